@@ -1,0 +1,112 @@
+//! How a container died, in words and as types.
+
+use std::error::Error;
+use std::fmt;
+use std::sync::Arc;
+
+use crate::decide::ids::{Attempt, ContainerId, Generation};
+
+/// Any error, as `enter` may return it.
+pub type BoxError = Box<dyn Error + Send + Sync + 'static>;
+
+/// A panic that was contained.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Panic {
+    pub(crate) message: String,
+    pub(crate) location: Option<String>,
+}
+
+impl Panic {
+    /// The panic's message, or a note that its payload was no text.
+    #[must_use]
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// `file:line:column`; `None` where the application replaced the panic hook after the start.
+    #[must_use]
+    pub fn location(&self) -> Option<&str> {
+        self.location.as_deref()
+    }
+}
+
+impl fmt::Display for Panic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.location {
+            Some(location) => write!(f, "panicked at {location}: {}", self.message),
+            None => write!(f, "panicked: {}", self.message),
+        }
+    }
+}
+
+/// The cause of a container's death.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum Death {
+    /// The function panicked.
+    Panicked(Panic),
+    /// `enter` panicked.
+    EnterPanicked(Panic),
+    /// `enter` returned an error.
+    EnterFailed(Arc<dyn Error + Send + Sync>),
+    /// The container's thread could not be made.
+    NoThread(Arc<std::io::Error>),
+    /// Killed by hand; nobody's fault.
+    Killed,
+}
+
+impl fmt::Display for Death {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Panicked(panic) => write!(f, "{panic}"),
+            Self::EnterPanicked(panic) => write!(f, "enter {panic}"),
+            Self::EnterFailed(_) => write!(f, "enter failed"),
+            Self::NoThread(_) => write!(f, "no thread could be made"),
+            Self::Killed => write!(f, "killed by hand"),
+        }
+    }
+}
+
+/// One death of a container.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Crash {
+    /// Which container died.
+    pub container: ContainerId,
+    /// In which of its generations.
+    pub generation: Generation,
+    /// The input that was executing (its index in its map) and its attempt, if one was.
+    pub executing: Option<(u64, Attempt)>,
+    /// The cause.
+    pub death: Death,
+}
+
+impl fmt::Display for Crash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "container {}#{}", self.container, self.generation)?;
+        if let Some((input, attempt)) = self.executing {
+            write!(f, " (input {input}, attempt {attempt})")?;
+        }
+        write!(f, " {}", self.death)
+    }
+}
+
+impl Error for Crash {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match &self.death {
+            Death::EnterFailed(error) => Some(error.as_ref()),
+            Death::NoThread(error) => Some(error.as_ref()),
+            Death::Panicked(_) | Death::EnterPanicked(_) | Death::Killed => None,
+        }
+    }
+}
+
+/// Why the previous attempt of an input ended.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum Previous {
+    /// The function returned an error that was worth a retry.
+    Failed,
+    /// It crashed its container, or its container was killed.
+    Crashed(Arc<Crash>),
+}

@@ -1,0 +1,138 @@
+//! One map or call as the ledger keeps it: its counts, its fresh ranges, and a record of each
+//! input that failed or crashed. Inputs that simply complete leave no trace but a number.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use crate::crash::{Crash, Previous};
+use crate::decide::ids::Attempt;
+use crate::decide::share::Share;
+use crate::decide::time::Time;
+use crate::decide::window::Window;
+
+/// The most deaths kept of one input, because a budget of 1000 must not keep 1000 messages.
+pub(crate) const DEATHS_MAX: usize = 8;
+
+/// Inputs `first .. first + len` of a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Span {
+    pub(crate) first: u64,
+    pub(crate) len: u64,
+}
+
+impl Span {
+    pub(crate) fn end(self) -> u64 {
+        self.first + self.len
+    }
+
+    pub(crate) fn indices(self) -> std::ops::Range<u64> {
+        self.first..self.end()
+    }
+}
+
+/// What a job is, which decides its place in the order of dispatch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum JobKind {
+    /// One input, ahead of all maps.
+    Call,
+    /// Inputs from a source, in turn with the other maps.
+    Map,
+}
+
+/// What the first final failure does to a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum OnFailure {
+    /// It ends the map when it happens.
+    EndMap,
+    /// It is one outcome among others.
+    GoOn,
+}
+
+/// How many inputs ended how. At the end of a job `pulled` is the sum of the others.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Counts {
+    pub(crate) pulled: u64,
+    pub(crate) ok: u64,
+    pub(crate) failed: u64,
+    pub(crate) poisoned: u64,
+    pub(crate) cancelled: u64,
+    pub(crate) given_up: u64,
+    /// Executions begun again after a container died. Not an ending.
+    pub(crate) replayed: u64,
+    /// Executions begun again after a failure. Not an ending.
+    pub(crate) retried: u64,
+}
+
+impl Counts {
+    pub(crate) fn ended(self) -> u64 {
+        self.ok + self.failed + self.poisoned + self.cancelled + self.given_up
+    }
+
+    /// Accepted inputs without an outcome.
+    pub(crate) fn pending(self) -> u64 {
+        self.pulled - self.ended()
+    }
+}
+
+/// The history of one input that did not simply complete.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Record {
+    pub(crate) failures: u32,
+    pub(crate) crashes: u32,
+    pub(crate) kills: u32,
+    /// When it last counted a crash towards the restart policy.
+    pub(crate) counted: Option<Time>,
+    /// The first [`DEATHS_MAX`] of its crashes.
+    pub(crate) deaths: Vec<Arc<Crash>>,
+    pub(crate) previous: Option<Previous>,
+}
+
+impl Record {
+    /// The number of the execution that begins next.
+    pub(crate) fn attempt(&self) -> Attempt {
+        Attempt(1 + self.failures + self.crashes + self.kills)
+    }
+}
+
+/// A map or a call.
+#[derive(Debug)]
+pub(crate) struct Job {
+    pub(crate) kind: JobKind,
+    pub(crate) on_failure: OnFailure,
+    pub(crate) window: Window,
+    pub(crate) counts: Counts,
+    pub(crate) share: Share,
+    /// Pulled and never assigned.
+    pub(crate) fresh: VecDeque<Span>,
+    pub(crate) records: BTreeMap<u64, Record>,
+}
+
+impl Job {
+    pub(crate) fn new(kind: JobKind, on_failure: OnFailure, window: Window) -> Self {
+        Self {
+            kind,
+            on_failure,
+            window,
+            counts: Counts::default(),
+            share: Share::default(),
+            fresh: VecDeque::new(),
+            records: BTreeMap::new(),
+        }
+    }
+
+    /// Takes up to `most` of the fresh inputs, from one range.
+    pub(crate) fn take_fresh(&mut self, most: u64) -> Option<Span> {
+        let span = self.fresh.front_mut()?;
+        let taken = Span { first: span.first, len: span.len.min(most) };
+        span.first += taken.len;
+        span.len -= taken.len;
+        if span.len == 0 {
+            self.fresh.pop_front();
+        }
+        Some(taken)
+    }
+
+    pub(crate) fn attempt(&self, index: u64) -> Attempt {
+        self.records.get(&index).map_or(Attempt::FIRST, Record::attempt)
+    }
+}

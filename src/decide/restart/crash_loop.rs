@@ -1,0 +1,190 @@
+//! Loop crashes in a row, and the delay that follows each.
+//!
+//! A *loop crash* is the death of a container that completed nothing since it started, while no
+//! input executed or one that had never crashed a container before. Containers that were started
+//! before the current delay or restart began share in its loop crash: eight containers killed by
+//! one dependency are one loop crash. An *epoch* counts those events; each life bears the epoch
+//! in which it began.
+
+use std::time::Duration;
+
+use crate::decide::jitter::Jitter;
+use crate::decide::time::Time;
+
+/// What the policies know of one generation of a container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Life {
+    /// How many loop crashes had been counted when it began.
+    pub(crate) epoch: u64,
+    /// When its `enter` ended; `None` while it starts.
+    pub(crate) entered: Option<Time>,
+    /// Inputs completed since it started.
+    pub(crate) completed: u64,
+}
+
+/// How long the n-th loop crash in a row delays the restart. The first never does.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Delays {
+    /// The delay after the second loop crash.
+    pub(crate) initial: Duration,
+    /// The longest delay.
+    pub(crate) max: Duration,
+}
+
+impl Delays {
+    /// The delay after loop crash `n` in a row: 0 for the first, then `initial × 2^(n−2)` up to `max`.
+    pub(crate) fn after(self, n: u32) -> Duration {
+        if n < 2 {
+            return Duration::ZERO;
+        }
+        let doublings = n - 2;
+        let factor = 1u32.checked_shl(doublings).filter(|_| doublings < 32);
+        factor.and_then(|factor| self.initial.checked_mul(factor)).map_or(self.max, |d| d.min(self.max))
+    }
+}
+
+/// Counts loop crashes in a row.
+#[derive(Debug)]
+pub(crate) struct CrashLoop {
+    delays: Delays,
+    reset_after: Duration,
+    jitter: Option<Jitter>,
+    /// Loop crashes in a row; 0 when there is no loop.
+    n: u32,
+    /// Loop crashes ever counted. Only grows, so that old lives never look young.
+    epoch: u64,
+    /// When containers may be created again, after the last loop crash.
+    due: Option<Time>,
+}
+
+impl CrashLoop {
+    pub(crate) fn new(delays: Delays, reset_after: Duration, jitter: Option<Jitter>) -> Self {
+        Self { delays, reset_after, jitter, n: 0, epoch: 0, due: None }
+    }
+
+    /// A life that begins now.
+    pub(crate) fn life(&self) -> Life {
+        Life { epoch: self.epoch, entered: None, completed: 0 }
+    }
+
+    /// A container of that life completed an input.
+    pub(crate) fn progress(&mut self, life: &Life) {
+        if life.epoch == self.epoch {
+            self.forget();
+        }
+    }
+
+    /// Forgets the loop if one of `lives`, begun after the last loop crash, stayed up long enough.
+    pub(crate) fn settle(&mut self, lives: impl IntoIterator<Item = Life>, now: Time) {
+        if self.n == 0 {
+            return;
+        }
+        let stable = |life: Life| {
+            life.epoch == self.epoch && life.entered.is_some_and(|at| now.since(at) >= self.reset_after)
+        };
+        if lives.into_iter().any(stable) {
+            self.forget();
+        }
+    }
+
+    /// A loop crash ended that life. Counted unless it belongs to one already counted.
+    pub(crate) fn crashed(&mut self, life: &Life, now: Time) {
+        if life.epoch < self.epoch && self.n > 0 {
+            return;
+        }
+        self.n = self.n.saturating_add(1);
+        self.epoch += 1;
+        let delay = self.delays.after(self.n);
+        let delay = match &mut self.jitter {
+            Some(jitter) if !delay.is_zero() => jitter.equal(delay),
+            _ => delay,
+        };
+        self.due = Some(now + delay);
+    }
+
+    /// When containers may be created again; may lie in the past.
+    pub(crate) fn due(&self) -> Option<Time> {
+        self.due
+    }
+
+    pub(crate) fn in_a_row(&self) -> u32 {
+        self.n
+    }
+
+    /// Forgets the loop by hand. Lives that go on keep their epoch, which stays behind.
+    pub(crate) fn reset(&mut self) {
+        self.forget();
+    }
+
+    fn forget(&mut self) {
+        self.n = 0;
+        self.due = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    fn at(ms: u64) -> Time {
+        Time(Duration::from_millis(ms))
+    }
+
+    fn crash_loop() -> CrashLoop {
+        CrashLoop::new(Delays { initial: 100 * MS, max: 60_000 * MS }, 10_000 * MS, None)
+    }
+
+    #[test]
+    fn delays_double_from_the_second_loop_crash_up_to_the_cap() {
+        let delays = Delays { initial: 100 * MS, max: 60_000 * MS };
+        let seen: Vec<u128> = (1..=13).map(|n| delays.after(n).as_millis()).collect();
+        assert_eq!(
+            seen,
+            [0, 100, 200, 400, 800, 1_600, 3_200, 6_400, 12_800, 25_600, 51_200, 60_000, 60_000]
+        );
+        assert_eq!(delays.after(u32::MAX), 60_000 * MS);
+    }
+
+    #[test]
+    fn containers_started_before_the_restart_share_in_its_loop_crash() {
+        let mut crash_loop = crash_loop();
+        let eight = [crash_loop.life(); 8];
+        for life in &eight {
+            crash_loop.crashed(life, at(0));
+        }
+        assert_eq!(crash_loop.in_a_row(), 1);
+        let second = [crash_loop.life(); 8];
+        for life in &second {
+            crash_loop.crashed(life, at(5));
+        }
+        assert_eq!((crash_loop.in_a_row(), crash_loop.due()), (2, Some(at(105))));
+    }
+
+    #[test]
+    fn progress_of_an_old_life_does_not_end_the_loop() {
+        let mut crash_loop = crash_loop();
+        let old = crash_loop.life();
+        let life = crash_loop.life();
+        crash_loop.crashed(&life, at(0));
+        crash_loop.progress(&old);
+        assert_eq!(crash_loop.in_a_row(), 1);
+        crash_loop.progress(&crash_loop.life());
+        assert_eq!((crash_loop.in_a_row(), crash_loop.due()), (0, None));
+    }
+
+    #[test]
+    fn staying_up_counts_from_the_end_of_enter_to_the_nanosecond() {
+        let mut crash_loop = crash_loop();
+        crash_loop.crashed(&crash_loop.life(), at(0));
+        let mut life = crash_loop.life();
+        crash_loop.settle([life], at(50_000));
+        assert_eq!(crash_loop.in_a_row(), 1, "it has not even entered");
+        life.entered = Some(at(50_000));
+        crash_loop.settle([life], Time(Duration::from_nanos(59_999_999_999)));
+        assert_eq!(crash_loop.in_a_row(), 1);
+        crash_loop.settle([life], at(60_000));
+        assert_eq!(crash_loop.in_a_row(), 0);
+    }
+}

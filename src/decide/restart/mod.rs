@@ -1,0 +1,165 @@
+//! May this container come back, and when? One validated policy for each function.
+//!
+//! [`RateLimited`] gives up when crashes are too many *and* too large a share; [`CrashLoopBackoff`]
+//! never does. Both slow a crash loop down by [`CrashLoop`], which counts loop crashes in a row.
+//! [`Restarts`] is the running state of either; the ledger feeds it under the function's lock.
+
+mod backoff;
+mod crash_loop;
+mod explain;
+mod history;
+mod rate_limited;
+
+pub use backoff::CrashLoopBackoff;
+pub(crate) use crash_loop::{CrashLoop, Life};
+pub use explain::{CrashRecord, Decision};
+pub use rate_limited::RateLimited;
+
+use std::time::Duration;
+
+use crate::decide::time::Time;
+use crate::error::ConfigError;
+use history::History;
+
+/// The restart policy of a function.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub enum RestartPolicy {
+    /// Give up past a limit: the default of ephemeral apps.
+    RateLimited(RateLimited),
+    /// Restart for ever, ever more slowly: the default of deployed apps.
+    CrashLoopBackoff(CrashLoopBackoff),
+}
+
+impl From<RateLimited> for RestartPolicy {
+    fn from(policy: RateLimited) -> Self {
+        Self::RateLimited(policy)
+    }
+}
+
+impl From<CrashLoopBackoff> for RestartPolicy {
+    fn from(policy: CrashLoopBackoff) -> Self {
+        Self::CrashLoopBackoff(policy)
+    }
+}
+
+impl RestartPolicy {
+    pub(crate) fn validate(&self, containers: usize) -> Result<(), ConfigError> {
+        match self {
+            Self::RateLimited(policy) => policy.validate(containers),
+            Self::CrashLoopBackoff(policy) => policy.validate(),
+        }
+    }
+
+    /// The window within which one input counts at most one crash.
+    fn window(&self) -> Duration {
+        match self {
+            Self::RateLimited(policy) => policy.window_length(),
+            Self::CrashLoopBackoff(_) => rate_limited::WINDOW,
+        }
+    }
+}
+
+/// What a policy says of one crash.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Restart {
+    /// Come back now.
+    Now,
+    /// Come back then, and create no other container before.
+    At(Time),
+    /// Create no container any more.
+    GiveUp,
+}
+
+/// One death, as the policies see it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Death {
+    /// The life that ended.
+    pub(crate) life: Life,
+    /// Whether a known suspect was executing: an input that had crashed a container before.
+    pub(crate) suspect: bool,
+    /// When the executing input last counted a crash, if it ever did.
+    pub(crate) input_counted: Option<Time>,
+}
+
+/// The running state of a function's restart policy.
+#[derive(Debug)]
+pub(crate) struct Restarts {
+    policy: RestartPolicy,
+    containers: usize,
+    history: History,
+    crash_loop: CrashLoop,
+}
+
+impl Restarts {
+    pub(crate) fn new(policy: RestartPolicy, containers: usize) -> Self {
+        let crash_loop = match &policy {
+            RestartPolicy::RateLimited(policy) => policy.crash_loop(),
+            RestartPolicy::CrashLoopBackoff(policy) => policy.crash_loop(),
+        };
+        let history = History::new(policy.window());
+        Self { policy, containers, history, crash_loop }
+    }
+
+    /// A container begins a life.
+    pub(crate) fn started(&self) -> Life {
+        self.crash_loop.life()
+    }
+
+    /// A container has completed `inputs` (returned `Ok` or `Err`) by `now`.
+    pub(crate) fn completed(&mut self, life: &mut Life, inputs: u64, now: Time) {
+        if inputs > 0 {
+            life.completed += inputs;
+            self.history.completed(inputs, now);
+            self.crash_loop.progress(life);
+        }
+    }
+
+    /// `others` are the lives of the containers that go on. Returns the verdict, and whether the
+    /// death counts against its input for this window.
+    pub(crate) fn crashed(
+        &mut self,
+        death: Death,
+        others: impl IntoIterator<Item = Life>,
+        now: Time,
+    ) -> (Restart, bool) {
+        self.crash_loop.settle(others.into_iter().chain([death.life]), now);
+        let window = self.policy.window();
+        let counted = death.input_counted.is_none_or(|at| now.since(at) > window);
+        if counted {
+            self.history.crashed(now);
+            if let RestartPolicy::RateLimited(policy) = &self.policy {
+                let tally = self.history.tally(now);
+                if policy.trips(tally, self.containers) {
+                    return (Restart::GiveUp, counted);
+                }
+            }
+        }
+        let progressed = death.life.completed > 0;
+        if !progressed && !death.suspect {
+            self.crash_loop.crashed(&death.life, now);
+        }
+        let verdict = match self.crash_loop.due() {
+            Some(due) if !progressed && due > now => Restart::At(due),
+            _ => Restart::Now,
+        };
+        (verdict, counted)
+    }
+
+    /// Until when no container may be created that had made no progress.
+    pub(crate) fn held_until(&self, now: Time) -> Option<Time> {
+        self.crash_loop.due().filter(|due| *due > now)
+    }
+
+    /// Loop crashes in a row, judged at `now`.
+    pub(crate) fn loop_crashes(&mut self, lives: impl IntoIterator<Item = Life>, now: Time) -> u32 {
+        self.crash_loop.settle(lives, now);
+        self.crash_loop.in_a_row()
+    }
+
+    /// Forgets every crash.
+    pub(crate) fn reset(&mut self) {
+        self.history = History::new(self.policy.window());
+        self.crash_loop.reset();
+    }
+}

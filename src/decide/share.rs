@@ -1,0 +1,85 @@
+//! How many inputs one container takes at a time: enough to pay for a wake-up, few enough that
+//! the others are not left idle.
+
+use std::time::Duration;
+
+/// The work one claim should hold, because waking a parked thread costs some tens of µs.
+const WORK: Duration = Duration::from_micros(500);
+
+/// The most inputs of one claim, because a cost measured at nothing must not take the whole window.
+const INPUTS_MAX: u64 = 8_192;
+
+/// Learns what an input costs, and sizes claims by it. One per job.
+#[derive(Debug, Default)]
+pub(crate) struct Share {
+    /// Nanoseconds per input over the last claims; `None` before the first one ended.
+    cost: Option<u64>,
+    /// The size of the last claim: the next is at most twice as large, so that one cheap first
+    /// input does not make a huge claim of dear ones.
+    last: u64,
+}
+
+impl Share {
+    /// A claim of `inputs` took `elapsed`.
+    pub(crate) fn measured(&mut self, inputs: u64, elapsed: Duration) {
+        if inputs == 0 {
+            return;
+        }
+        let now = u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX) / inputs;
+        // Dearer at once, cheaper by halves: a claim that is too large blocks, a small one only costs.
+        self.cost = Some(match self.cost {
+            Some(cost) if cost > now => cost / 2 + now / 2,
+            _ => now,
+        });
+    }
+
+    /// Measured time per input.
+    pub(crate) fn cost(&self) -> Option<Duration> {
+        self.cost.map(Duration::from_nanos)
+    }
+
+    /// How many of `available` inputs one of `containers` takes.
+    pub(crate) fn take(&mut self, available: u64, containers: usize) -> u64 {
+        let by_cost = match self.cost {
+            None => 1,
+            Some(cost) => (WORK.as_nanos() as u64 / cost.max(1)).clamp(1, INPUTS_MAX),
+        };
+        let fair = available.div_ceil(2 * containers as u64).max(1);
+        let size = by_cost.min(fair).min((self.last * 2).max(1)).min(available);
+        self.last = self.last.max(1).min(INPUTS_MAX).max(size);
+        if size < self.last / 4 {
+            self.last = size.max(1);
+        }
+        size
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cheap_inputs_travel_in_ranges_and_dear_ones_singly() {
+        let mut share = Share::default();
+        assert_eq!(share.take(100_000, 2), 1);
+        for _ in 0..20 {
+            share.measured(1, Duration::from_nanos(100));
+            share.take(100_000, 2);
+        }
+        assert_eq!(share.take(100_000, 2), 5_000);
+        share.measured(5_000, Duration::from_secs(25));
+        assert_eq!(share.take(100_000, 2), 1, "dear at once");
+    }
+
+    #[test]
+    fn a_claim_leaves_something_for_every_container() {
+        let mut share = Share::default();
+        for _ in 0..20 {
+            share.measured(1, Duration::from_nanos(1));
+            share.take(1_000_000, 4);
+        }
+        assert_eq!(share.take(80, 4), 10);
+        assert_eq!(share.take(1, 4), 1);
+        assert_eq!(share.take(0, 4), 0);
+    }
+}

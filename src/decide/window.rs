@@ -1,0 +1,82 @@
+//! How many inputs of a map may be outstanding: pulled and not yet yielded.
+
+use std::time::Duration;
+
+use crate::error::ConfigError;
+
+/// The largest window, because an input's place in a chunk is kept in 31 bits with room to spare.
+pub(crate) const WINDOW_MAX: u64 = 1 << 24;
+
+/// The default window never holds more than this many bytes of inputs and outcomes by their sizes,
+/// because a map should cost a cache's worth of memory and not grow with its items.
+const WINDOW_BYTES: u64 = 2 << 20;
+
+/// How much measured work the default window holds.
+const WINDOW_WORK: Duration = Duration::from_millis(1);
+
+/// The window of one map.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Window {
+    /// Set by the user, and strict.
+    Fixed(u64),
+    /// `clamp(1 ms of measured work, 1000, 65 536)` inputs, at most `inputs_max`.
+    Adaptive { inputs_max: u64 },
+}
+
+impl Window {
+    /// A window set by the user.
+    pub(crate) fn fixed(window: u64) -> Result<Self, ConfigError> {
+        if (1..=WINDOW_MAX).contains(&window) {
+            Ok(Self::Fixed(window))
+        } else {
+            Err(ConfigError::Window { window, max: WINDOW_MAX })
+        }
+    }
+
+    /// The default, for items of `bytes` each (an input and its outcome).
+    pub(crate) fn adaptive(bytes: usize) -> Self {
+        let inputs_max = (WINDOW_BYTES / (bytes.max(1) as u64)).max(64);
+        Self::Adaptive { inputs_max }
+    }
+
+    /// How many inputs it holds, where one takes `cost` of `containers` containers.
+    pub(crate) fn inputs(self, cost: Option<Duration>, containers: usize) -> u64 {
+        match self {
+            Self::Fixed(window) => window,
+            Self::Adaptive { inputs_max } => {
+                let work = WINDOW_WORK.as_nanos() as u64 * containers as u64;
+                let wanted = match cost {
+                    Some(cost) => work / (cost.as_nanos() as u64).max(1),
+                    None => 0,
+                };
+                wanted.clamp(1_000, 65_536).min(inputs_max)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_follows_cost_between_its_bounds_and_its_bytes() {
+        let small = Window::adaptive(24);
+        assert_eq!(small.inputs(None, 2), 1_000);
+        assert_eq!(small.inputs(Some(Duration::from_micros(50)), 2), 1_000);
+        assert_eq!(small.inputs(Some(Duration::from_nanos(100)), 1), 10_000);
+        assert_eq!(small.inputs(Some(Duration::from_nanos(1)), 2), 65_536);
+        assert_eq!(Window::adaptive(4096).inputs(None, 2), 512);
+        assert_eq!(Window::adaptive(1 << 20).inputs(None, 2), 64);
+    }
+
+    #[test]
+    fn a_window_outside_its_range_is_refused_with_the_numbers() {
+        for bad in [0, WINDOW_MAX + 1, u64::MAX] {
+            let refused = Window::fixed(bad).expect_err("out of range");
+            assert!(refused.to_string().contains(&bad.to_string()));
+        }
+        assert_eq!(Window::fixed(1), Ok(Window::Fixed(1)));
+        assert_eq!(Window::fixed(WINDOW_MAX), Ok(Window::Fixed(WINDOW_MAX)));
+    }
+}
