@@ -39,6 +39,8 @@ impl fmt::Display for Panic {
     }
 }
 
+impl Error for Panic {}
+
 /// The cause of a container's death.
 #[derive(Debug, Clone)]
 #[non_exhaustive]

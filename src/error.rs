@@ -1,7 +1,11 @@
 //! Why a function is refused at its start, and why a configuration is.
 
+use std::sync::Arc;
 use std::time::Duration;
 use std::{error, fmt};
+
+use crate::crash::Crash;
+use crate::failure::Bug;
 
 /// A setting out of its range. The text names both numbers.
 #[derive(Debug, Clone, PartialEq)]
@@ -153,5 +157,39 @@ impl error::Error for StartError {
 impl From<ConfigError> for StartError {
     fn from(error: ConfigError) -> Self {
         Self::Config(error)
+    }
+}
+
+/// Why a function has no live container.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum NotReady {
+    /// It gave up; the crash that broke its limit.
+    GaveUp(Arc<Crash>),
+    /// It is being drained, stopped or aborted.
+    ShutDown,
+    /// The call would wait for itself: made on the engine, or on a container of the same function.
+    WouldDeadlock,
+    /// The engine is broken.
+    Engine(Bug),
+}
+
+impl fmt::Display for NotReady {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::GaveUp(_) => write!(f, "the function gave up"),
+            Self::ShutDown => write!(f, "the function is shut down"),
+            Self::WouldDeadlock => write!(f, "the call would wait for itself"),
+            Self::Engine(bug) => write!(f, "a fault of the engine: {bug}"),
+        }
+    }
+}
+
+impl error::Error for NotReady {
+    fn source(&self) -> Option<&(dyn error::Error + 'static)> {
+        match self {
+            Self::GaveUp(crash) => Some(crash.as_ref()),
+            Self::ShutDown | Self::WouldDeadlock | Self::Engine(_) => None,
+        }
     }
 }

@@ -175,8 +175,6 @@ pub(crate) struct Ledger {
     retries: BTreeSet<(Time, InputId)>,
     /// The crash that broke the limit.
     gave_up: Option<Arc<Crash>>,
-    /// Answers of fenced attempts, refused.
-    late: u64,
     crashes: u64,
     restarted: u64,
     last_crash: Option<(Time, Arc<Crash>)>,
@@ -207,7 +205,6 @@ impl Ledger {
             replays: VecDeque::new(),
             retries: BTreeSet::new(),
             gave_up: None,
-            late: 0,
             crashes: 0,
             restarted: 0,
             last_crash: None,
@@ -246,6 +243,14 @@ impl Ledger {
             job.fresh.push_back(Span { first, len: inputs });
         }
         first
+    }
+
+    /// One more input was pulled for a job whose source is over: accepted, and cancelled at once.
+    pub(crate) fn accept_ended(&mut self, id: JobId) {
+        if let Some(job) = self.jobs.get_mut(&id) {
+            job.counts.pulled += 1;
+            job.counts.cancelled += 1;
+        }
     }
 
     pub(crate) fn job(&self, id: JobId) -> Option<&Job> {
@@ -369,11 +374,6 @@ impl Ledger {
         self.berths[id.index()].lease
     }
 
-    /// A refused answer of a fenced attempt.
-    pub(crate) fn count_late(&mut self) {
-        self.late += 1;
-    }
-
     // ---- dispatch ----
 
     /// What the container does next. In the order of the contract: calls, inputs that a dead
@@ -401,7 +401,7 @@ impl Ledger {
             berth.booked = lease.span.first;
             return Claim::Take(lease);
         }
-        if self.mode == Mode::Draining && self.jobs.values().all(|job| job.counts.pending() == 0) {
+        if self.mode == Mode::Draining && self.nothing_pending() {
             return Claim::Leave;
         }
         Claim::Idle { until: self.retries.first().map(|(due, _)| *due) }
@@ -724,6 +724,20 @@ impl Ledger {
 
     // ---- what a status shows ----
 
+    /// Whether no accepted input is without its outcome.
+    pub(crate) fn nothing_pending(&self) -> bool {
+        self.jobs.values().all(|job| job.counts.pending() == 0)
+    }
+
+    /// The moment at which the next container that is backing off may be created.
+    pub(crate) fn next_creation(&self) -> Option<Time> {
+        let until = |berth: &Berth| match berth.stage {
+            Stage::BackingOff { until } => Some(until),
+            Stage::Absent | Stage::Starting | Stage::Live => None,
+        };
+        self.berths.iter().filter_map(until).min()
+    }
+
     pub(crate) fn inputs_waiting(&self) -> u64 {
         let leased: u64 = self
             .berths
@@ -733,10 +747,10 @@ impl Ledger {
         self.jobs.values().map(|job| job.counts.pending()).sum::<u64>() - leased
     }
 
-    pub(crate) fn loop_crashes(&mut self, now: Time) -> u32 {
+    /// Loop crashes in a row and when the first of them was, if there is a crash loop.
+    pub(crate) fn crash_loop(&mut self, now: Time) -> Option<(u32, Time)> {
         let lives = self.berths.iter().filter(|berth| berth.stage == Stage::Live);
-        let lives: Vec<Life> = lives.map(|berth| berth.life).collect();
-        self.restarts.loop_crashes(lives, now)
+        self.restarts.crash_loop(lives.map(|berth| berth.life), now)
     }
 
     pub(crate) fn held_until(&self, now: Time) -> Option<Time> {
@@ -744,7 +758,7 @@ impl Ledger {
     }
 
     pub(crate) fn crash_counts(&self) -> CrashCounts {
-        CrashCounts { crashes: self.crashes, restarts: self.restarted, late: self.late }
+        CrashCounts { crashes: self.crashes, restarts: self.restarted }
     }
 
     pub(crate) fn last_crash(&self) -> Option<(Time, Arc<Crash>)> {
@@ -771,5 +785,4 @@ pub(crate) enum Unrun {
 pub(crate) struct CrashCounts {
     pub(crate) crashes: u64,
     pub(crate) restarts: u64,
-    pub(crate) late: u64,
 }

@@ -55,11 +55,13 @@ pub(crate) struct CrashLoop {
     epoch: u64,
     /// When containers may be created again, after the last loop crash.
     due: Option<Time>,
+    /// When the first loop crash in a row was.
+    since: Option<Time>,
 }
 
 impl CrashLoop {
     pub(crate) fn new(delays: Delays, reset_after: Duration, jitter: Option<Jitter>) -> Self {
-        Self { delays, reset_after, jitter, n: 0, epoch: 0, due: None }
+        Self { delays, reset_after, jitter, n: 0, epoch: 0, due: None, since: None }
     }
 
     /// A life that begins now.
@@ -94,6 +96,7 @@ impl CrashLoop {
         }
         self.n = self.n.saturating_add(1);
         self.epoch += 1;
+        self.since = self.since.or(Some(now));
         let delay = self.delays.after(self.n);
         let delay = match &mut self.jitter {
             Some(jitter) if !delay.is_zero() => jitter.equal(delay),
@@ -105,6 +108,10 @@ impl CrashLoop {
     /// When containers may be created again; may lie in the past.
     pub(crate) fn due(&self) -> Option<Time> {
         self.due
+    }
+
+    pub(crate) fn since(&self) -> Option<Time> {
+        self.since
     }
 
     pub(crate) fn in_a_row(&self) -> u32 {
@@ -119,6 +126,7 @@ impl CrashLoop {
     fn forget(&mut self) {
         self.n = 0;
         self.due = None;
+        self.since = None;
     }
 }
 

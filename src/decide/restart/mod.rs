@@ -151,10 +151,14 @@ impl Restarts {
         self.crash_loop.due().filter(|due| *due > now)
     }
 
-    /// Loop crashes in a row, judged at `now`.
-    pub(crate) fn loop_crashes(&mut self, lives: impl IntoIterator<Item = Life>, now: Time) -> u32 {
+    /// Loop crashes in a row and when the first was, judged at `now`.
+    pub(crate) fn crash_loop(
+        &mut self,
+        lives: impl IntoIterator<Item = Life>,
+        now: Time,
+    ) -> Option<(u32, Time)> {
         self.crash_loop.settle(lives, now);
-        self.crash_loop.in_a_row()
+        self.crash_loop.since().map(|since| (self.crash_loop.in_a_row(), since))
     }
 
     /// Forgets every crash.

@@ -1,0 +1,211 @@
+//! An app: a named set of functions, and the scope they live in.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, bounded};
+use parking_lot::Mutex;
+
+use crate::builder::Builder;
+use crate::context::Context;
+use crate::crash::BoxError;
+use crate::decide::restart::{CrashLoopBackoff, RateLimited, RestartPolicy};
+use crate::engine::body::{Entered, Plain};
+use crate::engine::messages::Ending;
+use crate::engine::system::{Engine, on_engine_thread};
+use crate::error::StartError;
+use crate::report::{FunctionReport, Report};
+use crate::worker::Worker;
+
+/// The limit of a shutdown, unless another is given.
+pub(crate) const SHUTDOWN_LIMIT: Duration = Duration::from_secs(30);
+
+/// A named set of functions.
+///
+/// An *ephemeral* app lives with one run: its functions give up when crashes are too many and too
+/// large a share ([`RateLimited`]). A *deployed* app is a service that must not stop: its functions
+/// restart for ever, a crash loop ever more slowly ([`CrashLoopBackoff`]). Only that default
+/// differs. Functions share nothing: one that gives up is not felt by the others.
+///
+/// Dropping the app does not block. Its functions are aborted once no handle to them is left.
+pub struct App {
+    shared: Arc<Shared>,
+}
+
+/// What the app and its builders share.
+pub(crate) struct Shared {
+    pub(crate) name: Arc<str>,
+    pub(crate) policy: RestartPolicy,
+    functions: Mutex<Functions>,
+}
+
+#[derive(Default)]
+struct Functions {
+    started: Vec<(Arc<str>, Box<dyn Ends>)>,
+    closed: bool,
+}
+
+/// A function, as its app ends it.
+pub(crate) trait Ends: Send + Sync {
+    fn end(&self, ending: Ending, limit: Duration) -> Receiver<FunctionReport>;
+}
+
+impl Shared {
+    /// Reserves the name and starts the function, unless the app has ended.
+    pub(crate) fn register<F>(
+        &self,
+        name: &Arc<str>,
+        start: impl FnOnce(Arc<Engine>) -> Result<(F, Box<dyn Ends>), StartError>,
+    ) -> Result<F, StartError> {
+        let mut functions = self.functions.lock();
+        if functions.closed {
+            return Err(StartError::ShutDown);
+        }
+        if functions.started.iter().any(|(taken, _)| taken == name) {
+            return Err(StartError::NameTaken(name.to_string()));
+        }
+        let (function, ends) = start(Engine::get()?)?;
+        functions.started.push((Arc::clone(name), ends));
+        Ok(function)
+    }
+}
+
+impl App {
+    /// An app that lives with one run.
+    #[must_use]
+    pub fn ephemeral(name: &str) -> Self {
+        Self::new(name, RateLimited::default().into())
+    }
+
+    /// A service that must not stop.
+    #[must_use]
+    pub fn deployed(name: &str) -> Self {
+        Self::new(name, CrashLoopBackoff::default().into())
+    }
+
+    fn new(name: &str, policy: RestartPolicy) -> Self {
+        Self { shared: Arc::new(Shared { name: name.into(), policy, functions: Mutex::default() }) }
+    }
+
+    /// Runs `scope` with an ephemeral app, drains the app, and returns the report with the result.
+    ///
+    /// ```
+    /// let (sum, report) = longshore::App::run("docs", |app| {
+    ///     let double = app.infallible("double", |n: &u64| 2 * n).start().unwrap();
+    ///     double.run(vec![1, 2, 3]).unwrap().into_iter().sum::<u64>()
+    /// });
+    /// assert_eq!(sum, 12);
+    /// assert!(report.is_clean());
+    /// ```
+    pub fn run<T>(name: &str, scope: impl FnOnce(&Self) -> T) -> (T, Report) {
+        let app = Self::ephemeral(name);
+        let result = scope(&app);
+        (result, app.shutdown_blocking())
+    }
+
+    /// The app's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.shared.name
+    }
+
+    /// A function that may fail. Its closure is shared by all containers.
+    ///
+    /// A closure that never names its error needs it spelled: `Ok::<_, MyError>(…)`. One that
+    /// cannot fail is [`App::infallible`].
+    pub fn function<I, O, E>(
+        &self,
+        name: &str,
+        function: impl Fn(&I) -> Result<O, E> + Send + Sync + 'static,
+    ) -> Builder<I, O, E>
+    where
+        I: Send + Sync + 'static,
+        O: Send + 'static,
+        E: Send + 'static,
+    {
+        Builder::new(Arc::clone(&self.shared), name, Box::new(Plain(function)))
+    }
+
+    /// A function that cannot fail, only crash.
+    pub fn infallible<I, O>(
+        &self,
+        name: &str,
+        function: impl Fn(&I) -> O + Send + Sync + 'static,
+    ) -> Builder<I, O, std::convert::Infallible>
+    where
+        I: Send + Sync + 'static,
+        O: Send + 'static,
+    {
+        self.function(name, move |input| Ok(function(input)))
+    }
+
+    /// A function with state: `enter` builds the worker of each generation of each container.
+    pub fn worker<W: Worker>(
+        &self,
+        name: &str,
+        enter: impl Fn(&Context) -> Result<W, BoxError> + Send + Sync + 'static,
+    ) -> Builder<W::Input, W::Output, W::Error> {
+        Builder::new(Arc::clone(&self.shared), name, Box::new(Entered(enter)))
+    }
+
+    /// Drains every function within 30 s, and reports. See [`App::shutdown_within`].
+    pub fn shutdown_blocking(self) -> Report {
+        self.shutdown_within(SHUTDOWN_LIMIT)
+    }
+
+    /// Drains every function: accepted inputs of live maps finish, sources are not pulled, new calls
+    /// are refused, workers exit. What has not ended after `limit` is aborted, and the report
+    /// names it.
+    pub fn shutdown_within(self, limit: Duration) -> Report {
+        self.end(Ending::Drain, limit)
+    }
+
+    /// Stops every function: only what executes finishes, within `limit`.
+    pub fn stop_within(self, limit: Duration) -> Report {
+        self.end(Ending::Stop, limit)
+    }
+
+    /// Aborts every function: nothing waits. Containers in user code are reported as still running.
+    pub fn abort(self) -> Report {
+        self.end(Ending::Abort, Duration::ZERO)
+    }
+
+    fn end(self, ending: Ending, limit: Duration) -> Report {
+        let mut functions = {
+            let mut functions = self.shared.functions.lock();
+            functions.closed = true;
+            std::mem::take(&mut functions.started)
+        };
+        let ending: Vec<_> =
+            functions.iter().map(|(name, function)| (name, function.end(ending, limit))).collect();
+        let app = self.shared.name.to_string();
+        // On the engine's own thread the reports could never arrive.
+        let wait = !on_engine_thread();
+        let reports = ending
+            .into_iter()
+            .filter(|_| wait)
+            .map(|(name, report)| report.recv().unwrap_or_else(|_| FunctionReport::unknown(name)));
+        let report = Report { app, functions: reports.collect() };
+        functions.clear();
+        report
+    }
+}
+
+impl Drop for App {
+    fn drop(&mut self) {
+        let mut functions = self.shared.functions.lock();
+        functions.closed = true;
+        functions.started.clear();
+    }
+}
+
+impl std::fmt::Debug for App {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("App").field("name", &self.shared.name).finish_non_exhaustive()
+    }
+}
+
+/// A report that never arrives.
+pub(crate) fn no_report() -> Receiver<FunctionReport> {
+    bounded(1).1
+}

@@ -1,0 +1,55 @@
+//! The feeder: a thread that pulls one source that may block, as far ahead as the window allows.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use crate::crash::Panic;
+use crate::decide::ids::JobId;
+use crate::engine::dispatch::Dispatch;
+use crate::engine::unwind::{contain, drop_contained, set_thread_hook};
+
+/// Pulls `source` for `job` until it ends, panics, or the map is over.
+pub(crate) fn run<I, O, E>(
+    dispatch: &Arc<Dispatch<I, O, E>>,
+    job: JobId,
+    mut source: Box<dyn Iterator<Item = I> + Send>,
+) where
+    I: Send + Sync + 'static,
+    O: Send + 'static,
+    E: Send + 'static,
+{
+    set_thread_hook(dispatch.settings.panic_hook);
+    let ended = pull(dispatch, job, source.as_mut());
+    drop_contained(source);
+    dispatch.source_over(job, ended.err());
+}
+
+fn pull<I, O, E>(
+    dispatch: &Dispatch<I, O, E>,
+    job: JobId,
+    source: &mut (dyn Iterator<Item = I> + Send),
+) -> Result<(), Panic>
+where
+    I: Send + Sync + 'static,
+    O: Send + 'static,
+    E: Send + 'static,
+{
+    let Some((pool, gate)) = dispatch.intake(job) else { return Ok(()) };
+    if let (least, Some(most)) = contain(|| source.size_hint())?
+        && least == most
+    {
+        dispatch.expect_total(job, most as u64);
+    }
+    while let Some(room) = dispatch.await_room(job, &gate) {
+        for _ in 0..room {
+            let Some(input) = contain(|| source.next())? else { return Ok(()) };
+            gate.pulled.fetch_add(1, Ordering::SeqCst);
+            if let Err(input) = pool.push(input) {
+                dispatch.fed_too_late(job, input);
+                return Ok(());
+            }
+            dispatch.fed();
+        }
+    }
+    Ok(())
+}

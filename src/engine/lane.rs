@@ -1,0 +1,248 @@
+//! A lane: the typed side of one job. It holds the chunks of inputs and outcomes, the supply that
+//! new inputs come from, and what the consumer waits for. Deciding is the ledger's.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use parking_lot::{Condvar, Mutex};
+
+use crate::decide::ids::JobId;
+use crate::decide::job::Span;
+use crate::decide::ledger::{Mode, Sources};
+use crate::engine::chunk::Chunk;
+use crate::engine::unwind::drop_contained;
+use crate::failure::Failure;
+
+/// What an input ends as.
+pub(crate) type Outcome<I, O, E> = Result<O, Failure<I, E>>;
+/// A chunk of one function.
+pub(crate) type ChunkOf<I, O, E> = Chunk<I, Outcome<I, O, E>>;
+/// Finished places of a chunk, in the order of completion.
+pub(crate) type Finished<I, O, E> = (Arc<ChunkOf<I, O, E>>, Range<usize>);
+
+/// The order in which outcomes are yielded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Order {
+    Input,
+    Completion,
+}
+
+/// Back-pressure between the consumer and whoever pulls the source.
+#[derive(Debug, Default)]
+pub(crate) struct Gate {
+    /// Outcomes handed to the consumer; written by it, read by feeder and ledger.
+    pub(crate) yielded: AtomicU64,
+    /// Somebody waits for room. Set before the wait is checked once more, cleared by the consumer.
+    pub(crate) starved: AtomicBool,
+    /// The window as it is now; written under the function's lock, read by the consumer.
+    pub(crate) window: AtomicU64,
+    /// Inputs pulled from the source, those in the pool included.
+    pub(crate) pulled: AtomicU64,
+}
+
+impl Gate {
+    pub(crate) fn room(&self) -> u64 {
+        let outstanding = self.outstanding();
+        self.window.load(Ordering::SeqCst).saturating_sub(outstanding)
+    }
+
+    pub(crate) fn outstanding(&self) -> u64 {
+        let pulled = self.pulled.load(Ordering::SeqCst);
+        pulled.saturating_sub(self.yielded.load(Ordering::SeqCst))
+    }
+}
+
+/// Inputs that a feeder has pulled and no container has taken.
+#[derive(Debug)]
+pub(crate) struct Pool<I>(Mutex<Stock<I>>);
+
+#[derive(Debug)]
+struct Stock<I> {
+    inputs: VecDeque<I>,
+    /// Set when the map ends or drains; from then on the feeder keeps what it pulled.
+    closed: bool,
+}
+
+impl<I> Pool<I> {
+    pub(crate) fn new() -> Self {
+        Self(Mutex::new(Stock { inputs: VecDeque::new(), closed: false }))
+    }
+
+    /// Adds an input, or gives it back if the pool is closed.
+    pub(crate) fn push(&self, input: I) -> Result<(), I> {
+        let mut stock = self.0.lock();
+        if stock.closed {
+            return Err(input);
+        }
+        stock.inputs.push_back(input);
+        Ok(())
+    }
+
+    pub(crate) fn len(&self) -> u64 {
+        self.0.lock().inputs.len() as u64
+    }
+
+    fn close(&self) {
+        self.0.lock().closed = true;
+    }
+
+    fn take(&self, most: u64) -> Vec<I> {
+        let mut stock = self.0.lock();
+        let most = usize::try_from(most).unwrap_or(usize::MAX).min(stock.inputs.len());
+        stock.inputs.drain(..most).collect()
+    }
+}
+
+/// A source that is known neither to block nor to panic, with what it still holds.
+pub(crate) struct Inline<I> {
+    iter: Box<dyn Iterator<Item = I> + Send>,
+    left: u64,
+}
+
+impl<I> Inline<I> {
+    pub(crate) fn new(iter: Box<dyn Iterator<Item = I> + Send>) -> Self {
+        let left = iter.size_hint().0 as u64;
+        Self { iter, left }
+    }
+}
+
+impl<I> Drop for Inline<I> {
+    fn drop(&mut self) {
+        if std::mem::needs_drop::<I>() {
+            self.iter.by_ref().for_each(drop_contained);
+        }
+    }
+}
+
+/// Where new inputs come from.
+pub(crate) enum Supply<I> {
+    Inline(Inline<I>),
+    /// A feeder pulls them ahead, because the source may block.
+    Fed(Arc<Pool<I>>),
+    Dry,
+}
+
+pub(crate) struct Lane<I, O, E> {
+    pub(crate) order: Order,
+    pub(crate) supply: Supply<I>,
+    /// Chunks with outcomes not yet yielded, by their first index.
+    pub(crate) chunks: BTreeMap<u64, Arc<ChunkOf<I, O, E>>>,
+    /// In completion order, what the consumer has not been handed.
+    pub(crate) ready: VecDeque<Finished<I, O, E>>,
+    /// The error without an index that the map ends with.
+    pub(crate) end: Option<Failure<I, E>>,
+    /// Whether the source has ended, by itself or by the end of the map.
+    pub(crate) source_over: bool,
+    /// Inputs the source had, where it is known.
+    pub(crate) total: Option<u64>,
+    /// Whether a slot without an outcome will stay so: the map ended at its first failure.
+    pub(crate) gaps: bool,
+    pub(crate) gate: Arc<Gate>,
+    /// Signals the consumer.
+    pub(crate) arrived: Arc<Condvar>,
+    /// Signals the feeder.
+    pub(crate) space: Arc<Condvar>,
+    /// Whether the consumer waits; written by it.
+    pub(crate) awaited: bool,
+}
+
+impl<I, O, E> Lane<I, O, E> {
+    pub(crate) fn new(order: Order, supply: Supply<I>) -> Self {
+        let total = match &supply {
+            Supply::Inline(inline) => Some(inline.left),
+            Supply::Fed(_) | Supply::Dry => None,
+        };
+        Self {
+            order,
+            source_over: total == Some(0),
+            supply,
+            chunks: BTreeMap::new(),
+            ready: VecDeque::new(),
+            end: None,
+            total,
+            gaps: false,
+            gate: Arc::default(),
+            arrived: Arc::default(),
+            space: Arc::default(),
+            awaited: false,
+        }
+    }
+
+    /// Refuses what the feeder pulls from now on.
+    pub(crate) fn close_pool(&self) {
+        if let Supply::Fed(pool) = &self.supply {
+            pool.close();
+        }
+    }
+
+    /// The chunk that holds `index`.
+    pub(crate) fn chunk(&self, index: u64) -> Option<&Arc<ChunkOf<I, O, E>>> {
+        let (first, chunk) = self.chunks.range(..=index).next_back()?;
+        (index - first < chunk.len()).then_some(chunk)
+    }
+
+    /// Adds a chunk of inputs behind the ones there are.
+    pub(crate) fn add(&mut self, first: u64, inputs: Vec<I>) {
+        self.chunks.insert(first, Arc::new(Chunk::new(first, inputs)));
+    }
+
+    /// Those inputs have their outcomes.
+    pub(crate) fn finished(&mut self, span: Span) {
+        if self.order == Order::Completion {
+            let chunk = Arc::clone(self.chunk(span.first).expect("its inputs are not all yielded"));
+            let first = (span.first - chunk.first()) as usize;
+            self.ready.push_back((chunk, first..first + span.len as usize));
+        }
+        self.wake();
+    }
+
+    /// Whether dropping it drops no value of the user's.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.chunks.is_empty() && matches!(self.supply, Supply::Dry) && self.end.is_none()
+    }
+
+    pub(crate) fn wake(&self) {
+        if self.awaited {
+            self.arrived.notify_all();
+        }
+    }
+}
+
+/// All lanes of a function, as the ledger sees them.
+pub(crate) struct Lanes<I, O, E>(pub(crate) BTreeMap<JobId, Lane<I, O, E>>);
+
+impl<I, O, E> Sources for Lanes<I, O, E> {
+    fn available(&self, job: JobId, mode: Mode) -> u64 {
+        match self.0.get(&job).map(|lane| &lane.supply) {
+            Some(Supply::Inline(inline)) if mode == Mode::Running => inline.left,
+            Some(Supply::Fed(pool)) => pool.len(),
+            Some(Supply::Inline(_) | Supply::Dry) | None => 0,
+        }
+    }
+
+    fn yielded(&self, job: JobId) -> u64 {
+        self.0.get(&job).map_or(0, |lane| lane.gate.yielded.load(Ordering::SeqCst))
+    }
+
+    fn pull(&mut self, job: JobId, first: u64, most: u64) -> u64 {
+        let Some(lane) = self.0.get_mut(&job) else { return 0 };
+        let inputs: Vec<I> = match &mut lane.supply {
+            Supply::Inline(inline) => {
+                let inputs: Vec<I> = inline.iter.by_ref().take(most as usize).collect();
+                inline.left -= inputs.len() as u64;
+                lane.gate.pulled.fetch_add(inputs.len() as u64, Ordering::SeqCst);
+                lane.source_over = inline.left == 0;
+                inputs
+            }
+            Supply::Fed(pool) => pool.take(most),
+            Supply::Dry => Vec::new(),
+        };
+        let pulled = inputs.len() as u64;
+        if pulled > 0 {
+            lane.add(first, inputs);
+        }
+        pulled
+    }
+}

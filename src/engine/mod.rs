@@ -1,0 +1,20 @@
+//! The acting half of the engine: actors, threads and the lock, without cleverness.
+//!
+//! [`supervisor`], [`container`] and [`map`] are the actors, on the thread of [`system`];
+//! [`thread`] is what a container's thread runs and [`feeder`] what pulls a source that may block;
+//! [`dispatch`] is the lock they meet at, over [`lane`], [`chunk`] and [`run`].
+
+pub(crate) mod body;
+pub(crate) mod chunk;
+pub(crate) mod clock;
+pub(crate) mod container;
+pub(crate) mod dispatch;
+pub(crate) mod feeder;
+pub(crate) mod lane;
+pub(crate) mod map;
+pub(crate) mod messages;
+pub(crate) mod run;
+pub(crate) mod supervisor;
+pub(crate) mod system;
+pub(crate) mod thread;
+pub(crate) mod unwind;

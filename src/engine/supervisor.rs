@@ -1,0 +1,220 @@
+//! The supervisor actor: it owns a function's containers, and alone creates, drains and gives up.
+//!
+//! Crashes are judged where they are seen, under the function's lock; a restart without delay is
+//! carried out by the thread that crashed. Everything that takes time or a new thread is done here.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::{Actor, ActorContext, Addr, AsyncContext, Context, Handler, SpawnHandle};
+use crossbeam_channel::Sender;
+
+use crate::decide::ids::ContainerId;
+use crate::decide::restart::Restart;
+use crate::engine::container::Container;
+use crate::engine::dispatch::Dispatch;
+use crate::engine::map::Map;
+use crate::engine::messages::{Ending, GetStatus, KillContainer, Launch, Notice, Reset, Shutdown, StartMap};
+use crate::report::FunctionReport;
+
+/// Supervises one function.
+pub(crate) struct Supervisor<I, O, E>
+where
+    I: Send + Sync + 'static,
+    O: Send + 'static,
+    E: Send + 'static,
+{
+    dispatch: Arc<Dispatch<I, O, E>>,
+    containers: Vec<Addr<Container<I, O, E>>>,
+    /// Who wants the report.
+    reporting: Vec<Sender<FunctionReport>>,
+    /// Ends the wait for containers that do not end.
+    limit: Option<SpawnHandle>,
+    /// The next moment at which containers may be created again.
+    wake: Option<SpawnHandle>,
+}
+
+impl<I, O, E> Supervisor<I, O, E>
+where
+    I: Send + Sync + 'static,
+    O: Send + 'static,
+    E: Send + 'static,
+{
+    pub(crate) fn new(dispatch: Arc<Dispatch<I, O, E>>) -> Self {
+        Self { dispatch, containers: Vec::new(), reporting: Vec::new(), limit: None, wake: None }
+    }
+
+    /// Creates every container that is absent and may be created; comes back for those that may not yet.
+    fn create(&mut self, ctx: &mut Context<Self>) {
+        for (at, container) in self.containers.iter().enumerate() {
+            let id = ContainerId::new(u32::try_from(at).expect("at most 1024 containers"));
+            if let Some(generation) = self.dispatch.begin(id) {
+                container.do_send(Launch { generation });
+            }
+        }
+        if let Some(handle) = self.wake.take() {
+            ctx.cancel_future(handle);
+        }
+        if let Some(delay) = self.dispatch.next_creation() {
+            // A timer may fire a moment early by its own clock; `create` then arms it again.
+            let delay = delay.max(Duration::from_micros(100));
+            self.wake = Some(ctx.run_later(delay, |supervisor, ctx| supervisor.create(ctx)));
+        }
+    }
+
+    /// Sends the report and stops, once everything has ended or the limit has passed.
+    fn finish(&mut self, ctx: &mut Context<Self>) {
+        let report = self.dispatch.report();
+        for reply in self.reporting.drain(..) {
+            drop(reply.send(report.clone())); // a caller that no longer waits misses nothing
+        }
+        self.dispatch.over();
+        ctx.stop();
+    }
+
+    fn finish_if_ended(&mut self, ctx: &mut Context<Self>) {
+        if self.limit.is_some() && self.dispatch.has_ended() {
+            self.finish(ctx);
+        }
+    }
+}
+
+impl<I, O, E> Actor for Supervisor<I, O, E>
+where
+    I: Send + Sync + 'static,
+    O: Send + 'static,
+    E: Send + 'static,
+{
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Context<Self>) {
+        let held = self.dispatch.supervisor.set(ctx.address().recipient());
+        assert!(held.is_ok(), "a function has one supervisor");
+        let ids = self.dispatch.hold().ledger.containers();
+        self.containers = ids.map(|id| Container::new(id, Arc::clone(&self.dispatch)).start()).collect();
+        self.create(ctx);
+    }
+}
+
+impl<I, O, E> Drop for Supervisor<I, O, E>
+where
+    I: Send + Sync + 'static,
+    O: Send + 'static,
+    E: Send + 'static,
+{
+    fn drop(&mut self) {
+        if !self.dispatch.is_over() {
+            self.dispatch.break_down("the supervisor ended unexpectedly");
+        }
+    }
+}
+
+impl<I, O, E> Handler<Notice> for Supervisor<I, O, E>
+where
+    I: Send + Sync + 'static,
+    O: Send + 'static,
+    E: Send + 'static,
+{
+    type Result = ();
+
+    fn handle(&mut self, notice: Notice, ctx: &mut Context<Self>) {
+        match notice {
+            Notice::Crashed { restart: Restart::GiveUp, .. } => self.dispatch.give_up(),
+            Notice::Crashed { restart: Restart::Now | Restart::At(_), .. } => {}
+            Notice::Exiting { container, .. } => self.containers[container.index()].do_send(notice),
+            Notice::Ended { container, ref fate } => {
+                self.dispatch.record(container, fate.clone());
+                self.containers[container.index()].do_send(notice);
+                self.create(ctx);
+                self.finish_if_ended(ctx);
+            }
+        }
+    }
+}
+
+impl<I, O, E> Handler<StartMap<I>> for Supervisor<I, O, E>
+where
+    I: Send + Sync + 'static,
+    O: Send + 'static,
+    E: Send + 'static,
+{
+    type Result = ();
+
+    fn handle(&mut self, StartMap { job, source, guard }: StartMap<I>, _: &mut Context<Self>) {
+        Map::new(job, Arc::clone(&self.dispatch), source).start();
+        guard.delivered();
+    }
+}
+
+impl<I, O, E> Handler<Shutdown> for Supervisor<I, O, E>
+where
+    I: Send + Sync + 'static,
+    O: Send + 'static,
+    E: Send + 'static,
+{
+    type Result = ();
+
+    fn handle(&mut self, Shutdown { ending, limit, reply }: Shutdown, ctx: &mut Context<Self>) {
+        self.reporting.extend(reply);
+        match ending {
+            Ending::Drain => self.dispatch.drain(),
+            Ending::Stop => self.dispatch.stop(),
+            Ending::Abort => self.dispatch.abort(),
+        }
+        if let Some(handle) = self.limit.take() {
+            ctx.cancel_future(handle);
+        }
+        self.limit = Some(ctx.run_later(limit, |supervisor, ctx| {
+            supervisor.dispatch.abort();
+            supervisor.finish(ctx);
+        }));
+        if ending == Ending::Abort && self.dispatch.has_ended() {
+            return self.finish(ctx);
+        }
+        self.finish_if_ended(ctx);
+    }
+}
+
+impl<I, O, E> Handler<KillContainer> for Supervisor<I, O, E>
+where
+    I: Send + Sync + 'static,
+    O: Send + 'static,
+    E: Send + 'static,
+{
+    type Result = ();
+
+    fn handle(&mut self, KillContainer { container, reply }: KillContainer, ctx: &mut Context<Self>) {
+        let known = container.index() < self.containers.len();
+        let killed = known && self.dispatch.kill(container).is_some();
+        self.create(ctx);
+        drop(reply.send(killed)); // a caller that no longer waits misses nothing
+    }
+}
+
+impl<I, O, E> Handler<Reset> for Supervisor<I, O, E>
+where
+    I: Send + Sync + 'static,
+    O: Send + 'static,
+    E: Send + 'static,
+{
+    type Result = ();
+
+    fn handle(&mut self, Reset { reply }: Reset, ctx: &mut Context<Self>) {
+        let given_up = self.dispatch.reset();
+        self.create(ctx);
+        drop(reply.send(given_up)); // a caller that no longer waits misses nothing
+    }
+}
+
+impl<I, O, E> Handler<GetStatus> for Supervisor<I, O, E>
+where
+    I: Send + Sync + 'static,
+    O: Send + 'static,
+    E: Send + 'static,
+{
+    type Result = ();
+
+    fn handle(&mut self, GetStatus { reply }: GetStatus, _: &mut Context<Self>) {
+        drop(reply.send(self.dispatch.status())); // a caller that no longer waits misses nothing
+    }
+}

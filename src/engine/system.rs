@@ -1,0 +1,79 @@
+//! The engine's own thread: one actix system for the process, ended with the last app.
+//!
+//! It is a thread of our own, whatever runtime the application has: an actor cannot be started
+//! inside a plain tokio runtime, and supervisors must not share a thread with user code.
+
+use std::cell::Cell;
+use std::sync::{Arc, Weak};
+
+use actix::{Actor, Addr, ArbiterHandle, Context, System};
+use crossbeam_channel::bounded;
+use parking_lot::Mutex;
+
+use crate::error::StartError;
+
+static ENGINE: Mutex<Weak<Engine>> = Mutex::new(Weak::new());
+
+thread_local! {
+    static ON_ENGINE: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether the calling thread is the engine's, where nothing may block.
+pub(crate) fn on_engine_thread() -> bool {
+    ON_ENGINE.get()
+}
+
+/// The running engine. It ends when the last holder drops it.
+#[derive(Debug)]
+pub(crate) struct Engine {
+    system: System,
+    arbiter: ArbiterHandle,
+}
+
+impl Engine {
+    /// The engine of the process, started if it does not run.
+    pub(crate) fn get() -> Result<Arc<Self>, StartError> {
+        let mut engine = ENGINE.lock();
+        if let Some(running) = engine.upgrade() {
+            return Ok(running);
+        }
+        let (send, receive) = bounded(1);
+        let thread = std::thread::Builder::new().name("longshore".to_owned()).spawn(move || {
+            ON_ENGINE.set(true);
+            let runner = System::new();
+            runner.block_on(async move {
+                let handles = (System::current(), System::current().arbiter().clone());
+                drop(send.send(handles)); // nobody waits if the starting thread has died
+            });
+            if let Err(error) = runner.run() {
+                tracing::error!(%error, "the engine ended with an error");
+            }
+        });
+        thread.map_err(StartError::Thread)?;
+        let (system, arbiter) = receive.recv().map_err(|_| StartError::Engine)?;
+        let started = Arc::new(Self { system, arbiter });
+        *engine = Arc::downgrade(&started);
+        Ok(started)
+    }
+
+    /// Starts an actor on the engine and waits for its address.
+    pub(crate) fn start<A>(&self, actor: A) -> Result<Addr<A>, StartError>
+    where
+        A: Actor<Context = Context<A>> + Send,
+    {
+        if on_engine_thread() {
+            return Err(StartError::WouldDeadlock);
+        }
+        let (send, receive) = bounded(1);
+        self.arbiter.spawn_fn(move || {
+            drop(send.send(actor.start())); // nobody waits if the starting thread has died
+        });
+        receive.recv().map_err(|_| StartError::Engine)
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        self.system.stop();
+    }
+}

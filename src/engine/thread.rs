@@ -1,0 +1,126 @@
+//! What the thread of a container runs: enter, work, crash, and again.
+//!
+//! The thread is kept over a restart that needs no delay, because a restart is then a matter of
+//! microseconds. The verdict is taken here, under the function's lock; the supervisor is told.
+
+use std::sync::Arc;
+
+use crate::context::Context;
+use crate::crash::{BoxError, Death};
+use crate::decide::ids::{ContainerId, Generation};
+use crate::decide::restart::Restart;
+use crate::engine::body::{Instance, Task};
+use crate::engine::dispatch::{Dispatch, Next};
+use crate::engine::messages::Notice;
+use crate::engine::unwind::{contain, drop_contained, set_thread_hook};
+use crate::report::Fate;
+
+/// How one generation ended.
+enum End {
+    /// A crash, and what the policy says.
+    Crashed(Option<Restart>),
+    /// It left gracefully.
+    Left(Fate),
+    /// Its generation was over.
+    Stale,
+}
+
+/// Runs a container from `generation` on, until it is not restarted at once.
+pub(crate) fn run<I, O, E>(dispatch: &Arc<Dispatch<I, O, E>>, id: ContainerId, generation: Generation)
+where
+    I: Send + Sync + 'static,
+    O: Send + 'static,
+    E: Send + 'static,
+{
+    let settings = &dispatch.settings;
+    set_thread_hook(settings.panic_hook);
+    let context =
+        Context::install(Arc::clone(&settings.app), Arc::clone(&settings.function), settings.id, id);
+    let mut next = Some(generation);
+    let mut last = None;
+    let mut current = generation;
+    while let Some(generation) = next.take() {
+        current = generation;
+        context.begin_generation(generation);
+        match live(dispatch, id, generation, &context) {
+            End::Crashed(Some(Restart::Now)) => next = dispatch.begin_now(id),
+            End::Crashed(_) => {}
+            End::Left(fate) => last = Some(fate),
+            End::Stale => last = None,
+        }
+    }
+    let fate = dispatch.ended(id, current, last);
+    dispatch.tell(Notice::Ended { container: id, fate });
+}
+
+/// One generation.
+fn live<I, O, E>(
+    dispatch: &Arc<Dispatch<I, O, E>>,
+    id: ContainerId,
+    generation: Generation,
+    context: &Context,
+) -> End
+where
+    I: Send + Sync + 'static,
+    O: Send + 'static,
+    E: Send + 'static,
+{
+    let body = dispatch.settings.body.get();
+    let mut instance = match contain(|| body.enter(context)) {
+        Ok(Ok(instance)) => instance,
+        Ok(Err(error)) => {
+            let error: BoxError = error;
+            return End::Crashed(dispatch.crashed(id, generation, Death::EnterFailed(error.into())));
+        }
+        Err(panic) => return End::Crashed(dispatch.crashed(id, generation, Death::EnterPanicked(panic))),
+    };
+    if !dispatch.entered(id, generation) {
+        drop_contained(instance);
+        return End::Stale;
+    }
+    loop {
+        match dispatch.next(id, generation) {
+            Next::Work { run, lease, previous } => {
+                context.begin_run(lease.attempt, previous);
+                let task = Task { dispatch, run, lease, container: id, context };
+                let worked = contain(|| instance.work(&task));
+                context.end_run();
+                if let Err(panic) = worked {
+                    let verdict = dispatch.crashed(id, generation, Death::Panicked(panic));
+                    drop_contained(instance);
+                    return verdict.map_or(End::Stale, |verdict| End::Crashed(Some(verdict)));
+                }
+            }
+            Next::Leave => return leave(dispatch, id, generation, instance, context),
+            Next::Stale => {
+                drop_contained(instance);
+                return End::Stale;
+            }
+        }
+    }
+}
+
+fn leave<I, O, E>(
+    dispatch: &Arc<Dispatch<I, O, E>>,
+    id: ContainerId,
+    generation: Generation,
+    instance: Box<dyn Instance<I, O, E> + '_>,
+    context: &Context,
+) -> End
+where
+    I: Send + Sync + 'static,
+    O: Send + 'static,
+    E: Send + 'static,
+{
+    dispatch.tell(Notice::Exiting { container: id, generation });
+    let settings = &dispatch.settings;
+    let fate = match contain(|| instance.exit(context)) {
+        Ok(()) => Fate::Exited,
+        Err(panic) => {
+            tracing::warn!(app = %settings.app, function = %settings.function, container = id.index(), %panic, "exit panicked");
+            Fate::ExitPanicked(panic)
+        }
+    };
+    dispatch.left(id, generation);
+    End::Left(fate)
+}

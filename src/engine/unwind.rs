@@ -1,0 +1,159 @@
+//! The one unwind boundary of the crate, and the panic hook that belongs to it.
+//!
+//! User code runs inside [`contain`]. A panic there is caught, its message and location are kept,
+//! and the application's panic hook does not hear of it unless asked to. Panics elsewhere reach
+//! the application's hook untouched. Only a panic during unwinding cannot be contained.
+
+use std::any::Any;
+use std::cell::{Cell, RefCell};
+use std::mem;
+use std::panic::{self, AssertUnwindSafe};
+use std::sync::Once;
+
+use crate::crash::Panic;
+
+/// Whether the application's panic hook hears of panics in containers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum PanicHook {
+    /// It does not: a container's panic is a `tracing` event and part of the typed cause.
+    #[default]
+    Silent,
+    /// It does, after the engine has taken message and location.
+    Forward,
+}
+
+thread_local! {
+    /// How many boundaries this thread is inside of.
+    static DEPTH: Cell<u32> = const { Cell::new(0) };
+    /// Set once by the thread of a container.
+    static HOOK: Cell<PanicHook> = const { Cell::new(PanicHook::Silent) };
+    /// Where the panic that unwinds now was raised; written by the hook, taken by `contain`.
+    static LOCATION: RefCell<Option<String>> = const { RefCell::new(None) };
+}
+
+/// Chains the engine's hook in front of the application's, once for the process.
+///
+/// # Panics
+///
+/// If the thread is panicking, which callers check before.
+pub(crate) fn install_hook() {
+    static INSTALLED: Once = Once::new();
+    INSTALLED.call_once(|| {
+        let application = panic::take_hook();
+        panic::set_hook(Box::new(move |info| {
+            if DEPTH.get() == 0 {
+                return application(info);
+            }
+            let location = info.location().map(ToString::to_string);
+            LOCATION.with(|slot| *slot.borrow_mut() = location);
+            if HOOK.get() == PanicHook::Forward {
+                application(info);
+            }
+        }));
+    });
+}
+
+/// What this thread's contained panics tell the application's hook from now on.
+pub(crate) fn set_thread_hook(hook: PanicHook) {
+    HOOK.set(hook);
+}
+
+/// Runs user code. A panic in it ends here.
+#[expect(clippy::disallowed_methods, reason = "this is the one unwind boundary")]
+pub(crate) fn contain<T>(run: impl FnOnce() -> T) -> Result<T, Panic> {
+    LOCATION.with(|slot| slot.borrow_mut().take());
+    DEPTH.set(DEPTH.get() + 1);
+    let result = panic::catch_unwind(AssertUnwindSafe(run));
+    DEPTH.set(DEPTH.get() - 1);
+    result.map_err(|payload| {
+        let location = LOCATION.with(|slot| slot.borrow_mut().take());
+        let message = message(payload.as_ref());
+        drop_contained(payload);
+        Panic { message, location }
+    })
+}
+
+fn message(payload: &(dyn Any + Send)) -> String {
+    match (payload.downcast_ref::<&str>(), payload.downcast_ref::<String>()) {
+        (Some(text), _) => (*text).to_owned(),
+        (None, Some(text)) => text.clone(),
+        (None, None) => "(a payload that is no text)".to_owned(),
+    }
+}
+
+/// Drops a user's value. A panic in its `Drop` ends here, as an event.
+pub(crate) fn drop_contained<T>(value: T) {
+    if !mem::needs_drop::<T>() {
+        return;
+    }
+    DEPTH.set(DEPTH.get() + 1);
+    #[expect(clippy::disallowed_methods, reason = "this is the one unwind boundary")]
+    let result = panic::catch_unwind(AssertUnwindSafe(|| drop(value)));
+    DEPTH.set(DEPTH.get() - 1);
+    if let Err(payload) = result {
+        tracing::warn!(message = message(payload.as_ref()), "a value panicked in its drop");
+        // The payload of a drop may itself panic when dropped, without end; leaking it is finite.
+        mem::forget(payload);
+    }
+}
+
+/// A user's value that is dropped inside the boundary, wherever its owner is dropped.
+#[derive(Debug)]
+pub(crate) struct Contained<T>(Option<T>);
+
+impl<T> Contained<T> {
+    pub(crate) fn new(value: T) -> Self {
+        Self(Some(value))
+    }
+
+    pub(crate) fn get(&self) -> &T {
+        self.0.as_ref().expect("taken only by drop")
+    }
+
+    pub(crate) fn get_mut(&mut self) -> &mut T {
+        self.0.as_mut().expect("taken only by drop")
+    }
+}
+
+impl<T> Drop for Contained<T> {
+    fn drop(&mut self) {
+        if let Some(value) = self.0.take() {
+            drop_contained(value);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Bomb;
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            panic!("dropped");
+        }
+    }
+
+    #[test]
+    fn message_and_location_are_kept_and_nesting_is_fine() {
+        install_hook();
+        let outer = contain(|| {
+            let inner = contain(|| panic!("inner {}", 1)).map(|()| ()).expect_err("it panicked");
+            assert_eq!(inner.message(), "inner 1");
+            panic!("outer");
+        });
+        let panic = outer.map(|()| ()).expect_err("it panicked");
+        assert_eq!(panic.message(), "outer");
+        assert!(panic.location().is_some_and(|at| at.contains("unwind.rs")));
+    }
+
+    #[test]
+    fn payloads_and_values_that_panic_in_their_drop_end_here() {
+        install_hook();
+        let panic = contain(|| panic::panic_any(Bomb)).map(|()| ()).expect_err("it panicked");
+        assert_eq!(panic.message(), "(a payload that is no text)");
+        drop_contained(vec![Bomb]);
+        drop(Contained::new(Bomb));
+    }
+}

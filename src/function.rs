@@ -1,0 +1,288 @@
+//! A running function: what the application holds and calls.
+
+use std::any::Any;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::Addr;
+use crossbeam_channel::{Receiver, bounded};
+
+use crate::app::{Ends, SHUTDOWN_LIMIT, no_report};
+use crate::call::Call;
+use crate::context::Context;
+use crate::decide::ids::ContainerId;
+use crate::decide::window::Window;
+use crate::engine::dispatch::Dispatch;
+use crate::engine::messages::{Ending, GetStatus, KillContainer, Reset, Shutdown};
+use crate::engine::supervisor::Supervisor;
+use crate::engine::system::{Engine, on_engine_thread};
+use crate::error::{NotReady, StartError};
+use crate::failure::Failure;
+use crate::map::Map;
+use crate::progress::Progress;
+use crate::report::FunctionReport;
+use crate::settings::Settings;
+use crate::source::Source;
+use crate::status::Status;
+
+/// A running function; a cheap clone. When its app and the last handle are dropped, it is aborted.
+pub struct Function<I, O, E>
+where
+    I: Send + Sync + 'static,
+    O: Send + 'static,
+    E: Send + 'static,
+{
+    pub(crate) running: Arc<Running<I, O, E>>,
+}
+
+/// What handles, maps and calls of one function share. Its end aborts the function.
+pub(crate) struct Running<I, O, E>
+where
+    I: Send + Sync + 'static,
+    O: Send + 'static,
+    E: Send + 'static,
+{
+    pub(crate) dispatch: Arc<Dispatch<I, O, E>>,
+    pub(crate) supervisor: Addr<Supervisor<I, O, E>>,
+    pub(crate) default_window: Window,
+    /// Keeps the engine's thread.
+    _engine: Arc<Engine>,
+}
+
+impl<I, O, E> Drop for Running<I, O, E>
+where
+    I: Send + Sync + 'static,
+    O: Send + 'static,
+    E: Send + 'static,
+{
+    fn drop(&mut self) {
+        // The engine may end with this handle, before it reads its mail: abort here, at once.
+        self.dispatch.over();
+        self.dispatch.abort();
+        self.supervisor.do_send(Shutdown { ending: Ending::Abort, limit: Duration::ZERO, reply: None });
+    }
+}
+
+impl<I, O, E> Clone for Function<I, O, E>
+where
+    I: Send + Sync + 'static,
+    O: Send + 'static,
+    E: Send + 'static,
+{
+    fn clone(&self) -> Self {
+        Self { running: Arc::clone(&self.running) }
+    }
+}
+
+impl<I, O, E> Ends for Running<I, O, E>
+where
+    I: Send + Sync + 'static,
+    O: Send + 'static,
+    E: Send + 'static,
+{
+    fn end(&self, ending: Ending, limit: Duration) -> Receiver<FunctionReport> {
+        let (reply, report) = bounded(1);
+        self.supervisor.do_send(Shutdown { ending, limit, reply: Some(reply) });
+        report
+    }
+}
+
+impl<I, O, E> Ends for Arc<Running<I, O, E>>
+where
+    I: Send + Sync + 'static,
+    O: Send + 'static,
+    E: Send + 'static,
+{
+    fn end(&self, ending: Ending, limit: Duration) -> Receiver<FunctionReport> {
+        if !self.supervisor.connected() {
+            return no_report();
+        }
+        self.as_ref().end(ending, limit)
+    }
+}
+
+impl<I, O, E> Function<I, O, E>
+where
+    I: Send + Sync + 'static,
+    O: Send + 'static,
+    E: Send + 'static,
+{
+    pub(crate) fn start(
+        engine: Arc<Engine>,
+        settings: Settings<I, O, E>,
+        default_window: Window,
+    ) -> Result<(Self, Box<dyn Ends>), StartError> {
+        let dispatch = Arc::new(Dispatch::new(settings));
+        let supervisor = engine.start(Supervisor::new(Arc::clone(&dispatch)))?;
+        let running = Arc::new(Running { dispatch, supervisor, default_window, _engine: engine });
+        Ok((Self { running: Arc::clone(&running) }, Box::new(running)))
+    }
+
+    /// The function's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.running.dispatch.settings.function
+    }
+
+    /// Waits until a container is live.
+    ///
+    /// # Errors
+    ///
+    /// The function gave up before, is shut down, or the call would wait for itself.
+    pub fn ready(&self) -> Result<(), NotReady> {
+        if self.would_deadlock() {
+            return Err(NotReady::WouldDeadlock);
+        }
+        self.running.dispatch.await_ready()
+    }
+
+    /// Fans the items of any iterator out to the containers, lazily. Nothing is pulled before the
+    /// first outcome is asked for.
+    ///
+    /// The items are owned: `map(vec)` or `map(vec.iter().copied())` with a `'static` borrow, not a
+    /// borrow of a local. Sources of a known kind (vectors, integer ranges) are pulled by the
+    /// containers; any other may block, and is pulled by a thread of the map.
+    pub fn map<S>(&self, inputs: S) -> Map<I, O, E>
+    where
+        S: IntoIterator<Item = I>,
+        S::IntoIter: Send + 'static,
+    {
+        Map::new(Arc::clone(&self.running), Source::of(inputs.into_iter()))
+    }
+
+    /// All outputs in order, or the first failure.
+    ///
+    /// # Errors
+    ///
+    /// The first input that failed for good, when it failed; the others are cancelled.
+    pub fn run(&self, inputs: Vec<I>) -> Result<Vec<O>, Failure<I, E>> {
+        let mut outputs = Vec::with_capacity(inputs.len());
+        for outcome in self.map(inputs) {
+            outputs.push(outcome?);
+        }
+        Ok(outputs)
+    }
+
+    /// A result for each input, in order. Where the map as a whole ends early (given up, shut
+    /// down), the inputs it had accepted have their outcomes, followed by one failure without an index.
+    pub fn run_all(&self, inputs: Vec<I>) -> Vec<Result<O, Failure<I, E>>> {
+        self.map(inputs).return_exceptions().into_iter().collect()
+    }
+
+    /// Runs every input, drops the outputs, and counts how the inputs ended.
+    ///
+    /// # Errors
+    ///
+    /// The map as a whole ended early: the function gave up or was shut down, the source panicked.
+    pub fn for_each<S>(&self, inputs: S) -> Result<Progress, Failure<I, E>>
+    where
+        S: IntoIterator<Item = I>,
+        S::IntoIter: Send + 'static,
+    {
+        let mut outcomes = self.map(inputs).return_exceptions().unordered().into_iter();
+        for outcome in outcomes.by_ref() {
+            match outcome {
+                Err(failure) if failure.index().is_none() => return Err(failure),
+                Ok(_) | Err(_) => {}
+            }
+        }
+        Ok(outcomes.progress())
+    }
+
+    /// Begins one execution, ahead of all maps. [`Call::wait`] gives its outcome; dropping the call
+    /// cancels it.
+    pub fn call(&self, input: I) -> Call<I, O, E> {
+        Call::new(Arc::clone(&self.running), input)
+    }
+
+    /// A snapshot of the function.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        let (reply, status) = bounded(1);
+        if !on_engine_thread() {
+            self.running.supervisor.do_send(GetStatus { reply });
+        }
+        // A supervisor that has ended does not answer; what it left behind still can be read.
+        status.recv().unwrap_or_else(|_| self.running.dispatch.status())
+    }
+
+    /// Forgets the crash history, and takes work again if the function had given up. Returns whether
+    /// it had.
+    pub fn reset(&self) -> bool {
+        let (reply, answer) = bounded(1);
+        self.running.supervisor.do_send(Reset { reply });
+        answered(&answer)
+    }
+
+    /// Kills a container by hand: nobody is blamed, no budget is charged, and a fresh generation is
+    /// entered. An input that was executing is replayed beside the abandoned attempt, whose answer
+    /// is refused; synchronous code runs on until it returns. Returns whether the container lived.
+    pub fn kill_container(&self, container: ContainerId) -> bool {
+        let (reply, answer) = bounded(1);
+        self.running.supervisor.do_send(KillContainer { container, reply });
+        answered(&answer)
+    }
+
+    /// Begins to drain: accepted inputs of live maps finish, sources are not pulled, new calls are
+    /// refused, workers exit. What has not ended after 30 s is aborted. Does not wait.
+    pub fn drain(&self) {
+        drop(self.running.end(Ending::Drain, SHUTDOWN_LIMIT));
+    }
+
+    /// Begins to stop: only what executes finishes; every other input comes back inside its error.
+    /// What has not ended after 30 s is aborted. Does not wait.
+    pub fn stop(&self) {
+        drop(self.running.end(Ending::Stop, SHUTDOWN_LIMIT));
+    }
+
+    /// Aborts: every input without an outcome comes back inside its error, at once.
+    pub fn abort(&self) {
+        drop(self.running.end(Ending::Abort, Duration::ZERO));
+    }
+
+    fn would_deadlock(&self) -> bool {
+        self.running.would_deadlock()
+    }
+}
+
+/// The supervisor's answer, which the engine's own thread must not wait for.
+fn answered(answer: &Receiver<bool>) -> bool {
+    !on_engine_thread() && answer.recv().unwrap_or(false)
+}
+
+impl<I, O, E> Running<I, O, E>
+where
+    I: Send + Sync + 'static,
+    O: Send + 'static,
+    E: Send + 'static,
+{
+    /// Whether a blocking call on this thread would wait for itself.
+    pub(crate) fn would_deadlock(&self) -> bool {
+        on_engine_thread() || Context::is_container_of(self.dispatch.settings.id)
+    }
+}
+
+impl<I, O, E> std::fmt::Debug for Function<I, O, E>
+where
+    I: Send + Sync + 'static,
+    O: Send + 'static,
+    E: Send + 'static,
+{
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Function").field("name", &self.name()).finish_non_exhaustive()
+    }
+}
+
+/// Drops users' values on a thread of their own, because a `Drop` of ours must not block and users'
+/// drops may.
+pub(crate) fn drop_elsewhere<T: Any + Send>(value: T) {
+    let mut value = Some(value);
+    let (send, receive) = bounded::<T>(1);
+    let made =
+        std::thread::Builder::new().name("longshore/drop".to_owned()).spawn(move || drop(receive.recv()));
+    if made.is_ok()
+        && let Some(value) = value.take()
+    {
+        drop(send.send(value)); // an unread value comes back in the error, and is dropped here
+    }
+}

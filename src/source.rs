@@ -1,0 +1,37 @@
+//! Where a map's inputs come from: a kind known neither to block nor to panic, or any other.
+
+use std::any::{Any, TypeId};
+use std::ops::Range;
+use std::vec;
+
+use crate::engine::lane::Inline;
+
+/// The source of a map, not yet pulled.
+pub(crate) enum Source<I> {
+    /// Pulled by the containers themselves.
+    Inline(Inline<I>),
+    /// Pulled by a feeder.
+    MayBlock(Box<dyn Iterator<Item = I> + Send>),
+}
+
+impl<I: Send + 'static> Source<I> {
+    pub(crate) fn of<S: Iterator<Item = I> + Send + 'static>(source: S) -> Self {
+        let kind = TypeId::of::<S>();
+        let ranges = [
+            TypeId::of::<Range<u8>>(),
+            TypeId::of::<Range<u16>>(),
+            TypeId::of::<Range<u32>>(),
+            TypeId::of::<Range<u64>>(),
+            TypeId::of::<Range<usize>>(),
+            TypeId::of::<Range<i32>>(),
+            TypeId::of::<Range<i64>>(),
+        ];
+        let known = kind == TypeId::of::<vec::IntoIter<I>>() || ranges.contains(&kind);
+        // A range longer than `usize` says so by having no upper bound; a feeder counts those.
+        if known && (&source as &dyn Any).type_id() == kind && source.size_hint().1.is_some() {
+            Self::Inline(Inline::new(Box::new(source)))
+        } else {
+            Self::MayBlock(Box::new(source))
+        }
+    }
+}
