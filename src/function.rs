@@ -198,10 +198,11 @@ where
     /// A snapshot of the function.
     #[must_use]
     pub fn status(&self) -> Status {
-        let (reply, status) = bounded(1);
-        if !on_engine_thread() {
-            self.running.supervisor.do_send(GetStatus { reply });
+        if on_engine_thread() {
+            return self.running.dispatch.status();
         }
+        let (reply, status) = bounded(1);
+        self.running.supervisor.do_send(GetStatus { reply });
         // A supervisor that has ended does not answer; what it left behind still can be read.
         status.recv().unwrap_or_else(|_| self.running.dispatch.status())
     }

@@ -4,8 +4,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use crate::crash::{Crash, Death};
-use crate::decide::ids::Attempt;
 use crate::decide::ledger::Rules;
 use crate::engine::body::Body;
 use crate::engine::unwind::{Contained, PanicHook};
@@ -31,39 +29,4 @@ pub(crate) struct Settings<I, O, E> {
 pub(crate) fn next_function_id() -> u64 {
     static NEXT: AtomicU64 = AtomicU64::new(1);
     NEXT.fetch_add(1, Ordering::Relaxed)
-}
-
-impl<I, O, E> Settings<I, O, E> {
-    /// One event for each death: `warn`, save where it was asked for.
-    pub(crate) fn speak_of(&self, crash: &Crash) {
-        let (input, attempt) =
-            crash.executing.map_or((None, None), |(input, attempt)| (Some(input), Some(attempt.get())));
-        let (message, location) = match &crash.death {
-            Death::Panicked(panic) | Death::EnterPanicked(panic) => {
-                (panic.message().to_owned(), panic.location().map(str::to_owned))
-            }
-            Death::EnterFailed(error) => (error.to_string(), None),
-            Death::NoThread(error) => (error.to_string(), None),
-            Death::Killed => (String::new(), None),
-        };
-        let span =
-            tracing::warn_span!("input", app = %self.app, function = %self.function, index = input, attempt);
-        let _in_input = input.is_some().then(|| span.enter());
-        tracing::warn!(
-            app = %self.app,
-            function = %self.function,
-            container = crash.container.index(),
-            generation = crash.generation.get(),
-            input,
-            attempt,
-            message,
-            location,
-            "container crashed"
-        );
-    }
-
-    pub(crate) fn speak_of_poison(&self, input: u64, attempts: Attempt) {
-        let attempts = attempts.get();
-        tracing::warn!(app = %self.app, function = %self.function, input, attempts, "input poisoned");
-    }
 }

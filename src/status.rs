@@ -14,6 +14,8 @@ pub struct Containers {
     pub starting: usize,
     /// At work, or ready for it.
     pub live: usize,
+    /// In `exit`.
+    pub exiting: usize,
     /// Waiting to be created again.
     pub backing_off: usize,
     /// Not there: the function gave up, is stopped, or the container is between two lives.
@@ -61,10 +63,10 @@ pub struct Status {
 
 impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Containers { starting, live, backing_off, stopped, abandoned } = self.containers;
+        let Containers { starting, live, exiting, backing_off, stopped, abandoned } = self.containers;
         write!(
             f,
-            "{live} live, {starting} starting, {backing_off} backing off, {stopped} stopped, \
+            "{live} live, {starting} starting, {exiting} exiting, {backing_off} backing off, {stopped} stopped, \
              {abandoned} abandoned; {} inputs waiting; {} crashes, {} restarts",
             self.inputs_waiting, self.crashes, self.restarts
         )?;

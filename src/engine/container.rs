@@ -84,7 +84,7 @@ where
                     ctx.cancel_future(timer);
                 }
             }
-            Notice::Crashed { .. } => {}
+            Notice::Crashed { .. } | Notice::FeederEnded => {}
         }
     }
 }
@@ -96,12 +96,7 @@ where
     E: Send + 'static,
 {
     fn exit_timed_out(&mut self, generation: Generation) {
-        let settings = &self.dispatch.settings;
         if self.dispatch.abandon_exit(self.id, generation) {
-            tracing::warn!(
-                app = %settings.app, function = %settings.function,
-                container = self.id.index(), limit = ?settings.exit_timeout, "exit timed out"
-            );
             self.dispatch.tell(Notice::Ended { container: self.id, fate: Some(Fate::ExitTimedOut) });
         }
     }

@@ -170,6 +170,22 @@ impl<I, O, E> Lane<I, O, E> {
         }
     }
 
+    /// Nothing is pulled any more, and `error` is what the map ends with, unless it has an error
+    /// already. Gives back what was not pulled.
+    pub(crate) fn end_with(&mut self, error: Option<Failure<I, E>>) -> Supply<I> {
+        self.end = self.end.take().or(error);
+        self.source_over = true;
+        self.space.notify_all();
+        self.wake();
+        std::mem::replace(&mut self.supply, Supply::Dry)
+    }
+
+    /// Whether nothing will come from the source any more.
+    pub(crate) fn is_dry(&self) -> bool {
+        let stocked = matches!(&self.supply, Supply::Fed(pool) if pool.len() > 0);
+        self.source_over && !stocked
+    }
+
     /// Refuses what the feeder pulls from now on.
     pub(crate) fn close_pool(&self) {
         if let Supply::Fed(pool) = &self.supply {

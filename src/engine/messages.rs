@@ -2,13 +2,11 @@
 //!
 //! Control is messages; inputs and outcomes never are: they travel in shared ranges.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use actix::Message;
 use crossbeam_channel::Sender;
 
-use crate::crash::Crash;
 use crate::decide::ids::{ContainerId, Generation, JobId};
 use crate::decide::restart::Restart;
 use crate::report::{Fate, FunctionReport};
@@ -18,12 +16,14 @@ use crate::status::Status;
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub(crate) enum Notice {
-    /// A generation died, and what the policy decided.
-    Crashed { crash: Arc<Crash>, restart: Restart },
+    /// A generation died; what the policy decided.
+    Crashed { restart: Restart },
     /// A container begins its `exit`.
     Exiting { container: ContainerId, generation: Generation },
     /// A thread ended, with what became of its container if that is final.
     Ended { container: ContainerId, fate: Option<Fate> },
+    /// A feeder has returned from its source for the last time.
+    FeederEnded,
 }
 
 /// Supervisor → container actor: make a thread for that generation. No reply.

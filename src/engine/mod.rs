@@ -14,6 +14,7 @@ pub(crate) mod lane;
 pub(crate) mod map;
 pub(crate) mod messages;
 pub(crate) mod run;
+pub(crate) mod speech;
 pub(crate) mod supervisor;
 pub(crate) mod system;
 pub(crate) mod thread;

@@ -17,6 +17,9 @@ use crate::engine::map::Map;
 use crate::engine::messages::{Ending, GetStatus, KillContainer, Launch, Notice, Reset, Shutdown, StartMap};
 use crate::report::FunctionReport;
 
+/// How long idle threads may take to end, and feeders to come back from their source.
+const GRACE: Duration = Duration::from_secs(1);
+
 /// Supervises one function.
 pub(crate) struct Supervisor<I, O, E>
 where
@@ -32,6 +35,8 @@ where
     limit: Option<SpawnHandle>,
     /// The next moment at which containers may be created again.
     wake: Option<SpawnHandle>,
+    /// Ends the wait for feeders.
+    grace: Option<SpawnHandle>,
 }
 
 impl<I, O, E> Supervisor<I, O, E>
@@ -41,7 +46,7 @@ where
     E: Send + 'static,
 {
     pub(crate) fn new(dispatch: Arc<Dispatch<I, O, E>>) -> Self {
-        Self { dispatch, containers: Vec::new(), reporting: Vec::new(), limit: None, wake: None }
+        Self { dispatch, containers: Vec::new(), reporting: Vec::new(), limit: None, wake: None, grace: None }
     }
 
     /// Creates every container that is absent and may be created; comes back for those that may not yet.
@@ -72,10 +77,16 @@ where
         ctx.stop();
     }
 
+    /// Comes to the end once containers have ended. Feeders get a grace: one stuck in its source may
+    /// stay there for ever, and is reported.
     fn finish_if_ended(&mut self, ctx: &mut Context<Self>) {
-        if self.limit.is_some() && self.dispatch.has_ended() {
-            self.finish(ctx);
+        if self.limit.is_none() || !self.dispatch.has_ended() {
+            return;
         }
+        if !self.dispatch.is_fed() {
+            return self.finish(ctx);
+        }
+        self.grace.get_or_insert_with(|| ctx.run_later(GRACE, |supervisor, ctx| supervisor.finish(ctx)));
     }
 }
 
@@ -119,8 +130,9 @@ where
 
     fn handle(&mut self, notice: Notice, ctx: &mut Context<Self>) {
         match notice {
-            Notice::Crashed { restart: Restart::GiveUp, .. } => self.dispatch.give_up(),
-            Notice::Crashed { restart: Restart::Now | Restart::At(_), .. } => {}
+            Notice::Crashed { restart: Restart::GiveUp } => self.dispatch.give_up(),
+            Notice::Crashed { restart: Restart::Now | Restart::At(_) } => {}
+            Notice::FeederEnded => self.finish_if_ended(ctx),
             Notice::Exiting { container, .. } => self.containers[container.index()].do_send(notice),
             Notice::Ended { container, ref fate } => {
                 self.dispatch.record(container, fate.clone());
@@ -164,13 +176,13 @@ where
         if let Some(handle) = self.limit.take() {
             ctx.cancel_future(handle);
         }
+        // What is in the user's code is left behind by an abort; what is not ends by itself.
+        let limit = if ending == Ending::Abort { GRACE } else { limit };
         self.limit = Some(ctx.run_later(limit, |supervisor, ctx| {
             supervisor.dispatch.abort();
-            supervisor.finish(ctx);
+            supervisor.limit = Some(ctx.run_later(GRACE, Self::finish));
+            supervisor.finish_if_ended(ctx);
         }));
-        if ending == Ending::Abort && self.dispatch.has_ended() {
-            return self.finish(ctx);
-        }
         self.finish_if_ended(ctx);
     }
 }
@@ -187,7 +199,7 @@ where
         let known = container.index() < self.containers.len();
         let killed = known && self.dispatch.kill(container).is_some();
         self.create(ctx);
-        drop(reply.send(killed)); // a caller that no longer waits misses nothing
+        let _ = reply.send(killed); // a caller that no longer waits misses nothing
     }
 }
 
@@ -202,7 +214,7 @@ where
     fn handle(&mut self, Reset { reply }: Reset, ctx: &mut Context<Self>) {
         let given_up = self.dispatch.reset();
         self.create(ctx);
-        drop(reply.send(given_up)); // a caller that no longer waits misses nothing
+        let _ = reply.send(given_up); // a caller that no longer waits misses nothing
     }
 }
 

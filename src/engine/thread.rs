@@ -43,7 +43,7 @@ where
         current = generation;
         context.begin_generation(generation);
         match live(dispatch, id, generation, &context) {
-            End::Crashed(Some(Restart::Now)) => next = dispatch.begin_now(id),
+            End::Crashed(Some(Restart::Now)) => next = dispatch.begin(id),
             End::Crashed(_) => {}
             End::Left(fate) => last = Some(fate),
             End::Stale => last = None,

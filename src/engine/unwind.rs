@@ -110,10 +110,6 @@ impl<T> Contained<T> {
     pub(crate) fn get(&self) -> &T {
         self.0.as_ref().expect("taken only by drop")
     }
-
-    pub(crate) fn get_mut(&mut self) -> &mut T {
-        self.0.as_mut().expect("taken only by drop")
-    }
 }
 
 impl<T> Drop for Contained<T> {

@@ -1,0 +1,158 @@
+//! Berths: the places of a function's containers, and the life in each.
+
+use crate::decide::ids::{ContainerId, Generation};
+use crate::decide::ledger::{Lease, Ledger, Mode};
+use crate::decide::restart::Life;
+use crate::decide::time::Time;
+
+/// Where a container is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// Not created, or ended.
+    Absent,
+    /// In `enter`.
+    Starting,
+    /// At work, or ready for it.
+    Live,
+    /// In `exit`.
+    Exiting,
+    /// Waiting to be created again.
+    BackingOff { until: Time },
+}
+
+/// A container's stage has changed; told to whoever watches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Change {
+    pub(crate) container: ContainerId,
+    pub(crate) generation: Generation,
+    pub(crate) stage: Stage,
+}
+
+/// The place of one container.
+#[derive(Debug)]
+pub(super) struct Berth {
+    pub(super) generation: Generation,
+    pub(super) stage: Stage,
+    pub(super) life: Life,
+    pub(super) lease: Option<Lease>,
+    /// The last verdict was to restart at once, whatever delay runs: the container had made progress.
+    pub(super) at_once: bool,
+    /// When the lease was taken, to learn what its inputs cost.
+    pub(super) taken: Time,
+    /// The first input of the lease that is not yet in the books.
+    pub(super) booked: u64,
+}
+
+impl Berth {
+    pub(super) fn new(life: Life) -> Self {
+        Self {
+            generation: Generation(0),
+            stage: Stage::Absent,
+            life,
+            lease: None,
+            at_once: false,
+            taken: Time::default(),
+            booked: 0,
+        }
+    }
+}
+
+impl Ledger {
+    pub(crate) fn containers(&self) -> impl Iterator<Item = ContainerId> + use<> {
+        (0..self.rules.containers as u32).map(ContainerId)
+    }
+
+    /// A new generation of a container begins its `enter`. `None` if none may be created now.
+    pub(crate) fn begin(&mut self, id: ContainerId, now: Time) -> Option<Generation> {
+        if self.mode > Mode::Draining || self.gave_up.is_some() {
+            return None;
+        }
+        let life = self.restarts.started();
+        let held = self.restarts.held_until(now);
+        let berth = &mut self.berths[id.index()];
+        match berth.stage {
+            Stage::Absent => {}
+            Stage::BackingOff { until } if until <= now => {}
+            Stage::BackingOff { .. } | Stage::Starting | Stage::Live | Stage::Exiting => return None,
+        }
+        if let Some(until) = held
+            && !berth.at_once
+        {
+            self.turn(id, Stage::BackingOff { until });
+            return None;
+        }
+        assert!(berth.lease.is_none(), "container {id} begins with a lease");
+        if berth.generation.0 > 0 {
+            self.restarted += 1;
+        }
+        berth.generation.0 += 1;
+        berth.life = life;
+        berth.at_once = false;
+        let generation = berth.generation;
+        self.turn(id, Stage::Starting);
+        Some(generation)
+    }
+
+    /// Its `enter` ended well. Refused (`false`) for an old generation.
+    pub(crate) fn entered(&mut self, id: ContainerId, generation: Generation, now: Time) -> bool {
+        let berth = &mut self.berths[id.index()];
+        if berth.generation != generation || berth.stage != Stage::Starting {
+            return false;
+        }
+        berth.life.entered = Some(now);
+        self.turn(id, Stage::Live);
+        true
+    }
+
+    /// The container ended without a crash: it left, or was told to before it had entered.
+    pub(crate) fn left(&mut self, id: ContainerId, generation: Generation) {
+        let berth = &mut self.berths[id.index()];
+        let lives = matches!(berth.stage, Stage::Starting | Stage::Live | Stage::Exiting);
+        if berth.generation == generation && lives {
+            assert!(berth.lease.is_none(), "container {id} leaves with a lease");
+            self.turn(id, Stage::Absent);
+        }
+    }
+
+    /// The one place where a stage changes.
+    pub(super) fn turn(&mut self, id: ContainerId, stage: Stage) {
+        let berth = &mut self.berths[id.index()];
+        if berth.stage != stage {
+            berth.stage = stage;
+            self.changes.push(Change { container: id, generation: berth.generation, stage });
+        }
+    }
+
+    /// Whether a stage has changed since [`Ledger::take_changes`].
+    pub(crate) fn has_changes(&self) -> bool {
+        !self.changes.is_empty()
+    }
+
+    /// The changes of stages since this was last asked.
+    pub(crate) fn take_changes(&mut self) -> Vec<Change> {
+        std::mem::take(&mut self.changes)
+    }
+
+    pub(crate) fn is_current(&self, id: ContainerId, generation: Generation) -> bool {
+        let berth = &self.berths[id.index()];
+        berth.generation == generation && matches!(berth.stage, Stage::Live | Stage::Starting)
+    }
+
+    pub(crate) fn stage(&self, id: ContainerId) -> (Generation, Stage) {
+        let berth = &self.berths[id.index()];
+        (berth.generation, berth.stage)
+    }
+
+    pub(crate) fn lease(&self, id: ContainerId) -> Option<Lease> {
+        self.berths[id.index()].lease
+    }
+
+    /// The moment at which the next container that is backing off may be created.
+    pub(crate) fn next_creation(&self) -> Option<Time> {
+        let until = |berth: &Berth| match berth.stage {
+            Stage::BackingOff { until } => Some(until),
+            Stage::Absent | Stage::Starting | Stage::Live | Stage::Exiting => None,
+        };
+        self.berths.iter().filter_map(until).min()
+    }
+}

@@ -1,0 +1,198 @@
+//! The books of one function: where every input is between *pulled* and *outcome*.
+//!
+//! It owns jobs, leases (which container executes which range), the queues between them and the
+//! restart policy, and decides dispatch, retry, replay, blame and poison. It does not hold inputs
+//! or outcomes, only their indices; it does not see the inputs that complete one by one, only how
+//! far a lease has come. A container's life:
+//!
+//! ```text
+//!          begin              entered          claim ⇄ released
+//! Absent ─────────▶ Starting ─────────▶ Live ─────────────────▶ Live, with a lease
+//!    ▲                 │ crashed          │ crashed   │ nothing will come
+//!    │ left            ▼                  │           ▼
+//!    │            BackingOff ◀────────────┘        Exiting
+//!    │                 │ begin, when due              │
+//!    └─────────────────┼──────────────────────────────┘ left
+//!                      └──▶ Starting, the next generation
+//! ```
+//!
+//! A crash whose verdict is *now* or *give up*, and a kill, lead to Absent.
+
+mod berth;
+mod jobs;
+mod lease;
+mod verdict;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use crate::crash::Crash;
+use crate::decide::ids::{InputId, JobId};
+use crate::decide::jitter::Jitter;
+use crate::decide::job::{Job, Span};
+use crate::decide::restart::{RestartPolicy, Restarts};
+use crate::decide::retries::Retries;
+use crate::decide::time::Time;
+
+use berth::Berth;
+pub(crate) use berth::{Change, Stage};
+pub(crate) use jobs::Unrun;
+pub(crate) use lease::{Claim, Lease, LeaseKind, Position, Sources};
+pub(crate) use verdict::{AfterCrash, AfterFailure, Worth};
+
+/// What the ledger decides by; validated before.
+#[derive(Debug, Clone)]
+pub(crate) struct Rules {
+    pub(crate) containers: usize,
+    pub(crate) retries: Retries,
+    pub(crate) crash_retries: u32,
+    pub(crate) restart: RestartPolicy,
+}
+
+/// What the function still does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Mode {
+    /// Everything.
+    Running,
+    /// Accepted inputs finish; nothing is pulled, nothing new is taken.
+    Draining,
+    /// Only what executes finishes.
+    Stopping,
+    /// Over.
+    Aborted,
+}
+
+/// One function's books.
+#[derive(Debug)]
+pub(crate) struct Ledger {
+    rules: Rules,
+    mode: Mode,
+    restarts: Restarts,
+    jitter: Option<Jitter>,
+    berths: Vec<Berth>,
+    jobs: BTreeMap<JobId, Job>,
+    jobs_opened: u64,
+    /// Calls whose input was never assigned.
+    calls: VecDeque<JobId>,
+    /// Maps, the one whose turn is next in front.
+    turns: VecDeque<JobId>,
+    /// Inputs that a dead container had not begun.
+    requeued: VecDeque<(JobId, Span)>,
+    /// Inputs that were executing when their container died.
+    replays: VecDeque<InputId>,
+    /// Failed inputs, by the moment they are due.
+    retries: BTreeSet<(Time, InputId)>,
+    /// The crash that broke the limit: no container is created and nothing dispatched until reset.
+    gave_up: Option<Arc<Crash>>,
+    /// Changes of stages not yet told.
+    changes: Vec<Change>,
+    crashes: u64,
+    restarted: u64,
+    last_crash: Option<(Time, Arc<Crash>)>,
+}
+
+impl Ledger {
+    pub(crate) fn new(rules: Rules) -> Self {
+        let restarts = Restarts::new(rules.restart.clone(), rules.containers);
+        let life = restarts.started();
+        Self {
+            mode: Mode::Running,
+            restarts,
+            jitter: rules.retries.jitter_source(),
+            berths: (0..rules.containers).map(|_| Berth::new(life)).collect(),
+            jobs: BTreeMap::new(),
+            jobs_opened: 0,
+            calls: VecDeque::new(),
+            turns: VecDeque::new(),
+            requeued: VecDeque::new(),
+            replays: VecDeque::new(),
+            retries: BTreeSet::new(),
+            gave_up: None,
+            changes: Vec::new(),
+            crashes: 0,
+            restarted: 0,
+            last_crash: None,
+            rules,
+        }
+    }
+
+    pub(crate) fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    /// Whether inputs are still dispatched and containers created.
+    pub(crate) fn goes_on(&self) -> bool {
+        self.mode <= Mode::Draining && self.gave_up.is_none()
+    }
+
+    /// Moves on to a later mode; never back.
+    pub(crate) fn advance_mode(&mut self, mode: Mode) {
+        if mode > self.mode {
+            self.mode = mode;
+        }
+        if !self.goes_on() {
+            self.stand_down();
+        }
+    }
+
+    /// No container waits to be created any more.
+    fn stand_down(&mut self) {
+        for id in self.containers() {
+            if matches!(self.berths[id.index()].stage, Stage::BackingOff { .. }) {
+                self.turn(id, Stage::Absent);
+            }
+        }
+    }
+
+    /// The crash that broke the limit, while the function is given up.
+    pub(crate) fn gave_up(&self) -> Option<&Arc<Crash>> {
+        self.gave_up.as_ref()
+    }
+
+    /// Forgets the crash history and takes work again. Returns whether it had given up.
+    pub(crate) fn reset(&mut self) -> bool {
+        self.restarts.reset();
+        self.stand_down();
+        self.gave_up.take().is_some()
+    }
+
+    /// Whether no accepted input is without its outcome.
+    pub(crate) fn nothing_pending(&self) -> bool {
+        self.jobs.values().all(|job| job.counts.pending() == 0)
+    }
+
+    /// Accepted inputs that are in no lease and have no outcome.
+    pub(crate) fn inputs_waiting(&self) -> u64 {
+        let leased: u64 = self
+            .berths
+            .iter()
+            .filter_map(|berth| berth.lease.map(|lease| lease.span.end() - berth.booked))
+            .sum();
+        self.jobs.values().map(|job| job.counts.pending()).sum::<u64>() - leased
+    }
+
+    /// Loop crashes in a row and when the first of them was, if there is a crash loop.
+    pub(crate) fn crash_loop(&mut self, now: Time) -> Option<(u32, Time)> {
+        let lives = self.berths.iter().filter(|berth| berth.stage == Stage::Live);
+        self.restarts.crash_loop(lives.map(|berth| berth.life), now)
+    }
+
+    pub(crate) fn held_until(&self, now: Time) -> Option<Time> {
+        self.restarts.held_until(now)
+    }
+
+    pub(crate) fn crash_counts(&self) -> CrashCounts {
+        CrashCounts { crashes: self.crashes, restarts: self.restarted }
+    }
+
+    pub(crate) fn last_crash(&self) -> Option<(Time, Arc<Crash>)> {
+        self.last_crash.clone()
+    }
+}
+
+/// Totals over the life of the function.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct CrashCounts {
+    pub(crate) crashes: u64,
+    pub(crate) restarts: u64,
+}

@@ -1,0 +1,235 @@
+//! What becomes of inputs and containers: completion, failure, crash, kill; retry, replay, blame.
+
+use std::sync::Arc;
+
+use crate::crash::{Crash, Previous};
+use crate::decide::ids::{Attempt, ContainerId, Generation, InputId, JobId};
+use crate::decide::job::{DEATHS_MAX, OnFailure, Span};
+use crate::decide::ledger::{Lease, LeaseKind, Ledger, Position, Stage};
+use crate::decide::restart::{Death, Restart};
+use crate::decide::time::Time;
+
+/// What `retry_if` said of an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Worth {
+    Retry,
+    Surface,
+}
+
+/// What becomes of a failed input.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum AfterFailure {
+    /// Again, not before then.
+    RetryAt(Time),
+    /// The failure surfaces.
+    Final { attempts: Attempt, ends_map: bool },
+}
+
+/// What becomes of the input that was executing when its container died.
+#[derive(Debug, Clone)]
+pub(crate) enum AfterCrash {
+    /// Run again, or given up with the function.
+    Pending,
+    /// Its crash budget is spent.
+    Poisoned { input: InputId, attempts: Attempt, deaths: Vec<Arc<Crash>>, ends_map: bool },
+    /// Killed by hand, and it may not be begun twice.
+    Lost { input: InputId, attempts: Attempt, crash: Arc<Crash>, ends_map: bool },
+}
+
+/// The verdict on a crash.
+#[derive(Debug, Clone)]
+pub(crate) struct Verdict {
+    pub(crate) restart: Restart,
+    pub(crate) input: Option<AfterCrash>,
+}
+
+impl Ledger {
+    /// Books the inputs of the container's lease before `upto` as completed with `Ok`. Returns
+    /// the range that is new in the books.
+    pub(crate) fn advanced(&mut self, id: ContainerId, upto: u64, now: Time) -> Option<(JobId, Span)> {
+        let berth = &mut self.berths[id.index()];
+        let lease = berth.lease?;
+        assert!(upto <= lease.span.end(), "container {id} came past the end of its lease");
+        let span = Span { first: berth.booked, len: upto.saturating_sub(berth.booked) };
+        if span.len == 0 {
+            return None;
+        }
+        berth.booked = upto;
+        self.restarts.completed(&mut berth.life, span.len, now);
+        let job = self.jobs.get_mut(&lease.job).expect("a lease belongs to an open job");
+        job.counts.ok += span.len;
+        if lease.kind != LeaseKind::First {
+            job.records.remove(&lease.span.first);
+        }
+        Some((lease.job, span))
+    }
+
+    /// The input at the booked position returned `Err`; `worth` is what `retry_if` said.
+    pub(crate) fn failed(&mut self, id: ContainerId, worth: Worth, now: Time) -> AfterFailure {
+        let berth = &mut self.berths[id.index()];
+        let lease = berth.lease.expect("a failure comes from a lease");
+        let index = berth.booked;
+        assert!(index < lease.span.end(), "a failure past the end of the lease");
+        berth.booked += 1;
+        self.restarts.completed(&mut berth.life, 1, now);
+        let goes_on = self.goes_on();
+        let job = self.jobs.get_mut(&lease.job).expect("a lease belongs to an open job");
+        let record = job.records.entry(index).or_default();
+        let attempts = record.attempt();
+        record.failures += 1;
+        record.previous = Some(Previous::Failed);
+        let retries = &self.rules.retries;
+        let again = worth == Worth::Retry && record.failures <= retries.retries_max() && goes_on;
+        if again {
+            let delay = retries.delay(record.failures);
+            let delay = self.jitter.as_mut().map_or(delay, |jitter| jitter.equal(delay));
+            let due = now + delay;
+            self.retries.insert((due, InputId { job: lease.job, index }));
+            return AfterFailure::RetryAt(due);
+        }
+        job.records.remove(&index);
+        job.counts.failed += 1;
+        AfterFailure::Final { attempts, ends_map: job.on_failure == OnFailure::EndMap }
+    }
+
+    /// The lease is done, or its rest is given back: what is not booked goes to the requeued.
+    pub(crate) fn released(&mut self, id: ContainerId, now: Time) {
+        let berth = &mut self.berths[id.index()];
+        let Some(lease) = berth.lease.take() else { return };
+        let done = berth.booked - lease.span.first;
+        let rest = Span { first: berth.booked, len: lease.span.end() - berth.booked };
+        if let Some(job) = self.jobs.get_mut(&lease.job) {
+            job.share.measured(done, now.since(berth.taken));
+        }
+        self.requeue(lease, rest);
+    }
+
+    /// Shortens the lease to end before `end`; the rest goes to the requeued.
+    pub(crate) fn truncated(&mut self, id: ContainerId, end: u64) {
+        let Some(lease) = &mut self.berths[id.index()].lease else { return };
+        let cut = Span { first: end, len: lease.span.end() - end };
+        lease.span.len = end - lease.span.first;
+        let lease = *lease;
+        self.requeue(lease, cut);
+    }
+
+    fn requeue(&mut self, lease: Lease, span: Span) {
+        match lease.kind {
+            _ if span.len == 0 => {}
+            LeaseKind::First => self.requeued.push_back((lease.job, span)),
+            LeaseKind::Replay { .. } | LeaseKind::Retry => {
+                self.replays.push_front(InputId { job: lease.job, index: span.first });
+            }
+        }
+    }
+
+    /// A container crashed. `position` is how far it was in its lease; what it completed before
+    /// is booked already. `None` for an old generation.
+    pub(crate) fn crashed(
+        &mut self,
+        id: ContainerId,
+        generation: Generation,
+        position: Option<Position>,
+        crash: &Arc<Crash>,
+        now: Time,
+    ) -> Option<Verdict> {
+        if !self.is_current(id, generation) {
+            return None;
+        }
+        self.crashes += 1;
+        self.last_crash = Some((now, Arc::clone(crash)));
+        let executing = self.executing(id, position);
+        let record = executing.and_then(|input| self.record(input));
+        let death = Death {
+            life: self.berths[id.index()].life,
+            suspect: record.is_some_and(|record| record.crashes > 0),
+            input_counted: record.and_then(|record| record.counted),
+        };
+        let others = self.berths.iter().enumerate();
+        let others = others.filter(|(at, berth)| *at != id.index() && berth.stage == Stage::Live);
+        let (restart, counted) = self.restarts.crashed(death, others.map(|(_, berth)| berth.life), now);
+        let input = executing.map(|input| self.blame(input, crash, counted, now));
+        self.give_back(id, position, now);
+        self.berths[id.index()].at_once = restart == Restart::Now;
+        if restart == Restart::GiveUp && self.goes_on() {
+            self.gave_up = Some(Arc::clone(crash));
+            self.stand_down();
+        }
+        self.turn(
+            id,
+            match restart {
+                Restart::At(until) if self.goes_on() => Stage::BackingOff { until },
+                Restart::Now | Restart::At(_) | Restart::GiveUp => Stage::Absent,
+            },
+        );
+        Some(Verdict { restart, input })
+    }
+
+    /// A container is killed by hand: no blame, no budget, no crash in the policy's count.
+    pub(crate) fn killed(
+        &mut self,
+        id: ContainerId,
+        position: Option<Position>,
+        crash: &Arc<Crash>,
+        now: Time,
+    ) -> Option<AfterCrash> {
+        let executing = self.executing(id, position);
+        let after = executing.map(|input| {
+            let at_most_once = self.rules.crash_retries == 0;
+            let job = self.jobs.get_mut(&input.job).expect("a lease belongs to an open job");
+            let record = job.records.entry(input.index).or_default();
+            let attempts = record.attempt();
+            record.kills += 1;
+            record.previous = Some(Previous::Crashed(Arc::clone(crash)));
+            if at_most_once {
+                job.records.remove(&input.index);
+                job.counts.cancelled += 1;
+                let ends_map = job.on_failure == OnFailure::EndMap;
+                return AfterCrash::Lost { input, attempts, crash: Arc::clone(crash), ends_map };
+            }
+            self.replays.push_back(input);
+            AfterCrash::Pending
+        });
+        self.give_back(id, position, now);
+        self.turn(id, Stage::Absent);
+        after
+    }
+
+    /// The input that was executing at `position`, if one was.
+    fn executing(&self, id: ContainerId, position: Option<Position>) -> Option<InputId> {
+        let lease = self.berths[id.index()].lease?;
+        let position = position.filter(|position| position.begun)?;
+        assert_eq!(position.at, self.berths[id.index()].booked, "what came before is booked");
+        Some(InputId { job: lease.job, index: position.at })
+    }
+
+    fn blame(&mut self, input: InputId, crash: &Arc<Crash>, counted: bool, now: Time) -> AfterCrash {
+        let job = self.jobs.get_mut(&input.job).expect("a lease belongs to an open job");
+        let record = job.records.entry(input.index).or_default();
+        let attempts = record.attempt();
+        record.crashes += 1;
+        record.previous = Some(Previous::Crashed(Arc::clone(crash)));
+        if counted {
+            record.counted = Some(now);
+        }
+        if record.deaths.len() < DEATHS_MAX {
+            record.deaths.push(Arc::clone(crash));
+        }
+        if record.crashes > self.rules.crash_retries {
+            let record = job.records.remove(&input.index).expect("just made");
+            job.counts.poisoned += 1;
+            let ends_map = job.on_failure == OnFailure::EndMap;
+            return AfterCrash::Poisoned { input, attempts, deaths: record.deaths, ends_map };
+        }
+        self.replays.push_back(input);
+        AfterCrash::Pending
+    }
+
+    /// Ends the lease of a dead container: the executing input has its fate, the rest is requeued.
+    fn give_back(&mut self, id: ContainerId, position: Option<Position>, now: Time) {
+        if position.is_some_and(|position| position.begun) {
+            self.berths[id.index()].booked += 1;
+        }
+        self.released(id, now);
+    }
+}

@@ -1,0 +1,200 @@
+//! What consumers do under the lock: open, wait for outcomes, cancel, close.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use crate::decide::ids::JobId;
+use crate::decide::job::{JobKind, OnFailure};
+use crate::decide::ledger::{Mode, Unrun};
+use crate::decide::window::Window;
+use crate::engine::dispatch::{Dispatch, State};
+use crate::engine::lane::{ChunkOf, Finished, Gate, Lane, Order, Supply};
+use crate::failure::{Cause, Failure};
+use crate::progress::Progress;
+
+/// The longest time a waiting consumer sleeps without looking, because a run tells of its outcomes
+/// at its end only, and inputs can turn dear in the middle of one.
+const LOOK_MAX: Duration = Duration::from_millis(16);
+
+/// How a map is to be run.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Plan {
+    pub(crate) kind: JobKind,
+    pub(crate) order: Order,
+    pub(crate) on_failure: OnFailure,
+    pub(crate) window: Window,
+}
+
+/// What a consumer finds.
+pub(crate) enum Found<I, O, E> {
+    /// The chunk in which the next outcome in order is.
+    Chunk(Arc<ChunkOf<I, O, E>>),
+    /// Outcomes in completion order.
+    Ready(Finished<I, O, E>),
+    /// Nothing more, after that error if there is one.
+    End(Option<Failure<I, E>>),
+}
+
+impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I, O, E> {
+    /// Opens a job, unless the function takes none; then the supply comes back.
+    pub(crate) fn open(
+        &self,
+        plan: Plan,
+        supply: Supply<I>,
+    ) -> Result<(JobId, Arc<Gate>), (Cause<E>, Supply<I>)> {
+        let mut state = self.hold();
+        if let Some(refusal) = state.refusal() {
+            return Err((refusal, supply));
+        }
+        let job = state.ledger.open(plan.kind, plan.on_failure, plan.window);
+        let lane = Lane::new(plan.order, supply);
+        let gate = Arc::clone(&lane.gate);
+        state.lanes.0.insert(job, lane);
+        state.refresh_window(job);
+        self.work.notify_all();
+        Ok((job, gate))
+    }
+
+    /// Opens a call: a job of one input, ahead of all maps.
+    pub(crate) fn open_call(&self, input: I) -> Result<JobId, Failure<I, E>> {
+        let mut state = self.hold();
+        if let Some(refusal) = state.refusal() {
+            return Err(Failure::of_refused(input, refusal));
+        }
+        let job = state.ledger.open(JobKind::Call, OnFailure::GoOn, Window::Fixed(1));
+        let mut lane = Lane::new(Order::Input, Supply::Dry);
+        lane.add(0, vec![input]);
+        lane.source_over = true;
+        state.lanes.0.insert(job, lane);
+        state.ledger.accept(job, 1);
+        self.work.notify_one();
+        Ok(job)
+    }
+
+    /// Waits for the outcome at `next` in order, or for any.
+    pub(crate) fn find(&self, job: JobId, next: u64) -> Found<I, O, E> {
+        let mut pause = Duration::from_millis(1);
+        let mut state = self.hold();
+        loop {
+            if let Some(bug) = &state.broken {
+                return Found::End(Some(Failure::of_map(Cause::Engine(bug.clone()))));
+            }
+            state.book_all(self.now());
+            let held = &mut *state;
+            let counts = held.ledger.job(job).expect("its consumer keeps it open").counts;
+            let lane = held.lanes.0.get_mut(&job).expect("its consumer keeps it open");
+            match lane.order {
+                Order::Completion => {
+                    if let Some(finished) = lane.ready.pop_front() {
+                        return Found::Ready(finished);
+                    }
+                }
+                Order::Input => {
+                    if let Some(chunk) = lane.chunk(next)
+                        && chunk.is_full((next - chunk.first()) as usize)
+                    {
+                        return Found::Chunk(Arc::clone(chunk));
+                    }
+                }
+            }
+            if lane.is_dry() && counts.pending() == 0 {
+                let coming = lane.order == Order::Input && next < counts.pulled && !lane.gaps;
+                if !coming {
+                    return Found::End(lane.end.take());
+                }
+                // Booked, and its thread is about to publish it.
+                drop(state);
+                std::thread::yield_now();
+                state = self.hold();
+                continue;
+            }
+            if lane.gate.starved.swap(false, Ordering::SeqCst) {
+                lane.space.notify_all();
+                self.work.notify_all();
+            }
+            lane.awaited = true;
+            let arrived = Arc::clone(&lane.arrived);
+            let until = self.clock.instant(self.now() + pause);
+            state.wait(&arrived, Some(until));
+            pause = (pause * 2).min(LOOK_MAX);
+            if let Some(lane) = state.lanes.0.get_mut(&job) {
+                lane.awaited = false;
+            }
+        }
+    }
+
+    /// The consumer has made room that somebody waits for.
+    pub(crate) fn made_room(&self, job: JobId) {
+        let state = self.hold();
+        if let Some(lane) = state.lanes.0.get(&job) {
+            lane.gate.starved.store(false, Ordering::SeqCst);
+            lane.space.notify_all();
+        }
+        self.work.notify_all();
+    }
+
+    /// Cancels what is pending of a job; what finished stays until it is closed.
+    pub(crate) fn cancel(&self, job: JobId) {
+        let mut state = self.hold();
+        let now = self.now();
+        if state.broken.is_none() && state.ledger.job(job).is_some() {
+            state.end_job(job, Unrun::Cancelled, None, None, now);
+            self.wake_if_drained(&mut state);
+        }
+    }
+
+    /// The chunks of a job that are not yet yielded.
+    pub(crate) fn chunks(&self, job: JobId) -> Vec<Arc<ChunkOf<I, O, E>>> {
+        self.hold().lanes.0.get(&job).map_or_else(Vec::new, |lane| lane.chunks.values().cloned().collect())
+    }
+
+    /// How far a job is.
+    pub(crate) fn progress(&self, job: JobId) -> Progress {
+        let mut state = self.hold();
+        let now = self.now();
+        state.book_all(now);
+        match (state.ledger.job(job), state.lanes.0.get(&job)) {
+            (Some(known), Some(lane)) => {
+                Progress::new(known.counts, lane.gate.pulled.load(Ordering::SeqCst), lane.total)
+            }
+            _ => Progress::default(),
+        }
+    }
+
+    /// The consumer has yielded a whole chunk.
+    pub(crate) fn retire(&self, job: JobId, first: u64) {
+        if let Some(lane) = self.hold().lanes.0.get_mut(&job) {
+            lane.chunks.remove(&first);
+        }
+    }
+
+    /// Cancels what is pending of a job and takes its lane, for the caller to drop.
+    pub(crate) fn close(&self, job: JobId) -> Option<Box<Lane<I, O, E>>> {
+        let mut state = self.hold();
+        let now = self.now();
+        // The lane goes first: its values are for the caller to drop, not for the lock's release.
+        let lane = state.lanes.0.remove(&job)?;
+        lane.close_pool();
+        lane.space.notify_all();
+        if state.broken.is_none() {
+            state.end_job(job, Unrun::Cancelled, None, None, now);
+            state.ledger.close(job);
+        }
+        self.wake_all();
+        Some(Box::new(lane))
+    }
+}
+
+impl<I, O, E> State<I, O, E> {
+    /// Why the function takes nothing new, if it does not.
+    fn refusal(&self) -> Option<Cause<E>> {
+        if let Some(bug) = &self.broken {
+            return Some(Cause::Engine(bug.clone()));
+        }
+        if self.ledger.mode() != Mode::Running {
+            return Some(Cause::ShutDown);
+        }
+        self.ledger.gave_up().map(|crash| Cause::GaveUp(Arc::clone(crash)))
+    }
+}

@@ -1,0 +1,223 @@
+//! What containers do under the lock: claim, fail, crash, live and leave.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use crate::crash::{Crash, Death, Previous};
+use crate::decide::ids::{Attempt, ContainerId, Generation, InputId};
+use crate::decide::ledger::{AfterCrash, AfterFailure, Claim, Lease, Mode, Position, Stage, Worth};
+use crate::decide::restart::Restart;
+use crate::decide::time::Time;
+use crate::engine::dispatch::{Dispatch, RunOf, State};
+use crate::engine::messages::Notice;
+use crate::engine::run::{Run, Step};
+use crate::engine::speech::Speech;
+use crate::engine::unwind::drop_contained;
+use crate::failure::Cause;
+use crate::report::Fate;
+
+/// What a container is to do.
+pub(crate) enum Next<I, O, E> {
+    Work { run: Arc<RunOf<I, O, E>>, lease: Lease, previous: Option<Previous> },
+    Leave,
+    Stale,
+}
+
+impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I, O, E> {
+    /// Gives a container its next lease, waiting for one.
+    pub(crate) fn next(&self, id: ContainerId, generation: Generation) -> Next<I, O, E> {
+        let mut state = self.hold();
+        loop {
+            if state.broken.is_some() {
+                return Next::Stale;
+            }
+            let now = self.now();
+            let held = &mut *state;
+            let current = held.ledger.is_current(id, generation);
+            if current {
+                held.at_work[id.index()] = false;
+            }
+            if current && held.runs[id.index()].is_some() {
+                let job = held.ledger.lease(id).map(|lease| lease.job);
+                held.book(id, now);
+                held.ledger.released(id, now);
+                let run = held.runs[id.index()].take();
+                held.spent.extend(run);
+                if let Some(job) = job {
+                    held.refresh_window(job);
+                }
+                self.wake_if_drained(held);
+            }
+            let mut claim = held.ledger.claim(id, generation, now, &mut held.lanes);
+            if matches!(claim, Claim::Idle { .. }) {
+                // The consumer may have made room between the claim and the flag: look once more.
+                held.lanes.0.values().for_each(|lane| lane.gate.starved.store(true, Ordering::SeqCst));
+                self.starving.store(true, Ordering::SeqCst);
+                claim = held.ledger.claim(id, generation, now, &mut held.lanes);
+            }
+            match claim {
+                Claim::Take(lease) => return self.lend(held, id, lease),
+                Claim::Leave | Claim::Stale => {
+                    self.work.notify_one(); // what woke this container may have been meant for another
+                    return if claim == Claim::Leave { Next::Leave } else { Next::Stale };
+                }
+                Claim::Idle { until } => {
+                    state.hungry += 1;
+                    state.wait(&self.work, until.map(|until| self.clock.instant(until)));
+                    state.hungry -= 1;
+                    self.starving.store(state.hungry > 0, Ordering::SeqCst);
+                }
+            }
+        }
+    }
+
+    fn lend(&self, state: &mut State<I, O, E>, id: ContainerId, lease: Lease) -> Next<I, O, E> {
+        let lane = &state.lanes.0[&lease.job];
+        let chunk = lane.chunk(lease.span.first).expect("a leased input is in its chunk");
+        let from = lease.span.first - chunk.first();
+        let run = Arc::new(Run::new(Arc::clone(chunk), from, from + lease.span.len));
+        state.runs[id.index()] = Some(Arc::clone(&run));
+        state.at_work[id.index()] = true;
+        let input = InputId { job: lease.job, index: lease.span.first };
+        let previous = if lease.attempt.get() > 1 { state.ledger.previous(input) } else { None };
+        state.refresh_window(lease.job);
+        Next::Work { run, lease, previous }
+    }
+
+    /// The executing input returned `Err`. Returns whether the run goes on.
+    pub(crate) fn failed(
+        &self,
+        id: ContainerId,
+        run: &RunOf<I, O, E>,
+        place: usize,
+        error: E,
+        worth: Worth,
+    ) -> bool {
+        let mut refused = None;
+        let mut goes_on = false;
+        {
+            let mut state = self.hold();
+            let now = self.now();
+            if run.is_fenced() {
+                self.count_late();
+                refused = Some(error);
+            } else {
+                let lease = state.ledger.lease(id).expect("a run that is not fenced has its lease");
+                state.book(id, now);
+                let index = run.chunk.first() + place as u64;
+                match state.ledger.failed(id, worth, now) {
+                    AfterFailure::RetryAt(_) => {
+                        refused = Some(error);
+                        goes_on = run.step(place) == Step::Next;
+                        self.work.notify_one();
+                    }
+                    AfterFailure::Final { attempts, ends_map } => {
+                        goes_on = run.step(place) == Step::Next && !ends_map;
+                        let input = InputId { job: lease.job, index };
+                        state.fail(input, attempts.get(), Cause::Failed(error), ends_map, now);
+                        self.wake_if_drained(&mut state);
+                    }
+                }
+            }
+        }
+        drop_contained(refused);
+        goes_on
+    }
+
+    /// A container crashed. `None` if its generation was over already.
+    pub(crate) fn crashed(&self, id: ContainerId, generation: Generation, death: Death) -> Option<Restart> {
+        let mut state = self.hold();
+        let now = self.now();
+        if !state.ledger.is_current(id, generation) || state.broken.is_some() {
+            return None;
+        }
+        state.at_work[id.index()] = false;
+        state.book_all(now);
+        let run = state.runs[id.index()].take();
+        let position = run.as_ref().map(|run| run.position());
+        if let Some(run) = &run {
+            run.fence();
+        }
+        let executing = state.executing(id, position);
+        let crash = Arc::new(Crash { container: id, generation, executing, death });
+        state.said.push(Speech::Crashed(Arc::clone(&crash)));
+        let verdict = state.ledger.crashed(id, generation, position, &crash, now)?;
+        if let Some(after) = verdict.input {
+            state.after_crash(after, now);
+        }
+        state.sweep(now);
+        self.wake_all();
+        drop(state);
+        self.tell(Notice::Crashed { restart: verdict.restart });
+        Some(verdict.restart)
+    }
+
+    /// While draining, containers leave once nothing is pending.
+    pub(super) fn wake_if_drained(&self, state: &mut State<I, O, E>) {
+        if state.ledger.mode() > Mode::Running {
+            self.work.notify_all();
+        }
+    }
+
+    /// The container's `enter` ended well. `false` if its generation is over or it is to leave.
+    pub(crate) fn entered(&self, id: ContainerId, generation: Generation) -> bool {
+        let mut state = self.hold();
+        let now = self.now();
+        let entered = state.ledger.entered(id, generation, now);
+        self.changed.notify_all();
+        entered
+    }
+
+    /// The container has exited.
+    pub(crate) fn left(&self, id: ContainerId, generation: Generation) {
+        self.hold().ledger.left(id, generation);
+    }
+
+    /// A thread has ended. Returns the fate to be recorded, unless a newer generation lives on.
+    pub(crate) fn ended(&self, id: ContainerId, generation: Generation, fate: Option<Fate>) -> Option<Fate> {
+        let mut state = self.hold();
+        state.threads -= 1;
+        let forsaken = state.forsaken.remove(&(id, generation));
+        if !forsaken && state.broken.is_none() {
+            state.ledger.left(id, generation);
+        }
+        self.changed.notify_all();
+        fate.filter(|_| !forsaken)
+    }
+
+    /// The `exit` of a container has taken too long. `false` if it has ended meanwhile.
+    pub(crate) fn abandon_exit(&self, id: ContainerId, generation: Generation) -> bool {
+        let mut state = self.hold();
+        let (current, stage) = state.ledger.stage(id);
+        if current != generation || stage != Stage::Exiting {
+            return false;
+        }
+        state.forsake(id, generation);
+        state.said.push(Speech::ExitTimedOut(id, self.settings.exit_timeout));
+        true
+    }
+}
+
+impl<I, O, E> State<I, O, E> {
+    /// The input that was executing at `position` of a container's lease, and its attempt.
+    pub(super) fn executing(&self, id: ContainerId, position: Option<Position>) -> Option<(u64, Attempt)> {
+        let at = position.filter(|position| position.begun)?.at;
+        let lease = self.ledger.lease(id)?;
+        let attempt = self.ledger.job(lease.job).map_or(lease.attempt, |job| job.attempt(at));
+        Some((at, attempt))
+    }
+
+    /// Carries out what was decided about the input that was executing.
+    pub(super) fn after_crash(&mut self, after: AfterCrash, now: Time) {
+        match after {
+            AfterCrash::Pending => {}
+            AfterCrash::Poisoned { input, attempts, deaths, ends_map } => {
+                self.said.push(Speech::Poisoned { input: input.index, attempts });
+                self.fail(input, attempts.get(), Cause::Poisoned(deaths), ends_map, now);
+            }
+            AfterCrash::Lost { input, attempts, crash, ends_map } => {
+                self.fail(input, attempts.get(), Cause::Lost(crash), ends_map, now);
+            }
+        }
+    }
+}

@@ -1,0 +1,200 @@
+//! How inputs and jobs end that do not simply complete.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use crate::decide::ids::{ContainerId, InputId, JobId};
+use crate::decide::job::{JobKind, OnFailure, Span};
+use crate::decide::ledger::{Mode, Position, Sources, Unrun};
+use crate::decide::time::Time;
+use crate::engine::chunk::{Chunk, Reclaimed};
+use crate::engine::dispatch::State;
+use crate::engine::lane::{Lane, Supply};
+use crate::failure::{Bug, Cause, Failure};
+
+impl<I, O, E> State<I, O, E> {
+    /// Books what a container has completed, and tells the consumer.
+    pub(super) fn book(&mut self, id: ContainerId, now: Time) {
+        let Some(run) = &self.runs[id.index()] else { return };
+        if self.broken.is_some() {
+            return; // the books are not to be trusted any more
+        }
+        let upto = run.position().at;
+        if let Some((job, span)) = self.ledger.advanced(id, upto, now)
+            && let Some(lane) = self.lanes.0.get_mut(&job)
+        {
+            lane.finished(span);
+        }
+    }
+
+    /// Books what all containers have completed, so that a verdict is exact.
+    pub(super) fn book_all(&mut self, now: Time) {
+        for id in self.ledger.containers() {
+            self.book(id, now);
+        }
+    }
+
+    /// Ends a container's run from outside. The input that executes may be read on.
+    pub(super) fn fence(&mut self, id: ContainerId, now: Time) -> Option<Position> {
+        let run = Arc::clone(self.runs[id.index()].as_ref()?);
+        let position = run.fence();
+        if position.begun {
+            run.chunk.share((position.at - run.chunk.first()) as usize);
+        }
+        self.book(id, now);
+        self.runs[id.index()] = None;
+        self.spent.push(run);
+        Some(position)
+    }
+
+    /// Publishes the failure of an input that nothing executes any more.
+    pub(super) fn publish_failure(&mut self, job: JobId, index: u64, attempts: u32, cause: Cause<E>) {
+        let Some(lane) = self.lanes.0.get_mut(&job) else { return };
+        let chunk = Arc::clone(lane.chunk(index).expect("an input without outcome is in its chunk"));
+        let place = (index - chunk.first()) as usize;
+        let input = reclaim(&chunk, place);
+        chunk.publish(place, Err(Failure::of_input(index, input, attempts, cause)));
+        lane.finished(Span { first: index, len: 1 });
+    }
+
+    /// An input failed for good: its outcome, or the end of its map.
+    pub(super) fn fail(&mut self, input: InputId, attempts: u32, cause: Cause<E>, ends_map: bool, now: Time) {
+        if !ends_map {
+            return self.publish_failure(input.job, input.index, attempts, cause);
+        }
+        let Some(lane) = self.lanes.0.get_mut(&input.job) else { return };
+        let chunk = lane.chunk(input.index).expect("an input without outcome is in its chunk");
+        let given = reclaim(chunk, (input.index - chunk.first()) as usize);
+        let failure = Failure::of_input(input.index, given, attempts, cause);
+        self.end_job(input.job, Unrun::Cancelled, None, Some(failure), now);
+    }
+
+    /// Ends a job: fences its runs, gives each pending input `cause` as its outcome (or none), and
+    /// leaves `error` to be yielded behind what there is.
+    pub(super) fn end_job(
+        &mut self,
+        job: JobId,
+        how: Unrun,
+        cause: Option<&dyn Fn() -> Cause<E>>,
+        error: Option<Failure<I, E>>,
+        now: Time,
+    ) {
+        let mut begun = Vec::new();
+        for id in self.ledger.containers() {
+            if self.ledger.lease(id).is_some_and(|lease| lease.job == job) {
+                let position = self.fence(id, now);
+                begun.extend(position.filter(|position| position.begun).map(|position| position.at));
+                self.ledger.released(id, now);
+            }
+        }
+        self.absorb(job);
+        self.end_pending(job, how, cause, &begun);
+        if let Some(lane) = self.lanes.0.get_mut(&job) {
+            lane.gaps |= cause.is_none();
+            let supply = lane.end_with(error);
+            self.trash.push(supply);
+        }
+    }
+
+    /// Ends what is accepted of a job and in no lease: each input gets `cause` as its outcome, or
+    /// none. `begun` were executing until now. Returns how many there were.
+    pub(super) fn end_pending(
+        &mut self,
+        job: JobId,
+        how: Unrun,
+        cause: Option<&dyn Fn() -> Cause<E>>,
+        begun: &[u64],
+    ) -> u64 {
+        let mut ended = 0;
+        for span in self.ledger.take_pending(job) {
+            ended += span.len;
+            for index in span.indices() {
+                if let Some(cause) = cause {
+                    let before = self.ledger.job(job).map_or(0, |job| job.attempt(index).get() - 1);
+                    let attempts = before + u32::from(begun.contains(&index));
+                    self.publish_failure(job, index, attempts, cause());
+                }
+            }
+        }
+        self.ledger.ended(job, how, ended);
+        ended
+    }
+
+    /// Takes what a feeder has pulled into the books.
+    pub(super) fn absorb(&mut self, job: JobId) {
+        let Some(known) = self.ledger.job(job) else { return };
+        let first = known.counts.pulled;
+        let Some(lane) = self.lanes.0.get(&job) else { return };
+        if matches!(lane.supply, Supply::Fed(_)) {
+            lane.close_pool();
+            let pulled = self.lanes.pull(job, first, u64::MAX);
+            self.ledger.accept(job, pulled);
+        }
+    }
+
+    /// Ends every job with `cause`: outcome by outcome where the map goes on after failures.
+    pub(super) fn end_all(&mut self, how: Unrun, cause: &dyn Fn() -> Cause<E>, now: Time) {
+        for job in self.ledger.job_ids() {
+            let over = self.lanes.0.get(&job).is_none_or(Lane::is_dry);
+            let known = self.ledger.job(job).expect("just listed");
+            if over && known.counts.pending() == 0 {
+                continue;
+            }
+            let publish = known.on_failure == OnFailure::GoOn;
+            let error = (known.kind == JobKind::Map).then(|| Failure::of_map(cause()));
+            self.end_job(job, how, publish.then_some(cause), error, now);
+        }
+    }
+
+    /// While the function stops: what is not executing does not begin any more.
+    pub(super) fn sweep(&mut self, now: Time) {
+        if self.ledger.mode() != Mode::Stopping {
+            return;
+        }
+        for id in self.ledger.containers() {
+            if let Some(run) = self.runs[id.index()].clone() {
+                let end = run.truncate();
+                self.book(id, now);
+                self.ledger.truncated(id, end);
+            }
+        }
+        for job in self.ledger.job_ids() {
+            self.absorb(job);
+            let known = self.ledger.job(job).expect("just listed");
+            let (publish, is_map) = (known.on_failure == OnFailure::GoOn, known.kind == JobKind::Map);
+            let cause: &dyn Fn() -> Cause<E> = &|| Cause::ShutDown;
+            let ended = self.end_pending(job, Unrun::Cancelled, publish.then_some(cause), &[]);
+            let Some(lane) = self.lanes.0.get_mut(&job) else { continue };
+            lane.gaps |= !publish && ended > 0;
+            let cut_short = !lane.source_over || ended > 0;
+            let error = (is_map && cut_short).then(|| Failure::of_map(Cause::ShutDown));
+            let supply = lane.end_with(error);
+            self.trash.push(supply);
+        }
+    }
+
+    pub(super) fn break_down(&mut self, why: &str) {
+        if self.broken.is_none() {
+            self.broken = Some(Bug(why.into()));
+        }
+        for lane in self.lanes.0.values() {
+            lane.arrived.notify_all();
+            lane.space.notify_all();
+        }
+    }
+
+    /// Sets each lane's window anew from what its inputs cost.
+    pub(super) fn refresh_window(&self, job: JobId) {
+        if let Some(lane) = self.lanes.0.get(&job) {
+            lane.gate.window.store(self.ledger.window(job), Ordering::SeqCst);
+        }
+    }
+}
+
+/// The input of a failure. Callers hold the lock, and no attempt at it is in the books.
+#[expect(unsafe_code, reason = "moves an input out of its chunk")]
+fn reclaim<I, T>(chunk: &Chunk<I, T>, place: usize) -> Reclaimed<I> {
+    // SAFETY: the input's outcome is being decided under the lock, once. Its last attempt has
+    // returned or unwound, never began, or was fenced, and then it is marked as shared.
+    unsafe { chunk.reclaim(place) }
+}

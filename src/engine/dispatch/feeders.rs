@@ -1,0 +1,125 @@
+//! What feeders do under the lock: wait for room, tell of inputs and of their end.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use crate::crash::Panic;
+use crate::decide::ids::JobId;
+use crate::decide::job::OnFailure;
+use crate::decide::ledger::{Mode, Unrun};
+use crate::engine::dispatch::Dispatch;
+use crate::engine::lane::{Gate, Pool, Supply};
+use crate::engine::messages::Notice;
+use crate::engine::unwind::drop_contained;
+use crate::failure::{Bug, Cause, Failure};
+
+impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I, O, E> {
+    /// The message that was to start a map's feeder was lost with the supervisor.
+    pub(crate) fn map_undelivered(&self, job: JobId) {
+        let mut state = self.hold();
+        let now = self.now();
+        let cause = if state.ledger.mode() == Mode::Running {
+            Cause::Engine(Bug("the supervisor is gone".into()))
+        } else {
+            Cause::ShutDown
+        };
+        state.end_job(job, Unrun::Cancelled, None, Some(Failure::of_map(cause)), now);
+    }
+
+    /// The pool of a fed lane and its gate.
+    pub(crate) fn intake(&self, job: JobId) -> Option<(Arc<Pool<I>>, Arc<Gate>)> {
+        let state = self.hold();
+        let lane = state.lanes.0.get(&job)?;
+        match &lane.supply {
+            Supply::Fed(pool) => Some((Arc::clone(pool), Arc::clone(&lane.gate))),
+            Supply::Inline(_) | Supply::Dry => None,
+        }
+    }
+
+    /// The source says how many inputs it has.
+    pub(crate) fn expect_total(&self, job: JobId, total: u64) {
+        if let Some(lane) = self.hold().lanes.0.get_mut(&job) {
+            lane.total = Some(total);
+        }
+    }
+
+    /// Waits until the feeder of a job may pull; returns how many inputs. `None` once it should end.
+    pub(crate) fn await_room(&self, job: JobId, gate: &Gate) -> Option<u64> {
+        let mut state = self.hold();
+        loop {
+            let running = state.ledger.mode() == Mode::Running
+                && state.ledger.gave_up().is_none()
+                && state.broken.is_none();
+            let open = state.lanes.0.get(&job).is_some_and(|lane| !lane.source_over);
+            if !running || !open {
+                return None;
+            }
+            gate.starved.store(true, Ordering::SeqCst);
+            match gate.room() {
+                0 => {}
+                room => return Some(room),
+            }
+            let space = Arc::clone(&state.lanes.0[&job].space);
+            state.wait(&space, None);
+        }
+    }
+
+    /// The feeder has put an input into the pool.
+    pub(crate) fn fed(&self) {
+        if self.starving.load(Ordering::SeqCst) {
+            drop(self.hold());
+            self.work.notify_one();
+        }
+    }
+
+    /// An input that was being pulled when its map ended or the function began to drain: it is
+    /// accepted, and comes back inside its error.
+    pub(crate) fn fed_too_late(&self, job: JobId, input: I) {
+        let mut held = self.hold();
+        let state = &mut *held;
+        let (Some(lane), Some(known)) = (state.lanes.0.get_mut(&job), state.ledger.job(job)) else {
+            drop(held);
+            return drop_contained(input);
+        };
+        let index = known.counts.pulled;
+        let publish = known.on_failure == OnFailure::GoOn;
+        let cause = match (state.ledger.gave_up(), state.ledger.mode()) {
+            (Some(crash), _) => Cause::GaveUp(Arc::clone(crash)),
+            (None, Mode::Running) => Cause::Cancelled,
+            (None, _) => Cause::ShutDown,
+        };
+        lane.add(index, vec![input]);
+        lane.gaps |= !publish;
+        state.ledger.accept_ended(job);
+        if publish {
+            state.publish_failure(job, index, 0, cause);
+        }
+    }
+
+    /// The source has ended, by itself or by a panic.
+    pub(crate) fn source_over(&self, job: JobId, broken: Option<Panic>) {
+        let mut state = self.hold();
+        let now = self.now();
+        state.feeders -= 1;
+        let goes_on = state.ledger.job(job).is_some_and(|job| job.on_failure == OnFailure::GoOn);
+        if let Some(lane) = state.lanes.0.get_mut(&job) {
+            let by_itself = !lane.source_over;
+            lane.source_over = true;
+            if by_itself && broken.is_none() {
+                lane.total = Some(lane.gate.pulled.load(Ordering::SeqCst));
+            }
+            let error = broken.filter(|_| by_itself).map(|panic| Failure::of_map(Cause::Source(panic)));
+            if goes_on {
+                lane.end = lane.end.take().or(error);
+            } else if error.is_some() {
+                state.end_job(job, Unrun::Cancelled, None, error, now);
+            }
+        }
+        if let Some(lane) = state.lanes.0.get(&job) {
+            lane.wake();
+        }
+        self.wake_all();
+        drop(state);
+        self.tell(Notice::FeederEnded);
+    }
+}

@@ -1,0 +1,247 @@
+//! The one lock of a function, and what is done under it.
+//!
+//! It joins the [`Ledger`] (who decides) with the lanes, runs and threads (what is decided
+//! about). Containers claim, report and crash here; consumers wait here; the supervisor drains,
+//! kills and gives up here. No user code runs under the lock, and users' values are dropped after
+//! it. A panic under the lock is a fault of the engine: it marks the function broken, and everyone
+//! who waits is told.
+
+mod consumers;
+mod containers;
+mod endings;
+mod feeders;
+mod supervision;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Instant;
+
+use actix::Recipient;
+use parking_lot::{Condvar, Mutex, MutexGuard};
+
+use crate::decide::ids::{ContainerId, Generation};
+use crate::decide::ledger::Ledger;
+use crate::decide::time::Time;
+use crate::engine::clock::Clock;
+use crate::engine::lane::{Lanes, Outcome, Supply};
+use crate::engine::messages::Notice;
+use crate::engine::run::Run;
+use crate::engine::speech::Speech;
+use crate::failure::Bug;
+use crate::report::Fate;
+use crate::settings::Settings;
+
+pub(crate) use consumers::{Found, Plan};
+pub(crate) use containers::Next;
+
+/// A run of one function.
+pub(crate) type RunOf<I, O, E> = Run<I, Outcome<I, O, E>>;
+
+/// Everything under the lock.
+pub(crate) struct State<I, O, E> {
+    pub(crate) ledger: Ledger,
+    pub(crate) lanes: Lanes<I, O, E>,
+    /// What each container executes; written by its claim, cleared by its next or by a fence.
+    runs: Vec<Option<Arc<RunOf<I, O, E>>>>,
+    /// Whether the thread of each container's current generation may be in the user's function.
+    at_work: Vec<bool>,
+    /// Containers waiting for work.
+    hungry: usize,
+    /// Threads of containers that have not ended, fenced ones included.
+    pub(crate) threads: usize,
+    /// Threads whose generation is over and that have not returned, by what they were. Bounded by kills.
+    forsaken: BTreeSet<(ContainerId, Generation)>,
+    /// The supervisor has ended as it should.
+    over: bool,
+    /// Feeders that have not ended.
+    pub(crate) feeders: usize,
+    /// What became of each container at the end.
+    pub(crate) fates: Vec<Option<Fate>>,
+    pub(crate) broken: Option<Bug>,
+    /// Users' values to be dropped once the lock is released.
+    trash: Vec<Supply<I>>,
+    /// Runs that are over, of which this may be the last holder.
+    spent: Vec<Arc<RunOf<I, O, E>>>,
+    /// What is to be told once the lock is released, because subscribers are the user's code.
+    said: Vec<Speech>,
+}
+
+/// What is left to be done when the lock is released: nothing of it may happen under the lock.
+struct Rest<I, O, E> {
+    trash: Vec<Supply<I>>,
+    spent: Vec<Arc<RunOf<I, O, E>>>,
+    said: Vec<Speech>,
+}
+
+impl<I, O, E> State<I, O, E> {
+    fn has_rest(&self) -> bool {
+        !(self.trash.is_empty() && self.spent.is_empty() && self.said.is_empty()) || self.ledger.has_changes()
+    }
+
+    fn rest(&mut self) -> Rest<I, O, E> {
+        let mut said: Vec<Speech> = self.ledger.take_changes().into_iter().map(Speech::Changed).collect();
+        said.append(&mut self.said);
+        Rest { trash: std::mem::take(&mut self.trash), spent: std::mem::take(&mut self.spent), said }
+    }
+}
+
+impl<I, O, E> Dispatch<I, O, E> {
+    /// Drops users' values and tells subscribers, with the lock released.
+    fn settle(&self, rest: Rest<I, O, E>) {
+        drop((rest.trash, rest.spent));
+        for speech in rest.said {
+            speech.speak(&self.settings.app, &self.settings.function, self.clock.now());
+        }
+    }
+}
+
+/// A function's lock, its signals and its settings.
+pub(crate) struct Dispatch<I, O, E> {
+    pub(crate) settings: Settings<I, O, E>,
+    pub(crate) clock: Clock,
+    state: Mutex<State<I, O, E>>,
+    /// Signals containers: work, or the end of it.
+    work: Condvar,
+    /// Signals whoever waits for the function to get ready or to end.
+    pub(crate) changed: Condvar,
+    /// Whether a container waits for work; written under the lock, read by feeders.
+    starving: AtomicBool,
+    /// Told of crashes and endings. Set once, before the first container.
+    pub(crate) supervisor: OnceLock<Recipient<Notice>>,
+    /// Answers of fenced attempts, refused.
+    late: AtomicU64,
+}
+
+/// The lock, held. A panic meanwhile breaks the function; trash is dropped after the release.
+pub(crate) struct Held<'a, I, O, E> {
+    dispatch: &'a Dispatch<I, O, E>,
+    guard: Option<MutexGuard<'a, State<I, O, E>>>,
+    /// Whether the thread was panicking already, by a fault that is not ours.
+    unwinding: bool,
+}
+
+impl<I, O, E> std::ops::Deref for Held<'_, I, O, E> {
+    type Target = State<I, O, E>;
+
+    fn deref(&self) -> &Self::Target {
+        self.guard.as_ref().expect("held until dropped")
+    }
+}
+
+impl<I, O, E> std::ops::DerefMut for Held<'_, I, O, E> {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        self.guard.as_mut().expect("held until dropped")
+    }
+}
+
+impl<I, O, E> Held<'_, I, O, E> {
+    /// Waits for a signal, or returns at once if the lock had to be released on the way: callers
+    /// look again in either case.
+    fn wait(&mut self, signal: &Condvar, until: Option<Instant>) {
+        if self.has_rest() {
+            let rest = self.rest();
+            drop(self.guard.take());
+            self.dispatch.settle(rest);
+            self.guard = Some(self.dispatch.state.lock());
+            return;
+        }
+        let guard = self.guard.as_mut().expect("held until dropped");
+        match until {
+            None => signal.wait(guard),
+            Some(until) => drop(signal.wait_until(guard, until)),
+        }
+    }
+}
+
+impl<I, O, E> Drop for Held<'_, I, O, E> {
+    fn drop(&mut self) {
+        let Some(mut state) = self.guard.take() else { return };
+        if std::thread::panicking() && !self.unwinding {
+            state.break_down("a thread panicked while it held the function's lock");
+            self.dispatch.work.notify_all();
+            self.dispatch.changed.notify_all();
+        }
+        let rest = state.rest();
+        drop(state);
+        self.dispatch.settle(rest);
+    }
+}
+
+impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I, O, E> {
+    pub(crate) fn new(settings: Settings<I, O, E>) -> Self {
+        let containers = settings.rules.containers;
+        let state = State {
+            ledger: Ledger::new(settings.rules.clone()),
+            lanes: Lanes(BTreeMap::new()),
+            runs: (0..containers).map(|_| None).collect(),
+            at_work: vec![false; containers],
+            hungry: 0,
+            threads: 0,
+            forsaken: BTreeSet::new(),
+            over: false,
+            feeders: 0,
+            fates: vec![None; containers],
+            broken: None,
+            trash: Vec::new(),
+            spent: Vec::new(),
+            said: Vec::new(),
+        };
+        Self {
+            settings,
+            clock: Clock::start(),
+            state: Mutex::new(state),
+            work: Condvar::new(),
+            changed: Condvar::new(),
+            starving: AtomicBool::new(false),
+            supervisor: OnceLock::new(),
+            late: AtomicU64::new(0),
+        }
+    }
+
+    pub(crate) fn hold(&self) -> Held<'_, I, O, E> {
+        Held { dispatch: self, guard: Some(self.state.lock()), unwinding: std::thread::panicking() }
+    }
+
+    pub(crate) fn now(&self) -> Time {
+        self.clock.now()
+    }
+
+    /// Tells the supervisor. It may be gone; then the function is broken, and waiters know.
+    pub(crate) fn tell(&self, notice: Notice) {
+        if let Some(supervisor) = self.supervisor.get() {
+            supervisor.do_send(notice);
+        }
+    }
+
+    /// Marks the function broken: every caller fails with a typed error.
+    pub(crate) fn break_down(&self, why: &str) {
+        self.hold().break_down(why);
+        self.work.notify_all();
+        self.changed.notify_all();
+    }
+
+    pub(crate) fn wake_all(&self) {
+        self.work.notify_all();
+        self.changed.notify_all();
+    }
+
+    pub(crate) fn late(&self) -> u64 {
+        self.late.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn count_late(&self) {
+        self.late.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The supervisor has done its work; its end is no fault.
+    pub(crate) fn over(&self) {
+        self.hold().over = true;
+        self.wake_all();
+    }
+
+    pub(crate) fn is_over(&self) -> bool {
+        self.hold().over
+    }
+}

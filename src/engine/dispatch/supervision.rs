@@ -1,0 +1,242 @@
+//! What the supervisor does under the lock: create, kill, drain, stop, abort, give up, report.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::crash::{Crash, Death};
+use crate::decide::ids::{ContainerId, Generation};
+use crate::decide::ledger::{Mode, Stage, Unrun};
+use crate::engine::dispatch::{Dispatch, State};
+use crate::engine::speech::Speech;
+use crate::error::NotReady;
+use crate::failure::{Cause, Failure};
+use crate::report::{Fate, FunctionReport};
+use crate::status::{Containers, CrashLoopStatus, Status};
+
+impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I, O, E> {
+    /// A new generation of a container, if one may be created now.
+    pub(crate) fn begin(&self, id: ContainerId) -> Option<Generation> {
+        let mut state = self.hold();
+        let now = self.now();
+        let generation = state.ledger.begin(id, now)?;
+        state.at_work[id.index()] = false;
+        self.changed.notify_all();
+        Some(generation)
+    }
+
+    /// In how long a container that is backing off may be created.
+    pub(crate) fn next_creation(&self) -> Option<Duration> {
+        let state = self.hold();
+        let now = self.now();
+        if !state.ledger.goes_on() {
+            return None;
+        }
+        state.ledger.next_creation().map(|until| until.since(now))
+    }
+
+    /// What became of a container; the last word stays.
+    pub(crate) fn record(&self, id: ContainerId, fate: Option<Fate>) {
+        if fate.is_some() {
+            self.hold().fates[id.index()] = fate;
+        }
+    }
+
+    /// Forgets crashes and takes work again. Returns whether the function had given up.
+    pub(crate) fn reset(&self) -> bool {
+        let mut state = self.hold();
+        let given_up = state.ledger.reset();
+        if given_up {
+            state.said.push(Speech::Reset);
+        }
+        self.wake_all();
+        given_up
+    }
+
+    /// Whether no container lives or will live. Feeders are not waited for.
+    pub(crate) fn has_ended(&self) -> bool {
+        let state = self.hold();
+        if state.broken.is_some() {
+            return true;
+        }
+        let work_left = state.ledger.goes_on() && !state.ledger.nothing_pending();
+        let ended = state.ledger.containers().all(|id| match state.ledger.stage(id).1 {
+            Stage::Absent => true,
+            // A container that backs off is awaited only while there is work for it.
+            Stage::BackingOff { .. } => !work_left,
+            Stage::Starting | Stage::Live | Stage::Exiting => false,
+        });
+        ended && !work_left && state.threads == state.forsaken.len()
+    }
+
+    /// Whether a feeder has not returned from its source.
+    pub(crate) fn is_fed(&self) -> bool {
+        self.hold().feeders > 0
+    }
+
+    /// What became of the containers, and what still runs.
+    pub(crate) fn report(&self) -> FunctionReport {
+        let state = self.hold();
+        let fate = |id: ContainerId| {
+            let running = matches!(state.ledger.stage(id).1, Stage::Starting | Stage::Live | Stage::Exiting);
+            let busy = state.forsaken.iter().any(|(forsaken, _)| *forsaken == id);
+            match &state.fates[id.index()] {
+                Some(fate) => fate.clone(),
+                None if running || busy => Fate::StillRunning,
+                None => Fate::Stopped,
+            }
+        };
+        FunctionReport {
+            function: self.settings.function.to_string(),
+            containers: state.ledger.containers().map(|id| (id, fate(id))).collect(),
+            threads_running: state.threads + state.feeders,
+        }
+    }
+
+    /// A snapshot.
+    pub(crate) fn status(&self) -> Status {
+        let mut state = self.hold();
+        let now = self.now();
+        state.book_all(now);
+        let mut containers = Containers { abandoned: state.forsaken.len(), ..Containers::default() };
+        for id in state.ledger.containers() {
+            match state.ledger.stage(id).1 {
+                Stage::Absent => containers.stopped += 1,
+                Stage::Starting => containers.starting += 1,
+                Stage::Live => containers.live += 1,
+                Stage::Exiting => containers.exiting += 1,
+                Stage::BackingOff { .. } => containers.backing_off += 1,
+            }
+        }
+        let held = state.ledger.held_until(now);
+        let crash_loop = state.ledger.crash_loop(now).map(|(crashes, since)| CrashLoopStatus {
+            crashes,
+            since: now.since(since),
+            next_restart: held.map(|until| until.since(now)),
+        });
+        let counts = state.ledger.crash_counts();
+        Status {
+            containers,
+            crash_loop,
+            last_crash: state.ledger.last_crash().map(|(at, crash)| (now.since(at), crash)),
+            gave_up: state.ledger.gave_up().cloned(),
+            inputs_waiting: state.ledger.inputs_waiting(),
+            crashes: counts.crashes,
+            restarts: counts.restarts,
+            late_answers: self.late(),
+            feeders: state.feeders,
+        }
+    }
+
+    /// Waits for the first live container.
+    pub(crate) fn await_ready(&self) -> Result<(), NotReady> {
+        let mut state = self.hold();
+        loop {
+            if let Some(bug) = &state.broken {
+                return Err(NotReady::Engine(bug.clone()));
+            }
+            if let Some(crash) = state.ledger.gave_up() {
+                return Err(NotReady::GaveUp(Arc::clone(crash)));
+            }
+            if state.ledger.mode() != Mode::Running {
+                return Err(NotReady::ShutDown);
+            }
+            if state.ledger.containers().any(|id| state.ledger.stage(id).1 == Stage::Live) {
+                return Ok(());
+            }
+            state.wait(&self.changed, None);
+        }
+    }
+
+    /// Begins to drain: no source is pulled any more.
+    pub(crate) fn drain(&self) {
+        let mut state = self.hold();
+        state.ledger.advance_mode(Mode::Draining);
+        for job in state.ledger.job_ids() {
+            state.absorb(job);
+        }
+        for lane in state.lanes.0.values_mut() {
+            if !lane.source_over {
+                lane.source_over = true;
+                lane.end = lane.end.take().or_else(|| Some(Failure::of_map(Cause::ShutDown)));
+            }
+            lane.space.notify_all();
+            lane.wake();
+        }
+        self.wake_all();
+    }
+
+    /// Only what executes finishes.
+    pub(crate) fn stop(&self) {
+        let mut state = self.hold();
+        let now = self.now();
+        if state.ledger.mode() == Mode::Aborted {
+            return;
+        }
+        state.ledger.advance_mode(Mode::Stopping);
+        state.sweep(now);
+        self.wake_all();
+    }
+
+    /// Nothing waits.
+    pub(crate) fn abort(&self) {
+        let mut state = self.hold();
+        let now = self.now();
+        state.ledger.advance_mode(Mode::Aborted);
+        state.end_all(Unrun::Cancelled, &|| Cause::ShutDown, now);
+        for id in state.ledger.containers() {
+            state.fence(id, now);
+            state.ledger.released(id, now);
+            let (generation, stage) = state.ledger.stage(id);
+            let in_user_code = match stage {
+                Stage::Starting | Stage::Exiting => true,
+                Stage::Live => state.at_work[id.index()],
+                Stage::Absent | Stage::BackingOff { .. } => false,
+            };
+            if in_user_code {
+                state.forsake(id, generation);
+            }
+        }
+        self.wake_all();
+    }
+
+    /// Fails every pending input with the crash that broke the limit.
+    pub(crate) fn give_up(&self) {
+        let mut state = self.hold();
+        let now = self.now();
+        let Some(crash) = state.ledger.gave_up().cloned() else { return };
+        state.said.push(Speech::GaveUp(Arc::clone(&crash)));
+        state.end_all(Unrun::GivenUp, &|| Cause::GaveUp(Arc::clone(&crash)), now);
+        self.wake_all();
+    }
+
+    /// Kills a container by hand. Returns the generation that ended, if it lived.
+    pub(crate) fn kill(&self, id: ContainerId) -> Option<Generation> {
+        let mut state = self.hold();
+        let now = self.now();
+        let (generation, stage) = state.ledger.stage(id);
+        if !matches!(stage, Stage::Live | Stage::Starting) || state.broken.is_some() {
+            return None;
+        }
+        let position = state.fence(id, now);
+        let executing = state.executing(id, position);
+        let crash = Arc::new(Crash { container: id, generation, executing, death: Death::Killed });
+        state.said.push(Speech::Killed(Arc::clone(&crash)));
+        let after = state.ledger.killed(id, position, &crash, now);
+        state.forsake(id, generation);
+        if let Some(after) = after {
+            state.after_crash(after, now);
+        }
+        state.sweep(now);
+        self.wake_all();
+        Some(generation)
+    }
+}
+
+impl<I, O, E> State<I, O, E> {
+    /// The generation is over; its thread may stay in the user's code for as long as it likes.
+    pub(super) fn forsake(&mut self, id: ContainerId, generation: Generation) {
+        self.ledger.left(id, generation);
+        self.forsaken.insert((id, generation));
+        self.at_work[id.index()] = false;
+    }
+}
