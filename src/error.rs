@@ -109,7 +109,7 @@ impl error::Error for ConfigError {}
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum StartError {
-    /// A setting is out of its range.
+    /// A setting is out of its range; shown with its own words and numbers.
     Config(ConfigError),
     /// The program is built with `panic = "abort"`: no container could survive a panic.
     PanicAbort,
@@ -130,7 +130,7 @@ pub enum StartError {
 impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Config(_) => write!(f, "a setting is out of its range"),
+            Self::Config(error) => write!(f, "{error}"),
             Self::PanicAbort => {
                 write!(f, "built with panic = \"abort\", under which no container survives a panic")
             }
@@ -147,7 +147,8 @@ impl fmt::Display for StartError {
 impl error::Error for StartError {
     fn source(&self) -> Option<&(dyn error::Error + 'static)> {
         match self {
-            Self::Config(error) => Some(error),
+            // Its text is this error's own text already.
+            Self::Config(_) => None,
             Self::Thread(error) => Some(error),
             _ => None,
         }

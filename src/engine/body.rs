@@ -101,7 +101,10 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Task<'_, I,
         let _span =
             tracing::info_span!("input", app = %settings.app, function = %settings.function, index, attempt)
                 .entered();
-        tracing::info!(input = index, attempt, worth_a_retry = worth == Worth::Retry, "input failed");
+        tracing::info!(
+            app = %settings.app, function = %settings.function, input = index, attempt,
+            worth_a_retry = worth == Worth::Retry, "input failed"
+        );
     }
 }
 

@@ -12,7 +12,6 @@ use crate::decide::ids::{ContainerId, Generation};
 use crate::engine::dispatch::Dispatch;
 use crate::engine::messages::{Launch, Notice};
 use crate::engine::thread;
-use crate::report::Fate;
 
 /// One container.
 pub(crate) struct Container<I, O, E> {
@@ -57,8 +56,7 @@ where
         if let Err(error) = made {
             let death = Death::NoThread(Arc::new(error));
             self.dispatch.crashed(id, generation, death);
-            let fate = self.dispatch.ended(id, generation, None);
-            self.dispatch.tell(Notice::Ended { container: id, fate });
+            self.dispatch.ended(id, generation, None);
         }
     }
 }
@@ -97,7 +95,7 @@ where
 {
     fn exit_timed_out(&mut self, generation: Generation) {
         if self.dispatch.abandon_exit(self.id, generation) {
-            self.dispatch.tell(Notice::Ended { container: self.id, fate: Some(Fate::ExitTimedOut) });
+            self.dispatch.tell(Notice::Ended { container: self.id });
         }
     }
 }

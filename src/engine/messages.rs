@@ -9,7 +9,7 @@ use crossbeam_channel::Sender;
 
 use crate::decide::ids::{ContainerId, Generation, JobId};
 use crate::decide::restart::Restart;
-use crate::report::{Fate, FunctionReport};
+use crate::report::FunctionReport;
 use crate::status::Status;
 
 /// Container thread → supervisor. No reply.
@@ -20,8 +20,8 @@ pub(crate) enum Notice {
     Crashed { restart: Restart },
     /// A container begins its `exit`.
     Exiting { container: ContainerId, generation: Generation },
-    /// A thread ended, with what became of its container if that is final.
-    Ended { container: ContainerId, fate: Option<Fate> },
+    /// A thread of the container ended, or was left behind in its `exit`.
+    Ended { container: ContainerId },
     /// A feeder has returned from its source for the last time.
     FeederEnded,
 }

@@ -70,7 +70,7 @@ fn speak_of_change(app: &str, function: &str, change: &Change, now: Time) {
 fn speak_of_crash(app: &str, function: &str, crash: &Crash) {
     let (input, attempt) =
         crash.executing.map_or((None, None), |(input, attempt)| (Some(input), Some(attempt.get())));
-    let (message, location) = match &crash.death {
+    let (cause, location) = match &crash.death {
         Death::Panicked(panic) | Death::EnterPanicked(panic) => {
             (Some(panic.message().to_owned()), panic.location())
         }
@@ -87,7 +87,7 @@ fn speak_of_crash(app: &str, function: &str, crash: &Crash) {
         generation = crash.generation.get(),
         input,
         attempt,
-        message,
+        cause,
         location,
         "container crashed"
     );

@@ -134,8 +134,7 @@ where
             Notice::Crashed { restart: Restart::Now | Restart::At(_) } => {}
             Notice::FeederEnded => self.finish_if_ended(ctx),
             Notice::Exiting { container, .. } => self.containers[container.index()].do_send(notice),
-            Notice::Ended { container, ref fate } => {
-                self.dispatch.record(container, fate.clone());
+            Notice::Ended { container } => {
                 self.containers[container.index()].do_send(notice);
                 self.create(ctx);
                 self.finish_if_ended(ctx);

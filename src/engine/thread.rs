@@ -49,8 +49,7 @@ where
             End::Stale => last = None,
         }
     }
-    let fate = dispatch.ended(id, current, last);
-    dispatch.tell(Notice::Ended { container: id, fate });
+    dispatch.ended(id, current, last);
 }
 
 /// One generation.

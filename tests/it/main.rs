@@ -2,5 +2,16 @@
 //!
 //! Promises that do not depend on the restart policy are run under both.
 
+mod backoff;
+mod blame;
+mod drops;
+mod embedding;
+mod give_up;
+mod lifecycle;
+mod maps;
+mod observing;
 mod replay;
+mod retrying;
+mod settings;
+mod sources;
 mod support;

@@ -51,7 +51,7 @@ pub(crate) fn unhung<T: Send + 'static>(test: impl FnOnce() -> T + Send + 'stati
 pub(crate) fn until(what: &str, mut holds: impl FnMut() -> bool) {
     let begun = Instant::now();
     while !holds() {
-        assert!(begun.elapsed() < HUNG, "{what} did not come about");
+        assert!(begun.elapsed() < HUNG / 2, "{what} did not come about");
         std::thread::park_timeout(Duration::from_micros(200));
     }
 }

@@ -64,7 +64,8 @@ impl Ledger {
 
     /// A new generation of a container begins its `enter`. `None` if none may be created now.
     pub(crate) fn begin(&mut self, id: ContainerId, now: Time) -> Option<Generation> {
-        if self.mode > Mode::Draining || self.gave_up.is_some() {
+        let drained = self.mode == Mode::Draining && self.nothing_pending();
+        if !self.goes_on() || drained {
             return None;
         }
         let life = self.restarts.started();

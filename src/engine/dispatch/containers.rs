@@ -173,16 +173,19 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
         self.hold().ledger.left(id, generation);
     }
 
-    /// A thread has ended. Returns the fate to be recorded, unless a newer generation lives on.
-    pub(crate) fn ended(&self, id: ContainerId, generation: Generation, fate: Option<Fate>) -> Option<Fate> {
+    /// A thread has ended. What became of its container is kept for the report, unless the thread
+    /// was left behind before.
+    pub(crate) fn ended(&self, id: ContainerId, generation: Generation, fate: Option<Fate>) {
         let mut state = self.hold();
         state.threads -= 1;
         let forsaken = state.forsaken.remove(&(id, generation));
         if !forsaken && state.broken.is_none() {
             state.ledger.left(id, generation);
+            state.fates[id.index()] = fate;
         }
         self.changed.notify_all();
-        fate.filter(|_| !forsaken)
+        drop(state);
+        self.tell(Notice::Ended { container: id });
     }
 
     /// The `exit` of a container has taken too long. `false` if it has ended meanwhile.
@@ -193,6 +196,7 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
             return false;
         }
         state.forsake(id, generation);
+        state.fates[id.index()] = Some(Fate::ExitTimedOut);
         state.said.push(Speech::ExitTimedOut(id, self.settings.exit_timeout));
         true
     }

@@ -34,13 +34,6 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
         state.ledger.next_creation().map(|until| until.since(now))
     }
 
-    /// What became of a container; the last word stays.
-    pub(crate) fn record(&self, id: ContainerId, fate: Option<Fate>) {
-        if fate.is_some() {
-            self.hold().fates[id.index()] = fate;
-        }
-    }
-
     /// Forgets crashes and takes work again. Returns whether the function had given up.
     pub(crate) fn reset(&self) -> bool {
         let mut state = self.hold();

@@ -1,0 +1,174 @@
+//! The policy that gives up, and reset.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+
+use longshore::{App, BoxError, Cause, Context, Death, NotReady, RateLimited, Retries, Worker};
+
+use crate::support::{Gate, crash, unhung, until};
+
+/// A worker whose `enter` fails while it is told to.
+struct Fragile;
+
+impl Worker for Fragile {
+    type Input = u32;
+    type Output = u32;
+    type Error = &'static str;
+
+    fn call(&mut self, input: &u32, _: &Context) -> Result<u32, &'static str> {
+        if *input == 666 { crash() } else { Ok(*input) }
+    }
+}
+
+fn strict(max_crashes: u32) -> RateLimited {
+    RateLimited::new().max_crashes(max_crashes).max_failure_rate(0.0)
+}
+
+#[test]
+fn it_gives_up_past_the_limit_and_not_at_it() {
+    unhung(|| {
+        let app = App::ephemeral("limit");
+        let f = app.worker("f", |_: &Context| Ok(Fragile)).crash_retries(0).restart(strict(3)).start();
+        let f = f.expect("valid");
+        for crashes in 1..=3 {
+            let failure = f.call(666).wait().expect_err("it crashes");
+            assert!(failure.is_poisoned(), "crash {crashes} is borne: {failure:?}");
+            assert_eq!(f.run(vec![1, 2]).expect("the function goes on"), [1, 2]);
+        }
+        let failure = f.call(666).wait().expect_err("it crashes");
+        assert!(failure.is_poisoned(), "its own budget ended in that moment");
+        let failure = f.call(7).wait().expect_err("given up");
+        assert_eq!((failure.is_given_up(), failure.input(), failure.attempts()), (true, Some(&7), 0));
+        let Cause::GaveUp(cause) = failure.cause() else { panic!("{failure:?}") };
+        assert!(matches!(&cause.death, Death::Panicked(panic) if panic.message() == "a crash on purpose"));
+        assert!(matches!(f.ready(), Err(NotReady::GaveUp(_))));
+        assert_eq!(f.status().crashes, 4);
+    });
+}
+
+#[test]
+fn every_pending_input_fails_with_the_crash_that_broke_the_limit() {
+    unhung(|| {
+        let app = App::ephemeral("pending");
+        let (gate, begun) = (Gate::default(), Arc::new(AtomicU32::new(0)));
+        let (inside, count) = (gate.clone(), Arc::clone(&begun));
+        let f = app
+            .function("f", move |n: &u32| {
+                count.fetch_add(1, Ordering::SeqCst);
+                match n {
+                    0 => Err("wait for a retry"),
+                    1 => Ok(1),
+                    _ => {
+                        inside.pass();
+                        crash()
+                    }
+                }
+            })
+            .containers(1)
+            .retries(Retries::new(9).initial_delay(std::time::Duration::from_secs(60)))
+            .restart(strict(0))
+            .start()
+            .expect("valid");
+        let mut outcomes = f.map(0..1_000u32).window(10).return_exceptions().unordered().into_iter();
+        assert_eq!(outcomes.next().and_then(Result::ok), Some(1), "what is produced stays available");
+        until("input 2 executes", || begun.load(Ordering::SeqCst) == 3);
+        let call = f.call(5);
+        gate.open();
+        let failure = call.wait().expect_err("given up");
+        assert!(failure.is_given_up());
+        let mut seen = Vec::new();
+        let mut last = None;
+        for outcome in outcomes.by_ref() {
+            let failure = outcome.expect_err("nothing else succeeds");
+            assert!(failure.is_given_up(), "{failure:?}");
+            match failure.index() {
+                Some(index) => seen.push((index, failure.attempts())),
+                None => last = Some(failure),
+            }
+        }
+        seen.sort_unstable();
+        assert_eq!(seen[..2], [(0, 1), (2, 1)], "also those that wait for a retry");
+        assert!(seen[2..].iter().all(|(_, attempts)| *attempts == 0));
+        assert!(last.is_some(), "the map ends with one error that has no index");
+        let progress = outcomes.progress();
+        assert_eq!(progress.pulled, progress.completed());
+        assert_eq!((progress.given_up, progress.ok), (seen.len() as u64, 1));
+        assert!(progress.pulled <= 11, "the pulling stopped");
+    });
+}
+
+#[test]
+fn a_function_that_cannot_start_gives_up_and_says_why_and_reset_revives_it() {
+    unhung(|| {
+        let app = App::ephemeral("reset");
+        let (down, enters) = (Arc::new(AtomicBool::new(true)), Arc::new(AtomicU32::new(0)));
+        let (is_down, count) = (Arc::clone(&down), Arc::clone(&enters));
+        let enter = move |_: &Context| -> Result<Fragile, BoxError> {
+            count.fetch_add(1, Ordering::SeqCst);
+            if is_down.load(Ordering::SeqCst) { Err("no database".into()) } else { Ok(Fragile) }
+        };
+        let f = app.worker("f", enter).containers(2).restart(strict(5)).start().expect("valid");
+        let neighbour = app.infallible("neighbour", |n: &u32| *n).start().expect("valid");
+        let Err(NotReady::GaveUp(cause)) = f.ready() else { panic!("it must give up") };
+        let Death::EnterFailed(error) = &cause.death else { panic!("{cause}") };
+        assert_eq!((error.to_string().as_str(), cause.executing), ("no database", None));
+        assert_eq!(f.status().crashes, 6);
+        assert!(f.call(1).wait().expect_err("given up").is_given_up());
+        let all = f.run_all(vec![1, 2]);
+        assert_eq!(all.len(), 1, "a map that begins now pulls nothing");
+        assert!(all[0].as_ref().is_err_and(longshore::Failure::is_given_up));
+        assert_eq!(neighbour.run(vec![3]).expect("other functions feel nothing"), [3]);
+
+        let begun = enters.load(Ordering::SeqCst);
+        down.store(false, Ordering::SeqCst);
+        assert!(f.reset());
+        assert!(!f.reset(), "it has not given up");
+        f.ready().expect("it lives again");
+        assert_eq!(f.run(vec![1, 2]).expect("it takes work again"), [1, 2]);
+        assert!(enters.load(Ordering::SeqCst) > begun);
+        assert!(f.status().gave_up.is_none() && f.status().crash_loop.is_none());
+    });
+}
+
+#[test]
+fn a_panic_in_enter_is_a_crash_as_well() {
+    unhung(|| {
+        let app = App::ephemeral("enter");
+        let f = app.worker("f", |_: &Context| -> Result<Fragile, BoxError> { crash() });
+        let f = f.containers(1).restart(strict(1)).start().expect("valid");
+        let Err(NotReady::GaveUp(cause)) = f.ready() else { panic!("it must give up") };
+        assert!(matches!(cause.death, Death::EnterPanicked(_)));
+    });
+}
+
+#[test]
+fn containers_that_complete_nothing_but_errors_are_not_failing() {
+    unhung(|| {
+        let app = App::ephemeral("errors");
+        let f = app
+            .function("f", |n: &u32| -> Result<(), u32> {
+                if *n % 10 == 0 { crash() } else { Err(*n) }
+            })
+            .containers(1)
+            .crash_retries(0)
+            .start()
+            .expect("valid");
+        let progress = f.for_each(0..500u32).expect("50 crashes, but only a tenth of the work");
+        assert_eq!((progress.poisoned, progress.failed), (50, 450));
+    });
+}
+
+#[test]
+fn a_map_without_return_exceptions_ends_with_one_error_on_giving_up() {
+    unhung(|| {
+        let app = App::ephemeral("plain");
+        let f = app.infallible("f", |n: &u32| if *n >= 5 { crash() } else { *n });
+        let f = f.containers(1).restart(strict(0)).start().expect("valid");
+        let mut outcomes = f.map(0..100u32).into_iter();
+        let oks = outcomes.by_ref().take(5).filter_map(Result::ok).count();
+        let failure = outcomes.next().expect("an error").expect_err("given up");
+        assert!(failure.is_given_up() && failure.index().is_none(), "{failure:?}");
+        assert!(outcomes.next().is_none());
+        assert_eq!(oks, 5, "results that could already be yielded come first");
+    });
+}

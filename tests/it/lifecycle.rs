@@ -1,0 +1,299 @@
+//! Start, ready, drain, stop, abort, exit, and the report.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use longshore::{App, BoxError, Cause, Context, Failure, Fate, NotReady, StartError, Worker};
+
+use crate::support::{Gate, crash, under_each_policy, unhung, until};
+
+#[derive(Clone, Default)]
+struct Log {
+    enters: Arc<AtomicU32>,
+    exits: Arc<AtomicU32>,
+    gate: Gate,
+    begun: Gate,
+}
+
+/// What input 1 does, and what `exit` does.
+#[derive(Clone, Copy, PartialEq)]
+enum Exit {
+    Well,
+    Panics,
+    Hangs,
+}
+
+struct Tracked(Log, Exit);
+
+impl Worker for Tracked {
+    type Input = u32;
+    type Output = u32;
+    type Error = std::convert::Infallible;
+
+    fn call(&mut self, input: &u32, _: &Context) -> Result<u32, Self::Error> {
+        match input {
+            1 => {
+                self.0.begun.open();
+                self.0.gate.pass();
+            }
+            666 => crash(),
+            _ => {}
+        }
+        Ok(*input)
+    }
+
+    fn exit(self, _: &Context) {
+        self.0.exits.fetch_add(1, Ordering::SeqCst);
+        match self.1 {
+            Exit::Well => {}
+            Exit::Panics => crash(),
+            Exit::Hangs => self.0.gate.pass(),
+        }
+    }
+}
+
+fn tracked(log: &Log, exit: Exit) -> impl Fn(&Context) -> Result<Tracked, BoxError> + Send + Sync + 'static {
+    let log = log.clone();
+    move |_| {
+        log.enters.fetch_add(1, Ordering::SeqCst);
+        Ok(Tracked(log.clone(), exit))
+    }
+}
+
+#[test]
+fn every_generation_is_entered_once_and_exits_only_gracefully() {
+    under_each_policy(|_, policy| {
+        let log = Log::default();
+        let app = App::ephemeral("exits");
+        let f = app.worker("f", tracked(&log, Exit::Well)).containers(2).crash_retries(1).restart(policy);
+        let f = f.start().expect("valid");
+        f.ready().expect("it starts");
+        assert!(f.call(666).wait().expect_err("poisoned").is_poisoned());
+        until("both live", || f.status().containers.live == 2);
+        let report = app.shutdown_blocking();
+        assert!(report.is_clean(), "{report}");
+        let fates: Vec<_> = report.functions[0].containers.iter().map(|(_, fate)| fate.clone()).collect();
+        assert_eq!(fates, [Fate::Exited, Fate::Exited]);
+        assert_eq!((log.enters.load(Ordering::SeqCst), log.exits.load(Ordering::SeqCst)), (4, 2));
+        assert!(matches!(f.ready(), Err(NotReady::ShutDown)));
+        assert!(f.call(1).wait().expect_err("over").is_shut_down());
+    });
+}
+
+#[test]
+fn drain_finishes_what_is_accepted_and_pulls_no_more() {
+    under_each_policy(|_, policy| {
+        let log = Log::default();
+        let app = App::ephemeral("drain");
+        let f =
+            app.worker("f", tracked(&log, Exit::Well)).containers(1).restart(policy).start().expect("valid");
+        let mut outcomes = f.map(0..1_000u32).window(8).return_exceptions().into_iter();
+        assert_eq!(outcomes.next().and_then(Result::ok), Some(0));
+        log.begun.pass();
+        f.drain();
+        until("it drains", || matches!(f.ready(), Err(NotReady::ShutDown)));
+        let refused = f.call(77).wait().expect_err("new calls are refused");
+        assert_eq!((refused.is_shut_down(), refused.input()), (true, Some(&77)));
+        log.gate.open();
+        let mut oks = 1;
+        let mut errors = Vec::new();
+        for outcome in outcomes.by_ref() {
+            match outcome {
+                Ok(_) => oks += 1,
+                Err(failure) => errors.push(failure),
+            }
+        }
+        assert_eq!(errors.len(), 1);
+        assert!(errors[0].is_shut_down() && errors[0].index().is_none());
+        let progress = outcomes.progress();
+        assert_eq!((progress.ok, progress.pulled), (oks, oks), "what is accepted finishes");
+        assert!(progress.pulled < 20, "{progress}");
+        drop(f);
+        drop(outcomes);
+        assert!(app.shutdown_blocking().is_clean());
+        assert_eq!(log.exits.load(Ordering::SeqCst), 1);
+    });
+}
+
+#[test]
+fn stop_finishes_only_what_executes_and_gives_the_rest_back() {
+    under_each_policy(|app, policy| {
+        let log = Log::default();
+        let f =
+            app.worker("f", tracked(&log, Exit::Well)).containers(1).restart(policy).start().expect("valid");
+        let mut outcomes = f.map(0..100u32).window(8).return_exceptions().into_iter();
+        assert_eq!(outcomes.next().and_then(Result::ok), Some(0));
+        log.begun.pass();
+        let call = f.call(50);
+        f.stop();
+        let failure = call.wait().expect_err("it had not begun");
+        assert_eq!((failure.is_shut_down(), failure.input(), failure.attempts()), (true, Some(&50), 0));
+        log.gate.open();
+        let all: Vec<_> = outcomes.by_ref().collect();
+        assert_eq!(all[0].as_ref().ok(), Some(&1), "what executes finishes");
+        let (last, unrun) = all[1..].split_last().expect("the error of the map");
+        for (outcome, n) in unrun.iter().zip(2..) {
+            let failure = outcome.as_ref().expect_err("it had not begun");
+            assert_eq!((failure.is_shut_down(), failure.input(), failure.attempts()), (true, Some(&n), 0));
+        }
+        assert!(last.as_ref().is_err_and(|failure| failure.index().is_none() && failure.is_shut_down()));
+        let progress = outcomes.progress();
+        assert_eq!((progress.ok, progress.pulled), (2, progress.completed()));
+        until("the worker exits", || log.exits.load(Ordering::SeqCst) == 1);
+    });
+}
+
+#[test]
+fn abort_waits_for_nothing_and_names_what_still_runs() {
+    under_each_policy(|_, policy| {
+        let log = Log::default();
+        let app = App::ephemeral("abort");
+        let f =
+            app.worker("f", tracked(&log, Exit::Well)).containers(2).restart(policy).start().expect("valid");
+        until("both live", || f.status().containers.live == 2);
+        let call = f.call(1);
+        log.begun.pass();
+        let report = app.abort();
+        let failure: Failure<u32, _> = call.wait().expect_err("aborted");
+        assert_eq!((failure.is_shut_down(), failure.input(), failure.attempts()), (true, Some(&1), 1));
+        assert!(!report.is_clean());
+        let running = |fate: &Fate| matches!(fate, Fate::StillRunning);
+        let fates = &report.functions[0].containers;
+        assert_eq!(fates.iter().filter(|(_, fate)| running(fate)).count(), 1, "{report}");
+        assert_eq!(report.functions[0].threads_running, 1);
+        assert!(report.to_string().contains("still running"), "{report}");
+        log.gate.open();
+        assert_eq!(log.exits.load(Ordering::SeqCst), 0, "no exit on an abort");
+    });
+}
+
+#[test]
+fn a_shutdown_past_its_limit_aborts_and_reports() {
+    under_each_policy(|_, policy| {
+        let log = Log::default();
+        let app = App::ephemeral("late");
+        let f =
+            app.worker("f", tracked(&log, Exit::Well)).containers(1).restart(policy).start().expect("valid");
+        let call = f.call(1);
+        log.begun.pass();
+        let report = app.shutdown_within(Duration::from_millis(20));
+        assert_eq!(report.functions[0].containers[0].1, Fate::StillRunning);
+        assert!(call.wait().expect_err("aborted").is_shut_down());
+        log.gate.open();
+    });
+}
+
+#[test]
+fn an_exit_that_panics_is_reported_and_is_no_crash() {
+    under_each_policy(|_, policy| {
+        let log = Log::default();
+        let app = App::ephemeral("exit");
+        let f = app.worker("f", tracked(&log, Exit::Panics)).containers(1).restart(policy).start();
+        let f = f.expect("valid");
+        f.ready().expect("it starts");
+        let report = app.shutdown_blocking();
+        let fate = &report.functions[0].containers[0].1;
+        assert!(
+            matches!(fate, Fate::ExitPanicked(panic) if panic.message() == "a crash on purpose"),
+            "{report}"
+        );
+        assert_eq!((report.functions[0].threads_running, f.status().crashes), (0, 0));
+    });
+}
+
+#[test]
+fn an_exit_that_hangs_is_abandoned_and_reported() {
+    under_each_policy(|_, policy| {
+        let log = Log::default();
+        let app = App::ephemeral("exit");
+        let f = app.worker("f", tracked(&log, Exit::Hangs)).containers(1).restart(policy);
+        let f = f.exit_timeout(Duration::from_millis(10)).start().expect("valid");
+        f.ready().expect("it starts");
+        let report = app.shutdown_blocking();
+        assert_eq!(report.functions[0].containers[0].1, Fate::ExitTimedOut);
+        assert_eq!(report.functions[0].threads_running, 1);
+        log.gate.open();
+    });
+}
+
+#[test]
+fn a_start_does_not_wait_and_an_enter_that_did_not_end_has_no_exit() {
+    under_each_policy(|_, policy| {
+        let log = Log::default();
+        let app = App::ephemeral("start");
+        let inside = log.clone();
+        let enter = move |_: &Context| -> Result<Tracked, BoxError> {
+            inside.enters.fetch_add(1, Ordering::SeqCst);
+            inside.gate.pass();
+            Ok(Tracked(inside.clone(), Exit::Well))
+        };
+        let f = app.worker("f", enter).containers(3).restart(policy).start().expect("it does not wait");
+        until("all enters have begun at once", || log.enters.load(Ordering::SeqCst) == 3);
+        assert_eq!(f.status().containers.starting, 3);
+        let call = f.call(2);
+        let report = app.stop_within(Duration::from_millis(5));
+        assert!(call.wait().expect_err("stopped").is_shut_down());
+        assert_eq!(report.functions[0].threads_running, 3);
+        log.gate.open();
+        drop(f);
+        assert_eq!(log.exits.load(Ordering::SeqCst), 0);
+    });
+}
+
+#[test]
+fn drop_aborts_without_blocking_once_no_handle_is_left() {
+    under_each_policy(|_, policy| {
+        let log = Log::default();
+        let app = App::ephemeral("dropped");
+        let f =
+            app.worker("f", tracked(&log, Exit::Well)).containers(1).restart(policy).start().expect("valid");
+        let call = f.call(1);
+        log.begun.pass();
+        let begun = Instant::now();
+        drop(f);
+        drop(app);
+        drop(call);
+        assert!(begun.elapsed() < Duration::from_secs(30), "the container hangs, the drops do not");
+        log.gate.open();
+    });
+}
+
+#[test]
+fn a_handle_outlives_its_app() {
+    under_each_policy(|_, policy| {
+        let app = App::ephemeral("outlived");
+        let f = app.infallible("f", |n: &u32| n + 1).restart(policy).start().expect("valid");
+        drop(app);
+        assert_eq!(f.run(vec![1, 2]).expect("it goes on"), [2, 3]);
+        let mut outcomes = f.map(0..10u32).into_iter();
+        drop(f);
+        assert_eq!(outcomes.by_ref().filter_map(Result::ok).sum::<u32>(), 55);
+    });
+}
+
+#[test]
+fn an_app_that_has_ended_starts_nothing_and_names_are_taken_once() {
+    unhung(|| {
+        let app = App::ephemeral("names");
+        let first = app.infallible("f", |n: &u32| *n).start().expect("valid");
+        let again = app.infallible("f", |n: &u32| *n).start();
+        assert!(matches!(again, Err(StartError::NameTaken(name)) if name == "f"));
+        let late = app.infallible("late", |n: &u32| *n);
+        assert!(app.shutdown_blocking().is_clean());
+        assert!(matches!(late.start(), Err(StartError::ShutDown)));
+        let failure = first.run(vec![1]).expect_err("over");
+        assert!(matches!(failure.cause(), Cause::ShutDown));
+    });
+}
+
+#[test]
+fn the_scope_ends_with_the_report() {
+    unhung(|| {
+        let (sum, report) = App::run("scope", |app| {
+            let f = app.infallible("f", |n: &u64| *n).start().expect("valid");
+            f.run((0..100).collect()).expect("infallible").into_iter().sum::<u64>()
+        });
+        assert_eq!((sum, report.is_clean(), report.functions.len()), (4_950, true, 1));
+    });
+}

@@ -1,0 +1,315 @@
+//! Maps: order, failures, windows, laziness, dropping.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use longshore::{Cause, Progress};
+
+use crate::support::{Gate, attempt, crash, under_each_policy, until};
+
+fn sum_holds(progress: Progress) {
+    let ended = progress.ok + progress.failed + progress.poisoned + progress.cancelled + progress.given_up;
+    assert_eq!(progress.pulled, ended, "{progress}");
+}
+
+#[test]
+fn outcomes_come_in_the_order_of_the_inputs() {
+    under_each_policy(|app, policy| {
+        let f = app.infallible("f", |n: &u32| n + 1).containers(4).restart(policy).start().expect("valid");
+        let outputs: Result<Vec<u32>, _> = f.map(0..20_000u32).into_iter().collect();
+        assert_eq!(outputs.expect("no failure"), (1..=20_000).collect::<Vec<_>>());
+    });
+}
+
+#[test]
+fn unordered_yields_what_completes_first() {
+    under_each_policy(|app, policy| {
+        let gate = Gate::default();
+        let inside = gate.clone();
+        let f = app
+            .infallible("f", move |n: &u32| {
+                if *n == 0 {
+                    inside.pass();
+                }
+                *n
+            })
+            .containers(2)
+            .restart(policy)
+            .start()
+            .expect("valid");
+        let mut outcomes = f.map(0..100u32).unordered().into_iter();
+        let first: Vec<u32> =
+            outcomes.by_ref().take(99).map(|outcome| outcome.expect("infallible")).collect();
+        assert!(!first.contains(&0));
+        gate.open();
+        assert_eq!(outcomes.next().map(|outcome| outcome.expect("infallible")), Some(0));
+        assert!(outcomes.next().is_none() && outcomes.next().is_none());
+        sum_holds(outcomes.progress());
+    });
+}
+
+#[test]
+fn an_empty_input_finishes_at_once() {
+    under_each_policy(|app, policy| {
+        let f = app.infallible("f", |n: &u32| *n).restart(policy).start().expect("valid");
+        assert!(f.map(Vec::new()).into_iter().next().is_none());
+        assert!(f.map(std::iter::empty()).into_iter().next().is_none());
+        assert!(f.run(Vec::new()).expect("nothing fails").is_empty());
+        assert!(f.run_all(Vec::new()).is_empty());
+        assert_eq!(f.for_each(Vec::new()).expect("nothing fails").pulled, 0);
+    });
+}
+
+#[test]
+fn the_first_failure_ends_the_map_when_it_happens_and_the_rest_can_be_salvaged() {
+    under_each_policy(|app, policy| {
+        let gate = Gate::default();
+        let inside = gate.clone();
+        let f = app
+            .function("f", move |n: &u64| match n {
+                // A slow input ahead of the one that fails.
+                20 => {
+                    inside.pass();
+                    Ok(*n)
+                }
+                60 => Err("sixty"),
+                _ => Ok(*n),
+            })
+            .containers(2)
+            .restart(policy)
+            .start()
+            .expect("valid");
+        let mut outcomes = f.map(0..100u64).window(64).into_iter();
+        let mut yielded = 0;
+        let failure = loop {
+            match outcomes.next().expect("it ends with the failure") {
+                Ok(output) => {
+                    assert_eq!(output, yielded);
+                    yielded += 1;
+                }
+                Err(failure) => break failure,
+            }
+        };
+        assert!(yielded <= 20, "the slow input had not returned");
+        assert_eq!((failure.index(), failure.error()), (Some(60), Some(&"sixty")));
+        assert!(outcomes.next().is_none());
+        sum_holds(outcomes.progress());
+        assert_eq!(outcomes.progress().failed, 1);
+        assert!(outcomes.progress().cancelled >= 1, "the slow one at least");
+        let saved = outcomes.salvage();
+        assert!(saved.iter().all(|(index, output)| index == output && *index >= yielded));
+        assert!(saved.iter().all(|(index, _)| *index != 20 && *index != 60));
+        assert!(saved.iter().any(|(index, _)| *index > 20), "what finished beside it is not lost");
+        gate.open();
+    });
+}
+
+#[test]
+fn fail_in_order_yields_the_failure_at_its_place() {
+    under_each_policy(|app, policy| {
+        let f = app
+            .function("f", |n: &u64| if n % 40 == 30 { Err(*n) } else { Ok(*n) })
+            .containers(3)
+            .restart(policy)
+            .start()
+            .expect("valid");
+        let mut outcomes = f.map(0..1_000u64).fail_in_order().into_iter();
+        for n in 0..30 {
+            assert_eq!(outcomes.next().and_then(Result::ok), Some(n));
+        }
+        let failure = outcomes.next().expect("a failure").expect_err("the thirtieth");
+        assert_eq!(failure.index(), Some(30));
+        assert!(outcomes.next().is_none());
+        sum_holds(outcomes.progress());
+    });
+}
+
+#[test]
+fn return_exceptions_yields_every_outcome_at_its_place() {
+    under_each_policy(|app, policy| {
+        let f = app
+            .function("f", |n: &u64| match n % 7 {
+                3 => Err(n.to_string()),
+                5 if attempt() == 1 => crash(),
+                _ => Ok(*n),
+            })
+            .containers(3)
+            .restart(policy)
+            .start()
+            .expect("valid");
+        let mut outcomes = f.map(0..700u64).return_exceptions().into_iter();
+        for n in 0..700u64 {
+            match outcomes.next().expect("one for each") {
+                Ok(output) => assert_eq!(output, n),
+                Err(failure) => {
+                    assert_eq!((failure.index(), n % 7), (Some(n), 3));
+                    assert_eq!(failure.error(), Some(&n.to_string()));
+                }
+            }
+        }
+        assert!(outcomes.next().is_none());
+        sum_holds(outcomes.progress());
+    });
+}
+
+#[test]
+fn nothing_is_pulled_before_the_first_outcome_is_asked_for_and_never_more_than_the_window() {
+    under_each_policy(|app, policy| {
+        for window in [1, 2, 7, 64] {
+            let pulled = Arc::new(AtomicU64::new(0));
+            let count = Arc::clone(&pulled);
+            let source = std::iter::from_fn(move || Some(count.fetch_add(1, Ordering::SeqCst))).take(300);
+            let name = format!("f{window}");
+            let f = app.infallible(&name, |n: &u64| *n).containers(2).restart(policy.clone()).start();
+            let f = f.expect("valid");
+            let mut outcomes = f.map(source).window(window).into_iter();
+            f.ready().expect("it starts");
+            assert_eq!(pulled.load(Ordering::SeqCst), 0, "lazy");
+            for yielded in 1..=300 {
+                outcomes.next().expect("one for each").expect("infallible");
+                let outstanding = pulled.load(Ordering::SeqCst) - yielded;
+                assert!(outstanding <= window, "{outstanding} of {window}");
+            }
+            assert!(outcomes.next().is_none());
+        }
+    });
+}
+
+#[test]
+fn containers_fill_the_window_without_further_polls_and_then_stop() {
+    under_each_policy(|app, policy| {
+        let runs = Arc::new(AtomicU64::new(0));
+        let count = Arc::clone(&runs);
+        let f = app
+            .infallible("f", move |_: &u64| {
+                count.fetch_add(1, Ordering::SeqCst);
+            })
+            .containers(2)
+            .restart(policy)
+            .start()
+            .expect("valid");
+        let mut outcomes = f.map(0..u64::MAX).window(32).into_iter();
+        outcomes.next().expect("endless").expect("infallible");
+        until("the window is full", || runs.load(Ordering::SeqCst) == 33);
+        // A consumer that pauses stops the pulling: a call goes through, and nothing else has run.
+        f.call(0).wait().expect("infallible");
+        assert_eq!(runs.load(Ordering::SeqCst), 34);
+        assert_eq!(outcomes.progress().pulled, 33);
+    });
+}
+
+#[test]
+fn an_endless_map_starves_nobody() {
+    under_each_policy(|app, policy| {
+        let f = app.infallible("f", |n: &u64| *n).containers(1).restart(policy).start().expect("valid");
+        let handle = f.clone();
+        let stop = Gate::default();
+        let (stopped, finished) = (stop.clone(), Arc::new(AtomicU64::new(0)));
+        let over = Arc::clone(&finished);
+        let endless = std::thread::spawn(move || {
+            let mut outcomes = handle.map(0..u64::MAX).into_iter();
+            while over.load(Ordering::SeqCst) == 0 {
+                outcomes.next().expect("endless").expect("infallible");
+                stopped.open();
+            }
+        });
+        stop.pass();
+        assert_eq!(f.run((0..5_000).collect()).expect("infallible").len(), 5_000);
+        for n in 0..50 {
+            assert_eq!(f.call(n).wait().expect("infallible"), n);
+        }
+        finished.store(1, Ordering::SeqCst);
+        endless.join().expect("no panic");
+    });
+}
+
+#[test]
+fn dropping_a_map_cancels_it_and_refuses_what_still_comes() {
+    under_each_policy(|app, policy| {
+        let (gate, begun) = (Gate::default(), Arc::new(AtomicU64::new(0)));
+        let (inside, count) = (gate.clone(), Arc::clone(&begun));
+        let f = app
+            .infallible("f", move |n: &u64| {
+                count.fetch_add(1, Ordering::SeqCst);
+                if *n == 1 {
+                    inside.pass();
+                }
+            })
+            .containers(1)
+            .restart(policy)
+            .start()
+            .expect("valid");
+        let mut outcomes = f.map(0..1_000u64).into_iter();
+        outcomes.next().expect("the first").expect("infallible");
+        until("input 1 executes", || begun.load(Ordering::SeqCst) == 2);
+        drop(outcomes);
+        gate.open();
+        f.call(5).wait().expect("the container is free again");
+        until("the cancelled answer is refused", || f.status().late_answers == 1);
+        assert_eq!(begun.load(Ordering::SeqCst), 3, "no other input of the map began");
+        assert_eq!(f.status().inputs_waiting, 0);
+    });
+}
+
+#[test]
+fn a_dropped_call_is_cancelled() {
+    under_each_policy(|app, policy| {
+        let (gate, runs) = (Gate::default(), Arc::new(AtomicU64::new(0)));
+        let (inside, count) = (gate.clone(), Arc::clone(&runs));
+        let f = app
+            .infallible("f", move |n: &u64| {
+                count.fetch_add(1, Ordering::SeqCst);
+                if *n == 0 {
+                    inside.pass();
+                }
+            })
+            .containers(1)
+            .restart(policy)
+            .start()
+            .expect("valid");
+        let first = f.call(0);
+        until("it executes", || runs.load(Ordering::SeqCst) == 1);
+        drop(f.call(1));
+        gate.open();
+        first.wait().expect("infallible");
+        f.call(2).wait().expect("infallible");
+        assert_eq!(runs.load(Ordering::SeqCst), 2);
+    });
+}
+
+#[test]
+fn a_window_out_of_range_is_a_typed_error_and_nothing_is_pulled() {
+    under_each_policy(|app, policy| {
+        let f = app.infallible("f", |n: &u64| *n).restart(policy).start().expect("valid");
+        for window in [0, (1 << 24) + 1] {
+            let mut outcomes = f.map(0..10u64).window(window).into_iter();
+            let failure = outcomes.next().expect("an error").expect_err("out of range");
+            let Cause::Config(error) = failure.cause() else { panic!("{failure:?}") };
+            assert!(error.to_string().contains(&window.to_string()), "{error}");
+            assert!(outcomes.next().is_none());
+        }
+    });
+}
+
+#[test]
+fn progress_is_observable_while_the_map_runs() {
+    under_each_policy(|app, policy| {
+        let f = app
+            .function("f", |n: &u64| if n % 4 == 1 { Err(()) } else { Ok(()) })
+            .containers(2)
+            .restart(policy)
+            .start()
+            .expect("valid");
+        let mut outcomes = f.map((0..100u64).collect::<Vec<_>>()).return_exceptions().into_iter();
+        assert_eq!(outcomes.progress(), Progress::default());
+        let mut last = 0;
+        while outcomes.next().is_some() {
+            let progress = outcomes.progress();
+            assert_eq!(progress.total, Some(100));
+            assert!(progress.completed() >= last && progress.completed() <= progress.pulled);
+            last = progress.completed();
+        }
+        let progress = outcomes.progress();
+        assert_eq!((progress.ok, progress.failed, progress.pulled), (75, 25, 100));
+    });
+}

@@ -1,0 +1,150 @@
+//! Retries of failed inputs.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use longshore::{Cause, Context, Previous, Retries};
+
+use crate::support::{attempt, crash, under_each_policy};
+
+fn at_once(retries: u32) -> Retries {
+    Retries::new(retries).initial_delay(Duration::ZERO)
+}
+
+#[test]
+fn failures_are_retried_up_to_the_budget_and_the_last_error_surfaces() {
+    under_each_policy(|app, policy| {
+        let f = app
+            .function("f", |n: &u32| {
+                let previous = Context::current().expect("in a container").previous();
+                assert_eq!(attempt() > 1, matches!(previous, Some(Previous::Failed)));
+                if attempt() > *n { Ok(attempt()) } else { Err(attempt()) }
+            })
+            .retries(at_once(2))
+            .restart(policy)
+            .start()
+            .expect("valid");
+        let all = f.run_all((0..6).collect());
+        let oks: Vec<u32> = all.iter().filter_map(|outcome| outcome.as_ref().ok().copied()).collect();
+        assert_eq!(oks, [1, 2, 3]);
+        for failure in all.iter().filter_map(|outcome| outcome.as_ref().err()) {
+            assert_eq!((failure.attempts(), failure.error()), (3, Some(&3)), "the last attempt's error");
+        }
+        assert_eq!(f.status().crashes, 0, "an error does not restart a container");
+    });
+}
+
+#[test]
+fn crashes_never_spend_retries_nor_failures_the_crash_budget() {
+    under_each_policy(|app, policy| {
+        let runs = Arc::new(AtomicU32::new(0));
+        let count = Arc::clone(&runs);
+        // Fails and crashes in turn: 2 retries and 3 crash retries make 6 executions.
+        let f = app
+            .function("f", move |(): &()| -> Result<(), u32> {
+                let run = count.fetch_add(1, Ordering::SeqCst) + 1;
+                assert_eq!(run, attempt());
+                if run % 2 == 0 { crash() } else { Err(run) }
+            })
+            .retries(at_once(2))
+            .crash_retries(3)
+            .restart(policy)
+            .start()
+            .expect("valid");
+        // F1 C2 F3 C4 F5: the third failure is one more than the retries allow.
+        let failure = f.call(()).wait().expect_err("it never succeeds");
+        assert_eq!((failure.attempts(), failure.error()), (5, Some(&5)));
+        assert_eq!(runs.load(Ordering::SeqCst), 5);
+    });
+}
+
+#[test]
+fn at_most_one_plus_retries_plus_crash_retries_executions() {
+    under_each_policy(|app, policy| {
+        let runs = Arc::new(AtomicU32::new(0));
+        let count = Arc::clone(&runs);
+        let f = app
+            .function("f", move |(): &()| -> Result<(), u32> {
+                let run = count.fetch_add(1, Ordering::SeqCst) + 1;
+                if run <= 2 { Err(run) } else { crash() }
+            })
+            .retries(at_once(2))
+            .crash_retries(3)
+            .restart(policy)
+            .start()
+            .expect("valid");
+        let failure = f.call(()).wait().expect_err("poisoned");
+        assert!(failure.is_poisoned());
+        assert_eq!((failure.attempts(), runs.load(Ordering::SeqCst)), (6, 6));
+        let Cause::Poisoned(deaths) = failure.cause() else { panic!("{failure:?}") };
+        assert_eq!(deaths.len(), 4);
+    });
+}
+
+#[test]
+fn retry_if_decides_which_errors_are_worth_it() {
+    under_each_policy(|app, policy| {
+        let runs = Arc::new(Mutex::new(Vec::new()));
+        let seen = Arc::clone(&runs);
+        let f = app
+            .function("f", move |n: &u32| -> Result<(), u32> {
+                seen.lock().expect("not poisoned").push(*n);
+                Err(*n)
+            })
+            .containers(1)
+            .retries(at_once(2))
+            .retry_if(|error| match error {
+                0 => true,
+                1 => false,
+                _ => panic!("an opinion too strong"),
+            })
+            .restart(policy)
+            .start()
+            .expect("valid");
+        let errors: Vec<_> = f
+            .run_all(vec![0, 1, 2])
+            .into_iter()
+            .map(|outcome| outcome.map(|()| 0).expect_err("all fail").error().copied())
+            .collect();
+        assert_eq!(
+            errors,
+            [Some(0), Some(1), Some(2)],
+            "a panicking retry_if surfaces the input's own error"
+        );
+        let runs = runs.lock().expect("not poisoned");
+        let times = |n| runs.iter().filter(|run| **run == n).count();
+        assert_eq!((times(0), times(1), times(2)), (3, 1, 1));
+        assert_eq!(f.status().crashes, 0);
+    });
+}
+
+#[test]
+fn a_waiting_retry_blocks_no_container_and_is_not_early() {
+    under_each_policy(|app, policy| {
+        let delay = Duration::from_millis(40);
+        let times = Arc::new(Mutex::new(Vec::new()));
+        let seen = Arc::clone(&times);
+        let f = app
+            .function("f", move |n: &u32| {
+                if *n > 0 {
+                    return Ok(*n);
+                }
+                seen.lock().expect("not poisoned").push(Instant::now());
+                if attempt() < 3 { Err("again") } else { Ok(0) }
+            })
+            .containers(1)
+            .retries(Retries::new(2).initial_delay(delay))
+            .restart(policy)
+            .start()
+            .expect("valid");
+        let first = f.map(0..100u32).unordered().into_iter().next();
+        assert_eq!(first.map(|outcome| outcome.expect("no failure") > 0), Some(true), "the others go first");
+        times.lock().expect("not poisoned").clear();
+        assert_eq!(f.run((0..100).collect()).expect("the third attempt").len(), 100);
+        let times = times.lock().expect("not poisoned");
+        let last: Vec<_> = times.iter().rev().take(3).rev().collect();
+        assert!(last[1].duration_since(*last[0]) >= delay, "never before its due time");
+        assert!(last[2].duration_since(*last[1]) >= 2 * delay, "the second delay is twice the first");
+    });
+}

@@ -1,0 +1,158 @@
+//! Sources: lazy, blocking, panicking, nested.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use longshore::Cause;
+
+use crate::support::{Gate, crash, under_each_policy, until};
+
+#[test]
+fn a_blocking_source_blocks_neither_containers_nor_engine() {
+    under_each_policy(|app, policy| {
+        let (send, receive) = std::sync::mpsc::channel::<u64>();
+        let f = app.infallible("f", |n: &u64| n * 2).containers(1).restart(policy).start().expect("valid");
+        let handle = f.clone();
+        let mapped = std::thread::spawn(move || {
+            handle.map(receive).into_iter().map(|outcome| outcome.expect("infallible")).collect::<Vec<_>>()
+        });
+        until("a feeder pulls it", || f.status().feeders == 1);
+        assert_eq!(f.call(50).wait().expect("infallible"), 100, "the container is free");
+        for n in 0..1_000 {
+            send.send(n).expect("the map listens");
+        }
+        drop(send);
+        assert_eq!(mapped.join().expect("no panic"), (0..1_000).map(|n| n * 2).collect::<Vec<_>>());
+        until("the feeder ends", || f.status().feeders == 0);
+    });
+}
+
+#[test]
+fn a_stuck_feeder_is_counted_until_it_returns_and_its_input_is_not_run() {
+    under_each_policy(|app, policy| {
+        let (send, receive) = std::sync::mpsc::channel::<u64>();
+        let f = app.infallible("f", |n: &u64| *n).restart(policy).start().expect("valid");
+        let mut outcomes = f.map(receive).into_iter();
+        send.send(1).expect("the map listens");
+        assert_eq!(outcomes.next().and_then(Result::ok), Some(1));
+        drop(outcomes);
+        assert_eq!(f.status().feeders, 1, "stuck in its source");
+        assert!(send.send(2).is_ok(), "the feeder still holds the other end");
+        until("it returns", || f.status().feeders == 0);
+    });
+}
+
+#[test]
+fn a_source_that_panics_ends_the_map_with_that_error_once_and_last() {
+    under_each_policy(|app, policy| {
+        let f = app.infallible("f", |n: &u64| *n).containers(2).restart(policy).start().expect("valid");
+        let source = || {
+            (0..100u64).inspect(|n| {
+                if *n == 40 {
+                    panic!("source at {n}")
+                }
+            })
+        };
+        let mut all: Vec<_> = f.map(source()).return_exceptions().into_iter().collect();
+        let last = all.pop().expect("the error").expect_err("last");
+        let Cause::Source(panic) = last.cause() else { panic!("{last:?}") };
+        assert_eq!((panic.message(), last.index()), ("source at 40", None));
+        assert_eq!(all.into_iter().filter_map(Result::ok).collect::<Vec<_>>(), (0..40).collect::<Vec<_>>());
+
+        let mut outcomes = f.map(source()).into_iter();
+        let failure = outcomes.by_ref().find_map(Result::err).expect("it ends with the error");
+        assert!(matches!(failure.cause(), Cause::Source(_)));
+        assert!(outcomes.next().is_none());
+        assert!(f.run(vec![1]).is_ok(), "the function goes on");
+    });
+}
+
+/// A source whose other methods panic too.
+struct Hostile {
+    left: u64,
+    dropped: Arc<AtomicU64>,
+    asked_after_end: Arc<AtomicU64>,
+    in_size_hint: bool,
+    in_drop: bool,
+}
+
+impl Iterator for Hostile {
+    type Item = u64;
+
+    fn next(&mut self) -> Option<u64> {
+        if self.left == 0 {
+            self.asked_after_end.fetch_add(1, Ordering::SeqCst);
+            return None;
+        }
+        self.left -= 1;
+        Some(self.left)
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        if self.in_size_hint {
+            crash();
+        }
+        (0, None)
+    }
+}
+
+impl Drop for Hostile {
+    fn drop(&mut self) {
+        self.dropped.fetch_add(1, Ordering::SeqCst);
+        if self.in_drop {
+            crash();
+        }
+    }
+}
+
+#[test]
+fn a_source_is_dropped_once_and_never_asked_again_after_its_end() {
+    under_each_policy(|app, policy| {
+        let f = app.infallible("f", |n: &u64| *n).restart(policy).start().expect("valid");
+        for (in_size_hint, in_drop) in [(false, false), (false, true), (true, false), (true, true)] {
+            let (dropped, asked_after_end) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+            let (counted, asked) = (Arc::clone(&dropped), Arc::clone(&asked_after_end));
+            let source =
+                Hostile { left: 10, dropped: counted, asked_after_end: asked, in_size_hint, in_drop };
+            let all: Vec<_> = f.map(source).return_exceptions().into_iter().collect();
+            if in_size_hint {
+                assert_eq!(all.len(), 1);
+                let failure = all[0].as_ref().expect_err("the source is broken");
+                assert!(matches!(failure.cause(), Cause::Source(_)));
+            } else {
+                assert_eq!(all.iter().filter(|outcome| outcome.is_ok()).count(), 10);
+                assert_eq!(asked_after_end.load(Ordering::SeqCst), 1, "its end is asked for once");
+            }
+            until("it is dropped", || dropped.load(Ordering::SeqCst) == 1);
+        }
+    });
+}
+
+#[test]
+fn a_map_may_be_the_source_of_another_of_the_same_function_with_one_container() {
+    under_each_policy(|app, policy| {
+        let f = app.infallible("f", |n: &u64| n + 1).containers(1).restart(policy).start().expect("valid");
+        let inner = f.map(0..500u64).into_iter().map(|outcome| outcome.expect("infallible"));
+        let middle = f.map(inner).window(3).into_iter().map(|outcome| outcome.expect("infallible"));
+        let outer: Result<Vec<u64>, _> = f.map(middle).into_iter().collect();
+        assert_eq!(outer.expect("infallible"), (3..503).collect::<Vec<_>>());
+    });
+}
+
+#[test]
+fn a_source_that_waits_for_its_own_outcomes_finishes_with_a_window_of_one() {
+    under_each_policy(|app, policy| {
+        let f = app.infallible("f", |n: &u64| *n).containers(2).restart(policy).start().expect("valid");
+        let gate = Gate::default();
+        let opened = gate.clone();
+        let source = (0..20u64).inspect(move |n| {
+            if *n == 1 {
+                opened.pass();
+            }
+        });
+        let mut outcomes = f.map(source).window(1).into_iter();
+        assert_eq!(outcomes.next().and_then(Result::ok), Some(0), "before the second input exists");
+        gate.open();
+        assert_eq!(outcomes.count(), 19);
+    });
+}
