@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::decide::ids::{Attempt, ContainerId, Generation};
+use crate::engine::unwind::{Contained, contain};
 
 /// Any error, as `enter` may return it.
 pub type BoxError = Box<dyn Error + Send + Sync + 'static>;
@@ -41,6 +42,46 @@ impl fmt::Display for Panic {
 
 impl Error for Panic {}
 
+/// The error that `enter` returned, as it was.
+///
+/// What it says is kept as a text from the start, so that showing it runs no code of the user's.
+pub struct EnterError {
+    text: String,
+    error: Contained<BoxError>,
+}
+
+impl EnterError {
+    pub(crate) fn new(error: BoxError) -> Self {
+        let text = contain(|| error.to_string());
+        let text = text.unwrap_or_else(|panic| format!("an error that {panic} when it was shown"));
+        Self { text, error: Contained::new(error) }
+    }
+
+    /// The error itself, to be downcast.
+    #[must_use]
+    pub fn get(&self) -> &(dyn Error + Send + Sync + 'static) {
+        self.error.get().as_ref()
+    }
+}
+
+impl fmt::Debug for EnterError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("EnterError").field(&self.text).finish()
+    }
+}
+
+impl fmt::Display for EnterError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl Error for EnterError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.get().source()
+    }
+}
+
 /// The cause of a container's death.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
@@ -50,7 +91,7 @@ pub enum Death {
     /// `enter` panicked.
     EnterPanicked(Panic),
     /// `enter` returned an error.
-    EnterFailed(Arc<dyn Error + Send + Sync>),
+    EnterFailed(Arc<EnterError>),
     /// The container's thread could not be made.
     NoThread(Arc<std::io::Error>),
     /// Killed by hand; nobody's fault.

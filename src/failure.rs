@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use crate::crash::{Crash, Panic};
 use crate::engine::chunk::{Reclaimed, SharedInput};
+use crate::engine::unwind::Contained;
 
 /// A fault of the engine itself. Please report it; nothing a user does should cause one.
 #[derive(Debug, Clone)]
@@ -47,7 +48,8 @@ pub enum Cause<E> {
 /// An outcome that is an error.
 ///
 /// It is one pointer wide, so that `Result<u64, Failure<..>>` takes 16 bytes. The input comes back
-/// with it: dead letters need no bookkeeping.
+/// with it: dead letters need no bookkeeping. A panic in the `Drop` of the input or the error it
+/// holds is contained.
 ///
 /// ```
 /// use longshore::{App, Failure};
@@ -61,10 +63,13 @@ pub enum Cause<E> {
 /// ```
 pub struct Failure<I, E>(Box<Inner<I, E>>);
 
+/// The user's values are dropped apart from each other, because two that panic in their `Drop` would
+/// take the process with them.
 struct Inner<I, E> {
-    input: Option<(u64, Option<Reclaimed<I>>)>,
+    /// Index and input; `None` where the map as a whole failed.
+    input: Option<(u64, Contained<Reclaimed<I>>)>,
     attempts: u32,
-    cause: Cause<E>,
+    cause: Contained<Cause<E>>,
 }
 
 /// The input of a failure, given back.
@@ -88,7 +93,11 @@ impl<I> Returned<I> {
 
 impl<I, E> Failure<I, E> {
     pub(crate) fn of_input(index: u64, input: Reclaimed<I>, attempts: u32, cause: Cause<E>) -> Self {
-        Self(Box::new(Inner { input: Some((index, Some(input))), attempts, cause }))
+        Self(Box::new(Inner {
+            input: Some((index, Contained::new(input))),
+            attempts,
+            cause: Contained::new(cause),
+        }))
     }
 
     /// An input that was refused before it began.
@@ -97,7 +106,7 @@ impl<I, E> Failure<I, E> {
     }
 
     pub(crate) fn of_map(cause: Cause<E>) -> Self {
-        Self(Box::new(Inner { input: None, attempts: 0, cause }))
+        Self(Box::new(Inner { input: None, attempts: 0, cause: Contained::new(cause) }))
     }
 
     /// The place of the input in its map, from 0; `None` where the map as a whole failed.
@@ -109,7 +118,7 @@ impl<I, E> Failure<I, E> {
     /// The input that failed.
     #[must_use]
     pub fn input(&self) -> Option<&I> {
-        match self.0.input.as_ref()?.1.as_ref()? {
+        match self.0.input.as_ref()?.1.get() {
             Reclaimed::Owned(input) => Some(input),
             Reclaimed::Shared(input) => Some(input),
         }
@@ -118,7 +127,7 @@ impl<I, E> Failure<I, E> {
     /// The input that failed, given back.
     #[must_use]
     pub fn into_input(self) -> Option<Returned<I>> {
-        match self.0.input?.1? {
+        match self.0.input?.1.into_inner() {
             Reclaimed::Owned(input) => Some(Returned::Owned(input)),
             Reclaimed::Shared(input) => Some(Returned::Shared(input)),
         }
@@ -133,19 +142,19 @@ impl<I, E> Failure<I, E> {
     /// Why.
     #[must_use]
     pub fn cause(&self) -> &Cause<E> {
-        &self.0.cause
+        self.0.cause.get()
     }
 
     /// Why, by value.
     #[must_use]
     pub fn into_cause(self) -> Cause<E> {
-        self.0.cause
+        self.0.cause.into_inner()
     }
 
     /// The user's error, where the function returned one.
     #[must_use]
     pub fn error(&self) -> Option<&E> {
-        match &self.0.cause {
+        match self.cause() {
             Cause::Failed(error) => Some(error),
             _ => None,
         }
@@ -154,19 +163,19 @@ impl<I, E> Failure<I, E> {
     /// The input crashed its containers too often.
     #[must_use]
     pub fn is_poisoned(&self) -> bool {
-        matches!(self.0.cause, Cause::Poisoned(_))
+        matches!(self.cause(), Cause::Poisoned(_))
     }
 
     /// The function gave up.
     #[must_use]
     pub fn is_given_up(&self) -> bool {
-        matches!(self.0.cause, Cause::GaveUp(_))
+        matches!(self.cause(), Cause::GaveUp(_))
     }
 
     /// The function is being drained, stopped or aborted.
     #[must_use]
     pub fn is_shut_down(&self) -> bool {
-        matches!(self.0.cause, Cause::ShutDown)
+        matches!(self.cause(), Cause::ShutDown)
     }
 }
 
@@ -175,7 +184,7 @@ impl<I, E: fmt::Debug> fmt::Debug for Failure<I, E> {
         f.debug_struct("Failure")
             .field("index", &self.index())
             .field("attempts", &self.0.attempts)
-            .field("cause", &self.0.cause)
+            .field("cause", self.cause())
             .finish_non_exhaustive()
     }
 }
@@ -187,7 +196,7 @@ impl<I, E> fmt::Display for Failure<I, E> {
         } else {
             write!(f, "the map ")?;
         }
-        match &self.0.cause {
+        match self.cause() {
             Cause::Failed(_) => write!(f, "failed after {} attempts", self.0.attempts),
             Cause::Poisoned(_) => write!(f, "is poisoned after {} attempts", self.0.attempts),
             Cause::Lost(_) => write!(f, "was lost with its container"),
@@ -204,7 +213,7 @@ impl<I, E> fmt::Display for Failure<I, E> {
 
 impl<I, E: Error + 'static> Error for Failure<I, E> {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
-        match &self.0.cause {
+        match self.cause() {
             Cause::Failed(error) => Some(error),
             Cause::Poisoned(deaths) => deaths.last().map(|crash| crash.as_ref() as _),
             Cause::Lost(crash) | Cause::GaveUp(crash) => Some(crash.as_ref()),

@@ -1,6 +1,5 @@
 //! A running function: what the application holds and calls.
 
-use std::any::Any;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +15,7 @@ use crate::engine::dispatch::Dispatch;
 use crate::engine::messages::{Ending, GetStatus, KillContainer, Reset, Shutdown};
 use crate::engine::supervisor::Supervisor;
 use crate::engine::system::{Engine, on_engine_thread};
+use crate::engine::unwind::Contained;
 use crate::error::{NotReady, StartError};
 use crate::failure::Failure;
 use crate::map::Map;
@@ -276,14 +276,8 @@ where
 
 /// Drops users' values on a thread of their own, because a `Drop` of ours must not block and users'
 /// drops may.
-pub(crate) fn drop_elsewhere<T: Any + Send>(value: T) {
-    let mut value = Some(value);
-    let (send, receive) = bounded::<T>(1);
-    let made =
-        std::thread::Builder::new().name("longshore/drop".to_owned()).spawn(move || drop(receive.recv()));
-    if made.is_ok()
-        && let Some(value) = value.take()
-    {
-        drop(send.send(value)); // an unread value comes back in the error, and is dropped here
-    }
+pub(crate) fn drop_elsewhere<T: Send + 'static>(value: T) {
+    let value = Contained::new(value);
+    // Without a thread the closure comes back inside the error, and the value is dropped here.
+    drop(std::thread::Builder::new().name("longshore/drop".to_owned()).spawn(move || drop(value)));
 }

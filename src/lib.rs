@@ -22,7 +22,7 @@ pub use app::App;
 pub use builder::Builder;
 pub use call::Call;
 pub use context::Context;
-pub use crash::{BoxError, Crash, Death, Panic, Previous};
+pub use crash::{BoxError, Crash, Death, EnterError, Panic, Previous};
 pub use decide::ids::{Attempt, ContainerId, Generation};
 pub use decide::restart::{CrashLoopBackoff, CrashRecord, Decision, RateLimited, RestartPolicy};
 pub use decide::retries::Retries;

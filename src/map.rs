@@ -276,8 +276,7 @@ where
         }
         if gate.starved.load(Ordering::SeqCst) {
             let window = gate.window.load(Ordering::SeqCst);
-            // Waking somebody costs more than an outcome does: let a sixteenth of the window come together.
-            if gate.outstanding() + (window / 16).max(1) <= window {
+            if gate.outstanding() + refill(window) <= window {
                 self.running.dispatch.made_room(job);
             }
         }
@@ -334,6 +333,12 @@ where
         saved.sort_by_key(|(index, _)| *index);
         saved
     }
+}
+
+/// How much room in a window is worth waking somebody for. Waking costs more than an outcome does, so
+/// a wide window is refilled by sixteenths; a narrow one at once.
+fn refill(window: u64) -> u64 {
+    if window < 512 { 1 } else { window / 16 }
 }
 
 impl<I, O, E> Drop for Outcomes<I, O, E>

@@ -95,6 +95,14 @@ impl<I> Pool<I> {
     }
 }
 
+impl<I> Drop for Stock<I> {
+    fn drop(&mut self) {
+        if std::mem::needs_drop::<I>() {
+            self.inputs.drain(..).for_each(drop_contained);
+        }
+    }
+}
+
 /// A source that is known neither to block nor to panic, with what it still holds.
 pub(crate) struct Inline<I> {
     iter: Box<dyn Iterator<Item = I> + Send>,

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use crate::context::Context;
-use crate::crash::{BoxError, Death};
+use crate::crash::{Death, EnterError};
 use crate::decide::ids::{ContainerId, Generation};
 use crate::decide::restart::Restart;
 use crate::engine::body::{Instance, Task};
@@ -68,8 +68,8 @@ where
     let mut instance = match contain(|| body.enter(context)) {
         Ok(Ok(instance)) => instance,
         Ok(Err(error)) => {
-            let error: BoxError = error;
-            return End::Crashed(dispatch.crashed(id, generation, Death::EnterFailed(error.into())));
+            let error = Arc::new(EnterError::new(error));
+            return End::Crashed(dispatch.crashed(id, generation, Death::EnterFailed(error)));
         }
         Err(panic) => return End::Crashed(dispatch.crashed(id, generation, Death::EnterPanicked(panic))),
     };

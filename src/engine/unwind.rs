@@ -107,8 +107,12 @@ impl<T> Contained<T> {
         Self(Some(value))
     }
 
+    pub(crate) fn into_inner(mut self) -> T {
+        self.0.take().expect("taken only here and by drop")
+    }
+
     pub(crate) fn get(&self) -> &T {
-        self.0.as_ref().expect("taken only by drop")
+        self.0.as_ref().expect("taken only by value")
     }
 }
 

@@ -148,6 +148,47 @@ fn states_and_captured_values_that_panic_in_their_drop() {
 }
 
 #[test]
+fn failures_hold_two_such_values_and_enter_errors_are_as_bad() {
+    #[derive(Debug)]
+    struct Sour(#[expect(dead_code, reason = "dropped with the error")] Bomb);
+    impl std::fmt::Display for Sour {
+        fn fmt(&self, _: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            crate::support::crash()
+        }
+    }
+    impl std::error::Error for Sour {}
+    struct Never;
+    impl Worker for Never {
+        type Input = u64;
+        type Output = u64;
+        type Error = std::convert::Infallible;
+
+        fn call(&mut self, input: &u64, _: &Context) -> Result<u64, Self::Error> {
+            Ok(*input)
+        }
+    }
+    under_each_policy(|app, policy| {
+        let (drops, bomb) = bombs();
+        let make = bomb.clone();
+        let f = app
+            .function("f", move |_: &Bomb| Err::<(), Bomb>(make()))
+            .restart(policy)
+            .start()
+            .expect("valid");
+        drop(f.run_all((0..50).map(|_| bomb()).collect()));
+        until("inputs and errors are dropped", || drops.load(Ordering::SeqCst) == 100);
+
+        let enter = move |_: &Context| Err::<Never, _>(longshore::BoxError::from(Sour(bomb())));
+        let give_up = longshore::RateLimited::new().max_crashes(0).max_failure_rate(0.0);
+        let g = app.worker("g", enter).containers(1).restart(give_up).start().expect("valid");
+        let Err(longshore::NotReady::GaveUp(crash)) = g.ready() else { panic!("it must give up") };
+        let longshore::Death::EnterFailed(error) = &crash.death else { panic!("{crash}") };
+        assert!(error.get().downcast_ref::<Sour>().is_some());
+        assert!(error.to_string().contains("a crash on purpose"), "{error}");
+    });
+}
+
+#[test]
 fn a_builder_never_started_drops_its_closures_quietly() {
     under_each_policy(|app, policy| {
         let (drops, bomb) = bombs();

@@ -112,7 +112,8 @@ fn a_function_that_cannot_start_gives_up_and_says_why_and_reset_revives_it() {
         let Err(NotReady::GaveUp(cause)) = f.ready() else { panic!("it must give up") };
         let Death::EnterFailed(error) = &cause.death else { panic!("{cause}") };
         assert_eq!((error.to_string().as_str(), cause.executing), ("no database", None));
-        assert_eq!(f.status().crashes, 6);
+        let crashes = f.status().crashes;
+        assert!((6..=7).contains(&crashes), "{crashes}: the other container may have been in its enter");
         assert!(f.call(1).wait().expect_err("given up").is_given_up());
         let all = f.run_all(vec![1, 2]);
         assert_eq!(all.len(), 1, "a map that begins now pulls nothing");

@@ -142,6 +142,9 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
         let crash = Arc::new(Crash { container: id, generation, executing, death });
         state.said.push(Speech::Crashed(Arc::clone(&crash)));
         let verdict = state.ledger.crashed(id, generation, position, &crash, now)?;
+        if state.ledger.gave_up().is_some_and(|last| Arc::ptr_eq(last, &crash)) {
+            state.said.push(Speech::GaveUp(Arc::clone(&crash)));
+        }
         if let Some(after) = verdict.input {
             state.after_crash(after, now);
         }

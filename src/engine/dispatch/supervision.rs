@@ -197,7 +197,6 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
         let mut state = self.hold();
         let now = self.now();
         let Some(crash) = state.ledger.gave_up().cloned() else { return };
-        state.said.push(Speech::GaveUp(Arc::clone(&crash)));
         state.end_all(Unrun::GivenUp, &|| Cause::GaveUp(Arc::clone(&crash)), now);
         self.wake_all();
     }
