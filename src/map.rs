@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 
 use crate::decide::ids::JobId;
 use crate::decide::job::{JobKind, OnFailure};
-use crate::decide::window::Window;
+use crate::decide::window::{Window, refill};
 use crate::engine::dispatch::{Found, Plan};
 use crate::engine::lane::{ChunkOf, Gate, Order, Outcome, Pool, Supply};
 use crate::engine::messages::{StartMap, Undelivered};
@@ -333,12 +333,6 @@ where
         saved.sort_by_key(|(index, _)| *index);
         saved
     }
-}
-
-/// How much room in a window is worth waking somebody for. Waking costs more than an outcome does, so
-/// a wide window is refilled by sixteenths; a narrow one at once.
-fn refill(window: u64) -> u64 {
-    if window < 512 { 1 } else { window / 16 }
 }
 
 impl<I, O, E> Drop for Outcomes<I, O, E>

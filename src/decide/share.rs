@@ -6,6 +6,9 @@ use std::time::Duration;
 /// The work one claim should hold, because waking a parked thread costs some tens of µs.
 const WORK: Duration = Duration::from_micros(500);
 
+/// Work that is not worth sharing, because the others would spend as much on the claim.
+const CRUMB: Duration = Duration::from_micros(20);
+
 /// The most inputs of one claim, because a cost measured at nothing must not take the whole window.
 const INPUTS_MAX: u64 = 8_192;
 
@@ -44,7 +47,8 @@ impl Share {
             None => 1,
             Some(cost) => (WORK.as_nanos() as u64 / cost.max(1)).clamp(1, INPUTS_MAX),
         };
-        let fair = available.div_ceil(2 * containers as u64).max(1);
+        let crumb = self.cost.map_or(1, |cost| CRUMB.as_nanos() as u64 / cost.max(1));
+        let fair = available.div_ceil(2 * containers as u64).max(crumb).max(1);
         let size = by_cost.min(fair).min((self.last * 2).max(1)).min(available);
         self.last = self.last.max(1).min(INPUTS_MAX).max(size);
         if size < self.last / 4 {
@@ -75,11 +79,21 @@ mod tests {
     fn a_claim_leaves_something_for_every_container() {
         let mut share = Share::default();
         for _ in 0..20 {
-            share.measured(1, Duration::from_nanos(1));
+            share.measured(1, Duration::from_micros(4));
             share.take(1_000_000, 4);
         }
         assert_eq!(share.take(80, 4), 10);
         assert_eq!(share.take(1, 4), 1);
         assert_eq!(share.take(0, 4), 0);
+    }
+
+    #[test]
+    fn crumbs_are_not_shared() {
+        let mut share = Share::default();
+        for _ in 0..20 {
+            share.measured(1, Duration::from_nanos(100));
+            share.take(1_000_000, 4);
+        }
+        assert_eq!(share.take(80, 4), 80, "8 µs of work in all");
     }
 }

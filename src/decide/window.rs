@@ -14,6 +14,15 @@ const WINDOW_BYTES: u64 = 2 << 20;
 /// How much measured work the default window holds.
 const WINDOW_WORK: Duration = Duration::from_millis(1);
 
+/// A window narrower than this is refilled one by one.
+const NARROW: u64 = 512;
+
+/// How much room in a window is worth waking somebody for, and claiming. Either costs more than a
+/// cheap input does, so a wide window is refilled by sixteenths.
+pub(crate) fn refill(window: u64) -> u64 {
+    if window < NARROW { 1 } else { window / 16 }
+}
+
 /// The window of one map.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Window {

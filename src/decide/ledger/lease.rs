@@ -5,6 +5,7 @@ use crate::decide::ids::{Attempt, ContainerId, Generation, InputId, JobId};
 use crate::decide::job::{Record, Span};
 use crate::decide::ledger::{Ledger, Mode, Stage};
 use crate::decide::time::Time;
+use crate::decide::window::refill;
 
 /// Where the inputs of jobs come from, as far as the ledger must know.
 pub(crate) trait Sources {
@@ -144,9 +145,10 @@ impl Ledger {
             } else {
                 let map = &self.jobs[&job];
                 let outstanding = map.counts.pulled.saturating_sub(sources.yielded(job));
-                let room = self.window(job).saturating_sub(outstanding);
+                let window = self.window(job);
+                let room = window.saturating_sub(outstanding);
                 let ready = sources.available(job, self.mode).min(room);
-                if ready == 0 {
+                if ready == 0 || room < refill(window) {
                     continue;
                 }
                 let most = self.share(job, ready);
