@@ -8,6 +8,9 @@
 //! Criterion times each by itself. As two noisy cores make absolute times mean little, all are then
 //! timed in turn, round by round, and the median of the rounds' ratios is printed.
 
+#![expect(clippy::disallowed_methods, reason = "a benchmark measures time, and a rival needs a boundary")]
+#![expect(missing_docs, reason = "criterion's macro makes a public function")]
+
 use std::hint::black_box;
 use std::panic::catch_unwind;
 use std::time::{Duration, Instant};
@@ -90,7 +93,7 @@ fn no_op_map(c: &mut Criterion) {
 /// Times all rivals in turn, round by round.
 fn print_ratios(rivals: &[Rival]) {
     let rounds: Vec<Vec<f64>> =
-        (0..ROUNDS).map(|_| rivals.iter().map(|rival| nanoseconds_per_input(rival)).collect()).collect();
+        (0..ROUNDS).map(|_| rivals.iter().map(nanoseconds_per_input).collect()).collect();
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     println!("\n{INPUTS} inputs that do nothing, {cores} cores, medians of {ROUNDS} interleaved rounds:");
     for (at, rival) in rivals.iter().enumerate() {
@@ -100,7 +103,6 @@ fn print_ratios(rivals: &[Rival]) {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "a benchmark measures time")]
 fn nanoseconds_per_input(rival: &Rival) -> f64 {
     let begun = Instant::now();
     assert_eq!((rival.run)(), INPUTS as usize, "{}", rival.name);

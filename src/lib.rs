@@ -1,4 +1,172 @@
 //! A fan-out that survives its workers.
+//!
+//! longshore runs a function over many inputs in *containers*: supervised workers, each on a thread
+//! of its own. When one panics, the input that was executing is replayed, the container comes back
+//! under a restart policy, and nothing that had completed is run again. Every input that was
+//! accepted ends in exactly one outcome.
+//!
+//! ```
+//! use longshore::{App, Context};
+//!
+//! let app = App::ephemeral("quotes");
+//! let risky = app
+//!     .infallible("square", |n: &u64| {
+//!         let attempt = Context::current().expect("in a container").attempt().get();
+//!         assert!(*n != 7 || attempt > 1, "seven crashes its container, once");
+//!         n * n
+//!     })
+//!     .containers(2)
+//!     .start()?;
+//! let squares: Result<Vec<u64>, _> = risky.map(0..1_000u64).into_iter().collect();
+//! assert_eq!(squares.unwrap()[7], 49);
+//! assert_eq!(risky.status().crashes, 1);
+//! assert!(app.shutdown_blocking().is_clean());
+//! # Ok::<(), longshore::StartError>(())
+//! ```
+//!
+//! # How it flows
+//!
+//! ```text
+//!  inputs ──▶ map ──▶ chunks ──▶ container 0 ─┐                 ┌─▶ Ok(output)
+//!  (lazily,           (shared    container 1 ─┼─▶ outcome slots ┴─▶ Err(Failure: index, input, cause)
+//!   within the        ranges)    container 2 ─┘
+//!   window)                          │ panic
+//!                                    ▼
+//!                  verdict: replay the input (or poison it), restart the container (or give up)
+//! ```
+//!
+//! An [`App`] names a set of functions; a [`Builder`] holds a function's settings; a [`Function`] is
+//! the running thing, and its [`Map`], [`Call`], `run`, `run_all` and `for_each` run inputs through it.
+//!
+//! # Failures
+//!
+//! A function that returns `Err` has *failed* its input. That is nobody's crash: the container
+//! lives on. [`Builder::retries`] runs the input again after a delay, [`Builder::retry_if`] says which
+//! errors are worth it, and the last error surfaces with its type untouched.
+//!
+//! ```
+//! use longshore::{App, Context, Retries};
+//! use std::time::Duration;
+//!
+//! let app = App::ephemeral("docs");
+//! let flaky = app
+//!     .function("flaky", |_: &()| match Context::current().expect("in a container").attempt().get() {
+//!         attempt if attempt < 3 => Err(attempt),
+//!         attempt => Ok(attempt),
+//!     })
+//!     .retries(Retries::new(2).initial_delay(Duration::from_millis(1)))
+//!     .start()?;
+//! assert_eq!(flaky.call(()).wait().unwrap(), 3);
+//! # Ok::<(), longshore::StartError>(())
+//! ```
+//!
+//! # Crashes
+//!
+//! A panic, in the function or in a worker's `enter`, ends the container. A crash never spends
+//! `retries`: it spends the executing input's own budget, [`Builder::crash_retries`] (3 by default).
+//! An input that crashes more often is *poisoned*, and comes back with the cause of each death. The
+//! inputs that were assigned beside it and had not begun are merely dispatched elsewhere.
+//!
+//! ```
+//! use longshore::{App, Cause};
+//!
+//! let app = App::ephemeral("docs");
+//! let f = app.infallible("f", |n: &u32| if *n == 13 { panic!("unlucky {n}") } else { *n }).start()?;
+//! let outcomes = f.run_all((0..100).collect());
+//! let failure = outcomes[13].as_ref().unwrap_err();
+//! let Cause::Poisoned(deaths) = failure.cause() else { unreachable!() };
+//! assert_eq!((failure.input(), failure.attempts(), deaths.len()), (Some(&13), 4, 4));
+//! assert!(deaths[0].to_string().contains("unlucky 13"));
+//! assert_eq!(outcomes.iter().filter(|outcome| outcome.is_ok()).count(), 99);
+//! # Ok::<(), longshore::StartError>(())
+//! ```
+//!
+//! Execution is at least once, outcomes are exactly once. With `crash_retries(0)` what has begun in
+//! a container that dies is never begun again: at most once.
+//!
+//! # Restarts
+//!
+//! | policy | default of | a crash loop | too many crashes |
+//! |---|---|---|---|
+//! | [`RateLimited`] | [`App::ephemeral`] | 0, 10 ms, 20 ms … 1 s | gives up: every pending input fails with the crash that broke the limit |
+//! | [`CrashLoopBackoff`] | [`App::deployed`] | 0, 100 ms, 200 ms … 60 s | goes on for ever; inputs wait |
+//!
+//! ```
+//! use longshore::{App, RateLimited};
+//!
+//! let app = App::ephemeral("docs");
+//! let doomed = app
+//!     .infallible("doomed", |_: &u32| -> u32 { panic!("always") })
+//!     .restart(RateLimited::new().max_crashes(2).max_failure_rate(0.0))
+//!     .start()?;
+//! let failure = doomed.map(0..10u32).into_iter().find_map(Result::err).unwrap();
+//! assert!(failure.is_given_up() || failure.is_poisoned());
+//! while doomed.status().gave_up.is_none() {
+//!     drop(doomed.call(0).wait());
+//! }
+//! assert!(doomed.call(1).wait().unwrap_err().is_given_up()); // at once, until it is reset
+//! assert!(doomed.reset());
+//! # Ok::<(), longshore::StartError>(())
+//! ```
+//!
+//! # State
+//!
+//! A [`Worker`] has a state in each container, built by `enter` for each generation and never
+//! shared between threads. A plain closure is shared by all containers, and its captures survive
+//! restarts, as thread-locals do.
+//!
+//! # Maps
+//!
+//! Inputs are pulled lazily and within a *window*, by default about a millisecond's work. Outcomes
+//! come in the order of the inputs, or as they complete ([`Map::unordered`]). The first failure ends
+//! a map when it happens, unless every outcome is asked for ([`Map::return_exceptions`]) or the
+//! failure is to come at its place ([`Map::fail_in_order`]); what had finished beside it can be
+//! [salvaged](Outcomes::salvage).
+//!
+//! ```
+//! use longshore::App;
+//!
+//! let app = App::ephemeral("docs");
+//! let parse = app.function("parse", |text: &String| text.parse::<i32>()).start()?;
+//! let texts: Vec<String> = ["1", "two", "3"].map(str::to_owned).to_vec();
+//! let bad: Vec<String> = parse
+//!     .map(texts.into_iter()) // owned: a map outlives the borrow of a local
+//!     .return_exceptions()
+//!     .into_iter()
+//!     .filter_map(|outcome| outcome.err()?.into_input()?.owned())
+//!     .collect();
+//! assert_eq!(bad, ["two"]);
+//! # Ok::<(), longshore::StartError>(())
+//! ```
+//!
+//! # The end
+//!
+//! | | accepted inputs | executing inputs | `exit` |
+//! |---|---|---|---|
+//! | drain, [`App::shutdown_blocking`] | finish | finish | runs |
+//! | stop | come back | finish | runs |
+//! | abort, the last handle dropped | come back | come back, refused when they return | does not run |
+//!
+//! Each ends in a [`Report`] that names what became of every container.
+//!
+//! # What it is told apart by
+//!
+//! Panics in containers do not reach the application's panic hook unless asked to
+//! ([`PanicHook::Forward`]); they are `tracing` events (target `longshore`): `warn` for crashes and
+//! poison, `error` for giving up, `info` for failures, kills and backoff, `debug` for each change of a
+//! container. Threads are named `app/function/container#generation`.
+//!
+//! # Traps
+//!
+//! * A closure that cannot fail is [`App::infallible`]; one whose only exit is `?` or `Ok(…)` needs
+//!   its error type spelled: `Ok::<_, MyError>(…)`.
+//! * A function of paths takes `|path: &PathBuf| parse(path)`: `fn(&Path)` would make the input
+//!   unsized.
+//! * Blocking on a function inside one of its own containers would wait for itself; that is
+//!   [`Cause::WouldDeadlock`].
+//! * What a crashed attempt changed inside its input (through a lock or an atomic) stays changed for
+//!   the replay.
+//! * Programs built with `panic = "abort"` are refused at the start.
 
 mod app;
 mod builder;

@@ -234,7 +234,7 @@ where
             Source::MayBlock(source) => (Supply::Fed(Arc::new(Pool::new())), Some(source)),
         };
         let dispatch = &self.running.dispatch;
-        let (job, gate) = dispatch.open(plan, supply).map_err(|(cause, _)| Failure::of_map(cause))?;
+        let (job, gate) = dispatch.open(plan, supply).map_err(Failure::of_map)?;
         if let Some(source) = may_block {
             let broken = Arc::clone(dispatch);
             let guard = Undelivered::new(move || broken.map_undelivered(job));

@@ -4,14 +4,15 @@ use std::any::{Any, TypeId};
 use std::ops::Range;
 use std::vec;
 
-use crate::engine::lane::Inline;
+use crate::engine::lane::{Blocking, Inline};
+use crate::engine::unwind::Contained;
 
 /// The source of a map, not yet pulled.
 pub(crate) enum Source<I> {
     /// Pulled by the containers themselves.
     Inline(Inline<I>),
     /// Pulled by a feeder.
-    MayBlock(Box<dyn Iterator<Item = I> + Send>),
+    MayBlock(Blocking<I>),
 }
 
 impl<I: Send + 'static> Source<I> {
@@ -31,7 +32,7 @@ impl<I: Send + 'static> Source<I> {
         if known && (&source as &dyn Any).type_id() == kind && source.size_hint().1.is_some() {
             Self::Inline(Inline::new(Box::new(source)))
         } else {
-            Self::MayBlock(Box::new(source))
+            Self::MayBlock(Contained::new(Box::new(source)))
         }
     }
 }

@@ -17,7 +17,7 @@ fn a_containers_panic_reaches_the_applications_hook_only_if_asked_to() {
     for (name, hook) in [("silent", PanicHook::Silent), ("forwarded", PanicHook::Forward)] {
         let f = app.infallible(name, move |(): &()| panic!("a {name} panic"));
         let f = f.containers(1).crash_retries(1).panic_hook(hook).start().expect("valid");
-        let failure = f.call(()).wait().map(|(): ()| ()).expect_err("it always panics");
+        let failure = f.call(()).wait().expect_err("it always panics");
         let longshore::Cause::Poisoned(deaths) = failure.cause() else { panic!("{failure:?}") };
         let longshore::Death::Panicked(panic) = &deaths[0].death else { panic!("{failure:?}") };
         assert_eq!(panic.message(), format!("a {name} panic"));

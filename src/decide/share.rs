@@ -50,7 +50,7 @@ impl Share {
         let crumb = self.cost.map_or(1, |cost| CRUMB.as_nanos() as u64 / cost.max(1));
         let fair = available.div_ceil(2 * containers as u64).max(crumb).max(1);
         let size = by_cost.min(fair).min((self.last * 2).max(1)).min(available);
-        self.last = self.last.max(1).min(INPUTS_MAX).max(size);
+        self.last = self.last.clamp(1, INPUTS_MAX).max(size);
         if size < self.last / 4 {
             self.last = size.max(1);
         }

@@ -6,21 +6,19 @@ use std::sync::atomic::Ordering;
 use crate::crash::Panic;
 use crate::decide::ids::JobId;
 use crate::engine::dispatch::Dispatch;
-use crate::engine::unwind::{contain, drop_contained, set_thread_hook};
+use crate::engine::lane::Blocking;
+use crate::engine::unwind::{contain, set_thread_hook};
 
 /// Pulls `source` for `job` until it ends, panics, or the map is over.
-pub(crate) fn run<I, O, E>(
-    dispatch: &Arc<Dispatch<I, O, E>>,
-    job: JobId,
-    mut source: Box<dyn Iterator<Item = I> + Send>,
-) where
+pub(crate) fn run<I, O, E>(dispatch: &Arc<Dispatch<I, O, E>>, job: JobId, mut source: Blocking<I>)
+where
     I: Send + Sync + 'static,
     O: Send + 'static,
     E: Send + 'static,
 {
     set_thread_hook(dispatch.settings.panic_hook);
-    let ended = pull(dispatch, job, source.as_mut());
-    drop_contained(source);
+    let ended = pull(dispatch, job, source.get_mut().as_mut());
+    drop(source);
     dispatch.source_over(job, ended.err());
 }
 

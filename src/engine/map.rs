@@ -7,20 +7,17 @@ use actix::{Actor, ActorContext, Context};
 use crate::decide::ids::JobId;
 use crate::engine::dispatch::Dispatch;
 use crate::engine::feeder;
+use crate::engine::lane::Blocking;
 
 /// One fan-out.
 pub(crate) struct Map<I, O, E> {
     job: JobId,
     dispatch: Arc<Dispatch<I, O, E>>,
-    source: Option<Box<dyn Iterator<Item = I> + Send>>,
+    source: Option<Blocking<I>>,
 }
 
 impl<I, O, E> Map<I, O, E> {
-    pub(crate) fn new(
-        job: JobId,
-        dispatch: Arc<Dispatch<I, O, E>>,
-        source: Box<dyn Iterator<Item = I> + Send>,
-    ) -> Self {
+    pub(crate) fn new(job: JobId, dispatch: Arc<Dispatch<I, O, E>>, source: Blocking<I>) -> Self {
         Self { job, dispatch, source: Some(source) }
     }
 }

@@ -9,6 +9,7 @@ use crossbeam_channel::Sender;
 
 use crate::decide::ids::{ContainerId, Generation, JobId};
 use crate::decide::restart::Restart;
+use crate::engine::lane::Blocking;
 use crate::report::FunctionReport;
 use crate::status::Status;
 
@@ -38,7 +39,7 @@ pub(crate) struct Launch {
 #[rtype(result = "()")]
 pub(crate) struct StartMap<I> {
     pub(crate) job: JobId,
-    pub(crate) source: Box<dyn Iterator<Item = I> + Send>,
+    pub(crate) source: Blocking<I>,
     /// Marks the function broken if the message is lost.
     pub(crate) guard: Undelivered,
 }

@@ -111,6 +111,10 @@ impl<T> Contained<T> {
         self.0.take().expect("taken only here and by drop")
     }
 
+    pub(crate) fn get_mut(&mut self) -> &mut T {
+        self.0.as_mut().expect("taken only by value")
+    }
+
     pub(crate) fn get(&self) -> &T {
         self.0.as_ref().expect("taken only by value")
     }
@@ -138,12 +142,12 @@ mod tests {
     #[test]
     fn message_and_location_are_kept_and_nesting_is_fine() {
         install_hook();
-        let outer = contain(|| {
-            let inner = contain(|| panic!("inner {}", 1)).map(|()| ()).expect_err("it panicked");
+        let outer = contain::<()>(|| {
+            let inner = contain::<()>(|| panic!("inner {}", 1)).expect_err("it panicked");
             assert_eq!(inner.message(), "inner 1");
             panic!("outer");
         });
-        let panic = outer.map(|()| ()).expect_err("it panicked");
+        let panic = outer.expect_err("it panicked");
         assert_eq!(panic.message(), "outer");
         assert!(panic.location().is_some_and(|at| at.contains("unwind.rs")));
     }
@@ -151,7 +155,7 @@ mod tests {
     #[test]
     fn payloads_and_values_that_panic_in_their_drop_end_here() {
         install_hook();
-        let panic = contain(|| panic::panic_any(Bomb)).map(|()| ()).expect_err("it panicked");
+        let panic = contain::<()>(|| panic::panic_any(Bomb)).expect_err("it panicked");
         assert_eq!(panic.message(), "(a payload that is no text)");
         drop_contained(vec![Bomb]);
         drop(Contained::new(Bomb));

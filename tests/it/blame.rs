@@ -47,7 +47,7 @@ fn at_most_eight_deaths_are_kept() {
     under_each_policy(|app, policy| {
         let f =
             app.infallible("f", |(): &()| crash()).crash_retries(20).restart(policy).start().expect("valid");
-        let failure = f.call(()).wait().map(|(): ()| ()).expect_err("poisoned");
+        let failure = f.call(()).wait().expect_err("poisoned");
         let Cause::Poisoned(deaths) = failure.cause() else { panic!("{failure:?}") };
         assert_eq!((failure.attempts(), deaths.len()), (21, 8));
         let attempts: Vec<u32> = deaths.iter().filter_map(|crash| Some(crash.executing?.1.get())).collect();
@@ -85,7 +85,7 @@ fn known_suspects_are_replayed_by_one_container_at_a_time() {
         let (now, peak) = (Arc::clone(&running), Arc::clone(&most));
         let f = app
             .infallible("f", move |n: &u64| {
-                if n % 20 != 0 {
+                if !n.is_multiple_of(20) {
                     return;
                 }
                 if attempt() > 1 {

@@ -60,7 +60,7 @@ fn outputs_and_errors_that_panic_in_their_drop() {
     under_each_policy(|app, policy| {
         let (drops, bomb) = bombs();
         let f = app
-            .function("f", move |n: &u64| if n % 3 == 0 { Err(bomb()) } else { Ok(bomb()) })
+            .function("f", move |n: &u64| if n.is_multiple_of(3) { Err(bomb()) } else { Ok(bomb()) })
             .retries(longshore::Retries::new(1).initial_delay(std::time::Duration::ZERO))
             .containers(2)
             .restart(policy)
@@ -90,7 +90,7 @@ fn payloads_that_panic_in_their_drop() {
         let (drops, bomb) = bombs();
         let f = app
             .infallible("f", move |n: &u64| {
-                if n % 10 == 0 && attempt() == 1 {
+                if n.is_multiple_of(10) && attempt() == 1 {
                     panic_any(bomb());
                 }
                 *n

@@ -33,7 +33,7 @@ fn a_blocking_call_on_a_container_of_the_same_function_is_a_typed_error() {
                 let f = inside.get().expect("set before the first call");
                 let mut told = vec![];
                 if *n == 0 {
-                    let call = f.call(1).wait().map(|_| ()).expect_err("it would wait for itself");
+                    let call = f.call(1).wait().expect_err("it would wait for itself");
                     told.push((matches!(call.cause(), Cause::WouldDeadlock), call.input() == Some(&1)));
                     let mut map = f.map(vec![1]).into_iter();
                     let first = map.next().expect("an error").map(|_| ()).expect_err("it would wait");
@@ -132,7 +132,7 @@ fn no_thread_is_left_behind() {
             let app = App::ephemeral("leak-test");
             let f = app
                 .infallible("f", |n: &u64| {
-                    if n % 10 == 0 && crate::support::attempt() == 1 {
+                    if n.is_multiple_of(10) && crate::support::attempt() == 1 {
                         crate::support::crash()
                     }
                 })

@@ -194,7 +194,7 @@ fn giving_up_and_reset_are_told() {
             .restart(RateLimited::new().max_crashes(0).max_failure_rate(0.0))
             .start()
             .expect("valid");
-        assert!(f.call(0).wait().map(|(): ()| ()).is_err());
+        assert!(f.call(0).wait().is_err());
         let times = |words: &str| told("gives_up").iter().filter(|told| told.is("message", words)).count();
         until("it gave up", || times("function gave up") == 1);
         assert!(f.reset());

@@ -12,7 +12,7 @@ use crate::support::{Gate, attempt, crash, under_each_policy, unhung, until};
 fn in_flight_inputs_survive_a_panic() {
     under_each_policy(|app, policy| {
         let f = app
-            .infallible("f", |n: &u64| if n % 97 == 0 && attempt() == 1 { crash() } else { n * 2 })
+            .infallible("f", |n: &u64| if n.is_multiple_of(97) && attempt() == 1 { crash() } else { n * 2 })
             .containers(3)
             .restart(policy)
             .start()

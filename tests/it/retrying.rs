@@ -45,7 +45,7 @@ fn crashes_never_spend_retries_nor_failures_the_crash_budget() {
             .function("f", move |(): &()| -> Result<(), u32> {
                 let run = count.fetch_add(1, Ordering::SeqCst) + 1;
                 assert_eq!(run, attempt());
-                if run % 2 == 0 { crash() } else { Err(run) }
+                if run.is_multiple_of(2) { crash() } else { Err(run) }
             })
             .retries(at_once(2))
             .crash_retries(3)

@@ -37,15 +37,11 @@ pub(crate) enum Found<I, O, E> {
 }
 
 impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I, O, E> {
-    /// Opens a job, unless the function takes none; then the supply comes back.
-    pub(crate) fn open(
-        &self,
-        plan: Plan,
-        supply: Supply<I>,
-    ) -> Result<(JobId, Arc<Gate>), (Cause<E>, Supply<I>)> {
+    /// Opens a job, unless the function takes none. A refused supply is dropped after the lock.
+    pub(crate) fn open(&self, plan: Plan, supply: Supply<I>) -> Result<(JobId, Arc<Gate>), Cause<E>> {
         let mut state = self.hold();
         if let Some(refusal) = state.refusal() {
-            return Err((refusal, supply));
+            return Err(refusal);
         }
         let job = state.ledger.open(plan.kind, plan.on_failure, plan.window);
         let lane = Lane::new(plan.order, supply);
