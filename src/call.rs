@@ -2,9 +2,8 @@
 
 use std::sync::Arc;
 
-use crate::decide::ids::JobId;
-use crate::engine::dispatch::Found;
-use crate::engine::lane::Outcome;
+use crate::engine::consumer::{Consumer, Sight};
+use crate::engine::dispatch::Patience;
 use crate::failure::{Bug, Cause, Failure};
 use crate::function::{Running, drop_elsewhere};
 
@@ -16,19 +15,18 @@ where
     O: Send + 'static,
     E: Send + 'static,
 {
-    running: Arc<Running<I, O, E>>,
+    /// Keeps the function.
+    _running: Arc<Running<I, O, E>>,
     state: State<I, O, E>,
 }
 
 enum State<I, O, E> {
     /// Accepted by the function.
-    Begun(JobId),
+    Begun(Consumer<I, O, E>),
     /// Refused at once.
     Refused(Failure<I, E>),
     /// Its outcome has been given.
     Over,
-    #[expect(dead_code, reason = "binds the output type")]
-    Never(O),
 }
 
 impl<I, O, E> Call<I, O, E>
@@ -41,12 +39,12 @@ where
         let state = if running.would_deadlock() {
             State::Refused(Failure::of_refused(input, Cause::WouldDeadlock))
         } else {
-            match running.dispatch.open_call(input) {
-                Ok(job) => State::Begun(job),
+            match Consumer::of_call(&running.dispatch, input) {
+                Ok(consumer) => State::Begun(consumer),
                 Err(failure) => State::Refused(failure),
             }
         };
-        Self { running, state }
+        Self { _running: running, state }
     }
 
     /// Waits for the outcome.
@@ -56,22 +54,18 @@ where
     /// Why the input has no output; the failure gives it back.
     pub fn wait(mut self) -> Result<O, Failure<I, E>> {
         match std::mem::replace(&mut self.state, State::Over) {
-            State::Begun(job) => {
-                let outcome = self.outcome(job);
-                drop(self.running.dispatch.close(job));
-                outcome
+            State::Begun(mut consumer) => {
+                let sight = consumer.look(Patience::Wait);
+                drop(consumer.close());
+                match sight {
+                    Sight::Outcome(outcome) => outcome,
+                    Sight::NotYet | Sight::End => {
+                        Err(Failure::of_map(Cause::Engine(Bug("a call ended without an outcome".into()))))
+                    }
+                }
             }
             State::Refused(failure) => Err(failure),
-            State::Over | State::Never(_) => unreachable!("a call is waited for by value"),
-        }
-    }
-
-    fn outcome(&self, job: JobId) -> Outcome<I, O, E> {
-        let nothing = || Failure::of_map(Cause::Engine(Bug("a call ended without an outcome".into())));
-        match self.running.dispatch.find(job, 0) {
-            Found::Chunk(chunk) => chunk.take(0).unwrap_or_else(|| Err(nothing())),
-            Found::End(failure) => Err(failure.unwrap_or_else(nothing)),
-            Found::Ready(_) => Err(nothing()),
+            State::Over => unreachable!("a call is waited for by value"),
         }
     }
 }
@@ -83,10 +77,8 @@ where
     E: Send + 'static,
 {
     fn drop(&mut self) {
-        if let State::Begun(job) = self.state
-            && let Some(lane) = self.running.dispatch.close(job)
-        {
-            drop_elsewhere(lane);
+        if let State::Begun(consumer) = std::mem::replace(&mut self.state, State::Over) {
+            drop_elsewhere(consumer);
         }
     }
 }

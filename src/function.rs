@@ -11,6 +11,8 @@ use crate::call::Call;
 use crate::context::Context;
 use crate::decide::ids::ContainerId;
 use crate::decide::window::Window;
+use crate::engine::clock::Clock;
+use crate::engine::consumer::Consumer;
 use crate::engine::dispatch::Dispatch;
 use crate::engine::messages::{Ending, GetStatus, KillContainer, Reset, Shutdown};
 use crate::engine::supervisor::Supervisor;
@@ -112,7 +114,7 @@ where
         settings: Settings<I, O, E>,
         default_window: Window,
     ) -> Result<(Self, Box<dyn Ends>), StartError> {
-        let dispatch = Arc::new(Dispatch::new(settings));
+        let dispatch = Arc::new(Dispatch::new(settings, Clock::start()));
         let supervisor = engine.start(Supervisor::new(Arc::clone(&dispatch)))?;
         let running = Arc::new(Running { dispatch, supervisor, default_window, _engine: engine });
         Ok((Self { running: Arc::clone(&running) }, Box::new(running)))
@@ -274,10 +276,20 @@ where
     }
 }
 
-/// Drops users' values on a thread of their own, because a `Drop` of ours must not block and users'
-/// drops may.
-pub(crate) fn drop_elsewhere<T: Send + 'static>(value: T) {
-    let value = Contained::new(value);
-    // Without a thread the closure comes back inside the error, and the value is dropped here.
-    drop(std::thread::Builder::new().name("longshore/drop".to_owned()).spawn(move || drop(value)));
+/// Closes a job and drops users' values on a thread of their own, because a `Drop` of ours must not
+/// block and users' drops may.
+pub(crate) fn drop_elsewhere<I, O, E>(consumer: Consumer<I, O, E>)
+where
+    I: Send + Sync + 'static,
+    O: Send + 'static,
+    E: Send + 'static,
+{
+    let (current, lane) = consumer.close();
+    let needs_drop =
+        std::mem::needs_drop::<I>() || std::mem::needs_drop::<O>() || std::mem::needs_drop::<E>();
+    if needs_drop && (current.is_some() || lane.as_ref().is_some_and(|lane| !lane.is_empty())) {
+        let values = Contained::new((current, lane));
+        // Without a thread the closure comes back inside the error, and the values are dropped here.
+        drop(std::thread::Builder::new().name("longshore/drop".to_owned()).spawn(move || drop(values)));
+    }
 }

@@ -1,14 +1,11 @@
 //! One fan-out: its options before it runs, and its outcomes as an iterator.
 
-use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
-use crate::decide::ids::JobId;
-use crate::decide::job::{JobKind, OnFailure};
-use crate::decide::window::{Window, refill};
-use crate::engine::dispatch::{Found, Plan};
-use crate::engine::lane::{ChunkOf, Gate, Order, Outcome, Pool, Supply};
+use crate::decide::window::Window;
+use crate::engine::consumer::{Consumer, Failures, Sight};
+use crate::engine::dispatch::Patience;
+use crate::engine::lane::{Order, Pool, Supply};
 use crate::engine::messages::{StartMap, Undelivered};
 use crate::failure::{Cause, Failure};
 use crate::function::{Running, drop_elsewhere};
@@ -34,17 +31,6 @@ where
     order: Order,
     failures: Failures,
     window: Option<u64>,
-}
-
-/// What a map does with failures.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Failures {
-    /// The first one ends the map when it happens.
-    EndMap,
-    /// The first one ends the map at its place.
-    EndMapInOrder,
-    /// Each is an outcome.
-    Yield,
 }
 
 impl<I, O, E> Map<I, O, E>
@@ -97,20 +83,8 @@ where
     type IntoIter = Outcomes<I, O, E>;
 
     fn into_iter(self) -> Outcomes<I, O, E> {
-        let on_failure = match self.failures {
-            Failures::EndMap => OnFailure::EndMap,
-            Failures::EndMapInOrder | Failures::Yield => OnFailure::GoOn,
-        };
-        Outcomes {
-            failures: self.failures,
-            order: self.order,
-            on_failure,
-            stage: Stage::Waiting { source: self.source, window: self.window },
-            next: 0,
-            oks: 0,
-            current: None,
-            running: self.running,
-        }
+        let Self { running, source, order, failures, window } = self;
+        Outcomes { running, stage: Stage::Waiting { source, order, failures, window } }
     }
 }
 
@@ -127,41 +101,15 @@ where
     E: Send + 'static,
 {
     running: Arc<Running<I, O, E>>,
-    failures: Failures,
-    order: Order,
-    on_failure: OnFailure,
-    stage: Stage<I>,
-    /// The index of the next outcome in order.
-    next: u64,
-    /// Outcomes yielded that were `Ok`.
-    oks: u64,
-    /// Where outcomes are being taken from.
-    current: Option<Current<I, O, E>>,
+    stage: Stage<I, O, E>,
 }
 
-/// Places of a chunk being taken.
-struct Current<I, O, E> {
-    chunk: Arc<ChunkOf<I, O, E>>,
-    places: Range<usize>,
-    /// How many places there were.
-    len: usize,
-}
-
-impl<I, O, E> Current<I, O, E> {
-    fn new(chunk: Arc<ChunkOf<I, O, E>>, places: Range<usize>) -> Self {
-        let len = places.len();
-        Self { chunk, places, len }
-    }
-}
-
-enum Stage<I> {
+enum Stage<I, O, E> {
     /// Nothing is pulled.
-    Waiting { source: Source<I>, window: Option<u64> },
-    /// Under way.
-    Open { job: JobId, gate: Arc<Gate> },
-    /// The end has been yielded; what finished beside it can be salvaged.
-    Ended { job: JobId },
-    /// The function does not know of the map any more.
+    Waiting { source: Source<I>, order: Order, failures: Failures, window: Option<u64> },
+    /// Under way, or ended and not yet salvaged.
+    Open(Consumer<I, O, E>),
+    /// The function does not know of the map.
     Closed,
 }
 
@@ -175,37 +123,23 @@ where
 
     fn next(&mut self) -> Option<Self::Item> {
         if matches!(self.stage, Stage::Waiting { .. })
-            && let Err(failure) = self.open()
+            && let Err(cause) = self.open()
         {
-            return Some(Err(failure));
+            return Some(Err(Failure::of_map(cause)));
         }
-        let Stage::Open { job, gate } = &self.stage else { return None };
-        let (job, gate) = (*job, Arc::clone(gate));
-        loop {
-            if let Some(outcome) = self.take_current() {
-                gate.yielded.fetch_add(1, Ordering::SeqCst);
-                self.after_yield(job, &gate);
-                if outcome.is_err() && self.failures != Failures::Yield {
-                    self.end(job);
-                }
-                return Some(outcome);
-            }
+        let Stage::Open(consumer) = &mut self.stage else { return None };
+        // What is there already can be had on any thread.
+        let mut sight = consumer.look(Patience::Look);
+        if matches!(sight, Sight::NotYet) {
             if self.running.would_deadlock() {
-                self.end(job);
+                consumer.end();
                 return Some(Err(Failure::of_map(Cause::WouldDeadlock)));
             }
-            match self.running.dispatch.find(job, self.next) {
-                Found::Chunk(chunk) => {
-                    let from = (self.next - chunk.first()) as usize;
-                    let to = chunk.len() as usize;
-                    self.current = Some(Current::new(chunk, from..to));
-                }
-                Found::Ready((chunk, places)) => self.current = Some(Current::new(chunk, places)),
-                Found::End(failure) => {
-                    self.end(job);
-                    return failure.map(Err);
-                }
-            }
+            sight = consumer.look(Patience::Wait);
+        }
+        match sight {
+            Sight::Outcome(outcome) => Some(outcome),
+            Sight::End | Sight::NotYet => None,
         }
     }
 }
@@ -217,74 +151,33 @@ where
     E: Send + 'static,
 {
     /// Begins: from now on containers fill the window.
-    fn open(&mut self) -> Result<(), Failure<I, E>> {
-        let Stage::Waiting { source, window } = std::mem::replace(&mut self.stage, Stage::Closed) else {
+    fn open(&mut self) -> Result<(), Cause<E>> {
+        let Stage::Waiting { source, order, failures, window } =
+            std::mem::replace(&mut self.stage, Stage::Closed)
+        else {
             return Ok(());
         };
         if self.running.would_deadlock() {
-            return Err(Failure::of_map(Cause::WouldDeadlock));
+            return Err(Cause::WouldDeadlock);
         }
         let window = match window {
-            Some(inputs) => Window::fixed(inputs).map_err(|error| Failure::of_map(Cause::Config(error)))?,
+            Some(inputs) => Window::fixed(inputs).map_err(Cause::Config)?,
             None => self.running.default_window,
         };
-        let plan = Plan { kind: JobKind::Map, order: self.order, on_failure: self.on_failure, window };
         let (supply, may_block) = match source {
             Source::Inline(inline) => (Supply::Inline(inline), None),
             Source::MayBlock(source) => (Supply::Fed(Arc::new(Pool::new())), Some(source)),
         };
         let dispatch = &self.running.dispatch;
-        let (job, gate) = dispatch.open(plan, supply).map_err(Failure::of_map)?;
+        let consumer = Consumer::of_map(dispatch, supply, order, failures, window)?;
+        let job = consumer.job();
         if let Some(source) = may_block {
             let broken = Arc::clone(dispatch);
             let guard = Undelivered::new(move || broken.map_undelivered(job));
             self.running.supervisor.do_send(StartMap { job, source, guard });
         }
-        self.stage = Stage::Open { job, gate };
+        self.stage = Stage::Open(consumer);
         Ok(())
-    }
-
-    fn take_current(&mut self) -> Option<Outcome<I, O, E>> {
-        let current = self.current.as_mut()?;
-        let outcome = loop {
-            match (current.chunk.take(current.places.start), self.order) {
-                (Some(outcome), _) => break outcome,
-                // It is booked, and its thread is about to publish it.
-                (None, Order::Completion) => std::thread::yield_now(),
-                (None, Order::Input) => {
-                    self.current = None;
-                    return None;
-                }
-            }
-        };
-        current.places.start += 1;
-        self.next += 1;
-        self.oks += u64::from(outcome.is_ok());
-        Some(outcome)
-    }
-
-    /// Lets go of chunks that are used up, and tells who waits for room.
-    fn after_yield(&mut self, job: JobId, gate: &Gate) {
-        if let Some(used) = self.current.take_if(|current| current.places.is_empty()) {
-            let all = match self.order {
-                Order::Input => true, // taken from its first place to its last
-                Order::Completion => used.chunk.count_taken(used.len),
-            };
-            if all {
-                self.running.dispatch.retire(job, used.chunk.first());
-            }
-        }
-        if gate.starved.load(Ordering::SeqCst) {
-            let window = gate.window.load(Ordering::SeqCst);
-            if gate.outstanding() + refill(window) <= window {
-                self.running.dispatch.made_room(job);
-            }
-        }
-    }
-
-    fn end(&mut self, job: JobId) {
-        self.running.dispatch.cancel(job);
-        self.stage = Stage::Ended { job };
     }
 
     /// How far the map is.
@@ -292,7 +185,7 @@ where
     pub fn progress(&self) -> Progress {
         match &self.stage {
             Stage::Waiting { .. } | Stage::Closed => Progress::default(),
-            Stage::Open { job, .. } | Stage::Ended { job } => self.running.dispatch.progress(*job),
+            Stage::Open(consumer) => consumer.progress(),
         }
     }
 
@@ -312,26 +205,10 @@ where
     /// # Ok::<(), longshore::StartError>(())
     /// ```
     pub fn salvage(mut self) -> Vec<(u64, O)> {
-        let job = match &self.stage {
-            Stage::Open { job, .. } | Stage::Ended { job } => *job,
-            Stage::Waiting { .. } | Stage::Closed => return Vec::new(),
-        };
-        self.current = None;
-        self.running.dispatch.cancel(job);
-        let expected = self.progress().ok - self.oks;
-        let chunks = self.running.dispatch.chunks(job);
-        let mut saved = Vec::new();
-        while (saved.len() as u64) < expected {
-            for chunk in &chunks {
-                let places = 0..chunk.len() as usize;
-                let taken = places.filter_map(|place| Some((place, chunk.take(place)?.ok()?)));
-                saved.extend(taken.map(|(place, output)| (chunk.first() + place as u64, output)));
-            }
-            // What is booked and not there is about to be published by its thread.
-            std::thread::yield_now();
+        match &mut self.stage {
+            Stage::Open(consumer) => consumer.salvage(),
+            Stage::Waiting { .. } | Stage::Closed => Vec::new(),
         }
-        saved.sort_by_key(|(index, _)| *index);
-        saved
     }
 }
 
@@ -342,16 +219,8 @@ where
     E: Send + 'static,
 {
     fn drop(&mut self) {
-        let current = self.current.take();
-        let lane = match std::mem::replace(&mut self.stage, Stage::Closed) {
-            Stage::Open { job, .. } | Stage::Ended { job } => self.running.dispatch.close(job),
-            Stage::Waiting { .. } | Stage::Closed => None,
-        };
-        let needs_drop =
-            std::mem::needs_drop::<I>() || std::mem::needs_drop::<O>() || std::mem::needs_drop::<E>();
-        let holds = current.is_some() || lane.as_ref().is_some_and(|lane| !lane.is_empty());
-        if needs_drop && holds {
-            drop_elsewhere((current, lane));
+        if let Stage::Open(consumer) = std::mem::replace(&mut self.stage, Stage::Closed) {
+            drop_elsewhere(consumer);
         }
     }
 }

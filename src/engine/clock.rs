@@ -5,22 +5,42 @@ use std::time::{Duration, Instant};
 use crate::decide::time::Time;
 
 /// A function's clock: time since it was started.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Clock(Instant);
+#[derive(Debug, Clone)]
+pub(crate) enum Clock {
+    /// The machine's, from that moment on.
+    System(Instant),
+    /// One that a test moves on, in nanoseconds.
+    #[cfg(test)]
+    Manual(std::sync::Arc<std::sync::atomic::AtomicU64>),
+}
 
 impl Clock {
     #[expect(clippy::disallowed_methods, reason = "this is where the clock is read")]
     pub(crate) fn start() -> Self {
-        Self(Instant::now())
+        Self::System(Instant::now())
     }
 
-    pub(crate) fn now(self) -> Time {
-        Time(self.0.elapsed())
+    pub(crate) fn now(&self) -> Time {
+        match self {
+            Self::System(start) => Time(start.elapsed()),
+            #[cfg(test)]
+            Self::Manual(nanos) => {
+                Time(Duration::from_nanos(nanos.load(std::sync::atomic::Ordering::Relaxed)))
+            }
+        }
     }
 
     /// The instant of `time`, for a timed wait. Far ahead where the platform cannot say it.
-    pub(crate) fn instant(self, time: Time) -> Instant {
+    ///
+    /// # Panics
+    ///
+    /// By a test's clock, on which nobody waits.
+    pub(crate) fn instant(&self, time: Time) -> Instant {
         const FAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
-        self.0.checked_add(time.0).unwrap_or_else(|| self.0 + FAR)
+        match self {
+            Self::System(start) => start.checked_add(time.0).unwrap_or_else(|| *start + FAR),
+            #[cfg(test)]
+            Self::Manual(_) => panic!("nobody waits by a test's clock"),
+        }
     }
 }

@@ -6,12 +6,13 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::Mutex;
 
 use crate::decide::ids::JobId;
 use crate::decide::job::Span;
 use crate::decide::ledger::{Mode, Sources};
 use crate::engine::chunk::Chunk;
+use crate::engine::signal::Signal;
 use crate::engine::unwind::{Contained, drop_contained};
 use crate::failure::Failure;
 
@@ -152,9 +153,9 @@ pub(crate) struct Lane<I, O, E> {
     pub(crate) gaps: bool,
     pub(crate) gate: Arc<Gate>,
     /// Signals the consumer.
-    pub(crate) arrived: Arc<Condvar>,
+    pub(crate) arrived: Arc<Signal>,
     /// Signals the feeder.
-    pub(crate) space: Arc<Condvar>,
+    pub(crate) space: Arc<Signal>,
     /// Whether the consumer waits; written by it.
     pub(crate) awaited: bool,
 }

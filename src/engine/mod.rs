@@ -2,11 +2,13 @@
 //!
 //! [`supervisor`], [`container`] and [`map`] are the actors, on the thread of [`system`];
 //! [`thread`] is what a container's thread runs and [`feeder`] what pulls a source that may block;
-//! [`dispatch`] is the lock they meet at, over [`lane`], [`chunk`] and [`run`].
+//! [`consumer`] takes the outcomes. [`dispatch`] is the lock they meet at, over [`lane`], [`chunk`]
+//! and [`run`].
 
 pub(crate) mod body;
 pub(crate) mod chunk;
 pub(crate) mod clock;
+pub(crate) mod consumer;
 pub(crate) mod container;
 pub(crate) mod dispatch;
 pub(crate) mod feeder;
@@ -14,6 +16,7 @@ pub(crate) mod lane;
 pub(crate) mod map;
 pub(crate) mod messages;
 pub(crate) mod run;
+pub(crate) mod signal;
 pub(crate) mod speech;
 pub(crate) mod supervisor;
 pub(crate) mod system;

@@ -99,8 +99,8 @@ where
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Context<Self>) {
-        let held = self.dispatch.supervisor.set(ctx.address().recipient());
-        assert!(held.is_ok(), "a function has one supervisor");
+        let supervisor = ctx.address();
+        self.dispatch.supervise(move |notice| supervisor.do_send(notice));
         let ids = self.dispatch.hold().ledger.containers();
         self.containers = ids.map(|id| Container::new(id, Arc::clone(&self.dispatch)).start()).collect();
         self.create(ctx);

@@ -32,8 +32,21 @@ pub(crate) enum Found<I, O, E> {
     Chunk(Arc<ChunkOf<I, O, E>>),
     /// Outcomes in completion order.
     Ready(Finished<I, O, E>),
+    /// The next outcome is booked, and its thread is about to publish it.
+    Soon,
+    /// Nothing yet.
+    NotYet,
     /// Nothing more, after that error if there is one.
     End(Option<Failure<I, E>>),
+}
+
+/// How a consumer takes it that there is nothing yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Patience {
+    /// It waits; it is never told [`Found::Soon`] or [`Found::NotYet`].
+    Wait,
+    /// It is told so.
+    Look,
 }
 
 impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I, O, E> {
@@ -53,7 +66,7 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
     }
 
     /// Opens a call: a job of one input, ahead of all maps.
-    pub(crate) fn open_call(&self, input: I) -> Result<JobId, Failure<I, E>> {
+    pub(crate) fn open_call(&self, input: I) -> Result<(JobId, Arc<Gate>), Failure<I, E>> {
         let mut state = self.hold();
         if let Some(refusal) = state.refusal() {
             return Err(Failure::of_refused(input, refusal));
@@ -62,62 +75,72 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
         let mut lane = Lane::new(Order::Input, Supply::Dry);
         lane.add(0, vec![input]);
         lane.source_over = true;
+        let gate = Arc::clone(&lane.gate);
         state.lanes.0.insert(job, lane);
         state.ledger.accept(job, 1);
         self.work.notify_one();
-        Ok(job)
+        Ok((job, gate))
     }
 
-    /// Waits for the outcome at `next` in order, or for any.
-    pub(crate) fn find(&self, job: JobId, next: u64) -> Found<I, O, E> {
+    /// The outcome at `next` in order, or any.
+    pub(crate) fn find(&self, job: JobId, next: u64, patience: Patience) -> Found<I, O, E> {
         let mut pause = Duration::from_millis(1);
         let mut state = self.hold();
         loop {
-            if let Some(bug) = &state.broken {
-                return Found::End(Some(Failure::of_map(Cause::Engine(bug.clone()))));
-            }
-            state.book_all(self.now());
-            let held = &mut *state;
-            let counts = held.ledger.job(job).expect("its consumer keeps it open").counts;
-            let lane = held.lanes.0.get_mut(&job).expect("its consumer keeps it open");
-            match lane.order {
-                Order::Completion => {
-                    if let Some(finished) = lane.ready.pop_front() {
-                        return Found::Ready(finished);
+            let found = self.look(&mut state, job, next);
+            match found {
+                Found::Soon | Found::NotYet if patience == Patience::Look => return found,
+                Found::Soon => {
+                    drop(state);
+                    std::thread::yield_now();
+                    state = self.hold();
+                }
+                Found::NotYet => {
+                    let lane = state.lanes.0.get_mut(&job).expect("its consumer keeps it open");
+                    lane.awaited = true;
+                    let arrived = Arc::clone(&lane.arrived);
+                    let until = self.clock.instant(self.now() + pause);
+                    state.wait(&arrived, Some(until));
+                    pause = (pause * 2).min(LOOK_MAX);
+                    if let Some(lane) = state.lanes.0.get_mut(&job) {
+                        lane.awaited = false;
                     }
                 }
-                Order::Input => {
-                    if let Some(chunk) = lane.chunk(next)
-                        && chunk.is_full((next - chunk.first()) as usize)
-                    {
-                        return Found::Chunk(Arc::clone(chunk));
-                    }
-                }
-            }
-            if lane.is_dry() && counts.pending() == 0 {
-                let coming = lane.order == Order::Input && next < counts.pulled && !lane.gaps;
-                if !coming {
-                    return Found::End(lane.end.take());
-                }
-                // Booked, and its thread is about to publish it.
-                drop(state);
-                std::thread::yield_now();
-                state = self.hold();
-                continue;
-            }
-            if lane.gate.starved.swap(false, Ordering::SeqCst) {
-                lane.space.notify_all();
-                self.work.notify_all();
-            }
-            lane.awaited = true;
-            let arrived = Arc::clone(&lane.arrived);
-            let until = self.clock.instant(self.now() + pause);
-            state.wait(&arrived, Some(until));
-            pause = (pause * 2).min(LOOK_MAX);
-            if let Some(lane) = state.lanes.0.get_mut(&job) {
-                lane.awaited = false;
+                Found::Chunk(_) | Found::Ready(_) | Found::End(_) => return found,
             }
         }
+    }
+
+    fn look(&self, state: &mut State<I, O, E>, job: JobId, next: u64) -> Found<I, O, E> {
+        if let Some(bug) = &state.broken {
+            return Found::End(Some(Failure::of_map(Cause::Engine(bug.clone()))));
+        }
+        state.book_all(self.now());
+        let counts = state.ledger.job(job).expect("its consumer keeps it open").counts;
+        let lane = state.lanes.0.get_mut(&job).expect("its consumer keeps it open");
+        match lane.order {
+            Order::Completion => {
+                if let Some(finished) = lane.ready.pop_front() {
+                    return Found::Ready(finished);
+                }
+            }
+            Order::Input => {
+                if let Some(chunk) = lane.chunk(next)
+                    && chunk.is_full((next - chunk.first()) as usize)
+                {
+                    return Found::Chunk(Arc::clone(chunk));
+                }
+            }
+        }
+        if lane.is_dry() && counts.pending() == 0 {
+            let coming = lane.order == Order::Input && next < counts.pulled && !lane.gaps;
+            return if coming { Found::Soon } else { Found::End(lane.end.take()) };
+        }
+        if lane.gate.starved.swap(false, Ordering::SeqCst) {
+            lane.space.notify_all();
+            self.work.notify_all();
+        }
+        Found::NotYet
     }
 
     /// The consumer has made room that somebody waits for.

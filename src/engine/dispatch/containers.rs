@@ -23,52 +23,81 @@ pub(crate) enum Next<I, O, E> {
     Stale,
 }
 
+/// What a container is to do, or when it should ask again unless it is woken before.
+pub(crate) enum Offer<I, O, E> {
+    Now(Next<I, O, E>),
+    Later(Option<Time>),
+}
+
 impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I, O, E> {
     /// Gives a container its next lease, waiting for one.
     pub(crate) fn next(&self, id: ContainerId, generation: Generation) -> Next<I, O, E> {
         let mut state = self.hold();
         loop {
-            if state.broken.is_some() {
-                return Next::Stale;
-            }
-            let now = self.now();
-            let held = &mut *state;
-            let current = held.ledger.is_current(id, generation);
-            if current {
-                held.at_work[id.index()] = false;
-            }
-            if current && held.runs[id.index()].is_some() {
-                let job = held.ledger.lease(id).map(|lease| lease.job);
-                held.book(id, now);
-                held.ledger.released(id, now);
-                let run = held.runs[id.index()].take();
-                held.spent.extend(run);
-                if let Some(job) = job {
-                    held.refresh_window(job);
-                }
-                self.wake_if_drained(held);
-            }
-            let mut claim = held.ledger.claim(id, generation, now, &mut held.lanes);
-            if matches!(claim, Claim::Idle { .. }) {
-                // The consumer may have made room between the claim and the flag: look once more.
-                held.lanes.0.values().for_each(|lane| lane.gate.starved.store(true, Ordering::SeqCst));
-                self.starving.store(true, Ordering::SeqCst);
-                claim = held.ledger.claim(id, generation, now, &mut held.lanes);
-            }
-            match claim {
-                Claim::Take(lease) => return self.lend(held, id, lease),
-                Claim::Leave | Claim::Stale => {
-                    self.work.notify_one(); // what woke this container may have been meant for another
-                    return if claim == Claim::Leave { Next::Leave } else { Next::Stale };
-                }
-                Claim::Idle { until } => {
-                    state.hungry += 1;
+            match self.offer(&mut state, id, generation) {
+                Offer::Now(next) => return next,
+                Offer::Later(until) => {
+                    self.sleeps(&mut state);
                     state.wait(&self.work, until.map(|until| self.clock.instant(until)));
-                    state.hungry -= 1;
-                    self.starving.store(state.hungry > 0, Ordering::SeqCst);
+                    self.wakes(&mut state);
                 }
             }
         }
+    }
+
+    /// What a container is to do, if there is anything.
+    fn offer(&self, state: &mut State<I, O, E>, id: ContainerId, generation: Generation) -> Offer<I, O, E> {
+        if state.broken.is_some() {
+            return Offer::Now(Next::Stale);
+        }
+        let now = self.now();
+        self.come_back(state, id, generation, now);
+        let mut claim = state.ledger.claim(id, generation, now, &mut state.lanes);
+        if matches!(claim, Claim::Idle { .. }) {
+            // The consumer may have made room between the claim and the flag: look once more.
+            state.lanes.0.values().for_each(|lane| lane.gate.starved.store(true, Ordering::SeqCst));
+            self.starving.store(true, Ordering::SeqCst);
+            claim = state.ledger.claim(id, generation, now, &mut state.lanes);
+        }
+        match claim {
+            Claim::Take(lease) => Offer::Now(self.lend(state, id, lease)),
+            Claim::Idle { until } => Offer::Later(until),
+            Claim::Leave | Claim::Stale => {
+                self.work.notify_one(); // what woke this container may have been meant for another
+                Offer::Now(if claim == Claim::Leave { Next::Leave } else { Next::Stale })
+            }
+        }
+    }
+
+    /// A container has returned from its run, if it had one.
+    fn come_back(&self, state: &mut State<I, O, E>, id: ContainerId, generation: Generation, now: Time) {
+        if !state.ledger.is_current(id, generation) {
+            return;
+        }
+        state.at_work[id.index()] = false;
+        if state.runs[id.index()].is_none() {
+            return;
+        }
+        let job = state.ledger.lease(id).map(|lease| lease.job);
+        state.book(id, now);
+        state.ledger.released(id, now);
+        let run = state.runs[id.index()].take();
+        state.spent.extend(run);
+        if let Some(job) = job {
+            state.refresh_window(job);
+        }
+        self.wake_if_drained(state);
+    }
+
+    /// A container begins to wait for work.
+    fn sleeps(&self, state: &mut State<I, O, E>) {
+        state.hungry += 1;
+    }
+
+    /// A container waits no more.
+    fn wakes(&self, state: &mut State<I, O, E>) {
+        state.hungry -= 1;
+        self.starving.store(state.hungry > 0, Ordering::SeqCst);
     }
 
     fn lend(&self, state: &mut State<I, O, E>, id: ContainerId, lease: Lease) -> Next<I, O, E> {

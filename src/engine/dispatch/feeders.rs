@@ -7,7 +7,7 @@ use crate::crash::Panic;
 use crate::decide::ids::JobId;
 use crate::decide::job::OnFailure;
 use crate::decide::ledger::{Mode, Unrun};
-use crate::engine::dispatch::Dispatch;
+use crate::engine::dispatch::{Dispatch, State};
 use crate::engine::lane::{Gate, Pool, Supply};
 use crate::engine::messages::Notice;
 use crate::engine::unwind::drop_contained;
@@ -47,20 +47,13 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
     pub(crate) fn await_room(&self, job: JobId, gate: &Gate) -> Option<u64> {
         let mut state = self.hold();
         loop {
-            let running = state.ledger.mode() == Mode::Running
-                && state.ledger.gave_up().is_none()
-                && state.broken.is_none();
-            let open = state.lanes.0.get(&job).is_some_and(|lane| !lane.source_over);
-            if !running || !open {
-                return None;
+            match state.room(job, gate) {
+                Some(0) => {
+                    let space = Arc::clone(&state.lanes.0[&job].space);
+                    state.wait(&space, None);
+                }
+                room => return room,
             }
-            gate.starved.store(true, Ordering::SeqCst);
-            match gate.room() {
-                0 => {}
-                room => return Some(room),
-            }
-            let space = Arc::clone(&state.lanes.0[&job].space);
-            state.wait(&space, None);
         }
     }
 
@@ -121,5 +114,20 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
         self.wake_all();
         drop(state);
         self.tell(Notice::FeederEnded);
+    }
+}
+
+impl<I, O, E> State<I, O, E> {
+    /// How many inputs the feeder of a job may pull now; `None` once it should end.
+    fn room(&self, job: JobId, gate: &Gate) -> Option<u64> {
+        let running =
+            self.ledger.mode() == Mode::Running && self.ledger.gave_up().is_none() && self.broken.is_none();
+        let open = self.lanes.0.get(&job).is_some_and(|lane| !lane.source_over);
+        if !running || !open {
+            return None;
+        }
+        // Before the look, so that room made in between is told of.
+        gate.starved.store(true, Ordering::SeqCst);
+        Some(gate.room())
     }
 }

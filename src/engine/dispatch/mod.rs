@@ -18,8 +18,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
-use actix::Recipient;
-use parking_lot::{Condvar, Mutex, MutexGuard};
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::decide::ids::{ContainerId, Generation};
 use crate::decide::ledger::Ledger;
@@ -28,12 +27,13 @@ use crate::engine::clock::Clock;
 use crate::engine::lane::{Lanes, Outcome, Supply};
 use crate::engine::messages::Notice;
 use crate::engine::run::Run;
+use crate::engine::signal::Signal;
 use crate::engine::speech::Speech;
 use crate::failure::Bug;
 use crate::report::Fate;
 use crate::settings::Settings;
 
-pub(crate) use consumers::{Found, Plan};
+pub(crate) use consumers::{Found, Patience, Plan};
 pub(crate) use containers::Next;
 
 /// A run of one function.
@@ -103,13 +103,13 @@ pub(crate) struct Dispatch<I, O, E> {
     pub(crate) clock: Clock,
     state: Mutex<State<I, O, E>>,
     /// Signals containers: work, or the end of it.
-    work: Condvar,
+    work: Signal,
     /// Signals whoever waits for the function to get ready or to end.
-    pub(crate) changed: Condvar,
+    pub(crate) changed: Signal,
     /// Whether a container waits for work; written under the lock, read by feeders.
     starving: AtomicBool,
     /// Told of crashes and endings. Set once, before the first container.
-    pub(crate) supervisor: OnceLock<Recipient<Notice>>,
+    supervisor: OnceLock<Box<dyn Fn(Notice) + Send + Sync>>,
     /// Answers of fenced attempts, refused.
     late: AtomicU64,
 }
@@ -139,7 +139,7 @@ impl<I, O, E> std::ops::DerefMut for Held<'_, I, O, E> {
 impl<I, O, E> Held<'_, I, O, E> {
     /// Waits for a signal, or returns at once if the lock had to be released on the way: callers
     /// look again in either case.
-    fn wait(&mut self, signal: &Condvar, until: Option<Instant>) {
+    fn wait(&mut self, signal: &Signal, until: Option<Instant>) {
         if self.has_rest() {
             let rest = self.rest();
             drop(self.guard.take());
@@ -148,10 +148,7 @@ impl<I, O, E> Held<'_, I, O, E> {
             return;
         }
         let guard = self.guard.as_mut().expect("held until dropped");
-        match until {
-            None => signal.wait(guard),
-            Some(until) => drop(signal.wait_until(guard, until)),
-        }
+        signal.wait(guard, until);
     }
 }
 
@@ -170,7 +167,7 @@ impl<I, O, E> Drop for Held<'_, I, O, E> {
 }
 
 impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I, O, E> {
-    pub(crate) fn new(settings: Settings<I, O, E>) -> Self {
+    pub(crate) fn new(settings: Settings<I, O, E>, clock: Clock) -> Self {
         let containers = settings.rules.containers;
         let state = State {
             ledger: Ledger::new(settings.rules.clone()),
@@ -190,10 +187,10 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
         };
         Self {
             settings,
-            clock: Clock::start(),
+            clock,
             state: Mutex::new(state),
-            work: Condvar::new(),
-            changed: Condvar::new(),
+            work: Signal::default(),
+            changed: Signal::default(),
             starving: AtomicBool::new(false),
             supervisor: OnceLock::new(),
             late: AtomicU64::new(0),
@@ -208,10 +205,16 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
         self.clock.now()
     }
 
+    /// Who is told of crashes and endings from now on: the supervisor, once.
+    pub(crate) fn supervise(&self, tell: impl Fn(Notice) + Send + Sync + 'static) {
+        let first = self.supervisor.set(Box::new(tell)).is_ok();
+        assert!(first, "a function has one supervisor");
+    }
+
     /// Tells the supervisor. It may be gone; then the function is broken, and waiters know.
     pub(crate) fn tell(&self, notice: Notice) {
         if let Some(supervisor) = self.supervisor.get() {
-            supervisor.do_send(notice);
+            supervisor(notice);
         }
     }
 

@@ -1,0 +1,226 @@
+//! A consumer: it takes the outcomes of one job, one by one, and makes room for new inputs.
+//!
+//! It is the reading side of maps and calls alike, whoever asks and however they wait; ordering,
+//! back-pressure and the end at a failure are here, waiting is the dispatch's.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use crate::decide::ids::JobId;
+use crate::decide::job::{JobKind, OnFailure};
+use crate::decide::window::{Window, refill};
+use crate::engine::dispatch::{Dispatch, Found, Patience, Plan};
+use crate::engine::lane::{ChunkOf, Gate, Lane, Order, Outcome, Supply};
+use crate::failure::{Cause, Failure};
+use crate::progress::Progress;
+
+/// What a map does with failures.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Failures {
+    /// The first one ends the map when it happens.
+    EndMap,
+    /// The first one ends the map at its place.
+    EndMapInOrder,
+    /// Each is an outcome.
+    Yield,
+}
+
+/// What a consumer sees when it looks for the next outcome.
+pub(crate) enum Sight<I, O, E> {
+    Outcome(Outcome<I, O, E>),
+    /// Nothing yet; only with [`Patience::Look`].
+    NotYet,
+    /// Nothing more.
+    End,
+}
+
+/// Takes the outcomes of one job.
+pub(crate) struct Consumer<I, O, E> {
+    dispatch: Arc<Dispatch<I, O, E>>,
+    job: JobId,
+    gate: Arc<Gate>,
+    order: Order,
+    failures: Failures,
+    /// Whether the end has been seen: the job is cancelled, what finished beside can be salvaged.
+    ended: bool,
+    /// The index of the next outcome in order.
+    next: u64,
+    /// Outcomes taken that were `Ok`.
+    oks: u64,
+    /// Where outcomes are being taken from.
+    current: Option<Current<I, O, E>>,
+}
+
+/// Places of a chunk being taken.
+struct Current<I, O, E> {
+    chunk: Arc<ChunkOf<I, O, E>>,
+    places: Range<usize>,
+    /// How many places there were.
+    len: usize,
+}
+
+impl<I, O, E> Current<I, O, E> {
+    fn new(chunk: Arc<ChunkOf<I, O, E>>, places: Range<usize>) -> Self {
+        let len = places.len();
+        Self { chunk, places, len }
+    }
+}
+
+/// What a closed job leaves behind: users' values, to be dropped where that may block.
+pub(crate) type Leftovers<I, O, E> = (Option<Arc<ChunkOf<I, O, E>>>, Option<Box<Lane<I, O, E>>>);
+
+impl<I, O, E> Consumer<I, O, E>
+where
+    I: Send + Sync + 'static,
+    O: Send + 'static,
+    E: Send + 'static,
+{
+    /// Begins a map: from now on containers fill its window.
+    pub(crate) fn of_map(
+        dispatch: &Arc<Dispatch<I, O, E>>,
+        supply: Supply<I>,
+        order: Order,
+        failures: Failures,
+        window: Window,
+    ) -> Result<Self, Cause<E>> {
+        let on_failure = match failures {
+            Failures::EndMap => OnFailure::EndMap,
+            Failures::EndMapInOrder | Failures::Yield => OnFailure::GoOn,
+        };
+        let plan = Plan { kind: JobKind::Map, order, on_failure, window };
+        let (job, gate) = dispatch.open(plan, supply)?;
+        Ok(Self::new(dispatch, job, gate, order, failures))
+    }
+
+    /// Begins a call.
+    pub(crate) fn of_call(dispatch: &Arc<Dispatch<I, O, E>>, input: I) -> Result<Self, Failure<I, E>> {
+        let (job, gate) = dispatch.open_call(input)?;
+        Ok(Self::new(dispatch, job, gate, Order::Input, Failures::Yield))
+    }
+
+    fn new(
+        dispatch: &Arc<Dispatch<I, O, E>>,
+        job: JobId,
+        gate: Arc<Gate>,
+        order: Order,
+        failures: Failures,
+    ) -> Self {
+        let dispatch = Arc::clone(dispatch);
+        Self { dispatch, job, gate, order, failures, ended: false, next: 0, oks: 0, current: None }
+    }
+
+    pub(crate) fn job(&self) -> JobId {
+        self.job
+    }
+
+    /// The next outcome.
+    pub(crate) fn look(&mut self, patience: Patience) -> Sight<I, O, E> {
+        while !self.ended {
+            if let Some(outcome) = self.take_current() {
+                self.gate.yielded.fetch_add(1, Ordering::SeqCst);
+                self.after_yield();
+                if outcome.is_err() && self.failures != Failures::Yield {
+                    self.end();
+                }
+                return Sight::Outcome(outcome);
+            }
+            if self.current.is_some() {
+                // Its thread is about to publish it.
+                match patience {
+                    Patience::Wait => std::thread::yield_now(),
+                    Patience::Look => return Sight::NotYet,
+                }
+                continue;
+            }
+            match self.dispatch.find(self.job, self.next, patience) {
+                Found::Chunk(chunk) => {
+                    let from = (self.next - chunk.first()) as usize;
+                    let to = chunk.len() as usize;
+                    self.current = Some(Current::new(chunk, from..to));
+                }
+                Found::Ready((chunk, places)) => self.current = Some(Current::new(chunk, places)),
+                Found::Soon | Found::NotYet => return Sight::NotYet,
+                Found::End(failure) => {
+                    self.end();
+                    return failure.map_or(Sight::End, |failure| Sight::Outcome(Err(failure)));
+                }
+            }
+        }
+        Sight::End
+    }
+
+    /// The next outcome of the current chunk. In completion order its places are booked, and so stay
+    /// current until their outcomes are there.
+    fn take_current(&mut self) -> Option<Outcome<I, O, E>> {
+        let current = self.current.as_mut()?;
+        let Some(outcome) = current.chunk.take(current.places.start) else {
+            self.current.take_if(|_| self.order == Order::Input);
+            return None;
+        };
+        current.places.start += 1;
+        self.next += 1;
+        self.oks += u64::from(outcome.is_ok());
+        Some(outcome)
+    }
+
+    /// Lets go of chunks that are used up, and tells who waits for room.
+    fn after_yield(&mut self) {
+        if let Some(used) = self.current.take_if(|current| current.places.is_empty()) {
+            let all = match self.order {
+                Order::Input => true, // taken from its first place to its last
+                Order::Completion => used.chunk.count_taken(used.len),
+            };
+            if all {
+                self.dispatch.retire(self.job, used.chunk.first());
+            }
+        }
+        if self.gate.starved.load(Ordering::SeqCst) {
+            let window = self.gate.window.load(Ordering::SeqCst);
+            if self.gate.outstanding() + refill(window) <= window {
+                self.dispatch.made_room(self.job);
+            }
+        }
+    }
+
+    /// Cancels what is pending; what finished stays until the consumer is closed.
+    pub(crate) fn end(&mut self) {
+        if !self.ended {
+            self.ended = true;
+            self.dispatch.cancel(self.job);
+        }
+    }
+
+    pub(crate) fn progress(&self) -> Progress {
+        self.dispatch.progress(self.job)
+    }
+
+    /// Ends the job, and takes the outputs that had finished and were not yielded, with their
+    /// indices, in the order of the inputs.
+    pub(crate) fn salvage(&mut self) -> Vec<(u64, O)> {
+        self.end();
+        self.current = None;
+        let expected = self.progress().ok - self.oks;
+        let chunks = self.dispatch.chunks(self.job);
+        let mut saved = Vec::new();
+        loop {
+            for chunk in &chunks {
+                let places = 0..chunk.len() as usize;
+                let taken = places.filter_map(|place| Some((place, chunk.take(place)?.ok()?)));
+                saved.extend(taken.map(|(place, output)| (chunk.first() + place as u64, output)));
+            }
+            if saved.len() as u64 >= expected {
+                break;
+            }
+            // What is booked and not there is about to be published by its thread.
+            std::thread::yield_now();
+        }
+        saved.sort_by_key(|(index, _)| *index);
+        saved
+    }
+
+    /// Cancels what is pending and lets go of the job.
+    pub(crate) fn close(mut self) -> Leftovers<I, O, E> {
+        (self.current.take().map(|current| current.chunk), self.dispatch.close(self.job))
+    }
+}
