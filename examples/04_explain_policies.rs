@@ -1,0 +1,47 @@
+//! What each restart policy would decide on the same crashes, asked before anything is run.
+//!
+//! Prints a table: one row for each crash of the history, one column for each policy. The history
+//! is a service that crashes now and then at work, then loses its dependency and crashes at every
+//! start. The first policy bears ten crashes a minute and gives up at the eleventh, because they are
+//! more than half of what was done; the second goes on, ever more slowly, up to its `max`.
+
+use std::time::Duration;
+
+use longshore::{ConfigError, CrashLoopBackoff, CrashRecord, Decision, RateLimited};
+
+fn main() -> Result<(), ConfigError> {
+    let second = Duration::from_secs(1);
+    // Two crashes in the middle of work, then twelve in a row of containers that complete nothing.
+    // They come 5 s apart: time for the longest delay below, and for finding the dependency gone.
+    let at_work =
+        (1..=2).map(|n| CrashRecord { at: n * 5 * second, completed_before: 4, completed_by_container: 4 });
+    let in_a_loop = (0..12).map(|n| CrashRecord::at((20 + 5 * n) * second));
+    let crashes: Vec<CrashRecord> = at_work.chain(in_a_loop).collect();
+
+    let rate_limited = RateLimited::new().explain(1, crashes.iter().copied())?;
+    let backoff = CrashLoopBackoff::new().max(4 * second).explain(1, crashes.iter().copied())?;
+
+    println!("  at  crashes  completed  rate  | rate limited      | crash-loop backoff");
+    for (row, slowed) in backoff.iter().enumerate() {
+        let limited = rate_limited.get(row);
+        println!(
+            "{:3}s  {:7}  {:9}  {:3.0}%  | {:17} | {}",
+            slowed.at.as_secs(),
+            slowed.crashes,
+            slowed.completed,
+            100.0 * slowed.failure_rate(),
+            // The list ends where a policy gives up.
+            limited.map_or("(no container)".to_owned(), in_words),
+            in_words(slowed),
+        );
+    }
+    Ok(())
+}
+
+fn in_words(decision: &Decision) -> String {
+    match decision.restart_after {
+        Some(Duration::ZERO) => "at once".to_owned(),
+        Some(delay) => format!("after {} ms", delay.as_millis()),
+        None => "gives up".to_owned(),
+    }
+}
