@@ -1,0 +1,90 @@
+//! Why there is no count: every way the program can end without a table.
+
+use std::error::Error as StdError;
+use std::fmt;
+
+use longshore::{Failure, StartError};
+
+use crate::options::OptionsError;
+use crate::parse::ParseError;
+use crate::tree::{SourceFile, TreeError};
+
+/// Why there is no count.
+#[derive(Debug)]
+pub(crate) enum Error {
+    /// The command line is wrong.
+    Options(OptionsError),
+    /// There is nothing to count.
+    Tree(TreeError),
+    /// More files are to be poisoned than there are.
+    Poison { asked: usize, files: usize },
+    /// The function was refused, for a setting of the command line or for the machine.
+    Start(StartError),
+    /// The map as a whole ended.
+    Ended(Failure<SourceFile, ParseError>),
+}
+
+impl Error {
+    /// 2 where nothing was begun because of what was asked, as is the custom; 1 otherwise.
+    pub(crate) fn exit_code(&self) -> u8 {
+        match self {
+            Self::Options(_) | Self::Tree(_) | Self::Poison { .. } | Self::Start(StartError::Config(_)) => 2,
+            Self::Start(_) | Self::Ended(_) => 1,
+        }
+    }
+}
+
+/// An error and its sources, in one line.
+pub(crate) fn chain(error: &dyn StdError) -> String {
+    let sources = std::iter::successors(error.source(), |&source| source.source());
+    sources.fold(error.to_string(), |line, source| format!("{line}: {source}"))
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Options(error) => write!(f, "{error}"),
+            Self::Tree(error) => write!(f, "{error}"),
+            Self::Poison { asked, files } => write!(f, "--poison {asked} of {files} files"),
+            Self::Start(error) => write!(f, "{error}"),
+            Self::Ended(failure) => write!(f, "{failure}"),
+        }
+    }
+}
+
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        // Each variant speaks with the text of what it holds, so what follows is that one's source.
+        match self {
+            Self::Options(error) => error.source(),
+            Self::Tree(error) => error.source(),
+            Self::Poison { .. } => None,
+            Self::Start(error) => error.source(),
+            Self::Ended(failure) => failure.source(),
+        }
+    }
+}
+
+impl From<OptionsError> for Error {
+    fn from(error: OptionsError) -> Self {
+        Self::Options(error)
+    }
+}
+
+impl From<TreeError> for Error {
+    fn from(error: TreeError) -> Self {
+        Self::Tree(error)
+    }
+}
+
+impl From<StartError> for Error {
+    fn from(error: StartError) -> Self {
+        Self::Start(error)
+    }
+}
+
+impl From<Failure<SourceFile, ParseError>> for Error {
+    fn from(failure: Failure<SourceFile, ParseError>) -> Self {
+        Self::Ended(failure)
+    }
+}

@@ -1,0 +1,100 @@
+//! Counts the Rust items below a directory: every file is parsed by `syn` in containers that may be
+//! told to crash, and the totals are the same as if none had.
+//!
+//! ```sh
+//! cargo run --release --example count_rust -- --chaos 0.05 --poison 3
+//! ```
+//!
+//! Prints a table of `key  value` rows, then the files with errors and the poisoned ones by name.
+//! Only `crashes`, `replays`, `restarts` and `files_per_second` differ between a run with `--chaos`
+//! and one without. A progress bar is drawn where stderr is a terminal.
+
+mod chaos;
+mod error;
+mod items;
+mod options;
+mod parse;
+mod tally;
+mod tree;
+
+use std::process::ExitCode;
+
+use indicatif::ProgressBar;
+use longshore::{App, Context, RateLimited};
+
+use chaos::Chaos;
+use error::Error;
+use options::Options;
+use tally::Tally;
+use tree::{SourceFile, Tree};
+
+/// `syn` descends by recursion, and code written by machines nests by the thousand. An overflow is
+/// the one thing that no container survives; the address space costs nothing until it is touched.
+const STACK_BYTES: usize = 64 << 20;
+
+fn main() -> ExitCode {
+    if std::env::args_os().any(|argument| argument == "--help") {
+        println!("{}", options::USAGE);
+        return ExitCode::SUCCESS;
+    }
+    match run() {
+        Ok(tally) => {
+            print!("{tally}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("count_rust: {}", error::chain(&error));
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+fn run() -> Result<Tally, Error> {
+    let options = Options::parse(std::env::args_os().skip(1))?;
+    let tree = match &options.directory {
+        Some(directory) => Tree::below(directory)?,
+        None => Tree::of_dependencies()?,
+    };
+    let chaos = Chaos::new(&options, &tree.files)?;
+    let (tally, report) = App::run("count_rust", |app| count(app, &options, tree.files, chaos));
+    if !report.is_clean() {
+        eprintln!("{report}");
+    }
+    tally
+}
+
+/// Fans the files out, and adds up what comes back.
+fn count(app: &App, options: &Options, files: Vec<SourceFile>, chaos: Chaos) -> Result<Tally, Error> {
+    let mut builder = app
+        .function("parse", move |file: &SourceFile| {
+            let counted = parse::parse(&file.path);
+            // Last, so that an attempt that dies takes all of its work with it.
+            let attempt = Context::current().expect("a function runs in a container").attempt();
+            chaos.strike(file, attempt);
+            counted
+        })
+        .stack_size(STACK_BYTES)
+        // These crashes are asked for. The default of an ephemeral app would give up when more than
+        // ten of them come before as many files are done, as they do in a small directory.
+        .restart(RateLimited::never());
+    if let Some(containers) = options.containers {
+        builder = builder.containers(containers);
+    }
+    let function = builder.start()?;
+    let bar = ProgressBar::new(files.len() as u64);
+    // Sums do not depend on the order, so nothing need wait for its turn.
+    let mut outcomes = function.map(files).return_exceptions().unordered().into_iter();
+    let mut tally = Tally::default();
+    for outcome in outcomes.by_ref() {
+        match outcome {
+            Ok(counts) => tally.count(&counts),
+            Err(failure) if failure.is_poisoned() => tally.poisoned.push(failure),
+            Err(failure) if failure.error().is_some() => tally.errors.push(failure),
+            Err(failure) => return Err(failure.into()),
+        }
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    tally.finish(outcomes.progress(), &function.status(), bar.elapsed());
+    Ok(tally)
+}

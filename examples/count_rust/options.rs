@@ -1,0 +1,97 @@
+//! What the command line asks for, checked before anything begins.
+
+use std::error::Error;
+use std::ffi::OsString;
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+/// What the program can be asked.
+pub(crate) const USAGE: &str = "\
+count_rust [OPTIONS] [DIRECTORY]
+
+DIRECTORY        what to count; the sources of this project's dependencies by default
+--chaos P        the share of files, 0 to 1, whose first attempt panics; 0 by default
+--poison N       the number of files whose every attempt panics; 0 by default
+--seed S         decides which files those are; 0 by default
+--containers N   how many parse at a time; as many as there are processors by default";
+
+/// What the command line asks for.
+#[derive(Debug, Default, PartialEq)]
+pub(crate) struct Options {
+    pub(crate) directory: Option<PathBuf>,
+    /// In 0 ..= 1.
+    pub(crate) chaos: f64,
+    pub(crate) poison: usize,
+    pub(crate) seed: u64,
+    /// Its range is the library's to check.
+    pub(crate) containers: Option<usize>,
+}
+
+/// Why the command line is refused.
+#[derive(Debug, PartialEq)]
+pub(crate) enum OptionsError {
+    /// There is no such option.
+    Unknown(OsString),
+    /// The option is the last word.
+    NoValue(&'static str),
+    /// The option's value is no number of its kind.
+    NotANumber { option: &'static str, value: OsString, wants: &'static str },
+    /// A share outside 0 ..= 1.
+    Share(f64),
+    /// A second directory.
+    SecondDirectory(OsString),
+}
+
+impl Options {
+    /// Reads the words behind the program's name.
+    pub(crate) fn parse(mut words: impl Iterator<Item = OsString>) -> Result<Self, OptionsError> {
+        let mut options = Self::default();
+        while let Some(word) = words.next() {
+            match word.to_str() {
+                Some("--chaos") => options.chaos = share(value("--chaos", "a share", words.next())?)?,
+                Some("--poison") => options.poison = value("--poison", "a whole number", words.next())?,
+                Some("--seed") => options.seed = value("--seed", "a whole number", words.next())?,
+                Some("--containers") => {
+                    options.containers = Some(value("--containers", "a whole number", words.next())?);
+                }
+                Some(option) if option.starts_with('-') => return Err(OptionsError::Unknown(word)),
+                _ if options.directory.is_some() => return Err(OptionsError::SecondDirectory(word)),
+                _ => options.directory = Some(word.into()),
+            }
+        }
+        Ok(options)
+    }
+}
+
+fn value<T: FromStr>(
+    option: &'static str,
+    wants: &'static str,
+    word: Option<OsString>,
+) -> Result<T, OptionsError> {
+    let value = word.ok_or(OptionsError::NoValue(option))?;
+    let number = value.to_str().and_then(|text| text.parse().ok());
+    number.ok_or(OptionsError::NotANumber { option, value, wants })
+}
+
+fn share(share: f64) -> Result<f64, OptionsError> {
+    // Not a number is in no range either.
+    if (0.0..=1.0).contains(&share) { Ok(share) } else { Err(OptionsError::Share(share)) }
+}
+
+impl fmt::Display for OptionsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unknown(option) => write!(f, "unknown option {}", option.display())?,
+            Self::NoValue(option) => write!(f, "{option} needs a value")?,
+            Self::NotANumber { option, value, wants } => {
+                write!(f, "{option} wants {wants}, not {}", value.display())?;
+            }
+            Self::Share(share) => write!(f, "--chaos {share} is outside 0..=1")?,
+            Self::SecondDirectory(second) => write!(f, "a second directory, {}", second.display())?,
+        }
+        write!(f, "; --help shows what can be asked")
+    }
+}
+
+impl Error for OptionsError {}

@@ -1,0 +1,151 @@
+//! Which files are counted: those below a directory, or the sources of this project's dependencies.
+
+use std::error::Error;
+use std::path::{Path, PathBuf};
+use std::{env, fmt, fs, io};
+
+use walkdir::WalkDir;
+
+/// Which packages this project is built with, as the repository says.
+const LOCK: &str = include_str!("../../Cargo.lock");
+
+/// Packages of the lock file that cargo downloads for some platforms only, or that another project
+/// may have downloaded. Never counted, so that the totals are the same on every machine.
+const PLATFORM_ONLY: [&str; 17] = [
+    "bumpalo",
+    "cpufeatures",
+    "crunchy",
+    "encode_unicode",
+    "js-sys",
+    "libc",
+    "r-efi",
+    "redox_syscall",
+    "rustversion",
+    "wasm-bindgen",
+    "wasm-bindgen-macro",
+    "wasm-bindgen-macro-support",
+    "wasm-bindgen-shared",
+    "web-time",
+    "winapi-util",
+    "windows-link",
+    "windows-sys",
+];
+
+/// One file to be counted: the input of the map.
+#[derive(Debug)]
+pub(crate) struct SourceFile {
+    pub(crate) path: PathBuf,
+    /// Its path below the root, with `/` on every platform: what it is called and hashed by.
+    pub(crate) name: String,
+}
+
+/// The files to be counted.
+pub(crate) struct Tree {
+    /// In the order of their names.
+    pub(crate) files: Vec<SourceFile>,
+}
+
+/// Why there is nothing to count.
+#[derive(Debug)]
+pub(crate) enum TreeError {
+    /// Neither `CARGO_HOME` nor a home directory is set.
+    NoHome,
+    /// Cargo's sources cannot be read, or none of this project's dependencies is among them.
+    NoRegistry { registry: PathBuf, error: Option<io::Error> },
+    /// A directory cannot be walked.
+    Walk { path: PathBuf, error: Option<io::Error> },
+}
+
+impl Tree {
+    /// Every `.rs` file below `directory`, or the one file it is. Links are not followed.
+    pub(crate) fn below(directory: &Path) -> Result<Self, TreeError> {
+        let mut tree = Self { files: Vec::new() };
+        let root = directory.parent().filter(|_| directory.is_file()).unwrap_or(directory);
+        tree.add(root, directory)?;
+        Ok(tree)
+    }
+
+    /// The sources of this project's dependencies, where cargo has put them to build it.
+    pub(crate) fn of_dependencies() -> Result<Self, TreeError> {
+        let cargo = env::var_os("CARGO_HOME").map(PathBuf::from);
+        let cargo = cargo.or_else(|| env::home_dir().map(|home| home.join(".cargo")));
+        let registry = cargo.ok_or(TreeError::NoHome)?.join("registry").join("src");
+        let listed = fs::read_dir(&registry).and_then(Iterator::collect::<io::Result<Vec<_>>>);
+        // One for each registry, and for each way in which versions of cargo have named it.
+        let mut roots: Vec<PathBuf> = match listed {
+            Ok(entries) => entries.into_iter().map(|entry| entry.path()).collect(),
+            Err(error) => return Err(TreeError::NoRegistry { registry, error: Some(error) }),
+        };
+        roots.sort();
+        let mut tree = Self { files: Vec::new() };
+        for package in packages() {
+            match roots.iter().find(|root| root.join(&package).is_dir()) {
+                Some(root) => tree.add(root, &root.join(&package))?,
+                // The totals are not those of other machines, which must be said.
+                None => eprintln!("count_rust: {package} is not in cargo's registry, and is not counted"),
+            }
+        }
+        if tree.files.is_empty() {
+            return Err(TreeError::NoRegistry { registry, error: None });
+        }
+        Ok(tree)
+    }
+
+    fn add(&mut self, root: &Path, directory: &Path) -> Result<(), TreeError> {
+        for entry in WalkDir::new(directory).sort_by_file_name() {
+            let entry = entry.map_err(|error| TreeError::Walk {
+                path: error.path().unwrap_or(directory).to_owned(),
+                error: error.into_io_error(),
+            })?;
+            let path = entry.path();
+            if entry.file_type().is_file() && path.extension().is_some_and(|extension| extension == "rs") {
+                let below = path.strip_prefix(root).unwrap_or(path);
+                let parts: Vec<_> = below.iter().map(|part| part.to_string_lossy()).collect();
+                self.files.push(SourceFile { path: path.to_owned(), name: parts.join("/") });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// `name-version` of each package from a registry, as its folder is called.
+fn packages() -> impl Iterator<Item = String> {
+    LOCK.split("[[package]]").filter_map(|package| {
+        let value = |key: &str| {
+            let lines = package.lines();
+            lines
+                .into_iter()
+                .find_map(|line| line.strip_prefix(key)?.strip_prefix(" = \"")?.strip_suffix('"'))
+        };
+        let (name, version) = (value("name")?, value("version")?);
+        let counted = value("source")?.starts_with("registry+") && !PLATFORM_ONLY.contains(&name);
+        counted.then(|| format!("{name}-{version}"))
+    })
+}
+
+impl fmt::Display for TreeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoHome => {
+                write!(f, "no directory is named, and neither CARGO_HOME nor a home directory is set")
+            }
+            Self::NoRegistry { registry, .. } => write!(
+                f,
+                "no directory is named, and this project's dependencies are not in {}",
+                registry.display()
+            ),
+            Self::Walk { path, .. } => write!(f, "{} cannot be walked", path.display()),
+        }
+    }
+}
+
+impl Error for TreeError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::NoHome => None,
+            Self::NoRegistry { error, .. } | Self::Walk { error, .. } => {
+                error.as_ref().map(|error| error as _)
+            }
+        }
+    }
+}
