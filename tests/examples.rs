@@ -1,0 +1,277 @@
+//! What the examples promise: each is run as a process of its own, and what it prints is checked.
+
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::mpsc::{self, Receiver};
+use std::time::{Duration, SystemTime};
+use std::{env, fs, thread};
+
+use walkdir::{DirEntry, WalkDir};
+
+/// How long an example may take before it counts as hung.
+const HUNG: Duration = Duration::from_secs(60);
+
+/// The totals of `count_rust`, which no crash may change.
+const TOTALS: [&str; 16] = [
+    "files", "lines", "errors", "fn", "struct", "enum", "union", "trait", "impl", "mod", "use", "const",
+    "static", "type", "macro", "other",
+];
+
+/// Where cargo puts the examples: beside the folder of the test executables. `cargo test` builds them,
+/// `cargo test --test examples` does not, and would try what an earlier command has left.
+fn example(name: &str) -> PathBuf {
+    let test = env::current_exe().expect("a test knows its executable");
+    let profile = test.parent().and_then(Path::parent).expect("it is in target/<profile>/deps");
+    let path = profile.join("examples").join(name).with_extension(env::consts::EXE_EXTENSION);
+    let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
+    let folder = sources.join(name);
+    let sources = if folder.is_dir() { folder } else { sources.join(format!("{name}.rs")) };
+    let written = WalkDir::new(sources).into_iter().map(|entry| modified(entry.expect("it is there").path()));
+    let fresh = path.is_file() && written.max().is_some_and(|written| modified(&path) >= written);
+    assert!(fresh, "{} is not built, or old: run `cargo build --examples` before this", path.display());
+    path
+}
+
+fn modified(path: &Path) -> SystemTime {
+    fs::metadata(path).and_then(|metadata| metadata.modified()).expect("files have a time")
+}
+
+/// Runs an example to its end, and fails if it hangs.
+fn run(name: &str, arguments: &[&str]) -> Output {
+    let mut command = Command::new(example(name));
+    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("an example can be run");
+    let stdout = read(child.stdout.take().expect("it is piped"));
+    let stderr = read(child.stderr.take().expect("it is piped"));
+    let (Ok(stdout), Ok(stderr)) = (stdout.recv_timeout(HUNG), stderr.recv_timeout(HUNG)) else {
+        child.kill().expect("it can be killed");
+        panic!("{name} {arguments:?} hung: it did not end within {HUNG:?}");
+    };
+    Output { status: child.wait().expect("it has ended"), stdout, stderr }
+}
+
+/// Reads a pipe to its end, on a thread of its own so that a full one blocks nobody.
+fn read(mut pipe: impl Read + Send + 'static) -> Receiver<Vec<u8>> {
+    let (send, receive) = mpsc::channel();
+    thread::spawn(move || {
+        let mut bytes = Vec::new();
+        pipe.read_to_end(&mut bytes).expect("a pipe can be read");
+        send.send(bytes)
+    });
+    receive
+}
+
+/// What an example prints when all goes well, which includes that it says nothing on stderr.
+fn printed(name: &str, arguments: &[&str]) -> String {
+    let output = run(name, arguments);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{name} {arguments:?}: {}: {stderr}", output.status);
+    assert_eq!(stderr, "", "{name} {arguments:?}");
+    String::from_utf8(output.stdout).expect("examples print text")
+}
+
+#[test]
+fn a_map_prints_its_outputs_in_the_order_of_its_inputs() {
+    let squares = (0..10).map(|n| format!("{n} squared is {}\n", n * n)).collect::<String>();
+    assert_eq!(printed("01_hello_map", &[]), squares + "ended well\n");
+}
+
+#[test]
+fn what_crashed_is_replayed_and_what_crashes_always_is_named() {
+    let expected = "0\n1\n4\n9\n16\n25\ninput 6 is poisoned after 4 attempts: Some(6)\n49\n\
+        input 8 failed after 1 attempts: Some(8)\n81\n5 crashes\nended well: true\n";
+    assert_eq!(printed("02_crash_and_replay", &[]), expected);
+}
+
+#[test]
+fn inputs_wait_through_a_crash_loop_that_the_status_shows() {
+    let crashes = (0..5).map(|n| format!("enter {}: {n} crashes in a row, 3 inputs waiting\n", n + 1));
+    let expected = crashes.collect::<String>() + "quoted 12\nquoted 24\nquoted 36\ncrash loop over: true\n";
+    assert_eq!(printed("03_crash_loop_backoff", &[]), expected);
+}
+
+#[test]
+fn one_policy_gives_up_where_the_other_goes_on_more_slowly() {
+    let table = printed("04_explain_policies", &[]);
+    assert_eq!(table, printed("04_explain_policies", &[]), "the jitter is seeded");
+    let rows: Vec<Vec<&str>> =
+        table.lines().skip(1).map(|row| row.split('|').map(str::trim).collect()).collect();
+    assert_eq!(rows.len(), 14);
+    let limited: Vec<&str> = rows.iter().map(|row| row[1]).collect();
+    assert_eq!(limited[..4], ["at once", "at once", "at once", "after 10 ms"]);
+    assert_eq!(limited.iter().position(|decision| *decision == "gives up"), Some(10), "{table}");
+    assert!(limited[11..].iter().all(|decision| *decision == "(no container)"), "{table}");
+    let delays: Vec<u64> = rows[3..]
+        .iter()
+        .map(|row| row[2].split(' ').nth(1).expect("after … ms").parse().expect("a number"))
+        .collect();
+    for (n, delay) in delays.iter().enumerate() {
+        let whole = (100 << n).min(4_000);
+        assert!((whole / 2..=whole).contains(delay), "{delay} ms of {whole}: equal jitter leaves a half");
+    }
+}
+
+#[test]
+fn dead_letters_come_back_by_value_and_finished_work_is_salvaged() {
+    let expected = "delivered to 1\ninput 1 failed after 1 attempts: no such pier\ndelivered to 3\n\
+        input 3 failed after 1 attempts: not a number\nrepaired and delivered to [2, 4]\n\
+        the first outcome is a failure: input Some(4)\nsalvaged [1, 2, 3]\nended well: true\n";
+    assert_eq!(printed("05_dead_letters", &[]), expected);
+}
+
+/// The tree of files that `count_rust` is tried on.
+fn tree() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join("tree")
+}
+
+/// What `count_rust` prints.
+#[derive(Debug)]
+struct Table {
+    rows: BTreeMap<String, u64>,
+    errors: Vec<String>,
+    poisoned: Vec<String>,
+}
+
+impl Table {
+    fn of(path: &Path, arguments: &[&str]) -> Self {
+        let path = path.to_str().expect("the repository is at a path of text");
+        Self::read(&printed("count_rust", &[arguments, &[path]].concat()))
+    }
+
+    fn read(text: &str) -> Self {
+        let mut table = Self { rows: BTreeMap::new(), errors: Vec::new(), poisoned: Vec::new() };
+        let mut named = None;
+        for line in text.lines() {
+            match (line, &mut named) {
+                ("", _) => {}
+                ("errors:", _) => named = Some(&mut table.errors),
+                ("poisoned:", _) => named = Some(&mut table.poisoned),
+                (line, Some(list)) => list.push(line.trim().to_owned()),
+                (line, None) => {
+                    let (key, value) = line.split_once(' ').expect("key  value");
+                    table.rows.insert(key.to_owned(), value.trim().parse().expect("a number"));
+                }
+            }
+        }
+        table
+    }
+
+    fn row(&self, key: &str) -> u64 {
+        *self.rows.get(key).unwrap_or_else(|| panic!("no row {key} in {self:?}"))
+    }
+
+    fn totals(&self) -> [u64; TOTALS.len()] {
+        TOTALS.map(|key| self.row(key))
+    }
+}
+
+/// Lines of a file, or `None` if it is no text.
+fn lines(path: &Path) -> Option<u64> {
+    let bytes = fs::read(path).expect("the tree can be read");
+    Some(String::from_utf8(bytes).ok()?.lines().count() as u64)
+}
+
+#[test]
+fn every_file_of_a_tree_is_counted_and_errors_are_named_with_their_place() {
+    let table = Table::of(&tree(), &[]);
+    let walk = WalkDir::new(tree()).into_iter().map(|entry| entry.expect("the tree can be read"));
+    let paths: Vec<PathBuf> = walk.map(DirEntry::into_path).collect();
+    let rust: Vec<&PathBuf> = paths.iter().filter(|path| path.to_string_lossy().ends_with(".rs")).collect();
+    assert_eq!(table.row("files"), rust.len() as u64);
+    let whole = rust.iter().filter(|path| !path.ends_with("syntax_error.rs"));
+    assert_eq!(table.row("lines"), whole.filter_map(|path| lines(path)).sum::<u64>());
+    assert!(TOTALS.iter().all(|key| table.row(key) > 0), "the tree holds some of each kind: {table:?}");
+    let undisturbed = ["crashes", "replays", "restarts", "poisoned"].map(|key| table.row(key));
+    assert_eq!(undisturbed, [0, 0, 0, 0]);
+    assert_eq!((table.row("errors"), table.errors.len()), (2, 2));
+    assert_eq!(table.errors[0], "not_utf8.rs: not UTF-8 from byte 65 on");
+    assert!(table.errors[1].starts_with("syntax_error.rs: 5:1: "), "{table:?}");
+}
+
+#[test]
+fn every_kind_of_item_is_counted_also_in_modules_within_modules() {
+    let kinds = Table::of(&tree().join("every_kind.rs"), &[]);
+    for kind in &TOTALS[3..] {
+        let expected = if ["macro", "other"].contains(kind) { 2 } else { 1 };
+        assert_eq!(kinds.row(kind), expected, "{kind}");
+    }
+    let nested = Table::of(&tree().join("nested.rs"), &[]);
+    assert_eq!(["mod", "fn", "use", "const"].map(|kind| nested.row(kind)), [3, 3, 1, 1]);
+}
+
+#[test]
+fn chaos_changes_no_total() {
+    let plain = Table::of(&tree(), &[]);
+    for containers in ["1", "2", "16"] {
+        let chaos = Table::of(&tree(), &["--chaos", "0.3", "--containers", containers]);
+        assert_eq!(chaos.totals(), plain.totals());
+        assert_eq!((&chaos.errors, chaos.row("poisoned")), (&plain.errors, 0));
+        assert!(chaos.row("crashes") > 0, "{chaos:?}");
+        assert_eq!(chaos.row("replays"), chaos.row("crashes"), "each crash is replayed");
+    }
+    let all = Table::of(&tree(), &["--chaos", "1"]);
+    assert_eq!(all.row("crashes"), plain.row("files"), "a share of 1 takes every first attempt");
+}
+
+#[test]
+fn poisoned_files_are_named_and_only_their_share_is_missing() {
+    let plain = Table::of(&tree(), &[]);
+    for seed in ["0", "1", "2"] {
+        let options = ["--chaos", "0.3", "--poison", "3", "--containers", "4", "--seed", seed];
+        let table = Table::of(&tree(), &options);
+        assert_eq!((table.row("poisoned"), table.poisoned.len()), (3, 3));
+        let mut totals = table.totals();
+        for poisoned in &table.poisoned {
+            let (name, how) = poisoned.split_once(": ").expect("name: how it ended");
+            assert_eq!(how, "crashed 4 containers");
+            let share = Table::of(&tree().join(name), &[]).totals();
+            assert_eq!(share[0], 1, "a file");
+            for (total, share) in totals.iter_mut().zip(share) {
+                *total += share;
+            }
+        }
+        assert_eq!(totals, plain.totals(), "{:?} with seed {seed}", table.poisoned);
+        assert_eq!(table.row("replays"), table.row("crashes") - 3, "all but the last crash of each");
+        // Without chaos the same files are poisoned, and nothing else crashes.
+        let calm = Table::of(&tree(), &["--poison", "3", "--seed", seed]);
+        assert_eq!((&calm.poisoned, calm.row("crashes")), (&table.poisoned, 3 * 4));
+    }
+}
+
+#[test]
+fn what_this_project_is_built_with_is_there_to_be_counted() {
+    let output = run("count_rust", &["--chaos", "0.05", "--poison", "3"]);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    if stderr.starts_with("count_rust: no directory is named") {
+        return; // built from vendored sources, which are wherever whoever did so has put them
+    }
+    assert_eq!(stderr, "", "no package is missing");
+    let table = Table::read(&String::from_utf8_lossy(&output.stdout));
+    assert!(table.row("files") > 1_000 && table.row("crashes") > 100, "{table:?}");
+    assert_eq!((table.row("poisoned"), table.poisoned.len()), (3, 3));
+}
+
+#[test]
+fn bad_options_are_refused_with_a_reason_and_exit_code_2() {
+    let tree = tree();
+    let tree = tree.to_str().expect("the repository is at a path of text");
+    let refused: [(&[&str], &str); 9] = [
+        (&["--chaos"], "--chaos needs a value"),
+        (&["--chaos", "1.5"], "--chaos 1.5 is outside 0..=1"),
+        (&["--chaos", "NaN"], "--chaos NaN is outside 0..=1"),
+        (&["--poison", "-1"], "--poison wants a whole number, not -1"),
+        (&["--poison", "1000", tree], "--poison 1000 of 35 files"),
+        (&["--containers", "0", tree], "0 containers are outside 1..=1024"),
+        (&["--frobnicate"], "unknown option --frobnicate"),
+        (&[tree, tree], "a second directory"),
+        (&["no/such/directory"], "no/such/directory cannot be walked: "),
+    ];
+    for (arguments, reason) in refused {
+        let output = run("count_rust", arguments);
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!((output.status.code(), output.stdout.len()), (Some(2), 0), "{arguments:?}: {stderr}");
+        assert!(stderr.starts_with(&format!("count_rust: {reason}")), "{arguments:?}: {stderr}");
+    }
+}

@@ -1,0 +1,5 @@
+//! Lines that end as on Windows.
+
+pub fn anchor() -> &'static str {
+    "weighed"
+}

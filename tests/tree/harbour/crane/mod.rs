@@ -1,0 +1,7 @@
+//! The crane and what hangs from it.
+
+mod hook;
+mod rail;
+
+pub use hook::Hook;
+pub use rail::{Gauge, Rail};

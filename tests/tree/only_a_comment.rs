@@ -1,0 +1,1 @@
+// No item at all.

@@ -1,0 +1,3 @@
+//! No newline at the end.
+
+pub const KNOTS: u32 = 12;
