@@ -113,26 +113,21 @@ impl App {
     ///
     /// A closure that never names its error needs it spelled: `Ok::<_, MyError>(…)`. One that
     /// cannot fail is [`App::infallible`].
-    pub fn function<I, O, E>(
-        &self,
-        name: &str,
-        function: impl Fn(&I) -> Result<O, E> + Send + Sync + 'static,
-    ) -> Builder<I, O, E>
+    pub fn function<I, O, E, F>(&self, name: &str, function: F) -> Builder<I, O, E>
     where
+        F: Fn(&I) -> Result<O, E> + Send + Sync + 'static,
         I: Send + Sync + 'static,
         O: Send + 'static,
         E: Send + 'static,
     {
-        Builder::new(Arc::clone(&self.shared), name, Box::new(Plain(function)))
+        let holds_values = std::mem::needs_drop::<F>();
+        Builder::new(Arc::clone(&self.shared), name, Box::new(Plain(function)), holds_values)
     }
 
     /// A function that cannot fail, only crash.
-    pub fn infallible<I, O>(
-        &self,
-        name: &str,
-        function: impl Fn(&I) -> O + Send + Sync + 'static,
-    ) -> Builder<I, O, std::convert::Infallible>
+    pub fn infallible<I, O, F>(&self, name: &str, function: F) -> Builder<I, O, std::convert::Infallible>
     where
+        F: Fn(&I) -> O + Send + Sync + 'static,
         I: Send + Sync + 'static,
         O: Send + 'static,
     {
@@ -140,12 +135,13 @@ impl App {
     }
 
     /// A function with state: `enter` builds the worker of each generation of each container.
-    pub fn worker<W: Worker>(
-        &self,
-        name: &str,
-        enter: impl Fn(&Context) -> Result<W, BoxError> + Send + Sync + 'static,
-    ) -> Builder<W::Input, W::Output, W::Error> {
-        Builder::new(Arc::clone(&self.shared), name, Box::new(Entered(enter)))
+    pub fn worker<W, N>(&self, name: &str, enter: N) -> Builder<W::Input, W::Output, W::Error>
+    where
+        W: Worker,
+        N: Fn(&Context) -> Result<W, BoxError> + Send + Sync + 'static,
+    {
+        let holds_values = std::mem::needs_drop::<N>();
+        Builder::new(Arc::clone(&self.shared), name, Box::new(Entered(enter)), holds_values)
     }
 
     /// Drains every function within 30 s, and reports. See [`App::shutdown_within`].

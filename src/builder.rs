@@ -10,13 +10,11 @@ use crate::decide::restart::RestartPolicy;
 use crate::decide::retries::Retries;
 use crate::decide::window::Window;
 use crate::engine::body::Body;
-use crate::engine::unwind::{Contained, PanicHook, install_hook};
-use crate::error::{ConfigError, StartError};
+use crate::engine::unwind::{Elsewhere, PanicHook, install_hook};
+use crate::error::{CONTAINERS_MAX, ConfigError, StartError, containers_in_range};
 use crate::function::Function;
 use crate::settings::{RetryIf, Settings, next_function_id};
 
-/// The most containers of a function.
-const CONTAINERS_MAX: usize = 1024;
 /// The most crash retries of an input.
 const CRASH_RETRIES_MAX: u32 = 1000;
 /// The smallest stack, because a panic needs some to be told.
@@ -41,10 +39,10 @@ const NAME_BYTES_MAX: usize = 255;
 pub struct Builder<I, O, E> {
     app: Arc<Shared>,
     name: Arc<str>,
-    body: Contained<Box<dyn Body<I, O, E>>>,
+    body: Elsewhere<Box<dyn Body<I, O, E>>>,
     containers: Option<usize>,
     retries: Retries,
-    retry_if: Option<Contained<RetryIf<E>>>,
+    retry_if: Option<Elsewhere<RetryIf<E>>>,
     crash_retries: u32,
     restart: Option<RestartPolicy>,
     window: Option<u64>,
@@ -59,11 +57,17 @@ where
     O: Send + 'static,
     E: Send + 'static,
 {
-    pub(crate) fn new(app: Arc<Shared>, name: &str, body: Box<dyn Body<I, O, E>>) -> Self {
+    /// `holds_values` says whether the body captures anything that is to be dropped.
+    pub(crate) fn new(
+        app: Arc<Shared>,
+        name: &str,
+        body: Box<dyn Body<I, O, E>>,
+        holds_values: bool,
+    ) -> Self {
         Self {
             app,
             name: name.into(),
-            body: Contained::new(body),
+            body: Elsewhere::new(body, holds_values),
             containers: None,
             retries: Retries::default(),
             retry_if: None,
@@ -90,8 +94,12 @@ where
     }
 
     /// Which errors are worth a retry; the others surface at once. If it panics, there is no retry.
-    pub fn retry_if(mut self, worth: impl Fn(&E) -> bool + Send + Sync + 'static) -> Self {
-        self.retry_if = Some(Contained::new(Box::new(worth)));
+    pub fn retry_if<P>(mut self, worth: P) -> Self
+    where
+        P: Fn(&E) -> bool + Send + Sync + 'static,
+    {
+        let worth: RetryIf<E> = Box::new(worth);
+        self.retry_if = Some(Elsewhere::new(worth, std::mem::needs_drop::<P>()));
         self
     }
 
@@ -174,9 +182,7 @@ where
         }
         let parallelism = || std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
         let containers = self.containers.unwrap_or_else(|| parallelism().min(CONTAINERS_MAX));
-        if !(1..=CONTAINERS_MAX).contains(&containers) {
-            return Err(ConfigError::Containers { containers, max: CONTAINERS_MAX });
-        }
+        containers_in_range(containers)?;
         if self.crash_retries > CRASH_RETRIES_MAX {
             let crash_retries = self.crash_retries;
             return Err(ConfigError::CrashRetries { crash_retries, max: CRASH_RETRIES_MAX });

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::engine::consumer::{Consumer, Sight};
 use crate::engine::dispatch::Patience;
 use crate::failure::{Bug, Cause, Failure};
-use crate::function::{Running, drop_elsewhere};
+use crate::function::{Running, close_elsewhere};
 
 /// One execution, begun. Dropping it cancels it.
 #[must_use = "dropping a call cancels it"]
@@ -15,8 +15,7 @@ where
     O: Send + 'static,
     E: Send + 'static,
 {
-    /// Keeps the function.
-    _running: Arc<Running<I, O, E>>,
+    running: Arc<Running<I, O, E>>,
     state: State<I, O, E>,
 }
 
@@ -36,26 +35,29 @@ where
     E: Send + 'static,
 {
     pub(crate) fn new(running: Arc<Running<I, O, E>>, input: I) -> Self {
-        let state = if running.would_deadlock() {
-            State::Refused(Failure::of_refused(input, Cause::WouldDeadlock))
-        } else {
-            match Consumer::of_call(&running.dispatch, input) {
-                Ok(consumer) => State::Begun(consumer),
-                Err(failure) => State::Refused(failure),
-            }
+        let state = match Consumer::of_call(&running.dispatch, input) {
+            Ok(consumer) => State::Begun(consumer),
+            Err(failure) => State::Refused(failure),
         };
-        Self { _running: running, state }
+        Self { running, state }
     }
 
     /// Waits for the outcome.
     ///
     /// # Errors
     ///
-    /// Why the input has no output; the failure gives it back.
+    /// Why the input has no output; the failure gives it back. On a container of the same function, or
+    /// on the engine, an outcome that is not there yet is [`Cause::WouldDeadlock`].
     pub fn wait(mut self) -> Result<O, Failure<I, E>> {
         match std::mem::replace(&mut self.state, State::Over) {
             State::Begun(mut consumer) => {
-                let sight = consumer.look(Patience::Wait);
+                let mut sight = consumer.look(Patience::Look);
+                if matches!(sight, Sight::NotYet) {
+                    if self.running.would_deadlock() {
+                        consumer.end_as(|| Cause::WouldDeadlock);
+                    }
+                    sight = consumer.look(Patience::Wait);
+                }
                 drop(consumer.close());
                 match sight {
                     Sight::Outcome(outcome) => outcome,
@@ -78,7 +80,7 @@ where
 {
     fn drop(&mut self) {
         if let State::Begun(consumer) = std::mem::replace(&mut self.state, State::Over) {
-            drop_elsewhere(consumer);
+            close_elsewhere(consumer);
         }
     }
 }

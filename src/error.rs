@@ -55,6 +55,17 @@ pub enum ConfigError {
     Name { name: String, max: usize },
 }
 
+/// The most containers of a function.
+pub(crate) const CONTAINERS_MAX: usize = 1024;
+
+/// Refuses a number of containers that no function may have.
+pub(crate) fn containers_in_range(containers: usize) -> Result<(), ConfigError> {
+    if (1..=CONTAINERS_MAX).contains(&containers) {
+        return Ok(());
+    }
+    Err(ConfigError::Containers { containers, max: CONTAINERS_MAX })
+}
+
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -189,6 +189,18 @@ impl<I, E: fmt::Debug> fmt::Debug for Failure<I, E> {
     }
 }
 
+/// A number of attempts in words.
+struct Attempts(u32);
+
+impl fmt::Display for Attempts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            1 => write!(f, "1 attempt"),
+            n => write!(f, "{n} attempts"),
+        }
+    }
+}
+
 impl<I, E> fmt::Display for Failure<I, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(index) = self.index() {
@@ -197,8 +209,8 @@ impl<I, E> fmt::Display for Failure<I, E> {
             write!(f, "the map ")?;
         }
         match self.cause() {
-            Cause::Failed(_) => write!(f, "failed after {} attempts", self.0.attempts),
-            Cause::Poisoned(_) => write!(f, "is poisoned after {} attempts", self.0.attempts),
+            Cause::Failed(_) => write!(f, "failed after {}", Attempts(self.0.attempts)),
+            Cause::Poisoned(_) => write!(f, "is poisoned after {}", Attempts(self.0.attempts)),
             Cause::Lost(_) => write!(f, "was lost with its container"),
             Cause::GaveUp(_) => write!(f, "failed because the function gave up"),
             Cause::Source(_) => write!(f, "ended because its source panicked"),

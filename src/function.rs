@@ -17,7 +17,7 @@ use crate::engine::dispatch::Dispatch;
 use crate::engine::messages::{Ending, GetStatus, KillContainer, Reset, Shutdown};
 use crate::engine::supervisor::Supervisor;
 use crate::engine::system::{Engine, on_engine_thread};
-use crate::engine::unwind::Contained;
+use crate::engine::unwind::drop_elsewhere;
 use crate::error::{NotReady, StartError};
 use crate::failure::Failure;
 use crate::map::Map;
@@ -278,18 +278,17 @@ where
 
 /// Closes a job and drops users' values on a thread of their own, because a `Drop` of ours must not
 /// block and users' drops may.
-pub(crate) fn drop_elsewhere<I, O, E>(consumer: Consumer<I, O, E>)
+pub(crate) fn close_elsewhere<I, O, E>(consumer: Consumer<I, O, E>)
 where
     I: Send + Sync + 'static,
     O: Send + 'static,
     E: Send + 'static,
 {
-    let (current, lane) = consumer.close();
+    let (current, closed) = consumer.close();
     let needs_drop =
         std::mem::needs_drop::<I>() || std::mem::needs_drop::<O>() || std::mem::needs_drop::<E>();
-    if needs_drop && (current.is_some() || lane.as_ref().is_some_and(|lane| !lane.is_empty())) {
-        let values = Contained::new((current, lane));
-        // Without a thread the closure comes back inside the error, and the values are dropped here.
-        drop(std::thread::Builder::new().name("longshore/drop".to_owned()).spawn(move || drop(values)));
+    let holds = closed.as_ref().is_some_and(|closed| !closed.0.is_empty() || !closed.1.is_empty());
+    if needs_drop && (current.is_some() || holds) {
+        drop_elsewhere((current, closed));
     }
 }

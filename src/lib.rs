@@ -182,6 +182,8 @@ mod map;
 mod progress;
 mod report;
 mod settings;
+#[cfg(test)]
+mod simulator;
 mod source;
 mod status;
 mod worker;

@@ -7,8 +7,9 @@ use crate::engine::consumer::{Consumer, Failures, Sight};
 use crate::engine::dispatch::Patience;
 use crate::engine::lane::{Order, Pool, Supply};
 use crate::engine::messages::{StartMap, Undelivered};
+use crate::engine::unwind::Elsewhere;
 use crate::failure::{Cause, Failure};
-use crate::function::{Running, drop_elsewhere};
+use crate::function::{Running, close_elsewhere};
 use crate::progress::Progress;
 use crate::source::Source;
 
@@ -27,7 +28,7 @@ where
     E: Send + 'static,
 {
     running: Arc<Running<I, O, E>>,
-    source: Source<I>,
+    source: Elsewhere<Source<I>>,
     order: Order,
     failures: Failures,
     window: Option<u64>,
@@ -39,7 +40,7 @@ where
     O: Send + 'static,
     E: Send + 'static,
 {
-    pub(crate) fn new(running: Arc<Running<I, O, E>>, source: Source<I>) -> Self {
+    pub(crate) fn new(running: Arc<Running<I, O, E>>, source: Elsewhere<Source<I>>) -> Self {
         Self { running, source, order: Order::Input, failures: Failures::EndMap, window: None }
     }
 
@@ -106,7 +107,7 @@ where
 
 enum Stage<I, O, E> {
     /// Nothing is pulled.
-    Waiting { source: Source<I>, order: Order, failures: Failures, window: Option<u64> },
+    Waiting { source: Elsewhere<Source<I>>, order: Order, failures: Failures, window: Option<u64> },
     /// Under way, or ended and not yet salvaged.
     Open(Consumer<I, O, E>),
     /// The function does not know of the map.
@@ -164,7 +165,7 @@ where
             Some(inputs) => Window::fixed(inputs).map_err(Cause::Config)?,
             None => self.running.default_window,
         };
-        let (supply, may_block) = match source {
+        let (supply, may_block) = match source.into_inner() {
             Source::Inline(inline) => (Supply::Inline(inline), None),
             Source::MayBlock(source) => (Supply::Fed(Arc::new(Pool::new())), Some(source)),
         };
@@ -220,7 +221,7 @@ where
 {
     fn drop(&mut self) {
         if let Stage::Open(consumer) = std::mem::replace(&mut self.stage, Stage::Closed) {
-            drop_elsewhere(consumer);
+            close_elsewhere(consumer);
         }
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::decide::ledger::Rules;
 use crate::engine::body::Body;
-use crate::engine::unwind::{Contained, PanicHook};
+use crate::engine::unwind::{Elsewhere, PanicHook};
 
 /// Decides whether an error is worth a retry.
 pub(crate) type RetryIf<E> = Box<dyn Fn(&E) -> bool + Send + Sync>;
@@ -18,8 +18,8 @@ pub(crate) struct Settings<I, O, E> {
     /// Distinguishes functions of the process.
     pub(crate) id: u64,
     pub(crate) rules: Rules,
-    pub(crate) retry_if: Option<Contained<RetryIf<E>>>,
-    pub(crate) body: Contained<Box<dyn Body<I, O, E>>>,
+    pub(crate) retry_if: Option<Elsewhere<RetryIf<E>>>,
+    pub(crate) body: Elsewhere<Box<dyn Body<I, O, E>>>,
     pub(crate) exit_timeout: Duration,
     pub(crate) stack_bytes: usize,
     pub(crate) panic_hook: PanicHook,

@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::vec;
 
 use crate::engine::lane::{Blocking, Inline};
-use crate::engine::unwind::Contained;
+use crate::engine::unwind::{Contained, Elsewhere};
 
 /// The source of a map, not yet pulled.
 pub(crate) enum Source<I> {
@@ -16,7 +16,8 @@ pub(crate) enum Source<I> {
 }
 
 impl<I: Send + 'static> Source<I> {
-    pub(crate) fn of<S: Iterator<Item = I> + Send + 'static>(source: S) -> Self {
+    /// A source that, as long as it is not pulled, is dropped on a thread of its own.
+    pub(crate) fn of<S: Iterator<Item = I> + Send + 'static>(source: S) -> Elsewhere<Self> {
         let kind = TypeId::of::<S>();
         let ranges = [
             TypeId::of::<Range<u8>>(),
@@ -30,9 +31,9 @@ impl<I: Send + 'static> Source<I> {
         let known = kind == TypeId::of::<vec::IntoIter<I>>() || ranges.contains(&kind);
         // A range longer than `usize` says so by having no upper bound; a feeder counts those.
         if known && (&source as &dyn Any).type_id() == kind && source.size_hint().1.is_some() {
-            Self::Inline(Inline::new(Box::new(source)))
+            Elsewhere::new(Self::Inline(Inline::new(Box::new(source))), std::mem::needs_drop::<S>())
         } else {
-            Self::MayBlock(Contained::new(Box::new(source)))
+            Elsewhere::new(Self::MayBlock(Contained::new(Box::new(source))), std::mem::needs_drop::<S>())
         }
     }
 }

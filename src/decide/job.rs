@@ -105,6 +105,8 @@ pub(crate) struct Job {
     /// Pulled and never assigned.
     pub(crate) fresh: VecDeque<Span>,
     pub(crate) records: BTreeMap<u64, Record>,
+    /// When little room in its window is taken though it did not become more.
+    pub(crate) crumbs_at: Option<Time>,
 }
 
 impl Job {
@@ -117,6 +119,7 @@ impl Job {
             share: Share::default(),
             fresh: VecDeque::new(),
             records: BTreeMap::new(),
+            crumbs_at: None,
         }
     }
 

@@ -139,6 +139,12 @@ impl Retries {
         Ok(())
     }
 
+    /// `initial_delay`, `backoff_coefficient` and `max_delay`.
+    #[cfg(test)]
+    pub(crate) fn settings(&self) -> (Duration, f64, Duration) {
+        (self.initial_delay, self.backoff_coefficient, self.max_delay)
+    }
+
     pub(crate) fn jitter_source(&self) -> Option<Jitter> {
         self.jitter_seed.map(Jitter::new)
     }

@@ -12,6 +12,11 @@ const CRUMB: Duration = Duration::from_micros(20);
 /// The most inputs of one claim, because a cost measured at nothing must not take the whole window.
 const INPUTS_MAX: u64 = 8_192;
 
+/// How many inputs of that cost are a crumb.
+pub(crate) fn crumb(cost: Duration) -> u64 {
+    (CRUMB.as_nanos() as u64 / (cost.as_nanos() as u64).max(1)).max(1)
+}
+
 /// Learns what an input costs, and sizes claims by it. One per job.
 #[derive(Debug, Default)]
 pub(crate) struct Share {
@@ -47,8 +52,8 @@ impl Share {
             None => 1,
             Some(cost) => (WORK.as_nanos() as u64 / cost.max(1)).clamp(1, INPUTS_MAX),
         };
-        let crumb = self.cost.map_or(1, |cost| CRUMB.as_nanos() as u64 / cost.max(1));
-        let fair = available.div_ceil(2 * containers as u64).max(crumb).max(1);
+        let crumb = self.cost().map_or(1, crumb);
+        let fair = available.div_ceil(2 * containers as u64).max(crumb);
         let size = by_cost.min(fair).min((self.last * 2).max(1)).min(available);
         self.last = self.last.clamp(1, INPUTS_MAX).max(size);
         if size < self.last / 4 {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::decide::share::crumb;
 use crate::error::ConfigError;
 
 /// The largest window, because an input's place in a chunk is kept in 31 bits with room to spare.
@@ -18,9 +19,12 @@ const WINDOW_WORK: Duration = Duration::from_millis(1);
 const NARROW: u64 = 512;
 
 /// How much room in a window is worth waking somebody for, and claiming. Either costs more than a
-/// cheap input does, so a wide window is refilled by sixteenths.
-pub(crate) fn refill(window: u64) -> u64 {
-    if window < NARROW { 1 } else { window / 16 }
+/// cheap input does, so a wide window is refilled by sixteenths, or by what is worth a wake-up.
+pub(crate) fn refill(window: u64, cost: Option<Duration>) -> u64 {
+    match cost {
+        Some(cost) if window >= NARROW => (window / 16).min(crumb(cost)),
+        Some(_) | None => 1,
+    }
 }
 
 /// The window of one map.
@@ -77,6 +81,17 @@ mod tests {
         assert_eq!(small.inputs(Some(Duration::from_nanos(1)), 2), 65_536);
         assert_eq!(Window::adaptive(4096).inputs(None, 2), 512);
         assert_eq!(Window::adaptive(1 << 20).inputs(None, 2), 64);
+    }
+
+    #[test]
+    fn a_wide_window_of_cheap_inputs_is_refilled_by_sixteenths_and_no_other() {
+        let refill = |window, nanos| refill(window, Some(Duration::from_nanos(nanos)));
+        assert_eq!(refill(65_536, 1), 4_096);
+        assert_eq!(refill(1_000, 100), 62);
+        assert_eq!(refill(1_000, 1_000), 20, "20 µs of work");
+        assert_eq!(refill(1_000, 50_000), 1, "dear inputs are not kept waiting");
+        assert_eq!(refill(100, 1), 1, "a narrow window");
+        assert_eq!(super::refill(1_000, None), 1, "nothing is known of the cost");
     }
 
     #[test]

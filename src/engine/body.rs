@@ -13,7 +13,7 @@ use crate::decide::ids::{Attempt, ContainerId};
 use crate::decide::ledger::{Lease, Worth};
 use crate::engine::dispatch::{Dispatch, RunOf};
 use crate::engine::run::Step;
-use crate::engine::unwind::{contain, drop_contained};
+use crate::engine::unwind::{contain, drop_contained, tell};
 use crate::worker::Worker;
 
 /// The user's code, shared by all containers of a function.
@@ -71,7 +71,8 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Task<'_, I,
             None | Some(Ok(true)) => Worth::Retry,
             Some(Ok(false)) => Worth::Surface,
             Some(Err(panic)) => {
-                tracing::warn!(app = %settings.app, function = %settings.function, %panic, "retry_if panicked");
+                let (app, function) = (&settings.app, &settings.function);
+                tell(|| tracing::warn!(%app, %function, %panic, "retry_if panicked"));
                 Worth::Surface
             }
         }
@@ -79,6 +80,11 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Task<'_, I,
 
     /// A span around inputs of a second or later attempt, or around all where `TRACE` is on.
     fn span(&self) -> Option<tracing::span::EnteredSpan> {
+        // A subscriber that panics here is no crash of the container's.
+        contain(|| self.entered_span()).ok().flatten()
+    }
+
+    fn entered_span(&self) -> Option<tracing::span::EnteredSpan> {
         let index = self.lease.span.first;
         let attempt = self.lease.attempt.get();
         let settings = &self.dispatch.settings;
@@ -98,13 +104,12 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Task<'_, I,
         let settings = &self.dispatch.settings;
         let index = self.run.chunk.first() + place as u64;
         let attempt = self.lease.attempt.get();
-        let _span =
-            tracing::info_span!("input", app = %settings.app, function = %settings.function, index, attempt)
-                .entered();
-        tracing::info!(
-            app = %settings.app, function = %settings.function, input = index, attempt,
-            worth_a_retry = worth == Worth::Retry, "input failed"
-        );
+        let (app, function) = (&settings.app, &settings.function);
+        tell(|| {
+            let _span = tracing::info_span!("input", %app, %function, index, attempt).entered();
+            let worth_a_retry = worth == Worth::Retry;
+            tracing::info!(%app, %function, input = index, attempt, worth_a_retry, "input failed");
+        });
     }
 }
 

@@ -9,9 +9,9 @@ use std::sync::atomic::Ordering;
 
 use crate::decide::ids::JobId;
 use crate::decide::job::{JobKind, OnFailure};
-use crate::decide::window::{Window, refill};
-use crate::engine::dispatch::{Dispatch, Found, Patience, Plan};
-use crate::engine::lane::{ChunkOf, Gate, Lane, Order, Outcome, Supply};
+use crate::decide::window::Window;
+use crate::engine::dispatch::{Closed, Dispatch, Found, Patience, Plan};
+use crate::engine::lane::{ChunkOf, Gate, Order, Outcome, Supply};
 use crate::failure::{Cause, Failure};
 use crate::progress::Progress;
 
@@ -68,7 +68,7 @@ impl<I, O, E> Current<I, O, E> {
 }
 
 /// What a closed job leaves behind: users' values, to be dropped where that may block.
-pub(crate) type Leftovers<I, O, E> = (Option<Arc<ChunkOf<I, O, E>>>, Option<Box<Lane<I, O, E>>>);
+pub(crate) type Leftovers<I, O, E> = (Option<Arc<ChunkOf<I, O, E>>>, Option<Box<Closed<I, O, E>>>);
 
 impl<I, O, E> Consumer<I, O, E>
 where
@@ -112,6 +112,12 @@ where
 
     pub(crate) fn job(&self) -> JobId {
         self.job
+    }
+
+    /// Whether it has seen the end, of itself or by a failure.
+    #[cfg(test)]
+    pub(crate) fn is_ended(&self) -> bool {
+        self.ended
     }
 
     /// The next outcome.
@@ -175,11 +181,9 @@ where
                 self.dispatch.retire(self.job, used.chunk.first());
             }
         }
-        if self.gate.starved.load(Ordering::SeqCst) {
-            let window = self.gate.window.load(Ordering::SeqCst);
-            if self.gate.outstanding() + refill(window) <= window {
-                self.dispatch.made_room(self.job);
-            }
+        let starved = self.gate.starved.load(Ordering::SeqCst);
+        if starved && self.gate.room() >= self.gate.refill.load(Ordering::SeqCst) {
+            self.dispatch.made_room(self.job);
         }
     }
 
@@ -189,6 +193,11 @@ where
             self.ended = true;
             self.dispatch.cancel(self.job);
         }
+    }
+
+    /// Ends every pending input with that cause, which is then its outcome.
+    pub(crate) fn end_as(&mut self, cause: impl Fn() -> Cause<E>) {
+        self.dispatch.cancel_as(self.job, &cause);
     }
 
     pub(crate) fn progress(&self) -> Progress {

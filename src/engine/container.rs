@@ -17,8 +17,8 @@ use crate::engine::thread;
 pub(crate) struct Container<I, O, E> {
     id: ContainerId,
     dispatch: Arc<Dispatch<I, O, E>>,
-    /// Runs while the thread is in `exit`.
-    exit_timer: Option<SpawnHandle>,
+    /// Runs while the thread of that generation is in `exit`.
+    exit_timer: Option<(Generation, SpawnHandle)>,
 }
 
 impl<I, O, E> Container<I, O, E> {
@@ -48,7 +48,9 @@ where
         let settings = &self.dispatch.settings;
         let name = format!("{}/{}/{}#{generation}", settings.app, settings.function, self.id);
         let (id, dispatch) = (self.id, Arc::clone(&self.dispatch));
-        self.dispatch.hold().threads += 1;
+        if !self.dispatch.launch(id, generation) {
+            return self.dispatch.tell(Notice::Ended { container: id, generation });
+        }
         let made = std::thread::Builder::new()
             .name(name)
             .stack_size(settings.stack_bytes)
@@ -73,16 +75,15 @@ where
         match notice {
             Notice::Exiting { generation, .. } => {
                 let limit = self.dispatch.settings.exit_timeout;
-                self.exit_timer = Some(ctx.run_later(limit, move |container, _| {
-                    container.exit_timed_out(generation);
-                }));
+                let timer = ctx.run_later(limit, move |container, _| container.exit_timed_out(generation));
+                self.exit_timer = Some((generation, timer));
             }
-            Notice::Ended { .. } => {
-                if let Some(timer) = self.exit_timer.take() {
+            Notice::Ended { generation, .. } => {
+                if let Some((_, timer)) = self.exit_timer.take_if(|(exiting, _)| *exiting == generation) {
                     ctx.cancel_future(timer);
                 }
             }
-            Notice::Crashed { .. } | Notice::FeederEnded => {}
+            Notice::Crashed { .. } | Notice::FeederEnded | Notice::Recovered | Notice::NothingPending => {}
         }
     }
 }
@@ -95,7 +96,7 @@ where
 {
     fn exit_timed_out(&mut self, generation: Generation) {
         if self.dispatch.abandon_exit(self.id, generation) {
-            self.dispatch.tell(Notice::Ended { container: self.id });
+            self.dispatch.tell(Notice::Ended { container: self.id, generation });
         }
     }
 }

@@ -39,6 +39,8 @@ pub(crate) struct Gate {
     pub(crate) starved: AtomicBool,
     /// The window as it is now; written under the function's lock, read by the consumer.
     pub(crate) window: AtomicU64,
+    /// How much room is worth telling of; likewise.
+    pub(crate) refill: AtomicU64,
     /// Inputs pulled from the source, those in the pool included.
     pub(crate) pulled: AtomicU64,
 }
@@ -71,12 +73,13 @@ impl<I> Pool<I> {
         Self(Mutex::new(Stock { inputs: VecDeque::new(), closed: false }))
     }
 
-    /// Adds an input, or gives it back if the pool is closed.
-    pub(crate) fn push(&self, input: I) -> Result<(), I> {
+    /// Adds an input, or gives it back if the pool is closed. It counts as pulled once it is accepted.
+    pub(crate) fn push(&self, input: I, gate: &Gate) -> Result<(), I> {
         let mut stock = self.0.lock();
         if stock.closed {
             return Err(input);
         }
+        gate.pulled.fetch_add(1, Ordering::SeqCst);
         stock.inputs.push_back(input);
         Ok(())
     }
@@ -136,6 +139,18 @@ pub(crate) enum Supply<I> {
     Dry,
 }
 
+impl<I> Supply<I> {
+    /// Whether dropping it drops values of the user's.
+    pub(crate) fn holds_values(&self) -> bool {
+        match self {
+            Self::Inline(inline) => std::mem::needs_drop::<I>() && inline.left > 0,
+            Self::Fed(pool) => std::mem::needs_drop::<I>() && pool.len() > 0,
+            Self::Dry => false,
+        }
+    }
+}
+
+/// What one map or call has outside the books.
 pub(crate) struct Lane<I, O, E> {
     pub(crate) order: Order,
     pub(crate) supply: Supply<I>,
@@ -149,8 +164,10 @@ pub(crate) struct Lane<I, O, E> {
     pub(crate) source_over: bool,
     /// Inputs the source had, where it is known.
     pub(crate) total: Option<u64>,
-    /// Whether a slot without an outcome will stay so: the map ended at its first failure.
-    pub(crate) gaps: bool,
+    /// The first index whose slot will stay without an outcome: the map ended at its first failure.
+    pub(crate) gap_from: Option<u64>,
+    /// Whether the consumer has been told the end.
+    pub(crate) over: bool,
     pub(crate) gate: Arc<Gate>,
     /// Signals the consumer.
     pub(crate) arrived: Arc<Signal>,
@@ -174,7 +191,8 @@ impl<I, O, E> Lane<I, O, E> {
             ready: VecDeque::new(),
             end: None,
             total,
-            gaps: false,
+            gap_from: None,
+            over: false,
             gate: Arc::default(),
             arrived: Arc::default(),
             space: Arc::default(),
@@ -182,14 +200,39 @@ impl<I, O, E> Lane<I, O, E> {
         }
     }
 
-    /// Nothing is pulled any more, and `error` is what the map ends with, unless it has an error
-    /// already. Gives back what was not pulled.
-    pub(crate) fn end_with(&mut self, error: Option<Failure<I, E>>) -> Supply<I> {
-        self.end = self.end.take().or(error);
+    /// Nothing is pulled any more, and `error` is what the map ends with, unless it has a better one.
+    /// Gives back what was not pulled, and the error that nobody will see.
+    pub(crate) fn end_with(&mut self, error: Option<Failure<I, E>>) -> (Supply<I>, Option<Failure<I, E>>) {
+        let unseen = self.end_error(error);
         self.source_over = true;
         self.space.notify_all();
         self.wake();
-        std::mem::replace(&mut self.supply, Supply::Dry)
+        (std::mem::replace(&mut self.supply, Supply::Dry), unseen)
+    }
+
+    /// The map ends with that error, if there is one: an input's failure goes before all others, then
+    /// the function's giving up, then whichever came first. Gives back the one that nobody will see.
+    pub(crate) fn end_error(&mut self, error: Option<Failure<I, E>>) -> Option<Failure<I, E>> {
+        let weight = |failure: &Failure<I, E>| (failure.index().is_some(), failure.is_given_up());
+        match (self.end.take(), error) {
+            (Some(before), Some(error)) if weight(&error) > weight(&before) => {
+                self.end = Some(error);
+                Some(before)
+            }
+            (Some(before), error) => {
+                self.end = Some(before);
+                error
+            }
+            (None, error) => {
+                self.end = error;
+                None
+            }
+        }
+    }
+
+    /// That input, and perhaps later ones, will have no outcome.
+    pub(crate) fn gap_at(&mut self, index: u64) {
+        self.gap_from = Some(self.gap_from.map_or(index, |first| first.min(index)));
     }
 
     /// Whether nothing will come from the source any more.
@@ -228,7 +271,7 @@ impl<I, O, E> Lane<I, O, E> {
 
     /// Whether dropping it drops no value of the user's.
     pub(crate) fn is_empty(&self) -> bool {
-        self.chunks.is_empty() && matches!(self.supply, Supply::Dry) && self.end.is_none()
+        self.chunks.is_empty() && !self.supply.holds_values() && self.end.is_none()
     }
 
     pub(crate) fn wake(&self) {
@@ -252,6 +295,12 @@ impl<I, O, E> Sources for Lanes<I, O, E> {
 
     fn yielded(&self, job: JobId) -> u64 {
         self.0.get(&job).map_or(0, |lane| lane.gate.yielded.load(Ordering::SeqCst))
+    }
+
+    fn starve(&self, job: JobId) {
+        if let Some(lane) = self.0.get(&job) {
+            lane.gate.starved.store(true, Ordering::SeqCst);
+        }
     }
 
     fn pull(&mut self, job: JobId, first: u64, most: u64) -> u64 {

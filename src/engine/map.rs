@@ -5,7 +5,7 @@ use std::sync::Arc;
 use actix::{Actor, ActorContext, Context};
 
 use crate::decide::ids::JobId;
-use crate::engine::dispatch::Dispatch;
+use crate::engine::dispatch::{Dispatch, FeederEnd};
 use crate::engine::feeder;
 use crate::engine::lane::Blocking;
 
@@ -39,7 +39,7 @@ where
         let made = std::thread::Builder::new().name(name).spawn(move || feeder::run(&dispatch, job, source));
         if let Err(error) = made {
             let panic = crate::crash::Panic { message: format!("no feeder: {error}"), location: None };
-            self.dispatch.source_over(job, Some(panic));
+            self.dispatch.source_over(job, FeederEnd::Panicked(panic));
         }
         ctx.stop();
     }

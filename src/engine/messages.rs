@@ -14,17 +14,21 @@ use crate::report::FunctionReport;
 use crate::status::Status;
 
 /// Container thread → supervisor. No reply.
-#[derive(Debug, Message)]
+#[derive(Debug, Clone, Message)]
 #[rtype(result = "()")]
 pub(crate) enum Notice {
     /// A generation died; what the policy decided.
     Crashed { restart: Restart },
     /// A container begins its `exit`.
     Exiting { container: ContainerId, generation: Generation },
-    /// A thread of the container ended, or was left behind in its `exit`.
-    Ended { container: ContainerId },
+    /// A thread of the container ended, was left behind in its `exit`, or was not made at all.
+    Ended { container: ContainerId, generation: Generation },
     /// A feeder has returned from its source for the last time.
     FeederEnded,
+    /// A crash loop has ended before its delay: containers held back by it may be created.
+    Recovered,
+    /// The last pending input of a function that drains was cancelled.
+    NothingPending,
 }
 
 /// Supervisor → container actor: make a thread for that generation. No reply.

@@ -10,6 +10,7 @@ use crate::crash::{Crash, Death};
 use crate::decide::ids::{Attempt, ContainerId};
 use crate::decide::ledger::{Change, Stage};
 use crate::decide::time::Time;
+use crate::engine::unwind::tell;
 
 /// Something worth telling.
 #[derive(Debug)]
@@ -33,6 +34,10 @@ pub(crate) enum Speech {
 impl Speech {
     /// Emits the event of one function.
     pub(crate) fn speak(&self, app: &str, function: &str, now: Time) {
+        tell(|| self.event(app, function, now));
+    }
+
+    fn event(&self, app: &str, function: &str, now: Time) {
         match self {
             Self::Changed(change) => speak_of_change(app, function, change, now),
             Self::Crashed(crash) => speak_of_crash(app, function, crash),

@@ -11,6 +11,7 @@ use crossbeam_channel::Sender;
 
 use crate::decide::ids::ContainerId;
 use crate::decide::restart::Restart;
+use crate::decide::time::Time;
 use crate::engine::container::Container;
 use crate::engine::dispatch::Dispatch;
 use crate::engine::map::Map;
@@ -31,8 +32,8 @@ where
     containers: Vec<Addr<Container<I, O, E>>>,
     /// Who wants the report.
     reporting: Vec<Sender<FunctionReport>>,
-    /// Ends the wait for containers that do not end.
-    limit: Option<SpawnHandle>,
+    /// Ends the wait for containers that do not end, and when.
+    limit: Option<(Time, SpawnHandle)>,
     /// The next moment at which containers may be created again.
     wake: Option<SpawnHandle>,
     /// Ends the wait for feeders.
@@ -63,18 +64,38 @@ where
         if let Some(delay) = self.dispatch.next_creation() {
             // A timer may fire a moment early by its own clock; `create` then arms it again.
             let delay = delay.max(Duration::from_micros(100));
-            self.wake = Some(ctx.run_later(delay, |supervisor, ctx| supervisor.create(ctx)));
+            self.wake = Some(ctx.run_later(delay, |supervisor, ctx| {
+                supervisor.create(ctx);
+                supervisor.finish_if_ended(ctx);
+            }));
         }
     }
 
     /// Sends the report and stops, once everything has ended or the limit has passed.
     fn finish(&mut self, ctx: &mut Context<Self>) {
+        self.dispatch.give_up(); // if that was decided, and its notice is still on the way
         let report = self.dispatch.report();
         for reply in self.reporting.drain(..) {
             drop(reply.send(report.clone())); // a caller that no longer waits misses nothing
         }
         self.dispatch.over();
         ctx.stop();
+    }
+
+    /// Ends the wait after `limit`, unless it ends before already: of several limits the first counts.
+    fn limit_to(
+        &mut self,
+        limit: Duration,
+        ctx: &mut Context<Self>,
+        then: fn(&mut Self, &mut Context<Self>),
+    ) {
+        let until = self.dispatch.now() + limit;
+        match self.limit.take() {
+            Some((before, handle)) if before <= until => return self.limit = Some((before, handle)),
+            Some((_, handle)) => drop(ctx.cancel_future(handle)),
+            None => {}
+        }
+        self.limit = Some((until, ctx.run_later(limit, then)));
     }
 
     /// Comes to the end once containers have ended. Feeders get a grace: one stuck in its source may
@@ -133,8 +154,13 @@ where
             Notice::Crashed { restart: Restart::GiveUp } => self.dispatch.give_up(),
             Notice::Crashed { restart: Restart::Now | Restart::At(_) } => {}
             Notice::FeederEnded => self.finish_if_ended(ctx),
+            Notice::Recovered => self.create(ctx),
+            Notice::NothingPending => {
+                self.create(ctx);
+                self.finish_if_ended(ctx);
+            }
             Notice::Exiting { container, .. } => self.containers[container.index()].do_send(notice),
-            Notice::Ended { container } => {
+            Notice::Ended { container, .. } => {
                 self.containers[container.index()].do_send(notice);
                 self.create(ctx);
                 self.finish_if_ended(ctx);
@@ -172,16 +198,14 @@ where
             Ending::Stop => self.dispatch.stop(),
             Ending::Abort => self.dispatch.abort(),
         }
-        if let Some(handle) = self.limit.take() {
-            ctx.cancel_future(handle);
-        }
         // What is in the user's code is left behind by an abort; what is not ends by itself.
         let limit = if ending == Ending::Abort { GRACE } else { limit };
-        self.limit = Some(ctx.run_later(limit, |supervisor, ctx| {
+        self.limit_to(limit, ctx, |supervisor, ctx| {
             supervisor.dispatch.abort();
-            supervisor.limit = Some(ctx.run_later(GRACE, Self::finish));
+            supervisor.limit = None;
+            supervisor.limit_to(GRACE, ctx, Self::finish);
             supervisor.finish_if_ended(ctx);
-        }));
+        });
         self.finish_if_ended(ctx);
     }
 }
@@ -211,6 +235,7 @@ where
     type Result = ();
 
     fn handle(&mut self, Reset { reply }: Reset, ctx: &mut Context<Self>) {
+        self.dispatch.give_up(); // if that was decided, and its notice is still on the way
         let given_up = self.dispatch.reset();
         self.create(ctx);
         let _ = reply.send(given_up); // a caller that no longer waits misses nothing

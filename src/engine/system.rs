@@ -10,6 +10,7 @@ use actix::{Actor, Addr, ArbiterHandle, Context, System};
 use crossbeam_channel::bounded;
 use parking_lot::Mutex;
 
+use crate::engine::unwind::tell;
 use crate::error::StartError;
 
 static ENGINE: Mutex<Weak<Engine>> = Mutex::new(Weak::new());
@@ -46,7 +47,7 @@ impl Engine {
                 drop(send.send(handles)); // nobody waits if the starting thread has died
             });
             if let Err(error) = runner.run() {
-                tracing::error!(%error, "the engine ended with an error");
+                tell(|| tracing::error!(%error, "the engine ended with an error"));
             }
         });
         thread.map_err(StartError::Thread)?;

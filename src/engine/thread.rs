@@ -12,7 +12,7 @@ use crate::decide::restart::Restart;
 use crate::engine::body::{Instance, Task};
 use crate::engine::dispatch::{Dispatch, Next};
 use crate::engine::messages::Notice;
-use crate::engine::unwind::{contain, drop_contained, set_thread_hook};
+use crate::engine::unwind::{contain, drop_contained, set_thread_hook, tell};
 use crate::report::Fate;
 
 /// How one generation ended.
@@ -64,6 +64,9 @@ where
     O: Send + 'static,
     E: Send + 'static,
 {
+    if !dispatch.is_current(id, generation) {
+        return End::Stale; // killed or aborted before it began
+    }
     let body = dispatch.settings.body.get();
     let mut instance = match contain(|| body.enter(context)) {
         Ok(Ok(instance)) => instance,
@@ -116,7 +119,8 @@ where
     let fate = match contain(|| instance.exit(context)) {
         Ok(()) => Fate::Exited,
         Err(panic) => {
-            tracing::warn!(app = %settings.app, function = %settings.function, container = id.index(), %panic, "exit panicked");
+            let (app, function, container) = (&settings.app, &settings.function, id.index());
+            tell(|| tracing::warn!(%app, %function, container, %panic, "exit panicked"));
             Fate::ExitPanicked(panic)
         }
     };

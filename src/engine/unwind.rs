@@ -92,10 +92,25 @@ pub(crate) fn drop_contained<T>(value: T) {
     let result = panic::catch_unwind(AssertUnwindSafe(|| drop(value)));
     DEPTH.set(DEPTH.get() - 1);
     if let Err(payload) = result {
-        tracing::warn!(message = message(payload.as_ref()), "a value panicked in its drop");
+        tell(|| tracing::warn!(message = message(payload.as_ref()), "a value panicked in its drop"));
         // The payload of a drop may itself panic when dropped, without end; leaking it is finite.
         mem::forget(payload);
     }
+}
+
+/// Tells a `tracing` subscriber, which is the user's code: if it panics, nothing else does.
+pub(crate) fn tell(event: impl FnOnce()) {
+    drop(contain(event));
+}
+
+/// Drops users' values on a thread of their own, because their drops may block.
+pub(crate) fn drop_elsewhere<T: Send + 'static>(values: T) {
+    let values = Contained::new(values);
+    if cfg!(test) {
+        return drop(values); // the simulator counts what is left
+    }
+    // Without a thread the closure comes back inside the error, and the values are dropped here.
+    drop(std::thread::Builder::new().name("longshore/drop".to_owned()).spawn(move || drop(values)));
 }
 
 /// A user's value that is dropped inside the boundary, wherever its owner is dropped.
@@ -124,6 +139,39 @@ impl<T> Drop for Contained<T> {
     fn drop(&mut self) {
         if let Some(value) = self.0.take() {
             drop_contained(value);
+        }
+    }
+}
+
+/// A user's value that is dropped on a thread of its own, wherever its owner is dropped, because its
+/// drop may block.
+pub(crate) struct Elsewhere<T> {
+    value: Option<T>,
+    drop: fn(T),
+}
+
+impl<T> Elsewhere<T> {
+    /// `holds_values` says whether there is anything to drop: if not, no thread is made for it.
+    pub(crate) fn new(value: T, holds_values: bool) -> Self
+    where
+        T: Send + 'static,
+    {
+        Self { value: Some(value), drop: if holds_values { drop_elsewhere } else { drop_contained } }
+    }
+
+    pub(crate) fn into_inner(mut self) -> T {
+        self.value.take().expect("taken only here and by drop")
+    }
+
+    pub(crate) fn get(&self) -> &T {
+        self.value.as_ref().expect("taken only by value")
+    }
+}
+
+impl<T> Drop for Elsewhere<T> {
+    fn drop(&mut self) {
+        if let Some(value) = self.value.take() {
+            (self.drop)(value);
         }
     }
 }

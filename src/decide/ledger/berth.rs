@@ -1,6 +1,6 @@
 //! Berths: the places of a function's containers, and the life in each.
 
-use crate::decide::ids::{ContainerId, Generation};
+use crate::decide::ids::{Attempt, ContainerId, Generation};
 use crate::decide::ledger::{Lease, Ledger, Mode};
 use crate::decide::restart::Life;
 use crate::decide::time::Time;
@@ -28,6 +28,18 @@ pub(crate) struct Change {
     pub(crate) stage: Stage,
 }
 
+/// An execution whose input's job ended under it. Nobody waits for its answer; but its container may
+/// still crash of it, and then this is known of the input.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Stray {
+    pub(crate) index: u64,
+    pub(crate) attempt: Attempt,
+    /// Whether it had crashed a container before.
+    pub(crate) suspect: bool,
+    /// When it last counted a crash towards the restart policy.
+    pub(crate) counted: Option<Time>,
+}
+
 /// The place of one container.
 #[derive(Debug)]
 pub(super) struct Berth {
@@ -35,8 +47,10 @@ pub(super) struct Berth {
     pub(super) stage: Stage,
     pub(super) life: Life,
     pub(super) lease: Option<Lease>,
-    /// The last verdict was to restart at once, whatever delay runs: the container had made progress.
+    /// It had made progress when it crashed, and so restarts at once, whatever delay runs.
     pub(super) at_once: bool,
+    /// What its thread executes though the input's job is over.
+    pub(super) stray: Option<Stray>,
     /// When the lease was taken, to learn what its inputs cost.
     pub(super) taken: Time,
     /// The first input of the lease that is not yet in the books.
@@ -51,6 +65,7 @@ impl Berth {
             life,
             lease: None,
             at_once: false,
+            stray: None,
             taken: Time::default(),
             booked: 0,
         }
@@ -64,16 +79,20 @@ impl Ledger {
 
     /// A new generation of a container begins its `enter`. `None` if none may be created now.
     pub(crate) fn begin(&mut self, id: ContainerId, now: Time) -> Option<Generation> {
-        let drained = self.mode == Mode::Draining && self.nothing_pending();
-        if !self.goes_on() || drained {
+        if !self.goes_on() {
             return None;
         }
+        if self.mode == Mode::Draining && self.nothing_pending() {
+            self.stand_down();
+            return None;
+        }
+        self.settle(now);
         let life = self.restarts.started();
         let held = self.restarts.held_until(now);
         let berth = &mut self.berths[id.index()];
         match berth.stage {
             Stage::Absent => {}
-            Stage::BackingOff { until } if until <= now => {}
+            Stage::BackingOff { until } if until <= now || held.is_none() => {}
             Stage::BackingOff { .. } | Stage::Starting | Stage::Live | Stage::Exiting => return None,
         }
         if let Some(until) = held
@@ -89,6 +108,7 @@ impl Ledger {
         berth.generation.0 += 1;
         berth.life = life;
         berth.at_once = false;
+        berth.stray = None;
         let generation = berth.generation;
         self.turn(id, Stage::Starting);
         Some(generation)
@@ -124,9 +144,9 @@ impl Ledger {
         }
     }
 
-    /// Whether a stage has changed since [`Ledger::take_changes`].
-    pub(crate) fn has_changes(&self) -> bool {
-        !self.changes.is_empty()
+    /// Whether there is something to be told or dropped outside.
+    pub(crate) fn has_news(&self) -> bool {
+        !self.changes.is_empty() || !self.discarded.is_empty() || self.recovered
     }
 
     /// The changes of stages since this was last asked.
@@ -149,11 +169,29 @@ impl Ledger {
     }
 
     /// The moment at which the next container that is backing off may be created.
-    pub(crate) fn next_creation(&self) -> Option<Time> {
+    pub(crate) fn next_creation(&self, now: Time) -> Option<Time> {
         let until = |berth: &Berth| match berth.stage {
             Stage::BackingOff { until } => Some(until),
             Stage::Absent | Stage::Starting | Stage::Live | Stage::Exiting => None,
         };
-        self.berths.iter().filter_map(until).min()
+        let held = self.restarts.held_until(now);
+        self.berths.iter().filter_map(until).min().map(|until| if held.is_none() { now } else { until })
+    }
+
+    /// Lets the policy see who has stayed up.
+    pub(super) fn settle(&mut self, now: Time) {
+        let lives = self.berths.iter().filter(|berth| berth.stage == Stage::Live).map(|berth| berth.life);
+        self.restarts.settle(lives, now);
+    }
+
+    /// What a container executes though the input's job is over.
+    pub(crate) fn stray(&self, id: ContainerId) -> Option<Stray> {
+        self.berths[id.index()].stray
+    }
+
+    /// Whether a crash loop has ended, and containers that wait for its delay may come back, since
+    /// this was last asked.
+    pub(crate) fn take_recovered(&mut self) -> bool {
+        std::mem::take(&mut self.recovered)
     }
 }

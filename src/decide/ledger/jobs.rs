@@ -44,11 +44,11 @@ impl Ledger {
         first
     }
 
-    /// One more input was pulled for a job whose source is over: accepted, and cancelled at once.
-    pub(crate) fn accept_ended(&mut self, id: JobId) {
+    /// One more input was pulled for a job whose source is over: accepted, and ended at once.
+    pub(crate) fn accept_ended(&mut self, id: JobId, how: Unrun) {
         if let Some(job) = self.jobs.get_mut(&id) {
             job.counts.pulled += 1;
-            job.counts.cancelled += 1;
+            self.ended(id, how, 1);
         }
     }
 
@@ -70,8 +70,9 @@ impl Ledger {
     /// The caller gives each its outcome and says so with [`Ledger::ended`].
     pub(crate) fn take_pending(&mut self, id: JobId) -> Vec<Span> {
         let mut taken = Vec::new();
-        if let Some(job) = self.jobs.get_mut(&id) {
-            taken.extend(job.fresh.drain(..));
+        match self.jobs.get_mut(&id) {
+            Some(job) if job.counts.pending() > 0 => taken.extend(job.fresh.drain(..)),
+            Some(_) | None => return taken, // the queues are shared: they are not searched in vain
         }
         self.calls.retain(|call| *call != id);
         self.requeued.retain(|(job, span)| {
@@ -81,12 +82,14 @@ impl Ledger {
             }
         });
         let single = |input: &InputId| Span { first: input.index, len: 1 };
-        self.replays.retain(|input| {
-            input.job != id || {
-                taken.push(single(input));
-                false
-            }
-        });
+        for queue in [&mut self.replays, &mut self.suspects] {
+            queue.retain(|input| {
+                input.job != id || {
+                    taken.push(single(input));
+                    false
+                }
+            });
+        }
         self.retries.retain(|(_, input)| {
             input.job != id || {
                 taken.push(single(input));

@@ -1,5 +1,7 @@
 //! Dispatch: which inputs a container takes next.
 
+use std::time::Duration;
+
 use crate::crash::Previous;
 use crate::decide::ids::{Attempt, ContainerId, Generation, InputId, JobId};
 use crate::decide::job::{Record, Span};
@@ -13,6 +15,8 @@ pub(crate) trait Sources {
     fn available(&self, job: JobId, mode: Mode) -> u64;
     /// Inputs already yielded to the consumer.
     fn yielded(&self, job: JobId) -> u64;
+    /// There is too little room: from now on it is told of when there is more.
+    fn starve(&self, job: JobId);
     /// Moves up to `most` inputs into a chunk whose first index is `first`; returns how many.
     fn pull(&mut self, job: JobId, first: u64, most: u64) -> u64;
 }
@@ -46,8 +50,8 @@ pub(crate) enum LeaseKind {
     First,
     /// One input, again, after its container died; a suspect if the input itself crashed it.
     Replay { suspect: bool },
-    /// One input, again, after it failed.
-    Retry,
+    /// One input, again, after it failed; when it was due.
+    Retry { due: Time },
 }
 
 /// How far a container had come in its lease when it died or was fenced.
@@ -58,6 +62,9 @@ pub(crate) struct Position {
     /// Whether it executes.
     pub(crate) begun: bool,
 }
+
+/// How long little room may wait to become more.
+const CRUMBS_WAIT: Duration = Duration::from_millis(1);
 
 impl Ledger {
     /// What the container does next. In the order of the contract: calls, inputs that a dead
@@ -72,14 +79,18 @@ impl Ledger {
         if !self.is_current(id, generation) {
             return Claim::Stale;
         }
+        self.berths[id.index()].stray = None;
         assert!(self.berths[id.index()].lease.is_none(), "container {id} claims with a lease");
         let lease = match self.mode {
             Mode::Running | Mode::Draining if self.gave_up.is_none() => self.next_lease(now, sources),
             Mode::Running => return Claim::Idle { until: None },
-            Mode::Draining | Mode::Stopping => return self.leave(id),
+            Mode::Draining | Mode::Stopping => return self.leave(id, now),
             Mode::Aborted => return Claim::Stale,
         };
         if let Some(lease) = lease {
+            if lease.kind == (LeaseKind::Replay { suspect: true }) {
+                self.suspect_on = Some(id);
+            }
             let berth = &mut self.berths[id.index()];
             berth.lease = Some(lease);
             berth.taken = now;
@@ -87,12 +98,20 @@ impl Ledger {
             return Claim::Take(lease);
         }
         if self.mode == Mode::Draining && self.nothing_pending() {
-            return self.leave(id);
+            return self.leave(id, now);
         }
-        Claim::Idle { until: self.retries.first().map(|(due, _)| *due) }
+        Claim::Idle { until: self.next_due() }
     }
 
-    fn leave(&mut self, id: ContainerId) -> Claim {
+    /// The next moment at which something may be dispatched that may not be now.
+    pub(crate) fn next_due(&self) -> Option<Time> {
+        let retry = self.retries.first().map(|(due, _)| *due);
+        let crumbs = self.turns.iter().filter_map(|job| self.jobs[job].crumbs_at);
+        crumbs.chain(retry).min()
+    }
+
+    fn leave(&mut self, id: ContainerId, now: Time) -> Claim {
+        self.settle(now);
         self.turn(id, Stage::Exiting);
         Claim::Leave
     }
@@ -115,27 +134,55 @@ impl Ledger {
             return Some(lease);
         }
         if self.retries.first().is_some_and(|(due, _)| *due <= now) {
-            let (_, input) = self.retries.pop_first().expect("just looked at");
-            return Some(self.single(input, LeaseKind::Retry));
+            let (due, input) = self.retries.pop_first().expect("just looked at");
+            return Some(self.single(input, LeaseKind::Retry { due }));
         }
-        self.next_new(sources)
+        self.next_new(now, sources)
     }
 
     /// A suspect is replayed by at most one container of the function at a time, so that poison
     /// occupies no more than one; innocents killed along with a container go ahead of it.
     fn next_replay(&mut self) -> Option<Lease> {
-        let suspect_runs = self.berths.iter().any(|berth| {
-            matches!(berth.lease, Some(Lease { kind: LeaseKind::Replay { suspect: true }, .. }))
-        });
-        let suspect =
-            |ledger: &Self, input: &InputId| ledger.record(*input).is_some_and(|record| record.crashes > 0);
-        let at = self.replays.iter().position(|input| !suspect_runs || !suspect(self, input))?;
-        let input = self.replays.remove(at).expect("just found");
-        let suspect = suspect(self, &input);
-        Some(self.single(input, LeaseKind::Replay { suspect }))
+        if let Some(input) = self.replays.pop_front() {
+            return Some(self.single(input, LeaseKind::Replay { suspect: false }));
+        }
+        if self.suspect_on.is_some() {
+            return None;
+        }
+        let input = self.suspects.pop_front()?;
+        Some(self.single(input, LeaseKind::Replay { suspect: true }))
     }
 
-    fn next_new(&mut self, sources: &mut impl Sources) -> Option<Lease> {
+    /// Whether another container could be given something now. Where it could not for lack of room, the
+    /// map is told that somebody waits for it.
+    pub(crate) fn has_more(&self, now: Time, sources: &impl Sources) -> bool {
+        let suspect = self.suspect_on.is_none() && !self.suspects.is_empty();
+        let retry = self.retries.first().is_some_and(|(due, _)| *due <= now);
+        let left = !(self.calls.is_empty() && self.requeued.is_empty() && self.replays.is_empty());
+        let fresh = |job: &JobId| !self.jobs[job].fresh.is_empty() || self.has_room(*job, sources);
+        left || suspect || retry || self.turns.iter().any(fresh)
+    }
+
+    /// Whether a map has inputs, and room for as many as are worth a claim.
+    fn has_room(&self, job: JobId, sources: &impl Sources) -> bool {
+        let available = sources.available(job, self.mode);
+        if available == 0 {
+            return false;
+        }
+        let least = self.refill(job).min(available);
+        self.room(job, sources) >= least || {
+            sources.starve(job); // and then look again, for what was made in between
+            self.room(job, sources) >= least
+        }
+    }
+
+    /// How many more inputs of a map may be outstanding.
+    fn room(&self, job: JobId, sources: &impl Sources) -> u64 {
+        let outstanding = self.jobs[&job].counts.pulled.saturating_sub(sources.yielded(job));
+        self.window(job).saturating_sub(outstanding)
+    }
+
+    fn next_new(&mut self, now: Time, sources: &mut impl Sources) -> Option<Lease> {
         for _ in 0..self.turns.len() {
             let job = self.turns.pop_front().expect("one turn for each map");
             self.turns.push_back(job);
@@ -143,12 +190,8 @@ impl Ledger {
             let span = if waiting > 0 {
                 waiting
             } else {
-                let map = &self.jobs[&job];
-                let outstanding = map.counts.pulled.saturating_sub(sources.yielded(job));
-                let window = self.window(job);
-                let room = window.saturating_sub(outstanding);
-                let ready = sources.available(job, self.mode).min(room);
-                if ready == 0 || room < refill(window) {
+                let ready = self.ready(job, now, sources);
+                if ready == 0 {
                     continue;
                 }
                 let most = self.share(job, ready);
@@ -166,6 +209,29 @@ impl Ledger {
         None
     }
 
+    /// How many new inputs of a map can be had now. Little room in a wide window is not worth a claim
+    /// of cheap inputs while it may still grow; after a moment it is taken all the same.
+    fn ready(&mut self, job: JobId, now: Time, sources: &mut impl Sources) -> u64 {
+        let worth_a_claim = self.has_room(job, sources);
+        let available = sources.available(job, self.mode);
+        let room = self.room(job, sources);
+        let map = self.jobs.get_mut(&job).expect("it has its turn");
+        let crumbs_at = map.crumbs_at.take();
+        if available == 0 || room == 0 {
+            return 0;
+        }
+        if !worth_a_claim && crumbs_at.is_none_or(|at| at > now) {
+            map.crumbs_at = crumbs_at.or(Some(now + CRUMBS_WAIT));
+            return 0;
+        }
+        available.min(room)
+    }
+
+    /// How much room in a map's window is worth telling of.
+    pub(crate) fn refill(&self, job: JobId) -> u64 {
+        self.jobs.get(&job).map_or(1, |map| refill(self.window(job), map.share.cost()))
+    }
+
     pub(super) fn share(&mut self, job: JobId, available: u64) -> u64 {
         let containers = self.rules.containers;
         let job = self.jobs.get_mut(&job).expect("queued inputs belong to open jobs");
@@ -176,7 +242,7 @@ impl Ledger {
         let job = self.jobs.get_mut(&input.job).expect("queued inputs belong to open jobs");
         match kind {
             LeaseKind::Replay { .. } => job.counts.replayed += 1,
-            LeaseKind::Retry => job.counts.retried += 1,
+            LeaseKind::Retry { .. } => job.counts.retried += 1,
             LeaseKind::First => {}
         }
         let attempt = job.attempt(input.index);
@@ -185,6 +251,13 @@ impl Ledger {
 
     pub(super) fn record(&self, input: InputId) -> Option<&Record> {
         self.jobs.get(&input.job)?.records.get(&input.index)
+    }
+
+    /// When a failed input is due again, if it waits for its retry.
+    #[cfg(test)]
+    pub(crate) fn retry_due(&self, job: JobId, index: u64) -> Option<Time> {
+        let waits = |(_, input): &&(Time, InputId)| *input == InputId { job, index };
+        self.retries.iter().find(waits).map(|(due, _)| *due)
     }
 
     /// Why the previous attempt of an input ended.

@@ -27,7 +27,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use crate::crash::Crash;
-use crate::decide::ids::{InputId, JobId};
+use crate::decide::ids::{ContainerId, InputId, JobId};
 use crate::decide::jitter::Jitter;
 use crate::decide::job::{Job, Span};
 use crate::decide::restart::{RestartPolicy, Restarts};
@@ -78,14 +78,23 @@ pub(crate) struct Ledger {
     turns: VecDeque<JobId>,
     /// Inputs that a dead container had not begun.
     requeued: VecDeque<(JobId, Span)>,
-    /// Inputs that were executing when their container died.
+    /// Inputs that were executing when their container died, and have crashed none.
     replays: VecDeque<InputId>,
+    /// Inputs that were executing when their container died, and have crashed one before.
+    suspects: VecDeque<InputId>,
+    /// The container that replays a suspect now.
+    suspect_on: Option<ContainerId>,
     /// Failed inputs, by the moment they are due.
     retries: BTreeSet<(Time, InputId)>,
     /// The crash that broke the limit: no container is created and nothing dispatched until reset.
     gave_up: Option<Arc<Crash>>,
     /// Changes of stages not yet told.
     changes: Vec<Change>,
+    /// A crash loop ended while containers waited for the end of its delay; not yet told.
+    recovered: bool,
+    /// Crashes that nobody needs any more. They may hold errors of the user's, which must not be
+    /// dropped here.
+    discarded: Vec<Arc<Crash>>,
     crashes: u64,
     restarted: u64,
     last_crash: Option<(Time, Arc<Crash>)>,
@@ -106,9 +115,13 @@ impl Ledger {
             turns: VecDeque::new(),
             requeued: VecDeque::new(),
             replays: VecDeque::new(),
+            suspects: VecDeque::new(),
+            suspect_on: None,
             retries: BTreeSet::new(),
             gave_up: None,
             changes: Vec::new(),
+            recovered: false,
+            discarded: Vec::new(),
             crashes: 0,
             restarted: 0,
             last_crash: None,
@@ -153,7 +166,15 @@ impl Ledger {
     pub(crate) fn reset(&mut self) -> bool {
         self.restarts.reset();
         self.stand_down();
-        self.gave_up.take().is_some()
+        let gave_up = self.gave_up.take();
+        let had_given_up = gave_up.is_some();
+        self.discarded.extend(gave_up);
+        had_given_up
+    }
+
+    /// Crashes that are to be dropped where users' values may be.
+    pub(crate) fn take_discarded(&mut self) -> Vec<Arc<Crash>> {
+        std::mem::take(&mut self.discarded)
     }
 
     /// Whether no accepted input is without its outcome.
@@ -161,20 +182,17 @@ impl Ledger {
         self.jobs.values().all(|job| job.counts.pending() == 0)
     }
 
-    /// Accepted inputs that are in no lease and have no outcome.
+    /// Accepted inputs that have no outcome and are not executing.
     pub(crate) fn inputs_waiting(&self) -> u64 {
-        let leased: u64 = self
-            .berths
-            .iter()
-            .filter_map(|berth| berth.lease.map(|lease| lease.span.end() - berth.booked))
-            .sum();
-        self.jobs.values().map(|job| job.counts.pending()).sum::<u64>() - leased
+        let executing = |berth: &&Berth| berth.lease.is_some_and(|lease| berth.booked < lease.span.end());
+        let executing = self.berths.iter().filter(executing).count() as u64;
+        self.jobs.values().map(|job| job.counts.pending()).sum::<u64>() - executing
     }
 
     /// Loop crashes in a row and when the first of them was, if there is a crash loop.
     pub(crate) fn crash_loop(&mut self, now: Time) -> Option<(u32, Time)> {
-        let lives = self.berths.iter().filter(|berth| berth.stage == Stage::Live);
-        self.restarts.crash_loop(lives.map(|berth| berth.life), now)
+        self.settle(now);
+        self.restarts.crash_loop()
     }
 
     pub(crate) fn held_until(&self, now: Time) -> Option<Time> {

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use crate::crash::{Crash, Previous};
 use crate::decide::ids::{Attempt, ContainerId, Generation, InputId, JobId};
-use crate::decide::job::{DEATHS_MAX, OnFailure, Span};
+use crate::decide::job::{DEATHS_MAX, OnFailure, Record, Span};
+use crate::decide::ledger::berth::Stray;
 use crate::decide::ledger::{Lease, LeaseKind, Ledger, Position, Stage};
 use crate::decide::restart::{Death, Restart};
 use crate::decide::time::Time;
@@ -36,6 +37,13 @@ pub(crate) enum AfterCrash {
     Lost { input: InputId, attempts: Attempt, crash: Arc<Crash>, ends_map: bool },
 }
 
+/// What had begun of inputs that are given back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Begun {
+    Nothing,
+    First,
+}
+
 /// The verdict on a crash.
 #[derive(Debug, Clone)]
 pub(crate) struct Verdict {
@@ -55,7 +63,7 @@ impl Ledger {
             return None;
         }
         berth.booked = upto;
-        self.restarts.completed(&mut berth.life, span.len, now);
+        self.recovered |= self.restarts.completed(&mut berth.life, span.len, now);
         let job = self.jobs.get_mut(&lease.job).expect("a lease belongs to an open job");
         job.counts.ok += span.len;
         if lease.kind != LeaseKind::First {
@@ -71,7 +79,7 @@ impl Ledger {
         let index = berth.booked;
         assert!(index < lease.span.end(), "a failure past the end of the lease");
         berth.booked += 1;
-        self.restarts.completed(&mut berth.life, 1, now);
+        self.recovered |= self.restarts.completed(&mut berth.life, 1, now);
         let goes_on = self.goes_on();
         let job = self.jobs.get_mut(&lease.job).expect("a lease belongs to an open job");
         let record = job.records.entry(index).or_default();
@@ -92,16 +100,41 @@ impl Ledger {
         AfterFailure::Final { attempts, ends_map: job.on_failure == OnFailure::EndMap }
     }
 
-    /// The lease is done, or its rest is given back: what is not booked goes to the requeued.
+    /// The lease is done, or its rest, which has not begun, is given back.
     pub(crate) fn released(&mut self, id: ContainerId, now: Time) {
+        self.release(id, Begun::Nothing, now);
+    }
+
+    /// The lease is taken back because its job is about to end. What executes at `position` may go on,
+    /// as a stray.
+    pub(crate) fn recalled(&mut self, id: ContainerId, position: Option<Position>, now: Time) {
+        let executing = self.executing(id, position);
+        if let Some(input) = executing {
+            let record = self.record(input);
+            let stray = Stray {
+                index: input.index,
+                attempt: record.map_or(Attempt::FIRST, Record::attempt),
+                suspect: record.is_some_and(|record| record.crashes > 0),
+                counted: record.and_then(|record| record.counted),
+            };
+            self.berths[id.index()].stray = Some(stray);
+        }
+        let begun = if executing.is_some() { Begun::First } else { Begun::Nothing };
+        self.release(id, begun, now);
+    }
+
+    fn release(&mut self, id: ContainerId, begun: Begun, now: Time) {
         let berth = &mut self.berths[id.index()];
         let Some(lease) = berth.lease.take() else { return };
         let done = berth.booked - lease.span.first;
         let rest = Span { first: berth.booked, len: lease.span.end() - berth.booked };
+        if self.suspect_on == Some(id) {
+            self.suspect_on = None;
+        }
         if let Some(job) = self.jobs.get_mut(&lease.job) {
             job.share.measured(done, now.since(berth.taken));
         }
-        self.requeue(lease, rest);
+        self.requeue(lease, rest, begun);
     }
 
     /// Shortens the lease to end before `end`; the rest goes to the requeued.
@@ -110,15 +143,25 @@ impl Ledger {
         let cut = Span { first: end, len: lease.span.end() - end };
         lease.span.len = end - lease.span.first;
         let lease = *lease;
-        self.requeue(lease, cut);
+        self.requeue(lease, cut, Begun::Nothing);
     }
 
-    fn requeue(&mut self, lease: Lease, span: Span) {
+    /// What had not begun waits again, as what it waited before; it has not been replayed or retried.
+    fn requeue(&mut self, lease: Lease, span: Span, begun: Begun) {
+        if span.len == 0 {
+            return;
+        }
+        let input = InputId { job: lease.job, index: span.first };
+        let counts = &mut self.jobs.get_mut(&lease.job).expect("a lease belongs to an open job").counts;
         match lease.kind {
-            _ if span.len == 0 => {}
             LeaseKind::First => self.requeued.push_back((lease.job, span)),
-            LeaseKind::Replay { .. } | LeaseKind::Retry => {
-                self.replays.push_front(InputId { job: lease.job, index: span.first });
+            LeaseKind::Replay { suspect } => {
+                counts.replayed -= u64::from(begun == Begun::Nothing);
+                if suspect { self.suspects.push_front(input) } else { self.replays.push_front(input) }
+            }
+            LeaseKind::Retry { due } => {
+                counts.retried -= u64::from(begun == Begun::Nothing);
+                self.retries.insert((due, input));
             }
         }
     }
@@ -137,20 +180,22 @@ impl Ledger {
             return None;
         }
         self.crashes += 1;
-        self.last_crash = Some((now, Arc::clone(crash)));
+        let before = self.last_crash.replace((now, Arc::clone(crash)));
+        self.discarded.extend(before.map(|(_, crash)| crash));
+        self.settle(now);
         let executing = self.executing(id, position);
         let record = executing.and_then(|input| self.record(input));
+        let stray = self.berths[id.index()].stray;
         let death = Death {
             life: self.berths[id.index()].life,
-            suspect: record.is_some_and(|record| record.crashes > 0),
-            input_counted: record.and_then(|record| record.counted),
+            suspect: record.is_some_and(|record| record.crashes > 0)
+                || stray.is_some_and(|stray| stray.suspect),
+            input_counted: record.map_or(stray.and_then(|stray| stray.counted), |record| record.counted),
         };
-        let others = self.berths.iter().enumerate();
-        let others = others.filter(|(at, berth)| *at != id.index() && berth.stage == Stage::Live);
-        let (restart, counted) = self.restarts.crashed(death, others.map(|(_, berth)| berth.life), now);
+        let (restart, counted) = self.restarts.crashed(death, now);
         let input = executing.map(|input| self.blame(input, crash, counted, now));
         self.give_back(id, position, now);
-        self.berths[id.index()].at_once = restart == Restart::Now;
+        self.berths[id.index()].at_once = death.life.completed > 0;
         if restart == Restart::GiveUp && self.goes_on() {
             self.gave_up = Some(Arc::clone(crash));
             self.stand_down();
@@ -173,6 +218,7 @@ impl Ledger {
         crash: &Arc<Crash>,
         now: Time,
     ) -> Option<AfterCrash> {
+        self.settle(now);
         let executing = self.executing(id, position);
         let after = executing.map(|input| {
             let at_most_once = self.rules.crash_retries == 0;
@@ -187,7 +233,8 @@ impl Ledger {
                 let ends_map = job.on_failure == OnFailure::EndMap;
                 return AfterCrash::Lost { input, attempts, crash: Arc::clone(crash), ends_map };
             }
-            self.replays.push_back(input);
+            let queue = if record.crashes > 0 { &mut self.suspects } else { &mut self.replays };
+            queue.push_back(input);
             AfterCrash::Pending
         });
         self.give_back(id, position, now);
@@ -221,7 +268,7 @@ impl Ledger {
             let ends_map = job.on_failure == OnFailure::EndMap;
             return AfterCrash::Poisoned { input, attempts, deaths: record.deaths, ends_map };
         }
-        self.replays.push_back(input);
+        self.suspects.push_back(input);
         AfterCrash::Pending
     }
 

@@ -81,6 +81,12 @@ impl CrashLoopBackoff {
         self
     }
 
+    /// `initial`, `max` and `reset_after`.
+    #[cfg(test)]
+    pub(crate) fn settings(&self) -> (Duration, Duration, Duration) {
+        (self.initial, self.max, self.reset_after)
+    }
+
     pub(crate) fn crash_loop(&self) -> CrashLoop {
         let delays = Delays { initial: self.initial, max: self.max };
         CrashLoop::new(delays, self.reset_after, Some(Jitter::new(self.seed)))

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::decide::restart::{CrashLoopBackoff, Death, RateLimited, Restart, RestartPolicy, Restarts};
 use crate::decide::time::Time;
-use crate::error::ConfigError;
+use crate::error::{ConfigError, containers_in_range};
 
 /// One crash of a history to be explained.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,8 +68,8 @@ impl fmt::Display for Decision {
 
 impl RestartPolicy {
     /// Replays `crashes` of a function with `containers` containers and says what is decided on
-    /// each. Every crash is taken to end a container started by the restart before it. The list
-    /// ends where the policy gives up.
+    /// each. Every crash is taken to end a container started by the restart before it, also where it
+    /// comes before that restart was due. The list ends where the policy gives up.
     ///
     /// # Errors
     ///
@@ -79,6 +79,7 @@ impl RestartPolicy {
         containers: usize,
         crashes: impl IntoIterator<Item = CrashRecord>,
     ) -> Result<Vec<Decision>, ConfigError> {
+        containers_in_range(containers)?;
         self.validate(containers)?;
         let mut restarts = Restarts::new(self.clone(), containers);
         let mut decisions = Vec::new();
@@ -90,7 +91,8 @@ impl RestartPolicy {
             restarts.completed(&mut life, own, now);
             life.completed = crash.completed_by_container;
             let death = Death { life, suspect: false, input_counted: None };
-            let (verdict, _) = restarts.crashed(death, [], now);
+            restarts.settle([life], now);
+            let (verdict, _) = restarts.crashed(death, now);
             let tally = restarts.history.tally(now);
             decisions.push(Decision {
                 at: crash.at,

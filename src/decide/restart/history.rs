@@ -12,6 +12,10 @@ use crate::decide::time::Time;
 /// How finely completions are kept.
 const BUCKETS: u32 = 60;
 
+/// The most crashes kept, because a policy that never gives up may see hundreds of thousands of
+/// them in a window. Past it the oldest are forgotten early.
+const CRASHES_MAX: usize = 1 << 20;
+
 /// Crashes and completed inputs at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Tally {
@@ -22,8 +26,7 @@ pub(crate) struct Tally {
 #[derive(Debug)]
 pub(crate) struct History {
     window: Duration,
-    /// Oldest first. Bounded: the ledger asks for a tally at each crash, which forgets the old, and a
-    /// function that crashes without end is either given up or slowed down.
+    /// Oldest first, at most [`CRASHES_MAX`].
     crashes: VecDeque<Time>,
     /// Bucket number and completions, oldest first; at most `BUCKETS + 2` of them.
     completed: VecDeque<(u64, u64)>,
@@ -50,6 +53,9 @@ impl History {
 
     pub(crate) fn crashed(&mut self, now: Time) {
         self.crashes.push_back(now);
+        if self.crashes.len() > CRASHES_MAX {
+            self.crashes.pop_front();
+        }
         self.forget(now);
     }
 

@@ -106,26 +106,27 @@ impl Restarts {
         self.crash_loop.life()
     }
 
-    /// A container has completed `inputs` (returned `Ok` or `Err`) by `now`.
-    pub(crate) fn completed(&mut self, life: &mut Life, inputs: u64, now: Time) {
-        if inputs > 0 {
-            life.completed += inputs;
-            self.history.completed(inputs, now);
-            self.crash_loop.progress(life);
+    /// A container has completed `inputs` (returned `Ok` or `Err`) by `now`. Whether that ended a
+    /// crash loop whose delay still runs.
+    pub(crate) fn completed(&mut self, life: &mut Life, inputs: u64, now: Time) -> bool {
+        if inputs == 0 {
+            return false;
         }
+        life.completed += inputs;
+        self.history.completed(inputs, now);
+        let held = self.held_until(now).is_some();
+        self.crash_loop.progress(life);
+        held && self.held_until(now).is_none()
     }
 
-    /// `others` are the lives of the containers that go on. Returns the verdict, and whether the
-    /// death counts against its input for this window.
-    pub(crate) fn crashed(
-        &mut self,
-        death: Death,
-        others: impl IntoIterator<Item = Life>,
-        now: Time,
-    ) -> (Restart, bool) {
-        self.crash_loop.settle(others.into_iter().chain([death.life]), now);
+    /// Returns the verdict, and whether the death counts against its input for this window.
+    pub(crate) fn crashed(&mut self, death: Death, now: Time) -> (Restart, bool) {
         let window = self.policy.window();
         let counted = death.input_counted.is_none_or(|at| now.since(at) > window);
+        let progressed = death.life.completed > 0;
+        if !progressed && !death.suspect {
+            self.crash_loop.crashed(&death.life, now);
+        }
         if counted {
             self.history.crashed(now);
             if let RestartPolicy::RateLimited(policy) = &self.policy {
@@ -134,10 +135,6 @@ impl Restarts {
                     return (Restart::GiveUp, counted);
                 }
             }
-        }
-        let progressed = death.life.completed > 0;
-        if !progressed && !death.suspect {
-            self.crash_loop.crashed(&death.life, now);
         }
         let verdict = match self.crash_loop.due() {
             Some(due) if !progressed && due > now => Restart::At(due),
@@ -151,13 +148,13 @@ impl Restarts {
         self.crash_loop.due().filter(|due| *due > now)
     }
 
-    /// Loop crashes in a row and when the first was, judged at `now`.
-    pub(crate) fn crash_loop(
-        &mut self,
-        lives: impl IntoIterator<Item = Life>,
-        now: Time,
-    ) -> Option<(u32, Time)> {
+    /// Ends the crash loop if one of `lives` has stayed up long enough by `now`.
+    pub(crate) fn settle(&mut self, lives: impl IntoIterator<Item = Life>, now: Time) {
         self.crash_loop.settle(lives, now);
+    }
+
+    /// Loop crashes in a row and when the first was.
+    pub(crate) fn crash_loop(&self) -> Option<(u32, Time)> {
         self.crash_loop.since().map(|since| (self.crash_loop.in_a_row(), since))
     }
 

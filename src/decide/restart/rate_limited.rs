@@ -100,6 +100,12 @@ impl RateLimited {
         self
     }
 
+    /// `window`, `max_crashes`, `max_failure_rate` and whether the limit is judged.
+    #[cfg(test)]
+    pub(crate) fn settings(&self) -> (Duration, Option<u32>, f64, bool) {
+        (self.window, self.max_crashes, self.max_failure_rate, self.limit == Limit::Judged)
+    }
+
     pub(crate) const fn window_length(&self) -> Duration {
         self.window
     }

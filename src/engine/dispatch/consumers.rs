@@ -8,8 +8,10 @@ use crate::decide::ids::JobId;
 use crate::decide::job::{JobKind, OnFailure};
 use crate::decide::ledger::{Mode, Unrun};
 use crate::decide::window::Window;
+use crate::engine::dispatch::RunOf;
 use crate::engine::dispatch::{Dispatch, State};
 use crate::engine::lane::{ChunkOf, Finished, Gate, Lane, Order, Supply};
+use crate::engine::messages::Notice;
 use crate::failure::{Cause, Failure};
 use crate::progress::Progress;
 
@@ -25,6 +27,9 @@ pub(crate) struct Plan {
     pub(crate) on_failure: OnFailure,
     pub(crate) window: Window,
 }
+
+/// What is left of a job: its lane, and runs that are over.
+pub(crate) type Closed<I, O, E> = (Lane<I, O, E>, Vec<Arc<RunOf<I, O, E>>>);
 
 /// What a consumer finds.
 pub(crate) enum Found<I, O, E> {
@@ -133,12 +138,18 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
             }
         }
         if lane.is_dry() && counts.pending() == 0 {
-            let coming = lane.order == Order::Input && next < counts.pulled && !lane.gaps;
-            return if coming { Found::Soon } else { Found::End(lane.end.take()) };
+            let coming = lane.order == Order::Input && next < lane.gap_from.unwrap_or(counts.pulled);
+            if coming {
+                return Found::Soon;
+            }
+            lane.over = true;
+            return Found::End(lane.end.take());
         }
-        if lane.gate.starved.swap(false, Ordering::SeqCst) {
+        // Nothing will be yielded before something comes: little room is room now.
+        let room = lane.gate.room();
+        if room > 0 && lane.gate.starved.swap(false, Ordering::SeqCst) {
             lane.space.notify_all();
-            self.work.notify_all();
+            self.wake_for(state, room);
         }
         Found::NotYet
     }
@@ -149,8 +160,8 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
         if let Some(lane) = state.lanes.0.get(&job) {
             lane.gate.starved.store(false, Ordering::SeqCst);
             lane.space.notify_all();
+            self.wake_for(&state, lane.gate.room());
         }
-        self.work.notify_all();
     }
 
     /// Cancels what is pending of a job; what finished stays until it is closed.
@@ -159,8 +170,27 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
         let now = self.now();
         if state.broken.is_none() && state.ledger.job(job).is_some() {
             state.end_job(job, Unrun::Cancelled, None, None, now);
-            self.wake_if_drained(&mut state);
+            self.after_cancel(&mut state);
         }
+    }
+
+    /// Ends what is pending of a job with that cause, as the outcome of each input.
+    pub(crate) fn cancel_as(&self, job: JobId, cause: &dyn Fn() -> Cause<E>) {
+        let mut state = self.hold();
+        let now = self.now();
+        if state.broken.is_none() && state.ledger.job(job).is_some() {
+            state.end_job(job, Unrun::Cancelled, Some(cause), None, now);
+            self.after_cancel(&mut state);
+        }
+    }
+
+    /// What was cancelled may have been what a suspect, or the end of a drain, waited for.
+    fn after_cancel(&self, state: &mut State<I, O, E>) {
+        if state.ledger.mode() > Mode::Running && state.ledger.nothing_pending() {
+            self.tell(Notice::NothingPending);
+        }
+        self.wake_if_drained(state);
+        self.work.notify_one();
     }
 
     /// The chunks of a job that are not yet yielded.
@@ -188,8 +218,8 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
         }
     }
 
-    /// Cancels what is pending of a job and takes its lane, for the caller to drop.
-    pub(crate) fn close(&self, job: JobId) -> Option<Box<Lane<I, O, E>>> {
+    /// Cancels what is pending of a job and takes what is left of it, for the caller to drop.
+    pub(crate) fn close(&self, job: JobId) -> Option<Box<Closed<I, O, E>>> {
         let mut state = self.hold();
         let now = self.now();
         // The lane goes first: its values are for the caller to drop, not for the lock's release.
@@ -199,9 +229,9 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
         if state.broken.is_none() {
             state.end_job(job, Unrun::Cancelled, None, None, now);
             state.ledger.close(job);
+            self.after_cancel(&mut state);
         }
-        self.wake_all();
-        Some(Box::new(lane))
+        Some(Box::new((lane, std::mem::take(&mut state.spent))))
     }
 }
 

@@ -37,30 +37,40 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
             match self.offer(&mut state, id, generation) {
                 Offer::Now(next) => return next,
                 Offer::Later(until) => {
-                    self.sleeps(&mut state);
+                    self.sleeps(&mut state, id, until);
                     state.wait(&self.work, until.map(|until| self.clock.instant(until)));
-                    self.wakes(&mut state);
+                    self.wakes(&mut state, id);
                 }
             }
         }
     }
 
     /// What a container is to do, if there is anything.
-    fn offer(&self, state: &mut State<I, O, E>, id: ContainerId, generation: Generation) -> Offer<I, O, E> {
+    pub(super) fn offer(
+        &self,
+        state: &mut State<I, O, E>,
+        id: ContainerId,
+        generation: Generation,
+    ) -> Offer<I, O, E> {
         if state.broken.is_some() {
             return Offer::Now(Next::Stale);
         }
         let now = self.now();
         self.come_back(state, id, generation, now);
-        let mut claim = state.ledger.claim(id, generation, now, &mut state.lanes);
-        if matches!(claim, Claim::Idle { .. }) {
-            // The consumer may have made room between the claim and the flag: look once more.
-            state.lanes.0.values().for_each(|lane| lane.gate.starved.store(true, Ordering::SeqCst));
-            self.starving.store(true, Ordering::SeqCst);
-            claim = state.ledger.claim(id, generation, now, &mut state.lanes);
+        // Before the look, so that what a feeder adds in between is told of.
+        self.starving.store(true, Ordering::SeqCst);
+        let claim = state.ledger.claim(id, generation, now, &mut state.lanes);
+        if !matches!(claim, Claim::Idle { .. }) {
+            self.starving.store(state.hungry > 0, Ordering::SeqCst);
         }
         match claim {
-            Claim::Take(lease) => Offer::Now(self.lend(state, id, lease)),
+            Claim::Take(lease) => {
+                // A signal wakes one: it is passed on while something is left for another.
+                if state.hungry > 0 && (state.needs_a_watch() || state.ledger.has_more(now, &state.lanes)) {
+                    self.work.notify_one();
+                }
+                Offer::Now(self.lend(state, id, lease))
+            }
             Claim::Idle { until } => Offer::Later(until),
             Claim::Leave | Claim::Stale => {
                 self.work.notify_one(); // what woke this container may have been meant for another
@@ -90,13 +100,15 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
     }
 
     /// A container begins to wait for work.
-    fn sleeps(&self, state: &mut State<I, O, E>) {
+    pub(super) fn sleeps(&self, state: &mut State<I, O, E>, id: ContainerId, until: Option<Time>) {
         state.hungry += 1;
+        state.watches[id.index()] = until;
     }
 
     /// A container waits no more.
-    fn wakes(&self, state: &mut State<I, O, E>) {
+    pub(super) fn wakes(&self, state: &mut State<I, O, E>, id: ContainerId) {
         state.hungry -= 1;
+        state.watches[id.index()] = None;
         self.starving.store(state.hungry > 0, Ordering::SeqCst);
     }
 
@@ -167,7 +179,8 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
         if let Some(run) = &run {
             run.fence();
         }
-        let executing = state.executing(id, position);
+        let stray = state.ledger.stray(id).map(|stray| (stray.index, stray.attempt));
+        let executing = state.executing(id, position).or(stray);
         let crash = Arc::new(Crash { container: id, generation, executing, death });
         state.said.push(Speech::Crashed(Arc::clone(&crash)));
         let verdict = state.ledger.crashed(id, generation, position, &crash, now)?;
@@ -179,7 +192,7 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
         }
         state.sweep(now);
         self.wake_all();
-        drop(state);
+        // While the lock is held, so that nothing that follows from the verdict overtakes it.
         self.tell(Notice::Crashed { restart: verdict.restart });
         Some(verdict.restart)
     }
@@ -217,7 +230,7 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
         }
         self.changed.notify_all();
         drop(state);
-        self.tell(Notice::Ended { container: id });
+        self.tell(Notice::Ended { container: id, generation });
     }
 
     /// The `exit` of a container has taken too long. `false` if it has ended meanwhile.
@@ -235,6 +248,12 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
 }
 
 impl<I, O, E> State<I, O, E> {
+    /// Whether something will fall due, and none of the sleeping containers wakes for it.
+    fn needs_a_watch(&self) -> bool {
+        let watched = |due: Time| self.watches.iter().flatten().any(|until| *until <= due);
+        self.ledger.next_due().is_some_and(|due| !watched(due))
+    }
+
     /// The input that was executing at `position` of a container's lease, and its attempt.
     pub(super) fn executing(&self, id: ContainerId, position: Option<Position>) -> Option<(u64, Attempt)> {
         let at = position.filter(|position| position.begun)?.at;

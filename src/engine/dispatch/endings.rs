@@ -66,6 +66,7 @@ impl<I, O, E> State<I, O, E> {
         let chunk = lane.chunk(input.index).expect("an input without outcome is in its chunk");
         let given = reclaim(chunk, (input.index - chunk.first()) as usize);
         let failure = Failure::of_input(input.index, given, attempts, cause);
+        lane.gap_at(input.index);
         self.end_job(input.job, Unrun::Cancelled, None, Some(failure), now);
     }
 
@@ -84,15 +85,15 @@ impl<I, O, E> State<I, O, E> {
             if self.ledger.lease(id).is_some_and(|lease| lease.job == job) {
                 let position = self.fence(id, now);
                 begun.extend(position.filter(|position| position.begun).map(|position| position.at));
-                self.ledger.released(id, now);
+                self.ledger.recalled(id, position, now);
             }
         }
         self.absorb(job);
         self.end_pending(job, how, cause, &begun);
         if let Some(lane) = self.lanes.0.get_mut(&job) {
-            lane.gaps |= cause.is_none();
-            let supply = lane.end_with(error);
-            self.trash.push(supply);
+            let (supply, unseen) = lane.end_with(error);
+            self.supplies.push(supply);
+            self.failures.extend(unseen);
         }
     }
 
@@ -108,12 +109,16 @@ impl<I, O, E> State<I, O, E> {
         let mut ended = 0;
         for span in self.ledger.take_pending(job) {
             ended += span.len;
-            for index in span.indices() {
-                if let Some(cause) = cause {
-                    let before = self.ledger.job(job).map_or(0, |job| job.attempt(index).get() - 1);
-                    let attempts = before + u32::from(begun.contains(&index));
-                    self.publish_failure(job, index, attempts, cause());
+            let Some(cause) = cause else {
+                if let Some(lane) = self.lanes.0.get_mut(&job) {
+                    lane.gap_at(span.first);
                 }
+                continue;
+            };
+            for index in span.indices() {
+                let before = self.ledger.job(job).map_or(0, |job| job.attempt(index).get() - 1);
+                let attempts = before + u32::from(begun.contains(&index));
+                self.publish_failure(job, index, attempts, cause());
             }
         }
         self.ledger.ended(job, how, ended);
@@ -134,6 +139,7 @@ impl<I, O, E> State<I, O, E> {
 
     /// Ends every job with `cause`: outcome by outcome where the map goes on after failures.
     pub(super) fn end_all(&mut self, how: Unrun, cause: &dyn Fn() -> Cause<E>, now: Time) {
+        self.book_all(now); // a job whose inputs have all completed is not ended
         for job in self.ledger.job_ids() {
             let over = self.lanes.0.get(&job).is_none_or(Lane::is_dry);
             let known = self.ledger.job(job).expect("just listed");
@@ -165,11 +171,11 @@ impl<I, O, E> State<I, O, E> {
             let cause: &dyn Fn() -> Cause<E> = &|| Cause::ShutDown;
             let ended = self.end_pending(job, Unrun::Cancelled, publish.then_some(cause), &[]);
             let Some(lane) = self.lanes.0.get_mut(&job) else { continue };
-            lane.gaps |= !publish && ended > 0;
             let cut_short = !lane.source_over || ended > 0;
             let error = (is_map && cut_short).then(|| Failure::of_map(Cause::ShutDown));
-            let supply = lane.end_with(error);
-            self.trash.push(supply);
+            let (supply, unseen) = lane.end_with(error);
+            self.supplies.push(supply);
+            self.failures.extend(unseen);
         }
     }
 
@@ -187,6 +193,7 @@ impl<I, O, E> State<I, O, E> {
     pub(super) fn refresh_window(&self, job: JobId) {
         if let Some(lane) = self.lanes.0.get(&job) {
             lane.gate.window.store(self.ledger.window(job), Ordering::SeqCst);
+            lane.gate.refill.store(self.ledger.refill(job), Ordering::SeqCst);
         }
     }
 }

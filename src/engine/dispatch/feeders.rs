@@ -13,6 +13,17 @@ use crate::engine::messages::Notice;
 use crate::engine::unwind::drop_contained;
 use crate::failure::{Bug, Cause, Failure};
 
+/// Why a feeder ended.
+#[derive(Debug)]
+pub(crate) enum FeederEnd {
+    /// The source has no more inputs.
+    Exhausted,
+    /// The source panicked.
+    Panicked(Panic),
+    /// No more inputs are wanted.
+    Told,
+}
+
 impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I, O, E> {
     /// The message that was to start a map's feeder was lost with the supervisor.
     pub(crate) fn map_undelivered(&self, job: JobId) {
@@ -74,36 +85,52 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
             drop(held);
             return drop_contained(input);
         };
+        if lane.over {
+            drop(held); // the end has been told: nothing is accepted any more
+            return drop_contained(input);
+        }
         let index = known.counts.pulled;
         let publish = known.on_failure == OnFailure::GoOn;
-        let cause = match (state.ledger.gave_up(), state.ledger.mode()) {
-            (Some(crash), _) => Cause::GaveUp(Arc::clone(crash)),
-            (None, Mode::Running) => Cause::Cancelled,
-            (None, _) => Cause::ShutDown,
+        let (cause, how) = match (state.ledger.gave_up(), state.ledger.mode()) {
+            (Some(crash), _) => (Cause::GaveUp(Arc::clone(crash)), Unrun::GivenUp),
+            (None, Mode::Running) => (Cause::Cancelled, Unrun::Cancelled),
+            (None, _) => (Cause::ShutDown, Unrun::Cancelled),
         };
+        lane.gate.pulled.fetch_add(1, Ordering::SeqCst);
         lane.add(index, vec![input]);
-        lane.gaps |= !publish;
-        state.ledger.accept_ended(job);
+        if !publish {
+            lane.gap_at(index);
+        }
+        state.ledger.accept_ended(job, how);
         if publish {
             state.publish_failure(job, index, 0, cause);
         }
     }
 
-    /// The source has ended, by itself or by a panic.
-    pub(crate) fn source_over(&self, job: JobId, broken: Option<Panic>) {
+    /// A feeder has ended.
+    pub(crate) fn source_over(&self, job: JobId, end: FeederEnd) {
         let mut state = self.hold();
         let now = self.now();
         state.feeders -= 1;
         let goes_on = state.ledger.job(job).is_some_and(|job| job.on_failure == OnFailure::GoOn);
         if let Some(lane) = state.lanes.0.get_mut(&job) {
-            let by_itself = !lane.source_over;
-            lane.source_over = true;
-            if by_itself && broken.is_none() {
-                lane.total = Some(lane.gate.pulled.load(Ordering::SeqCst));
-            }
-            let error = broken.filter(|_| by_itself).map(|panic| Failure::of_map(Cause::Source(panic)));
+            let error = match end {
+                // By whom it was told, the map is ended as well, or will be.
+                _ if lane.source_over => None,
+                FeederEnd::Told => None,
+                FeederEnd::Exhausted => {
+                    lane.source_over = true;
+                    lane.total = Some(lane.gate.pulled.load(Ordering::SeqCst));
+                    None
+                }
+                FeederEnd::Panicked(panic) => {
+                    lane.source_over = true;
+                    Some(Failure::of_map(Cause::Source(panic)))
+                }
+            };
             if goes_on {
-                lane.end = lane.end.take().or(error);
+                let unseen = lane.end_error(error);
+                state.failures.extend(unseen);
             } else if error.is_some() {
                 state.end_job(job, Unrun::Cancelled, None, error, now);
             }
@@ -119,7 +146,7 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
 
 impl<I, O, E> State<I, O, E> {
     /// How many inputs the feeder of a job may pull now; `None` once it should end.
-    fn room(&self, job: JobId, gate: &Gate) -> Option<u64> {
+    pub(super) fn room(&self, job: JobId, gate: &Gate) -> Option<u64> {
         let running =
             self.ledger.mode() == Mode::Running && self.ledger.gave_up().is_none() && self.broken.is_none();
         let open = self.lanes.0.get(&job).is_some_and(|lane| !lane.source_over);

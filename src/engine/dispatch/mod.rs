@@ -11,6 +11,8 @@ mod containers;
 mod endings;
 mod feeders;
 mod supervision;
+#[cfg(test)]
+mod unblocked;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -20,6 +22,7 @@ use std::time::Instant;
 
 use parking_lot::{Mutex, MutexGuard};
 
+use crate::crash::Crash;
 use crate::decide::ids::{ContainerId, Generation};
 use crate::decide::ledger::Ledger;
 use crate::decide::time::Time;
@@ -29,12 +32,16 @@ use crate::engine::messages::Notice;
 use crate::engine::run::Run;
 use crate::engine::signal::Signal;
 use crate::engine::speech::Speech;
-use crate::failure::Bug;
+use crate::engine::unwind::drop_elsewhere;
+use crate::failure::{Bug, Failure};
 use crate::report::Fate;
 use crate::settings::Settings;
 
-pub(crate) use consumers::{Found, Patience, Plan};
+pub(crate) use consumers::{Closed, Found, Patience, Plan};
 pub(crate) use containers::Next;
+#[cfg(test)]
+pub(crate) use containers::Offer;
+pub(crate) use feeders::FeederEnd;
 
 /// A run of one function.
 pub(crate) type RunOf<I, O, E> = Run<I, Outcome<I, O, E>>;
@@ -47,6 +54,8 @@ pub(crate) struct State<I, O, E> {
     runs: Vec<Option<Arc<RunOf<I, O, E>>>>,
     /// Whether the thread of each container's current generation may be in the user's function.
     at_work: Vec<bool>,
+    /// The moment at which each container wakes that waits for work, if it does without a signal.
+    watches: Vec<Option<Time>>,
     /// Containers waiting for work.
     hungry: usize,
     /// Threads of containers that have not ended, fenced ones included.
@@ -60,9 +69,11 @@ pub(crate) struct State<I, O, E> {
     /// What became of each container at the end.
     pub(crate) fates: Vec<Option<Fate>>,
     pub(crate) broken: Option<Bug>,
-    /// Users' values to be dropped once the lock is released.
-    trash: Vec<Supply<I>>,
-    /// Runs that are over, of which this may be the last holder.
+    /// Sources that are not pulled any more, to be dropped once the lock is released.
+    supplies: Vec<Supply<I>>,
+    /// Failures that nobody will see, likewise.
+    failures: Vec<Failure<I, E>>,
+    /// Runs that are over, of which this may be the last holder, likewise.
     spent: Vec<Arc<RunOf<I, O, E>>>,
     /// What is to be told once the lock is released, because subscribers are the user's code.
     said: Vec<Speech>,
@@ -70,29 +81,51 @@ pub(crate) struct State<I, O, E> {
 
 /// What is left to be done when the lock is released: nothing of it may happen under the lock.
 struct Rest<I, O, E> {
-    trash: Vec<Supply<I>>,
+    supplies: Vec<Supply<I>>,
+    failures: Vec<Failure<I, E>>,
     spent: Vec<Arc<RunOf<I, O, E>>>,
+    crashes: Vec<Arc<Crash>>,
     said: Vec<Speech>,
+    /// Containers that were held back may be created.
+    recovered: bool,
 }
 
 impl<I, O, E> State<I, O, E> {
     fn has_rest(&self) -> bool {
-        !(self.trash.is_empty() && self.spent.is_empty() && self.said.is_empty()) || self.ledger.has_changes()
+        let nothing = self.supplies.is_empty()
+            && self.failures.is_empty()
+            && self.spent.is_empty()
+            && self.said.is_empty();
+        !nothing || self.ledger.has_news()
     }
 
     fn rest(&mut self) -> Rest<I, O, E> {
         let mut said: Vec<Speech> = self.ledger.take_changes().into_iter().map(Speech::Changed).collect();
         said.append(&mut self.said);
-        Rest { trash: std::mem::take(&mut self.trash), spent: std::mem::take(&mut self.spent), said }
+        Rest {
+            supplies: std::mem::take(&mut self.supplies),
+            failures: std::mem::take(&mut self.failures),
+            spent: std::mem::take(&mut self.spent),
+            crashes: self.ledger.take_discarded(),
+            said,
+            recovered: self.ledger.take_recovered(),
+        }
     }
 }
 
-impl<I, O, E> Dispatch<I, O, E> {
+impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I, O, E> {
     /// Drops users' values and tells subscribers, with the lock released.
     fn settle(&self, rest: Rest<I, O, E>) {
-        drop((rest.trash, rest.spent));
+        if rest.recovered {
+            self.tell(Notice::Recovered);
+        }
         for speech in rest.said {
             speech.speak(&self.settings.app, &self.settings.function, self.clock.now());
+        }
+        drop((rest.spent, rest.crashes));
+        // Whoever ends a job does not wait for the drops of what was never pulled.
+        if rest.supplies.iter().any(Supply::holds_values) || !rest.failures.is_empty() {
+            drop_elsewhere((rest.supplies, rest.failures));
         }
     }
 }
@@ -115,14 +148,19 @@ pub(crate) struct Dispatch<I, O, E> {
 }
 
 /// The lock, held. A panic meanwhile breaks the function; trash is dropped after the release.
-pub(crate) struct Held<'a, I, O, E> {
+pub(crate) struct Held<'a, I, O, E>
+where
+    I: Send + Sync + 'static,
+    O: Send + 'static,
+    E: Send + 'static,
+{
     dispatch: &'a Dispatch<I, O, E>,
     guard: Option<MutexGuard<'a, State<I, O, E>>>,
     /// Whether the thread was panicking already, by a fault that is not ours.
     unwinding: bool,
 }
 
-impl<I, O, E> std::ops::Deref for Held<'_, I, O, E> {
+impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> std::ops::Deref for Held<'_, I, O, E> {
     type Target = State<I, O, E>;
 
     fn deref(&self) -> &Self::Target {
@@ -130,13 +168,15 @@ impl<I, O, E> std::ops::Deref for Held<'_, I, O, E> {
     }
 }
 
-impl<I, O, E> std::ops::DerefMut for Held<'_, I, O, E> {
+impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> std::ops::DerefMut
+    for Held<'_, I, O, E>
+{
     fn deref_mut(&mut self) -> &mut Self::Target {
         self.guard.as_mut().expect("held until dropped")
     }
 }
 
-impl<I, O, E> Held<'_, I, O, E> {
+impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Held<'_, I, O, E> {
     /// Waits for a signal, or returns at once if the lock had to be released on the way: callers
     /// look again in either case.
     fn wait(&mut self, signal: &Signal, until: Option<Instant>) {
@@ -152,7 +192,7 @@ impl<I, O, E> Held<'_, I, O, E> {
     }
 }
 
-impl<I, O, E> Drop for Held<'_, I, O, E> {
+impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Drop for Held<'_, I, O, E> {
     fn drop(&mut self) {
         let Some(mut state) = self.guard.take() else { return };
         if std::thread::panicking() && !self.unwinding {
@@ -174,6 +214,7 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
             lanes: Lanes(BTreeMap::new()),
             runs: (0..containers).map(|_| None).collect(),
             at_work: vec![false; containers],
+            watches: vec![None; containers],
             hungry: 0,
             threads: 0,
             forsaken: BTreeSet::new(),
@@ -181,7 +222,8 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
             feeders: 0,
             fates: vec![None; containers],
             broken: None,
-            trash: Vec::new(),
+            supplies: Vec::new(),
+            failures: Vec::new(),
             spent: Vec::new(),
             said: Vec::new(),
         };
@@ -236,6 +278,14 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
 
     pub(crate) fn count_late(&self) {
         self.late.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Wakes as many sleeping containers as there is room for.
+    fn wake_for(&self, state: &State<I, O, E>, inputs: u64) {
+        if inputs >= state.hungry as u64 {
+            return self.work.notify_all();
+        }
+        (0..inputs).for_each(|_| self.work.notify_one());
     }
 
     /// The supervisor has done its work; its end is no fault.

@@ -31,12 +31,14 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
         if !state.ledger.goes_on() {
             return None;
         }
-        state.ledger.next_creation().map(|until| until.since(now))
+        state.ledger.next_creation(now).map(|until| until.since(now))
     }
 
     /// Forgets crashes and takes work again. Returns whether the function had given up.
     pub(crate) fn reset(&self) -> bool {
         let mut state = self.hold();
+        let now = self.now();
+        state.book_all(now); // what completed before is forgotten as well
         let given_up = state.ledger.reset();
         if given_up {
             state.said.push(Speech::Reset);
@@ -51,7 +53,7 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
         if state.broken.is_some() {
             return true;
         }
-        let work_left = state.ledger.goes_on() && !state.ledger.nothing_pending();
+        let work_left = !state.ledger.nothing_pending();
         let ended = state.ledger.containers().all(|id| match state.ledger.stage(id).1 {
             Stage::Absent => true,
             // A container that backs off is awaited only while there is work for it.
@@ -59,6 +61,24 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
             Stage::Starting | Stage::Live | Stage::Exiting => false,
         });
         ended && !work_left && state.threads == state.forsaken.len()
+    }
+
+    /// Whether the thread of that generation is to be made: counts it. Otherwise it is over already.
+    pub(crate) fn launch(&self, id: ContainerId, generation: Generation) -> bool {
+        let mut state = self.hold();
+        let current = state.ledger.is_current(id, generation) && state.broken.is_none();
+        if current {
+            state.threads += 1;
+        } else {
+            state.forsaken.remove(&(id, generation));
+        }
+        current
+    }
+
+    /// Whether that generation is not over.
+    pub(crate) fn is_current(&self, id: ContainerId, generation: Generation) -> bool {
+        let state = self.hold();
+        state.ledger.is_current(id, generation) && state.broken.is_none()
     }
 
     /// Whether a feeder has not returned from its source.
@@ -150,7 +170,8 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
         for lane in state.lanes.0.values_mut() {
             if !lane.source_over {
                 lane.source_over = true;
-                lane.end = lane.end.take().or_else(|| Some(Failure::of_map(Cause::ShutDown)));
+                let unseen = lane.end_error(Some(Failure::of_map(Cause::ShutDown)));
+                assert!(unseen.is_none(), "a map whose source is not over has no error");
             }
             lane.space.notify_all();
             lane.wake();
@@ -206,7 +227,8 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
         let mut state = self.hold();
         let now = self.now();
         let (generation, stage) = state.ledger.stage(id);
-        if !matches!(stage, Stage::Live | Stage::Starting) || state.broken.is_some() {
+        let aborted = state.ledger.mode() == Mode::Aborted; // then it ends by itself
+        if !matches!(stage, Stage::Live | Stage::Starting) || aborted || state.broken.is_some() {
             return None;
         }
         let position = state.fence(id, now);

@@ -1,0 +1,52 @@
+//! What the simulator's threads call in place of what blocks, and what it looks at.
+
+use crate::decide::ids::{ContainerId, Generation, JobId};
+use crate::engine::dispatch::containers::Offer;
+use crate::engine::dispatch::{Dispatch, State};
+use crate::engine::lane::Gate;
+
+impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I, O, E> {
+    /// [`Dispatch::next`], which counts as asleep where that would wait.
+    pub(crate) fn try_next(&self, id: ContainerId, generation: Generation) -> Offer<I, O, E> {
+        let mut state = self.hold();
+        let offer = self.offer(&mut state, id, generation);
+        if let Offer::Later(until) = offer {
+            self.sleeps(&mut state, id, until);
+        }
+        offer
+    }
+
+    /// A container that [`Dispatch::try_next`] sent to sleep wakes.
+    pub(crate) fn wake(&self, id: ContainerId) {
+        self.wakes(&mut self.hold(), id);
+    }
+
+    /// [`Dispatch::await_room`], which says 0 where that would wait.
+    pub(crate) fn try_room(&self, job: JobId, gate: &Gate) -> Option<u64> {
+        self.hold().room(job, gate)
+    }
+
+    /// Whether work was signalled, to one container and to all, since this was last asked.
+    pub(crate) fn take_raised(&self) -> (u64, u64) {
+        self.work.take_raised()
+    }
+
+    /// Whether somebody holds the lock.
+    pub(crate) fn is_locked(&self) -> bool {
+        self.state.is_locked()
+    }
+
+    pub(crate) fn inspect<T>(&self, look: impl FnOnce(&mut State<I, O, E>) -> T) -> T {
+        look(&mut self.hold())
+    }
+}
+
+impl<I, O, E> State<I, O, E> {
+    /// Whether nothing of any job or run is left.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.lanes.0.is_empty()
+            && self.runs.iter().all(Option::is_none)
+            && self.forsaken.is_empty()
+            && self.hungry == 0
+    }
+}

@@ -1,0 +1,699 @@
+//! The naive books: what every input must be, worked out from what has happened to it.
+//!
+//! They know no ranges, queues or leases, only inputs one by one, and judge each event of a world
+//! by the contract. Checks bear the numbers of the invariants in `ARCHITECTURE.md`.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::crash::Previous;
+use crate::decide::ids::{ContainerId, Generation, JobId};
+use crate::decide::job::{DEATHS_MAX, JobKind};
+use crate::decide::ledger::{Lease, LeaseKind, Mode};
+use crate::decide::restart::Restart;
+use crate::decide::time::Time;
+use crate::simulator::plan::Plan;
+use crate::simulator::policy::{ExpectedRestart, NaivePolicy};
+
+/// What an input waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Queue {
+    /// Its first execution; it was never assigned.
+    New,
+    /// Its first execution; it was assigned to a container that died.
+    Requeued,
+    Replay,
+    Retry {
+        due: Time,
+    },
+}
+
+/// How an input ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum End {
+    Ok { attempt: u32 },
+    Failed,
+    Poisoned,
+    Lost,
+    Unrun(Why),
+}
+
+/// Why inputs end that did not run to an end of their own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Why {
+    Cancelled,
+    ShutDown,
+    GaveUp,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum State {
+    Waits(Queue),
+    /// Assigned to a container, where it waits for its turn.
+    Leased {
+        to: ContainerId,
+        from: Queue,
+    },
+    Executes {
+        on: ContainerId,
+    },
+    Done(End),
+}
+
+#[derive(Debug)]
+pub(super) struct InputBook {
+    pub(super) state: State,
+    pub(super) failures: u32,
+    pub(super) crashes: u32,
+    pub(super) kills: u32,
+    /// The attempts in which it crashed its containers.
+    pub(super) deaths: Vec<u32>,
+    counted: Option<Time>,
+    /// Whether the previous attempt ended with its container.
+    previous_crashed: bool,
+    pub(super) yielded: bool,
+    /// Executions begun, of all kinds.
+    pub(super) executions: u32,
+}
+
+impl InputBook {
+    pub(super) fn attempt(&self) -> u32 {
+        1 + self.failures + self.crashes + self.kills
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct JobBook {
+    pub(super) tag: u64,
+    pub(super) kind: JobKind,
+    /// Whether it goes on after a failure.
+    pub(super) goes_on: bool,
+    /// A window set by the user.
+    pub(super) window: Option<u64>,
+    pub(super) inputs: Vec<InputBook>,
+    /// Why it ended before its inputs did; what was pulled later ends so too.
+    pub(super) ended: Option<Why>,
+    pub(super) replayed: u64,
+    pub(super) retried: u64,
+    /// How often another map was served while this one could have been.
+    passed_over: usize,
+}
+
+/// The books of one world.
+#[derive(Debug)]
+pub(super) struct Books {
+    plan: Plan,
+    pub(super) policy: NaivePolicy,
+    pub(super) jobs: BTreeMap<JobId, JobBook>,
+    pub(super) mode: Mode,
+    pub(super) gave_up: bool,
+    /// Answers that were refused.
+    pub(super) late: u64,
+    /// The current generation of each container.
+    current: BTreeMap<ContainerId, Generation>,
+    /// The container that replays a known suspect, until it asks for work again.
+    suspect_on: Option<ContainerId>,
+    /// The most maps that were open at once.
+    maps_most: usize,
+    /// What containers execute though its job is over: how often it crashed a container before, and
+    /// when that last counted.
+    strays: BTreeMap<ContainerId, (u32, Option<Time>)>,
+    /// Whether the last crash of a container came after progress, so that it may restart at once.
+    progressed: BTreeMap<ContainerId, bool>,
+}
+
+/// What a crash came to, for the tally.
+#[derive(Debug, Default, Clone, Copy)]
+pub(super) struct AfterCrash {
+    pub(super) gave_up: bool,
+    pub(super) poisoned: bool,
+}
+
+impl Books {
+    pub(super) fn new(plan: &Plan) -> Self {
+        Self {
+            plan: plan.clone(),
+            policy: NaivePolicy::new(plan),
+            jobs: BTreeMap::new(),
+            mode: Mode::Running,
+            gave_up: false,
+            late: 0,
+            current: BTreeMap::new(),
+            suspect_on: None,
+            maps_most: 0,
+            strays: BTreeMap::new(),
+            progressed: BTreeMap::new(),
+        }
+    }
+
+    /// Whether inputs are still dispatched and containers created.
+    pub(super) fn goes_on(&self) -> bool {
+        self.mode <= Mode::Draining && !self.gave_up
+    }
+
+    pub(super) fn opened(&mut self, job: JobId, tag: u64, kind: JobKind, goes_on: bool, window: Option<u64>) {
+        assert!(self.mode == Mode::Running && !self.gave_up, "a function that takes nothing took a job");
+        let inputs = Vec::new();
+        let book = JobBook {
+            tag,
+            kind,
+            goes_on,
+            window,
+            inputs,
+            ended: None,
+            replayed: 0,
+            retried: 0,
+            passed_over: 0,
+        };
+        self.jobs.insert(job, book);
+    }
+
+    /// So many inputs of a job were pulled by now.
+    pub(super) fn pulled(&mut self, job: JobId, inputs: u64) {
+        let Some(job) = self.jobs.get_mut(&job) else { return };
+        assert!(inputs >= job.inputs.len() as u64, "invariant 1: inputs were unpulled");
+        while (job.inputs.len() as u64) < inputs {
+            let state = job.ended.map_or(State::Waits(Queue::New), |why| State::Done(End::Unrun(why)));
+            job.inputs.push(InputBook {
+                state,
+                failures: 0,
+                crashes: 0,
+                kills: 0,
+                deaths: Vec::new(),
+                counted: None,
+                previous_crashed: false,
+                yielded: false,
+                executions: 0,
+            });
+        }
+    }
+
+    /// An input was pulled that is not taken any more: it ends at once.
+    pub(super) fn refused(&mut self, job: JobId) {
+        let why = if self.gave_up {
+            Why::GaveUp
+        } else if self.mode > Mode::Running {
+            Why::ShutDown
+        } else {
+            Why::Cancelled
+        };
+        let Some(book) = self.jobs.get_mut(&job) else { return };
+        let ended = book.ended.replace(why);
+        let inputs = book.inputs.len() as u64 + 1;
+        self.pulled(job, inputs);
+        self.jobs.get_mut(&job).expect("it is open").ended = ended;
+    }
+
+    /// The source of a map panicked.
+    pub(super) fn source_panicked(&mut self, job: JobId) {
+        if self.jobs.get(&job).is_some_and(|job| !job.goes_on) {
+            self.end_job(job, Why::Cancelled);
+        }
+    }
+
+    // ---- containers ----
+
+    pub(super) fn container_begun(&mut self, id: ContainerId, generation: Generation, now: Time) {
+        assert!(self.goes_on(), "invariant 8: {id} was created though the function does not go on");
+        if let Some(before) = self.current.get(&id) {
+            assert!(!self.policy.is_alive(id, *before), "invariant 12: {id}#{before} lives and was replaced");
+            assert!(generation > *before, "invariant 12: generations grow");
+        }
+        let progressed = self.progressed.get(&id).copied().unwrap_or(false);
+        if let Some(due) = self.policy.held_until(now) {
+            assert!(progressed, "invariant 8: {id} was created at {now:?}, inside the delay until {due:?}");
+        }
+        self.progressed.insert(id, false);
+        self.came_back(id);
+        self.current.insert(id, generation);
+        self.policy.begun(id, generation);
+    }
+
+    pub(super) fn is_alive(&self, id: ContainerId, generation: Generation) -> bool {
+        self.policy.is_alive(id, generation)
+    }
+
+    /// A container asks for work: whatever it executed, it does so no more.
+    pub(super) fn came_back(&mut self, id: ContainerId) {
+        self.strays.remove(&id);
+        self.suspect_on.take_if(|on| *on == id);
+    }
+
+    /// A job is forgotten.
+    pub(super) fn closed(&mut self, job: JobId) {
+        self.end_job(job, Why::Cancelled);
+        self.jobs.remove(&job);
+    }
+
+    /// A container ended gracefully or was killed: the inputs it had not begun wait again.
+    pub(super) fn container_ended(&mut self, id: ContainerId, now: Time) {
+        let generation = self.current[&id];
+        if self.policy.is_alive(id, generation) {
+            self.policy.ended(id, generation, now);
+        }
+        self.give_back(id);
+    }
+
+    /// The inputs that a container was assigned and has not begun wait again.
+    fn give_back(&mut self, id: ContainerId) {
+        self.suspect_on.take_if(|on| *on == id);
+        for input in self.jobs.values_mut().flat_map(|job| &mut job.inputs) {
+            if let State::Leased { to, from } = input.state
+                && to == id
+            {
+                input.state = State::Waits(if from == Queue::New { Queue::Requeued } else { from });
+            }
+        }
+    }
+
+    /// The input a container executes.
+    pub(super) fn executing(&self, id: ContainerId) -> Option<(JobId, u64)> {
+        let on = |input: &InputBook| input.state == State::Executes { on: id };
+        self.jobs.iter().find_map(|(job, book)| Some((*job, book.inputs.iter().position(on)? as u64)))
+    }
+
+    pub(super) fn input(&mut self, job: JobId, index: u64) -> &mut InputBook {
+        let book = self.jobs.get_mut(&job).expect("the job is open");
+        &mut book.inputs[index as usize]
+    }
+
+    // ---- dispatch ----
+
+    /// A container was given a lease. `eligible` are the maps that could have been pulled for.
+    pub(super) fn claimed(
+        &mut self,
+        id: ContainerId,
+        lease: &Lease,
+        previous: Option<&Previous>,
+        eligible: &[JobId],
+        now: Time,
+    ) {
+        assert!(self.goes_on(), "nothing is dispatched once the function gave up or stops");
+        let best = self.best_class(now);
+        let class = self.class(lease, now);
+        assert!(class <= best.unwrap_or(NEW), "dispatch order: class {class} went before class {best:?}");
+        let suspect = self.is_suspect(lease.job, lease.span.first);
+        if class == REPLAY && suspect {
+            assert!(!self.suspect_runs(), "invariant 6: two suspects are replayed at once");
+            self.suspect_on = Some(id);
+        }
+        self.check_kind(lease, suspect);
+        let input = self.input(lease.job, lease.span.first);
+        assert_eq!(lease.attempt.get(), input.attempt(), "attempts are numbered over failures and crashes");
+        match previous {
+            None => assert_eq!(input.attempt(), 1, "a later attempt knows why the one before ended"),
+            Some(Previous::Failed) => assert!(!input.previous_crashed && input.failures > 0),
+            Some(Previous::Crashed(crash)) => {
+                assert!(input.previous_crashed);
+                let executed = crash.executing.map(|(index, attempt)| (index, attempt.get()));
+                assert_eq!(executed, Some((lease.span.first, input.attempt() - 1)), "previous attempt");
+            }
+        }
+        self.take_turn(lease, class, eligible);
+        for index in lease.span.indices() {
+            let input = self.input(lease.job, index);
+            let State::Waits(from) = input.state else {
+                panic!("invariant 3: input {index} is leased while {:?}", input.state)
+            };
+            assert!(lease.span.len == 1 || input.executions == 0, "only first attempts travel in ranges");
+            input.state = State::Leased { to: id, from };
+        }
+    }
+
+    fn check_kind(&mut self, lease: &Lease, suspect: bool) {
+        let from = match self.input(lease.job, lease.span.first).state {
+            State::Waits(from) => from,
+            state => panic!("invariant 3: a leased input is {state:?}"),
+        };
+        let right = match from {
+            Queue::New | Queue::Requeued => lease.kind == LeaseKind::First,
+            Queue::Replay => lease.kind == LeaseKind::Replay { suspect },
+            Queue::Retry { due } => lease.kind == LeaseKind::Retry { due },
+        };
+        assert!(right, "an input that waits as {from:?} was leased as {:?}", lease.kind);
+    }
+
+    /// Maps take turns: none that could be served is passed over more often than there are others.
+    fn take_turn(&mut self, lease: &Lease, class: usize, eligible: &[JobId]) {
+        if class != NEW {
+            return;
+        }
+        let maps = self.jobs.values().filter(|job| job.kind == JobKind::Map).count();
+        self.maps_most = self.maps_most.max(maps);
+        let most = self.maps_most;
+        for (id, job) in &mut self.jobs {
+            if *id == lease.job || !eligible.contains(id) {
+                job.passed_over = 0;
+            } else {
+                job.passed_over += 1;
+                assert!(job.passed_over < most, "fairness: a map was passed over {} times", job.passed_over);
+            }
+        }
+    }
+
+    /// Containers sleep, and no other is about to ask: nothing may be waiting that one could do.
+    pub(super) fn all_rest(&self, eligible: &[JobId], now: Time) {
+        if self.goes_on() {
+            let best = self.best_class(now).filter(|class| *class < NEW);
+            assert_eq!(best, None, "a wake-up was lost: containers sleep and an input waits");
+            assert!(
+                eligible.is_empty(),
+                "a wake-up was lost: containers sleep, and maps {eligible:?} have room"
+            );
+        }
+    }
+
+    /// A container was sent to sleep: nothing that is not new may be waiting.
+    pub(super) fn idle(&self, eligible: &[JobId], until: Option<Time>, now: Time) {
+        if !self.goes_on() {
+            return;
+        }
+        let best = self.best_class(now).filter(|class| *class < NEW);
+        assert_eq!(best, None, "an input that may be dispatched was left waiting");
+        assert!(eligible.is_empty(), "maps {eligible:?} have room and inputs, and a container sleeps");
+        let first_due = self.waiting().filter_map(|(_, _, queue)| match queue {
+            Queue::Retry { due } => Some(due),
+            _ => None,
+        });
+        assert_eq!(until, first_due.min(), "a container that sleeps wakes for the first retry");
+    }
+
+    fn waiting(&self) -> impl Iterator<Item = (JobId, &InputBook, Queue)> {
+        self.jobs.iter().flat_map(|(id, job)| job.inputs.iter().map(|input| (*id, input))).filter_map(
+            |(job, input)| match input.state {
+                State::Waits(queue) => Some((job, input, queue)),
+                _ => None,
+            },
+        )
+    }
+
+    fn best_class(&self, now: Time) -> Option<usize> {
+        let suspect_runs = self.suspect_on.is_some();
+        let class = |(job, input, queue): (JobId, &InputBook, Queue)| match queue {
+            Queue::New if self.jobs[&job].kind == JobKind::Call => Some(CALL),
+            Queue::New => Some(NEW),
+            Queue::Requeued => Some(REQUEUED),
+            Queue::Replay if input.crashes > 0 && suspect_runs => None,
+            Queue::Replay => Some(REPLAY),
+            Queue::Retry { due } => (due <= now).then_some(RETRY),
+        };
+        self.waiting().filter_map(class).min()
+    }
+
+    fn class(&self, lease: &Lease, now: Time) -> usize {
+        let job = &self.jobs[&lease.job];
+        match job.inputs[lease.span.first as usize].state {
+            State::Waits(Queue::New) if job.kind == JobKind::Call => CALL,
+            State::Waits(Queue::New) => NEW,
+            State::Waits(Queue::Requeued) => REQUEUED,
+            State::Waits(Queue::Replay) => REPLAY,
+            State::Waits(Queue::Retry { due }) => {
+                assert!(due <= now, "invariant 8: a retry due at {due:?} was dispatched at {now:?}");
+                RETRY
+            }
+            state => panic!("invariant 3: input {} is leased while {state:?}", lease.span.first),
+        }
+    }
+
+    fn is_suspect(&self, job: JobId, index: u64) -> bool {
+        self.jobs[&job].inputs[index as usize].crashes > 0
+    }
+
+    /// Whether a known suspect is being replayed.
+    fn suspect_runs(&self) -> bool {
+        self.jobs.values().flat_map(|job| &job.inputs).any(|input| {
+            let replayed = match input.state {
+                State::Leased { from, .. } => from == Queue::Replay,
+                State::Executes { .. } => input.previous_crashed,
+                State::Waits(_) | State::Done(_) => false,
+            };
+            replayed && input.crashes > 0
+        })
+    }
+
+    // ---- executions ----
+
+    pub(super) fn begun(&mut self, id: ContainerId, job: JobId, index: u64) {
+        let (retries, crash_retries) = (self.plan.rules.retries.retries_max(), self.plan.rules.crash_retries);
+        let book = self.jobs.get_mut(&job).expect("the job is open");
+        let input = &mut book.inputs[index as usize];
+        let State::Leased { to, from } = input.state else {
+            panic!("invariant 3: input {index} begins while {:?}", input.state)
+        };
+        assert_eq!(to, id, "invariant 3: input {index} begins on another container");
+        match from {
+            Queue::Replay => book.replayed += 1,
+            Queue::Retry { .. } => book.retried += 1,
+            Queue::New | Queue::Requeued => {}
+        }
+        input.executions += 1;
+        let most = 1 + retries + crash_retries + input.kills;
+        assert!(input.executions <= most, "invariant 4: execution {} of at most {most}", input.executions);
+        assert!(
+            input.failures <= retries && input.crashes <= crash_retries,
+            "invariant 4: no budget is left"
+        );
+        if crash_retries == 0 {
+            assert_eq!(input.crashes + input.kills, 0, "invariant 5: begun again after a crash");
+        }
+        input.state = State::Executes { on: id };
+    }
+
+    /// An execution returned `Ok`; whether its answer is to be accepted.
+    pub(super) fn returned_ok(
+        &mut self,
+        id: ContainerId,
+        generation: Generation,
+        job: JobId,
+        index: u64,
+        now: Time,
+    ) -> bool {
+        if !self.executes(id, generation, job, index) {
+            self.late += 1;
+            return false;
+        }
+        self.policy.completed(id, generation, now);
+        let input = self.input(job, index);
+        input.state = State::Done(End::Ok { attempt: input.attempt() });
+        true
+    }
+
+    fn executes(&self, id: ContainerId, generation: Generation, job: JobId, index: u64) -> bool {
+        self.is_alive(id, generation)
+            && self
+                .jobs
+                .get(&job)
+                .and_then(|job| job.inputs.get(index as usize))
+                .is_some_and(|input| input.state == State::Executes { on: id })
+    }
+
+    /// An execution returned `Err`; whether it was accepted, and whether the map goes on. `seeded`
+    /// retries are drawn, so `due` is what the engine said.
+    pub(super) fn returned_err(
+        &mut self,
+        id: ContainerId,
+        generation: Generation,
+        (job, index): (JobId, u64),
+        worth: bool,
+        due: Option<Time>,
+        now: Time,
+    ) {
+        if !self.executes(id, generation, job, index) {
+            self.late += 1;
+            return;
+        }
+        self.policy.completed(id, generation, now);
+        let goes_on = self.goes_on();
+        let retries = self.plan.rules.retries.clone();
+        let input = self.input(job, index);
+        input.failures += 1;
+        input.previous_crashed = false;
+        if worth && goes_on && input.failures <= retries.retries_max() {
+            let delay = naive_delay(&self.plan, self.jobs[&job].inputs[index as usize].failures);
+            let due = due.expect("an error worth a retry within the budget is retried");
+            let least = if retries.jitter_source().is_some() { delay / 2 } else { delay };
+            assert!(
+                (now + least..=now + delay).contains(&due),
+                "delays: due at {due:?}, not {delay:?} after {now:?}"
+            );
+            self.input(job, index).state = State::Waits(Queue::Retry { due });
+            return;
+        }
+        assert_eq!(due, None, "a retry beyond the budget, of an error not worth it, or of an ended function");
+        input.state = State::Done(End::Failed);
+        if !self.jobs[&job].goes_on {
+            self.end_job(job, Why::Cancelled);
+        }
+    }
+
+    /// A container crashed, and that is the verdict.
+    pub(super) fn crashed(
+        &mut self,
+        id: ContainerId,
+        generation: Generation,
+        said: Option<Restart>,
+        now: Time,
+    ) -> AfterCrash {
+        if !self.is_alive(id, generation) {
+            assert!(said.is_none(), "invariant 12: a generation that was over crashed");
+            return AfterCrash::default();
+        }
+        let said = said.expect("a living generation has a verdict");
+        let executing = self.executing(id);
+        let of_input = executing.map(|(job, index)| {
+            let input = self.input(job, index);
+            (input.crashes, input.counted)
+        });
+        let of_input = of_input.or_else(|| self.strays.remove(&id));
+        let expected = self.policy.crashed(id, generation, of_input, now);
+        let gave_up = said == Restart::GiveUp;
+        assert!(!gave_up || expected.may_give_up, "invariant 9: gave up, expected {expected:?}");
+        assert!(gave_up || !expected.must_give_up, "invariant 9: {said:?} where it must give up");
+        match (said, &expected.restart) {
+            (Restart::GiveUp, _) | (Restart::Now, ExpectedRestart::Now) => {}
+            (Restart::At(due), ExpectedRestart::Within(least, most)) if (*least..=*most).contains(&due) => {}
+            _ => panic!("invariant 9: the verdict is {said:?}, expected {:?}", expected.restart),
+        }
+        self.policy.drawn(said);
+        let progressed = self.policy.has_progressed(id, generation);
+        self.progressed.insert(id, progressed);
+        let ended = self.container_dies(id, executing, expected.counted, now);
+        self.gave_up |= gave_up && self.mode <= Mode::Draining;
+        AfterCrash { gave_up, poisoned: ended }
+    }
+
+    fn container_dies(
+        &mut self,
+        id: ContainerId,
+        executing: Option<(JobId, u64)>,
+        counted: bool,
+        now: Time,
+    ) -> bool {
+        let crash_retries = self.plan.rules.crash_retries;
+        let mut poisoned = false;
+        if let Some((job, index)) = executing {
+            let input = self.input(job, index);
+            input.deaths.push(input.attempt());
+            input.crashes += 1;
+            input.previous_crashed = true;
+            if counted {
+                input.counted = Some(now);
+            }
+            input.state = State::Waits(Queue::Replay);
+            if input.crashes > crash_retries {
+                input.state = State::Done(End::Poisoned);
+                poisoned = true;
+            }
+            self.container_ended(id, now);
+            if poisoned && !self.jobs[&job].goes_on {
+                self.end_job(job, Why::Cancelled);
+            }
+        } else {
+            self.container_ended(id, now);
+        }
+        self.sweep();
+        poisoned
+    }
+
+    /// A container was killed by hand. Whether that lost an input.
+    pub(super) fn killed(&mut self, id: ContainerId, now: Time) -> bool {
+        let executing = self.executing(id);
+        let mut lost = None;
+        if let Some((job, index)) = executing {
+            let at_most_once = self.plan.rules.crash_retries == 0;
+            let input = self.input(job, index);
+            input.kills += 1;
+            input.previous_crashed = true;
+            input.state = State::Waits(Queue::Replay);
+            if at_most_once {
+                input.state = State::Done(End::Lost);
+                lost = Some(job);
+            }
+        }
+        self.container_ended(id, now);
+        if let Some(job) = lost
+            && !self.jobs[&job].goes_on
+        {
+            self.end_job(job, Why::Cancelled);
+        }
+        self.sweep();
+        lost.is_some()
+    }
+
+    // ---- endings ----
+
+    /// Every input of a job without an outcome ends, and what is executing is fenced.
+    pub(super) fn end_job(&mut self, job: JobId, why: Why) {
+        let Some(book) = self.jobs.get_mut(&job) else { return };
+        book.ended.get_or_insert(why);
+        for input in &mut book.inputs {
+            if let State::Executes { on } | State::Leased { to: on, .. } = input.state {
+                self.suspect_on.take_if(|suspect_on| *suspect_on == on);
+            }
+            if let State::Executes { on } = input.state {
+                self.strays.insert(on, (input.crashes, input.counted));
+            }
+            if !matches!(input.state, State::Done(_)) {
+                input.state = State::Done(End::Unrun(why));
+            }
+        }
+    }
+
+    pub(super) fn end_all(&mut self, why: Why, is_over: impl Fn(JobId) -> bool) {
+        for job in self.jobs.keys().copied().collect::<Vec<_>>() {
+            let pending = self.jobs[&job].inputs.iter().any(|input| !matches!(input.state, State::Done(_)));
+            if pending || !is_over(job) {
+                self.end_job(job, why);
+            }
+        }
+    }
+
+    /// While the function stops, only what executes goes on.
+    pub(super) fn sweep(&mut self) {
+        if self.mode != Mode::Stopping {
+            return;
+        }
+        for job in self.jobs.values_mut() {
+            for input in &mut job.inputs {
+                if matches!(input.state, State::Waits(_) | State::Leased { .. }) {
+                    input.state = State::Done(End::Unrun(Why::ShutDown));
+                }
+            }
+            job.ended.get_or_insert(Why::ShutDown);
+        }
+    }
+
+    /// Nothing lives any more.
+    pub(super) fn all_dead(&mut self, now: Time) {
+        for (id, generation) in self.current.clone() {
+            if self.policy.is_alive(id, generation) {
+                self.policy.ended(id, generation, now);
+            }
+        }
+    }
+
+    // ---- outcomes ----
+
+    /// The deaths that a poisoned input must tell of.
+    pub(super) fn deaths_told(&self, job: JobId, index: u64) -> &[u32] {
+        let deaths = &self.jobs[&job].inputs[index as usize].deaths;
+        &deaths[..deaths.len().min(DEATHS_MAX)]
+    }
+}
+
+const CALL: usize = 0;
+const REQUEUED: usize = 1;
+const REPLAY: usize = 2;
+const RETRY: usize = 3;
+const NEW: usize = 4;
+
+/// The delay before retry `k`, by plain multiplication.
+fn naive_delay(plan: &Plan, k: u32) -> Duration {
+    let (initial, coefficient, max) = plan.rules.retries.settings();
+    let mut nanos = initial.as_nanos() as f64;
+    for _ in 1..k {
+        nanos *= coefficient;
+    }
+    let nanos = nanos.min(max.as_nanos() as f64).round();
+    Duration::from_nanos(nanos as u64)
+}

@@ -1,0 +1,91 @@
+//! A simulator of the engine: random worlds in virtual time, held against naive books.
+//!
+//! [`world`] lives one world, a function of its [`tape`]; [`plan`] draws its settings and habits;
+//! [`threads`], [`feeders`] and [`readers`] are the simulated parties; [`books`] and [`policy`] are
+//! what everything is checked against; [`tally`] counts what happened.
+//!
+//! ```text
+//! cargo test simulator                                              a few thousand worlds
+//! LONGSHORE_WORLDS=1000000 cargo test --release simulator           a million
+//! LONGSHORE_SEED=17 cargo test simulator                            the world of one seed, again
+//! ```
+
+mod books;
+mod feeders;
+mod plan;
+mod policy;
+mod readers;
+mod tally;
+mod tape;
+mod threads;
+mod ticket;
+mod world;
+
+use proptest::strategy::{Strategy, ValueTree};
+use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
+
+use crate::engine::unwind::{contain, install_hook};
+use tally::Tally;
+use world::{Telling, World};
+
+/// Worlds of the normal test run.
+const WORLDS: u64 = 3_000;
+
+/// How many simpler worlds are tried for a failing one.
+const SHRINKS_MAX: usize = 5_000;
+
+fn setting(name: &str) -> Option<u64> {
+    let text = std::env::var(name).ok()?;
+    Some(text.parse().unwrap_or_else(|_| panic!("{name} is no number: {text:?}")))
+}
+
+/// Lives the world of a seed. A failing one is shrunk, and told.
+fn live(seed: u64) -> Result<Tally, String> {
+    let mut bytes = [0; 32];
+    bytes[..8].copy_from_slice(&seed.to_le_bytes());
+    let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
+    let mut runner = TestRunner::new_with_rng(Config::default(), rng);
+    let tapes = proptest::collection::vec(proptest::num::u32::ANY, 20..1200);
+    let mut tree = tapes.new_tree(&mut runner).map_err(|reason| reason.to_string())?;
+    let mut failure = match contain(|| World::live(tree.current(), Telling::Nothing)) {
+        Ok(tally) => return Ok(tally),
+        Err(panic) => (panic, tree.current()),
+    };
+    let mut simpler = tree.simplify();
+    for _ in 0..SHRINKS_MAX {
+        if !simpler {
+            break;
+        }
+        let choices = tree.current();
+        simpler = match contain(|| World::live(choices.clone(), Telling::Nothing)) {
+            Ok(_) => tree.complicate(),
+            Err(panic) => {
+                failure = (panic, choices);
+                tree.simplify()
+            }
+        };
+    }
+    let (panic, choices) = failure;
+    drop(contain(|| World::live(choices.clone(), Telling::Steps)));
+    Err(format!("{panic}\n  seed {seed}: LONGSHORE_SEED={seed} cargo test simulator\n  tape {choices:?}"))
+}
+
+#[test]
+fn every_world_keeps_every_promise() {
+    install_hook();
+    let seeds = match setting("LONGSHORE_SEED") {
+        Some(seed) => seed..seed + 1,
+        None => 0..setting("LONGSHORE_WORLDS").unwrap_or(WORLDS),
+    };
+    let mut tally = Tally::default();
+    for seed in seeds.clone() {
+        match live(seed) {
+            Ok(one) => tally += one,
+            Err(failure) => panic!("{failure}"),
+        }
+    }
+    println!("{tally}");
+    if seeds.end - seeds.start >= WORLDS {
+        assert_eq!(tally.missing(), [""; 0], "faults that no world had");
+    }
+}

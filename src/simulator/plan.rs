@@ -1,0 +1,139 @@
+//! What a world is made of: the settings of its function, and how inputs, containers and sources
+//! behave.
+
+use std::time::Duration;
+
+use crate::decide::ids::{ContainerId, Generation};
+use crate::decide::ledger::Rules;
+use crate::decide::restart::{CrashLoopBackoff, RateLimited, RestartPolicy};
+use crate::decide::retries::Retries;
+use crate::simulator::tape::{Tape, mix};
+
+const MS: Duration = Duration::from_millis(1);
+const SECOND: Duration = Duration::from_secs(1);
+
+/// The settings of a world's function and the habits of its inputs.
+#[derive(Debug, Clone)]
+pub(super) struct Plan {
+    pub(super) rules: Rules,
+    pub(super) exit_timeout: Duration,
+    habits: Habits,
+}
+
+/// How often, in a thousand inputs or lives, something goes wrong.
+#[derive(Debug, Clone, Copy)]
+struct Habits {
+    salt: u64,
+    fails: u64,
+    crashes: u64,
+    poison: u64,
+    both: u64,
+    hangs: u64,
+    enter_fails: u64,
+    /// Durations are drawn below this.
+    longest: Duration,
+}
+
+/// How one execution ends, if it is not fenced before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Act {
+    Ok,
+    /// An error worth a retry, or not.
+    Err {
+        worth: bool,
+    },
+    Panic,
+    /// It does not return before the world is healed.
+    Hang,
+}
+
+impl Plan {
+    pub(super) fn drawn(tape: &mut Tape) -> Self {
+        let containers = tape.one_of(&[1, 2, 3, 4, 8]);
+        let crash_retries = tape.one_of(&[3, 0, 1, 2, 12]);
+        let rules =
+            Rules { containers, retries: retries(tape), crash_retries, restart: policy(tape, containers) };
+        let often = [0, 20, 100, 400];
+        let habits = Habits {
+            salt: tape.salt(),
+            fails: tape.one_of(&often),
+            crashes: tape.one_of(&often),
+            poison: tape.one_of(&[0, 20, 100, 300]),
+            both: tape.one_of(&often),
+            hangs: tape.one_of(&[0, 0, 30, 200]),
+            enter_fails: tape.one_of(&[0, 0, 100, 400, 1000]),
+            longest: tape.one_of(&[50 * MS, Duration::ZERO, Duration::from_micros(2), SECOND]),
+        };
+        Self { rules, exit_timeout: tape.one_of(&[5 * SECOND, MS, Duration::ZERO]), habits }
+    }
+
+    /// How the `attempt`-th execution of an input ends.
+    pub(super) fn act(&self, tag: u64, index: u64, attempt: u32) -> Act {
+        let Habits { salt, fails, crashes, poison, both, hangs, .. } = self.habits;
+        let draw = mix(salt, tag, index, 1);
+        let times = 1 + (draw >> 32) as u32 % 4;
+        let fate = draw % 1000;
+        let early = attempt <= times;
+        let bounds = [hangs, poison, fails, crashes, both];
+        let kind = bounds.iter().scan(0, |sum, bound| {
+            *sum += bound;
+            Some(*sum)
+        });
+        match kind.into_iter().position(|bound| fate < bound) {
+            Some(0) if early => Act::Hang,
+            Some(1) => Act::Panic,
+            Some(2) if early => Act::Err { worth: draw >> 60 != 0 },
+            Some(3) if early => Act::Panic,
+            Some(4) if attempt <= 6 => {
+                if mix(salt, index, u64::from(attempt), 2).is_multiple_of(2) {
+                    Act::Panic
+                } else {
+                    Act::Err { worth: true }
+                }
+            }
+            _ => Act::Ok,
+        }
+    }
+
+    /// How long that execution takes.
+    pub(super) fn takes(&self, tag: u64, index: u64, attempt: u32) -> Duration {
+        let draw = mix(self.habits.salt, tag, index, 3 + u64::from(attempt));
+        match self.habits.longest.as_nanos() as u64 {
+            0 => Duration::ZERO,
+            longest => Duration::from_nanos(draw % longest),
+        }
+    }
+
+    /// Whether the `enter` of that generation fails by itself.
+    pub(super) fn enter_fails(&self, id: ContainerId, generation: Generation) -> bool {
+        mix(self.habits.salt, id.index() as u64, generation.get(), 4) % 1000 < self.habits.enter_fails
+    }
+}
+
+fn retries(tape: &mut Tape) -> Retries {
+    let retries = Retries::new(tape.one_of(&[0, 1, 2, 5]))
+        .initial_delay(tape.one_of(&[Duration::ZERO, MS, SECOND]))
+        .backoff_coefficient(tape.one_of(&[2.0, 1.0, 1.7, 10.0]))
+        .max_delay(tape.one_of(&[60 * SECOND, SECOND, 2 * SECOND]));
+    if tape.one_in(4) { retries.jitter(7) } else { retries }
+}
+
+fn policy(tape: &mut Tape, containers: usize) -> RestartPolicy {
+    let limited = RateLimited::new();
+    let policy: RestartPolicy = match tape.pick(6) {
+        0 => RateLimited::never().into(),
+        1 | 2 => limited
+            .window(tape.one_of(&[60 * SECOND, 5 * SECOND, 700 * MS]))
+            .max_crashes(tape.one_of(&[10, 0, 1, 3, 6]))
+            .max_failure_rate(tape.one_of(&[0.5, 0.0, 0.1, 0.9]))
+            .into(),
+        3 => limited.into(),
+        _ => CrashLoopBackoff::new()
+            .initial(tape.one_of(&[100 * MS, MS, SECOND]))
+            .max(tape.one_of(&[60 * SECOND, SECOND, 2 * SECOND]))
+            .reset_after(tape.one_of(&[10 * SECOND, 2 * SECOND, 3 * SECOND]))
+            .seed(3)
+            .into(),
+    };
+    if policy.validate(containers).is_ok() { policy } else { CrashLoopBackoff::new().into() }
+}

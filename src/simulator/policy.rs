@@ -1,0 +1,229 @@
+//! Both restart policies, written from the contract and as naively as can be: every crash and
+//! every completion is kept, and each verdict is worked out anew from all of them.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::decide::ids::{ContainerId, Generation};
+use crate::decide::restart::{Restart, RestartPolicy};
+use crate::decide::time::Time;
+use crate::simulator::plan::Plan;
+
+const WINDOW: Duration = Duration::from_secs(60);
+
+/// One generation of a container, for as long as it lives and after.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Life {
+    /// When it began, as a number that grows with every event.
+    begun: u64,
+    entered: Option<Time>,
+    completed: u64,
+    alive: bool,
+}
+
+/// A restart policy that forgets nothing.
+#[derive(Debug)]
+pub(super) struct NaivePolicy {
+    policy: RestartPolicy,
+    containers: usize,
+    clock: u64,
+    lives: BTreeMap<(ContainerId, Generation), Life>,
+    crashes: Vec<Time>,
+    completions: Vec<Time>,
+    /// Loop crashes in a row, and when the last was as a number and as a time.
+    in_a_row: u32,
+    last_loop: u64,
+    /// When containers may be created again: not before the first, not after the second.
+    due: Option<(Time, Time)>,
+}
+
+/// What the policy must say.
+#[derive(Debug)]
+pub(super) struct Expected {
+    /// Whether giving up is allowed, and whether it is demanded. They differ only where completions
+    /// may have been booked in a later bucket than they happened in.
+    pub(super) may_give_up: bool,
+    pub(super) must_give_up: bool,
+    pub(super) restart: ExpectedRestart,
+    /// Whether the crash counts against its input for a window.
+    pub(super) counted: bool,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum ExpectedRestart {
+    Now,
+    /// Not before the first, not after the second.
+    Within(Time, Time),
+}
+
+impl NaivePolicy {
+    pub(super) fn new(plan: &Plan) -> Self {
+        Self {
+            policy: plan.rules.restart.clone(),
+            containers: plan.rules.containers,
+            clock: 0,
+            lives: BTreeMap::new(),
+            crashes: Vec::new(),
+            completions: Vec::new(),
+            in_a_row: 0,
+            last_loop: 0,
+            due: None,
+        }
+    }
+
+    fn tick(&mut self) -> u64 {
+        self.clock += 1;
+        self.clock
+    }
+
+    pub(super) fn begun(&mut self, id: ContainerId, generation: Generation) {
+        let begun = self.tick();
+        let life = Life { begun, entered: None, completed: 0, alive: true };
+        let before = self.lives.insert((id, generation), life);
+        assert!(before.is_none(), "invariant 12: {id}#{generation} began twice");
+    }
+
+    pub(super) fn entered(&mut self, id: ContainerId, generation: Generation, now: Time) {
+        self.life(id, generation).entered = Some(now);
+    }
+
+    /// A container begins its exit: from now on it does not stay up.
+    pub(super) fn leaves(&mut self, id: ContainerId, generation: Generation, now: Time) {
+        self.settle(now);
+        self.life(id, generation).entered = None;
+    }
+
+    pub(super) fn is_alive(&self, id: ContainerId, generation: Generation) -> bool {
+        self.lives.get(&(id, generation)).is_some_and(|life| life.alive)
+    }
+
+    pub(super) fn has_progressed(&self, id: ContainerId, generation: Generation) -> bool {
+        self.lives.get(&(id, generation)).is_some_and(|life| life.completed > 0)
+    }
+
+    pub(super) fn ended(&mut self, id: ContainerId, generation: Generation, now: Time) {
+        self.settle(now);
+        self.life(id, generation).alive = false;
+    }
+
+    fn life(&mut self, id: ContainerId, generation: Generation) -> &mut Life {
+        self.lives.get_mut(&(id, generation)).expect("it has begun")
+    }
+
+    pub(super) fn completed(&mut self, id: ContainerId, generation: Generation, now: Time) {
+        self.settle(now);
+        self.completions.push(now);
+        let life = self.life(id, generation);
+        life.completed += 1;
+        if life.begun > self.last_loop {
+            self.in_a_row = 0;
+            self.due = None;
+        }
+    }
+
+    /// A container that has stayed up long enough since the last loop crash ends the loop.
+    fn settle(&mut self, now: Time) {
+        let reset_after = match &self.policy {
+            RestartPolicy::RateLimited(_) => Duration::from_secs(10),
+            RestartPolicy::CrashLoopBackoff(policy) => policy.settings().2,
+        };
+        let stable = |life: &Life| {
+            life.alive
+                && life.begun > self.last_loop
+                && life.entered.is_some_and(|at| now.since(at) >= reset_after)
+        };
+        if self.lives.values().any(stable) {
+            self.in_a_row = 0;
+            self.due = None;
+        }
+    }
+
+    /// Until when no container may be created that had made no progress.
+    pub(super) fn held_until(&self, now: Time) -> Option<Time> {
+        self.due.map(|(due, _)| due).filter(|due| *due > now)
+    }
+
+    /// A container died. `crashes_before` and `counted` are those of the executing input.
+    pub(super) fn crashed(
+        &mut self,
+        id: ContainerId,
+        generation: Generation,
+        executing: Option<(u32, Option<Time>)>,
+        now: Time,
+    ) -> Expected {
+        self.settle(now);
+        let life = *self.life(id, generation);
+        let window = match &self.policy {
+            RestartPolicy::RateLimited(policy) => policy.settings().0,
+            RestartPolicy::CrashLoopBackoff(_) => WINDOW,
+        };
+        let counted =
+            executing.and_then(|(_, counted)| counted).is_none_or(|counted| now.since(counted) > window);
+        let (mut may_give_up, mut must_give_up) = (false, false);
+        if counted {
+            self.crashes.push(now);
+            (may_give_up, must_give_up) = self.trips(window, now);
+        }
+        let first_of_its_input = executing.is_none_or(|(crashes, _)| crashes == 0);
+        if life.completed == 0 && first_of_its_input {
+            self.loop_crash(life, now);
+        }
+        let due = self.due.filter(|(_, due)| *due > now && life.completed == 0);
+        let restart = due.map_or(ExpectedRestart::Now, |(least, most)| ExpectedRestart::Within(least, most));
+        Expected { may_give_up, must_give_up, restart, counted }
+    }
+
+    fn loop_crash(&mut self, life: Life, now: Time) {
+        if self.in_a_row > 0 && life.begun < self.last_loop {
+            return; // it shares in the loop crash already counted
+        }
+        self.in_a_row += 1;
+        self.last_loop = self.tick();
+        let (initial, max) = match &self.policy {
+            RestartPolicy::RateLimited(_) => (Duration::from_millis(10), Duration::from_secs(1)),
+            RestartPolicy::CrashLoopBackoff(policy) => (policy.settings().0, policy.settings().1),
+        };
+        let delay = match self.in_a_row {
+            1 => Duration::ZERO,
+            n => (2..n).fold(initial.min(max), |delay, _| (delay * 2).min(max)),
+        };
+        let least = match &self.policy {
+            RestartPolicy::RateLimited(_) => delay,
+            RestartPolicy::CrashLoopBackoff(_) => delay / 2, // equal jitter
+        };
+        self.due = Some((now + least, now + delay));
+    }
+
+    /// The delay was drawn: it is what the engine said, from now on.
+    pub(super) fn drawn(&mut self, said: Restart) {
+        if let Restart::At(due) = said {
+            self.due = Some((due, due));
+        }
+    }
+
+    fn trips(&self, window: Duration, now: Time) -> (bool, bool) {
+        let RestartPolicy::RateLimited(policy) = &self.policy else { return (false, false) };
+        let (_, max_crashes, max_failure_rate, judged) = policy.settings();
+        if !judged {
+            return (false, false);
+        }
+        let max_crashes = max_crashes.map_or_else(|| (2 * self.containers).max(10), |n| n as usize);
+        let crashes = self.crashes.iter().filter(|at| now.since(**at) <= window).count();
+        let width = window.as_nanos() / 60;
+        let begin = now.0.as_nanos().saturating_sub(window.as_nanos());
+        let in_part = |at: &&Time| (at.0.as_nanos() / width + 1) * width > begin;
+        let least = self.completions.iter().filter(in_part).count();
+        let most = self.completions.len();
+        let breaks = |completed: usize| {
+            crashes > max_crashes && crashes as f64 / (crashes + completed) as f64 > max_failure_rate
+        };
+        (breaks(least), breaks(most))
+    }
+
+    pub(super) fn reset(&mut self) {
+        self.crashes.clear();
+        self.completions.clear();
+        self.in_a_row = 0;
+        self.due = None;
+    }
+}

@@ -1,0 +1,307 @@
+//! Simulated consumers: they take outcomes through the real [`Consumer`], each with habits of its
+//! own, and hold every outcome against the books.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::decide::ids::JobId;
+use crate::decide::ledger::Mode;
+use crate::decide::time::Time;
+use crate::engine::consumer::{Consumer, Failures, Sight};
+use crate::engine::dispatch::Patience;
+use crate::engine::lane::{Order, Outcome};
+use crate::engine::signal::Signal;
+use crate::failure::{Cause, Failure};
+use crate::simulator::books::{End, State, Why};
+use crate::simulator::ticket::{Answer, Refusal, Ticket};
+use crate::simulator::world::World;
+
+/// What a consumer does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Habit {
+    /// Takes everything.
+    Greedy,
+    /// Takes everything, with pauses.
+    Slow,
+    /// Goes away after so many outcomes.
+    DropsAfter(u64),
+    /// Salvages after so many outcomes.
+    SalvagesAfter(u64),
+}
+
+/// The consumer of one map or call.
+pub(super) struct Reader {
+    pub(super) consumer: Option<Consumer<Ticket, Answer, Refusal>>,
+    pub(super) job: JobId,
+    order: Order,
+    failures: Failures,
+    pub(super) habit: Habit,
+    /// Inputs of its source, where it ends.
+    total: Option<u64>,
+    taken: u64,
+    /// An error after which nothing may come.
+    last: bool,
+    pub(super) looks_at: Time,
+    /// How long it waits before it looks without having been signalled.
+    pause: Duration,
+    arrived: Option<Arc<Signal>>,
+}
+
+/// The longest wait without a look, as in the engine.
+const LOOK_MAX: Duration = Duration::from_millis(16);
+
+/// The same once the world is healed, where it only makes virtual time long.
+const PAUSE_MAX: Duration = Duration::from_secs(60);
+
+impl Reader {
+    pub(super) fn new(
+        consumer: Consumer<Ticket, Answer, Refusal>,
+        order: Order,
+        failures: Failures,
+        habit: Habit,
+        total: Option<u64>,
+    ) -> Self {
+        let job = consumer.job();
+        Self {
+            consumer: Some(consumer),
+            job,
+            order,
+            failures,
+            habit,
+            total,
+            taken: 0,
+            last: false,
+            looks_at: Time::default(),
+            pause: Duration::from_millis(1),
+            arrived: None,
+        }
+    }
+}
+
+impl Reader {
+    /// Looks if it was signalled.
+    pub(super) fn hear(&mut self) {
+        if self.arrived.as_ref().is_some_and(|arrived| arrived.take_raised() != (0, 0)) {
+            self.looks_at = Time::default();
+        }
+    }
+
+    pub(super) fn is_endless(&self) -> bool {
+        self.total.is_none()
+    }
+}
+
+impl World {
+    /// One look of one consumer.
+    pub(super) fn read(&mut self, at: usize) {
+        let now = self.now();
+        let reader = &mut self.readers[at];
+        match reader.habit {
+            Habit::DropsAfter(n) if reader.taken >= n => return self.drop_reader(at),
+            Habit::SalvagesAfter(n) if reader.taken >= n => return self.salvage(at),
+            Habit::Slow if !self.healed => {
+                reader.looks_at = now + Duration::from_millis(self.tape.one_of(&[0, 1, 30, 20_000]));
+            }
+            _ => {}
+        }
+        let reader = &mut self.readers[at];
+        let consumer = reader.consumer.as_mut().expect("it has not gone away");
+        let sight = consumer.look(Patience::Look);
+        let (ended, job) = (consumer.is_ended(), reader.job);
+        self.sync_pulled();
+        match sight {
+            Sight::Outcome(outcome) => self.outcome(at, outcome),
+            Sight::NotYet => self.await_outcome(at),
+            Sight::End => {
+                self.end_of(at);
+                return self.drop_reader(at);
+            }
+        }
+        if ended {
+            self.books.end_job(job, Why::Cancelled);
+        }
+    }
+
+    /// There is nothing yet: the consumer waits for its signal, and looks without it ever more seldom.
+    fn await_outcome(&mut self, at: usize) {
+        let reader = &mut self.readers[at];
+        let job = reader.job;
+        reader.arrived = self.engine.inspect(|state| {
+            let lane = state.lanes.0.get_mut(&job)?;
+            lane.awaited = true;
+            Some(Arc::clone(&lane.arrived))
+        });
+        reader.pause = (reader.pause * 2).min(if self.healed { PAUSE_MAX } else { LOOK_MAX });
+        let until = self.now() + self.readers[at].pause;
+        self.readers[at].looks_at = until;
+    }
+
+    fn outcome(&mut self, at: usize, outcome: Outcome<Ticket, Answer, Refusal>) {
+        let reader = &mut self.readers[at];
+        reader.pause = Duration::from_millis(1);
+        assert!(!reader.last, "an outcome came after the last");
+        reader.taken += 1;
+        let job = reader.job;
+        match outcome {
+            Ok(answer) => {
+                let tag = self.books.jobs[&job].tag;
+                self.in_order(at, answer.index);
+                let input = self.books.input(job, answer.index);
+                assert_eq!(answer.tag, tag, "an outcome of another map");
+                let end = State::Done(End::Ok { attempt: answer.attempt });
+                assert_eq!(input.state, end, "invariant 2: the answer of {:?}", answer.by);
+                self.yielded(job, answer.index);
+            }
+            Err(failure) => match failure.index() {
+                Some(index) => self.failure(at, index, &failure),
+                None => self.end_error(at, &failure),
+            },
+        }
+    }
+
+    fn in_order(&self, at: usize, index: u64) {
+        let reader = &self.readers[at];
+        if reader.order == Order::Input {
+            assert_eq!(index + 1, reader.taken, "outcomes come in the order of the inputs");
+        }
+    }
+
+    fn yielded(&mut self, job: JobId, index: u64) {
+        let input = self.books.input(job, index);
+        assert!(!input.yielded, "invariant 1: input {index} was answered twice");
+        input.yielded = true;
+    }
+
+    /// An input that failed.
+    fn failure(&mut self, at: usize, index: u64, failure: &Failure<Ticket, Refusal>) {
+        let (job, failures) = (self.readers[at].job, self.readers[at].failures);
+        if failures == Failures::EndMap {
+            self.tally.maps_ended_by_a_failure += 1;
+            self.nothing_else_could_be_yielded(at, index);
+        } else {
+            self.in_order(at, index);
+        }
+        self.readers[at].last = failures != Failures::Yield;
+        let ticket = failure.input().expect("it comes back");
+        assert_eq!((ticket.tag, ticket.index), (self.books.jobs[&job].tag, index), "another input came back");
+        let input = self.books.input(job, index);
+        assert_eq!(failure.attempts(), input.executions, "attempts told of input {index}");
+        let State::Done(end) = input.state else {
+            panic!("input {index} has an outcome and is {:?}", input.state)
+        };
+        let attempt = input.attempt() - 1;
+        let right = match failure.cause() {
+            Cause::Failed(error) => end == End::Failed && error.attempt == attempt,
+            Cause::Poisoned(deaths) => {
+                let told: Vec<u32> = deaths
+                    .iter()
+                    .filter_map(|crash| crash.executing.map(|(_, attempt)| attempt.get()))
+                    .collect();
+                end == End::Poisoned && told == self.books.deaths_told(job, index)
+            }
+            Cause::Lost(_) => end == End::Lost,
+            Cause::GaveUp(_) => end == End::Unrun(Why::GaveUp),
+            Cause::ShutDown => end == End::Unrun(Why::ShutDown),
+            Cause::Cancelled => end == End::Unrun(Why::Cancelled),
+            _ => false,
+        };
+        assert!(right, "input {index} ended as {end:?}, and was told {failure:?}");
+        self.yielded(job, index);
+    }
+
+    /// The first failure ends a map behind what could be yielded, and before anything else.
+    fn nothing_else_could_be_yielded(&self, at: usize, failed: u64) {
+        let reader = &self.readers[at];
+        if self.threads.iter().any(|thread| thread.is_publishing(reader.job)) {
+            return;
+        }
+        let could = |index: u64| {
+            let input = self.books.jobs[&reader.job].inputs.get(index as usize);
+            input.is_some_and(|input| !input.yielded && matches!(input.state, State::Done(End::Ok { .. })))
+        };
+        let left = match reader.order {
+            Order::Input => could(reader.taken - 1),
+            Order::Completion => (0..self.books.jobs[&reader.job].inputs.len() as u64).any(could),
+        };
+        assert!(!left, "the failure of input {failed} came before outcomes that were there");
+    }
+
+    /// A map as a whole failed.
+    fn end_error(&mut self, at: usize, failure: &Failure<Ticket, Refusal>) {
+        let reader = &mut self.readers[at];
+        reader.last = true;
+        let job = reader.job;
+        let why = self.books.jobs[&job].ended;
+        let right = match failure.cause() {
+            // That goes before a shutdown, also where its inputs had been ended by one.
+            Cause::GaveUp(_) => {
+                why == Some(Why::GaveUp) || (why.is_some() && self.books.mode > Mode::Running)
+            }
+            // A drained map ends with this error though its inputs all finish.
+            Cause::ShutDown => self.books.mode > Mode::Running,
+            Cause::Source(_) | Cause::Engine(_) => true,
+            _ => false,
+        };
+        assert!(right, "a map that ended as {why:?} was told {failure:?}");
+    }
+
+    /// Nothing more comes.
+    fn end_of(&mut self, at: usize) {
+        let reader = &self.readers[at];
+        let book = &self.books.jobs[&reader.job];
+        if reader.last && reader.failures != Failures::Yield {
+            return; // cut short by its failure
+        }
+        let cut = book.ended.is_some_and(|why| why != Why::Cancelled) || reader.last;
+        let complete = !cut || book.goes_on;
+        if complete {
+            let missing = book.inputs.iter().position(|input| !input.yielded);
+            assert_eq!(missing, None, "invariant 1: a map ended and an input has no outcome");
+        }
+        if !reader.last && book.ended.is_none() {
+            assert_eq!(Some(book.inputs.len() as u64), reader.total, "a map ended before its source");
+        }
+    }
+
+    /// A consumer goes away.
+    pub(super) fn drop_reader(&mut self, at: usize) {
+        let reader = &mut self.readers[at];
+        let job = reader.job;
+        let consumer = reader.consumer.take().expect("it goes away once");
+        if !consumer.is_ended() {
+            match self.books.jobs[&job].kind {
+                crate::decide::job::JobKind::Map => self.tally.maps_dropped += 1,
+                crate::decide::job::JobKind::Call => self.tally.calls_dropped += 1,
+            }
+        }
+        self.tally.inputs += self.books.jobs[&job].inputs.len() as u64;
+        if consumer.is_ended() {
+            self.check_counts(job);
+        }
+        let leftovers = consumer.close();
+        self.books.closed(job);
+        drop(leftovers);
+    }
+
+    /// A consumer takes what has finished, and goes away.
+    fn salvage(&mut self, at: usize) {
+        let job = self.readers[at].job;
+        if self.threads.iter().any(|thread| thread.is_publishing(job)) {
+            return; // it would wait for them
+        }
+        self.tally.maps_salvaged += 1;
+        let consumer = self.readers[at].consumer.as_mut().expect("it has not gone away");
+        let saved = consumer.salvage();
+        self.sync_pulled();
+        self.books.end_job(job, Why::Cancelled);
+        let there = |(index, input): (usize, &crate::simulator::books::InputBook)| {
+            let saved = !input.yielded && matches!(input.state, State::Done(End::Ok { .. }));
+            saved.then_some(index as u64)
+        };
+        let expected: Vec<u64> = self.books.jobs[&job].inputs.iter().enumerate().filter_map(there).collect();
+        let indices: Vec<u64> = saved.iter().map(|(index, _)| *index).collect();
+        assert_eq!(indices, expected, "salvage gives what finished and was not yielded");
+        assert!(saved.iter().all(|(index, answer)| answer.index == *index), "salvage mixes indices up");
+        self.drop_reader(at);
+    }
+}

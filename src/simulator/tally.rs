@@ -1,0 +1,73 @@
+//! What happened in the worlds that were run.
+
+use std::fmt;
+use std::ops::AddAssign;
+
+macro_rules! tally {
+    ($($(#[doc = $doc:literal])* $name:ident,)*) => {
+        /// Counts of steps and faults.
+        #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+        pub(super) struct Tally {
+            $($(#[doc = $doc])* pub(super) $name: u64,)*
+        }
+
+        impl AddAssign for Tally {
+            fn add_assign(&mut self, other: Self) {
+                $(self.$name += other.$name;)*
+            }
+        }
+
+        impl Tally {
+            /// The names of what never happened.
+            pub(super) fn missing(&self) -> Vec<&'static str> {
+                let mut missing = Vec::new();
+                $(if self.$name == 0 { missing.push(stringify!($name)); })*
+                missing
+            }
+        }
+
+        impl fmt::Display for Tally {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                $(writeln!(f, "{:>12}  {}", self.$name, stringify!($name).replace('_', " "))?;)*
+                Ok(())
+            }
+        }
+    };
+}
+
+tally! {
+    worlds,
+    steps,
+    inputs,
+    maps,
+    calls,
+    executions,
+    errors,
+    panics,
+    hangs,
+    failed_starts,
+    /// Of a container's thread.
+    threads_not_made,
+    kills,
+    late_answers,
+    poisoned_inputs,
+    inputs_lost,
+    loop_delays,
+    give_ups,
+    resets,
+    drains,
+    stops,
+    aborts,
+    shutdown_limits,
+    exits_timed_out,
+    maps_dropped,
+    calls_dropped,
+    maps_salvaged,
+    maps_ended_by_a_failure,
+    endless_maps,
+    sources_panicked,
+    sources_blocked,
+    start_messages_lost,
+    notices_reordered,
+    notices_duplicated,
+}

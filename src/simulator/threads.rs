@@ -1,0 +1,326 @@
+//! Simulated threads of containers: what `engine/thread.rs` and `engine/body.rs` do, cut into steps
+//! between which anything may happen.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::crash::{Death, EnterError, Panic};
+use crate::decide::ids::{ContainerId, Generation, JobId};
+use crate::decide::ledger::{Lease, Worth};
+use crate::decide::restart::Restart;
+use crate::decide::time::Time;
+use crate::engine::dispatch::{Next, Offer, RunOf};
+use crate::engine::messages::Notice;
+use crate::engine::run::Step;
+use crate::report::Fate;
+use crate::simulator::plan::Act;
+use crate::simulator::ticket::{Answer, Refusal, Ticket};
+use crate::simulator::world::World;
+
+type Run = RunOf<Ticket, Answer, Refusal>;
+
+/// A thread of a container.
+pub(super) struct Thread {
+    pub(super) id: ContainerId,
+    pub(super) generation: Generation,
+    pub(super) phase: Phase,
+}
+
+/// Where a thread is.
+pub(super) enum Phase {
+    Entering {
+        until: Time,
+    },
+    /// It asks for work.
+    Asking,
+    Asleep {
+        until: Option<Time>,
+    },
+    /// It has its run and has not looked whether it may begin.
+    Beginning {
+        task: Task,
+    },
+    Executing {
+        task: Task,
+        place: usize,
+        until: Option<Time>,
+    },
+    /// It has the right to publish and has not yet done so.
+    Publishing {
+        task: Task,
+        place: usize,
+        answer: Answer,
+        last: bool,
+    },
+    /// The verdict was to restart at once.
+    Restarting,
+    Exiting {
+        until: Time,
+    },
+    Ending {
+        fate: Option<Fate>,
+    },
+    Over,
+}
+
+/// A run in a thread's hands.
+pub(super) struct Task {
+    run: Arc<Run>,
+    lease: Lease,
+}
+
+impl Task {
+    pub(super) fn job(&self) -> JobId {
+        self.lease.job
+    }
+
+    fn index(&self, place: usize) -> u64 {
+        self.run.chunk.first() + place as u64
+    }
+}
+
+impl std::fmt::Debug for Thread {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}#{} ", self.id, self.generation)?;
+        match &self.phase {
+            Phase::Entering { .. } => write!(f, "has entered"),
+            Phase::Asking => write!(f, "asks"),
+            Phase::Asleep { .. } => write!(f, "wakes"),
+            Phase::Beginning { task } => write!(f, "begins {:?}", task.lease),
+            Phase::Executing { task, place, .. } => {
+                write!(f, "returns from {:?} {}", task.lease.job, task.index(*place))
+            }
+            Phase::Publishing { task, place, .. } => {
+                write!(f, "publishes {:?} {}", task.lease.job, task.index(*place))
+            }
+            Phase::Restarting => write!(f, "restarts"),
+            Phase::Exiting { .. } => write!(f, "has exited"),
+            Phase::Ending { .. } => write!(f, "ends"),
+            Phase::Over => write!(f, "is over"),
+        }
+    }
+}
+
+impl Thread {
+    pub(super) fn new(id: ContainerId, generation: Generation, until: Time) -> Self {
+        Self { id, generation, phase: Phase::Entering { until } }
+    }
+
+    /// When it can go on; `None` if something must happen before.
+    pub(super) fn ready_at(&self) -> Option<Time> {
+        match &self.phase {
+            Phase::Entering { until } | Phase::Exiting { until } => Some(*until),
+            Phase::Asleep { until } | Phase::Executing { until, .. } => *until,
+            Phase::Over => None,
+            Phase::Asking
+            | Phase::Beginning { .. }
+            | Phase::Publishing { .. }
+            | Phase::Restarting
+            | Phase::Ending { .. } => Some(Time::default()),
+        }
+    }
+
+    pub(super) fn is_publishing(&self, job: JobId) -> bool {
+        matches!(&self.phase, Phase::Publishing { task, .. } if task.job() == job)
+    }
+}
+
+impl World {
+    /// One step of one thread.
+    pub(super) fn advance(&mut self, at: usize) {
+        let thread = &mut self.threads[at];
+        let (id, generation) = (thread.id, thread.generation);
+        let phase = match std::mem::replace(&mut thread.phase, Phase::Over) {
+            Phase::Entering { .. } => self.enter(id, generation),
+            Phase::Asleep { .. } => {
+                self.engine.wake(id);
+                Phase::Asking
+            }
+            Phase::Asking => self.ask(id, generation),
+            Phase::Beginning { task } => self.begin(id, task),
+            Phase::Executing { task, place, .. } => self.finish(id, generation, task, place),
+            Phase::Publishing { task, place, answer, last } => {
+                task.run.chunk.publish(place, Ok(answer));
+                if last { Phase::Asking } else { self.execute(task, place + 1) }
+            }
+            Phase::Restarting => match self.engine.begin(id) {
+                None => Phase::Ending { fate: None },
+                Some(generation) => {
+                    self.books.container_begun(id, generation, self.now());
+                    self.threads[at].generation = generation;
+                    Phase::Entering { until: self.now() }
+                }
+            },
+            Phase::Exiting { .. } => {
+                self.engine.left(id, generation);
+                if self.books.is_alive(id, generation) {
+                    self.books.container_ended(id, self.now());
+                }
+                Phase::Ending { fate: Some(Fate::Exited) }
+            }
+            Phase::Ending { fate } => {
+                let lived = self.books.is_alive(id, generation);
+                self.engine.ended(id, generation, fate);
+                if lived {
+                    self.books.container_ended(id, self.now());
+                }
+                Phase::Over
+            }
+            Phase::Over => unreachable!("threads that are over are removed"),
+        };
+        self.threads[at].phase = phase;
+    }
+
+    fn enter(&mut self, id: ContainerId, generation: Generation) -> Phase {
+        if self.dependency_down || (!self.healed && self.plan.enter_fails(id, generation)) {
+            self.tally.failed_starts += 1;
+            let death = if generation.get().is_multiple_of(2) {
+                Death::EnterFailed(Arc::new(EnterError::new("down".into())))
+            } else {
+                Death::EnterPanicked(panic())
+            };
+            return self.crash(id, generation, death);
+        }
+        let lives = self.books.is_alive(id, generation);
+        let entered = self.engine.entered(id, generation);
+        assert_eq!(entered, lives, "invariant 12: {id}#{generation} entered");
+        if !entered {
+            return Phase::Ending { fate: None };
+        }
+        self.books.policy.entered(id, generation, self.now());
+        Phase::Asking
+    }
+
+    fn ask(&mut self, id: ContainerId, generation: Generation) -> Phase {
+        let eligible = self.eligible();
+        let offer = self.engine.try_next(id, generation);
+        self.sync_pulled();
+        let now = self.now();
+        match offer {
+            Offer::Now(Next::Work { run, lease, previous }) => {
+                self.books.came_back(id);
+                assert!(
+                    self.books.is_alive(id, generation),
+                    "invariant 12: a dead generation was given work"
+                );
+                self.books.claimed(id, &lease, previous.as_ref(), &eligible, now);
+                Phase::Beginning { task: Task { run, lease } }
+            }
+            Offer::Now(Next::Leave) => {
+                self.books.policy.leaves(id, generation, now);
+                self.engine.tell(Notice::Exiting { container: id, generation });
+                let takes = Duration::from_millis(self.tape.one_of(&[0, 0, 1, 20_000]));
+                Phase::Exiting { until: now + takes }
+            }
+            Offer::Now(Next::Stale) => Phase::Ending { fate: None },
+            Offer::Later(until) => {
+                assert!(
+                    self.books.is_alive(id, generation),
+                    "invariant 12: a dead generation waits for work"
+                );
+                self.books.came_back(id);
+                self.books.idle(&eligible, until, now);
+                Phase::Asleep { until }
+            }
+        }
+    }
+
+    fn begin(&mut self, id: ContainerId, task: Task) -> Phase {
+        match task.run.begin() {
+            None => Phase::Asking,
+            Some(place) => {
+                self.books.begun(id, task.job(), task.index(place));
+                self.execute(task, place)
+            }
+        }
+    }
+
+    /// The user's function is called.
+    fn execute(&mut self, task: Task, place: usize) -> Phase {
+        self.tally.executions += 1;
+        let ticket = task.run.chunk.input(place);
+        let until = match self.plan.act(ticket.tag, ticket.index, task.lease.attempt.get()) {
+            Act::Hang if !self.healed => {
+                self.tally.hangs += 1;
+                None
+            }
+            _ => Some(self.now() + self.plan.takes(ticket.tag, ticket.index, task.lease.attempt.get())),
+        };
+        Phase::Executing { task, place, until }
+    }
+
+    /// The user's function returns, or panics.
+    fn finish(&mut self, id: ContainerId, generation: Generation, task: Task, place: usize) -> Phase {
+        let attempt = task.lease.attempt.get();
+        let (job, index) = (task.job(), task.index(place));
+        let ticket = task.run.chunk.input(place);
+        match self.plan.act(ticket.tag, ticket.index, attempt) {
+            Act::Ok | Act::Hang => {
+                let answer = Answer::to(ticket, attempt, (id, generation), &self.witness);
+                let now = self.now();
+                let accepted = self.books.returned_ok(id, generation, job, index, now);
+                let step = task.run.step(place);
+                assert_eq!(step != Step::Fenced, accepted, "invariant 2: a late answer, or one refused");
+                match step {
+                    Step::Fenced => {
+                        self.engine.count_late();
+                        Phase::Asking
+                    }
+                    Step::Next => {
+                        self.books.begun(id, job, index + 1);
+                        Phase::Publishing { task, place, answer, last: false }
+                    }
+                    Step::Last => Phase::Publishing { task, place, answer, last: true },
+                }
+            }
+            Act::Err { worth } => self.fail(id, generation, task, place, worth),
+            Act::Panic => {
+                self.tally.panics += 1;
+                self.crash(id, generation, Death::Panicked(panic()))
+            }
+        }
+    }
+
+    fn fail(
+        &mut self,
+        id: ContainerId,
+        generation: Generation,
+        task: Task,
+        place: usize,
+        worth: bool,
+    ) -> Phase {
+        self.tally.errors += 1;
+        let (job, index) = (task.job(), task.index(place));
+        let error = Refusal::new(task.lease.attempt.get(), &self.witness);
+        let wanted = if worth { Worth::Retry } else { Worth::Surface };
+        let goes_on = self.engine.failed(id, &task.run, place, error, wanted);
+        self.sync_pulled();
+        let due = self.engine.inspect(|state| state.ledger.retry_due(job, index));
+        let now = self.now();
+        self.books.returned_err(id, generation, (job, index), worth, due, now);
+        if !goes_on {
+            return Phase::Asking;
+        }
+        self.books.begun(id, job, index + 1);
+        self.execute(task, place + 1)
+    }
+
+    /// A container dies.
+    pub(super) fn crash(&mut self, id: ContainerId, generation: Generation, death: Death) -> Phase {
+        let restart = self.engine.crashed(id, generation, death);
+        self.sync_pulled();
+        let now = self.now();
+        let after = self.books.crashed(id, generation, restart, now);
+        self.tally.give_ups += u64::from(after.gave_up);
+        self.tally.poisoned_inputs += u64::from(after.poisoned);
+        self.tally.loop_delays += u64::from(matches!(restart, Some(Restart::At(_))));
+        match restart {
+            Some(Restart::Now) => Phase::Restarting,
+            Some(Restart::At(_) | Restart::GiveUp) | None => Phase::Ending { fate: None },
+        }
+    }
+}
+
+fn panic() -> Panic {
+    Panic { message: "a simulated panic".to_owned(), location: None }
+}

@@ -1,0 +1,99 @@
+//! The values of a simulated function: each knows where it comes from, and is counted until it is
+//! dropped.
+
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
+
+use crate::decide::ids::{ContainerId, Generation};
+use crate::engine::dispatch::Dispatch;
+
+pub(super) type Engine = Dispatch<Ticket, Answer, Refusal>;
+
+/// Counts the values of one world that are alive, and sees that none is dropped under the lock.
+#[derive(Default)]
+pub(super) struct Witness {
+    alive: AtomicI64,
+    engine: OnceLock<Weak<Engine>>,
+}
+
+impl Witness {
+    pub(super) fn watch(&self, engine: &Arc<Engine>) {
+        assert!(self.engine.set(Arc::downgrade(engine)).is_ok(), "a world has one engine");
+    }
+
+    /// Values that are not dropped. Negative if one was dropped twice.
+    pub(super) fn alive(&self) -> i64 {
+        self.alive.load(Ordering::Relaxed)
+    }
+}
+
+/// Counts itself.
+struct Counted(Arc<Witness>);
+
+impl std::fmt::Debug for Counted {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Counted")
+    }
+}
+
+impl Counted {
+    fn new(witness: &Arc<Witness>) -> Self {
+        witness.alive.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(witness))
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.alive.fetch_sub(1, Ordering::Relaxed);
+        let engine = self.0.engine.get().and_then(Weak::upgrade);
+        let locked = engine.is_some_and(|engine| engine.is_locked());
+        assert!(!locked || std::thread::panicking(), "invariant 10: a value was dropped under the lock");
+    }
+}
+
+/// An input: which one of which source.
+pub(super) struct Ticket {
+    pub(super) tag: u64,
+    pub(super) index: u64,
+    _counted: Counted,
+}
+
+impl Ticket {
+    pub(super) fn new(tag: u64, index: u64, witness: &Arc<Witness>) -> Self {
+        Self { tag, index, _counted: Counted::new(witness) }
+    }
+}
+
+/// An output: which execution gave it.
+pub(super) struct Answer {
+    pub(super) tag: u64,
+    pub(super) index: u64,
+    pub(super) attempt: u32,
+    pub(super) by: (ContainerId, Generation),
+    _counted: Counted,
+}
+
+impl Answer {
+    pub(super) fn to(
+        ticket: &Ticket,
+        attempt: u32,
+        by: (ContainerId, Generation),
+        witness: &Arc<Witness>,
+    ) -> Self {
+        Self { tag: ticket.tag, index: ticket.index, attempt, by, _counted: Counted::new(witness) }
+    }
+}
+
+/// An error: which attempt gave it.
+#[derive(Debug)]
+pub(super) struct Refusal {
+    pub(super) attempt: u32,
+    _counted: Counted,
+}
+
+impl Refusal {
+    pub(super) fn new(attempt: u32, witness: &Arc<Witness>) -> Self {
+        Self { attempt, _counted: Counted::new(witness) }
+    }
+}

@@ -1,0 +1,680 @@
+//! A world: one function with its engine, its threads and everybody who uses it, in virtual time.
+//!
+//! The engine is the real one (`engine/dispatch`, the ledger under it, consumers, chunks and runs);
+//! only what blocks is simulated: threads, actors and clocks. Each step does one thing that a
+//! thread or an actor could do next, chosen by the tape. Then the invariants are checked. When the
+//! tape has run out the world is healed, everything comes to its end, and nothing may be left.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use crate::decide::ids::{ContainerId, Generation, JobId};
+use crate::decide::job::JobKind;
+use crate::decide::ledger::{Mode, Sources};
+use crate::decide::restart::Restart;
+use crate::decide::time::Time;
+use crate::decide::window::Window;
+use crate::engine::body::Plain;
+use crate::engine::clock::Clock;
+use crate::engine::consumer::{Consumer, Failures};
+use crate::engine::dispatch::Dispatch;
+use crate::engine::lane::{Inline, Order, Pool, Supply};
+use crate::engine::messages::Notice;
+use crate::engine::unwind::{Elsewhere, PanicHook};
+use crate::settings::Settings;
+use crate::simulator::books::{Books, End, JobBook, Queue, State, Why};
+use crate::simulator::feeders::{self, Feeder, Source};
+use crate::simulator::plan::Plan;
+use crate::simulator::readers::{Habit, Reader};
+use crate::simulator::tally::Tally;
+use crate::simulator::tape::Tape;
+use crate::simulator::threads::{Phase, Thread};
+use crate::simulator::ticket::{Answer, Engine, Refusal, Ticket, Witness};
+
+/// The most steps after the tape has run out: a world that needs more is stuck in a circle.
+const STEPS_MAX: u64 = 300_000;
+
+/// Whether a world tells what happens in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Telling {
+    Nothing,
+    /// Each step, on standard output: of a failing world.
+    Steps,
+}
+
+pub(super) struct World {
+    telling: Telling,
+    pub(super) engine: Arc<Engine>,
+    clock: Arc<AtomicU64>,
+    pub(super) plan: Plan,
+    pub(super) tape: Tape,
+    pub(super) books: Books,
+    pub(super) witness: Arc<Witness>,
+    pub(super) threads: Vec<Thread>,
+    pub(super) feeders: Vec<Feeder>,
+    pub(super) readers: Vec<Reader>,
+    /// On their way to the supervisor.
+    notices: Arc<Mutex<Vec<Notice>>>,
+    /// On their way to container actors.
+    launches: Vec<(ContainerId, Generation)>,
+    /// When the supervisor looks for containers to create.
+    wake: Option<Time>,
+    /// When container actors abandon an `exit`.
+    exit_timers: Vec<(ContainerId, Generation, Time)>,
+    /// When a shutdown becomes an abort.
+    limit: Option<Time>,
+    pub(super) dependency_down: bool,
+    /// Nothing goes wrong any more but what inputs do.
+    pub(super) healed: bool,
+    tags: u64,
+    pub(super) tally: Tally,
+}
+
+/// What may happen next.
+#[derive(Debug, Clone, Copy)]
+enum Action {
+    Thread(usize),
+    Feeder(usize),
+    Reader(usize),
+    Notice,
+    Launch(usize),
+    Create,
+    ExitTimer(usize),
+    Limit,
+}
+
+impl World {
+    /// Lives a world to its end.
+    ///
+    /// # Panics
+    ///
+    /// If a promise is broken.
+    pub(super) fn live(choices: Vec<u32>, telling: Telling) -> Tally {
+        let mut world = Self::new(Tape::new(choices), telling);
+        world.create();
+        while !world.tape.has_run_out() {
+            if !world.happen() {
+                world.step();
+            }
+            world.after_step();
+        }
+        world.heal();
+        world.come_to_an_end();
+        world.nothing_is_left()
+    }
+
+    fn new(mut tape: Tape, telling: Telling) -> Self {
+        let plan = Plan::drawn(&mut tape);
+        if telling == Telling::Steps {
+            println!("{plan:#?}");
+        }
+        let clock = Arc::new(AtomicU64::new(0));
+        let settings = Settings {
+            app: "simulated".into(),
+            function: "world".into(),
+            id: 0,
+            rules: plan.rules.clone(),
+            retry_if: None,
+            body: Elsewhere::new(
+                Box::new(Plain(|_: &Ticket| -> Result<Answer, Refusal> {
+                    unreachable!("simulated threads do not call it")
+                })),
+                false,
+            ),
+            exit_timeout: plan.exit_timeout,
+            stack_bytes: 0,
+            panic_hook: PanicHook::Silent,
+        };
+        let engine = Arc::new(Dispatch::new(settings, Clock::Manual(Arc::clone(&clock))));
+        let witness = Arc::new(Witness::default());
+        witness.watch(&engine);
+        let notices = Arc::new(Mutex::new(Vec::new()));
+        let mail = Arc::clone(&notices);
+        engine.supervise(move |notice| mail.lock().unwrap_or_else(PoisonError::into_inner).push(notice));
+        Self {
+            telling,
+            books: Books::new(&plan),
+            engine,
+            clock,
+            plan,
+            tape,
+            witness,
+            threads: Vec::new(),
+            feeders: Vec::new(),
+            readers: Vec::new(),
+            notices,
+            launches: Vec::new(),
+            wake: None,
+            exit_timers: Vec::new(),
+            limit: None,
+            dependency_down: false,
+            healed: false,
+            tags: 0,
+            tally: Tally { worlds: 1, ..Tally::default() },
+        }
+    }
+
+    pub(super) fn now(&self) -> Time {
+        Time(Duration::from_nanos(self.clock.load(Ordering::Relaxed)))
+    }
+
+    fn move_to(&self, time: Time) {
+        let nanos = u64::try_from(time.0.as_nanos()).unwrap_or(u64::MAX);
+        self.clock.fetch_max(nanos, Ordering::Relaxed);
+    }
+
+    // ---- what can happen next ----
+
+    /// Takes one step; whether there was one to take, now or later.
+    fn step(&mut self) -> bool {
+        self.tally.steps += 1;
+        let ready = self.ready();
+        let sleeps = |thread: &Thread| matches!(thread.phase, Phase::Asleep { .. });
+        if !ready.iter().any(|action| matches!(action, Action::Thread(_))) && self.threads.iter().any(sleeps)
+        {
+            self.books.all_rest(&self.eligible(), self.now());
+        }
+        if ready.is_empty() {
+            let Some(next) = self.next_moment() else { return false };
+            self.move_to(next);
+            return true;
+        }
+        if !self.healed && self.tape.one_in(24) {
+            // Time passes though something could be done: everything is late now.
+            let late = self.tape.one_of(&[1, 1_000, 1_000_000, 300_000_000, 11_000_000_000]);
+            self.move_to(self.now() + Duration::from_nanos(late));
+            return true;
+        }
+        let turn = self.tally.steps as usize; // so that zeros for ever starve nobody
+        let action = ready[(turn + self.tape.pick(ready.len())) % ready.len()];
+        self.act(action);
+        true
+    }
+
+    fn ready(&self) -> Vec<Action> {
+        let now = self.now();
+        let mut ready = Vec::new();
+        let due = |at: Option<Time>| at.is_some_and(|at| at <= now);
+        ready.extend(
+            (0..self.threads.len()).filter(|at| due(self.threads[*at].ready_at())).map(Action::Thread),
+        );
+        ready.extend(
+            (0..self.feeders.len()).filter(|at| self.feeders[*at].is_ready(self.healed)).map(Action::Feeder),
+        );
+        let looks = |at: &usize| self.readers[*at].consumer.is_some() && self.readers[*at].looks_at <= now;
+        ready.extend((0..self.readers.len()).filter(looks).map(Action::Reader));
+        if !self.notices.lock().unwrap_or_else(PoisonError::into_inner).is_empty() {
+            ready.push(Action::Notice);
+        }
+        ready.extend((0..self.launches.len()).map(Action::Launch));
+        if due(self.wake) {
+            ready.push(Action::Create);
+        }
+        let over = |at: &usize| self.exit_timers[*at].2 <= now;
+        ready.extend((0..self.exit_timers.len()).filter(over).map(Action::ExitTimer));
+        if due(self.limit) {
+            ready.push(Action::Limit);
+        }
+        ready
+    }
+
+    /// The next moment at which something can be done.
+    fn next_moment(&self) -> Option<Time> {
+        let threads = self.threads.iter().filter_map(Thread::ready_at);
+        let readers = self.readers.iter().filter(|reader| reader.consumer.is_some());
+        let exits = self.exit_timers.iter().map(|(_, _, at)| *at);
+        let singles = [self.wake, self.limit].into_iter().flatten();
+        // Consumers that look in vain make no progress: they count only beside something that does.
+        let real = threads.chain(exits).chain(singles).min();
+        let looks = readers.map(|reader| reader.looks_at).min();
+        match (real, looks) {
+            (Some(real), Some(looks)) => Some(real.min(looks)),
+            (Some(real), None) => Some(real),
+            (None, looks) => looks.filter(|at| *at > self.now()),
+        }
+    }
+
+    pub(super) fn tell(&self, what: impl FnOnce() -> String) {
+        if self.telling == Telling::Steps {
+            println!("{:>12?}  {}", self.now().0, what());
+        }
+    }
+
+    fn act(&mut self, action: Action) {
+        self.tell(|| match action {
+            Action::Thread(at) => format!("{:?}", self.threads[at]),
+            Action::Feeder(at) => format!("feeder of {:?}", self.feeders[at].job),
+            Action::Reader(at) => format!("reader of {:?}", self.readers[at].job),
+            Action::Notice | Action::Launch(_) | Action::Create | Action::ExitTimer(_) | Action::Limit => {
+                format!("{action:?}")
+            }
+        });
+        match action {
+            Action::Thread(at) => self.advance(at),
+            Action::Feeder(at) => self.feed(at),
+            Action::Reader(at) => self.read(at),
+            Action::Notice => self.deliver_notice(),
+            Action::Launch(at) => self.launch(at),
+            Action::Create => self.create(),
+            Action::ExitTimer(at) => self.exit_times_out(at),
+            Action::Limit => {
+                self.limit = None;
+                self.tally.shutdown_limits += 1;
+                self.abort();
+            }
+        }
+    }
+
+    /// Wakes who was signalled, checks what must hold after every step, and clears away.
+    fn after_step(&mut self) {
+        let (one, all) = self.engine.take_raised();
+        let mut asleep: Vec<usize> = (0..self.threads.len())
+            .filter(|at| matches!(self.threads[*at].phase, Phase::Asleep { .. }))
+            .collect();
+        let mut wakes = if all > 0 { asleep.len() as u64 } else { one };
+        while wakes > 0 && !asleep.is_empty() {
+            let woken = asleep.swap_remove(self.tape.pick(asleep.len()));
+            self.threads[woken].phase = Phase::Asleep { until: Some(Time::default()) };
+            wakes -= 1;
+        }
+        self.feeders.iter_mut().for_each(Feeder::hear);
+        self.readers.iter_mut().for_each(Reader::hear);
+        self.threads.retain(|thread| !matches!(thread.phase, Phase::Over));
+        self.feeders.retain(|feeder| !matches!(feeder.phase, feeders::Phase::Over));
+        self.readers.retain(|reader| reader.consumer.is_some());
+        self.check_windows();
+    }
+
+    /// Invariant 7: a window set by the user is strict.
+    fn check_windows(&self) {
+        self.engine.inspect(|state| {
+            for (job, lane) in &state.lanes.0 {
+                let Some(window) = self.books.jobs.get(job).and_then(|book| book.window) else { continue };
+                let outstanding = lane.gate.outstanding();
+                assert!(
+                    outstanding <= window,
+                    "invariant 7: {outstanding} outstanding in a window of {window}"
+                );
+            }
+        });
+    }
+
+    /// Takes what was pulled into the books.
+    pub(super) fn sync_pulled(&mut self) {
+        let pulled: Vec<(JobId, u64)> = self.engine.inspect(|state| {
+            let ids = state.ledger.job_ids();
+            ids.into_iter().filter_map(|id| Some((id, state.ledger.job(id)?.counts.pulled))).collect()
+        });
+        for (job, inputs) in pulled {
+            self.books.pulled(job, inputs);
+        }
+    }
+
+    /// The maps from which a container could be given new inputs.
+    pub(super) fn eligible(&self) -> Vec<JobId> {
+        if !self.books.goes_on() {
+            return Vec::new();
+        }
+        self.engine.inspect(|state| {
+            let may = |(id, book): &(&JobId, &JobBook)| {
+                if book.kind == JobKind::Call {
+                    return false;
+                }
+                if book.inputs.iter().any(|input| matches!(input.state, State::Waits(Queue::New))) {
+                    return true;
+                }
+                let yielded = book.inputs.iter().filter(|input| input.yielded).count() as u64;
+                let window = book.window.unwrap_or_else(|| state.ledger.window(**id));
+                let room = window.saturating_sub(book.inputs.len() as u64 - yielded);
+                let available = state.lanes.available(**id, self.books.mode);
+                available > 0 && room >= state.ledger.refill(**id).min(available)
+            };
+            self.books.jobs.iter().filter(may).map(|(id, _)| *id).collect()
+        })
+    }
+
+    // ---- the supervisor and the container actors ----
+
+    fn create(&mut self) {
+        let now = self.now();
+        for id in (0..self.plan.rules.containers as u32).map(ContainerId) {
+            if let Some(generation) = self.engine.begin(id) {
+                self.books.container_begun(id, generation, now);
+                self.launches.push((id, generation));
+            }
+        }
+        let delay = self.engine.next_creation();
+        self.wake = delay.map(|delay| now + delay.max(Duration::from_micros(100)));
+    }
+
+    fn deliver_notice(&mut self) {
+        let (notice, reordered, duplicated) = {
+            let mut notices = self.notices.lock().unwrap_or_else(PoisonError::into_inner);
+            let at = self.tape.pick(notices.len());
+            let duplicated = self.tape.one_in(10);
+            let notice = if duplicated { notices[at].clone() } else { notices.remove(at) };
+            (notice, at > 0, duplicated)
+        };
+        self.tally.notices_reordered += u64::from(reordered);
+        self.tally.notices_duplicated += u64::from(duplicated);
+        match notice {
+            Notice::Crashed { restart: Restart::GiveUp } => self.give_up(),
+            Notice::Crashed { .. } | Notice::FeederEnded => {}
+            Notice::Recovered | Notice::NothingPending => self.create(),
+            Notice::Exiting { container, generation } => {
+                self.exit_timers.push((container, generation, self.now() + self.plan.exit_timeout));
+            }
+            Notice::Ended { container, generation } => {
+                self.exit_timers.retain(|(id, exiting, _)| (*id, *exiting) != (container, generation));
+                self.create();
+            }
+        }
+    }
+
+    /// Carries out what was decided, if that was to give up.
+    fn give_up(&mut self) {
+        let over = self.jobs_over();
+        self.engine.give_up();
+        self.sync_pulled();
+        if self.books.gave_up {
+            self.books.end_all(Why::GaveUp, |job| over.contains(&job));
+        }
+    }
+
+    /// Jobs of which nothing is pending and nothing will come.
+    fn jobs_over(&self) -> Vec<JobId> {
+        self.engine.inspect(|state| {
+            let dry = state.lanes.0.iter().filter(|(_, lane)| lane.is_dry());
+            dry.map(|(id, _)| *id).collect()
+        })
+    }
+
+    fn launch(&mut self, at: usize) {
+        let (id, generation) = self.launches.remove(at);
+        let lives = self.books.is_alive(id, generation);
+        assert_eq!(self.engine.launch(id, generation), lives, "invariant 12: {id}#{generation} is launched");
+        if !lives {
+            return;
+        }
+        if self.tape.one_in(100) {
+            self.tally.threads_not_made += 1;
+            let error = std::io::Error::from(std::io::ErrorKind::OutOfMemory);
+            self.crash(id, generation, crate::crash::Death::NoThread(Arc::new(error)));
+            self.engine.ended(id, generation, None);
+            return;
+        }
+        let takes = Duration::from_millis(self.tape.one_of(&[0, 1, 100]));
+        self.threads.push(Thread::new(id, generation, self.now() + takes));
+    }
+
+    fn exit_times_out(&mut self, at: usize) {
+        let (id, generation, _) = self.exit_timers.remove(at);
+        if self.engine.abandon_exit(id, generation) {
+            self.tally.exits_timed_out += 1;
+            self.books.container_ended(id, self.now());
+            self.engine.tell(Notice::Ended { container: id, generation });
+        }
+    }
+
+    // ---- what users and operators do ----
+
+    /// Something happens from outside, if the tape says so.
+    fn happen(&mut self) -> bool {
+        match self.tape.pick(160) {
+            1..=14 => self.open_map(),
+            15..=22 => self.open_call(),
+            23..=27 => self.kill(),
+            28 => self.dependency_down = true,
+            29..=32 => self.dependency_down = false,
+            33..=35 => self.reset(),
+            36 => match self.tape.pick(12) {
+                1..=3 => self.drain(),
+                4..=5 => self.stop(),
+                6 => self.abort(),
+                _ => return false,
+            },
+            39..=41 => self.someone_goes_away(),
+            42..=45 => self.someone_asks_for_progress(),
+            46 => drop(self.engine.status()),
+            _ => return false,
+        }
+        true
+    }
+
+    fn open_map(&mut self) {
+        self.tell(|| "open map".to_owned());
+        self.tags += 1;
+        let tag = self.tags;
+        let order = self.tape.one_of(&[Order::Input, Order::Completion]);
+        let failures = self.tape.one_of(&[Failures::Yield, Failures::EndMap, Failures::EndMapInOrder]);
+        let fixed = self.tape.one_of(&[Some(8), None, Some(1), Some(3), Some(100)]);
+        let window = fixed.map_or(Window::Adaptive { inputs_max: 64 }, Window::Fixed);
+        let habit = match self.tape.pick(6) {
+            0 | 1 => Habit::Greedy,
+            2 | 3 => Habit::Slow,
+            4 => Habit::DropsAfter(self.tape.one_of(&[5, 0, 30])),
+            _ => Habit::SalvagesAfter(self.tape.one_of(&[5, 0, 30])),
+        };
+        let size = self.tape.one_of(&[5, 0, 1, 20, 60]);
+        let source = match self.tape.pick(7) {
+            0..=2 => None,
+            3 => Some(Source { inputs: None, panics_at: None, blocks_at: None }),
+            4 => Some(Source { inputs: Some(size), panics_at: Some(size / 2), blocks_at: None }),
+            5 => Some(Source { inputs: Some(size), panics_at: None, blocks_at: Some(size / 2) }),
+            _ => Some(Source { inputs: Some(size), panics_at: None, blocks_at: None }),
+        };
+        let supply = match source {
+            None => {
+                let tickets: Vec<Ticket> =
+                    (0..size).map(|index| Ticket::new(tag, index, &self.witness)).collect();
+                Supply::Inline(Inline::new(Box::new(tickets.into_iter())))
+            }
+            Some(_) => Supply::Fed(Arc::new(Pool::new())),
+        };
+        // An endless map is never read to its end.
+        let total = source.map_or(Some(size), |source| source.inputs);
+        let habit = if total.is_none() && habit == Habit::Greedy { Habit::DropsAfter(40) } else { habit };
+        let Ok(consumer) = Consumer::of_map(&self.engine, supply, order, failures, window) else {
+            assert!(self.books.mode > Mode::Running || self.books.gave_up, "a map was refused");
+            return;
+        };
+        self.tally.maps += 1;
+        self.tally.endless_maps += u64::from(total.is_none());
+        let job = consumer.job();
+        let goes_on = failures != Failures::EndMap;
+        self.books.opened(job, tag, JobKind::Map, goes_on, fixed);
+        self.readers.push(Reader::new(consumer, order, failures, habit, total));
+        self.feeders.extend(source.map(|source| Feeder::new(job, tag, source)));
+    }
+
+    fn open_call(&mut self) {
+        self.tell(|| "open call".to_owned());
+        self.tags += 1;
+        let input = Ticket::new(self.tags, 0, &self.witness);
+        let habit = if self.tape.one_in(5) { Habit::DropsAfter(0) } else { Habit::Greedy };
+        match Consumer::of_call(&self.engine, input) {
+            Ok(consumer) => {
+                self.tally.calls += 1;
+                self.books.opened(consumer.job(), self.tags, JobKind::Call, true, None);
+                self.sync_pulled();
+                self.readers.push(Reader::new(consumer, Order::Input, Failures::Yield, habit, Some(1)));
+            }
+            Err(failure) => {
+                assert!(self.books.mode > Mode::Running || self.books.gave_up, "a call was refused");
+                assert!(failure.input().is_some_and(|input| input.tag == self.tags), "it comes back");
+            }
+        }
+    }
+
+    fn kill(&mut self) {
+        self.tell(|| "kill".to_owned());
+        let id = ContainerId(self.tape.pick(self.plan.rules.containers) as u32);
+        if let Some(generation) = self.engine.kill(id) {
+            self.tally.kills += 1;
+            assert!(self.books.is_alive(id, generation), "invariant 12: a dead generation was killed");
+            self.sync_pulled();
+            let lost = self.books.killed(id, self.now());
+            self.tally.inputs_lost += u64::from(lost);
+        }
+        self.create();
+    }
+
+    fn reset(&mut self) {
+        self.tell(|| "reset".to_owned());
+        self.give_up();
+        let given_up = self.engine.reset();
+        assert_eq!(given_up, self.books.gave_up, "what reset says");
+        self.tally.resets += u64::from(given_up);
+        self.books.gave_up = false;
+        self.books.policy.reset();
+        self.create();
+    }
+
+    fn drain(&mut self) {
+        self.tell(|| "drain".to_owned());
+        self.tally.drains += 1;
+        self.engine.drain();
+        self.sync_pulled();
+        self.books.mode = self.books.mode.max(Mode::Draining);
+        self.limit = Some(self.now() + Duration::from_secs(30));
+    }
+
+    fn stop(&mut self) {
+        self.tell(|| "stop".to_owned());
+        self.tally.stops += 1;
+        self.engine.stop();
+        self.sync_pulled();
+        self.books.mode = self.books.mode.max(Mode::Stopping);
+        self.books.sweep();
+        self.limit = Some(self.now() + Duration::from_secs(30));
+    }
+
+    fn abort(&mut self) {
+        self.tell(|| "abort".to_owned());
+        self.tally.aborts += 1;
+        let over = self.jobs_over();
+        self.engine.abort();
+        self.sync_pulled();
+        self.books.mode = Mode::Aborted;
+        self.books.end_all(Why::ShutDown, |job| over.contains(&job));
+        self.books.all_dead(self.now());
+    }
+
+    fn someone_goes_away(&mut self) {
+        if !self.readers.is_empty() {
+            let at = self.tape.pick(self.readers.len());
+            self.drop_reader(at);
+        }
+    }
+
+    fn someone_asks_for_progress(&mut self) {
+        if !self.readers.is_empty() {
+            let job = self.readers[self.tape.pick(self.readers.len())].job;
+            self.check_counts(job);
+        }
+    }
+
+    /// Invariant 1, and that every count is what the books say.
+    pub(super) fn check_counts(&mut self, job: JobId) {
+        let told = self.engine.progress(job);
+        self.sync_pulled();
+        let book = &self.books.jobs[&job];
+        let count = |end: fn(&End) -> bool| {
+            let ended = |state: State| matches!(state, State::Done(how) if end(&how));
+            book.inputs.iter().filter(|input| ended(input.state)).count() as u64
+        };
+        // Assigned inputs count as begun a moment before they are.
+        let assigned = |which: fn(&Queue) -> bool| {
+            let leased = |state: State| matches!(state, State::Leased { from, .. } if which(&from));
+            book.inputs.iter().filter(|input| leased(input.state)).count() as u64
+        };
+        let replays = assigned(|from| *from == Queue::Replay);
+        let retries = assigned(|from| matches!(from, Queue::Retry { .. }));
+        let all = [
+            ("ok", told.ok, count(|end| matches!(end, End::Ok { .. }))),
+            ("failed", told.failed, count(|end| *end == End::Failed)),
+            ("poisoned", told.poisoned, count(|end| *end == End::Poisoned)),
+            ("given up", told.given_up, count(|end| *end == End::Unrun(Why::GaveUp))),
+            (
+                "cancelled",
+                told.cancelled,
+                count(|end| matches!(end, End::Lost | End::Unrun(Why::Cancelled | Why::ShutDown))),
+            ),
+            ("replayed", told.replayed, book.replayed + replays),
+            ("retried", told.retried, book.retried + retries),
+        ];
+        for (what, told, is) in all {
+            assert_eq!(told, is, "invariant 1: {what} of {told:?} is told, {is} is so");
+        }
+    }
+
+    // ---- the end ----
+
+    /// Whatever was down, stuck or slow is so no more; what would go on for ever goes away.
+    fn heal(&mut self) {
+        self.healed = true;
+        self.dependency_down = false;
+        let now = self.now();
+        for thread in &mut self.threads {
+            if let Phase::Executing { until, .. } = &mut thread.phase {
+                until.get_or_insert(now);
+            }
+        }
+        for reader in &mut self.readers {
+            reader.looks_at = now;
+            if matches!(reader.habit, Habit::Slow) {
+                reader.habit = Habit::Greedy;
+            }
+        }
+        let endless = |feeder: &&Feeder| {
+            self.readers.iter().any(|reader| reader.job == feeder.job && reader.is_endless())
+        };
+        let jobs: Vec<JobId> = self.feeders.iter().filter(endless).map(|feeder| feeder.job).collect();
+        for job in jobs {
+            if let Some(at) = self.readers.iter().position(|reader| reader.job == job) {
+                self.drop_reader(at);
+            }
+        }
+        self.after_step();
+    }
+
+    fn come_to_an_end(&mut self) {
+        self.run_until("every map ends", |world| world.readers.is_empty());
+        if self.books.mode == Mode::Running {
+            self.engine.drain();
+            self.books.mode = Mode::Draining;
+        }
+        self.give_up(); // as the supervisor does before it finishes
+        self.after_step();
+        self.run_until("every thread ends", |world| {
+            world.threads.is_empty() && world.feeders.is_empty() && world.launches.is_empty()
+        });
+    }
+
+    fn run_until(&mut self, what: &str, is_so: impl Fn(&Self) -> bool) {
+        let begun = self.tally.steps;
+        while !is_so(self) {
+            assert!(self.tally.steps - begun < STEPS_MAX, "stuck: {what}, but not after {STEPS_MAX} steps");
+            let goes_on = self.step();
+            self.after_step();
+            assert!(goes_on || is_so(self), "stuck: nothing can happen any more before {what}");
+        }
+    }
+
+    fn nothing_is_left(self) -> Tally {
+        let Self { engine, books, witness, mut tally, feeders, readers, .. } = self;
+        drop((feeders, readers));
+        assert!(engine.has_ended(), "the function has not ended: {}", engine.status());
+        assert_eq!(engine.late(), books.late, "late answers that were counted");
+        tally.late_answers += books.late;
+        engine.inspect(|state| {
+            assert_eq!((state.threads, state.feeders), (0, 0), "threads and feeders are left in the books");
+            assert!(state.is_empty(), "something is left in the engine");
+            assert!(state.broken.is_none(), "invariant 11: the engine broke");
+        });
+        drop(engine);
+        assert_eq!(witness.alive(), 0, "values that were not dropped, or dropped twice");
+        tally
+    }
+}
