@@ -81,7 +81,7 @@ fn a_map_prints_its_outputs_in_the_order_of_its_inputs() {
 #[test]
 fn what_crashed_is_replayed_and_what_crashes_always_is_named() {
     let expected = "0\n1\n4\n9\n16\n25\ninput 6 is poisoned after 4 attempts: Some(6)\n49\n\
-        input 8 failed after 1 attempts: Some(8)\n81\n5 crashes\nended well: true\n";
+        input 8 failed after 1 attempt: Some(8)\n81\n5 crashes\nended well: true\n";
     assert_eq!(printed("02_crash_and_replay", &[]), expected);
 }
 
@@ -115,8 +115,8 @@ fn one_policy_gives_up_where_the_other_goes_on_more_slowly() {
 
 #[test]
 fn dead_letters_come_back_by_value_and_finished_work_is_salvaged() {
-    let expected = "delivered to 1\ninput 1 failed after 1 attempts: no such pier\ndelivered to 3\n\
-        input 3 failed after 1 attempts: not a number\nrepaired and delivered to [2, 4]\n\
+    let expected = "delivered to 1\ninput 1 failed after 1 attempt: no such pier\ndelivered to 3\n\
+        input 3 failed after 1 attempt: not a number\nrepaired and delivered to [2, 4]\n\
         the first outcome is a failure: input Some(4)\nsalvaged [1, 2, 3]\nended well: true\n";
     assert_eq!(printed("05_dead_letters", &[]), expected);
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use longshore::{App, BoxError, Context, CrashLoopBackoff, Death, Worker};
 
-use crate::support::{unhung, until};
+use crate::support::{crash, unhung, until};
 
 struct Ready;
 
@@ -121,7 +121,7 @@ fn a_container_that_had_made_progress_restarts_at_once_even_then() {
 
             fn call(&mut self, input: &u32, context: &Context) -> Result<u32, Self::Error> {
                 if *input == 1 && context.attempt().get() == 1 {
-                    crate::support::crash();
+                    crash();
                 }
                 Ok(*input)
             }
@@ -132,4 +132,51 @@ fn a_container_that_had_made_progress_restarts_at_once_even_then() {
         assert_eq!(f.run(vec![0, 1, 2]).expect("replayed"), [0, 1, 2]);
         assert_eq!(enters.load(Ordering::SeqCst), 2);
     });
+}
+
+/// Crashes at input 1, and from then on cannot enter.
+struct Downed(Arc<AtomicBool>);
+
+impl Worker for Downed {
+    type Input = u32;
+    type Output = u32;
+    type Error = std::convert::Infallible;
+
+    fn call(&mut self, input: &u32, _: &Context) -> Result<u32, Self::Error> {
+        if *input == 1 {
+            self.0.store(true, Ordering::SeqCst);
+            crash()
+        }
+        Ok(*input)
+    }
+}
+
+#[test]
+fn a_drain_ends_with_the_last_pending_input_though_everything_backs_off() {
+    for call_last in [false, true] {
+        unhung(move || {
+            let app = App::deployed("drain");
+            let down = Arc::new(AtomicBool::new(false));
+            let enter = move |_: &Context| -> Result<Downed, BoxError> {
+                if down.load(Ordering::SeqCst) { Err("gone".into()) } else { Ok(Downed(Arc::clone(&down))) }
+            };
+            let f = app.worker("f", enter).containers(1).restart(backoff(Duration::from_secs(300))).start();
+            let f = f.expect("valid");
+            let mut outcomes = f.map(0..10u32).window(2).into_iter();
+            assert_eq!(outcomes.next().and_then(Result::ok), Some(0));
+            until("it backs off for minutes", || f.status().containers.backing_off == 1);
+            let call = f.call(7);
+            let ending = std::thread::spawn(move || app.shutdown_within(Duration::from_secs(600)));
+            until("it drains", || f.run(Vec::new()).is_err());
+            assert!(f.status().inputs_waiting >= 2, "one of the map, and the call");
+            if call_last {
+                drop(outcomes);
+                drop(call);
+            } else {
+                drop(call);
+                drop(outcomes);
+            }
+            assert!(ending.join().expect("no panic").is_clean());
+        });
+    }
 }

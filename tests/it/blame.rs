@@ -155,3 +155,35 @@ fn calls_go_first_then_replays_then_new_inputs() {
         assert_eq!(all.len(), 11);
     });
 }
+
+#[test]
+fn a_cancelled_suspect_that_crashes_again_makes_no_crash_loop() {
+    unhung(|| {
+        let app = longshore::App::deployed("cancelled");
+        let (begun, gate) = (Gate::default(), Gate::default());
+        let (told, inside) = (begun.clone(), gate.clone());
+        let f = app
+            .infallible("f", move |n: &u64| {
+                if *n == 1 {
+                    if attempt() == 2 {
+                        told.open();
+                        inside.pass();
+                    }
+                    crash()
+                }
+                *n
+            })
+            .containers(1)
+            .start()
+            .expect("valid");
+        let call = f.call(1);
+        begun.pass();
+        let loop_crashes = || f.status().crash_loop.map(|crash_loop| crash_loop.crashes);
+        assert_eq!(loop_crashes(), Some(1), "nothing was completed before the first crash");
+        drop(call);
+        gate.open();
+        until("it crashed again", || f.status().crashes == 2);
+        assert_eq!(loop_crashes(), Some(1), "the input was known to crash");
+        assert_eq!(f.call(2).wait().expect("the container is back"), 2);
+    });
+}

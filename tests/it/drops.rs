@@ -1,12 +1,12 @@
 //! Values whose `Drop` panics: wherever one is dropped by the engine, that is where it ends.
 
 use std::panic::panic_any;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
-use longshore::{Context, Worker};
+use longshore::{App, Context, Function, RateLimited, Worker};
 
-use crate::support::{attempt, under_each_policy, until};
+use crate::support::{Gate, attempt, crash, under_each_policy, unhung, until};
 
 /// Counts its drops, and panics in each unless the thread is panicking already.
 #[derive(Debug)]
@@ -197,7 +197,7 @@ fn a_builder_never_started_drops_its_closures_quietly() {
             let _ = &held;
         });
         drop(builder.restart(policy));
-        assert_eq!(drops.load(Ordering::SeqCst), 1);
+        until("what it captured is dropped", || drops.load(Ordering::SeqCst) == 1);
     });
 }
 
@@ -215,5 +215,224 @@ fn dropping_handles_while_panicking_breaks_nothing() {
         .join();
         assert!(caught.is_err());
         assert_eq!(f.run(vec![1, 2]).expect("the function is whole"), [1, 2]);
+    });
+}
+
+type Ask = Arc<dyn Fn() + Send + Sync>;
+
+/// What values ask when they are dropped. Taken back at the end, because the function holds such values.
+#[derive(Clone, Default)]
+struct Question(Arc<Mutex<Option<Ask>>>);
+
+impl Question {
+    /// From now on the status of a function is asked for; returns how often it was answered.
+    fn is(&self, ask: impl Fn() + Send + Sync + 'static) -> Arc<AtomicU64> {
+        let answers = Arc::new(AtomicU64::new(0));
+        let count = Arc::clone(&answers);
+        *self.0.lock().expect("not poisoned") = Some(Arc::new(move || {
+            ask();
+            count.fetch_add(1, Ordering::SeqCst);
+        }));
+        answers
+    }
+
+    fn take_back(&self) {
+        let question = self.0.lock().expect("not poisoned").take();
+        drop(question);
+    }
+}
+
+/// Asks the question in its drop.
+struct Asks(u64, Question);
+
+impl Drop for Asks {
+    fn drop(&mut self) {
+        let question = self.1.0.lock().expect("not poisoned").clone();
+        if let Some(question) = question {
+            question();
+        }
+    }
+}
+
+impl std::fmt::Debug for Asks {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "asks {}", self.0)
+    }
+}
+
+impl std::fmt::Display for Asks {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{self:?}")
+    }
+}
+
+impl std::error::Error for Asks {}
+
+#[test]
+fn the_drop_of_an_enter_error_may_ask_the_function_it_belonged_to() {
+    struct Never;
+    impl Worker for Never {
+        type Input = u64;
+        type Output = u64;
+        type Error = std::convert::Infallible;
+
+        fn call(&mut self, input: &u64, _: &Context) -> Result<u64, Self::Error> {
+            Ok(*input)
+        }
+    }
+    under_each_policy(|app, policy| {
+        let question = Question::default();
+        let asked = question.clone();
+        let enter =
+            move |_: &Context| Err::<Never, _>(longshore::BoxError::from(Box::new(Asks(0, asked.clone()))));
+        let f = app.worker("f", enter).containers(1).restart(policy).start().expect("valid");
+        let handle = f.clone();
+        let answers = question.is(move || assert_eq!(handle.status().containers.live, 0));
+        until("errors of dead generations were dropped", || answers.load(Ordering::SeqCst) >= 3);
+        f.abort();
+        question.take_back();
+    });
+}
+
+#[test]
+fn the_drops_of_a_failure_may_ask_the_function_it_belonged_to() {
+    under_each_policy(|app, policy| {
+        let (question, begun, gate) = (Question::default(), Gate::default(), Gate::default());
+        let (asked, told, inside) = (question.clone(), begun.clone(), gate.clone());
+        let f = app
+            .function("f", move |input: &Asks| {
+                if input.0 == 3 {
+                    told.open();
+                    inside.pass();
+                    return Err(Asks(3, asked.clone()));
+                }
+                Ok(input.0)
+            })
+            .containers(2)
+            .restart(policy)
+            .start()
+            .expect("valid");
+        let handle = f.clone();
+        let answers = question.is(move || assert!(handle.status().containers.live <= 2));
+        let asked = question.clone();
+        let mut outcomes = f.map((0..1_000).map(move |n| Asks(n, asked.clone()))).window(8).into_iter();
+        assert_eq!(outcomes.next().and_then(Result::ok), Some(0));
+        begun.pass();
+        // The end of the drain and the failure both claim to be the one error of the map.
+        f.drain();
+        until("it drains", || f.run(Vec::new()).is_err());
+        gate.open();
+        assert!(outcomes.by_ref().any(|outcome| outcome.is_err()), "it ends with an error");
+        drop(outcomes);
+        until("inputs and the error were dropped", || answers.load(Ordering::SeqCst) >= 5);
+        question.take_back();
+    });
+}
+
+/// What the test keeps of values that are stuck in their drop.
+#[derive(Clone, Default)]
+struct Hold {
+    begun: Gate,
+    gate: Gate,
+    /// Held by each such value until its drop is over.
+    witness: Arc<()>,
+}
+
+impl Hold {
+    fn let_go(&self) {
+        self.gate.open();
+        until("each is dropped", || Arc::strong_count(&self.witness) == 1);
+    }
+}
+
+/// Is stuck in its drop until the test lets it go, if it is held at all.
+struct Stuck(Option<Hold>);
+
+impl Drop for Stuck {
+    fn drop(&mut self) {
+        if let Some(hold) = &self.0 {
+            hold.begun.open();
+            hold.gate.pass();
+        }
+    }
+}
+
+#[test]
+fn unpulled_inputs_stuck_in_their_drop_hold_up_no_other_app() {
+    for end in ["stop", "abort", "give up"] {
+        unhung(move || {
+            let (app, other) = (App::ephemeral("stuck"), App::ephemeral("other"));
+            let g = other.infallible("g", |n: &u64| *n).start().expect("valid");
+            let hold = Hold::default();
+            let f = app
+                .infallible("f", move |_: &Stuck| {
+                    let index = Context::current().and_then(|context| context.input());
+                    if end == "give up" && index == Some(1) {
+                        crash()
+                    }
+                })
+                .containers(1)
+                .restart(RateLimited::new().max_crashes(0).max_failure_rate(0.0))
+                .start()
+                .expect("valid");
+            let inputs: Vec<Stuck> = (0..100).map(|n| Stuck((n >= 50).then(|| hold.clone()))).collect();
+            let mut outcomes = f.map(inputs).window(2).into_iter();
+            assert!(outcomes.next().is_some_and(|outcome| outcome.is_ok()));
+            match end {
+                "stop" => f.stop(),
+                "abort" => f.abort(),
+                _ => {}
+            }
+            assert!(outcomes.by_ref().any(|outcome| outcome.is_err()), "it ends with an error");
+            assert!(g.status().gave_up.is_none(), "the engine answers");
+            hold.gate.open();
+            drop(outcomes);
+            hold.let_go();
+        });
+    }
+}
+
+#[test]
+fn captured_values_stuck_in_their_drop_hold_up_neither_handles_nor_apps() {
+    type Plain = Function<u64, u64, std::convert::Infallible>;
+    let ways: [fn(App, Plain); 4] = [
+        |app, f| drop((f, app)),
+        |app, f| drop((app, f)),
+        |app, f| {
+            assert!(app.shutdown_blocking().is_clean());
+            drop(f);
+        },
+        |app, f| {
+            drop(f);
+            assert!(app.shutdown_blocking().is_clean());
+        },
+    ];
+    for end in ways {
+        unhung(move || {
+            let (app, other) = (App::ephemeral("stuck"), App::ephemeral("other"));
+            let g = other.infallible("g", |n: &u64| *n).start().expect("valid");
+            let hold = Hold::default();
+            let stuck = Stuck(Some(hold.clone()));
+            let f = app.infallible("f", move |n: &u64| *n + u64::from(stuck.0.is_some()));
+            let f = f.containers(1).start().expect("valid");
+            assert_eq!(f.call(1).wait().expect("infallible"), 2);
+            end(app, f);
+            hold.begun.pass();
+            assert!(g.status().gave_up.is_none(), "the engine answers");
+            hold.let_go();
+        });
+    }
+}
+
+#[test]
+fn a_map_that_never_began_is_dropped_without_waiting_for_its_inputs() {
+    under_each_policy(|app, policy| {
+        let hold = Hold::default();
+        let f = app.infallible("f", |_: &Stuck| ()).restart(policy).start().expect("valid");
+        let inputs = || (0..3).map(|_| Stuck(Some(hold.clone()))).collect::<Vec<_>>();
+        drop(f.map(inputs()));
+        drop(f.map(inputs()).into_iter());
+        drop(f.map(inputs().into_iter().rev()).into_iter()); // a source that may block
+        hold.let_go();
     });
 }

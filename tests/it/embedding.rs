@@ -1,8 +1,9 @@
 //! Where longshore may be called from, and what its threads are like.
 
-use std::sync::Arc;
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex};
 
-use longshore::{App, Cause, Context, Function, NotReady, StartError};
+use longshore::{App, Call, Cause, Context, Function, NotReady, StartError};
 
 use crate::support::{under_each_policy, unhung};
 
@@ -146,5 +147,30 @@ fn no_thread_is_left_behind() {
             assert!(app.shutdown_blocking().is_clean());
             crate::support::until("its threads are gone", || threads_of("leak-test") == 0);
         }
+    });
+}
+
+#[test]
+fn a_call_waited_for_inside_its_function_is_a_typed_error_and_its_input_comes_back() {
+    under_each_policy(|app, policy| {
+        let (send, receive) = std::sync::mpsc::channel::<Call<u32, bool, Infallible>>();
+        let receive = Mutex::new(receive);
+        let f = app
+            .infallible("f", move |n: &u32| {
+                if *n != 0 {
+                    return false;
+                }
+                let call = receive.lock().expect("not poisoned").recv().expect("the test sends one");
+                let failure = call.wait().expect_err("it would wait for itself");
+                matches!(failure.cause(), Cause::WouldDeadlock) && failure.input() == Some(&7)
+            })
+            .containers(1)
+            .restart(policy)
+            .start()
+            .expect("valid");
+        let outer = f.call(0);
+        send.send(f.call(7)).expect("the container listens");
+        assert!(outer.wait().expect("infallible"), "WouldDeadlock, with the input");
+        assert_eq!(f.status().inputs_waiting, 0, "the inner call is cancelled");
     });
 }

@@ -173,3 +173,34 @@ fn a_map_without_return_exceptions_ends_with_one_error_on_giving_up() {
         assert_eq!(oks, 5, "results that could already be yielded come first");
     });
 }
+
+#[test]
+fn giving_up_while_it_drains_is_told_as_that() {
+    for goes_on in [false, true] {
+        unhung(move || {
+            let app = App::ephemeral("drained");
+            let (begun, gate) = (Gate::default(), Gate::default());
+            let (told, inside) = (begun.clone(), gate.clone());
+            let f = app.infallible("f", move |n: &u32| {
+                if *n == 3 {
+                    told.open();
+                    inside.pass();
+                    crash()
+                }
+            });
+            let f = f.containers(1).restart(strict(0)).start().expect("valid");
+            let map = f.map(0..1_000u32).window(8);
+            let mut outcomes = if goes_on { map.return_exceptions() } else { map }.into_iter();
+            assert!(outcomes.next().is_some_and(|outcome| outcome.is_ok()));
+            begun.pass();
+            f.drain();
+            until("it drains", || f.run(Vec::new()).is_err());
+            gate.open();
+            let failures: Vec<_> = outcomes.by_ref().filter_map(Result::err).collect();
+            assert!(failures.iter().all(longshore::Failure::is_given_up), "{failures:?}");
+            assert_eq!(failures.last().map(longshore::Failure::index), Some(None));
+            let progress = outcomes.progress();
+            assert_eq!((progress.given_up > 0, progress.completed()), (true, progress.pulled));
+        });
+    }
+}

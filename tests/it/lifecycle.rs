@@ -297,3 +297,71 @@ fn the_scope_ends_with_the_report() {
         assert_eq!((sum, report.is_clean(), report.functions.len()), (4_950, true, 1));
     });
 }
+
+#[test]
+fn an_exit_that_hangs_is_abandoned_though_an_older_thread_ends_meanwhile() {
+    #[derive(Clone, Default)]
+    struct Slow {
+        begun: Gate,
+        first: Gate,
+        exiting: Gate,
+        last: Gate,
+    }
+    impl Worker for Slow {
+        type Input = u32;
+        type Output = u32;
+        type Error = std::convert::Infallible;
+
+        fn call(&mut self, input: &u32, context: &Context) -> Result<u32, Self::Error> {
+            if context.attempt().get() == 1 {
+                self.begun.open();
+                self.first.pass();
+            }
+            Ok(*input)
+        }
+
+        fn exit(self, _: &Context) {
+            self.exiting.open();
+            self.last.pass();
+        }
+    }
+    under_each_policy(|_, policy| {
+        let slow = Slow::default();
+        let app = App::ephemeral("exit");
+        let worker = slow.clone();
+        let f = app.worker("f", move |_: &Context| Ok(worker.clone())).containers(1).restart(policy);
+        let f = f.exit_timeout(Duration::from_millis(500)).start().expect("valid");
+        let call = f.call(1);
+        slow.begun.pass();
+        assert!(f.kill_container(longshore::ContainerId::new(0)));
+        assert_eq!(call.wait().expect("replayed beside the first attempt"), 1);
+        let ending = std::thread::spawn(move || app.shutdown_within(Duration::from_secs(600)));
+        slow.exiting.pass();
+        slow.first.open();
+        let report = ending.join().expect("no panic");
+        assert_eq!(report.functions[0].containers[0].1, Fate::ExitTimedOut, "{report}");
+        slow.last.open();
+    });
+}
+
+#[test]
+fn a_later_drain_does_not_extend_the_limit_of_a_shutdown() {
+    under_each_policy(|_, policy| {
+        let log = Log::default();
+        let app = App::ephemeral("limit");
+        let f = app.worker("f", tracked(&log, Exit::Well)).containers(1).restart(policy);
+        let f = f.start().expect("valid");
+        let call = f.call(1);
+        log.begun.pass();
+        let ending = std::thread::spawn(move || app.shutdown_within(Duration::from_millis(500)));
+        until("it drains", || f.run(Vec::new()).is_err());
+        until("the report arrives", || {
+            f.drain();
+            ending.is_finished()
+        });
+        let report = ending.join().expect("no panic");
+        assert_eq!(report.functions[0].containers[0].1, Fate::StillRunning, "{report}");
+        assert!(call.wait().expect_err("aborted").is_shut_down());
+        log.gate.open();
+    });
+}

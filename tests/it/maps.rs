@@ -313,3 +313,64 @@ fn progress_is_observable_while_the_map_runs() {
         assert_eq!((progress.ok, progress.failed, progress.pulled), (75, 25, 100));
     });
 }
+
+#[test]
+fn a_failure_while_the_function_drains_is_the_error_its_map_ends_with() {
+    under_each_policy(|app, policy| {
+        let (begun, gate) = (Gate::default(), Gate::default());
+        let (told, inside) = (begun.clone(), gate.clone());
+        let f = app
+            .function("f", move |n: &u64| {
+                if *n == 3 {
+                    told.open();
+                    inside.pass();
+                    return Err("three");
+                }
+                Ok(*n)
+            })
+            .containers(2)
+            .restart(policy)
+            .start()
+            .expect("valid");
+        let mut outcomes = f.map(0..1_000u64).window(8).into_iter();
+        assert_eq!(outcomes.next().and_then(Result::ok), Some(0));
+        begun.pass();
+        f.drain();
+        until("it drains", || f.run(Vec::new()).is_err());
+        gate.open();
+        let failure = outcomes.by_ref().find_map(Result::err).expect("it ends with an error");
+        assert_eq!((failure.index(), failure.input()), (Some(3), Some(&3)), "{failure:?}");
+        assert_eq!((failure.error(), failure.attempts()), (Some(&"three"), 1));
+        assert!(outcomes.next().is_none(), "one error is enough");
+        assert_eq!(outcomes.progress().failed, 1);
+        sum_holds(outcomes.progress());
+    });
+}
+
+#[test]
+fn a_wide_window_is_full_while_its_first_input_executes() {
+    under_each_policy(|app, policy| {
+        for fed in [false, true] {
+            let (gate, runs) = (Gate::default(), Arc::new(AtomicU64::new(0)));
+            let (inside, count) = (gate.clone(), Arc::clone(&runs));
+            let f = app
+                .infallible(if fed { "fed" } else { "inline" }, move |n: &u64| {
+                    count.fetch_add(1, Ordering::SeqCst);
+                    if *n == 0 {
+                        inside.pass();
+                    }
+                })
+                .containers(4)
+                .restart(policy.clone())
+                .start()
+                .expect("valid");
+            let inputs = 0..5_000u64;
+            let map = if fed { f.map(inputs.step_by(1)) } else { f.map(inputs) };
+            let mut outcomes = map.window(1_000).into_iter();
+            let consumer = std::thread::spawn(move || outcomes.next().map(|outcome| outcome.is_ok()));
+            until("the whole window has begun", || runs.load(Ordering::SeqCst) == 1_000);
+            gate.open();
+            assert_eq!(consumer.join().expect("no panic"), Some(true));
+        }
+    });
+}

@@ -148,3 +148,23 @@ fn a_waiting_retry_blocks_no_container_and_is_not_early() {
         assert!(last[2].duration_since(*last[1]) >= 2 * delay, "the second delay is twice the first");
     });
 }
+
+#[test]
+fn a_failure_counts_its_attempts_in_words() {
+    under_each_policy(|app, policy| {
+        let f = app
+            .function("f", |n: &u32| -> Result<(), u32> {
+                if *n == 2 { crash() } else { Err(*n) }
+            })
+            .retries(at_once(1))
+            .retry_if(|n| *n == 1)
+            .crash_retries(0)
+            .restart(policy)
+            .start()
+            .expect("valid");
+        let told: Vec<String> =
+            (0..3).map(|n| f.call(n).wait().expect_err("it always fails").to_string()).collect();
+        let expected = ["failed after 1 attempt", "failed after 2 attempts", "is poisoned after 1 attempt"];
+        assert_eq!(told, expected.map(|words| format!("input 0 {words}")));
+    });
+}

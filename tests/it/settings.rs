@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use longshore::{App, Builder, ConfigError, CrashLoopBackoff, RateLimited, Retries, StartError};
+use longshore::{App, Builder, ConfigError, CrashLoopBackoff, CrashRecord, RateLimited, Retries, StartError};
 
 use crate::support::unhung;
 
@@ -102,4 +102,28 @@ fn names_are_validated_at_the_start() {
             assert!(matches!(refused, Err(StartError::Config(ConfigError::Name { .. }))));
         }
     });
+}
+
+#[test]
+fn explain_refuses_what_start_refuses() {
+    for containers in [0, 1025] {
+        let explained = [
+            RateLimited::new().explain(containers, []),
+            RateLimited::never().explain(containers, []),
+            CrashLoopBackoff::new().explain(containers, []),
+        ];
+        for refused in explained {
+            let error = refused.expect_err("it is out of range");
+            assert!(matches!(error, ConfigError::Containers { containers: told, .. } if told == containers));
+        }
+    }
+}
+
+#[test]
+fn explain_counts_the_crash_it_gives_up_on_as_a_loop_crash() {
+    let every_second = (0..20).map(|s| CrashRecord::at(Duration::from_secs(s)));
+    let decisions = RateLimited::new().explain(2, every_second).expect("in range");
+    let told: Vec<u32> = decisions.iter().map(|decision| decision.loop_crashes).collect();
+    assert_eq!(told, (1..=11).collect::<Vec<_>>());
+    assert_eq!(decisions[10].restart_after, None, "the eleventh breaks the limit");
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use longshore::Cause;
+use longshore::{Cause, Function};
 
 use crate::support::{Gate, crash, under_each_policy, until};
 
@@ -155,4 +155,36 @@ fn a_source_that_waits_for_its_own_outcomes_finishes_with_a_window_of_one() {
         gate.open();
         assert_eq!(outcomes.count(), 19);
     });
+}
+
+#[test]
+fn what_a_source_returns_after_its_map_has_ended_is_accepted_no_more() {
+    type Plain = Function<u64, u64, std::convert::Infallible>;
+    let ends: [fn(&Plain); 2] = [Plain::stop, Plain::drain];
+    for end in ends {
+        under_each_policy(move |app, policy| {
+            let f = app.infallible("f", |n: &u64| *n).containers(1).restart(policy).start().expect("valid");
+            let (send, receive) = std::sync::mpsc::channel::<u64>();
+            let asked = Arc::new(AtomicU64::new(0));
+            let count = Arc::clone(&asked);
+            let source = std::iter::from_fn(move || {
+                count.fetch_add(1, Ordering::SeqCst);
+                receive.recv().ok()
+            });
+            let mut outcomes = f.map(source).return_exceptions().into_iter();
+            send.send(0).expect("the map listens");
+            assert_eq!(outcomes.next().and_then(Result::ok), Some(0));
+            until("the feeder is stuck in its source", || asked.load(Ordering::SeqCst) == 2);
+            end(&f);
+            let failure = outcomes.next().expect("the error of the map").expect_err("it is over");
+            assert!(failure.is_shut_down() && failure.index().is_none(), "{failure:?}");
+            assert!(outcomes.next().is_none());
+            let ended = outcomes.progress();
+            assert_eq!((ended.pulled, ended.completed()), (1, 1));
+            send.send(1).expect("the feeder still holds the other end");
+            until("the feeder returns", || f.status().feeders == 0);
+            assert_eq!(outcomes.progress(), ended);
+            assert!(outcomes.next().is_none());
+        });
+    }
 }

@@ -1,0 +1,242 @@
+//! Subscribers that are slow or that panic: a binary of its own, because the subscriber is the process's.
+
+#![expect(clippy::disallowed_methods, reason = "tests read the clock to see that nothing hangs")]
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::fmt::Debug;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, Once, PoisonError};
+use std::time::Duration;
+
+use longshore::{App, BoxError, ContainerId, Context, RateLimited, Retries, Worker};
+use tracing::field::{Field, Visit};
+use tracing::span::{Attributes, Id, Record};
+use tracing::{Event, Level, Metadata, Subscriber};
+
+use support::{Gate, attempt, crash, unhung, until};
+
+#[expect(dead_code, reason = "shared with the main binary, which uses all of it")]
+#[path = "it/support.rs"]
+mod support;
+
+/// What an event is made of.
+#[derive(Default)]
+struct Fields(BTreeMap<&'static str, String>);
+
+impl Fields {
+    fn is(&self, field: &str, value: &str) -> bool {
+        self.0.get(field).is_some_and(|told| told == value)
+    }
+}
+
+impl Visit for Fields {
+    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+        self.0.insert(field.name(), format!("{value:?}").trim_matches('"').to_owned());
+    }
+}
+
+/// What is to happen at the events of one function, by its name.
+type Reaction = Arc<dyn Fn(&Fields) + Send + Sync>;
+
+static REACTIONS: Mutex<BTreeMap<&str, Reaction>> = Mutex::new(BTreeMap::new());
+
+/// Reacts to events and to nothing else.
+struct Reacting;
+
+impl Subscriber for Reacting {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.target().starts_with("longshore") && *metadata.level() <= Level::DEBUG
+    }
+
+    fn event(&self, event: &Event<'_>) {
+        let mut fields = Fields::default();
+        event.record(&mut fields);
+        let reactions = REACTIONS.lock().unwrap_or_else(PoisonError::into_inner);
+        let function = fields.0.get("function");
+        let reaction = function.and_then(|function| reactions.get(function.as_str()).cloned());
+        drop(reactions);
+        if let Some(reaction) = reaction {
+            reaction(&fields);
+        }
+    }
+
+    fn new_span(&self, _: &Attributes<'_>) -> Id {
+        Id::from_u64(1)
+    }
+
+    fn record(&self, _: &Id, _: &Record<'_>) {}
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+    fn enter(&self, _: &Id) {}
+    fn exit(&self, _: &Id) {}
+}
+
+/// From now on that happens at each event about `function`.
+fn at_events_of(function: &'static str, reaction: impl Fn(&Fields) + Send + Sync + 'static) {
+    static INSTALLED: Once = Once::new();
+    INSTALLED.call_once(|| tracing::subscriber::set_global_default(Reacting).expect("only here"));
+    let mut reactions = REACTIONS.lock().unwrap_or_else(PoisonError::into_inner);
+    reactions.insert(function, Arc::new(reaction));
+}
+
+/// Opens `begun` at an event with those values and waits there; opens the other when it may go on.
+fn stop_at(function: &'static str, values: &'static [(&str, &str)]) -> (Gate, Gate) {
+    let (begun, gate) = (Gate::default(), Gate::default());
+    let (told, pass) = (begun.clone(), gate.clone());
+    at_events_of(function, move |fields| {
+        if values.iter().all(|(field, value)| fields.is(field, value)) {
+            told.open();
+            pass.pass();
+        }
+    });
+    (begun, gate)
+}
+
+#[test]
+fn a_subscriber_that_panics_at_every_event_breaks_nothing() {
+    unhung(|| {
+        at_events_of("panics", |_| panic!("a subscriber's panic"));
+        let app = App::ephemeral("told");
+        let f = app
+            .function("panics", |n: &u32| match attempt() {
+                1 => crash(),
+                2 => Err("once"),
+                _ => Ok(*n),
+            })
+            .retries(Retries::new(1).initial_delay(Duration::ZERO))
+            .containers(2)
+            .start()
+            .expect("valid");
+        assert_eq!(f.call(7).wait().expect("replayed and retried"), 7);
+        assert_eq!(f.status().crashes, 1, "a subscriber's panic is nobody's crash");
+        until("both live", || f.status().containers.live == 2);
+        assert!(f.kill_container(ContainerId::new(0)));
+        assert_eq!(f.run(vec![1, 2]).expect("the function is whole"), [1, 2]);
+        until("the killed one has gone", || f.status().containers.abandoned == 0);
+        let report = app.shutdown_blocking();
+        assert!(report.is_clean(), "{report}");
+    });
+}
+
+/// Counts the threads that have ended.
+struct Departure(Arc<AtomicU32>);
+
+impl Drop for Departure {
+    fn drop(&mut self) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+thread_local! {
+    /// Dropped at the very end of its thread.
+    static DEPARTURE: RefCell<Option<Departure>> = const { RefCell::new(None) };
+}
+
+/// Tells that it has begun, waits at a gate, and crashes.
+#[derive(Clone, Default)]
+struct Doomed {
+    begun: Gate,
+    gate: Gate,
+}
+
+impl Worker for Doomed {
+    type Input = u32;
+    type Output = u32;
+    type Error = Infallible;
+
+    fn call(&mut self, _: &u32, _: &Context) -> Result<u32, Infallible> {
+        self.begun.open();
+        self.gate.pass();
+        crash()
+    }
+}
+
+#[test]
+fn giving_up_while_it_drains_reaches_every_caller_however_slow_the_subscriber_is() {
+    unhung(|| {
+        let (app, other) = (App::ephemeral("told"), App::ephemeral("other"));
+        let g = other.infallible("engine", |n: &u32| *n).containers(1).start().expect("valid");
+        let (doomed, departed) = (Doomed::default(), Arc::new(AtomicU32::new(0)));
+        let (worker, departing) = (doomed.clone(), Arc::clone(&departed));
+        let enter = move |_: &Context| -> Result<Doomed, BoxError> {
+            DEPARTURE.set(Some(Departure(Arc::clone(&departing))));
+            Ok(worker.clone())
+        };
+        let f = app.worker("slow", enter).containers(2).restart(strict()).start().expect("valid");
+        until("both live", || f.status().containers.live == 2);
+        let call = f.call(1);
+        doomed.begun.pass();
+        f.drain();
+        until("it drains", || f.run(Vec::new()).is_err());
+        // The engine is held while the one container crashes, and that is told when the other has gone.
+        let (held, resume) = stop_at("engine", &[("message", "container killed")]);
+        let gone = Arc::clone(&departed);
+        at_events_of("slow", move |fields| {
+            if fields.is("message", "container crashed") {
+                until("the idle container has gone", || gone.load(Ordering::SeqCst) == 1);
+            }
+        });
+        let killing = std::thread::spawn(move || g.kill_container(ContainerId::new(0)));
+        held.pass();
+        doomed.gate.open();
+        until("both have gone", || departed.load(Ordering::SeqCst) == 2);
+        resume.open();
+        assert!(call.wait().expect_err("it gave up").is_given_up());
+        assert!(killing.join().expect("no panic"));
+        drop((app, other));
+    });
+}
+
+#[test]
+fn no_enter_begins_once_an_abort_has_returned() {
+    unhung(|| {
+        let (held, resume) = stop_at("aborted", &[("message", "container starting"), ("generation", "2")]);
+        let enters = Arc::new(AtomicU32::new(0));
+        let (count, doomed) = (Arc::clone(&enters), Doomed::default());
+        doomed.gate.open();
+        let enter = move |_: &Context| -> Result<Doomed, BoxError> {
+            count.fetch_add(1, Ordering::SeqCst);
+            Ok(doomed.clone())
+        };
+        let app = App::ephemeral("told");
+        let f = app.worker("aborted", enter).containers(1).restart(RateLimited::never());
+        let f = f.start().expect("valid");
+        let call = f.call(1);
+        held.pass();
+        app.abort();
+        resume.open();
+        assert!(call.wait().expect_err("aborted").is_shut_down());
+        drop(f);
+        until("its threads are gone", || Arc::strong_count(&enters) == 1);
+        assert_eq!(enters.load(Ordering::SeqCst), 1, "the first generation's");
+    });
+}
+
+#[test]
+fn no_enter_begins_once_the_last_handle_has_been_dropped() {
+    unhung(|| {
+        let (held, resume) = stop_at("dropped", &[("message", "container starting"), ("generation", "1")]);
+        // Keeps the engine, which is to go on with what it was about to do.
+        let other = App::ephemeral("other");
+        let g = other.infallible("g", |n: &u32| *n).containers(1).start().expect("valid");
+        let enters = Arc::new(AtomicU32::new(0));
+        let count = Arc::clone(&enters);
+        let enter = move |_: &Context| -> Result<Doomed, BoxError> {
+            count.fetch_add(1, Ordering::SeqCst);
+            Ok(Doomed::default())
+        };
+        let app = App::ephemeral("told");
+        let f = app.worker("dropped", enter).containers(1).start().expect("it does not wait");
+        held.pass();
+        drop((f, app));
+        resume.open();
+        until("its threads are gone", || Arc::strong_count(&enters) == 1);
+        assert_eq!(enters.load(Ordering::SeqCst), 0);
+        assert_eq!(g.call(1).wait().expect("infallible"), 1);
+    });
+}
+
+fn strict() -> RateLimited {
+    RateLimited::new().max_crashes(0).max_failure_rate(0.0)
+}
