@@ -6,10 +6,12 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, bounded};
 use parking_lot::Mutex;
 
+use crate::async_worker::AsyncWorker;
 use crate::builder::Builder;
 use crate::context::Context;
 use crate::crash::BoxError;
 use crate::decide::restart::{CrashLoopBackoff, RateLimited, RestartPolicy};
+use crate::engine::async_body::{AsyncEntered, AsyncPlain};
 use crate::engine::body::{Entered, Plain};
 use crate::engine::messages::Ending;
 use crate::engine::system::{Engine, on_engine_thread};
@@ -142,6 +144,45 @@ impl App {
     {
         let holds_values = std::mem::needs_drop::<N>();
         Builder::new(Arc::clone(&self.shared), name, Box::new(Entered(enter)), holds_values)
+    }
+
+    /// An async function that may fail. Its closure is shared by all containers.
+    ///
+    /// Each container is a thread with a runtime of its own: `tokio`'s timers, sockets and
+    /// `spawn_local` work inside, and futures need not be `Send`.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// let app = longshore::App::ephemeral("docs");
+    /// let echo = app
+    ///     .function_async("echo", async |text: &String| {
+    ///         tokio::time::sleep(Duration::from_millis(1)).await;
+    ///         if text.is_empty() { Err("nothing to say") } else { Ok(text.clone()) }
+    ///     })
+    ///     .start()?;
+    /// assert_eq!(echo.call("hello".to_owned()).wait().unwrap(), "hello");
+    /// # Ok::<(), longshore::StartError>(())
+    /// ```
+    pub fn function_async<I, O, E, F>(&self, name: &str, function: F) -> Builder<I, O, E>
+    where
+        F: AsyncFn(&I) -> Result<O, E> + Send + Sync + 'static,
+        I: Send + Sync + 'static,
+        O: Send + 'static,
+        E: Send + 'static,
+    {
+        let holds_values = std::mem::needs_drop::<F>();
+        Builder::new(Arc::clone(&self.shared), name, Box::new(AsyncPlain(function)), holds_values)
+    }
+
+    /// An async function with state: `enter` builds the worker of each generation of each container.
+    pub fn worker_async<W, N>(&self, name: &str, enter: N) -> Builder<W::Input, W::Output, W::Error>
+    where
+        W: AsyncWorker,
+        N: AsyncFn(&Context) -> Result<W, BoxError> + Send + Sync + 'static,
+    {
+        let holds_values = std::mem::needs_drop::<N>();
+        Builder::new(Arc::clone(&self.shared), name, Box::new(AsyncEntered(enter)), holds_values)
     }
 
     /// Drains every function within 30 s, and reports. See [`App::shutdown_within`].

@@ -169,6 +169,7 @@
 //! * Programs built with `panic = "abort"` are refused at the start.
 
 mod app;
+mod async_worker;
 mod builder;
 mod call;
 mod context;
@@ -189,6 +190,7 @@ mod status;
 mod worker;
 
 pub use app::App;
+pub use async_worker::AsyncWorker;
 pub use builder::Builder;
 pub use call::Call;
 pub use context::Context;

@@ -11,7 +11,7 @@ const LOCK: &str = include_str!("../../Cargo.lock");
 
 /// Packages of the lock file that cargo downloads for some platforms only, or that another project
 /// may have downloaded. Never counted, so that the totals are the same on every machine.
-const PLATFORM_ONLY: [&str; 17] = [
+const PLATFORM_ONLY: [&str; 18] = [
     "bumpalo",
     "cpufeatures",
     "crunchy",
@@ -21,6 +21,7 @@ const PLATFORM_ONLY: [&str; 17] = [
     "r-efi",
     "redox_syscall",
     "rustversion",
+    "wasi",
     "wasm-bindgen",
     "wasm-bindgen-macro",
     "wasm-bindgen-macro-support",

@@ -1,17 +1,18 @@
-//! The user's code behind one face: what a container enters, works with and exits from.
+//! The user's code behind one face: what a container enters, serves with and exits from.
 //!
-//! The closure is erased once per run of inputs, not per input: [`Task::drive`] is compiled into
-//! each kind of body.
+//! The closure is erased once per generation, not per input: the loop over inputs is compiled into
+//! each kind of body. [`Plain`] and [`Entered`] are the synchronous kinds; the asynchronous ones are
+//! in [`async_body`](crate::engine::async_body).
 
 use std::sync::Arc;
 
-use tracing::Level;
+use tracing::{Level, Span};
 
 use crate::context::Context;
 use crate::crash::BoxError;
-use crate::decide::ids::{Attempt, ContainerId};
+use crate::decide::ids::{Attempt, ContainerId, Generation};
 use crate::decide::ledger::{Lease, Worth};
-use crate::engine::dispatch::{Dispatch, RunOf};
+use crate::engine::dispatch::{Dispatch, Next, RunOf};
 use crate::engine::run::Step;
 use crate::engine::unwind::{contain, drop_contained, tell};
 use crate::worker::Worker;
@@ -23,50 +24,101 @@ pub(crate) trait Body<I, O, E>: Send + Sync {
 
 /// The user's code in one generation of a container. It lives on the container's thread.
 pub(crate) trait Instance<I, O, E> {
-    fn work(&mut self, task: &Task<'_, I, O, E>);
+    /// Executes inputs until the generation is over. A panic passes through: the run that executes
+    /// knows how far it is.
+    fn serve(&mut self, post: &Post<'_, I, O, E>) -> Served;
     fn exit(self: Box<Self>, context: &Context);
 }
 
-/// A run of inputs, about to be executed.
-pub(crate) struct Task<'a, I, O, E> {
+/// Why a generation serves no more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Served {
+    /// Nothing will come any more: it exits gracefully.
+    Leaves,
+    /// It is over already.
+    Stale,
+}
+
+/// Where an instance serves: one generation of one container.
+pub(crate) struct Post<'a, I, O, E> {
     pub(crate) dispatch: &'a Dispatch<I, O, E>,
-    pub(crate) run: Arc<RunOf<I, O, E>>,
-    pub(crate) lease: Lease,
     pub(crate) container: ContainerId,
+    pub(crate) generation: Generation,
     pub(crate) context: &'a Context,
 }
 
-impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Task<'_, I, O, E> {
-    /// Executes the inputs one by one. A panic passes through: the run knows how far it is.
-    pub(crate) fn drive(&self, mut call: impl FnMut(&I) -> Result<O, E>) {
-        let Some(mut place) = self.run.begin() else { return };
-        let _span = self.span();
+impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Post<'_, I, O, E> {
+    /// Waits for work and executes it, again and again.
+    fn serve(&self, mut call: impl FnMut(&I) -> Result<O, E>) -> Served {
         loop {
-            self.context.begin_input(self.run.chunk.first() + place as u64);
-            match call(self.run.chunk.input(place)) {
-                Ok(output) => match self.run.step(place) {
-                    Step::Next => self.run.chunk.publish(place, Ok(output)),
-                    Step::Last => return self.run.chunk.publish(place, Ok(output)),
-                    Step::Fenced => {
-                        self.dispatch.count_late();
-                        return drop_contained(output);
-                    }
-                },
-                Err(error) => {
-                    let worth = self.worth(&error);
-                    self.speak_of_failure(place, worth);
-                    if !self.dispatch.failed(self.container, &self.run, place, error, worth) {
-                        return;
-                    }
+            match self.dispatch.next(self.container, self.generation) {
+                Next::Work { run, lease, previous } => {
+                    self.context.begin_run(lease.attempt, previous);
+                    Task { post: self, run, lease }.drive(&mut call);
+                    self.context.end_run();
                 }
+                Next::Leave => return Served::Leaves,
+                Next::Stale => return Served::Stale,
+            }
+        }
+    }
+}
+
+/// A run of inputs in the hands of an instance.
+pub(crate) struct Task<'a, I, O, E> {
+    pub(crate) post: &'a Post<'a, I, O, E>,
+    pub(crate) run: Arc<RunOf<I, O, E>>,
+    pub(crate) lease: Lease,
+}
+
+impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Task<'_, I, O, E> {
+    fn drive(&self, call: &mut impl FnMut(&I) -> Result<O, E>) {
+        let Some(mut place) = self.run.begin() else { return };
+        let span = self.span();
+        let _in_span = span.as_ref().map(Span::enter);
+        loop {
+            self.begin_input(place);
+            if !self.returned(place, call(self.run.chunk.input(place))) {
+                return;
             }
             place += 1;
         }
     }
 
+    pub(crate) fn begin_input(&self, place: usize) {
+        self.post.context.begin_input(self.run.chunk.first() + place as u64);
+    }
+
+    /// The function has returned for the input at `place`. Whether the next one has begun.
+    pub(crate) fn returned(&self, place: usize, result: Result<O, E>) -> bool {
+        let dispatch = self.post.dispatch;
+        match result {
+            Ok(output) => match self.run.step(place) {
+                Step::Next => {
+                    self.run.chunk.publish(place, Ok(output));
+                    true
+                }
+                Step::Last => {
+                    self.run.chunk.publish(place, Ok(output));
+                    false
+                }
+                Step::Fenced => {
+                    dispatch.count_late();
+                    drop_contained(output);
+                    false
+                }
+            },
+            Err(error) => {
+                let worth = self.worth(&error);
+                self.speak_of_failure(place, worth);
+                dispatch.failed(self.post.container, &self.run, place, error, worth)
+            }
+        }
+    }
+
     /// Whether the error is worth a retry. If the user's predicate panics, it is not.
     fn worth(&self, error: &E) -> Worth {
-        let settings = &self.dispatch.settings;
+        let settings = &self.post.dispatch.settings;
         match settings.retry_if.as_ref().map(|retry_if| contain(|| retry_if.get()(error))) {
             None | Some(Ok(true)) => Worth::Retry,
             Some(Ok(false)) => Worth::Surface,
@@ -79,29 +131,24 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Task<'_, I,
     }
 
     /// A span around inputs of a second or later attempt, or around all where `TRACE` is on.
-    fn span(&self) -> Option<tracing::span::EnteredSpan> {
-        // A subscriber that panics here is no crash of the container's.
-        contain(|| self.entered_span()).ok().flatten()
-    }
-
-    fn entered_span(&self) -> Option<tracing::span::EnteredSpan> {
+    pub(crate) fn span(&self) -> Option<Span> {
         let index = self.lease.span.first;
         let attempt = self.lease.attempt.get();
-        let settings = &self.dispatch.settings;
-        if self.lease.attempt > Attempt::FIRST {
-            let span = tracing::info_span!("input", app = %settings.app, function = %settings.function, index, attempt);
-            return Some(span.entered());
-        }
-        if tracing::enabled!(Level::TRACE) {
+        let (app, function) = (&self.post.dispatch.settings.app, &self.post.dispatch.settings.function);
+        // A subscriber that panics here is no crash of the container's.
+        let span = contain(|| {
+            if self.lease.attempt > Attempt::FIRST {
+                return Some(tracing::info_span!("input", %app, %function, index, attempt));
+            }
             let inputs = self.lease.span.len;
-            let span = tracing::trace_span!("input", app = %settings.app, function = %settings.function, index, inputs, attempt);
-            return Some(span.entered());
-        }
-        None
+            let traced = tracing::enabled!(Level::TRACE);
+            traced.then(|| tracing::trace_span!("input", %app, %function, index, inputs, attempt))
+        });
+        span.ok().flatten()
     }
 
     fn speak_of_failure(&self, place: usize, worth: Worth) {
-        let settings = &self.dispatch.settings;
+        let settings = &self.post.dispatch.settings;
         let index = self.run.chunk.first() + place as u64;
         let attempt = self.lease.attempt.get();
         let (app, function) = (&settings.app, &settings.function);
@@ -137,8 +184,8 @@ where
     O: Send + 'static,
     E: Send + 'static,
 {
-    fn work(&mut self, task: &Task<'_, I, O, E>) {
-        task.drive(self.0);
+    fn serve(&mut self, post: &Post<'_, I, O, E>) -> Served {
+        post.serve(self.0)
     }
 
     fn exit(self: Box<Self>, _context: &Context) {}
@@ -163,8 +210,8 @@ where
 struct WorkerInstance<W>(W);
 
 impl<W: Worker> Instance<W::Input, W::Output, W::Error> for WorkerInstance<W> {
-    fn work(&mut self, task: &Task<'_, W::Input, W::Output, W::Error>) {
-        task.drive(|input| self.0.call(input, task.context));
+    fn serve(&mut self, post: &Post<'_, W::Input, W::Output, W::Error>) -> Served {
+        post.serve(|input| self.0.call(input, post.context))
     }
 
     fn exit(self: Box<Self>, context: &Context) {

@@ -29,7 +29,7 @@ pub(crate) enum Failures {
 /// What a consumer sees when it looks for the next outcome.
 pub(crate) enum Sight<I, O, E> {
     Outcome(Outcome<I, O, E>),
-    /// Nothing yet; only with [`Patience::Look`].
+    /// Nothing yet; never with [`Patience::Wait`].
     NotYet,
     /// Nothing more.
     End,
@@ -121,7 +121,7 @@ where
     }
 
     /// The next outcome.
-    pub(crate) fn look(&mut self, patience: Patience) -> Sight<I, O, E> {
+    pub(crate) fn look(&mut self, patience: Patience<'_>) -> Sight<I, O, E> {
         while !self.ended {
             if let Some(outcome) = self.take_current() {
                 self.gate.yielded.fetch_add(1, Ordering::SeqCst);
@@ -136,6 +136,10 @@ where
                 match patience {
                     Patience::Wait => std::thread::yield_now(),
                     Patience::Look => return Sight::NotYet,
+                    Patience::Task(waker) => {
+                        waker.wake_by_ref();
+                        return Sight::NotYet;
+                    }
                 }
                 continue;
             }

@@ -83,7 +83,11 @@ where
                     ctx.cancel_future(timer);
                 }
             }
-            Notice::Crashed { .. } | Notice::FeederEnded | Notice::Recovered | Notice::NothingPending => {}
+            Notice::Crashed { .. }
+            | Notice::FeederEnded
+            | Notice::Recovered
+            | Notice::NothingPending
+            | Notice::Awaited => {}
         }
     }
 }

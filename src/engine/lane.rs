@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::Waker;
 
 use parking_lot::Mutex;
 
@@ -175,6 +176,8 @@ pub(crate) struct Lane<I, O, E> {
     pub(crate) space: Arc<Signal>,
     /// Whether the consumer waits; written by it.
     pub(crate) awaited: bool,
+    /// The consumer's task, if it waits in one.
+    pub(crate) waker: Option<Waker>,
 }
 
 impl<I, O, E> Lane<I, O, E> {
@@ -197,6 +200,7 @@ impl<I, O, E> Lane<I, O, E> {
             arrived: Arc::default(),
             space: Arc::default(),
             awaited: false,
+            waker: None,
         }
     }
 
@@ -206,7 +210,6 @@ impl<I, O, E> Lane<I, O, E> {
         let unseen = self.end_error(error);
         self.source_over = true;
         self.space.notify_all();
-        self.wake();
         (std::mem::replace(&mut self.supply, Supply::Dry), unseen)
     }
 
@@ -259,14 +262,15 @@ impl<I, O, E> Lane<I, O, E> {
         self.chunks.insert(first, Arc::new(Chunk::new(first, inputs)));
     }
 
-    /// Those inputs have their outcomes.
-    pub(crate) fn finished(&mut self, span: Span) {
+    /// Those inputs have their outcomes. Returns whom to wake.
+    #[must_use = "the waker is to be woken"]
+    pub(crate) fn finished(&mut self, span: Span) -> Option<Waker> {
         if self.order == Order::Completion {
             let chunk = Arc::clone(self.chunk(span.first).expect("its inputs are not all yielded"));
             let first = (span.first - chunk.first()) as usize;
             self.ready.push_back((chunk, first..first + span.len as usize));
         }
-        self.wake();
+        self.wake()
     }
 
     /// Whether dropping it drops no value of the user's.
@@ -274,10 +278,15 @@ impl<I, O, E> Lane<I, O, E> {
         self.chunks.is_empty() && !self.supply.holds_values() && self.end.is_none()
     }
 
-    pub(crate) fn wake(&self) {
-        if self.awaited {
-            self.arrived.notify_all();
+    /// Signals the consumer if it waits as a thread; its waker, if it waits as a task, is to be woken
+    /// once the lock is released.
+    #[must_use = "the waker is to be woken"]
+    pub(crate) fn wake(&mut self) -> Option<Waker> {
+        if !self.awaited {
+            return None;
         }
+        self.arrived.notify_all();
+        self.waker.take()
     }
 }
 

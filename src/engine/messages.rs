@@ -29,6 +29,8 @@ pub(crate) enum Notice {
     Recovered,
     /// The last pending input of a function that drains was cancelled.
     NothingPending,
+    /// A consumer waits in a task, for outcomes of a run that tells of them at its end only.
+    Awaited,
 }
 
 /// Supervisor → container actor: make a thread for that generation. No reply.

@@ -5,6 +5,7 @@
 //! [`consumer`] takes the outcomes. [`dispatch`] is the lock they meet at, over [`lane`], [`chunk`]
 //! and [`run`].
 
+pub(crate) mod async_body;
 pub(crate) mod body;
 pub(crate) mod chunk;
 pub(crate) mod clock;

@@ -7,6 +7,9 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::Waker;
+
+use parking_lot::Mutex;
 
 use crate::decide::ledger::Position;
 use crate::engine::chunk::Chunk;
@@ -31,6 +34,8 @@ pub(crate) enum Step {
 pub(crate) struct Run<I, T> {
     pub(crate) chunk: Arc<Chunk<I, T>>,
     word: AtomicU64,
+    /// The executing task, to be woken by a fence. Only async containers leave theirs.
+    task: Mutex<Option<Waker>>,
 }
 
 fn pack(at: u64, end: u64) -> u64 {
@@ -48,7 +53,7 @@ fn end(word: u64) -> u64 {
 
 impl<I, T> Run<I, T> {
     pub(crate) fn new(chunk: Arc<Chunk<I, T>>, from: u64, to: u64) -> Self {
-        Self { chunk, word: AtomicU64::new(pack(from, to)) }
+        Self { chunk, word: AtomicU64::new(pack(from, to)), task: Mutex::new(None) }
     }
 
     /// The thread begins the first input; returns its place.
@@ -79,7 +84,20 @@ impl<I, T> Run<I, T> {
 
     /// Refuses whatever the thread has not yet the right to publish.
     pub(crate) fn fence(&self) -> Position {
-        position(self.word.fetch_or(FENCED, Ordering::AcqRel), self.chunk.first())
+        let word = self.word.fetch_or(FENCED, Ordering::AcqRel);
+        // The waker is that of the container's own runtime, so no user code runs here.
+        if let Some(task) = self.task.lock().take() {
+            task.wake();
+        }
+        position(word, self.chunk.first())
+    }
+
+    /// The executing task is woken when the run is fenced.
+    pub(crate) fn register(&self, waker: &Waker) {
+        let mut task = self.task.lock();
+        if !task.as_ref().is_some_and(|task| task.will_wake(waker)) {
+            *task = Some(waker.clone());
+        }
     }
 
     pub(crate) fn is_fenced(&self) -> bool {

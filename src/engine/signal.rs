@@ -1,16 +1,25 @@
-//! A signal: threads wait for it with a lock of theirs released.
+//! A signal: threads wait for it with a lock of theirs released, and tasks leave their waker.
 //!
-//! In tests it counts how often it was raised, because the simulator's threads do not wait: it
-//! wakes those that would have been woken, and no others, so that a lost wake-up is a stuck world.
+//! Only wakers of the engine's own runtimes are left here: they are woken under the function's
+//! lock, where no user code may run. In tests it counts how often it was raised, because the
+//! simulator's threads do not wait: it wakes those that would have been woken, and no others, so
+//! that a lost wake-up is a stuck world.
 
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Waker;
 use std::time::Instant;
 
-use parking_lot::{Condvar, MutexGuard};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 
-/// A condition variable.
+/// A condition variable, for threads and tasks.
 #[derive(Debug, Default)]
 pub(crate) struct Signal {
     condvar: Condvar,
+    /// Tasks that wait, each under its key, longest first. At most one for each container.
+    tasks: Mutex<VecDeque<(u64, Waker)>>,
+    /// How many those are, so that signals to threads do not look.
+    waiting: AtomicUsize,
     #[cfg(test)]
     raised: raised::Raised,
 }
@@ -20,6 +29,11 @@ impl Signal {
     pub(crate) fn notify_one(&self) {
         #[cfg(test)]
         self.raised.for_one();
+        if self.waiting.load(Ordering::SeqCst) > 0
+            && let Some((_, waker)) = self.take(VecDeque::pop_front)
+        {
+            return waker.wake();
+        }
         self.condvar.notify_one();
     }
 
@@ -27,7 +41,19 @@ impl Signal {
     pub(crate) fn notify_all(&self) {
         #[cfg(test)]
         self.raised.for_all();
+        if self.waiting.load(Ordering::SeqCst) > 0 {
+            while let Some((_, waker)) = self.take(VecDeque::pop_front) {
+                waker.wake();
+            }
+        }
         self.condvar.notify_all();
+    }
+
+    fn take<T>(&self, take: impl FnOnce(&mut VecDeque<(u64, Waker)>) -> Option<T>) -> Option<T> {
+        let mut tasks = self.tasks.lock();
+        let taken = take(&mut tasks);
+        self.waiting.store(tasks.len(), Ordering::SeqCst);
+        taken
     }
 
     /// Waits until it is raised, or until that moment.
@@ -35,6 +61,23 @@ impl Signal {
         match until {
             None => self.condvar.wait(guard),
             Some(until) => drop(self.condvar.wait_until(guard, until)),
+        }
+    }
+
+    /// A task waits under `key` from now on. Called with the lock held under which it is raised.
+    pub(crate) fn register(&self, key: u64, waker: Waker) {
+        self.forget(key);
+        self.take(|tasks| {
+            tasks.push_back((key, waker));
+            None::<()>
+        });
+    }
+
+    /// The task under `key` does not wait any more.
+    pub(crate) fn forget(&self, key: u64) {
+        if self.waiting.load(Ordering::SeqCst) > 0 {
+            let at = |tasks: &VecDeque<(u64, Waker)>| tasks.iter().position(|(of, _)| *of == key);
+            drop(self.take(|tasks| tasks.remove(at(tasks)?)));
         }
     }
 

@@ -13,13 +13,17 @@ use crate::decide::ids::ContainerId;
 use crate::decide::restart::Restart;
 use crate::decide::time::Time;
 use crate::engine::container::Container;
-use crate::engine::dispatch::Dispatch;
+use crate::engine::dispatch::{Dispatch, Tick};
 use crate::engine::map::Map;
 use crate::engine::messages::{Ending, GetStatus, KillContainer, Launch, Notice, Reset, Shutdown, StartMap};
 use crate::report::FunctionReport;
 
 /// How long idle threads may take to end, and feeders to come back from their source.
 const GRACE: Duration = Duration::from_secs(1);
+
+/// How soon, and how late, outcomes of a long run are looked for while a task waits for them.
+const TICK_MIN: Duration = Duration::from_millis(1);
+const TICK_MAX: Duration = Duration::from_millis(16);
 
 /// Supervises one function.
 pub(crate) struct Supervisor<I, O, E>
@@ -69,6 +73,15 @@ where
                 supervisor.finish_if_ended(ctx);
             }));
         }
+    }
+
+    /// Looks for outcomes after `pause`, and again until nobody waits for them in a task.
+    fn tick(&mut self, pause: Duration, ctx: &mut Context<Self>) {
+        ctx.run_later(pause, move |supervisor, ctx| match supervisor.dispatch.tick() {
+            Tick::Last => {}
+            Tick::Found => supervisor.tick(TICK_MIN, ctx),
+            Tick::Nothing => supervisor.tick((pause * 2).min(TICK_MAX), ctx),
+        });
     }
 
     /// Sends the report and stops, once everything has ended or the limit has passed.
@@ -155,6 +168,7 @@ where
             Notice::Crashed { restart: Restart::Now | Restart::At(_) } => {}
             Notice::FeederEnded => self.finish_if_ended(ctx),
             Notice::Recovered => self.create(ctx),
+            Notice::Awaited => self.tick(TICK_MIN, ctx),
             Notice::NothingPending => {
                 self.create(ctx);
                 self.finish_if_ended(ctx);

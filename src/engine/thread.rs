@@ -9,8 +9,8 @@ use crate::context::Context;
 use crate::crash::{Death, EnterError};
 use crate::decide::ids::{ContainerId, Generation};
 use crate::decide::restart::Restart;
-use crate::engine::body::{Instance, Task};
-use crate::engine::dispatch::{Dispatch, Next};
+use crate::engine::body::{Instance, Post, Served};
+use crate::engine::dispatch::Dispatch;
 use crate::engine::messages::Notice;
 use crate::engine::unwind::{contain, drop_contained, set_thread_hook, tell};
 use crate::report::Fate;
@@ -80,24 +80,19 @@ where
         drop_contained(instance);
         return End::Stale;
     }
-    loop {
-        match dispatch.next(id, generation) {
-            Next::Work { run, lease, previous } => {
-                context.begin_run(lease.attempt, previous);
-                let task = Task { dispatch, run, lease, container: id, context };
-                let worked = contain(|| instance.work(&task));
-                context.end_run();
-                if let Err(panic) = worked {
-                    let verdict = dispatch.crashed(id, generation, Death::Panicked(panic));
-                    drop_contained(instance);
-                    return verdict.map_or(End::Stale, |verdict| End::Crashed(Some(verdict)));
-                }
-            }
-            Next::Leave => return leave(dispatch, id, generation, instance, context),
-            Next::Stale => {
-                drop_contained(instance);
-                return End::Stale;
-            }
+    let post = Post { dispatch, container: id, generation, context };
+    let served = contain(|| instance.serve(&post));
+    context.end_run();
+    match served {
+        Ok(Served::Leaves) => leave(dispatch, id, generation, instance, context),
+        Ok(Served::Stale) => {
+            drop_contained(instance);
+            End::Stale
+        }
+        Err(panic) => {
+            let verdict = dispatch.crashed(id, generation, Death::Panicked(panic));
+            drop_contained(instance);
+            verdict.map_or(End::Stale, |verdict| End::Crashed(Some(verdict)))
         }
     }
 }

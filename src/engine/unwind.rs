@@ -98,7 +98,7 @@ pub(crate) fn drop_contained<T>(value: T) {
     }
 }
 
-/// Tells a `tracing` subscriber, which is the user's code: if it panics, nothing else does.
+/// Tells a `tracing` subscriber or a waker, which are the user's code: if one panics, nothing else does.
 pub(crate) fn tell(event: impl FnOnce()) {
     drop(contain(event));
 }

@@ -360,7 +360,7 @@ impl World {
         self.tally.notices_duplicated += u64::from(duplicated);
         match notice {
             Notice::Crashed { restart: Restart::GiveUp } => self.give_up(),
-            Notice::Crashed { .. } | Notice::FeederEnded => {}
+            Notice::Crashed { .. } | Notice::FeederEnded | Notice::Awaited => {}
             Notice::Recovered | Notice::NothingPending => self.create(),
             Notice::Exiting { container, generation } => {
                 self.exit_timers.push((container, generation, self.now() + self.plan.exit_timeout));

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::task::Waker;
 use std::time::Duration;
 
 use crate::decide::ids::JobId;
@@ -46,12 +47,14 @@ pub(crate) enum Found<I, O, E> {
 }
 
 /// How a consumer takes it that there is nothing yet.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Patience {
-    /// It waits; it is never told [`Found::Soon`] or [`Found::NotYet`].
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Patience<'a> {
+    /// Its thread waits; it is never told [`Found::Soon`] or [`Found::NotYet`].
     Wait,
     /// It is told so.
     Look,
+    /// It is told so, and woken when it should look again.
+    Task(&'a Waker),
 }
 
 impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I, O, E> {
@@ -88,13 +91,28 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
     }
 
     /// The outcome at `next` in order, or any.
-    pub(crate) fn find(&self, job: JobId, next: u64, patience: Patience) -> Found<I, O, E> {
+    pub(crate) fn find(&self, job: JobId, next: u64, patience: Patience<'_>) -> Found<I, O, E> {
+        // Cloned before the lock is taken, because a waker is the user's code.
+        let mut waker = if let Patience::Task(waker) = patience { Some(waker.clone()) } else { None };
         let mut pause = Duration::from_millis(1);
         let mut state = self.hold();
         loop {
             let found = self.look(&mut state, job, next);
+            match (&found, patience) {
+                (Found::NotYet, Patience::Task(_)) => {
+                    let waker = waker.take().expect("it returns here");
+                    state.wait_in_task(self, job, waker);
+                    return found;
+                }
+                (Found::Soon, Patience::Task(waker)) => {
+                    drop(state);
+                    waker.wake_by_ref(); // in a moment
+                    return found;
+                }
+                (Found::Soon | Found::NotYet, Patience::Look) => return found,
+                _ => {}
+            }
             match found {
-                Found::Soon | Found::NotYet if patience == Patience::Look => return found,
                 Found::Soon => {
                     drop(state);
                     std::thread::yield_now();

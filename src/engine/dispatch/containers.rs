@@ -122,6 +122,9 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
         let input = InputId { job: lease.job, index: lease.span.first };
         let previous = if lease.attempt.get() > 1 { state.ledger.previous(input) } else { None };
         state.refresh_window(lease.job);
+        if lease.span.len > 1 && !state.ticking && state.lanes.0[&lease.job].waker.is_some() {
+            state.begin_to_tick(self);
+        }
         Next::Work { run, lease, previous }
     }
 

@@ -23,7 +23,7 @@ impl<I, O, E> State<I, O, E> {
         if let Some((job, span)) = self.ledger.advanced(id, upto, now)
             && let Some(lane) = self.lanes.0.get_mut(&job)
         {
-            lane.finished(span);
+            self.wakers.woken.extend(lane.finished(span));
         }
     }
 
@@ -54,7 +54,7 @@ impl<I, O, E> State<I, O, E> {
         let place = (index - chunk.first()) as usize;
         let input = reclaim(&chunk, place);
         chunk.publish(place, Err(Failure::of_input(index, input, attempts, cause)));
-        lane.finished(Span { first: index, len: 1 });
+        self.wakers.woken.extend(lane.finished(Span { first: index, len: 1 }));
     }
 
     /// An input failed for good: its outcome, or the end of its map.
@@ -94,6 +94,7 @@ impl<I, O, E> State<I, O, E> {
             let (supply, unseen) = lane.end_with(error);
             self.supplies.push(supply);
             self.failures.extend(unseen);
+            self.wakers.woken.extend(lane.wake());
         }
     }
 
@@ -176,6 +177,7 @@ impl<I, O, E> State<I, O, E> {
             let (supply, unseen) = lane.end_with(error);
             self.supplies.push(supply);
             self.failures.extend(unseen);
+            self.wakers.woken.extend(lane.wake());
         }
     }
 
@@ -183,8 +185,9 @@ impl<I, O, E> State<I, O, E> {
         if self.broken.is_none() {
             self.broken = Some(Bug(why.into()));
         }
-        for lane in self.lanes.0.values() {
-            lane.arrived.notify_all();
+        for lane in self.lanes.0.values_mut() {
+            lane.awaited = true;
+            self.wakers.woken.extend(lane.wake());
             lane.space.notify_all();
         }
     }

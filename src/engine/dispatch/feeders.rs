@@ -8,7 +8,7 @@ use crate::decide::ids::JobId;
 use crate::decide::job::OnFailure;
 use crate::decide::ledger::{Mode, Unrun};
 use crate::engine::dispatch::{Dispatch, State};
-use crate::engine::lane::{Gate, Pool, Supply};
+use crate::engine::lane::{Gate, Lane, Pool, Supply};
 use crate::engine::messages::Notice;
 use crate::engine::unwind::drop_contained;
 use crate::failure::{Bug, Cause, Failure};
@@ -135,9 +135,8 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
                 state.end_job(job, Unrun::Cancelled, None, error, now);
             }
         }
-        if let Some(lane) = state.lanes.0.get(&job) {
-            lane.wake();
-        }
+        let woken = state.lanes.0.get_mut(&job).and_then(Lane::wake);
+        state.wakers.woken.extend(woken);
         self.wake_all();
         drop(state);
         self.tell(Notice::FeederEnded);

@@ -11,6 +11,7 @@ mod containers;
 mod endings;
 mod feeders;
 mod supervision;
+mod tasks;
 #[cfg(test)]
 mod unblocked;
 
@@ -18,6 +19,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::Waker;
 use std::time::Instant;
 
 use parking_lot::{Mutex, MutexGuard};
@@ -32,7 +34,7 @@ use crate::engine::messages::Notice;
 use crate::engine::run::Run;
 use crate::engine::signal::Signal;
 use crate::engine::speech::Speech;
-use crate::engine::unwind::drop_elsewhere;
+use crate::engine::unwind::{drop_contained, drop_elsewhere, tell};
 use crate::failure::{Bug, Failure};
 use crate::report::Fate;
 use crate::settings::Settings;
@@ -42,6 +44,7 @@ pub(crate) use containers::Next;
 #[cfg(test)]
 pub(crate) use containers::Offer;
 pub(crate) use feeders::FeederEnd;
+pub(crate) use tasks::Tick;
 
 /// A run of one function.
 pub(crate) type RunOf<I, O, E> = Run<I, Outcome<I, O, E>>;
@@ -75,8 +78,21 @@ pub(crate) struct State<I, O, E> {
     failures: Vec<Failure<I, E>>,
     /// Runs that are over, of which this may be the last holder, likewise.
     spent: Vec<Arc<RunOf<I, O, E>>>,
+    /// Consumers' wakers, which are the user's code: woken and dropped once the lock is released.
+    wakers: Wakers,
+    /// Whether the supervisor looks for outcomes now and then.
+    ticking: bool,
     /// What is to be told once the lock is released, because subscribers are the user's code.
     said: Vec<Speech>,
+}
+
+/// Wakers of consumers.
+#[derive(Debug, Default)]
+struct Wakers {
+    /// There is something for them.
+    woken: Vec<Waker>,
+    /// Replaced by newer ones.
+    unused: Vec<Waker>,
 }
 
 /// What is left to be done when the lock is released: nothing of it may happen under the lock.
@@ -86,6 +102,7 @@ struct Rest<I, O, E> {
     spent: Vec<Arc<RunOf<I, O, E>>>,
     crashes: Vec<Arc<Crash>>,
     said: Vec<Speech>,
+    wakers: Wakers,
     /// Containers that were held back may be created.
     recovered: bool,
 }
@@ -95,7 +112,9 @@ impl<I, O, E> State<I, O, E> {
         let nothing = self.supplies.is_empty()
             && self.failures.is_empty()
             && self.spent.is_empty()
-            && self.said.is_empty();
+            && self.said.is_empty()
+            && self.wakers.woken.is_empty()
+            && self.wakers.unused.is_empty();
         !nothing || self.ledger.has_news()
     }
 
@@ -108,6 +127,7 @@ impl<I, O, E> State<I, O, E> {
             spent: std::mem::take(&mut self.spent),
             crashes: self.ledger.take_discarded(),
             said,
+            wakers: std::mem::take(&mut self.wakers),
             recovered: self.ledger.take_recovered(),
         }
     }
@@ -119,6 +139,10 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
         if rest.recovered {
             self.tell(Notice::Recovered);
         }
+        for waker in rest.wakers.woken {
+            tell(|| waker.wake());
+        }
+        drop_contained(rest.wakers.unused);
         for speech in rest.said {
             speech.speak(&self.settings.app, &self.settings.function, self.clock.now());
         }
@@ -225,6 +249,8 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
             supplies: Vec::new(),
             failures: Vec::new(),
             spent: Vec::new(),
+            wakers: Wakers::default(),
+            ticking: false,
             said: Vec::new(),
         };
         Self {

@@ -167,6 +167,7 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
         for job in state.ledger.job_ids() {
             state.absorb(job);
         }
+        let state = &mut *state;
         for lane in state.lanes.0.values_mut() {
             if !lane.source_over {
                 lane.source_over = true;
@@ -174,7 +175,7 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
                 assert!(unseen.is_none(), "a map whose source is not over has no error");
             }
             lane.space.notify_all();
-            lane.wake();
+            state.wakers.woken.extend(lane.wake());
         }
         self.wake_all();
     }

@@ -1,0 +1,178 @@
+//! The asynchronous kinds of the user's code. Each generation has a runtime of its own.
+//!
+//! The whole generation runs in one `block_on` of a current-thread runtime with a set of local
+//! tasks: timers, sockets and `spawn_local` work inside it, futures need not be `Send`, what was
+//! spawned goes on while the container waits for work, and dies with its generation. A future whose
+//! attempt is fenced (its map cancelled, its container killed) is dropped at once.
+
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::task::Poll;
+
+use tokio::runtime::{Builder, Runtime};
+use tokio::task::{LocalSet, yield_now};
+use tracing::Span;
+
+use crate::async_worker::AsyncWorker;
+use crate::context::Context;
+use crate::crash::BoxError;
+use crate::engine::body::{Body, Instance, Post, Served, Task};
+use crate::engine::dispatch::Next;
+use crate::engine::unwind::{contain, drop_contained};
+
+/// A runtime for one generation, and the user's state in it.
+struct Tasks<S> {
+    /// The user's state, dropped first. `None` once it has exited.
+    state: Option<S>,
+    local: Option<LocalSet>,
+    runtime: Option<Runtime>,
+}
+
+impl<S> Tasks<S> {
+    fn enter(enter: impl AsyncFnOnce() -> Result<S, BoxError>) -> Result<Self, BoxError> {
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let mut tasks = Self { state: None, local: Some(LocalSet::new()), runtime: Some(runtime) };
+        let state = tasks.run(async |_: &mut Option<S>| enter().await)?;
+        tasks.state = Some(state);
+        Ok(tasks)
+    }
+
+    fn run<T>(&mut self, work: impl AsyncFnOnce(&mut Option<S>) -> T) -> T {
+        let local = self.local.as_ref().expect("taken by drop only");
+        let runtime = self.runtime.as_ref().expect("taken by drop only");
+        runtime.block_on(local.run_until(work(&mut self.state)))
+    }
+}
+
+impl<S> Drop for Tasks<S> {
+    fn drop(&mut self) {
+        // One by one, each inside the boundary: two panics in one drop would end the process.
+        let runtime = self.runtime.take().expect("dropped once");
+        {
+            let _inside = runtime.enter(); // what is dropped may need its timers and sockets
+            drop_contained(self.state.take());
+            drop_contained(self.local.take());
+        }
+        drop_contained(contain(|| runtime.shutdown_background()));
+    }
+}
+
+impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Post<'_, I, O, E> {
+    /// Waits for work and executes it, again and again.
+    async fn serve_in_task(&self, mut call: impl AsyncFnMut(&I) -> Result<O, E>) -> Served {
+        loop {
+            match self.dispatch.next_in_task(self.container, self.generation).await {
+                Next::Work { run, lease, previous } => {
+                    self.context.begin_run(lease.attempt, previous);
+                    Task { post: self, run, lease }.drive_in_task(&mut call).await;
+                    self.context.end_run();
+                    yield_now().await; // what the user's code has spawned has its turn
+                }
+                Next::Leave => return Served::Leaves,
+                Next::Stale => return Served::Stale,
+            }
+        }
+    }
+}
+
+impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Task<'_, I, O, E> {
+    async fn drive_in_task(&self, call: &mut impl AsyncFnMut(&I) -> Result<O, E>) {
+        let Some(mut place) = self.run.begin() else { return };
+        let span = self.span();
+        loop {
+            self.begin_input(place);
+            let future = call(self.run.chunk.input(place));
+            let Some(result) = self.unless_fenced(future, span.as_ref()).await else { return };
+            if !self.returned(place, result) {
+                return;
+            }
+            place += 1;
+        }
+    }
+
+    /// Polls the user's future. Once the run is fenced it is dropped, with `None`.
+    async fn unless_fenced<T>(&self, future: impl Future<Output = T>, span: Option<&Span>) -> Option<T> {
+        let mut future = pin!(Some(future));
+        let ended = poll_fn(|cx| {
+            let _in_span = span.map(Span::enter);
+            let running = future.as_mut().as_pin_mut().expect("polled until it has ended");
+            if let Poll::Ready(result) = running.poll(cx) {
+                return Poll::Ready(Some(result));
+            }
+            // Before the look, so that a fence set in between wakes this task.
+            self.run.register(cx.waker());
+            if self.run.is_fenced() { Poll::Ready(None) } else { Poll::Pending }
+        })
+        .await;
+        // Here, and not at the end of the scope, because its drop may panic.
+        drop_contained(contain(|| future.set(None)));
+        ended
+    }
+}
+
+/// An async function.
+pub(crate) struct AsyncPlain<F>(pub(crate) F);
+
+impl<I, O, E, F> Body<I, O, E> for AsyncPlain<F>
+where
+    F: AsyncFn(&I) -> Result<O, E> + Send + Sync,
+    I: Send + Sync + 'static,
+    O: Send + 'static,
+    E: Send + 'static,
+{
+    fn enter(&self, _context: &Context) -> Result<Box<dyn Instance<I, O, E> + '_>, BoxError> {
+        Ok(Box::new(AsyncPlainInstance(Tasks::enter(async || Ok(&self.0))?)))
+    }
+}
+
+struct AsyncPlainInstance<'a, F>(Tasks<&'a F>);
+
+impl<I, O, E, F> Instance<I, O, E> for AsyncPlainInstance<'_, F>
+where
+    F: AsyncFn(&I) -> Result<O, E>,
+    I: Send + Sync + 'static,
+    O: Send + 'static,
+    E: Send + 'static,
+{
+    fn serve(&mut self, post: &Post<'_, I, O, E>) -> Served {
+        self.0.run(async |function: &mut Option<&F>| {
+            let function = function.expect("it has not exited");
+            post.serve_in_task(async |input: &I| function(input).await).await
+        })
+    }
+
+    fn exit(self: Box<Self>, _context: &Context) {}
+}
+
+/// An async worker, made anew by its `enter` for each generation.
+pub(crate) struct AsyncEntered<N>(pub(crate) N);
+
+impl<W, N> Body<W::Input, W::Output, W::Error> for AsyncEntered<N>
+where
+    W: AsyncWorker,
+    N: AsyncFn(&Context) -> Result<W, BoxError> + Send + Sync,
+{
+    fn enter(
+        &self,
+        context: &Context,
+    ) -> Result<Box<dyn Instance<W::Input, W::Output, W::Error> + '_>, BoxError> {
+        Ok(Box::new(AsyncWorkerInstance(Tasks::enter(async || (self.0)(context).await)?)))
+    }
+}
+
+struct AsyncWorkerInstance<W>(Tasks<W>);
+
+impl<W: AsyncWorker> Instance<W::Input, W::Output, W::Error> for AsyncWorkerInstance<W> {
+    fn serve(&mut self, post: &Post<'_, W::Input, W::Output, W::Error>) -> Served {
+        self.0.run(async |worker: &mut Option<W>| {
+            let worker = worker.as_mut().expect("it has not exited");
+            post.serve_in_task(async |input: &W::Input| worker.call(input, post.context).await).await
+        })
+    }
+
+    fn exit(mut self: Box<Self>, context: &Context) {
+        self.0.run(async |worker: &mut Option<W>| {
+            worker.take().expect("it exits once").exit(context).await;
+        });
+    }
+}

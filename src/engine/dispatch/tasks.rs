@@ -1,0 +1,126 @@
+//! What tasks do in place of waiting: those of async containers, and consumers that are polled.
+
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::task::{Poll, Waker};
+
+use tokio::time::{Sleep, sleep_until};
+
+use crate::decide::ids::{ContainerId, Generation, JobId};
+use crate::engine::dispatch::containers::{Next, Offer};
+use crate::engine::dispatch::{Dispatch, State};
+use crate::engine::messages::Notice;
+
+/// A container whose task waits for work. Dropped with the task, it waits no more.
+struct Asleep<'a, I, O, E>
+where
+    I: Send + Sync + 'static,
+    O: Send + 'static,
+    E: Send + 'static,
+{
+    dispatch: &'a Dispatch<I, O, E>,
+    id: ContainerId,
+    generation: Generation,
+    asleep: bool,
+}
+
+impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Asleep<'_, I, O, E> {
+    /// Distinguishes the tasks that wait for work: a forsaken one may wait beside its successor.
+    fn key(&self) -> u64 {
+        self.generation.0 << 16 | u64::from(self.id.0)
+    }
+
+    fn wake(&mut self, state: &mut State<I, O, E>) {
+        if std::mem::take(&mut self.asleep) {
+            self.dispatch.work.forget(self.key());
+            self.dispatch.wakes(state, self.id);
+        }
+    }
+}
+
+impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Drop for Asleep<'_, I, O, E> {
+    fn drop(&mut self) {
+        if self.asleep {
+            self.wake(&mut self.dispatch.hold());
+        }
+    }
+}
+
+impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I, O, E> {
+    /// [`Dispatch::next`], for a task.
+    pub(crate) async fn next_in_task(&self, id: ContainerId, generation: Generation) -> Next<I, O, E> {
+        let mut asleep = Asleep { dispatch: self, id, generation, asleep: false };
+        let mut timer = pin!(None::<Sleep>);
+        poll_fn(|cx| {
+            loop {
+                let mut state = self.hold();
+                asleep.wake(&mut state);
+                let until = match self.offer(&mut state, id, generation) {
+                    Offer::Now(next) => return Poll::Ready(next),
+                    Offer::Later(until) => until,
+                };
+                self.sleeps(&mut state, id, until);
+                asleep.asleep = true;
+                self.work.register(asleep.key(), cx.waker().clone());
+                drop(state);
+                timer.set(until.map(|until| sleep_until(self.clock.instant(until).into())));
+                match timer.as_mut().as_pin_mut().map(|timer| timer.poll(cx)) {
+                    None | Some(Poll::Pending) => return Poll::Pending,
+                    Some(Poll::Ready(())) => {} // it was due before it was set
+                }
+            }
+        })
+        .await
+    }
+
+    /// Outcomes of running inputs are looked for; whether somebody still waits for them, and whether
+    /// something was found.
+    pub(crate) fn tick(&self) -> Tick {
+        let mut state = self.hold();
+        let now = self.now();
+        let waited = state.lanes.0.values().filter(|lane| lane.waker.is_some()).count();
+        if state.broken.is_none() {
+            state.book_all(now);
+        }
+        let waits = state.lanes.0.values().filter(|lane| lane.waker.is_some()).count();
+        state.ticking = waits > 0;
+        match waits {
+            0 => Tick::Last,
+            still if still < waited => Tick::Found,
+            _ => Tick::Nothing,
+        }
+    }
+}
+
+/// What a look for outcomes has come to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Tick {
+    /// Nobody waits any more.
+    Last,
+    /// Somebody was woken, others wait.
+    Found,
+    /// Nobody was woken.
+    Nothing,
+}
+
+impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> State<I, O, E> {
+    /// The consumer of a job waits in a task. A run of several inputs tells of its outcomes at its end
+    /// only: while there is one, the supervisor looks now and then.
+    pub(super) fn wait_in_task(&mut self, dispatch: &Dispatch<I, O, E>, job: JobId, waker: Waker) {
+        let lane = self.lanes.0.get_mut(&job).expect("its consumer keeps it open");
+        lane.awaited = true;
+        let before = lane.waker.replace(waker);
+        self.wakers.unused.extend(before);
+        let several = |id: ContainerId| {
+            self.ledger.lease(id).is_some_and(|lease| lease.job == job && lease.span.len > 1)
+        };
+        if !self.ticking && self.ledger.containers().any(several) {
+            self.begin_to_tick(dispatch);
+        }
+    }
+
+    pub(super) fn begin_to_tick(&mut self, dispatch: &Dispatch<I, O, E>) {
+        self.ticking = true;
+        dispatch.tell(Notice::Awaited);
+    }
+}
