@@ -3,8 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, bounded};
+use crossbeam_channel::bounded;
 use parking_lot::Mutex;
+use tokio::sync::oneshot;
 
 use crate::async_worker::AsyncWorker;
 use crate::builder::Builder;
@@ -13,7 +14,7 @@ use crate::crash::BoxError;
 use crate::decide::restart::{CrashLoopBackoff, RateLimited, RestartPolicy};
 use crate::engine::async_body::{AsyncEntered, AsyncPlain};
 use crate::engine::body::{Entered, Plain};
-use crate::engine::messages::Ending;
+use crate::engine::messages::{Ending, Reply};
 use crate::engine::system::{Engine, on_engine_thread};
 use crate::error::StartError;
 use crate::report::{FunctionReport, Report};
@@ -49,7 +50,8 @@ struct Functions {
 
 /// A function, as its app ends it.
 pub(crate) trait Ends: Send + Sync {
-    fn end(&self, ending: Ending, limit: Duration) -> Receiver<FunctionReport>;
+    /// Begins the end. Without an answer the function had ended before.
+    fn end(&self, ending: Ending, limit: Duration, reply: Reply<FunctionReport>);
 }
 
 impl Shared {
@@ -92,17 +94,40 @@ impl App {
     /// Runs `scope` with an ephemeral app, drains the app, and returns the report with the result.
     ///
     /// ```
-    /// let (sum, report) = longshore::App::run("docs", |app| {
+    /// let (sum, report) = longshore::App::run_blocking("docs", |app| {
     ///     let double = app.infallible("double", |n: &u64| 2 * n).start().unwrap();
     ///     double.run(vec![1, 2, 3]).unwrap().into_iter().sum::<u64>()
     /// });
     /// assert_eq!(sum, 12);
     /// assert!(report.is_clean());
     /// ```
-    pub fn run<T>(name: &str, scope: impl FnOnce(&Self) -> T) -> (T, Report) {
+    pub fn run_blocking<T>(name: &str, scope: impl FnOnce(&Self) -> T) -> (T, Report) {
         let app = Self::ephemeral(name);
         let result = scope(&app);
         (result, app.shutdown_blocking())
+    }
+
+    /// [`App::run_blocking`] for async code.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future drops the app: its functions are aborted once no handle to them is left.
+    ///
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+    /// let (sum, report) = longshore::App::run("docs", async |app| {
+    ///     let double = app.infallible("double", |n: &u64| 2 * n).start().unwrap();
+    ///     double.run_async(vec![1, 2, 3]).await.unwrap().into_iter().sum::<u64>()
+    /// })
+    /// .await;
+    /// assert_eq!(sum, 12);
+    /// assert!(report.is_clean());
+    /// # });
+    /// ```
+    pub async fn run<T>(name: &str, scope: impl AsyncFnOnce(&Self) -> T) -> (T, Report) {
+        let app = Self::ephemeral(name);
+        let result = scope(&app).await;
+        (result, app.shutdown().await)
     }
 
     /// The app's name.
@@ -197,6 +222,29 @@ impl App {
         self.end(Ending::Drain, limit)
     }
 
+    /// [`App::shutdown_blocking`] for async code.
+    ///
+    /// # Cancel safety
+    ///
+    /// Once polled the shutdown goes on, also if the future is dropped; only the report is lost.
+    pub async fn shutdown(self) -> Report {
+        let functions = self.take_functions();
+        let app = self.shared.name.to_string();
+        let answers: Vec<_> = functions
+            .iter()
+            .map(|(_, function)| {
+                let (reply, answer) = oneshot::channel();
+                function.end(Ending::Drain, SHUTDOWN_LIMIT, Reply::Task(reply));
+                answer
+            })
+            .collect();
+        let mut reports = Vec::new();
+        for ((name, _), answer) in functions.iter().zip(answers) {
+            reports.push(answer.await.unwrap_or_else(|_| FunctionReport::unknown(name)));
+        }
+        Report { app, functions: reports }
+    }
+
     /// Stops every function: only what executes finishes, within `limit`.
     pub fn stop_within(self, limit: Duration) -> Report {
         self.end(Ending::Stop, limit)
@@ -207,24 +255,29 @@ impl App {
         self.end(Ending::Abort, Duration::ZERO)
     }
 
+    /// Takes every function of the app, which takes no more.
+    fn take_functions(&self) -> Vec<(Arc<str>, Box<dyn Ends>)> {
+        let mut functions = self.shared.functions.lock();
+        functions.closed = true;
+        std::mem::take(&mut functions.started)
+    }
+
     fn end(self, ending: Ending, limit: Duration) -> Report {
-        let mut functions = {
-            let mut functions = self.shared.functions.lock();
-            functions.closed = true;
-            std::mem::take(&mut functions.started)
+        let functions = self.take_functions();
+        let begin = |(name, function): &(Arc<str>, Box<dyn Ends>)| {
+            let (reply, answer) = bounded(1);
+            function.end(ending, limit, Reply::Thread(reply));
+            (Arc::clone(name), answer)
         };
-        let ending: Vec<_> =
-            functions.iter().map(|(name, function)| (name, function.end(ending, limit))).collect();
+        let ending: Vec<_> = functions.iter().map(begin).collect();
         let app = self.shared.name.to_string();
         // On the engine's own thread the reports could never arrive.
         let wait = !on_engine_thread();
         let reports = ending
             .into_iter()
             .filter(|_| wait)
-            .map(|(name, report)| report.recv().unwrap_or_else(|_| FunctionReport::unknown(name)));
-        let report = Report { app, functions: reports.collect() };
-        functions.clear();
-        report
+            .map(|(name, answer)| answer.recv().unwrap_or_else(|_| FunctionReport::unknown(&name)));
+        Report { app, functions: reports.collect() }
     }
 }
 
@@ -240,9 +293,4 @@ impl std::fmt::Debug for App {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("App").field("name", &self.shared.name).finish_non_exhaustive()
     }
-}
-
-/// A report that never arrives.
-pub(crate) fn no_report() -> Receiver<FunctionReport> {
-    bounded(1).1
 }

@@ -1,12 +1,15 @@
 //! A running function: what the application holds and calls.
 
+use std::future::poll_fn;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use actix::Addr;
 use crossbeam_channel::{Receiver, bounded};
+use futures_core::Stream;
 
-use crate::app::{Ends, SHUTDOWN_LIMIT, no_report};
+use crate::app::{Ends, SHUTDOWN_LIMIT};
 use crate::call::Call;
 use crate::context::Context;
 use crate::decide::ids::ContainerId;
@@ -14,7 +17,7 @@ use crate::decide::window::Window;
 use crate::engine::clock::Clock;
 use crate::engine::consumer::Consumer;
 use crate::engine::dispatch::Dispatch;
-use crate::engine::messages::{Ending, GetStatus, KillContainer, Reset, Shutdown};
+use crate::engine::messages::{Ending, GetStatus, KillContainer, Reply, Reset, Shutdown};
 use crate::engine::supervisor::Supervisor;
 use crate::engine::system::{Engine, on_engine_thread};
 use crate::engine::unwind::drop_elsewhere;
@@ -76,30 +79,14 @@ where
     }
 }
 
-impl<I, O, E> Ends for Running<I, O, E>
-where
-    I: Send + Sync + 'static,
-    O: Send + 'static,
-    E: Send + 'static,
-{
-    fn end(&self, ending: Ending, limit: Duration) -> Receiver<FunctionReport> {
-        let (reply, report) = bounded(1);
-        self.supervisor.do_send(Shutdown { ending, limit, reply: Some(reply) });
-        report
-    }
-}
-
 impl<I, O, E> Ends for Arc<Running<I, O, E>>
 where
     I: Send + Sync + 'static,
     O: Send + 'static,
     E: Send + 'static,
 {
-    fn end(&self, ending: Ending, limit: Duration) -> Receiver<FunctionReport> {
-        if !self.supervisor.connected() {
-            return no_report();
-        }
-        self.as_ref().end(ending, limit)
+    fn end(&self, ending: Ending, limit: Duration, reply: Reply<FunctionReport>) {
+        self.supervisor.do_send(Shutdown { ending, limit, reply: Some(reply) });
     }
 }
 
@@ -152,6 +139,15 @@ where
         Map::new(Arc::clone(&self.running), Source::of(inputs.into_iter()))
     }
 
+    /// Fans the items of a stream out to the containers, lazily. The stream is polled by a thread of the
+    /// map, inside the tokio runtime that this is called in, if it is called in one.
+    pub fn map_stream<S>(&self, inputs: S) -> Map<I, O, E>
+    where
+        S: Stream<Item = I> + Send + 'static,
+    {
+        Map::new(Arc::clone(&self.running), Source::of_stream(inputs))
+    }
+
     /// All outputs in order, or the first failure.
     ///
     /// # Errors
@@ -169,6 +165,61 @@ where
     /// down), the inputs it had accepted have their outcomes, followed by one failure without an index.
     pub fn run_all(&self, inputs: Vec<I>) -> Vec<Result<O, Failure<I, E>>> {
         self.map(inputs).return_exceptions().into_iter().collect()
+    }
+
+    /// [`Function::run`] for async code.
+    ///
+    /// # Errors
+    ///
+    /// The first input that failed for good, when it failed; the others are cancelled.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future cancels the inputs without an outcome, and loses the outputs.
+    pub async fn run_async(&self, inputs: Vec<I>) -> Result<Vec<O>, Failure<I, E>> {
+        let mut outputs = Vec::with_capacity(inputs.len());
+        let mut map = self.map(inputs);
+        while let Some(outcome) = next(&mut map).await {
+            outputs.push(outcome?);
+        }
+        Ok(outputs)
+    }
+
+    /// [`Function::run_all`] for async code.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future cancels the inputs without an outcome, and loses the outcomes.
+    pub async fn run_all_async(&self, inputs: Vec<I>) -> Vec<Result<O, Failure<I, E>>> {
+        let mut outcomes = Vec::with_capacity(inputs.len());
+        let mut map = self.map(inputs).return_exceptions();
+        while let Some(outcome) = next(&mut map).await {
+            outcomes.push(outcome);
+        }
+        outcomes
+    }
+
+    /// [`Function::for_each`] for async code, over a stream.
+    ///
+    /// # Errors
+    ///
+    /// The map as a whole ended early: the function gave up or was shut down, the source panicked.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future cancels the inputs without an outcome.
+    pub async fn for_each_async<S>(&self, inputs: S) -> Result<Progress, Failure<I, E>>
+    where
+        S: Stream<Item = I> + Send + 'static,
+    {
+        let mut map = self.map_stream(inputs).return_exceptions().unordered();
+        while let Some(outcome) = next(&mut map).await {
+            match outcome {
+                Err(failure) if failure.index().is_none() => return Err(failure),
+                Ok(_) | Err(_) => {}
+            }
+        }
+        Ok(map.progress())
     }
 
     /// Runs every input, drops the outputs, and counts how the inputs ended.
@@ -229,18 +280,18 @@ where
     /// Begins to drain: accepted inputs of live maps finish, sources are not pulled, new calls are
     /// refused, workers exit. What has not ended after 30 s is aborted. Does not wait.
     pub fn drain(&self) {
-        drop(self.running.end(Ending::Drain, SHUTDOWN_LIMIT));
+        self.running.begin_to_end(Ending::Drain, SHUTDOWN_LIMIT);
     }
 
     /// Begins to stop: only what executes finishes; every other input comes back inside its error.
     /// What has not ended after 30 s is aborted. Does not wait.
     pub fn stop(&self) {
-        drop(self.running.end(Ending::Stop, SHUTDOWN_LIMIT));
+        self.running.begin_to_end(Ending::Stop, SHUTDOWN_LIMIT);
     }
 
     /// Aborts: every input without an outcome comes back inside its error, at once.
     pub fn abort(&self) {
-        drop(self.running.end(Ending::Abort, Duration::ZERO));
+        self.running.begin_to_end(Ending::Abort, Duration::ZERO);
     }
 
     fn would_deadlock(&self) -> bool {
@@ -259,6 +310,10 @@ where
     O: Send + 'static,
     E: Send + 'static,
 {
+    fn begin_to_end(&self, ending: Ending, limit: Duration) {
+        self.supervisor.do_send(Shutdown { ending, limit, reply: None });
+    }
+
     /// Whether a blocking call on this thread would wait for itself.
     pub(crate) fn would_deadlock(&self) -> bool {
         on_engine_thread() || Context::is_container_of(self.dispatch.settings.id)
@@ -274,6 +329,11 @@ where
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Function").field("name", &self.name()).finish_non_exhaustive()
     }
+}
+
+/// The next item of a stream.
+async fn next<S: Stream + Unpin>(stream: &mut S) -> Option<S::Item> {
+    poll_fn(|cx| Pin::new(&mut *stream).poll_next(cx)).await
 }
 
 /// Closes a job and drops users' values on a thread of their own, because a `Drop` of ours must not

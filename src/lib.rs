@@ -168,6 +168,7 @@
 //!   the replay.
 //! * Programs built with `panic = "abort"` are refused at the start.
 
+mod abort;
 mod app;
 mod async_worker;
 mod builder;
@@ -189,6 +190,7 @@ mod source;
 mod status;
 mod worker;
 
+pub use abort::AbortHandle;
 pub use app::App;
 pub use async_worker::AsyncWorker;
 pub use builder::Builder;

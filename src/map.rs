@@ -1,7 +1,13 @@
-//! One fan-out: its options before it runs, and its outcomes as an iterator.
+//! One fan-out: its options before it runs, and its outcomes as an iterator and as a stream.
 
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
+use futures_core::Stream;
+
+use crate::abort::{Abort, AbortHandle};
+use crate::decide::retries::Retries;
 use crate::decide::window::Window;
 use crate::engine::consumer::{Consumer, Failures, Sight};
 use crate::engine::dispatch::Patience;
@@ -13,25 +19,54 @@ use crate::function::{Running, close_elsewhere};
 use crate::progress::Progress;
 use crate::source::Source;
 
-/// A fan-out, not yet begun. It begins with the first outcome that is asked for.
+/// A fan-out. It begins with the first outcome that is asked for: iterated over, which blocks, or
+/// polled as a [`Stream`].
 ///
 /// | setting | default |
 /// |---|---|
 /// | order | that of the inputs; [`Map::unordered`] yields as they complete |
 /// | a failure | ends the map when it happens; see [`Map::return_exceptions`], [`Map::fail_in_order`] |
 /// | window | the function's |
+/// | retries | the function's |
+///
+/// Settings count until the map has begun.
+///
+/// # Cancel safety
+///
+/// Polling is cancel safe: no outcome is lost with a future that awaited the next one and was dropped,
+/// by `select!` or a timeout. Dropping the map itself cancels it, and does not block.
+///
+/// ```
+/// use futures::StreamExt;
+/// use longshore::App;
+///
+/// let app = App::ephemeral("docs");
+/// let double = app.infallible("double", |n: &u64| 2 * n).start()?;
+/// let doubled = futures::executor::block_on(async {
+///     let mut map = double.map(0..10u64);
+///     let mut sum = 0;
+///     while let Some(outcome) = map.next().await {
+///         sum += outcome.unwrap();
+///     }
+///     sum
+/// });
+/// assert_eq!(doubled, 90);
+/// # Ok::<(), longshore::StartError>(())
+/// ```
 #[must_use = "a map does nothing before its first outcome is asked for"]
-pub struct Map<I, O, E>
+pub struct Map<I, O, E>(Outcomes<I, O, E>)
 where
     I: Send + Sync + 'static,
     O: Send + 'static,
-    E: Send + 'static,
-{
-    running: Arc<Running<I, O, E>>,
-    source: Elsewhere<Source<I>>,
+    E: Send + 'static;
+
+/// How a map is to be run.
+#[derive(Debug, Clone)]
+struct Options {
     order: Order,
     failures: Failures,
     window: Option<u64>,
+    retries: Option<Retries>,
 }
 
 impl<I, O, E> Map<I, O, E>
@@ -41,36 +76,65 @@ where
     E: Send + 'static,
 {
     pub(crate) fn new(running: Arc<Running<I, O, E>>, source: Elsewhere<Source<I>>) -> Self {
-        Self { running, source, order: Order::Input, failures: Failures::EndMap, window: None }
+        let options =
+            Options { order: Order::Input, failures: Failures::EndMap, window: None, retries: None };
+        let stage = Stage::Waiting { source, options };
+        Self(Outcomes { running, stage, abort: AbortHandle::new() })
+    }
+
+    fn set(mut self, set: impl FnOnce(&mut Options)) -> Self {
+        if let Stage::Waiting { options, .. } = &mut self.0.stage {
+            set(options);
+        }
+        self
     }
 
     /// Yields outcomes as they complete.
-    pub fn unordered(mut self) -> Self {
-        self.order = Order::Completion;
-        self
+    pub fn unordered(self) -> Self {
+        self.set(|options| options.order = Order::Completion)
     }
 
     /// Yields the outcome of every input, `Ok` or `Err`, and stops for none.
-    pub fn return_exceptions(mut self) -> Self {
-        self.failures = Failures::Yield;
-        self
+    pub fn return_exceptions(self) -> Self {
+        self.set(|options| options.failures = Failures::Yield)
     }
 
     /// Yields the first failure at its place, behind the outcomes of all inputs before it.
-    pub fn fail_in_order(mut self) -> Self {
-        self.failures = Failures::EndMapInOrder;
-        self
+    pub fn fail_in_order(self) -> Self {
+        self.set(|options| options.failures = Failures::EndMapInOrder)
     }
 
     /// How many inputs may be outstanding (pulled and not yet yielded): 1 ..= 2^24, and strict.
-    pub fn window(mut self, inputs: u64) -> Self {
-        self.window = Some(inputs);
-        self
+    pub fn window(self, inputs: u64) -> Self {
+        self.set(|options| options.window = Some(inputs))
+    }
+
+    /// How often failed inputs of this map are run again, in place of what the function says. Which
+    /// errors are worth it is still the function's to say.
+    pub fn retries(self, retries: impl Into<Retries>) -> Self {
+        let retries = retries.into();
+        self.set(|options| options.retries = Some(retries))
     }
 
     /// The outcomes, as an iterator that blocks. The same as `into_iter`, for chaining adapters.
     pub fn blocking(self) -> Outcomes<I, O, E> {
         self.into_iter()
+    }
+
+    /// A handle that ends the map from elsewhere.
+    pub fn abort_handle(&self) -> AbortHandle {
+        self.0.abort_handle()
+    }
+
+    /// How far the map is.
+    #[must_use]
+    pub fn progress(&self) -> Progress {
+        self.0.progress()
+    }
+
+    /// See [`Outcomes::salvage`].
+    pub fn salvage(self) -> Vec<(u64, O)> {
+        self.0.salvage()
     }
 }
 
@@ -84,8 +148,29 @@ where
     type IntoIter = Outcomes<I, O, E>;
 
     fn into_iter(self) -> Outcomes<I, O, E> {
-        let Self { running, source, order, failures, window } = self;
-        Outcomes { running, stage: Stage::Waiting { source, order, failures, window } }
+        self.0
+    }
+}
+
+impl<I, O, E> Stream for Map<I, O, E>
+where
+    I: Send + Sync + 'static,
+    O: Send + 'static,
+    E: Send + 'static,
+{
+    type Item = Result<O, Failure<I, E>>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let outcomes = &mut self.0;
+        if let Some(refused) = outcomes.begin() {
+            return Poll::Ready(Some(Err(refused)));
+        }
+        let Stage::Open(consumer) = &mut outcomes.stage else { return Poll::Ready(None) };
+        match consumer.look(Patience::Task(cx.waker())) {
+            Sight::Outcome(outcome) => Poll::Ready(Some(outcome)),
+            Sight::NotYet => Poll::Pending,
+            Sight::End => Poll::Ready(None),
+        }
     }
 }
 
@@ -103,11 +188,21 @@ where
 {
     running: Arc<Running<I, O, E>>,
     stage: Stage<I, O, E>,
+    abort: AbortHandle,
+}
+
+// Nothing in it is pinned: the parts that refer to themselves are behind pointers.
+impl<I, O, E> Unpin for Map<I, O, E>
+where
+    I: Send + Sync + 'static,
+    O: Send + 'static,
+    E: Send + 'static,
+{
 }
 
 enum Stage<I, O, E> {
     /// Nothing is pulled.
-    Waiting { source: Elsewhere<Source<I>>, order: Order, failures: Failures, window: Option<u64> },
+    Waiting { source: Elsewhere<Source<I>>, options: Options },
     /// Under way, or ended and not yet salvaged.
     Open(Consumer<I, O, E>),
     /// The function does not know of the map.
@@ -123,10 +218,12 @@ where
     type Item = Result<O, Failure<I, E>>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if matches!(self.stage, Stage::Waiting { .. })
-            && let Err(cause) = self.open()
-        {
-            return Some(Err(Failure::of_map(cause)));
+        if matches!(self.stage, Stage::Waiting { .. }) && self.running.would_deadlock() {
+            self.stage = Stage::Closed;
+            return Some(Err(Failure::of_map(Cause::WouldDeadlock)));
+        }
+        if let Some(refused) = self.begin() {
+            return Some(Err(refused));
         }
         let Stage::Open(consumer) = &mut self.stage else { return None };
         // What is there already can be had on any thread.
@@ -151,34 +248,47 @@ where
     O: Send + 'static,
     E: Send + 'static,
 {
-    /// Begins: from now on containers fill the window.
+    /// Begins, if it has not: from now on containers fill the window. The error if it is refused.
+    fn begin(&mut self) -> Option<Failure<I, E>> {
+        if !matches!(self.stage, Stage::Waiting { .. }) {
+            return None;
+        }
+        self.open().err().map(Failure::of_map)
+    }
+
     fn open(&mut self) -> Result<(), Cause<E>> {
-        let Stage::Waiting { source, order, failures, window } =
-            std::mem::replace(&mut self.stage, Stage::Closed)
-        else {
+        let Stage::Waiting { source, options } = std::mem::replace(&mut self.stage, Stage::Closed) else {
             return Ok(());
         };
-        if self.running.would_deadlock() {
-            return Err(Cause::WouldDeadlock);
-        }
+        let Options { order, failures, window, retries } = options;
         let window = match window {
             Some(inputs) => Window::fixed(inputs).map_err(Cause::Config)?,
             None => self.running.default_window,
         };
+        retries.as_ref().map_or(Ok(()), Retries::validate).map_err(Cause::Config)?;
         let (supply, may_block) = match source.into_inner() {
             Source::Inline(inline) => (Supply::Inline(inline), None),
             Source::MayBlock(source) => (Supply::Fed(Arc::new(Pool::new())), Some(source)),
         };
         let dispatch = &self.running.dispatch;
-        let consumer = Consumer::of_map(dispatch, supply, order, failures, window)?;
+        let consumer = Consumer::of_map(dispatch, supply, order, failures, window, retries)?;
         let job = consumer.job();
         if let Some(source) = may_block {
             let broken = Arc::clone(dispatch);
             let guard = Undelivered::new(move || broken.map_undelivered(job));
             self.running.supervisor.do_send(StartMap { job, source, guard });
         }
+        let engine: Arc<dyn Abort> = Arc::clone(dispatch) as _;
+        if !self.abort.open(Arc::downgrade(&engine), job) {
+            engine.abort_job(job);
+        }
         self.stage = Stage::Open(consumer);
         Ok(())
+    }
+
+    /// A handle that ends the map from elsewhere.
+    pub fn abort_handle(&self) -> AbortHandle {
+        self.abort.clone()
     }
 
     /// How far the map is.

@@ -4,7 +4,11 @@ use std::any::{Any, TypeId};
 use std::ops::Range;
 use std::vec;
 
-use crate::engine::lane::{Blocking, Inline};
+use futures_core::Stream;
+use tokio::runtime::Handle;
+
+use crate::engine::feeder::Feed;
+use crate::engine::lane::Inline;
 use crate::engine::unwind::{Contained, Elsewhere};
 
 /// The source of a map, not yet pulled.
@@ -12,7 +16,7 @@ pub(crate) enum Source<I> {
     /// Pulled by the containers themselves.
     Inline(Inline<I>),
     /// Pulled by a feeder.
-    MayBlock(Blocking<I>),
+    MayBlock(Feed<I>),
 }
 
 impl<I: Send + 'static> Source<I> {
@@ -33,7 +37,14 @@ impl<I: Send + 'static> Source<I> {
         if known && (&source as &dyn Any).type_id() == kind && source.size_hint().1.is_some() {
             Elsewhere::new(Self::Inline(Inline::new(Box::new(source))), std::mem::needs_drop::<S>())
         } else {
-            Elsewhere::new(Self::MayBlock(Contained::new(Box::new(source))), std::mem::needs_drop::<S>())
+            let feed = Feed::Iterator(Contained::new(Box::new(source)));
+            Elsewhere::new(Self::MayBlock(feed), std::mem::needs_drop::<S>())
         }
+    }
+
+    /// A stream, which is polled inside the runtime that the caller is in, if any.
+    pub(crate) fn of_stream<S: Stream<Item = I> + Send + 'static>(source: S) -> Elsewhere<Self> {
+        let feed = Feed::Stream(Contained::new(Box::pin(source)), Handle::try_current().ok());
+        Elsewhere::new(Self::MayBlock(feed), true)
     }
 }

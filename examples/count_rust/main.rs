@@ -56,7 +56,7 @@ fn run() -> Result<Tally, Error> {
         None => Tree::of_dependencies()?,
     };
     let chaos = Chaos::new(&options, &tree.files)?;
-    let (tally, report) = App::run("count_rust", |app| count(app, &options, tree.files, chaos));
+    let (tally, report) = App::run_blocking("count_rust", |app| count(app, &options, tree.files, chaos));
     if !report.is_clean() {
         eprintln!("{report}");
     }

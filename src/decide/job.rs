@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use crate::crash::{Crash, Previous};
 use crate::decide::ids::Attempt;
+use crate::decide::jitter::Jitter;
+use crate::decide::retries::Retries;
 use crate::decide::share::Share;
 use crate::decide::time::Time;
 use crate::decide::window::Window;
@@ -100,6 +102,8 @@ pub(crate) struct Job {
     pub(crate) kind: JobKind,
     pub(crate) on_failure: OnFailure,
     pub(crate) window: Window,
+    /// Its own, in place of the function's, with the generator of their jitter.
+    pub(crate) retries: Option<(Retries, Option<Jitter>)>,
     pub(crate) counts: Counts,
     pub(crate) share: Share,
     /// Pulled and never assigned.
@@ -110,11 +114,20 @@ pub(crate) struct Job {
 }
 
 impl Job {
-    pub(crate) fn new(kind: JobKind, on_failure: OnFailure, window: Window) -> Self {
+    pub(crate) fn new(
+        kind: JobKind,
+        on_failure: OnFailure,
+        window: Window,
+        retries: Option<Retries>,
+    ) -> Self {
         Self {
             kind,
             on_failure,
             window,
+            retries: retries.map(|retries| {
+                let jitter = retries.jitter_source();
+                (retries, jitter)
+            }),
             counts: Counts::default(),
             share: Share::default(),
             fresh: VecDeque::new(),

@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering;
 
 use crate::decide::ids::JobId;
 use crate::decide::job::{JobKind, OnFailure};
+use crate::decide::retries::Retries;
 use crate::decide::window::Window;
 use crate::engine::dispatch::{Closed, Dispatch, Found, Patience, Plan};
 use crate::engine::lane::{ChunkOf, Gate, Order, Outcome, Supply};
@@ -83,12 +84,13 @@ where
         order: Order,
         failures: Failures,
         window: Window,
+        retries: Option<Retries>,
     ) -> Result<Self, Cause<E>> {
         let on_failure = match failures {
             Failures::EndMap => OnFailure::EndMap,
             Failures::EndMapInOrder | Failures::Yield => OnFailure::GoOn,
         };
-        let plan = Plan { kind: JobKind::Map, order, on_failure, window };
+        let plan = Plan { kind: JobKind::Map, order, on_failure, window, retries };
         let (job, gate) = dispatch.open(plan, supply)?;
         Ok(Self::new(dispatch, job, gate, order, failures))
     }

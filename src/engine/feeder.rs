@@ -1,24 +1,66 @@
 //! The feeder: a thread that pulls one source that may block, as far ahead as the window allows.
+//!
+//! An iterator is asked on the thread itself. A stream is polled on it, inside the runtime that it
+//! came from, if there was one, or else inside one of its own; it is dropped as soon as no more
+//! inputs are wanted, where an iterator that blocks must return first.
 
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::Poll;
+
+use futures_core::Stream;
+use tokio::runtime::{Builder, Handle};
 
 use crate::crash::Panic;
 use crate::decide::ids::JobId;
 use crate::engine::dispatch::{Dispatch, FeederEnd};
-use crate::engine::lane::Blocking;
-use crate::engine::unwind::{contain, set_thread_hook};
+use crate::engine::lane::{Gate, Pool};
+use crate::engine::unwind::{Contained, contain, set_thread_hook};
+
+/// A source that may block and panic, in any of its methods.
+pub(crate) enum Feed<I> {
+    Iterator(Contained<Box<dyn Iterator<Item = I> + Send>>),
+    /// With the runtime that its owner was in.
+    Stream(Contained<Pin<Box<dyn Stream<Item = I> + Send>>>, Option<Handle>),
+}
 
 /// Pulls `source` for `job` until it ends, panics, or the map is over.
-pub(crate) fn run<I, O, E>(dispatch: &Arc<Dispatch<I, O, E>>, job: JobId, mut source: Blocking<I>)
+pub(crate) fn run<I, O, E>(dispatch: &Arc<Dispatch<I, O, E>>, job: JobId, source: Feed<I>)
 where
     I: Send + Sync + 'static,
     O: Send + 'static,
     E: Send + 'static,
 {
     set_thread_hook(dispatch.settings.panic_hook);
-    let ended = pull(dispatch, job, source.get_mut().as_mut());
-    drop(source);
+    let ended = match source {
+        Feed::Iterator(mut source) => pull(dispatch, job, source.get_mut().as_mut()),
+        Feed::Stream(mut source, runtime) => {
+            let pulling = pull_stream(dispatch, job, source.get_mut().as_mut());
+            let ended = block_on(runtime, pulling);
+            drop(source);
+            ended
+        }
+    };
     dispatch.source_over(job, ended.unwrap_or_else(FeederEnd::Panicked));
+}
+
+/// A runtime that was shut down may panic when it is entered, which is the source's fault.
+fn block_on(
+    runtime: Option<Handle>,
+    pulling: impl Future<Output = Result<FeederEnd, Panic>>,
+) -> Result<FeederEnd, Panic> {
+    if let Some(runtime) = runtime {
+        return contain(|| runtime.block_on(pulling)).unwrap_or_else(Err);
+    }
+    match Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => {
+            let ended = contain(|| runtime.block_on(pulling)).unwrap_or_else(Err);
+            runtime.shutdown_background();
+            ended
+        }
+        Err(error) => Err(Panic { message: format!("no runtime for the stream: {error}"), location: None }),
+    }
 }
 
 fn pull<I, O, E>(
@@ -40,12 +82,65 @@ where
     while let Some(room) = dispatch.await_room(job, &gate) {
         for _ in 0..room {
             let Some(input) = contain(|| source.next())? else { return Ok(FeederEnd::Exhausted) };
-            if let Err(input) = pool.push(input, &gate) {
-                dispatch.fed_too_late(job, input);
+            if !push(dispatch, job, (&pool, &gate), input) {
                 return Ok(FeederEnd::Told);
             }
-            dispatch.fed();
         }
     }
     Ok(FeederEnd::Told)
+}
+
+async fn pull_stream<I, O, E>(
+    dispatch: &Dispatch<I, O, E>,
+    job: JobId,
+    mut source: Pin<&mut (dyn Stream<Item = I> + Send)>,
+) -> Result<FeederEnd, Panic>
+where
+    I: Send + Sync + 'static,
+    O: Send + 'static,
+    E: Send + 'static,
+{
+    let Some((pool, gate)) = dispatch.intake(job) else { return Ok(FeederEnd::Told) };
+    if let (least, Some(most)) = contain(|| source.size_hint())?
+        && least == most
+    {
+        dispatch.expect_total(job, most as u64);
+    }
+    while let Some(room) = dispatch.room_in_task(job, &gate).await {
+        for _ in 0..room {
+            let next = poll_fn(|cx| match contain(|| source.as_mut().poll_next(cx)) {
+                Ok(Poll::Ready(input)) => Poll::Ready(Ok(input.ok_or(FeederEnd::Exhausted))),
+                Ok(Poll::Pending) if dispatch.is_wanted_by_task(job, cx.waker()) => Poll::Pending,
+                Ok(Poll::Pending) => Poll::Ready(Ok(Err(FeederEnd::Told))),
+                Err(panic) => Poll::Ready(Err(panic)),
+            });
+            let input = match next.await? {
+                Ok(input) => input,
+                Err(end) => return Ok(end),
+            };
+            if !push(dispatch, job, (&pool, &gate), input) {
+                return Ok(FeederEnd::Told);
+            }
+        }
+    }
+    Ok(FeederEnd::Told)
+}
+
+/// Gives an input to the containers. `false` once no more are wanted.
+fn push<I, O, E>(dispatch: &Dispatch<I, O, E>, job: JobId, (pool, gate): (&Pool<I>, &Gate), input: I) -> bool
+where
+    I: Send + Sync + 'static,
+    O: Send + 'static,
+    E: Send + 'static,
+{
+    match pool.push(input, gate) {
+        Ok(()) => {
+            dispatch.fed();
+            true
+        }
+        Err(input) => {
+            dispatch.fed_too_late(job, input);
+            false
+        }
+    }
 }

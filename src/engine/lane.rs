@@ -14,7 +14,7 @@ use crate::decide::job::Span;
 use crate::decide::ledger::{Mode, Sources};
 use crate::engine::chunk::Chunk;
 use crate::engine::signal::Signal;
-use crate::engine::unwind::{Contained, drop_contained};
+use crate::engine::unwind::drop_contained;
 use crate::failure::Failure;
 
 /// What an input ends as.
@@ -107,9 +107,6 @@ impl<I> Drop for Stock<I> {
         }
     }
 }
-
-/// A source that may block and panic, in any of its methods.
-pub(crate) type Blocking<I> = Contained<Box<dyn Iterator<Item = I> + Send>>;
 
 /// A source that is known neither to block nor to panic, with what it still holds.
 pub(crate) struct Inline<I> {

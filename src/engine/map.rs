@@ -6,18 +6,17 @@ use actix::{Actor, ActorContext, Context};
 
 use crate::decide::ids::JobId;
 use crate::engine::dispatch::{Dispatch, FeederEnd};
-use crate::engine::feeder;
-use crate::engine::lane::Blocking;
+use crate::engine::feeder::{self, Feed};
 
 /// One fan-out.
 pub(crate) struct Map<I, O, E> {
     job: JobId,
     dispatch: Arc<Dispatch<I, O, E>>,
-    source: Option<Blocking<I>>,
+    source: Option<Feed<I>>,
 }
 
 impl<I, O, E> Map<I, O, E> {
-    pub(crate) fn new(job: JobId, dispatch: Arc<Dispatch<I, O, E>>, source: Blocking<I>) -> Self {
+    pub(crate) fn new(job: JobId, dispatch: Arc<Dispatch<I, O, E>>, source: Feed<I>) -> Self {
         Self { job, dispatch, source: Some(source) }
     }
 }

@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use actix::Message;
 use crossbeam_channel::Sender;
+use tokio::sync::oneshot;
 
 use crate::decide::ids::{ContainerId, Generation, JobId};
 use crate::decide::restart::Restart;
-use crate::engine::lane::Blocking;
+use crate::engine::feeder::Feed;
 use crate::report::FunctionReport;
 use crate::status::Status;
 
@@ -45,7 +46,7 @@ pub(crate) struct Launch {
 #[rtype(result = "()")]
 pub(crate) struct StartMap<I> {
     pub(crate) job: JobId,
-    pub(crate) source: Blocking<I>,
+    pub(crate) source: Feed<I>,
     /// Marks the function broken if the message is lost.
     pub(crate) guard: Undelivered,
 }
@@ -89,7 +90,24 @@ pub(crate) enum Ending {
 pub(crate) struct Shutdown {
     pub(crate) ending: Ending,
     pub(crate) limit: Duration,
-    pub(crate) reply: Option<Sender<FunctionReport>>,
+    pub(crate) reply: Option<Reply<FunctionReport>>,
+}
+
+/// Where an answer goes: to a thread that waits for it, or to a task.
+#[derive(Debug)]
+pub(crate) enum Reply<T> {
+    Thread(Sender<T>),
+    Task(oneshot::Sender<T>),
+}
+
+impl<T> Reply<T> {
+    /// Answers. Whoever no longer waits misses nothing.
+    pub(crate) fn send(self, answer: T) {
+        match self {
+            Self::Thread(reply) => drop(reply.send(answer)),
+            Self::Task(reply) => drop(reply.send(answer)),
+        }
+    }
 }
 
 /// Function handle → supervisor. Replies whether the container lived.

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::{Actor, ActorContext, Addr, AsyncContext, Context, Handler, SpawnHandle};
-use crossbeam_channel::Sender;
 
 use crate::decide::ids::ContainerId;
 use crate::decide::restart::Restart;
@@ -15,7 +14,9 @@ use crate::decide::time::Time;
 use crate::engine::container::Container;
 use crate::engine::dispatch::{Dispatch, Tick};
 use crate::engine::map::Map;
-use crate::engine::messages::{Ending, GetStatus, KillContainer, Launch, Notice, Reset, Shutdown, StartMap};
+use crate::engine::messages::{
+    Ending, GetStatus, KillContainer, Launch, Notice, Reply, Reset, Shutdown, StartMap,
+};
 use crate::report::FunctionReport;
 
 /// How long idle threads may take to end, and feeders to come back from their source.
@@ -35,7 +36,7 @@ where
     dispatch: Arc<Dispatch<I, O, E>>,
     containers: Vec<Addr<Container<I, O, E>>>,
     /// Who wants the report.
-    reporting: Vec<Sender<FunctionReport>>,
+    reporting: Vec<Reply<FunctionReport>>,
     /// Ends the wait for containers that do not end, and when.
     limit: Option<(Time, SpawnHandle)>,
     /// The next moment at which containers may be created again.
@@ -89,7 +90,7 @@ where
         self.dispatch.give_up(); // if that was decided, and its notice is still on the way
         let report = self.dispatch.report();
         for reply in self.reporting.drain(..) {
-            drop(reply.send(report.clone())); // a caller that no longer waits misses nothing
+            reply.send(report.clone());
         }
         self.dispatch.over();
         ctx.stop();

@@ -475,7 +475,7 @@ impl World {
         // An endless map is never read to its end.
         let total = source.map_or(Some(size), |source| source.inputs);
         let habit = if total.is_none() && habit == Habit::Greedy { Habit::DropsAfter(40) } else { habit };
-        let Ok(consumer) = Consumer::of_map(&self.engine, supply, order, failures, window) else {
+        let Ok(consumer) = Consumer::of_map(&self.engine, supply, order, failures, window, None) else {
             assert!(self.books.mode > Mode::Running || self.books.gave_up, "a map was refused");
             return;
         };

@@ -290,7 +290,7 @@ fn an_app_that_has_ended_starts_nothing_and_names_are_taken_once() {
 #[test]
 fn the_scope_ends_with_the_report() {
     unhung(|| {
-        let (sum, report) = App::run("scope", |app| {
+        let (sum, report) = App::run_blocking("scope", |app| {
             let f = app.infallible("f", |n: &u64| *n).start().expect("valid");
             f.run((0..100).collect()).expect("infallible").into_iter().sum::<u64>()
         });

@@ -3,6 +3,7 @@
 use crate::decide::ids::{InputId, JobId};
 use crate::decide::job::{Counts, Job, JobKind, OnFailure, Span};
 use crate::decide::ledger::Ledger;
+use crate::decide::retries::Retries;
 use crate::decide::window::Window;
 
 /// How an input ends that did not run to an end of its own.
@@ -13,10 +14,17 @@ pub(crate) enum Unrun {
 }
 
 impl Ledger {
-    pub(crate) fn open(&mut self, kind: JobKind, on_failure: OnFailure, window: Window) -> JobId {
+    /// A new job. `retries` are its own, in place of the function's.
+    pub(crate) fn open(
+        &mut self,
+        kind: JobKind,
+        on_failure: OnFailure,
+        window: Window,
+        retries: Option<Retries>,
+    ) -> JobId {
         let id = JobId(self.jobs_opened);
         self.jobs_opened += 1;
-        self.jobs.insert(id, Job::new(kind, on_failure, window));
+        self.jobs.insert(id, Job::new(kind, on_failure, window, retries));
         match kind {
             JobKind::Call => self.calls.push_back(id),
             JobKind::Map => self.turns.push_back(id),

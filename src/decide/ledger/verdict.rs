@@ -86,11 +86,14 @@ impl Ledger {
         let attempts = record.attempt();
         record.failures += 1;
         record.previous = Some(Previous::Failed);
-        let retries = &self.rules.retries;
+        let (retries, jitter) = match &mut job.retries {
+            Some((retries, jitter)) => (&*retries, jitter),
+            None => (&self.rules.retries, &mut self.jitter),
+        };
         let again = worth == Worth::Retry && record.failures <= retries.retries_max() && goes_on;
         if again {
             let delay = retries.delay(record.failures);
-            let delay = self.jitter.as_mut().map_or(delay, |jitter| jitter.equal(delay));
+            let delay = jitter.as_mut().map_or(delay, |jitter| jitter.equal(delay));
             let due = now + delay;
             self.retries.insert((due, InputId { job: lease.job, index }));
             return AfterFailure::RetryAt(due);

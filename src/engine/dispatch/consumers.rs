@@ -5,9 +5,11 @@ use std::sync::atomic::Ordering;
 use std::task::Waker;
 use std::time::Duration;
 
+use crate::abort::Abort;
 use crate::decide::ids::JobId;
 use crate::decide::job::{JobKind, OnFailure};
 use crate::decide::ledger::{Mode, Unrun};
+use crate::decide::retries::Retries;
 use crate::decide::window::Window;
 use crate::engine::dispatch::RunOf;
 use crate::engine::dispatch::{Dispatch, State};
@@ -21,12 +23,14 @@ use crate::progress::Progress;
 const LOOK_MAX: Duration = Duration::from_millis(16);
 
 /// How a map is to be run.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Plan {
     pub(crate) kind: JobKind,
     pub(crate) order: Order,
     pub(crate) on_failure: OnFailure,
     pub(crate) window: Window,
+    /// In place of the function's.
+    pub(crate) retries: Option<Retries>,
 }
 
 /// What is left of a job: its lane, and runs that are over.
@@ -64,7 +68,7 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
         if let Some(refusal) = state.refusal() {
             return Err(refusal);
         }
-        let job = state.ledger.open(plan.kind, plan.on_failure, plan.window);
+        let job = state.ledger.open(plan.kind, plan.on_failure, plan.window, plan.retries);
         let lane = Lane::new(plan.order, supply);
         let gate = Arc::clone(&lane.gate);
         state.lanes.0.insert(job, lane);
@@ -79,7 +83,7 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
         if let Some(refusal) = state.refusal() {
             return Err(Failure::of_refused(input, refusal));
         }
-        let job = state.ledger.open(JobKind::Call, OnFailure::GoOn, Window::Fixed(1));
+        let job = state.ledger.open(JobKind::Call, OnFailure::GoOn, Window::Fixed(1), None);
         let mut lane = Lane::new(Order::Input, Supply::Dry);
         lane.add(0, vec![input]);
         lane.source_over = true;
@@ -250,6 +254,23 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
             self.after_cancel(&mut state);
         }
         Some(Box::new((lane, std::mem::take(&mut state.spent))))
+    }
+}
+
+impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Abort for Dispatch<I, O, E> {
+    fn abort_job(&self, job: JobId) {
+        let mut state = self.hold();
+        let now = self.now();
+        let Some(known) = state.ledger.job(job).filter(|_| state.broken.is_none()) else { return };
+        let publish = known.on_failure == OnFailure::GoOn;
+        let error = (known.kind == JobKind::Map).then(|| Failure::of_map(Cause::Cancelled));
+        let cause: &dyn Fn() -> Cause<E> = &|| Cause::Cancelled;
+        state.book_all(now);
+        let over = state.lanes.0.get(&job).is_none_or(Lane::is_dry);
+        if !over || state.ledger.job(job).is_some_and(|job| job.counts.pending() > 0) {
+            state.end_job(job, Unrun::Cancelled, publish.then_some(cause), error, now);
+            self.after_cancel(&mut state);
+        }
     }
 }
 

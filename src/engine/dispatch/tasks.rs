@@ -7,9 +7,14 @@ use std::task::{Poll, Waker};
 use tokio::time::{Sleep, sleep_until};
 
 use crate::decide::ids::{ContainerId, Generation, JobId};
+use crate::decide::ledger::Mode;
 use crate::engine::dispatch::containers::{Next, Offer};
 use crate::engine::dispatch::{Dispatch, State};
+use crate::engine::lane::Gate;
 use crate::engine::messages::Notice;
+
+/// The key under which a feeder waits for room; it is alone in its lane.
+const FEEDER: u64 = 0;
 
 /// A container whose task waits for work. Dropped with the task, it waits no more.
 struct Asleep<'a, I, O, E>
@@ -71,6 +76,29 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
             }
         })
         .await
+    }
+
+    /// [`Dispatch::await_room`], for a task.
+    pub(crate) async fn room_in_task(&self, job: JobId, gate: &Gate) -> Option<u64> {
+        poll_fn(|cx| {
+            let state = self.hold();
+            match state.room(job, gate) {
+                Some(0) => {
+                    state.lanes.0[&job].space.register(FEEDER, cx.waker().clone());
+                    Poll::Pending
+                }
+                room => Poll::Ready(room),
+            }
+        })
+        .await
+    }
+
+    /// Whether a feeder that waits for its source should go on; if it should not any more, it is woken.
+    pub(crate) fn is_wanted_by_task(&self, job: JobId, waker: &Waker) -> bool {
+        let state = self.hold();
+        let Some(lane) = state.lanes.0.get(&job).filter(|lane| !lane.source_over) else { return false };
+        lane.space.register(FEEDER, waker.clone());
+        state.ledger.mode() == Mode::Running && state.broken.is_none()
     }
 
     /// Outcomes of running inputs are looked for; whether somebody still waits for them, and whether
