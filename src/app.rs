@@ -1,12 +1,12 @@
 //! An app: a named set of functions, and the scope they live in.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crossbeam_channel::bounded;
 use parking_lot::Mutex;
-use tokio::sync::oneshot;
 
+use crate::actor::Ending;
 use crate::async_worker::AsyncWorker;
 use crate::builder::Builder;
 use crate::context::Context;
@@ -14,8 +14,8 @@ use crate::crash::BoxError;
 use crate::decide::restart::{CrashLoopBackoff, RateLimited, RestartPolicy};
 use crate::engine::async_body::{AsyncEntered, AsyncPlain};
 use crate::engine::body::{Entered, Plain};
-use crate::engine::messages::{Ending, Reply};
 use crate::engine::system::{Engine, on_engine_thread};
+use crate::engine::wait::wait;
 use crate::error::StartError;
 use crate::report::{FunctionReport, Report};
 use crate::worker::Worker;
@@ -50,9 +50,12 @@ struct Functions {
 
 /// A function, as its app ends it.
 pub(crate) trait Ends: Send + Sync {
-    /// Begins the end. Without an answer the function had ended before.
-    fn end(&self, ending: Ending, limit: Duration, reply: Reply<FunctionReport>);
+    /// Begins the end, at once.
+    fn end(&self, ending: Ending, limit: Duration) -> EndingReport;
 }
+
+/// The report of a function that comes to its end.
+pub(crate) type EndingReport = Pin<Box<dyn Future<Output = FunctionReport> + Send>>;
 
 impl Shared {
     /// Reserves the name and starts the function, unless the app has ended.
@@ -230,17 +233,11 @@ impl App {
     pub async fn shutdown(self) -> Report {
         let functions = self.take_functions();
         let app = self.shared.name.to_string();
-        let answers: Vec<_> = functions
-            .iter()
-            .map(|(_, function)| {
-                let (reply, answer) = oneshot::channel();
-                function.end(Ending::Drain, SHUTDOWN_LIMIT, Reply::Task(reply));
-                answer
-            })
-            .collect();
+        let begin = |(_, function): &(_, Box<dyn Ends>)| function.end(Ending::Drain, SHUTDOWN_LIMIT);
+        let ending: Vec<EndingReport> = functions.iter().map(begin).collect();
         let mut reports = Vec::new();
-        for ((name, _), answer) in functions.iter().zip(answers) {
-            reports.push(answer.await.unwrap_or_else(|_| FunctionReport::unknown(name)));
+        for report in ending {
+            reports.push(report.await);
         }
         Report { app, functions: reports }
     }
@@ -264,19 +261,15 @@ impl App {
 
     fn end(self, ending: Ending, limit: Duration) -> Report {
         let functions = self.take_functions();
-        let begin = |(name, function): &(Arc<str>, Box<dyn Ends>)| {
-            let (reply, answer) = bounded(1);
-            function.end(ending, limit, Reply::Thread(reply));
-            (Arc::clone(name), answer)
-        };
-        let ending: Vec<_> = functions.iter().map(begin).collect();
+        let begin = |(_, function): &(_, Box<dyn Ends>)| function.end(ending, limit);
+        let ending: Vec<EndingReport> = functions.iter().map(begin).collect();
         let app = self.shared.name.to_string();
-        // On the engine's own thread the reports could never arrive.
-        let wait = !on_engine_thread();
-        let reports = ending
-            .into_iter()
-            .filter(|_| wait)
-            .map(|(name, answer)| answer.recv().unwrap_or_else(|_| FunctionReport::unknown(&name)));
+        if on_engine_thread() {
+            // There the reports could never arrive. What was sent is on its way.
+            ending.into_iter().for_each(std::mem::forget);
+            return Report { app, functions: Vec::new() };
+        }
+        let reports = ending.into_iter().map(wait);
         Report { app, functions: reports.collect() }
     }
 }

@@ -4,10 +4,10 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use crate::engine::consumer::{Consumer, Sight};
+use crate::engine::consumer::{Closing, Consumer, Sight};
 use crate::engine::dispatch::Patience;
-use crate::failure::{Bug, Cause, Failure};
-use crate::function::{Running, close_elsewhere};
+use crate::failure::{Cause, Failure};
+use crate::function::Running;
 
 /// One execution, begun: await it, or [wait](Call::wait) for it. Dropping it cancels it.
 #[must_use = "dropping a call cancels it"]
@@ -21,9 +21,14 @@ where
     state: State<I, O, E>,
 }
 
-enum State<I, O, E> {
+enum State<I, O, E>
+where
+    I: Send + Sync + 'static,
+    O: Send + 'static,
+    E: Send + 'static,
+{
     /// Accepted by the function.
-    Begun(Consumer<I, O, E>),
+    Begun(Closing<I, O, E>),
     /// Refused at once.
     Refused(Failure<I, E>),
     /// Its outcome has been given.
@@ -38,7 +43,7 @@ where
 {
     pub(crate) fn new(running: Arc<Running<I, O, E>>, input: I) -> Self {
         let state = match Consumer::of_call(&running.dispatch, input) {
-            Ok(consumer) => State::Begun(consumer),
+            Ok(consumer) => State::Begun(Closing::new(consumer)),
             Err(failure) => State::Refused(failure),
         };
         Self { running, state }
@@ -53,6 +58,7 @@ where
     pub fn wait(mut self) -> Result<O, Failure<I, E>> {
         match std::mem::replace(&mut self.state, State::Over) {
             State::Begun(mut consumer) => {
+                let consumer = consumer.get_mut();
                 let mut sight = consumer.look(Patience::Look);
                 if matches!(sight, Sight::NotYet) {
                     if self.running.would_deadlock() {
@@ -60,8 +66,7 @@ where
                     }
                     sight = consumer.look(Patience::Wait);
                 }
-                drop(consumer.close());
-                outcome(sight)
+                sight.into_outcome()
             }
             State::Refused(failure) => Err(failure),
             State::Over => unreachable!("a call is waited for by value"),
@@ -84,31 +89,17 @@ where
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let sight = match &mut self.state {
-            State::Begun(consumer) => consumer.look(Patience::Task(cx.waker())),
+            State::Begun(consumer) => consumer.get_mut().look(Patience::Task(cx.waker())),
             State::Refused(_) => Sight::End,
             State::Over => panic!("a call is polled after its outcome was given"),
         };
         if matches!(sight, Sight::NotYet) {
             return Poll::Pending;
         }
-        Poll::Ready(match (std::mem::replace(&mut self.state, State::Over), sight) {
-            (State::Refused(failure), _) => Err(failure),
-            (State::Begun(consumer), sight) => {
-                drop(consumer.close());
-                outcome(sight)
-            }
-            (State::Over, _) => unreachable!("looked at above"),
+        Poll::Ready(match std::mem::replace(&mut self.state, State::Over) {
+            State::Refused(failure) => Err(failure),
+            State::Begun(_) | State::Over => sight.into_outcome(),
         })
-    }
-}
-
-/// The one outcome of a call.
-fn outcome<I, O, E>(sight: Sight<I, O, E>) -> Result<O, Failure<I, E>> {
-    match sight {
-        Sight::Outcome(outcome) => outcome,
-        Sight::NotYet | Sight::End => {
-            Err(Failure::of_map(Cause::Engine(Bug("a call ended without an outcome".into()))))
-        }
     }
 }
 
@@ -118,17 +109,4 @@ where
     O: Send + 'static,
     E: Send + 'static,
 {
-}
-
-impl<I, O, E> Drop for Call<I, O, E>
-where
-    I: Send + Sync + 'static,
-    O: Send + 'static,
-    E: Send + 'static,
-{
-    fn drop(&mut self) {
-        if let State::Begun(consumer) = std::mem::replace(&mut self.state, State::Over) {
-            close_elsewhere(consumer);
-        }
-    }
 }

@@ -5,22 +5,20 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix::Addr;
-use crossbeam_channel::{Receiver, bounded};
+use actix::{Addr, MailboxError};
 use futures_core::Stream;
 
-use crate::app::{Ends, SHUTDOWN_LIMIT};
+use crate::actor::{Ending, GetStatus, KillContainer, Reset, Shutdown};
+use crate::app::{EndingReport, Ends, SHUTDOWN_LIMIT};
 use crate::call::Call;
 use crate::context::Context;
 use crate::decide::ids::ContainerId;
 use crate::decide::window::Window;
 use crate::engine::clock::Clock;
-use crate::engine::consumer::Consumer;
 use crate::engine::dispatch::Dispatch;
-use crate::engine::messages::{Ending, GetStatus, KillContainer, Reply, Reset, Shutdown};
 use crate::engine::supervisor::Supervisor;
 use crate::engine::system::{Engine, on_engine_thread};
-use crate::engine::unwind::drop_elsewhere;
+use crate::engine::wait::wait;
 use crate::error::{NotReady, StartError};
 use crate::failure::Failure;
 use crate::map::Map;
@@ -64,7 +62,7 @@ where
         // The engine may end with this handle, before it reads its mail: abort here, at once.
         self.dispatch.over();
         self.dispatch.abort();
-        self.supervisor.do_send(Shutdown { ending: Ending::Abort, limit: Duration::ZERO, reply: None });
+        self.supervisor.do_send(Shutdown { ending: Ending::Abort, limit: Duration::ZERO });
     }
 }
 
@@ -85,8 +83,10 @@ where
     O: Send + 'static,
     E: Send + 'static,
 {
-    fn end(&self, ending: Ending, limit: Duration, reply: Reply<FunctionReport>) {
-        self.supervisor.do_send(Shutdown { ending, limit, reply: Some(reply) });
+    fn end(&self, ending: Ending, limit: Duration) -> EndingReport {
+        let report = self.supervisor.send(Shutdown { ending, limit }); // sent now, not when polled
+        let function = Arc::clone(&self.dispatch.settings.function);
+        Box::pin(async move { report.await.unwrap_or_else(|_| FunctionReport::unknown(&function)) })
     }
 }
 
@@ -102,7 +102,7 @@ where
         default_window: Window,
     ) -> Result<(Self, Box<dyn Ends>), StartError> {
         let dispatch = Arc::new(Dispatch::new(settings, Clock::start()));
-        let supervisor = engine.start(Supervisor::new(Arc::clone(&dispatch)))?;
+        let supervisor = engine.start(Supervisor::new(Arc::clone(&dispatch), default_window))?;
         let running = Arc::new(Running { dispatch, supervisor, default_window, _engine: engine });
         Ok((Self { running: Arc::clone(&running) }, Box::new(running)))
     }
@@ -254,27 +254,22 @@ where
         if on_engine_thread() {
             return self.running.dispatch.status();
         }
-        let (reply, status) = bounded(1);
-        self.running.supervisor.do_send(GetStatus { reply });
         // A supervisor that has ended does not answer; what it left behind still can be read.
-        status.recv().unwrap_or_else(|_| self.running.dispatch.status())
+        let status = wait(self.running.supervisor.send(GetStatus));
+        status.unwrap_or_else(|_| self.running.dispatch.status())
     }
 
     /// Forgets the crash history, and takes work again if the function had given up. Returns whether
     /// it had.
     pub fn reset(&self) -> bool {
-        let (reply, answer) = bounded(1);
-        self.running.supervisor.do_send(Reset { reply });
-        answered(&answer)
+        answered(self.running.supervisor.send(Reset))
     }
 
     /// Kills a container by hand: nobody is blamed, no budget is charged, and a fresh generation is
     /// entered. An input that was executing is replayed beside the abandoned attempt, whose answer
     /// is refused; synchronous code runs on until it returns. Returns whether the container lived.
     pub fn kill_container(&self, container: ContainerId) -> bool {
-        let (reply, answer) = bounded(1);
-        self.running.supervisor.do_send(KillContainer { container, reply });
-        answered(&answer)
+        answered(self.running.supervisor.send(KillContainer { container }))
     }
 
     /// Begins to drain: accepted inputs of live maps finish, sources are not pulled, new calls are
@@ -297,11 +292,21 @@ where
     fn would_deadlock(&self) -> bool {
         self.running.would_deadlock()
     }
+
+    /// The address of the supervisor, which takes the messages of [`actor`](crate::actor).
+    #[must_use]
+    pub fn supervisor(&self) -> &Addr<Supervisor<I, O, E>> {
+        &self.running.supervisor
+    }
 }
 
-/// The supervisor's answer, which the engine's own thread must not wait for.
-fn answered(answer: &Receiver<bool>) -> bool {
-    !on_engine_thread() && answer.recv().unwrap_or(false)
+/// The supervisor's answer. The engine's own thread does not wait for it, but for the mail to go out.
+fn answered(answer: impl Future<Output = Result<bool, MailboxError>>) -> bool {
+    if on_engine_thread() {
+        std::mem::forget(answer); // a request that is dropped is not carried out
+        return false;
+    }
+    wait(answer).unwrap_or(false)
 }
 
 impl<I, O, E> Running<I, O, E>
@@ -311,7 +316,7 @@ where
     E: Send + 'static,
 {
     fn begin_to_end(&self, ending: Ending, limit: Duration) {
-        self.supervisor.do_send(Shutdown { ending, limit, reply: None });
+        self.supervisor.do_send(Shutdown { ending, limit });
     }
 
     /// Whether a blocking call on this thread would wait for itself.
@@ -334,21 +339,4 @@ where
 /// The next item of a stream.
 async fn next<S: Stream + Unpin>(stream: &mut S) -> Option<S::Item> {
     poll_fn(|cx| Pin::new(&mut *stream).poll_next(cx)).await
-}
-
-/// Closes a job and drops users' values on a thread of their own, because a `Drop` of ours must not
-/// block and users' drops may.
-pub(crate) fn close_elsewhere<I, O, E>(consumer: Consumer<I, O, E>)
-where
-    I: Send + Sync + 'static,
-    O: Send + 'static,
-    E: Send + 'static,
-{
-    let (current, closed) = consumer.close();
-    let needs_drop =
-        std::mem::needs_drop::<I>() || std::mem::needs_drop::<O>() || std::mem::needs_drop::<E>();
-    let holds = closed.as_ref().is_some_and(|closed| !closed.0.is_empty() || !closed.1.is_empty());
-    if needs_drop && (current.is_some() || holds) {
-        drop_elsewhere((current, closed));
-    }
 }

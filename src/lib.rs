@@ -169,6 +169,7 @@
 //! * Programs built with `panic = "abort"` are refused at the start.
 
 mod abort;
+pub mod actor;
 mod app;
 mod async_worker;
 mod builder;
@@ -178,6 +179,7 @@ mod crash;
 mod decide;
 mod engine;
 mod error;
+mod event;
 mod failure;
 mod function;
 mod map;
@@ -203,6 +205,7 @@ pub use decide::retries::Retries;
 pub use engine::chunk::SharedInput;
 pub use engine::unwind::PanicHook;
 pub use error::{ConfigError, NotReady, StartError};
+pub use event::{ContainerState, Event};
 pub use failure::{Bug, Cause, Failure, Returned};
 pub use function::Function;
 pub use map::{Map, Outcomes};

@@ -9,13 +9,14 @@ use futures_core::Stream;
 use crate::abort::{Abort, AbortHandle};
 use crate::decide::retries::Retries;
 use crate::decide::window::Window;
-use crate::engine::consumer::{Consumer, Failures, Sight};
-use crate::engine::dispatch::Patience;
+use crate::engine::consumer::{Closing, Consumer, Failures, Sight};
+use crate::engine::dispatch::{Dispatch, Patience};
+use crate::engine::feeder::Feed;
 use crate::engine::lane::{Order, Pool, Supply};
-use crate::engine::messages::{StartMap, Undelivered};
+use crate::engine::messages::{FeedMap, Undelivered};
 use crate::engine::unwind::Elsewhere;
 use crate::failure::{Cause, Failure};
-use crate::function::{Running, close_elsewhere};
+use crate::function::Running;
 use crate::progress::Progress;
 use crate::source::Source;
 
@@ -62,11 +63,51 @@ where
 
 /// How a map is to be run.
 #[derive(Debug, Clone)]
-struct Options {
-    order: Order,
-    failures: Failures,
-    window: Option<u64>,
-    retries: Option<Retries>,
+pub(crate) struct Options {
+    pub(crate) order: Order,
+    pub(crate) failures: Failures,
+    pub(crate) window: Option<u64>,
+    pub(crate) retries: Option<Retries>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { order: Order::Input, failures: Failures::EndMap, window: None, retries: None }
+    }
+}
+
+/// A map that has begun, and its source if that needs a feeder.
+pub(crate) type Opened<I, O, E> = (Consumer<I, O, E>, Option<Feed<I>>);
+
+impl Options {
+    /// Begins a map; gives back its source if that needs a feeder.
+    pub(crate) fn open<I, O, E>(
+        self,
+        dispatch: &Arc<Dispatch<I, O, E>>,
+        default_window: Window,
+        source: Elsewhere<Source<I>>,
+    ) -> Result<Opened<I, O, E>, Cause<E>>
+    where
+        I: Send + Sync + 'static,
+        O: Send + 'static,
+        E: Send + 'static,
+    {
+        let Self { order, failures, window, retries } = self;
+        let window = match window {
+            Some(inputs) => Window::fixed(inputs).map_err(Cause::Config)?,
+            None => default_window,
+        };
+        retries.as_ref().map_or(Ok(()), Retries::validate).map_err(Cause::Config)?;
+        let (supply, feed) = match source.into_inner() {
+            Source::Inline(inline) => (Supply::Inline(inline), None),
+            // Refused it is dropped where that may block.
+            Source::MayBlock(source) => {
+                (Supply::Fed(Arc::new(Pool::new())), Some(Elsewhere::new(source, true)))
+            }
+        };
+        let consumer = Consumer::of_map(dispatch, supply, order, failures, window, retries)?;
+        Ok((consumer, feed.map(Elsewhere::into_inner)))
+    }
 }
 
 impl<I, O, E> Map<I, O, E>
@@ -76,9 +117,7 @@ where
     E: Send + 'static,
 {
     pub(crate) fn new(running: Arc<Running<I, O, E>>, source: Elsewhere<Source<I>>) -> Self {
-        let options =
-            Options { order: Order::Input, failures: Failures::EndMap, window: None, retries: None };
-        let stage = Stage::Waiting { source, options };
+        let stage = Stage::Waiting { source, options: Options::default() };
         Self(Outcomes { running, stage, abort: AbortHandle::new() })
     }
 
@@ -166,7 +205,7 @@ where
             return Poll::Ready(Some(Err(refused)));
         }
         let Stage::Open(consumer) = &mut outcomes.stage else { return Poll::Ready(None) };
-        match consumer.look(Patience::Task(cx.waker())) {
+        match consumer.get_mut().look(Patience::Task(cx.waker())) {
             Sight::Outcome(outcome) => Poll::Ready(Some(outcome)),
             Sight::NotYet => Poll::Pending,
             Sight::End => Poll::Ready(None),
@@ -200,11 +239,16 @@ where
 {
 }
 
-enum Stage<I, O, E> {
+enum Stage<I, O, E>
+where
+    I: Send + Sync + 'static,
+    O: Send + 'static,
+    E: Send + 'static,
+{
     /// Nothing is pulled.
     Waiting { source: Elsewhere<Source<I>>, options: Options },
     /// Under way, or ended and not yet salvaged.
-    Open(Consumer<I, O, E>),
+    Open(Closing<I, O, E>),
     /// The function does not know of the map.
     Closed,
 }
@@ -226,6 +270,7 @@ where
             return Some(Err(refused));
         }
         let Stage::Open(consumer) = &mut self.stage else { return None };
+        let consumer = consumer.get_mut();
         // What is there already can be had on any thread.
         let mut sight = consumer.look(Patience::Look);
         if matches!(sight, Sight::NotYet) {
@@ -260,29 +305,19 @@ where
         let Stage::Waiting { source, options } = std::mem::replace(&mut self.stage, Stage::Closed) else {
             return Ok(());
         };
-        let Options { order, failures, window, retries } = options;
-        let window = match window {
-            Some(inputs) => Window::fixed(inputs).map_err(Cause::Config)?,
-            None => self.running.default_window,
-        };
-        retries.as_ref().map_or(Ok(()), Retries::validate).map_err(Cause::Config)?;
-        let (supply, may_block) = match source.into_inner() {
-            Source::Inline(inline) => (Supply::Inline(inline), None),
-            Source::MayBlock(source) => (Supply::Fed(Arc::new(Pool::new())), Some(source)),
-        };
         let dispatch = &self.running.dispatch;
-        let consumer = Consumer::of_map(dispatch, supply, order, failures, window, retries)?;
+        let (consumer, feed) = options.open(dispatch, self.running.default_window, source)?;
         let job = consumer.job();
-        if let Some(source) = may_block {
+        if let Some(source) = feed {
             let broken = Arc::clone(dispatch);
             let guard = Undelivered::new(move || broken.map_undelivered(job));
-            self.running.supervisor.do_send(StartMap { job, source, guard });
+            self.running.supervisor.do_send(FeedMap { job, source, guard });
         }
         let engine: Arc<dyn Abort> = Arc::clone(dispatch) as _;
         if !self.abort.open(Arc::downgrade(&engine), job) {
             engine.abort_job(job);
         }
-        self.stage = Stage::Open(consumer);
+        self.stage = Stage::Open(Closing::new(consumer));
         Ok(())
     }
 
@@ -296,7 +331,7 @@ where
     pub fn progress(&self) -> Progress {
         match &self.stage {
             Stage::Waiting { .. } | Stage::Closed => Progress::default(),
-            Stage::Open(consumer) => consumer.progress(),
+            Stage::Open(consumer) => consumer.get().progress(),
         }
     }
 
@@ -317,21 +352,8 @@ where
     /// ```
     pub fn salvage(mut self) -> Vec<(u64, O)> {
         match &mut self.stage {
-            Stage::Open(consumer) => consumer.salvage(),
+            Stage::Open(consumer) => consumer.get_mut().salvage(),
             Stage::Waiting { .. } | Stage::Closed => Vec::new(),
-        }
-    }
-}
-
-impl<I, O, E> Drop for Outcomes<I, O, E>
-where
-    I: Send + Sync + 'static,
-    O: Send + 'static,
-    E: Send + 'static,
-{
-    fn drop(&mut self) {
-        if let Stage::Open(consumer) = std::mem::replace(&mut self.stage, Stage::Closed) {
-            close_elsewhere(consumer);
         }
     }
 }

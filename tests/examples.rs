@@ -121,6 +121,13 @@ fn dead_letters_come_back_by_value_and_finished_work_is_salvaged() {
     assert_eq!(printed("05_dead_letters", &[]), expected);
 }
 
+#[test]
+fn an_actor_is_delivered_a_map_and_told_what_happens_to_it() {
+    let expected = "input 12 is given up after 4 attempts\ntotal 10074, poisoned [13]\n\
+        told of 4 crashes\nended, 0 threads still run\n";
+    assert_eq!(printed("08_actor", &[]), expected);
+}
+
 /// The tree of files that `count_rust` is tried on.
 fn tree() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join("tree")

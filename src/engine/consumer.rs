@@ -3,6 +3,7 @@
 //! It is the reading side of maps and calls alike, whoever asks and however they wait; ordering,
 //! back-pressure and the end at a failure are here, waiting is the dispatch's.
 
+use std::mem;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -13,7 +14,8 @@ use crate::decide::retries::Retries;
 use crate::decide::window::Window;
 use crate::engine::dispatch::{Closed, Dispatch, Found, Patience, Plan};
 use crate::engine::lane::{ChunkOf, Gate, Order, Outcome, Supply};
-use crate::failure::{Cause, Failure};
+use crate::engine::unwind::drop_elsewhere;
+use crate::failure::{Bug, Cause, Failure};
 use crate::progress::Progress;
 
 /// What a map does with failures.
@@ -34,6 +36,18 @@ pub(crate) enum Sight<I, O, E> {
     NotYet,
     /// Nothing more.
     End,
+}
+
+impl<I, O, E> Sight<I, O, E> {
+    /// The one outcome of a call.
+    pub(crate) fn into_outcome(self) -> Outcome<I, O, E> {
+        match self {
+            Self::Outcome(outcome) => outcome,
+            Self::NotYet | Self::End => {
+                Err(Failure::of_map(Cause::Engine(Bug("a call ended without an outcome".into()))))
+            }
+        }
+    }
 }
 
 /// Takes the outcomes of one job.
@@ -114,6 +128,11 @@ where
 
     pub(crate) fn job(&self) -> JobId {
         self.job
+    }
+
+    /// How many inputs may be outstanding now.
+    pub(crate) fn window(&self) -> u64 {
+        self.gate.window.load(Ordering::SeqCst)
     }
 
     /// Whether it has seen the end, of itself or by a failure.
@@ -237,5 +256,49 @@ where
     /// Cancels what is pending and lets go of the job.
     pub(crate) fn close(mut self) -> Leftovers<I, O, E> {
         (self.current.take().map(|current| current.chunk), self.dispatch.close(self.job))
+    }
+}
+
+/// A consumer that lets go of its job when it is dropped. What is left of the user's values is then
+/// dropped on a thread of its own, because a `Drop` of ours must not block and users' drops may.
+pub(crate) struct Closing<I, O, E>(Option<Consumer<I, O, E>>)
+where
+    I: Send + Sync + 'static,
+    O: Send + 'static,
+    E: Send + 'static;
+
+impl<I, O, E> Closing<I, O, E>
+where
+    I: Send + Sync + 'static,
+    O: Send + 'static,
+    E: Send + 'static,
+{
+    pub(crate) fn new(consumer: Consumer<I, O, E>) -> Self {
+        Self(Some(consumer))
+    }
+
+    pub(crate) fn get(&self) -> &Consumer<I, O, E> {
+        self.0.as_ref().expect("taken by drop only")
+    }
+
+    pub(crate) fn get_mut(&mut self) -> &mut Consumer<I, O, E> {
+        self.0.as_mut().expect("taken by drop only")
+    }
+}
+
+impl<I, O, E> Drop for Closing<I, O, E>
+where
+    I: Send + Sync + 'static,
+    O: Send + 'static,
+    E: Send + 'static,
+{
+    fn drop(&mut self) {
+        let Some(consumer) = self.0.take() else { return };
+        let (current, closed) = consumer.close();
+        let needs_drop = mem::needs_drop::<I>() || mem::needs_drop::<O>() || mem::needs_drop::<E>();
+        let holds = closed.as_ref().is_some_and(|closed| !closed.0.is_empty() || !closed.1.is_empty());
+        if needs_drop && (current.is_some() || holds) {
+            drop_elsewhere((current, closed));
+        }
     }
 }

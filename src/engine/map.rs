@@ -1,23 +1,116 @@
-//! The map actor: it owns one fan-out whose source may block, and with it the feeder.
+//! The map actor: it owns one fan-out whose source may block, or whose outcomes go to an actor.
+//!
+//! It makes the feeder of the source. Where outcomes are delivered it takes them batch by batch, the
+//! answer to each being the demand for the next.
 
+use std::future::poll_fn;
 use std::sync::Arc;
+use std::task::Poll;
 
-use actix::{Actor, ActorContext, Context};
+use actix::fut::wrap_future;
+use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, MessageResult, Recipient};
 
+use crate::actor::{Batch, CancelMap, Demand, GetProgress};
 use crate::decide::ids::JobId;
-use crate::engine::dispatch::{Dispatch, FeederEnd};
+use crate::engine::consumer::{Closing, Sight};
+use crate::engine::dispatch::{Dispatch, FeederEnd, Patience};
 use crate::engine::feeder::{self, Feed};
 
-/// One fan-out.
-pub(crate) struct Map<I, O, E> {
+/// The most outcomes in one batch, because a batch is a vector on top of the window.
+const BATCH_MAX: u64 = 1_024;
+
+/// One fan-out, as an actor.
+pub struct Map<I, O, E>
+where
+    I: Send + Sync + 'static,
+    O: Send + 'static,
+    E: Send + 'static,
+{
     job: JobId,
     dispatch: Arc<Dispatch<I, O, E>>,
     source: Option<Feed<I>>,
+    delivery: Option<Delivery<I, O, E>>,
 }
 
-impl<I, O, E> Map<I, O, E> {
-    pub(crate) fn new(job: JobId, dispatch: Arc<Dispatch<I, O, E>>, source: Feed<I>) -> Self {
-        Self { job, dispatch, source: Some(source) }
+/// Where outcomes go.
+pub(crate) struct Delivery<I, O, E>
+where
+    I: Send + Sync + 'static,
+    O: Send + 'static,
+    E: Send + 'static,
+{
+    pub(crate) consumer: Closing<I, O, E>,
+    pub(crate) to: Recipient<Batch<I, O, E>>,
+}
+
+impl<I, O, E> Map<I, O, E>
+where
+    I: Send + Sync + 'static,
+    O: Send + 'static,
+    E: Send + 'static,
+{
+    pub(crate) fn new(
+        job: JobId,
+        dispatch: Arc<Dispatch<I, O, E>>,
+        source: Option<Feed<I>>,
+        delivery: Option<Delivery<I, O, E>>,
+    ) -> Self {
+        Self { job, dispatch, source, delivery }
+    }
+
+    fn feed(&mut self, source: Feed<I>) {
+        let settings = &self.dispatch.settings;
+        let name = format!("{}/{}/feed", settings.app, settings.function);
+        let (job, dispatch) = (self.job, Arc::clone(&self.dispatch));
+        self.dispatch.hold().feeders += 1;
+        let made = std::thread::Builder::new().name(name).spawn(move || feeder::run(&dispatch, job, source));
+        if let Err(error) = made {
+            let panic = crate::crash::Panic { message: format!("no feeder: {error}"), location: None };
+            self.dispatch.source_over(job, FeederEnd::Panicked(panic));
+        }
+    }
+}
+
+impl<I, O, E> Delivery<I, O, E>
+where
+    I: Send + Sync + 'static,
+    O: Send + 'static,
+    E: Send + 'static,
+{
+    /// Delivers until the map ends, or its recipient does or wants no more.
+    async fn deliver(mut self) {
+        let most = self.consumer.get_mut().window().clamp(1, BATCH_MAX) as usize;
+        loop {
+            let batch = self.gather(most).await;
+            let last = batch.is_last();
+            match self.to.send(batch).await {
+                Ok(Demand::More) if !last => {}
+                Ok(Demand::More | Demand::Stop) | Err(_) => return,
+            }
+        }
+    }
+
+    /// Waits for an outcome, and takes what is there.
+    async fn gather(&mut self, most: usize) -> Batch<I, O, E> {
+        let mut outcomes = Vec::new();
+        let consumer = self.consumer.get_mut();
+        poll_fn(|cx| {
+            while outcomes.len() < most {
+                let sight = if outcomes.is_empty() {
+                    consumer.look(Patience::Task(cx.waker()))
+                } else {
+                    consumer.look(Patience::Look)
+                };
+                match sight {
+                    Sight::Outcome(outcome) => outcomes.push(outcome),
+                    Sight::NotYet if outcomes.is_empty() => return Poll::Pending,
+                    Sight::NotYet => break,
+                    Sight::End => return Poll::Ready(Batch::new(std::mem::take(&mut outcomes), true)),
+                }
+            }
+            Poll::Ready(Batch::new(std::mem::take(&mut outcomes), false))
+        })
+        .await
     }
 }
 
@@ -30,16 +123,42 @@ where
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Context<Self>) {
-        let settings = &self.dispatch.settings;
-        let name = format!("{}/{}/feed", settings.app, settings.function);
-        let (job, dispatch) = (self.job, Arc::clone(&self.dispatch));
-        let source = self.source.take().expect("an actor is started once");
-        self.dispatch.hold().feeders += 1;
-        let made = std::thread::Builder::new().name(name).spawn(move || feeder::run(&dispatch, job, source));
-        if let Err(error) = made {
-            let panic = crate::crash::Panic { message: format!("no feeder: {error}"), location: None };
-            self.dispatch.source_over(job, FeederEnd::Panicked(panic));
+        if let Some(source) = self.source.take() {
+            self.feed(source);
         }
+        match self.delivery.take() {
+            None => ctx.stop(),
+            Some(delivery) => {
+                let delivery = wrap_future::<_, Self>(delivery.deliver());
+                ctx.spawn(delivery.map(|(), _, ctx| ctx.stop()));
+            }
+        }
+    }
+}
+
+impl<I, O, E> Handler<GetProgress> for Map<I, O, E>
+where
+    I: Send + Sync + 'static,
+    O: Send + 'static,
+    E: Send + 'static,
+{
+    type Result = MessageResult<GetProgress>;
+
+    fn handle(&mut self, _: GetProgress, _: &mut Context<Self>) -> Self::Result {
+        MessageResult(self.dispatch.progress(self.job))
+    }
+}
+
+impl<I, O, E> Handler<CancelMap> for Map<I, O, E>
+where
+    I: Send + Sync + 'static,
+    O: Send + 'static,
+    E: Send + 'static,
+{
+    type Result = ();
+
+    /// With the actor its delivery is dropped, and with that the consumer, which cancels the map.
+    fn handle(&mut self, _: CancelMap, ctx: &mut Context<Self>) {
         ctx.stop();
     }
 }

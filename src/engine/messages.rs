@@ -1,18 +1,14 @@
-//! The closed list of messages between the actors, and between them and the threads.
+//! The messages that only the engine sends. Together with those in [`actor`](crate::actor), which
+//! anyone may send, they are the closed list.
 //!
-//! Control is messages; inputs and outcomes never are: they travel in shared ranges.
-
-use std::time::Duration;
+//! Control is messages; inputs and outcomes never are, but for batches that are delivered to an
+//! actor: they travel in shared ranges.
 
 use actix::Message;
-use crossbeam_channel::Sender;
-use tokio::sync::oneshot;
 
 use crate::decide::ids::{ContainerId, Generation, JobId};
 use crate::decide::restart::Restart;
 use crate::engine::feeder::Feed;
-use crate::report::FunctionReport;
-use crate::status::Status;
 
 /// Container thread → supervisor. No reply.
 #[derive(Debug, Clone, Message)]
@@ -41,13 +37,13 @@ pub(crate) struct Launch {
     pub(crate) generation: Generation,
 }
 
-/// Function handle → supervisor: a map begins, and its source may block. No reply.
+/// Function handle → supervisor: a map has begun, and its source may block. No reply.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub(crate) struct StartMap<I> {
+pub(crate) struct FeedMap<I> {
     pub(crate) job: JobId,
     pub(crate) source: Feed<I>,
-    /// Marks the function broken if the message is lost.
+    /// Ends the map if the message is lost.
     pub(crate) guard: Undelivered,
 }
 
@@ -70,64 +66,4 @@ impl Drop for Undelivered {
             lost();
         }
     }
-}
-
-/// How a function is brought to its end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Ending {
-    /// Accepted inputs finish.
-    Drain,
-    /// Only what executes finishes.
-    Stop,
-    /// Nothing waits.
-    Abort,
-}
-
-/// App or function handle → supervisor. The report is sent when every container has ended, or
-/// `limit` after the message.
-#[derive(Debug, Message)]
-#[rtype(result = "()")]
-pub(crate) struct Shutdown {
-    pub(crate) ending: Ending,
-    pub(crate) limit: Duration,
-    pub(crate) reply: Option<Reply<FunctionReport>>,
-}
-
-/// Where an answer goes: to a thread that waits for it, or to a task.
-#[derive(Debug)]
-pub(crate) enum Reply<T> {
-    Thread(Sender<T>),
-    Task(oneshot::Sender<T>),
-}
-
-impl<T> Reply<T> {
-    /// Answers. Whoever no longer waits misses nothing.
-    pub(crate) fn send(self, answer: T) {
-        match self {
-            Self::Thread(reply) => drop(reply.send(answer)),
-            Self::Task(reply) => drop(reply.send(answer)),
-        }
-    }
-}
-
-/// Function handle → supervisor. Replies whether the container lived.
-#[derive(Debug, Message)]
-#[rtype(result = "()")]
-pub(crate) struct KillContainer {
-    pub(crate) container: ContainerId,
-    pub(crate) reply: Sender<bool>,
-}
-
-/// Function handle → supervisor: forget crashes and take work again. Replies whether it had given up.
-#[derive(Debug, Message)]
-#[rtype(result = "()")]
-pub(crate) struct Reset {
-    pub(crate) reply: Sender<bool>,
-}
-
-/// Function handle → supervisor.
-#[derive(Debug, Message)]
-#[rtype(result = "()")]
-pub(crate) struct GetStatus {
-    pub(crate) reply: Sender<Status>,
 }

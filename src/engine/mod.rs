@@ -23,3 +23,4 @@ pub(crate) mod supervisor;
 pub(crate) mod system;
 pub(crate) mod thread;
 pub(crate) mod unwind;
+pub(crate) mod wait;

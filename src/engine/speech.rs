@@ -1,49 +1,67 @@
-//! The engine's voice: one `tracing` event for each thing worth telling. It prints nothing itself.
+//! The engine's voice: one `tracing` event for each thing worth telling, and the same for
+//! subscribed actors. It prints nothing itself.
 //!
-//! Events are collected under the function's lock and spoken after its release, because
-//! subscribers are the user's code.
+//! Events are collected under the function's lock and told after its release, because subscribers
+//! are the user's code.
 
-use std::sync::Arc;
-use std::time::Duration;
+use actix::Recipient;
+use actix::prelude::SendError;
+use parking_lot::Mutex;
 
+use crate::actor::Happened;
 use crate::crash::{Crash, Death};
-use crate::decide::ids::{Attempt, ContainerId};
 use crate::decide::ledger::{Change, Stage};
 use crate::decide::time::Time;
 use crate::engine::unwind::tell;
+use crate::event::{ContainerState, Event};
 
-/// Something worth telling.
-#[derive(Debug)]
-pub(crate) enum Speech {
-    /// A container is in another stage.
-    Changed(Change),
-    /// A container died by its own fault or its input's.
-    Crashed(Arc<Crash>),
-    /// A container was killed by hand.
-    Killed(Arc<Crash>),
-    /// An input's crash budget is spent.
-    Poisoned { input: u64, attempts: Attempt },
-    /// A container was left behind in its `exit`.
-    ExitTimedOut(ContainerId, Duration),
-    /// The crash limit is broken.
-    GaveUp(Arc<Crash>),
-    /// Work is taken again.
-    Reset,
-}
-
-impl Speech {
-    /// Emits the event of one function.
-    pub(crate) fn speak(&self, app: &str, function: &str, now: Time) {
-        tell(|| self.event(app, function, now));
+impl Event {
+    /// A container's stage has changed.
+    pub(crate) fn of_change(change: &Change, now: Time) -> Self {
+        let state = match change.stage {
+            Stage::Starting => ContainerState::Starting,
+            Stage::Live => ContainerState::Live,
+            Stage::Exiting => ContainerState::Exiting,
+            Stage::Absent => ContainerState::Stopped,
+            Stage::BackingOff { until } => ContainerState::BackingOff { delay: until.since(now) },
+        };
+        Self::Container { container: change.container, generation: change.generation, state }
     }
 
-    fn event(&self, app: &str, function: &str, now: Time) {
+    /// Emits the `tracing` event.
+    pub(crate) fn speak(&self, app: &str, function: &str) {
+        tell(|| self.emit(app, function));
+    }
+
+    fn emit(&self, app: &str, function: &str) {
         match self {
-            Self::Changed(change) => speak_of_change(app, function, change, now),
-            Self::Crashed(crash) => speak_of_crash(app, function, crash),
+            Self::Container { container, generation, state } => {
+                let (container, generation) = (container.index(), generation.get());
+                match state {
+                    ContainerState::Starting => {
+                        tracing::debug!(app, function, container, generation, "container starting");
+                    }
+                    ContainerState::Live => {
+                        tracing::debug!(app, function, container, generation, "container live");
+                    }
+                    ContainerState::Exiting => {
+                        tracing::debug!(app, function, container, generation, "container exiting");
+                    }
+                    ContainerState::Stopped => {
+                        tracing::debug!(app, function, container, generation, "container stopped");
+                    }
+                    ContainerState::BackingOff { delay } => {
+                        tracing::info!(app, function, container, generation, ?delay, "container backing off");
+                    }
+                }
+            }
+            Self::Crashed(crash) => emit_crash(app, function, crash),
             Self::Killed(crash) => {
                 let (container, generation) = (crash.container.index(), crash.generation.get());
                 tracing::info!(app, function, container, generation, "container killed");
+            }
+            Self::CrashLoop { crashes, next_restart } => {
+                tracing::info!(app, function, crashes, ?next_restart, "crash loop");
             }
             Self::Poisoned { input, attempts } => {
                 tracing::warn!(app, function, input, attempts = attempts.get(), "input poisoned");
@@ -53,26 +71,17 @@ impl Speech {
             }
             Self::GaveUp(crash) => tracing::error!(app, function, %crash, "function gave up"),
             Self::Reset => tracing::info!(app, function, "function reset"),
-        }
-    }
-}
-
-fn speak_of_change(app: &str, function: &str, change: &Change, now: Time) {
-    let (container, generation) = (change.container.index(), change.generation.get());
-    match change.stage {
-        Stage::Starting => tracing::debug!(app, function, container, generation, "container starting"),
-        Stage::Live => tracing::debug!(app, function, container, generation, "container live"),
-        Stage::Exiting => tracing::debug!(app, function, container, generation, "container exiting"),
-        Stage::Absent => tracing::debug!(app, function, container, generation, "container stopped"),
-        Stage::BackingOff { until } => {
-            let delay = until.since(now);
-            tracing::info!(app, function, container, generation, ?delay, "container backing off");
+            Self::Ended(report) => {
+                let threads = report.threads_running;
+                tracing::debug!(app, function, threads_still_running = threads, "function ended");
+            }
+            Self::Missed(_) => {} // said to one subscriber only
         }
     }
 }
 
 /// One `warn` for each crash, inside the span of the input that was executing.
-fn speak_of_crash(app: &str, function: &str, crash: &Crash) {
+fn emit_crash(app: &str, function: &str, crash: &Crash) {
     let (input, attempt) =
         crash.executing.map_or((None, None), |(input, attempt)| (Some(input), Some(attempt.get())));
     let (cause, location) = match &crash.death {
@@ -96,4 +105,40 @@ fn speak_of_crash(app: &str, function: &str, crash: &Crash) {
         location,
         "container crashed"
     );
+}
+
+/// The actors that are told of events.
+#[derive(Default)]
+pub(crate) struct Audience(Mutex<Vec<Subscriber>>);
+
+struct Subscriber {
+    to: Recipient<Happened>,
+    /// Events that found its mailbox full, not yet told.
+    missed: u64,
+}
+
+impl Audience {
+    pub(crate) fn add(&self, to: Recipient<Happened>) {
+        self.0.lock().push(Subscriber { to, missed: 0 });
+    }
+
+    /// Nobody waits for a subscriber: what its mailbox does not take it misses, and is told so. One that
+    /// has ended is forgotten.
+    pub(crate) fn tell(&self, event: &Event) {
+        self.0.lock().retain_mut(|subscriber| {
+            if subscriber.missed > 0 {
+                match subscriber.to.try_send(Happened(Event::Missed(subscriber.missed))) {
+                    Ok(()) => subscriber.missed = 0,
+                    Err(SendError::Full(_)) => {}
+                    Err(SendError::Closed(_)) => return false,
+                }
+            }
+            match subscriber.to.try_send(Happened(event.clone())) {
+                Ok(()) => {}
+                Err(SendError::Full(_)) => subscriber.missed += 1,
+                Err(SendError::Closed(_)) => return false,
+            }
+            true
+        });
+    }
 }

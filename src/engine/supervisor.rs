@@ -3,20 +3,27 @@
 //! Crashes are judged where they are seen, under the function's lock; a restart without delay is
 //! carried out by the thread that crashed. Everything that takes time or a new thread is done here.
 
+use std::future::poll_fn;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
-use actix::{Actor, ActorContext, Addr, AsyncContext, Context, Handler, SpawnHandle};
+use actix::{
+    Actor, ActorContext, Addr, AsyncContext, Context, Handler, MessageResult, ResponseFuture, SpawnHandle,
+};
+use tokio::sync::oneshot;
 
+use crate::actor::{CallInput, Ending, GetStatus, KillContainer, Reset, Shutdown, StartMap, Subscribe};
 use crate::decide::ids::ContainerId;
 use crate::decide::restart::Restart;
 use crate::decide::time::Time;
+use crate::decide::window::Window;
+use crate::engine::consumer::{Closing, Consumer, Sight};
 use crate::engine::container::Container;
-use crate::engine::dispatch::{Dispatch, Tick};
-use crate::engine::map::Map;
-use crate::engine::messages::{
-    Ending, GetStatus, KillContainer, Launch, Notice, Reply, Reset, Shutdown, StartMap,
-};
+use crate::engine::dispatch::{Dispatch, Patience, Tick};
+use crate::engine::map::{Delivery, Map};
+use crate::engine::messages::{FeedMap, Launch, Notice};
+use crate::failure::{Cause, Failure};
 use crate::report::FunctionReport;
 
 /// How long idle threads may take to end, and feeders to come back from their source.
@@ -26,17 +33,19 @@ const GRACE: Duration = Duration::from_secs(1);
 const TICK_MIN: Duration = Duration::from_millis(1);
 const TICK_MAX: Duration = Duration::from_millis(16);
 
-/// Supervises one function.
-pub(crate) struct Supervisor<I, O, E>
+/// Supervises one function: the actor behind a [`Function`](crate::Function). It takes the messages of
+/// [`actor`](crate::actor).
+pub struct Supervisor<I, O, E>
 where
     I: Send + Sync + 'static,
     O: Send + 'static,
     E: Send + 'static,
 {
     dispatch: Arc<Dispatch<I, O, E>>,
+    default_window: Window,
     containers: Vec<Addr<Container<I, O, E>>>,
     /// Who wants the report.
-    reporting: Vec<Reply<FunctionReport>>,
+    reporting: Vec<oneshot::Sender<FunctionReport>>,
     /// Ends the wait for containers that do not end, and when.
     limit: Option<(Time, SpawnHandle)>,
     /// The next moment at which containers may be created again.
@@ -51,8 +60,16 @@ where
     O: Send + 'static,
     E: Send + 'static,
 {
-    pub(crate) fn new(dispatch: Arc<Dispatch<I, O, E>>) -> Self {
-        Self { dispatch, containers: Vec::new(), reporting: Vec::new(), limit: None, wake: None, grace: None }
+    pub(crate) fn new(dispatch: Arc<Dispatch<I, O, E>>, default_window: Window) -> Self {
+        Self {
+            dispatch,
+            default_window,
+            containers: Vec::new(),
+            reporting: Vec::new(),
+            limit: None,
+            wake: None,
+            grace: None,
+        }
     }
 
     /// Creates every container that is absent and may be created; comes back for those that may not yet.
@@ -89,11 +106,30 @@ where
     fn finish(&mut self, ctx: &mut Context<Self>) {
         self.dispatch.give_up(); // if that was decided, and its notice is still on the way
         let report = self.dispatch.report();
+        self.dispatch.ended_with(report.clone());
         for reply in self.reporting.drain(..) {
-            reply.send(report.clone());
+            drop(reply.send(report.clone())); // whoever no longer waits misses nothing
         }
         self.dispatch.over();
         ctx.stop();
+    }
+
+    /// Begins to come to an end.
+    fn end(&mut self, ending: Ending, limit: Duration, ctx: &mut Context<Self>) {
+        match ending {
+            Ending::Drain => self.dispatch.drain(),
+            Ending::Stop => self.dispatch.stop(),
+            Ending::Abort => self.dispatch.abort(),
+        }
+        // What is in the user's code is left behind by an abort; what is not ends by itself.
+        let limit = if ending == Ending::Abort { GRACE } else { limit };
+        self.limit_to(limit, ctx, |supervisor, ctx| {
+            supervisor.dispatch.abort();
+            supervisor.limit = None;
+            supervisor.limit_to(GRACE, ctx, Self::finish);
+            supervisor.finish_if_ended(ctx);
+        });
+        self.finish_if_ended(ctx);
     }
 
     /// Ends the wait after `limit`, unless it ends before already: of several limits the first counts.
@@ -184,7 +220,7 @@ where
     }
 }
 
-impl<I, O, E> Handler<StartMap<I>> for Supervisor<I, O, E>
+impl<I, O, E> Handler<FeedMap<I>> for Supervisor<I, O, E>
 where
     I: Send + Sync + 'static,
     O: Send + 'static,
@@ -192,9 +228,50 @@ where
 {
     type Result = ();
 
-    fn handle(&mut self, StartMap { job, source, guard }: StartMap<I>, _: &mut Context<Self>) {
-        Map::new(job, Arc::clone(&self.dispatch), source).start();
+    fn handle(&mut self, FeedMap { job, source, guard }: FeedMap<I>, _: &mut Context<Self>) {
+        Map::new(job, Arc::clone(&self.dispatch), Some(source), None).start();
         guard.delivered();
+    }
+}
+
+impl<I, O, E> Handler<StartMap<I, O, E>> for Supervisor<I, O, E>
+where
+    I: Send + Sync + 'static,
+    O: Send + 'static,
+    E: Send + 'static,
+{
+    type Result = Result<Addr<Map<I, O, E>>, Cause<E>>;
+
+    fn handle(
+        &mut self,
+        StartMap { source, options, to }: StartMap<I, O, E>,
+        _: &mut Context<Self>,
+    ) -> Self::Result {
+        let (consumer, feed) = options.open(&self.dispatch, self.default_window, source)?;
+        let job = consumer.job();
+        let delivery = Delivery { consumer: Closing::new(consumer), to };
+        Ok(Map::new(job, Arc::clone(&self.dispatch), feed, Some(delivery)).start())
+    }
+}
+
+impl<I, O, E> Handler<CallInput<I, O, E>> for Supervisor<I, O, E>
+where
+    I: Send + Sync + 'static,
+    O: Send + 'static,
+    E: Send + 'static,
+{
+    type Result = ResponseFuture<Result<O, Failure<I, E>>>;
+
+    fn handle(&mut self, message: CallInput<I, O, E>, _: &mut Context<Self>) -> Self::Result {
+        let begun = Consumer::of_call(&self.dispatch, message.input).map(Closing::new);
+        Box::pin(async move {
+            let mut consumer = begun?;
+            poll_fn(|cx| match consumer.get_mut().look(Patience::Task(cx.waker())) {
+                Sight::NotYet => Poll::Pending,
+                sight => Poll::Ready(sight.into_outcome()),
+            })
+            .await
+        })
     }
 }
 
@@ -204,24 +281,14 @@ where
     O: Send + 'static,
     E: Send + 'static,
 {
-    type Result = ();
+    type Result = ResponseFuture<FunctionReport>;
 
-    fn handle(&mut self, Shutdown { ending, limit, reply }: Shutdown, ctx: &mut Context<Self>) {
-        self.reporting.extend(reply);
-        match ending {
-            Ending::Drain => self.dispatch.drain(),
-            Ending::Stop => self.dispatch.stop(),
-            Ending::Abort => self.dispatch.abort(),
-        }
-        // What is in the user's code is left behind by an abort; what is not ends by itself.
-        let limit = if ending == Ending::Abort { GRACE } else { limit };
-        self.limit_to(limit, ctx, |supervisor, ctx| {
-            supervisor.dispatch.abort();
-            supervisor.limit = None;
-            supervisor.limit_to(GRACE, ctx, Self::finish);
-            supervisor.finish_if_ended(ctx);
-        });
-        self.finish_if_ended(ctx);
+    fn handle(&mut self, Shutdown { ending, limit }: Shutdown, ctx: &mut Context<Self>) -> Self::Result {
+        let (reply, report) = oneshot::channel();
+        self.reporting.push(reply);
+        self.end(ending, limit, ctx);
+        let function = self.dispatch.settings.function.to_string();
+        Box::pin(async move { report.await.unwrap_or_else(|_| FunctionReport::unknown(&function)) })
     }
 }
 
@@ -231,13 +298,13 @@ where
     O: Send + 'static,
     E: Send + 'static,
 {
-    type Result = ();
+    type Result = bool;
 
-    fn handle(&mut self, KillContainer { container, reply }: KillContainer, ctx: &mut Context<Self>) {
+    fn handle(&mut self, KillContainer { container }: KillContainer, ctx: &mut Context<Self>) -> bool {
         let known = container.index() < self.containers.len();
         let killed = known && self.dispatch.kill(container).is_some();
         self.create(ctx);
-        let _ = reply.send(killed); // a caller that no longer waits misses nothing
+        killed
     }
 }
 
@@ -247,13 +314,13 @@ where
     O: Send + 'static,
     E: Send + 'static,
 {
-    type Result = ();
+    type Result = bool;
 
-    fn handle(&mut self, Reset { reply }: Reset, ctx: &mut Context<Self>) {
+    fn handle(&mut self, _: Reset, ctx: &mut Context<Self>) -> bool {
         self.dispatch.give_up(); // if that was decided, and its notice is still on the way
         let given_up = self.dispatch.reset();
         self.create(ctx);
-        let _ = reply.send(given_up); // a caller that no longer waits misses nothing
+        given_up
     }
 }
 
@@ -263,9 +330,22 @@ where
     O: Send + 'static,
     E: Send + 'static,
 {
+    type Result = MessageResult<GetStatus>;
+
+    fn handle(&mut self, _: GetStatus, _: &mut Context<Self>) -> Self::Result {
+        MessageResult(self.dispatch.status())
+    }
+}
+
+impl<I, O, E> Handler<Subscribe> for Supervisor<I, O, E>
+where
+    I: Send + Sync + 'static,
+    O: Send + 'static,
+    E: Send + 'static,
+{
     type Result = ();
 
-    fn handle(&mut self, GetStatus { reply }: GetStatus, _: &mut Context<Self>) {
-        drop(reply.send(self.dispatch.status())); // a caller that no longer waits misses nothing
+    fn handle(&mut self, Subscribe { to }: Subscribe, _: &mut Context<Self>) {
+        self.dispatch.audience.add(to);
     }
 }

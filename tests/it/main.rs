@@ -4,6 +4,7 @@
 
 #![expect(clippy::disallowed_methods, reason = "tests read the clock to see that nothing came early")]
 
+mod actors;
 mod backoff;
 mod blame;
 mod drops;

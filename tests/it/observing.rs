@@ -144,6 +144,7 @@ fn each_change_of_a_container_is_one_event() {
             "container live",
             "container exiting",
             "container stopped",
+            "function ended",
         ];
         assert_eq!(words, expected);
     });

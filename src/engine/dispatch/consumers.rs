@@ -62,10 +62,11 @@ pub(crate) enum Patience<'a> {
 }
 
 impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I, O, E> {
-    /// Opens a job, unless the function takes none. A refused supply is dropped after the lock.
+    /// Opens a job, unless the function takes none.
     pub(crate) fn open(&self, plan: Plan, supply: Supply<I>) -> Result<(JobId, Arc<Gate>), Cause<E>> {
         let mut state = self.hold();
         if let Some(refusal) = state.refusal() {
+            state.supplies.push(supply);
             return Err(refusal);
         }
         let job = state.ledger.open(plan.kind, plan.on_failure, plan.window, plan.retries);

@@ -11,8 +11,8 @@ use crate::decide::time::Time;
 use crate::engine::dispatch::{Dispatch, RunOf, State};
 use crate::engine::messages::Notice;
 use crate::engine::run::{Run, Step};
-use crate::engine::speech::Speech;
 use crate::engine::unwind::drop_contained;
+use crate::event::Event;
 use crate::failure::Cause;
 use crate::report::Fate;
 
@@ -185,10 +185,13 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
         let stray = state.ledger.stray(id).map(|stray| (stray.index, stray.attempt));
         let executing = state.executing(id, position).or(stray);
         let crash = Arc::new(Crash { container: id, generation, executing, death });
-        state.said.push(Speech::Crashed(Arc::clone(&crash)));
+        state.said.push(Event::Crashed(Arc::clone(&crash)));
         let verdict = state.ledger.crashed(id, generation, position, &crash, now)?;
         if state.ledger.gave_up().is_some_and(|last| Arc::ptr_eq(last, &crash)) {
-            state.said.push(Speech::GaveUp(Arc::clone(&crash)));
+            state.said.push(Event::GaveUp(Arc::clone(&crash)));
+        }
+        if let (Restart::At(due), Some((crashes, _))) = (verdict.restart, state.ledger.crash_loop(now)) {
+            state.said.push(Event::CrashLoop { crashes, next_restart: due.since(now) });
         }
         if let Some(after) = verdict.input {
             state.after_crash(after, now);
@@ -245,7 +248,7 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
         }
         state.forsake(id, generation);
         state.fates[id.index()] = Some(Fate::ExitTimedOut);
-        state.said.push(Speech::ExitTimedOut(id, self.settings.exit_timeout));
+        state.said.push(Event::ExitTimedOut(id, self.settings.exit_timeout));
         true
     }
 }
@@ -270,7 +273,7 @@ impl<I, O, E> State<I, O, E> {
         match after {
             AfterCrash::Pending => {}
             AfterCrash::Poisoned { input, attempts, deaths, ends_map } => {
-                self.said.push(Speech::Poisoned { input: input.index, attempts });
+                self.said.push(Event::Poisoned { input: input.index, attempts });
                 self.fail(input, attempts.get(), Cause::Poisoned(deaths), ends_map, now);
             }
             AfterCrash::Lost { input, attempts, crash, ends_map } => {

@@ -33,8 +33,9 @@ use crate::engine::lane::{Lanes, Outcome, Supply};
 use crate::engine::messages::Notice;
 use crate::engine::run::Run;
 use crate::engine::signal::Signal;
-use crate::engine::speech::Speech;
+use crate::engine::speech::Audience;
 use crate::engine::unwind::{drop_contained, drop_elsewhere, tell};
+use crate::event::Event;
 use crate::failure::{Bug, Failure};
 use crate::report::Fate;
 use crate::settings::Settings;
@@ -83,7 +84,7 @@ pub(crate) struct State<I, O, E> {
     /// Whether the supervisor looks for outcomes now and then.
     ticking: bool,
     /// What is to be told once the lock is released, because subscribers are the user's code.
-    said: Vec<Speech>,
+    said: Vec<Event>,
 }
 
 /// Wakers of consumers.
@@ -101,7 +102,7 @@ struct Rest<I, O, E> {
     failures: Vec<Failure<I, E>>,
     spent: Vec<Arc<RunOf<I, O, E>>>,
     crashes: Vec<Arc<Crash>>,
-    said: Vec<Speech>,
+    said: Vec<Event>,
     wakers: Wakers,
     /// Containers that were held back may be created.
     recovered: bool,
@@ -118,8 +119,9 @@ impl<I, O, E> State<I, O, E> {
         !nothing || self.ledger.has_news()
     }
 
-    fn rest(&mut self) -> Rest<I, O, E> {
-        let mut said: Vec<Speech> = self.ledger.take_changes().into_iter().map(Speech::Changed).collect();
+    fn rest(&mut self, now: Time) -> Rest<I, O, E> {
+        let changes = self.ledger.take_changes();
+        let mut said: Vec<Event> = changes.iter().map(|change| Event::of_change(change, now)).collect();
         said.append(&mut self.said);
         Rest {
             supplies: std::mem::take(&mut self.supplies),
@@ -143,8 +145,9 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
             tell(|| waker.wake());
         }
         drop_contained(rest.wakers.unused);
-        for speech in rest.said {
-            speech.speak(&self.settings.app, &self.settings.function, self.clock.now());
+        for event in rest.said {
+            event.speak(&self.settings.app, &self.settings.function);
+            self.audience.tell(&event);
         }
         drop((rest.spent, rest.crashes));
         // Whoever ends a job does not wait for the drops of what was never pulled.
@@ -169,6 +172,8 @@ pub(crate) struct Dispatch<I, O, E> {
     supervisor: OnceLock<Box<dyn Fn(Notice) + Send + Sync>>,
     /// Answers of fenced attempts, refused.
     late: AtomicU64,
+    /// Actors that are told of events.
+    pub(crate) audience: Audience,
 }
 
 /// The lock, held. A panic meanwhile breaks the function; trash is dropped after the release.
@@ -205,7 +210,8 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Held<'_, I,
     /// look again in either case.
     fn wait(&mut self, signal: &Signal, until: Option<Instant>) {
         if self.has_rest() {
-            let rest = self.rest();
+            let now = self.dispatch.now();
+            let rest = self.rest(now);
             drop(self.guard.take());
             self.dispatch.settle(rest);
             self.guard = Some(self.dispatch.state.lock());
@@ -224,7 +230,7 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Drop for He
             self.dispatch.work.notify_all();
             self.dispatch.changed.notify_all();
         }
-        let rest = state.rest();
+        let rest = state.rest(self.dispatch.now());
         drop(state);
         self.dispatch.settle(rest);
     }
@@ -262,6 +268,7 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
             starving: AtomicBool::new(false),
             supervisor: OnceLock::new(),
             late: AtomicU64::new(0),
+            audience: Audience::default(),
         }
     }
 

@@ -7,8 +7,8 @@ use crate::crash::{Crash, Death};
 use crate::decide::ids::{ContainerId, Generation};
 use crate::decide::ledger::{Mode, Stage, Unrun};
 use crate::engine::dispatch::{Dispatch, State};
-use crate::engine::speech::Speech;
 use crate::error::NotReady;
+use crate::event::Event;
 use crate::failure::{Cause, Failure};
 use crate::report::{Fate, FunctionReport};
 use crate::status::{Containers, CrashLoopStatus, Status};
@@ -41,7 +41,7 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
         state.book_all(now); // what completed before is forgotten as well
         let given_up = state.ledger.reset();
         if given_up {
-            state.said.push(Speech::Reset);
+            state.said.push(Event::Reset);
         }
         self.wake_all();
         given_up
@@ -103,6 +103,11 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
             containers: state.ledger.containers().map(|id| (id, fate(id))).collect(),
             threads_running: state.threads + state.feeders,
         }
+    }
+
+    /// The function has ended, and that became of it.
+    pub(crate) fn ended_with(&self, report: FunctionReport) {
+        self.hold().said.push(Event::Ended(report));
     }
 
     /// A snapshot.
@@ -235,7 +240,7 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
         let position = state.fence(id, now);
         let executing = state.executing(id, position);
         let crash = Arc::new(Crash { container: id, generation, executing, death: Death::Killed });
-        state.said.push(Speech::Killed(Arc::clone(&crash)));
+        state.said.push(Event::Killed(Arc::clone(&crash)));
         let after = state.ledger.killed(id, position, &crash, now);
         state.forsake(id, generation);
         if let Some(after) = after {

@@ -1,0 +1,70 @@
+//! What a function tells of itself: the same things as its `tracing` events, typed.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::crash::Crash;
+use crate::decide::ids::{Attempt, ContainerId, Generation};
+use crate::report::FunctionReport;
+
+/// Something that happened to a function. [`Subscribe`](crate::actor::Subscribe) delivers them.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum Event {
+    /// A container is in another state.
+    Container {
+        /// Which.
+        container: ContainerId,
+        /// In which of its generations; 0 before the first.
+        generation: Generation,
+        /// What it does now.
+        state: ContainerState,
+    },
+    /// A container died by its own fault or its input's.
+    Crashed(Arc<Crash>),
+    /// A container was killed by hand.
+    Killed(Arc<Crash>),
+    /// Containers die before they complete anything.
+    CrashLoop {
+        /// Loop crashes in a row.
+        crashes: u32,
+        /// In how long containers are created again.
+        next_restart: Duration,
+    },
+    /// An input has crashed its containers too often.
+    Poisoned {
+        /// Its index in its map.
+        input: u64,
+        /// How often it was executed.
+        attempts: Attempt,
+    },
+    /// A container was left behind in its `exit`, which took longer than that.
+    ExitTimedOut(ContainerId, Duration),
+    /// The crash limit is broken.
+    GaveUp(Arc<Crash>),
+    /// Work is taken again.
+    Reset,
+    /// The function has ended: drained, stopped or aborted.
+    Ended(FunctionReport),
+    /// So many events before this one did not fit into the subscriber's mailbox.
+    Missed(u64),
+}
+
+/// What a container does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ContainerState {
+    /// It is in `enter`.
+    Starting,
+    /// It is at work, or ready for it.
+    Live,
+    /// It is in `exit`.
+    Exiting,
+    /// It waits to be created again.
+    BackingOff {
+        /// For how long.
+        delay: Duration,
+    },
+    /// It is not there.
+    Stopped,
+}

@@ -1,0 +1,365 @@
+//! The function as an actor: calls, maps and events as messages.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Sender, channel};
+use std::time::Duration;
+
+use actix::prelude::*;
+use longshore::actor::{
+    Batch, CallInput, CancelMap, Demand, Ending, GetProgress, GetStatus, Happened, KillContainer, Reset,
+    Shutdown, StartMap, Subscribe,
+};
+use longshore::{App, Cause, ContainerId, CrashLoopBackoff, Event, Function, RateLimited, RestartPolicy};
+
+use crate::support::{Gate, attempt, crash, policies, unhung, until};
+
+type Square = Function<u64, u64, Infallible>;
+
+/// Runs a test inside an actix system of its own, under each policy.
+fn in_a_system<F: Future<Output = ()>>(test: impl Fn(RestartPolicy) -> F + Send + Sync + 'static) {
+    let test = Arc::new(test);
+    for policy in policies() {
+        let test = Arc::clone(&test);
+        unhung(move || System::new().block_on(test(policy)));
+    }
+}
+
+/// Waits for something without blocking the system's thread.
+async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let begun = std::time::Instant::now();
+    while !holds() {
+        assert!(begun.elapsed() < Duration::from_secs(30), "{what} did not come about");
+        tokio::task::yield_now().await;
+    }
+}
+
+fn square(app: &App, policy: RestartPolicy) -> Square {
+    let f = app.infallible("square", |n: &u64| if *n % 10 == 7 && attempt() == 1 { crash() } else { n * n });
+    f.containers(2).restart(policy).start().expect("valid")
+}
+
+/// What an actor that takes batches does with one.
+type Answer = Box<dyn FnMut(usize) -> Demand>;
+
+/// Takes batches, tells of each, and answers as it is told to.
+struct Taker {
+    told: Sender<(Vec<u64>, bool)>,
+    answer: Answer,
+}
+
+impl Actor for Taker {
+    type Context = Context<Self>;
+}
+
+impl Handler<Batch<u64, u64, Infallible>> for Taker {
+    type Result = MessageResult<Batch<u64, u64, Infallible>>;
+
+    fn handle(&mut self, batch: Batch<u64, u64, Infallible>, ctx: &mut Context<Self>) -> Self::Result {
+        let last = batch.is_last();
+        let outputs: Vec<u64> = batch.into_outcomes().into_iter().flatten().collect();
+        let demand = (self.answer)(outputs.len());
+        let _ = self.told.send((outputs, last)); // a test that has seen enough does not listen
+        if demand == Demand::Stop {
+            ctx.stop();
+        }
+        MessageResult(demand)
+    }
+}
+
+#[test]
+fn an_actor_is_delivered_every_outcome_in_batches_no_larger_than_the_window() {
+    in_a_system(async |policy| {
+        let app = App::ephemeral("actors");
+        let f = square(&app, policy);
+        let (told, batches) = channel();
+        let taker = Taker { told, answer: Box::new(|_| Demand::More) }.start();
+        let start = StartMap::new(0..100u64, taker.recipient()).window(8);
+        assert!(f.supervisor().send(start).await.expect("it lives").is_ok());
+        let mut outputs = Vec::new();
+        let mut over = false;
+        eventually("the last batch", || {
+            while let Ok((batch, last)) = batches.try_recv() {
+                assert!(batch.len() <= 8 && !over);
+                outputs.extend(batch);
+                over = last;
+            }
+            over
+        })
+        .await;
+        assert_eq!(outputs, (0..100).map(|n| n * n).collect::<Vec<_>>());
+    });
+}
+
+#[test]
+fn a_recipient_that_wants_no_more_or_has_ended_ends_its_map_and_nothing_else() {
+    in_a_system(async |policy| {
+        let app = App::ephemeral("actors");
+        let f = square(&app, policy);
+        for answer in [Demand::Stop, Demand::More] {
+            let (told, batches) = channel();
+            let taker = Taker { told, answer: Box::new(move |_| answer) }.start();
+            let start = StartMap::new(0.., taker.clone().recipient());
+            let map = f.supervisor().send(start).await.expect("it lives").expect("it is taken");
+            eventually("a batch", || batches.try_recv().is_ok()).await;
+            if answer == Demand::More {
+                map.do_send(CancelMap); // the endless one that goes on is cancelled by hand
+            }
+            eventually("the map ends", || !map.connected()).await;
+            eventually("nothing of it waits", || f.status().inputs_waiting == 0).await;
+            eventually("its feeder has ended", || f.status().feeders == 0).await;
+        }
+        assert_eq!(f.run_async((0..50).collect()).await.expect("it goes on").len(), 50);
+    });
+}
+
+/// Answers a batch only once a gate is open.
+struct Slow {
+    gate: Gate,
+    taken: Arc<AtomicU64>,
+}
+
+impl Actor for Slow {
+    type Context = Context<Self>;
+}
+
+impl Handler<Batch<u64, u64, Infallible>> for Slow {
+    type Result = ResponseFuture<Demand>;
+
+    fn handle(&mut self, batch: Batch<u64, u64, Infallible>, _: &mut Context<Self>) -> Self::Result {
+        self.taken.fetch_add(batch.into_outcomes().len() as u64, Ordering::SeqCst);
+        let gate = self.gate.clone();
+        Box::pin(async move {
+            while !gate.is_open() {
+                tokio::task::yield_now().await;
+            }
+            Demand::More
+        })
+    }
+}
+
+#[test]
+fn a_slow_recipient_holds_up_its_map_and_nothing_else() {
+    in_a_system(async |policy| {
+        let app = App::ephemeral("actors");
+        let executed = Arc::new(AtomicU64::new(0));
+        let count = Arc::clone(&executed);
+        let counted = app.infallible("counted", move |n: &u64| {
+            count.fetch_add(u64::from(*n < 1_000), Ordering::SeqCst);
+            *n
+        });
+        let f: Square = counted.containers(2).restart(policy).start().expect("valid");
+        let (gate, taken) = (Gate::default(), Arc::new(AtomicU64::new(0)));
+        let slow = Slow { gate: gate.clone(), taken: Arc::clone(&taken) }.start();
+        let start = StartMap::new(0..500u64, slow.recipient()).window(4);
+        let map = f.supervisor().send(start).await.expect("it lives").expect("it is taken");
+        eventually("a batch is taken", || taken.load(Ordering::SeqCst) > 0).await;
+        for n in 1_000..1_100 {
+            assert_eq!(f.call(n).await.expect("others are served"), n);
+        }
+        // One batch is unanswered, and behind it no more than the window is outstanding.
+        assert!(executed.load(Ordering::SeqCst) <= taken.load(Ordering::SeqCst) + 4);
+        let progress = map.send(GetProgress).await.expect("it lives");
+        assert!(progress.pulled <= taken.load(Ordering::SeqCst) + 4, "{progress}");
+        gate.open();
+        eventually("everything is taken", || taken.load(Ordering::SeqCst) == 500).await;
+    });
+}
+
+#[test]
+fn every_call_is_a_message_with_its_reply() {
+    in_a_system(async |policy| {
+        let app = App::ephemeral("actors");
+        let f = square(&app, policy);
+        let supervisor = f.supervisor().clone();
+        let call = CallInput::new(7);
+        assert_eq!(supervisor.send(call).await.expect("it lives").expect("replayed"), 49);
+        let status = supervisor.send(GetStatus).await.expect("it lives");
+        assert_eq!(status.crashes, 1);
+        eventually("both live", || f.status().containers.live == 2).await;
+        let (first, none) = (ContainerId::new(0), ContainerId::new(9));
+        assert!(supervisor.send(KillContainer { container: first }).await.expect("it lives"));
+        assert!(!supervisor.send(KillContainer { container: none }).await.expect("it lives"));
+        assert!(!supervisor.send(Reset).await.expect("it lives"), "it had not given up");
+        let end = Shutdown { ending: Ending::Drain, limit: Duration::from_secs(600) };
+        let report = supervisor.send(end).await.expect("it lives");
+        assert_eq!((report.function.as_str(), report.containers.len()), ("square", 2));
+        assert!(supervisor.send(GetStatus).await.is_err(), "it has ended");
+        assert!(f.call(1).await.expect_err("it has ended").is_shut_down());
+    });
+}
+
+#[test]
+fn a_map_that_is_refused_says_why() {
+    in_a_system(async |policy| {
+        let app = App::ephemeral("actors");
+        let f = square(&app, policy);
+        let (told, _batches) = channel();
+        let taker = Taker { told, answer: Box::new(|_| Demand::More) }.start();
+        let wide = StartMap::new(0..9u64, taker.clone().recipient()).window(0);
+        let refused = f.supervisor().send(wide).await.expect("it lives").expect_err("no window");
+        assert!(matches!(refused, Cause::Config(_)), "{refused:?}");
+        let begun = Gate::default();
+        let inside = begun.clone();
+        let hold = f.map((0..1u64).inspect(move |_| inside.pass())); // keeps the drain from ending
+        let mut hold = hold.into_iter();
+        let reader = std::thread::spawn(move || hold.next().is_some());
+        until("the source is asked", || f.status().feeders == 1);
+        f.drain();
+        let late = StartMap::new(0..9u64, taker.recipient());
+        match f.supervisor().send(late).await {
+            Ok(refused) => assert!(matches!(refused, Err(Cause::ShutDown))),
+            Err(MailboxError::Closed) => {} // it had ended already
+            Err(MailboxError::Timeout) => panic!("no timeout was set"),
+        }
+        begun.open();
+        reader.join().expect("no panic");
+    });
+}
+
+/// Keeps what it is told.
+struct Listener(Sender<Event>);
+
+impl Actor for Listener {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Context<Self>) {
+        ctx.set_mailbox_capacity(1_000);
+    }
+}
+
+impl Handler<Happened> for Listener {
+    type Result = ();
+
+    fn handle(&mut self, Happened(event): Happened, _: &mut Context<Self>) {
+        let _ = self.0.send(event); // a test that has seen enough does not listen
+    }
+}
+
+#[test]
+fn subscribers_are_told_of_everything_that_happens() {
+    unhung(|| {
+        System::new().block_on(async {
+            let app = App::ephemeral("events");
+            let policy = RateLimited::new().max_crashes(1).max_failure_rate(0.0);
+            let f = app.infallible("f", |n: &u64| if *n == 13 { crash() } else { *n });
+            let f = f.containers(1).crash_retries(0).restart(policy).start().expect("valid");
+            let (told, events) = channel();
+            let listener = Listener(told).start();
+            f.supervisor().send(Subscribe { to: listener.recipient() }).await.expect("it lives");
+            for n in [1, 13, 2, 13] {
+                drop(f.call(n).await);
+            }
+            let mut kinds = Vec::new();
+            eventually("it has given up", || {
+                kinds.extend(events.try_iter().map(|event| kind(&event)));
+                kinds.contains(&"gave up")
+            })
+            .await;
+            let crashes = kinds.iter().filter(|kind| **kind == "crashed").count();
+            assert_eq!((crashes, kinds.contains(&"poisoned")), (2, true), "{kinds:?}");
+            assert!(f.reset());
+            let report = app.shutdown().await;
+            assert!(report.is_clean());
+            eventually("it has ended", || {
+                kinds.extend(events.try_iter().map(|event| kind(&event)));
+                kinds.contains(&"ended")
+            })
+            .await;
+            assert!(kinds.contains(&"reset") && kinds.contains(&"container"), "{kinds:?}");
+        });
+    });
+}
+
+#[test]
+fn a_crash_loop_says_when_containers_come_back() {
+    unhung(|| {
+        System::new().block_on(async {
+            let app = App::deployed("events");
+            let policy =
+                CrashLoopBackoff::new().initial(Duration::from_millis(1)).max(Duration::from_millis(2));
+            let crashes = Arc::new(AtomicU64::new(0));
+            let count = Arc::clone(&crashes);
+            let f = app.worker("f", move |_| -> Result<Never, _> {
+                count.fetch_add(1, Ordering::SeqCst);
+                Err("the dependency is down".into())
+            });
+            let f = f.containers(1).restart(policy).start().expect("valid");
+            let (told, events) = channel();
+            let listener = Listener(told).start();
+            f.supervisor().send(Subscribe { to: listener.recipient() }).await.expect("it lives");
+            let mut loops = Vec::new();
+            eventually("three loop crashes", || {
+                loops.extend(events.try_iter().filter_map(|event| match event {
+                    Event::CrashLoop { crashes, next_restart } => Some((crashes, next_restart)),
+                    _ => None,
+                }));
+                loops.len() >= 3
+            })
+            .await;
+            assert!(loops.windows(2).all(|pair| pair[1].0 == pair[0].0 + 1), "{loops:?}");
+            assert!(loops.iter().all(|(_, delay)| *delay <= Duration::from_millis(2)), "{loops:?}");
+        });
+    });
+}
+
+/// A worker that is never entered.
+struct Never;
+
+impl longshore::Worker for Never {
+    type Input = u64;
+    type Output = u64;
+    type Error = Infallible;
+
+    fn call(&mut self, input: &u64, _: &longshore::Context) -> Result<u64, Infallible> {
+        Ok(*input)
+    }
+}
+
+#[test]
+fn a_subscriber_that_does_not_listen_misses_events_and_is_told_how_many() {
+    unhung(|| {
+        System::new().block_on(async {
+            let app = App::ephemeral("events");
+            let f: Square = app
+                .infallible("f", |n: &u64| if attempt() == 1 { crash() } else { *n })
+                .containers(1)
+                .restart(RateLimited::never())
+                .start()
+                .expect("valid");
+            let (told, events) = channel();
+            let listener = Listener(told).start();
+            f.supervisor().send(Subscribe { to: listener.clone().recipient() }).await.expect("it lives");
+            // This thread is the listener's: nothing is taken from its mailbox of 1000 meanwhile.
+            let called: u64 = (0..1_000).map(|n| f.call(n).wait().expect("replayed")).sum();
+            assert_eq!(called, 499_500);
+            let mut missed = 0;
+            let mut seen = 0;
+            eventually("it is told what it missed", || {
+                if missed == 0 {
+                    drop(f.call(1).wait()); // something more happens
+                }
+                for event in events.try_iter() {
+                    seen += 1;
+                    missed += if let Event::Missed(events) = event { events } else { 0 };
+                }
+                missed > 0
+            })
+            .await;
+            assert!(seen >= 1_000, "{seen}");
+        });
+    });
+}
+
+fn kind(event: &Event) -> &'static str {
+    match event {
+        Event::Container { .. } => "container",
+        Event::Crashed(_) => "crashed",
+        Event::Poisoned { .. } => "poisoned",
+        Event::GaveUp(_) => "gave up",
+        Event::Reset => "reset",
+        Event::Ended(_) => "ended",
+        _ => "other",
+    }
+}
