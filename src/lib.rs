@@ -139,6 +139,48 @@
 //! # Ok::<(), longshore::StartError>(())
 //! ```
 //!
+//! # Async code
+//!
+//! [`App::function_async`] and [`App::worker_async`] take async functions and [`AsyncWorker`]s. A
+//! container is then a thread with a runtime of its own: `tokio`'s timers, sockets and `spawn_local`
+//! work inside, futures need not be `Send`, and what a crashed container had spawned dies with it. A
+//! future whose map or call is cancelled, or whose container is killed, is dropped at its `await`.
+//!
+//! Whatever the functions are, [`Map`] is a `Stream` too, [`Call`] a future, and [`Function::map_stream`]
+//! takes a stream; `run_async`, `run_all_async`, `for_each_async`, [`App::run`] and [`App::shutdown`] are
+//! the async forms of what blocks. They work on any executor.
+//!
+//! ```
+//! use futures::{StreamExt, stream};
+//! use longshore::App;
+//!
+//! # futures::executor::block_on(async {
+//! let ((), report) = App::run("docs", async |app| {
+//!     let slow = app
+//!         .function_async("slow", async |n: &u64| {
+//!             tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+//!             if *n == 3 { Err("three") } else { Ok(*n) }
+//!         })
+//!         .start()
+//!         .expect("valid settings");
+//!     assert_eq!(slow.call(5).await.unwrap(), 5);
+//!     let mut map = slow.map_stream(stream::iter(0..10)).return_exceptions();
+//!     let mut failed = Vec::new();
+//!     while let Some(outcome) = map.next().await {
+//!         failed.extend(outcome.err().and_then(|failure| failure.index()));
+//!     }
+//!     assert_eq!(failed, [3]);
+//! })
+//! .await;
+//! assert!(report.is_clean());
+//! # });
+//! ```
+//!
+//! # Actors
+//!
+//! [`actor`] holds the messages of a function's supervisor and of its maps, and an example. Every call
+//! is one of them; [`Event`]s can be subscribed to.
+//!
 //! # The end
 //!
 //! | | accepted inputs | executing inputs | `exit` |
@@ -147,13 +189,13 @@
 //! | stop | come back | finish | runs |
 //! | abort, the last handle dropped | come back | come back, refused when they return | does not run |
 //!
-//! Each ends in a [`Report`] that names what became of every container.
+//! Each ends in a [`Report`] that names what became of every container. [`AbortHandle`] ends one map.
 //!
 //! # What it is told apart by
 //!
 //! Panics in containers do not reach the application's panic hook unless asked to
 //! ([`PanicHook::Forward`]); they are `tracing` events (target `longshore`): `warn` for crashes and
-//! poison, `error` for giving up, `info` for failures, kills and backoff, `debug` for each change of a
+//! poison, `error` for giving up, `info` for failures, kills and crash loops, `debug` for changes of a
 //! container. Threads are named `app/function/container#generation`.
 //!
 //! # Traps
@@ -163,7 +205,11 @@
 //! * A function of paths takes `|path: &PathBuf| parse(path)`: `fn(&Path)` would make the input
 //!   unsized.
 //! * Blocking on a function inside one of its own containers would wait for itself; that is
-//!   [`Cause::WouldDeadlock`].
+//!   [`Cause::WouldDeadlock`]. Awaiting it there is allowed, and waits for ever if no other container
+//!   can take the input.
+//! * An async closure is `async |input: &T| …` or an `async fn`; `|input| async move { … }` cannot
+//!   borrow its input.
+//! * A worker whose `Drop` blocks delays its own restart.
 //! * What a crashed attempt changed inside its input (through a lock or an atomic) stays changed for
 //!   the replay.
 //! * Programs built with `panic = "abort"` are refused at the start.

@@ -18,7 +18,7 @@ use crate::context::Context;
 use crate::crash::BoxError;
 use crate::engine::body::{Body, Instance, Post, Served, Task};
 use crate::engine::dispatch::Next;
-use crate::engine::unwind::{contain, drop_contained};
+use crate::engine::unwind::{contain_drop, drop_contained};
 
 /// A runtime for one generation, and the user's state in it.
 struct Tasks<S> {
@@ -53,7 +53,7 @@ impl<S> Drop for Tasks<S> {
             drop_contained(self.state.take());
             drop_contained(self.local.take());
         }
-        drop_contained(contain(|| runtime.shutdown_background()));
+        contain_drop(|| runtime.shutdown_background());
     }
 }
 
@@ -105,7 +105,7 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Task<'_, I,
         })
         .await;
         // Here, and not at the end of the scope, because its drop may panic.
-        drop_contained(contain(|| future.set(None)));
+        contain_drop(|| future.set(None));
         ended
     }
 }

@@ -84,12 +84,16 @@ fn message(payload: &(dyn Any + Send)) -> String {
 
 /// Drops a user's value. A panic in its `Drop` ends here, as an event.
 pub(crate) fn drop_contained<T>(value: T) {
-    if !mem::needs_drop::<T>() {
-        return;
+    if mem::needs_drop::<T>() {
+        contain_drop(|| drop(value));
     }
+}
+
+/// Does what drops a user's value, where it cannot be moved. A panic ends here, as an event.
+pub(crate) fn contain_drop(drops: impl FnOnce()) {
     DEPTH.set(DEPTH.get() + 1);
     #[expect(clippy::disallowed_methods, reason = "this is the one unwind boundary")]
-    let result = panic::catch_unwind(AssertUnwindSafe(|| drop(value)));
+    let result = panic::catch_unwind(AssertUnwindSafe(drops));
     DEPTH.set(DEPTH.get() - 1);
     if let Err(payload) = result {
         tell(|| tracing::warn!(message = message(payload.as_ref()), "a value panicked in its drop"));

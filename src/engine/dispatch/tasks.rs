@@ -101,20 +101,19 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
         state.ledger.mode() == Mode::Running && state.broken.is_none()
     }
 
-    /// Outcomes of running inputs are looked for; whether somebody still waits for them, and whether
-    /// something was found.
+    /// Looks for outcomes of running inputs that a task waits for.
     pub(crate) fn tick(&self) -> Tick {
         let mut state = self.hold();
         let now = self.now();
-        let waited = state.lanes.0.values().filter(|lane| lane.waker.is_some()).count();
+        let waited = state.tasks_waiting();
         if state.broken.is_none() {
             state.book_all(now);
         }
-        let waits = state.lanes.0.values().filter(|lane| lane.waker.is_some()).count();
-        state.ticking = waits > 0;
-        match waits {
+        let waiting = state.tasks_waiting();
+        state.ticking = waiting > 0;
+        match waiting {
             0 => Tick::Last,
-            still if still < waited => Tick::Found,
+            _ if waiting < waited => Tick::Found,
             _ => Tick::Nothing,
         }
     }
@@ -139,12 +138,18 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> State<I, O,
         lane.awaited = true;
         let before = lane.waker.replace(waker);
         self.wakers.unused.extend(before);
-        let several = |id: ContainerId| {
-            self.ledger.lease(id).is_some_and(|lease| lease.job == job && lease.span.len > 1)
-        };
-        if !self.ticking && self.ledger.containers().any(several) {
+        if !self.ticking && self.tasks_waiting() > 0 {
             self.begin_to_tick(dispatch);
         }
+    }
+
+    /// Runs of several inputs whose outcomes a task waits for.
+    fn tasks_waiting(&self) -> usize {
+        let waited_for = |id: &ContainerId| {
+            let lease = self.ledger.lease(*id).filter(|lease| lease.span.len > 1);
+            lease.and_then(|lease| self.lanes.0.get(&lease.job)).is_some_and(|lane| lane.waker.is_some())
+        };
+        self.ledger.containers().filter(waited_for).count()
     }
 
     pub(super) fn begin_to_tick(&mut self, dispatch: &Dispatch<I, O, E>) {
