@@ -176,6 +176,9 @@ impl World {
             self.books.all_rest(&self.eligible(), self.now());
         }
         if ready.is_empty() {
+            if !self.healed && self.tape.one_in(3) {
+                self.room_is_told_of_late();
+            }
             let Some(next) = self.next_moment() else { return false };
             self.move_to(next);
             return true;
@@ -565,6 +568,14 @@ impl World {
         if !self.readers.is_empty() {
             let at = self.tape.pick(self.readers.len());
             self.drop_reader(at);
+        }
+    }
+
+    /// A consumer saw that there was room, and only now comes to tell of it.
+    fn room_is_told_of_late(&mut self) {
+        if !self.readers.is_empty() {
+            let job = self.readers[self.tape.pick(self.readers.len())].job;
+            self.engine.made_room(job);
         }
     }
 

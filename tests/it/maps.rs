@@ -199,6 +199,16 @@ fn containers_fill_the_window_without_further_polls_and_then_stop() {
 }
 
 #[test]
+fn cheap_inputs_in_a_wide_window_never_stall() {
+    under_each_policy(|app, policy| {
+        let f = app.infallible("f", |n: &u64| *n).containers(2).restart(policy).start().expect("valid");
+        for _ in 0..50 {
+            assert_eq!(f.map(0..50_000u64).into_iter().filter(Result::is_ok).count(), 50_000);
+        }
+    });
+}
+
+#[test]
 fn an_endless_map_starves_nobody() {
     under_each_policy(|app, policy| {
         let f = app.infallible("f", |n: &u64| *n).containers(1).restart(policy).start().expect("valid");

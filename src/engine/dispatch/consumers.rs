@@ -180,10 +180,13 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
     /// The consumer has made room that somebody waits for.
     pub(crate) fn made_room(&self, job: JobId) {
         let state = self.hold();
-        if let Some(lane) = state.lanes.0.get(&job) {
+        let Some(lane) = state.lanes.0.get(&job) else { return };
+        // By now another may have taken the room: then whoever waits for it must be told of the next.
+        let room = lane.gate.room();
+        if room >= lane.gate.refill.load(Ordering::SeqCst) {
             lane.gate.starved.store(false, Ordering::SeqCst);
             lane.space.notify_all();
-            self.wake_for(&state, lane.gate.room());
+            self.wake_for(&state, room);
         }
     }
 
