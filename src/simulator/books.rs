@@ -12,6 +12,7 @@ use crate::decide::job::{DEATHS_MAX, JobKind};
 use crate::decide::ledger::{Lease, LeaseKind, Mode};
 use crate::decide::restart::Restart;
 use crate::decide::time::Time;
+use crate::simulator::crumbs::{Crumbs, Eligible};
 use crate::simulator::plan::Plan;
 use crate::simulator::policy::{ExpectedRestart, NaivePolicy};
 
@@ -115,6 +116,7 @@ pub(super) struct Books {
     suspect_on: Option<ContainerId>,
     /// The most maps that were open at once.
     maps_most: usize,
+    crumbs: Crumbs,
     /// What containers execute though its job is over: how often it crashed a container before, and
     /// when that last counted.
     strays: BTreeMap<ContainerId, (u32, Option<Time>)>,
@@ -141,6 +143,7 @@ impl Books {
             current: BTreeMap::new(),
             suspect_on: None,
             maps_most: 0,
+            crumbs: Crumbs::default(),
             strays: BTreeMap::new(),
             progressed: BTreeMap::new(),
         }
@@ -279,13 +282,18 @@ impl Books {
 
     // ---- dispatch ----
 
-    /// A container was given a lease. `eligible` are the maps that could have been pulled for.
+    /// A container asks for work. `eligible` are the maps that could be pulled for, here and below.
+    pub(super) fn asked(&mut self, eligible: &Eligible, now: Time) {
+        self.crumbs.asked(eligible, now);
+    }
+
+    /// A container was given a lease.
     pub(super) fn claimed(
         &mut self,
         id: ContainerId,
         lease: &Lease,
         previous: Option<&Previous>,
-        eligible: &[JobId],
+        eligible: &Eligible,
         now: Time,
     ) {
         assert!(self.goes_on(), "nothing is dispatched once the function gave up or stops");
@@ -309,7 +317,10 @@ impl Books {
                 assert_eq!(executed, Some((lease.span.first, input.attempt() - 1)), "previous attempt");
             }
         }
-        self.take_turn(lease, class, eligible);
+        if class == NEW {
+            self.take_turn(lease, &eligible.now);
+            self.crumbs.claimed(lease.job, eligible, now);
+        }
         for index in lease.span.indices() {
             let input = self.input(lease.job, index);
             let State::Waits(from) = input.state else {
@@ -334,10 +345,7 @@ impl Books {
     }
 
     /// Maps take turns: none that could be served is passed over more often than there are others.
-    fn take_turn(&mut self, lease: &Lease, class: usize, eligible: &[JobId]) {
-        if class != NEW {
-            return;
-        }
+    fn take_turn(&mut self, lease: &Lease, eligible: &[JobId]) {
         let maps = self.jobs.values().filter(|job| job.kind == JobKind::Map).count();
         self.maps_most = self.maps_most.max(maps);
         let most = self.maps_most;
@@ -364,18 +372,20 @@ impl Books {
     }
 
     /// A container was sent to sleep: nothing that is not new may be waiting.
-    pub(super) fn idle(&self, eligible: &[JobId], until: Option<Time>, now: Time) {
+    pub(super) fn idle(&mut self, eligible: &Eligible, until: Option<Time>, now: Time) {
         if !self.goes_on() {
             return;
         }
         let best = self.best_class(now).filter(|class| *class < NEW);
         assert_eq!(best, None, "an input that may be dispatched was left waiting");
-        assert!(eligible.is_empty(), "maps {eligible:?} have room and inputs, and a container sleeps");
+        let maps = &eligible.now;
+        assert!(maps.is_empty(), "maps {maps:?} have room and inputs, and a container sleeps");
         let first_due = self.waiting().filter_map(|(_, _, queue)| match queue {
             Queue::Retry { due } => Some(due),
             _ => None,
         });
-        assert_eq!(until, first_due.min(), "a container that sleeps wakes for the first retry");
+        let first_due = first_due.min();
+        self.crumbs.slept(eligible, until, first_due, now);
     }
 
     fn waiting(&self) -> impl Iterator<Item = (JobId, &InputBook, Queue)> {

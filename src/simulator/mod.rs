@@ -2,15 +2,17 @@
 //!
 //! [`world`] lives one world, a function of its [`tape`]; [`plan`] draws its settings and habits;
 //! [`threads`], [`feeders`] and [`readers`] are the simulated parties; [`books`] and [`policy`] are
-//! what everything is checked against; [`tally`] counts what happened.
+//! what everything is checked against, [`crumbs`] a part of them; [`tally`] counts what happened.
 //!
 //! ```text
 //! cargo test simulator                                              a few thousand worlds
 //! LONGSHORE_WORLDS=1000000 cargo test --release simulator           a million
 //! LONGSHORE_SEED=17 cargo test simulator                            the world of one seed, again
+//! LONGSHORE_SHRINK=0 cargo test simulator                           a failing world is told as it is
 //! ```
 
 mod books;
+mod crumbs;
 mod feeders;
 mod plan;
 mod policy;
@@ -31,8 +33,8 @@ use world::{Telling, World};
 /// Worlds of the normal test run.
 const WORLDS: u64 = 3_000;
 
-/// How many simpler worlds are tried for a failing one.
-const SHRINKS_MAX: usize = 5_000;
+/// How many simpler worlds are tried for a failing one, unless `LONGSHORE_SHRINK` says otherwise.
+const SHRINKS_MAX: u64 = 5_000;
 
 fn setting(name: &str) -> Option<u64> {
     let text = std::env::var(name).ok()?;
@@ -52,7 +54,7 @@ fn live(seed: u64) -> Result<Tally, String> {
         Err(panic) => (panic, tree.current()),
     };
     let mut simpler = tree.simplify();
-    for _ in 0..SHRINKS_MAX {
+    for _ in 0..setting("LONGSHORE_SHRINK").unwrap_or(SHRINKS_MAX) {
         if !simpler {
             break;
         }

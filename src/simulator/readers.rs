@@ -23,6 +23,8 @@ pub(super) enum Habit {
     Greedy,
     /// Takes everything, with pauses.
     Slow,
+    /// Takes everything, one by one at regular intervals.
+    Steady,
     /// Goes away after so many outcomes.
     DropsAfter(u64),
     /// Salvages after so many outcomes.
@@ -46,6 +48,9 @@ pub(super) struct Reader {
     pause: Duration,
     arrived: Option<Arc<Signal>>,
 }
+
+/// How often a steady consumer looks: some times while little room waits to become more.
+const STEADY: Duration = Duration::from_micros(300);
 
 /// The longest wait without a look, as in the engine.
 const LOOK_MAX: Duration = Duration::from_millis(16);
@@ -102,6 +107,7 @@ impl World {
             Habit::Slow if !self.healed => {
                 reader.looks_at = now + Duration::from_millis(self.tape.one_of(&[0, 1, 30, 20_000]));
             }
+            Habit::Steady => reader.looks_at = now + STEADY,
             _ => {}
         }
         let reader = &mut self.readers[at];

@@ -193,9 +193,10 @@ impl World {
 
     fn ask(&mut self, id: ContainerId, generation: Generation) -> Phase {
         let eligible = self.eligible();
+        let now = self.now();
+        self.books.asked(&eligible, now);
         let offer = self.engine.try_next(id, generation);
         self.sync_pulled();
-        let now = self.now();
         match offer {
             Offer::Now(Next::Work { run, lease, previous }) => {
                 self.books.came_back(id);

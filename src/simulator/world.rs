@@ -23,7 +23,8 @@ use crate::engine::lane::{Inline, Order, Pool, Supply};
 use crate::engine::messages::Notice;
 use crate::engine::unwind::{Elsewhere, PanicHook};
 use crate::settings::Settings;
-use crate::simulator::books::{Books, End, JobBook, Queue, State, Why};
+use crate::simulator::books::{Books, End, Queue, State, Why};
+use crate::simulator::crumbs::Eligible;
 use crate::simulator::feeders::{self, Feeder, Source};
 use crate::simulator::plan::Plan;
 use crate::simulator::readers::{Habit, Reader};
@@ -34,6 +35,9 @@ use crate::simulator::ticket::{Answer, Engine, Refusal, Ticket, Witness};
 
 /// The most steps after the tape has run out: a world that needs more is stuck in a circle.
 const STEPS_MAX: u64 = 300_000;
+
+/// A window in which little room is left to grow, because it is not worth a claim of cheap inputs.
+const WIDE: u64 = 520;
 
 /// Whether a world tells what happens in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -173,7 +177,7 @@ impl World {
         let sleeps = |thread: &Thread| matches!(thread.phase, Phase::Asleep { .. });
         if !ready.iter().any(|action| matches!(action, Action::Thread(_))) && self.threads.iter().any(sleeps)
         {
-            self.books.all_rest(&self.eligible(), self.now());
+            self.books.all_rest(&self.eligible().now, self.now());
         }
         if ready.is_empty() {
             if !self.healed && self.tape.one_in(3) {
@@ -314,27 +318,33 @@ impl World {
         }
     }
 
-    /// The maps from which a container could be given new inputs.
-    pub(super) fn eligible(&self) -> Vec<JobId> {
+    /// The maps from which a container could be given new inputs, now or soon.
+    pub(super) fn eligible(&self) -> Eligible {
+        let mut eligible = Eligible::default();
         if !self.books.goes_on() {
-            return Vec::new();
+            return eligible;
         }
         self.engine.inspect(|state| {
-            let may = |(id, book): &(&JobId, &JobBook)| {
-                if book.kind == JobKind::Call {
-                    return false;
-                }
+            for (id, book) in self.books.jobs.iter().filter(|(_, book)| book.kind == JobKind::Map) {
                 if book.inputs.iter().any(|input| matches!(input.state, State::Waits(Queue::New))) {
-                    return true;
+                    eligible.now.push(*id);
+                    continue;
+                }
+                let available = state.lanes.available(*id, self.books.mode);
+                if available == 0 {
+                    continue;
                 }
                 let yielded = book.inputs.iter().filter(|input| input.yielded).count() as u64;
-                let window = book.window.unwrap_or_else(|| state.ledger.window(**id));
+                let window = book.window.unwrap_or_else(|| state.ledger.window(*id));
                 let room = window.saturating_sub(book.inputs.len() as u64 - yielded);
-                let available = state.lanes.available(**id, self.books.mode);
-                available > 0 && room >= state.ledger.refill(**id).min(available)
-            };
-            self.books.jobs.iter().filter(may).map(|(id, _)| *id).collect()
-        })
+                if room >= state.ledger.refill(*id).min(available) {
+                    eligible.now.push(*id);
+                } else if room > 0 {
+                    eligible.crumbs.push(*id);
+                }
+            }
+        });
+        eligible
     }
 
     // ---- the supervisor and the container actors ----
@@ -451,15 +461,18 @@ impl World {
         let tag = self.tags;
         let order = self.tape.one_of(&[Order::Input, Order::Completion]);
         let failures = self.tape.one_of(&[Failures::Yield, Failures::EndMap, Failures::EndMapInOrder]);
-        let fixed = self.tape.one_of(&[Some(8), None, Some(1), Some(3), Some(100)]);
+        let wide = self.tape.one_in(300);
+        let fixed =
+            if wide { Some(WIDE) } else { self.tape.one_of(&[Some(8), None, Some(1), Some(3), Some(100)]) };
         let window = fixed.map_or(Window::Adaptive { inputs_max: 64 }, Window::Fixed);
-        let habit = match self.tape.pick(6) {
+        let habit = match self.tape.pick(7) {
             0 | 1 => Habit::Greedy,
             2 | 3 => Habit::Slow,
-            4 => Habit::DropsAfter(self.tape.one_of(&[5, 0, 30])),
+            4 => Habit::Steady,
+            5 => Habit::DropsAfter(self.tape.one_of(&[5, 0, 30])),
             _ => Habit::SalvagesAfter(self.tape.one_of(&[5, 0, 30])),
         };
-        let size = self.tape.one_of(&[5, 0, 1, 20, 60]);
+        let size = if wide { WIDE + 60 } else { self.tape.one_of(&[5, 0, 1, 20, 60]) };
         let source = match self.tape.pick(7) {
             0..=2 => None,
             3 => Some(Source { inputs: None, panics_at: None, blocks_at: None }),
@@ -477,7 +490,8 @@ impl World {
         };
         // An endless map is never read to its end.
         let total = source.map_or(Some(size), |source| source.inputs);
-        let habit = if total.is_none() && habit == Habit::Greedy { Habit::DropsAfter(40) } else { habit };
+        let ends = !matches!(habit, Habit::Greedy | Habit::Steady);
+        let habit = if total.is_some() || ends { habit } else { Habit::DropsAfter(40) };
         let Ok(consumer) = Consumer::of_map(&self.engine, supply, order, failures, window, None) else {
             assert!(self.books.mode > Mode::Running || self.books.gave_up, "a map was refused");
             return;
