@@ -81,6 +81,10 @@ impl InputBook {
     pub(super) fn attempt(&self) -> u32 {
         1 + self.failures + self.crashes + self.kills
     }
+
+    pub(super) fn is_pending(&self) -> bool {
+        !matches!(self.state, State::Done(_))
+    }
 }
 
 #[derive(Debug)]
@@ -110,6 +114,8 @@ pub(super) struct Books {
     pub(super) gave_up: bool,
     /// Answers that were refused.
     pub(super) late: u64,
+    pub(super) crashes: u64,
+    pub(super) restarts: u64,
     /// The current generation of each container.
     current: BTreeMap<ContainerId, Generation>,
     /// The container that replays a known suspect, until it asks for work again.
@@ -140,6 +146,8 @@ impl Books {
             mode: Mode::Running,
             gave_up: false,
             late: 0,
+            crashes: 0,
+            restarts: 0,
             current: BTreeMap::new(),
             suspect_on: None,
             maps_most: 0,
@@ -226,10 +234,37 @@ impl Books {
         if let Some(due) = self.policy.held_until(now) {
             assert!(progressed, "invariant 8: {id} was created at {now:?}, inside the delay until {due:?}");
         }
+        self.restarts += u64::from(generation.get() > 1);
         self.progressed.insert(id, false);
         self.came_back(id);
         self.current.insert(id, generation);
         self.policy.begun(id, generation);
+    }
+
+    /// A container was looked for and not created: then something holds it back. `all_booked` says
+    /// whether the engine can know of every completion, and so that a loop has ended.
+    pub(super) fn container_not_begun(&mut self, id: ContainerId, all_booked: bool, now: Time) {
+        let may_begin = self.may_begin(id, all_booked, now);
+        assert!(!may_begin, "{id} was held back at {now:?} though no delay is for it");
+    }
+
+    fn may_begin(&mut self, id: ContainerId, all_booked: bool, now: Time) -> bool {
+        let lives = self.current.get(&id).is_some_and(|generation| self.policy.is_alive(id, *generation));
+        let progressed = self.progressed.get(&id).copied().unwrap_or(false);
+        let wanted = self.mode == Mode::Running && !self.gave_up && !lives;
+        wanted && (progressed || (all_booked && self.policy.held_until(now).is_none()))
+    }
+
+    /// Nothing is about to happen: if a loop has ended, the containers that its delay held were looked for.
+    pub(super) fn nobody_is_held(&mut self, now: Time) {
+        if self.policy.recovered {
+            let held = self.containers().find(|id| self.may_begin(*id, true, now));
+            assert_eq!(held, None, "held back though its crash loop has ended");
+        }
+    }
+
+    fn containers(&self) -> impl Iterator<Item = ContainerId> + use<> {
+        (0..self.plan.rules.containers as u32).map(ContainerId)
     }
 
     pub(super) fn is_alive(&self, id: ContainerId, generation: Generation) -> bool {
@@ -360,14 +395,13 @@ impl Books {
     }
 
     /// Containers sleep, and no other is about to ask: nothing may be waiting that one could do.
-    pub(super) fn all_rest(&self, eligible: &[JobId], now: Time) {
+    pub(super) fn all_rest(&self, eligible: &Eligible, now: Time) {
+        let drained = self.mode == Mode::Draining && !self.inputs().any(InputBook::is_pending);
+        assert!(!drained, "a wake-up was lost: containers sleep, and nothing is left that they wait for");
         if self.goes_on() {
             let best = self.best_class(now).filter(|class| *class < NEW);
             assert_eq!(best, None, "a wake-up was lost: containers sleep and an input waits");
-            assert!(
-                eligible.is_empty(),
-                "a wake-up was lost: containers sleep, and maps {eligible:?} have room"
-            );
+            assert_eq!(eligible.told, [], "a wake-up was lost: containers sleep, and maps have room");
         }
     }
 
@@ -386,6 +420,10 @@ impl Books {
         });
         let first_due = first_due.min();
         self.crumbs.slept(eligible, until, first_due, now);
+    }
+
+    pub(super) fn inputs(&self) -> impl Iterator<Item = &InputBook> {
+        self.jobs.values().flat_map(|job| &job.inputs)
     }
 
     fn waiting(&self) -> impl Iterator<Item = (JobId, &InputBook, Queue)> {
@@ -549,6 +587,7 @@ impl Books {
             return AfterCrash::default();
         }
         let said = said.expect("a living generation has a verdict");
+        self.crashes += 1;
         let executing = self.executing(id);
         let of_input = executing.map(|(job, index)| {
             let input = self.input(job, index);
@@ -643,7 +682,7 @@ impl Books {
             if let State::Executes { on } = input.state {
                 self.strays.insert(on, (input.crashes, input.counted));
             }
-            if !matches!(input.state, State::Done(_)) {
+            if input.is_pending() {
                 input.state = State::Done(End::Unrun(why));
             }
         }
@@ -651,8 +690,7 @@ impl Books {
 
     pub(super) fn end_all(&mut self, why: Why, is_over: impl Fn(JobId) -> bool) {
         for job in self.jobs.keys().copied().collect::<Vec<_>>() {
-            let pending = self.jobs[&job].inputs.iter().any(|input| !matches!(input.state, State::Done(_)));
-            if pending || !is_over(job) {
+            if self.jobs[&job].inputs.iter().any(InputBook::is_pending) || !is_over(job) {
                 self.end_job(job, why);
             }
         }

@@ -19,6 +19,9 @@ const WAIT: Duration = Duration::from_millis(1);
 pub(super) struct Eligible {
     /// A container could be given some of theirs now.
     pub(super) now: Vec<JobId>,
+    /// Those of them of which a container that sleeps is told. The last few inputs of a source may wait
+    /// until there is as much room as is told of.
+    pub(super) told: Vec<JobId>,
     /// They have room, but for fewer than are worth a claim.
     pub(super) crumbs: Vec<JobId>,
 }

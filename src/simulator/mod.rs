@@ -17,6 +17,7 @@ mod feeders;
 mod plan;
 mod policy;
 mod readers;
+mod status;
 mod tally;
 mod tape;
 mod threads;

@@ -35,6 +35,9 @@ pub(super) struct NaivePolicy {
     last_loop: u64,
     /// When containers may be created again: not before the first, not after the second.
     due: Option<(Time, Time)>,
+    /// A completion ended a loop whose delay still ran, and containers that wait for it have not been
+    /// looked for since.
+    pub(super) recovered: bool,
 }
 
 /// What the policy must say.
@@ -68,6 +71,7 @@ impl NaivePolicy {
             in_a_row: 0,
             last_loop: 0,
             due: None,
+            recovered: false,
         }
     }
 
@@ -117,16 +121,47 @@ impl NaivePolicy {
         life.completed += 1;
         if life.begun > self.last_loop {
             self.in_a_row = 0;
-            self.due = None;
+            self.recovered |= self.due.take().is_some_and(|(due, _)| due > now);
         }
+    }
+
+    /// How long a container stays up to end a crash loop.
+    fn reset_after(&self) -> Duration {
+        match &self.policy {
+            RestartPolicy::RateLimited(_) => Duration::from_secs(10),
+            RestartPolicy::CrashLoopBackoff(policy) => policy.settings().2,
+        }
+    }
+
+    fn window(&self) -> Duration {
+        match &self.policy {
+            RestartPolicy::RateLimited(policy) => policy.settings().0,
+            RestartPolicy::CrashLoopBackoff(_) => WINDOW,
+        }
+    }
+
+    /// Moments to come at which something is exactly at its threshold: a late crash one window old, a
+    /// container up for as long as ends a crash loop.
+    pub(super) fn edges(&self, now: Time) -> Vec<Time> {
+        let crashes = self.crashes.iter().rev().take(3).map(|at| *at + self.window());
+        let lives = self.lives.values().filter(|life| life.alive).filter_map(|life| life.entered);
+        crashes.chain(lives.map(|at| at + self.reset_after())).filter(|at| *at > now).collect()
+    }
+
+    /// Loop crashes in a row.
+    pub(super) fn in_a_row(&mut self, now: Time) -> u32 {
+        self.settle(now);
+        self.in_a_row
+    }
+
+    /// How many containers live.
+    pub(super) fn alive(&self) -> usize {
+        self.lives.values().filter(|life| life.alive).count()
     }
 
     /// A container that has stayed up long enough since the last loop crash ends the loop.
     fn settle(&mut self, now: Time) {
-        let reset_after = match &self.policy {
-            RestartPolicy::RateLimited(_) => Duration::from_secs(10),
-            RestartPolicy::CrashLoopBackoff(policy) => policy.settings().2,
-        };
+        let reset_after = self.reset_after();
         let stable = |life: &Life| {
             life.alive
                 && life.begun > self.last_loop
@@ -139,7 +174,8 @@ impl NaivePolicy {
     }
 
     /// Until when no container may be created that had made no progress.
-    pub(super) fn held_until(&self, now: Time) -> Option<Time> {
+    pub(super) fn held_until(&mut self, now: Time) -> Option<Time> {
+        self.settle(now);
         self.due.map(|(due, _)| due).filter(|due| *due > now)
     }
 
@@ -153,10 +189,7 @@ impl NaivePolicy {
     ) -> Expected {
         self.settle(now);
         let life = *self.life(id, generation);
-        let window = match &self.policy {
-            RestartPolicy::RateLimited(policy) => policy.settings().0,
-            RestartPolicy::CrashLoopBackoff(_) => WINDOW,
-        };
+        let window = self.window();
         let counted =
             executing.and_then(|(_, counted)| counted).is_none_or(|counted| now.since(counted) > window);
         let (mut may_give_up, mut must_give_up) = (false, false);

@@ -12,7 +12,7 @@ use crate::engine::dispatch::Patience;
 use crate::engine::lane::{Order, Outcome};
 use crate::engine::signal::Signal;
 use crate::failure::{Cause, Failure};
-use crate::simulator::books::{End, State, Why};
+use crate::simulator::books::{End, InputBook, State, Why};
 use crate::simulator::ticket::{Answer, Refusal, Ticket};
 use crate::simulator::world::World;
 
@@ -237,7 +237,13 @@ impl World {
         let reader = &mut self.readers[at];
         reader.last = true;
         let job = reader.job;
-        let why = self.books.jobs[&job].ended;
+        let book = &self.books.jobs[&job];
+        let why = book.ended;
+        let failed = |input: &InputBook| {
+            matches!(input.state, State::Done(End::Failed | End::Poisoned | End::Lost)) && !input.yielded
+        };
+        let hidden = !book.goes_on && book.inputs.iter().any(failed);
+        assert!(!hidden, "a map that an input's failure ended was told {failure:?}");
         let right = match failure.cause() {
             // That goes before a shutdown, also where its inputs had been ended by one.
             Cause::GaveUp(_) => {
@@ -300,7 +306,7 @@ impl World {
         let saved = consumer.salvage();
         self.sync_pulled();
         self.books.end_job(job, Why::Cancelled);
-        let there = |(index, input): (usize, &crate::simulator::books::InputBook)| {
+        let there = |(index, input): (usize, &InputBook)| {
             let saved = !input.yielded && matches!(input.state, State::Done(End::Ok { .. }));
             saved.then_some(index as u64)
         };

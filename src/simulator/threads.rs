@@ -120,6 +120,11 @@ impl Thread {
         }
     }
 
+    /// Whether it may have completed something that the engine has not looked at.
+    pub(super) fn is_ahead(&self) -> bool {
+        matches!(self.phase, Phase::Executing { .. } | Phase::Publishing { .. } | Phase::Asking)
+    }
+
     pub(super) fn is_publishing(&self, job: JobId) -> bool {
         matches!(&self.phase, Phase::Publishing { task, .. } if task.job() == job)
     }
@@ -144,7 +149,10 @@ impl World {
                 if last { Phase::Asking } else { self.execute(task, place + 1) }
             }
             Phase::Restarting => match self.engine.begin(id) {
-                None => Phase::Ending { fate: None },
+                None => {
+                    self.books.container_not_begun(id, self.all_booked(), self.now());
+                    Phase::Ending { fate: None }
+                }
                 Some(generation) => {
                     self.books.container_begun(id, generation, self.now());
                     self.threads[at].generation = generation;
@@ -192,10 +200,9 @@ impl World {
     }
 
     fn ask(&mut self, id: ContainerId, generation: Generation) -> Phase {
-        let eligible = self.eligible();
         let now = self.now();
+        let (offer, eligible) = self.engine.try_next(id, generation, |state| self.eligible(state));
         self.books.asked(&eligible, now);
-        let offer = self.engine.try_next(id, generation);
         self.sync_pulled();
         match offer {
             Offer::Now(Next::Work { run, lease, previous }) => {

@@ -31,7 +31,7 @@ use crate::simulator::readers::{Habit, Reader};
 use crate::simulator::tally::Tally;
 use crate::simulator::tape::Tape;
 use crate::simulator::threads::{Phase, Thread};
-use crate::simulator::ticket::{Answer, Engine, Refusal, Ticket, Witness};
+use crate::simulator::ticket::{Answer, Engine, EngineState, Refusal, Ticket, Witness};
 
 /// The most steps after the tape has run out: a world that needs more is stuck in a circle.
 const STEPS_MAX: u64 = 300_000;
@@ -177,9 +177,13 @@ impl World {
         let sleeps = |thread: &Thread| matches!(thread.phase, Phase::Asleep { .. });
         if !ready.iter().any(|action| matches!(action, Action::Thread(_))) && self.threads.iter().any(sleeps)
         {
-            self.books.all_rest(&self.eligible().now, self.now());
+            let eligible = self.engine.inspect(|state| self.eligible(state));
+            self.books.all_rest(&eligible, self.now());
         }
         if ready.is_empty() {
+            if self.all_booked() {
+                self.books.nobody_is_held(self.now());
+            }
             if !self.healed && self.tape.one_in(3) {
                 self.room_is_told_of_late();
             }
@@ -189,8 +193,10 @@ impl World {
         }
         if !self.healed && self.tape.one_in(24) {
             // Time passes though something could be done: everything is late now.
-            let late = self.tape.one_of(&[1, 1_000, 1_000_000, 300_000_000, 11_000_000_000]);
-            self.move_to(self.now() + Duration::from_nanos(late));
+            let late = self.tape.one_of(&[1, 1_000, 1_000_000, 300_000_000, 11_000_000_000, 0]);
+            let edges = if late == 0 { self.books.policy.edges(self.now()) } else { Vec::new() };
+            let edge = edges.get(self.tape.pick(edges.len())).copied();
+            self.move_to(edge.unwrap_or(self.now() + Duration::from_nanos(late)));
             return true;
         }
         let turn = self.tally.steps as usize; // so that zeros for ever starve nobody
@@ -290,15 +296,23 @@ impl World {
         self.threads.retain(|thread| !matches!(thread.phase, Phase::Over));
         self.feeders.retain(|feeder| !matches!(feeder.phase, feeders::Phase::Over));
         self.readers.retain(|reader| reader.consumer.is_some());
-        self.check_windows();
+        assert!(!self.witness.dropped_under_lock(), "invariant 10: a value was dropped under the lock");
+        self.check_lanes();
     }
 
-    /// Invariant 7: a window set by the user is strict.
-    fn check_windows(&self) {
+    /// Invariant 7: a window set by the user is strict. And whatever is kept of a map is bounded by what is
+    /// outstanding.
+    fn check_lanes(&self) {
         self.engine.inspect(|state| {
-            for (job, lane) in &state.lanes.0 {
-                let Some(window) = self.books.jobs.get(job).and_then(|book| book.window) else { continue };
+            let map = |job: &JobId| self.books.jobs.get(job).filter(|book| book.kind == JobKind::Map);
+            for (book, lane) in state.lanes.0.iter().filter_map(|(job, lane)| Some((map(job)?, lane))) {
                 let outstanding = lane.gate.outstanding();
+                let chunks = lane.chunks.len() as u64;
+                assert!(
+                    chunks <= outstanding,
+                    "memory: {chunks} chunks for {outstanding} outstanding inputs"
+                );
+                let Some(window) = book.window else { continue };
                 assert!(
                     outstanding <= window,
                     "invariant 7: {outstanding} outstanding in a window of {window}"
@@ -318,45 +332,55 @@ impl World {
         }
     }
 
+    /// Whether the engine knows of everything that was completed.
+    pub(super) fn all_booked(&self) -> bool {
+        !self.threads.iter().any(Thread::is_ahead)
+    }
+
     /// The maps from which a container could be given new inputs, now or soon.
-    pub(super) fn eligible(&self) -> Eligible {
+    pub(super) fn eligible(&self, state: &EngineState) -> Eligible {
         let mut eligible = Eligible::default();
         if !self.books.goes_on() {
             return eligible;
         }
-        self.engine.inspect(|state| {
-            for (id, book) in self.books.jobs.iter().filter(|(_, book)| book.kind == JobKind::Map) {
-                if book.inputs.iter().any(|input| matches!(input.state, State::Waits(Queue::New))) {
-                    eligible.now.push(*id);
-                    continue;
-                }
-                let available = state.lanes.available(*id, self.books.mode);
-                if available == 0 {
-                    continue;
-                }
-                let yielded = book.inputs.iter().filter(|input| input.yielded).count() as u64;
-                let window = book.window.unwrap_or_else(|| state.ledger.window(*id));
-                let room = window.saturating_sub(book.inputs.len() as u64 - yielded);
-                if room >= state.ledger.refill(*id).min(available) {
-                    eligible.now.push(*id);
-                } else if room > 0 {
-                    eligible.crumbs.push(*id);
-                }
+        for (id, book) in self.books.jobs.iter().filter(|(_, book)| book.kind == JobKind::Map) {
+            if book.inputs.iter().any(|input| matches!(input.state, State::Waits(Queue::New))) {
+                eligible.now.push(*id);
+                eligible.told.push(*id);
+                continue;
             }
-        });
+            let available = state.lanes.available(*id, self.books.mode);
+            if available == 0 {
+                continue;
+            }
+            let yielded = book.inputs.iter().filter(|input| input.yielded).count() as u64;
+            let window = book.window.unwrap_or_else(|| state.ledger.window(*id));
+            let room = window.saturating_sub(book.inputs.len() as u64 - yielded);
+            if room >= state.ledger.refill(*id).min(available) {
+                eligible.now.push(*id);
+                let told = state.lanes.0[id].gate.refill.load(Ordering::SeqCst);
+                eligible.told.extend((room >= told).then_some(*id));
+            } else if room > 0 {
+                eligible.crumbs.push(*id);
+            }
+        }
         eligible
     }
 
     // ---- the supervisor and the container actors ----
 
     fn create(&mut self) {
-        let now = self.now();
+        let (now, all_booked) = (self.now(), self.all_booked());
         for id in (0..self.plan.rules.containers as u32).map(ContainerId) {
-            if let Some(generation) = self.engine.begin(id) {
-                self.books.container_begun(id, generation, now);
-                self.launches.push((id, generation));
+            match self.engine.begin(id) {
+                None => self.books.container_not_begun(id, all_booked, now),
+                Some(generation) => {
+                    self.books.container_begun(id, generation, now);
+                    self.launches.push((id, generation));
+                }
             }
         }
+        self.books.policy.recovered = false;
         let delay = self.engine.next_creation();
         self.wake = delay.map(|delay| now + delay.max(Duration::from_micros(100)));
     }
@@ -449,7 +473,7 @@ impl World {
             },
             39..=41 => self.someone_goes_away(),
             42..=45 => self.someone_asks_for_progress(),
-            46 => drop(self.engine.status()),
+            46..=47 => self.check_status(),
             _ => return false,
         }
         true
@@ -632,6 +656,16 @@ impl World {
         for (what, told, is) in all {
             assert_eq!(told, is, "invariant 1: {what} of {told:?} is told, {is} is so");
         }
+        let recorded: Vec<u64> = self.engine.inspect(|state| {
+            let known = state.ledger.job(job).expect("its consumer keeps it open");
+            known.records.keys().copied().collect()
+        });
+        let ran_to_its_end = |index: &u64| {
+            let state = book.inputs[*index as usize].state;
+            matches!(state, State::Done(end) if !matches!(end, End::Unrun(_)))
+        };
+        let kept = recorded.iter().find(|index| ran_to_its_end(index));
+        assert_eq!(kept, None, "memory: an input that ended still has a record");
     }
 
     // ---- the end ----
@@ -695,7 +729,8 @@ impl World {
         tally.late_answers += books.late;
         engine.inspect(|state| {
             assert_eq!((state.threads, state.feeders), (0, 0), "threads and feeders are left in the books");
-            assert!(state.is_empty(), "something is left in the engine");
+            assert!(state.is_empty(), "memory: something is left in the engine");
+            assert_eq!(state.ledger.job_ids(), [], "memory: jobs are left in the books");
             assert!(state.broken.is_none(), "invariant 11: the engine broke");
         });
         drop(engine);

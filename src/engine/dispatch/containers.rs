@@ -80,7 +80,13 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
     }
 
     /// A container has returned from its run, if it had one.
-    fn come_back(&self, state: &mut State<I, O, E>, id: ContainerId, generation: Generation, now: Time) {
+    pub(super) fn come_back(
+        &self,
+        state: &mut State<I, O, E>,
+        id: ContainerId,
+        generation: Generation,
+        now: Time,
+    ) {
         if !state.ledger.is_current(id, generation) {
             return;
         }

@@ -6,14 +6,22 @@ use crate::engine::dispatch::{Dispatch, State};
 use crate::engine::lane::Gate;
 
 impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I, O, E> {
-    /// [`Dispatch::next`], which counts as asleep where that would wait.
-    pub(crate) fn try_next(&self, id: ContainerId, generation: Generation) -> Offer<I, O, E> {
+    /// [`Dispatch::next`], which counts as asleep where that would wait. What `look` sees is what the
+    /// offer is made by.
+    pub(crate) fn try_next<T>(
+        &self,
+        id: ContainerId,
+        generation: Generation,
+        look: impl FnOnce(&State<I, O, E>) -> T,
+    ) -> (Offer<I, O, E>, T) {
         let mut state = self.hold();
+        self.come_back(&mut state, id, generation, self.now());
+        let seen = look(&state);
         let offer = self.offer(&mut state, id, generation);
         if let Offer::Later(until) = offer {
             self.sleeps(&mut state, id, until);
         }
-        offer
+        (offer, seen)
     }
 
     /// A container that [`Dispatch::try_next`] sent to sleep wakes.
