@@ -184,7 +184,7 @@ impl World {
             if self.all_booked() {
                 self.books.nobody_is_held(self.now());
             }
-            if !self.healed && self.tape.one_in(3) {
+            if !self.healed {
                 self.room_is_told_of_late();
             }
             let Some(next) = self.next_moment() else { return false };
@@ -611,9 +611,8 @@ impl World {
 
     /// A consumer saw that there was room, and only now comes to tell of it.
     fn room_is_told_of_late(&mut self) {
-        if !self.readers.is_empty() {
-            let job = self.readers[self.tape.pick(self.readers.len())].job;
-            self.engine.made_room(job);
+        if self.tape.one_in(2) {
+            self.readers.iter().for_each(|reader| self.engine.made_room(reader.job));
         }
     }
 
@@ -736,5 +735,33 @@ impl World {
         drop(engine);
         assert_eq!(witness.alive(), 0, "values that were not dropped, or dropped twice");
         tally
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::consumer::Sight;
+    use crate::engine::dispatch::Patience;
+
+    #[test]
+    fn room_told_of_late_does_not_silence_who_waits_for_the_next() {
+        let mut world = World::new(Tape::new(Vec::new()), Telling::Nothing);
+        world.create();
+        world.launch(0);
+        let tickets: Vec<Ticket> = (0..3).map(|index| Ticket::new(0, index, &world.witness)).collect();
+        let supply = Supply::Inline(Inline::new(Box::new(tickets.into_iter())));
+        let (order, failures, window) = (Order::Input, Failures::Yield, Window::Fixed(1));
+        let opened = Consumer::of_map(&world.engine, supply, order, failures, window, None);
+        let mut consumer = opened.expect("it takes maps");
+        world.books.opened(consumer.job(), 0, JobKind::Map, true, Some(1));
+        while !matches!(world.threads[0].phase, Phase::Asleep { .. }) {
+            world.advance(0);
+        }
+        // The window is full. A consumer that saw room before it was taken comes to tell of it now.
+        world.engine.take_raised();
+        world.engine.made_room(consumer.job());
+        assert!(matches!(consumer.look(Patience::Look), Sight::Outcome(Ok(_))));
+        assert_ne!(world.engine.take_raised(), (0, 0), "the container is woken for the room that there is");
     }
 }
