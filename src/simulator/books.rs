@@ -69,7 +69,8 @@ pub(super) struct InputBook {
     pub(super) kills: u32,
     /// The attempts in which it crashed its containers.
     pub(super) deaths: Vec<u32>,
-    counted: Option<Time>,
+    /// When it last counted a crash towards the restart policy.
+    pub(super) counted: Option<Time>,
     /// Whether the previous attempt ended with its container.
     previous_crashed: bool,
     pub(super) yielded: bool,
@@ -181,6 +182,15 @@ impl Books {
 
     /// So many inputs of a job were pulled by now.
     pub(super) fn pulled(&mut self, job: JobId, inputs: u64) {
+        let before = self.jobs.get(&job).map_or(inputs, |job| job.inputs.len() as u64);
+        assert!(
+            inputs == before || self.mode == Mode::Running,
+            "a source is pulled though the function drains"
+        );
+        self.accepted(job, inputs);
+    }
+
+    fn accepted(&mut self, job: JobId, inputs: u64) {
         let Some(job) = self.jobs.get_mut(&job) else { return };
         assert!(inputs >= job.inputs.len() as u64, "invariant 1: inputs were unpulled");
         while (job.inputs.len() as u64) < inputs {
@@ -211,7 +221,7 @@ impl Books {
         let Some(book) = self.jobs.get_mut(&job) else { return };
         let ended = book.ended.replace(why);
         let inputs = book.inputs.len() as u64 + 1;
-        self.pulled(job, inputs);
+        self.accepted(job, inputs);
         self.jobs.get_mut(&job).expect("it is open").ended = ended;
     }
 

@@ -140,12 +140,13 @@ impl NaivePolicy {
         }
     }
 
-    /// Moments to come at which something is exactly at its threshold: a late crash one window old, a
-    /// container up for as long as ends a crash loop.
+    /// Moments to come at which something is at its threshold: a late crash or completion one window old,
+    /// a container up for as long as ends a crash loop.
     pub(super) fn edges(&self, now: Time) -> Vec<Time> {
-        let crashes = self.crashes.iter().rev().take(3).map(|at| *at + self.window());
+        let events = self.crashes.iter().rev().take(3).chain(self.completions.last());
         let lives = self.lives.values().filter(|life| life.alive).filter_map(|life| life.entered);
-        crashes.chain(lives.map(|at| at + self.reset_after())).filter(|at| *at > now).collect()
+        let ends = events.map(|at| *at + self.window()).chain(lives.map(|at| at + self.reset_after()));
+        ends.filter(|at| *at > now).collect()
     }
 
     /// Loop crashes in a row.
@@ -161,6 +162,9 @@ impl NaivePolicy {
 
     /// A container that has stayed up long enough since the last loop crash ends the loop.
     fn settle(&mut self, now: Time) {
+        if self.in_a_row == 0 {
+            return;
+        }
         let reset_after = self.reset_after();
         let stable = |life: &Life| {
             life.alive

@@ -318,7 +318,11 @@ impl World {
         let restart = self.engine.crashed(id, generation, death);
         self.sync_pulled();
         let now = self.now();
+        let executing = self.books.executing(id);
         let after = self.books.crashed(id, generation, restart, now);
+        if let Some((job, index)) = executing {
+            self.check_record(job, index);
+        }
         self.tally.give_ups += u64::from(after.gave_up);
         self.tally.poisoned_inputs += u64::from(after.poisoned);
         self.tally.loop_delays += u64::from(matches!(restart, Some(Restart::At(_))));
