@@ -477,6 +477,15 @@ impl Books {
         self.jobs[&job].inputs[index as usize].crashes > 0
     }
 
+    /// The job whose suspect is being replayed, if a suspect of another waits for it.
+    pub(super) fn awaited_suspect(&self) -> Option<JobId> {
+        let (replayed, _) = self.executing(self.suspect_on?)?;
+        let waits = |(job, input, queue): (JobId, &InputBook, Queue)| {
+            job != replayed && queue == Queue::Replay && input.crashes > 0
+        };
+        self.waiting().any(waits).then_some(replayed)
+    }
+
     /// Whether a known suspect is being replayed.
     fn suspect_runs(&self) -> bool {
         self.jobs.values().flat_map(|job| &job.inputs).any(|input| {

@@ -52,6 +52,9 @@ pub(super) struct Reader {
 /// How often a steady consumer looks: some times while little room waits to become more.
 const STEADY: Duration = Duration::from_micros(300);
 
+/// The first wait without a look, as in the engine.
+const PAUSE_MIN: Duration = Duration::from_millis(1);
+
 /// The longest wait without a look, as in the engine.
 const LOOK_MAX: Duration = Duration::from_millis(16);
 
@@ -77,16 +80,17 @@ impl Reader {
             taken: 0,
             last: false,
             looks_at: Time::default(),
-            pause: Duration::from_millis(1),
+            pause: PAUSE_MIN,
             arrived: None,
         }
     }
 }
 
 impl Reader {
-    /// Looks if it was signalled.
+    /// Looks if it was signalled, a steady one only if it found nothing when it looked last.
     pub(super) fn hear(&mut self) {
-        if self.arrived.as_ref().is_some_and(|arrived| arrived.take_raised() != (0, 0)) {
+        let waits = self.habit != Habit::Steady || self.pause > PAUSE_MIN;
+        if waits && self.arrived.as_ref().is_some_and(|arrived| arrived.take_raised() != (0, 0)) {
             self.looks_at = Time::default();
         }
     }
@@ -144,7 +148,7 @@ impl World {
 
     fn outcome(&mut self, at: usize, outcome: Outcome<Ticket, Answer, Refusal>) {
         let reader = &mut self.readers[at];
-        reader.pause = Duration::from_millis(1);
+        reader.pause = PAUSE_MIN;
         assert!(!reader.last, "an outcome came after the last");
         reader.taken += 1;
         let job = reader.job;

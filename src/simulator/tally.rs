@@ -65,6 +65,8 @@ tally! {
     maps_salvaged,
     maps_ended_by_a_failure,
     endless_maps,
+    /// A container slept over it.
+    little_room,
     sources_panicked,
     sources_blocked,
     start_messages_lost,

@@ -228,6 +228,7 @@ impl World {
                 );
                 self.books.came_back(id);
                 self.books.idle(&eligible, until, now);
+                self.tally.little_room += u64::from(!eligible.crumbs.is_empty());
                 Phase::Asleep { until }
             }
         }

@@ -179,6 +179,9 @@ impl World {
         {
             let eligible = self.engine.inspect(|state| self.eligible(state));
             self.books.all_rest(&eligible, self.now());
+            if !self.healed && self.suspect_is_cancelled() {
+                return true;
+            }
         }
         if ready.is_empty() {
             if self.all_booked() {
@@ -485,11 +488,12 @@ impl World {
         let tag = self.tags;
         let order = self.tape.one_of(&[Order::Input, Order::Completion]);
         let failures = self.tape.one_of(&[Failures::Yield, Failures::EndMap, Failures::EndMapInOrder]);
-        let wide = self.tape.one_in(300);
+        let wide = self.tape.one_in(100);
         let fixed =
             if wide { Some(WIDE) } else { self.tape.one_of(&[Some(8), None, Some(1), Some(3), Some(100)]) };
         let window = fixed.map_or(Window::Adaptive { inputs_max: 64 }, Window::Fixed);
         let habit = match self.tape.pick(7) {
+            _ if wide => Habit::Steady,
             0 | 1 => Habit::Greedy,
             2 | 3 => Habit::Slow,
             4 => Habit::Steady,
@@ -614,6 +618,14 @@ impl World {
         if self.tape.one_in(2) {
             self.readers.iter().for_each(|reader| self.engine.made_room(reader.job));
         }
+    }
+
+    /// The consumer of a suspect that is being replayed may go away while suspects of others wait for it.
+    fn suspect_is_cancelled(&mut self) -> bool {
+        let Some(job) = self.books.awaited_suspect() else { return false };
+        let at = self.readers.iter().position(|reader| reader.job == job);
+        let tired = at.filter(|_| self.tape.one_in(2));
+        tired.inspect(|at| self.drop_reader(*at)).is_some()
     }
 
     fn someone_asks_for_progress(&mut self) {
