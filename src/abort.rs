@@ -41,6 +41,10 @@ impl AbortHandle {
         Self(Arc::new(Mutex::new(State::Waiting)))
     }
 
+    pub(crate) fn is_aborted(&self) -> bool {
+        matches!(*self.0.lock(), State::Aborted)
+    }
+
     /// The job has begun; `false` if it was aborted before.
     pub(crate) fn open(&self, engine: Weak<dyn Abort>, job: JobId) -> bool {
         let mut state = self.0.lock();

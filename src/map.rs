@@ -305,6 +305,9 @@ where
         let Stage::Waiting { source, options } = std::mem::replace(&mut self.stage, Stage::Closed) else {
             return Ok(());
         };
+        if self.abort.is_aborted() {
+            return Err(Cause::Cancelled); // nothing is to be executed
+        }
         let dispatch = &self.running.dispatch;
         let (consumer, feed) = options.open(dispatch, self.running.default_window, source)?;
         let job = consumer.job();

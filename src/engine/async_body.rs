@@ -3,7 +3,8 @@
 //! The whole generation runs in one `block_on` of a current-thread runtime with a set of local
 //! tasks: timers, sockets and `spawn_local` work inside it, futures need not be `Send`, what was
 //! spawned goes on while the container waits for work, and dies with its generation. A future whose
-//! attempt is fenced (its map cancelled, its container killed) is dropped at once.
+//! attempt is fenced (its map cancelled, its container killed) is dropped at once, and so is an `enter`
+//! or `exit` whose generation is over.
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
@@ -58,6 +59,23 @@ impl<S> Drop for Tasks<S> {
 }
 
 impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Post<'_, I, O, E> {
+    /// Polls the user's `enter` or `exit`. Once the generation is over it is dropped, with `None`.
+    async fn unless_over<T>(&self, future: impl Future<Output = T>) -> Option<T> {
+        let (id, generation) = (self.container, self.generation);
+        let mut future = pin!(future);
+        poll_fn(|cx| {
+            if !self.dispatch.resume(id, generation) {
+                return Poll::Ready(None);
+            }
+            match future.as_mut().poll(cx) {
+                Poll::Ready(result) => Poll::Ready(Some(result)),
+                Poll::Pending if self.dispatch.suspend(id, generation, cx.waker()) => Poll::Pending,
+                Poll::Pending => Poll::Ready(None),
+            }
+        })
+        .await
+    }
+
     /// Waits for work and executes it, again and again.
     async fn serve_in_task(&self, mut call: impl AsyncFnMut(&I) -> Result<O, E>) -> Served {
         loop {
@@ -94,14 +112,15 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Task<'_, I,
     async fn unless_fenced<T>(&self, future: impl Future<Output = T>, span: Option<&Span>) -> Option<T> {
         let mut future = pin!(Some(future));
         let ended = poll_fn(|cx| {
+            if !self.run.resume() {
+                return Poll::Ready(None);
+            }
             let _in_span = span.map(Span::enter);
             let running = future.as_mut().as_pin_mut().expect("polled until it has ended");
             if let Poll::Ready(result) = running.poll(cx) {
                 return Poll::Ready(Some(result));
             }
-            // Before the look, so that a fence set in between wakes this task.
-            self.run.register(cx.waker());
-            if self.run.is_fenced() { Poll::Ready(None) } else { Poll::Pending }
+            if self.run.suspend(cx.waker()) { Poll::Pending } else { Poll::Ready(None) }
         })
         .await;
         // Here, and not at the end of the scope, because its drop may panic.
@@ -120,7 +139,7 @@ where
     O: Send + 'static,
     E: Send + 'static,
 {
-    fn enter(&self, _context: &Context) -> Result<Box<dyn Instance<I, O, E> + '_>, BoxError> {
+    fn enter(&self, _: &Post<'_, I, O, E>) -> Result<Box<dyn Instance<I, O, E> + '_>, BoxError> {
         Ok(Box::new(AsyncPlainInstance(Tasks::enter(async || Ok(&self.0))?)))
     }
 }
@@ -141,7 +160,7 @@ where
         })
     }
 
-    fn exit(self: Box<Self>, _context: &Context) {}
+    fn exit(self: Box<Self>, _: &Post<'_, I, O, E>) {}
 }
 
 /// An async worker, made anew by its `enter` for each generation.
@@ -154,9 +173,11 @@ where
 {
     fn enter(
         &self,
-        context: &Context,
+        post: &Post<'_, W::Input, W::Output, W::Error>,
     ) -> Result<Box<dyn Instance<W::Input, W::Output, W::Error> + '_>, BoxError> {
-        Ok(Box::new(AsyncWorkerInstance(Tasks::enter(async || (self.0)(context).await)?)))
+        let over = || Err("its generation is over".into());
+        let enter = async || post.unless_over((self.0)(post.context)).await.unwrap_or_else(over);
+        Ok(Box::new(AsyncWorkerInstance(Tasks::enter(enter)?)))
     }
 }
 
@@ -170,9 +191,10 @@ impl<W: AsyncWorker> Instance<W::Input, W::Output, W::Error> for AsyncWorkerInst
         })
     }
 
-    fn exit(mut self: Box<Self>, context: &Context) {
+    fn exit(mut self: Box<Self>, post: &Post<'_, W::Input, W::Output, W::Error>) {
         self.0.run(async |worker: &mut Option<W>| {
-            worker.take().expect("it exits once").exit(context).await;
+            let worker = worker.take().expect("it exits once");
+            post.unless_over(worker.exit(post.context)).await
         });
     }
 }

@@ -19,7 +19,8 @@ use crate::worker::Worker;
 
 /// The user's code, shared by all containers of a function.
 pub(crate) trait Body<I, O, E>: Send + Sync {
-    fn enter(&self, context: &Context) -> Result<Box<dyn Instance<I, O, E> + '_>, BoxError>;
+    /// What it returns counts only if the generation of the post is not over.
+    fn enter(&self, post: &Post<'_, I, O, E>) -> Result<Box<dyn Instance<I, O, E> + '_>, BoxError>;
 }
 
 /// The user's code in one generation of a container. It lives on the container's thread.
@@ -27,7 +28,7 @@ pub(crate) trait Instance<I, O, E> {
     /// Executes inputs until the generation is over. A panic passes through: the run that executes
     /// knows how far it is.
     fn serve(&mut self, post: &Post<'_, I, O, E>) -> Served;
-    fn exit(self: Box<Self>, context: &Context);
+    fn exit(self: Box<Self>, post: &Post<'_, I, O, E>);
 }
 
 /// Why a generation serves no more.
@@ -170,7 +171,7 @@ where
     O: Send + 'static,
     E: Send + 'static,
 {
-    fn enter(&self, _context: &Context) -> Result<Box<dyn Instance<I, O, E> + '_>, BoxError> {
+    fn enter(&self, _: &Post<'_, I, O, E>) -> Result<Box<dyn Instance<I, O, E> + '_>, BoxError> {
         Ok(Box::new(PlainInstance(&self.0)))
     }
 }
@@ -188,7 +189,7 @@ where
         post.serve(self.0)
     }
 
-    fn exit(self: Box<Self>, _context: &Context) {}
+    fn exit(self: Box<Self>, _: &Post<'_, I, O, E>) {}
 }
 
 /// A worker, made anew by its `enter` for each generation.
@@ -201,9 +202,9 @@ where
 {
     fn enter(
         &self,
-        context: &Context,
+        post: &Post<'_, W::Input, W::Output, W::Error>,
     ) -> Result<Box<dyn Instance<W::Input, W::Output, W::Error> + '_>, BoxError> {
-        Ok(Box::new(WorkerInstance((self.0)(context)?)))
+        Ok(Box::new(WorkerInstance((self.0)(post.context)?)))
     }
 }
 
@@ -214,7 +215,7 @@ impl<W: Worker> Instance<W::Input, W::Output, W::Error> for WorkerInstance<W> {
         post.serve(|input| self.0.call(input, post.context))
     }
 
-    fn exit(self: Box<Self>, context: &Context) {
-        self.0.exit(context);
+    fn exit(self: Box<Self>, post: &Post<'_, W::Input, W::Output, W::Error>) {
+        self.0.exit(post.context);
     }
 }

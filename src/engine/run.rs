@@ -6,7 +6,7 @@
 //! to publish it, or whoever fenced the run knows that it was executing.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::Waker;
 
 use parking_lot::Mutex;
@@ -36,6 +36,9 @@ pub(crate) struct Run<I, T> {
     word: AtomicU64,
     /// The executing task, to be woken by a fence. Only async containers leave theirs.
     task: Mutex<Option<Waker>>,
+    /// Whether that task waits. Written by it, read by whoever has set the fence: a task that waits sees
+    /// the fence before it does anything else.
+    suspended: AtomicBool,
 }
 
 fn pack(at: u64, end: u64) -> u64 {
@@ -53,7 +56,12 @@ fn end(word: u64) -> u64 {
 
 impl<I, T> Run<I, T> {
     pub(crate) fn new(chunk: Arc<Chunk<I, T>>, from: u64, to: u64) -> Self {
-        Self { chunk, word: AtomicU64::new(pack(from, to)), task: Mutex::new(None) }
+        Self {
+            chunk,
+            word: AtomicU64::new(pack(from, to)),
+            task: Mutex::new(None),
+            suspended: AtomicBool::new(false),
+        }
     }
 
     /// The thread begins the first input; returns its place.
@@ -84,24 +92,43 @@ impl<I, T> Run<I, T> {
 
     /// Refuses whatever the thread has not yet the right to publish.
     pub(crate) fn fence(&self) -> Position {
-        let word = self.word.fetch_or(FENCED, Ordering::AcqRel);
+        let word = self.word.fetch_or(FENCED, Ordering::SeqCst);
+        position(word, self.chunk.first())
+    }
+
+    /// Whether the task waits that executed when the fence was set.
+    pub(crate) fn is_suspended(&self) -> bool {
+        self.suspended.load(Ordering::SeqCst)
+    }
+
+    /// Tells the executing task of the fence.
+    pub(crate) fn wake(&self) {
         // The waker is that of the container's own runtime, so no user code runs here.
         if let Some(task) = self.task.lock().take() {
             task.wake();
         }
-        position(word, self.chunk.first())
     }
 
-    /// The executing task is woken when the run is fenced.
-    pub(crate) fn register(&self, waker: &Waker) {
+    /// The executing task waits, to be woken when the run is fenced. `false` if it is fenced already.
+    pub(crate) fn suspend(&self, waker: &Waker) -> bool {
         let mut task = self.task.lock();
         if !task.as_ref().is_some_and(|task| task.will_wake(waker)) {
             *task = Some(waker.clone());
         }
+        drop(task);
+        self.suspended.store(true, Ordering::SeqCst);
+        !self.is_fenced()
+    }
+
+    /// The executing task goes on. `false` if it may not, because the run is fenced.
+    pub(crate) fn resume(&self) -> bool {
+        // Before the look: of a fence and this, one sees the other.
+        self.suspended.store(false, Ordering::SeqCst);
+        !self.is_fenced()
     }
 
     pub(crate) fn is_fenced(&self) -> bool {
-        self.word.load(Ordering::Acquire) & FENCED != 0
+        self.word.load(Ordering::SeqCst) & FENCED != 0
     }
 
     pub(crate) fn position(&self) -> Position {
@@ -154,6 +181,16 @@ mod tests {
         assert_eq!(run.fence(), Position { at: 101, begun: true });
         assert_eq!(run.step(1), Step::Fenced);
         assert_eq!(run.begin(), None);
+    }
+
+    #[test]
+    fn a_task_that_waits_does_not_go_on_once_its_run_is_fenced() {
+        let run = run(0, 3);
+        run.begin();
+        assert!(run.resume() && run.suspend(Waker::noop()) && run.resume() && !run.is_suspended());
+        assert!(run.suspend(Waker::noop()));
+        run.fence();
+        assert!(run.is_suspended() && !run.resume() && !run.suspend(Waker::noop()));
     }
 
     #[test]

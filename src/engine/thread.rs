@@ -68,7 +68,8 @@ where
         return End::Stale; // killed or aborted before it began
     }
     let body = dispatch.settings.body.get();
-    let mut instance = match contain(|| body.enter(context)) {
+    let post = Post { dispatch, container: id, generation, context };
+    let mut instance = match contain(|| body.enter(&post)) {
         Ok(Ok(instance)) => instance,
         Ok(Err(error)) => {
             let error = Arc::new(EnterError::new(error));
@@ -80,11 +81,10 @@ where
         drop_contained(instance);
         return End::Stale;
     }
-    let post = Post { dispatch, container: id, generation, context };
     let served = contain(|| instance.serve(&post));
     context.end_run();
     match served {
-        Ok(Served::Leaves) => leave(dispatch, id, generation, instance, context),
+        Ok(Served::Leaves) => leave(&post, instance),
         Ok(Served::Stale) => {
             drop_contained(instance);
             End::Stale
@@ -97,21 +97,16 @@ where
     }
 }
 
-fn leave<I, O, E>(
-    dispatch: &Arc<Dispatch<I, O, E>>,
-    id: ContainerId,
-    generation: Generation,
-    instance: Box<dyn Instance<I, O, E> + '_>,
-    context: &Context,
-) -> End
+fn leave<I, O, E>(post: &Post<'_, I, O, E>, instance: Box<dyn Instance<I, O, E> + '_>) -> End
 where
     I: Send + Sync + 'static,
     O: Send + 'static,
     E: Send + 'static,
 {
+    let Post { dispatch, container: id, generation, .. } = *post;
     dispatch.tell(Notice::Exiting { container: id, generation });
     let settings = &dispatch.settings;
-    let fate = match contain(|| instance.exit(context)) {
+    let fate = match contain(|| instance.exit(post)) {
         Ok(()) => Fate::Exited,
         Err(panic) => {
             let (app, function, container) = (&settings.app, &settings.function, id.index());

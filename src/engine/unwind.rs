@@ -62,16 +62,22 @@ pub(crate) fn set_thread_hook(hook: PanicHook) {
 /// Runs user code. A panic in it ends here.
 #[expect(clippy::disallowed_methods, reason = "this is the one unwind boundary")]
 pub(crate) fn contain<T>(run: impl FnOnce() -> T) -> Result<T, Panic> {
-    LOCATION.with(|slot| slot.borrow_mut().take());
-    DEPTH.set(DEPTH.get() + 1);
-    let result = panic::catch_unwind(AssertUnwindSafe(run));
-    DEPTH.set(DEPTH.get() - 1);
+    let (result, location) = inside(|| panic::catch_unwind(AssertUnwindSafe(run)));
     result.map_err(|payload| {
-        let location = LOCATION.with(|slot| slot.borrow_mut().take());
         let message = message(payload.as_ref());
         drop_contained(payload);
         Panic { message, location }
     })
+}
+
+/// Counts as inside of a boundary meanwhile; also gives where `run` panicked, if it did. That of a panic
+/// which unwinds already, with `run` called in a drop, is kept for the boundary further out.
+fn inside<T>(run: impl FnOnce() -> T) -> (T, Option<String>) {
+    let outer = LOCATION.take();
+    DEPTH.set(DEPTH.get() + 1);
+    let result = run();
+    DEPTH.set(DEPTH.get() - 1);
+    (result, LOCATION.replace(outer))
 }
 
 fn message(payload: &(dyn Any + Send)) -> String {
@@ -91,10 +97,8 @@ pub(crate) fn drop_contained<T>(value: T) {
 
 /// Does what drops a user's value, where it cannot be moved. A panic ends here, as an event.
 pub(crate) fn contain_drop(drops: impl FnOnce()) {
-    DEPTH.set(DEPTH.get() + 1);
     #[expect(clippy::disallowed_methods, reason = "this is the one unwind boundary")]
-    let result = panic::catch_unwind(AssertUnwindSafe(drops));
-    DEPTH.set(DEPTH.get() - 1);
+    let (result, _) = inside(|| panic::catch_unwind(AssertUnwindSafe(drops)));
     if let Err(payload) = result {
         tell(|| tracing::warn!(message = message(payload.as_ref()), "a value panicked in its drop"));
         // The payload of a drop may itself panic when dropped, without end; leaking it is finite.
@@ -202,6 +206,27 @@ mod tests {
         let panic = outer.expect_err("it panicked");
         assert_eq!(panic.message(), "outer");
         assert!(panic.location().is_some_and(|at| at.contains("unwind.rs")));
+    }
+
+    #[test]
+    fn a_panic_that_unwinds_through_boundaries_in_drops_keeps_its_place() {
+        struct Contains;
+        impl Drop for Contains {
+            fn drop(&mut self) {
+                contain(|| ()).expect("it does not panic");
+                contain::<()>(|| panic!("inner")).expect_err("it panics");
+                drop_contained(Bomb);
+            }
+        }
+        install_hook();
+        let panic = contain::<()>(|| {
+            let _contains = Contains;
+            panic!("outer");
+        });
+        let panic = panic.expect_err("it panicked");
+        assert_eq!(panic.message(), "outer");
+        let line = panic.location().and_then(|at| at.split(':').nth(1)?.parse().ok());
+        assert_eq!(line, Some(line!() - 5));
     }
 
     #[test]

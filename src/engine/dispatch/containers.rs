@@ -125,6 +125,7 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
         let run = Arc::new(Run::new(Arc::clone(chunk), from, from + lease.span.len));
         state.runs[id.index()] = Some(Arc::clone(&run));
         state.at_work[id.index()] = true;
+        state.suspended[id.index()] = false;
         let input = InputId { job: lease.job, index: lease.span.first };
         let previous = if lease.attempt.get() > 1 { state.ledger.previous(input) } else { None };
         state.refresh_window(lease.job);
@@ -235,7 +236,7 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
     pub(crate) fn ended(&self, id: ContainerId, generation: Generation, fate: Option<Fate>) {
         let mut state = self.hold();
         state.threads -= 1;
-        let forsaken = state.forsaken.remove(&(id, generation));
+        let forsaken = state.forsaken.remove(&(id, generation)).is_some();
         if !forsaken && state.broken.is_none() {
             state.ledger.left(id, generation);
             state.fates[id.index()] = fate;
@@ -255,6 +256,7 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
         state.forsake(id, generation);
         state.fates[id.index()] = Some(Fate::ExitTimedOut);
         state.said.push(Event::ExitTimedOut(id, self.settings.exit_timeout));
+        self.changed.notify_all(); // an `exit` that waits in a task is dropped
         true
     }
 }

@@ -38,6 +38,8 @@ impl<I, O, E> State<I, O, E> {
     pub(super) fn fence(&mut self, id: ContainerId, now: Time) -> Option<Position> {
         let run = Arc::clone(self.runs[id.index()].as_ref()?);
         let position = run.fence();
+        self.suspended[id.index()] = run.is_suspended();
+        run.wake();
         if position.begun {
             run.chunk.share((position.at - run.chunk.first()) as usize);
         }

@@ -15,7 +15,7 @@ mod tasks;
 #[cfg(test)]
 mod unblocked;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -64,8 +64,11 @@ pub(crate) struct State<I, O, E> {
     hungry: usize,
     /// Threads of containers that have not ended, fenced ones included.
     pub(crate) threads: usize,
+    /// Whether the user's code of each container waits in a task. Written by `enter` and `exit` where
+    /// they begin and cease to wait, and when a run is fenced; read when the container is forsaken.
+    suspended: Vec<bool>,
     /// Threads whose generation is over and that have not returned, by what they were. Bounded by kills.
-    forsaken: BTreeSet<(ContainerId, Generation)>,
+    forsaken: BTreeMap<(ContainerId, Generation), Returns>,
     /// The supervisor has ended as it should.
     over: bool,
     /// Feeders that have not ended.
@@ -85,6 +88,15 @@ pub(crate) struct State<I, O, E> {
     ticking: bool,
     /// What is to be told once the lock is released, because subscribers are the user's code.
     said: Vec<Event>,
+}
+
+/// When a forsaken thread returns from the user's code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Returns {
+    /// As soon as it sees that it is over: the code waited in a task.
+    AtOnce,
+    /// Nobody knows: the code executes.
+    AsItLikes,
 }
 
 /// Wakers of consumers.
@@ -247,7 +259,8 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
             watches: vec![None; containers],
             hungry: 0,
             threads: 0,
-            forsaken: BTreeSet::new(),
+            suspended: vec![false; containers],
+            forsaken: BTreeMap::new(),
             over: false,
             feeders: 0,
             fates: vec![None; containers],

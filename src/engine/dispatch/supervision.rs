@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::crash::{Crash, Death};
 use crate::decide::ids::{ContainerId, Generation};
 use crate::decide::ledger::{Mode, Stage, Unrun};
-use crate::engine::dispatch::{Dispatch, State};
+use crate::engine::dispatch::{Dispatch, Returns, State};
 use crate::error::NotReady;
 use crate::event::Event;
 use crate::failure::{Cause, Failure};
@@ -20,6 +20,7 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
         let now = self.now();
         let generation = state.ledger.begin(id, now)?;
         state.at_work[id.index()] = false;
+        state.suspended[id.index()] = false;
         self.changed.notify_all();
         Some(generation)
     }
@@ -60,7 +61,8 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
             Stage::BackingOff { .. } => !work_left,
             Stage::Starting | Stage::Live | Stage::Exiting => false,
         });
-        ended && !work_left && state.threads == state.forsaken.len()
+        let left_behind = state.forsaken.values().filter(|returns| **returns == Returns::AsItLikes).count();
+        ended && !work_left && state.threads == left_behind
     }
 
     /// Whether the thread of that generation is to be made: counts it. Otherwise it is over already.
@@ -91,7 +93,7 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
         let state = self.hold();
         let fate = |id: ContainerId| {
             let running = matches!(state.ledger.stage(id).1, Stage::Starting | Stage::Live | Stage::Exiting);
-            let busy = state.forsaken.iter().any(|(forsaken, _)| *forsaken == id);
+            let busy = state.forsaken.keys().any(|(forsaken, _)| *forsaken == id);
             match &state.fates[id.index()] {
                 Some(fate) => fate.clone(),
                 None if running || busy => Fate::StillRunning,
@@ -253,10 +255,12 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
 }
 
 impl<I, O, E> State<I, O, E> {
-    /// The generation is over; its thread may stay in the user's code for as long as it likes.
+    /// The generation is over; its thread may stay in the user's code for as long as it likes, unless
+    /// that waits in a task.
     pub(super) fn forsake(&mut self, id: ContainerId, generation: Generation) {
         self.ledger.left(id, generation);
-        self.forsaken.insert((id, generation));
+        let returns = if self.suspended[id.index()] { Returns::AtOnce } else { Returns::AsItLikes };
+        self.forsaken.insert((id, generation), returns);
         self.at_work[id.index()] = false;
     }
 }

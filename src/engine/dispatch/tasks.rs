@@ -7,7 +7,7 @@ use std::task::{Poll, Waker};
 use tokio::time::{Sleep, sleep_until};
 
 use crate::decide::ids::{ContainerId, Generation, JobId};
-use crate::decide::ledger::Mode;
+use crate::decide::ledger::{Mode, Stage};
 use crate::engine::dispatch::containers::{Next, Offer};
 use crate::engine::dispatch::{Dispatch, State};
 use crate::engine::lane::Gate;
@@ -15,6 +15,11 @@ use crate::engine::messages::Notice;
 
 /// The key under which a feeder waits for room; it is alone in its lane.
 const FEEDER: u64 = 0;
+
+/// Distinguishes the tasks of containers: a forsaken one may wait beside its successor.
+fn key(id: ContainerId, generation: Generation) -> u64 {
+    generation.0 << 16 | u64::from(id.0)
+}
 
 /// A container whose task waits for work. Dropped with the task, it waits no more.
 struct Asleep<'a, I, O, E>
@@ -30,9 +35,8 @@ where
 }
 
 impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Asleep<'_, I, O, E> {
-    /// Distinguishes the tasks that wait for work: a forsaken one may wait beside its successor.
     fn key(&self) -> u64 {
-        self.generation.0 << 16 | u64::from(self.id.0)
+        key(self.id, self.generation)
     }
 
     fn wake(&mut self, state: &mut State<I, O, E>) {
@@ -76,6 +80,29 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
             }
         })
         .await
+    }
+
+    /// The user's `enter` or `exit` waits in a task, to be woken when its generation is over. `false` if
+    /// that is so already.
+    pub(crate) fn suspend(&self, id: ContainerId, generation: Generation, waker: &Waker) -> bool {
+        let mut state = self.hold();
+        let lives = state.lives(id, generation);
+        if lives {
+            state.suspended[id.index()] = true;
+            self.changed.register(key(id, generation), waker.clone());
+        }
+        lives
+    }
+
+    /// It goes on. `false` if it may not, because its generation is over.
+    pub(crate) fn resume(&self, id: ContainerId, generation: Generation) -> bool {
+        let mut state = self.hold();
+        let lives = state.lives(id, generation);
+        if lives {
+            state.suspended[id.index()] = false;
+        }
+        self.changed.forget(key(id, generation));
+        lives
     }
 
     /// [`Dispatch::await_room`], for a task.
@@ -131,6 +158,12 @@ pub(crate) enum Tick {
 }
 
 impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> State<I, O, E> {
+    fn lives(&self, id: ContainerId, generation: Generation) -> bool {
+        let (current, stage) = self.ledger.stage(id);
+        let lives = matches!(stage, Stage::Starting | Stage::Live | Stage::Exiting);
+        current == generation && lives && self.broken.is_none()
+    }
+
     /// The consumer of a job waits in a task. A run of several inputs tells of its outcomes at its end
     /// only: while there is one, the supervisor looks now and then.
     pub(super) fn wait_in_task(&mut self, dispatch: &Dispatch<I, O, E>, job: JobId, waker: Waker) {
