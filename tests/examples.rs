@@ -128,6 +128,32 @@ fn an_actor_is_delivered_a_map_and_told_what_happens_to_it() {
     assert_eq!(printed("08_actor", &[]), expected);
 }
 
+#[test]
+fn every_input_is_answered_though_the_server_hangs_up_at_random() {
+    let expected = "300 inputs answered, all of them right: true\n\
+        the server hung up more than 10 times: true\n\
+        each time a container crashed and came back: true\nended well: true\n";
+    assert_eq!(printed("06_async_worker", &[]), expected);
+}
+
+#[test]
+fn a_slow_consumer_of_a_stream_is_felt_by_its_producer() {
+    let ships = (0..20).map(|ship| match ship % 8 {
+        7 => format!("input {ship} failed after 1 attempt: nothing on board\n"),
+        _ => format!("ship {ship} brought {} tons\n", ship * 100),
+    });
+    let expected = ships.collect::<String>()
+        + "20 of 20: 18 ok, 2 failed, 0 poisoned, 0 cancelled, 0 given up; 0 replayed, 0 retried\nnever more than 8 ahead: true\nended well: true\n";
+    assert_eq!(printed("07_stream", &[]), expected);
+}
+
+#[test]
+fn a_program_whose_panics_unwind_is_not_refused() {
+    let expected = "panics unwind here, so it runs: Some([100, 50])\n\
+        and a division by zero is contained: input 0 is poisoned after 4 attempts\n";
+    assert_eq!(printed("panic_abort", &[]), expected);
+}
+
 /// The tree of files that `count_rust` is tried on.
 fn tree() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join("tree")

@@ -131,9 +131,7 @@ impl Handler<Batch<u64, u64, Infallible>> for Slow {
         self.taken.fetch_add(batch.into_outcomes().len() as u64, Ordering::SeqCst);
         let gate = self.gate.clone();
         Box::pin(async move {
-            while !gate.is_open() {
-                tokio::task::yield_now().await;
-            }
+            gate.passed().await;
             Demand::More
         })
     }

@@ -6,26 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use longshore::{App, Context, Function, RateLimited, Worker};
 
-use crate::support::{Gate, attempt, crash, under_each_policy, unhung, until};
-
-/// Counts its drops, and panics in each unless the thread is panicking already.
-#[derive(Debug)]
-struct Bomb(Arc<AtomicU64>);
-
-impl Drop for Bomb {
-    fn drop(&mut self) {
-        self.0.fetch_add(1, Ordering::SeqCst);
-        if !std::thread::panicking() {
-            panic!("dropped");
-        }
-    }
-}
-
-fn bombs() -> (Arc<AtomicU64>, impl Fn() -> Bomb + Clone + Send + Sync + 'static) {
-    let drops = Arc::new(AtomicU64::new(0));
-    let counted = Arc::clone(&drops);
-    (drops, move || Bomb(Arc::clone(&counted)))
-}
+use crate::support::{Bomb, Gate, attempt, bombs, crash, under_each_policy, unhung, until};
 
 /// Lets go of a value without its drop.
 fn defuse<T>(value: T) {

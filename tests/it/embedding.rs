@@ -1,18 +1,66 @@
 //! Where longshore may be called from, and what its threads are like.
 
 use std::convert::Infallible;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
+use futures::executor::block_on;
+use futures::{StreamExt, TryStreamExt, stream};
 use longshore::{App, Call, Cause, Context, Function, NotReady, StartError};
+use tokio::runtime::{Builder, Runtime};
+use tokio::task::yield_now;
 
-use crate::support::{under_each_policy, unhung};
+use crate::support::{Counted, Gate, attempt, crash, under_each_policy, unhung, until};
+
+/// A runtime of each flavor.
+fn runtimes() -> [Runtime; 2] {
+    let multi = Builder::new_multi_thread().worker_threads(1).enable_all().build();
+    let current = Builder::new_current_thread().enable_all().build();
+    [multi, current].map(|runtime| runtime.expect("a runtime"))
+}
+
+/// All of it once, as async code calls it.
+async fn everything() {
+    let (outputs, report) = App::run("everything", async |app| {
+        let f = app
+            .function_async("f", async |n: &u64| {
+                tokio::time::sleep(Duration::from_micros(10)).await;
+                if n % 10 == 3 && attempt() == 1 {
+                    crash();
+                }
+                Ok::<_, Infallible>(n + 1)
+            })
+            .containers(2)
+            .restart(longshore::RateLimited::never())
+            .start()
+            .expect("valid");
+        let g = app.infallible("g", |n: &u64| n + 1).containers(1).start().expect("valid");
+        assert_eq!(f.call(3).await.expect("replayed"), 4);
+        assert_eq!(g.run_async(vec![1, 2]).await.expect("infallible"), [2, 3]);
+        let through = f.map_stream(stream::iter(0..100)).map(|outcome| outcome.expect("infallible"));
+        g.map_stream(through).try_collect::<Vec<u64>>().await.expect("infallible")
+    })
+    .await;
+    assert_eq!(outputs, (2..102).collect::<Vec<_>>());
+    assert!(report.is_clean(), "{report}");
+}
+
+#[test]
+fn async_code_may_run_on_any_executor_or_runtime() {
+    unhung(|| block_on(everything()));
+    for runtime in runtimes() {
+        unhung(move || runtime.block_on(everything()));
+    }
+    unhung(|| actix::System::new().block_on(everything()));
+    for runtime in runtimes() {
+        unhung(move || tokio::task::LocalSet::new().block_on(&runtime, everything()));
+    }
+}
 
 #[test]
 fn it_works_inside_tokio_of_either_flavor() {
-    let multi = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build();
-    let current = tokio::runtime::Builder::new_current_thread().build();
-    for runtime in [multi, current] {
-        let runtime = runtime.expect("a runtime");
+    for runtime in runtimes() {
         unhung(move || {
             runtime.block_on(async {
                 let app = App::ephemeral("tokio");
@@ -119,22 +167,25 @@ fn the_stack_size_is_what_was_asked_for() {
     });
 }
 
+/// Threads of an app that live.
+#[cfg(target_os = "linux")]
+fn threads_of(app: &str) -> usize {
+    // The kernel keeps 15 bytes of a thread's name.
+    let tasks = std::fs::read_dir("/proc/self/task").expect("a Linux");
+    let names = tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("comm")).ok());
+    names.filter(|name| name.starts_with(app)).count()
+}
+
 #[cfg(target_os = "linux")]
 #[test]
 fn no_thread_is_left_behind() {
-    fn threads_of(app: &str) -> usize {
-        // The kernel keeps 15 bytes of a thread's name.
-        let tasks = std::fs::read_dir("/proc/self/task").expect("a Linux");
-        let names = tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("comm")).ok());
-        names.filter(|name| name.starts_with(app)).count()
-    }
     unhung(|| {
         for _ in 0..5 {
             let app = App::ephemeral("leak-test");
             let f = app
                 .infallible("f", |n: &u64| {
-                    if n.is_multiple_of(10) && crate::support::attempt() == 1 {
-                        crate::support::crash()
+                    if n.is_multiple_of(10) && attempt() == 1 {
+                        crash()
                     }
                 })
                 .containers(3)
@@ -145,9 +196,212 @@ fn no_thread_is_left_behind() {
             assert!(threads_of("leak-test") >= 1);
             drop(f);
             assert!(app.shutdown_blocking().is_clean());
-            crate::support::until("its threads are gone", || threads_of("leak-test") == 0);
+            until("its threads are gone", || threads_of("leak-test") == 0);
         }
     });
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_thousand_apps_one_after_another_leave_no_thread_behind() {
+    unhung(|| {
+        for n in 0..1_000u64 {
+            let app = App::ephemeral("thousand");
+            let f = app
+                .function_async("f", async |n: &u64| {
+                    if *n == u64::MAX {
+                        std::future::pending::<()>().await;
+                    }
+                    Ok::<_, Infallible>(n + 1)
+                })
+                .containers(1)
+                .start()
+                .expect("valid");
+            assert_eq!(f.call(n).wait().expect("infallible"), n + 1);
+            match n % 4 {
+                0 => assert!(app.shutdown_blocking().is_clean()),
+                1 => assert!(block_on(app.shutdown()).is_clean()),
+                2 => drop((f.call(u64::MAX), f.map_stream(stream::pending()), app)),
+                _ => drop((app, f)),
+            }
+            assert!(threads_of("thousand") < 100, "they end as fast as they begin");
+        }
+        until("all threads are gone", || threads_of("thousand") == 0);
+    });
+}
+
+#[test]
+fn handles_may_be_dropped_in_any_order_from_any_thread() {
+    under_each_policy(|_, policy| {
+        // All orders of five, by their Lehmer code.
+        for code in 0..120 {
+            let (drops, app) = (Arc::new(AtomicU64::new(0)), App::ephemeral("orders"));
+            let witness = Counted(Arc::clone(&drops));
+            let f = app
+                .function_async("f", async move |n: &u64| {
+                    let _ = &witness;
+                    if *n > 0 {
+                        std::future::pending::<()>().await;
+                    }
+                    Ok::<_, Infallible>(*n)
+                })
+                .containers(1)
+                .restart(policy.clone())
+                .start()
+                .expect("valid");
+            let mut map = f.map_stream(stream::iter(0..));
+            assert_eq!(block_on(map.next()).and_then(Result::ok), Some(0));
+            let (call, abort) = (f.call(1), map.abort_handle());
+            let mut handles: Vec<Box<dyn Send>> =
+                vec![Box::new(app), Box::new(f), Box::new(map), Box::new(call), Box::new(abort)];
+            let mut code = code;
+            while !handles.is_empty() {
+                let handle = handles.swap_remove(code % handles.len());
+                code /= handles.len() + 1;
+                std::thread::spawn(move || drop(handle)).join().expect("no panic");
+            }
+            until("the function is gone", || drops.load(Ordering::SeqCst) == 1);
+        }
+    });
+}
+
+#[test]
+fn two_apps_live_beside_each_other_and_end_one_by_one() {
+    unhung(|| {
+        let apps = [App::ephemeral("one"), App::deployed("other")];
+        let functions = apps.each_ref().map(|app| {
+            let f = app.function_async("f", async |n: &u64| Ok::<_, Infallible>(n + 1));
+            f.containers(1).start().expect("the same name is another function's in another app")
+        });
+        let [f, g] = &functions;
+        let both = block_on(async { futures::join!(f.run_async(vec![1, 2]), g.run_async(vec![3, 4])) });
+        assert_eq!(both.0.into_iter().chain(both.1).flatten().collect::<Vec<_>>(), [2, 3, 4, 5]);
+        let [one, other] = apps;
+        assert!(block_on(one.shutdown()).is_clean());
+        assert!(f.call(1).wait().is_err_and(|failure| failure.is_shut_down()));
+        assert_eq!(g.call(1).wait().expect("nothing is felt by the other"), 2);
+        drop(other);
+    });
+}
+
+#[test]
+fn a_runtime_that_is_shut_down_under_a_source_of_its_own_ends_the_map_with_that() {
+    under_each_policy(|app, policy| {
+        for (name, runtime) in ["multi", "current"].into_iter().zip(runtimes()) {
+            let f = app.infallible(name, |n: &u64| *n).containers(1).restart(policy.clone()).start();
+            let f = f.expect("valid");
+            let source = stream::unfold(0u64, async |n| {
+                tokio::time::sleep(Duration::from_micros(100)).await;
+                Some((n, n + 1))
+            });
+            let mut map = runtime.block_on(async { f.map_stream(source) }).return_exceptions();
+            let gate = Gate::default();
+            let leave = gate.clone();
+            // A runtime of one thread drives its timers only inside of its `block_on`.
+            let driver = std::thread::spawn(move || {
+                runtime.block_on(leave.passed());
+                runtime.shutdown_background();
+            });
+            for n in 0..5 {
+                assert_eq!(block_on(map.next()).and_then(Result::ok), Some(n));
+            }
+            gate.open();
+            let last = block_on(map.fold(None, async |_, outcome| Some(outcome))).expect("an error");
+            let last = last.expect_err("it is endless otherwise");
+            assert!(matches!(last.cause(), Cause::Source(_)) && last.index().is_none(), "{last:?}");
+            driver.join().expect("no panic");
+            until("no feeder is left", || f.status().feeders == 0);
+            assert_eq!(f.call(1).wait().expect("the function goes on"), 1);
+        }
+    });
+}
+
+#[test]
+fn an_app_may_be_started_and_used_inside_a_container_of_another() {
+    under_each_policy(|app, policy| {
+        let sync = app
+            .infallible("sync", |n: &u64| {
+                let (sum, report) = App::run_blocking("inner", |inner| {
+                    let f = inner.function_async("f", async |n: &u64| Ok::<_, Infallible>(*n));
+                    let f = f.containers(1).start().expect("valid");
+                    f.run((0..*n).collect()).expect("infallible").into_iter().sum::<u64>()
+                });
+                assert!(report.is_clean(), "{report}");
+                sum
+            })
+            .containers(1)
+            .restart(policy.clone())
+            .start()
+            .expect("valid");
+        let inner = sync.clone();
+        let tasks = app
+            .function_async("async", async move |n: &u64| {
+                let (sum, report) = App::run("inner", async |app| {
+                    let f = app.infallible("f", |n: &u64| *n).containers(1).start().expect("valid");
+                    f.run_async((0..*n).collect()).await.expect("infallible").into_iter().sum::<u64>()
+                })
+                .await;
+                assert!(report.is_clean(), "{report}");
+                Ok::<_, Infallible>(sum + inner.call(*n).await.expect("infallible"))
+            })
+            .containers(1)
+            .restart(policy)
+            .start()
+            .expect("valid");
+        assert_eq!(tasks.run(vec![10, 20]).expect("infallible"), [90, 380]);
+        drop((tasks, sync));
+    });
+}
+
+#[test]
+fn a_call_awaited_inside_its_function_works_if_another_container_is_free() {
+    under_each_policy(|app, policy| {
+        let myself: Arc<std::sync::OnceLock<Function<u64, u64, Infallible>>> = Arc::default();
+        let inside = Arc::clone(&myself);
+        let f = app
+            .function_async("f", async move |n: &u64| {
+                if *n == 0 {
+                    return Ok(0);
+                }
+                let f = inside.get().expect("set before the first call");
+                Ok(n + f.call(0).await.expect("infallible") + f.map(vec![0]).next().await.map_or(1, |_| 0))
+            })
+            .containers(2)
+            .restart(policy)
+            .start()
+            .expect("valid");
+        assert!(myself.set(f.clone()).is_ok());
+        for n in 1..50 {
+            assert_eq!(f.call(n).wait().expect("infallible"), n);
+        }
+        f.abort(); // it holds itself
+    });
+}
+
+#[test]
+fn a_function_may_be_run_from_several_tasks_at_once() {
+    for runtime in runtimes() {
+        unhung(move || {
+            let app = App::ephemeral("tasks");
+            let f = app
+                .function_async("f", async |n: &u64| {
+                    yield_now().await;
+                    Ok::<_, Infallible>(*n)
+                })
+                .containers(2)
+                .start()
+                .expect("valid");
+            let runs = (0..4u64).map(|task| {
+                let f = f.clone();
+                runtime.spawn(async move { f.run_async((task * 1_000..task * 1_000 + 500).collect()).await })
+            });
+            let runs: Vec<_> = runs.collect();
+            for (task, run) in (0..).zip(runs) {
+                let outputs = runtime.block_on(run).expect("no panic").expect("infallible");
+                assert_eq!(outputs, (task * 1_000..task * 1_000 + 500).collect::<Vec<_>>());
+            }
+        });
+    }
 }
 
 #[test]

@@ -1,9 +1,12 @@
-//! What the tests share: both policies, a watchdog, gates, and waiting for a condition.
+//! What the tests share: both policies, a watchdog, gates, values that tell of their drop, and waiting
+//! for a condition.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use longshore::{App, CrashLoopBackoff, RateLimited, RestartPolicy};
+use tokio::sync::Semaphore;
 
 /// How long anything may take before it counts as hung.
 const HUNG: Duration = Duration::from_secs(60);
@@ -56,26 +59,71 @@ pub(crate) fn until(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
-/// A gate that is opened once; whoever passes waits for that.
-#[derive(Clone, Default)]
-pub(crate) struct Gate(Arc<(Mutex<bool>, Condvar)>);
+/// A gate that is opened once; whoever passes waits for that, as a thread or as a task.
+#[derive(Clone)]
+pub(crate) struct Gate(Arc<Inside>);
+
+struct Inside {
+    open: Mutex<bool>,
+    opened: Condvar,
+    /// Closed when the gate is opened.
+    tasks: Semaphore,
+}
+
+impl Default for Gate {
+    fn default() -> Self {
+        let tasks = Semaphore::new(0);
+        Self(Arc::new(Inside { open: Mutex::default(), opened: Condvar::default(), tasks }))
+    }
+}
 
 impl Gate {
     pub(crate) fn open(&self) {
-        *self.0.0.lock().unwrap_or_else(PoisonError::into_inner) = true;
-        self.0.1.notify_all();
-    }
-
-    pub(crate) fn is_open(&self) -> bool {
-        *self.0.0.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.0.open.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.0.opened.notify_all();
+        self.0.tasks.close();
     }
 
     pub(crate) fn pass(&self) {
-        let mut open = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut open = self.0.open.lock().unwrap_or_else(PoisonError::into_inner);
         while !*open {
-            open = self.0.1.wait(open).unwrap_or_else(PoisonError::into_inner);
+            open = self.0.opened.wait(open).unwrap_or_else(PoisonError::into_inner);
         }
     }
+
+    pub(crate) async fn passed(&self) {
+        assert!(self.0.tasks.acquire().await.is_err(), "it has no permits");
+    }
+}
+
+/// Counts its drops.
+#[derive(Debug)]
+pub(crate) struct Counted(pub(crate) Arc<AtomicU64>);
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+/// Counts its drops, and panics in each unless the thread is panicking already.
+#[derive(Debug)]
+pub(crate) struct Bomb(Arc<AtomicU64>);
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+        if !std::thread::panicking() {
+            panic!("dropped");
+        }
+    }
+}
+
+/// The drops of all bombs of a kind, and how one is made.
+pub(crate) fn bombs() -> (Arc<AtomicU64>, impl Fn() -> Bomb + Clone + Send + Sync + 'static) {
+    let drops = Arc::new(AtomicU64::new(0));
+    let counted = Arc::clone(&drops);
+    (drops, move || Bomb(Arc::clone(&counted)))
 }
 
 /// The attempt that is going on.
