@@ -70,7 +70,7 @@ impl Handler<Happened> for Bookkeeper {
     fn handle(&mut self, Happened(event): Happened, _: &mut Context<Self>) {
         match event {
             Event::Crashed(_) => self.crashes += 1,
-            Event::Poisoned { input, attempts } => {
+            Event::Poisoned { input, attempts, .. } => {
                 println!("input {input} is given up after {attempts} attempts")
             }
             Event::Ended(report) => {

@@ -162,6 +162,13 @@ where
         self.options.retries = Some(retries.into());
         self
     }
+
+    /// See [`Map::label`](crate::Map::label).
+    #[must_use]
+    pub fn label(mut self, label: &str) -> Self {
+        self.options.label = Some(label.into());
+        self
+    }
 }
 
 /// Map → the actor that a [`StartMap`] named: outcomes, as the map yields them. Replies the demand for

@@ -11,7 +11,7 @@ use crate::decide::retries::Retries;
 use crate::decide::window::Window;
 use crate::engine::body::Body;
 use crate::engine::unwind::{Elsewhere, PanicHook, install_hook};
-use crate::error::{CONTAINERS_MAX, ConfigError, StartError, containers_in_range};
+use crate::error::{CONTAINERS_MAX, ConfigError, StartError, containers_in_range, name_in_range};
 use crate::function::Function;
 use crate::settings::{RetryIf, Settings, next_function_id};
 
@@ -19,8 +19,6 @@ use crate::settings::{RetryIf, Settings, next_function_id};
 const CRASH_RETRIES_MAX: u32 = 1000;
 /// The smallest stack, because a panic needs some to be told.
 const STACK_BYTES_MIN: usize = 64 * 1024;
-/// The longest name, because it goes into thread names.
-const NAME_BYTES_MAX: usize = 255;
 
 /// A function's settings. [`Builder::start`] validates them all.
 ///
@@ -175,11 +173,8 @@ where
     }
 
     fn rules(&self) -> Result<Rules, ConfigError> {
-        for name in [&self.app.name, &self.name] {
-            if name.is_empty() || name.len() > NAME_BYTES_MAX || name.contains('\0') {
-                return Err(ConfigError::Name { name: name.to_string(), max: NAME_BYTES_MAX });
-            }
-        }
+        name_in_range(&self.app.name)?;
+        name_in_range(&self.name)?;
         let parallelism = || std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
         let containers = self.containers.unwrap_or_else(|| parallelism().min(CONTAINERS_MAX));
         containers_in_range(containers)?;

@@ -66,6 +66,17 @@ pub(crate) fn containers_in_range(containers: usize) -> Result<(), ConfigError> 
     Err(ConfigError::Containers { containers, max: CONTAINERS_MAX })
 }
 
+/// The longest name, because it goes into thread names.
+const NAME_BYTES_MAX: usize = 255;
+
+/// Refuses a name that no app, function or map may have.
+pub(crate) fn name_in_range(name: &str) -> Result<(), ConfigError> {
+    if name.is_empty() || name.len() > NAME_BYTES_MAX || name.contains('\0') {
+        return Err(ConfigError::Name { name: name.to_owned(), max: NAME_BYTES_MAX });
+    }
+    Ok(())
+}
+
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

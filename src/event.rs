@@ -33,6 +33,8 @@ pub enum Event {
     },
     /// An input has crashed its containers too often.
     Poisoned {
+        /// The label of its map, if it has one.
+        map: Option<Arc<str>>,
         /// Its index in its map.
         input: u64,
         /// How often it was executed.

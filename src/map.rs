@@ -15,6 +15,7 @@ use crate::engine::feeder::Feed;
 use crate::engine::lane::{Order, Pool, Supply};
 use crate::engine::messages::{FeedMap, Undelivered};
 use crate::engine::unwind::Elsewhere;
+use crate::error::name_in_range;
 use crate::failure::{Cause, Failure};
 use crate::function::Running;
 use crate::progress::Progress;
@@ -29,6 +30,7 @@ use crate::source::Source;
 /// | a failure | ends the map when it happens; see [`Map::return_exceptions`], [`Map::fail_in_order`] |
 /// | window | the function's |
 /// | retries | the function's |
+/// | label | none |
 ///
 /// Settings count until the map has begun.
 ///
@@ -68,11 +70,12 @@ pub(crate) struct Options {
     pub(crate) failures: Failures,
     pub(crate) window: Option<u64>,
     pub(crate) retries: Option<Retries>,
+    pub(crate) label: Option<Arc<str>>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { order: Order::Input, failures: Failures::EndMap, window: None, retries: None }
+        Self { order: Order::Input, failures: Failures::EndMap, window: None, retries: None, label: None }
     }
 }
 
@@ -92,12 +95,13 @@ impl Options {
         O: Send + 'static,
         E: Send + 'static,
     {
-        let Self { order, failures, window, retries } = self;
+        let Self { order, failures, window, retries, label } = self;
         let window = match window {
             Some(inputs) => Window::fixed(inputs).map_err(Cause::Config)?,
             None => default_window,
         };
         retries.as_ref().map_or(Ok(()), Retries::validate).map_err(Cause::Config)?;
+        label.as_deref().map_or(Ok(()), name_in_range).map_err(Cause::Config)?;
         let (supply, feed) = match source.into_inner() {
             Source::Inline(inline) => (Supply::Inline(inline), None),
             // Refused it is dropped where that may block.
@@ -105,7 +109,7 @@ impl Options {
                 (Supply::Fed(Arc::new(Pool::new())), Some(Elsewhere::new(source, true)))
             }
         };
-        let consumer = Consumer::of_map(dispatch, supply, order, failures, window, retries)?;
+        let consumer = Consumer::of_map(dispatch, supply, order, failures, window, retries, label)?;
         Ok((consumer, feed.map(Elsewhere::into_inner)))
     }
 }
@@ -153,6 +157,12 @@ where
     pub fn retries(self, retries: impl Into<Retries>) -> Self {
         let retries = retries.into();
         self.set(|options| options.retries = Some(retries))
+    }
+
+    /// A name for the map: it is the field `map` of the `tracing` spans and events of its inputs, in
+    /// [`Event::Poisoned`](crate::Event::Poisoned), and in the name of the thread that pulls its source.
+    pub fn label(self, label: &str) -> Self {
+        self.set(|options| options.label = Some(label.into()))
     }
 
     /// The outcomes, as an iterator that blocks. The same as `into_iter`, for chaining adapters.

@@ -80,9 +80,9 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Post<'_, I,
     async fn serve_in_task(&self, mut call: impl AsyncFnMut(&I) -> Result<O, E>) -> Served {
         loop {
             match self.dispatch.next_in_task(self.container, self.generation).await {
-                Next::Work { run, lease, previous } => {
+                Next::Work { run, lease, previous, label } => {
                     self.context.begin_run(lease.attempt, previous);
-                    Task { post: self, run, lease }.drive_in_task(&mut call).await;
+                    Task { post: self, run, lease, label }.drive_in_task(&mut call).await;
                     self.context.end_run();
                     yield_now().await; // what the user's code has spawned has its turn
                 }

@@ -53,9 +53,9 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Post<'_, I,
     fn serve(&self, mut call: impl FnMut(&I) -> Result<O, E>) -> Served {
         loop {
             match self.dispatch.next(self.container, self.generation) {
-                Next::Work { run, lease, previous } => {
+                Next::Work { run, lease, previous, label } => {
                     self.context.begin_run(lease.attempt, previous);
-                    Task { post: self, run, lease }.drive(&mut call);
+                    Task { post: self, run, lease, label }.drive(&mut call);
                     self.context.end_run();
                 }
                 Next::Leave => return Served::Leaves,
@@ -70,6 +70,8 @@ pub(crate) struct Task<'a, I, O, E> {
     pub(crate) post: &'a Post<'a, I, O, E>,
     pub(crate) run: Arc<RunOf<I, O, E>>,
     pub(crate) lease: Lease,
+    /// What its map is called.
+    pub(crate) label: Option<Arc<str>>,
 }
 
 impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Task<'_, I, O, E> {
@@ -135,15 +137,16 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Task<'_, I,
     pub(crate) fn span(&self) -> Option<Span> {
         let index = self.lease.span.first;
         let attempt = self.lease.attempt.get();
+        let map = self.label.as_deref();
         let (app, function) = (&self.post.dispatch.settings.app, &self.post.dispatch.settings.function);
         // A subscriber that panics here is no crash of the container's.
         let span = contain(|| {
             if self.lease.attempt > Attempt::FIRST {
-                return Some(tracing::info_span!("input", %app, %function, index, attempt));
+                return Some(tracing::info_span!("input", %app, %function, map, index, attempt));
             }
             let inputs = self.lease.span.len;
             let traced = tracing::enabled!(Level::TRACE);
-            traced.then(|| tracing::trace_span!("input", %app, %function, index, inputs, attempt))
+            traced.then(|| tracing::trace_span!("input", %app, %function, map, index, inputs, attempt))
         });
         span.ok().flatten()
     }
@@ -152,11 +155,11 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Task<'_, I,
         let settings = &self.post.dispatch.settings;
         let index = self.run.chunk.first() + place as u64;
         let attempt = self.lease.attempt.get();
-        let (app, function) = (&settings.app, &settings.function);
+        let (app, function, map) = (&settings.app, &settings.function, self.label.as_deref());
         tell(|| {
-            let _span = tracing::info_span!("input", %app, %function, index, attempt).entered();
+            let _span = tracing::info_span!("input", %app, %function, map, index, attempt).entered();
             let worth_a_retry = worth == Worth::Retry;
-            tracing::info!(%app, %function, input = index, attempt, worth_a_retry, "input failed");
+            tracing::info!(%app, %function, map, input = index, attempt, worth_a_retry, "input failed");
         });
     }
 }

@@ -99,12 +99,13 @@ where
         failures: Failures,
         window: Window,
         retries: Option<Retries>,
+        label: Option<Arc<str>>,
     ) -> Result<Self, Cause<E>> {
         let on_failure = match failures {
             Failures::EndMap => OnFailure::EndMap,
             Failures::EndMapInOrder | Failures::Yield => OnFailure::GoOn,
         };
-        let plan = Plan { kind: JobKind::Map, order, on_failure, window, retries };
+        let plan = Plan { kind: JobKind::Map, order, on_failure, window, retries, label };
         let (job, gate) = dispatch.open(plan, supply)?;
         Ok(Self::new(dispatch, job, gate, order, failures))
     }

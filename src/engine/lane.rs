@@ -151,6 +151,8 @@ impl<I> Supply<I> {
 /// What one map or call has outside the books.
 pub(crate) struct Lane<I, O, E> {
     pub(crate) order: Order,
+    /// What the map is called, if it is.
+    pub(crate) label: Option<Arc<str>>,
     pub(crate) supply: Supply<I>,
     /// Chunks with outcomes not yet yielded, by their first index.
     pub(crate) chunks: BTreeMap<u64, Arc<ChunkOf<I, O, E>>>,
@@ -185,6 +187,7 @@ impl<I, O, E> Lane<I, O, E> {
         };
         Self {
             order,
+            label: None,
             source_over: total == Some(0),
             supply,
             chunks: BTreeMap::new(),

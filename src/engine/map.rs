@@ -60,7 +60,9 @@ where
 
     fn feed(&mut self, source: Feed<I>) {
         let settings = &self.dispatch.settings;
-        let name = format!("{}/{}/feed", settings.app, settings.function);
+        let label = self.dispatch.label(self.job);
+        let label = label.as_deref().unwrap_or("feed");
+        let name = format!("{}/{}/{label}", settings.app, settings.function);
         let (job, dispatch) = (self.job, Arc::clone(&self.dispatch));
         self.dispatch.hold().feeders += 1;
         let made = std::thread::Builder::new().name(name).spawn(move || feeder::run(&dispatch, job, source));

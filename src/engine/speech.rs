@@ -63,8 +63,9 @@ impl Event {
             Self::CrashLoop { crashes, next_restart } => {
                 tracing::info!(app, function, crashes, ?next_restart, "crash loop");
             }
-            Self::Poisoned { input, attempts } => {
-                tracing::warn!(app, function, input, attempts = attempts.get(), "input poisoned");
+            Self::Poisoned { map, input, attempts } => {
+                let (map, attempts) = (map.as_deref(), attempts.get());
+                tracing::warn!(app, function, map, input, attempts, "input poisoned");
             }
             Self::ExitTimedOut(container, limit) => {
                 tracing::warn!(app, function, container = container.index(), ?limit, "exit timed out");

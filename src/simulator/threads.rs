@@ -205,7 +205,7 @@ impl World {
         self.books.asked(&eligible, now);
         self.sync_pulled();
         match offer {
-            Offer::Now(Next::Work { run, lease, previous }) => {
+            Offer::Now(Next::Work { run, lease, previous, .. }) => {
                 self.books.came_back(id);
                 assert!(
                     self.books.is_alive(id, generation),

@@ -520,7 +520,7 @@ impl World {
         let total = source.map_or(Some(size), |source| source.inputs);
         let ends = !matches!(habit, Habit::Greedy | Habit::Steady);
         let habit = if total.is_some() || ends { habit } else { Habit::DropsAfter(40) };
-        let Ok(consumer) = Consumer::of_map(&self.engine, supply, order, failures, window, None) else {
+        let Ok(consumer) = Consumer::of_map(&self.engine, supply, order, failures, window, None, None) else {
             assert!(self.books.mode > Mode::Running || self.books.gave_up, "a map was refused");
             return;
         };
@@ -774,7 +774,7 @@ mod tests {
         let tickets: Vec<Ticket> = (0..3).map(|index| Ticket::new(0, index, &world.witness)).collect();
         let supply = Supply::Inline(Inline::new(Box::new(tickets.into_iter())));
         let (order, failures, window) = (Order::Input, Failures::Yield, Window::Fixed(1));
-        let opened = Consumer::of_map(&world.engine, supply, order, failures, window, None);
+        let opened = Consumer::of_map(&world.engine, supply, order, failures, window, None, None);
         let mut consumer = opened.expect("it takes maps");
         world.books.opened(consumer.job(), 0, JobKind::Map, true, Some(1));
         while !matches!(world.threads[0].phase, Phase::Asleep { .. }) {

@@ -184,6 +184,27 @@ fn failures_and_later_attempts_have_a_span() {
 }
 
 #[test]
+fn the_label_of_a_map_is_told_with_its_inputs_and_names_the_thread_of_its_source() {
+    unhung(|| {
+        told("-");
+        let app = App::ephemeral("told");
+        let f = app.function("labels", |n: &u32| if *n == 3 { Err("three") } else { Ok(()) });
+        let f = f.containers(1).start().expect("valid");
+        let thread = || std::thread::current().name().map(str::to_owned);
+        let names = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+        let seen = std::sync::Arc::clone(&names);
+        let source = (0..5).inspect(move |_| seen.lock().expect("not poisoned").extend(thread()));
+        assert!(f.map(source).label("nightly").into_iter().any(|outcome| outcome.is_err()));
+        assert_eq!(names.lock().expect("not poisoned")[0], "told/labels/nightly");
+        let told = told("labels");
+        let failed: Vec<_> = told.iter().filter(|told| told.is("message", "input failed")).collect();
+        assert!(failed.len() == 1 && failed[0].is("map", "nightly"), "{failed:?}");
+        let refused = f.map(0..1u32).label("").into_iter().next().expect("an error");
+        assert!(matches!(refused.expect_err("no name").cause(), longshore::Cause::Config(_)));
+    });
+}
+
+#[test]
 fn giving_up_and_reset_are_told() {
     unhung(|| {
         told("-");

@@ -31,6 +31,8 @@ pub(crate) struct Plan {
     pub(crate) window: Window,
     /// In place of the function's.
     pub(crate) retries: Option<Retries>,
+    /// What the map is called.
+    pub(crate) label: Option<Arc<str>>,
 }
 
 /// What is left of a job: its lane, and runs that are over.
@@ -70,7 +72,8 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
             return Err(refusal);
         }
         let job = state.ledger.open(plan.kind, plan.on_failure, plan.window, plan.retries);
-        let lane = Lane::new(plan.order, supply);
+        let mut lane = Lane::new(plan.order, supply);
+        lane.label = plan.label;
         let gate = Arc::clone(&lane.gate);
         state.lanes.0.insert(job, lane);
         state.refresh_window(job);
@@ -93,6 +96,11 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
         state.ledger.accept(job, 1);
         self.work.notify_one();
         Ok((job, gate))
+    }
+
+    /// What a job is called.
+    pub(crate) fn label(&self, job: JobId) -> Option<Arc<str>> {
+        self.hold().lanes.0.get(&job)?.label.clone()
     }
 
     /// The outcome at `next` in order, or any.

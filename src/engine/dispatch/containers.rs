@@ -18,7 +18,7 @@ use crate::report::Fate;
 
 /// What a container is to do.
 pub(crate) enum Next<I, O, E> {
-    Work { run: Arc<RunOf<I, O, E>>, lease: Lease, previous: Option<Previous> },
+    Work { run: Arc<RunOf<I, O, E>>, lease: Lease, previous: Option<Previous>, label: Option<Arc<str>> },
     Leave,
     Stale,
 }
@@ -132,7 +132,8 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
         if lease.span.len > 1 && !state.ticking && state.lanes.0[&lease.job].waker.is_some() {
             state.begin_to_tick(self);
         }
-        Next::Work { run, lease, previous }
+        let label = state.lanes.0[&lease.job].label.clone();
+        Next::Work { run, lease, previous, label }
     }
 
     /// The executing input returned `Err`. Returns whether the run goes on.
@@ -281,7 +282,8 @@ impl<I, O, E> State<I, O, E> {
         match after {
             AfterCrash::Pending => {}
             AfterCrash::Poisoned { input, attempts, deaths, ends_map } => {
-                self.said.push(Event::Poisoned { input: input.index, attempts });
+                let map = self.lanes.0.get(&input.job).and_then(|lane| lane.label.clone());
+                self.said.push(Event::Poisoned { map, input: input.index, attempts });
                 self.fail(input, attempts.get(), Cause::Poisoned(deaths), ends_map, now);
             }
             AfterCrash::Lost { input, attempts, crash, ends_map } => {
