@@ -328,6 +328,8 @@ fn a_subscriber_that_does_not_listen_misses_events_and_is_told_how_many() {
                 .expect("valid");
             let (told, events) = channel();
             let listener = Listener(told).start();
+            // It has started, and set its mailbox's capacity, once it has taken this.
+            listener.send(Happened(Event::Reset)).await.expect("it lives");
             f.supervisor().send(Subscribe { to: listener.clone().recipient() }).await.expect("it lives");
             // This thread is the listener's: nothing is taken from its mailbox of 1000 meanwhile.
             let called: u64 = (0..1_000).map(|n| f.call(n).wait().expect("replayed")).sum();

@@ -171,6 +171,7 @@ fn an_abort_drops_the_futures_that_wait_and_reports_containers_that_do_not_run()
             let ((drops, hold), begun) = (counted(), Gate::default());
             let f = app.function_async("f", doubles(hold, &begun)).containers(2).restart(policy).start();
             let f = f.expect("valid");
+            until("both live", || f.status().containers.live == 2);
             let call = f.call(0);
             begun.pass();
             let report = end(app);
