@@ -120,6 +120,8 @@ fn a_function_that_cannot_start_gives_up_and_says_why_and_reset_revives_it() {
         assert!(all[0].as_ref().is_err_and(longshore::Failure::is_given_up));
         assert_eq!(neighbour.run(vec![3]).expect("other functions feel nothing"), [3]);
 
+        // A crash that comes after the reset would be the first of a new history.
+        until("nobody is in enter", || f.status().containers.starting == 0);
         let begun = enters.load(Ordering::SeqCst);
         down.store(false, Ordering::SeqCst);
         assert!(f.reset());
