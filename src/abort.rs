@@ -6,7 +6,8 @@ use parking_lot::Mutex;
 
 use crate::decide::ids::JobId;
 
-/// Ends a map or call that somebody else consumes. A cheap clone; it keeps nothing alive.
+/// Ends a map or call that somebody else consumes ([`Map::abort_handle`](crate::Map::abort_handle),
+/// [`Call::abort_handle`](crate::Call::abort_handle)). A cheap clone; it keeps nothing alive.
 ///
 /// ```
 /// use longshore::{App, Cause};

@@ -2,8 +2,11 @@
 //!
 //! [`Function::supervisor`](crate::Function::supervisor) is the address of a function's supervisor. Any
 //! actor, on any system of the process, can send it these messages; a thread or task without an
-//! actor can too. The function lives as long as a [`Function`](crate::Function), map or call of it does:
-//! an address alone does not keep it.
+//! actor can too. The function lives as long as its app, a [`Function`](crate::Function), a map or a call
+//! of it does, those begun by message included: an address alone does not keep it.
+//!
+//! As everywhere in actix, a request whose reply nobody awaits any more when its turn comes is not carried
+//! out: what is to happen in any case is sent with `do_send`.
 //!
 //! | message | to | reply |
 //! |---|---|---|
@@ -33,11 +36,10 @@
 //!     type Result = MessageResult<Batch<u64, u64, Infallible>>;
 //!
 //!     fn handle(&mut self, batch: Batch<u64, u64, Infallible>, _: &mut Context<Self>) -> Self::Result {
-//!         if batch.is_last() {
-//!             self.total += batch.into_outcomes().into_iter().flatten().sum::<u64>();
+//!         let last = batch.is_last();
+//!         self.total += batch.into_outcomes().into_iter().flatten().sum::<u64>();
+//!         if last {
 //!             self.done.send(self.total).unwrap();
-//!         } else {
-//!             self.total += batch.into_outcomes().into_iter().flatten().sum::<u64>();
 //!         }
 //!         MessageResult(Demand::More)
 //!     }
@@ -58,6 +60,7 @@
 //! ```
 
 use std::marker::PhantomData;
+use std::sync::Arc;
 use std::time::Duration;
 
 use actix::{Addr, Message, Recipient};
@@ -66,7 +69,7 @@ use futures_core::Stream;
 use crate::decide::ids::ContainerId;
 use crate::decide::retries::Retries;
 use crate::engine::consumer::Failures;
-use crate::engine::lane::Order;
+use crate::engine::lane::{ChunkOf, Order, Outcome};
 use crate::engine::unwind::Elsewhere;
 use crate::event::Event;
 use crate::failure::{Cause, Failure};
@@ -172,7 +175,7 @@ where
 }
 
 /// Map → the actor that a [`StartMap`] named: outcomes, as the map yields them. Replies the demand for
-/// more. Every map ends with a batch that says so, which may be empty.
+/// more. Every map that is not cancelled ends with a batch that says so, which may be empty.
 #[derive(Message)]
 #[rtype(result = "Demand")]
 pub struct Batch<I, O, E>
@@ -181,9 +184,12 @@ where
     O: Send + 'static,
     E: Send + 'static,
 {
-    outcomes: Elsewhere<Vec<Result<O, Failure<I, E>>>>,
+    outcomes: Elsewhere<Load<I, O, E>>,
     last: bool,
 }
+
+/// Outcomes, with the chunks of their inputs, which are to be dropped where the outcomes are taken.
+type Load<I, O, E> = (Vec<Outcome<I, O, E>>, Vec<Arc<ChunkOf<I, O, E>>>);
 
 impl<I, O, E> Batch<I, O, E>
 where
@@ -191,16 +197,21 @@ where
     O: Send + 'static,
     E: Send + 'static,
 {
-    pub(crate) fn new(outcomes: Vec<Result<O, Failure<I, E>>>, last: bool) -> Self {
+    pub(crate) fn new(
+        outcomes: Vec<Result<O, Failure<I, E>>>,
+        used: Vec<Arc<ChunkOf<I, O, E>>>,
+        last: bool,
+    ) -> Self {
         // Undelivered it is dropped on the engine's thread, where no drop of the user's may block.
-        let holds_values = !outcomes.is_empty() && std::mem::needs_drop::<Result<O, Failure<I, E>>>();
-        Self { outcomes: Elsewhere::new(outcomes, holds_values), last }
+        let drops = !outcomes.is_empty() && std::mem::needs_drop::<Result<O, Failure<I, E>>>();
+        let holds_values = drops || !used.is_empty();
+        Self { outcomes: Elsewhere::new((outcomes, used), holds_values), last }
     }
 
     /// The outcomes, as the map yields them.
     #[must_use]
     pub fn into_outcomes(self) -> Vec<Result<O, Failure<I, E>>> {
-        self.outcomes.into_inner()
+        self.outcomes.into_inner().0
     }
 
     /// Whether nothing comes after this.
@@ -229,18 +240,24 @@ pub struct GetProgress;
 #[rtype(result = "()")]
 pub struct CancelMap;
 
-/// Anyone → supervisor: one execution, ahead of all maps. Replies its outcome. It goes on if nobody waits
-/// for the reply any more.
-#[derive(Debug)]
+/// Anyone → supervisor: one execution, ahead of all maps. Replies its outcome. Once the supervisor has read
+/// it, it goes on if nobody waits for the reply any more.
 pub struct CallInput<I, O, E> {
-    pub(crate) input: I,
+    pub(crate) input: Elsewhere<I>,
     outcome: PhantomData<fn() -> (O, E)>,
 }
 
-impl<I, O, E> CallInput<I, O, E> {
+impl<I: Send + 'static, O, E> CallInput<I, O, E> {
     /// A call with that input.
     pub fn new(input: I) -> Self {
-        Self { input, outcome: PhantomData }
+        let holds_values = std::mem::needs_drop::<I>();
+        Self { input: Elsewhere::new(input, holds_values), outcome: PhantomData }
+    }
+}
+
+impl<I: std::fmt::Debug, O, E> std::fmt::Debug for CallInput<I, O, E> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("CallInput").field("input", self.input.get()).finish()
     }
 }
 
@@ -269,8 +286,8 @@ pub enum Ending {
     Abort,
 }
 
-/// Anyone → supervisor: come to an end. Replies the report, once every container has ended, or `limit`
-/// after the message: what has not ended by then is aborted.
+/// Anyone → supervisor: come to an end. Replies the report, once every container has ended. What has not
+/// ended `limit` after the message is aborted, and has a second more to end before the report.
 #[derive(Debug, Message)]
 #[rtype(result = "FunctionReport")]
 pub struct Shutdown {
@@ -296,7 +313,8 @@ pub struct Reset;
 /// Anyone → supervisor: tell an actor of every [`Event`] from now on. No reply.
 ///
 /// Nobody waits for a subscriber: what does not fit into its mailbox (16 messages, unless its context
-/// says otherwise) it misses, and is told how much. It is forgotten when it has ended.
+/// says otherwise) it misses, and is told how much when the next event finds room. It is forgotten when it
+/// has ended.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub struct Subscribe {

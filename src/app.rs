@@ -177,7 +177,8 @@ impl App {
     /// An async function that may fail. Its closure is shared by all containers.
     ///
     /// Each container is a thread with a runtime of its own: `tokio`'s timers, sockets and
-    /// `spawn_local` work inside, and futures need not be `Send`.
+    /// `spawn_local` work inside, and futures need not be `Send`. What is spawned there shares the thread
+    /// with the inputs, also while the container waits for them: it must not block.
     ///
     /// ```
     /// use std::time::Duration;
@@ -229,7 +230,8 @@ impl App {
     ///
     /// # Cancel safety
     ///
-    /// Once polled the shutdown goes on, also if the future is dropped; only the report is lost.
+    /// Once polled the shutdown goes on to its end, also if the future is dropped and no handle to a
+    /// function is left; only the report is lost.
     pub async fn shutdown(self) -> Report {
         let functions = self.take_functions();
         let app = self.shared.name.to_string();
@@ -265,8 +267,6 @@ impl App {
         let ending: Vec<EndingReport> = functions.iter().map(begin).collect();
         let app = self.shared.name.to_string();
         if on_engine_thread() {
-            // There the reports could never arrive. What was sent is on its way.
-            ending.into_iter().for_each(std::mem::forget);
             return Report { app, functions: Vec::new() };
         }
         let reports = ending.into_iter().map(wait);

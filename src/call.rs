@@ -4,6 +4,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use crate::abort::{Abort, AbortHandle};
 use crate::engine::consumer::{Closing, Consumer, Sight};
 use crate::engine::dispatch::Patience;
 use crate::failure::{Cause, Failure};
@@ -19,6 +20,7 @@ where
 {
     running: Arc<Running<I, O, E>>,
     state: State<I, O, E>,
+    abort: AbortHandle,
 }
 
 enum State<I, O, E>
@@ -42,11 +44,22 @@ where
     E: Send + 'static,
 {
     pub(crate) fn new(running: Arc<Running<I, O, E>>, input: I) -> Self {
+        let abort = AbortHandle::new();
         let state = match Consumer::of_call(&running.dispatch, input) {
-            Ok(consumer) => State::Begun(Closing::new(consumer)),
+            Ok(consumer) => {
+                let engine: Arc<dyn Abort> = Arc::clone(&running.dispatch) as _;
+                let first = abort.open(Arc::downgrade(&engine), consumer.job());
+                assert!(first, "nobody else has the handle yet");
+                State::Begun(Closing::new(consumer))
+            }
             Err(failure) => State::Refused(failure),
         };
-        Self { running, state }
+        Self { running, state, abort }
+    }
+
+    /// A handle that ends the call from elsewhere.
+    pub fn abort_handle(&self) -> AbortHandle {
+        self.abort.clone()
     }
 
     /// Waits for the outcome.

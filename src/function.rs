@@ -5,8 +5,9 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix::{Addr, MailboxError};
+use actix::{Actor, Addr, Handler, Message};
 use futures_core::Stream;
+use tokio::sync::oneshot;
 
 use crate::actor::{Ending, GetStatus, KillContainer, Reset, Shutdown};
 use crate::app::{EndingReport, Ends, SHUTDOWN_LIMIT};
@@ -16,6 +17,7 @@ use crate::decide::ids::ContainerId;
 use crate::decide::window::Window;
 use crate::engine::clock::Clock;
 use crate::engine::dispatch::Dispatch;
+use crate::engine::messages::{Attach, End};
 use crate::engine::supervisor::Supervisor;
 use crate::engine::system::{Engine, on_engine_thread};
 use crate::engine::wait::wait;
@@ -84,9 +86,10 @@ where
     E: Send + 'static,
 {
     fn end(&self, ending: Ending, limit: Duration) -> EndingReport {
-        let report = self.supervisor.send(Shutdown { ending, limit }); // sent now, not when polled
+        let (report, reported) = oneshot::channel();
+        self.supervisor.do_send(End { how: Shutdown { ending, limit }, running: Arc::clone(self), report });
         let function = Arc::clone(&self.dispatch.settings.function);
-        Box::pin(async move { report.await.unwrap_or_else(|_| FunctionReport::unknown(&function)) })
+        Box::pin(async move { reported.await.unwrap_or_else(|_| FunctionReport::unknown(&function)) })
     }
 }
 
@@ -104,6 +107,7 @@ where
         let dispatch = Arc::new(Dispatch::new(settings, Clock::start()));
         let supervisor = engine.start(Supervisor::new(Arc::clone(&dispatch), default_window))?;
         let running = Arc::new(Running { dispatch, supervisor, default_window, _engine: engine });
+        running.supervisor.do_send(Attach(Arc::downgrade(&running)));
         Ok((Self { running: Arc::clone(&running) }, Box::new(running)))
     }
 
@@ -262,31 +266,44 @@ where
     /// Forgets the crash history, and takes work again if the function had given up. Returns whether
     /// it had.
     pub fn reset(&self) -> bool {
-        answered(self.running.supervisor.send(Reset))
+        self.ask(Reset)
     }
 
     /// Kills a container by hand: nobody is blamed, no budget is charged, and a fresh generation is
     /// entered. An input that was executing is replayed beside the abandoned attempt, whose answer
     /// is refused; synchronous code runs on until it returns. Returns whether the container lived.
     pub fn kill_container(&self, container: ContainerId) -> bool {
-        answered(self.running.supervisor.send(KillContainer { container }))
+        self.ask(KillContainer { container })
     }
 
     /// Begins to drain: accepted inputs of live maps finish, sources are not pulled, new calls are
     /// refused, workers exit. What has not ended after 30 s is aborted. Does not wait.
     pub fn drain(&self) {
-        self.running.begin_to_end(Ending::Drain, SHUTDOWN_LIMIT);
+        drop(self.running.end(Ending::Drain, SHUTDOWN_LIMIT));
     }
 
     /// Begins to stop: only what executes finishes; every other input comes back inside its error.
     /// What has not ended after 30 s is aborted. Does not wait.
     pub fn stop(&self) {
-        self.running.begin_to_end(Ending::Stop, SHUTDOWN_LIMIT);
+        drop(self.running.end(Ending::Stop, SHUTDOWN_LIMIT));
     }
 
     /// Aborts: every input without an outcome comes back inside its error, at once.
     pub fn abort(&self) {
-        self.running.begin_to_end(Ending::Abort, Duration::ZERO);
+        drop(self.running.end(Ending::Abort, Duration::ZERO));
+    }
+
+    /// The supervisor's answer. The engine's own thread does not wait for it.
+    fn ask<M>(&self, message: M) -> bool
+    where
+        M: Message<Result = bool> + Send + 'static,
+        Supervisor<I, O, E>: Actor<Context = actix::Context<Supervisor<I, O, E>>> + Handler<M>,
+    {
+        if on_engine_thread() {
+            self.running.supervisor.do_send(message);
+            return false;
+        }
+        wait(self.running.supervisor.send(message)).unwrap_or(false)
     }
 
     fn would_deadlock(&self) -> bool {
@@ -300,25 +317,12 @@ where
     }
 }
 
-/// The supervisor's answer. The engine's own thread does not wait for it, but for the mail to go out.
-fn answered(answer: impl Future<Output = Result<bool, MailboxError>>) -> bool {
-    if on_engine_thread() {
-        std::mem::forget(answer); // a request that is dropped is not carried out
-        return false;
-    }
-    wait(answer).unwrap_or(false)
-}
-
 impl<I, O, E> Running<I, O, E>
 where
     I: Send + Sync + 'static,
     O: Send + 'static,
     E: Send + 'static,
 {
-    fn begin_to_end(&self, ending: Ending, limit: Duration) {
-        self.supervisor.do_send(Shutdown { ending, limit });
-    }
-
     /// Whether a blocking call on this thread would wait for itself.
     pub(crate) fn would_deadlock(&self) -> bool {
         on_engine_thread() || Context::is_container_of(self.dispatch.settings.id)

@@ -80,7 +80,7 @@ impl Default for Options {
 }
 
 /// A map that has begun, and its source if that needs a feeder.
-pub(crate) type Opened<I, O, E> = (Consumer<I, O, E>, Option<Feed<I>>);
+pub(crate) type Opened<I, O, E> = (Closing<I, O, E>, Option<Elsewhere<Feed<I>>>);
 
 impl Options {
     /// Begins a map; gives back its source if that needs a feeder.
@@ -110,7 +110,7 @@ impl Options {
             }
         };
         let consumer = Consumer::of_map(dispatch, supply, order, failures, window, retries, label)?;
-        Ok((consumer, feed.map(Elsewhere::into_inner)))
+        Ok((Closing::new(consumer), feed))
     }
 }
 
@@ -320,7 +320,7 @@ where
         }
         let dispatch = &self.running.dispatch;
         let (consumer, feed) = options.open(dispatch, self.running.default_window, source)?;
-        let job = consumer.job();
+        let job = consumer.get().job();
         if let Some(source) = feed {
             let broken = Arc::clone(dispatch);
             let guard = Undelivered::new(move || broken.map_undelivered(job));
@@ -330,7 +330,7 @@ where
         if !self.abort.open(Arc::downgrade(&engine), job) {
             engine.abort_job(job);
         }
-        self.stage = Stage::Open(Closing::new(consumer));
+        self.stage = Stage::Open(consumer);
         Ok(())
     }
 

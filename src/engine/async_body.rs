@@ -84,7 +84,9 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Post<'_, I,
                     self.context.begin_run(lease.attempt, previous);
                     Task { post: self, run, lease, label }.drive_in_task(&mut call).await;
                     self.context.end_run();
-                    yield_now().await; // what the user's code has spawned has its turn
+                    // Before what the user's code has spawned has its turn, which may be a long one.
+                    self.dispatch.returned(self.container, self.generation);
+                    yield_now().await;
                 }
                 Next::Leave => return Served::Leaves,
                 Next::Stale => return Served::Stale,

@@ -157,9 +157,9 @@ impl<I, T> Chunk<I, T> {
         self.taken.fetch_add(outcomes, Ordering::Relaxed) + outcomes == self.slots.len()
     }
 
-    /// Whether an outcome is there to be taken.
-    pub(crate) fn is_full(&self, place: usize) -> bool {
-        self.slots[place].state.load(Ordering::Acquire) == FULL
+    /// Whether an outcome is there, or was until it was taken.
+    pub(crate) fn is_published(&self, place: usize) -> bool {
+        matches!(self.slots[place].state.load(Ordering::Acquire), FULL | TAKEN)
     }
 
     /// Moves the outcome out, if there is one.

@@ -65,6 +65,8 @@ pub(crate) struct Consumer<I, O, E> {
     oks: u64,
     /// Where outcomes are being taken from.
     current: Option<Current<I, O, E>>,
+    /// Chunks that are used up, if they are not to be dropped here.
+    used: Option<Vec<Arc<ChunkOf<I, O, E>>>>,
 }
 
 /// Places of a chunk being taken.
@@ -83,7 +85,7 @@ impl<I, O, E> Current<I, O, E> {
 }
 
 /// What a closed job leaves behind: users' values, to be dropped where that may block.
-pub(crate) type Leftovers<I, O, E> = (Option<Arc<ChunkOf<I, O, E>>>, Option<Box<Closed<I, O, E>>>);
+pub(crate) type Leftovers<I, O, E> = (Vec<Arc<ChunkOf<I, O, E>>>, Option<Box<Closed<I, O, E>>>);
 
 impl<I, O, E> Consumer<I, O, E>
 where
@@ -124,7 +126,30 @@ where
         failures: Failures,
     ) -> Self {
         let dispatch = Arc::clone(dispatch);
-        Self { dispatch, job, gate, order, failures, ended: false, next: 0, oks: 0, current: None }
+        Self {
+            dispatch,
+            job,
+            gate,
+            order,
+            failures,
+            ended: false,
+            next: 0,
+            oks: 0,
+            current: None,
+            used: None,
+        }
+    }
+
+    /// From now on the inputs of outcomes that were taken are for the caller to drop.
+    pub(crate) fn keep_used(&mut self) {
+        if mem::needs_drop::<I>() {
+            self.used = Some(Vec::new());
+        }
+    }
+
+    /// Chunks that were used up since this was last asked.
+    pub(crate) fn take_used(&mut self) -> Vec<Arc<ChunkOf<I, O, E>>> {
+        self.used.as_mut().map(mem::take).unwrap_or_default()
     }
 
     pub(crate) fn job(&self) -> JobId {
@@ -206,6 +231,9 @@ where
             if all {
                 self.dispatch.retire(self.job, used.chunk.first());
             }
+            if let Some(kept) = &mut self.used {
+                kept.push(used.chunk);
+            }
         }
         let starved = self.gate.starved.load(Ordering::SeqCst);
         if starved && self.gate.room() >= self.gate.refill.load(Ordering::SeqCst) {
@@ -235,7 +263,7 @@ where
     pub(crate) fn salvage(&mut self) -> Vec<(u64, O)> {
         self.end();
         self.current = None;
-        let expected = self.progress().ok - self.oks;
+        let expected = self.progress().ok.saturating_sub(self.oks);
         let chunks = self.dispatch.chunks(self.job);
         let mut saved = Vec::new();
         loop {
@@ -256,7 +284,9 @@ where
 
     /// Cancels what is pending and lets go of the job.
     pub(crate) fn close(mut self) -> Leftovers<I, O, E> {
-        (self.current.take().map(|current| current.chunk), self.dispatch.close(self.job))
+        let mut chunks = self.take_used();
+        chunks.extend(self.current.take().map(|current| current.chunk));
+        (chunks, self.dispatch.close(self.job))
     }
 }
 
@@ -295,11 +325,11 @@ where
 {
     fn drop(&mut self) {
         let Some(consumer) = self.0.take() else { return };
-        let (current, closed) = consumer.close();
+        let (chunks, closed) = consumer.close();
         let needs_drop = mem::needs_drop::<I>() || mem::needs_drop::<O>() || mem::needs_drop::<E>();
         let holds = closed.as_ref().is_some_and(|closed| !closed.0.is_empty() || !closed.1.is_empty());
-        if needs_drop && (current.is_some() || holds) {
-            drop_elsewhere((current, closed));
+        if needs_drop && (!chunks.is_empty() || holds) {
+            drop_elsewhere((chunks, closed));
         }
     }
 }

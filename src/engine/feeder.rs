@@ -4,7 +4,7 @@
 //! came from, if there was one, or else inside one of its own; it is dropped as soon as no more
 //! inputs are wanted, where an iterator that blocks must return first.
 
-use std::future::{Future, poll_fn};
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
@@ -14,9 +14,9 @@ use tokio::runtime::{Builder, Handle};
 
 use crate::crash::Panic;
 use crate::decide::ids::JobId;
-use crate::engine::dispatch::{Dispatch, FeederEnd};
+use crate::engine::dispatch::{Dispatch, FeederEnd, Intake};
 use crate::engine::lane::{Gate, Pool};
-use crate::engine::unwind::{Contained, contain, set_thread_hook};
+use crate::engine::unwind::{Contained, contain, contain_drop, set_thread_hook};
 
 /// A source that may block and panic, in any of its methods.
 pub(crate) enum Feed<I> {
@@ -35,32 +35,63 @@ where
     set_thread_hook(dispatch.settings.panic_hook);
     let ended = match source {
         Feed::Iterator(mut source) => pull(dispatch, job, source.get_mut().as_mut()),
-        Feed::Stream(mut source, runtime) => {
-            let pulling = pull_stream(dispatch, job, source.get_mut().as_mut());
-            let ended = block_on(runtime, pulling);
-            drop(source);
-            ended
-        }
+        Feed::Stream(source, runtime) => pull_in_runtime(dispatch, job, source, runtime),
     };
     dispatch.source_over(job, ended.unwrap_or_else(FeederEnd::Panicked));
 }
 
-/// A runtime that was shut down may panic when it is entered, which is the source's fault.
-fn block_on(
-    runtime: Option<Handle>,
-    pulling: impl Future<Output = Result<FeederEnd, Panic>>,
-) -> Result<FeederEnd, Panic> {
-    if let Some(runtime) = runtime {
-        return contain(|| runtime.block_on(pulling)).unwrap_or_else(Err);
+/// Pulls a stream in the runtime that its owner was in, or else in one of its own, and drops it there: it may
+/// hold timers and sockets. A runtime that was shut down may panic when it is entered, which is the source's
+/// fault.
+fn pull_in_runtime<I, O, E>(
+    dispatch: &Dispatch<I, O, E>,
+    job: JobId,
+    mut source: Contained<Pin<Box<dyn Stream<Item = I> + Send>>>,
+    owners: Option<Handle>,
+) -> Result<FeederEnd, Panic>
+where
+    I: Send + Sync + 'static,
+    O: Send + 'static,
+    E: Send + 'static,
+{
+    let pulling = pull_stream(dispatch, job, source.get_mut().as_mut());
+    if let Some(runtime) = owners {
+        let ended = contain(|| runtime.block_on(pulling));
+        let _inside = runtime.enter();
+        drop(source);
+        return ended.unwrap_or_else(Err);
     }
-    match Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => {
-            let ended = contain(|| runtime.block_on(pulling)).unwrap_or_else(Err);
-            runtime.shutdown_background();
-            ended
-        }
-        Err(error) => Err(Panic { message: format!("no runtime for the stream: {error}"), location: None }),
+    let runtime = Builder::new_current_thread().enable_all().build();
+    let no_runtime = |error| Panic { message: format!("no runtime for the stream: {error}"), location: None };
+    let runtime = runtime.map_err(no_runtime)?;
+    let ended = contain(|| runtime.block_on(pulling));
+    {
+        let _inside = runtime.enter();
+        drop(source);
     }
+    contain_drop(|| runtime.shutdown_background()); // with what the stream has spawned
+    ended.unwrap_or_else(Err)
+}
+
+/// What a source says of its length, told to those who ask for progress; then where its inputs go. `None` if
+/// they are not wanted any more.
+fn begin<I, O, E>(
+    dispatch: &Dispatch<I, O, E>,
+    job: JobId,
+    size_hint: impl FnOnce() -> (usize, Option<usize>),
+) -> Result<Option<Intake<I>>, Panic>
+where
+    I: Send + Sync + 'static,
+    O: Send + 'static,
+    E: Send + 'static,
+{
+    let Some(intake) = dispatch.intake(job) else { return Ok(None) };
+    if let (least, Some(most)) = contain(size_hint)?
+        && least == most
+    {
+        dispatch.expect_total(job, most as u64);
+    }
+    Ok(Some(intake))
 }
 
 fn pull<I, O, E>(
@@ -73,12 +104,9 @@ where
     O: Send + 'static,
     E: Send + 'static,
 {
-    let Some((pool, gate)) = dispatch.intake(job) else { return Ok(FeederEnd::Told) };
-    if let (least, Some(most)) = contain(|| source.size_hint())?
-        && least == most
-    {
-        dispatch.expect_total(job, most as u64);
-    }
+    let Some((pool, gate)) = begin(dispatch, job, || source.size_hint())? else {
+        return Ok(FeederEnd::Told);
+    };
     while let Some(room) = dispatch.await_room(job, &gate) {
         for _ in 0..room {
             let Some(input) = contain(|| source.next())? else { return Ok(FeederEnd::Exhausted) };
@@ -100,19 +128,24 @@ where
     O: Send + 'static,
     E: Send + 'static,
 {
-    let Some((pool, gate)) = dispatch.intake(job) else { return Ok(FeederEnd::Told) };
-    if let (least, Some(most)) = contain(|| source.size_hint())?
-        && least == most
-    {
-        dispatch.expect_total(job, most as u64);
-    }
+    let Some((pool, gate)) = begin(dispatch, job, || source.size_hint())? else {
+        return Ok(FeederEnd::Told);
+    };
     while let Some(room) = dispatch.room_in_task(job, &gate).await {
         for _ in 0..room {
-            let next = poll_fn(|cx| match contain(|| source.as_mut().poll_next(cx)) {
-                Ok(Poll::Ready(input)) => Poll::Ready(Ok(input.ok_or(FeederEnd::Exhausted))),
-                Ok(Poll::Pending) if dispatch.is_wanted_by_task(job, cx.waker()) => Poll::Pending,
-                Ok(Poll::Pending) => Poll::Ready(Ok(Err(FeederEnd::Told))),
-                Err(panic) => Poll::Ready(Err(panic)),
+            let mut waited = false;
+            let next = poll_fn(|cx| {
+                // Woken because nothing more is wanted, it does not ask the source once more.
+                if waited && !dispatch.is_wanted_by_task(job, cx.waker()) {
+                    return Poll::Ready(Ok(Err(FeederEnd::Told)));
+                }
+                waited = true;
+                match contain(|| source.as_mut().poll_next(cx)) {
+                    Ok(Poll::Ready(input)) => Poll::Ready(Ok(input.ok_or(FeederEnd::Exhausted))),
+                    Ok(Poll::Pending) if dispatch.is_wanted_by_task(job, cx.waker()) => Poll::Pending,
+                    Ok(Poll::Pending) => Poll::Ready(Ok(Err(FeederEnd::Told))),
+                    Err(panic) => Poll::Ready(Err(panic)),
+                }
             });
             let input = match next.await? {
                 Ok(input) => input,

@@ -156,6 +156,9 @@ pub(crate) struct Lane<I, O, E> {
     pub(crate) supply: Supply<I>,
     /// Chunks with outcomes not yet yielded, by their first index.
     pub(crate) chunks: BTreeMap<u64, Arc<ChunkOf<I, O, E>>>,
+    /// In input order, outcomes that were booked by others before their threads had published them. At
+    /// most one for each container.
+    unpublished: Vec<u64>,
     /// In completion order, what the consumer has not been handed.
     pub(crate) ready: VecDeque<Finished<I, O, E>>,
     /// The error without an index that the map ends with.
@@ -191,6 +194,7 @@ impl<I, O, E> Lane<I, O, E> {
             source_over: total == Some(0),
             supply,
             chunks: BTreeMap::new(),
+            unpublished: Vec::new(),
             ready: VecDeque::new(),
             end: None,
             total,
@@ -271,6 +275,27 @@ impl<I, O, E> Lane<I, O, E> {
             self.ready.push_back((chunk, first..first + span.len as usize));
         }
         self.wake()
+    }
+
+    /// The outcome at `index`, the last of several, has been booked. A thread moves its run on before it
+    /// publishes: a consumer that looks in between must not go to sleep, because nobody wakes it again.
+    pub(crate) fn booked(&mut self, index: u64) {
+        if self.order == Order::Completion || self.is_published(index) {
+            return;
+        }
+        let mut unpublished = std::mem::take(&mut self.unpublished);
+        unpublished.retain(|index| !self.is_published(*index));
+        unpublished.push(index);
+        self.unpublished = unpublished;
+    }
+
+    /// Whether the thread that has the right to publish the outcome at `index` was about to.
+    pub(crate) fn is_about_to_publish(&self, index: u64) -> bool {
+        self.unpublished.contains(&index)
+    }
+
+    fn is_published(&self, index: u64) -> bool {
+        self.chunk(index).is_none_or(|chunk| chunk.is_published((index - chunk.first()) as usize))
     }
 
     /// Whether dropping it drops no value of the user's.

@@ -15,6 +15,8 @@ use crate::decide::ids::JobId;
 use crate::engine::consumer::{Closing, Sight};
 use crate::engine::dispatch::{Dispatch, FeederEnd, Patience};
 use crate::engine::feeder::{self, Feed};
+use crate::engine::unwind::Elsewhere;
+use crate::function::Running;
 
 /// The most outcomes in one batch, because a batch is a vector on top of the window.
 const BATCH_MAX: u64 = 1_024;
@@ -28,7 +30,7 @@ where
 {
     job: JobId,
     dispatch: Arc<Dispatch<I, O, E>>,
-    source: Option<Feed<I>>,
+    source: Option<Elsewhere<Feed<I>>>,
     delivery: Option<Delivery<I, O, E>>,
 }
 
@@ -41,6 +43,8 @@ where
 {
     pub(crate) consumer: Closing<I, O, E>,
     pub(crate) to: Recipient<Batch<I, O, E>>,
+    /// Keeps the function until the last batch is delivered, as any map does.
+    pub(crate) _running: Arc<Running<I, O, E>>,
 }
 
 impl<I, O, E> Map<I, O, E>
@@ -52,20 +56,21 @@ where
     pub(crate) fn new(
         job: JobId,
         dispatch: Arc<Dispatch<I, O, E>>,
-        source: Option<Feed<I>>,
+        source: Option<Elsewhere<Feed<I>>>,
         delivery: Option<Delivery<I, O, E>>,
     ) -> Self {
         Self { job, dispatch, source, delivery }
     }
 
-    fn feed(&mut self, source: Feed<I>) {
+    fn feed(&mut self, source: Elsewhere<Feed<I>>) {
         let settings = &self.dispatch.settings;
         let label = self.dispatch.label(self.job);
         let label = label.as_deref().unwrap_or("feed");
         let name = format!("{}/{}/{label}", settings.app, settings.function);
         let (job, dispatch) = (self.job, Arc::clone(&self.dispatch));
         self.dispatch.hold().feeders += 1;
-        let made = std::thread::Builder::new().name(name).spawn(move || feeder::run(&dispatch, job, source));
+        let feed = move || feeder::run(&dispatch, job, source.into_inner());
+        let made = std::thread::Builder::new().name(name).spawn(feed);
         if let Err(error) = made {
             let panic = crate::crash::Panic { message: format!("no feeder: {error}"), location: None };
             self.dispatch.source_over(job, FeederEnd::Panicked(panic));
@@ -81,7 +86,9 @@ where
 {
     /// Delivers until the map ends, or its recipient does or wants no more.
     async fn deliver(mut self) {
-        let most = self.consumer.get_mut().window().clamp(1, BATCH_MAX) as usize;
+        let consumer = self.consumer.get_mut();
+        consumer.keep_used();
+        let most = consumer.window().clamp(1, BATCH_MAX) as usize;
         loop {
             let batch = self.gather(most).await;
             let last = batch.is_last();
@@ -96,7 +103,7 @@ where
     async fn gather(&mut self, most: usize) -> Batch<I, O, E> {
         let mut outcomes = Vec::new();
         let consumer = self.consumer.get_mut();
-        poll_fn(|cx| {
+        let last = poll_fn(|cx| {
             while outcomes.len() < most {
                 let sight = if outcomes.is_empty() {
                     consumer.look(Patience::Task(cx.waker()))
@@ -107,12 +114,13 @@ where
                     Sight::Outcome(outcome) => outcomes.push(outcome),
                     Sight::NotYet if outcomes.is_empty() => return Poll::Pending,
                     Sight::NotYet => break,
-                    Sight::End => return Poll::Ready(Batch::new(std::mem::take(&mut outcomes), true)),
+                    Sight::End => return Poll::Ready(true),
                 }
             }
-            Poll::Ready(Batch::new(std::mem::take(&mut outcomes), false))
+            Poll::Ready(false)
         })
-        .await
+        .await;
+        Batch::new(outcomes, consumer.take_used(), last)
     }
 }
 

@@ -4,11 +4,18 @@
 //! Control is messages; inputs and outcomes never are, but for batches that are delivered to an
 //! actor: they travel in shared ranges.
 
-use actix::Message;
+use std::sync::{Arc, Weak};
 
+use actix::Message;
+use tokio::sync::oneshot;
+
+use crate::actor::Shutdown;
 use crate::decide::ids::{ContainerId, Generation, JobId};
 use crate::decide::restart::Restart;
 use crate::engine::feeder::Feed;
+use crate::engine::unwind::Elsewhere;
+use crate::function::Running;
+use crate::report::FunctionReport;
 
 /// Container thread → supervisor. No reply.
 #[derive(Debug, Clone, Message)]
@@ -37,12 +44,38 @@ pub(crate) struct Launch {
     pub(crate) generation: Generation,
 }
 
+/// Function handle → supervisor, before anything else: what keeps the function. No reply.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Attach<I, O, E>(pub(crate) Weak<Running<I, O, E>>)
+where
+    I: Send + Sync + 'static,
+    O: Send + 'static,
+    E: Send + 'static;
+
+/// App or function handle → supervisor: come to an end, and keep the function until then, whoever lets go
+/// of it. Not a request, because one whose reply nobody awaits is not carried out. No reply; the report
+/// goes another way.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct End<I, O, E>
+where
+    I: Send + Sync + 'static,
+    O: Send + 'static,
+    E: Send + 'static,
+{
+    pub(crate) how: Shutdown,
+    pub(crate) running: Arc<Running<I, O, E>>,
+    pub(crate) report: oneshot::Sender<FunctionReport>,
+}
+
 /// Function handle → supervisor: a map has begun, and its source may block. No reply.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct FeedMap<I> {
     pub(crate) job: JobId,
-    pub(crate) source: Feed<I>,
+    /// A source may block in its drop: lost with the supervisor, it is dropped elsewhere.
+    pub(crate) source: Elsewhere<Feed<I>>,
     /// Ends the map if the message is lost.
     pub(crate) guard: Undelivered,
 }

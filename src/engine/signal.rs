@@ -73,6 +73,11 @@ impl Signal {
         });
     }
 
+    /// Whether that task waits under `key`, and has not been signalled.
+    pub(crate) fn is_registered(&self, key: u64, waker: &Waker) -> bool {
+        self.tasks.lock().iter().any(|(of, task)| *of == key && task.will_wake(waker))
+    }
+
     /// The task under `key` does not wait any more.
     pub(crate) fn forget(&self, key: u64) {
         if self.waiting.load(Ordering::SeqCst) > 0 {

@@ -4,10 +4,11 @@
 //! carried out by the thread that crashed. Everything that takes time or a new thread is done here.
 
 use std::future::poll_fn;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::task::Poll;
 use std::time::Duration;
 
+use actix::dev::{MessageResponse, OneshotSender};
 use actix::{
     Actor, ActorContext, Addr, AsyncContext, Context, Handler, MessageResult, ResponseFuture, SpawnHandle,
 };
@@ -20,18 +21,16 @@ use crate::decide::time::Time;
 use crate::decide::window::Window;
 use crate::engine::consumer::{Closing, Consumer, Sight};
 use crate::engine::container::Container;
-use crate::engine::dispatch::{Dispatch, Patience, Tick};
+use crate::engine::dispatch::{Dispatch, Patience, TICK_MIN};
 use crate::engine::map::{Delivery, Map};
-use crate::engine::messages::{FeedMap, Launch, Notice};
+use crate::engine::messages::{Attach, End, FeedMap, Launch, Notice};
+use crate::engine::unwind::drop_elsewhere;
 use crate::failure::{Cause, Failure};
+use crate::function::Running;
 use crate::report::FunctionReport;
 
 /// How long idle threads may take to end, and feeders to come back from their source.
 const GRACE: Duration = Duration::from_secs(1);
-
-/// How soon, and how late, outcomes of a long run are looked for while a task waits for them.
-const TICK_MIN: Duration = Duration::from_millis(1);
-const TICK_MAX: Duration = Duration::from_millis(16);
 
 /// Supervises one function: the actor behind a [`Function`](crate::Function). It takes the messages of
 /// [`actor`](crate::actor).
@@ -43,6 +42,10 @@ where
 {
     dispatch: Arc<Dispatch<I, O, E>>,
     default_window: Window,
+    /// What keeps the function; handed on to the maps and calls that begin by message.
+    running: Weak<Running<I, O, E>>,
+    /// The same, while the function comes to its end because it was told to.
+    kept: Option<Arc<Running<I, O, E>>>,
     containers: Vec<Addr<Container<I, O, E>>>,
     /// Who wants the report.
     reporting: Vec<oneshot::Sender<FunctionReport>>,
@@ -64,6 +67,8 @@ where
         Self {
             dispatch,
             default_window,
+            running: Weak::new(),
+            kept: None,
             containers: Vec::new(),
             reporting: Vec::new(),
             limit: None,
@@ -95,10 +100,10 @@ where
 
     /// Looks for outcomes after `pause`, and again until nobody waits for them in a task.
     fn tick(&mut self, pause: Duration, ctx: &mut Context<Self>) {
-        ctx.run_later(pause, move |supervisor, ctx| match supervisor.dispatch.tick() {
-            Tick::Last => {}
-            Tick::Found => supervisor.tick(TICK_MIN, ctx),
-            Tick::Nothing => supervisor.tick((pause * 2).min(TICK_MAX), ctx),
+        ctx.run_later(pause, move |supervisor, ctx| {
+            if let Some(pause) = supervisor.dispatch.tick().pause(pause) {
+                supervisor.tick(pause, ctx);
+            }
         });
     }
 
@@ -107,6 +112,7 @@ where
         self.dispatch.give_up(); // if that was decided, and its notice is still on the way
         let report = self.dispatch.report();
         self.dispatch.ended_with(report.clone());
+        self.kept = None; // before the reply, so that whoever has it finds nothing of ours alive
         for reply in self.reporting.drain(..) {
             drop(reply.send(report.clone())); // whoever no longer waits misses nothing
         }
@@ -220,6 +226,34 @@ where
     }
 }
 
+impl<I, O, E> Handler<Attach<I, O, E>> for Supervisor<I, O, E>
+where
+    I: Send + Sync + 'static,
+    O: Send + 'static,
+    E: Send + 'static,
+{
+    type Result = ();
+
+    fn handle(&mut self, Attach(running): Attach<I, O, E>, _: &mut Context<Self>) {
+        self.running = running;
+    }
+}
+
+impl<I, O, E> Handler<End<I, O, E>> for Supervisor<I, O, E>
+where
+    I: Send + Sync + 'static,
+    O: Send + 'static,
+    E: Send + 'static,
+{
+    type Result = ();
+
+    fn handle(&mut self, End { how, running, report }: End<I, O, E>, ctx: &mut Context<Self>) {
+        self.kept = Some(running);
+        self.reporting.push(report);
+        self.end(how.ending, how.limit, ctx);
+    }
+}
+
 impl<I, O, E> Handler<FeedMap<I>> for Supervisor<I, O, E>
 where
     I: Send + Sync + 'static,
@@ -247,9 +281,10 @@ where
         StartMap { source, options, to }: StartMap<I, O, E>,
         _: &mut Context<Self>,
     ) -> Self::Result {
+        let running = self.running.upgrade().ok_or(Cause::ShutDown)?;
         let (consumer, feed) = options.open(&self.dispatch, self.default_window, source)?;
-        let job = consumer.job();
-        let delivery = Delivery { consumer: Closing::new(consumer), to };
+        let job = consumer.get().job();
+        let delivery = Delivery { consumer, to, _running: running };
         Ok(Map::new(job, Arc::clone(&self.dispatch), feed, Some(delivery)).start())
     }
 }
@@ -260,18 +295,68 @@ where
     O: Send + 'static,
     E: Send + 'static,
 {
-    type Result = ResponseFuture<Result<O, Failure<I, E>>>;
+    type Result = Answer<I, O, E>;
 
     fn handle(&mut self, message: CallInput<I, O, E>, _: &mut Context<Self>) -> Self::Result {
-        let begun = Consumer::of_call(&self.dispatch, message.input).map(Closing::new);
-        Box::pin(async move {
-            let mut consumer = begun?;
-            poll_fn(|cx| match consumer.get_mut().look(Patience::Task(cx.waker())) {
-                Sight::NotYet => Poll::Pending,
-                sight => Poll::Ready(sight.into_outcome()),
-            })
-            .await
+        let begun = Consumer::of_call(&self.dispatch, message.input.into_inner()).map(|mut consumer| {
+            consumer.keep_used();
+            Closing::new(consumer)
+        });
+        Answer { begun, running: self.running.upgrade() }
+    }
+}
+
+/// The answer to a [`CallInput`]: its outcome, once that is there. Not a plain future, because an outcome
+/// that nobody waits for is the user's to drop, and not on this thread.
+pub struct Answer<I, O, E>
+where
+    I: Send + Sync + 'static,
+    O: Send + 'static,
+    E: Send + 'static,
+{
+    begun: Result<Closing<I, O, E>, Failure<I, E>>,
+    /// Keeps the function until the call has its outcome, as any call does.
+    running: Option<Arc<Running<I, O, E>>>,
+}
+
+impl<I, O, E> Answer<I, O, E>
+where
+    I: Send + Sync + 'static,
+    O: Send + 'static,
+    E: Send + 'static,
+{
+    async fn outcome(self) -> Result<O, Failure<I, E>> {
+        let _running = self.running;
+        let mut consumer = self.begun?;
+        poll_fn(|cx| match consumer.get_mut().look(Patience::Task(cx.waker())) {
+            Sight::NotYet => Poll::Pending,
+            sight => Poll::Ready(sight.into_outcome()),
         })
+        .await
+    }
+}
+
+impl<I, O, E> MessageResponse<Supervisor<I, O, E>, CallInput<I, O, E>> for Answer<I, O, E>
+where
+    I: Send + Sync + 'static,
+    O: Send + 'static,
+    E: Send + 'static,
+{
+    fn handle(
+        self,
+        _: &mut Context<Supervisor<I, O, E>>,
+        reply: Option<OneshotSender<Result<O, Failure<I, E>>>>,
+    ) {
+        actix::spawn(async move {
+            let outcome = self.outcome().await;
+            let unread = match reply {
+                Some(reply) => reply.send(outcome).err(),
+                None => Some(outcome),
+            };
+            if let Some(unread) = unread {
+                drop_elsewhere(unread);
+            }
+        });
     }
 }
 
@@ -285,6 +370,7 @@ where
 
     fn handle(&mut self, Shutdown { ending, limit }: Shutdown, ctx: &mut Context<Self>) -> Self::Result {
         let (reply, report) = oneshot::channel();
+        self.kept = self.running.upgrade(); // not there if this comes from its drop
         self.reporting.push(reply);
         self.end(ending, limit, ctx);
         let function = self.dispatch.settings.function.to_string();

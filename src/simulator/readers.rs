@@ -2,6 +2,8 @@
 //! own, and hold every outcome against the books.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Wake, Waker};
 use std::time::Duration;
 
 use crate::decide::ids::JobId;
@@ -43,10 +45,31 @@ pub(super) struct Reader {
     taken: u64,
     /// An error after which nothing may come.
     last: bool,
-    pub(super) looks_at: Time,
+    /// `None` while it waits in a task: it looks when it is woken, and not before.
+    pub(super) looks_at: Option<Time>,
+    waits: Waits,
     /// How long it waits before it looks without having been signalled.
     pause: Duration,
     arrived: Option<Arc<Signal>>,
+}
+
+/// How a consumer waits.
+#[derive(Debug, Clone)]
+pub(super) enum Waits {
+    /// As a thread, which also looks now and then.
+    InThread,
+    /// As a task, woken through that.
+    InTask(Arc<Woken>),
+}
+
+/// Whether a task was woken.
+#[derive(Debug, Default)]
+pub(super) struct Woken(AtomicBool);
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 /// How often a steady consumer looks: some times while little room waits to become more.
@@ -68,6 +91,7 @@ impl Reader {
         failures: Failures,
         habit: Habit,
         total: Option<u64>,
+        waits: Waits,
     ) -> Self {
         let job = consumer.job();
         Self {
@@ -79,7 +103,8 @@ impl Reader {
             total,
             taken: 0,
             last: false,
-            looks_at: Time::default(),
+            looks_at: Some(Time::default()),
+            waits,
             pause: PAUSE_MIN,
             arrived: None,
         }
@@ -89,9 +114,12 @@ impl Reader {
 impl Reader {
     /// Looks if it was signalled, a steady one only if it found nothing when it looked last.
     pub(super) fn hear(&mut self) {
-        let waits = self.habit != Habit::Steady || self.pause > PAUSE_MIN;
-        if waits && self.arrived.as_ref().is_some_and(|arrived| arrived.take_raised() != (0, 0)) {
-            self.looks_at = Time::default();
+        let signalled = match &self.waits {
+            Waits::InThread => self.arrived.as_ref().is_some_and(|arrived| arrived.take_raised() != (0, 0)),
+            Waits::InTask(woken) => woken.0.swap(false, Ordering::Relaxed),
+        };
+        if signalled && (self.habit != Habit::Steady || self.pause > PAUSE_MIN) {
+            self.looks_at = Some(Time::default());
         }
     }
 
@@ -109,14 +137,21 @@ impl World {
             Habit::DropsAfter(n) if reader.taken >= n => return self.drop_reader(at),
             Habit::SalvagesAfter(n) if reader.taken >= n => return self.salvage(at),
             Habit::Slow if !self.healed => {
-                reader.looks_at = now + Duration::from_millis(self.tape.one_of(&[0, 1, 30, 20_000]));
+                let pause = Duration::from_millis(self.tape.one_of(&[0, 1, 30, 20_000]));
+                reader.looks_at = Some(now + pause);
             }
-            Habit::Steady => reader.looks_at = now + STEADY,
+            Habit::Steady => reader.looks_at = Some(now + STEADY),
             _ => {}
         }
         let reader = &mut self.readers[at];
         let consumer = reader.consumer.as_mut().expect("it has not gone away");
-        let sight = consumer.look(Patience::Look);
+        let sight = match &reader.waits {
+            Waits::InThread => consumer.look(Patience::Look),
+            Waits::InTask(woken) => {
+                let waker = Waker::from(Arc::clone(woken));
+                consumer.look(Patience::Task(&waker))
+            }
+        };
         let (ended, job) = (consumer.is_ended(), reader.job);
         self.sync_pulled();
         match sight {
@@ -132,9 +167,14 @@ impl World {
         }
     }
 
-    /// There is nothing yet: the consumer waits for its signal, and looks without it ever more seldom.
+    /// There is nothing yet: the consumer waits for its signal. A thread looks without it ever more seldom.
     fn await_outcome(&mut self, at: usize) {
         let reader = &mut self.readers[at];
+        if matches!(reader.waits, Waits::InTask(_)) {
+            reader.pause = 2 * PAUSE_MIN;
+            reader.looks_at = None;
+            return;
+        }
         let job = reader.job;
         reader.arrived = self.engine.inspect(|state| {
             let lane = state.lanes.0.get_mut(&job)?;
@@ -143,7 +183,7 @@ impl World {
         });
         reader.pause = (reader.pause * 2).min(if self.healed { PAUSE_MAX } else { LOOK_MAX });
         let until = self.now() + self.readers[at].pause;
-        self.readers[at].looks_at = until;
+        self.readers[at].looks_at = Some(until);
     }
 
     fn outcome(&mut self, at: usize, outcome: Outcome<Ticket, Answer, Refusal>) {

@@ -18,7 +18,7 @@ use crate::decide::window::Window;
 use crate::engine::body::Plain;
 use crate::engine::clock::Clock;
 use crate::engine::consumer::{Consumer, Failures};
-use crate::engine::dispatch::Dispatch;
+use crate::engine::dispatch::{Dispatch, TICK_MIN};
 use crate::engine::lane::{Inline, Order, Pool, Supply};
 use crate::engine::messages::Notice;
 use crate::engine::unwind::{Elsewhere, PanicHook};
@@ -27,7 +27,7 @@ use crate::simulator::books::{Books, End, Queue, State, Why};
 use crate::simulator::crumbs::Eligible;
 use crate::simulator::feeders::{self, Feeder, Source};
 use crate::simulator::plan::Plan;
-use crate::simulator::readers::{Habit, Reader};
+use crate::simulator::readers::{Habit, Reader, Waits};
 use crate::simulator::tally::Tally;
 use crate::simulator::tape::Tape;
 use crate::simulator::threads::{Phase, Thread};
@@ -68,6 +68,8 @@ pub(super) struct World {
     exit_timers: Vec<(ContainerId, Generation, Time)>,
     /// When a shutdown becomes an abort.
     limit: Option<Time>,
+    /// When the supervisor looks for outcomes that tasks wait for, and how long it waits for that.
+    tick: Option<(Time, Duration)>,
     pub(super) dependency_down: bool,
     /// Nothing goes wrong any more but what inputs do.
     pub(super) healed: bool,
@@ -85,6 +87,7 @@ enum Action {
     Launch(usize),
     Create,
     ExitTimer(usize),
+    Tick,
     Limit,
 }
 
@@ -152,6 +155,7 @@ impl World {
             wake: None,
             exit_timers: Vec::new(),
             limit: None,
+            tick: None,
             dependency_down: false,
             healed: false,
             tags: 0,
@@ -218,7 +222,7 @@ impl World {
         ready.extend(
             (0..self.feeders.len()).filter(|at| self.feeders[*at].is_ready(self.healed)).map(Action::Feeder),
         );
-        let looks = |at: &usize| self.readers[*at].consumer.is_some() && self.readers[*at].looks_at <= now;
+        let looks = |at: &usize| self.readers[*at].consumer.is_some() && due(self.readers[*at].looks_at);
         ready.extend((0..self.readers.len()).filter(looks).map(Action::Reader));
         if !self.notices.lock().unwrap_or_else(PoisonError::into_inner).is_empty() {
             ready.push(Action::Notice);
@@ -232,6 +236,9 @@ impl World {
         if due(self.limit) {
             ready.push(Action::Limit);
         }
+        if due(self.tick.map(|(at, _)| at)) {
+            ready.push(Action::Tick);
+        }
         ready
     }
 
@@ -241,9 +248,9 @@ impl World {
         let readers = self.readers.iter().filter(|reader| reader.consumer.is_some());
         let exits = self.exit_timers.iter().map(|(_, _, at)| *at);
         let singles = [self.wake, self.limit].into_iter().flatten();
-        // Consumers that look in vain make no progress: they count only beside something that does.
+        // Who looks in vain makes no progress: that counts only beside something that does.
         let real = threads.chain(exits).chain(singles).min();
-        let looks = readers.map(|reader| reader.looks_at).min();
+        let looks = readers.filter_map(|reader| reader.looks_at).chain(self.tick.map(|(at, _)| at)).min();
         match (real, looks) {
             (Some(real), Some(looks)) => Some(real.min(looks)),
             (Some(real), None) => Some(real),
@@ -262,9 +269,7 @@ impl World {
             Action::Thread(at) => format!("{:?}", self.threads[at]),
             Action::Feeder(at) => format!("feeder of {:?}", self.feeders[at].job),
             Action::Reader(at) => format!("reader of {:?}", self.readers[at].job),
-            Action::Notice | Action::Launch(_) | Action::Create | Action::ExitTimer(_) | Action::Limit => {
-                format!("{action:?}")
-            }
+            _ => format!("{action:?}"),
         });
         match action {
             Action::Thread(at) => self.advance(at),
@@ -274,6 +279,7 @@ impl World {
             Action::Launch(at) => self.launch(at),
             Action::Create => self.create(),
             Action::ExitTimer(at) => self.exit_times_out(at),
+            Action::Tick => self.tick(),
             Action::Limit => {
                 self.limit = None;
                 self.tally.shutdown_limits += 1;
@@ -400,7 +406,10 @@ impl World {
         self.tally.notices_duplicated += u64::from(duplicated);
         match notice {
             Notice::Crashed { restart: Restart::GiveUp } => self.give_up(),
-            Notice::Crashed { .. } | Notice::FeederEnded | Notice::Awaited => {}
+            Notice::Crashed { .. } | Notice::FeederEnded => {}
+            Notice::Awaited => {
+                self.tick.get_or_insert((self.now() + TICK_MIN, TICK_MIN));
+            }
             Notice::Recovered | Notice::NothingPending => self.create(),
             Notice::Exiting { container, generation } => {
                 self.exit_timers.push((container, generation, self.now() + self.plan.exit_timeout));
@@ -410,6 +419,13 @@ impl World {
                 self.create();
             }
         }
+    }
+
+    /// The supervisor looks for outcomes, and again until nobody waits for them in a task.
+    fn tick(&mut self) {
+        let (_, pause) = self.tick.take().expect("it is due");
+        let next = self.engine.tick().pause(pause);
+        self.tick = next.map(|pause| (self.now() + pause, pause));
     }
 
     /// Carries out what was decided, if that was to give up.
@@ -529,8 +545,13 @@ impl World {
         let job = consumer.job();
         let goes_on = failures != Failures::EndMap;
         self.books.opened(job, tag, JobKind::Map, goes_on, fixed);
-        self.readers.push(Reader::new(consumer, order, failures, habit, total));
+        let waits = self.waits();
+        self.readers.push(Reader::new(consumer, order, failures, habit, total, waits));
         self.feeders.extend(source.map(|source| Feeder::new(job, tag, source)));
+    }
+
+    fn waits(&mut self) -> Waits {
+        if self.tape.one_in(2) { Waits::InTask(Arc::default()) } else { Waits::InThread }
     }
 
     fn open_call(&mut self) {
@@ -543,7 +564,9 @@ impl World {
                 self.tally.calls += 1;
                 self.books.opened(consumer.job(), self.tags, JobKind::Call, true, None);
                 self.sync_pulled();
-                self.readers.push(Reader::new(consumer, Order::Input, Failures::Yield, habit, Some(1)));
+                let waits = self.waits();
+                let reader = Reader::new(consumer, Order::Input, Failures::Yield, habit, Some(1), waits);
+                self.readers.push(reader);
             }
             Err(failure) => {
                 assert!(self.books.mode > Mode::Running || self.books.gave_up, "a call was refused");
@@ -701,7 +724,8 @@ impl World {
             }
         }
         for reader in &mut self.readers {
-            reader.looks_at = now;
+            // A task is not woken by that.
+            reader.looks_at = reader.looks_at.map(|_| now);
             if matches!(reader.habit, Habit::Slow) {
                 reader.habit = Habit::Greedy;
             }

@@ -11,7 +11,9 @@ use longshore::actor::{
     Batch, CallInput, CancelMap, Demand, Ending, GetProgress, GetStatus, Happened, KillContainer, Reset,
     Shutdown, StartMap, Subscribe,
 };
-use longshore::{App, Cause, ContainerId, CrashLoopBackoff, Event, Function, RateLimited, RestartPolicy};
+use longshore::{
+    App, Cause, ContainerId, CrashLoopBackoff, Event, Function, RateLimited, RestartPolicy, Worker,
+};
 
 use crate::support::{Gate, attempt, crash, policies, unhung, until};
 
@@ -362,4 +364,165 @@ fn kind(event: &Event) -> &'static str {
         Event::Ended(_) => "ended",
         _ => "other",
     }
+}
+
+/// Says on which thread it is dropped.
+struct Told {
+    n: u64,
+    dropped_on: Sender<String>,
+}
+
+impl Drop for Told {
+    fn drop(&mut self) {
+        let thread = std::thread::current().name().unwrap_or("?").to_owned();
+        let _ = self.dropped_on.send(thread); // the test may be over
+    }
+}
+
+#[test]
+fn what_is_sent_and_answered_is_never_dropped_on_the_thread_of_the_engine() {
+    /// Takes batches and drops them.
+    struct Careless(Sender<()>);
+
+    impl Actor for Careless {
+        type Context = Context<Self>;
+    }
+
+    impl Handler<Batch<Told, Told, Infallible>> for Careless {
+        type Result = MessageResult<Batch<Told, Told, Infallible>>;
+
+        fn handle(&mut self, batch: Batch<Told, Told, Infallible>, ctx: &mut Context<Self>) -> Self::Result {
+            if batch.is_last() || batch.into_outcomes().into_iter().flatten().any(|told| told.n > 300) {
+                ctx.stop(); // the next batch finds nobody
+                let _ = self.0.send(());
+            }
+            MessageResult(Demand::More)
+        }
+    }
+
+    in_a_system(async |policy| {
+        let (dropped_on, drops) = channel();
+        let made = Arc::new(AtomicU64::new(0));
+        let maker = {
+            let (made, dropped_on) = (Arc::clone(&made), dropped_on.clone());
+            move |n: u64| {
+                made.fetch_add(1, Ordering::SeqCst);
+                Told { n, dropped_on: dropped_on.clone() }
+            }
+        };
+        let app = App::ephemeral("actors");
+        let make = maker.clone();
+        let f = app.infallible("f", move |told: &Told| make(told.n));
+        let f: Function<Told, Told, Infallible> = f.containers(2).restart(policy).start().expect("valid");
+        let supervisor = f.supervisor().clone();
+
+        // Outcomes that are awaited, that nobody waits for any more, and that nobody ever waited for.
+        let output = supervisor.send(CallInput::new(maker(1))).await.expect("it lives").expect("infallible");
+        assert_eq!(output.n, 1);
+        drop(output);
+        drop(supervisor.send(CallInput::new(maker(2))));
+        (0..20).for_each(|n| supervisor.do_send(CallInput::new(maker(n))));
+
+        // Maps whose recipient takes everything, ends half-way, or is gone already.
+        let (ended, end) = channel();
+        for inputs in [100, 500] {
+            let careless = Careless(ended.clone()).start();
+            let inputs: Vec<Told> = (0..inputs).map(&maker).collect();
+            let start = StartMap::new(inputs, careless.recipient()).window(16);
+            assert!(supervisor.send(start).await.expect("it lives").is_ok());
+            eventually("it is delivered", || end.try_recv().is_ok()).await;
+        }
+        let gone = Careless(ended.clone()).start();
+        let recipient = gone.clone().recipient();
+        let make = maker.clone();
+        let start = StartMap::new((0..50).map(move |n| make(n)), recipient);
+        supervisor.do_send(start);
+
+        // Killed with a call in hand, ended with calls in the mailbox.
+        (0..20).for_each(|n| supervisor.do_send(CallInput::new(maker(n))));
+        supervisor.do_send(KillContainer { container: ContainerId::new(0) });
+        supervisor.do_send(Shutdown { ending: Ending::Abort, limit: Duration::ZERO });
+        (0..20).for_each(|n| supervisor.do_send(CallInput::new(maker(n))));
+        drop((f, app, supervisor, maker));
+        let mut seen = 0;
+        eventually("each is dropped", || {
+            seen += drops.try_iter().inspect(|thread| assert_ne!(thread, "longshore")).count() as u64;
+            seen == made.load(Ordering::SeqCst)
+        })
+        .await;
+    });
+}
+
+#[test]
+fn maps_and_calls_begun_by_message_keep_their_function() {
+    in_a_system(async |policy| {
+        let gate = Gate::default();
+        let app = App::ephemeral("actors");
+        let inside = gate.clone();
+        let f = app.infallible("f", move |n: &u64| {
+            inside.pass();
+            *n
+        });
+        let f: Square = f.containers(2).restart(policy).start().expect("valid");
+        let supervisor = f.supervisor().clone();
+        let (told, batches) = channel();
+        let taker = Taker { told, answer: Box::new(|_| Demand::More) }.start();
+        let start = StartMap::new(0..50u64, taker.recipient());
+        assert!(supervisor.send(start).await.expect("it lives").is_ok());
+        let call = actix::spawn(supervisor.send(CallInput::new(7)));
+        eventually("the call is under way", || f.status().inputs_waiting > 0).await;
+        drop((f, app));
+        gate.open();
+        assert_eq!(call.await.expect("no panic").expect("it lives").expect("infallible"), 7);
+        let (mut outputs, mut ended) = (Vec::new(), false);
+        eventually("the last batch", || {
+            for (some, last) in batches.try_iter() {
+                outputs.extend(some);
+                ended |= last;
+            }
+            ended
+        })
+        .await;
+        assert_eq!(outputs, Vec::from_iter(0..50));
+        // Then nothing keeps it any more.
+        while supervisor.send(GetStatus).await.is_ok() {
+            tokio::task::yield_now().await;
+        }
+    });
+}
+
+#[test]
+fn a_shutdown_that_was_polled_once_goes_on_whoever_lets_go_of_it() {
+    struct Exits(Arc<AtomicU64>);
+
+    impl Worker for Exits {
+        type Input = u64;
+        type Output = u64;
+        type Error = Infallible;
+
+        fn call(&mut self, n: &u64, _: &longshore::Context) -> Result<u64, Infallible> {
+            Ok(*n)
+        }
+
+        fn exit(self, _: &longshore::Context) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    in_a_system(async |policy| {
+        for drops_the_function in [false, true] {
+            let exits = Arc::new(AtomicU64::new(0));
+            let app = App::ephemeral("actors");
+            let count = Arc::clone(&exits);
+            let f = app.worker("f", move |_| Ok(Exits(Arc::clone(&count))));
+            let f = f.containers(2).restart(policy.clone()).start().expect("valid");
+            eventually("both live", || f.status().containers.live == 2).await;
+            let mut shutdown = Box::pin(app.shutdown());
+            drop(futures::poll!(shutdown.as_mut()));
+            drop(shutdown);
+            let kept = (!drops_the_function).then_some(f);
+            eventually("workers exit", || exits.load(Ordering::SeqCst) == 2).await;
+            drop(kept);
+        }
+    });
 }

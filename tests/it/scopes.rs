@@ -246,6 +246,30 @@ fn a_map_aborted_while_its_consumer_waits_gives_each_input_its_outcome_and_ends(
 }
 
 #[test]
+fn a_call_aborted_from_elsewhere_gives_its_input_back() {
+    under_each_policy(|app, policy| {
+        let gate = Gate::default();
+        let inside = gate.clone();
+        let f = app.infallible("f", move |n: &u64| {
+            inside.pass();
+            *n
+        });
+        let f = f.containers(1).restart(policy).start().expect("valid");
+        let (first, second) = (f.call(1), f.call(2));
+        let handle = second.abort_handle();
+        handle.abort();
+        let aborted = second.wait().expect_err("it is aborted");
+        assert!(matches!(aborted.cause(), Cause::Cancelled));
+        assert_eq!((aborted.input(), aborted.attempts()), (Some(&2), 0));
+        gate.open();
+        let handle = first.abort_handle();
+        assert_eq!(first.wait().expect("infallible"), 1);
+        handle.abort(); // late, and of no effect
+        assert_eq!(f.call(3).wait().expect("infallible"), 3);
+    });
+}
+
+#[test]
 fn an_abort_handle_keeps_nothing_alive_and_does_nothing_late() {
     under_each_policy(|app, policy| {
         let captured = Arc::new(());

@@ -375,6 +375,48 @@ impl Drop for Hostile {
     }
 }
 
+/// Never yields, and says in its drop whether it is inside a tokio runtime.
+struct Sleeper {
+    timer: Option<Pin<Box<tokio::time::Sleep>>>,
+    inside: std::sync::mpsc::Sender<bool>,
+}
+
+impl Stream for Sleeper {
+    type Item = u64;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<u64>> {
+        let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(Duration::from_secs(600))));
+        timer.as_mut().poll(cx).map(|()| None)
+    }
+}
+
+impl Drop for Sleeper {
+    fn drop(&mut self) {
+        let inside = tokio::runtime::Handle::try_current().is_ok();
+        self.inside.send(inside).expect("the test listens");
+    }
+}
+
+#[test]
+fn a_source_is_dropped_inside_the_runtime_that_it_was_polled_in() {
+    under_each_policy(|app, policy| {
+        let f = app.infallible("f", |n: &u64| *n).containers(1).restart(policy).start().expect("valid");
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+        let runtime = runtime.expect("it starts");
+        for runtime in [None, Some(&runtime)] {
+            let (inside, dropped) = std::sync::mpsc::channel();
+            let source = Sleeper { timer: None, inside };
+            let inside = runtime.map(|runtime| runtime.enter());
+            let mut map = f.map_stream(source);
+            drop(inside);
+            assert!(block_on(async { futures::poll!(map.next()) }).is_pending());
+            until("it is polled", || f.status().feeders == 1);
+            drop(map);
+            assert!(dropped.recv().expect("it is dropped"));
+        }
+    });
+}
+
 #[test]
 fn a_source_that_panics_ends_its_map_with_that_error_and_is_dropped_once() {
     under_each_policy(|app, policy| {

@@ -134,7 +134,9 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
                 Found::NotYet => {
                     let lane = state.lanes.0.get_mut(&job).expect("its consumer keeps it open");
                     lane.awaited = true;
+                    let task = lane.waker.take(); // that waited before this thread did
                     let arrived = Arc::clone(&lane.arrived);
+                    state.wakers.unused.extend(task);
                     let until = self.clock.instant(self.now() + pause);
                     state.wait(&arrived, Some(until));
                     pause = (pause * 2).min(LOOK_MAX);
@@ -162,9 +164,12 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
             }
             Order::Input => {
                 if let Some(chunk) = lane.chunk(next)
-                    && chunk.is_full((next - chunk.first()) as usize)
+                    && chunk.is_published((next - chunk.first()) as usize)
                 {
                     return Found::Chunk(Arc::clone(chunk));
+                }
+                if lane.is_about_to_publish(next) {
+                    return Found::Soon;
                 }
             }
         }

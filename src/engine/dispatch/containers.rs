@@ -79,6 +79,13 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
         }
     }
 
+    /// A container has returned from its run, and does not yet ask for the next.
+    pub(crate) fn returned(&self, id: ContainerId, generation: Generation) {
+        let mut state = self.hold();
+        let now = self.now();
+        self.come_back(&mut state, id, generation, now);
+    }
+
     /// A container has returned from its run, if it had one.
     pub(super) fn come_back(
         &self,
@@ -185,6 +192,7 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
         }
         state.at_work[id.index()] = false;
         state.book_all(now);
+        let job = state.ledger.lease(id).map(|lease| lease.job);
         let run = state.runs[id.index()].take();
         let position = run.as_ref().map(|run| run.position());
         if let Some(run) = &run {
@@ -200,6 +208,9 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
         }
         if let (Restart::At(due), Some((crashes, _))) = (verdict.restart, state.ledger.crash_loop(now)) {
             state.said.push(Event::CrashLoop { crashes, next_restart: due.since(now) });
+        }
+        if let Some(job) = job {
+            state.refresh_window(job);
         }
         if let Some(after) = verdict.input {
             state.after_crash(after, now);

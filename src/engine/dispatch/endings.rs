@@ -23,6 +23,7 @@ impl<I, O, E> State<I, O, E> {
         if let Some((job, span)) = self.ledger.advanced(id, upto, now)
             && let Some(lane) = self.lanes.0.get_mut(&job)
         {
+            lane.booked(upto - 1);
             self.wakers.woken.extend(lane.finished(span));
         }
     }
@@ -186,6 +187,15 @@ impl<I, O, E> State<I, O, E> {
     pub(super) fn break_down(&mut self, why: &str) {
         if self.broken.is_none() {
             self.broken = Some(Bug(why.into()));
+        }
+        // A future that waits for ever would never see that it is over.
+        for run in self.runs.iter_mut().filter_map(Option::take) {
+            let position = run.fence();
+            if position.begun {
+                run.chunk.share((position.at - run.chunk.first()) as usize);
+            }
+            run.wake();
+            self.spent.push(run);
         }
         for lane in self.lanes.0.values_mut() {
             lane.awaited = true;

@@ -7,11 +7,15 @@ use crate::crash::Panic;
 use crate::decide::ids::JobId;
 use crate::decide::job::OnFailure;
 use crate::decide::ledger::{Mode, Unrun};
+use crate::engine::dispatch::tasks::FEEDER;
 use crate::engine::dispatch::{Dispatch, State};
 use crate::engine::lane::{Gate, Lane, Pool, Supply};
 use crate::engine::messages::Notice;
 use crate::engine::unwind::drop_contained;
 use crate::failure::{Bug, Cause, Failure};
+
+/// Where a feeder puts inputs, and what holds it back.
+pub(crate) type Intake<I> = (Arc<Pool<I>>, Arc<Gate>);
 
 /// Why a feeder ended.
 #[derive(Debug)]
@@ -34,11 +38,13 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
         } else {
             Cause::ShutDown
         };
-        state.end_job(job, Unrun::Cancelled, None, Some(Failure::of_map(cause)), now);
+        if state.broken.is_none() {
+            state.end_job(job, Unrun::Cancelled, None, Some(Failure::of_map(cause)), now);
+        }
     }
 
     /// The pool of a fed lane and its gate.
-    pub(crate) fn intake(&self, job: JobId) -> Option<(Arc<Pool<I>>, Arc<Gate>)> {
+    pub(crate) fn intake(&self, job: JobId) -> Option<Intake<I>> {
         let state = self.hold();
         let lane = state.lanes.0.get(&job)?;
         match &lane.supply {
@@ -114,6 +120,7 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
         state.feeders -= 1;
         let goes_on = state.ledger.job(job).is_some_and(|job| job.on_failure == OnFailure::GoOn);
         if let Some(lane) = state.lanes.0.get_mut(&job) {
+            lane.space.forget(FEEDER);
             let error = match end {
                 // By whom it was told, the map is ended as well, or will be.
                 _ if lane.source_over => None,

@@ -34,6 +34,7 @@ use crate::engine::messages::Notice;
 use crate::engine::run::Run;
 use crate::engine::signal::Signal;
 use crate::engine::speech::Audience;
+use crate::engine::system::on_engine_thread;
 use crate::engine::unwind::{drop_contained, drop_elsewhere, tell};
 use crate::event::Event;
 use crate::failure::{Bug, Failure};
@@ -44,8 +45,8 @@ pub(crate) use consumers::{Closed, Found, Patience, Plan};
 pub(crate) use containers::Next;
 #[cfg(test)]
 pub(crate) use containers::Offer;
-pub(crate) use feeders::FeederEnd;
-pub(crate) use tasks::Tick;
+pub(crate) use feeders::{FeederEnd, Intake};
+pub(crate) use tasks::TICK_MIN;
 
 /// A run of one function.
 pub(crate) type RunOf<I, O, E> = Run<I, Outcome<I, O, E>>;
@@ -161,12 +162,24 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
             event.speak(&self.settings.app, &self.settings.function);
             self.audience.tell(&event);
         }
-        drop((rest.spent, rest.crashes));
+        let (spent, crashes) = (rest.spent, rest.crashes);
+        if on_engine_thread() && (holds_values(&spent) || !crashes.is_empty()) {
+            drop_elsewhere((spent, crashes));
+        } else {
+            drop((spent, crashes));
+        }
         // Whoever ends a job does not wait for the drops of what was never pulled.
         if rest.supplies.iter().any(Supply::holds_values) || !rest.failures.is_empty() {
             drop_elsewhere((rest.supplies, rest.failures));
         }
     }
+}
+
+/// Whether dropping those runs may drop values of the user's.
+fn holds_values<I, O, E>(runs: &[Arc<RunOf<I, O, E>>]) -> bool {
+    let needs_drop =
+        std::mem::needs_drop::<I>() || std::mem::needs_drop::<O>() || std::mem::needs_drop::<E>();
+    needs_drop && !runs.is_empty()
 }
 
 /// A function's lock, its signals and its settings.

@@ -18,6 +18,7 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
     pub(crate) fn begin(&self, id: ContainerId) -> Option<Generation> {
         let mut state = self.hold();
         let now = self.now();
+        state.book_all(now); // what completed may have ended a crash loop
         let generation = state.ledger.begin(id, now)?;
         state.at_work[id.index()] = false;
         state.suspended[id.index()] = false;
@@ -239,12 +240,16 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
         if !matches!(stage, Stage::Live | Stage::Starting) || aborted || state.broken.is_some() {
             return None;
         }
+        let job = state.ledger.lease(id).map(|lease| lease.job);
         let position = state.fence(id, now);
         let executing = state.executing(id, position);
         let crash = Arc::new(Crash { container: id, generation, executing, death: Death::Killed });
         state.said.push(Event::Killed(Arc::clone(&crash)));
         let after = state.ledger.killed(id, position, &crash, now);
         state.forsake(id, generation);
+        if let Some(job) = job {
+            state.refresh_window(job);
+        }
         if let Some(after) = after {
             state.after_crash(after, now);
         }

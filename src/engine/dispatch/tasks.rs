@@ -3,6 +3,7 @@
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::task::{Poll, Waker};
+use std::time::Duration;
 
 use tokio::time::{Sleep, sleep_until};
 
@@ -14,7 +15,7 @@ use crate::engine::lane::Gate;
 use crate::engine::messages::Notice;
 
 /// The key under which a feeder waits for room; it is alone in its lane.
-const FEEDER: u64 = 0;
+pub(super) const FEEDER: u64 = 0;
 
 /// Distinguishes the tasks of containers: a forsaken one may wait beside its successor.
 fn key(id: ContainerId, generation: Generation) -> u64 {
@@ -61,6 +62,11 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
         let mut asleep = Asleep { dispatch: self, id, generation, asleep: false };
         let mut timer = pin!(None::<Sleep>);
         poll_fn(|cx| {
+            // Every task of the container that is woken polls this one too: the lock is for when it is meant.
+            let due = timer.as_mut().as_pin_mut().is_some_and(|timer| timer.poll(cx).is_ready());
+            if !due && asleep.asleep && self.work.is_registered(asleep.key(), cx.waker()) {
+                return Poll::Pending;
+            }
             loop {
                 let mut state = self.hold();
                 asleep.wake(&mut state);
@@ -146,6 +152,10 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
     }
 }
 
+/// How soon, and how late, outcomes of a long run are looked for while a task waits for them.
+pub(crate) const TICK_MIN: Duration = Duration::from_millis(1);
+const TICK_MAX: Duration = Duration::from_millis(16);
+
 /// What a look for outcomes has come to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Tick {
@@ -155,6 +165,17 @@ pub(crate) enum Tick {
     Found,
     /// Nobody was woken.
     Nothing,
+}
+
+impl Tick {
+    /// In how long to look again, after a look that was waited for so long; `None` if nobody waits.
+    pub(crate) fn pause(self, before: Duration) -> Option<Duration> {
+        match self {
+            Self::Last => None,
+            Self::Found => Some(TICK_MIN),
+            Self::Nothing => Some((before * 2).min(TICK_MAX)),
+        }
+    }
 }
 
 impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> State<I, O, E> {
