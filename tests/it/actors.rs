@@ -456,10 +456,11 @@ fn what_is_sent_and_answered_is_never_dropped_on_the_thread_of_the_engine() {
 #[test]
 fn maps_and_calls_begun_by_message_keep_their_function() {
     in_a_system(async |policy| {
-        let gate = Gate::default();
+        let (gate, called) = (Gate::default(), Arc::new(AtomicU64::new(0)));
         let app = App::ephemeral("actors");
-        let inside = gate.clone();
+        let (inside, begun) = (gate.clone(), Arc::clone(&called));
         let f = app.infallible("f", move |n: &u64| {
+            begun.fetch_add(u64::from(*n == 1_000), Ordering::SeqCst);
             inside.pass();
             *n
         });
@@ -469,11 +470,12 @@ fn maps_and_calls_begun_by_message_keep_their_function() {
         let taker = Taker { told, answer: Box::new(|_| Demand::More) }.start();
         let start = StartMap::new(0..50u64, taker.recipient());
         assert!(supervisor.send(start).await.expect("it lives").is_ok());
-        let call = actix::spawn(supervisor.send(CallInput::new(7)));
-        eventually("the call is under way", || f.status().inputs_waiting > 0).await;
+        let call = actix::spawn(supervisor.send(CallInput::new(1_000)));
+        let taken = || called.load(Ordering::SeqCst) > 0 || f.status().inputs_waiting > 0;
+        eventually("the call is taken", taken).await;
         drop((f, app));
         gate.open();
-        assert_eq!(call.await.expect("no panic").expect("it lives").expect("infallible"), 7);
+        assert_eq!(call.await.expect("no panic").expect("it lives").expect("infallible"), 1_000);
         let (mut outputs, mut ended) = (Vec::new(), false);
         eventually("the last batch", || {
             for (some, last) in batches.try_iter() {
