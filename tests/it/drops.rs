@@ -364,6 +364,8 @@ fn unpulled_inputs_stuck_in_their_drop_hold_up_no_other_app() {
                 "abort" => f.abort(),
                 _ => {}
             }
+            // Whoever takes outcomes before that may come as far as the inputs that are stuck.
+            until("it ends", || f.call(Stuck(None)).wait().is_err());
             assert!(outcomes.by_ref().any(|outcome| outcome.is_err()), "it ends with an error");
             assert!(g.status().gave_up.is_none(), "the engine answers");
             hold.gate.open();
