@@ -11,11 +11,13 @@ use tokio::sync::oneshot;
 
 use crate::actor::{Ending, GetStatus, KillContainer, Reset, Shutdown};
 use crate::app::{EndingReport, Ends, SHUTDOWN_LIMIT};
+use crate::bulk::{Bulk, outcomes, outputs};
 use crate::call::Call;
 use crate::context::Context;
 use crate::decide::ids::ContainerId;
 use crate::decide::window::Window;
 use crate::engine::clock::Clock;
+use crate::engine::consumer::Failures;
 use crate::engine::dispatch::Dispatch;
 use crate::engine::messages::{Attach, End};
 use crate::engine::supervisor::Supervisor;
@@ -158,6 +160,9 @@ where
     ///
     /// The first input that failed for good, when it failed; the others are cancelled.
     pub fn run(&self, inputs: Vec<I>) -> Result<Vec<O>, Failure<I, E>> {
+        if Bulk::suits(&self.running, &inputs) {
+            return outputs(Bulk::begin(&self.running, inputs, Failures::EndMap).wait());
+        }
         let mut outputs = Vec::with_capacity(inputs.len());
         for outcome in self.map(inputs) {
             outputs.push(outcome?);
@@ -168,6 +173,9 @@ where
     /// A result for each input, in order. Where the map as a whole ends early (given up, shut
     /// down), the inputs it had accepted have their outcomes, followed by one failure without an index.
     pub fn run_all(&self, inputs: Vec<I>) -> Vec<Result<O, Failure<I, E>>> {
+        if Bulk::suits(&self.running, &inputs) {
+            return outcomes(Bulk::begin(&self.running, inputs, Failures::Yield).wait());
+        }
         self.map(inputs).return_exceptions().into_iter().collect()
     }
 
@@ -181,6 +189,9 @@ where
     ///
     /// Dropping the future cancels the inputs without an outcome, and loses the outputs.
     pub async fn run_async(&self, inputs: Vec<I>) -> Result<Vec<O>, Failure<I, E>> {
+        if Bulk::suits(&self.running, &inputs) {
+            return outputs(Bulk::begin(&self.running, inputs, Failures::EndMap).outcome().await);
+        }
         let mut outputs = Vec::with_capacity(inputs.len());
         let mut map = self.map(inputs);
         while let Some(outcome) = next(&mut map).await {
@@ -195,6 +206,9 @@ where
     ///
     /// Dropping the future cancels the inputs without an outcome, and loses the outcomes.
     pub async fn run_all_async(&self, inputs: Vec<I>) -> Vec<Result<O, Failure<I, E>>> {
+        if Bulk::suits(&self.running, &inputs) {
+            return outcomes(Bulk::begin(&self.running, inputs, Failures::Yield).outcome().await);
+        }
         let mut outcomes = Vec::with_capacity(inputs.len());
         let mut map = self.map(inputs).return_exceptions();
         while let Some(outcome) = next(&mut map).await {

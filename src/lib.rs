@@ -219,6 +219,7 @@ pub mod actor;
 mod app;
 mod async_worker;
 mod builder;
+mod bulk;
 mod call;
 mod context;
 mod crash;

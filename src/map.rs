@@ -12,8 +12,9 @@ use crate::decide::window::Window;
 use crate::engine::consumer::{Closing, Consumer, Failures, Sight};
 use crate::engine::dispatch::{Dispatch, Patience};
 use crate::engine::feeder::Feed;
-use crate::engine::lane::{Order, Pool, Supply};
+use crate::engine::lane::{Order, Supply};
 use crate::engine::messages::{FeedMap, Undelivered};
+use crate::engine::pool::Pool;
 use crate::engine::unwind::Elsewhere;
 use crate::error::name_in_range;
 use crate::failure::{Cause, Failure};
@@ -211,6 +212,9 @@ where
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let outcomes = &mut self.0;
+        if let Some(outcome) = outcomes.take() {
+            return Poll::Ready(Some(outcome));
+        }
         if let Some(refused) = outcomes.begin() {
             return Poll::Ready(Some(Err(refused)));
         }
@@ -271,7 +275,31 @@ where
 {
     type Item = Result<O, Failure<I, E>>;
 
+    #[inline]
     fn next(&mut self) -> Option<Self::Item> {
+        match self.take() {
+            None => self.next_that_is_not_at_hand(),
+            outcome => outcome,
+        }
+    }
+}
+
+impl<I, O, E> Outcomes<I, O, E>
+where
+    I: Send + Sync + 'static,
+    O: Send + 'static,
+    E: Send + 'static,
+{
+    /// The next outcome, if it is at hand; that can be had on any thread.
+    #[inline]
+    fn take(&mut self) -> Option<Result<O, Failure<I, E>>> {
+        match &mut self.stage {
+            Stage::Open(consumer) => consumer.get_mut().take(),
+            Stage::Waiting { .. } | Stage::Closed => None,
+        }
+    }
+
+    fn next_that_is_not_at_hand(&mut self) -> Option<Result<O, Failure<I, E>>> {
         if matches!(self.stage, Stage::Waiting { .. }) && self.running.would_deadlock() {
             self.stage = Stage::Closed;
             return Some(Err(Failure::of_map(Cause::WouldDeadlock)));
@@ -281,7 +309,6 @@ where
         }
         let Stage::Open(consumer) = &mut self.stage else { return None };
         let consumer = consumer.get_mut();
-        // What is there already can be had on any thread.
         let mut sight = consumer.look(Patience::Look);
         if matches!(sight, Sight::NotYet) {
             if self.running.would_deadlock() {
@@ -295,14 +322,7 @@ where
             Sight::End | Sight::NotYet => None,
         }
     }
-}
 
-impl<I, O, E> Outcomes<I, O, E>
-where
-    I: Send + Sync + 'static,
-    O: Send + 'static,
-    E: Send + 'static,
-{
     /// Begins, if it has not: from now on containers fill the window. The error if it is refused.
     fn begin(&mut self) -> Option<Failure<I, E>> {
         if !matches!(self.stage, Stage::Waiting { .. }) {

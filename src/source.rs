@@ -35,7 +35,7 @@ impl<I: Send + 'static> Source<I> {
         let known = kind == TypeId::of::<vec::IntoIter<I>>() || ranges.contains(&kind);
         // A range longer than `usize` says so by having no upper bound; a feeder counts those.
         if known && (&source as &dyn Any).type_id() == kind && source.size_hint().1.is_some() {
-            Elsewhere::new(Self::Inline(Inline::new(Box::new(source))), std::mem::needs_drop::<S>())
+            Elsewhere::new(Self::Inline(Inline::new(source)), std::mem::needs_drop::<S>())
         } else {
             let feed = Feed::Iterator(Contained::new(Box::new(source)));
             Elsewhere::new(Self::MayBlock(feed), std::mem::needs_drop::<S>())

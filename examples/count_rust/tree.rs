@@ -11,7 +11,7 @@ const LOCK: &str = include_str!("../../Cargo.lock");
 
 /// Packages of the lock file that cargo downloads for some platforms only, or that another project
 /// may have downloaded. Never counted, so that the totals are the same on every machine.
-const PLATFORM_ONLY: [&str; 18] = [
+const PLATFORM_ONLY: [&str; 20] = [
     "bumpalo",
     "cpufeatures",
     "crunchy",
@@ -28,7 +28,9 @@ const PLATFORM_ONLY: [&str; 18] = [
     "wasm-bindgen-shared",
     "web-time",
     "winapi-util",
+    "valuable",
     "windows-link",
+    "windows-result",
     "windows-sys",
 ];
 

@@ -119,6 +119,7 @@ impl Job {
         on_failure: OnFailure,
         window: Window,
         retries: Option<Retries>,
+        share: Share,
     ) -> Self {
         Self {
             kind,
@@ -129,7 +130,7 @@ impl Job {
                 (retries, jitter)
             }),
             counts: Counts::default(),
-            share: Share::default(),
+            share,
             fresh: VecDeque::new(),
             records: BTreeMap::new(),
             crumbs_at: None,

@@ -17,6 +17,11 @@ pub(crate) fn crumb(cost: Duration) -> u64 {
     (CRUMB.as_nanos() as u64 / (cost.as_nanos() as u64).max(1)).max(1)
 }
 
+/// How many containers such a number of inputs is worth waking: each should have more than a crumb.
+pub(crate) fn hands(inputs: u64, cost: Option<Duration>) -> u64 {
+    cost.map_or(inputs, |cost| inputs.div_ceil(crumb(cost)))
+}
+
 /// Learns what an input costs, and sizes claims by it. One per job.
 #[derive(Debug, Default)]
 pub(crate) struct Share {
@@ -28,6 +33,13 @@ pub(crate) struct Share {
 }
 
 impl Share {
+    /// Begins with what the inputs of other jobs cost. Where these are dearer, the first claim is too large,
+    /// and whoever has nothing to do takes over a part of it.
+    pub(crate) fn like(cost: Option<Duration>) -> Self {
+        let cost = cost.map(|cost| u64::try_from(cost.as_nanos()).unwrap_or(u64::MAX));
+        Self { cost, last: if cost.is_some() { INPUTS_MAX } else { 0 } }
+    }
+
     /// A claim of `inputs` took `elapsed`.
     pub(crate) fn measured(&mut self, inputs: u64, elapsed: Duration) {
         if inputs == 0 {
@@ -90,6 +102,23 @@ mod tests {
         assert_eq!(share.take(80, 4), 10);
         assert_eq!(share.take(1, 4), 1);
         assert_eq!(share.take(0, 4), 0);
+    }
+
+    #[test]
+    fn what_is_known_of_other_jobs_counts_from_the_first_claim_on() {
+        let dear = Duration::from_millis(5);
+        assert_eq!(Share::like(None).take(100_000, 2), 1);
+        assert_eq!(Share::like(Some(dear)).take(100_000, 2), 1);
+        assert_eq!(Share::like(Some(Duration::from_nanos(100))).take(100_000, 2), 5_000);
+    }
+
+    #[test]
+    fn nobody_is_woken_for_crumbs() {
+        assert_eq!(hands(1_000, None), 1_000);
+        assert_eq!(hands(1_000, Some(Duration::from_nanos(3))), 1);
+        assert_eq!(hands(1_000, Some(Duration::from_micros(1))), 50);
+        assert_eq!(hands(1_000, Some(Duration::from_millis(5))), 1_000);
+        assert_eq!(hands(0, None), 0);
     }
 
     #[test]

@@ -32,8 +32,8 @@ pub(crate) fn refill(window: u64, cost: Option<Duration>) -> u64 {
 pub(crate) enum Window {
     /// Set by the user, and strict.
     Fixed(u64),
-    /// `clamp(1 ms of measured work, 1000, 65 536)` inputs, at most `inputs_max`.
-    Adaptive { inputs_max: u64 },
+    /// 1 ms of measured work, but at least and at most so many inputs.
+    Adaptive { inputs_min: u64, inputs_max: u64 },
 }
 
 impl Window {
@@ -48,21 +48,21 @@ impl Window {
 
     /// The default, for items of `bytes` each (an input and its outcome).
     pub(crate) fn adaptive(bytes: usize) -> Self {
-        let inputs_max = (WINDOW_BYTES / (bytes.max(1) as u64)).max(64);
-        Self::Adaptive { inputs_max }
+        let inputs_max = (WINDOW_BYTES / (bytes.max(1) as u64)).clamp(64, 65_536);
+        Self::Adaptive { inputs_min: inputs_max.min(1_000), inputs_max }
     }
 
     /// How many inputs it holds, where one takes `cost` of `containers` containers.
     pub(crate) fn inputs(self, cost: Option<Duration>, containers: usize) -> u64 {
         match self {
             Self::Fixed(window) => window,
-            Self::Adaptive { inputs_max } => {
+            Self::Adaptive { inputs_min, inputs_max } => {
                 let work = WINDOW_WORK.as_nanos() as u64 * containers as u64;
                 let wanted = match cost {
                     Some(cost) => work / (cost.as_nanos() as u64).max(1),
                     None => 0,
                 };
-                wanted.clamp(1_000, 65_536).min(inputs_max)
+                wanted.clamp(inputs_min, inputs_max)
             }
         }
     }

@@ -97,16 +97,15 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Post<'_, I,
 
 impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Task<'_, I, O, E> {
     async fn drive_in_task(&self, call: &mut impl AsyncFnMut(&I) -> Result<O, E>) {
-        let Some(mut place) = self.run.begin() else { return };
+        let Some(mut lap) = self.run.begin() else { return };
         let span = self.span();
         loop {
-            self.begin_input(place);
-            let future = call(self.run.chunk.input(place));
+            self.post.context.begin_input(lap.index());
+            let future = call(lap.input());
             let Some(result) = self.unless_fenced(future, span.as_ref()).await else { return };
-            if !self.returned(place, result) {
+            if !self.returned(&mut lap, result) {
                 return;
             }
-            place += 1;
         }
     }
 

@@ -12,8 +12,9 @@ use crate::context::Context;
 use crate::crash::BoxError;
 use crate::decide::ids::{Attempt, ContainerId, Generation};
 use crate::decide::ledger::{Lease, Worth};
-use crate::engine::dispatch::{Dispatch, Next, RunOf};
-use crate::engine::run::Step;
+use crate::engine::dispatch::{Dispatch, LapOf, Next, RunOf};
+use crate::engine::lane::Outcome;
+use crate::engine::track::Pace;
 use crate::engine::unwind::{contain, drop_contained, tell};
 use crate::worker::Worker;
 
@@ -76,47 +77,42 @@ pub(crate) struct Task<'a, I, O, E> {
 
 impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Task<'_, I, O, E> {
     fn drive(&self, call: &mut impl FnMut(&I) -> Result<O, E>) {
-        let Some(mut place) = self.run.begin() else { return };
+        let Some(mut lap) = self.run.begin() else { return };
         let span = self.span();
         let _in_span = span.as_ref().map(Span::enter);
         loop {
-            self.begin_input(place);
-            if !self.returned(place, call(self.run.chunk.input(place))) {
+            self.post.context.begin_input(lap.index());
+            let result = call(lap.input());
+            if !self.returned(&mut lap, result) {
                 return;
             }
-            place += 1;
         }
     }
 
-    pub(crate) fn begin_input(&self, place: usize) {
-        self.post.context.begin_input(self.run.chunk.first() + place as u64);
-    }
-
-    /// The function has returned for the input at `place`. Whether the next one has begun.
-    pub(crate) fn returned(&self, place: usize, result: Result<O, E>) -> bool {
-        let dispatch = self.post.dispatch;
+    /// The function has returned for the input that executes. Whether the next one has begun.
+    #[inline]
+    pub(crate) fn returned(&self, lap: &mut LapOf<'_, I, O, E>, result: Result<O, E>) -> bool {
         match result {
-            Ok(output) => match self.run.step(place) {
-                Step::Next => {
-                    self.run.chunk.publish(place, Ok(output));
-                    true
-                }
-                Step::Last => {
-                    self.run.chunk.publish(place, Ok(output));
-                    false
-                }
-                Step::Fenced => {
-                    dispatch.count_late();
-                    drop_contained(output);
-                    false
-                }
+            Ok(output) => match lap.publish(Ok(output)) {
+                Ok(pace) => pace == Pace::Next,
+                Err(refused) => self.refused(refused),
             },
-            Err(error) => {
-                let worth = self.worth(&error);
-                self.speak_of_failure(place, worth);
-                dispatch.failed(self.post.container, &self.run, place, error, worth)
-            }
+            Err(error) => self.failed(lap, error),
         }
+    }
+
+    #[cold]
+    fn refused(&self, outcome: Outcome<I, O, E>) -> bool {
+        self.post.dispatch.count_late();
+        drop_contained(outcome);
+        false
+    }
+
+    #[cold]
+    fn failed(&self, lap: &mut LapOf<'_, I, O, E>, error: E) -> bool {
+        let worth = self.worth(&error);
+        self.speak_of_failure(lap.index(), worth);
+        self.post.dispatch.failed(self.post.container, &self.run, lap, error, worth)
     }
 
     /// Whether the error is worth a retry. If the user's predicate panics, it is not.
@@ -151,9 +147,8 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Task<'_, I,
         span.ok().flatten()
     }
 
-    fn speak_of_failure(&self, place: usize, worth: Worth) {
+    fn speak_of_failure(&self, index: u64, worth: Worth) {
         let settings = &self.post.dispatch.settings;
-        let index = self.run.chunk.first() + place as u64;
         let attempt = self.lease.attempt.get();
         let (app, function, map) = (&settings.app, &settings.function, self.label.as_deref());
         tell(|| {

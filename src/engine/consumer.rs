@@ -12,6 +12,7 @@ use crate::decide::ids::JobId;
 use crate::decide::job::{JobKind, OnFailure};
 use crate::decide::retries::Retries;
 use crate::decide::window::Window;
+use crate::engine::chunk::Chunk;
 use crate::engine::dispatch::{Closed, Dispatch, Found, Patience, Plan};
 use crate::engine::lane::{ChunkOf, Gate, Order, Outcome, Supply};
 use crate::engine::unwind::drop_elsewhere;
@@ -28,6 +29,18 @@ pub(crate) enum Failures {
     /// Each is an outcome.
     Yield,
 }
+
+impl Failures {
+    fn on_failure(self) -> OnFailure {
+        match self {
+            Self::EndMap => OnFailure::EndMap,
+            Self::EndMapInOrder | Self::Yield => OnFailure::GoOn,
+        }
+    }
+}
+
+/// All outcomes in the order of the inputs, or none, and the failure that ended the map as a whole.
+pub(crate) type All<I, O, E> = (Vec<Outcome<I, O, E>>, Option<Failure<I, E>>);
 
 /// What a consumer sees when it looks for the next outcome.
 pub(crate) enum Sight<I, O, E> {
@@ -63,6 +76,10 @@ pub(crate) struct Consumer<I, O, E> {
     next: u64,
     /// Outcomes taken that were `Ok`.
     oks: u64,
+    /// Outcomes taken that the gate has not been told of.
+    unsent: u64,
+    /// How many of those are worth telling of, as it was when it was last looked at.
+    refill: u64,
     /// Where outcomes are being taken from.
     current: Option<Current<I, O, E>>,
     /// Chunks that are used up, if they are not to be dropped here.
@@ -73,15 +90,8 @@ pub(crate) struct Consumer<I, O, E> {
 struct Current<I, O, E> {
     chunk: Arc<ChunkOf<I, O, E>>,
     places: Range<usize>,
-    /// How many places there were.
+    /// How many places of the chunk are taken once they are used up, and were not before.
     len: usize,
-}
-
-impl<I, O, E> Current<I, O, E> {
-    fn new(chunk: Arc<ChunkOf<I, O, E>>, places: Range<usize>) -> Self {
-        let len = places.len();
-        Self { chunk, places, len }
-    }
 }
 
 /// What a closed job leaves behind: users' values, to be dropped where that may block.
@@ -103,10 +113,7 @@ where
         retries: Option<Retries>,
         label: Option<Arc<str>>,
     ) -> Result<Self, Cause<E>> {
-        let on_failure = match failures {
-            Failures::EndMap => OnFailure::EndMap,
-            Failures::EndMapInOrder | Failures::Yield => OnFailure::GoOn,
-        };
+        let on_failure = failures.on_failure();
         let plan = Plan { kind: JobKind::Map, order, on_failure, window, retries, label };
         let (job, gate) = dispatch.open(plan, supply)?;
         Ok(Self::new(dispatch, job, gate, order, failures))
@@ -116,6 +123,16 @@ where
     pub(crate) fn of_call(dispatch: &Arc<Dispatch<I, O, E>>, input: I) -> Result<Self, Failure<I, E>> {
         let (job, gate) = dispatch.open_call(input)?;
         Ok(Self::new(dispatch, job, gate, Order::Input, Failures::Yield))
+    }
+
+    /// Begins a map over inputs that are all there, of which nothing is taken before all outcomes are.
+    pub(crate) fn of_all(
+        dispatch: &Arc<Dispatch<I, O, E>>,
+        inputs: Vec<I>,
+        failures: Failures,
+    ) -> Result<Self, Cause<E>> {
+        let (job, gate) = dispatch.open_with(inputs, failures.on_failure())?;
+        Ok(Self::new(dispatch, job, gate, Order::AtOnce, failures))
     }
 
     fn new(
@@ -135,6 +152,8 @@ where
             ended: false,
             next: 0,
             oks: 0,
+            unsent: 0,
+            refill: 1,
             current: None,
             used: None,
         }
@@ -167,17 +186,37 @@ where
         self.ended
     }
 
+    /// The next outcome, if it is at hand.
+    #[inline]
+    pub(crate) fn take(&mut self) -> Option<Outcome<I, O, E>> {
+        let current = self.current.as_mut()?;
+        let outcome = take(&current.chunk, current.places.start)?;
+        current.places.start += 1;
+        self.next += 1;
+        self.unsent += 1;
+        let used_up = current.places.is_empty();
+        if used_up || self.unsent >= self.refill {
+            self.after_yield();
+        }
+        if outcome.is_ok() {
+            self.oks += 1;
+        } else if self.failures != Failures::Yield {
+            self.end();
+        }
+        Some(outcome)
+    }
+
     /// The next outcome.
     pub(crate) fn look(&mut self, patience: Patience<'_>) -> Sight<I, O, E> {
-        while !self.ended {
-            if let Some(outcome) = self.take_current() {
-                self.gate.yielded.fetch_add(1, Ordering::SeqCst);
-                self.after_yield();
-                if outcome.is_err() && self.failures != Failures::Yield {
-                    self.end();
-                }
+        loop {
+            if let Some(outcome) = self.take() {
                 return Sight::Outcome(outcome);
             }
+            if self.ended {
+                return Sight::End;
+            }
+            // In completion order places are booked, and stay current until their outcomes are there.
+            self.current.take_if(|_| self.order == Order::Input);
             if self.current.is_some() {
                 // Its thread is about to publish it.
                 match patience {
@@ -190,13 +229,16 @@ where
                 }
                 continue;
             }
+            self.tell_yielded();
             match self.dispatch.find(self.job, self.next, patience) {
                 Found::Chunk(chunk) => {
-                    let from = (self.next - chunk.first()) as usize;
-                    let to = chunk.len() as usize;
-                    self.current = Some(Current::new(chunk, from..to));
+                    let (from, len) = ((self.next - chunk.first()) as usize, chunk.len() as usize);
+                    self.current = Some(Current { chunk, places: from..len, len });
                 }
-                Found::Ready((chunk, places)) => self.current = Some(Current::new(chunk, places)),
+                Found::Ready((chunk, places)) => {
+                    let len = places.len();
+                    self.current = Some(Current { chunk, places, len });
+                }
                 Found::Soon | Found::NotYet => return Sight::NotYet,
                 Found::End(failure) => {
                     self.end();
@@ -204,47 +246,58 @@ where
                 }
             }
         }
-        Sight::End
     }
 
-    /// The next outcome of the current chunk. In completion order its places are booked, and so stay
-    /// current until their outcomes are there.
-    fn take_current(&mut self) -> Option<Outcome<I, O, E>> {
-        let current = self.current.as_mut()?;
-        let Some(outcome) = current.chunk.take(current.places.start) else {
-            self.current.take_if(|_| self.order == Order::Input);
-            return None;
-        };
-        current.places.start += 1;
-        self.next += 1;
-        self.oks += u64::from(outcome.is_ok());
-        Some(outcome)
+    /// All outcomes, once they are there. Asked of a consumer that was made for it.
+    pub(crate) fn look_for_all(&mut self, patience: Patience<'_>) -> Option<All<I, O, E>> {
+        let mut all = Vec::new();
+        loop {
+            match self.dispatch.find(self.job, 0, patience) {
+                Found::Chunk(chunk) => {
+                    all = take_all(&chunk);
+                    self.unsent = all.len() as u64;
+                    self.tell_yielded();
+                    self.dispatch.retire(self.job, chunk.first());
+                }
+                Found::Soon | Found::NotYet => return None,
+                Found::Ready(_) => unreachable!("nothing is ready before everything is"),
+                Found::End(failure) => {
+                    self.end();
+                    return Some((all, failure));
+                }
+            }
+        }
     }
 
     /// Lets go of chunks that are used up, and tells who waits for room.
     fn after_yield(&mut self) {
         if let Some(used) = self.current.take_if(|current| current.places.is_empty()) {
-            let all = match self.order {
-                Order::Input => true, // taken from its first place to its last
-                Order::Completion => used.chunk.count_taken(used.len),
-            };
-            if all {
+            if used.chunk.count_taken(used.len) {
                 self.dispatch.retire(self.job, used.chunk.first());
             }
             if let Some(kept) = &mut self.used {
                 kept.push(used.chunk);
             }
         }
+        self.tell_yielded();
+        self.refill = self.gate.refill.load(Ordering::SeqCst);
         let starved = self.gate.starved.load(Ordering::SeqCst);
-        if starved && self.gate.room() >= self.gate.refill.load(Ordering::SeqCst) {
+        if starved && self.gate.room_for_any() >= self.refill {
             self.dispatch.made_room(self.job);
         }
+    }
+
+    /// Says how many outcomes were taken. Not at each, because that is dear: less room than is worth telling
+    /// of may be kept back for as long as there are outcomes at hand.
+    fn tell_yielded(&mut self) {
+        self.gate.yielded.fetch_add(std::mem::take(&mut self.unsent), Ordering::SeqCst);
     }
 
     /// Cancels what is pending; what finished stays until the consumer is closed.
     pub(crate) fn end(&mut self) {
         if !self.ended {
             self.ended = true;
+            self.current = None; // what is left there can be salvaged
             self.dispatch.cancel(self.job);
         }
     }
@@ -269,7 +322,7 @@ where
         loop {
             for chunk in &chunks {
                 let places = 0..chunk.len() as usize;
-                let taken = places.filter_map(|place| Some((place, chunk.take(place)?.ok()?)));
+                let taken = places.filter_map(|place| Some((place, take(chunk, place)?.ok()?)));
                 saved.extend(taken.map(|(place, output)| (chunk.first() + place as u64, output)));
             }
             if saved.len() as u64 >= expected {
@@ -288,6 +341,22 @@ where
         chunks.extend(self.current.take().map(|current| current.chunk));
         (chunks, self.dispatch.close(self.job))
     }
+}
+
+/// The outcome at `place`, if it is there.
+#[inline]
+#[expect(unsafe_code, reason = "moves an outcome out of its chunk")]
+fn take<I, T>(chunk: &Chunk<I, T>, place: usize) -> Option<T> {
+    // SAFETY: only the consumer of a job takes its outcomes; it is one value, and takes by `&mut self`.
+    unsafe { chunk.take(place) }
+}
+
+/// All outcomes of a chunk of which the dispatch has said that they are there.
+#[expect(unsafe_code, reason = "moves outcomes out of their chunk")]
+fn take_all<I, T>(chunk: &Chunk<I, T>) -> Vec<T> {
+    // SAFETY: only the consumer of a job takes its outcomes. All are booked, and of those that were booked
+    // before their threads had published them the dispatch has seen each since.
+    unsafe { chunk.take_all() }
 }
 
 /// A consumer that lets go of its job when it is dropped. What is left of the user's values is then

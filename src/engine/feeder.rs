@@ -14,13 +14,13 @@ use tokio::runtime::{Builder, Handle};
 
 use crate::crash::Panic;
 use crate::decide::ids::JobId;
-use crate::engine::dispatch::{Dispatch, FeederEnd, Intake};
-use crate::engine::lane::{Gate, Pool};
+use crate::engine::dispatch::{Dispatch, FeederEnd};
+use crate::engine::pool::{Flow, Inlet, Pulled};
 use crate::engine::unwind::{Contained, contain, contain_drop, set_thread_hook};
 
 /// A source that may block and panic, in any of its methods.
 pub(crate) enum Feed<I> {
-    Iterator(Contained<Box<dyn Iterator<Item = I> + Send>>),
+    Iterator(Contained<Box<dyn Flow<I>>>),
     /// With the runtime that its owner was in.
     Stream(Contained<Pin<Box<dyn Stream<Item = I> + Send>>>, Option<Handle>),
 }
@@ -79,39 +79,42 @@ fn begin<I, O, E>(
     dispatch: &Dispatch<I, O, E>,
     job: JobId,
     size_hint: impl FnOnce() -> (usize, Option<usize>),
-) -> Result<Option<Intake<I>>, Panic>
+) -> Result<Option<Inlet<I>>, Panic>
 where
     I: Send + Sync + 'static,
     O: Send + 'static,
     E: Send + 'static,
 {
-    let Some(intake) = dispatch.intake(job) else { return Ok(None) };
+    let Some(inlet) = dispatch.inlet(job) else { return Ok(None) };
     if let (least, Some(most)) = contain(size_hint)?
         && least == most
     {
         dispatch.expect_total(job, most as u64);
     }
-    Ok(Some(intake))
+    Ok(Some(inlet))
 }
 
 fn pull<I, O, E>(
     dispatch: &Dispatch<I, O, E>,
     job: JobId,
-    source: &mut (dyn Iterator<Item = I> + Send),
+    source: &mut dyn Flow<I>,
 ) -> Result<FeederEnd, Panic>
 where
     I: Send + Sync + 'static,
     O: Send + 'static,
     E: Send + 'static,
 {
-    let Some((pool, gate)) = begin(dispatch, job, || source.size_hint())? else {
-        return Ok(FeederEnd::Told);
-    };
-    while let Some(room) = dispatch.await_room(job, &gate) {
-        for _ in 0..room {
-            let Some(input) = contain(|| source.next())? else { return Ok(FeederEnd::Exhausted) };
-            if !push(dispatch, job, (&pool, &gate), input) {
-                return Ok(FeederEnd::Told);
+    let Some(mut inlet) = begin(dispatch, job, || source.size_hint())? else { return Ok(FeederEnd::Told) };
+    while let Some(mut room) = dispatch.await_room(job, inlet.gate()) {
+        while room > 0 {
+            match contain(|| source.pull(&mut room, &mut inlet))? {
+                Pulled::Enough => {}
+                Pulled::ForTheStarving => dispatch.feed_the_starving(),
+                Pulled::Exhausted => return Ok(FeederEnd::Exhausted),
+                Pulled::Refused(input) => {
+                    dispatch.fed_too_late(job, input);
+                    return Ok(FeederEnd::Told);
+                }
             }
         }
     }
@@ -128,10 +131,8 @@ where
     O: Send + 'static,
     E: Send + 'static,
 {
-    let Some((pool, gate)) = begin(dispatch, job, || source.size_hint())? else {
-        return Ok(FeederEnd::Told);
-    };
-    while let Some(room) = dispatch.room_in_task(job, &gate).await {
+    let Some(mut inlet) = begin(dispatch, job, || source.size_hint())? else { return Ok(FeederEnd::Told) };
+    while let Some(room) = dispatch.room_in_task(job, inlet.gate()).await {
         for _ in 0..room {
             let mut waited = false;
             let next = poll_fn(|cx| {
@@ -151,29 +152,14 @@ where
                 Ok(input) => input,
                 Err(end) => return Ok(end),
             };
-            if !push(dispatch, job, (&pool, &gate), input) {
+            if let Err(input) = inlet.push(input) {
+                dispatch.fed_too_late(job, input);
                 return Ok(FeederEnd::Told);
+            }
+            if inlet.feeds_the_starving() {
+                dispatch.feed_the_starving();
             }
         }
     }
     Ok(FeederEnd::Told)
-}
-
-/// Gives an input to the containers. `false` once no more are wanted.
-fn push<I, O, E>(dispatch: &Dispatch<I, O, E>, job: JobId, (pool, gate): (&Pool<I>, &Gate), input: I) -> bool
-where
-    I: Send + Sync + 'static,
-    O: Send + 'static,
-    E: Send + 'static,
-{
-    match pool.push(input, gate) {
-        Ok(()) => {
-            dispatch.fed();
-            true
-        }
-        Err(input) => {
-            dispatch.fed_too_late(job, input);
-            false
-        }
-    }
 }

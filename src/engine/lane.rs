@@ -7,12 +7,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::Waker;
 
-use parking_lot::Mutex;
-
 use crate::decide::ids::JobId;
 use crate::decide::job::Span;
 use crate::decide::ledger::{Mode, Sources};
 use crate::engine::chunk::Chunk;
+use crate::engine::pool::Pool;
 use crate::engine::signal::Signal;
 use crate::engine::unwind::drop_contained;
 use crate::failure::Failure;
@@ -29,6 +28,8 @@ pub(crate) type Finished<I, O, E> = (Arc<ChunkOf<I, O, E>>, Range<usize>);
 pub(crate) enum Order {
     Input,
     Completion,
+    /// That of the inputs, all at once when the last is there.
+    AtOnce,
 }
 
 /// Back-pressure between the consumer and whoever pulls the source.
@@ -44,12 +45,23 @@ pub(crate) struct Gate {
     pub(crate) refill: AtomicU64,
     /// Inputs pulled from the source, those in the pool included.
     pub(crate) pulled: AtomicU64,
+    /// Those of them that are not in the pool any more; written under the function's lock.
+    pub(crate) accepted: AtomicU64,
 }
 
 impl Gate {
+    /// Room for whoever pulls the source.
     pub(crate) fn room(&self) -> u64 {
         let outstanding = self.outstanding();
         self.window.load(Ordering::SeqCst).saturating_sub(outstanding)
+    }
+
+    /// Room for somebody: what is in the pool is outstanding already, and waits for room to be executed in
+    /// where the window has become narrower since it was pulled.
+    pub(crate) fn room_for_any(&self) -> u64 {
+        let executed =
+            self.accepted.load(Ordering::SeqCst).saturating_sub(self.yielded.load(Ordering::SeqCst));
+        self.window.load(Ordering::SeqCst).saturating_sub(executed)
     }
 
     pub(crate) fn outstanding(&self) -> u64 {
@@ -58,73 +70,35 @@ impl Gate {
     }
 }
 
-/// Inputs that a feeder has pulled and no container has taken.
-#[derive(Debug)]
-pub(crate) struct Pool<I>(Mutex<Stock<I>>);
-
-#[derive(Debug)]
-struct Stock<I> {
-    inputs: VecDeque<I>,
-    /// Set when the map ends or drains; from then on the feeder keeps what it pulled.
-    closed: bool,
-}
-
-impl<I> Pool<I> {
-    pub(crate) fn new() -> Self {
-        Self(Mutex::new(Stock { inputs: VecDeque::new(), closed: false }))
-    }
-
-    /// Adds an input, or gives it back if the pool is closed. It counts as pulled once it is accepted.
-    pub(crate) fn push(&self, input: I, gate: &Gate) -> Result<(), I> {
-        let mut stock = self.0.lock();
-        if stock.closed {
-            return Err(input);
-        }
-        gate.pulled.fetch_add(1, Ordering::SeqCst);
-        stock.inputs.push_back(input);
-        Ok(())
-    }
-
-    pub(crate) fn len(&self) -> u64 {
-        self.0.lock().inputs.len() as u64
-    }
-
-    fn close(&self) {
-        self.0.lock().closed = true;
-    }
-
-    fn take(&self, most: u64) -> Vec<I> {
-        let mut stock = self.0.lock();
-        let most = usize::try_from(most).unwrap_or(usize::MAX).min(stock.inputs.len());
-        stock.inputs.drain(..most).collect()
-    }
-}
-
-impl<I> Drop for Stock<I> {
-    fn drop(&mut self) {
-        if std::mem::needs_drop::<I>() {
-            self.inputs.drain(..).for_each(drop_contained);
-        }
-    }
-}
-
 /// A source that is known neither to block nor to panic, with what it still holds.
 pub(crate) struct Inline<I> {
-    iter: Box<dyn Iterator<Item = I> + Send>,
+    source: Box<dyn Source<I>>,
     left: u64,
 }
 
+/// An iterator that gives several items at a time, because the call that is not inlined costs more than most
+/// items do.
+trait Source<I>: Send {
+    fn pull(&mut self, most: usize) -> Vec<I>;
+}
+
+impl<I, S: Iterator<Item = I> + Send> Source<I> for S {
+    fn pull(&mut self, most: usize) -> Vec<I> {
+        self.by_ref().take(most).collect()
+    }
+}
+
 impl<I> Inline<I> {
-    pub(crate) fn new(iter: Box<dyn Iterator<Item = I> + Send>) -> Self {
-        let left = iter.size_hint().0 as u64;
-        Self { iter, left }
+    pub(crate) fn new(source: impl Iterator<Item = I> + Send + 'static) -> Self {
+        let left = source.size_hint().0 as u64;
+        Self { source: Box::new(source), left }
     }
 }
 
 impl<I> Drop for Inline<I> {
     fn drop(&mut self) {
         if std::mem::needs_drop::<I>() {
-            self.iter.by_ref().for_each(drop_contained);
+            std::iter::from_fn(|| self.source.pull(1).pop()).for_each(drop_contained);
         }
     }
 }
@@ -156,8 +130,8 @@ pub(crate) struct Lane<I, O, E> {
     pub(crate) supply: Supply<I>,
     /// Chunks with outcomes not yet yielded, by their first index.
     pub(crate) chunks: BTreeMap<u64, Arc<ChunkOf<I, O, E>>>,
-    /// In input order, outcomes that were booked by others before their threads had published them. At
-    /// most one for each container.
+    /// Outcomes that were booked by others before their threads had published them, unless they are yielded
+    /// in completion order. At most one for each thread.
     unpublished: Vec<u64>,
     /// In completion order, what the consumer has not been handed.
     pub(crate) ready: VecDeque<Finished<I, O, E>>,
@@ -266,27 +240,48 @@ impl<I, O, E> Lane<I, O, E> {
         self.chunks.insert(first, Arc::new(Chunk::new(first, inputs)));
     }
 
-    /// Those inputs have their outcomes. Returns whom to wake.
-    #[must_use = "the waker is to be woken"]
-    pub(crate) fn finished(&mut self, span: Span) -> Option<Waker> {
-        if self.order == Order::Completion {
-            let chunk = Arc::clone(self.chunk(span.first).expect("its inputs are not all yielded"));
-            let first = (span.first - chunk.first()) as usize;
-            self.ready.push_back((chunk, first..first + span.len as usize));
+    /// All inputs there are, where outcomes are taken all at once.
+    pub(crate) fn add_all(&mut self, inputs: Vec<I>) {
+        let len = inputs.len() as u64;
+        self.total = Some(len);
+        self.gate.pulled.store(len, Ordering::SeqCst);
+        self.source_over = true;
+        if len > 0 {
+            self.add(0, inputs);
         }
-        self.wake()
+    }
+
+    /// Those inputs have their outcomes, and so many are pending. Returns whom to wake.
+    #[must_use = "the waker is to be woken"]
+    pub(crate) fn finished(&mut self, span: Span, pending: u64) -> Option<Waker> {
+        match self.order {
+            Order::Input => self.wake(),
+            Order::Completion => {
+                let chunk = Arc::clone(self.chunk(span.first).expect("its inputs are not all yielded"));
+                let first = (span.first - chunk.first()) as usize;
+                self.ready.push_back((chunk, first..first + span.len as usize));
+                self.wake()
+            }
+            Order::AtOnce if pending > 0 => None,
+            Order::AtOnce => self.wake(),
+        }
     }
 
     /// The outcome at `index`, the last of several, has been booked. A thread moves its run on before it
     /// publishes: a consumer that looks in between must not go to sleep, because nobody wakes it again.
     pub(crate) fn booked(&mut self, index: u64) {
-        if self.order == Order::Completion || self.is_published(index) {
-            return;
+        if self.order != Order::Completion && !self.is_published(index) {
+            self.has_unpublished(); // so that those that are no more do not pile up
+            self.unpublished.push(index);
         }
+    }
+
+    /// Whether a thread has yet to publish an outcome that is booked.
+    pub(crate) fn has_unpublished(&mut self) -> bool {
         let mut unpublished = std::mem::take(&mut self.unpublished);
         unpublished.retain(|index| !self.is_published(*index));
-        unpublished.push(index);
         self.unpublished = unpublished;
+        !self.unpublished.is_empty()
     }
 
     /// Whether the thread that has the right to publish the outcome at `index` was about to.
@@ -296,6 +291,11 @@ impl<I, O, E> Lane<I, O, E> {
 
     fn is_published(&self, index: u64) -> bool {
         self.chunk(index).is_none_or(|chunk| chunk.is_published((index - chunk.first()) as usize))
+    }
+
+    /// Whether its consumer waits in a task, for outcomes that a run tells of at its end only.
+    pub(crate) fn is_looked_for(&self) -> bool {
+        self.waker.is_some() && self.order != Order::AtOnce
     }
 
     /// Whether dropping it drops no value of the user's.
@@ -341,7 +341,7 @@ impl<I, O, E> Sources for Lanes<I, O, E> {
         let Some(lane) = self.0.get_mut(&job) else { return 0 };
         let inputs: Vec<I> = match &mut lane.supply {
             Supply::Inline(inline) => {
-                let inputs: Vec<I> = inline.iter.by_ref().take(most as usize).collect();
+                let inputs: Vec<I> = inline.source.pull(most as usize);
                 inline.left -= inputs.len() as u64;
                 lane.gate.pulled.fetch_add(inputs.len() as u64, Ordering::SeqCst);
                 lane.source_over = inline.left == 0;
@@ -351,6 +351,7 @@ impl<I, O, E> Sources for Lanes<I, O, E> {
             Supply::Dry => Vec::new(),
         };
         let pulled = inputs.len() as u64;
+        lane.gate.accepted.fetch_add(pulled, Ordering::SeqCst);
         if pulled > 0 {
             lane.add(first, inputs);
         }

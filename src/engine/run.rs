@@ -1,39 +1,27 @@
-//! A run: one lease as the executing thread and the engine share it, and the word that fences it.
+//! A run: one lease as the executing thread and the engine share it.
 //!
-//! The word holds how far the run is, where it ends, whether the input at that place has begun and
-//! whether the run is fenced. The thread moves it on by compare-and-swap *before* it publishes an
-//! outcome, so that exactly one of two things is true of every input: the thread has the right
-//! to publish it, or whoever fenced the run knows that it was executing.
+//! How far it is, and who has the right to publish an outcome, is the [`Track`]'s; the slots are the
+//! [`Chunk`]'s. Here both come together, and the task of an async container that is to hear of a fence.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Waker;
 
 use parking_lot::Mutex;
 
 use crate::decide::ledger::Position;
-use crate::engine::chunk::Chunk;
-
-const FENCED: u64 = 1 << 63;
-const BEGUN: u64 = 1 << 62;
-const PLACE: u64 = (1 << 31) - 1;
-
-/// What the thread does after an input.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Step {
-    /// Publish this outcome; the next input has begun.
-    Next,
-    /// Publish this outcome; the run is over.
-    Last,
-    /// The outcome is refused, the run is over.
-    Fenced,
-}
+use crate::engine::chunk::{Chunk, Stretch};
+use crate::engine::sync::Light;
+use crate::engine::track::{Pace, Standing, Track};
 
 /// Inputs `at .. end` of a chunk, as places in it.
 #[derive(Debug)]
 pub(crate) struct Run<I, T> {
     pub(crate) chunk: Arc<Chunk<I, T>>,
-    word: AtomicU64,
+    /// As leased; the track may have been shortened since. Made with the lease, because a fenced thread that
+    /// is late must not look for what the consumer may have taken.
+    stretch: Stretch<I, T>,
+    track: Track,
     /// The executing task, to be woken by a fence. Only async containers leave theirs.
     task: Mutex<Option<Waker>>,
     /// Whether that task waits. Written by it, read by whoever has set the fence: a task that waits sees
@@ -41,59 +29,38 @@ pub(crate) struct Run<I, T> {
     suspended: AtomicBool,
 }
 
-fn pack(at: u64, end: u64) -> u64 {
-    assert!(at <= end && end <= PLACE, "a chunk holds fewer than 2^31 inputs");
-    (end << 31) | at
-}
-
-fn at(word: u64) -> u64 {
-    word & PLACE
-}
-
-fn end(word: u64) -> u64 {
-    (word >> 31) & PLACE
-}
-
 impl<I, T> Run<I, T> {
+    /// A lease of those places, whose inputs have no outcome.
+    #[expect(unsafe_code, reason = "a lease is of inputs without an outcome")]
     pub(crate) fn new(chunk: Arc<Chunk<I, T>>, from: u64, to: u64) -> Self {
-        Self {
-            chunk,
-            word: AtomicU64::new(pack(from, to)),
-            task: Mutex::new(None),
-            suspended: AtomicBool::new(false),
-        }
+        // SAFETY: the books lease an input to one container at a time, and only before it has its outcome. It
+        // gets that by this run, or after the run's fence. The run keeps the chunk.
+        let stretch = unsafe { chunk.stretch(from as usize..to as usize) };
+        let track = Track::new(from, to);
+        Self { chunk, stretch, track, task: Mutex::new(None), suspended: AtomicBool::new(false) }
     }
 
-    /// The thread begins the first input; returns its place.
-    pub(crate) fn begin(&self) -> Option<usize> {
-        let begun = self.word.fetch_update(Ordering::AcqRel, Ordering::Acquire, |word| {
-            (word & FENCED == 0 && at(word) < end(word)).then_some(word | BEGUN)
-        });
-        begun.ok().map(|word| at(word) as usize)
+    /// The thread begins the first input.
+    pub(crate) fn begin(&self) -> Option<Lap<'_, I, T>> {
+        let light = Light::get();
+        let place = self.track.begin(light)? as usize;
+        Some(Lap { run: self, place, light })
     }
 
-    /// The input at `place` has returned; the next one begins.
-    pub(crate) fn step(&self, place: usize) -> Step {
-        let mut word = self.word.load(Ordering::Acquire);
-        loop {
-            if word & FENCED != 0 {
-                return Step::Fenced;
-            }
-            debug_assert_eq!(at(word), place as u64, "only the executing thread moves the run on");
-            let last = at(word) + 1 == end(word);
-            let next = if last { (word + 1) & !BEGUN } else { word + 1 };
-            match self.word.compare_exchange_weak(word, next, Ordering::AcqRel, Ordering::Acquire) {
-                Ok(_) if last => return Step::Last,
-                Ok(_) => return Step::Next,
-                Err(now) => word = now,
-            }
-        }
+    /// The lap as it is at `place`: simulated threads do not keep it.
+    #[cfg(test)]
+    pub(crate) fn lap_at(&self, place: usize) -> Lap<'_, I, T> {
+        Lap { run: self, place, light: Light::get() }
     }
 
     /// Refuses whatever the thread has not yet the right to publish.
     pub(crate) fn fence(&self) -> Position {
-        let word = self.word.fetch_or(FENCED, Ordering::SeqCst);
-        position(word, self.chunk.first())
+        self.position(self.track.fence())
+    }
+
+    /// The same on the executing thread itself, which has come out of the user's code.
+    pub(crate) fn fence_here(&self) -> Position {
+        self.position(self.track.fence_here())
     }
 
     /// Whether the task waits that executed when the fence was set.
@@ -128,29 +95,72 @@ impl<I, T> Run<I, T> {
     }
 
     pub(crate) fn is_fenced(&self) -> bool {
-        self.word.load(Ordering::SeqCst) & FENCED != 0
+        self.track.is_fenced()
     }
 
-    pub(crate) fn position(&self) -> Position {
-        position(self.word.load(Ordering::Acquire), self.chunk.first())
+    /// The index before which everything is completed.
+    pub(crate) fn completed_to(&self) -> u64 {
+        self.chunk.first() + self.track.at()
     }
 
-    /// Ends the run behind the input that executes now, if one does; returns the index of its end.
-    pub(crate) fn truncate(&self) -> u64 {
-        let mut word = self.word.load(Ordering::Acquire);
-        loop {
-            let keep = at(word) + u64::from(word & BEGUN != 0);
-            let cut = (word & !(PLACE << 31)) | (keep << 31);
-            match self.word.compare_exchange_weak(word, cut, Ordering::AcqRel, Ordering::Acquire) {
-                Ok(_) => return self.chunk.first() + keep,
-                Err(now) => word = now,
-            }
-        }
+    /// Ends the run before `index`, or behind the input that executes by then; returns the index of its end.
+    pub(crate) fn truncate(&self, index: u64) -> u64 {
+        self.chunk.first() + self.track.truncate(index - self.chunk.first())
+    }
+
+    fn position(&self, standing: Standing) -> Position {
+        Position { at: self.chunk.first() + standing.at, begun: standing.begun }
     }
 }
 
-fn position(word: u64, first: u64) -> Position {
-    Position { at: first + at(word), begun: word & BEGUN != 0 }
+/// A run in the hands of the thread that executes it.
+pub(crate) struct Lap<'a, I, T> {
+    run: &'a Run<I, T>,
+    /// The one that executes.
+    place: usize,
+    light: Light,
+}
+
+impl<'a, I, T> Lap<'a, I, T> {
+    #[cfg(test)]
+    pub(crate) fn place(&self) -> usize {
+        self.place
+    }
+
+    /// The index of the input that executes.
+    #[inline]
+    pub(crate) fn index(&self) -> u64 {
+        self.run.chunk.first() + self.place as u64
+    }
+
+    #[inline]
+    #[expect(unsafe_code, reason = "reads what executes")]
+    pub(crate) fn input(&self) -> &'a I {
+        // SAFETY: the track has let this place begin. Whoever fences the run from then on marks it as shared.
+        unsafe { self.run.stretch.input(self.place) }
+    }
+
+    /// The input that executes has that outcome. Gives it back if it is refused, because the run is fenced.
+    #[inline]
+    #[expect(unsafe_code, reason = "the track gives each right to publish once")]
+    pub(crate) fn publish(&mut self, outcome: T) -> Result<Pace, T> {
+        let pace = self.run.track.step(self.place as u64, self.light);
+        if pace == Pace::Fenced {
+            return Err(outcome);
+        }
+        // SAFETY: the track says that this step came before any fence: whoever fences sees this place as
+        // passed and gives its input to nobody else. And a lap comes by each place once.
+        unsafe { self.run.stretch.publish(self.place, outcome) };
+        self.place += 1;
+        Ok(pace)
+    }
+
+    /// The input that executes has no outcome now.
+    pub(crate) fn skip(&mut self) -> Pace {
+        let pace = self.run.track.step(self.place as u64, self.light);
+        self.place += 1;
+        pace
+    }
 }
 
 #[cfg(test)]
@@ -164,23 +174,28 @@ mod tests {
     #[test]
     fn a_run_walks_its_range() {
         let run = run(2, 4);
-        assert_eq!(run.position(), Position { at: 102, begun: false });
-        assert_eq!(run.begin(), Some(2));
-        assert_eq!(run.position(), Position { at: 102, begun: true });
-        assert_eq!(run.step(2), Step::Next);
-        assert_eq!(run.step(3), Step::Last);
-        assert_eq!(run.position(), Position { at: 104, begun: false });
-        assert_eq!(run.begin(), None);
+        assert_eq!(run.completed_to(), 102);
+        let mut lap = run.begin().expect("nobody interferes");
+        assert_eq!((lap.index(), lap.input()), (102, &2));
+        assert_eq!(lap.publish(12), Ok(Pace::Next));
+        assert_eq!(run.completed_to(), 103);
+        assert_eq!(lap.publish(13), Ok(Pace::Last));
+        assert_eq!(run.fence_here(), Position { at: 104, begun: false });
+        assert!(run.begin().is_none());
     }
 
     #[test]
     fn a_fenced_run_refuses_exactly_the_executing_input() {
-        let run = run(0, 3);
-        run.begin();
-        assert_eq!(run.step(0), Step::Next);
-        assert_eq!(run.fence(), Position { at: 101, begun: true });
-        assert_eq!(run.step(1), Step::Fenced);
-        assert_eq!(run.begin(), None);
+        let begun = run(0, 3);
+        let mut lap = begun.begin().expect("nobody interferes");
+        assert_eq!(lap.publish(10), Ok(Pace::Next));
+        assert_eq!(begun.fence(), Position { at: 101, begun: true });
+        assert_eq!(lap.publish(11), Err(11));
+        assert_eq!(begun.fence(), Position { at: 101, begun: true }, "the first fence counts");
+        assert!(begun.begin().is_none());
+        let waiting = run(0, 3);
+        assert_eq!(waiting.fence(), Position { at: 100, begun: false });
+        assert!(waiting.begin().is_none());
     }
 
     #[test]
@@ -194,13 +209,15 @@ mod tests {
     }
 
     #[test]
-    fn a_truncated_run_ends_behind_what_executes() {
-        let begun = run(0, 5);
-        begun.begin();
-        assert_eq!(begun.truncate(), 101);
-        assert_eq!(begun.step(0), Step::Last);
+    fn a_truncated_run_ends_where_it_is_told_to_or_behind_what_executes() {
+        let begun = run(0, 9);
+        let mut lap = begun.begin().expect("nobody interferes");
+        assert_eq!(begun.truncate(105), 105);
+        assert_eq!(begun.truncate(100), 101);
+        assert_eq!(begun.truncate(103), 101, "it is never made longer");
+        assert_eq!(lap.publish(10), Ok(Pace::Last));
         let waiting = run(3, 5);
-        assert_eq!(waiting.truncate(), 103);
-        assert_eq!(waiting.begin(), None);
+        assert_eq!(waiting.truncate(100), 103);
+        assert!(waiting.begin().is_none());
     }
 }

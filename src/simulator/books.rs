@@ -376,6 +376,19 @@ impl Books {
         }
     }
 
+    /// What lies behind the end of a lease was given back, if it ever was a part of it.
+    pub(super) fn shortened(&mut self, id: ContainerId, lease: &Lease) -> bool {
+        let Some(book) = self.jobs.get_mut(&lease.job) else { return false };
+        let mut shorter = false;
+        for input in book.inputs.iter_mut().skip(lease.span.end() as usize) {
+            if matches!(input.state, State::Leased { to, .. } if to == id) {
+                input.state = State::Waits(Queue::Requeued);
+                shorter = true;
+            }
+        }
+        shorter
+    }
+
     fn check_kind(&mut self, lease: &Lease, suspect: bool) {
         let from = match self.input(lease.job, lease.span.first).state {
             State::Waits(from) => from,
@@ -429,7 +442,19 @@ impl Books {
             _ => None,
         });
         let first_due = first_due.min();
-        self.crumbs.slept(eligible, until, first_due, now);
+        let beside = self.containers().any(|id| self.in_hand(id) > 1);
+        assert!(until.is_some() || !beside, "who sleeps beside what may be split looks again");
+        self.crumbs.slept(eligible, until, first_due, now, beside);
+    }
+
+    /// Inputs that a container has and that are without an outcome.
+    fn in_hand(&self, id: ContainerId) -> usize {
+        let in_hand = |input: &&InputBook| match input.state {
+            State::Leased { to, .. } => to == id,
+            State::Executes { on } => on == id,
+            State::Waits(_) | State::Done(_) => false,
+        };
+        self.inputs().filter(in_hand).count()
     }
 
     pub(super) fn inputs(&self) -> impl Iterator<Item = &InputBook> {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::crash::Panic;
 use crate::decide::ids::JobId;
 use crate::engine::dispatch::FeederEnd;
-use crate::engine::lane::{Gate, Pool};
+use crate::engine::pool::Inlet;
 use crate::engine::signal::Signal;
 use crate::simulator::ticket::Ticket;
 use crate::simulator::world::World;
@@ -28,7 +28,7 @@ pub(super) struct Feeder {
     given: u64,
     /// How many inputs it may still pull.
     room: u64,
-    intake: Option<(Arc<Pool<Ticket>>, Arc<Gate>)>,
+    inlet: Option<Inlet<Ticket>>,
     pub(super) phase: Phase,
 }
 
@@ -45,7 +45,7 @@ pub(super) enum Phase {
 
 impl Feeder {
     pub(super) fn new(job: JobId, tag: u64, source: Source) -> Self {
-        Self { job, tag, source, given: 0, room: 0, intake: None, phase: Phase::Undelivered }
+        Self { job, tag, source, given: 0, room: 0, inlet: None, phase: Phase::Undelivered }
     }
 
     /// Wakes if it was signalled.
@@ -73,8 +73,8 @@ impl World {
         match self.feeders[at].phase {
             Phase::Undelivered => self.deliver_start(at),
             Phase::Starting => {
-                self.feeders[at].intake = self.engine.intake(job);
-                match (&self.feeders[at].intake, self.feeders[at].source.inputs) {
+                self.feeders[at].inlet = self.engine.inlet(job);
+                match (&self.feeders[at].inlet, self.feeders[at].source.inputs) {
                     (None, _) => return self.feeder_over(at, FeederEnd::Told),
                     (Some(_), Some(inputs)) => self.engine.expect_total(job, inputs),
                     (Some(_), None) => {}
@@ -103,9 +103,9 @@ impl World {
 
     fn pull(&mut self, at: usize) {
         let feeder = &mut self.feeders[at];
-        let (pool, gate) = feeder.intake.clone().expect("it has started");
+        let inlet = feeder.inlet.as_mut().expect("it has started");
         if feeder.room == 0 {
-            match self.engine.try_room(feeder.job, &gate) {
+            match self.engine.try_room(feeder.job, inlet.gate()) {
                 None => return self.feeder_over(at, FeederEnd::Told),
                 Some(0) => {
                     let job = feeder.job;
@@ -137,8 +137,9 @@ impl World {
         let input = Ticket::new(feeder.tag, place, &self.witness);
         feeder.given += 1;
         feeder.room -= 1;
-        match pool.push(input, &gate) {
-            Ok(()) => self.engine.fed(),
+        match inlet.push(input) {
+            Ok(()) if inlet.feeds_the_starving() => self.engine.feed_the_starving(),
+            Ok(()) => {}
             Err(input) => {
                 let job = feeder.job;
                 let told = self.engine.inspect(|state| state.lanes.0.get(&job).is_none_or(|lane| lane.over));

@@ -9,6 +9,7 @@ use crate::decide::restart::{CrashLoopBackoff, RateLimited, RestartPolicy};
 use crate::decide::retries::Retries;
 use crate::simulator::tape::{Tape, mix};
 
+const MICRO: Duration = Duration::from_micros(1);
 const MS: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -62,7 +63,7 @@ impl Plan {
             both: tape.one_of(&often),
             hangs: tape.one_of(&[0, 0, 30, 200]),
             enter_fails: tape.one_of(&[0, 0, 100, 400, 1000]),
-            longest: tape.one_of(&[50 * MS, Duration::ZERO, Duration::from_micros(2), SECOND]),
+            longest: tape.one_of(&[50 * MS, Duration::ZERO, 2 * MICRO, SECOND, 200 * MICRO]),
         };
         Self { rules, exit_timeout: tape.one_of(&[5 * SECOND, MS, Duration::ZERO]), habits }
     }

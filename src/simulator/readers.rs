@@ -7,7 +7,7 @@ use std::task::{Wake, Waker};
 use std::time::Duration;
 
 use crate::decide::ids::JobId;
-use crate::decide::ledger::Mode;
+use crate::decide::ledger::{Mode, Sources};
 use crate::decide::time::Time;
 use crate::engine::consumer::{Consumer, Failures, Sight};
 use crate::engine::dispatch::Patience;
@@ -143,6 +143,9 @@ impl World {
             Habit::Steady => reader.looks_at = Some(now + STEADY),
             _ => {}
         }
+        if self.readers[at].order == Order::AtOnce {
+            return self.read_all(at);
+        }
         let reader = &mut self.readers[at];
         let consumer = reader.consumer.as_mut().expect("it has not gone away");
         let sight = match &reader.waits {
@@ -167,15 +170,38 @@ impl World {
         }
     }
 
+    /// One look of a consumer that takes everything at once.
+    fn read_all(&mut self, at: usize) {
+        let reader = &mut self.readers[at];
+        let consumer = reader.consumer.as_mut().expect("it has not gone away");
+        let all = match &reader.waits {
+            Waits::InThread => consumer.look_for_all(Patience::Look),
+            Waits::InTask(woken) => {
+                let waker = Waker::from(Arc::clone(woken));
+                consumer.look_for_all(Patience::Task(&waker))
+            }
+        };
+        self.sync_pulled();
+        let Some((outcomes, failure)) = all else { return self.await_outcome(at) };
+        self.tally.maps_taken_at_once += 1;
+        for outcome in outcomes.into_iter().chain(failure.map(Err)) {
+            self.outcome(at, outcome);
+        }
+        self.end_of(at);
+        self.drop_reader(at);
+    }
+
     /// There is nothing yet: the consumer waits for its signal. A thread looks without it ever more seldom.
     fn await_outcome(&mut self, at: usize) {
         let reader = &mut self.readers[at];
+        let job = reader.job;
+        let told = self.engine.inspect(|state| state.lanes.yielded(job));
+        assert_eq!(told, reader.taken, "who waits has told of all that it took");
         if matches!(reader.waits, Waits::InTask(_)) {
             reader.pause = 2 * PAUSE_MIN;
             reader.looks_at = None;
             return;
         }
-        let job = reader.job;
         reader.arrived = self.engine.inspect(|state| {
             let lane = state.lanes.0.get_mut(&job)?;
             lane.awaited = true;
@@ -271,6 +297,7 @@ impl World {
         };
         let left = match reader.order {
             Order::Input => could(reader.taken - 1),
+            Order::AtOnce => false, // none is yielded before all are there
             Order::Completion => (0..self.books.jobs[&reader.job].inputs.len() as u64).any(could),
         };
         assert!(!left, "the failure of input {failed} came before outcomes that were there");

@@ -42,6 +42,7 @@ tally! {
     maps,
     calls,
     executions,
+    leases_split,
     errors,
     panics,
     hangs,
@@ -63,6 +64,7 @@ tally! {
     maps_dropped,
     calls_dropped,
     maps_salvaged,
+    maps_taken_at_once,
     maps_ended_by_a_failure,
     endless_maps,
     /// A container slept over it.

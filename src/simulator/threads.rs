@@ -11,7 +11,7 @@ use crate::decide::restart::Restart;
 use crate::decide::time::Time;
 use crate::engine::dispatch::{Next, Offer, RunOf};
 use crate::engine::messages::Notice;
-use crate::engine::run::Step;
+use crate::engine::track::Pace;
 use crate::report::Fate;
 use crate::simulator::plan::Act;
 use crate::simulator::ticket::{Answer, Refusal, Ticket};
@@ -72,6 +72,12 @@ pub(super) struct Task {
 impl Task {
     pub(super) fn job(&self) -> JobId {
         self.lease.job
+    }
+
+    #[expect(unsafe_code, reason = "a right to publish that was given is used in a later step")]
+    fn publish(&self, place: usize, answer: Answer) {
+        // SAFETY: the right was given with the step, and dropped unused.
+        unsafe { self.run.chunk.slot(place) }.publish(Ok(answer));
     }
 
     fn index(&self, place: usize) -> u64 {
@@ -145,7 +151,7 @@ impl World {
             Phase::Beginning { task } => self.begin(id, task),
             Phase::Executing { task, place, .. } => self.finish(id, generation, task, place),
             Phase::Publishing { task, place, answer, last } => {
-                task.run.chunk.publish(place, Ok(answer));
+                task.publish(place, answer);
                 if last { Phase::Asking } else { self.execute(task, place + 1) }
             }
             Phase::Restarting => match self.engine.begin(id) {
@@ -204,6 +210,13 @@ impl World {
         let (offer, eligible) = self.engine.try_next(id, generation, |state| self.eligible(state));
         self.books.asked(&eligible, now);
         self.sync_pulled();
+        let leases: Vec<(ContainerId, Lease)> = self.engine.inspect(|state| {
+            let leases = state.ledger.containers().filter_map(|id| Some((id, state.ledger.lease(id)?)));
+            leases.collect()
+        });
+        for (id, lease) in leases {
+            self.tally.leases_split += u64::from(self.books.shortened(id, &lease));
+        }
         match offer {
             Offer::Now(Next::Work { run, lease, previous, .. }) => {
                 self.books.came_back(id);
@@ -237,8 +250,9 @@ impl World {
     fn begin(&mut self, id: ContainerId, task: Task) -> Phase {
         match task.run.begin() {
             None => Phase::Asking,
-            Some(place) => {
-                self.books.begun(id, task.job(), task.index(place));
+            Some(lap) => {
+                let (place, index) = (lap.place(), lap.index());
+                self.books.begun(id, task.job(), index);
                 self.execute(task, place)
             }
         }
@@ -247,7 +261,7 @@ impl World {
     /// The user's function is called.
     fn execute(&mut self, task: Task, place: usize) -> Phase {
         self.tally.executions += 1;
-        let ticket = task.run.chunk.input(place);
+        let ticket = task.run.lap_at(place).input();
         let until = match self.plan.act(ticket.tag, ticket.index, task.lease.attempt.get()) {
             Act::Hang if !self.healed => {
                 self.tally.hangs += 1;
@@ -262,25 +276,26 @@ impl World {
     fn finish(&mut self, id: ContainerId, generation: Generation, task: Task, place: usize) -> Phase {
         let attempt = task.lease.attempt.get();
         let (job, index) = (task.job(), task.index(place));
-        let ticket = task.run.chunk.input(place);
+        let ticket = task.run.lap_at(place).input();
         match self.plan.act(ticket.tag, ticket.index, attempt) {
             Act::Ok | Act::Hang => {
                 let answer = Answer::to(ticket, attempt, (id, generation), &self.witness);
                 let now = self.now();
                 let accepted = self.books.returned_ok(id, generation, job, index, now);
-                let step = task.run.step(place);
-                assert_eq!(step != Step::Fenced, accepted, "invariant 2: a late answer, or one refused");
-                match step {
-                    Step::Fenced => {
-                        self.engine.count_late();
-                        Phase::Asking
-                    }
-                    Step::Next => {
-                        self.books.begun(id, job, index + 1);
-                        Phase::Publishing { task, place, answer, last: false }
-                    }
-                    Step::Last => Phase::Publishing { task, place, answer, last: true },
+                let last = match task.run.lap_at(place).skip() {
+                    Pace::Fenced => None,
+                    Pace::Next => Some(false),
+                    Pace::Last => Some(true),
+                };
+                assert_eq!(last.is_some(), accepted, "invariant 2: a late answer, or one refused");
+                let Some(last) = last else {
+                    self.engine.count_late();
+                    return Phase::Asking;
+                };
+                if !last {
+                    self.books.begun(id, job, index + 1);
                 }
+                Phase::Publishing { task, place, answer, last }
             }
             Act::Err { worth } => self.fail(id, generation, task, place, worth),
             Act::Panic => {
@@ -302,7 +317,7 @@ impl World {
         let (job, index) = (task.job(), task.index(place));
         let error = Refusal::new(task.lease.attempt.get(), &self.witness);
         let wanted = if worth { Worth::Retry } else { Worth::Surface };
-        let goes_on = self.engine.failed(id, &task.run, place, error, wanted);
+        let goes_on = self.engine.failed(id, &task.run, &mut task.run.lap_at(place), error, wanted);
         self.sync_pulled();
         let due = self.engine.inspect(|state| state.ledger.retry_due(job, index));
         let now = self.now();

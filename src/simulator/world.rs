@@ -19,8 +19,9 @@ use crate::engine::body::Plain;
 use crate::engine::clock::Clock;
 use crate::engine::consumer::{Consumer, Failures};
 use crate::engine::dispatch::{Dispatch, TICK_MIN};
-use crate::engine::lane::{Inline, Order, Pool, Supply};
+use crate::engine::lane::{Inline, Order, Supply};
 use crate::engine::messages::Notice;
+use crate::engine::pool::Pool;
 use crate::engine::unwind::{Elsewhere, PanicHook};
 use crate::settings::Settings;
 use crate::simulator::books::{Books, End, Queue, State, Why};
@@ -363,8 +364,11 @@ impl World {
                 continue;
             }
             let yielded = book.inputs.iter().filter(|input| input.yielded).count() as u64;
+            let told = state.lanes.yielded(*id);
+            let narrow = book.window.is_some_and(|window| window < WIDE);
+            assert!(told == yielded || (told < yielded && !narrow), "what was yielded is told of");
             let window = book.window.unwrap_or_else(|| state.ledger.window(*id));
-            let room = window.saturating_sub(book.inputs.len() as u64 - yielded);
+            let room = window.saturating_sub(book.inputs.len() as u64 - told);
             if room >= state.ledger.refill(*id).min(available) {
                 eligible.now.push(*id);
                 let told = state.lanes.0[id].gate.refill.load(Ordering::SeqCst);
@@ -502,12 +506,15 @@ impl World {
         self.tell(|| "open map".to_owned());
         self.tags += 1;
         let tag = self.tags;
+        if self.tape.one_in(8) {
+            return self.open_with(tag);
+        }
         let order = self.tape.one_of(&[Order::Input, Order::Completion]);
         let failures = self.tape.one_of(&[Failures::Yield, Failures::EndMap, Failures::EndMapInOrder]);
         let wide = self.tape.one_in(100);
         let fixed =
             if wide { Some(WIDE) } else { self.tape.one_of(&[Some(8), None, Some(1), Some(3), Some(100)]) };
-        let window = fixed.map_or(Window::Adaptive { inputs_max: 64 }, Window::Fixed);
+        let window = fixed.map_or(Window::Adaptive { inputs_min: 3, inputs_max: 64 }, Window::Fixed);
         let habit = match self.tape.pick(7) {
             _ if wide => Habit::Steady,
             0 | 1 => Habit::Greedy,
@@ -528,7 +535,7 @@ impl World {
             None => {
                 let tickets: Vec<Ticket> =
                     (0..size).map(|index| Ticket::new(tag, index, &self.witness)).collect();
-                Supply::Inline(Inline::new(Box::new(tickets.into_iter())))
+                Supply::Inline(Inline::new(tickets.into_iter()))
             }
             Some(_) => Supply::Fed(Arc::new(Pool::new())),
         };
@@ -548,6 +555,23 @@ impl World {
         let waits = self.waits();
         self.readers.push(Reader::new(consumer, order, failures, habit, total, waits));
         self.feeders.extend(source.map(|source| Feeder::new(job, tag, source)));
+    }
+
+    /// A map over inputs that are all there, whose outcomes are taken all at once.
+    fn open_with(&mut self, tag: u64) {
+        let failures = self.tape.one_of(&[Failures::Yield, Failures::EndMap]);
+        let size = self.tape.one_of(&[20, 0, 1, 5, 60, 600]);
+        let habit = self.tape.one_of(&[Habit::Greedy, Habit::Slow, Habit::DropsAfter(0)]);
+        let tickets = (0..size).map(|index| Ticket::new(tag, index, &self.witness)).collect();
+        let Ok(consumer) = Consumer::of_all(&self.engine, tickets, failures) else {
+            assert!(self.books.mode > Mode::Running || self.books.gave_up, "a map was refused");
+            return;
+        };
+        self.tally.maps += 1;
+        self.books.opened(consumer.job(), tag, JobKind::Map, failures != Failures::EndMap, None);
+        self.sync_pulled();
+        let waits = self.waits();
+        self.readers.push(Reader::new(consumer, Order::AtOnce, failures, habit, Some(size), waits));
     }
 
     fn waits(&mut self) -> Waits {
@@ -796,7 +820,7 @@ mod tests {
         world.create();
         world.launch(0);
         let tickets: Vec<Ticket> = (0..3).map(|index| Ticket::new(0, index, &world.witness)).collect();
-        let supply = Supply::Inline(Inline::new(Box::new(tickets.into_iter())));
+        let supply = Supply::Inline(Inline::new(tickets.into_iter()));
         let (order, failures, window) = (Order::Input, Failures::Yield, Window::Fixed(1));
         let opened = Consumer::of_map(&world.engine, supply, order, failures, window, None, None);
         let mut consumer = opened.expect("it takes maps");

@@ -49,7 +49,11 @@ fn a_crash_loop_is_visible_and_pending_inputs_wait_through_it() {
             status.containers.backing_off == 2 && next.is_some()
         });
         let status = f.status();
-        assert_eq!((status.containers.live, status.inputs_waiting), (0, 1));
+        assert_eq!(
+            (status.containers.live, status.inputs_waiting),
+            (0, 21),
+            "those of the run, and the call"
+        );
         let (_, crash) = status.last_crash.as_ref().expect("it crashed");
         assert!(matches!(crash.death, Death::EnterFailed(_)) && status.gave_up.is_none());
         assert!(status.to_string().contains("crash loop of"), "{status}");

@@ -4,6 +4,7 @@ use crate::decide::ids::{InputId, JobId};
 use crate::decide::job::{Counts, Job, JobKind, OnFailure, Span};
 use crate::decide::ledger::Ledger;
 use crate::decide::retries::Retries;
+use crate::decide::share::{Share, hands};
 use crate::decide::window::Window;
 
 /// How an input ends that did not run to an end of its own.
@@ -24,7 +25,7 @@ impl Ledger {
     ) -> JobId {
         let id = JobId(self.jobs_opened);
         self.jobs_opened += 1;
-        self.jobs.insert(id, Job::new(kind, on_failure, window, retries));
+        self.jobs.insert(id, Job::new(kind, on_failure, window, retries, Share::like(self.usual_cost)));
         match kind {
             JobKind::Call => self.calls.push_back(id),
             JobKind::Map => self.turns.push_back(id),
@@ -72,6 +73,11 @@ impl Ledger {
     pub(crate) fn window(&self, id: JobId) -> u64 {
         let containers = self.rules.containers;
         self.jobs.get(&id).map_or(0, |job| job.window.inputs(job.share.cost(), containers))
+    }
+
+    /// How many containers that many inputs of a job are worth waking.
+    pub(crate) fn hands(&self, id: JobId, inputs: u64) -> u64 {
+        hands(inputs, self.jobs.get(&id).and_then(|job| job.share.cost()))
     }
 
     /// Takes every accepted input of a job that has no outcome and is in no lease out of the queues.

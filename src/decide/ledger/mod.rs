@@ -21,10 +21,12 @@
 mod berth;
 mod jobs;
 mod lease;
+mod split;
 mod verdict;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::crash::Crash;
 use crate::decide::ids::{ContainerId, InputId, JobId};
@@ -38,6 +40,7 @@ use berth::Berth;
 pub(crate) use berth::{Change, Stage};
 pub(crate) use jobs::Unrun;
 pub(crate) use lease::{Claim, Lease, LeaseKind, Position, Sources};
+pub(crate) use split::Split;
 pub(crate) use verdict::{AfterCrash, AfterFailure, Worth};
 
 /// What the ledger decides by; validated before.
@@ -72,6 +75,8 @@ pub(crate) struct Ledger {
     berths: Vec<Berth>,
     jobs: BTreeMap<JobId, Job>,
     jobs_opened: u64,
+    /// What inputs cost of late, of whatever job.
+    usual_cost: Option<Duration>,
     /// Calls whose input was never assigned.
     calls: VecDeque<JobId>,
     /// Maps, the one whose turn is next in front.
@@ -111,6 +116,7 @@ impl Ledger {
             berths: (0..rules.containers).map(|_| Berth::new(life)).collect(),
             jobs: BTreeMap::new(),
             jobs_opened: 0,
+            usual_cost: None,
             calls: VecDeque::new(),
             turns: VecDeque::new(),
             requeued: VecDeque::new(),

@@ -136,6 +136,7 @@ impl Ledger {
         }
         if let Some(job) = self.jobs.get_mut(&lease.job) {
             job.share.measured(done, now.since(berth.taken));
+            self.usual_cost = job.share.cost();
         }
         self.requeue(lease, rest, begun);
     }

@@ -10,7 +10,7 @@ use crate::decide::ids::JobId;
 use crate::decide::job::{JobKind, OnFailure};
 use crate::decide::ledger::{Mode, Unrun};
 use crate::decide::retries::Retries;
-use crate::decide::window::Window;
+use crate::decide::window::{WINDOW_MAX, Window};
 use crate::engine::dispatch::RunOf;
 use crate::engine::dispatch::{Dispatch, State};
 use crate::engine::lane::{ChunkOf, Finished, Gate, Lane, Order, Supply};
@@ -75,9 +75,13 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
         let mut lane = Lane::new(plan.order, supply);
         lane.label = plan.label;
         let gate = Arc::clone(&lane.gate);
+        let known = lane.total;
         state.lanes.0.insert(job, lane);
         state.refresh_window(job);
-        self.work.notify_all();
+        match known {
+            Some(inputs) => self.wake_some(&state, state.ledger.hands(job, inputs)),
+            None => self.work.notify_one(), // nothing is there yet; whoever feeds it wakes
+        }
         Ok((job, gate))
     }
 
@@ -95,6 +99,27 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
         state.lanes.0.insert(job, lane);
         state.ledger.accept(job, 1);
         self.work.notify_one();
+        Ok((job, gate))
+    }
+
+    /// Opens a map over inputs that are all there, and whose outcomes are taken all at once.
+    pub(crate) fn open_with(
+        &self,
+        inputs: Vec<I>,
+        on_failure: OnFailure,
+    ) -> Result<(JobId, Arc<Gate>), Cause<E>> {
+        let mut state = self.hold();
+        if let Some(refusal) = state.refusal() {
+            return Err(refusal);
+        }
+        let job = state.ledger.open(JobKind::Map, on_failure, Window::Fixed(WINDOW_MAX), None);
+        let mut lane = Lane::new(Order::AtOnce, Supply::Dry);
+        let len = inputs.len() as u64;
+        lane.add_all(inputs);
+        let gate = Arc::clone(&lane.gate);
+        state.lanes.0.insert(job, lane);
+        state.ledger.accept(job, len);
+        self.wake_some(&state, state.ledger.hands(job, len));
         Ok((job, gate))
     }
 
@@ -162,6 +187,7 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
                     return Found::Ready(finished);
                 }
             }
+            Order::AtOnce => {}
             Order::Input => {
                 if let Some(chunk) = lane.chunk(next)
                     && chunk.is_published((next - chunk.first()) as usize)
@@ -174,18 +200,25 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
             }
         }
         if lane.is_dry() && counts.pending() == 0 {
-            let coming = lane.order == Order::Input && next < lane.gap_from.unwrap_or(counts.pulled);
-            if coming {
-                return Found::Soon;
+            let order = lane.order;
+            match order {
+                Order::Input if next < lane.gap_from.unwrap_or(counts.pulled) => return Found::Soon,
+                Order::AtOnce if lane.has_unpublished() => return Found::Soon,
+                Order::AtOnce if lane.gap_from.is_none() => {
+                    if let Some(chunk) = lane.chunks.values().next() {
+                        return Found::Chunk(Arc::clone(chunk));
+                    }
+                }
+                Order::Input | Order::Completion | Order::AtOnce => {}
             }
             lane.over = true;
             return Found::End(lane.end.take());
         }
         // Nothing will be yielded before something comes: little room is room now.
-        let room = lane.gate.room();
+        let room = lane.gate.room_for_any();
         if room > 0 && lane.gate.starved.swap(false, Ordering::SeqCst) {
             lane.space.notify_all();
-            self.wake_for(state, room);
+            self.wake_some(state, room);
         }
         Found::NotYet
     }
@@ -195,11 +228,11 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
         let state = self.hold();
         let Some(lane) = state.lanes.0.get(&job) else { return };
         // By now another may have taken the room: then whoever waits for it must be told of the next.
-        let room = lane.gate.room();
+        let room = lane.gate.room_for_any();
         if room >= lane.gate.refill.load(Ordering::SeqCst) {
             lane.gate.starved.store(false, Ordering::SeqCst);
             lane.space.notify_all();
-            self.wake_for(&state, room);
+            self.wake_some(&state, room);
         }
     }
 

@@ -5,12 +5,14 @@ use std::sync::atomic::Ordering;
 
 use crate::crash::{Crash, Death, Previous};
 use crate::decide::ids::{Attempt, ContainerId, Generation, InputId};
-use crate::decide::ledger::{AfterCrash, AfterFailure, Claim, Lease, Mode, Position, Stage, Worth};
+use crate::decide::ledger::{AfterCrash, AfterFailure, Claim, Lease, Mode, Position, Split, Stage, Worth};
 use crate::decide::restart::Restart;
 use crate::decide::time::Time;
-use crate::engine::dispatch::{Dispatch, RunOf, State};
+use crate::engine::dispatch::{Dispatch, LapOf, RunOf, State};
 use crate::engine::messages::Notice;
-use crate::engine::run::{Run, Step};
+use crate::engine::run::Run;
+use crate::engine::sync::heavy;
+use crate::engine::track::Pace;
 use crate::engine::unwind::drop_contained;
 use crate::event::Event;
 use crate::failure::Cause;
@@ -57,17 +59,30 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
         }
         let now = self.now();
         self.come_back(state, id, generation, now);
-        // Before the look, so that what a feeder adds in between is told of.
-        self.starving.store(true, Ordering::SeqCst);
-        let claim = state.ledger.claim(id, generation, now, &mut state.lanes);
-        if !matches!(claim, Claim::Idle { .. }) {
-            self.starving.store(state.hungry > 0, Ordering::SeqCst);
+        let State { ledger, lanes, .. } = state;
+        let mut claim = ledger.claim(id, generation, now, lanes);
+        if matches!(claim, Claim::Idle { .. }) {
+            // Before another look, so that what a feeder adds in between is told of.
+            if self.starves(state) {
+                let State { ledger, lanes, .. } = state;
+                claim = ledger.claim(id, generation, now, lanes);
+            }
+        }
+        if let Claim::Idle { until } = claim {
+            claim = match state.take_over(now) {
+                TakeOver::Done => state.ledger.claim(id, generation, now, &mut state.lanes),
+                TakeOver::Later(at) => Claim::Idle { until: Some(until.map_or(at, |until| until.min(at))) },
+                TakeOver::Nothing => claim,
+            };
         }
         match claim {
             Claim::Take(lease) => {
-                // A signal wakes one: it is passed on while something is left for another.
-                if state.hungry > 0 && (state.needs_a_watch() || state.ledger.has_more(now, &state.lanes)) {
-                    self.work.notify_one();
+                if state.hungry > 0 {
+                    self.starves(state);
+                    // A signal wakes one: it is passed on while something is left for another.
+                    if state.needs_a_watch() || state.ledger.has_more(now, &state.lanes) {
+                        self.work.notify_one();
+                    }
                 }
                 Offer::Now(self.lend(state, id, lease))
             }
@@ -77,6 +92,17 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
                 Offer::Now(if claim == Claim::Leave { Next::Leave } else { Next::Stale })
             }
         }
+    }
+
+    /// Somebody sleeps, or is about to: feeders are to tell of what they bring from now on. `false` if there
+    /// are none.
+    fn starves(&self, state: &State<I, O, E>) -> bool {
+        if state.feeders == 0 {
+            return false;
+        }
+        self.starving.store(true, Ordering::SeqCst);
+        heavy();
+        true
     }
 
     /// A container has returned from its run, and does not yet ask for the next.
@@ -122,7 +148,6 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
     pub(super) fn wakes(&self, state: &mut State<I, O, E>, id: ContainerId) {
         state.hungry -= 1;
         state.watches[id.index()] = None;
-        self.starving.store(state.hungry > 0, Ordering::SeqCst);
     }
 
     fn lend(&self, state: &mut State<I, O, E>, id: ContainerId, lease: Lease) -> Next<I, O, E> {
@@ -136,7 +161,7 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
         let input = InputId { job: lease.job, index: lease.span.first };
         let previous = if lease.attempt.get() > 1 { state.ledger.previous(input) } else { None };
         state.refresh_window(lease.job);
-        if lease.span.len > 1 && !state.ticking && state.lanes.0[&lease.job].waker.is_some() {
+        if lease.span.len > 1 && !state.ticking && state.lanes.0[&lease.job].is_looked_for() {
             state.begin_to_tick(self);
         }
         let label = state.lanes.0[&lease.job].label.clone();
@@ -148,7 +173,7 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
         &self,
         id: ContainerId,
         run: &RunOf<I, O, E>,
-        place: usize,
+        lap: &mut LapOf<'_, I, O, E>,
         error: E,
         worth: Worth,
     ) -> bool {
@@ -163,15 +188,15 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
             } else {
                 let lease = state.ledger.lease(id).expect("a run that is not fenced has its lease");
                 state.book(id, now);
-                let index = run.chunk.first() + place as u64;
+                let index = lap.index();
                 match state.ledger.failed(id, worth, now) {
                     AfterFailure::RetryAt(_) => {
                         refused = Some(error);
-                        goes_on = run.step(place) == Step::Next;
+                        goes_on = lap.skip() == Pace::Next;
                         self.work.notify_one();
                     }
                     AfterFailure::Final { attempts, ends_map } => {
-                        goes_on = run.step(place) == Step::Next && !ends_map;
+                        goes_on = lap.skip() == Pace::Next && !ends_map;
                         let input = InputId { job: lease.job, index };
                         state.fail(input, attempts.get(), Cause::Failed(error), ends_map, now);
                         self.wake_if_drained(&mut state);
@@ -194,10 +219,7 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
         state.book_all(now);
         let job = state.ledger.lease(id).map(|lease| lease.job);
         let run = state.runs[id.index()].take();
-        let position = run.as_ref().map(|run| run.position());
-        if let Some(run) = &run {
-            run.fence();
-        }
+        let position = run.as_ref().map(|run| run.fence_here());
         let stray = state.ledger.stray(id).map(|stray| (stray.index, stray.attempt));
         let executing = state.executing(id, position).or(stray);
         let crash = Arc::new(Crash { container: id, generation, executing, death });
@@ -273,7 +295,32 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
     }
 }
 
+/// What became of an attempt to take over a part of another container's lease.
+enum TakeOver {
+    /// It waits to be claimed.
+    Done,
+    /// It may be worth it by then.
+    Later(Time),
+    Nothing,
+}
+
 impl<I, O, E> State<I, O, E> {
+    /// Gives back what another container has not begun, for one that has nothing to do.
+    fn take_over(&mut self, now: Time) -> TakeOver {
+        self.book_all(now);
+        match self.ledger.split(now) {
+            Split::Before(from, index) => {
+                let run = self.runs[from.index()].clone().expect("a lease has its run");
+                let end = run.truncate(index);
+                self.book(from, now);
+                self.ledger.truncated(from, end);
+                TakeOver::Done
+            }
+            Split::NotBefore(at) => TakeOver::Later(at),
+            Split::Nothing => TakeOver::Nothing,
+        }
+    }
+
     /// Whether something will fall due, and none of the sleeping containers wakes for it.
     fn needs_a_watch(&self) -> bool {
         let watched = |due: Time| self.watches.iter().flatten().any(|until| *until <= due);

@@ -7,7 +7,7 @@ use crate::decide::ids::{ContainerId, InputId, JobId};
 use crate::decide::job::{JobKind, OnFailure, Span};
 use crate::decide::ledger::{Mode, Position, Sources, Unrun};
 use crate::decide::time::Time;
-use crate::engine::chunk::{Chunk, Reclaimed};
+use crate::engine::chunk::{Chunk, Reclaimed, Slot};
 use crate::engine::dispatch::State;
 use crate::engine::lane::{Lane, Supply};
 use crate::failure::{Bug, Cause, Failure};
@@ -19,12 +19,13 @@ impl<I, O, E> State<I, O, E> {
         if self.broken.is_some() {
             return; // the books are not to be trusted any more
         }
-        let upto = run.position().at;
+        let upto = run.completed_to();
         if let Some((job, span)) = self.ledger.advanced(id, upto, now)
             && let Some(lane) = self.lanes.0.get_mut(&job)
         {
             lane.booked(upto - 1);
-            self.wakers.woken.extend(lane.finished(span));
+            let pending = self.ledger.job(job).map_or(0, |job| job.counts.pending());
+            self.wakers.woken.extend(lane.finished(span, pending));
         }
     }
 
@@ -55,9 +56,10 @@ impl<I, O, E> State<I, O, E> {
         let Some(lane) = self.lanes.0.get_mut(&job) else { return };
         let chunk = Arc::clone(lane.chunk(index).expect("an input without outcome is in its chunk"));
         let place = (index - chunk.first()) as usize;
-        let input = reclaim(&chunk, place);
-        chunk.publish(place, Err(Failure::of_input(index, input, attempts, cause)));
-        self.wakers.woken.extend(lane.finished(Span { first: index, len: 1 }));
+        let (input, slot) = reclaim(&chunk, place);
+        slot.publish(Err(Failure::of_input(index, input, attempts, cause)));
+        let pending = self.ledger.job(job).map_or(0, |job| job.counts.pending());
+        self.wakers.woken.extend(lane.finished(Span { first: index, len: 1 }, pending));
     }
 
     /// An input failed for good: its outcome, or the end of its map.
@@ -67,7 +69,7 @@ impl<I, O, E> State<I, O, E> {
         }
         let Some(lane) = self.lanes.0.get_mut(&input.job) else { return };
         let chunk = lane.chunk(input.index).expect("an input without outcome is in its chunk");
-        let given = reclaim(chunk, (input.index - chunk.first()) as usize);
+        let (given, _) = reclaim(chunk, (input.index - chunk.first()) as usize);
         let failure = Failure::of_input(input.index, given, attempts, cause);
         lane.gap_at(input.index);
         self.end_job(input.job, Unrun::Cancelled, None, Some(failure), now);
@@ -163,7 +165,7 @@ impl<I, O, E> State<I, O, E> {
         }
         for id in self.ledger.containers() {
             if let Some(run) = self.runs[id.index()].clone() {
-                let end = run.truncate();
+                let end = run.truncate(run.chunk.first());
                 self.book(id, now);
                 self.ledger.truncated(id, end);
             }
@@ -213,9 +215,10 @@ impl<I, O, E> State<I, O, E> {
     }
 }
 
-/// The input of a failure. Callers hold the lock, and no attempt at it is in the books.
+/// The input of a failure, and the right to publish that. Callers hold the lock, and no attempt at it is in
+/// the books.
 #[expect(unsafe_code, reason = "moves an input out of its chunk")]
-fn reclaim<I, T>(chunk: &Chunk<I, T>, place: usize) -> Reclaimed<I> {
+fn reclaim<I, T>(chunk: &Chunk<I, T>, place: usize) -> (Reclaimed<I>, Slot<'_, I, T>) {
     // SAFETY: the input's outcome is being decided under the lock, once. Its last attempt has
     // returned or unwound, never began, or was fenced, and then it is marked as shared.
     unsafe { chunk.reclaim(place) }

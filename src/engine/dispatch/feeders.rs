@@ -9,13 +9,11 @@ use crate::decide::job::OnFailure;
 use crate::decide::ledger::{Mode, Unrun};
 use crate::engine::dispatch::tasks::FEEDER;
 use crate::engine::dispatch::{Dispatch, State};
-use crate::engine::lane::{Gate, Lane, Pool, Supply};
+use crate::engine::lane::{Gate, Lane, Supply};
 use crate::engine::messages::Notice;
+use crate::engine::pool::Inlet;
 use crate::engine::unwind::drop_contained;
 use crate::failure::{Bug, Cause, Failure};
-
-/// Where a feeder puts inputs, and what holds it back.
-pub(crate) type Intake<I> = (Arc<Pool<I>>, Arc<Gate>);
 
 /// Why a feeder ended.
 #[derive(Debug)]
@@ -43,12 +41,17 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
         }
     }
 
-    /// The pool of a fed lane and its gate.
-    pub(crate) fn intake(&self, job: JobId) -> Option<Intake<I>> {
+    /// Where the feeder of a job puts its inputs. Asked once.
+    pub(crate) fn inlet(&self, job: JobId) -> Option<Inlet<I>> {
         let state = self.hold();
         let lane = state.lanes.0.get(&job)?;
         match &lane.supply {
-            Supply::Fed(pool) => Some((Arc::clone(pool), Arc::clone(&lane.gate))),
+            Supply::Fed(pool) => {
+                let (pool, gate) = (Arc::clone(pool), Arc::clone(&lane.gate));
+                // Who went to sleep before there was a feeder is told of its first input.
+                self.starving.store(true, Ordering::SeqCst);
+                Some(Inlet::new(pool, gate, Arc::clone(&self.starving)))
+            }
             Supply::Inline(_) | Supply::Dry => None,
         }
     }
@@ -74,12 +77,14 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
         }
     }
 
-    /// The feeder has put an input into the pool.
-    pub(crate) fn fed(&self) {
-        if self.starving.load(Ordering::SeqCst) {
-            drop(self.hold());
+    /// The feeder has put an input into the pool while a container starved: wakes one. What that leaves it
+    /// passes on, and the next that goes to sleep starves again.
+    pub(crate) fn feed_the_starving(&self) {
+        let state = self.hold();
+        if self.starving.swap(false, Ordering::SeqCst) {
             self.work.notify_one();
         }
+        drop(state);
     }
 
     /// An input that was being pulled when its map ended or the function began to drain: it is

@@ -31,9 +31,10 @@ use crate::decide::time::Time;
 use crate::engine::clock::Clock;
 use crate::engine::lane::{Lanes, Outcome, Supply};
 use crate::engine::messages::Notice;
-use crate::engine::run::Run;
+use crate::engine::run::{Lap, Run};
 use crate::engine::signal::Signal;
 use crate::engine::speech::Audience;
+use crate::engine::sync;
 use crate::engine::system::on_engine_thread;
 use crate::engine::unwind::{drop_contained, drop_elsewhere, tell};
 use crate::event::Event;
@@ -45,11 +46,14 @@ pub(crate) use consumers::{Closed, Found, Patience, Plan};
 pub(crate) use containers::Next;
 #[cfg(test)]
 pub(crate) use containers::Offer;
-pub(crate) use feeders::{FeederEnd, Intake};
+pub(crate) use feeders::FeederEnd;
 pub(crate) use tasks::TICK_MIN;
 
 /// A run of one function.
 pub(crate) type RunOf<I, O, E> = Run<I, Outcome<I, O, E>>;
+
+/// That run in the hands of its thread.
+pub(crate) type LapOf<'a, I, O, E> = Lap<'a, I, Outcome<I, O, E>>;
 
 /// Everything under the lock.
 pub(crate) struct State<I, O, E> {
@@ -191,8 +195,9 @@ pub(crate) struct Dispatch<I, O, E> {
     work: Signal,
     /// Signals whoever waits for the function to get ready or to end.
     pub(crate) changed: Signal,
-    /// Whether a container waits for work; written under the lock, read by feeders.
-    starving: AtomicBool,
+    /// Whether a container waits for what a feeder may bring. Set under the lock by one that goes to sleep,
+    /// cleared under it by the feeder that wakes one.
+    starving: Arc<AtomicBool>,
     /// Told of crashes and endings. Set once, before the first container.
     supervisor: OnceLock<Box<dyn Fn(Notice) + Send + Sync>>,
     /// Answers of fenced attempts, refused.
@@ -263,6 +268,7 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Drop for He
 
 impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I, O, E> {
     pub(crate) fn new(settings: Settings<I, O, E>, clock: Clock) -> Self {
+        sync::prepare();
         let containers = settings.rules.containers;
         let state = State {
             ledger: Ledger::new(settings.rules.clone()),
@@ -291,7 +297,7 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
             state: Mutex::new(state),
             work: Signal::default(),
             changed: Signal::default(),
-            starving: AtomicBool::new(false),
+            starving: Arc::default(),
             supervisor: OnceLock::new(),
             late: AtomicU64::new(0),
             audience: Audience::default(),
@@ -339,12 +345,12 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
         self.late.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Wakes as many sleeping containers as there is room for.
-    fn wake_for(&self, state: &State<I, O, E>, inputs: u64) {
-        if inputs >= state.hungry as u64 {
+    /// Wakes up to that many sleeping containers.
+    fn wake_some(&self, state: &State<I, O, E>, containers: u64) {
+        if containers >= state.hungry as u64 {
             return self.work.notify_all();
         }
-        (0..inputs).for_each(|_| self.work.notify_one());
+        (0..containers).for_each(|_| self.work.notify_one());
     }
 
     /// The supervisor has done its work; its end is no fault.

@@ -242,6 +242,8 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
         }
         let job = state.ledger.lease(id).map(|lease| lease.job);
         let position = state.fence(id, now);
+        // One that waits for work returns as soon as it sees that it is over.
+        state.suspended[id.index()] |= stage == Stage::Live && !state.at_work[id.index()];
         let executing = state.executing(id, position);
         let crash = Arc::new(Crash { container: id, generation, executing, death: Death::Killed });
         state.said.push(Event::Killed(Arc::clone(&crash)));

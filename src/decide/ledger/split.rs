@@ -1,0 +1,67 @@
+//! Splitting: a container that has nothing to do takes over a part of what another has not begun.
+
+use std::time::Duration;
+
+use crate::decide::ids::ContainerId;
+use crate::decide::ledger::berth::Berth;
+use crate::decide::ledger::{LeaseKind, Ledger};
+use crate::decide::time::Time;
+
+/// Work that is worth taking over, because to fence it off, and to claim it, costs some µs on either side.
+const WORTH: Duration = Duration::from_micros(40);
+
+/// The soonest a container looks again for something to take over, because most often nothing comes of it,
+/// and the look takes the time of somebody who works.
+const AGAIN_MIN: Duration = Duration::from_millis(1);
+
+/// What a container without work finds with the others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Split {
+    /// That container's lease is worth splitting, before that input.
+    Before(ContainerId, u64),
+    /// One may be by then, if it has not come further: its inputs are dearer than was thought.
+    NotBefore(Time),
+    /// Nobody has anything that has not begun.
+    Nothing,
+}
+
+impl Ledger {
+    /// The lease that is best split, going by what its inputs have cost so far. What was completed is booked.
+    pub(crate) fn split(&self, now: Time) -> Split {
+        if !self.goes_on() {
+            return Split::Nothing;
+        }
+        let rests = self.containers().filter_map(|id| Some((id, self.rest(&self.berths[id.index()], now)?)));
+        let Some((id, rest)) = rests.max_by_key(|(_, rest)| rest.work) else { return Split::Nothing };
+        if rest.work >= WORTH {
+            return Split::Before(id, rest.end - rest.inputs.div_ceil(2));
+        }
+        // Where the executing input takes all the time, the rest is taken to be as dear.
+        let dear = WORTH.mul_f64((rest.done + 1) as f64 / rest.inputs as f64);
+        Split::NotBefore((rest.taken + dear).max(now + AGAIN_MIN))
+    }
+
+    fn rest(&self, berth: &Berth, now: Time) -> Option<Rest> {
+        let lease = berth.lease.filter(|lease| lease.kind == LeaseKind::First)?;
+        let (end, done) = (lease.span.end(), berth.booked - lease.span.first);
+        let inputs = end.saturating_sub(berth.booked + 1);
+        if inputs == 0 {
+            return None;
+        }
+        let usual = self.jobs.get(&lease.job).and_then(|job| job.share.cost()).unwrap_or_default();
+        let here = now.since(berth.taken).div_f64((done + 1) as f64);
+        let work = usual.max(here).mul_f64(inputs as f64);
+        Some(Rest { end, inputs, done, taken: berth.taken, work })
+    }
+}
+
+/// What has not begun of a lease.
+struct Rest {
+    end: u64,
+    inputs: u64,
+    /// How many are done.
+    done: u64,
+    taken: Time,
+    /// How long it will take.
+    work: Duration,
+}

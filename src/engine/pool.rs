@@ -1,0 +1,286 @@
+//! A pool: inputs that a feeder has pulled and no container has taken.
+//!
+//! The feeder puts them into blocks, one by one and without a lock, because it is alone and everybody waits
+//! for it; containers take them out in ranges, under the function's lock. When the map ends or drains the
+//! pool is closed: what was put in before comes out, and what the feeder pulls after that is its own again.
+//! Which of the two an input is, put in at that moment, is told as everywhere by a [`Track`], here over the
+//! places of a block.
+
+#![expect(unsafe_code, reason = "a block is written by the feeder and read behind it")]
+
+use std::cell::UnsafeCell;
+use std::collections::VecDeque;
+use std::mem::{self, MaybeUninit};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use crate::engine::lane::Gate;
+use crate::engine::sync::{AtomicBool, Light, Ordering};
+use crate::engine::track::{Pace, Track};
+use crate::engine::unwind::drop_contained;
+
+/// The first block of a pool, because most windows begin narrow.
+const BLOCK_MIN: usize = 16;
+/// A block of a source that goes on: large enough that making it does not show, and small against a window.
+const BLOCK_MAX: usize = 1_024;
+
+/// Places for inputs.
+struct Block<I> {
+    places: Box<[UnsafeCell<MaybeUninit<I>>]>,
+    /// How many are filled, by the feeder.
+    filled: Track,
+}
+
+// SAFETY: a place is written by the feeder before the track passes it, and moved out once after that, by
+// whoever holds the pool's lock, or by the feeder where the track refuses it. Hence `I: Send`.
+unsafe impl<I: Send> Sync for Block<I> {}
+// SAFETY: as above.
+unsafe impl<I: Send> Send for Block<I> {}
+
+impl<I> Block<I> {
+    fn new(len: usize) -> Self {
+        let places = (0..len).map(|_| UnsafeCell::new(MaybeUninit::uninit())).collect();
+        Self { places, filled: Track::new(0, len as u64) }
+    }
+
+    /// Moves the input at `place` out.
+    ///
+    /// # Safety
+    ///
+    /// It is filled, this thread knows it, and nobody else moves it out.
+    unsafe fn take(&self, place: usize) -> I {
+        // SAFETY: by the caller's word.
+        unsafe { (*self.places[place].get()).assume_init_read() }
+    }
+}
+
+/// What is under the pool's lock.
+struct Stock<I> {
+    /// Those not wholly taken, oldest first. The feeder fills the last.
+    blocks: VecDeque<Arc<Block<I>>>,
+    /// How many inputs of the first are taken.
+    taken: usize,
+    /// How many of the last there are, once nothing more is accepted.
+    closed: Option<usize>,
+}
+
+impl<I> Stock<I> {
+    /// How many inputs of the block at `at` can be taken or were.
+    fn filled(&self, at: usize) -> usize {
+        let last = at + 1 == self.blocks.len();
+        match self.closed {
+            Some(filled) if last => filled,
+            _ => self.blocks[at].filled.at() as usize,
+        }
+    }
+
+    fn len(&self) -> usize {
+        (0..self.blocks.len()).map(|at| self.filled(at)).sum::<usize>() - self.taken
+    }
+
+    fn take(&mut self, most: usize) -> Vec<I> {
+        let mut inputs = Vec::with_capacity(most.min(self.len()));
+        while inputs.len() < inputs.capacity() {
+            let places = self.taken..self.filled(0).min(self.taken + inputs.capacity() - inputs.len());
+            let block = &self.blocks[0];
+            self.taken = places.end;
+            // SAFETY: filled, which the track has told with the writing before it; and taken once, because of
+            // the count that only moves on.
+            inputs.extend(places.map(|place| unsafe { block.take(place) }));
+            if self.taken == block.places.len() {
+                self.blocks.pop_front();
+                self.taken = 0;
+            }
+        }
+        inputs
+    }
+}
+
+impl<I> Drop for Stock<I> {
+    fn drop(&mut self) {
+        if mem::needs_drop::<I>() {
+            self.take(usize::MAX).into_iter().for_each(drop_contained);
+        }
+    }
+}
+
+/// Inputs between their feeder and the containers.
+pub(crate) struct Pool<I>(Mutex<Stock<I>>);
+
+impl<I> Pool<I> {
+    pub(crate) fn new() -> Self {
+        Self(Mutex::new(Stock { blocks: VecDeque::new(), taken: 0, closed: None }))
+    }
+
+    pub(crate) fn len(&self) -> u64 {
+        self.0.lock().len() as u64
+    }
+
+    /// Accepts nothing any more.
+    pub(crate) fn close(&self) {
+        let mut stock = self.0.lock();
+        if stock.closed.is_none() {
+            stock.closed = Some(stock.blocks.back().map_or(0, |block| block.filled.fence().at as usize));
+        }
+    }
+
+    pub(crate) fn take(&self, most: u64) -> Vec<I> {
+        self.0.lock().take(usize::try_from(most).unwrap_or(usize::MAX))
+    }
+}
+
+/// What a source has come to.
+pub(crate) enum Pulled<I> {
+    /// It has given as many as were asked for.
+    Enough,
+    /// Somebody starves for what it has given last.
+    ForTheStarving,
+    /// The pool is closed, and that is the source's last.
+    Refused(I),
+    /// It has no more.
+    Exhausted,
+}
+
+/// A source that gives several inputs at a time, because a call that is not inlined costs more than most
+/// inputs do.
+pub(crate) trait Flow<I>: Send {
+    fn size_hint(&self) -> (usize, Option<usize>);
+
+    /// Gives up to `most` inputs.
+    fn pull(&mut self, most: &mut u64, inlet: &mut Inlet<I>) -> Pulled<I>;
+}
+
+impl<I, S: Iterator<Item = I> + Send> Flow<I> for S {
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        Iterator::size_hint(self)
+    }
+
+    fn pull(&mut self, most: &mut u64, inlet: &mut Inlet<I>) -> Pulled<I> {
+        while *most > 0 {
+            let Some(input) = self.next() else { return Pulled::Exhausted };
+            if let Err(input) = inlet.push(input) {
+                return Pulled::Refused(input);
+            }
+            *most -= 1;
+            if inlet.feeds_the_starving() {
+                return Pulled::ForTheStarving;
+            }
+        }
+        Pulled::Enough
+    }
+}
+
+/// Where the one feeder of a pool puts inputs.
+pub(crate) struct Inlet<I> {
+    pool: Arc<Pool<I>>,
+    gate: Arc<Gate>,
+    /// Whether a container waits for what comes. Set by it before it looks into the pool for the last time.
+    starving: Arc<AtomicBool>,
+    /// The block that is being filled, and the place that is next.
+    block: Option<(Arc<Block<I>>, usize)>,
+    /// How many were accepted.
+    pushed: u64,
+    light: Light,
+}
+
+impl<I> Inlet<I> {
+    pub(crate) fn new(pool: Arc<Pool<I>>, gate: Arc<Gate>, starving: Arc<AtomicBool>) -> Self {
+        Self { pool, gate, starving, block: None, pushed: 0, light: Light::get() }
+    }
+
+    pub(crate) fn gate(&self) -> &Gate {
+        &self.gate
+    }
+
+    /// Whether a container starves that may have looked into the pool before the last push.
+    #[inline]
+    pub(crate) fn feeds_the_starving(&self) -> bool {
+        // Behind the barrier of that push, as that look is behind one: of the two, one sees the other.
+        self.starving.load(Ordering::Relaxed)
+    }
+
+    /// Adds an input, or gives it back if the pool is closed. It counts as pulled once it is accepted.
+    #[inline]
+    pub(crate) fn push(&mut self, input: I) -> Result<(), I> {
+        let Some((block, place)) = &mut self.block else { return self.push_into_new(input) };
+        // SAFETY: the track has not passed the place, and so nobody else touches it.
+        unsafe { (*block.places[*place].get()).write(input) };
+        match block.filled.step(*place as u64, self.light) {
+            Pace::Next => *place += 1,
+            Pace::Last => self.block = None,
+            // SAFETY: just written, and whoever closed the pool knows it as not filled.
+            Pace::Fenced => return Err(unsafe { block.take(*place) }),
+        }
+        self.pushed += 1;
+        self.gate.pulled.store(self.pushed, Ordering::Release);
+        Ok(())
+    }
+
+    #[cold]
+    fn push_into_new(&mut self, input: I) -> Result<(), I> {
+        let len = (self.pushed as usize).clamp(BLOCK_MIN, BLOCK_MAX);
+        let block = Arc::new(Block::new(len));
+        block.filled.begin(self.light).expect("nobody knows of it yet");
+        {
+            let mut stock = self.pool.0.lock();
+            if stock.closed.is_some() {
+                return Err(input);
+            }
+            stock.blocks.push_back(Arc::clone(&block));
+        }
+        self.block = Some((block, 0));
+        self.push(input)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pool() -> (Arc<Pool<Arc<u64>>>, Inlet<Arc<u64>>) {
+        let pool = Arc::new(Pool::new());
+        (Arc::clone(&pool), Inlet::new(pool, Arc::default(), Arc::default()))
+    }
+
+    #[test]
+    fn inputs_come_out_in_the_order_in_which_they_went_in() {
+        let (pool, mut inlet) = pool();
+        let (mut pushed, mut taken) = (0, Vec::new());
+        for some in [1, 40, 3_000, 7] {
+            for _ in 0..some {
+                inlet.push(Arc::new(pushed)).expect("it is open");
+                pushed += 1;
+            }
+            assert_eq!(pool.len(), pushed - taken.len() as u64);
+            taken.extend(pool.take(some / 2).into_iter().map(|input| *input));
+        }
+        taken.extend(pool.take(u64::MAX).into_iter().map(|input| *input));
+        assert_eq!(taken, Vec::from_iter(0..pushed));
+        assert_eq!(inlet.gate().pulled.load(Ordering::SeqCst), pushed);
+    }
+
+    #[test]
+    fn a_closed_pool_gives_what_it_has_and_takes_nothing() {
+        for before in [0, 3, 16, 20] {
+            let (pool, mut inlet) = pool();
+            (0..before).for_each(|n| inlet.push(Arc::new(n)).expect("it is open"));
+            pool.close();
+            pool.close();
+            let late = Arc::new(99);
+            assert_eq!(inlet.push(Arc::clone(&late)), Err(Arc::new(99)));
+            assert_eq!(Arc::strong_count(&late), 1);
+            assert_eq!((pool.len(), pool.take(u64::MAX).len() as u64, pool.len()), (before, before, 0));
+        }
+    }
+
+    #[test]
+    fn what_is_not_taken_is_dropped_once() {
+        let (pool, mut inlet) = pool();
+        let witness = Arc::new(0);
+        (0..50).for_each(|_| inlet.push(Arc::clone(&witness)).expect("it is open"));
+        drop(pool.take(20));
+        drop((inlet, pool));
+        assert_eq!(Arc::strong_count(&witness), 1);
+    }
+}

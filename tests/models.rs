@@ -1,0 +1,160 @@
+//! The engine's own protocols under a model checker, which tries every interleaving and every value that a
+//! weak memory may show.
+//!
+//! A binary of its own, because the checker's primitives take the place of the real ones under the very
+//! files of the engine. The barrier in two halves is modelled as a full fence on either side: what it
+//! promises is less than what two of those do, and no more is promised by either.
+
+#[path = "../src/engine/track.rs"]
+#[expect(dead_code, reason = "a thread that fences itself meets nobody")]
+mod track;
+
+/// What `src/engine/sync.rs` is to the engine.
+mod sync {
+    use loom::sync::MutexGuard;
+    use loom::sync::atomic::fence;
+    pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+    #[derive(Debug)]
+    pub(crate) struct Mutex<T>(loom::sync::Mutex<T>);
+
+    impl<T> Mutex<T> {
+        pub(crate) fn new(value: T) -> Self {
+            Self(loom::sync::Mutex::new(value))
+        }
+
+        pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
+            self.0.lock().expect("nobody panics")
+        }
+    }
+
+    #[derive(Debug, Clone, Copy)]
+    pub(crate) struct Light;
+
+    impl Light {
+        #[expect(clippy::unused_self, reason = "as the real one")]
+        pub(crate) fn pass(self) {
+            fence(Ordering::SeqCst);
+        }
+    }
+
+    pub(crate) fn heavy() {
+        fence(Ordering::SeqCst);
+    }
+}
+
+use loom::cell::UnsafeCell;
+use loom::sync::Arc;
+use loom::thread;
+
+use sync::{AtomicBool, Light, Ordering, heavy};
+use track::{Pace, Standing, Track};
+
+/// A track over slots, as a run is one over a chunk's.
+struct Slots {
+    track: Track,
+    slots: Vec<UnsafeCell<u64>>,
+}
+
+impl Slots {
+    fn new(places: u64) -> Arc<Self> {
+        let slots = (0..places).map(|_| UnsafeCell::new(0)).collect();
+        Arc::new(Self { track: Track::new(0, places), slots })
+    }
+
+    /// Counts an outcome. The checker sees two that write at once, and a write that another does not know of.
+    #[expect(unsafe_code, reason = "what the protocol is to keep apart")]
+    fn publish(&self, place: u64) {
+        // SAFETY: that nobody else does so is what is checked.
+        self.slots[place as usize].with_mut(|slot| unsafe { *slot += 1 });
+    }
+
+    #[expect(unsafe_code, reason = "as in `publish`")]
+    fn outcomes(&self) -> Vec<u64> {
+        // SAFETY: the threads have been joined.
+        self.slots.iter().map(|slot| slot.with(|slot| unsafe { *slot })).collect()
+    }
+
+    /// What the executing thread does. Returns the places that it began.
+    fn execute(&self) -> u64 {
+        let Some(mut place) = self.track.begin(Light) else { return 0 };
+        loop {
+            let pace = self.track.step(place, Light);
+            if pace != Pace::Fenced {
+                self.publish(place);
+            }
+            place += 1;
+            if pace != Pace::Next {
+                return place;
+            }
+        }
+    }
+}
+
+#[test]
+fn a_fence_gives_every_place_to_one_of_the_two() {
+    loom::model(|| {
+        let slots = Slots::new(2);
+        let executed = Arc::clone(&slots);
+        let thread = thread::spawn(move || executed.execute());
+        let Standing { at, begun } = slots.track.fence();
+        // What the thread has no right to is executed again, at once.
+        (at..2).for_each(|place| slots.publish(place));
+        let began = thread.join().expect("no panic");
+        assert_eq!(slots.outcomes(), [1, 1]);
+        assert!(begun || began <= at, "what was not seen to begin has not begun: {began}, {at}");
+        assert!(slots.track.is_fenced());
+    });
+}
+
+#[test]
+fn a_track_that_is_cut_short_is_executed_by_one_up_to_the_cut_and_by_another_behind_it() {
+    for wanted in 0..3 {
+        loom::model(move || {
+            let slots = Slots::new(3);
+            let executed = Arc::clone(&slots);
+            let thread = thread::spawn(move || executed.execute());
+            let end = slots.track.truncate(wanted);
+            (end..3).for_each(|place| slots.publish(place));
+            thread.join().expect("no panic");
+            assert!(end >= wanted);
+            assert_eq!(slots.outcomes(), [1, 1, 1]);
+        });
+    }
+}
+
+#[test]
+fn a_cut_and_a_fence_leave_nothing_out() {
+    loom::model(|| {
+        let slots = Slots::new(2);
+        let executed = Arc::clone(&slots);
+        let thread = thread::spawn(move || executed.execute());
+        let end = slots.track.truncate(1);
+        let at = slots.track.fence().at;
+        (at.min(end)..2).filter(|place| *place >= at || *place >= end).for_each(|place| slots.publish(place));
+        thread.join().expect("no panic");
+        assert_eq!(slots.outcomes(), [1, 1]);
+    });
+}
+
+#[test]
+fn what_is_fed_while_a_container_goes_to_sleep_is_seen_or_told() {
+    loom::model(|| {
+        let pool = Slots::new(2);
+        let starving = Arc::new(AtomicBool::new(false));
+        let (fed, told) = (Arc::clone(&pool), Arc::clone(&starving));
+        pool.track.begin(Light).expect("nobody interferes");
+        let feeder = thread::spawn(move || {
+            fed.publish(0);
+            fed.track.step(0, Light);
+            told.load(Ordering::Relaxed)
+        });
+        starving.store(true, Ordering::SeqCst);
+        heavy();
+        let seen = pool.track.at() > 0;
+        if seen {
+            pool.publish(0); // it may be taken: the writing is known
+        }
+        assert!(feeder.join().expect("no panic") || seen, "a container sleeps over an input");
+    });
+}
