@@ -29,7 +29,7 @@ const STACK_BYTES_MIN: usize = 64 * 1024;
 /// | `retry_if` | every error |
 /// | `crash_retries` | 3 |
 /// | `restart` | that of the app |
-/// | `window` | adaptive: 1 ms of measured work, 1000 ..= 65 536 inputs, at most 2 MiB |
+/// | `window` | adaptive: 4 ms of measured work for each container, 1000 ..= 65 536 inputs, at most 2 MiB |
 /// | `exit_timeout` | 5 s |
 /// | `stack_size` | 8 MiB |
 /// | `panic_hook` | silent |

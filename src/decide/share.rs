@@ -33,11 +33,11 @@ pub(crate) struct Share {
 }
 
 impl Share {
-    /// Begins with what the inputs of other jobs cost. Where these are dearer, the first claim is too large,
-    /// and whoever has nothing to do takes over a part of it.
+    /// Begins with what the inputs of other jobs cost. The first claim is no more than a crumb, or one input:
+    /// the first outcome is to come at once, and these inputs may be dearer.
     pub(crate) fn like(cost: Option<Duration>) -> Self {
-        let cost = cost.map(|cost| u64::try_from(cost.as_nanos()).unwrap_or(u64::MAX));
-        Self { cost, last: if cost.is_some() { INPUTS_MAX } else { 0 } }
+        let nanos = cost.map(|cost| u64::try_from(cost.as_nanos()).unwrap_or(u64::MAX));
+        Self { cost: nanos, last: cost.map_or(0, |cost| crumb(cost) / 2) }
     }
 
     /// A claim of `inputs` took `elapsed`.
@@ -109,7 +109,8 @@ mod tests {
         let dear = Duration::from_millis(5);
         assert_eq!(Share::like(None).take(100_000, 2), 1);
         assert_eq!(Share::like(Some(dear)).take(100_000, 2), 1);
-        assert_eq!(Share::like(Some(Duration::from_nanos(100))).take(100_000, 2), 5_000);
+        assert_eq!(Share::like(Some(Duration::from_micros(50))).take(100_000, 2), 1);
+        assert_eq!(Share::like(Some(Duration::from_nanos(2))).take(100_000, 2), 8_192);
     }
 
     #[test]

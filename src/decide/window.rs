@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use crate::decide::share::crumb;
 use crate::error::ConfigError;
 
 /// The largest window, because an input's place in a chunk is kept in 31 bits with room to spare.
@@ -12,8 +11,12 @@ pub(crate) const WINDOW_MAX: u64 = 1 << 24;
 /// because a map should cost a cache's worth of memory and not grow with its items.
 const WINDOW_BYTES: u64 = 2 << 20;
 
-/// How much measured work the default window holds.
-const WINDOW_WORK: Duration = Duration::from_millis(1);
+/// How much measured work the default window holds for each container, because a consumer that shares the
+/// cores with containers may have to wait a scheduler's slice, about 3 ms, for its turn.
+const WINDOW_WORK: Duration = Duration::from_millis(4);
+
+/// Work that is worth telling of as room, because to wake somebody for it costs some tens of µs.
+const REFILL_WORK: Duration = Duration::from_micros(100);
 
 /// A window narrower than this is refilled one by one.
 const NARROW: u64 = 512;
@@ -22,7 +25,10 @@ const NARROW: u64 = 512;
 /// cheap input does, so a wide window is refilled by sixteenths, or by what is worth a wake-up.
 pub(crate) fn refill(window: u64, cost: Option<Duration>) -> u64 {
     match cost {
-        Some(cost) if window >= NARROW => (window / 16).min(crumb(cost)),
+        Some(cost) if window >= NARROW => {
+            let worth = REFILL_WORK.as_nanos() as u64 / (cost.as_nanos() as u64).max(1);
+            (window / 16).min(worth).max(1)
+        }
         Some(_) | None => 1,
     }
 }
@@ -32,7 +38,7 @@ pub(crate) fn refill(window: u64, cost: Option<Duration>) -> u64 {
 pub(crate) enum Window {
     /// Set by the user, and strict.
     Fixed(u64),
-    /// 1 ms of measured work, but at least and at most so many inputs.
+    /// 4 ms of measured work for each container, but at least and at most so many inputs.
     Adaptive { inputs_min: u64, inputs_max: u64 },
 }
 
@@ -77,7 +83,7 @@ mod tests {
         let small = Window::adaptive(24);
         assert_eq!(small.inputs(None, 2), 1_000);
         assert_eq!(small.inputs(Some(Duration::from_micros(50)), 2), 1_000);
-        assert_eq!(small.inputs(Some(Duration::from_nanos(100)), 1), 10_000);
+        assert_eq!(small.inputs(Some(Duration::from_nanos(100)), 1), 40_000);
         assert_eq!(small.inputs(Some(Duration::from_nanos(1)), 2), 65_536);
         assert_eq!(Window::adaptive(4096).inputs(None, 2), 512);
         assert_eq!(Window::adaptive(1 << 20).inputs(None, 2), 64);
@@ -88,8 +94,8 @@ mod tests {
         let refill = |window, nanos| refill(window, Some(Duration::from_nanos(nanos)));
         assert_eq!(refill(65_536, 1), 4_096);
         assert_eq!(refill(1_000, 100), 62);
-        assert_eq!(refill(1_000, 1_000), 20, "20 µs of work");
-        assert_eq!(refill(1_000, 50_000), 1, "dear inputs are not kept waiting");
+        assert_eq!(refill(2_000, 1_000), 100, "100 µs of work");
+        assert_eq!(refill(1_000, 50_000), 2, "dear inputs are not kept waiting");
         assert_eq!(refill(100, 1), 1, "a narrow window");
         assert_eq!(super::refill(1_000, None), 1, "nothing is known of the cost");
     }

@@ -6,15 +6,21 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::Waker;
+use std::time::Duration;
 
 use crate::decide::ids::JobId;
 use crate::decide::job::Span;
 use crate::decide::ledger::{Mode, Sources};
+use crate::decide::time::Time;
 use crate::engine::chunk::Chunk;
 use crate::engine::pool::Pool;
 use crate::engine::signal::Signal;
 use crate::engine::unwind::drop_contained;
 use crate::failure::Failure;
+
+/// How long outcomes may come before a thread that waits for them is told again, because to wake it costs
+/// some tens of µs, which the containers on its core lack.
+const TELL_PAUSE: Duration = Duration::from_micros(500);
 
 /// What an input ends as.
 pub(crate) type Outcome<I, O, E> = Result<O, Failure<I, E>>;
@@ -152,6 +158,8 @@ pub(crate) struct Lane<I, O, E> {
     pub(crate) space: Arc<Signal>,
     /// Whether the consumer waits; written by it.
     pub(crate) awaited: bool,
+    /// When the consumer was last told of outcomes.
+    told: Option<Time>,
     /// The consumer's task, if it waits in one.
     pub(crate) waker: Option<Waker>,
 }
@@ -178,6 +186,7 @@ impl<I, O, E> Lane<I, O, E> {
             arrived: Arc::default(),
             space: Arc::default(),
             awaited: false,
+            told: None,
             waker: None,
         }
     }
@@ -251,16 +260,20 @@ impl<I, O, E> Lane<I, O, E> {
         }
     }
 
-    /// Those inputs have their outcomes, and so many are pending. Returns whom to wake.
+    /// Those inputs have their outcomes, and so many are pending; at which moment, where several in a moment
+    /// need not be told one by one. Returns whom to wake.
     #[must_use = "the waker is to be woken"]
-    pub(crate) fn finished(&mut self, span: Span, pending: u64) -> Option<Waker> {
+    pub(crate) fn finished(&mut self, span: Span, pending: u64, now: Option<Time>) -> Option<Waker> {
+        let again = now.zip(self.told).is_some_and(|(now, told)| now.since(told) < TELL_PAUSE);
         match self.order {
-            Order::Input => self.wake(),
+            // A thread that was told a moment ago looks by itself a moment later; the last is told at once.
+            Order::Input if again && pending > 0 && self.waker.is_none() => None,
+            Order::Input => self.tell(now),
             Order::Completion => {
                 let chunk = Arc::clone(self.chunk(span.first).expect("its inputs are not all yielded"));
                 let first = (span.first - chunk.first()) as usize;
                 self.ready.push_back((chunk, first..first + span.len as usize));
-                self.wake()
+                if again && pending > 0 && self.waker.is_none() { None } else { self.tell(now) }
             }
             Order::AtOnce if pending > 0 => None,
             Order::AtOnce => self.wake(),
@@ -291,6 +304,13 @@ impl<I, O, E> Lane<I, O, E> {
 
     fn is_published(&self, index: u64) -> bool {
         self.chunk(index).is_none_or(|chunk| chunk.is_published((index - chunk.first()) as usize))
+    }
+
+    fn tell(&mut self, now: Option<Time>) -> Option<Waker> {
+        if self.awaited {
+            self.told = now;
+        }
+        self.wake()
     }
 
     /// Whether its consumer waits in a task, for outcomes that a run tells of at its end only.

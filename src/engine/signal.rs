@@ -56,11 +56,14 @@ impl Signal {
         taken
     }
 
-    /// Waits until it is raised, or until that moment.
-    pub(crate) fn wait<T>(&self, guard: &mut MutexGuard<'_, T>, until: Option<Instant>) {
+    /// Waits until it is raised, or until that moment. Whether it was raised before.
+    pub(crate) fn wait<T>(&self, guard: &mut MutexGuard<'_, T>, until: Option<Instant>) -> bool {
         match until {
-            None => self.condvar.wait(guard),
-            Some(until) => drop(self.condvar.wait_until(guard, until)),
+            None => {
+                self.condvar.wait(guard);
+                true
+            }
+            Some(until) => !self.condvar.wait_until(guard, until).timed_out(),
         }
     }
 

@@ -434,8 +434,7 @@ fn what_is_sent_and_answered_is_never_dropped_on_the_thread_of_the_engine() {
         }
         let gone = Careless(ended.clone()).start();
         let recipient = gone.clone().recipient();
-        let make = maker.clone();
-        let start = StartMap::new((0..50).map(move |n| make(n)), recipient);
+        let start = StartMap::new((0..50).map(maker.clone()), recipient);
         supervisor.do_send(start);
 
         // Killed with a call in hand, ended with calls in the mailbox.

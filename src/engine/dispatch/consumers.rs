@@ -18,6 +18,9 @@ use crate::engine::messages::Notice;
 use crate::failure::{Cause, Failure};
 use crate::progress::Progress;
 
+/// The shortest time a waiting consumer sleeps without looking.
+const LOOK_MIN: Duration = Duration::from_millis(1);
+
 /// The longest time a waiting consumer sleeps without looking, because a run tells of its outcomes
 /// at its end only, and inputs can turn dear in the middle of one.
 const LOOK_MAX: Duration = Duration::from_millis(16);
@@ -132,7 +135,7 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
     pub(crate) fn find(&self, job: JobId, next: u64, patience: Patience<'_>) -> Found<I, O, E> {
         // Cloned before the lock is taken, because a waker is the user's code.
         let mut waker = if let Patience::Task(waker) = patience { Some(waker.clone()) } else { None };
-        let mut pause = Duration::from_millis(1);
+        let mut pause = LOOK_MIN;
         let mut state = self.hold();
         loop {
             let found = self.look(&mut state, job, next);
@@ -163,8 +166,9 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
                     let arrived = Arc::clone(&lane.arrived);
                     state.wakers.unused.extend(task);
                     let until = self.clock.instant(self.now() + pause);
-                    state.wait(&arrived, Some(until));
-                    pause = (pause * 2).min(LOOK_MAX);
+                    // Told once, it is not told again for a moment, and must look by itself.
+                    let told = state.wait(&arrived, Some(until));
+                    pause = if told { LOOK_MIN } else { (pause * 2).min(LOOK_MAX) };
                     if let Some(lane) = state.lanes.0.get_mut(&job) {
                         lane.awaited = false;
                     }

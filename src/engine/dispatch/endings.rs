@@ -25,7 +25,7 @@ impl<I, O, E> State<I, O, E> {
         {
             lane.booked(upto - 1);
             let pending = self.ledger.job(job).map_or(0, |job| job.counts.pending());
-            self.wakers.woken.extend(lane.finished(span, pending));
+            self.wakers.woken.extend(lane.finished(span, pending, Some(now)));
         }
     }
 
@@ -59,7 +59,7 @@ impl<I, O, E> State<I, O, E> {
         let (input, slot) = reclaim(&chunk, place);
         slot.publish(Err(Failure::of_input(index, input, attempts, cause)));
         let pending = self.ledger.job(job).map_or(0, |job| job.counts.pending());
-        self.wakers.woken.extend(lane.finished(Span { first: index, len: 1 }, pending));
+        self.wakers.woken.extend(lane.finished(Span { first: index, len: 1 }, pending, None));
     }
 
     /// An input failed for good: its outcome, or the end of its map.

@@ -237,18 +237,18 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> std::ops::D
 
 impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Held<'_, I, O, E> {
     /// Waits for a signal, or returns at once if the lock had to be released on the way: callers
-    /// look again in either case.
-    fn wait(&mut self, signal: &Signal, until: Option<Instant>) {
+    /// look again in either case. Whether that was before the moment given.
+    fn wait(&mut self, signal: &Signal, until: Option<Instant>) -> bool {
         if self.has_rest() {
             let now = self.dispatch.now();
             let rest = self.rest(now);
             drop(self.guard.take());
             self.dispatch.settle(rest);
             self.guard = Some(self.dispatch.state.lock());
-            return;
+            return true;
         }
         let guard = self.guard.as_mut().expect("held until dropped");
-        signal.wait(guard, until);
+        signal.wait(guard, until)
     }
 }
 
