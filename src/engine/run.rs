@@ -98,7 +98,7 @@ impl<I, T> Run<I, T> {
         self.track.is_fenced()
     }
 
-    /// The index before which everything is completed.
+    /// The index before which everything is completed, while the run is not fenced.
     pub(crate) fn completed_to(&self) -> u64 {
         self.chunk.first() + self.track.at()
     }

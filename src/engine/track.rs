@@ -171,7 +171,8 @@ impl Track {
         self.control.load(Ordering::SeqCst) & FENCED != 0
     }
 
-    /// Where the thread is, or has come further by now.
+    /// Where the thread is, or has come further by now. Of a fenced track its standing tells, and not this: the
+    /// thread moves on once more before it learns that it was in vain.
     pub(crate) fn at(&self) -> u64 {
         self.at.load(Ordering::Acquire) & PLACE
     }

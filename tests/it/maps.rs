@@ -384,3 +384,23 @@ fn a_wide_window_is_full_while_its_first_input_executes() {
         }
     });
 }
+
+#[test]
+fn maps_of_cheap_inputs_are_dropped_at_any_moment_and_their_function_goes_on() {
+    under_each_policy(|app, policy| {
+        let f = app.infallible("f", |n: &u64| *n).containers(2).restart(policy).start().expect("valid");
+        f.ready().expect("it starts");
+        for round in 0..400 {
+            let mut outcomes = f.map(0..1_000_000u64).into_iter();
+            let taken = outcomes.by_ref().take(round * 7).filter_map(Result::ok).sum::<u64>();
+            let taken_of = round as u64 * 7;
+            assert_eq!(taken, (0..taken_of).sum());
+            if round % 2 == 0 {
+                outcomes.abort_handle().abort();
+                let rest = outcomes.find_map(Result::err).expect("it was aborted");
+                assert!(matches!(rest.cause(), Cause::Cancelled), "{rest:?}");
+            }
+        }
+        assert_eq!(f.call(1).wait().expect("the engine is whole"), 1);
+    });
+}

@@ -15,11 +15,15 @@ use crate::failure::{Bug, Cause, Failure};
 impl<I, O, E> State<I, O, E> {
     /// Books what a container has completed, and tells the consumer.
     pub(super) fn book(&mut self, id: ContainerId, now: Time) {
-        let Some(run) = &self.runs[id.index()] else { return };
+        if let Some(run) = &self.runs[id.index()] {
+            self.book_to(id, run.completed_to(), now);
+        }
+    }
+
+    fn book_to(&mut self, id: ContainerId, upto: u64, now: Time) {
         if self.broken.is_some() {
             return; // the books are not to be trusted any more
         }
-        let upto = run.completed_to();
         if let Some((job, span)) = self.ledger.advanced(id, upto, now)
             && let Some(lane) = self.lanes.0.get_mut(&job)
         {
@@ -45,7 +49,8 @@ impl<I, O, E> State<I, O, E> {
         if position.begun {
             run.chunk.share((position.at - run.chunk.first()) as usize);
         }
-        self.book(id, now);
+        // Up to there, and no further: the thread may have moved on since, in vain.
+        self.book_to(id, position.at, now);
         self.runs[id.index()] = None;
         self.spent.push(run);
         Some(position)
