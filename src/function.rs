@@ -154,7 +154,8 @@ where
         Map::new(Arc::clone(&self.running), Source::of_stream(inputs))
     }
 
-    /// All outputs in order, or the first failure.
+    /// All outputs in order, or the first failure. Without a window of the user's, inputs that need no drop
+    /// are all accepted at once, which is cheaper than a map.
     ///
     /// # Errors
     ///
@@ -170,7 +171,7 @@ where
         Ok(outputs)
     }
 
-    /// A result for each input, in order. Where the map as a whole ends early (given up, shut
+    /// A result for each input, in order; as cheap as [`Function::run`]. Where the map as a whole ends early (given up, shut
     /// down), the inputs it had accepted have their outcomes, followed by one failure without an index.
     pub fn run_all(&self, inputs: Vec<I>) -> Vec<Result<O, Failure<I, E>>> {
         if Bulk::suits(&self.running, &inputs) {
