@@ -315,7 +315,6 @@ where
     /// indices, in the order of the inputs.
     pub(crate) fn salvage(&mut self) -> Vec<(u64, O)> {
         self.end();
-        self.current = None;
         let expected = self.progress().ok.saturating_sub(self.oks);
         let chunks = self.dispatch.chunks(self.job);
         let mut saved = Vec::new();
