@@ -13,7 +13,9 @@ use crate::engine::body::Body;
 use crate::engine::unwind::{Elsewhere, PanicHook, install_hook};
 use crate::error::{CONTAINERS_MAX, ConfigError, StartError, containers_in_range, name_in_range};
 use crate::function::Function;
-use crate::settings::{RetryIf, Settings, next_function_id};
+use crate::memory::alarm::start_watch;
+use crate::memory::till::is_installed;
+use crate::settings::{MemoryRules, RetryIf, Settings, next_function_id};
 
 /// The most crash retries of an input.
 const CRASH_RETRIES_MAX: u32 = 1000;
@@ -33,6 +35,10 @@ const STACK_BYTES_MIN: usize = 64 * 1024;
 /// | `exit_timeout` | 5 s |
 /// | `stack_size` | 8 MiB |
 /// | `panic_hook` | silent |
+/// | `memory_limit` | none |
+/// | `recycle_above` | never |
+/// | `abandoned_max` | max(8, 2 × containers) |
+/// | `abandoned_bytes_max` | 2 × `memory_limit` × containers |
 #[must_use = "a function does nothing before it is started"]
 pub struct Builder<I, O, E> {
     app: Arc<Shared>,
@@ -47,6 +53,10 @@ pub struct Builder<I, O, E> {
     exit_timeout: Duration,
     stack_bytes: usize,
     panic_hook: PanicHook,
+    memory_limit: Option<u64>,
+    recycle_above: Option<u64>,
+    abandoned_max: Option<usize>,
+    abandoned_bytes_max: Option<u64>,
 }
 
 impl<I, O, E> Builder<I, O, E>
@@ -75,6 +85,10 @@ where
             exit_timeout: Duration::from_secs(5),
             stack_bytes: 8 << 20,
             panic_hook: PanicHook::Silent,
+            memory_limit: None,
+            recycle_above: None,
+            abandoned_max: None,
+            abandoned_bytes_max: None,
         }
     }
 
@@ -139,12 +153,74 @@ where
         self
     }
 
+    /// How many bytes a container may use, at least 1: what its `enter` has built and is alive, and what the
+    /// attempt that executes has allocated and not freed. What earlier attempts have left (outputs, caches) does not
+    /// count. It needs an [`Accountant`](crate::Accountant) as the program's global allocator.
+    ///
+    /// A container that uses more is killed, when it is noticed: within [a little lag](crate::Memory), at the
+    /// end of the attempt at the latest. Its input is replayed, and charged for it, as by a panic, and the cause is
+    /// [`Death::MemoryLimit`](crate::Death::MemoryLimit). What it is to be killed depends on the code:
+    ///
+    /// | code | is dropped | until then |
+    /// |---|---|---|
+    /// | async | at its next return from `poll`; within 4 ms if it waits | abandoned, after 4 ms |
+    /// | with checkpoints | unwinds at its next [`Context::checkpoint`](crate::Context::checkpoint) | abandoned, after 4 ms if it has come by one before |
+    /// | other | when it returns; what it returns is refused | abandoned |
+    ///
+    /// *Abandoned* is a thread that another has replaced: it is still charged for its memory, has the lowest
+    /// priority where the platform knows one (Linux; after 50 ms more, if it was expected to come out), and [`Builder::abandoned_max`] bounds how many there may
+    /// be. An input that has left two threads behind is not replayed again. `exit` is bounded by
+    /// [`Builder::exit_timeout`] alone. Async code counts as coming out at once if its call waits, whatever a
+    /// task that it has spawned does. Nothing can be done about code that overflows its stack, aborts, or really
+    /// exhausts the machine's memory: it takes the process with it.
+    ///
+    /// ```
+    /// use longshore::{App, StartError};
+    ///
+    /// let app = App::ephemeral("docs");
+    /// let f = app.infallible("f", |n: &u64| *n).memory_limit(64 << 20).start();
+    /// // This example has no accountant, and a limit that cannot be kept is refused.
+    /// assert!(matches!(f, Err(StartError::NoAccountant)));
+    /// ```
+    pub fn memory_limit(mut self, bytes: u64) -> Self {
+        self.memory_limit = Some(bytes);
+        self
+    }
+
+    /// Above how many bytes left behind by its attempts a container exits between two inputs, and is entered
+    /// anew: for state that grows. What the engine holds of its outputs does not count, what callers keep of
+    /// them does. It needs an [`Accountant`](crate::Accountant).
+    pub fn recycle_above(mut self, bytes: u64) -> Self {
+        self.recycle_above = Some(bytes);
+        self
+    }
+
+    /// How many threads may be abandoned, at least 1: those whose generation is over (killed, or in an `exit`
+    /// that took too long) and that have not returned from the user's code.
+    ///
+    /// When so many are, no container is created until one of them returns; those that are live go on, and may
+    /// leave theirs behind as well. An input that might leave one more behind is not replayed: it ends with its
+    /// crashes. If no container is left that could go on, a function whose restarts are limited gives up; one that
+    /// never does waits.
+    pub fn abandoned_max(mut self, threads: usize) -> Self {
+        self.abandoned_max = Some(threads);
+        self
+    }
+
+    /// How many bytes abandoned threads may use, by the measure of [`Builder::memory_limit`]. It needs an
+    /// [`Accountant`](crate::Accountant). While it is as much, inputs that might leave one more behind are not
+    /// replayed, as with [`Builder::abandoned_max`]; containers are still created.
+    pub fn abandoned_bytes_max(mut self, bytes: u64) -> Self {
+        self.abandoned_bytes_max = Some(bytes);
+        self
+    }
+
     /// Validates the settings and begins the `enter` of all containers, without waiting for them.
     ///
     /// # Errors
     ///
-    /// A setting out of its range, a name that is taken, an app that has ended, a program built with
-    /// `panic = "abort"`, or a call from a panicking thread or the engine's own.
+    /// A setting out of its range, a name that is taken, an app that has ended, a setting for memory without an
+    /// [`Accountant`](crate::Accountant), a program built with `panic = "abort"`, or a call from a panicking thread or the engine's own.
     pub fn start(self) -> Result<Function<I, O, E>, StartError> {
         if cfg!(panic = "abort") {
             return Err(StartError::PanicAbort);
@@ -153,6 +229,7 @@ where
             return Err(StartError::Panicking);
         }
         let rules = self.rules()?;
+        let memory = self.memory_rules(rules.containers)?;
         let default_window = match self.window {
             Some(inputs) => Window::fixed(inputs)?,
             None => Window::adaptive(size_of::<I>() + size_of::<Result<O, Box<()>>>()),
@@ -168,8 +245,36 @@ where
             exit_timeout: self.exit_timeout,
             stack_bytes: self.stack_bytes,
             panic_hook: self.panic_hook,
+            memory,
         };
         self.app.register(&self.name, |engine| Function::start(engine, settings, default_window))
+    }
+
+    fn memory_rules(&self, containers: usize) -> Result<MemoryRules, StartError> {
+        for bytes in [self.memory_limit, self.abandoned_bytes_max].into_iter().flatten() {
+            if bytes == 0 {
+                return Err(ConfigError::NoMemory.into());
+            }
+        }
+        if self.abandoned_max == Some(0) {
+            return Err(ConfigError::NoneAbandoned.into());
+        }
+        let accounted = is_installed();
+        let asked = [self.memory_limit, self.recycle_above, self.abandoned_bytes_max];
+        if !accounted && asked.iter().any(Option::is_some) {
+            return Err(StartError::NoAccountant);
+        }
+        if self.memory_limit.is_some() {
+            start_watch().map_err(StartError::Thread)?;
+        }
+        let bytes_max = |limit: u64| limit.saturating_mul(2).saturating_mul(containers as u64);
+        Ok(MemoryRules {
+            accounted,
+            limit: self.memory_limit,
+            recycle_above: self.recycle_above,
+            abandoned_max: self.abandoned_max.unwrap_or(8.max(2 * containers)),
+            abandoned_bytes_max: self.abandoned_bytes_max.or(self.memory_limit.map(bytes_max)),
+        })
     }
 
     fn rules(&self) -> Result<Rules, ConfigError> {

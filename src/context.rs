@@ -6,6 +6,9 @@ use std::sync::Arc;
 
 use crate::crash::Previous;
 use crate::decide::ids::{Attempt, ContainerId, Generation};
+use crate::engine::leash::{self, Leash};
+use crate::memory::scope::Scope;
+use crate::memory::till::Inside;
 
 /// The execution that is going on: which function, container and generation, which input, at which
 /// attempt, and why the previous attempt ended.
@@ -41,6 +44,8 @@ struct Inner {
     index: Cell<u64>,
     attempt: Cell<u32>,
     previous: RefCell<Option<Previous>>,
+    /// What ties the code to this generation.
+    leash: RefCell<Option<Arc<Leash>>>,
 }
 
 thread_local! {
@@ -63,6 +68,7 @@ impl Context {
             index: Cell::new(0),
             attempt: Cell::new(0),
             previous: RefCell::new(None),
+            leash: RefCell::new(None),
         }));
         CURRENT.with(|slot| *slot.borrow_mut() = Some(context.clone()));
         context
@@ -79,10 +85,15 @@ impl Context {
             .with(|slot| slot.borrow().as_ref().is_some_and(|context| context.0.function_id == function_id))
     }
 
-    pub(crate) fn begin_generation(&self, generation: Generation) {
+    pub(crate) fn begin_generation(&self, generation: Generation, leash: &Arc<Leash>) {
         self.0.generation.set(generation.0);
         self.0.attempt.set(0);
         self.0.previous.borrow_mut().take();
+        self.0.leash.replace(Some(Arc::clone(leash)));
+    }
+
+    pub(crate) fn end_generation(&self) {
+        self.0.leash.replace(None);
     }
 
     pub(crate) fn begin_run(&self, attempt: Attempt, previous: Option<Previous>) {
@@ -138,6 +149,64 @@ impl Context {
     #[must_use]
     pub fn previous(&self) -> Option<Previous> {
         self.0.previous.borrow().clone()
+    }
+}
+
+impl Context {
+    /// Unwinds if this code is to come to its end: its container was killed (by hand, or for using too much
+    /// memory) or its function aborted. A long synchronous computation that calls it now and then is left at once;
+    /// one that does not goes on until it returns, on a thread that is *abandoned*, whose answer is refused.
+    ///
+    /// It costs about 2 ns. It does nothing while the thread is panicking, and on threads that are neither
+    /// a container's nor in a [`Scope`].
+    ///
+    /// # Panics
+    ///
+    /// As said, past the panic hook. `catch_unwind` can catch it; the engine has let go of the code all the
+    /// same, and the next checkpoint unwinds again.
+    ///
+    /// ```
+    /// use longshore::{App, Context};
+    ///
+    /// let app = App::ephemeral("docs");
+    /// let sum = app
+    ///     .infallible("sum", |n: &u64| {
+    ///         (0..*n).fold(0u64, |sum, i| {
+    ///             if i % 1024 == 0 {
+    ///                 Context::checkpoint();
+    ///             }
+    ///             sum.wrapping_add(i * i)
+    ///         })
+    ///     })
+    ///     .start()?;
+    /// assert_eq!(sum.call(4).wait().unwrap(), 14);
+    /// # Ok::<(), longshore::StartError>(())
+    /// ```
+    #[inline]
+    pub fn checkpoint() {
+        leash::checkpoint();
+    }
+
+    /// How many more bytes this container may allocate before it is killed, to the byte for what this thread
+    /// did. `None` without [`Builder::memory_limit`](crate::Builder::memory_limit).
+    #[must_use]
+    pub fn memory_left(&self) -> Option<u64> {
+        let leash = self.0.leash.borrow();
+        let account = leash.as_ref()?.account()?;
+        let limit = account.counters().limit()?;
+        let used = account.counters().used() + Inside::unbooked(account.place());
+        Some(limit.saturating_sub(u64::try_from(used).unwrap_or(0)))
+    }
+
+    /// The scope of this container, for helper threads: what they allocate in it is charged to the container,
+    /// and their checkpoints are its own.
+    #[must_use]
+    pub fn scope(&self) -> Scope {
+        let leash = self.0.leash.borrow().clone();
+        if let Some(account) = leash.as_ref().and_then(|leash| leash.account()) {
+            Inside::share(account.place());
+        }
+        Scope::of(leash)
     }
 }
 

@@ -94,6 +94,18 @@ pub enum Death {
     EnterFailed(Arc<EnterError>),
     /// The container's thread could not be made.
     NoThread(Arc<std::io::Error>),
+    /// Its memory could not be accounted for, because all 65 535 accounts of the process hold memory.
+    NoAccount,
+    /// It used more memory than [`Builder::memory_limit`](crate::Builder::memory_limit) allows.
+    MemoryLimit {
+        /// The limit in bytes.
+        limit: u64,
+        /// The most that was used, in bytes: what `enter` had built, and what the attempt held.
+        used: u64,
+        /// Whether the code has come out, or is about to, and frees what it holds. Otherwise its thread is
+        /// abandoned in it, and holds its memory until it returns.
+        reclaimed: bool,
+    },
     /// Killed by hand; nobody's fault.
     Killed,
 }
@@ -105,6 +117,11 @@ impl fmt::Display for Death {
             Self::EnterPanicked(panic) => write!(f, "enter {panic}"),
             Self::EnterFailed(_) => write!(f, "enter failed"),
             Self::NoThread(_) => write!(f, "no thread could be made"),
+            Self::NoAccount => write!(f, "no memory account was free"),
+            Self::MemoryLimit { limit, used, reclaimed } => {
+                write!(f, "used {used} bytes of memory, over the limit of {limit}")?;
+                if *reclaimed { Ok(()) } else { write!(f, ", and its thread was abandoned") }
+            }
             Self::Killed => write!(f, "killed by hand"),
         }
     }
@@ -120,6 +137,9 @@ pub struct Crash {
     pub generation: Generation,
     /// The input that was executing (its index in its map) and its attempt, if one was.
     pub executing: Option<(u64, Attempt)>,
+    /// The most memory in bytes that the attempt (or `enter`) used, with what `enter` had built; where an
+    /// [`Accountant`](crate::Accountant) is installed.
+    pub peak_bytes: Option<u64>,
     /// The cause.
     pub death: Death,
 }
@@ -139,7 +159,11 @@ impl Error for Crash {
         match &self.death {
             Death::EnterFailed(error) => Some(error.as_ref()),
             Death::NoThread(error) => Some(error.as_ref()),
-            Death::Panicked(_) | Death::EnterPanicked(_) | Death::Killed => None,
+            Death::Panicked(_)
+            | Death::EnterPanicked(_)
+            | Death::NoAccount
+            | Death::MemoryLimit { .. }
+            | Death::Killed => None,
         }
     }
 }

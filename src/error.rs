@@ -50,6 +50,10 @@ pub enum ConfigError {
     /// The stack of a container is smaller than `least` bytes.
     #[expect(missing_docs, reason = "the variant's sentence names its numbers")]
     StackSize { bytes: usize, least: usize },
+    /// A number of bytes is zero: nothing could be allocated.
+    NoMemory,
+    /// The number of threads that may be abandoned is zero: no container could be created.
+    NoneAbandoned,
     /// A name is empty, longer than `max` bytes, or holds a NUL.
     #[expect(missing_docs, reason = "the variant's sentence names its numbers")]
     Name { name: String, max: usize },
@@ -117,6 +121,8 @@ impl fmt::Display for ConfigError {
             Self::StackSize { bytes, least } => {
                 write!(f, "stack of {bytes} bytes is below {least}")
             }
+            Self::NoMemory => write!(f, "a limit of 0 bytes of memory"),
+            Self::NoneAbandoned => write!(f, "abandoned_max of 0 is below 1"),
             Self::Name { name, max } => {
                 let len = name.len();
                 write!(f, "name {name:?} of {len} bytes is not 1..={max} bytes without a NUL")
@@ -137,6 +143,9 @@ pub enum StartError {
     PanicAbort,
     /// The calling thread is panicking.
     Panicking,
+    /// A setting for memory could not be kept, because `longshore::Accountant` is not the program's global
+    /// allocator.
+    NoAccountant,
     /// The app already has a function of that name.
     NameTaken(String),
     /// The app was shut down.
@@ -157,6 +166,9 @@ impl fmt::Display for StartError {
                 write!(f, "built with panic = \"abort\", under which no container survives a panic")
             }
             Self::Panicking => write!(f, "the calling thread is panicking"),
+            Self::NoAccountant => {
+                write!(f, "a memory setting needs longshore::Accountant as the #[global_allocator]")
+            }
             Self::NameTaken(name) => write!(f, "the app already has a function named {name:?}"),
             Self::ShutDown => write!(f, "the app is shut down"),
             Self::WouldDeadlock => write!(f, "called on the engine's own thread"),

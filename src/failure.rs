@@ -26,8 +26,8 @@ pub enum Cause<E> {
     Failed(E),
     /// The input crashed its containers too often. The deaths, oldest first, at most 8 of them.
     Poisoned(Vec<Arc<Crash>>),
-    /// The container was killed by hand while the input executed, and with `crash_retries(0)`
-    /// what has begun is never begun again.
+    /// The container was killed by hand while the input executed, and it is not begun again: with
+    /// `crash_retries(0)` nothing is, nor what has left two threads behind, or would leave one too many.
     Lost(Arc<Crash>),
     /// The function gave up; the crash that broke its limit.
     GaveUp(Arc<Crash>),
@@ -68,8 +68,22 @@ pub struct Failure<I, E>(Box<Inner<I, E>>);
 struct Inner<I, E> {
     /// Index and input; `None` where the map as a whole failed.
     input: Option<(u64, Contained<Reclaimed<I>>)>,
-    attempts: u32,
+    tried: Tried,
     cause: Contained<Cause<E>>,
+}
+
+/// How an input was tried.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Tried {
+    pub(crate) attempts: u32,
+    /// The most memory that the last attempt used, if it failed and that is known.
+    pub(crate) peak_bytes: Option<u64>,
+}
+
+impl From<u32> for Tried {
+    fn from(attempts: u32) -> Self {
+        Self { attempts, peak_bytes: None }
+    }
 }
 
 /// The input of a failure, given back.
@@ -92,21 +106,21 @@ impl<I> Returned<I> {
 }
 
 impl<I, E> Failure<I, E> {
-    pub(crate) fn of_input(index: u64, input: Reclaimed<I>, attempts: u32, cause: Cause<E>) -> Self {
+    pub(crate) fn of_input(index: u64, input: Reclaimed<I>, tried: Tried, cause: Cause<E>) -> Self {
         Self(Box::new(Inner {
             input: Some((index, Contained::new(input))),
-            attempts,
+            tried,
             cause: Contained::new(cause),
         }))
     }
 
     /// An input that was refused before it began.
     pub(crate) fn of_refused(input: I, cause: Cause<E>) -> Self {
-        Self::of_input(0, Reclaimed::Owned(input), 0, cause)
+        Self::of_input(0, Reclaimed::Owned(input), 0.into(), cause)
     }
 
     pub(crate) fn of_map(cause: Cause<E>) -> Self {
-        Self(Box::new(Inner { input: None, attempts: 0, cause: Contained::new(cause) }))
+        Self(Box::new(Inner { input: None, tried: 0.into(), cause: Contained::new(cause) }))
     }
 
     /// The place of the input in its map, from 0; `None` where the map as a whole failed.
@@ -136,7 +150,18 @@ impl<I, E> Failure<I, E> {
     /// How often the input was executed; 0 where it never began.
     #[must_use]
     pub fn attempts(&self) -> u32 {
-        self.0.attempts
+        self.0.tried.attempts
+    }
+
+    /// The most memory in bytes that the attempt used which is told of last, with what `enter` had built: the one
+    /// that failed, or the last of the deaths. Where an [`Accountant`](crate::Accountant) is installed.
+    #[must_use]
+    pub fn peak_bytes(&self) -> Option<u64> {
+        match self.cause() {
+            Cause::Poisoned(deaths) => deaths.last()?.peak_bytes,
+            Cause::Lost(crash) => crash.peak_bytes,
+            _ => self.0.tried.peak_bytes,
+        }
     }
 
     /// Why.
@@ -183,7 +208,7 @@ impl<I, E: fmt::Debug> fmt::Debug for Failure<I, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Failure")
             .field("index", &self.index())
-            .field("attempts", &self.0.attempts)
+            .field("attempts", &self.attempts())
             .field("cause", self.cause())
             .finish_non_exhaustive()
     }
@@ -209,8 +234,8 @@ impl<I, E> fmt::Display for Failure<I, E> {
             write!(f, "the map ")?;
         }
         match self.cause() {
-            Cause::Failed(_) => write!(f, "failed after {}", Attempts(self.0.attempts)),
-            Cause::Poisoned(_) => write!(f, "is poisoned after {}", Attempts(self.0.attempts)),
+            Cause::Failed(_) => write!(f, "failed after {}", Attempts(self.attempts())),
+            Cause::Poisoned(_) => write!(f, "is poisoned after {}", Attempts(self.attempts())),
             Cause::Lost(_) => write!(f, "was lost with its container"),
             Cause::GaveUp(_) => write!(f, "failed because the function gave up"),
             Cause::Source(_) => write!(f, "ended because its source panicked"),

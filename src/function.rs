@@ -90,8 +90,13 @@ where
     fn end(&self, ending: Ending, limit: Duration) -> EndingReport {
         let (report, reported) = oneshot::channel();
         self.supervisor.do_send(End { how: Shutdown { ending, limit }, running: Arc::clone(self), report });
-        let function = Arc::clone(&self.dispatch.settings.function);
-        Box::pin(async move { reported.await.unwrap_or_else(|_| FunctionReport::unknown(&function)) })
+        // One that has ended before tells what became of it, and what still runs.
+        let (name, dispatch) = (Arc::clone(&self.dispatch.settings.function), Arc::downgrade(&self.dispatch));
+        let before = move || match dispatch.upgrade() {
+            Some(dispatch) => dispatch.report(),
+            None => FunctionReport::unknown(&name),
+        };
+        Box::pin(async move { reported.await.unwrap_or_else(|_| before()) })
     }
 }
 
@@ -286,7 +291,8 @@ where
 
     /// Kills a container by hand: nobody is blamed, no budget is charged, and a fresh generation is
     /// entered. An input that was executing is replayed beside the abandoned attempt, whose answer
-    /// is refused; synchronous code runs on until it returns. Returns whether the container lived.
+    /// is refused; synchronous code comes out at its next checkpoint, or when it returns. Where too many threads
+    /// are [abandoned](crate::Builder::abandoned_max) already, there is no fresh generation and no replay. Returns whether the container lived.
     pub fn kill_container(&self, container: ContainerId) -> bool {
         self.ask(KillContainer { container })
     }

@@ -117,7 +117,7 @@
 //!
 //! # Maps
 //!
-//! Inputs are pulled lazily and within a *window*, by default about a millisecond's work. Outcomes
+//! Inputs are pulled lazily and within a *window*, by default some milliseconds' work. Outcomes
 //! come in the order of the inputs, or as they complete ([`Map::unordered`]). The first failure ends
 //! a map when it happens, unless every outcome is asked for ([`Map::return_exceptions`]) or the
 //! failure is to come at its place ([`Map::fail_in_order`]); what had finished beside it can be
@@ -176,6 +176,17 @@
 //! # });
 //! ```
 //!
+//! # Memory
+//!
+//! [`Accountant`] is a global allocator over any other. With it, [`Builder::memory_limit`] is a limit for each
+//! container: one that uses more is killed, its neighbours are untouched, and its input is replayed under
+//! `crash_retries` or comes back with [`Death::MemoryLimit`]. [`Builder::memory_limit`] says what that means
+//! for each kind of code. [`Builder::recycle_above`] makes containers anew between inputs whose state has
+//! grown. [`Status::memory`] shows what is held, [`Context::memory_left`] what may yet be.
+//!
+//! What helper threads allocate is charged to the process, unless they are given the container's
+//! [scope](Context::scope).
+//!
 //! # Actors
 //!
 //! [`actor`] holds the messages of a function's supervisor and of its maps, and an example. Every call
@@ -209,6 +220,8 @@
 //!   can take the input.
 //! * An async closure is `async |input: &T| …` or an `async fn`; `|input| async move { … }` cannot
 //!   borrow its input.
+//! * Synchronous code that cannot be told to stop keeps its thread when its container is killed: a long loop
+//!   calls [`Context::checkpoint`] now and then.
 //! * A worker whose `Drop` blocks delays its own restart.
 //! * What a crashed attempt changed inside its input (through a lock or an atomic) stays changed for
 //!   the replay.
@@ -230,6 +243,7 @@ mod event;
 mod failure;
 mod function;
 mod map;
+mod memory;
 mod progress;
 mod report;
 mod settings;
@@ -256,7 +270,9 @@ pub use event::{ContainerState, Event};
 pub use failure::{Bug, Cause, Failure, Returned};
 pub use function::Function;
 pub use map::{Map, Outcomes};
+pub use memory::accountant::Accountant;
+pub use memory::scope::Scope;
 pub use progress::Progress;
 pub use report::{Fate, FunctionReport, Report};
-pub use status::{Containers, CrashLoopStatus, Status};
+pub use status::{ContainerMemory, Containers, CrashLoopStatus, Memory, Status};
 pub use worker::Worker;

@@ -46,7 +46,7 @@ pub struct FunctionReport {
 }
 
 impl FunctionReport {
-    /// Of a function that ended before it was asked.
+    /// Of a function of which nothing is left.
     pub(crate) fn unknown(function: &str) -> Self {
         Self { function: function.to_owned(), containers: Vec::new(), threads_running: 0 }
     }

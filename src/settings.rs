@@ -23,6 +23,21 @@ pub(crate) struct Settings<I, O, E> {
     pub(crate) exit_timeout: Duration,
     pub(crate) stack_bytes: usize,
     pub(crate) panic_hook: PanicHook,
+    pub(crate) memory: MemoryRules,
+}
+
+/// What containers may hold in memory, and may leave behind.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct MemoryRules {
+    /// Whether what they allocate passes an accountant.
+    pub(crate) accounted: bool,
+    pub(crate) limit: Option<u64>,
+    /// What earlier attempts may have left before a container is made anew.
+    pub(crate) recycle_above: Option<u64>,
+    /// With so many threads left behind no container is created.
+    pub(crate) abandoned_max: usize,
+    /// With so many bytes that they use nothing is replayed that might leave one more.
+    pub(crate) abandoned_bytes_max: Option<u64>,
 }
 
 /// A number no other function of the process has.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::crash::Crash;
+use crate::decide::ids::ContainerId;
 
 /// Containers by what they are doing. Capacity is `live`, never what was configured.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -20,9 +21,43 @@ pub struct Containers {
     pub backing_off: usize,
     /// Not there: the function gave up, is stopped, or the container is between two lives.
     pub stopped: usize,
-    /// Threads whose generation is over and that have not returned from the user's code. Not among
-    /// the containers: each has been, or will be, replaced.
+    /// Threads whose generation is over and that have not returned from the user's code, unless that waits in a
+    /// task. Not among the containers: those have been replaced, or will be if anything is.
     pub abandoned: usize,
+}
+
+/// The memory of a function, in bytes. It lags behind by at most 64 KiB for each thread that executes, or by
+/// a 32nd of the limit if that is less.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Memory {
+    /// Alive: allocated by the containers' present generations and not yet freed, by whomever; and what abandoned
+    /// threads use.
+    pub live: u64,
+    /// Of it, what earlier attempts have left: outputs, caches, leaks.
+    pub retained: u64,
+    /// The most that one container ever used of its limit.
+    pub peak: u64,
+    /// The limit of each container.
+    pub limit: Option<u64>,
+    /// What abandoned threads use.
+    pub abandoned: u64,
+    /// Each container.
+    pub containers: Vec<ContainerMemory>,
+}
+
+/// The memory of one container, in bytes: while it is not there, zeros but for the peak.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ContainerMemory {
+    /// Which.
+    pub container: ContainerId,
+    /// Alive: allocated by this generation, and not yet freed, by whomever.
+    pub live: u64,
+    /// Of it, what earlier attempts have left: outputs, caches, leaks.
+    pub retained: u64,
+    /// The most that was used of the limit, in any of its generations.
+    pub peak: u64,
 }
 
 /// A crash loop: containers that die before they complete anything.
@@ -55,6 +90,11 @@ pub struct Status {
     pub crashes: u64,
     /// Restarts of containers so far.
     pub restarts: u64,
+    /// Graceful exits of containers that were to begin anew, because of
+    /// [`Builder::recycle_above`](crate::Builder::recycle_above).
+    pub recycled: u64,
+    /// What is held in memory, where an [`Accountant`](crate::Accountant) is installed.
+    pub memory: Option<Memory>,
     /// Answers of fenced attempts, refused so far.
     pub late_answers: u64,
     /// Feeders that pull a source, or are stuck in one.
@@ -70,6 +110,9 @@ impl fmt::Display for Status {
              {abandoned} abandoned; {} inputs waiting; {} crashes, {} restarts",
             self.inputs_waiting, self.crashes, self.restarts
         )?;
+        if let Some(memory) = &self.memory {
+            write!(f, "; {} bytes live, {} retained, peak {}", memory.live, memory.retained, memory.peak)?;
+        }
         if let Some(crash_loop) = &self.crash_loop {
             write!(f, "; crash loop of {} for {:?}", crash_loop.crashes, crash_loop.since)?;
             if let Some(next) = crash_loop.next_restart {

@@ -9,11 +9,18 @@
 #[expect(dead_code, reason = "a thread that fences itself meets nobody")]
 mod track;
 
+#[path = "../src/memory/account.rs"]
+#[expect(dead_code, reason = "not everything that is told of an account is part of the protocol")]
+mod account;
+
+#[path = "../src/memory/crossings.rs"]
+mod crossings;
+
 /// What `src/engine/sync.rs` is to the engine.
 mod sync {
     use loom::sync::MutexGuard;
     use loom::sync::atomic::fence;
-    pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+    pub(crate) use loom::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering};
 
     #[derive(Debug)]
     pub(crate) struct Mutex<T>(loom::sync::Mutex<T>);
@@ -47,6 +54,8 @@ use loom::cell::UnsafeCell;
 use loom::sync::Arc;
 use loom::thread;
 
+use account::{Account, ENTER};
+use crossings::{Crossings, Link};
 use sync::{AtomicBool, Light, Ordering, heavy};
 use track::{Pace, Standing, Track};
 
@@ -157,4 +166,117 @@ fn what_is_fed_while_a_container_goes_to_sleep_is_seen_or_told() {
         }
         assert!(feeder.join().expect("no panic") || seen, "a container sleeps over an input");
     });
+}
+
+#[test]
+fn a_block_freed_elsewhere_is_taken_for_none_of_a_later_attempt() {
+    loom::model(|| {
+        let account = opened(1000);
+        account.end_epoch();
+        let first = account.epoch();
+        let freed = Arc::clone(&account);
+        let caller = thread::spawn(move || freed.credit(first, 10)); // perhaps before it is booked
+        account.charge(first, 10, 10);
+        account.end_epoch();
+        account.charge(account.epoch(), 7, 7);
+        caller.join().expect("no panic");
+        assert_eq!((account.used(), account.live(), account.retained()), (7, 7, 0));
+    });
+}
+
+#[test]
+fn a_limit_that_several_threads_cross_is_told_of_once() {
+    loom::model(|| {
+        let account = opened(10);
+        let (own, helper) = (Arc::clone(&account), Arc::clone(&account));
+        let charges = [
+            thread::spawn(move || own.charge(ENTER, 6, 6)),
+            thread::spawn(move || helper.charge(ENTER, 6, 6)),
+        ];
+        let told = charges.map(|thread| thread.join().expect("no panic"));
+        assert_eq!(told.iter().filter(|told| **told).count(), 1);
+        assert!(account.is_overdrawn());
+    });
+}
+
+#[test]
+fn an_account_in_which_nothing_is_alive_is_touched_by_nobody() {
+    loom::model(|| {
+        let account = opened(1000);
+        account.end_epoch();
+        let epoch = account.epoch();
+        account.charge(epoch, 5, 5);
+        account.charge(ENTER, 3, 3);
+        let freed = Arc::clone(&account);
+        let caller = thread::spawn(move || {
+            freed.credit(ENTER, 3);
+            freed.credit(epoch, 5);
+        });
+        let anew = account.live() == 0;
+        if anew {
+            account.open(Some(1000)); // it is another container's now
+            account.charge(ENTER, 100, 100);
+            account.end_epoch();
+            account.charge(account.epoch(), 20, 20);
+        }
+        caller.join().expect("no panic");
+        let expected = if anew { 120 } else { 0 };
+        assert_eq!((account.used(), account.live()), (expected, expected));
+    });
+}
+
+#[test]
+fn the_watch_sleeps_over_no_account_that_has_crossed_its_limit() {
+    loom::model(|| {
+        let list = Arc::new((Crossings::new(), [Link::new(), Link::new()]));
+        let crossed = Arc::new([AtomicBool::new(false), AtomicBool::new(false)]);
+        let watch = thread::current();
+        let raise = |number: u32| {
+            let (list, crossed, watch) = (Arc::clone(&list), Arc::clone(&crossed), watch.clone());
+            thread::spawn(move || {
+                crossed[number as usize - 1].store(true, Ordering::SeqCst);
+                list.0.add(number, &list.1[number as usize - 1]);
+                watch.unpark();
+            })
+        };
+        let raising = [raise(1), raise(2)];
+        let mut seen = [false; 2];
+        loop {
+            list.0.take(
+                |number| &list.1[number as usize - 1],
+                |number| seen[number as usize - 1] |= crossed[number as usize - 1].load(Ordering::Relaxed),
+            );
+            if seen == [true; 2] {
+                break;
+            }
+            thread::park();
+        }
+        raising.into_iter().for_each(|thread| thread.join().expect("no panic"));
+    });
+}
+
+#[test]
+fn an_account_that_crosses_while_it_is_still_listed_is_seen_all_the_same() {
+    loom::model(|| {
+        let list = Arc::new((Crossings::new(), Link::new()));
+        let crossed = Arc::new(AtomicBool::new(false));
+        list.0.add(1, &list.1); // of the container that had the place before
+        let (added, sets) = (Arc::clone(&list), Arc::clone(&crossed));
+        let raising = thread::spawn(move || {
+            sets.store(true, Ordering::SeqCst);
+            added.0.add(1, &added.1);
+        });
+        let mut seen = false;
+        let mut look = || list.0.take(|_| &list.1, |_| seen |= crossed.load(Ordering::Relaxed));
+        look();
+        raising.join().expect("no panic");
+        look(); // as the watch does when it is woken
+        assert!(seen);
+    });
+}
+
+fn opened(limit: u64) -> Arc<Account> {
+    let account = Account::new();
+    account.open(Some(limit));
+    Arc::new(account)
 }

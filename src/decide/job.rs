@@ -82,6 +82,8 @@ pub(crate) struct Record {
     pub(crate) failures: u32,
     pub(crate) crashes: u32,
     pub(crate) kills: u32,
+    /// Of its crashes and kills, those that left a thread behind in it.
+    pub(crate) abandoned: u32,
     /// When it last counted a crash towards the restart policy.
     pub(crate) counted: Option<Time>,
     /// The first [`DEATHS_MAX`] of its crashes.

@@ -19,6 +19,7 @@ use crate::context::Context;
 use crate::crash::BoxError;
 use crate::engine::body::{Body, Instance, Post, Served, Task};
 use crate::engine::dispatch::Next;
+use crate::engine::leash::{at_no_checkpoint, come_out, outside};
 use crate::engine::unwind::{contain_drop, drop_contained};
 
 /// A runtime for one generation, and the user's state in it.
@@ -78,12 +79,17 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Post<'_, I,
 
     /// Waits for work and executes it, again and again.
     async fn serve_in_task(&self, mut call: impl AsyncFnMut(&I) -> Result<O, E>) -> Served {
+        let mut retained = self.retained();
         loop {
-            match self.dispatch.next_in_task(self.container, self.generation).await {
+            match polled_outside(self.dispatch.next_in_task(self.container, self.generation)).await {
                 Next::Work { run, lease, previous, label } => {
                     self.context.begin_run(lease.attempt, previous);
-                    Task { post: self, run, lease, label }.drive_in_task(&mut call).await;
+                    let task = Task { post: self, run, lease, label };
+                    let left = task.drive_in_task(&mut call).await;
                     self.context.end_run();
+                    if outside(|| self.recycles(&mut retained, &task.run, left)) {
+                        return Served::Recycles;
+                    }
                     // Before what the user's code has spawned has its turn, which may be a long one.
                     self.dispatch.returned(self.container, self.generation);
                     yield_now().await;
@@ -96,20 +102,31 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Post<'_, I,
 }
 
 impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Task<'_, I, O, E> {
-    async fn drive_in_task(&self, call: &mut impl AsyncFnMut(&I) -> Result<O, E>) {
-        let Some(mut lap) = self.run.begin() else { return };
-        let span = self.span();
+    /// Returns how many bytes the attempts have left.
+    async fn drive_in_task(&self, call: &mut impl AsyncFnMut(&I) -> Result<O, E>) -> i64 {
+        let Some(mut lap) = self.run.begin() else { return 0 };
+        let span = outside(|| self.span());
+        self.post.leash.begin_attempt();
+        let mut left = 0;
         loop {
+            self.post.leash.is_at_a_checkpoint(); // as it is whenever a poll returns
             self.post.context.begin_input(lap.index());
             let future = call(lap.input());
-            let Some(result) = self.unless_fenced(future, span.as_ref()).await else { return };
-            if !self.returned(&mut lap, result) {
-                return;
+            let result = self.unless_fenced(future, span.as_ref()).await;
+            let used = self.post.leash.end_attempt();
+            left += used.map_or(0, |used| used.left);
+            if self.post.leash.is_overdrawn() {
+                self.post.leash.drop_inside(result);
+                come_out();
+            }
+            let Some(result) = result else { return left };
+            if !self.returned(&mut lap, result, used) {
+                return left;
             }
         }
     }
 
-    /// Polls the user's future. Once the run is fenced it is dropped, with `None`.
+    /// Polls the user's future. Once the run is fenced or the account overdrawn it is dropped, with `None`.
     async fn unless_fenced<T>(&self, future: impl Future<Output = T>, span: Option<&Span>) -> Option<T> {
         let mut future = pin!(Some(future));
         let ended = poll_fn(|cx| {
@@ -121,11 +138,14 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Task<'_, I,
             if let Poll::Ready(result) = running.poll(cx) {
                 return Poll::Ready(Some(result));
             }
+            if self.post.leash.is_overdrawn() {
+                return Poll::Ready(None);
+            }
             if self.run.suspend(cx.waker()) { Poll::Pending } else { Poll::Ready(None) }
         })
         .await;
         // Here, and not at the end of the scope, because its drop may panic.
-        contain_drop(|| future.set(None));
+        at_no_checkpoint(|| contain_drop(|| future.set(None)));
         ended
     }
 }
@@ -155,6 +175,7 @@ where
     E: Send + 'static,
 {
     fn serve(&mut self, post: &Post<'_, I, O, E>) -> Served {
+        let _inside = post.leash.enter();
         self.0.run(async |function: &mut Option<&F>| {
             let function = function.expect("it has not exited");
             post.serve_in_task(async |input: &I| function(input).await).await
@@ -186,6 +207,7 @@ struct AsyncWorkerInstance<W>(Tasks<W>);
 
 impl<W: AsyncWorker> Instance<W::Input, W::Output, W::Error> for AsyncWorkerInstance<W> {
     fn serve(&mut self, post: &Post<'_, W::Input, W::Output, W::Error>) -> Served {
+        let _inside = post.leash.enter();
         self.0.run(async |worker: &mut Option<W>| {
             let worker = worker.as_mut().expect("it has not exited");
             post.serve_in_task(async |input: &W::Input| worker.call(input, post.context).await).await
@@ -198,4 +220,10 @@ impl<W: AsyncWorker> Instance<W::Input, W::Output, W::Error> for AsyncWorkerInst
             post.unless_over(worker.exit(post.context)).await
         });
     }
+}
+
+/// Engine code on a thread that is inside an account.
+async fn polled_outside<T>(future: impl Future<Output = T>) -> T {
+    let mut future = pin!(future);
+    poll_fn(|cx| outside(|| future.as_mut().poll(cx))).await
 }

@@ -14,8 +14,11 @@ use crate::decide::ids::{Attempt, ContainerId, Generation};
 use crate::decide::ledger::{Lease, Worth};
 use crate::engine::dispatch::{Dispatch, LapOf, Next, RunOf};
 use crate::engine::lane::Outcome;
+use crate::engine::leash::{Leash, at_no_checkpoint, come_out, outside};
+use crate::engine::retained::Retained;
 use crate::engine::track::Pace;
-use crate::engine::unwind::{contain, drop_contained, tell};
+use crate::engine::unwind::{contain, tell};
+use crate::memory::account::Epoch;
 use crate::worker::Worker;
 
 /// The user's code, shared by all containers of a function.
@@ -37,6 +40,8 @@ pub(crate) trait Instance<I, O, E> {
 pub(crate) enum Served {
     /// Nothing will come any more: it exits gracefully.
     Leaves,
+    /// It exits gracefully, to begin anew.
+    Recycles,
     /// It is over already.
     Stale,
 }
@@ -47,17 +52,40 @@ pub(crate) struct Post<'a, I, O, E> {
     pub(crate) container: ContainerId,
     pub(crate) generation: Generation,
     pub(crate) context: &'a Context,
+    pub(crate) leash: &'a Leash,
 }
 
 impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Post<'_, I, O, E> {
+    /// What the attempts of this generation leave behind, if it is to be recycled for it.
+    pub(crate) fn retained(&self) -> Option<Retained<I, Outcome<I, O, E>>> {
+        let above = self.dispatch.settings.memory.recycle_above?;
+        self.leash.account().map(|account| Retained::new(account.counters(), above))
+    }
+
+    /// Whether the container exits now, to begin anew, after that run.
+    pub(crate) fn recycles(
+        &self,
+        retained: &mut Option<Retained<I, Outcome<I, O, E>>>,
+        run: &RunOf<I, O, E>,
+        left: i64,
+    ) -> bool {
+        retained.as_mut().is_some_and(|retained| retained.is_too_much_after(run, left))
+            && self.dispatch.recycle(self.container, self.generation)
+    }
+
     /// Waits for work and executes it, again and again.
     fn serve(&self, mut call: impl FnMut(&I) -> Result<O, E>) -> Served {
+        let mut retained = self.retained();
         loop {
             match self.dispatch.next(self.container, self.generation) {
                 Next::Work { run, lease, previous, label } => {
                     self.context.begin_run(lease.attempt, previous);
-                    Task { post: self, run, lease, label }.drive(&mut call);
+                    let task = Task { post: self, run, lease, label };
+                    let left = task.drive(&mut call);
                     self.context.end_run();
+                    if self.recycles(&mut retained, &task.run, left) {
+                        return Served::Recycles;
+                    }
                 }
                 Next::Leave => return Served::Leaves,
                 Next::Stale => return Served::Stale,
@@ -76,43 +104,62 @@ pub(crate) struct Task<'a, I, O, E> {
 }
 
 impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Task<'_, I, O, E> {
-    fn drive(&self, call: &mut impl FnMut(&I) -> Result<O, E>) {
-        let Some(mut lap) = self.run.begin() else { return };
+    /// Returns how many bytes the attempts have left.
+    fn drive(&self, call: &mut impl FnMut(&I) -> Result<O, E>) -> i64 {
+        let Some(mut lap) = self.run.begin() else { return 0 };
         let span = self.span();
         let _in_span = span.as_ref().map(Span::enter);
+        let _inside = self.post.leash.enter();
+        self.post.leash.begin_attempt();
+        let mut left = 0;
         loop {
             self.post.context.begin_input(lap.index());
             let result = call(lap.input());
-            if !self.returned(&mut lap, result) {
-                return;
+            let used = self.post.leash.end_attempt();
+            if let Some(used) = used {
+                left += used.left;
+                if self.post.leash.is_overdrawn() {
+                    self.post.leash.drop_inside(result);
+                    come_out();
+                }
+            }
+            if !self.returned(&mut lap, result, used) {
+                return left;
             }
         }
     }
 
     /// The function has returned for the input that executes. Whether the next one has begun.
     #[inline]
-    pub(crate) fn returned(&self, lap: &mut LapOf<'_, I, O, E>, result: Result<O, E>) -> bool {
+    pub(crate) fn returned(
+        &self,
+        lap: &mut LapOf<'_, I, O, E>,
+        result: Result<O, E>,
+        used: Option<Epoch>,
+    ) -> bool {
         match result {
             Ok(output) => match lap.publish(Ok(output)) {
                 Ok(pace) => pace == Pace::Next,
                 Err(refused) => self.refused(refused),
             },
-            Err(error) => self.failed(lap, error),
+            Err(error) => at_no_checkpoint(|| outside(|| self.failed(lap, error, used))),
         }
     }
 
     #[cold]
     fn refused(&self, outcome: Outcome<I, O, E>) -> bool {
         self.post.dispatch.count_late();
-        drop_contained(outcome);
+        self.post.leash.drop_inside(outcome);
         false
     }
 
     #[cold]
-    fn failed(&self, lap: &mut LapOf<'_, I, O, E>, error: E) -> bool {
+    fn failed(&self, lap: &mut LapOf<'_, I, O, E>, error: E, used: Option<Epoch>) -> bool {
         let worth = self.worth(&error);
-        self.speak_of_failure(lap.index(), worth);
-        self.post.dispatch.failed(self.post.container, &self.run, lap, error, worth)
+        // Where the attempt has allocated nothing, there is what `enter` has built.
+        let peak_bytes = used.map(|used| used.peak).or_else(|| self.post.leash.peak());
+        self.speak_of_failure(lap.index(), worth, peak_bytes);
+        self.post.dispatch.failed(self.post.container, &self.run, lap, error, (worth, peak_bytes))
     }
 
     /// Whether the error is worth a retry. If the user's predicate panics, it is not.
@@ -147,14 +194,16 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Task<'_, I,
         span.ok().flatten()
     }
 
-    fn speak_of_failure(&self, index: u64, worth: Worth) {
+    fn speak_of_failure(&self, index: u64, worth: Worth, peak_bytes: Option<u64>) {
         let settings = &self.post.dispatch.settings;
         let attempt = self.lease.attempt.get();
         let (app, function, map) = (&settings.app, &settings.function, self.label.as_deref());
         tell(|| {
             let _span = tracing::info_span!("input", %app, %function, map, index, attempt).entered();
             let worth_a_retry = worth == Worth::Retry;
-            tracing::info!(%app, %function, map, input = index, attempt, worth_a_retry, "input failed");
+            tracing::info!(
+                %app, %function, map, input = index, attempt, worth_a_retry, peak_bytes, "input failed"
+            );
         });
     }
 }

@@ -194,6 +194,13 @@ impl<I, T> Chunk<I, T> {
         self.taken.fetch_add(outcomes, Ordering::Relaxed) + outcomes == self.states.len()
     }
 
+    /// Whether the consumer has taken all outcomes of those places.
+    pub(crate) fn are_taken(&self, places: Range<usize>) -> bool {
+        // Those that are taken all at once are counted, and stay marked.
+        self.taken.load(Ordering::Relaxed) == self.states.len()
+            || self.states[places].iter().all(|state| state.load(Ordering::Relaxed) == TAKEN)
+    }
+
     /// Whether an outcome is there, or was until it was taken.
     pub(crate) fn is_published(&self, place: usize) -> bool {
         self.states[place].load(Ordering::Acquire) != EMPTY
@@ -265,6 +272,10 @@ unsafe impl<I: Send + Sync, T: Send> Sync for Stretch<I, T> {}
 unsafe impl<I: Send + Sync, T: Send> Send for Stretch<I, T> {}
 
 impl<I, T> Stretch<I, T> {
+    pub(crate) fn places(&self) -> Range<usize> {
+        self.places.clone()
+    }
+
     #[inline]
     fn at(&self, place: usize) -> usize {
         assert!(self.places.contains(&place), "a place is in its stretch");

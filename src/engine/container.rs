@@ -84,6 +84,7 @@ where
                 }
             }
             Notice::Crashed { .. }
+            | Notice::Fenced { .. }
             | Notice::FeederEnded
             | Notice::Recovered
             | Notice::NothingPending

@@ -23,6 +23,8 @@ use crate::report::FunctionReport;
 pub(crate) enum Notice {
     /// A generation died; what the policy decided.
     Crashed { restart: Restart },
+    /// A generation was killed under its thread, which restarts nothing; what the policy decided.
+    Fenced { restart: Restart },
     /// A container begins its `exit`.
     Exiting { container: ContainerId, generation: Generation },
     /// A thread of the container ended, was left behind in its `exit`, or was not made at all.

@@ -3,6 +3,7 @@
 //! How far it is, and who has the right to publish an outcome, is the [`Track`]'s; the slots are the
 //! [`Chunk`]'s. Here both come together, and the task of an async container that is to hear of a fence.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Waker;
@@ -45,6 +46,11 @@ impl<I, T> Run<I, T> {
         let light = Light::get();
         let place = self.track.begin(light)? as usize;
         Some(Lap { run: self, place, light })
+    }
+
+    /// The places that were leased.
+    pub(crate) fn places(&self) -> Range<usize> {
+        self.stretch.places()
     }
 
     /// The lap as it is at `place`: simulated threads do not keep it.

@@ -91,6 +91,7 @@ fn emit_crash(app: &str, function: &str, crash: &Crash) {
         }
         Death::EnterFailed(error) => (Some(error.to_string()), None),
         Death::NoThread(error) => (Some(error.to_string()), None),
+        death @ (Death::NoAccount | Death::MemoryLimit { .. }) => (Some(death.to_string()), None),
         Death::Killed => (None, None),
     };
     let span = tracing::warn_span!("input", app, function, index = input, attempt);
@@ -104,6 +105,7 @@ fn emit_crash(app: &str, function: &str, crash: &Crash) {
         attempt,
         cause,
         location,
+        peak_bytes = crash.peak_bytes,
         "container crashed"
     );
 }

@@ -81,7 +81,7 @@ where
     fn create(&mut self, ctx: &mut Context<Self>) {
         for (at, container) in self.containers.iter().enumerate() {
             let id = ContainerId::new(u32::try_from(at).expect("at most 1024 containers"));
-            if let Some(generation) = self.dispatch.begin(id) {
+            if let Some(generation) = self.dispatch.create(id) {
                 container.do_send(Launch { generation });
             }
         }
@@ -209,6 +209,13 @@ where
         match notice {
             Notice::Crashed { restart: Restart::GiveUp } => self.dispatch.give_up(),
             Notice::Crashed { restart: Restart::Now | Restart::At(_) } => {}
+            Notice::Fenced { restart } => {
+                if restart == Restart::GiveUp {
+                    self.dispatch.give_up();
+                }
+                self.create(ctx);
+                self.finish_if_ended(ctx);
+            }
             Notice::FeederEnded => self.finish_if_ended(ctx),
             Notice::Recovered => self.create(ctx),
             Notice::Awaited => self.tick(TICK_MIN, ctx),
@@ -389,7 +396,9 @@ where
     fn handle(&mut self, KillContainer { container }: KillContainer, ctx: &mut Context<Self>) -> bool {
         let known = container.index() < self.containers.len();
         let killed = known && self.dispatch.kill(container).is_some();
+        self.dispatch.give_up(); // if nobody is left, and nobody can be created
         self.create(ctx);
+        self.finish_if_ended(ctx);
         killed
     }
 }

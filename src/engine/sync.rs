@@ -8,7 +8,7 @@
 
 use std::sync::atomic::{compiler_fence, fence};
 
-pub(crate) use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+pub(crate) use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering};
 
 pub(crate) use parking_lot::Mutex;
 

@@ -11,8 +11,9 @@ use crate::decide::ids::{ContainerId, Generation};
 use crate::decide::restart::Restart;
 use crate::engine::body::{Instance, Post, Served};
 use crate::engine::dispatch::Dispatch;
+use crate::engine::leash::{self, Leash};
 use crate::engine::messages::Notice;
-use crate::engine::unwind::{contain, drop_contained, set_thread_hook, tell};
+use crate::engine::unwind::{contain, set_thread_hook, tell};
 use crate::report::Fate;
 
 /// How one generation ended.
@@ -21,6 +22,8 @@ enum End {
     Crashed(Option<Restart>),
     /// It left gracefully.
     Left(Fate),
+    /// The same, to begin anew if that is still wanted.
+    Recycled(Fate),
     /// Its generation was over.
     Stale,
 }
@@ -41,14 +44,19 @@ where
     let mut current = generation;
     while let Some(generation) = next.take() {
         current = generation;
-        context.begin_generation(generation);
         match live(dispatch, id, generation, &context) {
-            End::Crashed(Some(Restart::Now)) => next = dispatch.begin(id),
+            End::Crashed(Some(Restart::Now)) => next = dispatch.begin(id, generation),
             End::Crashed(_) => {}
+            End::Recycled(fate) => {
+                next = dispatch.begin(id, generation);
+                last = next.is_none().then_some(fate);
+            }
             End::Left(fate) => last = Some(fate),
             End::Stale => last = None,
         }
     }
+    leash::tie(None);
+    context.end_generation();
     dispatch.ended(id, current, last);
 }
 
@@ -64,49 +72,71 @@ where
     O: Send + 'static,
     E: Send + 'static,
 {
-    if !dispatch.is_current(id, generation) {
+    let leash = match dispatch.open_account() {
+        Ok(account) => Arc::new(Leash::of_this_thread(account)),
+        Err(death) => return End::Crashed(dispatch.crashed(id, generation, death)),
+    };
+    if !dispatch.tie(id, generation, &leash) {
         return End::Stale; // killed or aborted before it began
     }
+    leash::tie(Some(Arc::clone(&leash)));
+    context.begin_generation(generation, &leash);
     let body = dispatch.settings.body.get();
-    let post = Post { dispatch, container: id, generation, context };
-    let mut instance = match contain(|| body.enter(&post)) {
-        Ok(Ok(instance)) => instance,
+    let post = Post { dispatch, container: id, generation, context, leash: &leash };
+    let entered = contain(|| leash.inside(|| body.enter(&post)));
+    let mut instance = match entered {
+        Ok(Ok(instance)) if !leash.is_overdrawn() => instance,
+        Ok(Ok(instance)) => {
+            let verdict = dispatch.crashed(id, generation, leash.overdraft().expect("it is overdrawn"));
+            leash.drop_inside(instance);
+            return End::Crashed(verdict);
+        }
         Ok(Err(error)) => {
             let error = Arc::new(EnterError::new(error));
-            return End::Crashed(dispatch.crashed(id, generation, Death::EnterFailed(error)));
+            let death = leash.overdraft().unwrap_or(Death::EnterFailed(error));
+            return End::Crashed(dispatch.crashed(id, generation, death));
         }
-        Err(panic) => return End::Crashed(dispatch.crashed(id, generation, Death::EnterPanicked(panic))),
+        Err(panic) => {
+            let death = leash.overdraft().unwrap_or(Death::EnterPanicked(panic));
+            return End::Crashed(dispatch.crashed(id, generation, death));
+        }
     };
+    if let Some(account) = leash.account() {
+        account.counters().end_epoch(); // what comes is charged to attempts
+    }
     if !dispatch.entered(id, generation) {
-        drop_contained(instance);
+        leash.drop_inside(instance);
         return End::Stale;
     }
     let served = contain(|| instance.serve(&post));
     context.end_run();
     match served {
-        Ok(Served::Leaves) => leave(&post, instance),
+        Ok(Served::Leaves) => End::Left(leave(&post, instance)),
+        Ok(Served::Recycles) => End::Recycled(leave(&post, instance)),
         Ok(Served::Stale) => {
-            drop_contained(instance);
+            leash.drop_inside(instance);
             End::Stale
         }
         Err(panic) => {
-            let verdict = dispatch.crashed(id, generation, Death::Panicked(panic));
-            drop_contained(instance);
+            let death = leash.overdraft().unwrap_or(Death::Panicked(panic));
+            let verdict = dispatch.crashed(id, generation, death);
+            leash.drop_inside(instance);
             verdict.map_or(End::Stale, |verdict| End::Crashed(Some(verdict)))
         }
     }
 }
 
-fn leave<I, O, E>(post: &Post<'_, I, O, E>, instance: Box<dyn Instance<I, O, E> + '_>) -> End
+fn leave<I, O, E>(post: &Post<'_, I, O, E>, instance: Box<dyn Instance<I, O, E> + '_>) -> Fate
 where
     I: Send + Sync + 'static,
     O: Send + 'static,
     E: Send + 'static,
 {
     let Post { dispatch, container: id, generation, .. } = *post;
+    post.leash.exits();
     dispatch.tell(Notice::Exiting { container: id, generation });
     let settings = &dispatch.settings;
-    let fate = match contain(|| instance.exit(post)) {
+    let fate = match contain(|| post.leash.inside(|| instance.exit(post))) {
         Ok(()) => Fate::Exited,
         Err(panic) => {
             let (app, function, container) = (&settings.app, &settings.function, id.index());
@@ -115,5 +145,5 @@ where
         }
     };
     dispatch.left(id, generation);
-    End::Left(fate)
+    fate
 }

@@ -8,9 +8,12 @@ use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::mem;
 use std::panic::{self, AssertUnwindSafe};
-use std::sync::Once;
+use std::sync::{Arc, Once};
+
+use parking_lot::Mutex;
 
 use crate::crash::Panic;
+use crate::memory::till::Inside;
 
 /// Whether the application's panic hook hears of panics in containers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -45,6 +48,7 @@ pub(crate) fn install_hook() {
             if DEPTH.get() == 0 {
                 return application(info);
             }
+            let _outside = Inside::process(); // what is told of a panic outlives the code
             let location = info.location().map(ToString::to_string);
             LOCATION.with(|slot| *slot.borrow_mut() = location);
             if HOOK.get() == PanicHook::Forward {
@@ -108,7 +112,26 @@ pub(crate) fn contain_drop(drops: impl FnOnce()) {
 
 /// Tells a `tracing` subscriber or a waker, which are the user's code: if one panics, nothing else does.
 pub(crate) fn tell(event: impl FnOnce()) {
+    let _outside = Inside::process(); // it is not the container's code
     drop(contain(event));
+}
+
+/// Does what follows from a change on a thread of its own, because it may block and the caller must not.
+pub(crate) fn settle_elsewhere(settle: impl FnOnce() + Send + 'static) {
+    if cfg!(test) {
+        return settle(); // the simulator lives in one thread
+    }
+    // Without a thread it is not done at all, and the next who takes the lock has nothing of it: so it is done here.
+    let settle = Arc::new(Mutex::new(Some(settle)));
+    let there = Arc::clone(&settle);
+    let made = std::thread::Builder::new().name("longshore/settle".to_owned()).spawn(move || {
+        let settle = there.lock().take();
+        settle.into_iter().for_each(|settle| settle());
+    });
+    if made.is_err() {
+        let left = settle.lock().take();
+        left.into_iter().for_each(|settle| settle());
+    }
 }
 
 /// Drops users' values on a thread of their own, because their drops may block.

@@ -3,7 +3,7 @@
 //! They know no ranges, queues or leases, only inputs one by one, and judge each event of a world
 //! by the contract. Checks bear the numbers of the invariants in `ARCHITECTURE.md`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::crash::Previous;
@@ -67,6 +67,8 @@ pub(super) struct InputBook {
     pub(super) failures: u32,
     pub(super) crashes: u32,
     pub(super) kills: u32,
+    /// Threads that it has left behind.
+    abandoned: u32,
     /// The attempts in which it crashed its containers.
     pub(super) deaths: Vec<u32>,
     /// When it last counted a crash towards the restart policy.
@@ -129,6 +131,27 @@ pub(super) struct Books {
     strays: BTreeMap<ContainerId, (u32, Option<Time>)>,
     /// Whether the last crash of a container came after progress, so that it may restart at once.
     progressed: BTreeMap<ContainerId, bool>,
+    /// Containers that have not entered, or not come back from their last lease.
+    busy: BTreeSet<ContainerId>,
+    /// Threads that were left behind in the user's code, and what they hold.
+    left_behind: BTreeMap<(ContainerId, Generation), u64>,
+    /// Containers in their `exit`.
+    exiting: BTreeSet<ContainerId>,
+    /// Containers that are not there, but whose threads are about to begin anew.
+    returning: BTreeSet<ContainerId>,
+    /// How the container dies that dies now.
+    dying: Dying,
+}
+
+/// How a container dies.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Dying {
+    /// In the user's code, and is replaced under it.
+    pub(super) leaves_a_thread: bool,
+    /// And with it there are as many of those as there may be, or they hold as much as they may.
+    pub(super) crowded: bool,
+    /// As many.
+    full: bool,
 }
 
 /// What a crash came to, for the tally.
@@ -155,6 +178,11 @@ impl Books {
             crumbs: Crumbs::default(),
             strays: BTreeMap::new(),
             progressed: BTreeMap::new(),
+            busy: BTreeSet::new(),
+            left_behind: BTreeMap::new(),
+            exiting: BTreeSet::new(),
+            returning: BTreeSet::new(),
+            dying: Dying::default(),
         }
     }
 
@@ -200,6 +228,7 @@ impl Books {
                 failures: 0,
                 crashes: 0,
                 kills: 0,
+                abandoned: 0,
                 deaths: Vec::new(),
                 counted: None,
                 previous_crashed: false,
@@ -244,14 +273,115 @@ impl Books {
         if let Some(due) = self.policy.held_until(now) {
             assert!(progressed, "invariant 8: {id} was created at {now:?}, inside the delay until {due:?}");
         }
+        self.returning.remove(&id);
         self.restarts += u64::from(generation.get() > 1);
         self.progressed.insert(id, false);
         self.came_back(id);
+        self.busy.insert(id);
         self.current.insert(id, generation);
         self.policy.begun(id, generation);
     }
 
-    /// A container was looked for and not created: then something holds it back. `all_booked` says
+    /// A container was created on a thread of its own.
+    pub(super) fn container_created(&self, id: ContainerId) {
+        assert!(!self.is_full(0), "{id} was created though there are {:?}", self.left_behind);
+    }
+
+    /// A container was looked for and not created.
+    pub(super) fn container_not_created(&mut self, id: ContainerId, all_booked: bool, now: Time) {
+        if !self.is_full(0) {
+            self.container_not_begun(id, all_booked, now);
+        }
+    }
+
+    /// Whether so many threads more are as many as may be left behind.
+    fn is_full(&self, threads: usize) -> bool {
+        self.left_behind.len() + threads >= self.plan.memory.abandoned_max
+    }
+
+    /// Whether they hold as much as they may, with so many bytes more.
+    fn is_large(&self, bytes: u64) -> bool {
+        let held = self.left_behind.values().sum::<u64>() + bytes;
+        self.plan.memory.abandoned_bytes_max.is_some_and(|most| held >= most)
+    }
+
+    /// A container is about to be killed, by hand or for its memory; its thread holds so many bytes.
+    pub(super) fn dies_from_outside(&mut self, id: ContainerId, generation: Generation, bytes: u64) -> Dying {
+        let leaves_a_thread = self.busy.contains(&id);
+        let full = self.is_full(usize::from(leaves_a_thread));
+        let crowded = leaves_a_thread && (full || self.is_large(bytes));
+        if leaves_a_thread {
+            self.left_behind.insert((id, generation), bytes);
+        }
+        self.dying = Dying { leaves_a_thread, crowded, full };
+        self.dying
+    }
+
+    /// A container dies in its own thread, which comes out.
+    pub(super) fn dies_by_itself(&mut self) {
+        self.dying = Dying { full: self.is_full(0), ..Dying::default() };
+    }
+
+    /// Whether nobody is left once a container has died, and nobody can be created: a limited function gives up.
+    fn is_hopeless(&self) -> bool {
+        self.dying.full && self.policy.is_limited() && self.policy.alive() == 1 && self.returning.is_empty()
+    }
+
+    /// Whether a container that asks for work may exit to begin anew.
+    pub(super) fn may_recycle(&self, id: ContainerId, generation: Generation) -> bool {
+        let going_on = self.mode == Mode::Running && !self.gave_up;
+        let room = !self.is_full(1 + self.exiting.len()) && !self.is_large(0);
+        self.is_alive(id, generation) && going_on && room
+    }
+
+    /// It does.
+    pub(super) fn recycled(&mut self, id: ContainerId, generation: Generation, now: Time) {
+        self.came_back(id);
+        self.progressed.insert(id, true);
+        self.policy.leaves(id, generation, now);
+    }
+
+    /// A recycled container has exited, and is about to begin anew.
+    pub(super) fn returns(&mut self, id: ContainerId) {
+        self.returning.insert(id);
+    }
+
+    /// Whether that thread was left behind.
+    pub(super) fn is_left_behind(&self, id: ContainerId, generation: Generation) -> bool {
+        self.left_behind.contains_key(&(id, generation))
+    }
+
+    /// A thread was left behind in its `exit`.
+    pub(super) fn exit_left_behind(&mut self, id: ContainerId, generation: Generation) {
+        self.left_behind.insert((id, generation), 0);
+    }
+
+    /// What a thread holds that was left behind.
+    pub(super) fn left_behind_holds(&mut self, id: ContainerId, generation: Generation, bytes: u64) {
+        if let Some(held) = self.left_behind.get_mut(&(id, generation)) {
+            *held = bytes;
+        }
+    }
+
+    /// A container is at work, or ready for it.
+    pub(super) fn has_entered(&mut self, id: ContainerId) {
+        self.busy.remove(&id);
+    }
+
+    /// A thread has ended.
+    pub(super) fn thread_ended(&mut self, id: ContainerId, generation: Generation) {
+        self.left_behind.remove(&(id, generation));
+        if self.current.get(&id) == Some(&generation) {
+            self.returning.remove(&id);
+        }
+    }
+
+    /// Threads left behind, and what they hold.
+    pub(super) fn left_behind(&self) -> (usize, u64) {
+        (self.left_behind.len(), self.left_behind.values().sum())
+    }
+
+    /// A container was looked for and not begun: then something holds it back. `all_booked` says
     /// whether the engine can know of every completion, and so that a loop has ended.
     pub(super) fn container_not_begun(&mut self, id: ContainerId, all_booked: bool, now: Time) {
         let may_begin = self.may_begin(id, all_booked, now);
@@ -268,7 +398,8 @@ impl Books {
     /// Nothing is about to happen: if a loop has ended, the containers that its delay held were looked for.
     pub(super) fn nobody_is_held(&mut self, now: Time) {
         if self.policy.recovered {
-            let held = self.containers().find(|id| self.may_begin(*id, true, now));
+            let held = (!self.is_full(0)).then(|| self.containers()).into_iter().flatten();
+            let held = held.into_iter().find(|id| self.may_begin(*id, true, now));
             assert_eq!(held, None, "held back though its crash loop has ended");
         }
     }
@@ -281,8 +412,14 @@ impl Books {
         self.policy.is_alive(id, generation)
     }
 
+    /// A container begins its `exit`.
+    pub(super) fn exits(&mut self, id: ContainerId) {
+        self.exiting.insert(id);
+    }
+
     /// A container asks for work: whatever it executed, it does so no more.
     pub(super) fn came_back(&mut self, id: ContainerId) {
+        self.busy.remove(&id);
         self.strays.remove(&id);
         self.suspect_on.take_if(|on| *on == id);
     }
@@ -296,6 +433,7 @@ impl Books {
     /// A container ended gracefully or was killed: the inputs it had not begun wait again.
     pub(super) fn container_ended(&mut self, id: ContainerId, now: Time) {
         let generation = self.current[&id];
+        self.exiting.remove(&id);
         if self.policy.is_alive(id, generation) {
             self.policy.ended(id, generation, now);
         }
@@ -342,6 +480,7 @@ impl Books {
         now: Time,
     ) {
         assert!(self.goes_on(), "nothing is dispatched once the function gave up or stops");
+        self.busy.insert(id);
         let best = self.best_class(now);
         let class = self.class(lease, now);
         assert!(class <= best.unwrap_or(NEW), "dispatch order: class {class} went before class {best:?}");
@@ -640,14 +779,23 @@ impl Books {
         let of_input = of_input.or_else(|| self.strays.remove(&id));
         let expected = self.policy.crashed(id, generation, of_input, now);
         let gave_up = said == Restart::GiveUp;
-        assert!(!gave_up || expected.may_give_up, "invariant 9: gave up, expected {expected:?}");
-        assert!(gave_up || !expected.must_give_up, "invariant 9: {said:?} where it must give up");
+        let in_place = !self.dying.leaves_a_thread && expected.restart == ExpectedRestart::Now;
+        let nobody_left = !in_place && self.is_hopeless();
+        let may_give_up = expected.may_give_up || nobody_left;
+        assert!(!gave_up || may_give_up, "invariant 9: gave up, expected {expected:?}");
+        assert!(
+            gave_up || !(expected.must_give_up || nobody_left),
+            "invariant 9: {said:?} where it must give up"
+        );
         match (said, &expected.restart) {
             (Restart::GiveUp, _) | (Restart::Now, ExpectedRestart::Now) => {}
             (Restart::At(due), ExpectedRestart::Within(least, most)) if (*least..=*most).contains(&due) => {}
             _ => panic!("invariant 9: the verdict is {said:?}, expected {:?}", expected.restart),
         }
         self.policy.drawn(said);
+        if said == Restart::Now && !self.dying.leaves_a_thread {
+            self.returning.insert(id);
+        }
         let progressed = self.policy.has_progressed(id, generation);
         self.progressed.insert(id, progressed);
         let ended = self.container_dies(id, executing, expected.counted, now);
@@ -663,6 +811,7 @@ impl Books {
         now: Time,
     ) -> bool {
         let crash_retries = self.plan.rules.crash_retries;
+        let dying = self.dying;
         let mut poisoned = false;
         if let Some((job, index)) = executing {
             let input = self.input(job, index);
@@ -673,16 +822,20 @@ impl Books {
                 input.counted = Some(now);
             }
             input.state = State::Waits(Queue::Replay);
-            if input.crashes > crash_retries {
+            input.abandoned += u32::from(dying.leaves_a_thread);
+            let for_good = dying.crowded || (dying.leaves_a_thread && input.abandoned >= 2);
+            if input.crashes > crash_retries || for_good {
                 input.state = State::Done(End::Poisoned);
                 poisoned = true;
             }
             self.container_ended(id, now);
+            self.end_crowded();
             if poisoned && !self.jobs[&job].goes_on {
                 self.end_job(job, Why::Cancelled);
             }
         } else {
             self.container_ended(id, now);
+            self.end_crowded();
         }
         self.sweep();
         poisoned
@@ -691,19 +844,24 @@ impl Books {
     /// A container was killed by hand. Whether that lost an input.
     pub(super) fn killed(&mut self, id: ContainerId, now: Time) -> bool {
         let executing = self.executing(id);
+        self.gave_up |= self.is_hopeless() && self.mode <= Mode::Draining;
         let mut lost = None;
         if let Some((job, index)) = executing {
             let at_most_once = self.plan.rules.crash_retries == 0;
+            let dying = self.dying;
             let input = self.input(job, index);
             input.kills += 1;
+            input.abandoned += u32::from(dying.leaves_a_thread);
+            let for_good = dying.crowded || (dying.leaves_a_thread && input.abandoned >= 2);
             input.previous_crashed = true;
             input.state = State::Waits(Queue::Replay);
-            if at_most_once {
+            if at_most_once || for_good {
                 input.state = State::Done(End::Lost);
                 lost = Some(job);
             }
         }
         self.container_ended(id, now);
+        self.end_crowded();
         if let Some(job) = lost
             && !self.jobs[&job].goes_on
         {
@@ -711,6 +869,24 @@ impl Books {
         }
         self.sweep();
         lost.is_some()
+    }
+
+    /// There may be no more threads left behind: inputs that wait to be replayed, and have left one, end.
+    fn end_crowded(&mut self) {
+        if !self.dying.crowded {
+            return;
+        }
+        let mut ended = Vec::new();
+        for (id, job) in &mut self.jobs {
+            for input in &mut job.inputs {
+                if input.state == State::Waits(Queue::Replay) && input.abandoned > 0 {
+                    let end = if input.crashes > 0 { End::Poisoned } else { End::Lost };
+                    input.state = State::Done(end);
+                    ended.extend((!job.goes_on).then_some(*id));
+                }
+            }
+        }
+        ended.into_iter().for_each(|job| self.end_job(job, Why::Cancelled));
     }
 
     // ---- endings ----

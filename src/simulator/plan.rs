@@ -7,7 +7,13 @@ use crate::decide::ids::{ContainerId, Generation};
 use crate::decide::ledger::Rules;
 use crate::decide::restart::{CrashLoopBackoff, RateLimited, RestartPolicy};
 use crate::decide::retries::Retries;
+use crate::settings::MemoryRules;
 use crate::simulator::tape::{Tape, mix};
+
+/// What a container may use, in bytes.
+const MEMORY_LIMIT: u64 = 1000;
+/// What one uses that uses too much.
+pub(super) const OVERDRAFT: u64 = 1500;
 
 const MICRO: Duration = Duration::from_micros(1);
 const MS: Duration = Duration::from_millis(1);
@@ -18,6 +24,7 @@ const SECOND: Duration = Duration::from_secs(1);
 pub(super) struct Plan {
     pub(super) rules: Rules,
     pub(super) exit_timeout: Duration,
+    pub(super) memory: MemoryRules,
     habits: Habits,
 }
 
@@ -65,7 +72,14 @@ impl Plan {
             enter_fails: tape.one_of(&[0, 0, 100, 400, 1000]),
             longest: tape.one_of(&[50 * MS, Duration::ZERO, 2 * MICRO, SECOND, 200 * MICRO]),
         };
-        Self { rules, exit_timeout: tape.one_of(&[5 * SECOND, MS, Duration::ZERO]), habits }
+        let memory = MemoryRules {
+            accounted: true,
+            limit: Some(MEMORY_LIMIT),
+            recycle_above: None,
+            abandoned_max: tape.one_of(&[100, 8, 100, 100, 1, 2, 3]),
+            abandoned_bytes_max: tape.one_of(&[None, None, None, None, Some(2 * OVERDRAFT), Some(1)]),
+        };
+        Self { rules, exit_timeout: tape.one_of(&[5 * SECOND, MS, Duration::ZERO]), memory, habits }
     }
 
     /// How the `attempt`-th execution of an input ends.

@@ -257,6 +257,11 @@ impl NaivePolicy {
         (breaks(least), breaks(most))
     }
 
+    /// Whether it ever gives up.
+    pub(super) fn is_limited(&self) -> bool {
+        matches!(&self.policy, RestartPolicy::RateLimited(policy) if policy.settings().3)
+    }
+
     pub(super) fn reset(&mut self) {
         self.crashes.clear();
         self.completions.clear();

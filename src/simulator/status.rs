@@ -29,6 +29,12 @@ impl World {
             let containers = told.containers;
             let live = containers.starting + containers.live + containers.exiting;
             assert_eq!(live, self.books.policy.alive(), "status: containers alive of {containers:?}");
+            let memory = told.memory.expect("it is accounted for");
+            assert_eq!(
+                (containers.abandoned, memory.abandoned),
+                self.books.left_behind(),
+                "status: abandoned"
+            );
             let loop_crashes = told.crash_loop.map_or(0, |crash_loop| crash_loop.crashes);
             assert_eq!(loop_crashes, self.books.policy.in_a_row(now), "status: loop crashes");
         }

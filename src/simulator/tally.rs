@@ -50,6 +50,16 @@ tally! {
     /// Of a container's thread.
     threads_not_made,
     kills,
+    /// By the watch.
+    killed_for_memory,
+    /// By themselves, when they came out of their code.
+    died_of_memory,
+    /// Threads left behind in it.
+    abandoned,
+    /// Exited to begin anew.
+    recycled,
+    /// There were as many of them as there may be.
+    crowded,
     late_answers,
     poisoned_inputs,
     inputs_lost,

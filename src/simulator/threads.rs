@@ -10,8 +10,10 @@ use crate::decide::ledger::{Lease, Worth};
 use crate::decide::restart::Restart;
 use crate::decide::time::Time;
 use crate::engine::dispatch::{Next, Offer, RunOf};
+use crate::engine::leash::Leash;
 use crate::engine::messages::Notice;
 use crate::engine::track::Pace;
+use crate::memory::account::Account;
 use crate::report::Fate;
 use crate::simulator::plan::Act;
 use crate::simulator::ticket::{Answer, Refusal, Ticket};
@@ -24,10 +26,15 @@ pub(super) struct Thread {
     pub(super) id: ContainerId,
     pub(super) generation: Generation,
     pub(super) phase: Phase,
+    leash: Option<Arc<Leash>>,
 }
 
 /// Where a thread is.
 pub(super) enum Phase {
+    /// It is to be tied to its generation, and then to enter for so long.
+    Tying {
+        takes: Duration,
+    },
     Entering {
         until: Time,
     },
@@ -56,6 +63,8 @@ pub(super) enum Phase {
     Restarting,
     Exiting {
         until: Time,
+        /// It is to begin anew after it.
+        recycles: bool,
     },
     Ending {
         fate: Option<Fate>,
@@ -89,6 +98,7 @@ impl std::fmt::Debug for Thread {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}#{} ", self.id, self.generation)?;
         match &self.phase {
+            Phase::Tying { .. } => write!(f, "begins"),
             Phase::Entering { .. } => write!(f, "has entered"),
             Phase::Asking => write!(f, "asks"),
             Phase::Asleep { .. } => write!(f, "wakes"),
@@ -108,17 +118,42 @@ impl std::fmt::Debug for Thread {
 }
 
 impl Thread {
-    pub(super) fn new(id: ContainerId, generation: Generation, until: Time) -> Self {
-        Self { id, generation, phase: Phase::Entering { until } }
+    pub(super) fn new(id: ContainerId, generation: Generation, takes: Duration) -> Self {
+        Self { id, generation, phase: Phase::Tying { takes }, leash: None }
+    }
+
+    fn account(&self) -> &'static Account {
+        let leash = self.leash.as_ref().expect("it is tied before it runs the user's code");
+        leash.account().expect("there are many").counters()
+    }
+
+    /// The user's code allocates. Whether that is more than it may, for the first time.
+    pub(super) fn grow(&self, bytes: u64) -> bool {
+        let account = self.account();
+        account.charge(account.epoch(), bytes as i64, bytes as i64)
+    }
+
+    /// What its code holds.
+    pub(super) fn holds(&self) -> u64 {
+        self.leash.as_ref().map_or(0, |_| self.account().live() as u64)
+    }
+
+    /// It frees that, as it does when its state is dropped.
+    fn shrink(&self) {
+        if self.leash.is_some() {
+            let account = self.account();
+            account.credit(account.epoch(), account.live());
+        }
     }
 
     /// When it can go on; `None` if something must happen before.
     pub(super) fn ready_at(&self) -> Option<Time> {
         match &self.phase {
-            Phase::Entering { until } | Phase::Exiting { until } => Some(*until),
+            Phase::Entering { until } | Phase::Exiting { until, .. } => Some(*until),
             Phase::Asleep { until } | Phase::Executing { until, .. } => *until,
             Phase::Over => None,
             Phase::Asking
+            | Phase::Tying { .. }
             | Phase::Beginning { .. }
             | Phase::Publishing { .. }
             | Phase::Restarting
@@ -142,39 +177,49 @@ impl World {
         let thread = &mut self.threads[at];
         let (id, generation) = (thread.id, thread.generation);
         let phase = match std::mem::replace(&mut thread.phase, Phase::Over) {
-            Phase::Entering { .. } => self.enter(id, generation),
+            Phase::Tying { takes } => self.tie(at, takes),
+            Phase::Entering { .. } => {
+                let overdrawn = thread.account().is_overdrawn();
+                self.enter(id, generation, overdrawn)
+            }
             Phase::Asleep { .. } => {
                 self.engine.wake(id);
                 Phase::Asking
             }
             Phase::Asking => self.ask(id, generation),
             Phase::Beginning { task } => self.begin(id, task),
+            Phase::Executing { .. } if thread.account().is_overdrawn() => {
+                self.tally.died_of_memory += 1;
+                self.crash(id, generation, overdrawn())
+            }
             Phase::Executing { task, place, .. } => self.finish(id, generation, task, place),
             Phase::Publishing { task, place, answer, last } => {
                 task.publish(place, answer);
                 if last { Phase::Asking } else { self.execute(task, place + 1) }
             }
-            Phase::Restarting => match self.engine.begin(id) {
-                None => {
-                    self.books.container_not_begun(id, self.all_booked(), self.now());
-                    Phase::Ending { fate: None }
-                }
-                Some(generation) => {
-                    self.books.container_begun(id, generation, self.now());
-                    self.threads[at].generation = generation;
-                    Phase::Entering { until: self.now() }
-                }
-            },
-            Phase::Exiting { .. } => {
+            Phase::Restarting => {
+                thread.shrink();
+                self.restart(at)
+            }
+            Phase::Exiting { recycles, .. } => {
                 self.engine.left(id, generation);
                 if self.books.is_alive(id, generation) {
                     self.books.container_ended(id, self.now());
                 }
-                Phase::Ending { fate: Some(Fate::Exited) }
+                if recycles {
+                    if !self.books.is_left_behind(id, generation) {
+                        self.books.returns(id);
+                    }
+                    Phase::Restarting
+                } else {
+                    Phase::Ending { fate: Some(Fate::Exited) }
+                }
             }
             Phase::Ending { fate } => {
                 let lived = self.books.is_alive(id, generation);
+                self.threads[at].shrink();
                 self.engine.ended(id, generation, fate);
+                self.books.thread_ended(id, generation);
                 if lived {
                     self.books.container_ended(id, self.now());
                 }
@@ -185,7 +230,35 @@ impl World {
         self.threads[at].phase = phase;
     }
 
-    fn enter(&mut self, id: ContainerId, generation: Generation) -> Phase {
+    fn restart(&mut self, at: usize) -> Phase {
+        let (id, before) = (self.threads[at].id, self.threads[at].generation);
+        let Some(generation) = self.engine.begin(id, before) else {
+            if !self.books.is_left_behind(id, before) {
+                self.books.container_not_begun(id, self.all_booked(), self.now());
+            }
+            return Phase::Ending { fate: None };
+        };
+        self.books.container_begun(id, generation, self.now());
+        self.threads[at].generation = generation;
+        Phase::Tying { takes: Duration::ZERO }
+    }
+
+    /// A thread ties itself to its generation, and begins to enter.
+    fn tie(&mut self, at: usize, takes: Duration) -> Phase {
+        let (id, generation) = (self.threads[at].id, self.threads[at].generation);
+        let account = self.engine.open_account().expect("there are many");
+        let leash = Arc::new(Leash::of_no_thread(account));
+        let tied = self.engine.tie(id, generation, &leash);
+        assert_eq!(tied, self.books.is_alive(id, generation), "invariant 12: {id}#{generation} begins");
+        self.threads[at].leash = Some(leash);
+        if tied { Phase::Entering { until: self.now() + takes } } else { Phase::Ending { fate: None } }
+    }
+
+    fn enter(&mut self, id: ContainerId, generation: Generation, overdrawn: bool) -> Phase {
+        if overdrawn {
+            self.tally.died_of_memory += 1;
+            return self.crash(id, generation, self::overdrawn());
+        }
         if self.dependency_down || (!self.healed && self.plan.enter_fails(id, generation)) {
             self.tally.failed_starts += 1;
             let death = if generation.get().is_multiple_of(2) {
@@ -201,12 +274,31 @@ impl World {
         if !entered {
             return Phase::Ending { fate: None };
         }
+        self.books.has_entered(id);
         self.books.policy.entered(id, generation, self.now());
         Phase::Asking
     }
 
+    fn exit(&mut self, recycles: bool) -> Phase {
+        let takes = Duration::from_millis(self.tape.one_of(&[0, 0, 1, 20_000]));
+        Phase::Exiting { until: self.now() + takes, recycles }
+    }
+
     fn ask(&mut self, id: ContainerId, generation: Generation) -> Phase {
         let now = self.now();
+        if !self.healed && self.tape.one_in(10) {
+            // Its attempts have left too much.
+            let recycled = self.engine.recycle(id, generation);
+            self.sync_pulled();
+            assert_eq!(recycled, self.books.may_recycle(id, generation), "{id}#{generation} is recycled");
+            if recycled {
+                self.tally.recycled += 1;
+                self.books.recycled(id, generation, now);
+                self.books.exits(id);
+                self.engine.tell(Notice::Exiting { container: id, generation });
+                return self.exit(true);
+            }
+        }
         let (offer, eligible) = self.engine.try_next(id, generation, |state| self.eligible(state));
         self.books.asked(&eligible, now);
         self.sync_pulled();
@@ -230,8 +322,8 @@ impl World {
             Offer::Now(Next::Leave) => {
                 self.books.policy.leaves(id, generation, now);
                 self.engine.tell(Notice::Exiting { container: id, generation });
-                let takes = Duration::from_millis(self.tape.one_of(&[0, 0, 1, 20_000]));
-                Phase::Exiting { until: now + takes }
+                self.books.exits(id);
+                self.exit(false)
             }
             Offer::Now(Next::Stale) => Phase::Ending { fate: None },
             Offer::Later(until) => {
@@ -317,7 +409,7 @@ impl World {
         let (job, index) = (task.job(), task.index(place));
         let error = Refusal::new(task.lease.attempt.get(), &self.witness);
         let wanted = if worth { Worth::Retry } else { Worth::Surface };
-        let goes_on = self.engine.failed(id, &task.run, &mut task.run.lap_at(place), error, wanted);
+        let goes_on = self.engine.failed(id, &task.run, &mut task.run.lap_at(place), error, (wanted, None));
         self.sync_pulled();
         let due = self.engine.inspect(|state| state.ledger.retry_due(job, index));
         let now = self.now();
@@ -331,8 +423,18 @@ impl World {
 
     /// A container dies.
     pub(super) fn crash(&mut self, id: ContainerId, generation: Generation, death: Death) -> Phase {
+        self.books.dies_by_itself();
         let restart = self.engine.crashed(id, generation, death);
         self.sync_pulled();
+        self.account_for(id, generation, restart);
+        match restart {
+            Some(Restart::Now) => Phase::Restarting,
+            Some(Restart::At(_) | Restart::GiveUp) | None => Phase::Ending { fate: None },
+        }
+    }
+
+    /// Takes the verdict on a death into the books.
+    pub(super) fn account_for(&mut self, id: ContainerId, generation: Generation, restart: Option<Restart>) {
         let now = self.now();
         let executing = self.books.executing(id);
         let after = self.books.crashed(id, generation, restart, now);
@@ -342,11 +444,11 @@ impl World {
         self.tally.give_ups += u64::from(after.gave_up);
         self.tally.poisoned_inputs += u64::from(after.poisoned);
         self.tally.loop_delays += u64::from(matches!(restart, Some(Restart::At(_))));
-        match restart {
-            Some(Restart::Now) => Phase::Restarting,
-            Some(Restart::At(_) | Restart::GiveUp) | None => Phase::Ending { fate: None },
-        }
     }
+}
+
+fn overdrawn() -> Death {
+    Death::MemoryLimit { limit: 0, used: 0, reclaimed: true }
 }
 
 fn panic() -> Panic {

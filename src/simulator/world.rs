@@ -27,7 +27,7 @@ use crate::settings::Settings;
 use crate::simulator::books::{Books, End, Queue, State, Why};
 use crate::simulator::crumbs::Eligible;
 use crate::simulator::feeders::{self, Feeder, Source};
-use crate::simulator::plan::Plan;
+use crate::simulator::plan::{OVERDRAFT, Plan};
 use crate::simulator::readers::{Habit, Reader, Waits};
 use crate::simulator::tally::Tally;
 use crate::simulator::tape::Tape;
@@ -67,6 +67,8 @@ pub(super) struct World {
     wake: Option<Time>,
     /// When container actors abandon an `exit`.
     exit_timers: Vec<(ContainerId, Generation, Time)>,
+    /// Containers whose accounts are overdrawn, which the watch is about to be told of.
+    pub(super) overdrawn: Vec<(ContainerId, Generation)>,
     /// When a shutdown becomes an abort.
     limit: Option<Time>,
     /// When the supervisor looks for outcomes that tasks wait for, and how long it waits for that.
@@ -88,6 +90,7 @@ enum Action {
     Launch(usize),
     Create,
     ExitTimer(usize),
+    Watch(usize),
     Tick,
     Limit,
 }
@@ -133,6 +136,7 @@ impl World {
             exit_timeout: plan.exit_timeout,
             stack_bytes: 0,
             panic_hook: PanicHook::Silent,
+            memory: plan.memory,
         };
         let engine = Arc::new(Dispatch::new(settings, Clock::Manual(Arc::clone(&clock))));
         let witness = Arc::new(Witness::default());
@@ -155,6 +159,7 @@ impl World {
             launches: Vec::new(),
             wake: None,
             exit_timers: Vec::new(),
+            overdrawn: Vec::new(),
             limit: None,
             tick: None,
             dependency_down: false,
@@ -234,6 +239,7 @@ impl World {
         }
         let over = |at: &usize| self.exit_timers[*at].2 <= now;
         ready.extend((0..self.exit_timers.len()).filter(over).map(Action::ExitTimer));
+        ready.extend((0..self.overdrawn.len()).map(Action::Watch));
         if due(self.limit) {
             ready.push(Action::Limit);
         }
@@ -280,6 +286,7 @@ impl World {
             Action::Launch(at) => self.launch(at),
             Action::Create => self.create(),
             Action::ExitTimer(at) => self.exit_times_out(at),
+            Action::Watch(at) => self.watch(at),
             Action::Tick => self.tick(),
             Action::Limit => {
                 self.limit = None;
@@ -385,9 +392,10 @@ impl World {
     fn create(&mut self) {
         let (now, all_booked) = (self.now(), self.all_booked());
         for id in (0..self.plan.rules.containers as u32).map(ContainerId) {
-            match self.engine.begin(id) {
-                None => self.books.container_not_begun(id, all_booked, now),
+            match self.engine.create(id) {
+                None => self.books.container_not_created(id, all_booked, now),
                 Some(generation) => {
+                    self.books.container_created(id);
                     self.books.container_begun(id, generation, now);
                     self.launches.push((id, generation));
                 }
@@ -410,6 +418,12 @@ impl World {
         self.tally.notices_duplicated += u64::from(duplicated);
         match notice {
             Notice::Crashed { restart: Restart::GiveUp } => self.give_up(),
+            Notice::Fenced { restart } => {
+                if restart == Restart::GiveUp {
+                    self.give_up();
+                }
+                self.create();
+            }
             Notice::Crashed { .. } | Notice::FeederEnded => {}
             Notice::Awaited => {
                 self.tick.get_or_insert((self.now() + TICK_MIN, TICK_MIN));
@@ -455,6 +469,8 @@ impl World {
         let lives = self.books.is_alive(id, generation);
         assert_eq!(self.engine.launch(id, generation), lives, "invariant 12: {id}#{generation} is launched");
         if !lives {
+            self.books.thread_ended(id, generation);
+            self.engine.tell(Notice::Ended { container: id, generation });
             return;
         }
         if self.tape.one_in(100) {
@@ -462,19 +478,54 @@ impl World {
             let error = std::io::Error::from(std::io::ErrorKind::OutOfMemory);
             self.crash(id, generation, crate::crash::Death::NoThread(Arc::new(error)));
             self.engine.ended(id, generation, None);
+            self.books.thread_ended(id, generation);
             return;
         }
         let takes = Duration::from_millis(self.tape.one_of(&[0, 1, 100]));
-        self.threads.push(Thread::new(id, generation, self.now() + takes));
+        self.threads.push(Thread::new(id, generation, takes));
     }
 
     fn exit_times_out(&mut self, at: usize) {
         let (id, generation, _) = self.exit_timers.remove(at);
         if self.engine.abandon_exit(id, generation) {
             self.tally.exits_timed_out += 1;
+            self.books.exit_left_behind(id, generation);
             self.books.container_ended(id, self.now());
             self.engine.tell(Notice::Ended { container: id, generation });
         }
+    }
+
+    /// The watch kills a container whose account is overdrawn, unless it has come out meanwhile.
+    fn watch(&mut self, at: usize) {
+        let (id, generation) = self.overdrawn.remove(at);
+        let lives = self.books.is_alive(id, generation) && self.books.mode < Mode::Aborted;
+        if lives {
+            self.dies(id, generation);
+        }
+        self.engine.overdrawn(id, generation);
+        self.sync_pulled();
+        if !lives {
+            return;
+        }
+        self.tally.killed_for_memory += 1;
+        let verdict = {
+            let notices = self.notices.lock().unwrap_or_else(PoisonError::into_inner);
+            notices.iter().rev().find_map(|notice| match notice {
+                Notice::Fenced { restart } => Some(*restart),
+                _ => None,
+            })
+        };
+        assert!(verdict.is_some(), "the supervisor is told of it");
+        self.account_for(id, generation, verdict);
+    }
+
+    /// A container is about to be killed from outside.
+    fn dies(&mut self, id: ContainerId, generation: Generation) {
+        let holds = self.threads.iter().find(|thread| (thread.id, thread.generation) == (id, generation));
+        let dying = self.books.dies_from_outside(id, generation, holds.map_or(0, Thread::holds));
+        self.tell(|| format!("{id}#{generation} dies, {dying:?}"));
+        self.tally.abandoned += u64::from(dying.leaves_a_thread);
+        self.tally.crowded += u64::from(dying.crowded);
     }
 
     // ---- what users and operators do ----
@@ -497,6 +548,7 @@ impl World {
             39..=41 => self.someone_goes_away(),
             42..=45 => self.someone_asks_for_progress(),
             46..=47 => self.check_status(),
+            48..=50 => self.someone_uses_too_much(),
             _ => return false,
         }
         true
@@ -606,10 +658,27 @@ impl World {
             self.tally.kills += 1;
             assert!(self.books.is_alive(id, generation), "invariant 12: a dead generation was killed");
             self.sync_pulled();
+            self.dies(id, generation);
             let lost = self.books.killed(id, self.now());
             self.tally.inputs_lost += u64::from(lost);
         }
+        self.give_up(); // if nobody is left
         self.create();
+    }
+
+    /// What a container executes, or its `enter`, uses more memory than it may.
+    fn someone_uses_too_much(&mut self) {
+        let grows =
+            |thread: &Thread| matches!(thread.phase, Phase::Entering { .. } | Phase::Executing { .. });
+        let threads: Vec<usize> = (0..self.threads.len()).filter(|at| grows(&self.threads[*at])).collect();
+        let Some(thread) = threads.get(self.tape.pick(threads.len())).map(|at| &self.threads[*at]) else {
+            return;
+        };
+        self.tell(|| format!("{}#{} uses too much", thread.id, thread.generation));
+        if thread.grow(OVERDRAFT) {
+            self.overdrawn.push((thread.id, thread.generation));
+        }
+        self.books.left_behind_holds(thread.id, thread.generation, thread.holds());
     }
 
     fn reset(&mut self) {

@@ -4,6 +4,12 @@
 
 #![expect(clippy::disallowed_methods, reason = "tests read the clock to see that nothing came early")]
 
+use longshore::Accountant;
+
+// Every promise is kept with it as well.
+#[global_allocator]
+static ALLOCATOR: Accountant = Accountant::system();
+
 mod actors;
 mod backoff;
 mod blame;
@@ -11,8 +17,10 @@ mod drops;
 mod embedding;
 mod faces;
 mod give_up;
+mod hostile;
 mod lifecycle;
 mod maps;
+mod memory;
 mod observing;
 mod replay;
 mod retrying;

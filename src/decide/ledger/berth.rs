@@ -47,8 +47,10 @@ pub(super) struct Berth {
     pub(super) stage: Stage,
     pub(super) life: Life,
     pub(super) lease: Option<Lease>,
-    /// It had made progress when it crashed, and so restarts at once, whatever delay runs.
+    /// It had made progress when it crashed or was recycled, and so restarts at once, whatever delay runs.
     pub(super) at_once: bool,
+    /// It is not there, but its thread is about to begin its next generation.
+    pub(super) returning: bool,
     /// What its thread executes though the input's job is over.
     pub(super) stray: Option<Stray>,
     /// When the lease was taken, to learn what its inputs cost.
@@ -65,6 +67,7 @@ impl Berth {
             life,
             lease: None,
             at_once: false,
+            returning: false,
             stray: None,
             taken: Time::default(),
             booked: 0,
@@ -108,6 +111,7 @@ impl Ledger {
         berth.generation.0 += 1;
         berth.life = life;
         berth.at_once = false;
+        berth.returning = false;
         berth.stray = None;
         let generation = berth.generation;
         self.turn(id, Stage::Starting);
@@ -125,6 +129,22 @@ impl Ledger {
         true
     }
 
+    /// A live container between two leases is to exit, and to begin anew. Refused (`false`) if nothing would come
+    /// after it.
+    pub(crate) fn recycle(&mut self, id: ContainerId, generation: Generation, now: Time) -> bool {
+        let berth = &mut self.berths[id.index()];
+        let live = berth.generation == generation && berth.stage == Stage::Live;
+        if !live || self.mode != Mode::Running || self.gave_up.is_some() {
+            return false;
+        }
+        self.recycled += 1;
+        self.berths[id.index()].at_once = true;
+        self.berths[id.index()].returning = true;
+        self.settle(now);
+        self.turn(id, Stage::Exiting);
+        true
+    }
+
     /// The container ended without a crash: it left, or was told to before it had entered.
     pub(crate) fn left(&mut self, id: ContainerId, generation: Generation) {
         let berth = &mut self.berths[id.index()];
@@ -133,6 +153,11 @@ impl Ledger {
             assert!(berth.lease.is_none(), "container {id} leaves with a lease");
             self.turn(id, Stage::Absent);
         }
+    }
+
+    /// The thread of a container has ended, or was left behind: it does not begin another generation.
+    pub(crate) fn thread_ended(&mut self, id: ContainerId) {
+        self.berths[id.index()].returning = false;
     }
 
     /// The one place where a stage changes.

@@ -41,7 +41,7 @@ pub(crate) use berth::{Change, Stage};
 pub(crate) use jobs::Unrun;
 pub(crate) use lease::{Claim, Lease, LeaseKind, Position, Sources};
 pub(crate) use split::Split;
-pub(crate) use verdict::{AfterCrash, AfterFailure, Worth};
+pub(crate) use verdict::{AfterCrash, AfterFailure, Crowd, Leaving, Worth};
 
 /// What the ledger decides by; validated before.
 #[derive(Debug, Clone)]
@@ -102,6 +102,7 @@ pub(crate) struct Ledger {
     discarded: Vec<Arc<Crash>>,
     crashes: u64,
     restarted: u64,
+    recycled: u64,
     last_crash: Option<(Time, Arc<Crash>)>,
 }
 
@@ -130,6 +131,7 @@ impl Ledger {
             discarded: Vec::new(),
             crashes: 0,
             restarted: 0,
+            recycled: 0,
             last_crash: None,
             rules,
         }
@@ -205,8 +207,8 @@ impl Ledger {
         self.restarts.held_until(now)
     }
 
-    pub(crate) fn crash_counts(&self) -> CrashCounts {
-        CrashCounts { crashes: self.crashes, restarts: self.restarted }
+    pub(crate) fn lives(&self) -> Lives {
+        Lives { crashes: self.crashes, restarts: self.restarted, recycled: self.recycled }
     }
 
     pub(crate) fn last_crash(&self) -> Option<(Time, Arc<Crash>)> {
@@ -216,7 +218,9 @@ impl Ledger {
 
 /// Totals over the life of the function.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct CrashCounts {
+pub(crate) struct Lives {
     pub(crate) crashes: u64,
     pub(crate) restarts: u64,
+    /// Exits of containers that were to begin anew.
+    pub(crate) recycled: u64,
 }

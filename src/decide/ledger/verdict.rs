@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use crate::crash::{Crash, Previous};
 use crate::decide::ids::{Attempt, ContainerId, Generation, InputId, JobId};
-use crate::decide::job::{DEATHS_MAX, OnFailure, Record, Span};
-use crate::decide::ledger::berth::Stray;
+use crate::decide::job::{DEATHS_MAX, Job, OnFailure, Record, Span};
+use crate::decide::ledger::berth::{Berth, Stray};
 use crate::decide::ledger::{Lease, LeaseKind, Ledger, Position, Stage};
 use crate::decide::restart::{Death, Restart};
 use crate::decide::time::Time;
@@ -33,7 +33,7 @@ pub(crate) enum AfterCrash {
     Pending,
     /// Its crash budget is spent.
     Poisoned { input: InputId, attempts: Attempt, deaths: Vec<Arc<Crash>>, ends_map: bool },
-    /// Killed by hand, and it may not be begun twice.
+    /// Killed by hand, and it may not be begun again.
     Lost { input: InputId, attempts: Attempt, crash: Arc<Crash>, ends_map: bool },
 }
 
@@ -44,11 +44,35 @@ enum Begun {
     First,
 }
 
+/// How a container leaves the user's code when it dies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Leaving {
+    /// Whether its thread is left behind there, nobody knows for how long. Otherwise it has come out, or is about to.
+    pub(crate) abandoned: bool,
+    /// How many are left behind, with it.
+    pub(crate) crowd: Crowd,
+}
+
+/// How many threads are left behind, and how much they hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Crowd {
+    /// There may be more.
+    Few,
+    /// They hold as much as they may: nothing is replayed that might leave another one.
+    Large,
+    /// There are as many as may be: no container is created either.
+    Full,
+}
+
+/// How often an input may be executed on a thread that is then abandoned. A replay of it would take one more.
+const ABANDONED_MAX: u32 = 2;
+
 /// The verdict on a crash.
 #[derive(Debug, Clone)]
 pub(crate) struct Verdict {
     pub(crate) restart: Restart,
-    pub(crate) input: Option<AfterCrash>,
+    /// What becomes of the input that was executing, and of those that may not be replayed now.
+    pub(crate) inputs: Vec<AfterCrash>,
 }
 
 impl Ledger {
@@ -178,6 +202,7 @@ impl Ledger {
         generation: Generation,
         position: Option<Position>,
         crash: &Arc<Crash>,
+        leaving: Leaving,
         now: Time,
     ) -> Option<Verdict> {
         if !self.is_current(id, generation) {
@@ -196,10 +221,15 @@ impl Ledger {
                 || stray.is_some_and(|stray| stray.suspect),
             input_counted: record.map_or(stray.and_then(|stray| stray.counted), |record| record.counted),
         };
-        let (restart, counted) = self.restarts.crashed(death, now);
-        let input = executing.map(|input| self.blame(input, crash, counted, now));
+        let (mut restart, counted) = self.restarts.crashed(death, now);
+        let input = executing.map(|input| self.blame(input, crash, counted, leaving, now));
         self.give_back(id, position, now);
         self.berths[id.index()].at_once = death.life.completed > 0;
+        self.berths[id.index()].returning = restart == Restart::Now && !leaving.abandoned;
+        let restarts_in_place = restart == Restart::Now && !leaving.abandoned;
+        if !restarts_in_place && self.is_hopeless(id, leaving) {
+            restart = Restart::GiveUp;
+        }
         if restart == Restart::GiveUp && self.goes_on() {
             self.gave_up = Some(Arc::clone(crash));
             self.stand_down();
@@ -211,7 +241,9 @@ impl Ledger {
                 Restart::Now | Restart::At(_) | Restart::GiveUp => Stage::Absent,
             },
         );
-        Some(Verdict { restart, input })
+        let mut inputs: Vec<AfterCrash> = input.into_iter().collect();
+        self.end_crowded(leaving, &mut inputs);
+        Some(Verdict { restart, inputs })
     }
 
     /// A container is killed by hand: no blame, no budget, no crash in the policy's count.
@@ -220,8 +252,9 @@ impl Ledger {
         id: ContainerId,
         position: Option<Position>,
         crash: &Arc<Crash>,
+        leaving: Leaving,
         now: Time,
-    ) -> Option<AfterCrash> {
+    ) -> Vec<AfterCrash> {
         self.settle(now);
         let executing = self.executing(id, position);
         let after = executing.map(|input| {
@@ -231,11 +264,8 @@ impl Ledger {
             let attempts = record.attempt();
             record.kills += 1;
             record.previous = Some(Previous::Crashed(Arc::clone(crash)));
-            if at_most_once {
-                job.records.remove(&input.index);
-                job.counts.cancelled += 1;
-                let ends_map = job.on_failure == OnFailure::EndMap;
-                return AfterCrash::Lost { input, attempts, crash: Arc::clone(crash), ends_map };
+            if record.is_abandoned_for_good(leaving) || at_most_once {
+                return job.lose(input, attempts, Arc::clone(crash));
             }
             let queue = if record.crashes > 0 { &mut self.suspects } else { &mut self.replays };
             queue.push_back(input);
@@ -243,7 +273,46 @@ impl Ledger {
         });
         self.give_back(id, position, now);
         self.turn(id, Stage::Absent);
-        after
+        if self.is_hopeless(id, leaving) && self.goes_on() {
+            self.gave_up = Some(Arc::clone(crash));
+            self.stand_down();
+        }
+        let mut inputs: Vec<AfterCrash> = after.into_iter().collect();
+        self.end_crowded(leaving, &mut inputs);
+        inputs
+    }
+
+    /// Whether nobody is left who would do what is to be done, and nobody can be created: a function that may
+    /// give up then does.
+    fn is_hopeless(&self, id: ContainerId, leaving: Leaving) -> bool {
+        leaving.crowd == Crowd::Full && self.restarts.may_give_up() && self.is_last(id)
+    }
+
+    /// Whether no other container lives, or is about to on the thread that it has.
+    fn is_last(&self, id: ContainerId) -> bool {
+        let lives = |stage| matches!(stage, Stage::Starting | Stage::Live | Stage::Exiting);
+        let others = self.containers().filter(|other| *other != id);
+        let goes_on = |berth: &Berth| lives(berth.stage) || berth.returning;
+        !others.into_iter().any(|other| goes_on(&self.berths[other.index()]))
+    }
+
+    /// There may be no more abandoned threads: those that wait to be replayed, and have left one behind
+    /// before, end.
+    fn end_crowded(&mut self, leaving: Leaving, ended: &mut Vec<AfterCrash>) {
+        if !leaving.abandoned || leaving.crowd == Crowd::Few {
+            return;
+        }
+        for queue in [&mut self.suspects, &mut self.replays] {
+            let jobs = &mut self.jobs;
+            queue.retain(|input| {
+                let job = jobs.get_mut(&input.job).expect("queued inputs belong to open jobs");
+                if job.records.get(&input.index).is_none_or(|record| record.abandoned == 0) {
+                    return true;
+                }
+                ended.push(job.end_abandoned(*input));
+                false
+            });
+        }
     }
 
     /// The input that was executing at `position`, if one was.
@@ -254,7 +323,14 @@ impl Ledger {
         Some(InputId { job: lease.job, index: position.at })
     }
 
-    fn blame(&mut self, input: InputId, crash: &Arc<Crash>, counted: bool, now: Time) -> AfterCrash {
+    fn blame(
+        &mut self,
+        input: InputId,
+        crash: &Arc<Crash>,
+        counted: bool,
+        leaving: Leaving,
+        now: Time,
+    ) -> AfterCrash {
         let job = self.jobs.get_mut(&input.job).expect("a lease belongs to an open job");
         let record = job.records.entry(input.index).or_default();
         let attempts = record.attempt();
@@ -266,11 +342,8 @@ impl Ledger {
         if record.deaths.len() < DEATHS_MAX {
             record.deaths.push(Arc::clone(crash));
         }
-        if record.crashes > self.rules.crash_retries {
-            let record = job.records.remove(&input.index).expect("just made");
-            job.counts.poisoned += 1;
-            let ends_map = job.on_failure == OnFailure::EndMap;
-            return AfterCrash::Poisoned { input, attempts, deaths: record.deaths, ends_map };
+        if record.is_abandoned_for_good(leaving) || record.crashes > self.rules.crash_retries {
+            return job.poison(input, attempts);
         }
         self.suspects.push_back(input);
         AfterCrash::Pending
@@ -282,5 +355,45 @@ impl Ledger {
             self.berths[id.index()].booked += 1;
         }
         self.released(id, now);
+    }
+}
+
+impl Record {
+    /// Its thread may be left behind in it. Whether that is so too often, or there are too many already.
+    fn is_abandoned_for_good(&mut self, leaving: Leaving) -> bool {
+        if !leaving.abandoned {
+            return false;
+        }
+        self.abandoned += 1;
+        leaving.crowd > Crowd::Few || self.abandoned >= ABANDONED_MAX
+    }
+}
+
+impl Job {
+    fn poison(&mut self, input: InputId, attempts: Attempt) -> AfterCrash {
+        let record = self.records.remove(&input.index).expect("it has crashed");
+        self.counts.poisoned += 1;
+        let ends_map = self.on_failure == OnFailure::EndMap;
+        AfterCrash::Poisoned { input, attempts, deaths: record.deaths, ends_map }
+    }
+
+    fn lose(&mut self, input: InputId, attempts: Attempt, crash: Arc<Crash>) -> AfterCrash {
+        self.records.remove(&input.index);
+        self.counts.cancelled += 1;
+        let ends_map = self.on_failure == OnFailure::EndMap;
+        AfterCrash::Lost { input, attempts, crash, ends_map }
+    }
+
+    /// Ends an input that waits to be replayed, and must not be any more.
+    fn end_abandoned(&mut self, input: InputId) -> AfterCrash {
+        let record = self.records.get(&input.index).expect("it has left a thread behind");
+        let attempts = Attempt(record.attempt().0 - 1); // those that were begun
+        match &record.previous {
+            Some(Previous::Crashed(crash)) if record.crashes == 0 => {
+                let crash = Arc::clone(crash);
+                self.lose(input, attempts, crash)
+            }
+            _ => self.poison(input, attempts),
+        }
     }
 }

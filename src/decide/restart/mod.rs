@@ -158,6 +158,11 @@ impl Restarts {
         self.crash_loop.since().map(|since| (self.crash_loop.in_a_row(), since))
     }
 
+    /// Whether the policy ever gives up.
+    pub(crate) fn may_give_up(&self) -> bool {
+        matches!(&self.policy, RestartPolicy::RateLimited(policy) if policy.may_trip())
+    }
+
     /// Forgets every crash.
     pub(crate) fn reset(&mut self) {
         self.history = History::new(self.policy.window());

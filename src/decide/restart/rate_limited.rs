@@ -119,6 +119,11 @@ impl RateLimited {
         CrashLoop::new(DELAYS, RESET_AFTER, None)
     }
 
+    /// Whether any crashes could break the limit.
+    pub(crate) fn may_trip(&self) -> bool {
+        self.limit == Limit::Judged
+    }
+
     /// Whether that many crashes and completions break the limit.
     pub(crate) fn trips(&self, tally: Tally, containers: usize) -> bool {
         if self.limit == Limit::Never {

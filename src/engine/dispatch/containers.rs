@@ -15,7 +15,7 @@ use crate::engine::sync::heavy;
 use crate::engine::track::Pace;
 use crate::engine::unwind::drop_contained;
 use crate::event::Event;
-use crate::failure::Cause;
+use crate::failure::{Cause, Tried};
 use crate::report::Fate;
 
 /// What a container is to do.
@@ -175,7 +175,7 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
         run: &RunOf<I, O, E>,
         lap: &mut LapOf<'_, I, O, E>,
         error: E,
-        worth: Worth,
+        (worth, peak_bytes): (Worth, Option<u64>),
     ) -> bool {
         let mut refused = None;
         let mut goes_on = false;
@@ -198,7 +198,8 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
                     AfterFailure::Final { attempts, ends_map } => {
                         goes_on = lap.skip() == Pace::Next && !ends_map;
                         let input = InputId { job: lease.job, index };
-                        state.fail(input, attempts.get(), Cause::Failed(error), ends_map, now);
+                        let tried = Tried { attempts: attempts.get(), peak_bytes };
+                        state.fail(input, tried, Cause::Failed(error), ends_map, now);
                         self.wake_if_drained(&mut state);
                     }
                 }
@@ -217,14 +218,33 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
         }
         state.at_work[id.index()] = false;
         state.book_all(now);
-        let job = state.ledger.lease(id).map(|lease| lease.job);
         let run = state.runs[id.index()].take();
         let position = run.as_ref().map(|run| run.fence_here());
+        let restart = self.die(&mut state, id, generation, position, death, false)?;
+        // While the lock is held, so that nothing that follows from the verdict overtakes it.
+        self.tell(Notice::Crashed { restart });
+        Some(restart)
+    }
+
+    /// A container dies, its run being fenced: the verdict, and what follows from it.
+    pub(super) fn die(
+        &self,
+        state: &mut State<I, O, E>,
+        id: ContainerId,
+        generation: Generation,
+        position: Option<Position>,
+        death: Death,
+        abandoned: bool,
+    ) -> Option<Restart> {
+        let now = self.now();
+        let leaving = state.leaving(id, abandoned, &self.settings);
+        let job = state.ledger.lease(id).map(|lease| lease.job);
         let stray = state.ledger.stray(id).map(|stray| (stray.index, stray.attempt));
         let executing = state.executing(id, position).or(stray);
-        let crash = Arc::new(Crash { container: id, generation, executing, death });
+        let peak_bytes = state.peak(id, generation);
+        let crash = Arc::new(Crash { container: id, generation, executing, peak_bytes, death });
         state.said.push(Event::Crashed(Arc::clone(&crash)));
-        let verdict = state.ledger.crashed(id, generation, position, &crash, now)?;
+        let verdict = state.ledger.crashed(id, generation, position, &crash, leaving, now)?;
         if state.ledger.gave_up().is_some_and(|last| Arc::ptr_eq(last, &crash)) {
             state.said.push(Event::GaveUp(Arc::clone(&crash)));
         }
@@ -234,13 +254,11 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
         if let Some(job) = job {
             state.refresh_window(job);
         }
-        if let Some(after) = verdict.input {
+        for after in verdict.inputs {
             state.after_crash(after, now);
         }
         state.sweep(now);
         self.wake_all();
-        // While the lock is held, so that nothing that follows from the verdict overtakes it.
-        self.tell(Notice::Crashed { restart: verdict.restart });
         Some(verdict.restart)
     }
 
@@ -272,6 +290,7 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
         state.threads -= 1;
         let forsaken = state.forsaken.remove(&(id, generation)).is_some();
         if !forsaken && state.broken.is_none() {
+            state.ledger.thread_ended(id);
             state.ledger.left(id, generation);
             state.fates[id.index()] = fate;
         }
@@ -342,10 +361,10 @@ impl<I, O, E> State<I, O, E> {
             AfterCrash::Poisoned { input, attempts, deaths, ends_map } => {
                 let map = self.lanes.0.get(&input.job).and_then(|lane| lane.label.clone());
                 self.said.push(Event::Poisoned { map, input: input.index, attempts });
-                self.fail(input, attempts.get(), Cause::Poisoned(deaths), ends_map, now);
+                self.fail(input, attempts.get().into(), Cause::Poisoned(deaths), ends_map, now);
             }
             AfterCrash::Lost { input, attempts, crash, ends_map } => {
-                self.fail(input, attempts.get(), Cause::Lost(crash), ends_map, now);
+                self.fail(input, attempts.get().into(), Cause::Lost(crash), ends_map, now);
             }
         }
     }

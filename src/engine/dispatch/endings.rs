@@ -10,7 +10,7 @@ use crate::decide::time::Time;
 use crate::engine::chunk::{Chunk, Reclaimed, Slot};
 use crate::engine::dispatch::State;
 use crate::engine::lane::{Lane, Supply};
-use crate::failure::{Bug, Cause, Failure};
+use crate::failure::{Bug, Cause, Failure, Tried};
 
 impl<I, O, E> State<I, O, E> {
     /// Books what a container has completed, and tells the consumer.
@@ -57,25 +57,25 @@ impl<I, O, E> State<I, O, E> {
     }
 
     /// Publishes the failure of an input that nothing executes any more.
-    pub(super) fn publish_failure(&mut self, job: JobId, index: u64, attempts: u32, cause: Cause<E>) {
+    pub(super) fn publish_failure(&mut self, job: JobId, index: u64, tried: Tried, cause: Cause<E>) {
         let Some(lane) = self.lanes.0.get_mut(&job) else { return };
         let chunk = Arc::clone(lane.chunk(index).expect("an input without outcome is in its chunk"));
         let place = (index - chunk.first()) as usize;
         let (input, slot) = reclaim(&chunk, place);
-        slot.publish(Err(Failure::of_input(index, input, attempts, cause)));
+        slot.publish(Err(Failure::of_input(index, input, tried, cause)));
         let pending = self.ledger.job(job).map_or(0, |job| job.counts.pending());
         self.wakers.woken.extend(lane.finished(Span { first: index, len: 1 }, pending, None));
     }
 
     /// An input failed for good: its outcome, or the end of its map.
-    pub(super) fn fail(&mut self, input: InputId, attempts: u32, cause: Cause<E>, ends_map: bool, now: Time) {
+    pub(super) fn fail(&mut self, input: InputId, tried: Tried, cause: Cause<E>, ends_map: bool, now: Time) {
         if !ends_map {
-            return self.publish_failure(input.job, input.index, attempts, cause);
+            return self.publish_failure(input.job, input.index, tried, cause);
         }
         let Some(lane) = self.lanes.0.get_mut(&input.job) else { return };
         let chunk = lane.chunk(input.index).expect("an input without outcome is in its chunk");
         let (given, _) = reclaim(chunk, (input.index - chunk.first()) as usize);
-        let failure = Failure::of_input(input.index, given, attempts, cause);
+        let failure = Failure::of_input(input.index, given, tried, cause);
         lane.gap_at(input.index);
         self.end_job(input.job, Unrun::Cancelled, None, Some(failure), now);
     }
@@ -129,7 +129,7 @@ impl<I, O, E> State<I, O, E> {
             for index in span.indices() {
                 let before = self.ledger.job(job).map_or(0, |job| job.attempt(index).get() - 1);
                 let attempts = before + u32::from(begun.contains(&index));
-                self.publish_failure(job, index, attempts, cause());
+                self.publish_failure(job, index, attempts.into(), cause());
             }
         }
         self.ledger.ended(job, how, ended);

@@ -114,7 +114,7 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
         }
         state.ledger.accept_ended(job, how);
         if publish {
-            state.publish_failure(job, index, 0, cause);
+            state.publish_failure(job, index, 0.into(), cause);
         }
     }
 

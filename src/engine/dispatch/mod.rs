@@ -10,6 +10,7 @@ mod consumers;
 mod containers;
 mod endings;
 mod feeders;
+mod memory;
 mod supervision;
 mod tasks;
 #[cfg(test)]
@@ -30,6 +31,7 @@ use crate::decide::ledger::Ledger;
 use crate::decide::time::Time;
 use crate::engine::clock::Clock;
 use crate::engine::lane::{Lanes, Outcome, Supply};
+use crate::engine::leash::Leash;
 use crate::engine::messages::Notice;
 use crate::engine::run::{Lap, Run};
 use crate::engine::signal::Signal;
@@ -39,6 +41,7 @@ use crate::engine::system::on_engine_thread;
 use crate::engine::unwind::{drop_contained, drop_elsewhere, tell};
 use crate::event::Event;
 use crate::failure::{Bug, Failure};
+use crate::memory::till::Inside;
 use crate::report::Fate;
 use crate::settings::Settings;
 
@@ -72,8 +75,12 @@ pub(crate) struct State<I, O, E> {
     /// Whether the user's code of each container waits in a task. Written by `enter` and `exit` where
     /// they begin and cease to wait, and when a run is fenced; read when the container is forsaken.
     suspended: Vec<bool>,
-    /// Threads whose generation is over and that have not returned, by what they were. Bounded by kills.
-    forsaken: BTreeMap<(ContainerId, Generation), Returns>,
+    /// Threads whose generation is over and that have not returned, by what they were.
+    forsaken: BTreeMap<(ContainerId, Generation), Forsaken>,
+    /// What ties the code of each container's last generation to it.
+    leashes: Vec<Option<(Generation, Arc<Leash>)>>,
+    /// The most memory that each container used in generations before that.
+    peaks: Vec<u64>,
     /// The supervisor has ended as it should.
     over: bool,
     /// Feeders that have not ended.
@@ -93,6 +100,21 @@ pub(crate) struct State<I, O, E> {
     ticking: bool,
     /// What is to be told once the lock is released, because subscribers are the user's code.
     said: Vec<Event>,
+}
+
+/// A thread whose generation is over.
+#[derive(Debug)]
+struct Forsaken {
+    returns: Returns,
+    /// `None` if its thread has not come so far as to be tied.
+    leash: Option<Arc<Leash>>,
+}
+
+impl Forsaken {
+    /// The memory that it still uses.
+    fn bytes(&self) -> u64 {
+        self.leash.as_ref().map_or(0, |leash| memory::used(leash))
+    }
 }
 
 /// When a forsaken thread returns from the user's code.
@@ -217,6 +239,8 @@ where
     guard: Option<MutexGuard<'a, State<I, O, E>>>,
     /// Whether the thread was panicking already, by a fault that is not ours.
     unwinding: bool,
+    /// What the engine allocates is nobody's, whoever it does that for.
+    _outside: Inside,
 }
 
 impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> std::ops::Deref for Held<'_, I, O, E> {
@@ -252,6 +276,14 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Held<'_, I,
     }
 }
 
+impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Held<'_, I, O, E> {
+    /// Releases the lock, and leaves the rest to the caller.
+    fn release(mut self) -> Rest<I, O, E> {
+        let mut state = self.guard.take().expect("held until dropped");
+        state.rest(self.dispatch.now())
+    }
+}
+
 impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Drop for Held<'_, I, O, E> {
     fn drop(&mut self) {
         let Some(mut state) = self.guard.take() else { return };
@@ -280,6 +312,8 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
             threads: 0,
             suspended: vec![false; containers],
             forsaken: BTreeMap::new(),
+            leashes: (0..containers).map(|_| None).collect(),
+            peaks: vec![0; containers],
             over: false,
             feeders: 0,
             fates: vec![None; containers],
@@ -305,7 +339,8 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
     }
 
     pub(crate) fn hold(&self) -> Held<'_, I, O, E> {
-        Held { dispatch: self, guard: Some(self.state.lock()), unwinding: std::thread::panicking() }
+        let _outside = Inside::process();
+        Held { dispatch: self, guard: Some(self.state.lock()), unwinding: std::thread::panicking(), _outside }
     }
 
     pub(crate) fn now(&self) -> Time {

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use crate::crash::{Crash, Death};
 use crate::decide::ids::{ContainerId, Generation};
-use crate::decide::ledger::{Mode, Stage, Unrun};
-use crate::engine::dispatch::{Dispatch, Returns, State};
+use crate::decide::ledger::{Crowd, Mode, Stage, Unrun};
+use crate::engine::dispatch::{Dispatch, Forsaken, Held, Returns, State};
 use crate::error::NotReady;
 use crate::event::Event;
 use crate::failure::{Cause, Failure};
@@ -14,14 +14,31 @@ use crate::report::{Fate, FunctionReport};
 use crate::status::{Containers, CrashLoopStatus, Status};
 
 impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I, O, E> {
-    /// A new generation of a container, if one may be created now.
-    pub(crate) fn begin(&self, id: ContainerId) -> Option<Generation> {
-        let mut state = self.hold();
+    /// A new generation of a container, on a thread of its own, if one may be created now.
+    pub(crate) fn create(&self, id: ContainerId) -> Option<Generation> {
+        let state = self.hold();
+        if state.crowd(0, 0, &self.settings) == Crowd::Full {
+            return None; // until one of those left behind returns
+        }
+        self.begin_in(state, id)
+    }
+
+    /// A new generation of a container, on the thread of its last one, unless that was left behind meanwhile.
+    pub(crate) fn begin(&self, id: ContainerId, after: Generation) -> Option<Generation> {
+        let state = self.hold();
+        if state.forsaken.contains_key(&(id, after)) {
+            return None;
+        }
+        self.begin_in(state, id)
+    }
+
+    fn begin_in(&self, mut state: Held<'_, I, O, E>, id: ContainerId) -> Option<Generation> {
         let now = self.now();
         state.book_all(now); // what completed may have ended a crash loop
         let generation = state.ledger.begin(id, now)?;
         state.at_work[id.index()] = false;
         state.suspended[id.index()] = false;
+        state.fates[id.index()] = None;
         self.changed.notify_all();
         Some(generation)
     }
@@ -30,7 +47,7 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
     pub(crate) fn next_creation(&self) -> Option<Duration> {
         let state = self.hold();
         let now = self.now();
-        if !state.ledger.goes_on() {
+        if !state.ledger.goes_on() || state.crowd(0, 0, &self.settings) == Crowd::Full {
             return None;
         }
         state.ledger.next_creation(now).map(|until| until.since(now))
@@ -62,7 +79,7 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
             Stage::BackingOff { .. } => !work_left,
             Stage::Starting | Stage::Live | Stage::Exiting => false,
         });
-        let left_behind = state.forsaken.values().filter(|returns| **returns == Returns::AsItLikes).count();
+        let left_behind = state.abandoned().count();
         ended && !work_left && state.threads == left_behind
     }
 
@@ -76,12 +93,6 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
             state.forsaken.remove(&(id, generation));
         }
         current
-    }
-
-    /// Whether that generation is not over.
-    pub(crate) fn is_current(&self, id: ContainerId, generation: Generation) -> bool {
-        let state = self.hold();
-        state.ledger.is_current(id, generation) && state.broken.is_none()
     }
 
     /// Whether a feeder has not returned from its source.
@@ -118,7 +129,7 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
         let mut state = self.hold();
         let now = self.now();
         state.book_all(now);
-        let mut containers = Containers { abandoned: state.forsaken.len(), ..Containers::default() };
+        let mut containers = Containers { abandoned: state.abandoned().count(), ..Containers::default() };
         for id in state.ledger.containers() {
             match state.ledger.stage(id).1 {
                 Stage::Absent => containers.stopped += 1,
@@ -134,15 +145,18 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
             since: now.since(since),
             next_restart: held.map(|until| until.since(now)),
         });
-        let counts = state.ledger.crash_counts();
+        let lives = state.ledger.lives();
+        let memory = self.memory(&state);
         Status {
             containers,
             crash_loop,
             last_crash: state.ledger.last_crash().map(|(at, crash)| (now.since(at), crash)),
             gave_up: state.ledger.gave_up().cloned(),
             inputs_waiting: state.ledger.inputs_waiting(),
-            crashes: counts.crashes,
-            restarts: counts.restarts,
+            crashes: lives.crashes,
+            restarts: lives.restarts,
+            recycled: lives.recycled,
+            memory,
             late_answers: self.late(),
             feeders: state.feeders,
         }
@@ -242,17 +256,22 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
         }
         let job = state.ledger.lease(id).map(|lease| lease.job);
         let position = state.fence(id, now);
-        // One that waits for work returns as soon as it sees that it is over.
-        state.suspended[id.index()] |= stage == Stage::Live && !state.at_work[id.index()];
+        let abandoned = state.would_be_abandoned(id);
+        let leaving = state.leaving(id, abandoned, &self.settings);
         let executing = state.executing(id, position);
-        let crash = Arc::new(Crash { container: id, generation, executing, death: Death::Killed });
+        let peak_bytes = state.peak(id, generation);
+        let crash =
+            Arc::new(Crash { container: id, generation, executing, peak_bytes, death: Death::Killed });
         state.said.push(Event::Killed(Arc::clone(&crash)));
-        let after = state.ledger.killed(id, position, &crash, now);
+        let ended = state.ledger.killed(id, position, &crash, leaving, now);
+        if state.ledger.gave_up().is_some_and(|last| Arc::ptr_eq(last, &crash)) {
+            state.said.push(Event::GaveUp(Arc::clone(&crash)));
+        }
         state.forsake(id, generation);
         if let Some(job) = job {
             state.refresh_window(job);
         }
-        if let Some(after) = after {
+        for after in ended {
             state.after_crash(after, now);
         }
         state.sweep(now);
@@ -265,9 +284,16 @@ impl<I, O, E> State<I, O, E> {
     /// The generation is over; its thread may stay in the user's code for as long as it likes, unless
     /// that waits in a task.
     pub(super) fn forsake(&mut self, id: ContainerId, generation: Generation) {
+        self.ledger.thread_ended(id);
         self.ledger.left(id, generation);
         let returns = if self.suspended[id.index()] { Returns::AtOnce } else { Returns::AsItLikes };
-        self.forsaken.insert((id, generation), returns);
+        let leash = self.leash(id, generation).cloned();
+        match &leash {
+            Some(leash) if returns == Returns::AsItLikes => leash.abandon(),
+            Some(leash) => leash.pull(),
+            None => {}
+        }
+        self.forsaken.insert((id, generation), Forsaken { returns, leash });
         self.at_work[id.index()] = false;
     }
 }

@@ -1,0 +1,222 @@
+//! Containers and their memory: accounts, kills for too much of it, threads left behind, recycling.
+
+use std::sync::{Arc, Weak};
+
+use crate::crash::Death;
+use crate::decide::ids::{ContainerId, Generation};
+use crate::decide::ledger::{Crowd, Leaving, Mode, Stage};
+use crate::engine::dispatch::{Dispatch, Forsaken, Held, Returns, State};
+use crate::engine::leash::Leash;
+use crate::engine::messages::Notice;
+use crate::engine::unwind::settle_elsewhere;
+use crate::memory::accounts::Open;
+use crate::memory::alarm::Killer;
+use crate::settings::Settings;
+use crate::status::{ContainerMemory, Memory};
+
+/// Kills the generation of a container whose account is overdrawn.
+struct Overdraft<I, O, E> {
+    dispatch: Weak<Dispatch<I, O, E>>,
+    leash: Weak<Leash>,
+    container: ContainerId,
+    generation: Generation,
+}
+
+impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Killer for Overdraft<I, O, E> {
+    fn kill(&self) {
+        if let Some(dispatch) = self.dispatch.upgrade() {
+            dispatch.overdrawn(self.container, self.generation);
+        }
+    }
+
+    fn lower_priority(&self) {
+        if let Some(dispatch) = self.dispatch.upgrade() {
+            dispatch.lower_priority(self.container, self.generation);
+        }
+    }
+
+    fn may_wait(&self) -> bool {
+        self.leash.upgrade().is_some_and(|leash| leash.heeds())
+    }
+}
+
+impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I, O, E> {
+    /// An account for a generation, where containers have any. `Err` if none is free.
+    pub(crate) fn open_account(&self) -> Result<Option<Open>, Death> {
+        let rules = &self.settings.memory;
+        let account = rules.accounted.then(|| Open::new(rules.limit)).flatten();
+        if account.is_none() && rules.limit.is_some() { Err(Death::NoAccount) } else { Ok(account) }
+    }
+
+    /// Ties the code of that generation to it, by this leash. `false` if it is over already.
+    pub(crate) fn tie(self: &Arc<Self>, id: ContainerId, generation: Generation, leash: &Arc<Leash>) -> bool {
+        let mut state = self.hold();
+        if !state.ledger.is_current(id, generation) || state.broken.is_some() {
+            return false;
+        }
+        state.untie(id);
+        state.leashes[id.index()] = Some((generation, Arc::clone(leash)));
+        drop(state);
+        if self.settings.memory.limit.is_some() {
+            let (dispatch, its_leash) = (Arc::downgrade(self), Arc::downgrade(leash));
+            leash.watch(Arc::new(Overdraft { dispatch, leash: its_leash, container: id, generation }));
+        }
+        true
+    }
+
+    /// The account of a container is overdrawn, and its thread has not come out by itself.
+    pub(crate) fn overdrawn(self: &Arc<Self>, id: ContainerId, generation: Generation) {
+        let mut state = self.hold();
+        if !state.ledger.is_current(id, generation) || state.broken.is_some() {
+            return; // it has come out meanwhile
+        }
+        if state.ledger.mode() == Mode::Aborted {
+            return; // it is left behind already
+        }
+        let Some((limit, used)) = state.overdraft(id, generation) else { return };
+        let now = self.now();
+        state.book_all(now);
+        let position = state.fence(id, now);
+        let abandoned = state.would_be_abandoned(id);
+        let death = Death::MemoryLimit { limit, used, reclaimed: !abandoned };
+        if let Some(restart) = self.die(&mut state, id, generation, position, death, abandoned) {
+            state.forsake(id, generation);
+            self.tell(Notice::Fenced { restart });
+        }
+        // Subscribers are told, and values dropped, by a thread of its own: they may block, and the watch must not.
+        let rest = state.release();
+        let told = Arc::clone(self);
+        settle_elsewhere(move || told.settle(rest));
+    }
+
+    /// The thread of that generation should have come out by now.
+    fn lower_priority(&self, id: ContainerId, generation: Generation) {
+        let state = self.hold();
+        if let Some(leash) =
+            state.forsaken.get(&(id, generation)).and_then(|forsaken| forsaken.leash.as_ref())
+        {
+            leash.lower_priority();
+        }
+    }
+
+    /// A container that has left more than `recycle_above` behind exits before its next lease. `false` if it
+    /// goes on.
+    pub(crate) fn recycle(&self, id: ContainerId, generation: Generation) -> bool {
+        let mut state = self.hold();
+        if state.broken.is_some() {
+            return false;
+        }
+        let now = self.now();
+        self.come_back(&mut state, id, generation, now);
+        let exiting = |id: &ContainerId| state.ledger.stage(*id).1 == Stage::Exiting;
+        let exits = 1 + state.ledger.containers().filter(exiting).count();
+        if state.crowd(exits, 0, &self.settings) > Crowd::Few {
+            return false; // exits that hang would leave as many behind as there may be
+        }
+        self.work.notify_one(); // what woke this container may have been meant for another
+        state.ledger.recycle(id, generation, now)
+    }
+
+    /// What is held in memory, if that is known.
+    pub(super) fn memory(&self, state: &Held<'_, I, O, E>) -> Option<Memory> {
+        if !self.settings.memory.accounted {
+            return None;
+        }
+        let containers: Vec<ContainerMemory> =
+            state.ledger.containers().map(|id| state.memory_of(id)).collect();
+        let abandoned = state.abandoned().map(Forsaken::bytes).sum();
+        Some(Memory {
+            live: containers.iter().map(|container| container.live).sum::<u64>() + abandoned,
+            retained: containers.iter().map(|container| container.retained).sum(),
+            peak: containers.iter().map(|container| container.peak).max().unwrap_or(0),
+            limit: self.settings.memory.limit,
+            abandoned,
+            containers,
+        })
+    }
+}
+
+impl<I, O, E> State<I, O, E> {
+    /// Forgets the leash of a container's last generation, but for how much it used.
+    fn untie(&mut self, id: ContainerId) {
+        if let Some((_, leash)) = self.leashes[id.index()].take() {
+            let peak = leash.account().map_or(0, |account| account.counters().highest());
+            let before = &mut self.peaks[id.index()];
+            *before = peak.max(*before);
+        }
+    }
+
+    /// The leash of that generation, if it is the container's last.
+    pub(super) fn leash(&self, id: ContainerId, generation: Generation) -> Option<&Arc<Leash>> {
+        let (of, leash) = self.leashes[id.index()].as_ref()?;
+        (*of == generation).then_some(leash)
+    }
+
+    /// The limit that was crossed, and how much was used.
+    fn overdraft(&self, id: ContainerId, generation: Generation) -> Option<(u64, u64)> {
+        let account = self.leash(id, generation)?.account()?.counters();
+        Some((account.limit()?, account.peak()))
+    }
+
+    /// Whether the thread of a container whose generation is about to end would be left behind in the user's code.
+    pub(super) fn would_be_abandoned(&mut self, id: ContainerId) -> bool {
+        let (_, stage) = self.ledger.stage(id);
+        // One that waits for work returns as soon as it sees that it is over.
+        self.suspended[id.index()] |= stage == Stage::Live && !self.at_work[id.index()];
+        !self.suspended[id.index()]
+    }
+
+    /// How a container leaves the user's code when it dies now.
+    pub(super) fn leaving(&self, id: ContainerId, abandoned: bool, settings: &Settings<I, O, E>) -> Leaving {
+        let (generation, _) = self.ledger.stage(id);
+        let own = self.leash(id, generation).filter(|_| abandoned).map_or(0, |leash| used(leash));
+        Leaving { abandoned, crowd: self.crowd(usize::from(abandoned), own, settings) }
+    }
+
+    /// How many threads are left behind, with so many more that hold so many bytes.
+    pub(super) fn crowd(&self, more: usize, bytes: u64, settings: &Settings<I, O, E>) -> Crowd {
+        let threads = self.abandoned().count() + more;
+        let held = self.abandoned().map(Forsaken::bytes).sum::<u64>() + bytes;
+        let rules = &settings.memory;
+        if threads >= rules.abandoned_max {
+            Crowd::Full
+        } else if rules.abandoned_bytes_max.is_some_and(|most| held >= most) {
+            Crowd::Large
+        } else {
+            Crowd::Few
+        }
+    }
+
+    /// Threads left behind in the user's code.
+    pub(super) fn abandoned(&self) -> impl Iterator<Item = &Forsaken> {
+        self.forsaken.values().filter(|forsaken| forsaken.returns == Returns::AsItLikes)
+    }
+
+    /// The most memory that the attempt used which that generation made last.
+    pub(super) fn peak(&self, id: ContainerId, generation: Generation) -> Option<u64> {
+        self.leash(id, generation)?.peak()
+    }
+
+    fn memory_of(&self, id: ContainerId) -> ContainerMemory {
+        let before = self.peaks[id.index()];
+        let none = ContainerMemory { container: id, live: 0, retained: 0, peak: before };
+        let (generation, stage) = self.ledger.stage(id);
+        let lives = matches!(stage, Stage::Starting | Stage::Live | Stage::Exiting);
+        let Some(account) = self.leash(id, generation).filter(|_| lives).and_then(|leash| leash.account())
+        else {
+            return none;
+        };
+        let account = account.counters();
+        ContainerMemory {
+            live: u64::try_from(account.live()).unwrap_or(0),
+            retained: account.retained(),
+            peak: account.highest().max(before),
+            ..none
+        }
+    }
+}
+
+/// Bytes that the code on a leash uses: not what it has given away.
+pub(super) fn used(leash: &Leash) -> u64 {
+    leash.account().map_or(0, |account| u64::try_from(account.counters().used()).unwrap_or(0))
+}
