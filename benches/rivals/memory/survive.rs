@@ -1,0 +1,55 @@
+//! How much memory a process comes to hold whose containers are killed again and again for using too much.
+
+use std::hint::black_box;
+use std::time::Instant;
+
+use longshore::{App, Context};
+
+use crate::harness::Harness;
+use crate::harness::goal::Goal;
+use crate::harness::ours::{WORKERS, start};
+use crate::harness::question::Measure;
+use crate::harness::reading::Reading;
+use crate::process::{ask_child, peak_bytes};
+
+/// As the child is told that is measured.
+pub(crate) const NAME: &str = "--balloons";
+
+/// What a container may use.
+const LIMIT: u64 = 64 << 20;
+
+/// What a balloon grows by, and is written to, between two checkpoints.
+const BREATH: usize = 256 << 10;
+
+/// Half of the inputs grow until they are killed. Gives the peak of this process, in permille of what its
+/// containers may use together.
+pub(crate) fn peak_of_balloons(inputs: u64) -> u64 {
+    let before = peak_bytes();
+    let app = App::ephemeral("bench");
+    let f = app.infallible("balloons", |n: &u64| {
+        let mut balloon = Vec::new();
+        while n.is_multiple_of(2) {
+            balloon.push(black_box(vec![1u8; BREATH]));
+            Context::checkpoint();
+        }
+        *n
+    });
+    let f = start(f.memory_limit(LIMIT).crash_retries(0));
+    let outcomes = f.run_all((0..inputs).collect());
+    assert!((0..).zip(&outcomes).all(|(n, outcome): (u64, _)| outcome.is_ok() != n.is_multiple_of(2)));
+    (peak_bytes() - before) * 1000 / (LIMIT * WORKERS as u64)
+}
+
+pub(crate) fn ask(harness: &mut Harness) {
+    let n = harness.inputs(100);
+    let measure = Measure { name: "", unit: "of the limits", goal: Goal::AtMost(1.1) };
+    harness
+        .question("peak of a process, half of whose inputs balloon", n)
+        .measures(&[measure])
+        .ours(|| {
+            let begun = Instant::now();
+            let permille = ask_child(NAME, n);
+            Reading { took: begun.elapsed(), figures: vec![permille as f64 / 1000.0] }
+        })
+        .ask();
+}
