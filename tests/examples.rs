@@ -148,6 +148,13 @@ fn a_slow_consumer_of_a_stream_is_felt_by_its_producer() {
 }
 
 #[test]
+fn a_manifest_that_unpacks_to_too_much_costs_its_container_and_nothing_else() {
+    let expected = "aaabb\n900000000000000x used too much: true\ninput 2 failed after 1 attempt\ncccccccccccc\n\
+        1 crash, and no container used 64 MiB: true\nended well: true\n";
+    assert_eq!(printed("09_memory_limit", &[]), expected);
+}
+
+#[test]
 fn a_program_whose_panics_unwind_is_not_refused() {
     let expected = "panics unwind here, so it runs: Some([100, 50])\n\
         and a division by zero is contained: input 0 is poisoned after 4 attempts\n";
@@ -165,6 +172,7 @@ struct Table {
     rows: BTreeMap<String, u64>,
     errors: Vec<String>,
     poisoned: Vec<String>,
+    ballooned: Vec<String>,
 }
 
 impl Table {
@@ -174,13 +182,15 @@ impl Table {
     }
 
     fn read(text: &str) -> Self {
-        let mut table = Self { rows: BTreeMap::new(), errors: Vec::new(), poisoned: Vec::new() };
+        let mut table =
+            Self { rows: BTreeMap::new(), errors: Vec::new(), poisoned: Vec::new(), ballooned: Vec::new() };
         let mut named = None;
         for line in text.lines() {
             match (line, &mut named) {
                 ("", _) => {}
                 ("errors:", _) => named = Some(&mut table.errors),
                 ("poisoned:", _) => named = Some(&mut table.poisoned),
+                ("ballooned:", _) => named = Some(&mut table.ballooned),
                 (line, Some(list)) => list.push(line.trim().to_owned()),
                 (line, None) => {
                     let (key, value) = line.split_once(' ').expect("key  value");
@@ -274,6 +284,33 @@ fn poisoned_files_are_named_and_only_their_share_is_missing() {
 }
 
 #[test]
+fn files_that_balloon_are_named_with_their_peaks_and_only_their_share_is_missing() {
+    let plain = Table::of(&tree(), &[]);
+    let limit = ["--memory-limit", "8"];
+    let unharmed = Table::of(&tree(), &limit);
+    assert_eq!((unharmed.totals(), unharmed.row("crashes")), (plain.totals(), 0));
+    let table = Table::of(&tree(), &[&limit[..], &["--balloon", "3", "--poison", "1"]].concat());
+    assert_eq!((table.row("ballooned"), table.ballooned.len()), (3, 3));
+    assert_eq!((table.row("poisoned"), table.poisoned.len()), (1, 1));
+    let mut totals = table.totals();
+    let ballooned = table.ballooned.iter().map(|line| line.split_once(": used ").expect("name: peaks"));
+    let poisoned = table.poisoned.iter().map(|line| line.split_once(": crashed ").expect("name: how"));
+    for (name, how) in ballooned.clone().chain(poisoned) {
+        let share = Table::of(&tree().join(name), &[]).totals();
+        for (total, share) in totals.iter_mut().zip(share) {
+            *total += share;
+        }
+        assert!(!how.is_empty());
+    }
+    assert_eq!(totals, plain.totals(), "{:?}", table.ballooned);
+    for (_, peaks) in ballooned {
+        let peaks = peaks.split(", ").map(|peak| peak.trim_end_matches(" MiB").parse().expect("a number"));
+        assert!(peaks.into_iter().all(|mib: u64| (8..=32).contains(&mib)), "{:?}", table.ballooned);
+    }
+    assert!(table.row("peak_kib") > 8 * 1024);
+}
+
+#[test]
 fn what_this_project_is_built_with_is_there_to_be_counted() {
     let output = run("count_rust", &["--chaos", "0.05", "--poison", "3"]);
     let stderr = String::from_utf8_lossy(&output.stderr);
@@ -290,12 +327,14 @@ fn what_this_project_is_built_with_is_there_to_be_counted() {
 fn bad_options_are_refused_with_a_reason_and_exit_code_2() {
     let tree = tree();
     let tree = tree.to_str().expect("the repository is at a path of text");
-    let refused: [(&[&str], &str); 9] = [
+    let refused: [(&[&str], &str); 11] = [
         (&["--chaos"], "--chaos needs a value"),
         (&["--chaos", "1.5"], "--chaos 1.5 is outside 0..=1"),
         (&["--chaos", "NaN"], "--chaos NaN is outside 0..=1"),
         (&["--poison", "-1"], "--poison wants a whole number, not -1"),
-        (&["--poison", "1000", tree], "--poison 1000 of 35 files"),
+        (&["--poison", "1000", tree], "--poison and --balloon 1000 of 35 files"),
+        (&["--balloon", "2", tree], "--balloon needs a --memory-limit"),
+        (&["--memory-limit", "0", tree], "a limit of 0 bytes of memory"),
         (&["--containers", "0", tree], "0 containers are outside 1..=1024"),
         (&["--frobnicate"], "unknown option --frobnicate"),
         (&[tree, tree], "a second directory"),

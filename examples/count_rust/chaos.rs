@@ -1,9 +1,10 @@
-//! Crashes on purpose: which files strike down their container, and at which attempt.
+//! Crashes on purpose: which files strike down their container, how, and at which attempt.
 //!
 //! Decided by a hash of the seed and the file's name below the root, so that a run can be repeated on
 //! any machine, whatever the order in which files come up.
 
 use std::collections::HashSet;
+use std::hint::black_box;
 
 use longshore::Attempt;
 
@@ -17,20 +18,42 @@ pub(crate) struct Chaos {
     seed: u64,
     /// The names of the files whose every attempt panics.
     poison: HashSet<String>,
+    /// The names of the files whose every attempt outgrows its container, none of them poisoned.
+    balloons: HashSet<String>,
+    /// How much it allocates for that, in bytes.
+    balloon_bytes: usize,
 }
 
+/// A balloon grows by that at once.
+const BREATH_BYTES: usize = 64 << 10;
+
 impl Chaos {
-    /// Chooses the poisoned files: those with the smallest hashes, so that there are exactly as many
-    /// as asked.
+    /// Chooses the files: those with the smallest hashes, so that there are exactly as many as asked.
     pub(crate) fn new(options: &Options, files: &[SourceFile]) -> Result<Self, Error> {
-        if options.poison > files.len() {
-            return Err(Error::Poison { asked: options.poison, files: files.len() });
+        let asked = options.poison.saturating_add(options.balloon);
+        if asked > files.len() {
+            return Err(Error::TooMany { asked, files: files.len() });
         }
-        let names = files.iter().map(|file| &file.name);
-        let mut drawn: Vec<_> = names.map(|name| (hash("poison", options.seed, name), name)).collect();
-        drawn.sort();
-        let poison = drawn.into_iter().take(options.poison).map(|(_, name)| name.clone()).collect();
-        Ok(Self { share: options.chaos, seed: options.seed, poison })
+        let choose = |purpose: &str, number: usize, but: &HashSet<String>| -> HashSet<String> {
+            let names = files.iter().map(|file| &file.name).filter(|name| !but.contains(*name));
+            let mut drawn: Vec<_> = names.map(|name| (hash(purpose, options.seed, name), name)).collect();
+            drawn.sort();
+            drawn.into_iter().take(number).map(|(_, name)| name.clone()).collect()
+        };
+        let poison = choose("poison", options.poison, &HashSet::new());
+        let balloons = choose("balloon", options.balloon, &poison);
+        let limit_bytes = options.memory_limit.unwrap_or(0).saturating_mul(1 << 20);
+        let balloon_bytes = usize::try_from(limit_bytes).unwrap_or(usize::MAX).saturating_mul(4);
+        Ok(Self { share: options.chaos, seed: options.seed, poison, balloons, balloon_bytes })
+    }
+
+    /// Uses far more memory than it may, if that is the file's lot, as a parser may that meets a hostile file.
+    pub(crate) fn balloon(&self, file: &SourceFile) {
+        if self.balloons.contains(&file.name) {
+            let breaths = self.balloon_bytes / BREATH_BYTES;
+            let balloon: Vec<Vec<u8>> = (0..breaths).map(|_| vec![1; BREATH_BYTES]).collect();
+            black_box(balloon);
+        }
     }
 
     /// Panics, if that is this attempt's lot.

@@ -16,8 +16,8 @@ pub(crate) enum Error {
     Options(OptionsError),
     /// There is nothing to count.
     Tree(TreeError),
-    /// More files are to be poisoned than there are.
-    Poison { asked: usize, files: usize },
+    /// More files are to crash than there are.
+    TooMany { asked: usize, files: usize },
     /// The function was refused, for a setting of the command line or for the machine.
     Start(StartError),
     /// The map as a whole ended.
@@ -28,7 +28,7 @@ impl Error {
     /// 2 where nothing was begun because of what was asked, as is the custom; 1 otherwise.
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
-            Self::Options(_) | Self::Tree(_) | Self::Poison { .. } | Self::Start(StartError::Config(_)) => 2,
+            Self::Options(_) | Self::Tree(_) | Self::TooMany { .. } | Self::Start(StartError::Config(_)) => 2,
             Self::Start(_) | Self::Ended(_) => 1,
         }
     }
@@ -45,7 +45,7 @@ impl fmt::Display for Error {
         match self {
             Self::Options(error) => write!(f, "{error}"),
             Self::Tree(error) => write!(f, "{error}"),
-            Self::Poison { asked, files } => write!(f, "--poison {asked} of {files} files"),
+            Self::TooMany { asked, files } => write!(f, "--poison and --balloon {asked} of {files} files"),
             Self::Start(error) => write!(f, "{error}"),
             Self::Ended(failure) => write!(f, "{failure}"),
         }
@@ -58,7 +58,7 @@ impl StdError for Error {
         match self {
             Self::Options(error) => error.source(),
             Self::Tree(error) => error.source(),
-            Self::Poison { .. } => None,
+            Self::TooMany { .. } => None,
             Self::Start(error) => error.source(),
             Self::Ended(failure) => failure.source(),
         }

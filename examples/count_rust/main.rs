@@ -5,9 +5,9 @@
 //! cargo run --release --example count_rust -- --chaos 0.05 --poison 3
 //! ```
 //!
-//! Prints a table of `key  value` rows, then the files with errors and the poisoned ones by name.
-//! Only `crashes`, `replays`, `restarts` and `files_per_second` differ between a run with `--chaos`
-//! and one without. A progress bar is drawn where stderr is a terminal.
+//! Prints a table of `key  value` rows, then the files with errors, the poisoned ones and those that used
+//! too much memory by name. Only `crashes`, `replays`, `restarts`, `files_per_second` and `peak_kib` differ
+//! between a run with `--chaos` and one without. A progress bar is drawn where stderr is a terminal.
 
 mod chaos;
 mod error;
@@ -20,13 +20,16 @@ mod tree;
 use std::process::ExitCode;
 
 use indicatif::ProgressBar;
-use longshore::{App, Context, RateLimited};
+use longshore::{Accountant, App, Context, RateLimited};
 
 use chaos::Chaos;
 use error::Error;
 use options::Options;
 use tally::Tally;
 use tree::{SourceFile, Tree};
+
+#[global_allocator]
+static ALLOCATOR: Accountant = Accountant::system();
 
 /// `syn` descends by recursion, and code written by machines nests by the thousand. An overflow is
 /// the one thing that no container survives; the address space costs nothing until it is touched.
@@ -68,6 +71,7 @@ fn count(app: &App, options: &Options, files: Vec<SourceFile>, chaos: Chaos) -> 
     let mut builder = app
         .function("parse", move |file: &SourceFile| {
             let counted = parse::parse(&file.path);
+            chaos.balloon(file);
             // Last, so that an attempt that dies takes all of its work with it.
             let attempt = Context::current().expect("a function runs in a container").attempt();
             chaos.strike(file, attempt);
@@ -77,6 +81,9 @@ fn count(app: &App, options: &Options, files: Vec<SourceFile>, chaos: Chaos) -> 
         // These crashes are asked for. The default of an ephemeral app would give up when more than
         // ten of them come before as many files are done, as they do in a small directory.
         .restart(RateLimited::never());
+    if let Some(mib) = options.memory_limit {
+        builder = builder.memory_limit(mib.saturating_mul(1 << 20));
+    }
     if let Some(containers) = options.containers {
         builder = builder.containers(containers);
     }
@@ -88,7 +95,7 @@ fn count(app: &App, options: &Options, files: Vec<SourceFile>, chaos: Chaos) -> 
     for outcome in outcomes.by_ref() {
         match outcome {
             Ok(counts) => tally.count(&counts),
-            Err(failure) if failure.is_poisoned() => tally.poisoned.push(failure),
+            Err(failure) if failure.is_poisoned() => tally.crashed(failure),
             Err(failure) if failure.error().is_some() => tally.errors.push(failure),
             Err(failure) => return Err(failure.into()),
         }

@@ -13,6 +13,8 @@ count_rust [OPTIONS] [DIRECTORY]
 DIRECTORY        what to count; the sources of this project's dependencies by default
 --chaos P        the share of files, 0 to 1, whose first attempt panics; 0 by default
 --poison N       the number of files whose every attempt panics; 0 by default
+--memory-limit M how many MiB a container may use; no limit by default
+--balloon N      the number of files whose every attempt uses four times that; 0 by default
 --seed S         decides which files those are; 0 by default
 --containers N   how many parse at a time; as many as there are processors by default";
 
@@ -23,6 +25,9 @@ pub(crate) struct Options {
     /// In 0 ..= 1.
     pub(crate) chaos: f64,
     pub(crate) poison: usize,
+    /// In MiB. Its range is the library's to check.
+    pub(crate) memory_limit: Option<u64>,
+    pub(crate) balloon: usize,
     pub(crate) seed: u64,
     /// Its range is the library's to check.
     pub(crate) containers: Option<usize>,
@@ -39,6 +44,8 @@ pub(crate) enum OptionsError {
     NotANumber { option: &'static str, value: OsString, wants: &'static str },
     /// A share outside 0 ..= 1.
     Share(f64),
+    /// Files are to use more than a limit that is not there.
+    NothingToOutgrow,
     /// A second directory.
     SecondDirectory(OsString),
 }
@@ -51,6 +58,10 @@ impl Options {
             match word.to_str() {
                 Some("--chaos") => options.chaos = share(value("--chaos", "a share", words.next())?)?,
                 Some("--poison") => options.poison = value("--poison", "a whole number", words.next())?,
+                Some("--memory-limit") => {
+                    options.memory_limit = Some(value("--memory-limit", "a whole number", words.next())?);
+                }
+                Some("--balloon") => options.balloon = value("--balloon", "a whole number", words.next())?,
                 Some("--seed") => options.seed = value("--seed", "a whole number", words.next())?,
                 Some("--containers") => {
                     options.containers = Some(value("--containers", "a whole number", words.next())?);
@@ -59,6 +70,9 @@ impl Options {
                 _ if options.directory.is_some() => return Err(OptionsError::SecondDirectory(word)),
                 _ => options.directory = Some(word.into()),
             }
+        }
+        if options.balloon > 0 && options.memory_limit.is_none() {
+            return Err(OptionsError::NothingToOutgrow);
         }
         Ok(options)
     }
@@ -88,6 +102,7 @@ impl fmt::Display for OptionsError {
                 write!(f, "{option} wants {wants}, not {}", value.display())?;
             }
             Self::Share(share) => write!(f, "--chaos {share} is outside 0..=1")?,
+            Self::NothingToOutgrow => write!(f, "--balloon needs a --memory-limit")?,
             Self::SecondDirectory(second) => write!(f, "a second directory, {}", second.display())?,
         }
         write!(f, "; --help shows what can be asked")

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use longshore::{Failure, Progress, Status};
+use longshore::{Cause, Death, Failure, Progress, Status};
 
 use crate::error::chain;
 use crate::items::Items;
@@ -24,7 +24,11 @@ pub(crate) struct Tally {
     /// The files that could not be parsed. Each failure holds its file: nothing is kept beside it.
     pub(crate) errors: Vec<Failed>,
     /// The files given up because they crashed their containers too often. In no total.
-    pub(crate) poisoned: Vec<Failed>,
+    poisoned: Vec<Failed>,
+    /// The files given up because they used more memory than a container may. In no total either.
+    ballooned: Vec<Failed>,
+    /// The most memory that a container used, in bytes.
+    peak: u64,
     crashes: u64,
     replays: u64,
     restarts: u64,
@@ -39,14 +43,22 @@ impl Tally {
         self.items += counts.items;
     }
 
+    /// Adds a file that crashed its containers too often.
+    pub(crate) fn crashed(&mut self, failed: Failed) {
+        let list = if peaks(&failed).is_empty() { &mut self.poisoned } else { &mut self.ballooned };
+        list.push(failed);
+    }
+
     /// Adds what the engine went through, and makes the lists independent of the order of outcomes.
     pub(crate) fn finish(&mut self, progress: Progress, status: &Status, took: Duration) {
         self.crashes = status.crashes;
         self.replays = progress.replayed;
         self.restarts = status.restarts;
         self.took = took;
-        self.errors.sort_by(|a, b| name(a).cmp(name(b)));
-        self.poisoned.sort_by(|a, b| name(a).cmp(name(b)));
+        self.peak = status.memory.as_ref().map_or(0, |memory| memory.peak);
+        for list in [&mut self.errors, &mut self.poisoned, &mut self.ballooned] {
+            list.sort_by(|a, b| name(a).cmp(name(b)));
+        }
     }
 
     fn files(&self) -> u64 {
@@ -56,6 +68,16 @@ impl Tally {
 
 fn name(failed: &Failed) -> &str {
     failed.input().map_or("", |file| &file.name)
+}
+
+/// How much memory each attempt used that used too much, in MiB.
+fn peaks(failed: &Failed) -> Vec<String> {
+    let Cause::Poisoned(deaths) = failed.cause() else { return Vec::new() };
+    let used = deaths.iter().filter_map(|crash| match crash.death {
+        Death::MemoryLimit { used, .. } => Some(format!("{} MiB", used >> 20)),
+        _ => None,
+    });
+    used.collect()
 }
 
 impl fmt::Display for Tally {
@@ -68,9 +90,11 @@ impl fmt::Display for Tally {
         }
         row("errors", self.errors.len() as u64)?;
         row("poisoned", self.poisoned.len() as u64)?;
+        row("ballooned", self.ballooned.len() as u64)?;
         row("crashes", self.crashes)?;
         row("replays", self.replays)?;
         row("restarts", self.restarts)?;
+        row("peak_kib", self.peak >> 10)?;
         row("files_per_second", (self.files() as f64 / self.took.as_secs_f64().max(1e-9)) as u64)?;
 
         if !self.errors.is_empty() {
@@ -88,6 +112,12 @@ impl fmt::Display for Tally {
         }
         for failed in &self.poisoned {
             writeln!(f, "  {}: crashed {} containers", name(failed), failed.attempts())?;
+        }
+        if !self.ballooned.is_empty() {
+            writeln!(f, "\nballooned:")?;
+        }
+        for failed in &self.ballooned {
+            writeln!(f, "  {}: used {}", name(failed), peaks(failed).join(", "))?;
         }
         Ok(())
     }
