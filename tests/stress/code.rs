@@ -1,0 +1,188 @@
+//! What containers execute: every way in which an input can go well or wrong.
+
+use std::hint::black_box;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::Duration;
+
+use longshore::{AsyncWorker, BoxError, Context, Worker};
+
+use crate::random::mix;
+
+/// What a container may use.
+pub(crate) const LIMIT: u64 = 8 << 20;
+
+/// What an input leaks that leaks. Each keeps an account of the process for good.
+pub(crate) const LEAKED_BYTES: u64 = 100;
+/// What the accountant adds to each block.
+pub(crate) const MARK_BYTES: u64 = 4;
+
+/// An input: which of which map, and the counts of that map's executions.
+#[derive(Debug)]
+pub(crate) struct Ticket {
+    pub(crate) map: u64,
+    pub(crate) index: u64,
+    pub(crate) executions: Arc<Vec<AtomicU32>>,
+    pub(crate) faults: Arc<Faults>,
+}
+
+impl Ticket {
+    /// How often it was executed.
+    pub(crate) fn count(&self) -> &AtomicU32 {
+        &self.executions[self.index as usize]
+    }
+}
+
+/// What went wrong so far, of each kind, and the gate that stuck code waits for.
+#[derive(Debug, Default)]
+pub(crate) struct Faults {
+    pub(crate) executions: AtomicU64,
+    pub(crate) errors: AtomicU64,
+    pub(crate) panics: AtomicU64,
+    pub(crate) balloons: AtomicU64,
+    pub(crate) stuck: AtomicU64,
+    pub(crate) deep: AtomicU64,
+    pub(crate) leaks: AtomicU64,
+    pub(crate) failed_starts: AtomicU64,
+    /// The dependency that `enter` needs is down.
+    pub(crate) down: AtomicBool,
+    opened: Mutex<bool>,
+    opens: Condvar,
+}
+
+impl Faults {
+    /// From now on nothing gets stuck.
+    pub(crate) fn open(&self) {
+        *self.opened.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.opens.notify_all();
+    }
+
+    fn pass(&self) {
+        let mut open = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
+        while !*open {
+            open = self.opens.wait(open).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+/// Why an input fails.
+#[derive(Debug)]
+pub(crate) struct Refused;
+
+/// The output of an input, which tells which one it is of.
+pub(crate) fn output(ticket: &Ticket) -> Vec<u64> {
+    vec![ticket.map, ticket.index, mix(ticket.map, ticket.index)]
+}
+
+/// Executes an input, which fares as its numbers have it.
+pub(crate) fn execute(ticket: &Ticket) -> Result<Vec<u64>, Refused> {
+    ticket.count().fetch_add(1, Ordering::SeqCst);
+    ticket.faults.executions.fetch_add(1, Ordering::SeqCst);
+    let attempt = Context::current().expect("in a container").attempt().get();
+    let faults = &ticket.faults;
+    let fate = mix(ticket.map, ticket.index) % 1000;
+    let count = |faults: &AtomicU64| faults.fetch_add(1, Ordering::SeqCst);
+    match fate {
+        0..20 if attempt <= 2 => {
+            count(&faults.errors);
+            return Err(Refused);
+        }
+        20..30 => {
+            count(&faults.errors);
+            return Err(Refused);
+        }
+        30..60 if attempt == 1 => {
+            count(&faults.panics);
+            panic!("once");
+        }
+        60..63 => {
+            count(&faults.panics);
+            panic!("always");
+        }
+        63..66 if attempt == 1 => {
+            count(&faults.balloons);
+            drop(blocks(2 * LIMIT, || ()));
+        }
+        66..69 if attempt == 1 => {
+            count(&faults.balloons);
+            drop(blocks(16 * LIMIT, Context::checkpoint));
+        }
+        69 if attempt == 1 => {
+            count(&faults.balloons);
+            count(&faults.leaks);
+            std::mem::forget(vec![1u8; LEAKED_BYTES as usize]);
+            drop(blocks(2 * LIMIT, || ()));
+        }
+        70..72 if attempt == 1 => {
+            count(&faults.stuck);
+            let blocks = blocks(2 * LIMIT, || ());
+            faults.pass();
+            drop(blocks);
+        }
+        72..80 => {
+            count(&faults.deep);
+            assert!(deep(200) > 0);
+        }
+        80..130 => spin(20_000 * (1 + fate % 8)),
+        _ => spin(fate),
+    }
+    Ok(output(ticket))
+}
+
+/// So many bytes, with a look up after each block.
+fn blocks(bytes: u64, look: impl Fn()) -> Vec<Vec<u8>> {
+    let block = |_| {
+        look();
+        black_box(vec![1u8; 64 << 10])
+    };
+    (0..bytes >> 16).map(block).collect()
+}
+
+/// Uses about a kilobyte of stack for each level.
+fn deep(levels: u64) -> u64 {
+    let frame = black_box([levels; 128]);
+    if levels == 0 { frame[0] + 1 } else { deep(levels - 1) + frame[1] - levels }
+}
+
+fn spin(steps: u64) {
+    black_box((0..steps).fold(1u64, |state, step| black_box(state ^ (state << 7) ^ step)));
+}
+
+/// A worker that fails to start while its dependency is down.
+pub(crate) struct Stateful {
+    cache: Vec<Vec<u64>>,
+}
+
+impl Stateful {
+    pub(crate) fn enter(faults: &Faults) -> Result<Self, BoxError> {
+        if faults.down.load(Ordering::SeqCst) {
+            faults.failed_starts.fetch_add(1, Ordering::SeqCst);
+            return Err("the dependency is down".into());
+        }
+        Ok(Self { cache: Vec::new() })
+    }
+}
+
+impl Worker for Stateful {
+    type Input = Ticket;
+    type Output = Vec<u64>;
+    type Error = Refused;
+
+    fn call(&mut self, ticket: &Ticket, _: &Context) -> Result<Vec<u64>, Refused> {
+        self.cache.push(vec![ticket.index; 32]);
+        execute(ticket)
+    }
+}
+
+impl AsyncWorker for Stateful {
+    type Input = Ticket;
+    type Output = Vec<u64>;
+    type Error = Refused;
+
+    async fn call(&mut self, ticket: &Ticket, _: &Context) -> Result<Vec<u64>, Refused> {
+        if ticket.index.is_multiple_of(7) {
+            tokio::time::sleep(Duration::from_micros(50)).await;
+        }
+        execute(ticket)
+    }
+}

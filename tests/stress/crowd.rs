@@ -1,0 +1,379 @@
+//! Who uses a function, and who disturbs it.
+
+use std::panic::resume_unwind;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use futures::StreamExt;
+use futures::executor::block_on;
+use longshore::{
+    App, Builder, Cause, ContainerId, Context, CrashLoopBackoff, Failure, Function, Progress, RateLimited,
+    RestartPolicy, Retries,
+};
+
+use crate::code::{Faults, LIMIT, Refused, Stateful, Ticket, execute};
+use crate::random::{Random, mix};
+use crate::tally::Tally;
+
+type Stressed = Function<Ticket, Vec<u64>, Refused>;
+type Outcome = Result<Vec<u64>, Failure<Ticket, Refused>>;
+
+/// One function, from its start to its end.
+#[derive(Debug, Clone)]
+pub(crate) struct Round {
+    seed: u64,
+    number: u64,
+    kind: Kind,
+    containers: u64,
+    crash_retries: u32,
+    policy: Policy,
+    ending: Ending,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Policy {
+    NeverGivesUp,
+    BacksOff,
+    /// After a few crashes, until somebody resets it.
+    GivesUp,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Plain,
+    Worker,
+    Async,
+    AsyncWorker,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ending {
+    /// When everybody has what they want.
+    Last,
+    Drain,
+    Stop,
+    Abort,
+    /// The last handle goes.
+    Dropped,
+}
+
+/// How many inputs a map has.
+const INPUTS: u64 = 400;
+
+impl Round {
+    pub(crate) fn drawn(seed: u64, number: u64) -> Self {
+        let mut random = Random::new(seed);
+        let kind = [Kind::Plain, Kind::Worker, Kind::Async, Kind::AsyncWorker][random.below(4) as usize];
+        let endings = [
+            Ending::Last,
+            Ending::Last,
+            Ending::Last,
+            Ending::Drain,
+            Ending::Stop,
+            Ending::Abort,
+            Ending::Dropped,
+        ];
+        let ending = endings[random.below(7) as usize];
+        let policy = [Policy::NeverGivesUp, Policy::BacksOff, Policy::GivesUp][random.below(3) as usize];
+        let crash_retries = [3, 3, 0, 10][random.below(4) as usize];
+        Self { seed, number, kind, containers: 1 + random.below(4), crash_retries, policy, ending }
+    }
+
+    /// Lives it, and checks that it balances.
+    ///
+    /// # Panics
+    ///
+    /// If it does not, or if it takes longer than that.
+    pub(crate) fn live(self, limit: Duration) -> Tally {
+        let (tell, told) = mpsc::channel();
+        let round = self.clone();
+        let thread = thread::spawn(move || {
+            let tally = round.run();
+            let _unheard = tell.send(()); // if it took too long
+            tally
+        });
+        if told.recv_timeout(limit) == Err(mpsc::RecvTimeoutError::Timeout) {
+            panic!("hung: {self:?} did not end within {limit:?}");
+        }
+        thread.join().unwrap_or_else(|panic| {
+            println!("{self:?} failed");
+            resume_unwind(panic)
+        })
+    }
+
+    fn start(&self, app: &App, faults: &Arc<Faults>) -> Stressed {
+        let millisecond = Duration::from_millis(1);
+        let policy: RestartPolicy = match self.policy {
+            Policy::NeverGivesUp => RateLimited::never().into(),
+            Policy::BacksOff => CrashLoopBackoff::new().initial(millisecond).max(4 * millisecond).into(),
+            Policy::GivesUp => RateLimited::new().max_crashes(20).max_failure_rate(0.0).into(),
+        };
+        let entered = Arc::clone(faults);
+        match self.kind {
+            Kind::Plain => self.with(app.function("f", execute), policy),
+            Kind::Worker => self.with(app.worker("f", move |_: &Context| Stateful::enter(&entered)), policy),
+            Kind::Async => {
+                self.with(app.function_async("f", async |ticket: &Ticket| execute(ticket)), policy)
+            }
+            Kind::AsyncWorker => {
+                let enter = async move |_: &Context| Stateful::enter(&entered);
+                self.with(app.worker_async("f", enter), policy)
+            }
+        }
+    }
+
+    fn with(&self, f: Builder<Ticket, Vec<u64>, Refused>, policy: RestartPolicy) -> Stressed {
+        let f = f.containers(self.containers as usize).crash_retries(self.crash_retries).restart(policy);
+        let f = f.retries(Retries::new(RETRIES).initial_delay(Duration::from_micros(300)));
+        // A function that never gives up would wait for threads that are stuck until everybody has what they want.
+        let abandoned_max = if self.policy == Policy::GivesUp { 2 } else { 64 };
+        f.memory_limit(LIMIT)
+            .recycle_above(8 << 10)
+            .abandoned_max(abandoned_max)
+            .start()
+            .expect("valid settings")
+    }
+
+    fn run(&self) -> Tally {
+        let app = App::ephemeral("stress");
+        let faults = Arc::new(Faults::default());
+        let f = self.start(&app, &faults);
+        let over = AtomicBool::new(false);
+        let mut tally = Tally { rounds: 1, ..Tally::default() };
+        thread::scope(|threads| {
+            let users: Vec<_> = (0..3)
+                .map(|user| {
+                    let (f, faults) = (f.clone(), Arc::clone(&faults));
+                    threads.spawn(move || self.use_it(user, &f, &faults))
+                })
+                .collect();
+            let operator = threads.spawn(|| self.operate(&f, &faults, &over));
+            if matches!(self.ending, Ending::Drain | Ending::Stop | Ending::Abort) {
+                thread::park_timeout(Duration::from_micros(mix(self.seed, 9) % 30_000));
+                match self.ending {
+                    Ending::Drain => f.drain(),
+                    Ending::Stop => f.stop(),
+                    _ => f.abort(),
+                }
+                faults.open(); // what is stuck would hold the others up till the shutdown's limit
+            }
+            for user in users {
+                tally += user.join().unwrap_or_else(|panic| resume_unwind(panic));
+            }
+            over.store(true, Ordering::SeqCst);
+            tally += operator.join().unwrap_or_else(|panic| resume_unwind(panic));
+        });
+        faults.open();
+        // Nothing is stuck any more: all that were left behind come out.
+        while f.status().containers.abandoned > 0 {
+            thread::park_timeout(Duration::from_millis(1));
+        }
+        let status = f.status();
+        tally.crashes = status.crashes;
+        tally.restarts = status.restarts;
+        tally.recycled = status.recycled;
+        tally.late_answers = status.late_answers;
+        tally.drains = u64::from(self.ending == Ending::Drain);
+        tally.stops = u64::from(self.ending == Ending::Stop);
+        tally.aborts = u64::from(self.ending == Ending::Abort);
+        if self.ending == Ending::Dropped {
+            drop((f, app));
+        } else {
+            drop(f);
+            let report = app.shutdown_blocking();
+            assert_eq!(report.functions[0].threads_running, 0, "{report}");
+        }
+        let count = |faults: &AtomicU64| faults.load(Ordering::SeqCst);
+        tally.executions = count(&faults.executions);
+        tally.errors = count(&faults.errors);
+        tally.panics = count(&faults.panics);
+        tally.balloons = count(&faults.balloons);
+        tally.stuck = count(&faults.stuck);
+        tally.deep = count(&faults.deep);
+        tally.leaks = count(&faults.leaks);
+        tally.failed_starts = count(&faults.failed_starts);
+        tally
+    }
+
+    /// One user: maps and calls, one after the other, and each counted.
+    fn use_it(&self, user: u64, f: &Stressed, faults: &Arc<Faults>) -> Tally {
+        let mut random = Random::new(mix(self.seed, user));
+        let mut tally = Tally::default();
+        for map in 0..2 {
+            let number = (self.number << 8) + (user << 4) + map;
+            if self.policy == Policy::GivesUp {
+                f.reset();
+            }
+            // One place more, for a call.
+            let executions: Arc<Vec<AtomicU32>> = Arc::new((0..=INPUTS).map(|_| AtomicU32::new(0)).collect());
+            let ticket = |index| {
+                let (executions, faults) = (Arc::clone(&executions), Arc::clone(faults));
+                Ticket { map: number, index, executions, faults }
+            };
+            let call = f.call(ticket(INPUTS));
+            match random.below(4) {
+                0 => drop(call),
+                1 => self.judge_call(number, block_on(call), &mut tally),
+                _ => self.judge_call(number, call.wait(), &mut tally),
+            }
+            tally.calls += 1;
+            tally.maps += 1;
+            let tickets: Vec<Ticket> = (0..INPUTS).map(ticket).collect();
+            let map = if random.one_in(2) {
+                f.map(tickets)
+            } else {
+                let mut tickets = tickets.into_iter();
+                // Of unknown length, and so pulled by a feeder.
+                f.map(std::iter::from_fn(move || tickets.next()))
+            };
+            let mut map = map.return_exceptions();
+            let ordered = random.one_in(2);
+            if !ordered {
+                map = map.unordered();
+            }
+            if random.one_in(3) {
+                map = map.window(1 + random.below(50));
+            }
+            let most = if random.one_in(5) { random.below(INPUTS) as usize } else { usize::MAX };
+            let (outcomes, progress) = if random.one_in(2) {
+                let mut outcomes = map.into_iter();
+                let taken: Vec<Outcome> = outcomes.by_ref().take(most).collect();
+                (taken, outcomes.progress())
+            } else {
+                let taken: Vec<Outcome> = block_on(map.by_ref().take(most).collect());
+                (taken, map.progress())
+            };
+            tally.maps_dropped += u64::from(most != usize::MAX);
+            self.judge(
+                &Given { map: number, outcomes: &outcomes, ordered, most },
+                &executions,
+                progress,
+                &mut tally,
+            );
+        }
+        tally
+    }
+
+    fn judge_call(&self, map: u64, outcome: Outcome, tally: &mut Tally) {
+        tally.outcomes += 1;
+        match outcome {
+            Ok(told) => {
+                assert_eq!(told, [map, INPUTS, mix(map, INPUTS)], "another call's output");
+                tally.ok += 1;
+            }
+            Err(failure) => self.judge_failure(&failure, tally),
+        }
+    }
+
+    /// What a map has given, against what it was given.
+    fn judge(&self, given: &Given<'_>, executions: &[AtomicU32], progress: Progress, tally: &mut Tally) {
+        let Given { map, outcomes, ordered, most } = *given;
+        let mut seen = vec![false; INPUTS as usize];
+        for outcome in outcomes {
+            let index = match outcome {
+                Ok(told) => {
+                    tally.ok += 1;
+                    assert_eq!(*told, [map, told[1], mix(map, told[1])], "another map's output");
+                    let executed = executions[told[1] as usize].load(Ordering::SeqCst);
+                    let most = self.executions_most();
+                    assert!((1..=most).contains(&executed), "{executed} executions of at most {most}");
+                    Some(told[1])
+                }
+                Err(failure) => {
+                    self.judge_failure(failure, tally);
+                    failure.index()
+                }
+            };
+            let Some(index) = index else { continue };
+            assert!(!ordered || index == seen.iter().filter(|seen| **seen).count() as u64, "out of order");
+            tally.outcomes += 1;
+            let again = std::mem::replace(&mut seen[index as usize], true);
+            tally.duplicated += u64::from(again);
+            assert!(!again, "input {index} has two outcomes");
+        }
+        tally.inputs += progress.pulled;
+        tally.cancelled += progress.cancelled;
+        tally.replays += progress.replayed;
+        tally.retries += progress.retried;
+        let whole = outcomes.len() < most;
+        let answered = seen.iter().filter(|seen| **seen).count() as u64;
+        if whole {
+            tally.lost += progress.pulled - answered;
+            assert_eq!(answered, progress.pulled, "inputs without an outcome: {progress:?}");
+            let first = seen.iter().take_while(|seen| **seen).count() as u64;
+            assert_eq!(first, answered, "what was pulled is answered, from the first on");
+            let ended = self.ending != Ending::Last || self.policy == Policy::GivesUp;
+            assert!(answered == INPUTS || ended, "a map that nobody ended has ended");
+        }
+    }
+
+    /// How often an input may be executed: with `crash_retries(0)` again only after failures.
+    fn executions_most(&self) -> u32 {
+        let kills = if self.crash_retries == 0 { 0 } else { KILLS_MAX };
+        1 + RETRIES + self.crash_retries + kills
+    }
+
+    fn judge_failure(&self, failure: &Failure<Ticket, Refused>, tally: &mut Tally) {
+        if let Some(ticket) = failure.input() {
+            let executed = ticket.count().load(Ordering::SeqCst);
+            // An attempt that was fenced before its first instruction has not counted itself.
+            assert!(executed <= failure.attempts(), "{executed} executions, {failure:?}");
+            assert!(executed <= self.executions_most(), "{executed} executions, {failure:?}");
+        }
+        match failure.cause() {
+            Cause::Failed(Refused) => tally.failed += 1,
+            Cause::Poisoned(deaths) => {
+                tally.poisoned += 1;
+                assert!(!deaths.is_empty(), "poisoned by nothing");
+            }
+            Cause::GaveUp(_) => tally.given_up += 1,
+            Cause::Lost(_) | Cause::Cancelled | Cause::ShutDown => {}
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// An operator who kills containers, takes the dependency down, and asks how things are.
+    fn operate(&self, f: &Stressed, faults: &Faults, over: &AtomicBool) -> Tally {
+        let mut random = Random::new(mix(self.seed, 77));
+        let mut tally = Tally::default();
+        while !over.load(Ordering::SeqCst) {
+            thread::park_timeout(Duration::from_micros(200 + random.below(3_000)));
+            match random.below(8) {
+                0..=2 if tally.kills < u64::from(KILLS_MAX) => {
+                    let id = ContainerId::new(random.below(self.containers) as u32);
+                    tally.kills += u64::from(f.kill_container(id));
+                }
+                3 => faults.down.store(true, Ordering::SeqCst),
+                4 | 5 => faults.down.store(false, Ordering::SeqCst),
+                6 => tally.resets += u64::from(f.reset()),
+                _ => {
+                    let status = f.status();
+                    let all = status.containers;
+                    let sum = all.starting + all.live + all.exiting + all.backing_off + all.stopped;
+                    assert_eq!(sum as u64, self.containers, "{status}");
+                    assert!(status.memory.is_some(), "{status}");
+                }
+            }
+        }
+        faults.down.store(false, Ordering::SeqCst);
+        tally
+    }
+}
+
+/// What a map has given.
+#[derive(Clone, Copy)]
+struct Given<'a> {
+    map: u64,
+    outcomes: &'a [Outcome],
+    ordered: bool,
+    /// It was dropped after so many.
+    most: usize,
+}
+
+const RETRIES: u32 = 2;
+
+/// The most kills of a round, so that it comes to an end.
+const KILLS_MAX: u32 = 40;

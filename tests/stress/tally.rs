@@ -1,0 +1,62 @@
+//! What is counted.
+
+use std::fmt;
+use std::ops::AddAssign;
+
+macro_rules! tally {
+    ($($name:ident,)*) => {
+        /// Counts over rounds.
+        #[derive(Debug, Default, Clone, Copy)]
+        pub(crate) struct Tally {
+            $(pub(crate) $name: u64,)*
+        }
+
+        impl AddAssign for Tally {
+            fn add_assign(&mut self, other: Self) {
+                $(self.$name += other.$name;)*
+            }
+        }
+
+        impl fmt::Display for Tally {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                $(writeln!(f, "{:>14}  {}", self.$name, stringify!($name).replace('_', " "))?;)*
+                Ok(())
+            }
+        }
+    };
+}
+
+tally! {
+    rounds,
+    maps,
+    maps_dropped,
+    calls,
+    inputs,
+    executions,
+    outcomes,
+    ok,
+    failed,
+    poisoned,
+    cancelled,
+    given_up,
+    replays,
+    retries,
+    errors,
+    panics,
+    balloons,
+    stuck,
+    deep,
+    leaks,
+    failed_starts,
+    kills,
+    resets,
+    crashes,
+    restarts,
+    recycled,
+    late_answers,
+    drains,
+    stops,
+    aborts,
+    lost,
+    duplicated,
+}
