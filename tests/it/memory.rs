@@ -440,7 +440,8 @@ fn checkpoints_leave_code_that_is_killed_by_hand_or_aborted() {
         begins.recv().expect("it begins");
         f.abort();
         assert!(endless.wait().expect_err("aborted").is_shut_down());
-        assert!(app.shutdown_blocking().functions[0].threads_running == 0);
+        until("it has come out", || f.status().containers.abandoned == 0);
+        assert_eq!(app.shutdown_blocking().functions[0].threads_running, 0);
     });
 }
 
