@@ -284,7 +284,8 @@ where
     }
 
     /// Forgets the crash history, and takes work again if the function had given up. Returns whether
-    /// it had.
+    /// it had. Where [too many threads are abandoned](crate::Builder::abandoned_max) the work waits until one
+    /// of them returns.
     pub fn reset(&self) -> bool {
         self.ask(Reset)
     }
