@@ -178,10 +178,7 @@ impl Round {
             drop((f, app));
         } else {
             drop(f);
-            let report = app.shutdown_blocking();
-            // An abort waits for nobody: a thread may be about to come out. All are counted at the end.
-            let clean = self.ending == Ending::Abort || report.functions[0].threads_running == 0;
-            assert!(clean, "{report}");
+            app.shutdown_blocking(); // threads that it leaves behind are awaited at the end
         }
         let count = |faults: &AtomicU64| faults.load(Ordering::SeqCst);
         tally.executions = count(&faults.executions);
