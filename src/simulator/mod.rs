@@ -1,8 +1,9 @@
 //! A simulator of the engine: random worlds in virtual time, held against naive books.
 //!
 //! [`world`] lives one world, a function of its [`tape`]; [`plan`] draws its settings and habits;
-//! [`threads`], [`feeders`] and [`readers`] are the simulated parties; [`books`] and [`policy`] are
-//! what everything is checked against, [`crumbs`] a part of them; [`tally`] counts what happened.
+//! [`threads`], [`feeders`], [`readers`], [`supervisor`] and [`users`] are the simulated parties; [`books`], with
+//! [`containers`] and [`dispatch`], and [`policy`] are what everything is checked against, [`crumbs`] a part of
+//! them, [`status`] what is told; [`tally`] counts what happened.
 //!
 //! ```text
 //! cargo test simulator                                              a few thousand worlds
@@ -12,16 +13,20 @@
 //! ```
 
 mod books;
+mod containers;
 mod crumbs;
+mod dispatch;
 mod feeders;
 mod plan;
 mod policy;
 mod readers;
 mod status;
+mod supervisor;
 mod tally;
 mod tape;
 mod threads;
 mod ticket;
+mod users;
 mod world;
 
 use proptest::strategy::{Strategy, ValueTree};

@@ -1,10 +1,10 @@
-//! What the status says, held against the books.
+//! What the status, the progress of a map and its records say, held against the books.
 
 use std::collections::BTreeSet;
 
-use crate::decide::ids::ContainerId;
+use crate::decide::ids::{ContainerId, JobId};
 use crate::decide::ledger::Mode;
-use crate::simulator::books::{InputBook, State};
+use crate::simulator::books::{End, InputBook, Queue, State, Why};
 use crate::simulator::world::World;
 
 impl World {
@@ -37,6 +37,59 @@ impl World {
             );
             let loop_crashes = told.crash_loop.map_or(0, |crash_loop| crash_loop.crashes);
             assert_eq!(loop_crashes, self.books.policy.in_a_row(now), "status: loop crashes");
+        }
+    }
+
+    /// Invariant 1, and that every count is what the books say.
+    pub(super) fn check_counts(&mut self, job: JobId) {
+        let told = self.engine.progress(job);
+        self.sync_pulled();
+        let book = &self.books.jobs[&job];
+        let count = |end: fn(&End) -> bool| {
+            let ended = |state: State| matches!(state, State::Done(how) if end(&how));
+            book.inputs.iter().filter(|input| ended(input.state)).count() as u64
+        };
+        // Assigned inputs count as begun a moment before they are.
+        let assigned = |which: fn(&Queue) -> bool| {
+            let leased = |state: State| matches!(state, State::Leased { from, .. } if which(&from));
+            book.inputs.iter().filter(|input| leased(input.state)).count() as u64
+        };
+        let replays = assigned(|from| *from == Queue::Replay);
+        let retries = assigned(|from| matches!(from, Queue::Retry { .. }));
+        let all = [
+            ("ok", told.ok, count(|end| matches!(end, End::Ok { .. }))),
+            ("failed", told.failed, count(|end| *end == End::Failed)),
+            ("poisoned", told.poisoned, count(|end| *end == End::Poisoned)),
+            ("given up", told.given_up, count(|end| *end == End::Unrun(Why::GaveUp))),
+            (
+                "cancelled",
+                told.cancelled,
+                count(|end| matches!(end, End::Lost | End::Unrun(Why::Cancelled | Why::ShutDown))),
+            ),
+            ("replayed", told.replayed, book.replayed + replays),
+            ("retried", told.retried, book.retried + retries),
+        ];
+        for (what, told, is) in all {
+            assert_eq!(told, is, "invariant 1: {what} of {told:?} is told, {is} is so");
+        }
+        let recorded: Vec<u64> = self.engine.inspect(|state| {
+            let known = state.ledger.job(job).expect("its consumer keeps it open");
+            known.records.keys().copied().collect()
+        });
+        let ran_to_its_end = |index: &u64| {
+            let state = book.inputs[*index as usize].state;
+            matches!(state, State::Done(end) if !matches!(end, End::Unrun(_)))
+        };
+        let kept = recorded.iter().find(|index| ran_to_its_end(index));
+        assert_eq!(kept, None, "memory: an input that ended still has a record");
+    }
+
+    /// What is remembered of an input that crashed its container, and may decide much later.
+    pub(super) fn check_record(&mut self, job: JobId, index: u64) {
+        let kept = self.engine.inspect(|state| Some(state.ledger.job(job)?.records.get(&index)?.counted));
+        let input = self.books.input(job, index);
+        if let Some(kept) = kept.filter(|_| input.is_pending()) {
+            assert_eq!(kept, input.counted, "when input {index} last counted a crash");
         }
     }
 }

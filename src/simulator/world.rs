@@ -12,23 +12,21 @@ use std::time::Duration;
 use crate::decide::ids::{ContainerId, Generation, JobId};
 use crate::decide::job::JobKind;
 use crate::decide::ledger::{Mode, Sources};
-use crate::decide::restart::Restart;
 use crate::decide::time::Time;
 use crate::decide::window::Window;
 use crate::engine::body::Plain;
 use crate::engine::clock::Clock;
 use crate::engine::consumer::{Consumer, Failures};
-use crate::engine::dispatch::{Dispatch, TICK_MIN};
+use crate::engine::dispatch::Dispatch;
 use crate::engine::lane::{Inline, Order, Supply};
 use crate::engine::messages::Notice;
-use crate::engine::pool::Pool;
 use crate::engine::unwind::{Elsewhere, PanicHook};
 use crate::settings::Settings;
-use crate::simulator::books::{Books, End, Queue, State, Why};
+use crate::simulator::books::{Books, Queue, State};
 use crate::simulator::crumbs::Eligible;
-use crate::simulator::feeders::{self, Feeder, Source};
-use crate::simulator::plan::{OVERDRAFT, Plan};
-use crate::simulator::readers::{Habit, Reader, Waits};
+use crate::simulator::feeders::{self, Feeder};
+use crate::simulator::plan::Plan;
+use crate::simulator::readers::{Habit, Reader};
 use crate::simulator::tally::Tally;
 use crate::simulator::tape::Tape;
 use crate::simulator::threads::{Phase, Thread};
@@ -38,7 +36,7 @@ use crate::simulator::ticket::{Answer, Engine, EngineState, Refusal, Ticket, Wit
 const STEPS_MAX: u64 = 300_000;
 
 /// A window in which little room is left to grow, because it is not worth a claim of cheap inputs.
-const WIDE: u64 = 520;
+pub(super) const WIDE: u64 = 520;
 
 /// Whether a world tells what happens in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,9 +47,9 @@ pub(super) enum Telling {
 }
 
 pub(super) struct World {
-    telling: Telling,
+    pub(super) telling: Telling,
     pub(super) engine: Arc<Engine>,
-    clock: Arc<AtomicU64>,
+    pub(super) clock: Arc<AtomicU64>,
     pub(super) plan: Plan,
     pub(super) tape: Tape,
     pub(super) books: Books,
@@ -60,23 +58,23 @@ pub(super) struct World {
     pub(super) feeders: Vec<Feeder>,
     pub(super) readers: Vec<Reader>,
     /// On their way to the supervisor.
-    notices: Arc<Mutex<Vec<Notice>>>,
+    pub(super) notices: Arc<Mutex<Vec<Notice>>>,
     /// On their way to container actors.
-    launches: Vec<(ContainerId, Generation)>,
+    pub(super) launches: Vec<(ContainerId, Generation)>,
     /// When the supervisor looks for containers to create.
-    wake: Option<Time>,
+    pub(super) wake: Option<Time>,
     /// When container actors abandon an `exit`.
-    exit_timers: Vec<(ContainerId, Generation, Time)>,
+    pub(super) exit_timers: Vec<(ContainerId, Generation, Time)>,
     /// Containers whose accounts are overdrawn, which the watch is about to be told of.
     pub(super) overdrawn: Vec<(ContainerId, Generation)>,
     /// When a shutdown becomes an abort.
-    limit: Option<Time>,
+    pub(super) limit: Option<Time>,
     /// When the supervisor looks for outcomes that tasks wait for, and how long it waits for that.
-    tick: Option<(Time, Duration)>,
+    pub(super) tick: Option<(Time, Duration)>,
     pub(super) dependency_down: bool,
     /// Nothing goes wrong any more but what inputs do.
     pub(super) healed: bool,
-    tags: u64,
+    pub(super) tags: u64,
     pub(super) tally: Tally,
 }
 
@@ -385,423 +383,6 @@ impl World {
             }
         }
         eligible
-    }
-
-    // ---- the supervisor and the container actors ----
-
-    fn create(&mut self) {
-        let (now, all_booked) = (self.now(), self.all_booked());
-        for id in (0..self.plan.rules.containers as u32).map(ContainerId) {
-            match self.engine.create(id) {
-                None => self.books.container_not_created(id, all_booked, now),
-                Some(generation) => {
-                    self.books.container_created(id);
-                    self.books.container_begun(id, generation, now);
-                    self.launches.push((id, generation));
-                }
-            }
-        }
-        self.books.policy.recovered = false;
-        let delay = self.engine.next_creation();
-        self.wake = delay.map(|delay| now + delay.max(Duration::from_micros(100)));
-    }
-
-    fn deliver_notice(&mut self) {
-        let (notice, reordered, duplicated) = {
-            let mut notices = self.notices.lock().unwrap_or_else(PoisonError::into_inner);
-            let at = self.tape.pick(notices.len());
-            let duplicated = self.tape.one_in(10);
-            let notice = if duplicated { notices[at].clone() } else { notices.remove(at) };
-            (notice, at > 0, duplicated)
-        };
-        self.tally.notices_reordered += u64::from(reordered);
-        self.tally.notices_duplicated += u64::from(duplicated);
-        match notice {
-            Notice::Crashed { restart: Restart::GiveUp } => self.give_up(),
-            Notice::Fenced { restart } => {
-                if restart == Restart::GiveUp {
-                    self.give_up();
-                }
-                self.create();
-            }
-            Notice::Crashed { .. } | Notice::FeederEnded => {}
-            Notice::Awaited => {
-                self.tick.get_or_insert((self.now() + TICK_MIN, TICK_MIN));
-            }
-            Notice::Recovered | Notice::NothingPending => self.create(),
-            Notice::Exiting { container, generation } => {
-                self.exit_timers.push((container, generation, self.now() + self.plan.exit_timeout));
-            }
-            Notice::Ended { container, generation } => {
-                self.exit_timers.retain(|(id, exiting, _)| (*id, *exiting) != (container, generation));
-                self.create();
-            }
-        }
-    }
-
-    /// The supervisor looks for outcomes, and again until nobody waits for them in a task.
-    fn tick(&mut self) {
-        let (_, pause) = self.tick.take().expect("it is due");
-        let next = self.engine.tick().pause(pause);
-        self.tick = next.map(|pause| (self.now() + pause, pause));
-    }
-
-    /// Carries out what was decided, if that was to give up.
-    fn give_up(&mut self) {
-        let over = self.jobs_over();
-        self.engine.give_up();
-        self.sync_pulled();
-        if self.books.gave_up {
-            self.books.end_all(Why::GaveUp, |job| over.contains(&job));
-        }
-    }
-
-    /// Jobs of which nothing is pending and nothing will come.
-    fn jobs_over(&self) -> Vec<JobId> {
-        self.engine.inspect(|state| {
-            let dry = state.lanes.0.iter().filter(|(_, lane)| lane.is_dry());
-            dry.map(|(id, _)| *id).collect()
-        })
-    }
-
-    fn launch(&mut self, at: usize) {
-        let (id, generation) = self.launches.remove(at);
-        let lives = self.books.is_alive(id, generation);
-        assert_eq!(self.engine.launch(id, generation), lives, "invariant 12: {id}#{generation} is launched");
-        if !lives {
-            self.books.thread_ended(id, generation);
-            self.engine.tell(Notice::Ended { container: id, generation });
-            return;
-        }
-        if self.tape.one_in(100) {
-            self.tally.threads_not_made += 1;
-            let error = std::io::Error::from(std::io::ErrorKind::OutOfMemory);
-            self.crash(id, generation, crate::crash::Death::NoThread(Arc::new(error)));
-            self.engine.ended(id, generation, None);
-            self.books.thread_ended(id, generation);
-            return;
-        }
-        let takes = Duration::from_millis(self.tape.one_of(&[0, 1, 100]));
-        self.threads.push(Thread::new(id, generation, takes));
-    }
-
-    fn exit_times_out(&mut self, at: usize) {
-        let (id, generation, _) = self.exit_timers.remove(at);
-        if self.engine.abandon_exit(id, generation) {
-            self.tally.exits_timed_out += 1;
-            self.books.exit_left_behind(id, generation);
-            self.books.container_ended(id, self.now());
-            self.engine.tell(Notice::Ended { container: id, generation });
-        }
-    }
-
-    /// The watch kills a container whose account is overdrawn, unless it has come out meanwhile.
-    fn watch(&mut self, at: usize) {
-        let (id, generation) = self.overdrawn.remove(at);
-        let lives = self.books.is_alive(id, generation) && self.books.mode < Mode::Aborted;
-        if lives {
-            self.dies(id, generation);
-        }
-        self.engine.overdrawn(id, generation);
-        self.sync_pulled();
-        if !lives {
-            return;
-        }
-        self.tally.killed_for_memory += 1;
-        let verdict = {
-            let notices = self.notices.lock().unwrap_or_else(PoisonError::into_inner);
-            notices.iter().rev().find_map(|notice| match notice {
-                Notice::Fenced { restart } => Some(*restart),
-                _ => None,
-            })
-        };
-        assert!(verdict.is_some(), "the supervisor is told of it");
-        self.account_for(id, generation, verdict);
-    }
-
-    /// A container is about to be killed from outside.
-    fn dies(&mut self, id: ContainerId, generation: Generation) {
-        let holds = self.threads.iter().find(|thread| (thread.id, thread.generation) == (id, generation));
-        let dying = self.books.dies_from_outside(id, generation, holds.map_or(0, Thread::holds));
-        self.tell(|| format!("{id}#{generation} dies, {dying:?}"));
-        self.tally.abandoned += u64::from(dying.leaves_a_thread);
-        self.tally.crowded += u64::from(dying.crowded);
-    }
-
-    // ---- what users and operators do ----
-
-    /// Something happens from outside, if the tape says so.
-    fn happen(&mut self) -> bool {
-        match self.tape.pick(160) {
-            1..=14 => self.open_map(),
-            15..=22 => self.open_call(),
-            23..=27 => self.kill(),
-            28 => self.dependency_down = true,
-            29..=32 => self.dependency_down = false,
-            33..=35 => self.reset(),
-            36 => match self.tape.pick(12) {
-                1..=3 => self.drain(),
-                4..=5 => self.stop(),
-                6 => self.abort(),
-                _ => return false,
-            },
-            39..=41 => self.someone_goes_away(),
-            42..=45 => self.someone_asks_for_progress(),
-            46..=47 => self.check_status(),
-            48..=50 => self.someone_uses_too_much(),
-            _ => return false,
-        }
-        true
-    }
-
-    fn open_map(&mut self) {
-        self.tell(|| "open map".to_owned());
-        self.tags += 1;
-        let tag = self.tags;
-        if self.tape.one_in(8) {
-            return self.open_with(tag);
-        }
-        let order = self.tape.one_of(&[Order::Input, Order::Completion]);
-        let failures = self.tape.one_of(&[Failures::Yield, Failures::EndMap, Failures::EndMapInOrder]);
-        let wide = self.tape.one_in(100);
-        let fixed =
-            if wide { Some(WIDE) } else { self.tape.one_of(&[Some(8), None, Some(1), Some(3), Some(100)]) };
-        let window = fixed.map_or(Window::Adaptive { inputs_min: 3, inputs_max: 64 }, Window::Fixed);
-        let habit = match self.tape.pick(7) {
-            _ if wide => Habit::Steady,
-            0 | 1 => Habit::Greedy,
-            2 | 3 => Habit::Slow,
-            4 => Habit::Steady,
-            5 => Habit::DropsAfter(self.tape.one_of(&[5, 0, 30])),
-            _ => Habit::SalvagesAfter(self.tape.one_of(&[5, 0, 30])),
-        };
-        let size = if wide { WIDE + 60 } else { self.tape.one_of(&[5, 0, 1, 20, 60]) };
-        let source = match self.tape.pick(7) {
-            0..=2 => None,
-            3 => Some(Source { inputs: None, panics_at: None, blocks_at: None }),
-            4 => Some(Source { inputs: Some(size), panics_at: Some(size / 2), blocks_at: None }),
-            5 => Some(Source { inputs: Some(size), panics_at: None, blocks_at: Some(size / 2) }),
-            _ => Some(Source { inputs: Some(size), panics_at: None, blocks_at: None }),
-        };
-        let supply = match source {
-            None => {
-                let tickets: Vec<Ticket> =
-                    (0..size).map(|index| Ticket::new(tag, index, &self.witness)).collect();
-                Supply::Inline(Inline::new(tickets.into_iter()))
-            }
-            Some(_) => Supply::Fed(Arc::new(Pool::new())),
-        };
-        // An endless map is never read to its end.
-        let total = source.map_or(Some(size), |source| source.inputs);
-        let ends = !matches!(habit, Habit::Greedy | Habit::Steady);
-        let habit = if total.is_some() || ends { habit } else { Habit::DropsAfter(40) };
-        let Ok(consumer) = Consumer::of_map(&self.engine, supply, order, failures, window, None, None) else {
-            assert!(self.books.mode > Mode::Running || self.books.gave_up, "a map was refused");
-            return;
-        };
-        self.tally.maps += 1;
-        self.tally.endless_maps += u64::from(total.is_none());
-        let job = consumer.job();
-        let goes_on = failures != Failures::EndMap;
-        self.books.opened(job, tag, JobKind::Map, goes_on, fixed);
-        let waits = self.waits();
-        self.readers.push(Reader::new(consumer, order, failures, habit, total, waits));
-        self.feeders.extend(source.map(|source| Feeder::new(job, tag, source)));
-    }
-
-    /// A map over inputs that are all there, whose outcomes are taken all at once.
-    fn open_with(&mut self, tag: u64) {
-        let failures = self.tape.one_of(&[Failures::Yield, Failures::EndMap]);
-        let size = self.tape.one_of(&[20, 0, 1, 5, 60, 600]);
-        let habit = self.tape.one_of(&[Habit::Greedy, Habit::Slow, Habit::DropsAfter(0)]);
-        let tickets = (0..size).map(|index| Ticket::new(tag, index, &self.witness)).collect();
-        let Ok(consumer) = Consumer::of_all(&self.engine, tickets, failures) else {
-            assert!(self.books.mode > Mode::Running || self.books.gave_up, "a map was refused");
-            return;
-        };
-        self.tally.maps += 1;
-        self.books.opened(consumer.job(), tag, JobKind::Map, failures != Failures::EndMap, None);
-        self.sync_pulled();
-        let waits = self.waits();
-        self.readers.push(Reader::new(consumer, Order::AtOnce, failures, habit, Some(size), waits));
-    }
-
-    fn waits(&mut self) -> Waits {
-        if self.tape.one_in(2) { Waits::InTask(Arc::default()) } else { Waits::InThread }
-    }
-
-    fn open_call(&mut self) {
-        self.tell(|| "open call".to_owned());
-        self.tags += 1;
-        let input = Ticket::new(self.tags, 0, &self.witness);
-        let habit = if self.tape.one_in(5) { Habit::DropsAfter(0) } else { Habit::Greedy };
-        match Consumer::of_call(&self.engine, input) {
-            Ok(consumer) => {
-                self.tally.calls += 1;
-                self.books.opened(consumer.job(), self.tags, JobKind::Call, true, None);
-                self.sync_pulled();
-                let waits = self.waits();
-                let reader = Reader::new(consumer, Order::Input, Failures::Yield, habit, Some(1), waits);
-                self.readers.push(reader);
-            }
-            Err(failure) => {
-                assert!(self.books.mode > Mode::Running || self.books.gave_up, "a call was refused");
-                assert!(failure.input().is_some_and(|input| input.tag == self.tags), "it comes back");
-            }
-        }
-    }
-
-    fn kill(&mut self) {
-        self.tell(|| "kill".to_owned());
-        let id = ContainerId(self.tape.pick(self.plan.rules.containers) as u32);
-        if let Some(generation) = self.engine.kill(id) {
-            self.tally.kills += 1;
-            assert!(self.books.is_alive(id, generation), "invariant 12: a dead generation was killed");
-            self.sync_pulled();
-            self.dies(id, generation);
-            let lost = self.books.killed(id, self.now());
-            self.tally.inputs_lost += u64::from(lost);
-        }
-        self.give_up(); // if nobody is left
-        self.create();
-    }
-
-    /// What a container executes, or its `enter`, uses more memory than it may.
-    fn someone_uses_too_much(&mut self) {
-        let grows =
-            |thread: &Thread| matches!(thread.phase, Phase::Entering { .. } | Phase::Executing { .. });
-        let threads: Vec<usize> = (0..self.threads.len()).filter(|at| grows(&self.threads[*at])).collect();
-        let Some(thread) = threads.get(self.tape.pick(threads.len())).map(|at| &self.threads[*at]) else {
-            return;
-        };
-        self.tell(|| format!("{}#{} uses too much", thread.id, thread.generation));
-        if thread.grow(OVERDRAFT) {
-            self.overdrawn.push((thread.id, thread.generation));
-        }
-        self.books.left_behind_holds(thread.id, thread.generation, thread.holds());
-    }
-
-    fn reset(&mut self) {
-        self.tell(|| "reset".to_owned());
-        self.give_up();
-        let given_up = self.engine.reset();
-        assert_eq!(given_up, self.books.gave_up, "what reset says");
-        self.tally.resets += u64::from(given_up);
-        self.books.gave_up = false;
-        self.books.policy.reset();
-        self.create();
-    }
-
-    fn drain(&mut self) {
-        self.tell(|| "drain".to_owned());
-        self.tally.drains += 1;
-        self.engine.drain();
-        self.sync_pulled();
-        self.books.mode = self.books.mode.max(Mode::Draining);
-        self.limit = Some(self.now() + Duration::from_secs(30));
-    }
-
-    fn stop(&mut self) {
-        self.tell(|| "stop".to_owned());
-        self.tally.stops += 1;
-        self.engine.stop();
-        self.sync_pulled();
-        self.books.mode = self.books.mode.max(Mode::Stopping);
-        self.books.sweep();
-        self.limit = Some(self.now() + Duration::from_secs(30));
-    }
-
-    fn abort(&mut self) {
-        self.tell(|| "abort".to_owned());
-        self.tally.aborts += 1;
-        let over = self.jobs_over();
-        self.engine.abort();
-        self.sync_pulled();
-        self.books.mode = Mode::Aborted;
-        self.books.end_all(Why::ShutDown, |job| over.contains(&job));
-        self.books.all_dead(self.now());
-    }
-
-    fn someone_goes_away(&mut self) {
-        if !self.readers.is_empty() {
-            let at = self.tape.pick(self.readers.len());
-            self.drop_reader(at);
-        }
-    }
-
-    /// A consumer saw that there was room, and only now comes to tell of it.
-    fn room_is_told_of_late(&mut self) {
-        if self.tape.one_in(2) {
-            self.readers.iter().for_each(|reader| self.engine.made_room(reader.job));
-        }
-    }
-
-    /// The consumer of a suspect that is being replayed may go away while suspects of others wait for it.
-    fn suspect_is_cancelled(&mut self) -> bool {
-        let Some(job) = self.books.awaited_suspect() else { return false };
-        let at = self.readers.iter().position(|reader| reader.job == job);
-        let tired = at.filter(|_| self.tape.one_in(2));
-        tired.inspect(|at| self.drop_reader(*at)).is_some()
-    }
-
-    fn someone_asks_for_progress(&mut self) {
-        if !self.readers.is_empty() {
-            let job = self.readers[self.tape.pick(self.readers.len())].job;
-            self.check_counts(job);
-        }
-    }
-
-    /// Invariant 1, and that every count is what the books say.
-    pub(super) fn check_counts(&mut self, job: JobId) {
-        let told = self.engine.progress(job);
-        self.sync_pulled();
-        let book = &self.books.jobs[&job];
-        let count = |end: fn(&End) -> bool| {
-            let ended = |state: State| matches!(state, State::Done(how) if end(&how));
-            book.inputs.iter().filter(|input| ended(input.state)).count() as u64
-        };
-        // Assigned inputs count as begun a moment before they are.
-        let assigned = |which: fn(&Queue) -> bool| {
-            let leased = |state: State| matches!(state, State::Leased { from, .. } if which(&from));
-            book.inputs.iter().filter(|input| leased(input.state)).count() as u64
-        };
-        let replays = assigned(|from| *from == Queue::Replay);
-        let retries = assigned(|from| matches!(from, Queue::Retry { .. }));
-        let all = [
-            ("ok", told.ok, count(|end| matches!(end, End::Ok { .. }))),
-            ("failed", told.failed, count(|end| *end == End::Failed)),
-            ("poisoned", told.poisoned, count(|end| *end == End::Poisoned)),
-            ("given up", told.given_up, count(|end| *end == End::Unrun(Why::GaveUp))),
-            (
-                "cancelled",
-                told.cancelled,
-                count(|end| matches!(end, End::Lost | End::Unrun(Why::Cancelled | Why::ShutDown))),
-            ),
-            ("replayed", told.replayed, book.replayed + replays),
-            ("retried", told.retried, book.retried + retries),
-        ];
-        for (what, told, is) in all {
-            assert_eq!(told, is, "invariant 1: {what} of {told:?} is told, {is} is so");
-        }
-        let recorded: Vec<u64> = self.engine.inspect(|state| {
-            let known = state.ledger.job(job).expect("its consumer keeps it open");
-            known.records.keys().copied().collect()
-        });
-        let ran_to_its_end = |index: &u64| {
-            let state = book.inputs[*index as usize].state;
-            matches!(state, State::Done(end) if !matches!(end, End::Unrun(_)))
-        };
-        let kept = recorded.iter().find(|index| ran_to_its_end(index));
-        assert_eq!(kept, None, "memory: an input that ended still has a record");
-    }
-
-    /// What is remembered of an input that crashed its container, and may decide much later.
-    pub(super) fn check_record(&mut self, job: JobId, index: u64) {
-        let kept = self.engine.inspect(|state| Some(state.ledger.job(job)?.records.get(&index)?.counted));
-        let input = self.books.input(job, index);
-        if let Some(kept) = kept.filter(|_| input.is_pending()) {
-            assert_eq!(kept, input.counted, "when input {index} last counted a crash");
-        }
     }
 
     // ---- the end ----

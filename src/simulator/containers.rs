@@ -1,0 +1,209 @@
+//! The books of containers: which live, which may be created, recycled or replaced, and whose threads were left
+//! behind in the user's code.
+
+use crate::decide::ids::{ContainerId, Generation, JobId};
+use crate::decide::ledger::Mode;
+use crate::decide::time::Time;
+use crate::simulator::books::{Books, Queue, State, Why};
+
+/// How a container dies.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Dying {
+    /// In the user's code, and is replaced under it.
+    pub(super) leaves_a_thread: bool,
+    /// And with it there are as many of those as there may be, or they hold as much as they may.
+    pub(super) crowded: bool,
+    /// As many.
+    pub(super) full: bool,
+}
+
+impl Books {
+    pub(super) fn container_begun(&mut self, id: ContainerId, generation: Generation, now: Time) {
+        assert!(self.goes_on(), "invariant 8: {id} was created though the function does not go on");
+        if let Some(before) = self.current.get(&id) {
+            assert!(!self.policy.is_alive(id, *before), "invariant 12: {id}#{before} lives and was replaced");
+            assert!(generation > *before, "invariant 12: generations grow");
+        }
+        let progressed = self.progressed.get(&id).copied().unwrap_or(false);
+        if let Some(due) = self.policy.held_until(now) {
+            assert!(progressed, "invariant 8: {id} was created at {now:?}, inside the delay until {due:?}");
+        }
+        self.returning.remove(&id);
+        self.restarts += u64::from(generation.get() > 1);
+        self.progressed.insert(id, false);
+        self.came_back(id);
+        self.busy.insert(id);
+        self.current.insert(id, generation);
+        self.policy.begun(id, generation);
+    }
+
+    /// A container was created on a thread of its own.
+    pub(super) fn container_created(&self, id: ContainerId) {
+        assert!(!self.is_full(0), "{id} was created though there are {:?}", self.left_behind);
+    }
+
+    /// A container was looked for and not created.
+    pub(super) fn container_not_created(&mut self, id: ContainerId, all_booked: bool, now: Time) {
+        if !self.is_full(0) {
+            self.container_not_begun(id, all_booked, now);
+        }
+    }
+
+    /// Whether so many threads more are as many as may be left behind.
+    fn is_full(&self, threads: usize) -> bool {
+        self.left_behind.len() + threads >= self.plan.memory.abandoned_max
+    }
+
+    /// Whether they hold as much as they may, with so many bytes more.
+    fn is_large(&self, bytes: u64) -> bool {
+        let held = self.left_behind.values().sum::<u64>() + bytes;
+        self.plan.memory.abandoned_bytes_max.is_some_and(|most| held >= most)
+    }
+
+    /// A container is about to be killed, by hand or for its memory; its thread holds so many bytes.
+    pub(super) fn dies_from_outside(&mut self, id: ContainerId, generation: Generation, bytes: u64) -> Dying {
+        let leaves_a_thread = self.busy.contains(&id);
+        let full = self.is_full(usize::from(leaves_a_thread));
+        let crowded = leaves_a_thread && (full || self.is_large(bytes));
+        if leaves_a_thread {
+            self.left_behind.insert((id, generation), bytes);
+        }
+        self.dying = Dying { leaves_a_thread, crowded, full };
+        self.dying
+    }
+
+    /// A container dies in its own thread, which comes out.
+    pub(super) fn dies_by_itself(&mut self) {
+        self.dying = Dying { full: self.is_full(0), ..Dying::default() };
+    }
+
+    /// Whether nobody is left once a container has died, and nobody can be created: a limited function gives up.
+    pub(super) fn is_hopeless(&self) -> bool {
+        self.dying.full && self.policy.is_limited() && self.policy.alive() == 1 && self.returning.is_empty()
+    }
+
+    /// Whether a container that asks for work may exit to begin anew.
+    pub(super) fn may_recycle(&self, id: ContainerId, generation: Generation) -> bool {
+        let going_on = self.mode == Mode::Running && !self.gave_up;
+        let room = !self.is_full(1 + self.exiting.len()) && !self.is_large(0);
+        self.is_alive(id, generation) && going_on && room
+    }
+
+    /// It does.
+    pub(super) fn recycled(&mut self, id: ContainerId, generation: Generation, now: Time) {
+        self.came_back(id);
+        self.progressed.insert(id, true);
+        self.policy.leaves(id, generation, now);
+    }
+
+    /// A recycled container has exited, and is about to begin anew.
+    pub(super) fn returns(&mut self, id: ContainerId) {
+        self.returning.insert(id);
+    }
+
+    /// Whether that thread was left behind.
+    pub(super) fn is_left_behind(&self, id: ContainerId, generation: Generation) -> bool {
+        self.left_behind.contains_key(&(id, generation))
+    }
+
+    /// A thread was left behind in its `exit`.
+    pub(super) fn exit_left_behind(&mut self, id: ContainerId, generation: Generation) {
+        self.left_behind.insert((id, generation), 0);
+    }
+
+    /// What a thread holds that was left behind.
+    pub(super) fn left_behind_holds(&mut self, id: ContainerId, generation: Generation, bytes: u64) {
+        if let Some(held) = self.left_behind.get_mut(&(id, generation)) {
+            *held = bytes;
+        }
+    }
+
+    /// A container is at work, or ready for it.
+    pub(super) fn has_entered(&mut self, id: ContainerId) {
+        self.busy.remove(&id);
+    }
+
+    /// A thread has ended.
+    pub(super) fn thread_ended(&mut self, id: ContainerId, generation: Generation) {
+        self.left_behind.remove(&(id, generation));
+        if self.current.get(&id) == Some(&generation) {
+            self.returning.remove(&id);
+        }
+    }
+
+    /// Threads left behind, and what they hold.
+    pub(super) fn left_behind(&self) -> (usize, u64) {
+        (self.left_behind.len(), self.left_behind.values().sum())
+    }
+
+    /// A container was looked for and not begun: then something holds it back. `all_booked` says
+    /// whether the engine can know of every completion, and so that a loop has ended.
+    pub(super) fn container_not_begun(&mut self, id: ContainerId, all_booked: bool, now: Time) {
+        let may_begin = self.may_begin(id, all_booked, now);
+        assert!(!may_begin, "{id} was held back at {now:?} though no delay is for it");
+    }
+
+    fn may_begin(&mut self, id: ContainerId, all_booked: bool, now: Time) -> bool {
+        let lives = self.current.get(&id).is_some_and(|generation| self.policy.is_alive(id, *generation));
+        let progressed = self.progressed.get(&id).copied().unwrap_or(false);
+        let wanted = self.mode == Mode::Running && !self.gave_up && !lives;
+        wanted && (progressed || (all_booked && self.policy.held_until(now).is_none()))
+    }
+
+    /// Nothing is about to happen: if a loop has ended, the containers that its delay held were looked for.
+    pub(super) fn nobody_is_held(&mut self, now: Time) {
+        if self.policy.recovered {
+            let held = (!self.is_full(0)).then(|| self.containers()).into_iter().flatten();
+            let held = held.into_iter().find(|id| self.may_begin(*id, true, now));
+            assert_eq!(held, None, "held back though its crash loop has ended");
+        }
+    }
+
+    pub(super) fn containers(&self) -> impl Iterator<Item = ContainerId> + use<> {
+        (0..self.plan.rules.containers as u32).map(ContainerId)
+    }
+
+    pub(super) fn is_alive(&self, id: ContainerId, generation: Generation) -> bool {
+        self.policy.is_alive(id, generation)
+    }
+
+    /// A container begins its `exit`.
+    pub(super) fn exits(&mut self, id: ContainerId) {
+        self.exiting.insert(id);
+    }
+
+    /// A container asks for work: whatever it executed, it does so no more.
+    pub(super) fn came_back(&mut self, id: ContainerId) {
+        self.busy.remove(&id);
+        self.strays.remove(&id);
+        self.suspect_on.take_if(|on| *on == id);
+    }
+
+    /// A job is forgotten.
+    pub(super) fn closed(&mut self, job: JobId) {
+        self.end_job(job, Why::Cancelled);
+        self.jobs.remove(&job);
+    }
+
+    /// A container ended gracefully or was killed: the inputs it had not begun wait again.
+    pub(super) fn container_ended(&mut self, id: ContainerId, now: Time) {
+        let generation = self.current[&id];
+        self.exiting.remove(&id);
+        if self.policy.is_alive(id, generation) {
+            self.policy.ended(id, generation, now);
+        }
+        self.give_back(id);
+    }
+
+    /// The inputs that a container was assigned and has not begun wait again.
+    fn give_back(&mut self, id: ContainerId) {
+        self.suspect_on.take_if(|on| *on == id);
+        for input in self.jobs.values_mut().flat_map(|job| &mut job.inputs) {
+            if let State::Leased { to, from } = input.state
+                && to == id
+            {
+                input.state = State::Waits(if from == Queue::New { Queue::Requeued } else { from });
+            }
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! The supervisor, the container actors and the watch of a world: what `engine/supervisor.rs`, `container.rs` and
+//! `memory/alarm.rs` do, one message or one look at a time.
+
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use crate::decide::ids::{ContainerId, Generation, JobId};
+use crate::decide::ledger::Mode;
+use crate::decide::restart::Restart;
+use crate::engine::dispatch::TICK_MIN;
+use crate::engine::messages::Notice;
+use crate::simulator::books::Why;
+use crate::simulator::threads::Thread;
+use crate::simulator::world::World;
+
+impl World {
+    pub(super) fn create(&mut self) {
+        let (now, all_booked) = (self.now(), self.all_booked());
+        for id in (0..self.plan.rules.containers as u32).map(ContainerId) {
+            match self.engine.create(id) {
+                None => self.books.container_not_created(id, all_booked, now),
+                Some(generation) => {
+                    self.books.container_created(id);
+                    self.books.container_begun(id, generation, now);
+                    self.launches.push((id, generation));
+                }
+            }
+        }
+        self.books.policy.recovered = false;
+        let delay = self.engine.next_creation();
+        self.wake = delay.map(|delay| now + delay.max(Duration::from_micros(100)));
+    }
+
+    pub(super) fn deliver_notice(&mut self) {
+        let (notice, reordered, duplicated) = {
+            let mut notices = self.notices.lock().unwrap_or_else(PoisonError::into_inner);
+            let at = self.tape.pick(notices.len());
+            let duplicated = self.tape.one_in(10);
+            let notice = if duplicated { notices[at].clone() } else { notices.remove(at) };
+            (notice, at > 0, duplicated)
+        };
+        self.tally.notices_reordered += u64::from(reordered);
+        self.tally.notices_duplicated += u64::from(duplicated);
+        match notice {
+            Notice::Crashed { restart: Restart::GiveUp } => self.give_up(),
+            Notice::Fenced { restart } => {
+                if restart == Restart::GiveUp {
+                    self.give_up();
+                }
+                self.create();
+            }
+            Notice::Crashed { .. } | Notice::FeederEnded => {}
+            Notice::Awaited => {
+                self.tick.get_or_insert((self.now() + TICK_MIN, TICK_MIN));
+            }
+            Notice::Recovered | Notice::NothingPending => self.create(),
+            Notice::Exiting { container, generation } => {
+                self.exit_timers.push((container, generation, self.now() + self.plan.exit_timeout));
+            }
+            Notice::Ended { container, generation } => {
+                self.exit_timers.retain(|(id, exiting, _)| (*id, *exiting) != (container, generation));
+                self.create();
+            }
+        }
+    }
+
+    /// The supervisor looks for outcomes, and again until nobody waits for them in a task.
+    pub(super) fn tick(&mut self) {
+        let (_, pause) = self.tick.take().expect("it is due");
+        let next = self.engine.tick().pause(pause);
+        self.tick = next.map(|pause| (self.now() + pause, pause));
+    }
+
+    /// Carries out what was decided, if that was to give up.
+    pub(super) fn give_up(&mut self) {
+        let over = self.jobs_over();
+        self.engine.give_up();
+        self.sync_pulled();
+        if self.books.gave_up {
+            self.books.end_all(Why::GaveUp, |job| over.contains(&job));
+        }
+    }
+
+    /// Jobs of which nothing is pending and nothing will come.
+    pub(super) fn jobs_over(&self) -> Vec<JobId> {
+        self.engine.inspect(|state| {
+            let dry = state.lanes.0.iter().filter(|(_, lane)| lane.is_dry());
+            dry.map(|(id, _)| *id).collect()
+        })
+    }
+
+    pub(super) fn launch(&mut self, at: usize) {
+        let (id, generation) = self.launches.remove(at);
+        let lives = self.books.is_alive(id, generation);
+        assert_eq!(self.engine.launch(id, generation), lives, "invariant 12: {id}#{generation} is launched");
+        if !lives {
+            self.books.thread_ended(id, generation);
+            self.engine.tell(Notice::Ended { container: id, generation });
+            return;
+        }
+        if self.tape.one_in(100) {
+            self.tally.threads_not_made += 1;
+            let error = std::io::Error::from(std::io::ErrorKind::OutOfMemory);
+            self.crash(id, generation, crate::crash::Death::NoThread(Arc::new(error)));
+            self.engine.ended(id, generation, None);
+            self.books.thread_ended(id, generation);
+            return;
+        }
+        let takes = Duration::from_millis(self.tape.one_of(&[0, 1, 100]));
+        self.threads.push(Thread::new(id, generation, takes));
+    }
+
+    pub(super) fn exit_times_out(&mut self, at: usize) {
+        let (id, generation, _) = self.exit_timers.remove(at);
+        if self.engine.abandon_exit(id, generation) {
+            self.tally.exits_timed_out += 1;
+            self.books.exit_left_behind(id, generation);
+            self.books.container_ended(id, self.now());
+            self.engine.tell(Notice::Ended { container: id, generation });
+        }
+    }
+
+    /// The watch kills a container whose account is overdrawn, unless it has come out meanwhile.
+    pub(super) fn watch(&mut self, at: usize) {
+        let (id, generation) = self.overdrawn.remove(at);
+        let lives = self.books.is_alive(id, generation) && self.books.mode < Mode::Aborted;
+        if lives {
+            self.dies(id, generation);
+        }
+        self.engine.overdrawn(id, generation);
+        self.sync_pulled();
+        if !lives {
+            return;
+        }
+        self.tally.killed_for_memory += 1;
+        let verdict = {
+            let notices = self.notices.lock().unwrap_or_else(PoisonError::into_inner);
+            notices.iter().rev().find_map(|notice| match notice {
+                Notice::Fenced { restart } => Some(*restart),
+                _ => None,
+            })
+        };
+        assert!(verdict.is_some(), "the supervisor is told of it");
+        self.account_for(id, generation, verdict);
+    }
+
+    /// A container is about to be killed from outside.
+    pub(super) fn dies(&mut self, id: ContainerId, generation: Generation) {
+        let holds = self.threads.iter().find(|thread| (thread.id, thread.generation) == (id, generation));
+        let dying = self.books.dies_from_outside(id, generation, holds.map_or(0, Thread::holds));
+        self.tell(|| format!("{id}#{generation} dies, {dying:?}"));
+        self.tally.abandoned += u64::from(dying.leaves_a_thread);
+        self.tally.crowded += u64::from(dying.crowded);
+    }
+}

@@ -1,0 +1,242 @@
+//! What users and operators of a world do: they open maps and calls, go away, kill, reset and shut down.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::decide::ids::ContainerId;
+use crate::decide::job::JobKind;
+use crate::decide::ledger::Mode;
+use crate::decide::window::Window;
+use crate::engine::consumer::{Consumer, Failures};
+use crate::engine::lane::{Inline, Order, Supply};
+use crate::engine::pool::Pool;
+use crate::simulator::books::Why;
+use crate::simulator::feeders::{Feeder, Source};
+use crate::simulator::plan::OVERDRAFT;
+use crate::simulator::readers::{Habit, Reader, Waits};
+use crate::simulator::threads::{Phase, Thread};
+use crate::simulator::ticket::Ticket;
+use crate::simulator::world::{WIDE, World};
+
+impl World {
+    /// Something happens from outside, if the tape says so.
+    pub(super) fn happen(&mut self) -> bool {
+        match self.tape.pick(160) {
+            1..=14 => self.open_map(),
+            15..=22 => self.open_call(),
+            23..=27 => self.kill(),
+            28 => self.dependency_down = true,
+            29..=32 => self.dependency_down = false,
+            33..=35 => self.reset(),
+            36 => match self.tape.pick(12) {
+                1..=3 => self.drain(),
+                4..=5 => self.stop(),
+                6 => self.abort(),
+                _ => return false,
+            },
+            39..=41 => self.someone_goes_away(),
+            42..=45 => self.someone_asks_for_progress(),
+            46..=47 => self.check_status(),
+            48..=50 => self.someone_uses_too_much(),
+            _ => return false,
+        }
+        true
+    }
+
+    fn open_map(&mut self) {
+        self.tell(|| "open map".to_owned());
+        self.tags += 1;
+        let tag = self.tags;
+        if self.tape.one_in(8) {
+            return self.open_with(tag);
+        }
+        let order = self.tape.one_of(&[Order::Input, Order::Completion]);
+        let failures = self.tape.one_of(&[Failures::Yield, Failures::EndMap, Failures::EndMapInOrder]);
+        let wide = self.tape.one_in(100);
+        let fixed =
+            if wide { Some(WIDE) } else { self.tape.one_of(&[Some(8), None, Some(1), Some(3), Some(100)]) };
+        let window = fixed.map_or(Window::Adaptive { inputs_min: 3, inputs_max: 64 }, Window::Fixed);
+        let habit = match self.tape.pick(7) {
+            _ if wide => Habit::Steady,
+            0 | 1 => Habit::Greedy,
+            2 | 3 => Habit::Slow,
+            4 => Habit::Steady,
+            5 => Habit::DropsAfter(self.tape.one_of(&[5, 0, 30])),
+            _ => Habit::SalvagesAfter(self.tape.one_of(&[5, 0, 30])),
+        };
+        let size = if wide { WIDE + 60 } else { self.tape.one_of(&[5, 0, 1, 20, 60]) };
+        let source = match self.tape.pick(7) {
+            0..=2 => None,
+            3 => Some(Source { inputs: None, panics_at: None, blocks_at: None }),
+            4 => Some(Source { inputs: Some(size), panics_at: Some(size / 2), blocks_at: None }),
+            5 => Some(Source { inputs: Some(size), panics_at: None, blocks_at: Some(size / 2) }),
+            _ => Some(Source { inputs: Some(size), panics_at: None, blocks_at: None }),
+        };
+        let supply = match source {
+            None => {
+                let tickets: Vec<Ticket> =
+                    (0..size).map(|index| Ticket::new(tag, index, &self.witness)).collect();
+                Supply::Inline(Inline::new(tickets.into_iter()))
+            }
+            Some(_) => Supply::Fed(Arc::new(Pool::new())),
+        };
+        // An endless map is never read to its end.
+        let total = source.map_or(Some(size), |source| source.inputs);
+        let ends = !matches!(habit, Habit::Greedy | Habit::Steady);
+        let habit = if total.is_some() || ends { habit } else { Habit::DropsAfter(40) };
+        let Ok(consumer) = Consumer::of_map(&self.engine, supply, order, failures, window, None, None) else {
+            assert!(self.books.mode > Mode::Running || self.books.gave_up, "a map was refused");
+            return;
+        };
+        self.tally.maps += 1;
+        self.tally.endless_maps += u64::from(total.is_none());
+        let job = consumer.job();
+        let goes_on = failures != Failures::EndMap;
+        self.books.opened(job, tag, JobKind::Map, goes_on, fixed);
+        let waits = self.waits();
+        self.readers.push(Reader::new(consumer, order, failures, habit, total, waits));
+        self.feeders.extend(source.map(|source| Feeder::new(job, tag, source)));
+    }
+
+    /// A map over inputs that are all there, whose outcomes are taken all at once.
+    fn open_with(&mut self, tag: u64) {
+        let failures = self.tape.one_of(&[Failures::Yield, Failures::EndMap]);
+        let size = self.tape.one_of(&[20, 0, 1, 5, 60, 600]);
+        let habit = self.tape.one_of(&[Habit::Greedy, Habit::Slow, Habit::DropsAfter(0)]);
+        let tickets = (0..size).map(|index| Ticket::new(tag, index, &self.witness)).collect();
+        let Ok(consumer) = Consumer::of_all(&self.engine, tickets, failures) else {
+            assert!(self.books.mode > Mode::Running || self.books.gave_up, "a map was refused");
+            return;
+        };
+        self.tally.maps += 1;
+        self.books.opened(consumer.job(), tag, JobKind::Map, failures != Failures::EndMap, None);
+        self.sync_pulled();
+        let waits = self.waits();
+        self.readers.push(Reader::new(consumer, Order::AtOnce, failures, habit, Some(size), waits));
+    }
+
+    fn waits(&mut self) -> Waits {
+        if self.tape.one_in(2) { Waits::InTask(Arc::default()) } else { Waits::InThread }
+    }
+
+    fn open_call(&mut self) {
+        self.tell(|| "open call".to_owned());
+        self.tags += 1;
+        let input = Ticket::new(self.tags, 0, &self.witness);
+        let habit = if self.tape.one_in(5) { Habit::DropsAfter(0) } else { Habit::Greedy };
+        match Consumer::of_call(&self.engine, input) {
+            Ok(consumer) => {
+                self.tally.calls += 1;
+                self.books.opened(consumer.job(), self.tags, JobKind::Call, true, None);
+                self.sync_pulled();
+                let waits = self.waits();
+                let reader = Reader::new(consumer, Order::Input, Failures::Yield, habit, Some(1), waits);
+                self.readers.push(reader);
+            }
+            Err(failure) => {
+                assert!(self.books.mode > Mode::Running || self.books.gave_up, "a call was refused");
+                assert!(failure.input().is_some_and(|input| input.tag == self.tags), "it comes back");
+            }
+        }
+    }
+
+    fn kill(&mut self) {
+        self.tell(|| "kill".to_owned());
+        let id = ContainerId(self.tape.pick(self.plan.rules.containers) as u32);
+        if let Some(generation) = self.engine.kill(id) {
+            self.tally.kills += 1;
+            assert!(self.books.is_alive(id, generation), "invariant 12: a dead generation was killed");
+            self.sync_pulled();
+            self.dies(id, generation);
+            let lost = self.books.killed(id, self.now());
+            self.tally.inputs_lost += u64::from(lost);
+        }
+        self.give_up(); // if nobody is left
+        self.create();
+    }
+
+    /// What a container executes, or its `enter`, uses more memory than it may.
+    fn someone_uses_too_much(&mut self) {
+        let grows =
+            |thread: &Thread| matches!(thread.phase, Phase::Entering { .. } | Phase::Executing { .. });
+        let threads: Vec<usize> = (0..self.threads.len()).filter(|at| grows(&self.threads[*at])).collect();
+        let Some(thread) = threads.get(self.tape.pick(threads.len())).map(|at| &self.threads[*at]) else {
+            return;
+        };
+        self.tell(|| format!("{}#{} uses too much", thread.id, thread.generation));
+        if thread.grow(OVERDRAFT) {
+            self.overdrawn.push((thread.id, thread.generation));
+        }
+        self.books.left_behind_holds(thread.id, thread.generation, thread.holds());
+    }
+
+    fn reset(&mut self) {
+        self.tell(|| "reset".to_owned());
+        self.give_up();
+        let given_up = self.engine.reset();
+        assert_eq!(given_up, self.books.gave_up, "what reset says");
+        self.tally.resets += u64::from(given_up);
+        self.books.gave_up = false;
+        self.books.policy.reset();
+        self.create();
+    }
+
+    pub(super) fn drain(&mut self) {
+        self.tell(|| "drain".to_owned());
+        self.tally.drains += 1;
+        self.engine.drain();
+        self.sync_pulled();
+        self.books.mode = self.books.mode.max(Mode::Draining);
+        self.limit = Some(self.now() + Duration::from_secs(30));
+    }
+
+    fn stop(&mut self) {
+        self.tell(|| "stop".to_owned());
+        self.tally.stops += 1;
+        self.engine.stop();
+        self.sync_pulled();
+        self.books.mode = self.books.mode.max(Mode::Stopping);
+        self.books.sweep();
+        self.limit = Some(self.now() + Duration::from_secs(30));
+    }
+
+    pub(super) fn abort(&mut self) {
+        self.tell(|| "abort".to_owned());
+        self.tally.aborts += 1;
+        let over = self.jobs_over();
+        self.engine.abort();
+        self.sync_pulled();
+        self.books.mode = Mode::Aborted;
+        self.books.end_all(Why::ShutDown, |job| over.contains(&job));
+        self.books.all_dead(self.now());
+    }
+
+    fn someone_goes_away(&mut self) {
+        if !self.readers.is_empty() {
+            let at = self.tape.pick(self.readers.len());
+            self.drop_reader(at);
+        }
+    }
+
+    /// A consumer saw that there was room, and only now comes to tell of it.
+    pub(super) fn room_is_told_of_late(&mut self) {
+        if self.tape.one_in(2) {
+            self.readers.iter().for_each(|reader| self.engine.made_room(reader.job));
+        }
+    }
+
+    /// The consumer of a suspect that is being replayed may go away while suspects of others wait for it.
+    pub(super) fn suspect_is_cancelled(&mut self) -> bool {
+        let Some(job) = self.books.awaited_suspect() else { return false };
+        let at = self.readers.iter().position(|reader| reader.job == job);
+        let tired = at.filter(|_| self.tape.one_in(2));
+        tired.inspect(|at| self.drop_reader(*at)).is_some()
+    }
+
+    fn someone_asks_for_progress(&mut self) {
+        if !self.readers.is_empty() {
+            let job = self.readers[self.tape.pick(self.readers.len())].job;
+            self.check_counts(job);
+        }
+    }
+}
