@@ -40,10 +40,10 @@ pub(crate) struct Footprint {
 }
 
 /// How long threads may take to end that are about to.
-const SETTLES: Duration = Duration::from_secs(10);
+const ENDS: Duration = Duration::from_secs(10);
 
 impl Footprint {
-    fn now() -> Self {
+    pub(crate) fn now() -> Self {
         let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
         let field = |name: &str| -> u64 {
             let line = status.lines().find_map(|line| line.strip_prefix(name));
@@ -53,26 +53,12 @@ impl Footprint {
         Self { threads: field("Threads:"), handles, bytes: LIVE.load(Ordering::Relaxed) }
     }
 
-    /// Once it does not become less any more.
-    pub(crate) fn settled() -> Self {
-        let mut least = Self::now();
-        for _ in 0..50 {
-            thread::park_timeout(Duration::from_millis(2));
-            let now = Self::now();
-            if now.threads < least.threads {
-                least = now;
-            }
-        }
-        least
-    }
-
-    /// Once it is no more than this, or after a while.
-    pub(crate) fn awaited(self) -> Self {
+    /// Once there are no more threads and handles than that, or when they have had long enough to end.
+    pub(crate) fn once_at_most(threads: u64, handles: u64) -> Self {
         let begun = Instant::now();
         loop {
             let now = Self::now();
-            let is_no_more = now.threads <= self.threads && now.handles <= self.handles;
-            if is_no_more || begun.elapsed() > SETTLES {
+            if (now.threads <= threads && now.handles <= handles) || begun.elapsed() > ENDS {
                 return now;
             }
             thread::park_timeout(Duration::from_millis(2));

@@ -274,9 +274,7 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Held<'_, I,
         let guard = self.guard.as_mut().expect("held until dropped");
         signal.wait(guard, until)
     }
-}
 
-impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Held<'_, I, O, E> {
     /// Releases the lock, and leaves the rest to the caller.
     fn release(mut self) -> Rest<I, O, E> {
         let mut state = self.guard.take().expect("held until dropped");
