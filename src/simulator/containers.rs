@@ -82,6 +82,12 @@ impl Books {
         self.dying.full && self.policy.is_limited() && self.policy.alive() == 1 && self.returning.is_empty()
     }
 
+    /// Whether nobody is left, and nobody can be created, in a function that may give up for that.
+    pub(super) fn is_deserted(&self) -> bool {
+        let nobody = self.policy.alive() == 0 && self.returning.is_empty();
+        self.is_full(0) && self.policy.is_limited() && nobody
+    }
+
     /// Whether a container that asks for work may exit to begin anew.
     pub(super) fn may_recycle(&self, id: ContainerId, generation: Generation) -> bool {
         let going_on = self.mode == Mode::Running && !self.gave_up;

@@ -66,6 +66,8 @@ tally! {
     loop_delays,
     give_ups,
     resets,
+    /// Nobody was left, and nobody could be created.
+    resets_in_vain,
     drains,
     stops,
     aborts,

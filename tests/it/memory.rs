@@ -177,6 +177,8 @@ fn with_as_many_threads_left_behind_as_may_be_a_function_gives_up_or_waits() {
             "nobody is left who could go on"
         );
         assert_eq!(f.status().containers.abandoned, 2);
+        assert!(!f.reset(), "it would wait for one of them");
+        assert!(f.call(5).wait().expect_err("nobody is left").is_given_up());
         gate.open();
         until("all have come out", || f.status().containers.abandoned == 0);
         assert!(f.reset());

@@ -128,8 +128,13 @@ impl Round {
     fn with(&self, f: Builder<Ticket, Vec<u64>, Refused>, policy: RestartPolicy) -> Stressed {
         let f = f.containers(self.containers as usize).crash_retries(self.crash_retries).restart(policy);
         let f = f.retries(Retries::new(RETRIES).initial_delay(Duration::from_micros(300)));
-        // More than get stuck in a round: a function that waits for one of them would wait until all have what they want.
-        f.memory_limit(LIMIT).recycle_above(8 << 10).abandoned_max(64).start().expect("valid settings")
+        // A function that never gives up would wait for threads that are stuck until everybody has what they want.
+        let abandoned_max = if self.policy == Policy::GivesUp { 2 } else { 64 };
+        f.memory_limit(LIMIT)
+            .recycle_above(8 << 10)
+            .abandoned_max(abandoned_max)
+            .start()
+            .expect("valid settings")
     }
 
     fn run(&self) -> Tally {

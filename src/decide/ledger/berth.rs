@@ -75,6 +75,13 @@ impl Berth {
     }
 }
 
+impl Berth {
+    /// Whether the container lives, or is about to on the thread that it has.
+    pub(super) fn goes_on(&self) -> bool {
+        self.returning || matches!(self.stage, Stage::Starting | Stage::Live | Stage::Exiting)
+    }
+}
+
 impl Ledger {
     pub(crate) fn containers(&self) -> impl Iterator<Item = ContainerId> + use<> {
         (0..self.rules.containers as u32).map(ContainerId)

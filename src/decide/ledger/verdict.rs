@@ -290,10 +290,12 @@ impl Ledger {
 
     /// Whether no other container lives, or is about to on the thread that it has.
     fn is_last(&self, id: ContainerId) -> bool {
-        let lives = |stage| matches!(stage, Stage::Starting | Stage::Live | Stage::Exiting);
-        let others = self.containers().filter(|other| *other != id);
-        let goes_on = |berth: &Berth| lives(berth.stage) || berth.returning;
-        !others.into_iter().any(|other| goes_on(&self.berths[other.index()]))
+        !self.containers().any(|other| other != id && self.berths[other.index()].goes_on())
+    }
+
+    /// Whether no container lives or is about to, in a function that may give up for that.
+    pub(crate) fn is_deserted(&self) -> bool {
+        self.restarts.may_give_up() && !self.berths.iter().any(Berth::goes_on)
     }
 
     /// There may be no more abandoned threads: those that wait to be replayed, and have left one behind

@@ -53,9 +53,14 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
         state.ledger.next_creation(now).map(|until| until.since(now))
     }
 
-    /// Forgets crashes and takes work again. Returns whether the function had given up.
+    /// Forgets crashes and takes work again. Returns whether the function had given up, and does so no more: where
+    /// nobody is left and nobody can be created, it would only wait.
     pub(crate) fn reset(&self) -> bool {
         let mut state = self.hold();
+        let deserted = state.ledger.gave_up().is_some() && state.ledger.is_deserted();
+        if deserted && state.crowd(0, 0, &self.settings) == Crowd::Full {
+            return false;
+        }
         let now = self.now();
         state.book_all(now); // what completed before is forgotten as well
         let given_up = state.ledger.reset();
