@@ -98,6 +98,12 @@ where
         self
     }
 
+    /// The same, unless something was said.
+    #[cfg(feature = "testkit")]
+    pub(crate) fn containers_or(&mut self, containers: usize) {
+        self.containers.get_or_insert(containers);
+    }
+
     /// How often a failed input is run again, and after which delays. An integer is that many
     /// retries with a fixed delay of 1 s.
     pub fn retries(mut self, retries: impl Into<Retries>) -> Self {
@@ -222,6 +228,30 @@ where
     /// A setting out of its range, a name that is taken, an app that has ended, a setting for memory without an
     /// [`Accountant`](crate::Accountant), a program built with `panic = "abort"`, or a call from a panicking thread or the engine's own.
     pub fn start(self) -> Result<Function<I, O, E>, StartError> {
+        let accounted = is_installed();
+        let asked = [self.memory_limit, self.recycle_above, self.abandoned_bytes_max];
+        let app = Arc::clone(&self.app);
+        let (settings, default_window) = self.validate(accounted)?;
+        if !accounted && asked.iter().any(Option::is_some) {
+            return Err(StartError::NoAccountant);
+        }
+        if settings.memory.limit.is_some() {
+            start_watch().map_err(StartError::Thread)?;
+        }
+        let name = Arc::clone(&settings.function);
+        app.register(&name, |engine| Function::start(engine, settings, default_window))
+    }
+
+    /// The function is not to be started but rehearsed: under scripted faults, in virtual time. See
+    /// [`testkit`](crate::testkit).
+    #[cfg(feature = "testkit")]
+    pub fn rehearse(self) -> crate::testkit::Rehearsal<I, O, E> {
+        crate::testkit::Rehearsal::new(self)
+    }
+
+    /// What the settings come to, and the window of its maps. `accounted` says whether what containers allocate
+    /// passes an accountant.
+    pub(crate) fn validate(self, accounted: bool) -> Result<(Settings<I, O, E>, Window), StartError> {
         if cfg!(panic = "abort") {
             return Err(StartError::PanicAbort);
         }
@@ -229,7 +259,7 @@ where
             return Err(StartError::Panicking);
         }
         let rules = self.rules()?;
-        let memory = self.memory_rules(rules.containers)?;
+        let memory = self.memory_rules(rules.containers, accounted)?;
         let default_window = match self.window {
             Some(inputs) => Window::fixed(inputs)?,
             None => Window::adaptive(size_of::<I>() + size_of::<Result<O, Box<()>>>()),
@@ -246,26 +276,20 @@ where
             stack_bytes: self.stack_bytes,
             panic_hook: self.panic_hook,
             memory,
+            #[cfg(feature = "testkit")]
+            rehearsed: None,
         };
-        self.app.register(&self.name, |engine| Function::start(engine, settings, default_window))
+        Ok((settings, default_window))
     }
 
-    fn memory_rules(&self, containers: usize) -> Result<MemoryRules, StartError> {
+    fn memory_rules(&self, containers: usize, accounted: bool) -> Result<MemoryRules, ConfigError> {
         for bytes in [self.memory_limit, self.abandoned_bytes_max].into_iter().flatten() {
             if bytes == 0 {
-                return Err(ConfigError::NoMemory.into());
+                return Err(ConfigError::NoMemory);
             }
         }
         if self.abandoned_max == Some(0) {
-            return Err(ConfigError::NoneAbandoned.into());
-        }
-        let accounted = is_installed();
-        let asked = [self.memory_limit, self.recycle_above, self.abandoned_bytes_max];
-        if !accounted && asked.iter().any(Option::is_some) {
-            return Err(StartError::NoAccountant);
-        }
-        if self.memory_limit.is_some() {
-            start_watch().map_err(StartError::Thread)?;
+            return Err(ConfigError::NoneAbandoned);
         }
         let bytes_max = |limit: u64| limit.saturating_mul(2).saturating_mul(containers as u64);
         Ok(MemoryRules {

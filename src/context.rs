@@ -59,7 +59,13 @@ impl Context {
         function_id: u64,
         container: ContainerId,
     ) -> Self {
-        let context = Self(Rc::new(Inner {
+        let context = Self::new(app, function, function_id, container);
+        CURRENT.with(|slot| *slot.borrow_mut() = Some(context.clone()));
+        context
+    }
+
+    pub(crate) fn new(app: Arc<str>, function: Arc<str>, function_id: u64, container: ContainerId) -> Self {
+        Self(Rc::new(Inner {
             app,
             function,
             function_id,
@@ -69,9 +75,17 @@ impl Context {
             attempt: Cell::new(0),
             previous: RefCell::new(None),
             leash: RefCell::new(None),
-        }));
-        CURRENT.with(|slot| *slot.borrow_mut() = Some(context.clone()));
-        context
+        }))
+    }
+
+    /// Runs what belongs to the container, on a thread that others share with it.
+    #[cfg(feature = "testkit")]
+    pub(crate) fn inside<T>(&self, run: impl FnOnce() -> T) -> T {
+        let before = CURRENT.with(|slot| slot.borrow_mut().replace(self.clone()));
+        let leash = self.0.leash.borrow().clone();
+        let result = leash::tied(leash, run);
+        CURRENT.with(|slot| *slot.borrow_mut() = before);
+        result
     }
 
     /// The context of the container this thread belongs to; `None` on every other thread.

@@ -113,9 +113,28 @@ where
     ) -> Result<(Self, Box<dyn Ends>), StartError> {
         let dispatch = Arc::new(Dispatch::new(settings, Clock::start()));
         let supervisor = engine.start(Supervisor::new(Arc::clone(&dispatch), default_window))?;
+        let function = Self::of(dispatch, supervisor, default_window, engine);
+        let ends = Box::new(Arc::clone(&function.running));
+        Ok((function, ends))
+    }
+
+    fn of(
+        dispatch: Arc<Dispatch<I, O, E>>,
+        supervisor: Addr<Supervisor<I, O, E>>,
+        default_window: Window,
+        engine: Arc<Engine>,
+    ) -> Self {
         let running = Arc::new(Running { dispatch, supervisor, default_window, _engine: engine });
         running.supervisor.do_send(Attach(Arc::downgrade(&running)));
-        Ok((Self { running: Arc::clone(&running) }, Box::new(running)))
+        Self { running }
+    }
+
+    /// One that is only rehearsed, in the actix system and the virtual time of this thread.
+    #[cfg(feature = "testkit")]
+    pub(crate) fn rehearsed(settings: Settings<I, O, E>, default_window: Window) -> Self {
+        let dispatch = Arc::new(Dispatch::new(settings, Clock::virtual_from_now()));
+        let supervisor = Supervisor::new(Arc::clone(&dispatch), default_window).start();
+        Self::of(dispatch, supervisor, default_window, Engine::of_this_thread())
     }
 
     /// The function's name.
@@ -363,6 +382,6 @@ where
 }
 
 /// The next item of a stream.
-async fn next<S: Stream + Unpin>(stream: &mut S) -> Option<S::Item> {
+pub(crate) async fn next<S: Stream + Unpin>(stream: &mut S) -> Option<S::Item> {
     poll_fn(|cx| Pin::new(&mut *stream).poll_next(cx)).await
 }

@@ -251,6 +251,8 @@ mod settings;
 mod simulator;
 mod source;
 mod status;
+#[cfg(feature = "testkit")]
+pub mod testkit;
 mod worker;
 
 pub use abort::AbortHandle;

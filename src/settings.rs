@@ -24,6 +24,9 @@ pub(crate) struct Settings<I, O, E> {
     pub(crate) stack_bytes: usize,
     pub(crate) panic_hook: PanicHook,
     pub(crate) memory: MemoryRules,
+    /// What is played, where the function is only rehearsed.
+    #[cfg(feature = "testkit")]
+    pub(crate) rehearsed: Option<Arc<crate::testkit::Rehearsed<I, E>>>,
 }
 
 /// What containers may hold in memory, and may leave behind.

@@ -154,6 +154,15 @@ fn a_manifest_that_unpacks_to_too_much_costs_its_container_and_nothing_else() {
     assert_eq!(printed("09_memory_limit", &[]), expected);
 }
 
+#[cfg(feature = "testkit")]
+#[test]
+fn a_rehearsal_is_the_same_each_time_to_the_millisecond() {
+    let first = printed("12_rehearsal", &[]);
+    assert!(first.starts_with("busy, then a panic: 1.8s, 1 crashes, 1 restarts\n"), "{first}");
+    assert!(first.ends_with("       200ms  ended\n"), "{first}");
+    assert_eq!(first, printed("12_rehearsal", &[]));
+}
+
 #[test]
 fn a_program_whose_panics_unwind_is_not_refused() {
     let expected = "panics unwind here, so it runs: Some([100, 50])\n\

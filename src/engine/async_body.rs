@@ -61,7 +61,7 @@ impl<S> Drop for Tasks<S> {
 
 impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Post<'_, I, O, E> {
     /// Polls the user's `enter` or `exit`. Once the generation is over it is dropped, with `None`.
-    async fn unless_over<T>(&self, future: impl Future<Output = T>) -> Option<T> {
+    pub(crate) async fn unless_over<T>(&self, future: impl Future<Output = T>) -> Option<T> {
         let (id, generation) = (self.container, self.generation);
         let mut future = pin!(future);
         poll_fn(|cx| {
@@ -127,7 +127,11 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Task<'_, I,
     }
 
     /// Polls the user's future. Once the run is fenced or the account overdrawn it is dropped, with `None`.
-    async fn unless_fenced<T>(&self, future: impl Future<Output = T>, span: Option<&Span>) -> Option<T> {
+    pub(crate) async fn unless_fenced<T>(
+        &self,
+        future: impl Future<Output = T>,
+        span: Option<&Span>,
+    ) -> Option<T> {
         let mut future = pin!(Some(future));
         let ended = poll_fn(|cx| {
             if !self.run.resume() {

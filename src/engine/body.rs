@@ -22,10 +22,20 @@ use crate::memory::account::Epoch;
 use crate::worker::Worker;
 
 /// The user's code, shared by all containers of a function.
-pub(crate) trait Body<I, O, E>: Send + Sync {
+pub(crate) trait Body<I, O, E>: Rehearsable<I, O, E> + Send + Sync {
     /// What it returns counts only if the generation of the post is not over.
     fn enter(&self, post: &Post<'_, I, O, E>) -> Result<Box<dyn Instance<I, O, E> + '_>, BoxError>;
 }
+
+#[cfg(feature = "testkit")]
+use crate::testkit::code::Rehearsable;
+
+/// Without the test kit nothing is asked of a body for its sake.
+#[cfg(not(feature = "testkit"))]
+pub(crate) trait Rehearsable<I, O, E> {}
+
+#[cfg(not(feature = "testkit"))]
+impl<B, I, O, E> Rehearsable<I, O, E> for B {}
 
 /// The user's code in one generation of a container. It lives on the container's thread.
 pub(crate) trait Instance<I, O, E> {

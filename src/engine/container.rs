@@ -51,6 +51,12 @@ where
         if !self.dispatch.launch(id, generation) {
             return self.dispatch.tell(Notice::Ended { container: id, generation });
         }
+        #[cfg(feature = "testkit")]
+        if let Some(rehearsed) = &settings.rehearsed {
+            let rehearsed = Arc::clone(rehearsed);
+            actix::spawn(crate::testkit::container::run(dispatch, id, generation, rehearsed));
+            return;
+        }
         let made = std::thread::Builder::new()
             .name(name)
             .stack_size(settings.stack_bytes)

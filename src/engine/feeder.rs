@@ -106,16 +106,71 @@ where
 {
     let Some(mut inlet) = begin(dispatch, job, || source.size_hint())? else { return Ok(FeederEnd::Told) };
     while let Some(mut room) = dispatch.await_room(job, inlet.gate()) {
-        while room > 0 {
-            match contain(|| source.pull(&mut room, &mut inlet))? {
-                Pulled::Enough => {}
-                Pulled::ForTheStarving => dispatch.feed_the_starving(),
-                Pulled::Exhausted => return Ok(FeederEnd::Exhausted),
-                Pulled::Refused(input) => {
-                    dispatch.fed_too_late(job, input);
-                    return Ok(FeederEnd::Told);
-                }
+        if let Some(end) = pull_room(dispatch, job, source, &mut inlet, &mut room)? {
+            return Ok(end);
+        }
+    }
+    Ok(FeederEnd::Told)
+}
+
+/// Pulls as many inputs as there is room for. `Some` if nothing more comes.
+fn pull_room<I, O, E>(
+    dispatch: &Dispatch<I, O, E>,
+    job: JobId,
+    source: &mut dyn Flow<I>,
+    inlet: &mut Inlet<I>,
+    room: &mut u64,
+) -> Result<Option<FeederEnd>, Panic>
+where
+    I: Send + Sync + 'static,
+    O: Send + 'static,
+    E: Send + 'static,
+{
+    while *room > 0 {
+        match contain(|| source.pull(room, inlet))? {
+            Pulled::Enough => {}
+            Pulled::ForTheStarving => dispatch.feed_the_starving(),
+            Pulled::Exhausted => return Ok(Some(FeederEnd::Exhausted)),
+            Pulled::Refused(input) => {
+                dispatch.fed_too_late(job, input);
+                return Ok(Some(FeederEnd::Told));
             }
+        }
+    }
+    Ok(None)
+}
+
+/// [`run`], in a task of a rehearsal.
+#[cfg(feature = "testkit")]
+pub(crate) async fn run_in_task<I, O, E>(dispatch: Arc<Dispatch<I, O, E>>, job: JobId, source: Feed<I>)
+where
+    I: Send + Sync + 'static,
+    O: Send + 'static,
+    E: Send + 'static,
+{
+    let ended = match source {
+        Feed::Iterator(mut source) => pull_in_task(&dispatch, job, source.get_mut().as_mut()).await,
+        Feed::Stream(mut source, _) => pull_stream(&dispatch, job, source.get_mut().as_mut()).await,
+    };
+    dispatch.source_over(job, ended.unwrap_or_else(FeederEnd::Panicked));
+}
+
+/// [`pull`], where the wait for room is a task's.
+#[cfg(feature = "testkit")]
+async fn pull_in_task<I, O, E>(
+    dispatch: &Dispatch<I, O, E>,
+    job: JobId,
+    source: &mut dyn Flow<I>,
+) -> Result<FeederEnd, Panic>
+where
+    I: Send + Sync + 'static,
+    O: Send + 'static,
+    E: Send + 'static,
+{
+    let Some(mut inlet) = begin(dispatch, job, || source.size_hint())? else { return Ok(FeederEnd::Told) };
+    while let Some(mut room) = dispatch.room_in_task(job, inlet.gate()).await {
+        if let Some(end) = pull_room(dispatch, job, source, &mut inlet, &mut room)? {
+            return Ok(end);
         }
     }
     Ok(FeederEnd::Told)

@@ -46,8 +46,8 @@ impl Leash {
         Self::new(account, Some(priority::Thread::current()))
     }
 
-    /// Of a simulated thread.
-    #[cfg(test)]
+    /// Of a simulated thread, or of a task in a rehearsal.
+    #[cfg(any(test, feature = "testkit"))]
     pub(crate) fn of_no_thread(account: Option<Open>) -> Self {
         Self::new(account, None)
     }

@@ -69,6 +69,11 @@ where
         let name = format!("{}/{}/{label}", settings.app, settings.function);
         let (job, dispatch) = (self.job, Arc::clone(&self.dispatch));
         self.dispatch.hold().feeders += 1;
+        #[cfg(feature = "testkit")]
+        if self.dispatch.settings.rehearsed.is_some() {
+            actix::spawn(feeder::run_in_task(dispatch, job, source.into_inner()));
+            return;
+        }
         let feed = move || feeder::run(&dispatch, job, source.into_inner());
         let made = std::thread::Builder::new().name(name).spawn(feed);
         if let Err(error) = made {

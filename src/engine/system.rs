@@ -57,6 +57,14 @@ impl Engine {
         Ok(started)
     }
 
+    /// A rehearsal's: the actix system that this thread is in, which counts as the engine's from now on.
+    #[cfg(feature = "testkit")]
+    pub(crate) fn of_this_thread() -> Arc<Self> {
+        ON_ENGINE.set(true);
+        let (system, arbiter) = (System::current(), System::current().arbiter().clone());
+        Arc::new(Self { system, arbiter })
+    }
+
     /// Starts an actor on the engine and waits for its address.
     pub(crate) fn start<A>(&self, actor: A) -> Result<Addr<A>, StartError>
     where

@@ -17,7 +17,7 @@ use crate::engine::unwind::{contain, set_thread_hook, tell};
 use crate::report::Fate;
 
 /// How one generation ended.
-enum End {
+pub(crate) enum End {
     /// A crash, and what the policy says.
     Crashed(Option<Restart>),
     /// It left gracefully.

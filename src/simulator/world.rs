@@ -134,6 +134,8 @@ impl World {
             exit_timeout: plan.exit_timeout,
             stack_bytes: 0,
             panic_hook: PanicHook::Silent,
+            #[cfg(feature = "testkit")]
+            rehearsed: None,
             memory: plan.memory,
         };
         let engine = Arc::new(Dispatch::new(settings, Clock::Manual(Arc::clone(&clock))));

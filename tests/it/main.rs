@@ -22,6 +22,8 @@ mod lifecycle;
 mod maps;
 mod memory;
 mod observing;
+#[cfg(feature = "testkit")]
+mod rehearsals;
 mod replay;
 mod retrying;
 mod scopes;

@@ -11,6 +11,8 @@ mod containers;
 mod endings;
 mod feeders;
 mod memory;
+#[cfg(feature = "testkit")]
+mod rehearsed;
 mod supervision;
 mod tasks;
 #[cfg(test)]

@@ -1,0 +1,311 @@
+//! The rehearsal of a function: its settings, the script, and the run.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::System;
+use tokio::runtime::Runtime;
+use tokio::time::{sleep, timeout};
+
+use crate::actor::{Ending, KillContainer};
+use crate::builder::Builder;
+use crate::decide::ids::ContainerId;
+use crate::decide::window::Window;
+use crate::error::StartError;
+use crate::failure::Failure;
+use crate::function::Function;
+use crate::settings::Settings;
+use crate::testkit::record::Record;
+use crate::testkit::script::{At, EnterFault, Entering, Fault, Script};
+use crate::testkit::stage::{Rehearsed, Stage};
+
+/// How many containers a rehearsed function has if its builder does not say.
+pub const CONTAINERS: usize = 4;
+
+/// How long a scene may take, unless [`Rehearsal::for_at_most`] says otherwise.
+const LIMIT: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// How long what was aborted may take to come to its end, and the drain after a scene.
+const GRACE: Duration = Duration::from_secs(60);
+
+/// A function to be run under scripted faults in virtual time. Made by [`Builder::rehearse`]; nothing happens before
+/// [`run`](Self::run) or [`play`](Self::play).
+///
+/// An input is named by its index in its map, an attempt by its number from 1. Of several faults for one execution
+/// the one that was named first happens; without any, the function's own code runs.
+///
+/// ```
+/// use longshore::testkit::{Ending, Entered};
+/// use longshore::{App, CrashLoopBackoff};
+/// use std::time::Duration;
+///
+/// let seconds = Duration::from_secs;
+/// let app = App::deployed("docs");
+/// let (outcomes, record) = app
+///     .infallible("serve", |n: &u64| n + 1)
+///     .containers(1)
+///     .restart(CrashLoopBackoff::new().initial(seconds(1)).max(seconds(8)))
+///     .rehearse()
+///     .takes(Duration::from_millis(500))
+///     .down(seconds(2)..seconds(5)) // the dependency
+///     .run(0..10)?;
+///
+/// assert!(outcomes.iter().all(Result::is_ok), "{record}");
+/// assert_eq!(record.restarts(), record.crashes().count());
+/// assert!(record.starts().iter().any(|start| start.entered == Some((start.at, Entered::Failed))));
+/// // Four inputs were completed before; the fifth was executing, and no other was touched.
+/// assert_eq!(record.executions()[4].ending, Ending::Panicked);
+/// assert_eq!((0..10).filter(|input| record.attempts(*input) > 1).collect::<Vec<_>>(), [4]);
+/// # Ok::<(), longshore::StartError>(())
+/// ```
+#[must_use = "a rehearsal does nothing before it is run"]
+pub struct Rehearsal<I, O, E> {
+    builder: Builder<I, O, E>,
+    script: Script<I, E>,
+    limit: Duration,
+}
+
+impl<I, O, E> Rehearsal<I, O, E>
+where
+    I: Send + Sync + 'static,
+    O: Send + 'static,
+    E: Send + 'static,
+{
+    pub(crate) fn new(builder: Builder<I, O, E>) -> Self {
+        Self { builder, script: Script::default(), limit: LIMIT }
+    }
+
+    fn written(mut self, write: impl FnOnce(&mut Script<I, E>)) -> Self {
+        write(&mut self.script);
+        self
+    }
+
+    /// That attempt of that input panics.
+    pub fn panics(self, input: u64, attempt: u32) -> Self {
+        self.fault_when(move |at| (at.index == input && at.attempt == attempt).then_some(Fault::Panic))
+    }
+
+    /// Every attempt of that input panics.
+    pub fn always_panics(self, input: u64) -> Self {
+        self.fault_when(move |at| (at.index == input).then_some(Fault::Panic))
+    }
+
+    /// That attempt of that input returns an error.
+    pub fn fails(self, input: u64, attempt: u32, error: impl Fn() -> E + Send + 'static) -> Self {
+        self.fault_when(move |at| (at.index == input && at.attempt == attempt).then(|| Fault::Fail(error())))
+    }
+
+    /// That attempt of that input never returns.
+    pub fn hangs(self, input: u64, attempt: u32) -> Self {
+        self.fault_when(move |at| (at.index == input && at.attempt == attempt).then_some(Fault::Hang))
+    }
+
+    /// The container is found to be over its memory limit in that attempt of that input, and comes out.
+    pub fn exceeds_memory(self, input: u64, attempt: u32) -> Self {
+        self.fault_when(move |at| (at.index == input && at.attempt == attempt).then_some(Fault::ExceedMemory))
+    }
+
+    /// The container that completes that input dies before it begins another, as if killed by hand.
+    pub fn dies_after(self, input: u64) -> Self {
+        self.written(|script| script.dies_after(input))
+    }
+
+    /// The first so many `enter`s of the function return an error.
+    pub fn enter_fails(self, times: u64) -> Self {
+        self.enter_fault_when(move |at| (at.nth <= times).then_some(EnterFault::Fail))
+    }
+
+    /// A dependency is not there in that span of virtual time, which includes its first moment and not its last:
+    /// every `enter` that begins in it returns an error, every execution panics.
+    pub fn down(self, during: Range<Duration>) -> Self {
+        self.written(|script| script.is_down(during))
+    }
+
+    /// The executions that begin in that span return errors.
+    pub fn fails_during(self, during: Range<Duration>, error: impl Fn() -> E + Send + 'static) -> Self {
+        self.fault_when(move |at| during.contains(&at.now).then(|| Fault::Fail(error())))
+    }
+
+    /// Any other fault: asked of every execution for which no fault was named before.
+    pub fn fault_when(
+        self,
+        decides: impl for<'a> FnMut(&At<'a, I>) -> Option<Fault<E>> + Send + 'static,
+    ) -> Self {
+        self.written(|script| script.fault_when(decides))
+    }
+
+    /// Any other fault of an `enter`: asked of every one for which no fault was named before.
+    pub fn enter_fault_when(
+        self,
+        decides: impl FnMut(&Entering) -> Option<EnterFault> + Send + 'static,
+    ) -> Self {
+        self.written(|script| script.enter_fault_when(decides))
+    }
+
+    /// Every execution takes so long, before it does what it does. Without it, and for inputs of which nothing
+    /// else was said before, it takes none.
+    pub fn takes(self, time: Duration) -> Self {
+        self.takes_when(move |_| Some(time))
+    }
+
+    /// How long executions take: asked of every one of which nothing was said before.
+    pub fn takes_when(
+        self,
+        decides: impl for<'a> FnMut(&At<'a, I>) -> Option<Duration> + Send + 'static,
+    ) -> Self {
+        self.written(|script| script.takes_when(decides))
+    }
+
+    /// Every `enter` takes so long.
+    pub fn enter_takes(self, time: Duration) -> Self {
+        self.written(|script| script.enter_takes = time)
+    }
+
+    /// At that moment a container is killed by hand, if it lives.
+    pub fn kills(self, at: Duration, container: ContainerId) -> Self {
+        self.written(|script| script.kills.push((at, container)))
+    }
+
+    /// How much virtual time the scene may take: 24 h, if nothing is said. After it the function is aborted, so
+    /// that what would go on for ever ends.
+    pub fn for_at_most(mut self, limit: Duration) -> Self {
+        self.limit = limit;
+        self
+    }
+
+    /// Runs the inputs through one map, and gives the outcome of each in order, with the record. As with
+    /// [`Function::run_all`], a last failure without an index says why a map ended early.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Builder::start`] that the settings can cause.
+    ///
+    /// # Panics
+    ///
+    /// See [`Rehearsal::play`].
+    pub fn run<S>(self, inputs: S) -> Result<(Outcomes<I, O, E>, Record), StartError>
+    where
+        S: IntoIterator<Item = I>,
+    {
+        let inputs: Vec<I> = inputs.into_iter().collect();
+        self.play(async move |stage| {
+            let mut outcomes = Vec::new();
+            let mut map = stage.function().map(inputs).return_exceptions();
+            while let Some(outcome) = crate::function::next(&mut map).await {
+                outcomes.push(outcome);
+            }
+            outcomes
+        })
+    }
+
+    /// Plays a scene: what it does with the function happens in virtual time, as everything else. Then the function
+    /// is drained. Gives what the scene returns, and the record.
+    ///
+    /// It works wherever it is called, in a runtime or not, and blocks until the scene has ended, which it does on a
+    /// thread of its own.
+    ///
+    /// ```
+    /// use longshore::{App, ContainerId};
+    /// use std::time::Duration;
+    ///
+    /// let app = App::ephemeral("docs");
+    /// let (waited, record) = app
+    ///     .infallible("answer", |question: &&str| question.len())
+    ///     .containers(1)
+    ///     .rehearse()
+    ///     .takes(Duration::from_secs(2))
+    ///     .play(async |stage| {
+    ///         let asked = stage.function().call("how long?");
+    ///         stage.sleep(Duration::from_millis(500)).await;
+    ///         assert!(stage.kill(ContainerId::new(0)).await, "in the middle of it");
+    ///         assert_eq!(asked.await.unwrap(), 9);
+    ///         stage.now()
+    ///     })?;
+    ///
+    /// assert_eq!(waited, Duration::from_millis(2500), "{record}");
+    /// # Ok::<(), longshore::StartError>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Builder::start`] that the settings can cause.
+    ///
+    /// # Panics
+    ///
+    /// As the scene does; and if it does not come to its end within a minute of virtual time after the function was
+    /// aborted for taking longer than [`Rehearsal::for_at_most`].
+    pub fn play<T, S>(mut self, scene: S) -> Result<(T, Record), StartError>
+    where
+        S: AsyncFnOnce(&Stage<I, O, E>) -> T + Send,
+        T: Send,
+    {
+        self.builder.containers_or(CONTAINERS);
+        let (mut settings, window) = self.builder.validate(false)?;
+        let rehearsed = Arc::new(Rehearsed::new(self.script));
+        settings.rehearsed = Some(Arc::clone(&rehearsed));
+        let limit = self.limit;
+        let name = format!("{}/{}/rehearsal", settings.app, settings.function);
+        let thread = std::thread::Builder::new().name(name).stack_size(settings.stack_bytes);
+        std::thread::scope(|scope| {
+            let play = move || {
+                let system = System::with_tokio_rt(still_time);
+                system.block_on(played(settings, window, rehearsed, scene, limit))
+            };
+            let played = thread.spawn_scoped(scope, play).map_err(StartError::Thread)?;
+            Ok(played.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+        })
+    }
+}
+
+/// The outcome of each input.
+type Outcomes<I, O, E> = Vec<Result<O, Failure<I, E>>>;
+
+/// A runtime whose time moves only when there is nothing else to do.
+fn still_time() -> Runtime {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build();
+    runtime.expect("a runtime without threads needs nothing that could be missing but file handles")
+}
+
+/// The rehearsal itself, in its runtime.
+async fn played<I, O, E, T, S>(
+    settings: Settings<I, O, E>,
+    window: Window,
+    rehearsed: Arc<Rehearsed<I, E>>,
+    scene: S,
+    limit: Duration,
+) -> (T, Record)
+where
+    I: Send + Sync + 'static,
+    O: Send + 'static,
+    E: Send + 'static,
+    S: AsyncFnOnce(&Stage<I, O, E>) -> T,
+{
+    let stage = Stage::new(Function::rehearsed(settings, window), rehearsed.log.clone());
+    for (at, container) in rehearsed.kills() {
+        let supervisor = stage.function().supervisor().downgrade();
+        actix::spawn(async move {
+            sleep(at).await;
+            if let Some(supervisor) = supervisor.upgrade() {
+                supervisor.do_send(KillContainer { container });
+            }
+        });
+    }
+    let mut playing = std::pin::pin!(scene(&stage));
+    let (result, timed_out) = match timeout(limit, playing.as_mut()).await {
+        Ok(result) => (result, false),
+        Err(_) => {
+            stage.function().abort();
+            let ended = timeout(GRACE, playing).await;
+            let result = ended.unwrap_or_else(|_| {
+                panic!("the scene goes on {GRACE:?} after {limit:?} of virtual time, when its function was aborted")
+            });
+            (result, true)
+        }
+    };
+    let (elapsed, status) = (stage.now(), stage.function().status());
+    let report = stage.ends(Ending::Drain, GRACE).await;
+    tokio::task::yield_now().await; // the last events are on their way
+    let written = rehearsed.log.close(stage.now());
+    (result, Record { written, elapsed, timed_out, status, report })
+}

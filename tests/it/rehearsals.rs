@@ -1,0 +1,444 @@
+//! What the test kit promises: scripted faults, virtual time, the same each time, and as the engine really does it.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use longshore::testkit::{Ending, EnterFault, Entered, Fault, Record};
+use longshore::{
+    App, AsyncWorker, Builder, Cause, ConfigError, ContainerId, Context, CrashLoopBackoff, Death, Event,
+    Failure, Fate, Previous, RateLimited, Retries, StartError, Worker,
+};
+use proptest::prelude::*;
+
+const SECOND: Duration = Duration::from_secs(1);
+const MS: Duration = Duration::from_millis(1);
+
+fn app() -> App {
+    App::ephemeral("rehearsals")
+}
+
+/// Its own attempt, so that what was replayed can be told.
+fn attempts(app: &App) -> Builder<u64, u32, Infallible> {
+    app.infallible("attempts", |_: &u64| Context::current().expect("in a container").attempt().get())
+}
+
+struct Counter {
+    seen: u64,
+}
+
+impl Worker for Counter {
+    type Input = u64;
+    type Output = u64;
+    type Error = &'static str;
+
+    fn call(&mut self, _: &u64, _: &Context) -> Result<u64, &'static str> {
+        self.seen += 1;
+        Ok(self.seen)
+    }
+}
+
+/// The same, in a second.
+struct SlowCounter(Counter, Arc<AtomicU64>);
+
+impl AsyncWorker for SlowCounter {
+    type Input = u64;
+    type Output = u64;
+    type Error = &'static str;
+
+    async fn call(&mut self, input: &u64, context: &Context) -> Result<u64, &'static str> {
+        tokio::time::sleep(SECOND).await;
+        self.0.call(input, context)
+    }
+
+    async fn exit(self, _: &Context) {
+        tokio::time::sleep(10 * SECOND).await;
+        self.1.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+fn poisoned<O, I, E>(outcome: &Result<O, Failure<I, E>>) -> Option<usize> {
+    match outcome.as_ref().err()?.cause() {
+        Cause::Poisoned(deaths) => Some(deaths.len()),
+        _ => None,
+    }
+}
+
+#[test]
+fn every_kind_of_code_crashes_where_it_is_told_to_and_is_made_anew() {
+    fn check<E: std::fmt::Debug + Send + 'static>(builder: Builder<u64, u64, E>, stateful: bool) {
+        let rehearsal = builder.containers(1).rehearse().panics(2, 1).panics(2, 2);
+        let (outcomes, record) = rehearsal.run(0..5).expect("valid settings");
+        let outputs: Vec<u64> =
+            outcomes.into_iter().map(|outcome| outcome.expect("it is replayed")).collect();
+        assert_eq!(
+            (0..5).map(|input| record.attempts(input)).collect::<Vec<_>>(),
+            [1, 1, 3, 1, 1],
+            "{record}"
+        );
+        assert_eq!(record.restarts(), 2);
+        // Two were counted before; the state is lost with each crash, and nothing is counted twice.
+        let counted = if stateful { [1, 2, 1, 2, 3] } else { [0, 1, 2, 3, 4] };
+        assert_eq!(outputs, counted, "{record}");
+    }
+    let app = app();
+    check(app.infallible("plain", |n: &u64| *n), false);
+    check(app.function_async("async", async |n: &u64| Ok::<_, Infallible>(*n)), false);
+    check(app.worker("worker", |_| Ok(Counter { seen: 0 })), true);
+    let exits = Arc::new(AtomicU64::new(0));
+    let counter = Arc::clone(&exits);
+    let slow = app.worker_async("async worker", async move |_: &Context| {
+        Ok(SlowCounter(Counter { seen: 0 }, Arc::clone(&counter)))
+    });
+    check(slow.exit_timeout(11 * SECOND), true);
+    assert_eq!(exits.load(Ordering::Relaxed), 1, "only the last generation exits, and in virtual time");
+}
+
+#[test]
+fn retries_wait_to_the_millisecond_and_the_last_error_surfaces() {
+    let retries = Retries::new(8).initial_delay(SECOND).backoff_coefficient(2.0).max_delay(30 * SECOND);
+    let failing = app().function("failing", |n: &u64| Err::<(), u64>(*n)).retries(retries);
+    let (outcomes, record) = failing.rehearse().run([7]).expect("valid settings");
+    assert_eq!(record.delays(0), [1, 2, 4, 8, 16, 30, 30, 30].map(Duration::from_secs));
+    assert_eq!(record.elapsed(), 121 * SECOND);
+    assert!(matches!(outcomes[0].as_ref().expect_err("it fails").cause(), Cause::Failed(7)));
+    assert!(record.executions().iter().all(|execution| execution.ending == Ending::Failed));
+}
+
+#[test]
+fn an_error_can_be_put_in_the_place_of_the_function() {
+    let builder = app().function("fine", |n: &u64| Ok::<_, String>(*n)).retries(1).retry_if(|e| e == "busy");
+    let rehearsal = builder.rehearse().fails(0, 1, || "busy".into()).fails(1, 1, || "broken".into());
+    let (outcomes, record) = rehearsal.run(0..3).expect("valid settings");
+    assert_eq!([0, 1, 2].map(|input| record.attempts(input)), [2, 1, 1]);
+    assert_eq!(record.delays(0), [SECOND]);
+    assert!(outcomes[0].is_ok() && outcomes[1].is_err() && outcomes[2].is_ok());
+}
+
+#[test]
+fn a_container_dies_between_two_inputs_and_nobody_is_replayed() {
+    for containers in [1, 3] {
+        let rehearsal =
+            attempts(&app()).containers(containers).crash_retries(0).rehearse().takes(MS).dies_after(3);
+        let (outcomes, record) = rehearsal.run(0..20).expect("valid settings");
+        assert!(outcomes.iter().all(|outcome| matches!(outcome, Ok(1))), "{record}");
+        assert_eq!(record.executions().len(), 20, "{record}");
+        assert_eq!((record.restarts(), record.crashes().count()), (1, 0), "{record}");
+        let killed = record.events().iter().find_map(|(_, event)| match event {
+            Event::Killed(crash) => Some(crash.executing),
+            _ => None,
+        });
+        assert_eq!(killed, Some(None), "nothing was executing");
+    }
+}
+
+#[test]
+fn enter_fails_twice_and_containers_come_back_with_growing_delays() {
+    let rehearsal = attempts(&app()).containers(1).rehearse().enter_fails(2);
+    let (outcomes, record) = rehearsal.run(0..3).expect("valid settings");
+    assert!(outcomes.iter().all(|outcome| matches!(outcome, Ok(1))), "{record}");
+    let starts: Vec<_> = record.starts().iter().map(|start| (start.at, start.entered)).collect();
+    let entered = |at: Duration, how| (at, Some((at, how)));
+    let (now, then) = (Duration::ZERO, 10 * MS);
+    assert_eq!(
+        starts,
+        [entered(now, Entered::Failed), entered(now, Entered::Failed), entered(then, Entered::Well)]
+    );
+}
+
+#[test]
+fn a_dependency_that_is_down_for_three_seconds_is_waited_for() {
+    let app = App::deployed("rehearsals");
+    let down = SECOND..4 * SECOND;
+    let rehearsal = attempts(&app).containers(2).rehearse().takes(100 * MS).down(down.clone());
+    let (outcomes, record) = rehearsal.run(0..60).expect("valid settings");
+    assert!(outcomes.iter().all(Result::is_ok), "{record}");
+    let crashes: Vec<_> = record.crashes().collect();
+    // Two containers were executing when it went down. What came back meanwhile failed to enter.
+    let while_down =
+        crashes.iter().all(|(at, _)| down.contains(&at.saturating_sub(100 * MS)) || down.contains(at));
+    assert!(crashes.len() > 3 && while_down, "{record}");
+    let failed = record.starts().iter().filter(|start| start.entered == Some((start.at, Entered::Failed)));
+    assert!(failed.clone().count() > 1 && failed.clone().all(|start| down.contains(&start.at)), "{record}");
+    assert!(record.status().crash_loop.is_none(), "it has recovered");
+    // At 100 ms an input, 20 were completed before it went down, and the rest takes two seconds after it came back.
+    assert!(record.elapsed() > 6 * SECOND && record.elapsed() < 9 * SECOND, "{:?}", record.elapsed());
+}
+
+#[test]
+fn what_always_panics_is_poisoned_and_the_others_are_not_touched() {
+    let rehearsal = attempts(&app()).containers(2).crash_retries(2).rehearse().takes(MS).always_panics(5);
+    let (outcomes, record) = rehearsal.run(0..20).expect("valid settings");
+    let others = (0..20).filter(|n| *n != 5);
+    assert_eq!(poisoned(&outcomes[5]), Some(3), "{record}");
+    assert!(others.clone().all(|n| record.attempts(n) == 1), "{record}");
+    assert_eq!(record.attempts(5), 3);
+    assert!(record.delays(5).iter().all(|delay| *delay < 10 * MS), "replays do not wait: {record}");
+}
+
+#[test]
+fn a_function_that_gives_up_says_so_at_the_crash_that_broke_its_limit() {
+    let limited = |down| {
+        let policy = RateLimited::new().max_crashes(3);
+        let rehearsal = attempts(&app()).containers(1).restart(policy).rehearse().takes(100 * MS).down(down);
+        rehearsal.run(0..100).expect("valid settings")
+    };
+    let (outcomes, record) = limited(Duration::ZERO..9000 * SECOND);
+    assert_eq!(record.crashes().count(), 4, "{record}");
+    assert!(outcomes.iter().all(|o| matches!(o.as_ref().expect_err("given up").cause(), Cause::GaveUp(_))));
+    assert!(record.status().gave_up.is_some());
+    assert_eq!(record.executions().len(), 0, "it never entered");
+
+    // Fifty have completed before: crashes are not half of it before there are as many.
+    let (outcomes, record) = limited(5 * SECOND..9000 * SECOND);
+    let gave_up = record.events().iter().find(|(_, event)| matches!(event, Event::GaveUp(_)));
+    let (at, _) = gave_up.expect("no function bears that");
+    assert!(*at > 30 * SECOND && *at < 66 * SECOND, "{at:?}");
+    assert_eq!(record.crashes().count(), 51);
+    assert!(outcomes.iter().take(50).all(Result::is_ok) && outcomes[51].is_err());
+    let (outcomes, record) = limited(5 * SECOND..20 * SECOND);
+    assert!(outcomes.iter().all(Result::is_ok), "{record}");
+}
+
+#[test]
+fn synchronous_code_that_hangs_is_left_behind_and_async_code_is_dropped() {
+    let kill = |rehearsal: longshore::testkit::Rehearsal<u64, u32, Infallible>| {
+        let rehearsal = rehearsal.hangs(0, 1).kills(5 * SECOND, ContainerId::new(0));
+        let (outcomes, record) = rehearsal.run(0..3).expect("valid settings");
+        assert!(outcomes.iter().all(Result::is_ok), "{record}");
+        assert_eq!(record.elapsed(), 5 * SECOND, "{record}");
+        record
+    };
+    let sync = kill(attempts(&app()).containers(1).rehearse());
+    assert_eq!(sync.executions()[0].ending, Ending::Unended);
+    assert_eq!((sync.status().containers.abandoned, sync.report().threads_running), (1, 1), "{sync}");
+    let attempt = async |_: &u64| Ok(Context::current().expect("in a container").attempt().get());
+    let in_task = kill(app().function_async("async", attempt).containers(1).rehearse());
+    assert_eq!(in_task.executions()[0].ending, Ending::Dropped);
+    assert_eq!(
+        (in_task.status().containers.abandoned, in_task.report().threads_running),
+        (0, 0),
+        "{in_task}"
+    );
+}
+
+#[test]
+fn an_answer_that_comes_too_late_is_refused() {
+    let rehearsal = attempts(&app()).containers(1).rehearse().kills(SECOND, ContainerId::new(0));
+    let ((), record) = rehearsal
+        .takes_when(|at| (at.attempt == 1).then_some(10 * SECOND))
+        .play(async |stage| {
+            assert_eq!(stage.function().call(7).await.expect("it is replayed"), 2);
+            assert_eq!((stage.now(), stage.function().status().late_answers), (SECOND, 0));
+            stage.sleep(10 * SECOND).await;
+            assert_eq!(stage.function().status().late_answers, 1);
+        })
+        .expect("valid settings");
+    let first = &record.executions()[0];
+    assert_eq!((first.ended, first.ending), (10 * SECOND, Ending::Late), "{record}");
+}
+
+#[test]
+fn a_container_over_its_memory_limit_is_a_crash_of_that_kind() {
+    let rehearsal = attempts(&app()).memory_limit(1 << 20).rehearse().exceeds_memory(1, 1);
+    let (outcomes, record) = rehearsal.run(0..3).expect("no accountant is needed");
+    assert!(matches!(outcomes[1], Ok(2)));
+    let deaths: Vec<Death> = record.crashes().map(|(_, crash)| crash.death.clone()).collect();
+    assert!(matches!(deaths[..], [Death::MemoryLimit { limit: 1_048_576, .. }]), "{deaths:?}");
+}
+
+#[test]
+fn what_hangs_for_ever_ends_with_the_limit_of_the_rehearsal() {
+    let rehearsal = attempts(&app()).containers(1).rehearse().hangs(1, 1).for_at_most(3600 * SECOND);
+    let (outcomes, record) = rehearsal.run(0..3).expect("valid settings");
+    assert!(record.timed_out() && record.elapsed() >= 3600 * SECOND);
+    assert!(outcomes[0].is_ok());
+    assert!(matches!(outcomes[1].as_ref().expect_err("it hangs").cause(), Cause::ShutDown));
+}
+
+#[test]
+fn an_exit_that_takes_too_long_is_left_behind() {
+    let exits = Arc::new(AtomicU64::new(0));
+    let counter = Arc::clone(&exits);
+    let slow = app().worker_async("slow", async move |_: &Context| {
+        Ok(SlowCounter(Counter { seen: 0 }, Arc::clone(&counter)))
+    });
+    let (outcomes, record) = slow.containers(1).rehearse().run([1]).expect("valid settings");
+    assert!(outcomes[0].is_ok());
+    assert_eq!(record.report().containers[0].1, Fate::ExitTimedOut);
+    assert_eq!(exits.load(Ordering::Relaxed), 0, "after 5 s it was dropped");
+}
+
+#[test]
+fn what_code_spawns_lives_and_dies_with_its_container() {
+    let ticks = Arc::new(AtomicU64::new(0));
+    let counter = Arc::clone(&ticks);
+    let spawning = app().function_async("spawning", async move |_: &u64| {
+        let counter = Arc::clone(&counter);
+        tokio::task::spawn_local(async move {
+            loop {
+                tokio::time::sleep(SECOND).await;
+                counter.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+        tokio::time::sleep(10 * SECOND + MS).await;
+        Ok::<_, Infallible>(())
+    });
+    let rehearsal =
+        spawning.containers(1).rehearse().panics(1, 1).takes_when(|at| (at.index == 2).then_some(5 * SECOND));
+    let (_, record) = rehearsal.run(0..3).expect("valid settings");
+    // Ten of the first input, whose task dies with the crash. Ten of the second, and while that of the third ticks
+    // ten times, and waits for five seconds before, the second's goes on: 10 + 10 + (5 + 10) + 10.
+    assert_eq!(ticks.load(Ordering::Relaxed), 45, "{record}");
+}
+
+#[test]
+fn a_scene_calls_maps_kills_and_resets_in_virtual_time() {
+    let app = app();
+    let policy = RateLimited::new().max_crashes(1).max_failure_rate(0.0);
+    let rehearsal = attempts(&app).containers(1).restart(policy).rehearse().takes(SECOND);
+    let ((), record) = rehearsal
+        .fault_when(|at| (*at.input > 90).then_some(Fault::Panic))
+        .play(async |stage| {
+            let function = stage.function();
+            assert_eq!(function.call(1).await.expect("it is fine"), 1);
+            assert_eq!(stage.now(), SECOND);
+            assert!(stage.kill(ContainerId::new(0)).await && !stage.kill(ContainerId::new(7)).await);
+            assert!(!stage.reset().await, "it has not given up");
+            let poisoned = function.call(99).await.expect_err("it always crashes");
+            assert!(poisoned.is_poisoned(), "an input counts once: {poisoned}");
+            let given_up = function.call(98).await.expect_err("a second one is too many");
+            assert!(matches!(given_up.cause(), Cause::GaveUp(_)), "{given_up}");
+            assert!(function.status().gave_up.is_some());
+            assert!(stage.reset().await);
+            assert_eq!(function.run_async(vec![1, 2]).await.expect("it works again"), [1, 1]);
+            let refused = function.call(1).wait().expect_err("what blocks is refused");
+            assert!(matches!(refused.cause(), Cause::WouldDeadlock));
+            let total = futures::stream::iter(0..3);
+            assert_eq!(function.for_each_async(total).await.expect("a stream is a source").ok, 3);
+            let fed = (0..4u64).filter(|n| n % 2 == 0);
+            assert_eq!(function.map(fed).progress().pulled, 0);
+        })
+        .expect("valid settings");
+    assert!(record.report().threads_running == 0, "{record}");
+}
+
+#[test]
+fn a_scene_that_panics_says_what_it_said() {
+    let scene = std::thread::spawn(|| {
+        attempts(&app())
+            .rehearse()
+            .play(async |stage| assert!(stage.now() > SECOND, "no time has passed"))
+            .map(drop)
+    });
+    let panic = scene.join().expect_err("it panics");
+    assert_eq!(panic.downcast_ref::<&str>(), Some(&"no time has passed"));
+}
+
+#[test]
+fn settings_are_checked_as_they_are_at_the_start() {
+    let none = attempts(&app()).containers(0).rehearse().run([1]);
+    assert!(matches!(none, Err(StartError::Config(ConfigError::Containers { .. }))), "{none:?}");
+    let retries = Retries::new(1).max_delay(Duration::ZERO);
+    assert!(attempts(&app()).retries(retries).rehearse().run([1]).is_err());
+}
+
+#[tokio::test]
+async fn it_can_be_rehearsed_inside_a_runtime() {
+    let (outcomes, _) = attempts(&app()).rehearse().run(0..100).expect("valid settings");
+    assert_eq!(outcomes.len(), 100);
+}
+
+/// Faults by input and attempt.
+fn faults() -> impl Strategy<Value = BTreeMap<(u64, u32), u8>> {
+    proptest::collection::btree_map((0..30u64, 1..4u32), 0..3u8, 0..40)
+}
+
+fn rehearsed(faults: &BTreeMap<(u64, u32), u8>, containers: usize) -> (Vec<String>, Record) {
+    let faults = faults.clone();
+    let builder = app().function("faulty", |n: &u64| Ok::<_, u8>(*n)).containers(containers).crash_retries(2);
+    let rehearsal = builder
+        .retries(Retries::new(2).initial_delay(Duration::ZERO))
+        .restart(RateLimited::never())
+        .rehearse()
+        .takes_when(|at| Some(MS * (1 + (at.index % 7) as u32)))
+        .enter_fault_when(|at| (at.nth % 5 == 4).then_some(EnterFault::Panic))
+        .fault_when(move |at| match faults.get(&(at.index, at.attempt))? {
+            0 => Some(Fault::Panic),
+            1 => Some(Fault::ExceedMemory),
+            attempt => Some(Fault::Fail(*attempt)),
+        });
+    let (outcomes, record) = rehearsal.run(0..30).expect("valid settings");
+    (outcomes.iter().map(said).collect(), record)
+}
+
+fn really(faults: &BTreeMap<(u64, u32), u8>, containers: usize) -> Vec<String> {
+    let faults = faults.clone();
+    let app = app();
+    let function = app.function("faulty", move |n: &u64| {
+        let attempt = Context::current().expect("in a container").attempt().get();
+        match faults.get(&(*n, attempt)) {
+            None => Ok(*n),
+            Some(0 | 1) => panic!("a fault"),
+            Some(error) => Err(*error),
+        }
+    });
+    let function = function.containers(containers).crash_retries(2).restart(RateLimited::never());
+    let function =
+        function.retries(Retries::new(2).initial_delay(Duration::ZERO)).start().expect("valid settings");
+    function.run_all((0..30).collect()).iter().map(said).collect()
+}
+
+fn said(outcome: &Result<u64, Failure<u64, u8>>) -> String {
+    match outcome {
+        Ok(output) => format!("{output}"),
+        Err(failure) => format!("{failure}"),
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn a_rehearsal_is_the_same_each_time_and_ends_as_the_engine_does(faults in faults(), containers in 1..4usize) {
+        let (outcomes, record) = rehearsed(&faults, containers);
+        let (again, recorded_again) = rehearsed(&faults, containers);
+        prop_assert_eq!(&outcomes, &again);
+        prop_assert_eq!(record.to_string(), recorded_again.to_string());
+        prop_assert_eq!(outcomes, really(&faults, containers), "{}", record);
+    }
+}
+
+#[test]
+fn code_sees_its_context_and_why_it_runs_again() {
+    let seen = app().function("seen", |n: &u64| {
+        let context = Context::current().expect("in a container");
+        let crashed = matches!(context.previous(), Some(Previous::Crashed(_)));
+        assert_eq!((context.input(), context.function()), (Some(*n), "seen"));
+        Ok::<_, Infallible>((context.attempt().get(), context.generation().get(), crashed))
+    });
+    let (outcomes, record) = seen.containers(1).rehearse().panics(1, 1).run(0..3).expect("valid settings");
+    let outcomes: Vec<_> = outcomes.into_iter().map(|outcome| outcome.expect("it is fine")).collect();
+    assert_eq!(outcomes, [(1, 1, false), (2, 2, true), (1, 2, false)], "{record}");
+    assert!(Context::current().is_none());
+}
+
+#[test]
+fn backing_off_doubles_up_to_its_most_and_an_hour_of_it_is_nothing() {
+    let app = App::deployed("rehearsals");
+    let policy = CrashLoopBackoff::new().initial(SECOND).max(60 * SECOND);
+    let rehearsal =
+        attempts(&app).containers(1).restart(policy).rehearse().down(Duration::ZERO..3600 * SECOND);
+    let (outcomes, record) = rehearsal.run([1]).expect("valid settings");
+    assert!(outcomes[0].is_ok(), "{record}");
+    let at: Vec<Duration> = record.starts().iter().map(|start| start.at).collect();
+    let delays: Vec<Duration> = at.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    assert_eq!(delays[0], Duration::ZERO, "the first restart is at once");
+    for (n, delay) in delays[1..].iter().enumerate() {
+        let whole = (SECOND * (1 << n.min(10))).min(60 * SECOND);
+        assert!(*delay >= whole / 2 && *delay <= whole + MS, "equal jitter: {n} {delay:?} {record}");
+    }
+    assert!(delays.len() > 60, "{}", delays.len());
+}
