@@ -16,11 +16,17 @@ mod account;
 #[path = "../src/memory/crossings.rs"]
 mod crossings;
 
+#[path = "../src/engine/signal.rs"]
+#[expect(dead_code, reason = "the model's task polls nothing but the signal")]
+mod signal;
+
 /// What `src/engine/sync.rs` is to the engine.
 mod sync {
-    use loom::sync::MutexGuard;
+    use std::ops::{Deref, DerefMut};
+    use std::time::Instant;
+
     use loom::sync::atomic::fence;
-    pub(crate) use loom::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering};
+    pub(crate) use loom::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
     #[derive(Debug)]
     pub(crate) struct Mutex<T>(loom::sync::Mutex<T>);
@@ -31,7 +37,60 @@ mod sync {
         }
 
         pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
-            self.0.lock().expect("nobody panics")
+            MutexGuard(Some(self.0.lock().expect("nobody panics")))
+        }
+    }
+
+    impl<T: Default> Default for Mutex<T> {
+        fn default() -> Self {
+            Self::new(T::default())
+        }
+    }
+
+    /// A guard that a wait gives back and takes again, as `parking_lot`'s.
+    pub(crate) struct MutexGuard<'a, T>(Option<loom::sync::MutexGuard<'a, T>>);
+
+    impl<T> Deref for MutexGuard<'_, T> {
+        type Target = T;
+
+        fn deref(&self) -> &T {
+            self.0.as_ref().expect("held")
+        }
+    }
+
+    impl<T> DerefMut for MutexGuard<'_, T> {
+        fn deref_mut(&mut self) -> &mut T {
+            self.0.as_mut().expect("held")
+        }
+    }
+
+    #[derive(Debug, Default)]
+    pub(crate) struct Condvar(loom::sync::Condvar);
+
+    pub(crate) struct TimedOut;
+
+    impl TimedOut {
+        pub(crate) fn timed_out(&self) -> bool {
+            true
+        }
+    }
+
+    impl Condvar {
+        pub(crate) fn notify_one(&self) {
+            self.0.notify_one();
+        }
+
+        pub(crate) fn notify_all(&self) {
+            self.0.notify_all();
+        }
+
+        pub(crate) fn wait<T>(&self, guard: &mut MutexGuard<'_, T>) {
+            let held = guard.0.take().expect("held");
+            guard.0 = Some(self.0.wait(held).expect("nobody panics"));
+        }
+
+        pub(crate) fn wait_until<T>(&self, _: &mut MutexGuard<'_, T>, _: Instant) -> TimedOut {
+            unreachable!("no model waits by the clock")
         }
     }
 
@@ -54,9 +113,13 @@ use loom::cell::UnsafeCell;
 use loom::sync::Arc;
 use loom::thread;
 
+use std::sync::Arc as StdArc;
+use std::task::{Wake, Waker};
+
 use account::{Account, ENTER};
 use crossings::{Crossings, Link};
-use sync::{AtomicBool, Light, Ordering, heavy};
+use signal::Signal;
+use sync::{AtomicBool, Light, Mutex, Ordering, heavy};
 use track::{Pace, Standing, Track};
 
 /// A track over slots, as a run is one over a chunk's.
@@ -272,6 +335,93 @@ fn an_account_that_crosses_while_it_is_still_listed_is_seen_all_the_same() {
         raising.join().expect("no panic");
         look(); // as the watch does when it is woken
         assert!(seen);
+    });
+}
+
+/// What is under a function's lock, as far as those who sleep go by it.
+#[derive(Default)]
+struct Function {
+    work: u32,
+    /// It has ended: nobody is to sleep any more.
+    over: bool,
+}
+
+#[derive(Default)]
+struct Sleepers {
+    function: Mutex<Function>,
+    signal: Signal,
+}
+
+impl Sleepers {
+    /// A container's thread. Whether it got work before the end.
+    fn thread(&self) -> bool {
+        let mut function = self.function.lock();
+        while function.work == 0 && !function.over {
+            self.signal.wait(&mut function, None);
+        }
+        self.took(&mut function)
+    }
+
+    /// A container's task: polled, it leaves its waker, and is polled again once that is woken.
+    fn task(&self) -> bool {
+        let waker = Waker::from(StdArc::new(Unpark(thread::current())));
+        loop {
+            let mut function = self.function.lock();
+            self.signal.forget(1);
+            if function.work > 0 || function.over {
+                return self.took(&mut function);
+            }
+            self.signal.register(1, waker.clone());
+            drop(function);
+            while self.signal.is_registered(1, &waker) {
+                thread::park();
+            }
+        }
+    }
+
+    fn took(&self, function: &mut Function) -> bool {
+        let took = function.work > 0;
+        function.work -= u32::from(took);
+        if function.work > 0 {
+            self.signal.notify_one(); // what one leaves it passes on
+        }
+        took
+    }
+}
+
+struct Unpark(thread::Thread);
+
+impl Wake for Unpark {
+    fn wake(self: StdArc<Self>) {
+        self.0.unpark();
+    }
+}
+
+#[test]
+fn work_for_two_wakes_a_thread_and_a_task_one_by_the_other() {
+    loom::model(|| {
+        let sleepers = Arc::new(Sleepers::default());
+        let (one, other) = (Arc::clone(&sleepers), Arc::clone(&sleepers));
+        let containers = [thread::spawn(move || one.thread()), thread::spawn(move || other.task())];
+        sleepers.function.lock().work = 2;
+        sleepers.signal.notify_one();
+        assert_eq!(containers.map(|container| container.join().expect("no panic")), [true, true]);
+    });
+}
+
+#[test]
+fn nobody_sleeps_over_the_end_of_a_function() {
+    loom::model(|| {
+        let sleepers = Arc::new(Sleepers::default());
+        let (one, other) = (Arc::clone(&sleepers), Arc::clone(&sleepers));
+        let containers = [thread::spawn(move || one.thread()), thread::spawn(move || other.task())];
+        {
+            let mut function = sleepers.function.lock();
+            (function.work, function.over) = (1, true);
+        }
+        sleepers.signal.notify_all(); // with the lock released, as `break_down` does
+        let took = containers.map(|container| container.join().expect("no panic"));
+        assert_eq!(took.iter().filter(|took| **took).count(), 1);
     });
 }
 

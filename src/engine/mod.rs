@@ -19,6 +19,8 @@ pub(crate) mod map;
 pub(crate) mod messages;
 pub(crate) mod pool;
 pub(crate) mod priority;
+#[cfg(test)]
+mod races;
 pub(crate) mod retained;
 pub(crate) mod run;
 pub(crate) mod signal;

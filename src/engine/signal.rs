@@ -6,11 +6,10 @@
 //! that a lost wake-up is a stuck world.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Waker;
 use std::time::Instant;
 
-use parking_lot::{Condvar, Mutex, MutexGuard};
+use super::sync::{AtomicUsize, Condvar, Mutex, MutexGuard, Ordering};
 
 /// A condition variable, for threads and tasks.
 #[derive(Debug, Default)]

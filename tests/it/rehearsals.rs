@@ -1,7 +1,8 @@
 //! What the test kit promises: scripted faults, virtual time, the same each time, and as the engine really does it.
+//!
+//! All functions are of one type, because each further one compiles the engine once more.
 
 use std::collections::BTreeMap;
-use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -21,8 +22,12 @@ fn app() -> App {
 }
 
 /// Its own attempt, so that what was replayed can be told.
-fn attempts(app: &App) -> Builder<u64, u32, Infallible> {
-    app.infallible("attempts", |_: &u64| Context::current().expect("in a container").attempt().get())
+fn attempts(app: &App) -> Builder<u64, u64, u8> {
+    app.function("attempts", |_: &u64| Ok(u64::from(attempt())))
+}
+
+fn attempt() -> u32 {
+    Context::current().expect("in a container").attempt().get()
 }
 
 struct Counter {
@@ -32,9 +37,9 @@ struct Counter {
 impl Worker for Counter {
     type Input = u64;
     type Output = u64;
-    type Error = &'static str;
+    type Error = u8;
 
-    fn call(&mut self, _: &u64, _: &Context) -> Result<u64, &'static str> {
+    fn call(&mut self, _: &u64, _: &Context) -> Result<u64, u8> {
         self.seen += 1;
         Ok(self.seen)
     }
@@ -46,9 +51,9 @@ struct SlowCounter(Counter, Arc<AtomicU64>);
 impl AsyncWorker for SlowCounter {
     type Input = u64;
     type Output = u64;
-    type Error = &'static str;
+    type Error = u8;
 
-    async fn call(&mut self, input: &u64, context: &Context) -> Result<u64, &'static str> {
+    async fn call(&mut self, input: &u64, context: &Context) -> Result<u64, u8> {
         tokio::time::sleep(SECOND).await;
         self.0.call(input, context)
     }
@@ -68,7 +73,7 @@ fn poisoned<O, I, E>(outcome: &Result<O, Failure<I, E>>) -> Option<usize> {
 
 #[test]
 fn every_kind_of_code_crashes_where_it_is_told_to_and_is_made_anew() {
-    fn check<E: std::fmt::Debug + Send + 'static>(builder: Builder<u64, u64, E>, stateful: bool) {
+    fn check(builder: Builder<u64, u64, u8>, stateful: bool) {
         let rehearsal = builder.containers(1).rehearse().panics(2, 1).panics(2, 2);
         let (outcomes, record) = rehearsal.run(0..5).expect("valid settings");
         let outputs: Vec<u64> =
@@ -84,8 +89,8 @@ fn every_kind_of_code_crashes_where_it_is_told_to_and_is_made_anew() {
         assert_eq!(outputs, counted, "{record}");
     }
     let app = app();
-    check(app.infallible("plain", |n: &u64| *n), false);
-    check(app.function_async("async", async |n: &u64| Ok::<_, Infallible>(*n)), false);
+    check(app.function("plain", |n: &u64| Ok(*n)), false);
+    check(app.function_async("async", async |n: &u64| Ok(*n)), false);
     check(app.worker("worker", |_| Ok(Counter { seen: 0 })), true);
     let exits = Arc::new(AtomicU64::new(0));
     let counter = Arc::clone(&exits);
@@ -99,8 +104,8 @@ fn every_kind_of_code_crashes_where_it_is_told_to_and_is_made_anew() {
 #[test]
 fn retries_wait_to_the_millisecond_and_the_last_error_surfaces() {
     let retries = Retries::new(8).initial_delay(SECOND).backoff_coefficient(2.0).max_delay(30 * SECOND);
-    let failing = app().function("failing", |n: &u64| Err::<(), u64>(*n)).retries(retries);
-    let (outcomes, record) = failing.rehearse().run([7]).expect("valid settings");
+    let failing = app().function("failing", |_: &u64| Err::<u64, u8>(7)).retries(retries);
+    let (outcomes, record) = failing.rehearse().run([0]).expect("valid settings");
     assert_eq!(record.delays(0), [1, 2, 4, 8, 16, 30, 30, 30].map(Duration::from_secs));
     assert_eq!(record.elapsed(), 121 * SECOND);
     assert!(matches!(outcomes[0].as_ref().expect_err("it fails").cause(), Cause::Failed(7)));
@@ -109,8 +114,10 @@ fn retries_wait_to_the_millisecond_and_the_last_error_surfaces() {
 
 #[test]
 fn an_error_can_be_put_in_the_place_of_the_function() {
-    let builder = app().function("fine", |n: &u64| Ok::<_, String>(*n)).retries(1).retry_if(|e| e == "busy");
-    let rehearsal = builder.rehearse().fails(0, 1, || "busy".into()).fails(1, 1, || "broken".into());
+    const BUSY: u8 = 1;
+    const BROKEN: u8 = 2;
+    let builder = app().function("fine", |n: &u64| Ok(*n)).retries(1).retry_if(|error| *error == BUSY);
+    let rehearsal = builder.rehearse().fails(0, 1, || BUSY).fails(1, 1, || BROKEN);
     let (outcomes, record) = rehearsal.run(0..3).expect("valid settings");
     assert_eq!([0, 1, 2].map(|input| record.attempts(input)), [2, 1, 1]);
     assert_eq!(record.delays(0), [SECOND]);
@@ -204,7 +211,7 @@ fn a_function_that_gives_up_says_so_at_the_crash_that_broke_its_limit() {
 
 #[test]
 fn synchronous_code_that_hangs_is_left_behind_and_async_code_is_dropped() {
-    let kill = |rehearsal: longshore::testkit::Rehearsal<u64, u32, Infallible>| {
+    let kill = |rehearsal: longshore::testkit::Rehearsal<u64, u64, u8>| {
         let rehearsal = rehearsal.hangs(0, 1).kills(5 * SECOND, ContainerId::new(0));
         let (outcomes, record) = rehearsal.run(0..3).expect("valid settings");
         assert!(outcomes.iter().all(Result::is_ok), "{record}");
@@ -214,8 +221,9 @@ fn synchronous_code_that_hangs_is_left_behind_and_async_code_is_dropped() {
     let sync = kill(attempts(&app()).containers(1).rehearse());
     assert_eq!(sync.executions()[0].ending, Ending::Unended);
     assert_eq!((sync.status().containers.abandoned, sync.report().threads_running), (1, 1), "{sync}");
-    let attempt = async |_: &u64| Ok(Context::current().expect("in a container").attempt().get());
-    let in_task = kill(app().function_async("async", attempt).containers(1).rehearse());
+    let in_task = kill(
+        app().function_async("async", async |_: &u64| Ok(u64::from(attempt()))).containers(1).rehearse(),
+    );
     assert_eq!(in_task.executions()[0].ending, Ending::Dropped);
     assert_eq!(
         (in_task.status().containers.abandoned, in_task.report().threads_running),
@@ -284,7 +292,7 @@ fn what_code_spawns_lives_and_dies_with_its_container() {
             }
         });
         tokio::time::sleep(10 * SECOND + MS).await;
-        Ok::<_, Infallible>(())
+        Ok::<u64, u8>(0)
     });
     let rehearsal =
         spawning.containers(1).rehearse().panics(1, 1).takes_when(|at| (at.index == 2).then_some(5 * SECOND));
@@ -358,7 +366,7 @@ fn faults() -> impl Strategy<Value = BTreeMap<(u64, u32), u8>> {
 
 fn rehearsed(faults: &BTreeMap<(u64, u32), u8>, containers: usize) -> (Vec<String>, Record) {
     let faults = faults.clone();
-    let builder = app().function("faulty", |n: &u64| Ok::<_, u8>(*n)).containers(containers).crash_retries(2);
+    let builder = app().function("faulty", |n: &u64| Ok(*n)).containers(containers).crash_retries(2);
     let rehearsal = builder
         .retries(Retries::new(2).initial_delay(Duration::ZERO))
         .restart(RateLimited::never())
@@ -377,13 +385,10 @@ fn rehearsed(faults: &BTreeMap<(u64, u32), u8>, containers: usize) -> (Vec<Strin
 fn really(faults: &BTreeMap<(u64, u32), u8>, containers: usize) -> Vec<String> {
     let faults = faults.clone();
     let app = app();
-    let function = app.function("faulty", move |n: &u64| {
-        let attempt = Context::current().expect("in a container").attempt().get();
-        match faults.get(&(*n, attempt)) {
-            None => Ok(*n),
-            Some(0 | 1) => panic!("a fault"),
-            Some(error) => Err(*error),
-        }
+    let function = app.function("faulty", move |n: &u64| match faults.get(&(*n, attempt())) {
+        None => Ok(*n),
+        Some(0 | 1) => panic!("a fault"),
+        Some(error) => Err(*error),
     });
     let function = function.containers(containers).crash_retries(2).restart(RateLimited::never());
     let function =
@@ -417,11 +422,11 @@ fn code_sees_its_context_and_why_it_runs_again() {
         let context = Context::current().expect("in a container");
         let crashed = matches!(context.previous(), Some(Previous::Crashed(_)));
         assert_eq!((context.input(), context.function()), (Some(*n), "seen"));
-        Ok::<_, Infallible>((context.attempt().get(), context.generation().get(), crashed))
+        Ok::<u64, u8>(100 * u64::from(attempt()) + 10 * context.generation().get() + u64::from(crashed))
     });
     let (outcomes, record) = seen.containers(1).rehearse().panics(1, 1).run(0..3).expect("valid settings");
     let outcomes: Vec<_> = outcomes.into_iter().map(|outcome| outcome.expect("it is fine")).collect();
-    assert_eq!(outcomes, [(1, 1, false), (2, 2, true), (1, 2, false)], "{record}");
+    assert_eq!(outcomes, [110, 221, 120], "{record}");
     assert!(Context::current().is_none());
 }
 

@@ -1,0 +1,227 @@
+//! The data path between real threads: chunks, runs and pools, whose code is the only one of the engine's that is
+//! unsafe. Few inputs in many rounds, so that each fits into an interpreter that sees undefined behaviour and
+//! races (`cargo +nightly miri test --lib races`), and the interleavings differ from round to round.
+
+#![expect(unsafe_code, reason = "what the data path asks of its callers, they promise here")]
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+
+use crate::decide::ledger::Position;
+use crate::engine::chunk::{Chunk, Reclaimed};
+use crate::engine::pool::{Inlet, Pool};
+use crate::engine::run::Run;
+use crate::engine::track::Pace;
+
+/// Inputs of a round.
+const INPUTS: u64 = 6;
+const ROUNDS: u64 = if cfg!(miri) { 4 } else { 2_000 };
+
+/// Counts those that are alive, each on the heap so that one that is read after its drop is noticed.
+struct Value(Box<u64>, Arc<AtomicU64>);
+
+impl Value {
+    fn new(value: u64, alive: &Arc<AtomicU64>) -> Self {
+        alive.fetch_add(1, Ordering::Relaxed);
+        Self(Box::new(value), Arc::clone(alive))
+    }
+}
+
+impl Drop for Value {
+    fn drop(&mut self) {
+        self.1.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+type Shared = Arc<Chunk<Value, Value>>;
+
+fn chunk(alive: &Arc<AtomicU64>) -> Shared {
+    Arc::new(Chunk::new(0, (0..INPUTS).map(|n| Value::new(n, alive)).collect()))
+}
+
+/// What a container's thread does. How many outcomes were refused.
+fn execute(run: &Run<Value, Value>) -> u64 {
+    let Some(mut lap) = run.begin() else { return 0 };
+    loop {
+        let outcome = Value::new(10 * *lap.input().0, &lap.input().1);
+        match lap.publish(outcome) {
+            Ok(Pace::Next) => {}
+            Ok(Pace::Last | Pace::Fenced) => return 0,
+            Err(_) => return 1,
+        }
+    }
+}
+
+/// What a consumer does: takes `most` outcomes in order, as soon as they are there.
+fn consume(chunk: &Shared, most: u64) -> Vec<u64> {
+    let mut taken = Vec::new();
+    while (taken.len() as u64) < most {
+        // SAFETY: this is the one consumer.
+        match unsafe { chunk.take(taken.len()) } {
+            Some(outcome) => taken.push(*outcome.0),
+            None => thread::yield_now(),
+        }
+    }
+    taken
+}
+
+fn in_order(outcomes: u64) -> Vec<u64> {
+    (0..outcomes).map(|n| 10 * n).collect()
+}
+
+/// Lets a few moments pass, another number of them in each round.
+fn wait(round: u64) {
+    (0..round % 17).for_each(|_| thread::yield_now());
+}
+
+#[test]
+fn outcomes_are_taken_while_the_next_are_computed_and_what_is_left_is_dropped_by_the_last() {
+    for round in 0..ROUNDS {
+        let alive = Arc::default();
+        let chunk = chunk(&alive);
+        let taken = thread::scope(|scope| {
+            let run = Run::new(Arc::clone(&chunk), 0, INPUTS);
+            scope.spawn(move || execute(&run));
+            let consumer = scope.spawn(move || consume(&chunk, round % (INPUTS + 1)));
+            consumer.join().expect("no panic")
+        });
+        assert_eq!(taken, in_order(round % (INPUTS + 1)));
+        assert_eq!(alive.load(Ordering::SeqCst), 0);
+    }
+}
+
+#[test]
+fn what_a_fence_refuses_is_executed_again_while_the_fenced_thread_still_reads_it() {
+    let mut refused = 0;
+    for round in 0..ROUNDS {
+        let alive = Arc::default();
+        let chunk = chunk(&alive);
+        thread::scope(|scope| {
+            let run = Arc::new(Run::new(Arc::clone(&chunk), 0, INPUTS));
+            let executed = Arc::clone(&run);
+            let fenced = scope.spawn(move || execute(&executed));
+            let consumed = Arc::clone(&chunk);
+            let consumer = scope.spawn(move || consume(&consumed, INPUTS));
+            wait(round);
+            let Position { at, begun } = run.fence();
+            if begun {
+                chunk.share(at as usize);
+            }
+            let rest = Run::new(Arc::clone(&chunk), at, INPUTS);
+            drop(chunk);
+            execute(&rest);
+            drop(rest);
+            assert_eq!(consumer.join().expect("no panic"), in_order(INPUTS));
+            refused += fenced.join().expect("no panic");
+        });
+        assert_eq!(alive.load(Ordering::SeqCst), 0);
+    }
+    println!("{refused} of {ROUNDS} answers came after the fence");
+}
+
+#[test]
+fn an_input_that_fails_for_good_comes_back_and_a_fenced_reader_keeps_it() {
+    for round in 0..ROUNDS {
+        let alive = Arc::default();
+        let chunk = chunk(&alive);
+        thread::scope(|scope| {
+            let run = Arc::new(Run::new(Arc::clone(&chunk), 0, INPUTS));
+            let executed = Arc::clone(&run);
+            scope.spawn(move || execute(&executed));
+            wait(round);
+            let Position { at, begun } = run.fence();
+            drop(run);
+            if begun {
+                chunk.share(at as usize);
+            }
+            for place in at..INPUTS {
+                // SAFETY: the run is fenced, who may still read was marked, and each place comes once.
+                let (input, slot) = unsafe { chunk.reclaim(place as usize) };
+                let value = match &input {
+                    Reclaimed::Owned(input) => *input.0,
+                    Reclaimed::Shared(input) => *input.0,
+                };
+                assert_eq!(value, place);
+                slot.publish(Value::new(10 * value, &alive));
+                drop(input);
+            }
+            assert_eq!(consume(&chunk, INPUTS), in_order(INPUTS));
+        });
+        drop(chunk);
+        assert_eq!(alive.load(Ordering::SeqCst), 0);
+    }
+}
+
+#[test]
+fn a_lease_that_is_split_is_executed_by_two_at_once_and_by_none_twice() {
+    for round in 0..ROUNDS {
+        let alive = Arc::default();
+        let chunk = chunk(&alive);
+        thread::scope(|scope| {
+            let run = Arc::new(Run::new(Arc::clone(&chunk), 0, INPUTS));
+            let executed = Arc::clone(&run);
+            scope.spawn(move || execute(&executed));
+            let consumed = Arc::clone(&chunk);
+            let consumer = scope.spawn(move || consume(&consumed, INPUTS));
+            wait(round);
+            let end = run.truncate(INPUTS / 2);
+            let rest = Run::new(Arc::clone(&chunk), end, INPUTS);
+            drop((run, chunk));
+            execute(&rest);
+            drop(rest);
+            assert_eq!(consumer.join().expect("no panic"), in_order(INPUTS));
+        });
+        assert_eq!(alive.load(Ordering::SeqCst), 0);
+    }
+}
+
+#[test]
+fn outcomes_that_are_all_there_become_the_answer_while_the_thread_that_made_them_goes_on() {
+    for _ in 0..ROUNDS {
+        let alive = Arc::default();
+        let chunk = chunk(&alive);
+        thread::scope(|scope| {
+            let run = Run::new(Arc::clone(&chunk), 0, INPUTS);
+            scope.spawn(move || {
+                execute(&run);
+                assert!(run.begin().is_none(), "it has come to its end");
+            });
+            while !(0..INPUTS).all(|place| chunk.is_published(place as usize)) {
+                thread::yield_now();
+            }
+            // SAFETY: all are published, as was just seen, and this is the one consumer.
+            let outcomes = unsafe { chunk.take_all() };
+            assert_eq!(outcomes.iter().map(|outcome| *outcome.0).collect::<Vec<_>>(), in_order(INPUTS));
+        });
+        drop(chunk);
+        assert_eq!(alive.load(Ordering::SeqCst), 0);
+    }
+}
+
+#[test]
+fn what_is_fed_into_a_pool_that_closes_comes_out_of_it_or_goes_back() {
+    for round in 0..ROUNDS {
+        let alive = Arc::default();
+        let pool = Arc::new(Pool::new());
+        let mut inlet = Inlet::new(Arc::clone(&pool), Arc::default(), Arc::default());
+        let inputs: Vec<Value> = (0..40).map(|n| Value::new(n, &alive)).collect();
+        let (accepted, taken) = thread::scope(|scope| {
+            let feeder = scope.spawn(move || {
+                let refused = inputs.into_iter().position(|input| inlet.push(input).is_err());
+                refused.map_or(40, |accepted| accepted as u64)
+            });
+            let mut taken = Vec::new();
+            for _ in 0..round % 9 {
+                taken.extend(pool.take(3).into_iter().map(|input| *input.0));
+                thread::yield_now();
+            }
+            pool.close();
+            taken.extend(pool.take(u64::MAX).into_iter().map(|input| *input.0));
+            (feeder.join().expect("no panic"), taken)
+        });
+        assert_eq!(taken, Vec::from_iter(0..accepted), "what was accepted before the end, and no more");
+        drop(pool);
+        assert_eq!(alive.load(Ordering::SeqCst), 0);
+    }
+}
