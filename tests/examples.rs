@@ -155,6 +155,25 @@ fn a_manifest_that_unpacks_to_too_much_costs_its_container_and_nothing_else() {
 }
 
 #[test]
+fn a_pool_of_solvers_says_what_it_is_able_to_do_and_nothing_better() {
+    let lethal = "it killed 3 solvers, each by a division by zero: true";
+    let (healthy, cause) =
+        ("200 healthy, 4 of 4 live; 0 waiting", "last cause: enter failed: the market feed is down");
+    let expected = format!(
+        "{healthy}\n\n\
+        2000 orders, and a block for each hundred\norder 1000: {lethal}\n\
+        1801 quoted, 0 of them wrong, 198 without a route; the block moved: true\n43 crashes\n{healthy}\n\n\
+        the feed goes down, and a lethal order comes in\n{lethal}\n\
+        200 degraded, 1 of 4 live; 0 waiting\n{cause}\norders are quoted all the same: true\n\n\
+        another comes in, and five more orders\n503 down, 0 of 4 live; 6 waiting\n{cause}\n\
+        it goes on trying: true\n\n\
+        the feed is back\nall that waited are quoted, in the newest block: true\nthe lethal one: {lethal}\n\
+        {healthy}\nthe crash loop is over: true\nended well: true\n"
+    );
+    assert_eq!(printed("10_solver_pool", &[]), expected);
+}
+
+#[test]
 fn a_program_whose_panics_unwind_is_not_refused() {
     let expected = "panics unwind here, so it runs: Some([100, 50])\n\
         and a division by zero is contained: input 0 is poisoned after 4 attempts\n";
