@@ -1,0 +1,93 @@
+//! `GET /health`: what the pool is able to do now, told by its status alone; and a client that asks.
+
+use std::error::Error;
+use std::fmt::Write as _;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+
+use longshore::Status;
+
+/// Answers for ever, on one thread: a status is a snapshot, also while every container is down.
+pub(crate) fn serve(listener: &TcpListener, configured: usize, status: impl Fn() -> Status) {
+    for client in listener.incoming() {
+        // A client that hangs up is no reason to be blind for the next.
+        let _ = client.and_then(|client| answer(client, configured, &status));
+    }
+}
+
+fn answer(mut client: TcpStream, configured: usize, status: impl Fn() -> Status) -> io::Result<()> {
+    let mut lines = BufReader::new(client.try_clone()?).lines();
+    let request = lines.next().transpose()?.unwrap_or_default();
+    // The end of the headers; to close before they are read would reset the connection.
+    while lines.next().transpose()?.is_some_and(|header| !header.is_empty()) {}
+    let (code, body) = match request.split(' ').take(2).collect::<Vec<_>>()[..] {
+        ["GET", "/health"] => health(&status(), configured),
+        _ => ("404 Not Found", String::new()),
+    };
+    let length = body.len();
+    write!(client, "HTTP/1.1 {code}\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}")
+}
+
+/// Who answers orders is live. What was configured, or is about to come back, answers none.
+fn health(status: &Status, configured: usize) -> (&'static str, String) {
+    let containers = status.containers;
+    let (code, verdict) = match containers.live {
+        0 => ("503 Service Unavailable", "down"),
+        live if live < configured => ("200 OK", "degraded"),
+        _ => ("200 OK", "healthy"),
+    };
+    let mut body = format!(
+        "pool: {verdict}, {} of {configured} live\n\
+         starting: {}\nbacking off: {}\nabandoned: {}\nwaiting: {}\ncrashes: {}\n",
+        containers.live,
+        containers.starting,
+        containers.backing_off,
+        containers.abandoned,
+        status.inputs_waiting,
+        status.crashes,
+    );
+    if let Some((ago, crash)) = &status.last_crash {
+        // The cause apart from who died of it, so that it can be counted.
+        let source = crash.source().map_or(String::new(), |source| format!(": {source}"));
+        let _ = writeln!(body, "last crash: container {}, {ago:?} ago", crash.container);
+        let _ = writeln!(body, "last cause: {}{source}", crash.death);
+    }
+    if let Some(crash_loop) = &status.crash_loop {
+        let next = crash_loop.next_restart.map_or("now".to_owned(), |next| format!("in {next:?}"));
+        let (crashes, since) = (crash_loop.crashes, crash_loop.since);
+        let _ = writeln!(body, "crash loop: {crashes} in a row since {since:?}, next restart {next}");
+    }
+    if let Some(crash) = &status.gave_up {
+        let _ = writeln!(body, "gave up: {crash}");
+    }
+    (code, body)
+}
+
+/// What a client was answered.
+pub(crate) struct Answer(String);
+
+impl Answer {
+    pub(crate) fn code(&self) -> &str {
+        self.0.split(' ').nth(1).unwrap_or_default()
+    }
+
+    /// The value of a line of the body; nothing if there is no such line.
+    pub(crate) fn line(&self, key: &str) -> &str {
+        let mut lines = self.0.lines();
+        lines.find_map(|line| line.strip_prefix(key)?.strip_prefix(": ")).unwrap_or_default()
+    }
+}
+
+/// Asks as a load balancer would, again and again, until the answer is as it is to become.
+pub(crate) fn ask_until(server: SocketAddr, is_so: impl Fn(&Answer) -> bool) -> io::Result<Answer> {
+    loop {
+        let mut connection = TcpStream::connect(server)?;
+        write!(connection, "GET /health HTTP/1.1\r\nhost: {server}\r\n\r\n")?;
+        let mut answer = String::new();
+        connection.read_to_string(&mut answer)?;
+        let answer = Answer(answer);
+        if is_so(&answer) {
+            return Ok(answer);
+        }
+    }
+}
