@@ -178,7 +178,9 @@ where
     /// be. An input that has left two threads behind is not replayed again. `exit` is bounded by
     /// [`Builder::exit_timeout`] alone. Async code counts as coming out at once if its call waits, whatever a
     /// task that it has spawned does. Nothing can be done about code that overflows its stack, aborts, or really
-    /// exhausts the machine's memory: it takes the process with it.
+    /// exhausts the machine's memory: it takes the process with it. So does a single allocation that the system
+    /// refuses (say of 70 GB, because a damaged file claims to need it): keep a decoder's own limit as well, and set it
+    /// large.
     ///
     /// ```
     /// use longshore::{App, StartError};

@@ -187,6 +187,11 @@
 //! What helper threads allocate is charged to the process, unless they are given the container's
 //! [scope](Context::scope).
 //!
+//! # Tests
+//!
+//! With the feature `testkit` there is `Builder::rehearse`: the function that an application would start is run under
+//! scripted faults and in virtual time, by the engine itself, the same each time. The module `testkit` is its manual.
+//!
 //! # Actors
 //!
 //! [`actor`] holds the messages of a function's supervisor and of its maps, and an example. Every call

@@ -82,7 +82,9 @@ impl fmt::Display for Report {
                 write!(f, "{} {id} {fate}", if at == 0 { "" } else { "," })?;
             }
             if function.threads_running > 0 {
-                write!(f, "; {} threads still run", function.threads_running)?;
+                let (threads, run) =
+                    if function.threads_running == 1 { ("thread", "runs") } else { ("threads", "run") };
+                write!(f, "; {} {threads} still {run}", function.threads_running)?;
             }
         }
         Ok(())

@@ -24,9 +24,9 @@ pub(crate) struct Settings<I, O, E> {
     pub(crate) stack_bytes: usize,
     pub(crate) panic_hook: PanicHook,
     pub(crate) memory: MemoryRules,
-    /// What is played, where the function is only rehearsed.
+    /// Who makes tasks of what would be threads, where the function is only rehearsed.
     #[cfg(feature = "testkit")]
-    pub(crate) rehearsed: Option<Arc<crate::testkit::Rehearsed<I, E>>>,
+    pub(crate) rehearsed: Option<Arc<dyn crate::testkit::Performs<I, O, E>>>,
 }
 
 /// What containers may hold in memory, and may leave behind.

@@ -26,6 +26,14 @@ pub struct Containers {
     pub abandoned: usize,
 }
 
+impl Containers {
+    /// How many were configured: all but the abandoned, whatever they do.
+    #[must_use]
+    pub const fn configured(&self) -> usize {
+        self.starting + self.live + self.exiting + self.backing_off + self.stopped
+    }
+}
+
 /// The memory of a function, in bytes. It lags behind by at most 64 KiB for each thread that executes, or by
 /// a 32nd of the limit if that is less.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,7 +86,9 @@ pub struct CrashLoopStatus {
 pub struct Status {
     /// Containers by state.
     pub containers: Containers,
-    /// The crash loop, if there is one.
+    /// The crash loop, if there is one. It is over when a container that was started after its last crash has
+    /// completed an input, or has stayed up for `reset_after`: while nothing is to be done that may be a while after
+    /// all are live. Whether inputs are served now is what [`Containers::live`] says.
     pub crash_loop: Option<CrashLoopStatus>,
     /// The last crash, and how long ago it was.
     pub last_crash: Option<(Duration, Arc<Crash>)>,

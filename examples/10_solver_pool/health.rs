@@ -8,20 +8,20 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use longshore::Status;
 
 /// Answers for ever, on one thread: a status is a snapshot, also while every container is down.
-pub(crate) fn serve(listener: &TcpListener, configured: usize, status: impl Fn() -> Status) {
+pub(crate) fn serve(listener: &TcpListener, status: impl Fn() -> Status) {
     for client in listener.incoming() {
         // A client that hangs up is no reason to be blind for the next.
-        let _ = client.and_then(|client| answer(client, configured, &status));
+        let _ = client.and_then(|client| answer(client, &status));
     }
 }
 
-fn answer(mut client: TcpStream, configured: usize, status: impl Fn() -> Status) -> io::Result<()> {
+fn answer(mut client: TcpStream, status: impl Fn() -> Status) -> io::Result<()> {
     let mut lines = BufReader::new(client.try_clone()?).lines();
     let request = lines.next().transpose()?.unwrap_or_default();
     // The end of the headers; to close before they are read would reset the connection.
     while lines.next().transpose()?.is_some_and(|header| !header.is_empty()) {}
     let (code, body) = match request.split(' ').take(2).collect::<Vec<_>>()[..] {
-        ["GET", "/health"] => health(&status(), configured),
+        ["GET", "/health"] => health(&status()),
         _ => ("404 Not Found", String::new()),
     };
     let length = body.len();
@@ -29,8 +29,9 @@ fn answer(mut client: TcpStream, configured: usize, status: impl Fn() -> Status)
 }
 
 /// Who answers orders is live. What was configured, or is about to come back, answers none.
-fn health(status: &Status, configured: usize) -> (&'static str, String) {
+fn health(status: &Status) -> (&'static str, String) {
     let containers = status.containers;
+    let configured = containers.configured();
     let (code, verdict) = match containers.live {
         0 => ("503 Service Unavailable", "down"),
         live if live < configured => ("200 OK", "degraded"),

@@ -120,7 +120,7 @@ fn main() -> Result<(), BoxError> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let server = listener.local_addr()?;
     let shown = solvers.clone();
-    thread::spawn(move || serve(&listener, SOLVERS, || shown.status()));
+    thread::spawn(move || serve(&listener, || shown.status()));
     let full = |answer: &Answer| answer.line("pool").starts_with("healthy");
     tell(&ask_until(server, full)?);
 

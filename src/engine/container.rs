@@ -53,9 +53,7 @@ where
         }
         #[cfg(feature = "testkit")]
         if let Some(rehearsed) = &settings.rehearsed {
-            let rehearsed = Arc::clone(rehearsed);
-            actix::spawn(crate::testkit::container::run(dispatch, id, generation, rehearsed));
-            return;
+            return Arc::clone(rehearsed).container(dispatch, id, generation);
         }
         let made = std::thread::Builder::new()
             .name(name)

@@ -70,9 +70,8 @@ where
         let (job, dispatch) = (self.job, Arc::clone(&self.dispatch));
         self.dispatch.hold().feeders += 1;
         #[cfg(feature = "testkit")]
-        if self.dispatch.settings.rehearsed.is_some() {
-            actix::spawn(feeder::run_in_task(dispatch, job, source.into_inner()));
-            return;
+        if let Some(rehearsed) = &settings.rehearsed {
+            return rehearsed.feeder(dispatch, job, source.into_inner());
         }
         let feed = move || feeder::run(&dispatch, job, source.into_inner());
         let made = std::thread::Builder::new().name(name).spawn(feed);

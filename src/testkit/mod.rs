@@ -53,7 +53,7 @@
 //!   another in the next version.
 
 pub(crate) mod code;
-pub(crate) mod container;
+mod container;
 mod record;
 mod rehearsal;
 mod script;
@@ -64,4 +64,4 @@ pub use rehearsal::{CONTAINERS, Rehearsal};
 pub use script::{At, EnterFault, Entering, Fault};
 pub use stage::Stage;
 
-pub(crate) use stage::Rehearsed;
+pub(crate) use stage::Performs;

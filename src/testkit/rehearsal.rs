@@ -243,7 +243,7 @@ where
         self.builder.containers_or(CONTAINERS);
         let (mut settings, window) = self.builder.validate(false)?;
         let rehearsed = Arc::new(Rehearsed::new(self.script));
-        settings.rehearsed = Some(Arc::clone(&rehearsed));
+        settings.rehearsed = Some(Arc::clone(&rehearsed) as _);
         let limit = self.limit;
         let name = format!("{}/{}/rehearsal", settings.app, settings.function);
         let thread = std::thread::Builder::new().name(name).stack_size(settings.stack_bytes);

@@ -1,5 +1,6 @@
 //! The stage: a running function in virtual time, and what happens around it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use actix::{Actor, Context, Handler};
@@ -7,9 +8,12 @@ use parking_lot::Mutex;
 use tokio::time::{Instant, sleep};
 
 use crate::actor::{Ending, Happened, KillContainer, Reset, Shutdown, Subscribe};
-use crate::decide::ids::{ContainerId, Generation};
+use crate::decide::ids::{ContainerId, Generation, JobId};
+use crate::engine::dispatch::Dispatch;
+use crate::engine::feeder::{self, Feed};
 use crate::function::Function;
 use crate::report::FunctionReport;
+use crate::testkit::container;
 use crate::testkit::record::Log;
 use crate::testkit::script::{At, EnterFault, Fault, Script};
 
@@ -44,6 +48,29 @@ impl<I, E> Rehearsed<I, E> {
 
     pub(crate) fn kills(&self) -> Vec<(Duration, ContainerId)> {
         self.script.lock().kills.clone()
+    }
+}
+
+/// Makes a task of what would be a thread. Behind a pointer, so that it is compiled for functions that are
+/// rehearsed, and not for all others too.
+pub(crate) trait Performs<I, O, E>: Send + Sync {
+    fn container(self: Arc<Self>, dispatch: Arc<Dispatch<I, O, E>>, id: ContainerId, generation: Generation);
+
+    fn feeder(&self, dispatch: Arc<Dispatch<I, O, E>>, job: JobId, source: Feed<I>);
+}
+
+impl<I, O, E> Performs<I, O, E> for Rehearsed<I, E>
+where
+    I: Send + Sync + 'static,
+    O: Send + 'static,
+    E: Send + 'static,
+{
+    fn container(self: Arc<Self>, dispatch: Arc<Dispatch<I, O, E>>, id: ContainerId, generation: Generation) {
+        actix::spawn(container::run(dispatch, id, generation, self));
+    }
+
+    fn feeder(&self, dispatch: Arc<Dispatch<I, O, E>>, job: JobId, source: Feed<I>) {
+        actix::spawn(feeder::run_in_task(dispatch, job, source));
     }
 }
 
