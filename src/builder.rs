@@ -147,7 +147,7 @@ where
         self
     }
 
-    /// The stack of each container's thread in bytes, at least 64 KiB.
+    /// The stack of each container's thread in bytes, at least 64 KiB; and of each thread that pulls a source.
     pub fn stack_size(mut self, bytes: usize) -> Self {
         self.stack_bytes = bytes;
         self

@@ -12,6 +12,7 @@ use std::task::Poll;
 use crate::decide::window::Window;
 use crate::engine::consumer::{All, Closing, Consumer, Failures};
 use crate::engine::dispatch::Patience;
+use crate::engine::unwind::ContainedEach;
 use crate::failure::Failure;
 use crate::function::Running;
 
@@ -73,7 +74,10 @@ where
 /// All outputs, or the failure that ended the run.
 pub(crate) fn outputs<I, O, E>((outcomes, failure): All<I, O, E>) -> Result<Vec<O>, Failure<I, E>> {
     match failure {
-        Some(failure) => Err(failure),
+        Some(failure) => {
+            drop(ContainedEach::new(outcomes));
+            Err(failure)
+        }
         None => outcomes.into_iter().collect(),
     }
 }

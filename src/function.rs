@@ -22,6 +22,7 @@ use crate::engine::dispatch::Dispatch;
 use crate::engine::messages::{Attach, End};
 use crate::engine::supervisor::Supervisor;
 use crate::engine::system::{Engine, on_engine_thread};
+use crate::engine::unwind::{ContainedEach, drop_contained};
 use crate::engine::wait::wait;
 use crate::error::{NotReady, StartError};
 use crate::failure::Failure;
@@ -188,11 +189,11 @@ where
         if Bulk::suits(&self.running, &inputs) {
             return outputs(Bulk::begin(&self.running, inputs, Failures::EndMap).wait());
         }
-        let mut outputs = Vec::with_capacity(inputs.len());
+        let mut outputs = ContainedEach::new(Vec::with_capacity(inputs.len()));
         for outcome in self.map(inputs) {
             outputs.push(outcome?);
         }
-        Ok(outputs)
+        Ok(outputs.into_inner())
     }
 
     /// A result for each input, in order; as cheap as [`Function::run`]. Where the map as a whole ends early (given up, shut
@@ -217,12 +218,12 @@ where
         if Bulk::suits(&self.running, &inputs) {
             return outputs(Bulk::begin(&self.running, inputs, Failures::EndMap).outcome().await);
         }
-        let mut outputs = Vec::with_capacity(inputs.len());
+        let mut outputs = ContainedEach::new(Vec::with_capacity(inputs.len()));
         let mut map = self.map(inputs);
         while let Some(outcome) = next(&mut map).await {
             outputs.push(outcome?);
         }
-        Ok(outputs)
+        Ok(outputs.into_inner())
     }
 
     /// [`Function::run_all`] for async code.
@@ -234,12 +235,12 @@ where
         if Bulk::suits(&self.running, &inputs) {
             return outcomes(Bulk::begin(&self.running, inputs, Failures::Yield).outcome().await);
         }
-        let mut outcomes = Vec::with_capacity(inputs.len());
+        let mut outcomes = ContainedEach::new(Vec::with_capacity(inputs.len()));
         let mut map = self.map(inputs).return_exceptions();
         while let Some(outcome) = next(&mut map).await {
             outcomes.push(outcome);
         }
-        outcomes
+        outcomes.into_inner()
     }
 
     /// [`Function::for_each`] for async code, over a stream.
@@ -259,7 +260,7 @@ where
         while let Some(outcome) = next(&mut map).await {
             match outcome {
                 Err(failure) if failure.index().is_none() => return Err(failure),
-                Ok(_) | Err(_) => {}
+                outcome => drop_contained(outcome),
             }
         }
         Ok(map.progress())
@@ -279,7 +280,7 @@ where
         for outcome in outcomes.by_ref() {
             match outcome {
                 Err(failure) if failure.index().is_none() => return Err(failure),
-                Ok(_) | Err(_) => {}
+                outcome => drop_contained(outcome),
             }
         }
         Ok(outcomes.progress())

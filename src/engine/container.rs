@@ -5,12 +5,12 @@
 
 use std::sync::Arc;
 
-use actix::{Actor, AsyncContext, Context, Handler, SpawnHandle};
+use actix::{Actor, ActorContext, AsyncContext, Context, Handler, SpawnHandle};
 
 use crate::crash::Death;
 use crate::decide::ids::{ContainerId, Generation};
 use crate::engine::dispatch::Dispatch;
-use crate::engine::messages::{Launch, Notice};
+use crate::engine::messages::{Launch, Notice, Retire};
 use crate::engine::thread;
 
 /// One container.
@@ -64,6 +64,19 @@ where
             self.dispatch.crashed(id, generation, death);
             self.dispatch.ended(id, generation, None);
         }
+    }
+}
+
+impl<I, O, E> Handler<Retire> for Container<I, O, E>
+where
+    I: Send + Sync + 'static,
+    O: Send + 'static,
+    E: Send + 'static,
+{
+    type Result = ();
+
+    fn handle(&mut self, _: Retire, ctx: &mut Context<Self>) {
+        ctx.stop();
     }
 }
 

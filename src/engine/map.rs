@@ -21,6 +21,9 @@ use crate::function::Running;
 /// The most outcomes in one batch, because a batch is a vector on top of the window.
 const BATCH_MAX: u64 = 1_024;
 
+/// The smallest stack of a feeder: what a thread has that nobody has set.
+const STACK_BYTES_MIN: usize = 2 << 20;
+
 /// One fan-out, as an actor.
 pub struct Map<I, O, E>
 where
@@ -74,7 +77,9 @@ where
             return rehearsed.feeder(dispatch, job, source.into_inner());
         }
         let feed = move || feeder::run(&dispatch, job, source.into_inner());
-        let made = std::thread::Builder::new().name(name).spawn(feed);
+        // It passes the same inputs on as the containers, by value; the source may need what other threads have.
+        let stack = settings.stack_bytes.max(STACK_BYTES_MIN);
+        let made = std::thread::Builder::new().name(name).stack_size(stack).spawn(feed);
         if let Err(error) = made {
             let panic = crate::crash::Panic { message: format!("no feeder: {error}"), location: None };
             self.dispatch.source_over(job, FeederEnd::Panicked(panic));

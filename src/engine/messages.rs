@@ -46,6 +46,12 @@ pub(crate) struct Launch {
     pub(crate) generation: Generation,
 }
 
+/// Supervisor → container actor, as its last: nobody is to be watched any more. The end of a thread may be told too late
+/// to come by the supervisor, and what watches over its `exit` would keep the function until the timeout. No reply.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub(crate) struct Retire;
+
 /// Function handle → supervisor, before anything else: what keeps the function. No reply.
 #[derive(Message)]
 #[rtype(result = "()")]

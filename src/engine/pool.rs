@@ -59,6 +59,9 @@ impl<I> Block<I> {
 struct Stock<I> {
     /// Those not wholly taken, oldest first. The feeder fills the last.
     blocks: VecDeque<Arc<Block<I>>>,
+    /// How many places all but the last have, and so inputs: for each claim to count thousands of blocks would stop everybody
+    /// whose feeder is far ahead.
+    before_last: usize,
     /// How many inputs of the first are taken.
     taken: usize,
     /// How many of the last there are, once nothing more is accepted.
@@ -66,34 +69,52 @@ struct Stock<I> {
 }
 
 impl<I> Stock<I> {
-    /// How many inputs of the block at `at` can be taken or were.
-    fn filled(&self, at: usize) -> usize {
-        let last = at + 1 == self.blocks.len();
-        match self.closed {
-            Some(filled) if last => filled,
-            _ => self.blocks[at].filled.at() as usize,
-        }
+    /// Adds a block to be filled. The feeder has filled the one before.
+    fn add(&mut self, block: Arc<Block<I>>) {
+        self.before_last += self.blocks.back().map_or(0, |last| last.places.len());
+        self.blocks.push_back(block);
+    }
+
+    /// How many inputs of the first block can be taken or were.
+    fn filled_of_first(&self) -> usize {
+        if self.blocks.len() > 1 { self.blocks[0].places.len() } else { self.filled_of_last() }
+    }
+
+    fn filled_of_last(&self) -> usize {
+        let filled = || self.blocks.back().map_or(0, |last| last.filled.at() as usize);
+        self.closed.unwrap_or_else(filled)
     }
 
     fn len(&self) -> usize {
-        (0..self.blocks.len()).map(|at| self.filled(at)).sum::<usize>() - self.taken
+        self.before_last + self.filled_of_last() - self.taken
     }
 
     fn take(&mut self, most: usize) -> Vec<I> {
-        let mut inputs = Vec::with_capacity(most.min(self.len()));
-        while inputs.len() < inputs.capacity() {
-            let places = self.taken..self.filled(0).min(self.taken + inputs.capacity() - inputs.len());
+        let most = most.min(self.len()); // not the capacity, which is more for inputs without a size
+        let mut inputs = Vec::with_capacity(most);
+        while inputs.len() < most {
+            let places = self.taken..self.filled_of_first().min(self.taken + most - inputs.len());
             let block = &self.blocks[0];
             self.taken = places.end;
             // SAFETY: filled, which the track has told with the writing before it; and taken once, because of
             // the count that only moves on.
             inputs.extend(places.map(|place| unsafe { block.take(place) }));
             if self.taken == block.places.len() {
-                self.blocks.pop_front();
-                self.taken = 0;
+                self.drop_first();
             }
         }
         inputs
+    }
+
+    /// Lets go of the first block, which is wholly taken.
+    fn drop_first(&mut self) {
+        let first = self.blocks.pop_front().expect("its inputs were taken");
+        self.taken = 0;
+        if self.blocks.is_empty() {
+            self.closed = self.closed.map(|_| 0); // nothing is left, and nothing comes
+        } else {
+            self.before_last -= first.places.len();
+        }
     }
 }
 
@@ -110,7 +131,7 @@ pub(crate) struct Pool<I>(Mutex<Stock<I>>);
 
 impl<I> Pool<I> {
     pub(crate) fn new() -> Self {
-        Self(Mutex::new(Stock { blocks: VecDeque::new(), taken: 0, closed: None }))
+        Self(Mutex::new(Stock { blocks: VecDeque::new(), before_last: 0, taken: 0, closed: None }))
     }
 
     pub(crate) fn len(&self) -> u64 {
@@ -136,8 +157,8 @@ pub(crate) enum Pulled<I> {
     Enough,
     /// Somebody starves for what it has given last.
     ForTheStarving,
-    /// The pool is closed, and that is the source's last.
-    Refused(I),
+    /// The pool is closed, and that is the source's last. Boxed, as by value it would be in every frame of a feeder.
+    Refused(Box<I>),
     /// It has no more.
     Exhausted,
 }
@@ -202,7 +223,7 @@ impl<I> Inlet<I> {
 
     /// Adds an input, or gives it back if the pool is closed. It counts as pulled once it is accepted.
     #[inline]
-    pub(crate) fn push(&mut self, input: I) -> Result<(), I> {
+    pub(crate) fn push(&mut self, input: I) -> Result<(), Box<I>> {
         let Some((block, place)) = &mut self.block else { return self.push_into_new(input) };
         // SAFETY: the track has not passed the place, and so nobody else touches it.
         unsafe { (*block.places[*place].get()).write(input) };
@@ -210,7 +231,7 @@ impl<I> Inlet<I> {
             Pace::Next => *place += 1,
             Pace::Last => self.block = None,
             // SAFETY: just written, and whoever closed the pool knows it as not filled.
-            Pace::Fenced => return Err(unsafe { block.take(*place) }),
+            Pace::Fenced => return Err(Box::new(unsafe { block.take(*place) })),
         }
         self.pushed += 1;
         self.gate.pulled.store(self.pushed, Ordering::Release);
@@ -218,16 +239,16 @@ impl<I> Inlet<I> {
     }
 
     #[cold]
-    fn push_into_new(&mut self, input: I) -> Result<(), I> {
+    fn push_into_new(&mut self, input: I) -> Result<(), Box<I>> {
         let len = (self.pushed as usize).clamp(BLOCK_MIN, BLOCK_MAX);
         let block = Arc::new(Block::new(len));
         block.filled.begin(self.light).expect("nobody knows of it yet");
         {
             let mut stock = self.pool.0.lock();
             if stock.closed.is_some() {
-                return Err(input);
+                return Err(Box::new(input));
             }
-            stock.blocks.push_back(Arc::clone(&block));
+            stock.add(Arc::clone(&block));
         }
         self.block = Some((block, 0));
         self.push(input)
@@ -261,6 +282,15 @@ mod tests {
     }
 
     #[test]
+    fn inputs_without_a_size_are_counted_as_any() {
+        let pool = Arc::new(Pool::new());
+        let mut inlet = Inlet::new(Arc::clone(&pool), Arc::default(), Arc::default());
+        (0..40).for_each(|_| inlet.push(()).expect("it is open"));
+        assert_eq!((pool.take(3).len(), pool.take(20).len(), pool.len()), (3, 20, 17));
+        assert_eq!((pool.take(u64::MAX).len(), pool.len()), (17, 0));
+    }
+
+    #[test]
     fn a_closed_pool_gives_what_it_has_and_takes_nothing() {
         for before in [0, 3, 16, 20] {
             let (pool, mut inlet) = pool();
@@ -268,7 +298,7 @@ mod tests {
             pool.close();
             pool.close();
             let late = Arc::new(99);
-            assert_eq!(inlet.push(Arc::clone(&late)), Err(Arc::new(99)));
+            assert_eq!(inlet.push(Arc::clone(&late)), Err(Box::new(Arc::new(99))));
             assert_eq!(Arc::strong_count(&late), 1);
             assert_eq!((pool.len(), pool.take(u64::MAX).len() as u64, pool.len()), (before, before, 0));
         }

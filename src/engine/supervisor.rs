@@ -23,7 +23,7 @@ use crate::engine::consumer::{Closing, Consumer, Sight};
 use crate::engine::container::Container;
 use crate::engine::dispatch::{Dispatch, Patience, TICK_MIN};
 use crate::engine::map::{Delivery, Map};
-use crate::engine::messages::{Attach, End, FeedMap, Launch, Notice};
+use crate::engine::messages::{Attach, End, FeedMap, Launch, Notice, Retire};
 use crate::engine::unwind::drop_elsewhere;
 use crate::failure::{Cause, Failure};
 use crate::function::Running;
@@ -194,6 +194,7 @@ where
         if !self.dispatch.is_over() {
             self.dispatch.break_down("the supervisor ended unexpectedly");
         }
+        self.containers.iter().for_each(|container| container.do_send(Retire));
     }
 }
 

@@ -15,6 +15,9 @@ use crate::error::StartError;
 
 static ENGINE: Mutex<Weak<Engine>> = Mutex::new(Weak::new());
 
+/// The stack of the engine's thread, because inputs and outcomes of calls by message pass over it by value.
+const STACK_BYTES: usize = 16 << 20;
+
 thread_local! {
     static ON_ENGINE: Cell<bool> = const { Cell::new(false) };
 }
@@ -39,7 +42,8 @@ impl Engine {
             return Ok(running);
         }
         let (send, receive) = bounded(1);
-        let thread = std::thread::Builder::new().name("longshore".to_owned()).spawn(move || {
+        let thread = std::thread::Builder::new().name("longshore".to_owned()).stack_size(STACK_BYTES);
+        let thread = thread.spawn(move || {
             ON_ENGINE.set(true);
             let runner = System::new();
             runner.block_on(async move {

@@ -174,6 +174,31 @@ impl<T> Drop for Contained<T> {
     }
 }
 
+/// Users' values that are dropped one by one inside the boundary: of one vector, two that panic in their drop would
+/// take the process with them.
+#[derive(Debug)]
+pub(crate) struct ContainedEach<T>(Vec<T>);
+
+impl<T> ContainedEach<T> {
+    pub(crate) fn new(values: Vec<T>) -> Self {
+        Self(values)
+    }
+
+    pub(crate) fn push(&mut self, value: T) {
+        self.0.push(value);
+    }
+
+    pub(crate) fn into_inner(mut self) -> Vec<T> {
+        mem::take(&mut self.0)
+    }
+}
+
+impl<T> Drop for ContainedEach<T> {
+    fn drop(&mut self) {
+        mem::take(&mut self.0).into_iter().for_each(drop_contained);
+    }
+}
+
 /// A user's value that is dropped on a thread of its own, wherever its owner is dropped, because its
 /// drop may block.
 pub(crate) struct Elsewhere<T> {
@@ -259,5 +284,6 @@ mod tests {
         assert_eq!(panic.message(), "(a payload that is no text)");
         drop_contained(vec![Bomb]);
         drop(Contained::new(Bomb));
+        drop(ContainedEach::new(vec![Bomb, Bomb, Bomb]));
     }
 }

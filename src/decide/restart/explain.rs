@@ -46,7 +46,7 @@ impl Decision {
     /// Crashes as a share of crashes and completed inputs.
     #[must_use]
     pub fn failure_rate(&self) -> f64 {
-        self.crashes as f64 / (self.crashes + self.completed) as f64
+        self.crashes as f64 / (self.crashes as f64 + self.completed as f64)
     }
 }
 

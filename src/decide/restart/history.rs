@@ -45,7 +45,7 @@ impl History {
         let bucket = u64::try_from(now.0.as_nanos() / self.width()).unwrap_or(u64::MAX);
         match self.completed.back_mut() {
             // A clock read before another container took the lock may lie one bucket back.
-            Some((last, count)) if *last >= bucket => *count += inputs,
+            Some((last, count)) if *last >= bucket => *count = count.saturating_add(inputs),
             _ => self.completed.push_back((bucket, inputs)),
         }
         self.forget(now);
@@ -63,7 +63,7 @@ impl History {
         self.forget(now);
         Tally {
             crashes: self.crashes.len() as u64,
-            completed: self.completed.iter().map(|(_, count)| count).sum(),
+            completed: self.completed.iter().fold(0, |sum, (_, count)| sum.saturating_add(*count)),
         }
     }
 

@@ -112,7 +112,7 @@ impl Restarts {
         if inputs == 0 {
             return false;
         }
-        life.completed += inputs;
+        life.completed = life.completed.saturating_add(inputs);
         self.history.completed(inputs, now);
         let held = self.held_until(now).is_some();
         self.crash_loop.progress(life);

@@ -130,7 +130,7 @@ impl RateLimited {
             return false;
         }
         let too_many = tally.crashes > u64::from(self.max_crashes_of(containers));
-        let rate = tally.crashes as f64 / (tally.crashes + tally.completed) as f64;
+        let rate = tally.crashes as f64 / (tally.crashes as f64 + tally.completed as f64);
         too_many && rate > self.max_failure_rate
     }
 

@@ -89,7 +89,7 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
 
     /// An input that was being pulled when its map ended or the function began to drain: it is
     /// accepted, and comes back inside its error.
-    pub(crate) fn fed_too_late(&self, job: JobId, input: I) {
+    pub(crate) fn fed_too_late(&self, job: JobId, input: Box<I>) {
         let mut held = self.hold();
         let state = &mut *held;
         let (Some(lane), Some(known)) = (state.lanes.0.get_mut(&job), state.ledger.job(job)) else {
@@ -108,7 +108,7 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
             (None, _) => (Cause::ShutDown, Unrun::Cancelled),
         };
         lane.gate.pulled.fetch_add(1, Ordering::SeqCst);
-        lane.add(index, vec![input]);
+        lane.add(index, vec![*input]);
         if !publish {
             lane.gap_at(index);
         }

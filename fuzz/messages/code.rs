@@ -1,0 +1,218 @@
+//! What containers execute.
+
+use std::hint::black_box;
+use std::panic::panic_any;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread;
+use std::time::Duration;
+
+use longshore::{AsyncWorker, BoxError, Context, Worker};
+
+use crate::story::{Deed, Enter, Exit};
+use crate::values::{Bomb, Output, Ticket, World, Wrong, hold};
+
+/// What a container may use, where it is limited.
+pub(crate) const LIMIT: u64 = 512 << 10;
+
+/// A moment that others may use.
+const MOMENT: Duration = Duration::from_micros(200);
+
+/// Executes an input: what its script says for the attempt.
+pub(crate) fn execute(ticket: &Ticket) -> Result<Output, Wrong> {
+    let deed = begin(ticket);
+    finish(ticket, deed)
+}
+
+/// The same in a task, where it may wait.
+pub(crate) async fn execute_in_task(ticket: &Ticket) -> Result<Output, Wrong> {
+    let deed = begin(ticket);
+    match deed {
+        Deed::Wait => tokio::time::sleep(MOMENT).await,
+        Deed::Yield => {
+            for _ in 0..3 {
+                tokio::task::yield_now().await;
+            }
+        }
+        Deed::Spawn => {
+            let task = tokio::task::spawn_local(async { panic!("in a task") });
+            drop(task.await);
+        }
+        _ => {}
+    }
+    finish(ticket, deed)
+}
+
+fn begin(ticket: &Ticket) -> Deed {
+    let context = Context::current().expect("in a container");
+    let attempt = context.attempt().get() as usize;
+    let scripts = &ticket.world().story.scripts;
+    let script = &scripts[usize::from(ticket.record.script) % scripts.len()];
+    let mut deed = script[attempt.min(script.len()) - 1];
+    if crashes(deed) && !ticket.world().may_crash() {
+        deed = Deed::Return;
+    }
+    hold(&ticket.record.deeds).push(deed);
+    deed
+}
+
+/// Whether it may end a container.
+pub(crate) fn crashes(deed: Deed) -> bool {
+    matches!(
+        deed,
+        Deed::Panic
+            | Deed::PanicBomb
+            | Deed::Balloon
+            | Deed::BalloonWithCheckpoints
+            | Deed::BalloonThenLinger
+            | Deed::BalloonOfHelper
+            | Deed::KillItself
+    )
+}
+
+fn finish(ticket: &Ticket, deed: Deed) -> Result<Output, Wrong> {
+    let world = ticket.world();
+    match deed {
+        Deed::Return | Deed::Wait | Deed::Yield | Deed::Spawn => {}
+        Deed::ReturnBomb => return Ok(Output::of(ticket, true)),
+        Deed::Fail => return Err(Wrong::new(world, false)),
+        Deed::FailBomb => return Err(Wrong::new(world, true)),
+        Deed::Panic => panic!("on purpose"),
+        Deed::PanicBomb => panic_any(Bomb::new(world)),
+        Deed::Balloon => drop(balloon(|| ())),
+        Deed::BalloonWithCheckpoints => drop(balloon(Context::checkpoint)),
+        Deed::BalloonThenLinger => {
+            let balloon = balloon(|| ());
+            thread::park_timeout(10 * MOMENT);
+            drop(balloon);
+        }
+        Deed::BalloonOfHelper => {
+            let scope = Context::current().expect("in a container").scope();
+            let helper = scope.spawn(|| drop(balloon(Context::checkpoint)));
+            drop(helper.map(thread::JoinHandle::join));
+        }
+        Deed::Checkpoints => checkpoints(),
+        Deed::Linger => thread::park_timeout(MOMENT),
+        Deed::KillItself => {
+            if let Some(f) = world.function() {
+                world.kills.fetch_add(1, Ordering::SeqCst);
+                let container = Context::current().expect("in a container").container();
+                f.kill(container);
+            }
+            checkpoints();
+        }
+        Deed::CallItself => {
+            if let Some(f) = world.function() {
+                f.call(Ticket::new(world, 0, ticket.record.script, false));
+            }
+        }
+        Deed::MapItself => {
+            if let Some(f) = world.function() {
+                let ticket = |number| Ticket::new(world, number, 0, false);
+                f.map((0..2).map(ticket).collect());
+            }
+        }
+        Deed::AskStatus => {
+            if let Some(f) = world.function() {
+                f.status();
+            }
+        }
+        Deed::DrainItself => {
+            if let Some(f) = world.function() {
+                world.end();
+                f.drain();
+            }
+        }
+        Deed::AbortItself => {
+            if let Some(f) = world.function() {
+                world.end();
+                f.abort();
+            }
+        }
+        Deed::DropHandle => {
+            let f = hold(&world.f).take();
+            drop(f);
+        }
+    }
+    Ok(Output::of(ticket, false))
+}
+
+/// Twice the limit, in blocks, with a look up after each.
+fn balloon(look: impl Fn()) -> Vec<Vec<u8>> {
+    let block = |_| {
+        look();
+        black_box(Vec::with_capacity(64 << 10))
+    };
+    (0..2 * LIMIT >> 16).map(block).collect()
+}
+
+fn checkpoints() {
+    for _ in 0..20 {
+        Context::checkpoint();
+        thread::yield_now();
+    }
+}
+
+/// A worker of either kind.
+pub(crate) struct Stateful {
+    world: Arc<World>,
+    _bomb: Option<Bomb>,
+}
+
+impl Stateful {
+    pub(crate) fn enter(world: &Arc<World>) -> Result<Self, BoxError> {
+        let enters = &world.story.enters;
+        let entered = world.enters.fetch_add(1, Ordering::SeqCst) as usize;
+        let enter = enters.get(entered).copied().unwrap_or(Enter::Succeed);
+        let fails = !matches!(enter, Enter::Succeed | Enter::Linger);
+        match if fails && !world.may_crash() { Enter::Succeed } else { enter } {
+            Enter::Succeed => {}
+            Enter::Fail => return Err("no".into()),
+            Enter::FailWithBomb => return Err(Box::new(Wrong::new(world, true))),
+            Enter::Panic => panic!("in enter"),
+            Enter::Balloon => drop(balloon(|| ())),
+            Enter::Linger => thread::park_timeout(MOMENT),
+        }
+        let bomb = world.story.worker_bomb.then(|| Bomb::new(world));
+        Ok(Self { world: Arc::clone(world), _bomb: bomb })
+    }
+
+    fn leave(&self) {
+        match self.world.story.exit {
+            Exit::Succeed => {}
+            Exit::Panic => panic!("in exit"),
+            Exit::Linger => thread::park_timeout(2 * MOMENT),
+        }
+    }
+}
+
+impl Worker for Stateful {
+    type Input = Ticket;
+    type Output = Output;
+    type Error = Wrong;
+
+    fn call(&mut self, ticket: &Ticket, _: &Context) -> Result<Output, Wrong> {
+        execute(ticket)
+    }
+
+    fn exit(self, _: &Context) {
+        self.leave();
+    }
+}
+
+impl AsyncWorker for Stateful {
+    type Input = Ticket;
+    type Output = Output;
+    type Error = Wrong;
+
+    async fn call(&mut self, ticket: &Ticket, _: &Context) -> Result<Output, Wrong> {
+        execute_in_task(ticket).await
+    }
+
+    async fn exit(self, _: &Context) {
+        if self.world.story.exit == Exit::Linger {
+            tokio::time::sleep(2 * MOMENT).await;
+        }
+        self.leave();
+    }
+}

@@ -1,0 +1,188 @@
+//! Maps and calls that a story's user holds, begun and not yet over.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use futures::executor::block_on;
+use futures::task::noop_waker_ref;
+use futures::{FutureExt, Stream, StreamExt};
+use longshore::{AbortHandle, Call, Cause, Map, Outcomes, Progress};
+
+use crate::judge::{Course, judge_failure, judge_output};
+use crate::start::retries;
+use crate::story::{Failures, MapSpec};
+use crate::values::{Outcome, Output, Ticket, World, Wrong, armed};
+
+/// A map that is held.
+pub(crate) struct HeldMap {
+    course: Course,
+    taken: Taken,
+    abort: AbortHandle,
+}
+
+enum Taken {
+    Blocking(Outcomes<Ticket, Output, Wrong>),
+    Stream(Map<Ticket, Output, Wrong>),
+}
+
+/// Whether there is more of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum More {
+    Maybe,
+    No,
+}
+
+impl HeldMap {
+    pub(crate) fn new(map: Map<Ticket, Output, Wrong>, course: Course, stream: bool) -> Self {
+        let abort = map.abort_handle();
+        let taken = if stream { Taken::Stream(map) } else { Taken::Blocking(map.into_iter()) };
+        Self { course, taken, abort }
+    }
+
+    /// Waits for the next outcome.
+    pub(crate) fn pull(&mut self) -> More {
+        let outcome = armed(|| match &mut self.taken {
+            Taken::Blocking(outcomes) => outcomes.next(),
+            Taken::Stream(map) => block_on(map.next()),
+        });
+        self.give(outcome)
+    }
+
+    /// Looks for the next outcome.
+    pub(crate) fn poll(&mut self) -> More {
+        let Taken::Stream(map) = &mut self.taken else { return self.pull() };
+        let polled = armed(|| Pin::new(map).poll_next(&mut Context::from_waker(noop_waker_ref())));
+        match polled {
+            Poll::Pending => More::Maybe,
+            Poll::Ready(outcome) => self.give(outcome),
+        }
+    }
+
+    fn give(&mut self, outcome: Option<Outcome>) -> More {
+        let Some(outcome) = outcome else {
+            self.course.end(self.progress());
+            let again = match &mut self.taken {
+                Taken::Blocking(outcomes) => outcomes.next(),
+                Taken::Stream(map) => block_on(map.next()),
+            };
+            assert!(again.is_none(), "an outcome after the end");
+            return More::No;
+        };
+        self.course.give(&outcome);
+        drop_outcome(outcome);
+        More::Maybe
+    }
+
+    pub(crate) fn progress(&self) -> Progress {
+        match &self.taken {
+            Taken::Blocking(outcomes) => outcomes.progress(),
+            Taken::Stream(map) => map.progress(),
+        }
+    }
+
+    pub(crate) fn abort(&mut self) {
+        self.course.disturbed = true;
+        armed(|| self.abort.abort());
+    }
+
+    pub(crate) fn salvage(mut self) {
+        let saved = armed(|| match self.taken {
+            Taken::Blocking(outcomes) => outcomes.salvage(),
+            Taken::Stream(map) => map.salvage(),
+        });
+        self.course.salvage(&saved);
+    }
+
+    pub(crate) fn cancel(self) {
+        armed(|| drop(self.taken));
+    }
+}
+
+/// A map with the settings that it is to have.
+pub(crate) fn set(
+    map: Map<Ticket, Output, Wrong>,
+    spec: MapSpec,
+) -> Map<Ticket, Output, Wrong> {
+    let map = if spec.unordered { map.unordered() } else { map };
+    let map = match spec.failures {
+        Failures::EndMap => map,
+        Failures::EndMapInOrder => map.fail_in_order(),
+        Failures::Yield => map.return_exceptions(),
+    };
+    let map = match spec.window {
+        Some(window) => map.window(u64::from(window)),
+        None => map,
+    };
+    match spec.retries {
+        Some(times) => map.retries(retries(times)),
+        None => map,
+    }
+}
+
+/// Brings all that is held to its end.
+pub(crate) fn finish(world: &Arc<World>, maps: &mut Vec<HeldMap>, calls: &mut Vec<HeldCall>) {
+    for mut map in maps.drain(..) {
+        while map.pull() == More::Maybe {}
+        map.cancel();
+    }
+    for (at, call) in calls.drain(..).enumerate() {
+        call.finish(world, at % 2 == 1);
+    }
+}
+
+/// The user's own output may be a bomb, which is the user's affair; a failure's values are not.
+pub(crate) fn drop_outcome(outcome: Outcome) {
+    match outcome {
+        Ok(output) => drop(output),
+        Err(failure) => armed(|| drop(failure)),
+    }
+}
+
+/// A call that is held.
+pub(crate) struct HeldCall {
+    call: Call<Ticket, Output, Wrong>,
+    aborted: bool,
+}
+
+impl HeldCall {
+    pub(crate) fn new(call: Call<Ticket, Output, Wrong>) -> Self {
+        Self { call, aborted: false }
+    }
+
+    pub(crate) fn abort(&mut self) {
+        self.aborted = true;
+        armed(|| self.call.abort_handle().abort());
+    }
+
+    /// Gives itself back while it has no outcome.
+    pub(crate) fn poll(mut self, world: &Arc<World>) -> Option<Self> {
+        match armed(|| self.call.poll_unpin(&mut Context::from_waker(noop_waker_ref()))) {
+            Poll::Pending => return Some(self),
+            Poll::Ready(outcome) => judge_call(world, outcome, self.aborted),
+        }
+        None
+    }
+
+    pub(crate) fn finish(self, world: &Arc<World>, awaited: bool) {
+        let outcome = armed(|| if awaited { block_on(self.call) } else { self.call.wait() });
+        judge_call(world, outcome, self.aborted);
+    }
+
+    pub(crate) fn cancel(self) {
+        armed(|| drop(self.call));
+    }
+}
+
+/// The outcome of a call, however it was made.
+pub(crate) fn judge_call(world: &Arc<World>, outcome: Outcome, aborted: bool) {
+    match &outcome {
+        Ok(output) => judge_output(world, &output.record, None),
+        Err(failure) => {
+            let number = judge_failure(world, failure, None);
+            assert_eq!(number, Some(0), "a call has one input: {failure:?}");
+            assert!(aborted || !matches!(failure.cause(), Cause::Cancelled), "nobody has: {failure:?}");
+        }
+    }
+    drop_outcome(outcome);
+}

@@ -1,0 +1,199 @@
+//! What maps and calls have given, held against what is promised.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
+
+use longshore::{Cause, Failure, Progress, Report, Status};
+
+use crate::code::crashes;
+use crate::story::{Deed, Failures, MapSpec, Policy, SourceKind};
+use crate::values::{Outcome, Record, Ticket, World, Wrong, hold};
+
+/// The inputs that a source has given, in their order.
+pub(crate) type Records = Arc<Mutex<Vec<Arc<Record>>>>;
+
+/// What a map may do, and has done.
+#[derive(Debug)]
+pub(crate) struct Course {
+    world: Arc<World>,
+    spec: MapSpec,
+    records: Records,
+    seen: Vec<u64>,
+    /// A failure has ended it, or may have.
+    failed: bool,
+    /// It was ended by its user.
+    pub(crate) disturbed: bool,
+}
+
+impl Course {
+    pub(crate) fn new(world: &Arc<World>, spec: MapSpec, records: Records) -> Self {
+        Self { world: Arc::clone(world), spec, records, seen: Vec::new(), failed: false, disturbed: false }
+    }
+
+    /// The next outcome.
+    pub(crate) fn give(&mut self, outcome: &Outcome) {
+        let yields = self.spec.failures == Failures::Yield;
+        assert!(!self.failed, "an outcome after the last: {outcome:?}");
+        let retries = self.spec.retries.map(|retries| u32::from(retries % 4));
+        let number = match outcome {
+            Ok(output) => {
+                judge_output(&self.world, &output.record, retries);
+                Some(output.record.number)
+            }
+            Err(failure) => {
+                let number = judge_failure(&self.world, failure, retries);
+                self.judge_cause(failure);
+                self.failed = number.is_none() || !yields;
+                number
+            }
+        };
+        let Some(number) = number else { return };
+        assert!(!self.seen.contains(&number), "input {number} has two outcomes: {self:?}");
+        // A failure that ends the map comes ahead of its place.
+        let at_its_place = outcome.is_ok() || self.spec.failures != Failures::EndMap;
+        if !self.spec.unordered && at_its_place {
+            assert_eq!(number, self.seen.len() as u64, "out of order: {self:?}");
+        }
+        self.seen.push(number);
+    }
+
+    /// Finished, and not yielded.
+    pub(crate) fn salvage(&mut self, saved: &[(u64, crate::values::Output)]) {
+        assert!(saved.is_sorted_by_key(|(index, _)| *index), "salvaged out of order");
+        for (index, output) in saved {
+            assert_eq!(*index, output.record.number);
+            assert!(!self.seen.contains(index), "salvaged though it was yielded: {index}, {self:?}");
+            judge_output(&self.world, &output.record, self.spec.retries.map(|retries| u32::from(retries % 4)));
+        }
+    }
+
+    /// It has ended by itself.
+    pub(crate) fn end(&self, progress: Progress) {
+        if self.spec.window == Some(0) {
+            return assert!(self.failed && self.seen.is_empty(), "a window of 0 is refused: {self:?}");
+        }
+        assert_eq!(progress.pulled, progress.completed(), "{self:?}");
+        let answered = self.seen.len() as u64;
+        let all = self.spec.failures == Failures::Yield || !self.failed;
+        if all && !self.disturbed {
+            assert_eq!(answered, progress.pulled, "inputs without an outcome: {progress:?}, {self:?}");
+        }
+        let known = matches!(
+            self.spec.source,
+            SourceKind::Vector | SourceKind::Iterator | SourceKind::Liar(..) | SourceKind::Stream
+        );
+        if all && known && !self.disturbed && !self.failed {
+            assert_eq!(answered, inputs(self.spec), "the map has ended early: {progress:?}, {self:?}");
+        }
+        let given = hold(&self.records).len() as u64;
+        assert!(progress.pulled <= given, "{progress:?} of {given}");
+    }
+
+    /// Whether the cause is one that there was.
+    fn judge_cause(&self, failure: &Failure<Ticket, Wrong>) {
+        match failure.cause() {
+            Cause::Cancelled => assert!(self.disturbed, "nobody has cancelled it: {failure:?}, {self:?}"),
+            Cause::Source(_) => {
+                assert!(failure.index().is_none());
+                // A chained source drops outputs, which may be bombs.
+                let may_panic = matches!(self.spec.source, SourceKind::Panics | SourceKind::Chained);
+                assert!(may_panic, "{failure:?}");
+            }
+            Cause::Config(_) => assert_eq!(self.spec.window, Some(0), "{failure:?}"),
+            _ => {}
+        }
+    }
+}
+
+/// How many inputs a source gives that ends.
+pub(crate) fn inputs(spec: MapSpec) -> u64 {
+    u64::from(spec.inputs % 40)
+}
+
+/// An output, which has to be of an attempt that returned, and is its input's only outcome.
+pub(crate) fn judge_output(world: &World, record: &Record, retries: Option<u32>) {
+    judge_record(world, record, retries);
+    let returned = |deed: &Deed| !matches!(deed, Deed::Fail | Deed::FailBomb | Deed::Panic | Deed::PanicBomb);
+    assert!(hold(&record.deeds).iter().any(returned), "an output of nothing: {record:?}");
+}
+
+/// A failure, and the place of its input.
+pub(crate) fn judge_failure(
+    world: &World,
+    failure: &Failure<Ticket, Wrong>,
+    retries: Option<u32>,
+) -> Option<u64> {
+    let settings = &world.story.settings;
+    match failure.cause() {
+        Cause::Engine(bug) => panic!("{bug}"),
+        Cause::GaveUp(_) => assert!(matches!(settings.policy, Policy::GivesUpAfter(_)), "{failure:?}"),
+        Cause::ShutDown => assert!(world.has_ended(), "nobody has ended it: {failure:?}"),
+        Cause::WouldDeadlock => panic!("this is no container: {failure:?}"),
+        Cause::Poisoned(deaths) => assert!((1..=8).contains(&deaths.len()), "{deaths:?}"),
+        _ => {}
+    }
+    assert!(!failure.to_string().is_empty());
+    let Some(index) = failure.index() else {
+        assert!(failure.input().is_none(), "an input without an index");
+        return None;
+    };
+    let record = &failure.input().expect("it has an index").record;
+    assert_eq!(record.number, index, "another's input");
+    judge_record(world, record, retries);
+    let deeds = hold(&record.deeds);
+    assert!(deeds.len() <= failure.attempts() as usize, "{failure:?}, {deeds:?}");
+    match failure.cause() {
+        Cause::Failed(_) => {
+            let failed = |deed: &Deed| matches!(deed, Deed::Fail | Deed::FailBomb);
+            assert!(deeds.iter().any(failed), "{failure:?}, {deeds:?}");
+        }
+        Cause::Poisoned(_) => {
+            let crashed = deeds.iter().filter(|deed| crashes(**deed) || **deed == Deed::CallItself).count();
+            assert!(crashed > 0, "{failure:?}, {deeds:?}");
+        }
+        _ => {}
+    }
+    Some(index)
+}
+
+/// One outcome, and executions within the budgets.
+fn judge_record(world: &World, record: &Record, retries: Option<u32>) {
+    assert_eq!(record.outcomes.fetch_add(1, Ordering::SeqCst), 0, "two outcomes: {record:?}");
+    let settings = &world.story.settings;
+    let retries = retries.unwrap_or(u32::from(settings.retries % 4));
+    let crash_retries = u32::from(settings.crash_retries % 4);
+    // Without crash retries what has begun in a container that was killed is not begun again.
+    let kills = if crash_retries == 0 { 0 } else { world.kills.load(Ordering::SeqCst) };
+    let most = 1 + retries + crash_retries + kills;
+    let executed = hold(&record.deeds).len();
+    assert!(executed <= most as usize, "{executed} executions of at most {most}: {record:?}");
+}
+
+/// Why a map was refused that was begun by message.
+pub(crate) fn judge_refusal(world: &World, spec: MapSpec, cause: &Cause<Wrong>) {
+    match cause {
+        Cause::Config(_) => assert_eq!(spec.window, Some(0)),
+        Cause::ShutDown => assert!(world.has_ended(), "nobody has ended it"),
+        Cause::GaveUp(_) => assert!(matches!(world.story.settings.policy, Policy::GivesUpAfter(_))),
+        other => panic!("{other:?}"),
+    }
+}
+
+pub(crate) fn judge_status(world: &World, status: &Status) {
+    let all = status.containers;
+    let sum = all.starting + all.live + all.exiting + all.backing_off + all.stopped;
+    assert_eq!(sum, containers(world), "{status}");
+    let abandoned_max = 1 + usize::from(world.story.settings.abandoned_max % 4);
+    // Those that are alive when it is reached go on, and may leave theirs behind as well.
+    assert!(all.abandoned <= abandoned_max + containers(world), "{status}");
+    assert!(!status.to_string().is_empty());
+}
+
+pub(crate) fn judge_report(report: &Report) {
+    assert_eq!(report.functions.len(), 1, "{report}");
+    assert!(report.to_string().contains("f:"), "{report}");
+}
+
+fn containers(world: &World) -> usize {
+    1 + usize::from(world.story.settings.containers % 3)
+}

@@ -1,0 +1,150 @@
+//! The steps of a story that are messages.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
+use std::task::Context;
+use std::time::Duration;
+
+use actix::{Actor, Addr, Handler, MailboxError, Message};
+use futures::FutureExt;
+use futures::executor::block_on;
+use futures::task::noop_waker_ref;
+use longshore::ContainerId;
+use longshore::actor::{
+    CallInput, CancelMap, Ending, GetProgress, GetStatus, KillContainer, Reset, Shutdown, StartMap, Subscribe,
+};
+
+use crate::actors::{Heard, Listener, Subscriber, arbiter};
+use crate::held::judge_call;
+use crate::judge::{Course, judge_refusal, judge_status};
+
+use crate::sources::Tickets;
+use crate::start::retries;
+use crate::story::{Failures, HowEnded, Limit, MapSpec, Reply, Step};
+use crate::user::{Spoken, User};
+use crate::values::{F, Ticket, armed, hold};
+
+/// The most maps that are begun by message.
+const SPOKEN_MAX: usize = 4;
+
+impl User {
+    pub(crate) fn send(&mut self, step: Step, f: &F) {
+        let supervisor = f.supervisor();
+        match step {
+            Step::SendStartMap { map, stop_after } => self.start_map(f, map, stop_after),
+            Step::SendCallInput { script, bomb, reply } => {
+                let call = CallInput::new(Ticket::new(&self.world, 0, script, bomb));
+                if let Some(Ok(outcome)) = tell(supervisor, call, reply) {
+                    judge_call(&self.world, outcome, false);
+                }
+            }
+            Step::SendKill { container, reply } => {
+                self.world.kills.fetch_add(1, Ordering::SeqCst);
+                let container = ContainerId::new(container);
+                let killed = tell(supervisor, KillContainer { container }, reply);
+                assert!(container.index() < 3 || !matches!(killed, Some(Ok(true))), "there is none");
+            }
+            Step::SendReset { reply } => drop(tell(supervisor, Reset, reply)),
+            Step::SendGetStatus { reply } => {
+                if let Some(Ok(status)) = tell(supervisor, GetStatus, reply) {
+                    judge_status(&self.world, &status);
+                }
+            }
+            Step::SendShutdown { how, limit, reply } => {
+                self.world.end();
+                let ending = match how {
+                    HowEnded::Drain => Ending::Drain,
+                    HowEnded::Stop => Ending::Stop,
+                    HowEnded::Abort => Ending::Abort,
+                };
+                let limit = match limit {
+                    Limit::Zero => Duration::ZERO,
+                    Limit::Micros(micros) => Duration::from_micros(u64::from(micros)),
+                    Limit::Max => Duration::MAX,
+                };
+                if let Some(Ok(report)) = tell(supervisor, Shutdown { ending, limit }, reply) {
+                    assert_eq!(report.function, "f");
+                }
+            }
+            Step::SendSubscribe { ends_after } => {
+                let alive = Arc::clone(&self.subscribers);
+                let subscriber = Subscriber { ends_after, alive };
+                let subscriber = Subscriber::start_in_arbiter(arbiter(), |_| subscriber);
+                supervisor.do_send(Subscribe { to: subscriber.recipient() });
+            }
+            _ => {}
+        }
+    }
+
+    fn start_map(&mut self, f: &F, map: MapSpec, stop_after: Option<u8>) {
+        if self.spoken.len() >= SPOKEN_MAX {
+            return;
+        }
+        let (tickets, records) = Tickets::new(&self.world, map);
+        let course = Course::new(&self.world, map, records);
+        let heard = Arc::new(Mutex::new(Heard { course, last: false }));
+        let listener = Listener { heard: Arc::clone(&heard), stop_after };
+        let to = Listener::start_in_arbiter(arbiter(), |_| listener).recipient();
+        let mut start = StartMap::new(tickets.boxed(f), to);
+        if map.unordered {
+            start = start.unordered();
+        }
+        start = match map.failures {
+            Failures::EndMap => start,
+            Failures::EndMapInOrder => start.fail_in_order(),
+            Failures::Yield => start.return_exceptions(),
+        };
+        if let Some(window) = map.window {
+            start = start.window(u64::from(window));
+        }
+        if let Some(times) = map.retries {
+            start = start.retries(retries(times));
+        }
+        match block_on(f.supervisor().send(start)) {
+            Ok(Ok(map)) => self.spoken.push(Spoken { map, heard }),
+            Ok(Err(cause)) => judge_refusal(&self.world, map, &cause),
+            Err(_ended) => {}
+        }
+    }
+
+    pub(crate) fn send_to_map(&mut self, step: Step) {
+        let spoken = self.spoken.len().max(1);
+        match step {
+            Step::SendCancelMap { map } => {
+                if let Some(spoken) = self.spoken.get(usize::from(map) % spoken) {
+                    hold(&spoken.heard).course.disturbed = true;
+                    spoken.map.do_send(CancelMap);
+                }
+            }
+            Step::SendGetProgress { map, reply } => {
+                if let Some(spoken) = self.spoken.get(usize::from(map) % spoken)
+                    && let Some(Ok(progress)) = tell(&spoken.map, GetProgress, reply)
+                {
+                    assert!(progress.completed() <= progress.pulled, "{progress:?}");
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Sends it, and does with the reply what is to be done.
+fn tell<A, M>(to: &Addr<A>, message: M, reply: Reply) -> Option<Result<M::Result, MailboxError>>
+where
+    A: Actor<Context = actix::Context<A>> + Handler<M>,
+    M: Message<Result: Send> + Send + 'static,
+{
+    match reply {
+        Reply::Await => Some(block_on(to.send(message))),
+        Reply::Forget => {
+            armed(|| to.do_send(message));
+            None
+        }
+        Reply::Drop => {
+            let mut request = Box::pin(to.send(message));
+            let polled = request.poll_unpin(&mut Context::from_waker(noop_waker_ref()));
+            drop(polled);
+            None
+        }
+    }
+}

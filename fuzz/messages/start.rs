@@ -1,0 +1,82 @@
+//! The function of a story, from its settings.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use longshore::{App, Builder, ConfigError, Context, CrashLoopBackoff, RateLimited, Retries, StartError};
+
+use crate::code::{LIMIT, Stateful, execute, execute_in_task};
+use crate::story::{Kind, Policy, RetryIf, Settings};
+use crate::values::{F, Output, Ticket, World, Wrong};
+
+/// `None` if it is refused, as it ought to be.
+pub(crate) fn start(app: &App, world: &Arc<World>) -> Option<F> {
+    let entered = Arc::clone(world);
+    let settings = &world.story.settings;
+    let f = match settings.kind {
+        Kind::Plain => {
+            // What it captures is dropped with it.
+            app.function("f", move |ticket: &Ticket| {
+                assert!(Arc::ptr_eq(&entered, ticket.world()), "another story's");
+                execute(ticket)
+            })
+        }
+        Kind::Worker => app.worker("f", move |_: &Context| Stateful::enter(&entered)),
+        Kind::Async => app.function_async("f", async |ticket: &Ticket| execute_in_task(ticket).await),
+        Kind::AsyncWorker => {
+            app.worker_async("f", async move |_: &Context| {
+                tokio::task::yield_now().await;
+                Stateful::enter(&entered)
+            })
+        }
+    };
+    match set(f, settings).start() {
+        Ok(f) => {
+            assert!(settings.window != Some(0), "a window of 0 was taken");
+            Some(f)
+        }
+        Err(StartError::Config(ConfigError::Window { .. })) if settings.window == Some(0) => None,
+        Err(refused) => panic!("{refused}: {settings:?}"),
+    }
+}
+
+type Started = Builder<Ticket, Output, Wrong>;
+
+fn set(f: Started, settings: &Settings) -> Started {
+    let micro = Duration::from_micros(1);
+    let f = f
+        .containers(1 + usize::from(settings.containers % 3))
+        .crash_retries(u32::from(settings.crash_retries % 4))
+        .retries(retries(settings.retries))
+        .abandoned_max(1 + usize::from(settings.abandoned_max % 4))
+        .stack_size(256 << 10);
+    let f = match settings.retry_if {
+        RetryIf::Always => f,
+        RetryIf::Never => f.retry_if(|_| false),
+        RetryIf::Panics => f.retry_if(|_| panic!("in retry_if")),
+    };
+    let f = match settings.policy {
+        Policy::Never => f.restart(RateLimited::never()),
+        Policy::BacksOff => f.restart(
+            CrashLoopBackoff::new().initial(50 * micro).max(400 * micro).reset_after(1000 * micro),
+        ),
+        Policy::GivesUpAfter(crashes) => {
+            let rate = if crashes > 127 { 0.5 } else { 0.0 };
+            f.restart(RateLimited::new().max_crashes(u32::from(crashes % 4)).max_failure_rate(rate))
+        }
+    };
+    let f = match settings.window {
+        Some(window) => f.window(u64::from(window)),
+        None => f,
+    };
+    let f = if settings.memory_limit { f.memory_limit(LIMIT) } else { f };
+    let f = if settings.recycle { f.recycle_above(2 << 10) } else { f };
+    if settings.short_exit_timeout { f.exit_timeout(100 * micro) } else { f }
+}
+
+/// A few retries, after short delays or none.
+pub(crate) fn retries(times: u8) -> Retries {
+    let micro = Duration::from_micros(1);
+    let initial = if times > 127 { 50 * micro } else { Duration::ZERO };
+    Retries::new(u32::from(times % 4)).max_delay(300 * micro).initial_delay(initial)
+}

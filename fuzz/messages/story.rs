@@ -1,0 +1,228 @@
+//! A story, as the fuzzer's bytes tell it: a function's settings, what its code does, and what its users do.
+
+use arbitrary::Arbitrary;
+
+/// The most steps of a story that are carried out, so that each is soon told.
+pub(crate) const STEPS_MAX: usize = 24;
+
+#[derive(Debug, Clone, Arbitrary)]
+pub(crate) struct Story {
+    pub(crate) settings: Settings,
+    /// What an input of each script does at its first, second and later attempts.
+    pub(crate) scripts: [[Deed; 3]; 4],
+    /// What the first `enter`s do; later ones succeed.
+    pub(crate) enters: [Enter; 3],
+    pub(crate) exit: Exit,
+    /// A worker panics when it is dropped.
+    pub(crate) worker_bomb: bool,
+    pub(crate) steps: Vec<Step>,
+    pub(crate) ending: Ending,
+}
+
+#[derive(Debug, Clone, Arbitrary)]
+pub(crate) struct Settings {
+    pub(crate) kind: Kind,
+    pub(crate) containers: u8,
+    pub(crate) retries: u8,
+    pub(crate) retry_if: RetryIf,
+    pub(crate) crash_retries: u8,
+    pub(crate) policy: Policy,
+    pub(crate) window: Option<u8>,
+    pub(crate) memory_limit: bool,
+    pub(crate) recycle: bool,
+    pub(crate) abandoned_max: u8,
+    pub(crate) short_exit_timeout: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Arbitrary)]
+pub(crate) enum Kind {
+    Plain,
+    Worker,
+    Async,
+    AsyncWorker,
+}
+
+#[derive(Debug, Clone, Copy, Arbitrary)]
+pub(crate) enum RetryIf {
+    Always,
+    Never,
+    Panics,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Arbitrary)]
+pub(crate) enum Policy {
+    Never,
+    BacksOff,
+    GivesUpAfter(u8),
+}
+
+/// What one attempt does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Arbitrary)]
+pub(crate) enum Deed {
+    Return,
+    ReturnBomb,
+    Fail,
+    FailBomb,
+    Panic,
+    PanicBomb,
+    /// Uses more than the memory limit.
+    Balloon,
+    BalloonWithCheckpoints,
+    BalloonThenLinger,
+    /// Uses it on a helper thread, in the container's scope.
+    BalloonOfHelper,
+    Checkpoints,
+    Linger,
+    /// Waits in a task, where there is one.
+    Wait,
+    Yield,
+    /// Spawns a task that panics, where there is one.
+    Spawn,
+    KillItself,
+    CallItself,
+    MapItself,
+    AskStatus,
+    DrainItself,
+    AbortItself,
+    DropHandle,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Arbitrary)]
+pub(crate) enum Enter {
+    Succeed,
+    Fail,
+    FailWithBomb,
+    Panic,
+    Balloon,
+    Linger,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Arbitrary)]
+pub(crate) enum Exit {
+    Succeed,
+    Panic,
+    Linger,
+}
+
+/// A map, however it is begun.
+#[derive(Debug, Clone, Copy, Arbitrary)]
+pub(crate) struct MapSpec {
+    pub(crate) source: SourceKind,
+    pub(crate) inputs: u8,
+    pub(crate) script: u8,
+    /// Each input panics when it is dropped.
+    pub(crate) bombs: bool,
+    pub(crate) unordered: bool,
+    pub(crate) failures: Failures,
+    /// 0 is refused.
+    pub(crate) window: Option<u8>,
+    pub(crate) retries: Option<u8>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Arbitrary)]
+pub(crate) enum SourceKind {
+    Vector,
+    Iterator,
+    /// Says that it is of that length, and at most of that.
+    Liar(u16, Option<u16>),
+    Endless,
+    /// Panics in place of its end.
+    Panics,
+    Stream,
+    /// The outcomes of another map of the same function.
+    Chained,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Arbitrary)]
+pub(crate) enum Failures {
+    EndMap,
+    EndMapInOrder,
+    Yield,
+}
+
+#[derive(Debug, Clone, Copy, Arbitrary)]
+pub(crate) enum HowCalled {
+    Wait,
+    Await,
+    Keep,
+    Drop,
+    /// Polls it once and keeps it.
+    Poll,
+    Abort,
+}
+
+/// What is done from outside. Numbers of maps and calls are taken modulo those that are held.
+#[derive(Debug, Clone, Copy, Arbitrary)]
+pub(crate) enum Step {
+    Begin { map: MapSpec, stream: bool },
+    Pull { map: u8, outcomes: u8 },
+    Poll { map: u8 },
+    DropMap { map: u8 },
+    AbortMap { map: u8 },
+    Salvage { map: u8 },
+    Call { script: u8, bomb: bool, how: HowCalled },
+    AwaitCall { call: u8 },
+    DropCall { call: u8 },
+    Run { inputs: u8, script: u8, awaited: bool },
+    RunAll { inputs: u8, script: u8, awaited: bool },
+    DropRun { inputs: u8, script: u8 },
+    ForEach { map: MapSpec, awaited: bool },
+    Kill { container: u8 },
+    Reset,
+    Status,
+    Ready,
+    Drain,
+    Stop,
+    Abort,
+    DropHandle,
+    Pause { micros: u8 },
+    SendStartMap { map: MapSpec, stop_after: Option<u8> },
+    SendCallInput { script: u8, bomb: bool, reply: Reply },
+    SendKill { container: u32, reply: Reply },
+    SendReset { reply: Reply },
+    SendGetStatus { reply: Reply },
+    SendShutdown { how: HowEnded, limit: Limit, reply: Reply },
+    SendSubscribe { ends_after: u8 },
+    SendCancelMap { map: u8 },
+    SendGetProgress { map: u8, reply: Reply },
+}
+
+/// What becomes of the reply to a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Arbitrary)]
+pub(crate) enum Reply {
+    Await,
+    /// Sent, and not waited for from the beginning.
+    Forget,
+    /// Polled once, and dropped.
+    Drop,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Arbitrary)]
+pub(crate) enum HowEnded {
+    Drain,
+    Stop,
+    Abort,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Arbitrary)]
+pub(crate) enum Limit {
+    Zero,
+    Micros(u8),
+    Max,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Arbitrary)]
+pub(crate) struct Ending {
+    /// Maps and calls are taken to their end before.
+    pub(crate) finish_first: bool,
+    pub(crate) how: HowOver,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Arbitrary)]
+pub(crate) enum HowOver {
+    Dropped,
+    Drained,
+    DrainedAwaited,
+    Stopped,
+    Aborted,
+}

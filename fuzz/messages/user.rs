@@ -1,0 +1,261 @@
+//! The user of a story's function: carries out its steps, and brings it to its end.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use std::task::Context;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use actix::Addr;
+use futures::FutureExt;
+use futures::executor::block_on;
+use futures::task::noop_waker_ref;
+use longshore::actor::Map as MapActor;
+use longshore::{App, ContainerId};
+
+use crate::actors::Heard;
+use crate::held::{HeldCall, HeldMap, More, drop_outcome, finish, set};
+use crate::judge::{Course, judge_failure, judge_report, judge_status};
+use crate::sources::Tickets;
+use crate::story::{Failures, HowCalled, HowOver, MapSpec, STEPS_MAX, SourceKind, Step};
+use crate::values::{F, Output, Ticket, World, Wrong, armed, hold};
+use crate::wait::{HUNG, until};
+
+/// The most maps and calls that are held at a time.
+const HELD_MAX: usize = 4;
+
+pub(crate) struct User {
+    pub(crate) world: Arc<World>,
+    app: App,
+    pub(crate) f: Option<F>,
+    maps: Vec<HeldMap>,
+    calls: Vec<HeldCall>,
+    pub(crate) spoken: Vec<Spoken>,
+    pub(crate) subscribers: Arc<AtomicU32>,
+}
+
+/// A map that was begun by message.
+pub(crate) struct Spoken {
+    pub(crate) map: Addr<MapActor<Ticket, Output, Wrong>>,
+    pub(crate) heard: Arc<Mutex<Heard>>,
+}
+
+impl User {
+    pub(crate) fn new(world: Arc<World>, app: App, f: F) -> Self {
+        *hold(&world.f) = Some(Arc::new(f.clone()));
+        let (maps, calls, spoken) = (Vec::new(), Vec::new(), Vec::new());
+        Self {
+            world,
+            app,
+            f: Some(f),
+            maps,
+            calls,
+            spoken,
+            subscribers: Arc::new(AtomicU32::new(0)),
+        }
+    }
+
+    /// Tells the whole story.
+    pub(crate) fn live(mut self) {
+        let steps = self.world.story.steps.clone();
+        for step in steps.into_iter().take(STEPS_MAX) {
+            if let Some(f) = self.f.clone() {
+                self.take(step, &f);
+            } else {
+                self.take_what_is_held(step);
+            }
+        }
+        self.end();
+    }
+
+    fn take(&mut self, step: Step, f: &F) {
+        match step {
+            Step::Begin { map, stream } => {
+                let (tickets, records) = Tickets::new(&self.world, map);
+                let course = Course::new(&self.world, map, records);
+                let held = HeldMap::new(set(tickets.mapped(f), map), course, stream);
+                self.maps.push(held);
+                if self.maps.len() > HELD_MAX {
+                    self.maps.remove(0).cancel();
+                }
+            }
+            Step::Call { script, bomb, how } => self.call(f, Ticket::new(&self.world, 0, script, bomb), how),
+            Step::Run { inputs, script, awaited } => {
+                let (mut course, tickets) = self.vector(inputs, script, Failures::EndMap);
+                let run = armed(|| if awaited { block_on(f.run_async(tickets)) } else { f.run(tickets) });
+                match run {
+                    Ok(outputs) => {
+                        assert_eq!(outputs.len() as u64, u64::from(inputs % 40));
+                        outputs.into_iter().for_each(|output| course.give(&Ok(output)));
+                    }
+                    Err(failure) => {
+                        course.give(&Err(failure));
+                    }
+                }
+            }
+            Step::RunAll { inputs, script, awaited } => {
+                let (mut course, tickets) = self.vector(inputs, script, Failures::Yield);
+                let all =
+                    armed(|| if awaited { block_on(f.run_all_async(tickets)) } else { f.run_all(tickets) });
+                let whole = all.iter().all(|outcome| !matches!(outcome, Err(f) if f.index().is_none()));
+                assert!(!whole || all.len() as u64 == u64::from(inputs % 40), "{all:?}");
+                for outcome in all {
+                    course.give(&outcome);
+                    drop_outcome(outcome);
+                }
+            }
+            Step::DropRun { inputs, script } => {
+                let (_, tickets) = self.vector(inputs, script, Failures::Yield);
+                let polled = armed(|| {
+                    let mut run = Box::pin(f.run_all_async(tickets));
+                    run.poll_unpin(&mut Context::from_waker(noop_waker_ref()))
+                });
+                drop(polled);
+            }
+            Step::ForEach { map, awaited } => {
+                let map = match map.source {
+                    SourceKind::Endless => MapSpec { source: SourceKind::Vector, ..map },
+                    _ => map,
+                };
+                let (tickets, _) = Tickets::new(&self.world, map);
+                match armed(|| tickets.counted(f, awaited)) {
+                    Ok(progress) => assert_eq!(progress.pulled, progress.completed()),
+                    Err(failure) => {
+                        assert_eq!(judge_failure(&self.world, &failure, None), None, "{failure:?}");
+                    }
+                }
+            }
+            Step::Kill { container } => {
+                self.world.kills.fetch_add(1, Ordering::SeqCst);
+                f.kill_container(ContainerId::new(u32::from(container)));
+            }
+            Step::Reset => drop(f.reset()),
+            Step::Status => judge_status(&self.world, &f.status()),
+            Step::Ready => drop(f.ready()),
+            Step::Drain | Step::Stop | Step::Abort => {
+                self.world.end();
+                match step {
+                    Step::Drain => f.drain(),
+                    Step::Stop => f.stop(),
+                    _ => f.abort(),
+                }
+            }
+            Step::DropHandle => armed(|| drop(self.f.take())),
+            Step::SendStartMap { .. }
+            | Step::SendCallInput { .. }
+            | Step::SendKill { .. }
+            | Step::SendReset { .. }
+            | Step::SendGetStatus { .. }
+            | Step::SendShutdown { .. }
+            | Step::SendSubscribe { .. } => self.send(step, f),
+            _ => self.take_what_is_held(step),
+        }
+    }
+
+    /// A step that needs no function.
+    fn take_what_is_held(&mut self, step: Step) {
+        let (maps, calls) = (self.maps.len().max(1), self.calls.len().max(1));
+        match step {
+            Step::Pull { map, outcomes } => {
+                for _ in 0..outcomes % 50 {
+                    let at = usize::from(map) % maps;
+                    if self.maps.get_mut(at).is_none_or(|map| map.pull() == More::No) {
+                        return self.forget_map(at);
+                    }
+                }
+            }
+            Step::Poll { map } => {
+                let at = usize::from(map) % maps;
+                if self.maps.get_mut(at).is_some_and(|map| map.poll() == More::No) {
+                    self.forget_map(at);
+                }
+            }
+            Step::DropMap { map } if !self.maps.is_empty() => {
+                self.maps.swap_remove(usize::from(map) % maps).cancel();
+            }
+            Step::AbortMap { map } if !self.maps.is_empty() => self.maps[usize::from(map) % maps].abort(),
+            Step::Salvage { map } if !self.maps.is_empty() => {
+                self.maps.swap_remove(usize::from(map) % maps).salvage();
+            }
+            Step::AwaitCall { call } if !self.calls.is_empty() => {
+                self.calls.swap_remove(usize::from(call) % calls).finish(&self.world, call > 127);
+            }
+            Step::DropCall { call } if !self.calls.is_empty() => {
+                self.calls.swap_remove(usize::from(call) % calls).cancel();
+            }
+            Step::Pause { micros } => thread::park_timeout(Duration::from_micros(u64::from(micros))),
+            Step::SendCancelMap { .. } | Step::SendGetProgress { .. } => self.send_to_map(step),
+            _ => {}
+        }
+    }
+
+    fn forget_map(&mut self, at: usize) {
+        if at < self.maps.len() {
+            self.maps.swap_remove(at).cancel();
+        }
+    }
+
+    fn call(&mut self, f: &F, ticket: Ticket, how: HowCalled) {
+        let mut call = HeldCall::new(armed(|| f.call(ticket)));
+        match how {
+            HowCalled::Wait => call.finish(&self.world, false),
+            HowCalled::Await => call.finish(&self.world, true),
+            HowCalled::Drop => call.cancel(),
+            HowCalled::Abort => {
+                call.abort();
+                call.finish(&self.world, false);
+            }
+            HowCalled::Poll => self.calls.extend(call.poll(&self.world)),
+            HowCalled::Keep => self.calls.push(call),
+        }
+        if self.calls.len() > HELD_MAX {
+            self.calls.remove(0).cancel();
+        }
+    }
+
+    fn vector(&self, inputs: u8, script: u8, failures: Failures) -> (Course, Vec<Ticket>) {
+        let source = SourceKind::Vector;
+        let (bombs, unordered, window, retries) = (script > 127, false, None, None);
+        let map = MapSpec { source, inputs, script, bombs, unordered, failures, window, retries };
+        let (tickets, records) = Tickets::new(&self.world, map);
+        (Course::new(&self.world, map, records), tickets.vector())
+    }
+
+    fn end(mut self) {
+        let ending = self.world.story.ending;
+        self.world.over.store(true, Ordering::SeqCst);
+        if ending.finish_first {
+            finish(&self.world, &mut self.maps, &mut self.calls);
+        }
+        if ending.how != HowOver::Dropped {
+            self.world.end();
+        }
+        let begun = Instant::now();
+        let app = self.app;
+        let report = match ending.how {
+            HowOver::Dropped => {
+                armed(|| drop((self.f.take(), hold(&self.world.f).take(), app)));
+                None
+            }
+            HowOver::Drained => Some(app.shutdown_within(2 * HUNG)),
+            HowOver::DrainedAwaited => Some(block_on(app.shutdown())),
+            HowOver::Stopped => Some(app.stop_within(2 * HUNG)),
+            HowOver::Aborted => Some(app.abort()),
+        };
+        assert!(begun.elapsed() < HUNG, "the end took {:?}: {report:?}", begun.elapsed());
+        report.iter().for_each(judge_report);
+        armed(|| drop((self.f.take(), hold(&self.world.f).take())));
+        let (mut maps, mut calls) = (self.maps, self.calls);
+        finish(&self.world, &mut maps, &mut calls);
+        for spoken in self.spoken {
+            until("the last batch", || {
+                let heard = hold(&spoken.heard);
+                heard.last || heard.course.disturbed
+            });
+        }
+        until("the end of subscribers", || self.subscribers.load(Ordering::SeqCst) == 0);
+        let world = self.world;
+        until("the end of every value", || Arc::strong_count(&world) == 1);
+        assert_eq!(world.live.load(Ordering::SeqCst), 0);
+    }
+}
