@@ -305,7 +305,8 @@ where
 
     /// Forgets the crash history, and takes work again if the function had given up. Returns whether
     /// it had, and takes work now: where nobody is left because [too many threads are
-    /// abandoned](crate::Builder::abandoned_max), it does so only once one of them has returned.
+    /// abandoned](crate::Builder::abandoned_max), it does so only once one of them has returned, and after an
+    /// abort it never does.
     pub fn reset(&self) -> bool {
         self.ask(Reset)
     }

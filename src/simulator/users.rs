@@ -174,11 +174,12 @@ impl World {
         self.tell(|| "reset".to_owned());
         self.give_up();
         let given_up = self.engine.reset();
-        let in_vain = self.books.gave_up && self.books.is_deserted();
-        assert_eq!(given_up, self.books.gave_up && !in_vain, "what reset says");
+        let aborted = self.books.mode == Mode::Aborted;
+        let deserted = self.books.gave_up && self.books.is_deserted();
+        assert_eq!(given_up, self.books.gave_up && !aborted && !deserted, "what reset says");
         self.tally.resets += u64::from(given_up);
-        self.tally.resets_in_vain += u64::from(in_vain);
-        if in_vain {
+        self.tally.resets_in_vain += u64::from(deserted && !aborted);
+        if aborted || deserted {
             return;
         }
         self.books.gave_up = false;

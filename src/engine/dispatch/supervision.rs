@@ -54,9 +54,12 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
     }
 
     /// Forgets crashes and takes work again. Returns whether the function had given up, and does so no more: where
-    /// nobody is left and nobody can be created, it would only wait.
+    /// nobody is left and nobody can be created, it would only wait. One that was aborted takes none.
     pub(crate) fn reset(&self) -> bool {
         let mut state = self.hold();
+        if state.ledger.mode() == Mode::Aborted {
+            return false;
+        }
         let deserted = state.ledger.gave_up().is_some() && state.ledger.is_deserted();
         if deserted && state.crowd(0, 0, &self.settings) == Crowd::Full {
             return false;
