@@ -419,3 +419,75 @@ fn a_map_that_never_began_is_dropped_without_waiting_for_its_inputs() {
         hold.let_go();
     });
 }
+
+#[test]
+fn outputs_that_panic_in_their_drop_are_dropped_by_runs_one_by_one() {
+    /// Panics though its thread panics already: two of one vector would take the process with them.
+    struct Output(Arc<AtomicU64>);
+    impl Drop for Output {
+        fn drop(&mut self) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+            panic!("dropped");
+        }
+    }
+    under_each_policy(|app, policy| {
+        let (made, drops) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+        let (makes, counted) = (Arc::clone(&made), Arc::clone(&drops));
+        // Inputs that need a drop go through a map, others do not.
+        let output = move |fails: bool| {
+            if fails {
+                return Err("no");
+            }
+            makes.fetch_add(1, Ordering::SeqCst);
+            Ok(Output(Arc::clone(&counted)))
+        };
+        let other = output.clone();
+        let plain = app.function("plain", move |n: &u64| output(*n == 20)).containers(1);
+        let plain = plain.restart(policy.clone()).start().expect("valid");
+        let gate = Gate::default();
+        let passed = gate.clone();
+        let boxed = app.function("boxed", move |n: &Box<u64>| {
+            if **n == 99 {
+                passed.pass();
+            }
+            other(**n == 20)
+        });
+        let boxed = boxed.containers(1).restart(policy).start().expect("valid");
+        let boxes = |inputs: std::ops::Range<u64>| inputs.map(Box::new).collect::<Vec<_>>();
+        assert!(plain.run((0..30).collect()).is_err());
+        assert!(boxed.run(boxes(0..30)).is_err());
+        assert!(futures::executor::block_on(plain.run_async((0..30).collect())).is_err());
+        assert!(futures::executor::block_on(boxed.run_async(boxes(0..30))).is_err());
+        assert_eq!(plain.for_each(0..20u64).expect("it goes on").ok, 20);
+        let stream = futures::stream::iter(0..20u64);
+        assert_eq!(futures::executor::block_on(plain.for_each_async(stream)).expect("it goes on").ok, 20);
+        until("each is dropped once", || drops.load(Ordering::SeqCst) == made.load(Ordering::SeqCst));
+        // A run that is dropped while it has some of its outcomes, and waits for the last.
+        let mut run = Box::pin(boxed.run_all_async(boxes(80..100)));
+        let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+        let before = made.load(Ordering::SeqCst);
+        assert!(run.as_mut().poll(&mut cx).is_pending());
+        until("all but the last are made", || made.load(Ordering::SeqCst) == before + 19);
+        assert!(run.as_mut().poll(&mut cx).is_pending());
+        drop(run);
+        gate.open();
+        until("the last is made", || made.load(Ordering::SeqCst) == before + 20);
+        until("each is dropped once", || drops.load(Ordering::SeqCst) == before + 20);
+    });
+}
+
+#[test]
+fn captured_values_are_dropped_when_the_function_has_ended_and_not_an_exit_timeout_later() {
+    unhung(|| {
+        let drops = Arc::new(AtomicU64::new(0));
+        // The end of a thread that the supervisor does not wait for any more was not told to who watched over its exit.
+        for round in 1..=100 {
+            let app = App::ephemeral("captures");
+            let captured = crate::support::Counted(Arc::clone(&drops));
+            let f = app.infallible("f", move |_: &u8| captured.0.load(Ordering::SeqCst)).containers(4);
+            drop(f.exit_timeout(std::time::Duration::MAX).start().expect("valid"));
+            app.shutdown_blocking();
+            until("the captured value is dropped", || drops.load(Ordering::SeqCst) == round);
+        }
+    });
+}
