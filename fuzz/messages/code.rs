@@ -143,7 +143,7 @@ fn balloon(look: impl Fn()) -> Vec<Vec<u8>> {
         look();
         black_box(Vec::with_capacity(64 << 10))
     };
-    (0..2 * LIMIT >> 16).map(block).collect()
+    (0..(2 * LIMIT) >> 16).map(block).collect()
 }
 
 fn checkpoints() {

@@ -100,10 +100,7 @@ impl HeldMap {
 }
 
 /// A map with the settings that it is to have.
-pub(crate) fn set(
-    map: Map<Ticket, Output, Wrong>,
-    spec: MapSpec,
-) -> Map<Ticket, Output, Wrong> {
+pub(crate) fn set(map: Map<Ticket, Output, Wrong>, spec: MapSpec) -> Map<Ticket, Output, Wrong> {
     let map = if spec.unordered { map.unordered() } else { map };
     let map = match spec.failures {
         Failures::EndMap => map,

@@ -63,7 +63,11 @@ impl Course {
         for (index, output) in saved {
             assert_eq!(*index, output.record.number);
             assert!(!self.seen.contains(index), "salvaged though it was yielded: {index}, {self:?}");
-            judge_output(&self.world, &output.record, self.spec.retries.map(|retries| u32::from(retries % 4)));
+            judge_output(
+                &self.world,
+                &output.record,
+                self.spec.retries.map(|retries| u32::from(retries % 4)),
+            );
         }
     }
 

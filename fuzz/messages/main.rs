@@ -9,6 +9,7 @@
 //! [`judge`] holds what is given against what is promised. The README beside this tells how it is run.
 
 #![no_main]
+#![expect(clippy::disallowed_methods, reason = "a fuzz target is bounded by time")]
 
 mod actors;
 mod code;

@@ -1,7 +1,7 @@
 //! Sources of a story's maps: of every kind, and of little honesty.
 
-use std::sync::atomic::Ordering;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use futures::stream;
 use longshore::{Map, Progress};

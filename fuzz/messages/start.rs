@@ -23,12 +23,10 @@ pub(crate) fn start(app: &App, world: &Arc<World>) -> Option<F> {
         }
         Kind::Worker => app.worker("f", move |_: &Context| Stateful::enter(&entered)),
         Kind::Async => app.function_async("f", async |ticket: &Ticket| execute_in_task(ticket).await),
-        Kind::AsyncWorker => {
-            app.worker_async("f", async move |_: &Context| {
-                tokio::task::yield_now().await;
-                Stateful::enter(&entered)
-            })
-        }
+        Kind::AsyncWorker => app.worker_async("f", async move |_: &Context| {
+            tokio::task::yield_now().await;
+            Stateful::enter(&entered)
+        }),
     };
     match set(f, settings).start() {
         Ok(f) => {
@@ -57,9 +55,9 @@ fn set(f: Started, settings: &Settings) -> Started {
     };
     let f = match settings.policy {
         Policy::Never => f.restart(RateLimited::never()),
-        Policy::BacksOff => f.restart(
-            CrashLoopBackoff::new().initial(50 * micro).max(400 * micro).reset_after(1000 * micro),
-        ),
+        Policy::BacksOff => {
+            f.restart(CrashLoopBackoff::new().initial(50 * micro).max(400 * micro).reset_after(1000 * micro))
+        }
         Policy::GivesUpAfter(crashes) => {
             let rate = if crashes > 127 { 0.5 } else { 0.0 };
             f.restart(RateLimited::new().max_crashes(u32::from(crashes % 4)).max_failure_rate(rate))

@@ -44,15 +44,7 @@ impl User {
     pub(crate) fn new(world: Arc<World>, app: App, f: F) -> Self {
         *hold(&world.f) = Some(Arc::new(f.clone()));
         let (maps, calls, spoken) = (Vec::new(), Vec::new(), Vec::new());
-        Self {
-            world,
-            app,
-            f: Some(f),
-            maps,
-            calls,
-            spoken,
-            subscribers: Arc::new(AtomicU32::new(0)),
-        }
+        Self { world, app, f: Some(f), maps, calls, spoken, subscribers: Arc::new(AtomicU32::new(0)) }
     }
 
     /// Tells the whole story.

@@ -446,14 +446,14 @@ fn outputs_that_panic_in_their_drop_are_dropped_by_runs_one_by_one() {
         let plain = plain.restart(policy.clone()).start().expect("valid");
         let gate = Gate::default();
         let passed = gate.clone();
-        let boxed = app.function("boxed", move |n: &Box<u64>| {
+        let boxed = app.function("boxed", move |(n,): &(Box<u64>,)| {
             if **n == 99 {
                 passed.pass();
             }
             other(**n == 20)
         });
         let boxed = boxed.containers(1).restart(policy).start().expect("valid");
-        let boxes = |inputs: std::ops::Range<u64>| inputs.map(Box::new).collect::<Vec<_>>();
+        let boxes = |inputs: std::ops::Range<u64>| inputs.map(|n| (Box::new(n),)).collect::<Vec<_>>();
         assert!(plain.run((0..30).collect()).is_err());
         assert!(boxed.run(boxes(0..30)).is_err());
         assert!(futures::executor::block_on(plain.run_async((0..30).collect())).is_err());

@@ -1,6 +1,6 @@
 //! Inputs and outputs of no size, of great sizes, and of great alignments.
 
-use std::iter::repeat;
+use std::iter::{repeat, repeat_n};
 
 use futures::executor::block_on;
 use futures::stream::iter;
@@ -17,13 +17,13 @@ fn values_without_a_size_are_counted_as_any() {
         assert_eq!(f.run(vec![(); 100_000]).expect("infallible").len(), 100_000);
         assert_eq!(f.run_all(vec![(); 100_000]).len(), 100_000);
         assert_eq!(f.map(vec![(); 5_000]).into_iter().filter(Result::is_ok).count(), 5_000);
-        let fed = f.map(repeat(()).take(5_000)).window(100).into_iter();
+        let fed = f.map(repeat_n((), 5_000)).window(100).into_iter();
         assert_eq!(fed.filter(Result::is_ok).count(), 5_000);
         assert_eq!(
             f.map(repeat(())).window(1 << 24).into_iter().take(1000).filter(Result::is_ok).count(),
             1000
         );
-        assert_eq!(f.for_each(repeat(()).take(3_000)).expect("it goes on").ok, 3_000);
+        assert_eq!(f.for_each(repeat_n((), 3_000)).expect("it goes on").ok, 3_000);
         // The longest vector that there is.
         let mut outcomes = f.map(vec![(); usize::MAX]).into_iter();
         assert_eq!(outcomes.by_ref().take(1000).filter(Result::is_ok).count(), 1000);

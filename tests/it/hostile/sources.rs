@@ -158,7 +158,7 @@ fn a_source_that_is_millions_ahead_does_not_hold_the_containers_up() {
         const WIDEST: u64 = 1 << 24;
         let app = App::ephemeral("ahead");
         let f = app.infallible("f", |n: &u64| *n).containers(2).start().expect("valid");
-        let mut outcomes = f.map((0..).map(|n| n)).window(WIDEST).into_iter();
+        let mut outcomes = f.map(0..).window(WIDEST).into_iter();
         assert!(outcomes.next().is_some_and(|first| first.is_ok()));
         crate::support::until("the source is far ahead", || outcomes.progress().pulled >= WIDEST / 2);
         // Were each claim to look at all that is ahead, this would take minutes.
