@@ -38,7 +38,7 @@ where
     /// Whether this way may be taken.
     pub(crate) fn suits(running: &Running<I, O, E>, inputs: &[I]) -> bool {
         let piecemeal = std::mem::needs_drop::<I>() || matches!(running.default_window, Window::Fixed(_));
-        !piecemeal && inputs.len() <= INPUTS_MAX && !running.would_deadlock()
+        !piecemeal && inputs.len() <= INPUTS_MAX
     }
 
     pub(crate) fn begin(running: &Arc<Running<I, O, E>>, inputs: Vec<I>, failures: Failures) -> Self {

@@ -81,11 +81,15 @@ impl Context {
     /// Runs what belongs to the container, on a thread that others share with it.
     #[cfg(feature = "testkit")]
     pub(crate) fn inside<T>(&self, run: impl FnOnce() -> T) -> T {
-        let before = CURRENT.with(|slot| slot.borrow_mut().replace(self.clone()));
+        struct Before(Option<Context>);
+        impl Drop for Before {
+            fn drop(&mut self) {
+                CURRENT.set(self.0.take());
+            }
+        }
+        let _before = Before(CURRENT.replace(Some(self.clone())));
         let leash = self.0.leash.borrow().clone();
-        let result = leash::tied(leash, run);
-        CURRENT.with(|slot| *slot.borrow_mut() = before);
-        result
+        leash::tied(leash, run)
     }
 
     /// The context of the container this thread belongs to; `None` on every other thread.

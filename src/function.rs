@@ -186,7 +186,7 @@ where
     ///
     /// The first input that failed for good, when it failed; the others are cancelled.
     pub fn run(&self, inputs: Vec<I>) -> Result<Vec<O>, Failure<I, E>> {
-        if Bulk::suits(&self.running, &inputs) {
+        if !self.would_deadlock() && Bulk::suits(&self.running, &inputs) {
             return outputs(Bulk::begin(&self.running, inputs, Failures::EndMap).wait());
         }
         let mut outputs = ContainedEach::new(Vec::with_capacity(inputs.len()));
@@ -199,7 +199,7 @@ where
     /// A result for each input, in order; as cheap as [`Function::run`]. Where the map as a whole ends early (given up, shut
     /// down), the inputs it had accepted have their outcomes, followed by one failure without an index.
     pub fn run_all(&self, inputs: Vec<I>) -> Vec<Result<O, Failure<I, E>>> {
-        if Bulk::suits(&self.running, &inputs) {
+        if !self.would_deadlock() && Bulk::suits(&self.running, &inputs) {
             return outcomes(Bulk::begin(&self.running, inputs, Failures::Yield).wait());
         }
         self.map(inputs).return_exceptions().into_iter().collect()

@@ -12,9 +12,31 @@ pub(crate) enum Clock {
     /// One that a test moves on, in nanoseconds.
     #[cfg(test)]
     Manual(std::sync::Arc<std::sync::atomic::AtomicU64>),
-    /// That of a rehearsal's runtime, from that moment on. It is read on the runtime's thread.
+    /// That of a rehearsal.
     #[cfg(feature = "testkit")]
-    Virtual(tokio::time::Instant),
+    Virtual(VirtualClock),
+}
+
+/// The time of a rehearsal's runtime, from that moment on.
+#[cfg(feature = "testkit")]
+#[derive(Debug, Clone)]
+pub(crate) struct VirtualClock {
+    start: tokio::time::Instant,
+    /// In nanoseconds, as it was last seen on the runtime's thread: others cannot read it.
+    seen: std::sync::Arc<std::sync::atomic::AtomicU64>,
+}
+
+#[cfg(feature = "testkit")]
+impl VirtualClock {
+    fn now(&self) -> Duration {
+        use std::sync::atomic::Ordering;
+        if !crate::engine::system::on_engine_thread() {
+            return Duration::from_nanos(self.seen.load(Ordering::Relaxed));
+        }
+        let now = self.start.elapsed();
+        self.seen.store(u64::try_from(now.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        now
+    }
 }
 
 impl Clock {
@@ -26,7 +48,7 @@ impl Clock {
     /// That of the rehearsal whose runtime this is called in.
     #[cfg(feature = "testkit")]
     pub(crate) fn virtual_from_now() -> Self {
-        Self::Virtual(tokio::time::Instant::now())
+        Self::Virtual(VirtualClock { start: tokio::time::Instant::now(), seen: std::sync::Arc::default() })
     }
 
     pub(crate) fn now(&self) -> Time {
@@ -37,7 +59,7 @@ impl Clock {
                 Time(Duration::from_nanos(nanos.load(std::sync::atomic::Ordering::Relaxed)))
             }
             #[cfg(feature = "testkit")]
-            Self::Virtual(start) => Time(start.elapsed()),
+            Self::Virtual(clock) => Time(clock.now()),
         }
     }
 
@@ -51,7 +73,9 @@ impl Clock {
         match self {
             Self::System(start) => start.checked_add(time.0).unwrap_or_else(|| *start + FAR),
             #[cfg(feature = "testkit")]
-            Self::Virtual(start) => start.checked_add(time.0).unwrap_or_else(|| *start + FAR).into_std(),
+            Self::Virtual(VirtualClock { start, .. }) => {
+                start.checked_add(time.0).unwrap_or_else(|| *start + FAR).into_std()
+            }
             #[cfg(test)]
             Self::Manual(_) => panic!("nobody waits by a test's clock"),
         }

@@ -18,6 +18,9 @@ use crate::engine::track::Pace;
 const INPUTS: u64 = 6;
 const ROUNDS: u64 = if cfg!(miri) { 4 } else { 2_000 };
 
+/// After so many an outcome does not come any more.
+const LOOKS_MAX: u64 = 100_000_000;
+
 /// Counts those that are alive, each on the heap so that one that is read after its drop is noticed.
 struct Value(Box<u64>, Arc<AtomicU64>);
 
@@ -56,12 +59,15 @@ fn execute(run: &Run<Value, Value>) -> u64 {
 /// What a consumer does: takes `most` outcomes in order, as soon as they are there.
 fn consume(chunk: &Shared, most: u64) -> Vec<u64> {
     let mut taken = Vec::new();
+    let mut looks = 0_u64;
     while (taken.len() as u64) < most {
         // SAFETY: this is the one consumer.
         match unsafe { chunk.take(taken.len()) } {
             Some(outcome) => taken.push(*outcome.0),
             None => thread::yield_now(),
         }
+        looks += 1;
+        assert!(looks < LOOKS_MAX, "an outcome is missing: {taken:?}");
     }
     taken
 }

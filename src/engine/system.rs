@@ -10,13 +10,15 @@ use actix::{Actor, Addr, ArbiterHandle, Context, System};
 use crossbeam_channel::bounded;
 use parking_lot::Mutex;
 
+#[cfg(feature = "testkit")]
+use crate::engine::unwind::set_one_thread_for_all;
 use crate::engine::unwind::tell;
 use crate::error::StartError;
 
 static ENGINE: Mutex<Weak<Engine>> = Mutex::new(Weak::new());
 
 /// The stack of the engine's thread, because inputs and outcomes of calls by message pass over it by value.
-const STACK_BYTES: usize = 16 << 20;
+pub(crate) const STACK_BYTES: usize = 16 << 20;
 
 thread_local! {
     static ON_ENGINE: Cell<bool> = const { Cell::new(false) };
@@ -65,6 +67,7 @@ impl Engine {
     #[cfg(feature = "testkit")]
     pub(crate) fn of_this_thread() -> Arc<Self> {
         ON_ENGINE.set(true);
+        set_one_thread_for_all();
         let (system, arbiter) = (System::current(), System::current().arbiter().clone());
         Arc::new(Self { system, arbiter })
     }

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use crate::context::Context;
-use crate::crash::{Death, EnterError};
+use crate::crash::{Death, EnterError, Panic};
 use crate::decide::ids::{ContainerId, Generation};
 use crate::decide::restart::Restart;
 use crate::engine::body::{Instance, Post, Served};
@@ -135,15 +135,16 @@ where
     let Post { dispatch, container: id, generation, .. } = *post;
     post.leash.exits();
     dispatch.tell(Notice::Exiting { container: id, generation });
-    let settings = &dispatch.settings;
-    let fate = match contain(|| post.leash.inside(|| instance.exit(post))) {
-        Ok(()) => Fate::Exited,
-        Err(panic) => {
-            let (app, function, container) = (&settings.app, &settings.function, id.index());
-            tell(|| tracing::warn!(%app, %function, container, %panic, "exit panicked"));
-            Fate::ExitPanicked(panic)
-        }
-    };
+    let fate = exited(post, contain(|| post.leash.inside(|| instance.exit(post))));
     dispatch.left(id, generation);
     fate
+}
+
+/// What has become of a container by its exit.
+pub(crate) fn exited<I, O, E>(post: &Post<'_, I, O, E>, exit: Result<(), Panic>) -> Fate {
+    let Err(panic) = exit else { return Fate::Exited };
+    let settings = &post.dispatch.settings;
+    let (app, function, container) = (&settings.app, &settings.function, post.container.index());
+    tell(|| tracing::warn!(%app, %function, container, %panic, "exit panicked"));
+    Fate::ExitPanicked(panic)
 }

@@ -137,11 +137,29 @@ pub(crate) fn settle_elsewhere(settle: impl FnOnce() + Send + 'static) {
 /// Drops users' values on a thread of their own, because their drops may block.
 pub(crate) fn drop_elsewhere<T: Send + 'static>(values: T) {
     let values = Contained::new(values);
-    if cfg!(test) {
-        return drop(values); // the simulator counts what is left
+    if cfg!(test) || is_one_thread_for_all() {
+        return drop(values); // who simulates or rehearses counts what is left
     }
     // Without a thread the closure comes back inside the error, and the values are dropped here.
     drop(std::thread::Builder::new().name("longshore/drop".to_owned()).spawn(move || drop(values)));
+}
+
+#[cfg(feature = "testkit")]
+thread_local! {
+    static ONE_FOR_ALL: Cell<bool> = const { Cell::new(false) };
+}
+
+/// This thread is a rehearsal's, on which everything happens that does happen.
+#[cfg(feature = "testkit")]
+pub(crate) fn set_one_thread_for_all() {
+    ONE_FOR_ALL.set(true);
+}
+
+fn is_one_thread_for_all() -> bool {
+    #[cfg(feature = "testkit")]
+    return ONE_FOR_ALL.get();
+    #[cfg(not(feature = "testkit"))]
+    false
 }
 
 /// A user's value that is dropped inside the boundary, wherever its owner is dropped.

@@ -17,9 +17,9 @@ use crate::decide::ids::{ContainerId, Generation};
 use crate::decide::restart::Restart;
 use crate::engine::body::{Post, Task};
 use crate::engine::dispatch::{Dispatch, Next};
-use crate::engine::leash::Leash;
+use crate::engine::leash::{Leash, at_no_checkpoint, come_out};
 use crate::engine::messages::Notice;
-use crate::engine::thread::End;
+use crate::engine::thread::{End, exited};
 use crate::engine::unwind::{contain, drop_contained};
 use crate::report::Fate;
 use crate::testkit::code::{Begun, Role};
@@ -46,15 +46,17 @@ pub(crate) async fn run<I, O, E>(
     while let Some(generation) = next.take() {
         current = generation;
         let life = Life { dispatch: &dispatch, rehearsed: &rehearsed, context: &context };
-        // What it spawns dies with it.
+        // The local tasks that it spawns die with it.
         let tasks = LocalSet::new();
-        let end = inside(&context, tasks.run_until(life.live(id, generation))).await;
-        context.inside(|| drop_contained(tasks));
+        let end = as_its_own(&context, contained(tasks.run_until(life.live(id, generation)))).await;
+        context.inside(|| at_no_checkpoint(|| drop_contained(tasks)));
         match end {
-            End::Crashed(Some(Restart::Now)) => next = dispatch.begin(id, generation),
-            End::Crashed(_) => {}
-            End::Recycled(fate) | End::Left(fate) => last = Some(fate),
-            End::Stale => last = None,
+            Ok(End::Crashed(Some(Restart::Now))) => next = dispatch.begin(id, generation),
+            Ok(End::Crashed(_)) => {}
+            Ok(End::Left(fate)) => last = Some(fate),
+            Ok(End::Stale) => last = None,
+            Ok(End::Recycled(_)) => unreachable!("nothing is retained where no memory is counted"),
+            Err(panic) => dispatch.break_down(&format!("a container {panic}")), // what is the user's is contained
         }
     }
     context.end_generation();
@@ -62,7 +64,7 @@ pub(crate) async fn run<I, O, E>(
 }
 
 /// Polls what belongs to a container, on a thread that others share with it.
-async fn inside<T>(context: &Context, future: impl Future<Output = T>) -> T {
+async fn as_its_own<T>(context: &Context, future: impl Future<Output = T>) -> T {
     let mut future = pin!(future);
     poll_fn(|cx| context.inside(|| future.as_mut().poll(cx))).await
 }
@@ -135,7 +137,7 @@ where
             Err(panic) => return End::Crashed(dispatch.crashed(id, generation, Death::EnterPanicked(panic))),
         };
         if !dispatch.entered(id, generation) {
-            drop_contained(role);
+            leash.drop_inside(role);
             return End::Stale;
         }
         let scripted = Scripted::default();
@@ -144,13 +146,13 @@ where
         match served {
             Ok(true) => End::Left(self.leave(&post, role).await),
             Ok(false) => {
-                drop_contained(role);
+                leash.drop_inside(role);
                 End::Stale
             }
             Err(panic) => {
                 let death = scripted.take().unwrap_or(Death::Panicked(panic));
                 let verdict = dispatch.crashed(id, generation, death);
-                drop_contained(role);
+                leash.drop_inside(role);
                 verdict.map_or(End::Stale, |verdict| End::Crashed(Some(verdict)))
             }
         }
@@ -230,10 +232,9 @@ where
             let goes_on = task.returned(&mut lap, result, None);
             execution.ends(ending);
             if deadly && ending == Ending::Completed {
-                task.post.dispatch.kill(task.post.container);
-                task.post.dispatch.tell(Notice::Fenced { restart: Restart::Now });
-                return;
+                return task.post.dispatch.dies_between(task.post.container, task.post.generation);
             }
+            task.post.dispatch.completed(task.post.container);
             if !goes_on {
                 return;
             }
@@ -258,7 +259,7 @@ where
                 let limit = post.dispatch.settings.memory.limit.unwrap_or(0);
                 let used = limit.saturating_add(1);
                 scripted.set(Some(Death::MemoryLimit { limit, used, reclaimed: true }));
-                panic!("a scripted memory limit");
+                come_out() // as from a checkpoint
             }
         }
     }
@@ -269,10 +270,11 @@ where
         dispatch.tell(Notice::Exiting { container: id, generation });
         let exit = role.exit(context);
         let waits = dispatch.settings.body.get().waits();
-        let exited =
+        let exit =
             if waits { contained(post.unless_over(exit)).await.map(|_| ()) } else { contained(exit).await };
+        let fate = exited(post, exit);
         dispatch.left(id, generation);
-        exited.map_or_else(Fate::ExitPanicked, |()| Fate::Exited)
+        fate
     }
 }
 

@@ -43,12 +43,17 @@
 //! # What is not as in production
 //!
 //! * Code that blocks its thread blocks everybody, and one that waits for another container to do something never
-//!   returns. A blocking call of a function is refused with `WouldDeadlock`.
+//!   returns. A blocking call of a function, and the start of one, is refused with `WouldDeadlock`.
+//! * Synchronous code runs inside a runtime here: clients that block on one of their own panic.
+//! * Time does not stand still for what comes from outside: while a socket, another thread or a function that was
+//!   really started is awaited, it leaps to what is due next, at last to [the end](Rehearsal::for_at_most). For
+//!   `spawn_blocking` it does stand still.
+//! * `tokio::spawn` outlives a container, where `spawn_local` does not; and neither knows its `Context`.
+//! * What is random by itself stays so: `tokio::select!` without `biased`, the order of a `HashMap`.
 //! * Memory is not counted, and needs no accountant: [`Rehearsal::exceeds_memory`] says when a container is over
-//!   its limit, and `recycle_above` does nothing.
+//!   its limit. `recycle_above` and `abandoned_bytes_max` do nothing, `memory_left` is `None`.
 //! * Without [`Builder::containers`](crate::Builder::containers) there are [`CONTAINERS`], whatever the machine.
-//! * Thread-locals are shared by all containers, and so is what they spawn on threads of their own, which is not
-//!   waited for.
+//! * Thread-locals are shared by all containers, and values are dropped at once, on the thread that is shared.
 //! * Which of several containers is first, where it does not matter, is always the same one. It may be
 //!   another in the next version.
 

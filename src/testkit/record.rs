@@ -99,13 +99,14 @@ impl Record {
         &self.written.executions
     }
 
-    /// How often the input of that index was executed.
+    /// How often the input of that index was executed; where there are several maps or calls, in all of them.
     #[must_use]
     pub fn attempts(&self, input: u64) -> usize {
         self.executions_of(input).count()
     }
 
-    /// How long the input of that index waited between its executions: one duration less than it has attempts.
+    /// How long the input of that index waited between its executions: one duration less than it has attempts. Of
+    /// several maps and calls, whose inputs share their indices, [`Record::executions`] tells more.
     #[must_use]
     pub fn delays(&self, input: u64) -> Vec<Duration> {
         let ends = self.executions_of(input).map(|execution| execution.ended);
@@ -171,8 +172,20 @@ impl Record {
 
 impl fmt::Display for Record {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.written.lines.iter().try_for_each(|(at, line)| {
-            let said = self.written.say(*line);
+        self.written.fmt(f)
+    }
+}
+
+impl fmt::Display for Log {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.lock().fmt(f)
+    }
+}
+
+impl fmt::Display for Written {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.lines.iter().try_for_each(|(at, line)| {
+            let said = self.say(*line);
             if said.is_empty() { Ok(()) } else { writeln!(f, "{:>12}  {said}", format!("{at:?}")) }
         })
     }
@@ -209,8 +222,8 @@ impl Written {
         match line {
             Line::Starts(at) => format!("{} enters", of(&self.starts[at])),
             Line::Entered(at) => match self.starts[at].entered {
-                Some((_, Entered::Well)) | None => format!("{} has entered", of(&self.starts[at])),
-                Some((_, how)) => format!("{} enter: {how:?}", of(&self.starts[at])),
+                Some((_, Entered::Well)) => format!("{} has entered", of(&self.starts[at])),
+                how => format!("{} enter: {:?}", of(&self.starts[at]), how.map(|(_, how)| how)),
             },
             Line::Begins(at) => format!("{} begins", input(&self.executions[at])),
             Line::Ends(at) => format!("{}: {:?}", input(&self.executions[at]), self.executions[at].ending),

@@ -1,10 +1,11 @@
 //! The rehearsal of a function: its settings, the script, and the run.
 
+use std::mem::ManuallyDrop;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix::System;
+use actix::{System, SystemRunner};
 use tokio::runtime::Runtime;
 use tokio::time::{sleep, timeout};
 
@@ -12,6 +13,8 @@ use crate::actor::{Ending, KillContainer};
 use crate::builder::Builder;
 use crate::decide::ids::ContainerId;
 use crate::decide::window::Window;
+use crate::engine::system::STACK_BYTES;
+use crate::engine::unwind::{contain_drop, set_thread_hook};
 use crate::error::StartError;
 use crate::failure::Failure;
 use crate::function::Function;
@@ -32,8 +35,8 @@ const GRACE: Duration = Duration::from_secs(60);
 /// A function to be run under scripted faults in virtual time. Made by [`Builder::rehearse`]; nothing happens before
 /// [`run`](Self::run) or [`play`](Self::play).
 ///
-/// An input is named by its index in its map, an attempt by its number from 1. Of several faults for one execution
-/// the one that was named first happens; without any, the function's own code runs.
+/// An input is named by its index, in every map and call (that of a call is 0), an attempt by its number from 1. Of
+/// several faults for one execution the one that was named first happens; without any, the function's own code runs.
 ///
 /// ```
 /// use longshore::testkit::{Ending, Entered};
@@ -101,12 +104,13 @@ where
         self.fault_when(move |at| (at.index == input && at.attempt == attempt).then_some(Fault::Hang))
     }
 
-    /// The container is found to be over its memory limit in that attempt of that input, and comes out.
+    /// The container is found to be over its memory limit in that attempt of that input, and comes out. Without a
+    /// limit it is over one of 0.
     pub fn exceeds_memory(self, input: u64, attempt: u32) -> Self {
         self.fault_when(move |at| (at.index == input && at.attempt == attempt).then_some(Fault::ExceedMemory))
     }
 
-    /// The container that completes that input dies before it begins another, as if killed by hand.
+    /// The container that returns `Ok` for that input dies before it begins another, as if killed by hand.
     pub fn dies_after(self, input: u64) -> Self {
         self.written(|script| script.dies_after(input))
     }
@@ -117,7 +121,7 @@ where
     }
 
     /// A dependency is not there in that span of virtual time, which includes its first moment and not its last:
-    /// every `enter` that begins in it returns an error, every execution panics.
+    /// every `enter` that begins in it returns an error, every execution that does panics.
     pub fn down(self, during: Range<Duration>) -> Self {
         self.written(|script| script.is_down(during))
     }
@@ -168,18 +172,19 @@ where
     }
 
     /// How much virtual time the scene may take: 24 h, if nothing is said. After it the function is aborted, so
-    /// that what would go on for ever ends.
+    /// that what would go on for ever ends. What goes on without taking time, as an endless map of a function of
+    /// which nothing [takes](Self::takes) any, does not.
     pub fn for_at_most(mut self, limit: Duration) -> Self {
         self.limit = limit;
         self
     }
 
-    /// Runs the inputs through one map, and gives the outcome of each in order, with the record. As with
-    /// [`Function::run_all`], a last failure without an index says why a map ended early.
+    /// Runs the inputs, all of which are collected before, through one map, and gives the outcome of each in order, with
+    /// the record. As with [`Function::run_all`], a last failure without an index says why a map ended early.
     ///
     /// # Errors
     ///
-    /// Those of [`Builder::start`] that the settings can cause.
+    /// See [`Rehearsal::play`].
     ///
     /// # Panics
     ///
@@ -229,12 +234,12 @@ where
     ///
     /// # Errors
     ///
-    /// Those of [`Builder::start`] that the settings can cause.
+    /// Those of [`Builder::start`], but for what an app and an accountant have to do with it.
     ///
     /// # Panics
     ///
-    /// As the scene does; and if it does not come to its end within a minute of virtual time after the function was
-    /// aborted for taking longer than [`Rehearsal::for_at_most`].
+    /// As the scene or the script does; if the scene does not come to its end within a minute of virtual time after
+    /// the function was aborted for taking longer than [`Rehearsal::for_at_most`]; if no runtime can be made.
     pub fn play<T, S>(mut self, scene: S) -> Result<(T, Record), StartError>
     where
         S: AsyncFnOnce(&Stage<I, O, E>) -> T + Send,
@@ -246,11 +251,14 @@ where
         settings.rehearsed = Some(Arc::clone(&rehearsed) as _);
         let limit = self.limit;
         let name = format!("{}/{}/rehearsal", settings.app, settings.function);
-        let thread = std::thread::Builder::new().name(name).stack_size(settings.stack_bytes);
+        // Actors, containers and the scene share it.
+        let stack = settings.stack_bytes.max(STACK_BYTES);
+        let thread = std::thread::Builder::new().name(name).stack_size(stack);
         std::thread::scope(|scope| {
             let play = move || {
-                let system = System::with_tokio_rt(still_time);
-                system.block_on(played(settings, window, rehearsed, scene, limit))
+                set_thread_hook(settings.panic_hook);
+                let theatre = Theatre::new();
+                theatre.system.block_on(played(settings, window, rehearsed, scene, limit))
             };
             let played = thread.spawn_scoped(scope, play).map_err(StartError::Thread)?;
             Ok(played.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
@@ -261,10 +269,33 @@ where
 /// The outcome of each input.
 type Outcomes<I, O, E> = Vec<Result<O, Failure<I, E>>>;
 
-/// A runtime whose time moves only when there is nothing else to do.
-fn still_time() -> Runtime {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build();
-    runtime.expect("a runtime without threads needs nothing that could be missing but file handles")
+/// A system of actors whose time moves only when there is nothing else to do.
+struct Theatre {
+    system: ManuallyDrop<SystemRunner>,
+    runtime: Option<Arc<Runtime>>,
+}
+
+impl Theatre {
+    fn new() -> Self {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build();
+        let runtime = Arc::new(runtime.expect("what could be missing is file handles"));
+        let system = System::with_tokio_rt(|| Arc::clone(&runtime));
+        Self { system: ManuallyDrop::new(system), runtime: Some(runtime) }
+    }
+}
+
+impl Drop for Theatre {
+    #[expect(unsafe_code, reason = "dropped inside its runtime, and before that")]
+    fn drop(&mut self) {
+        let runtime = self.runtime.take().expect("dropped once");
+        {
+            let _inside = runtime.enter(); // what hangs is dropped, and may need its timers and sockets
+            // SAFETY: it is not used after this.
+            contain_drop(|| unsafe { ManuallyDrop::drop(&mut self.system) });
+        }
+        // Nobody waits for threads that block.
+        Arc::into_inner(runtime).into_iter().for_each(Runtime::shutdown_background);
+    }
 }
 
 /// The rehearsal itself, in its runtime.
@@ -298,14 +329,19 @@ where
             stage.function().abort();
             let ended = timeout(GRACE, playing).await;
             let result = ended.unwrap_or_else(|_| {
-                panic!("the scene goes on {GRACE:?} after {limit:?} of virtual time, when its function was aborted")
+                panic!(
+                    "the scene goes on for {GRACE:?} after the {limit:?} that it may take:\n{}",
+                    stage.timeline()
+                )
             });
             (result, true)
         }
     };
     let (elapsed, status) = (stage.now(), stage.function().status());
     let report = stage.ends(Ending::Drain, GRACE).await;
-    tokio::task::yield_now().await; // the last events are on their way
+    if let Some(panic) = rehearsed.take_panic() {
+        panic!("the script {panic}");
+    }
     let written = rehearsed.log.close(stage.now());
     (result, Record { written, elapsed, timed_out, status, report })
 }

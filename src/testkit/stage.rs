@@ -3,14 +3,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix::{Actor, Context, Handler};
 use parking_lot::Mutex;
 use tokio::time::{Instant, sleep};
 
-use crate::actor::{Ending, Happened, KillContainer, Reset, Shutdown, Subscribe};
+use crate::actor::{Ending, KillContainer, Reset, Shutdown};
+use crate::crash::Panic;
 use crate::decide::ids::{ContainerId, Generation, JobId};
+use crate::decide::time::Time;
 use crate::engine::dispatch::Dispatch;
 use crate::engine::feeder::{self, Feed};
+use crate::engine::unwind::contain;
+use crate::event::Event;
 use crate::function::Function;
 use crate::report::FunctionReport;
 use crate::testkit::container;
@@ -20,16 +23,17 @@ use crate::testkit::script::{At, EnterFault, Fault, Script};
 /// What the containers of a rehearsal play, and where it is written down.
 pub(crate) struct Rehearsed<I, E> {
     script: Mutex<Script<I, E>>,
+    panic: Mutex<Option<Panic>>,
     pub(crate) log: Log,
 }
 
 impl<I, E> Rehearsed<I, E> {
     pub(crate) fn new(script: Script<I, E>) -> Self {
-        Self { script: Mutex::new(script), log: Log::default() }
+        Self { script: Mutex::new(script), panic: Mutex::new(None), log: Log::default() }
     }
 
     pub(crate) fn executes(&self, at: &At<'_, I>) -> (Duration, Option<Fault<E>>) {
-        self.script.lock().executes(at)
+        self.read(|script| script.executes(at)).unwrap_or((Duration::ZERO, None))
     }
 
     pub(crate) fn enters(
@@ -38,8 +42,24 @@ impl<I, E> Rehearsed<I, E> {
         generation: Generation,
         now: Duration,
     ) -> (Duration, Option<EnterFault>) {
-        let mut script = self.script.lock();
-        (script.enter_takes, script.enters(container, generation, now))
+        let entering = self.read(|script| (script.enter_takes, script.enters(container, generation, now)));
+        entering.unwrap_or((Duration::ZERO, None))
+    }
+
+    /// The script is partly the test's own code, whose panic is no fault of the function's.
+    fn read<T>(&self, read: impl FnOnce(&mut Script<I, E>) -> T) -> Option<T> {
+        match contain(|| read(&mut self.script.lock())) {
+            Ok(said) => Some(said),
+            Err(panic) => {
+                self.panic.lock().get_or_insert(panic);
+                None
+            }
+        }
+    }
+
+    /// The first panic of the script.
+    pub(crate) fn take_panic(&self) -> Option<Panic> {
+        self.panic.lock().take()
     }
 
     pub(crate) fn is_deadly(&self, index: u64) -> bool {
@@ -57,6 +77,9 @@ pub(crate) trait Performs<I, O, E>: Send + Sync {
     fn container(self: Arc<Self>, dispatch: Arc<Dispatch<I, O, E>>, id: ContainerId, generation: Generation);
 
     fn feeder(&self, dispatch: Arc<Dispatch<I, O, E>>, job: JobId, source: Feed<I>);
+
+    /// The function tells its subscribers of an event.
+    fn hears(&self, event: &Event, now: Time);
 }
 
 impl<I, O, E> Performs<I, O, E> for Rehearsed<I, E>
@@ -72,6 +95,10 @@ where
     fn feeder(&self, dispatch: Arc<Dispatch<I, O, E>>, job: JobId, source: Feed<I>) {
         actix::spawn(feeder::run_in_task(dispatch, job, source));
     }
+
+    fn hears(&self, event: &Event, now: Time) {
+        self.log.event(event.clone(), now.0);
+    }
 }
 
 /// A function in a rehearsal, in the hands of a scene: see [`Rehearsal::play`](crate::testkit::Rehearsal::play).
@@ -82,6 +109,7 @@ where
     E: Send + 'static,
 {
     function: Function<I, O, E>,
+    log: Log,
     began: Instant,
 }
 
@@ -92,13 +120,11 @@ where
     E: Send + 'static,
 {
     pub(crate) fn new(function: Function<I, O, E>, log: Log) -> Self {
-        let began = Instant::now();
-        let listener = Listener { log, began }.start();
-        function.supervisor().do_send(Subscribe { to: listener.recipient() });
-        Self { function, began }
+        Self { function, log, began: Instant::now() }
     }
 
-    /// The function. What blocks is refused; its async forms work.
+    /// The function, for this thread. Its async forms work; what blocks is refused, and `kill_container` and `reset`
+    /// are carried out without telling their result, which [`Stage::kill`] and [`Stage::reset`] do.
     #[must_use]
     pub const fn function(&self) -> &Function<I, O, E> {
         &self.function
@@ -119,11 +145,17 @@ where
         sleep(time).await;
     }
 
+    /// What has happened so far, a line for each thing: for the messages of a scene's own assertions.
+    #[must_use]
+    pub fn timeline(&self) -> String {
+        self.log.to_string()
+    }
+
     /// Kills a container by hand, and says whether it lived. See [`Function::kill_container`].
     ///
     /// # Cancel safety
     ///
-    /// Once polled it is killed.
+    /// If the future is dropped, it may have been killed or not.
     pub async fn kill(&self, container: ContainerId) -> bool {
         self.function.supervisor().send(KillContainer { container }).await.unwrap_or(false)
     }
@@ -132,7 +164,7 @@ where
     ///
     /// # Cancel safety
     ///
-    /// Once polled it is reset.
+    /// If the future is dropped, it may have been reset or not.
     pub async fn reset(&self) -> bool {
         self.function.supervisor().send(Reset).await.unwrap_or(false)
     }
@@ -151,27 +183,5 @@ where
 {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Stage").field("function", &self.function).field("now", &self.now()).finish()
-    }
-}
-
-/// Writes events down.
-struct Listener {
-    log: Log,
-    began: Instant,
-}
-
-impl Actor for Listener {
-    type Context = Context<Self>;
-
-    fn started(&mut self, ctx: &mut Context<Self>) {
-        ctx.set_mailbox_capacity(1 << 20); // it misses none
-    }
-}
-
-impl Handler<Happened> for Listener {
-    type Result = ();
-
-    fn handle(&mut self, Happened(event): Happened, _: &mut Context<Self>) {
-        self.log.event(event, self.began.elapsed());
     }
 }

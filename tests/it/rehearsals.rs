@@ -334,6 +334,68 @@ fn a_scene_calls_maps_kills_and_resets_in_virtual_time() {
 }
 
 #[test]
+fn the_record_tells_of_everything_in_its_order_and_at_once() {
+    let rehearsal = attempts(&app()).containers(1).rehearse().panics(1, 1);
+    let ((), record) = rehearsal
+        .play(async |stage| {
+            let first = stage.function().run_all_async((0..3).collect()).await;
+            let second = stage.function().call(7).await;
+            assert!(first.iter().all(Result::is_ok) && second.is_ok());
+            assert_eq!(stage.now(), Duration::ZERO, "no time passes for looking");
+        })
+        .expect("valid settings");
+    let expected = "\
+        0#1 enters|0#1 has entered|0#1 map 0 input 0 attempt 1 begins|0#1 map 0 input 0 attempt 1: Completed|\
+        0#1 map 0 input 1 attempt 1 begins|0#1 map 0 input 1 attempt 1: Panicked|crash: container 0#1 (input 1, \
+        attempt 1)|0#2 enters|0#2 has entered|";
+    let lines = record
+        .to_string()
+        .lines()
+        .map(|line| line.trim_start_matches([' ', '0']).replace("ns  ", ""))
+        .fold(String::new(), |lines, line| match line.split_once(" panicked at") {
+            Some((crash, _)) => lines + crash + "|",
+            None => lines + &line + "|",
+        });
+    let expected = expected.replace("0#", "#");
+    assert!(lines.replace("0#", "#").starts_with(&expected), "{lines}\n{expected}");
+    assert!(
+        record.executions().iter().any(|execution| (execution.map, execution.input) == (1, 0)),
+        "{record}"
+    );
+}
+
+#[test]
+fn a_death_between_two_inputs_leaves_nobody_behind() {
+    let builder = attempts(&app()).containers(1).abandoned_max(1);
+    let (outcomes, record) =
+        builder.rehearse().dies_after(0).dies_after(2).run(0..4).expect("valid settings");
+    assert!(outcomes.iter().all(Result::is_ok), "{record}");
+    assert_eq!((record.restarts(), record.report().threads_running), (2, 0), "{record}");
+}
+
+#[test]
+fn nothing_of_the_users_is_left_when_it_is_over() {
+    let witness = Arc::new(());
+    let captured = Arc::clone(&witness);
+    let builder = app().function_async("captures", async move |_: &u64| {
+        let _held = Arc::clone(&captured);
+        std::future::pending::<Result<u64, u8>>().await
+    });
+    let (_, record) = builder.rehearse().for_at_most(SECOND).run(0..10).expect("valid settings");
+    assert!(record.timed_out());
+    assert_eq!(Arc::strong_count(&witness), 1);
+}
+
+#[test]
+fn a_script_that_panics_is_no_fault_of_the_functions() {
+    let rehearse =
+        || attempts(&app()).rehearse().fault_when(|at| panic!("at {}", at.index)).run([1]).map(drop);
+    let panic = std::thread::spawn(rehearse).join().expect_err("it panics");
+    let message = panic.downcast_ref::<String>().expect("a text");
+    assert!(message.starts_with("the script panicked at") && message.ends_with("at 0"), "{message}");
+}
+
+#[test]
 fn a_scene_that_panics_says_what_it_said() {
     let scene = std::thread::spawn(|| {
         attempts(&app())

@@ -188,6 +188,10 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
         drop_contained(rest.wakers.unused);
         for event in rest.said {
             event.speak(&self.settings.app, &self.settings.function);
+            #[cfg(feature = "testkit")]
+            if let Some(rehearsed) = &self.settings.rehearsed {
+                rehearsed.hears(&event, self.now());
+            }
             self.audience.tell(&event);
         }
         let (spent, crashes) = (rest.spent, rest.crashes);

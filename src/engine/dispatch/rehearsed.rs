@@ -1,7 +1,9 @@
 //! What only a rehearsal does under the lock.
 
-use crate::decide::ids::ContainerId;
+use crate::decide::ids::{ContainerId, Generation};
+use crate::decide::restart::Restart;
 use crate::engine::dispatch::Dispatch;
+use crate::engine::messages::Notice;
 
 impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I, O, E> {
     /// What executes in a container becomes the last of its lease: what is behind it goes back, so that between
@@ -14,5 +16,23 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
         state.book(id, now);
         state.ledger.truncated(id, end);
         self.work.notify_one();
+    }
+
+    /// What a container has completed is told at once, and not at the end of its lease or now and then: no time
+    /// passes for looking.
+    pub(crate) fn completed(&self, id: ContainerId) {
+        let mut state = self.hold();
+        let now = self.now();
+        if state.broken.is_none() {
+            state.book(id, now);
+        }
+    }
+
+    /// A container dies between two inputs, as if killed by hand.
+    pub(crate) fn dies_between(&self, id: ContainerId, generation: Generation) {
+        self.returned(id, generation);
+        self.kill(id);
+        self.give_up(); // if nobody is left, and nobody can be created
+        self.tell(Notice::Fenced { restart: Restart::Now });
     }
 }
