@@ -2,11 +2,13 @@
 
 use std::panic::panic_any;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Barrier, Mutex};
+use std::time::Duration;
 
+use longshore::actor::GetStatus;
 use longshore::{App, Context, Function, RateLimited, Worker};
 
-use crate::support::{Bomb, Gate, attempt, bombs, crash, under_each_policy, unhung, until};
+use crate::support::{Bomb, Counted, Gate, attempt, bombs, crash, under_each_policy, unhung, until};
 
 /// Lets go of a value without its drop.
 fn defuse<T>(value: T) {
@@ -42,7 +44,7 @@ fn outputs_and_errors_that_panic_in_their_drop() {
         let (drops, bomb) = bombs();
         let f = app
             .function("f", move |n: &u64| if n.is_multiple_of(3) { Err(bomb()) } else { Ok(bomb()) })
-            .retries(longshore::Retries::new(1).initial_delay(std::time::Duration::ZERO))
+            .retries(longshore::Retries::new(1).initial_delay(Duration::ZERO))
             .containers(2)
             .restart(policy)
             .start()
@@ -478,14 +480,40 @@ fn outputs_that_panic_in_their_drop_are_dropped_by_runs_one_by_one() {
 
 #[test]
 fn captured_values_are_dropped_when_the_function_has_ended_and_not_an_exit_timeout_later() {
+    /// Leaves together with the others, so that the function has ended when the supervisor hears of the first.
+    struct Leaves(Arc<Barrier>);
+    impl Worker for Leaves {
+        type Input = u8;
+        type Output = u8;
+        type Error = std::convert::Infallible;
+        fn call(&mut self, n: &u8, _: &Context) -> Result<u8, Self::Error> {
+            Ok(*n)
+        }
+        fn exit(self, _: &Context) {
+            self.0.wait();
+        }
+    }
     unhung(|| {
+        // The engine's thread goes on, or everything of it would be dropped with it.
+        let other = App::ephemeral("other");
+        let _kept = other.infallible("f", |n: &u8| *n).start().expect("valid");
         let drops = Arc::new(AtomicU64::new(0));
-        // The end of a thread that the supervisor does not wait for any more was not told to who watched over its exit.
-        for round in 1..=100 {
+        for round in 1..=20 {
             let app = App::ephemeral("captures");
-            let captured = crate::support::Counted(Arc::clone(&drops));
-            let f = app.infallible("f", move |_: &u8| captured.0.load(Ordering::SeqCst)).containers(4);
-            drop(f.exit_timeout(std::time::Duration::MAX).start().expect("valid"));
+            let (captured, leave) = (Counted(Arc::clone(&drops)), Arc::new(Barrier::new(9)));
+            let together = Arc::clone(&leave);
+            let enter = move |_: &Context| {
+                assert_eq!(captured.0.load(Ordering::SeqCst), round - 1);
+                Ok(Leaves(Arc::clone(&together)))
+            };
+            let f = app.worker("f", enter).containers(8).exit_timeout(Duration::MAX).start().expect("valid");
+            until("all are live", || f.status().containers.live == 8);
+            f.drain();
+            until("all are about to leave", || f.status().containers.exiting == 8);
+            // Behind these the supervisor hears of the first that leaves when all have left.
+            (0..1000).for_each(|_| f.supervisor().do_send(GetStatus));
+            leave.wait();
+            drop(f);
             app.shutdown_blocking();
             until("the captured value is dropped", || drops.load(Ordering::SeqCst) == round);
         }
