@@ -228,6 +228,8 @@
 //! * Synchronous code that cannot be told to stop keeps its thread when its container is killed: a long loop
 //!   calls [`Context::checkpoint`] now and then.
 //! * A worker whose `Drop` blocks delays its own restart.
+//! * The input of a function cannot contain a handle to that same function: such a type has no end.
+//! * Inputs pass over stacks by value: those of a megabyte want a [`Builder::stack_size`] of many, or a `Box`.
 //! * What a crashed attempt changed inside its input (through a lock or an atomic) stays changed for
 //!   the replay.
 //! * Programs built with `panic = "abort"` are refused at the start.

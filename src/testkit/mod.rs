@@ -48,7 +48,7 @@
 //! * Time does not stand still for what comes from outside: while a socket, another thread or a function that was
 //!   really started is awaited, it leaps to what is due next, at last to [the end](Rehearsal::for_at_most). For
 //!   `spawn_blocking` it does stand still.
-//! * `tokio::spawn` outlives a container, where `spawn_local` does not; and neither knows its `Context`.
+//! * What is begun with `tokio::spawn` outlives its container, and knows no `Context`; `spawn_local` is as ever.
 //! * What is random by itself stays so: `tokio::select!` without `biased`, the order of a `HashMap`.
 //! * Memory is not counted, and needs no accountant: [`Rehearsal::exceeds_memory`] says when a container is over
 //!   its limit. `recycle_above` and `abandoned_bytes_max` do nothing, `memory_left` is `None`.
