@@ -72,6 +72,15 @@ fn consume(chunk: &Shared, most: u64) -> Vec<u64> {
     taken
 }
 
+/// What whoever kills a container does. Returns the first place whose outcome is refused or not begun.
+fn fence(run: &Run<Value, Value>, chunk: &Shared) -> u64 {
+    let Position { at, begun } = run.fence();
+    if begun {
+        chunk.share(at as usize);
+    }
+    at
+}
+
 fn in_order(outcomes: u64) -> Vec<u64> {
     (0..outcomes).map(|n| 10 * n).collect()
 }
@@ -110,10 +119,7 @@ fn what_a_fence_refuses_is_executed_again_while_the_fenced_thread_still_reads_it
             let consumed = Arc::clone(&chunk);
             let consumer = scope.spawn(move || consume(&consumed, INPUTS));
             wait(round);
-            let Position { at, begun } = run.fence();
-            if begun {
-                chunk.share(at as usize);
-            }
+            let at = fence(&run, &chunk);
             let rest = Run::new(Arc::clone(&chunk), at, INPUTS);
             drop(chunk);
             execute(&rest);
@@ -136,11 +142,8 @@ fn an_input_that_fails_for_good_comes_back_and_a_fenced_reader_keeps_it() {
             let executed = Arc::clone(&run);
             scope.spawn(move || execute(&executed));
             wait(round);
-            let Position { at, begun } = run.fence();
+            let at = fence(&run, &chunk);
             drop(run);
-            if begun {
-                chunk.share(at as usize);
-            }
             for place in at..INPUTS {
                 // SAFETY: the run is fenced, who may still read was marked, and each place comes once.
                 let (input, slot) = unsafe { chunk.reclaim(place as usize) };
