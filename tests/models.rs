@@ -76,10 +76,6 @@ mod sync {
     }
 
     impl Condvar {
-        pub(crate) fn notify_one(&self) {
-            self.0.notify_one();
-        }
-
         pub(crate) fn notify_all(&self) {
             self.0.notify_all();
         }
@@ -338,42 +334,49 @@ fn an_account_that_crosses_while_it_is_still_listed_is_seen_all_the_same() {
     });
 }
 
-/// What is under a function's lock, as far as those who sleep go by it.
+/// What is under a function's lock, as far as the containers that sleep go by it.
 #[derive(Default)]
 struct Function {
     work: u32,
-    /// It has ended: nobody is to sleep any more.
+    /// The function has ended: no container is to sleep any more.
     over: bool,
+    /// The containers that sleep and were not woken.
+    asleep: Vec<usize>,
 }
 
 #[derive(Default)]
 struct Sleepers {
     function: Mutex<Function>,
-    signal: Signal,
+    /// One for each container.
+    signals: [Signal; 2],
 }
 
 impl Sleepers {
     /// A container's thread. Whether it got work before the end.
-    fn thread(&self) -> bool {
+    fn thread(&self, id: usize) -> bool {
         let mut function = self.function.lock();
         while function.work == 0 && !function.over {
-            self.signal.wait(&mut function, None);
+            function.asleep.push(id);
+            self.signals[id].wait(&mut function, None);
+            function.asleep.retain(|asleep| *asleep != id);
         }
         self.took(&mut function)
     }
 
     /// A container's task: polled, it leaves its waker, and is polled again once that is woken.
-    fn task(&self) -> bool {
+    fn task(&self, id: usize) -> bool {
         let waker = Waker::from(StdArc::new(Unpark(thread::current())));
         loop {
             let mut function = self.function.lock();
-            self.signal.forget(1);
+            self.signals[id].forget(1);
+            function.asleep.retain(|asleep| *asleep != id);
             if function.work > 0 || function.over {
                 return self.took(&mut function);
             }
-            self.signal.register(1, waker.clone());
+            self.signals[id].register(1, waker.clone());
+            function.asleep.push(id);
             drop(function);
-            while self.signal.is_registered(1, &waker) {
+            while self.signals[id].is_registered(1, &waker) {
                 thread::park();
             }
         }
@@ -383,9 +386,15 @@ impl Sleepers {
         let took = function.work > 0;
         function.work -= u32::from(took);
         if function.work > 0 {
-            self.signal.notify_one(); // what one leaves it passes on
+            self.wake_one(function); // which passes on what it leaves
         }
         took
+    }
+
+    fn wake_one(&self, function: &mut Function) {
+        if let Some(id) = function.asleep.pop() {
+            self.signals[id].notify_all();
+        }
     }
 }
 
@@ -402,9 +411,12 @@ fn work_for_two_wakes_a_thread_and_a_task_one_by_the_other() {
     loom::model(|| {
         let sleepers = Arc::new(Sleepers::default());
         let (one, other) = (Arc::clone(&sleepers), Arc::clone(&sleepers));
-        let containers = [thread::spawn(move || one.thread()), thread::spawn(move || other.task())];
-        sleepers.function.lock().work = 2;
-        sleepers.signal.notify_one();
+        let containers = [thread::spawn(move || one.thread(0)), thread::spawn(move || other.task(1))];
+        {
+            let mut function = sleepers.function.lock();
+            function.work = 2;
+            sleepers.wake_one(&mut function);
+        }
         assert_eq!(containers.map(|container| container.join().expect("no panic")), [true, true]);
     });
 }
@@ -414,12 +426,12 @@ fn nobody_sleeps_over_the_end_of_a_function() {
     loom::model(|| {
         let sleepers = Arc::new(Sleepers::default());
         let (one, other) = (Arc::clone(&sleepers), Arc::clone(&sleepers));
-        let containers = [thread::spawn(move || one.thread()), thread::spawn(move || other.task())];
+        let containers = [thread::spawn(move || one.thread(0)), thread::spawn(move || other.task(1))];
         {
             let mut function = sleepers.function.lock();
             (function.work, function.over) = (1, true);
         }
-        sleepers.signal.notify_all(); // with the lock released, as `break_down` does
+        sleepers.signals.iter().for_each(Signal::notify_all); // with the lock released, as `break_down` does
         let took = containers.map(|container| container.join().expect("no panic"));
         assert_eq!(took.iter().filter(|took| **took).count(), 1);
     });

@@ -1,12 +1,13 @@
 //! One map or call as the ledger keeps it: its counts, its fresh ranges, and a record of each
 //! input that failed or crashed. Inputs that simply complete leave no trace but a number.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use crate::crash::{Crash, Previous};
 use crate::decide::ids::Attempt;
 use crate::decide::jitter::Jitter;
+use crate::decide::ledger::{CrashNumber, Ticket};
 use crate::decide::retries::Retries;
 use crate::decide::share::Share;
 use crate::decide::time::Time;
@@ -76,12 +77,28 @@ impl Counts {
     }
 }
 
+/// The queue in which an input waits that was executed before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Waits {
+    /// For its replay. It has crashed no container.
+    Replay(Ticket),
+    /// For its replay, as a suspect. By its last crash.
+    Suspect(CrashNumber),
+    /// For its retry, which is due then.
+    Retry(Time),
+}
+
 /// The history of one input that did not simply complete.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Record {
     pub(crate) failures: u32,
     pub(crate) crashes: u32,
+    /// Executions that ended with their container and cost nothing: it was killed by hand, or had not proved itself.
     pub(crate) kills: u32,
+    /// Its last crash, and when that was.
+    pub(crate) crashed: Option<(CrashNumber, Time)>,
+    /// Where it waits, if it does.
+    pub(crate) waits: Option<Waits>,
     /// Of its crashes and kills, those that left a thread behind in it.
     pub(crate) abandoned: u32,
     /// When it last counted a crash towards the restart policy.
@@ -92,6 +109,11 @@ pub(crate) struct Record {
 }
 
 impl Record {
+    /// Whether the input has crashed a container.
+    pub(crate) fn is_suspect(&self) -> bool {
+        self.crashed.is_some()
+    }
+
     /// The number of the execution that begins next.
     pub(crate) fn attempt(&self) -> Attempt {
         Attempt(1 + self.failures + self.crashes + self.kills)
@@ -108,8 +130,12 @@ pub(crate) struct Job {
     pub(crate) retries: Option<(Retries, Option<Jitter>)>,
     pub(crate) counts: Counts,
     pub(crate) share: Share,
+    /// Its place among the calls, or among the maps in turn.
+    pub(crate) turn: Option<Ticket>,
     /// Pulled and never assigned.
     pub(crate) fresh: VecDeque<Span>,
+    /// Its places among the requeued.
+    pub(crate) requeued: BTreeSet<Ticket>,
     pub(crate) records: BTreeMap<u64, Record>,
     /// When little room in its window is taken though it did not become more.
     pub(crate) crumbs_at: Option<Time>,
@@ -133,7 +159,9 @@ impl Job {
             }),
             counts: Counts::default(),
             share,
+            turn: None,
             fresh: VecDeque::new(),
+            requeued: BTreeSet::new(),
             records: BTreeMap::new(),
             crumbs_at: None,
         }

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 /// The work one claim should hold, because waking a parked thread costs some tens of µs.
-const WORK: Duration = Duration::from_micros(500);
+pub(crate) const WORK: Duration = Duration::from_micros(500);
 
 /// Work that is not worth sharing, because the others would spend as much on the claim.
 const CRUMB: Duration = Duration::from_micros(20);
@@ -51,6 +51,12 @@ impl Share {
             Some(cost) if cost > now => cost / 2 + now / 2,
             _ => now,
         });
+    }
+
+    /// An input was seen to take so long, and has not ended: the next claims are sized by that.
+    pub(crate) fn costs_at_least(&mut self, cost: Duration) {
+        let nanos = u64::try_from(cost.as_nanos()).unwrap_or(u64::MAX);
+        self.cost = Some(self.cost.map_or(nanos, |before| before.max(nanos)));
     }
 
     /// Measured time per input.

@@ -129,7 +129,7 @@ where
     while *room > 0 {
         match contain(|| source.pull(room, inlet))? {
             Pulled::Enough => {}
-            Pulled::ForTheStarving => dispatch.feed_the_starving(),
+            Pulled::ForTheStarving => dispatch.feed_the_starving(job),
             Pulled::Exhausted => return Ok(Some(FeederEnd::Exhausted)),
             Pulled::Refused(input) => {
                 dispatch.fed_too_late(job, input);
@@ -212,7 +212,7 @@ where
                 return Ok(FeederEnd::Told);
             }
             if inlet.feeds_the_starving() {
-                dispatch.feed_the_starving();
+                dispatch.feed_the_starving(job);
             }
         }
     }

@@ -15,6 +15,7 @@ use crate::decide::time::Time;
 use crate::engine::chunk::Chunk;
 use crate::engine::pool::Pool;
 use crate::engine::signal::Signal;
+use crate::engine::sync::heavy;
 use crate::engine::unwind::drop_contained;
 use crate::failure::Failure;
 
@@ -43,6 +44,8 @@ pub(crate) enum Order {
 pub(crate) struct Gate {
     /// Outcomes handed to the consumer; written by it, read by feeder and ledger.
     pub(crate) yielded: AtomicU64,
+    /// A container has found no input in the pool. Set before it looks once more, cleared by the feeder that brings one.
+    pub(crate) awaited: AtomicBool,
     /// Somebody waits for room. Set before the wait is checked once more, cleared by the consumer.
     pub(crate) starved: AtomicBool,
     /// The window as it is now; written under the function's lock, read by the consumer.
@@ -170,6 +173,9 @@ impl<I, O, E> Lane<I, O, E> {
             Supply::Inline(inline) => Some(inline.left),
             Supply::Fed(_) | Supply::Dry => None,
         };
+        let gate = Arc::<Gate>::default();
+        // No container has looked yet: the first input is to wake one.
+        gate.awaited.store(matches!(supply, Supply::Fed(_)), Ordering::SeqCst);
         Self {
             order,
             label: None,
@@ -182,7 +188,7 @@ impl<I, O, E> Lane<I, O, E> {
             total,
             gap_from: None,
             over: false,
-            gate: Arc::default(),
+            gate,
             arrived: Arc::default(),
             space: Arc::default(),
             awaited: false,
@@ -347,12 +353,25 @@ impl<I, O, E> Sources for Lanes<I, O, E> {
         }
     }
 
+    fn await_inputs(&self, job: JobId, mode: Mode) -> u64 {
+        let Some(lane) = self.0.get(&job) else { return 0 };
+        if !matches!(lane.supply, Supply::Fed(_)) || lane.source_over {
+            return self.available(job, mode);
+        }
+        // Before the look: of what the feeder adds and this, one sees the other.
+        lane.gate.awaited.store(true, Ordering::SeqCst);
+        heavy();
+        self.available(job, mode)
+    }
+
     fn yielded(&self, job: JobId) -> u64 {
         self.0.get(&job).map_or(0, |lane| lane.gate.yielded.load(Ordering::SeqCst))
     }
 
-    fn starve(&self, job: JobId) {
+    fn starve(&self, job: JobId, least: u64) {
         if let Some(lane) = self.0.get(&job) {
+            // The last inputs of a source may be fewer than are worth a claim otherwise.
+            lane.gate.refill.fetch_min(least, Ordering::SeqCst);
             lane.gate.starved.store(true, Ordering::SeqCst);
         }
     }

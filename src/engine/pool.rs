@@ -16,7 +16,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use crate::engine::lane::Gate;
-use crate::engine::sync::{AtomicBool, Light, Ordering};
+use crate::engine::sync::{Light, Ordering};
 use crate::engine::track::{Pace, Track};
 use crate::engine::unwind::drop_contained;
 
@@ -196,8 +196,6 @@ impl<I, S: Iterator<Item = I> + Send> Flow<I> for S {
 pub(crate) struct Inlet<I> {
     pool: Arc<Pool<I>>,
     gate: Arc<Gate>,
-    /// Whether a container waits for what comes. Set by it before it looks into the pool for the last time.
-    starving: Arc<AtomicBool>,
     /// The block that is being filled, and the place that is next.
     block: Option<(Arc<Block<I>>, usize)>,
     /// How many were accepted.
@@ -206,8 +204,8 @@ pub(crate) struct Inlet<I> {
 }
 
 impl<I> Inlet<I> {
-    pub(crate) fn new(pool: Arc<Pool<I>>, gate: Arc<Gate>, starving: Arc<AtomicBool>) -> Self {
-        Self { pool, gate, starving, block: None, pushed: 0, light: Light::get() }
+    pub(crate) fn new(pool: Arc<Pool<I>>, gate: Arc<Gate>) -> Self {
+        Self { pool, gate, block: None, pushed: 0, light: Light::get() }
     }
 
     pub(crate) fn gate(&self) -> &Gate {
@@ -218,7 +216,7 @@ impl<I> Inlet<I> {
     #[inline]
     pub(crate) fn feeds_the_starving(&self) -> bool {
         // Behind the barrier of that push, as that look is behind one: of the two, one sees the other.
-        self.starving.load(Ordering::Relaxed)
+        self.gate.awaited.load(Ordering::Relaxed)
     }
 
     /// Adds an input, or gives it back if the pool is closed. It counts as pulled once it is accepted.
@@ -261,7 +259,7 @@ mod tests {
 
     fn pool() -> (Arc<Pool<Arc<u64>>>, Inlet<Arc<u64>>) {
         let pool = Arc::new(Pool::new());
-        (Arc::clone(&pool), Inlet::new(pool, Arc::default(), Arc::default()))
+        (Arc::clone(&pool), Inlet::new(pool, Arc::default()))
     }
 
     #[test]
@@ -284,7 +282,7 @@ mod tests {
     #[test]
     fn inputs_without_a_size_are_counted_as_any() {
         let pool = Arc::new(Pool::new());
-        let mut inlet = Inlet::new(Arc::clone(&pool), Arc::default(), Arc::default());
+        let mut inlet = Inlet::new(Arc::clone(&pool), Arc::default());
         (0..40).for_each(|_| inlet.push(()).expect("it is open"));
         assert_eq!((pool.take(3).len(), pool.take(20).len(), pool.len()), (3, 20, 17));
         assert_eq!((pool.take(u64::MAX).len(), pool.len()), (17, 0));

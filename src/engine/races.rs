@@ -213,7 +213,7 @@ fn what_is_fed_into_a_pool_that_closes_comes_out_of_it_or_goes_back() {
     for round in 0..ROUNDS {
         let alive = Arc::default();
         let pool = Arc::new(Pool::new());
-        let mut inlet = Inlet::new(Arc::clone(&pool), Arc::default(), Arc::default());
+        let mut inlet = Inlet::new(Arc::clone(&pool), Arc::default());
         let inputs: Vec<Value> = (0..40).map(|n| Value::new(n, &alive)).collect();
         let (accepted, taken) = thread::scope(|scope| {
             let feeder = scope.spawn(move || {

@@ -1,7 +1,7 @@
 //! A signal: threads wait for it with a lock of theirs released, and tasks leave their waker.
 //!
 //! Only wakers of the engine's own runtimes are left here: they are woken under the function's
-//! lock, where no user code may run. In tests it counts how often it was raised, because the
+//! lock, where no user code may run. In tests it remembers that it was raised, because the
 //! simulator's threads do not wait: it wakes those that would have been woken, and no others, so
 //! that a lost wake-up is a stuck world.
 
@@ -20,26 +20,29 @@ pub(crate) struct Signal {
     /// How many those are, so that signals to threads do not look.
     waiting: AtomicUsize,
     #[cfg(test)]
-    raised: raised::Raised,
+    raised: std::sync::atomic::AtomicBool,
 }
 
 impl Signal {
-    /// Wakes one of those that wait.
-    pub(crate) fn notify_one(&self) {
-        #[cfg(test)]
-        self.raised.for_one();
-        if self.waiting.load(Ordering::SeqCst) > 0
-            && let Some((_, waker)) = self.take(VecDeque::pop_front)
-        {
-            return waker.wake();
+    /// Wakes the threads that wait, and no task.
+    pub(crate) fn notify_threads(&self) {
+        self.condvar.notify_all();
+    }
+
+    /// Wakes the task that waits under that key.
+    pub(crate) fn notify_task(&self, key: u64) {
+        if self.waiting.load(Ordering::SeqCst) > 0 {
+            let at = |tasks: &VecDeque<(u64, Waker)>| tasks.iter().position(|(of, _)| *of == key);
+            if let Some((_, waker)) = self.take(|tasks| tasks.remove(at(tasks)?)) {
+                waker.wake();
+            }
         }
-        self.condvar.notify_one();
     }
 
     /// Wakes all that wait.
     pub(crate) fn notify_all(&self) {
         #[cfg(test)]
-        self.raised.for_all();
+        self.raised.store(true, Ordering::Relaxed);
         if self.waiting.load(Ordering::SeqCst) > 0 {
             while let Some((_, waker)) = self.take(VecDeque::pop_front) {
                 waker.wake();
@@ -88,34 +91,9 @@ impl Signal {
         }
     }
 
-    /// How often it was raised for one and for all since this was last asked.
+    /// Whether it was raised since this was last asked.
     #[cfg(test)]
-    pub(crate) fn take_raised(&self) -> (u64, u64) {
-        self.raised.take()
-    }
-}
-
-#[cfg(test)]
-mod raised {
-    use std::sync::atomic::{AtomicU64, Ordering};
-
-    #[derive(Debug, Default)]
-    pub(super) struct Raised {
-        one: AtomicU64,
-        all: AtomicU64,
-    }
-
-    impl Raised {
-        pub(super) fn for_one(&self) {
-            self.one.fetch_add(1, Ordering::Relaxed);
-        }
-
-        pub(super) fn for_all(&self) {
-            self.all.fetch_add(1, Ordering::Relaxed);
-        }
-
-        pub(super) fn take(&self) -> (u64, u64) {
-            (self.one.swap(0, Ordering::Relaxed), self.all.swap(0, Ordering::Relaxed))
-        }
+    pub(crate) fn take_raised(&self) -> bool {
+        self.raised.swap(false, Ordering::Relaxed)
     }
 }

@@ -15,7 +15,6 @@ use actix::{
 use tokio::sync::oneshot;
 
 use crate::actor::{CallInput, Ending, GetStatus, KillContainer, Reset, Shutdown, StartMap, Subscribe};
-use crate::decide::ids::ContainerId;
 use crate::decide::restart::Restart;
 use crate::decide::time::Time;
 use crate::decide::window::Window;
@@ -79,11 +78,8 @@ where
 
     /// Creates every container that is absent and may be created; comes back for those that may not yet.
     fn create(&mut self, ctx: &mut Context<Self>) {
-        for (at, container) in self.containers.iter().enumerate() {
-            let id = ContainerId::new(u32::try_from(at).expect("at most 1024 containers"));
-            if let Some(generation) = self.dispatch.create(id) {
-                container.do_send(Launch { generation });
-            }
+        for (id, generation) in self.dispatch.create() {
+            self.containers[id.index()].do_send(Launch { generation });
         }
         if let Some(handle) = self.wake.take() {
             ctx.cancel_future(handle);

@@ -15,6 +15,7 @@ use crate::simulator::containers::Dying;
 use crate::simulator::crumbs::Crumbs;
 use crate::simulator::plan::Plan;
 use crate::simulator::policy::{ExpectedRestart, NaivePolicy};
+use crate::simulator::suspects::Suspects;
 
 /// What an input waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -66,7 +67,12 @@ pub(super) struct InputBook {
     pub(super) state: State,
     pub(super) failures: u32,
     pub(super) crashes: u32,
+    /// Executions that ended with their container and cost nothing.
     pub(super) kills: u32,
+    /// Its last crash, and when that was.
+    pub(super) crashed: Option<(u64, Time)>,
+    /// The last crash of the function before it was begun.
+    pub(super) begun_after: u64,
     /// Threads that it has left behind.
     pub(super) abandoned: u32,
     /// The attempts in which it crashed its containers.
@@ -121,8 +127,12 @@ pub(super) struct Books {
     pub(super) restarts: u64,
     /// The current generation of each container.
     pub(super) current: BTreeMap<ContainerId, Generation>,
-    /// The container that replays a known suspect, until it asks for work again.
-    pub(super) suspect_on: Option<ContainerId>,
+    /// Who replays known suspects, and who may.
+    pub(super) suspects: Suspects,
+    /// Leases of calls in a row.
+    pub(super) calls_in_a_row: usize,
+    /// Whether the last of due retries and new inputs that was dispatched was a retry.
+    pub(super) retried_last: bool,
     /// The most maps that were open at once.
     pub(super) maps_most: usize,
     pub(super) crumbs: Crumbs,
@@ -162,7 +172,9 @@ impl Books {
             crashes: 0,
             restarts: 0,
             current: BTreeMap::new(),
-            suspect_on: None,
+            suspects: Suspects::default(),
+            calls_in_a_row: 0,
+            retried_last: false,
             maps_most: 0,
             crumbs: Crumbs::default(),
             strays: BTreeMap::new(),
@@ -217,6 +229,8 @@ impl Books {
                 failures: 0,
                 crashes: 0,
                 kills: 0,
+                crashed: None,
+                begun_after: 0,
                 abandoned: 0,
                 deaths: Vec::new(),
                 counted: None,
@@ -265,8 +279,10 @@ impl Books {
 
     pub(super) fn begun(&mut self, id: ContainerId, job: JobId, index: u64) {
         let (retries, crash_retries) = (self.plan.rules.retries.retries_max(), self.plan.rules.crash_retries);
+        let crashes = self.crashes;
         let book = self.jobs.get_mut(&job).expect("the job is open");
         let input = &mut book.inputs[index as usize];
+        input.begun_after = crashes;
         let State::Leased { to, from } = input.state else {
             panic!("invariant 3: input {index} begins while {:?}", input.state)
         };
@@ -305,6 +321,8 @@ impl Books {
         self.policy.completed(id, generation, now);
         let input = self.input(job, index);
         input.state = State::Done(End::Ok { attempt: input.attempt() });
+        let begun_after = input.begun_after;
+        self.suspects.completed_ok(id, begun_after);
         true
     }
 
@@ -333,6 +351,7 @@ impl Books {
             return;
         }
         self.policy.completed(id, generation, now);
+        self.suspects.completed_err(id);
         let goes_on = self.goes_on();
         let retries = self.plan.rules.retries.clone();
         let input = self.input(job, index);
@@ -373,7 +392,7 @@ impl Books {
         let executing = self.executing(id);
         let of_input = executing.map(|(job, index)| {
             let input = self.input(job, index);
-            (input.crashes, input.counted)
+            (u32::from(input.crashed.is_some()), input.counted)
         });
         let of_input = of_input.or_else(|| self.strays.remove(&id));
         let expected = self.policy.crashed(id, generation, of_input, now);
@@ -413,9 +432,14 @@ impl Books {
         let dying = self.dying;
         let mut poisoned = false;
         if let Some((job, index)) = executing {
+            let crash = self.crashes;
+            let last = self.input(job, index).crashed.map(|(crash, _)| crash);
+            let is_charged = self.suspects.is_charged(id, last);
             let input = self.input(job, index);
             input.deaths.push(input.attempt());
-            input.crashes += 1;
+            input.crashes += u32::from(is_charged);
+            input.kills += u32::from(!is_charged);
+            input.crashed = Some((crash, now));
             input.previous_crashed = true;
             if counted {
                 input.counted = Some(now);
@@ -479,7 +503,7 @@ impl Books {
         for (id, job) in &mut self.jobs {
             for input in &mut job.inputs {
                 if input.state == State::Waits(Queue::Replay) && input.abandoned > 0 {
-                    let end = if input.crashes > 0 { End::Poisoned } else { End::Lost };
+                    let end = if input.crashed.is_some() { End::Poisoned } else { End::Lost };
                     input.state = State::Done(end);
                     ended.extend((!job.goes_on).then_some(*id));
                 }
@@ -496,10 +520,10 @@ impl Books {
         book.ended.get_or_insert(why);
         for input in &mut book.inputs {
             if let State::Executes { on } | State::Leased { to: on, .. } = input.state {
-                self.suspect_on.take_if(|suspect_on| *suspect_on == on);
+                self.suspects.ended(on);
             }
             if let State::Executes { on } = input.state {
-                self.strays.insert(on, (input.crashes, input.counted));
+                self.strays.insert(on, (u32::from(input.crashed.is_some()), input.counted));
             }
             if input.is_pending() {
                 input.state = State::Done(End::Unrun(why));

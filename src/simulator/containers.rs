@@ -35,6 +35,7 @@ impl Books {
         self.busy.insert(id);
         self.current.insert(id, generation);
         self.policy.begun(id, generation);
+        self.suspects.begun(id, self.crashes);
     }
 
     /// A container was created on a thread of its own.
@@ -125,8 +126,9 @@ impl Books {
     }
 
     /// A container is at work, or ready for it.
-    pub(super) fn has_entered(&mut self, id: ContainerId) {
+    pub(super) fn has_entered(&mut self, id: ContainerId, now: Time) {
         self.busy.remove(&id);
+        self.suspects.entered(now);
     }
 
     /// A thread has ended.
@@ -182,7 +184,7 @@ impl Books {
     pub(super) fn came_back(&mut self, id: ContainerId) {
         self.busy.remove(&id);
         self.strays.remove(&id);
-        self.suspect_on.take_if(|on| *on == id);
+        self.suspects.ended(id);
     }
 
     /// A job is forgotten.
@@ -203,7 +205,7 @@ impl Books {
 
     /// The inputs that a container was assigned and has not begun wait again.
     fn give_back(&mut self, id: ContainerId) {
-        self.suspect_on.take_if(|on| *on == id);
+        self.suspects.ended(id);
         for input in self.jobs.values_mut().flat_map(|job| &mut job.inputs) {
             if let State::Leased { to, from } = input.state
                 && to == id

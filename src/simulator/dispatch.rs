@@ -1,5 +1,7 @@
 //! The books of dispatch: which input may be given to whom, in which order, and who must not sleep.
 
+use std::time::Duration;
+
 use crate::crash::Previous;
 use crate::decide::ids::{ContainerId, JobId};
 use crate::decide::job::JobKind;
@@ -13,6 +15,12 @@ const REQUEUED: usize = 1;
 const REPLAY: usize = 2;
 const RETRY: usize = 3;
 const NEW: usize = 4;
+
+/// How long what is leased ahead may wait beside a container that has nothing.
+const LOOK_AHEAD: Duration = Duration::from_millis(1);
+
+/// Leases of calls in a row after which a map is served, if one waits.
+const CALLS_IN_A_ROW: usize = 3;
 
 impl Books {
     /// A container asks for work. `eligible` are the maps that could be pulled for, here and below.
@@ -31,14 +39,14 @@ impl Books {
     ) {
         assert!(self.goes_on(), "nothing is dispatched once the function gave up or stops");
         self.busy.insert(id);
-        let best = self.best_class(now);
         let class = self.class(lease, now);
-        assert!(class <= best.unwrap_or(NEW), "dispatch order: class {class} went before class {best:?}");
+        self.check_order(id, lease, class, eligible, now);
         let suspect = self.is_suspect(lease.job, lease.span.first);
         if class == REPLAY && suspect {
-            assert!(!self.suspect_runs(), "invariant 6: two suspects are replayed at once");
-            self.suspect_on = Some(id);
+            let crashed = self.input(lease.job, lease.span.first).crashed.expect("a suspect has crashed");
+            self.suspects.replays(id, crashed, now, self.plan.rules.containers);
         }
+        self.suspects.leased(id, self.crashes);
         self.check_kind(lease, suspect);
         let input = self.input(lease.job, lease.span.first);
         assert_eq!(lease.attempt.get(), input.attempt(), "attempts are numbered over failures and crashes");
@@ -62,6 +70,30 @@ impl Books {
             };
             assert!(lease.span.len == 1 || input.executions == 0, "only first attempts travel in ranges");
             input.state = State::Leased { to: id, from };
+        }
+    }
+
+    /// The order of dispatch: calls before all, but a quarter for the maps; due retries and new inputs in turn.
+    fn check_order(&mut self, id: ContainerId, lease: &Lease, class: usize, eligible: &Eligible, now: Time) {
+        let of_a_map = self.jobs[&lease.job].kind == JobKind::Map;
+        let maps_turn = self.calls_in_a_row >= CALLS_IN_A_ROW;
+        if of_a_map && maps_turn {
+            // Which of what the maps have is not said: their inputs wait in the same queues as those of calls.
+        } else {
+            let best = self.best_class(id, now).unwrap_or(NEW);
+            let new_in_turn = class == NEW && best == RETRY && self.retried_last;
+            assert!(class <= best || new_in_turn, "dispatch order: class {class} went before class {best}");
+            let new_waits = class == RETRY && !eligible.told.is_empty();
+            assert!(!(new_waits && self.retried_last), "a retry went before a new input twice in a row");
+        }
+        if !of_a_map && maps_turn {
+            assert_eq!(eligible.told, [], "calls were served for the {}th time", self.calls_in_a_row);
+        }
+        self.calls_in_a_row = if of_a_map { 0 } else { self.calls_in_a_row + 1 };
+        match class {
+            RETRY => self.retried_last = true,
+            NEW => self.retried_last = false,
+            _ => {}
         }
     }
 
@@ -106,34 +138,43 @@ impl Books {
         }
     }
 
-    /// Containers sleep, and no other is about to ask: nothing may be waiting that one could do.
-    pub(super) fn all_rest(&self, eligible: &Eligible, now: Time) {
+    /// Those containers sleep, and no other is about to ask: nothing may be waiting that one of them could do.
+    pub(super) fn all_rest(&self, asleep: &[ContainerId], eligible: &Eligible, now: Time) {
         let drained = self.mode == Mode::Draining && !self.inputs().any(InputBook::is_pending);
         assert!(!drained, "a wake-up was lost: containers sleep, and nothing is left that they wait for");
         if self.goes_on() {
-            let best = self.best_class(now).filter(|class| *class < NEW);
-            assert_eq!(best, None, "a wake-up was lost: containers sleep and an input waits");
+            for id in asleep {
+                let best = self.best_class(*id, now).filter(|class| *class < NEW);
+                assert_eq!(best, None, "work is conserved: {id} sleeps and an input waits");
+            }
             assert_eq!(eligible.told, [], "a wake-up was lost: containers sleep, and maps have room");
         }
     }
 
-    /// A container was sent to sleep: nothing that is not new may be waiting.
-    pub(super) fn idle(&mut self, eligible: &Eligible, until: Option<Time>, now: Time) {
+    /// A container was sent to sleep: nothing that is not new may be waiting. `watched` is when the first of those that
+    /// sleep wakes by itself.
+    pub(super) fn idle(&mut self, id: ContainerId, eligible: &Eligible, watched: Option<Time>, now: Time) {
         if !self.goes_on() {
             return;
         }
-        let best = self.best_class(now).filter(|class| *class < NEW);
+        let best = self.best_class(id, now).filter(|class| *class < NEW);
         assert_eq!(best, None, "an input that may be dispatched was left waiting");
-        let maps = &eligible.now;
+        let maps = &eligible.told;
         assert!(maps.is_empty(), "maps {maps:?} have room and inputs, and a container sleeps");
-        let first_due = self.waiting().filter_map(|(_, _, queue)| match queue {
-            Queue::Retry { due } => Some(due),
-            _ => None,
+        let dues = self.waiting().flat_map(|(_, input, queue)| {
+            let retry = if let Queue::Retry { due } = queue { Some(due) } else { None };
+            let crashed = input.crashed.filter(|_| queue == Queue::Replay);
+            let suspect = crashed.map(|(_, at)| self.suspects.dues(at, now, self.plan.rules.containers));
+            retry.into_iter().chain(suspect.into_iter().flatten())
         });
-        let first_due = first_due.min();
-        let beside = self.containers().any(|id| self.in_hand(id) > 1);
-        assert!(until.is_some() || !beside, "who sleeps beside what may be split looks again");
-        self.crumbs.slept(eligible, until, first_due, now, beside);
+        let first_due = dues.min();
+        let ahead = self.containers().any(|id| self.in_hand(id) > 1);
+        let soon = now + LOOK_AHEAD;
+        assert!(
+            !ahead || watched.is_some_and(|at| at <= soon),
+            "work is conserved: beside inputs that are leased ahead nobody looks before {watched:?}"
+        );
+        self.crumbs.slept(eligible, watched, first_due, now);
     }
 
     /// Inputs that a container has and that are without an outcome.
@@ -159,14 +200,17 @@ impl Books {
         )
     }
 
-    fn best_class(&self, now: Time) -> Option<usize> {
-        let suspect_runs = self.suspect_on.is_some();
+    /// The best of what waits and that container must be able to take.
+    fn best_class(&self, id: ContainerId, now: Time) -> Option<usize> {
+        let may_replay = |input: &InputBook| {
+            let replays = |crashed| self.suspects.may_replay(id, crashed, now, self.plan.rules.containers);
+            input.crashed.is_none_or(replays)
+        };
         let class = |(job, input, queue): (JobId, &InputBook, Queue)| match queue {
             Queue::New if self.jobs[&job].kind == JobKind::Call => Some(CALL),
             Queue::New => Some(NEW),
             Queue::Requeued => Some(REQUEUED),
-            Queue::Replay if input.crashes > 0 && suspect_runs => None,
-            Queue::Replay => Some(REPLAY),
+            Queue::Replay => may_replay(input).then_some(REPLAY),
             Queue::Retry { due } => (due <= now).then_some(RETRY),
         };
         self.waiting().filter_map(class).min()
@@ -188,27 +232,15 @@ impl Books {
     }
 
     fn is_suspect(&self, job: JobId, index: u64) -> bool {
-        self.jobs[&job].inputs[index as usize].crashes > 0
+        self.jobs[&job].inputs[index as usize].crashed.is_some()
     }
 
     /// The job whose suspect is being replayed, if a suspect of another waits for it.
     pub(super) fn awaited_suspect(&self) -> Option<JobId> {
-        let (replayed, _) = self.executing(self.suspect_on?)?;
+        let (replayed, _) = self.executing(self.suspects.executing().next()?)?;
         let waits = |(job, input, queue): (JobId, &InputBook, Queue)| {
-            job != replayed && queue == Queue::Replay && input.crashes > 0
+            job != replayed && queue == Queue::Replay && input.crashed.is_some()
         };
         self.waiting().any(waits).then_some(replayed)
-    }
-
-    /// Whether a known suspect is being replayed.
-    fn suspect_runs(&self) -> bool {
-        self.jobs.values().flat_map(|job| &job.inputs).any(|input| {
-            let replayed = match input.state {
-                State::Leased { from, .. } => from == Queue::Replay,
-                State::Executes { .. } => input.previous_crashed,
-                State::Waits(_) | State::Done(_) => false,
-            };
-            replayed && input.crashes > 0
-        })
     }
 }

@@ -51,7 +51,7 @@ impl Feeder {
     /// Wakes if it was signalled.
     pub(super) fn hear(&mut self) {
         if let Phase::Asleep(space) = &self.phase
-            && space.take_raised() != (0, 0)
+            && space.take_raised()
         {
             self.phase = Phase::Pulling;
         }
@@ -138,7 +138,7 @@ impl World {
         feeder.given += 1;
         feeder.room -= 1;
         match inlet.push(input) {
-            Ok(()) if inlet.feeds_the_starving() => self.engine.feed_the_starving(),
+            Ok(()) if inlet.feeds_the_starving() => self.engine.feed_the_starving(feeder.job),
             Ok(()) => {}
             Err(input) => {
                 let job = feeder.job;

@@ -22,6 +22,7 @@ mod policy;
 mod readers;
 mod status;
 mod supervisor;
+mod suspects;
 mod tally;
 mod tape;
 mod threads;

@@ -115,7 +115,7 @@ impl Reader {
     /// Looks if it was signalled, a steady one only if it found nothing when it looked last.
     pub(super) fn hear(&mut self) {
         let signalled = match &self.waits {
-            Waits::InThread => self.arrived.as_ref().is_some_and(|arrived| arrived.take_raised() != (0, 0)),
+            Waits::InThread => self.arrived.as_ref().is_some_and(|arrived| arrived.take_raised()),
             Waits::InTask(woken) => woken.0.swap(false, Ordering::Relaxed),
         };
         if signalled && (self.habit != Habit::Steady || self.pause > PAUSE_MIN) {

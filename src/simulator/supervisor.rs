@@ -16,15 +16,15 @@ use crate::simulator::world::World;
 impl World {
     pub(super) fn create(&mut self) {
         let (now, all_booked) = (self.now(), self.all_booked());
-        for id in (0..self.plan.rules.containers as u32).map(ContainerId) {
-            match self.engine.create(id) {
-                None => self.books.container_not_created(id, all_booked, now),
-                Some(generation) => {
-                    self.books.container_created(id);
-                    self.books.container_begun(id, generation, now);
-                    self.launches.push((id, generation));
-                }
-            }
+        let created = self.engine.create();
+        for (id, generation) in created.iter().copied() {
+            self.books.container_created(id);
+            self.books.container_begun(id, generation, now);
+            self.launches.push((id, generation));
+        }
+        let created: Vec<ContainerId> = created.into_iter().map(|(id, _)| id).collect();
+        for id in self.books.containers().filter(|id| !created.contains(id)) {
+            self.books.container_not_created(id, all_booked, now);
         }
         self.books.policy.recovered = false;
         let delay = self.engine.next_creation();

@@ -183,7 +183,7 @@ impl World {
                 self.enter(id, generation, overdrawn)
             }
             Phase::Asleep { .. } => {
-                self.engine.wake(id);
+                self.engine.wake(id, generation);
                 Phase::Asking
             }
             Phase::Asking => self.ask(id, generation),
@@ -274,7 +274,7 @@ impl World {
         if !entered {
             return Phase::Ending { fate: None };
         }
-        self.books.has_entered(id);
+        self.books.has_entered(id, self.now());
         self.books.policy.entered(id, generation, self.now());
         Phase::Asking
     }
@@ -332,7 +332,8 @@ impl World {
                     "invariant 12: a dead generation waits for work"
                 );
                 self.books.came_back(id);
-                self.books.idle(&eligible, until, now);
+                let watched = self.watched(until);
+                self.books.idle(id, &eligible, watched, now);
                 self.tally.little_room += u64::from(!eligible.crumbs.is_empty());
                 Phase::Asleep { until }
             }

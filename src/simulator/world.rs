@@ -188,7 +188,9 @@ impl World {
         if !ready.iter().any(|action| matches!(action, Action::Thread(_))) && self.threads.iter().any(sleeps)
         {
             let eligible = self.engine.inspect(|state| self.eligible(state));
-            self.books.all_rest(&eligible, self.now());
+            let asleep = self.threads.iter().filter(|thread| sleeps(thread) && self.lives(thread));
+            let asleep: Vec<ContainerId> = asleep.map(|thread| thread.id).collect();
+            self.books.all_rest(&asleep, &eligible, self.now());
             if !self.healed && self.suspect_is_cancelled() {
                 return true;
             }
@@ -298,15 +300,11 @@ impl World {
 
     /// Wakes who was signalled, checks what must hold after every step, and clears away.
     fn after_step(&mut self) {
-        let (one, all) = self.engine.take_raised();
-        let mut asleep: Vec<usize> = (0..self.threads.len())
-            .filter(|at| matches!(self.threads[*at].phase, Phase::Asleep { .. }))
-            .collect();
-        let mut wakes = if all > 0 { asleep.len() as u64 } else { one };
-        while wakes > 0 && !asleep.is_empty() {
-            let woken = asleep.swap_remove(self.tape.pick(asleep.len()));
-            self.threads[woken].phase = Phase::Asleep { until: Some(Time::default()) };
-            wakes -= 1;
+        let woken = self.engine.take_raised();
+        for thread in self.threads.iter_mut().filter(|thread| woken.contains(&thread.id)) {
+            if let Phase::Asleep { until } = &mut thread.phase {
+                *until = Some(Time::default());
+            }
         }
         self.feeders.iter_mut().for_each(Feeder::hear);
         self.readers.iter_mut().for_each(Reader::hear);
@@ -349,6 +347,19 @@ impl World {
         }
     }
 
+    fn lives(&self, thread: &Thread) -> bool {
+        self.books.is_alive(thread.id, thread.generation)
+    }
+
+    /// When the first of the containers that sleep wakes by itself, with one that does so then.
+    pub(super) fn watched(&self, until: Option<Time>) -> Option<Time> {
+        let sleeps = |thread: &Thread| match thread.phase {
+            Phase::Asleep { until } => until,
+            _ => None,
+        };
+        self.threads.iter().filter(|thread| self.lives(thread)).filter_map(sleeps).chain(until).min()
+    }
+
     /// Whether the engine knows of everything that was completed.
     pub(super) fn all_booked(&self) -> bool {
         !self.threads.iter().any(Thread::is_ahead)
@@ -380,7 +391,7 @@ impl World {
                 eligible.now.push(*id);
                 let told = state.lanes.0[id].gate.refill.load(Ordering::SeqCst);
                 eligible.told.extend((room >= told).then_some(*id));
-            } else if room > 0 {
+            } else if room > 0 && state.ledger.is_in_sight(*id) {
                 eligible.crumbs.push(*id);
             }
         }
@@ -481,9 +492,9 @@ mod tests {
             world.advance(0);
         }
         // The window is full. A consumer that saw room before it was taken comes to tell of it now.
-        world.engine.take_raised();
+        drop(world.engine.take_raised());
         world.engine.made_room(consumer.job());
         assert!(matches!(consumer.look(Patience::Look), Sight::Outcome(Ok(_))));
-        assert_ne!(world.engine.take_raised(), (0, 0), "the container is woken for the room that there is");
+        assert_ne!(world.engine.take_raised(), [], "the container is woken for the room that there is");
     }
 }

@@ -1,7 +1,9 @@
 //! Berths: the places of a function's containers, and the life in each.
 
-use crate::decide::ids::{Attempt, ContainerId, Generation};
-use crate::decide::ledger::{Lease, Ledger, Mode};
+use std::collections::BTreeSet;
+
+use crate::decide::ids::{Attempt, ContainerId, Generation, JobId};
+use crate::decide::ledger::{CrashNumber, Lease, Ledger, Mode};
 use crate::decide::restart::Life;
 use crate::decide::time::Time;
 
@@ -55,8 +57,58 @@ pub(super) struct Berth {
     pub(super) stray: Option<Stray>,
     /// When the lease was taken, to learn what its inputs cost.
     pub(super) taken: Time,
+    /// When it was last seen that an input of the lease had ended, or that the lease was taken.
+    pub(super) advanced: Time,
     /// The first input of the lease that is not yet in the books.
     pub(super) booked: u64,
+    /// The last crash of the function that this life has outlived: it was begun after it, or has completed (`Ok`) an
+    /// input of a lease that it took after it.
+    pub(super) proof: CrashNumber,
+    /// The last crash before the lease was taken.
+    pub(super) lease_proof: CrashNumber,
+    /// The last crash before the last lease of which the container has completed something, `Ok` or `Err`.
+    pub(super) done_proof: CrashNumber,
+}
+
+/// How many containers are in which stage, and which of them may have to be created: kept with each change of a
+/// stage, because to look through all containers for it would cost each crash as much as there are.
+#[derive(Debug)]
+pub(super) struct Stages {
+    /// Those that are not there and have not been looked at since.
+    absent: BTreeSet<ContainerId>,
+    /// Those that wait to be created again.
+    backing_off: BTreeSet<(Time, ContainerId)>,
+    starting: usize,
+    live: usize,
+    exiting: usize,
+}
+
+impl Stages {
+    pub(super) fn new(containers: usize) -> Self {
+        let absent = (0..containers as u32).map(ContainerId).collect();
+        Self { absent, backing_off: BTreeSet::new(), starting: 0, live: 0, exiting: 0 }
+    }
+
+    pub(super) fn first_backing_off(&self) -> Option<(Time, ContainerId)> {
+        self.backing_off.first().copied()
+    }
+
+    fn changed(&mut self, id: ContainerId, from: Stage, to: Stage) {
+        match from {
+            Stage::Absent => _ = self.absent.remove(&id),
+            Stage::BackingOff { until } => _ = self.backing_off.remove(&(until, id)),
+            Stage::Starting => self.starting -= 1,
+            Stage::Live => self.live -= 1,
+            Stage::Exiting => self.exiting -= 1,
+        }
+        match to {
+            Stage::Absent => _ = self.absent.insert(id),
+            Stage::BackingOff { until } => _ = self.backing_off.insert((until, id)),
+            Stage::Starting => self.starting += 1,
+            Stage::Live => self.live += 1,
+            Stage::Exiting => self.exiting += 1,
+        }
+    }
 }
 
 impl Berth {
@@ -70,7 +122,11 @@ impl Berth {
             returning: false,
             stray: None,
             taken: Time::default(),
+            advanced: Time::default(),
             booked: 0,
+            proof: 0,
+            lease_proof: 0,
+            done_proof: 0,
         }
     }
 }
@@ -85,6 +141,54 @@ impl Berth {
 impl Ledger {
     pub(crate) fn containers(&self) -> impl Iterator<Item = ContainerId> + use<> {
         (0..self.rules.containers as u32).map(ContainerId)
+    }
+
+    /// The containers that have a lease.
+    pub(crate) fn leased(&self) -> impl Iterator<Item = ContainerId> {
+        self.leases.iter().map(|(_, id)| *id)
+    }
+
+    /// The first container from `from` on that has a lease of that job.
+    pub(crate) fn leased_of(&self, job: JobId, from: ContainerId) -> Option<ContainerId> {
+        self.leases.range((job, from)..=(job, ContainerId(u32::MAX))).next().map(|(_, id)| *id)
+    }
+
+    /// The containers that have leased several inputs, of which some may not have begun.
+    pub(crate) fn ahead(&self) -> impl Iterator<Item = ContainerId> {
+        self.ahead.iter().copied()
+    }
+
+    /// How many containers are in their `exit`.
+    pub(crate) fn exiting(&self) -> usize {
+        self.stages.exiting
+    }
+
+    /// Whether a container is at work, or ready for it.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.stages.live > 0
+    }
+
+    /// Whether no container is there. One that backs off is awaited only while there is work for it.
+    pub(crate) fn is_empty(&self) -> bool {
+        let there = self.stages.starting + self.stages.live + self.stages.exiting;
+        there == 0 && (self.stages.backing_off.is_empty() || self.pending == 0)
+    }
+
+    /// A container that is not there and may have to be created now. The caller begins it, or asks no more.
+    pub(crate) fn next_to_create(&mut self, now: Time) -> Option<ContainerId> {
+        if !self.goes_on() {
+            return None;
+        }
+        if self.mode == Mode::Draining && self.nothing_pending() {
+            self.stand_down();
+            return None;
+        }
+        if let Some(id) = self.stages.absent.first() {
+            return Some(*id);
+        }
+        self.settle(now);
+        let (until, id) = self.stages.first_backing_off()?;
+        (until <= now || self.restarts.held_until(now).is_none()).then_some(id)
     }
 
     /// A new generation of a container begins its `enter`. `None` if none may be created now.
@@ -120,6 +224,8 @@ impl Ledger {
         berth.at_once = false;
         berth.returning = false;
         berth.stray = None;
+        berth.proof = self.crashes;
+        berth.done_proof = 0;
         let generation = berth.generation;
         self.turn(id, Stage::Starting);
         Some(generation)
@@ -132,6 +238,7 @@ impl Ledger {
             return false;
         }
         berth.life.entered = Some(now);
+        self.suspects.entered(now);
         self.turn(id, Stage::Live);
         true
     }
@@ -171,6 +278,7 @@ impl Ledger {
     pub(super) fn turn(&mut self, id: ContainerId, stage: Stage) {
         let berth = &mut self.berths[id.index()];
         if berth.stage != stage {
+            self.stages.changed(id, berth.stage, stage);
             berth.stage = stage;
             self.changes.push(Change { container: id, generation: berth.generation, stage });
         }
@@ -202,18 +310,19 @@ impl Ledger {
 
     /// The moment at which the next container that is backing off may be created.
     pub(crate) fn next_creation(&self, now: Time) -> Option<Time> {
-        let until = |berth: &Berth| match berth.stage {
-            Stage::BackingOff { until } => Some(until),
-            Stage::Absent | Stage::Starting | Stage::Live | Stage::Exiting => None,
-        };
-        let held = self.restarts.held_until(now);
-        self.berths.iter().filter_map(until).min().map(|until| if held.is_none() { now } else { until })
+        let (until, _) = self.stages.first_backing_off()?;
+        Some(if self.restarts.held_until(now).is_none() { now } else { until })
     }
 
     /// Lets the policy see who has stayed up.
     pub(super) fn settle(&mut self, now: Time) {
         let lives = self.berths.iter().filter(|berth| berth.stage == Stage::Live).map(|berth| berth.life);
         self.restarts.settle(lives, now);
+    }
+
+    /// The last crash that a container has outlived, as far as its suspects go.
+    pub(crate) fn proof(&self, id: ContainerId) -> CrashNumber {
+        self.berths[id.index()].proof
     }
 
     /// What a container executes though the input's job is over.

@@ -1,7 +1,7 @@
 //! Jobs in the books: opened, pulled for, ended without a run, closed.
 
 use crate::decide::ids::{InputId, JobId};
-use crate::decide::job::{Counts, Job, JobKind, OnFailure, Span};
+use crate::decide::job::{Counts, Job, JobKind, OnFailure, Record, Span};
 use crate::decide::ledger::Ledger;
 use crate::decide::retries::Retries;
 use crate::decide::share::{Share, hands};
@@ -26,19 +26,53 @@ impl Ledger {
         let id = JobId(self.jobs_opened);
         self.jobs_opened += 1;
         self.jobs.insert(id, Job::new(kind, on_failure, window, retries, Share::like(self.usual_cost)));
-        match kind {
+        self.line_up(id);
+        id
+    }
+
+    /// A job takes its turn again, if it has none: a call among the calls, a map among the maps.
+    pub(super) fn line_up(&mut self, id: JobId) {
+        let Some(job) = self.jobs.get_mut(&id).filter(|job| job.turn.is_none()) else { return };
+        job.turn = Some(match job.kind {
             JobKind::Call => self.calls.push_back(id),
             JobKind::Map => self.turns.push_back(id),
+        });
+    }
+
+    /// A job has no turn, because it has nothing that was never assigned.
+    pub(super) fn step_out(&mut self, id: JobId) {
+        let Some(job) = self.jobs.get_mut(&id) else { return };
+        let Some(ticket) = job.turn.take() else { return };
+        match job.kind {
+            JobKind::Call => self.calls.remove(ticket),
+            JobKind::Map => self.turns.remove(ticket),
+        };
+    }
+
+    /// Something has changed by which a map may have new inputs, or room for them.
+    pub(crate) fn look_again(&mut self, id: JobId) {
+        let Some(job) = self.jobs.get(&id).filter(|job| job.kind == JobKind::Map) else { return };
+        if let Some(at) = job.crumbs_at {
+            self.crumbs.remove(&(at, id));
         }
-        id
+        self.line_up(id);
+    }
+
+    /// Whether a map has its turn, or is looked at again soon. Of another the ledger hears once there is as much room as
+    /// is worth a claim, or its consumer has nothing left.
+    #[cfg(test)]
+    pub(crate) fn is_in_sight(&self, id: JobId) -> bool {
+        self.jobs.get(&id).is_some_and(|job| job.turn.is_some() || job.crumbs_at.is_some())
     }
 
     /// Forgets a job whose inputs have all ended.
     pub(crate) fn close(&mut self, id: JobId) -> Option<Counts> {
+        self.step_out(id);
         let job = self.jobs.remove(&id)?;
         assert_eq!(job.counts.pending(), 0, "job {id:?} is closed with inputs pending");
-        self.calls.retain(|call| *call != id);
-        self.turns.retain(|map| *map != id);
+        if let Some(at) = job.crumbs_at {
+            self.crumbs.remove(&(at, id));
+        }
         Some(job.counts)
     }
 
@@ -47,8 +81,10 @@ impl Ledger {
         let job = self.jobs.get_mut(&id).expect("only open jobs are pulled for");
         let first = job.counts.pulled;
         job.counts.pulled += inputs;
+        self.pending += inputs;
         if inputs > 0 {
             job.fresh.push_back(Span { first, len: inputs });
+            self.look_again(id);
         }
         first
     }
@@ -57,6 +93,7 @@ impl Ledger {
     pub(crate) fn accept_ended(&mut self, id: JobId, how: Unrun) {
         if let Some(job) = self.jobs.get_mut(&id) {
             job.counts.pulled += 1;
+            self.pending += 1;
             self.ended(id, how, 1);
         }
     }
@@ -81,35 +118,25 @@ impl Ledger {
     }
 
     /// Takes every accepted input of a job that has no outcome and is in no lease out of the queues.
-    /// The caller gives each its outcome and says so with [`Ledger::ended`].
+    /// The caller gives each its outcome and says so with [`Ledger::ended`]. It costs as much as the job has ranges and
+    /// records, and not what other jobs have in the queues.
     pub(crate) fn take_pending(&mut self, id: JobId) -> Vec<Span> {
         let mut taken = Vec::new();
-        match self.jobs.get_mut(&id) {
-            Some(job) if job.counts.pending() > 0 => taken.extend(job.fresh.drain(..)),
-            Some(_) | None => return taken, // the queues are shared: they are not searched in vain
+        let Some(job) = self.jobs.get_mut(&id).filter(|job| job.counts.pending() > 0) else { return taken };
+        taken.extend(job.fresh.drain(..));
+        for ticket in std::mem::take(&mut job.requeued) {
+            taken.extend(self.requeued.remove(ticket).map(|(_, span)| span));
         }
-        self.calls.retain(|call| *call != id);
-        self.requeued.retain(|(job, span)| {
-            *job != id || {
-                taken.push(*span);
-                false
-            }
-        });
-        let single = |input: &InputId| Span { first: input.index, len: 1 };
-        for queue in [&mut self.replays, &mut self.suspects] {
-            queue.retain(|input| {
-                input.job != id || {
-                    taken.push(single(input));
-                    false
-                }
-            });
+        let is_call = job.kind == JobKind::Call;
+        let waits = |(index, record): (&u64, &Record)| record.waits.map(|_| *index);
+        let waiting: Vec<u64> = job.records.iter().filter_map(waits).collect();
+        for index in waiting {
+            self.leave_queue(InputId { job: id, index });
+            taken.push(Span { first: index, len: 1 });
         }
-        self.retries.retain(|(_, input)| {
-            input.job != id || {
-                taken.push(single(input));
-                false
-            }
-        });
+        if is_call {
+            self.step_out(id);
+        }
         taken
     }
 
@@ -120,6 +147,7 @@ impl Ledger {
             Unrun::Cancelled => job.counts.cancelled += inputs,
             Unrun::GivenUp => job.counts.given_up += inputs,
         }
+        self.pending -= inputs;
         job.counts.pending(); // panics in debug builds if more ended than were pulled
     }
 }

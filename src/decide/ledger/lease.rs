@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use crate::crash::Previous;
 use crate::decide::ids::{Attempt, ContainerId, Generation, InputId, JobId};
-use crate::decide::job::{Record, Span};
-use crate::decide::ledger::{Ledger, Mode, Stage};
+use crate::decide::job::{JobKind, Record, Span};
+use crate::decide::ledger::{Ledger, Mode, Ready, Stage};
 use crate::decide::time::Time;
 use crate::decide::window::refill;
 
@@ -13,10 +13,12 @@ use crate::decide::window::refill;
 pub(crate) trait Sources {
     /// Inputs that can be had without waiting.
     fn available(&self, job: JobId, mode: Mode) -> u64;
+    /// There are none: from now on the ledger hears of those that come. Returns how many came in between.
+    fn await_inputs(&self, job: JobId, mode: Mode) -> u64;
     /// Inputs already yielded to the consumer.
     fn yielded(&self, job: JobId) -> u64;
-    /// There is too little room: from now on it is told of when there is more.
-    fn starve(&self, job: JobId);
+    /// There is less room than that, which would be worth a claim: from now on the ledger hears of it when there is.
+    fn starve(&self, job: JobId, least: u64);
     /// Moves up to `most` inputs into a chunk whose first index is `first`; returns how many.
     fn pull(&mut self, job: JobId, first: u64, most: u64) -> u64;
 }
@@ -66,9 +68,20 @@ pub(crate) struct Position {
 /// How long little room may wait to become more.
 const CRUMBS_WAIT: Duration = Duration::from_millis(1);
 
+/// How many leases in a row may be of calls while something of a map waits, so that an endless stream of calls leaves
+/// a quarter to the maps.
+const CALLS_IN_A_ROW_MAX: u32 = 3;
+
+/// What of the jobs a lease may be of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Of {
+    All,
+    Maps,
+}
+
 impl Ledger {
     /// What the container does next. In the order of the contract: calls, inputs that a dead
-    /// container had not begun, replays, due retries, new inputs of the maps in turn.
+    /// container had not begun, replays, then due retries and new inputs of the maps in turn.
     pub(crate) fn claim(
         &mut self,
         id: ContainerId,
@@ -82,32 +95,46 @@ impl Ledger {
         self.berths[id.index()].stray = None;
         assert!(self.berths[id.index()].lease.is_none(), "container {id} claims with a lease");
         let lease = match self.mode {
-            Mode::Running | Mode::Draining if self.gave_up.is_none() => self.next_lease(now, sources),
+            Mode::Running | Mode::Draining if self.gave_up.is_none() => self.next_lease(id, now, sources),
             Mode::Running => return Claim::Idle { until: None },
             Mode::Draining | Mode::Stopping => return self.leave(id, now),
             Mode::Aborted => return Claim::Stale,
         };
         if let Some(lease) = lease {
             if lease.kind == (LeaseKind::Replay { suspect: true }) {
-                self.suspect_on = Some(id);
+                self.suspects.begin(id, now);
             }
+            self.leases.insert((lease.job, id));
+            if lease.span.len > 1 {
+                self.ahead.insert(id);
+            }
+            let lease_proof = self.crashes;
             let berth = &mut self.berths[id.index()];
             berth.lease = Some(lease);
+            berth.lease_proof = lease_proof;
             berth.taken = now;
+            berth.advanced = now;
             berth.booked = lease.span.first;
             return Claim::Take(lease);
         }
         if self.mode == Mode::Draining && self.nothing_pending() {
             return self.leave(id, now);
         }
-        Claim::Idle { until: self.next_due() }
+        Claim::Idle { until: self.next_due(now) }
+    }
+
+    /// The container begins with its lease now. What it took to find it is no cost of the inputs.
+    pub(crate) fn lent(&mut self, id: ContainerId, now: Time) {
+        let berth = &mut self.berths[id.index()];
+        berth.taken = now;
+        berth.advanced = now;
     }
 
     /// The next moment at which something may be dispatched that may not be now.
-    pub(crate) fn next_due(&self) -> Option<Time> {
+    pub(crate) fn next_due(&self, now: Time) -> Option<Time> {
         let retry = self.retries.first().map(|(due, _)| *due);
-        let crumbs = self.turns.iter().filter_map(|job| self.jobs[job].crumbs_at);
-        crumbs.chain(retry).min()
+        let crumbs = self.crumbs.first().map(|(at, _)| *at);
+        [retry, crumbs, self.suspects.due(now)].into_iter().flatten().min()
     }
 
     fn leave(&mut self, id: ContainerId, now: Time) -> Claim {
@@ -116,62 +143,112 @@ impl Ledger {
         Claim::Leave
     }
 
-    fn next_lease(&mut self, now: Time, sources: &mut impl Sources) -> Option<Lease> {
-        if let Some(job) = self.calls.pop_front() {
-            let span = self.jobs.get_mut(&job).and_then(|call| call.take_fresh(1));
-            let span = span.expect("a queued call has its input");
-            return Some(Lease { job, span, kind: LeaseKind::First, attempt: Attempt::FIRST });
+    fn next_lease(&mut self, id: ContainerId, now: Time, sources: &mut impl Sources) -> Option<Lease> {
+        let maps_first = self.calls_in_a_row >= CALLS_IN_A_ROW_MAX;
+        let of_a_map = if maps_first { self.next_behind_calls(id, Of::Maps, now, sources) } else { None };
+        let lease = of_a_map
+            .or_else(|| self.next_call())
+            .or_else(|| self.next_behind_calls(id, Of::All, now, sources))?;
+        match self.jobs[&lease.job].kind {
+            JobKind::Call => self.calls_in_a_row = self.calls_in_a_row.saturating_add(1),
+            JobKind::Map => self.calls_in_a_row = 0,
         }
-        if let Some((job, span)) = self.requeued.pop_front() {
-            let most = self.share(job, span.len);
-            let taken = Span { first: span.first, len: most };
-            if most < span.len {
-                self.requeued.push_front((job, Span { first: taken.end(), len: span.len - most }));
-            }
-            return Some(Lease { job, span: taken, kind: LeaseKind::First, attempt: Attempt::FIRST });
+        Some(lease)
+    }
+
+    fn next_call(&mut self) -> Option<Lease> {
+        let (_, job) = self.calls.first()?;
+        let job = *job;
+        self.step_out(job);
+        let span = self.jobs.get_mut(&job).and_then(|call| call.take_fresh(1));
+        let span = span.expect("a queued call has its input");
+        Some(Lease { job, span, kind: LeaseKind::First, attempt: Attempt::FIRST })
+    }
+
+    fn next_behind_calls(
+        &mut self,
+        id: ContainerId,
+        of: Of,
+        now: Time,
+        sources: &mut impl Sources,
+    ) -> Option<Lease> {
+        let first = self.next_requeued(of).or_else(|| self.next_replay(id, of, now));
+        if first.is_some() {
+            return first;
         }
-        if let Some(lease) = self.next_replay() {
-            return Some(lease);
+        let new = if self.new_goes_first { self.next_new(now, sources) } else { None };
+        if new.is_some() {
+            self.new_goes_first = false;
+            return new;
         }
-        if self.retries.first().is_some_and(|(due, _)| *due <= now) {
-            let (due, input) = self.retries.pop_first().expect("just looked at");
-            return Some(self.single(input, LeaseKind::Retry { due }));
+        if let Some(retry) = self.next_retry(of, now) {
+            self.new_goes_first = true;
+            return Some(retry);
         }
         self.next_new(now, sources)
     }
 
-    /// A suspect is replayed by at most one container of the function at a time, so that poison
-    /// occupies no more than one; innocents killed along with a container go ahead of it.
-    fn next_replay(&mut self) -> Option<Lease> {
-        if let Some(input) = self.replays.pop_front() {
-            return Some(self.single(input, LeaseKind::Replay { suspect: false }));
+    /// Whether a lease may be of that job.
+    fn is_of(&self, of: Of, job: JobId) -> bool {
+        of == Of::All || self.jobs[&job].kind == JobKind::Map
+    }
+
+    fn next_requeued(&mut self, of: Of) -> Option<Lease> {
+        // Of calls there are at most as many as there are containers.
+        let (ticket, (job, span)) = self.requeued.iter().find(|(_, (job, _))| self.is_of(of, *job))?;
+        let (job, span) = (*job, *span);
+        let most = self.share(job, span.len);
+        let taken = Span { first: span.first, len: most };
+        if most < span.len {
+            let rest = self.requeued.get_mut(ticket).expect("it was just found");
+            *rest = (job, Span { first: taken.end(), len: span.len - most });
+        } else {
+            self.requeued.remove(ticket);
+            self.jobs.get_mut(&job).expect("queued inputs belong to open jobs").requeued.remove(&ticket);
         }
-        if self.suspect_on.is_some() {
+        Some(Lease { job, span: taken, kind: LeaseKind::First, attempt: Attempt::FIRST })
+    }
+
+    /// Innocents killed along with a container go ahead of suspects.
+    fn next_replay(&mut self, id: ContainerId, of: Of, now: Time) -> Option<Lease> {
+        if let Some((_, input)) = self.replays.first()
+            && self.is_of(of, input.job)
+        {
+            return Some(self.single(*input, LeaseKind::Replay { suspect: false }));
+        }
+        let input = self.suspects.next_for(self.berths[id.index()].proof, now)?;
+        if !self.is_of(of, input.job) {
             return None;
         }
-        let input = self.suspects.pop_front()?;
         Some(self.single(input, LeaseKind::Replay { suspect: true }))
     }
 
-    /// Whether another container could be given something now. Where it could not for lack of room, the
-    /// map is told that somebody waits for it.
-    pub(crate) fn has_more(&self, now: Time, sources: &impl Sources) -> bool {
-        let suspect = self.suspect_on.is_none() && !self.suspects.is_empty();
-        let retry = self.retries.first().is_some_and(|(due, _)| *due <= now);
-        let left = !(self.calls.is_empty() && self.requeued.is_empty() && self.replays.is_empty());
-        let fresh = |job: &JobId| !self.jobs[job].fresh.is_empty() || self.has_room(*job, sources);
-        left || suspect || retry || self.turns.iter().any(fresh)
+    fn next_retry(&mut self, of: Of, now: Time) -> Option<Lease> {
+        let (due, input) = *self.retries.first().filter(|(due, _)| *due <= now)?;
+        if !self.is_of(of, input.job) {
+            return None;
+        }
+        Some(self.single(input, LeaseKind::Retry { due }))
     }
 
-    /// Whether a map has inputs, and room for as many as are worth a claim.
-    fn has_room(&self, job: JobId, sources: &impl Sources) -> bool {
-        let available = sources.available(job, self.mode);
-        if available == 0 {
-            return false;
-        }
+    /// Whether another container could be given something now, other than a suspect. Where it could not for lack of
+    /// room or of inputs, the ledger hears of them when they are there.
+    pub(crate) fn has_more(&mut self, now: Time, sources: &impl Sources) -> bool {
+        let retry = self.retries.first().is_some_and(|(due, _)| *due <= now);
+        let left = !(self.calls.is_empty() && self.requeued.is_empty() && self.replays.is_empty());
+        left || retry || self.next_map(now, sources).is_some()
+    }
+
+    /// The suspect that may be replayed next, and by whom.
+    pub(crate) fn suspect_ready(&self, now: Time) -> Option<Ready> {
+        if self.goes_on() { self.suspects.ready(now) } else { None }
+    }
+
+    /// Whether a map has room for as many inputs as are worth a claim. Where it has not, the ledger hears of more.
+    fn has_room(&self, job: JobId, available: u64, sources: &impl Sources) -> bool {
         let least = self.refill(job).min(available);
         self.room(job, sources) >= least || {
-            sources.starve(job); // and then look again, for what was made in between
+            sources.starve(job, least); // and then look again, for what was made in between
             self.room(job, sources) >= least
         }
     }
@@ -183,17 +260,14 @@ impl Ledger {
     }
 
     fn next_new(&mut self, now: Time, sources: &mut impl Sources) -> Option<Lease> {
-        for _ in 0..self.turns.len() {
-            let job = self.turns.pop_front().expect("one turn for each map");
-            self.turns.push_back(job);
+        while let Some((job, ready)) = self.next_map(now, sources) {
+            // Behind the other maps.
+            self.step_out(job);
+            self.line_up(job);
             let waiting = self.jobs[&job].fresh.front().map_or(0, |span| span.len);
             let span = if waiting > 0 {
                 waiting
             } else {
-                let ready = self.ready(job, now, sources);
-                if ready == 0 {
-                    continue;
-                }
                 let most = self.share(job, ready);
                 let first = self.jobs[&job].counts.pulled;
                 let pulled = sources.pull(job, first, most);
@@ -202,6 +276,7 @@ impl Ledger {
             };
             let most = self.share(job, span);
             let map = self.jobs.get_mut(&job).expect("it has its turn");
+            map.crumbs_at = None;
             if let Some(span) = map.take_fresh(most) {
                 return Some(Lease { job, span, kind: LeaseKind::First, attempt: Attempt::FIRST });
             }
@@ -209,20 +284,49 @@ impl Ledger {
         None
     }
 
+    /// The map whose turn is next, and how many new inputs can be had of it. Maps that have none lose their turn on
+    /// the way, until something changes: so a claim does not look at each open map again.
+    fn next_map(&mut self, now: Time, sources: &impl Sources) -> Option<(JobId, u64)> {
+        while let Some((at, job)) = self.crumbs.first().copied().filter(|(at, _)| *at <= now) {
+            self.crumbs.remove(&(at, job));
+            self.line_up(job);
+        }
+        while let Some((_, job)) = self.turns.first() {
+            let job = *job;
+            match self.ready(job, now, sources) {
+                0 => self.step_out(job),
+                inputs => return Some((job, inputs)),
+            }
+        }
+        None
+    }
+
     /// How many new inputs of a map can be had now. Little room in a wide window is not worth a claim
     /// of cheap inputs while it may still grow; after a moment it is taken all the same.
-    fn ready(&mut self, job: JobId, now: Time, sources: &mut impl Sources) -> u64 {
-        let worth_a_claim = self.has_room(job, sources);
-        let available = sources.available(job, self.mode);
+    fn ready(&mut self, job: JobId, now: Time, sources: &impl Sources) -> u64 {
+        let waiting = self.jobs[&job].fresh.front().map_or(0, |span| span.len);
+        if waiting > 0 {
+            return waiting;
+        }
+        let mut available = sources.available(job, self.mode);
+        if available == 0 {
+            available = sources.await_inputs(job, self.mode);
+        }
+        let worth_a_claim = available > 0 && self.has_room(job, available, sources);
         let room = self.room(job, sources);
         let map = self.jobs.get_mut(&job).expect("it has its turn");
-        let crumbs_at = map.crumbs_at.take();
         if available == 0 || room == 0 {
+            map.crumbs_at = None;
             return 0;
         }
-        if !worth_a_claim && crumbs_at.is_none_or(|at| at > now) {
-            map.crumbs_at = crumbs_at.or(Some(now + CRUMBS_WAIT));
-            return 0;
+        if worth_a_claim {
+            map.crumbs_at = None;
+        } else {
+            let at = *map.crumbs_at.get_or_insert(now + CRUMBS_WAIT);
+            if at > now {
+                self.crumbs.insert((at, job));
+                return 0;
+            }
         }
         available.min(room)
     }
@@ -238,7 +342,9 @@ impl Ledger {
         job.share.take(available, containers)
     }
 
-    pub(super) fn single(&mut self, input: InputId, kind: LeaseKind) -> Lease {
+    /// A lease of one input, which waits no more in its queue.
+    fn single(&mut self, input: InputId, kind: LeaseKind) -> Lease {
+        self.leave_queue(input);
         let job = self.jobs.get_mut(&input.job).expect("queued inputs belong to open jobs");
         match kind {
             LeaseKind::Replay { .. } => job.counts.replayed += 1,

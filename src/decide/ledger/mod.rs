@@ -21,10 +21,12 @@
 mod berth;
 mod jobs;
 mod lease;
+mod queue;
 mod split;
+mod suspects;
 mod verdict;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -36,11 +38,15 @@ use crate::decide::restart::{RestartPolicy, Restarts};
 use crate::decide::retries::Retries;
 use crate::decide::time::Time;
 
-use berth::Berth;
+use berth::{Berth, Stages};
 pub(crate) use berth::{Change, Stage};
 pub(crate) use jobs::Unrun;
 pub(crate) use lease::{Claim, Lease, LeaseKind, Position, Sources};
+use queue::Queue;
+pub(crate) use queue::Ticket;
 pub(crate) use split::Split;
+use suspects::Suspects;
+pub(crate) use suspects::{CrashNumber, Ready};
 pub(crate) use verdict::{AfterCrash, AfterFailure, Crowd, Leaving, Worth};
 
 /// What the ledger decides by; validated before.
@@ -73,24 +79,39 @@ pub(crate) struct Ledger {
     restarts: Restarts,
     jitter: Option<Jitter>,
     berths: Vec<Berth>,
+    /// How many containers are in which stage, and which of them may have to be created.
+    stages: Stages,
     jobs: BTreeMap<JobId, Job>,
     jobs_opened: u64,
+    /// Accepted inputs of all jobs without an outcome.
+    pending: u64,
+    /// The containers that have a lease, by the job that it is of.
+    leases: BTreeSet<(JobId, ContainerId)>,
+    /// The containers that have leased several inputs.
+    ahead: BTreeSet<ContainerId>,
     /// What inputs cost of late, of whatever job.
     usual_cost: Option<Duration>,
     /// Calls whose input was never assigned.
-    calls: VecDeque<JobId>,
-    /// Maps, the one whose turn is next in front.
-    turns: VecDeque<JobId>,
+    calls: Queue<JobId>,
+    /// How many leases in a row were of calls.
+    calls_in_a_row: u32,
+    /// Maps that may have new inputs, the one whose turn is next in front. A map that was found to have none, or no
+    /// room for them, is not here until something of that has changed.
+    turns: Queue<JobId>,
+    /// Maps that are not in `turns`, because little room is left to grow until then.
+    crumbs: BTreeSet<(Time, JobId)>,
     /// Inputs that a dead container had not begun.
-    requeued: VecDeque<(JobId, Span)>,
+    requeued: Queue<(JobId, Span)>,
     /// Inputs that were executing when their container died, and have crashed none.
-    replays: VecDeque<InputId>,
+    replays: Queue<InputId>,
     /// Inputs that were executing when their container died, and have crashed one before.
-    suspects: VecDeque<InputId>,
-    /// The container that replays a suspect now.
-    suspect_on: Option<ContainerId>,
+    suspects: Suspects,
+    /// Inputs that wait to be replayed, and have left a thread behind.
+    left_a_thread: BTreeSet<InputId>,
     /// Failed inputs, by the moment they are due.
     retries: BTreeSet<(Time, InputId)>,
+    /// Whether new inputs go before due retries next time: the two take turns.
+    new_goes_first: bool,
     /// The crash that broke the limit: no container is created and nothing dispatched until reset.
     gave_up: Option<Arc<Crash>>,
     /// Changes of stages not yet told.
@@ -115,16 +136,23 @@ impl Ledger {
             restarts,
             jitter: rules.retries.jitter_source(),
             berths: (0..rules.containers).map(|_| Berth::new(life)).collect(),
+            stages: Stages::new(rules.containers),
             jobs: BTreeMap::new(),
             jobs_opened: 0,
+            pending: 0,
+            leases: BTreeSet::new(),
+            ahead: BTreeSet::new(),
             usual_cost: None,
-            calls: VecDeque::new(),
-            turns: VecDeque::new(),
-            requeued: VecDeque::new(),
-            replays: VecDeque::new(),
-            suspects: VecDeque::new(),
-            suspect_on: None,
+            calls: Queue::default(),
+            calls_in_a_row: 0,
+            turns: Queue::default(),
+            crumbs: BTreeSet::new(),
+            requeued: Queue::default(),
+            replays: Queue::default(),
+            suspects: Suspects::new(rules.containers),
+            left_a_thread: BTreeSet::new(),
             retries: BTreeSet::new(),
+            new_goes_first: false,
             gave_up: None,
             changes: Vec::new(),
             recovered: false,
@@ -150,6 +178,8 @@ impl Ledger {
     pub(crate) fn advance_mode(&mut self, mode: Mode) {
         if mode > self.mode {
             self.mode = mode;
+            // Sources are not pulled any more: what little room waited for may never come.
+            self.job_ids().into_iter().for_each(|job| self.look_again(job));
         }
         if !self.goes_on() {
             self.stand_down();
@@ -158,10 +188,8 @@ impl Ledger {
 
     /// No container waits to be created any more.
     fn stand_down(&mut self) {
-        for id in self.containers() {
-            if matches!(self.berths[id.index()].stage, Stage::BackingOff { .. }) {
-                self.turn(id, Stage::Absent);
-            }
+        while let Some((_, id)) = self.stages.first_backing_off() {
+            self.turn(id, Stage::Absent);
         }
     }
 
@@ -187,14 +215,16 @@ impl Ledger {
 
     /// Whether no accepted input is without its outcome.
     pub(crate) fn nothing_pending(&self) -> bool {
-        self.jobs.values().all(|job| job.counts.pending() == 0)
+        self.pending == 0
     }
 
     /// Accepted inputs that have no outcome and are not executing.
     pub(crate) fn inputs_waiting(&self) -> u64 {
-        let executing = |berth: &&Berth| berth.lease.is_some_and(|lease| berth.booked < lease.span.end());
-        let executing = self.berths.iter().filter(executing).count() as u64;
-        self.jobs.values().map(|job| job.counts.pending()).sum::<u64>() - executing
+        let executing = |id: &ContainerId| {
+            let berth = &self.berths[id.index()];
+            berth.lease.is_some_and(|lease| berth.booked < lease.span.end())
+        };
+        self.pending - self.leased().filter(executing).count() as u64
     }
 
     /// Loop crashes in a row and when the first of them was, if there is a crash loop.

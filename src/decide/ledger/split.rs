@@ -5,20 +5,22 @@ use std::time::Duration;
 use crate::decide::ids::ContainerId;
 use crate::decide::ledger::berth::Berth;
 use crate::decide::ledger::{LeaseKind, Ledger};
+use crate::decide::share::WORK;
 use crate::decide::time::Time;
 
 /// Work that is worth taking over, because to fence it off, and to claim it, costs some µs on either side.
 const WORTH: Duration = Duration::from_micros(40);
 
-/// The soonest a container looks again for something to take over, because most often nothing comes of it,
-/// and the look takes the time of somebody who works.
-const AGAIN_MIN: Duration = Duration::from_millis(1);
+/// When a container looks again for something to take over: the contract lets an input wait so long beside a container
+/// that has nothing, and each look takes the time of one that works.
+const AGAIN: Duration = Duration::from_millis(1);
 
 /// What a container without work finds with the others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Split {
-    /// That container's lease is worth splitting, before that input.
-    Before(ContainerId, u64),
+    /// That container's lease is worth splitting, before that input. `cost` is what an input of it was seen to cost at
+    /// least, where one of them alone is worth a claim.
+    Before { from: ContainerId, index: u64, cost: Option<Duration> },
     /// One may be by then, if it has not come further: its inputs are dearer than was thought.
     NotBefore(Time),
     /// Nobody has anything that has not begun.
@@ -31,14 +33,16 @@ impl Ledger {
         if !self.goes_on() {
             return Split::Nothing;
         }
-        let rests = self.containers().filter_map(|id| Some((id, self.rest(&self.berths[id.index()], now)?)));
+        let rests = self.ahead().filter_map(|id| Some((id, self.rest(&self.berths[id.index()], now)?)));
         let Some((id, rest)) = rests.max_by_key(|(_, rest)| rest.work) else { return Split::Nothing };
-        if rest.work >= WORTH {
-            return Split::Before(id, rest.end - rest.inputs.div_ceil(2));
+        if rest.here >= WORK {
+            // Each of them may be as dear: none is to wait for another while containers have nothing to do.
+            return Split::Before { from: id, index: rest.end - rest.inputs, cost: Some(rest.here) };
         }
-        // Where the executing input takes all the time, the rest is taken to be as dear.
-        let dear = WORTH.mul_f64((rest.done + 1) as f64 / rest.inputs as f64);
-        Split::NotBefore((rest.taken + dear).max(now + AGAIN_MIN))
+        if rest.work >= WORTH {
+            return Split::Before { from: id, index: rest.end - rest.inputs.div_ceil(2), cost: None };
+        }
+        Split::NotBefore(now + AGAIN)
     }
 
     fn rest(&self, berth: &Berth, now: Time) -> Option<Rest> {
@@ -49,9 +53,10 @@ impl Ledger {
             return None;
         }
         let usual = self.jobs.get(&lease.job).and_then(|job| job.share.cost()).unwrap_or_default();
-        let here = now.since(berth.taken).div_f64((done + 1) as f64);
+        let average = now.since(berth.taken).div_f64((done + 1) as f64);
+        let here = average.max(now.since(berth.advanced)); // so long at least has the one taken that executes
         let work = usual.max(here).mul_f64(inputs as f64);
-        Some(Rest { end, inputs, done, taken: berth.taken, work })
+        Some(Rest { end, inputs, here, work })
     }
 }
 
@@ -59,9 +64,8 @@ impl Ledger {
 struct Rest {
     end: u64,
     inputs: u64,
-    /// How many are done.
-    done: u64,
-    taken: Time,
+    /// How long the inputs of it have taken so far, one by one.
+    here: Duration,
     /// How long it will take.
     work: Duration,
 }

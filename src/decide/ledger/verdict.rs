@@ -1,12 +1,13 @@
 //! What becomes of inputs and containers: completion, failure, crash, kill; retry, replay, blame.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::crash::{Crash, Previous};
 use crate::decide::ids::{Attempt, ContainerId, Generation, InputId, JobId};
-use crate::decide::job::{DEATHS_MAX, Job, OnFailure, Record, Span};
+use crate::decide::job::{DEATHS_MAX, Job, OnFailure, Record, Span, Waits};
 use crate::decide::ledger::berth::{Berth, Stray};
-use crate::decide::ledger::{Lease, LeaseKind, Ledger, Position, Stage};
+use crate::decide::ledger::{CrashNumber, Lease, LeaseKind, Ledger, Position, Stage};
 use crate::decide::restart::{Death, Restart};
 use crate::decide::time::Time;
 
@@ -42,6 +43,13 @@ pub(crate) enum AfterCrash {
 enum Begun {
     Nothing,
     First,
+}
+
+/// Where an input begins to wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Front,
+    Back,
 }
 
 /// How a container leaves the user's code when it dies.
@@ -87,7 +95,11 @@ impl Ledger {
             return None;
         }
         berth.booked = upto;
+        berth.advanced = now;
+        berth.proof = berth.proof.max(berth.lease_proof);
+        berth.done_proof = berth.lease_proof;
         self.recovered |= self.restarts.completed(&mut berth.life, span.len, now);
+        self.pending -= span.len;
         let job = self.jobs.get_mut(&lease.job).expect("a lease belongs to an open job");
         job.counts.ok += span.len;
         if lease.kind != LeaseKind::First {
@@ -103,6 +115,8 @@ impl Ledger {
         let index = berth.booked;
         assert!(index < lease.span.end(), "a failure past the end of the lease");
         berth.booked += 1;
+        berth.advanced = now;
+        berth.done_proof = berth.lease_proof;
         self.recovered |= self.restarts.completed(&mut berth.life, 1, now);
         let goes_on = self.goes_on();
         let job = self.jobs.get_mut(&lease.job).expect("a lease belongs to an open job");
@@ -119,17 +133,20 @@ impl Ledger {
             let delay = retries.delay(record.failures);
             let delay = jitter.as_mut().map_or(delay, |jitter| jitter.equal(delay));
             let due = now + delay;
+            record.waits = Some(Waits::Retry(due));
             self.retries.insert((due, InputId { job: lease.job, index }));
             return AfterFailure::RetryAt(due);
         }
         job.records.remove(&index);
         job.counts.failed += 1;
+        self.pending -= 1;
         AfterFailure::Final { attempts, ends_map: job.on_failure == OnFailure::EndMap }
     }
 
-    /// The lease is done, or its rest, which has not begun, is given back.
-    pub(crate) fn released(&mut self, id: ContainerId, now: Time) {
-        self.release(id, Begun::Nothing, now);
+    /// The lease is done, or its rest, which has not begun, is given back. `returned` is the moment at which the thread
+    /// came back from the inputs.
+    pub(crate) fn released(&mut self, id: ContainerId, returned: Time) {
+        self.release(id, Begun::Nothing, returned);
     }
 
     /// The lease is taken back because its job is about to end. What executes at `position` may go on,
@@ -141,7 +158,7 @@ impl Ledger {
             let stray = Stray {
                 index: input.index,
                 attempt: record.map_or(Attempt::FIRST, Record::attempt),
-                suspect: record.is_some_and(|record| record.crashes > 0),
+                suspect: record.is_some_and(Record::is_suspect),
                 counted: record.and_then(|record| record.counted),
             };
             self.berths[id.index()].stray = Some(stray);
@@ -150,24 +167,29 @@ impl Ledger {
         self.release(id, begun, now);
     }
 
-    fn release(&mut self, id: ContainerId, begun: Begun, now: Time) {
+    fn release(&mut self, id: ContainerId, begun: Begun, returned: Time) {
         let berth = &mut self.berths[id.index()];
         let Some(lease) = berth.lease.take() else { return };
         let done = berth.booked - lease.span.first;
         let rest = Span { first: berth.booked, len: lease.span.end() - berth.booked };
-        if self.suspect_on == Some(id) {
-            self.suspect_on = None;
-        }
+        let took = returned.since(berth.taken);
+        self.leases.remove(&(lease.job, id));
+        self.ahead.remove(&id);
+        self.suspects.end(id);
         if let Some(job) = self.jobs.get_mut(&lease.job) {
-            job.share.measured(done, now.since(berth.taken));
+            job.share.measured(done, took);
             self.usual_cost = job.share.cost();
         }
         self.requeue(lease, rest, begun);
     }
 
-    /// Shortens the lease to end before `end`; the rest goes to the requeued.
-    pub(crate) fn truncated(&mut self, id: ContainerId, end: u64) {
+    /// Shortens the lease to end before `end`; the rest goes to the requeued. `cost` is what an input of it was seen to
+    /// cost at least, where it is dearer than was thought.
+    pub(crate) fn truncated(&mut self, id: ContainerId, end: u64, cost: Option<Duration>) {
         let Some(lease) = &mut self.berths[id.index()].lease else { return };
+        if let (Some(cost), Some(job)) = (cost, self.jobs.get_mut(&lease.job)) {
+            job.share.costs_at_least(cost);
+        }
         let cut = Span { first: end, len: lease.span.end() - end };
         lease.span.len = end - lease.span.first;
         let lease = *lease;
@@ -180,15 +202,18 @@ impl Ledger {
             return;
         }
         let input = InputId { job: lease.job, index: span.first };
-        let counts = &mut self.jobs.get_mut(&lease.job).expect("a lease belongs to an open job").counts;
+        let job = self.jobs.get_mut(&lease.job).expect("a lease belongs to an open job");
+        let not_begun = u64::from(begun == Begun::Nothing);
         match lease.kind {
-            LeaseKind::First => self.requeued.push_back((lease.job, span)),
-            LeaseKind::Replay { suspect } => {
-                counts.replayed -= u64::from(begun == Begun::Nothing);
-                if suspect { self.suspects.push_front(input) } else { self.replays.push_front(input) }
+            LeaseKind::First => _ = job.requeued.insert(self.requeued.push_back((lease.job, span))),
+            LeaseKind::Replay { .. } => {
+                job.counts.replayed -= not_begun;
+                self.await_replay(input, Place::Front);
             }
             LeaseKind::Retry { due } => {
-                counts.retried -= u64::from(begun == Begun::Nothing);
+                job.counts.retried -= not_begun;
+                let record = job.records.get_mut(&input.index).expect("it was executed before");
+                record.waits = Some(Waits::Retry(due));
                 self.retries.insert((due, input));
             }
         }
@@ -217,12 +242,13 @@ impl Ledger {
         let stray = self.berths[id.index()].stray;
         let death = Death {
             life: self.berths[id.index()].life,
-            suspect: record.is_some_and(|record| record.crashes > 0)
-                || stray.is_some_and(|stray| stray.suspect),
+            suspect: record.is_some_and(Record::is_suspect) || stray.is_some_and(|stray| stray.suspect),
             input_counted: record.map_or(stray.and_then(|stray| stray.counted), |record| record.counted),
         };
         let (mut restart, counted) = self.restarts.crashed(death, now);
-        let input = executing.map(|input| self.blame(input, crash, counted, leaving, now));
+        let berth = &self.berths[id.index()];
+        let outlived = berth.proof.max(berth.done_proof);
+        let input = executing.map(|input| self.blame(input, outlived, crash, counted, leaving, now));
         self.give_back(id, position, now);
         self.berths[id.index()].at_once = death.life.completed > 0;
         self.berths[id.index()].returning = restart == Restart::Now && !leaving.abandoned;
@@ -257,18 +283,18 @@ impl Ledger {
     ) -> Vec<AfterCrash> {
         self.settle(now);
         let executing = self.executing(id, position);
+        let at_most_once = self.rules.crash_retries == 0;
         let after = executing.map(|input| {
-            let at_most_once = self.rules.crash_retries == 0;
             let job = self.jobs.get_mut(&input.job).expect("a lease belongs to an open job");
             let record = job.records.entry(input.index).or_default();
             let attempts = record.attempt();
             record.kills += 1;
             record.previous = Some(Previous::Crashed(Arc::clone(crash)));
             if record.is_abandoned_for_good(leaving) || at_most_once {
+                self.pending -= 1;
                 return job.lose(input, attempts, Arc::clone(crash));
             }
-            let queue = if record.crashes > 0 { &mut self.suspects } else { &mut self.replays };
-            queue.push_back(input);
+            self.await_replay(input, Place::Back);
             AfterCrash::Pending
         });
         self.give_back(id, position, now);
@@ -304,16 +330,45 @@ impl Ledger {
         if !leaving.abandoned || leaving.crowd == Crowd::Few {
             return;
         }
-        for queue in [&mut self.suspects, &mut self.replays] {
-            let jobs = &mut self.jobs;
-            queue.retain(|input| {
-                let job = jobs.get_mut(&input.job).expect("queued inputs belong to open jobs");
-                if job.records.get(&input.index).is_none_or(|record| record.abandoned == 0) {
-                    return true;
-                }
-                ended.push(job.end_abandoned(*input));
-                false
-            });
+        for input in std::mem::take(&mut self.left_a_thread) {
+            self.leave_queue(input);
+            self.pending -= 1;
+            let job = self.jobs.get_mut(&input.job).expect("queued inputs belong to open jobs");
+            ended.push(job.end_abandoned(input));
+        }
+    }
+
+    /// An input waits to be replayed.
+    fn await_replay(&mut self, input: InputId, place: Place) {
+        let job = self.jobs.get_mut(&input.job).expect("queued inputs belong to open jobs");
+        let record = job.records.get_mut(&input.index).expect("it was executed before");
+        record.waits = Some(match record.crashed {
+            Some((crash, at)) => {
+                self.suspects.wait(input, crash, at);
+                Waits::Suspect(crash)
+            }
+            None if place == Place::Front => Waits::Replay(self.replays.push_front(input)),
+            None => Waits::Replay(self.replays.push_back(input)),
+        });
+        if record.abandoned > 0 {
+            self.left_a_thread.insert(input);
+        }
+    }
+
+    /// An input waits no more in the queue in which it waits after an execution.
+    pub(super) fn leave_queue(&mut self, input: InputId) {
+        let Some(record) = self.jobs.get_mut(&input.job).and_then(|job| job.records.get_mut(&input.index))
+        else {
+            return;
+        };
+        if record.abandoned > 0 {
+            self.left_a_thread.remove(&input);
+        }
+        match record.waits.take() {
+            Some(Waits::Replay(ticket)) => _ = self.replays.remove(ticket),
+            Some(Waits::Suspect(crash)) => self.suspects.remove(crash),
+            Some(Waits::Retry(due)) => _ = self.retries.remove(&(due, input)),
+            None => {}
         }
     }
 
@@ -325,9 +380,12 @@ impl Ledger {
         Some(InputId { job: lease.job, index: position.at })
     }
 
+    /// A container has crashed while it executed an input. `outlived` is the last crash that the container had outlived:
+    /// it was begun after it, or has completed something of a lease that it took after it.
     fn blame(
         &mut self,
         input: InputId,
+        outlived: CrashNumber,
         crash: &Arc<Crash>,
         counted: bool,
         leaving: Leaving,
@@ -336,7 +394,6 @@ impl Ledger {
         let job = self.jobs.get_mut(&input.job).expect("a lease belongs to an open job");
         let record = job.records.entry(input.index).or_default();
         let attempts = record.attempt();
-        record.crashes += 1;
         record.previous = Some(Previous::Crashed(Arc::clone(crash)));
         if counted {
             record.counted = Some(now);
@@ -344,10 +401,19 @@ impl Ledger {
         if record.deaths.len() < DEATHS_MAX {
             record.deaths.push(Arc::clone(crash));
         }
+        // A container that has not proved itself may be the one that is at fault.
+        let is_charged = record.crashed.is_none_or(|(last, _)| outlived >= last);
+        if is_charged {
+            record.crashes += 1;
+        } else {
+            record.kills += 1;
+        }
+        record.crashed = Some((self.crashes, now));
         if record.is_abandoned_for_good(leaving) || record.crashes > self.rules.crash_retries {
+            self.pending -= 1;
             return job.poison(input, attempts);
         }
-        self.suspects.push_back(input);
+        self.await_replay(input, Place::Back);
         AfterCrash::Pending
     }
 
@@ -391,7 +457,7 @@ impl Job {
         let record = self.records.get(&input.index).expect("it has left a thread behind");
         let attempts = Attempt(record.attempt().0 - 1); // those that were begun
         match &record.previous {
-            Some(Previous::Crashed(crash)) if record.crashes == 0 => {
+            Some(Previous::Crashed(crash)) if !record.is_suspect() => {
                 let crash = Arc::clone(crash);
                 self.lose(input, attempts, crash)
             }

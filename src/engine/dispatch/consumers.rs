@@ -82,8 +82,11 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
         state.lanes.0.insert(job, lane);
         state.refresh_window(job);
         match known {
-            Some(inputs) => self.wake_some(&state, state.ledger.hands(job, inputs)),
-            None => self.work.notify_one(), // nothing is there yet; whoever feeds it wakes
+            Some(inputs) => {
+                let hands = state.ledger.hands(job, inputs);
+                self.wake_some(&mut state, hands);
+            }
+            None => {} // nothing is there yet; whoever feeds it wakes
         }
         Ok((job, gate))
     }
@@ -101,7 +104,7 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
         let gate = Arc::clone(&lane.gate);
         state.lanes.0.insert(job, lane);
         state.ledger.accept(job, 1);
-        self.work.notify_one();
+        self.wake_one(&mut state);
         Ok((job, gate))
     }
 
@@ -122,7 +125,8 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
         let gate = Arc::clone(&lane.gate);
         state.lanes.0.insert(job, lane);
         state.ledger.accept(job, len);
-        self.wake_some(&state, state.ledger.hands(job, len));
+        let hands = state.ledger.hands(job, len);
+        self.wake_some(&mut state, hands);
         Ok((job, gate))
     }
 
@@ -182,7 +186,7 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
         if let Some(bug) = &state.broken {
             return Found::End(Some(Failure::of_map(Cause::Engine(bug.clone()))));
         }
-        state.book_all(self.now());
+        state.book_job(job, self.now());
         let counts = state.ledger.job(job).expect("its consumer keeps it open").counts;
         let lane = state.lanes.0.get_mut(&job).expect("its consumer keeps it open");
         match lane.order {
@@ -222,6 +226,7 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
         let room = lane.gate.room_for_any();
         if room > 0 && lane.gate.starved.swap(false, Ordering::SeqCst) {
             lane.space.notify_all();
+            state.ledger.look_again(job);
             self.wake_some(state, room);
         }
         Found::NotYet
@@ -229,14 +234,15 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
 
     /// The consumer has made room that somebody waits for.
     pub(crate) fn made_room(&self, job: JobId) {
-        let state = self.hold();
+        let mut state = self.hold();
         let Some(lane) = state.lanes.0.get(&job) else { return };
         // By now another may have taken the room: then whoever waits for it must be told of the next.
         let room = lane.gate.room_for_any();
         if room >= lane.gate.refill.load(Ordering::SeqCst) {
             lane.gate.starved.store(false, Ordering::SeqCst);
             lane.space.notify_all();
-            self.wake_some(&state, room);
+            state.ledger.look_again(job);
+            self.wake_some(&mut state, room);
         }
     }
 
@@ -266,7 +272,7 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
             self.tell(Notice::NothingPending);
         }
         self.wake_if_drained(state);
-        self.work.notify_one();
+        self.wake_for_suspect(state, self.now());
     }
 
     /// The chunks of a job that are not yet yielded.
@@ -278,7 +284,7 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
     pub(crate) fn progress(&self, job: JobId) -> Progress {
         let mut state = self.hold();
         let now = self.now();
-        state.book_all(now);
+        state.book_job(job, now);
         match (state.ledger.job(job), state.lanes.0.get(&job)) {
             (Some(known), Some(lane)) => {
                 Progress::new(known.counts, lane.gate.pulled.load(Ordering::SeqCst), lane.total)
@@ -319,7 +325,7 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Abort for D
         let publish = known.on_failure == OnFailure::GoOn;
         let error = (known.kind == JobKind::Map).then(|| Failure::of_map(Cause::Cancelled));
         let cause: &dyn Fn() -> Cause<E> = &|| Cause::Cancelled;
-        state.book_all(now);
+        state.book_job(job, now);
         let over = state.lanes.0.get(&job).is_none_or(Lane::is_dry);
         if !over || state.ledger.job(job).is_some_and(|job| job.counts.pending() > 0) {
             state.end_job(job, Unrun::Cancelled, publish.then_some(cause), error, now);

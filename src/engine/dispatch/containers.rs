@@ -1,7 +1,7 @@
 //! What containers do under the lock: claim, fail, crash, live and leave.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use crate::crash::{Crash, Death, Previous};
 use crate::decide::ids::{Attempt, ContainerId, Generation, InputId};
@@ -11,12 +11,17 @@ use crate::decide::time::Time;
 use crate::engine::dispatch::{Dispatch, LapOf, RunOf, State};
 use crate::engine::messages::Notice;
 use crate::engine::run::Run;
-use crate::engine::sync::heavy;
 use crate::engine::track::Pace;
 use crate::engine::unwind::drop_contained;
 use crate::event::Event;
 use crate::failure::{Cause, Tried};
 use crate::report::Fate;
+
+/// How long inputs that are leased ahead may wait for a container that does not come to them, beside one that sleeps.
+const LOOK_AHEAD: Duration = Duration::from_millis(1);
+
+/// How long a sleeping container goes on looking after the last lease of several inputs.
+const LOOK_AHEAD_FOR: Duration = Duration::from_millis(8);
 
 /// What a container is to do.
 pub(crate) enum Next<I, O, E> {
@@ -34,42 +39,38 @@ pub(crate) enum Offer<I, O, E> {
 impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I, O, E> {
     /// Gives a container its next lease, waiting for one.
     pub(crate) fn next(&self, id: ContainerId, generation: Generation) -> Next<I, O, E> {
+        // Before the lock: to wait for it is no cost of the inputs that were executed.
+        let returned = self.now();
         let mut state = self.hold();
         loop {
-            match self.offer(&mut state, id, generation) {
+            match self.offer(&mut state, id, generation, returned) {
                 Offer::Now(next) => return next,
                 Offer::Later(until) => {
-                    self.sleeps(&mut state, id, until);
-                    state.wait(&self.work, until.map(|until| self.clock.instant(until)));
-                    self.wakes(&mut state, id);
+                    let until = self.sleeps(&mut state, id, generation, until);
+                    state.wait(&self.work[id.index()], until.map(|until| self.clock.instant(until)));
+                    state.sleepers.has_woken(id, generation);
                 }
             }
         }
     }
 
-    /// What a container is to do, if there is anything.
+    /// What a container is to do, if there is anything. `returned` is the moment at which its thread came back from
+    /// its last inputs.
     pub(super) fn offer(
         &self,
         state: &mut State<I, O, E>,
         id: ContainerId,
         generation: Generation,
+        returned: Time,
     ) -> Offer<I, O, E> {
         if state.broken.is_some() {
             return Offer::Now(Next::Stale);
         }
+        self.come_back(state, id, generation, returned);
         let now = self.now();
-        self.come_back(state, id, generation, now);
-        let State { ledger, lanes, .. } = state;
-        let mut claim = ledger.claim(id, generation, now, lanes);
-        if matches!(claim, Claim::Idle { .. }) {
-            // Before another look, so that what a feeder adds in between is told of.
-            if self.starves(state) {
-                let State { ledger, lanes, .. } = state;
-                claim = ledger.claim(id, generation, now, lanes);
-            }
-        }
+        let mut claim = state.ledger.claim(id, generation, now, &mut state.lanes);
         if let Claim::Idle { until } = claim {
-            claim = match state.take_over(now) {
+            claim = match self.take_over(state, now) {
                 TakeOver::Done => state.ledger.claim(id, generation, now, &mut state.lanes),
                 TakeOver::Later(at) => Claim::Idle { until: Some(until.map_or(at, |until| until.min(at))) },
                 TakeOver::Nothing => claim,
@@ -77,39 +78,34 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
         }
         match claim {
             Claim::Take(lease) => {
-                if state.hungry > 0 {
-                    self.starves(state);
-                    // A signal wakes one: it is passed on while something is left for another.
-                    if state.needs_a_watch() || state.ledger.has_more(now, &state.lanes) {
-                        self.work.notify_one();
-                    }
+                if lease.span.len > 1 {
+                    state.lent_ahead = Some(now);
+                    state.split_after = None;
+                }
+                // A signal wakes one: it is passed on while something is left for another.
+                if !state.sleepers.is_empty()
+                    && (state.needs_a_watch(now) || state.ledger.has_more(now, &state.lanes))
+                {
+                    self.wake_one(state);
                 }
                 Offer::Now(self.lend(state, id, lease))
             }
-            Claim::Idle { until } => Offer::Later(until),
+            Claim::Idle { until } => {
+                self.wake_for_suspect(state, now);
+                let look = state.looks_ahead(now).then_some(now + LOOK_AHEAD);
+                Offer::Later(until.into_iter().chain(look).min())
+            }
             Claim::Leave | Claim::Stale => {
-                self.work.notify_one(); // what woke this container may have been meant for another
+                self.wake_one(state); // what woke this container may have been meant for another
                 Offer::Now(if claim == Claim::Leave { Next::Leave } else { Next::Stale })
             }
         }
     }
 
-    /// Somebody sleeps, or is about to: feeders are to tell of what they bring from now on. `false` if there
-    /// are none.
-    fn starves(&self, state: &State<I, O, E>) -> bool {
-        if state.feeders == 0 {
-            return false;
-        }
-        self.starving.store(true, Ordering::SeqCst);
-        heavy();
-        true
-    }
-
     /// A container has returned from its run, and does not yet ask for the next.
     pub(crate) fn returned(&self, id: ContainerId, generation: Generation) {
-        let mut state = self.hold();
-        let now = self.now();
-        self.come_back(&mut state, id, generation, now);
+        let returned = self.now();
+        self.come_back(&mut self.hold(), id, generation, returned);
     }
 
     /// A container has returned from its run, if it had one.
@@ -118,7 +114,7 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
         state: &mut State<I, O, E>,
         id: ContainerId,
         generation: Generation,
-        now: Time,
+        returned: Time,
     ) {
         if !state.ledger.is_current(id, generation) {
             return;
@@ -128,8 +124,8 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
             return;
         }
         let job = state.ledger.lease(id).map(|lease| lease.job);
-        state.book(id, now);
-        state.ledger.released(id, now);
+        state.book(id, self.now());
+        state.ledger.released(id, returned);
         let run = state.runs[id.index()].take();
         state.spent.extend(run);
         if let Some(job) = job {
@@ -138,16 +134,19 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
         self.wake_if_drained(state);
     }
 
-    /// A container begins to wait for work.
-    pub(super) fn sleeps(&self, state: &mut State<I, O, E>, id: ContainerId, until: Option<Time>) {
-        state.hungry += 1;
-        state.watches[id.index()] = until;
-    }
-
-    /// A container waits no more.
-    pub(super) fn wakes(&self, state: &mut State<I, O, E>, id: ContainerId) {
-        state.hungry -= 1;
-        state.watches[id.index()] = None;
+    /// A container begins to wait for work. Returns when it wakes without being woken: one that does so for all is
+    /// enough.
+    pub(super) fn sleeps(
+        &self,
+        state: &mut State<I, O, E>,
+        id: ContainerId,
+        generation: Generation,
+        until: Option<Time>,
+    ) -> Option<Time> {
+        let until = until.filter(|due| !state.sleepers.is_watched(*due));
+        let proof = state.ledger.proof(id);
+        state.sleepers.add(id, generation, proof, until);
+        until
     }
 
     fn lend(&self, state: &mut State<I, O, E>, id: ContainerId, lease: Lease) -> Next<I, O, E> {
@@ -165,6 +164,7 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
             state.begin_to_tick(self);
         }
         let label = state.lanes.0[&lease.job].label.clone();
+        state.ledger.lent(id, self.now());
         Next::Work { run, lease, previous, label }
     }
 
@@ -193,13 +193,16 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
                     AfterFailure::RetryAt(_) => {
                         refused = Some(error);
                         goes_on = lap.skip() == Pace::Next;
-                        self.work.notify_one();
+                        if state.needs_a_watch(now) {
+                            self.wake_one(&mut state);
+                        }
                     }
                     AfterFailure::Final { attempts, ends_map } => {
                         goes_on = lap.skip() == Pace::Next && !ends_map;
                         let input = InputId { job: lease.job, index };
                         let tried = Tried { attempts: attempts.get(), peak_bytes };
                         state.fail(input, tried, Cause::Failed(error), ends_map, now);
+                        self.wake_for_suspect(&mut state, now);
                         self.wake_if_drained(&mut state);
                     }
                 }
@@ -257,15 +260,31 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
         for after in verdict.inputs {
             state.after_crash(after, now);
         }
-        state.sweep(now);
-        self.wake_all();
+        if let Some(job) = job {
+            state.sweep_job(job, now);
+        }
+        self.after_death(state, now);
         Some(verdict.restart)
     }
 
-    /// While draining, containers leave once nothing is pending.
+    /// Wakes the containers that have something to do after the death of one: no other is concerned.
+    pub(super) fn after_death(&self, state: &mut State<I, O, E>, now: Time) {
+        if state.ledger.goes_on() && state.ledger.has_more(now, &state.lanes) {
+            self.wake_one(state); // which passes it on
+        }
+        self.wake_for_suspect(state, now);
+        if state.needs_a_watch(now) {
+            self.wake_one(state);
+        }
+        self.wake_if_drained(state);
+        self.changed.notify_threads();
+    }
+
+    /// While draining, containers leave once nothing is pending, or once the function has given up.
     pub(super) fn wake_if_drained(&self, state: &mut State<I, O, E>) {
-        if state.ledger.mode() > Mode::Running {
-            self.work.notify_all();
+        let over = state.ledger.nothing_pending() || state.ledger.gave_up().is_some();
+        if state.ledger.mode() > Mode::Running && over {
+            self.wake_some(state, u64::MAX);
         }
     }
 
@@ -274,7 +293,7 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
         let mut state = self.hold();
         let now = self.now();
         let entered = state.ledger.entered(id, generation, now);
-        self.changed.notify_all();
+        self.changed.notify_threads();
         entered
     }
 
@@ -288,13 +307,13 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
     pub(crate) fn ended(&self, id: ContainerId, generation: Generation, fate: Option<Fate>) {
         let mut state = self.hold();
         state.threads -= 1;
-        let forsaken = state.forsaken.remove(&(id, generation)).is_some();
+        let forsaken = state.returned(id, generation);
         if !forsaken && state.broken.is_none() {
             state.ledger.thread_ended(id);
             state.ledger.left(id, generation);
             state.fates[id.index()] = fate;
         }
-        self.changed.notify_all();
+        self.changed.notify_threads();
         drop(state);
         self.tell(Notice::Ended { container: id, generation });
     }
@@ -309,7 +328,7 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
         state.forsake(id, generation);
         state.fates[id.index()] = Some(Fate::ExitTimedOut);
         state.said.push(Event::ExitTimedOut(id, self.settings.exit_timeout));
-        self.changed.notify_all(); // an `exit` that waits in a task is dropped
+        self.rouse(&mut state, id, generation); // an `exit` that waits in a task is dropped
         true
     }
 }
@@ -323,27 +342,45 @@ enum TakeOver {
     Nothing,
 }
 
-impl<I, O, E> State<I, O, E> {
+impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I, O, E> {
     /// Gives back what another container has not begun, for one that has nothing to do.
-    fn take_over(&mut self, now: Time) -> TakeOver {
-        self.book_all(now);
-        match self.ledger.split(now) {
-            Split::Before(from, index) => {
-                let run = self.runs[from.index()].clone().expect("a lease has its run");
+    fn take_over(&self, state: &mut State<I, O, E>, now: Time) -> TakeOver {
+        if let Some(at) = state.split_after.filter(|at| *at > now) {
+            return TakeOver::Later(at);
+        }
+        state.book_ahead(now);
+        match state.ledger.split(now) {
+            Split::Before { from, index, cost } => {
+                let run = state.runs[from.index()].clone().expect("a lease has its run");
                 let end = run.truncate(index);
-                self.book(from, now);
-                self.ledger.truncated(from, end);
+                state.book(from, now);
+                state.ledger.truncated(from, end, cost);
                 TakeOver::Done
             }
-            Split::NotBefore(at) => TakeOver::Later(at),
+            Split::NotBefore(at) => {
+                state.split_after = Some(at);
+                TakeOver::Later(at)
+            }
             Split::Nothing => TakeOver::Nothing,
         }
     }
+}
 
+impl<I, O, E> State<I, O, E> {
     /// Whether something will fall due, and none of the sleeping containers wakes for it.
-    fn needs_a_watch(&self) -> bool {
-        let watched = |due: Time| self.watches.iter().flatten().any(|until| *until <= due);
-        self.ledger.next_due().is_some_and(|due| !watched(due))
+    fn needs_a_watch(&self, now: Time) -> bool {
+        if self.sleepers.is_empty() {
+            return false;
+        }
+        let due = self.ledger.next_due(now).filter(|_| self.ledger.goes_on());
+        let ahead = self.looks_ahead(now).then_some(now + LOOK_AHEAD);
+        due.into_iter().chain(ahead).min().is_some_and(|due| !self.sleepers.is_watched(due))
+    }
+
+    /// Whether a container that sleeps is to look now and then for inputs that another has leased ahead and does not
+    /// come to. It goes on for a while after the last such lease, because to be woken for each would cost more.
+    fn looks_ahead(&self, now: Time) -> bool {
+        self.lent_ahead.is_some_and(|lent| now.since(lent) < LOOK_AHEAD_FOR)
     }
 
     /// The input that was executing at `position` of a container's lease, and its attempt.

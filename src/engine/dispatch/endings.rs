@@ -35,9 +35,23 @@ impl<I, O, E> State<I, O, E> {
 
     /// Books what all containers have completed, so that a verdict is exact.
     pub(super) fn book_all(&mut self, now: Time) {
-        for id in self.ledger.containers() {
+        let leased: Vec<ContainerId> = self.ledger.leased().collect();
+        leased.into_iter().for_each(|id| self.book(id, now));
+    }
+
+    /// The same of those that execute inputs of that job.
+    pub(super) fn book_job(&mut self, job: JobId, now: Time) {
+        let mut next = self.ledger.leased_of(job, ContainerId(0));
+        while let Some(id) = next {
             self.book(id, now);
+            next = self.ledger.leased_of(job, ContainerId(id.0 + 1));
         }
+    }
+
+    /// The same of those that have leased more inputs than one.
+    pub(super) fn book_ahead(&mut self, now: Time) {
+        let ahead: Vec<ContainerId> = self.ledger.ahead().collect();
+        ahead.into_iter().for_each(|id| self.book(id, now));
     }
 
     /// Ends a container's run from outside. The input that executes may be read on.
@@ -91,12 +105,10 @@ impl<I, O, E> State<I, O, E> {
         now: Time,
     ) {
         let mut begun = Vec::new();
-        for id in self.ledger.containers() {
-            if self.ledger.lease(id).is_some_and(|lease| lease.job == job) {
-                let position = self.fence(id, now);
-                begun.extend(position.filter(|position| position.begun).map(|position| position.at));
-                self.ledger.recalled(id, position, now);
-            }
+        while let Some(id) = self.ledger.leased_of(job, ContainerId(0)) {
+            let position = self.fence(id, now);
+            begun.extend(position.filter(|position| position.begun).map(|position| position.at));
+            self.ledger.recalled(id, position, now);
         }
         self.absorb(job);
         self.end_pending(job, how, cause, &begun);
@@ -168,27 +180,34 @@ impl<I, O, E> State<I, O, E> {
         if self.ledger.mode() != Mode::Stopping {
             return;
         }
-        for id in self.ledger.containers() {
-            if let Some(run) = self.runs[id.index()].clone() {
-                let end = run.truncate(run.chunk.first());
-                self.book(id, now);
-                self.ledger.truncated(id, end);
-            }
+        self.ledger.job_ids().into_iter().for_each(|job| self.sweep_job(job, now));
+    }
+
+    /// The same for one job, of which something was given back.
+    pub(super) fn sweep_job(&mut self, job: JobId, now: Time) {
+        if self.ledger.mode() != Mode::Stopping || self.ledger.job(job).is_none() {
+            return;
         }
-        for job in self.ledger.job_ids() {
-            self.absorb(job);
-            let known = self.ledger.job(job).expect("just listed");
-            let (publish, is_map) = (known.on_failure == OnFailure::GoOn, known.kind == JobKind::Map);
-            let cause: &dyn Fn() -> Cause<E> = &|| Cause::ShutDown;
-            let ended = self.end_pending(job, Unrun::Cancelled, publish.then_some(cause), &[]);
-            let Some(lane) = self.lanes.0.get_mut(&job) else { continue };
-            let cut_short = !lane.source_over || ended > 0;
-            let error = (is_map && cut_short).then(|| Failure::of_map(Cause::ShutDown));
-            let (supply, unseen) = lane.end_with(error);
-            self.supplies.push(supply);
-            self.failures.extend(unseen);
-            self.wakers.woken.extend(lane.wake());
+        let mut next = self.ledger.leased_of(job, ContainerId(0));
+        while let Some(id) = next {
+            let run = self.runs[id.index()].clone().expect("a lease has its run");
+            let end = run.truncate(run.chunk.first());
+            self.book(id, now);
+            self.ledger.truncated(id, end, None);
+            next = self.ledger.leased_of(job, ContainerId(id.0 + 1));
         }
+        self.absorb(job);
+        let known = self.ledger.job(job).expect("it was just looked at");
+        let (publish, is_map) = (known.on_failure == OnFailure::GoOn, known.kind == JobKind::Map);
+        let cause: &dyn Fn() -> Cause<E> = &|| Cause::ShutDown;
+        let ended = self.end_pending(job, Unrun::Cancelled, publish.then_some(cause), &[]);
+        let Some(lane) = self.lanes.0.get_mut(&job) else { return };
+        let cut_short = !lane.source_over || ended > 0;
+        let error = (is_map && cut_short).then(|| Failure::of_map(Cause::ShutDown));
+        let (supply, unseen) = lane.end_with(error);
+        self.supplies.push(supply);
+        self.failures.extend(unseen);
+        self.wakers.woken.extend(lane.wake());
     }
 
     pub(super) fn break_down(&mut self, why: &str) {
@@ -212,10 +231,14 @@ impl<I, O, E> State<I, O, E> {
     }
 
     /// Sets each lane's window anew from what its inputs cost.
-    pub(super) fn refresh_window(&self, job: JobId) {
+    pub(super) fn refresh_window(&mut self, job: JobId) {
         if let Some(lane) = self.lanes.0.get(&job) {
-            lane.gate.window.store(self.ledger.window(job), Ordering::SeqCst);
-            lane.gate.refill.store(self.ledger.refill(job), Ordering::SeqCst);
+            let (window, refill) = (self.ledger.window(job), self.ledger.refill(job));
+            let before = lane.gate.window.swap(window, Ordering::SeqCst);
+            let changed = lane.gate.refill.swap(refill, Ordering::SeqCst) != refill || before != window;
+            if changed {
+                self.ledger.look_again(job);
+            }
         }
     }
 }

@@ -46,12 +46,7 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
         let state = self.hold();
         let lane = state.lanes.0.get(&job)?;
         match &lane.supply {
-            Supply::Fed(pool) => {
-                let (pool, gate) = (Arc::clone(pool), Arc::clone(&lane.gate));
-                // Who went to sleep before there was a feeder is told of its first input.
-                self.starving.store(true, Ordering::SeqCst);
-                Some(Inlet::new(pool, gate, Arc::clone(&self.starving)))
-            }
+            Supply::Fed(pool) => Some(Inlet::new(Arc::clone(pool), Arc::clone(&lane.gate))),
             Supply::Inline(_) | Supply::Dry => None,
         }
     }
@@ -77,14 +72,16 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
         }
     }
 
-    /// The feeder has put an input into the pool while a container starved: wakes one. What that leaves it
-    /// passes on, and the next that goes to sleep starves again.
-    pub(crate) fn feed_the_starving(&self) {
-        let state = self.hold();
-        if self.starving.swap(false, Ordering::SeqCst) {
-            self.work.notify_one();
+    /// The feeder has put an input into a pool in which a container had found none: the map has its turn again, and a
+    /// container that sleeps is woken. It passes on what it leaves.
+    pub(crate) fn feed_the_starving(&self, job: JobId) {
+        let mut state = self.hold();
+        let waited =
+            state.lanes.0.get(&job).is_some_and(|lane| lane.gate.awaited.swap(false, Ordering::SeqCst));
+        if waited {
+            state.ledger.look_again(job);
+            self.wake_one(&mut state);
         }
-        drop(state);
     }
 
     /// An input that was being pulled when its map ended or the function began to drain: it is
@@ -149,7 +146,9 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
         }
         let woken = state.lanes.0.get_mut(&job).and_then(Lane::wake);
         state.wakers.woken.extend(woken);
-        self.wake_all();
+        state.ledger.look_again(job); // the rest may be fewer inputs than are worth a claim otherwise
+        self.wake_one(&mut state);
+        self.wake_if_drained(&mut state);
         drop(state);
         self.tell(Notice::FeederEnded);
     }

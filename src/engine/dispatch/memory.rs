@@ -81,6 +81,7 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
         let death = Death::MemoryLimit { limit, used, reclaimed: !abandoned };
         if let Some(restart) = self.die(&mut state, id, generation, position, death, abandoned) {
             state.forsake(id, generation);
+            self.rouse(&mut state, id, generation);
             self.tell(Notice::Fenced { restart });
         }
         // Subscribers are told, and values dropped, by a thread of its own: they may block, and the watch must not.
@@ -108,12 +109,11 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
         }
         let now = self.now();
         self.come_back(&mut state, id, generation, now);
-        let exiting = |id: &ContainerId| state.ledger.stage(*id).1 == Stage::Exiting;
-        let exits = 1 + state.ledger.containers().filter(exiting).count();
+        let exits = 1 + state.ledger.exiting();
         if state.crowd(exits, 0, &self.settings) > Crowd::Few {
             return false; // exits that hang would leave as many behind as there may be
         }
-        self.work.notify_one(); // what woke this container may have been meant for another
+        self.wake_one(&mut state); // what woke this container may have been meant for another
         state.ledger.recycle(id, generation, now)
     }
 
@@ -175,12 +175,11 @@ impl<I, O, E> State<I, O, E> {
 
     /// How many threads are left behind, with so many more that hold so many bytes.
     pub(super) fn crowd(&self, more: usize, bytes: u64, settings: &Settings<I, O, E>) -> Crowd {
-        let threads = self.abandoned().count() + more;
-        let held = self.abandoned().map(Forsaken::bytes).sum::<u64>() + bytes;
+        let held = || self.abandoned().map(Forsaken::bytes).sum::<u64>() + bytes;
         let rules = &settings.memory;
-        if threads >= rules.abandoned_max {
+        if self.abandoned + more >= rules.abandoned_max {
             Crowd::Full
-        } else if rules.abandoned_bytes_max.is_some_and(|most| held >= most) {
+        } else if rules.abandoned_bytes_max.is_some_and(|most| held() >= most) {
             Crowd::Large
         } else {
             Crowd::Few

@@ -13,6 +13,7 @@ mod feeders;
 mod memory;
 #[cfg(feature = "testkit")]
 mod rehearsed;
+mod sleepers;
 mod supervision;
 mod tasks;
 #[cfg(test)]
@@ -21,7 +22,7 @@ mod unblocked;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Waker;
 use std::time::Instant;
 
@@ -32,6 +33,7 @@ use crate::decide::ids::{ContainerId, Generation};
 use crate::decide::ledger::Ledger;
 use crate::decide::time::Time;
 use crate::engine::clock::Clock;
+use crate::engine::dispatch::sleepers::Sleepers;
 use crate::engine::lane::{Lanes, Outcome, Supply};
 use crate::engine::leash::Leash;
 use crate::engine::messages::Notice;
@@ -68,10 +70,12 @@ pub(crate) struct State<I, O, E> {
     runs: Vec<Option<Arc<RunOf<I, O, E>>>>,
     /// Whether the thread of each container's current generation may be in the user's function.
     at_work: Vec<bool>,
-    /// The moment at which each container wakes that waits for work, if it does without a signal.
-    watches: Vec<Option<Time>>,
-    /// Containers waiting for work.
-    hungry: usize,
+    /// Containers that wait for work, and were not woken.
+    sleepers: Sleepers,
+    /// When a lease of several inputs was lent last.
+    lent_ahead: Option<Time>,
+    /// The moment before which no lease is worth splitting, as it was found since one was lent.
+    split_after: Option<Time>,
     /// Threads of containers that have not ended, fenced ones included.
     pub(crate) threads: usize,
     /// Whether the user's code of each container waits in a task. Written by `enter` and `exit` where
@@ -79,6 +83,8 @@ pub(crate) struct State<I, O, E> {
     suspended: Vec<bool>,
     /// Threads whose generation is over and that have not returned, by what they were.
     forsaken: BTreeMap<(ContainerId, Generation), Forsaken>,
+    /// How many of those are in the user's code, nobody knows for how long.
+    pub(crate) abandoned: usize,
     /// What ties the code of each container's last generation to it.
     leashes: Vec<Option<(Generation, Arc<Leash>)>>,
     /// The most memory that each container used in generations before that.
@@ -219,13 +225,10 @@ pub(crate) struct Dispatch<I, O, E> {
     pub(crate) settings: Settings<I, O, E>,
     pub(crate) clock: Clock,
     state: Mutex<State<I, O, E>>,
-    /// Signals containers: work, or the end of it.
-    work: Signal,
+    /// Signals each container: work, or the end of it.
+    work: Vec<Signal>,
     /// Signals whoever waits for the function to get ready or to end.
     pub(crate) changed: Signal,
-    /// Whether a container waits for what a feeder may bring. Set under the lock by one that goes to sleep,
-    /// cleared under it by the feeder that wakes one.
-    starving: Arc<AtomicBool>,
     /// Told of crashes and endings. Set once, before the first container.
     supervisor: OnceLock<Box<dyn Fn(Notice) + Send + Sync>>,
     /// Answers of fenced attempts, refused.
@@ -293,8 +296,7 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Drop for He
         let Some(mut state) = self.guard.take() else { return };
         if std::thread::panicking() && !self.unwinding {
             state.break_down("a thread panicked while it held the function's lock");
-            self.dispatch.work.notify_all();
-            self.dispatch.changed.notify_all();
+            self.dispatch.wake_all();
         }
         let rest = state.rest(self.dispatch.now());
         drop(state);
@@ -311,11 +313,13 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
             lanes: Lanes(BTreeMap::new()),
             runs: (0..containers).map(|_| None).collect(),
             at_work: vec![false; containers],
-            watches: vec![None; containers],
-            hungry: 0,
+            sleepers: Sleepers::default(),
+            lent_ahead: None,
+            split_after: None,
             threads: 0,
             suspended: vec![false; containers],
             forsaken: BTreeMap::new(),
+            abandoned: 0,
             leashes: (0..containers).map(|_| None).collect(),
             peaks: vec![0; containers],
             over: false,
@@ -333,9 +337,8 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
             settings,
             clock,
             state: Mutex::new(state),
-            work: Signal::default(),
+            work: (0..containers).map(|_| Signal::default()).collect(),
             changed: Signal::default(),
-            starving: Arc::default(),
             supervisor: OnceLock::new(),
             late: AtomicU64::new(0),
             audience: Audience::default(),
@@ -367,12 +370,12 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
     /// Marks the function broken: every caller fails with a typed error.
     pub(crate) fn break_down(&self, why: &str) {
         self.hold().break_down(why);
-        self.work.notify_all();
-        self.changed.notify_all();
+        self.wake_all();
     }
 
+    /// Wakes everyone, because the end of the function concerns everyone.
     pub(crate) fn wake_all(&self) {
-        self.work.notify_all();
+        self.work.iter().for_each(Signal::notify_all);
         self.changed.notify_all();
     }
 
@@ -384,12 +387,33 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
         self.late.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Wakes a sleeping container, if there is one.
+    fn wake_one(&self, state: &mut State<I, O, E>) {
+        self.wake_some(state, 1);
+    }
+
     /// Wakes up to that many sleeping containers.
-    fn wake_some(&self, state: &State<I, O, E>, containers: u64) {
-        if containers >= state.hungry as u64 {
-            return self.work.notify_all();
+    fn wake_some(&self, state: &mut State<I, O, E>, containers: u64) {
+        let some = containers.min(state.sleepers.len() as u64);
+        for id in (0..some).filter_map(|_| state.sleepers.pop()) {
+            self.work[id.index()].notify_all();
         }
-        (0..containers).for_each(|_| self.work.notify_one());
+    }
+
+    /// Wakes a sleeping container that may replay the next suspect, if one may be replayed now.
+    fn wake_for_suspect(&self, state: &mut State<I, O, E>, now: Time) {
+        if let Some(ready) = state.ledger.suspect_ready(now)
+            && let Some(id) = state.sleepers.pop_proven(ready.proof)
+        {
+            self.work[id.index()].notify_all();
+        }
+    }
+
+    /// Wakes a container whose generation is over, wherever it waits.
+    fn rouse(&self, state: &mut State<I, O, E>, id: ContainerId, generation: Generation) {
+        state.sleepers.has_woken(id, generation);
+        self.work[id.index()].notify_all();
+        self.changed.notify_task(tasks::key(id, generation));
     }
 
     /// The supervisor has done its work; its end is no fault.

@@ -14,8 +14,8 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
         let Some(run) = state.runs[id.index()].clone().filter(|run| !run.is_fenced()) else { return };
         let end = run.truncate(index + 1);
         state.book(id, now);
-        state.ledger.truncated(id, end);
-        self.work.notify_one();
+        state.ledger.truncated(id, end, None);
+        self.wake_one(&mut state);
     }
 
     /// What a container has completed is told at once, and not at the end of its lease or now and then: no time

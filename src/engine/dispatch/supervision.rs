@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::crash::{Crash, Death};
 use crate::decide::ids::{ContainerId, Generation};
 use crate::decide::ledger::{Crowd, Mode, Stage, Unrun};
-use crate::engine::dispatch::{Dispatch, Forsaken, Held, Returns, State};
+use crate::engine::dispatch::{Dispatch, Forsaken, Returns, State};
 use crate::error::NotReady;
 use crate::event::Event;
 use crate::failure::{Cause, Failure};
@@ -14,32 +14,40 @@ use crate::report::{Fate, FunctionReport};
 use crate::status::{Containers, CrashLoopStatus, Status};
 
 impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I, O, E> {
-    /// A new generation of a container, on a thread of its own, if one may be created now.
-    pub(crate) fn create(&self, id: ContainerId) -> Option<Generation> {
-        let state = self.hold();
+    /// New generations of the containers that are not there, each on a thread of its own, where they may be created
+    /// now.
+    pub(crate) fn create(&self) -> Vec<(ContainerId, Generation)> {
+        let mut created = Vec::new();
+        let mut state = self.hold();
         if state.crowd(0, 0, &self.settings) == Crowd::Full {
-            return None; // until one of those left behind returns
+            return created; // until one of those left behind returns
         }
-        self.begin_in(state, id)
+        let now = self.now();
+        while let Some(id) = state.ledger.next_to_create(now) {
+            created.extend(self.begin_in(&mut state, id).map(|generation| (id, generation)));
+        }
+        created
     }
 
     /// A new generation of a container, on the thread of its last one, unless that was left behind meanwhile.
     pub(crate) fn begin(&self, id: ContainerId, after: Generation) -> Option<Generation> {
-        let state = self.hold();
+        let mut state = self.hold();
         if state.forsaken.contains_key(&(id, after)) {
             return None;
         }
-        self.begin_in(state, id)
+        self.begin_in(&mut state, id)
     }
 
-    fn begin_in(&self, mut state: Held<'_, I, O, E>, id: ContainerId) -> Option<Generation> {
+    fn begin_in(&self, state: &mut State<I, O, E>, id: ContainerId) -> Option<Generation> {
         let now = self.now();
-        state.book_all(now); // what completed may have ended a crash loop
+        if state.ledger.held_until(now).is_some() {
+            state.book_all(now); // what completed may have ended the crash loop
+        }
         let generation = state.ledger.begin(id, now)?;
         state.at_work[id.index()] = false;
         state.suspended[id.index()] = false;
         state.fates[id.index()] = None;
-        self.changed.notify_all();
+        self.changed.notify_threads();
         Some(generation)
     }
 
@@ -80,15 +88,7 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
         if state.broken.is_some() {
             return true;
         }
-        let work_left = !state.ledger.nothing_pending();
-        let ended = state.ledger.containers().all(|id| match state.ledger.stage(id).1 {
-            Stage::Absent => true,
-            // A container that backs off is awaited only while there is work for it.
-            Stage::BackingOff { .. } => !work_left,
-            Stage::Starting | Stage::Live | Stage::Exiting => false,
-        });
-        let left_behind = state.abandoned().count();
-        ended && !work_left && state.threads == left_behind
+        state.ledger.is_empty() && state.ledger.nothing_pending() && state.threads == state.abandoned
     }
 
     /// Whether the thread of that generation is to be made: counts it. Otherwise it is over already.
@@ -98,7 +98,7 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
         if current {
             state.threads += 1;
         } else {
-            state.forsaken.remove(&(id, generation));
+            state.returned(id, generation);
         }
         current
     }
@@ -137,7 +137,7 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
         let mut state = self.hold();
         let now = self.now();
         state.book_all(now);
-        let mut containers = Containers { abandoned: state.abandoned().count(), ..Containers::default() };
+        let mut containers = Containers { abandoned: state.abandoned, ..Containers::default() };
         for id in state.ledger.containers() {
             match state.ledger.stage(id).1 {
                 Stage::Absent => containers.stopped += 1,
@@ -183,7 +183,7 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
             if state.ledger.mode() != Mode::Running {
                 return Err(NotReady::ShutDown);
             }
-            if state.ledger.containers().any(|id| state.ledger.stage(id).1 == Stage::Live) {
+            if state.ledger.is_ready() {
                 return Ok(());
             }
             state.wait(&self.changed, None);
@@ -282,13 +282,24 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
         for after in ended {
             state.after_crash(after, now);
         }
-        state.sweep(now);
-        self.wake_all();
+        if let Some(job) = job {
+            state.sweep_job(job, now);
+        }
+        self.rouse(&mut state, id, generation);
+        self.after_death(&mut state, now);
         Some(generation)
     }
 }
 
 impl<I, O, E> State<I, O, E> {
+    /// A thread whose generation was over has ended. Whether there was one.
+    pub(super) fn returned(&mut self, id: ContainerId, generation: Generation) -> bool {
+        let forsaken = self.forsaken.remove(&(id, generation));
+        let abandoned = forsaken.as_ref().is_some_and(|forsaken| forsaken.returns == Returns::AsItLikes);
+        self.abandoned -= usize::from(abandoned);
+        forsaken.is_some()
+    }
+
     /// The generation is over; its thread may stay in the user's code for as long as it likes, unless
     /// that waits in a task.
     pub(super) fn forsake(&mut self, id: ContainerId, generation: Generation) {
@@ -301,7 +312,9 @@ impl<I, O, E> State<I, O, E> {
             Some(leash) => leash.pull(),
             None => {}
         }
-        self.forsaken.insert((id, generation), Forsaken { returns, leash });
+        self.abandoned += usize::from(returns == Returns::AsItLikes);
+        let before = self.forsaken.insert((id, generation), Forsaken { returns, leash });
+        assert!(before.is_none(), "a generation is forsaken once");
         self.at_work[id.index()] = false;
     }
 }

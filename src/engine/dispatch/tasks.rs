@@ -18,7 +18,7 @@ use crate::engine::messages::Notice;
 pub(super) const FEEDER: u64 = 0;
 
 /// Distinguishes the tasks of containers: a forsaken one may wait beside its successor.
-fn key(id: ContainerId, generation: Generation) -> u64 {
+pub(super) fn key(id: ContainerId, generation: Generation) -> u64 {
     generation.0 << 16 | u64::from(id.0)
 }
 
@@ -42,8 +42,8 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Asleep<'_, 
 
     fn wake(&mut self, state: &mut State<I, O, E>) {
         if std::mem::take(&mut self.asleep) {
-            self.dispatch.work.forget(self.key());
-            self.dispatch.wakes(state, self.id);
+            self.dispatch.work[self.id.index()].forget(self.key());
+            state.sleepers.has_woken(self.id, self.generation);
         }
     }
 }
@@ -51,8 +51,10 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Asleep<'_, 
 impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Drop for Asleep<'_, I, O, E> {
     fn drop(&mut self) {
         if self.asleep {
-            self.wake(&mut self.dispatch.hold());
-            self.dispatch.work.notify_one(); // what this one was woken for, another is to see
+            let dispatch = self.dispatch;
+            let mut state = dispatch.hold();
+            self.wake(&mut state);
+            dispatch.wake_one(&mut state); // what this one was woken for, another is to see
         }
     }
 }
@@ -62,22 +64,23 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
     pub(crate) async fn next_in_task(&self, id: ContainerId, generation: Generation) -> Next<I, O, E> {
         let mut asleep = Asleep { dispatch: self, id, generation, asleep: false };
         let mut timer = pin!(None::<Sleep>);
+        let returned = self.now();
         poll_fn(|cx| {
             // Every task of the container that is woken polls this one too: the lock is for when it is meant.
             let due = timer.as_mut().as_pin_mut().is_some_and(|timer| timer.poll(cx).is_ready());
-            if !due && asleep.asleep && self.work.is_registered(asleep.key(), cx.waker()) {
+            if !due && asleep.asleep && self.work[id.index()].is_registered(asleep.key(), cx.waker()) {
                 return Poll::Pending;
             }
             loop {
                 let mut state = self.hold();
                 asleep.wake(&mut state);
-                let until = match self.offer(&mut state, id, generation) {
+                let until = match self.offer(&mut state, id, generation, returned) {
                     Offer::Now(next) => return Poll::Ready(next),
                     Offer::Later(until) => until,
                 };
-                self.sleeps(&mut state, id, until);
+                let until = self.sleeps(&mut state, id, generation, until);
                 asleep.asleep = true;
-                self.work.register(asleep.key(), cx.waker().clone());
+                self.work[id.index()].register(asleep.key(), cx.waker().clone());
                 drop(state);
                 timer.set(until.map(|until| sleep_until(self.clock.instant(until).into())));
                 match timer.as_mut().as_pin_mut().map(|timer| timer.poll(cx)) {
@@ -204,7 +207,7 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> State<I, O,
             let lease = self.ledger.lease(*id).filter(|lease| lease.span.len > 1);
             lease.and_then(|lease| self.lanes.0.get(&lease.job)).is_some_and(Lane::is_looked_for)
         };
-        self.ledger.containers().filter(waited_for).count()
+        self.ledger.ahead().filter(waited_for).count()
     }
 
     pub(super) fn begin_to_tick(&mut self, dispatch: &Dispatch<I, O, E>) {

@@ -4,6 +4,7 @@ use crate::decide::ids::{ContainerId, Generation, JobId};
 use crate::engine::dispatch::containers::Offer;
 use crate::engine::dispatch::{Dispatch, State};
 use crate::engine::lane::Gate;
+use crate::engine::signal::Signal;
 
 impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I, O, E> {
     /// [`Dispatch::next`], which counts as asleep where that would wait. What `look` sees is what the
@@ -17,16 +18,16 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
         let mut state = self.hold();
         self.come_back(&mut state, id, generation, self.now());
         let seen = look(&state);
-        let offer = self.offer(&mut state, id, generation);
-        if let Offer::Later(until) = offer {
-            self.sleeps(&mut state, id, until);
-        }
+        let offer = match self.offer(&mut state, id, generation, self.now()) {
+            Offer::Later(until) => Offer::Later(self.sleeps(&mut state, id, generation, until)),
+            now => now,
+        };
         (offer, seen)
     }
 
     /// A container that [`Dispatch::try_next`] sent to sleep wakes.
-    pub(crate) fn wake(&self, id: ContainerId) {
-        self.wakes(&mut self.hold(), id);
+    pub(crate) fn wake(&self, id: ContainerId, generation: Generation) {
+        self.hold().sleepers.has_woken(id, generation);
     }
 
     /// [`Dispatch::await_room`], which says 0 where that would wait.
@@ -34,9 +35,10 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
         self.hold().room(job, gate)
     }
 
-    /// Whether work was signalled, to one container and to all, since this was last asked.
-    pub(crate) fn take_raised(&self) -> (u64, u64) {
-        self.work.take_raised()
+    /// The containers that were signalled since this was last asked.
+    pub(crate) fn take_raised(&self) -> Vec<ContainerId> {
+        let raised = |(at, signal): (usize, &Signal)| signal.take_raised().then_some(ContainerId(at as u32));
+        self.work.iter().enumerate().filter_map(raised).collect()
     }
 
     /// Whether somebody holds the lock.
@@ -55,6 +57,6 @@ impl<I, O, E> State<I, O, E> {
         self.lanes.0.is_empty()
             && self.runs.iter().all(Option::is_none)
             && self.forsaken.is_empty()
-            && self.hungry == 0
+            && self.sleepers.is_empty()
     }
 }

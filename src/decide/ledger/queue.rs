@@ -1,0 +1,79 @@
+//! A queue from whose middle an entry can be taken.
+//!
+//! Everything that waits in the ledger may be cancelled while it waits. A plain queue would have to be searched for
+//! it, which costs as much as everything else that waits. Here each operation costs the logarithm of that.
+
+use std::collections::BTreeMap;
+
+/// The place of an entry in its [`Queue`]. The smaller ticket has its turn first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Ticket(i64);
+
+/// Entries in the order of their turns.
+#[derive(Debug)]
+pub(crate) struct Queue<T> {
+    entries: BTreeMap<Ticket, T>,
+    /// The next ticket at the back. The tickets given at the front are negative.
+    back: i64,
+    /// The last ticket that was given at the front.
+    front: i64,
+}
+
+impl<T> Default for Queue<T> {
+    fn default() -> Self {
+        Self { entries: BTreeMap::new(), back: 0, front: 0 }
+    }
+}
+
+impl<T> Queue<T> {
+    pub(crate) fn push_back(&mut self, entry: T) -> Ticket {
+        let ticket = Ticket(self.back);
+        self.back += 1;
+        self.entries.insert(ticket, entry);
+        ticket
+    }
+
+    pub(crate) fn push_front(&mut self, entry: T) -> Ticket {
+        self.front -= 1;
+        let ticket = Ticket(self.front);
+        self.entries.insert(ticket, entry);
+        ticket
+    }
+
+    pub(crate) fn first(&self) -> Option<(Ticket, &T)> {
+        self.entries.first_key_value().map(|(ticket, entry)| (*ticket, entry))
+    }
+
+    pub(crate) fn get_mut(&mut self, ticket: Ticket) -> Option<&mut T> {
+        self.entries.get_mut(&ticket)
+    }
+
+    pub(crate) fn remove(&mut self, ticket: Ticket) -> Option<T> {
+        self.entries.remove(&ticket)
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (Ticket, &T)> {
+        self.entries.iter().map(|(ticket, entry)| (*ticket, entry))
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entries_keep_their_order_whichever_of_them_leaves() {
+        let mut queue = Queue::default();
+        let tickets: Vec<Ticket> = (0..5).map(|n| queue.push_back(n)).collect();
+        let first = queue.push_front(9);
+        assert_eq!(queue.remove(tickets[2]), Some(2));
+        assert_eq!(queue.remove(tickets[2]), None);
+        assert_eq!(queue.first(), Some((first, &9)));
+        let left: Vec<i32> = queue.iter().map(|(_, entry)| *entry).collect();
+        assert_eq!(left, [9, 0, 1, 3, 4]);
+    }
+}

@@ -1,0 +1,169 @@
+//! Known suspects: inputs that have crashed a container, and which container may replay one when.
+//!
+//! | question | rule |
+//! |---|---|
+//! | which container | one that was entered after the last crash of the suspect, or that has completed an input begun after it |
+//! | and if there is none | any live one, once no container was entered for [`UNPROVEN_AFTER`] |
+//! | how many at a time | one; another once each of those has executed for [`HUNG_AFTER`], on at most half of the containers |
+//!
+//! A container *proves* itself by the number of crashes that the function had seen when it was begun, or when it took
+//! a lease of which an input has completed. So an outage stops a suspect at `enter`, where it waits and is not charged,
+//! and not on the next connection that is just as dead.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::decide::ids::{ContainerId, InputId};
+use crate::decide::time::Time;
+
+/// How long a suspect executes before the next one may begin elsewhere, because one that hangs must not hold up all
+/// the others.
+pub(crate) const HUNG_AFTER: Duration = Duration::from_secs(1);
+
+/// How long no container can have been entered before any live one may replay a suspect.
+pub(crate) const UNPROVEN_AFTER: Duration = Duration::from_secs(10);
+
+/// Counts the crashes of a function: the number of the last one that somebody knows of.
+pub(crate) type CrashNumber = u64;
+
+/// What may be replayed next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Ready {
+    /// The crash that a container must have outlived; 0 if any container will do.
+    pub(crate) proof: CrashNumber,
+}
+
+/// The suspects of one function.
+#[derive(Debug)]
+pub(super) struct Suspects {
+    /// How many may execute at once.
+    executing_max: usize,
+    /// Those that wait, by the number of their last crash, with the moment of it.
+    waiting: BTreeMap<CrashNumber, (InputId, Time)>,
+    /// The containers that replay one, with the moment at which they took it.
+    executing: Vec<(ContainerId, Time)>,
+    /// When a container was entered last.
+    entered: Option<Time>,
+}
+
+impl Suspects {
+    pub(super) fn new(containers: usize) -> Self {
+        Self {
+            executing_max: (containers / 2).max(1),
+            waiting: BTreeMap::new(),
+            executing: Vec::new(),
+            entered: None,
+        }
+    }
+
+    /// A container was entered.
+    pub(super) fn entered(&mut self, now: Time) {
+        self.entered = Some(now);
+    }
+
+    /// The input waits to be replayed. Its last crash had that number, and was at that moment.
+    pub(super) fn wait(&mut self, input: InputId, crash: CrashNumber, at: Time) {
+        let before = self.waiting.insert(crash, (input, at));
+        assert!(before.is_none(), "one input executes in a container, so a crash has one suspect");
+    }
+
+    /// The input with that last crash does not wait any more.
+    pub(super) fn remove(&mut self, crash: CrashNumber) {
+        self.waiting.remove(&crash);
+    }
+
+    /// The next suspect, for a container that has proved itself up to that crash.
+    pub(super) fn next_for(&self, proof: CrashNumber, now: Time) -> Option<InputId> {
+        let ready = self.ready(now)?;
+        (ready.proof <= proof).then(|| self.waiting.first_key_value().expect("one is ready").1.0)
+    }
+
+    /// A container has taken a suspect.
+    pub(super) fn begin(&mut self, id: ContainerId, now: Time) {
+        self.executing.push((id, now));
+    }
+
+    /// A container gives its lease back.
+    pub(super) fn end(&mut self, id: ContainerId) {
+        self.executing.retain(|(on, _)| *on != id);
+    }
+
+    /// Whether a suspect may be replayed now, and by whom.
+    pub(super) fn ready(&self, now: Time) -> Option<Ready> {
+        let (crash, (_, at)) = self.waiting.first_key_value()?;
+        if self.executing.len() >= self.executing_max || self.hung_at().is_some_and(|hung| hung > now) {
+            return None;
+        }
+        Some(Ready { proof: if self.unproven_at(*at) <= now { 0 } else { *crash } })
+    }
+
+    /// The next moment at which [`Suspects::ready`] will say more than now.
+    pub(super) fn due(&self, now: Time) -> Option<Time> {
+        let (_, (_, at)) = self.waiting.first_key_value()?;
+        if self.executing.len() >= self.executing_max {
+            return None;
+        }
+        let moments = [self.hung_at(), Some(self.unproven_at(*at))];
+        moments.into_iter().flatten().filter(|moment| *moment > now).min()
+    }
+
+    /// When each suspect that executes will have done so for long.
+    fn hung_at(&self) -> Option<Time> {
+        self.executing.iter().map(|(_, since)| *since + HUNG_AFTER).max()
+    }
+
+    /// From when on any container may replay a suspect that crashed last at that moment.
+    fn unproven_at(&self, crashed: Time) -> Time {
+        self.entered.map_or(crashed, |entered| entered.max(crashed)) + UNPROVEN_AFTER
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::decide::ids::JobId;
+
+    fn input(index: u64) -> InputId {
+        InputId { job: JobId(0), index }
+    }
+
+    fn at(ms: u64) -> Time {
+        Time(Duration::from_millis(ms))
+    }
+
+    #[test]
+    fn a_suspect_waits_for_a_container_that_has_outlived_its_last_crash() {
+        let mut suspects = Suspects::new(4);
+        suspects.wait(input(7), 3, at(0));
+        assert_eq!(suspects.next_for(2, at(1)), None);
+        assert_eq!(suspects.next_for(3, at(1)), Some(input(7)));
+    }
+
+    #[test]
+    fn any_container_will_do_once_none_was_entered_for_ten_seconds() {
+        let mut suspects = Suspects::new(4);
+        suspects.wait(input(7), 3, at(0));
+        assert_eq!(suspects.due(at(0)), Some(at(10_000)));
+        assert_eq!(suspects.next_for(0, at(9_999)), None);
+        assert_eq!(suspects.next_for(0, at(10_000)), Some(input(7)));
+        suspects.entered(at(10_000));
+        assert_eq!(suspects.next_for(0, at(10_000)), None, "the one that was entered may take it");
+        assert_eq!(suspects.due(at(10_000)), Some(at(20_000)));
+    }
+
+    #[test]
+    fn a_suspect_that_hangs_holds_up_the_others_for_a_second() {
+        let mut suspects = Suspects::new(6);
+        (1..=5).for_each(|crash| suspects.wait(input(crash), crash, at(0)));
+        for (id, from) in [(0, 0), (1, 1_000), (2, 2_000)] {
+            assert_eq!(suspects.next_for(9, at(from)), Some(input(u64::from(id) + 1)));
+            suspects.remove(u64::from(id) + 1);
+            suspects.begin(ContainerId(id), at(from));
+            assert_eq!(suspects.next_for(9, at(from + 999)), None, "it may return yet");
+        }
+        assert_eq!(suspects.next_for(9, at(60_000)), None, "half of the containers hang");
+        assert_eq!(suspects.due(at(60_000)), None);
+        suspects.end(ContainerId(1));
+        assert_eq!(suspects.next_for(9, at(60_000)), Some(input(4)));
+    }
+}

@@ -1,0 +1,139 @@
+//! The containers that sleep because they have nothing to do, and which of them is woken for what.
+//!
+//! A wake-up costs some tens of µs, and each container that wakes has to look for work under the lock. So an event
+//! wakes the containers that it has work for, and no other: one at a time, by name. The last one that fell asleep is
+//! the first to wake, because its data is still in the caches.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::decide::ids::{ContainerId, Generation};
+use crate::decide::ledger::CrashNumber;
+use crate::decide::time::Time;
+
+/// A container that sleeps, and was not woken.
+#[derive(Debug, Clone, Copy)]
+struct Sleeper {
+    generation: Generation,
+    /// Its number among all that ever fell asleep.
+    turn: u64,
+    /// The last crash that it has outlived.
+    proof: CrashNumber,
+    /// When it wakes by itself.
+    until: Option<Time>,
+}
+
+/// All of a function's.
+#[derive(Debug, Default)]
+pub(crate) struct Sleepers {
+    all: BTreeMap<ContainerId, Sleeper>,
+    by_turn: BTreeMap<u64, ContainerId>,
+    by_proof: BTreeSet<(CrashNumber, ContainerId)>,
+    by_moment: BTreeSet<(Time, ContainerId)>,
+    turns: u64,
+}
+
+impl Sleepers {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.all.is_empty()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.all.len()
+    }
+
+    /// A container falls asleep.
+    pub(super) fn add(
+        &mut self,
+        id: ContainerId,
+        generation: Generation,
+        proof: CrashNumber,
+        until: Option<Time>,
+    ) {
+        self.remove(id);
+        let turn = self.turns;
+        self.turns += 1;
+        self.all.insert(id, Sleeper { generation, turn, proof, until });
+        self.by_turn.insert(turn, id);
+        self.by_proof.insert((proof, id));
+        self.by_moment.extend(until.map(|until| (until, id)));
+    }
+
+    /// A container wakes, or is about to.
+    pub(super) fn remove(&mut self, id: ContainerId) {
+        if let Some(Sleeper { turn, proof, until, .. }) = self.all.remove(&id) {
+            self.by_turn.remove(&turn);
+            self.by_proof.remove(&(proof, id));
+            until.map(|until| self.by_moment.remove(&(until, id)));
+        }
+    }
+
+    /// That generation of a container has woken. A later one may sleep in its place.
+    pub(super) fn has_woken(&mut self, id: ContainerId, generation: Generation) {
+        if self.all.get(&id).is_some_and(|sleeper| sleeper.generation == generation) {
+            self.remove(id);
+        }
+    }
+
+    /// Takes out the one that fell asleep last.
+    pub(super) fn pop(&mut self) -> Option<ContainerId> {
+        let (_, id) = self.by_turn.last_key_value()?;
+        let id = *id;
+        self.remove(id);
+        Some(id)
+    }
+
+    /// Takes out one that has outlived that crash.
+    pub(super) fn pop_proven(&mut self, crash: CrashNumber) -> Option<ContainerId> {
+        let (_, id) = *self.by_proof.last().filter(|(proof, _)| *proof >= crash)?;
+        self.remove(id);
+        Some(id)
+    }
+
+    /// Whether one wakes by itself by that moment.
+    pub(crate) fn is_watched(&self, by: Time) -> bool {
+        self.by_moment.first().is_some_and(|(until, _)| *until <= by)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn at(ms: u64) -> Time {
+        Time(Duration::from_millis(ms))
+    }
+
+    #[test]
+    fn the_last_that_fell_asleep_wakes_first_and_each_wakes_once() {
+        let mut sleepers = Sleepers::default();
+        for id in 0..3 {
+            sleepers.add(ContainerId(id), Generation(1), 0, None);
+        }
+        assert_eq!(sleepers.pop(), Some(ContainerId(2)));
+        sleepers.has_woken(ContainerId(1), Generation(1));
+        assert_eq!(sleepers.pop(), Some(ContainerId(0)));
+        assert_eq!(sleepers.pop(), None);
+    }
+
+    #[test]
+    fn a_thread_whose_generation_is_over_does_not_wake_its_successor() {
+        let mut sleepers = Sleepers::default();
+        sleepers.add(ContainerId(0), Generation(2), 0, None);
+        sleepers.has_woken(ContainerId(0), Generation(1));
+        assert_eq!(sleepers.pop(), Some(ContainerId(0)));
+    }
+
+    #[test]
+    fn proof_and_moment_are_known_of_those_that_sleep_and_of_no_other() {
+        let mut sleepers = Sleepers::default();
+        sleepers.add(ContainerId(0), Generation(1), 5, Some(at(7)));
+        sleepers.add(ContainerId(1), Generation(1), 3, Some(at(9)));
+        assert!(!sleepers.is_watched(at(6)));
+        assert!(sleepers.is_watched(at(7)));
+        assert_eq!(sleepers.pop_proven(6), None);
+        assert_eq!(sleepers.pop_proven(4), Some(ContainerId(0)));
+        assert!(!sleepers.is_watched(at(8)));
+    }
+}

@@ -1,0 +1,139 @@
+//! The books of suspects: which container may replay an input that has crashed one, and when.
+//!
+//! Crashes are numbered. A container may replay a suspect if it was begun after the last crash of the suspect, or if
+//! it has completed (`Ok`) an input that began after it. The engine knows the latter by whole leases only, so that the
+//! books keep two numbers: what a container may be taken for at most, and what it must be taken for.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use crate::decide::ids::ContainerId;
+use crate::decide::time::Time;
+
+/// How long a suspect executes before another may begin.
+const HUNG: Duration = Duration::from_secs(1);
+
+/// How long no container was entered before any may replay a suspect.
+const UNPROVEN: Duration = Duration::from_secs(10);
+
+/// What is known of one container.
+#[derive(Debug, Default, Clone, Copy)]
+struct Known {
+    /// The last crash that it has outlived.
+    proof: u64,
+    /// The same by its leases.
+    sure: u64,
+    /// The last crash before its lease.
+    lease: u64,
+    /// The last crash before a lease of which it has completed something, `Ok` or `Err`.
+    done: u64,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Suspects {
+    /// The containers that have taken one and not asked for work since, with the moment at which they took it.
+    executing: Vec<(ContainerId, Time)>,
+    /// Those of them whose suspect has returned, so that the engine may let another begin.
+    returned: BTreeSet<ContainerId>,
+    containers: BTreeMap<ContainerId, Known>,
+    entered: Option<Time>,
+}
+
+impl Suspects {
+    fn known(&mut self, id: ContainerId) -> &mut Known {
+        self.containers.entry(id).or_default()
+    }
+
+    /// A generation of a container begins after that crash.
+    pub(super) fn begun(&mut self, id: ContainerId, crash: u64) {
+        self.containers.insert(id, Known { proof: crash, sure: crash, ..Known::default() });
+    }
+
+    pub(super) fn entered(&mut self, now: Time) {
+        self.entered = Some(now);
+    }
+
+    pub(super) fn leased(&mut self, id: ContainerId, crash: u64) {
+        self.known(id).lease = crash;
+    }
+
+    /// A container completed an input that began after that crash.
+    pub(super) fn completed_ok(&mut self, id: ContainerId, begun: u64) {
+        self.returned.insert(id);
+        let known = self.known(id);
+        known.proof = known.proof.max(begun);
+        known.sure = known.sure.max(known.lease);
+        known.done = known.lease;
+    }
+
+    pub(super) fn completed_err(&mut self, id: ContainerId) {
+        self.returned.insert(id);
+        let known = self.known(id);
+        known.done = known.lease;
+    }
+
+    /// Whether a crash of that container is charged to an input whose last crash was that one.
+    pub(super) fn is_charged(&self, id: ContainerId, last: Option<u64>) -> bool {
+        last.is_none_or(|last| {
+            self.containers.get(&id).is_some_and(|known| known.done.max(known.sure) >= last)
+        })
+    }
+
+    /// A container replays a suspect whose last crash was that one, at that moment.
+    pub(super) fn replays(&mut self, id: ContainerId, (crash, at): (u64, Time), now: Time, all: usize) {
+        let returned = &self.returned;
+        let still = || self.executing.iter().filter(|(on, _)| !returned.contains(on));
+        assert!(has_room(still(), now, all), "invariant 6: {:?} replay suspects already", self.executing);
+        let proof = self.containers.get(&id).map_or(0, |known| known.proof);
+        assert!(
+            proof >= crash || self.is_long_since(at, now),
+            "invariant 6: {id}, which has outlived crash {proof}, replays a suspect of crash {crash}"
+        );
+        self.returned.remove(&id);
+        self.executing.push((id, now));
+    }
+
+    /// Whether that container must be able to replay such a suspect.
+    pub(super) fn may_replay(
+        &self,
+        id: ContainerId,
+        (crash, at): (u64, Time),
+        now: Time,
+        all: usize,
+    ) -> bool {
+        let sure = self.containers.get(&id).map_or(0, |known| known.sure);
+        has_room(self.executing.iter(), now, all) && (sure >= crash || self.is_long_since(at, now))
+    }
+
+    fn is_long_since(&self, crashed: Time, now: Time) -> bool {
+        now.since(self.entered.map_or(crashed, |entered| entered.max(crashed))) >= UNPROVEN
+    }
+
+    /// Moments to come at which more may be replayed.
+    pub(super) fn dues(&self, crashed: Time, now: Time, all: usize) -> impl Iterator<Item = Time> {
+        let full = self.executing.len() >= (all / 2).max(1);
+        let hung = self.executing.iter().map(|(_, since)| *since + HUNG).max();
+        let long = self.entered.map_or(crashed, |entered| entered.max(crashed)) + UNPROVEN;
+        let dues = if full { [None, None] } else { [hung, Some(long)] };
+        dues.into_iter().flatten().filter(move |due| *due > now)
+    }
+
+    pub(super) fn executing(&self) -> impl Iterator<Item = ContainerId> {
+        self.executing.iter().map(|(id, _)| *id)
+    }
+
+    /// A container replays no suspect any more.
+    pub(super) fn ended(&mut self, id: ContainerId) {
+        self.executing.retain(|(on, _)| *on != id);
+    }
+}
+
+/// Whether another may be replayed beside those.
+fn has_room<'a>(
+    executing: impl Iterator<Item = &'a (ContainerId, Time)> + Clone,
+    now: Time,
+    all: usize,
+) -> bool {
+    let hung = executing.clone().all(|(_, since)| now.since(*since) >= HUNG);
+    hung && executing.count() < (all / 2).max(1)
+}
