@@ -14,7 +14,7 @@ use crate::decide::retries::Retries;
 use crate::decide::window::Window;
 use crate::engine::chunk::Chunk;
 use crate::engine::dispatch::{Closed, Dispatch, Found, Patience, Plan};
-use crate::engine::lane::{ChunkOf, Gate, Order, Outcome, Supply};
+use crate::engine::lane::{Because, ChunkOf, Gate, Order, Outcome, Supply};
 use crate::engine::unwind::drop_elsewhere;
 use crate::failure::{Bug, Cause, Failure};
 use crate::progress::Progress;
@@ -303,7 +303,8 @@ where
     }
 
     /// Ends every pending input with that cause, which is then its outcome.
-    pub(crate) fn end_as(&mut self, cause: impl Fn() -> Cause<E>) {
+    pub(crate) fn end_as(&mut self, cause: impl Fn() -> Cause<E> + Send + Sync + 'static) {
+        let cause: Because<E> = Arc::new(cause);
         self.dispatch.cancel_as(self.job, &cause);
     }
 

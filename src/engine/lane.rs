@@ -17,7 +17,7 @@ use crate::engine::pool::Pool;
 use crate::engine::signal::Signal;
 use crate::engine::sync::heavy;
 use crate::engine::unwind::drop_contained;
-use crate::failure::Failure;
+use crate::failure::{Cause, Failure};
 
 /// How long outcomes may come before a thread that waits for them is told again, because to wake it costs
 /// some tens of µs, which the containers on its core lack.
@@ -131,6 +131,18 @@ impl<I> Supply<I> {
     }
 }
 
+/// Why inputs end that nothing executes any more: gives the cause of each.
+pub(crate) type Because<E> = Arc<dyn Fn() -> Cause<E> + Send + Sync>;
+
+/// Inputs that have ended without an outcome of their own. Their failures are made when their consumer comes to them,
+/// because to make millions of them where a function ends would hold up everyone who needs its lock.
+pub(crate) struct Ended<E> {
+    len: u64,
+    /// Whether the first of them was executing.
+    begun: bool,
+    because: Because<E>,
+}
+
 /// What one map or call has outside the books.
 pub(crate) struct Lane<I, O, E> {
     pub(crate) order: Order,
@@ -142,6 +154,8 @@ pub(crate) struct Lane<I, O, E> {
     /// Outcomes that were booked by others before their threads had published them, unless they are yielded
     /// in completion order. At most one for each thread.
     unpublished: Vec<u64>,
+    /// Inputs that have ended and whose failures are not made yet, by the first index of each range.
+    ended: BTreeMap<u64, Ended<E>>,
     /// In completion order, what the consumer has not been handed.
     pub(crate) ready: VecDeque<Finished<I, O, E>>,
     /// The error without an index that the map ends with.
@@ -183,6 +197,7 @@ impl<I, O, E> Lane<I, O, E> {
             supply,
             chunks: BTreeMap::new(),
             unpublished: Vec::new(),
+            ended: BTreeMap::new(),
             ready: VecDeque::new(),
             end: None,
             total,
@@ -224,6 +239,33 @@ impl<I, O, E> Lane<I, O, E> {
                 None
             }
         }
+    }
+
+    /// Those inputs have ended. `begun` says whether the first of them was executing.
+    pub(crate) fn has_ended(&mut self, span: Span, begun: bool, because: Because<E>) {
+        self.ended.insert(span.first, Ended { len: span.len, begun, because });
+    }
+
+    /// Takes out up to `most` inputs that have ended, the earliest first: their range, whether the first of them was
+    /// executing, and why they have ended.
+    pub(crate) fn take_ended(&mut self, most: u64) -> Option<(Span, bool, Because<E>)> {
+        let (first, Ended { len, begun, because }) = self.ended.pop_first()?;
+        if len > most {
+            let rest = Ended { len: len - most, begun: false, because: Arc::clone(&because) };
+            self.ended.insert(first + most, rest);
+        }
+        Some((Span { first, len: len.min(most) }, begun, because))
+    }
+
+    /// Whether that input has ended, and its failure is not made yet.
+    pub(crate) fn is_to_be_told(&self, index: u64) -> bool {
+        let before = self.ended.range(..=index).next_back();
+        before.is_some_and(|(first, ended)| index - first < ended.len)
+    }
+
+    /// Whether any input has ended whose failure is not made yet.
+    pub(crate) fn has_any_to_tell(&self) -> bool {
+        !self.ended.is_empty()
     }
 
     /// That input, and perhaps later ones, will have no outcome.

@@ -13,7 +13,7 @@ use crate::decide::retries::Retries;
 use crate::decide::window::{WINDOW_MAX, Window};
 use crate::engine::dispatch::RunOf;
 use crate::engine::dispatch::{Dispatch, State};
-use crate::engine::lane::{ChunkOf, Finished, Gate, Lane, Order, Supply};
+use crate::engine::lane::{Because, ChunkOf, Finished, Gate, Lane, Order, Supply};
 use crate::engine::messages::Notice;
 use crate::failure::{Cause, Failure};
 use crate::progress::Progress;
@@ -188,6 +188,16 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
         }
         state.book_job(job, self.now());
         let counts = state.ledger.job(job).expect("its consumer keeps it open").counts;
+        let lane = &state.lanes.0[&job];
+        match lane.order {
+            Order::Completion if lane.ready.is_empty() => state.tell_ended(job),
+            Order::Input if lane.is_to_be_told(next) => state.tell_ended(job),
+            Order::AtOnce if lane.has_any_to_tell() => {
+                state.tell_ended(job);
+                return Found::Soon;
+            }
+            Order::Completion | Order::Input | Order::AtOnce => {}
+        }
         let lane = state.lanes.0.get_mut(&job).expect("its consumer keeps it open");
         match lane.order {
             Order::Completion => {
@@ -257,7 +267,7 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
     }
 
     /// Ends what is pending of a job with that cause, as the outcome of each input.
-    pub(crate) fn cancel_as(&self, job: JobId, cause: &dyn Fn() -> Cause<E>) {
+    pub(crate) fn cancel_as(&self, job: JobId, cause: &Because<E>) {
         let mut state = self.hold();
         let now = self.now();
         if state.broken.is_none() && state.ledger.job(job).is_some() {
@@ -324,11 +334,11 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Abort for D
         let Some(known) = state.ledger.job(job).filter(|_| state.broken.is_none()) else { return };
         let publish = known.on_failure == OnFailure::GoOn;
         let error = (known.kind == JobKind::Map).then(|| Failure::of_map(Cause::Cancelled));
-        let cause: &dyn Fn() -> Cause<E> = &|| Cause::Cancelled;
+        let cause: Because<E> = Arc::new(|| Cause::Cancelled);
         state.book_job(job, now);
         let over = state.lanes.0.get(&job).is_none_or(Lane::is_dry);
         if !over || state.ledger.job(job).is_some_and(|job| job.counts.pending() > 0) {
-            state.end_job(job, Unrun::Cancelled, publish.then_some(cause), error, now);
+            state.end_job(job, Unrun::Cancelled, publish.then_some(&cause), error, now);
             self.after_cancel(&mut state);
         }
     }

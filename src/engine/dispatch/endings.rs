@@ -9,8 +9,11 @@ use crate::decide::ledger::{Mode, Position, Sources, Unrun};
 use crate::decide::time::Time;
 use crate::engine::chunk::{Chunk, Reclaimed, Slot};
 use crate::engine::dispatch::State;
-use crate::engine::lane::{Lane, Supply};
+use crate::engine::lane::{Because, Lane, Supply};
 use crate::failure::{Bug, Cause, Failure, Tried};
+
+/// How many failures of inputs that have ended are made while the lock is held, because each takes an allocation.
+const TOLD_MAX: u64 = 256;
 
 impl<I, O, E> State<I, O, E> {
     /// Books what a container has completed, and tells the consumer.
@@ -72,13 +75,25 @@ impl<I, O, E> State<I, O, E> {
 
     /// Publishes the failure of an input that nothing executes any more.
     pub(super) fn publish_failure(&mut self, job: JobId, index: u64, tried: Tried, cause: Cause<E>) {
-        let Some(lane) = self.lanes.0.get_mut(&job) else { return };
-        let chunk = Arc::clone(lane.chunk(index).expect("an input without outcome is in its chunk"));
-        let place = (index - chunk.first()) as usize;
-        let (input, slot) = reclaim(&chunk, place);
+        if self.lanes.0.contains_key(&job) {
+            self.write_failure(job, index, tried, cause);
+            self.tell_finished(job, Span { first: index, len: 1 });
+        }
+    }
+
+    fn write_failure(&mut self, job: JobId, index: u64, tried: Tried, cause: Cause<E>) {
+        let lane = &self.lanes.0[&job];
+        let chunk = lane.chunk(index).expect("an input without outcome is in its chunk");
+        let (input, slot) = reclaim(chunk, (index - chunk.first()) as usize);
         slot.publish(Err(Failure::of_input(index, input, tried, cause)));
+    }
+
+    /// Those inputs have their outcomes, which no thread publishes.
+    fn tell_finished(&mut self, job: JobId, span: Span) {
         let pending = self.ledger.job(job).map_or(0, |job| job.counts.pending());
-        self.wakers.woken.extend(lane.finished(Span { first: index, len: 1 }, pending, None));
+        if let Some(lane) = self.lanes.0.get_mut(&job) {
+            self.wakers.woken.extend(lane.finished(span, pending, None));
+        }
     }
 
     /// An input failed for good: its outcome, or the end of its map.
@@ -100,7 +115,7 @@ impl<I, O, E> State<I, O, E> {
         &mut self,
         job: JobId,
         how: Unrun,
-        cause: Option<&dyn Fn() -> Cause<E>>,
+        cause: Option<&Because<E>>,
         error: Option<Failure<I, E>>,
         now: Time,
     ) {
@@ -126,26 +141,34 @@ impl<I, O, E> State<I, O, E> {
         &mut self,
         job: JobId,
         how: Unrun,
-        cause: Option<&dyn Fn() -> Cause<E>>,
+        cause: Option<&Because<E>>,
         begun: &[u64],
     ) -> u64 {
         let mut ended = 0;
         for span in self.ledger.take_pending(job) {
             ended += span.len;
-            let Some(cause) = cause else {
-                if let Some(lane) = self.lanes.0.get_mut(&job) {
-                    lane.gap_at(span.first);
-                }
-                continue;
-            };
-            for index in span.indices() {
-                let before = self.ledger.job(job).map_or(0, |job| job.attempt(index).get() - 1);
-                let attempts = before + u32::from(begun.contains(&index));
-                self.publish_failure(job, index, attempts.into(), cause());
+            let Some(lane) = self.lanes.0.get_mut(&job) else { continue };
+            match cause {
+                // What was executing is the first of its range: what came before it has its outcome.
+                Some(cause) => lane.has_ended(span, begun.contains(&span.first), Arc::clone(cause)),
+                None => lane.gap_at(span.first),
             }
         }
         self.ledger.ended(job, how, ended);
         ended
+    }
+
+    /// Makes the failures of some inputs of a job that have ended, the earliest first. Called for their consumer.
+    pub(super) fn tell_ended(&mut self, job: JobId) {
+        let Some(lane) = self.lanes.0.get_mut(&job) else { return };
+        let Some((span, begun, because)) = lane.take_ended(TOLD_MAX) else { return };
+        for index in span.indices() {
+            let before = self.ledger.job(job).map_or(0, |job| job.attempt(index).get() - 1);
+            let attempts = before + u32::from(begun && index == span.first);
+            self.write_failure(job, index, attempts.into(), because());
+        }
+        self.becauses.push(because);
+        self.tell_finished(job, span);
     }
 
     /// Takes what a feeder has pulled into the books.
@@ -161,7 +184,7 @@ impl<I, O, E> State<I, O, E> {
     }
 
     /// Ends every job with `cause`: outcome by outcome where the map goes on after failures.
-    pub(super) fn end_all(&mut self, how: Unrun, cause: &dyn Fn() -> Cause<E>, now: Time) {
+    pub(super) fn end_all(&mut self, how: Unrun, cause: &Because<E>, now: Time) {
         self.book_all(now); // a job whose inputs have all completed is not ended
         for job in self.ledger.job_ids() {
             let over = self.lanes.0.get(&job).is_none_or(Lane::is_dry);
@@ -199,8 +222,8 @@ impl<I, O, E> State<I, O, E> {
         self.absorb(job);
         let known = self.ledger.job(job).expect("it was just looked at");
         let (publish, is_map) = (known.on_failure == OnFailure::GoOn, known.kind == JobKind::Map);
-        let cause: &dyn Fn() -> Cause<E> = &|| Cause::ShutDown;
-        let ended = self.end_pending(job, Unrun::Cancelled, publish.then_some(cause), &[]);
+        let cause: Because<E> = Arc::new(|| Cause::ShutDown);
+        let ended = self.end_pending(job, Unrun::Cancelled, publish.then_some(&cause), &[]);
         let Some(lane) = self.lanes.0.get_mut(&job) else { return };
         let cut_short = !lane.source_over || ended > 0;
         let error = (is_map && cut_short).then(|| Failure::of_map(Cause::ShutDown));

@@ -34,7 +34,7 @@ use crate::decide::ledger::Ledger;
 use crate::decide::time::Time;
 use crate::engine::clock::Clock;
 use crate::engine::dispatch::sleepers::Sleepers;
-use crate::engine::lane::{Lanes, Outcome, Supply};
+use crate::engine::lane::{Because, Lanes, Outcome, Supply};
 use crate::engine::leash::Leash;
 use crate::engine::messages::Notice;
 use crate::engine::run::{Lap, Run};
@@ -102,6 +102,8 @@ pub(crate) struct State<I, O, E> {
     failures: Vec<Failure<I, E>>,
     /// Runs that are over, of which this may be the last holder, likewise.
     spent: Vec<Arc<RunOf<I, O, E>>>,
+    /// Causes of failures, which may hold crashes, likewise.
+    becauses: Vec<Because<E>>,
     /// Consumers' wakers, which are the user's code: woken and dropped once the lock is released.
     wakers: Wakers,
     /// Whether the supervisor looks for outcomes now and then.
@@ -148,6 +150,7 @@ struct Rest<I, O, E> {
     supplies: Vec<Supply<I>>,
     failures: Vec<Failure<I, E>>,
     spent: Vec<Arc<RunOf<I, O, E>>>,
+    becauses: Vec<Because<E>>,
     crashes: Vec<Arc<Crash>>,
     said: Vec<Event>,
     wakers: Wakers,
@@ -160,6 +163,7 @@ impl<I, O, E> State<I, O, E> {
         let nothing = self.supplies.is_empty()
             && self.failures.is_empty()
             && self.spent.is_empty()
+            && self.becauses.is_empty()
             && self.said.is_empty()
             && self.wakers.woken.is_empty()
             && self.wakers.unused.is_empty();
@@ -174,6 +178,7 @@ impl<I, O, E> State<I, O, E> {
             supplies: std::mem::take(&mut self.supplies),
             failures: std::mem::take(&mut self.failures),
             spent: std::mem::take(&mut self.spent),
+            becauses: std::mem::take(&mut self.becauses),
             crashes: self.ledger.take_discarded(),
             said,
             wakers: std::mem::take(&mut self.wakers),
@@ -200,8 +205,9 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
             }
             self.audience.tell(&event);
         }
-        let (spent, crashes) = (rest.spent, rest.crashes);
-        if on_engine_thread() && (holds_values(&spent) || !crashes.is_empty()) {
+        let (spent, crashes) = (rest.spent, (rest.crashes, rest.becauses));
+        let holds_crashes = !(crashes.0.is_empty() && crashes.1.is_empty());
+        if on_engine_thread() && (holds_values(&spent) || holds_crashes) {
             drop_elsewhere((spent, crashes));
         } else {
             drop((spent, crashes));
@@ -329,6 +335,7 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
             supplies: Vec::new(),
             failures: Vec::new(),
             spent: Vec::new(),
+            becauses: Vec::new(),
             wakers: Wakers::default(),
             ticking: false,
             said: Vec::new(),

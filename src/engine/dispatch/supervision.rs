@@ -7,6 +7,7 @@ use crate::crash::{Crash, Death};
 use crate::decide::ids::{ContainerId, Generation};
 use crate::decide::ledger::{Crowd, Mode, Stage, Unrun};
 use crate::engine::dispatch::{Dispatch, Forsaken, Returns, State};
+use crate::engine::lane::Because;
 use crate::error::NotReady;
 use crate::event::Event;
 use crate::failure::{Cause, Failure};
@@ -227,7 +228,8 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
         let mut state = self.hold();
         let now = self.now();
         state.ledger.advance_mode(Mode::Aborted);
-        state.end_all(Unrun::Cancelled, &|| Cause::ShutDown, now);
+        let because: Because<E> = Arc::new(|| Cause::ShutDown);
+        state.end_all(Unrun::Cancelled, &because, now);
         for id in state.ledger.containers() {
             state.fence(id, now);
             state.ledger.released(id, now);
@@ -249,7 +251,8 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
         let mut state = self.hold();
         let now = self.now();
         let Some(crash) = state.ledger.gave_up().cloned() else { return };
-        state.end_all(Unrun::GivenUp, &|| Cause::GaveUp(Arc::clone(&crash)), now);
+        let because: Because<E> = Arc::new(move || Cause::GaveUp(Arc::clone(&crash)));
+        state.end_all(Unrun::GivenUp, &because, now);
         self.wake_all();
     }
 
