@@ -179,6 +179,38 @@ impl<I, T> Chunk<I, T> {
         (Reclaimed::Owned(input), slot)
     }
 
+    /// Drops the input at `place`, unless a fenced attempt may still read it, or it was moved out. So of a chunk that is
+    /// kept for a few slow inputs those that are done are not kept.
+    ///
+    /// # Safety
+    ///
+    /// The caller is the one consumer of the map, and has taken the outcome of that input: the attempt that gave it has
+    /// returned.
+    #[inline]
+    pub(crate) unsafe fn drop_input(&self, place: usize) {
+        if mem::needs_drop::<I>() && self.inputs.mark(place) == HERE {
+            self.inputs.set_mark(place, GONE);
+            // SAFETY: initialised; by the caller's word nobody reads it any more, and each outcome is taken once.
+            drop_contained(unsafe { (*self.inputs.values[place].get()).assume_init_read() });
+        }
+    }
+
+    /// Moves the input at `place`, which waits to be executed again, into a chunk of its own: so the chunk it came in is
+    /// not kept for it. It then counts as taken here. `None` if it is alone, or if a fenced attempt may still read it.
+    ///
+    /// # Safety
+    ///
+    /// The input has no outcome, no attempt at it is in the books, and no other thread moves it out.
+    pub(crate) unsafe fn set_apart(&self, place: usize) -> Option<Self> {
+        if self.len() == 1 || self.inputs.mark(place) != HERE {
+            return None;
+        }
+        self.inputs.set_mark(place, GONE);
+        // SAFETY: initialised and, by the caller's word, neither read nor moved out by anyone else.
+        let input = unsafe { (*self.inputs.values[place].get()).assume_init_read() };
+        Some(Self::new(self.first + place as u64, vec![input]))
+    }
+
     /// The right to publish the outcome of the input at `place`.
     ///
     /// # Safety
@@ -187,6 +219,11 @@ impl<I, T> Chunk<I, T> {
     #[inline]
     pub(crate) unsafe fn slot(&self, place: usize) -> Slot<'_, I, T> {
         Slot { chunk: self, place }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn inputs_alive(&self) -> u64 {
+        (0..self.inputs.values.len()).filter(|place| self.inputs.mark(*place) != GONE).count() as u64
     }
 
     /// `outcomes` more were taken; whether that is all.

@@ -90,8 +90,8 @@ pub(crate) struct Consumer<I, O, E> {
 struct Current<I, O, E> {
     chunk: Arc<ChunkOf<I, O, E>>,
     places: Range<usize>,
-    /// How many places of the chunk are taken once they are used up, and were not before.
-    len: usize,
+    /// The first place that was not taken before.
+    from: usize,
 }
 
 /// What a closed job leaves behind: users' values, to be dropped where that may block.
@@ -191,6 +191,9 @@ where
     pub(crate) fn take(&mut self) -> Option<Outcome<I, O, E>> {
         let current = self.current.as_mut()?;
         let outcome = take(&current.chunk, current.places.start)?;
+        if self.used.is_none() {
+            drop_input(&current.chunk, current.places.start);
+        }
         current.places.start += 1;
         self.next += 1;
         self.unsent += 1;
@@ -216,7 +219,9 @@ where
                 return Sight::End;
             }
             // In completion order places are booked, and stay current until their outcomes are there.
-            self.current.take_if(|_| self.order == Order::Input);
+            if let Some(current) = self.current.take_if(|_| self.order == Order::Input) {
+                self.let_go(current);
+            }
             if self.current.is_some() {
                 // Its thread is about to publish it.
                 match patience {
@@ -233,11 +238,11 @@ where
             match self.dispatch.find(self.job, self.next, patience) {
                 Found::Chunk(chunk) => {
                     let (from, len) = ((self.next - chunk.first()) as usize, chunk.len() as usize);
-                    self.current = Some(Current { chunk, places: from..len, len });
+                    self.current = Some(Current { chunk, places: from..len, from });
                 }
                 Found::Ready((chunk, places)) => {
-                    let len = places.len();
-                    self.current = Some(Current { chunk, places, len });
+                    let from = places.start;
+                    self.current = Some(Current { chunk, places, from });
                 }
                 Found::Soon | Found::NotYet => return Sight::NotYet,
                 Found::End(failure) => {
@@ -257,7 +262,7 @@ where
                     all = take_all(&chunk);
                     self.unsent = all.len() as u64;
                     self.tell_yielded();
-                    self.dispatch.retire(self.job, chunk.first());
+                    self.dispatch.retire(self.job, &chunk);
                 }
                 Found::Soon | Found::NotYet => return None,
                 Found::Ready(_) => unreachable!("nothing is ready before everything is"),
@@ -272,18 +277,24 @@ where
     /// Lets go of chunks that are used up, and tells who waits for room.
     fn after_yield(&mut self) {
         if let Some(used) = self.current.take_if(|current| current.places.is_empty()) {
-            if used.chunk.count_taken(used.len) {
-                self.dispatch.retire(self.job, used.chunk.first());
-            }
-            if let Some(kept) = &mut self.used {
-                kept.push(used.chunk);
-            }
+            self.let_go(used);
         }
         self.tell_yielded();
         self.refill = self.gate.refill.load(Ordering::SeqCst);
         let starved = self.gate.starved.load(Ordering::SeqCst);
         if starved && self.gate.room_for_any() >= self.refill {
             self.dispatch.made_room(self.job);
+        }
+    }
+
+    /// Takes no more of that chunk for now.
+    fn let_go(&mut self, current: Current<I, O, E>) {
+        let Current { chunk, places, from } = current;
+        if places.start > from && chunk.count_taken(places.start - from) {
+            self.dispatch.retire(self.job, &chunk);
+            if let Some(kept) = &mut self.used {
+                kept.push(chunk);
+            }
         }
     }
 
@@ -349,6 +360,14 @@ where
 fn take<I, T>(chunk: &Chunk<I, T>, place: usize) -> Option<T> {
     // SAFETY: only the consumer of a job takes its outcomes; it is one value, and takes by `&mut self`.
     unsafe { chunk.take(place) }
+}
+
+/// Drops the input of an outcome that was just taken.
+#[inline]
+#[expect(unsafe_code, reason = "drops an input in its chunk")]
+fn drop_input<I, T>(chunk: &Chunk<I, T>, place: usize) {
+    // SAFETY: called by the consumer of a job alone, once for each outcome that it has taken.
+    unsafe { chunk.drop_input(place) };
 }
 
 /// All outcomes of a chunk of which the dispatch has said that they are there.

@@ -151,6 +151,8 @@ pub(crate) struct Lane<I, O, E> {
     pub(crate) supply: Supply<I>,
     /// Chunks with outcomes not yet yielded, by their first index.
     pub(crate) chunks: BTreeMap<u64, Arc<ChunkOf<I, O, E>>>,
+    /// The chunks of inputs that were moved out of the ones they came in, because they are executed again.
+    pub(crate) apart: BTreeMap<u64, Arc<ChunkOf<I, O, E>>>,
     /// Outcomes that were booked by others before their threads had published them, unless they are yielded
     /// in completion order. At most one for each thread.
     unpublished: Vec<u64>,
@@ -196,6 +198,7 @@ impl<I, O, E> Lane<I, O, E> {
             source_over: total == Some(0),
             supply,
             chunks: BTreeMap::new(),
+            apart: BTreeMap::new(),
             unpublished: Vec::new(),
             ended: BTreeMap::new(),
             ready: VecDeque::new(),
@@ -288,8 +291,48 @@ impl<I, O, E> Lane<I, O, E> {
 
     /// The chunk that holds `index`.
     pub(crate) fn chunk(&self, index: u64) -> Option<&Arc<ChunkOf<I, O, E>>> {
+        if let Some(apart) = self.apart.get(&index) {
+            return Some(apart);
+        }
         let (first, chunk) = self.chunks.range(..=index).next_back()?;
         (index - first < chunk.len()).then_some(chunk)
+    }
+
+    /// Moves an input that is executed again into a chunk of its own. Gives the chunk it came in, if that is used up by
+    /// now.
+    #[expect(unsafe_code, reason = "moves an input out of its chunk")]
+    pub(crate) fn set_apart(&mut self, index: u64) -> Option<Arc<ChunkOf<I, O, E>>> {
+        if self.order == Order::AtOnce {
+            return None; // it is one chunk, whose outcomes are taken as a whole
+        }
+        let chunk = Arc::clone(self.chunk(index)?);
+        // SAFETY: callers hold the function's lock. The input waits in the books, without an outcome and without an
+        // attempt. Its last attempt has returned or unwound, or was fenced, and then the input is marked as shared.
+        let apart = unsafe { chunk.set_apart((index - chunk.first()) as usize) }?;
+        self.apart.insert(index, Arc::new(apart));
+        if chunk.count_taken(1) {
+            self.chunks.remove(&chunk.first());
+            return Some(chunk);
+        }
+        None
+    }
+
+    /// Inputs that were pulled and are not dropped.
+    #[cfg(test)]
+    pub(crate) fn inputs_alive(&self) -> u64 {
+        let pool = if let Supply::Fed(pool) = &self.supply { pool.len() } else { 0 };
+        self.chunks.values().chain(self.apart.values()).map(|chunk| chunk.inputs_alive()).sum::<u64>() + pool
+    }
+
+    /// Lets go of a chunk whose outcomes are all taken.
+    pub(crate) fn retire(&mut self, chunk: &Arc<ChunkOf<I, O, E>>) {
+        let first = chunk.first();
+        let chunks = if self.apart.get(&first).is_some_and(|apart| Arc::ptr_eq(apart, chunk)) {
+            &mut self.apart
+        } else {
+            &mut self.chunks
+        };
+        chunks.remove(&first);
     }
 
     /// Adds a chunk of inputs behind the ones there are.
@@ -368,7 +411,7 @@ impl<I, O, E> Lane<I, O, E> {
 
     /// Whether dropping it drops no value of the user's.
     pub(crate) fn is_empty(&self) -> bool {
-        self.chunks.is_empty() && !self.supply.holds_values() && self.end.is_none()
+        self.chunks.is_empty() && self.apart.is_empty() && !self.supply.holds_values() && self.end.is_none()
     }
 
     /// Signals the consumer if it waits as a thread; its waker, if it waits as a task, is to be woken

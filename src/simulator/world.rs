@@ -328,6 +328,9 @@ impl World {
                     "memory: {chunks} chunks for {outstanding} outstanding inputs"
                 );
                 let Some(window) = book.window else { continue };
+                // Inputs that a fenced attempt may still read stay where they are.
+                let alive = lane.inputs_alive();
+                assert!(alive <= 2 * window + 64, "memory: {alive} inputs are alive in a window of {window}");
                 assert!(
                     outstanding <= window,
                     "invariant 7: {outstanding} outstanding in a window of {window}"

@@ -31,7 +31,7 @@ pub(crate) enum AfterFailure {
 #[derive(Debug, Clone)]
 pub(crate) enum AfterCrash {
     /// Run again, or given up with the function.
-    Pending,
+    Pending { input: InputId },
     /// Its crash budget is spent.
     Poisoned { input: InputId, attempts: Attempt, deaths: Vec<Arc<Crash>>, ends_map: bool },
     /// Killed by hand, and it may not be begun again.
@@ -295,7 +295,7 @@ impl Ledger {
                 return job.lose(input, attempts, Arc::clone(crash));
             }
             self.await_replay(input, Place::Back);
-            AfterCrash::Pending
+            AfterCrash::Pending { input }
         });
         self.give_back(id, position, now);
         self.turn(id, Stage::Absent);
@@ -414,7 +414,7 @@ impl Ledger {
             return job.poison(input, attempts);
         }
         self.await_replay(input, Place::Back);
-        AfterCrash::Pending
+        AfterCrash::Pending { input }
     }
 
     /// Ends the lease of a dead container: the executing input has its fate, the rest is requeued.

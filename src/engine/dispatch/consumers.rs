@@ -287,7 +287,9 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
 
     /// The chunks of a job that are not yet yielded.
     pub(crate) fn chunks(&self, job: JobId) -> Vec<Arc<ChunkOf<I, O, E>>> {
-        self.hold().lanes.0.get(&job).map_or_else(Vec::new, |lane| lane.chunks.values().cloned().collect())
+        let state = self.hold();
+        let lane = state.lanes.0.get(&job);
+        lane.map_or_else(Vec::new, |lane| lane.chunks.values().chain(lane.apart.values()).cloned().collect())
     }
 
     /// How far a job is.
@@ -304,9 +306,9 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
     }
 
     /// The consumer has yielded a whole chunk.
-    pub(crate) fn retire(&self, job: JobId, first: u64) {
+    pub(crate) fn retire(&self, job: JobId, chunk: &Arc<ChunkOf<I, O, E>>) {
         if let Some(lane) = self.hold().lanes.0.get_mut(&job) {
-            lane.chunks.remove(&first);
+            lane.retire(chunk);
         }
     }
 

@@ -193,6 +193,7 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
                     AfterFailure::RetryAt(_) => {
                         refused = Some(error);
                         goes_on = lap.skip() == Pace::Next;
+                        state.set_apart(InputId { job: lease.job, index });
                         if state.needs_a_watch(now) {
                             self.wake_one(&mut state);
                         }
@@ -394,7 +395,7 @@ impl<I, O, E> State<I, O, E> {
     /// Carries out what was decided about the input that was executing.
     pub(super) fn after_crash(&mut self, after: AfterCrash, now: Time) {
         match after {
-            AfterCrash::Pending => {}
+            AfterCrash::Pending { input } => self.set_apart(input),
             AfterCrash::Poisoned { input, attempts, deaths, ends_map } => {
                 let map = self.lanes.0.get(&input.job).and_then(|lane| lane.label.clone());
                 self.said.push(Event::Poisoned { map, input: input.index, attempts });

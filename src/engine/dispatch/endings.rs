@@ -73,6 +73,12 @@ impl<I, O, E> State<I, O, E> {
         Some(position)
     }
 
+    /// An input waits to be executed again, perhaps for long: the chunk it came in is not to be kept for it.
+    pub(super) fn set_apart(&mut self, input: InputId) {
+        let used_up = self.lanes.0.get_mut(&input.job).and_then(|lane| lane.set_apart(input.index));
+        self.used_up.extend(used_up);
+    }
+
     /// Publishes the failure of an input that nothing executes any more.
     pub(super) fn publish_failure(&mut self, job: JobId, index: u64, tried: Tried, cause: Cause<E>) {
         if self.lanes.0.contains_key(&job) {

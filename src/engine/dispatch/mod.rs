@@ -34,7 +34,7 @@ use crate::decide::ledger::Ledger;
 use crate::decide::time::Time;
 use crate::engine::clock::Clock;
 use crate::engine::dispatch::sleepers::Sleepers;
-use crate::engine::lane::{Because, Lanes, Outcome, Supply};
+use crate::engine::lane::{Because, ChunkOf, Lanes, Outcome, Supply};
 use crate::engine::leash::Leash;
 use crate::engine::messages::Notice;
 use crate::engine::run::{Lap, Run};
@@ -104,6 +104,8 @@ pub(crate) struct State<I, O, E> {
     spent: Vec<Arc<RunOf<I, O, E>>>,
     /// Causes of failures, which may hold crashes, likewise.
     becauses: Vec<Because<E>>,
+    /// Chunks that are used up, of which this may be the last holder, likewise.
+    used_up: Vec<Arc<ChunkOf<I, O, E>>>,
     /// Consumers' wakers, which are the user's code: woken and dropped once the lock is released.
     wakers: Wakers,
     /// Whether the supervisor looks for outcomes now and then.
@@ -151,6 +153,7 @@ struct Rest<I, O, E> {
     failures: Vec<Failure<I, E>>,
     spent: Vec<Arc<RunOf<I, O, E>>>,
     becauses: Vec<Because<E>>,
+    used_up: Vec<Arc<ChunkOf<I, O, E>>>,
     crashes: Vec<Arc<Crash>>,
     said: Vec<Event>,
     wakers: Wakers,
@@ -164,6 +167,7 @@ impl<I, O, E> State<I, O, E> {
             && self.failures.is_empty()
             && self.spent.is_empty()
             && self.becauses.is_empty()
+            && self.used_up.is_empty()
             && self.said.is_empty()
             && self.wakers.woken.is_empty()
             && self.wakers.unused.is_empty();
@@ -179,6 +183,7 @@ impl<I, O, E> State<I, O, E> {
             failures: std::mem::take(&mut self.failures),
             spent: std::mem::take(&mut self.spent),
             becauses: std::mem::take(&mut self.becauses),
+            used_up: std::mem::take(&mut self.used_up),
             crashes: self.ledger.take_discarded(),
             said,
             wakers: std::mem::take(&mut self.wakers),
@@ -205,9 +210,10 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
             }
             self.audience.tell(&event);
         }
-        let (spent, crashes) = (rest.spent, (rest.crashes, rest.becauses));
+        let (spent, crashes) = ((rest.spent, rest.used_up), (rest.crashes, rest.becauses));
         let holds_crashes = !(crashes.0.is_empty() && crashes.1.is_empty());
-        if on_engine_thread() && (holds_values(&spent) || holds_crashes) {
+        let holds_values = !(spent.0.is_empty() && spent.1.is_empty()) && holds_values::<I, O, E>();
+        if on_engine_thread() && (holds_values || holds_crashes) {
             drop_elsewhere((spent, crashes));
         } else {
             drop((spent, crashes));
@@ -219,11 +225,9 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
     }
 }
 
-/// Whether dropping those runs may drop values of the user's.
-fn holds_values<I, O, E>(runs: &[Arc<RunOf<I, O, E>>]) -> bool {
-    let needs_drop =
-        std::mem::needs_drop::<I>() || std::mem::needs_drop::<O>() || std::mem::needs_drop::<E>();
-    needs_drop && !runs.is_empty()
+/// Whether dropping a run or a chunk may drop values of the user's.
+fn holds_values<I, O, E>() -> bool {
+    std::mem::needs_drop::<I>() || std::mem::needs_drop::<O>() || std::mem::needs_drop::<E>()
 }
 
 /// A function's lock, its signals and its settings.
@@ -336,6 +340,7 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
             failures: Vec::new(),
             spent: Vec::new(),
             becauses: Vec::new(),
+            used_up: Vec::new(),
             wakers: Wakers::default(),
             ticking: false,
             said: Vec::new(),
