@@ -47,10 +47,13 @@ pub(super) struct Berth {
     pub(super) stage: Stage,
     pub(super) life: Life,
     pub(super) lease: Option<Lease>,
-    /// It had made progress when it crashed or was recycled, and so restarts at once, whatever delay runs.
+    /// It restarts at once, whatever delay runs: it had made progress or executed a known suspect when it crashed,
+    /// or it was recycled.
     pub(super) at_once: bool,
     /// It is not there, but its thread is about to begin its next generation.
     pub(super) returning: bool,
+    /// It exits to begin anew, or does so: until it has entered again, or has died.
+    pub(super) recycling: bool,
     /// What its thread executes though the input's job is over.
     pub(super) stray: Option<Stray>,
     /// When the lease was taken, to learn what its inputs cost.
@@ -68,6 +71,7 @@ impl Berth {
             lease: None,
             at_once: false,
             returning: false,
+            recycling: false,
             stray: None,
             taken: Time::default(),
             booked: 0,
@@ -79,6 +83,11 @@ impl Berth {
     /// Whether the container lives, or is about to on the thread that it has.
     pub(super) fn goes_on(&self) -> bool {
         self.returning || matches!(self.stage, Stage::Starting | Stage::Live | Stage::Exiting)
+    }
+
+    /// Whether the function counts on it, so that it does not fail if another container cannot start.
+    pub(super) fn serves(&self) -> bool {
+        self.recycling || self.stage == Stage::Live
     }
 }
 
@@ -97,7 +106,7 @@ impl Ledger {
             return None;
         }
         self.settle(now);
-        let life = self.restarts.started();
+        let life = self.restarts.started(now);
         let held = self.restarts.held_until(now);
         let berth = &mut self.berths[id.index()];
         match berth.stage {
@@ -132,6 +141,7 @@ impl Ledger {
             return false;
         }
         berth.life.entered = Some(now);
+        berth.recycling = false;
         self.turn(id, Stage::Live);
         true
     }
@@ -147,6 +157,7 @@ impl Ledger {
         self.recycled += 1;
         self.berths[id.index()].at_once = true;
         self.berths[id.index()].returning = true;
+        self.berths[id.index()].recycling = true;
         self.settle(now);
         self.turn(id, Stage::Exiting);
         true
@@ -162,9 +173,14 @@ impl Ledger {
         }
     }
 
-    /// The thread of a container has ended, or was left behind: it does not begin another generation.
-    pub(crate) fn thread_ended(&mut self, id: ContainerId) {
-        self.berths[id.index()].returning = false;
+    /// The thread of that generation has ended, or was left behind: it does not begin another one. The thread of
+    /// an older generation may end later than a newer one has crashed, and says nothing of that.
+    pub(crate) fn thread_ended(&mut self, id: ContainerId, generation: Generation) {
+        let berth = &mut self.berths[id.index()];
+        if berth.generation == generation {
+            berth.returning = false;
+            berth.recycling = false;
+        }
     }
 
     /// The one place where a stage changes.

@@ -19,6 +19,9 @@
 //! A crash whose verdict is *now* or *give up*, and a kill, lead to Absent.
 
 mod berth;
+mod causes;
+#[cfg(test)]
+mod explained;
 mod jobs;
 mod lease;
 mod split;
@@ -35,9 +38,11 @@ use crate::decide::job::{Job, Span};
 use crate::decide::restart::{RestartPolicy, Restarts};
 use crate::decide::retries::Retries;
 use crate::decide::time::Time;
+use crate::gave_up::GaveUp;
 
 use berth::Berth;
 pub(crate) use berth::{Change, Stage};
+use causes::Causes;
 pub(crate) use jobs::Unrun;
 pub(crate) use lease::{Claim, Lease, LeaseKind, Position, Sources};
 pub(crate) use split::Split;
@@ -91,8 +96,10 @@ pub(crate) struct Ledger {
     suspect_on: Option<ContainerId>,
     /// Failed inputs, by the moment they are due.
     retries: BTreeSet<(Time, InputId)>,
-    /// The crash that broke the limit: no container is created and nothing dispatched until reset.
-    gave_up: Option<Arc<Crash>>,
+    /// Why the function gave up: no container is created and nothing dispatched until reset.
+    gave_up: Option<GaveUp>,
+    /// How it began, should it give up.
+    causes: Causes,
     /// Changes of stages not yet told.
     changes: Vec<Change>,
     /// A crash loop ended while containers waited for the end of its delay; not yet told.
@@ -108,8 +115,8 @@ pub(crate) struct Ledger {
 
 impl Ledger {
     pub(crate) fn new(rules: Rules) -> Self {
-        let restarts = Restarts::new(rules.restart.clone(), rules.containers);
-        let life = restarts.started();
+        let restarts = Restarts::new(rules.restart.clone());
+        let life = restarts.started(Time::default());
         Self {
             mode: Mode::Running,
             restarts,
@@ -126,6 +133,7 @@ impl Ledger {
             suspect_on: None,
             retries: BTreeSet::new(),
             gave_up: None,
+            causes: Causes::new(rules.restart.window()),
             changes: Vec::new(),
             recovered: false,
             discarded: Vec::new(),
@@ -165,8 +173,8 @@ impl Ledger {
         }
     }
 
-    /// The crash that broke the limit, while the function is given up.
-    pub(crate) fn gave_up(&self) -> Option<&Arc<Crash>> {
+    /// Why the function gave up, while it is given up.
+    pub(crate) fn gave_up(&self) -> Option<&GaveUp> {
         self.gave_up.as_ref()
     }
 
@@ -175,9 +183,9 @@ impl Ledger {
         self.restarts.reset();
         self.stand_down();
         let gave_up = self.gave_up.take();
-        let had_given_up = gave_up.is_some();
-        self.discarded.extend(gave_up);
-        had_given_up
+        self.causes.reset(&mut self.discarded);
+        self.discarded.extend(gave_up.iter().flat_map(GaveUp::deaths).cloned());
+        gave_up.is_some()
     }
 
     /// Crashes that are to be dropped where users' values may be.

@@ -9,6 +9,7 @@ use crate::decide::ledger::berth::{Berth, Stray};
 use crate::decide::ledger::{Lease, LeaseKind, Ledger, Position, Stage};
 use crate::decide::restart::{Death, Restart};
 use crate::decide::time::Time;
+use crate::gave_up::GaveUp;
 
 /// What `retry_if` said of an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,12 +19,12 @@ pub(crate) enum Worth {
 }
 
 /// What becomes of a failed input.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(crate) enum AfterFailure {
-    /// Again, not before then.
-    RetryAt(Time),
-    /// The failure surfaces.
-    Final { attempts: Attempt, ends_map: bool },
+    /// Again, after its delay.
+    Retry,
+    /// The failure surfaces; `deaths` are those that the input caused before.
+    Final { attempts: Attempt, deaths: Vec<Arc<Crash>>, ends_map: bool },
 }
 
 /// What becomes of the input that was executing when its container died.
@@ -33,8 +34,8 @@ pub(crate) enum AfterCrash {
     Pending,
     /// Its crash budget is spent.
     Poisoned { input: InputId, attempts: Attempt, deaths: Vec<Arc<Crash>>, ends_map: bool },
-    /// Killed by hand, and it may not be begun again.
-    Lost { input: InputId, attempts: Attempt, crash: Arc<Crash>, ends_map: bool },
+    /// Killed by hand, and it may not be begun again; `deaths` are those that it caused before.
+    Lost { input: InputId, attempts: Attempt, deaths: Vec<Arc<Crash>>, crash: Arc<Crash>, ends_map: bool },
 }
 
 /// What had begun of inputs that are given back.
@@ -120,11 +121,11 @@ impl Ledger {
             let delay = jitter.as_mut().map_or(delay, |jitter| jitter.equal(delay));
             let due = now + delay;
             self.retries.insert((due, InputId { job: lease.job, index }));
-            return AfterFailure::RetryAt(due);
+            return AfterFailure::Retry;
         }
-        job.records.remove(&index);
+        let deaths = job.records.remove(&index).map_or_else(Vec::new, |record| record.deaths);
         job.counts.failed += 1;
-        AfterFailure::Final { attempts, ends_map: job.on_failure == OnFailure::EndMap }
+        AfterFailure::Final { attempts, deaths, ends_map: job.on_failure == OnFailure::EndMap }
     }
 
     /// The lease is done, or its rest, which has not begun, is given back.
@@ -215,23 +216,29 @@ impl Ledger {
         let executing = self.executing(id, position);
         let record = executing.and_then(|input| self.record(input));
         let stray = self.berths[id.index()].stray;
+        let life = self.berths[id.index()].life;
         let death = Death {
-            life: self.berths[id.index()].life,
+            life,
+            spare: life.entered.is_none() && self.others_serve(id),
             suspect: record.is_some_and(|record| record.crashes > 0)
                 || stray.is_some_and(|stray| stray.suspect),
             input_counted: record.map_or(stray.and_then(|stray| stray.counted), |record| record.counted),
         };
         let (mut restart, counted) = self.restarts.crashed(death, now);
+        if self.restarts.may_give_up() {
+            self.causes.add(crash, now, &mut self.discarded);
+        }
         let input = executing.map(|input| self.blame(input, crash, counted, leaving, now));
         self.give_back(id, position, now);
-        self.berths[id.index()].at_once = death.life.completed > 0;
+        self.berths[id.index()].at_once = !death.is_loop_crash();
+        self.berths[id.index()].recycling = false;
         self.berths[id.index()].returning = restart == Restart::Now && !leaving.abandoned;
         let restarts_in_place = restart == Restart::Now && !leaving.abandoned;
         if !restarts_in_place && self.is_hopeless(id, leaving) {
             restart = Restart::GiveUp;
         }
         if restart == Restart::GiveUp && self.goes_on() {
-            self.gave_up = Some(Arc::clone(crash));
+            self.gave_up = Some(GaveUp::new(self.causes.first(), Arc::clone(crash)));
             self.stand_down();
         }
         self.turn(
@@ -273,8 +280,9 @@ impl Ledger {
         });
         self.give_back(id, position, now);
         self.turn(id, Stage::Absent);
+        self.berths[id.index()].recycling = false;
         if self.is_hopeless(id, leaving) && self.goes_on() {
-            self.gave_up = Some(Arc::clone(crash));
+            self.gave_up = Some(GaveUp::new(self.causes.first(), Arc::clone(crash)));
             self.stand_down();
         }
         let mut inputs: Vec<AfterCrash> = after.into_iter().collect();
@@ -291,6 +299,12 @@ impl Ledger {
     /// Whether no other container lives, or is about to on the thread that it has.
     fn is_last(&self, id: ContainerId) -> bool {
         !self.containers().any(|other| other != id && self.berths[other.index()].goes_on())
+    }
+
+    /// Whether another container is live or recycling.
+    fn others_serve(&self, id: ContainerId) -> bool {
+        let others = self.containers().filter(|other| *other != id);
+        others.map(|other| &self.berths[other.index()]).any(Berth::serves)
     }
 
     /// Whether no container lives or is about to, in a function that may give up for that.
@@ -380,10 +394,10 @@ impl Job {
     }
 
     fn lose(&mut self, input: InputId, attempts: Attempt, crash: Arc<Crash>) -> AfterCrash {
-        self.records.remove(&input.index);
+        let deaths = self.records.remove(&input.index).map_or_else(Vec::new, |record| record.deaths);
         self.counts.cancelled += 1;
         let ends_map = self.on_failure == OnFailure::EndMap;
-        AfterCrash::Lost { input, attempts, crash, ends_map }
+        AfterCrash::Lost { input, attempts, deaths, crash, ends_map }
     }
 
     /// Ends an input that waits to be replayed, and must not be any more.

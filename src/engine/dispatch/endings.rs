@@ -127,9 +127,14 @@ impl<I, O, E> State<I, O, E> {
                 continue;
             };
             for index in span.indices() {
-                let before = self.ledger.job(job).map_or(0, |job| job.attempt(index).get() - 1);
-                let attempts = before + u32::from(begun.contains(&index));
-                self.publish_failure(job, index, attempts.into(), cause());
+                let record = self.ledger.job(job).and_then(|job| job.records.get(&index));
+                let before = record.map_or(0, |record| record.attempt().get() - 1);
+                let tried = Tried {
+                    attempts: before + u32::from(begun.contains(&index)),
+                    deaths: record.map_or_else(Vec::new, |record| record.deaths.clone()),
+                    peak_bytes: None,
+                };
+                self.publish_failure(job, index, tried, cause());
             }
         }
         self.ledger.ended(job, how, ended);
