@@ -149,6 +149,12 @@ pub(super) struct Books {
 /// What a crash came to, for the tally.
 #[derive(Debug, Default, Clone, Copy)]
 pub(super) struct AfterCrash {
+    /// It counted together with an earlier one.
+    pub(super) together: bool,
+    /// It was a failed start beside a container that serves.
+    pub(super) spare: bool,
+    /// It was of a known suspect, and came while a delay ran.
+    pub(super) at_once: bool,
     pub(super) gave_up: bool,
     pub(super) poisoned: bool,
 }
@@ -401,10 +407,11 @@ impl Books {
             self.returning.insert(id);
         }
         let of_a_suspect = of_input.is_some_and(|(crashes, _)| crashes > 0);
+        let at_once = of_a_suspect && self.policy.held_until(now).is_some();
         self.at_once.insert(id, of_a_suspect || self.policy.has_progressed(id, generation));
         let ended = self.container_dies(id, executing, expected.counted, now);
         self.gave_up |= gave_up && self.mode <= Mode::Draining;
-        AfterCrash { gave_up, poisoned: ended }
+        AfterCrash { together: expected.together, spare: expected.spare, at_once, gave_up, poisoned: ended }
     }
 
     fn container_dies(

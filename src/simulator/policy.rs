@@ -80,6 +80,10 @@ pub(super) struct Expected {
     pub(super) restart: ExpectedRestart,
     /// Whether the crash counts against its input for a window.
     pub(super) counted: bool,
+    /// Whether it counts together with an earlier one.
+    pub(super) together: bool,
+    /// Whether it is a failed start beside a container that serves.
+    pub(super) spare: bool,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -254,7 +258,14 @@ impl NaivePolicy {
         let weight = *weights.last().expect("it has just died");
         let judged = weight != Weight::Nothing;
         let (may_give_up, must_give_up) = if judged { self.trips(&weights, now) } else { (false, false) };
-        Expected { may_give_up, must_give_up, restart, counted: weight == Weight::Counts }
+        Expected {
+            may_give_up,
+            must_give_up,
+            restart,
+            counted: weight == Weight::Counts,
+            together: weight == Weight::Together,
+            spare: life.entered.is_none() && others_serve,
+        }
     }
 
     /// What each death comes to, worked out from the first one on.
