@@ -13,13 +13,12 @@ fn main() -> Result<(), ConfigError> {
     let second = Duration::from_secs(1);
     // Two crashes in the middle of work, then twelve in a row of containers that complete nothing.
     // They come 5 s apart: time for the longest delay below, and for finding the dependency gone.
-    let at_work =
-        (1..=2).map(|n| CrashRecord { at: n * 5 * second, completed_before: 4, completed_by_container: 4 });
-    let in_a_loop = (0..12).map(|n| CrashRecord::at((20 + 5 * n) * second));
+    let at_work = (1..=2).map(|n| n * 5 * second).map(|at| CrashRecord::at(at).completed(at - second, 4));
+    let in_a_loop = (0..12).map(|n| CrashRecord::at((20 + 5 * n) * second).failed_start());
     let crashes: Vec<CrashRecord> = at_work.chain(in_a_loop).collect();
 
-    let rate_limited = RateLimited::new().explain(1, crashes.iter().copied())?;
-    let backoff = CrashLoopBackoff::new().max(4 * second).explain(1, crashes.iter().copied())?;
+    let rate_limited = RateLimited::new().max_crashes(10).explain(1, crashes.iter().cloned())?;
+    let backoff = CrashLoopBackoff::new().max(4 * second).explain(1, crashes.iter().cloned())?;
 
     println!("  at  crashes  completed  rate  | rate limited      | crash-loop backoff");
     for (row, slowed) in backoff.iter().enumerate() {

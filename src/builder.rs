@@ -318,7 +318,7 @@ where
         }
         self.retries.validate()?;
         let restart = self.restart.clone().unwrap_or_else(|| self.app.policy.clone());
-        restart.validate(containers)?;
+        restart.validate()?;
         let (retries, crash_retries) = (self.retries.clone(), self.crash_retries);
         Ok(Rules { containers, retries, crash_retries, restart })
     }

@@ -1,11 +1,10 @@
 //! Why a function is refused at its start, and why a configuration is.
 
-use std::sync::Arc;
 use std::time::Duration;
 use std::{error, fmt};
 
-use crate::crash::Crash;
 use crate::failure::Bug;
+use crate::gave_up::GaveUp;
 
 /// A setting out of its range. The text names both numbers.
 #[derive(Debug, Clone, PartialEq)]
@@ -35,8 +34,8 @@ pub enum ConfigError {
     /// The sliding window of the rate limit is zero or above a day.
     #[expect(missing_docs, reason = "the variant's sentence names its numbers")]
     CrashWindow { window: Duration, limit: Duration },
-    /// The delays between loop crashes add up to more than the window, so that crashing without
-    /// pause would never exceed `max_crashes`.
+    /// The delays between failed starts add up to more than the window, so that these alone would
+    /// never exceed `max_crashes`, however many containers fail.
     #[expect(missing_docs, reason = "the variant's sentence names its numbers")]
     LimitUnreachable { max_crashes: u32, delays: Duration, window: Duration },
     /// The first backoff delay is zero: the loop would spin.
@@ -108,8 +107,8 @@ impl fmt::Display for ConfigError {
             }
             Self::LimitUnreachable { max_crashes, delays, window } => write!(
                 f,
-                "more than {max_crashes} crashes take {delays:?} of delays, which is over the window \
-                 of {window:?}, so the limit could never trip"
+                "more than {max_crashes} rounds of failed starts take {delays:?} of delays, which is over the \
+                 window of {window:?}, so they alone could never break the limit"
             ),
             Self::ZeroBackoff => write!(f, "initial backoff of 0ns would restart without pause"),
             Self::BackoffMax { initial, max } => {
@@ -199,8 +198,8 @@ impl From<ConfigError> for StartError {
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum NotReady {
-    /// It gave up; the crash that broke its limit.
-    GaveUp(Arc<Crash>),
+    /// It gave up: how it began, and the crash that broke its limit.
+    GaveUp(GaveUp),
     /// It is being drained, stopped or aborted.
     ShutDown,
     /// The call would wait for itself: made on the engine, or on a container of the same function.
@@ -223,7 +222,7 @@ impl fmt::Display for NotReady {
 impl error::Error for NotReady {
     fn source(&self) -> Option<&(dyn error::Error + 'static)> {
         match self {
-            Self::GaveUp(crash) => Some(crash.as_ref()),
+            Self::GaveUp(gave_up) => Some(gave_up),
             Self::ShutDown | Self::WouldDeadlock | Self::Engine(_) => None,
         }
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::crash::Crash;
 use crate::decide::ids::{Attempt, ContainerId, Generation};
+use crate::gave_up::GaveUp;
 use crate::report::FunctionReport;
 
 /// Something that happened to a function. [`Subscribe`](crate::actor::Subscribe) delivers them.
@@ -42,8 +43,8 @@ pub enum Event {
     },
     /// A container was left behind in its `exit`, which took longer than that.
     ExitTimedOut(ContainerId, Duration),
-    /// The crash limit is broken.
-    GaveUp(Arc<Crash>),
+    /// The crash limit is broken: how it began, and by which crash.
+    GaveUp(GaveUp),
     /// Work is taken again.
     Reset,
     /// The function has ended: drained, stopped or aborted.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use crate::crash::{Crash, Panic};
 use crate::engine::chunk::{Reclaimed, SharedInput};
 use crate::engine::unwind::Contained;
+use crate::gave_up::GaveUp;
 
 /// A fault of the engine itself. Please report it; nothing a user does should cause one.
 #[derive(Debug, Clone)]
@@ -29,8 +30,8 @@ pub enum Cause<E> {
     /// The container was killed by hand while the input executed, and it is not begun again: with
     /// `crash_retries(0)` nothing is, nor what has left two threads behind, or would leave one too many.
     Lost(Arc<Crash>),
-    /// The function gave up; the crash that broke its limit.
-    GaveUp(Arc<Crash>),
+    /// The function gave up: how it began, and the crash that broke its limit.
+    GaveUp(GaveUp),
     /// The source of the map panicked. Never bound to an input.
     Source(Panic),
     /// The map was cancelled before the input had an outcome.
@@ -73,16 +74,18 @@ struct Inner<I, E> {
 }
 
 /// How an input was tried.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Tried {
     pub(crate) attempts: u32,
+    /// The deaths that it caused, oldest first, unless the cause itself holds them.
+    pub(crate) deaths: Vec<Arc<Crash>>,
     /// The most memory that the last attempt used, if it failed and that is known.
     pub(crate) peak_bytes: Option<u64>,
 }
 
 impl From<u32> for Tried {
     fn from(attempts: u32) -> Self {
-        Self { attempts, peak_bytes: None }
+        Self { attempts, ..Self::default() }
     }
 }
 
@@ -185,6 +188,20 @@ impl<I, E> Failure<I, E> {
         }
     }
 
+    /// The deaths of containers that led to this failure, whatever its cause, each once. Those that the input itself
+    /// caused come first, oldest first and at most 8 of them; then the one it was lost with, or those for which the
+    /// function gave up.
+    pub fn deaths(&self) -> impl Iterator<Item = &Arc<Crash>> {
+        let (own, others): (&[_], Vec<_>) = match self.cause() {
+            Cause::Poisoned(deaths) => (deaths, Vec::new()),
+            Cause::Lost(crash) => (&self.0.tried.deaths, vec![crash]),
+            Cause::GaveUp(gave_up) => (&self.0.tried.deaths, gave_up.deaths().collect()),
+            _ => (&self.0.tried.deaths, Vec::new()),
+        };
+        let is_own = |crash: &Arc<Crash>| own.iter().any(|known| Arc::ptr_eq(known, crash));
+        own.iter().chain(others.into_iter().filter(move |crash| !is_own(crash)))
+    }
+
     /// The input crashed its containers too often.
     #[must_use]
     pub fn is_poisoned(&self) -> bool {
@@ -253,7 +270,12 @@ impl<I, E: Error + 'static> Error for Failure<I, E> {
         match self.cause() {
             Cause::Failed(error) => Some(error),
             Cause::Poisoned(deaths) => deaths.last().map(|crash| crash.as_ref() as _),
-            Cause::Lost(crash) | Cause::GaveUp(crash) => Some(crash.as_ref()),
+            Cause::Lost(crash) => Some(crash.as_ref()),
+            // An input that crashed a container itself may be the one that began it.
+            Cause::GaveUp(gave_up) => match self.0.tried.deaths.first() {
+                Some(own) => Some(own.as_ref()),
+                None => Some(gave_up),
+            },
             Cause::Source(panic) => Some(panic),
             Cause::Config(error) => Some(error),
             Cause::Cancelled | Cause::ShutDown | Cause::WouldDeadlock | Cause::Engine(_) => None,

@@ -88,7 +88,7 @@
 //!
 //! | policy | default of | a crash loop | too many crashes |
 //! |---|---|---|---|
-//! | [`RateLimited`] | [`App::ephemeral`] | 0, 10 ms, 20 ms … 1 s | gives up: every pending input fails with the crash that broke the limit |
+//! | [`RateLimited`] | [`App::ephemeral`] | 0, 10 ms, 20 ms … 1 s | gives up: every pending input fails with the crash that broke the limit, and the first ones |
 //! | [`CrashLoopBackoff`] | [`App::deployed`] | 0, 100 ms, 200 ms … 60 s | goes on for ever; inputs wait |
 //!
 //! ```
@@ -249,6 +249,7 @@ mod error;
 mod event;
 mod failure;
 mod function;
+mod gave_up;
 mod map;
 mod memory;
 mod progress;
@@ -278,6 +279,7 @@ pub use error::{ConfigError, NotReady, StartError};
 pub use event::{ContainerState, Event};
 pub use failure::{Bug, Cause, Failure, Returned};
 pub use function::Function;
+pub use gave_up::GaveUp;
 pub use map::{Map, Outcomes};
 pub use memory::accountant::Accountant;
 pub use memory::scope::Scope;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::crash::Crash;
 use crate::decide::ids::ContainerId;
+use crate::gave_up::GaveUp;
 
 /// Containers by what they are doing. Capacity is `live`, never what was configured.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -92,8 +93,8 @@ pub struct Status {
     pub crash_loop: Option<CrashLoopStatus>,
     /// The last crash, and how long ago it was.
     pub last_crash: Option<(Duration, Arc<Crash>)>,
-    /// The crash that broke the limit, while the function is given up.
-    pub gave_up: Option<Arc<Crash>>,
+    /// How it began and the crash that broke the limit, while the function is given up.
+    pub gave_up: Option<GaveUp>,
     /// Accepted inputs that no container is executing, those waiting for a retry included.
     pub inputs_waiting: u64,
     /// Crashes of containers so far.
@@ -129,8 +130,8 @@ impl fmt::Display for Status {
                 write!(f, ", next restart in {next:?}")?;
             }
         }
-        if let Some(crash) = &self.gave_up {
-            write!(f, "; gave up: {crash}")?;
+        if let Some(gave_up) = &self.gave_up {
+            write!(f, "; gave up: {}", gave_up.in_full())?;
         }
         Ok(())
     }

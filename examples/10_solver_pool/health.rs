@@ -58,8 +58,8 @@ fn health(status: &Status) -> (&'static str, String) {
         let (crashes, since) = (crash_loop.crashes, crash_loop.since);
         let _ = writeln!(body, "crash loop: {crashes} in a row since {since:?}, next restart {next}");
     }
-    if let Some(crash) = &status.gave_up {
-        let _ = writeln!(body, "gave up: {crash}");
+    if let Some(gave_up) = &status.gave_up {
+        let _ = writeln!(body, "gave up: {gave_up}");
     }
     (code, body)
 }

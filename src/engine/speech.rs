@@ -70,7 +70,10 @@ impl Event {
             Self::ExitTimedOut(container, limit) => {
                 tracing::warn!(app, function, container = container.index(), ?limit, "exit timed out");
             }
-            Self::GaveUp(crash) => tracing::error!(app, function, %crash, "function gave up"),
+            Self::GaveUp(gave_up) => {
+                let crash = gave_up.in_full();
+                tracing::error!(app, function, %crash, "function gave up");
+            }
             Self::Reset => tracing::info!(app, function, "function reset"),
             Self::Ended(report) => {
                 let threads = report.threads_running;

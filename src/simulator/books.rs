@@ -139,8 +139,11 @@ pub(super) struct Books {
     /// What containers execute though its job is over: how often it crashed a container before, and
     /// when that last counted.
     pub(super) strays: BTreeMap<ContainerId, (u32, Option<Time>)>,
-    /// Whether the last crash of a container came after progress, so that it may restart at once.
-    pub(super) progressed: BTreeMap<ContainerId, bool>,
+    /// Whether the last crash of a container came after progress or by a known suspect, so that it may restart at
+    /// once.
+    pub(super) at_once: BTreeMap<ContainerId, bool>,
+    /// Containers that exit to begin anew, or have done so and not begun.
+    pub(super) recycling: BTreeSet<ContainerId>,
     /// Containers that have not entered, or not come back from their last lease.
     pub(super) busy: BTreeSet<ContainerId>,
     /// Threads that were left behind in the user's code, and what they hold.
@@ -156,6 +159,12 @@ pub(super) struct Books {
 /// What a crash came to, for the tally.
 #[derive(Debug, Default, Clone, Copy)]
 pub(super) struct AfterCrash {
+    /// It counted together with an earlier one.
+    pub(super) together: bool,
+    /// It was a failed start beside a container that serves.
+    pub(super) spare: bool,
+    /// It was of a known suspect, and came while a delay ran.
+    pub(super) at_once: bool,
     pub(super) gave_up: bool,
     pub(super) poisoned: bool,
 }
@@ -178,7 +187,8 @@ impl Books {
             maps_most: 0,
             crumbs: Crumbs::default(),
             strays: BTreeMap::new(),
-            progressed: BTreeMap::new(),
+            at_once: BTreeMap::new(),
+            recycling: BTreeSet::new(),
             busy: BTreeSet::new(),
             left_behind: BTreeMap::new(),
             exiting: BTreeSet::new(),
@@ -395,7 +405,8 @@ impl Books {
             (u32::from(input.crashed.is_some()), input.counted)
         });
         let of_input = of_input.or_else(|| self.strays.remove(&id));
-        let expected = self.policy.crashed(id, generation, of_input, now);
+        let others_recycle = self.recycling.iter().any(|other| *other != id);
+        let expected = self.policy.crashed(id, generation, of_input, others_recycle, now);
         let gave_up = said == Restart::GiveUp;
         let in_place = !self.dying.leaves_a_thread && expected.restart == ExpectedRestart::Now;
         let nobody_left = !in_place && self.is_hopeless();
@@ -414,11 +425,12 @@ impl Books {
         if said == Restart::Now && !self.dying.leaves_a_thread {
             self.returning.insert(id);
         }
-        let progressed = self.policy.has_progressed(id, generation);
-        self.progressed.insert(id, progressed);
+        let of_a_suspect = of_input.is_some_and(|(crashes, _)| crashes > 0);
+        let at_once = of_a_suspect && self.policy.held_until(now).is_some();
+        self.at_once.insert(id, of_a_suspect || self.policy.has_progressed(id, generation));
         let ended = self.container_dies(id, executing, expected.counted, now);
         self.gave_up |= gave_up && self.mode <= Mode::Draining;
-        AfterCrash { gave_up, poisoned: ended }
+        AfterCrash { together: expected.together, spare: expected.spare, at_once, gave_up, poisoned: ended }
     }
 
     fn container_dies(

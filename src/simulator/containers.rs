@@ -24,17 +24,18 @@ impl Books {
             assert!(!self.policy.is_alive(id, *before), "invariant 12: {id}#{before} lives and was replaced");
             assert!(generation > *before, "invariant 12: generations grow");
         }
-        let progressed = self.progressed.get(&id).copied().unwrap_or(false);
+        let at_once = self.at_once.get(&id).copied().unwrap_or(false);
         if let Some(due) = self.policy.held_until(now) {
-            assert!(progressed, "invariant 8: {id} was created at {now:?}, inside the delay until {due:?}");
+            assert!(at_once, "invariant 8: {id} was created at {now:?}, inside the delay until {due:?}");
         }
         self.returning.remove(&id);
         self.restarts += u64::from(generation.get() > 1);
-        self.progressed.insert(id, false);
+        self.at_once.insert(id, false);
         self.came_back(id);
         self.busy.insert(id);
         self.current.insert(id, generation);
-        self.policy.begun(id, generation);
+        let recycling = self.recycling.remove(&id);
+        self.policy.begun(id, generation, recycling, now);
         self.suspects.begun(id, self.crashes);
     }
 
@@ -99,7 +100,8 @@ impl Books {
     /// It does.
     pub(super) fn recycled(&mut self, id: ContainerId, generation: Generation, now: Time) {
         self.came_back(id);
-        self.progressed.insert(id, true);
+        self.at_once.insert(id, true);
+        self.recycling.insert(id);
         self.policy.leaves(id, generation, now);
     }
 
@@ -116,6 +118,7 @@ impl Books {
     /// A thread was left behind in its `exit`.
     pub(super) fn exit_left_behind(&mut self, id: ContainerId, generation: Generation) {
         self.left_behind.insert((id, generation), 0);
+        self.recycling.remove(&id);
     }
 
     /// What a thread holds that was left behind.
@@ -136,6 +139,7 @@ impl Books {
         self.left_behind.remove(&(id, generation));
         if self.current.get(&id) == Some(&generation) {
             self.returning.remove(&id);
+            self.recycling.remove(&id);
         }
     }
 
@@ -153,9 +157,9 @@ impl Books {
 
     fn may_begin(&mut self, id: ContainerId, all_booked: bool, now: Time) -> bool {
         let lives = self.current.get(&id).is_some_and(|generation| self.policy.is_alive(id, *generation));
-        let progressed = self.progressed.get(&id).copied().unwrap_or(false);
+        let at_once = self.at_once.get(&id).copied().unwrap_or(false);
         let wanted = self.mode == Mode::Running && !self.gave_up && !lives;
-        wanted && (progressed || (all_booked && self.policy.held_until(now).is_none()))
+        wanted && (at_once || (all_booked && self.policy.held_until(now).is_none()))
     }
 
     /// Nothing is about to happen: if a loop has ended, the containers that its delay held were looked for.

@@ -59,8 +59,7 @@ impl Plan {
     pub(super) fn drawn(tape: &mut Tape) -> Self {
         let containers = tape.one_of(&[1, 2, 3, 4, 8]);
         let crash_retries = tape.one_of(&[3, 0, 1, 2, 12]);
-        let rules =
-            Rules { containers, retries: retries(tape), crash_retries, restart: policy(tape, containers) };
+        let rules = Rules { containers, retries: retries(tape), crash_retries, restart: policy(tape) };
         let often = [0, 20, 100, 400];
         let habits = Habits {
             salt: tape.salt(),
@@ -133,7 +132,7 @@ fn retries(tape: &mut Tape) -> Retries {
     if tape.one_in(4) { retries.jitter(7) } else { retries }
 }
 
-fn policy(tape: &mut Tape, containers: usize) -> RestartPolicy {
+fn policy(tape: &mut Tape) -> RestartPolicy {
     let limited = RateLimited::new();
     let policy: RestartPolicy = match tape.pick(6) {
         0 => RateLimited::never().into(),
@@ -150,5 +149,5 @@ fn policy(tape: &mut Tape, containers: usize) -> RestartPolicy {
             .seed(3)
             .into(),
     };
-    if policy.validate(containers).is_ok() { policy } else { CrashLoopBackoff::new().into() }
+    if policy.validate().is_ok() { policy } else { CrashLoopBackoff::new().into() }
 }

@@ -16,19 +16,49 @@ const WINDOW: Duration = Duration::from_secs(60);
 pub(super) struct Life {
     /// When it began, as a number that grows with every event.
     begun: u64,
+    began: Time,
     entered: Option<Time>,
+    /// When it failed to start, if another one was in its exit or the `enter` after that, to begin anew, that
+    /// counts as one that is live.
+    recycling: bool,
     completed: u64,
     alive: bool,
+}
+
+/// The death of a container, as it was seen when it came.
+#[derive(Debug, Clone, Copy)]
+struct DeathBook {
+    at: Time,
+    /// The same as a number that grows with every event.
+    order: u64,
+    life: Life,
+    is_loop_crash: bool,
+    /// When its input last counted a crash before that.
+    input_counted: Option<Time>,
+    /// Whether another container was live or recycling.
+    others_serve: bool,
+    /// From when on its container might be created again.
+    restart: Time,
+}
+
+/// What a death comes to for the limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Weight {
+    /// It is neither among the crashes nor in the rate.
+    Nothing,
+    /// It is a crash, and counts together with an earlier one.
+    Together,
+    Counts,
 }
 
 /// A restart policy that forgets nothing.
 #[derive(Debug)]
 pub(super) struct NaivePolicy {
     policy: RestartPolicy,
-    containers: usize,
     clock: u64,
     lives: BTreeMap<(ContainerId, Generation), Life>,
-    crashes: Vec<Time>,
+    /// Every death since the last reset.
+    deaths: Vec<DeathBook>,
     completions: Vec<Time>,
     /// Loop crashes in a row, and when the last was as a number and as a time.
     in_a_row: u32,
@@ -50,6 +80,10 @@ pub(super) struct Expected {
     pub(super) restart: ExpectedRestart,
     /// Whether the crash counts against its input for a window.
     pub(super) counted: bool,
+    /// Whether it counts together with an earlier one.
+    pub(super) together: bool,
+    /// Whether it is a failed start beside a container that serves.
+    pub(super) spare: bool,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -63,10 +97,9 @@ impl NaivePolicy {
     pub(super) fn new(plan: &Plan) -> Self {
         Self {
             policy: plan.rules.restart.clone(),
-            containers: plan.rules.containers,
             clock: 0,
             lives: BTreeMap::new(),
-            crashes: Vec::new(),
+            deaths: Vec::new(),
             completions: Vec::new(),
             in_a_row: 0,
             last_loop: 0,
@@ -80,15 +113,17 @@ impl NaivePolicy {
         self.clock
     }
 
-    pub(super) fn begun(&mut self, id: ContainerId, generation: Generation) {
-        let begun = self.tick();
-        let life = Life { begun, entered: None, completed: 0, alive: true };
+    /// A container begins, anew after a graceful exit where it is `recycling`.
+    pub(super) fn begun(&mut self, id: ContainerId, generation: Generation, recycling: bool, now: Time) {
+        let (begun, began) = (self.tick(), now);
+        let life = Life { begun, began, entered: None, recycling, completed: 0, alive: true };
         let before = self.lives.insert((id, generation), life);
         assert!(before.is_none(), "invariant 12: {id}#{generation} began twice");
     }
 
     pub(super) fn entered(&mut self, id: ContainerId, generation: Generation, now: Time) {
-        self.life(id, generation).entered = Some(now);
+        let life = self.life(id, generation);
+        (life.entered, life.recycling) = (Some(now), false);
     }
 
     /// A container begins its exit: from now on it does not stay up.
@@ -143,9 +178,11 @@ impl NaivePolicy {
     /// Moments to come at which something is at its threshold: a late crash or completion one window old,
     /// a container up for as long as ends a crash loop.
     pub(super) fn edges(&self, now: Time) -> Vec<Time> {
-        let events = self.crashes.iter().rev().take(3).chain(self.completions.last());
+        let events = self.deaths.iter().rev().take(3).map(|death| &death.at).chain(self.completions.last());
         let lives = self.lives.values().filter(|life| life.alive).filter_map(|life| life.entered);
         let ends = events.map(|at| *at + self.window()).chain(lives.map(|at| at + self.reset_after()));
+        let together = self.deaths.iter().rev().take(3).map(|death| death.at + Duration::from_secs(1));
+        let ends = ends.chain(together);
         ends.filter(|at| *at > now).collect()
     }
 
@@ -189,25 +226,73 @@ impl NaivePolicy {
         id: ContainerId,
         generation: Generation,
         executing: Option<(u32, Option<Time>)>,
+        others_recycle: bool,
         now: Time,
     ) -> Expected {
         self.settle(now);
         let life = *self.life(id, generation);
-        let window = self.window();
-        let counted =
-            executing.and_then(|(_, counted)| counted).is_none_or(|counted| now.since(counted) > window);
-        let (mut may_give_up, mut must_give_up) = (false, false);
-        if counted {
-            self.crashes.push(now);
-            (may_give_up, must_give_up) = self.trips(window, now);
-        }
+        let live = |(other, life): (&(ContainerId, Generation), &Life)| {
+            *other != (id, generation) && life.alive && (life.entered.is_some() || life.recycling)
+        };
+        let others_serve = others_recycle || self.lives.iter().any(live);
         let first_of_its_input = executing.is_none_or(|(crashes, _)| crashes == 0);
-        if life.completed == 0 && first_of_its_input {
+        let is_loop_crash = life.completed == 0 && first_of_its_input;
+        if is_loop_crash {
             self.loop_crash(life, now);
         }
-        let due = self.due.filter(|(_, due)| *due > now && life.completed == 0);
+        let due = self.due.filter(|(_, due)| *due > now && is_loop_crash);
         let restart = due.map_or(ExpectedRestart::Now, |(least, most)| ExpectedRestart::Within(least, most));
-        Expected { may_give_up, must_give_up, restart, counted }
+        let input_counted = executing.and_then(|(_, counted)| counted);
+        let order = self.tick();
+        let restart_at = due.map_or(now, |(_, most)| most); // until it is drawn
+        self.deaths.push(DeathBook {
+            at: now,
+            order,
+            life,
+            is_loop_crash,
+            input_counted,
+            others_serve,
+            restart: restart_at,
+        });
+        let weights = self.weights();
+        let weight = *weights.last().expect("it has just died");
+        let judged = weight != Weight::Nothing;
+        let (may_give_up, must_give_up) = if judged { self.trips(&weights, now) } else { (false, false) };
+        Expected {
+            may_give_up,
+            must_give_up,
+            restart,
+            counted: weight == Weight::Counts,
+            together: weight == Weight::Together,
+            spare: life.entered.is_none() && others_serve,
+        }
+    }
+
+    /// What each death comes to, worked out from the first one on.
+    fn weights(&self) -> Vec<Weight> {
+        let mut last: Option<&DeathBook> = None;
+        let mut weigh = |death| {
+            let weight = self.weight(death, last);
+            if weight == Weight::Counts {
+                last = Some(death);
+            }
+            weight
+        };
+        self.deaths.iter().map(&mut weigh).collect()
+    }
+
+    fn weight(&self, death: &DeathBook, last: Option<&DeathBook>) -> Weight {
+        let window = self.window();
+        if death.input_counted.is_some_and(|at| death.at.since(at) <= window) {
+            return Weight::Nothing; // an input counts at most one crash within a window
+        }
+        if death.life.entered.is_none() && death.others_serve {
+            return Weight::Nothing; // not to grow is not to fail
+        }
+        let Some(last) = last else { return Weight::Counts };
+        let began_before = death.life.begun < last.order || death.life.began < last.restart;
+        let near = death.at.since(last.at) <= Duration::from_secs(1);
+        if began_before && (death.is_loop_crash || near) { Weight::Together } else { Weight::Counts }
     }
 
     fn loop_crash(&mut self, life: Life, now: Time) {
@@ -235,24 +320,31 @@ impl NaivePolicy {
     pub(super) fn drawn(&mut self, said: Restart) {
         if let Restart::At(due) = said {
             self.due = Some((due, due));
+            self.deaths.last_mut().expect("it was drawn for a death").restart = due;
         }
     }
 
-    fn trips(&self, window: Duration, now: Time) -> (bool, bool) {
+    fn trips(&self, weights: &[Weight], now: Time) -> (bool, bool) {
+        let window = self.window();
         let RestartPolicy::RateLimited(policy) = &self.policy else { return (false, false) };
         let (_, max_crashes, max_failure_rate, judged) = policy.settings();
         if !judged {
             return (false, false);
         }
-        let max_crashes = max_crashes.map_or_else(|| (2 * self.containers).max(10), |n| n as usize);
-        let crashes = self.crashes.iter().filter(|at| now.since(**at) <= window).count();
+        let within = |counts: fn(Weight) -> bool| {
+            let recent =
+                |(death, weight): &(&DeathBook, &Weight)| now.since(death.at) <= window && counts(**weight);
+            self.deaths.iter().zip(weights).filter(recent).count()
+        };
+        let rounds = within(|weight| weight == Weight::Counts);
+        let crashes = within(|weight| weight != Weight::Nothing);
         let width = window.as_nanos() / 60;
         let begin = now.0.as_nanos().saturating_sub(window.as_nanos());
         let in_part = |at: &&Time| (at.0.as_nanos() / width + 1) * width > begin;
         let least = self.completions.iter().filter(in_part).count();
         let most = self.completions.len();
         let breaks = |completed: usize| {
-            crashes > max_crashes && crashes as f64 / (crashes + completed) as f64 > max_failure_rate
+            rounds > max_crashes as usize && crashes as f64 / (crashes + completed) as f64 > max_failure_rate
         };
         (breaks(least), breaks(most))
     }
@@ -263,7 +355,7 @@ impl NaivePolicy {
     }
 
     pub(super) fn reset(&mut self) {
-        self.crashes.clear();
+        self.deaths.clear();
         self.completions.clear();
         self.in_a_row = 0;
         self.due = None;

@@ -64,6 +64,10 @@ tally! {
     poisoned_inputs,
     inputs_lost,
     loop_delays,
+    deaths_counted_together,
+    /// Beside a container that was live or recycling.
+    spare_starts_failed,
+    suspects_died_inside_delays,
     give_ups,
     resets,
     /// Nobody was left, and nobody could be created.

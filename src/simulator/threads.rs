@@ -442,6 +442,9 @@ impl World {
         if let Some((job, index)) = executing {
             self.check_record(job, index);
         }
+        self.tally.deaths_counted_together += u64::from(after.together);
+        self.tally.spare_starts_failed += u64::from(after.spare);
+        self.tally.suspects_died_inside_delays += u64::from(after.at_once);
         self.tally.give_ups += u64::from(after.gave_up);
         self.tally.poisoned_inputs += u64::from(after.poisoned);
         self.tally.loop_delays += u64::from(matches!(restart, Some(Restart::At(_))));

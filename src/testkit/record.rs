@@ -236,7 +236,7 @@ impl Written {
                 Event::Poisoned { input, attempts, .. } => {
                     format!("input {input} is poisoned after {attempts} attempts")
                 }
-                Event::GaveUp(crash) => format!("gave up: {crash}"),
+                Event::GaveUp(gave_up) => format!("gave up: {}", gave_up.in_full()),
                 Event::ExitTimedOut(container, limit) => format!("{container} exit took over {limit:?}"),
                 Event::Reset => "reset".to_owned(),
                 Event::Ended(_) => "ended".to_owned(),

@@ -164,8 +164,8 @@ fn failures_hold_two_such_values_and_enter_errors_are_as_bad() {
         let enter = move |_: &Context| Err::<Never, _>(longshore::BoxError::from(Sour(bomb())));
         let give_up = longshore::RateLimited::new().max_crashes(0).max_failure_rate(0.0);
         let g = app.worker("g", enter).containers(1).restart(give_up).start().expect("valid");
-        let Err(longshore::NotReady::GaveUp(crash)) = g.ready() else { panic!("it must give up") };
-        let longshore::Death::EnterFailed(error) = &crash.death else { panic!("{crash}") };
+        let Err(longshore::NotReady::GaveUp(gave_up)) = g.ready() else { panic!("it must give up") };
+        let longshore::Death::EnterFailed(error) = &gave_up.last().death else { panic!("{gave_up}") };
         assert!(error.get().downcast_ref::<Sour>().is_some());
         assert!(error.to_string().contains("a crash on purpose"), "{error}");
     });

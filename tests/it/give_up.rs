@@ -1,9 +1,10 @@
 //! The policy that gives up, and reset.
 
-use std::sync::Arc;
+use std::error::Error;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 
-use longshore::{App, BoxError, Cause, Context, Death, NotReady, RateLimited, Retries, Worker};
+use longshore::{App, BoxError, Cause, Context, Crash, Death, NotReady, RateLimited, Retries, Worker};
 
 use crate::support::{Gate, crash, unhung, until};
 
@@ -28,8 +29,8 @@ fn strict(max_crashes: u32) -> RateLimited {
 fn it_gives_up_past_the_limit_and_not_at_it() {
     unhung(|| {
         let app = App::ephemeral("limit");
-        let f = app.worker("f", |_: &Context| Ok(Fragile)).crash_retries(0).restart(strict(3)).start();
-        let f = f.expect("valid");
+        let f = app.worker("f", |_: &Context| Ok(Fragile)).containers(1).crash_retries(0);
+        let f = f.restart(strict(3)).start().expect("valid");
         for crashes in 1..=3 {
             let failure = f.call(666).wait().expect_err("it crashes");
             assert!(failure.is_poisoned(), "crash {crashes} is borne: {failure:?}");
@@ -40,7 +41,10 @@ fn it_gives_up_past_the_limit_and_not_at_it() {
         let failure = f.call(7).wait().expect_err("given up");
         assert_eq!((failure.is_given_up(), failure.input(), failure.attempts()), (true, Some(&7), 0));
         let Cause::GaveUp(cause) = failure.cause() else { panic!("{failure:?}") };
-        assert!(matches!(&cause.death, Death::Panicked(panic) if panic.message() == "a crash on purpose"));
+        let told: Vec<u64> = cause.deaths().map(|crash| crash.generation.get()).collect();
+        assert_eq!(told, [1, 2, 3, 4], "the first three, and the one that broke the limit");
+        let on_purpose = |crash: &Crash| matches!(&crash.death, Death::Panicked(panic) if panic.message() == "a crash on purpose");
+        assert!(cause.deaths().all(|crash| on_purpose(crash)), "{cause:?}");
         assert!(matches!(f.ready(), Err(NotReady::GaveUp(_))));
         assert_eq!(f.status().crashes, 4);
     });
@@ -110,10 +114,12 @@ fn a_function_that_cannot_start_gives_up_and_says_why_and_reset_revives_it() {
         let f = app.worker("f", enter).containers(2).restart(strict(5)).start().expect("valid");
         let neighbour = app.infallible("neighbour", |n: &u32| *n).start().expect("valid");
         let Err(NotReady::GaveUp(cause)) = f.ready() else { panic!("it must give up") };
-        let Death::EnterFailed(error) = &cause.death else { panic!("{cause}") };
-        assert_eq!((error.to_string().as_str(), cause.executing), ("no database", None));
+        let Death::EnterFailed(error) = &cause.last().death else { panic!("{cause}") };
+        assert_eq!((error.to_string().as_str(), cause.last().executing), ("no database", None));
+        assert_eq!(cause.source().expect("what `enter` said").to_string(), "no database");
+        assert!(f.status().to_string().contains("no database"), "{}", f.status());
         let crashes = f.status().crashes;
-        assert!((6..=7).contains(&crashes), "{crashes}: the other container may have been in its enter");
+        assert!((6..=13).contains(&crashes), "{crashes}: six rounds of at most two, and one more");
         assert!(f.call(1).wait().expect_err("given up").is_given_up());
         let all = f.run_all(vec![1, 2]);
         assert_eq!(all.len(), 1, "a map that begins now pulls nothing");
@@ -140,7 +146,7 @@ fn a_panic_in_enter_is_a_crash_as_well() {
         let f = app.worker("f", |_: &Context| -> Result<Fragile, BoxError> { crash() });
         let f = f.containers(1).restart(strict(1)).start().expect("valid");
         let Err(NotReady::GaveUp(cause)) = f.ready() else { panic!("it must give up") };
-        assert!(matches!(cause.death, Death::EnterPanicked(_)));
+        assert!(matches!(cause.last().death, Death::EnterPanicked(_)));
     });
 }
 
@@ -205,4 +211,77 @@ fn giving_up_while_it_drains_is_told_as_that() {
             assert_eq!((progress.given_up > 0, progress.completed()), (true, progress.pulled));
         });
     }
+}
+
+/// What a user sees who follows an error down to its root.
+fn chain(error: &dyn Error) -> String {
+    match error.source() {
+        Some(source) => format!("{error}: {}", chain(source)),
+        None => error.to_string(),
+    }
+}
+
+#[test]
+fn a_root_cause_is_told_behind_all_that_followed_from_it() {
+    unhung(|| {
+        let app = App::ephemeral("root");
+        let shared = Mutex::new(0);
+        let f = app
+            .infallible("f", move |n: &u32| {
+                let mut sum = shared.lock().expect("the lock is sound");
+                assert!(*n != 30, "thirty is too much");
+                *sum += n;
+                *sum
+            })
+            .containers(2)
+            .restart(strict(8))
+            .start()
+            .expect("valid");
+        let outcomes = f.run_all((0..400).collect());
+        let failures: Vec<_> = outcomes.into_iter().filter_map(Result::err).collect();
+        // The input that began it was executed again after the panic, and failed by the lock like all others then.
+        let guilty = failures.iter().find(|failure| failure.index() == Some(30)).expect("it failed");
+        let own = guilty.deaths().next().expect("it has deaths of its own").to_string();
+        assert!(own.contains("thirty is too much"), "its own death comes first: {own}");
+        assert!(chain(guilty).contains("thirty is too much"), "{}", chain(guilty));
+
+        let given_up: Vec<_> = failures.iter().filter(|failure| failure.is_given_up()).collect();
+        assert!(given_up.len() > 300, "{} were pending", given_up.len());
+        for failure in &given_up {
+            let Cause::GaveUp(gave_up) = longshore::Failure::cause(failure) else { panic!("{failure:?}") };
+            assert!(gave_up.last().to_string().contains("PoisonError"), "{gave_up}");
+            assert!(failure.deaths().any(|crash| crash.to_string().contains("thirty is too much")));
+            let own =
+                failure.deaths().take_while(|crash| crash.executing.map(|(at, _)| at) == failure.index());
+            let began = failure.attempts() == 0 || failure.index().is_none() || own.count() > 0;
+            assert!(began, "what has deaths of its own shows them first: {failure:?}");
+            if failure.index() == Some(399) {
+                assert!(chain(*failure).contains("thirty is too much"), "{}", chain(*failure));
+            }
+        }
+        let status = f.status();
+        assert!(status.to_string().contains("thirty is too much"), "{status}");
+        let Err(not_ready) = f.ready() else { panic!("it gave up") };
+        assert!(chain(&not_ready).contains("thirty is too much"), "{}", chain(&not_ready));
+        let refused = f.call(1).wait().expect_err("it gave up");
+        assert!(chain(&refused).contains("thirty is too much"), "{}", chain(&refused));
+    });
+}
+
+#[test]
+fn deaths_are_given_whatever_the_cause() {
+    unhung(|| {
+        let app = App::ephemeral("deaths");
+        let f = app.function("f", |n: &u32| {
+            let attempt = Context::current().expect("in a container").attempt().get();
+            if attempt <= *n { crash() } else { Err::<(), _>("at last") }
+        });
+        let f = f.containers(1).restart(RateLimited::never()).start().expect("valid");
+        for crashes in 0..=3usize {
+            let failure = f.call(crashes as u32).wait().expect_err("it fails in the end");
+            assert_eq!((failure.error(), failure.deaths().count()), (Some(&"at last"), crashes));
+        }
+        let poisoned = f.call(4).wait().expect_err("its budget is spent");
+        assert_eq!((poisoned.is_poisoned(), poisoned.deaths().count()), (true, 4));
+    });
 }

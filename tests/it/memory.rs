@@ -238,7 +238,8 @@ fn an_enter_that_uses_too_much_is_a_crash_without_an_input() {
         let f =
             app.worker("f", enter).containers(1).memory_limit(LIMIT).restart(policy).start().expect("valid");
         let failure = f.call(()).wait().expect_err("it cannot start");
-        let Cause::GaveUp(crash) = failure.cause() else { panic!("{failure}") };
+        let Cause::GaveUp(gave_up) = failure.cause() else { panic!("{failure}") };
+        let crash = gave_up.last();
         assert!(matches!(crash.death, Death::MemoryLimit { .. }) && crash.executing.is_none(), "{crash}");
     });
 }

@@ -210,6 +210,71 @@ fn a_function_that_gives_up_says_so_at_the_crash_that_broke_its_limit() {
 }
 
 #[test]
+fn an_outage_at_the_start_is_survived_with_any_number_of_containers() {
+    for containers in [1, 2, 4, 8, 64] {
+        for down in [MS, 10 * MS, 2 * SECOND, 5 * SECOND] {
+            let rehearsal = attempts(&app()).containers(containers).rehearse();
+            let (outcomes, record) = rehearsal.down(Duration::ZERO..down).run(0..10).expect("valid settings");
+            assert!(outcomes.iter().all(Result::is_ok), "{containers} containers, {down:?}: {record}");
+        }
+    }
+}
+
+#[test]
+fn an_outage_of_five_seconds_is_survived_at_any_moment() {
+    for containers in [1, 2, 8, 64] {
+        for takes in [10 * MS, 300 * MS, 1_100 * MS, 7 * SECOND] {
+            for begin in [MS, 333 * MS, 6 * SECOND] {
+                let builder = attempts(&app()).containers(containers).crash_retries(100);
+                let rehearsal = builder.rehearse().down(begin..begin + 5 * SECOND);
+                // They differ, so that containers die one after the other.
+                let rehearsal = rehearsal.takes_when(move |at| Some(takes + 7 * MS * (at.index % 13) as u32));
+                let inputs = 4 * containers as u64;
+                let (_, record) = rehearsal.run(0..inputs).expect("valid settings");
+                let gave_up = &record.status().gave_up;
+                assert!(
+                    gave_up.is_none(),
+                    "{containers} containers, {takes:?}, {begin:?}: {gave_up:?} {record}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn containers_that_cannot_start_beside_live_ones_are_no_failure() {
+    for made in [48, 32, 16, 1] {
+        let rehearsal = attempts(&app()).containers(64).rehearse().takes(SECOND);
+        let rehearsal =
+            rehearsal.enter_fault_when(move |at| (at.container.index() >= made).then_some(EnterFault::Fail));
+        let (outcomes, record) = rehearsal.run(0..100).expect("valid settings");
+        assert!(outcomes.iter().all(Result::is_ok), "{made} can be made: {:?}", record.status().gave_up);
+        assert!(record.status().crash_loop.is_some(), "it is slowed down");
+    }
+}
+
+#[test]
+fn what_died_of_a_known_suspect_restarts_at_once_inside_a_delay() {
+    let app = App::deployed("rehearsals");
+    // Container 1 never starts, so that a delay of minutes runs. Container 0 dies of input 0, again and again.
+    let policy = CrashLoopBackoff::new().initial(100 * SECOND).max(600 * SECOND).reset_after(2_000 * SECOND);
+    let builder = attempts(&app).containers(2).restart(policy).crash_retries(2);
+    let rehearsal =
+        builder.rehearse().enter_fault_when(|at| (at.container.index() == 1).then_some(EnterFault::Fail));
+    let (outcomes, record) =
+        rehearsal.takes(SECOND).panics(0, 2).panics(0, 3).panics(0, 1).run(0..3).expect("valid settings");
+    assert_eq!(poisoned(&outcomes[0]), Some(3), "{record}");
+    let starts = record.starts().iter().filter(|start| start.container.index() == 0);
+    let starts: Vec<Duration> = starts.map(|start| start.at).collect();
+    let crashes = record.crashes().filter(|(_, crash)| crash.executing.is_some());
+    let crashes: Vec<(Duration, bool)> = crashes
+        .map(|(at, crash)| (at, crash.executing.is_some_and(|(_, attempt)| attempt.get() > 1)))
+        .collect();
+    let suspect = crashes.iter().filter(|(_, suspect)| *suspect);
+    assert!(suspect.clone().count() == 2 && suspect.clone().all(|(at, _)| starts.contains(at)), "{record}");
+}
+
+#[test]
 fn synchronous_code_that_hangs_is_left_behind_and_async_code_is_dropped() {
     let kill = |rehearsal: longshore::testkit::Rehearsal<u64, u64, u8>| {
         let rehearsal = rehearsal.hangs(0, 1).kills(5 * SECOND, ContainerId::new(0));

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use longshore::{App, Builder, ConfigError, CrashLoopBackoff, CrashRecord, RateLimited, Retries, StartError};
+use longshore::{
+    App, Builder, ConfigError, CrashLoopBackoff, CrashRecord, RateLimited, RestartPolicy, Retries, StartError,
+};
 
 use crate::support::unhung;
 
@@ -79,8 +81,14 @@ fn restart_policies_are_validated_at_the_start() {
         }
         let (error, _) = refused(|f| f.restart(RateLimited::new().window(Duration::ZERO)));
         assert!(matches!(error, ConfigError::CrashWindow { .. }));
-        let (error, text) = refused(|f| f.containers(1).restart(RateLimited::new().max_crashes(1_000)));
-        assert!(matches!(error, ConfigError::LimitUnreachable { .. }) && text.contains("1000"), "{text}");
+        // 67 rounds of failed starts fit into the window, and the limit is broken by one more than it says.
+        for containers in [1, 64, 1024] {
+            let (error, text) =
+                refused(|f| f.containers(containers).restart(RateLimited::new().max_crashes(67)));
+            assert!(matches!(error, ConfigError::LimitUnreachable { .. }), "{text}");
+            assert!(text.contains("67") && text.contains("60.27s") && text.contains("60s"), "{text}");
+        }
+        accepted(|f| f.containers(1).restart(RateLimited::new().max_crashes(66)));
         let (error, _) = refused(|f| f.restart(CrashLoopBackoff::new().initial(Duration::ZERO)));
         assert!(matches!(error, ConfigError::ZeroBackoff));
         let (error, text) = refused(|f| f.restart(CrashLoopBackoff::new().max(Duration::from_millis(99))));
@@ -124,6 +132,40 @@ fn explain_counts_the_crash_it_gives_up_on_as_a_loop_crash() {
     let every_second = (0..20).map(|s| CrashRecord::at(Duration::from_secs(s)));
     let decisions = RateLimited::new().explain(2, every_second).expect("in range");
     let told: Vec<u32> = decisions.iter().map(|decision| decision.loop_crashes).collect();
-    assert_eq!(told, (1..=11).collect::<Vec<_>>());
-    assert_eq!(decisions[10].restart_after, None, "the eleventh breaks the limit");
+    assert_eq!(told, (1..=17).collect::<Vec<_>>());
+    assert_eq!(decisions[16].restart_after, None, "the 17th breaks the limit");
+}
+
+#[test]
+fn explain_knows_what_ends_a_crash_loop_and_what_counts_together() {
+    let second = Duration::from_secs(1);
+    let delays = |policy: &RestartPolicy, history: &[CrashRecord]| {
+        let decisions = policy.explain(8, history.to_vec()).expect("in range");
+        decisions.iter().map(|decision| decision.restart_after.expect("borne")).collect::<Vec<_>>()
+    };
+    let backoff: RestartPolicy = CrashLoopBackoff::new().into();
+    let stayed_up = [0, 11, 22].map(|s| CrashRecord::at(s * second));
+    assert_eq!(delays(&backoff, &stayed_up), [Duration::ZERO; 3], "each was up for 10 s");
+    let not_up = [0, 11, 22].map(|s| CrashRecord::at(s * second).failed_start());
+    assert!(delays(&backoff, &not_up)[1..].iter().all(|delay| !delay.is_zero()));
+    let working = [0, 1, 2].map(|s| CrashRecord::at(s * second).completed(s * second, 1));
+    assert_eq!(delays(&backoff, &working), [Duration::ZERO; 3], "progress ends it");
+
+    // A neighbour that was started after the last crash ends the loop for all; an older one does not.
+    for (started, loop_crashes) in [(2, 1), (0, 2)] {
+        let neighbour = CrashRecord::no_crash(9 * second).started(started * second);
+        let history = [
+            CrashRecord::at(second).failed_start(),
+            CrashRecord::at(4 * second).failed_start(),
+            neighbour.completed(3 * second, 1),
+        ];
+        let decisions = backoff.explain(8, history).expect("in range");
+        assert_eq!(decisions[1].loop_crashes, loop_crashes, "{decisions:?}");
+    }
+
+    let eight = |moment: Duration| (0..8).map(move |_| CrashRecord::at(moment).started(Duration::ZERO));
+    let limited = RateLimited::new();
+    let decisions = limited.explain(8, eight(second)).expect("in range");
+    let last = decisions.last().expect("eight");
+    assert_eq!((last.crashes, last.rounds, last.loop_crashes), (8, 1, 1), "one dependency killed them all");
 }

@@ -49,7 +49,8 @@ pub(super) struct Berth {
     pub(super) stage: Stage,
     pub(super) life: Life,
     pub(super) lease: Option<Lease>,
-    /// It had made progress when it crashed or was recycled, and so restarts at once, whatever delay runs.
+    /// It restarts at once, whatever delay runs: it had made progress or executed a known suspect when it crashed,
+    /// or it was recycled.
     pub(super) at_once: bool,
     /// It is not there, but its thread is about to begin its next generation.
     pub(super) returning: bool,
@@ -163,6 +164,11 @@ impl Ledger {
         self.stages.exiting
     }
 
+    /// Whether a container other than that one, which starts, is live or recycling.
+    pub(super) fn others_serve(&self, id: ContainerId) -> bool {
+        self.stages.live > 0 || self.recycling.iter().any(|other| *other != id)
+    }
+
     /// Whether a container is at work, or ready for it.
     pub(crate) fn is_ready(&self) -> bool {
         self.stages.live > 0
@@ -201,7 +207,7 @@ impl Ledger {
             return None;
         }
         self.settle(now);
-        let life = self.restarts.started();
+        let life = self.restarts.started(now);
         let held = self.restarts.held_until(now);
         let berth = &mut self.berths[id.index()];
         match berth.stage {
@@ -238,6 +244,7 @@ impl Ledger {
             return false;
         }
         berth.life.entered = Some(now);
+        self.recycling.remove(&id);
         self.suspects.entered(now);
         self.turn(id, Stage::Live);
         true
@@ -254,6 +261,7 @@ impl Ledger {
         self.recycled += 1;
         self.berths[id.index()].at_once = true;
         self.berths[id.index()].returning = true;
+        self.recycling.insert(id);
         self.settle(now);
         self.turn(id, Stage::Exiting);
         true
@@ -269,9 +277,14 @@ impl Ledger {
         }
     }
 
-    /// The thread of a container has ended, or was left behind: it does not begin another generation.
-    pub(crate) fn thread_ended(&mut self, id: ContainerId) {
-        self.berths[id.index()].returning = false;
+    /// The thread of that generation has ended, or was left behind: it does not begin another one. The thread of
+    /// an older generation may end later than a newer one has crashed, and says nothing of that.
+    pub(crate) fn thread_ended(&mut self, id: ContainerId, generation: Generation) {
+        let berth = &mut self.berths[id.index()];
+        if berth.generation == generation {
+            berth.returning = false;
+            self.recycling.remove(&id);
+        }
     }
 
     /// The one place where a stage changes.

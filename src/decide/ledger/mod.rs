@@ -19,6 +19,9 @@
 //! A crash whose verdict is *now* or *give up*, and a kill, lead to Absent.
 
 mod berth;
+mod causes;
+#[cfg(test)]
+mod explained;
 mod jobs;
 mod lease;
 mod queue;
@@ -37,9 +40,11 @@ use crate::decide::job::{Job, Span};
 use crate::decide::restart::{RestartPolicy, Restarts};
 use crate::decide::retries::Retries;
 use crate::decide::time::Time;
+use crate::gave_up::GaveUp;
 
 use berth::{Berth, Stages};
 pub(crate) use berth::{Change, Stage};
+use causes::Causes;
 pub(crate) use jobs::Unrun;
 pub(crate) use lease::{Claim, Lease, LeaseKind, Position, Sources};
 use queue::Queue;
@@ -81,6 +86,8 @@ pub(crate) struct Ledger {
     berths: Vec<Berth>,
     /// How many containers are in which stage, and which of them may have to be created.
     stages: Stages,
+    /// Containers that exit to begin anew, or do so: until they have entered again, or have died.
+    recycling: BTreeSet<ContainerId>,
     jobs: BTreeMap<JobId, Job>,
     jobs_opened: u64,
     /// Accepted inputs of all jobs without an outcome.
@@ -112,8 +119,10 @@ pub(crate) struct Ledger {
     retries: BTreeSet<(Time, InputId)>,
     /// Whether new inputs go before due retries next time: the two take turns.
     new_goes_first: bool,
-    /// The crash that broke the limit: no container is created and nothing dispatched until reset.
-    gave_up: Option<Arc<Crash>>,
+    /// Why the function gave up: no container is created and nothing dispatched until reset.
+    gave_up: Option<GaveUp>,
+    /// How it began, should it give up.
+    causes: Causes,
     /// Changes of stages not yet told.
     changes: Vec<Change>,
     /// A crash loop ended while containers waited for the end of its delay; not yet told.
@@ -129,14 +138,15 @@ pub(crate) struct Ledger {
 
 impl Ledger {
     pub(crate) fn new(rules: Rules) -> Self {
-        let restarts = Restarts::new(rules.restart.clone(), rules.containers);
-        let life = restarts.started();
+        let restarts = Restarts::new(rules.restart.clone());
+        let life = restarts.started(Time::default());
         Self {
             mode: Mode::Running,
             restarts,
             jitter: rules.retries.jitter_source(),
             berths: (0..rules.containers).map(|_| Berth::new(life)).collect(),
             stages: Stages::new(rules.containers),
+            recycling: BTreeSet::new(),
             jobs: BTreeMap::new(),
             jobs_opened: 0,
             pending: 0,
@@ -154,6 +164,7 @@ impl Ledger {
             retries: BTreeSet::new(),
             new_goes_first: false,
             gave_up: None,
+            causes: Causes::new(rules.restart.window()),
             changes: Vec::new(),
             recovered: false,
             discarded: Vec::new(),
@@ -193,8 +204,8 @@ impl Ledger {
         }
     }
 
-    /// The crash that broke the limit, while the function is given up.
-    pub(crate) fn gave_up(&self) -> Option<&Arc<Crash>> {
+    /// Why the function gave up, while it is given up.
+    pub(crate) fn gave_up(&self) -> Option<&GaveUp> {
         self.gave_up.as_ref()
     }
 
@@ -203,9 +214,9 @@ impl Ledger {
         self.restarts.reset();
         self.stand_down();
         let gave_up = self.gave_up.take();
-        let had_given_up = gave_up.is_some();
-        self.discarded.extend(gave_up);
-        had_given_up
+        self.causes.reset(&mut self.discarded);
+        self.discarded.extend(gave_up.iter().flat_map(GaveUp::deaths).cloned());
+        gave_up.is_some()
     }
 
     /// Crashes that are to be dropped where users' values may be.

@@ -10,6 +10,7 @@ use crate::decide::ledger::berth::{Berth, Stray};
 use crate::decide::ledger::{CrashNumber, Lease, LeaseKind, Ledger, Position, Stage};
 use crate::decide::restart::{Death, Restart};
 use crate::decide::time::Time;
+use crate::gave_up::GaveUp;
 
 /// What `retry_if` said of an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,12 +20,12 @@ pub(crate) enum Worth {
 }
 
 /// What becomes of a failed input.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(crate) enum AfterFailure {
-    /// Again, not before then.
-    RetryAt(Time),
-    /// The failure surfaces.
-    Final { attempts: Attempt, ends_map: bool },
+    /// Again, after its delay.
+    Retry,
+    /// The failure surfaces; `deaths` are those that the input caused before.
+    Final { attempts: Attempt, deaths: Vec<Arc<Crash>>, ends_map: bool },
 }
 
 /// What becomes of the input that was executing when its container died.
@@ -34,8 +35,8 @@ pub(crate) enum AfterCrash {
     Pending { input: InputId },
     /// Its crash budget is spent.
     Poisoned { input: InputId, attempts: Attempt, deaths: Vec<Arc<Crash>>, ends_map: bool },
-    /// Killed by hand, and it may not be begun again.
-    Lost { input: InputId, attempts: Attempt, crash: Arc<Crash>, ends_map: bool },
+    /// Killed by hand, and it may not be begun again; `deaths` are those that it caused before.
+    Lost { input: InputId, attempts: Attempt, deaths: Vec<Arc<Crash>>, crash: Arc<Crash>, ends_map: bool },
 }
 
 /// What had begun of inputs that are given back.
@@ -135,12 +136,12 @@ impl Ledger {
             let due = now + delay;
             record.waits = Some(Waits::Retry(due));
             self.retries.insert((due, InputId { job: lease.job, index }));
-            return AfterFailure::RetryAt(due);
+            return AfterFailure::Retry;
         }
-        job.records.remove(&index);
+        let deaths = job.records.remove(&index).map_or_else(Vec::new, |record| record.deaths);
         job.counts.failed += 1;
         self.pending -= 1;
-        AfterFailure::Final { attempts, ends_map: job.on_failure == OnFailure::EndMap }
+        AfterFailure::Final { attempts, deaths, ends_map: job.on_failure == OnFailure::EndMap }
     }
 
     /// The lease is done, or its rest, which has not begun, is given back. `returned` is the moment at which the thread
@@ -240,24 +241,30 @@ impl Ledger {
         let executing = self.executing(id, position);
         let record = executing.and_then(|input| self.record(input));
         let stray = self.berths[id.index()].stray;
+        let life = self.berths[id.index()].life;
         let death = Death {
-            life: self.berths[id.index()].life,
+            life,
+            spare: life.entered.is_none() && self.others_serve(id),
             suspect: record.is_some_and(Record::is_suspect) || stray.is_some_and(|stray| stray.suspect),
             input_counted: record.map_or(stray.and_then(|stray| stray.counted), |record| record.counted),
         };
         let (mut restart, counted) = self.restarts.crashed(death, now);
+        if self.restarts.may_give_up() {
+            self.causes.add(crash, now, &mut self.discarded);
+        }
         let berth = &self.berths[id.index()];
         let outlived = berth.proof.max(berth.done_proof);
         let input = executing.map(|input| self.blame(input, outlived, crash, counted, leaving, now));
         self.give_back(id, position, now);
-        self.berths[id.index()].at_once = death.life.completed > 0;
+        self.berths[id.index()].at_once = !death.is_loop_crash();
+        self.recycling.remove(&id);
         self.berths[id.index()].returning = restart == Restart::Now && !leaving.abandoned;
         let restarts_in_place = restart == Restart::Now && !leaving.abandoned;
         if !restarts_in_place && self.is_hopeless(id, leaving) {
             restart = Restart::GiveUp;
         }
         if restart == Restart::GiveUp && self.goes_on() {
-            self.gave_up = Some(Arc::clone(crash));
+            self.gave_up = Some(GaveUp::new(self.causes.first(), Arc::clone(crash)));
             self.stand_down();
         }
         self.turn(
@@ -299,8 +306,9 @@ impl Ledger {
         });
         self.give_back(id, position, now);
         self.turn(id, Stage::Absent);
+        self.recycling.remove(&id);
         if self.is_hopeless(id, leaving) && self.goes_on() {
-            self.gave_up = Some(Arc::clone(crash));
+            self.gave_up = Some(GaveUp::new(self.causes.first(), Arc::clone(crash)));
             self.stand_down();
         }
         let mut inputs: Vec<AfterCrash> = after.into_iter().collect();
@@ -446,10 +454,10 @@ impl Job {
     }
 
     fn lose(&mut self, input: InputId, attempts: Attempt, crash: Arc<Crash>) -> AfterCrash {
-        self.records.remove(&input.index);
+        let deaths = self.records.remove(&input.index).map_or_else(Vec::new, |record| record.deaths);
         self.counts.cancelled += 1;
         let ends_map = self.on_failure == OnFailure::EndMap;
-        AfterCrash::Lost { input, attempts, crash, ends_map }
+        AfterCrash::Lost { input, attempts, deaths, crash, ends_map }
     }
 
     /// Ends an input that waits to be replayed, and must not be any more.

@@ -17,7 +17,8 @@ use crate::error::ConfigError;
 ///
 /// The first loop crash in a row restarts at once; the n-th waits `initial × 2^(n−2)`, at most
 /// `max`, drawn from its half to its whole (equal jitter). While the delay runs no other container
-/// is created, and healthy ones work on. The loop ends when a container started after its last
+/// is created, but for one that had made progress or died of an input that had crashed one before;
+/// healthy ones work on. The loop ends when a container started after its last
 /// crash completes an input, or stays up for `reset_after` from the end of its `enter`.
 ///
 /// ```

@@ -16,6 +16,10 @@ use crate::decide::time::Time;
 pub(crate) struct Life {
     /// How many loop crashes had been counted when it began.
     pub(crate) epoch: u64,
+    /// How many deaths had been counted towards the limit when it began.
+    pub(crate) round: u64,
+    /// When its start began.
+    pub(crate) began: Time,
     /// When its `enter` ended; `None` while it starts.
     pub(crate) entered: Option<Time>,
     /// Inputs completed since it started.
@@ -64,9 +68,9 @@ impl CrashLoop {
         Self { delays, reset_after, jitter, n: 0, epoch: 0, due: None, since: None }
     }
 
-    /// A life that begins now.
-    pub(crate) fn life(&self) -> Life {
-        Life { epoch: self.epoch, entered: None, completed: 0 }
+    /// Loop crashes counted so far, as a life that begins now bears it.
+    pub(crate) fn epoch(&self) -> u64 {
+        self.epoch
     }
 
     /// A container of that life completed an input.
@@ -144,6 +148,10 @@ mod tests {
         CrashLoop::new(Delays { initial: 100 * MS, max: 60_000 * MS }, 10_000 * MS, None)
     }
 
+    fn life(crash_loop: &CrashLoop) -> Life {
+        Life { epoch: crash_loop.epoch(), round: 0, began: at(0), entered: None, completed: 0 }
+    }
+
     #[test]
     fn delays_double_from_the_second_loop_crash_up_to_the_cap() {
         let delays = Delays { initial: 100 * MS, max: 60_000 * MS };
@@ -158,12 +166,12 @@ mod tests {
     #[test]
     fn containers_started_before_the_restart_share_in_its_loop_crash() {
         let mut crash_loop = crash_loop();
-        let eight = [crash_loop.life(); 8];
+        let eight = [life(&crash_loop); 8];
         for life in &eight {
             crash_loop.crashed(life, at(0));
         }
         assert_eq!(crash_loop.in_a_row(), 1);
-        let second = [crash_loop.life(); 8];
+        let second = [life(&crash_loop); 8];
         for life in &second {
             crash_loop.crashed(life, at(5));
         }
@@ -173,26 +181,28 @@ mod tests {
     #[test]
     fn progress_of_an_old_life_does_not_end_the_loop() {
         let mut crash_loop = crash_loop();
-        let old = crash_loop.life();
-        let life = crash_loop.life();
-        crash_loop.crashed(&life, at(0));
+        let old = life(&crash_loop);
+        let first = life(&crash_loop);
+        crash_loop.crashed(&first, at(0));
         crash_loop.progress(&old);
         assert_eq!(crash_loop.in_a_row(), 1);
-        crash_loop.progress(&crash_loop.life());
+        let young = life(&crash_loop);
+        crash_loop.progress(&young);
         assert_eq!((crash_loop.in_a_row(), crash_loop.due()), (0, None));
     }
 
     #[test]
     fn staying_up_counts_from_the_end_of_enter_to_the_nanosecond() {
         let mut crash_loop = crash_loop();
-        crash_loop.crashed(&crash_loop.life(), at(0));
-        let mut life = crash_loop.life();
-        crash_loop.settle([life], at(50_000));
+        let first = life(&crash_loop);
+        crash_loop.crashed(&first, at(0));
+        let mut up = life(&crash_loop);
+        crash_loop.settle([up], at(50_000));
         assert_eq!(crash_loop.in_a_row(), 1, "it has not even entered");
-        life.entered = Some(at(50_000));
-        crash_loop.settle([life], Time(Duration::from_nanos(59_999_999_999)));
+        up.entered = Some(at(50_000));
+        crash_loop.settle([up], Time(Duration::from_nanos(59_999_999_999)));
         assert_eq!(crash_loop.in_a_row(), 1);
-        crash_loop.settle([life], at(60_000));
+        crash_loop.settle([up], at(60_000));
         assert_eq!(crash_loop.in_a_row(), 0);
     }
 }

@@ -1,30 +1,13 @@
 //! What a policy would decide over a given history: the same code as the engine runs, replayed.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
-use crate::decide::restart::{CrashLoopBackoff, Death, RateLimited, Restart, RestartPolicy, Restarts};
+use crate::decide::restart::record::{CrashRecord, End, Enter, Executing};
+use crate::decide::restart::{CrashLoopBackoff, Death, Life, RateLimited, Restart, RestartPolicy, Restarts};
 use crate::decide::time::Time;
 use crate::error::{ConfigError, containers_in_range};
-
-/// One crash of a history to be explained.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct CrashRecord {
-    /// When it came, from the begin of the history. Not before the crash listed ahead of it.
-    pub at: Duration,
-    /// Inputs completed by the whole function since the crash listed ahead of it.
-    pub completed_before: u64,
-    /// Inputs completed by the container that died, since it started. With 0 it is a loop crash.
-    pub completed_by_container: u64,
-}
-
-impl CrashRecord {
-    /// The crash of a container that had completed nothing, with nothing completed by others.
-    #[must_use]
-    pub const fn at(at: Duration) -> Self {
-        Self { at, completed_before: 0, completed_by_container: 0 }
-    }
-}
 
 /// What the policy decided on one crash, and by which numbers.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -32,8 +15,10 @@ impl CrashRecord {
 pub struct Decision {
     /// When the crash came.
     pub at: Duration,
-    /// Crashes within the window, this one included.
+    /// Crashes within the window, this one included if it counts: the failure rate is of these.
     pub crashes: u64,
+    /// Those of them that count for the limit, where all of one round count once.
+    pub rounds: u64,
     /// Inputs completed within the window.
     pub completed: u64,
     /// Loop crashes in a row, this one included.
@@ -43,10 +28,11 @@ pub struct Decision {
 }
 
 impl Decision {
-    /// Crashes as a share of crashes and completed inputs.
+    /// Crashes as a share of crashes and completed inputs; 0 where there are none of either.
     #[must_use]
     pub fn failure_rate(&self) -> f64 {
-        self.crashes as f64 / (self.crashes as f64 + self.completed as f64)
+        let all = self.crashes as f64 + self.completed as f64;
+        if all > 0.0 { self.crashes as f64 / all } else { 0.0 }
     }
 }
 
@@ -55,8 +41,8 @@ impl fmt::Display for Decision {
         let rate = 100.0 * self.failure_rate();
         write!(
             f,
-            "at {:?}: {} crashes, {} completed in the window ({rate:.0} % failed), loop crash {}: ",
-            self.at, self.crashes, self.completed, self.loop_crashes
+            "at {:?}: {} crashes in {} rounds, {} completed in the window ({rate:.0} % failed), loop crash {}: ",
+            self.at, self.crashes, self.rounds, self.completed, self.loop_crashes
         )?;
         match self.restart_after {
             Some(Duration::ZERO) => write!(f, "restart at once"),
@@ -67,9 +53,11 @@ impl fmt::Display for Decision {
 }
 
 impl RestartPolicy {
-    /// Replays `crashes` of a function with `containers` containers and says what is decided on
-    /// each. Every crash is taken to end a container started by the restart before it, also where it
-    /// comes before that restart was due. The list ends where the policy gives up.
+    /// Replays the crashes of a function and says what is decided on each, in the order of their
+    /// moments. Of equal moments the one that is listed first comes first. The list ends where the
+    /// policy gives up.
+    ///
+    /// The number of containers is checked as `start` does it; no decision depends on it.
     ///
     /// # Errors
     ///
@@ -77,39 +65,181 @@ impl RestartPolicy {
     pub fn explain(
         &self,
         containers: usize,
-        crashes: impl IntoIterator<Item = CrashRecord>,
+        history: impl IntoIterator<Item = CrashRecord>,
     ) -> Result<Vec<Decision>, ConfigError> {
         containers_in_range(containers)?;
-        self.validate(containers)?;
-        let mut restarts = Restarts::new(self.clone(), containers);
+        self.validate()?;
+        let mut records: Vec<CrashRecord> = history.into_iter().collect();
+        records.sort_by_key(|record| record.at);
+        Ok(Replay::new(self.clone(), records).decisions())
+    }
+}
+
+/// What happens to a container of a history, in the order in which it does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Step {
+    Starts,
+    Enters,
+    /// The place of that completion in the record.
+    Completes(usize),
+    Ends,
+}
+
+/// What is remembered of an input that crashed.
+#[derive(Debug, Default, Clone, Copy)]
+struct Blamed {
+    crashed: bool,
+    /// When it last counted a crash.
+    counted: Option<Time>,
+}
+
+/// A history that is replayed.
+struct Replay {
+    restarts: Restarts,
+    /// By their ends.
+    records: Vec<CrashRecord>,
+    /// What is to happen: when, and to which of the records. A record is in it once its start is known.
+    steps: BTreeSet<(Time, usize, Step)>,
+    /// The containers that are there, by their records.
+    lives: BTreeMap<usize, Life>,
+    inputs: BTreeMap<u64, Blamed>,
+}
+
+impl Replay {
+    fn new(policy: RestartPolicy, records: Vec<CrashRecord>) -> Self {
+        let restarts = Restarts::new(policy);
+        let (steps, lives, inputs) = (BTreeSet::new(), BTreeMap::new(), BTreeMap::new());
+        let mut replay = Self { restarts, records, steps, lives, inputs };
+        let mut crash_before = None;
+        for at in 0..replay.records.len() {
+            let record = &replay.records[at];
+            let earliest = record.earliest();
+            let start = match (record.started, record.end, crash_before) {
+                (Some(_), _, _) => Some(earliest),
+                (None, End::NoCrash, _) | (None, End::Crash(_), None) => Some(Duration::ZERO),
+                // It names something that was before the restart it would be started by.
+                (None, End::Crash(_), Some(before)) if earliest < before => Some(earliest),
+                (None, End::Crash(_), Some(_)) => None,
+            };
+            if let End::Crash(_) = record.end {
+                crash_before = Some(record.at);
+            }
+            replay.steps.extend(start.map(|start| (Time(start), at, Step::Starts)));
+        }
+        replay
+    }
+
+    fn decisions(mut self) -> Vec<Decision> {
         let mut decisions = Vec::new();
-        for crash in crashes {
-            let now = Time(crash.at);
-            let mut life = restarts.started();
-            let own = crash.completed_by_container.min(crash.completed_before);
-            restarts.history.completed(crash.completed_before - own, now);
-            restarts.completed(&mut life, own, now);
-            life.completed = crash.completed_by_container;
-            let death = Death { life, suspect: false, input_counted: None };
-            restarts.settle([life], now);
-            let (verdict, _) = restarts.crashed(death, now);
-            let tally = restarts.history.tally(now);
-            decisions.push(Decision {
-                at: crash.at,
-                crashes: tally.crashes,
-                completed: tally.completed,
-                loop_crashes: restarts.crash_loop.in_a_row(),
-                restart_after: match verdict {
-                    Restart::Now => Some(Duration::ZERO),
-                    Restart::At(due) => Some(due.since(now)),
-                    Restart::GiveUp => None,
-                },
-            });
-            if verdict == Restart::GiveUp {
-                break;
+        while let Some((now, at, step)) = self.steps.pop_first() {
+            match (step, self.records[at].end) {
+                (Step::Starts, _) => {
+                    let life = self.restarts.started(now);
+                    self.begins(at, life, now);
+                }
+                (Step::Enters, _) => self.life(at).entered = Some(now),
+                (Step::Completes(which), _) => {
+                    let inputs = self.records[at].completed[which].1;
+                    let life = self.lives.get_mut(&at).expect("it completes nothing before it begins");
+                    self.restarts.completed(life, inputs, now);
+                }
+                (Step::Ends, End::NoCrash) => {
+                    self.settle(now);
+                    self.lives.remove(&at);
+                }
+                (Step::Ends, End::Crash(executing)) => {
+                    decisions.push(self.crashes(at, executing, now));
+                    if decisions.last().is_some_and(|last| last.restart_after.is_none()) {
+                        break;
+                    }
+                }
             }
         }
-        Ok(decisions)
+        decisions
+    }
+
+    fn life(&mut self, at: usize) -> &mut Life {
+        self.lives.get_mut(&at).expect("a record's steps follow its begin")
+    }
+
+    fn settle(&mut self, now: Time) {
+        let live = self.lives.values().filter(|life| life.entered.is_some());
+        self.restarts.settle(live.copied(), now);
+    }
+
+    /// A container is there from now on.
+    fn begins(&mut self, at: usize, life: Life, now: Time) {
+        self.lives.insert(at, life);
+        let record = &self.records[at];
+        // What a record says in no order is put in one.
+        let end = Time(record.at).max(now);
+        let within = |moment: Duration| Time(moment).clamp(now, end);
+        if let Enter::At(moment) = record.enter {
+            self.steps.insert((within(moment), at, Step::Enters));
+        }
+        for (which, (moment, _)) in record.completed.iter().enumerate() {
+            self.steps.insert((within(*moment), at, Step::Completes(which)));
+        }
+        self.steps.insert((end, at, Step::Ends));
+        if record.enter == Enter::AtOnce {
+            self.life(at).entered = Some(now);
+        }
+    }
+
+    fn crashes(&mut self, at: usize, executing: Executing, now: Time) -> Decision {
+        self.settle(now);
+        let life = self.lives.remove(&at).expect("it has begun");
+        let known = executing.input.and_then(|input| self.inputs.get(&input)).copied().unwrap_or_default();
+        let counted_before = (executing.suspect && executing.input.is_none()).then_some(now);
+        let serves = |life: &Life| life.entered.is_some();
+        let others_serve = self.records[at].beside_live || self.lives.values().any(serves);
+        let death = Death {
+            life,
+            suspect: executing.suspect || known.crashed,
+            input_counted: known.counted.or(counted_before),
+            spare: !serves(&life) && others_serve,
+        };
+        let (restart, counted) = self.restarts.crashed(death, now);
+        if let Some(input) = executing.input {
+            let counted = if counted { Some(now) } else { known.counted };
+            self.inputs.insert(input, Blamed { crashed: true, counted });
+        }
+        self.starts_after(at, life, restart, now);
+        let tally = self.restarts.tally(now);
+        Decision {
+            at: now.0,
+            crashes: tally.crashes,
+            rounds: tally.rounds,
+            completed: tally.completed,
+            loop_crashes: self.restarts.crash_loop().map_or(0, |(crashes, _)| crashes),
+            restart_after: match restart {
+                Restart::Now => Some(Duration::ZERO),
+                Restart::At(due) => Some(due.since(now)),
+                Restart::GiveUp => None,
+            },
+        }
+    }
+
+    /// The container of the next crash is started, if its record does not say when.
+    fn starts_after(&mut self, at: usize, life: Life, restart: Restart, now: Time) {
+        let crashed = |at: &usize| matches!(self.records[*at].end, End::Crash(_));
+        let Some(next) = (at + 1..self.records.len()).find(crashed) else { return };
+        let (start, earliest) = match (restart, &self.records[next]) {
+            (Restart::Now, record) => (now, Time(record.earliest())),
+            (Restart::At(due), record) => (due, Time(record.earliest())),
+            (Restart::GiveUp, _) => return,
+        };
+        let said = self.records[next].started.is_some() || earliest < now;
+        if said {
+            return;
+        }
+        if earliest < start {
+            // It cannot have been started by that restart: it was there before.
+            let entered = (self.records[next].enter == Enter::AtOnce).then_some(life.began);
+            self.begins(next, Life { completed: 0, entered, ..life }, now);
+            return;
+        }
+        self.steps.insert((start, next, Step::Starts));
     }
 }
 
@@ -128,15 +258,15 @@ impl RateLimited {
     ///
     /// let every_second = (0..20).map(|s| CrashRecord::at(Duration::from_secs(s)));
     /// let decisions = RateLimited::new().explain(2, every_second).unwrap();
-    /// assert_eq!(decisions.len(), 11); // the eleventh crash exceeds ten, and nothing was completed
-    /// assert_eq!(decisions[10].restart_after, None);
+    /// assert_eq!(decisions.len(), 17); // the 17th crash exceeds 16, and nothing was completed
+    /// assert_eq!(decisions[16].restart_after, None);
     /// ```
     pub fn explain(
         &self,
         containers: usize,
-        crashes: impl IntoIterator<Item = CrashRecord>,
+        history: impl IntoIterator<Item = CrashRecord>,
     ) -> Result<Vec<Decision>, ConfigError> {
-        RestartPolicy::from(self.clone()).explain(containers, crashes)
+        RestartPolicy::from(self.clone()).explain(containers, history)
     }
 }
 
@@ -146,11 +276,23 @@ impl CrashLoopBackoff {
     /// # Errors
     ///
     /// The [`ConfigError`] that `start` would give for the policy.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use longshore::{CrashLoopBackoff, CrashRecord};
+    /// use std::time::Duration;
+    ///
+    /// // Each container stays up for 11 s, which ends a crash loop.
+    /// let crashes = [0, 11, 22].map(|s| CrashRecord::at(Duration::from_secs(s)));
+    /// let decisions = CrashLoopBackoff::new().explain(1, crashes).unwrap();
+    /// assert!(decisions.iter().all(|decision| decision.restart_after == Some(Duration::ZERO)));
+    /// ```
     pub fn explain(
         &self,
         containers: usize,
-        crashes: impl IntoIterator<Item = CrashRecord>,
+        history: impl IntoIterator<Item = CrashRecord>,
     ) -> Result<Vec<Decision>, ConfigError> {
-        RestartPolicy::from(self.clone()).explain(containers, crashes)
+        RestartPolicy::from(self.clone()).explain(containers, history)
     }
 }

@@ -16,10 +16,22 @@ const BUCKETS: u32 = 60;
 /// them in a window. Past it the oldest are forgotten early.
 const CRASHES_MAX: usize = 1 << 20;
 
+/// What a crash counts for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Counts {
+    /// The failure rate and the limit.
+    Both,
+    /// The failure rate alone, because the limit has counted it together with another crash.
+    Rate,
+}
+
 /// Crashes and completed inputs at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Tally {
+    /// All of them, which is what the failure rate is of.
     pub(crate) crashes: u64,
+    /// Those of them that count for the limit.
+    pub(crate) rounds: u64,
     pub(crate) completed: u64,
 }
 
@@ -27,14 +39,16 @@ pub(crate) struct Tally {
 pub(crate) struct History {
     window: Duration,
     /// Oldest first, at most [`CRASHES_MAX`].
-    crashes: VecDeque<Time>,
+    crashes: VecDeque<(Time, Counts)>,
+    /// How many of them count for the limit. Kept beside them, because each crash asks for it.
+    rounds: u64,
     /// Bucket number and completions, oldest first; at most `BUCKETS + 2` of them.
     completed: VecDeque<(u64, u64)>,
 }
 
 impl History {
     pub(crate) fn new(window: Duration) -> Self {
-        Self { window, crashes: VecDeque::new(), completed: VecDeque::new() }
+        Self { window, crashes: VecDeque::new(), rounds: 0, completed: VecDeque::new() }
     }
 
     fn width(&self) -> u128 {
@@ -51,25 +65,33 @@ impl History {
         self.forget(now);
     }
 
-    pub(crate) fn crashed(&mut self, now: Time) {
-        self.crashes.push_back(now);
+    pub(crate) fn crashed(&mut self, counts: Counts, now: Time) {
+        self.crashes.push_back((now, counts));
+        self.rounds += u64::from(counts == Counts::Both);
         if self.crashes.len() > CRASHES_MAX {
-            self.crashes.pop_front();
+            self.forget_crash();
         }
         self.forget(now);
+    }
+
+    fn forget_crash(&mut self) {
+        if let Some((_, counts)) = self.crashes.pop_front() {
+            self.rounds -= u64::from(counts == Counts::Both);
+        }
     }
 
     pub(crate) fn tally(&mut self, now: Time) -> Tally {
         self.forget(now);
         Tally {
             crashes: self.crashes.len() as u64,
+            rounds: self.rounds,
             completed: self.completed.iter().fold(0, |sum, (_, count)| sum.saturating_add(*count)),
         }
     }
 
     fn forget(&mut self, now: Time) {
-        while self.crashes.front().is_some_and(|at| now.since(*at) > self.window) {
-            self.crashes.pop_front();
+        while self.crashes.front().is_some_and(|(at, _)| now.since(*at) > self.window) {
+            self.forget_crash();
         }
         let width = self.width();
         let begin = now.0.as_nanos().saturating_sub(self.window.as_nanos());
@@ -93,7 +115,7 @@ mod tests {
     #[test]
     fn a_crash_exactly_one_window_old_still_counts() {
         let mut history = History::new(Duration::from_secs(60));
-        history.crashed(at(0));
+        history.crashed(Counts::Both, at(0));
         assert_eq!(history.tally(at(60_000)).crashes, 1);
         assert_eq!(history.tally(Time(Duration::from_nanos(60_000_000_001))).crashes, 0);
     }
@@ -117,15 +139,21 @@ mod tests {
             for (advance, what) in steps {
                 now += advance / 4;
                 if what == 0 {
-                    history.crashed(at(now));
-                    crashes.push(now);
+                    let counts = if advance % 3 == 0 { Counts::Rate } else { Counts::Both };
+                    history.crashed(counts, at(now));
+                    crashes.push((now, counts));
                 } else {
                     history.completed(what, at(now));
                     completed.push((now, what));
                 }
                 let begin = now.saturating_sub(6_000);
                 let tally = history.tally(at(now));
-                prop_assert_eq!(tally.crashes, crashes.iter().filter(|t| **t >= begin).count() as u64);
+                let within = |counts: &[Counts]| {
+                    let counted = |(t, c): &&(u64, Counts)| *t >= begin && counts.contains(c);
+                    crashes.iter().filter(counted).count() as u64
+                };
+                prop_assert_eq!(tally.crashes, within(&[Counts::Both, Counts::Rate]));
+                prop_assert_eq!(tally.rounds, within(&[Counts::Both]));
                 let in_part = |t: u64| (t / 100 + 1) * 100 > begin;
                 let kept: u64 = completed.iter().filter(|(t, _)| in_part(*t)).map(|(_, n)| n).sum();
                 prop_assert_eq!(tally.completed, kept);

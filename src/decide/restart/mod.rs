@@ -2,24 +2,29 @@
 //!
 //! [`RateLimited`] gives up when crashes are too many *and* too large a share; [`CrashLoopBackoff`]
 //! never does. Both slow a crash loop down by [`CrashLoop`], which counts loop crashes in a row.
-//! [`Restarts`] is the running state of either; the ledger feeds it under the function's lock.
+//! [`Rounds`] decides which crashes the limit counts together. [`Restarts`] is the running state of
+//! either policy; the ledger feeds it under the function's lock.
 
 mod backoff;
 mod crash_loop;
 mod explain;
 mod history;
 mod rate_limited;
+mod record;
+mod round;
 
 pub use backoff::CrashLoopBackoff;
 pub(crate) use crash_loop::{CrashLoop, Life};
-pub use explain::{CrashRecord, Decision};
+pub use explain::Decision;
 pub use rate_limited::RateLimited;
+pub use record::CrashRecord;
 
 use std::time::Duration;
 
 use crate::decide::time::Time;
 use crate::error::ConfigError;
-use history::History;
+use history::{Counts, History, Tally};
+use round::Rounds;
 
 /// The restart policy of a function.
 #[derive(Debug, Clone, PartialEq)]
@@ -44,15 +49,15 @@ impl From<CrashLoopBackoff> for RestartPolicy {
 }
 
 impl RestartPolicy {
-    pub(crate) fn validate(&self, containers: usize) -> Result<(), ConfigError> {
+    pub(crate) fn validate(&self) -> Result<(), ConfigError> {
         match self {
-            Self::RateLimited(policy) => policy.validate(containers),
+            Self::RateLimited(policy) => policy.validate(),
             Self::CrashLoopBackoff(policy) => policy.validate(),
         }
     }
 
-    /// The window within which one input counts at most one crash.
-    fn window(&self) -> Duration {
+    /// The window within which crashes count, and one input counts at most one.
+    pub(crate) fn window(&self) -> Duration {
         match self {
             Self::RateLimited(policy) => policy.window_length(),
             Self::CrashLoopBackoff(_) => rate_limited::WINDOW,
@@ -80,30 +85,42 @@ pub(crate) struct Death {
     pub(crate) suspect: bool,
     /// When the executing input last counted a crash, if it ever did.
     pub(crate) input_counted: Option<Time>,
+    /// Whether it is a failed start while another container was live or recycling: the function
+    /// does not grow, which is no failure.
+    pub(crate) spare: bool,
+}
+
+impl Death {
+    /// Whether it counts towards the delay: the container completed nothing, and no input is known
+    /// to be guilty of that. Any other container restarts at once.
+    pub(crate) fn is_loop_crash(&self) -> bool {
+        self.life.completed == 0 && !self.suspect
+    }
 }
 
 /// The running state of a function's restart policy.
 #[derive(Debug)]
 pub(crate) struct Restarts {
     policy: RestartPolicy,
-    containers: usize,
     history: History,
     crash_loop: CrashLoop,
+    rounds: Rounds,
 }
 
 impl Restarts {
-    pub(crate) fn new(policy: RestartPolicy, containers: usize) -> Self {
+    pub(crate) fn new(policy: RestartPolicy) -> Self {
         let crash_loop = match &policy {
             RestartPolicy::RateLimited(policy) => policy.crash_loop(),
             RestartPolicy::CrashLoopBackoff(policy) => policy.crash_loop(),
         };
         let history = History::new(policy.window());
-        Self { policy, containers, history, crash_loop }
+        Self { policy, history, crash_loop, rounds: Rounds::default() }
     }
 
     /// A container begins a life.
-    pub(crate) fn started(&self) -> Life {
-        self.crash_loop.life()
+    pub(crate) fn started(&self, now: Time) -> Life {
+        let (epoch, round) = (self.crash_loop.epoch(), self.rounds.counted());
+        Life { epoch, round, began: now, entered: None, completed: 0 }
     }
 
     /// A container has completed `inputs` (returned `Ok` or `Err`) by `now`. Whether that ended a
@@ -121,29 +138,41 @@ impl Restarts {
 
     /// Returns the verdict, and whether the death counts against its input for this window.
     pub(crate) fn crashed(&mut self, death: Death, now: Time) -> (Restart, bool) {
-        let window = self.policy.window();
-        let counted = death.input_counted.is_none_or(|at| now.since(at) > window);
-        let progressed = death.life.completed > 0;
-        if !progressed && !death.suspect {
+        if death.is_loop_crash() {
             self.crash_loop.crashed(&death.life, now);
         }
-        if counted {
-            self.history.crashed(now);
-            if let RestartPolicy::RateLimited(policy) = &self.policy {
-                let tally = self.history.tally(now);
-                if policy.trips(tally, self.containers) {
-                    return (Restart::GiveUp, counted);
-                }
-            }
-        }
-        let verdict = match self.crash_loop.due() {
-            Some(due) if !progressed && due > now => Restart::At(due),
+        let restart = match self.crash_loop.due() {
+            Some(due) if death.is_loop_crash() && due > now => Restart::At(due),
             _ => Restart::Now,
         };
-        (verdict, counted)
+        let window = self.policy.window();
+        let repeated = death.input_counted.is_some_and(|at| now.since(at) <= window);
+        if repeated || death.spare {
+            return (restart, false);
+        }
+        let absorbed = self.rounds.absorbs(&death.life, death.is_loop_crash(), now);
+        if !absorbed {
+            self.rounds.count(now, if let Restart::At(due) = restart { due } else { now });
+        }
+        self.history.crashed(if absorbed { Counts::Rate } else { Counts::Both }, now);
+        if self.trips(now) {
+            return (Restart::GiveUp, !absorbed);
+        }
+        (restart, !absorbed)
     }
 
-    /// Until when no container may be created that had made no progress.
+    /// Whether the limit is broken.
+    fn trips(&mut self, now: Time) -> bool {
+        let tally = self.tally(now);
+        matches!(&self.policy, RestartPolicy::RateLimited(policy) if policy.trips(tally))
+    }
+
+    /// Crashes and completed inputs within the window.
+    pub(crate) fn tally(&mut self, now: Time) -> Tally {
+        self.history.tally(now)
+    }
+
+    /// Until when no container may be created, save one that restarts at once.
     pub(crate) fn held_until(&self, now: Time) -> Option<Time> {
         self.crash_loop.due().filter(|due| *due > now)
     }
@@ -167,5 +196,6 @@ impl Restarts {
     pub(crate) fn reset(&mut self) {
         self.history = History::new(self.policy.window());
         self.crash_loop.reset();
+        self.rounds.reset();
     }
 }

@@ -355,6 +355,6 @@ impl<I, O, E> State<I, O, E> {
         if self.ledger.mode() != Mode::Running {
             return Some(Cause::ShutDown);
         }
-        self.ledger.gave_up().map(|crash| Cause::GaveUp(Arc::clone(crash)))
+        self.ledger.gave_up().cloned().map(Cause::GaveUp)
     }
 }

@@ -190,7 +190,7 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
                 state.book(id, now);
                 let index = lap.index();
                 match state.ledger.failed(id, worth, now) {
-                    AfterFailure::RetryAt(_) => {
+                    AfterFailure::Retry => {
                         refused = Some(error);
                         goes_on = lap.skip() == Pace::Next;
                         state.set_apart(InputId { job: lease.job, index });
@@ -198,10 +198,10 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
                             self.wake_one(&mut state);
                         }
                     }
-                    AfterFailure::Final { attempts, ends_map } => {
+                    AfterFailure::Final { attempts, deaths, ends_map } => {
                         goes_on = lap.skip() == Pace::Next && !ends_map;
                         let input = InputId { job: lease.job, index };
-                        let tried = Tried { attempts: attempts.get(), peak_bytes };
+                        let tried = Tried { attempts: attempts.get(), deaths, peak_bytes };
                         state.fail(input, tried, Cause::Failed(error), ends_map, now);
                         self.wake_for_suspect(&mut state, now);
                         self.wake_if_drained(&mut state);
@@ -249,9 +249,7 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
         let crash = Arc::new(Crash { container: id, generation, executing, peak_bytes, death });
         state.said.push(Event::Crashed(Arc::clone(&crash)));
         let verdict = state.ledger.crashed(id, generation, position, &crash, leaving, now)?;
-        if state.ledger.gave_up().is_some_and(|last| Arc::ptr_eq(last, &crash)) {
-            state.said.push(Event::GaveUp(Arc::clone(&crash)));
-        }
+        state.say_if_given_up(&crash);
         if let (Restart::At(due), Some((crashes, _))) = (verdict.restart, state.ledger.crash_loop(now)) {
             state.said.push(Event::CrashLoop { crashes, next_restart: due.since(now) });
         }
@@ -310,7 +308,7 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
         state.threads -= 1;
         let forsaken = state.returned(id, generation);
         if !forsaken && state.broken.is_none() {
-            state.ledger.thread_ended(id);
+            state.ledger.thread_ended(id, generation);
             state.ledger.left(id, generation);
             state.fates[id.index()] = fate;
         }
@@ -401,8 +399,9 @@ impl<I, O, E> State<I, O, E> {
                 self.said.push(Event::Poisoned { map, input: input.index, attempts });
                 self.fail(input, attempts.get().into(), Cause::Poisoned(deaths), ends_map, now);
             }
-            AfterCrash::Lost { input, attempts, crash, ends_map } => {
-                self.fail(input, attempts.get().into(), Cause::Lost(crash), ends_map, now);
+            AfterCrash::Lost { input, attempts, deaths, crash, ends_map } => {
+                let tried = Tried { attempts: attempts.get(), deaths, peak_bytes: None };
+                self.fail(input, tried, Cause::Lost(crash), ends_map, now);
             }
         }
     }

@@ -169,9 +169,14 @@ impl<I, O, E> State<I, O, E> {
         let Some(lane) = self.lanes.0.get_mut(&job) else { return };
         let Some((span, begun, because)) = lane.take_ended(TOLD_MAX) else { return };
         for index in span.indices() {
-            let before = self.ledger.job(job).map_or(0, |job| job.attempt(index).get() - 1);
-            let attempts = before + u32::from(begun && index == span.first);
-            self.write_failure(job, index, attempts.into(), because());
+            let record = self.ledger.job(job).and_then(|job| job.records.get(&index));
+            let before = record.map_or(0, |record| record.attempt().get() - 1);
+            let tried = Tried {
+                attempts: before + u32::from(begun && index == span.first),
+                deaths: record.map_or_else(Vec::new, |record| record.deaths.clone()),
+                peak_bytes: None,
+            };
+            self.write_failure(job, index, tried, because());
         }
         self.becauses.push(because);
         self.tell_finished(job, span);

@@ -100,7 +100,7 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
         let index = known.counts.pulled;
         let publish = known.on_failure == OnFailure::GoOn;
         let (cause, how) = match (state.ledger.gave_up(), state.ledger.mode()) {
-            (Some(crash), _) => (Cause::GaveUp(Arc::clone(crash)), Unrun::GivenUp),
+            (Some(gave_up), _) => (Cause::GaveUp(gave_up.clone()), Unrun::GivenUp),
             (None, Mode::Running) => (Cause::Cancelled, Unrun::Cancelled),
             (None, _) => (Cause::ShutDown, Unrun::Cancelled),
         };

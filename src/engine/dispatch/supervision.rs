@@ -178,8 +178,8 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
             if let Some(bug) = &state.broken {
                 return Err(NotReady::Engine(bug.clone()));
             }
-            if let Some(crash) = state.ledger.gave_up() {
-                return Err(NotReady::GaveUp(Arc::clone(crash)));
+            if let Some(gave_up) = state.ledger.gave_up() {
+                return Err(NotReady::GaveUp(gave_up.clone()));
             }
             if state.ledger.mode() != Mode::Running {
                 return Err(NotReady::ShutDown);
@@ -246,12 +246,12 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
         self.wake_all();
     }
 
-    /// Fails every pending input with the crash that broke the limit.
+    /// Fails every pending input with the crash that broke the limit and the first ones.
     pub(crate) fn give_up(&self) {
         let mut state = self.hold();
         let now = self.now();
-        let Some(crash) = state.ledger.gave_up().cloned() else { return };
-        let because: Because<E> = Arc::new(move || Cause::GaveUp(Arc::clone(&crash)));
+        let Some(gave_up) = state.ledger.gave_up().cloned() else { return };
+        let because: Because<E> = Arc::new(move || Cause::GaveUp(gave_up.clone()));
         state.end_all(Unrun::GivenUp, &because, now);
         self.wake_all();
     }
@@ -275,9 +275,7 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
             Arc::new(Crash { container: id, generation, executing, peak_bytes, death: Death::Killed });
         state.said.push(Event::Killed(Arc::clone(&crash)));
         let ended = state.ledger.killed(id, position, &crash, leaving, now);
-        if state.ledger.gave_up().is_some_and(|last| Arc::ptr_eq(last, &crash)) {
-            state.said.push(Event::GaveUp(Arc::clone(&crash)));
-        }
+        state.say_if_given_up(&crash);
         state.forsake(id, generation);
         if let Some(job) = job {
             state.refresh_window(job);
@@ -303,10 +301,16 @@ impl<I, O, E> State<I, O, E> {
         forsaken.is_some()
     }
 
+    /// Tells that the function gave up, if it did so because of that crash.
+    pub(super) fn say_if_given_up(&mut self, crash: &Arc<Crash>) {
+        let gave_up = self.ledger.gave_up().filter(|gave_up| Arc::ptr_eq(gave_up.last(), crash));
+        self.said.extend(gave_up.cloned().map(Event::GaveUp));
+    }
+
     /// The generation is over; its thread may stay in the user's code for as long as it likes, unless
     /// that waits in a task.
     pub(super) fn forsake(&mut self, id: ContainerId, generation: Generation) {
-        self.ledger.thread_ended(id);
+        self.ledger.thread_ended(id, generation);
         self.ledger.left(id, generation);
         let returns = if self.suspended[id.index()] { Returns::AtOnce } else { Returns::AsItLikes };
         let leash = self.leash(id, generation).cloned();

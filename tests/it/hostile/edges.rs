@@ -90,9 +90,11 @@ fn a_memory_limit_that_nothing_fits_into_is_the_cause_that_is_told() {
     unhung(|| {
         let app = App::ephemeral("edges");
         // Its container already holds what the engine calls it by.
-        let f = app.infallible("f", |n: &u64| vec![*n]).memory_limit(1).start().expect("it is allowed");
+        let f = app.infallible("f", |n: &u64| vec![*n]).memory_limit(1);
+        let f = f.restart(longshore::RateLimited::new().max_crashes(4)).start().expect("it is allowed");
         let failure = f.call(1).wait().expect_err("it does not fit");
-        let Cause::GaveUp(crash) = failure.cause() else { panic!("{failure:?}") };
+        let Cause::GaveUp(gave_up) = failure.cause() else { panic!("{failure:?}") };
+        let crash = gave_up.last();
         assert!(matches!(crash.death, Death::MemoryLimit { limit: 1, .. }), "{crash}");
     });
 }

@@ -8,17 +8,31 @@ use proptest::sample::select;
 
 use super::{EDGES_U32, EDGES_U64, EDGES_USIZE, durations, policies, retries};
 
-/// Crashes in no order, with whatever numbers.
+/// Containers in no order, of whom whatever is said.
 fn histories() -> impl Strategy<Value = Vec<CrashRecord>> {
-    let at = prop_oneof![durations(), (0u64..200_000).prop_map(Duration::from_millis)];
-    let completed = || prop_oneof![select(EDGES_U64.to_vec()), 0u64..50];
-    let record = (at, completed(), completed()).prop_map(|(at, completed_before, completed_by_container)| {
-        let mut record = CrashRecord::at(at);
-        record.completed_before = completed_before;
-        record.completed_by_container = completed_by_container;
-        record
-    });
+    let at = || prop_oneof![durations(), (0u64..200_000).prop_map(Duration::from_millis)];
+    let completed = prop_oneof![select(EDGES_U64.to_vec()), 0u64..50];
+    let more = (0u8..9, at(), completed);
+    let first = (at(), any::<bool>());
+    let first =
+        first.prop_map(|(at, crashes)| if crashes { CrashRecord::at(at) } else { CrashRecord::no_crash(at) });
+    let record = (first, proptest::collection::vec(more, 0..6))
+        .prop_map(|(record, more)| more.into_iter().fold(record, with));
     proptest::collection::vec(record, 0..60)
+}
+
+/// The record, of which one thing more is said.
+fn with(record: CrashRecord, (what, moment, number): (u8, Duration, u64)) -> CrashRecord {
+    match what {
+        0 => record.started(moment),
+        1 => record.entered(moment),
+        2 => record.failed_start(),
+        3 | 4 => record.completed(moment, number),
+        5 => record.suspect(),
+        6 => record.input(number),
+        7 => record.beside_live(),
+        _ => record,
+    }
 }
 
 proptest! {
@@ -60,7 +74,7 @@ proptest! {
 fn a_million_crashes_are_explained() {
     let never: RestartPolicy = RateLimited::never().into();
     for policy in [never, CrashLoopBackoff::new().into()] {
-        let crashes = (0..1_000_000).map(|at| CrashRecord::at(Duration::from_micros(at)));
+        let crashes = (0..1_000_000).map(|at| CrashRecord::at(Duration::from_secs(61 * at)).failed_start());
         let decisions = policy.explain(1, crashes).expect("valid");
         assert_eq!(decisions.len(), 1_000_000);
         assert_eq!(decisions.last().map(|last| last.loop_crashes), Some(1_000_000));

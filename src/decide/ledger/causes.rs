@@ -1,0 +1,98 @@
+//! The first crashes of the window, kept so that a function that gives up can say how it began.
+//!
+//! The window slides, so each crash in it may become the first one. Their values are kept up to a
+//! bound; how many there are is the restart policy's to know.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::crash::Crash;
+use crate::decide::time::Time;
+
+/// How many crashes are shown beside the one that broke the limit, because three tell a cause from
+/// its first consequences.
+const SHOWN: usize = 3;
+
+/// The most crashes kept, because a window of a day may see a million. Once as many are kept, crashes
+/// are left out until the oldest of these are older than the window.
+const KEPT_MAX: usize = 1024;
+
+/// Crashes of a function that may give up.
+#[derive(Debug)]
+pub(super) struct Causes {
+    window: Duration,
+    /// Oldest first, at most [`KEPT_MAX`].
+    kept: VecDeque<(Time, Arc<Crash>)>,
+}
+
+impl Causes {
+    pub(super) fn new(window: Duration) -> Self {
+        Self { window, kept: VecDeque::new() }
+    }
+
+    /// Keeps a crash. Those that are older than the window go to `discarded`, because they may hold
+    /// errors of the user's.
+    pub(super) fn add(&mut self, crash: &Arc<Crash>, now: Time, discarded: &mut Vec<Arc<Crash>>) {
+        while self.kept.front().is_some_and(|(at, _)| now.since(*at) > self.window) {
+            discarded.extend(self.kept.pop_front().map(|(_, crash)| crash));
+        }
+        if self.kept.len() < KEPT_MAX {
+            self.kept.push_back((now, Arc::clone(crash)));
+        }
+    }
+
+    /// The first of the window.
+    pub(super) fn first(&self) -> Vec<Arc<Crash>> {
+        self.kept.iter().take(SHOWN).map(|(_, crash)| Arc::clone(crash)).collect()
+    }
+
+    /// Forgets all.
+    pub(super) fn reset(&mut self, discarded: &mut Vec<Arc<Crash>>) {
+        discarded.extend(self.kept.drain(..).map(|(_, crash)| crash));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::crash::Death;
+    use crate::decide::ids::{ContainerId, Generation};
+
+    fn crash(n: u64) -> Arc<Crash> {
+        let container = ContainerId::new(0);
+        let (executing, peak_bytes, death) = (None, None, Death::Killed);
+        Arc::new(Crash { container, generation: Generation(n), executing, peak_bytes, death })
+    }
+
+    fn generations(crashes: &[Arc<Crash>]) -> Vec<u64> {
+        crashes.iter().map(|crash| crash.generation.get()).collect()
+    }
+
+    #[test]
+    fn the_first_three_of_the_window_are_shown_and_older_ones_given_back() {
+        let mut causes = Causes::new(Duration::from_secs(60));
+        let mut discarded = Vec::new();
+        let at = |second| Time(Duration::from_secs(second));
+        for n in 0..5 {
+            causes.add(&crash(n), at(n), &mut discarded);
+        }
+        assert_eq!(generations(&causes.first()), [0, 1, 2]);
+        causes.add(&crash(5), at(60), &mut discarded);
+        assert_eq!(generations(&causes.first()), [0, 1, 2], "one exactly a window old counts");
+        causes.add(&crash(6), at(62), &mut discarded);
+        assert_eq!((generations(&causes.first()), generations(&discarded)), (vec![2, 3, 4], vec![0, 1]));
+        causes.reset(&mut discarded);
+        assert_eq!((causes.first().len(), discarded.len()), (0, 7));
+    }
+
+    #[test]
+    fn no_more_are_kept_than_its_bound() {
+        let mut causes = Causes::new(Duration::from_secs(60));
+        let mut discarded = Vec::new();
+        for n in 0..3 * KEPT_MAX as u64 {
+            causes.add(&crash(n), Time::default(), &mut discarded);
+        }
+        assert_eq!((causes.kept.len(), discarded.len()), (KEPT_MAX, 0));
+    }
+}
