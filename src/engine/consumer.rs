@@ -14,8 +14,8 @@ use crate::decide::retries::Retries;
 use crate::decide::window::Window;
 use crate::engine::chunk::Chunk;
 use crate::engine::dispatch::{Closed, Dispatch, Found, Patience, Plan};
+use crate::engine::drops::{Stack, drop_elsewhere, drop_in_turn};
 use crate::engine::lane::{ChunkOf, Gate, Order, Outcome, Supply};
-use crate::engine::unwind::drop_elsewhere;
 use crate::failure::{Bug, Cause, Failure};
 use crate::progress::Progress;
 
@@ -82,7 +82,7 @@ pub(crate) struct Consumer<I, O, E> {
     refill: u64,
     /// Where outcomes are being taken from.
     current: Option<Current<I, O, E>>,
-    /// Chunks that are used up, if they are not to be dropped here.
+    /// Chunks that are used up, if the caller is to drop them.
     used: Option<Vec<Arc<ChunkOf<I, O, E>>>>,
 }
 
@@ -169,6 +169,11 @@ where
     /// Chunks that were used up since this was last asked.
     pub(crate) fn take_used(&mut self) -> Vec<Arc<ChunkOf<I, O, E>>> {
         self.used.as_mut().map(mem::take).unwrap_or_default()
+    }
+
+    /// The stack that drops of the function's values may need.
+    pub(crate) fn stack(&self) -> Stack {
+        self.dispatch.settings.stack()
     }
 
     pub(crate) fn job(&self) -> JobId {
@@ -275,8 +280,10 @@ where
             if used.chunk.count_taken(used.len) {
                 self.dispatch.retire(self.job, used.chunk.first());
             }
-            if let Some(kept) = &mut self.used {
-                kept.push(used.chunk);
+            match &mut self.used {
+                Some(kept) => kept.push(used.chunk),
+                None if mem::needs_drop::<I>() => drop_in_turn(self.stack(), used.chunk),
+                None => {}
             }
         }
         self.tell_yielded();
@@ -321,8 +328,12 @@ where
         loop {
             for chunk in &chunks {
                 let places = 0..chunk.len() as usize;
-                let taken = places.filter_map(|place| Some((place, take(chunk, place)?.ok()?)));
-                saved.extend(taken.map(|(place, output)| (chunk.first() + place as u64, output)));
+                for (place, outcome) in places.filter_map(|place| Some((place, take(chunk, place)?))) {
+                    match outcome {
+                        Ok(output) => saved.push((chunk.first() + place as u64, output)),
+                        failure @ Err(_) => drop_in_turn(self.stack(), failure),
+                    }
+                }
             }
             if saved.len() as u64 >= expected {
                 break;
@@ -359,7 +370,7 @@ fn take_all<I, T>(chunk: &Chunk<I, T>) -> Vec<T> {
 }
 
 /// A consumer that lets go of its job when it is dropped. What is left of the user's values is then
-/// dropped on a thread of its own, because a `Drop` of ours must not block and users' drops may.
+/// dropped elsewhere, because a `Drop` of ours must not block and users' drops may.
 pub(crate) struct Closing<I, O, E>(Option<Consumer<I, O, E>>)
 where
     I: Send + Sync + 'static,
@@ -393,11 +404,12 @@ where
 {
     fn drop(&mut self) {
         let Some(consumer) = self.0.take() else { return };
+        let stack = consumer.stack();
         let (chunks, closed) = consumer.close();
         let needs_drop = mem::needs_drop::<I>() || mem::needs_drop::<O>() || mem::needs_drop::<E>();
         let holds = closed.as_ref().is_some_and(|closed| !closed.0.is_empty() || !closed.1.is_empty());
         if needs_drop && (!chunks.is_empty() || holds) {
-            drop_elsewhere((chunks, closed));
+            drop_elsewhere(stack, (chunks, closed));
         }
     }
 }

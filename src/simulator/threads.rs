@@ -262,7 +262,7 @@ impl World {
         if self.dependency_down || (!self.healed && self.plan.enter_fails(id, generation)) {
             self.tally.failed_starts += 1;
             let death = if generation.get().is_multiple_of(2) {
-                Death::EnterFailed(Arc::new(EnterError::new("down".into())))
+                Death::EnterFailed(Arc::new(EnterError::new("down".into(), Stack::of(0))))
             } else {
                 Death::EnterPanicked(panic())
             };

@@ -27,20 +27,21 @@ use std::time::Instant;
 
 use parking_lot::{Mutex, MutexGuard};
 
+use crate::context::Context;
 use crate::crash::Crash;
 use crate::decide::ids::{ContainerId, Generation};
 use crate::decide::ledger::Ledger;
 use crate::decide::time::Time;
 use crate::engine::clock::Clock;
-use crate::engine::lane::{Lanes, Outcome, Supply};
+use crate::engine::drops::drop_elsewhere;
+use crate::engine::lane::{ChunkOf, Lanes, Outcome, Supply};
 use crate::engine::leash::Leash;
 use crate::engine::messages::Notice;
 use crate::engine::run::{Lap, Run};
 use crate::engine::signal::Signal;
 use crate::engine::speech::Audience;
 use crate::engine::sync;
-use crate::engine::system::on_engine_thread;
-use crate::engine::unwind::{drop_contained, drop_elsewhere, tell};
+use crate::engine::unwind::{drop_contained, tell};
 use crate::event::Event;
 use crate::failure::{Bug, Failure};
 use crate::memory::till::Inside;
@@ -194,24 +195,25 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
             }
             self.audience.tell(&event);
         }
-        let (spent, crashes) = (rest.spent, rest.crashes);
-        if on_engine_thread() && (holds_values(&spent) || !crashes.is_empty()) {
-            drop_elsewhere((spent, crashes));
+        // Of a run that is over this may be the last holder, and with it of its chunk.
+        let last = |run| Arc::into_inner(run).and_then(|run: RunOf<I, O, E>| Arc::into_inner(run.chunk));
+        let chunks: Vec<ChunkOf<I, O, E>> = rest.spent.into_iter().filter_map(last).collect();
+        drop(rest.crashes); // what is the user's in them goes elsewhere by itself
+        if chunks.is_empty() || !needs_drop::<I, O, E>() || Context::is_container_of(self.settings.id) {
+            drop(chunks); // there is nothing to drop, or this thread is one on which the user's code runs
         } else {
-            drop((spent, crashes));
+            drop_elsewhere(self.settings.stack(), chunks);
         }
         // Whoever ends a job does not wait for the drops of what was never pulled.
         if rest.supplies.iter().any(Supply::holds_values) || !rest.failures.is_empty() {
-            drop_elsewhere((rest.supplies, rest.failures));
+            drop_elsewhere(self.settings.stack(), (rest.supplies, rest.failures));
         }
     }
 }
 
-/// Whether dropping those runs may drop values of the user's.
-fn holds_values<I, O, E>(runs: &[Arc<RunOf<I, O, E>>]) -> bool {
-    let needs_drop =
-        std::mem::needs_drop::<I>() || std::mem::needs_drop::<O>() || std::mem::needs_drop::<E>();
-    needs_drop && !runs.is_empty()
+/// Whether dropping inputs and outcomes runs code of the user's.
+fn needs_drop<I, O, E>() -> bool {
+    std::mem::needs_drop::<I>() || std::mem::needs_drop::<O>() || std::mem::needs_drop::<E>()
 }
 
 /// A function's lock, its signals and its settings.
