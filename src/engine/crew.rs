@@ -268,13 +268,13 @@ mod tests {
         for _ in 0..FEW {
             let (open, gate) = channel::<()>();
             gates.push(open);
-            crew.push(STACK_BYTES, Box::new(move || drop(gate.recv())));
+            crew.push(STACK_BYTES, Box::new(move || assert!(gate.recv().is_err())));
         }
         until(|| count(crew).0 == FEW);
         // One at a time would take a second each.
         for _ in 0..100 {
             let done = Arc::clone(&done);
-            crew.push(STACK_BYTES, Box::new(move || drop(done.fetch_add(1, Ordering::SeqCst))));
+            crew.push(STACK_BYTES, Box::new(move || assert!(done.fetch_add(1, Ordering::SeqCst) < 100)));
         }
         until(|| done.load(Ordering::SeqCst) == 100);
         let queue = crew.queue(STACK_BYTES);
@@ -290,7 +290,7 @@ mod tests {
     fn a_job_for_which_no_thread_can_be_made_is_done_by_the_caller() {
         let (crew, here) = (crew(), std::thread::current().id());
         let (send, done) = channel();
-        crew.push(1 << 60, Box::new(move || drop(send.send(std::thread::current().id()))));
+        crew.push(1 << 60, Box::new(move || send.send(std::thread::current().id()).expect("kept")));
         assert_eq!(done.try_recv(), Ok(here));
     }
 

@@ -88,9 +88,13 @@ pub(crate) fn settle_elsewhere(function: u64, stack: Stack, settle: impl FnOnce(
     if cfg!(test) {
         return settle(); // the simulator lives in one thread
     }
+    settle_in_turn(function, stack, Box::new(settle));
+}
+
+fn settle_in_turn(function: u64, stack: Stack, settle: Job) {
     let mut settling = SETTLING.lock();
     let first = !settling.contains_key(&function);
-    settling.entry(function).or_default().push_back(Box::new(settle));
+    settling.entry(function).or_default().push_back(settle);
     drop(settling);
     if first {
         SETTLES.push(stack.0, Box::new(move || settle_next(function, stack)));
@@ -194,6 +198,42 @@ impl<T: Send + 'static> Drop for Gathered<T> {
         let values = ContainedEach::new(std::mem::take(&mut self.values));
         if !values.is_empty() {
             drop_in_turn(self.stack, values);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::channel;
+
+    use super::*;
+
+    #[test]
+    fn what_is_settled_of_one_function_keeps_its_order_and_waits_for_no_other() {
+        let stack = Stack::of(0);
+        let (open, gate) = channel::<()>();
+        settle_in_turn(u64::MAX, stack, Box::new(move || assert!(gate.recv().is_err())));
+        let (settled, order) = channel();
+        for n in 0..200 {
+            let settled = settled.clone();
+            // A thread that is overtaken shows it.
+            let settle = move || {
+                std::thread::yield_now();
+                assert!(n != 100, "a subscriber's panic");
+                settled.send(n).expect("somebody listens");
+            };
+            settle_in_turn(u64::MAX - 1, stack, Box::new(settle));
+        }
+        drop(settled);
+        let expected: Vec<u32> = (0..200).filter(|n| *n != 100).collect();
+        assert_eq!(order.iter().collect::<Vec<_>>(), expected);
+        let (settled, last) = channel();
+        settle_in_turn(u64::MAX, stack, Box::new(move || settled.send(()).expect("somebody listens")));
+        assert!(last.try_recv().is_err(), "the first is stuck");
+        drop(open);
+        assert!(last.recv().is_ok());
+        while !SETTLING.lock().is_empty() {
+            std::thread::yield_now();
         }
     }
 }

@@ -10,6 +10,7 @@ use crate::decide::ledger::{Lease, Worth};
 use crate::decide::restart::Restart;
 use crate::decide::time::Time;
 use crate::engine::dispatch::{Next, Offer, RunOf};
+use crate::engine::drops::Stack;
 use crate::engine::leash::Leash;
 use crate::engine::messages::Notice;
 use crate::engine::track::Pace;
