@@ -69,8 +69,8 @@ use futures_core::Stream;
 use crate::decide::ids::ContainerId;
 use crate::decide::retries::Retries;
 use crate::engine::consumer::Failures;
+use crate::engine::drops::{Elsewhere, Stack};
 use crate::engine::lane::{ChunkOf, Order, Outcome};
-use crate::engine::unwind::Elsewhere;
 use crate::event::Event;
 use crate::failure::{Cause, Failure};
 use crate::map::Options;
@@ -120,7 +120,7 @@ where
         S: IntoIterator<Item = I>,
         S::IntoIter: Send + 'static,
     {
-        Self { source: Source::of(inputs.into_iter()), options: Options::default(), to }
+        Self { source: Source::of(inputs.into_iter(), Stack::of_any()), options: Options::default(), to }
     }
 
     /// A map over a stream.
@@ -128,7 +128,7 @@ where
     where
         S: Stream<Item = I> + Send + 'static,
     {
-        Self { source: Source::of_stream(inputs), options: Options::default(), to }
+        Self { source: Source::of_stream(inputs, Stack::of_any()), options: Options::default(), to }
     }
 
     /// See [`Map::unordered`](crate::Map::unordered).
@@ -201,11 +201,12 @@ where
         outcomes: Vec<Result<O, Failure<I, E>>>,
         used: Vec<Arc<ChunkOf<I, O, E>>>,
         last: bool,
+        stack: Stack,
     ) -> Self {
         // Undelivered it is dropped on the engine's thread, where no drop of the user's may block.
         let drops = !outcomes.is_empty() && std::mem::needs_drop::<Result<O, Failure<I, E>>>();
         let holds_values = drops || !used.is_empty();
-        Self { outcomes: Elsewhere::new((outcomes, used), holds_values), last }
+        Self { outcomes: Elsewhere::new((outcomes, used), stack, holds_values), last }
     }
 
     /// The outcomes, as the map yields them.
@@ -251,7 +252,7 @@ impl<I: Send + 'static, O, E> CallInput<I, O, E> {
     /// A call with that input.
     pub fn new(input: I) -> Self {
         let holds_values = std::mem::needs_drop::<I>();
-        Self { input: Elsewhere::new(input, holds_values), outcome: PhantomData }
+        Self { input: Elsewhere::new(input, Stack::of_any(), holds_values), outcome: PhantomData }
     }
 }
 

@@ -31,6 +31,18 @@ pub(crate) const SHUTDOWN_LIMIT: Duration = Duration::from_secs(30);
 /// differs. Functions share nothing: one that gives up is not felt by the others.
 ///
 /// Dropping the app does not block. Its functions are aborted once no handle to them is left.
+///
+/// # The panic hook
+///
+/// The first function of the process that is started puts a hook of the engine's in front of the
+/// [panic hook](std::panic::set_hook) that the application has by then. It keeps the panics of containers from the
+/// application's hook (see [`Builder::panic_hook`]) and lets all others through: those of the application's own threads,
+/// and those of tasks that were spawned inside a container, which tokio would otherwise keep to itself. So set a hook
+/// **before the first start**. One that is set later replaces the engine's: it hears of containers' panics as well, and
+/// causes and events then have no [location](crate::Panic::location).
+///
+/// The panic of a spawned task is a `tracing` event of level `warn`, "task panicked", with the field `panics`: repeats
+/// from one place are counted, and told once a second. It is no crash of the container.
 pub struct App {
     shared: Arc<Shared>,
 }

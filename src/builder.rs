@@ -10,7 +10,8 @@ use crate::decide::restart::RestartPolicy;
 use crate::decide::retries::Retries;
 use crate::decide::window::Window;
 use crate::engine::body::Body;
-use crate::engine::unwind::{Elsewhere, PanicHook, install_hook};
+use crate::engine::drops::{self, Elsewhere, Stack};
+use crate::engine::unwind::{PanicHook, install_hook};
 use crate::error::{CONTAINERS_MAX, ConfigError, StartError, containers_in_range, name_in_range};
 use crate::function::Function;
 use crate::memory::alarm::start_watch;
@@ -75,7 +76,7 @@ where
         Self {
             app,
             name: name.into(),
-            body: Elsewhere::new(body, holds_values),
+            body: Elsewhere::new(body, Stack::of(drops::STACK_BYTES), holds_values),
             containers: None,
             retries: Retries::default(),
             retry_if: None,
@@ -83,7 +84,7 @@ where
             restart: None,
             window: None,
             exit_timeout: Duration::from_secs(5),
-            stack_bytes: 8 << 20,
+            stack_bytes: drops::STACK_BYTES,
             panic_hook: PanicHook::Silent,
             memory_limit: None,
             recycle_above: None,
@@ -117,7 +118,8 @@ where
         P: Fn(&E) -> bool + Send + Sync + 'static,
     {
         let worth: RetryIf<E> = Box::new(worth);
-        self.retry_if = Some(Elsewhere::new(worth, std::mem::needs_drop::<P>()));
+        let stack = Stack::of(self.stack_bytes);
+        self.retry_if = Some(Elsewhere::new(worth, stack, std::mem::needs_drop::<P>()));
         self
     }
 
@@ -147,9 +149,20 @@ where
         self
     }
 
-    /// The stack of each container's thread in bytes, at least 64 KiB; and of each thread that pulls a source.
+    /// The stack of each container's thread in bytes, at least 64 KiB. Each other thread on which the engine runs the
+    /// user's code has it too, but at least 2 MiB: those that pull a source, the blocking ones of an async container's
+    /// runtime, helpers that a [`Scope`](crate::Scope) spawns, and those that drop what the engine holds of the user's values.
+    ///
+    /// Inputs that were executed are dropped by whichever thread is last to hold their chunk, a container's or the
+    /// one that takes the outcomes. If more than the default is asked for here, that is never the application's, which
+    /// may have a smaller stack.
     pub fn stack_size(mut self, bytes: usize) -> Self {
         self.stack_bytes = bytes;
+        let stack = Stack::of(bytes);
+        self.body.set_stack(stack);
+        if let Some(retry_if) = &mut self.retry_if {
+            retry_if.set_stack(stack);
+        }
         self
     }
 
@@ -237,6 +250,7 @@ where
         if !accounted && asked.iter().any(Option::is_some) {
             return Err(StartError::NoAccountant);
         }
+        settings.stack().begins();
         if settings.memory.limit.is_some() {
             start_watch().map_err(StartError::Thread)?;
         }

@@ -12,7 +12,7 @@ use std::task::Poll;
 use crate::decide::window::Window;
 use crate::engine::consumer::{All, Closing, Consumer, Failures};
 use crate::engine::dispatch::Patience;
-use crate::engine::unwind::ContainedEach;
+use crate::engine::drops::{Gathered, Stack};
 use crate::failure::Failure;
 use crate::function::Running;
 
@@ -72,10 +72,18 @@ where
 }
 
 /// All outputs, or the failure that ended the run.
-pub(crate) fn outputs<I, O, E>((outcomes, failure): All<I, O, E>) -> Result<Vec<O>, Failure<I, E>> {
+pub(crate) fn outputs<I, O, E>(
+    (outcomes, failure): All<I, O, E>,
+    stack: Stack,
+) -> Result<Vec<O>, Failure<I, E>>
+where
+    I: Send + Sync + 'static,
+    O: Send + 'static,
+    E: Send + 'static,
+{
     match failure {
         Some(failure) => {
-            drop(ContainedEach::new(outcomes));
+            drop(Gathered::new(outcomes, stack));
             Err(failure)
         }
         None => outcomes.into_iter().collect(),

@@ -7,6 +7,7 @@ use std::task::{Context, Poll};
 use crate::abort::{Abort, AbortHandle};
 use crate::engine::consumer::{Closing, Consumer, Sight};
 use crate::engine::dispatch::Patience;
+use crate::engine::drops::Elsewhere;
 use crate::failure::{Cause, Failure};
 use crate::function::Running;
 
@@ -32,7 +33,7 @@ where
     /// Accepted by the function.
     Begun(Closing<I, O, E>),
     /// Refused at once.
-    Refused(Failure<I, E>),
+    Refused(Elsewhere<Failure<I, E>>),
     /// Its outcome has been given.
     Over,
 }
@@ -52,7 +53,10 @@ where
                 assert!(first, "nobody else has the handle yet");
                 State::Begun(Closing::new(consumer))
             }
-            Err(failure) => State::Refused(failure),
+            Err(failure) => {
+                let stack = running.dispatch.settings.stack();
+                State::Refused(Elsewhere::new(failure, stack, true))
+            }
         };
         Self { running, state, abort }
     }
@@ -81,7 +85,7 @@ where
                 }
                 sight.into_outcome()
             }
-            State::Refused(failure) => Err(failure),
+            State::Refused(failure) => Err(failure.into_inner()),
             State::Over => unreachable!("a call is waited for by value"),
         }
     }
@@ -110,7 +114,7 @@ where
             return Poll::Pending;
         }
         Poll::Ready(match std::mem::replace(&mut self.state, State::Over) {
-            State::Refused(failure) => Err(failure),
+            State::Refused(failure) => Err(failure.into_inner()),
             State::Begun(_) | State::Over => sight.into_outcome(),
         })
     }

@@ -44,9 +44,15 @@ struct Inner {
     index: Cell<u64>,
     attempt: Cell<u32>,
     previous: RefCell<Option<Previous>>,
+    /// How many runs of inputs have begun.
+    runs: Cell<u64>,
     /// What ties the code to this generation.
     leash: RefCell<Option<Arc<Leash>>>,
 }
+
+/// What a container executes: the run of inputs and the input, to be compared. The same everywhere on other threads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Moment((u64, u64));
 
 thread_local! {
     static CURRENT: RefCell<Option<Context>> = const { RefCell::new(None) };
@@ -60,7 +66,7 @@ impl Context {
         container: ContainerId,
     ) -> Self {
         let context = Self::new(app, function, function_id, container);
-        CURRENT.with(|slot| *slot.borrow_mut() = Some(context.clone()));
+        Self::replace_current(Some(context.clone()));
         context
     }
 
@@ -74,6 +80,7 @@ impl Context {
             index: Cell::new(0),
             attempt: Cell::new(0),
             previous: RefCell::new(None),
+            runs: Cell::new(0),
             leash: RefCell::new(None),
         }))
     }
@@ -84,10 +91,10 @@ impl Context {
         struct Before(Option<Context>);
         impl Drop for Before {
             fn drop(&mut self) {
-                CURRENT.set(self.0.take());
+                Context::replace_current(self.0.take());
             }
         }
-        let _before = Before(CURRENT.replace(Some(self.clone())));
+        let _before = Before(Self::replace_current(Some(self.clone())));
         let leash = self.0.leash.borrow().clone();
         leash::tied(leash, run)
     }
@@ -95,12 +102,27 @@ impl Context {
     /// The context of the container this thread belongs to; `None` on every other thread.
     #[must_use]
     pub fn current() -> Option<Self> {
-        CURRENT.with(|slot| slot.borrow().clone())
+        Self::look(Self::clone)
     }
 
     pub(crate) fn is_container_of(function_id: u64) -> bool {
-        CURRENT
-            .with(|slot| slot.borrow().as_ref().is_some_and(|context| context.0.function_id == function_id))
+        Self::look(|context| context.0.function_id == function_id) == Some(true)
+    }
+
+    /// What this thread executes now.
+    pub(crate) fn moment() -> Moment {
+        let moment = Self::look(|context| (context.0.runs.get(), context.0.index.get()));
+        Moment(moment.unwrap_or_default())
+    }
+
+    /// Looks at the context of this thread, if it has one. Late in the end of a thread there is none any more: users'
+    /// values that a thread keeps for itself are dropped then, and may ask.
+    fn look<T>(look: impl FnOnce(&Self) -> T) -> Option<T> {
+        CURRENT.try_with(|slot| slot.borrow().as_ref().map(look)).ok().flatten()
+    }
+
+    fn replace_current(context: Option<Self>) -> Option<Self> {
+        CURRENT.try_with(|slot| slot.replace(context)).ok().flatten()
     }
 
     pub(crate) fn begin_generation(&self, generation: Generation, leash: &Arc<Leash>) {
@@ -116,6 +138,7 @@ impl Context {
 
     pub(crate) fn begin_run(&self, attempt: Attempt, previous: Option<Previous>) {
         self.0.attempt.set(attempt.0);
+        self.0.runs.set(self.0.runs.get() + 1);
         *self.0.previous.borrow_mut() = previous;
     }
 
@@ -181,7 +204,11 @@ impl Context {
     /// # Panics
     ///
     /// As said, past the panic hook. `catch_unwind` can catch it; the engine has let go of the code all the
-    /// same, and the next checkpoint unwinds again.
+    /// same, and the next checkpoint unwinds again. It unwinds through every frame between here and the container:
+    /// a frame of another language has no way to be unwound through, and Rust ends the process where one would be. So
+    /// call it neither from a callback under `extern "C"` (a comparison for `qsort`, a progress callback of a C
+    /// library) nor from whatever such a callback calls; have the callback return an error code instead, and come by a
+    /// checkpoint once the foreign function has returned.
     ///
     /// ```
     /// use longshore::{App, Context};

@@ -5,7 +5,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::decide::ids::{Attempt, ContainerId, Generation};
-use crate::engine::unwind::{Contained, contain};
+use crate::engine::drops::{Elsewhere, Stack};
+use crate::engine::unwind::contain;
 
 /// Any error, as `enter` may return it.
 pub type BoxError = Box<dyn Error + Send + Sync + 'static>;
@@ -24,7 +25,8 @@ impl Panic {
         &self.message
     }
 
-    /// `file:line:column`; `None` where the application replaced the panic hook after the start.
+    /// `file:line:column`; `None` where the application replaced the panic hook after the start, and of a panic that was
+    /// raised again (`resume_unwind`), as one that came from another thread is.
     #[must_use]
     pub fn location(&self) -> Option<&str> {
         self.location.as_deref()
@@ -47,14 +49,15 @@ impl Error for Panic {}
 /// What it says is kept as a text from the start, so that showing it runs no code of the user's.
 pub struct EnterError {
     text: String,
-    error: Contained<BoxError>,
+    error: Elsewhere<BoxError>,
 }
 
 impl EnterError {
-    pub(crate) fn new(error: BoxError) -> Self {
+    /// Wherever it is dropped, that is done with that stack.
+    pub(crate) fn new(error: BoxError, stack: Stack) -> Self {
         let text = contain(|| error.to_string());
         let text = text.unwrap_or_else(|panic| format!("an error that {panic} when it was shown"));
-        Self { text, error: Contained::new(error) }
+        Self { text, error: Elsewhere::new(error, stack, true) }
     }
 
     /// The error itself, to be downcast.

@@ -19,10 +19,10 @@ use crate::decide::window::Window;
 use crate::engine::clock::Clock;
 use crate::engine::consumer::Failures;
 use crate::engine::dispatch::Dispatch;
+use crate::engine::drops::{Gathered, Stack, drop_in_turn};
 use crate::engine::messages::{Attach, End};
 use crate::engine::supervisor::Supervisor;
 use crate::engine::system::{Engine, on_engine_thread};
-use crate::engine::unwind::{ContainedEach, drop_contained};
 use crate::engine::wait::wait;
 use crate::error::{NotReady, StartError};
 use crate::failure::Failure;
@@ -167,7 +167,7 @@ where
         S: IntoIterator<Item = I>,
         S::IntoIter: Send + 'static,
     {
-        Map::new(Arc::clone(&self.running), Source::of(inputs.into_iter()))
+        Map::new(Arc::clone(&self.running), Source::of(inputs.into_iter(), self.stack()))
     }
 
     /// Fans the items of a stream out to the containers, lazily. The stream is polled by a thread of the
@@ -176,7 +176,7 @@ where
     where
         S: Stream<Item = I> + Send + 'static,
     {
-        Map::new(Arc::clone(&self.running), Source::of_stream(inputs))
+        Map::new(Arc::clone(&self.running), Source::of_stream(inputs, self.stack()))
     }
 
     /// All outputs in order, or the first failure. Without a window of the user's, inputs that need no drop
@@ -187,9 +187,10 @@ where
     /// The first input that failed for good, when it failed; the others are cancelled.
     pub fn run(&self, inputs: Vec<I>) -> Result<Vec<O>, Failure<I, E>> {
         if !self.would_deadlock() && Bulk::suits(&self.running, &inputs) {
-            return outputs(Bulk::begin(&self.running, inputs, Failures::EndMap).wait());
+            let all = Bulk::begin(&self.running, inputs, Failures::EndMap).wait();
+            return outputs(all, self.stack());
         }
-        let mut outputs = ContainedEach::new(Vec::with_capacity(inputs.len()));
+        let mut outputs = Gathered::new(Vec::with_capacity(inputs.len()), self.stack());
         for outcome in self.map(inputs) {
             outputs.push(outcome?);
         }
@@ -216,9 +217,10 @@ where
     /// Dropping the future cancels the inputs without an outcome, and loses the outputs.
     pub async fn run_async(&self, inputs: Vec<I>) -> Result<Vec<O>, Failure<I, E>> {
         if Bulk::suits(&self.running, &inputs) {
-            return outputs(Bulk::begin(&self.running, inputs, Failures::EndMap).outcome().await);
+            let all = Bulk::begin(&self.running, inputs, Failures::EndMap).outcome().await;
+            return outputs(all, self.stack());
         }
-        let mut outputs = ContainedEach::new(Vec::with_capacity(inputs.len()));
+        let mut outputs = Gathered::new(Vec::with_capacity(inputs.len()), self.stack());
         let mut map = self.map(inputs);
         while let Some(outcome) = next(&mut map).await {
             outputs.push(outcome?);
@@ -235,7 +237,7 @@ where
         if Bulk::suits(&self.running, &inputs) {
             return outcomes(Bulk::begin(&self.running, inputs, Failures::Yield).outcome().await);
         }
-        let mut outcomes = ContainedEach::new(Vec::with_capacity(inputs.len()));
+        let mut outcomes = Gathered::new(Vec::with_capacity(inputs.len()), self.stack());
         let mut map = self.map(inputs).return_exceptions();
         while let Some(outcome) = next(&mut map).await {
             outcomes.push(outcome);
@@ -260,7 +262,7 @@ where
         while let Some(outcome) = next(&mut map).await {
             match outcome {
                 Err(failure) if failure.index().is_none() => return Err(failure),
-                outcome => drop_contained(outcome),
+                outcome => drop_in_turn(self.stack(), outcome),
             }
         }
         Ok(map.progress())
@@ -280,7 +282,7 @@ where
         for outcome in outcomes.by_ref() {
             match outcome {
                 Err(failure) if failure.index().is_none() => return Err(failure),
-                outcome => drop_contained(outcome),
+                outcome => drop_in_turn(self.stack(), outcome),
             }
         }
         Ok(outcomes.progress())
@@ -351,6 +353,10 @@ where
 
     fn would_deadlock(&self) -> bool {
         self.running.would_deadlock()
+    }
+
+    fn stack(&self) -> Stack {
+        self.running.dispatch.settings.stack()
     }
 
     /// The address of the supervisor, which takes the messages of [`actor`](crate::actor).

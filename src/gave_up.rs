@@ -145,7 +145,10 @@ mod tests {
 
     #[test]
     fn its_source_is_what_lies_under_the_first_crash() {
-        let root = crash(Death::EnterFailed(Arc::new(EnterError::new("no database".into()))));
+        let root = crash(Death::EnterFailed(Arc::new(EnterError::new(
+            "no database".into(),
+            crate::engine::drops::Stack::of_any(),
+        ))));
         let gave_up = GaveUp::new(vec![root], panic("last"));
         assert!(!gave_up.to_string().contains("no database"), "sources are in the chain: {gave_up}");
         let source = gave_up.source().expect("the error of `enter`").to_string();

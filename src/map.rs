@@ -11,11 +11,11 @@ use crate::decide::retries::Retries;
 use crate::decide::window::Window;
 use crate::engine::consumer::{Closing, Consumer, Failures, Sight};
 use crate::engine::dispatch::{Dispatch, Patience};
+use crate::engine::drops::Elsewhere;
 use crate::engine::feeder::Feed;
 use crate::engine::lane::{Order, Supply};
 use crate::engine::messages::{FeedMap, Undelivered};
 use crate::engine::pool::Pool;
-use crate::engine::unwind::Elsewhere;
 use crate::error::name_in_range;
 use crate::failure::{Cause, Failure};
 use crate::function::Running;
@@ -106,9 +106,10 @@ impl Options {
         let (supply, feed) = match source.into_inner() {
             Source::Inline(inline) => (Supply::Inline(inline), None),
             // Refused it is dropped where that may block.
-            Source::MayBlock(source) => {
-                (Supply::Fed(Arc::new(Pool::new())), Some(Elsewhere::new(source, true)))
-            }
+            Source::MayBlock(source) => (
+                Supply::Fed(Arc::new(Pool::new())),
+                Some(Elsewhere::new(source, dispatch.settings.stack(), true)),
+            ),
         };
         let consumer = Consumer::of_map(dispatch, supply, order, failures, window, retries, label)?;
         Ok((Closing::new(consumer), feed))

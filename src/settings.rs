@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use crate::decide::ledger::Rules;
 use crate::engine::body::Body;
-use crate::engine::unwind::{Elsewhere, PanicHook};
+use crate::engine::drops::{Elsewhere, Stack};
+use crate::engine::unwind::PanicHook;
 
 /// Decides whether an error is worth a retry.
 pub(crate) type RetryIf<E> = Box<dyn Fn(&E) -> bool + Send + Sync>;
@@ -27,6 +28,13 @@ pub(crate) struct Settings<I, O, E> {
     /// Who makes tasks of what would be threads, where the function is only rehearsed.
     #[cfg(feature = "testkit")]
     pub(crate) rehearsed: Option<Arc<dyn crate::testkit::Performs<I, O, E>>>,
+}
+
+impl<I, O, E> Settings<I, O, E> {
+    /// The stack that drops of the function's values may need.
+    pub(crate) fn stack(&self) -> Stack {
+        Stack::of(self.stack_bytes)
+    }
 }
 
 /// What containers may hold in memory, and may leave behind.

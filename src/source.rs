@@ -7,9 +7,10 @@ use std::vec;
 use futures_core::Stream;
 use tokio::runtime::Handle;
 
+use crate::engine::drops::{Elsewhere, Stack};
 use crate::engine::feeder::Feed;
 use crate::engine::lane::Inline;
-use crate::engine::unwind::{Contained, Elsewhere};
+use crate::engine::unwind::Contained;
 
 /// The source of a map, not yet pulled.
 pub(crate) enum Source<I> {
@@ -20,8 +21,8 @@ pub(crate) enum Source<I> {
 }
 
 impl<I: Send + 'static> Source<I> {
-    /// A source that, as long as it is not pulled, is dropped on a thread of its own.
-    pub(crate) fn of<S: Iterator<Item = I> + Send + 'static>(source: S) -> Elsewhere<Self> {
+    /// A source that, as long as it is not pulled, is dropped elsewhere, with that stack.
+    pub(crate) fn of<S: Iterator<Item = I> + Send + 'static>(source: S, stack: Stack) -> Elsewhere<Self> {
         let kind = TypeId::of::<S>();
         let ranges = [
             TypeId::of::<Range<u8>>(),
@@ -35,16 +36,19 @@ impl<I: Send + 'static> Source<I> {
         let known = kind == TypeId::of::<vec::IntoIter<I>>() || ranges.contains(&kind);
         // A range longer than `usize` says so by having no upper bound; a feeder counts those.
         if known && (&source as &dyn Any).type_id() == kind && source.size_hint().1.is_some() {
-            Elsewhere::new(Self::Inline(Inline::new(source)), std::mem::needs_drop::<S>())
+            Elsewhere::new(Self::Inline(Inline::new(source)), stack, std::mem::needs_drop::<S>())
         } else {
             let feed = Feed::Iterator(Contained::new(Box::new(source)));
-            Elsewhere::new(Self::MayBlock(feed), std::mem::needs_drop::<S>())
+            Elsewhere::new(Self::MayBlock(feed), stack, std::mem::needs_drop::<S>())
         }
     }
 
     /// A stream, which is polled inside the runtime that the caller is in, if any.
-    pub(crate) fn of_stream<S: Stream<Item = I> + Send + 'static>(source: S) -> Elsewhere<Self> {
+    pub(crate) fn of_stream<S: Stream<Item = I> + Send + 'static>(
+        source: S,
+        stack: Stack,
+    ) -> Elsewhere<Self> {
         let feed = Feed::Stream(Contained::new(Box::pin(source)), Handle::try_current().ok());
-        Elsewhere::new(Self::MayBlock(feed), true)
+        Elsewhere::new(Self::MayBlock(feed), stack, true)
     }
 }

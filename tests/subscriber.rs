@@ -62,14 +62,45 @@ impl Subscriber for Reacting {
         }
     }
 
-    fn new_span(&self, _: &Attributes<'_>) -> Id {
-        Id::from_u64(1)
+    /// The name of its function says where a span panics: as it is made, entered, left or closed.
+    fn new_span(&self, attributes: &Attributes<'_>) -> Id {
+        let mut fields = Fields::default();
+        attributes.record(&mut fields);
+        let function = fields.0.remove("function").unwrap_or_default();
+        let place = PANICS.iter().position(|place| function.ends_with(place));
+        let id = Id::from_u64(place.map_or(1, |place| place as u64 + 2));
+        panic_at(&id, "made");
+        id
     }
 
     fn record(&self, _: &Id, _: &Record<'_>) {}
     fn record_follows_from(&self, _: &Id, _: &Id) {}
-    fn enter(&self, _: &Id) {}
-    fn exit(&self, _: &Id) {}
+    fn enter(&self, id: &Id) {
+        panic_at(id, "entered");
+    }
+
+    fn exit(&self, id: &Id) {
+        panic_at(id, "left");
+    }
+
+    fn try_close(&self, id: Id) -> bool {
+        panic_at(&id, "closed");
+        false
+    }
+}
+
+/// Where spans may panic.
+const PANICS: [&str; 4] = ["made", "entered", "left", "closed"];
+
+/// How often spans have panicked, at each of those.
+static PANICKED: [AtomicU32; 4] = [const { AtomicU32::new(0) }; 4];
+
+fn panic_at(id: &Id, place: &str) {
+    let at = (id.into_u64() as usize).checked_sub(2).filter(|at| PANICS[*at] == place);
+    if let Some(at) = at {
+        PANICKED[at].fetch_add(1, Ordering::SeqCst);
+        panic!("a span's panic");
+    }
 }
 
 /// From now on that happens at each event about `function`.
@@ -116,6 +147,42 @@ fn a_subscriber_that_panics_at_every_event_breaks_nothing() {
         until("the killed one has gone", || f.status().containers.abandoned == 0);
         let report = app.shutdown_blocking();
         assert!(report.is_clean(), "{report}");
+    });
+}
+
+#[test]
+fn a_subscriber_that_panics_at_a_span_breaks_nothing_also_while_a_crash_unwinds_through_it() {
+    unhung(|| {
+        // An event that panics as well unwinds through its span.
+        for place in PANICS {
+            at_events_of(place, |_| panic!("a subscriber's panic"));
+        }
+        for (at, place) in PANICS.into_iter().enumerate() {
+            let app = App::ephemeral("spans");
+            // Attempts from the second on are in a span.
+            let code = |n: &u32| match attempt() {
+                1 | 2 | 4 => crash(),
+                3 => Err("once"),
+                _ => Ok(*n),
+            };
+            let retries = || Retries::new(1).initial_delay(Duration::ZERO);
+            let f = app.function(place, code).retries(retries()).containers(1);
+            let f = f.restart(RateLimited::never()).start().expect("valid");
+            assert_eq!(f.call(7).wait().expect("replayed and retried"), 7);
+            assert_eq!(f.status().crashes, 3, "{place}: a subscriber's panic is no crash");
+            assert!(app.shutdown_blocking().is_clean());
+            let app = App::ephemeral("spans");
+            let waits = async move |n: &u32| {
+                tokio::task::yield_now().await;
+                code(n)
+            };
+            let g = app.function_async(place, waits).retries(retries()).containers(1);
+            let g = g.restart(RateLimited::never()).start().expect("valid");
+            assert_eq!(g.call(7).wait().expect("replayed and retried"), 7);
+            assert_eq!(g.status().crashes, 3, "{place}: a subscriber's panic is no crash");
+            assert!(app.shutdown_blocking().is_clean());
+            assert!(PANICKED[at].load(Ordering::SeqCst) >= 8, "{place}: {PANICKED:?}");
+        }
     });
 }
 

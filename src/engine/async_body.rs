@@ -8,22 +8,27 @@
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
+use std::sync::Arc;
 use std::task::Poll;
 
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::{LocalSet, yield_now};
-use tracing::Span;
 
 use crate::async_worker::AsyncWorker;
 use crate::context::Context;
 use crate::crash::BoxError;
 use crate::engine::body::{Body, Instance, Post, Served, Task};
 use crate::engine::dispatch::Next;
+use crate::engine::drops::Stack;
 use crate::engine::leash::{at_no_checkpoint, come_out, outside};
+use crate::engine::span::SafeSpan;
+use crate::engine::spawned::{Origin, among_tasks, as_its_own, this_thread_runs_tasks};
 use crate::engine::unwind::{contain_drop, drop_contained};
 
 /// A runtime for one generation, and the user's state in it.
 struct Tasks<S> {
+    /// Whose the tasks are that are spawned in it.
+    origin: Arc<Origin>,
     /// The user's state, dropped first. `None` once it has exited.
     state: Option<S>,
     local: Option<LocalSet>,
@@ -31,9 +36,19 @@ struct Tasks<S> {
 }
 
 impl<S> Tasks<S> {
-    fn enter(enter: impl AsyncFnOnce() -> Result<S, BoxError>) -> Result<Self, BoxError> {
-        let runtime = Builder::new_current_thread().enable_all().build()?;
-        let mut tasks = Self { state: None, local: Some(LocalSet::new()), runtime: Some(runtime) };
+    fn enter<I, O, E>(
+        post: &Post<'_, I, O, E>,
+        enter: impl AsyncFnOnce() -> Result<S, BoxError>,
+    ) -> Result<Self, BoxError> {
+        let settings = &post.dispatch.settings;
+        let origin = Arc::new(Origin::of(settings, post.container, post.generation));
+        let theirs = Arc::clone(&origin);
+        let runtime = Builder::new_current_thread()
+            .enable_all()
+            .thread_stack_size(Stack::of(settings.stack_bytes).bytes())
+            .on_thread_start(move || this_thread_runs_tasks(&theirs))
+            .build()?;
+        let mut tasks = Self { origin, state: None, local: Some(LocalSet::new()), runtime: Some(runtime) };
         let state = tasks.run(async |_: &mut Option<S>| enter().await)?;
         tasks.state = Some(state);
         Ok(tasks)
@@ -42,7 +57,8 @@ impl<S> Tasks<S> {
     fn run<T>(&mut self, work: impl AsyncFnOnce(&mut Option<S>) -> T) -> T {
         let local = self.local.as_ref().expect("taken by drop only");
         let runtime = self.runtime.as_ref().expect("taken by drop only");
-        runtime.block_on(local.run_until(work(&mut self.state)))
+        let working = local.run_until(work(&mut self.state));
+        among_tasks(&self.origin, || runtime.block_on(working))
     }
 }
 
@@ -53,9 +69,10 @@ impl<S> Drop for Tasks<S> {
         {
             let _inside = runtime.enter(); // what is dropped may need its timers and sockets
             drop_contained(self.state.take());
-            drop_contained(self.local.take());
+            let local = self.local.take();
+            contain_drop(|| among_tasks(&self.origin, || drop(local)));
         }
-        contain_drop(|| runtime.shutdown_background());
+        contain_drop(|| among_tasks(&self.origin, || runtime.shutdown_background()));
     }
 }
 
@@ -63,18 +80,22 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Post<'_, I,
     /// Polls the user's `enter` or `exit`. Once the generation is over it is dropped, with `None`.
     pub(crate) async fn unless_over<T>(&self, future: impl Future<Output = T>) -> Option<T> {
         let (id, generation) = (self.container, self.generation);
-        let mut future = pin!(future);
-        poll_fn(|cx| {
+        let mut future = pin!(Some(future));
+        let ended = poll_fn(|cx| {
             if !self.dispatch.resume(id, generation) {
                 return Poll::Ready(None);
             }
-            match future.as_mut().poll(cx) {
+            let running = future.as_mut().as_pin_mut().expect("polled until it has ended");
+            match as_its_own(|| running.poll(cx)) {
                 Poll::Ready(result) => Poll::Ready(Some(result)),
                 Poll::Pending if self.dispatch.suspend(id, generation, cx.waker()) => Poll::Pending,
                 Poll::Pending => Poll::Ready(None),
             }
         })
-        .await
+        .await;
+        // Here, and not at the end of the scope, because its drop may panic.
+        at_no_checkpoint(|| contain_drop(|| future.set(None)));
+        ended
     }
 
     /// Waits for work and executes it, again and again.
@@ -130,16 +151,16 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Task<'_, I,
     pub(crate) async fn unless_fenced<T>(
         &self,
         future: impl Future<Output = T>,
-        span: Option<&Span>,
+        span: Option<&SafeSpan>,
     ) -> Option<T> {
         let mut future = pin!(Some(future));
         let ended = poll_fn(|cx| {
             if !self.run.resume() {
                 return Poll::Ready(None);
             }
-            let _in_span = span.map(Span::enter);
+            let _in_span = span.map(SafeSpan::enter);
             let running = future.as_mut().as_pin_mut().expect("polled until it has ended");
-            if let Poll::Ready(result) = running.poll(cx) {
+            if let Poll::Ready(result) = as_its_own(|| running.poll(cx)) {
                 return Poll::Ready(Some(result));
             }
             if self.post.leash.is_overdrawn() {
@@ -164,8 +185,8 @@ where
     O: Send + 'static,
     E: Send + 'static,
 {
-    fn enter(&self, _: &Post<'_, I, O, E>) -> Result<Box<dyn Instance<I, O, E> + '_>, BoxError> {
-        Ok(Box::new(AsyncPlainInstance(Tasks::enter(async || Ok(&self.0))?)))
+    fn enter(&self, post: &Post<'_, I, O, E>) -> Result<Box<dyn Instance<I, O, E> + '_>, BoxError> {
+        Ok(Box::new(AsyncPlainInstance(Tasks::enter(post, async || Ok(&self.0))?)))
     }
 }
 
@@ -202,8 +223,10 @@ where
         post: &Post<'_, W::Input, W::Output, W::Error>,
     ) -> Result<Box<dyn Instance<W::Input, W::Output, W::Error> + '_>, BoxError> {
         let over = || Err("its generation is over".into());
-        let enter = async || post.unless_over((self.0)(post.context)).await.unwrap_or_else(over);
-        Ok(Box::new(AsyncWorkerInstance(Tasks::enter(enter)?)))
+        // What it does before its first await is its own code as well.
+        let entering = async || (self.0)(post.context).await;
+        let enter = async || post.unless_over(entering()).await.unwrap_or_else(over);
+        Ok(Box::new(AsyncWorkerInstance(Tasks::enter(post, enter)?)))
     }
 }
 
@@ -221,7 +244,7 @@ impl<W: AsyncWorker> Instance<W::Input, W::Output, W::Error> for AsyncWorkerInst
     fn exit(mut self: Box<Self>, post: &Post<'_, W::Input, W::Output, W::Error>) {
         self.0.run(async |worker: &mut Option<W>| {
             let worker = worker.take().expect("it exits once");
-            post.unless_over(worker.exit(post.context)).await
+            post.unless_over(async { worker.exit(post.context).await }).await
         });
     }
 }

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use tracing::{Level, Span};
+use tracing::Level;
 
 use crate::context::Context;
 use crate::crash::BoxError;
@@ -16,6 +16,7 @@ use crate::engine::dispatch::{Dispatch, LapOf, Next, RunOf};
 use crate::engine::lane::Outcome;
 use crate::engine::leash::{Leash, at_no_checkpoint, come_out, outside};
 use crate::engine::retained::Retained;
+use crate::engine::span::SafeSpan;
 use crate::engine::track::Pace;
 use crate::engine::unwind::{contain, tell};
 use crate::memory::account::Epoch;
@@ -118,7 +119,7 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Task<'_, I,
     fn drive(&self, call: &mut impl FnMut(&I) -> Result<O, E>) -> i64 {
         let Some(mut lap) = self.run.begin() else { return 0 };
         let span = self.span();
-        let _in_span = span.as_ref().map(Span::enter);
+        let _in_span = span.as_ref().map(SafeSpan::enter);
         let _inside = self.post.leash.enter();
         self.post.leash.begin_attempt();
         let mut left = 0;
@@ -149,7 +150,12 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Task<'_, I,
     ) -> bool {
         match result {
             Ok(output) => match lap.publish(Ok(output)) {
-                Ok(pace) => pace == Pace::Next,
+                Ok(pace) => {
+                    if std::mem::needs_drop::<I>() {
+                        at_no_checkpoint(|| outside(|| lap.drop_input()));
+                    }
+                    pace == Pace::Next
+                }
                 Err(refused) => self.refused(refused),
             },
             Err(error) => at_no_checkpoint(|| outside(|| self.failed(lap, error, used))),
@@ -187,29 +193,27 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Task<'_, I,
     }
 
     /// A span around inputs of a second or later attempt, or around all where `TRACE` is on.
-    pub(crate) fn span(&self) -> Option<Span> {
+    pub(crate) fn span(&self) -> Option<SafeSpan> {
         let index = self.lease.span.first;
         let attempt = self.lease.attempt.get();
         let map = self.label.as_deref();
         let (app, function) = (&self.post.dispatch.settings.app, &self.post.dispatch.settings.function);
-        // A subscriber that panics here is no crash of the container's.
-        let span = contain(|| {
+        SafeSpan::new(|| {
             if self.lease.attempt > Attempt::FIRST {
                 return Some(tracing::info_span!("input", %app, %function, map, index, attempt));
             }
             let inputs = self.lease.span.len;
             let traced = tracing::enabled!(Level::TRACE);
             traced.then(|| tracing::trace_span!("input", %app, %function, map, index, inputs, attempt))
-        });
-        span.ok().flatten()
+        })
     }
 
     fn speak_of_failure(&self, index: u64, worth: Worth, peak_bytes: Option<u64>) {
         let settings = &self.post.dispatch.settings;
         let attempt = self.lease.attempt.get();
         let (app, function, map) = (&settings.app, &settings.function, self.label.as_deref());
-        tell(|| {
-            let _span = tracing::info_span!("input", %app, %function, map, index, attempt).entered();
+        let span = || Some(tracing::info_span!("input", %app, %function, map, index, attempt));
+        SafeSpan::tell_inside(span, || {
             let worth_a_retry = worth == Worth::Retry;
             tracing::info!(
                 %app, %function, map, input = index, attempt, worth_a_retry, peak_bytes, "input failed"

@@ -11,7 +11,7 @@
 use std::cell::UnsafeCell;
 use std::mem::{self, MaybeUninit};
 use std::ops::{Deref, Range};
-use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use crate::engine::unwind::drop_contained;
@@ -37,6 +37,8 @@ struct Inputs<I> {
     values: Box<[Cell<I>]>,
     /// Made when the first of them is not simply [`HERE`].
     marks: OnceLock<Box<[AtomicU8]>>,
+    /// Whether one of them was ever [`SHARED`].
+    shared: AtomicBool,
 }
 
 // SAFETY: an input is only read through `&I` (hence `I: Sync`), and moved out or dropped by one
@@ -49,7 +51,11 @@ impl<I> Inputs<I> {
     fn new(inputs: Vec<I>) -> Self {
         let values = Box::into_raw(inputs.into_boxed_slice()) as *mut [Cell<I>];
         // SAFETY: `UnsafeCell` and `MaybeUninit` have the layout of what they hold.
-        Self { values: unsafe { Box::from_raw(values) }, marks: OnceLock::new() }
+        Self {
+            values: unsafe { Box::from_raw(values) },
+            marks: OnceLock::new(),
+            shared: AtomicBool::new(false),
+        }
     }
 
     fn mark(&self, place: usize) -> u8 {
@@ -157,6 +163,7 @@ impl<I, T> Chunk<I, T> {
 
     /// A fenced attempt may go on reading the input: it can no longer be moved out.
     pub(crate) fn share(&self, place: usize) {
+        self.inputs.shared.store(true, Ordering::Relaxed);
         self.inputs.set_mark(place, SHARED);
     }
 
@@ -179,18 +186,23 @@ impl<I, T> Chunk<I, T> {
         (Reclaimed::Owned(input), slot)
     }
 
-    /// Drops the input at `place`, unless a fenced attempt may still read it, or it was moved out. So of a chunk that is
-    /// kept for a few slow inputs those that are done are not kept.
+    /// Whether an input is kept here because a fenced attempt may still have read it.
+    pub(crate) fn is_shared(&self) -> bool {
+        self.inputs.shared.load(Ordering::Relaxed)
+    }
+
+    /// Drops the input at `place`, unless a fenced attempt may still read it: so of a chunk that is kept for a few slow
+    /// inputs those that are done are not kept.
     ///
     /// # Safety
     ///
-    /// The caller is the one consumer of the map, and has taken the outcome of that input: the attempt that gave it has
-    /// returned.
+    /// The caller has executed the input and has published its outcome, which is no failure: nobody else reads it, and
+    /// nobody moves it out.
     #[inline]
     pub(crate) unsafe fn drop_input(&self, place: usize) {
         if mem::needs_drop::<I>() && self.inputs.mark(place) == HERE {
             self.inputs.set_mark(place, GONE);
-            // SAFETY: initialised; by the caller's word nobody reads it any more, and each outcome is taken once.
+            // SAFETY: initialised; by the caller's word nobody reads it any more, and an outcome is published once.
             drop_contained(unsafe { (*self.inputs.values[place].get()).assume_init_read() });
         }
     }

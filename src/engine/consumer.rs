@@ -14,8 +14,8 @@ use crate::decide::retries::Retries;
 use crate::decide::window::Window;
 use crate::engine::chunk::Chunk;
 use crate::engine::dispatch::{Closed, Dispatch, Found, Patience, Plan};
+use crate::engine::drops::{Stack, drop_elsewhere, drop_in_turn};
 use crate::engine::lane::{Because, ChunkOf, Gate, Order, Outcome, Supply};
-use crate::engine::unwind::drop_elsewhere;
 use crate::failure::{Bug, Cause, Failure};
 use crate::progress::Progress;
 
@@ -82,7 +82,7 @@ pub(crate) struct Consumer<I, O, E> {
     refill: u64,
     /// Where outcomes are being taken from.
     current: Option<Current<I, O, E>>,
-    /// Chunks that are used up, if they are not to be dropped here.
+    /// Chunks that are used up, if the caller is to drop them.
     used: Option<Vec<Arc<ChunkOf<I, O, E>>>>,
 }
 
@@ -171,6 +171,11 @@ where
         self.used.as_mut().map(mem::take).unwrap_or_default()
     }
 
+    /// The stack that drops of the function's values may need.
+    pub(crate) fn stack(&self) -> Stack {
+        self.dispatch.settings.stack()
+    }
+
     pub(crate) fn job(&self) -> JobId {
         self.job
     }
@@ -191,9 +196,6 @@ where
     pub(crate) fn take(&mut self) -> Option<Outcome<I, O, E>> {
         let current = self.current.as_mut()?;
         let outcome = take(&current.chunk, current.places.start)?;
-        if self.used.is_none() {
-            drop_input(&current.chunk, current.places.start);
-        }
         current.places.start += 1;
         self.next += 1;
         self.unsent += 1;
@@ -292,8 +294,11 @@ where
         let Current { chunk, places, from } = current;
         if places.start > from && chunk.count_taken(places.start - from) {
             self.dispatch.retire(self.job, &chunk);
-            if let Some(kept) = &mut self.used {
-                kept.push(chunk);
+            match &mut self.used {
+                Some(kept) => kept.push(chunk),
+                // Of inputs it holds those that a fenced attempt may still have read.
+                None if chunk.is_shared() => drop_in_turn(self.stack(), chunk),
+                None => {}
             }
         }
     }
@@ -333,8 +338,12 @@ where
         loop {
             for chunk in &chunks {
                 let places = 0..chunk.len() as usize;
-                let taken = places.filter_map(|place| Some((place, take(chunk, place)?.ok()?)));
-                saved.extend(taken.map(|(place, output)| (chunk.first() + place as u64, output)));
+                for (place, outcome) in places.filter_map(|place| Some((place, take(chunk, place)?))) {
+                    match outcome {
+                        Ok(output) => saved.push((chunk.first() + place as u64, output)),
+                        failure @ Err(_) => drop_in_turn(self.stack(), failure),
+                    }
+                }
             }
             if saved.len() as u64 >= expected {
                 break;
@@ -362,14 +371,6 @@ fn take<I, T>(chunk: &Chunk<I, T>, place: usize) -> Option<T> {
     unsafe { chunk.take(place) }
 }
 
-/// Drops the input of an outcome that was just taken.
-#[inline]
-#[expect(unsafe_code, reason = "drops an input in its chunk")]
-fn drop_input<I, T>(chunk: &Chunk<I, T>, place: usize) {
-    // SAFETY: called by the consumer of a job alone, once for each outcome that it has taken.
-    unsafe { chunk.drop_input(place) };
-}
-
 /// All outcomes of a chunk of which the dispatch has said that they are there.
 #[expect(unsafe_code, reason = "moves outcomes out of their chunk")]
 fn take_all<I, T>(chunk: &Chunk<I, T>) -> Vec<T> {
@@ -379,7 +380,7 @@ fn take_all<I, T>(chunk: &Chunk<I, T>) -> Vec<T> {
 }
 
 /// A consumer that lets go of its job when it is dropped. What is left of the user's values is then
-/// dropped on a thread of its own, because a `Drop` of ours must not block and users' drops may.
+/// dropped elsewhere, because a `Drop` of ours must not block and users' drops may.
 pub(crate) struct Closing<I, O, E>(Option<Consumer<I, O, E>>)
 where
     I: Send + Sync + 'static,
@@ -413,11 +414,12 @@ where
 {
     fn drop(&mut self) {
         let Some(consumer) = self.0.take() else { return };
+        let stack = consumer.stack();
         let (chunks, closed) = consumer.close();
         let needs_drop = mem::needs_drop::<I>() || mem::needs_drop::<O>() || mem::needs_drop::<E>();
         let holds = closed.as_ref().is_some_and(|closed| !closed.0.is_empty() || !closed.1.is_empty());
         if needs_drop && (!chunks.is_empty() || holds) {
-            drop_elsewhere((chunks, closed));
+            drop_elsewhere(stack, (chunks, closed));
         }
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! An iterator is asked on the thread itself. A stream is polled on it, inside the runtime that it
 //! came from, if there was one, or else inside one of its own; it is dropped as soon as no more
-//! inputs are wanted, where an iterator that blocks must return first.
+//! inputs are wanted, where an iterator that blocks must return first. The map is told of the end of its source before
+//! the source is dropped, because that may block; until then the feeder counts as one that has not returned.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -33,11 +34,14 @@ where
     E: Send + 'static,
 {
     set_thread_hook(dispatch.settings.panic_hook);
-    let ended = match source {
-        Feed::Iterator(mut source) => pull(dispatch, job, source.get_mut().as_mut()),
+    match source {
+        Feed::Iterator(mut source) => {
+            let end = pull(dispatch, job, source.get_mut().as_mut());
+            dispatch.source_ends(job, end.unwrap_or_else(FeederEnd::Panicked));
+        }
         Feed::Stream(source, runtime) => pull_in_runtime(dispatch, job, source, runtime),
-    };
-    dispatch.source_over(job, ended.unwrap_or_else(FeederEnd::Panicked));
+    }
+    dispatch.feeder_returns();
 }
 
 /// Pulls a stream in the runtime that its owner was in, or else in one of its own, and drops it there: it may
@@ -48,29 +52,34 @@ fn pull_in_runtime<I, O, E>(
     job: JobId,
     mut source: Contained<Pin<Box<dyn Stream<Item = I> + Send>>>,
     owners: Option<Handle>,
-) -> Result<FeederEnd, Panic>
-where
+) where
     I: Send + Sync + 'static,
     O: Send + 'static,
     E: Send + 'static,
 {
+    let ends = |end: Result<Result<FeederEnd, Panic>, Panic>| {
+        dispatch.source_ends(job, end.unwrap_or_else(Err).unwrap_or_else(FeederEnd::Panicked));
+    };
     let pulling = pull_stream(dispatch, job, source.get_mut().as_mut());
     if let Some(runtime) = owners {
-        let ended = contain(|| runtime.block_on(pulling));
+        ends(contain(|| runtime.block_on(pulling)));
         let _inside = runtime.enter();
-        drop(source);
-        return ended.unwrap_or_else(Err);
+        return drop(source);
     }
-    let runtime = Builder::new_current_thread().enable_all().build();
-    let no_runtime = |error| Panic { message: format!("no runtime for the stream: {error}"), location: None };
-    let runtime = runtime.map_err(no_runtime)?;
-    let ended = contain(|| runtime.block_on(pulling));
+    let stack = dispatch.settings.stack().bytes();
+    let runtime = match Builder::new_current_thread().enable_all().thread_stack_size(stack).build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            let message = format!("no runtime for the stream: {error}");
+            return ends(Err(Panic { message, location: None }));
+        }
+    };
+    ends(contain(|| runtime.block_on(pulling)));
     {
         let _inside = runtime.enter();
         drop(source);
     }
     contain_drop(|| runtime.shutdown_background()); // with what the stream has spawned
-    ended.unwrap_or_else(Err)
 }
 
 /// What a source says of its length, told to those who ask for progress; then where its inputs go. `None` if
@@ -148,11 +157,14 @@ where
     O: Send + 'static,
     E: Send + 'static,
 {
-    let ended = match source {
-        Feed::Iterator(mut source) => pull_in_task(&dispatch, job, source.get_mut().as_mut()).await,
-        Feed::Stream(mut source, _) => pull_stream(&dispatch, job, source.get_mut().as_mut()).await,
+    let mut source = source;
+    let end = match &mut source {
+        Feed::Iterator(source) => pull_in_task(&dispatch, job, source.get_mut().as_mut()).await,
+        Feed::Stream(source, _) => pull_stream(&dispatch, job, source.get_mut().as_mut()).await,
     };
-    dispatch.source_over(job, ended.unwrap_or_else(FeederEnd::Panicked));
+    dispatch.source_ends(job, end.unwrap_or_else(FeederEnd::Panicked));
+    drop(source);
+    dispatch.feeder_returns();
 }
 
 /// [`pull`], where the wait for room is a task's.

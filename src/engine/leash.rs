@@ -33,6 +33,8 @@ pub(crate) struct Leash {
     /// `None` where no accountant is installed.
     account: Option<Open>,
     thread: Option<priority::Thread>,
+    /// The stack of its thread, which is that of its helpers too.
+    stack_bytes: Option<usize>,
     /// Who is called when the account is overdrawn.
     killer: OnceLock<Arc<dyn Killer>>,
 }
@@ -42,29 +44,35 @@ struct Pulled;
 
 impl Leash {
     /// Of the calling thread, which is a container's.
-    pub(crate) fn of_this_thread(account: Option<Open>) -> Self {
-        Self::new(account, Some(priority::Thread::current()))
+    pub(crate) fn of_this_thread(account: Option<Open>, stack_bytes: usize) -> Self {
+        Self::new(account, Some(priority::Thread::current()), Some(stack_bytes))
     }
 
     /// Of a simulated thread, or of a task in a rehearsal.
     #[cfg(any(test, feature = "testkit"))]
     pub(crate) fn of_no_thread(account: Option<Open>) -> Self {
-        Self::new(account, None)
+        Self::new(account, None, None)
     }
 
-    fn new(account: Option<Open>, thread: Option<priority::Thread>) -> Self {
+    fn new(account: Option<Open>, thread: Option<priority::Thread>, stack_bytes: Option<usize>) -> Self {
         Self {
             over: AtomicBool::new(false),
             heeds: AtomicBool::new(false),
             exits: AtomicBool::new(false),
             account,
             thread,
+            stack_bytes,
             killer: OnceLock::new(),
         }
     }
 
     pub(crate) fn account(&self) -> Option<&Open> {
         self.account.as_ref()
+    }
+
+    /// The stack that a helper thread of the code is to have.
+    pub(crate) fn stack_bytes(&self) -> Option<usize> {
+        self.stack_bytes
     }
 
     /// Has the container killed when the account is overdrawn, for as long as the leash is there.

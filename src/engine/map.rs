@@ -14,15 +14,12 @@ use crate::actor::{Batch, CancelMap, Demand, GetProgress};
 use crate::decide::ids::JobId;
 use crate::engine::consumer::{Closing, Sight};
 use crate::engine::dispatch::{Dispatch, FeederEnd, Patience};
+use crate::engine::drops::Elsewhere;
 use crate::engine::feeder::{self, Feed};
-use crate::engine::unwind::Elsewhere;
 use crate::function::Running;
 
 /// The most outcomes in one batch, because a batch is a vector on top of the window.
 const BATCH_MAX: u64 = 1_024;
-
-/// The smallest stack of a feeder: what a thread has that nobody has set.
-const STACK_BYTES_MIN: usize = 2 << 20;
 
 /// One fan-out, as an actor.
 pub struct Map<I, O, E>
@@ -78,7 +75,7 @@ where
         }
         let feed = move || feeder::run(&dispatch, job, source.into_inner());
         // It passes the same inputs on as the containers, by value; the source may need what other threads have.
-        let stack = settings.stack_bytes.max(STACK_BYTES_MIN);
+        let stack = settings.stack().bytes();
         let made = std::thread::Builder::new().name(name).stack_size(stack).spawn(feed);
         if let Err(error) = made {
             let panic = crate::crash::Panic { message: format!("no feeder: {error}"), location: None };
@@ -129,7 +126,7 @@ where
             Poll::Ready(false)
         })
         .await;
-        Batch::new(outcomes, consumer.take_used(), last)
+        Batch::new(outcomes, consumer.take_used(), last, consumer.stack())
     }
 }
 

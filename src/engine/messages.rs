@@ -12,8 +12,8 @@ use tokio::sync::oneshot;
 use crate::actor::Shutdown;
 use crate::decide::ids::{ContainerId, Generation, JobId};
 use crate::decide::restart::Restart;
+use crate::engine::drops::Elsewhere;
 use crate::engine::feeder::Feed;
-use crate::engine::unwind::Elsewhere;
 use crate::function::Running;
 use crate::report::FunctionReport;
 

@@ -161,6 +161,13 @@ impl<'a, I, T> Lap<'a, I, T> {
         Ok(pace)
     }
 
+    /// Drops the input whose outcome was published last, on the thread whose stack it may need.
+    #[expect(unsafe_code, reason = "drops an input that is done")]
+    pub(crate) fn drop_input(&self) {
+        // SAFETY: its outcome was published by this lap, and `publish` is called where the function has returned `Ok`.
+        unsafe { self.run.chunk.drop_input(self.place - 1) };
+    }
+
     /// The input that executes has no outcome now.
     pub(crate) fn skip(&mut self) -> Pace {
         let pace = self.run.track.step(self.place as u64, self.light);

@@ -12,6 +12,7 @@ use crate::actor::Happened;
 use crate::crash::{Crash, Death};
 use crate::decide::ledger::{Change, Stage};
 use crate::decide::time::Time;
+use crate::engine::span::SafeSpan;
 use crate::engine::unwind::tell;
 use crate::event::{ContainerState, Event};
 
@@ -97,20 +98,22 @@ fn emit_crash(app: &str, function: &str, crash: &Crash) {
         death @ (Death::NoAccount | Death::MemoryLimit { .. }) => (Some(death.to_string()), None),
         Death::Killed => (None, None),
     };
-    let span = tracing::warn_span!("input", app, function, index = input, attempt);
-    let _in_input = input.is_some().then(|| span.enter());
-    tracing::warn!(
-        app,
-        function,
-        container = crash.container.index(),
-        generation = crash.generation.get(),
-        input,
-        attempt,
-        cause,
-        location,
-        peak_bytes = crash.peak_bytes,
-        "container crashed"
-    );
+    let span =
+        || input.is_some().then(|| tracing::warn_span!("input", app, function, index = input, attempt));
+    SafeSpan::tell_inside(span, || {
+        tracing::warn!(
+            app,
+            function,
+            container = crash.container.index(),
+            generation = crash.generation.get(),
+            input,
+            attempt,
+            cause,
+            location,
+            peak_bytes = crash.peak_bytes,
+            "container crashed"
+        );
+    });
 }
 
 /// The actors that are told of events.

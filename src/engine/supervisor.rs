@@ -21,9 +21,9 @@ use crate::decide::window::Window;
 use crate::engine::consumer::{Closing, Consumer, Sight};
 use crate::engine::container::Container;
 use crate::engine::dispatch::{Dispatch, Patience, TICK_MIN};
+use crate::engine::drops::{Elsewhere, Stack, drop_elsewhere};
 use crate::engine::map::{Delivery, Map};
 use crate::engine::messages::{Attach, End, FeedMap, Launch, Notice, Retire};
-use crate::engine::unwind::drop_elsewhere;
 use crate::failure::{Cause, Failure};
 use crate::function::Running;
 use crate::report::FunctionReport;
@@ -302,11 +302,13 @@ where
     type Result = Answer<I, O, E>;
 
     fn handle(&mut self, message: CallInput<I, O, E>, _: &mut Context<Self>) -> Self::Result {
+        let stack = self.dispatch.settings.stack();
         let begun = Consumer::of_call(&self.dispatch, message.input.into_inner()).map(|mut consumer| {
             consumer.keep_used();
             Closing::new(consumer)
         });
-        Answer { begun, running: self.running.upgrade() }
+        let begun = begun.map_err(|refused| Elsewhere::new(refused, stack, true));
+        Answer { begun, stack, running: self.running.upgrade() }
     }
 }
 
@@ -318,7 +320,8 @@ where
     O: Send + 'static,
     E: Send + 'static,
 {
-    begun: Result<Closing<I, O, E>, Failure<I, E>>,
+    begun: Result<Closing<I, O, E>, Elsewhere<Failure<I, E>>>,
+    stack: Stack,
     /// Keeps the function until the call has its outcome, as any call does.
     running: Option<Arc<Running<I, O, E>>>,
 }
@@ -331,7 +334,7 @@ where
 {
     async fn outcome(self) -> Result<O, Failure<I, E>> {
         let _running = self.running;
-        let mut consumer = self.begun?;
+        let mut consumer = self.begun.map_err(Elsewhere::into_inner)?;
         poll_fn(|cx| match consumer.get_mut().look(Patience::Task(cx.waker())) {
             Sight::NotYet => Poll::Pending,
             sight => Poll::Ready(sight.into_outcome()),
@@ -352,13 +355,14 @@ where
         reply: Option<OneshotSender<Result<O, Failure<I, E>>>>,
     ) {
         actix::spawn(async move {
+            let stack = self.stack;
             let outcome = self.outcome().await;
             let unread = match reply {
                 Some(reply) => reply.send(outcome).err(),
                 None => Some(outcome),
             };
             if let Some(unread) = unread {
-                drop_elsewhere(unread);
+                drop_elsewhere(stack, unread);
             }
         });
     }

@@ -11,7 +11,7 @@ use crossbeam_channel::bounded;
 use parking_lot::Mutex;
 
 #[cfg(feature = "testkit")]
-use crate::engine::unwind::set_one_thread_for_all;
+use crate::engine::drops::set_one_thread_for_all;
 use crate::engine::unwind::tell;
 use crate::error::StartError;
 

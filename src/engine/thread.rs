@@ -73,7 +73,7 @@ where
     E: Send + 'static,
 {
     let leash = match dispatch.open_account() {
-        Ok(account) => Arc::new(Leash::of_this_thread(account)),
+        Ok(account) => Arc::new(Leash::of_this_thread(account, dispatch.settings.stack_bytes)),
         Err(death) => return End::Crashed(dispatch.crashed(id, generation, death)),
     };
     if !dispatch.tie(id, generation, &leash) {
@@ -92,7 +92,7 @@ where
             return End::Crashed(verdict);
         }
         Ok(Err(error)) => {
-            let error = Arc::new(EnterError::new(error));
+            let error = Arc::new(EnterError::new(error, dispatch.settings.stack()));
             let death = leash.overdraft().unwrap_or(Death::EnterFailed(error));
             return End::Crashed(dispatch.crashed(id, generation, death));
         }

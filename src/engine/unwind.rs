@@ -2,17 +2,22 @@
 //!
 //! User code runs inside [`contain`]. A panic there is caught, its message and location are kept,
 //! and the application's panic hook does not hear of it unless asked to. Panics elsewhere reach
-//! the application's hook untouched. Only a panic during unwinding cannot be contained.
+//! the application's hook untouched, and so do those of tasks that were spawned inside a container: no boundary sees
+//! them, because tokio catches them before. Only a panic during unwinding cannot be contained.
+//!
+//! A panic that is raised again (`resume_unwind`) does not come by the hook, and so has no place. The hook remembers
+//! the payload of the panic that it has seen, so that the place of one which the user's code has caught itself is not
+//! taken for that of another.
 
-use std::any::Any;
-use std::cell::{Cell, RefCell};
+use std::any::{Any, TypeId};
+use std::cell::Cell;
 use std::mem;
-use std::panic::{self, AssertUnwindSafe};
-use std::sync::{Arc, Once};
+use std::panic::{self, AssertUnwindSafe, PanicHookInfo};
+use std::sync::Once;
 
-use parking_lot::Mutex;
-
+use crate::context::{Context, Moment};
 use crate::crash::Panic;
+use crate::engine::spawned;
 use crate::memory::till::Inside;
 
 /// Whether the application's panic hook hears of panics in containers.
@@ -31,8 +36,29 @@ thread_local! {
     static DEPTH: Cell<u32> = const { Cell::new(0) };
     /// Set once by the thread of a container.
     static HOOK: Cell<PanicHook> = const { Cell::new(PanicHook::Silent) };
-    /// Where the panic that unwinds now was raised; written by the hook, taken by `contain`.
-    static LOCATION: RefCell<Option<String>> = const { RefCell::new(None) };
+    /// Whether a panic now is one of a spawned task, which no boundary will see.
+    static IN_TASK: Cell<bool> = const { Cell::new(false) };
+    /// The last panic that the hook has seen inside of the innermost boundary; written by it, taken by `contain`.
+    static SEEN: Cell<Option<Box<Seen>>> = const { Cell::new(None) };
+}
+
+/// A panic as the hook has seen it.
+struct Seen {
+    location: String,
+    payload: Likeness,
+    /// What the container executed then.
+    moment: Moment,
+}
+
+/// What a payload is known again by. A text by its type and where it is: when the payload is moved into its box, the
+/// text stays where it is. Of any other payload only the type is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Likeness(TypeId, Option<(usize, usize)>);
+
+impl Likeness {
+    fn of(payload: &(dyn Any + Send)) -> Self {
+        Self(payload.type_id(), text(payload).map(|text| (text.as_ptr() as usize, text.len())))
+    }
 }
 
 /// Chains the engine's hook in front of the application's, once for the process.
@@ -45,17 +71,39 @@ pub(crate) fn install_hook() {
     INSTALLED.call_once(|| {
         let application = panic::take_hook();
         panic::set_hook(Box::new(move |info| {
-            if DEPTH.get() == 0 {
+            let in_task = IN_TASK.get();
+            if DEPTH.get() == 0 && !in_task {
                 return application(info);
             }
             let _outside = Inside::process(); // what is told of a panic outlives the code
-            let location = info.location().map(ToString::to_string);
-            LOCATION.with(|slot| *slot.borrow_mut() = location);
-            if HOOK.get() == PanicHook::Forward {
+            if in_task {
+                spawned::panicked(panic_of(info));
+            } else {
+                see(info);
+            }
+            if in_task || HOOK.get() == PanicHook::Forward {
                 application(info);
             }
         }));
     });
+}
+
+/// The hook has seen that panic, which a boundary will catch, unless the user's code does.
+fn see(info: &PanicHookInfo<'_>) {
+    let seen = info.location().map(|location| {
+        let (location, payload) = (location.to_string(), Likeness::of(info.payload()));
+        Box::new(Seen { location, payload, moment: Context::moment() })
+    });
+    drop(replace_seen(seen));
+}
+
+fn panic_of(info: &PanicHookInfo<'_>) -> Panic {
+    Panic { message: message(info.payload()), location: info.location().map(ToString::to_string) }
+}
+
+/// Late in the end of a thread nothing is kept any more.
+fn replace_seen(seen: Option<Box<Seen>>) -> Option<Box<Seen>> {
+    SEEN.try_with(|slot| slot.replace(seen)).ok().flatten()
 }
 
 /// What this thread's contained panics tell the application's hook from now on.
@@ -63,36 +111,70 @@ pub(crate) fn set_thread_hook(hook: PanicHook) {
     HOOK.set(hook);
 }
 
-/// Runs user code. A panic in it ends here.
-#[expect(clippy::disallowed_methods, reason = "this is the one unwind boundary")]
-pub(crate) fn contain<T>(run: impl FnOnce() -> T) -> Result<T, Panic> {
-    let (result, location) = inside(|| panic::catch_unwind(AssertUnwindSafe(run)));
-    result.map_err(|payload| {
-        let message = message(payload.as_ref());
-        drop_contained(payload);
-        Panic { message, location }
-    })
+/// Panics on this thread are those of spawned tasks or not, until what is returned is dropped.
+pub(crate) fn in_task(in_task: bool) -> InTask {
+    InTask(IN_TASK.replace(in_task))
 }
 
-/// Counts as inside of a boundary meanwhile; also gives where `run` panicked, if it did. That of a panic
-/// which unwinds already, with `run` called in a drop, is kept for the boundary further out.
-fn inside<T>(run: impl FnOnce() -> T) -> (T, Option<String>) {
-    let outer = LOCATION.take();
-    DEPTH.set(DEPTH.get() + 1);
-    let result = run();
-    DEPTH.set(DEPTH.get() - 1);
-    (result, LOCATION.replace(outer))
-}
+/// Whether panics are those of spawned tasks is as it was before, once this is dropped.
+#[must_use = "it ends where it is dropped"]
+pub(crate) struct InTask(bool);
 
-fn message(payload: &(dyn Any + Send)) -> String {
-    match (payload.downcast_ref::<&str>(), payload.downcast_ref::<String>()) {
-        (Some(text), _) => (*text).to_owned(),
-        (None, Some(text)) => text.clone(),
-        (None, None) => "(a payload that is no text)".to_owned(),
+impl Drop for InTask {
+    fn drop(&mut self) {
+        IN_TASK.set(self.0);
     }
 }
 
+/// Runs user code. A panic in it ends here.
+#[inline]
+pub(crate) fn contain<T>(run: impl FnOnce() -> T) -> Result<T, Panic> {
+    let (mut run, mut result) = (Some(run), None);
+    let panic = contained(&mut || result = run.take().map(|run| run()));
+    match panic {
+        None => Ok(result.expect("it has returned")),
+        Some(panic) => Err(panic),
+    }
+}
+
+/// [`contain`], compiled once.
+fn contained(run: &mut dyn FnMut()) -> Option<Panic> {
+    let (payload, seen) = caught(run)?;
+    let message = message(payload.as_ref());
+    // Not that of an older panic: this one may have been raised again, past the hook.
+    let its_own =
+        |seen: &Seen| seen.payload == Likeness::of(payload.as_ref()) && seen.moment == Context::moment();
+    let location = seen.filter(|seen| its_own(seen)).map(|seen| seen.location);
+    drop_contained(payload);
+    Some(Panic { message, location })
+}
+
+/// The payload of a panic that was caught, and the last one that the hook has seen inside of the boundary.
+type Caught = (Box<dyn Any + Send>, Option<Box<Seen>>);
+
+/// Counts as inside of a boundary meanwhile. What the hook has seen of a panic which unwinds already, with `run` called
+/// in a drop, is kept for the boundary further out.
+#[expect(clippy::disallowed_methods, reason = "this is the one unwind boundary")]
+fn caught(run: &mut dyn FnMut()) -> Option<Caught> {
+    let (outer, _own) = (replace_seen(None), in_task(false));
+    DEPTH.set(DEPTH.get() + 1);
+    let result = panic::catch_unwind(AssertUnwindSafe(run));
+    DEPTH.set(DEPTH.get() - 1);
+    let seen = replace_seen(outer);
+    result.err().map(|payload| (payload, seen))
+}
+
+fn text(payload: &(dyn Any + Send)) -> Option<&str> {
+    let text = payload.downcast_ref::<&str>().copied();
+    text.or_else(|| payload.downcast_ref::<String>().map(String::as_str))
+}
+
+fn message(payload: &(dyn Any + Send)) -> String {
+    text(payload).unwrap_or("(a payload that is no text)").to_owned()
+}
+
 /// Drops a user's value. A panic in its `Drop` ends here, as an event.
+#[inline]
 pub(crate) fn drop_contained<T>(value: T) {
     if mem::needs_drop::<T>() {
         contain_drop(|| drop(value));
@@ -100,10 +182,15 @@ pub(crate) fn drop_contained<T>(value: T) {
 }
 
 /// Does what drops a user's value, where it cannot be moved. A panic ends here, as an event.
+#[inline]
 pub(crate) fn contain_drop(drops: impl FnOnce()) {
-    #[expect(clippy::disallowed_methods, reason = "this is the one unwind boundary")]
-    let (result, _) = inside(|| panic::catch_unwind(AssertUnwindSafe(drops)));
-    if let Err(payload) = result {
+    let mut drops = Some(drops);
+    dropped(&mut || drops.take().into_iter().for_each(|drops| drops()));
+}
+
+/// [`contain_drop`], compiled once.
+fn dropped(drops: &mut dyn FnMut()) {
+    if let Some((payload, _)) = caught(drops) {
         tell(|| tracing::warn!(message = message(payload.as_ref()), "a value panicked in its drop"));
         // The payload of a drop may itself panic when dropped, without end; leaking it is finite.
         mem::forget(payload);
@@ -111,55 +198,10 @@ pub(crate) fn contain_drop(drops: impl FnOnce()) {
 }
 
 /// Tells a `tracing` subscriber or a waker, which are the user's code: if one panics, nothing else does.
+#[inline]
 pub(crate) fn tell(event: impl FnOnce()) {
     let _outside = Inside::process(); // it is not the container's code
     drop(contain(event));
-}
-
-/// Does what follows from a change on a thread of its own, because it may block and the caller must not.
-pub(crate) fn settle_elsewhere(settle: impl FnOnce() + Send + 'static) {
-    if cfg!(test) {
-        return settle(); // the simulator lives in one thread
-    }
-    // Without a thread it is not done at all, and the next who takes the lock has nothing of it: so it is done here.
-    let settle = Arc::new(Mutex::new(Some(settle)));
-    let there = Arc::clone(&settle);
-    let made = std::thread::Builder::new().name("longshore/settle".to_owned()).spawn(move || {
-        let settle = there.lock().take();
-        settle.into_iter().for_each(|settle| settle());
-    });
-    if made.is_err() {
-        let left = settle.lock().take();
-        left.into_iter().for_each(|settle| settle());
-    }
-}
-
-/// Drops users' values on a thread of their own, because their drops may block.
-pub(crate) fn drop_elsewhere<T: Send + 'static>(values: T) {
-    let values = Contained::new(values);
-    if cfg!(test) || is_one_thread_for_all() {
-        return drop(values); // who simulates or rehearses counts what is left
-    }
-    // Without a thread the closure comes back inside the error, and the values are dropped here.
-    drop(std::thread::Builder::new().name("longshore/drop".to_owned()).spawn(move || drop(values)));
-}
-
-#[cfg(feature = "testkit")]
-thread_local! {
-    static ONE_FOR_ALL: Cell<bool> = const { Cell::new(false) };
-}
-
-/// This thread is a rehearsal's, on which everything happens that does happen.
-#[cfg(feature = "testkit")]
-pub(crate) fn set_one_thread_for_all() {
-    ONE_FOR_ALL.set(true);
-}
-
-fn is_one_thread_for_all() -> bool {
-    #[cfg(feature = "testkit")]
-    return ONE_FOR_ALL.get();
-    #[cfg(not(feature = "testkit"))]
-    false
 }
 
 /// A user's value that is dropped inside the boundary, wherever its owner is dropped.
@@ -202,51 +244,14 @@ impl<T> ContainedEach<T> {
         Self(values)
     }
 
-    pub(crate) fn push(&mut self, value: T) {
-        self.0.push(value);
-    }
-
-    pub(crate) fn into_inner(mut self) -> Vec<T> {
-        mem::take(&mut self.0)
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 }
 
 impl<T> Drop for ContainedEach<T> {
     fn drop(&mut self) {
         mem::take(&mut self.0).into_iter().for_each(drop_contained);
-    }
-}
-
-/// A user's value that is dropped on a thread of its own, wherever its owner is dropped, because its
-/// drop may block.
-pub(crate) struct Elsewhere<T> {
-    value: Option<T>,
-    drop: fn(T),
-}
-
-impl<T> Elsewhere<T> {
-    /// `holds_values` says whether there is anything to drop: if not, no thread is made for it.
-    pub(crate) fn new(value: T, holds_values: bool) -> Self
-    where
-        T: Send + 'static,
-    {
-        Self { value: Some(value), drop: if holds_values { drop_elsewhere } else { drop_contained } }
-    }
-
-    pub(crate) fn into_inner(mut self) -> T {
-        self.value.take().expect("taken only here and by drop")
-    }
-
-    pub(crate) fn get(&self) -> &T {
-        self.value.as_ref().expect("taken only by value")
-    }
-}
-
-impl<T> Drop for Elsewhere<T> {
-    fn drop(&mut self) {
-        if let Some(value) = self.value.take() {
-            (self.drop)(value);
-        }
     }
 }
 

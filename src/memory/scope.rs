@@ -50,7 +50,8 @@ impl Scope {
         })
     }
 
-    /// Runs `work` on a new thread, in the scope.
+    /// Runs `work` on a new thread, in the scope. Its stack is as large as [that of the
+    /// container](crate::Builder::stack_size).
     ///
     /// # Errors
     ///
@@ -61,7 +62,11 @@ impl Scope {
         T: Send + 'static,
     {
         let scope = self.clone();
-        leash::outside(|| thread::Builder::new().spawn(move || scope.run(work)))
+        let mut thread = thread::Builder::new();
+        if let Some(bytes) = self.0.as_ref().and_then(|leash| leash.stack_bytes()) {
+            thread = thread.stack_size(bytes);
+        }
+        leash::outside(|| thread.spawn(move || scope.run(work)))
     }
 }
 

@@ -10,6 +10,7 @@ use crate::decide::ledger::{Lease, Worth};
 use crate::decide::restart::Restart;
 use crate::decide::time::Time;
 use crate::engine::dispatch::{Next, Offer, RunOf};
+use crate::engine::drops::Stack;
 use crate::engine::leash::Leash;
 use crate::engine::messages::Notice;
 use crate::engine::track::Pace;
@@ -87,6 +88,8 @@ impl Task {
     fn publish(&self, place: usize, answer: Answer) {
         // SAFETY: the right was given with the step, and dropped unused.
         unsafe { self.run.chunk.slot(place) }.publish(Ok(answer));
+        // SAFETY: its outcome has just been published.
+        unsafe { self.run.chunk.drop_input(place) };
     }
 
     fn index(&self, place: usize) -> u64 {
@@ -262,7 +265,7 @@ impl World {
         if self.dependency_down || (!self.healed && self.plan.enter_fails(id, generation)) {
             self.tally.failed_starts += 1;
             let death = if generation.get().is_multiple_of(2) {
-                Death::EnterFailed(Arc::new(EnterError::new("down".into())))
+                Death::EnterFailed(Arc::new(EnterError::new("down".into(), Stack::of(0))))
             } else {
                 Death::EnterPanicked(panic())
             };

@@ -18,9 +18,10 @@ use crate::engine::body::Plain;
 use crate::engine::clock::Clock;
 use crate::engine::consumer::{Consumer, Failures};
 use crate::engine::dispatch::Dispatch;
+use crate::engine::drops::{Elsewhere, Stack};
 use crate::engine::lane::{Inline, Order, Supply};
 use crate::engine::messages::Notice;
-use crate::engine::unwind::{Elsewhere, PanicHook};
+use crate::engine::unwind::PanicHook;
 use crate::settings::Settings;
 use crate::simulator::books::{Books, Queue, State};
 use crate::simulator::crumbs::Eligible;
@@ -129,6 +130,7 @@ impl World {
                 Box::new(Plain(|_: &Ticket| -> Result<Answer, Refusal> {
                     unreachable!("simulated threads do not call it")
                 })),
+                Stack::of(0),
                 false,
             ),
             exit_timeout: plan.exit_timeout,

@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use tokio::task::LocalSet;
 use tokio::time::sleep;
-use tracing::Span;
 
 use crate::context::Context;
 use crate::crash::{Death, EnterError, Panic};
@@ -19,8 +18,10 @@ use crate::engine::body::{Post, Task};
 use crate::engine::dispatch::{Dispatch, Next};
 use crate::engine::leash::{Leash, at_no_checkpoint, come_out};
 use crate::engine::messages::Notice;
+use crate::engine::span::SafeSpan;
+use crate::engine::spawned::{Origin, among_tasks};
 use crate::engine::thread::{End, exited};
-use crate::engine::unwind::{contain, drop_contained};
+use crate::engine::unwind::{contain, contain_drop};
 use crate::report::Fate;
 use crate::testkit::code::{Begun, Role};
 use crate::testkit::record::{Ending, Entered};
@@ -48,8 +49,11 @@ pub(crate) async fn run<I, O, E>(
         let life = Life { dispatch: &dispatch, rehearsed: &rehearsed, context: &context };
         // The local tasks that it spawns die with it.
         let tasks = LocalSet::new();
-        let end = as_its_own(&context, contained(tasks.run_until(life.live(id, generation)))).await;
-        context.inside(|| at_no_checkpoint(|| drop_contained(tasks)));
+        let origin = Arc::new(Origin::of(settings, id, generation));
+        let living = contained(polled_among_tasks(&origin, tasks.run_until(life.live(id, generation))));
+        let end = as_its_own(&context, living).await;
+        let drop_tasks = || contain_drop(|| among_tasks(&origin, || drop(tasks)));
+        context.inside(|| at_no_checkpoint(drop_tasks));
         match end {
             Ok(End::Crashed(Some(Restart::Now))) => next = dispatch.begin(id, generation),
             Ok(End::Crashed(_)) => {}
@@ -80,10 +84,16 @@ async fn contained<T>(future: impl Future<Output = T>) -> Result<T, Panic> {
     .await
 }
 
-async fn in_span<T>(future: impl Future<Output = T>, span: Option<&Span>) -> T {
+/// Polls what polls spawned tasks as well. The container's own code is contained once more inside of it.
+async fn polled_among_tasks<T>(origin: &Arc<Origin>, future: impl Future<Output = T>) -> T {
+    let mut future = pin!(future);
+    poll_fn(|cx| among_tasks(origin, || future.as_mut().poll(cx))).await
+}
+
+async fn in_span<T>(future: impl Future<Output = T>, span: Option<&SafeSpan>) -> T {
     let mut future = pin!(future);
     poll_fn(|cx| {
-        let _in_span = span.map(Span::enter);
+        let _in_span = span.map(SafeSpan::enter);
         future.as_mut().poll(cx)
     })
     .await
@@ -130,7 +140,7 @@ where
         let mut role = match entered {
             Ok(Some(Ok(role))) => role,
             Ok(Some(Err(error))) => {
-                let death = Death::EnterFailed(Arc::new(EnterError::new(error)));
+                let death = Death::EnterFailed(Arc::new(EnterError::new(error, dispatch.settings.stack())));
                 return End::Crashed(dispatch.crashed(id, generation, death));
             }
             Ok(None) => return End::Stale,

@@ -1,12 +1,14 @@
 //! Values whose `Drop` panics: wherever one is dropped by the engine, that is where it ends.
 
+use std::cell::RefCell;
+use std::convert::Infallible;
 use std::panic::panic_any;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, Mutex};
 use std::time::Duration;
 
-use longshore::actor::GetStatus;
-use longshore::{App, Context, Function, RateLimited, Worker};
+use longshore::actor::{CallInput, GetStatus};
+use longshore::{App, BoxError, Call, Context, Function, Outcomes, RateLimited, Worker};
 
 use crate::support::{Bomb, Counted, Gate, attempt, bombs, crash, under_each_policy, unhung, until};
 
@@ -517,5 +519,267 @@ fn captured_values_are_dropped_when_the_function_has_ended_and_not_an_exit_timeo
             app.shutdown_blocking();
             until("the captured value is dropped", || drops.load(Ordering::SeqCst) == round);
         }
+    });
+}
+
+/// Takes a moment for its drop, and counts how many do at once.
+struct Slow(Arc<Slowness>);
+
+#[derive(Default)]
+struct Slowness {
+    drops: AtomicUsize,
+    at_once: AtomicUsize,
+    most: AtomicUsize,
+}
+
+impl Drop for Slow {
+    fn drop(&mut self) {
+        let at_once = self.0.at_once.fetch_add(1, Ordering::SeqCst) + 1;
+        self.0.most.fetch_max(at_once, Ordering::SeqCst);
+        std::thread::park_timeout(Duration::from_millis(1));
+        self.0.at_once.fetch_sub(1, Ordering::SeqCst);
+        self.0.drops.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+#[test]
+fn many_dropped_calls_whose_inputs_are_slow_to_drop_take_a_few_threads() {
+    unhung(|| {
+        let app = App::ephemeral("slow");
+        let gate = Gate::default();
+        let passed = gate.clone();
+        let f = app.infallible("f", move |_: &Slow| passed.pass()).containers(1);
+        // No other test has this size, and so its threads are for this one alone.
+        let f = f.stack_size((3 << 20) + 4096).start().expect("valid");
+        let slowness = Arc::new(Slowness::default());
+        let calls: Vec<_> = (0..400).map(|_| f.call(Slow(Arc::clone(&slowness)))).collect();
+        drop(calls);
+        gate.open();
+        until("each is dropped once", || slowness.drops.load(Ordering::SeqCst) == 400);
+        // Four of the crew, and the container with the input that it executed.
+        assert!(slowness.most.load(Ordering::SeqCst) <= 5, "{:?}", slowness.most);
+    });
+}
+
+#[test]
+fn values_behind_ones_that_are_stuck_in_their_drop_are_dropped_all_the_same() {
+    unhung(|| {
+        let app = App::ephemeral("stuck");
+        let f = app.infallible("f", |_: &(Stuck, Counted)| ()).containers(1);
+        let f = f.stack_size((3 << 20) + 8192).start().expect("valid");
+        let (hold, drops) = (Hold::default(), Arc::new(AtomicU64::new(0)));
+        for _ in 0..6 {
+            drop(f.map(vec![(Stuck(Some(hold.clone())), Counted(Arc::clone(&drops)))]));
+        }
+        for _ in 0..50 {
+            drop(f.map(vec![(Stuck(None), Counted(Arc::clone(&drops)))]));
+        }
+        until("those behind are dropped", || drops.load(Ordering::SeqCst) == 50);
+        hold.let_go();
+        until("each is dropped once", || drops.load(Ordering::SeqCst) == 56);
+    });
+}
+
+/// A list whose drop needs some ten MiB of stack, and is seen by the count of the witness at its end.
+struct Deep {
+    next: Option<Box<Deep>>,
+    _witness: Option<Arc<()>>,
+}
+
+impl Deep {
+    fn new(witness: &Arc<()>) -> Self {
+        let end = Self { next: None, _witness: Some(Arc::clone(witness)) };
+        (0..200_000).fold(end, |next, _| Self { next: Some(Box::new(next)), _witness: None })
+    }
+}
+
+impl std::fmt::Debug for Deep {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "deep: {}", self.next.is_some())
+    }
+}
+
+impl std::fmt::Display for Deep {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{self:?}")
+    }
+}
+
+impl std::error::Error for Deep {}
+
+/// The stack of the functions of such values. The thread of the test has a small one.
+const DEEP_STACK: usize = 256 << 20;
+
+#[test]
+fn inputs_that_need_a_large_stack_are_dropped_on_one() {
+    under_each_policy(|app, policy| {
+        let witness = Arc::new(());
+        let make = || Deep::new(&witness);
+        let all_dropped = |what| until(what, || Arc::strong_count(&witness) == 1);
+        let f = app.function("f", |deep: &Deep| if deep.next.is_some() { Ok(()) } else { Err(()) });
+        let f = f.containers(2).stack_size(DEEP_STACK).restart(policy).start().expect("valid");
+        let deep = |n| (0..n).map(|_| make()).collect::<Vec<_>>();
+        // Executed, and the outcomes taken on this thread.
+        assert_eq!(f.run(deep(8)).expect("they have a next one").len(), 8);
+        assert_eq!(f.for_each(deep(4)).expect("it goes on").ok, 4);
+        let (kept, made) = (Arc::clone(&witness), AtomicUsize::new(0));
+        let source =
+            std::iter::from_fn(move || (made.fetch_add(1, Ordering::SeqCst) < 4).then(|| Deep::new(&kept)));
+        assert_eq!(f.map(source).unordered().into_iter().filter(Result::is_ok).count(), 4);
+        all_dropped("used inputs");
+        // Some executed, some pulled, some in the source; and a map that never began.
+        drop(f.map(deep(16)).window(2).into_iter().next());
+        drop(f.map(deep(4)));
+        drop(f.map(deep(4).into_iter().rev()));
+        drop(f.call(make()));
+        all_dropped("inputs of what was dropped");
+        f.abort();
+        until("it is aborted", || f.run(Vec::new()).is_err());
+        drop(f.call(make()));
+        drop(f.supervisor().try_send(CallInput::new(make())));
+        until("the supervisor has ended", || !f.supervisor().connected());
+        drop(f.supervisor().try_send(CallInput::new(make())));
+        all_dropped("refused inputs");
+    });
+}
+
+/// Drops what the test has been given, where there is room for it.
+fn drop_deep<T: Send>(value: T) {
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().stack_size(DEEP_STACK);
+        thread.spawn_scoped(scope, || drop(value)).expect("a thread can be made");
+    });
+}
+
+#[test]
+fn outputs_errors_and_captures_that_need_a_large_stack_are_dropped_on_one() {
+    under_each_policy(|_, policy| {
+        let app = App::ephemeral("deep");
+        let witness = Arc::new(());
+        let (captured, kept) = (Deep::new(&witness), Arc::clone(&witness));
+        let worth = Deep::new(&witness);
+        let f = app.function("f", move |n: &u64| {
+            assert!(captured.next.is_some());
+            if *n == 5 { Err(Deep::new(&kept)) } else { Ok(Deep::new(&kept)) }
+        });
+        let f = f.retry_if(move |_| worth.next.is_none()).stack_size(DEEP_STACK);
+        let f = f.containers(2).restart(policy).start().expect("valid");
+        drop_deep(f.run((0..10).collect()));
+        assert_eq!(f.for_each(0..10u64).expect("it goes on").failed, 1);
+        let all_there = || {
+            let mut outcomes = f.map(0..10u64).return_exceptions().into_iter();
+            drop_deep(outcomes.next());
+            until("all are there", || outcomes.progress().completed() == 10);
+            outcomes
+        };
+        drop(all_there());
+        let saved = all_there().salvage();
+        assert_eq!(saved.len(), 8, "all but the one taken and the error");
+        drop_deep(saved);
+        // A builder that is dropped, whose settings come in either order.
+        let (other, worth) = (Deep::new(&witness), Deep::new(&witness));
+        let never = app.infallible("never", move |_: &u64| other.next.is_some());
+        drop(never.stack_size(DEEP_STACK).retry_if(move |_| worth.next.is_none()));
+        until("only what is captured is left", || Arc::strong_count(&witness) == 4);
+        drop((f, app));
+        until("the captures are dropped", || Arc::strong_count(&witness) == 1);
+    });
+}
+
+#[test]
+fn errors_of_enter_that_need_a_large_stack_are_dropped_on_one() {
+    struct Never;
+    impl Worker for Never {
+        type Input = u64;
+        type Output = u64;
+        type Error = Infallible;
+
+        fn call(&mut self, input: &u64, _: &Context) -> Result<u64, Infallible> {
+            Ok(*input)
+        }
+    }
+    unhung(|| {
+        let (app, witness) = (App::ephemeral("deep"), Arc::new(()));
+        let kept = Arc::clone(&witness);
+        let enter = move |_: &Context| Err::<Never, _>(BoxError::from(Deep::new(&kept)));
+        let give_up = RateLimited::new().max_crashes(0).max_failure_rate(0.0);
+        let f = app.worker("f", enter).containers(1).stack_size(DEEP_STACK).restart(give_up);
+        let f = f.start().expect("valid");
+        assert!(f.ready().is_err());
+        let failure = f.call(1).wait().expect_err("it gave up");
+        drop((app, f));
+        drop(failure); // the last that has the crash
+        until("the error is dropped", || Arc::strong_count(&witness) == 1);
+    });
+}
+
+#[test]
+fn helpers_and_blocking_tasks_of_a_container_have_its_stack() {
+    unhung(|| {
+        let (app, witness) = (App::ephemeral("deep"), Arc::new(()));
+        let kept = Arc::clone(&witness);
+        let f = app.function_async("f", async move |_: &u64| {
+            let deep = Deep::new(&kept);
+            tokio::task::spawn_blocking(move || drop(deep)).await.expect("it does not panic");
+            Ok::<_, Infallible>(())
+        });
+        let f = f.containers(1).stack_size(DEEP_STACK).start().expect("valid");
+        f.call(1).wait().expect("infallible");
+        let kept = Arc::clone(&witness);
+        let g = app.infallible("g", move |_: &u64| {
+            let (scope, deep) = (Context::current().expect("inside").scope(), Deep::new(&kept));
+            scope.spawn(move || drop(deep)).expect("a thread can be made").join().expect("no panic");
+        });
+        let g = g.containers(1).stack_size(DEEP_STACK).start().expect("valid");
+        g.call(1).wait().expect("infallible");
+        assert_eq!(Arc::strong_count(&witness), 3);
+    });
+}
+
+type Plain = Function<u64, u64, Infallible>;
+
+/// What a thread keeps for itself until its end.
+type Kept = (Option<Call<u64, u64, Infallible>>, Option<Outcomes<u64, u64, Infallible>>, Option<App>);
+
+thread_local! {
+    static KEPT: RefCell<Kept> = const { RefCell::new((None, None, None)) };
+}
+
+fn keep(f: &Plain, app: Option<App>) {
+    KEPT.with(|kept| kept.take()); // a thread drops last what it has begun to use first
+    assert_eq!(f.call(1).wait().expect("infallible"), 1);
+    let mut outcomes = f.map(0..1_000_000u64).into_iter();
+    assert_eq!(outcomes.next().and_then(Result::ok), Some(0));
+    KEPT.set((Some(f.call(2)), Some(outcomes), app));
+}
+
+#[test]
+fn calls_maps_and_apps_that_a_thread_keeps_for_itself_are_dropped_with_it() {
+    under_each_policy(|_, policy| {
+        let drops = Arc::new(AtomicU64::new(0));
+        let make = || {
+            let (app, captured) = (App::ephemeral("kept"), Counted(Arc::clone(&drops)));
+            let f = app.infallible("f", move |n: &u64| {
+                let _ = &captured;
+                *n
+            });
+            let f = f.containers(1).restart(policy.clone()).start().expect("valid");
+            (app, f)
+        };
+        // On a thread of the application's, and on one of a container.
+        let (app, f) = make();
+        std::thread::spawn(move || keep(&f, Some(app))).join().expect("no panic");
+        until("the function has ended", || drops.load(Ordering::SeqCst) == 1);
+        let (app, f) = make();
+        let (other, kept) = (App::ephemeral("other"), Mutex::new(Some((app, f))));
+        let g = other.infallible("g", move |(): &()| {
+            let (app, f) = kept.lock().expect("not poisoned").take().expect("called once");
+            keep(&f, Some(app));
+        });
+        let g = g.containers(1).start().expect("valid");
+        g.call(()).wait().expect("infallible");
+        drop(g);
+        assert!(other.shutdown_blocking().is_clean());
+        until("the function has ended", || drops.load(Ordering::SeqCst) == 2);
     });
 }

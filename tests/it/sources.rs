@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use longshore::{Cause, Function};
+use futures::stream;
+use longshore::{App, Cause, Function};
 
-use crate::support::{Gate, crash, under_each_policy, until};
+use crate::support::{Counted, Gate, crash, under_each_policy, unhung, until};
 
 #[test]
 fn a_blocking_source_blocks_neither_containers_nor_engine() {
@@ -187,4 +188,68 @@ fn what_a_source_returns_after_its_map_has_ended_is_accepted_no_more() {
             assert!(outcomes.next().is_none());
         });
     }
+}
+
+/// An iterator that is stuck in its drop until the gate is opened.
+struct StuckSource {
+    inputs: std::ops::Range<u64>,
+    gate: Gate,
+    drops: Counted,
+}
+
+impl Iterator for StuckSource {
+    type Item = u64;
+
+    fn next(&mut self) -> Option<u64> {
+        assert!(self.inputs.start < 12, "the source panics");
+        self.inputs.next()
+    }
+}
+
+impl Drop for StuckSource {
+    fn drop(&mut self) {
+        self.gate.pass();
+        assert_eq!(self.drops.0.load(Ordering::SeqCst), 0, "dropped once");
+    }
+}
+
+#[test]
+fn a_map_ends_before_the_drop_of_its_source_which_may_block() {
+    unhung(|| {
+        let app = App::ephemeral("sources");
+        let f = app.infallible("f", |n: &u64| *n).containers(2).start().expect("valid");
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build();
+        let runtime = runtime.expect("a runtime can be made");
+        for (way, end) in [("iterator", 10), ("stream", 10), ("its own runtime", 10), ("panic", 20)] {
+            let (gate, drops) = (Gate::default(), Arc::new(AtomicU64::new(0)));
+            let source =
+                StuckSource { inputs: 0..end, gate: gate.clone(), drops: Counted(Arc::clone(&drops)) };
+            let map = match way {
+                "stream" => f.map_stream(stream::iter(source)),
+                "its own runtime" => {
+                    let _inside = runtime.enter();
+                    f.map_stream(stream::iter(source))
+                }
+                _ => f.map(source),
+            };
+            let outcomes: Vec<_> = map.return_exceptions().into_iter().collect();
+            if way == "panic" {
+                assert!(matches!(outcomes[12].as_ref().map_err(|f| f.cause()), Err(Cause::Source(_))));
+                assert_eq!(outcomes.len(), 13);
+            } else {
+                assert_eq!(outcomes.into_iter().filter_map(Result::ok).collect::<Vec<_>>().len(), 10);
+            }
+            assert_eq!((drops.load(Ordering::SeqCst), f.status().feeders), (0, 1), "{way}: it is stuck");
+            gate.open();
+            until("the feeder returns", || f.status().feeders == 0);
+            assert_eq!(drops.load(Ordering::SeqCst), 1, "{way}: it is dropped before");
+        }
+        // A drain waits for no drop either, but for a second, and then counts the feeder.
+        let (gate, drops) = (Gate::default(), Arc::new(AtomicU64::new(0)));
+        let source = StuckSource { inputs: 0..10, gate: gate.clone(), drops: Counted(drops) };
+        assert_eq!(f.map(source).into_iter().filter(Result::is_ok).count(), 10);
+        let report = app.shutdown_blocking();
+        assert_eq!(report.functions[0].threads_running, 1, "{report}");
+        gate.open();
+    });
 }

@@ -115,11 +115,22 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
         }
     }
 
-    /// A feeder has ended.
+    /// A feeder has ended, and nothing is left of its source.
     pub(crate) fn source_over(&self, job: JobId, end: FeederEnd) {
+        self.source_ends(job, end);
+        self.feeder_returns();
+    }
+
+    /// The source of a job has dropped, which may have taken long: its feeder is counted no more.
+    pub(crate) fn feeder_returns(&self) {
+        self.hold().feeders -= 1;
+        self.tell(Notice::FeederEnded);
+    }
+
+    /// Nothing comes from the source of a job any more. The source itself may still be there.
+    pub(crate) fn source_ends(&self, job: JobId, end: FeederEnd) {
         let mut state = self.hold();
         let now = self.now();
-        state.feeders -= 1;
         let goes_on = state.ledger.job(job).is_some_and(|job| job.on_failure == OnFailure::GoOn);
         if let Some(lane) = state.lanes.0.get_mut(&job) {
             lane.space.forget(FEEDER);
@@ -149,8 +160,6 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
         state.ledger.look_again(job); // the rest may be fewer inputs than are worth a claim otherwise
         self.wake_one(&mut state);
         self.wake_if_drained(&mut state);
-        drop(state);
-        self.tell(Notice::FeederEnded);
     }
 }
 

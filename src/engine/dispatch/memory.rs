@@ -6,9 +6,9 @@ use crate::crash::Death;
 use crate::decide::ids::{ContainerId, Generation};
 use crate::decide::ledger::{Crowd, Leaving, Mode, Stage};
 use crate::engine::dispatch::{Dispatch, Forsaken, Held, Returns, State};
+use crate::engine::drops::settle_elsewhere;
 use crate::engine::leash::Leash;
 use crate::engine::messages::Notice;
-use crate::engine::unwind::settle_elsewhere;
 use crate::memory::accounts::Open;
 use crate::memory::alarm::Killer;
 use crate::settings::Settings;
@@ -84,10 +84,10 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
             self.rouse(&mut state, id, generation);
             self.tell(Notice::Fenced { restart });
         }
-        // Subscribers are told, and values dropped, by a thread of its own: they may block, and the watch must not.
+        // Subscribers are told by another thread: they may block, and the watch must not.
         let rest = state.release();
         let told = Arc::clone(self);
-        settle_elsewhere(move || told.settle(rest));
+        settle_elsewhere(self.settings.id, self.settings.stack(), move || told.settle(rest));
     }
 
     /// The thread of that generation should have come out by now.

@@ -28,12 +28,14 @@ use std::time::Instant;
 
 use parking_lot::{Mutex, MutexGuard};
 
+use crate::context::Context;
 use crate::crash::Crash;
 use crate::decide::ids::{ContainerId, Generation};
 use crate::decide::ledger::Ledger;
 use crate::decide::time::Time;
 use crate::engine::clock::Clock;
 use crate::engine::dispatch::sleepers::Sleepers;
+use crate::engine::drops::drop_elsewhere;
 use crate::engine::lane::{Because, ChunkOf, Lanes, Outcome, Supply};
 use crate::engine::leash::Leash;
 use crate::engine::messages::Notice;
@@ -41,8 +43,7 @@ use crate::engine::run::{Lap, Run};
 use crate::engine::signal::Signal;
 use crate::engine::speech::Audience;
 use crate::engine::sync;
-use crate::engine::system::on_engine_thread;
-use crate::engine::unwind::{drop_contained, drop_elsewhere, tell};
+use crate::engine::unwind::{drop_contained, tell};
 use crate::event::Event;
 use crate::failure::{Bug, Failure};
 use crate::memory::till::Inside;
@@ -210,23 +211,25 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
             }
             self.audience.tell(&event);
         }
-        let (spent, crashes) = ((rest.spent, rest.used_up), (rest.crashes, rest.becauses));
-        let holds_crashes = !(crashes.0.is_empty() && crashes.1.is_empty());
-        let holds_values = !(spent.0.is_empty() && spent.1.is_empty()) && holds_values::<I, O, E>();
-        if on_engine_thread() && (holds_values || holds_crashes) {
-            drop_elsewhere((spent, crashes));
+        // Of a run that is over this may be the last holder, and with it of its chunk.
+        let last = |run| Arc::into_inner(run).and_then(|run: RunOf<I, O, E>| Arc::into_inner(run.chunk));
+        let used_up = rest.used_up.into_iter().filter_map(Arc::into_inner);
+        let chunks: Vec<ChunkOf<I, O, E>> = rest.spent.into_iter().filter_map(last).chain(used_up).collect();
+        drop((rest.crashes, rest.becauses)); // what is the user's in them goes elsewhere by itself
+        if chunks.is_empty() || !needs_drop::<I, O, E>() || Context::is_container_of(self.settings.id) {
+            drop(chunks); // there is nothing to drop, or this thread is one on which the user's code runs
         } else {
-            drop((spent, crashes));
+            drop_elsewhere(self.settings.stack(), chunks);
         }
         // Whoever ends a job does not wait for the drops of what was never pulled.
         if rest.supplies.iter().any(Supply::holds_values) || !rest.failures.is_empty() {
-            drop_elsewhere((rest.supplies, rest.failures));
+            drop_elsewhere(self.settings.stack(), (rest.supplies, rest.failures));
         }
     }
 }
 
-/// Whether dropping a run or a chunk may drop values of the user's.
-fn holds_values<I, O, E>() -> bool {
+/// Whether dropping inputs and outcomes runs code of the user's.
+fn needs_drop<I, O, E>() -> bool {
     std::mem::needs_drop::<I>() || std::mem::needs_drop::<O>() || std::mem::needs_drop::<E>()
 }
 

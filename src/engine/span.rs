@@ -1,0 +1,48 @@
+//! The spans around users' code and around what is told of it.
+//!
+//! A subscriber is the user's code: it may panic whenever a span is made, entered, left or closed. A span is left and
+//! closed also while a crash unwinds through it, where a second panic would end the process. So each of these is inside
+//! a boundary of its own, and what a subscriber panics with is nobody's crash.
+
+use tracing::Span;
+use tracing::span::Entered;
+
+use crate::engine::unwind::{Contained, contain, tell};
+use crate::memory::till::Inside;
+
+/// A span whose subscriber may panic.
+#[derive(Debug)]
+pub(crate) struct SafeSpan(Contained<Span>);
+
+/// A span that was entered, until this is dropped.
+#[must_use = "the span is left where it is dropped"]
+pub(crate) struct InSpan<'a>(Option<Entered<'a>>);
+
+impl SafeSpan {
+    /// `None` if there is to be none, or if the subscriber panics.
+    pub(crate) fn new(make: impl FnOnce() -> Option<Span>) -> Option<Self> {
+        let _outside = Inside::process(); // it is not the container's code
+        let span = contain(make).ok().flatten()?;
+        Some(Self(Contained::new(span)))
+    }
+
+    pub(crate) fn enter(&self) -> InSpan<'_> {
+        let _outside = Inside::process();
+        InSpan(contain(|| self.0.get().enter()).ok())
+    }
+
+    /// Tells something inside of the span.
+    pub(crate) fn tell_inside(make: impl FnOnce() -> Option<Span>, event: impl FnOnce()) {
+        let span = Self::new(make);
+        let _in_span = span.as_ref().map(Self::enter);
+        tell(event);
+    }
+}
+
+impl Drop for InSpan<'_> {
+    fn drop(&mut self) {
+        if let Some(entered) = self.0.take() {
+            tell(|| drop(entered));
+        }
+    }
+}
