@@ -8,6 +8,7 @@
 
 #[path = "../harness/mod.rs"]
 mod harness;
+mod concerned;
 mod process;
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -42,6 +43,7 @@ fn main() {
     inputs(&mut harness);
     containers(&mut harness);
     beside_each_other(&mut harness);
+    concerned::ask(&mut harness);
     if process::can_be_read() {
         idle(&mut harness);
         memory(&mut harness);

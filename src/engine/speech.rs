@@ -131,6 +131,10 @@ impl Audience {
         self.0.lock().push(Subscriber { to, missed: 0 });
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.lock().is_empty()
+    }
+
     /// Nobody waits for a subscriber: what its mailbox does not take it misses, and is told so. One that
     /// has ended is forgotten.
     pub(crate) fn tell(&self, event: &Event) {

@@ -442,6 +442,6 @@ where
     type Result = ();
 
     fn handle(&mut self, Subscribe { to }: Subscribe, _: &mut Context<Self>) {
-        self.dispatch.audience.add(to);
+        self.dispatch.outbox.audience.add(to);
     }
 }

@@ -35,13 +35,13 @@ use crate::decide::ledger::Ledger;
 use crate::decide::time::Time;
 use crate::engine::clock::Clock;
 use crate::engine::dispatch::sleepers::Sleepers;
-use crate::engine::drops::drop_elsewhere;
+use crate::engine::drops::{drop_elsewhere, settle_elsewhere};
 use crate::engine::lane::{Because, ChunkOf, Lanes, Outcome, Supply};
 use crate::engine::leash::Leash;
 use crate::engine::messages::Notice;
+use crate::engine::outbox::Outbox;
 use crate::engine::run::{Lap, Run};
 use crate::engine::signal::Signal;
-use crate::engine::speech::Audience;
 use crate::engine::sync;
 use crate::engine::unwind::{drop_contained, tell};
 use crate::event::Event;
@@ -156,7 +156,8 @@ struct Rest<I, O, E> {
     becauses: Vec<Because<E>>,
     used_up: Vec<Arc<ChunkOf<I, O, E>>>,
     crashes: Vec<Arc<Crash>>,
-    said: Vec<Event>,
+    /// Events for which the outbox has no place.
+    refused: Vec<Event>,
     wakers: Wakers,
     /// Containers that were held back may be created.
     recovered: bool,
@@ -175,10 +176,11 @@ impl<I, O, E> State<I, O, E> {
         !nothing || self.ledger.has_news()
     }
 
-    fn rest(&mut self, now: Time) -> Rest<I, O, E> {
+    fn rest(&mut self, outbox: &Outbox, now: Time) -> Rest<I, O, E> {
         let changes = self.ledger.take_changes();
         let mut said: Vec<Event> = changes.iter().map(|change| Event::of_change(change, now)).collect();
         said.append(&mut self.said);
+        let refused = outbox.add(said, now);
         Rest {
             supplies: std::mem::take(&mut self.supplies),
             failures: std::mem::take(&mut self.failures),
@@ -186,7 +188,7 @@ impl<I, O, E> State<I, O, E> {
             becauses: std::mem::take(&mut self.becauses),
             used_up: std::mem::take(&mut self.used_up),
             crashes: self.ledger.take_discarded(),
-            said,
+            refused,
             wakers: std::mem::take(&mut self.wakers),
             recovered: self.ledger.take_recovered(),
         }
@@ -203,14 +205,8 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
             tell(|| waker.wake());
         }
         drop_contained(rest.wakers.unused);
-        for event in rest.said {
-            event.speak(&self.settings.app, &self.settings.function);
-            #[cfg(feature = "testkit")]
-            if let Some(rehearsed) = &self.settings.rehearsed {
-                rehearsed.hears(&event, self.now());
-            }
-            self.audience.tell(&event);
-        }
+        self.empty_outbox();
+        drop(rest.refused);
         // Of a run that is over this may be the last holder, and with it of its chunk.
         let last = |run| Arc::into_inner(run).and_then(|run: RunOf<I, O, E>| Arc::into_inner(run.chunk));
         let used_up = rest.used_up.into_iter().filter_map(Arc::into_inner);
@@ -224,6 +220,25 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
         // Whoever ends a job does not wait for the drops of what was never pulled.
         if rest.supplies.iter().any(Supply::holds_values) || !rest.failures.is_empty() {
             drop_elsewhere(self.settings.stack(), (rest.supplies, rest.failures));
+        }
+    }
+}
+
+impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I, O, E> {
+    /// Has what waits in the outbox told: here, or on another thread where this one must not wait for a subscriber.
+    fn empty_outbox(&self) {
+        if !self.outbox.is_waiting() {
+            return;
+        }
+        #[cfg(feature = "testkit")]
+        if let Some(rehearsed) = &self.settings.rehearsed {
+            return self.outbox.tell(|event, at| rehearsed.hears(event, at));
+        }
+        if on_engine_thread() && !self.outbox.is_unheard() {
+            let outbox = Arc::clone(&self.outbox);
+            settle_elsewhere(self.settings.id, self.settings.stack(), move || outbox.tell(|_, _| ()));
+        } else {
+            self.outbox.tell(|_, _| ());
         }
     }
 }
@@ -246,8 +261,8 @@ pub(crate) struct Dispatch<I, O, E> {
     supervisor: OnceLock<Box<dyn Fn(Notice) + Send + Sync>>,
     /// Answers of fenced attempts, refused.
     late: AtomicU64,
-    /// Actors that are told of events.
-    pub(crate) audience: Audience,
+    /// Events on their way to subscribers.
+    pub(crate) outbox: Arc<Outbox>,
 }
 
 /// The lock, held. A panic meanwhile breaks the function; trash is dropped after the release.
@@ -287,7 +302,8 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Held<'_, I,
     fn wait(&mut self, signal: &Signal, until: Option<Instant>) -> bool {
         if self.has_rest() {
             let now = self.dispatch.now();
-            let rest = self.rest(now);
+            let outbox = &self.dispatch.outbox;
+            let rest = self.guard.as_mut().expect("held until dropped").rest(outbox, now);
             drop(self.guard.take());
             self.dispatch.settle(rest);
             self.guard = Some(self.dispatch.state.lock());
@@ -300,7 +316,7 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Held<'_, I,
     /// Releases the lock, and leaves the rest to the caller.
     fn release(mut self) -> Rest<I, O, E> {
         let mut state = self.guard.take().expect("held until dropped");
-        state.rest(self.dispatch.now())
+        state.rest(&self.dispatch.outbox, self.dispatch.now())
     }
 }
 
@@ -311,7 +327,10 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Drop for He
             state.break_down("a thread panicked while it held the function's lock");
             self.dispatch.wake_all();
         }
-        let rest = state.rest(self.dispatch.now());
+        if !state.has_rest() {
+            return;
+        }
+        let rest = state.rest(&self.dispatch.outbox, self.dispatch.now());
         drop(state);
         self.dispatch.settle(rest);
     }
@@ -320,6 +339,8 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Drop for He
 impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I, O, E> {
     pub(crate) fn new(settings: Settings<I, O, E>, clock: Clock) -> Self {
         sync::prepare();
+        let (app, function) = (Arc::clone(&settings.app), Arc::clone(&settings.function));
+        let outbox = Arc::new(Outbox::new(app, function));
         let containers = settings.rules.containers;
         let state = State {
             ledger: Ledger::new(settings.rules.clone()),
@@ -356,7 +377,7 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
             changed: Signal::default(),
             supervisor: OnceLock::new(),
             late: AtomicU64::new(0),
-            audience: Audience::default(),
+            outbox,
         }
     }
 
