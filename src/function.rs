@@ -1,6 +1,7 @@
 //! A running function: what the application holds and calls.
 
 use std::future::poll_fn;
+use std::ops::Deref;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +20,7 @@ use crate::decide::window::Window;
 use crate::engine::clock::Clock;
 use crate::engine::consumer::Failures;
 use crate::engine::dispatch::Dispatch;
-use crate::engine::drops::{Gathered, Stack, drop_in_turn};
+use crate::engine::drops::{Gathered, Stack, drop_in_turn, let_go};
 use crate::engine::messages::{Attach, End};
 use crate::engine::supervisor::Supervisor;
 use crate::engine::system::{Engine, on_engine_thread};
@@ -44,7 +45,14 @@ where
 }
 
 /// What handles, maps and calls of one function share. Its end aborts the function.
-pub(crate) struct Running<I, O, E>
+pub(crate) struct Running<I, O, E>(Option<Parts<I, O, E>>)
+where
+    I: Send + Sync + 'static,
+    O: Send + 'static,
+    E: Send + 'static;
+
+/// What it consists of.
+pub(crate) struct Parts<I, O, E>
 where
     I: Send + Sync + 'static,
     O: Send + 'static,
@@ -64,10 +72,26 @@ where
     E: Send + 'static,
 {
     fn drop(&mut self) {
-        // The engine may end with this handle, before it reads its mail: abort here, at once.
-        self.dispatch.over();
-        self.dispatch.abort();
-        self.supervisor.do_send(Shutdown { ending: Ending::Abort, limit: Duration::ZERO });
+        let Some(parts) = self.0.take() else { return };
+        let_go(parts.dispatch.settings.stack(), move || {
+            // The engine may end with this handle, before it reads its mail: abort here, at once.
+            parts.dispatch.over();
+            parts.dispatch.abort();
+            parts.supervisor.do_send(Shutdown { ending: Ending::Abort, limit: Duration::ZERO });
+        });
+    }
+}
+
+impl<I, O, E> Deref for Running<I, O, E>
+where
+    I: Send + Sync + 'static,
+    O: Send + 'static,
+    E: Send + 'static,
+{
+    type Target = Parts<I, O, E>;
+
+    fn deref(&self) -> &Parts<I, O, E> {
+        self.0.as_ref().expect("taken by drop only")
     }
 }
 
@@ -125,7 +149,8 @@ where
         default_window: Window,
         engine: Arc<Engine>,
     ) -> Self {
-        let running = Arc::new(Running { dispatch, supervisor, default_window, _engine: engine });
+        let running =
+            Arc::new(Running(Some(Parts { dispatch, supervisor, default_window, _engine: engine })));
         running.supervisor.do_send(Attach(Arc::downgrade(&running)));
         Self { running }
     }

@@ -14,7 +14,7 @@ use crate::decide::retries::Retries;
 use crate::decide::window::Window;
 use crate::engine::chunk::Chunk;
 use crate::engine::dispatch::{Closed, Dispatch, Found, Patience, Plan};
-use crate::engine::drops::{Stack, drop_elsewhere, drop_in_turn};
+use crate::engine::drops::{Stack, drop_elsewhere, drop_in_turn, let_go};
 use crate::engine::lane::{Because, ChunkOf, Gate, Order, Outcome, Supply};
 use crate::failure::{Bug, Cause, Failure};
 use crate::progress::Progress;
@@ -415,11 +415,13 @@ where
     fn drop(&mut self) {
         let Some(consumer) = self.0.take() else { return };
         let stack = consumer.stack();
-        let (chunks, closed) = consumer.close();
-        let needs_drop = mem::needs_drop::<I>() || mem::needs_drop::<O>() || mem::needs_drop::<E>();
-        let holds = closed.as_ref().is_some_and(|closed| !closed.0.is_empty() || !closed.1.is_empty());
-        if needs_drop && (!chunks.is_empty() || holds) {
-            drop_elsewhere(stack, (chunks, closed));
-        }
+        let_go(stack, move || {
+            let (chunks, closed) = consumer.close();
+            let needs_drop = mem::needs_drop::<I>() || mem::needs_drop::<O>() || mem::needs_drop::<E>();
+            let holds = closed.as_ref().is_some_and(|closed| !closed.0.is_empty() || !closed.1.is_empty());
+            if needs_drop && (!chunks.is_empty() || holds) {
+                drop_elsewhere(stack, (chunks, closed));
+            }
+        });
     }
 }

@@ -224,10 +224,6 @@ mod tests {
 
     const STACK_BYTES: usize = 256 << 10;
 
-    fn crew() -> &'static Crew {
-        Box::leak(Box::new(Crew::new("crew")))
-    }
-
     fn count(crew: &Crew) -> (usize, usize) {
         crew.queues.lock().get(&STACK_BYTES).map_or((0, 0), |queue| {
             let state = queue.state.lock();
@@ -243,7 +239,9 @@ mod tests {
 
     #[test]
     fn many_jobs_that_wait_are_each_done_once_by_a_few_threads_that_then_end() {
-        let (crew, done, at_once) = (crew(), Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        static CREW: Crew = Crew::new("few");
+        let crew = &CREW;
+        let (done, at_once) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
         let most = Arc::new(AtomicUsize::new(0));
         for _ in 0..200 {
             let (done, at_once, most) = (Arc::clone(&done), Arc::clone(&at_once), Arc::clone(&most));
@@ -263,7 +261,8 @@ mod tests {
 
     #[test]
     fn jobs_behind_ones_that_are_stuck_are_done_and_the_additional_thread_stays_for_as_long() {
-        let (crew, done) = (crew(), Arc::new(AtomicUsize::new(0)));
+        static CREW: Crew = Crew::new("stuck");
+        let (crew, done) = (&CREW, Arc::new(AtomicUsize::new(0)));
         let mut gates = Vec::new();
         for _ in 0..FEW {
             let (open, gate) = channel::<()>();
@@ -288,16 +287,19 @@ mod tests {
     #[cfg(target_pointer_width = "64")]
     #[cfg_attr(miri, ignore = "it makes a stack of any size")]
     fn a_job_for_which_no_thread_can_be_made_is_done_by_the_caller() {
-        let (crew, here) = (crew(), std::thread::current().id());
+        static CREW: Crew = Crew::new("none");
+        let here = std::thread::current().id();
         let (send, done) = channel();
-        crew.push(1 << 60, Box::new(move || send.send(std::thread::current().id()).expect("kept")));
+        CREW.push(1 << 60, Box::new(move || send.send(std::thread::current().id()).expect("kept")));
         assert_eq!(done.try_recv(), Ok(here));
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "its payload is leaked on purpose")]
     fn a_job_that_panics_takes_no_thread_with_it() {
+        static CREW: Crew = Crew::new("panics");
         crate::engine::unwind::install_hook();
-        let (crew, done) = (crew(), Arc::new(AtomicUsize::new(0)));
+        let (crew, done) = (&CREW, Arc::new(AtomicUsize::new(0)));
         for n in 0..20 {
             let done = Arc::clone(&done);
             let job = move || {

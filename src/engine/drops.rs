@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use parking_lot::Mutex;
 
 use crate::engine::crew::{Crew, Job};
+use crate::engine::thread_end::is_at_its_end;
 use crate::engine::unwind::{Contained, ContainedEach, contain_drop, drop_contained};
 
 /// The stack of each container of a function, unless the user has set another.
@@ -79,6 +80,15 @@ pub(crate) fn drop_in_turn<T: Send + 'static>(stack: Stack, value: T) {
         drop_elsewhere(stack, value);
     } else {
         drop_contained(value);
+    }
+}
+
+/// Lets go of something of ours, which sends messages and wakes tasks: on another thread, if this one is at its very end.
+pub(crate) fn let_go(stack: Stack, let_go: impl FnOnce() + Send + 'static) {
+    if !cfg!(test) && !is_one_thread_for_all() && is_at_its_end() {
+        DROPS.push(stack.0, Box::new(let_go));
+    } else {
+        let_go();
     }
 }
 
@@ -209,6 +219,7 @@ mod tests {
     use super::*;
 
     #[test]
+    #[cfg_attr(miri, ignore = "the payload of its panic is leaked on purpose")]
     fn what_is_settled_of_one_function_keeps_its_order_and_waits_for_no_other() {
         let stack = Stack::of(0);
         let (open, gate) = channel::<()>();

@@ -34,6 +34,7 @@ pub(crate) mod supervisor;
 pub(crate) mod sync;
 pub(crate) mod system;
 pub(crate) mod thread;
+pub(crate) mod thread_end;
 pub(crate) mod track;
 pub(crate) mod unwind;
 pub(crate) mod wait;

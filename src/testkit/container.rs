@@ -278,7 +278,8 @@ where
         let Post { dispatch, container: id, generation, context, .. } = *post;
         post.leash.exits();
         dispatch.tell(Notice::Exiting { container: id, generation });
-        let exit = role.exit(context);
+        // What it does before its first await is its own code as well.
+        let exit = async { role.exit(context).await };
         let waits = dispatch.settings.body.get().waits();
         let exit =
             if waits { contained(post.unless_over(exit)).await.map(|_| ()) } else { contained(exit).await };
