@@ -231,10 +231,13 @@ impl<I, O, E> Lane<I, O, E> {
         self.source_over && !stocked
     }
 
-    /// Refuses what the feeder pulls from now on.
-    pub(crate) fn close_pool(&self) {
-        if let Supply::Fed(pool) = &self.supply {
-            pool.close();
+    /// Refuses what the feeder pulls from now on. `false` if it is not known what it has pulled until now, because the
+    /// system refuses a barrier.
+    #[must_use]
+    pub(crate) fn close_pool(&self) -> bool {
+        match &self.supply {
+            Supply::Fed(pool) => pool.close(),
+            Supply::Inline(_) | Supply::Dry => true,
         }
     }
 

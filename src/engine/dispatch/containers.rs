@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use crate::crash::{Crash, Death, Previous};
 use crate::decide::ids::{Attempt, ContainerId, Generation, InputId};
@@ -11,7 +12,7 @@ use crate::decide::time::Time;
 use crate::engine::dispatch::{Dispatch, LapOf, RunOf, State};
 use crate::engine::messages::Notice;
 use crate::engine::run::Run;
-use crate::engine::sync::heavy;
+use crate::engine::sync::{Light, heavy};
 use crate::engine::track::Pace;
 use crate::engine::unwind::drop_contained;
 use crate::event::Event;
@@ -63,9 +64,14 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
         let mut claim = ledger.claim(id, generation, now, lanes);
         if matches!(claim, Claim::Idle { .. }) {
             // Before another look, so that what a feeder adds in between is told of.
-            if self.starves(state) {
+            let told = self.starves(state);
+            if told != Told::NoFeeder {
                 let State { ledger, lanes, .. } = state;
                 claim = ledger.claim(id, generation, now, lanes);
+            }
+            if let (Told::Perhaps, Claim::Idle { until }) = (told, &mut claim) {
+                let soon = now + LOOK_UNTOLD;
+                *until = Some(until.map_or(soon, |until| until.min(soon)));
             }
         }
         if let Claim::Idle { until } = claim {
@@ -78,9 +84,13 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
         match claim {
             Claim::Take(lease) => {
                 if state.hungry > 0 {
-                    self.starves(state);
-                    // A signal wakes one: it is passed on while something is left for another.
-                    if state.needs_a_watch() || state.ledger.has_more(now, &state.lanes) {
+                    let told = self.starves(state);
+                    // A signal wakes one: it is passed on while something is left for another. One that sleeps without
+                    // being told looks by itself from then on.
+                    if told == Told::Perhaps
+                        || state.needs_a_watch()
+                        || state.ledger.has_more(now, &state.lanes)
+                    {
                         self.work.notify_one();
                     }
                 }
@@ -94,15 +104,13 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
         }
     }
 
-    /// Somebody sleeps, or is about to: feeders are to tell of what they bring from now on. `false` if there
-    /// are none.
-    fn starves(&self, state: &State<I, O, E>) -> bool {
+    /// Somebody sleeps, or is about to: feeders are to tell of what they bring from now on.
+    fn starves(&self, state: &State<I, O, E>) -> Told {
         if state.feeders == 0 {
-            return false;
+            return Told::NoFeeder;
         }
         self.starving.store(true, Ordering::SeqCst);
-        heavy();
-        true
+        if heavy(Light::of_any()) { Told::Certainly } else { Told::Perhaps }
     }
 
     /// A container has returned from its run, and does not yet ask for the next.
@@ -312,6 +320,19 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
         self.changed.notify_all(); // an `exit` that waits in a task is dropped
         true
     }
+}
+
+/// How often a container looks by itself that may not be told of what a feeder brings.
+const LOOK_UNTOLD: Duration = Duration::from_millis(1);
+
+/// Whether feeders tell of what they bring.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Told {
+    /// There is none.
+    NoFeeder,
+    Certainly,
+    /// The system refuses the barrier that would make it certain.
+    Perhaps,
 }
 
 /// What became of an attempt to take over a part of another container's lease.
