@@ -6,7 +6,7 @@
 
 #![cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
 
-use std::panic::{self, AssertUnwindSafe};
+use std::panic;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError, mpsc};
@@ -170,7 +170,7 @@ fn a_sandbox_that_refuses_the_barrier_changes_nothing_or_is_told_as_a_fault_of_t
             assert_eq!(g.run((0..50).collect()).expect("nothing fails").len(), 50);
             // A map whose feeder and one of whose inputs are under way when the sandbox is entered.
             let (send, receive) = mpsc::channel();
-            let mut fed = f.map(receive.into_iter()).into_iter();
+            let mut fed = f.map(receive).into_iter();
             send.send(1).expect("it is pulled");
             assert_eq!(fed.next().expect("it comes").expect("nothing fails"), 2);
             send.send(0).expect("it is pulled");
@@ -235,7 +235,7 @@ fn where_no_barrier_is_to_be_had_the_function_breaks_down_and_the_process_lives(
             let maps = [&dropped, &unwound, &killed, &aborted].map(begin);
             let [of_dropped, of_unwound, mut of_killed, mut of_aborted] = maps;
             let (send, receive) = mpsc::channel();
-            let mut of_fed = fed.0.map(receive.into_iter()).into_iter();
+            let mut of_fed = fed.0.map(receive).into_iter();
             send.send(1).expect("it is pulled");
             assert_eq!(of_fed.next().expect("it comes").expect("nothing fails"), 2);
             let waiting = dropped.0.call(0);
@@ -246,11 +246,11 @@ fn where_no_barrier_is_to_be_had_the_function_breaks_down_and_the_process_lives(
             assert!(is_engine(&failure), "{failure}");
             assert!(is_engine(&waiting.wait().expect_err("it is broken")));
             // While the thread unwinds a second panic would end the process.
-            let unwinds = AssertUnwindSafe(|| {
+            let unwinds = std::thread::spawn(move || {
                 let _map = of_unwound;
                 panic::resume_unwind(Box::new("on purpose"));
             });
-            assert!(panic::catch_unwind(unwinds).is_err());
+            assert!(unwinds.join().is_err());
             assert!(is_engine(&unwound.0.call(1).wait().expect_err("it is broken")));
             (0..2).for_each(|id| _ = killed.0.kill_container(ContainerId::new(id)));
             assert!(is_engine(&of_killed.next().expect("it is told").expect_err("it is broken")));

@@ -13,6 +13,10 @@
 //! do without, or break the function down. Who looks up its light half after the refusal gets a full fence, and is
 //! reached everywhere.
 
+// Tracks and accounts keep a place or an epoch and what belongs to it in one word of 64 bits.
+#[cfg(not(target_has_atomic = "64"))]
+compile_error!("longshore needs atomic integers of 64 bits, which this target does not have");
+
 use std::sync::atomic::{compiler_fence, fence};
 
 pub(crate) use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, AtomicUsize, Ordering};
