@@ -100,8 +100,9 @@ mod sync {
         }
     }
 
-    pub(crate) fn heavy() {
+    pub(crate) fn heavy(_: Light) -> bool {
         fence(Ordering::SeqCst);
+        true
     }
 }
 
@@ -112,7 +113,7 @@ use loom::thread;
 use std::sync::Arc as StdArc;
 use std::task::{Wake, Waker};
 
-use account::{Account, ENTER};
+use account::Account;
 use crossings::{Crossings, Link};
 use signal::Signal;
 use sync::{AtomicBool, Light, Mutex, Ordering, heavy};
@@ -127,7 +128,7 @@ struct Slots {
 impl Slots {
     fn new(places: u64) -> Arc<Self> {
         let slots = (0..places).map(|_| UnsafeCell::new(0)).collect();
-        Arc::new(Self { track: Track::new(0, places), slots })
+        Arc::new(Self { track: Track::new(0, places, Light), slots })
     }
 
     /// Counts an outcome. The checker sees two that write at once, and a write that another does not know of.
@@ -145,7 +146,7 @@ impl Slots {
 
     /// What the executing thread does. Returns the places that it began.
     fn execute(&self) -> u64 {
-        let Some(mut place) = self.track.begin(Light) else { return 0 };
+        let Some(mut place) = self.track.begin() else { return 0 };
         loop {
             let pace = self.track.step(place, Light);
             if pace != Pace::Fenced {
@@ -165,7 +166,7 @@ fn a_fence_gives_every_place_to_one_of_the_two() {
         let slots = Slots::new(2);
         let executed = Arc::clone(&slots);
         let thread = thread::spawn(move || executed.execute());
-        let Standing { at, begun } = slots.track.fence();
+        let Standing { at, begun } = slots.track.fence().expect("nothing is refused");
         // What the thread has no right to is executed again, at once.
         (at..2).for_each(|place| slots.publish(place));
         let began = thread.join().expect("no panic");
@@ -198,7 +199,7 @@ fn a_cut_and_a_fence_leave_nothing_out() {
         let executed = Arc::clone(&slots);
         let thread = thread::spawn(move || executed.execute());
         let end = slots.track.truncate(1);
-        let at = slots.track.fence().at;
+        let at = slots.track.fence().expect("nothing is refused").at;
         (at.min(end)..2).filter(|place| *place >= at || *place >= end).for_each(|place| slots.publish(place));
         thread.join().expect("no panic");
         assert_eq!(slots.outcomes(), [1, 1]);
@@ -211,14 +212,14 @@ fn what_is_fed_while_a_container_goes_to_sleep_is_seen_or_told() {
         let pool = Slots::new(2);
         let starving = Arc::new(AtomicBool::new(false));
         let (fed, told) = (Arc::clone(&pool), Arc::clone(&starving));
-        pool.track.begin(Light).expect("nobody interferes");
+        pool.track.begin().expect("nobody interferes");
         let feeder = thread::spawn(move || {
             fed.publish(0);
             fed.track.step(0, Light);
             told.load(Ordering::Relaxed)
         });
         starving.store(true, Ordering::SeqCst);
-        heavy();
+        assert!(heavy(Light));
         let seen = pool.track.at() > 0;
         if seen {
             pool.publish(0); // it may be taken: the writing is known
@@ -249,8 +250,8 @@ fn a_limit_that_several_threads_cross_is_told_of_once() {
         let account = opened(10);
         let (own, helper) = (Arc::clone(&account), Arc::clone(&account));
         let charges = [
-            thread::spawn(move || own.charge(ENTER, 6, 6)),
-            thread::spawn(move || helper.charge(ENTER, 6, 6)),
+            thread::spawn(move || own.charge(own.enter_epoch(), 6, 6)),
+            thread::spawn(move || helper.charge(helper.enter_epoch(), 6, 6)),
         ];
         let told = charges.map(|thread| thread.join().expect("no panic"));
         assert_eq!(told.iter().filter(|told| **told).count(), 1);
@@ -258,29 +259,49 @@ fn a_limit_that_several_threads_cross_is_told_of_once() {
     });
 }
 
-#[test]
-fn an_account_in_which_nothing_is_alive_is_touched_by_nobody() {
-    loom::model(|| {
+/// Closes an account, of which another thread frees a block meanwhile, and opens the next one at its place.
+fn give_away(epoch: impl Fn(&Account) -> u64 + Send + Sync + 'static) {
+    loom::model(move || {
         let account = opened(1000);
+        account.charge(account.enter_epoch(), 3, 3);
         account.end_epoch();
-        let epoch = account.epoch();
-        account.charge(epoch, 5, 5);
-        account.charge(ENTER, 3, 3);
-        let freed = Arc::clone(&account);
-        let caller = thread::spawn(move || {
-            freed.credit(ENTER, 3);
-            freed.credit(epoch, 5);
-        });
-        let anew = account.live() == 0;
+        account.charge(account.epoch(), 5, 5);
+        let (freed, epoch) = (Arc::clone(&account), epoch(&account));
+        let caller = thread::spawn(move || freed.credit(epoch, 2));
+        account.close();
+        let anew = account.open(Some(1000));
         if anew {
-            account.open(Some(1000)); // it is another container's now
-            account.charge(ENTER, 100, 100);
+            account.charge(account.enter_epoch(), 100, 100); // it is another container's now
             account.end_epoch();
             account.charge(account.epoch(), 20, 20);
+            account.end_epoch();
+            account.charge(account.epoch(), 7, 7);
         }
         caller.join().expect("no panic");
-        let expected = if anew { 120 } else { 0 };
-        assert_eq!((account.used(), account.live()), (expected, expected));
+        if anew {
+            assert_eq!((account.used(), account.retained(), account.live()), (107, 20, 127));
+        } else {
+            assert!(account.open(None), "the guest has left");
+            assert_eq!(account.live(), 0);
+        }
+    });
+}
+
+#[test]
+fn a_block_of_what_enter_built_is_freed_while_the_place_is_given_away_and_changes_nothing_there() {
+    give_away(Account::enter_epoch);
+}
+
+#[test]
+fn a_block_of_the_last_attempt_is_freed_while_the_place_is_given_away_and_changes_nothing_there() {
+    give_away(Account::epoch);
+}
+
+#[test]
+fn a_block_that_an_attempt_has_left_is_freed_while_the_place_is_given_away_and_changes_nothing_there() {
+    give_away(|account| {
+        account.end_epoch();
+        account.epoch() - 1
     });
 }
 
@@ -439,6 +460,6 @@ fn nobody_sleeps_over_the_end_of_a_function() {
 
 fn opened(limit: u64) -> Arc<Account> {
     let account = Account::new();
-    account.open(Some(limit));
+    assert!(account.open(Some(limit)));
     Arc::new(account)
 }

@@ -151,7 +151,13 @@ fn idle_containers(harness: &mut Harness) {
             drop(function);
             app
         };
-        timed(containers as u64, 1, prepare, |app| app.shutdown_blocking(), |report| assert!(report.is_clean()))
+        timed(
+            containers as u64,
+            1,
+            prepare,
+            |app| app.shutdown_blocking(),
+            |report| assert!(report.is_clean()),
+        )
     };
     harness
         .question("the shutdown of each of 1024 idle containers", 1024)

@@ -6,9 +6,9 @@
 #![expect(clippy::disallowed_methods, reason = "a benchmark measures time")]
 #![allow(dead_code, reason = "each bench uses its own part of the harness")]
 
+mod concerned;
 #[path = "../harness/mod.rs"]
 mod harness;
-mod concerned;
 mod process;
 
 use std::sync::atomic::{AtomicBool, Ordering};

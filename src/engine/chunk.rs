@@ -243,11 +243,14 @@ impl<I, T> Chunk<I, T> {
         self.taken.fetch_add(outcomes, Ordering::Relaxed) + outcomes == self.states.len()
     }
 
-    /// Whether the consumer has taken all outcomes of those places.
-    pub(crate) fn are_taken(&self, places: Range<usize>) -> bool {
+    /// The first of those places whose outcome the consumer has not taken; their end if it has taken all.
+    pub(crate) fn taken_up_to(&self, places: Range<usize>) -> usize {
         // Those that are taken all at once are counted, and stay marked.
-        self.taken.load(Ordering::Relaxed) == self.states.len()
-            || self.states[places].iter().all(|state| state.load(Ordering::Relaxed) == TAKEN)
+        if self.taken.load(Ordering::Relaxed) == self.states.len() {
+            return places.end;
+        }
+        let waits = |state: &AtomicU8| state.load(Ordering::Relaxed) != TAKEN;
+        self.states[places.clone()].iter().position(waits).map_or(places.end, |at| places.start + at)
     }
 
     /// Whether an outcome is there, or was until it was taken.

@@ -15,7 +15,7 @@ use crate::decide::time::Time;
 use crate::engine::chunk::Chunk;
 use crate::engine::pool::Pool;
 use crate::engine::signal::Signal;
-use crate::engine::sync::heavy;
+use crate::engine::sync::{Light, heavy};
 use crate::engine::unwind::drop_contained;
 use crate::failure::{Cause, Failure};
 
@@ -282,10 +282,13 @@ impl<I, O, E> Lane<I, O, E> {
         self.source_over && !stocked
     }
 
-    /// Refuses what the feeder pulls from now on.
-    pub(crate) fn close_pool(&self) {
-        if let Supply::Fed(pool) = &self.supply {
-            pool.close();
+    /// Refuses what the feeder pulls from now on. `false` if it is not known what it has pulled until now, because the
+    /// system refuses a barrier.
+    #[must_use]
+    pub(crate) fn close_pool(&self) -> bool {
+        match &self.supply {
+            Supply::Fed(pool) => pool.close(),
+            Supply::Inline(_) | Supply::Dry => true,
         }
     }
 
@@ -438,15 +441,14 @@ impl<I, O, E> Sources for Lanes<I, O, E> {
         }
     }
 
-    fn await_inputs(&self, job: JobId, mode: Mode) -> u64 {
-        let Some(lane) = self.0.get(&job) else { return 0 };
+    fn await_inputs(&self, job: JobId, mode: Mode) -> Option<u64> {
+        let Some(lane) = self.0.get(&job) else { return Some(0) };
         if !matches!(lane.supply, Supply::Fed(_)) || lane.source_over {
-            return self.available(job, mode);
+            return Some(self.available(job, mode));
         }
         // Before the look: of what the feeder adds and this, one sees the other.
         lane.gate.awaited.store(true, Ordering::SeqCst);
-        heavy();
-        self.available(job, mode)
+        heavy(Light::of_any()).then(|| self.available(job, mode))
     }
 
     fn yielded(&self, job: JobId) -> u64 {

@@ -130,7 +130,9 @@ mod tests {
         assert_eq!(told, EVENTS_MAX);
         outbox.add(vec![Event::Reset], Time::default());
         let mut missed = Vec::new();
-        outbox.tell(|event, _| missed.extend(if let Event::Missed(missed) = event { Some(*missed) } else { None }));
+        outbox.tell(|event, _| {
+            missed.extend(if let Event::Missed(missed) = event { Some(*missed) } else { None })
+        });
         assert_eq!(missed, [2]);
     }
 }

@@ -17,7 +17,7 @@ use parking_lot::Mutex;
 
 use crate::engine::lane::Gate;
 use crate::engine::sync::{Light, Ordering};
-use crate::engine::track::{Pace, Track};
+use crate::engine::track::{Pace, Standing, Track};
 use crate::engine::unwind::drop_contained;
 
 /// The first block of a pool, because most windows begin narrow.
@@ -39,9 +39,9 @@ unsafe impl<I: Send> Sync for Block<I> {}
 unsafe impl<I: Send> Send for Block<I> {}
 
 impl<I> Block<I> {
-    fn new(len: usize) -> Self {
+    fn new(len: usize, light: Light) -> Self {
         let places = (0..len).map(|_| UnsafeCell::new(MaybeUninit::uninit())).collect();
-        Self { places, filled: Track::new(0, len as u64) }
+        Self { places, filled: Track::new(0, len as u64, light) }
     }
 
     /// Moves the input at `place` out.
@@ -138,12 +138,21 @@ impl<I> Pool<I> {
         self.0.lock().len() as u64
     }
 
-    /// Accepts nothing any more.
-    pub(crate) fn close(&self) {
+    /// Accepts nothing any more. `false` if the system refuses a barrier: then the feeder may take an input for accepted
+    /// that nobody will see, and that is not dropped either.
+    #[must_use]
+    pub(crate) fn close(&self) -> bool {
         let mut stock = self.0.lock();
-        if stock.closed.is_none() {
-            stock.closed = Some(stock.blocks.back().map_or(0, |block| block.filled.fence().at as usize));
+        if stock.closed.is_some() {
+            return true;
         }
+        let fenced = stock.blocks.back().map_or(Ok(0), |block| {
+            let filled = |standing: Standing| standing.at as usize;
+            block.filled.fence().map(filled).map_err(filled)
+        });
+        let (Ok(filled) | Err(filled)) = fenced;
+        stock.closed = Some(filled);
+        fenced.is_ok()
     }
 
     pub(crate) fn take(&self, most: u64) -> Vec<I> {
@@ -239,8 +248,8 @@ impl<I> Inlet<I> {
     #[cold]
     fn push_into_new(&mut self, input: I) -> Result<(), Box<I>> {
         let len = (self.pushed as usize).clamp(BLOCK_MIN, BLOCK_MAX);
-        let block = Arc::new(Block::new(len));
-        block.filled.begin(self.light).expect("nobody knows of it yet");
+        let block = Arc::new(Block::new(len, self.light));
+        block.filled.begin().expect("nobody knows of it yet");
         {
             let mut stock = self.pool.0.lock();
             if stock.closed.is_some() {
@@ -293,8 +302,7 @@ mod tests {
         for before in [0, 3, 16, 20] {
             let (pool, mut inlet) = pool();
             (0..before).for_each(|n| inlet.push(Arc::new(n)).expect("it is open"));
-            pool.close();
-            pool.close();
+            assert!(pool.close() && pool.close());
             let late = Arc::new(99);
             assert_eq!(inlet.push(Arc::clone(&late)), Err(Box::new(Arc::new(99))));
             assert_eq!(Arc::strong_count(&late), 1);

@@ -4,7 +4,7 @@ pub(crate) use system::Thread;
 
 #[cfg(target_os = "linux")]
 mod system {
-    use libc::{SCHED_IDLE, SYS_sched_setscheduler, gettid, pid_t, sched_param, syscall};
+    use libc::{SCHED_IDLE, SYS_sched_setscheduler, c_int, gettid, pid_t, syscall};
 
     /// A thread of this process.
     #[derive(Debug)]
@@ -19,11 +19,12 @@ mod system {
 
         /// From now on it runs when nobody else wants to. Refused, it runs on as before.
         pub(crate) fn lower_priority(&self) {
-            let parameters = sched_param { sched_priority: 0 };
-            // The call itself, because not every C library has more than a stub of it.
+            // The call itself, because not every C library has more than a stub of it; and what the system takes, a
+            // priority alone, because C libraries do not agree on the rest of their `sched_param`.
+            let priority: c_int = 0;
             // SAFETY: the pointer is to a value of this frame, which the call only reads.
             let _refused =
-                unsafe { syscall(SYS_sched_setscheduler, self.0, SCHED_IDLE, &raw const parameters) };
+                unsafe { syscall(SYS_sched_setscheduler, self.0, SCHED_IDLE, &raw const priority) };
         }
     }
 }

@@ -74,7 +74,7 @@ fn consume(chunk: &Shared, most: u64) -> Vec<u64> {
 
 /// What whoever kills a container does. Returns the first place whose outcome is refused or not begun.
 fn fence(run: &Run<Value, Value>, chunk: &Shared) -> u64 {
-    let Position { at, begun } = run.fence();
+    let Position { at, begun } = run.fence().expect("nothing is refused here");
     if begun {
         chunk.share(at as usize);
     }
@@ -225,7 +225,7 @@ fn what_is_fed_into_a_pool_that_closes_comes_out_of_it_or_goes_back() {
                 taken.extend(pool.take(3).into_iter().map(|input| *input.0));
                 thread::yield_now();
             }
-            pool.close();
+            assert!(pool.close());
             taken.extend(pool.take(u64::MAX).into_iter().map(|input| *input.0));
             (feeder.join().expect("no panic"), taken)
         });

@@ -37,15 +37,14 @@ impl<I, T> Run<I, T> {
         // SAFETY: the books lease an input to one container at a time, and only before it has its outcome. It
         // gets that by this run, or after the run's fence. The run keeps the chunk.
         let stretch = unsafe { chunk.stretch(from as usize..to as usize) };
-        let track = Track::new(from, to);
+        let track = Track::new(from, to, Light::get());
         Self { chunk, stretch, track, task: Mutex::new(None), suspended: AtomicBool::new(false) }
     }
 
     /// The thread begins the first input.
     pub(crate) fn begin(&self) -> Option<Lap<'_, I, T>> {
-        let light = Light::get();
-        let place = self.track.begin(light)? as usize;
-        Some(Lap { run: self, place, light })
+        let place = self.track.begin()? as usize;
+        Some(Lap { run: self, place, light: self.track.light() })
     }
 
     /// The places that were leased.
@@ -56,12 +55,13 @@ impl<I, T> Run<I, T> {
     /// The lap as it is at `place`: simulated threads do not keep it.
     #[cfg(test)]
     pub(crate) fn lap_at(&self, place: usize) -> Lap<'_, I, T> {
-        Lap { run: self, place, light: Light::get() }
+        Lap { run: self, place, light: self.track.light() }
     }
 
-    /// Refuses whatever the thread has not yet the right to publish.
-    pub(crate) fn fence(&self) -> Position {
-        self.position(self.track.fence())
+    /// Refuses whatever the thread has not yet the right to publish. `None` if it is not known what that is: then the
+    /// thread may still publish one outcome, and nothing of the run may be published or executed by anybody else.
+    pub(crate) fn fence(&self) -> Option<Position> {
+        self.track.fence().ok().map(|standing| self.position(standing))
     }
 
     /// The same on the executing thread itself, which has come out of the user's code.
@@ -109,7 +109,8 @@ impl<I, T> Run<I, T> {
         self.chunk.first() + self.track.at()
     }
 
-    /// Ends the run before `index`, or behind the input that executes by then; returns the index of its end.
+    /// Ends the run before `index`, or behind the input that executes by then, or not at all if the system refuses a
+    /// barrier; returns the index of its end.
     pub(crate) fn truncate(&self, index: u64) -> u64 {
         self.chunk.first() + self.track.truncate(index - self.chunk.first())
     }
@@ -202,12 +203,12 @@ mod tests {
         let begun = run(0, 3);
         let mut lap = begun.begin().expect("nobody interferes");
         assert_eq!(lap.publish(10), Ok(Pace::Next));
-        assert_eq!(begun.fence(), Position { at: 101, begun: true });
+        assert_eq!(begun.fence(), Some(Position { at: 101, begun: true }));
         assert_eq!(lap.publish(11), Err(11));
-        assert_eq!(begun.fence(), Position { at: 101, begun: true }, "the first fence counts");
+        assert_eq!(begun.fence(), Some(Position { at: 101, begun: true }), "the first fence counts");
         assert!(begun.begin().is_none());
         let waiting = run(0, 3);
-        assert_eq!(waiting.fence(), Position { at: 100, begun: false });
+        assert_eq!(waiting.fence(), Some(Position { at: 100, begun: false }));
         assert!(waiting.begin().is_none());
     }
 

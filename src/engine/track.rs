@@ -17,6 +17,9 @@
 //!
 //! A thread that did not see the halt was seen where it is; one that was not seen there sees the halt, and
 //! learns from the orders which of the two it is.
+//!
+//! Where the heavy half is refused, neither is known. A range then keeps its length, and a fence says that it does not
+//! know where the thread is: of the place before the thread may still publish the outcome, once, and so nobody else may.
 
 use super::sync::{AtomicU64, Light, Mutex, Ordering, heavy};
 
@@ -65,26 +68,35 @@ pub(crate) struct Track {
     /// The end, with [`HALT`] while somebody interferes. Written under `orders`, read by the thread.
     control: AtomicU64,
     orders: Mutex<Orders>,
+    /// What the thread passes with.
+    light: Light,
 }
 
 impl Track {
-    pub(crate) fn new(from: u64, end: u64) -> Self {
+    /// For a thread that passes with that light half in each step.
+    pub(crate) fn new(from: u64, end: u64, light: Light) -> Self {
         assert!(from <= end && end <= PLACE, "a chunk holds fewer than 2^31 inputs");
         Self {
             at: AtomicU64::new(from | WAITING),
             control: AtomicU64::new(end),
             orders: Mutex::new(Orders { end, fenced: None }),
+            light,
         }
     }
 
+    /// What the thread passes with, to be looked up once for many steps.
+    pub(crate) fn light(&self) -> Light {
+        self.light
+    }
+
     /// The thread begins the first place. `None` if there is none, or it may not any more.
-    pub(crate) fn begin(&self, light: Light) -> Option<u64> {
+    pub(crate) fn begin(&self) -> Option<u64> {
         let from = self.at.load(Ordering::Relaxed) & PLACE;
         if from == self.control.load(Ordering::Acquire) & PLACE {
             return None;
         }
         self.at.store(from, Ordering::Release);
-        light.pass();
+        self.light.pass();
         let control = self.control.load(Ordering::Acquire);
         if control & HALT == 0 {
             return (from < control).then_some(from);
@@ -93,7 +105,7 @@ impl Track {
         (orders.fenced.is_none() && from < orders.end).then_some(from)
     }
 
-    /// The thread has come to the end of `place`; the next one begins, if there is one.
+    /// The thread has come to the end of `place`; the next one begins, if there is one. `light` is the track's.
     #[inline]
     pub(crate) fn step(&self, place: u64, light: Light) -> Pace {
         let next = place + 1;
@@ -119,10 +131,16 @@ impl Track {
     }
 
     /// Ends the range from another thread. What the thread has no right to publish yet is refused.
-    pub(crate) fn fence(&self) -> Standing {
+    ///
+    /// # Errors
+    ///
+    /// The system refuses a barrier. The thread was seen there, but may have moved on unseen, and then it publishes
+    /// one outcome more.
+    pub(crate) fn fence(&self) -> Result<Standing, Standing> {
         let mut orders = self.orders.lock();
-        self.halt();
-        self.seal(&mut orders)
+        let is_known = self.halt();
+        let standing = self.seal(&mut orders);
+        if is_known { Ok(standing) } else { Err(standing) }
     }
 
     /// The same on the thread itself, between two of its steps, which takes no barrier.
@@ -142,24 +160,25 @@ impl Track {
     }
 
     /// Shortens the range so that it ends at `wanted`, or behind what executes or has been passed by then.
-    /// Returns where it ends now.
+    /// Returns where it ends now, which is where it ended before if the system refuses a barrier.
     pub(crate) fn truncate(&self, wanted: u64) -> u64 {
         let mut orders = self.orders.lock();
         if wanted >= orders.end || orders.fenced.is_some() {
             return orders.end;
         }
-        self.halt();
-        let standing = self.standing(orders.end);
-        let reached = standing.at + u64::from(standing.begun);
-        orders.end = reached.max(wanted);
+        if self.halt() {
+            let standing = self.standing(orders.end);
+            let reached = standing.at + u64::from(standing.begun);
+            orders.end = reached.max(wanted);
+        }
         self.control.store(orders.end, Ordering::SeqCst);
         orders.end
     }
 
-    /// From now on the thread does not move on without being seen.
-    fn halt(&self) {
+    /// From now on the thread does not move on without being seen; `false` if it may.
+    fn halt(&self) -> bool {
         self.control.fetch_or(HALT, Ordering::SeqCst);
-        heavy();
+        heavy(self.light)
     }
 
     fn standing(&self, end: u64) -> Standing {

@@ -6,7 +6,7 @@ use std::ptr;
 use crate::memory::till::{self, Mark};
 
 /// What is added to each block.
-const MARK_BYTES: usize = size_of::<u32>();
+const MARK_BYTES: usize = size_of::<Mark>();
 
 /// A global allocator over another one, that charges every block to the container in whose code it was
 /// allocated, and credits that container whichever thread frees it. [`Builder::memory_limit`] needs it.
@@ -19,7 +19,7 @@ const MARK_BYTES: usize = size_of::<u32>();
 /// # fn main() {}
 /// ```
 ///
-/// Four bytes behind each block say whose it is; the allocator below may round them up to 16, or to nothing.
+/// Eight bytes behind each block say whose it is; the allocator below may round them up to 16, or to nothing.
 /// To reallocate a block is to allocate one and to free another: whoever grows what another has made is
 /// charged for all of it.
 ///
@@ -76,7 +76,7 @@ unsafe fn with_mark_of(layout: Layout) -> Layout {
 unsafe fn charge(block: *mut u8, size: usize) {
     let mark = till::charge(size);
     // SAFETY: by the caller's word it is within the block; it need not be aligned.
-    unsafe { block.add(size).cast::<u32>().write_unaligned(mark.bits()) };
+    unsafe { block.add(size).cast::<u64>().write_unaligned(mark.bits()) };
 }
 
 /// The mark behind a block of `size` bytes.
@@ -88,7 +88,7 @@ unsafe fn charge(block: *mut u8, size: usize) {
 #[expect(unsafe_code, reason = "reads behind the user's block")]
 unsafe fn mark(block: *const u8, size: usize) -> Mark {
     // SAFETY: by the caller's word.
-    Mark::from_bits(unsafe { block.add(size).cast::<u32>().read_unaligned() })
+    Mark::from_bits(unsafe { block.add(size).cast::<u64>().read_unaligned() })
 }
 
 #[expect(unsafe_code, reason = "an allocator is unsafe to implement")]
@@ -295,6 +295,41 @@ mod tests {
         assert!(said.iter().all(|bytes| *bytes > 0), "nothing was left to be told apart: {said:?}");
         shared.into_inner().into_iter().for_each(Block::free);
         assert!(accounts.iter().all(|account| live(account) == 0));
+    }
+
+    #[test]
+    fn generations_that_each_leave_a_block_behind_do_not_need_a_place_each() {
+        const GENERATIONS: usize = if cfg!(miri) { 300 } else { 200_000 };
+        let block = |size| Block::new(layout(size, 1), 9, false, None);
+        let counters = |account: &Open| (account.counters().used(), account.counters().retained());
+        let mut kept = Vec::new();
+        let mut places = std::collections::BTreeSet::new();
+        for _ in 0..GENERATIONS {
+            let account = Open::new(None).expect("few are open");
+            places.insert(account.place());
+            let _inside = account.enter();
+            let state = block(8);
+            account.end_epoch();
+            kept.push(block(3));
+            assert_eq!(account.end_epoch().left, 3);
+            assert_eq!(counters(&account), (8, 3), "what others have left is not its own");
+            kept.push(state);
+        }
+        assert!(places.len() < 1_000, "{} places: other tests have some of them", places.len());
+        // A generation that frees what others before it have left, and what it has made itself.
+        let account = Open::new(Some(1 << 20)).expect("few are open");
+        let inside = account.enter();
+        let state = block(100);
+        account.end_epoch();
+        let own = block(50);
+        kept.drain(..GENERATIONS / 2).for_each(Block::free);
+        let over = account.end_epoch();
+        assert_eq!((over.peak, over.left, counters(&account)), (150, 50, (100, 50)));
+        drop(inside);
+        kept.into_iter().for_each(Block::free);
+        assert_eq!(counters(&account), (100, 50));
+        [own, state].into_iter().for_each(Block::free);
+        assert_eq!(counters(&account), (0, 0));
     }
 
     #[test]

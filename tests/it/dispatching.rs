@@ -98,7 +98,11 @@ fn an_endless_stream_of_calls_leaves_a_quarter_to_the_maps() {
         let counted = Arc::clone(&calls);
         let f = app
             .infallible("busy", move |n: &u64| {
-                if *n == 0 { counted.fetch_add(1, Ordering::Relaxed) } else { counted.load(Ordering::Relaxed) }
+                if *n == 0 {
+                    counted.fetch_add(1, Ordering::Relaxed)
+                } else {
+                    counted.load(Ordering::Relaxed)
+                }
             })
             .containers(1)
             .start()
@@ -114,7 +118,8 @@ fn an_endless_stream_of_calls_leaves_a_quarter_to_the_maps() {
             });
             until("calls are served", || calls.load(Ordering::Relaxed) > 1_000);
             // One at a time, so that each input is a lease of its own.
-            let seen: Vec<u64> = f.map(1..101u64).window(1).blocking().map(|seen| seen.expect("served")).collect();
+            let seen: Vec<u64> =
+                f.map(1..101u64).window(1).blocking().map(|seen| seen.expect("served")).collect();
             assert_eq!(seen.len(), 100);
             over.store(true, Ordering::Relaxed);
         });
@@ -168,7 +173,8 @@ fn an_outage_poisons_no_input_because_a_suspect_waits_for_a_container_that_was_e
             .enter_fault_when(move |at| is_down(at.now).then_some(EnterFault::Fail))
             .run(0..100)
             .expect("valid settings");
-        let failed: Vec<String> = outcomes.filter_map(|outcome| outcome.err().map(|e| e.to_string())).collect();
+        let failed: Vec<String> =
+            outcomes.into_iter().filter_map(|outcome| outcome.err().map(|e| e.to_string())).collect();
         assert_eq!(failed, [""; 0], "with {containers} containers");
         let on_inputs = record.crashes().filter(|(_, crash)| crash.executing.is_some()).count();
         assert!(on_inputs <= containers, "{on_inputs} executions crashed, each on a connection of before");

@@ -13,7 +13,7 @@ use longshore::{
     StartError, Worker,
 };
 
-use crate::support::{Gate, under_each_policy, unhung, until};
+use crate::support::{Gate, crash, under_each_policy, unhung, until};
 
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
@@ -645,5 +645,36 @@ fn the_drop_of_a_state_is_not_left_at_a_checkpoint() {
         assert!(f.call(5 * MIB).wait().expect_err("it used too much").is_poisoned());
         assert!(f.call(KIB).wait().is_ok());
         until("the state is flushed", || flushed.load(Ordering::SeqCst) == 10);
+    });
+}
+
+#[test]
+fn generations_whose_outputs_are_kept_do_not_weigh_on_those_that_follow() {
+    unhung(|| {
+        let app = App::ephemeral("kept");
+        let f = app.infallible("f", |n: &u64| {
+            if n % 2 == 1 {
+                crash();
+            }
+            vec![*n as u8; KIB]
+        });
+        let f = f.containers(2).crash_retries(0).memory_limit(LIMIT).restart(RateLimited::never());
+        let f = f.start().expect("valid");
+        let outcomes = f.run_all((0..6_000).collect());
+        let kept: Vec<Vec<u8>> = outcomes.into_iter().filter_map(Result::ok).collect();
+        assert_eq!((kept.len(), f.status().crashes), (3_000, 3_000));
+        let held = memory(&f);
+        // What is kept was made by generations that are over, but for what the last two have made since.
+        assert!(held.live < 100 * KIB as u64 && held.retained < 100 * KIB as u64, "{held:?}");
+        let own = f.call(0).wait().expect("it fits");
+        let with_it = memory(&f).retained;
+        drop(kept);
+        let without = memory(&f).retained;
+        assert!(
+            without <= with_it && without >= KIB as u64,
+            "{with_it}, then {without}: its own is still there"
+        );
+        drop(own);
+        assert!(memory(&f).retained <= without - KIB as u64);
     });
 }

@@ -52,8 +52,8 @@ impl Sources for Nothing {
         0
     }
 
-    fn await_inputs(&self, _: JobId, _: Mode) -> u64 {
-        0
+    fn await_inputs(&self, _: JobId, _: Mode) -> Option<u64> {
+        Some(0)
     }
 
     fn starve(&self, _: JobId, _: u64) {}

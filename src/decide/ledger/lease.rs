@@ -13,8 +13,9 @@ use crate::decide::window::refill;
 pub(crate) trait Sources {
     /// Inputs that can be had without waiting.
     fn available(&self, job: JobId, mode: Mode) -> u64;
-    /// There are none: from now on the ledger hears of those that come. Returns how many came in between.
-    fn await_inputs(&self, job: JobId, mode: Mode) -> u64;
+    /// There are none: from now on the ledger hears of those that come. Returns how many came in between; `None` if it
+    /// may not hear of them, and must look again by itself.
+    fn await_inputs(&self, job: JobId, mode: Mode) -> Option<u64>;
     /// Inputs already yielded to the consumer.
     fn yielded(&self, job: JobId) -> u64;
     /// There is less room than that, which would be worth a claim: from now on the ledger hears of it when there is.
@@ -310,7 +311,14 @@ impl Ledger {
         }
         let mut available = sources.available(job, self.mode);
         if available == 0 {
-            available = sources.await_inputs(job, self.mode);
+            let Some(since) = sources.await_inputs(job, self.mode) else {
+                let map = self.jobs.get_mut(&job).expect("it has its turn");
+                let again = now + CRUMBS_WAIT;
+                map.crumbs_at = Some(again);
+                self.crumbs.insert((again, job));
+                return 0;
+            };
+            available = since;
         }
         let worth_a_claim = available > 0 && self.has_room(job, available, sources);
         let room = self.room(job, sources);

@@ -11,8 +11,8 @@ use crate::decide::job::{JobKind, OnFailure};
 use crate::decide::ledger::{Mode, Unrun};
 use crate::decide::retries::Retries;
 use crate::decide::window::{WINDOW_MAX, Window};
-use crate::engine::dispatch::RunOf;
-use crate::engine::dispatch::{Dispatch, State};
+use crate::engine::dispatch::endings::REFUSED;
+use crate::engine::dispatch::{Dispatch, RunOf, State};
 use crate::engine::lane::{Because, ChunkOf, Finished, Gate, Lane, Order, Supply};
 use crate::engine::messages::Notice;
 use crate::failure::{Cause, Failure};
@@ -318,10 +318,14 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
         let now = self.now();
         // The lane goes first: its values are for the caller to drop, not for the lock's release.
         let lane = state.lanes.0.remove(&job)?;
-        lane.close_pool();
+        if !lane.close_pool() {
+            state.break_down(REFUSED);
+        }
         lane.space.notify_all();
         if state.broken.is_none() {
             state.end_job(job, Unrun::Cancelled, None, None, now);
+        }
+        if state.broken.is_none() {
             state.ledger.close(job);
             self.after_cancel(&mut state);
         }

@@ -14,6 +14,8 @@ use crate::failure::{Bug, Cause, Failure, Tried};
 
 /// How many failures of inputs that have ended are made while the lock is held, because each takes an allocation.
 const TOLD_MAX: u64 = 256;
+/// Why a function breaks down that can fence nothing.
+pub(super) const REFUSED: &str = "the system refuses a barrier that it has granted before";
 
 impl<I, O, E> State<I, O, E> {
     /// Books what a container has completed, and tells the consumer.
@@ -57,10 +59,14 @@ impl<I, O, E> State<I, O, E> {
         ahead.into_iter().for_each(|id| self.book(id, now));
     }
 
-    /// Ends a container's run from outside. The input that executes may be read on.
+    /// Ends a container's run from outside. The input that executes may be read on. `None` if there is no run, or if
+    /// the function is broken.
     pub(super) fn fence(&mut self, id: ContainerId, now: Time) -> Option<Position> {
         let run = Arc::clone(self.runs[id.index()].as_ref()?);
-        let position = run.fence();
+        let Some(position) = run.fence() else {
+            self.break_down(REFUSED);
+            return None;
+        };
         self.suspended[id.index()] = run.is_suspended();
         run.wake();
         if position.begun {
@@ -81,6 +87,9 @@ impl<I, O, E> State<I, O, E> {
 
     /// Publishes the failure of an input that nothing executes any more.
     pub(super) fn publish_failure(&mut self, job: JobId, index: u64, tried: Tried, cause: Cause<E>) {
+        if self.broken.is_some() {
+            return; // something may execute it after all
+        }
         if self.lanes.0.contains_key(&job) {
             self.write_failure(job, index, tried, cause);
             self.tell_finished(job, Span { first: index, len: 1 });
@@ -107,6 +116,9 @@ impl<I, O, E> State<I, O, E> {
         if !ends_map {
             return self.publish_failure(input.job, input.index, tried, cause);
         }
+        if self.broken.is_some() {
+            return; // as above
+        }
         let Some(lane) = self.lanes.0.get_mut(&input.job) else { return };
         let chunk = lane.chunk(input.index).expect("an input without outcome is in its chunk");
         let (given, _) = reclaim(chunk, (input.index - chunk.first()) as usize);
@@ -128,10 +140,16 @@ impl<I, O, E> State<I, O, E> {
         let mut begun = Vec::new();
         while let Some(id) = self.ledger.leased_of(job, ContainerId(0)) {
             let position = self.fence(id, now);
+            if self.broken.is_some() {
+                return;
+            }
             begun.extend(position.filter(|position| position.begun).map(|position| position.at));
             self.ledger.recalled(id, position, now);
         }
         self.absorb(job);
+        if self.broken.is_some() {
+            return; // its consumers have been told
+        }
         self.end_pending(job, how, cause, &begun);
         if let Some(lane) = self.lanes.0.get_mut(&job) {
             let (supply, unseen) = lane.end_with(error);
@@ -188,7 +206,9 @@ impl<I, O, E> State<I, O, E> {
         let first = known.counts.pulled;
         let Some(lane) = self.lanes.0.get(&job) else { return };
         if matches!(lane.supply, Supply::Fed(_)) {
-            lane.close_pool();
+            if !lane.close_pool() {
+                return self.break_down(REFUSED);
+            }
             let pulled = self.lanes.pull(job, first, u64::MAX);
             self.ledger.accept(job, pulled);
         }
@@ -198,6 +218,9 @@ impl<I, O, E> State<I, O, E> {
     pub(super) fn end_all(&mut self, how: Unrun, cause: &Because<E>, now: Time) {
         self.book_all(now); // a job whose inputs have all completed is not ended
         for job in self.ledger.job_ids() {
+            if self.broken.is_some() {
+                return;
+            }
             let over = self.lanes.0.get(&job).is_none_or(Lane::is_dry);
             let known = self.ledger.job(job).expect("just listed");
             if over && known.counts.pending() == 0 {
@@ -211,7 +234,7 @@ impl<I, O, E> State<I, O, E> {
 
     /// While the function stops: what is not executing does not begin any more.
     pub(super) fn sweep(&mut self, now: Time) {
-        if self.ledger.mode() != Mode::Stopping {
+        if self.ledger.mode() != Mode::Stopping || self.broken.is_some() {
             return;
         }
         self.ledger.job_ids().into_iter().for_each(|job| self.sweep_job(job, now));
@@ -219,7 +242,8 @@ impl<I, O, E> State<I, O, E> {
 
     /// The same for one job, of which something was given back.
     pub(super) fn sweep_job(&mut self, job: JobId, now: Time) {
-        if self.ledger.mode() != Mode::Stopping || self.ledger.job(job).is_none() {
+        let known = self.ledger.job(job).is_some() && self.broken.is_none();
+        if self.ledger.mode() != Mode::Stopping || !known {
             return;
         }
         let mut next = self.ledger.leased_of(job, ContainerId(0));
@@ -231,6 +255,9 @@ impl<I, O, E> State<I, O, E> {
             next = self.ledger.leased_of(job, ContainerId(id.0 + 1));
         }
         self.absorb(job);
+        if self.broken.is_some() {
+            return; // its consumers have been told
+        }
         let known = self.ledger.job(job).expect("it was just looked at");
         let (publish, is_map) = (known.on_failure == OnFailure::GoOn, known.kind == JobKind::Map);
         let cause: Because<E> = Arc::new(|| Cause::ShutDown);
@@ -244,14 +271,17 @@ impl<I, O, E> State<I, O, E> {
         self.wakers.woken.extend(lane.wake());
     }
 
+    /// Marks the function broken, from wherever the fault was found: it may be while a thread panics, and so nothing
+    /// here panics. From now on no outcome is published under the lock.
     pub(super) fn break_down(&mut self, why: &str) {
         if self.broken.is_none() {
             self.broken = Some(Bug(why.into()));
+            self.breaks = true;
         }
         // A future that waits for ever would never see that it is over.
         for run in self.runs.iter_mut().filter_map(Option::take) {
-            let position = run.fence();
-            if position.begun {
+            // Where that is refused, nobody takes up what the thread executes: no input is moved out any more.
+            if let Some(position) = run.fence().filter(|position| position.begun) {
                 run.chunk.share((position.at - run.chunk.first()) as usize);
             }
             run.wake();

@@ -77,12 +77,14 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
         let now = self.now();
         state.book_all(now);
         let position = state.fence(id, now);
-        let abandoned = state.would_be_abandoned(id);
-        let death = Death::MemoryLimit { limit, used, reclaimed: !abandoned };
-        if let Some(restart) = self.die(&mut state, id, generation, position, death, abandoned) {
-            state.forsake(id, generation);
-            self.rouse(&mut state, id, generation);
-            self.tell(Notice::Fenced { restart });
+        if state.broken.is_none() {
+            let abandoned = state.would_be_abandoned(id);
+            let death = Death::MemoryLimit { limit, used, reclaimed: !abandoned };
+            if let Some(restart) = self.die(&mut state, id, generation, position, death, abandoned) {
+                state.forsake(id, generation);
+                self.rouse(&mut state, id, generation);
+                self.tell(Notice::Fenced { restart });
+            }
         }
         // Subscribers are told by another thread: they may block, and the watch must not.
         let rest = state.release();

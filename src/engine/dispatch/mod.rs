@@ -43,6 +43,7 @@ use crate::engine::outbox::Outbox;
 use crate::engine::run::{Lap, Run};
 use crate::engine::signal::Signal;
 use crate::engine::sync;
+use crate::engine::system::on_engine_thread;
 use crate::engine::unwind::{drop_contained, tell};
 use crate::event::Event;
 use crate::failure::{Bug, Failure};
@@ -97,6 +98,9 @@ pub(crate) struct State<I, O, E> {
     /// What became of each container at the end.
     pub(crate) fates: Vec<Option<Fate>>,
     pub(crate) broken: Option<Bug>,
+    /// It has broken down, and those who sleep have not been woken since. Written where it breaks down, cleared where
+    /// the lock is released.
+    breaks: bool,
     /// Sources that are not pulled any more, to be dropped once the lock is released.
     supplies: Vec<Supply<I>>,
     /// Failures that nobody will see, likewise.
@@ -161,6 +165,8 @@ struct Rest<I, O, E> {
     wakers: Wakers,
     /// Containers that were held back may be created.
     recovered: bool,
+    /// The function has broken down.
+    breaks: bool,
 }
 
 impl<I, O, E> State<I, O, E> {
@@ -173,7 +179,7 @@ impl<I, O, E> State<I, O, E> {
             && self.said.is_empty()
             && self.wakers.woken.is_empty()
             && self.wakers.unused.is_empty();
-        !nothing || self.ledger.has_news()
+        !nothing || self.breaks || self.ledger.has_news()
     }
 
     fn rest(&mut self, outbox: &Outbox, now: Time) -> Rest<I, O, E> {
@@ -191,6 +197,7 @@ impl<I, O, E> State<I, O, E> {
             refused,
             wakers: std::mem::take(&mut self.wakers),
             recovered: self.ledger.take_recovered(),
+            breaks: std::mem::take(&mut self.breaks),
         }
     }
 }
@@ -198,6 +205,9 @@ impl<I, O, E> State<I, O, E> {
 impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I, O, E> {
     /// Drops users' values and tells subscribers, with the lock released.
     fn settle(&self, rest: Rest<I, O, E>) {
+        if rest.breaks {
+            self.wake_all();
+        }
         if rest.recovered {
             self.tell(Notice::Recovered);
         }
@@ -325,7 +335,6 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Drop for He
         let Some(mut state) = self.guard.take() else { return };
         if std::thread::panicking() && !self.unwinding {
             state.break_down("a thread panicked while it held the function's lock");
-            self.dispatch.wake_all();
         }
         if !state.has_rest() {
             return;
@@ -360,6 +369,7 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
             feeders: 0,
             fates: vec![None; containers],
             broken: None,
+            breaks: false,
             supplies: Vec::new(),
             failures: Vec::new(),
             spent: Vec::new(),
@@ -406,7 +416,6 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
     /// Marks the function broken: every caller fails with a typed error.
     pub(crate) fn break_down(&self, why: &str) {
         self.hold().break_down(why);
-        self.wake_all();
     }
 
     /// Wakes everyone, because the end of the function concerns everyone.

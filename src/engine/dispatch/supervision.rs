@@ -232,6 +232,9 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
         state.end_all(Unrun::Cancelled, &because, now);
         for id in state.ledger.containers() {
             state.fence(id, now);
+            if state.broken.is_some() {
+                break;
+            }
             state.ledger.released(id, now);
             let (generation, stage) = state.ledger.stage(id);
             let in_user_code = match stage {
@@ -267,6 +270,9 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
         }
         let job = state.ledger.lease(id).map(|lease| lease.job);
         let position = state.fence(id, now);
+        if state.broken.is_some() {
+            return None;
+        }
         let abandoned = state.would_be_abandoned(id);
         let leaving = state.leaving(id, abandoned, &self.settings);
         let executing = state.executing(id, position);
