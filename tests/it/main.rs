@@ -15,6 +15,8 @@ mod backoff;
 mod blame;
 mod drops;
 mod embedding;
+
+mod errors;
 mod faces;
 mod give_up;
 mod hostile;
@@ -29,6 +31,7 @@ mod retrying;
 mod scopes;
 mod settings;
 mod sources;
+
 mod streams;
 mod support;
 mod tasks;
