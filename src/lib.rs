@@ -252,6 +252,7 @@ mod function;
 mod map;
 mod memory;
 mod progress;
+mod registry;
 mod report;
 mod settings;
 #[cfg(test)]

@@ -15,7 +15,7 @@ mod backoff;
 mod blame;
 mod drops;
 mod embedding;
-
+mod ends;
 mod errors;
 mod faces;
 mod give_up;
@@ -31,7 +31,7 @@ mod retrying;
 mod scopes;
 mod settings;
 mod sources;
-
+mod spawning;
 mod streams;
 mod support;
 mod tasks;

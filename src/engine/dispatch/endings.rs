@@ -81,7 +81,7 @@ impl<I, O, E> State<I, O, E> {
     }
 
     /// Ends a job: fences its runs, gives each pending input `cause` as its outcome (or none), and
-    /// leaves `error` to be yielded behind what there is.
+    /// leaves `error` to be yielded behind what there is. Returns how many inputs were pending.
     pub(super) fn end_job(
         &mut self,
         job: JobId,
@@ -89,7 +89,7 @@ impl<I, O, E> State<I, O, E> {
         cause: Option<&dyn Fn() -> Cause<E>>,
         error: Option<Failure<I, E>>,
         now: Time,
-    ) {
+    ) -> u64 {
         let mut begun = Vec::new();
         for id in self.ledger.containers() {
             if self.ledger.lease(id).is_some_and(|lease| lease.job == job) {
@@ -99,13 +99,14 @@ impl<I, O, E> State<I, O, E> {
             }
         }
         self.absorb(job);
-        self.end_pending(job, how, cause, &begun);
+        let ended = self.end_pending(job, how, cause, &begun);
         if let Some(lane) = self.lanes.0.get_mut(&job) {
             let (supply, unseen) = lane.end_with(error);
             self.supplies.push(supply);
             self.failures.extend(unseen);
             self.wakers.woken.extend(lane.wake());
         }
+        ended
     }
 
     /// Ends what is accepted of a job and in no lease: each input gets `cause` as its outcome, or
@@ -159,7 +160,10 @@ impl<I, O, E> State<I, O, E> {
             }
             let publish = known.on_failure == OnFailure::GoOn;
             let error = (known.kind == JobKind::Map).then(|| Failure::of_map(cause()));
-            self.end_job(job, how, publish.then_some(cause), error, now);
+            let ended = self.end_job(job, how, publish.then_some(cause), error, now);
+            if how == Unrun::Cancelled {
+                self.leftovers.add(ended, publish);
+            }
         }
     }
 
@@ -181,6 +185,7 @@ impl<I, O, E> State<I, O, E> {
             let (publish, is_map) = (known.on_failure == OnFailure::GoOn, known.kind == JobKind::Map);
             let cause: &dyn Fn() -> Cause<E> = &|| Cause::ShutDown;
             let ended = self.end_pending(job, Unrun::Cancelled, publish.then_some(cause), &[]);
+            self.leftovers.add(ended, publish);
             let Some(lane) = self.lanes.0.get_mut(&job) else { continue };
             let cut_short = !lane.source_over || ended > 0;
             let error = (is_map && cut_short).then(|| Failure::of_map(Cause::ShutDown));
