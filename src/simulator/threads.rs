@@ -220,7 +220,10 @@ impl World {
             Phase::Ending { fate } => {
                 let lived = self.books.is_alive(id, generation);
                 self.threads[at].shrink();
-                if let Some(fate) = fate.clone().filter(|_| !self.books.is_left_behind(id, generation)) {
+                // Of a later generation, on another thread, nothing is said by the end of this one.
+                let speaks = self.books.current.get(&id) == Some(&generation)
+                    && !self.books.is_left_behind(id, generation);
+                if let Some(fate) = fate.clone().filter(|_| speaks) {
                     self.books.ends.came_to(id, fate);
                 }
                 self.engine.ended(id, generation, fate);

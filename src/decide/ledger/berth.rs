@@ -211,7 +211,7 @@ impl Ledger {
     }
 
     /// Lets the policy see who has stayed up.
-    pub(super) fn settle(&mut self, now: Time) {
+    pub(crate) fn settle(&mut self, now: Time) {
         let lives = self.berths.iter().filter(|berth| berth.stage == Stage::Live).map(|berth| berth.life);
         self.restarts.settle(lives, now);
     }

@@ -300,6 +300,7 @@ impl<I, O, E> State<I, O, E> {
     /// Every input without an outcome comes back, and what is in the user's code is left behind there.
     fn cut_off(&mut self, exits: Exits, now: Time) {
         self.end_all(Unrun::Cancelled, &|| Cause::ShutDown, now);
+        self.ledger.settle(now); // one that has stayed up long enough has ended a crash loop before it is cut off
         for id in self.ledger.containers() {
             self.fence(id, now);
             self.ledger.released(id, now);
