@@ -33,7 +33,7 @@ fn main() -> Result<(), StartError> {
         match outcome {
             Ok(pier) => println!("delivered to {pier}"),
             Err(failure) => {
-                println!("{failure}: {}", failure.error().unwrap_or(&"no error of ours"));
+                println!("{failure}");
                 dead_letters.extend(failure.into_input().and_then(|input| input.owned()));
             }
         }

@@ -42,7 +42,7 @@ async fn main() -> Result<(), BoxError> {
     while let Some(outcome) = unloaded.next().await {
         match outcome {
             Ok(tons) => println!("ship {ship} brought {tons} tons"),
-            Err(failure) => println!("{failure}: {}", failure.error().copied().unwrap_or_default()),
+            Err(failure) => println!("{failure}"),
         }
         ship += 1;
         ahead_most = ahead_most.max(arrived.load(Ordering::SeqCst).saturating_sub(ship));

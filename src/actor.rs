@@ -283,18 +283,22 @@ pub enum Ending {
     Drain,
     /// Only what executes finishes.
     Stop,
-    /// Nothing waits.
+    /// Nothing waits: what executes, enters or exits is cut off at once, and there is no `exit`.
     Abort,
 }
 
-/// Anyone → supervisor: come to an end. Replies the report, once every container has ended. What has not
-/// ended `limit` after the message is aborted, and has a second more to end before the report.
+/// Anyone → supervisor: come to an end. Replies the report, once every container has ended.
+///
+/// What has not ended `limit` after the message is cut off: every input without an outcome comes back, what executes or
+/// enters is dropped if it waits in a task and left behind if not, containers that have nothing to do exit. They all have a
+/// second more, in which code that was left behind may come out at a checkpoint; then the function is aborted, and what
+/// still runs is reported as that.
 #[derive(Debug, Message)]
 #[rtype(result = "FunctionReport")]
 pub struct Shutdown {
     /// How.
     pub ending: Ending,
-    /// After which time it becomes an abort. Of several limits the first counts.
+    /// After which time what is left is cut off; an abort has none. Of several limits the first counts.
     pub limit: Duration,
 }
 

@@ -1,10 +1,7 @@
 //! An app: a named set of functions, and the scope they live in.
 
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
-
-use parking_lot::Mutex;
 
 use crate::actor::Ending;
 use crate::async_worker::AsyncWorker;
@@ -17,7 +14,8 @@ use crate::engine::body::{Entered, Plain};
 use crate::engine::system::{Engine, on_engine_thread};
 use crate::engine::wait::wait;
 use crate::error::StartError;
-use crate::report::{FunctionReport, Report};
+use crate::registry::{Ends, Registration, Registry};
+use crate::report::Report;
 use crate::worker::Worker;
 
 /// The limit of a shutdown, unless another is given.
@@ -30,8 +28,29 @@ pub(crate) const SHUTDOWN_LIMIT: Duration = Duration::from_secs(30);
 /// restart for ever, a crash loop ever more slowly ([`CrashLoopBackoff`]). Only that default
 /// differs. Functions share nothing: one that gives up is not felt by the others.
 ///
+/// The app keeps a function whose handle was dropped, until it has ended: drained, stopped or aborted. What has ended
+/// is forgotten. Once its last handle is dropped, what its closure has captured is dropped and its name is free; a clean
+/// end becomes a count in the app's [`Report`], and the last 64 others are kept whole.
+///
 /// Dropping the app does not block. Its functions are aborted once no handle to them is left.
 ///
+/// ```
+/// use longshore::App;
+/// use longshore::actor::{Ending, Shutdown};
+/// use std::time::Duration;
+///
+/// let app = App::deployed("docs");
+/// for _ in 0..3 {
+///     let f = app.infallible("tenant", |n: &u64| n + 1).containers(1).start()?; // the name is free again
+///     assert_eq!(f.call(1).wait().unwrap(), 2);
+///     let drain = Shutdown { ending: Ending::Drain, limit: Duration::from_secs(30) };
+///     let report = futures::executor::block_on(f.supervisor().send(drain));
+///     assert!(report.is_ok_and(|report| report.is_clean()));
+/// }
+/// let report = app.shutdown_blocking();
+/// assert_eq!((report.functions.len(), report.ended_cleanly), (0, 3));
+/// # Ok::<(), longshore::StartError>(())
+/// ```
 /// # The panic hook
 ///
 /// The first function of the process that is started puts a hook of the engine's in front of the
@@ -51,40 +70,20 @@ pub struct App {
 pub(crate) struct Shared {
     pub(crate) name: Arc<str>,
     pub(crate) policy: RestartPolicy,
-    functions: Mutex<Functions>,
+    registry: Arc<Registry>,
 }
-
-#[derive(Default)]
-struct Functions {
-    started: Vec<(Arc<str>, Box<dyn Ends>)>,
-    closed: bool,
-}
-
-/// A function, as its app ends it.
-pub(crate) trait Ends: Send + Sync {
-    /// Begins the end, at once.
-    fn end(&self, ending: Ending, limit: Duration) -> EndingReport;
-}
-
-/// The report of a function that comes to its end.
-pub(crate) type EndingReport = Pin<Box<dyn Future<Output = FunctionReport> + Send>>;
 
 impl Shared {
     /// Reserves the name and starts the function, unless the app has ended.
     pub(crate) fn register<F>(
         &self,
         name: &Arc<str>,
-        start: impl FnOnce(Arc<Engine>) -> Result<(F, Box<dyn Ends>), StartError>,
+        start: impl FnOnce(Arc<Engine>, Registration) -> Result<(F, Box<dyn Ends>), StartError>,
     ) -> Result<F, StartError> {
-        let mut functions = self.functions.lock();
-        if functions.closed {
-            return Err(StartError::ShutDown);
-        }
-        if functions.started.iter().any(|(taken, _)| taken == name) {
-            return Err(StartError::NameTaken(name.to_string()));
-        }
-        let (function, ends) = start(Engine::get()?)?;
-        functions.started.push((Arc::clone(name), ends));
+        let registration = self.registry.reserve(name)?;
+        let number = registration.number();
+        let (function, ends) = start(Engine::get()?, registration)?;
+        self.registry.keep(name, number, ends).map_err(|_| StartError::ShutDown)?;
         Ok(function)
     }
 }
@@ -103,7 +102,8 @@ impl App {
     }
 
     fn new(name: &str, policy: RestartPolicy) -> Self {
-        Self { shared: Arc::new(Shared { name: name.into(), policy, functions: Mutex::default() }) }
+        let registry = Arc::default();
+        Self { shared: Arc::new(Shared { name: name.into(), policy, registry }) }
     }
 
     /// Runs `scope` with an ephemeral app, drains the app, and returns the report with the result.
@@ -232,65 +232,86 @@ impl App {
     }
 
     /// Drains every function: accepted inputs of live maps finish, sources are not pulled, new calls
-    /// are refused, workers exit. What has not ended after `limit` is aborted, and the report
-    /// names it.
+    /// are refused, workers exit.
+    ///
+    /// What has not ended after `limit` is cut off: what executes is aborted, every input without an outcome comes back,
+    /// and containers that have nothing to do exit. For all that there is a second more. The report says what became
+    /// of each container, how many inputs came back and what still runs.
+    ///
+    /// In a container of one of the app's own functions, and on the engine's thread, this would wait for itself. There
+    /// the end begins and is not waited for: the report comes at once, and says so
+    /// ([`Report::would_deadlock`]).
+    ///
+    /// ```
+    /// use longshore::{App, Fate};
+    /// use std::sync::{Arc, Mutex};
+    ///
+    /// let app = App::ephemeral("docs");
+    /// let place = Arc::new(Mutex::new(None::<App>));
+    /// let its = Arc::clone(&place);
+    /// let end = app.infallible("end", move |_: &()| its.lock().unwrap().take().unwrap().shutdown_blocking());
+    /// let end = end.containers(1).start()?;
+    /// *place.lock().unwrap() = Some(app);
+    /// let report = end.call(()).wait().unwrap();
+    /// assert!(report.would_deadlock && !report.is_clean());
+    /// assert_eq!(report.functions[0].containers[0].1, Fate::StillRunning);
+    /// # Ok::<(), longshore::StartError>(())
+    /// ```
     pub fn shutdown_within(self, limit: Duration) -> Report {
         self.end(Ending::Drain, limit)
     }
 
-    /// [`App::shutdown_blocking`] for async code.
+    /// [`App::shutdown_blocking`] for async code. Awaited in a container of one of the app's own functions it would wait
+    /// for itself as well, and does not.
     ///
     /// # Cancel safety
     ///
     /// Once polled the shutdown goes on to its end, also if the future is dropped and no handle to a
     /// function is left; only the report is lost.
     pub async fn shutdown(self) -> Report {
-        let functions = self.take_functions();
         let app = self.shared.name.to_string();
-        let begin = |(_, function): &(_, Box<dyn Ends>)| function.end(Ending::Drain, SHUTDOWN_LIMIT);
-        let ending: Vec<EndingReport> = functions.iter().map(begin).collect();
+        let closed = self.shared.registry.close();
+        let ending = closed.end(Ending::Drain, SHUTDOWN_LIMIT);
+        if closed.is_in_a_container() {
+            let reports = closed.reports();
+            return closed.report(app, reports, true);
+        }
         let mut reports = Vec::new();
         for report in ending {
             reports.push(report.await);
         }
-        Report { app, functions: reports }
+        closed.report(app, reports, false)
     }
 
-    /// Stops every function: only what executes finishes, within `limit`.
+    /// Stops every function: only what executes finishes, within `limit`. Otherwise as [`App::shutdown_within`].
     pub fn stop_within(self, limit: Duration) -> Report {
         self.end(Ending::Stop, limit)
     }
 
-    /// Aborts every function: nothing waits. Containers in user code are reported as still running.
+    /// Aborts every function: nothing waits, there is no `exit`. Containers in user code that does not come out at once
+    /// are reported as still running.
     pub fn abort(self) -> Report {
         self.end(Ending::Abort, Duration::ZERO)
     }
 
-    /// Takes every function of the app, which takes no more.
-    fn take_functions(&self) -> Vec<(Arc<str>, Box<dyn Ends>)> {
-        let mut functions = self.shared.functions.lock();
-        functions.closed = true;
-        std::mem::take(&mut functions.started)
-    }
-
     fn end(self, ending: Ending, limit: Duration) -> Report {
-        let functions = self.take_functions();
-        let begin = |(_, function): &(_, Box<dyn Ends>)| function.end(ending, limit);
-        let ending: Vec<EndingReport> = functions.iter().map(begin).collect();
         let app = self.shared.name.to_string();
-        if on_engine_thread() {
-            return Report { app, functions: Vec::new() };
+        let closed = self.shared.registry.close();
+        let begun = closed.end(ending, limit);
+        // An abort does not wait for what executes.
+        let for_itself = ending != Ending::Abort && closed.is_in_a_container();
+        if for_itself || (on_engine_thread() && closed.has_any()) {
+            let reports = closed.reports();
+            return closed.report(app, reports, true);
         }
-        let reports = ending.into_iter().map(wait);
-        Report { app, functions: reports.collect() }
+        let reports = begun.into_iter().map(wait).collect();
+        closed.report(app, reports, false)
     }
 }
 
 impl Drop for App {
     fn drop(&mut self) {
-        let mut functions = self.shared.functions.lock();
-        functions.closed = true;
-        functions.started.clear();
+        drop(self.shared.registry.close());
     }
 }
 

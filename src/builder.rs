@@ -255,7 +255,7 @@ where
             start_watch().map_err(StartError::Thread)?;
         }
         let name = Arc::clone(&settings.function);
-        app.register(&name, |engine| Function::start(engine, settings, default_window))
+        app.register(&name, |engine, name| Function::start(engine, settings, default_window, name))
     }
 
     /// The function is not to be started but rehearsed: under scripted faults, in virtual time. See

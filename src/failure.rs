@@ -243,42 +243,91 @@ impl fmt::Display for Attempts {
     }
 }
 
-impl<I, E> fmt::Display for Failure<I, E> {
+/// One line that says which input (or map), what became of it, and why: the returned error, the last death, the panic
+/// of the source. A returned error is shown by its alternate form (`{:#}`), which for `anyhow::Error` is the chain.
+///
+/// ```
+/// use longshore::App;
+///
+/// let app = App::ephemeral("docs");
+/// let f = app.function("f", |n: &u32| if *n < 9 { Ok(*n) } else { Err(format!("{n} is too large")) }).start()?;
+/// let failure = f.run(vec![8, 9]).unwrap_err();
+/// assert_eq!(failure.to_string(), "input 1 failed after 1 attempt: 9 is too large");
+/// # Ok::<(), longshore::StartError>(())
+/// ```
+impl<I, E: fmt::Display> fmt::Display for Failure<I, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(index) = self.index() {
-            write!(f, "input {index} ")?;
-        } else {
-            write!(f, "the map ")?;
+        match self.index() {
+            Some(index) => write!(f, "input {index} ")?,
+            None => write!(f, "the map ")?,
         }
+        let attempts = Attempts(self.attempts());
         match self.cause() {
-            Cause::Failed(_) => write!(f, "failed after {}", Attempts(self.attempts())),
-            Cause::Poisoned(_) => write!(f, "is poisoned after {}", Attempts(self.attempts())),
-            Cause::Lost(_) => write!(f, "was lost with its container"),
-            Cause::GaveUp(_) => write!(f, "failed because the function gave up"),
-            Cause::Source(_) => write!(f, "ended because its source panicked"),
+            Cause::Failed(error) => write!(f, "failed after {attempts}: {}", OneLine(format!("{error:#}"))),
+            Cause::Poisoned(deaths) => match deaths.last() {
+                Some(crash) => write!(f, "is poisoned after {attempts}: {}", OneLine::of_crash(crash)),
+                None => write!(f, "is poisoned after {attempts}"),
+            },
+            Cause::Lost(crash) => write!(f, "was lost with its container: {}", OneLine::of_crash(crash)),
+            Cause::GaveUp(gave_up) => {
+                write!(f, "failed because the function gave up: {}", OneLine(gave_up.in_full().to_string()))
+            }
+            Cause::Source(panic) => write!(f, "ended because its source {}", OneLine(panic.to_string())),
             Cause::Cancelled => write!(f, "was cancelled"),
             Cause::ShutDown => write!(f, "ended because the function is shut down"),
             Cause::WouldDeadlock => write!(f, "would deadlock: called on the engine or the same function"),
-            Cause::Config(_) => write!(f, "was refused for a setting"),
+            Cause::Config(error) => write!(f, "was refused for a setting: {error}"),
             Cause::Engine(bug) => write!(f, "failed by a fault of the engine: {bug}"),
         }
     }
 }
 
-impl<I, E: Error + 'static> Error for Failure<I, E> {
+/// Shows a text in one line: what the user's code says may have several.
+struct OneLine(String);
+
+impl OneLine {
+    /// A crash, with the error of `enter` or of the system that its own text leaves to `source`.
+    fn of_crash(crash: &Crash) -> Self {
+        match crash.source() {
+            Some(error) => Self(format!("{crash}: {error}")),
+            None => Self(crash.to_string()),
+        }
+    }
+}
+
+impl fmt::Display for OneLine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let lines = self.0.split(['\n', '\r']).map(str::trim).filter(|line| !line.is_empty());
+        for (at, line) in lines.enumerate() {
+            write!(f, "{}{line}", if at == 0 { "" } else { " " })?;
+        }
+        Ok(())
+    }
+}
+
+/// For every error that can be shown, which need not be an [`Error`] itself: `?` works with `String`, `&str` and
+/// `anyhow::Error` as well.
+///
+/// Here the text tells the cause, and so `source` leaves it out, or a chain would tell it twice. (Elsewhere in
+/// this crate it is the other way round.) A returned error has no source here, since it need not be an [`Error`]:
+/// it is at [`Failure::error`]. Of a death `source` is what is behind the text: the cause of the error of `enter`.
+impl<I, E> Error for Failure<I, E>
+where
+    E: fmt::Debug + fmt::Display + 'static,
+{
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self.cause() {
-            Cause::Failed(error) => Some(error),
-            Cause::Poisoned(deaths) => deaths.last().map(|crash| crash.as_ref() as _),
-            Cause::Lost(crash) => Some(crash.as_ref()),
+            Cause::Poisoned(deaths) => deaths.last()?.source()?.source(),
+            Cause::Lost(crash) => crash.source()?.source(),
             // An input that crashed a container itself may be the one that began it.
-            Cause::GaveUp(gave_up) => match self.0.tried.deaths.first() {
-                Some(own) => Some(own.as_ref()),
-                None => Some(gave_up),
-            },
-            Cause::Source(panic) => Some(panic),
-            Cause::Config(error) => Some(error),
-            Cause::Cancelled | Cause::ShutDown | Cause::WouldDeadlock | Cause::Engine(_) => None,
+            Cause::GaveUp(_) => self.0.tried.deaths.first().map(|own| own.as_ref() as _),
+            Cause::Config(error) => error.source(),
+            Cause::Failed(_)
+            | Cause::Source(_)
+            | Cause::Cancelled
+            | Cause::ShutDown
+            | Cause::WouldDeadlock
+            | Cause::Engine(_) => None,
         }
     }
 }

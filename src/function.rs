@@ -1,9 +1,9 @@
 //! A running function: what the application holds and calls.
 
-use std::future::poll_fn;
 use std::ops::Deref;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use actix::{Actor, Addr, Handler, Message};
@@ -11,7 +11,7 @@ use futures_core::Stream;
 use tokio::sync::oneshot;
 
 use crate::actor::{Ending, GetStatus, KillContainer, Reset, Shutdown};
-use crate::app::{EndingReport, Ends, SHUTDOWN_LIMIT};
+use crate::app::SHUTDOWN_LIMIT;
 use crate::bulk::{Bulk, outcomes, outputs};
 use crate::call::Call;
 use crate::context::Context;
@@ -19,7 +19,7 @@ use crate::decide::ids::ContainerId;
 use crate::decide::window::Window;
 use crate::engine::clock::Clock;
 use crate::engine::consumer::Failures;
-use crate::engine::dispatch::Dispatch;
+use crate::engine::dispatch::{Dispatch, Readiness, Wanted};
 use crate::engine::drops::{Gathered, Stack, drop_in_turn, let_go};
 use crate::engine::messages::{Attach, End};
 use crate::engine::supervisor::Supervisor;
@@ -29,6 +29,7 @@ use crate::error::{NotReady, StartError};
 use crate::failure::Failure;
 use crate::map::Map;
 use crate::progress::Progress;
+use crate::registry::{EndingReport, Ends, Latest, Registration};
 use crate::report::FunctionReport;
 use crate::settings::Settings;
 use crate::source::Source;
@@ -59,10 +60,36 @@ where
     E: Send + 'static,
 {
     pub(crate) dispatch: Arc<Dispatch<I, O, E>>,
-    pub(crate) supervisor: Addr<Supervisor<I, O, E>>,
+    /// Behind a trait object, because an `Addr` in here would make the compiler ask of every future that holds a
+    /// `Function` over an `await` whether `Supervisor<I, O, E>` is an actor, and it cannot tell that inside a future
+    /// for types with a lifetime, such as an error of `&'static str`.
+    supervisor: Box<dyn Supervised<I, O, E>>,
     pub(crate) default_window: Window,
+    /// Its name in its app; given free by the drop. `None` in a rehearsal.
+    registration: Option<Registration>,
     /// Keeps the engine's thread.
     _engine: Arc<Engine>,
+}
+
+/// Knows the address of a supervisor.
+trait Supervised<I, O, E>: Send + Sync
+where
+    I: Send + Sync + 'static,
+    O: Send + 'static,
+    E: Send + 'static,
+{
+    fn address(&self) -> &Addr<Supervisor<I, O, E>>;
+}
+
+impl<I, O, E> Supervised<I, O, E> for Addr<Supervisor<I, O, E>>
+where
+    I: Send + Sync + 'static,
+    O: Send + 'static,
+    E: Send + 'static,
+{
+    fn address(&self) -> &Self {
+        self
+    }
 }
 
 impl<I, O, E> Drop for Running<I, O, E>
@@ -77,7 +104,7 @@ where
             // The engine may end with this handle, before it reads its mail: abort here, at once.
             parts.dispatch.over();
             parts.dispatch.abort();
-            parts.supervisor.do_send(Shutdown { ending: Ending::Abort, limit: Duration::ZERO });
+            parts.supervisor.address().do_send(Shutdown { ending: Ending::Abort, limit: Duration::ZERO });
         });
     }
 }
@@ -113,15 +140,21 @@ where
     E: Send + 'static,
 {
     fn end(&self, ending: Ending, limit: Duration) -> EndingReport {
+        self.dispatch.begin_end(ending); // at once: the supervisor may be busy
         let (report, reported) = oneshot::channel();
-        self.supervisor.do_send(End { how: Shutdown { ending, limit }, running: Arc::clone(self), report });
+        self.supervisor().do_send(End { how: Shutdown { ending, limit }, running: Arc::clone(self), report });
+        let (name, latest) = (Arc::clone(&self.dispatch.settings.function), self.latest());
         // One that has ended before tells what became of it, and what still runs.
-        let (name, dispatch) = (Arc::clone(&self.dispatch.settings.function), Arc::downgrade(&self.dispatch));
-        let before = move || match dispatch.upgrade() {
-            Some(dispatch) => dispatch.report(),
-            None => FunctionReport::unknown(&name),
-        };
+        let before = move || latest().unwrap_or_else(|| FunctionReport::unknown(&name));
         Box::pin(async move { reported.await.unwrap_or_else(|_| before()) })
+    }
+
+    fn report(&self) -> FunctionReport {
+        self.dispatch.report()
+    }
+
+    fn is_in_a_container(&self) -> bool {
+        Context::is_container_of(self.dispatch.settings.id)
     }
 }
 
@@ -135,10 +168,11 @@ where
         engine: Arc<Engine>,
         settings: Settings<I, O, E>,
         default_window: Window,
+        registration: Registration,
     ) -> Result<(Self, Box<dyn Ends>), StartError> {
         let dispatch = Arc::new(Dispatch::new(settings, Clock::start()));
         let supervisor = engine.start(Supervisor::new(Arc::clone(&dispatch), default_window))?;
-        let function = Self::of(dispatch, supervisor, default_window, engine);
+        let function = Self::of(dispatch, supervisor, default_window, Some(registration), engine);
         let ends = Box::new(Arc::clone(&function.running));
         Ok((function, ends))
     }
@@ -147,11 +181,13 @@ where
         dispatch: Arc<Dispatch<I, O, E>>,
         supervisor: Addr<Supervisor<I, O, E>>,
         default_window: Window,
+        registration: Option<Registration>,
         engine: Arc<Engine>,
     ) -> Self {
-        let running =
-            Arc::new(Running(Some(Parts { dispatch, supervisor, default_window, _engine: engine })));
-        running.supervisor.do_send(Attach(Arc::downgrade(&running)));
+        let supervisor = Box::new(supervisor);
+        let parts = Parts { dispatch, supervisor, default_window, registration, _engine: engine };
+        let running = Arc::new(Running(Some(parts)));
+        running.supervisor().do_send(Attach(Arc::downgrade(&running)));
         Self { running }
     }
 
@@ -160,7 +196,7 @@ where
     pub(crate) fn rehearsed(settings: Settings<I, O, E>, default_window: Window) -> Self {
         let dispatch = Arc::new(Dispatch::new(settings, Clock::virtual_from_now()));
         let supervisor = Supervisor::new(Arc::clone(&dispatch), default_window).start();
-        Self::of(dispatch, supervisor, default_window, Engine::of_this_thread())
+        Self::of(dispatch, supervisor, default_window, None, Engine::of_this_thread())
     }
 
     /// The function's name.
@@ -175,10 +211,60 @@ where
     ///
     /// The function gave up before, is shut down, or the call would wait for itself.
     pub fn ready(&self) -> Result<(), NotReady> {
+        self.wait_until(Wanted::One)
+    }
+
+    /// Waits until all containers are live at once, so that what comes next finds the whole capacity. One that
+    /// cannot enter is waited for as long as it is tried again.
+    ///
+    /// # Errors
+    ///
+    /// The function gave up before, is shut down, or the call would wait for itself.
+    ///
+    /// ```
+    /// use longshore::App;
+    ///
+    /// let app = App::ephemeral("docs");
+    /// let f = app.infallible("f", |n: &u64| n + 1).containers(4).start()?;
+    /// f.ready_all().unwrap();
+    /// assert_eq!(f.status().containers.live, 4);
+    /// # Ok::<(), longshore::StartError>(())
+    /// ```
+    pub fn ready_all(&self) -> Result<(), NotReady> {
+        self.wait_until(Wanted::All)
+    }
+
+    /// [`Function::ready`] for async code.
+    ///
+    /// # Errors
+    ///
+    /// The function gave up before, or is shut down.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future ends the wait.
+    pub async fn ready_async(&self) -> Result<(), NotReady> {
+        Readiness::new(&self.running.dispatch, Wanted::One).await
+    }
+
+    /// [`Function::ready_all`] for async code.
+    ///
+    /// # Errors
+    ///
+    /// The function gave up before, or is shut down.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future ends the wait.
+    pub async fn ready_all_async(&self) -> Result<(), NotReady> {
+        Readiness::new(&self.running.dispatch, Wanted::All).await
+    }
+
+    fn wait_until(&self, wanted: Wanted) -> Result<(), NotReady> {
         if self.would_deadlock() {
             return Err(NotReady::WouldDeadlock);
         }
-        self.running.dispatch.await_ready()
+        self.running.dispatch.await_ready(wanted)
     }
 
     /// Fans the items of any iterator out to the containers, lazily. Nothing is pulled before the
@@ -326,7 +412,7 @@ where
             return self.running.dispatch.status();
         }
         // A supervisor that has ended does not answer; what it left behind still can be read.
-        let status = wait(self.running.supervisor.send(GetStatus));
+        let status = wait(self.running.supervisor().send(GetStatus));
         status.unwrap_or_else(|_| self.running.dispatch.status())
     }
 
@@ -346,19 +432,23 @@ where
         self.ask(KillContainer { container })
     }
 
-    /// Begins to drain: accepted inputs of live maps finish, sources are not pulled, new calls are
-    /// refused, workers exit. What has not ended after 30 s is aborted. Does not wait.
+    /// Begins to drain: accepted inputs of live maps finish, sources are not pulled, new calls and maps are
+    /// refused from the moment this returns, workers exit. Does not wait for that.
+    ///
+    /// After 30 s what executes is cut off, every input without an outcome comes back inside its error, and containers that have
+    /// nothing to do exit. To wait for the end send a [`Shutdown`](crate::actor::Shutdown), or end the app.
     pub fn drain(&self) {
         drop(self.running.end(Ending::Drain, SHUTDOWN_LIMIT));
     }
 
-    /// Begins to stop: only what executes finishes; every other input comes back inside its error.
-    /// What has not ended after 30 s is aborted. Does not wait.
+    /// Begins to stop: only what executes finishes; every other input comes back inside its error, and new calls and
+    /// maps are refused, from the moment this returns. After 30 s what executes is cut off. Does not wait.
     pub fn stop(&self) {
         drop(self.running.end(Ending::Stop, SHUTDOWN_LIMIT));
     }
 
-    /// Aborts: every input without an outcome comes back inside its error, at once.
+    /// Aborts: every input without an outcome comes back inside its error, and new calls and maps are refused, from the
+    /// moment this returns.
     pub fn abort(&self) {
         drop(self.running.end(Ending::Abort, Duration::ZERO));
     }
@@ -370,10 +460,10 @@ where
         Supervisor<I, O, E>: Actor<Context = actix::Context<Supervisor<I, O, E>>> + Handler<M>,
     {
         if on_engine_thread() {
-            self.running.supervisor.do_send(message);
+            self.running.supervisor().do_send(message);
             return false;
         }
-        wait(self.running.supervisor.send(message)).unwrap_or(false)
+        wait(self.running.supervisor().send(message)).unwrap_or(false)
     }
 
     fn would_deadlock(&self) -> bool {
@@ -387,7 +477,7 @@ where
     /// The address of the supervisor, which takes the messages of [`actor`](crate::actor).
     #[must_use]
     pub fn supervisor(&self) -> &Addr<Supervisor<I, O, E>> {
-        &self.running.supervisor
+        self.running.supervisor()
     }
 }
 
@@ -397,6 +487,23 @@ where
     O: Send + 'static,
     E: Send + 'static,
 {
+    pub(crate) fn supervisor(&self) -> &Addr<Supervisor<I, O, E>> {
+        self.supervisor.address()
+    }
+
+    /// The function has ended, and that became of it: its app lets go of it.
+    pub(crate) fn ended(&self, report: &FunctionReport) {
+        if let Some(registration) = &self.registration {
+            registration.ended(report, self.latest());
+        }
+    }
+
+    /// Its report by now, and after its end, as long as a thread of it is left.
+    fn latest(&self) -> Latest {
+        let dispatch = Arc::downgrade(&self.dispatch);
+        Box::new(move || Some(dispatch.upgrade()?.report()))
+    }
+
     /// Whether a blocking call on this thread would wait for itself.
     pub(crate) fn would_deadlock(&self) -> bool {
         on_engine_thread() || Context::is_container_of(self.dispatch.settings.id)
@@ -415,6 +522,20 @@ where
 }
 
 /// The next item of a stream.
-pub(crate) async fn next<S: Stream + Unpin>(stream: &mut S) -> Option<S::Item> {
-    poll_fn(|cx| Pin::new(&mut *stream).poll_next(cx)).await
+///
+/// A type of its own and no `async fn`, because the compiler cannot tell whether a future is `Send` that holds another
+/// one whose locals are named by `S::Item`, for items with a lifetime.
+pub(crate) fn next<S: Stream + Unpin>(stream: &mut S) -> Next<'_, S> {
+    Next(stream)
+}
+
+/// See [`next`].
+pub(crate) struct Next<'a, S>(&'a mut S);
+
+impl<S: Stream + Unpin> Future for Next<'_, S> {
+    type Output = Option<S::Item>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut std::task::Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut *self.0).poll_next(cx)
+    }
 }

@@ -253,6 +253,7 @@ mod gave_up;
 mod map;
 mod memory;
 mod progress;
+mod registry;
 mod report;
 mod settings;
 #[cfg(test)]

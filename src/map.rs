@@ -345,7 +345,7 @@ where
         if let Some(source) = feed {
             let broken = Arc::clone(dispatch);
             let guard = Undelivered::new(move || broken.map_undelivered(job));
-            self.running.supervisor.do_send(FeedMap { job, source, guard });
+            self.running.supervisor().do_send(FeedMap { job, source, guard });
         }
         let engine: Arc<dyn Abort> = Arc::clone(dispatch) as _;
         if !self.abort.open(Arc::downgrade(&engine), job) {

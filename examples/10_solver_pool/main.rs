@@ -34,6 +34,12 @@ const LETHAL: Order = Order { number: ORDERS / 2, from: 1, to: DELISTED, amount:
 #[derive(Debug)]
 struct NoRoute;
 
+impl std::fmt::Display for NoRoute {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "no route")
+    }
+}
+
 /// A solver, connected to the feed. It has the market it has seen last.
 struct Solver {
     feed: Arc<Feed>,
@@ -94,7 +100,7 @@ fn in_words(outcome: Result<Quote, Failure<Order, NoRoute>>) -> String {
         Err(failure) => failure,
     };
     match failure.cause() {
-        Cause::Failed(NoRoute) => "no route".to_owned(),
+        Cause::Failed(error) => error.to_string(),
         Cause::Poisoned(deaths) => {
             let how = |crash: &Arc<Crash>| crash.death.to_string().contains("divide by zero");
             let all = deaths.iter().all(how);

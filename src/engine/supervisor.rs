@@ -28,8 +28,20 @@ use crate::failure::{Cause, Failure};
 use crate::function::Running;
 use crate::report::FunctionReport;
 
-/// How long idle threads may take to end, and feeders to come back from their source.
+/// How long code that was cut off may take to come out, idle containers to exit, and feeders to come back from their
+/// source.
 const GRACE: Duration = Duration::from_secs(1);
+
+/// A stretch of the way to the end of a function.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stretch {
+    /// None was asked for, or its limit has not passed.
+    Limited,
+    /// The limit has passed. What was cut off may come out, and idle containers exit: everything is waited for.
+    Grace,
+    /// It is aborted: only what comes out by itself is waited for.
+    Aborted,
+}
 
 /// Supervises one function: the actor behind a [`Function`](crate::Function). It takes the messages of
 /// [`actor`](crate::actor).
@@ -50,6 +62,8 @@ where
     reporting: Vec<oneshot::Sender<FunctionReport>>,
     /// Ends the wait for containers that do not end, and when.
     limit: Option<(Time, SpawnHandle)>,
+    /// How far the end has come that was asked for.
+    end: Stretch,
     /// The next moment at which containers may be created again.
     wake: Option<SpawnHandle>,
     /// Ends the wait for feeders.
@@ -71,6 +85,7 @@ where
             containers: Vec::new(),
             reporting: Vec::new(),
             limit: None,
+            end: Stretch::Limited,
             wake: None,
             grace: None,
         }
@@ -103,12 +118,16 @@ where
         });
     }
 
-    /// Sends the report and stops, once everything has ended or the limit has passed.
+    /// Sends the report and stops, once everything has ended or nothing is waited for any more.
     fn finish(&mut self, ctx: &mut Context<Self>) {
         self.dispatch.give_up(); // if that was decided, and its notice is still on the way
         let report = self.dispatch.report();
         self.dispatch.ended_with(report.clone());
-        self.kept = None; // before the reply, so that whoever has it finds nothing of ours alive
+        let running = self.kept.take().or_else(|| self.running.upgrade());
+        if let Some(running) = running {
+            running.ended(&report);
+            drop(running); // before the reply, so that whoever has it finds nothing of ours alive
+        }
         for reply in self.reporting.drain(..) {
             drop(reply.send(report.clone())); // whoever no longer waits misses nothing
         }
@@ -116,21 +135,36 @@ where
         ctx.stop();
     }
 
-    /// Begins to come to an end.
+    /// Begins to come to an end. What is left of a drain or a stop after `limit` is cut off.
     fn end(&mut self, ending: Ending, limit: Duration, ctx: &mut Context<Self>) {
-        match ending {
-            Ending::Drain => self.dispatch.drain(),
-            Ending::Stop => self.dispatch.stop(),
-            Ending::Abort => self.dispatch.abort(),
+        self.dispatch.begin_end(ending);
+        match (ending, self.end) {
+            (Ending::Abort, _) => return self.abort(ctx),
+            (_, Stretch::Limited) => self.limit_to(limit, ctx, Self::cut_off),
+            (_, Stretch::Grace | Stretch::Aborted) => {} // its own limit runs
         }
-        // What is in the user's code is left behind by an abort; what is not ends by itself.
-        let limit = if ending == Ending::Abort { GRACE } else { limit };
-        self.limit_to(limit, ctx, |supervisor, ctx| {
-            supervisor.dispatch.abort();
-            supervisor.limit = None;
-            supervisor.limit_to(GRACE, ctx, Self::finish);
-            supervisor.finish_if_ended(ctx);
-        });
+        self.finish_if_ended(ctx);
+    }
+
+    /// The limit has passed.
+    fn cut_off(&mut self, ctx: &mut Context<Self>) {
+        self.dispatch.cut_off();
+        self.limit = None;
+        self.end = Stretch::Grace;
+        self.limit_to(GRACE, ctx, Self::abort);
+        self.finish_if_ended(ctx);
+    }
+
+    /// What is in the user's code is left behind; what is not comes out by itself, or is left behind as well.
+    fn abort(&mut self, ctx: &mut Context<Self>) {
+        self.dispatch.abort();
+        if self.end != Stretch::Aborted {
+            if let Some((_, handle)) = self.limit.take() {
+                ctx.cancel_future(handle);
+            }
+            self.end = Stretch::Aborted;
+            self.limit_to(GRACE, ctx, Self::finish);
+        }
         self.finish_if_ended(ctx);
     }
 
@@ -155,6 +189,9 @@ where
     fn finish_if_ended(&mut self, ctx: &mut Context<Self>) {
         if self.limit.is_none() || !self.dispatch.has_ended() {
             return;
+        }
+        if self.end == Stretch::Grace && self.dispatch.has_threads() {
+            return; // they are cut off, and may come out
         }
         if !self.dispatch.is_fed() {
             return self.finish(ctx);

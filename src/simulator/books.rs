@@ -13,6 +13,7 @@ use crate::decide::restart::Restart;
 use crate::decide::time::Time;
 use crate::simulator::containers::Dying;
 use crate::simulator::crumbs::Crumbs;
+use crate::simulator::ends::EndBook;
 use crate::simulator::plan::Plan;
 use crate::simulator::policy::{ExpectedRestart, NaivePolicy};
 use crate::simulator::suspects::Suspects;
@@ -154,6 +155,8 @@ pub(super) struct Books {
     pub(super) returning: BTreeSet<ContainerId>,
     /// How the container dies that dies now.
     pub(super) dying: Dying,
+    /// What the report is to say.
+    pub(super) ends: EndBook,
 }
 
 /// What a crash came to, for the tally.
@@ -194,6 +197,7 @@ impl Books {
             exiting: BTreeSet::new(),
             returning: BTreeSet::new(),
             dying: Dying::default(),
+            ends: EndBook::default(),
         }
     }
 
@@ -263,6 +267,7 @@ impl Books {
         let Some(book) = self.jobs.get_mut(&job) else { return };
         let ended = book.ended.replace(why);
         let inputs = book.inputs.len() as u64 + 1;
+        self.ends.unrun(1, why, book.goes_on);
         self.accepted(job, inputs);
         self.jobs.get_mut(&job).expect("it is open").ended = ended;
     }
@@ -530,6 +535,8 @@ impl Books {
     pub(super) fn end_job(&mut self, job: JobId, why: Why) {
         let Some(book) = self.jobs.get_mut(&job) else { return };
         book.ended.get_or_insert(why);
+        let pending = book.inputs.iter().filter(|input| input.is_pending()).count();
+        self.ends.unrun(pending, why, book.goes_on);
         for input in &mut book.inputs {
             if let State::Executes { on } | State::Leased { to: on, .. } = input.state {
                 self.suspects.ended(on);
@@ -559,6 +566,7 @@ impl Books {
         for job in self.jobs.values_mut() {
             for input in &mut job.inputs {
                 if matches!(input.state, State::Waits(_) | State::Leased { .. }) {
+                    self.ends.unrun(1, Why::ShutDown, job.goes_on);
                     input.state = State::Done(End::Unrun(Why::ShutDown));
                 }
             }

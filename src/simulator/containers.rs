@@ -4,6 +4,7 @@
 use crate::decide::ids::{ContainerId, Generation, JobId};
 use crate::decide::ledger::Mode;
 use crate::decide::time::Time;
+use crate::report::Fate;
 use crate::simulator::books::{Books, Queue, State, Why};
 
 /// How a container dies.
@@ -29,6 +30,7 @@ impl Books {
             assert!(at_once, "invariant 8: {id} was created at {now:?}, inside the delay until {due:?}");
         }
         self.returning.remove(&id);
+        self.ends.begun(id);
         self.restarts += u64::from(generation.get() > 1);
         self.at_once.insert(id, false);
         self.came_back(id);
@@ -117,6 +119,7 @@ impl Books {
 
     /// A thread was left behind in its `exit`.
     pub(super) fn exit_left_behind(&mut self, id: ContainerId, generation: Generation) {
+        self.ends.came_to(id, Fate::ExitTimedOut);
         self.left_behind.insert((id, generation), 0);
         self.recycling.remove(&id);
     }

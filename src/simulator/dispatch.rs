@@ -141,7 +141,10 @@ impl Books {
     /// Those containers sleep, and no other is about to ask: nothing may be waiting that one of them could do.
     pub(super) fn all_rest(&self, asleep: &[ContainerId], eligible: &Eligible, now: Time) {
         let drained = self.mode == Mode::Draining && !self.inputs().any(InputBook::is_pending);
-        assert!(!drained, "a wake-up was lost: containers sleep, and nothing is left that they wait for");
+        assert!(
+            !drained && self.mode < Mode::Stopping,
+            "a wake-up was lost: containers sleep, and nothing is left that they wait for"
+        );
         if self.goes_on() {
             for id in asleep {
                 let best = self.best_class(*id, now).filter(|class| *class < NEW);

@@ -3,7 +3,7 @@
 //! [`world`] lives one world, a function of its [`tape`]; [`plan`] draws its settings and habits;
 //! [`threads`], [`feeders`], [`readers`], [`supervisor`] and [`users`] are the simulated parties; [`books`], with
 //! [`containers`] and [`dispatch`], and [`policy`] are what everything is checked against, [`crumbs`] a part of
-//! them, [`status`] what is told; [`tally`] counts what happened.
+//! them, [`status`] and [`ends`] what is told; [`tally`] counts what happened.
 //!
 //! ```text
 //! cargo test simulator                                              a few thousand worlds
@@ -16,6 +16,7 @@ mod books;
 mod containers;
 mod crumbs;
 mod dispatch;
+mod ends;
 mod feeders;
 mod plan;
 mod policy;

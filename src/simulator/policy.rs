@@ -136,6 +136,10 @@ impl NaivePolicy {
         self.lives.get(&(id, generation)).is_some_and(|life| life.alive)
     }
 
+    pub(super) fn has_entered(&self, id: ContainerId, generation: Generation) -> bool {
+        self.lives.get(&(id, generation)).is_some_and(|life| life.entered.is_some())
+    }
+
     pub(super) fn has_progressed(&self, id: ContainerId, generation: Generation) -> bool {
         self.lives.get(&(id, generation)).is_some_and(|life| life.completed > 0)
     }

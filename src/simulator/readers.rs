@@ -263,7 +263,7 @@ impl World {
         let input = self.books.input(job, index);
         assert_eq!(failure.attempts(), input.executions, "attempts told of input {index}");
         let State::Done(end) = input.state else {
-            panic!("input {index} of {job:?} has an outcome and is {:?}: {failure}", input.state)
+            panic!("input {index} of {job:?} has an outcome and is {:?}: {failure:?}", input.state)
         };
         let attempt = input.attempt() - 1;
         let right = match failure.cause() {

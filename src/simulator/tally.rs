@@ -76,6 +76,8 @@ tally! {
     stops,
     aborts,
     shutdown_limits,
+    /// Containers in the user's code when the limit passed, or at an abort.
+    cut_off,
     exits_timed_out,
     maps_dropped,
     calls_dropped,

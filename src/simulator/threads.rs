@@ -60,8 +60,10 @@ pub(super) enum Phase {
         answer: Answer,
         last: bool,
     },
-    /// The verdict was to restart at once.
-    Restarting,
+    /// The verdict was to restart at once, or it was recycled, and that became of it then.
+    Restarting {
+        last: Option<Fate>,
+    },
     Exiting {
         until: Time,
         /// It is to begin anew after it.
@@ -112,7 +114,7 @@ impl std::fmt::Debug for Thread {
             Phase::Publishing { task, place, .. } => {
                 write!(f, "publishes {:?} {}", task.lease.job, task.index(*place))
             }
-            Phase::Restarting => write!(f, "restarts"),
+            Phase::Restarting { .. } => write!(f, "restarts"),
             Phase::Exiting { .. } => write!(f, "has exited"),
             Phase::Ending { .. } => write!(f, "ends"),
             Phase::Over => write!(f, "is over"),
@@ -159,7 +161,7 @@ impl Thread {
             | Phase::Tying { .. }
             | Phase::Beginning { .. }
             | Phase::Publishing { .. }
-            | Phase::Restarting
+            | Phase::Restarting { .. }
             | Phase::Ending { .. } => Some(Time::default()),
         }
     }
@@ -200,9 +202,9 @@ impl World {
                 task.publish(place, answer);
                 if last { Phase::Asking } else { self.execute(task, place + 1) }
             }
-            Phase::Restarting => {
+            Phase::Restarting { last } => {
                 thread.shrink();
-                self.restart(at)
+                self.restart(at, last)
             }
             Phase::Exiting { recycles, .. } => {
                 self.engine.left(id, generation);
@@ -213,7 +215,7 @@ impl World {
                     if !self.books.is_left_behind(id, generation) {
                         self.books.returns(id);
                     }
-                    Phase::Restarting
+                    Phase::Restarting { last: Some(Fate::Exited) }
                 } else {
                     Phase::Ending { fate: Some(Fate::Exited) }
                 }
@@ -221,6 +223,12 @@ impl World {
             Phase::Ending { fate } => {
                 let lived = self.books.is_alive(id, generation);
                 self.threads[at].shrink();
+                // Of a later generation, on another thread, nothing is said by the end of this one.
+                let speaks = self.books.current.get(&id) == Some(&generation)
+                    && !self.books.is_left_behind(id, generation);
+                if let Some(fate) = fate.clone().filter(|_| speaks) {
+                    self.books.ends.came_to(id, fate);
+                }
                 self.engine.ended(id, generation, fate);
                 self.books.thread_ended(id, generation);
                 if lived {
@@ -233,13 +241,13 @@ impl World {
         self.threads[at].phase = phase;
     }
 
-    fn restart(&mut self, at: usize) -> Phase {
+    fn restart(&mut self, at: usize, last: Option<Fate>) -> Phase {
         let (id, before) = (self.threads[at].id, self.threads[at].generation);
         let Some(generation) = self.engine.begin(id, before) else {
             if !self.books.is_left_behind(id, before) {
                 self.books.container_not_begun(id, self.all_booked(), self.now());
             }
-            return Phase::Ending { fate: None };
+            return Phase::Ending { fate: last };
         };
         self.books.container_begun(id, generation, self.now());
         self.threads[at].generation = generation;
@@ -432,7 +440,7 @@ impl World {
         self.sync_pulled();
         self.account_for(id, generation, restart);
         match restart {
-            Some(Restart::Now) => Phase::Restarting,
+            Some(Restart::Now) => Phase::Restarting { last: None },
             Some(Restart::At(_) | Restart::GiveUp) | None => Phase::Ending { fate: None },
         }
     }

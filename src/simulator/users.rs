@@ -193,7 +193,7 @@ impl World {
         self.engine.drain();
         self.sync_pulled();
         self.books.mode = self.books.mode.max(Mode::Draining);
-        self.limit = Some(self.now() + Duration::from_secs(30));
+        self.limit_to(Duration::from_secs(30));
     }
 
     fn stop(&mut self) {
@@ -203,7 +203,7 @@ impl World {
         self.sync_pulled();
         self.books.mode = self.books.mode.max(Mode::Stopping);
         self.books.sweep();
-        self.limit = Some(self.now() + Duration::from_secs(30));
+        self.limit_to(Duration::from_secs(30));
     }
 
     pub(super) fn abort(&mut self) {
@@ -214,6 +214,7 @@ impl World {
         self.sync_pulled();
         self.books.mode = Mode::Aborted;
         self.books.end_all(Why::ShutDown, |job| over.contains(&job));
+        self.cut(true);
         self.books.all_dead(self.now());
     }
 

@@ -292,11 +292,7 @@ impl World {
             Action::ExitTimer(at) => self.exit_times_out(at),
             Action::Watch(at) => self.watch(at),
             Action::Tick => self.tick(),
-            Action::Limit => {
-                self.limit = None;
-                self.tally.shutdown_limits += 1;
-                self.abort();
-            }
+            Action::Limit => self.limit_passes(),
         }
     }
 
@@ -459,6 +455,7 @@ impl World {
     }
 
     fn nothing_is_left(self) -> Tally {
+        self.check_report();
         let Self { engine, books, witness, mut tally, feeders, readers, .. } = self;
         drop((feeders, readers));
         assert!(engine.has_ended(), "the function has not ended: {}", engine.status());

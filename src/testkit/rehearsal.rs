@@ -1,13 +1,16 @@
 //! The rehearsal of a function: its settings, the script, and the run.
 
+use std::future::poll_fn;
 use std::mem::ManuallyDrop;
 use std::ops::Range;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use actix::{System, SystemRunner};
 use tokio::runtime::Runtime;
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 
 use crate::actor::{Ending, KillContainer};
 use crate::builder::Builder;
@@ -171,7 +174,8 @@ where
         self.written(|script| script.kills.push((at, container)))
     }
 
-    /// How much virtual time the scene may take: 24 h, if nothing is said. After it the function is aborted, so
+    /// How much virtual time the scene may take: 24 h, if nothing is said. What it [sleeps](Stage::sleep) by itself
+    /// comes on top, so that a scene of many days needs no word of it. After it the function is aborted, so
     /// that what would go on for ever ends. What goes on without taking time, as an endless map of a function of
     /// which nothing [takes](Self::takes) any, does not.
     pub fn for_at_most(mut self, limit: Duration) -> Self {
@@ -238,8 +242,8 @@ where
     ///
     /// # Panics
     ///
-    /// As the scene or the script does; if the scene does not come to its end within a minute of virtual time after
-    /// the function was aborted for taking longer than [`Rehearsal::for_at_most`]; if no runtime can be made.
+    /// As the scene or the script does; if the scene does not come to its end within a minute of virtual time, its own sleep
+    /// not counted, after the function was aborted for taking longer than [`Rehearsal::for_at_most`]; if no runtime can be made.
     pub fn play<T, S>(mut self, scene: S) -> Result<(T, Record), StartError>
     where
         S: AsyncFnOnce(&Stage<I, O, E>) -> T + Send,
@@ -298,6 +302,26 @@ impl Drop for Theatre {
     }
 }
 
+/// The result of a scene, if it takes no longer than that, its own sleep not counted.
+async fn within<I, O, E, T>(
+    limit: Duration,
+    stage: &Stage<I, O, E>,
+    playing: impl Future<Output = T>,
+) -> Option<T>
+where
+    I: Send + Sync + 'static,
+    O: Send + 'static,
+    E: Send + 'static,
+{
+    let mut playing = pin!(playing);
+    let mut late = pin!(stage.takes_longer_than(limit));
+    poll_fn(|cx| match playing.as_mut().poll(cx) {
+        Poll::Ready(result) => Poll::Ready(Some(result)),
+        Poll::Pending => late.as_mut().poll(cx).map(|()| None),
+    })
+    .await
+}
+
 /// The rehearsal itself, in its runtime.
 async fn played<I, O, E, T, S>(
     settings: Settings<I, O, E>,
@@ -322,15 +346,14 @@ where
             }
         });
     }
-    let mut playing = std::pin::pin!(scene(&stage));
-    let (result, timed_out) = match timeout(limit, playing.as_mut()).await {
-        Ok(result) => (result, false),
-        Err(_) => {
+    let mut playing = pin!(scene(&stage));
+    let (result, timed_out) = match within(limit, &stage, playing.as_mut()).await {
+        Some(result) => (result, false),
+        None => {
             stage.function().abort();
-            let ended = timeout(GRACE, playing).await;
-            let result = ended.unwrap_or_else(|_| {
+            let result = within(GRACE, &stage, playing).await.unwrap_or_else(|| {
                 panic!(
-                    "the scene goes on for {GRACE:?} after the {limit:?} that it may take:\n{}",
+                    "the scene goes on for {GRACE:?} after the {limit:?} that it may take (`Rehearsal::for_at_most`):\n{}",
                     stage.timeline()
                 )
             });

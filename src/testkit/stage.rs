@@ -1,5 +1,6 @@
 //! The stage: a running function in virtual time, and what happens around it.
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -111,6 +112,43 @@ where
     function: Function<I, O, E>,
     log: Log,
     began: Instant,
+    naps: Naps,
+}
+
+/// How long a scene has slept by its own wish, which is no sign that it hangs.
+#[derive(Debug, Default)]
+struct Naps {
+    /// Those that are over.
+    before: Cell<Duration>,
+    /// How many go on, and since when there are any.
+    now: Cell<Option<(usize, Instant)>>,
+}
+
+impl Naps {
+    fn time(&self) -> Duration {
+        self.before.get() + self.now.get().map_or(Duration::ZERO, |(_, since)| since.elapsed())
+    }
+
+    fn begin(&self) -> Nap<'_> {
+        let (naps, since) = self.now.get().unwrap_or_else(|| (0, Instant::now()));
+        self.now.set(Some((naps + 1, since)));
+        Nap(self)
+    }
+}
+
+/// A nap that goes on until this is dropped.
+struct Nap<'a>(&'a Naps);
+
+impl Drop for Nap<'_> {
+    fn drop(&mut self) {
+        match self.0.now.get() {
+            Some((naps, since)) if naps > 1 => self.0.now.set(Some((naps - 1, since))),
+            _ => {
+                self.0.before.set(self.0.time());
+                self.0.now.set(None);
+            }
+        }
+    }
 }
 
 impl<I, O, E> Stage<I, O, E>
@@ -120,7 +158,7 @@ where
     E: Send + 'static,
 {
     pub(crate) fn new(function: Function<I, O, E>, log: Log) -> Self {
-        Self { function, log, began: Instant::now() }
+        Self { function, log, began: Instant::now(), naps: Naps::default() }
     }
 
     /// The function, for this thread. Its async forms work; what blocks is refused, and `kill_container` and `reset`
@@ -136,13 +174,26 @@ where
         self.began.elapsed()
     }
 
-    /// Lets so much of it pass.
+    /// Lets so much of it pass. It does not count towards what the scene [may take](crate::testkit::Rehearsal::for_at_most).
     ///
     /// # Cancel safety
     ///
     /// Dropping the future ends the wait.
     pub async fn sleep(&self, time: Duration) {
+        let _nap = self.naps.begin();
         sleep(time).await;
+    }
+
+    /// Waits until the scene has taken so much longer, its own sleep not counted.
+    pub(crate) async fn takes_longer_than(&self, limit: Duration) {
+        let (began, slept) = (Instant::now(), self.naps.time());
+        loop {
+            let taken = began.elapsed().saturating_sub(self.naps.time() - slept);
+            match limit.checked_sub(taken) {
+                None | Some(Duration::ZERO) => return,
+                Some(left) => sleep(left).await,
+            }
+        }
     }
 
     /// What has happened so far, a line for each thing: for the messages of a scene's own assertions.

@@ -332,6 +332,53 @@ fn what_hangs_for_ever_ends_with_the_limit_of_the_rehearsal() {
 }
 
 #[test]
+fn a_scene_may_sleep_for_days_and_the_function_serves_it_after_that() {
+    let day = 24 * 3600 * SECOND;
+    let rehearsal = attempts(&app()).containers(1).rehearse().takes(SECOND);
+    let (answers, record) = rehearsal
+        .play(async |stage| {
+            let first = stage.function().call(1).await;
+            stage.sleep(40 * day).await;
+            // Naps at once count once.
+            futures::join!(stage.sleep(3 * day), stage.sleep(5 * day));
+            let naps = async || loop {
+                stage.sleep(day).await;
+            };
+            let last =
+                tokio::select! { last = stage.function().call(2) => last, () = naps() => unreachable!() };
+            (first.ok(), last.ok(), stage.now())
+        })
+        .expect("valid settings");
+    assert_eq!(answers, (Some(1), Some(1), 45 * day + 2 * SECOND), "{record}");
+    assert!(!record.timed_out(), "{record}");
+}
+
+#[test]
+fn what_a_scene_waits_for_without_sleeping_counts_also_after_days_of_sleep() {
+    let day = 24 * 3600 * SECOND;
+    let rehearsal = attempts(&app()).containers(1).rehearse().hangs(0, 1);
+    let (outcome, record) = rehearsal
+        .play(async |stage| {
+            stage.sleep(10 * day).await;
+            stage.function().call(1).await.map_err(|failure| failure.is_shut_down())
+        })
+        .expect("valid settings");
+    assert_eq!(outcome, Err(true), "{record}");
+    assert!(record.timed_out() && record.elapsed() >= 11 * day && record.elapsed() < 12 * day, "{record}");
+}
+
+#[test]
+fn a_scene_that_hangs_by_itself_ends_in_a_panic_that_says_what_to_set() {
+    let scene = || {
+        let rehearsal = attempts(&app()).rehearse().for_at_most(SECOND);
+        rehearsal.play(async |_| std::future::pending::<()>().await).map(drop)
+    };
+    let panic = std::thread::spawn(scene).join().expect_err("it panics");
+    let message = panic.downcast_ref::<String>().expect("a text");
+    assert!(message.contains("goes on for 60s after the 1s") && message.contains("for_at_most"), "{message}");
+}
+
+#[test]
 fn an_exit_that_takes_too_long_is_left_behind() {
     let exits = Arc::new(AtomicU64::new(0));
     let counter = Arc::clone(&exits);
@@ -526,7 +573,8 @@ fn really(faults: &BTreeMap<(u64, u32), u8>, containers: usize) -> Vec<String> {
 fn said(outcome: &Result<u64, Failure<u64, u8>>) -> String {
     match outcome {
         Ok(output) => format!("{output}"),
-        Err(failure) => format!("{failure}"),
+        // The last death is at another place there.
+        Err(failure) => failure.to_string().split(": container").take(1).collect(),
     }
 }
 

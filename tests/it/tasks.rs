@@ -163,7 +163,7 @@ fn giving_up_drops_the_futures_that_wait_and_their_inputs_come_back() {
 }
 
 #[test]
-fn an_abort_drops_the_futures_that_wait_and_reports_containers_that_do_not_run() {
+fn an_abort_drops_the_futures_that_wait_and_reports_their_containers_as_cut_off() {
     let ways: [fn(App) -> Report; 2] = [App::abort, |app| app.shutdown_within(Duration::from_millis(10))];
     for end in ways {
         under_each_policy(move |_, policy| {
@@ -178,9 +178,10 @@ fn an_abort_drops_the_futures_that_wait_and_reports_containers_that_do_not_run()
             let failure = call.wait().expect_err("aborted");
             assert_eq!((failure.is_shut_down(), failure.input(), failure.attempts()), (true, Some(&0), 1));
             let fates: Vec<_> = report.functions[0].containers.iter().map(|(_, fate)| fate).collect();
-            assert!(fates.iter().all(|fate| matches!(fate, Fate::Stopped | Fate::Exited)), "{report}");
+            assert_eq!(fates.iter().filter(|fate| **fate == &Fate::CutOff).count(), 1, "{report}");
+            assert_eq!(fates.iter().filter(|fate| fate.is_clean()).count(), 1, "{report}");
             assert_eq!((report.functions[0].threads_running, drops.load(Ordering::SeqCst)), (0, 1));
-            assert!(report.is_clean());
+            assert!(!report.is_clean());
         });
     }
 }
@@ -319,16 +320,19 @@ fn an_async_enter_may_await_and_its_panic_is_a_crash_with_message_and_location()
 #[test]
 fn a_container_that_waits_in_enter_is_let_go_of_when_it_is_killed_or_its_function_ends() {
     type Way = fn(App, &Function<u64, u64, Infallible>) -> Report;
-    let ways: [Way; 3] = [
-        |app, f| {
-            assert!(f.kill_container(FIRST));
-            assert_eq!(f.call(1).wait().expect("the second generation enters"), 1);
-            app.shutdown_blocking()
-        },
-        |app, _| app.abort(),
-        |app, _| app.stop_within(Duration::from_millis(5)),
+    let ways: [(Way, Fate); 3] = [
+        (
+            |app, f| {
+                assert!(f.kill_container(FIRST));
+                assert_eq!(f.call(1).wait().expect("the second generation enters"), 1);
+                app.shutdown_blocking()
+            },
+            Fate::Exited,
+        ),
+        (|app, _| app.abort(), Fate::CutOff),
+        (|app, _| app.stop_within(Duration::from_millis(5)), Fate::CutOff),
     ];
-    for way in ways {
+    for (way, fate) in ways {
         under_each_policy(move |_, policy| {
             let app = App::ephemeral("enters");
             let ((drops, hold), begun) = (counted(), Gate::default());
@@ -345,7 +349,11 @@ fn a_container_that_waits_in_enter_is_let_go_of_when_it_is_killed_or_its_functio
             let f = app.worker_async("f", enter).containers(1).restart(policy).start().expect("valid");
             begun.pass();
             let report = way(app, &f);
-            assert!(report.is_clean(), "{report}");
+            assert_eq!(
+                (&report.functions[0].containers[0].1, report.functions[0].threads_running),
+                (&fate, 0),
+                "{report}"
+            );
             assert!(drops.load(Ordering::SeqCst) >= 1, "what it held is dropped");
             assert_eq!(f.status().crashes, 0);
         });

@@ -174,6 +174,11 @@ impl Ledger {
         self.stages.live > 0
     }
 
+    /// Whether all containers are at work, or ready for it.
+    pub(crate) fn all_are_live(&self) -> bool {
+        self.stages.live == self.rules.containers
+    }
+
     /// Whether no container is there. One that backs off is awaited only while there is work for it.
     pub(crate) fn is_empty(&self) -> bool {
         let there = self.stages.starting + self.stages.live + self.stages.exiting;
@@ -328,7 +333,7 @@ impl Ledger {
     }
 
     /// Lets the policy see who has stayed up.
-    pub(super) fn settle(&mut self, now: Time) {
+    pub(crate) fn settle(&mut self, now: Time) {
         let lives = self.berths.iter().filter(|berth| berth.stage == Stage::Live).map(|berth| berth.life);
         self.restarts.settle(lives, now);
     }

@@ -307,7 +307,9 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
         let mut state = self.hold();
         state.threads -= 1;
         let forsaken = state.returned(id, generation);
-        if !forsaken && state.broken.is_none() {
+        // Another thread may have begun a later generation meanwhile, whose fate is its own.
+        let is_last = state.ledger.stage(id).0 == generation;
+        if !forsaken && is_last && state.broken.is_none() {
             state.ledger.thread_ended(id, generation);
             state.ledger.left(id, generation);
             state.fates[id.index()] = fate;

@@ -128,7 +128,7 @@ impl<I, O, E> State<I, O, E> {
     }
 
     /// Ends a job: fences its runs, gives each pending input `cause` as its outcome (or none), and
-    /// leaves `error` to be yielded behind what there is.
+    /// leaves `error` to be yielded behind what there is. Returns how many inputs were pending.
     pub(super) fn end_job(
         &mut self,
         job: JobId,
@@ -136,27 +136,28 @@ impl<I, O, E> State<I, O, E> {
         cause: Option<&Because<E>>,
         error: Option<Failure<I, E>>,
         now: Time,
-    ) {
+    ) -> u64 {
         let mut begun = Vec::new();
         while let Some(id) = self.ledger.leased_of(job, ContainerId(0)) {
             let position = self.fence(id, now);
             if self.broken.is_some() {
-                return;
+                return 0;
             }
             begun.extend(position.filter(|position| position.begun).map(|position| position.at));
             self.ledger.recalled(id, position, now);
         }
         self.absorb(job);
         if self.broken.is_some() {
-            return; // its consumers have been told
+            return 0; // its consumers have been told
         }
-        self.end_pending(job, how, cause, &begun);
+        let ended = self.end_pending(job, how, cause, &begun);
         if let Some(lane) = self.lanes.0.get_mut(&job) {
             let (supply, unseen) = lane.end_with(error);
             self.supplies.push(supply);
             self.failures.extend(unseen);
             self.wakers.woken.extend(lane.wake());
         }
+        ended
     }
 
     /// Ends what is accepted of a job and in no lease: each input gets `cause` as its outcome, or
@@ -228,7 +229,10 @@ impl<I, O, E> State<I, O, E> {
             }
             let publish = known.on_failure == OnFailure::GoOn;
             let error = (known.kind == JobKind::Map).then(|| Failure::of_map(cause()));
-            self.end_job(job, how, publish.then_some(cause), error, now);
+            let ended = self.end_job(job, how, publish.then_some(cause), error, now);
+            if how == Unrun::Cancelled {
+                self.leftovers.add(ended, publish);
+            }
         }
     }
 
@@ -262,6 +266,7 @@ impl<I, O, E> State<I, O, E> {
         let (publish, is_map) = (known.on_failure == OnFailure::GoOn, known.kind == JobKind::Map);
         let cause: Because<E> = Arc::new(|| Cause::ShutDown);
         let ended = self.end_pending(job, Unrun::Cancelled, publish.then_some(&cause), &[]);
+        self.leftovers.add(ended, publish);
         let Some(lane) = self.lanes.0.get_mut(&job) else { return };
         let cut_short = !lane.source_over || ended > 0;
         let error = (is_map && cut_short).then(|| Failure::of_map(Cause::ShutDown));

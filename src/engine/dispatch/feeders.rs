@@ -109,6 +109,9 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
         if !publish {
             lane.gap_at(index);
         }
+        if matches!(cause, Cause::ShutDown) {
+            state.leftovers.add(1, publish);
+        }
         state.ledger.accept_ended(job, how);
         if publish {
             state.publish_failure(job, index, 0.into(), cause);

@@ -11,6 +11,7 @@ mod containers;
 mod endings;
 mod feeders;
 mod memory;
+mod readiness;
 #[cfg(feature = "testkit")]
 mod rehearsed;
 mod sleepers;
@@ -50,12 +51,14 @@ use crate::failure::{Bug, Failure};
 use crate::memory::till::Inside;
 use crate::report::Fate;
 use crate::settings::Settings;
+use readiness::Readying;
 
 pub(crate) use consumers::{Closed, Found, Patience, Plan};
 pub(crate) use containers::Next;
 #[cfg(test)]
 pub(crate) use containers::Offer;
 pub(crate) use feeders::FeederEnd;
+pub(crate) use readiness::{Readiness, Wanted};
 pub(crate) use tasks::TICK_MIN;
 
 /// A run of one function.
@@ -97,6 +100,10 @@ pub(crate) struct State<I, O, E> {
     pub(crate) feeders: usize,
     /// What became of each container at the end.
     pub(crate) fates: Vec<Option<Fate>>,
+    /// What the end has left over.
+    pub(crate) leftovers: Leftovers,
+    /// Tasks that wait for the function to get ready.
+    readying: Readying,
     pub(crate) broken: Option<Bug>,
     /// It has broken down, and those who sleep have not been woken since. Written where it breaks down, cleared where
     /// the lock is released.
@@ -117,6 +124,24 @@ pub(crate) struct State<I, O, E> {
     ticking: bool,
     /// What is to be told once the lock is released, because subscribers are the user's code.
     said: Vec<Event>,
+}
+
+/// Accepted inputs that the end of the function kept from an outcome of their own.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Leftovers {
+    /// They came back inside their errors.
+    pub(crate) returned: u64,
+    /// They ended with their map.
+    pub(crate) dropped: u64,
+    /// Whether the end has passed its limit.
+    pub(crate) limit_passed: bool,
+}
+
+impl Leftovers {
+    /// So many more, which come back or do not.
+    fn add(&mut self, inputs: u64, come_back: bool) {
+        *(if come_back { &mut self.returned } else { &mut self.dropped }) += inputs;
+    }
 }
 
 /// A thread whose generation is over.
@@ -183,6 +208,7 @@ impl<I, O, E> State<I, O, E> {
     }
 
     fn rest(&mut self, outbox: &Outbox, now: Time) -> Rest<I, O, E> {
+        self.wake_the_ready();
         let changes = self.ledger.take_changes();
         let mut said: Vec<Event> = changes.iter().map(|change| Event::of_change(change, now)).collect();
         said.append(&mut self.said);
@@ -368,6 +394,8 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
             over: false,
             feeders: 0,
             fates: vec![None; containers],
+            leftovers: Leftovers::default(),
+            readying: Readying::default(),
             broken: None,
             breaks: false,
             supplies: Vec::new(),

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::actor::Ending;
 use crate::crash::{Crash, Death};
 use crate::decide::ids::{ContainerId, Generation};
 use crate::decide::ledger::{Crowd, Mode, Stage, Unrun};
+use crate::decide::time::Time;
 use crate::engine::dispatch::{Dispatch, Forsaken, Returns, State};
 use crate::engine::lane::Because;
-use crate::error::NotReady;
 use crate::event::Event;
 use crate::failure::{Cause, Failure};
 use crate::report::{Fate, FunctionReport};
@@ -109,15 +110,21 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
         self.hold().feeders > 0
     }
 
-    /// What became of the containers, and what still runs.
+    /// Whether a thread of a container has not ended, those left behind included.
+    pub(crate) fn has_threads(&self) -> bool {
+        self.hold().threads > 0
+    }
+
+    /// What became of the containers, what came back, and what still runs.
     pub(crate) fn report(&self) -> FunctionReport {
         let state = self.hold();
         let fate = |id: ContainerId| {
             let running = matches!(state.ledger.stage(id).1, Stage::Starting | Stage::Live | Stage::Exiting);
-            let busy = state.forsaken.keys().any(|(forsaken, _)| *forsaken == id);
+            let left_behind = (id, Generation(0))..=(id, Generation(u64::MAX));
+            let busy = state.forsaken.range(left_behind).next().is_some();
             match &state.fates[id.index()] {
+                None | Some(Fate::CutOff) if running || busy => Fate::StillRunning,
                 Some(fate) => fate.clone(),
-                None if running || busy => Fate::StillRunning,
                 None => Fate::Stopped,
             }
         };
@@ -125,6 +132,9 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
             function: self.settings.function.to_string(),
             containers: state.ledger.containers().map(|id| (id, fate(id))).collect(),
             threads_running: state.threads + state.feeders,
+            limit_passed: state.leftovers.limit_passed,
+            inputs_returned: state.leftovers.returned,
+            inputs_dropped: state.leftovers.dropped,
         }
     }
 
@@ -171,23 +181,12 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
         }
     }
 
-    /// Waits for the first live container.
-    pub(crate) fn await_ready(&self) -> Result<(), NotReady> {
-        let mut state = self.hold();
-        loop {
-            if let Some(bug) = &state.broken {
-                return Err(NotReady::Engine(bug.clone()));
-            }
-            if let Some(gave_up) = state.ledger.gave_up() {
-                return Err(NotReady::GaveUp(gave_up.clone()));
-            }
-            if state.ledger.mode() != Mode::Running {
-                return Err(NotReady::ShutDown);
-            }
-            if state.ledger.is_ready() {
-                return Ok(());
-            }
-            state.wait(&self.changed, None);
+    /// Begins to come to an end.
+    pub(crate) fn begin_end(&self, ending: Ending) {
+        match ending {
+            Ending::Drain => self.drain(),
+            Ending::Stop => self.stop(),
+            Ending::Abort => self.abort(),
         }
     }
 
@@ -228,24 +227,22 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
         let mut state = self.hold();
         let now = self.now();
         state.ledger.advance_mode(Mode::Aborted);
-        let because: Because<E> = Arc::new(|| Cause::ShutDown);
-        state.end_all(Unrun::Cancelled, &because, now);
-        for id in state.ledger.containers() {
-            state.fence(id, now);
-            if state.broken.is_some() {
-                break;
-            }
-            state.ledger.released(id, now);
-            let (generation, stage) = state.ledger.stage(id);
-            let in_user_code = match stage {
-                Stage::Starting | Stage::Exiting => true,
-                Stage::Live => state.at_work[id.index()],
-                Stage::Absent | Stage::BackingOff { .. } => false,
-            };
-            if in_user_code {
-                state.forsake(id, generation);
-            }
+        state.cut_off(Exits::End, now);
+        self.wake_all();
+    }
+
+    /// The limit of a drain or a stop has passed: what executes or enters is cut off, and every input without an outcome
+    /// comes back. Containers that have nothing to do leave, as they would have at the end of the drain, and those in
+    /// their `exit` go on with it.
+    pub(crate) fn cut_off(&self) {
+        let mut state = self.hold();
+        let now = self.now();
+        if state.ledger.mode() == Mode::Aborted {
+            return;
         }
+        state.leftovers.limit_passed = true;
+        state.ledger.advance_mode(Mode::Stopping);
+        state.cut_off(Exits::GoOn, now);
         self.wake_all();
     }
 
@@ -298,6 +295,13 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
     }
 }
 
+/// What becomes of containers that are in their `exit` when the function is cut off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Exits {
+    GoOn,
+    End,
+}
+
 impl<I, O, E> State<I, O, E> {
     /// A thread whose generation was over has ended. Whether there was one.
     pub(super) fn returned(&mut self, id: ContainerId, generation: Generation) -> bool {
@@ -311,6 +315,33 @@ impl<I, O, E> State<I, O, E> {
     pub(super) fn say_if_given_up(&mut self, crash: &Arc<Crash>) {
         let gave_up = self.ledger.gave_up().filter(|gave_up| Arc::ptr_eq(gave_up.last(), crash));
         self.said.extend(gave_up.cloned().map(Event::GaveUp));
+    }
+
+    /// Every input without an outcome comes back, and what is in the user's code is left behind there.
+    fn cut_off(&mut self, exits: Exits, now: Time) {
+        let because: Because<E> = Arc::new(|| Cause::ShutDown);
+        self.end_all(Unrun::Cancelled, &because, now);
+        self.ledger.settle(now); // one that has stayed up long enough has ended a crash loop before it is cut off
+        for id in self.ledger.containers() {
+            self.fence(id, now);
+            if self.broken.is_some() {
+                break;
+            }
+            self.ledger.released(id, now);
+            let (generation, stage) = self.ledger.stage(id);
+            let in_user_code = match stage {
+                Stage::Starting => true,
+                Stage::Exiting => exits == Exits::End,
+                // Its job has ended under it. Another has not begun its run, or has come to the end of it.
+                Stage::Live => self.at_work[id.index()] && self.ledger.stray(id).is_some(),
+                Stage::Absent | Stage::BackingOff { .. } => false,
+            };
+            if in_user_code {
+                let has_begun = self.leash(id, generation).is_some();
+                self.forsake(id, generation);
+                self.fates[id.index()] = has_begun.then_some(Fate::CutOff);
+            }
+        }
     }
 
     /// The generation is over; its thread may stay in the user's code for as long as it likes, unless

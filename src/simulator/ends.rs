@@ -1,0 +1,124 @@
+//! The end of a world's function: the limit of a shutdown and the abort, and what its report says then, held against
+//! the books.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::decide::ids::{ContainerId, Generation};
+use crate::decide::ledger::Mode;
+use crate::decide::time::Time;
+use crate::report::Fate;
+use crate::simulator::books::{Books, Why};
+use crate::simulator::threads::{Phase, Thread};
+use crate::simulator::world::World;
+
+/// How long what was cut off may take to come out, and idle containers to exit.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// The books of what the report is to say.
+#[derive(Debug, Default)]
+pub(super) struct EndBook {
+    /// Inputs that came back because of the end.
+    returned: u64,
+    /// Inputs that ended with their map because of it.
+    dropped: u64,
+    /// Whether the limit has passed.
+    cut_off: bool,
+    /// What became of containers whose last generation came to an end of its own.
+    fates: BTreeMap<ContainerId, Fate>,
+}
+
+impl EndBook {
+    /// Accepted inputs of a job end for that reason; `come_back` says whether each yields its own failure.
+    pub(super) fn unrun(&mut self, inputs: usize, why: Why, come_back: bool) {
+        match why {
+            Why::ShutDown if come_back => self.returned += inputs as u64,
+            Why::ShutDown => self.dropped += inputs as u64,
+            Why::Cancelled | Why::GaveUp => {}
+        }
+    }
+
+    /// A new generation begins.
+    pub(super) fn begun(&mut self, id: ContainerId) {
+        self.fates.remove(&id);
+    }
+
+    pub(super) fn came_to(&mut self, id: ContainerId, fate: Fate) {
+        self.fates.insert(id, fate);
+    }
+}
+
+impl Books {
+    /// Containers that live and whose code is cut off: they enter, execute what has no outcome, or exit.
+    fn in_the_users_code(&self, exits_end: bool) -> Vec<(ContainerId, Generation)> {
+        let lives = |(id, generation): &(ContainerId, Generation)| self.is_alive(*id, *generation);
+        let current = self.current.iter().map(|(id, generation)| (*id, *generation)).filter(lives);
+        let cut = |(id, generation): &(ContainerId, Generation)| {
+            if self.exiting.contains(id) {
+                return exits_end;
+            }
+            !self.policy.has_entered(*id, *generation) || self.strays.contains_key(id)
+        };
+        current.filter(cut).collect()
+    }
+}
+
+impl World {
+    /// The limit of a shutdown passes: first what executes is cut off, and then everything is.
+    pub(super) fn limit_passes(&mut self) {
+        self.tally.shutdown_limits += 1;
+        if self.books.ends.cut_off {
+            self.limit = None;
+            return self.abort();
+        }
+        self.tell(|| "cut off".to_owned());
+        let over = self.jobs_over();
+        self.engine.cut_off();
+        self.sync_pulled();
+        self.limit = (self.books.mode < Mode::Aborted).then(|| self.now() + GRACE);
+        if self.books.mode == Mode::Aborted {
+            return;
+        }
+        self.books.ends.cut_off = true;
+        self.books.mode = Mode::Stopping;
+        self.books.end_all(Why::ShutDown, |job| over.contains(&job));
+        self.cut(false);
+    }
+
+    /// Sets the limit of a shutdown: of several the first counts.
+    pub(super) fn limit_to(&mut self, limit: Duration) {
+        if self.books.ends.cut_off {
+            return;
+        }
+        let at: Time = self.now() + limit;
+        self.limit = Some(self.limit.map_or(at, |before| before.min(at)));
+    }
+
+    /// Takes into the books what is cut off in the user's code.
+    pub(super) fn cut(&mut self, exits_end: bool) {
+        let now = self.now();
+        for (id, generation) in self.books.in_the_users_code(exits_end) {
+            let thread =
+                self.threads.iter().find(|thread| (thread.id, thread.generation) == (id, generation));
+            let begun = thread.filter(|thread| !matches!(thread.phase, Phase::Tying { .. }));
+            self.tally.cut_off += u64::from(begun.is_some());
+            self.books.left_behind.insert((id, generation), thread.map_or(0, Thread::holds));
+            self.books.container_ended(id, now);
+            match begun {
+                Some(_) => self.books.ends.came_to(id, Fate::CutOff),
+                None => self.books.ends.begun(id),
+            }
+        }
+    }
+
+    /// What the report says once everything has ended.
+    pub(super) fn check_report(&self) {
+        let (told, is) = (self.engine.report(), &self.books.ends);
+        let fate = |id: ContainerId| (id, is.fates.get(&id).cloned().unwrap_or(Fate::Stopped));
+        assert_eq!(told.containers, self.books.containers().map(fate).collect::<Vec<_>>(), "report: fates");
+        assert_eq!(told.limit_passed, is.cut_off, "report: whether the limit passed");
+        let inputs = (told.inputs_returned, told.inputs_dropped);
+        assert_eq!(inputs, (is.returned, is.dropped), "report: inputs that came back, and that did not");
+        assert_eq!(told.threads_running, 0, "report: threads that still run");
+    }
+}
