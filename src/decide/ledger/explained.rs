@@ -98,9 +98,9 @@ impl Recorded {
         let now = self.now;
         match (deed, stage) {
             (Deed::Begin, Stage::Absent | Stage::BackingOff { .. }) => {
-                if self.ledger.begin(id, now).is_some() {
-                    self.lives[id.index()] = Some(CrashRecord::at(now.0).started(now.0).failed_start());
-                }
+                let begun = self.ledger.begin(id, now);
+                let life = begun.map(|_| CrashRecord::at(now.0).started(now.0).failed_start());
+                self.lives[id.index()] = life;
             }
             (Deed::Enter, Stage::Starting) => {
                 assert!(self.ledger.entered(id, generation, now));
