@@ -320,7 +320,10 @@ where
             Cause::Poisoned(deaths) => deaths.last()?.source()?.source(),
             Cause::Lost(crash) => crash.source()?.source(),
             // An input that crashed a container itself may be the one that began it.
-            Cause::GaveUp(_) => self.0.tried.deaths.first().map(|own| own.as_ref() as _),
+            Cause::GaveUp(gave_up) => match self.0.tried.deaths.first() {
+                Some(own) => Some(own.as_ref()),
+                None => gave_up.source()?.source(),
+            },
             Cause::Config(error) => error.source(),
             Cause::Failed(_)
             | Cause::Source(_)

@@ -286,5 +286,5 @@ pub use memory::accountant::Accountant;
 pub use memory::scope::Scope;
 pub use progress::Progress;
 pub use report::{Fate, FunctionReport, Report};
-pub use status::{ContainerMemory, Containers, CrashLoopStatus, Memory, Status};
+pub use status::{ContainerMemory, Containers, CrashLoopStatus, Memory, OldestExecution, Status};
 pub use worker::Worker;

@@ -81,6 +81,19 @@ pub struct CrashLoopStatus {
     pub next_restart: Option<Duration>,
 }
 
+/// An execution that goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct OldestExecution {
+    /// The container that executes.
+    pub container: ContainerId,
+    /// The index of the input in its map; 0 for a call.
+    pub input: u64,
+    /// How long it has gone on, at least: of inputs that travel together it is known only since they were last looked
+    /// at.
+    pub executing_for: Duration,
+}
+
 /// A snapshot of one function.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
@@ -97,6 +110,11 @@ pub struct Status {
     pub gave_up: Option<GaveUp>,
     /// Accepted inputs that no container is executing, those waiting for a retry included.
     pub inputs_waiting: u64,
+    /// Inputs that containers are executing, or are about to.
+    pub executing: u64,
+    /// The execution that has gone on for longest: a function whose containers all hang shows it here, though all of
+    /// them are live.
+    pub oldest_execution: Option<OldestExecution>,
     /// Crashes of containers so far.
     pub crashes: u64,
     /// Restarts of containers so far.
@@ -118,9 +136,12 @@ impl fmt::Display for Status {
         write!(
             f,
             "{live} live, {starting} starting, {exiting} exiting, {backing_off} backing off, {stopped} stopped, \
-             {abandoned} abandoned; {} inputs waiting; {} crashes, {} restarts",
-            self.inputs_waiting, self.crashes, self.restarts
+             {abandoned} abandoned; {} inputs executing, {} waiting; {} crashes, {} restarts",
+            self.executing, self.inputs_waiting, self.crashes, self.restarts
         )?;
+        if let Some(OldestExecution { container, input, executing_for }) = self.oldest_execution {
+            write!(f, "; input {input} executes for {executing_for:?} in container {container}")?;
+        }
         if let Some(memory) = &self.memory {
             write!(f, "; {} bytes live, {} retained, peak {}", memory.live, memory.retained, memory.peak)?;
         }

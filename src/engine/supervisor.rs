@@ -1,7 +1,8 @@
-//! The supervisor actor: it owns a function's containers, and alone creates, drains and gives up.
+//! The supervisor actor: it owns a function's containers, and alone creates them, waits for their end and gives up.
 //!
 //! Crashes are judged where they are seen, under the function's lock; a restart without delay is
-//! carried out by the thread that crashed. Everything that takes time or a new thread is done here.
+//! carried out by the thread that crashed; the end of a function is begun by the handle that asks for it. Everything
+//! that takes time or a new thread is done here.
 
 use std::future::poll_fn;
 use std::sync::{Arc, Weak};
@@ -128,9 +129,13 @@ where
             running.ended(&report);
             drop(running); // before the reply, so that whoever has it finds nothing of ours alive
         }
-        for reply in self.reporting.drain(..) {
-            drop(reply.send(report.clone())); // whoever no longer waits misses nothing
-        }
+        let replies = std::mem::take(&mut self.reporting);
+        // Behind the events, so that a program which ends with its report has told them.
+        self.dispatch.behind_events(move || {
+            for reply in replies {
+                drop(reply.send(report.clone())); // whoever no longer waits misses nothing
+            }
+        });
         self.dispatch.over();
         ctx.stop();
     }

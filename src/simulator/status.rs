@@ -20,6 +20,7 @@ impl World {
             ("restarts", told.restarts, self.books.restarts),
             ("late answers", told.late_answers, self.books.late),
             ("inputs waiting", told.inputs_waiting, (pending - busy.len()) as u64),
+            ("inputs executing", told.executing, busy.len() as u64),
             ("given up", u64::from(told.gave_up.is_some()), u64::from(self.books.gave_up)),
         ];
         for (what, told, is) in all {

@@ -11,7 +11,7 @@ use tracing::{Event, Subscriber};
 use tracing_subscriber::layer::{Context as LayerContext, Layer, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
 
-use crate::support::{attempt, crash, unhung, until};
+use crate::support::{Gate, attempt, crash, unhung, until};
 
 /// One event or span: its level, its fields (the message among them), and the span it is in.
 #[derive(Debug, Clone, Default)]
@@ -237,6 +237,36 @@ fn a_subscriber_may_ask_the_function_it_is_told_about() {
         assert!(ASKED.set(f.clone()).is_ok(), "only here");
         f.run((0..5).collect()).expect("replayed");
         assert!(f.kill_container(longshore::ContainerId::new(0)));
-        assert!(told("asked").iter().any(|told| told.is("message", "container killed")));
+        let killed = || told("asked").iter().any(|told| told.is("message", "container killed"));
+        until("the kill is told", killed);
+    });
+}
+
+#[test]
+fn a_status_shows_the_execution_that_has_gone_on_for_longest() {
+    unhung(|| {
+        let app = App::ephemeral("observing");
+        let gate = Gate::default();
+        let passes = gate.clone();
+        let f = app
+            .infallible("stuck", move |_: &u64| passes.pass())
+            .containers(2)
+            .start()
+            .expect("valid settings");
+        let calls = [f.call(1), f.call(2)];
+        until("both execute", || f.status().executing == 2);
+        let status = f.status();
+        assert_eq!(status.inputs_waiting, 0);
+        let oldest = status.oldest_execution.expect("two executions go on");
+        until("it gets older", || {
+            let later = f.status().oldest_execution.expect("two executions go on");
+            later.container == oldest.container && later.executing_for > oldest.executing_for
+        });
+        assert!(f.status().to_string().contains("executes for"));
+        gate.open();
+        for call in calls {
+            call.wait().expect("the gate is open");
+        }
+        until("nothing executes", || f.status().oldest_execution.is_none());
     });
 }

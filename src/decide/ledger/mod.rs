@@ -231,11 +231,16 @@ impl Ledger {
 
     /// Accepted inputs that have no outcome and are not executing.
     pub(crate) fn inputs_waiting(&self) -> u64 {
-        let executing = |id: &ContainerId| {
+        self.pending - self.executing_now().count() as u64
+    }
+
+    /// The containers that execute, or are about to, with the index of the input and the moment since which that is known.
+    pub(crate) fn executing_now(&self) -> impl Iterator<Item = (ContainerId, u64, Time)> {
+        self.leased().filter_map(|id| {
             let berth = &self.berths[id.index()];
-            berth.lease.is_some_and(|lease| berth.booked < lease.span.end())
-        };
-        self.pending - self.leased().filter(executing).count() as u64
+            let lease = berth.lease.filter(|lease| berth.booked < lease.span.end())?;
+            Some((id, berth.booked.max(lease.span.first), berth.advanced))
+        })
     }
 
     /// Loop crashes in a row and when the first of them was, if there is a crash loop.

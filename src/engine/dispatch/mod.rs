@@ -261,6 +261,24 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
 }
 
 impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I, O, E> {
+    /// Does something once the events that have happened so far are told.
+    pub(crate) fn behind_events(&self, then: impl FnOnce() + Send + 'static) {
+        if self.tells_elsewhere() {
+            settle_elsewhere(self.settings.id, self.settings.stack(), then);
+        } else {
+            then();
+        }
+    }
+
+    /// Whether this thread must not wait for a subscriber.
+    fn tells_elsewhere(&self) -> bool {
+        #[cfg(feature = "testkit")]
+        if self.settings.rehearsed.is_some() {
+            return false;
+        }
+        on_engine_thread() && !self.outbox.is_unheard()
+    }
+
     /// Has what waits in the outbox told: here, or on another thread where this one must not wait for a subscriber.
     fn empty_outbox(&self) {
         if !self.outbox.is_waiting() {
@@ -270,7 +288,7 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
         if let Some(rehearsed) = &self.settings.rehearsed {
             return self.outbox.tell(|event, at| rehearsed.hears(event, at));
         }
-        if on_engine_thread() && !self.outbox.is_unheard() {
+        if self.tells_elsewhere() {
             let outbox = Arc::clone(&self.outbox);
             settle_elsewhere(self.settings.id, self.settings.stack(), move || outbox.tell(|_, _| ()));
         } else {

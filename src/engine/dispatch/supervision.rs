@@ -13,7 +13,7 @@ use crate::engine::lane::Because;
 use crate::event::Event;
 use crate::failure::{Cause, Failure};
 use crate::report::{Fate, FunctionReport};
-use crate::status::{Containers, CrashLoopStatus, Status};
+use crate::status::{Containers, CrashLoopStatus, OldestExecution, Status};
 
 impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I, O, E> {
     /// New generations of the containers that are not there, each on a thread of its own, where they may be created
@@ -164,6 +164,12 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
             since: now.since(since),
             next_restart: held.map(|until| until.since(now)),
         });
+        let oldest = state.ledger.executing_now().max_by_key(|(_, _, since)| now.since(*since));
+        let oldest_execution = oldest.map(|(container, input, since)| OldestExecution {
+            container,
+            input,
+            executing_for: now.since(since),
+        });
         let lives = state.ledger.lives();
         let memory = self.memory(&state);
         Status {
@@ -172,6 +178,8 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
             last_crash: state.ledger.last_crash().map(|(at, crash)| (now.since(at), crash)),
             gave_up: state.ledger.gave_up().cloned(),
             inputs_waiting: state.ledger.inputs_waiting(),
+            executing: state.ledger.executing_now().count() as u64,
+            oldest_execution,
             crashes: lives.crashes,
             restarts: lives.restarts,
             recycled: lives.recycled,
