@@ -100,12 +100,22 @@ where
 {
     fn drop(&mut self) {
         let Some(parts) = self.0.take() else { return };
-        let_go(parts.dispatch.settings.stack(), move || {
-            // The engine may end with this handle, before it reads its mail: abort here, at once.
-            parts.dispatch.over();
-            parts.dispatch.abort();
-            parts.supervisor.address().do_send(Shutdown { ending: Ending::Abort, limit: Duration::ZERO });
-        });
+        // By value and as a whole: what a closure does not use of it would be dropped here.
+        let_go(parts.dispatch.settings.stack(), move || parts.end());
+    }
+}
+
+impl<I, O, E> Parts<I, O, E>
+where
+    I: Send + Sync + 'static,
+    O: Send + 'static,
+    E: Send + 'static,
+{
+    fn end(self) {
+        // The engine may end with this handle, before it reads its mail: abort here, at once.
+        self.dispatch.over();
+        self.dispatch.abort();
+        self.supervisor.address().do_send(Shutdown { ending: Ending::Abort, limit: Duration::ZERO });
     }
 }
 

@@ -204,7 +204,7 @@ fn a_suspect_that_hangs_holds_up_the_others_for_a_second_and_no_longer() {
     // The one that hangs is replayed once its container was killed by hand.
     assert!(outcomes.into_iter().all(|outcome| outcome.is_ok()));
     let ended = |input: u64| {
-        let last = record.executions().iter().filter(|execution| execution.input == input).next_back();
+        let last = record.executions().iter().rfind(|execution| execution.input == input);
         last.expect("it was executed").began
     };
     for input in 1..=3 {

@@ -81,12 +81,10 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
         let known = lane.total;
         state.lanes.0.insert(job, lane);
         state.refresh_window(job);
-        match known {
-            Some(inputs) => {
-                let hands = state.ledger.hands(job, inputs);
-                self.wake_some(&mut state, hands);
-            }
-            None => {} // nothing is there yet; whoever feeds it wakes
+        // Of a fed map nothing is there yet: its first input wakes a container.
+        if let Some(inputs) = known {
+            let hands = state.ledger.hands(job, inputs);
+            self.wake_some(&mut state, hands);
         }
         Ok((job, gate))
     }
