@@ -223,6 +223,21 @@
 //! * Blocking on a function inside one of its own containers would wait for itself; that is
 //!   [`Cause::WouldDeadlock`]. Awaiting it there is allowed, and waits for ever if no other container
 //!   can take the input.
+//! * Two functions whose inputs wait for each other's outcomes can use up all of their containers in it, and then
+//!   wait for ever without a word. A shutdown gets out: at its limit the inputs come back, and the waits end.
+//! * A client that is shared by containers, such as one `reqwest::Client` in the closure's captures, has its connections
+//!   driven by the runtime of the container that opened them. A crash of that container ends them for its neighbours as
+//!   well. A worker that builds its client in `enter` shares nothing.
+//! * `tokio::task::block_in_place` panics in a container, because its runtime has one thread. Use `spawn_blocking`, or
+//!   a synchronous function.
+//! * A blocking client (`reqwest::blocking`, say) has a runtime of its own, which must not be dropped inside another: in an
+//!   async `exit` it panics. Drop it in `spawn_blocking`, or use it in a synchronous worker.
+//! * Memory that is taken past the global allocator (mapped files, what C code allocates for itself) is in no account, and
+//!   in no [`Builder::memory_limit`].
+//! * A checkpoint unwinds. Inside a `LazyLock` or a `Once` it poisons that for the whole process, and under a
+//!   `Mutex` of the standard library it poisons the lock: call it where none of them is held.
+//! * A helper thread that is joined without checkpoints of its own keeps its container in the user's code for as long
+//!   as it runs: hand it the [scope](Context::scope) of the container, and let it call [`Context::checkpoint`].
 //! * An async closure is `async |input: &T| …` or an `async fn`; `|input| async move { … }` cannot
 //!   borrow its input.
 //! * Synchronous code that cannot be told to stop keeps its thread when its container is killed: a long loop

@@ -280,30 +280,6 @@ fn no_enter_begins_once_an_abort_has_returned() {
     });
 }
 
-#[test]
-fn no_enter_begins_once_the_last_handle_has_been_dropped() {
-    unhung(|| {
-        let (held, resume) = stop_at("dropped", &[("message", "container starting"), ("generation", "1")]);
-        // Keeps the engine, which is to go on with what it was about to do.
-        let other = App::ephemeral("other");
-        let g = other.infallible("g", |n: &u32| *n).containers(1).start().expect("valid");
-        let enters = Arc::new(AtomicU32::new(0));
-        let count = Arc::clone(&enters);
-        let enter = move |_: &Context| -> Result<Doomed, BoxError> {
-            count.fetch_add(1, Ordering::SeqCst);
-            Ok(Doomed::default())
-        };
-        let app = App::ephemeral("told");
-        let f = app.worker("dropped", enter).containers(1).start().expect("it does not wait");
-        held.pass();
-        drop((f, app));
-        resume.open();
-        until("its threads are gone", || Arc::strong_count(&enters) == 1);
-        assert_eq!(enters.load(Ordering::SeqCst), 0);
-        assert_eq!(g.call(1).wait().expect("infallible"), 1);
-    });
-}
-
 fn strict() -> RateLimited {
     RateLimited::new().max_crashes(0).max_failure_rate(0.0)
 }

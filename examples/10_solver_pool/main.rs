@@ -157,7 +157,14 @@ fn main() -> Result<(), BoxError> {
 
     println!("\nthe feed goes down, and a lethal order comes in");
     feed.publish(None);
-    println!("{}", in_words(solvers.call(LETHAL).wait()));
+    let lethal = solvers.call(LETHAL);
+    let lethal = thread::spawn(move || in_words(lethal.wait()));
+    // A solver is given an order that has killed one only if it has quoted another since, or has connected anew: so it is
+    // clear that the order is at fault, and not the feed.
+    while !lethal.is_finished() {
+        drop(solvers.call(order(1)).wait());
+    }
+    println!("{}", lethal.join().expect("it only waits"));
     // Nobody who has died of it comes back.
     let cut_off = |answer: &Answer| answer.line("last cause").starts_with("enter failed");
     let degraded = ask_until(server, cut_off)?;

@@ -62,15 +62,16 @@ impl<I, T> Retained<I, T> {
     /// Whether too much is retained, after a run whose attempts left so many bytes.
     pub(crate) fn is_too_much_after(&mut self, run: &Run<I, T>, left: i64) -> bool {
         // What `enter` has built is not left behind, and cannot be got rid of by entering again.
-        let retained = self.account.retained();
+        let matters = self.account.retained() > self.above;
         // Before this run is added, whose outcomes cannot have been taken yet.
-        self.look(if retained > self.above { LOOKS_WHERE_IT_MATTERS } else { LOOKS });
+        self.look(if matters { LOOKS_WHERE_IT_MATTERS } else { LOOKS });
         if let Ok(left @ 1..) = u64::try_from(left) {
             let (chunk, places) = (Arc::downgrade(&run.chunk), run.places());
             self.waiting.push(Waiting { chunk, places, left });
             self.held += left;
         }
-        retained.saturating_sub(self.held) > self.above
+        // Behind the looks: of outcomes that were found to be taken the caller may have freed some since before.
+        self.account.retained().saturating_sub(self.held) > self.above
     }
 
     /// Looks at the next runs, and forgets those that are over.

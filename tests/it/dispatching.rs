@@ -1,8 +1,7 @@
 //! The order of dispatch, and that no input waits beside a container that has nothing to do.
 
-use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Barrier, Mutex};
+use std::sync::{Arc, Barrier};
 use std::time::Duration;
 
 use longshore::testkit::{EnterFault, Fault};
@@ -211,32 +210,4 @@ fn a_suspect_that_hangs_holds_up_the_others_for_a_second_and_no_longer() {
         let at = ended(input);
         assert!(at < 5 * SECOND, "suspect {input} waited until {at:?} for one that hangs");
     }
-}
-
-#[test]
-fn a_crash_wakes_no_container_that_has_nothing_to_do() {
-    unhung(|| {
-        let app = App::ephemeral("dispatching");
-        let threads = Arc::new(Mutex::new(HashSet::new()));
-        let seen = Arc::clone(&threads);
-        let f = app
-            .infallible("crashes", move |n: &u64| {
-                seen.lock().expect("nobody panics with it").insert(std::thread::current().id());
-                assert!(*n != 0, "a crash on purpose");
-            })
-            .containers(64)
-            .crash_retries(0)
-            .stack_size(64 << 10)
-            .restart(longshore::RateLimited::never())
-            .start()
-            .expect("valid settings");
-        until("all are live", || f.status().containers.live == 64);
-        for _ in 0..50 {
-            assert!(f.call(0).wait().is_err());
-            assert!(f.call(1).wait().is_ok());
-        }
-        // A container that is woken for nothing would take some of these calls.
-        let executed = threads.lock().expect("nobody panics with it").len();
-        assert!(executed <= 16, "{executed} containers took part in calls one after another");
-    });
 }
