@@ -68,6 +68,7 @@ use futures_core::Stream;
 
 use crate::decide::ids::ContainerId;
 use crate::decide::retries::Retries;
+use crate::engine::caller::Caller;
 use crate::engine::consumer::Failures;
 use crate::engine::drops::{Elsewhere, Stack};
 use crate::engine::lane::{ChunkOf, Order, Outcome};
@@ -245,6 +246,7 @@ pub struct CancelMap;
 /// it, it goes on if nobody waits for the reply any more.
 pub struct CallInput<I, O, E> {
     pub(crate) input: Elsewhere<I>,
+    pub(crate) caller: Caller,
     outcome: PhantomData<fn() -> (O, E)>,
 }
 
@@ -252,7 +254,8 @@ impl<I: Send + 'static, O, E> CallInput<I, O, E> {
     /// A call with that input.
     pub fn new(input: I) -> Self {
         let holds_values = std::mem::needs_drop::<I>();
-        Self { input: Elsewhere::new(input, Stack::of_any(), holds_values), outcome: PhantomData }
+        let input = Elsewhere::new(input, Stack::of_any(), holds_values);
+        Self { input, caller: Caller::here(None), outcome: PhantomData }
     }
 }
 

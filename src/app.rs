@@ -1,5 +1,6 @@
 //! An app: a named set of functions, and the scope they live in.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -160,7 +161,7 @@ impl App {
         F: Fn(&I) -> Result<O, E> + Send + Sync + 'static,
         I: Send + Sync + 'static,
         O: Send + 'static,
-        E: Send + 'static,
+        E: fmt::Debug + Send + 'static,
     {
         let holds_values = std::mem::needs_drop::<F>();
         Builder::new(Arc::clone(&self.shared), name, Box::new(Plain(function)), holds_values)
@@ -210,7 +211,7 @@ impl App {
         F: AsyncFn(&I) -> Result<O, E> + Send + Sync + 'static,
         I: Send + Sync + 'static,
         O: Send + 'static,
-        E: Send + 'static,
+        E: fmt::Debug + Send + 'static,
     {
         let holds_values = std::mem::needs_drop::<F>();
         Builder::new(Arc::clone(&self.shared), name, Box::new(AsyncPlain(function)), holds_values)

@@ -1,6 +1,7 @@
 //! Async workers: async functions with a state of their own in each container.
 
 use crate::context::Context;
+use std::fmt;
 
 /// An async function with state. One lives in each container, on the container's thread and in a
 /// runtime of its own, so neither it nor its futures need be `Send`; `tokio`'s timers, sockets and
@@ -37,7 +38,7 @@ pub trait AsyncWorker: Sized + 'static {
     /// What it returns.
     type Output: Send + 'static;
     /// How it fails. A failure does not end the worker.
-    type Error: Send + 'static;
+    type Error: fmt::Debug + Send + 'static;
 
     /// Executes one input.
     ///

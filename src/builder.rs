@@ -1,5 +1,6 @@
 //! The settings of a function, before it is started.
 
+use std::fmt;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +17,7 @@ use crate::error::{CONTAINERS_MAX, ConfigError, StartError, containers_in_range,
 use crate::function::Function;
 use crate::memory::alarm::start_watch;
 use crate::memory::till::is_installed;
-use crate::settings::{MemoryRules, RetryIf, Settings, next_function_id};
+use crate::settings::{MemoryRules, RetryIf, Settings, ShowError, next_function_id};
 
 /// The most crash retries of an input.
 const CRASH_RETRIES_MAX: u32 = 1000;
@@ -48,6 +49,7 @@ pub struct Builder<I, O, E> {
     containers: Option<usize>,
     retries: Retries,
     retry_if: Option<Elsewhere<RetryIf<E>>>,
+    show_error: ShowError<E>,
     crash_retries: u32,
     restart: Option<RestartPolicy>,
     window: Option<u64>,
@@ -67,13 +69,12 @@ where
     E: Send + 'static,
 {
     /// `holds_values` says whether the body captures anything that is to be dropped.
-    pub(crate) fn new(
-        app: Arc<Shared>,
-        name: &str,
-        body: Box<dyn Body<I, O, E>>,
-        holds_values: bool,
-    ) -> Self {
+    pub(crate) fn new(app: Arc<Shared>, name: &str, body: Box<dyn Body<I, O, E>>, holds_values: bool) -> Self
+    where
+        E: fmt::Debug,
+    {
         Self {
+            show_error: <E as fmt::Debug>::fmt,
             app,
             name: name.into(),
             body: Elsewhere::new(body, Stack::of(drops::STACK_BYTES), holds_values),
@@ -287,6 +288,7 @@ where
             id: next_function_id(),
             rules,
             retry_if: self.retry_if,
+            show_error: self.show_error,
             body: self.body,
             exit_timeout: self.exit_timeout,
             stack_bytes: self.stack_bytes,

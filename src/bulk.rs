@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use crate::decide::window::Window;
+use crate::engine::caller::Caller;
 use crate::engine::consumer::{All, Closing, Consumer, Failures};
 use crate::engine::dispatch::Patience;
 use crate::engine::drops::{Gathered, Stack};
@@ -42,7 +43,7 @@ where
     }
 
     pub(crate) fn begin(running: &Arc<Running<I, O, E>>, inputs: Vec<I>, failures: Failures) -> Self {
-        let begun = Consumer::of_all(&running.dispatch, inputs, failures);
+        let begun = Consumer::of_all(&running.dispatch, inputs, failures, Caller::here(None));
         Self { begun: begun.map(Closing::new).map_err(Failure::of_map) }
     }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use crate::abort::{Abort, AbortHandle};
+use crate::engine::caller::Caller;
 use crate::engine::consumer::{Closing, Consumer, Sight};
 use crate::engine::dispatch::Patience;
 use crate::engine::drops::Elsewhere;
@@ -46,7 +47,7 @@ where
 {
     pub(crate) fn new(running: Arc<Running<I, O, E>>, input: I) -> Self {
         let abort = AbortHandle::new();
-        let state = match Consumer::of_call(&running.dispatch, input) {
+        let state = match Consumer::of_call(&running.dispatch, input, Caller::here(None)) {
             Ok(consumer) => {
                 let engine: Arc<dyn Abort> = Arc::clone(&running.dispatch) as _;
                 let first = abort.open(Arc::downgrade(&engine), consumer.job());

@@ -140,6 +140,10 @@ pub struct Crash {
     pub generation: Generation,
     /// The input that was executing (its index in its map) and its attempt, if one was.
     pub executing: Option<(u64, Attempt)>,
+    /// The label of the map that the input is of, if it has one.
+    pub map: Option<Arc<str>>,
+    /// The number of the call that was executing, counted from 1 over the maps and calls of the function.
+    pub call: Option<u64>,
     /// The most memory in bytes that the attempt (or `enter`) used, with what `enter` had built; where an
     /// [`Accountant`](crate::Accountant) is installed.
     pub peak_bytes: Option<u64>,
@@ -150,8 +154,13 @@ pub struct Crash {
 impl fmt::Display for Crash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "container {}#{}", self.container, self.generation)?;
-        if let Some((input, attempt)) = self.executing {
-            write!(f, " (input {input}, attempt {attempt})")?;
+        match (self.executing, self.call, &self.map) {
+            (None, _, _) => {}
+            (Some((_, attempt)), Some(call), _) => write!(f, " (call {call}, attempt {attempt})")?,
+            (Some((input, attempt)), None, None) => write!(f, " (input {input}, attempt {attempt})")?,
+            (Some((input, attempt)), None, Some(map)) => {
+                write!(f, " (input {input} of {map}, attempt {attempt})")?;
+            }
         }
         write!(f, " {}", self.death)
     }

@@ -25,18 +25,32 @@ pub enum Event {
     Crashed(Arc<Crash>),
     /// A container was killed by hand.
     Killed(Arc<Crash>),
-    /// Containers die before they complete anything.
+    /// Containers die before they complete anything: told once for each delay.
     CrashLoop {
         /// Loop crashes in a row.
         crashes: u32,
+        /// How long ago the first of them was.
+        since: Duration,
         /// In how long containers are created again.
         next_restart: Duration,
+        /// The crash that began the delay.
+        crash: Arc<Crash>,
+    },
+    /// A crash loop of at least two crashes is over: a container that was started after the last of them has completed an
+    /// input, or has stayed up for `reset_after`.
+    Recovered {
+        /// Loop crashes in a row that there were.
+        crashes: u32,
+        /// How long ago the first of them was.
+        after: Duration,
     },
     /// An input has crashed its containers too often.
     Poisoned {
         /// The label of its map, if it has one.
         map: Option<Arc<str>>,
-        /// Its index in its map.
+        /// The number of the call, if it is that of a call.
+        call: Option<u64>,
+        /// Its index in its map; 0 for a call.
         input: u64,
         /// How often it was executed.
         attempts: Attempt,

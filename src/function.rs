@@ -204,7 +204,11 @@ where
     /// One that is only rehearsed, in the actix system and the virtual time of this thread.
     #[cfg(feature = "testkit")]
     pub(crate) fn rehearsed(settings: Settings<I, O, E>, default_window: Window) -> Self {
+        let rehearsed = settings.rehearsed.clone();
         let dispatch = Arc::new(Dispatch::new(settings, Clock::virtual_from_now()));
+        dispatch
+            .outbox
+            .listen(move |event, at| rehearsed.iter().for_each(|rehearsed| rehearsed.hears(event, at)));
         let supervisor = Supervisor::new(Arc::clone(&dispatch), default_window).start();
         Self::of(dispatch, supervisor, default_window, None, Engine::of_this_thread())
     }

@@ -123,7 +123,15 @@ mod tests {
 
     fn crash(death: Death) -> Arc<Crash> {
         let (container, generation) = (ContainerId::new(0), Generation(1));
-        Arc::new(Crash { container, generation, executing: None, peak_bytes: None, death })
+        Arc::new(Crash {
+            container,
+            generation,
+            executing: None,
+            map: None,
+            call: None,
+            peak_bytes: None,
+            death,
+        })
     }
 
     fn panic(message: &str) -> Arc<Crash> {

@@ -9,6 +9,7 @@ use futures_core::Stream;
 use crate::abort::{Abort, AbortHandle};
 use crate::decide::retries::Retries;
 use crate::decide::window::Window;
+use crate::engine::caller::Caller;
 use crate::engine::consumer::{Closing, Consumer, Failures, Sight};
 use crate::engine::dispatch::{Dispatch, Patience};
 use crate::engine::drops::Elsewhere;
@@ -16,6 +17,7 @@ use crate::engine::feeder::Feed;
 use crate::engine::lane::{Order, Supply};
 use crate::engine::messages::{FeedMap, Undelivered};
 use crate::engine::pool::Pool;
+use crate::engine::span::SafeSpan;
 use crate::error::name_in_range;
 use crate::failure::{Cause, Failure};
 use crate::function::Running;
@@ -65,18 +67,22 @@ where
     E: Send + 'static;
 
 /// How a map is to be run.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(crate) struct Options {
     pub(crate) order: Order,
     pub(crate) failures: Failures,
     pub(crate) window: Option<u64>,
     pub(crate) retries: Option<Retries>,
     pub(crate) label: Option<Arc<str>>,
+    /// The span in which it was asked for.
+    span: Option<SafeSpan>,
 }
 
+/// Asked for by the code on this thread.
 impl Default for Options {
     fn default() -> Self {
-        Self { order: Order::Input, failures: Failures::EndMap, window: None, retries: None, label: None }
+        let (order, failures) = (Order::Input, Failures::EndMap);
+        Self { order, failures, window: None, retries: None, label: None, span: SafeSpan::current() }
     }
 }
 
@@ -96,7 +102,7 @@ impl Options {
         O: Send + 'static,
         E: Send + 'static,
     {
-        let Self { order, failures, window, retries, label } = self;
+        let Self { order, failures, window, retries, label, span } = self;
         let window = match window {
             Some(inputs) => Window::fixed(inputs).map_err(Cause::Config)?,
             None => default_window,
@@ -111,7 +117,8 @@ impl Options {
                 Some(Elsewhere::new(source, dispatch.settings.stack(), true)),
             ),
         };
-        let consumer = Consumer::of_map(dispatch, supply, order, failures, window, retries, label)?;
+        let caller = Caller::within(span, label);
+        let consumer = Consumer::of_map(dispatch, supply, order, failures, window, retries, caller)?;
         Ok((Closing::new(consumer), feed))
     }
 }

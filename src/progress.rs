@@ -10,7 +10,7 @@ use crate::decide::job::Counts;
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Progress {
-    /// Inputs taken from the source.
+    /// Inputs taken from the source, and those of a vector or a range for which the window has room.
     pub pulled: u64,
     /// Inputs that ended with `Ok`.
     pub ok: u64,

@@ -1,5 +1,6 @@
 //! What a function was started with: validated, plain, and never changed.
 
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -12,6 +13,9 @@ use crate::engine::unwind::PanicHook;
 /// Decides whether an error is worth a retry.
 pub(crate) type RetryIf<E> = Box<dyn Fn(&E) -> bool + Send + Sync>;
 
+/// Shows an error: its `Debug`.
+pub(crate) type ShowError<E> = fn(&E, &mut fmt::Formatter<'_>) -> fmt::Result;
+
 /// The settings of one running function.
 pub(crate) struct Settings<I, O, E> {
     pub(crate) app: Arc<str>,
@@ -20,6 +24,8 @@ pub(crate) struct Settings<I, O, E> {
     pub(crate) id: u64,
     pub(crate) rules: Rules,
     pub(crate) retry_if: Option<Elsewhere<RetryIf<E>>>,
+    /// Shows an error in the log.
+    pub(crate) show_error: ShowError<E>,
     pub(crate) body: Elsewhere<Box<dyn Body<I, O, E>>>,
     pub(crate) exit_timeout: Duration,
     pub(crate) stack_bytes: usize,

@@ -108,7 +108,8 @@ pub struct Status {
     pub last_crash: Option<(Duration, Arc<Crash>)>,
     /// How it began and the crash that broke the limit, while the function is given up.
     pub gave_up: Option<GaveUp>,
-    /// Accepted inputs that no container is executing, those waiting for a retry included.
+    /// Inputs that are pulled and that no container is executing, those waiting for a retry included. Of a source that
+    /// neither blocks nor panics (a vector, a range) the inputs for which the window has room count as pulled.
     pub inputs_waiting: u64,
     /// Inputs that containers are executing, or are about to.
     pub executing: u64,

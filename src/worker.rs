@@ -1,6 +1,7 @@
 //! Workers: functions with a state of their own in each container.
 
 use crate::context::Context;
+use std::fmt;
 
 /// A function with state. One lives in each container, on the container's thread, so it need not
 /// be `Send`; a crash drops it and `enter` builds a fresh one.
@@ -33,7 +34,7 @@ pub trait Worker: Sized + 'static {
     /// What it returns.
     type Output: Send + 'static;
     /// How it fails. A failure does not end the worker.
-    type Error: Send + 'static;
+    type Error: fmt::Debug + Send + 'static;
 
     /// Executes one input.
     ///

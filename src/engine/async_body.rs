@@ -103,9 +103,9 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Post<'_, I,
         let mut retained = self.retained();
         loop {
             match polled_outside(self.dispatch.next_in_task(self.container, self.generation)).await {
-                Next::Work { run, lease, previous, label } => {
+                Next::Work { run, lease, previous, caller } => {
                     self.context.begin_run(lease.attempt, previous);
-                    let task = Task { post: self, run, lease, label };
+                    let task = Task { post: self, run, lease, caller };
                     let left = task.drive_in_task(&mut call).await;
                     self.context.end_run();
                     if outside(|| self.recycles(&mut retained, &task.run, left)) {
@@ -141,7 +141,7 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Task<'_, I,
                 come_out();
             }
             let Some(result) = result else { return left };
-            if !self.returned(&mut lap, result, used) {
+            if !self.returned(&mut lap, result, used, span.as_ref()) {
                 return left;
             }
         }

@@ -4,22 +4,24 @@
 //! each kind of body. [`Plain`] and [`Entered`] are the synchronous kinds; the asynchronous ones are
 //! in [`async_body`](crate::engine::async_body).
 
+use std::fmt;
 use std::sync::Arc;
-
-use tracing::Level;
 
 use crate::context::Context;
 use crate::crash::BoxError;
 use crate::decide::ids::{Attempt, ContainerId, Generation};
 use crate::decide::ledger::{Lease, Worth};
+use crate::engine::caller::Caller;
 use crate::engine::dispatch::{Dispatch, LapOf, Next, RunOf};
 use crate::engine::lane::Outcome;
 use crate::engine::leash::{Leash, at_no_checkpoint, come_out, outside};
 use crate::engine::retained::Retained;
 use crate::engine::span::SafeSpan;
+use crate::engine::speech::{Speech, TARGET};
 use crate::engine::track::Pace;
 use crate::engine::unwind::{contain, tell};
 use crate::memory::account::Epoch;
+use crate::settings::ShowError;
 use crate::worker::Worker;
 
 /// The user's code, shared by all containers of a function.
@@ -89,9 +91,9 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Post<'_, I,
         let mut retained = self.retained();
         loop {
             match self.dispatch.next(self.container, self.generation) {
-                Next::Work { run, lease, previous, label } => {
+                Next::Work { run, lease, previous, caller } => {
                     self.context.begin_run(lease.attempt, previous);
-                    let task = Task { post: self, run, lease, label };
+                    let task = Task { post: self, run, lease, caller };
                     let left = task.drive(&mut call);
                     self.context.end_run();
                     if self.recycles(&mut retained, &task.run, left) {
@@ -110,8 +112,8 @@ pub(crate) struct Task<'a, I, O, E> {
     pub(crate) post: &'a Post<'a, I, O, E>,
     pub(crate) run: Arc<RunOf<I, O, E>>,
     pub(crate) lease: Lease,
-    /// What its map is called.
-    pub(crate) label: Option<Arc<str>>,
+    /// Who asked for it.
+    pub(crate) caller: Caller,
 }
 
 impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Task<'_, I, O, E> {
@@ -134,7 +136,7 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Task<'_, I,
                     come_out();
                 }
             }
-            if !self.returned(&mut lap, result, used) {
+            if !self.returned(&mut lap, result, used, span.as_ref()) {
                 return left;
             }
         }
@@ -147,6 +149,7 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Task<'_, I,
         lap: &mut LapOf<'_, I, O, E>,
         result: Result<O, E>,
         used: Option<Epoch>,
+        span: Option<&SafeSpan>,
     ) -> bool {
         match result {
             Ok(output) => match lap.publish(Ok(output)) {
@@ -158,7 +161,7 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Task<'_, I,
                 }
                 Err(refused) => self.refused(refused),
             },
-            Err(error) => at_no_checkpoint(|| outside(|| self.failed(lap, error, used))),
+            Err(error) => at_no_checkpoint(|| outside(|| self.failed(lap, error, used, span))),
         }
     }
 
@@ -170,11 +173,17 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Task<'_, I,
     }
 
     #[cold]
-    fn failed(&self, lap: &mut LapOf<'_, I, O, E>, error: E, used: Option<Epoch>) -> bool {
+    fn failed(
+        &self,
+        lap: &mut LapOf<'_, I, O, E>,
+        error: E,
+        used: Option<Epoch>,
+        span: Option<&SafeSpan>,
+    ) -> bool {
         let worth = self.worth(&error);
         // Where the attempt has allocated nothing, there is what `enter` has built.
         let peak_bytes = used.map(|used| used.peak).or_else(|| self.post.leash.peak());
-        self.speak_of_failure(lap.index(), worth, peak_bytes);
+        self.speak_of_failure(lap.index(), &error, worth, peak_bytes, span);
         self.post.dispatch.failed(self.post.container, &self.run, lap, error, (worth, peak_bytes))
     }
 
@@ -186,7 +195,7 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Task<'_, I,
             Some(Ok(false)) => Worth::Surface,
             Some(Err(panic)) => {
                 let (app, function) = (&settings.app, &settings.function);
-                tell(|| tracing::warn!(%app, %function, %panic, "retry_if panicked"));
+                tell(|| tracing::warn!(target: TARGET, %app, %function, %panic, "retry_if panicked"));
                 Worth::Surface
             }
         }
@@ -195,30 +204,44 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Task<'_, I,
     /// A span around inputs of a second or later attempt, or around all where `TRACE` is on.
     pub(crate) fn span(&self) -> Option<SafeSpan> {
         let index = self.lease.span.first;
-        let attempt = self.lease.attempt.get();
-        let map = self.label.as_deref();
-        let (app, function) = (&self.post.dispatch.settings.app, &self.post.dispatch.settings.function);
-        SafeSpan::new(|| {
-            if self.lease.attempt > Attempt::FIRST {
-                return Some(tracing::info_span!("input", %app, %function, map, index, attempt));
-            }
-            let inputs = self.lease.span.len;
-            let traced = tracing::enabled!(Level::TRACE);
-            traced.then(|| tracing::trace_span!("input", %app, %function, map, index, inputs, attempt))
-        })
+        if self.lease.attempt > Attempt::FIRST {
+            return self.speech().span(&self.caller, index, self.lease.attempt);
+        }
+        self.speech().trace_span(&self.caller, index, self.lease.span.len)
     }
 
-    fn speak_of_failure(&self, index: u64, worth: Worth, peak_bytes: Option<u64>) {
+    fn speech(&self) -> Speech<'_> {
         let settings = &self.post.dispatch.settings;
-        let attempt = self.lease.attempt.get();
-        let (app, function, map) = (&settings.app, &settings.function, self.label.as_deref());
-        let span = || Some(tracing::info_span!("input", %app, %function, map, index, attempt));
-        SafeSpan::tell_inside(span, || {
-            let worth_a_retry = worth == Worth::Retry;
-            tracing::info!(
-                %app, %function, map, input = index, attempt, worth_a_retry, peak_bytes, "input failed"
-            );
+        Speech { app: &settings.app, function: &settings.function }
+    }
+
+    /// In the span of the input: its own where there is one already.
+    fn speak_of_failure(
+        &self,
+        index: u64,
+        error: &E,
+        worth: Worth,
+        peak_bytes: Option<u64>,
+        span: Option<&SafeSpan>,
+    ) {
+        let own = span.filter(|_| self.lease.span.len == 1);
+        let made =
+            if own.is_none() { self.speech().span(&self.caller, index, self.lease.attempt) } else { None };
+        let Some(span) = own.or(made.as_ref()) else { return };
+        let (show, worth_a_retry) = (self.post.dispatch.settings.show_error, worth == Worth::Retry);
+        span.tell_inside(|| {
+            let error = Shown(error, show);
+            tracing::info!(target: TARGET, %error, worth_a_retry, peak_bytes, "input failed");
         });
+    }
+}
+
+/// An error, as the log shows it.
+struct Shown<'a, E>(&'a E, ShowError<E>);
+
+impl<E> fmt::Display for Shown<'_, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        (self.1)(self.0, f)
     }
 }
 

@@ -12,6 +12,7 @@ use crate::decide::ids::JobId;
 use crate::decide::job::{JobKind, OnFailure};
 use crate::decide::retries::Retries;
 use crate::decide::window::Window;
+use crate::engine::caller::Caller;
 use crate::engine::chunk::Chunk;
 use crate::engine::dispatch::{Closed, Dispatch, Found, Patience, Plan};
 use crate::engine::drops::{Stack, drop_elsewhere, drop_in_turn, let_go};
@@ -111,17 +112,21 @@ where
         failures: Failures,
         window: Window,
         retries: Option<Retries>,
-        label: Option<Arc<str>>,
+        caller: Caller,
     ) -> Result<Self, Cause<E>> {
         let on_failure = failures.on_failure();
-        let plan = Plan { kind: JobKind::Map, order, on_failure, window, retries, label };
+        let plan = Plan { kind: JobKind::Map, order, on_failure, window, retries, caller };
         let (job, gate) = dispatch.open(plan, supply)?;
         Ok(Self::new(dispatch, job, gate, order, failures))
     }
 
     /// Begins a call.
-    pub(crate) fn of_call(dispatch: &Arc<Dispatch<I, O, E>>, input: I) -> Result<Self, Failure<I, E>> {
-        let (job, gate) = dispatch.open_call(input)?;
+    pub(crate) fn of_call(
+        dispatch: &Arc<Dispatch<I, O, E>>,
+        input: I,
+        caller: Caller,
+    ) -> Result<Self, Failure<I, E>> {
+        let (job, gate) = dispatch.open_call(input, caller)?;
         Ok(Self::new(dispatch, job, gate, Order::Input, Failures::Yield))
     }
 
@@ -130,8 +135,9 @@ where
         dispatch: &Arc<Dispatch<I, O, E>>,
         inputs: Vec<I>,
         failures: Failures,
+        caller: Caller,
     ) -> Result<Self, Cause<E>> {
-        let (job, gate) = dispatch.open_with(inputs, failures.on_failure())?;
+        let (job, gate) = dispatch.open_with(inputs, failures.on_failure(), caller)?;
         Ok(Self::new(dispatch, job, gate, Order::AtOnce, failures))
     }
 

@@ -104,6 +104,7 @@ where
             | Notice::Fenced { .. }
             | Notice::FeederEnded
             | Notice::Recovered
+            | Notice::Entered
             | Notice::NothingPending
             | Notice::Awaited => {}
         }

@@ -12,6 +12,7 @@ use crate::decide::ids::JobId;
 use crate::decide::job::Span;
 use crate::decide::ledger::{Mode, Sources};
 use crate::decide::time::Time;
+use crate::engine::caller::Caller;
 use crate::engine::chunk::Chunk;
 use crate::engine::pool::Pool;
 use crate::engine::signal::Signal;
@@ -146,8 +147,8 @@ pub(crate) struct Ended<E> {
 /// What one map or call has outside the books.
 pub(crate) struct Lane<I, O, E> {
     pub(crate) order: Order,
-    /// What the map is called, if it is.
-    pub(crate) label: Option<Arc<str>>,
+    /// Who asked for the executions.
+    pub(crate) caller: Caller,
     pub(crate) supply: Supply<I>,
     /// Chunks with outcomes not yet yielded, by their first index.
     pub(crate) chunks: BTreeMap<u64, Arc<ChunkOf<I, O, E>>>,
@@ -184,7 +185,7 @@ pub(crate) struct Lane<I, O, E> {
 }
 
 impl<I, O, E> Lane<I, O, E> {
-    pub(crate) fn new(order: Order, supply: Supply<I>) -> Self {
+    pub(crate) fn new(order: Order, supply: Supply<I>, caller: Caller) -> Self {
         let total = match &supply {
             Supply::Inline(inline) => Some(inline.left),
             Supply::Fed(_) | Supply::Dry => None,
@@ -194,7 +195,7 @@ impl<I, O, E> Lane<I, O, E> {
         gate.awaited.store(matches!(supply, Supply::Fed(_)), Ordering::SeqCst);
         Self {
             order,
-            label: None,
+            caller,
             source_over: total == Some(0),
             supply,
             chunks: BTreeMap::new(),
@@ -280,6 +281,23 @@ impl<I, O, E> Lane<I, O, E> {
     pub(crate) fn is_dry(&self) -> bool {
         let stocked = matches!(&self.supply, Supply::Fed(pool) if pool.len() > 0);
         self.source_over && !stocked
+    }
+
+    /// Inputs that the window holds and that are in no book: those in the pool of a feeder, and those of an inline
+    /// source that fit. That source shows no difference between an input that is pulled and one that may be, so both
+    /// count as pulled.
+    pub(crate) fn held_by_window(&self) -> u64 {
+        match &self.supply {
+            Supply::Inline(inline) if !self.source_over => self.gate.room().min(inline.left),
+            Supply::Fed(pool) => pool.len(),
+            Supply::Inline(_) | Supply::Dry => 0,
+        }
+    }
+
+    /// Inputs that were pulled, or count as pulled.
+    pub(crate) fn pulled(&self) -> u64 {
+        let counted = self.gate.pulled.load(Ordering::SeqCst);
+        if let Supply::Inline(_) = self.supply { counted + self.held_by_window() } else { counted }
     }
 
     /// Refuses what the feeder pulls from now on. `false` if it is not known what it has pulled until now, because the
@@ -431,6 +449,13 @@ impl<I, O, E> Lane<I, O, E> {
 
 /// All lanes of a function, as the ledger sees them.
 pub(crate) struct Lanes<I, O, E>(pub(crate) BTreeMap<JobId, Lane<I, O, E>>);
+
+impl<I, O, E> Lanes<I, O, E> {
+    /// Inputs that windows hold and that are in no book.
+    pub(crate) fn held_by_windows(&self) -> u64 {
+        self.0.values().map(Lane::held_by_window).sum()
+    }
+}
 
 impl<I, O, E> Sources for Lanes<I, O, E> {
     fn available(&self, job: JobId, mode: Mode) -> u64 {

@@ -33,6 +33,8 @@ pub(crate) enum Notice {
     FeederEnded,
     /// A crash loop has ended before its delay: containers held back by it may be created.
     Recovered,
+    /// A container has entered while there is a crash loop.
+    Entered,
     /// The last pending input of a function that drains was cancelled.
     NothingPending,
     /// A consumer waits in a task, for outcomes of a run that tells of them at its end only.

@@ -7,6 +7,7 @@
 
 pub(crate) mod async_body;
 pub(crate) mod body;
+pub(crate) mod caller;
 pub(crate) mod chunk;
 pub(crate) mod clock;
 pub(crate) mod consumer;
@@ -30,6 +31,7 @@ pub(crate) mod signal;
 pub(crate) mod span;
 pub(crate) mod spawned;
 pub(crate) mod speech;
+pub(crate) mod story;
 pub(crate) mod supervisor;
 pub(crate) mod sync;
 pub(crate) mod system;

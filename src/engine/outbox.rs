@@ -3,25 +3,49 @@
 //! Events are put in under the function's lock, so that they are in the order in which they happened. They are told
 //! with the lock released, by one thread at a time, because subscribers are the user's code: whichever thread has put
 //! something in tells all that is there, unless another one is at it. The engine's own thread does not tell, because a
-//! subscriber that blocks would hold up the supervisors of all functions.
+//! subscriber that blocks would hold up the supervisors of all functions. The log tells repeated crashes as a number
+//! ([`story`](crate::engine::story)); subscribed actors hear of each.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
 use tracing::level_filters::LevelFilter;
 
 use crate::decide::time::Time;
-use crate::engine::speech::Audience;
+use crate::engine::caller::Caller;
+use crate::engine::speech::{Audience, Speech};
+use crate::engine::story::Story;
 use crate::event::Event;
 
 /// The most events that wait, because a subscriber may block for ever. Those that come then are counted.
 const EVENTS_MAX: usize = 1 << 16;
 
+/// An event, and who asked for the execution that it is about.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    pub(crate) event: Event,
+    pub(crate) caller: Caller,
+}
+
+impl From<Event> for Entry {
+    fn from(event: Event) -> Self {
+        Self { event, caller: Caller::default() }
+    }
+}
+
+/// Something that waits to be told.
+#[derive(Debug)]
+enum Waits {
+    Entry(Entry),
+    /// The log is to tell how many repeats it has not told of.
+    Repeats,
+}
+
 /// Events that wait to be told.
 #[derive(Debug, Default)]
 struct Waiting {
-    events: VecDeque<(Event, Time)>,
+    events: VecDeque<(Waits, Time)>,
     /// Events that found no place since the last one that did.
     missed: u64,
     /// Whether a thread is telling.
@@ -35,15 +59,36 @@ pub(crate) struct Outbox {
     /// Actors that listen.
     pub(crate) audience: Audience,
     waiting: Mutex<Waiting>,
+    /// What the log has told; used by the thread that is telling.
+    story: Mutex<Story>,
+    /// Hears each event as well, where the function is rehearsed or simulated. Set once, before the first event.
+    ear: OnceLock<Ear>,
 }
+
+/// Hears events, and when they happened.
+type Ear = Box<dyn Fn(&Event, Time) + Send + Sync>;
 
 impl Outbox {
     pub(crate) fn new(app: Arc<str>, function: Arc<str>) -> Self {
-        Self { app, function, audience: Audience::default(), waiting: Mutex::default() }
+        let story = Mutex::default();
+        Self {
+            app,
+            function,
+            audience: Audience::default(),
+            waiting: Mutex::default(),
+            story,
+            ear: OnceLock::new(),
+        }
+    }
+
+    /// Has each event heard by that as well.
+    #[cfg(any(test, feature = "testkit"))]
+    pub(crate) fn listen(&self, ear: impl Fn(&Event, Time) + Send + Sync + 'static) {
+        assert!(self.ear.set(Box::new(ear)).is_ok(), "one listens, and from the start");
     }
 
     /// Puts events in, under the function's lock. Gives back those for which there is no place.
-    pub(crate) fn add(&self, events: Vec<Event>, now: Time) -> Vec<Event> {
+    pub(crate) fn add(&self, events: Vec<Entry>, now: Time) -> Vec<Entry> {
         let mut waiting = self.waiting.lock();
         let mut refused = Vec::new();
         for event in events {
@@ -53,10 +98,20 @@ impl Outbox {
                 continue;
             }
             let missed = std::mem::take(&mut waiting.missed);
-            waiting.events.extend((missed > 0).then_some((Event::Missed(missed), now)));
-            waiting.events.push_back((event, now));
+            let missed = (missed > 0).then(|| Entry::from(Event::Missed(missed)));
+            waiting.events.extend(missed.into_iter().chain([event]).map(|entry| (Waits::Entry(entry), now)));
         }
         refused
+    }
+
+    /// Has the log tell of the repeats that it has only counted for a while.
+    pub(crate) fn tell_repeats(&self, now: Time) {
+        self.waiting.lock().events.push_back((Waits::Repeats, now));
+    }
+
+    /// Whether the log has counted repeats that it has not told of.
+    pub(crate) fn has_repeats(&self) -> bool {
+        self.story.lock().has_repeats()
     }
 
     /// Whether anything waits, and no thread is telling it.
@@ -70,23 +125,43 @@ impl Outbox {
         LevelFilter::current() == LevelFilter::OFF && self.audience.is_empty()
     }
 
-    /// Tells what waits, and what is put in meanwhile, unless another thread does. `also` hears of each as well.
-    pub(crate) fn tell(&self, mut also: impl FnMut(&Event, Time)) {
+    /// Tells what waits, and what is put in meanwhile, unless another thread does.
+    pub(crate) fn tell(&self) {
         {
             let mut waiting = self.waiting.lock();
             if std::mem::replace(&mut waiting.is_told, true) {
                 return;
             }
         }
-        while let Some((event, at)) = self.next() {
-            event.speak(&self.app, &self.function);
-            also(&event, at);
-            self.audience.tell(&event);
+        while let Some((waits, at)) = self.next() {
+            let repeats = {
+                let mut story = self.story.lock();
+                match &waits {
+                    Waits::Repeats => story.take_repeats(at),
+                    Waits::Entry(Entry { event: Event::Ended(_), .. }) => story.take_all_repeats(at),
+                    Waits::Entry(_) => Vec::new(),
+                }
+            };
+            for (crash, repeats) in repeats {
+                self.speech().repeats(&crash, repeats);
+            }
+            if let Waits::Entry(Entry { event, caller }) = waits {
+                let telling = self.story.lock().hear(&event, at);
+                self.speech().speak(&event, &caller, telling);
+                if let Some(ear) = self.ear.get() {
+                    ear(&event, at);
+                }
+                self.audience.tell(&event);
+            }
         }
     }
 
+    fn speech(&self) -> Speech<'_> {
+        Speech { app: &self.app, function: &self.function }
+    }
+
     /// The next event for the thread that is telling. Without one it does so no more.
-    fn next(&self) -> Option<(Event, Time)> {
+    fn next(&self) -> Option<(Waits, Time)> {
         let mut waiting = self.waiting.lock();
         let next = waiting.events.pop_front();
         waiting.is_told = next.is_some();
@@ -102,37 +177,49 @@ mod tests {
         Outbox::new("app".into(), "function".into())
     }
 
-    #[test]
-    fn events_are_told_in_order_and_by_one_thread_at_a_time() {
-        let outbox = outbox();
-        outbox.add(vec![Event::Missed(1), Event::Missed(2)], Time::default());
-        let mut told = Vec::new();
-        outbox.tell(|event, _| {
-            let Event::Missed(number) = event else { unreachable!("no other was put in") };
-            told.push(*number);
-            if *number == 1 {
-                outbox.add(vec![Event::Missed(3)], Time::default());
-                assert!(!outbox.is_waiting());
-                outbox.tell(|_, _| panic!("another thread is at it"));
+    /// The numbers of the events that are told, each of which is a `Missed`.
+    fn told(outbox: &Outbox) -> Arc<Mutex<Vec<u64>>> {
+        let told = Arc::new(Mutex::new(Vec::new()));
+        let heard = Arc::clone(&told);
+        outbox.listen(move |event, _| {
+            if let Event::Missed(number) = event {
+                heard.lock().push(*number);
             }
         });
-        assert_eq!(told, [1, 2, 3]);
+        told
+    }
+
+    #[test]
+    fn events_are_told_in_order_and_by_one_thread_at_a_time() {
+        let outbox = Arc::new(outbox());
+        outbox.add([1, 2].map(|number| Event::Missed(number).into()).into(), Time::default());
+        let told = Arc::new(Mutex::new(Vec::new()));
+        let (heard, again) = (Arc::clone(&told), Arc::downgrade(&outbox));
+        outbox.listen(move |event, _| {
+            let Event::Missed(number) = event else { unreachable!("no other was put in") };
+            heard.lock().push(*number);
+            if *number == 1 {
+                let outbox = again.upgrade().expect("it is telling");
+                outbox.add(vec![Event::Missed(3).into()], Time::default());
+                assert!(!outbox.is_waiting());
+                outbox.tell(); // another thread is at it: nothing is told twice
+            }
+        });
+        outbox.tell();
+        assert_eq!(*told.lock(), [1, 2, 3]);
         assert!(!outbox.is_waiting());
     }
 
     #[test]
     fn events_beyond_the_bound_are_counted_and_the_count_is_told() {
         let outbox = outbox();
-        let many = (0..EVENTS_MAX + 2).map(|_| Event::Reset).collect();
+        let missed = told(&outbox);
+        let many = (0..EVENTS_MAX + 2).map(|_| Event::Reset.into()).collect();
         assert_eq!(outbox.add(many, Time::default()).len(), 2);
-        let mut told = 0;
-        outbox.tell(|_, _| told += 1);
-        assert_eq!(told, EVENTS_MAX);
-        outbox.add(vec![Event::Reset], Time::default());
-        let mut missed = Vec::new();
-        outbox.tell(|event, _| {
-            missed.extend(if let Event::Missed(missed) = event { Some(*missed) } else { None })
-        });
-        assert_eq!(missed, [2]);
+        outbox.tell();
+        assert_eq!(*missed.lock(), [0; 0]);
+        outbox.add(vec![Event::Reset.into()], Time::default());
+        outbox.tell();
+        assert_eq!(*missed.lock(), [2]);
     }
 }

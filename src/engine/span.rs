@@ -5,7 +5,8 @@
 //! a boundary of its own, and what a subscriber panics with is nobody's crash.
 
 use tracing::Span;
-use tracing::span::Entered;
+use tracing::level_filters::LevelFilter;
+use tracing::span::{Entered, Id};
 
 use crate::engine::unwind::{Contained, contain, tell};
 use crate::memory::till::Inside;
@@ -26,15 +27,26 @@ impl SafeSpan {
         Some(Self(Contained::new(span)))
     }
 
+    /// The span that the code on this thread is in.
+    pub(crate) fn current() -> Option<Self> {
+        if LevelFilter::current() == LevelFilter::OFF {
+            return None; // without a subscriber that is not worth a look
+        }
+        Self::new(|| Some(Span::current()).filter(|span| !span.is_none()))
+    }
+
+    pub(crate) fn id(&self) -> Option<Id> {
+        self.0.get().id()
+    }
+
     pub(crate) fn enter(&self) -> InSpan<'_> {
         let _outside = Inside::process();
         InSpan(contain(|| self.0.get().enter()).ok())
     }
 
     /// Tells something inside of the span.
-    pub(crate) fn tell_inside(make: impl FnOnce() -> Option<Span>, event: impl FnOnce()) {
-        let span = Self::new(make);
-        let _in_span = span.as_ref().map(Self::enter);
+    pub(crate) fn tell_inside(&self, event: impl FnOnce()) {
+        let _in_span = self.enter();
         tell(event);
     }
 }

@@ -17,6 +17,7 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use crate::crash::Panic;
 use crate::decide::ids::{ContainerId, Generation};
+use crate::engine::speech::TARGET;
 use crate::engine::unwind::{in_task, tell};
 use crate::settings::Settings;
 
@@ -185,7 +186,7 @@ fn emit(location: Option<&str>, cause: &str, origin: Option<&Origin>, panics: u6
     let function = origin.map(|origin| &*origin.function);
     let container = origin.map(|origin| origin.container.index());
     let generation = origin.map(|origin| origin.generation.get());
-    tracing::warn!(app, function, container, generation, cause, location, panics, "task panicked");
+    tracing::warn!(target: TARGET, app, function, container, generation, cause, location, panics, "task panicked");
 }
 
 #[expect(clippy::disallowed_methods, reason = "the thread has no function whose clock it could read")]

@@ -7,14 +7,21 @@
 use actix::Recipient;
 use actix::prelude::SendError;
 use parking_lot::Mutex;
+use tracing::Level;
 
 use crate::actor::Happened;
 use crate::crash::{Crash, Death};
+use crate::decide::ids::Attempt;
 use crate::decide::ledger::{Change, Stage};
 use crate::decide::time::Time;
+use crate::engine::caller::Caller;
 use crate::engine::span::SafeSpan;
+use crate::engine::story::Telling;
 use crate::engine::unwind::tell;
 use crate::event::{ContainerState, Event};
+
+/// The target of all events and spans, by which a filter finds them.
+pub(crate) const TARGET: &str = "longshore";
 
 impl Event {
     /// A container's stage has changed.
@@ -28,68 +35,161 @@ impl Event {
         };
         Self::Container { container: change.container, generation: change.generation, state }
     }
+}
 
+/// The voice of one function.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Speech<'a> {
+    pub(crate) app: &'a str,
+    pub(crate) function: &'a str,
+}
+
+impl Speech<'_> {
     /// Emits the `tracing` event.
-    pub(crate) fn speak(&self, app: &str, function: &str) {
-        tell(|| self.emit(app, function));
+    pub(crate) fn speak(self, event: &Event, caller: &Caller, telling: Telling) {
+        match event {
+            Event::Crashed(crash) => self.crashed(crash, caller, telling),
+            Event::Poisoned { input, attempts, .. } => self.poisoned(caller, *input, *attempts),
+            _ => tell(|| self.emit(event, telling)),
+        }
     }
 
-    fn emit(&self, app: &str, function: &str) {
-        match self {
-            Self::Container { container, generation, state } => {
+    fn emit(self, event: &Event, telling: Telling) {
+        let Self { app, function } = self;
+        let repeats = if let Telling::InFull { repeats } = telling { repeats } else { 0 };
+        match event {
+            Event::Container { container, generation, state } => {
                 let (container, generation) = (container.index(), generation.get());
                 match state {
                     ContainerState::Starting => {
-                        tracing::debug!(app, function, container, generation, "container starting");
+                        tracing::debug!(target: TARGET, app, function, container, generation, "container starting");
                     }
                     ContainerState::Live => {
-                        tracing::debug!(app, function, container, generation, "container live");
+                        tracing::debug!(target: TARGET, app, function, container, generation, "container live");
                     }
                     ContainerState::Exiting => {
-                        tracing::debug!(app, function, container, generation, "container exiting");
+                        tracing::debug!(target: TARGET, app, function, container, generation, "container exiting");
                     }
                     ContainerState::Stopped => {
-                        tracing::debug!(app, function, container, generation, "container stopped");
+                        tracing::debug!(target: TARGET, app, function, container, generation, "container stopped");
                     }
                     ContainerState::BackingOff { delay } => {
-                        tracing::info!(app, function, container, generation, ?delay, "container backing off");
+                        tracing::debug!(
+                            target: TARGET, app, function, container, generation, ?delay, "container backing off"
+                        );
                     }
                 }
             }
-            Self::Crashed(crash) => emit_crash(app, function, crash),
-            Self::Killed(crash) => {
+            Event::Killed(crash) => {
                 let (container, generation) = (crash.container.index(), crash.generation.get());
-                tracing::info!(app, function, container, generation, "container killed");
+                tracing::info!(target: TARGET, app, function, container, generation, "container killed");
             }
-            Self::CrashLoop { crashes, next_restart } => {
-                tracing::info!(app, function, crashes, ?next_restart, "crash loop");
+            Event::CrashLoop { crashes, since, next_restart, crash } => {
+                let (cause, location) = cause(crash);
+                tracing::warn!(
+                    target: TARGET, app, function, crashes, ?since, ?next_restart, cause, location, repeats,
+                    "crash loop"
+                );
             }
-            Self::Poisoned { map, input, attempts } => {
-                let (map, attempts) = (map.as_deref(), attempts.get());
-                tracing::warn!(app, function, map, input, attempts, "input poisoned");
+            Event::Recovered { crashes, after } => {
+                tracing::info!(target: TARGET, app, function, crashes, ?after, repeats, "recovered from a crash loop");
             }
-            Self::ExitTimedOut(container, limit) => {
-                tracing::warn!(app, function, container = container.index(), ?limit, "exit timed out");
+            Event::ExitTimedOut(container, limit) => {
+                let container = container.index();
+                tracing::warn!(target: TARGET, app, function, container, ?limit, "exit timed out");
             }
-            Self::GaveUp(gave_up) => {
+            Event::GaveUp(gave_up) => {
                 let crash = gave_up.in_full();
-                tracing::error!(app, function, %crash, "function gave up");
+                tracing::error!(target: TARGET, app, function, %crash, repeats, "function gave up");
             }
-            Self::Reset => tracing::info!(app, function, "function reset"),
-            Self::Ended(report) => {
+            Event::Reset => tracing::info!(target: TARGET, app, function, "function reset"),
+            Event::Ended(report) => {
                 let threads = report.threads_running;
-                tracing::debug!(app, function, threads_still_running = threads, "function ended");
+                tracing::debug!(target: TARGET, app, function, threads_still_running = threads, "function ended");
             }
-            Self::Missed(_) => {} // said to one subscriber only
+            // Said to one subscriber only.
+            Event::Missed(_) => {}
+            Event::Crashed(_) | Event::Poisoned { .. } => unreachable!("they are told in a span"),
         }
+    }
+
+    /// A crash, inside the span of the input that was executing. A repeat is a detail.
+    fn crashed(self, crash: &Crash, caller: &Caller, telling: Telling) {
+        let span = crash.executing.and_then(|(index, attempt)| self.span(caller, index, attempt));
+        let (container, generation) = (crash.container.index(), crash.generation.get());
+        let ((cause, location), peak_bytes) = (cause(crash), crash.peak_bytes);
+        let Self { app, function } = self;
+        match (&span, telling) {
+            (_, Telling::Folded) => tell(|| {
+                let attempt = crash.executing.map(|(_, attempt)| attempt.get());
+                let input = crash.executing.and_then(|(index, _)| caller.input(index));
+                let (map, call) = (caller.label().map(|label| &**label), caller.call);
+                tracing::debug!(
+                    target: TARGET, app, function, map, call, input, attempt, container, generation, cause, location,
+                    peak_bytes, "container crashed again"
+                );
+            }),
+            (Some(span), Telling::InFull { repeats }) => span.tell_inside(|| {
+                tracing::warn!(
+                    target: TARGET, container, generation, cause, location, peak_bytes, repeats, "container crashed"
+                );
+            }),
+            (None, Telling::InFull { repeats }) => tell(|| {
+                tracing::warn!(
+                    target: TARGET, app, function, container, generation, cause, location, peak_bytes, repeats,
+                    "container crashed"
+                );
+            }),
+        }
+    }
+
+    /// Crashes that were only counted, and that nothing has told of since.
+    pub(crate) fn repeats(self, crash: &Crash, repeats: u64) {
+        let Self { app, function } = self;
+        let (cause, location) = cause(crash);
+        tell(
+            || tracing::warn!(target: TARGET, app, function, cause, location, repeats, "containers crashed again"),
+        );
+    }
+
+    fn poisoned(self, caller: &Caller, index: u64, attempts: Attempt) {
+        let Self { app, function } = self;
+        let (map, call, input) = (caller.label().map(|label| &**label), caller.call, caller.input(index));
+        let attempts = attempts.get();
+        tell(|| tracing::warn!(target: TARGET, app, function, map, call, input, attempts, "input poisoned"));
+    }
+
+    /// The span of one input, or of several from that one on, whose parent is the caller's.
+    pub(crate) fn span(self, caller: &Caller, index: u64, attempt: Attempt) -> Option<SafeSpan> {
+        let Self { app, function } = self;
+        let (map, call, input) = (caller.label().map(|label| &**label), caller.call, caller.input(index));
+        let attempt = attempt.get();
+        SafeSpan::new(|| {
+            Some(tracing::info_span!(
+                target: TARGET, parent: caller.span(), "input", app, function, map, call, input, attempt
+            ))
+        })
+    }
+
+    /// The span of a lease of first attempts, where `TRACE` is on.
+    pub(crate) fn trace_span(self, caller: &Caller, index: u64, inputs: u64) -> Option<SafeSpan> {
+        let Self { app, function } = self;
+        let (map, call, input) = (caller.label().map(|label| &**label), caller.call, caller.input(index));
+        SafeSpan::new(|| {
+            let traced = tracing::enabled!(target: TARGET, Level::TRACE);
+            traced.then(|| {
+                tracing::trace_span!(
+                    target: TARGET, parent: caller.span(), "input", app, function, map, call, input, inputs,
+                    attempt = 1
+                )
+            })
+        })
     }
 }
 
-/// One `warn` for each crash, inside the span of the input that was executing.
-fn emit_crash(app: &str, function: &str, crash: &Crash) {
-    let (input, attempt) =
-        crash.executing.map_or((None, None), |(input, attempt)| (Some(input), Some(attempt.get())));
-    let (cause, location) = match &crash.death {
+/// Why a container crashed, and where in the user's code.
+fn cause(crash: &Crash) -> (Option<String>, Option<&str>) {
+    match &crash.death {
         Death::Panicked(panic) | Death::EnterPanicked(panic) => {
             (Some(panic.message().to_owned()), panic.location())
         }
@@ -97,23 +197,7 @@ fn emit_crash(app: &str, function: &str, crash: &Crash) {
         Death::NoThread(error) => (Some(error.to_string()), None),
         death @ (Death::NoAccount | Death::MemoryLimit { .. }) => (Some(death.to_string()), None),
         Death::Killed => (None, None),
-    };
-    let span =
-        || input.is_some().then(|| tracing::warn_span!("input", app, function, index = input, attempt));
-    SafeSpan::tell_inside(span, || {
-        tracing::warn!(
-            app,
-            function,
-            container = crash.container.index(),
-            generation = crash.generation.get(),
-            input,
-            attempt,
-            cause,
-            location,
-            peak_bytes = crash.peak_bytes,
-            "container crashed"
-        );
-    });
+    }
 }
 
 /// The actors that are told of events.

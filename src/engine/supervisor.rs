@@ -25,6 +25,7 @@ use crate::engine::dispatch::{Dispatch, Patience, TICK_MIN};
 use crate::engine::drops::{Elsewhere, Stack, drop_elsewhere};
 use crate::engine::map::{Delivery, Map};
 use crate::engine::messages::{Attach, End, FeedMap, Launch, Notice, Retire};
+use crate::engine::story::FOLD;
 use crate::failure::{Cause, Failure};
 use crate::function::Running;
 use crate::report::FunctionReport;
@@ -32,6 +33,9 @@ use crate::report::FunctionReport;
 /// How long code that was cut off may take to come out, idle containers to exit, and feeders to come back from their
 /// source.
 const GRACE: Duration = Duration::from_secs(1);
+
+/// A timer may fire a moment early by its own clock: so long is waited at least before the next look.
+const TIMER_MIN: Duration = Duration::from_micros(100);
 
 /// A stretch of the way to the end of a function.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,6 +71,8 @@ where
     end: Stretch,
     /// The next moment at which containers may be created again.
     wake: Option<SpawnHandle>,
+    /// When to look whether a crash loop is over, and what the log has only counted.
+    review: Option<(Time, SpawnHandle)>,
     /// Ends the wait for feeders.
     grace: Option<SpawnHandle>,
 }
@@ -88,6 +94,7 @@ where
             limit: None,
             end: Stretch::Limited,
             wake: None,
+            review: None,
             grace: None,
         }
     }
@@ -102,12 +109,31 @@ where
         }
         if let Some(delay) = self.dispatch.next_creation() {
             // A timer may fire a moment early by its own clock; `create` then arms it again.
-            let delay = delay.max(Duration::from_micros(100));
+            let delay = delay.max(TIMER_MIN);
             self.wake = Some(ctx.run_later(delay, |supervisor, ctx| {
                 supervisor.create(ctx);
                 supervisor.finish_if_ended(ctx);
             }));
         }
+    }
+
+    /// Looks after `delay`, or earlier if it is to do so anyway, whether a crash loop is over and what the log has only
+    /// counted; and again while there may be something of that.
+    fn review_in(&mut self, delay: Duration, ctx: &mut Context<Self>) {
+        let at = self.dispatch.now() + delay;
+        match self.review.take() {
+            Some((before, handle)) if before <= at => return self.review = Some((before, handle)),
+            Some((_, handle)) => drop(ctx.cancel_future(handle)),
+            None => {}
+        }
+        let handle = ctx.run_later(delay, |supervisor, ctx| {
+            supervisor.review = None;
+            if let Some(delay) = supervisor.dispatch.review() {
+                supervisor.review_in(delay.max(TIMER_MIN), ctx);
+            }
+            supervisor.create(ctx); // who was held back by a loop that is over now
+        });
+        self.review = Some((at, handle));
     }
 
     /// Looks for outcomes after `pause`, and again until nobody waits for them in a task.
@@ -246,9 +272,15 @@ where
 
     fn handle(&mut self, notice: Notice, ctx: &mut Context<Self>) {
         match notice {
-            Notice::Crashed { restart: Restart::GiveUp } => self.dispatch.give_up(),
-            Notice::Crashed { restart: Restart::Now | Restart::At(_) } => {}
+            Notice::Crashed { restart } => {
+                self.review_in(FOLD, ctx);
+                if restart == Restart::GiveUp {
+                    self.dispatch.give_up();
+                }
+            }
+            Notice::Entered => self.review_in(TIMER_MIN, ctx),
             Notice::Fenced { restart } => {
+                self.review_in(FOLD, ctx);
                 if restart == Restart::GiveUp {
                     self.dispatch.give_up();
                 }
@@ -345,7 +377,8 @@ where
 
     fn handle(&mut self, message: CallInput<I, O, E>, _: &mut Context<Self>) -> Self::Result {
         let stack = self.dispatch.settings.stack();
-        let begun = Consumer::of_call(&self.dispatch, message.input.into_inner()).map(|mut consumer| {
+        let CallInput { input, caller, .. } = message;
+        let begun = Consumer::of_call(&self.dispatch, input.into_inner(), caller).map(|mut consumer| {
             consumer.keep_used();
             Closing::new(consumer)
         });

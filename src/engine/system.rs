@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 
 #[cfg(feature = "testkit")]
 use crate::engine::drops::set_one_thread_for_all;
+use crate::engine::speech::TARGET;
 use crate::engine::unwind::tell;
 use crate::error::StartError;
 
@@ -53,7 +54,7 @@ impl Engine {
                 drop(send.send(handles)); // nobody waits if the starting thread has died
             });
             if let Err(error) = runner.run() {
-                tell(|| tracing::error!(%error, "the engine ended with an error"));
+                tell(|| tracing::error!(target: TARGET, %error, "the engine ended with an error"));
             }
         });
         thread.map_err(StartError::Thread)?;

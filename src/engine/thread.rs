@@ -13,6 +13,7 @@ use crate::engine::body::{Instance, Post, Served};
 use crate::engine::dispatch::Dispatch;
 use crate::engine::leash::{self, Leash};
 use crate::engine::messages::Notice;
+use crate::engine::speech::TARGET;
 use crate::engine::unwind::{contain, set_thread_hook, tell};
 use crate::report::Fate;
 
@@ -145,6 +146,6 @@ pub(crate) fn exited<I, O, E>(post: &Post<'_, I, O, E>, exit: Result<(), Panic>)
     let Err(panic) = exit else { return Fate::Exited };
     let settings = &post.dispatch.settings;
     let (app, function, container) = (&settings.app, &settings.function, post.container.index());
-    tell(|| tracing::warn!(%app, %function, container, %panic, "exit panicked"));
+    tell(|| tracing::warn!(target: TARGET, %app, %function, container, %panic, "exit panicked"));
     Fate::ExitPanicked(panic)
 }

@@ -18,6 +18,7 @@ use std::sync::Once;
 use crate::context::{Context, Moment};
 use crate::crash::Panic;
 use crate::engine::spawned;
+use crate::engine::speech::TARGET;
 use crate::memory::till::Inside;
 
 /// Whether the application's panic hook hears of panics in containers.
@@ -191,7 +192,9 @@ pub(crate) fn contain_drop(drops: impl FnOnce()) {
 /// [`contain_drop`], compiled once.
 fn dropped(drops: &mut dyn FnMut()) {
     if let Some((payload, _)) = caught(drops) {
-        tell(|| tracing::warn!(message = message(payload.as_ref()), "a value panicked in its drop"));
+        tell(
+            || tracing::warn!(target: TARGET, message = message(payload.as_ref()), "a value panicked in its drop"),
+        );
         // The payload of a drop may itself panic when dropped, without end; leaking it is finite.
         mem::forget(payload);
     }

@@ -14,6 +14,7 @@ use crate::decide::time::Time;
 use crate::simulator::containers::Dying;
 use crate::simulator::crumbs::Crumbs;
 use crate::simulator::ends::EndBook;
+use crate::simulator::hearing::{Dead, Due, HearingBook};
 use crate::simulator::plan::Plan;
 use crate::simulator::policy::{ExpectedRestart, NaivePolicy};
 use crate::simulator::suspects::Suspects;
@@ -108,10 +109,23 @@ pub(super) struct JobBook {
     pub(super) inputs: Vec<InputBook>,
     /// Why it ended before its inputs did; what was pulled later ends so too.
     pub(super) ended: Option<Why>,
+    /// Inputs that its feeder has put into the pool, if it has one.
+    pub(super) fed: Option<u64>,
     pub(super) replayed: u64,
     pub(super) retried: u64,
     /// How often another map was served while this one could have been.
     pub(super) passed_over: usize,
+}
+
+/// What a container executes though its job is over.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct StrayBook {
+    /// How often it crashed a container before.
+    crashes: u32,
+    /// When that last counted.
+    counted: Option<Time>,
+    index: u64,
+    attempt: u32,
 }
 
 /// The books of one world.
@@ -137,9 +151,8 @@ pub(super) struct Books {
     /// The most maps that were open at once.
     pub(super) maps_most: usize,
     pub(super) crumbs: Crumbs,
-    /// What containers execute though its job is over: how often it crashed a container before, and
-    /// when that last counted.
-    pub(super) strays: BTreeMap<ContainerId, (u32, Option<Time>)>,
+    /// What containers execute though its job is over.
+    pub(super) strays: BTreeMap<ContainerId, StrayBook>,
     /// Whether the last crash of a container came after progress or by a known suspect, so that it may restart at
     /// once.
     pub(super) at_once: BTreeMap<ContainerId, bool>,
@@ -155,6 +168,8 @@ pub(super) struct Books {
     pub(super) returning: BTreeSet<ContainerId>,
     /// How the container dies that dies now.
     pub(super) dying: Dying,
+    /// What subscribers are to be told.
+    pub(super) hearing: HearingBook,
     /// What the report is to say.
     pub(super) ends: EndBook,
 }
@@ -190,6 +205,7 @@ impl Books {
             maps_most: 0,
             crumbs: Crumbs::default(),
             strays: BTreeMap::new(),
+            hearing: HearingBook::default(),
             at_once: BTreeMap::new(),
             recycling: BTreeSet::new(),
             busy: BTreeSet::new(),
@@ -216,6 +232,7 @@ impl Books {
             window,
             inputs,
             ended: None,
+            fed: None,
             replayed: 0,
             retried: 0,
             passed_over: 0,
@@ -266,6 +283,7 @@ impl Books {
         };
         let Some(book) = self.jobs.get_mut(&job) else { return };
         let ended = book.ended.replace(why);
+        book.fed = book.fed.map(|inputs| inputs + 1);
         let inputs = book.inputs.len() as u64 + 1;
         self.ends.unrun(1, why, book.goes_on);
         self.accepted(job, inputs);
@@ -409,7 +427,12 @@ impl Books {
             let input = self.input(job, index);
             (u32::from(input.crashed.is_some()), input.counted)
         });
-        let of_input = of_input.or_else(|| self.strays.remove(&id));
+        let stray = self.strays.remove(&id);
+        let of_input = of_input.or_else(|| stray.map(|stray| (stray.crashes, stray.counted)));
+        let executes = executing.map(|(job, index)| (index, self.input(job, index).attempt()));
+        let executes = executes.or_else(|| stray.map(|stray| (stray.index, stray.attempt)));
+        self.note_recoveries(now);
+        self.hearing.is_due(Due::Crashed(Dead { container: id, generation, executing: executes }));
         let others_recycle = self.recycling.iter().any(|other| *other != id);
         let expected = self.policy.crashed(id, generation, of_input, others_recycle, now);
         let gave_up = said == Restart::GiveUp;
@@ -427,6 +450,13 @@ impl Books {
             _ => panic!("invariant 9: the verdict is {said:?}, expected {:?}", expected.restart),
         }
         self.policy.drawn(said);
+        let gives_up = gave_up && self.mode <= Mode::Draining && !self.gave_up;
+        if gives_up {
+            self.hearing.is_due(Due::GaveUp);
+        }
+        if let Restart::At(until) = said {
+            self.hearing.delayed(self.policy.in_a_row(now), until);
+        }
         if said == Restart::Now && !self.dying.leaves_a_thread {
             self.returning.insert(id);
         }
@@ -467,6 +497,8 @@ impl Books {
             if input.crashes > crash_retries || for_good {
                 input.state = State::Done(End::Poisoned);
                 poisoned = true;
+                let attempts = input.attempt() - 1;
+                self.hearing.is_due(Due::Poisoned { input: index, attempts });
             }
             self.container_ended(id, now);
             self.end_crowded();
@@ -482,9 +514,15 @@ impl Books {
     }
 
     /// A container was killed by hand. Whether that lost an input.
-    pub(super) fn killed(&mut self, id: ContainerId, now: Time) -> bool {
+    pub(super) fn killed(&mut self, id: ContainerId, generation: Generation, now: Time) -> bool {
         let executing = self.executing(id);
-        self.gave_up |= self.is_hopeless() && self.mode <= Mode::Draining;
+        let executes = executing.map(|(job, index)| (index, self.input(job, index).attempt()));
+        self.note_recoveries(now);
+        self.hearing.is_due(Due::Killed(Dead { container: id, generation, executing: executes }));
+        if self.is_hopeless() && self.mode <= Mode::Draining && !self.gave_up {
+            self.gave_up = true;
+            self.hearing.is_due(Due::GaveUp);
+        }
         let mut lost = None;
         if let Some((job, index)) = executing {
             let at_most_once = self.plan.rules.crash_retries == 0;
@@ -518,10 +556,14 @@ impl Books {
         }
         let mut ended = Vec::new();
         for (id, job) in &mut self.jobs {
-            for input in &mut job.inputs {
+            for (index, input) in job.inputs.iter_mut().enumerate() {
                 if input.state == State::Waits(Queue::Replay) && input.abandoned > 0 {
                     let end = if input.crashed.is_some() { End::Poisoned } else { End::Lost };
                     input.state = State::Done(end);
+                    if end == End::Poisoned {
+                        let attempts = input.attempt() - 1;
+                        self.hearing.is_due(Due::Poisoned { input: index as u64, attempts });
+                    }
                     ended.extend((!job.goes_on).then_some(*id));
                 }
             }
@@ -537,12 +579,14 @@ impl Books {
         book.ended.get_or_insert(why);
         let pending = book.inputs.iter().filter(|input| input.is_pending()).count();
         self.ends.unrun(pending, why, book.goes_on);
-        for input in &mut book.inputs {
+        for (index, input) in book.inputs.iter_mut().enumerate() {
             if let State::Executes { on } | State::Leased { to: on, .. } = input.state {
                 self.suspects.ended(on);
             }
             if let State::Executes { on } = input.state {
-                self.strays.insert(on, (u32::from(input.crashed.is_some()), input.counted));
+                let (crashes, counted) = (u32::from(input.crashed.is_some()), input.counted);
+                let (index, attempt) = (index as u64, input.attempt());
+                self.strays.insert(on, StrayBook { crashes, counted, index, attempt });
             }
             if input.is_pending() {
                 input.state = State::Done(End::Unrun(why));

@@ -2,13 +2,15 @@
 //! the books.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use crate::decide::ids::{ContainerId, Generation};
-use crate::decide::ledger::Mode;
+use crate::decide::ids::{ContainerId, Generation, JobId};
+use crate::decide::ledger::{Mode, Sources};
 use crate::decide::time::Time;
 use crate::report::Fate;
 use crate::simulator::books::{Books, Why};
+use crate::simulator::readers::Reader;
 use crate::simulator::threads::{Phase, Thread};
 use crate::simulator::world::World;
 
@@ -73,8 +75,10 @@ impl World {
         }
         self.tell(|| "cut off".to_owned());
         let over = self.jobs_over();
+        let full = self.full_windows();
         self.engine.cut_off();
         self.sync_pulled();
+        self.check_windows_are_full(&full);
         self.limit = (self.books.mode < Mode::Aborted).then(|| self.now() + GRACE);
         if self.books.mode == Mode::Aborted {
             return;
@@ -83,6 +87,36 @@ impl World {
         self.books.mode = Mode::Stopping;
         self.books.end_all(Why::ShutDown, |job| over.contains(&job));
         self.cut(false);
+    }
+
+    /// How many inputs of each open map over a vector are pulled once its window is full.
+    pub(super) fn full_windows(&self) -> Vec<(JobId, u64)> {
+        if self.books.mode > Mode::Running {
+            return Vec::new(); // sources are not asked any more
+        }
+        let is_fed = |job: &JobId| self.books.jobs[job].fed.is_some();
+        let of_vectors = self.readers.iter().filter(|reader| !is_fed(&reader.job));
+        self.engine.inspect(|state| {
+            let full = |reader: &Reader| {
+                let book = &self.books.jobs[&reader.job];
+                let gate = &state.lanes.0[&reader.job].gate;
+                let window = book.window.unwrap_or_else(|| gate.window.load(Ordering::SeqCst));
+                let full = reader.total?.min(state.lanes.yielded(reader.job) + window);
+                book.ended.is_none().then_some((reader.job, full.max(book.inputs.len() as u64)))
+            };
+            of_vectors.filter_map(full).collect()
+        })
+    }
+
+    /// Once no source is asked any more, what a window had room for was pulled, and has an outcome of its own.
+    pub(super) fn check_windows_are_full(&self, full: &[(JobId, u64)]) {
+        for (job, inputs) in full {
+            let pulled = self.books.jobs[job].inputs.len() as u64;
+            assert_eq!(
+                pulled, *inputs,
+                "of {job:?} the inputs for which the window has room count as pulled"
+            );
+        }
     }
 
     /// Sets the limit of a shutdown: of several the first counts.

@@ -86,6 +86,12 @@ impl World {
         }
     }
 
+    /// Inputs that feeders have pulled and no container has claimed.
+    pub(super) fn in_pools(&self) -> u64 {
+        let open = self.books.jobs.values().filter(|book| book.ended.is_none());
+        open.filter_map(|book| Some(book.fed? - book.inputs.len() as u64)).sum()
+    }
+
     /// The message that starts a feeder arrives, or is lost with the supervisor.
     fn deliver_start(&mut self, at: usize) {
         if self.tape.one_in(40) {
@@ -137,7 +143,11 @@ impl World {
         let input = Ticket::new(feeder.tag, place, &self.witness);
         feeder.given += 1;
         feeder.room -= 1;
-        match inlet.push(input) {
+        let pushed = inlet.push(input);
+        if let Some(book) = self.books.jobs.get_mut(&feeder.job).filter(|_| pushed.is_ok()) {
+            book.fed = book.fed.map(|inputs| inputs + 1);
+        }
+        match pushed {
             Ok(()) if inlet.feeds_the_starving() => self.engine.feed_the_starving(feeder.job),
             Ok(()) => {}
             Err(input) => {

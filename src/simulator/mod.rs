@@ -18,6 +18,7 @@ mod crumbs;
 mod dispatch;
 mod ends;
 mod feeders;
+mod hearing;
 mod plan;
 mod policy;
 mod readers;

@@ -62,6 +62,8 @@ pub(super) struct NaivePolicy {
     completions: Vec<Time>,
     /// Loop crashes in a row, and when the last was as a number and as a time.
     in_a_row: u32,
+    /// Loop crashes of each crash loop that has ended, until that is to be told.
+    pub(super) loops_ended: Vec<u32>,
     last_loop: u64,
     /// When containers may be created again: not before the first, not after the second.
     due: Option<(Time, Time)>,
@@ -102,6 +104,7 @@ impl NaivePolicy {
             deaths: Vec::new(),
             completions: Vec::new(),
             in_a_row: 0,
+            loops_ended: Vec::new(),
             last_loop: 0,
             due: None,
             recovered: false,
@@ -159,8 +162,8 @@ impl NaivePolicy {
         let life = self.life(id, generation);
         life.completed += 1;
         if life.begun > self.last_loop {
-            self.in_a_row = 0;
-            self.recovered |= self.due.take().is_some_and(|(due, _)| due > now);
+            self.recovered |= self.due.is_some_and(|(due, _)| due > now);
+            self.loop_ends();
         }
     }
 
@@ -213,9 +216,19 @@ impl NaivePolicy {
                 && life.entered.is_some_and(|at| now.since(at) >= reset_after)
         };
         if self.lives.values().any(stable) {
-            self.in_a_row = 0;
-            self.due = None;
+            self.loop_ends();
         }
+    }
+
+    fn loop_ends(&mut self) {
+        self.loops_ended.extend((self.in_a_row > 1).then_some(self.in_a_row));
+        self.in_a_row = 0;
+        self.due = None;
+    }
+
+    /// The engine has looked who has stayed up.
+    pub(super) fn reviewed(&mut self, now: Time) {
+        self.settle(now);
     }
 
     /// Until when no container may be created that had made no progress.

@@ -41,7 +41,7 @@ pub(super) struct Reader {
     failures: Failures,
     pub(super) habit: Habit,
     /// Inputs of its source, where it ends.
-    total: Option<u64>,
+    pub(super) total: Option<u64>,
     taken: u64,
     /// An error after which nothing may come.
     last: bool,

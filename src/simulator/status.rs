@@ -15,11 +15,14 @@ impl World {
         let now = self.now();
         let busy: BTreeSet<_> = self.books.inputs().filter_map(container_of).collect();
         let pending = self.books.inputs().filter(|input| input.is_pending()).count();
+        let known = |job| self.books.jobs[job].inputs.len() as u64;
+        let held: u64 = self.full_windows().iter().map(|(job, full)| full - known(job)).sum();
+        let ahead = held + self.in_pools();
         let all = [
             ("crashes", told.crashes, self.books.crashes),
             ("restarts", told.restarts, self.books.restarts),
             ("late answers", told.late_answers, self.books.late),
-            ("inputs waiting", told.inputs_waiting, (pending - busy.len()) as u64),
+            ("inputs waiting", told.inputs_waiting, (pending - busy.len()) as u64 + ahead),
             ("inputs executing", told.executing, busy.len() as u64),
             ("given up", u64::from(told.gave_up.is_some()), u64::from(self.books.gave_up)),
         ];

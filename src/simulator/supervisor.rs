@@ -10,6 +10,7 @@ use crate::decide::restart::Restart;
 use crate::engine::dispatch::TICK_MIN;
 use crate::engine::messages::Notice;
 use crate::simulator::books::Why;
+use crate::simulator::hearing::Due;
 use crate::simulator::threads::Thread;
 use crate::simulator::world::World;
 
@@ -50,6 +51,10 @@ impl World {
                 self.create();
             }
             Notice::Crashed { .. } | Notice::FeederEnded => {}
+            Notice::Entered => {
+                let now = self.now();
+                self.review = Some(self.review.map_or(now, |at| at.min(now)));
+            }
             Notice::Awaited => {
                 self.tick.get_or_insert((self.now() + TICK_MIN, TICK_MIN));
             }
@@ -69,6 +74,15 @@ impl World {
         let (_, pause) = self.tick.take().expect("it is due");
         let next = self.engine.tick().pause(pause);
         self.tick = next.map(|pause| (self.now() + pause, pause));
+    }
+
+    /// The supervisor looks whether a crash loop is over, and comes back when one may be.
+    pub(super) fn review(&mut self) {
+        let next = self.engine.review();
+        let now = self.now();
+        self.review = next.map(|delay| now + delay.max(Duration::from_micros(100)));
+        self.books.policy.reviewed(now);
+        self.create();
     }
 
     /// Carries out what was decided, if that was to give up.
@@ -114,6 +128,7 @@ impl World {
         let (id, generation, _) = self.exit_timers.remove(at);
         if self.engine.abandon_exit(id, generation) {
             self.tally.exits_timed_out += 1;
+            self.books.hearing.is_due(Due::ExitTimedOut(id));
             self.books.exit_left_behind(id, generation);
             self.books.container_ended(id, self.now());
             self.engine.tell(Notice::Ended { container: id, generation });

@@ -7,11 +7,13 @@ use crate::decide::ids::ContainerId;
 use crate::decide::job::JobKind;
 use crate::decide::ledger::Mode;
 use crate::decide::window::Window;
+use crate::engine::caller::Caller;
 use crate::engine::consumer::{Consumer, Failures};
 use crate::engine::lane::{Inline, Order, Supply};
 use crate::engine::pool::Pool;
 use crate::simulator::books::Why;
 use crate::simulator::feeders::{Feeder, Source};
+use crate::simulator::hearing::Due;
 use crate::simulator::plan::OVERDRAFT;
 use crate::simulator::readers::{Habit, Reader, Waits};
 use crate::simulator::threads::{Phase, Thread};
@@ -84,7 +86,9 @@ impl World {
         let total = source.map_or(Some(size), |source| source.inputs);
         let ends = !matches!(habit, Habit::Greedy | Habit::Steady);
         let habit = if total.is_some() || ends { habit } else { Habit::DropsAfter(40) };
-        let Ok(consumer) = Consumer::of_map(&self.engine, supply, order, failures, window, None, None) else {
+        let Ok(consumer) =
+            Consumer::of_map(&self.engine, supply, order, failures, window, None, Caller::default())
+        else {
             assert!(self.books.mode > Mode::Running || self.books.gave_up, "a map was refused");
             return;
         };
@@ -95,7 +99,10 @@ impl World {
         self.books.opened(job, tag, JobKind::Map, goes_on, fixed);
         let waits = self.waits();
         self.readers.push(Reader::new(consumer, order, failures, habit, total, waits));
-        self.feeders.extend(source.map(|source| Feeder::new(job, tag, source)));
+        if let Some(source) = source {
+            self.books.jobs.get_mut(&job).expect("it was just opened").fed = Some(0);
+            self.feeders.push(Feeder::new(job, tag, source));
+        }
     }
 
     /// A map over inputs that are all there, whose outcomes are taken all at once.
@@ -104,7 +111,7 @@ impl World {
         let size = self.tape.one_of(&[20, 0, 1, 5, 60, 600]);
         let habit = self.tape.one_of(&[Habit::Greedy, Habit::Slow, Habit::DropsAfter(0)]);
         let tickets = (0..size).map(|index| Ticket::new(tag, index, &self.witness)).collect();
-        let Ok(consumer) = Consumer::of_all(&self.engine, tickets, failures) else {
+        let Ok(consumer) = Consumer::of_all(&self.engine, tickets, failures, Caller::default()) else {
             assert!(self.books.mode > Mode::Running || self.books.gave_up, "a map was refused");
             return;
         };
@@ -124,7 +131,7 @@ impl World {
         self.tags += 1;
         let input = Ticket::new(self.tags, 0, &self.witness);
         let habit = if self.tape.one_in(5) { Habit::DropsAfter(0) } else { Habit::Greedy };
-        match Consumer::of_call(&self.engine, input) {
+        match Consumer::of_call(&self.engine, input, Caller::default()) {
             Ok(consumer) => {
                 self.tally.calls += 1;
                 self.books.opened(consumer.job(), self.tags, JobKind::Call, true, None);
@@ -148,7 +155,7 @@ impl World {
             assert!(self.books.is_alive(id, generation), "invariant 12: a dead generation was killed");
             self.sync_pulled();
             self.dies(id, generation);
-            let lost = self.books.killed(id, self.now());
+            let lost = self.books.killed(id, generation, self.now());
             self.tally.inputs_lost += u64::from(lost);
         }
         self.give_up(); // if nobody is left
@@ -182,6 +189,11 @@ impl World {
         if aborted || deserted {
             return;
         }
+        if given_up {
+            let now = self.now();
+            self.books.note_recoveries(now);
+            self.books.hearing.is_due(Due::Reset);
+        }
         self.books.gave_up = false;
         self.books.policy.reset();
         self.create();
@@ -190,8 +202,10 @@ impl World {
     pub(super) fn drain(&mut self) {
         self.tell(|| "drain".to_owned());
         self.tally.drains += 1;
+        let full = self.full_windows();
         self.engine.drain();
         self.sync_pulled();
+        self.check_windows_are_full(&full);
         self.books.mode = self.books.mode.max(Mode::Draining);
         self.limit_to(Duration::from_secs(30));
     }
@@ -199,8 +213,10 @@ impl World {
     fn stop(&mut self) {
         self.tell(|| "stop".to_owned());
         self.tally.stops += 1;
+        let full = self.full_windows();
         self.engine.stop();
         self.sync_pulled();
+        self.check_windows_are_full(&full);
         self.books.mode = self.books.mode.max(Mode::Stopping);
         self.books.sweep();
         self.limit_to(Duration::from_secs(30));
@@ -210,8 +226,10 @@ impl World {
         self.tell(|| "abort".to_owned());
         self.tally.aborts += 1;
         let over = self.jobs_over();
+        let full = self.full_windows();
         self.engine.abort();
         self.sync_pulled();
+        self.check_windows_are_full(&full);
         self.books.mode = Mode::Aborted;
         self.books.end_all(Why::ShutDown, |job| over.contains(&job));
         self.cut(true);

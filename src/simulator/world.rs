@@ -15,6 +15,7 @@ use crate::decide::ledger::{Mode, Sources};
 use crate::decide::time::Time;
 use crate::decide::window::Window;
 use crate::engine::body::Plain;
+use crate::engine::caller::Caller;
 use crate::engine::clock::Clock;
 use crate::engine::consumer::{Consumer, Failures};
 use crate::engine::dispatch::Dispatch;
@@ -26,6 +27,7 @@ use crate::settings::Settings;
 use crate::simulator::books::{Books, Queue, State};
 use crate::simulator::crumbs::Eligible;
 use crate::simulator::feeders::{self, Feeder};
+use crate::simulator::hearing::Heard;
 use crate::simulator::plan::Plan;
 use crate::simulator::readers::{Habit, Reader};
 use crate::simulator::tally::Tally;
@@ -58,6 +60,8 @@ pub(super) struct World {
     pub(super) threads: Vec<Thread>,
     pub(super) feeders: Vec<Feeder>,
     pub(super) readers: Vec<Reader>,
+    /// What subscribers were told in this step.
+    pub(super) heard: Heard,
     /// On their way to the supervisor.
     pub(super) notices: Arc<Mutex<Vec<Notice>>>,
     /// On their way to container actors.
@@ -72,6 +76,8 @@ pub(super) struct World {
     pub(super) limit: Option<Time>,
     /// When the supervisor looks for outcomes that tasks wait for, and how long it waits for that.
     pub(super) tick: Option<(Time, Duration)>,
+    /// When the supervisor looks whether a crash loop is over.
+    pub(super) review: Option<Time>,
     pub(super) dependency_down: bool,
     /// Nothing goes wrong any more but what inputs do.
     pub(super) healed: bool,
@@ -91,6 +97,7 @@ enum Action {
     ExitTimer(usize),
     Watch(usize),
     Tick,
+    Review,
     Limit,
 }
 
@@ -126,6 +133,7 @@ impl World {
             id: 0,
             rules: plan.rules.clone(),
             retry_if: None,
+            show_error: |_, _| Ok(()),
             body: Elsewhere::new(
                 Box::new(Plain(|_: &Ticket| -> Result<Answer, Refusal> {
                     unreachable!("simulated threads do not call it")
@@ -141,6 +149,11 @@ impl World {
             memory: plan.memory,
         };
         let engine = Arc::new(Dispatch::new(settings, Clock::Manual(Arc::clone(&clock))));
+        let heard = Heard::default();
+        let ear = Arc::clone(&heard);
+        engine.outbox.listen(move |event, at| {
+            ear.lock().unwrap_or_else(PoisonError::into_inner).push((event.clone(), at));
+        });
         let witness = Arc::new(Witness::default());
         witness.watch(&engine);
         let notices = Arc::new(Mutex::new(Vec::new()));
@@ -157,6 +170,7 @@ impl World {
             threads: Vec::new(),
             feeders: Vec::new(),
             readers: Vec::new(),
+            heard,
             notices,
             launches: Vec::new(),
             wake: None,
@@ -164,6 +178,7 @@ impl World {
             overdrawn: Vec::new(),
             limit: None,
             tick: None,
+            review: None,
             dependency_down: false,
             healed: false,
             tags: 0,
@@ -250,6 +265,9 @@ impl World {
         if due(self.tick.map(|(at, _)| at)) {
             ready.push(Action::Tick);
         }
+        if due(self.review) {
+            ready.push(Action::Review);
+        }
         ready
     }
 
@@ -258,7 +276,7 @@ impl World {
         let threads = self.threads.iter().filter_map(Thread::ready_at);
         let readers = self.readers.iter().filter(|reader| reader.consumer.is_some());
         let exits = self.exit_timers.iter().map(|(_, _, at)| *at);
-        let singles = [self.wake, self.limit].into_iter().flatten();
+        let singles = [self.wake, self.limit, self.review].into_iter().flatten();
         // Who looks in vain makes no progress: that counts only beside something that does.
         let real = threads.chain(exits).chain(singles).min();
         let looks = readers.filter_map(|reader| reader.looks_at).chain(self.tick.map(|(at, _)| at)).min();
@@ -292,6 +310,7 @@ impl World {
             Action::ExitTimer(at) => self.exit_times_out(at),
             Action::Watch(at) => self.watch(at),
             Action::Tick => self.tick(),
+            Action::Review => self.review(),
             Action::Limit => self.limit_passes(),
         }
     }
@@ -311,6 +330,7 @@ impl World {
         self.readers.retain(|reader| reader.consumer.is_some());
         assert!(!self.witness.dropped_under_lock(), "invariant 10: a value was dropped under the lock");
         self.check_lanes();
+        self.check_events();
     }
 
     /// Invariant 7: a window set by the user is strict. And whatever is kept of a map is bounded by what is
@@ -440,7 +460,8 @@ impl World {
         self.give_up(); // as the supervisor does before it finishes
         self.after_step();
         self.run_until("every thread ends", |world| {
-            world.threads.is_empty() && world.feeders.is_empty() && world.launches.is_empty()
+            let told = world.notices.lock().unwrap_or_else(PoisonError::into_inner).is_empty();
+            told && world.threads.is_empty() && world.feeders.is_empty() && world.launches.is_empty()
         });
     }
 
@@ -454,7 +475,8 @@ impl World {
         }
     }
 
-    fn nothing_is_left(self) -> Tally {
+    fn nothing_is_left(mut self) -> Tally {
+        self.check_all_is_told();
         self.check_report();
         let Self { engine, books, witness, mut tally, feeders, readers, .. } = self;
         drop((feeders, readers));
@@ -487,7 +509,8 @@ mod tests {
         let tickets: Vec<Ticket> = (0..3).map(|index| Ticket::new(0, index, &world.witness)).collect();
         let supply = Supply::Inline(Inline::new(tickets.into_iter()));
         let (order, failures, window) = (Order::Input, Failures::Yield, Window::Fixed(1));
-        let opened = Consumer::of_map(&world.engine, supply, order, failures, window, None, None);
+        let opened =
+            Consumer::of_map(&world.engine, supply, order, failures, window, None, Caller::default());
         let mut consumer = opened.expect("it takes maps");
         world.books.opened(consumer.job(), 0, JobKind::Map, true, Some(1));
         while !matches!(world.threads[0].phase, Phase::Asleep { .. }) {

@@ -193,9 +193,9 @@ where
     ) -> bool {
         loop {
             match post.dispatch.next_in_task(post.container, post.generation).await {
-                Next::Work { run, lease, previous, label } => {
+                Next::Work { run, lease, previous, caller } => {
                     post.context.begin_run(lease.attempt, previous);
-                    let task = Task { post, run, lease, label };
+                    let task = Task { post, run, lease, caller };
                     self.drive(&task, role, scripted).await;
                     post.context.end_run();
                     post.dispatch.returned(post.container, post.generation);
@@ -239,7 +239,7 @@ where
                 Ok(_) => Ending::Completed,
                 Err(_) => Ending::Failed,
             };
-            let goes_on = task.returned(&mut lap, result, None);
+            let goes_on = task.returned(&mut lap, result, None, span.as_ref());
             execution.ends(ending);
             if deadly && ending == Ending::Completed {
                 return task.post.dispatch.dies_between(task.post.container, task.post.generation);

@@ -230,7 +230,10 @@ impl Written {
             Line::Event(at) => match &self.events[at].1 {
                 Event::Crashed(crash) => format!("crash: {crash}"),
                 Event::Killed(crash) => format!("kill: {crash}"),
-                Event::CrashLoop { crashes, next_restart } => {
+                Event::Recovered { crashes, after } => {
+                    format!("recovered from a loop of {crashes} crashes after {after:?}")
+                }
+                Event::CrashLoop { crashes, next_restart, .. } => {
                     format!("crash loop: {crashes} in a row, restarts in {next_restart:?}")
                 }
                 Event::Poisoned { input, attempts, .. } => {

@@ -292,7 +292,7 @@ fn a_crash_loop_says_when_containers_come_back() {
             let mut loops = Vec::new();
             eventually("three loop crashes", || {
                 loops.extend(events.try_iter().filter_map(|event| match event {
-                    Event::CrashLoop { crashes, next_restart } => Some((crashes, next_restart)),
+                    Event::CrashLoop { crashes, next_restart, .. } => Some((crashes, next_restart)),
                     _ => None,
                 }));
                 loops.len() >= 3

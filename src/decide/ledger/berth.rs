@@ -248,7 +248,7 @@ impl Ledger {
         if berth.generation != generation || berth.stage != Stage::Starting {
             return false;
         }
-        berth.life.entered = Some(now);
+        self.restarts.entered(&mut berth.life, now);
         self.recycling.remove(&id);
         self.suspects.entered(now);
         self.turn(id, Stage::Live);
@@ -304,7 +304,10 @@ impl Ledger {
 
     /// Whether there is something to be told or dropped outside.
     pub(crate) fn has_news(&self) -> bool {
-        !self.changes.is_empty() || !self.discarded.is_empty() || self.recovered
+        !self.changes.is_empty()
+            || !self.discarded.is_empty()
+            || self.recovered
+            || self.restarts.has_loop_ended()
     }
 
     /// The changes of stages since this was last asked.
@@ -336,6 +339,16 @@ impl Ledger {
     pub(crate) fn settle(&mut self, now: Time) {
         let lives = self.berths.iter().filter(|berth| berth.stage == Stage::Live).map(|berth| berth.life);
         self.restarts.settle(lives, now);
+    }
+
+    /// When a container may have stayed up long enough to end a crash loop.
+    pub(crate) fn stable_at(&self) -> Option<Time> {
+        self.restarts.stable_at()
+    }
+
+    /// A crash loop that has ended since this was last asked: how many loop crashes it had, and when the first was.
+    pub(crate) fn take_loop_ended(&mut self) -> Option<(u32, Time)> {
+        self.restarts.take_loop_ended()
     }
 
     /// The last crash that a container has outlived, as far as its suspects go.

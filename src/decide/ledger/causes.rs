@@ -62,7 +62,15 @@ mod tests {
     fn crash(n: u64) -> Arc<Crash> {
         let container = ContainerId::new(0);
         let (executing, peak_bytes, death) = (None, None, Death::Killed);
-        Arc::new(Crash { container, generation: Generation(n), executing, peak_bytes, death })
+        Arc::new(Crash {
+            container,
+            generation: Generation(n),
+            executing,
+            map: None,
+            call: None,
+            peak_bytes,
+            death,
+        })
     }
 
     fn generations(crashes: &[Arc<Crash>]) -> Vec<u64> {

@@ -188,7 +188,7 @@ const UNCROWDED: Leaving = Leaving { abandoned: false, crowd: Crowd::Few };
 
 fn crash(container: ContainerId, generation: Generation) -> Arc<Crash> {
     let death = Death::Panicked(Panic { message: "a crash".to_owned(), location: None });
-    Arc::new(Crash { container, generation, executing: None, peak_bytes: None, death })
+    Arc::new(Crash { container, generation, executing: None, map: None, call: None, peak_bytes: None, death })
 }
 
 fn policies() -> impl Strategy<Value = RestartPolicy> {

@@ -192,7 +192,7 @@ impl Ledger {
             // Sources are not pulled any more: what little room waited for may never come.
             self.job_ids().into_iter().for_each(|job| self.look_again(job));
         }
-        if !self.goes_on() {
+        if !self.goes_on() || (self.mode == Mode::Draining && self.nothing_pending()) {
             self.stand_down();
         }
     }

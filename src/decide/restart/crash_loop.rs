@@ -61,11 +61,25 @@ pub(crate) struct CrashLoop {
     due: Option<Time>,
     /// When the first loop crash in a row was.
     since: Option<Time>,
+    /// No live container will have stayed up long enough before that; `None` if none is in sight that may.
+    stable_at: Option<Time>,
+    /// A loop that has ended, and was not told of: its loop crashes, and when the first was.
+    ended: Option<(u32, Time)>,
 }
 
 impl CrashLoop {
     pub(crate) fn new(delays: Delays, reset_after: Duration, jitter: Option<Jitter>) -> Self {
-        Self { delays, reset_after, jitter, n: 0, epoch: 0, due: None, since: None }
+        Self {
+            delays,
+            reset_after,
+            jitter,
+            n: 0,
+            epoch: 0,
+            due: None,
+            since: None,
+            stable_at: None,
+            ended: None,
+        }
     }
 
     /// Loop crashes counted so far, as a life that begins now bears it.
@@ -76,21 +90,43 @@ impl CrashLoop {
     /// A container of that life completed an input.
     pub(crate) fn progress(&mut self, life: &Life) {
         if life.epoch == self.epoch {
-            self.forget();
+            self.end();
         }
     }
 
-    /// Forgets the loop if one of `lives`, begun after the last loop crash, stayed up long enough.
+    /// A container of that life has entered.
+    pub(crate) fn entered(&mut self, life: &Life, now: Time) {
+        if self.n > 0 && life.epoch == self.epoch {
+            let stable = now + self.reset_after;
+            self.stable_at = Some(self.stable_at.map_or(stable, |at| at.min(stable)));
+        }
+    }
+
+    /// Forgets the loop if one of `lives`, begun after the last loop crash, stayed up long enough. They are looked at only
+    /// where one may have.
     pub(crate) fn settle(&mut self, lives: impl IntoIterator<Item = Life>, now: Time) {
-        if self.n == 0 {
+        if self.stable_at.is_none_or(|at| at > now) {
             return;
         }
-        let stable = |life: Life| {
-            life.epoch == self.epoch && life.entered.is_some_and(|at| now.since(at) >= self.reset_after)
-        };
-        if lives.into_iter().any(stable) {
-            self.forget();
+        let young = lives.into_iter().filter(|life| life.epoch == self.epoch);
+        self.stable_at = young.filter_map(|life| Some(life.entered? + self.reset_after)).min();
+        if self.stable_at.is_some_and(|at| at <= now) {
+            self.end();
         }
+    }
+
+    /// When one of the lives may have stayed up long enough.
+    pub(crate) fn stable_at(&self) -> Option<Time> {
+        self.stable_at
+    }
+
+    /// A loop that has ended since this was last asked: how many loop crashes it had, and when the first was.
+    pub(crate) fn take_ended(&mut self) -> Option<(u32, Time)> {
+        self.ended.take()
+    }
+
+    pub(crate) fn has_ended(&self) -> bool {
+        self.ended.is_some()
     }
 
     /// A loop crash ended that life. Counted unless it belongs to one already counted.
@@ -100,6 +136,7 @@ impl CrashLoop {
         }
         self.n = self.n.saturating_add(1);
         self.epoch += 1;
+        self.stable_at = None; // nothing has begun since
         self.since = self.since.or(Some(now));
         let delay = self.delays.after(self.n);
         let delay = match &mut self.jitter {
@@ -127,10 +164,17 @@ impl CrashLoop {
         self.forget();
     }
 
+    /// It has ended by itself. A single loop crash was never told of as a loop.
+    fn end(&mut self) {
+        self.ended = self.since.filter(|_| self.n > 1).map(|since| (self.n, since)).or(self.ended);
+        self.forget();
+    }
+
     fn forget(&mut self) {
         self.n = 0;
         self.due = None;
         self.since = None;
+        self.stable_at = None;
     }
 }
 
@@ -200,9 +244,53 @@ mod tests {
         crash_loop.settle([up], at(50_000));
         assert_eq!(crash_loop.in_a_row(), 1, "it has not even entered");
         up.entered = Some(at(50_000));
+        crash_loop.entered(&up, at(50_000));
+        assert_eq!(crash_loop.stable_at(), Some(at(60_000)));
         crash_loop.settle([up], Time(Duration::from_nanos(59_999_999_999)));
         assert_eq!(crash_loop.in_a_row(), 1);
         crash_loop.settle([up], at(60_000));
         assert_eq!(crash_loop.in_a_row(), 0);
+    }
+
+    #[test]
+    fn lives_are_looked_at_only_where_one_may_have_stayed_up_long_enough() {
+        let mut crash_loop = crash_loop();
+        let first = life(&crash_loop);
+        crash_loop.crashed(&first, at(0));
+        let mut up = life(&crash_loop);
+        up.entered = Some(at(1000));
+        crash_loop.entered(&up, at(1000));
+        crash_loop.settle(std::iter::from_fn(|| panic!("none may have")), at(10_999));
+        // That one dies of its input, which is no loop crash. Another enters.
+        let mut other = life(&crash_loop);
+        other.entered = Some(at(5000));
+        crash_loop.entered(&other, at(5000));
+        crash_loop.settle([other], at(11_000));
+        assert_eq!((crash_loop.in_a_row(), crash_loop.stable_at()), (1, Some(at(15_000))));
+        crash_loop.settle([other], at(15_000));
+        assert_eq!((crash_loop.in_a_row(), crash_loop.stable_at()), (0, None));
+    }
+
+    #[test]
+    fn the_end_of_a_loop_is_told_once_and_not_that_of_a_single_crash() {
+        let mut crash_loop = crash_loop();
+        let first = life(&crash_loop);
+        crash_loop.crashed(&first, at(0));
+        let second = life(&crash_loop);
+        crash_loop.progress(&second);
+        assert_eq!(crash_loop.take_ended(), None);
+        for ms in [10, 20] {
+            let next = life(&crash_loop);
+            crash_loop.crashed(&next, at(ms));
+        }
+        let last = life(&crash_loop);
+        crash_loop.progress(&last);
+        assert_eq!((crash_loop.take_ended(), crash_loop.take_ended()), (Some((2, at(10))), None));
+        for ms in [30, 40] {
+            let next = life(&crash_loop);
+            crash_loop.crashed(&next, at(ms));
+        }
+        crash_loop.reset();
+        assert_eq!(crash_loop.take_ended(), None, "a reset is told by itself");
     }
 }

@@ -137,7 +137,7 @@ impl Replay {
                     let life = self.restarts.started(now);
                     self.begins(at, life, now);
                 }
-                (Step::Enters, _) => self.life(at).entered = Some(now),
+                (Step::Enters, _) => self.enters(at, now),
                 (Step::Completes(which), _) => {
                     let inputs = self.records[at].completed[which].1;
                     let life = self.lives.get_mut(&at).expect("it completes nothing before it begins");
@@ -156,10 +156,6 @@ impl Replay {
             }
         }
         decisions
-    }
-
-    fn life(&mut self, at: usize) -> &mut Life {
-        self.lives.get_mut(&at).expect("a record's steps follow its begin")
     }
 
     fn settle(&mut self, now: Time) {
@@ -182,8 +178,13 @@ impl Replay {
         }
         self.steps.insert((end, at, Step::Ends));
         if record.enter == Enter::AtOnce {
-            self.life(at).entered = Some(now);
+            self.enters(at, now);
         }
+    }
+
+    fn enters(&mut self, at: usize, now: Time) {
+        let life = self.lives.get_mut(&at).expect("a record's steps follow its begin");
+        self.restarts.entered(life, now);
     }
 
     fn crashes(&mut self, at: usize, executing: Executing, now: Time) -> Decision {

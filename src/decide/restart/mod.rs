@@ -182,6 +182,26 @@ impl Restarts {
         self.crash_loop.settle(lives, now);
     }
 
+    /// A container has entered: sets the end of that in its life.
+    pub(crate) fn entered(&mut self, life: &mut Life, now: Time) {
+        life.entered = Some(now);
+        self.crash_loop.entered(life, now);
+    }
+
+    /// When a container may have stayed up long enough to end a crash loop.
+    pub(crate) fn stable_at(&self) -> Option<Time> {
+        self.crash_loop.stable_at()
+    }
+
+    /// A crash loop that has ended since this was last asked: how many loop crashes it had, and when the first was.
+    pub(crate) fn take_loop_ended(&mut self) -> Option<(u32, Time)> {
+        self.crash_loop.take_ended()
+    }
+
+    pub(crate) fn has_loop_ended(&self) -> bool {
+        self.crash_loop.has_ended()
+    }
+
     /// Loop crashes in a row and when the first was.
     pub(crate) fn crash_loop(&self) -> Option<(u32, Time)> {
         self.crash_loop.since().map(|since| (self.crash_loop.in_a_row(), since))

@@ -11,6 +11,7 @@ use crate::decide::job::{JobKind, OnFailure};
 use crate::decide::ledger::{Mode, Unrun};
 use crate::decide::retries::Retries;
 use crate::decide::window::{WINDOW_MAX, Window};
+use crate::engine::caller::Caller;
 use crate::engine::dispatch::endings::REFUSED;
 use crate::engine::dispatch::{Dispatch, RunOf, State};
 use crate::engine::lane::{Because, ChunkOf, Finished, Gate, Lane, Order, Supply};
@@ -34,8 +35,8 @@ pub(crate) struct Plan {
     pub(crate) window: Window,
     /// In place of the function's.
     pub(crate) retries: Option<Retries>,
-    /// What the map is called.
-    pub(crate) label: Option<Arc<str>>,
+    /// Who asked for it.
+    pub(crate) caller: Caller,
 }
 
 /// What is left of a job: its lane, and runs that are over.
@@ -75,8 +76,7 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
             return Err(refusal);
         }
         let job = state.ledger.open(plan.kind, plan.on_failure, plan.window, plan.retries);
-        let mut lane = Lane::new(plan.order, supply);
-        lane.label = plan.label;
+        let lane = Lane::new(plan.order, supply, plan.caller);
         let gate = Arc::clone(&lane.gate);
         let known = lane.total;
         state.lanes.0.insert(job, lane);
@@ -90,13 +90,14 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
     }
 
     /// Opens a call: a job of one input, ahead of all maps.
-    pub(crate) fn open_call(&self, input: I) -> Result<(JobId, Arc<Gate>), Failure<I, E>> {
+    pub(crate) fn open_call(&self, input: I, caller: Caller) -> Result<(JobId, Arc<Gate>), Failure<I, E>> {
         let mut state = self.hold();
         if let Some(refusal) = state.refusal() {
             return Err(Failure::of_refused(input, refusal));
         }
         let job = state.ledger.open(JobKind::Call, OnFailure::GoOn, Window::Fixed(1), None);
-        let mut lane = Lane::new(Order::Input, Supply::Dry);
+        let caller = caller.of_call(job.0 + 1);
+        let mut lane = Lane::new(Order::Input, Supply::Dry, caller);
         lane.add(0, vec![input]);
         lane.source_over = true;
         let gate = Arc::clone(&lane.gate);
@@ -111,13 +112,14 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
         &self,
         inputs: Vec<I>,
         on_failure: OnFailure,
+        caller: Caller,
     ) -> Result<(JobId, Arc<Gate>), Cause<E>> {
         let mut state = self.hold();
         if let Some(refusal) = state.refusal() {
             return Err(refusal);
         }
         let job = state.ledger.open(JobKind::Map, on_failure, Window::Fixed(WINDOW_MAX), None);
-        let mut lane = Lane::new(Order::AtOnce, Supply::Dry);
+        let mut lane = Lane::new(Order::AtOnce, Supply::Dry, caller);
         let len = inputs.len() as u64;
         lane.add_all(inputs);
         let gate = Arc::clone(&lane.gate);
@@ -130,7 +132,7 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
 
     /// What a job is called.
     pub(crate) fn label(&self, job: JobId) -> Option<Arc<str>> {
-        self.hold().lanes.0.get(&job)?.label.clone()
+        self.hold().lanes.0.get(&job)?.caller.label().cloned()
     }
 
     /// The outcome at `next` in order, or any.
@@ -296,9 +298,7 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
         let now = self.now();
         state.book_job(job, now);
         match (state.ledger.job(job), state.lanes.0.get(&job)) {
-            (Some(known), Some(lane)) => {
-                Progress::new(known.counts, lane.gate.pulled.load(Ordering::SeqCst), lane.total)
-            }
+            (Some(known), Some(lane)) => Progress::new(known.counts, lane.pulled(), lane.total),
             _ => Progress::default(),
         }
     }

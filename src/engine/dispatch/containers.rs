@@ -8,6 +8,7 @@ use crate::decide::ids::{Attempt, ContainerId, Generation, InputId};
 use crate::decide::ledger::{AfterCrash, AfterFailure, Claim, Lease, Mode, Position, Split, Stage, Worth};
 use crate::decide::restart::Restart;
 use crate::decide::time::Time;
+use crate::engine::caller::Caller;
 use crate::engine::dispatch::{Dispatch, LapOf, RunOf, State};
 use crate::engine::messages::Notice;
 use crate::engine::run::Run;
@@ -25,7 +26,7 @@ const LOOK_AHEAD_FOR: Duration = Duration::from_millis(8);
 
 /// What a container is to do.
 pub(crate) enum Next<I, O, E> {
-    Work { run: Arc<RunOf<I, O, E>>, lease: Lease, previous: Option<Previous>, label: Option<Arc<str>> },
+    Work { run: Arc<RunOf<I, O, E>>, lease: Lease, previous: Option<Previous>, caller: Caller },
     Leave,
     Stale,
 }
@@ -163,9 +164,9 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
         if lease.span.len > 1 && !state.ticking && state.lanes.0[&lease.job].is_looked_for() {
             state.begin_to_tick(self);
         }
-        let label = state.lanes.0[&lease.job].label.clone();
+        let caller = state.lanes.0[&lease.job].caller.clone();
         state.ledger.lent(id, self.now());
-        Next::Work { run, lease, previous, label }
+        Next::Work { run, lease, previous, caller }
     }
 
     /// The executing input returned `Err`. Returns whether the run goes on.
@@ -241,17 +242,25 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
         abandoned: bool,
     ) -> Option<Restart> {
         let now = self.now();
+        state.ledger.settle(now); // a crash loop that is over is told of before the crash
         let leaving = state.leaving(id, abandoned, &self.settings);
         let job = state.ledger.lease(id).map(|lease| lease.job);
         let stray = state.ledger.stray(id).map(|stray| (stray.index, stray.attempt));
         let executing = state.executing(id, position).or(stray);
+        let caller = state.caller(id);
         let peak_bytes = state.peak(id, generation);
-        let crash = Arc::new(Crash { container: id, generation, executing, peak_bytes, death });
-        state.said.push(Event::Crashed(Arc::clone(&crash)));
+        let (map, call) = (caller.label().cloned(), caller.call);
+        let crash = Arc::new(Crash { container: id, generation, executing, map, call, peak_bytes, death });
+        state.say_of(Event::Crashed(Arc::clone(&crash)), caller, now);
         let verdict = state.ledger.crashed(id, generation, position, &crash, leaving, now)?;
-        state.say_if_given_up(&crash);
-        if let (Restart::At(due), Some((crashes, _))) = (verdict.restart, state.ledger.crash_loop(now)) {
-            state.said.push(Event::CrashLoop { crashes, next_restart: due.since(now) });
+        state.say_if_given_up(&crash, now);
+        if let (Restart::At(due), Some((crashes, since))) = (verdict.restart, state.ledger.crash_loop(now))
+            && state.delay_told != Some(due)
+        {
+            // Once for all deaths that one delay follows.
+            state.delay_told = Some(due);
+            let (since, next_restart) = (now.since(since), due.since(now));
+            state.say(Event::CrashLoop { crashes, since, next_restart, crash: Arc::clone(&crash) }, now);
         }
         if let Some(job) = job {
             state.refresh_window(job);
@@ -293,6 +302,9 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
         let now = self.now();
         let entered = state.ledger.entered(id, generation, now);
         self.changed.notify_threads();
+        if state.ledger.stable_at().is_some() {
+            self.tell(Notice::Entered); // by staying up it may end a crash loop
+        }
         entered
     }
 
@@ -328,7 +340,8 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
         }
         state.forsake(id, generation);
         state.fates[id.index()] = Some(Fate::ExitTimedOut);
-        state.said.push(Event::ExitTimedOut(id, self.settings.exit_timeout));
+        let now = self.now();
+        state.say(Event::ExitTimedOut(id, self.settings.exit_timeout), now);
         self.rouse(&mut state, id, generation); // an `exit` that waits in a task is dropped
         true
     }
@@ -397,8 +410,10 @@ impl<I, O, E> State<I, O, E> {
         match after {
             AfterCrash::Pending { input } => self.set_apart(input),
             AfterCrash::Poisoned { input, attempts, deaths, ends_map } => {
-                let map = self.lanes.0.get(&input.job).and_then(|lane| lane.label.clone());
-                self.said.push(Event::Poisoned { map, input: input.index, attempts });
+                let caller =
+                    self.lanes.0.get(&input.job).map_or_else(Caller::default, |lane| lane.caller.clone());
+                let (map, call) = (caller.label().cloned(), caller.call);
+                self.say_of(Event::Poisoned { map, call, input: input.index, attempts }, caller, now);
                 self.fail(input, attempts.get().into(), Cause::Poisoned(deaths), ends_map, now);
             }
             AfterCrash::Lost { input, attempts, deaths, crash, ends_map } => {

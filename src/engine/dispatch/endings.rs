@@ -201,6 +201,18 @@ impl<I, O, E> State<I, O, E> {
         self.tell_finished(job, span);
     }
 
+    /// Takes into the books everything that the window of a job holds, because its source will not be asked again:
+    /// these inputs get an outcome of their own, whatever kind of source they come from.
+    pub(super) fn fill_window(&mut self, job: JobId) {
+        self.absorb(job);
+        let (Some(known), Some(lane)) = (self.ledger.job(job), self.lanes.0.get(&job)) else { return };
+        let (first, held) = (known.counts.pulled, lane.held_by_window());
+        if held > 0 && self.broken.is_none() {
+            let pulled = self.lanes.pull(job, first, held);
+            self.ledger.accept(job, pulled);
+        }
+    }
+
     /// Takes what a feeder has pulled into the books.
     pub(super) fn absorb(&mut self, job: JobId) {
         let Some(known) = self.ledger.job(job) else { return };
@@ -222,6 +234,7 @@ impl<I, O, E> State<I, O, E> {
             if self.broken.is_some() {
                 return;
             }
+            self.fill_window(job);
             let over = self.lanes.0.get(&job).is_none_or(Lane::is_dry);
             let known = self.ledger.job(job).expect("just listed");
             if over && known.counts.pending() == 0 {
@@ -258,7 +271,7 @@ impl<I, O, E> State<I, O, E> {
             self.ledger.truncated(id, end, None);
             next = self.ledger.leased_of(job, ContainerId(id.0 + 1));
         }
-        self.absorb(job);
+        self.fill_window(job);
         if self.broken.is_some() {
             return; // its consumers have been told
         }

@@ -40,13 +40,12 @@ use crate::engine::drops::{drop_elsewhere, settle_elsewhere};
 use crate::engine::lane::{Because, ChunkOf, Lanes, Outcome, Supply};
 use crate::engine::leash::Leash;
 use crate::engine::messages::Notice;
-use crate::engine::outbox::Outbox;
+use crate::engine::outbox::{Entry, Outbox};
 use crate::engine::run::{Lap, Run};
 use crate::engine::signal::Signal;
 use crate::engine::sync;
 use crate::engine::system::on_engine_thread;
 use crate::engine::unwind::{drop_contained, tell};
-use crate::event::Event;
 use crate::failure::{Bug, Failure};
 use crate::memory::till::Inside;
 use crate::report::Fate;
@@ -123,7 +122,9 @@ pub(crate) struct State<I, O, E> {
     /// Whether the supervisor looks for outcomes now and then.
     ticking: bool,
     /// What is to be told once the lock is released, because subscribers are the user's code.
-    said: Vec<Event>,
+    said: Vec<Entry>,
+    /// The end of the delay of a crash loop that was told of last.
+    delay_told: Option<Time>,
 }
 
 /// Accepted inputs that the end of the function kept from an outcome of their own.
@@ -186,7 +187,7 @@ struct Rest<I, O, E> {
     used_up: Vec<Arc<ChunkOf<I, O, E>>>,
     crashes: Vec<Arc<Crash>>,
     /// Events for which the outbox has no place.
-    refused: Vec<Event>,
+    refused: Vec<Entry>,
     wakers: Wakers,
     /// Containers that were held back may be created.
     recovered: bool,
@@ -209,10 +210,8 @@ impl<I, O, E> State<I, O, E> {
 
     fn rest(&mut self, outbox: &Outbox, now: Time) -> Rest<I, O, E> {
         self.wake_the_ready();
-        let changes = self.ledger.take_changes();
-        let mut said: Vec<Event> = changes.iter().map(|change| Event::of_change(change, now)).collect();
-        said.append(&mut self.said);
-        let refused = outbox.add(said, now);
+        self.say_changes(now);
+        let refused = outbox.add(std::mem::take(&mut self.said), now);
         Rest {
             supplies: std::mem::take(&mut self.supplies),
             failures: std::mem::take(&mut self.failures),
@@ -284,15 +283,11 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
         if !self.outbox.is_waiting() {
             return;
         }
-        #[cfg(feature = "testkit")]
-        if let Some(rehearsed) = &self.settings.rehearsed {
-            return self.outbox.tell(|event, at| rehearsed.hears(event, at));
-        }
         if self.tells_elsewhere() {
             let outbox = Arc::clone(&self.outbox);
-            settle_elsewhere(self.settings.id, self.settings.stack(), move || outbox.tell(|_, _| ()));
+            settle_elsewhere(self.settings.id, self.settings.stack(), move || outbox.tell());
         } else {
-            self.outbox.tell(|_, _| ());
+            self.outbox.tell();
         }
     }
 }
@@ -424,6 +419,7 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
             wakers: Wakers::default(),
             ticking: false,
             said: Vec::new(),
+            delay_told: None,
         };
         Self {
             settings,

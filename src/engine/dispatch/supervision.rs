@@ -8,8 +8,11 @@ use crate::crash::{Crash, Death};
 use crate::decide::ids::{ContainerId, Generation};
 use crate::decide::ledger::{Crowd, Mode, Stage, Unrun};
 use crate::decide::time::Time;
+use crate::engine::caller::Caller;
 use crate::engine::dispatch::{Dispatch, Forsaken, Returns, State};
 use crate::engine::lane::Because;
+use crate::engine::outbox::Entry;
+use crate::engine::story::FOLD;
 use crate::event::Event;
 use crate::failure::{Cause, Failure};
 use crate::report::{Fate, FunctionReport};
@@ -76,12 +79,28 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
         }
         let now = self.now();
         state.book_all(now); // what completed before is forgotten as well
+        state.ledger.settle(now);
         let given_up = state.ledger.reset();
         if given_up {
-            state.said.push(Event::Reset);
+            state.say(Event::Reset, now);
         }
         self.wake_all();
         given_up
+    }
+
+    /// Tells what nothing but time brings about: that a crash loop is over because a container has stayed up, and how
+    /// many repeats the log has only counted. Returns in how long there may be something of that again.
+    pub(crate) fn review(&self) -> Option<Duration> {
+        let now = self.now();
+        let stable_at = {
+            let mut state = self.hold();
+            state.ledger.settle(now);
+            state.ledger.stable_at()
+        };
+        self.outbox.tell_repeats(now);
+        self.empty_outbox();
+        let repeats = self.outbox.has_repeats().then_some(now + FOLD);
+        stable_at.into_iter().chain(repeats).min().map(|at| at.since(now))
     }
 
     /// Whether no container lives or will live. Feeders are not waited for.
@@ -140,7 +159,8 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
 
     /// The function has ended, and that became of it.
     pub(crate) fn ended_with(&self, report: FunctionReport) {
-        self.hold().said.push(Event::Ended(report));
+        let now = self.now();
+        self.hold().say(Event::Ended(report), now);
     }
 
     /// A snapshot.
@@ -177,7 +197,7 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
             crash_loop,
             last_crash: state.ledger.last_crash().map(|(at, crash)| (now.since(at), crash)),
             gave_up: state.ledger.gave_up().cloned(),
-            inputs_waiting: state.ledger.inputs_waiting(),
+            inputs_waiting: state.ledger.inputs_waiting() + state.lanes.held_by_windows(),
             executing: state.ledger.executing_now().count() as u64,
             oldest_execution,
             crashes: lives.crashes,
@@ -203,7 +223,7 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
         let mut state = self.hold();
         state.ledger.advance_mode(Mode::Draining);
         for job in state.ledger.job_ids() {
-            state.absorb(job);
+            state.fill_window(job);
         }
         let state = &mut *state;
         for lane in state.lanes.0.values_mut() {
@@ -278,15 +298,17 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
         if state.broken.is_some() {
             return None;
         }
+        state.ledger.settle(now); // a crash loop that is over is told of before the kill
         let abandoned = state.would_be_abandoned(id);
         let leaving = state.leaving(id, abandoned, &self.settings);
         let executing = state.executing(id, position);
         let peak_bytes = state.peak(id, generation);
-        let crash =
-            Arc::new(Crash { container: id, generation, executing, peak_bytes, death: Death::Killed });
-        state.said.push(Event::Killed(Arc::clone(&crash)));
+        let caller = state.caller(id);
+        let (map, call, death) = (caller.label().cloned(), caller.call, Death::Killed);
+        let crash = Arc::new(Crash { container: id, generation, executing, map, call, peak_bytes, death });
+        state.say_of(Event::Killed(Arc::clone(&crash)), caller, now);
         let ended = state.ledger.killed(id, position, &crash, leaving, now);
-        state.say_if_given_up(&crash);
+        state.say_if_given_up(&crash, now);
         state.forsake(id, generation);
         if let Some(job) = job {
             state.refresh_window(job);
@@ -320,9 +342,38 @@ impl<I, O, E> State<I, O, E> {
     }
 
     /// Tells that the function gave up, if it did so because of that crash.
-    pub(super) fn say_if_given_up(&mut self, crash: &Arc<Crash>) {
+    pub(super) fn say_if_given_up(&mut self, crash: &Arc<Crash>, now: Time) {
         let gave_up = self.ledger.gave_up().filter(|gave_up| Arc::ptr_eq(gave_up.last(), crash));
-        self.said.extend(gave_up.cloned().map(Event::GaveUp));
+        if let Some(gave_up) = gave_up.cloned() {
+            self.say(Event::GaveUp(gave_up), now);
+        }
+    }
+
+    /// Tells of something, behind the changes of containers that came before.
+    pub(super) fn say(&mut self, event: Event, now: Time) {
+        self.say_of(event, Caller::default(), now);
+    }
+
+    /// The same of something about an execution.
+    pub(super) fn say_of(&mut self, event: Event, caller: Caller, now: Time) {
+        self.say_changes(now);
+        self.said.push(Entry { event, caller });
+    }
+
+    /// Tells of the changes of containers, and of a crash loop that has ended.
+    pub(super) fn say_changes(&mut self, now: Time) {
+        let changes = self.ledger.take_changes();
+        self.said.extend(changes.iter().map(|change| Event::of_change(change, now).into()));
+        if let Some((crashes, since)) = self.ledger.take_loop_ended() {
+            self.said.push(Event::Recovered { crashes, after: now.since(since) }.into());
+        }
+    }
+
+    /// Who asked for what a container executes.
+    pub(super) fn caller(&self, id: ContainerId) -> Caller {
+        let lease = self.ledger.lease(id);
+        let lane = lease.and_then(|lease| self.lanes.0.get(&lease.job));
+        lane.map_or_else(Caller::default, |lane| lane.caller.clone())
     }
 
     /// Every input without an outcome comes back, and what is in the user's code is left behind there.

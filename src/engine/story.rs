@@ -1,0 +1,269 @@
+//! The story of a function, as its log tells it: what happened, why, how often, since when, and when it was over.
+//!
+//! Pure: it hears of each event in turn, and says how that is to be told. The first crash of each kind is told in
+//! full. Repeats are counted: the count is told once a second for each kind, and while there is a crash loop with each of
+//! its delays. So an outage is a line for its beginning, one for each delay and one for its end, however many
+//! containers it kills.
+
+use std::collections::BTreeMap;
+use std::mem;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::crash::{Crash, Death};
+use crate::decide::time::Time;
+use crate::event::Event;
+
+/// For how long repeats of one kind are counted before they are told.
+pub(crate) const FOLD: Duration = Duration::from_secs(1);
+
+/// How many kinds of crashes are told apart within that time. Those of further kinds are told as one.
+const KINDS_MAX: usize = 64;
+
+/// How an event is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Telling {
+    /// In full. `repeats` crashes of its kind have come before it since the last that was told in full.
+    InFull { repeats: u64 },
+    /// As a detail, because it is counted as a repeat.
+    Folded,
+}
+
+/// What crashes have in common that are told as repeats of one.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum Kind {
+    Panic {
+        place: String,
+    },
+    EnterPanic {
+        place: String,
+    },
+    EnterError {
+        text: String,
+    },
+    NoThread,
+    NoAccount,
+    Memory,
+    Killed,
+    /// There are too many kinds.
+    Other,
+}
+
+impl Kind {
+    fn of(crash: &Crash) -> Self {
+        // The same place may have another message for each input.
+        let place = |panic: &crate::crash::Panic| panic.location().unwrap_or(panic.message()).to_owned();
+        match &crash.death {
+            Death::Panicked(panic) => Self::Panic { place: place(panic) },
+            Death::EnterPanicked(panic) => Self::EnterPanic { place: place(panic) },
+            Death::EnterFailed(error) => Self::EnterError { text: error.to_string() },
+            Death::NoThread(_) => Self::NoThread,
+            Death::NoAccount => Self::NoAccount,
+            Death::MemoryLimit { .. } => Self::Memory,
+            Death::Killed => Self::Killed,
+        }
+    }
+}
+
+/// What is known of the crashes of one kind.
+#[derive(Debug)]
+struct Repeats {
+    /// When their number was told last.
+    told: Time,
+    /// How many have come since.
+    untold: u64,
+    /// The last of those.
+    last: Arc<Crash>,
+}
+
+/// What has been told of a function, and what only counted.
+#[derive(Debug, Default)]
+pub(crate) struct Story {
+    kinds: BTreeMap<Kind, Repeats>,
+    /// Whether there is a crash loop, whose delays tell how often containers crash.
+    in_a_loop: bool,
+}
+
+impl Story {
+    /// The next event, and when it happened.
+    pub(crate) fn hear(&mut self, event: &Event, at: Time) -> Telling {
+        match event {
+            Event::Crashed(crash) => self.crashed(crash, at),
+            Event::CrashLoop { .. } => {
+                self.in_a_loop = true;
+                Telling::InFull { repeats: self.take_counts(at) }
+            }
+            Event::Recovered { .. } | Event::Reset | Event::GaveUp(_) => {
+                self.in_a_loop = false;
+                Telling::InFull { repeats: self.take_counts(at) }
+            }
+            _ => Telling::InFull { repeats: 0 },
+        }
+    }
+
+    fn crashed(&mut self, crash: &Arc<Crash>, at: Time) -> Telling {
+        let mut kind = Kind::of(crash);
+        if !self.kinds.contains_key(&kind) && self.kinds.len() >= KINDS_MAX {
+            // Those that would be told in full again are as good as new.
+            self.kinds.retain(|_, repeats| repeats.untold > 0 || at.since(repeats.told) < FOLD);
+            if self.kinds.len() >= KINDS_MAX {
+                kind = Kind::Other;
+            }
+        }
+        let Some(repeats) = self.kinds.get_mut(&kind) else {
+            self.kinds.insert(kind, Repeats { told: at, untold: 0, last: Arc::clone(crash) });
+            return Telling::InFull { repeats: 0 };
+        };
+        if self.in_a_loop || at.since(repeats.told) < FOLD {
+            repeats.untold += 1;
+            repeats.last = Arc::clone(crash);
+            return Telling::Folded;
+        }
+        repeats.told = at;
+        Telling::InFull { repeats: mem::take(&mut repeats.untold) }
+    }
+
+    /// The repeats that nothing has told so far, with the last of each kind: for when no further event comes to tell of them.
+    pub(crate) fn take_repeats(&mut self, at: Time) -> Vec<(Arc<Crash>, u64)> {
+        if self.in_a_loop {
+            return Vec::new(); // its next delay tells of them, or its end
+        }
+        let due =
+            self.kinds.values_mut().filter(|repeats| repeats.untold > 0 && at.since(repeats.told) >= FOLD);
+        let take = |repeats: &mut Repeats| {
+            repeats.told = at;
+            (Arc::clone(&repeats.last), mem::take(&mut repeats.untold))
+        };
+        due.map(take).collect()
+    }
+
+    /// All repeats that nothing has told so far, because the function has ended.
+    pub(crate) fn take_all_repeats(&mut self, at: Time) -> Vec<(Arc<Crash>, u64)> {
+        self.in_a_loop = false;
+        self.take_repeats(at + FOLD)
+    }
+
+    /// Whether anything waits to be told as a repeat.
+    pub(crate) fn has_repeats(&self) -> bool {
+        !self.in_a_loop && self.kinds.values().any(|repeats| repeats.untold > 0)
+    }
+
+    /// Crashes that only counted so far; their number is told now.
+    fn take_counts(&mut self, at: Time) -> u64 {
+        let take = |repeats: &mut Repeats| {
+            repeats.told = at;
+            mem::take(&mut repeats.untold)
+        };
+        self.kinds.values_mut().map(take).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::crash::Panic;
+    use crate::decide::ids::{ContainerId, Generation};
+
+    fn at(ms: u64) -> Time {
+        Time(Duration::from_millis(ms))
+    }
+
+    fn crash(line: u32) -> Event {
+        let panic = Panic { message: "gone".to_owned(), location: Some(format!("src/client.rs:{line}:9")) };
+        Event::Crashed(Arc::new(Crash {
+            container: ContainerId(0),
+            generation: Generation(1),
+            executing: None,
+            map: None,
+            call: None,
+            peak_bytes: None,
+            death: Death::Panicked(panic),
+        }))
+    }
+
+    fn crash_loop(crashes: u32) -> Event {
+        let Event::Crashed(crash) = crash(1) else { unreachable!("it is a crash") };
+        Event::CrashLoop { crashes, since: Duration::ZERO, next_restart: Duration::ZERO, crash }
+    }
+
+    fn in_full(repeats: u64) -> Telling {
+        Telling::InFull { repeats }
+    }
+
+    #[test]
+    fn the_first_crash_of_each_kind_is_told_in_full() {
+        let mut story = Story::default();
+        assert_eq!(story.hear(&crash(1), at(0)), in_full(0));
+        assert_eq!(story.hear(&crash(2), at(0)), in_full(0));
+    }
+
+    #[test]
+    fn repeats_are_told_once_a_second_with_their_number() {
+        let mut story = Story::default();
+        story.hear(&crash(1), at(0));
+        for ms in [0, 10, 999] {
+            assert_eq!(story.hear(&crash(1), at(ms)), Telling::Folded);
+        }
+        assert_eq!(story.hear(&crash(1), at(1000)), in_full(3));
+        assert_eq!(story.hear(&crash(1), at(1001)), Telling::Folded);
+    }
+
+    #[test]
+    fn repeats_that_nothing_follows_are_told_after_a_second() {
+        let mut story = Story::default();
+        story.hear(&crash(1), at(0));
+        story.hear(&crash(1), at(1));
+        assert!(story.has_repeats());
+        assert!(story.take_repeats(at(999)).is_empty());
+        let told: Vec<u64> = story.take_repeats(at(1000)).into_iter().map(|(_, repeats)| repeats).collect();
+        assert_eq!(told, [1]);
+        assert!(!story.has_repeats());
+    }
+
+    #[test]
+    fn in_a_crash_loop_each_delay_tells_how_many_have_crashed() {
+        let mut story = Story::default();
+        story.hear(&crash(1), at(0));
+        for _ in 0..7 {
+            story.hear(&crash(1), at(0));
+        }
+        assert_eq!(story.hear(&crash_loop(2), at(1)), in_full(7));
+        for _ in 0..8 {
+            assert_eq!(story.hear(&crash(1), at(5000)), Telling::Folded);
+        }
+        assert!(!story.has_repeats(), "the next delay tells of them");
+        assert_eq!(story.hear(&crash_loop(3), at(5001)), in_full(8));
+        story.hear(&crash(1), at(6000));
+        let recovered = Event::Recovered { crashes: 3, after: Duration::from_secs(6) };
+        assert_eq!(story.hear(&recovered, at(6001)), in_full(1));
+        assert_eq!(story.hear(&crash(1), at(7001)), in_full(0), "the loop is over");
+    }
+
+    #[test]
+    fn another_kind_of_crash_is_told_in_full_within_a_loop() {
+        let mut story = Story::default();
+        story.hear(&crash(1), at(0));
+        story.hear(&crash_loop(2), at(1));
+        assert_eq!(story.hear(&crash(2), at(2)), in_full(0));
+    }
+
+    #[test]
+    fn there_is_a_bound_on_the_kinds_that_are_told_apart() {
+        let mut story = Story::default();
+        let told: Vec<Telling> = (0..100).map(|line| story.hear(&crash(line), at(0))).collect();
+        let in_full = told.iter().filter(|telling| **telling != Telling::Folded).count();
+        assert_eq!(in_full, KINDS_MAX + 1);
+        assert!(story.kinds.len() <= KINDS_MAX + 1);
+        story.hear(&crash(1000), at(2000));
+        assert!(story.kinds.len() <= 3, "what would be told in full again is forgotten");
+    }
+
+    #[test]
+    fn the_end_tells_of_all_repeats() {
+        let mut story = Story::default();
+        story.hear(&crash(1), at(0));
+        story.hear(&crash_loop(2), at(0));
+        story.hear(&crash(1), at(1));
+        assert_eq!(story.take_all_repeats(at(2)).len(), 1);
+    }
+}

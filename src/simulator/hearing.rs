@@ -1,0 +1,170 @@
+//! What subscribers are told, held against the books: each event, once and in order.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::crash::Crash;
+use crate::decide::ids::{ContainerId, Generation};
+use crate::decide::ledger::Mode;
+use crate::decide::time::Time;
+use crate::event::{ContainerState, Event};
+use crate::simulator::books::Books;
+use crate::simulator::world::World;
+
+/// What the books say is to be told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Due {
+    Crashed(Dead),
+    Killed(Dead),
+    Poisoned { input: u64, attempts: u32 },
+    CrashLoop { crashes: u32, until: Time },
+    Recovered { crashes: u32 },
+    GaveUp,
+    Reset,
+    ExitTimedOut(ContainerId),
+}
+
+/// A container that died, and the input that it was executing with its attempt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Dead {
+    pub(super) container: ContainerId,
+    pub(super) generation: Generation,
+    pub(super) executing: Option<(u64, u32)>,
+}
+
+impl Dead {
+    fn of(crash: &Crash) -> Self {
+        let executing = crash.executing.map(|(input, attempt)| (input, attempt.get()));
+        Self { container: crash.container, generation: crash.generation, executing }
+    }
+}
+
+/// Events as the engine tells them.
+pub(super) type Heard = Arc<Mutex<Vec<(Event, Time)>>>;
+
+/// What was told, and what is yet to be.
+#[derive(Debug, Default)]
+pub(super) struct HearingBook {
+    due: VecDeque<Due>,
+    states: BTreeMap<ContainerId, (Generation, ContainerState)>,
+    /// Until when the delay lasts that was told of last.
+    delay: Option<Time>,
+}
+
+impl HearingBook {
+    pub(super) fn is_due(&mut self, due: Due) {
+        self.due.push_back(due);
+    }
+
+    /// A loop crash began a delay, or shares in one that was told of.
+    pub(super) fn delayed(&mut self, crashes: u32, until: Time) {
+        if self.delay.replace(until) != Some(until) {
+            self.is_due(Due::CrashLoop { crashes, until });
+        }
+    }
+
+    fn hear(&mut self, event: &Event, at: Time) {
+        let told = match event {
+            Event::Container { container, generation, state } => {
+                return self.changes(*container, *generation, *state);
+            }
+            Event::Crashed(crash) => Due::Crashed(Dead::of(crash)),
+            Event::Killed(crash) => Due::Killed(Dead::of(crash)),
+            Event::CrashLoop { crashes, next_restart, .. } => {
+                Due::CrashLoop { crashes: *crashes, until: at + *next_restart }
+            }
+            Event::Recovered { crashes, .. } => Due::Recovered { crashes: *crashes },
+            Event::Poisoned { input, attempts, .. } => {
+                // Several that end in one moment are told in any order.
+                let (input, attempts) = (*input, attempts.get());
+                let of_now = |due: &&Due| matches!(due, Due::Poisoned { .. });
+                let now = self.due.iter().take_while(of_now).count();
+                let found =
+                    self.due.iter().take(now).position(|due| *due == Due::Poisoned { input, attempts });
+                let found = found.unwrap_or_else(|| panic!("told: {event:?}, due: {:?}", self.due));
+                self.due.remove(found);
+                return;
+            }
+            Event::GaveUp(_) => Due::GaveUp,
+            Event::Reset => Due::Reset,
+            Event::ExitTimedOut(container, _) => Due::ExitTimedOut(*container),
+            Event::Ended(_) | Event::Missed(_) => panic!("told: {event:?}"),
+        };
+        let due = self.due.pop_front();
+        assert_eq!(Some(told), due, "told, and what is due; due then: {:?}", self.due);
+    }
+
+    /// A container is in another state.
+    fn changes(&mut self, id: ContainerId, generation: Generation, state: ContainerState) {
+        use ContainerState::{BackingOff, Exiting, Live, Starting, Stopped};
+        let (of, before) = self.states.get(&id).copied().unwrap_or((Generation(0), Stopped));
+        let follows = match (before, state) {
+            (Stopped | BackingOff { .. }, Starting) => return self.begins(id, generation, of),
+            (Starting, Live) | (Live, Exiting) => true,
+            (Starting | Live | Exiting | BackingOff { .. }, Stopped) => true,
+            (_, BackingOff { .. }) => true,
+            _ => false,
+        };
+        assert!(
+            follows && generation == of,
+            "told: {id}#{of} was {before:?}, {id}#{generation} is {state:?}"
+        );
+        self.states.insert(id, (generation, state));
+    }
+
+    fn begins(&mut self, id: ContainerId, generation: Generation, before: Generation) {
+        assert_eq!(generation.get(), before.get() + 1, "told: the generation of {id} that begins");
+        self.states.insert(id, (generation, ContainerState::Starting));
+    }
+}
+
+impl Books {
+    /// Crash loops that are over by now are to be told of as that.
+    pub(super) fn note_recoveries(&mut self, now: Time) {
+        self.policy.reviewed(now);
+        for crashes in std::mem::take(&mut self.policy.loops_ended) {
+            self.hearing.is_due(Due::Recovered { crashes });
+        }
+    }
+}
+
+impl World {
+    /// Holds what was told since the last step against the books.
+    pub(super) fn check_events(&mut self) {
+        let heard = std::mem::take(&mut *self.heard.lock().unwrap_or_else(PoisonError::into_inner));
+        let now = self.now();
+        for (event, at) in heard {
+            if matches!(event, Event::Recovered { .. }) {
+                self.books.note_recoveries(now);
+            }
+            self.books.hearing.hear(&event, at);
+        }
+        if self.books.mode == Mode::Aborted {
+            return; // all are dead, and are told of as their threads end
+        }
+        for (id, (generation, state)) in &self.books.hearing.states {
+            let told =
+                matches!(state, ContainerState::Starting | ContainerState::Live | ContainerState::Exiting);
+            let lives = self.books.is_alive(*id, *generation);
+            assert_eq!(told, lives, "told: {id}#{generation} is {state:?}");
+            if *state == ContainerState::Live {
+                assert!(self.books.policy.has_entered(*id, *generation), "told: {id}#{generation} is live");
+            }
+            let exits = self.books.exiting.contains(id) && lives;
+            assert_eq!(*state == ContainerState::Exiting, exits, "told: {id}#{generation} is {state:?}");
+        }
+    }
+
+    /// Everything that happened was told.
+    pub(super) fn check_all_is_told(&mut self) {
+        let now = self.now();
+        self.books.note_recoveries(now);
+        self.check_events();
+        let recovered = |due: &Due| matches!(due, Due::Recovered { .. });
+        let left: Vec<&Due> = self.books.hearing.due.iter().filter(|due| !recovered(due)).collect();
+        assert!(left.is_empty(), "told: {left:?} were never told");
+        for (id, (generation, state)) in &self.books.hearing.states {
+            assert_eq!(*state, ContainerState::Stopped, "told: how {id}#{generation} ended");
+        }
+    }
+}
