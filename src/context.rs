@@ -195,8 +195,15 @@ impl Context {
 
 impl Context {
     /// Unwinds if this code is to come to its end: its container was killed (by hand, or for using too much
-    /// memory) or its function aborted. A long synchronous computation that calls it now and then is left at once;
-    /// one that does not goes on until it returns, on a thread that is *abandoned*, whose answer is refused.
+    /// memory), its function was aborted, or its map or call was cancelled or has ended. A long synchronous computation that
+    /// calls it now and then is left at once. One that does not goes on until it returns, and its answer is refused: on a
+    /// thread that is *abandoned* where the container was killed or the function aborted, and otherwise in its container,
+    /// which is not free before.
+    ///
+    /// A container whose code was cancelled goes on. A [`Worker`](crate::Worker) that is left so may be torn: it is
+    /// dropped without an `exit`, and `enter` builds the next. So clients that go away in masses cost an `enter` each.
+    /// None of that is a crash. Tasks that the code has spawned in an async container go on; helper threads in the
+    /// [`Scope`] of the container come out as the code itself does, until the container takes its next inputs.
     ///
     /// It costs about 2 ns. It does nothing while the thread is panicking, and on threads that are neither
     /// a container's nor in a [`Scope`].

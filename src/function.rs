@@ -274,6 +274,42 @@ where
         Readiness::new(&self.running.dispatch, Wanted::All).await
     }
 
+    /// Waits until every input that was accepted has its outcome: what was begun so far is over, or waits to be taken. A map
+    /// whose consumer takes nothing keeps it waiting only while its window has room.
+    ///
+    /// # Errors
+    ///
+    /// [`NotReady::WouldDeadlock`] on a container of the function or on the engine, and [`NotReady::Engine`] if the engine
+    /// broke. A function that gives up or comes to its end becomes idle by that.
+    ///
+    /// ```
+    /// use longshore::App;
+    ///
+    /// let app = App::ephemeral("docs");
+    /// let f = app.infallible("f", |n: &u64| n + 1).start()?;
+    /// let calls: Vec<_> = (0..100).map(|n| f.call(n)).collect();
+    /// f.idle().unwrap();
+    /// assert_eq!(f.status().inputs_waiting + f.status().executing, 0);
+    /// # drop(calls);
+    /// # Ok::<(), longshore::StartError>(())
+    /// ```
+    pub fn idle(&self) -> Result<(), NotReady> {
+        self.wait_until(Wanted::Idle)
+    }
+
+    /// [`Function::idle`] for async code.
+    ///
+    /// # Errors
+    ///
+    /// [`NotReady::Engine`] if the engine broke. In a container of the function it would wait for itself, and does so.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future ends the wait.
+    pub async fn idle_async(&self) -> Result<(), NotReady> {
+        Readiness::new(&self.running.dispatch, Wanted::Idle).await
+    }
+
     fn wait_until(&self, wanted: Wanted) -> Result<(), NotReady> {
         if self.would_deadlock() {
             return Err(NotReady::WouldDeadlock);

@@ -100,7 +100,6 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Post<'_, I,
 
     /// Waits for work and executes it, again and again.
     async fn serve_in_task(&self, mut call: impl AsyncFnMut(&I) -> Result<O, E>) -> Served {
-        let mut retained = self.retained();
         loop {
             match polled_outside(self.dispatch.next_in_task(self.container, self.generation)).await {
                 Next::Work { run, lease, previous, caller } => {
@@ -108,7 +107,7 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Post<'_, I,
                     let task = Task { post: self, run, lease, caller };
                     let left = task.drive_in_task(&mut call).await;
                     self.context.end_run();
-                    if outside(|| self.recycles(&mut retained, &task.run, left)) {
+                    if outside(|| self.recycles(&task.run, left)) {
                         return Served::Recycles;
                     }
                     // Before what the user's code has spawned has its turn, which may be a long one.
@@ -188,6 +187,10 @@ where
     fn enter(&self, post: &Post<'_, I, O, E>) -> Result<Box<dyn Instance<I, O, E> + '_>, BoxError> {
         Ok(Box::new(AsyncPlainInstance(Tasks::enter(post, async || Ok(&self.0))?)))
     }
+
+    fn has_state(&self) -> bool {
+        false
+    }
 }
 
 struct AsyncPlainInstance<'a, F>(Tasks<&'a F>);
@@ -227,6 +230,10 @@ where
         let entering = async || (self.0)(post.context).await;
         let enter = async || post.unless_over(entering()).await.unwrap_or_else(over);
         Ok(Box::new(AsyncWorkerInstance(Tasks::enter(post, enter)?)))
+    }
+
+    fn has_state(&self) -> bool {
+        true
     }
 }
 

@@ -4,6 +4,7 @@
 //! each kind of body. [`Plain`] and [`Entered`] are the synchronous kinds; the asynchronous ones are
 //! in [`async_body`](crate::engine::async_body).
 
+use std::cell::RefCell;
 use std::fmt;
 use std::sync::Arc;
 
@@ -28,6 +29,9 @@ use crate::worker::Worker;
 pub(crate) trait Body<I, O, E>: Rehearsable<I, O, E> + Send + Sync {
     /// What it returns counts only if the generation of the post is not over.
     fn enter(&self, post: &Post<'_, I, O, E>) -> Result<Box<dyn Instance<I, O, E> + '_>, BoxError>;
+
+    /// Whether it has a state, which an execution that is left at a checkpoint may leave torn.
+    fn has_state(&self) -> bool;
 }
 
 #[cfg(feature = "testkit")]
@@ -66,29 +70,33 @@ pub(crate) struct Post<'a, I, O, E> {
     pub(crate) generation: Generation,
     pub(crate) context: &'a Context,
     pub(crate) leash: &'a Leash,
+    /// What the attempts of this generation leave behind, if it is to be recycled for it.
+    retained: RefCell<Option<Retained<I, Outcome<I, O, E>>>>,
 }
 
-impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Post<'_, I, O, E> {
-    /// What the attempts of this generation leave behind, if it is to be recycled for it.
-    pub(crate) fn retained(&self) -> Option<Retained<I, Outcome<I, O, E>>> {
-        let above = self.dispatch.settings.memory.recycle_above?;
-        self.leash.account().map(|account| Retained::new(account.counters(), above))
+impl<'a, I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Post<'a, I, O, E> {
+    pub(crate) fn new(
+        dispatch: &'a Dispatch<I, O, E>,
+        (container, generation): (ContainerId, Generation),
+        context: &'a Context,
+        leash: &'a Leash,
+    ) -> Self {
+        let above = dispatch.settings.memory.recycle_above;
+        let account = leash.account().zip(above);
+        let retained = account.map(|(account, above)| Retained::new(account.counters(), above));
+        Self { dispatch, container, generation, context, leash, retained: RefCell::new(retained) }
     }
 
     /// Whether the container exits now, to begin anew, after that run.
-    pub(crate) fn recycles(
-        &self,
-        retained: &mut Option<Retained<I, Outcome<I, O, E>>>,
-        run: &RunOf<I, O, E>,
-        left: i64,
-    ) -> bool {
-        retained.as_mut().is_some_and(|retained| retained.is_too_much_after(run, left))
+    pub(crate) fn recycles(&self, run: &RunOf<I, O, E>, left: i64) -> bool {
+        let is_too_much =
+            |retained: &mut Retained<I, Outcome<I, O, E>>| retained.is_too_much_after(run, left);
+        self.retained.borrow_mut().as_mut().is_some_and(is_too_much)
             && self.dispatch.recycle(self.container, self.generation)
     }
 
     /// Waits for work and executes it, again and again.
     fn serve(&self, mut call: impl FnMut(&I) -> Result<O, E>) -> Served {
-        let mut retained = self.retained();
         loop {
             match self.dispatch.next(self.container, self.generation) {
                 Next::Work { run, lease, previous, caller } => {
@@ -96,7 +104,7 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Post<'_, I,
                     let task = Task { post: self, run, lease, caller };
                     let left = task.drive(&mut call);
                     self.context.end_run();
-                    if self.recycles(&mut retained, &task.run, left) {
+                    if self.recycles(&task.run, left) {
                         return Served::Recycles;
                     }
                 }
@@ -258,6 +266,10 @@ where
     fn enter(&self, _: &Post<'_, I, O, E>) -> Result<Box<dyn Instance<I, O, E> + '_>, BoxError> {
         Ok(Box::new(PlainInstance(&self.0)))
     }
+
+    fn has_state(&self) -> bool {
+        false
+    }
 }
 
 struct PlainInstance<'a, F>(&'a F);
@@ -289,6 +301,10 @@ where
         post: &Post<'_, W::Input, W::Output, W::Error>,
     ) -> Result<Box<dyn Instance<W::Input, W::Output, W::Error> + '_>, BoxError> {
         Ok(Box::new(WorkerInstance((self.0)(post.context)?)))
+    }
+
+    fn has_state(&self) -> bool {
+        true
     }
 }
 

@@ -101,6 +101,14 @@ pub(crate) fn settle_elsewhere(function: u64, stack: Stack, settle: impl FnOnce(
     settle_in_turn(function, stack, Box::new(settle));
 }
 
+/// The same of what is in no order with anything, and must not wait behind a subscriber.
+pub(crate) fn settle_at_once(stack: Stack, settle: impl FnOnce() + Send + 'static) {
+    if cfg!(test) {
+        return settle(); // as above
+    }
+    SETTLES.push(stack.0, Box::new(settle));
+}
+
 fn settle_in_turn(function: u64, stack: Stack, settle: Job) {
     let mut settling = SETTLING.lock();
     let first = !settling.contains_key(&function);

@@ -11,7 +11,7 @@ use std::thread;
 
 use crate::crash::Death;
 use crate::engine::priority;
-use crate::engine::unwind::drop_contained;
+use crate::engine::unwind::{CameOut, drop_contained, is_in_task};
 use crate::memory::account::Epoch;
 use crate::memory::accounts::Open;
 use crate::memory::alarm::{self, Killer};
@@ -26,6 +26,9 @@ thread_local! {
 pub(crate) struct Leash {
     /// The generation is over, though its thread may not have come out.
     over: AtomicBool,
+    /// The map or call of what the code executes was cancelled, or has ended: nobody waits for the outcome. Written under
+    /// the function's lock.
+    unwanted: AtomicBool,
     /// The code has come by a checkpoint, and so may be expected to come by another.
     heeds: AtomicBool,
     /// The code is in its `exit`, which the timeout bounds and not the limit.
@@ -38,9 +41,6 @@ pub(crate) struct Leash {
     /// Who is called when the account is overdrawn.
     killer: OnceLock<Arc<dyn Killer>>,
 }
-
-/// What unwinds from a checkpoint. Nobody reads it: whoever contains it knows that the generation is over.
-struct Pulled;
 
 impl Leash {
     /// Of the calling thread, which is a container's.
@@ -57,6 +57,7 @@ impl Leash {
     fn new(account: Option<Open>, thread: Option<priority::Thread>, stack_bytes: Option<usize>) -> Self {
         Self {
             over: AtomicBool::new(false),
+            unwanted: AtomicBool::new(false),
             heeds: AtomicBool::new(false),
             exits: AtomicBool::new(false),
             account,
@@ -85,6 +86,18 @@ impl Leash {
     /// The generation is over.
     pub(crate) fn pull(&self) {
         self.over.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether anybody waits for the outcome of what the code executes.
+    pub(crate) fn set_unwanted(&self, unwanted: bool) {
+        self.unwanted.store(unwanted, Ordering::Relaxed);
+    }
+
+    /// Whether the code has come out of an execution for no other reason than that its outcome is unwanted. Asked by the
+    /// thread that has come out.
+    pub(crate) fn is_interrupted(&self) -> bool {
+        let ends = self.over.load(Ordering::Relaxed) || self.is_overdrawn();
+        self.unwanted.load(Ordering::Relaxed) && !ends
     }
 
     /// The generation is over, and its thread is left behind in the user's code. The thread must not have ended.
@@ -133,9 +146,11 @@ impl Leash {
         Some(Death::MemoryLimit { limit, used: account.peak(), reclaimed: true })
     }
 
-    /// Whether the code is to come out.
+    /// Whether the code is to come out. Tasks that it has spawned outlive an execution.
     fn is_taut(&self) -> bool {
-        self.over.load(Ordering::Relaxed) || (self.is_overdrawn() && !self.exits.load(Ordering::Relaxed))
+        self.over.load(Ordering::Relaxed)
+            || (self.unwanted.load(Ordering::Relaxed) && !is_in_task())
+            || (self.is_overdrawn() && !self.exits.load(Ordering::Relaxed))
     }
 
     /// The most that the attempt used which was made last.
@@ -240,5 +255,5 @@ pub(crate) fn checkpoint() {
 /// Unwinds out of the user's code, past the panic hook.
 #[cold]
 pub(crate) fn come_out() -> ! {
-    panic::resume_unwind(Box::new(Pulled))
+    panic::resume_unwind(Box::new(CameOut))
 }

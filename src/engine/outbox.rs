@@ -40,6 +40,33 @@ enum Waits {
     Entry(Entry),
     /// The log is to tell how many repeats it has not told of.
     Repeats,
+    /// Something is to be done once everything before it is told.
+    Then(Arc<Then>),
+}
+
+/// Something that is done once, by whoever comes first.
+pub(crate) struct Then(Mutex<Option<Box<dyn FnOnce() + Send>>>);
+
+impl Then {
+    pub(crate) fn new(then: impl FnOnce() + Send + 'static) -> Self {
+        Self(Mutex::new(Some(Box::new(then))))
+    }
+
+    /// Does it, unless it is done.
+    pub(crate) fn run(&self) {
+        let then = self.0.lock().take();
+        then.into_iter().for_each(|then| then());
+    }
+
+    pub(crate) fn is_done(&self) -> bool {
+        self.0.lock().is_none()
+    }
+}
+
+impl std::fmt::Debug for Then {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Then").field("is_done", &self.is_done()).finish()
+    }
 }
 
 /// Events that wait to be told.
@@ -109,6 +136,11 @@ impl Outbox {
         self.waiting.lock().events.push_back((Waits::Repeats, now));
     }
 
+    /// Has something done once everything that waits is told.
+    pub(crate) fn add_then(&self, then: Arc<Then>, now: Time) {
+        self.waiting.lock().events.push_back((Waits::Then(then), now));
+    }
+
     /// Whether the log has counted repeats that it has not told of.
     pub(crate) fn has_repeats(&self) -> bool {
         self.story.lock().has_repeats()
@@ -126,26 +158,40 @@ impl Outbox {
     }
 
     /// Tells what waits, and what is put in meanwhile, unless another thread does.
-    pub(crate) fn tell(&self) {
-        {
+    pub(crate) fn tell_all(&self) {
+        while self.tell() {}
+    }
+
+    /// Tells what waits, unless another thread does. Returns whether something was put in meanwhile.
+    pub(crate) fn tell(&self) -> bool {
+        let mut most = {
             let mut waiting = self.waiting.lock();
             if std::mem::replace(&mut waiting.is_told, true) {
-                return;
+                return false;
             }
+            waiting.events.len()
+        };
+        while let Some((waits, at)) = self.next(most) {
+            most -= 1;
+            self.tell_one(waits, at);
         }
-        while let Some((waits, at)) = self.next() {
-            let repeats = {
-                let mut story = self.story.lock();
-                match &waits {
-                    Waits::Repeats => story.take_repeats(at),
-                    Waits::Entry(Entry { event: Event::Ended(_), .. }) => story.take_all_repeats(at),
-                    Waits::Entry(_) => Vec::new(),
-                }
-            };
-            for (crash, repeats) in repeats {
-                self.speech().repeats(&crash, repeats);
+        !self.waiting.lock().events.is_empty()
+    }
+
+    fn tell_one(&self, waits: Waits, at: Time) {
+        let repeats = {
+            let mut story = self.story.lock();
+            match &waits {
+                Waits::Repeats => story.take_repeats(at),
+                Waits::Entry(Entry { event: Event::Ended(_), .. }) => story.take_all_repeats(at),
+                Waits::Entry(_) | Waits::Then(_) => Vec::new(),
             }
-            if let Waits::Entry(Entry { event, caller }) = waits {
+        };
+        for (crash, repeats) in repeats {
+            self.speech().repeats(&crash, repeats);
+        }
+        match waits {
+            Waits::Entry(Entry { event, caller }) => {
                 let telling = self.story.lock().hear(&event, at);
                 self.speech().speak(&event, &caller, telling);
                 if let Some(ear) = self.ear.get() {
@@ -153,6 +199,8 @@ impl Outbox {
                 }
                 self.audience.tell(&event);
             }
+            Waits::Then(then) => then.run(),
+            Waits::Repeats => {}
         }
     }
 
@@ -160,10 +208,10 @@ impl Outbox {
         Speech { app: &self.app, function: &self.function }
     }
 
-    /// The next event for the thread that is telling. Without one it does so no more.
-    fn next(&self) -> Option<(Waits, Time)> {
+    /// The next of at most `most` for the thread that is telling. Without one it does so no more.
+    fn next(&self, most: usize) -> Option<(Waits, Time)> {
         let mut waiting = self.waiting.lock();
-        let next = waiting.events.pop_front();
+        let next = if most > 0 { waiting.events.pop_front() } else { None };
         waiting.is_told = next.is_some();
         next
     }
@@ -202,10 +250,12 @@ mod tests {
                 let outbox = again.upgrade().expect("it is telling");
                 outbox.add(vec![Event::Missed(3).into()], Time::default());
                 assert!(!outbox.is_waiting());
-                outbox.tell(); // another thread is at it: nothing is told twice
+                assert!(!outbox.tell(), "another thread is at it");
             }
         });
-        outbox.tell();
+        assert!(outbox.tell(), "one has come meanwhile");
+        assert_eq!(*told.lock(), [1, 2]);
+        outbox.tell_all();
         assert_eq!(*told.lock(), [1, 2, 3]);
         assert!(!outbox.is_waiting());
     }
@@ -216,10 +266,25 @@ mod tests {
         let missed = told(&outbox);
         let many = (0..EVENTS_MAX + 2).map(|_| Event::Reset.into()).collect();
         assert_eq!(outbox.add(many, Time::default()).len(), 2);
-        outbox.tell();
+        outbox.tell_all();
         assert_eq!(*missed.lock(), [0; 0]);
         outbox.add(vec![Event::Reset.into()], Time::default());
-        outbox.tell();
+        outbox.tell_all();
         assert_eq!(*missed.lock(), [2]);
+    }
+
+    #[test]
+    fn something_is_done_behind_the_events_before_it_and_once() {
+        let outbox = outbox();
+        let missed = told(&outbox);
+        outbox.add(vec![Event::Missed(7).into()], Time::default());
+        let (done, seen) = (Arc::new(Mutex::new(Vec::new())), Arc::clone(&missed));
+        let record = Arc::clone(&done);
+        let then = Arc::new(Then::new(move || record.lock().push(seen.lock().clone())));
+        outbox.add_then(Arc::clone(&then), Time::default());
+        assert!(!then.is_done());
+        outbox.tell_all();
+        then.run();
+        assert_eq!(*done.lock(), [[7]]);
     }
 }

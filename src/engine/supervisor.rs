@@ -157,11 +157,18 @@ where
         }
         let replies = std::mem::take(&mut self.reporting);
         // Behind the events, so that a program which ends with its report has told them.
-        self.dispatch.behind_events(move || {
+        let answer = self.dispatch.behind_events(move || {
             for reply in replies {
                 drop(reply.send(report.clone())); // whoever no longer waits misses nothing
             }
         });
+        // A subscriber may block for ever, or wait for this very report.
+        if !answer.is_done() {
+            actix::spawn(async move {
+                tokio::time::sleep(GRACE).await;
+                answer.run();
+            });
+        }
         self.dispatch.over();
         ctx.stop();
     }

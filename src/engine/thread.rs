@@ -14,7 +14,7 @@ use crate::engine::dispatch::Dispatch;
 use crate::engine::leash::{self, Leash};
 use crate::engine::messages::Notice;
 use crate::engine::speech::TARGET;
-use crate::engine::unwind::{contain, set_thread_hook, tell};
+use crate::engine::unwind::{Unwound, contain, contain_code, set_thread_hook, tell};
 use crate::report::Fate;
 
 /// How one generation ended.
@@ -25,6 +25,8 @@ pub(crate) enum End {
     Left(Fate),
     /// The same, to begin anew if that is still wanted.
     Recycled(Fate),
+    /// A worker was interrupted, and is to be entered anew.
+    Interrupted,
     /// Its generation was over.
     Stale,
 }
@@ -53,6 +55,7 @@ where
                 last = next.is_none().then_some(fate);
             }
             End::Left(fate) => last = Some(fate),
+            End::Interrupted => next = dispatch.enter_anew(id, generation),
             End::Stale => last = None,
         }
     }
@@ -83,7 +86,7 @@ where
     leash::tie(Some(Arc::clone(&leash)));
     context.begin_generation(generation, &leash);
     let body = dispatch.settings.body.get();
-    let post = Post { dispatch, container: id, generation, context, leash: &leash };
+    let post = Post::new(dispatch, (id, generation), context, &leash);
     let entered = contain(|| leash.inside(|| body.enter(&post)));
     let mut instance = match entered {
         Ok(Ok(instance)) if !leash.is_overdrawn() => instance,
@@ -109,8 +112,14 @@ where
         leash.drop_inside(instance);
         return End::Stale;
     }
-    let served = contain(|| instance.serve(&post));
-    context.end_run();
+    let served = loop {
+        let served = contain_code(|| instance.serve(&post));
+        context.end_run();
+        match served {
+            Err(Unwound::CameOut(_)) if leash.is_interrupted() && !body.has_state() => {}
+            served => break served,
+        }
+    };
     match served {
         Ok(Served::Leaves) => End::Left(leave(&post, instance)),
         Ok(Served::Recycles) => End::Recycled(leave(&post, instance)),
@@ -118,8 +127,12 @@ where
             leash.drop_inside(instance);
             End::Stale
         }
-        Err(panic) => {
-            let death = leash.overdraft().unwrap_or(Death::Panicked(panic));
+        Err(Unwound::CameOut(_)) if leash.is_interrupted() => {
+            leash.drop_inside(instance);
+            End::Interrupted
+        }
+        Err(unwound) => {
+            let death = leash.overdraft().unwrap_or(Death::Panicked(unwound.into_panic()));
             let verdict = dispatch.crashed(id, generation, death);
             leash.drop_inside(instance);
             verdict.map_or(End::Stale, |verdict| End::Crashed(Some(verdict)))

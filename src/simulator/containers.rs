@@ -107,6 +107,13 @@ impl Books {
         self.policy.leaves(id, generation, now);
     }
 
+    /// The worker of a container was interrupted, and is to be entered anew.
+    pub(super) fn interrupted(&mut self, id: ContainerId, generation: Generation, now: Time) {
+        self.came_back(id);
+        self.policy.ended(id, generation, now);
+        self.at_once.insert(id, true);
+    }
+
     /// A recycled container has exited, and is about to begin anew.
     pub(super) fn returns(&mut self, id: ContainerId) {
         self.returning.insert(id);

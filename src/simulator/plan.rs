@@ -25,6 +25,8 @@ pub(super) struct Plan {
     pub(super) rules: Rules,
     pub(super) exit_timeout: Duration,
     pub(super) memory: MemoryRules,
+    /// Whether the code has a state that an interruption may leave torn.
+    pub(super) has_state: bool,
     habits: Habits,
 }
 
@@ -78,7 +80,8 @@ impl Plan {
             abandoned_max: tape.one_of(&[100, 8, 100, 100, 1, 2, 3]),
             abandoned_bytes_max: tape.one_of(&[None, None, None, None, Some(2 * OVERDRAFT), Some(1)]),
         };
-        Self { rules, exit_timeout: tape.one_of(&[5 * SECOND, MS, Duration::ZERO]), memory, habits }
+        let exit_timeout = tape.one_of(&[5 * SECOND, MS, Duration::ZERO]);
+        Self { rules, exit_timeout, memory, has_state: tape.one_in(2), habits }
     }
 
     /// How the `attempt`-th execution of an input ends.

@@ -24,6 +24,11 @@ impl World {
             ("late answers", told.late_answers, self.books.late),
             ("inputs waiting", told.inputs_waiting, (pending - busy.len()) as u64 + ahead),
             ("inputs executing", told.executing, busy.len() as u64),
+            (
+                "idle",
+                u64::from(self.engine.inspect(|state| state.is_idle())),
+                u64::from(pending as u64 + ahead == 0),
+            ),
             ("given up", u64::from(told.gave_up.is_some()), u64::from(self.books.gave_up)),
         ];
         for (what, told, is) in all {

@@ -58,6 +58,7 @@ tally! {
     abandoned,
     /// Exited to begin anew.
     recycled,
+    interrupted,
     /// There were as many of them as there may be.
     crowded,
     late_answers,

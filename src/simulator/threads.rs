@@ -197,7 +197,9 @@ impl World {
                 self.tally.died_of_memory += 1;
                 self.crash(id, generation, overdrawn())
             }
-            Phase::Executing { task, place, .. } => self.finish(id, generation, task, place),
+            Phase::Executing { task, place, .. } => {
+                self.interrupted(at).unwrap_or_else(|| self.finish(id, generation, task, place))
+            }
             Phase::Publishing { task, place, answer, last } => {
                 task.publish(place, answer);
                 if last { Phase::Asking } else { self.execute(task, place + 1) }
@@ -239,6 +241,32 @@ impl World {
             Phase::Over => unreachable!("threads that are over are removed"),
         };
         self.threads[at].phase = phase;
+    }
+
+    /// The code comes by a checkpoint, if the tape says so, and out there if nobody waits for its outcome any more.
+    fn interrupted(&mut self, at: usize) -> Option<Phase> {
+        let (id, generation) = (self.threads[at].id, self.threads[at].generation);
+        let unwanted = self.books.is_alive(id, generation) && self.books.strays.contains_key(&id);
+        let told = self.threads[at].leash.as_ref().is_some_and(|leash| leash.is_interrupted());
+        assert_eq!(told, unwanted, "what a checkpoint of {id}#{generation} knows of its execution");
+        if !unwanted || !self.tape.one_in(2) {
+            return None;
+        }
+        self.tally.interrupted += 1;
+        if !self.plan.has_state {
+            return Some(Phase::Asking);
+        }
+        self.threads[at].shrink();
+        let next = self.engine.enter_anew(id, generation);
+        self.sync_pulled();
+        self.books.interrupted(id, generation, self.now());
+        let Some(next) = next else {
+            self.books.container_not_begun(id, self.all_booked(), self.now());
+            return Some(Phase::Ending { fate: None });
+        };
+        self.books.container_begun(id, next, self.now());
+        self.threads[at].generation = next;
+        Some(Phase::Tying { takes: Duration::ZERO })
     }
 
     fn restart(&mut self, at: usize, last: Option<Fate>) -> Phase {

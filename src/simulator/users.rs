@@ -189,9 +189,9 @@ impl World {
         if aborted || deserted {
             return;
         }
+        let now = self.now();
+        self.books.note_recoveries(now);
         if given_up {
-            let now = self.now();
-            self.books.note_recoveries(now);
             self.books.hearing.is_due(Due::Reset);
         }
         self.books.gave_up = false;

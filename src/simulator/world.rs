@@ -208,6 +208,8 @@ impl World {
             let asleep = self.threads.iter().filter(|thread| sleeps(thread) && self.lives(thread));
             let asleep: Vec<ContainerId> = asleep.map(|thread| thread.id).collect();
             self.books.all_rest(&asleep, &eligible, self.now());
+            let unwatched = self.engine.inspect(|state| state.needs_a_watch(self.now()));
+            assert!(!unwatched, "invariant 15: something falls due, and no container wakes for it");
             if !self.healed && self.suspect_is_cancelled() {
                 return true;
             }

@@ -11,7 +11,7 @@ use tokio::task::LocalSet;
 use tokio::time::sleep;
 
 use crate::context::Context;
-use crate::crash::{Death, EnterError, Panic};
+use crate::crash::{Death, EnterError};
 use crate::decide::ids::{ContainerId, Generation};
 use crate::decide::restart::Restart;
 use crate::engine::body::{Post, Task};
@@ -21,7 +21,7 @@ use crate::engine::messages::Notice;
 use crate::engine::span::SafeSpan;
 use crate::engine::spawned::{Origin, among_tasks};
 use crate::engine::thread::{End, exited};
-use crate::engine::unwind::{contain, contain_drop};
+use crate::engine::unwind::{Unwound, contain_code, contain_drop};
 use crate::report::Fate;
 use crate::testkit::code::{Begun, Role};
 use crate::testkit::record::{Ending, Entered};
@@ -58,9 +58,11 @@ pub(crate) async fn run<I, O, E>(
             Ok(End::Crashed(Some(Restart::Now))) => next = dispatch.begin(id, generation),
             Ok(End::Crashed(_)) => {}
             Ok(End::Left(fate)) => last = Some(fate),
+            Ok(End::Interrupted) => next = dispatch.enter_anew(id, generation),
             Ok(End::Stale) => last = None,
             Ok(End::Recycled(_)) => unreachable!("nothing is retained where no memory is counted"),
-            Err(panic) => dispatch.break_down(&format!("a container {panic}")), // what is the user's is contained
+            // What is the user's is contained.
+            Err(unwound) => dispatch.break_down(&format!("a container {}", unwound.into_panic())),
         }
     }
     context.end_generation();
@@ -74,12 +76,12 @@ async fn as_its_own<T>(context: &Context, future: impl Future<Output = T>) -> T 
 }
 
 /// Polls code of the user's. A panic in it ends here.
-async fn contained<T>(future: impl Future<Output = T>) -> Result<T, Panic> {
+async fn contained<T>(future: impl Future<Output = T>) -> Result<T, Unwound> {
     let mut future = pin!(future);
-    poll_fn(|cx| match contain(|| future.as_mut().poll(cx)) {
+    poll_fn(|cx| match contain_code(|| future.as_mut().poll(cx)) {
         Ok(Poll::Ready(result)) => Poll::Ready(Ok(result)),
         Ok(Poll::Pending) => Poll::Pending,
-        Err(panic) => Poll::Ready(Err(panic)),
+        Err(unwound) => Poll::Ready(Err(unwound)),
     })
     .await
 }
@@ -127,7 +129,7 @@ where
             return End::Stale; // killed or aborted before it began
         }
         context.begin_generation(generation, &leash);
-        let post = Post { dispatch, container: id, generation, context, leash: &leash };
+        let post = Post::new(dispatch, (id, generation), context, &leash);
         let start = rehearsed.log.starts(id, generation, self.now());
         let entered = contained(self.enter(&post)).await;
         let how = match &entered {
@@ -144,23 +146,37 @@ where
                 return End::Crashed(dispatch.crashed(id, generation, death));
             }
             Ok(None) => return End::Stale,
-            Err(panic) => return End::Crashed(dispatch.crashed(id, generation, Death::EnterPanicked(panic))),
+            Err(unwound) => {
+                let death = Death::EnterPanicked(unwound.into_panic());
+                return End::Crashed(dispatch.crashed(id, generation, death));
+            }
         };
         if !dispatch.entered(id, generation) {
             leash.drop_inside(role);
             return End::Stale;
         }
         let scripted = Scripted::default();
-        let served = contained(self.serve(&post, role.as_mut(), &scripted)).await;
-        context.end_run();
+        let has_state = dispatch.settings.body.get().has_state();
+        let served = loop {
+            let served = contained(self.serve(&post, role.as_mut(), &scripted)).await;
+            context.end_run();
+            match served {
+                Err(Unwound::CameOut(_)) if leash.is_interrupted() && !has_state => {}
+                served => break served,
+            }
+        };
         match served {
             Ok(true) => End::Left(self.leave(&post, role).await),
             Ok(false) => {
                 leash.drop_inside(role);
                 End::Stale
             }
-            Err(panic) => {
-                let death = scripted.take().unwrap_or(Death::Panicked(panic));
+            Err(Unwound::CameOut(_)) if leash.is_interrupted() => {
+                leash.drop_inside(role);
+                End::Interrupted
+            }
+            Err(unwound) => {
+                let death = scripted.take().unwrap_or(Death::Panicked(unwound.into_panic()));
                 let verdict = dispatch.crashed(id, generation, death);
                 leash.drop_inside(role);
                 verdict.map_or(End::Stale, |verdict| End::Crashed(Some(verdict)))
@@ -269,6 +285,7 @@ where
                 let limit = post.dispatch.settings.memory.limit.unwrap_or(0);
                 let used = limit.saturating_add(1);
                 scripted.set(Some(Death::MemoryLimit { limit, used, reclaimed: true }));
+                post.leash.set_unwanted(false); // it dies of that, whether it is wanted or not
                 come_out() // as from a checkpoint
             }
         }
@@ -283,7 +300,7 @@ where
         let waits = dispatch.settings.body.get().waits();
         let exit =
             if waits { contained(post.unless_over(exit)).await.map(|_| ()) } else { contained(exit).await };
-        let fate = exited(post, exit);
+        let fate = exited(post, exit.map_err(Unwound::into_panic));
         dispatch.left(id, generation);
         fate
     }

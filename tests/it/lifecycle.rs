@@ -365,3 +365,62 @@ fn a_later_drain_does_not_extend_the_limit_of_a_shutdown() {
         log.gate.open();
     });
 }
+
+#[test]
+fn a_function_is_idle_once_every_accepted_input_has_its_outcome() {
+    unhung(|| {
+        let app = App::ephemeral("idle");
+        let gate = Gate::default();
+        let passes = gate.clone();
+        let f = app.infallible("waits", move |n: &u64| {
+            passes.pass();
+            *n
+        });
+        let f = f.containers(2).start().expect("valid settings");
+        f.idle().expect("nothing was begun");
+        let calls: Vec<_> = (0..10).map(|n| f.call(n)).collect();
+        let mut map = f.map(0..10u64).window(4).into_iter();
+        let waits = f.clone();
+        let waiter = std::thread::spawn(move || waits.idle());
+        until("the map waits", || f.status().executing == 2);
+        let reader = std::thread::spawn(move || (map.next().expect("an outcome"), map));
+        assert!(!waiter.is_finished(), "inputs execute");
+        gate.open();
+        waiter.join().expect("no panic").expect("everything has its outcome");
+        let (first, map) = reader.join().expect("no panic");
+        assert_eq!(first.expect("infallible"), 0);
+        f.idle().expect("its window is full");
+        assert_eq!(map.progress().ok, 5, "one was taken, and four fill the window");
+        for (n, call) in calls.into_iter().enumerate() {
+            assert_eq!(call.wait().expect("infallible"), n as u64);
+        }
+    });
+}
+
+#[test]
+fn waiting_for_idle_in_a_task_ends_with_the_last_outcome_a_shutdown_or_the_wait_for_itself() {
+    unhung(|| {
+        let app = App::ephemeral("idle");
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let f =
+            app.function("sums", |n: &u64| Ok::<_, u8>(n + 1)).containers(2).start().expect("valid settings");
+        runtime.block_on(async {
+            for _ in 0..200 {
+                let calls: Vec<_> = (0..8).map(|n| f.call(n)).collect();
+                f.idle_async().await.expect("it ends");
+                let status = f.status();
+                assert_eq!((status.executing, status.inputs_waiting), (0, 0));
+                drop(calls);
+            }
+        });
+        let inner = std::sync::Arc::new(std::sync::OnceLock::<longshore::Function<u64, bool, u8>>::new());
+        let own = std::sync::Arc::clone(&inner);
+        let waits = app.function("waits for itself", move |_: &u64| {
+            let own = own.get().expect("set before the call");
+            Ok(matches!(own.idle(), Err(longshore::NotReady::WouldDeadlock)))
+        });
+        let waits = waits.containers(1).start().expect("valid settings");
+        assert!(inner.set(waits.clone()).is_ok());
+        assert!(waits.call(0).wait().expect("it returns"));
+    });
+}

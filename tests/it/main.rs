@@ -21,6 +21,7 @@ mod errors;
 mod faces;
 mod give_up;
 mod hostile;
+mod interrupting;
 mod lifecycle;
 mod maps;
 mod memory;

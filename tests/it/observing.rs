@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 
 use longshore::{App, BoxError, Context, Function, RateLimited, Worker};
 use tracing::field::{Field, Visit};
@@ -13,17 +14,26 @@ use tracing_subscriber::registry::LookupSpan;
 
 use crate::support::{Gate, attempt, crash, unhung, until};
 
-/// One event or span: its level, its fields (the message among them), and the span it is in.
+/// One event: its level, its target, its fields (the message among them), and those of the span that it is in, with the
+/// spans around that.
 #[derive(Debug, Clone, Default)]
 struct Told {
     level: String,
+    target: String,
     fields: BTreeMap<String, String>,
     span: Option<BTreeMap<String, String>>,
+    around: Vec<String>,
 }
 
 impl Told {
+    /// Whether a field of the event, or of its span, has that value.
     fn is(&self, field: &str, value: &str) -> bool {
-        self.fields.get(field).is_some_and(|told| told == value)
+        let of_span = || self.span.as_ref().and_then(|span| span.get(field));
+        self.fields.get(field).or_else(of_span).is_some_and(|told| told == value)
+    }
+
+    fn message(&self) -> &str {
+        self.fields.get("message").map_or("", String::as_str)
     }
 }
 
@@ -59,14 +69,17 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Keeper {
     fn on_event(&self, event: &Event<'_>, context: LayerContext<'_, S>) {
         let mut fields = Fields::default();
         event.record(&mut fields);
-        let span = context.event_span(event);
-        let span = span.and_then(|span| span.extensions().get::<BTreeMap<String, String>>().cloned());
+        let within = context.event_span(event);
+        let around = within.iter().flat_map(|span| span.scope().skip(1));
+        let around = around.map(|span| span.name().to_owned()).collect();
+        let span = within.and_then(|span| span.extensions().get::<BTreeMap<String, String>>().cloned());
         if fields.0.get("function").is_some_and(|function| function == "asked")
             && let Some(function) = ASKED.get()
         {
             assert!(function.status().containers.abandoned <= 1);
         }
-        let told = Told { level: event.metadata().level().to_string(), fields: fields.0, span };
+        let (level, target) = (event.metadata().level().to_string(), event.metadata().target().to_owned());
+        let told = Told { level, target, fields: fields.0, span, around };
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push(told);
     }
 }
@@ -101,13 +114,13 @@ fn a_crash_is_one_warning_with_message_and_location_in_the_span_of_its_input() {
         let crashes: Vec<_> = told.iter().filter(|told| told.is("message", "container crashed")).collect();
         assert_eq!(crashes.len(), 1, "{told:#?}");
         let crash = crashes[0];
-        assert_eq!((crash.level.as_str(), crash.fields["app"].as_str()), ("WARN", "told"));
+        assert_eq!((crash.level.as_str(), crash.target.as_str()), ("WARN", "longshore"));
         assert_eq!((crash.fields["container"].as_str(), crash.fields["generation"].as_str()), ("0", "1"));
-        assert_eq!((crash.fields["input"].as_str(), crash.fields["attempt"].as_str()), ("3", "1"));
         assert_eq!(crash.fields["cause"], "a crash on purpose");
         assert!(crash.fields["location"].contains("support.rs"), "{crash:?}");
         let span = crash.span.as_ref().expect("in the span of its input");
-        assert_eq!((span["index"].as_str(), span["attempt"].as_str()), ("3", "1"));
+        assert_eq!((span["input"].as_str(), span["attempt"].as_str()), ("3", "1"));
+        assert_eq!((span["app"].as_str(), span["function"].as_str()), ("told", "one_warning"));
     });
 }
 
@@ -137,8 +150,8 @@ fn each_change_of_a_container_is_one_event() {
         let expected = [
             "container starting",
             "container live",
-            "container stopped",
             "container crashed",
+            "container stopped",
             "input poisoned",
             "container starting",
             "container live",
@@ -160,7 +173,7 @@ fn failures_and_later_attempts_have_a_span() {
                 tracing::info!(function = "spans", inside = attempt(), "in the function");
                 if *n == 7 && attempt() == 1 { Err("once") } else { Ok(()) }
             })
-            .retries(longshore::Retries::new(1).initial_delay(std::time::Duration::ZERO))
+            .retries(longshore::Retries::new(1).initial_delay(Duration::ZERO))
             .containers(1)
             .start()
             .expect("valid");
@@ -172,14 +185,15 @@ fn failures_and_later_attempts_have_a_span() {
             match (event.fields["inside"].as_str(), &event.span) {
                 ("1", None) => {}
                 ("2", Some(span)) => {
-                    assert_eq!((span["index"].as_str(), span["attempt"].as_str()), ("7", "2"))
+                    assert_eq!((span["input"].as_str(), span["attempt"].as_str()), ("7", "2"))
                 }
                 other => panic!("{other:?}"),
             }
         }
         let failed: Vec<_> = told.iter().filter(|told| told.is("message", "input failed")).collect();
         assert_eq!(failed.len(), 1);
-        assert_eq!(failed[0].span.as_ref().map(|span| span["index"].as_str()), Some("7"));
+        assert_eq!(failed[0].span.as_ref().map(|span| span["input"].as_str()), Some("7"));
+        assert!(failed[0].is("error", "\"once\""), "the error is shown: {failed:?}");
     });
 }
 
@@ -201,6 +215,91 @@ fn the_label_of_a_map_is_told_with_its_inputs_and_names_the_thread_of_its_source
         assert!(failed.len() == 1 && failed[0].is("map", "nightly"), "{failed:?}");
         let refused = f.map(0..1u32).label("").into_iter().next().expect("an error");
         assert!(matches!(refused.expect_err("no name").cause(), longshore::Cause::Config(_)));
+    });
+}
+
+#[test]
+fn the_callers_span_is_the_parent_of_those_of_its_executions() {
+    unhung(|| {
+        told("-");
+        let app = App::ephemeral("told");
+        let f = app.infallible("parents", |n: &u32| if attempt() == 1 { crash() } else { *n });
+        let f = f.containers(1).start().expect("valid");
+        let span = tracing::info_span!("request");
+        let calls = span.in_scope(|| [f.call(1), f.call(2)]);
+        let map = span.in_scope(|| f.map(vec![3]));
+        for call in calls {
+            call.wait().expect("replayed");
+        }
+        map.into_iter().for_each(|outcome| assert_eq!(outcome.expect("replayed"), 3));
+        f.call(4).wait().expect("replayed");
+        let told = told("parents");
+        let crashes: Vec<&Told> =
+            told.iter().filter(|told| told.message().starts_with("container crashed")).collect();
+        assert_eq!(crashes.len(), 4, "{told:#?}");
+        let first = crashes[0];
+        assert_eq!(first.around, ["request"], "{first:?}");
+        let number =
+            |told: &&Told| ["call", "input"].map(|field| (1..9).find(|n| told.is(field, &n.to_string())));
+        let numbers: Vec<_> = crashes.iter().map(number).collect();
+        assert_eq!(numbers[..2], [[Some(1), None], [Some(2), None]], "a call is told by its number");
+        assert!(crashes[2].is("input", "0"), "an input of a map by its index");
+    });
+}
+
+#[test]
+fn no_field_is_told_by_an_event_and_by_its_span() {
+    unhung(|| {
+        told("-");
+        let app = App::ephemeral("told");
+        let f = app.function("once", |n: &u32| match (*n, attempt()) {
+            (3, 1) => crash(),
+            (4, 1 | 2) => Err("no"),
+            _ => Ok(()),
+        });
+        let f = f.containers(1).retries(longshore::Retries::new(2).initial_delay(Duration::ZERO));
+        let f = f.start().expect("valid");
+        f.run((0..9).collect()).expect("retried and replayed");
+        drop(app);
+        let told = told("once");
+        assert!(told.len() > 4, "{told:#?}");
+        for event in told {
+            assert_eq!(event.target, "longshore", "{event:?}");
+            let twice =
+                event.span.iter().flat_map(BTreeMap::keys).find(|field| event.fields.contains_key(*field));
+            assert_eq!(twice, None, "{event:?}");
+        }
+    });
+}
+
+#[test]
+fn an_outage_reads_like_a_story() {
+    const SECOND: Duration = Duration::from_secs(1);
+    unhung(|| {
+        told("-");
+        let app = App::deployed("told");
+        let f = app.function("outage", |n: &u64| Ok::<u64, u8>(*n)).containers(8).rehearse();
+        let (outcomes, _) =
+            f.takes(SECOND / 100).down(5 * SECOND..25 * SECOND).run(0..10_000).expect("valid");
+        assert!(outcomes.iter().all(Result::is_ok), "it is survived");
+        let told: Vec<Told> = told("outage").into_iter().filter(|told| told.level != "DEBUG").collect();
+        let lines: Vec<String> =
+            told.iter().map(|told| format!("{} {}", told.level, told.message())).collect();
+        let causes: std::collections::BTreeSet<&str> = told
+            .iter()
+            .filter(|told| told.message() == "container crashed")
+            .map(|told| &*told.fields["cause"])
+            .collect();
+        let loops = lines.iter().filter(|line| *line == "WARN crash loop").count();
+        assert_eq!(lines.first().map(String::as_str), Some("WARN container crashed"), "{told:#?}");
+        assert_eq!(lines.last().map(String::as_str), Some("INFO recovered from a crash loop"), "{told:#?}");
+        assert!((5..=10).contains(&loops), "a line for each delay: {lines:#?}");
+        assert_eq!(lines.len(), causes.len() + loops + 1, "and a line for each kind of crash: {lines:#?}");
+        let (last, over) = (&told[told.len() - 2], &told[told.len() - 1]);
+        for field in ["crashes", "since", "next_restart", "cause", "repeats"] {
+            assert!(last.fields.contains_key(field), "{field} of {last:?}");
+        }
+        assert!(over.fields.contains_key("after"), "{over:?}");
     });
 }
 

@@ -272,6 +272,21 @@ impl Ledger {
         true
     }
 
+    /// The worker of a live container was interrupted between two leases: it is neither a crash nor an exit, and it begins
+    /// anew even inside a delay. Refused (`false`) for an old generation.
+    pub(crate) fn interrupted(&mut self, id: ContainerId, generation: Generation, now: Time) -> bool {
+        let berth = &mut self.berths[id.index()];
+        if berth.generation != generation || berth.stage != Stage::Live {
+            return false;
+        }
+        assert!(berth.lease.is_none(), "container {id} begins anew with a lease");
+        berth.at_once = true;
+        berth.stray = None;
+        self.settle(now);
+        self.turn(id, Stage::Absent);
+        true
+    }
+
     /// The container ended without a crash: it left, or was told to before it had entered.
     pub(crate) fn left(&mut self, id: ContainerId, generation: Generation) {
         let berth = &mut self.berths[id.index()];

@@ -237,7 +237,8 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
         if room > 0 && lane.gate.starved.swap(false, Ordering::SeqCst) {
             lane.space.notify_all();
             state.ledger.look_again(job);
-            self.wake_some(state, room);
+            let hands = state.ledger.hands(job, room);
+            self.wake_some(state, hands);
         }
         Found::NotYet
     }
@@ -252,7 +253,8 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
             lane.gate.starved.store(false, Ordering::SeqCst);
             lane.space.notify_all();
             state.ledger.look_again(job);
-            self.wake_some(&mut state, room);
+            let hands = state.ledger.hands(job, room);
+            self.wake_some(&mut state, hands);
         }
     }
 
@@ -282,7 +284,11 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
             self.tell(Notice::NothingPending);
         }
         self.wake_if_drained(state);
-        self.wake_for_suspect(state, self.now());
+        let now = self.now();
+        self.wake_for_suspect(state, now);
+        if state.needs_a_watch(now) {
+            self.wake_one(state);
+        }
     }
 
     /// The chunks of a job that are not yet yielded.

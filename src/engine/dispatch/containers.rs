@@ -46,6 +46,8 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
         loop {
             match self.offer(&mut state, id, generation, returned) {
                 Offer::Now(next) => return next,
+                // What is to be done without the lock is done before it counts as asleep: meanwhile nothing would wake it.
+                Offer::Later(_) if state.flush() => {}
                 Offer::Later(until) => {
                     let until = self.sleeps(&mut state, id, generation, until);
                     state.wait(&self.work[id.index()], until.map(|until| self.clock.instant(until)));
@@ -83,12 +85,7 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
                     state.lent_ahead = Some(now);
                     state.split_after = None;
                 }
-                // A signal wakes one: it is passed on while something is left for another.
-                if !state.sleepers.is_empty()
-                    && (state.needs_a_watch(now) || state.ledger.has_more(now, &state.lanes))
-                {
-                    self.wake_one(state);
-                }
+                self.pass_on(state, now); // what woke this container
                 Offer::Now(self.lend(state, id, lease))
             }
             Claim::Idle { until } => {
@@ -105,8 +102,24 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
 
     /// A container has returned from its run, and does not yet ask for the next.
     pub(crate) fn returned(&self, id: ContainerId, generation: Generation) {
-        let returned = self.now();
-        self.come_back(&mut self.hold(), id, generation, returned);
+        let now = self.now();
+        let mut state = self.hold();
+        self.come_back(&mut state, id, generation, now);
+        // What it makes possible is for others: it may take long before it asks for more.
+        self.pass_on(&mut state, now);
+        self.wake_for_suspect(&mut state, now);
+    }
+
+    /// Wakes a container if something is left for it, or falls due with nobody to wake for it. What is found to be left for
+    /// later falls due by that, so it is looked for first.
+    fn pass_on(&self, state: &mut State<I, O, E>, now: Time) {
+        if state.sleepers.is_empty() {
+            return;
+        }
+        let more = state.ledger.goes_on() && state.ledger.has_more(now, &state.lanes);
+        if more || state.needs_a_watch(now) {
+            self.wake_one(state);
+        }
     }
 
     /// A container has returned from its run, if it had one.
@@ -121,6 +134,7 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
             return;
         }
         state.at_work[id.index()] = false;
+        state.is_not_interrupted(id);
         if state.runs[id.index()].is_none() {
             return;
         }
@@ -277,13 +291,8 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
 
     /// Wakes the containers that have something to do after the death of one: no other is concerned.
     pub(super) fn after_death(&self, state: &mut State<I, O, E>, now: Time) {
-        if state.ledger.goes_on() && state.ledger.has_more(now, &state.lanes) {
-            self.wake_one(state); // which passes it on
-        }
+        self.pass_on(state, now);
         self.wake_for_suspect(state, now);
-        if state.needs_a_watch(now) {
-            self.wake_one(state);
-        }
         self.wake_if_drained(state);
         self.changed.notify_threads();
     }
@@ -306,6 +315,17 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
             self.tell(Notice::Entered); // by staying up it may end a crash loop
         }
         entered
+    }
+
+    /// The worker of a container was interrupted, and is dropped: it is entered anew in a new generation on the same
+    /// thread. `None` if its generation is over, or if none is to follow.
+    pub(crate) fn enter_anew(&self, id: ContainerId, generation: Generation) -> Option<Generation> {
+        let now = self.now();
+        let mut state = self.hold();
+        self.come_back(&mut state, id, generation, now);
+        let interrupted = state.broken.is_none() && state.ledger.interrupted(id, generation, now);
+        self.changed.notify_threads();
+        if interrupted { self.begin_in(&mut state, id) } else { None }
     }
 
     /// The container has exited.
@@ -382,7 +402,7 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
 
 impl<I, O, E> State<I, O, E> {
     /// Whether something will fall due, and none of the sleeping containers wakes for it.
-    fn needs_a_watch(&self, now: Time) -> bool {
+    pub(crate) fn needs_a_watch(&self, now: Time) -> bool {
         if self.sleepers.is_empty() {
             return false;
         }

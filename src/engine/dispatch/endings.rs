@@ -143,13 +143,17 @@ impl<I, O, E> State<I, O, E> {
             if self.broken.is_some() {
                 return 0;
             }
-            begun.extend(position.filter(|position| position.begun).map(|position| position.at));
+            if let Some(position) = position.filter(|position| position.begun) {
+                begun.push(position.at);
+                self.interrupt(id);
+            }
             self.ledger.recalled(id, position, now);
         }
         self.absorb(job);
         if self.broken.is_some() {
             return 0; // its consumers have been told
         }
+        begun.sort_unstable();
         let ended = self.end_pending(job, how, cause, &begun);
         if let Some(lane) = self.lanes.0.get_mut(&job) {
             let (supply, unseen) = lane.end_with(error);
@@ -161,7 +165,7 @@ impl<I, O, E> State<I, O, E> {
     }
 
     /// Ends what is accepted of a job and in no lease: each input gets `cause` as its outcome, or
-    /// none. `begun` were executing until now. Returns how many there were.
+    /// none. `begun` were executing until now, in order. Returns how many there were.
     pub(super) fn end_pending(
         &mut self,
         job: JobId,
@@ -175,7 +179,9 @@ impl<I, O, E> State<I, O, E> {
             let Some(lane) = self.lanes.0.get_mut(&job) else { continue };
             match cause {
                 // What was executing is the first of its range: what came before it has its outcome.
-                Some(cause) => lane.has_ended(span, begun.contains(&span.first), Arc::clone(cause)),
+                Some(cause) => {
+                    lane.has_ended(span, begun.binary_search(&span.first).is_ok(), Arc::clone(cause))
+                }
                 None => lane.gap_at(span.first),
             }
         }

@@ -6,7 +6,7 @@ use crate::crash::Death;
 use crate::decide::ids::{ContainerId, Generation};
 use crate::decide::ledger::{Crowd, Leaving, Mode, Stage};
 use crate::engine::dispatch::{Dispatch, Forsaken, Held, Returns, State};
-use crate::engine::drops::settle_elsewhere;
+use crate::engine::drops::settle_at_once;
 use crate::engine::leash::Leash;
 use crate::engine::messages::Notice;
 use crate::memory::accounts::Open;
@@ -86,10 +86,11 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
                 self.tell(Notice::Fenced { restart });
             }
         }
-        // Subscribers are told by another thread: they may block, and the watch must not.
+        // Users' wakers and subscribers are for another thread: they may block, and the watch must not. The outbox keeps
+        // events in order.
         let rest = state.release();
         let told = Arc::clone(self);
-        settle_elsewhere(self.settings.id, self.settings.stack(), move || told.settle(rest));
+        settle_at_once(self.settings.stack(), move || told.settle(rest));
     }
 
     /// The thread of that generation should have come out by now.
@@ -154,6 +155,20 @@ impl<I, O, E> State<I, O, E> {
         (*of == generation).then_some(leash)
     }
 
+    /// Nobody waits for the outcome of what a container executes: its code is to come out at the next checkpoint.
+    pub(super) fn interrupt(&self, id: ContainerId) {
+        if let Some((_, leash)) = &self.leashes[id.index()] {
+            leash.set_unwanted(true);
+        }
+    }
+
+    /// A container has come back from what it executed.
+    pub(super) fn is_not_interrupted(&self, id: ContainerId) {
+        if let Some((_, leash)) = &self.leashes[id.index()] {
+            leash.set_unwanted(false);
+        }
+    }
+
     /// The limit that was crossed, and how much was used.
     fn overdraft(&self, id: ContainerId, generation: Generation) -> Option<(u64, u64)> {
         let account = self.leash(id, generation)?.account()?.counters();
@@ -170,9 +185,14 @@ impl<I, O, E> State<I, O, E> {
 
     /// How a container leaves the user's code when it dies now.
     pub(super) fn leaving(&self, id: ContainerId, abandoned: bool, settings: &Settings<I, O, E>) -> Leaving {
+        if !abandoned {
+            // What those hold that were left behind before decides nothing then.
+            let full = self.abandoned >= settings.memory.abandoned_max;
+            return Leaving { abandoned, crowd: if full { Crowd::Full } else { Crowd::Few } };
+        }
         let (generation, _) = self.ledger.stage(id);
-        let own = self.leash(id, generation).filter(|_| abandoned).map_or(0, |leash| used(leash));
-        Leaving { abandoned, crowd: self.crowd(usize::from(abandoned), own, settings) }
+        let own = self.leash(id, generation).map_or(0, |leash| used(leash));
+        Leaving { abandoned, crowd: self.crowd(1, own, settings) }
     }
 
     /// How many threads are left behind, with so many more that hold so many bytes.

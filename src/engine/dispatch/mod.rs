@@ -40,7 +40,7 @@ use crate::engine::drops::{drop_elsewhere, settle_elsewhere};
 use crate::engine::lane::{Because, ChunkOf, Lanes, Outcome, Supply};
 use crate::engine::leash::Leash;
 use crate::engine::messages::Notice;
-use crate::engine::outbox::{Entry, Outbox};
+use crate::engine::outbox::{Entry, Outbox, Then};
 use crate::engine::run::{Lap, Run};
 use crate::engine::signal::Signal;
 use crate::engine::sync;
@@ -205,7 +205,7 @@ impl<I, O, E> State<I, O, E> {
             && self.said.is_empty()
             && self.wakers.woken.is_empty()
             && self.wakers.unused.is_empty();
-        !nothing || self.breaks || self.ledger.has_news()
+        !nothing || self.breaks || self.ledger.has_news() || self.has_readied()
     }
 
     fn rest(&mut self, outbox: &Outbox, now: Time) -> Rest<I, O, E> {
@@ -260,13 +260,13 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
 }
 
 impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I, O, E> {
-    /// Does something once the events that have happened so far are told.
-    pub(crate) fn behind_events(&self, then: impl FnOnce() + Send + 'static) {
-        if self.tells_elsewhere() {
-            settle_elsewhere(self.settings.id, self.settings.stack(), then);
-        } else {
-            then();
-        }
+    /// Does something once the events that have happened so far are told, on the thread that tells them. What is given
+    /// back does it earlier, for a caller that does not wait for subscribers any longer.
+    pub(crate) fn behind_events(&self, then: impl FnOnce() + Send + 'static) -> Arc<Then> {
+        let then = Arc::new(Then::new(then));
+        self.outbox.add_then(Arc::clone(&then), self.now());
+        self.empty_outbox();
+        then
     }
 
     /// Whether this thread must not wait for a subscriber.
@@ -283,11 +283,10 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
         if !self.outbox.is_waiting() {
             return;
         }
-        if self.tells_elsewhere() {
+        // What comes meanwhile is told by another thread as well: this one may have inputs to execute.
+        if self.tells_elsewhere() || self.outbox.tell() {
             let outbox = Arc::clone(&self.outbox);
-            settle_elsewhere(self.settings.id, self.settings.stack(), move || outbox.tell());
-        } else {
-            self.outbox.tell();
+            settle_elsewhere(self.settings.id, self.settings.stack(), move || outbox.tell_all());
         }
     }
 }
@@ -346,16 +345,26 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> std::ops::D
 }
 
 impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Held<'_, I, O, E> {
+    /// Releases the lock for what may not be done under it, if there is anything of that, and takes it again. Whether it did:
+    /// callers look again then.
+    fn flush(&mut self) -> bool {
+        if !self.has_rest() {
+            return false;
+        }
+        let now = self.dispatch.now();
+        let mut state = self.guard.take().expect("held until dropped");
+        self.dispatch.tell_if_idle(&mut state);
+        let rest = state.rest(&self.dispatch.outbox, now);
+        drop(state);
+        self.dispatch.settle(rest);
+        self.guard = Some(self.dispatch.state.lock());
+        true
+    }
+
     /// Waits for a signal, or returns at once if the lock had to be released on the way: callers
     /// look again in either case. Whether that was before the moment given.
     fn wait(&mut self, signal: &Signal, until: Option<Instant>) -> bool {
-        if self.has_rest() {
-            let now = self.dispatch.now();
-            let outbox = &self.dispatch.outbox;
-            let rest = self.guard.as_mut().expect("held until dropped").rest(outbox, now);
-            drop(self.guard.take());
-            self.dispatch.settle(rest);
-            self.guard = Some(self.dispatch.state.lock());
+        if self.flush() {
             return true;
         }
         let guard = self.guard.as_mut().expect("held until dropped");
@@ -365,6 +374,7 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Held<'_, I,
     /// Releases the lock, and leaves the rest to the caller.
     fn release(mut self) -> Rest<I, O, E> {
         let mut state = self.guard.take().expect("held until dropped");
+        self.dispatch.tell_if_idle(&mut state);
         state.rest(&self.dispatch.outbox, self.dispatch.now())
     }
 }
@@ -378,6 +388,7 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Drop for He
         if !state.has_rest() {
             return;
         }
+        self.dispatch.tell_if_idle(&mut state);
         let rest = state.rest(&self.dispatch.outbox, self.dispatch.now());
         drop(state);
         self.dispatch.settle(rest);

@@ -1,4 +1,4 @@
-//! Waiting for live containers, in a thread and in a task.
+//! Waiting for live containers, and for the end of all work, in a thread and in a task.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
@@ -7,11 +7,15 @@ use crate::decide::ledger::Mode;
 use crate::engine::dispatch::{Dispatch, State};
 use crate::error::NotReady;
 
-/// How many containers are to be live.
+/// What is waited for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Wanted {
+    /// A live container.
     One,
+    /// All containers, live at once.
     All,
+    /// An outcome for every input that was pulled.
+    Idle,
 }
 
 /// Tasks that wait for the function to get ready.
@@ -20,26 +24,58 @@ pub(super) struct Readying {
     /// How many there ever were.
     tasks: u64,
     waiting: Vec<(u64, Wanted, Waker)>,
+    /// Whether a thread waits for the end of all work. It sets this each time before it waits.
+    thread_waits_for_idle: bool,
+}
+
+impl Readying {
+    /// What is waited for, by whomever.
+    fn waited_for(&self) -> impl Iterator<Item = Wanted> {
+        let by_a_thread = self.thread_waits_for_idle.then_some(Wanted::Idle);
+        self.waiting.iter().map(|(_, wanted, _)| *wanted).chain(by_a_thread)
+    }
 }
 
 impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I, O, E> {
-    /// Waits until so many containers are live.
+    /// Waits until that is so.
     pub(crate) fn await_ready(&self, wanted: Wanted) -> Result<(), NotReady> {
         let mut state = self.hold();
         loop {
-            match state.readiness(wanted) {
-                Some(ready) => return ready,
-                None => state.wait(&self.changed, None),
-            };
+            if let Some(ready) = state.readiness(wanted) {
+                return ready;
+            }
+            state.readying.thread_waits_for_idle |= wanted == Wanted::Idle;
+            state.wait(&self.changed, None);
+        }
+    }
+
+    /// Tells threads that wait for the end of all work, if it has come.
+    pub(super) fn tell_if_idle(&self, state: &mut State<I, O, E>) {
+        if state.readying.thread_waits_for_idle && state.is_idle() {
+            state.readying.thread_waits_for_idle = false;
+            self.changed.notify_threads();
         }
     }
 }
 
 impl<I, O, E> State<I, O, E> {
-    /// Whether so many containers are live, or will never be; `None` while they may become so.
+    /// Whether every input that was pulled has its outcome.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.ledger.nothing_pending() && !self.lanes.0.values().any(|lane| lane.held_by_window() > 0)
+    }
+
+    /// Whether somebody waits for what is so now, and is to be told when the lock is released.
+    pub(super) fn has_readied(&self) -> bool {
+        self.readying.waited_for().any(|wanted| self.readiness(wanted).is_some())
+    }
+
+    /// Whether that is so, or will never be; `None` while it may become so.
     fn readiness(&self, wanted: Wanted) -> Option<Result<(), NotReady>> {
         if let Some(bug) = &self.broken {
             return Some(Err(NotReady::Engine(bug.clone())));
+        }
+        if wanted == Wanted::Idle {
+            return self.is_idle().then_some(Ok(()));
         }
         if let Some(gave_up) = self.ledger.gave_up() {
             return Some(Err(NotReady::GaveUp(gave_up.clone())));
@@ -50,6 +86,7 @@ impl<I, O, E> State<I, O, E> {
         let ready = match wanted {
             Wanted::One => self.ledger.is_ready(),
             Wanted::All => self.ledger.all_are_live(),
+            Wanted::Idle => self.is_idle(),
         };
         ready.then_some(Ok(()))
     }
@@ -60,7 +97,7 @@ impl<I, O, E> State<I, O, E> {
         if self.readying.waiting.is_empty() {
             return;
         }
-        for wanted in [Wanted::One, Wanted::All] {
+        for wanted in [Wanted::One, Wanted::All, Wanted::Idle] {
             if self.readiness(wanted).is_some() {
                 let woken = self.readying.waiting.extract_if(.., |(_, waits_for, _)| *waits_for == wanted);
                 self.wakers.woken.extend(woken.map(|(_, _, waker)| waker));
@@ -69,7 +106,7 @@ impl<I, O, E> State<I, O, E> {
     }
 }
 
-/// Waits in a task until so many containers are live.
+/// Waits in a task until that is so.
 pub(crate) struct Readiness<'a, I, O, E>
 where
     I: Send + Sync + 'static,

@@ -43,7 +43,7 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
         self.begin_in(&mut state, id)
     }
 
-    fn begin_in(&self, state: &mut State<I, O, E>, id: ContainerId) -> Option<Generation> {
+    pub(super) fn begin_in(&self, state: &mut State<I, O, E>, id: ContainerId) -> Option<Generation> {
         let now = self.now();
         if state.ledger.held_until(now).is_some() {
             state.book_all(now); // what completed may have ended the crash loop

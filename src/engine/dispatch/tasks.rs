@@ -76,6 +76,7 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
                 asleep.wake(&mut state);
                 let until = match self.offer(&mut state, id, generation, returned) {
                     Offer::Now(next) => return Poll::Ready(next),
+                    Offer::Later(_) if state.flush() => continue,
                     Offer::Later(until) => until,
                 };
                 let until = self.sleeps(&mut state, id, generation, until);
@@ -196,9 +197,21 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> State<I, O,
         lane.awaited = true;
         let before = lane.waker.replace(waker);
         self.wakers.unused.extend(before);
-        if !self.ticking && self.tasks_waiting() > 0 {
+        if !self.ticking && self.runs_ahead(job) {
             self.begin_to_tick(dispatch);
         }
+    }
+
+    /// Whether a container executes several inputs of that job.
+    fn runs_ahead(&self, job: JobId) -> bool {
+        let mut next = self.ledger.leased_of(job, ContainerId(0));
+        while let Some(id) = next {
+            if self.ledger.lease(id).is_some_and(|lease| lease.span.len > 1) {
+                return true;
+            }
+            next = self.ledger.leased_of(job, ContainerId(id.0 + 1));
+        }
+        false
     }
 
     /// Runs of several inputs whose outcomes a task waits for.
