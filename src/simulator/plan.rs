@@ -42,6 +42,8 @@ struct Habits {
     enter_fails: u64,
     /// Durations are drawn below this.
     longest: Duration,
+    /// How many inputs of a thousand take a thousand times as long.
+    dear: u64,
 }
 
 /// How one execution ends, if it is not fenced before.
@@ -72,6 +74,7 @@ impl Plan {
             hangs: tape.one_of(&[0, 0, 30, 200]),
             enter_fails: tape.one_of(&[0, 0, 100, 400, 1000]),
             longest: tape.one_of(&[50 * MS, Duration::ZERO, 2 * MICRO, SECOND, 200 * MICRO]),
+            dear: tape.one_of(&[0, 0, 20, 200]),
         };
         let memory = MemoryRules {
             accounted: true,
@@ -115,9 +118,10 @@ impl Plan {
     /// How long that execution takes.
     pub(super) fn takes(&self, tag: u64, index: u64, attempt: u32) -> Duration {
         let draw = mix(self.habits.salt, tag, index, 3 + u64::from(attempt));
+        let dear = mix(self.habits.salt, tag, index, 5) % 1000 < self.habits.dear;
         match self.habits.longest.as_nanos() as u64 {
             0 => Duration::ZERO,
-            longest => Duration::from_nanos(draw % longest),
+            longest => Duration::from_nanos(draw % longest) * if dear { 1000 } else { 1 },
         }
     }
 

@@ -54,7 +54,7 @@ impl World {
         }
         let order = self.tape.one_of(&[Order::Input, Order::Completion]);
         let failures = self.tape.one_of(&[Failures::Yield, Failures::EndMap, Failures::EndMapInOrder]);
-        let wide = self.tape.one_in(100);
+        let wide = self.tape.one_in(40);
         let fixed =
             if wide { Some(WIDE) } else { self.tape.one_of(&[Some(8), None, Some(1), Some(3), Some(100)]) };
         let window = fixed.map_or(Window::Adaptive { inputs_min: 3, inputs_max: 64 }, Window::Fixed);
