@@ -5,7 +5,8 @@
 //!
 //! Reading order: [`ids`] and [`time`] name things, [`retries`] and [`restart`] hold the two
 //! policies, [`window`] and [`share`] say how much may be outstanding and how much one container
-//! takes, [`ledger`] owns every input between *pulled* and *outcome* and ties them together.
+//! takes, [`ledger`] owns every input between *pulled* and *outcome* and ties them together. [`steps`] counts for tests
+//! what an operation costs.
 
 pub(crate) mod ids;
 pub(crate) mod jitter;
@@ -14,5 +15,6 @@ pub(crate) mod ledger;
 pub(crate) mod restart;
 pub(crate) mod retries;
 pub(crate) mod share;
+pub(crate) mod steps;
 pub(crate) mod time;
 pub(crate) mod window;

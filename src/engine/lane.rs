@@ -11,6 +11,7 @@ use std::time::Duration;
 use crate::decide::ids::JobId;
 use crate::decide::job::Span;
 use crate::decide::ledger::{Mode, Sources};
+use crate::decide::steps;
 use crate::decide::time::Time;
 use crate::engine::caller::Caller;
 use crate::engine::chunk::Chunk;
@@ -453,7 +454,7 @@ pub(crate) struct Lanes<I, O, E>(pub(crate) BTreeMap<JobId, Lane<I, O, E>>);
 impl<I, O, E> Lanes<I, O, E> {
     /// Inputs that windows hold and that are in no book.
     pub(crate) fn held_by_windows(&self) -> u64 {
-        self.0.values().map(Lane::held_by_window).sum()
+        self.0.values().map(steps::each).map(Lane::held_by_window).sum()
     }
 }
 

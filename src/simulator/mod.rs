@@ -3,7 +3,7 @@
 //! [`world`] lives one world, a function of its [`tape`]; [`plan`] draws its settings and habits;
 //! [`threads`], [`feeders`], [`readers`], [`supervisor`] and [`users`] are the simulated parties; [`books`], with
 //! [`containers`] and [`dispatch`], and [`policy`] are what everything is checked against, [`crumbs`] a part of
-//! them, [`status`] and [`ends`] what is told; [`tally`] counts what happened.
+//! them, [`kept`] what is kept, [`status`], [`ends`] and [`hearing`] what is told; [`tally`] counts what happened. [`costs`] counts steps.
 //!
 //! ```text
 //! cargo test simulator                                              a few thousand worlds
@@ -14,11 +14,13 @@
 
 mod books;
 mod containers;
+mod costs;
 mod crumbs;
 mod dispatch;
 mod ends;
 mod feeders;
 mod hearing;
+mod kept;
 mod plan;
 mod policy;
 mod readers;

@@ -121,7 +121,10 @@ impl Plan {
         let dear = mix(self.habits.salt, tag, index, 5) % 1000 < self.habits.dear;
         match self.habits.longest.as_nanos() as u64 {
             0 => Duration::ZERO,
-            longest => Duration::from_nanos(draw % longest) * if dear { 1000 } else { 1 },
+            longest => {
+                let usual = Duration::from_nanos(draw % longest);
+                if dear { (usual * 1000).clamp(usual, (5 * SECOND).max(usual)) } else { usual }
+            }
         }
     }
 

@@ -171,6 +171,10 @@ impl Thread {
         matches!(self.phase, Phase::Executing { .. } | Phase::Publishing { .. } | Phase::Asking)
     }
 
+    pub(super) fn is_publishing_anything(&self) -> bool {
+        matches!(&self.phase, Phase::Publishing { .. })
+    }
+
     pub(super) fn is_publishing(&self, job: JobId) -> bool {
         matches!(&self.phase, Phase::Publishing { task, .. } if task.job() == job)
     }

@@ -335,30 +335,6 @@ impl World {
         self.check_events();
     }
 
-    /// Invariant 7: a window set by the user is strict. And whatever is kept of a map is bounded by what is
-    /// outstanding.
-    fn check_lanes(&self) {
-        self.engine.inspect(|state| {
-            let map = |job: &JobId| self.books.jobs.get(job).filter(|book| book.kind == JobKind::Map);
-            for (book, lane) in state.lanes.0.iter().filter_map(|(job, lane)| Some((map(job)?, lane))) {
-                let outstanding = lane.gate.outstanding();
-                let chunks = lane.chunks.len() as u64;
-                assert!(
-                    chunks <= outstanding,
-                    "memory: {chunks} chunks for {outstanding} outstanding inputs"
-                );
-                let Some(window) = book.window else { continue };
-                // Inputs that a fenced attempt may still read stay where they are.
-                let alive = lane.inputs_alive();
-                assert!(alive <= 2 * window + 64, "memory: {alive} inputs are alive in a window of {window}");
-                assert!(
-                    outstanding <= window,
-                    "invariant 7: {outstanding} outstanding in a window of {window}"
-                );
-            }
-        });
-    }
-
     /// Takes what was pulled into the books.
     pub(super) fn sync_pulled(&mut self) {
         let pulled: Vec<(JobId, u64)> = self.engine.inspect(|state| {

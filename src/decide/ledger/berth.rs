@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use crate::decide::ids::{Attempt, ContainerId, Generation, JobId};
 use crate::decide::ledger::{CrashNumber, Lease, Ledger, Mode};
 use crate::decide::restart::Life;
+use crate::decide::steps;
 use crate::decide::time::Time;
 
 /// Where a container is.
@@ -141,22 +142,23 @@ impl Berth {
 
 impl Ledger {
     pub(crate) fn containers(&self) -> impl Iterator<Item = ContainerId> + use<> {
-        (0..self.rules.containers as u32).map(ContainerId)
+        (0..self.rules.containers as u32).map(ContainerId).map(steps::each)
     }
 
     /// The containers that have a lease.
     pub(crate) fn leased(&self) -> impl Iterator<Item = ContainerId> {
-        self.leases.iter().map(|(_, id)| *id)
+        self.leases.iter().map(|(_, id)| *id).map(steps::each)
     }
 
     /// The first container from `from` on that has a lease of that job.
     pub(crate) fn leased_of(&self, job: JobId, from: ContainerId) -> Option<ContainerId> {
-        self.leases.range((job, from)..=(job, ContainerId(u32::MAX))).next().map(|(_, id)| *id)
+        let mut leases = self.leases.range((job, from)..=(job, ContainerId(u32::MAX)));
+        leases.next().map(|(_, id)| *id).map(steps::each)
     }
 
     /// The containers that have leased several inputs, of which some may not have begun.
     pub(crate) fn ahead(&self) -> impl Iterator<Item = ContainerId> {
-        self.ahead.iter().copied()
+        self.ahead.iter().copied().map(steps::each)
     }
 
     /// How many containers are in their `exit`.
@@ -352,7 +354,12 @@ impl Ledger {
 
     /// Lets the policy see who has stayed up.
     pub(crate) fn settle(&mut self, now: Time) {
-        let lives = self.berths.iter().filter(|berth| berth.stage == Stage::Live).map(|berth| berth.life);
+        let lives = self
+            .berths
+            .iter()
+            .map(steps::each)
+            .filter(|berth| berth.stage == Stage::Live)
+            .map(|berth| berth.life);
         self.restarts.settle(lives, now);
     }
 

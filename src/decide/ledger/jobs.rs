@@ -5,6 +5,7 @@ use crate::decide::job::{Counts, Job, JobKind, OnFailure, Record, Span};
 use crate::decide::ledger::Ledger;
 use crate::decide::retries::Retries;
 use crate::decide::share::{Share, hands};
+use crate::decide::steps;
 use crate::decide::window::Window;
 
 /// How an input ends that did not run to an end of its own.
@@ -103,7 +104,7 @@ impl Ledger {
     }
 
     pub(crate) fn job_ids(&self) -> Vec<JobId> {
-        self.jobs.keys().copied().collect()
+        self.jobs.keys().copied().map(steps::each).collect()
     }
 
     /// The window of a job as it is now.
@@ -129,7 +130,7 @@ impl Ledger {
         }
         let is_call = job.kind == JobKind::Call;
         let waits = |(index, record): (&u64, &Record)| record.waits.map(|_| *index);
-        let waiting: Vec<u64> = job.records.iter().filter_map(waits).collect();
+        let waiting: Vec<u64> = job.records.iter().map(steps::each).filter_map(waits).collect();
         for index in waiting {
             self.leave_queue(InputId { job: id, index });
             taken.push(Span { first: index, len: 1 });

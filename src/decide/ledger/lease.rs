@@ -6,6 +6,7 @@ use crate::crash::Previous;
 use crate::decide::ids::{Attempt, ContainerId, Generation, InputId, JobId};
 use crate::decide::job::{JobKind, Record, Span};
 use crate::decide::ledger::{Ledger, Mode, Ready, Stage};
+use crate::decide::steps;
 use crate::decide::time::Time;
 use crate::decide::window::refill;
 
@@ -196,7 +197,8 @@ impl Ledger {
 
     fn next_requeued(&mut self, of: Of) -> Option<Lease> {
         // Of calls there are at most as many as there are containers.
-        let (ticket, (job, span)) = self.requeued.iter().find(|(_, (job, _))| self.is_of(of, *job))?;
+        let (ticket, (job, span)) =
+            self.requeued.iter().map(steps::each).find(|(_, (job, _))| self.is_of(of, *job))?;
         let (job, span) = (*job, *span);
         let most = self.share(job, span.len);
         let taken = Span { first: span.first, len: most };
@@ -289,10 +291,12 @@ impl Ledger {
     /// the way, until something changes: so a claim does not look at each open map again.
     fn next_map(&mut self, now: Time, sources: &impl Sources) -> Option<(JobId, u64)> {
         while let Some((at, job)) = self.crumbs.first().copied().filter(|(at, _)| *at <= now) {
+            steps::step();
             self.crumbs.remove(&(at, job));
             self.line_up(job);
         }
         while let Some((_, job)) = self.turns.first() {
+            steps::step();
             let job = *job;
             match self.ready(job, now, sources) {
                 0 => self.step_out(job),

@@ -9,6 +9,7 @@ use crate::decide::job::{DEATHS_MAX, Job, OnFailure, Record, Span, Waits};
 use crate::decide::ledger::berth::{Berth, Stray};
 use crate::decide::ledger::{CrashNumber, Lease, LeaseKind, Ledger, Position, Stage};
 use crate::decide::restart::{Death, Restart};
+use crate::decide::steps;
 use crate::decide::time::Time;
 use crate::gave_up::GaveUp;
 
@@ -279,6 +280,11 @@ impl Ledger {
         Some(Verdict { restart, inputs })
     }
 
+    /// Whether the verdict on a crash depends on what other containers have completed.
+    pub(crate) fn verdict_depends_on_others(&mut self, now: Time) -> bool {
+        self.restarts.depends_on_completions(now)
+    }
+
     /// A container is killed by hand: no blame, no budget, no crash in the policy's count.
     pub(crate) fn killed(
         &mut self,
@@ -329,7 +335,7 @@ impl Ledger {
 
     /// Whether no container lives or is about to, in a function that may give up for that.
     pub(crate) fn is_deserted(&self) -> bool {
-        self.restarts.may_give_up() && !self.berths.iter().any(Berth::goes_on)
+        self.restarts.may_give_up() && !self.berths.iter().map(steps::each).any(Berth::goes_on)
     }
 
     /// There may be no more abandoned threads: those that wait to be replayed, and have left one behind
@@ -338,7 +344,7 @@ impl Ledger {
         if !leaving.abandoned || leaving.crowd == Crowd::Few {
             return;
         }
-        for input in std::mem::take(&mut self.left_a_thread) {
+        for input in std::mem::take(&mut self.left_a_thread).into_iter().map(steps::each) {
             self.leave_queue(input);
             self.pending -= 1;
             let job = self.jobs.get_mut(&input.job).expect("queued inputs belong to open jobs");

@@ -80,6 +80,12 @@ impl History {
         }
     }
 
+    /// How many crashes count for the limit.
+    pub(crate) fn rounds(&mut self, now: Time) -> u64 {
+        self.forget(now);
+        self.rounds
+    }
+
     pub(crate) fn tally(&mut self, now: Time) -> Tally {
         self.forget(now);
         Tally {

@@ -161,6 +161,15 @@ impl Restarts {
         (restart, !absorbed)
     }
 
+    /// Whether what was completed and is not known yet may change the verdict on the next crash: it may end a crash loop,
+    /// and lower the failure rate where the crashes are as many as may be.
+    pub(crate) fn depends_on_completions(&mut self, now: Time) -> bool {
+        let rounds = self.history.rounds(now);
+        let limited =
+            matches!(&self.policy, RestartPolicy::RateLimited(policy) if policy.may_trip_after(rounds));
+        limited || self.crash_loop.in_a_row() > 0
+    }
+
     /// Whether the limit is broken.
     fn trips(&mut self, now: Time) -> bool {
         let tally = self.tally(now);

@@ -135,6 +135,11 @@ impl RateLimited {
         self.limit == Limit::Judged
     }
 
+    /// Whether one more crash than that may break the limit.
+    pub(crate) fn may_trip_after(&self, rounds: u64) -> bool {
+        self.may_trip() && rounds >= u64::from(self.max_crashes)
+    }
+
     /// Whether that many crashes and completions break the limit.
     pub(crate) fn trips(&self, tally: Tally) -> bool {
         if self.limit == Limit::Never {

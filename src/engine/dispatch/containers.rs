@@ -83,7 +83,6 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
             Claim::Take(lease) => {
                 if lease.span.len > 1 {
                     state.lent_ahead = Some(now);
-                    state.split_after = None;
                 }
                 self.pass_on(state, now); // what woke this container
                 Offer::Now(self.lend(state, id, lease))
@@ -236,7 +235,7 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
             return None;
         }
         state.at_work[id.index()] = false;
-        state.book_all(now);
+        state.book_for_verdict(id, now);
         let run = state.runs[id.index()].take();
         let position = run.as_ref().map(|run| run.fence_here());
         let restart = self.die(&mut state, id, generation, position, death, false)?;

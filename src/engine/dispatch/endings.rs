@@ -38,10 +38,18 @@ impl<I, O, E> State<I, O, E> {
         }
     }
 
-    /// Books what all containers have completed, so that a verdict is exact.
+    /// Books what all containers have completed.
     pub(super) fn book_all(&mut self, now: Time) {
         let leased: Vec<ContainerId> = self.ledger.leased().collect();
         leased.into_iter().for_each(|id| self.book(id, now));
+    }
+
+    /// Books what the verdict on the death of a container depends on.
+    pub(super) fn book_for_verdict(&mut self, id: ContainerId, now: Time) {
+        self.book(id, now);
+        if self.ledger.verdict_depends_on_others(now) {
+            self.book_all(now);
+        }
     }
 
     /// The same of those that execute inputs of that job.

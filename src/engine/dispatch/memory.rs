@@ -5,6 +5,7 @@ use std::sync::{Arc, Weak};
 use crate::crash::Death;
 use crate::decide::ids::{ContainerId, Generation};
 use crate::decide::ledger::{Crowd, Leaving, Mode, Stage};
+use crate::decide::steps;
 use crate::engine::dispatch::{Dispatch, Forsaken, Held, Returns, State};
 use crate::engine::drops::settle_at_once;
 use crate::engine::leash::Leash;
@@ -75,7 +76,7 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
         }
         let Some((limit, used)) = state.overdraft(id, generation) else { return };
         let now = self.now();
-        state.book_all(now);
+        state.book_for_verdict(id, now);
         let position = state.fence(id, now);
         if state.broken.is_none() {
             let abandoned = state.would_be_abandoned(id);
@@ -210,7 +211,7 @@ impl<I, O, E> State<I, O, E> {
 
     /// Threads left behind in the user's code.
     pub(super) fn abandoned(&self) -> impl Iterator<Item = &Forsaken> {
-        self.forsaken.values().filter(|forsaken| forsaken.returns == Returns::AsItLikes)
+        self.forsaken.values().map(steps::each).filter(|forsaken| forsaken.returns == Returns::AsItLikes)
     }
 
     /// The most memory that the attempt used which that generation made last.

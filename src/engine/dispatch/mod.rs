@@ -33,6 +33,7 @@ use crate::context::Context;
 use crate::crash::Crash;
 use crate::decide::ids::{ContainerId, Generation};
 use crate::decide::ledger::Ledger;
+use crate::decide::steps;
 use crate::decide::time::Time;
 use crate::engine::clock::Clock;
 use crate::engine::dispatch::sleepers::Sleepers;
@@ -78,7 +79,7 @@ pub(crate) struct State<I, O, E> {
     sleepers: Sleepers,
     /// When a lease of several inputs was lent last.
     lent_ahead: Option<Time>,
-    /// The moment before which no lease is worth splitting, as it was found since one was lent.
+    /// The moment before which no container looks again for a lease to split: a look takes the time of one that works.
     split_after: Option<Time>,
     /// Threads of containers that have not ended, fenced ones included.
     pub(crate) threads: usize,
@@ -493,7 +494,7 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
     /// Wakes up to that many sleeping containers.
     fn wake_some(&self, state: &mut State<I, O, E>, containers: u64) {
         let some = containers.min(state.sleepers.len() as u64);
-        for id in (0..some).filter_map(|_| state.sleepers.pop()) {
+        for id in (0..some).map(steps::each).filter_map(|_| state.sleepers.pop()) {
             self.work[id.index()].notify_all();
         }
     }

@@ -7,6 +7,7 @@ use crate::actor::Ending;
 use crate::crash::{Crash, Death};
 use crate::decide::ids::{ContainerId, Generation};
 use crate::decide::ledger::{Crowd, Mode, Stage, Unrun};
+use crate::decide::steps;
 use crate::decide::time::Time;
 use crate::engine::caller::Caller;
 use crate::engine::dispatch::{Dispatch, Forsaken, Returns, State};
@@ -226,7 +227,7 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
             state.fill_window(job);
         }
         let state = &mut *state;
-        for lane in state.lanes.0.values_mut() {
+        for lane in state.lanes.0.values_mut().map(steps::each) {
             if !lane.source_over {
                 lane.source_over = true;
                 let unseen = lane.end_error(Some(Failure::of_map(Cause::ShutDown)));

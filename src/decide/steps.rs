@@ -1,0 +1,36 @@
+//! Counts steps, so that tests hold what an operation costs against what it concerns.
+//!
+//! A step is one turn of a loop over something that there may be many of: maps, queued inputs, containers, leases.
+//! Outside of this crate's own tests nothing is counted.
+
+/// One turn of such a loop.
+#[inline]
+pub(crate) fn step() {
+    #[cfg(test)]
+    tests::count();
+}
+
+/// Counts the turns of a loop over `each`.
+#[inline]
+pub(crate) fn each<T>(each: T) -> T {
+    step();
+    each
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::cell::Cell;
+
+    thread_local! {
+        static STEPS: Cell<u64> = const { Cell::new(0) };
+    }
+
+    pub(super) fn count() {
+        STEPS.set(STEPS.get() + 1);
+    }
+
+    /// The steps of this thread so far.
+    pub(crate) fn taken() -> u64 {
+        STEPS.get()
+    }
+}

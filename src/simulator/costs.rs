@@ -1,0 +1,319 @@
+//! What operations cost, in counted steps, does not grow with what they do not concern: open maps, queued calls, idle and
+//! busy containers.
+//!
+//! A test does the same thing beside few and beside many of something, and compares the steps. They are exact, so that
+//! a loop over everything there is shows at once. What the steps take is for `benches/growth`.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use crate::crash::{Death, Panic};
+use crate::decide::ids::{ContainerId, Generation, JobId};
+use crate::decide::job::OnFailure;
+use crate::decide::ledger::Rules;
+use crate::decide::restart::RateLimited;
+use crate::decide::retries::Retries;
+use crate::decide::steps::tests::taken;
+use crate::decide::window::Window;
+use crate::engine::body::Plain;
+use crate::engine::caller::Caller;
+use crate::engine::clock::Clock;
+use crate::engine::consumer::{Consumer, Failures};
+use crate::engine::dispatch::{Dispatch, Next, Offer, Patience, RunOf};
+use crate::engine::drops::{Elsewhere, Stack};
+use crate::engine::lane::{Inline, Order, Supply};
+use crate::engine::pool::Pool;
+use crate::engine::track::Pace;
+use crate::engine::unwind::PanicHook;
+use crate::settings::{MemoryRules, Settings};
+
+type Engine = Dispatch<u64, u64, u64>;
+type Run = RunOf<u64, u64, u64>;
+
+/// How many of something there are beside an operation.
+const FEW: usize = 30;
+const MANY: usize = 1000;
+
+/// A function whose containers do what a test says.
+struct Rig {
+    engine: Arc<Engine>,
+    containers: Vec<(ContainerId, Generation)>,
+}
+
+impl Rig {
+    /// All containers of it are live and sleep.
+    fn new(containers: usize) -> Self {
+        let settings = Settings {
+            app: "costs".into(),
+            function: "costs".into(),
+            id: 0,
+            rules: Rules {
+                containers,
+                retries: Retries::default(),
+                crash_retries: 3,
+                restart: RateLimited::new().into(),
+            },
+            retry_if: None,
+            show_error: |_, _| Ok(()),
+            body: Elsewhere::new(Box::new(Plain(|n: &u64| Ok(*n))), Stack::of(0), false),
+            exit_timeout: Duration::ZERO,
+            stack_bytes: 0,
+            panic_hook: PanicHook::Silent,
+            #[cfg(feature = "testkit")]
+            rehearsed: None,
+            memory: MemoryRules {
+                accounted: false,
+                limit: None,
+                recycle_above: None,
+                abandoned_max: usize::MAX,
+                abandoned_bytes_max: None,
+            },
+        };
+        let engine = Arc::new(Dispatch::new(settings, Clock::Manual(Arc::new(AtomicU64::new(0)))));
+        engine.supervise(|_| ());
+        let containers = engine.create();
+        let rig = Self { engine, containers };
+        for (id, generation) in &rig.containers {
+            assert!(rig.engine.launch(*id, *generation) && rig.engine.entered(*id, *generation));
+            assert!(rig.ask(id.index()).is_none(), "there is nothing to do");
+        }
+        rig
+    }
+
+    /// A container asks for work, and sleeps if there is none.
+    fn ask(&self, at: usize) -> Option<Arc<Run>> {
+        let (id, generation) = self.containers[at];
+        self.engine.wake(id, generation);
+        match self.engine.try_next(id, generation, |_| ()).0 {
+            Offer::Now(Next::Work { run, .. }) => Some(run),
+            Offer::Now(_) => panic!("it lives"),
+            Offer::Later(_) => None,
+        }
+    }
+
+    /// Those that were woken, by the order of their numbers.
+    fn woken(&self) -> Vec<usize> {
+        self.engine.take_raised().into_iter().map(ContainerId::index).collect()
+    }
+
+    /// Containers execute what there is, until all of them sleep.
+    fn work(&self) {
+        loop {
+            let woken = self.woken();
+            if woken.is_empty() {
+                return;
+            }
+            for at in woken {
+                while let Some(run) = self.ask(at) {
+                    execute(&run);
+                }
+            }
+        }
+    }
+
+    fn call(&self) -> Consumer<u64, u64, u64> {
+        Consumer::of_call(&self.engine, 1, Caller::default()).expect("it takes calls")
+    }
+
+    fn map(&self, supply: Supply<u64>, window: u64) -> Consumer<u64, u64, u64> {
+        let window = Window::Fixed(window);
+        let opened = Consumer::of_map(
+            &self.engine,
+            supply,
+            Order::Input,
+            Failures::Yield,
+            window,
+            None,
+            Caller::default(),
+        );
+        opened.expect("it takes maps")
+    }
+
+    fn map_of(&self, inputs: u64, window: u64) -> Consumer<u64, u64, u64> {
+        self.map(Supply::Inline(Inline::new(0..inputs)), window)
+    }
+}
+
+/// A container executes all inputs of its lease.
+fn execute(run: &Run) {
+    let Some(mut lap) = run.begin() else { return };
+    while lap.publish(Ok(1)).expect("nothing fences it") == Pace::Next {}
+}
+
+fn panic() -> Death {
+    Death::Panicked(Panic { message: "a crash".to_owned(), location: None })
+}
+
+fn steps(operation: impl FnOnce()) -> u64 {
+    let before = taken();
+    operation();
+    taken() - before
+}
+
+/// The same operation takes as many steps beside few as beside many.
+fn is_constant(what: &str, operation: impl Fn(usize) -> u64) {
+    let (few, many) = (operation(FEW), operation(MANY));
+    assert!(many <= few + 2, "{what}: {few} steps beside {FEW}, {many} beside {MANY}");
+}
+
+/// An operation on all of them takes as many steps for each.
+fn is_linear(what: &str, operation: impl Fn(usize) -> u64) {
+    let (few, many) = (operation(FEW), operation(MANY));
+    let bound = (few + 10) * (MANY / FEW) as u64 * 2;
+    assert!(many <= bound, "{what}: {few} steps for {FEW}, {many} for {MANY}");
+}
+
+/// Maps that are open, and have nothing to execute: unread, with a full window, or without an input so far.
+fn idle_maps(rig: &Rig, maps: usize) -> Vec<Consumer<u64, u64, u64>> {
+    let open = |at: usize| match at % 2 {
+        0 => rig.map_of(2, 1),
+        _ => rig.map(Supply::Fed(Arc::new(Pool::new())), 10),
+    };
+    let maps = (0..maps).map(open).collect();
+    rig.work();
+    maps
+}
+
+#[test]
+fn executing_a_map_beside_idle_maps() {
+    is_constant("a map of 100 inputs beside idle maps", |maps| {
+        let rig = Rig::new(2);
+        let idle = idle_maps(&rig, maps);
+        let taken = steps(|| {
+            let map = rig.map_of(100, 1000);
+            rig.work();
+            assert_eq!(map.progress().ok, 100);
+            drop(map.close());
+        });
+        drop(idle);
+        taken
+    });
+}
+
+#[test]
+fn a_call_beside_idle_maps_queued_calls_and_idle_containers() {
+    is_constant("a call beside idle maps", |maps| {
+        let rig = Rig::new(2);
+        let _idle = idle_maps(&rig, maps);
+        steps(|| {
+            let call = rig.call();
+            rig.work();
+            drop(call.close());
+        })
+    });
+    is_constant("an answer beside queued calls", |calls| {
+        let rig = Rig::new(1);
+        let _queued: Vec<_> = (0..calls).map(|_| rig.call()).collect();
+        rig.woken();
+        steps(|| {
+            let run = rig.ask(0).expect("a call");
+            execute(&run);
+            assert!(rig.ask(0).is_some(), "the next call");
+        })
+    });
+    is_constant("a call beside idle containers", |containers| {
+        let rig = Rig::new(containers);
+        steps(|| {
+            let call = rig.call();
+            rig.work();
+            drop(call.close());
+        })
+    });
+}
+
+#[test]
+fn dropping_a_call_beside_queued_calls() {
+    is_constant("a queued call that is dropped", |calls| {
+        let rig = Rig::new(1);
+        let mut queued: Vec<_> = (0..calls).map(|_| rig.call()).collect();
+        let middle = queued.swap_remove(calls / 2);
+        steps(|| drop(middle.close()))
+    });
+}
+
+#[test]
+fn a_crash_and_a_kill_beside_idle_and_busy_containers() {
+    let crash = |rig: &Rig| {
+        let (id, generation) = rig.containers[0];
+        steps(|| {
+            rig.engine.crashed(id, generation, panic()).expect("it lives");
+            let next = rig.engine.begin(id, generation).expect("it restarts at once");
+            assert!(rig.engine.entered(id, next));
+        })
+    };
+    is_constant("a crash beside idle containers", |containers| {
+        let rig = Rig::new(containers);
+        let _call = rig.call();
+        let run = rig.ask(0).expect("the call");
+        run.begin();
+        crash(&rig)
+    });
+    is_constant("a crash beside busy containers", |containers| {
+        let rig = Rig::new(containers);
+        let _calls: Vec<_> = (0..containers).map(|_| rig.call()).collect();
+        let runs: Vec<_> = (0..containers).map(|at| rig.ask(at).expect("a call")).collect();
+        runs.iter().for_each(|run| assert!(run.begin().is_some()));
+        crash(&rig)
+    });
+    is_constant("a kill beside idle containers", |containers| {
+        let rig = Rig::new(containers);
+        let (id, _) = rig.containers[0];
+        steps(|| {
+            rig.engine.kill(id).expect("it lives");
+            rig.engine.give_up();
+        })
+    });
+}
+
+#[test]
+fn creating_and_ending_all_containers() {
+    is_linear("creating containers", |containers| steps(|| drop(Rig::new(containers))));
+    is_linear("an abort beside idle containers", |containers| {
+        let rig = Rig::new(containers);
+        steps(|| rig.engine.abort())
+    });
+    is_linear("a drain of idle containers", |containers| {
+        let rig = Rig::new(containers);
+        steps(|| {
+            rig.engine.drain();
+            for (id, generation) in &rig.containers {
+                assert!(matches!(rig.engine.try_next(*id, *generation, |_| ()).0, Offer::Now(Next::Leave)));
+                rig.engine.left(*id, *generation);
+                rig.engine.ended(*id, *generation, None);
+            }
+        })
+    });
+}
+
+#[test]
+fn ending_one_job_beside_others() {
+    is_constant("a map that is cancelled beside idle maps", |maps| {
+        let rig = Rig::new(2);
+        let _idle = idle_maps(&rig, maps);
+        let map = rig.map_of(100, 1000);
+        steps(|| drop(map.close()))
+    });
+    is_linear("an abort beside queued calls", |calls| {
+        let rig = Rig::new(1);
+        let _queued: Vec<_> = (0..calls).map(|_| rig.call()).collect();
+        steps(|| rig.engine.abort())
+    });
+}
+
+#[test]
+fn a_look_for_outcomes_beside_containers_that_execute_those_of_another_job() {
+    is_constant("a task that waits beside busy containers", |containers| {
+        let rig = Rig::new(containers);
+        let (inputs, on_failure) = ((0..100_000).collect(), OnFailure::GoOn);
+        let opened = rig.engine.open_with(inputs, on_failure, Caller::default());
+        let (job, _): (JobId, _) = opened.expect("it takes maps");
+        let runs: Vec<_> = (1..containers).map(|at| rig.ask(at).expect("inputs")).collect();
+        runs.iter().for_each(|run| assert!(run.begin().is_some()));
+        let mut call = rig.call();
+        let taken = steps(|| drop(call.look(Patience::Task(std::task::Waker::noop()))));
+        drop(call.close());
+        drop(rig.engine.close(job));
+        taken
+    });
+}

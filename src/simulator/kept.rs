@@ -1,0 +1,60 @@
+//! What is kept of open maps, held against the books: no more than their windows allow, and nothing that is done.
+
+use std::sync::Arc;
+
+use crate::decide::ids::JobId;
+use crate::decide::job::JobKind;
+use crate::engine::lane::{ChunkOf, Lane, Order};
+use crate::simulator::books::{End, InputBook, JobBook, State};
+use crate::simulator::ticket::{Answer, Refusal, Ticket};
+use crate::simulator::world::World;
+
+impl World {
+    /// Invariant 7: a window set by the user is strict. And whatever is kept of a map is bounded by what is
+    /// outstanding.
+    pub(super) fn check_lanes(&self) {
+        self.engine.inspect(|state| {
+            let map = |job: &JobId| self.books.jobs.get(job).filter(|book| book.kind == JobKind::Map);
+            for (book, lane) in state.lanes.0.iter().filter_map(|(job, lane)| Some((map(job)?, lane))) {
+                let outstanding = lane.gate.outstanding();
+                let chunks = lane.chunks.len() as u64;
+                assert!(
+                    chunks <= outstanding,
+                    "memory: {chunks} chunks for {outstanding} outstanding inputs"
+                );
+                self.check_chunks(book, lane);
+                let Some(window) = book.window else { continue };
+                // Inputs that a fenced attempt may still read stay where they are.
+                let alive = lane.inputs_alive();
+                assert!(alive <= 2 * window + 64, "memory: {alive} inputs are alive in a window of {window}");
+                assert!(
+                    outstanding <= window,
+                    "invariant 7: {outstanding} outstanding in a window of {window}"
+                );
+            }
+        });
+    }
+
+    /// An input that is done is dropped, whatever becomes of the others in its chunk; and a chunk is not kept for inputs
+    /// that are executed again.
+    fn check_chunks(&self, book: &JobBook, lane: &Lane<Ticket, Answer, Refusal>) {
+        let fenced = |input: &InputBook| input.crashes + input.kills > 0;
+        let is_done =
+            |input: &InputBook| matches!(input.state, State::Done(End::Ok { .. })) && !fenced(input);
+        let kept = book.inputs.iter().filter(|input| !is_done(input)).count() as u64;
+        let ahead = book.fed.map_or(0, |fed| fed - book.inputs.len() as u64);
+        let publishing = self.threads.iter().filter(|thread| thread.is_publishing_anything()).count() as u64;
+        let alive = lane.inputs_alive();
+        assert!(alive <= kept + ahead + publishing, "memory: {alive} inputs are alive, {kept} are not done");
+        if lane.order == Order::AtOnce {
+            return; // one chunk, whose outcomes are taken as a whole
+        }
+        let again = |input: &InputBook| input.failures + input.crashes + input.kills > 0;
+        let used_up = |(first, chunk): &(&u64, &Arc<ChunkOf<Ticket, Answer, Refusal>>)| {
+            let places = **first as usize..(**first + chunk.len()) as usize;
+            book.inputs[places].iter().all(|input| input.yielded || (again(input) && input.is_pending()))
+        };
+        let used_up = lane.chunks.iter().filter(|(_, chunk)| chunk.len() > 1).filter(used_up).count();
+        assert!(used_up <= 1, "memory: {used_up} chunks are kept for inputs that are executed again");
+    }
+}
