@@ -136,7 +136,7 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Task<'_, I,
             let used = self.post.leash.end_attempt();
             left += used.map_or(0, |used| used.left);
             if self.post.leash.is_overdrawn() {
-                self.post.leash.drop_inside(result);
+                result.into_iter().for_each(|answer| self.too_late(answer));
                 come_out();
             }
             let Some(result) = result else { return left };

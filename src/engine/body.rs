@@ -140,7 +140,7 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Task<'_, I,
             if let Some(used) = used {
                 left += used.left;
                 if self.post.leash.is_overdrawn() {
-                    self.post.leash.drop_inside(result);
+                    self.too_late(result);
                     come_out();
                 }
             }
@@ -171,6 +171,15 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Task<'_, I,
             },
             Err(error) => at_no_checkpoint(|| outside(|| self.failed(lap, error, used, span))),
         }
+    }
+
+    /// The account was overdrawn before the function returned: if the container was killed for it, the answer is late.
+    #[cold]
+    pub(crate) fn too_late<T>(&self, answer: T) {
+        if self.run.is_fenced() {
+            self.post.dispatch.count_late();
+        }
+        self.post.leash.drop_inside(answer);
     }
 
     #[cold]

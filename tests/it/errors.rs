@@ -85,7 +85,7 @@ fn the_text_of_a_poisoned_input_tells_its_last_death() {
         let text = format!("{:#}", call().expect_err("it crashes"));
         let (before, death) = text.split_once(": ").expect("two parts");
         assert_eq!(before, "input 0 is poisoned after 2 attempts");
-        assert!(death.starts_with("container 0#2 (input 0, attempt 2) panicked at "), "{text}");
+        assert!(death.starts_with("container 0#2 (call 1, attempt 2) panicked at "), "{text}");
         assert!(death.ends_with(": a crash on purpose") && !text.contains('\n'), "{text}");
         assert_eq!(text.matches("a crash on purpose").count(), 1, "the chain does not tell it again");
     });

@@ -187,6 +187,29 @@ fn with_as_many_threads_left_behind_as_may_be_a_function_gives_up_or_waits() {
 }
 
 #[test]
+fn the_answer_of_code_that_was_killed_for_its_memory_is_counted_as_late() {
+    unhung(|| {
+        let app = App::ephemeral("memory");
+        let gate = Gate::default();
+        let until_then = gate.clone();
+        let f = app.infallible("f", move |n: &u64| {
+            if *n == 7 && crate::support::attempt() == 1 {
+                let kept = black_box(small_blocks(5 * MIB));
+                until_then.pass();
+                drop(kept);
+            }
+            *n
+        });
+        let f = f.containers(1).memory_limit(LIMIT).start().expect("valid");
+        assert_eq!(f.call(7).wait().expect("it is replayed"), 7);
+        assert_eq!(f.status().late_answers, 0, "the first attempt has not returned");
+        gate.open();
+        until("its answer is counted", || f.status().late_answers == 1);
+        until("it has come out", || f.status().containers.abandoned == 0);
+    });
+}
+
+#[test]
 fn a_limit_is_of_what_enter_has_built_and_the_attempt_holds() {
     struct Table(Vec<u8>);
     impl Worker for Table {

@@ -285,6 +285,11 @@ impl Ledger {
         self.restarts.depends_on_completions(now)
     }
 
+    /// When what containers have completed is next to be booked, if a later verdict may depend on when that was.
+    pub(crate) fn next_booking(&mut self, now: Time) -> Option<Time> {
+        if self.goes_on() && !self.nothing_pending() { self.restarts.next_count(now) } else { None }
+    }
+
     /// A container is killed by hand: no blame, no budget, no crash in the policy's count.
     pub(crate) fn killed(
         &mut self,

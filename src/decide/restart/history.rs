@@ -12,6 +12,9 @@ use crate::decide::time::Time;
 /// How finely completions are kept.
 const BUCKETS: u32 = 60;
 
+/// How long before the end of a bucket completions are counted.
+const LEAD: Duration = Duration::from_millis(2);
+
 /// The most crashes kept, because a policy that never gives up may see hundreds of thousands of
 /// them in a window. Past it the oldest are forgotten early.
 const CRASHES_MAX: usize = 1 << 20;
@@ -80,6 +83,21 @@ impl History {
         }
     }
 
+    /// When completions are next to be counted that are not known yet, so that they fall into their bucket: a little before its
+    /// end, because a look takes a moment. `None` while no crash is to be judged by them.
+    pub(crate) fn next_count(&mut self, now: Time) -> Option<Time> {
+        self.forget(now);
+        if self.crashes.is_empty() {
+            return None;
+        }
+        let width = u64::try_from(self.width()).unwrap_or(u64::MAX);
+        let lead = LEAD.as_nanos().min(u128::from(width / 8)) as u64;
+        let now = u64::try_from(now.0.as_nanos()).unwrap_or(u64::MAX);
+        let end = (now / width).saturating_add(1).saturating_mul(width);
+        let at = end.saturating_sub(lead);
+        Some(Time(Duration::from_nanos(if at > now { at } else { at.saturating_add(width) })))
+    }
+
     /// How many crashes count for the limit.
     pub(crate) fn rounds(&mut self, now: Time) -> u64 {
         self.forget(now);
@@ -113,6 +131,21 @@ impl History {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn completions_are_counted_a_little_before_the_end_of_each_bucket_while_a_crash_counts() {
+        let at = |ms| Time(Duration::from_millis(ms));
+        let mut history = History::new(Duration::from_secs(60));
+        assert_eq!(history.next_count(at(100)), None, "there is no crash to be judged by them");
+        history.crashed(Counts::Both, at(100));
+        assert_eq!(history.next_count(at(100)), Some(at(998)));
+        assert_eq!(
+            history.next_count(at(998)),
+            Some(at(1998)),
+            "in a later bucket, if it is too late for this one"
+        );
+        assert_eq!(history.next_count(at(61_000)), None);
+    }
 
     fn at(ms: u64) -> Time {
         Time(Duration::from_millis(ms))

@@ -161,6 +161,11 @@ impl Restarts {
         (restart, !absorbed)
     }
 
+    /// When completions that are not known yet are next to be counted, if the limit may depend on when they were.
+    pub(crate) fn next_count(&mut self, now: Time) -> Option<Time> {
+        if self.may_give_up() { self.history.next_count(now) } else { None }
+    }
+
     /// Whether what was completed and is not known yet may change the verdict on the next crash: it may end a crash loop,
     /// and lower the failure rate where the crashes are as many as may be.
     pub(crate) fn depends_on_completions(&mut self, now: Time) -> bool {

@@ -89,19 +89,23 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
         given_up
     }
 
-    /// Tells what nothing but time brings about: that a crash loop is over because a container has stayed up, and how
-    /// many repeats the log has only counted. Returns in how long there may be something of that again.
+    /// Does what nothing but time brings about: tells that a crash loop is over because a container has stayed up, and how
+    /// many repeats the log has only counted; books what was completed, before the window moves on. Returns in how long there may be something of that again.
     pub(crate) fn review(&self) -> Option<Duration> {
         let now = self.now();
-        let stable_at = {
+        let (stable_at, booking) = {
             let mut state = self.hold();
+            let booking = state.ledger.next_booking(now);
+            if booking.is_some() && state.broken.is_none() {
+                state.book_ahead(now);
+            }
             state.ledger.settle(now);
-            state.ledger.stable_at()
+            (state.ledger.stable_at(), booking)
         };
         self.outbox.tell_repeats(now);
         self.empty_outbox();
         let repeats = self.outbox.has_repeats().then_some(now + FOLD);
-        stable_at.into_iter().chain(repeats).min().map(|at| at.since(now))
+        stable_at.into_iter().chain(booking).chain(repeats).min().map(|at| at.since(now))
     }
 
     /// Whether no container lives or will live. Feeders are not waited for.
