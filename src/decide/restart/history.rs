@@ -15,9 +15,12 @@ const BUCKETS: u32 = 60;
 /// How long before the end of a bucket completions are counted.
 const LEAD: Duration = Duration::from_millis(2);
 
-/// The most crashes kept, because a policy that never gives up may see hundreds of thousands of
-/// them in a window. Past it the oldest are forgotten early.
+/// The most crashes kept, because a policy with a low failure rate may see hundreds of thousands of them in a window. Past it
+/// the oldest are forgotten early.
 const CRASHES_MAX: usize = 1 << 20;
+
+/// The same of a policy that never gives up, which only shows how many there were.
+const CRASHES_SHOWN: usize = 1 << 10;
 
 /// What a crash counts for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,7 +44,9 @@ pub(crate) struct Tally {
 #[derive(Debug)]
 pub(crate) struct History {
     window: Duration,
-    /// Oldest first, at most [`CRASHES_MAX`].
+    /// The most crashes kept.
+    crashes_max: usize,
+    /// Oldest first.
     crashes: VecDeque<(Time, Counts)>,
     /// How many of them count for the limit. Kept beside them, because each crash asks for it.
     rounds: u64,
@@ -50,8 +55,10 @@ pub(crate) struct History {
 }
 
 impl History {
-    pub(crate) fn new(window: Duration) -> Self {
-        Self { window, crashes: VecDeque::new(), rounds: 0, completed: VecDeque::new() }
+    /// `judged` says whether a limit is judged by it.
+    pub(crate) fn new(window: Duration, judged: bool) -> Self {
+        let crashes_max = if judged { CRASHES_MAX } else { CRASHES_SHOWN };
+        Self { window, crashes_max, crashes: VecDeque::new(), rounds: 0, completed: VecDeque::new() }
     }
 
     fn width(&self) -> u128 {
@@ -71,7 +78,7 @@ impl History {
     pub(crate) fn crashed(&mut self, counts: Counts, now: Time) {
         self.crashes.push_back((now, counts));
         self.rounds += u64::from(counts == Counts::Both);
-        if self.crashes.len() > CRASHES_MAX {
+        if self.crashes.len() > self.crashes_max {
             self.forget_crash();
         }
         self.forget(now);
@@ -135,7 +142,7 @@ mod tests {
     #[test]
     fn completions_are_counted_a_little_before_the_end_of_each_bucket_while_a_crash_counts() {
         let at = |ms| Time(Duration::from_millis(ms));
-        let mut history = History::new(Duration::from_secs(60));
+        let mut history = History::new(Duration::from_secs(60), true);
         assert_eq!(history.next_count(at(100)), None, "there is no crash to be judged by them");
         history.crashed(Counts::Both, at(100));
         assert_eq!(history.next_count(at(100)), Some(at(998)));
@@ -153,7 +160,7 @@ mod tests {
 
     #[test]
     fn a_crash_exactly_one_window_old_still_counts() {
-        let mut history = History::new(Duration::from_secs(60));
+        let mut history = History::new(Duration::from_secs(60), true);
         history.crashed(Counts::Both, at(0));
         assert_eq!(history.tally(at(60_000)).crashes, 1);
         assert_eq!(history.tally(Time(Duration::from_nanos(60_000_000_001))).crashes, 0);
@@ -161,7 +168,7 @@ mod tests {
 
     #[test]
     fn a_bucket_counts_while_any_part_of_it_lies_in_the_window() {
-        let mut history = History::new(Duration::from_secs(60));
+        let mut history = History::new(Duration::from_secs(60), true);
         history.completed(5, at(0));
         assert_eq!(history.tally(at(60_999)).completed, 5);
         assert_eq!(history.tally(at(61_000)).completed, 0);
@@ -173,7 +180,7 @@ mod tests {
             steps in prop::collection::vec((0u64..9_000, 0u64..4), 1..200),
         ) {
             let window = Duration::from_secs(6);
-            let mut history = History::new(window);
+            let mut history = History::new(window, true);
             let (mut now, mut crashes, mut completed) = (0u64, Vec::new(), Vec::new());
             for (advance, what) in steps {
                 now += advance / 4;

@@ -56,6 +56,11 @@ impl RestartPolicy {
         }
     }
 
+    /// Whether it ever gives up.
+    pub(crate) fn may_give_up(&self) -> bool {
+        matches!(self, Self::RateLimited(policy) if policy.may_trip())
+    }
+
     /// The window within which crashes count, and one input counts at most one.
     pub(crate) fn window(&self) -> Duration {
         match self {
@@ -113,7 +118,7 @@ impl Restarts {
             RestartPolicy::RateLimited(policy) => policy.crash_loop(),
             RestartPolicy::CrashLoopBackoff(policy) => policy.crash_loop(),
         };
-        let history = History::new(policy.window());
+        let history = History::new(policy.window(), policy.may_give_up());
         Self { policy, history, crash_loop, rounds: Rounds::default() }
     }
 
@@ -223,12 +228,12 @@ impl Restarts {
 
     /// Whether the policy ever gives up.
     pub(crate) fn may_give_up(&self) -> bool {
-        matches!(&self.policy, RestartPolicy::RateLimited(policy) if policy.may_trip())
+        self.policy.may_give_up()
     }
 
     /// Forgets every crash.
     pub(crate) fn reset(&mut self) {
-        self.history = History::new(self.policy.window());
+        self.history = History::new(self.policy.window(), self.policy.may_give_up());
         self.crash_loop.reset();
         self.rounds.reset();
     }

@@ -1,0 +1,109 @@
+//! A service of months, in minutes: millions of crashes, functions that come and go, calls that nobody waits for. At the
+//! end the process is what it was at the beginning. A binary of its own, because it looks at the whole process.
+//!
+//! ```text
+//! cargo test --test months                                             a hundredth of it
+//! LONGSHORE_MONTHS=1 cargo test --release --test months -- --nocapture all of it, and a report
+//! ```
+
+#![expect(clippy::disallowed_methods, reason = "it measures how long calls take")]
+
+use std::convert::Infallible;
+use std::fs;
+use std::time::{Duration, Instant};
+
+use longshore::{Accountant, App, Function, RateLimited};
+
+#[global_allocator]
+static ALLOCATOR: Accountant = Accountant::system();
+
+const CRASHES: u64 = 2_600_000;
+const FUNCTIONS: u64 = 100_000;
+const DROPPED_CALLS: u64 = 1_000_000;
+
+/// What the resident memory may grow by: 2 MiB.
+const GROWTH_KIB: u64 = 2 << 10;
+
+/// A number out of this process's status, as the system tells it.
+fn of_this_process(field: &str) -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
+    line.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or(0)
+}
+
+/// Threads once there are no more than `most`, or when they have had long enough to end.
+fn threads_once_at_most(most: u64) -> u64 {
+    let begun = Instant::now();
+    loop {
+        let threads = of_this_process("Threads");
+        if threads <= most || begun.elapsed() > Duration::from_secs(10) {
+            return threads;
+        }
+        std::thread::park_timeout(Duration::from_millis(2));
+    }
+}
+
+/// The median time of a call that is waited for.
+fn call(f: &Function<u64, u64, Infallible>) -> Duration {
+    let mut times: Vec<Duration> = (0..2001)
+        .map(|n| {
+            let begun = Instant::now();
+            assert_eq!(f.call(2 * n).wait().expect("even numbers do not crash"), 2 * n);
+            begun.elapsed()
+        })
+        .collect();
+    times.sort_unstable();
+    times[times.len() / 2]
+}
+
+/// A part of the months: each odd input crashes its container.
+fn live(f: &Function<u64, u64, Infallible>, crashes: u64, functions: u64, dropped_calls: u64) {
+    let outcomes = f.map(0..2 * crashes).return_exceptions().into_iter();
+    assert_eq!(outcomes.filter(Result::is_err).count() as u64, crashes);
+    let mut guests = 0;
+    while guests < functions {
+        let app = App::ephemeral("guests");
+        for n in 0..20 {
+            let kept = vec![n; 1000];
+            let guest = app.infallible(&format!("guest {n}"), move |n: &u64| n + kept.len() as u64);
+            let guest = guest.containers(1).start().expect("valid settings");
+            assert_eq!(guest.call(1).wait().expect("infallible"), 1001);
+        }
+        guests += 20;
+        assert!(app.shutdown_blocking().is_clean());
+    }
+    let mut left = dropped_calls;
+    while left > 0 {
+        let calls: Vec<_> = (0..left.min(1000)).map(|n| f.call(2 * n)).collect();
+        left -= calls.len() as u64;
+        drop(calls);
+    }
+    f.idle().expect("what was dropped is cancelled");
+}
+
+#[test]
+fn a_service_of_months_stays_as_it_was() {
+    let all = std::env::var_os("LONGSHORE_MONTHS").is_some();
+    let part = if all { 1 } else { 100 };
+    let app = App::deployed("months");
+    let f = app.infallible(
+        "months",
+        |n: &u64| if n % 2 == 0 { *n } else { std::panic::resume_unwind(Box::new(())) },
+    );
+    let f = f.containers(2).crash_retries(0).restart(RateLimited::never()).start().expect("valid settings");
+    // A process that has done everything once has what it needs.
+    live(&f, 20_000 / part, 200 / part, 2000);
+    let (memory, first) = (of_this_process("VmRSS"), call(&f));
+    let threads = of_this_process("Threads");
+    live(&f, CRASHES / part, FUNCTIONS / part, DROPPED_CALLS / part);
+    let (threads_after, last) = (threads_once_at_most(threads), call(&f));
+    let memory_after = of_this_process("VmRSS");
+    println!("resident {memory} KiB, then {memory_after}; threads {threads}, then {threads_after}");
+    println!(
+        "a call takes {first:?} (p50), then {last:?}: {:.2} ×",
+        last.as_secs_f64() / first.as_secs_f64()
+    );
+    println!("{}", f.status());
+    assert!(threads_after <= threads, "threads are left");
+    assert!(memory_after <= memory + GROWTH_KIB, "memory is left");
+}
