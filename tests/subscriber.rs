@@ -283,3 +283,27 @@ fn no_enter_begins_once_an_abort_has_returned() {
 fn strict() -> RateLimited {
     RateLimited::new().max_crashes(0).max_failure_rate(0.0)
 }
+
+#[test]
+fn a_subscriber_may_wait_for_the_report_of_the_app_that_it_is_told_about() {
+    unhung(|| {
+        let place: Arc<Mutex<Option<App>>> = Arc::default();
+        let (its, reports) = (Arc::clone(&place), Arc::<Mutex<Vec<bool>>>::default());
+        let clean = Arc::clone(&reports);
+        at_events_of("reported", move |fields| {
+            if fields.is("message", "function gave up") {
+                let app =
+                    its.lock().unwrap_or_else(PoisonError::into_inner).take().expect("it gives up once");
+                let report = app.shutdown_blocking();
+                clean.lock().unwrap_or_else(PoisonError::into_inner).push(report.is_clean());
+            }
+        });
+        let app = App::ephemeral("told");
+        let f = app.infallible("reported", |_: &u32| -> u32 { crash() }).containers(1).restart(strict());
+        let f = f.start().expect("valid");
+        *place.lock().unwrap_or_else(PoisonError::into_inner) = Some(app);
+        assert!(f.call(1).wait().is_err());
+        let told = || reports.lock().unwrap_or_else(PoisonError::into_inner).len() == 1;
+        until("the report is there", told);
+    });
+}

@@ -562,3 +562,46 @@ fn a_wait_for_containers_inside_one_of_them_is_a_typed_error() {
         assert!(f.call(1).wait().expect("infallible"));
     });
 }
+
+#[test]
+fn a_task_that_waits_for_containers_hears_of_a_drain_and_of_a_stop() {
+    type End = fn(&Function<u64, u64, Infallible>);
+    under_each_policy(|app, policy| {
+        let ends: [End; 2] = [|f| f.drain(), |f| f.stop()];
+        for (number, end) in ends.into_iter().enumerate() {
+            let gate = Gate::default();
+            let inside = gate.clone();
+            let enter = move |_: &Context| {
+                inside.pass();
+                Err::<Waits, _>("closed".into())
+            };
+            let f = app.worker(&format!("f{number}"), enter).containers(2).restart(policy.clone());
+            let f = f.start().expect("valid");
+            let woken = Arc::new(Woken::default());
+            let waker = Waker::from(Arc::clone(&woken));
+            let mut ready = Box::pin(f.ready_async());
+            assert!(ready.as_mut().poll(&mut TaskContext::from_waker(&waker)).is_pending());
+            end(&f);
+            assert!(woken.is_woken(), "at once, though the containers are still in their enter");
+            let told = block_on(ready);
+            assert!(matches!(told, Err(longshore::NotReady::ShutDown)), "{told:?}");
+            gate.open();
+        }
+    });
+}
+
+/// Whether a task was woken.
+#[derive(Default)]
+struct Woken(AtomicU64);
+
+impl Woken {
+    fn is_woken(&self) -> bool {
+        self.0.load(Ordering::SeqCst) > 0
+    }
+}
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
