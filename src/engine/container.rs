@@ -1,9 +1,11 @@
 //! The container actor: it owns the thread of one container.
 //!
 //! It makes a thread for each generation the supervisor launches, and watches over its `exit`. What
-//! the thread does between is not its business.
+//! the thread does between is not its business. It knows no types, so that it is compiled once: what it asks of its
+//! function is [`Hosts`].
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use actix::{Actor, ActorContext, AsyncContext, Context, Handler, SpawnHandle};
 
@@ -11,68 +13,84 @@ use crate::crash::Death;
 use crate::decide::ids::{ContainerId, Generation};
 use crate::engine::dispatch::Dispatch;
 use crate::engine::messages::{Launch, Notice, Retire};
+use crate::engine::spawn::spawn;
 use crate::engine::thread;
 
+/// The function of a container, as its actor sees it.
+pub(crate) trait Hosts: Send + Sync {
+    /// Makes a thread for that generation.
+    fn launch_thread(self: Arc<Self>, id: ContainerId, generation: Generation);
+
+    /// How long an `exit` may take.
+    fn exit_timeout(&self) -> Duration;
+
+    /// The `exit` of that generation has taken too long.
+    fn exit_timed_out(&self, id: ContainerId, generation: Generation);
+}
+
+impl<I, O, E> Hosts for Dispatch<I, O, E>
+where
+    I: Send + Sync + 'static,
+    O: Send + 'static,
+    E: Send + 'static,
+{
+    fn launch_thread(self: Arc<Self>, id: ContainerId, generation: Generation) {
+        let settings = &self.settings;
+        let name = format!("{}/{}/{id}#{generation}", settings.app, settings.function);
+        if !self.launch(id, generation) {
+            return self.tell(Notice::Ended { container: id, generation });
+        }
+        #[cfg(feature = "testkit")]
+        if let Some(rehearsed) = &settings.rehearsed {
+            return Arc::clone(rehearsed).container(Arc::clone(&self), id, generation);
+        }
+        let dispatch = Arc::clone(&self);
+        let made =
+            spawn(name, settings.stack_bytes, Box::new(move || thread::run(&dispatch, id, generation)));
+        if let Err(error) = made {
+            self.crashed(id, generation, Death::NoThread(Arc::new(error)));
+            self.ended(id, generation, None);
+        }
+    }
+
+    fn exit_timeout(&self) -> Duration {
+        self.settings.exit_timeout
+    }
+
+    fn exit_timed_out(&self, id: ContainerId, generation: Generation) {
+        if self.abandon_exit(id, generation) {
+            self.tell(Notice::Ended { container: id, generation });
+        }
+    }
+}
+
 /// One container.
-pub(crate) struct Container<I, O, E> {
+pub(crate) struct Container {
     id: ContainerId,
-    dispatch: Arc<Dispatch<I, O, E>>,
+    function: Arc<dyn Hosts>,
     /// Runs while the thread of that generation is in `exit`.
     exit_timer: Option<(Generation, SpawnHandle)>,
 }
 
-impl<I, O, E> Container<I, O, E> {
-    pub(crate) fn new(id: ContainerId, dispatch: Arc<Dispatch<I, O, E>>) -> Self {
-        Self { id, dispatch, exit_timer: None }
+impl Container {
+    pub(crate) fn new(id: ContainerId, function: Arc<dyn Hosts>) -> Self {
+        Self { id, function, exit_timer: None }
     }
 }
 
-impl<I, O, E> Actor for Container<I, O, E>
-where
-    I: Send + Sync + 'static,
-    O: Send + 'static,
-    E: Send + 'static,
-{
+impl Actor for Container {
     type Context = Context<Self>;
 }
 
-impl<I, O, E> Handler<Launch> for Container<I, O, E>
-where
-    I: Send + Sync + 'static,
-    O: Send + 'static,
-    E: Send + 'static,
-{
+impl Handler<Launch> for Container {
     type Result = ();
 
     fn handle(&mut self, Launch { generation }: Launch, _: &mut Context<Self>) {
-        let settings = &self.dispatch.settings;
-        let name = format!("{}/{}/{}#{generation}", settings.app, settings.function, self.id);
-        let (id, dispatch) = (self.id, Arc::clone(&self.dispatch));
-        if !self.dispatch.launch(id, generation) {
-            return self.dispatch.tell(Notice::Ended { container: id, generation });
-        }
-        #[cfg(feature = "testkit")]
-        if let Some(rehearsed) = &settings.rehearsed {
-            return Arc::clone(rehearsed).container(dispatch, id, generation);
-        }
-        let made = std::thread::Builder::new()
-            .name(name)
-            .stack_size(settings.stack_bytes)
-            .spawn(move || thread::run(&dispatch, id, generation));
-        if let Err(error) = made {
-            let death = Death::NoThread(Arc::new(error));
-            self.dispatch.crashed(id, generation, death);
-            self.dispatch.ended(id, generation, None);
-        }
+        Arc::clone(&self.function).launch_thread(self.id, generation);
     }
 }
 
-impl<I, O, E> Handler<Retire> for Container<I, O, E>
-where
-    I: Send + Sync + 'static,
-    O: Send + 'static,
-    E: Send + 'static,
-{
+impl Handler<Retire> for Container {
     type Result = ();
 
     fn handle(&mut self, _: Retire, ctx: &mut Context<Self>) {
@@ -80,19 +98,16 @@ where
     }
 }
 
-impl<I, O, E> Handler<Notice> for Container<I, O, E>
-where
-    I: Send + Sync + 'static,
-    O: Send + 'static,
-    E: Send + 'static,
-{
+impl Handler<Notice> for Container {
     type Result = ();
 
     fn handle(&mut self, notice: Notice, ctx: &mut Context<Self>) {
         match notice {
             Notice::Exiting { generation, .. } => {
-                let limit = self.dispatch.settings.exit_timeout;
-                let timer = ctx.run_later(limit, move |container, _| container.exit_timed_out(generation));
+                let limit = self.function.exit_timeout();
+                let timer = ctx.run_later(limit, move |container, _| {
+                    container.function.exit_timed_out(container.id, generation);
+                });
                 self.exit_timer = Some((generation, timer));
             }
             Notice::Ended { generation, .. } => {
@@ -107,19 +122,6 @@ where
             | Notice::Entered
             | Notice::NothingPending
             | Notice::Awaited => {}
-        }
-    }
-}
-
-impl<I, O, E> Container<I, O, E>
-where
-    I: Send + Sync + 'static,
-    O: Send + 'static,
-    E: Send + 'static,
-{
-    fn exit_timed_out(&mut self, generation: Generation) {
-        if self.dispatch.abandon_exit(self.id, generation) {
-            self.dispatch.tell(Notice::Ended { container: self.id, generation });
         }
     }
 }

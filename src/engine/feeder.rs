@@ -16,7 +16,9 @@ use tokio::runtime::{Builder, Handle};
 use crate::crash::Panic;
 use crate::decide::ids::JobId;
 use crate::engine::dispatch::{Dispatch, FeederEnd};
+use crate::engine::drops::Elsewhere;
 use crate::engine::pool::{Flow, Inlet, Pulled};
+use crate::engine::spawn::spawn;
 use crate::engine::unwind::{Contained, contain, contain_drop, set_thread_hook};
 
 /// A source that may block and panic, in any of its methods.
@@ -26,8 +28,32 @@ pub(crate) enum Feed<I> {
     Stream(Contained<Pin<Box<dyn Stream<Item = I> + Send>>>, Option<Handle>),
 }
 
+/// Makes the feeder of a map, which pulls its source.
+pub(crate) fn start<I, O, E>(dispatch: &Arc<Dispatch<I, O, E>>, job: JobId, source: Elsewhere<Feed<I>>)
+where
+    I: Send + Sync + 'static,
+    O: Send + 'static,
+    E: Send + 'static,
+{
+    let settings = &dispatch.settings;
+    let label = dispatch.label(job);
+    let name = format!("{}/{}/{}", settings.app, settings.function, label.as_deref().unwrap_or("feed"));
+    dispatch.hold().feeders += 1;
+    #[cfg(feature = "testkit")]
+    if let Some(rehearsed) = &settings.rehearsed {
+        return rehearsed.feeder(Arc::clone(dispatch), job, source.into_inner());
+    }
+    let feeds = Arc::clone(dispatch);
+    let feed = Box::new(move || run(&feeds, job, source.into_inner()));
+    // It passes the same inputs on as the containers, by value; the source may need what other threads have.
+    if let Err(error) = spawn(name, settings.stack().bytes(), feed) {
+        let panic = Panic { message: format!("no feeder: {error}"), location: None };
+        dispatch.source_over(job, FeederEnd::Panicked(panic));
+    }
+}
+
 /// Pulls `source` for `job` until it ends, panics, or the map is over.
-pub(crate) fn run<I, O, E>(dispatch: &Arc<Dispatch<I, O, E>>, job: JobId, source: Feed<I>)
+fn run<I, O, E>(dispatch: &Arc<Dispatch<I, O, E>>, job: JobId, source: Feed<I>)
 where
     I: Send + Sync + 'static,
     O: Send + 'static,

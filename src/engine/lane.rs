@@ -15,6 +15,7 @@ use crate::decide::steps;
 use crate::decide::time::Time;
 use crate::engine::caller::Caller;
 use crate::engine::chunk::Chunk;
+use crate::engine::keyed::Keyed;
 use crate::engine::pool::Pool;
 use crate::engine::signal::Signal;
 use crate::engine::sync::{Light, heavy};
@@ -152,9 +153,9 @@ pub(crate) struct Lane<I, O, E> {
     pub(crate) caller: Caller,
     pub(crate) supply: Supply<I>,
     /// Chunks with outcomes not yet yielded, by their first index.
-    pub(crate) chunks: BTreeMap<u64, Arc<ChunkOf<I, O, E>>>,
+    pub(crate) chunks: Keyed<u64, Arc<ChunkOf<I, O, E>>>,
     /// The chunks of inputs that were moved out of the ones they came in, because they are executed again.
-    pub(crate) apart: BTreeMap<u64, Arc<ChunkOf<I, O, E>>>,
+    pub(crate) apart: Keyed<u64, Arc<ChunkOf<I, O, E>>>,
     /// Outcomes that were booked by others before their threads had published them, unless they are yielded
     /// in completion order. At most one for each thread.
     unpublished: Vec<u64>,
@@ -199,8 +200,8 @@ impl<I, O, E> Lane<I, O, E> {
             caller,
             source_over: total == Some(0),
             supply,
-            chunks: BTreeMap::new(),
-            apart: BTreeMap::new(),
+            chunks: Keyed::default(),
+            apart: Keyed::default(),
             unpublished: Vec::new(),
             ended: BTreeMap::new(),
             ready: VecDeque::new(),
@@ -316,7 +317,7 @@ impl<I, O, E> Lane<I, O, E> {
         if let Some(apart) = self.apart.get(&index) {
             return Some(apart);
         }
-        let (first, chunk) = self.chunks.range(..=index).next_back()?;
+        let (first, chunk) = self.chunks.last_up_to(index)?;
         (index - first < chunk.len()).then_some(chunk)
     }
 
@@ -449,12 +450,12 @@ impl<I, O, E> Lane<I, O, E> {
 }
 
 /// All lanes of a function, as the ledger sees them.
-pub(crate) struct Lanes<I, O, E>(pub(crate) BTreeMap<JobId, Lane<I, O, E>>);
+pub(crate) struct Lanes<I, O, E>(pub(crate) Keyed<JobId, Box<Lane<I, O, E>>>);
 
 impl<I, O, E> Lanes<I, O, E> {
     /// Inputs that windows hold and that are in no book.
     pub(crate) fn held_by_windows(&self) -> u64 {
-        self.0.values().map(steps::each).map(Lane::held_by_window).sum()
+        self.0.values().map(steps::each).map(|lane| lane.held_by_window()).sum()
     }
 }
 

@@ -1,7 +1,7 @@
-//! The map actor: it owns one fan-out whose source may block, or whose outcomes go to an actor.
+//! The map actor: it owns one fan-out whose outcomes go to an actor.
 //!
-//! It makes the feeder of the source. Where outcomes are delivered it takes them batch by batch, the
-//! answer to each being the demand for the next.
+//! It takes outcomes batch by batch, the answer to each being the demand for the next. A map that its caller reads has no
+//! actor: the caller takes the outcomes itself.
 
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -13,9 +13,7 @@ use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler,
 use crate::actor::{Batch, CancelMap, Demand, GetProgress};
 use crate::decide::ids::JobId;
 use crate::engine::consumer::{Closing, Sight};
-use crate::engine::dispatch::{Dispatch, FeederEnd, Patience};
-use crate::engine::drops::Elsewhere;
-use crate::engine::feeder::{self, Feed};
+use crate::engine::dispatch::{Dispatch, Patience};
 use crate::function::Running;
 
 /// The most outcomes in one batch, because a batch is a vector on top of the window.
@@ -30,7 +28,7 @@ where
 {
     job: JobId,
     dispatch: Arc<Dispatch<I, O, E>>,
-    source: Option<Elsewhere<Feed<I>>>,
+    /// Taken when it starts.
     delivery: Option<Delivery<I, O, E>>,
 }
 
@@ -53,34 +51,8 @@ where
     O: Send + 'static,
     E: Send + 'static,
 {
-    pub(crate) fn new(
-        job: JobId,
-        dispatch: Arc<Dispatch<I, O, E>>,
-        source: Option<Elsewhere<Feed<I>>>,
-        delivery: Option<Delivery<I, O, E>>,
-    ) -> Self {
-        Self { job, dispatch, source, delivery }
-    }
-
-    fn feed(&mut self, source: Elsewhere<Feed<I>>) {
-        let settings = &self.dispatch.settings;
-        let label = self.dispatch.label(self.job);
-        let label = label.as_deref().unwrap_or("feed");
-        let name = format!("{}/{}/{label}", settings.app, settings.function);
-        let (job, dispatch) = (self.job, Arc::clone(&self.dispatch));
-        self.dispatch.hold().feeders += 1;
-        #[cfg(feature = "testkit")]
-        if let Some(rehearsed) = &settings.rehearsed {
-            return rehearsed.feeder(dispatch, job, source.into_inner());
-        }
-        let feed = move || feeder::run(&dispatch, job, source.into_inner());
-        // It passes the same inputs on as the containers, by value; the source may need what other threads have.
-        let stack = settings.stack().bytes();
-        let made = std::thread::Builder::new().name(name).stack_size(stack).spawn(feed);
-        if let Err(error) = made {
-            let panic = crate::crash::Panic { message: format!("no feeder: {error}"), location: None };
-            self.dispatch.source_over(job, FeederEnd::Panicked(panic));
-        }
+    pub(crate) fn new(job: JobId, dispatch: Arc<Dispatch<I, O, E>>, delivery: Delivery<I, O, E>) -> Self {
+        Self { job, dispatch, delivery: Some(delivery) }
     }
 }
 
@@ -139,16 +111,9 @@ where
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Context<Self>) {
-        if let Some(source) = self.source.take() {
-            self.feed(source);
-        }
-        match self.delivery.take() {
-            None => ctx.stop(),
-            Some(delivery) => {
-                let delivery = wrap_future::<_, Self>(delivery.deliver());
-                ctx.spawn(delivery.map(|(), _, ctx| ctx.stop()));
-            }
-        }
+        let delivery = self.delivery.take().expect("an actor starts once");
+        let delivery = wrap_future::<_, Self>(delivery.deliver());
+        ctx.spawn(delivery.map(|(), _, ctx| ctx.stop()));
     }
 }
 

@@ -20,9 +20,10 @@ use crate::decide::restart::Restart;
 use crate::decide::time::Time;
 use crate::decide::window::Window;
 use crate::engine::consumer::{Closing, Consumer, Sight};
-use crate::engine::container::Container;
+use crate::engine::container::{Container, Hosts};
 use crate::engine::dispatch::{Dispatch, Patience, TICK_MIN};
 use crate::engine::drops::{Elsewhere, Stack, drop_elsewhere};
+use crate::engine::feeder;
 use crate::engine::map::{Delivery, Map};
 use crate::engine::messages::{Attach, End, FeedMap, Launch, Notice, Retire};
 use crate::engine::story::FOLD;
@@ -62,7 +63,7 @@ where
     running: Weak<Running<I, O, E>>,
     /// The same, while the function comes to its end because it was told to.
     kept: Option<Arc<Running<I, O, E>>>,
-    containers: Vec<Addr<Container<I, O, E>>>,
+    containers: Vec<Addr<Container>>,
     /// Who wants the report.
     reporting: Vec<oneshot::Sender<FunctionReport>>,
     /// Ends the wait for containers that do not end, and when.
@@ -250,7 +251,8 @@ where
         let supervisor = ctx.address();
         self.dispatch.supervise(move |notice| supervisor.do_send(notice));
         let ids = self.dispatch.hold().ledger.containers();
-        self.containers = ids.map(|id| Container::new(id, Arc::clone(&self.dispatch)).start()).collect();
+        let function: Arc<dyn Hosts> = Arc::clone(&self.dispatch) as _;
+        self.containers = ids.map(|id| Container::new(id, Arc::clone(&function)).start()).collect();
         self.create(ctx);
     }
 }
@@ -348,7 +350,7 @@ where
     type Result = ();
 
     fn handle(&mut self, FeedMap { job, source, guard }: FeedMap<I>, _: &mut Context<Self>) {
-        Map::new(job, Arc::clone(&self.dispatch), Some(source), None).start();
+        feeder::start(&self.dispatch, job, source);
         guard.delivered();
     }
 }
@@ -369,8 +371,11 @@ where
         let running = self.running.upgrade().ok_or(Cause::ShutDown)?;
         let (consumer, feed) = options.open(&self.dispatch, self.default_window, source)?;
         let job = consumer.get().job();
+        if let Some(source) = feed {
+            feeder::start(&self.dispatch, job, source);
+        }
         let delivery = Delivery { consumer, to, _running: running };
-        Ok(Map::new(job, Arc::clone(&self.dispatch), feed, Some(delivery)).start())
+        Ok(Map::new(job, Arc::clone(&self.dispatch), delivery).start())
     }
 }
 

@@ -15,7 +15,7 @@ impl World {
     pub(super) fn check_lanes(&self) {
         self.engine.inspect(|state| {
             let map = |job: &JobId| self.books.jobs.get(job).filter(|book| book.kind == JobKind::Map);
-            for (book, lane) in state.lanes.0.iter().filter_map(|(job, lane)| Some((map(job)?, lane))) {
+            for (book, lane) in state.lanes.0.iter().filter_map(|(job, lane)| Some((map(&job)?, lane))) {
                 let outstanding = lane.gate.outstanding();
                 let chunks = lane.chunks.len() as u64;
                 assert!(
@@ -50,8 +50,8 @@ impl World {
             return; // one chunk, whose outcomes are taken as a whole
         }
         let again = |input: &InputBook| input.failures + input.crashes + input.kills > 0;
-        let used_up = |(first, chunk): &(&u64, &Arc<ChunkOf<Ticket, Answer, Refusal>>)| {
-            let places = **first as usize..(**first + chunk.len()) as usize;
+        let used_up = |(first, chunk): &(u64, &Arc<ChunkOf<Ticket, Answer, Refusal>>)| {
+            let places = *first as usize..(*first + chunk.len()) as usize;
             book.inputs[places].iter().all(|input| input.yielded || (again(input) && input.is_pending()))
         };
         let used_up = lane.chunks.iter().filter(|(_, chunk)| chunk.len() > 1).filter(used_up).count();

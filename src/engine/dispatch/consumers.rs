@@ -40,7 +40,7 @@ pub(crate) struct Plan {
 }
 
 /// What is left of a job: its lane, and runs that are over.
-pub(crate) type Closed<I, O, E> = (Lane<I, O, E>, Vec<Arc<RunOf<I, O, E>>>);
+pub(crate) type Closed<I, O, E> = (Box<Lane<I, O, E>>, Vec<Arc<RunOf<I, O, E>>>);
 
 /// What a consumer finds.
 pub(crate) enum Found<I, O, E> {
@@ -79,7 +79,7 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
         let lane = Lane::new(plan.order, supply, plan.caller);
         let gate = Arc::clone(&lane.gate);
         let known = lane.total;
-        state.lanes.0.insert(job, lane);
+        state.lanes.0.insert(job, Box::new(lane));
         state.refresh_window(job);
         // Of a fed map nothing is there yet: its first input wakes a container.
         if let Some(inputs) = known {
@@ -101,7 +101,7 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
         lane.add(0, vec![input]);
         lane.source_over = true;
         let gate = Arc::clone(&lane.gate);
-        state.lanes.0.insert(job, lane);
+        state.lanes.0.insert(job, Box::new(lane));
         state.ledger.accept(job, 1);
         self.wake_one(&mut state);
         Ok((job, gate))
@@ -123,7 +123,7 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
         let len = inputs.len() as u64;
         lane.add_all(inputs);
         let gate = Arc::clone(&lane.gate);
-        state.lanes.0.insert(job, lane);
+        state.lanes.0.insert(job, Box::new(lane));
         state.ledger.accept(job, len);
         let hands = state.ledger.hands(job, len);
         self.wake_some(&mut state, hands);
@@ -223,7 +223,7 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
                 Order::Input if next < lane.gap_from.unwrap_or(counts.pulled) => return Found::Soon,
                 Order::AtOnce if lane.has_unpublished() => return Found::Soon,
                 Order::AtOnce if lane.gap_from.is_none() => {
-                    if let Some(chunk) = lane.chunks.values().next() {
+                    if let Some(chunk) = lane.chunks.first() {
                         return Found::Chunk(Arc::clone(chunk));
                     }
                 }
@@ -346,7 +346,7 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Abort for D
         let error = (known.kind == JobKind::Map).then(|| Failure::of_map(Cause::Cancelled));
         let cause: Because<E> = Arc::new(|| Cause::Cancelled);
         state.book_job(job, now);
-        let over = state.lanes.0.get(&job).is_none_or(Lane::is_dry);
+        let over = state.lanes.0.get(&job).is_none_or(|lane| lane.is_dry());
         if !over || state.ledger.job(job).is_some_and(|job| job.counts.pending() > 0) {
             state.end_job(job, Unrun::Cancelled, publish.then_some(&cause), error, now);
             self.after_cancel(&mut state);

@@ -9,7 +9,7 @@ use crate::decide::ledger::{Mode, Position, Sources, Unrun};
 use crate::decide::time::Time;
 use crate::engine::chunk::{Chunk, Reclaimed, Slot};
 use crate::engine::dispatch::State;
-use crate::engine::lane::{Because, Lane, Supply};
+use crate::engine::lane::{Because, Supply};
 use crate::failure::{Bug, Cause, Failure, Tried};
 
 /// How many failures of inputs that have ended are made while the lock is held, because each takes an allocation.
@@ -249,7 +249,7 @@ impl<I, O, E> State<I, O, E> {
                 return;
             }
             self.fill_window(job);
-            let over = self.lanes.0.get(&job).is_none_or(Lane::is_dry);
+            let over = self.lanes.0.get(&job).is_none_or(|lane| lane.is_dry());
             let known = self.ledger.job(job).expect("just listed");
             if over && known.counts.pending() == 0 {
                 continue;

@@ -9,7 +9,7 @@ use crate::decide::job::OnFailure;
 use crate::decide::ledger::{Mode, Unrun};
 use crate::engine::dispatch::tasks::FEEDER;
 use crate::engine::dispatch::{Dispatch, State};
-use crate::engine::lane::{Gate, Lane, Supply};
+use crate::engine::lane::{Gate, Supply};
 use crate::engine::messages::Notice;
 use crate::engine::pool::Inlet;
 use crate::engine::unwind::drop_contained;
@@ -158,7 +158,7 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
                 state.end_job(job, Unrun::Cancelled, None, error, now);
             }
         }
-        let woken = state.lanes.0.get_mut(&job).and_then(Lane::wake);
+        let woken = state.lanes.0.get_mut(&job).and_then(|lane| lane.wake());
         state.wakers.woken.extend(woken);
         state.ledger.look_again(job); // the rest may be fewer inputs than are worth a claim otherwise
         self.wake_one(&mut state);

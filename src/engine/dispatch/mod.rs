@@ -38,6 +38,7 @@ use crate::decide::time::Time;
 use crate::engine::clock::Clock;
 use crate::engine::dispatch::sleepers::Sleepers;
 use crate::engine::drops::{drop_elsewhere, settle_elsewhere};
+use crate::engine::keyed::Keyed;
 use crate::engine::lane::{Because, ChunkOf, Lanes, Outcome, Supply};
 use crate::engine::leash::Leash;
 use crate::engine::messages::Notice;
@@ -404,7 +405,7 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
         let containers = settings.rules.containers;
         let state = State {
             ledger: Ledger::new(settings.rules.clone()),
-            lanes: Lanes(BTreeMap::new()),
+            lanes: Lanes(Keyed::default()),
             runs: (0..containers).map(|_| None).collect(),
             at_work: vec![false; containers],
             sleepers: Sleepers::default(),

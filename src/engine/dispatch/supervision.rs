@@ -298,12 +298,13 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
         if !matches!(stage, Stage::Live | Stage::Starting) || aborted || state.broken.is_some() {
             return None;
         }
+        state.book_for_verdict(id, now); // so that a crash loop that is over is told of before the kill
         let job = state.ledger.lease(id).map(|lease| lease.job);
         let position = state.fence(id, now);
         if state.broken.is_some() {
             return None;
         }
-        state.ledger.settle(now); // a crash loop that is over is told of before the kill
+        state.ledger.settle(now);
         let abandoned = state.would_be_abandoned(id);
         let leaving = state.leaving(id, abandoned, &self.settings);
         let executing = state.executing(id, position);

@@ -11,7 +11,7 @@ use crate::decide::ids::{ContainerId, Generation, JobId};
 use crate::decide::ledger::{Mode, Stage};
 use crate::engine::dispatch::containers::{Next, Offer};
 use crate::engine::dispatch::{Dispatch, State};
-use crate::engine::lane::{Gate, Lane};
+use crate::engine::lane::Gate;
 use crate::engine::messages::Notice;
 
 /// The key under which a feeder waits for room; it is alone in its lane.
@@ -218,7 +218,7 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> State<I, O,
     fn tasks_waiting(&self) -> usize {
         let waited_for = |id: &ContainerId| {
             let lease = self.ledger.lease(*id).filter(|lease| lease.span.len > 1);
-            lease.and_then(|lease| self.lanes.0.get(&lease.job)).is_some_and(Lane::is_looked_for)
+            lease.and_then(|lease| self.lanes.0.get(&lease.job)).is_some_and(|lane| lane.is_looked_for())
         };
         self.ledger.ahead().filter(waited_for).count()
     }
