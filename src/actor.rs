@@ -282,7 +282,8 @@ pub struct GetStatus;
 /// How a function is brought to its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ending {
-    /// Accepted inputs of live maps finish; sources are not pulled; new calls are refused.
+    /// Accepted inputs of live maps finish, with those of vectors and ranges for which the window has room; sources are not
+    /// pulled any more; new calls are refused.
     Drain,
     /// Only what executes finishes.
     Stop,

@@ -54,10 +54,11 @@ pub trait AsyncWorker: Sized + 'static {
     /// # Cancel safety
     ///
     /// The future is dropped at an `await` when the input's map or call is cancelled, which leaves the
-    /// worker in use, or when the container is killed.
+    /// worker in use, or when the container is killed. Inside a poll a [`checkpoint`](Context::checkpoint) unwinds instead, and
+    /// then a fresh worker is entered.
     async fn call(&mut self, input: &Self::Input, context: &Context) -> Result<Self::Output, Self::Error>;
 
-    /// Called on a graceful end: drain or stop. Never after a crash, never on drop. A panic here is
+    /// Called on a graceful end: drain or stop. Never after a crash or an interruption, never on drop. A panic here is
     /// reported and is no crash.
     async fn exit(self, _context: &Context) {}
 }

@@ -200,8 +200,8 @@ impl Context {
     /// thread that is *abandoned* where the container was killed or the function aborted, and otherwise in its container,
     /// which is not free before.
     ///
-    /// A container whose code was cancelled goes on. A [`Worker`](crate::Worker) that is left so may be torn: it is
-    /// dropped without an `exit`, and `enter` builds the next. So clients that go away in masses cost an `enter` each.
+    /// A container whose code was cancelled goes on. The unwind may leave a [`Worker`](crate::Worker) half-updated: it is
+    /// dropped without an `exit`, and `enter` builds a new one. Each execution that is cancelled so costs an `enter`.
     /// None of that is a crash. Tasks that the code has spawned in an async container go on; helper threads in the
     /// [`Scope`] of the container come out as the code itself does, until the container takes its next inputs.
     ///

@@ -59,11 +59,12 @@ pub enum Event {
     ExitTimedOut(ContainerId, Duration),
     /// The crash limit is broken: how it began, and by which crash.
     GaveUp(GaveUp),
-    /// Work is taken again.
+    /// The function had given up or was in a crash loop, and its crashes were forgotten by hand: it takes work again.
     Reset,
     /// The function has ended: drained, stopped or aborted.
     Ended(FunctionReport),
-    /// So many events before this one did not fit into the subscriber's mailbox.
+    /// So many events before this one were lost: they did not fit into the subscriber's mailbox, or 65 536 waited already
+    /// because a subscriber blocks.
     Missed(u64),
 }
 

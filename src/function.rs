@@ -274,8 +274,8 @@ where
         Readiness::new(&self.running.dispatch, Wanted::All).await
     }
 
-    /// Waits until every input that was accepted has its outcome: what was begun so far is over, or waits to be taken. A map
-    /// whose consumer takes nothing keeps it waiting only while its window has room.
+    /// Waits until every accepted input has its outcome, whether or not that outcome has been taken. A map whose outcomes are
+    /// not taken delays this at most until its window is full.
     ///
     /// # Errors
     ///

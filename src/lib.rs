@@ -210,9 +210,11 @@
 //! # What it is told apart by
 //!
 //! Panics in containers do not reach the application's panic hook unless asked to
-//! ([`PanicHook::Forward`]); they are `tracing` events (target `longshore`): `warn` for crashes and
-//! poison, `error` for giving up, `info` for failures, kills and crash loops, `debug` for changes of a
-//! container. Threads are named `app/function/container#generation`.
+//! ([`PanicHook::Forward`]); they are `tracing` events (target `longshore`): `warn` for crashes, crash loops and
+//! poison, `error` for giving up, `info` for failures, kills and recoveries, `debug` for changes of a container. Repeated
+//! crashes are `debug` too, and their number is told once a second, or with each delay of a crash loop. The span in which a
+//! map or call was begun is the parent of the spans of its executions. Threads are named
+//! `app/function/container#generation`.
 //!
 //! # Traps
 //!

@@ -44,10 +44,12 @@ pub trait Worker: Sized + 'static {
     ///
     /// # Panics
     ///
-    /// A panic ends this worker; a fresh one is entered, and the input is replayed.
+    /// A panic ends this worker; a fresh one is entered, and the input is replayed. A
+    /// [`checkpoint`](Context::checkpoint) that unwinds because the map or call was cancelled or has ended also ends this
+    /// worker. A fresh one is then entered, and that is no crash.
     fn call(&mut self, input: &Self::Input, context: &Context) -> Result<Self::Output, Self::Error>;
 
-    /// Called on a graceful end: drain or stop. Never after a crash, never on drop. A panic here is
+    /// Called on a graceful end: drain or stop. Never after a crash or an interruption, never on drop. A panic here is
     /// reported and is no crash.
     fn exit(self, _context: &Context) {}
 }

@@ -232,7 +232,7 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Task<'_, I,
         Speech { app: &settings.app, function: &settings.function }
     }
 
-    /// In the span of the input: its own where there is one already.
+    /// Logs a failure in the span of its input. Makes that span, unless `span` is of this input alone.
     fn speak_of_failure(
         &self,
         index: u64,

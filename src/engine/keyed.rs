@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::marker::PhantomData;
 use std::ops::Index;
 
-/// So many vacant places are kept when nothing is left; more than that are given back.
+/// When the last value is removed, all memory is freed if more places than this are vacant.
 const VACANT_MAX: usize = 1024;
 
 /// Where the value of each key is.

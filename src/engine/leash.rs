@@ -11,7 +11,7 @@ use std::thread;
 
 use crate::crash::Death;
 use crate::engine::priority;
-use crate::engine::unwind::{CameOut, drop_contained, is_in_task};
+use crate::engine::unwind::{drop_contained, is_in_task};
 use crate::memory::account::Epoch;
 use crate::memory::accounts::Open;
 use crate::memory::alarm::{self, Killer};
@@ -26,9 +26,11 @@ thread_local! {
 pub(crate) struct Leash {
     /// The generation is over, though its thread may not have come out.
     over: AtomicBool,
-    /// The map or call of what the code executes was cancelled, or has ended: nobody waits for the outcome. Written under
-    /// the function's lock.
+    /// The map or call of the current execution was cancelled, or has ended. Set under the function's lock.
     unwanted: AtomicBool,
+    /// Code of that execution has come out at a checkpoint because of it: on the container's thread, or on one of a helper,
+    /// whose end the code may take for a panic.
+    has_come_out: AtomicBool,
     /// The code has come by a checkpoint, and so may be expected to come by another.
     heeds: AtomicBool,
     /// The code is in its `exit`, which the timeout bounds and not the limit.
@@ -58,6 +60,7 @@ impl Leash {
         Self {
             over: AtomicBool::new(false),
             unwanted: AtomicBool::new(false),
+            has_come_out: AtomicBool::new(false),
             heeds: AtomicBool::new(false),
             exits: AtomicBool::new(false),
             account,
@@ -88,16 +91,24 @@ impl Leash {
         self.over.store(true, Ordering::Relaxed);
     }
 
-    /// Whether anybody waits for the outcome of what the code executes.
+    /// Sets whether the outcome of the current execution is unwanted, because its map or call has ended.
     pub(crate) fn set_unwanted(&self, unwanted: bool) {
+        if !unwanted {
+            self.has_come_out.store(false, Ordering::Relaxed);
+        }
         self.unwanted.store(unwanted, Ordering::Relaxed);
     }
 
-    /// Whether the code has come out of an execution for no other reason than that its outcome is unwanted. Asked by the
-    /// thread that has come out.
-    pub(crate) fn is_interrupted(&self) -> bool {
+    /// Whether the outcome of the current execution is unwanted, and for no other reason the code is to come out.
+    pub(crate) fn is_unwanted(&self) -> bool {
         let ends = self.over.load(Ordering::Relaxed) || self.is_overdrawn();
         self.unwanted.load(Ordering::Relaxed) && !ends
+    }
+
+    /// Whether the code has unwound out of the current execution because its outcome is unwanted. Asked by the thread that
+    /// has unwound.
+    pub(crate) fn is_interrupted(&self) -> bool {
+        self.has_come_out.load(Ordering::Relaxed) && self.is_unwanted()
     }
 
     /// The generation is over, and its thread is left behind in the user's code. The thread must not have ended.
@@ -244,16 +255,63 @@ pub(crate) fn checkpoint() {
     let taut = CURRENT.try_with(|leash| {
         leash.borrow().as_ref().is_some_and(|leash| {
             leash.is_at_a_checkpoint();
-            leash.is_taut()
+            leash.is_taut() && !thread::panicking() && {
+                leash.has_come_out.store(leash.is_unwanted(), Ordering::Relaxed);
+                true
+            }
         })
     });
-    if taut == Ok(true) && !thread::panicking() {
+    if taut == Ok(true) {
         come_out();
     }
 }
+
+/// What unwinds from a checkpoint. Nothing reads it: the leash knows why the code has come out.
+struct CameOut;
 
 /// Unwinds out of the user's code, past the panic hook.
 #[cold]
 pub(crate) fn come_out() -> ! {
     panic::resume_unwind(Box::new(CameOut))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::unwind::{contain, in_task};
+
+    #[test]
+    fn unwanted_code_is_interrupted_once_it_has_come_by_a_checkpoint() {
+        let leash = Arc::new(Leash::of_no_thread(None));
+        tied(Some(Arc::clone(&leash)), || {
+            assert!(contain(checkpoint).is_ok());
+            leash.set_unwanted(true);
+            assert!(!leash.is_interrupted(), "a panic before that is the code's own");
+            assert!(contain(checkpoint).is_err());
+            assert!(leash.is_interrupted());
+            leash.set_unwanted(false);
+            assert!(!leash.is_interrupted() && contain(checkpoint).is_ok());
+        });
+    }
+
+    #[test]
+    fn a_spawned_task_outlives_the_execution_that_is_unwanted() {
+        let leash = Arc::new(Leash::of_no_thread(None));
+        leash.set_unwanted(true);
+        tied(Some(Arc::clone(&leash)), || {
+            let task = in_task(true);
+            checkpoint();
+            drop(task);
+            assert!(contain(checkpoint).is_err());
+        });
+    }
+
+    #[test]
+    fn code_whose_generation_is_over_is_not_interrupted_but_ends() {
+        let leash = Arc::new(Leash::of_no_thread(None));
+        leash.set_unwanted(true);
+        leash.pull();
+        tied(Some(Arc::clone(&leash)), || assert!(contain(checkpoint).is_err()));
+        assert!(!leash.is_interrupted());
+    }
 }

@@ -86,7 +86,7 @@ pub(crate) struct Outbox {
     /// Actors that listen.
     pub(crate) audience: Audience,
     waiting: Mutex<Waiting>,
-    /// What the log has told; used by the thread that is telling.
+    /// What the log has told.
     story: Mutex<Story>,
     /// Hears each event as well, where the function is rehearsed or simulated. Set once, before the first event.
     ear: OnceLock<Ear>,
@@ -225,7 +225,7 @@ mod tests {
         Outbox::new("app".into(), "function".into())
     }
 
-    /// The numbers of the events that are told, each of which is a `Missed`.
+    /// The numbers of the `Missed` events that are told.
     fn told(outbox: &Outbox) -> Arc<Mutex<Vec<u64>>> {
         let told = Arc::new(Mutex::new(Vec::new()));
         let heard = Arc::clone(&told);

@@ -107,8 +107,9 @@ impl Speech<'_> {
                 let threads = report.threads_running;
                 tracing::debug!(target: TARGET, app, function, threads_still_running = threads, "function ended");
             }
-            // Said to one subscriber only.
-            Event::Missed(_) => {}
+            Event::Missed(events) => {
+                tracing::warn!(target: TARGET, app, function, events, "events were missed");
+            }
             Event::Crashed(_) | Event::Poisoned { .. } => unreachable!("they are told in a span"),
         }
     }

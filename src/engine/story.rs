@@ -23,7 +23,8 @@ const KINDS_MAX: usize = 64;
 /// How an event is told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Telling {
-    /// In full. `repeats` crashes of its kind have come before it since the last that was told in full.
+    /// In full, with the number of crashes that were only counted so far: those of its kind for a crash, of all kinds for
+    /// anything else.
     InFull { repeats: u64 },
     /// As a detail, because it is counted as a repeat.
     Folded,
@@ -104,7 +105,7 @@ impl Story {
     fn crashed(&mut self, crash: &Arc<Crash>, at: Time) -> Telling {
         let mut kind = Kind::of(crash);
         if !self.kinds.contains_key(&kind) && self.kinds.len() >= KINDS_MAX {
-            // Those that would be told in full again are as good as new.
+            // A kind whose next crash would be told in full anyway need not be remembered.
             self.kinds.retain(|_, repeats| repeats.untold > 0 || at.since(repeats.told) < FOLD);
             if self.kinds.len() >= KINDS_MAX {
                 kind = Kind::Other;
@@ -123,7 +124,7 @@ impl Story {
         Telling::InFull { repeats: mem::take(&mut repeats.untold) }
     }
 
-    /// The repeats that nothing has told so far, with the last of each kind: for when no further event comes to tell of them.
+    /// The repeats that were not logged so far, with the last crash of each kind. Needed where no later event logs them.
     pub(crate) fn take_repeats(&mut self, at: Time) -> Vec<(Arc<Crash>, u64)> {
         if self.in_a_loop {
             return Vec::new(); // its next delay tells of them, or its end

@@ -31,8 +31,8 @@ use crate::failure::{Cause, Failure};
 use crate::function::Running;
 use crate::report::FunctionReport;
 
-/// How long code that was cut off may take to come out, idle containers to exit, and feeders to come back from their
-/// source.
+/// How long code that was cut off may take to come out, idle containers to exit, feeders to come back from their source, and
+/// subscribers to hear of what comes before the report.
 const GRACE: Duration = Duration::from_secs(1);
 
 /// A timer may fire a moment early by its own clock: so long is waited at least before the next look.
@@ -72,7 +72,7 @@ where
     end: Stretch,
     /// The next moment at which containers may be created again.
     wake: Option<SpawnHandle>,
-    /// When to look whether a crash loop is over, and what the log has only counted.
+    /// The next review of what is due by time alone.
     review: Option<(Time, SpawnHandle)>,
     /// Ends the wait for feeders.
     grace: Option<SpawnHandle>,
@@ -118,8 +118,8 @@ where
         }
     }
 
-    /// Looks after `delay`, or earlier if it is to do so anyway, whether a crash loop is over and what the log has only
-    /// counted; and again while there may be something of that.
+    /// Schedules a [`review`](Dispatch::review) after `delay`, unless one is due earlier. Each review schedules the next, as
+    /// long as there may be something to do.
     fn review_in(&mut self, delay: Duration, ctx: &mut Context<Self>) {
         let at = self.dispatch.now() + delay;
         match self.review.take() {

@@ -14,7 +14,7 @@ use crate::engine::dispatch::Dispatch;
 use crate::engine::leash::{self, Leash};
 use crate::engine::messages::Notice;
 use crate::engine::speech::TARGET;
-use crate::engine::unwind::{Unwound, contain, contain_code, set_thread_hook, tell};
+use crate::engine::unwind::{contain, set_thread_hook, tell};
 use crate::report::Fate;
 
 /// How one generation ended.
@@ -113,10 +113,10 @@ where
         return End::Stale;
     }
     let served = loop {
-        let served = contain_code(|| instance.serve(&post));
+        let served = contain(|| instance.serve(&post));
         context.end_run();
         match served {
-            Err(Unwound::CameOut(_)) if leash.is_interrupted() && !body.has_state() => {}
+            Err(_) if leash.is_interrupted() && !body.has_state() => {}
             served => break served,
         }
     };
@@ -127,12 +127,12 @@ where
             leash.drop_inside(instance);
             End::Stale
         }
-        Err(Unwound::CameOut(_)) if leash.is_interrupted() => {
+        Err(_) if leash.is_interrupted() => {
             leash.drop_inside(instance);
             End::Interrupted
         }
-        Err(unwound) => {
-            let death = leash.overdraft().unwrap_or(Death::Panicked(unwound.into_panic()));
+        Err(panic) => {
+            let death = leash.overdraft().unwrap_or(Death::Panicked(panic));
             let verdict = dispatch.crashed(id, generation, death);
             leash.drop_inside(instance);
             verdict.map_or(End::Stale, |verdict| End::Crashed(Some(verdict)))

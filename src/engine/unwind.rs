@@ -132,55 +132,27 @@ pub(crate) fn is_in_task() -> bool {
     IN_TASK.get()
 }
 
-/// What unwinds from a checkpoint.
-pub(crate) struct CameOut;
-
-/// How user code was left that has not returned.
-#[derive(Debug)]
-pub(crate) enum Unwound {
-    Panicked(Panic),
-    /// By a checkpoint.
-    CameOut(Panic),
-}
-
-impl Unwound {
-    /// The panic, as that of a checkpoint would be shown as well.
-    pub(crate) fn into_panic(self) -> Panic {
-        match self {
-            Self::Panicked(panic) | Self::CameOut(panic) => panic,
-        }
-    }
-}
-
 /// Runs user code. A panic in it ends here.
 #[inline]
 pub(crate) fn contain<T>(run: impl FnOnce() -> T) -> Result<T, Panic> {
-    contain_code(run).map_err(Unwound::into_panic)
-}
-
-/// The same of code that comes by checkpoints.
-#[inline]
-pub(crate) fn contain_code<T>(run: impl FnOnce() -> T) -> Result<T, Unwound> {
     let (mut run, mut result) = (Some(run), None);
-    let unwound = contained(&mut || result = run.take().map(|run| run()));
-    match unwound {
+    let panic = contained(&mut || result = run.take().map(|run| run()));
+    match panic {
         None => Ok(result.expect("it has returned")),
-        Some(unwound) => Err(unwound),
+        Some(panic) => Err(panic),
     }
 }
 
-/// [`contain_code`], compiled once.
-fn contained(run: &mut dyn FnMut()) -> Option<Unwound> {
+/// [`contain`], compiled once.
+fn contained(run: &mut dyn FnMut()) -> Option<Panic> {
     let (payload, seen) = caught(run)?;
     let message = message(payload.as_ref());
     // Not that of an older panic: this one may have been raised again, past the hook.
     let its_own =
         |seen: &Seen| seen.payload == Likeness::of(payload.as_ref()) && seen.moment == Context::moment();
     let location = seen.filter(|seen| its_own(seen)).map(|seen| seen.location);
-    let came_out = payload.is::<CameOut>();
     drop_contained(payload);
-    let panic = Panic { message, location };
-    Some(if came_out { Unwound::CameOut(panic) } else { Unwound::Panicked(panic) })
+    Some(Panic { message, location })
 }
 
 /// The payload of a panic that was caught, and the last one that the hook has seen inside of the boundary.

@@ -8,7 +8,8 @@ use crate::engine::leash::{self, Leash};
 
 /// The scope of one generation of a container, to be carried to helper threads by
 /// [`Context::scope`](crate::Context::scope): what they allocate in it is charged to the container, and
-/// [`Context::checkpoint`](crate::Context::checkpoint) unwinds in it when the container is killed.
+/// [`Context::checkpoint`](crate::Context::checkpoint) unwinds in it when the container is killed, or the
+/// map or call that it executes is cancelled or has ended.
 ///
 /// Threads that are started otherwise are charged to the process, which has no limit.
 ///

@@ -57,6 +57,8 @@ impl Crumbs {
             let due = since.expect("it was seen when the container asked").seen + WAIT;
             assert!(due <= now, "crumbs: little room was claimed at {now:?}, not from {due:?} on");
         }
+        // What is left of the room may be seen at once, where the wake-up is passed on.
+        self.0.insert(job, Since { seen: now, slept: None });
     }
 
     /// It sleeps. `watched` is when the first of those that sleep wakes by itself, and `due` when something other than

@@ -112,7 +112,9 @@ impl Suspects {
     /// Moments to come at which more may be replayed.
     pub(super) fn dues(&self, crashed: Time, now: Time, all: usize) -> impl Iterator<Item = Time> {
         let full = self.executing.len() >= (all / 2).max(1);
-        let hung = self.executing.iter().map(|(_, since)| *since + HUNG).max();
+        // Of one that has returned it is not known here whether the engine has seen it.
+        let seen = !self.executing.iter().any(|(id, _)| self.returned.contains(id));
+        let hung = self.executing.iter().map(|(_, since)| *since + HUNG).max().filter(|_| seen);
         let long = self.entered.map_or(crashed, |entered| entered.max(crashed)) + UNPROVEN;
         let dues = if full { [None, None] } else { [hung, Some(long)] };
         dues.into_iter().flatten().filter(move |due| *due > now)

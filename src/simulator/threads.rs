@@ -251,7 +251,7 @@ impl World {
     fn interrupted(&mut self, at: usize) -> Option<Phase> {
         let (id, generation) = (self.threads[at].id, self.threads[at].generation);
         let unwanted = self.books.is_alive(id, generation) && self.books.strays.contains_key(&id);
-        let told = self.threads[at].leash.as_ref().is_some_and(|leash| leash.is_interrupted());
+        let told = self.threads[at].leash.as_ref().is_some_and(|leash| leash.is_unwanted());
         assert_eq!(told, unwanted, "what a checkpoint of {id}#{generation} knows of its execution");
         if !unwanted || !self.tape.one_in(2) {
             return None;

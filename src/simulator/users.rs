@@ -191,7 +191,8 @@ impl World {
         }
         let now = self.now();
         self.books.note_recoveries(now);
-        if given_up {
+        let now = self.now();
+        if given_up || self.books.policy.in_a_row(now) > 1 {
             self.books.hearing.is_due(Due::Reset);
         }
         self.books.gave_up = false;

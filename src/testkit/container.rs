@@ -11,7 +11,7 @@ use tokio::task::LocalSet;
 use tokio::time::sleep;
 
 use crate::context::Context;
-use crate::crash::{Death, EnterError};
+use crate::crash::{Death, EnterError, Panic};
 use crate::decide::ids::{ContainerId, Generation};
 use crate::decide::restart::Restart;
 use crate::engine::body::{Post, Task};
@@ -21,7 +21,7 @@ use crate::engine::messages::Notice;
 use crate::engine::span::SafeSpan;
 use crate::engine::spawned::{Origin, among_tasks};
 use crate::engine::thread::{End, exited};
-use crate::engine::unwind::{Unwound, contain_code, contain_drop};
+use crate::engine::unwind::{contain, contain_drop};
 use crate::report::Fate;
 use crate::testkit::code::{Begun, Role};
 use crate::testkit::record::{Ending, Entered};
@@ -62,7 +62,7 @@ pub(crate) async fn run<I, O, E>(
             Ok(End::Stale) => last = None,
             Ok(End::Recycled(_)) => unreachable!("nothing is retained where no memory is counted"),
             // What is the user's is contained.
-            Err(unwound) => dispatch.break_down(&format!("a container {}", unwound.into_panic())),
+            Err(panic) => dispatch.break_down(&format!("a container {panic}")),
         }
     }
     context.end_generation();
@@ -76,12 +76,12 @@ async fn as_its_own<T>(context: &Context, future: impl Future<Output = T>) -> T 
 }
 
 /// Polls code of the user's. A panic in it ends here.
-async fn contained<T>(future: impl Future<Output = T>) -> Result<T, Unwound> {
+async fn contained<T>(future: impl Future<Output = T>) -> Result<T, Panic> {
     let mut future = pin!(future);
-    poll_fn(|cx| match contain_code(|| future.as_mut().poll(cx)) {
+    poll_fn(|cx| match contain(|| future.as_mut().poll(cx)) {
         Ok(Poll::Ready(result)) => Poll::Ready(Ok(result)),
         Ok(Poll::Pending) => Poll::Pending,
-        Err(unwound) => Poll::Ready(Err(unwound)),
+        Err(panic) => Poll::Ready(Err(panic)),
     })
     .await
 }
@@ -146,10 +146,7 @@ where
                 return End::Crashed(dispatch.crashed(id, generation, death));
             }
             Ok(None) => return End::Stale,
-            Err(unwound) => {
-                let death = Death::EnterPanicked(unwound.into_panic());
-                return End::Crashed(dispatch.crashed(id, generation, death));
-            }
+            Err(panic) => return End::Crashed(dispatch.crashed(id, generation, Death::EnterPanicked(panic))),
         };
         if !dispatch.entered(id, generation) {
             leash.drop_inside(role);
@@ -161,7 +158,7 @@ where
             let served = contained(self.serve(&post, role.as_mut(), &scripted)).await;
             context.end_run();
             match served {
-                Err(Unwound::CameOut(_)) if leash.is_interrupted() && !has_state => {}
+                Err(_) if leash.is_interrupted() && !has_state => {}
                 served => break served,
             }
         };
@@ -171,12 +168,12 @@ where
                 leash.drop_inside(role);
                 End::Stale
             }
-            Err(Unwound::CameOut(_)) if leash.is_interrupted() => {
+            Err(_) if leash.is_interrupted() => {
                 leash.drop_inside(role);
                 End::Interrupted
             }
-            Err(unwound) => {
-                let death = scripted.take().unwrap_or(Death::Panicked(unwound.into_panic()));
+            Err(panic) => {
+                let death = scripted.take().unwrap_or(Death::Panicked(panic));
                 let verdict = dispatch.crashed(id, generation, death);
                 leash.drop_inside(role);
                 verdict.map_or(End::Stale, |verdict| End::Crashed(Some(verdict)))
@@ -285,7 +282,6 @@ where
                 let limit = post.dispatch.settings.memory.limit.unwrap_or(0);
                 let used = limit.saturating_add(1);
                 scripted.set(Some(Death::MemoryLimit { limit, used, reclaimed: true }));
-                post.leash.set_unwanted(false); // it dies of that, whether it is wanted or not
                 come_out() // as from a checkpoint
             }
         }
@@ -300,7 +296,7 @@ where
         let waits = dispatch.settings.body.get().waits();
         let exit =
             if waits { contained(post.unless_over(exit)).await.map(|_| ()) } else { contained(exit).await };
-        let fate = exited(post, exit.map_err(Unwound::into_panic));
+        let fate = exited(post, exit);
         dispatch.left(id, generation);
         fate
     }

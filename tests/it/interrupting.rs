@@ -20,7 +20,7 @@ fn code(input: u64) -> u64 {
     input
 }
 
-/// A function of one container that executes the endless input, once that has begun.
+/// Waits until the container of `f` executes the endless input.
 fn executes(f: &Function<u64, u64, Infallible>) {
     until("it executes", || f.status().executing == 1);
 }
@@ -190,5 +190,49 @@ fn an_abort_handle_interrupts_as_a_drop_does() {
         assert!(endless.wait().is_err());
         assert_eq!(f.call(1).wait().expect("infallible"), 1);
         assert_that_nothing_crashed(&f, 0);
+    });
+}
+
+#[test]
+fn code_that_joins_a_helper_which_comes_out_is_interrupted_and_does_not_crash() {
+    unhung(|| {
+        let app = App::ephemeral("interrupting");
+        let f = app.infallible("joins", |n: &u64| {
+            if *n == FOR_EVER {
+                let scope = Context::current().expect("in a container").scope();
+                let helper = scope.spawn(|| code(FOR_EVER)).expect("a thread can be made");
+                return helper.join().expect("the helper does not panic");
+            }
+            *n
+        });
+        let f = f.containers(1).start().expect("valid settings");
+        let endless = f.call(FOR_EVER);
+        executes(&f);
+        drop(endless);
+        assert_eq!(f.call(1).wait().expect("infallible"), 1);
+        assert_that_nothing_crashed(&f, 0);
+    });
+}
+
+#[test]
+fn a_panic_of_unwanted_code_that_has_come_by_no_checkpoint_is_a_crash() {
+    unhung(|| {
+        let app = App::ephemeral("interrupting");
+        let gate = crate::support::Gate::default();
+        let passes = gate.clone();
+        let f = app.infallible("crashes", move |n: &u64| {
+            if *n == FOR_EVER {
+                passes.pass();
+                crate::support::crash();
+            }
+            *n
+        });
+        let f = f.containers(1).start().expect("valid settings");
+        let doomed = f.call(FOR_EVER);
+        executes(&f);
+        drop(doomed);
+        gate.open();
+        assert_eq!(f.call(1).wait().expect("infallible"), 1);
+        assert_eq!(f.status().crashes, 1);
     });
 }

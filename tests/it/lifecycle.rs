@@ -398,7 +398,7 @@ fn a_function_is_idle_once_every_accepted_input_has_its_outcome() {
 }
 
 #[test]
-fn waiting_for_idle_in_a_task_ends_with_the_last_outcome_a_shutdown_or_the_wait_for_itself() {
+fn idle_async_ends_with_the_last_outcome_and_idle_in_its_own_container_is_a_typed_error() {
     unhung(|| {
         let app = App::ephemeral("idle");
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");

@@ -304,6 +304,25 @@ fn an_outage_reads_like_a_story() {
 }
 
 #[test]
+fn a_reset_within_a_crash_loop_is_told() {
+    const SECOND: Duration = Duration::from_secs(1);
+    unhung(|| {
+        told("-");
+        let app = App::deployed("told");
+        let f = app.function("reset in a loop", |n: &u64| Ok::<u64, u8>(*n)).containers(2).rehearse();
+        let scene = async |stage: &longshore::testkit::Stage<u64, u64, u8>| {
+            stage.sleep(5 * SECOND).await;
+            assert!(!stage.reset().await, "it has not given up");
+            stage.sleep(15 * SECOND).await;
+        };
+        f.down(Duration::ZERO..10 * SECOND).play(scene).expect("valid settings");
+        let told = told("reset in a loop");
+        let resets = told.iter().filter(|told| told.message() == "function reset").count();
+        assert_eq!(resets, 1, "{told:#?}");
+    });
+}
+
+#[test]
 fn giving_up_and_reset_are_told() {
     unhung(|| {
         told("-");

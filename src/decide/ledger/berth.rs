@@ -274,8 +274,8 @@ impl Ledger {
         true
     }
 
-    /// The worker of a live container was interrupted between two leases: it is neither a crash nor an exit, and it begins
-    /// anew even inside a delay. Refused (`false`) for an old generation.
+    /// The worker of a live container was interrupted after its lease had been recalled. This is neither a crash nor an exit,
+    /// so it restarts even during a delay. Returns `false` for an old generation.
     pub(crate) fn interrupted(&mut self, id: ContainerId, generation: Generation, now: Time) -> bool {
         let berth = &mut self.berths[id.index()];
         if berth.generation != generation || berth.stage != Stage::Live {

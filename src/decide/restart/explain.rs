@@ -15,7 +15,7 @@ use crate::error::{ConfigError, containers_in_range};
 pub struct Decision {
     /// When the crash came.
     pub at: Duration,
-    /// Crashes within the window, this one included if it counts: the failure rate is of these.
+    /// Crashes within the window, at most 1024 of a policy that never gives up, this one included if it counts: the failure rate is of these.
     pub crashes: u64,
     /// Those of them that count for the limit, where all of one round count once.
     pub rounds: u64,

@@ -1,6 +1,6 @@
 //! Crashes and completions within a sliding window.
 //!
-//! Crashes are kept exactly, because the limit is judged to the crash; completions in sixty
+//! Crashes are kept exactly (of a policy that never gives up the last 1024), because the limit is judged to the crash; completions in sixty
 //! buckets, because they come by the million. A bucket counts while any part of it lies in the
 //! window; a crash exactly one window old still counts.
 
@@ -15,8 +15,8 @@ const BUCKETS: u32 = 60;
 /// How long before the end of a bucket completions are counted.
 const LEAD: Duration = Duration::from_millis(2);
 
-/// The most crashes kept, because a policy with a low failure rate may see hundreds of thousands of them in a window. Past it
-/// the oldest are forgotten early.
+/// The most crashes kept. A function that completes many more inputs may have hundreds of thousands of crashes in a window
+/// without giving up. Past this number the oldest are forgotten early.
 const CRASHES_MAX: usize = 1 << 20;
 
 /// The same of a policy that never gives up, which only shows how many there were.
@@ -90,8 +90,8 @@ impl History {
         }
     }
 
-    /// When completions are next to be counted that are not known yet, so that they fall into their bucket: a little before its
-    /// end, because a look takes a moment. `None` while no crash is to be judged by them.
+    /// When unbooked completions are to be booked next, so that each falls into the bucket in which it happened: just before
+    /// the bucket ends, because booking takes a moment. `None` while the window holds no crash.
     pub(crate) fn next_count(&mut self, now: Time) -> Option<Time> {
         self.forget(now);
         if self.crashes.is_empty() {

@@ -46,7 +46,7 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
         loop {
             match self.offer(&mut state, id, generation, returned) {
                 Offer::Now(next) => return next,
-                // What is to be done without the lock is done before it counts as asleep: meanwhile nothing would wake it.
+                // Work that needs the lock released comes first: a container that counts as asleep must wake at once.
                 Offer::Later(_) if state.flush() => {}
                 Offer::Later(until) => {
                     let until = self.sleeps(&mut state, id, generation, until);
@@ -104,13 +104,13 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
         let now = self.now();
         let mut state = self.hold();
         self.come_back(&mut state, id, generation, now);
-        // What it makes possible is for others: it may take long before it asks for more.
+        // Other containers are woken for work that this return makes possible: this one may ask for more much later.
         self.pass_on(&mut state, now);
         self.wake_for_suspect(&mut state, now);
     }
 
-    /// Wakes a container if something is left for it, or falls due with nobody to wake for it. What is found to be left for
-    /// later falls due by that, so it is looked for first.
+    /// Wakes a container if there is work for it, or if something will fall due and no sleeping container wakes for that.
+    /// `has_more` may put work off, which creates such a due time. So it is called before `needs_a_watch`.
     fn pass_on(&self, state: &mut State<I, O, E>, now: Time) {
         if state.sleepers.is_empty() {
             return;

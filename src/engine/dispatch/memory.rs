@@ -156,7 +156,7 @@ impl<I, O, E> State<I, O, E> {
         (*of == generation).then_some(leash)
     }
 
-    /// Nobody waits for the outcome of what a container executes: its code is to come out at the next checkpoint.
+    /// Makes the code of a container come out at its next checkpoint, because the job of its input has ended.
     pub(super) fn interrupt(&self, id: ContainerId) {
         if let Some((_, leash)) = &self.leashes[id.index()] {
             leash.set_unwanted(true);
@@ -187,7 +187,7 @@ impl<I, O, E> State<I, O, E> {
     /// How a container leaves the user's code when it dies now.
     pub(super) fn leaving(&self, id: ContainerId, abandoned: bool, settings: &Settings<I, O, E>) -> Leaving {
         if !abandoned {
-            // What those hold that were left behind before decides nothing then.
+            // This death abandons no thread: the number of abandoned ones decides, and not the bytes that they hold.
             let full = self.abandoned >= settings.memory.abandoned_max;
             return Leaving { abandoned, crowd: if full { Crowd::Full } else { Crowd::Few } };
         }

@@ -80,7 +80,7 @@ pub(crate) struct State<I, O, E> {
     sleepers: Sleepers,
     /// When a lease of several inputs was lent last.
     lent_ahead: Option<Time>,
-    /// The moment before which no container looks again for a lease to split: a look takes the time of one that works.
+    /// No container looks for a lease to split before this moment, because a look costs CPU time that working ones need.
     split_after: Option<Time>,
     /// Threads of containers that have not ended, fenced ones included.
     pub(crate) threads: usize,
@@ -103,7 +103,7 @@ pub(crate) struct State<I, O, E> {
     pub(crate) fates: Vec<Option<Fate>>,
     /// What the end has left over.
     pub(crate) leftovers: Leftovers,
-    /// Tasks that wait for the function to get ready.
+    /// Tasks and threads that wait for the function to get ready, or to be idle.
     readying: Readying,
     pub(crate) broken: Option<Bug>,
     /// It has broken down, and those who sleep have not been woken since. Written where it breaks down, cleared where
@@ -262,8 +262,8 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
 }
 
 impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I, O, E> {
-    /// Does something once the events that have happened so far are told, on the thread that tells them. What is given
-    /// back does it earlier, for a caller that does not wait for subscribers any longer.
+    /// Runs `then` on the thread that tells the events, once it has told all events so far. The returned handle runs it
+    /// earlier, for a caller that stops waiting for subscribers.
     pub(crate) fn behind_events(&self, then: impl FnOnce() + Send + 'static) -> Arc<Then> {
         let then = Arc::new(Then::new(then));
         self.outbox.add_then(Arc::clone(&then), self.now());
@@ -285,7 +285,7 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
         if !self.outbox.is_waiting() {
             return;
         }
-        // What comes meanwhile is told by another thread as well: this one may have inputs to execute.
+        // Events that were added meanwhile are left to another thread, because this one may have inputs to execute.
         if self.tells_elsewhere() || self.outbox.tell() {
             let outbox = Arc::clone(&self.outbox);
             settle_elsewhere(self.settings.id, self.settings.stack(), move || outbox.tell_all());
@@ -347,8 +347,8 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> std::ops::D
 }
 
 impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Held<'_, I, O, E> {
-    /// Releases the lock for what may not be done under it, if there is anything of that, and takes it again. Whether it did:
-    /// callers look again then.
+    /// If any pending work must not run under the lock, releases the lock, does that work and takes the lock again. Returns
+    /// whether it did: the state may then have changed, so callers look again.
     fn flush(&mut self) -> bool {
         if !self.has_rest() {
             return false;

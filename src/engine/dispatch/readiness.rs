@@ -18,7 +18,7 @@ pub(crate) enum Wanted {
     Idle,
 }
 
-/// Tasks that wait for the function to get ready.
+/// Tasks and threads that wait for the function to get ready, or to be idle.
 #[derive(Debug, Default)]
 pub(super) struct Readying {
     /// How many there ever were.
@@ -74,13 +74,11 @@ impl<I, O, E> State<I, O, E> {
         if let Some(bug) = &self.broken {
             return Some(Err(NotReady::Engine(bug.clone())));
         }
-        if wanted == Wanted::Idle {
-            return self.is_idle().then_some(Ok(()));
-        }
-        if let Some(gave_up) = self.ledger.gave_up() {
+        let for_containers = wanted != Wanted::Idle;
+        if let Some(gave_up) = self.ledger.gave_up().filter(|_| for_containers) {
             return Some(Err(NotReady::GaveUp(gave_up.clone())));
         }
-        if self.ledger.mode() != Mode::Running {
+        if self.ledger.mode() != Mode::Running && for_containers {
             return Some(Err(NotReady::ShutDown));
         }
         let ready = match wanted {

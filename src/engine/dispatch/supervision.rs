@@ -80,17 +80,17 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
         }
         let now = self.now();
         state.book_all(now); // what completed before is forgotten as well
-        state.ledger.settle(now);
+        let looped = state.ledger.crash_loop(now).is_some_and(|(crashes, _)| crashes > 1);
         let given_up = state.ledger.reset();
-        if given_up {
+        if given_up || looped {
             state.say(Event::Reset, now);
         }
         self.wake_all();
         given_up
     }
 
-    /// Does what nothing but time brings about: tells that a crash loop is over because a container has stayed up, and how
-    /// many repeats the log has only counted; books what was completed, before the window moves on. Returns in how long there may be something of that again.
+    /// Does the work that is due by time alone: ends a crash loop once a container has stayed up, logs the repeats that were
+    /// only counted, and books completions before their bucket ends. Returns how long to wait before the next review, if any.
     pub(crate) fn review(&self) -> Option<Duration> {
         let now = self.now();
         let (stable_at, booking) = {
