@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use tracing::dispatcher::with_default;
 use tracing::span::Id;
 
 use crate::engine::span::SafeSpan;
@@ -39,14 +40,22 @@ impl Caller {
         Self { call: Some(number), ..self }
     }
 
+    /// Whether dropping it may close a span, which runs the code of a subscriber.
+    pub(crate) fn holds_a_span(&self) -> bool {
+        self.asked.as_ref().is_some_and(|asked| asked.span.is_some())
+    }
+
     /// What a map is called.
     pub(crate) fn label(&self) -> Option<&Arc<str>> {
         self.asked.as_ref()?.label.as_ref()
     }
 
-    /// The span that is the parent of those of the executions.
-    pub(crate) fn span(&self) -> Option<Id> {
-        self.asked.as_ref()?.span.as_ref()?.id()
+    /// Makes a span of an execution, whose parent is the caller's: in the subscriber of that, which alone knows it.
+    pub(crate) fn in_its_subscriber<T>(&self, make: impl FnOnce(Option<Id>) -> T) -> T {
+        match self.asked.as_ref().and_then(|asked| asked.span.as_ref()).and_then(SafeSpan::parent) {
+            Some((id, subscriber)) => with_default(&subscriber, || make(Some(id))),
+            None => make(None),
+        }
     }
 
     /// The index of an input in its map. A call has one input only, and is told by its number.

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::marker::PhantomData;
 use std::ops::Index;
 
-/// When the last value is removed, all memory is freed if more places than this are vacant.
+/// So many vacant places are kept. Beyond that values are moved together once most places are vacant.
 const VACANT_MAX: usize = 1024;
 
 /// Where the value of each key is.
@@ -41,11 +41,7 @@ impl Places {
 
     fn free(&mut self, key: u64) -> Option<usize> {
         let place = self.taken.remove(&key)?;
-        if self.taken.is_empty() && self.vacant.len() >= VACANT_MAX {
-            self.vacant = Vec::new();
-        } else {
-            self.vacant.push(place);
-        }
+        self.vacant.push(place);
         Some(place as usize)
     }
 }
@@ -98,10 +94,21 @@ impl<K: Copy + From<u64> + Into<u64>, T> Keyed<K, T> {
     pub(crate) fn remove(&mut self, key: &K) -> Option<T> {
         let place = self.places.free((*key).into())?;
         let value = self.values[place].take();
-        if self.places.taken.is_empty() && self.places.vacant.is_empty() {
-            self.values = Vec::new();
+        let vacant = self.places.vacant.len();
+        if vacant > VACANT_MAX && vacant > 3 * self.places.taken.len() {
+            self.move_together();
         }
         value
+    }
+
+    fn move_together(&mut self) {
+        let mut before = std::mem::take(&mut self.values);
+        self.places.vacant = Vec::new();
+        for place in self.places.taken.values_mut() {
+            let value = before[*place as usize].take();
+            *place = self.values.len() as u32;
+            self.values.push(value);
+        }
     }
 
     /// The value with the greatest key up to that one.
@@ -115,9 +122,9 @@ impl<K: Copy + From<u64> + Into<u64>, T> Keyed<K, T> {
         self.values[self.places.first()?].as_ref()
     }
 
-    /// All values, in no order.
+    /// All values, in the order of their keys.
     pub(crate) fn values(&self) -> impl Iterator<Item = &T> {
-        self.values.iter().flatten()
+        self.places.taken.values().filter_map(|place| self.values[*place as usize].as_ref())
     }
 
     /// All values, in no order.
@@ -178,12 +185,13 @@ mod tests {
     }
 
     #[test]
-    fn many_vacant_places_are_given_back_once_nothing_is_left() {
+    fn values_are_moved_together_once_most_places_are_vacant() {
         let mut keyed = Keyed::<u64, u64>::default();
         (0..5000).for_each(|key| keyed.insert(key, key));
-        (0..5000).for_each(|key| assert_eq!(keyed.remove(&key), Some(key)));
-        assert!(keyed.values.capacity() == 0 && keyed.places.vacant.capacity() == 0);
-        keyed.insert(7, 7);
-        assert_eq!(keyed.get(&7), Some(&7));
+        (0..5000).filter(|key| key % 1000 != 7).for_each(|key| assert_eq!(keyed.remove(&key), Some(key)));
+        assert!(keyed.values.len() < 2000, "{} places are kept for 5 values", keyed.values.len());
+        assert!(keyed.values().copied().eq([7, 1007, 2007, 3007, 4007]));
+        keyed.insert(8, 8);
+        assert!([7, 8, 4007].iter().all(|key| keyed.get(key) == Some(key)));
     }
 }

@@ -93,9 +93,7 @@ impl Leash {
 
     /// Sets whether the outcome of the current execution is unwanted, because its map or call has ended.
     pub(crate) fn set_unwanted(&self, unwanted: bool) {
-        if !unwanted {
-            self.has_come_out.store(false, Ordering::Relaxed);
-        }
+        self.has_come_out.store(false, Ordering::Relaxed); // it may be of an earlier execution
         self.unwanted.store(unwanted, Ordering::Relaxed);
     }
 

@@ -16,6 +16,7 @@ use crate::decide::time::Time;
 use crate::engine::caller::Caller;
 use crate::engine::speech::{Audience, Speech};
 use crate::engine::story::Story;
+use crate::engine::unwind::tell;
 use crate::event::Event;
 
 /// The most events that wait, because a subscriber may block for ever. Those that come then are counted.
@@ -77,6 +78,8 @@ struct Waiting {
     missed: u64,
     /// Whether a thread is telling.
     is_told: bool,
+    /// Whether the repeats wait to be told of.
+    has_repeats: bool,
 }
 
 /// A function's.
@@ -131,9 +134,14 @@ impl Outbox {
         refused
     }
 
-    /// Has the log tell of the repeats that it has only counted for a while.
+    /// Has the log tell of the repeats that it has only counted for a while, if there are any.
     pub(crate) fn tell_repeats(&self, now: Time) {
-        self.waiting.lock().events.push_back((Waits::Repeats, now));
+        if self.has_repeats() {
+            let mut waiting = self.waiting.lock();
+            if !std::mem::replace(&mut waiting.has_repeats, true) {
+                waiting.events.push_back((Waits::Repeats, now));
+            }
+        }
     }
 
     /// Has something done once everything that waits is told.
@@ -199,7 +207,7 @@ impl Outbox {
                 }
                 self.audience.tell(&event);
             }
-            Waits::Then(then) => then.run(),
+            Waits::Then(then) => tell(|| then.run()),
             Waits::Repeats => {}
         }
     }
@@ -213,6 +221,7 @@ impl Outbox {
         let mut waiting = self.waiting.lock();
         let next = if most > 0 { waiting.events.pop_front() } else { None };
         waiting.is_told = next.is_some();
+        waiting.has_repeats &= !matches!(next, Some((Waits::Repeats, _)));
         next
     }
 }

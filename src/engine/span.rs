@@ -4,16 +4,18 @@
 //! closed also while a crash unwinds through it, where a second panic would end the process. So each of these is inside
 //! a boundary of its own, and what a subscriber panics with is nobody's crash.
 
-use tracing::Span;
 use tracing::level_filters::LevelFilter;
 use tracing::span::{Entered, Id};
+use tracing::{Dispatch, Span};
 
+use crate::engine::drops::{Stack, drop_elsewhere};
+use crate::engine::system::on_engine_thread;
 use crate::engine::unwind::{Contained, contain, tell};
 use crate::memory::till::Inside;
 
 /// A span whose subscriber may panic.
 #[derive(Debug)]
-pub(crate) struct SafeSpan(Contained<Span>);
+pub(crate) struct SafeSpan(Option<Contained<Span>>);
 
 /// A span that was entered, until this is dropped.
 #[must_use = "the span is left where it is dropped"]
@@ -24,7 +26,7 @@ impl SafeSpan {
     pub(crate) fn new(make: impl FnOnce() -> Option<Span>) -> Option<Self> {
         let _outside = Inside::process(); // it is not the container's code
         let span = contain(make).ok().flatten()?;
-        Some(Self(Contained::new(span)))
+        Some(Self(Some(Contained::new(span))))
     }
 
     /// The span that the code on this thread is in.
@@ -35,19 +37,33 @@ impl SafeSpan {
         Self::new(|| Some(Span::current()).filter(|span| !span.is_none()))
     }
 
-    pub(crate) fn id(&self) -> Option<Id> {
-        self.0.get().id()
+    /// By what and where it is the parent of others: its number, and the subscriber that knows it.
+    pub(crate) fn parent(&self) -> Option<(Id, Dispatch)> {
+        self.span().with_subscriber(|(id, subscriber)| (id.clone(), subscriber.clone()))
+    }
+
+    fn span(&self) -> &Span {
+        self.0.as_ref().expect("taken by drop only").get()
     }
 
     pub(crate) fn enter(&self) -> InSpan<'_> {
         let _outside = Inside::process();
-        InSpan(contain(|| self.0.get().enter()).ok())
+        InSpan(contain(|| self.span().enter()).ok())
     }
 
     /// Tells something inside of the span.
     pub(crate) fn tell_inside(&self, event: impl FnOnce()) {
         let _in_span = self.enter();
         tell(event);
+    }
+}
+
+/// A subscriber may block where a span closes, which the engine's thread must not wait for.
+impl Drop for SafeSpan {
+    fn drop(&mut self) {
+        if on_engine_thread() {
+            drop_elsewhere(Stack::of_any(), self.0.take());
+        }
     }
 }
 

@@ -24,16 +24,22 @@ use crate::event::{ContainerState, Event};
 pub(crate) const TARGET: &str = "longshore";
 
 impl Event {
-    /// A container's stage has changed.
+    /// What a change is told as.
     pub(crate) fn of_change(change: &Change, now: Time) -> Self {
-        let state = match change.stage {
+        let (container, generation, stage) = match *change {
+            Change::Stage { container, generation, stage } => (container, generation, stage),
+            Change::Recovered { crashes, since } => {
+                return Self::Recovered { crashes, after: now.since(since) };
+            }
+        };
+        let state = match stage {
             Stage::Starting => ContainerState::Starting,
             Stage::Live => ContainerState::Live,
             Stage::Exiting => ContainerState::Exiting,
             Stage::Absent => ContainerState::Stopped,
             Stage::BackingOff { until } => ContainerState::BackingOff { delay: until.since(now) },
         };
-        Self::Container { container: change.container, generation: change.generation, state }
+        Self::Container { container, generation, state }
     }
 }
 
@@ -114,28 +120,37 @@ impl Speech<'_> {
         }
     }
 
-    /// A crash, inside the span of the input that was executing. A repeat is a detail.
+    /// A crash, inside a span of the input that was executing. A repeat is a detail, and has no span.
     fn crashed(self, crash: &Crash, caller: &Caller, telling: Telling) {
-        let span = crash.executing.and_then(|(index, attempt)| self.span(caller, index, attempt));
         let (container, generation) = (crash.container.index(), crash.generation.get());
         let ((cause, location), peak_bytes) = (cause(crash), crash.peak_bytes);
+        let attempt = crash.executing.map(|(_, attempt)| attempt.get());
+        let input = crash.executing.and_then(|(index, _)| caller.input(index));
+        let (map, call) = (caller.label().map(|label| &**label), caller.call);
         let Self { app, function } = self;
-        match (&span, telling) {
-            (_, Telling::Folded) => tell(|| {
-                let attempt = crash.executing.map(|(_, attempt)| attempt.get());
-                let input = crash.executing.and_then(|(index, _)| caller.input(index));
-                let (map, call) = (caller.label().map(|label| &**label), caller.call);
+        let Telling::InFull { repeats } = telling else {
+            return tell(|| {
                 tracing::debug!(
                     target: TARGET, app, function, map, call, input, attempt, container, generation, cause, location,
                     peak_bytes, "container crashed again"
                 );
-            }),
-            (Some(span), Telling::InFull { repeats }) => span.tell_inside(|| {
+            });
+        };
+        // Of the level of the event, so that whoever sees that also sees which input it was.
+        let span = SafeSpan::new(|| {
+            caller.in_its_subscriber(|parent| {
+                Some(tracing::warn_span!(
+                    target: TARGET, parent: parent, "input", app, function, map, call, input, attempt
+                ))
+            })
+        });
+        match span.filter(|_| crash.executing.is_some()) {
+            Some(span) => span.tell_inside(|| {
                 tracing::warn!(
                     target: TARGET, container, generation, cause, location, peak_bytes, repeats, "container crashed"
                 );
             }),
-            (None, Telling::InFull { repeats }) => tell(|| {
+            None => tell(|| {
                 tracing::warn!(
                     target: TARGET, app, function, container, generation, cause, location, peak_bytes, repeats,
                     "container crashed"
@@ -166,9 +181,11 @@ impl Speech<'_> {
         let (map, call, input) = (caller.label().map(|label| &**label), caller.call, caller.input(index));
         let attempt = attempt.get();
         SafeSpan::new(|| {
-            Some(tracing::info_span!(
-                target: TARGET, parent: caller.span(), "input", app, function, map, call, input, attempt
-            ))
+            caller.in_its_subscriber(|parent| {
+                Some(tracing::info_span!(
+                    target: TARGET, parent: parent, "input", app, function, map, call, input, attempt
+                ))
+            })
         })
     }
 
@@ -178,12 +195,12 @@ impl Speech<'_> {
         let (map, call, input) = (caller.label().map(|label| &**label), caller.call, caller.input(index));
         SafeSpan::new(|| {
             let traced = tracing::enabled!(target: TARGET, Level::TRACE);
-            traced.then(|| {
+            let span = |parent| {
                 tracing::trace_span!(
-                    target: TARGET, parent: caller.span(), "input", app, function, map, call, input, inputs,
-                    attempt = 1
+                    target: TARGET, parent: parent, "input", app, function, map, call, input, inputs, attempt = 1
                 )
-            })
+            };
+            traced.then(|| caller.in_its_subscriber(span))
         })
     }
 }

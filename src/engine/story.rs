@@ -98,6 +98,10 @@ impl Story {
                 self.in_a_loop = false;
                 Telling::InFull { repeats: self.take_counts(at) }
             }
+            Event::Missed(_) => {
+                self.in_a_loop = false; // its end may be among what was lost
+                Telling::InFull { repeats: 0 }
+            }
             _ => Telling::InFull { repeats: 0 },
         }
     }

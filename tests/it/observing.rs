@@ -61,6 +61,7 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Keeper {
     fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: LayerContext<'_, S>) {
         let mut fields = Fields::default();
         attributes.record(&mut fields);
+        fields.0.insert("span's level".to_owned(), attributes.metadata().level().to_string());
         if let Some(span) = context.span(id) {
             span.extensions_mut().insert(fields.0);
         }
@@ -121,6 +122,7 @@ fn a_crash_is_one_warning_with_message_and_location_in_the_span_of_its_input() {
         let span = crash.span.as_ref().expect("in the span of its input");
         assert_eq!((span["input"].as_str(), span["attempt"].as_str()), ("3", "1"));
         assert_eq!((span["app"].as_str(), span["function"].as_str()), ("told", "one_warning"));
+        assert_eq!(span["span's level"], "WARN", "a filter that shows the event shows its input as well");
     });
 }
 

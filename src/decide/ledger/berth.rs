@@ -23,12 +23,13 @@ pub(crate) enum Stage {
     BackingOff { until: Time },
 }
 
-/// A container's stage has changed; told to whoever watches.
+/// Something that subscribers are told of has changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Change {
-    pub(crate) container: ContainerId,
-    pub(crate) generation: Generation,
-    pub(crate) stage: Stage,
+pub(crate) enum Change {
+    /// The stage of a container.
+    Stage { container: ContainerId, generation: Generation, stage: Stage },
+    /// A crash loop is over, which had so many loop crashes in a row since then.
+    Recovered { crashes: u32, since: Time },
 }
 
 /// An execution whose input's job ended under it. Nobody waits for its answer; but its container may
@@ -315,16 +316,13 @@ impl Ledger {
         if berth.stage != stage {
             self.stages.changed(id, berth.stage, stage);
             berth.stage = stage;
-            self.changes.push(Change { container: id, generation: berth.generation, stage });
+            self.changes.push(Change::Stage { container: id, generation: berth.generation, stage });
         }
     }
 
     /// Whether there is something to be told or dropped outside.
     pub(crate) fn has_news(&self) -> bool {
-        !self.changes.is_empty()
-            || !self.discarded.is_empty()
-            || self.recovered
-            || self.restarts.has_loop_ended()
+        !self.changes.is_empty() || !self.discarded.is_empty() || self.recovered
     }
 
     /// The changes of stages since this was last asked.
@@ -361,16 +359,18 @@ impl Ledger {
             .filter(|berth| berth.stage == Stage::Live)
             .map(|berth| berth.life);
         self.restarts.settle(lives, now);
+        self.note_recovery();
+    }
+
+    /// A crash loop that has ended is told of before what follows from it.
+    pub(super) fn note_recovery(&mut self) {
+        let ended = self.restarts.take_loop_ended();
+        self.changes.extend(ended.map(|(crashes, since)| Change::Recovered { crashes, since }));
     }
 
     /// When a container may have stayed up long enough to end a crash loop.
     pub(crate) fn stable_at(&self) -> Option<Time> {
         self.restarts.stable_at()
-    }
-
-    /// A crash loop that has ended since this was last asked: how many loop crashes it had, and when the first was.
-    pub(crate) fn take_loop_ended(&mut self) -> Option<(u32, Time)> {
-        self.restarts.take_loop_ended()
     }
 
     /// The last crash that a container has outlived, as far as its suspects go.

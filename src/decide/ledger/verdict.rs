@@ -101,6 +101,7 @@ impl Ledger {
         berth.proof = berth.proof.max(berth.lease_proof);
         berth.done_proof = berth.lease_proof;
         self.recovered |= self.restarts.completed(&mut berth.life, span.len, now);
+        self.note_recovery();
         self.pending -= span.len;
         let job = self.jobs.get_mut(&lease.job).expect("a lease belongs to an open job");
         job.counts.ok += span.len;
@@ -120,6 +121,7 @@ impl Ledger {
         berth.advanced = now;
         berth.done_proof = berth.lease_proof;
         self.recovered |= self.restarts.completed(&mut berth.life, 1, now);
+        self.note_recovery();
         let goes_on = self.goes_on();
         let job = self.jobs.get_mut(&lease.job).expect("a lease belongs to an open job");
         let record = job.records.entry(index).or_default();

@@ -125,10 +125,6 @@ impl CrashLoop {
         self.ended.take()
     }
 
-    pub(crate) fn has_ended(&self) -> bool {
-        self.ended.is_some()
-    }
-
     /// A loop crash ended that life. Counted unless it belongs to one already counted.
     pub(crate) fn crashed(&mut self, life: &Life, now: Time) {
         if life.epoch < self.epoch && self.n > 0 {

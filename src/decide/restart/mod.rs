@@ -217,10 +217,6 @@ impl Restarts {
         self.crash_loop.take_ended()
     }
 
-    pub(crate) fn has_loop_ended(&self) -> bool {
-        self.crash_loop.has_ended()
-    }
-
     /// Loop crashes in a row and when the first was.
     pub(crate) fn crash_loop(&self) -> Option<(u32, Time)> {
         self.crash_loop.since().map(|since| (self.crash_loop.in_a_row(), since))

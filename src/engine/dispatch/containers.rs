@@ -178,6 +178,8 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
             state.begin_to_tick(self);
         }
         let caller = state.lanes.0[&lease.job].caller.clone();
+        let before = std::mem::replace(&mut state.callers[id.index()], caller.clone());
+        state.unused_callers.extend(before.holds_a_span().then_some(before));
         state.ledger.lent(id, self.now());
         Next::Work { run, lease, previous, caller }
     }
@@ -260,7 +262,7 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
         let job = state.ledger.lease(id).map(|lease| lease.job);
         let stray = state.ledger.stray(id).map(|stray| (stray.index, stray.attempt));
         let executing = state.executing(id, position).or(stray);
-        let caller = state.caller(id);
+        let caller = if executing.is_some() { state.caller(id) } else { Caller::default() };
         let peak_bytes = state.peak(id, generation);
         let (map, call) = (caller.label().cloned(), caller.call);
         let crash = Arc::new(Crash { container: id, generation, executing, map, call, peak_bytes, death });

@@ -35,6 +35,7 @@ use crate::decide::ids::{ContainerId, Generation};
 use crate::decide::ledger::Ledger;
 use crate::decide::steps;
 use crate::decide::time::Time;
+use crate::engine::caller::Caller;
 use crate::engine::clock::Clock;
 use crate::engine::dispatch::sleepers::Sleepers;
 use crate::engine::drops::{drop_elsewhere, settle_elsewhere};
@@ -119,6 +120,10 @@ pub(crate) struct State<I, O, E> {
     becauses: Vec<Because<E>>,
     /// Chunks that are used up, of which this may be the last holder, likewise.
     used_up: Vec<Arc<ChunkOf<I, O, E>>>,
+    /// Who asked for what each container executes, or has executed last: its job may have ended under it.
+    callers: Vec<Caller>,
+    /// Those of them that were replaced, and may hold the last of a span, likewise.
+    unused_callers: Vec<Caller>,
     /// Consumers' wakers, which are the user's code: woken and dropped once the lock is released.
     wakers: Wakers,
     /// Whether the supervisor looks for outcomes now and then.
@@ -187,6 +192,7 @@ struct Rest<I, O, E> {
     spent: Vec<Arc<RunOf<I, O, E>>>,
     becauses: Vec<Because<E>>,
     used_up: Vec<Arc<ChunkOf<I, O, E>>>,
+    callers: Vec<Caller>,
     crashes: Vec<Arc<Crash>>,
     /// Events for which the outbox has no place.
     refused: Vec<Entry>,
@@ -204,6 +210,7 @@ impl<I, O, E> State<I, O, E> {
             && self.spent.is_empty()
             && self.becauses.is_empty()
             && self.used_up.is_empty()
+            && self.unused_callers.is_empty()
             && self.said.is_empty()
             && self.wakers.woken.is_empty()
             && self.wakers.unused.is_empty();
@@ -220,6 +227,7 @@ impl<I, O, E> State<I, O, E> {
             spent: std::mem::take(&mut self.spent),
             becauses: std::mem::take(&mut self.becauses),
             used_up: std::mem::take(&mut self.used_up),
+            callers: std::mem::take(&mut self.unused_callers),
             crashes: self.ledger.take_discarded(),
             refused,
             wakers: std::mem::take(&mut self.wakers),
@@ -248,6 +256,7 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
         let last = |run| Arc::into_inner(run).and_then(|run: RunOf<I, O, E>| Arc::into_inner(run.chunk));
         let used_up = rest.used_up.into_iter().filter_map(Arc::into_inner);
         let chunks: Vec<ChunkOf<I, O, E>> = rest.spent.into_iter().filter_map(last).chain(used_up).collect();
+        drop(rest.callers);
         drop((rest.crashes, rest.becauses)); // what is the user's in them goes elsewhere by itself
         if chunks.is_empty() || !needs_drop::<I, O, E>() || Context::is_container_of(self.settings.id) {
             drop(chunks); // there is nothing to drop, or this thread is one on which the user's code runs
@@ -354,10 +363,10 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Held<'_, I,
             return false;
         }
         let now = self.dispatch.now();
-        let mut state = self.guard.take().expect("held until dropped");
-        self.dispatch.tell_if_idle(&mut state);
+        let state = self.guard.as_mut().expect("held until dropped");
+        self.dispatch.tell_if_idle(state);
         let rest = state.rest(&self.dispatch.outbox, now);
-        drop(state);
+        drop(self.guard.take());
         self.dispatch.settle(rest);
         self.guard = Some(self.dispatch.state.lock());
         true
@@ -429,6 +438,8 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
             spent: Vec::new(),
             becauses: Vec::new(),
             used_up: Vec::new(),
+            callers: vec![Caller::default(); containers],
+            unused_callers: Vec::new(),
             wakers: Wakers::default(),
             ticking: false,
             said: Vec::new(),

@@ -1,5 +1,6 @@
 //! Waiting for live containers, and for the end of all work, in a thread and in a task.
 
+use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
@@ -8,7 +9,7 @@ use crate::engine::dispatch::{Dispatch, State};
 use crate::error::NotReady;
 
 /// What is waited for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Wanted {
     /// A live container.
     One,
@@ -21,18 +22,31 @@ pub(crate) enum Wanted {
 /// Tasks and threads that wait for the function to get ready, or to be idle.
 #[derive(Debug, Default)]
 pub(super) struct Readying {
-    /// How many there ever were.
+    /// How many tasks there ever were.
     tasks: u64,
-    waiting: Vec<(u64, Wanted, Waker)>,
+    /// The tasks that wait, by what they wait for and their number.
+    waiting: BTreeMap<Wanted, BTreeMap<u64, Waker>>,
     /// Whether a thread waits for the end of all work. It sets this each time before it waits.
     thread_waits_for_idle: bool,
+    /// How often the function was idle while somebody waited for that. New work may come before they look again, so they
+    /// look at this number as well.
+    idle_moments: u64,
 }
 
 impl Readying {
-    /// What is waited for, by whomever.
+    /// What is waited for, each once.
     fn waited_for(&self) -> impl Iterator<Item = Wanted> {
         let by_a_thread = self.thread_waits_for_idle.then_some(Wanted::Idle);
-        self.waiting.iter().map(|(_, wanted, _)| *wanted).chain(by_a_thread)
+        self.waiting.keys().copied().chain(by_a_thread)
+    }
+
+    fn forget(&mut self, wanted: Wanted, task: u64) -> Option<Waker> {
+        let of_kind = self.waiting.get_mut(&wanted)?;
+        let waker = of_kind.remove(&task);
+        if of_kind.is_empty() {
+            self.waiting.remove(&wanted);
+        }
+        waker
     }
 }
 
@@ -40,8 +54,9 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
     /// Waits until that is so.
     pub(crate) fn await_ready(&self, wanted: Wanted) -> Result<(), NotReady> {
         let mut state = self.hold();
+        let since = state.readying.idle_moments;
         loop {
-            if let Some(ready) = state.readiness(wanted) {
+            if let Some(ready) = state.readiness(wanted, since) {
                 return ready;
             }
             state.readying.thread_waits_for_idle |= wanted == Wanted::Idle;
@@ -49,11 +64,14 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
         }
     }
 
-    /// Tells threads that wait for the end of all work, if it has come.
+    /// Notes the end of all work, if it has come and somebody waits for it, and tells the threads among them. Called before
+    /// the lock is released.
     pub(super) fn tell_if_idle(&self, state: &mut State<I, O, E>) {
-        if state.readying.thread_waits_for_idle && state.is_idle() {
-            state.readying.thread_waits_for_idle = false;
-            self.changed.notify_threads();
+        if state.readying.waited_for().any(|wanted| wanted == Wanted::Idle) && state.is_idle() {
+            state.readying.idle_moments += 1;
+            if std::mem::take(&mut state.readying.thread_waits_for_idle) {
+                self.changed.notify_threads();
+            }
         }
     }
 }
@@ -66,11 +84,12 @@ impl<I, O, E> State<I, O, E> {
 
     /// Whether somebody waits for what is so now, and is to be told when the lock is released.
     pub(super) fn has_readied(&self) -> bool {
-        self.readying.waited_for().any(|wanted| self.readiness(wanted).is_some())
+        let now = self.readying.idle_moments;
+        self.readying.waited_for().any(|wanted| self.readiness(wanted, now).is_some())
     }
 
-    /// Whether that is so, or will never be; `None` while it may become so.
-    fn readiness(&self, wanted: Wanted) -> Option<Result<(), NotReady>> {
+    /// Whether that is so, or has been since so many idle moments, or will never be; `None` while it may become so.
+    fn readiness(&self, wanted: Wanted, since: u64) -> Option<Result<(), NotReady>> {
         if let Some(bug) = &self.broken {
             return Some(Err(NotReady::Engine(bug.clone())));
         }
@@ -84,7 +103,7 @@ impl<I, O, E> State<I, O, E> {
         let ready = match wanted {
             Wanted::One => self.ledger.is_ready(),
             Wanted::All => self.ledger.all_are_live(),
-            Wanted::Idle => self.is_idle(),
+            Wanted::Idle => self.readying.idle_moments > since || self.is_idle(),
         };
         ready.then_some(Ok(()))
     }
@@ -92,14 +111,12 @@ impl<I, O, E> State<I, O, E> {
     /// Wakes the tasks that have waited for what is so now. Their wakers are the user's code: they are woken once the lock is
     /// released.
     pub(super) fn wake_the_ready(&mut self) {
-        if self.readying.waiting.is_empty() {
-            return;
-        }
-        for wanted in [Wanted::One, Wanted::All, Wanted::Idle] {
-            if self.readiness(wanted).is_some() {
-                let woken = self.readying.waiting.extract_if(.., |(_, waits_for, _)| *waits_for == wanted);
-                self.wakers.woken.extend(woken.map(|(_, _, waker)| waker));
-            }
+        let now = self.readying.idle_moments;
+        let ready = |wanted: &Wanted| self.readiness(*wanted, now).is_some();
+        let ready: Vec<Wanted> = self.readying.waiting.keys().copied().filter(ready).collect();
+        for wanted in ready {
+            let woken = self.readying.waiting.remove(&wanted);
+            self.wakers.woken.extend(woken.into_iter().flat_map(BTreeMap::into_values));
         }
     }
 }
@@ -113,8 +130,8 @@ where
 {
     dispatch: &'a Dispatch<I, O, E>,
     wanted: Wanted,
-    /// Its number among the tasks that wait, once it does.
-    task: Option<u64>,
+    /// Its number among the tasks that wait, once it does, and the idle moments that there had been before.
+    task: Option<(u64, u64)>,
 }
 
 impl<'a, I, O, E> Readiness<'a, I, O, E>
@@ -139,18 +156,17 @@ where
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let waker = cx.waker().clone(); // the user's code, and so before the lock is taken
         let mut held = self.dispatch.hold();
-        if let Some(ready) = held.readiness(self.wanted) {
+        let since = self.task.map_or(held.readying.idle_moments, |(_, since)| since);
+        if let Some(ready) = held.readiness(self.wanted, since) {
             return Poll::Ready(ready);
         }
         let state = &mut *held;
-        let task = *self.task.get_or_insert_with(|| {
+        let (task, _) = *self.task.get_or_insert_with(|| {
             state.readying.tasks += 1;
-            state.readying.tasks
+            (state.readying.tasks, since)
         });
-        match state.readying.waiting.iter_mut().find(|(of, ..)| *of == task) {
-            Some((_, _, before)) => state.wakers.unused.push(std::mem::replace(before, waker)),
-            None => state.readying.waiting.push((task, self.wanted, waker)),
-        }
+        let before = state.readying.waiting.entry(self.wanted).or_default().insert(task, waker);
+        state.wakers.unused.extend(before);
         Poll::Pending
     }
 }
@@ -162,12 +178,9 @@ where
     E: Send + 'static,
 {
     fn drop(&mut self) {
-        let Some(task) = self.task else { return };
+        let Some((task, _)) = self.task else { return };
         let mut state = self.dispatch.hold();
-        let waiting = &mut state.readying.waiting;
-        if let Some(at) = waiting.iter().position(|(of, ..)| *of == task) {
-            let (_, _, waker) = waiting.swap_remove(at);
-            state.wakers.unused.push(waker);
-        }
+        let waker = state.readying.forget(self.wanted, task);
+        state.wakers.unused.extend(waker);
     }
 }

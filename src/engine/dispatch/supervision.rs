@@ -95,6 +95,9 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
         let now = self.now();
         let (stable_at, booking) = {
             let mut state = self.hold();
+            if state.ledger.mode() == Mode::Aborted {
+                return None; // containers that have not seen it yet do not stay up any more
+            }
             let booking = state.ledger.next_booking(now);
             if booking.is_some() && state.broken.is_none() {
                 state.book_ahead(now);
@@ -309,7 +312,7 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
         let leaving = state.leaving(id, abandoned, &self.settings);
         let executing = state.executing(id, position);
         let peak_bytes = state.peak(id, generation);
-        let caller = state.caller(id);
+        let caller = if executing.is_some() { state.caller(id) } else { Caller::default() };
         let (map, call, death) = (caller.label().cloned(), caller.call, Death::Killed);
         let crash = Arc::new(Crash { container: id, generation, executing, map, call, peak_bytes, death });
         state.say_of(Event::Killed(Arc::clone(&crash)), caller, now);
@@ -366,20 +369,15 @@ impl<I, O, E> State<I, O, E> {
         self.said.push(Entry { event, caller });
     }
 
-    /// Tells of the changes of containers, and of a crash loop that has ended.
+    /// Tells of the changes so far.
     pub(super) fn say_changes(&mut self, now: Time) {
         let changes = self.ledger.take_changes();
         self.said.extend(changes.iter().map(|change| Event::of_change(change, now).into()));
-        if let Some((crashes, since)) = self.ledger.take_loop_ended() {
-            self.said.push(Event::Recovered { crashes, after: now.since(since) }.into());
-        }
     }
 
-    /// Who asked for what a container executes.
+    /// Who asked for what a container executes, or has executed last.
     pub(super) fn caller(&self, id: ContainerId) -> Caller {
-        let lease = self.ledger.lease(id);
-        let lane = lease.and_then(|lease| self.lanes.0.get(&lease.job));
-        lane.map_or_else(Caller::default, |lane| lane.caller.clone())
+        self.callers[id.index()].clone()
     }
 
     /// Every input without an outcome comes back, and what is in the user's code is left behind there.
