@@ -99,10 +99,9 @@ fn a_service_of_months_stays_as_it_was() {
     let all = std::env::var_os("LONGSHORE_MONTHS").is_some();
     let part = if all { 1 } else { 100 };
     let app = App::deployed("months");
-    let f = app.infallible(
-        "months",
-        |n: &u64| if n % 2 == 0 { *n } else { std::panic::resume_unwind(Box::new(())) },
-    );
+    let f = app.infallible("months", |n: &u64| {
+        if n.is_multiple_of(2) { *n } else { std::panic::resume_unwind(Box::new(())) }
+    });
     let f = f.containers(2).crash_retries(0).restart(RateLimited::never()).start().expect("valid settings");
     // A process that has done everything once has what it needs.
     live(&f, 20_000 / part, 200 / part, 2000);

@@ -63,6 +63,9 @@ pub(crate) enum Served {
     Stale,
 }
 
+/// What attempts of one function leave behind.
+type RetainedOf<I, O, E> = Retained<I, Outcome<I, O, E>>;
+
 /// Where an instance serves: one generation of one container.
 pub(crate) struct Post<'a, I, O, E> {
     pub(crate) dispatch: &'a Dispatch<I, O, E>,
@@ -71,7 +74,7 @@ pub(crate) struct Post<'a, I, O, E> {
     pub(crate) context: &'a Context,
     pub(crate) leash: &'a Leash,
     /// What the attempts of this generation leave behind, if it is to be recycled for it.
-    retained: RefCell<Option<Retained<I, Outcome<I, O, E>>>>,
+    retained: RefCell<Option<RetainedOf<I, O, E>>>,
 }
 
 impl<'a, I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Post<'a, I, O, E> {
@@ -89,8 +92,7 @@ impl<'a, I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Post<'a
 
     /// Whether the container exits now, to begin anew, after that run.
     pub(crate) fn recycles(&self, run: &RunOf<I, O, E>, left: i64) -> bool {
-        let is_too_much =
-            |retained: &mut Retained<I, Outcome<I, O, E>>| retained.is_too_much_after(run, left);
+        let is_too_much = |retained: &mut RetainedOf<I, O, E>| retained.is_too_much_after(run, left);
         self.retained.borrow_mut().as_mut().is_some_and(is_too_much)
             && self.dispatch.recycle(self.container, self.generation)
     }
