@@ -5,7 +5,7 @@
 //! a loop over everything there is shows at once. What the steps take is for `benches/growth`.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::crash::{Death, Panic};
@@ -19,7 +19,7 @@ use crate::decide::window::Window;
 use crate::engine::body::Plain;
 use crate::engine::caller::Caller;
 use crate::engine::clock::Clock;
-use crate::engine::consumer::{Consumer, Failures};
+use crate::engine::consumer::{Consumer, Failures, Sight};
 use crate::engine::dispatch::{Dispatch, Next, Offer, Patience, RunOf};
 use crate::engine::drops::{Elsewhere, Stack};
 use crate::engine::lane::{Inline, Order, Supply};
@@ -38,6 +38,7 @@ const MANY: usize = 1000;
 /// A function whose containers do what a test says.
 struct Rig {
     engine: Arc<Engine>,
+    clock: Arc<AtomicU64>,
     containers: Vec<(ContainerId, Generation)>,
 }
 
@@ -70,10 +71,11 @@ impl Rig {
                 abandoned_bytes_max: None,
             },
         };
-        let engine = Arc::new(Dispatch::new(settings, Clock::Manual(Arc::new(AtomicU64::new(0)))));
+        let clock = Arc::new(AtomicU64::new(0));
+        let engine = Arc::new(Dispatch::new(settings, Clock::Manual(Arc::clone(&clock))));
         engine.supervise(|_| ());
         let containers = engine.create();
-        let rig = Self { engine, containers };
+        let rig = Self { engine, clock, containers };
         for (id, generation) in &rig.containers {
             assert!(rig.engine.launch(*id, *generation) && rig.engine.entered(*id, *generation));
             assert!(rig.ask(id.index()).is_none(), "there is nothing to do");
@@ -316,4 +318,55 @@ fn a_look_for_outcomes_beside_containers_that_execute_those_of_another_job() {
         drop(rig.engine.close(job));
         taken
     });
+}
+
+/// Not of steps, but of the same rig: a container that finds little room in a wide window puts it off, and another one
+/// must wake for it if the first is busy by then.
+#[test]
+fn little_room_that_is_put_off_is_watched_by_a_container_that_sleeps() {
+    let rig = Rig::new(8);
+    let cost = Duration::from_micros(40);
+    let mut map = rig.map_of(10_000, 1000);
+    while map.progress().ok < 1000 {
+        let mut woken = rig.woken();
+        if woken.is_empty() {
+            // What little room is left is taken after a moment.
+            rig.clock.fetch_add(1_000_000, Ordering::Relaxed);
+            woken.push(0);
+        }
+        for at in woken {
+            while let Some(run) = rig.ask(at) {
+                let inputs = run.places().len() as u64;
+                rig.clock.fetch_add(cost.as_nanos() as u64 * inputs, Ordering::Relaxed);
+                execute(&run);
+            }
+        }
+    }
+    rig.work();
+    // Long after that no container looks for what others have leased ahead.
+    rig.clock.fetch_add(20_000_000, Ordering::Relaxed);
+    (0..8).for_each(|at| assert!(rig.ask(at).is_none(), "the window is full"));
+    rig.woken();
+    let mut room = 0;
+    let woken = loop {
+        assert!(matches!(map.look(Patience::Look), Sight::Outcome(Ok(_))));
+        room += 1;
+        rig.engine.made_room(map.job());
+        if let Some(at) = rig.woken().first() {
+            break *at;
+        }
+    };
+    // Each container that is woken takes long with what it finds, and wakes the next.
+    let (mut woken, mut busy) = (Some(woken), Vec::new());
+    while let Some(at) = woken {
+        busy.extend(rig.ask(at).inspect(|run| drop(run.begin())));
+        woken = rig.woken().first().copied();
+    }
+    let taken: u64 = busy.iter().map(|run| run.places().len() as u64).sum();
+    assert!((1..room).contains(&taken), "of {room} they take {taken}");
+    assert!(
+        !rig.engine.inspect(|state| state.needs_a_watch(rig.engine.now())),
+        "somebody wakes for what is left"
+    );
+    drop(map.close());
 }

@@ -106,7 +106,6 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
         self.come_back(&mut state, id, generation, now);
         // Other containers are woken for work that this return makes possible: this one may ask for more much later.
         self.pass_on(&mut state, now);
-        self.wake_for_suspect(&mut state, now);
     }
 
     /// Wakes a container if there is work for it, or if something will fall due and no sleeping container wakes for that.
@@ -119,6 +118,7 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
         if more || state.needs_a_watch(now) {
             self.wake_one(state);
         }
+        self.wake_for_suspect(state, now);
     }
 
     /// A container has returned from its run, if it had one.
@@ -293,7 +293,6 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
     /// Wakes the containers that have something to do after the death of one: no other is concerned.
     pub(super) fn after_death(&self, state: &mut State<I, O, E>, now: Time) {
         self.pass_on(state, now);
-        self.wake_for_suspect(state, now);
         self.wake_if_drained(state);
         self.changed.notify_threads();
     }
