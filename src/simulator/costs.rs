@@ -310,8 +310,14 @@ fn a_look_for_outcomes_beside_containers_that_execute_those_of_another_job() {
         let (inputs, on_failure) = ((0..100_000).collect(), OnFailure::GoOn);
         let opened = rig.engine.open_with(inputs, on_failure, Caller::default());
         let (job, _): (JobId, _) = opened.expect("it takes maps");
+        for _ in 0..20 {
+            // They are cheap, and travel in ranges from now on.
+            let run = rig.ask(1).expect("inputs");
+            rig.clock.fetch_add(1000 * run.places().len() as u64, Ordering::Relaxed);
+            execute(&run);
+        }
         let runs: Vec<_> = (1..containers).map(|at| rig.ask(at).expect("inputs")).collect();
-        runs.iter().for_each(|run| assert!(run.begin().is_some()));
+        runs.iter().for_each(|run| assert!(run.places().len() > 1 && run.begin().is_some()));
         let mut call = rig.call();
         let taken = steps(|| drop(call.look(Patience::Task(std::task::Waker::noop()))));
         drop(call.close());
