@@ -365,7 +365,7 @@ fn little_room_that_is_put_off_is_watched_by_a_container_that_sleeps() {
     // Each container that is woken takes long with what it finds, and wakes the next.
     let (mut woken, mut busy) = (Some(woken), Vec::new());
     while let Some(at) = woken {
-        busy.extend(rig.ask(at).inspect(|run| drop(run.begin())));
+        busy.extend(rig.ask(at).inspect(|run| assert!(run.begin().is_some())));
         woken = rig.woken().first().copied();
     }
     let taken: u64 = busy.iter().map(|run| run.places().len() as u64).sum();
