@@ -49,7 +49,8 @@ impl World {
         if lane.order == Order::AtOnce {
             return; // one chunk, whose outcomes are taken as a whole
         }
-        let again = |input: &InputBook| input.failures + input.crashes + input.kills > 0;
+        // One whose attempt was fenced may still be read, and stays where it is.
+        let again = |input: &InputBook| input.failures > 0 && input.crashes + input.kills == 0;
         let used_up = |(first, chunk): &(u64, &Arc<ChunkOf<Ticket, Answer, Refusal>>)| {
             let places = *first as usize..(*first + chunk.len()) as usize;
             book.inputs[places].iter().all(|input| input.yielded || (again(input) && input.is_pending()))
