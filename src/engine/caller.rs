@@ -58,7 +58,7 @@ impl Caller {
         }
     }
 
-    /// The index of an input in its map. A call has one input only, and is told by its number.
+    /// The index of an input in its map. `None` for a call: it has one input, and the log names the call by its number.
     pub(crate) fn input(&self, index: u64) -> Option<u64> {
         self.call.is_none().then_some(index)
     }

@@ -41,11 +41,11 @@ enum Waits {
     Entry(Entry),
     /// The log is to tell how many repeats it has not told of.
     Repeats,
-    /// Something is to be done once everything before it is told.
+    /// Runs once all entries before it have been delivered.
     Then(Arc<Then>),
 }
 
-/// Something that is done once, by whoever comes first.
+/// An action that runs once. Several threads may try to run it.
 pub(crate) struct Then(Mutex<Option<Box<dyn FnOnce() + Send>>>);
 
 impl Then {
@@ -144,7 +144,7 @@ impl Outbox {
         }
     }
 
-    /// Has something done once everything that waits is told.
+    /// Adds an action that runs once all waiting entries have been delivered.
     pub(crate) fn add_then(&self, then: Arc<Then>, now: Time) {
         self.waiting.lock().events.push_back((Waits::Then(then), now));
     }
@@ -234,7 +234,7 @@ mod tests {
         Outbox::new("app".into(), "function".into())
     }
 
-    /// The numbers of the `Missed` events that are told.
+    /// The numbers in the `Missed` events that a listener hears.
     fn told(outbox: &Outbox) -> Arc<Mutex<Vec<u64>>> {
         let told = Arc::new(Mutex::new(Vec::new()));
         let heard = Arc::clone(&told);

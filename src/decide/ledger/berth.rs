@@ -23,7 +23,7 @@ pub(crate) enum Stage {
     BackingOff { until: Time },
 }
 
-/// Something that subscribers are told of has changed.
+/// A change that the function reports to its subscribers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Change {
     /// The stage of a container.
@@ -362,7 +362,7 @@ impl Ledger {
         self.note_recovery();
     }
 
-    /// A crash loop that has ended is told of before what follows from it.
+    /// Reports the end of a crash loop, ahead of the changes that follow from it.
     pub(super) fn note_recovery(&mut self) {
         let ended = self.restarts.take_loop_ended();
         self.changes.extend(ended.map(|(crashes, since)| Change::Recovered { crashes, since }));

@@ -257,7 +257,7 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
         abandoned: bool,
     ) -> Option<Restart> {
         let now = self.now();
-        state.ledger.settle(now); // a crash loop that is over is told of before the crash
+        state.ledger.settle(now); // reports the end of a crash loop ahead of this crash
         let leaving = state.leaving(id, abandoned, &self.settings);
         let job = state.ledger.lease(id).map(|lease| lease.job);
         let stray = state.ledger.stray(id).map(|stray| (stray.index, stray.attempt));

@@ -122,7 +122,7 @@ pub(crate) struct State<I, O, E> {
     used_up: Vec<Arc<ChunkOf<I, O, E>>>,
     /// Who asked for what each container executes, or has executed last: its job may have ended under it.
     callers: Vec<Caller>,
-    /// Those of them that were replaced, and may hold the last of a span, likewise.
+    /// Replaced callers, dropped once the lock is released: the drop may close a span, which runs a subscriber.
     unused_callers: Vec<Caller>,
     /// Consumers' wakers, which are the user's code: woken and dropped once the lock is released.
     wakers: Wakers,

@@ -301,7 +301,7 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
         if !matches!(stage, Stage::Live | Stage::Starting) || aborted || state.broken.is_some() {
             return None;
         }
-        state.book_for_verdict(id, now); // so that a crash loop that is over is told of before the kill
+        state.book_for_verdict(id, now); // reports the end of a crash loop ahead of this kill
         let job = state.ledger.lease(id).map(|lease| lease.job);
         let position = state.fence(id, now);
         if state.broken.is_some() {
