@@ -69,9 +69,11 @@ use futures_core::Stream;
 use crate::decide::ids::ContainerId;
 use crate::decide::retries::Retries;
 use crate::engine::caller::Caller;
+use crate::engine::chunk::Chunk;
 use crate::engine::consumer::Failures;
 use crate::engine::drops::{Elsewhere, Stack};
-use crate::engine::lane::{ChunkOf, Order, Outcome};
+use crate::engine::lane::Order;
+use crate::engine::shape::Outcome;
 use crate::event::Event;
 use crate::failure::{Cause, Failure};
 use crate::map::Options;
@@ -95,7 +97,7 @@ where
     O: Send + 'static,
     E: Send + 'static,
 {
-    pub(crate) source: Elsewhere<Source<I>>,
+    pub(crate) source: Elsewhere<Source>,
     pub(crate) options: Options,
     pub(crate) to: Recipient<Batch<I, O, E>>,
 }
@@ -190,7 +192,7 @@ where
 }
 
 /// Outcomes, with the chunks of their inputs, which are to be dropped where the outcomes are taken.
-type Load<I, O, E> = (Vec<Outcome<I, O, E>>, Vec<Arc<ChunkOf<I, O, E>>>);
+type Load<I, O, E> = (Vec<Outcome<I, O, E>>, Vec<Arc<Chunk>>);
 
 impl<I, O, E> Batch<I, O, E>
 where
@@ -200,7 +202,7 @@ where
 {
     pub(crate) fn new(
         outcomes: Vec<Result<O, Failure<I, E>>>,
-        used: Vec<Arc<ChunkOf<I, O, E>>>,
+        used: Vec<Arc<Chunk>>,
         last: bool,
         stack: Stack,
     ) -> Self {

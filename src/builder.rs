@@ -10,14 +10,15 @@ use crate::decide::ledger::Rules;
 use crate::decide::restart::RestartPolicy;
 use crate::decide::retries::Retries;
 use crate::decide::window::Window;
-use crate::engine::body::Body;
+use crate::engine::body::{Body, CodeOf, RetryIf};
 use crate::engine::drops::{self, Elsewhere, Stack};
+use crate::engine::shape::Shape;
 use crate::engine::unwind::{PanicHook, install_hook};
 use crate::error::{CONTAINERS_MAX, ConfigError, StartError, containers_in_range, name_in_range};
 use crate::function::Function;
 use crate::memory::alarm::start_watch;
 use crate::memory::till::is_installed;
-use crate::settings::{MemoryRules, RetryIf, Settings, ShowError, next_function_id};
+use crate::settings::{MemoryRules, Settings, next_function_id};
 
 /// The most crash retries of an input.
 const CRASH_RETRIES_MAX: u32 = 1000;
@@ -45,11 +46,9 @@ const STACK_BYTES_MIN: usize = 64 * 1024;
 pub struct Builder<I, O, E> {
     app: Arc<Shared>,
     name: Arc<str>,
-    body: Elsewhere<Box<dyn Body<I, O, E>>>,
+    code: CodeOf<I, O, E>,
     containers: Option<usize>,
     retries: Retries,
-    retry_if: Option<Elsewhere<RetryIf<E>>>,
-    show_error: ShowError<E>,
     crash_retries: u32,
     restart: Option<RestartPolicy>,
     window: Option<u64>,
@@ -73,14 +72,13 @@ where
     where
         E: fmt::Debug,
     {
+        let code = CodeOf::new(body, holds_values, <E as fmt::Debug>::fmt);
         Self {
-            show_error: <E as fmt::Debug>::fmt,
             app,
             name: name.into(),
-            body: Elsewhere::new(body, Stack::of(drops::STACK_BYTES), holds_values),
+            code,
             containers: None,
             retries: Retries::default(),
-            retry_if: None,
             crash_retries: 3,
             restart: None,
             window: None,
@@ -120,7 +118,7 @@ where
     {
         let worth: RetryIf<E> = Box::new(worth);
         let stack = Stack::of(self.stack_bytes);
-        self.retry_if = Some(Elsewhere::new(worth, stack, std::mem::needs_drop::<P>()));
+        self.code.errors.retry_if = Some(Elsewhere::new(worth, stack, std::mem::needs_drop::<P>()));
         self
     }
 
@@ -159,11 +157,7 @@ where
     /// may have a smaller stack.
     pub fn stack_size(mut self, bytes: usize) -> Self {
         self.stack_bytes = bytes;
-        let stack = Stack::of(bytes);
-        self.body.set_stack(stack);
-        if let Some(retry_if) = &mut self.retry_if {
-            retry_if.set_stack(stack);
-        }
+        self.code.set_stack(Stack::of(bytes));
         self
     }
 
@@ -247,7 +241,7 @@ where
         let accounted = is_installed();
         let asked = [self.memory_limit, self.recycle_above, self.abandoned_bytes_max];
         let app = Arc::clone(&self.app);
-        let (settings, default_window) = self.validate(accounted)?;
+        let Valid { settings, default_window, .. } = self.validate(accounted)?;
         if !accounted && asked.iter().any(Option::is_some) {
             return Err(StartError::NoAccountant);
         }
@@ -268,7 +262,7 @@ where
 
     /// What the settings come to, and the window of its maps. `accounted` says whether what containers allocate
     /// passes an accountant.
-    pub(crate) fn validate(self, accounted: bool) -> Result<(Settings<I, O, E>, Window), StartError> {
+    pub(crate) fn validate(self, accounted: bool) -> Result<Valid<I, O, E>, StartError> {
         if cfg!(panic = "abort") {
             return Err(StartError::PanicAbort);
         }
@@ -282,14 +276,14 @@ where
             None => Window::adaptive(size_of::<I>() + size_of::<Result<O, Box<()>>>()),
         };
         install_hook();
+        let code = Arc::new(self.code);
         let settings = Settings {
             app: Arc::clone(&self.app.name),
             function: Arc::clone(&self.name),
             id: next_function_id(),
             rules,
-            retry_if: self.retry_if,
-            show_error: self.show_error,
-            body: self.body,
+            shape: Shape::of::<I, O, E>(),
+            code: Arc::clone(&code) as _,
             exit_timeout: self.exit_timeout,
             stack_bytes: self.stack_bytes,
             panic_hook: self.panic_hook,
@@ -297,7 +291,7 @@ where
             #[cfg(feature = "testkit")]
             rehearsed: None,
         };
-        Ok((settings, default_window))
+        Ok(Valid { settings, default_window, code })
     }
 
     fn memory_rules(&self, containers: usize, accounted: bool) -> Result<MemoryRules, ConfigError> {
@@ -338,4 +332,17 @@ where
         let (retries, crash_retries) = (self.retries.clone(), self.crash_retries);
         Ok(Rules { containers, retries, crash_retries, restart })
     }
+}
+
+/// Settings that are in their ranges.
+pub(crate) struct Valid<I, O, E> {
+    pub(crate) settings: Settings,
+    /// The window of maps that set none.
+    pub(crate) default_window: Window,
+    /// The code of the settings, with its types.
+    #[cfg_attr(
+        not(feature = "testkit"),
+        expect(dead_code, reason = "only a rehearsal plays the code in its own way")
+    )]
+    pub(crate) code: Arc<CodeOf<I, O, E>>,
 }

@@ -11,7 +11,7 @@ use std::task::Poll;
 
 use crate::decide::window::Window;
 use crate::engine::caller::Caller;
-use crate::engine::consumer::{All, Closing, Consumer, Failures};
+use crate::engine::consumer::{All, Consumer, Failures};
 use crate::engine::dispatch::Patience;
 use crate::engine::drops::{Gathered, Stack};
 use crate::failure::Failure;
@@ -27,7 +27,7 @@ where
     O: Send + 'static,
     E: Send + 'static,
 {
-    begun: Result<Closing<I, O, E>, Failure<I, E>>,
+    begun: Result<Consumer<I, O, E>, Failure<I, E>>,
 }
 
 impl<I, O, E> Bulk<I, O, E>
@@ -44,15 +44,13 @@ where
 
     pub(crate) fn begin(running: &Arc<Running<I, O, E>>, inputs: Vec<I>, failures: Failures) -> Self {
         let begun = Consumer::of_all(&running.dispatch, inputs, failures, Caller::here(None));
-        Self { begun: begun.map(Closing::new).map_err(Failure::of_map) }
+        Self { begun: begun.map_err(Failure::of_map) }
     }
 
     /// Waits for the last outcome, or the failure that ends it before.
     pub(crate) fn wait(self) -> All<I, O, E> {
         match self.begun {
-            Ok(mut consumer) => {
-                consumer.get_mut().look_for_all(Patience::Wait).expect("it waits until all are there")
-            }
+            Ok(mut consumer) => consumer.look_for_all(Patience::Wait).expect("it waits until all are there"),
             Err(refused) => (Vec::new(), Some(refused)),
         }
     }
@@ -61,7 +59,7 @@ where
     pub(crate) async fn outcome(self) -> All<I, O, E> {
         match self.begun {
             Ok(mut consumer) => {
-                poll_fn(|cx| match consumer.get_mut().look_for_all(Patience::Task(cx.waker())) {
+                poll_fn(|cx| match consumer.look_for_all(Patience::Task(cx.waker())) {
                     Some(all) => Poll::Ready(all),
                     None => Poll::Pending,
                 })

@@ -6,10 +6,10 @@ use std::task::{Context, Poll};
 
 use crate::abort::{Abort, AbortHandle};
 use crate::engine::caller::Caller;
-use crate::engine::consumer::{Closing, Consumer, Sight};
+use crate::engine::consumer::{Consumer, Sight};
 use crate::engine::dispatch::Patience;
 use crate::engine::drops::Elsewhere;
-use crate::failure::{Cause, Failure};
+use crate::failure::{Failure, Reason};
 use crate::function::Running;
 
 /// One execution, begun: await it, or [wait](Call::wait) for it. Dropping it cancels it.
@@ -32,7 +32,7 @@ where
     E: Send + 'static,
 {
     /// Accepted by the function.
-    Begun(Closing<I, O, E>),
+    Begun(Consumer<I, O, E>),
     /// Refused at once.
     Refused(Elsewhere<Failure<I, E>>),
     /// Its outcome has been given.
@@ -52,7 +52,7 @@ where
                 let engine: Arc<dyn Abort> = Arc::clone(&running.dispatch) as _;
                 let first = abort.open(Arc::downgrade(&engine), consumer.job());
                 assert!(first, "nobody else has the handle yet");
-                State::Begun(Closing::new(consumer))
+                State::Begun(consumer)
             }
             Err(failure) => {
                 let stack = running.dispatch.settings.stack();
@@ -76,11 +76,10 @@ where
     pub fn wait(mut self) -> Result<O, Failure<I, E>> {
         match std::mem::replace(&mut self.state, State::Over) {
             State::Begun(mut consumer) => {
-                let consumer = consumer.get_mut();
                 let mut sight = consumer.look(Patience::Look);
                 if matches!(sight, Sight::NotYet) {
                     if self.running.would_deadlock() {
-                        consumer.end_as(|| Cause::WouldDeadlock);
+                        consumer.end_as(&Reason::WouldDeadlock);
                     }
                     sight = consumer.look(Patience::Wait);
                 }
@@ -107,7 +106,7 @@ where
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let sight = match &mut self.state {
-            State::Begun(consumer) => consumer.get_mut().look(Patience::Task(cx.waker())),
+            State::Begun(consumer) => consumer.look(Patience::Task(cx.waker())),
             State::Refused(_) => Sight::End,
             State::Over => panic!("a call is polled after its outcome was given"),
         };

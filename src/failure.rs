@@ -46,6 +46,36 @@ pub enum Cause<E> {
     Engine(Bug),
 }
 
+/// Why an input, or a whole map, failed that no error of the function's ended: a [`Cause`] without the type of errors.
+#[derive(Debug, Clone)]
+pub(crate) enum Reason {
+    Poisoned(Vec<Arc<Crash>>),
+    Lost(Arc<Crash>),
+    GaveUp(GaveUp),
+    Source(Panic),
+    Cancelled,
+    ShutDown,
+    WouldDeadlock,
+    Config(crate::ConfigError),
+    Engine(Bug),
+}
+
+impl<E> From<Reason> for Cause<E> {
+    fn from(reason: Reason) -> Self {
+        match reason {
+            Reason::Poisoned(deaths) => Self::Poisoned(deaths),
+            Reason::Lost(crash) => Self::Lost(crash),
+            Reason::GaveUp(gave_up) => Self::GaveUp(gave_up),
+            Reason::Source(panic) => Self::Source(panic),
+            Reason::Cancelled => Self::Cancelled,
+            Reason::ShutDown => Self::ShutDown,
+            Reason::WouldDeadlock => Self::WouldDeadlock,
+            Reason::Config(error) => Self::Config(error),
+            Reason::Engine(bug) => Self::Engine(bug),
+        }
+    }
+}
+
 /// An outcome that is an error.
 ///
 /// It is one pointer wide, so that `Result<u64, Failure<..>>` takes 16 bytes. The input comes back
@@ -118,12 +148,12 @@ impl<I, E> Failure<I, E> {
     }
 
     /// An input that was refused before it began.
-    pub(crate) fn of_refused(input: I, cause: Cause<E>) -> Self {
-        Self::of_input(0, Reclaimed::Owned(input), 0.into(), cause)
+    pub(crate) fn of_refused(input: I, reason: Reason) -> Self {
+        Self::of_input(0, Reclaimed::Owned(input), 0.into(), reason.into())
     }
 
-    pub(crate) fn of_map(cause: Cause<E>) -> Self {
-        Self(Box::new(Inner { input: None, tried: 0.into(), cause: Contained::new(cause) }))
+    pub(crate) fn of_map(reason: Reason) -> Self {
+        Self(Box::new(Inner { input: None, tried: 0.into(), cause: Contained::new(reason.into()) }))
     }
 
     /// The place of the input in its map, from 0; `None` where the map as a whole failed.

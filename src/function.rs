@@ -59,7 +59,7 @@ where
     O: Send + 'static,
     E: Send + 'static,
 {
-    pub(crate) dispatch: Arc<Dispatch<I, O, E>>,
+    pub(crate) dispatch: Arc<Dispatch>,
     /// Behind a trait object, because an `Addr` in here would make the compiler ask of every future that holds a
     /// `Function` over an `await` whether `Supervisor<I, O, E>` is an actor, and it cannot tell that inside a future
     /// for types with a lifetime, such as an error of `&'static str`.
@@ -176,7 +176,7 @@ where
 {
     pub(crate) fn start(
         engine: Arc<Engine>,
-        settings: Settings<I, O, E>,
+        settings: Settings,
         default_window: Window,
         registration: Registration,
     ) -> Result<(Self, Box<dyn Ends>), StartError> {
@@ -188,7 +188,7 @@ where
     }
 
     fn of(
-        dispatch: Arc<Dispatch<I, O, E>>,
+        dispatch: Arc<Dispatch>,
         supervisor: Addr<Supervisor<I, O, E>>,
         default_window: Window,
         registration: Option<Registration>,
@@ -203,7 +203,7 @@ where
 
     /// One that is only rehearsed, in the actix system and the virtual time of this thread.
     #[cfg(feature = "testkit")]
-    pub(crate) fn rehearsed(settings: Settings<I, O, E>, default_window: Window) -> Self {
+    pub(crate) fn rehearsed(settings: Settings, default_window: Window) -> Self {
         let rehearsed = settings.rehearsed.clone();
         let dispatch = Arc::new(Dispatch::new(settings, Clock::virtual_from_now()));
         dispatch

@@ -10,7 +10,7 @@ use crate::abort::{Abort, AbortHandle};
 use crate::decide::retries::Retries;
 use crate::decide::window::Window;
 use crate::engine::caller::Caller;
-use crate::engine::consumer::{Closing, Consumer, Failures, Sight};
+use crate::engine::consumer::{Consumer, Failures, Sight};
 use crate::engine::dispatch::{Dispatch, Patience};
 use crate::engine::drops::Elsewhere;
 use crate::engine::feeder::Feed;
@@ -19,7 +19,7 @@ use crate::engine::messages::{FeedMap, Undelivered};
 use crate::engine::pool::Pool;
 use crate::engine::span::SafeSpan;
 use crate::error::name_in_range;
-use crate::failure::{Cause, Failure};
+use crate::failure::{Failure, Reason};
 use crate::function::Running;
 use crate::progress::Progress;
 use crate::source::Source;
@@ -87,16 +87,16 @@ impl Default for Options {
 }
 
 /// A map that has begun, and its source if that needs a feeder.
-pub(crate) type Opened<I, O, E> = (Closing<I, O, E>, Option<Elsewhere<Feed<I>>>);
+pub(crate) type Opened<I, O, E> = (Consumer<I, O, E>, Option<Elsewhere<Feed>>);
 
 impl Options {
     /// Begins a map; gives back its source if that needs a feeder.
     pub(crate) fn open<I, O, E>(
         self,
-        dispatch: &Arc<Dispatch<I, O, E>>,
+        dispatch: &Arc<Dispatch>,
         default_window: Window,
-        source: Elsewhere<Source<I>>,
-    ) -> Result<Opened<I, O, E>, Cause<E>>
+        source: Elsewhere<Source>,
+    ) -> Result<Opened<I, O, E>, Reason>
     where
         I: Send + Sync + 'static,
         O: Send + 'static,
@@ -104,22 +104,22 @@ impl Options {
     {
         let Self { order, failures, window, retries, label, span } = self;
         let window = match window {
-            Some(inputs) => Window::fixed(inputs).map_err(Cause::Config)?,
+            Some(inputs) => Window::fixed(inputs).map_err(Reason::Config)?,
             None => default_window,
         };
-        retries.as_ref().map_or(Ok(()), Retries::validate).map_err(Cause::Config)?;
-        label.as_deref().map_or(Ok(()), name_in_range).map_err(Cause::Config)?;
+        retries.as_ref().map_or(Ok(()), Retries::validate).map_err(Reason::Config)?;
+        label.as_deref().map_or(Ok(()), name_in_range).map_err(Reason::Config)?;
         let (supply, feed) = match source.into_inner() {
             Source::Inline(inline) => (Supply::Inline(inline), None),
             // Refused it is dropped where that may block.
             Source::MayBlock(source) => (
-                Supply::Fed(Arc::new(Pool::new())),
+                Supply::Fed(Arc::new(Pool::new(dispatch.settings.shape.input))),
                 Some(Elsewhere::new(source, dispatch.settings.stack(), true)),
             ),
         };
         let caller = Caller::within(span, label);
         let consumer = Consumer::of_map(dispatch, supply, order, failures, window, retries, caller)?;
-        Ok((Closing::new(consumer), feed))
+        Ok((consumer, feed))
     }
 }
 
@@ -129,7 +129,7 @@ where
     O: Send + 'static,
     E: Send + 'static,
 {
-    pub(crate) fn new(running: Arc<Running<I, O, E>>, source: Elsewhere<Source<I>>) -> Self {
+    pub(crate) fn new(running: Arc<Running<I, O, E>>, source: Elsewhere<Source>) -> Self {
         let stage = Stage::Waiting { source, options: Options::default() };
         Self(Outcomes { running, stage, abort: AbortHandle::new() })
     }
@@ -227,7 +227,7 @@ where
             return Poll::Ready(Some(Err(refused)));
         }
         let Stage::Open(consumer) = &mut outcomes.stage else { return Poll::Ready(None) };
-        match consumer.get_mut().look(Patience::Task(cx.waker())) {
+        match consumer.look(Patience::Task(cx.waker())) {
             Sight::Outcome(outcome) => Poll::Ready(Some(outcome)),
             Sight::NotYet => Poll::Pending,
             Sight::End => Poll::Ready(None),
@@ -268,9 +268,9 @@ where
     E: Send + 'static,
 {
     /// Nothing is pulled.
-    Waiting { source: Elsewhere<Source<I>>, options: Options },
+    Waiting { source: Elsewhere<Source>, options: Options },
     /// Under way, or ended and not yet salvaged.
-    Open(Closing<I, O, E>),
+    Open(Consumer<I, O, E>),
     /// The function does not know of the map.
     Closed,
 }
@@ -302,7 +302,7 @@ where
     #[inline]
     fn take(&mut self) -> Option<Result<O, Failure<I, E>>> {
         match &mut self.stage {
-            Stage::Open(consumer) => consumer.get_mut().take(),
+            Stage::Open(consumer) => consumer.take(),
             Stage::Waiting { .. } | Stage::Closed => None,
         }
     }
@@ -310,18 +310,17 @@ where
     fn next_that_is_not_at_hand(&mut self) -> Option<Result<O, Failure<I, E>>> {
         if matches!(self.stage, Stage::Waiting { .. }) && self.running.would_deadlock() {
             self.stage = Stage::Closed;
-            return Some(Err(Failure::of_map(Cause::WouldDeadlock)));
+            return Some(Err(Failure::of_map(Reason::WouldDeadlock)));
         }
         if let Some(refused) = self.begin() {
             return Some(Err(refused));
         }
         let Stage::Open(consumer) = &mut self.stage else { return None };
-        let consumer = consumer.get_mut();
         let mut sight = consumer.look(Patience::Look);
         if matches!(sight, Sight::NotYet) {
             if self.running.would_deadlock() {
                 consumer.end();
-                return Some(Err(Failure::of_map(Cause::WouldDeadlock)));
+                return Some(Err(Failure::of_map(Reason::WouldDeadlock)));
             }
             sight = consumer.look(Patience::Wait);
         }
@@ -339,16 +338,16 @@ where
         self.open().err().map(Failure::of_map)
     }
 
-    fn open(&mut self) -> Result<(), Cause<E>> {
+    fn open(&mut self) -> Result<(), Reason> {
         let Stage::Waiting { source, options } = std::mem::replace(&mut self.stage, Stage::Closed) else {
             return Ok(());
         };
         if self.abort.is_aborted() {
-            return Err(Cause::Cancelled); // nothing is to be executed
+            return Err(Reason::Cancelled); // nothing is to be executed
         }
         let dispatch = &self.running.dispatch;
         let (consumer, feed) = options.open(dispatch, self.running.default_window, source)?;
-        let job = consumer.get().job();
+        let job = consumer.job();
         if let Some(source) = feed {
             let broken = Arc::clone(dispatch);
             let guard = Undelivered::new(move || broken.map_undelivered(job));
@@ -372,7 +371,7 @@ where
     pub fn progress(&self) -> Progress {
         match &self.stage {
             Stage::Waiting { .. } | Stage::Closed => Progress::default(),
-            Stage::Open(consumer) => consumer.get().progress(),
+            Stage::Open(consumer) => consumer.progress(),
         }
     }
 
@@ -393,7 +392,7 @@ where
     /// ```
     pub fn salvage(mut self) -> Vec<(u64, O)> {
         match &mut self.stage {
-            Stage::Open(consumer) => consumer.get_mut().salvage(),
+            Stage::Open(consumer) => consumer.salvage(),
             Stage::Waiting { .. } | Stage::Closed => Vec::new(),
         }
     }

@@ -1,42 +1,36 @@
 //! What a function was started with: validated, plain, and never changed.
 
-use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::decide::ledger::Rules;
-use crate::engine::body::Body;
-use crate::engine::drops::{Elsewhere, Stack};
+use crate::engine::body::Code;
+use crate::engine::drops::Stack;
+use crate::engine::shape::Shape;
 use crate::engine::unwind::PanicHook;
 
-/// Decides whether an error is worth a retry.
-pub(crate) type RetryIf<E> = Box<dyn Fn(&E) -> bool + Send + Sync>;
-
-/// Shows an error: its `Debug`.
-pub(crate) type ShowError<E> = fn(&E, &mut fmt::Formatter<'_>) -> fmt::Result;
-
 /// The settings of one running function.
-pub(crate) struct Settings<I, O, E> {
+pub(crate) struct Settings {
     pub(crate) app: Arc<str>,
     pub(crate) function: Arc<str>,
     /// Distinguishes functions of the process.
     pub(crate) id: u64,
     pub(crate) rules: Rules,
-    pub(crate) retry_if: Option<Elsewhere<RetryIf<E>>>,
-    /// Shows an error in the log.
-    pub(crate) show_error: ShowError<E>,
-    pub(crate) body: Elsewhere<Box<dyn Body<I, O, E>>>,
+    /// The types of its inputs and outcomes.
+    pub(crate) shape: &'static Shape,
+    /// The user's code.
+    pub(crate) code: Arc<dyn Code>,
     pub(crate) exit_timeout: Duration,
     pub(crate) stack_bytes: usize,
     pub(crate) panic_hook: PanicHook,
     pub(crate) memory: MemoryRules,
     /// Who makes tasks of what would be threads, where the function is only rehearsed.
     #[cfg(feature = "testkit")]
-    pub(crate) rehearsed: Option<Arc<dyn crate::testkit::Performs<I, O, E>>>,
+    pub(crate) rehearsed: Option<Arc<dyn crate::testkit::Performs>>,
 }
 
-impl<I, O, E> Settings<I, O, E> {
+impl Settings {
     /// The stack that drops of the function's values may need.
     pub(crate) fn stack(&self) -> Stack {
         Stack::of(self.stack_bytes)

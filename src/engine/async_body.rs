@@ -7,6 +7,7 @@
 //! or `exit` whose generation is over.
 
 use std::future::{Future, poll_fn};
+use std::marker::PhantomData;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
@@ -17,10 +18,11 @@ use tokio::task::{LocalSet, yield_now};
 use crate::async_worker::AsyncWorker;
 use crate::context::Context;
 use crate::crash::BoxError;
-use crate::engine::body::{Body, Instance, Post, Served, Task};
+use crate::engine::body::{Body, Errors, Instance, Post, Served, Task};
 use crate::engine::dispatch::Next;
 use crate::engine::drops::Stack;
 use crate::engine::leash::{at_no_checkpoint, come_out, outside};
+use crate::engine::shape::Types;
 use crate::engine::span::SafeSpan;
 use crate::engine::spawned::{Origin, among_tasks, as_its_own, this_thread_runs_tasks};
 use crate::engine::unwind::{contain_drop, drop_contained};
@@ -36,10 +38,7 @@ struct Tasks<S> {
 }
 
 impl<S> Tasks<S> {
-    fn enter<I, O, E>(
-        post: &Post<'_, I, O, E>,
-        enter: impl AsyncFnOnce() -> Result<S, BoxError>,
-    ) -> Result<Self, BoxError> {
+    fn enter(post: &Post<'_>, enter: impl AsyncFnOnce() -> Result<S, BoxError>) -> Result<Self, BoxError> {
         let settings = &post.dispatch.settings;
         let origin = Arc::new(Origin::of(settings, post.container, post.generation));
         let theirs = Arc::clone(&origin);
@@ -76,7 +75,7 @@ impl<S> Drop for Tasks<S> {
     }
 }
 
-impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Post<'_, I, O, E> {
+impl Post<'_> {
     /// Polls the user's `enter` or `exit`. Once the generation is over it is dropped, with `None`.
     pub(crate) async fn unless_over<T>(&self, future: impl Future<Output = T>) -> Option<T> {
         let (id, generation) = (self.container, self.generation);
@@ -99,13 +98,22 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Post<'_, I,
     }
 
     /// Waits for work and executes it, again and again.
-    async fn serve_in_task(&self, mut call: impl AsyncFnMut(&I) -> Result<O, E>) -> Served {
+    async fn serve_in_task<I, O, E>(
+        &self,
+        errors: &Errors<E>,
+        mut call: impl AsyncFnMut(&I) -> Result<O, E>,
+    ) -> Served
+    where
+        I: Send + Sync + 'static,
+        O: Send + 'static,
+        E: Send + 'static,
+    {
         loop {
             match polled_outside(self.dispatch.next_in_task(self.container, self.generation)).await {
                 Next::Work { run, lease, previous, caller } => {
                     self.context.begin_run(lease.attempt, previous);
                     let task = Task { post: self, run, lease, caller };
-                    let left = task.drive_in_task(&mut call).await;
+                    let left = task.drive_in_task(errors, &mut call).await;
                     self.context.end_run();
                     if outside(|| self.recycles(&task.run, left)) {
                         return Served::Recycles;
@@ -121,10 +129,19 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Post<'_, I,
     }
 }
 
-impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Task<'_, I, O, E> {
+impl Task<'_> {
     /// Returns how many bytes the attempts have left.
-    async fn drive_in_task(&self, call: &mut impl AsyncFnMut(&I) -> Result<O, E>) -> i64 {
-        let Some(mut lap) = self.run.begin() else { return 0 };
+    async fn drive_in_task<I, O, E>(
+        &self,
+        errors: &Errors<E>,
+        call: &mut impl AsyncFnMut(&I) -> Result<O, E>,
+    ) -> i64
+    where
+        I: Send + Sync + 'static,
+        O: Send + 'static,
+        E: Send + 'static,
+    {
+        let Some(mut lap) = self.run.begin::<I, O, E>() else { return 0 };
         let span = outside(|| self.span());
         self.post.leash.begin_attempt();
         let mut left = 0;
@@ -140,7 +157,7 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Task<'_, I,
                 come_out();
             }
             let Some(result) = result else { return left };
-            if !self.returned(&mut lap, result, used, span.as_ref()) {
+            if !self.returned(&mut lap, result, used, span.as_ref(), errors) {
                 return left;
             }
         }
@@ -184,8 +201,13 @@ where
     O: Send + 'static,
     E: Send + 'static,
 {
-    fn enter(&self, post: &Post<'_, I, O, E>) -> Result<Box<dyn Instance<I, O, E> + '_>, BoxError> {
-        Ok(Box::new(AsyncPlainInstance(Tasks::enter(post, async || Ok(&self.0))?)))
+    fn enter<'a>(
+        &'a self,
+        errors: &'a Errors<E>,
+        post: &Post<'_>,
+    ) -> Result<Box<dyn Instance + 'a>, BoxError> {
+        let tasks = Tasks::enter(post, async || Ok(&self.0))?;
+        Ok(Box::new(AsyncPlainInstance { tasks, errors, types: PhantomData }))
     }
 
     fn has_state(&self) -> bool {
@@ -193,24 +215,29 @@ where
     }
 }
 
-struct AsyncPlainInstance<'a, F>(Tasks<&'a F>);
+struct AsyncPlainInstance<'a, F, I, O, E> {
+    tasks: Tasks<&'a F>,
+    errors: &'a Errors<E>,
+    types: Types<I, O, E>,
+}
 
-impl<I, O, E, F> Instance<I, O, E> for AsyncPlainInstance<'_, F>
+impl<I, O, E, F> Instance for AsyncPlainInstance<'_, F, I, O, E>
 where
     F: AsyncFn(&I) -> Result<O, E>,
     I: Send + Sync + 'static,
     O: Send + 'static,
     E: Send + 'static,
 {
-    fn serve(&mut self, post: &Post<'_, I, O, E>) -> Served {
+    fn serve(&mut self, post: &Post<'_>) -> Served {
         let _inside = post.leash.enter();
-        self.0.run(async |function: &mut Option<&F>| {
+        let errors = self.errors;
+        self.tasks.run(async |function: &mut Option<&F>| {
             let function = function.expect("it has not exited");
-            post.serve_in_task(async |input: &I| function(input).await).await
+            post.serve_in_task(errors, async |input: &I| function(input).await).await
         })
     }
 
-    fn exit(self: Box<Self>, _: &Post<'_, I, O, E>) {}
+    fn exit(self: Box<Self>, _: &Post<'_>) {}
 }
 
 /// An async worker, made anew by its `enter` for each generation.
@@ -221,15 +248,16 @@ where
     W: AsyncWorker,
     N: AsyncFn(&Context) -> Result<W, BoxError> + Send + Sync,
 {
-    fn enter(
-        &self,
-        post: &Post<'_, W::Input, W::Output, W::Error>,
-    ) -> Result<Box<dyn Instance<W::Input, W::Output, W::Error> + '_>, BoxError> {
+    fn enter<'a>(
+        &'a self,
+        errors: &'a Errors<W::Error>,
+        post: &Post<'_>,
+    ) -> Result<Box<dyn Instance + 'a>, BoxError> {
         let over = || Err("its generation is over".into());
         // What it does before its first await is its own code as well.
         let entering = async || (self.0)(post.context).await;
         let enter = async || post.unless_over(entering()).await.unwrap_or_else(over);
-        Ok(Box::new(AsyncWorkerInstance(Tasks::enter(post, enter)?)))
+        Ok(Box::new(AsyncWorkerInstance { tasks: Tasks::enter(post, enter)?, errors }))
     }
 
     fn has_state(&self) -> bool {
@@ -237,19 +265,23 @@ where
     }
 }
 
-struct AsyncWorkerInstance<W>(Tasks<W>);
+struct AsyncWorkerInstance<'a, W: AsyncWorker> {
+    tasks: Tasks<W>,
+    errors: &'a Errors<W::Error>,
+}
 
-impl<W: AsyncWorker> Instance<W::Input, W::Output, W::Error> for AsyncWorkerInstance<W> {
-    fn serve(&mut self, post: &Post<'_, W::Input, W::Output, W::Error>) -> Served {
+impl<W: AsyncWorker> Instance for AsyncWorkerInstance<'_, W> {
+    fn serve(&mut self, post: &Post<'_>) -> Served {
         let _inside = post.leash.enter();
-        self.0.run(async |worker: &mut Option<W>| {
+        let errors = self.errors;
+        self.tasks.run(async |worker: &mut Option<W>| {
             let worker = worker.as_mut().expect("it has not exited");
-            post.serve_in_task(async |input: &W::Input| worker.call(input, post.context).await).await
+            post.serve_in_task(errors, async |input: &W::Input| worker.call(input, post.context).await).await
         })
     }
 
-    fn exit(mut self: Box<Self>, post: &Post<'_, W::Input, W::Output, W::Error>) {
-        self.0.run(async |worker: &mut Option<W>| {
+    fn exit(mut self: Box<Self>, post: &Post<'_>) {
+        self.tasks.run(async |worker: &mut Option<W>| {
             let worker = worker.take().expect("it exits once");
             post.unless_over(async { worker.exit(post.context).await }).await
         });

@@ -1,11 +1,14 @@
 //! The user's code behind one face: what a container enters, serves with and exits from.
 //!
-//! The closure is erased once per generation, not per input: the loop over inputs is compiled into
-//! each kind of body. [`Plain`] and [`Entered`] are the synchronous kinds; the asynchronous ones are
-//! in [`async_body`](crate::engine::async_body).
+//! The engine knows it as [`Code`] and [`Instance`], without types. The loop over the inputs of a run is compiled for each
+//! function, because a call that the compiler sees through is what makes an input cost nanoseconds. [`Plain`] and
+//! [`Entered`] are the synchronous kinds of code; the asynchronous ones are in
+//! [`async_body`](crate::engine::async_body).
 
+use std::any::type_name;
 use std::cell::RefCell;
 use std::fmt;
+use std::marker::PhantomData;
 use std::sync::Arc;
 
 use crate::context::Context;
@@ -13,43 +16,35 @@ use crate::crash::BoxError;
 use crate::decide::ids::{Attempt, ContainerId, Generation};
 use crate::decide::ledger::{Lease, Worth};
 use crate::engine::caller::Caller;
-use crate::engine::dispatch::{Dispatch, LapOf, Next, RunOf};
-use crate::engine::lane::Outcome;
+use crate::engine::dispatch::{Dispatch, Next};
+use crate::engine::drops::{Elsewhere, STACK_BYTES, Stack};
+use crate::engine::erased::Parcel;
 use crate::engine::leash::{Leash, at_no_checkpoint, come_out, outside};
 use crate::engine::retained::Retained;
+use crate::engine::run::{Lap, Run, Walk};
+use crate::engine::shape::Types;
 use crate::engine::span::SafeSpan;
 use crate::engine::speech::{Speech, TARGET};
 use crate::engine::track::Pace;
 use crate::engine::unwind::{contain, tell};
 use crate::memory::account::Epoch;
-use crate::settings::ShowError;
 use crate::worker::Worker;
 
 /// The user's code, shared by all containers of a function.
-pub(crate) trait Body<I, O, E>: Rehearsable<I, O, E> + Send + Sync {
+pub(crate) trait Code: Send + Sync {
     /// What it returns counts only if the generation of the post is not over.
-    fn enter(&self, post: &Post<'_, I, O, E>) -> Result<Box<dyn Instance<I, O, E> + '_>, BoxError>;
+    fn enter<'a>(&'a self, post: &Post<'_>) -> Result<Box<dyn Instance + 'a>, BoxError>;
 
     /// Whether it has a state, which an execution that is left at a checkpoint may leave torn.
     fn has_state(&self) -> bool;
 }
 
-#[cfg(feature = "testkit")]
-use crate::testkit::code::Rehearsable;
-
-/// Without the test kit nothing is asked of a body for its sake.
-#[cfg(not(feature = "testkit"))]
-pub(crate) trait Rehearsable<I, O, E> {}
-
-#[cfg(not(feature = "testkit"))]
-impl<B, I, O, E> Rehearsable<I, O, E> for B {}
-
 /// The user's code in one generation of a container. It lives on the container's thread.
-pub(crate) trait Instance<I, O, E> {
+pub(crate) trait Instance {
     /// Executes inputs until the generation is over. A panic passes through: the run that executes
     /// knows how far it is.
-    fn serve(&mut self, post: &Post<'_, I, O, E>) -> Served;
-    fn exit(self: Box<Self>, post: &Post<'_, I, O, E>);
+    fn serve(&mut self, post: &Post<'_>) -> Served;
+    fn exit(self: Box<Self>, post: &Post<'_>);
 }
 
 /// Why a generation serves no more.
@@ -63,23 +58,135 @@ pub(crate) enum Served {
     Stale,
 }
 
-/// What attempts of one function leave behind.
-type RetainedOf<I, O, E> = Retained<I, Outcome<I, O, E>>;
+/// What a function is made of, for its types: its body, and what it says of its errors.
+pub(crate) struct CodeOf<I, O, E> {
+    body: Elsewhere<Box<dyn Body<I, O, E>>>,
+    pub(crate) errors: Errors<E>,
+}
+
+/// The user's code of one kind.
+pub(crate) trait Body<I, O, E>: Rehearsable<I, O, E> + Send + Sync {
+    /// See [`Code::enter`].
+    fn enter<'a>(
+        &'a self,
+        errors: &'a Errors<E>,
+        post: &Post<'_>,
+    ) -> Result<Box<dyn Instance + 'a>, BoxError>;
+
+    /// See [`Code::has_state`].
+    fn has_state(&self) -> bool;
+}
+
+#[cfg(feature = "testkit")]
+use crate::testkit::code::Rehearsable;
+
+/// Without the test kit nothing is asked of a body for its sake.
+#[cfg(not(feature = "testkit"))]
+pub(crate) trait Rehearsable<I, O, E> {}
+
+#[cfg(not(feature = "testkit"))]
+impl<B, I, O, E> Rehearsable<I, O, E> for B {}
+
+impl<I, O, E> Code for CodeOf<I, O, E>
+where
+    I: 'static,
+    O: 'static,
+    E: Send + 'static,
+{
+    fn enter<'a>(&'a self, post: &Post<'_>) -> Result<Box<dyn Instance + 'a>, BoxError> {
+        self.body.get().enter(&self.errors, post)
+    }
+
+    fn has_state(&self) -> bool {
+        self.body.get().has_state()
+    }
+}
+
+impl<I, O, E> CodeOf<I, O, E> {
+    /// `holds_values` says whether the body captures anything that is to be dropped. `show` shows an error in the log.
+    pub(crate) fn new(body: Box<dyn Body<I, O, E>>, holds_values: bool, show: ShowError<E>) -> Self
+    where
+        I: 'static,
+        O: 'static,
+        E: 'static,
+    {
+        let body = Elsewhere::new(body, Stack::of(STACK_BYTES), holds_values);
+        Self { body, errors: Errors { retry_if: None, show } }
+    }
+
+    /// The body, for a rehearsal to play in its own way.
+    #[cfg(feature = "testkit")]
+    pub(crate) fn body(&self) -> &dyn Body<I, O, E> {
+        self.body.get().as_ref()
+    }
+
+    /// The drops of what it has captured may need that stack.
+    pub(crate) fn set_stack(&mut self, stack: Stack) {
+        self.body.set_stack(stack);
+        if let Some(retry_if) = &mut self.errors.retry_if {
+            retry_if.set_stack(stack);
+        }
+    }
+}
+
+impl<I, O, E> fmt::Debug for CodeOf<I, O, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "CodeOf<{}, {}, {}>", type_name::<I>(), type_name::<O>(), type_name::<E>())
+    }
+}
+
+/// Decides whether an error is worth a retry.
+pub(crate) type RetryIf<E> = Box<dyn Fn(&E) -> bool + Send + Sync>;
+
+/// Shows an error: its `Debug`.
+pub(crate) type ShowError<E> = fn(&E, &mut fmt::Formatter<'_>) -> fmt::Result;
+
+/// What a function says of its errors.
+pub(crate) struct Errors<E> {
+    pub(crate) retry_if: Option<Elsewhere<RetryIf<E>>>,
+    /// Shows an error in the log.
+    show: ShowError<E>,
+}
+
+impl<E> Errors<E> {
+    /// Whether the error is worth a retry. If the user's predicate panics, it is not.
+    fn worth(&self, error: &E, task: &Task<'_>) -> Worth {
+        match self.retry_if.as_ref().map(|retry_if| contain(|| retry_if.get()(error))) {
+            None | Some(Ok(true)) => Worth::Retry,
+            Some(Ok(false)) => Worth::Surface,
+            Some(Err(panic)) => {
+                let speech = task.speech();
+                let (app, function) = (speech.app, speech.function);
+                tell(|| tracing::warn!(target: TARGET, %app, %function, %panic, "retry_if panicked"));
+                Worth::Surface
+            }
+        }
+    }
+}
+
+/// An error, as the log shows it.
+struct Shown<'a, E>(&'a E, ShowError<E>);
+
+impl<E> fmt::Display for Shown<'_, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        (self.1)(self.0, f)
+    }
+}
 
 /// Where an instance serves: one generation of one container.
-pub(crate) struct Post<'a, I, O, E> {
-    pub(crate) dispatch: &'a Dispatch<I, O, E>,
+pub(crate) struct Post<'a> {
+    pub(crate) dispatch: &'a Dispatch,
     pub(crate) container: ContainerId,
     pub(crate) generation: Generation,
     pub(crate) context: &'a Context,
     pub(crate) leash: &'a Leash,
     /// What the attempts of this generation leave behind, if it is to be recycled for it.
-    retained: RefCell<Option<RetainedOf<I, O, E>>>,
+    retained: RefCell<Option<Retained>>,
 }
 
-impl<'a, I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Post<'a, I, O, E> {
+impl<'a> Post<'a> {
     pub(crate) fn new(
-        dispatch: &'a Dispatch<I, O, E>,
+        dispatch: &'a Dispatch,
         (container, generation): (ContainerId, Generation),
         context: &'a Context,
         leash: &'a Leash,
@@ -91,20 +198,20 @@ impl<'a, I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Post<'a
     }
 
     /// Whether the container exits now, to begin anew, after that run.
-    pub(crate) fn recycles(&self, run: &RunOf<I, O, E>, left: i64) -> bool {
-        let is_too_much = |retained: &mut RetainedOf<I, O, E>| retained.is_too_much_after(run, left);
+    pub(crate) fn recycles(&self, run: &Run, left: i64) -> bool {
+        let is_too_much = |retained: &mut Retained| retained.is_too_much_after(run, left);
         self.retained.borrow_mut().as_mut().is_some_and(is_too_much)
             && self.dispatch.recycle(self.container, self.generation)
     }
 
-    /// Waits for work and executes it, again and again.
-    fn serve(&self, mut call: impl FnMut(&I) -> Result<O, E>) -> Served {
+    /// Waits for work and has `drive` execute it, again and again. `drive` returns how many bytes the attempts have left.
+    fn serve(&self, drive: &mut dyn FnMut(&Task<'_>) -> i64) -> Served {
         loop {
             match self.dispatch.next(self.container, self.generation) {
                 Next::Work { run, lease, previous, caller } => {
                     self.context.begin_run(lease.attempt, previous);
                     let task = Task { post: self, run, lease, caller };
-                    let left = task.drive(&mut call);
+                    let left = drive(&task);
                     self.context.end_run();
                     if self.recycles(&task.run, left) {
                         return Served::Recycles;
@@ -118,18 +225,23 @@ impl<'a, I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Post<'a
 }
 
 /// A run of inputs in the hands of an instance.
-pub(crate) struct Task<'a, I, O, E> {
-    pub(crate) post: &'a Post<'a, I, O, E>,
-    pub(crate) run: Arc<RunOf<I, O, E>>,
+pub(crate) struct Task<'a> {
+    pub(crate) post: &'a Post<'a>,
+    pub(crate) run: Arc<Run>,
     pub(crate) lease: Lease,
     /// Who asked for it.
     pub(crate) caller: Caller,
 }
 
-impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Task<'_, I, O, E> {
+impl Task<'_> {
     /// Returns how many bytes the attempts have left.
-    fn drive(&self, call: &mut impl FnMut(&I) -> Result<O, E>) -> i64 {
-        let Some(mut lap) = self.run.begin() else { return 0 };
+    fn drive<I, O, E>(&self, errors: &Errors<E>, call: &mut impl FnMut(&I) -> Result<O, E>) -> i64
+    where
+        I: Send + Sync + 'static,
+        O: Send + 'static,
+        E: Send + 'static,
+    {
+        let Some(mut lap) = self.run.begin::<I, O, E>() else { return 0 };
         let span = self.span();
         let _in_span = span.as_ref().map(SafeSpan::enter);
         let _inside = self.post.leash.enter();
@@ -146,7 +258,7 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Task<'_, I,
                     come_out();
                 }
             }
-            if !self.returned(&mut lap, result, used, span.as_ref()) {
+            if !self.returned(&mut lap, result, used, span.as_ref(), errors) {
                 return left;
             }
         }
@@ -154,24 +266,34 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Task<'_, I,
 
     /// The function has returned for the input that executes. Whether the next one has begun.
     #[inline]
-    pub(crate) fn returned(
+    pub(crate) fn returned<I, O, E>(
         &self,
-        lap: &mut LapOf<'_, I, O, E>,
+        lap: &mut Lap<'_, I, O, E>,
         result: Result<O, E>,
         used: Option<Epoch>,
         span: Option<&SafeSpan>,
-    ) -> bool {
+        errors: &Errors<E>,
+    ) -> bool
+    where
+        E: Send + 'static,
+    {
         match result {
-            Ok(output) => match lap.publish(Ok(output)) {
+            Ok(output) => match lap.publish(output) {
                 Ok(pace) => {
                     if std::mem::needs_drop::<I>() {
                         at_no_checkpoint(|| outside(|| lap.drop_input()));
                     }
                     pace == Pace::Next
                 }
-                Err(refused) => self.refused(refused),
+                Err(refused) => {
+                    self.post.dispatch.count_late();
+                    self.post.leash.drop_inside(refused);
+                    false
+                }
             },
-            Err(error) => at_no_checkpoint(|| outside(|| self.failed(lap, error, used, span))),
+            Err(error) => {
+                at_no_checkpoint(|| outside(|| self.failed(&mut lap.at, error, used, span, errors)))
+            }
         }
     }
 
@@ -185,39 +307,20 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Task<'_, I,
     }
 
     #[cold]
-    fn refused(&self, outcome: Outcome<I, O, E>) -> bool {
-        self.post.dispatch.count_late();
-        self.post.leash.drop_inside(outcome);
-        false
-    }
-
-    #[cold]
-    fn failed(
+    fn failed<E: Send + 'static>(
         &self,
-        lap: &mut LapOf<'_, I, O, E>,
+        at: &mut Walk<'_>,
         error: E,
         used: Option<Epoch>,
         span: Option<&SafeSpan>,
+        errors: &Errors<E>,
     ) -> bool {
-        let worth = self.worth(&error);
+        let worth = errors.worth(&error, self);
         // Where the attempt has allocated nothing, there is what `enter` has built.
         let peak_bytes = used.map(|used| used.peak).or_else(|| self.post.leash.peak());
-        self.speak_of_failure(lap.index(), &error, worth, peak_bytes, span);
-        self.post.dispatch.failed(self.post.container, &self.run, lap, error, (worth, peak_bytes))
-    }
-
-    /// Whether the error is worth a retry. If the user's predicate panics, it is not.
-    fn worth(&self, error: &E) -> Worth {
-        let settings = &self.post.dispatch.settings;
-        match settings.retry_if.as_ref().map(|retry_if| contain(|| retry_if.get()(error))) {
-            None | Some(Ok(true)) => Worth::Retry,
-            Some(Ok(false)) => Worth::Surface,
-            Some(Err(panic)) => {
-                let (app, function) = (&settings.app, &settings.function);
-                tell(|| tracing::warn!(target: TARGET, %app, %function, %panic, "retry_if panicked"));
-                Worth::Surface
-            }
-        }
+        self.speak_of_failure(at.index(), &Shown(&error, errors.show), worth, peak_bytes, span);
+        let error: Parcel = Box::new(error);
+        self.post.dispatch.failed(self.post.container, &self.run, at, error, (worth, peak_bytes))
     }
 
     /// A span around inputs of a second or later attempt, or around all where `TRACE` is on.
@@ -238,7 +341,7 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Task<'_, I,
     fn speak_of_failure(
         &self,
         index: u64,
-        error: &E,
+        error: &dyn fmt::Display,
         worth: Worth,
         peak_bytes: Option<u64>,
         span: Option<&SafeSpan>,
@@ -247,20 +350,10 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Task<'_, I,
         let made =
             if own.is_none() { self.speech().span(&self.caller, index, self.lease.attempt) } else { None };
         let Some(span) = own.or(made.as_ref()) else { return };
-        let (show, worth_a_retry) = (self.post.dispatch.settings.show_error, worth == Worth::Retry);
+        let worth_a_retry = worth == Worth::Retry;
         span.tell_inside(|| {
-            let error = Shown(error, show);
             tracing::info!(target: TARGET, %error, worth_a_retry, peak_bytes, "input failed");
         });
-    }
-}
-
-/// An error, as the log shows it.
-struct Shown<'a, E>(&'a E, ShowError<E>);
-
-impl<E> fmt::Display for Shown<'_, E> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        (self.1)(self.0, f)
     }
 }
 
@@ -274,8 +367,8 @@ where
     O: Send + 'static,
     E: Send + 'static,
 {
-    fn enter(&self, _: &Post<'_, I, O, E>) -> Result<Box<dyn Instance<I, O, E> + '_>, BoxError> {
-        Ok(Box::new(PlainInstance(&self.0)))
+    fn enter<'a>(&'a self, errors: &'a Errors<E>, _: &Post<'_>) -> Result<Box<dyn Instance + 'a>, BoxError> {
+        Ok(Box::new(PlainInstance { function: &self.0, errors, types: PhantomData }))
     }
 
     fn has_state(&self) -> bool {
@@ -283,20 +376,25 @@ where
     }
 }
 
-struct PlainInstance<'a, F>(&'a F);
+struct PlainInstance<'a, F, I, O, E> {
+    function: &'a F,
+    errors: &'a Errors<E>,
+    types: Types<I, O, E>,
+}
 
-impl<I, O, E, F> Instance<I, O, E> for PlainInstance<'_, F>
+impl<I, O, E, F> Instance for PlainInstance<'_, F, I, O, E>
 where
     F: Fn(&I) -> Result<O, E>,
     I: Send + Sync + 'static,
     O: Send + 'static,
     E: Send + 'static,
 {
-    fn serve(&mut self, post: &Post<'_, I, O, E>) -> Served {
-        post.serve(self.0)
+    fn serve(&mut self, post: &Post<'_>) -> Served {
+        let Self { mut function, errors, .. } = *self;
+        post.serve(&mut |task| task.drive(errors, &mut function))
     }
 
-    fn exit(self: Box<Self>, _: &Post<'_, I, O, E>) {}
+    fn exit(self: Box<Self>, _: &Post<'_>) {}
 }
 
 /// A worker, made anew by its `enter` for each generation.
@@ -307,11 +405,12 @@ where
     W: Worker,
     N: Fn(&Context) -> Result<W, BoxError> + Send + Sync,
 {
-    fn enter(
-        &self,
-        post: &Post<'_, W::Input, W::Output, W::Error>,
-    ) -> Result<Box<dyn Instance<W::Input, W::Output, W::Error> + '_>, BoxError> {
-        Ok(Box::new(WorkerInstance((self.0)(post.context)?)))
+    fn enter<'a>(
+        &'a self,
+        errors: &'a Errors<W::Error>,
+        post: &Post<'_>,
+    ) -> Result<Box<dyn Instance + 'a>, BoxError> {
+        Ok(Box::new(WorkerInstance { worker: (self.0)(post.context)?, errors }))
     }
 
     fn has_state(&self) -> bool {
@@ -319,14 +418,18 @@ where
     }
 }
 
-struct WorkerInstance<W>(W);
+struct WorkerInstance<'a, W: Worker> {
+    worker: W,
+    errors: &'a Errors<W::Error>,
+}
 
-impl<W: Worker> Instance<W::Input, W::Output, W::Error> for WorkerInstance<W> {
-    fn serve(&mut self, post: &Post<'_, W::Input, W::Output, W::Error>) -> Served {
-        post.serve(|input| self.0.call(input, post.context))
+impl<W: Worker> Instance for WorkerInstance<'_, W> {
+    fn serve(&mut self, post: &Post<'_>) -> Served {
+        let Self { worker, errors } = self;
+        post.serve(&mut |task| task.drive(errors, &mut |input| worker.call(input, post.context)))
     }
 
-    fn exit(self: Box<Self>, post: &Post<'_, W::Input, W::Output, W::Error>) {
-        self.0.exit(post.context);
+    fn exit(self: Box<Self>, post: &Post<'_>) {
+        self.worker.exit(post.context);
     }
 }

@@ -9,12 +9,15 @@
 #![expect(unsafe_code, reason = "slots are written and read once, by a state byte each")]
 
 use std::cell::UnsafeCell;
-use std::mem::{self, MaybeUninit};
+use std::marker::PhantomData;
 use std::ops::{Deref, Range};
+use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use crate::engine::unwind::drop_contained;
+use crate::engine::erased::{Buffer, Parcel, Values};
+use crate::engine::shape::{Failing, Shape, Why};
+use crate::failure::Tried;
 
 /// A slot without an outcome.
 const EMPTY: u8 = 0;
@@ -30,32 +33,18 @@ const SHARED: u8 = 1;
 /// The input has been moved out.
 const GONE: u8 = 2;
 
-type Cell<T> = UnsafeCell<MaybeUninit<T>>;
-
 /// The inputs of a chunk.
-struct Inputs<I> {
-    values: Box<[Cell<I>]>,
+pub(crate) struct Inputs {
+    values: Buffer,
     /// Made when the first of them is not simply [`HERE`].
     marks: OnceLock<Box<[AtomicU8]>>,
     /// Whether one of them was ever [`SHARED`].
     shared: AtomicBool,
 }
 
-// SAFETY: an input is only read through `&I` (hence `I: Sync`), and moved out or dropped by one
-// thread (hence `I: Send`) when nobody reads it, as `Chunk::reclaim` and `Drop` say.
-unsafe impl<I: Send + Sync> Sync for Inputs<I> {}
-// SAFETY: as above.
-unsafe impl<I: Send + Sync> Send for Inputs<I> {}
-
-impl<I> Inputs<I> {
-    fn new(inputs: Vec<I>) -> Self {
-        let values = Box::into_raw(inputs.into_boxed_slice()) as *mut [Cell<I>];
-        // SAFETY: `UnsafeCell` and `MaybeUninit` have the layout of what they hold.
-        Self {
-            values: unsafe { Box::from_raw(values) },
-            marks: OnceLock::new(),
-            shared: AtomicBool::new(false),
-        }
+impl Inputs {
+    fn new(inputs: Values) -> Self {
+        Self { values: inputs.into_buffer(), marks: OnceLock::new(), shared: AtomicBool::new(false) }
     }
 
     fn mark(&self, place: usize) -> u8 {
@@ -63,20 +52,20 @@ impl<I> Inputs<I> {
     }
 
     fn set_mark(&self, place: usize, mark: u8) {
-        let marks = self.marks.get_or_init(|| zeroed(self.values.len()));
+        let marks = self.marks.get_or_init(|| zeroed(self.values.places()));
         marks[place].store(mark, Ordering::Release);
     }
 }
 
-impl<I> Drop for Inputs<I> {
+impl Drop for Inputs {
     fn drop(&mut self) {
-        if !mem::needs_drop::<I>() {
+        if !self.values.kind().needs_drop() {
             return;
         }
-        for place in 0..self.values.len() {
+        for place in 0..self.values.places() {
             if self.mark(place) != GONE {
                 // SAFETY: `&mut self` excludes readers, and what is not GONE is initialised.
-                drop_contained(unsafe { self.values[place].get_mut().assume_init_read() });
+                unsafe { self.values.kind().drop_contained(self.values.at(place)) };
             }
         }
     }
@@ -90,41 +79,50 @@ fn zeroed(len: usize) -> Box<[AtomicU8]> {
 }
 
 /// A range of inputs with a slot each for the outcomes.
-pub(crate) struct Chunk<I, T> {
+pub(crate) struct Chunk {
+    shape: &'static Shape,
     first: u64,
-    inputs: Arc<Inputs<I>>,
-    outcomes: UnsafeCell<Box<[Cell<T>]>>,
+    inputs: Arc<Inputs>,
+    /// `None` once all outcomes were taken at once.
+    outcomes: UnsafeCell<Option<Buffer>>,
     /// Of each slot. A byte each, apart from the outcomes, so that a look for them touches little memory.
     states: Box<[AtomicU8]>,
     /// Outcomes taken; written by the consumer.
     taken: AtomicUsize,
 }
 
-// SAFETY: a slot is written by the one who holds its `Slot`, before its state becomes FULL, and moved
-// out by the one consumer, after it has seen that. Nobody borrows it. Hence `T: Send`.
-unsafe impl<I: Send + Sync, T: Send> Sync for Chunk<I, T> {}
-// SAFETY: as above.
-unsafe impl<I: Send + Sync, T: Send> Send for Chunk<I, T> {}
+// SAFETY: inputs are shared, and inputs and outcomes are sent to other threads; both may be, by the bounds of
+// `Shape::of`. A slot is written by the one who holds the right to, before its state becomes FULL, and moved out by the
+// one consumer, after it has seen that. Nobody borrows it. The buffer of outcomes is taken once all slots are full.
+unsafe impl Sync for Chunk {}
 
-impl<I, T> std::fmt::Debug for Chunk<I, T> {
+impl std::fmt::Debug for Chunk {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Chunk({}..{})", self.first, self.first + self.len())
     }
 }
 
-impl<I, T> Chunk<I, T> {
+impl Chunk {
     /// The inputs of a map from index `first` on.
-    pub(crate) fn new(first: u64, inputs: Vec<I>) -> Self {
+    ///
+    /// # Panics
+    ///
+    /// If they are not of that shape.
+    pub(crate) fn new(shape: &'static Shape, first: u64, inputs: Values) -> Self {
+        assert!(inputs.kind().is_same(shape.input), "the inputs are of another function");
         let len = inputs.len();
-        let outcomes = Box::into_raw(Box::<[T]>::new_uninit_slice(len)) as *mut [Cell<T>];
         Self {
+            shape,
             first,
             inputs: Arc::new(Inputs::new(inputs)),
-            // SAFETY: `UnsafeCell` has the layout of what it holds.
-            outcomes: UnsafeCell::new(unsafe { Box::from_raw(outcomes) }),
+            outcomes: UnsafeCell::new(Some(Buffer::new(shape.outcome, len))),
             states: zeroed(len),
             taken: AtomicUsize::new(0),
         }
+    }
+
+    pub(crate) fn shape(&self) -> &'static Shape {
+        self.shape
     }
 
     /// The index of its first input in the map.
@@ -146,19 +144,37 @@ impl<I, T> Chunk<I, T> {
     /// # Panics
     ///
     /// If one of the inputs has been moved out: it has its outcome, and nothing executes it again.
-    pub(crate) unsafe fn stretch(&self, places: Range<usize>) -> Stretch<I, T> {
+    pub(crate) unsafe fn stretch(&self, places: Range<usize>) -> Stretch {
         if let Some(marks) = self.inputs.marks.get() {
             let here = marks[places.clone()].iter().all(|mark| mark.load(Ordering::Acquire) != GONE);
             assert!(here, "an input with an outcome is executed");
         }
-        // SAFETY: the box is not taken before all its slots are full.
-        let outcomes = unsafe { &(&*self.outcomes.get())[places.clone()] };
-        Stretch {
-            inputs: self.inputs.values[places.clone()].as_ptr(),
-            outcomes: outcomes.as_ptr(),
-            states: self.states[places.clone()].as_ptr(),
-            places,
-        }
+        // SAFETY: the buffer is not taken before all its slots are full.
+        unsafe { self.slots(places) }
+    }
+
+    /// Those places, for the consumer to take outcomes from.
+    ///
+    /// # Safety
+    ///
+    /// The outcomes were not taken all at once, and are not as long as what is returned is used. The chunk is kept for as
+    /// long.
+    pub(crate) unsafe fn slots(&self, places: Range<usize>) -> Stretch {
+        let states = self.states[places.clone()].as_ptr();
+        // SAFETY: by the caller's word.
+        let outcomes = unsafe { self.slot(places.start) };
+        Stretch { inputs: self.inputs.values.at(places.start), outcomes, states, places }
+    }
+
+    /// Where the outcome at `place` is, or will be.
+    ///
+    /// # Safety
+    ///
+    /// The outcomes were not taken all at once.
+    unsafe fn slot(&self, place: usize) -> NonNull<u8> {
+        // SAFETY: by the caller's word nobody writes to the option meanwhile.
+        let outcomes = unsafe { &*self.outcomes.get() }.as_ref();
+        outcomes.expect("the outcomes are there").at(place)
     }
 
     /// A fenced attempt may go on reading the input: it can no longer be moved out.
@@ -167,23 +183,49 @@ impl<I, T> Chunk<I, T> {
         self.inputs.set_mark(place, SHARED);
     }
 
-    /// The input for its failure, by value or shared with a fenced attempt, and the right to publish that.
+    /// The input at `place` fails: that is its outcome.
     ///
     /// # Safety
     ///
-    /// No reference from [`Chunk::input`] to this place may be alive or come to life, save in
-    /// attempts that were marked by [`Chunk::share`] before; and what [`Chunk::slot`] asks for.
-    pub(crate) unsafe fn reclaim(&self, place: usize) -> (Reclaimed<I>, Slot<'_, I, T>) {
-        // SAFETY: by the caller's word.
-        let slot = unsafe { self.slot(place) };
+    /// The caller has the right to publish its outcome. No reference to the input may be alive or come to life, save in
+    /// attempts that were marked by [`Chunk::share`] before.
+    ///
+    /// # Panics
+    ///
+    /// If it has an outcome: two attempts had the right to publish, which the fence excludes.
+    pub(crate) unsafe fn fail(&self, place: usize, tried: Tried, why: Why) {
+        let (state, index) = (&self.states[place], self.first + place as u64);
+        let empty = state.load(Ordering::Relaxed) == EMPTY;
+        assert!(empty, "input {index} has an outcome already");
+        // SAFETY: nobody else has this right, nobody reads before the state says FULL, and the buffer is not taken
+        // before every state does. The input is reclaimed once, with the right to publish.
+        unsafe { self.shape.fail(self.reclaim(place), Failing { index, tried, why }, self.slot(place)) };
+        state.store(FULL, Ordering::Release);
+    }
+
+    /// The input at `place` fails, and its map ends with that: the failure, which is no outcome of its own.
+    ///
+    /// # Safety
+    ///
+    /// As of [`Chunk::fail`].
+    pub(crate) unsafe fn ends_by(&self, place: usize, tried: Tried, why: Why) -> Parcel {
+        let index = self.first + place as u64;
+        // SAFETY: as above.
+        unsafe { self.shape.failure(self.reclaim(place), Failing { index, tried, why }) }
+    }
+
+    /// The input for its failure, to be moved out or shared with a fenced attempt.
+    ///
+    /// # Safety
+    ///
+    /// It is asked for once, and no reference to the input may be alive or come to life, save in attempts that were marked
+    /// by [`Chunk::share`] before.
+    unsafe fn reclaim(&self, place: usize) -> Place {
         if self.inputs.mark(place) == SHARED {
-            let shared = SharedInput { inputs: Arc::clone(&self.inputs), place };
-            return (Reclaimed::Shared(shared), slot);
+            return Place::Shared(Arc::clone(&self.inputs), place);
         }
         self.inputs.set_mark(place, GONE);
-        // SAFETY: initialised and, by the caller's word, neither read nor moved out by anyone else.
-        let input = unsafe { (*self.inputs.values[place].get()).assume_init_read() };
-        (Reclaimed::Owned(input), slot)
+        Place::Owned(self.inputs.values.at(place))
     }
 
     /// Whether an input is kept here because a fenced attempt may still have read it.
@@ -200,10 +242,11 @@ impl<I, T> Chunk<I, T> {
     /// nobody moves it out.
     #[inline]
     pub(crate) unsafe fn drop_input(&self, place: usize) {
-        if mem::needs_drop::<I>() && self.inputs.mark(place) == HERE {
+        let kind = self.inputs.values.kind();
+        if kind.needs_drop() && self.inputs.mark(place) == HERE {
             self.inputs.set_mark(place, GONE);
             // SAFETY: initialised; by the caller's word nobody reads it any more, and an outcome is published once.
-            drop_contained(unsafe { (*self.inputs.values[place].get()).assume_init_read() });
+            unsafe { kind.drop_contained(self.inputs.values.at(place)) };
         }
     }
 
@@ -218,24 +261,18 @@ impl<I, T> Chunk<I, T> {
             return None;
         }
         self.inputs.set_mark(place, GONE);
+        let mut apart = Buffer::new(self.shape.input, 1);
         // SAFETY: initialised and, by the caller's word, neither read nor moved out by anyone else.
-        let input = unsafe { (*self.inputs.values[place].get()).assume_init_read() };
-        Some(Self::new(self.first + place as u64, vec![input]))
-    }
-
-    /// The right to publish the outcome of the input at `place`.
-    ///
-    /// # Safety
-    ///
-    /// It is given once for a place.
-    #[inline]
-    pub(crate) unsafe fn slot(&self, place: usize) -> Slot<'_, I, T> {
-        Slot { chunk: self, place }
+        let input = unsafe {
+            apart.move_in(0, &self.inputs.values, place, 1);
+            Values::of_buffer(apart)
+        };
+        Some(Self::new(self.shape, self.first + place as u64, input))
     }
 
     #[cfg(test)]
     pub(crate) fn inputs_alive(&self) -> u64 {
-        (0..self.inputs.values.len()).filter(|place| self.inputs.mark(*place) != GONE).count() as u64
+        (0..self.inputs.values.places()).filter(|place| self.inputs.mark(*place) != GONE).count() as u64
     }
 
     /// `outcomes` more were taken; whether that is all.
@@ -258,72 +295,58 @@ impl<I, T> Chunk<I, T> {
         self.states[place].load(Ordering::Acquire) != EMPTY
     }
 
-    /// Moves the outcome out, if there is one.
-    ///
-    /// # Safety
-    ///
-    /// Only the one consumer of the map takes outcomes.
-    #[inline]
-    pub(crate) unsafe fn take(&self, place: usize) -> Option<T> {
-        let state = &self.states[place];
-        if state.load(Ordering::Acquire) != FULL {
-            return None;
-        }
-        state.store(TAKEN, Ordering::Relaxed);
-        // SAFETY: written before its state became FULL; moved out once, because only this thread takes.
-        Some(unsafe { (*(&*self.outcomes.get())[place].get()).assume_init_read() })
-    }
-
     /// Moves all outcomes out, in order and at once.
     ///
     /// # Safety
     ///
-    /// All were published, and this thread knows it; and only the one consumer of the map takes outcomes.
+    /// All were published, and this thread knows it; only the one consumer of the map takes outcomes, and they are `T`s.
     ///
     /// # Panics
     ///
     /// If some were taken before.
-    pub(crate) unsafe fn take_all(&self) -> Vec<T> {
+    pub(crate) unsafe fn take_all<T: 'static>(&self) -> Vec<T> {
         debug_assert!(self.states.iter().all(|state| state.load(Ordering::Acquire) == FULL));
         let taken = self.taken.swap(self.states.len(), Ordering::Relaxed);
         assert_eq!(taken, 0, "outcomes are taken one by one, or all at once");
         // SAFETY: by the caller's word nobody writes to the slots any more, and only this thread takes.
-        let outcomes = mem::take(unsafe { &mut *self.outcomes.get() });
-        // SAFETY: all are initialised, and their cells have the layout of what they hold.
-        unsafe { Box::from_raw(Box::into_raw(outcomes) as *mut [T]) }.into_vec()
+        let outcomes = unsafe { &mut *self.outcomes.get() }.take();
+        // SAFETY: all are initialised, and `T`s by the caller's word.
+        outcomes.map_or_else(Vec::new, |outcomes| unsafe { outcomes.into_vec() })
     }
 }
 
-impl<I, T> Drop for Chunk<I, T> {
+impl Drop for Chunk {
     fn drop(&mut self) {
-        if !mem::needs_drop::<T>() || *self.taken.get_mut() == self.states.len() {
+        let Some(outcomes) = self.outcomes.get_mut() else { return };
+        if !outcomes.kind().needs_drop() || *self.taken.get_mut() == self.states.len() {
             return;
         }
-        for (state, outcome) in self.states.iter_mut().zip(self.outcomes.get_mut()) {
+        for (place, state) in self.states.iter_mut().enumerate() {
             if *state.get_mut() == FULL {
                 // SAFETY: `&mut self` excludes others, and FULL means initialised.
-                drop_contained(unsafe { outcome.get_mut().assume_init_read() });
+                unsafe { outcomes.kind().drop_contained(outcomes.at(place)) };
             }
         }
     }
 }
 
-/// Places of a chunk for the thread that executes them: what it touches for each of them, with nothing to
-/// look up between.
+/// Places of a chunk for the thread that executes them or takes their outcomes: what it touches for each of them, with
+/// nothing to look up between.
 #[derive(Debug)]
-pub(crate) struct Stretch<I, T> {
+pub(crate) struct Stretch {
     places: Range<usize>,
-    inputs: *const Cell<I>,
-    outcomes: *const Cell<T>,
+    /// The first of the inputs, of the outcomes and of their states.
+    inputs: NonNull<u8>,
+    outcomes: NonNull<u8>,
     states: *const AtomicU8,
 }
 
 // SAFETY: what is pointed to is the chunk's, and shared as the chunk is.
-unsafe impl<I: Send + Sync, T: Send> Sync for Stretch<I, T> {}
+unsafe impl Sync for Stretch {}
 // SAFETY: as above.
-unsafe impl<I: Send + Sync, T: Send> Send for Stretch<I, T> {}
+unsafe impl Send for Stretch {}
 
-impl<I, T> Stretch<I, T> {
+impl Stretch {
     pub(crate) fn places(&self) -> Range<usize> {
         self.places.clone()
     }
@@ -338,64 +361,59 @@ impl<I, T> Stretch<I, T> {
     ///
     /// # Safety
     ///
-    /// It has begun by this stretch, and if it was fenced it was marked by [`Chunk::share`] before.
+    /// It is an `I`. It has begun by this stretch, and if it was fenced it was marked by [`Chunk::share`] before.
     #[inline]
-    pub(crate) unsafe fn input(&self, place: usize) -> &I {
+    pub(crate) unsafe fn input<I>(&self, place: usize) -> &I {
         // SAFETY: within the range; initialised, and by the word of whoever made this not moved out.
-        unsafe { (*(*self.inputs.add(self.at(place))).get()).assume_init_ref() }
+        unsafe { self.inputs.cast::<I>().add(self.at(place)).as_ref() }
+    }
+
+    /// Moves the outcome at `place` out, if there is one.
+    ///
+    /// # Safety
+    ///
+    /// Only the one consumer of the map takes outcomes, and they are `T`s.
+    #[inline]
+    pub(crate) unsafe fn take<T>(&self, place: usize) -> Option<T> {
+        let at = self.at(place);
+        // SAFETY: within the range, and there for as long as the chunk.
+        let state = unsafe { &*self.states.add(at) };
+        if state.load(Ordering::Acquire) != FULL {
+            return None;
+        }
+        state.store(TAKEN, Ordering::Relaxed);
+        // SAFETY: written before its state became FULL; moved out once, because only this thread takes.
+        Some(unsafe { self.outcomes.cast::<T>().add(at).read() })
     }
 
     /// Writes an outcome.
     ///
     /// # Safety
     ///
-    /// As of [`Chunk::slot`]: the right to publish is the caller's.
+    /// Outcomes are `T`s, and the right to publish this one is the caller's.
     ///
     /// # Panics
     ///
     /// If there is one.
     #[inline]
-    pub(crate) unsafe fn publish(&self, place: usize, outcome: T) {
+    pub(crate) unsafe fn publish<T>(&self, place: usize, outcome: T) {
         let at = self.at(place);
         // SAFETY: within the range, and there for as long as the chunk.
         let state = unsafe { &*self.states.add(at) };
         assert!(state.load(Ordering::Relaxed) == EMPTY, "an input has an outcome already");
         // SAFETY: within the range, as its state is. Nobody else has this right, nobody reads before the state
         // says FULL, and the slots are there until every state does.
-        unsafe { (*(*self.outcomes.add(at)).get()).write(outcome) };
+        unsafe { self.outcomes.cast::<T>().add(at).write(outcome) };
         state.store(FULL, Ordering::Release);
     }
 }
 
-/// The right to publish one outcome.
-pub(crate) struct Slot<'a, I, T> {
-    chunk: &'a Chunk<I, T>,
-    place: usize,
-}
-
-impl<I, T> std::fmt::Debug for Slot<'_, I, T> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Slot({})", self.chunk.first + self.place as u64)
-    }
-}
-
-impl<I, T> Slot<'_, I, T> {
-    /// Writes the outcome.
-    ///
-    /// # Panics
-    ///
-    /// If there is one: two attempts had the right to publish, which the fence excludes.
-    #[inline]
-    pub(crate) fn publish(self, outcome: T) {
-        let Self { chunk, place } = self;
-        let state = &chunk.states[place];
-        let empty = state.load(Ordering::Relaxed) == EMPTY;
-        assert!(empty, "input {} has an outcome already", chunk.first + place as u64);
-        // SAFETY: nobody else has this right, nobody reads before the state says FULL, and the box is not
-        // taken before every state does.
-        unsafe { (*(&*chunk.outcomes.get())[place].get()).write(outcome) };
-        state.store(FULL, Ordering::Release);
-    }
+/// Where the input of a failure is.
+pub(crate) enum Place {
+    /// It is moved out by whoever has this.
+    Owned(NonNull<u8>),
+    /// It stays, because a fenced attempt may still read it.
+    Shared(Arc<Inputs>, usize),
 }
 
 /// The input of a failure.
@@ -406,13 +424,24 @@ pub(crate) enum Reclaimed<I> {
 
 /// An input that a fenced attempt may still be reading: shared, and dropped by whoever is last.
 pub struct SharedInput<I> {
-    inputs: Arc<Inputs<I>>,
+    inputs: Arc<Inputs>,
     place: usize,
+    /// It is sent and shared as the input itself behind an `Arc`.
+    input: PhantomData<Arc<I>>,
+}
+
+impl<I> SharedInput<I> {
+    /// # Safety
+    ///
+    /// The place is marked as shared, and holds an `I`.
+    pub(crate) unsafe fn new(inputs: Arc<Inputs>, place: usize) -> Self {
+        Self { inputs, place, input: PhantomData }
+    }
 }
 
 impl<I> Clone for SharedInput<I> {
     fn clone(&self) -> Self {
-        Self { inputs: Arc::clone(&self.inputs), place: self.place }
+        Self { inputs: Arc::clone(&self.inputs), place: self.place, input: PhantomData }
     }
 }
 
@@ -420,8 +449,8 @@ impl<I> Deref for SharedInput<I> {
     type Target = I;
 
     fn deref(&self) -> &I {
-        // SAFETY: made only for a SHARED place, which is never moved out; initialised until `Inputs` drops.
-        unsafe { (*self.inputs.values[self.place].get()).assume_init_ref() }
+        // SAFETY: made only for a SHARED place, which is never moved out; initialised until `Inputs` drops, and an `I`.
+        unsafe { self.inputs.values.at(self.place).cast::<I>().as_ref() }
     }
 }
 
@@ -434,50 +463,107 @@ impl<I: std::fmt::Debug> std::fmt::Debug for SharedInput<I> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::shape::Outcome;
+    use crate::failure::{Cause, Reason};
 
-    fn publish<I, T>(chunk: &Chunk<I, T>, place: usize, outcome: T) {
-        // SAFETY: the tests that expect it to panic publish on one thread.
-        unsafe { chunk.slot(place) }.publish(outcome);
+    type Answer<I, O> = Outcome<I, O, ()>;
+
+    fn chunk<I: Send + Sync + 'static, O: Send + 'static>(first: u64, inputs: Vec<I>) -> Chunk {
+        Chunk::new(Shape::of::<I, O, ()>(), first, Values::of(inputs))
+    }
+
+    fn publish<I: Send + Sync + 'static, O: Send + 'static>(chunk: &Chunk, place: usize, output: O) {
+        assert!(chunk.shape().is::<I, O, ()>());
+        // SAFETY: the types were just checked, and the tests that expect it to panic publish on one thread.
+        unsafe { chunk.stretch(place..place + 1).publish::<Answer<I, O>>(place, Ok(output)) };
     }
 
     #[test]
     fn each_value_is_dropped_once_whatever_was_taken() {
+        type Witness = Arc<()>;
         let witness = Arc::new(());
-        let inputs = (0..4).map(|_| Arc::clone(&witness)).collect();
-        let chunk: Chunk<Arc<()>, Arc<()>> = Chunk::new(0, inputs);
-        publish(&chunk, 0, Arc::clone(&witness));
-        publish(&chunk, 1, Arc::clone(&witness));
+        let chunk = chunk::<Witness, Witness>(0, (0..4).map(|_| Arc::clone(&witness)).collect());
+        publish::<Witness, Witness>(&chunk, 0, Arc::clone(&witness));
+        publish::<Witness, Witness>(&chunk, 1, Arc::clone(&witness));
         // SAFETY: nobody else takes, and nothing reads the inputs here.
         let (owned, shared) = unsafe {
-            assert!(chunk.take(0).is_some() && chunk.take(0).is_none() && chunk.take(3).is_none());
+            let slots = chunk.slots(0..4);
+            let take = |place| slots.take::<Answer<Witness, Witness>>(place);
+            assert!(take(0).is_some() && take(0).is_none() && take(3).is_none());
             chunk.share(2);
-            (chunk.reclaim(3).0, chunk.reclaim(2).0)
+            chunk.fail(3, 0.into(), Why::Reason(Reason::Cancelled));
+            chunk.fail(2, 0.into(), Why::Reason(Reason::Cancelled));
+            (take(3), take(2))
         };
-        assert!(matches!(owned, Reclaimed::Owned(_)));
-        drop((chunk, owned));
-        let Reclaimed::Shared(shared) = shared else { panic!("a fenced attempt may read it") };
-        assert!(Arc::ptr_eq(&shared, &witness));
-        drop(shared);
+        let Some(Err(owned)) = owned else { panic!("it has failed") };
+        assert!(matches!(owned.cause(), Cause::Cancelled) && owned.index() == Some(3));
+        assert!(owned.into_input().and_then(|input| input.owned()).is_some());
+        let Some(Err(shared)) = shared else { panic!("it has failed") };
+        drop(chunk);
+        assert!(shared.input().is_some_and(|input| Arc::ptr_eq(input, &witness)));
+        assert!(shared.into_input().is_some_and(|input| input.owned().is_none()), "an attempt may read it");
         assert_eq!(Arc::strong_count(&witness), 1);
     }
 
     #[test]
+    fn a_failure_that_ends_its_map_holds_its_input_and_leaves_its_slot_empty() {
+        let chunk = chunk::<String, u8>(5, vec!["a".to_owned(), "b".to_owned()]);
+        // SAFETY: nothing reads the inputs here.
+        let parcel = unsafe { chunk.ends_by(1, 3.into(), Why::Error(Box::new(()))) };
+        let failure = parcel.downcast::<crate::Failure<String, ()>>().expect("it is of that type");
+        assert_eq!((failure.index(), failure.attempts(), failure.error()), (Some(6), 3, Some(&())));
+        assert_eq!(failure.input().map(String::as_str), Some("b"));
+        assert!(!chunk.is_published(1));
+    }
+
+    #[test]
     fn all_outcomes_are_taken_at_once() {
-        let chunk: Chunk<u8, Arc<u8>> = Chunk::new(0, vec![0, 1]);
-        publish(&chunk, 1, Arc::new(11));
-        publish(&chunk, 0, Arc::new(10));
+        let chunk = chunk::<u8, Arc<u8>>(0, vec![0, 1]);
+        publish::<u8, Arc<u8>>(&chunk, 1, Arc::new(11));
+        publish::<u8, Arc<u8>>(&chunk, 0, Arc::new(10));
         // SAFETY: all were published above, and nobody else takes.
-        let all = unsafe { chunk.take_all() };
-        assert_eq!(all, [Arc::new(10), Arc::new(11)]);
+        let all = unsafe { chunk.take_all::<Answer<u8, Arc<u8>>>() };
         drop(chunk);
+        let all: Vec<_> = all.into_iter().flatten().collect();
+        assert_eq!(all, [Arc::new(10), Arc::new(11)]);
         assert!(all.iter().all(|outcome| Arc::strong_count(outcome) == 1));
     }
 
     #[test]
-    #[should_panic(expected = "input 7 has an outcome already")]
+    fn an_input_that_is_set_apart_leaves_its_chunk() {
+        let witness = Arc::new(7);
+        let chunk = chunk::<Arc<i32>, u8>(10, vec![Arc::new(6), Arc::clone(&witness)]);
+        // SAFETY: nobody executes the input.
+        let apart = unsafe { chunk.set_apart(1) }.expect("it is not alone");
+        assert_eq!((apart.first(), apart.len(), chunk.inputs_alive()), (11, 1, 1));
+        drop(chunk);
+        assert_eq!(Arc::strong_count(&witness), 2);
+        // SAFETY: as above.
+        assert!(unsafe { apart.set_apart(0) }.is_none(), "it is alone");
+        drop(apart);
+        assert_eq!(Arc::strong_count(&witness), 1);
+    }
+
+    #[test]
+    #[should_panic(expected = "an input has an outcome already")]
     fn a_second_outcome_is_refused() {
-        let chunk: Chunk<u8, u8> = Chunk::new(7, vec![0]);
-        publish(&chunk, 0, 1);
-        publish(&chunk, 0, 2);
+        let chunk = chunk::<u8, u8>(7, vec![0]);
+        publish::<u8, u8>(&chunk, 0, 1);
+        publish::<u8, u8>(&chunk, 0, 2);
+    }
+
+    #[test]
+    #[should_panic(expected = "input 7 has an outcome already")]
+    fn a_failure_behind_an_outcome_is_refused() {
+        let chunk = chunk::<u8, u8>(7, vec![0]);
+        publish::<u8, u8>(&chunk, 0, 1);
+        // SAFETY: nothing reads the input here.
+        unsafe { chunk.fail(0, 0.into(), Why::Reason(Reason::Cancelled)) };
+    }
+
+    #[test]
+    #[should_panic(expected = "of another function")]
+    fn inputs_of_another_function_are_refused() {
+        drop(Chunk::new(Shape::of::<u8, u8, ()>(), 0, Values::of(vec![0_u16])));
     }
 }

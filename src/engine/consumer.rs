@@ -1,10 +1,12 @@
 //! A consumer: it takes the outcomes of one job, one by one, and makes room for new inputs.
 //!
-//! It is the reading side of maps and calls alike, whoever asks and however they wait; ordering,
-//! back-pressure and the end at a failure are here, waiting is the dispatch's.
+//! It is the reading side of maps and calls alike, whoever asks and however they wait. Ordering, back-pressure and the end
+//! are those of the [`Reader`], which knows no types; waiting is the dispatch's. The [`Consumer`] moves outcomes out, and
+//! ends the map at a failure.
 
+use std::marker::PhantomData;
 use std::mem;
-use std::ops::Range;
+use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -13,11 +15,13 @@ use crate::decide::job::{JobKind, OnFailure};
 use crate::decide::retries::Retries;
 use crate::decide::window::Window;
 use crate::engine::caller::Caller;
-use crate::engine::chunk::Chunk;
+use crate::engine::chunk::{Chunk, Stretch};
 use crate::engine::dispatch::{Closed, Dispatch, Found, Patience, Plan};
 use crate::engine::drops::{Stack, drop_elsewhere, drop_in_turn, let_go};
-use crate::engine::lane::{Because, ChunkOf, Gate, Order, Outcome, Supply};
-use crate::failure::{Bug, Cause, Failure};
+use crate::engine::erased::Values;
+use crate::engine::lane::{Gate, MapEnd, Order, Supply};
+use crate::engine::shape::{Outcome, Types};
+use crate::failure::{Bug, Failure, Reason};
 use crate::progress::Progress;
 
 /// What a map does with failures.
@@ -58,15 +62,25 @@ impl<I, O, E> Sight<I, O, E> {
         match self {
             Self::Outcome(outcome) => outcome,
             Self::NotYet | Self::End => {
-                Err(Failure::of_map(Cause::Engine(Bug("a call ended without an outcome".into()))))
+                Err(Failure::of_map(Reason::Engine(Bug("a call ended without an outcome".into()))))
             }
         }
     }
 }
 
+/// What a reader comes to.
+enum Reading {
+    /// Places, of which the first may have its outcome.
+    Places,
+    /// Nothing yet; never with [`Patience::Wait`].
+    NotYet,
+    /// Nothing more, after that end if there is one.
+    End(Option<MapEnd>),
+}
+
 /// Takes the outcomes of one job.
-pub(crate) struct Consumer<I, O, E> {
-    dispatch: Arc<Dispatch<I, O, E>>,
+pub(crate) struct Reader {
+    dispatch: Arc<Dispatch>,
     job: JobId,
     gate: Arc<Gate>,
     order: Order,
@@ -75,79 +89,42 @@ pub(crate) struct Consumer<I, O, E> {
     ended: bool,
     /// The index of the next outcome in order.
     next: u64,
-    /// Outcomes taken that were `Ok`.
-    oks: u64,
     /// Outcomes taken that the gate has not been told of.
     unsent: u64,
     /// How many of those are worth telling of, as it was when it was last looked at.
     refill: u64,
     /// Where outcomes are being taken from.
-    current: Option<Current<I, O, E>>,
+    current: Option<Current>,
     /// Chunks that are used up, if the caller is to drop them.
-    used: Option<Vec<Arc<ChunkOf<I, O, E>>>>,
+    used: Option<Vec<Arc<Chunk>>>,
 }
 
 /// Places of a chunk being taken.
-struct Current<I, O, E> {
-    chunk: Arc<ChunkOf<I, O, E>>,
-    places: Range<usize>,
+struct Current {
+    chunk: Arc<Chunk>,
+    slots: Stretch,
+    /// The place that is taken next, and the one behind the last.
+    at: usize,
+    end: usize,
     /// The first place that was not taken before.
     from: usize,
 }
 
+impl Current {
+    /// Those places of a chunk, the first of which were perhaps taken before.
+    #[expect(unsafe_code, reason = "refers to a chunk that it keeps")]
+    fn new(chunk: Arc<Chunk>, from: usize, end: usize) -> Self {
+        // SAFETY: outcomes are taken one by one here, and the chunk is kept beside the stretch.
+        let slots = unsafe { chunk.slots(from..end) };
+        Self { chunk, slots, at: from, end, from }
+    }
+}
+
 /// What a closed job leaves behind: users' values, to be dropped where that may block.
-pub(crate) type Leftovers<I, O, E> = (Vec<Arc<ChunkOf<I, O, E>>>, Option<Box<Closed<I, O, E>>>);
+pub(crate) type Leftovers = (Vec<Arc<Chunk>>, Option<Box<Closed>>);
 
-impl<I, O, E> Consumer<I, O, E>
-where
-    I: Send + Sync + 'static,
-    O: Send + 'static,
-    E: Send + 'static,
-{
-    /// Begins a map: from now on containers fill its window.
-    pub(crate) fn of_map(
-        dispatch: &Arc<Dispatch<I, O, E>>,
-        supply: Supply<I>,
-        order: Order,
-        failures: Failures,
-        window: Window,
-        retries: Option<Retries>,
-        caller: Caller,
-    ) -> Result<Self, Cause<E>> {
-        let on_failure = failures.on_failure();
-        let plan = Plan { kind: JobKind::Map, order, on_failure, window, retries, caller };
-        let (job, gate) = dispatch.open(plan, supply)?;
-        Ok(Self::new(dispatch, job, gate, order, failures))
-    }
-
-    /// Begins a call.
-    pub(crate) fn of_call(
-        dispatch: &Arc<Dispatch<I, O, E>>,
-        input: I,
-        caller: Caller,
-    ) -> Result<Self, Failure<I, E>> {
-        let (job, gate) = dispatch.open_call(input, caller)?;
-        Ok(Self::new(dispatch, job, gate, Order::Input, Failures::Yield))
-    }
-
-    /// Begins a map over inputs that are all there, of which nothing is taken before all outcomes are.
-    pub(crate) fn of_all(
-        dispatch: &Arc<Dispatch<I, O, E>>,
-        inputs: Vec<I>,
-        failures: Failures,
-        caller: Caller,
-    ) -> Result<Self, Cause<E>> {
-        let (job, gate) = dispatch.open_with(inputs, failures.on_failure(), caller)?;
-        Ok(Self::new(dispatch, job, gate, Order::AtOnce, failures))
-    }
-
-    fn new(
-        dispatch: &Arc<Dispatch<I, O, E>>,
-        job: JobId,
-        gate: Arc<Gate>,
-        order: Order,
-        failures: Failures,
-    ) -> Self {
+impl Reader {
+    fn new(dispatch: &Arc<Dispatch>, job: JobId, gate: Arc<Gate>, order: Order, failures: Failures) -> Self {
         let dispatch = Arc::clone(dispatch);
         Self {
             dispatch,
@@ -157,7 +134,6 @@ where
             failures,
             ended: false,
             next: 0,
-            oks: 0,
             unsent: 0,
             refill: 1,
             current: None,
@@ -167,13 +143,13 @@ where
 
     /// From now on the inputs of outcomes that were taken are for the caller to drop.
     pub(crate) fn keep_used(&mut self) {
-        if mem::needs_drop::<I>() {
+        if self.dispatch.settings.shape.input.needs_drop() {
             self.used = Some(Vec::new());
         }
     }
 
     /// Chunks that were used up since this was last asked.
-    pub(crate) fn take_used(&mut self) -> Vec<Arc<ChunkOf<I, O, E>>> {
+    pub(crate) fn take_used(&mut self) -> Vec<Arc<Chunk>> {
         self.used.as_mut().map(mem::take).unwrap_or_default()
     }
 
@@ -197,94 +173,49 @@ where
         self.ended
     }
 
-    /// The next outcome, if it is at hand.
-    #[inline]
-    pub(crate) fn take(&mut self) -> Option<Outcome<I, O, E>> {
-        let current = self.current.as_mut()?;
-        let outcome = take(&current.chunk, current.places.start)?;
-        current.places.start += 1;
-        self.next += 1;
-        self.unsent += 1;
-        let used_up = current.places.is_empty();
-        if used_up || self.unsent >= self.refill {
-            self.after_yield();
+    /// Looks for places where outcomes may be. Asked when nothing is at hand.
+    fn look(&mut self, patience: Patience<'_>) -> Reading {
+        if self.ended {
+            return Reading::End(None);
         }
-        if outcome.is_ok() {
-            self.oks += 1;
-        } else if self.failures != Failures::Yield {
-            self.end();
+        // In completion order places are booked, and stay current until their outcomes are there.
+        if let Some(current) = self.current.take_if(|_| self.order == Order::Input) {
+            self.let_go(current);
         }
-        Some(outcome)
-    }
-
-    /// The next outcome.
-    pub(crate) fn look(&mut self, patience: Patience<'_>) -> Sight<I, O, E> {
-        loop {
-            if let Some(outcome) = self.take() {
-                return Sight::Outcome(outcome);
-            }
-            if self.ended {
-                return Sight::End;
-            }
-            // In completion order places are booked, and stay current until their outcomes are there.
-            if let Some(current) = self.current.take_if(|_| self.order == Order::Input) {
-                self.let_go(current);
-            }
-            if self.current.is_some() {
-                // Its thread is about to publish it.
-                match patience {
-                    Patience::Wait => std::thread::yield_now(),
-                    Patience::Look => return Sight::NotYet,
-                    Patience::Task(waker) => {
-                        waker.wake_by_ref();
-                        return Sight::NotYet;
-                    }
-                }
-                continue;
-            }
-            self.tell_yielded();
-            match self.dispatch.find(self.job, self.next, patience) {
-                Found::Chunk(chunk) => {
-                    let (from, len) = ((self.next - chunk.first()) as usize, chunk.len() as usize);
-                    self.current = Some(Current { chunk, places: from..len, from });
-                }
-                Found::Ready((chunk, places)) => {
-                    let from = places.start;
-                    self.current = Some(Current { chunk, places, from });
-                }
-                Found::Soon | Found::NotYet => return Sight::NotYet,
-                Found::End(failure) => {
-                    self.end();
-                    return failure.map_or(Sight::End, |failure| Sight::Outcome(Err(failure)));
+        if self.current.is_some() {
+            // Its thread is about to publish it.
+            match patience {
+                Patience::Wait => std::thread::yield_now(),
+                Patience::Look => return Reading::NotYet,
+                Patience::Task(waker) => {
+                    waker.wake_by_ref();
+                    return Reading::NotYet;
                 }
             }
+            return Reading::Places;
         }
-    }
-
-    /// All outcomes, once they are there. Asked of a consumer that was made for it.
-    pub(crate) fn look_for_all(&mut self, patience: Patience<'_>) -> Option<All<I, O, E>> {
-        let mut all = Vec::new();
-        loop {
-            match self.dispatch.find(self.job, 0, patience) {
-                Found::Chunk(chunk) => {
-                    all = take_all(&chunk);
-                    self.unsent = all.len() as u64;
-                    self.tell_yielded();
-                    self.dispatch.retire(self.job, &chunk);
-                }
-                Found::Soon | Found::NotYet => return None,
-                Found::Ready(_) => unreachable!("nothing is ready before everything is"),
-                Found::End(failure) => {
-                    self.end();
-                    return Some((all, failure));
-                }
+        self.tell_yielded();
+        match self.dispatch.find(self.job, self.next, patience) {
+            Found::Chunk(chunk) => {
+                let (from, end) = ((self.next - chunk.first()) as usize, chunk.len() as usize);
+                self.current = Some(Current::new(chunk, from, end));
+                Reading::Places
+            }
+            Found::Ready((chunk, places)) => {
+                self.current = Some(Current::new(chunk, places.start, places.end));
+                Reading::Places
+            }
+            Found::Soon | Found::NotYet => Reading::NotYet,
+            Found::End(end) => {
+                self.end();
+                Reading::End(end)
             }
         }
     }
 
     /// Lets go of chunks that are used up, and tells who waits for room.
     fn after_yield(&mut self) {
-        if let Some(used) = self.current.take_if(|current| current.places.is_empty()) {
+        if let Some(used) = self.current.take_if(|current| current.at == current.end) {
             self.let_go(used);
         }
         self.tell_yielded();
@@ -296,9 +227,9 @@ where
     }
 
     /// Takes no more of that chunk for now.
-    fn let_go(&mut self, current: Current<I, O, E>) {
-        let Current { chunk, places, from } = current;
-        if places.start > from && chunk.count_taken(places.start - from) {
+    fn let_go(&mut self, current: Current) {
+        let Current { chunk, at, from, .. } = current;
+        if at > from && chunk.count_taken(at - from) {
             self.dispatch.retire(self.job, &chunk);
             match &mut self.used {
                 Some(kept) => kept.push(chunk),
@@ -312,7 +243,7 @@ where
     /// Says how many outcomes were taken. Not at each, because that is dear: less room than is worth telling
     /// of may be kept back for as long as there are outcomes at hand.
     fn tell_yielded(&mut self) {
-        self.gate.yielded.fetch_add(std::mem::take(&mut self.unsent), Ordering::SeqCst);
+        self.gate.yielded.fetch_add(mem::take(&mut self.unsent), Ordering::SeqCst);
     }
 
     /// Cancels what is pending; what finished stays until the consumer is closed.
@@ -324,18 +255,187 @@ where
         }
     }
 
-    /// Ends every pending input with that cause, which is then its outcome.
-    pub(crate) fn end_as(&mut self, cause: impl Fn() -> Cause<E> + Send + Sync + 'static) {
-        let cause: Because<E> = Arc::new(cause);
-        self.dispatch.cancel_as(self.job, &cause);
+    /// Ends every pending input with that reason, which is then its outcome.
+    pub(crate) fn end_as(&mut self, reason: &Reason) {
+        self.dispatch.cancel_as(self.job, reason);
     }
 
     pub(crate) fn progress(&self) -> Progress {
         self.dispatch.progress(self.job)
     }
 
+    /// Cancels what is pending and lets go of the job.
+    pub(crate) fn close(mut self) -> Leftovers {
+        let mut chunks = self.take_used();
+        chunks.extend(self.current.take().map(|current| current.chunk));
+        (chunks, self.dispatch.close(self.job))
+    }
+}
+
+/// A reader that lets go of its job when it is dropped. What is left of the user's values is then
+/// dropped elsewhere, because a `Drop` of ours must not block and users' drops may.
+struct Closing(Option<Reader>);
+
+impl Drop for Closing {
+    fn drop(&mut self) {
+        let Some(reader) = self.0.take() else { return };
+        let (stack, shape) = (reader.stack(), reader.dispatch.settings.shape);
+        let_go(stack, move || {
+            let (chunks, closed) = reader.close();
+            let holds = closed.as_ref().is_some_and(|closed| !closed.0.is_empty() || !closed.1.is_empty());
+            if shape.runs_drops() && (!chunks.is_empty() || holds) {
+                drop_elsewhere(stack, (chunks, closed));
+            }
+        });
+    }
+}
+
+/// Takes the outcomes of one job. Dropped, it lets go of the job.
+pub(crate) struct Consumer<I, O, E> {
+    reader: Closing,
+    /// Outcomes taken that were `Ok`.
+    oks: u64,
+    types: Types<I, O, E>,
+}
+
+impl<I, O, E> Deref for Consumer<I, O, E> {
+    type Target = Reader;
+
+    #[inline]
+    fn deref(&self) -> &Reader {
+        self.reader.0.as_ref().expect("taken by drop only")
+    }
+}
+
+impl<I, O, E> DerefMut for Consumer<I, O, E> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut Reader {
+        self.reader.0.as_mut().expect("taken by drop only")
+    }
+}
+
+impl<I, O, E> Consumer<I, O, E>
+where
+    I: Send + Sync + 'static,
+    O: Send + 'static,
+    E: Send + 'static,
+{
+    /// Begins a map: from now on containers fill its window.
+    pub(crate) fn of_map(
+        dispatch: &Arc<Dispatch>,
+        supply: Supply,
+        order: Order,
+        failures: Failures,
+        window: Window,
+        retries: Option<Retries>,
+        caller: Caller,
+    ) -> Result<Self, Reason> {
+        let on_failure = failures.on_failure();
+        let plan = Plan { kind: JobKind::Map, order, on_failure, window, retries, caller };
+        let (job, gate) = dispatch.open(plan, supply)?;
+        Ok(Self::new(Reader::new(dispatch, job, gate, order, failures)))
+    }
+
+    /// Begins a call.
+    pub(crate) fn of_call(dispatch: &Arc<Dispatch>, input: I, caller: Caller) -> Result<Self, Failure<I, E>> {
+        match dispatch.open_call(Values::of(vec![input]), caller) {
+            Ok((job, gate)) => Ok(Self::new(Reader::new(dispatch, job, gate, Order::Input, Failures::Yield))),
+            Err((input, reason)) => {
+                let input = input.into_vec().pop().expect("it is the one that was given");
+                Err(Failure::of_refused(input, reason))
+            }
+        }
+    }
+
+    /// Begins a map over inputs that are all there, of which nothing is taken before all outcomes are.
+    pub(crate) fn of_all(
+        dispatch: &Arc<Dispatch>,
+        inputs: Vec<I>,
+        failures: Failures,
+        caller: Caller,
+    ) -> Result<Self, Reason> {
+        let (job, gate) = dispatch.open_with(Values::of(inputs), failures.on_failure(), caller)?;
+        Ok(Self::new(Reader::new(dispatch, job, gate, Order::AtOnce, failures)))
+    }
+
+    fn new(reader: Reader) -> Self {
+        let its_own = reader.dispatch.settings.shape.is::<I, O, E>();
+        let reader = Closing(Some(reader));
+        assert!(its_own, "outcomes are taken as what they are");
+        Self { reader, oks: 0, types: PhantomData }
+    }
+
+    /// Lets go of the job. The rest is for the caller to drop.
+    #[cfg(test)]
+    pub(crate) fn close(mut self) -> Leftovers {
+        self.reader.0.take().expect("taken only here and by drop").close()
+    }
+
+    /// The next outcome, if it is at hand.
+    #[inline]
+    #[expect(unsafe_code, reason = "moves an outcome out of its chunk")]
+    pub(crate) fn take(&mut self) -> Option<Outcome<I, O, E>> {
+        let reader = &mut **self;
+        let current = reader.current.as_mut()?;
+        // SAFETY: only the consumer of a job takes its outcomes; it is one value, and takes by `&mut self`. The types were
+        // checked where it was made.
+        let outcome: Outcome<I, O, E> = unsafe { current.slots.take(current.at) }?;
+        current.at += 1;
+        reader.next += 1;
+        reader.unsent += 1;
+        if current.at == current.end || reader.unsent >= reader.refill {
+            reader.after_yield();
+        }
+        if outcome.is_ok() {
+            self.oks += 1;
+        } else if reader.failures != Failures::Yield {
+            reader.end();
+        }
+        Some(outcome)
+    }
+
+    /// The next outcome.
+    pub(crate) fn look(&mut self, patience: Patience<'_>) -> Sight<I, O, E> {
+        loop {
+            if let Some(outcome) = self.take() {
+                return Sight::Outcome(outcome);
+            }
+            match Reader::look(self, patience) {
+                Reading::Places => {}
+                Reading::NotYet => return Sight::NotYet,
+                Reading::End(None) => return Sight::End,
+                Reading::End(Some(end)) => return Sight::Outcome(Err(failure_of(end))),
+            }
+        }
+    }
+
+    /// All outcomes, once they are there. Asked of a consumer that was made for it.
+    #[expect(unsafe_code, reason = "moves outcomes out of their chunk")]
+    pub(crate) fn look_for_all(&mut self, patience: Patience<'_>) -> Option<All<I, O, E>> {
+        let mut all = Vec::new();
+        loop {
+            match self.dispatch.find(self.job, 0, patience) {
+                Found::Chunk(chunk) => {
+                    // SAFETY: only the consumer of a job takes its outcomes. All are booked, and of those that were booked
+                    // before their threads had published them the dispatch has seen each since. The types were checked.
+                    all = unsafe { chunk.take_all() };
+                    self.unsent = all.len() as u64;
+                    self.tell_yielded();
+                    self.dispatch.retire(self.job, &chunk);
+                }
+                Found::Soon | Found::NotYet => return None,
+                Found::Ready(_) => unreachable!("nothing is ready before everything is"),
+                Found::End(end) => {
+                    self.end();
+                    return Some((all, end.map(failure_of)));
+                }
+            }
+        }
+    }
+
     /// Ends the job, and takes the outputs that had finished and were not yielded, with their
     /// indices, in the order of the inputs.
+    #[expect(unsafe_code, reason = "moves outcomes out of their chunks")]
     pub(crate) fn salvage(&mut self) -> Vec<(u64, O)> {
         self.end();
         let expected = self.progress().ok.saturating_sub(self.oks);
@@ -344,10 +444,14 @@ where
         loop {
             for chunk in &chunks {
                 let places = 0..chunk.len() as usize;
-                for (place, outcome) in places.filter_map(|place| Some((place, take(chunk, place)?))) {
+                for place in places {
+                    // SAFETY: as in `take`. Outcomes that are taken all at once are not salvaged.
+                    let outcome: Option<Outcome<I, O, E>> =
+                        unsafe { chunk.slots(place..place + 1).take(place) };
                     match outcome {
-                        Ok(output) => saved.push((chunk.first() + place as u64, output)),
-                        failure @ Err(_) => drop_in_turn(self.stack(), failure),
+                        Some(Ok(output)) => saved.push((chunk.first() + place as u64, output)),
+                        Some(failure @ Err(_)) => drop_in_turn(self.stack(), failure),
+                        None => {}
                     }
                 }
             }
@@ -360,74 +464,16 @@ where
         saved.sort_by_key(|(index, _)| *index);
         saved
     }
-
-    /// Cancels what is pending and lets go of the job.
-    pub(crate) fn close(mut self) -> Leftovers<I, O, E> {
-        let mut chunks = self.take_used();
-        chunks.extend(self.current.take().map(|current| current.chunk));
-        (chunks, self.dispatch.close(self.job))
-    }
 }
 
-/// The outcome at `place`, if it is there.
-#[inline]
-#[expect(unsafe_code, reason = "moves an outcome out of its chunk")]
-fn take<I, T>(chunk: &Chunk<I, T>, place: usize) -> Option<T> {
-    // SAFETY: only the consumer of a job takes its outcomes; it is one value, and takes by `&mut self`.
-    unsafe { chunk.take(place) }
-}
-
-/// All outcomes of a chunk of which the dispatch has said that they are there.
-#[expect(unsafe_code, reason = "moves outcomes out of their chunk")]
-fn take_all<I, T>(chunk: &Chunk<I, T>) -> Vec<T> {
-    // SAFETY: only the consumer of a job takes its outcomes. All are booked, and of those that were booked
-    // before their threads had published them the dispatch has seen each since.
-    unsafe { chunk.take_all() }
-}
-
-/// A consumer that lets go of its job when it is dropped. What is left of the user's values is then
-/// dropped elsewhere, because a `Drop` of ours must not block and users' drops may.
-pub(crate) struct Closing<I, O, E>(Option<Consumer<I, O, E>>)
+/// What a map ends with, as the failure that its consumer takes.
+fn failure_of<I, E>(end: MapEnd) -> Failure<I, E>
 where
-    I: Send + Sync + 'static,
-    O: Send + 'static,
-    E: Send + 'static;
-
-impl<I, O, E> Closing<I, O, E>
-where
-    I: Send + Sync + 'static,
-    O: Send + 'static,
-    E: Send + 'static,
+    I: 'static,
+    E: 'static,
 {
-    pub(crate) fn new(consumer: Consumer<I, O, E>) -> Self {
-        Self(Some(consumer))
-    }
-
-    pub(crate) fn get(&self) -> &Consumer<I, O, E> {
-        self.0.as_ref().expect("taken by drop only")
-    }
-
-    pub(crate) fn get_mut(&mut self) -> &mut Consumer<I, O, E> {
-        self.0.as_mut().expect("taken by drop only")
-    }
-}
-
-impl<I, O, E> Drop for Closing<I, O, E>
-where
-    I: Send + Sync + 'static,
-    O: Send + 'static,
-    E: Send + 'static,
-{
-    fn drop(&mut self) {
-        let Some(consumer) = self.0.take() else { return };
-        let stack = consumer.stack();
-        let_go(stack, move || {
-            let (chunks, closed) = consumer.close();
-            let needs_drop = mem::needs_drop::<I>() || mem::needs_drop::<O>() || mem::needs_drop::<E>();
-            let holds = closed.as_ref().is_some_and(|closed| !closed.0.is_empty() || !closed.1.is_empty());
-            if needs_drop && (!chunks.is_empty() || holds) {
-                drop_elsewhere(stack, (chunks, closed));
-            }
-        });
+    match end {
+        MapEnd::OfMap(reason) => Failure::of_map(reason),
+        MapEnd::OfInput(failure) => *failure.downcast().expect("a failure is of its function's types"),
     }
 }

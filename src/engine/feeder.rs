@@ -10,31 +10,25 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
 
-use futures_core::Stream;
 use tokio::runtime::{Builder, Handle};
 
 use crate::crash::Panic;
 use crate::decide::ids::JobId;
 use crate::engine::dispatch::{Dispatch, FeederEnd};
 use crate::engine::drops::Elsewhere;
-use crate::engine::pool::{Flow, Inlet, Pulled};
+use crate::engine::pool::{Flow, Inlet, PolledFlow, Pulled};
 use crate::engine::spawn::spawn;
 use crate::engine::unwind::{Contained, contain, contain_drop, set_thread_hook};
 
 /// A source that may block and panic, in any of its methods.
-pub(crate) enum Feed<I> {
-    Iterator(Contained<Box<dyn Flow<I>>>),
+pub(crate) enum Feed {
+    Iterator(Contained<Box<dyn Flow>>),
     /// With the runtime that its owner was in.
-    Stream(Contained<Pin<Box<dyn Stream<Item = I> + Send>>>, Option<Handle>),
+    Stream(Contained<Pin<Box<dyn PolledFlow>>>, Option<Handle>),
 }
 
 /// Makes the feeder of a map, which pulls its source.
-pub(crate) fn start<I, O, E>(dispatch: &Arc<Dispatch<I, O, E>>, job: JobId, source: Elsewhere<Feed<I>>)
-where
-    I: Send + Sync + 'static,
-    O: Send + 'static,
-    E: Send + 'static,
-{
+pub(crate) fn start(dispatch: &Arc<Dispatch>, job: JobId, source: Elsewhere<Feed>) {
     let settings = &dispatch.settings;
     let label = dispatch.label(job);
     let name = format!("{}/{}/{}", settings.app, settings.function, label.as_deref().unwrap_or("feed"));
@@ -53,12 +47,7 @@ where
 }
 
 /// Pulls `source` for `job` until it ends, panics, or the map is over.
-fn run<I, O, E>(dispatch: &Arc<Dispatch<I, O, E>>, job: JobId, source: Feed<I>)
-where
-    I: Send + Sync + 'static,
-    O: Send + 'static,
-    E: Send + 'static,
-{
+fn run(dispatch: &Arc<Dispatch>, job: JobId, source: Feed) {
     set_thread_hook(dispatch.settings.panic_hook);
     match source {
         Feed::Iterator(mut source) => {
@@ -73,16 +62,12 @@ where
 /// Pulls a stream in the runtime that its owner was in, or else in one of its own, and drops it there: it may
 /// hold timers and sockets. A runtime that was shut down may panic when it is entered, which is the source's
 /// fault.
-fn pull_in_runtime<I, O, E>(
-    dispatch: &Dispatch<I, O, E>,
+fn pull_in_runtime(
+    dispatch: &Dispatch,
     job: JobId,
-    mut source: Contained<Pin<Box<dyn Stream<Item = I> + Send>>>,
+    mut source: Contained<Pin<Box<dyn PolledFlow>>>,
     owners: Option<Handle>,
-) where
-    I: Send + Sync + 'static,
-    O: Send + 'static,
-    E: Send + 'static,
-{
+) {
     let ends = |end: Result<Result<FeederEnd, Panic>, Panic>| {
         dispatch.source_ends(job, end.unwrap_or_else(Err).unwrap_or_else(FeederEnd::Panicked));
     };
@@ -110,16 +95,11 @@ fn pull_in_runtime<I, O, E>(
 
 /// What a source says of its length, told to those who ask for progress; then where its inputs go. `None` if
 /// they are not wanted any more.
-fn begin<I, O, E>(
-    dispatch: &Dispatch<I, O, E>,
+fn begin(
+    dispatch: &Dispatch,
     job: JobId,
     size_hint: impl FnOnce() -> (usize, Option<usize>),
-) -> Result<Option<Inlet<I>>, Panic>
-where
-    I: Send + Sync + 'static,
-    O: Send + 'static,
-    E: Send + 'static,
-{
+) -> Result<Option<Inlet>, Panic> {
     let Some(inlet) = dispatch.inlet(job) else { return Ok(None) };
     if let (least, Some(most)) = contain(size_hint)?
         && least == most
@@ -129,16 +109,7 @@ where
     Ok(Some(inlet))
 }
 
-fn pull<I, O, E>(
-    dispatch: &Dispatch<I, O, E>,
-    job: JobId,
-    source: &mut dyn Flow<I>,
-) -> Result<FeederEnd, Panic>
-where
-    I: Send + Sync + 'static,
-    O: Send + 'static,
-    E: Send + 'static,
-{
+fn pull(dispatch: &Dispatch, job: JobId, source: &mut dyn Flow) -> Result<FeederEnd, Panic> {
     let Some(mut inlet) = begin(dispatch, job, || source.size_hint())? else { return Ok(FeederEnd::Told) };
     while let Some(mut room) = dispatch.await_room(job, inlet.gate()) {
         if let Some(end) = pull_room(dispatch, job, source, &mut inlet, &mut room)? {
@@ -149,40 +120,41 @@ where
 }
 
 /// Pulls as many inputs as there is room for. `Some` if nothing more comes.
-fn pull_room<I, O, E>(
-    dispatch: &Dispatch<I, O, E>,
+fn pull_room(
+    dispatch: &Dispatch,
     job: JobId,
-    source: &mut dyn Flow<I>,
-    inlet: &mut Inlet<I>,
+    source: &mut dyn Flow,
+    inlet: &mut Inlet,
     room: &mut u64,
-) -> Result<Option<FeederEnd>, Panic>
-where
-    I: Send + Sync + 'static,
-    O: Send + 'static,
-    E: Send + 'static,
-{
+) -> Result<Option<FeederEnd>, Panic> {
     while *room > 0 {
-        match contain(|| source.pull(room, inlet))? {
-            Pulled::Enough => {}
-            Pulled::ForTheStarving => dispatch.feed_the_starving(job),
-            Pulled::Exhausted => return Ok(Some(FeederEnd::Exhausted)),
-            Pulled::Refused(input) => {
-                dispatch.fed_too_late(job, input);
-                return Ok(Some(FeederEnd::Told));
-            }
+        let pulled = contain(|| source.pull(room, inlet))?;
+        if let Some(end) = after_pull(dispatch, job, pulled) {
+            return Ok(Some(end));
         }
     }
     Ok(None)
 }
 
+/// What follows from what the source has come to. `Some` if nothing more comes.
+fn after_pull(dispatch: &Dispatch, job: JobId, pulled: Pulled) -> Option<FeederEnd> {
+    match pulled {
+        Pulled::Enough => None,
+        Pulled::ForTheStarving => {
+            dispatch.feed_the_starving(job);
+            None
+        }
+        Pulled::Exhausted => Some(FeederEnd::Exhausted),
+        Pulled::Refused(input) => {
+            dispatch.fed_too_late(job, input);
+            Some(FeederEnd::Told)
+        }
+    }
+}
+
 /// [`run`], in a task of a rehearsal.
 #[cfg(feature = "testkit")]
-pub(crate) async fn run_in_task<I, O, E>(dispatch: Arc<Dispatch<I, O, E>>, job: JobId, source: Feed<I>)
-where
-    I: Send + Sync + 'static,
-    O: Send + 'static,
-    E: Send + 'static,
-{
+pub(crate) async fn run_in_task(dispatch: Arc<Dispatch>, job: JobId, source: Feed) {
     let mut source = source;
     let end = match &mut source {
         Feed::Iterator(source) => pull_in_task(&dispatch, job, source.get_mut().as_mut()).await,
@@ -195,16 +167,7 @@ where
 
 /// [`pull`], where the wait for room is a task's.
 #[cfg(feature = "testkit")]
-async fn pull_in_task<I, O, E>(
-    dispatch: &Dispatch<I, O, E>,
-    job: JobId,
-    source: &mut dyn Flow<I>,
-) -> Result<FeederEnd, Panic>
-where
-    I: Send + Sync + 'static,
-    O: Send + 'static,
-    E: Send + 'static,
-{
+async fn pull_in_task(dispatch: &Dispatch, job: JobId, source: &mut dyn Flow) -> Result<FeederEnd, Panic> {
     let Some(mut inlet) = begin(dispatch, job, || source.size_hint())? else { return Ok(FeederEnd::Told) };
     while let Some(mut room) = dispatch.room_in_task(job, inlet.gate()).await {
         if let Some(end) = pull_room(dispatch, job, source, &mut inlet, &mut room)? {
@@ -214,16 +177,11 @@ where
     Ok(FeederEnd::Told)
 }
 
-async fn pull_stream<I, O, E>(
-    dispatch: &Dispatch<I, O, E>,
+async fn pull_stream(
+    dispatch: &Dispatch,
     job: JobId,
-    mut source: Pin<&mut (dyn Stream<Item = I> + Send)>,
-) -> Result<FeederEnd, Panic>
-where
-    I: Send + Sync + 'static,
-    O: Send + 'static,
-    E: Send + 'static,
-{
+    mut source: Pin<&mut dyn PolledFlow>,
+) -> Result<FeederEnd, Panic> {
     let Some(mut inlet) = begin(dispatch, job, || source.size_hint())? else { return Ok(FeederEnd::Told) };
     while let Some(room) = dispatch.room_in_task(job, inlet.gate()).await {
         for _ in 0..room {
@@ -231,26 +189,23 @@ where
             let next = poll_fn(|cx| {
                 // Woken because nothing more is wanted, it does not ask the source once more.
                 if waited && !dispatch.is_wanted_by_task(job, cx.waker()) {
-                    return Poll::Ready(Ok(Err(FeederEnd::Told)));
+                    return Poll::Ready(Ok(None));
                 }
                 waited = true;
-                match contain(|| source.as_mut().poll_next(cx)) {
-                    Ok(Poll::Ready(input)) => Poll::Ready(Ok(input.ok_or(FeederEnd::Exhausted))),
+                match contain(|| source.as_mut().poll_pull(&mut inlet, cx)) {
+                    Ok(Poll::Ready(pulled)) => Poll::Ready(Ok(Some(pulled))),
                     Ok(Poll::Pending) if dispatch.is_wanted_by_task(job, cx.waker()) => Poll::Pending,
-                    Ok(Poll::Pending) => Poll::Ready(Ok(Err(FeederEnd::Told))),
+                    Ok(Poll::Pending) => Poll::Ready(Ok(None)),
                     Err(panic) => Poll::Ready(Err(panic)),
                 }
             });
-            let input = match next.await? {
-                Ok(input) => input,
-                Err(end) => return Ok(end),
-            };
-            if let Err(input) = inlet.push(input) {
-                dispatch.fed_too_late(job, input);
-                return Ok(FeederEnd::Told);
-            }
-            if inlet.feeds_the_starving() {
-                dispatch.feed_the_starving(job);
+            match next.await? {
+                Some(pulled) => {
+                    if let Some(end) = after_pull(dispatch, job, pulled) {
+                        return Ok(end);
+                    }
+                }
+                None => return Ok(FeederEnd::Told),
             }
         }
     }

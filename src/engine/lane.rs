@@ -15,23 +15,19 @@ use crate::decide::steps;
 use crate::decide::time::Time;
 use crate::engine::caller::Caller;
 use crate::engine::chunk::Chunk;
-use crate::engine::keyed::Keyed;
+use crate::engine::erased::{Parcel, Values};
 use crate::engine::pool::Pool;
+use crate::engine::shape::Shape;
 use crate::engine::signal::Signal;
 use crate::engine::sync::{Light, heavy};
-use crate::engine::unwind::drop_contained;
-use crate::failure::{Cause, Failure};
+use crate::failure::Reason;
 
 /// How long outcomes may come before a thread that waits for them is told again, because to wake it costs
 /// some tens of µs, which the containers on its core lack.
 const TELL_PAUSE: Duration = Duration::from_micros(500);
 
-/// What an input ends as.
-pub(crate) type Outcome<I, O, E> = Result<O, Failure<I, E>>;
-/// A chunk of one function.
-pub(crate) type ChunkOf<I, O, E> = Chunk<I, Outcome<I, O, E>>;
 /// Finished places of a chunk, in the order of completion.
-pub(crate) type Finished<I, O, E> = (Arc<ChunkOf<I, O, E>>, Range<usize>);
+pub(crate) type Finished = (Arc<Chunk>, Range<usize>);
 
 /// The order in which outcomes are yielded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,88 +79,116 @@ impl Gate {
 }
 
 /// A source that is known neither to block nor to panic, with what it still holds.
-pub(crate) struct Inline<I> {
-    source: Box<dyn Source<I>>,
+pub(crate) struct Inline {
+    source: Box<dyn Source>,
     left: u64,
+    /// Whether what it holds is to be dropped.
+    holds_values: bool,
 }
 
 /// An iterator that gives several items at a time, because the call that is not inlined costs more than most
 /// items do.
-trait Source<I>: Send {
-    fn pull(&mut self, most: usize) -> Vec<I>;
+trait Source: Send {
+    fn pull(&mut self, most: usize) -> Values;
 }
 
-impl<I, S: Iterator<Item = I> + Send> Source<I> for S {
-    fn pull(&mut self, most: usize) -> Vec<I> {
-        self.by_ref().take(most).collect()
+impl<S> Source for S
+where
+    S: Iterator + Send,
+    S::Item: Send + Sync + 'static,
+{
+    fn pull(&mut self, most: usize) -> Values {
+        Values::of(self.by_ref().take(most).collect())
     }
 }
 
-impl<I> Inline<I> {
-    pub(crate) fn new(source: impl Iterator<Item = I> + Send + 'static) -> Self {
+impl Inline {
+    pub(crate) fn new<S>(source: S) -> Self
+    where
+        S: Iterator + Send + 'static,
+        S::Item: Send + Sync + 'static,
+    {
         let left = source.size_hint().0 as u64;
-        Self { source: Box::new(source), left }
+        Self { source: Box::new(source), left, holds_values: std::mem::needs_drop::<S::Item>() }
     }
 }
 
-impl<I> Drop for Inline<I> {
+impl Drop for Inline {
     fn drop(&mut self) {
-        if std::mem::needs_drop::<I>() {
-            std::iter::from_fn(|| self.source.pull(1).pop()).for_each(drop_contained);
+        if self.holds_values {
+            while self.source.pull(1).len() > 0 {} // each is dropped by itself, inside the boundary
         }
     }
 }
 
 /// Where new inputs come from.
-pub(crate) enum Supply<I> {
-    Inline(Inline<I>),
+pub(crate) enum Supply {
+    Inline(Inline),
     /// A feeder pulls them ahead, because the source may block.
-    Fed(Arc<Pool<I>>),
+    Fed(Arc<Pool>),
     Dry,
 }
 
-impl<I> Supply<I> {
+impl Supply {
     /// Whether dropping it drops values of the user's.
     pub(crate) fn holds_values(&self) -> bool {
         match self {
-            Self::Inline(inline) => std::mem::needs_drop::<I>() && inline.left > 0,
-            Self::Fed(pool) => std::mem::needs_drop::<I>() && pool.len() > 0,
+            Self::Inline(inline) => inline.holds_values && inline.left > 0,
+            Self::Fed(pool) => pool.holds_values(),
             Self::Dry => false,
         }
     }
 }
 
-/// Why inputs end that nothing executes any more: gives the cause of each.
-pub(crate) type Because<E> = Arc<dyn Fn() -> Cause<E> + Send + Sync>;
+/// What a map ends with, behind its outcomes.
+pub(crate) enum MapEnd {
+    /// It ended as a whole.
+    OfMap(Reason),
+    /// It ended with the failure of an input.
+    OfInput(Parcel),
+}
+
+impl MapEnd {
+    /// Of two the one with the greater weight is told: an input's failure goes before all others, then the function's
+    /// giving up.
+    fn weight(&self) -> u8 {
+        match self {
+            Self::OfInput(_) => 2,
+            Self::OfMap(Reason::GaveUp(_)) => 1,
+            Self::OfMap(_) => 0,
+        }
+    }
+}
 
 /// Inputs that have ended without an outcome of their own. Their failures are made when their consumer comes to them,
 /// because to make millions of them where a function ends would hold up everyone who needs its lock.
-pub(crate) struct Ended<E> {
+struct Ended {
     len: u64,
     /// Whether the first of them was executing.
     begun: bool,
-    because: Because<E>,
+    reason: Reason,
 }
 
 /// What one map or call has outside the books.
-pub(crate) struct Lane<I, O, E> {
+pub(crate) struct Lane {
+    shape: &'static Shape,
     pub(crate) order: Order,
     /// Who asked for the executions.
     pub(crate) caller: Caller,
-    pub(crate) supply: Supply<I>,
+    pub(crate) supply: Supply,
     /// Chunks with outcomes not yet yielded, by their first index.
-    pub(crate) chunks: Keyed<u64, Arc<ChunkOf<I, O, E>>>,
+    pub(crate) chunks: BTreeMap<u64, Arc<Chunk>>,
     /// The chunks of inputs that were moved out of the ones they came in, because they are executed again.
-    pub(crate) apart: Keyed<u64, Arc<ChunkOf<I, O, E>>>,
+    pub(crate) apart: BTreeMap<u64, Arc<Chunk>>,
     /// Outcomes that were booked by others before their threads had published them, unless they are yielded
     /// in completion order. At most one for each thread.
     unpublished: Vec<u64>,
     /// Inputs that have ended and whose failures are not made yet, by the first index of each range.
-    ended: BTreeMap<u64, Ended<E>>,
+    ended: BTreeMap<u64, Ended>,
     /// In completion order, what the consumer has not been handed.
-    pub(crate) ready: VecDeque<Finished<I, O, E>>,
+    pub(crate) ready: VecDeque<Finished>,
     /// The error without an index that the map ends with.
-    pub(crate) end: Option<Failure<I, E>>,
+    pub(crate) end: Option<MapEnd>,
     /// Whether the source has ended, by itself or by the end of the map.
     pub(crate) source_over: bool,
     /// Inputs the source had, where it is known.
@@ -186,8 +210,8 @@ pub(crate) struct Lane<I, O, E> {
     pub(crate) waker: Option<Waker>,
 }
 
-impl<I, O, E> Lane<I, O, E> {
-    pub(crate) fn new(order: Order, supply: Supply<I>, caller: Caller) -> Self {
+impl Lane {
+    pub(crate) fn new(shape: &'static Shape, order: Order, supply: Supply, caller: Caller) -> Self {
         let total = match &supply {
             Supply::Inline(inline) => Some(inline.left),
             Supply::Fed(_) | Supply::Dry => None,
@@ -196,12 +220,13 @@ impl<I, O, E> Lane<I, O, E> {
         // No container has looked yet: the first input is to wake one.
         gate.awaited.store(matches!(supply, Supply::Fed(_)), Ordering::SeqCst);
         Self {
+            shape,
             order,
             caller,
             source_over: total == Some(0),
             supply,
-            chunks: Keyed::default(),
-            apart: Keyed::default(),
+            chunks: BTreeMap::new(),
+            apart: BTreeMap::new(),
             unpublished: Vec::new(),
             ended: BTreeMap::new(),
             ready: VecDeque::new(),
@@ -218,49 +243,48 @@ impl<I, O, E> Lane<I, O, E> {
         }
     }
 
-    /// Nothing is pulled any more, and `error` is what the map ends with, unless it has a better one.
-    /// Gives back what was not pulled, and the error that nobody will see.
-    pub(crate) fn end_with(&mut self, error: Option<Failure<I, E>>) -> (Supply<I>, Option<Failure<I, E>>) {
-        let unseen = self.end_error(error);
+    /// Nothing is pulled any more, and `end` is what the map ends with, unless it has a better one.
+    /// Gives back what was not pulled, and the end that its consumer will not see.
+    pub(crate) fn end_with(&mut self, end: Option<MapEnd>) -> (Supply, Option<MapEnd>) {
+        let unseen = self.end_as(end);
         self.source_over = true;
         self.space.notify_all();
         (std::mem::replace(&mut self.supply, Supply::Dry), unseen)
     }
 
-    /// The map ends with that error, if there is one: an input's failure goes before all others, then
-    /// the function's giving up, then whichever came first. Gives back the one that nobody will see.
-    pub(crate) fn end_error(&mut self, error: Option<Failure<I, E>>) -> Option<Failure<I, E>> {
-        let weight = |failure: &Failure<I, E>| (failure.index().is_some(), failure.is_given_up());
-        match (self.end.take(), error) {
-            (Some(before), Some(error)) if weight(&error) > weight(&before) => {
-                self.end = Some(error);
+    /// The map ends with that, if with anything: of several that weigh the same the first counts. Gives back the one that
+    /// its consumer will not see.
+    pub(crate) fn end_as(&mut self, end: Option<MapEnd>) -> Option<MapEnd> {
+        match (self.end.take(), end) {
+            (Some(before), Some(end)) if end.weight() > before.weight() => {
+                self.end = Some(end);
                 Some(before)
             }
-            (Some(before), error) => {
+            (Some(before), end) => {
                 self.end = Some(before);
-                error
+                end
             }
-            (None, error) => {
-                self.end = error;
+            (None, end) => {
+                self.end = end;
                 None
             }
         }
     }
 
     /// Those inputs have ended. `begun` says whether the first of them was executing.
-    pub(crate) fn has_ended(&mut self, span: Span, begun: bool, because: Because<E>) {
-        self.ended.insert(span.first, Ended { len: span.len, begun, because });
+    pub(crate) fn has_ended(&mut self, span: Span, begun: bool, reason: Reason) {
+        self.ended.insert(span.first, Ended { len: span.len, begun, reason });
     }
 
     /// Takes out up to `most` inputs that have ended, the earliest first: their range, whether the first of them was
     /// executing, and why they have ended.
-    pub(crate) fn take_ended(&mut self, most: u64) -> Option<(Span, bool, Because<E>)> {
-        let (first, Ended { len, begun, because }) = self.ended.pop_first()?;
+    pub(crate) fn take_ended(&mut self, most: u64) -> Option<(Span, bool, Reason)> {
+        let (first, Ended { len, begun, reason }) = self.ended.pop_first()?;
         if len > most {
-            let rest = Ended { len: len - most, begun: false, because: Arc::clone(&because) };
+            let rest = Ended { len: len - most, begun: false, reason: reason.clone() };
             self.ended.insert(first + most, rest);
         }
-        Some((Span { first, len: len.min(most) }, begun, because))
+        Some((Span { first, len: len.min(most) }, begun, reason))
     }
 
     /// Whether that input has ended, and its failure is not made yet.
@@ -313,18 +337,18 @@ impl<I, O, E> Lane<I, O, E> {
     }
 
     /// The chunk that holds `index`.
-    pub(crate) fn chunk(&self, index: u64) -> Option<&Arc<ChunkOf<I, O, E>>> {
+    pub(crate) fn chunk(&self, index: u64) -> Option<&Arc<Chunk>> {
         if let Some(apart) = self.apart.get(&index) {
             return Some(apart);
         }
-        let (first, chunk) = self.chunks.last_up_to(index)?;
+        let (first, chunk) = self.chunks.range(..=index).next_back()?;
         (index - first < chunk.len()).then_some(chunk)
     }
 
     /// Moves an input that is executed again into a chunk of its own. Gives the chunk it came in, if that is used up by
     /// now.
     #[expect(unsafe_code, reason = "moves an input out of its chunk")]
-    pub(crate) fn set_apart(&mut self, index: u64) -> Option<Arc<ChunkOf<I, O, E>>> {
+    pub(crate) fn set_apart(&mut self, index: u64) -> Option<Arc<Chunk>> {
         if self.order == Order::AtOnce {
             return None; // it is one chunk, whose outcomes are taken as a whole
         }
@@ -348,7 +372,7 @@ impl<I, O, E> Lane<I, O, E> {
     }
 
     /// Lets go of a chunk whose outcomes are all taken.
-    pub(crate) fn retire(&mut self, chunk: &Arc<ChunkOf<I, O, E>>) {
+    pub(crate) fn retire(&mut self, chunk: &Arc<Chunk>) {
         let first = chunk.first();
         let chunks = if self.apart.get(&first).is_some_and(|apart| Arc::ptr_eq(apart, chunk)) {
             &mut self.apart
@@ -359,12 +383,13 @@ impl<I, O, E> Lane<I, O, E> {
     }
 
     /// Adds a chunk of inputs behind the ones there are.
-    pub(crate) fn add(&mut self, first: u64, inputs: Vec<I>) {
-        self.chunks.insert(first, Arc::new(Chunk::new(first, inputs)));
+    pub(crate) fn add(&mut self, first: u64, inputs: Values) {
+        let before = self.chunks.insert(first, Arc::new(Chunk::new(self.shape, first, inputs)));
+        assert!(before.is_none(), "an index has one chunk");
     }
 
     /// All inputs there are, where outcomes are taken all at once.
-    pub(crate) fn add_all(&mut self, inputs: Vec<I>) {
+    pub(crate) fn add_all(&mut self, inputs: Values) {
         let len = inputs.len() as u64;
         self.total = Some(len);
         self.gate.pulled.store(len, Ordering::SeqCst);
@@ -450,16 +475,16 @@ impl<I, O, E> Lane<I, O, E> {
 }
 
 /// All lanes of a function, as the ledger sees them.
-pub(crate) struct Lanes<I, O, E>(pub(crate) Keyed<JobId, Box<Lane<I, O, E>>>);
+pub(crate) struct Lanes(pub(crate) BTreeMap<JobId, Box<Lane>>);
 
-impl<I, O, E> Lanes<I, O, E> {
+impl Lanes {
     /// Inputs that windows hold and that are in no book.
     pub(crate) fn held_by_windows(&self) -> u64 {
         self.0.values().map(steps::each).map(|lane| lane.held_by_window()).sum()
     }
 }
 
-impl<I, O, E> Sources for Lanes<I, O, E> {
+impl Sources for Lanes {
     fn available(&self, job: JobId, mode: Mode) -> u64 {
         match self.0.get(&job).map(|lane| &lane.supply) {
             Some(Supply::Inline(inline)) if mode == Mode::Running => inline.left,
@@ -492,16 +517,16 @@ impl<I, O, E> Sources for Lanes<I, O, E> {
 
     fn pull(&mut self, job: JobId, first: u64, most: u64) -> u64 {
         let Some(lane) = self.0.get_mut(&job) else { return 0 };
-        let inputs: Vec<I> = match &mut lane.supply {
+        let inputs: Values = match &mut lane.supply {
             Supply::Inline(inline) => {
-                let inputs: Vec<I> = inline.source.pull(most as usize);
+                let inputs: Values = inline.source.pull(most as usize);
                 inline.left -= inputs.len() as u64;
                 lane.gate.pulled.fetch_add(inputs.len() as u64, Ordering::SeqCst);
                 lane.source_over = inline.left == 0;
                 inputs
             }
             Supply::Fed(pool) => pool.take(most),
-            Supply::Dry => Vec::new(),
+            Supply::Dry => return 0,
         };
         let pulled = inputs.len() as u64;
         lane.gate.accepted.fetch_add(pulled, Ordering::SeqCst);

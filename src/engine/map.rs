@@ -12,7 +12,7 @@ use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler,
 
 use crate::actor::{Batch, CancelMap, Demand, GetProgress};
 use crate::decide::ids::JobId;
-use crate::engine::consumer::{Closing, Sight};
+use crate::engine::consumer::{Consumer, Sight};
 use crate::engine::dispatch::{Dispatch, Patience};
 use crate::function::Running;
 
@@ -27,7 +27,7 @@ where
     E: Send + 'static,
 {
     job: JobId,
-    dispatch: Arc<Dispatch<I, O, E>>,
+    dispatch: Arc<Dispatch>,
     /// Taken when it starts.
     delivery: Option<Delivery<I, O, E>>,
 }
@@ -39,7 +39,7 @@ where
     O: Send + 'static,
     E: Send + 'static,
 {
-    pub(crate) consumer: Closing<I, O, E>,
+    pub(crate) consumer: Consumer<I, O, E>,
     pub(crate) to: Recipient<Batch<I, O, E>>,
     /// Keeps the function until the last batch is delivered, as any map does.
     pub(crate) _running: Arc<Running<I, O, E>>,
@@ -51,7 +51,7 @@ where
     O: Send + 'static,
     E: Send + 'static,
 {
-    pub(crate) fn new(job: JobId, dispatch: Arc<Dispatch<I, O, E>>, delivery: Delivery<I, O, E>) -> Self {
+    pub(crate) fn new(job: JobId, dispatch: Arc<Dispatch>, delivery: Delivery<I, O, E>) -> Self {
         Self { job, dispatch, delivery: Some(delivery) }
     }
 }
@@ -64,7 +64,7 @@ where
 {
     /// Delivers until the map ends, or its recipient does or wants no more.
     async fn deliver(mut self) {
-        let consumer = self.consumer.get_mut();
+        let consumer = &mut self.consumer;
         consumer.keep_used();
         let most = consumer.window().clamp(1, BATCH_MAX) as usize;
         loop {
@@ -80,7 +80,7 @@ where
     /// Waits for an outcome, and takes what is there.
     async fn gather(&mut self, most: usize) -> Batch<I, O, E> {
         let mut outcomes = Vec::new();
-        let consumer = self.consumer.get_mut();
+        let consumer = &mut self.consumer;
         let last = poll_fn(|cx| {
             while outcomes.len() < most {
                 let sight = if outcomes.is_empty() {

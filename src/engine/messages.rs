@@ -82,10 +82,10 @@ where
 /// Function handle → supervisor: a map has begun, and its source may block. No reply.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub(crate) struct FeedMap<I> {
+pub(crate) struct FeedMap {
     pub(crate) job: JobId,
     /// A source may block in its drop: lost with the supervisor, it is dropped elsewhere.
-    pub(crate) source: Elsewhere<Feed<I>>,
+    pub(crate) source: Elsewhere<Feed>,
     /// Ends the map if the message is lost.
     pub(crate) guard: Undelivered,
 }

@@ -9,9 +9,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
 use crate::decide::ledger::Position;
-use crate::engine::chunk::{Chunk, Reclaimed};
+use crate::engine::chunk::Chunk;
+use crate::engine::erased::{Kind, Values};
 use crate::engine::pool::{Inlet, Pool};
 use crate::engine::run::Run;
+use crate::engine::shape::{Outcome, Shape, Why};
 use crate::engine::track::Pace;
 
 /// Inputs of a round.
@@ -37,15 +39,18 @@ impl Drop for Value {
     }
 }
 
-type Shared = Arc<Chunk<Value, Value>>;
+type Shared = Arc<Chunk>;
+
+type Answer = Outcome<Value, Value, Value>;
 
 fn chunk(alive: &Arc<AtomicU64>) -> Shared {
-    Arc::new(Chunk::new(0, (0..INPUTS).map(|n| Value::new(n, alive)).collect()))
+    let inputs = Values::of((0..INPUTS).map(|n| Value::new(n, alive)).collect());
+    Arc::new(Chunk::new(Shape::of::<Value, Value, Value>(), 0, inputs))
 }
 
 /// What a container's thread does. How many outcomes were refused.
-fn execute(run: &Run<Value, Value>) -> u64 {
-    let Some(mut lap) = run.begin() else { return 0 };
+fn execute(run: &Run) -> u64 {
+    let Some(mut lap) = run.begin::<Value, Value, Value>() else { return 0 };
     loop {
         let outcome = Value::new(10 * *lap.input().0, &lap.input().1);
         match lap.publish(outcome) {
@@ -61,9 +66,11 @@ fn consume(chunk: &Shared, most: u64) -> Vec<u64> {
     let mut taken = Vec::new();
     let mut looks = 0_u64;
     while (taken.len() as u64) < most {
-        // SAFETY: this is the one consumer.
-        match unsafe { chunk.take(taken.len()) } {
-            Some(outcome) => taken.push(*outcome.0),
+        let place = taken.len();
+        // SAFETY: this is the one consumer, and the chunk is kept.
+        let outcome = unsafe { chunk.slots(place..place + 1).take::<Answer>(place) };
+        match outcome {
+            Some(outcome) => taken.push(value(outcome)),
             None => thread::yield_now(),
         }
         looks += 1;
@@ -72,13 +79,25 @@ fn consume(chunk: &Shared, most: u64) -> Vec<u64> {
     taken
 }
 
+/// The output, or ten times the input of a failure.
+fn value(outcome: Answer) -> u64 {
+    match outcome {
+        Ok(output) => *output.0,
+        Err(failure) => 10 * *failure.input().expect("an input failed").0,
+    }
+}
+
 /// What whoever kills a container does. Returns the first place whose outcome is refused or not begun.
-fn fence(run: &Run<Value, Value>, chunk: &Shared) -> u64 {
+fn fence(run: &Run, chunk: &Shared) -> u64 {
     let Position { at, begun } = run.fence().expect("nothing is refused here");
     if begun {
         chunk.share(at as usize);
     }
     at
+}
+
+fn take(pool: &Pool, most: u64) -> Vec<u64> {
+    pool.take(most).into_vec::<Value>().into_iter().map(|input| *input.0).collect()
 }
 
 fn in_order(outcomes: u64) -> Vec<u64> {
@@ -146,14 +165,9 @@ fn an_input_that_fails_for_good_comes_back_and_a_fenced_reader_keeps_it() {
             drop(run);
             for place in at..INPUTS {
                 // SAFETY: the run is fenced, who may still read was marked, and each place comes once.
-                let (input, slot) = unsafe { chunk.reclaim(place as usize) };
-                let value = match &input {
-                    Reclaimed::Owned(input) => *input.0,
-                    Reclaimed::Shared(input) => *input.0,
+                unsafe {
+                    chunk.fail(place as usize, 1.into(), Why::Error(Box::new(Value::new(place, &alive))))
                 };
-                assert_eq!(value, place);
-                slot.publish(Value::new(10 * value, &alive));
-                drop(input);
             }
             assert_eq!(consume(&chunk, INPUTS), in_order(INPUTS));
         });
@@ -194,14 +208,14 @@ fn outcomes_that_are_all_there_become_the_answer_while_the_thread_that_made_them
             let run = Run::new(Arc::clone(&chunk), 0, INPUTS);
             scope.spawn(move || {
                 execute(&run);
-                assert!(run.begin().is_none(), "it has come to its end");
+                assert!(run.begin::<Value, Value, Value>().is_none(), "it has come to its end");
             });
             while !(0..INPUTS).all(|place| chunk.is_published(place as usize)) {
                 thread::yield_now();
             }
             // SAFETY: all are published, as was just seen, and this is the one consumer.
-            let outcomes = unsafe { chunk.take_all() };
-            assert_eq!(outcomes.iter().map(|outcome| *outcome.0).collect::<Vec<_>>(), in_order(INPUTS));
+            let outcomes = unsafe { chunk.take_all::<Answer>() };
+            assert_eq!(outcomes.into_iter().map(value).collect::<Vec<_>>(), in_order(INPUTS));
         });
         drop(chunk);
         assert_eq!(alive.load(Ordering::SeqCst), 0);
@@ -212,21 +226,21 @@ fn outcomes_that_are_all_there_become_the_answer_while_the_thread_that_made_them
 fn what_is_fed_into_a_pool_that_closes_comes_out_of_it_or_goes_back() {
     for round in 0..ROUNDS {
         let alive = Arc::default();
-        let pool = Arc::new(Pool::new());
+        let pool = Arc::new(Pool::new(Kind::of::<Value>()));
         let mut inlet = Inlet::new(Arc::clone(&pool), Arc::default());
         let inputs: Vec<Value> = (0..40).map(|n| Value::new(n, &alive)).collect();
         let (accepted, taken) = thread::scope(|scope| {
             let feeder = scope.spawn(move || {
-                let refused = inputs.into_iter().position(|input| inlet.push(input).is_err());
+                let refused = inputs.into_iter().position(|input| inlet.of_type().push(input).is_err());
                 refused.map_or(40, |accepted| accepted as u64)
             });
             let mut taken = Vec::new();
             for _ in 0..round % 9 {
-                taken.extend(pool.take(3).into_iter().map(|input| *input.0));
+                taken.extend(take(&pool, 3));
                 thread::yield_now();
             }
             assert!(pool.close());
-            taken.extend(pool.take(u64::MAX).into_iter().map(|input| *input.0));
+            taken.extend(take(&pool, u64::MAX));
             (feeder.join().expect("no panic"), taken)
         });
         assert_eq!(taken, Vec::from_iter(0..accepted), "what was accepted before the end, and no more");

@@ -22,12 +22,12 @@ const LOOKS_WHERE_IT_MATTERS: usize = 64;
 
 /// The books on what one generation leaves behind.
 #[derive(Debug)]
-pub(crate) struct Retained<I, T> {
+pub(crate) struct Retained {
     account: &'static Account,
     /// More is too much.
     above: u64,
     /// Runs whose outcomes wait, in no order, and some that are over and were not looked at since.
-    waiting: Vec<Waiting<I, T>>,
+    waiting: Vec<Waiting>,
     /// The one that is looked at next.
     next: usize,
     /// What they left.
@@ -36,8 +36,8 @@ pub(crate) struct Retained<I, T> {
 
 /// A run whose outcomes wait.
 #[derive(Debug)]
-struct Waiting<I, T> {
-    chunk: Weak<Chunk<I, T>>,
+struct Waiting {
+    chunk: Weak<Chunk>,
     /// Places whose outcomes were not all taken when that was seen last.
     places: Range<usize>,
     /// What its attempts left in bytes, and not less than nothing: to have freed what others left is not to
@@ -45,7 +45,7 @@ struct Waiting<I, T> {
     left: u64,
 }
 
-impl<I, T> Waiting<I, T> {
+impl Waiting {
     /// Whether no outcome waits any more. A place whose outcome was taken is not looked at again.
     fn is_over(&mut self) -> bool {
         let Some(chunk) = self.chunk.upgrade() else { return true };
@@ -54,13 +54,13 @@ impl<I, T> Waiting<I, T> {
     }
 }
 
-impl<I, T> Retained<I, T> {
+impl Retained {
     pub(crate) fn new(account: &'static Account, above: u64) -> Self {
         Self { account, above, waiting: Vec::new(), next: 0, held: 0 }
     }
 
     /// Whether too much is retained, after a run whose attempts left so many bytes.
-    pub(crate) fn is_too_much_after(&mut self, run: &Run<I, T>, left: i64) -> bool {
+    pub(crate) fn is_too_much_after(&mut self, run: &Run, left: i64) -> bool {
         // What `enter` has built is not left behind, and cannot be got rid of by entering again.
         let matters = self.account.retained() > self.above;
         // Before this run is added, whose outcomes cannot have been taken yet.
@@ -95,14 +95,16 @@ impl<I, T> Retained<I, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::erased::Values;
+    use crate::engine::shape::{Outcome, Shape};
     use crate::memory::accounts::Open;
 
-    type Outcomes = Vec<(Arc<Chunk<u64, u64>>, usize)>;
+    type Outcomes = Vec<(Arc<Chunk>, usize)>;
 
     /// A generation under test: its account, its books, and the outcomes that wait.
     struct Generation {
         account: Open,
-        retained: Retained<u64, u64>,
+        retained: Retained,
         waiting: Outcomes,
     }
 
@@ -114,9 +116,9 @@ mod tests {
         }
 
         /// Executes those places of a chunk, each of which leaves as many bytes. Whether that is too much.
-        fn run(&mut self, chunk: &Arc<Chunk<u64, u64>>, places: Range<u64>, bytes: u64) -> bool {
+        fn run(&mut self, chunk: &Arc<Chunk>, places: Range<u64>, bytes: u64) -> bool {
             let run = Run::new(Arc::clone(chunk), places.start, places.end);
-            let mut lap = run.begin().expect("nobody interferes");
+            let mut lap = run.begin::<u64, u64, ()>().expect("nobody interferes");
             for place in places.clone() {
                 assert!(lap.publish(place).is_ok());
                 self.waiting.push((Arc::clone(chunk), place as usize));
@@ -134,8 +136,8 @@ mod tests {
         fn take(&mut self, number: usize, lets_go_of: i64) {
             let (chunk, place) = self.waiting.swap_remove(number);
             #[expect(unsafe_code, reason = "the test is the consumer")]
-            // SAFETY: only this thread takes.
-            let outcome = unsafe { chunk.take(place) };
+            // SAFETY: only this thread takes, and the types are those of the chunk.
+            let outcome = unsafe { chunk.slots(place..place + 1).take::<Outcome<u64, u64, ()>>(place) };
             assert!(outcome.is_some());
             chunk.count_taken(1);
             let account = self.account.counters();
@@ -143,8 +145,9 @@ mod tests {
         }
     }
 
-    fn chunk(inputs: u64) -> Arc<Chunk<u64, u64>> {
-        Arc::new(Chunk::new(0, (0..inputs).collect()))
+    fn chunk(inputs: u64) -> Arc<Chunk> {
+        let inputs = Values::of(Vec::from_iter(0..inputs));
+        Arc::new(Chunk::new(Shape::of::<u64, u64, ()>(), 0, inputs))
     }
 
     #[test]

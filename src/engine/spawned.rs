@@ -37,11 +37,7 @@ pub(crate) struct Origin {
 }
 
 impl Origin {
-    pub(crate) fn of<I, O, E>(
-        settings: &Settings<I, O, E>,
-        container: ContainerId,
-        generation: Generation,
-    ) -> Self {
+    pub(crate) fn of(settings: &Settings, container: ContainerId, generation: Generation) -> Self {
         let (app, function) = (Arc::clone(&settings.app), Arc::clone(&settings.function));
         Self { app, function, container, generation }
     }

@@ -19,16 +19,17 @@ use crate::actor::{CallInput, Ending, GetStatus, KillContainer, Reset, Shutdown,
 use crate::decide::restart::Restart;
 use crate::decide::time::Time;
 use crate::decide::window::Window;
-use crate::engine::consumer::{Closing, Consumer, Sight};
-use crate::engine::container::{Container, Hosts};
+use crate::engine::consumer::{Consumer, Sight};
+use crate::engine::container::Container;
 use crate::engine::dispatch::{Dispatch, Patience, TICK_MIN};
 use crate::engine::drops::{Elsewhere, Stack, drop_elsewhere};
 use crate::engine::feeder;
 use crate::engine::map::{Delivery, Map};
 use crate::engine::messages::{Attach, End, FeedMap, Launch, Notice, Retire};
 use crate::engine::story::FOLD;
-use crate::failure::{Cause, Failure};
+use crate::failure::{Cause, Failure, Reason};
 use crate::function::Running;
+use crate::map::Opened;
 use crate::report::FunctionReport;
 
 /// How long code that was cut off may take to come out, idle containers to exit, feeders to come back from their source, and
@@ -57,7 +58,7 @@ where
     O: Send + 'static,
     E: Send + 'static,
 {
-    dispatch: Arc<Dispatch<I, O, E>>,
+    dispatch: Arc<Dispatch>,
     default_window: Window,
     /// What keeps the function; handed on to the maps and calls that begin by message.
     running: Weak<Running<I, O, E>>,
@@ -84,7 +85,7 @@ where
     O: Send + 'static,
     E: Send + 'static,
 {
-    pub(crate) fn new(dispatch: Arc<Dispatch<I, O, E>>, default_window: Window) -> Self {
+    pub(crate) fn new(dispatch: Arc<Dispatch>, default_window: Window) -> Self {
         Self {
             dispatch,
             default_window,
@@ -251,8 +252,7 @@ where
         let supervisor = ctx.address();
         self.dispatch.supervise(move |notice| supervisor.do_send(notice));
         let ids = self.dispatch.hold().ledger.containers();
-        let function: Arc<dyn Hosts> = Arc::clone(&self.dispatch) as _;
-        self.containers = ids.map(|id| Container::new(id, Arc::clone(&function)).start()).collect();
+        self.containers = ids.map(|id| Container::new(id, Arc::clone(&self.dispatch)).start()).collect();
         self.create(ctx);
     }
 }
@@ -341,7 +341,7 @@ where
     }
 }
 
-impl<I, O, E> Handler<FeedMap<I>> for Supervisor<I, O, E>
+impl<I, O, E> Handler<FeedMap> for Supervisor<I, O, E>
 where
     I: Send + Sync + 'static,
     O: Send + 'static,
@@ -349,7 +349,7 @@ where
 {
     type Result = ();
 
-    fn handle(&mut self, FeedMap { job, source, guard }: FeedMap<I>, _: &mut Context<Self>) {
+    fn handle(&mut self, FeedMap { job, source, guard }: FeedMap, _: &mut Context<Self>) {
         feeder::start(&self.dispatch, job, source);
         guard.delivered();
     }
@@ -368,9 +368,9 @@ where
         StartMap { source, options, to }: StartMap<I, O, E>,
         _: &mut Context<Self>,
     ) -> Self::Result {
-        let running = self.running.upgrade().ok_or(Cause::ShutDown)?;
-        let (consumer, feed) = options.open(&self.dispatch, self.default_window, source)?;
-        let job = consumer.get().job();
+        let running = self.running.upgrade().ok_or(Reason::ShutDown)?;
+        let (consumer, feed): Opened<I, O, E> = options.open(&self.dispatch, self.default_window, source)?;
+        let job = consumer.job();
         if let Some(source) = feed {
             feeder::start(&self.dispatch, job, source);
         }
@@ -392,7 +392,7 @@ where
         let CallInput { input, caller, .. } = message;
         let begun = Consumer::of_call(&self.dispatch, input.into_inner(), caller).map(|mut consumer| {
             consumer.keep_used();
-            Closing::new(consumer)
+            consumer
         });
         let begun = begun.map_err(|refused| Elsewhere::new(refused, stack, true));
         Answer { begun, stack, running: self.running.upgrade() }
@@ -407,7 +407,7 @@ where
     O: Send + 'static,
     E: Send + 'static,
 {
-    begun: Result<Closing<I, O, E>, Elsewhere<Failure<I, E>>>,
+    begun: Result<Consumer<I, O, E>, Elsewhere<Failure<I, E>>>,
     stack: Stack,
     /// Keeps the function until the call has its outcome, as any call does.
     running: Option<Arc<Running<I, O, E>>>,
@@ -422,7 +422,7 @@ where
     async fn outcome(self) -> Result<O, Failure<I, E>> {
         let _running = self.running;
         let mut consumer = self.begun.map_err(Elsewhere::into_inner)?;
-        poll_fn(|cx| match consumer.get_mut().look(Patience::Task(cx.waker())) {
+        poll_fn(|cx| match consumer.look(Patience::Task(cx.waker())) {
             Sight::NotYet => Poll::Pending,
             sight => Poll::Ready(sight.into_outcome()),
         })

@@ -32,12 +32,7 @@ pub(crate) enum End {
 }
 
 /// Runs a container from `generation` on, until it is not restarted at once.
-pub(crate) fn run<I, O, E>(dispatch: &Arc<Dispatch<I, O, E>>, id: ContainerId, generation: Generation)
-where
-    I: Send + Sync + 'static,
-    O: Send + 'static,
-    E: Send + 'static,
-{
+pub(crate) fn run(dispatch: &Arc<Dispatch>, id: ContainerId, generation: Generation) {
     let settings = &dispatch.settings;
     set_thread_hook(settings.panic_hook);
     let context =
@@ -65,17 +60,7 @@ where
 }
 
 /// One generation.
-fn live<I, O, E>(
-    dispatch: &Arc<Dispatch<I, O, E>>,
-    id: ContainerId,
-    generation: Generation,
-    context: &Context,
-) -> End
-where
-    I: Send + Sync + 'static,
-    O: Send + 'static,
-    E: Send + 'static,
-{
+fn live(dispatch: &Arc<Dispatch>, id: ContainerId, generation: Generation, context: &Context) -> End {
     let leash = match dispatch.open_account() {
         Ok(account) => Arc::new(Leash::of_this_thread(account, dispatch.settings.stack_bytes)),
         Err(death) => return End::Crashed(dispatch.crashed(id, generation, death)),
@@ -85,9 +70,9 @@ where
     }
     leash::tie(Some(Arc::clone(&leash)));
     context.begin_generation(generation, &leash);
-    let body = dispatch.settings.body.get();
+    let code = &dispatch.settings.code;
     let post = Post::new(dispatch, (id, generation), context, &leash);
-    let entered = contain(|| leash.inside(|| body.enter(&post)));
+    let entered = contain(|| leash.inside(|| code.enter(&post)));
     let mut instance = match entered {
         Ok(Ok(instance)) if !leash.is_overdrawn() => instance,
         Ok(Ok(instance)) => {
@@ -116,7 +101,7 @@ where
         let served = contain(|| instance.serve(&post));
         context.end_run();
         match served {
-            Err(_) if leash.is_interrupted() && !body.has_state() => {}
+            Err(_) if leash.is_interrupted() && !code.has_state() => {}
             served => break served,
         }
     };
@@ -140,12 +125,7 @@ where
     }
 }
 
-fn leave<I, O, E>(post: &Post<'_, I, O, E>, instance: Box<dyn Instance<I, O, E> + '_>) -> Fate
-where
-    I: Send + Sync + 'static,
-    O: Send + 'static,
-    E: Send + 'static,
-{
+fn leave(post: &Post<'_>, instance: Box<dyn Instance + '_>) -> Fate {
     let Post { dispatch, container: id, generation, .. } = *post;
     post.leash.exits();
     dispatch.tell(Notice::Exiting { container: id, generation });
@@ -155,7 +135,7 @@ where
 }
 
 /// What has become of a container by its exit.
-pub(crate) fn exited<I, O, E>(post: &Post<'_, I, O, E>, exit: Result<(), Panic>) -> Fate {
+pub(crate) fn exited(post: &Post<'_>, exit: Result<(), Panic>) -> Fate {
     let Err(panic) = exit else { return Fate::Exited };
     let settings = &post.dispatch.settings;
     let (app, function, container) = (&settings.app, &settings.function, post.container.index());

@@ -16,20 +16,19 @@ use crate::decide::restart::RateLimited;
 use crate::decide::retries::Retries;
 use crate::decide::steps::tests::taken;
 use crate::decide::window::Window;
-use crate::engine::body::Plain;
+use crate::engine::body::{CodeOf, Plain};
 use crate::engine::caller::Caller;
 use crate::engine::clock::Clock;
 use crate::engine::consumer::{Consumer, Failures, Sight};
-use crate::engine::dispatch::{Dispatch, Next, Offer, Patience, RunOf};
-use crate::engine::drops::{Elsewhere, Stack};
+use crate::engine::dispatch::{Dispatch, Next, Offer, Patience};
+use crate::engine::erased::{Kind, Values};
 use crate::engine::lane::{Inline, Order, Supply};
 use crate::engine::pool::Pool;
+use crate::engine::run::Run;
+use crate::engine::shape::Shape;
 use crate::engine::track::Pace;
 use crate::engine::unwind::PanicHook;
 use crate::settings::{MemoryRules, Settings};
-
-type Engine = Dispatch<u64, u64, u64>;
-type Run = RunOf<u64, u64, u64>;
 
 /// How many of something there are beside an operation.
 const FEW: usize = 30;
@@ -37,7 +36,7 @@ const MANY: usize = 1000;
 
 /// A function whose containers do what a test says.
 struct Rig {
-    engine: Arc<Engine>,
+    engine: Arc<Dispatch>,
     clock: Arc<AtomicU64>,
     containers: Vec<(ContainerId, Generation)>,
 }
@@ -55,9 +54,10 @@ impl Rig {
                 crash_retries: 3,
                 restart: RateLimited::new().into(),
             },
-            retry_if: None,
-            show_error: |_, _| Ok(()),
-            body: Elsewhere::new(Box::new(Plain(|n: &u64| Ok(*n))), Stack::of(0), false),
+            shape: Shape::of::<u64, u64, u64>(),
+            code: Arc::new(CodeOf::<u64, u64, u64>::new(Box::new(Plain(|n: &u64| Ok(*n))), false, |_, _| {
+                Ok(())
+            })),
             exit_timeout: Duration::ZERO,
             stack_bytes: 0,
             panic_hook: PanicHook::Silent,
@@ -118,7 +118,7 @@ impl Rig {
         Consumer::of_call(&self.engine, 1, Caller::default()).expect("it takes calls")
     }
 
-    fn map(&self, supply: Supply<u64>, window: u64) -> Consumer<u64, u64, u64> {
+    fn map(&self, supply: Supply, window: u64) -> Consumer<u64, u64, u64> {
         let window = Window::Fixed(window);
         let opened = Consumer::of_map(
             &self.engine,
@@ -139,8 +139,8 @@ impl Rig {
 
 /// A container executes all inputs of its lease.
 fn execute(run: &Run) {
-    let Some(mut lap) = run.begin() else { return };
-    while lap.publish(Ok(1)).expect("nothing fences it") == Pace::Next {}
+    let Some(mut lap) = run.begin::<u64, u64, u64>() else { return };
+    while lap.publish(1).expect("nothing fences it") == Pace::Next {}
 }
 
 fn panic() -> Death {
@@ -170,7 +170,7 @@ fn is_linear(what: &str, operation: impl Fn(usize) -> u64) {
 fn idle_maps(rig: &Rig, maps: usize) -> Vec<Consumer<u64, u64, u64>> {
     let open = |at: usize| match at % 2 {
         0 => rig.map_of(2, 1),
-        _ => rig.map(Supply::Fed(Arc::new(Pool::new())), 10),
+        _ => rig.map(Supply::Fed(Arc::new(Pool::new(Kind::of::<u64>()))), 10),
     };
     let maps = (0..maps).map(open).collect();
     rig.work();
@@ -248,14 +248,14 @@ fn a_crash_and_a_kill_beside_idle_and_busy_containers() {
         let rig = Rig::new(containers);
         let _call = rig.call();
         let run = rig.ask(0).expect("the call");
-        run.begin();
+        assert!(run.begin::<u64, u64, u64>().is_some());
         crash(&rig)
     });
     is_constant("a crash beside busy containers", |containers| {
         let rig = Rig::new(containers);
         let _calls: Vec<_> = (0..containers).map(|_| rig.call()).collect();
         let runs: Vec<_> = (0..containers).map(|at| rig.ask(at).expect("a call")).collect();
-        runs.iter().for_each(|run| assert!(run.begin().is_some()));
+        runs.iter().for_each(|run| assert!(run.begin::<u64, u64, u64>().is_some()));
         crash(&rig)
     });
     is_constant("a kill beside idle containers", |containers| {
@@ -307,7 +307,7 @@ fn ending_one_job_beside_others() {
 fn a_look_for_outcomes_beside_containers_that_execute_those_of_another_job() {
     is_constant("a task that waits beside busy containers", |containers| {
         let rig = Rig::new(containers);
-        let (inputs, on_failure) = ((0..100_000).collect(), OnFailure::GoOn);
+        let (inputs, on_failure) = (Values::of(Vec::from_iter(0..100_000_u64)), OnFailure::GoOn);
         let opened = rig.engine.open_with(inputs, on_failure, Caller::default());
         let (job, _): (JobId, _) = opened.expect("it takes maps");
         for _ in 0..20 {
@@ -317,7 +317,7 @@ fn a_look_for_outcomes_beside_containers_that_execute_those_of_another_job() {
             execute(&run);
         }
         let runs: Vec<_> = (1..containers).map(|at| rig.ask(at).expect("inputs")).collect();
-        runs.iter().for_each(|run| assert!(run.places().len() > 1 && run.begin().is_some()));
+        runs.iter().for_each(|run| assert!(run.places().len() > 1 && run.begin::<u64, u64, u64>().is_some()));
         let mut call = rig.call();
         let taken = steps(|| drop(call.look(Patience::Task(std::task::Waker::noop()))));
         drop(call.close());
@@ -365,7 +365,7 @@ fn little_room_that_is_put_off_is_watched_by_a_container_that_sleeps() {
     // Each container that is woken takes long with what it finds, and wakes the next.
     let (mut woken, mut busy) = (Some(woken), Vec::new());
     while let Some(at) = woken {
-        busy.extend(rig.ask(at).inspect(|run| assert!(run.begin().is_some())));
+        busy.extend(rig.ask(at).inspect(|run| assert!(run.begin::<u64, u64, u64>().is_some())));
         woken = rig.woken().first().copied();
     }
     let taken: u64 = busy.iter().map(|run| run.places().len() as u64).sum();

@@ -28,7 +28,7 @@ pub(super) struct Feeder {
     given: u64,
     /// How many inputs it may still pull.
     room: u64,
-    inlet: Option<Inlet<Ticket>>,
+    inlet: Option<Inlet>,
     pub(super) phase: Phase,
 }
 
@@ -143,12 +143,14 @@ impl World {
         let input = Ticket::new(feeder.tag, place, &self.witness);
         feeder.given += 1;
         feeder.room -= 1;
-        let pushed = inlet.push(input);
+        let pushed = inlet.of_type().push(input);
         if let Some(book) = self.books.jobs.get_mut(&feeder.job).filter(|_| pushed.is_ok()) {
             book.fed = book.fed.map(|inputs| inputs + 1);
         }
         match pushed {
-            Ok(()) if inlet.feeds_the_starving() => self.engine.feed_the_starving(feeder.job),
+            Ok(()) if inlet.of_type::<Ticket>().feeds_the_starving() => {
+                self.engine.feed_the_starving(feeder.job)
+            }
             Ok(()) => {}
             Err(input) => {
                 let job = feeder.job;

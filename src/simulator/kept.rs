@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use crate::decide::ids::JobId;
 use crate::decide::job::JobKind;
-use crate::engine::lane::{ChunkOf, Lane, Order};
+use crate::engine::chunk::Chunk;
+use crate::engine::lane::{Lane, Order};
 use crate::simulator::books::{End, InputBook, JobBook, State};
-use crate::simulator::ticket::{Answer, Refusal, Ticket};
 use crate::simulator::world::World;
 
 impl World {
@@ -15,7 +15,7 @@ impl World {
     pub(super) fn check_lanes(&self) {
         self.engine.inspect(|state| {
             let map = |job: &JobId| self.books.jobs.get(job).filter(|book| book.kind == JobKind::Map);
-            for (book, lane) in state.lanes.0.iter().filter_map(|(job, lane)| Some((map(&job)?, lane))) {
+            for (book, lane) in state.lanes.0.iter().filter_map(|(job, lane)| Some((map(job)?, lane))) {
                 let outstanding = lane.gate.outstanding();
                 let chunks = lane.chunks.len() as u64;
                 assert!(
@@ -37,7 +37,7 @@ impl World {
 
     /// An input that is done is dropped, whatever becomes of the others in its chunk; and a chunk is not kept for inputs
     /// that are executed again.
-    fn check_chunks(&self, book: &JobBook, lane: &Lane<Ticket, Answer, Refusal>) {
+    fn check_chunks(&self, book: &JobBook, lane: &Lane) {
         let fenced = |input: &InputBook| input.crashes + input.kills > 0;
         let is_done =
             |input: &InputBook| matches!(input.state, State::Done(End::Ok { .. })) && !fenced(input);
@@ -51,8 +51,8 @@ impl World {
         }
         // One whose attempt was fenced may still be read, and stays where it is.
         let again = |input: &InputBook| input.failures > 0 && input.crashes + input.kills == 0;
-        let used_up = |(first, chunk): &(u64, &Arc<ChunkOf<Ticket, Answer, Refusal>>)| {
-            let places = *first as usize..(*first + chunk.len()) as usize;
+        let used_up = |(first, chunk): &(&u64, &Arc<Chunk>)| {
+            let places = **first as usize..(**first + chunk.len()) as usize;
             book.inputs[places].iter().all(|input| input.yielded || (again(input) && input.is_pending()))
         };
         let used_up = lane.chunks.iter().filter(|(_, chunk)| chunk.len() > 1).filter(used_up).count();

@@ -99,7 +99,7 @@ impl World {
     pub(super) fn jobs_over(&self) -> Vec<JobId> {
         self.engine.inspect(|state| {
             let dry = state.lanes.0.iter().filter(|(_, lane)| lane.is_dry());
-            dry.map(|(id, _)| id).collect()
+            dry.map(|(id, _)| *id).collect()
         })
     }
 

@@ -9,18 +9,17 @@ use crate::decide::ids::{ContainerId, Generation, JobId};
 use crate::decide::ledger::{Lease, Worth};
 use crate::decide::restart::Restart;
 use crate::decide::time::Time;
-use crate::engine::dispatch::{Next, Offer, RunOf};
+use crate::engine::dispatch::{Next, Offer};
 use crate::engine::drops::Stack;
 use crate::engine::leash::Leash;
 use crate::engine::messages::Notice;
+use crate::engine::run::Run;
 use crate::engine::track::Pace;
 use crate::memory::account::Account;
 use crate::report::Fate;
 use crate::simulator::plan::Act;
 use crate::simulator::ticket::{Answer, Refusal, Ticket};
 use crate::simulator::world::World;
-
-type Run = RunOf<Ticket, Answer, Refusal>;
 
 /// A thread of a container.
 pub(super) struct Thread {
@@ -89,7 +88,7 @@ impl Task {
     #[expect(unsafe_code, reason = "a right to publish that was given is used in a later step")]
     fn publish(&self, place: usize, answer: Answer) {
         // SAFETY: the right was given with the step, and dropped unused.
-        unsafe { self.run.chunk.slot(place) }.publish(Ok(answer));
+        unsafe { self.run.publish_at::<Ticket, Answer, Refusal>(place, answer) };
         // SAFETY: its outcome has just been published.
         unsafe { self.run.chunk.drop_input(place) };
     }
@@ -384,7 +383,7 @@ impl World {
     }
 
     fn begin(&mut self, id: ContainerId, task: Task) -> Phase {
-        match task.run.begin() {
+        match task.run.begin::<Ticket, Answer, Refusal>() {
             None => Phase::Asking,
             Some(lap) => {
                 let (place, index) = (lap.place(), lap.index());
@@ -397,7 +396,7 @@ impl World {
     /// The user's function is called.
     fn execute(&mut self, task: Task, place: usize) -> Phase {
         self.tally.executions += 1;
-        let ticket = task.run.lap_at(place).input();
+        let ticket = task.run.lap_at::<Ticket, Answer, Refusal>(place).input();
         let until = match self.plan.act(ticket.tag, ticket.index, task.lease.attempt.get()) {
             Act::Hang if !self.healed => {
                 self.tally.hangs += 1;
@@ -412,13 +411,13 @@ impl World {
     fn finish(&mut self, id: ContainerId, generation: Generation, task: Task, place: usize) -> Phase {
         let attempt = task.lease.attempt.get();
         let (job, index) = (task.job(), task.index(place));
-        let ticket = task.run.lap_at(place).input();
+        let ticket = task.run.lap_at::<Ticket, Answer, Refusal>(place).input();
         match self.plan.act(ticket.tag, ticket.index, attempt) {
             Act::Ok | Act::Hang => {
                 let answer = Answer::to(ticket, attempt, (id, generation), &self.witness);
                 let now = self.now();
                 let accepted = self.books.returned_ok(id, generation, job, index, now);
-                let last = match task.run.lap_at(place).skip() {
+                let last = match task.run.lap_at::<Ticket, Answer, Refusal>(place).at.skip() {
                     Pace::Fenced => None,
                     Pace::Next => Some(false),
                     Pace::Last => Some(true),
@@ -453,7 +452,8 @@ impl World {
         let (job, index) = (task.job(), task.index(place));
         let error = Refusal::new(task.lease.attempt.get(), &self.witness);
         let wanted = if worth { Worth::Retry } else { Worth::Surface };
-        let goes_on = self.engine.failed(id, &task.run, &mut task.run.lap_at(place), error, (wanted, None));
+        let mut lap = task.run.lap_at::<Ticket, Answer, Refusal>(place);
+        let goes_on = self.engine.failed(id, &task.run, &mut lap.at, Box::new(error), (wanted, None));
         self.sync_pulled();
         let due = self.engine.inspect(|state| state.ledger.retry_due(job, index));
         let now = self.now();

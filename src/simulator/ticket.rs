@@ -5,10 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
 use crate::decide::ids::{ContainerId, Generation};
-use crate::engine::dispatch::{Dispatch, State};
-
-pub(super) type Engine = Dispatch<Ticket, Answer, Refusal>;
-pub(super) type EngineState = State<Ticket, Answer, Refusal>;
+use crate::engine::dispatch::Dispatch;
 
 /// Counts the values of one world that are alive, and sees that none is dropped under the lock.
 #[derive(Default)]
@@ -16,11 +13,11 @@ pub(super) struct Witness {
     alive: AtomicI64,
     /// Whether one was dropped under the lock. Told later, because drops are contained.
     under_lock: AtomicBool,
-    engine: OnceLock<Weak<Engine>>,
+    engine: OnceLock<Weak<Dispatch>>,
 }
 
 impl Witness {
-    pub(super) fn watch(&self, engine: &Arc<Engine>) {
+    pub(super) fn watch(&self, engine: &Arc<Dispatch>) {
         assert!(self.engine.set(Arc::downgrade(engine)).is_ok(), "a world has one engine");
     }
 

@@ -9,6 +9,7 @@ use crate::decide::ledger::Mode;
 use crate::decide::window::Window;
 use crate::engine::caller::Caller;
 use crate::engine::consumer::{Consumer, Failures};
+use crate::engine::erased::Kind;
 use crate::engine::lane::{Inline, Order, Supply};
 use crate::engine::pool::Pool;
 use crate::simulator::books::Why;
@@ -80,7 +81,7 @@ impl World {
                     (0..size).map(|index| Ticket::new(tag, index, &self.witness)).collect();
                 Supply::Inline(Inline::new(tickets.into_iter()))
             }
-            Some(_) => Supply::Fed(Arc::new(Pool::new())),
+            Some(_) => Supply::Fed(Arc::new(Pool::new(Kind::of::<Ticket>()))),
         };
         // An endless map is never read to its end.
         let total = source.map_or(Some(size), |source| source.inputs);

@@ -14,14 +14,14 @@ use crate::decide::job::JobKind;
 use crate::decide::ledger::{Mode, Sources};
 use crate::decide::time::Time;
 use crate::decide::window::Window;
-use crate::engine::body::Plain;
+use crate::engine::body::{CodeOf, Plain};
 use crate::engine::caller::Caller;
 use crate::engine::clock::Clock;
 use crate::engine::consumer::{Consumer, Failures};
-use crate::engine::dispatch::Dispatch;
-use crate::engine::drops::{Elsewhere, Stack};
+use crate::engine::dispatch::{self, Dispatch};
 use crate::engine::lane::{Inline, Order, Supply};
 use crate::engine::messages::Notice;
+use crate::engine::shape::Shape;
 use crate::engine::unwind::PanicHook;
 use crate::settings::Settings;
 use crate::simulator::books::{Books, Queue, State};
@@ -33,7 +33,7 @@ use crate::simulator::readers::{Habit, Reader};
 use crate::simulator::tally::Tally;
 use crate::simulator::tape::Tape;
 use crate::simulator::threads::{Phase, Thread};
-use crate::simulator::ticket::{Answer, Engine, EngineState, Refusal, Ticket, Witness};
+use crate::simulator::ticket::{Answer, Refusal, Ticket, Witness};
 
 /// The most steps after the tape has run out: a world that needs more is stuck in a circle.
 const STEPS_MAX: u64 = 300_000;
@@ -51,7 +51,7 @@ pub(super) enum Telling {
 
 pub(super) struct World {
     pub(super) telling: Telling,
-    pub(super) engine: Arc<Engine>,
+    pub(super) engine: Arc<Dispatch>,
     pub(super) clock: Arc<AtomicU64>,
     pub(super) plan: Plan,
     pub(super) tape: Tape,
@@ -132,15 +132,12 @@ impl World {
             function: "world".into(),
             id: 0,
             rules: plan.rules.clone(),
-            retry_if: None,
-            show_error: |_, _| Ok(()),
-            body: Elsewhere::new(
-                Box::new(Plain(|_: &Ticket| -> Result<Answer, Refusal> {
-                    unreachable!("simulated threads do not call it")
-                })),
-                Stack::of(0),
+            shape: Shape::of::<Ticket, Answer, Refusal>(),
+            code: Arc::new(CodeOf::<Ticket, Answer, Refusal>::new(
+                Box::new(Plain(|_: &Ticket| unreachable!("simulated threads do not call it"))),
                 false,
-            ),
+                |_, _| Ok(()),
+            )),
             exit_timeout: plan.exit_timeout,
             stack_bytes: 0,
             panic_hook: PanicHook::Silent,
@@ -365,7 +362,7 @@ impl World {
     }
 
     /// The maps from which a container could be given new inputs, now or soon.
-    pub(super) fn eligible(&self, state: &EngineState) -> Eligible {
+    pub(super) fn eligible(&self, state: &dispatch::State) -> Eligible {
         let mut eligible = Eligible::default();
         if !self.books.goes_on() {
             return eligible;
@@ -489,7 +486,7 @@ mod tests {
         let (order, failures, window) = (Order::Input, Failures::Yield, Window::Fixed(1));
         let opened =
             Consumer::of_map(&world.engine, supply, order, failures, window, None, Caller::default());
-        let mut consumer = opened.expect("it takes maps");
+        let mut consumer: Consumer<Ticket, Answer, Refusal> = opened.expect("it takes maps");
         world.books.opened(consumer.job(), 0, JobKind::Map, true, Some(1));
         while !matches!(world.threads[0].phase, Phase::Asleep { .. }) {
             world.advance(0);

@@ -30,10 +30,10 @@ use crate::testkit::stage::Rehearsed;
 
 /// Runs a container from `generation` on, until it is not restarted at once.
 pub(crate) async fn run<I, O, E>(
-    dispatch: Arc<Dispatch<I, O, E>>,
+    dispatch: Arc<Dispatch>,
     id: ContainerId,
     generation: Generation,
-    rehearsed: Arc<Rehearsed<I, E>>,
+    rehearsed: Arc<Rehearsed<I, O, E>>,
 ) where
     I: Send + Sync + 'static,
     O: Send + 'static,
@@ -103,8 +103,8 @@ async fn in_span<T>(future: impl Future<Output = T>, span: Option<&SafeSpan>) ->
 
 /// What the generations of a container share.
 struct Life<'a, I, O, E> {
-    dispatch: &'a Arc<Dispatch<I, O, E>>,
-    rehearsed: &'a Rehearsed<I, E>,
+    dispatch: &'a Arc<Dispatch>,
+    rehearsed: &'a Rehearsed<I, O, E>,
     context: &'a Context,
 }
 
@@ -153,7 +153,7 @@ where
             return End::Stale;
         }
         let scripted = Scripted::default();
-        let has_state = dispatch.settings.body.get().has_state();
+        let has_state = dispatch.settings.code.has_state();
         let served = loop {
             let served = contained(self.serve(&post, role.as_mut(), &scripted)).await;
             context.end_run();
@@ -182,8 +182,8 @@ where
     }
 
     /// `None` if the generation is over meanwhile, and the code is of the kind that can be dropped.
-    async fn enter<'p>(&self, post: &Post<'p, I, O, E>) -> Option<Begun<'p, I, O, E>> {
-        let body = post.dispatch.settings.body.get();
+    async fn enter<'p>(&'p self, post: &Post<'p>) -> Option<Begun<'p, I, O, E>> {
+        let body = self.rehearsed.code.body();
         let (takes, fault) = self.rehearsed.enters(post.container, post.generation, self.now());
         let enter = async {
             pass(takes).await;
@@ -198,12 +198,7 @@ where
     }
 
     /// Waits for work and executes it, again and again. Whether it then leaves gracefully.
-    async fn serve(
-        &self,
-        post: &Post<'_, I, O, E>,
-        role: &mut dyn Role<I, O, E>,
-        scripted: &Scripted,
-    ) -> bool {
+    async fn serve(&self, post: &Post<'_>, role: &mut dyn Role<I, O, E>, scripted: &Scripted) -> bool {
         loop {
             match post.dispatch.next_in_task(post.container, post.generation).await {
                 Next::Work { run, lease, previous, caller } => {
@@ -220,10 +215,10 @@ where
         }
     }
 
-    async fn drive(&self, task: &Task<'_, I, O, E>, role: &mut dyn Role<I, O, E>, scripted: &Scripted) {
-        let Some(mut lap) = task.run.begin() else { return };
+    async fn drive(&self, task: &Task<'_>, role: &mut dyn Role<I, O, E>, scripted: &Scripted) {
+        let Some(mut lap) = task.run.begin::<I, O, E>() else { return };
         let span = task.span();
-        let waits = task.post.dispatch.settings.body.get().waits();
+        let waits = self.rehearsed.code.body().waits();
         loop {
             task.post.context.begin_input(lap.index());
             let at = At {
@@ -252,7 +247,7 @@ where
                 Ok(_) => Ending::Completed,
                 Err(_) => Ending::Failed,
             };
-            let goes_on = task.returned(&mut lap, result, None, span.as_ref());
+            let goes_on = task.returned(&mut lap, result, None, span.as_ref(), &self.rehearsed.code.errors);
             execution.ends(ending);
             if deadly && ending == Ending::Completed {
                 return task.post.dispatch.dies_between(task.post.container, task.post.generation);
@@ -268,7 +263,7 @@ where
         &self,
         at: At<'_, I>,
         role: &mut dyn Role<I, O, E>,
-        post: &Post<'_, I, O, E>,
+        post: &Post<'_>,
         scripted: &Scripted,
     ) -> Result<O, E> {
         let (takes, fault) = self.rehearsed.executes(&at);
@@ -287,13 +282,13 @@ where
         }
     }
 
-    async fn leave(&self, post: &Post<'_, I, O, E>, role: Box<dyn Role<I, O, E> + '_>) -> Fate {
+    async fn leave(&self, post: &Post<'_>, role: Box<dyn Role<I, O, E> + '_>) -> Fate {
         let Post { dispatch, container: id, generation, context, .. } = *post;
         post.leash.exits();
         dispatch.tell(Notice::Exiting { container: id, generation });
         // What it does before its first await is its own code as well.
         let exit = async { role.exit(context).await };
-        let waits = dispatch.settings.body.get().waits();
+        let waits = self.rehearsed.code.body().waits();
         let exit =
             if waits { contained(post.unless_over(exit)).await.map(|_| ()) } else { contained(exit).await };
         let fate = exited(post, exit);

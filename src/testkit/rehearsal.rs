@@ -13,7 +13,7 @@ use tokio::runtime::Runtime;
 use tokio::time::sleep;
 
 use crate::actor::{Ending, KillContainer};
-use crate::builder::Builder;
+use crate::builder::{Builder, Valid};
 use crate::decide::ids::ContainerId;
 use crate::decide::window::Window;
 use crate::engine::system::STACK_BYTES;
@@ -250,8 +250,8 @@ where
         T: Send,
     {
         self.builder.containers_or(CONTAINERS);
-        let (mut settings, window) = self.builder.validate(false)?;
-        let rehearsed = Arc::new(Rehearsed::new(self.script));
+        let Valid { mut settings, default_window: window, code } = self.builder.validate(false)?;
+        let rehearsed = Arc::new(Rehearsed::new(code, self.script));
         settings.rehearsed = Some(Arc::clone(&rehearsed) as _);
         let limit = self.limit;
         let name = format!("{}/{}/rehearsal", settings.app, settings.function);
@@ -324,9 +324,9 @@ where
 
 /// The rehearsal itself, in its runtime.
 async fn played<I, O, E, T, S>(
-    settings: Settings<I, O, E>,
+    settings: Settings,
     window: Window,
-    rehearsed: Arc<Rehearsed<I, E>>,
+    rehearsed: Arc<Rehearsed<I, O, E>>,
     scene: S,
     limit: Duration,
 ) -> (T, Record)

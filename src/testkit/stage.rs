@@ -11,6 +11,7 @@ use crate::actor::{Ending, KillContainer, Reset, Shutdown};
 use crate::crash::Panic;
 use crate::decide::ids::{ContainerId, Generation, JobId};
 use crate::decide::time::Time;
+use crate::engine::body::CodeOf;
 use crate::engine::dispatch::Dispatch;
 use crate::engine::feeder::{self, Feed};
 use crate::engine::unwind::contain;
@@ -22,15 +23,16 @@ use crate::testkit::record::Log;
 use crate::testkit::script::{At, EnterFault, Fault, Script};
 
 /// What the containers of a rehearsal play, and where it is written down.
-pub(crate) struct Rehearsed<I, E> {
+pub(crate) struct Rehearsed<I, O, E> {
+    pub(crate) code: Arc<CodeOf<I, O, E>>,
     script: Mutex<Script<I, E>>,
     panic: Mutex<Option<Panic>>,
     pub(crate) log: Log,
 }
 
-impl<I, E> Rehearsed<I, E> {
-    pub(crate) fn new(script: Script<I, E>) -> Self {
-        Self { script: Mutex::new(script), panic: Mutex::new(None), log: Log::default() }
+impl<I, O, E> Rehearsed<I, O, E> {
+    pub(crate) fn new(code: Arc<CodeOf<I, O, E>>, script: Script<I, E>) -> Self {
+        Self { code, script: Mutex::new(script), panic: Mutex::new(None), log: Log::default() }
     }
 
     pub(crate) fn executes(&self, at: &At<'_, I>) -> (Duration, Option<Fault<E>>) {
@@ -74,26 +76,26 @@ impl<I, E> Rehearsed<I, E> {
 
 /// Makes a task of what would be a thread. Behind a pointer, so that it is compiled for functions that are
 /// rehearsed, and not for all others too.
-pub(crate) trait Performs<I, O, E>: Send + Sync {
-    fn container(self: Arc<Self>, dispatch: Arc<Dispatch<I, O, E>>, id: ContainerId, generation: Generation);
+pub(crate) trait Performs: Send + Sync {
+    fn container(self: Arc<Self>, dispatch: Arc<Dispatch>, id: ContainerId, generation: Generation);
 
-    fn feeder(&self, dispatch: Arc<Dispatch<I, O, E>>, job: JobId, source: Feed<I>);
+    fn feeder(&self, dispatch: Arc<Dispatch>, job: JobId, source: Feed);
 
     /// The function tells its subscribers of an event.
     fn hears(&self, event: &Event, now: Time);
 }
 
-impl<I, O, E> Performs<I, O, E> for Rehearsed<I, E>
+impl<I, O, E> Performs for Rehearsed<I, O, E>
 where
     I: Send + Sync + 'static,
     O: Send + 'static,
     E: Send + 'static,
 {
-    fn container(self: Arc<Self>, dispatch: Arc<Dispatch<I, O, E>>, id: ContainerId, generation: Generation) {
+    fn container(self: Arc<Self>, dispatch: Arc<Dispatch>, id: ContainerId, generation: Generation) {
         actix::spawn(container::run(dispatch, id, generation, self));
     }
 
-    fn feeder(&self, dispatch: Arc<Dispatch<I, O, E>>, job: JobId, source: Feed<I>) {
+    fn feeder(&self, dispatch: Arc<Dispatch>, job: JobId, source: Feed) {
         actix::spawn(feeder::run_in_task(dispatch, job, source));
     }
 

@@ -12,11 +12,14 @@ use crate::decide::ledger::{Mode, Unrun};
 use crate::decide::retries::Retries;
 use crate::decide::window::{WINDOW_MAX, Window};
 use crate::engine::caller::Caller;
+use crate::engine::chunk::Chunk;
 use crate::engine::dispatch::endings::REFUSED;
-use crate::engine::dispatch::{Dispatch, RunOf, State};
-use crate::engine::lane::{Because, ChunkOf, Finished, Gate, Lane, Order, Supply};
+use crate::engine::dispatch::{Dispatch, State};
+use crate::engine::erased::Values;
+use crate::engine::lane::{Finished, Gate, Lane, MapEnd, Order, Supply};
 use crate::engine::messages::Notice;
-use crate::failure::{Cause, Failure};
+use crate::engine::run::Run;
+use crate::failure::Reason;
 use crate::progress::Progress;
 
 /// The shortest time a waiting consumer sleeps without looking.
@@ -40,20 +43,20 @@ pub(crate) struct Plan {
 }
 
 /// What is left of a job: its lane, and runs that are over.
-pub(crate) type Closed<I, O, E> = (Box<Lane<I, O, E>>, Vec<Arc<RunOf<I, O, E>>>);
+pub(crate) type Closed = (Box<Lane>, Vec<Arc<Run>>);
 
 /// What a consumer finds.
-pub(crate) enum Found<I, O, E> {
+pub(crate) enum Found {
     /// The chunk in which the next outcome in order is.
-    Chunk(Arc<ChunkOf<I, O, E>>),
+    Chunk(Arc<Chunk>),
     /// Outcomes in completion order.
-    Ready(Finished<I, O, E>),
+    Ready(Finished),
     /// The next outcome is booked, and its thread is about to publish it.
     Soon,
     /// Nothing yet.
     NotYet,
     /// Nothing more, after that error if there is one.
-    End(Option<Failure<I, E>>),
+    End(Option<MapEnd>),
 }
 
 /// How a consumer takes it that there is nothing yet.
@@ -67,16 +70,16 @@ pub(crate) enum Patience<'a> {
     Task(&'a Waker),
 }
 
-impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I, O, E> {
+impl Dispatch {
     /// Opens a job, unless the function takes none.
-    pub(crate) fn open(&self, plan: Plan, supply: Supply<I>) -> Result<(JobId, Arc<Gate>), Cause<E>> {
+    pub(crate) fn open(&self, plan: Plan, supply: Supply) -> Result<(JobId, Arc<Gate>), Reason> {
         let mut state = self.hold();
         if let Some(refusal) = state.refusal() {
             state.supplies.push(supply);
             return Err(refusal);
         }
         let job = state.ledger.open(plan.kind, plan.on_failure, plan.window, plan.retries);
-        let lane = Lane::new(plan.order, supply, plan.caller);
+        let lane = Lane::new(self.settings.shape, plan.order, supply, plan.caller);
         let gate = Arc::clone(&lane.gate);
         let known = lane.total;
         state.lanes.0.insert(job, Box::new(lane));
@@ -89,16 +92,20 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
         Ok((job, gate))
     }
 
-    /// Opens a call: a job of one input, ahead of all maps.
-    pub(crate) fn open_call(&self, input: I, caller: Caller) -> Result<(JobId, Arc<Gate>), Failure<I, E>> {
+    /// Opens a call: a job of one input, ahead of all maps. Gives the input back if the function takes none.
+    pub(crate) fn open_call(
+        &self,
+        input: Values,
+        caller: Caller,
+    ) -> Result<(JobId, Arc<Gate>), (Values, Reason)> {
         let mut state = self.hold();
         if let Some(refusal) = state.refusal() {
-            return Err(Failure::of_refused(input, refusal));
+            return Err((input, refusal));
         }
         let job = state.ledger.open(JobKind::Call, OnFailure::GoOn, Window::Fixed(1), None);
         let caller = caller.of_call(job.0 + 1);
-        let mut lane = Lane::new(Order::Input, Supply::Dry, caller);
-        lane.add(0, vec![input]);
+        let mut lane = Lane::new(self.settings.shape, Order::Input, Supply::Dry, caller);
+        lane.add(0, input);
         lane.source_over = true;
         let gate = Arc::clone(&lane.gate);
         state.lanes.0.insert(job, Box::new(lane));
@@ -110,16 +117,16 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
     /// Opens a map over inputs that are all there, and whose outcomes are taken all at once.
     pub(crate) fn open_with(
         &self,
-        inputs: Vec<I>,
+        inputs: Values,
         on_failure: OnFailure,
         caller: Caller,
-    ) -> Result<(JobId, Arc<Gate>), Cause<E>> {
+    ) -> Result<(JobId, Arc<Gate>), Reason> {
         let mut state = self.hold();
         if let Some(refusal) = state.refusal() {
             return Err(refusal);
         }
         let job = state.ledger.open(JobKind::Map, on_failure, Window::Fixed(WINDOW_MAX), None);
-        let mut lane = Lane::new(Order::AtOnce, Supply::Dry, caller);
+        let mut lane = Lane::new(self.settings.shape, Order::AtOnce, Supply::Dry, caller);
         let len = inputs.len() as u64;
         lane.add_all(inputs);
         let gate = Arc::clone(&lane.gate);
@@ -136,7 +143,7 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
     }
 
     /// The outcome at `next` in order, or any.
-    pub(crate) fn find(&self, job: JobId, next: u64, patience: Patience<'_>) -> Found<I, O, E> {
+    pub(crate) fn find(&self, job: JobId, next: u64, patience: Patience<'_>) -> Found {
         // Cloned before the lock is taken, because a waker is the user's code.
         let mut waker = if let Patience::Task(waker) = patience { Some(waker.clone()) } else { None };
         let mut pause = LOOK_MIN;
@@ -182,9 +189,9 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
         }
     }
 
-    fn look(&self, state: &mut State<I, O, E>, job: JobId, next: u64) -> Found<I, O, E> {
+    fn look(&self, state: &mut State, job: JobId, next: u64) -> Found {
         if let Some(bug) = &state.broken {
-            return Found::End(Some(Failure::of_map(Cause::Engine(bug.clone()))));
+            return Found::End(Some(MapEnd::OfMap(Reason::Engine(bug.clone()))));
         }
         state.book_job(job, self.now());
         let counts = state.ledger.job(job).expect("its consumer keeps it open").counts;
@@ -223,7 +230,7 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
                 Order::Input if next < lane.gap_from.unwrap_or(counts.pulled) => return Found::Soon,
                 Order::AtOnce if lane.has_unpublished() => return Found::Soon,
                 Order::AtOnce if lane.gap_from.is_none() => {
-                    if let Some(chunk) = lane.chunks.first() {
+                    if let Some(chunk) = lane.chunks.values().next() {
                         return Found::Chunk(Arc::clone(chunk));
                     }
                 }
@@ -269,17 +276,17 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
     }
 
     /// Ends what is pending of a job with that cause, as the outcome of each input.
-    pub(crate) fn cancel_as(&self, job: JobId, cause: &Because<E>) {
+    pub(crate) fn cancel_as(&self, job: JobId, reason: &Reason) {
         let mut state = self.hold();
         let now = self.now();
         if state.broken.is_none() && state.ledger.job(job).is_some() {
-            state.end_job(job, Unrun::Cancelled, Some(cause), None, now);
+            state.end_job(job, Unrun::Cancelled, Some(reason), None, now);
             self.after_cancel(&mut state);
         }
     }
 
     /// What was cancelled may have been what a suspect, or the end of a drain, waited for.
-    fn after_cancel(&self, state: &mut State<I, O, E>) {
+    fn after_cancel(&self, state: &mut State) {
         if state.ledger.mode() > Mode::Running && state.ledger.nothing_pending() {
             self.tell(Notice::NothingPending);
         }
@@ -292,7 +299,7 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
     }
 
     /// The chunks of a job that are not yet yielded.
-    pub(crate) fn chunks(&self, job: JobId) -> Vec<Arc<ChunkOf<I, O, E>>> {
+    pub(crate) fn chunks(&self, job: JobId) -> Vec<Arc<Chunk>> {
         let state = self.hold();
         let lane = state.lanes.0.get(&job);
         lane.map_or_else(Vec::new, |lane| lane.chunks.values().chain(lane.apart.values()).cloned().collect())
@@ -310,14 +317,14 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
     }
 
     /// The consumer has yielded a whole chunk.
-    pub(crate) fn retire(&self, job: JobId, chunk: &Arc<ChunkOf<I, O, E>>) {
+    pub(crate) fn retire(&self, job: JobId, chunk: &Arc<Chunk>) {
         if let Some(lane) = self.hold().lanes.0.get_mut(&job) {
             lane.retire(chunk);
         }
     }
 
     /// Cancels what is pending of a job and takes what is left of it, for the caller to drop.
-    pub(crate) fn close(&self, job: JobId) -> Option<Box<Closed<I, O, E>>> {
+    pub(crate) fn close(&self, job: JobId) -> Option<Box<Closed>> {
         let mut state = self.hold();
         let now = self.now();
         // The lane goes first: its values are for the caller to drop, not for the lock's release.
@@ -337,32 +344,31 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
     }
 }
 
-impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Abort for Dispatch<I, O, E> {
+impl Abort for Dispatch {
     fn abort_job(&self, job: JobId) {
         let mut state = self.hold();
         let now = self.now();
         let Some(known) = state.ledger.job(job).filter(|_| state.broken.is_none()) else { return };
         let publish = known.on_failure == OnFailure::GoOn;
-        let error = (known.kind == JobKind::Map).then(|| Failure::of_map(Cause::Cancelled));
-        let cause: Because<E> = Arc::new(|| Cause::Cancelled);
+        let end = (known.kind == JobKind::Map).then_some(MapEnd::OfMap(Reason::Cancelled));
         state.book_job(job, now);
         let over = state.lanes.0.get(&job).is_none_or(|lane| lane.is_dry());
         if !over || state.ledger.job(job).is_some_and(|job| job.counts.pending() > 0) {
-            state.end_job(job, Unrun::Cancelled, publish.then_some(&cause), error, now);
+            state.end_job(job, Unrun::Cancelled, publish.then_some(&Reason::Cancelled), end, now);
             self.after_cancel(&mut state);
         }
     }
 }
 
-impl<I, O, E> State<I, O, E> {
+impl State {
     /// Why the function takes nothing new, if it does not.
-    fn refusal(&self) -> Option<Cause<E>> {
+    fn refusal(&self) -> Option<Reason> {
         if let Some(bug) = &self.broken {
-            return Some(Cause::Engine(bug.clone()));
+            return Some(Reason::Engine(bug.clone()));
         }
         if self.ledger.mode() != Mode::Running {
-            return Some(Cause::ShutDown);
+            return Some(Reason::ShutDown);
         }
-        self.ledger.gave_up().cloned().map(Cause::GaveUp)
+        self.ledger.gave_up().cloned().map(Reason::GaveUp)
     }
 }

@@ -9,13 +9,15 @@ use crate::decide::ledger::{AfterCrash, AfterFailure, Claim, Lease, Mode, Positi
 use crate::decide::restart::Restart;
 use crate::decide::time::Time;
 use crate::engine::caller::Caller;
-use crate::engine::dispatch::{Dispatch, LapOf, RunOf, State};
+use crate::engine::dispatch::{Dispatch, State};
+use crate::engine::erased::Parcel;
 use crate::engine::messages::Notice;
-use crate::engine::run::Run;
+use crate::engine::run::{Run, Walk};
+use crate::engine::shape::Why;
 use crate::engine::track::Pace;
 use crate::engine::unwind::drop_contained;
 use crate::event::Event;
-use crate::failure::{Cause, Tried};
+use crate::failure::{Reason, Tried};
 use crate::report::Fate;
 
 /// How long inputs that are leased ahead may wait for a container that does not come to them, beside one that sleeps.
@@ -25,21 +27,21 @@ const LOOK_AHEAD: Duration = Duration::from_millis(1);
 const LOOK_AHEAD_FOR: Duration = Duration::from_millis(8);
 
 /// What a container is to do.
-pub(crate) enum Next<I, O, E> {
-    Work { run: Arc<RunOf<I, O, E>>, lease: Lease, previous: Option<Previous>, caller: Caller },
+pub(crate) enum Next {
+    Work { run: Arc<Run>, lease: Lease, previous: Option<Previous>, caller: Caller },
     Leave,
     Stale,
 }
 
 /// What a container is to do, or when it should ask again unless it is woken before.
-pub(crate) enum Offer<I, O, E> {
-    Now(Next<I, O, E>),
+pub(crate) enum Offer {
+    Now(Next),
     Later(Option<Time>),
 }
 
-impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I, O, E> {
+impl Dispatch {
     /// Gives a container its next lease, waiting for one.
-    pub(crate) fn next(&self, id: ContainerId, generation: Generation) -> Next<I, O, E> {
+    pub(crate) fn next(&self, id: ContainerId, generation: Generation) -> Next {
         // Before the lock: to wait for it is no cost of the inputs that were executed.
         let returned = self.now();
         let mut state = self.hold();
@@ -61,11 +63,11 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
     /// its last inputs.
     pub(super) fn offer(
         &self,
-        state: &mut State<I, O, E>,
+        state: &mut State,
         id: ContainerId,
         generation: Generation,
         returned: Time,
-    ) -> Offer<I, O, E> {
+    ) -> Offer {
         if state.broken.is_some() {
             return Offer::Now(Next::Stale);
         }
@@ -110,7 +112,7 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
 
     /// Wakes a container if there is work for it, or if something will fall due and no sleeping container wakes for that.
     /// `has_more` may put work off, which creates such a due time. So it is called before `needs_a_watch`.
-    fn pass_on(&self, state: &mut State<I, O, E>, now: Time) {
+    fn pass_on(&self, state: &mut State, now: Time) {
         if state.sleepers.is_empty() {
             return;
         }
@@ -124,7 +126,7 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
     /// A container has returned from its run, if it had one.
     pub(super) fn come_back(
         &self,
-        state: &mut State<I, O, E>,
+        state: &mut State,
         id: ContainerId,
         generation: Generation,
         returned: Time,
@@ -152,7 +154,7 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
     /// enough.
     pub(super) fn sleeps(
         &self,
-        state: &mut State<I, O, E>,
+        state: &mut State,
         id: ContainerId,
         generation: Generation,
         until: Option<Time>,
@@ -163,7 +165,7 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
         until
     }
 
-    fn lend(&self, state: &mut State<I, O, E>, id: ContainerId, lease: Lease) -> Next<I, O, E> {
+    fn lend(&self, state: &mut State, id: ContainerId, lease: Lease) -> Next {
         let lane = &state.lanes.0[&lease.job];
         let chunk = lane.chunk(lease.span.first).expect("a leased input is in its chunk");
         let from = lease.span.first - chunk.first();
@@ -188,9 +190,9 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
     pub(crate) fn failed(
         &self,
         id: ContainerId,
-        run: &RunOf<I, O, E>,
-        lap: &mut LapOf<'_, I, O, E>,
-        error: E,
+        run: &Run,
+        lap: &mut Walk<'_>,
+        error: Parcel,
         (worth, peak_bytes): (Worth, Option<u64>),
     ) -> bool {
         let mut refused = None;
@@ -218,7 +220,7 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
                         goes_on = lap.skip() == Pace::Next && !ends_map;
                         let input = InputId { job: lease.job, index };
                         let tried = Tried { attempts: attempts.get(), deaths, peak_bytes };
-                        state.fail(input, tried, Cause::Failed(error), ends_map, now);
+                        state.fail(input, tried, Why::Error(error), ends_map, now);
                         self.wake_for_suspect(&mut state, now);
                         self.wake_if_drained(&mut state);
                     }
@@ -249,7 +251,7 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
     /// A container dies, its run being fenced: the verdict, and what follows from it.
     pub(super) fn die(
         &self,
-        state: &mut State<I, O, E>,
+        state: &mut State,
         id: ContainerId,
         generation: Generation,
         position: Option<Position>,
@@ -291,14 +293,14 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
     }
 
     /// Wakes the containers that have something to do after the death of one: no other is concerned.
-    pub(super) fn after_death(&self, state: &mut State<I, O, E>, now: Time) {
+    pub(super) fn after_death(&self, state: &mut State, now: Time) {
         self.pass_on(state, now);
         self.wake_if_drained(state);
         self.changed.notify_threads();
     }
 
     /// While draining, containers leave once nothing is pending, or once the function has given up.
-    pub(super) fn wake_if_drained(&self, state: &mut State<I, O, E>) {
+    pub(super) fn wake_if_drained(&self, state: &mut State) {
         let over = state.ledger.nothing_pending() || state.ledger.gave_up().is_some();
         if state.ledger.mode() > Mode::Running && over {
             self.wake_some(state, u64::MAX);
@@ -376,9 +378,9 @@ enum TakeOver {
     Nothing,
 }
 
-impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I, O, E> {
+impl Dispatch {
     /// Gives back what another container has not begun, for one that has nothing to do.
-    fn take_over(&self, state: &mut State<I, O, E>, now: Time) -> TakeOver {
+    fn take_over(&self, state: &mut State, now: Time) -> TakeOver {
         if let Some(at) = state.split_after.filter(|at| *at > now) {
             return TakeOver::Later(at);
         }
@@ -400,7 +402,7 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
     }
 }
 
-impl<I, O, E> State<I, O, E> {
+impl State {
     /// Whether something will fall due, and none of the sleeping containers wakes for it.
     pub(crate) fn needs_a_watch(&self, now: Time) -> bool {
         if self.sleepers.is_empty() {
@@ -434,11 +436,12 @@ impl<I, O, E> State<I, O, E> {
                     self.lanes.0.get(&input.job).map_or_else(Caller::default, |lane| lane.caller.clone());
                 let (map, call) = (caller.label().cloned(), caller.call);
                 self.say_of(Event::Poisoned { map, call, input: input.index, attempts }, caller, now);
-                self.fail(input, attempts.get().into(), Cause::Poisoned(deaths), ends_map, now);
+                let why = Why::Reason(Reason::Poisoned(deaths));
+                self.fail(input, attempts.get().into(), why, ends_map, now);
             }
             AfterCrash::Lost { input, attempts, deaths, crash, ends_map } => {
                 let tried = Tried { attempts: attempts.get(), deaths, peak_bytes: None };
-                self.fail(input, tried, Cause::Lost(crash), ends_map, now);
+                self.fail(input, tried, Why::Reason(Reason::Lost(crash)), ends_map, now);
             }
         }
     }

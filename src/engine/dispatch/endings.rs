@@ -7,17 +7,17 @@ use crate::decide::ids::{ContainerId, InputId, JobId};
 use crate::decide::job::{JobKind, OnFailure, Span};
 use crate::decide::ledger::{Mode, Position, Sources, Unrun};
 use crate::decide::time::Time;
-use crate::engine::chunk::{Chunk, Reclaimed, Slot};
 use crate::engine::dispatch::State;
-use crate::engine::lane::{Because, Supply};
-use crate::failure::{Bug, Cause, Failure, Tried};
+use crate::engine::lane::{MapEnd, Supply};
+use crate::engine::shape::Why;
+use crate::failure::{Bug, Reason, Tried};
 
 /// How many failures of inputs that have ended are made while the lock is held, because each takes an allocation.
 const TOLD_MAX: u64 = 256;
 /// Why a function breaks down that can fence nothing.
 pub(super) const REFUSED: &str = "the system refuses a barrier that it has granted before";
 
-impl<I, O, E> State<I, O, E> {
+impl State {
     /// Books what a container has completed, and tells the consumer.
     pub(super) fn book(&mut self, id: ContainerId, now: Time) {
         if let Some(run) = &self.runs[id.index()] {
@@ -94,21 +94,23 @@ impl<I, O, E> State<I, O, E> {
     }
 
     /// Publishes the failure of an input that nothing executes any more.
-    pub(super) fn publish_failure(&mut self, job: JobId, index: u64, tried: Tried, cause: Cause<E>) {
+    pub(super) fn publish_failure(&mut self, job: JobId, index: u64, tried: Tried, why: Why) {
         if self.broken.is_some() {
             return; // something may execute it after all
         }
         if self.lanes.0.contains_key(&job) {
-            self.write_failure(job, index, tried, cause);
+            self.write_failure(job, index, tried, why);
             self.tell_finished(job, Span { first: index, len: 1 });
         }
     }
 
-    fn write_failure(&mut self, job: JobId, index: u64, tried: Tried, cause: Cause<E>) {
+    #[expect(unsafe_code, reason = "moves an input out of its chunk")]
+    fn write_failure(&mut self, job: JobId, index: u64, tried: Tried, why: Why) {
         let lane = &self.lanes.0[&job];
         let chunk = lane.chunk(index).expect("an input without outcome is in its chunk");
-        let (input, slot) = reclaim(chunk, (index - chunk.first()) as usize);
-        slot.publish(Err(Failure::of_input(index, input, tried, cause)));
+        // SAFETY: the input's outcome is being decided under the lock, once, and no attempt at it is in the books. Its
+        // last attempt has returned or unwound, never began, or was fenced, and then the input is marked as shared.
+        unsafe { chunk.fail((index - chunk.first()) as usize, tried, why) };
     }
 
     /// Those inputs have their outcomes, which no thread publishes.
@@ -120,29 +122,30 @@ impl<I, O, E> State<I, O, E> {
     }
 
     /// An input failed for good: its outcome, or the end of its map.
-    pub(super) fn fail(&mut self, input: InputId, tried: Tried, cause: Cause<E>, ends_map: bool, now: Time) {
+    #[expect(unsafe_code, reason = "moves an input out of its chunk")]
+    pub(super) fn fail(&mut self, input: InputId, tried: Tried, why: Why, ends_map: bool, now: Time) {
         if !ends_map {
-            return self.publish_failure(input.job, input.index, tried, cause);
+            return self.publish_failure(input.job, input.index, tried, why);
         }
         if self.broken.is_some() {
             return; // as above
         }
         let Some(lane) = self.lanes.0.get_mut(&input.job) else { return };
         let chunk = lane.chunk(input.index).expect("an input without outcome is in its chunk");
-        let (given, _) = reclaim(chunk, (input.index - chunk.first()) as usize);
-        let failure = Failure::of_input(input.index, given, tried, cause);
+        // SAFETY: as above.
+        let failure = unsafe { chunk.ends_by((input.index - chunk.first()) as usize, tried, why) };
         lane.gap_at(input.index);
-        self.end_job(input.job, Unrun::Cancelled, None, Some(failure), now);
+        self.end_job(input.job, Unrun::Cancelled, None, Some(MapEnd::OfInput(failure)), now);
     }
 
-    /// Ends a job: fences its runs, gives each pending input `cause` as its outcome (or none), and
-    /// leaves `error` to be yielded behind what there is. Returns how many inputs were pending.
+    /// Ends a job: fences its runs, gives each pending input `reason` as its outcome (or none), and
+    /// leaves `end` to be yielded behind what there is. Returns how many inputs were pending.
     pub(super) fn end_job(
         &mut self,
         job: JobId,
         how: Unrun,
-        cause: Option<&Because<E>>,
-        error: Option<Failure<I, E>>,
+        reason: Option<&Reason>,
+        end: Option<MapEnd>,
         now: Time,
     ) -> u64 {
         let mut begun = Vec::new();
@@ -162,33 +165,33 @@ impl<I, O, E> State<I, O, E> {
             return 0; // its consumers have been told
         }
         begun.sort_unstable();
-        let ended = self.end_pending(job, how, cause, &begun);
+        let ended = self.end_pending(job, how, reason, &begun);
         if let Some(lane) = self.lanes.0.get_mut(&job) {
-            let (supply, unseen) = lane.end_with(error);
+            let (supply, unseen) = lane.end_with(end);
             self.supplies.push(supply);
-            self.failures.extend(unseen);
+            self.unseen_ends.extend(unseen);
             self.wakers.woken.extend(lane.wake());
         }
         ended
     }
 
-    /// Ends what is accepted of a job and in no lease: each input gets `cause` as its outcome, or
+    /// Ends what is accepted of a job and in no lease: each input gets `reason` as its outcome, or
     /// none. `begun` were executing until now, in order. Returns how many there were.
     pub(super) fn end_pending(
         &mut self,
         job: JobId,
         how: Unrun,
-        cause: Option<&Because<E>>,
+        reason: Option<&Reason>,
         begun: &[u64],
     ) -> u64 {
         let mut ended = 0;
         for span in self.ledger.take_pending(job) {
             ended += span.len;
             let Some(lane) = self.lanes.0.get_mut(&job) else { continue };
-            match cause {
+            match reason {
                 // What was executing is the first of its range: what came before it has its outcome.
-                Some(cause) => {
-                    lane.has_ended(span, begun.binary_search(&span.first).is_ok(), Arc::clone(cause))
+                Some(reason) => {
+                    lane.has_ended(span, begun.binary_search(&span.first).is_ok(), reason.clone());
                 }
                 None => lane.gap_at(span.first),
             }
@@ -200,7 +203,7 @@ impl<I, O, E> State<I, O, E> {
     /// Makes the failures of some inputs of a job that have ended, the earliest first. Called for their consumer.
     pub(super) fn tell_ended(&mut self, job: JobId) {
         let Some(lane) = self.lanes.0.get_mut(&job) else { return };
-        let Some((span, begun, because)) = lane.take_ended(TOLD_MAX) else { return };
+        let Some((span, begun, reason)) = lane.take_ended(TOLD_MAX) else { return };
         for index in span.indices() {
             let record = self.ledger.job(job).and_then(|job| job.records.get(&index));
             let before = record.map_or(0, |record| record.attempt().get() - 1);
@@ -209,9 +212,9 @@ impl<I, O, E> State<I, O, E> {
                 deaths: record.map_or_else(Vec::new, |record| record.deaths.clone()),
                 peak_bytes: None,
             };
-            self.write_failure(job, index, tried, because());
+            self.write_failure(job, index, tried, Why::Reason(reason.clone()));
         }
-        self.becauses.push(because);
+        self.reasons.push(reason);
         self.tell_finished(job, span);
     }
 
@@ -241,8 +244,8 @@ impl<I, O, E> State<I, O, E> {
         }
     }
 
-    /// Ends every job with `cause`: outcome by outcome where the map goes on after failures.
-    pub(super) fn end_all(&mut self, how: Unrun, cause: &Because<E>, now: Time) {
+    /// Ends every job with `reason`: outcome by outcome where the map goes on after failures.
+    pub(super) fn end_all(&mut self, how: Unrun, reason: &Reason, now: Time) {
         self.book_all(now); // a job whose inputs have all completed is not ended
         for job in self.ledger.job_ids() {
             if self.broken.is_some() {
@@ -255,8 +258,8 @@ impl<I, O, E> State<I, O, E> {
                 continue;
             }
             let publish = known.on_failure == OnFailure::GoOn;
-            let error = (known.kind == JobKind::Map).then(|| Failure::of_map(cause()));
-            let ended = self.end_job(job, how, publish.then_some(cause), error, now);
+            let end = (known.kind == JobKind::Map).then(|| MapEnd::OfMap(reason.clone()));
+            let ended = self.end_job(job, how, publish.then_some(reason), end, now);
             if how == Unrun::Cancelled {
                 self.leftovers.add(ended, publish);
             }
@@ -291,15 +294,14 @@ impl<I, O, E> State<I, O, E> {
         }
         let known = self.ledger.job(job).expect("it was just looked at");
         let (publish, is_map) = (known.on_failure == OnFailure::GoOn, known.kind == JobKind::Map);
-        let cause: Because<E> = Arc::new(|| Cause::ShutDown);
-        let ended = self.end_pending(job, Unrun::Cancelled, publish.then_some(&cause), &[]);
+        let ended = self.end_pending(job, Unrun::Cancelled, publish.then_some(&Reason::ShutDown), &[]);
         self.leftovers.add(ended, publish);
         let Some(lane) = self.lanes.0.get_mut(&job) else { return };
         let cut_short = !lane.source_over || ended > 0;
-        let error = (is_map && cut_short).then(|| Failure::of_map(Cause::ShutDown));
-        let (supply, unseen) = lane.end_with(error);
+        let end = (is_map && cut_short).then_some(MapEnd::OfMap(Reason::ShutDown));
+        let (supply, unseen) = lane.end_with(end);
         self.supplies.push(supply);
-        self.failures.extend(unseen);
+        self.unseen_ends.extend(unseen);
         self.wakers.woken.extend(lane.wake());
     }
 
@@ -337,13 +339,4 @@ impl<I, O, E> State<I, O, E> {
             }
         }
     }
-}
-
-/// The input of a failure, and the right to publish that. Callers hold the lock, and no attempt at it is in
-/// the books.
-#[expect(unsafe_code, reason = "moves an input out of its chunk")]
-fn reclaim<I, T>(chunk: &Chunk<I, T>, place: usize) -> (Reclaimed<I>, Slot<'_, I, T>) {
-    // SAFETY: the input's outcome is being decided under the lock, once. Its last attempt has
-    // returned or unwound, never began, or was fenced, and then it is marked as shared.
-    unsafe { chunk.reclaim(place) }
 }

@@ -9,11 +9,12 @@ use crate::decide::job::OnFailure;
 use crate::decide::ledger::{Mode, Unrun};
 use crate::engine::dispatch::tasks::FEEDER;
 use crate::engine::dispatch::{Dispatch, State};
-use crate::engine::lane::{Gate, Supply};
+use crate::engine::erased::Values;
+use crate::engine::lane::{Gate, MapEnd, Supply};
 use crate::engine::messages::Notice;
 use crate::engine::pool::Inlet;
-use crate::engine::unwind::drop_contained;
-use crate::failure::{Bug, Cause, Failure};
+use crate::engine::shape::Why;
+use crate::failure::{Bug, Reason};
 
 /// Why a feeder ended.
 #[derive(Debug)]
@@ -26,23 +27,23 @@ pub(crate) enum FeederEnd {
     Told,
 }
 
-impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I, O, E> {
+impl Dispatch {
     /// The message that was to start a map's feeder was lost with the supervisor.
     pub(crate) fn map_undelivered(&self, job: JobId) {
         let mut state = self.hold();
         let now = self.now();
-        let cause = if state.ledger.mode() == Mode::Running {
-            Cause::Engine(Bug("the supervisor is gone".into()))
+        let reason = if state.ledger.mode() == Mode::Running {
+            Reason::Engine(Bug("the supervisor is gone".into()))
         } else {
-            Cause::ShutDown
+            Reason::ShutDown
         };
         if state.broken.is_none() {
-            state.end_job(job, Unrun::Cancelled, None, Some(Failure::of_map(cause)), now);
+            state.end_job(job, Unrun::Cancelled, None, Some(MapEnd::OfMap(reason)), now);
         }
     }
 
     /// Where the feeder of a job puts its inputs. Asked once.
-    pub(crate) fn inlet(&self, job: JobId) -> Option<Inlet<I>> {
+    pub(crate) fn inlet(&self, job: JobId) -> Option<Inlet> {
         let state = self.hold();
         let lane = state.lanes.0.get(&job)?;
         match &lane.supply {
@@ -86,35 +87,35 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
 
     /// An input that was being pulled when its map ended or the function began to drain: it is
     /// accepted, and comes back inside its error.
-    pub(crate) fn fed_too_late(&self, job: JobId, input: Box<I>) {
+    pub(crate) fn fed_too_late(&self, job: JobId, input: Values) {
         let mut held = self.hold();
         let state = &mut *held;
         let (Some(lane), Some(known)) = (state.lanes.0.get_mut(&job), state.ledger.job(job)) else {
             drop(held);
-            return drop_contained(input);
+            return drop(input);
         };
         if lane.over {
             drop(held); // the end has been told: nothing is accepted any more
-            return drop_contained(input);
+            return drop(input);
         }
         let index = known.counts.pulled;
         let publish = known.on_failure == OnFailure::GoOn;
-        let (cause, how) = match (state.ledger.gave_up(), state.ledger.mode()) {
-            (Some(gave_up), _) => (Cause::GaveUp(gave_up.clone()), Unrun::GivenUp),
-            (None, Mode::Running) => (Cause::Cancelled, Unrun::Cancelled),
-            (None, _) => (Cause::ShutDown, Unrun::Cancelled),
+        let (reason, how) = match (state.ledger.gave_up(), state.ledger.mode()) {
+            (Some(gave_up), _) => (Reason::GaveUp(gave_up.clone()), Unrun::GivenUp),
+            (None, Mode::Running) => (Reason::Cancelled, Unrun::Cancelled),
+            (None, _) => (Reason::ShutDown, Unrun::Cancelled),
         };
         lane.gate.pulled.fetch_add(1, Ordering::SeqCst);
-        lane.add(index, vec![*input]);
+        lane.add(index, input);
         if !publish {
             lane.gap_at(index);
         }
-        if matches!(cause, Cause::ShutDown) {
+        if matches!(reason, Reason::ShutDown) {
             state.leftovers.add(1, publish);
         }
         state.ledger.accept_ended(job, how);
         if publish {
-            state.publish_failure(job, index, 0.into(), cause);
+            state.publish_failure(job, index, 0.into(), Why::Reason(reason));
         }
     }
 
@@ -137,7 +138,7 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
         let goes_on = state.ledger.job(job).is_some_and(|job| job.on_failure == OnFailure::GoOn);
         if let Some(lane) = state.lanes.0.get_mut(&job) {
             lane.space.forget(FEEDER);
-            let error = match end {
+            let end = match end {
                 // By whom it was told, the map is ended as well, or will be.
                 _ if lane.source_over => None,
                 FeederEnd::Told => None,
@@ -148,14 +149,14 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
                 }
                 FeederEnd::Panicked(panic) => {
                     lane.source_over = true;
-                    Some(Failure::of_map(Cause::Source(panic)))
+                    Some(MapEnd::OfMap(Reason::Source(panic)))
                 }
             };
             if goes_on {
-                let unseen = lane.end_error(error);
-                state.failures.extend(unseen);
-            } else if error.is_some() {
-                state.end_job(job, Unrun::Cancelled, None, error, now);
+                let unseen = lane.end_as(end);
+                state.unseen_ends.extend(unseen);
+            } else if end.is_some() {
+                state.end_job(job, Unrun::Cancelled, None, end, now);
             }
         }
         let woken = state.lanes.0.get_mut(&job).and_then(|lane| lane.wake());
@@ -166,7 +167,7 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
     }
 }
 
-impl<I, O, E> State<I, O, E> {
+impl State {
     /// How many inputs the feeder of a job may pull now; `None` once it should end.
     pub(super) fn room(&self, job: JobId, gate: &Gate) -> Option<u64> {
         let running =

@@ -16,14 +16,14 @@ use crate::settings::Settings;
 use crate::status::{ContainerMemory, Memory};
 
 /// Kills the generation of a container whose account is overdrawn.
-struct Overdraft<I, O, E> {
-    dispatch: Weak<Dispatch<I, O, E>>,
+struct Overdraft {
+    dispatch: Weak<Dispatch>,
     leash: Weak<Leash>,
     container: ContainerId,
     generation: Generation,
 }
 
-impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Killer for Overdraft<I, O, E> {
+impl Killer for Overdraft {
     fn kill(&self) {
         if let Some(dispatch) = self.dispatch.upgrade() {
             dispatch.overdrawn(self.container, self.generation);
@@ -41,7 +41,7 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Killer for 
     }
 }
 
-impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I, O, E> {
+impl Dispatch {
     /// An account for a generation, where containers have any. `Err` if none is free.
     pub(crate) fn open_account(&self) -> Result<Option<Open>, Death> {
         let rules = &self.settings.memory;
@@ -122,7 +122,7 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
     }
 
     /// What is held in memory, if that is known.
-    pub(super) fn memory(&self, state: &Held<'_, I, O, E>) -> Option<Memory> {
+    pub(super) fn memory(&self, state: &Held<'_>) -> Option<Memory> {
         if !self.settings.memory.accounted {
             return None;
         }
@@ -140,7 +140,7 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
     }
 }
 
-impl<I, O, E> State<I, O, E> {
+impl State {
     /// Forgets the leash of a container's last generation, but for how much it used.
     fn untie(&mut self, id: ContainerId) {
         if let Some((_, leash)) = self.leashes[id.index()].take() {
@@ -185,7 +185,7 @@ impl<I, O, E> State<I, O, E> {
     }
 
     /// How a container leaves the user's code when it dies now.
-    pub(super) fn leaving(&self, id: ContainerId, abandoned: bool, settings: &Settings<I, O, E>) -> Leaving {
+    pub(super) fn leaving(&self, id: ContainerId, abandoned: bool, settings: &Settings) -> Leaving {
         if !abandoned {
             // This death abandons no thread: the number of abandoned ones decides, and not the bytes that they hold.
             let full = self.abandoned >= settings.memory.abandoned_max;
@@ -197,7 +197,7 @@ impl<I, O, E> State<I, O, E> {
     }
 
     /// How many threads are left behind, with so many more that hold so many bytes.
-    pub(super) fn crowd(&self, more: usize, bytes: u64, settings: &Settings<I, O, E>) -> Crowd {
+    pub(super) fn crowd(&self, more: usize, bytes: u64, settings: &Settings) -> Crowd {
         let held = || self.abandoned().map(Forsaken::bytes).sum::<u64>() + bytes;
         let rules = &settings.memory;
         if self.abandoned + more >= rules.abandoned_max {

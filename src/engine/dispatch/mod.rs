@@ -36,20 +36,20 @@ use crate::decide::ledger::Ledger;
 use crate::decide::steps;
 use crate::decide::time::Time;
 use crate::engine::caller::Caller;
+use crate::engine::chunk::Chunk;
 use crate::engine::clock::Clock;
 use crate::engine::dispatch::sleepers::Sleepers;
 use crate::engine::drops::{drop_elsewhere, settle_elsewhere};
-use crate::engine::keyed::Keyed;
-use crate::engine::lane::{Because, ChunkOf, Lanes, Outcome, Supply};
+use crate::engine::lane::{Lanes, MapEnd, Supply};
 use crate::engine::leash::Leash;
 use crate::engine::messages::Notice;
 use crate::engine::outbox::{Entry, Outbox, Then};
-use crate::engine::run::{Lap, Run};
+use crate::engine::run::Run;
 use crate::engine::signal::Signal;
 use crate::engine::sync;
 use crate::engine::system::on_engine_thread;
 use crate::engine::unwind::{drop_contained, tell};
-use crate::failure::{Bug, Failure};
+use crate::failure::{Bug, Reason};
 use crate::memory::till::Inside;
 use crate::report::Fate;
 use crate::settings::Settings;
@@ -63,18 +63,12 @@ pub(crate) use feeders::FeederEnd;
 pub(crate) use readiness::{Readiness, Wanted};
 pub(crate) use tasks::TICK_MIN;
 
-/// A run of one function.
-pub(crate) type RunOf<I, O, E> = Run<I, Outcome<I, O, E>>;
-
-/// That run in the hands of its thread.
-pub(crate) type LapOf<'a, I, O, E> = Lap<'a, I, Outcome<I, O, E>>;
-
 /// Everything under the lock.
-pub(crate) struct State<I, O, E> {
+pub(crate) struct State {
     pub(crate) ledger: Ledger,
-    pub(crate) lanes: Lanes<I, O, E>,
+    pub(crate) lanes: Lanes,
     /// What each container executes; written by its claim, cleared by its next or by a fence.
-    runs: Vec<Option<Arc<RunOf<I, O, E>>>>,
+    runs: Vec<Option<Arc<Run>>>,
     /// Whether the thread of each container's current generation may be in the user's function.
     at_work: Vec<bool>,
     /// Containers that wait for work, and were not woken.
@@ -111,15 +105,15 @@ pub(crate) struct State<I, O, E> {
     /// the lock is released.
     breaks: bool,
     /// Sources that are not pulled any more, to be dropped once the lock is released.
-    supplies: Vec<Supply<I>>,
-    /// Failures that nobody will see, likewise.
-    failures: Vec<Failure<I, E>>,
+    supplies: Vec<Supply>,
+    /// Ends of maps that their consumers will not see, likewise.
+    unseen_ends: Vec<MapEnd>,
     /// Runs that are over, of which this may be the last holder, likewise.
-    spent: Vec<Arc<RunOf<I, O, E>>>,
-    /// Causes of failures, which may hold crashes, likewise.
-    becauses: Vec<Because<E>>,
+    spent: Vec<Arc<Run>>,
+    /// Reasons of failures, which may hold crashes, likewise.
+    reasons: Vec<Reason>,
     /// Chunks that are used up, of which this may be the last holder, likewise.
-    used_up: Vec<Arc<ChunkOf<I, O, E>>>,
+    used_up: Vec<Arc<Chunk>>,
     /// Who asked for what each container executes, or has executed last: its job may have ended under it.
     callers: Vec<Caller>,
     /// Replaced callers, dropped once the lock is released: the drop may close a span, which runs a subscriber.
@@ -186,12 +180,12 @@ struct Wakers {
 }
 
 /// What is left to be done when the lock is released: nothing of it may happen under the lock.
-struct Rest<I, O, E> {
-    supplies: Vec<Supply<I>>,
-    failures: Vec<Failure<I, E>>,
-    spent: Vec<Arc<RunOf<I, O, E>>>,
-    becauses: Vec<Because<E>>,
-    used_up: Vec<Arc<ChunkOf<I, O, E>>>,
+struct Rest {
+    supplies: Vec<Supply>,
+    unseen_ends: Vec<MapEnd>,
+    spent: Vec<Arc<Run>>,
+    reasons: Vec<Reason>,
+    used_up: Vec<Arc<Chunk>>,
     callers: Vec<Caller>,
     crashes: Vec<Arc<Crash>>,
     /// Events for which the outbox has no place.
@@ -203,12 +197,12 @@ struct Rest<I, O, E> {
     breaks: bool,
 }
 
-impl<I, O, E> State<I, O, E> {
+impl State {
     fn has_rest(&self) -> bool {
         let nothing = self.supplies.is_empty()
-            && self.failures.is_empty()
+            && self.unseen_ends.is_empty()
             && self.spent.is_empty()
-            && self.becauses.is_empty()
+            && self.reasons.is_empty()
             && self.used_up.is_empty()
             && self.unused_callers.is_empty()
             && self.said.is_empty()
@@ -217,15 +211,15 @@ impl<I, O, E> State<I, O, E> {
         !nothing || self.breaks || self.ledger.has_news() || self.has_readied()
     }
 
-    fn rest(&mut self, outbox: &Outbox, now: Time) -> Rest<I, O, E> {
+    fn rest(&mut self, outbox: &Outbox, now: Time) -> Rest {
         self.wake_the_ready();
         self.say_changes(now);
         let refused = outbox.add(std::mem::take(&mut self.said), now);
         Rest {
             supplies: std::mem::take(&mut self.supplies),
-            failures: std::mem::take(&mut self.failures),
+            unseen_ends: std::mem::take(&mut self.unseen_ends),
             spent: std::mem::take(&mut self.spent),
-            becauses: std::mem::take(&mut self.becauses),
+            reasons: std::mem::take(&mut self.reasons),
             used_up: std::mem::take(&mut self.used_up),
             callers: std::mem::take(&mut self.unused_callers),
             crashes: self.ledger.take_discarded(),
@@ -237,9 +231,9 @@ impl<I, O, E> State<I, O, E> {
     }
 }
 
-impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I, O, E> {
+impl Dispatch {
     /// Drops users' values and tells subscribers, with the lock released.
-    fn settle(&self, rest: Rest<I, O, E>) {
+    fn settle(&self, rest: Rest) {
         if rest.breaks {
             self.wake_all();
         }
@@ -253,24 +247,27 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
         self.empty_outbox();
         drop(rest.refused);
         // Of a run that is over this may be the last holder, and with it of its chunk.
-        let last = |run| Arc::into_inner(run).and_then(|run: RunOf<I, O, E>| Arc::into_inner(run.chunk));
+        let last = |run: Arc<Run>| Arc::into_inner(run).and_then(|run| Arc::into_inner(run.chunk));
         let used_up = rest.used_up.into_iter().filter_map(Arc::into_inner);
-        let chunks: Vec<ChunkOf<I, O, E>> = rest.spent.into_iter().filter_map(last).chain(used_up).collect();
+        let chunks: Vec<Chunk> = rest.spent.into_iter().filter_map(last).chain(used_up).collect();
         drop(rest.callers);
-        drop((rest.crashes, rest.becauses)); // what is the user's in them goes elsewhere by itself
-        if chunks.is_empty() || !needs_drop::<I, O, E>() || Context::is_container_of(self.settings.id) {
+        drop((rest.crashes, rest.reasons)); // what is the user's in them goes elsewhere by itself
+        if chunks.is_empty()
+            || !self.settings.shape.runs_drops()
+            || Context::is_container_of(self.settings.id)
+        {
             drop(chunks); // there is nothing to drop, or this thread is one on which the user's code runs
         } else {
             drop_elsewhere(self.settings.stack(), chunks);
         }
         // Whoever ends a job does not wait for the drops of what was never pulled.
-        if rest.supplies.iter().any(Supply::holds_values) || !rest.failures.is_empty() {
-            drop_elsewhere(self.settings.stack(), (rest.supplies, rest.failures));
+        if rest.supplies.iter().any(Supply::holds_values) || !rest.unseen_ends.is_empty() {
+            drop_elsewhere(self.settings.stack(), (rest.supplies, rest.unseen_ends));
         }
     }
 }
 
-impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I, O, E> {
+impl Dispatch {
     /// Runs `then` on the thread that tells the events, once it has told all events so far. The returned handle runs it
     /// earlier, for a caller that stops waiting for subscribers.
     pub(crate) fn behind_events(&self, then: impl FnOnce() + Send + 'static) -> Arc<Then> {
@@ -302,16 +299,11 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
     }
 }
 
-/// Whether dropping inputs and outcomes runs code of the user's.
-fn needs_drop<I, O, E>() -> bool {
-    std::mem::needs_drop::<I>() || std::mem::needs_drop::<O>() || std::mem::needs_drop::<E>()
-}
-
 /// A function's lock, its signals and its settings.
-pub(crate) struct Dispatch<I, O, E> {
-    pub(crate) settings: Settings<I, O, E>,
+pub(crate) struct Dispatch {
+    pub(crate) settings: Settings,
     pub(crate) clock: Clock,
-    state: Mutex<State<I, O, E>>,
+    state: Mutex<State>,
     /// Signals each container: work, or the end of it.
     work: Vec<Signal>,
     /// Signals whoever waits for the function to get ready or to end.
@@ -325,37 +317,30 @@ pub(crate) struct Dispatch<I, O, E> {
 }
 
 /// The lock, held. A panic meanwhile breaks the function; trash is dropped after the release.
-pub(crate) struct Held<'a, I, O, E>
-where
-    I: Send + Sync + 'static,
-    O: Send + 'static,
-    E: Send + 'static,
-{
-    dispatch: &'a Dispatch<I, O, E>,
-    guard: Option<MutexGuard<'a, State<I, O, E>>>,
+pub(crate) struct Held<'a> {
+    dispatch: &'a Dispatch,
+    guard: Option<MutexGuard<'a, State>>,
     /// Whether the thread was panicking already, by a fault that is not ours.
     unwinding: bool,
     /// What the engine allocates is nobody's, whoever it does that for.
     _outside: Inside,
 }
 
-impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> std::ops::Deref for Held<'_, I, O, E> {
-    type Target = State<I, O, E>;
+impl std::ops::Deref for Held<'_> {
+    type Target = State;
 
     fn deref(&self) -> &Self::Target {
         self.guard.as_ref().expect("held until dropped")
     }
 }
 
-impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> std::ops::DerefMut
-    for Held<'_, I, O, E>
-{
+impl std::ops::DerefMut for Held<'_> {
     fn deref_mut(&mut self) -> &mut Self::Target {
         self.guard.as_mut().expect("held until dropped")
     }
 }
 
-impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Held<'_, I, O, E> {
+impl Held<'_> {
     /// If any pending work must not run under the lock, releases the lock, does that work and takes the lock again. Returns
     /// whether it did: the state may then have changed, so callers look again.
     fn flush(&mut self) -> bool {
@@ -383,14 +368,14 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Held<'_, I,
     }
 
     /// Releases the lock, and leaves the rest to the caller.
-    fn release(mut self) -> Rest<I, O, E> {
+    fn release(mut self) -> Rest {
         let mut state = self.guard.take().expect("held until dropped");
         self.dispatch.tell_if_idle(&mut state);
         state.rest(&self.dispatch.outbox, self.dispatch.now())
     }
 }
 
-impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Drop for Held<'_, I, O, E> {
+impl Drop for Held<'_> {
     fn drop(&mut self) {
         let Some(mut state) = self.guard.take() else { return };
         if std::thread::panicking() && !self.unwinding {
@@ -406,15 +391,15 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Drop for He
     }
 }
 
-impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I, O, E> {
-    pub(crate) fn new(settings: Settings<I, O, E>, clock: Clock) -> Self {
+impl Dispatch {
+    pub(crate) fn new(settings: Settings, clock: Clock) -> Self {
         sync::prepare();
         let (app, function) = (Arc::clone(&settings.app), Arc::clone(&settings.function));
         let outbox = Arc::new(Outbox::new(app, function));
         let containers = settings.rules.containers;
         let state = State {
             ledger: Ledger::new(settings.rules.clone()),
-            lanes: Lanes(Keyed::default()),
+            lanes: Lanes(BTreeMap::new()),
             runs: (0..containers).map(|_| None).collect(),
             at_work: vec![false; containers],
             sleepers: Sleepers::default(),
@@ -434,9 +419,9 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
             broken: None,
             breaks: false,
             supplies: Vec::new(),
-            failures: Vec::new(),
+            unseen_ends: Vec::new(),
             spent: Vec::new(),
-            becauses: Vec::new(),
+            reasons: Vec::new(),
             used_up: Vec::new(),
             callers: vec![Caller::default(); containers],
             unused_callers: Vec::new(),
@@ -457,7 +442,7 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
         }
     }
 
-    pub(crate) fn hold(&self) -> Held<'_, I, O, E> {
+    pub(crate) fn hold(&self) -> Held<'_> {
         let _outside = Inside::process();
         Held { dispatch: self, guard: Some(self.state.lock()), unwinding: std::thread::panicking(), _outside }
     }
@@ -499,12 +484,12 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
     }
 
     /// Wakes a sleeping container, if there is one.
-    fn wake_one(&self, state: &mut State<I, O, E>) {
+    fn wake_one(&self, state: &mut State) {
         self.wake_some(state, 1);
     }
 
     /// Wakes up to that many sleeping containers.
-    fn wake_some(&self, state: &mut State<I, O, E>, containers: u64) {
+    fn wake_some(&self, state: &mut State, containers: u64) {
         let some = containers.min(state.sleepers.len() as u64);
         for id in (0..some).map(steps::each).filter_map(|_| state.sleepers.pop()) {
             self.work[id.index()].notify_all();
@@ -512,7 +497,7 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
     }
 
     /// Wakes a sleeping container that may replay the next suspect, if one may be replayed now.
-    fn wake_for_suspect(&self, state: &mut State<I, O, E>, now: Time) {
+    fn wake_for_suspect(&self, state: &mut State, now: Time) {
         if let Some(ready) = state.ledger.suspect_ready(now)
             && let Some(id) = state.sleepers.pop_proven(ready.proof)
         {
@@ -521,7 +506,7 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
     }
 
     /// Wakes a container whose generation is over, wherever it waits.
-    fn rouse(&self, state: &mut State<I, O, E>, id: ContainerId, generation: Generation) {
+    fn rouse(&self, state: &mut State, id: ContainerId, generation: Generation) {
         state.sleepers.has_woken(id, generation);
         self.work[id.index()].notify_all();
         self.changed.notify_task(tasks::key(id, generation));

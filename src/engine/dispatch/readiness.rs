@@ -50,7 +50,7 @@ impl Readying {
     }
 }
 
-impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I, O, E> {
+impl Dispatch {
     /// Waits until that is so.
     pub(crate) fn await_ready(&self, wanted: Wanted) -> Result<(), NotReady> {
         let mut state = self.hold();
@@ -66,7 +66,7 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
 
     /// Notes the end of all work, if it has come and somebody waits for it, and tells the threads among them. Called before
     /// the lock is released.
-    pub(super) fn tell_if_idle(&self, state: &mut State<I, O, E>) {
+    pub(super) fn tell_if_idle(&self, state: &mut State) {
         if state.readying.waited_for().any(|wanted| wanted == Wanted::Idle) && state.is_idle() {
             state.readying.idle_moments += 1;
             if std::mem::take(&mut state.readying.thread_waits_for_idle) {
@@ -76,7 +76,7 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
     }
 }
 
-impl<I, O, E> State<I, O, E> {
+impl State {
     /// Whether every input that was pulled has its outcome.
     pub(crate) fn is_idle(&self) -> bool {
         self.ledger.nothing_pending() && !self.lanes.0.values().any(|lane| lane.held_by_window() > 0)
@@ -122,35 +122,20 @@ impl<I, O, E> State<I, O, E> {
 }
 
 /// Waits in a task until that is so.
-pub(crate) struct Readiness<'a, I, O, E>
-where
-    I: Send + Sync + 'static,
-    O: Send + 'static,
-    E: Send + 'static,
-{
-    dispatch: &'a Dispatch<I, O, E>,
+pub(crate) struct Readiness<'a> {
+    dispatch: &'a Dispatch,
     wanted: Wanted,
     /// Its number among the tasks that wait, once it does, and the idle moments that there had been before.
     task: Option<(u64, u64)>,
 }
 
-impl<'a, I, O, E> Readiness<'a, I, O, E>
-where
-    I: Send + Sync + 'static,
-    O: Send + 'static,
-    E: Send + 'static,
-{
-    pub(crate) fn new(dispatch: &'a Dispatch<I, O, E>, wanted: Wanted) -> Self {
+impl<'a> Readiness<'a> {
+    pub(crate) fn new(dispatch: &'a Dispatch, wanted: Wanted) -> Self {
         Self { dispatch, wanted, task: None }
     }
 }
 
-impl<I, O, E> Future for Readiness<'_, I, O, E>
-where
-    I: Send + Sync + 'static,
-    O: Send + 'static,
-    E: Send + 'static,
-{
+impl Future for Readiness<'_> {
     type Output = Result<(), NotReady>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
@@ -171,12 +156,7 @@ where
     }
 }
 
-impl<I, O, E> Drop for Readiness<'_, I, O, E>
-where
-    I: Send + Sync + 'static,
-    O: Send + 'static,
-    E: Send + 'static,
-{
+impl Drop for Readiness<'_> {
     fn drop(&mut self) {
         let Some((task, _)) = self.task else { return };
         let mut state = self.dispatch.hold();

@@ -5,7 +5,7 @@ use crate::decide::restart::Restart;
 use crate::engine::dispatch::Dispatch;
 use crate::engine::messages::Notice;
 
-impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I, O, E> {
+impl Dispatch {
     /// What executes in a container becomes the last of its lease: what is behind it goes back, so that between
     /// the two the container can die.
     pub(crate) fn end_lease_behind(&self, id: ContainerId, index: u64) {

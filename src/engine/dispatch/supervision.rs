@@ -11,15 +11,15 @@ use crate::decide::steps;
 use crate::decide::time::Time;
 use crate::engine::caller::Caller;
 use crate::engine::dispatch::{Dispatch, Forsaken, Returns, State};
-use crate::engine::lane::Because;
+use crate::engine::lane::MapEnd;
 use crate::engine::outbox::Entry;
 use crate::engine::story::FOLD;
 use crate::event::Event;
-use crate::failure::{Cause, Failure};
+use crate::failure::Reason;
 use crate::report::{Fate, FunctionReport};
 use crate::status::{Containers, CrashLoopStatus, OldestExecution, Status};
 
-impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I, O, E> {
+impl Dispatch {
     /// New generations of the containers that are not there, each on a thread of its own, where they may be created
     /// now.
     pub(crate) fn create(&self) -> Vec<(ContainerId, Generation)> {
@@ -44,7 +44,7 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
         self.begin_in(&mut state, id)
     }
 
-    pub(super) fn begin_in(&self, state: &mut State<I, O, E>, id: ContainerId) -> Option<Generation> {
+    pub(super) fn begin_in(&self, state: &mut State, id: ContainerId) -> Option<Generation> {
         let now = self.now();
         if state.ledger.held_until(now).is_some() {
             state.book_all(now); // what completed may have ended the crash loop
@@ -237,8 +237,8 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
         for lane in state.lanes.0.values_mut().map(steps::each) {
             if !lane.source_over {
                 lane.source_over = true;
-                let unseen = lane.end_error(Some(Failure::of_map(Cause::ShutDown)));
-                assert!(unseen.is_none(), "a map whose source is not over has no error");
+                let unseen = lane.end_as(Some(MapEnd::OfMap(Reason::ShutDown)));
+                assert!(unseen.is_none(), "a map whose source is not over has no end");
             }
             lane.space.notify_all();
             state.wakers.woken.extend(lane.wake());
@@ -287,8 +287,7 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
         let mut state = self.hold();
         let now = self.now();
         let Some(gave_up) = state.ledger.gave_up().cloned() else { return };
-        let because: Because<E> = Arc::new(move || Cause::GaveUp(gave_up.clone()));
-        state.end_all(Unrun::GivenUp, &because, now);
+        state.end_all(Unrun::GivenUp, &Reason::GaveUp(gave_up), now);
         self.wake_all();
     }
 
@@ -341,7 +340,7 @@ enum Exits {
     End,
 }
 
-impl<I, O, E> State<I, O, E> {
+impl State {
     /// A thread whose generation was over has ended. Whether there was one.
     pub(super) fn returned(&mut self, id: ContainerId, generation: Generation) -> bool {
         let forsaken = self.forsaken.remove(&(id, generation));
@@ -382,8 +381,7 @@ impl<I, O, E> State<I, O, E> {
 
     /// Every input without an outcome comes back, and what is in the user's code is left behind there.
     fn cut_off(&mut self, exits: Exits, now: Time) {
-        let because: Because<E> = Arc::new(|| Cause::ShutDown);
-        self.end_all(Unrun::Cancelled, &because, now);
+        self.end_all(Unrun::Cancelled, &Reason::ShutDown, now);
         self.ledger.settle(now); // one that has stayed up long enough has ended a crash loop before it is cut off
         for id in self.ledger.containers() {
             self.fence(id, now);

@@ -23,24 +23,19 @@ pub(super) fn key(id: ContainerId, generation: Generation) -> u64 {
 }
 
 /// A container whose task waits for work. Dropped with the task, it waits no more.
-struct Asleep<'a, I, O, E>
-where
-    I: Send + Sync + 'static,
-    O: Send + 'static,
-    E: Send + 'static,
-{
-    dispatch: &'a Dispatch<I, O, E>,
+struct Asleep<'a> {
+    dispatch: &'a Dispatch,
     id: ContainerId,
     generation: Generation,
     asleep: bool,
 }
 
-impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Asleep<'_, I, O, E> {
+impl Asleep<'_> {
     fn key(&self) -> u64 {
         key(self.id, self.generation)
     }
 
-    fn wake(&mut self, state: &mut State<I, O, E>) {
+    fn wake(&mut self, state: &mut State) {
         if std::mem::take(&mut self.asleep) {
             self.dispatch.work[self.id.index()].forget(self.key());
             state.sleepers.has_woken(self.id, self.generation);
@@ -48,7 +43,7 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Asleep<'_, 
     }
 }
 
-impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Drop for Asleep<'_, I, O, E> {
+impl Drop for Asleep<'_> {
     fn drop(&mut self) {
         if self.asleep {
             let dispatch = self.dispatch;
@@ -59,9 +54,9 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Drop for As
     }
 }
 
-impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I, O, E> {
+impl Dispatch {
     /// [`Dispatch::next`], for a task.
-    pub(crate) async fn next_in_task(&self, id: ContainerId, generation: Generation) -> Next<I, O, E> {
+    pub(crate) async fn next_in_task(&self, id: ContainerId, generation: Generation) -> Next {
         let mut asleep = Asleep { dispatch: self, id, generation, asleep: false };
         let mut timer = pin!(None::<Sleep>);
         let returned = self.now();
@@ -183,7 +178,7 @@ impl Tick {
     }
 }
 
-impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> State<I, O, E> {
+impl State {
     fn lives(&self, id: ContainerId, generation: Generation) -> bool {
         let (current, stage) = self.ledger.stage(id);
         let lives = matches!(stage, Stage::Starting | Stage::Live | Stage::Exiting);
@@ -192,7 +187,7 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> State<I, O,
 
     /// The consumer of a job waits in a task. A run of several inputs tells of its outcomes at its end
     /// only: while there is one, the supervisor looks now and then.
-    pub(super) fn wait_in_task(&mut self, dispatch: &Dispatch<I, O, E>, job: JobId, waker: Waker) {
+    pub(super) fn wait_in_task(&mut self, dispatch: &Dispatch, job: JobId, waker: Waker) {
         let lane = self.lanes.0.get_mut(&job).expect("its consumer keeps it open");
         lane.awaited = true;
         let before = lane.waker.replace(waker);
@@ -223,7 +218,7 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> State<I, O,
         self.ledger.ahead().filter(waited_for).count()
     }
 
-    pub(super) fn begin_to_tick(&mut self, dispatch: &Dispatch<I, O, E>) {
+    pub(super) fn begin_to_tick(&mut self, dispatch: &Dispatch) {
         #[cfg(feature = "testkit")]
         if dispatch.settings.rehearsed.is_some() {
             return; // there outcomes are told of one by one

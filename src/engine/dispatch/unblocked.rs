@@ -6,15 +6,15 @@ use crate::engine::dispatch::{Dispatch, State};
 use crate::engine::lane::Gate;
 use crate::engine::signal::Signal;
 
-impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I, O, E> {
+impl Dispatch {
     /// [`Dispatch::next`], which counts as asleep where that would wait. What `look` sees is what the
     /// offer is made by.
     pub(crate) fn try_next<T>(
         &self,
         id: ContainerId,
         generation: Generation,
-        look: impl FnOnce(&State<I, O, E>) -> T,
-    ) -> (Offer<I, O, E>, T) {
+        look: impl FnOnce(&State) -> T,
+    ) -> (Offer, T) {
         let mut state = self.hold();
         self.come_back(&mut state, id, generation, self.now());
         let seen = look(&state);
@@ -46,12 +46,12 @@ impl<I: Send + Sync + 'static, O: Send + 'static, E: Send + 'static> Dispatch<I,
         self.state.is_locked()
     }
 
-    pub(crate) fn inspect<T>(&self, look: impl FnOnce(&mut State<I, O, E>) -> T) -> T {
+    pub(crate) fn inspect<T>(&self, look: impl FnOnce(&mut State) -> T) -> T {
         look(&mut self.hold())
     }
 }
 
-impl<I, O, E> State<I, O, E> {
+impl State {
     /// Whether nothing of any job or run is left.
     pub(crate) fn is_empty(&self) -> bool {
         self.lanes.0.is_empty()
