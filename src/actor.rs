@@ -83,7 +83,7 @@ use crate::source::Source;
 use crate::status::Status;
 
 pub use crate::engine::map::Map;
-pub use crate::engine::supervisor::Supervisor;
+pub use crate::engine::typed_supervisor::Supervisor;
 
 /// Anyone → supervisor: fan inputs out, and deliver the outcomes to an actor in batches. Replies the
 /// address of the map actor, or why the map was refused.

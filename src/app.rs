@@ -5,18 +5,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::actor::Ending;
+use crate::any_function::AnyFunction;
 use crate::async_worker::AsyncWorker;
 use crate::builder::Builder;
 use crate::context::Context;
 use crate::crash::BoxError;
 use crate::decide::restart::{CrashLoopBackoff, RateLimited, RestartPolicy};
+use crate::decide::window::Window;
 use crate::engine::async_body::{AsyncEntered, AsyncPlain};
 use crate::engine::body::{Entered, Plain};
 use crate::engine::system::{Engine, on_engine_thread};
 use crate::engine::wait::wait;
 use crate::error::StartError;
-use crate::registry::{Ends, Registration, Registry};
+use crate::registry::Registry;
 use crate::report::Report;
+use crate::running::Running;
+use crate::settings::Settings;
 use crate::worker::Worker;
 
 /// The limit of a shutdown, unless another is given.
@@ -71,21 +75,22 @@ pub struct App {
 pub(crate) struct Shared {
     pub(crate) name: Arc<str>,
     pub(crate) policy: RestartPolicy,
-    registry: Arc<Registry>,
+    registry: Arc<Registry<Arc<Running>>>,
 }
 
 impl Shared {
     /// Reserves the name and starts the function, unless the app has ended.
-    pub(crate) fn register<F>(
+    pub(crate) fn start(
         &self,
-        name: &Arc<str>,
-        start: impl FnOnce(Arc<Engine>, Registration) -> Result<(F, Box<dyn Ends>), StartError>,
-    ) -> Result<F, StartError> {
+        settings: Settings,
+        default_window: Window,
+    ) -> Result<Arc<Running>, StartError> {
+        let name = &Arc::clone(&settings.function);
         let registration = self.registry.reserve(name)?;
         let number = registration.number();
-        let (function, ends) = start(Engine::get()?, registration)?;
-        self.registry.keep(name, number, ends).map_err(|_| StartError::ShutDown)?;
-        Ok(function)
+        let running = Running::start(Engine::get()?, settings, default_window, registration)?;
+        self.registry.keep(name, number, Arc::clone(&running)).map_err(|_| StartError::ShutDown)?;
+        Ok(running)
     }
 }
 
@@ -100,6 +105,12 @@ impl App {
     #[must_use]
     pub fn deployed(name: &str) -> Self {
         Self::new(name, CrashLoopBackoff::default().into())
+    }
+
+    /// The functions that have been started and have not ended, in the order of their start.
+    #[must_use]
+    pub fn functions(&self) -> Vec<AnyFunction> {
+        self.shared.registry.running().iter().map(AnyFunction::of).collect()
     }
 
     fn new(name: &str, policy: RestartPolicy) -> Self {

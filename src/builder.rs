@@ -249,8 +249,8 @@ where
         if settings.memory.limit.is_some() {
             start_watch().map_err(StartError::Thread)?;
         }
-        let name = Arc::clone(&settings.function);
-        app.register(&name, |engine, name| Function::start(engine, settings, default_window, name))
+        let running = app.start(settings, default_window)?;
+        Ok(Function::of(running).expect("it was started with these types"))
     }
 
     /// The function is not to be started but rehearsed: under scripted faults, in virtual time. See

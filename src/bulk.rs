@@ -15,18 +15,19 @@ use crate::engine::consumer::{All, Consumer, Failures};
 use crate::engine::dispatch::Patience;
 use crate::engine::drops::{Gathered, Stack};
 use crate::failure::Failure;
-use crate::function::Running;
+use crate::running::Running;
 
 /// The most inputs of one chunk.
 const INPUTS_MAX: usize = (1 << 31) - 1;
 
+/// Whether this way may be taken.
+pub(crate) fn suits<I>(running: &Running, inputs: &[I]) -> bool {
+    let piecemeal = std::mem::needs_drop::<I>() || matches!(running.default_window, Window::Fixed(_));
+    !piecemeal && inputs.len() <= INPUTS_MAX
+}
+
 /// A run over a vector that has begun.
-pub(crate) struct Bulk<I, O, E>
-where
-    I: Send + Sync + 'static,
-    O: Send + 'static,
-    E: Send + 'static,
-{
+pub(crate) struct Bulk<I, O, E> {
     begun: Result<Consumer<I, O, E>, Failure<I, E>>,
 }
 
@@ -36,13 +37,7 @@ where
     O: Send + 'static,
     E: Send + 'static,
 {
-    /// Whether this way may be taken.
-    pub(crate) fn suits(running: &Running<I, O, E>, inputs: &[I]) -> bool {
-        let piecemeal = std::mem::needs_drop::<I>() || matches!(running.default_window, Window::Fixed(_));
-        !piecemeal && inputs.len() <= INPUTS_MAX
-    }
-
-    pub(crate) fn begin(running: &Arc<Running<I, O, E>>, inputs: Vec<I>, failures: Failures) -> Self {
+    pub(crate) fn begin(running: &Arc<Running>, inputs: Vec<I>, failures: Failures) -> Self {
         let begun = Consumer::of_all(&running.dispatch, inputs, failures, Caller::here(None));
         Self { begun: begun.map_err(Failure::of_map) }
     }

@@ -10,27 +10,17 @@ use crate::engine::consumer::{Consumer, Sight};
 use crate::engine::dispatch::Patience;
 use crate::engine::drops::Elsewhere;
 use crate::failure::{Failure, Reason};
-use crate::function::Running;
+use crate::running::Running;
 
 /// One execution, begun: await it, or [wait](Call::wait) for it. Dropping it cancels it.
 #[must_use = "dropping a call cancels it"]
-pub struct Call<I, O, E>
-where
-    I: Send + Sync + 'static,
-    O: Send + 'static,
-    E: Send + 'static,
-{
-    running: Arc<Running<I, O, E>>,
+pub struct Call<I, O, E> {
+    running: Arc<Running>,
     state: State<I, O, E>,
     abort: AbortHandle,
 }
 
-enum State<I, O, E>
-where
-    I: Send + Sync + 'static,
-    O: Send + 'static,
-    E: Send + 'static,
-{
+enum State<I, O, E> {
     /// Accepted by the function.
     Begun(Consumer<I, O, E>),
     /// Refused at once.
@@ -45,7 +35,7 @@ where
     O: Send + 'static,
     E: Send + 'static,
 {
-    pub(crate) fn new(running: Arc<Running<I, O, E>>, input: I) -> Self {
+    pub(crate) fn new(running: Arc<Running>, input: I) -> Self {
         let abort = AbortHandle::new();
         let state = match Consumer::of_call(&running.dispatch, input, Caller::here(None)) {
             Ok(consumer) => {
@@ -72,7 +62,7 @@ where
     /// # Errors
     ///
     /// Why the input has no output; the failure gives it back. On a container of the same function, or
-    /// on the engine, an outcome that is not there yet is [`Cause::WouldDeadlock`].
+    /// on the engine, an outcome that is not there yet is [`Cause::WouldDeadlock`](crate::Cause::WouldDeadlock).
     pub fn wait(mut self) -> Result<O, Failure<I, E>> {
         match std::mem::replace(&mut self.state, State::Over) {
             State::Begun(mut consumer) => {
@@ -120,10 +110,4 @@ where
     }
 }
 
-impl<I, O, E> Unpin for Call<I, O, E>
-where
-    I: Send + Sync + 'static,
-    O: Send + 'static,
-    E: Send + 'static,
-{
-}
+impl<I, O, E> Unpin for Call<I, O, E> {}

@@ -1,170 +1,41 @@
 //! A running function: what the application holds and calls.
 
-use std::ops::Deref;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use actix::{Actor, Addr, Handler, Message};
+use actix::Addr;
 use futures_core::Stream;
-use tokio::sync::oneshot;
 
-use crate::actor::{Ending, GetStatus, KillContainer, Reset, Shutdown};
+use crate::actor::{Ending, Supervisor};
+use crate::any_function::AnyFunction;
 use crate::app::SHUTDOWN_LIMIT;
-use crate::bulk::{Bulk, outcomes, outputs};
+use crate::bulk::{self, Bulk, outcomes, outputs};
 use crate::call::Call;
-use crate::context::Context;
 use crate::decide::ids::ContainerId;
-use crate::decide::window::Window;
-use crate::engine::clock::Clock;
 use crate::engine::consumer::Failures;
-use crate::engine::dispatch::{Dispatch, Readiness, Wanted};
-use crate::engine::drops::{Gathered, Stack, drop_in_turn, let_go};
-use crate::engine::messages::{Attach, End};
-use crate::engine::supervisor::Supervisor;
-use crate::engine::system::{Engine, on_engine_thread};
-use crate::engine::wait::wait;
-use crate::error::{NotReady, StartError};
+use crate::engine::dispatch::{Readiness, Wanted};
+use crate::engine::drops::{Gathered, Stack, drop_in_turn};
+use crate::engine::shape::Types;
+use crate::error::NotReady;
 use crate::failure::Failure;
 use crate::map::Map;
 use crate::progress::Progress;
-use crate::registry::{EndingReport, Ends, Latest, Registration};
-use crate::report::FunctionReport;
-use crate::settings::Settings;
+use crate::registry::Ends;
+use crate::running::Running;
 use crate::source::Source;
 use crate::status::Status;
 
 /// A running function; a cheap clone. When its app and the last handle are dropped, it is aborted.
-pub struct Function<I, O, E>
-where
-    I: Send + Sync + 'static,
-    O: Send + 'static,
-    E: Send + 'static,
-{
-    pub(crate) running: Arc<Running<I, O, E>>,
+pub struct Function<I, O, E> {
+    pub(crate) running: Arc<Running>,
+    types: Types<I, O, E>,
 }
 
-/// What handles, maps and calls of one function share. Its end aborts the function.
-pub(crate) struct Running<I, O, E>(Option<Parts<I, O, E>>)
-where
-    I: Send + Sync + 'static,
-    O: Send + 'static,
-    E: Send + 'static;
-
-/// What it consists of.
-pub(crate) struct Parts<I, O, E>
-where
-    I: Send + Sync + 'static,
-    O: Send + 'static,
-    E: Send + 'static,
-{
-    pub(crate) dispatch: Arc<Dispatch>,
-    /// Behind a trait object, because an `Addr` in here would make the compiler ask of every future that holds a
-    /// `Function` over an `await` whether `Supervisor<I, O, E>` is an actor, and it cannot tell that inside a future
-    /// for types with a lifetime, such as an error of `&'static str`.
-    supervisor: Box<dyn Supervised<I, O, E>>,
-    pub(crate) default_window: Window,
-    /// Its name in its app; given free by the drop. `None` in a rehearsal.
-    registration: Option<Registration>,
-    /// Keeps the engine's thread.
-    _engine: Arc<Engine>,
-}
-
-/// Knows the address of a supervisor.
-trait Supervised<I, O, E>: Send + Sync
-where
-    I: Send + Sync + 'static,
-    O: Send + 'static,
-    E: Send + 'static,
-{
-    fn address(&self) -> &Addr<Supervisor<I, O, E>>;
-}
-
-impl<I, O, E> Supervised<I, O, E> for Addr<Supervisor<I, O, E>>
-where
-    I: Send + Sync + 'static,
-    O: Send + 'static,
-    E: Send + 'static,
-{
-    fn address(&self) -> &Self {
-        self
-    }
-}
-
-impl<I, O, E> Drop for Running<I, O, E>
-where
-    I: Send + Sync + 'static,
-    O: Send + 'static,
-    E: Send + 'static,
-{
-    fn drop(&mut self) {
-        let Some(parts) = self.0.take() else { return };
-        // By value and as a whole: what a closure does not use of it would be dropped here.
-        let_go(parts.dispatch.settings.stack(), move || parts.end());
-    }
-}
-
-impl<I, O, E> Parts<I, O, E>
-where
-    I: Send + Sync + 'static,
-    O: Send + 'static,
-    E: Send + 'static,
-{
-    fn end(self) {
-        // The engine may end with this handle, before it reads its mail: abort here, at once.
-        self.dispatch.over();
-        self.dispatch.abort();
-        self.supervisor.address().do_send(Shutdown { ending: Ending::Abort, limit: Duration::ZERO });
-    }
-}
-
-impl<I, O, E> Deref for Running<I, O, E>
-where
-    I: Send + Sync + 'static,
-    O: Send + 'static,
-    E: Send + 'static,
-{
-    type Target = Parts<I, O, E>;
-
-    fn deref(&self) -> &Parts<I, O, E> {
-        self.0.as_ref().expect("taken by drop only")
-    }
-}
-
-impl<I, O, E> Clone for Function<I, O, E>
-where
-    I: Send + Sync + 'static,
-    O: Send + 'static,
-    E: Send + 'static,
-{
+impl<I, O, E> Clone for Function<I, O, E> {
     fn clone(&self) -> Self {
-        Self { running: Arc::clone(&self.running) }
-    }
-}
-
-impl<I, O, E> Ends for Arc<Running<I, O, E>>
-where
-    I: Send + Sync + 'static,
-    O: Send + 'static,
-    E: Send + 'static,
-{
-    fn end(&self, ending: Ending, limit: Duration) -> EndingReport {
-        self.dispatch.begin_end(ending); // at once: the supervisor may be busy
-        let (report, reported) = oneshot::channel();
-        self.supervisor().do_send(End { how: Shutdown { ending, limit }, running: Arc::clone(self), report });
-        let (name, latest) = (Arc::clone(&self.dispatch.settings.function), self.latest());
-        // One that has ended before tells what became of it, and what still runs.
-        let before = move || latest().unwrap_or_else(|| FunctionReport::unknown(&name));
-        Box::pin(async move { reported.await.unwrap_or_else(|_| before()) })
-    }
-
-    fn report(&self) -> FunctionReport {
-        self.dispatch.report()
-    }
-
-    fn is_in_a_container(&self) -> bool {
-        Context::is_container_of(self.dispatch.settings.id)
+        Self { running: Arc::clone(&self.running), types: Types::default() }
     }
 }
 
@@ -174,49 +45,22 @@ where
     O: Send + 'static,
     E: Send + 'static,
 {
-    pub(crate) fn start(
-        engine: Arc<Engine>,
-        settings: Settings,
-        default_window: Window,
-        registration: Registration,
-    ) -> Result<(Self, Box<dyn Ends>), StartError> {
-        let dispatch = Arc::new(Dispatch::new(settings, Clock::start()));
-        let supervisor = engine.start(Supervisor::new(Arc::clone(&dispatch), default_window))?;
-        let function = Self::of(dispatch, supervisor, default_window, Some(registration), engine);
-        let ends = Box::new(Arc::clone(&function.running));
-        Ok((function, ends))
-    }
-
-    fn of(
-        dispatch: Arc<Dispatch>,
-        supervisor: Addr<Supervisor<I, O, E>>,
-        default_window: Window,
-        registration: Option<Registration>,
-        engine: Arc<Engine>,
-    ) -> Self {
-        let supervisor = Box::new(supervisor);
-        let parts = Parts { dispatch, supervisor, default_window, registration, _engine: engine };
-        let running = Arc::new(Running(Some(parts)));
-        running.supervisor().do_send(Attach(Arc::downgrade(&running)));
-        Self { running }
-    }
-
-    /// One that is only rehearsed, in the actix system and the virtual time of this thread.
-    #[cfg(feature = "testkit")]
-    pub(crate) fn rehearsed(settings: Settings, default_window: Window) -> Self {
-        let rehearsed = settings.rehearsed.clone();
-        let dispatch = Arc::new(Dispatch::new(settings, Clock::virtual_from_now()));
-        dispatch
-            .outbox
-            .listen(move |event, at| rehearsed.iter().for_each(|rehearsed| rehearsed.hears(event, at)));
-        let supervisor = Supervisor::new(Arc::clone(&dispatch), default_window).start();
-        Self::of(dispatch, supervisor, default_window, None, Engine::of_this_thread())
+    /// A handle with these types, if they are the function's.
+    pub(crate) fn of(running: Arc<Running>) -> Option<Self> {
+        let its_own = running.dispatch.settings.shape.is::<I, O, E>();
+        its_own.then_some(Self { running, types: Types::default() })
     }
 
     /// The function's name.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.running.dispatch.settings.function
+    }
+
+    /// The function without its types. It does not keep the function.
+    #[must_use]
+    pub fn untyped(&self) -> AnyFunction {
+        AnyFunction::of(&self.running)
     }
 
     /// Waits until a container is live.
@@ -347,7 +191,7 @@ where
     ///
     /// The first input that failed for good, when it failed; the others are cancelled.
     pub fn run(&self, inputs: Vec<I>) -> Result<Vec<O>, Failure<I, E>> {
-        if !self.would_deadlock() && Bulk::suits(&self.running, &inputs) {
+        if !self.would_deadlock() && bulk::suits(&self.running, &inputs) {
             let all = Bulk::begin(&self.running, inputs, Failures::EndMap).wait();
             return outputs(all, self.stack());
         }
@@ -361,7 +205,7 @@ where
     /// A result for each input, in order; as cheap as [`Function::run`]. Where the map as a whole ends early (given up, shut
     /// down), the inputs it had accepted have their outcomes, followed by one failure without an index.
     pub fn run_all(&self, inputs: Vec<I>) -> Vec<Result<O, Failure<I, E>>> {
-        if !self.would_deadlock() && Bulk::suits(&self.running, &inputs) {
+        if !self.would_deadlock() && bulk::suits(&self.running, &inputs) {
             return outcomes(Bulk::begin(&self.running, inputs, Failures::Yield).wait());
         }
         self.map(inputs).return_exceptions().into_iter().collect()
@@ -377,7 +221,7 @@ where
     ///
     /// Dropping the future cancels the inputs without an outcome, and loses the outputs.
     pub async fn run_async(&self, inputs: Vec<I>) -> Result<Vec<O>, Failure<I, E>> {
-        if Bulk::suits(&self.running, &inputs) {
+        if bulk::suits(&self.running, &inputs) {
             let all = Bulk::begin(&self.running, inputs, Failures::EndMap).outcome().await;
             return outputs(all, self.stack());
         }
@@ -395,7 +239,7 @@ where
     ///
     /// Dropping the future cancels the inputs without an outcome, and loses the outcomes.
     pub async fn run_all_async(&self, inputs: Vec<I>) -> Vec<Result<O, Failure<I, E>>> {
-        if Bulk::suits(&self.running, &inputs) {
+        if bulk::suits(&self.running, &inputs) {
             return outcomes(Bulk::begin(&self.running, inputs, Failures::Yield).outcome().await);
         }
         let mut outcomes = Gathered::new(Vec::with_capacity(inputs.len()), self.stack());
@@ -458,12 +302,7 @@ where
     /// A snapshot of the function.
     #[must_use]
     pub fn status(&self) -> Status {
-        if on_engine_thread() {
-            return self.running.dispatch.status();
-        }
-        // A supervisor that has ended does not answer; what it left behind still can be read.
-        let status = wait(self.running.supervisor().send(GetStatus));
-        status.unwrap_or_else(|_| self.running.dispatch.status())
+        self.running.status()
     }
 
     /// Forgets the crash history, and takes work again if the function had given up. Returns whether
@@ -471,7 +310,7 @@ where
     /// abandoned](crate::Builder::abandoned_max), it does so only once one of them has returned, and after an
     /// abort it never does.
     pub fn reset(&self) -> bool {
-        self.ask(Reset)
+        self.running.reset()
     }
 
     /// Kills a container by hand: nobody is blamed, no budget is charged, and a fresh generation is
@@ -479,7 +318,7 @@ where
     /// is refused; synchronous code comes out at its next checkpoint, or when it returns. Where too many threads
     /// are [abandoned](crate::Builder::abandoned_max) already, there is no fresh generation and no replay. Returns whether the container lived.
     pub fn kill_container(&self, container: ContainerId) -> bool {
-        self.ask(KillContainer { container })
+        self.running.kill_container(container)
     }
 
     /// Begins to drain: accepted inputs of live maps finish, sources are not pulled, new calls and maps are
@@ -503,25 +342,12 @@ where
         drop(self.running.end(Ending::Abort, Duration::ZERO));
     }
 
-    /// The supervisor's answer. The engine's own thread does not wait for it.
-    fn ask<M>(&self, message: M) -> bool
-    where
-        M: Message<Result = bool> + Send + 'static,
-        Supervisor<I, O, E>: Actor<Context = actix::Context<Supervisor<I, O, E>>> + Handler<M>,
-    {
-        if on_engine_thread() {
-            self.running.supervisor().do_send(message);
-            return false;
-        }
-        wait(self.running.supervisor().send(message)).unwrap_or(false)
-    }
-
     fn would_deadlock(&self) -> bool {
         self.running.would_deadlock()
     }
 
     fn stack(&self) -> Stack {
-        self.running.dispatch.settings.stack()
+        self.running.stack()
     }
 
     /// The address of the supervisor, which takes the messages of [`actor`](crate::actor).
@@ -531,43 +357,11 @@ where
     }
 }
 
-impl<I, O, E> Running<I, O, E>
-where
-    I: Send + Sync + 'static,
-    O: Send + 'static,
-    E: Send + 'static,
-{
-    pub(crate) fn supervisor(&self) -> &Addr<Supervisor<I, O, E>> {
-        self.supervisor.address()
-    }
-
-    /// The function has ended, and that became of it: its app lets go of it.
-    pub(crate) fn ended(&self, report: &FunctionReport) {
-        if let Some(registration) = &self.registration {
-            registration.ended(report, self.latest());
-        }
-    }
-
-    /// Its report by now, and after its end, as long as a thread of it is left.
-    fn latest(&self) -> Latest {
-        let dispatch = Arc::downgrade(&self.dispatch);
-        Box::new(move || Some(dispatch.upgrade()?.report()))
-    }
-
-    /// Whether a blocking call on this thread would wait for itself.
-    pub(crate) fn would_deadlock(&self) -> bool {
-        on_engine_thread() || Context::is_container_of(self.dispatch.settings.id)
-    }
-}
-
-impl<I, O, E> std::fmt::Debug for Function<I, O, E>
-where
-    I: Send + Sync + 'static,
-    O: Send + 'static,
-    E: Send + 'static,
-{
+impl<I, O, E> std::fmt::Debug for Function<I, O, E> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Function").field("name", &self.name()).finish_non_exhaustive()
+        f.debug_struct("Function")
+            .field("name", &self.running.dispatch.settings.function)
+            .finish_non_exhaustive()
     }
 }
 

@@ -253,6 +253,7 @@
 
 mod abort;
 pub mod actor;
+mod any_function;
 mod app;
 mod async_worker;
 mod builder;
@@ -272,6 +273,7 @@ mod memory;
 mod progress;
 mod registry;
 mod report;
+mod running;
 mod settings;
 #[cfg(test)]
 mod simulator;
@@ -282,6 +284,7 @@ pub mod testkit;
 mod worker;
 
 pub use abort::AbortHandle;
+pub use any_function::AnyFunction;
 pub use app::App;
 pub use async_worker::AsyncWorker;
 pub use builder::Builder;

@@ -15,13 +15,13 @@ use crate::engine::dispatch::{Dispatch, Patience};
 use crate::engine::drops::Elsewhere;
 use crate::engine::feeder::Feed;
 use crate::engine::lane::{Order, Supply};
-use crate::engine::messages::{FeedMap, Undelivered};
+use crate::engine::messages::{Request, Undelivered};
 use crate::engine::pool::Pool;
 use crate::engine::span::SafeSpan;
 use crate::error::name_in_range;
 use crate::failure::{Failure, Reason};
-use crate::function::Running;
 use crate::progress::Progress;
+use crate::running::Running;
 use crate::source::Source;
 
 /// A fan-out. It begins with the first outcome that is asked for: iterated over, which blocks, or
@@ -60,11 +60,7 @@ use crate::source::Source;
 /// # Ok::<(), longshore::StartError>(())
 /// ```
 #[must_use = "a map does nothing before its first outcome is asked for"]
-pub struct Map<I, O, E>(Outcomes<I, O, E>)
-where
-    I: Send + Sync + 'static,
-    O: Send + 'static,
-    E: Send + 'static;
+pub struct Map<I, O, E>(Outcomes<I, O, E>);
 
 /// How a map is to be run.
 #[derive(Debug)]
@@ -129,7 +125,7 @@ where
     O: Send + 'static,
     E: Send + 'static,
 {
-    pub(crate) fn new(running: Arc<Running<I, O, E>>, source: Elsewhere<Source>) -> Self {
+    pub(crate) fn new(running: Arc<Running>, source: Elsewhere<Source>) -> Self {
         let stage = Stage::Waiting { source, options: Options::default() };
         Self(Outcomes { running, stage, abort: AbortHandle::new() })
     }
@@ -240,33 +236,17 @@ where
 /// # Panics
 ///
 /// Never by itself. `next` blocks the thread until the next outcome is there; on a container of the
-/// same function, or on the engine, it yields [`Cause::WouldDeadlock`] instead.
-pub struct Outcomes<I, O, E>
-where
-    I: Send + Sync + 'static,
-    O: Send + 'static,
-    E: Send + 'static,
-{
-    running: Arc<Running<I, O, E>>,
+/// same function, or on the engine, it yields [`Cause::WouldDeadlock`](crate::Cause::WouldDeadlock) instead.
+pub struct Outcomes<I, O, E> {
+    running: Arc<Running>,
     stage: Stage<I, O, E>,
     abort: AbortHandle,
 }
 
 // Nothing in it is pinned: the parts that refer to themselves are behind pointers.
-impl<I, O, E> Unpin for Map<I, O, E>
-where
-    I: Send + Sync + 'static,
-    O: Send + 'static,
-    E: Send + 'static,
-{
-}
+impl<I, O, E> Unpin for Map<I, O, E> {}
 
-enum Stage<I, O, E>
-where
-    I: Send + Sync + 'static,
-    O: Send + 'static,
-    E: Send + 'static,
-{
+enum Stage<I, O, E> {
     /// Nothing is pulled.
     Waiting { source: Elsewhere<Source>, options: Options },
     /// Under way, or ended and not yet salvaged.
@@ -351,7 +331,7 @@ where
         if let Some(source) = feed {
             let broken = Arc::clone(dispatch);
             let guard = Undelivered::new(move || broken.map_undelivered(job));
-            self.running.supervisor().do_send(FeedMap { job, source, guard });
+            self.running.request(Request::FeedMap { job, source, guard });
         }
         let engine: Arc<dyn Abort> = Arc::clone(dispatch) as _;
         if !self.abort.open(Arc::downgrade(&engine), job) {

@@ -27,7 +27,7 @@ use crate::report::{FunctionReport, Report};
 const REPORTS_MAX: usize = 64;
 
 /// A function, as its app ends it.
-pub(crate) trait Ends: Send + Sync {
+pub(crate) trait Ends: Clone + Send + Sync {
     /// Begins the end, at once.
     fn end(&self, ending: Ending, limit: Duration) -> EndingReport;
 
@@ -45,16 +45,14 @@ pub(crate) type EndingReport = Pin<Box<dyn Future<Output = FunctionReport> + Sen
 pub(crate) type Latest = Box<dyn Fn() -> Option<FunctionReport> + Send>;
 
 /// The functions of an app.
-#[derive(Default)]
-pub(crate) struct Registry(Mutex<Functions>);
+pub(crate) struct Registry<F>(Mutex<Functions<F>>);
 
-#[derive(Default)]
-struct Functions {
+struct Functions<F> {
     /// The app has ended.
     closed: bool,
     /// How many names were ever reserved.
     reserved: u64,
-    by_name: BTreeMap<Arc<str>, Entry>,
+    by_name: BTreeMap<Arc<str>, Entry<F>>,
     ended_cleanly: u64,
     /// The last that ended otherwise.
     ended: VecDeque<Ended>,
@@ -63,11 +61,11 @@ struct Functions {
 }
 
 /// A name that is taken.
-struct Entry {
+struct Entry<F> {
     /// By which of the functions, in the order of their start.
     number: u64,
     /// `None` while the function is started, and after its end.
-    running: Option<Box<dyn Ends>>,
+    running: Option<F>,
 }
 
 /// A function whose end was not clean.
@@ -78,23 +76,36 @@ struct Ended {
 }
 
 /// A name taken in the registry, until this is dropped.
-pub(crate) struct Registration {
-    registry: Weak<Registry>,
+pub(crate) struct Registration<F> {
+    registry: Weak<Registry<F>>,
     name: Arc<str>,
     number: u64,
 }
 
 /// What a registry held when its app ended.
-pub(crate) struct Closed {
-    running: Vec<(u64, Box<dyn Ends>)>,
+pub(crate) struct Closed<F> {
+    running: Vec<(u64, F)>,
     ended: VecDeque<Ended>,
     ended_cleanly: u64,
     reports_dropped: u64,
 }
 
-impl Registry {
+impl<F> Default for Registry<F> {
+    fn default() -> Self {
+        Self(Mutex::new(Functions {
+            closed: false,
+            reserved: 0,
+            by_name: BTreeMap::new(),
+            ended_cleanly: 0,
+            ended: VecDeque::new(),
+            reports_dropped: 0,
+        }))
+    }
+}
+
+impl<F: Ends> Registry<F> {
     /// Takes the name for a function that is about to be started.
-    pub(crate) fn reserve(self: &Arc<Self>, name: &Arc<str>) -> Result<Registration, StartError> {
+    pub(crate) fn reserve(self: &Arc<Self>, name: &Arc<str>) -> Result<Registration<F>, StartError> {
         let mut functions = self.0.lock();
         if functions.closed {
             return Err(StartError::ShutDown);
@@ -109,7 +120,7 @@ impl Registry {
     }
 
     /// A function runs under its name: it is kept until its end. Given back if the app has ended meanwhile.
-    pub(crate) fn keep(&self, name: &str, number: u64, function: Box<dyn Ends>) -> Result<(), Box<dyn Ends>> {
+    pub(crate) fn keep(&self, name: &str, number: u64, function: F) -> Result<(), F> {
         let mut functions = self.0.lock();
         match functions.by_name.get_mut(name).filter(|entry| entry.number == number) {
             Some(entry) => {
@@ -120,8 +131,19 @@ impl Registry {
         }
     }
 
+    /// The functions that have not ended, in the order of their start.
+    pub(crate) fn running(&self) -> Vec<F> {
+        let functions = self.0.lock();
+        let running =
+            functions.by_name.values().filter_map(|entry| Some((entry.number, entry.running.clone()?)));
+        let mut running: Vec<_> = running.collect();
+        drop(functions);
+        running.sort_unstable_by_key(|(number, _)| *number);
+        running.into_iter().map(|(_, function)| function).collect()
+    }
+
     /// Takes no function from now on, and gives those that there are.
-    pub(crate) fn close(&self) -> Closed {
+    pub(crate) fn close(&self) -> Closed<F> {
         let mut functions = self.0.lock();
         functions.closed = true;
         let Functions { by_name, ended_cleanly, ended, reports_dropped, .. } = &mut *functions;
@@ -136,7 +158,7 @@ impl Registry {
     }
 }
 
-impl Registration {
+impl<F> Registration<F> {
     /// Where it is in the order of the starts.
     pub(crate) fn number(&self) -> u64 {
         self.number
@@ -164,7 +186,7 @@ impl Registration {
     }
 }
 
-impl Drop for Registration {
+impl<F> Drop for Registration<F> {
     fn drop(&mut self) {
         let Some(registry) = self.registry.upgrade() else { return };
         let mut functions = registry.0.lock();
@@ -175,7 +197,7 @@ impl Drop for Registration {
     }
 }
 
-impl Closed {
+impl<F: Ends> Closed<F> {
     /// Begins the end of each function that runs.
     pub(crate) fn end(&self, ending: Ending, limit: Duration) -> Vec<EndingReport> {
         self.running.iter().map(|(_, function)| function.end(ending, limit)).collect()
@@ -229,7 +251,7 @@ mod tests {
     use crate::report::Fate;
 
     /// A function that keeps its registration, as the real one does.
-    struct Function(Registration, FunctionReport);
+    struct Function(Registration<Arc<Function>>, FunctionReport);
 
     impl Ends for Arc<Function> {
         fn end(&self, _: Ending, _: Duration) -> EndingReport {
@@ -250,21 +272,21 @@ mod tests {
         FunctionReport { containers: vec![(ContainerId::new(0), fate)], ..FunctionReport::unknown(name) }
     }
 
-    fn start(registry: &Arc<Registry>, name: &str, fate: Fate) -> Arc<Function> {
+    fn start(registry: &Arc<Registry<Arc<Function>>>, name: &str, fate: Fate) -> Arc<Function> {
         let registration = registry.reserve(&name.into()).expect("the name is free");
         let number = registration.number();
         let function = Arc::new(Function(registration, ended(name, fate)));
-        assert!(registry.keep(name, number, Box::new(Arc::clone(&function))).is_ok());
+        assert!(registry.keep(name, number, Arc::clone(&function)).is_ok());
         function
     }
 
-    fn entries(registry: &Registry) -> usize {
+    fn entries(registry: &Registry<Arc<Function>>) -> usize {
         registry.0.lock().by_name.len()
     }
 
     #[test]
     fn a_name_is_free_once_the_function_has_ended_and_its_last_handle_is_dropped() {
-        let registry = Arc::new(Registry::default());
+        let registry = Arc::new(Registry::<Arc<Function>>::default());
         let function = start(&registry, "f", Fate::Exited);
         let taken = |name: &str| matches!(registry.reserve(&name.into()), Err(StartError::NameTaken(_)));
         assert!(taken("f") && Arc::strong_count(&function) == 2, "it is kept");
@@ -277,7 +299,7 @@ mod tests {
 
     #[test]
     fn clean_ends_are_counted_and_the_last_64_others_kept_in_the_order_of_their_start() {
-        let registry = Arc::new(Registry::default());
+        let registry = Arc::new(Registry::<Arc<Function>>::default());
         for n in 0..1_000 {
             let fate = if n % 10 == 0 { Fate::CutOff } else { Fate::Exited };
             let function = start(&registry, &format!("f{n}"), fate);
@@ -297,7 +319,7 @@ mod tests {
 
     #[test]
     fn a_function_that_ends_while_its_app_does_is_reported_once() {
-        let registry = Arc::new(Registry::default());
+        let registry = Arc::new(Registry::<Arc<Function>>::default());
         let function = start(&registry, "f", Fate::CutOff);
         let closed = registry.close();
         function.0.ended(&function.1, Box::new(|| None));
@@ -308,20 +330,20 @@ mod tests {
 
     #[test]
     fn a_function_that_is_started_while_its_app_ends_is_not_kept_and_a_failed_start_takes_no_name() {
-        let registry = Arc::new(Registry::default());
+        let registry = Arc::new(Registry::<Arc<Function>>::default());
         drop(registry.reserve(&"f".into()).expect("free")); // the start failed
         assert_eq!(entries(&registry), 0);
         let registration = registry.reserve(&"f".into()).expect("free again");
         let number = registration.number();
         drop(registry.close());
         let function = Arc::new(Function(registration, ended("f", Fate::Exited)));
-        assert!(registry.keep("f", number, Box::new(Arc::clone(&function))).is_err());
+        assert!(registry.keep("f", number, Arc::clone(&function)).is_err());
         assert!(matches!(registry.reserve(&"g".into()), Err(StartError::ShutDown)));
     }
 
     #[test]
     fn a_report_says_by_now_what_still_runs_of_a_function_that_ended_before() {
-        let registry = Arc::new(Registry::default());
+        let registry = Arc::new(Registry::<Arc<Function>>::default());
         let before = FunctionReport { threads_running: 1, ..ended("f", Fate::StillRunning) };
         for (name, latest) in [("gone", None), ("there", Some(before.clone()))] {
             let function = start(&registry, name, Fate::Exited);

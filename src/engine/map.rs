@@ -14,7 +14,7 @@ use crate::actor::{Batch, CancelMap, Demand, GetProgress};
 use crate::decide::ids::JobId;
 use crate::engine::consumer::{Consumer, Sight};
 use crate::engine::dispatch::{Dispatch, Patience};
-use crate::function::Running;
+use crate::running::Running;
 
 /// The most outcomes in one batch, because a batch is a vector on top of the window.
 const BATCH_MAX: u64 = 1_024;
@@ -42,7 +42,7 @@ where
     pub(crate) consumer: Consumer<I, O, E>,
     pub(crate) to: Recipient<Batch<I, O, E>>,
     /// Keeps the function until the last batch is delivered, as any map does.
-    pub(crate) _running: Arc<Running<I, O, E>>,
+    pub(crate) _running: Arc<Running>,
 }
 
 impl<I, O, E> Map<I, O, E>

@@ -6,16 +6,20 @@
 
 use std::sync::{Arc, Weak};
 
-use actix::Message;
+use actix::dev::OneshotSender;
+use actix::{Message, Recipient};
 use tokio::sync::oneshot;
 
-use crate::actor::Shutdown;
+use crate::actor::{Happened, Shutdown};
 use crate::decide::ids::{ContainerId, Generation, JobId};
 use crate::decide::restart::Restart;
+use crate::decide::window::Window;
+use crate::engine::dispatch::Dispatch;
 use crate::engine::drops::Elsewhere;
 use crate::engine::feeder::Feed;
-use crate::function::Running;
 use crate::report::FunctionReport;
+use crate::running::Running;
+use crate::status::Status;
 
 /// Container thread → supervisor. No reply.
 #[derive(Debug, Clone, Message)]
@@ -54,41 +58,73 @@ pub(crate) struct Launch {
 #[rtype(result = "()")]
 pub(crate) struct Retire;
 
-/// Function handle → supervisor, before anything else: what keeps the function. No reply.
+/// Function handle, or the typed supervisor → supervisor. What is answered, is answered through the reply that comes with it;
+/// dropped with the message, it says that the supervisor is gone.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub(crate) struct Attach<I, O, E>(pub(crate) Weak<Running<I, O, E>>)
-where
-    I: Send + Sync + 'static,
-    O: Send + 'static,
-    E: Send + 'static;
-
-/// App or function handle → supervisor: come to an end, and keep the function until then, whoever lets go
-/// of it. Not a request, because one whose reply nobody awaits is not carried out. No reply; the report
-/// goes another way.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub(crate) struct End<I, O, E>
-where
-    I: Send + Sync + 'static,
-    O: Send + 'static,
-    E: Send + 'static,
-{
-    pub(crate) how: Shutdown,
-    pub(crate) running: Arc<Running<I, O, E>>,
-    pub(crate) report: oneshot::Sender<FunctionReport>,
+pub(crate) enum Request {
+    /// Before anything else: what keeps the function.
+    Attach(Weak<Running>),
+    /// There is a typed supervisor, which ends with this one.
+    Front(Recipient<SupervisorEnded>),
+    /// Come to an end, and keep the function until then, whoever lets go of it.
+    End {
+        how: Shutdown,
+        running: Arc<Running>,
+        report: oneshot::Sender<FunctionReport>,
+    },
+    /// Come to an end.
+    Shutdown(Shutdown, Reply<FunctionReport>),
+    /// A map has begun, and its source may block.
+    FeedMap {
+        job: JobId,
+        /// A source may block in its drop: lost with the supervisor, it is dropped elsewhere.
+        source: Elsewhere<Feed>,
+        /// Ends the map if the message is lost.
+        guard: Undelivered,
+    },
+    Kill(ContainerId, Reply<bool>),
+    Reset(Reply<bool>),
+    Status(Reply<Status>),
+    Subscribe(Recipient<Happened>, Reply<()>),
+    /// A message with types, as what is to be done for it.
+    Typed(Box<dyn FnOnce(&Desk<'_>) + Send>),
 }
 
-/// Function handle → supervisor: a map has begun, and its source may block. No reply.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub(crate) struct FeedMap {
-    pub(crate) job: JobId,
-    /// A source may block in its drop: lost with the supervisor, it is dropped elsewhere.
-    pub(crate) source: Elsewhere<Feed>,
-    /// Ends the map if the message is lost.
-    pub(crate) guard: Undelivered,
+/// Where the answer goes. `None` if no one asked for it.
+pub(crate) type Reply<T> = Option<OneshotSender<T>>;
+
+impl Request {
+    /// Whether there was somebody who waited for the answer, and there is no longer: then it is not carried out.
+    pub(crate) fn is_unwanted(&self) -> bool {
+        fn is_closed<T>(reply: &Reply<T>) -> bool {
+            reply.as_ref().is_some_and(OneshotSender::is_closed)
+        }
+        match self {
+            Self::Shutdown(_, reply) => is_closed(reply),
+            Self::Kill(_, reply) | Self::Reset(reply) => is_closed(reply),
+            Self::Status(reply) => is_closed(reply),
+            Self::Subscribe(_, reply) => is_closed(reply),
+            Self::Attach(_) | Self::Front(_) | Self::End { .. } | Self::FeedMap { .. } | Self::Typed(_) => {
+                false
+            }
+        }
+    }
 }
+
+/// What a message with types finds at the supervisor.
+pub(crate) struct Desk<'a> {
+    pub(crate) dispatch: &'a Arc<Dispatch>,
+    /// The window of maps that set none.
+    pub(crate) default_window: Window,
+    /// What keeps the function; handed on to the maps and calls that begin by message.
+    pub(crate) running: Option<Arc<Running>>,
+}
+
+/// Supervisor → typed supervisor, as its last. No reply.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub(crate) struct SupervisorEnded;
 
 /// Runs its closure when dropped, unless disarmed: a message that nobody received.
 pub(crate) struct Undelivered(Option<Box<dyn FnOnce() + Send>>);

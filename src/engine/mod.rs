@@ -41,5 +41,6 @@ pub(crate) mod system;
 pub(crate) mod thread;
 pub(crate) mod thread_end;
 pub(crate) mod track;
+pub(crate) mod typed_supervisor;
 pub(crate) mod unwind;
 pub(crate) mod wait;

@@ -4,33 +4,24 @@
 //! carried out by the thread that crashed; the end of a function is begun by the handle that asks for it. Everything
 //! that takes time or a new thread is done here.
 
-use std::future::poll_fn;
 use std::sync::{Arc, Weak};
-use std::task::Poll;
 use std::time::Duration;
 
-use actix::dev::{MessageResponse, OneshotSender};
-use actix::{
-    Actor, ActorContext, Addr, AsyncContext, Context, Handler, MessageResult, ResponseFuture, SpawnHandle,
-};
+use actix::{Actor, ActorContext, Addr, AsyncContext, Context, Handler, Recipient, SpawnHandle};
 use tokio::sync::oneshot;
 
-use crate::actor::{CallInput, Ending, GetStatus, KillContainer, Reset, Shutdown, StartMap, Subscribe};
+use crate::actor::{Ending, Shutdown};
+use crate::decide::ids::ContainerId;
 use crate::decide::restart::Restart;
 use crate::decide::time::Time;
 use crate::decide::window::Window;
-use crate::engine::consumer::{Consumer, Sight};
 use crate::engine::container::Container;
-use crate::engine::dispatch::{Dispatch, Patience, TICK_MIN};
-use crate::engine::drops::{Elsewhere, Stack, drop_elsewhere};
+use crate::engine::dispatch::{Dispatch, TICK_MIN};
 use crate::engine::feeder;
-use crate::engine::map::{Delivery, Map};
-use crate::engine::messages::{Attach, End, FeedMap, Launch, Notice, Retire};
+use crate::engine::messages::{Desk, Launch, Notice, Reply, Request, Retire, SupervisorEnded};
 use crate::engine::story::FOLD;
-use crate::failure::{Cause, Failure, Reason};
-use crate::function::Running;
-use crate::map::Opened;
 use crate::report::FunctionReport;
+use crate::running::Running;
 
 /// How long code that was cut off may take to come out, idle containers to exit, feeders to come back from their source, and
 /// subscribers to hear of what comes before the report.
@@ -50,21 +41,18 @@ enum Stretch {
     Aborted,
 }
 
-/// Supervises one function: the actor behind a [`Function`](crate::Function). It takes the messages of
-/// [`actor`](crate::actor).
-pub struct Supervisor<I, O, E>
-where
-    I: Send + Sync + 'static,
-    O: Send + 'static,
-    E: Send + 'static,
-{
+/// Supervises one function. It knows no types: messages that have any come by way of the
+/// [`Supervisor`](crate::actor::Supervisor).
+pub(crate) struct UntypedSupervisor {
     dispatch: Arc<Dispatch>,
     default_window: Window,
     /// What keeps the function; handed on to the maps and calls that begin by message.
-    running: Weak<Running<I, O, E>>,
+    running: Weak<Running>,
     /// The same, while the function comes to its end because it was told to.
-    kept: Option<Arc<Running<I, O, E>>>,
+    kept: Option<Arc<Running>>,
     containers: Vec<Addr<Container>>,
+    /// The typed supervisor, if there is one: it is told of the end.
+    front: Option<Recipient<SupervisorEnded>>,
     /// Who wants the report.
     reporting: Vec<oneshot::Sender<FunctionReport>>,
     /// Ends the wait for containers that do not end, and when.
@@ -79,12 +67,7 @@ where
     grace: Option<SpawnHandle>,
 }
 
-impl<I, O, E> Supervisor<I, O, E>
-where
-    I: Send + Sync + 'static,
-    O: Send + 'static,
-    E: Send + 'static,
-{
+impl UntypedSupervisor {
     pub(crate) fn new(dispatch: Arc<Dispatch>, default_window: Window) -> Self {
         Self {
             dispatch,
@@ -92,6 +75,7 @@ where
             running: Weak::new(),
             kept: None,
             containers: Vec::new(),
+            front: None,
             reporting: Vec::new(),
             limit: None,
             end: Stretch::Limited,
@@ -240,12 +224,7 @@ where
     }
 }
 
-impl<I, O, E> Actor for Supervisor<I, O, E>
-where
-    I: Send + Sync + 'static,
-    O: Send + 'static,
-    E: Send + 'static,
-{
+impl Actor for UntypedSupervisor {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Context<Self>) {
@@ -257,26 +236,17 @@ where
     }
 }
 
-impl<I, O, E> Drop for Supervisor<I, O, E>
-where
-    I: Send + Sync + 'static,
-    O: Send + 'static,
-    E: Send + 'static,
-{
+impl Drop for UntypedSupervisor {
     fn drop(&mut self) {
         if !self.dispatch.is_over() {
             self.dispatch.break_down("the supervisor ended unexpectedly");
         }
         self.containers.iter().for_each(|container| container.do_send(Retire));
+        self.front.iter().for_each(|front| front.do_send(SupervisorEnded));
     }
 }
 
-impl<I, O, E> Handler<Notice> for Supervisor<I, O, E>
-where
-    I: Send + Sync + 'static,
-    O: Send + 'static,
-    E: Send + 'static,
-{
+impl Handler<Notice> for UntypedSupervisor {
     type Result = ();
 
     fn handle(&mut self, notice: Notice, ctx: &mut Context<Self>) {
@@ -313,175 +283,55 @@ where
     }
 }
 
-impl<I, O, E> Handler<Attach<I, O, E>> for Supervisor<I, O, E>
-where
-    I: Send + Sync + 'static,
-    O: Send + 'static,
-    E: Send + 'static,
-{
+impl Handler<Request> for UntypedSupervisor {
     type Result = ();
 
-    fn handle(&mut self, Attach(running): Attach<I, O, E>, _: &mut Context<Self>) {
-        self.running = running;
-    }
-}
-
-impl<I, O, E> Handler<End<I, O, E>> for Supervisor<I, O, E>
-where
-    I: Send + Sync + 'static,
-    O: Send + 'static,
-    E: Send + 'static,
-{
-    type Result = ();
-
-    fn handle(&mut self, End { how, running, report }: End<I, O, E>, ctx: &mut Context<Self>) {
-        self.kept = Some(running);
-        self.reporting.push(report);
-        self.end(how.ending, how.limit, ctx);
-    }
-}
-
-impl<I, O, E> Handler<FeedMap> for Supervisor<I, O, E>
-where
-    I: Send + Sync + 'static,
-    O: Send + 'static,
-    E: Send + 'static,
-{
-    type Result = ();
-
-    fn handle(&mut self, FeedMap { job, source, guard }: FeedMap, _: &mut Context<Self>) {
-        feeder::start(&self.dispatch, job, source);
-        guard.delivered();
-    }
-}
-
-impl<I, O, E> Handler<StartMap<I, O, E>> for Supervisor<I, O, E>
-where
-    I: Send + Sync + 'static,
-    O: Send + 'static,
-    E: Send + 'static,
-{
-    type Result = Result<Addr<Map<I, O, E>>, Cause<E>>;
-
-    fn handle(
-        &mut self,
-        StartMap { source, options, to }: StartMap<I, O, E>,
-        _: &mut Context<Self>,
-    ) -> Self::Result {
-        let running = self.running.upgrade().ok_or(Reason::ShutDown)?;
-        let (consumer, feed): Opened<I, O, E> = options.open(&self.dispatch, self.default_window, source)?;
-        let job = consumer.job();
-        if let Some(source) = feed {
-            feeder::start(&self.dispatch, job, source);
+    fn handle(&mut self, request: Request, ctx: &mut Context<Self>) {
+        if request.is_unwanted() {
+            return;
         }
-        let delivery = Delivery { consumer, to, _running: running };
-        Ok(Map::new(job, Arc::clone(&self.dispatch), delivery).start())
-    }
-}
-
-impl<I, O, E> Handler<CallInput<I, O, E>> for Supervisor<I, O, E>
-where
-    I: Send + Sync + 'static,
-    O: Send + 'static,
-    E: Send + 'static,
-{
-    type Result = Answer<I, O, E>;
-
-    fn handle(&mut self, message: CallInput<I, O, E>, _: &mut Context<Self>) -> Self::Result {
-        let stack = self.dispatch.settings.stack();
-        let CallInput { input, caller, .. } = message;
-        let begun = Consumer::of_call(&self.dispatch, input.into_inner(), caller).map(|mut consumer| {
-            consumer.keep_used();
-            consumer
-        });
-        let begun = begun.map_err(|refused| Elsewhere::new(refused, stack, true));
-        Answer { begun, stack, running: self.running.upgrade() }
-    }
-}
-
-/// The answer to a [`CallInput`]: its outcome, once that is there. Not a plain future, because an outcome
-/// that nobody waits for is the user's to drop, and not on this thread.
-pub struct Answer<I, O, E>
-where
-    I: Send + Sync + 'static,
-    O: Send + 'static,
-    E: Send + 'static,
-{
-    begun: Result<Consumer<I, O, E>, Elsewhere<Failure<I, E>>>,
-    stack: Stack,
-    /// Keeps the function until the call has its outcome, as any call does.
-    running: Option<Arc<Running<I, O, E>>>,
-}
-
-impl<I, O, E> Answer<I, O, E>
-where
-    I: Send + Sync + 'static,
-    O: Send + 'static,
-    E: Send + 'static,
-{
-    async fn outcome(self) -> Result<O, Failure<I, E>> {
-        let _running = self.running;
-        let mut consumer = self.begun.map_err(Elsewhere::into_inner)?;
-        poll_fn(|cx| match consumer.look(Patience::Task(cx.waker())) {
-            Sight::NotYet => Poll::Pending,
-            sight => Poll::Ready(sight.into_outcome()),
-        })
-        .await
-    }
-}
-
-impl<I, O, E> MessageResponse<Supervisor<I, O, E>, CallInput<I, O, E>> for Answer<I, O, E>
-where
-    I: Send + Sync + 'static,
-    O: Send + 'static,
-    E: Send + 'static,
-{
-    fn handle(
-        self,
-        _: &mut Context<Supervisor<I, O, E>>,
-        reply: Option<OneshotSender<Result<O, Failure<I, E>>>>,
-    ) {
-        actix::spawn(async move {
-            let stack = self.stack;
-            let outcome = self.outcome().await;
-            let unread = match reply {
-                Some(reply) => reply.send(outcome).err(),
-                None => Some(outcome),
-            };
-            if let Some(unread) = unread {
-                drop_elsewhere(stack, unread);
+        match request {
+            Request::Attach(running) => self.running = running,
+            Request::Front(front) => self.front = Some(front),
+            Request::End { how, running, report } => {
+                self.kept = Some(running);
+                self.reporting.push(report);
+                self.end(how.ending, how.limit, ctx);
             }
-        });
+            Request::Shutdown(Shutdown { ending, limit }, reply) => {
+                self.kept = self.running.upgrade(); // not there if this comes from its drop
+                self.reporting.extend(reply);
+                self.end(ending, limit, ctx);
+            }
+            Request::FeedMap { job, source, guard } => {
+                feeder::start(&self.dispatch, job, source);
+                guard.delivered();
+            }
+            Request::Kill(container, reply) => answer(reply, self.kill(container, ctx)),
+            Request::Reset(reply) => answer(reply, self.reset(ctx)),
+            Request::Status(reply) => answer(reply, self.dispatch.status()),
+            Request::Subscribe(to, reply) => {
+                self.dispatch.outbox.audience.add(to);
+                answer(reply, ());
+            }
+            Request::Typed(carry_out) => carry_out(&Desk {
+                dispatch: &self.dispatch,
+                default_window: self.default_window,
+                running: self.running.upgrade(),
+            }),
+        }
     }
 }
 
-impl<I, O, E> Handler<Shutdown> for Supervisor<I, O, E>
-where
-    I: Send + Sync + 'static,
-    O: Send + 'static,
-    E: Send + 'static,
-{
-    type Result = ResponseFuture<FunctionReport>;
-
-    fn handle(&mut self, Shutdown { ending, limit }: Shutdown, ctx: &mut Context<Self>) -> Self::Result {
-        let (reply, report) = oneshot::channel();
-        self.kept = self.running.upgrade(); // not there if this comes from its drop
-        self.reporting.push(reply);
-        self.end(ending, limit, ctx);
-        let function = self.dispatch.settings.function.to_string();
-        Box::pin(async move { report.await.unwrap_or_else(|_| FunctionReport::unknown(&function)) })
+fn answer<T>(reply: Reply<T>, answer: T) {
+    if let Some(reply) = reply {
+        drop(reply.send(answer)); // whoever no longer waits misses nothing
     }
 }
 
-impl<I, O, E> Handler<KillContainer> for Supervisor<I, O, E>
-where
-    I: Send + Sync + 'static,
-    O: Send + 'static,
-    E: Send + 'static,
-{
-    type Result = bool;
-
-    fn handle(&mut self, KillContainer { container }: KillContainer, ctx: &mut Context<Self>) -> bool {
+impl UntypedSupervisor {
+    /// Whether the container lived.
+    fn kill(&mut self, container: ContainerId, ctx: &mut Context<Self>) -> bool {
         let known = container.index() < self.containers.len();
         let killed = known && self.dispatch.kill(container).is_some();
         self.dispatch.give_up(); // if nobody is left, and nobody can be created
@@ -489,46 +339,12 @@ where
         self.finish_if_ended(ctx);
         killed
     }
-}
 
-impl<I, O, E> Handler<Reset> for Supervisor<I, O, E>
-where
-    I: Send + Sync + 'static,
-    O: Send + 'static,
-    E: Send + 'static,
-{
-    type Result = bool;
-
-    fn handle(&mut self, _: Reset, ctx: &mut Context<Self>) -> bool {
+    /// Whether the function had given up.
+    fn reset(&mut self, ctx: &mut Context<Self>) -> bool {
         self.dispatch.give_up(); // if that was decided, and its notice is still on the way
         let given_up = self.dispatch.reset();
         self.create(ctx);
         given_up
-    }
-}
-
-impl<I, O, E> Handler<GetStatus> for Supervisor<I, O, E>
-where
-    I: Send + Sync + 'static,
-    O: Send + 'static,
-    E: Send + 'static,
-{
-    type Result = MessageResult<GetStatus>;
-
-    fn handle(&mut self, _: GetStatus, _: &mut Context<Self>) -> Self::Result {
-        MessageResult(self.dispatch.status())
-    }
-}
-
-impl<I, O, E> Handler<Subscribe> for Supervisor<I, O, E>
-where
-    I: Send + Sync + 'static,
-    O: Send + 'static,
-    E: Send + 'static,
-{
-    type Result = ();
-
-    fn handle(&mut self, Subscribe { to }: Subscribe, _: &mut Context<Self>) {
-        self.dispatch.outbox.audience.add(to);
     }
 }

@@ -73,6 +73,11 @@ impl Engine {
         Arc::new(Self { system, arbiter })
     }
 
+    /// Where its actors run.
+    pub(crate) fn arbiter(&self) -> &ArbiterHandle {
+        &self.arbiter
+    }
+
     /// Starts an actor on the engine and waits for its address.
     pub(crate) fn start<A>(&self, actor: A) -> Result<Addr<A>, StartError>
     where

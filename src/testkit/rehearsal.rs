@@ -12,15 +12,17 @@ use actix::{System, SystemRunner};
 use tokio::runtime::Runtime;
 use tokio::time::sleep;
 
-use crate::actor::{Ending, KillContainer};
+use crate::actor::Ending;
 use crate::builder::{Builder, Valid};
 use crate::decide::ids::ContainerId;
 use crate::decide::window::Window;
+use crate::engine::messages::Request;
 use crate::engine::system::STACK_BYTES;
 use crate::engine::unwind::{contain_drop, set_thread_hook};
 use crate::error::StartError;
 use crate::failure::Failure;
 use crate::function::Function;
+use crate::running::Running;
 use crate::settings::Settings;
 use crate::testkit::record::Record;
 use crate::testkit::script::{At, EnterFault, Entering, Fault, Script};
@@ -336,13 +338,15 @@ where
     E: Send + 'static,
     S: AsyncFnOnce(&Stage<I, O, E>) -> T,
 {
-    let stage = Stage::new(Function::rehearsed(settings, window), rehearsed.log.clone());
+    let function =
+        Function::of(Running::rehearsed(settings, window)).expect("it is rehearsed with these types");
+    let stage = Stage::new(function, rehearsed.log.clone());
     for (at, container) in rehearsed.kills() {
-        let supervisor = stage.function().supervisor().downgrade();
+        let running = Arc::downgrade(&stage.function().running);
         actix::spawn(async move {
             sleep(at).await;
-            if let Some(supervisor) = supervisor.upgrade() {
-                supervisor.do_send(KillContainer { container });
+            if let Some(running) = running.upgrade() {
+                running.request(Request::Kill(container, None));
             }
         });
     }

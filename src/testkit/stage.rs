@@ -7,13 +7,14 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::time::{Instant, sleep};
 
-use crate::actor::{Ending, KillContainer, Reset, Shutdown};
+use crate::actor::{Ending, Shutdown};
 use crate::crash::Panic;
 use crate::decide::ids::{ContainerId, Generation, JobId};
 use crate::decide::time::Time;
 use crate::engine::body::CodeOf;
 use crate::engine::dispatch::Dispatch;
 use crate::engine::feeder::{self, Feed};
+use crate::engine::messages::Request;
 use crate::engine::unwind::contain;
 use crate::event::Event;
 use crate::function::Function;
@@ -105,12 +106,7 @@ where
 }
 
 /// A function in a rehearsal, in the hands of a scene: see [`Rehearsal::play`](crate::testkit::Rehearsal::play).
-pub struct Stage<I, O, E>
-where
-    I: Send + Sync + 'static,
-    O: Send + 'static,
-    E: Send + 'static,
-{
+pub struct Stage<I, O, E> {
     function: Function<I, O, E>,
     log: Log,
     began: Instant,
@@ -210,7 +206,7 @@ where
     ///
     /// If the future is dropped, it may have been killed or not.
     pub async fn kill(&self, container: ContainerId) -> bool {
-        self.function.supervisor().send(KillContainer { container }).await.unwrap_or(false)
+        self.function.running.answer(|reply| Request::Kill(container, reply)).await.unwrap_or(false)
     }
 
     /// Has a function that gave up take work again, and says whether it had. See [`Function::reset`].
@@ -219,22 +215,18 @@ where
     ///
     /// If the future is dropped, it may have been reset or not.
     pub async fn reset(&self) -> bool {
-        self.function.supervisor().send(Reset).await.unwrap_or(false)
+        self.function.running.answer(Request::Reset).await.unwrap_or(false)
     }
 
     pub(crate) async fn ends(&self, ending: Ending, limit: Duration) -> FunctionReport {
-        let report = self.function.supervisor().send(Shutdown { ending, limit }).await;
-        report.unwrap_or_else(|_| self.function.running.dispatch.report()) // it has ended before
+        let running = &self.function.running;
+        let report = running.answer(|reply| Request::Shutdown(Shutdown { ending, limit }, reply)).await;
+        report.unwrap_or_else(|| running.dispatch.report()) // it has ended before
     }
 }
 
-impl<I, O, E> std::fmt::Debug for Stage<I, O, E>
-where
-    I: Send + Sync + 'static,
-    O: Send + 'static,
-    E: Send + 'static,
-{
+impl<I, O, E> std::fmt::Debug for Stage<I, O, E> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Stage").field("function", &self.function).field("now", &self.now()).finish()
+        f.debug_struct("Stage").field("function", &self.function).field("now", &self.began.elapsed()).finish()
     }
 }

@@ -37,3 +37,4 @@ mod spawning;
 mod streams;
 mod support;
 mod tasks;
+mod untyped;

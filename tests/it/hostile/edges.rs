@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use longshore::{App, Builder, Cause, Context, Death, Worker};
+use longshore::{App, Builder, Cause, Context, Death, Fate, Worker};
 use proptest::prelude::*;
 use proptest::sample::select;
 
@@ -69,7 +69,9 @@ proptest! {
             assert_eq!(outputs, (1..=50).collect::<Vec<u64>>());
             assert_eq!(f.run((0..50).collect()).expect("they crash once"), outputs);
             let report = app.shutdown_within(limit);
-            assert_eq!(report.functions[0].threads_running, 0, "{report}");
+            let function = &report.functions[0];
+            let timed_out = function.containers.iter().filter(|(_, fate)| *fate == Fate::ExitTimedOut).count();
+            assert!(function.threads_running <= timed_out, "{report}"); // those of an `exit` that had no time
         });
     }
 }

@@ -1,0 +1,307 @@
+//! The supervisor as users address it, with the types of its function.
+//!
+//! It hands each message on to the [`UntypedSupervisor`], in order, and that one answers whoever asked. So the order of
+//! messages does not depend on whether they have types, and only a program that sends messages compiles this actor.
+
+use std::any::Any;
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::Poll;
+
+use actix::dev::{MessageResponse, OneshotSender};
+use actix::{Actor, ActorContext, Addr, ArbiterHandle, AsyncContext, Context, Handler, Message};
+
+use crate::actor::{CallInput, GetStatus, KillContainer, Reset, Shutdown, StartMap, Subscribe};
+use crate::engine::consumer::{Consumer, Sight};
+use crate::engine::dispatch::Patience;
+use crate::engine::drops::{Elsewhere, drop_elsewhere};
+use crate::engine::feeder;
+use crate::engine::map::{Delivery, Map};
+use crate::engine::messages::{Desk, Reply, Request, SupervisorEnded};
+use crate::engine::shape::{Outcome, Types};
+use crate::engine::supervisor::UntypedSupervisor;
+use crate::failure::{Cause, Failure, Reason};
+use crate::map::Opened;
+
+/// Supervises one function: the actor behind a [`Function`](crate::Function). It takes the messages of
+/// [`actor`](crate::actor).
+pub struct Supervisor<I, O, E> {
+    untyped: Addr<UntypedSupervisor>,
+    types: Types<I, O, E>,
+}
+
+/// The address of a [`Supervisor`], for those who do not know its types.
+pub(crate) struct Front {
+    address: Box<dyn Any + Send + Sync>,
+    /// Hands a request on, behind all messages that the actor has received before.
+    pass: Box<dyn Fn(Request) + Send + Sync>,
+}
+
+impl Front {
+    /// Starts the actor.
+    pub(crate) fn start<I, O, E>(untyped: &Addr<UntypedSupervisor>, arbiter: &ArbiterHandle) -> Self
+    where
+        I: Send + Sync + 'static,
+        O: Send + 'static,
+        E: Send + 'static,
+    {
+        let untyped = untyped.clone();
+        let start = move |_: &mut Context<_>| Supervisor::<I, O, E> { untyped, types: Types::default() };
+        let address = Supervisor::start_in_arbiter(arbiter, start);
+        let passes = address.clone();
+        Self { address: Box::new(address), pass: Box::new(move |request| passes.do_send(request)) }
+    }
+
+    /// The address with its types.
+    ///
+    /// # Panics
+    ///
+    /// If these are other types.
+    pub(crate) fn address<I, O, E>(&self) -> &Addr<Supervisor<I, O, E>>
+    where
+        I: Send + Sync + 'static,
+        O: Send + 'static,
+        E: Send + 'static,
+    {
+        self.address.downcast_ref().expect("a function has its own types")
+    }
+
+    pub(crate) fn pass(&self, request: Request) {
+        (self.pass)(request);
+    }
+}
+
+impl<I, O, E> Actor for Supervisor<I, O, E>
+where
+    I: Send + Sync + 'static,
+    O: Send + 'static,
+    E: Send + 'static,
+{
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Context<Self>) {
+        self.untyped.do_send(Request::Front(ctx.address().recipient()));
+        if !self.untyped.connected() {
+            ctx.stop(); // it has ended before, and tells of it no more
+        }
+    }
+}
+
+/// What a message comes to: a request, which is to have the reply of whoever sent the message.
+pub struct Forward<T> {
+    untyped: Addr<UntypedSupervisor>,
+    request: Box<dyn FnOnce(Reply<T>) -> Request>,
+}
+
+impl<A, M> MessageResponse<A, M> for Forward<M::Result>
+where
+    A: Actor,
+    M: Message,
+{
+    fn handle(self, _: &mut A::Context, reply: Option<OneshotSender<M::Result>>) {
+        self.untyped.do_send((self.request)(reply));
+    }
+}
+
+impl<I, O, E> Supervisor<I, O, E> {
+    fn forward<T>(&self, request: impl FnOnce(Reply<T>) -> Request + 'static) -> Forward<T> {
+        Forward { untyped: self.untyped.clone(), request: Box::new(request) }
+    }
+}
+
+impl<I, O, E> Handler<Request> for Supervisor<I, O, E>
+where
+    I: Send + Sync + 'static,
+    O: Send + 'static,
+    E: Send + 'static,
+{
+    type Result = ();
+
+    fn handle(&mut self, request: Request, _: &mut Context<Self>) {
+        self.untyped.do_send(request);
+    }
+}
+
+impl<I, O, E> Handler<SupervisorEnded> for Supervisor<I, O, E>
+where
+    I: Send + Sync + 'static,
+    O: Send + 'static,
+    E: Send + 'static,
+{
+    type Result = ();
+
+    fn handle(&mut self, _: SupervisorEnded, ctx: &mut Context<Self>) {
+        ctx.stop();
+    }
+}
+
+impl<I, O, E> Handler<StartMap<I, O, E>> for Supervisor<I, O, E>
+where
+    I: Send + Sync + 'static,
+    O: Send + 'static,
+    E: Send + 'static,
+{
+    type Result = Forward<Started<I, O, E>>;
+
+    fn handle(&mut self, message: StartMap<I, O, E>, _: &mut Context<Self>) -> Self::Result {
+        self.forward(|reply: Reply<Started<I, O, E>>| {
+            Request::Typed(Box::new(move |desk| {
+                if reply.as_ref().is_some_and(OneshotSender::is_closed) {
+                    return;
+                }
+                let started = start_map(message, desk).map_err(Cause::from);
+                if let Some(reply) = reply {
+                    drop(reply.send(started)); // whoever no longer waits misses nothing
+                }
+            }))
+        })
+    }
+}
+
+/// The answer to a [`StartMap`].
+type Started<I, O, E> = Result<Addr<Map<I, O, E>>, Cause<E>>;
+
+fn start_map<I, O, E>(
+    StartMap { source, options, to }: StartMap<I, O, E>,
+    desk: &Desk<'_>,
+) -> Result<Addr<Map<I, O, E>>, Reason>
+where
+    I: Send + Sync + 'static,
+    O: Send + 'static,
+    E: Send + 'static,
+{
+    let running = desk.running.clone().ok_or(Reason::ShutDown)?;
+    let (consumer, feed): Opened<I, O, E> = options.open(desk.dispatch, desk.default_window, source)?;
+    let job = consumer.job();
+    if let Some(source) = feed {
+        feeder::start(desk.dispatch, job, source);
+    }
+    let delivery = Delivery { consumer, to, _running: running };
+    Ok(Map::new(job, Arc::clone(desk.dispatch), delivery).start())
+}
+
+impl<I, O, E> Handler<CallInput<I, O, E>> for Supervisor<I, O, E>
+where
+    I: Send + Sync + 'static,
+    O: Send + 'static,
+    E: Send + 'static,
+{
+    type Result = Forward<Outcome<I, O, E>>;
+
+    fn handle(&mut self, message: CallInput<I, O, E>, _: &mut Context<Self>) -> Self::Result {
+        self.forward(|reply: Reply<Outcome<I, O, E>>| {
+            Request::Typed(Box::new(move |desk| {
+                if !reply.as_ref().is_some_and(OneshotSender::is_closed) {
+                    call(message, desk, reply);
+                }
+            }))
+        })
+    }
+}
+
+/// Begins a call, and answers with its outcome once that is there. An outcome that no one waits for is the user's to drop,
+/// and not on this thread.
+fn call<I, O, E>(message: CallInput<I, O, E>, desk: &Desk<'_>, reply: Reply<Outcome<I, O, E>>)
+where
+    I: Send + Sync + 'static,
+    O: Send + 'static,
+    E: Send + 'static,
+{
+    let stack = desk.dispatch.settings.stack();
+    // Keeps the function until the call has its outcome, as any call does.
+    let running = desk.running.clone();
+    let CallInput { input, caller, .. } = message;
+    let begun = Consumer::of_call(desk.dispatch, input.into_inner(), caller);
+    let begun = begun.map_err(|refused| Elsewhere::new(refused, stack, true));
+    actix::spawn(async move {
+        let outcome = outcome_of(begun).await;
+        drop(running);
+        let unread = match reply {
+            Some(reply) => reply.send(outcome).err(),
+            None => Some(outcome),
+        };
+        if let Some(unread) = unread {
+            drop_elsewhere(stack, unread);
+        }
+    });
+}
+
+async fn outcome_of<I, O, E>(begun: Result<Consumer<I, O, E>, Elsewhere<Failure<I, E>>>) -> Outcome<I, O, E>
+where
+    I: Send + Sync + 'static,
+    O: Send + 'static,
+    E: Send + 'static,
+{
+    let mut consumer = begun.map_err(Elsewhere::into_inner)?;
+    consumer.keep_used();
+    poll_fn(|cx| match consumer.look(Patience::Task(cx.waker())) {
+        Sight::NotYet => Poll::Pending,
+        sight => Poll::Ready(sight.into_outcome()),
+    })
+    .await
+}
+
+impl<I, O, E> Handler<Shutdown> for Supervisor<I, O, E>
+where
+    I: Send + Sync + 'static,
+    O: Send + 'static,
+    E: Send + 'static,
+{
+    type Result = Forward<<Shutdown as Message>::Result>;
+
+    fn handle(&mut self, shutdown: Shutdown, _: &mut Context<Self>) -> Self::Result {
+        self.forward(|reply| Request::Shutdown(shutdown, reply))
+    }
+}
+
+impl<I, O, E> Handler<KillContainer> for Supervisor<I, O, E>
+where
+    I: Send + Sync + 'static,
+    O: Send + 'static,
+    E: Send + 'static,
+{
+    type Result = Forward<bool>;
+
+    fn handle(&mut self, KillContainer { container }: KillContainer, _: &mut Context<Self>) -> Self::Result {
+        self.forward(move |reply| Request::Kill(container, reply))
+    }
+}
+
+impl<I, O, E> Handler<Reset> for Supervisor<I, O, E>
+where
+    I: Send + Sync + 'static,
+    O: Send + 'static,
+    E: Send + 'static,
+{
+    type Result = Forward<bool>;
+
+    fn handle(&mut self, _: Reset, _: &mut Context<Self>) -> Self::Result {
+        self.forward(Request::Reset)
+    }
+}
+
+impl<I, O, E> Handler<GetStatus> for Supervisor<I, O, E>
+where
+    I: Send + Sync + 'static,
+    O: Send + 'static,
+    E: Send + 'static,
+{
+    type Result = Forward<<GetStatus as Message>::Result>;
+
+    fn handle(&mut self, _: GetStatus, _: &mut Context<Self>) -> Self::Result {
+        self.forward(Request::Status)
+    }
+}
+
+impl<I, O, E> Handler<Subscribe> for Supervisor<I, O, E>
+where
+    I: Send + Sync + 'static,
+    O: Send + 'static,
+    E: Send + 'static,
+{
+    type Result = Forward<()>;
+
+    fn handle(&mut self, Subscribe { to }: Subscribe, _: &mut Context<Self>) -> Self::Result {
+        self.forward(|reply| Request::Subscribe(to, reply))
+    }
+}
