@@ -5,6 +5,7 @@ use std::sync::{Arc, Weak};
 use parking_lot::Mutex;
 
 use crate::decide::ids::JobId;
+use crate::engine::outlined::{Outlined, outline};
 
 /// Ends a map or call that somebody else consumes ([`Map::abort_handle`](crate::Map::abort_handle),
 /// [`Call::abort_handle`](crate::Call::abort_handle)). A cheap clone; it keeps nothing alive.
@@ -23,7 +24,9 @@ use crate::decide::ids::JobId;
 /// # Ok::<(), longshore::StartError>(())
 /// ```
 #[derive(Clone)]
-pub struct AbortHandle(Arc<Mutex<State>>);
+pub struct AbortHandle(Outlined<Arc<Mutex<State>>>);
+
+outline!(Arc<Mutex<State>>);
 
 enum State {
     /// The map has not begun.
@@ -39,7 +42,7 @@ pub(crate) trait Abort: Send + Sync {
 
 impl AbortHandle {
     pub(crate) fn new() -> Self {
-        Self(Arc::new(Mutex::new(State::Waiting)))
+        Self(Outlined::new(Arc::new(Mutex::new(State::Waiting))))
     }
 
     pub(crate) fn is_aborted(&self) -> bool {

@@ -73,10 +73,11 @@ use crate::engine::chunk::Chunk;
 use crate::engine::consumer::Failures;
 use crate::engine::drops::{Elsewhere, Stack};
 use crate::engine::lane::Order;
+use crate::engine::outlined::Outlined;
 use crate::engine::shape::Outcome;
 use crate::event::Event;
 use crate::failure::{Cause, Failure};
-use crate::map::Options;
+use crate::map::Planned;
 use crate::progress::Progress;
 use crate::report::FunctionReport;
 use crate::source::Source;
@@ -97,8 +98,7 @@ where
     O: Send + 'static,
     E: Send + 'static,
 {
-    pub(crate) source: Elsewhere<Source>,
-    pub(crate) options: Options,
+    pub(crate) planned: Outlined<Planned>,
     pub(crate) to: Recipient<Batch<I, O, E>>,
 }
 
@@ -123,7 +123,7 @@ where
         S: IntoIterator<Item = I>,
         S::IntoIter: Send + 'static,
     {
-        Self { source: Source::of(inputs.into_iter(), Stack::of_any()), options: Options::default(), to }
+        Self { planned: Planned::over(Source::of(inputs.into_iter()), Stack::of_any()), to }
     }
 
     /// A map over a stream.
@@ -131,48 +131,48 @@ where
     where
         S: Stream<Item = I> + Send + 'static,
     {
-        Self { source: Source::of_stream(inputs, Stack::of_any()), options: Options::default(), to }
+        Self { planned: Planned::over(Source::of_stream(inputs), Stack::of_any()), to }
     }
 
     /// See [`Map::unordered`](crate::Map::unordered).
     #[must_use]
     pub fn unordered(mut self) -> Self {
-        self.options.order = Order::Completion;
+        self.planned.options.order = Order::Completion;
         self
     }
 
     /// See [`Map::return_exceptions`](crate::Map::return_exceptions).
     #[must_use]
     pub fn return_exceptions(mut self) -> Self {
-        self.options.failures = Failures::Yield;
+        self.planned.options.failures = Failures::Yield;
         self
     }
 
     /// See [`Map::fail_in_order`](crate::Map::fail_in_order).
     #[must_use]
     pub fn fail_in_order(mut self) -> Self {
-        self.options.failures = Failures::EndMapInOrder;
+        self.planned.options.failures = Failures::EndMapInOrder;
         self
     }
 
     /// See [`Map::window`](crate::Map::window).
     #[must_use]
     pub fn window(mut self, inputs: u64) -> Self {
-        self.options.window = Some(inputs);
+        self.planned.options.window = Some(inputs);
         self
     }
 
     /// See [`Map::retries`](crate::Map::retries).
     #[must_use]
     pub fn retries(mut self, retries: impl Into<Retries>) -> Self {
-        self.options.retries = Some(retries.into());
+        self.planned.options.retries = Some(retries.into());
         self
     }
 
     /// See [`Map::label`](crate::Map::label).
     #[must_use]
     pub fn label(mut self, label: &str) -> Self {
-        self.options.label = Some(label.into());
+        self.planned.options.label = Some(label.into());
         self
     }
 }

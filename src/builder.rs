@@ -10,14 +10,16 @@ use crate::decide::ledger::Rules;
 use crate::decide::restart::RestartPolicy;
 use crate::decide::retries::Retries;
 use crate::decide::window::Window;
-use crate::engine::body::{Body, CodeOf, RetryIf};
+use crate::engine::body::{Body, Code, CodeOf, RetryIf};
 use crate::engine::drops::{self, Elsewhere, Stack};
+use crate::engine::outlined::{Outlined, outline};
 use crate::engine::shape::Shape;
 use crate::engine::unwind::{PanicHook, install_hook};
 use crate::error::{CONTAINERS_MAX, ConfigError, StartError, containers_in_range, name_in_range};
 use crate::function::Function;
 use crate::memory::alarm::start_watch;
 use crate::memory::till::is_installed;
+use crate::running::Running;
 use crate::settings::{MemoryRules, Settings, next_function_id};
 
 /// The most crash retries of an input.
@@ -44,9 +46,14 @@ const STACK_BYTES_MIN: usize = 64 * 1024;
 /// | `abandoned_bytes_max` | 2 × `memory_limit` × containers |
 #[must_use = "a function does nothing before it is started"]
 pub struct Builder<I, O, E> {
+    draft: Outlined<Draft>,
+    code: CodeOf<I, O, E>,
+}
+
+/// What was asked for that does not depend on the types.
+struct Draft {
     app: Arc<Shared>,
     name: Arc<str>,
-    code: CodeOf<I, O, E>,
     containers: Option<usize>,
     retries: Retries,
     crash_retries: u32,
@@ -61,6 +68,8 @@ pub struct Builder<I, O, E> {
     abandoned_bytes_max: Option<u64>,
 }
 
+outline!(Draft);
+
 impl<I, O, E> Builder<I, O, E>
 where
     I: Send + Sync + 'static,
@@ -73,41 +82,25 @@ where
         E: fmt::Debug,
     {
         let code = CodeOf::new(body, holds_values, <E as fmt::Debug>::fmt);
-        Self {
-            app,
-            name: name.into(),
-            code,
-            containers: None,
-            retries: Retries::default(),
-            crash_retries: 3,
-            restart: None,
-            window: None,
-            exit_timeout: Duration::from_secs(5),
-            stack_bytes: drops::STACK_BYTES,
-            panic_hook: PanicHook::Silent,
-            memory_limit: None,
-            recycle_above: None,
-            abandoned_max: None,
-            abandoned_bytes_max: None,
-        }
+        Self { draft: Draft::new(app, name), code }
     }
 
     /// How many containers: 1 ..= 1024.
     pub fn containers(mut self, containers: usize) -> Self {
-        self.containers = Some(containers);
+        self.draft.containers = Some(containers);
         self
     }
 
     /// The same, unless something was said.
     #[cfg(feature = "testkit")]
     pub(crate) fn containers_or(&mut self, containers: usize) {
-        self.containers.get_or_insert(containers);
+        self.draft.containers.get_or_insert(containers);
     }
 
     /// How often a failed input is run again, and after which delays. An integer is that many
     /// retries with a fixed delay of 1 s.
     pub fn retries(mut self, retries: impl Into<Retries>) -> Self {
-        self.retries = retries.into();
+        self.draft.retries = retries.into();
         self
     }
 
@@ -117,7 +110,7 @@ where
         P: Fn(&E) -> bool + Send + Sync + 'static,
     {
         let worth: RetryIf<E> = Box::new(worth);
-        let stack = Stack::of(self.stack_bytes);
+        let stack = Stack::of(self.draft.stack_bytes);
         self.code.errors.retry_if = Some(Elsewhere::new(worth, stack, std::mem::needs_drop::<P>()));
         self
     }
@@ -126,25 +119,25 @@ where
     /// begun in a container that then dies is never begun again; failures are still retried, if
     /// [`Builder::retries`] asks for it.
     pub fn crash_retries(mut self, crash_retries: u32) -> Self {
-        self.crash_retries = crash_retries;
+        self.draft.crash_retries = crash_retries;
         self
     }
 
     /// When crashed containers come back.
     pub fn restart(mut self, policy: impl Into<RestartPolicy>) -> Self {
-        self.restart = Some(policy.into());
+        self.draft.restart = Some(policy.into());
         self
     }
 
     /// How many inputs of a map may be outstanding, 1 ..= 2^24, unless the map says otherwise.
     pub fn window(mut self, inputs: u64) -> Self {
-        self.window = Some(inputs);
+        self.draft.window = Some(inputs);
         self
     }
 
     /// How long a worker's `exit` may take before it is abandoned.
     pub fn exit_timeout(mut self, limit: Duration) -> Self {
-        self.exit_timeout = limit;
+        self.draft.exit_timeout = limit;
         self
     }
 
@@ -156,14 +149,14 @@ where
     /// one that takes the outcomes. If more than the default is asked for here, that is never the application's, which
     /// may have a smaller stack.
     pub fn stack_size(mut self, bytes: usize) -> Self {
-        self.stack_bytes = bytes;
+        self.draft.stack_bytes = bytes;
         self.code.set_stack(Stack::of(bytes));
         self
     }
 
     /// Whether the application's panic hook hears of panics in containers.
     pub fn panic_hook(mut self, hook: PanicHook) -> Self {
-        self.panic_hook = hook;
+        self.draft.panic_hook = hook;
         self
     }
 
@@ -199,7 +192,7 @@ where
     /// assert!(matches!(f, Err(StartError::NoAccountant)));
     /// ```
     pub fn memory_limit(mut self, bytes: u64) -> Self {
-        self.memory_limit = Some(bytes);
+        self.draft.memory_limit = Some(bytes);
         self
     }
 
@@ -207,7 +200,7 @@ where
     /// anew: for state that grows. What the engine holds of its outputs does not count, what callers keep of
     /// them does. It needs an [`Accountant`](crate::Accountant).
     pub fn recycle_above(mut self, bytes: u64) -> Self {
-        self.recycle_above = Some(bytes);
+        self.draft.recycle_above = Some(bytes);
         self
     }
 
@@ -219,7 +212,7 @@ where
     /// crashes. If no container is left that could go on, a function whose restarts are limited gives up; one that
     /// never does waits.
     pub fn abandoned_max(mut self, threads: usize) -> Self {
-        self.abandoned_max = Some(threads);
+        self.draft.abandoned_max = Some(threads);
         self
     }
 
@@ -227,7 +220,7 @@ where
     /// [`Accountant`](crate::Accountant). While it is as much, inputs that might leave one more behind are not
     /// replayed, as with [`Builder::abandoned_max`]; containers are still created.
     pub fn abandoned_bytes_max(mut self, bytes: u64) -> Self {
-        self.abandoned_bytes_max = Some(bytes);
+        self.draft.abandoned_bytes_max = Some(bytes);
         self
     }
 
@@ -238,18 +231,8 @@ where
     /// A setting out of its range, a name that is taken, an app that has ended, a setting for memory without an
     /// [`Accountant`](crate::Accountant), a program built with `panic = "abort"`, or a call from a panicking thread or the engine's own.
     pub fn start(self) -> Result<Function<I, O, E>, StartError> {
-        let accounted = is_installed();
-        let asked = [self.memory_limit, self.recycle_above, self.abandoned_bytes_max];
-        let app = Arc::clone(&self.app);
-        let Valid { settings, default_window, .. } = self.validate(accounted)?;
-        if !accounted && asked.iter().any(Option::is_some) {
-            return Err(StartError::NoAccountant);
-        }
-        settings.stack().begins();
-        if settings.memory.limit.is_some() {
-            start_watch().map_err(StartError::Thread)?;
-        }
-        let running = app.start(settings, default_window)?;
+        let Self { draft, code } = self;
+        let running = Draft::start(draft, Shape::of::<I, O, E>(), Arc::new(code))?;
         Ok(Function::of(running).expect("it was started with these types"))
     }
 
@@ -260,9 +243,66 @@ where
         crate::testkit::Rehearsal::new(self)
     }
 
-    /// What the settings come to, and the window of its maps. `accounted` says whether what containers allocate
+    /// What a function that is only rehearsed is made of.
+    #[cfg(feature = "testkit")]
+    pub(crate) fn validate(self) -> Result<Valid<I, O, E>, StartError> {
+        let Self { draft, code } = self;
+        let code = Arc::new(code);
+        let (settings, window) = draft.validate(Shape::of::<I, O, E>(), Arc::clone(&code) as _, false)?;
+        Ok((settings, window, code))
+    }
+}
+
+/// The settings of a function, the window of maps that set none, and its code with its types.
+#[cfg(feature = "testkit")]
+type Valid<I, O, E> = (Settings, Window, Arc<CodeOf<I, O, E>>);
+
+impl Draft {
+    fn new(app: Arc<Shared>, name: &str) -> Outlined<Self> {
+        Outlined::new(Self {
+            app,
+            name: name.into(),
+            containers: None,
+            retries: Retries::default(),
+            crash_retries: 3,
+            restart: None,
+            window: None,
+            exit_timeout: Duration::from_secs(5),
+            stack_bytes: drops::STACK_BYTES,
+            panic_hook: PanicHook::Silent,
+            memory_limit: None,
+            recycle_above: None,
+            abandoned_max: None,
+            abandoned_bytes_max: None,
+        })
+    }
+
+    fn start(
+        this: Outlined<Self>,
+        shape: &'static Shape,
+        code: Arc<dyn Code>,
+    ) -> Result<Arc<Running>, StartError> {
+        let accounted = is_installed();
+        let asked = [this.memory_limit, this.recycle_above, this.abandoned_bytes_max];
+        let (settings, default_window) = this.validate(shape, code, accounted)?;
+        if !accounted && asked.iter().any(Option::is_some) {
+            return Err(StartError::NoAccountant);
+        }
+        settings.stack().begins();
+        if settings.memory.limit.is_some() {
+            start_watch().map_err(StartError::Thread)?;
+        }
+        this.app.start(settings, default_window)
+    }
+
+    /// What the settings come to, and the window of maps that set none. `accounted` says whether what containers allocate
     /// passes an accountant.
-    pub(crate) fn validate(self, accounted: bool) -> Result<Valid<I, O, E>, StartError> {
+    fn validate(
+        &self,
+        shape: &'static Shape,
+        code: Arc<dyn Code>,
+        accounted: bool,
+    ) -> Result<(Settings, Window), StartError> {
         if cfg!(panic = "abort") {
             return Err(StartError::PanicAbort);
         }
@@ -273,17 +313,16 @@ where
         let memory = self.memory_rules(rules.containers, accounted)?;
         let default_window = match self.window {
             Some(inputs) => Window::fixed(inputs)?,
-            None => Window::adaptive(size_of::<I>() + size_of::<Result<O, Box<()>>>()),
+            None => Window::adaptive(shape.input.size() + shape.outcome.size()),
         };
         install_hook();
-        let code = Arc::new(self.code);
         let settings = Settings {
             app: Arc::clone(&self.app.name),
             function: Arc::clone(&self.name),
             id: next_function_id(),
             rules,
-            shape: Shape::of::<I, O, E>(),
-            code: Arc::clone(&code) as _,
+            shape,
+            code,
             exit_timeout: self.exit_timeout,
             stack_bytes: self.stack_bytes,
             panic_hook: self.panic_hook,
@@ -291,7 +330,7 @@ where
             #[cfg(feature = "testkit")]
             rehearsed: None,
         };
-        Ok(Valid { settings, default_window, code })
+        Ok((settings, default_window))
     }
 
     fn memory_rules(&self, containers: usize, accounted: bool) -> Result<MemoryRules, ConfigError> {
@@ -332,17 +371,4 @@ where
         let (retries, crash_retries) = (self.retries.clone(), self.crash_retries);
         Ok(Rules { containers, retries, crash_retries, restart })
     }
-}
-
-/// Settings that are in their ranges.
-pub(crate) struct Valid<I, O, E> {
-    pub(crate) settings: Settings,
-    /// The window of maps that set none.
-    pub(crate) default_window: Window,
-    /// The code of the settings, with its types.
-    #[cfg_attr(
-        not(feature = "testkit"),
-        expect(dead_code, reason = "only a rehearsal plays the code in its own way")
-    )]
-    pub(crate) code: Arc<CodeOf<I, O, E>>,
 }

@@ -11,9 +11,10 @@ use std::task::Poll;
 
 use crate::decide::window::Window;
 use crate::engine::caller::Caller;
-use crate::engine::consumer::{All, Consumer, Failures};
+use crate::engine::consumer::{All, Closing, Consumer, Failures};
 use crate::engine::dispatch::Patience;
 use crate::engine::drops::{Gathered, Stack};
+use crate::engine::erased::Values;
 use crate::failure::Failure;
 use crate::running::Running;
 
@@ -38,8 +39,8 @@ where
     E: Send + 'static,
 {
     pub(crate) fn begin(running: &Arc<Running>, inputs: Vec<I>, failures: Failures) -> Self {
-        let begun = Consumer::of_all(&running.dispatch, inputs, failures, Caller::here(None));
-        Self { begun: begun.map_err(Failure::of_map) }
+        let begun = Closing::of_all(&running.dispatch, Values::of(inputs), failures, Caller::here(None));
+        Self { begun: begun.map(Consumer::over).map_err(Failure::of_map) }
     }
 
     /// Waits for the last outcome, or the failure that ends it before.

@@ -4,18 +4,19 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use crate::abort::{Abort, AbortHandle};
+use crate::abort::AbortHandle;
 use crate::engine::caller::Caller;
 use crate::engine::consumer::{Consumer, Sight};
 use crate::engine::dispatch::Patience;
 use crate::engine::drops::Elsewhere;
+use crate::engine::outlined::Outlined;
 use crate::failure::{Failure, Reason};
 use crate::running::Running;
 
 /// One execution, begun: await it, or [wait](Call::wait) for it. Dropping it cancels it.
 #[must_use = "dropping a call cancels it"]
 pub struct Call<I, O, E> {
-    running: Arc<Running>,
+    running: Outlined<Arc<Running>>,
     state: State<I, O, E>,
     abort: AbortHandle,
 }
@@ -35,13 +36,11 @@ where
     O: Send + 'static,
     E: Send + 'static,
 {
-    pub(crate) fn new(running: Arc<Running>, input: I) -> Self {
+    pub(crate) fn new(running: Outlined<Arc<Running>>, input: I) -> Self {
         let abort = AbortHandle::new();
         let state = match Consumer::of_call(&running.dispatch, input, Caller::here(None)) {
             Ok(consumer) => {
-                let engine: Arc<dyn Abort> = Arc::clone(&running.dispatch) as _;
-                let first = abort.open(Arc::downgrade(&engine), consumer.job());
-                assert!(first, "nobody else has the handle yet");
+                consumer.ends_by(&abort);
                 State::Begun(consumer)
             }
             Err(failure) => {

@@ -17,10 +17,11 @@ use crate::decide::ids::ContainerId;
 use crate::engine::consumer::Failures;
 use crate::engine::dispatch::{Readiness, Wanted};
 use crate::engine::drops::{Gathered, Stack, drop_in_turn};
+use crate::engine::outlined::Outlined;
 use crate::engine::shape::Types;
 use crate::error::NotReady;
 use crate::failure::Failure;
-use crate::map::Map;
+use crate::map::{Map, Planned};
 use crate::progress::Progress;
 use crate::registry::Ends;
 use crate::running::Running;
@@ -29,13 +30,13 @@ use crate::status::Status;
 
 /// A running function; a cheap clone. When its app and the last handle are dropped, it is aborted.
 pub struct Function<I, O, E> {
-    pub(crate) running: Arc<Running>,
+    pub(crate) running: Outlined<Arc<Running>>,
     types: Types<I, O, E>,
 }
 
 impl<I, O, E> Clone for Function<I, O, E> {
     fn clone(&self) -> Self {
-        Self { running: Arc::clone(&self.running), types: Types::default() }
+        Self { running: self.running.clone(), types: Types::default() }
     }
 }
 
@@ -48,7 +49,7 @@ where
     /// A handle with these types, if they are the function's.
     pub(crate) fn of(running: Arc<Running>) -> Option<Self> {
         let its_own = running.dispatch.settings.shape.is::<I, O, E>();
-        its_own.then_some(Self { running, types: Types::default() })
+        its_own.then(|| Self { running: Outlined::new(running), types: Types::default() })
     }
 
     /// The function's name.
@@ -172,7 +173,7 @@ where
         S: IntoIterator<Item = I>,
         S::IntoIter: Send + 'static,
     {
-        Map::new(Arc::clone(&self.running), Source::of(inputs.into_iter(), self.stack()))
+        Map::new(self.running.clone(), Planned::over(Source::of(inputs.into_iter()), self.stack()))
     }
 
     /// Fans the items of a stream out to the containers, lazily. The stream is polled by a thread of the
@@ -181,7 +182,7 @@ where
     where
         S: Stream<Item = I> + Send + 'static,
     {
-        Map::new(Arc::clone(&self.running), Source::of_stream(inputs, self.stack()))
+        Map::new(self.running.clone(), Planned::over(Source::of_stream(inputs), self.stack()))
     }
 
     /// All outputs in order, or the first failure. Without a window of the user's, inputs that need no drop
@@ -296,7 +297,7 @@ where
     /// Begins one execution, ahead of all maps. [`Call::wait`] gives its outcome; dropping the call
     /// cancels it.
     pub fn call(&self, input: I) -> Call<I, O, E> {
-        Call::new(Arc::clone(&self.running), input)
+        Call::new(self.running.clone(), input)
     }
 
     /// A snapshot of the function.

@@ -6,16 +6,17 @@ use std::task::{Context, Poll};
 
 use futures_core::Stream;
 
-use crate::abort::{Abort, AbortHandle};
+use crate::abort::AbortHandle;
 use crate::decide::retries::Retries;
 use crate::decide::window::Window;
 use crate::engine::caller::Caller;
-use crate::engine::consumer::{Consumer, Failures, Sight};
+use crate::engine::consumer::{Closing, Consumer, Failures, Sight};
 use crate::engine::dispatch::{Dispatch, Patience};
-use crate::engine::drops::Elsewhere;
+use crate::engine::drops::{Elsewhere, Stack};
 use crate::engine::feeder::Feed;
 use crate::engine::lane::{Order, Supply};
 use crate::engine::messages::{Request, Undelivered};
+use crate::engine::outlined::{Outlined, outline};
 use crate::engine::pool::Pool;
 use crate::engine::span::SafeSpan;
 use crate::error::name_in_range;
@@ -82,23 +83,29 @@ impl Default for Options {
     }
 }
 
-/// A map that has begun, and its source if that needs a feeder.
-pub(crate) type Opened<I, O, E> = (Consumer<I, O, E>, Option<Elsewhere<Feed>>);
+/// A map that has not begun.
+pub(crate) struct Planned {
+    pub(crate) source: Elsewhere<Source>,
+    pub(crate) options: Options,
+}
 
-impl Options {
-    /// Begins a map; gives back its source if that needs a feeder.
-    pub(crate) fn open<I, O, E>(
+outline!(Planned);
+
+impl Planned {
+    /// A map over that source, asked for by the code on this thread. As long as the source is not pulled, it is dropped
+    /// elsewhere, with that stack; `holds_values` says whether there is anything to drop.
+    pub(crate) fn over((source, holds_values): (Source, bool), stack: Stack) -> Outlined<Self> {
+        let source = Elsewhere::new(source, stack, holds_values);
+        Outlined::new(Self { source, options: Options::default() })
+    }
+
+    /// Begins the map; gives back its source if that needs a feeder.
+    pub(crate) fn open(
         self,
         dispatch: &Arc<Dispatch>,
         default_window: Window,
-        source: Elsewhere<Source>,
-    ) -> Result<Opened<I, O, E>, Reason>
-    where
-        I: Send + Sync + 'static,
-        O: Send + 'static,
-        E: Send + 'static,
-    {
-        let Self { order, failures, window, retries, label, span } = self;
+    ) -> Result<(Closing, Option<Elsewhere<Feed>>), Reason> {
+        let Self { source, options: Options { order, failures, window, retries, label, span } } = self;
         let window = match window {
             Some(inputs) => Window::fixed(inputs).map_err(Reason::Config)?,
             None => default_window,
@@ -114,8 +121,25 @@ impl Options {
             ),
         };
         let caller = Caller::within(span, label);
-        let consumer = Consumer::of_map(dispatch, supply, order, failures, window, retries, caller)?;
-        Ok((consumer, feed))
+        let reader = Closing::of_map(dispatch, supply, (order, failures), window, retries, caller)?;
+        Ok((reader, feed))
+    }
+
+    /// Begins the map, and has its source pulled.
+    fn begin(planned: Outlined<Self>, running: &Running, abort: &AbortHandle) -> Result<Closing, Reason> {
+        if abort.is_aborted() {
+            return Err(Reason::Cancelled); // nothing is to be executed
+        }
+        let dispatch = &running.dispatch;
+        let (reader, feed) = planned.into_inner().open(dispatch, running.default_window)?;
+        let job = reader.job();
+        if let Some(source) = feed {
+            let broken = Arc::clone(dispatch);
+            let guard = Undelivered::new(move || broken.map_undelivered(job));
+            running.request(Request::FeedMap { job, source, guard });
+        }
+        reader.ends_by(abort);
+        Ok(reader)
     }
 }
 
@@ -125,14 +149,13 @@ where
     O: Send + 'static,
     E: Send + 'static,
 {
-    pub(crate) fn new(running: Arc<Running>, source: Elsewhere<Source>) -> Self {
-        let stage = Stage::Waiting { source, options: Options::default() };
-        Self(Outcomes { running, stage, abort: AbortHandle::new() })
+    pub(crate) fn new(running: Outlined<Arc<Running>>, planned: Outlined<Planned>) -> Self {
+        Self(Outcomes { running, stage: Stage::Waiting(planned), abort: AbortHandle::new() })
     }
 
     fn set(mut self, set: impl FnOnce(&mut Options)) -> Self {
-        if let Stage::Waiting { options, .. } = &mut self.0.stage {
-            set(options);
+        if let Stage::Waiting(planned) = &mut self.0.stage {
+            set(&mut planned.options);
         }
         self
     }
@@ -238,7 +261,7 @@ where
 /// Never by itself. `next` blocks the thread until the next outcome is there; on a container of the
 /// same function, or on the engine, it yields [`Cause::WouldDeadlock`](crate::Cause::WouldDeadlock) instead.
 pub struct Outcomes<I, O, E> {
-    running: Arc<Running>,
+    running: Outlined<Arc<Running>>,
     stage: Stage<I, O, E>,
     abort: AbortHandle,
 }
@@ -248,7 +271,7 @@ impl<I, O, E> Unpin for Map<I, O, E> {}
 
 enum Stage<I, O, E> {
     /// Nothing is pulled.
-    Waiting { source: Elsewhere<Source>, options: Options },
+    Waiting(Outlined<Planned>),
     /// Under way, or ended and not yet salvaged.
     Open(Consumer<I, O, E>),
     /// The function does not know of the map.
@@ -283,12 +306,12 @@ where
     fn take(&mut self) -> Option<Result<O, Failure<I, E>>> {
         match &mut self.stage {
             Stage::Open(consumer) => consumer.take(),
-            Stage::Waiting { .. } | Stage::Closed => None,
+            Stage::Waiting(_) | Stage::Closed => None,
         }
     }
 
     fn next_that_is_not_at_hand(&mut self) -> Option<Result<O, Failure<I, E>>> {
-        if matches!(self.stage, Stage::Waiting { .. }) && self.running.would_deadlock() {
+        if matches!(self.stage, Stage::Waiting(_)) && self.running.would_deadlock() {
             self.stage = Stage::Closed;
             return Some(Err(Failure::of_map(Reason::WouldDeadlock)));
         }
@@ -312,33 +335,17 @@ where
 
     /// Begins, if it has not: from now on containers fill the window. The error if it is refused.
     fn begin(&mut self) -> Option<Failure<I, E>> {
-        if !matches!(self.stage, Stage::Waiting { .. }) {
+        if !matches!(self.stage, Stage::Waiting(_)) {
             return None;
         }
-        self.open().err().map(Failure::of_map)
-    }
-
-    fn open(&mut self) -> Result<(), Reason> {
-        let Stage::Waiting { source, options } = std::mem::replace(&mut self.stage, Stage::Closed) else {
-            return Ok(());
-        };
-        if self.abort.is_aborted() {
-            return Err(Reason::Cancelled); // nothing is to be executed
+        let Stage::Waiting(planned) = std::mem::replace(&mut self.stage, Stage::Closed) else { return None };
+        match Planned::begin(planned, &self.running, &self.abort) {
+            Ok(reader) => {
+                self.stage = Stage::Open(Consumer::over(reader));
+                None
+            }
+            Err(reason) => Some(Failure::of_map(reason)),
         }
-        let dispatch = &self.running.dispatch;
-        let (consumer, feed) = options.open(dispatch, self.running.default_window, source)?;
-        let job = consumer.job();
-        if let Some(source) = feed {
-            let broken = Arc::clone(dispatch);
-            let guard = Undelivered::new(move || broken.map_undelivered(job));
-            self.running.request(Request::FeedMap { job, source, guard });
-        }
-        let engine: Arc<dyn Abort> = Arc::clone(dispatch) as _;
-        if !self.abort.open(Arc::downgrade(&engine), job) {
-            engine.abort_job(job);
-        }
-        self.stage = Stage::Open(consumer);
-        Ok(())
     }
 
     /// A handle that ends the map from elsewhere.
@@ -350,7 +357,7 @@ where
     #[must_use]
     pub fn progress(&self) -> Progress {
         match &self.stage {
-            Stage::Waiting { .. } | Stage::Closed => Progress::default(),
+            Stage::Waiting(_) | Stage::Closed => Progress::default(),
             Stage::Open(consumer) => consumer.progress(),
         }
     }
@@ -373,7 +380,7 @@ where
     pub fn salvage(mut self) -> Vec<(u64, O)> {
         match &mut self.stage {
             Stage::Open(consumer) => consumer.salvage(),
-            Stage::Waiting { .. } | Stage::Closed => Vec::new(),
+            Stage::Waiting(_) | Stage::Closed => Vec::new(),
         }
     }
 }

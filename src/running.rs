@@ -17,6 +17,7 @@ use crate::engine::clock::Clock;
 use crate::engine::dispatch::Dispatch;
 use crate::engine::drops::{Stack, let_go};
 use crate::engine::messages::{Reply, Request};
+use crate::engine::outlined::outline;
 use crate::engine::supervisor::UntypedSupervisor;
 use crate::engine::system::{Engine, on_engine_thread};
 use crate::engine::typed_supervisor::Front;
@@ -29,6 +30,8 @@ use crate::status::Status;
 
 /// A running function. Its end aborts the function.
 pub(crate) struct Running(Option<Parts>);
+
+outline!(Arc<Running>);
 
 /// What it consists of.
 pub(crate) struct Parts {

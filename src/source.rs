@@ -5,13 +5,10 @@ use std::ops::Range;
 use std::vec;
 
 use futures_core::Stream;
-use tokio::runtime::Handle;
 
-use crate::engine::drops::{Elsewhere, Stack};
 use crate::engine::feeder::Feed;
 use crate::engine::lane::Inline;
 use crate::engine::pool::Iterated;
-use crate::engine::unwind::Contained;
 
 /// The source of a map, not yet pulled.
 pub(crate) enum Source {
@@ -22,8 +19,8 @@ pub(crate) enum Source {
 }
 
 impl Source {
-    /// A source that, as long as it is not pulled, is dropped elsewhere, with that stack.
-    pub(crate) fn of<S>(source: S, stack: Stack) -> Elsewhere<Self>
+    /// An iterator, and whether there is anything to drop in it.
+    pub(crate) fn of<S>(source: S) -> (Self, bool)
     where
         S: Iterator + Send + 'static,
         S::Item: Send + Sync + 'static,
@@ -41,20 +38,18 @@ impl Source {
         let known = kind == TypeId::of::<vec::IntoIter<S::Item>>() || ranges.contains(&kind);
         // A range longer than `usize` says so by having no upper bound; a feeder counts those.
         if known && (&source as &dyn Any).type_id() == kind && source.size_hint().1.is_some() {
-            Elsewhere::new(Self::Inline(Inline::new(source)), stack, std::mem::needs_drop::<S>())
+            (Self::Inline(Inline::new(source)), std::mem::needs_drop::<S>())
         } else {
-            let feed = Feed::Iterator(Contained::new(Box::new(Iterated(source))));
-            Elsewhere::new(Self::MayBlock(feed), stack, std::mem::needs_drop::<S>())
+            (Self::MayBlock(Feed::of_iterator(Box::new(Iterated(source)))), std::mem::needs_drop::<S>())
         }
     }
 
     /// A stream, which is polled inside the runtime that the caller is in, if any.
-    pub(crate) fn of_stream<S>(source: S, stack: Stack) -> Elsewhere<Self>
+    pub(crate) fn of_stream<S>(source: S) -> (Self, bool)
     where
         S: Stream + Send + 'static,
         S::Item: Send + Sync + 'static,
     {
-        let feed = Feed::Stream(Contained::new(Box::pin(source)), Handle::try_current().ok());
-        Elsewhere::new(Self::MayBlock(feed), stack, true)
+        (Self::MayBlock(Feed::of_stream(Box::pin(source))), true)
     }
 }

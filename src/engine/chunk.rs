@@ -299,19 +299,19 @@ impl Chunk {
     ///
     /// # Safety
     ///
-    /// All were published, and this thread knows it; only the one consumer of the map takes outcomes, and they are `T`s.
+    /// All were published, and this thread knows it; and only the one consumer of the map takes outcomes. What is returned
+    /// does not drop them.
     ///
     /// # Panics
     ///
     /// If some were taken before.
-    pub(crate) unsafe fn take_all<T: 'static>(&self) -> Vec<T> {
+    pub(crate) unsafe fn take_all(&self) -> Buffer {
         debug_assert!(self.states.iter().all(|state| state.load(Ordering::Acquire) == FULL));
         let taken = self.taken.swap(self.states.len(), Ordering::Relaxed);
         assert_eq!(taken, 0, "outcomes are taken one by one, or all at once");
         // SAFETY: by the caller's word nobody writes to the slots any more, and only this thread takes.
         let outcomes = unsafe { &mut *self.outcomes.get() }.take();
-        // SAFETY: all are initialised, and `T`s by the caller's word.
-        outcomes.map_or_else(Vec::new, |outcomes| unsafe { outcomes.into_vec() })
+        outcomes.expect("they were not taken before")
     }
 }
 
@@ -522,7 +522,7 @@ mod tests {
         publish::<u8, Arc<u8>>(&chunk, 1, Arc::new(11));
         publish::<u8, Arc<u8>>(&chunk, 0, Arc::new(10));
         // SAFETY: all were published above, and nobody else takes.
-        let all = unsafe { chunk.take_all::<Answer<u8, Arc<u8>>>() };
+        let all = unsafe { chunk.take_all().into_vec::<Answer<u8, Arc<u8>>>() };
         drop(chunk);
         let all: Vec<_> = all.into_iter().flatten().collect();
         assert_eq!(all, [Arc::new(10), Arc::new(11)]);

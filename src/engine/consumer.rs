@@ -5,11 +5,12 @@
 //! ends the map at a failure.
 
 use std::marker::PhantomData;
-use std::mem;
+use std::mem::{self, ManuallyDrop};
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use crate::abort::{Abort, AbortHandle};
 use crate::decide::ids::JobId;
 use crate::decide::job::{JobKind, OnFailure};
 use crate::decide::retries::Retries;
@@ -18,7 +19,7 @@ use crate::engine::caller::Caller;
 use crate::engine::chunk::{Chunk, Stretch};
 use crate::engine::dispatch::{Closed, Dispatch, Found, Patience, Plan};
 use crate::engine::drops::{Stack, drop_elsewhere, drop_in_turn, let_go};
-use crate::engine::erased::Values;
+use crate::engine::erased::{Buffer, Values};
 use crate::engine::lane::{Gate, MapEnd, Order, Supply};
 use crate::engine::shape::{Outcome, Types};
 use crate::failure::{Bug, Failure, Reason};
@@ -97,6 +98,8 @@ pub(crate) struct Reader {
     current: Option<Current>,
     /// Chunks that are used up, if the caller is to drop them.
     used: Option<Vec<Arc<Chunk>>>,
+    /// Chunks that are being salvaged.
+    kept: Vec<Arc<Chunk>>,
 }
 
 /// Places of a chunk being taken.
@@ -138,6 +141,7 @@ impl Reader {
             refill: 1,
             current: None,
             used: None,
+            kept: Vec::new(),
         }
     }
 
@@ -158,6 +162,7 @@ impl Reader {
         self.dispatch.settings.stack()
     }
 
+    #[cfg(test)]
     pub(crate) fn job(&self) -> JobId {
         self.job
     }
@@ -211,6 +216,41 @@ impl Reader {
                 Reading::End(end)
             }
         }
+    }
+
+    /// All outcomes at once, given to `take`, and the end behind them. `None` if they are not there yet.
+    #[expect(unsafe_code, reason = "moves outcomes out of their chunk")]
+    fn all(&mut self, patience: Patience<'_>, take: &mut dyn FnMut(Buffer)) -> Option<Option<MapEnd>> {
+        loop {
+            match self.dispatch.find(self.job, 0, patience) {
+                Found::Chunk(chunk) => {
+                    // SAFETY: only the consumer of a job takes its outcomes. All are booked, and of those that were booked
+                    // before their threads had published them the dispatch has seen each since.
+                    let outcomes = unsafe { chunk.take_all() };
+                    self.unsent = outcomes.places() as u64;
+                    take(outcomes);
+                    self.tell_yielded();
+                    self.dispatch.retire(self.job, &chunk);
+                }
+                Found::Soon | Found::NotYet => return None,
+                Found::Ready(_) => unreachable!("nothing is ready before everything is"),
+                Found::End(end) => {
+                    self.end();
+                    return Some(end);
+                }
+            }
+        }
+    }
+
+    /// The chunks whose outcomes were not all taken, by their first index. The reader keeps them.
+    #[expect(unsafe_code, reason = "refers to chunks that it keeps")]
+    fn chunks(&mut self) -> Vec<(u64, Stretch)> {
+        let chunks = self.dispatch.chunks(self.job);
+        // SAFETY: outcomes that are taken all at once are not salvaged. The chunks are kept here.
+        let slots = |chunk: &Arc<Chunk>| (chunk.first(), unsafe { chunk.slots(0..chunk.len() as usize) });
+        let slots = chunks.iter().map(slots).collect();
+        self.kept.extend(chunks);
+        slots
     }
 
     /// Lets go of chunks that are used up, and tells who waits for room.
@@ -267,6 +307,7 @@ impl Reader {
     /// Cancels what is pending and lets go of the job.
     pub(crate) fn close(mut self) -> Leftovers {
         let mut chunks = self.take_used();
+        chunks.append(&mut self.kept);
         chunks.extend(self.current.take().map(|current| current.chunk));
         (chunks, self.dispatch.close(self.job))
     }
@@ -274,11 +315,68 @@ impl Reader {
 
 /// A reader that lets go of its job when it is dropped. What is left of the user's values is then
 /// dropped elsewhere, because a `Drop` of ours must not block and users' drops may.
-struct Closing(Option<Reader>);
+pub(crate) struct Closing(ManuallyDrop<Reader>);
+
+impl Closing {
+    /// Begins a map: from now on containers fill its window.
+    pub(crate) fn of_map(
+        dispatch: &Arc<Dispatch>,
+        supply: Supply,
+        (order, failures): (Order, Failures),
+        window: Window,
+        retries: Option<Retries>,
+        caller: Caller,
+    ) -> Result<Self, Reason> {
+        let on_failure = failures.on_failure();
+        let plan = Plan { kind: JobKind::Map, order, on_failure, window, retries, caller };
+        let (job, gate) = dispatch.open(plan, supply)?;
+        Ok(Self::new(dispatch, job, gate, order, failures))
+    }
+
+    /// Begins a call. Gives the input back if it is refused.
+    pub(crate) fn of_call(
+        dispatch: &Arc<Dispatch>,
+        input: Values,
+        caller: Caller,
+    ) -> Result<Self, (Values, Reason)> {
+        let (job, gate) = dispatch.open_call(input, caller)?;
+        Ok(Self::new(dispatch, job, gate, Order::Input, Failures::Yield))
+    }
+
+    /// Begins a map over inputs that are all there, of which nothing is taken before all outcomes are.
+    pub(crate) fn of_all(
+        dispatch: &Arc<Dispatch>,
+        inputs: Values,
+        failures: Failures,
+        caller: Caller,
+    ) -> Result<Self, Reason> {
+        let (job, gate) = dispatch.open_with(inputs, failures.on_failure(), caller)?;
+        Ok(Self::new(dispatch, job, gate, Order::AtOnce, failures))
+    }
+
+    fn new(dispatch: &Arc<Dispatch>, job: JobId, gate: Arc<Gate>, order: Order, failures: Failures) -> Self {
+        Self(ManuallyDrop::new(Reader::new(dispatch, job, gate, order, failures)))
+    }
+
+    pub(crate) fn job(&self) -> JobId {
+        self.0.job
+    }
+
+    /// From now on that handle ends it. If it was used before, it does so now.
+    pub(crate) fn ends_by(&self, handle: &AbortHandle) {
+        let engine: Arc<dyn Abort> = Arc::clone(&self.0.dispatch) as _;
+        if !handle.open(Arc::downgrade(&engine), self.0.job) {
+            engine.abort_job(self.0.job);
+        }
+    }
+}
 
 impl Drop for Closing {
+    #[inline(never)] // so that it is compiled once, and not with each type of consumer
+    #[expect(unsafe_code, reason = "the reader is closed by value")]
     fn drop(&mut self) {
-        let Some(reader) = self.0.take() else { return };
+        // SAFETY: it is dropped here, and only here.
+        let reader = unsafe { ManuallyDrop::take(&mut self.0) };
         let (stack, shape) = (reader.stack(), reader.dispatch.settings.shape);
         let_go(stack, move || {
             let (chunks, closed) = reader.close();
@@ -303,14 +401,14 @@ impl<I, O, E> Deref for Consumer<I, O, E> {
 
     #[inline]
     fn deref(&self) -> &Reader {
-        self.reader.0.as_ref().expect("taken by drop only")
+        &self.reader.0
     }
 }
 
 impl<I, O, E> DerefMut for Consumer<I, O, E> {
     #[inline]
     fn deref_mut(&mut self) -> &mut Reader {
-        self.reader.0.as_mut().expect("taken by drop only")
+        &mut self.reader.0
     }
 }
 
@@ -320,55 +418,36 @@ where
     O: Send + 'static,
     E: Send + 'static,
 {
-    /// Begins a map: from now on containers fill its window.
-    pub(crate) fn of_map(
-        dispatch: &Arc<Dispatch>,
-        supply: Supply,
-        order: Order,
-        failures: Failures,
-        window: Window,
-        retries: Option<Retries>,
-        caller: Caller,
-    ) -> Result<Self, Reason> {
-        let on_failure = failures.on_failure();
-        let plan = Plan { kind: JobKind::Map, order, on_failure, window, retries, caller };
-        let (job, gate) = dispatch.open(plan, supply)?;
-        Ok(Self::new(Reader::new(dispatch, job, gate, order, failures)))
+    /// Takes what that reader comes to.
+    ///
+    /// # Panics
+    ///
+    /// If it is the reader of a function with other types.
+    pub(crate) fn over(reader: Closing) -> Self {
+        assert!(reader.0.dispatch.settings.shape.is::<I, O, E>(), "outcomes are taken as what they are");
+        Self { reader, oks: 0, types: PhantomData }
     }
 
     /// Begins a call.
     pub(crate) fn of_call(dispatch: &Arc<Dispatch>, input: I, caller: Caller) -> Result<Self, Failure<I, E>> {
-        match dispatch.open_call(Values::of(vec![input]), caller) {
-            Ok((job, gate)) => Ok(Self::new(Reader::new(dispatch, job, gate, Order::Input, Failures::Yield))),
-            Err((input, reason)) => {
-                let input = input.into_vec().pop().expect("it is the one that was given");
-                Err(Failure::of_refused(input, reason))
-            }
-        }
-    }
-
-    /// Begins a map over inputs that are all there, of which nothing is taken before all outcomes are.
-    pub(crate) fn of_all(
-        dispatch: &Arc<Dispatch>,
-        inputs: Vec<I>,
-        failures: Failures,
-        caller: Caller,
-    ) -> Result<Self, Reason> {
-        let (job, gate) = dispatch.open_with(Values::of(inputs), failures.on_failure(), caller)?;
-        Ok(Self::new(Reader::new(dispatch, job, gate, Order::AtOnce, failures)))
-    }
-
-    fn new(reader: Reader) -> Self {
-        let its_own = reader.dispatch.settings.shape.is::<I, O, E>();
-        let reader = Closing(Some(reader));
-        assert!(its_own, "outcomes are taken as what they are");
-        Self { reader, oks: 0, types: PhantomData }
+        let begun = Closing::of_call(dispatch, Values::of(vec![input]), caller);
+        begun.map(Self::over).map_err(|(input, reason)| {
+            Failure::of_refused(input.into_vec().pop().expect("it is the one that was given"), reason)
+        })
     }
 
     /// Lets go of the job. The rest is for the caller to drop.
     #[cfg(test)]
-    pub(crate) fn close(mut self) -> Leftovers {
-        self.reader.0.take().expect("taken only here and by drop").close()
+    #[expect(unsafe_code, reason = "the reader is closed by value")]
+    pub(crate) fn close(self) -> Leftovers {
+        let mut closing = ManuallyDrop::new(self.reader);
+        // SAFETY: it is not dropped again.
+        unsafe { ManuallyDrop::take(&mut closing.0) }.close()
+    }
+
+    /// From now on that handle ends it.
+    pub(crate) fn ends_by(&self, handle: &AbortHandle) {
+        self.reader.ends_by(handle);
     }
 
     /// The next outcome, if it is at hand.
@@ -413,24 +492,11 @@ where
     #[expect(unsafe_code, reason = "moves outcomes out of their chunk")]
     pub(crate) fn look_for_all(&mut self, patience: Patience<'_>) -> Option<All<I, O, E>> {
         let mut all = Vec::new();
-        loop {
-            match self.dispatch.find(self.job, 0, patience) {
-                Found::Chunk(chunk) => {
-                    // SAFETY: only the consumer of a job takes its outcomes. All are booked, and of those that were booked
-                    // before their threads had published them the dispatch has seen each since. The types were checked.
-                    all = unsafe { chunk.take_all() };
-                    self.unsent = all.len() as u64;
-                    self.tell_yielded();
-                    self.dispatch.retire(self.job, &chunk);
-                }
-                Found::Soon | Found::NotYet => return None,
-                Found::Ready(_) => unreachable!("nothing is ready before everything is"),
-                Found::End(end) => {
-                    self.end();
-                    return Some((all, end.map(failure_of)));
-                }
-            }
-        }
+        let end = self.all(patience, &mut |outcomes| {
+            // SAFETY: all places hold outcomes; the types were checked where this was made.
+            all = unsafe { outcomes.into_vec() };
+        })?;
+        Some((all, end.map(failure_of)))
     }
 
     /// Ends the job, and takes the outputs that had finished and were not yielded, with their
@@ -439,17 +505,15 @@ where
     pub(crate) fn salvage(&mut self) -> Vec<(u64, O)> {
         self.end();
         let expected = self.progress().ok.saturating_sub(self.oks);
-        let chunks = self.dispatch.chunks(self.job);
+        let chunks = self.chunks();
         let mut saved = Vec::new();
         loop {
-            for chunk in &chunks {
-                let places = 0..chunk.len() as usize;
-                for place in places {
-                    // SAFETY: as in `take`. Outcomes that are taken all at once are not salvaged.
-                    let outcome: Option<Outcome<I, O, E>> =
-                        unsafe { chunk.slots(place..place + 1).take(place) };
+            for (first, slots) in &chunks {
+                for place in slots.places() {
+                    // SAFETY: as in `take`.
+                    let outcome: Option<Outcome<I, O, E>> = unsafe { slots.take(place) };
                     match outcome {
-                        Some(Ok(output)) => saved.push((chunk.first() + place as u64, output)),
+                        Some(Ok(output)) => saved.push((first + place as u64, output)),
                         Some(failure @ Err(_)) => drop_in_turn(self.stack(), failure),
                         None => {}
                     }

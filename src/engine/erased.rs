@@ -38,6 +38,11 @@ impl Kind {
         }
     }
 
+    /// Of a value, in bytes.
+    pub(crate) fn size(&self) -> usize {
+        self.layout.size()
+    }
+
     pub(crate) fn is<T: 'static>(&self) -> bool {
         (self.id)() == TypeId::of::<T>()
     }

@@ -27,6 +27,17 @@ pub(crate) enum Feed {
     Stream(Contained<Pin<Box<dyn PolledFlow>>>, Option<Handle>),
 }
 
+impl Feed {
+    pub(crate) fn of_iterator(source: Box<dyn Flow>) -> Self {
+        Self::Iterator(Contained::new(source))
+    }
+
+    /// A stream, which is polled inside the runtime that the caller is in, if any.
+    pub(crate) fn of_stream(source: Pin<Box<dyn PolledFlow>>) -> Self {
+        Self::Stream(Contained::new(source), Handle::try_current().ok())
+    }
+}
+
 /// Makes the feeder of a map, which pulls its source.
 pub(crate) fn start(dispatch: &Arc<Dispatch>, job: JobId, source: Elsewhere<Feed>) {
     let settings = &dispatch.settings;

@@ -22,6 +22,7 @@ pub(crate) mod leash;
 pub(crate) mod map;
 pub(crate) mod messages;
 pub(crate) mod outbox;
+pub(crate) mod outlined;
 pub(crate) mod pool;
 pub(crate) mod priority;
 #[cfg(test)]

@@ -214,7 +214,7 @@ fn outcomes_that_are_all_there_become_the_answer_while_the_thread_that_made_them
                 thread::yield_now();
             }
             // SAFETY: all are published, as was just seen, and this is the one consumer.
-            let outcomes = unsafe { chunk.take_all::<Answer>() };
+            let outcomes = unsafe { chunk.take_all().into_vec::<Answer>() };
             assert_eq!(outcomes.into_iter().map(value).collect::<Vec<_>>(), in_order(INPUTS));
         });
         drop(chunk);

@@ -21,7 +21,6 @@ use crate::engine::messages::{Desk, Reply, Request, SupervisorEnded};
 use crate::engine::shape::{Outcome, Types};
 use crate::engine::supervisor::UntypedSupervisor;
 use crate::failure::{Cause, Failure, Reason};
-use crate::map::Opened;
 
 /// Supervises one function: the actor behind a [`Function`](crate::Function). It takes the messages of
 /// [`actor`](crate::actor).
@@ -162,7 +161,7 @@ where
 type Started<I, O, E> = Result<Addr<Map<I, O, E>>, Cause<E>>;
 
 fn start_map<I, O, E>(
-    StartMap { source, options, to }: StartMap<I, O, E>,
+    StartMap { planned, to }: StartMap<I, O, E>,
     desk: &Desk<'_>,
 ) -> Result<Addr<Map<I, O, E>>, Reason>
 where
@@ -171,12 +170,12 @@ where
     E: Send + 'static,
 {
     let running = desk.running.clone().ok_or(Reason::ShutDown)?;
-    let (consumer, feed): Opened<I, O, E> = options.open(desk.dispatch, desk.default_window, source)?;
-    let job = consumer.job();
+    let (reader, feed) = planned.into_inner().open(desk.dispatch, desk.default_window)?;
+    let job = reader.job();
     if let Some(source) = feed {
         feeder::start(desk.dispatch, job, source);
     }
-    let delivery = Delivery { consumer, to, _running: running };
+    let delivery = Delivery { consumer: Consumer::over(reader), to, _running: running };
     Ok(Map::new(job, Arc::clone(desk.dispatch), delivery).start())
 }
 

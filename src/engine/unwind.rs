@@ -136,7 +136,11 @@ pub(crate) fn is_in_task() -> bool {
 #[inline]
 pub(crate) fn contain<T>(run: impl FnOnce() -> T) -> Result<T, Panic> {
     let (mut run, mut result) = (Some(run), None);
-    let panic = contained(&mut || result = run.take().map(|run| run()));
+    let panic = contained(&mut || {
+        if let Some(run) = run.take() {
+            result = Some(run());
+        }
+    });
     match panic {
         None => Ok(result.expect("it has returned")),
         Some(panic) => Err(panic),
@@ -183,7 +187,8 @@ fn message(payload: &(dyn Any + Send)) -> String {
 #[inline]
 pub(crate) fn drop_contained<T>(value: T) {
     if mem::needs_drop::<T>() {
-        contain_drop(|| drop(value));
+        let mut value = Some(value);
+        dropped(&mut || drop(value.take()));
     }
 }
 
@@ -191,7 +196,11 @@ pub(crate) fn drop_contained<T>(value: T) {
 #[inline]
 pub(crate) fn contain_drop(drops: impl FnOnce()) {
     let mut drops = Some(drops);
-    dropped(&mut || drops.take().into_iter().for_each(|drops| drops()));
+    dropped(&mut || {
+        if let Some(drops) = drops.take() {
+            drops();
+        }
+    });
 }
 
 /// [`contain_drop`], compiled once.

@@ -19,7 +19,7 @@ use crate::decide::window::Window;
 use crate::engine::body::{CodeOf, Plain};
 use crate::engine::caller::Caller;
 use crate::engine::clock::Clock;
-use crate::engine::consumer::{Consumer, Failures, Sight};
+use crate::engine::consumer::{Closing, Consumer, Failures, Sight};
 use crate::engine::dispatch::{Dispatch, Next, Offer, Patience};
 use crate::engine::erased::{Kind, Values};
 use crate::engine::lane::{Inline, Order, Supply};
@@ -120,16 +120,15 @@ impl Rig {
 
     fn map(&self, supply: Supply, window: u64) -> Consumer<u64, u64, u64> {
         let window = Window::Fixed(window);
-        let opened = Consumer::of_map(
+        let opened = Closing::of_map(
             &self.engine,
             supply,
-            Order::Input,
-            Failures::Yield,
+            (Order::Input, Failures::Yield),
             window,
             None,
             Caller::default(),
         );
-        opened.expect("it takes maps")
+        Consumer::over(opened.expect("it takes maps"))
     }
 
     fn map_of(&self, inputs: u64, window: u64) -> Consumer<u64, u64, u64> {

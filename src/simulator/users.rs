@@ -8,8 +8,8 @@ use crate::decide::job::JobKind;
 use crate::decide::ledger::Mode;
 use crate::decide::window::Window;
 use crate::engine::caller::Caller;
-use crate::engine::consumer::{Consumer, Failures};
-use crate::engine::erased::Kind;
+use crate::engine::consumer::{Closing, Consumer, Failures};
+use crate::engine::erased::{Kind, Values};
 use crate::engine::lane::{Inline, Order, Supply};
 use crate::engine::pool::Pool;
 use crate::simulator::books::Why;
@@ -88,7 +88,8 @@ impl World {
         let ends = !matches!(habit, Habit::Greedy | Habit::Steady);
         let habit = if total.is_some() || ends { habit } else { Habit::DropsAfter(40) };
         let Ok(consumer) =
-            Consumer::of_map(&self.engine, supply, order, failures, window, None, Caller::default())
+            Closing::of_map(&self.engine, supply, (order, failures), window, None, Caller::default())
+                .map(Consumer::over)
         else {
             assert!(self.books.mode > Mode::Running || self.books.gave_up, "a map was refused");
             return;
@@ -112,7 +113,9 @@ impl World {
         let size = self.tape.one_of(&[20, 0, 1, 5, 60, 600]);
         let habit = self.tape.one_of(&[Habit::Greedy, Habit::Slow, Habit::DropsAfter(0)]);
         let tickets = (0..size).map(|index| Ticket::new(tag, index, &self.witness)).collect();
-        let Ok(consumer) = Consumer::of_all(&self.engine, tickets, failures, Caller::default()) else {
+        let Ok(consumer) = Closing::of_all(&self.engine, Values::of(tickets), failures, Caller::default())
+            .map(Consumer::over)
+        else {
             assert!(self.books.mode > Mode::Running || self.books.gave_up, "a map was refused");
             return;
         };

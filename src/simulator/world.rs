@@ -473,7 +473,7 @@ impl World {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::consumer::Sight;
+    use crate::engine::consumer::{Closing, Sight};
     use crate::engine::dispatch::Patience;
 
     #[test]
@@ -485,8 +485,8 @@ mod tests {
         let supply = Supply::Inline(Inline::new(tickets.into_iter()));
         let (order, failures, window) = (Order::Input, Failures::Yield, Window::Fixed(1));
         let opened =
-            Consumer::of_map(&world.engine, supply, order, failures, window, None, Caller::default());
-        let mut consumer: Consumer<Ticket, Answer, Refusal> = opened.expect("it takes maps");
+            Closing::of_map(&world.engine, supply, (order, failures), window, None, Caller::default());
+        let mut consumer = Consumer::<Ticket, Answer, Refusal>::over(opened.expect("it takes maps"));
         world.books.opened(consumer.job(), 0, JobKind::Map, true, Some(1));
         while !matches!(world.threads[0].phase, Phase::Asleep { .. }) {
             world.advance(0);

@@ -13,7 +13,7 @@ use tokio::runtime::Runtime;
 use tokio::time::sleep;
 
 use crate::actor::Ending;
-use crate::builder::{Builder, Valid};
+use crate::builder::Builder;
 use crate::decide::ids::ContainerId;
 use crate::decide::window::Window;
 use crate::engine::messages::Request;
@@ -252,7 +252,7 @@ where
         T: Send,
     {
         self.builder.containers_or(CONTAINERS);
-        let Valid { mut settings, default_window: window, code } = self.builder.validate(false)?;
+        let (mut settings, window, code) = self.builder.validate()?;
         let rehearsed = Arc::new(Rehearsed::new(code, self.script));
         settings.rehearsed = Some(Arc::clone(&rehearsed) as _);
         let limit = self.limit;
