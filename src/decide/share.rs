@@ -73,10 +73,8 @@ impl Share {
         let crumb = self.cost().map_or(1, crumb);
         let fair = available.div_ceil(2 * containers as u64).max(crumb);
         let size = by_cost.min(fair).min((self.last * 2).max(1)).min(available);
-        self.last = self.last.clamp(1, INPUTS_MAX).max(size);
-        if size < self.last / 4 {
-            self.last = size.max(1);
-        }
+        // Dear inputs make the next claims small. That there were few to be had does not: they say nothing of the cost.
+        self.last = if by_cost < self.last / 4 { by_cost } else { self.last.clamp(1, INPUTS_MAX).max(size) };
         size
     }
 }
@@ -108,6 +106,17 @@ mod tests {
         assert_eq!(share.take(80, 4), 10);
         assert_eq!(share.take(1, 4), 1);
         assert_eq!(share.take(0, 4), 0);
+    }
+
+    #[test]
+    fn few_that_are_left_over_do_not_make_the_next_claims_small() {
+        let mut share = Share::default();
+        for _ in 0..20 {
+            share.measured(1, Duration::from_micros(1));
+            share.take(1_000_000, 2);
+        }
+        assert_eq!(share.take(7, 2), 7);
+        assert_eq!(share.take(1_000_000, 2), 500);
     }
 
     #[test]

@@ -375,3 +375,35 @@ fn little_room_that_is_put_off_is_watched_by_a_container_that_sleeps() {
     );
     drop(map.close());
 }
+
+/// How many claims a map of 100 000 inputs of 1 µs takes whose consumer takes so many outcomes while both containers
+/// execute a lease.
+fn claims(taken_meanwhile: usize) -> usize {
+    let rig = Rig::new(2);
+    let mut map = rig.map_of(100_000, 8_000);
+    let (mut taken, mut claims) = (0, 0);
+    while taken < 100_000 {
+        let runs: Vec<Arc<Run>> = (0..2).filter_map(|at| rig.ask(at)).collect();
+        claims += runs.len();
+        let longest = runs.iter().map(|run| run.places().len() as u64).max();
+        // Without a lease what little room is left is taken after a moment.
+        rig.clock.fetch_add(longest.map_or(1_000_000, |inputs| inputs * 1_000), Ordering::Relaxed);
+        runs.iter().for_each(|run| execute(run));
+        for _ in 0..taken_meanwhile {
+            match map.look(Patience::Look) {
+                Sight::Outcome(outcome) => taken += usize::from(outcome.is_ok()),
+                Sight::NotYet | Sight::End => break,
+            }
+        }
+    }
+    claims
+}
+
+/// A claim costs as much as several inputs of a microsecond: so that it does not show, each is of many.
+#[test]
+fn a_map_of_cheap_inputs_is_executed_in_few_claims() {
+    for taken_meanwhile in [700, 1_013, 100_000] {
+        let claims = claims(taken_meanwhile);
+        assert!(claims <= 500, "{claims} claims where {taken_meanwhile} are taken meanwhile");
+    }
+}

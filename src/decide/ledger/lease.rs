@@ -267,17 +267,12 @@ impl Ledger {
             // Behind the other maps.
             self.step_out(job);
             self.line_up(job);
-            let waiting = self.jobs[&job].fresh.front().map_or(0, |span| span.len);
-            let span = if waiting > 0 {
-                waiting
-            } else {
-                let most = self.share(job, ready);
+            let most = self.share(job, ready);
+            if self.jobs[&job].fresh.is_empty() {
                 let first = self.jobs[&job].counts.pulled;
                 let pulled = sources.pull(job, first, most);
                 self.accept(job, pulled);
-                pulled
-            };
-            let most = self.share(job, span);
+            }
             let map = self.jobs.get_mut(&job).expect("it has its turn");
             map.crumbs_at = None;
             if let Some(span) = map.take_fresh(most) {
