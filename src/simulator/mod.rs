@@ -3,7 +3,8 @@
 //! [`world`] lives one world, a function of its [`tape`]; [`plan`] draws its settings and habits;
 //! [`threads`], [`feeders`], [`readers`], [`supervisor`] and [`users`] are the simulated parties; [`books`], with
 //! [`containers`] and [`dispatch`], and [`policy`] are what everything is checked against, [`crumbs`] a part of
-//! them, [`kept`] what is kept, [`status`], [`ends`] and [`hearing`] what is told; [`tally`] counts what happened. [`costs`] counts steps.
+//! them, [`kept`] what is kept, [`status`], [`ends`] and [`hearing`] what is told; [`tally`] counts what happened. Apart from
+//! the worlds, [`costs`] counts steps and [`moments`] does two things at once, on a [`rig`].
 //!
 //! ```text
 //! cargo test simulator                                              a few thousand worlds
@@ -21,9 +22,11 @@ mod ends;
 mod feeders;
 mod hearing;
 mod kept;
+mod moments;
 mod plan;
 mod policy;
 mod readers;
+mod rig;
 mod status;
 mod supervisor;
 mod suspects;

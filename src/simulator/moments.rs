@@ -1,0 +1,44 @@
+//! What happens at the very moment at which something else is due. In a world the supervisor's timers fire on time, and so
+//! come first.
+
+use std::sync::Mutex;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use crate::crash::{Death, Panic};
+use crate::decide::restart::CrashLoopBackoff;
+use crate::event::Event;
+use crate::simulator::rig::Rig;
+
+/// How long a container stays up until it has ended a crash loop.
+const RESET_AFTER: Duration = Duration::from_secs(10);
+
+/// No first delay of a crash loop is longer.
+const LONGEST_DELAY: Duration = Duration::from_millis(200);
+
+#[test]
+fn a_container_that_has_stayed_up_long_enough_has_ended_the_crash_loop_before_it_is_cut_off() {
+    for (up, recovers) in [(RESET_AFTER, true), (RESET_AFTER - Duration::from_millis(1), false)] {
+        let rig = Rig::under(CrashLoopBackoff::new().reset_after(RESET_AFTER).into(), 2);
+        let told = Arc::new(Mutex::new(Vec::new()));
+        let heard = Arc::clone(&told);
+        rig.engine.outbox.listen(move |event, _| {
+            heard.lock().unwrap_or_else(PoisonError::into_inner).push(event.clone());
+        });
+        let (id, mut generation) = rig.containers[0];
+        // Two crashes in a row are a loop, and the second is followed by a delay.
+        for _ in 0..2 {
+            let panic = Panic { message: "a crash".to_owned(), location: None };
+            assert!(rig.engine.crashed(id, generation, Death::Panicked(panic)).is_some());
+            rig.clock.fetch_add(LONGEST_DELAY.as_nanos() as u64, Ordering::Relaxed);
+            generation = rig.engine.begin(id, generation).expect("its delay is over");
+            assert!(rig.engine.entered(id, generation));
+        }
+        rig.clock.fetch_add(up.as_nanos() as u64, Ordering::Relaxed);
+        rig.engine.cut_off();
+        let told = told.lock().unwrap_or_else(PoisonError::into_inner);
+        let has_recovered = told.iter().any(|event| matches!(event, Event::Recovered { .. }));
+        assert_eq!(has_recovered, recovers, "after {up:?}: {told:?}");
+    }
+}

@@ -1,0 +1,130 @@
+//! A function whose containers do what a test says, one thing after the other.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use crate::decide::ids::{ContainerId, Generation};
+use crate::decide::ledger::Rules;
+use crate::decide::restart::{RateLimited, RestartPolicy};
+use crate::decide::retries::Retries;
+use crate::decide::window::Window;
+use crate::engine::body::{CodeOf, Plain};
+use crate::engine::caller::Caller;
+use crate::engine::clock::Clock;
+use crate::engine::consumer::{Closing, Consumer, Failures};
+use crate::engine::dispatch::{Dispatch, Next, Offer};
+use crate::engine::lane::{Inline, Order, Supply};
+use crate::engine::run::Run;
+use crate::engine::shape::Shape;
+use crate::engine::track::Pace;
+use crate::engine::unwind::PanicHook;
+use crate::settings::{MemoryRules, Settings};
+
+/// A function whose containers do what a test says.
+pub(super) struct Rig {
+    pub(super) engine: Arc<Dispatch>,
+    pub(super) clock: Arc<AtomicU64>,
+    pub(super) containers: Vec<(ContainerId, Generation)>,
+}
+
+impl Rig {
+    /// All containers of it are live and sleep.
+    pub(super) fn new(containers: usize) -> Self {
+        Self::under(RateLimited::new().into(), containers)
+    }
+
+    /// The same under that policy.
+    pub(super) fn under(restart: RestartPolicy, containers: usize) -> Self {
+        let settings = Settings {
+            app: "rig".into(),
+            function: "rig".into(),
+            id: 0,
+            rules: Rules { containers, retries: Retries::default(), crash_retries: 3, restart },
+            shape: Shape::of::<u64, u64, u64>(),
+            code: Arc::new(CodeOf::<u64, u64, u64>::new(Box::new(Plain(|n: &u64| Ok(*n))), false, |_, _| {
+                Ok(())
+            })),
+            exit_timeout: Duration::ZERO,
+            stack_bytes: 0,
+            panic_hook: PanicHook::Silent,
+            #[cfg(feature = "testkit")]
+            rehearsed: None,
+            memory: MemoryRules {
+                accounted: false,
+                limit: None,
+                recycle_above: None,
+                abandoned_max: usize::MAX,
+                abandoned_bytes_max: None,
+            },
+        };
+        let clock = Arc::new(AtomicU64::new(0));
+        let engine = Arc::new(Dispatch::new(settings, Clock::Manual(Arc::clone(&clock))));
+        engine.supervise(|_| ());
+        let containers = engine.create();
+        let rig = Self { engine, clock, containers };
+        for (id, generation) in &rig.containers {
+            assert!(rig.engine.launch(*id, *generation) && rig.engine.entered(*id, *generation));
+            assert!(rig.ask(id.index()).is_none(), "there is nothing to do");
+        }
+        rig
+    }
+
+    /// A container asks for work, and sleeps if there is none.
+    pub(super) fn ask(&self, at: usize) -> Option<Arc<Run>> {
+        let (id, generation) = self.containers[at];
+        self.engine.wake(id, generation);
+        match self.engine.try_next(id, generation, |_| ()).0 {
+            Offer::Now(Next::Work { run, .. }) => Some(run),
+            Offer::Now(_) => panic!("it lives"),
+            Offer::Later(_) => None,
+        }
+    }
+
+    /// Those that were woken, by the order of their numbers.
+    pub(super) fn woken(&self) -> Vec<usize> {
+        self.engine.take_raised().into_iter().map(ContainerId::index).collect()
+    }
+
+    /// Containers execute what there is, until all of them sleep.
+    pub(super) fn work(&self) {
+        loop {
+            let woken = self.woken();
+            if woken.is_empty() {
+                return;
+            }
+            for at in woken {
+                while let Some(run) = self.ask(at) {
+                    execute(&run);
+                }
+            }
+        }
+    }
+
+    pub(super) fn call(&self) -> Consumer<u64, u64, u64> {
+        Consumer::of_call(&self.engine, 1, Caller::default()).expect("it takes calls")
+    }
+
+    pub(super) fn map(&self, supply: Supply, window: u64) -> Consumer<u64, u64, u64> {
+        let window = Window::Fixed(window);
+        let opened = Closing::of_map(
+            &self.engine,
+            supply,
+            (Order::Input, Failures::Yield),
+            window,
+            None,
+            Caller::default(),
+        );
+        Consumer::over(opened.expect("it takes maps"))
+    }
+
+    pub(super) fn map_of(&self, inputs: u64, window: u64) -> Consumer<u64, u64, u64> {
+        self.map(Supply::Inline(Inline::new(0..inputs)), window)
+    }
+}
+
+/// A container executes all inputs of its lease.
+pub(super) fn execute(run: &Run) {
+    let Some(mut lap) = run.begin::<u64, u64, u64>() else { return };
+    while lap.publish(1).expect("nothing fences it") == Pace::Next {}
+}
