@@ -5,7 +5,7 @@
 //! files of the engine. The barrier in two halves is modelled as a full fence on either side: what it
 //! promises is less than what two of those do, and no more is promised by either.
 
-#[path = "../src/engine/track.rs"]
+#[path = "../src/data/track.rs"]
 #[expect(dead_code, reason = "a thread that fences itself meets nobody")]
 mod track;
 
@@ -16,11 +16,11 @@ mod account;
 #[path = "../src/memory/crossings.rs"]
 mod crossings;
 
-#[path = "../src/engine/signal.rs"]
+#[path = "../src/base/signal.rs"]
 #[expect(dead_code, reason = "the model's task polls nothing but the signal")]
 mod signal;
 
-/// What `src/engine/sync.rs` is to the engine.
+/// What `src/base/sync.rs` is to the engine.
 mod sync {
     use std::ops::{Deref, DerefMut};
     use std::time::Instant;

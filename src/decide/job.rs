@@ -4,14 +4,14 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use crate::crash::{Crash, Previous};
-use crate::decide::ids::Attempt;
+use crate::base::ids::Attempt;
 use crate::decide::jitter::Jitter;
 use crate::decide::ledger::{CrashNumber, Ticket};
 use crate::decide::retries::Retries;
 use crate::decide::share::Share;
 use crate::decide::time::Time;
 use crate::decide::window::Window;
+use crate::values::crash::{Crash, Previous};
 
 /// The most deaths kept of one input, because a budget of 1000 must not keep 1000 messages.
 pub(crate) const DEATHS_MAX: usize = 8;

@@ -8,7 +8,6 @@
 //! takes, [`ledger`] owns every input between *pulled* and *outcome* and ties them together. [`steps`] counts for tests
 //! what an operation costs.
 
-pub(crate) mod ids;
 pub(crate) mod jitter;
 pub(crate) mod job;
 pub(crate) mod ledger;

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use crate::decide::jitter::{Jitter, from_nanos};
-use crate::error::ConfigError;
+use crate::values::error::ConfigError;
 
 /// How often a failed input is run again, and how long it waits each time.
 ///

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::error::ConfigError;
+use crate::values::error::ConfigError;
 
 /// The largest window, because an input's place in a chunk is kept in 31 bits with room to spare.
 pub(crate) const WINDOW_MAX: u64 = 1 << 24;

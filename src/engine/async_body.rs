@@ -15,17 +15,17 @@ use std::task::Poll;
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::{LocalSet, yield_now};
 
-use crate::async_worker::AsyncWorker;
-use crate::context::Context;
-use crate::crash::BoxError;
+use crate::code::async_worker::AsyncWorker;
+use crate::code::context::Context;
+use crate::code::leash::{at_no_checkpoint, come_out, outside};
+use crate::contain::drops::Stack;
+use crate::contain::spawned::{Origin, among_tasks, as_its_own, this_thread_runs_tasks};
+use crate::contain::unwind::{contain_drop, drop_contained};
+use crate::data::shape::Types;
 use crate::engine::body::{Body, Errors, Instance, Post, Served, Task};
 use crate::engine::dispatch::Next;
-use crate::engine::drops::Stack;
-use crate::engine::leash::{at_no_checkpoint, come_out, outside};
-use crate::engine::shape::Types;
 use crate::engine::span::SafeSpan;
-use crate::engine::spawned::{Origin, among_tasks, as_its_own, this_thread_runs_tasks};
-use crate::engine::unwind::{contain_drop, drop_contained};
+use crate::values::crash::BoxError;
 
 /// A runtime for one generation, and the user's state in it.
 struct Tasks<S> {
@@ -40,7 +40,8 @@ struct Tasks<S> {
 impl<S> Tasks<S> {
     fn enter(post: &Post<'_>, enter: impl AsyncFnOnce() -> Result<S, BoxError>) -> Result<Self, BoxError> {
         let settings = &post.dispatch.settings;
-        let origin = Arc::new(Origin::of(settings, post.container, post.generation));
+        let origin =
+            Arc::new(Origin::of((&settings.app, &settings.function), post.container, post.generation));
         let theirs = Arc::clone(&origin);
         let runtime = Builder::new_current_thread()
             .enable_all()

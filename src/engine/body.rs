@@ -11,24 +11,25 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-use crate::context::Context;
-use crate::crash::BoxError;
-use crate::decide::ids::{Attempt, ContainerId, Generation};
+use crate::base::ids::{Attempt, ContainerId, Generation};
+use crate::code::context::Context;
+use crate::code::leash::{Leash, at_no_checkpoint, come_out, outside};
+use crate::code::worker::Worker;
+use crate::contain::TARGET;
+use crate::contain::drops::{Elsewhere, STACK_BYTES, Stack};
+use crate::contain::unwind::{contain, tell};
+use crate::data::erased::Parcel;
+use crate::data::retained::Retained;
+use crate::data::run::{Lap, Run, Walk};
+use crate::data::shape::Types;
+use crate::data::track::Pace;
 use crate::decide::ledger::{Lease, Worth};
 use crate::engine::caller::Caller;
 use crate::engine::dispatch::{Dispatch, Next};
-use crate::engine::drops::{Elsewhere, STACK_BYTES, Stack};
-use crate::engine::erased::Parcel;
-use crate::engine::leash::{Leash, at_no_checkpoint, come_out, outside};
-use crate::engine::retained::Retained;
-use crate::engine::run::{Lap, Run, Walk};
-use crate::engine::shape::Types;
 use crate::engine::span::SafeSpan;
-use crate::engine::speech::{Speech, TARGET};
-use crate::engine::track::Pace;
-use crate::engine::unwind::{contain, tell};
+use crate::engine::speech::Speech;
 use crate::memory::account::Epoch;
-use crate::worker::Worker;
+use crate::values::crash::BoxError;
 
 /// The user's code, shared by all containers of a function.
 pub(crate) trait Code: Send + Sync {
@@ -78,7 +79,7 @@ pub(crate) trait Body<I, O, E>: Rehearsable<I, O, E> + Send + Sync {
 }
 
 #[cfg(feature = "testkit")]
-use crate::testkit::code::Rehearsable;
+use crate::engine::rehearsable::Rehearsable;
 
 /// Without the test kit nothing is asked of a body for its sake.
 #[cfg(not(feature = "testkit"))]

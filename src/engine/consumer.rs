@@ -10,20 +10,21 @@ use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use crate::abort::{Abort, AbortHandle};
-use crate::decide::ids::JobId;
+use crate::base::ids::JobId;
+use crate::contain::drops::{Stack, drop_elsewhere, drop_in_turn, let_go};
+use crate::data::chunk::{Chunk, Stretch};
+use crate::data::erased::{Buffer, Values};
+use crate::data::failure::{Bug, Failure, Reason};
+use crate::data::gate::Gate;
+use crate::data::shape::{Outcome, Types};
 use crate::decide::job::{JobKind, OnFailure};
 use crate::decide::retries::Retries;
 use crate::decide::window::Window;
+use crate::engine::abort::{Abort, AbortHandle};
 use crate::engine::caller::Caller;
-use crate::engine::chunk::{Chunk, Stretch};
 use crate::engine::dispatch::{Closed, Dispatch, Found, Patience, Plan};
-use crate::engine::drops::{Stack, drop_elsewhere, drop_in_turn, let_go};
-use crate::engine::erased::{Buffer, Values};
-use crate::engine::lane::{Gate, MapEnd, Order, Supply};
-use crate::engine::shape::{Outcome, Types};
-use crate::failure::{Bug, Failure, Reason};
-use crate::progress::Progress;
+use crate::engine::lane::{MapEnd, Order, Supply};
+use crate::values::progress::Progress;
 
 /// What a map does with failures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

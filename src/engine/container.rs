@@ -7,12 +7,12 @@ use std::sync::Arc;
 
 use actix::{Actor, ActorContext, AsyncContext, Context, Handler, SpawnHandle};
 
-use crate::crash::Death;
-use crate::decide::ids::{ContainerId, Generation};
+use crate::base::ids::{ContainerId, Generation};
 use crate::engine::dispatch::Dispatch;
 use crate::engine::messages::{Launch, Notice, Retire};
 use crate::engine::spawn::spawn;
 use crate::engine::thread;
+use crate::values::crash::Death;
 
 /// One container.
 pub(crate) struct Container {

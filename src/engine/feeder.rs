@@ -12,31 +12,14 @@ use std::task::Poll;
 
 use tokio::runtime::{Builder, Handle};
 
-use crate::crash::Panic;
-use crate::decide::ids::JobId;
+use crate::base::ids::JobId;
+use crate::contain::drops::Elsewhere;
+use crate::contain::unwind::{Contained, contain, contain_drop, set_thread_hook};
+use crate::data::pool::{Flow, Inlet, PolledFlow, Pulled};
+use crate::data::source::Feed;
 use crate::engine::dispatch::{Dispatch, FeederEnd};
-use crate::engine::drops::Elsewhere;
-use crate::engine::pool::{Flow, Inlet, PolledFlow, Pulled};
 use crate::engine::spawn::spawn;
-use crate::engine::unwind::{Contained, contain, contain_drop, set_thread_hook};
-
-/// A source that may block and panic, in any of its methods.
-pub(crate) enum Feed {
-    Iterator(Contained<Box<dyn Flow>>),
-    /// With the runtime that its owner was in.
-    Stream(Contained<Pin<Box<dyn PolledFlow>>>, Option<Handle>),
-}
-
-impl Feed {
-    pub(crate) fn of_iterator(source: Box<dyn Flow>) -> Self {
-        Self::Iterator(Contained::new(source))
-    }
-
-    /// A stream, which is polled inside the runtime that the caller is in, if any.
-    pub(crate) fn of_stream(source: Pin<Box<dyn PolledFlow>>) -> Self {
-        Self::Stream(Contained::new(source), Handle::try_current().ok())
-    }
-}
+use crate::values::crash::Panic;
 
 /// Makes the feeder of a map, which pulls its source.
 pub(crate) fn start(dispatch: &Arc<Dispatch>, job: JobId, source: Elsewhere<Feed>) {

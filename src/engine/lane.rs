@@ -4,23 +4,25 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::task::Waker;
 use std::time::Duration;
 
-use crate::decide::ids::JobId;
+use crate::base::ids::JobId;
+use crate::base::signal::Signal;
+use crate::base::sync::{Light, heavy};
+use crate::data::chunk::Chunk;
+use crate::data::erased::{Parcel, Values};
+use crate::data::failure::Reason;
+use crate::data::gate::Gate;
+use crate::data::pool::Pool;
+use crate::data::shape::Shape;
+use crate::data::source::Inline;
 use crate::decide::job::Span;
 use crate::decide::ledger::{Mode, Sources};
 use crate::decide::steps;
 use crate::decide::time::Time;
 use crate::engine::caller::Caller;
-use crate::engine::chunk::Chunk;
-use crate::engine::erased::{Parcel, Values};
-use crate::engine::pool::Pool;
-use crate::engine::shape::Shape;
-use crate::engine::signal::Signal;
-use crate::engine::sync::{Light, heavy};
-use crate::failure::Reason;
 
 /// How long outcomes may come before a thread that waits for them is told again, because to wake it costs
 /// some tens of µs, which the containers on its core lack.
@@ -38,89 +40,6 @@ pub(crate) enum Order {
     AtOnce,
 }
 
-/// Back-pressure between the consumer and whoever pulls the source.
-#[derive(Debug, Default)]
-pub(crate) struct Gate {
-    /// Outcomes handed to the consumer; written by it, read by feeder and ledger.
-    pub(crate) yielded: AtomicU64,
-    /// A container has found no input in the pool. Set before it looks once more, cleared by the feeder that brings one.
-    pub(crate) awaited: AtomicBool,
-    /// Somebody waits for room. Set before the wait is checked once more, cleared by the consumer.
-    pub(crate) starved: AtomicBool,
-    /// The window as it is now; written under the function's lock, read by the consumer.
-    pub(crate) window: AtomicU64,
-    /// How much room is worth telling of; likewise.
-    pub(crate) refill: AtomicU64,
-    /// Inputs pulled from the source, those in the pool included.
-    pub(crate) pulled: AtomicU64,
-    /// Those of them that are not in the pool any more; written under the function's lock.
-    pub(crate) accepted: AtomicU64,
-}
-
-impl Gate {
-    /// Room for whoever pulls the source.
-    pub(crate) fn room(&self) -> u64 {
-        let outstanding = self.outstanding();
-        self.window.load(Ordering::SeqCst).saturating_sub(outstanding)
-    }
-
-    /// Room for somebody: what is in the pool is outstanding already, and waits for room to be executed in
-    /// where the window has become narrower since it was pulled.
-    pub(crate) fn room_for_any(&self) -> u64 {
-        let executed =
-            self.accepted.load(Ordering::SeqCst).saturating_sub(self.yielded.load(Ordering::SeqCst));
-        self.window.load(Ordering::SeqCst).saturating_sub(executed)
-    }
-
-    pub(crate) fn outstanding(&self) -> u64 {
-        let pulled = self.pulled.load(Ordering::SeqCst);
-        pulled.saturating_sub(self.yielded.load(Ordering::SeqCst))
-    }
-}
-
-/// A source that is known neither to block nor to panic, with what it still holds.
-pub(crate) struct Inline {
-    source: Box<dyn Source>,
-    left: u64,
-    /// Whether what it holds is to be dropped.
-    holds_values: bool,
-}
-
-/// An iterator that gives several items at a time, because the call that is not inlined costs more than most
-/// items do.
-trait Source: Send {
-    fn pull(&mut self, most: usize) -> Values;
-}
-
-impl<S> Source for S
-where
-    S: Iterator + Send,
-    S::Item: Send + Sync + 'static,
-{
-    fn pull(&mut self, most: usize) -> Values {
-        Values::of(self.by_ref().take(most).collect())
-    }
-}
-
-impl Inline {
-    pub(crate) fn new<S>(source: S) -> Self
-    where
-        S: Iterator + Send + 'static,
-        S::Item: Send + Sync + 'static,
-    {
-        let left = source.size_hint().0 as u64;
-        Self { source: Box::new(source), left, holds_values: std::mem::needs_drop::<S::Item>() }
-    }
-}
-
-impl Drop for Inline {
-    fn drop(&mut self) {
-        if self.holds_values {
-            while self.source.pull(1).len() > 0 {} // each is dropped by itself, inside the boundary
-        }
-    }
-}
-
 /// Where new inputs come from.
 pub(crate) enum Supply {
     Inline(Inline),
@@ -133,7 +52,7 @@ impl Supply {
     /// Whether dropping it drops values of the user's.
     pub(crate) fn holds_values(&self) -> bool {
         match self {
-            Self::Inline(inline) => inline.holds_values && inline.left > 0,
+            Self::Inline(inline) => inline.holds_values(),
             Self::Fed(pool) => pool.holds_values(),
             Self::Dry => false,
         }
@@ -213,7 +132,7 @@ pub(crate) struct Lane {
 impl Lane {
     pub(crate) fn new(shape: &'static Shape, order: Order, supply: Supply, caller: Caller) -> Self {
         let total = match &supply {
-            Supply::Inline(inline) => Some(inline.left),
+            Supply::Inline(inline) => Some(inline.left()),
             Supply::Fed(_) | Supply::Dry => None,
         };
         let gate = Arc::<Gate>::default();
@@ -314,7 +233,7 @@ impl Lane {
     /// count as pulled.
     pub(crate) fn held_by_window(&self) -> u64 {
         match &self.supply {
-            Supply::Inline(inline) if !self.source_over => self.gate.room().min(inline.left),
+            Supply::Inline(inline) if !self.source_over => self.gate.room().min(inline.left()),
             Supply::Fed(pool) => pool.len(),
             Supply::Inline(_) | Supply::Dry => 0,
         }
@@ -487,7 +406,7 @@ impl Lanes {
 impl Sources for Lanes {
     fn available(&self, job: JobId, mode: Mode) -> u64 {
         match self.0.get(&job).map(|lane| &lane.supply) {
-            Some(Supply::Inline(inline)) if mode == Mode::Running => inline.left,
+            Some(Supply::Inline(inline)) if mode == Mode::Running => inline.left(),
             Some(Supply::Fed(pool)) => pool.len(),
             Some(Supply::Inline(_) | Supply::Dry) | None => 0,
         }
@@ -519,10 +438,9 @@ impl Sources for Lanes {
         let Some(lane) = self.0.get_mut(&job) else { return 0 };
         let inputs: Values = match &mut lane.supply {
             Supply::Inline(inline) => {
-                let inputs: Values = inline.source.pull(most as usize);
-                inline.left -= inputs.len() as u64;
+                let inputs: Values = inline.pull(most);
                 lane.gate.pulled.fetch_add(inputs.len() as u64, Ordering::SeqCst);
-                lane.source_over = inline.left == 0;
+                lane.source_over = inline.left() == 0;
                 inputs
             }
             Supply::Fed(pool) => pool.take(most),

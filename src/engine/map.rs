@@ -10,11 +10,11 @@ use std::task::Poll;
 use actix::fut::wrap_future;
 use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, MessageResult, Recipient};
 
-use crate::actor::{Batch, CancelMap, Demand, GetProgress};
-use crate::decide::ids::JobId;
+use crate::base::ids::JobId;
+use crate::engine::actor::{Batch, CancelMap, Demand, GetProgress};
 use crate::engine::consumer::{Consumer, Sight};
 use crate::engine::dispatch::{Dispatch, Patience};
-use crate::running::Running;
+use crate::engine::running::Running;
 
 /// The most outcomes in one batch, because a batch is a vector on top of the window.
 const BATCH_MAX: u64 = 1_024;

@@ -1,4 +1,4 @@
-//! The messages that only the engine sends. Together with those in [`actor`](crate::actor), which
+//! The messages that only the engine sends. Together with those in [`actor`](crate::engine::actor), which
 //! anyone may send, they are the closed list.
 //!
 //! Control is messages; inputs and outcomes never are, but for batches that are delivered to an
@@ -10,16 +10,16 @@ use actix::dev::OneshotSender;
 use actix::{Message, Recipient};
 use tokio::sync::oneshot;
 
-use crate::actor::{Happened, Shutdown};
-use crate::decide::ids::{ContainerId, Generation, JobId};
+use crate::base::ids::{ContainerId, Generation, JobId};
+use crate::contain::drops::Elsewhere;
+use crate::data::source::Feed;
 use crate::decide::restart::Restart;
 use crate::decide::window::Window;
+use crate::engine::actor::{Happened, Shutdown};
 use crate::engine::dispatch::Dispatch;
-use crate::engine::drops::Elsewhere;
-use crate::engine::feeder::Feed;
-use crate::report::FunctionReport;
-use crate::running::Running;
-use crate::status::Status;
+use crate::engine::running::Running;
+use crate::values::report::FunctionReport;
+use crate::values::status::Status;
 
 /// Container thread → supervisor. No reply.
 #[derive(Debug, Clone, Message)]

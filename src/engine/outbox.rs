@@ -12,12 +12,12 @@ use std::sync::{Arc, OnceLock};
 use parking_lot::Mutex;
 use tracing::level_filters::LevelFilter;
 
+use crate::contain::unwind::tell;
 use crate::decide::time::Time;
 use crate::engine::caller::Caller;
 use crate::engine::speech::{Audience, Speech};
 use crate::engine::story::Story;
-use crate::engine::unwind::tell;
-use crate::event::Event;
+use crate::values::event::Event;
 
 /// The most events that wait, because a subscriber may block for ever. Those that come then are counted.
 const EVENTS_MAX: usize = 1 << 16;

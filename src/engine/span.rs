@@ -8,9 +8,9 @@ use tracing::level_filters::LevelFilter;
 use tracing::span::{Entered, Id};
 use tracing::{Dispatch, Span};
 
-use crate::engine::drops::{Stack, drop_elsewhere};
+use crate::contain::drops::{Stack, drop_elsewhere};
+use crate::contain::unwind::{Contained, contain, tell};
 use crate::engine::system::on_engine_thread;
-use crate::engine::unwind::{Contained, contain, tell};
 use crate::memory::till::Inside;
 
 /// A span whose subscriber may panic.

@@ -9,19 +9,17 @@ use actix::prelude::SendError;
 use parking_lot::Mutex;
 use tracing::Level;
 
-use crate::actor::Happened;
-use crate::crash::{Crash, Death};
-use crate::decide::ids::Attempt;
+use crate::base::ids::Attempt;
+use crate::contain::TARGET;
+use crate::contain::unwind::tell;
 use crate::decide::ledger::{Change, Stage};
 use crate::decide::time::Time;
+use crate::engine::actor::Happened;
 use crate::engine::caller::Caller;
 use crate::engine::span::SafeSpan;
 use crate::engine::story::Telling;
-use crate::engine::unwind::tell;
-use crate::event::{ContainerState, Event};
-
-/// The target of all events and spans, by which a filter finds them.
-pub(crate) const TARGET: &str = "longshore";
+use crate::values::crash::{Crash, Death};
+use crate::values::event::{ContainerState, Event};
 
 impl Event {
     /// What a change is told as.

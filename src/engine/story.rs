@@ -10,9 +10,9 @@ use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::crash::{Crash, Death};
 use crate::decide::time::Time;
-use crate::event::Event;
+use crate::values::crash::{Crash, Death};
+use crate::values::event::Event;
 
 /// For how long repeats of one kind are counted before they are told.
 pub(crate) const FOLD: Duration = Duration::from_secs(1);
@@ -53,7 +53,8 @@ enum Kind {
 impl Kind {
     fn of(crash: &Crash) -> Self {
         // The same place may have another message for each input.
-        let place = |panic: &crate::crash::Panic| panic.location().unwrap_or(panic.message()).to_owned();
+        let place =
+            |panic: &crate::values::crash::Panic| panic.location().unwrap_or(panic.message()).to_owned();
         match &crash.death {
             Death::Panicked(panic) => Self::Panic { place: place(panic) },
             Death::EnterPanicked(panic) => Self::EnterPanic { place: place(panic) },
@@ -166,8 +167,8 @@ impl Story {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::crash::Panic;
-    use crate::decide::ids::{ContainerId, Generation};
+    use crate::base::ids::{ContainerId, Generation};
+    use crate::values::crash::Panic;
 
     fn at(ms: u64) -> Time {
         Time(Duration::from_millis(ms))

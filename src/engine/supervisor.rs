@@ -10,18 +10,18 @@ use std::time::Duration;
 use actix::{Actor, ActorContext, Addr, AsyncContext, Context, Handler, Recipient, SpawnHandle};
 use tokio::sync::oneshot;
 
-use crate::actor::{Ending, Shutdown};
-use crate::decide::ids::ContainerId;
+use crate::base::ids::ContainerId;
 use crate::decide::restart::Restart;
 use crate::decide::time::Time;
 use crate::decide::window::Window;
+use crate::engine::actor::{Ending, Shutdown};
 use crate::engine::container::Container;
 use crate::engine::dispatch::{Dispatch, TICK_MIN};
 use crate::engine::feeder;
 use crate::engine::messages::{Desk, Launch, Notice, Reply, Request, Retire, SupervisorEnded};
+use crate::engine::running::Running;
 use crate::engine::story::FOLD;
-use crate::report::FunctionReport;
-use crate::running::Running;
+use crate::values::report::FunctionReport;
 
 /// How long code that was cut off may take to come out, idle containers to exit, feeders to come back from their source, and
 /// subscribers to hear of what comes before the report.
@@ -42,7 +42,7 @@ enum Stretch {
 }
 
 /// Supervises one function. It knows no types: messages that have any come by way of the
-/// [`Supervisor`](crate::actor::Supervisor).
+/// [`Supervisor`](crate::engine::actor::Supervisor).
 pub(crate) struct UntypedSupervisor {
     dispatch: Arc<Dispatch>,
     default_window: Window,

@@ -10,11 +10,11 @@ use actix::{Actor, Addr, ArbiterHandle, Context, System};
 use crossbeam_channel::bounded;
 use parking_lot::Mutex;
 
+use crate::contain::TARGET;
 #[cfg(feature = "testkit")]
-use crate::engine::drops::set_one_thread_for_all;
-use crate::engine::speech::TARGET;
-use crate::engine::unwind::tell;
-use crate::error::StartError;
+use crate::contain::drops::set_one_thread_for_all;
+use crate::contain::unwind::tell;
+use crate::values::error::StartError;
 
 static ENGINE: Mutex<Weak<Engine>> = Mutex::new(Weak::new());
 

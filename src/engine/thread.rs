@@ -5,17 +5,17 @@
 
 use std::sync::Arc;
 
-use crate::context::Context;
-use crate::crash::{Death, EnterError, Panic};
-use crate::decide::ids::{ContainerId, Generation};
+use crate::base::ids::{ContainerId, Generation};
+use crate::code::context::Context;
+use crate::code::leash::{self, Leash};
+use crate::contain::TARGET;
+use crate::contain::unwind::{contain, set_thread_hook, tell};
 use crate::decide::restart::Restart;
 use crate::engine::body::{Instance, Post, Served};
 use crate::engine::dispatch::Dispatch;
-use crate::engine::leash::{self, Leash};
 use crate::engine::messages::Notice;
-use crate::engine::speech::TARGET;
-use crate::engine::unwind::{contain, set_thread_hook, tell};
-use crate::report::Fate;
+use crate::values::crash::{Death, EnterError, Panic};
+use crate::values::report::Fate;
 
 /// How one generation ended.
 pub(crate) enum End {

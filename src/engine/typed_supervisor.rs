@@ -11,19 +11,19 @@ use std::task::Poll;
 use actix::dev::{MessageResponse, OneshotSender};
 use actix::{Actor, ActorContext, Addr, ArbiterHandle, AsyncContext, Context, Handler, Message};
 
-use crate::actor::{CallInput, GetStatus, KillContainer, Reset, Shutdown, StartMap, Subscribe};
+use crate::contain::drops::{Elsewhere, drop_elsewhere};
+use crate::data::failure::{Cause, Failure, Reason};
+use crate::data::shape::{Outcome, Types};
+use crate::engine::actor::{CallInput, GetStatus, KillContainer, Reset, Shutdown, StartMap, Subscribe};
 use crate::engine::consumer::{Consumer, Sight};
 use crate::engine::dispatch::Patience;
-use crate::engine::drops::{Elsewhere, drop_elsewhere};
 use crate::engine::feeder;
 use crate::engine::map::{Delivery, Map};
 use crate::engine::messages::{Desk, Reply, Request, SupervisorEnded};
-use crate::engine::shape::{Outcome, Types};
 use crate::engine::supervisor::UntypedSupervisor;
-use crate::failure::{Cause, Failure, Reason};
 
 /// Supervises one function: the actor behind a [`Function`](crate::Function). It takes the messages of
-/// [`actor`](crate::actor).
+/// [`actor`](crate::engine::actor).
 pub struct Supervisor<I, O, E> {
     untyped: Addr<UntypedSupervisor>,
     types: Types<I, O, E>,

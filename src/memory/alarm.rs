@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use crate::engine::unwind::tell;
 use crate::memory::accounts::{self, PLACES, Place};
 use crate::memory::crossings::{Crossings, Link};
 
@@ -28,7 +27,7 @@ static WATCH: OnceLock<Thread> = OnceLock::new();
 /// Who kills the container of an account.
 static KILLERS: Mutex<BTreeMap<Place, Weak<dyn Killer>>> = Mutex::new(BTreeMap::new());
 
-/// Kills a container.
+/// Kills a container. Nothing in it panics.
 pub(crate) trait Killer: Send + Sync {
     /// Its account is overdrawn. Called on the watch's thread.
     fn kill(&self);
@@ -98,7 +97,7 @@ fn watch() {
                     Some(killer) if killer.may_wait() => {
                         later.push((now + GRACE, Then::Kill, Arc::downgrade(&killer)));
                     }
-                    Some(killer) => tell(|| killer.kill()),
+                    Some(killer) => killer.kill(),
                     None => {}
                 }
             },
@@ -108,10 +107,10 @@ fn watch() {
             let Some(killer) = killer.upgrade() else { continue };
             match then {
                 Then::Kill => {
-                    tell(|| killer.kill());
+                    killer.kill();
                     later.push((now + PATIENCE, Then::LowerPriority, Arc::downgrade(&killer)));
                 }
-                Then::LowerPriority => tell(|| killer.lower_priority()),
+                Then::LowerPriority => killer.lower_priority(),
             }
         }
         // At once, if something was added meanwhile.

@@ -20,8 +20,7 @@ pub(crate) mod accountant;
 pub(crate) mod accounts;
 pub(crate) mod alarm;
 pub(crate) mod crossings;
-pub(crate) mod scope;
 pub(crate) mod till;
 
 // So that a model checker can put its own primitives under the files that are modelled.
-pub(crate) use crate::engine::sync;
+pub(crate) use crate::base::sync;

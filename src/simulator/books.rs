@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use crate::decide::ids::{ContainerId, Generation, JobId};
+use crate::base::ids::{ContainerId, Generation, JobId};
 use crate::decide::job::{DEATHS_MAX, JobKind};
 use crate::decide::ledger::Mode;
 use crate::decide::restart::Restart;

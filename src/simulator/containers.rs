@@ -1,11 +1,11 @@
 //! The books of containers: which live, which may be created, recycled or replaced, and whose threads were left
 //! behind in the user's code.
 
-use crate::decide::ids::{ContainerId, Generation, JobId};
+use crate::base::ids::{ContainerId, Generation, JobId};
 use crate::decide::ledger::Mode;
 use crate::decide::time::Time;
-use crate::report::Fate;
 use crate::simulator::books::{Books, Queue, State, Why};
+use crate::values::report::Fate;
 
 /// How a container dies.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]

@@ -8,18 +8,18 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use crate::crash::{Death, Panic};
-use crate::decide::ids::JobId;
+use crate::base::ids::JobId;
+use crate::data::erased::{Kind, Values};
+use crate::data::pool::Pool;
+use crate::data::run::Run;
 use crate::decide::job::OnFailure;
 use crate::decide::steps::tests::taken;
 use crate::engine::caller::Caller;
 use crate::engine::consumer::{Consumer, Sight};
 use crate::engine::dispatch::{Next, Offer, Patience};
-use crate::engine::erased::{Kind, Values};
 use crate::engine::lane::Supply;
-use crate::engine::pool::Pool;
-use crate::engine::run::Run;
 use crate::simulator::rig::{Rig, execute};
+use crate::values::crash::{Death, Panic};
 
 /// How many of something there are beside an operation.
 const FEW: usize = 30;

@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::decide::ids::JobId;
+use crate::base::ids::JobId;
 use crate::decide::time::Time;
 
 /// How long little room may wait to become more.

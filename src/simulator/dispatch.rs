@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use crate::crash::Previous;
-use crate::decide::ids::{ContainerId, JobId};
+use crate::base::ids::{ContainerId, JobId};
 use crate::decide::job::JobKind;
 use crate::decide::ledger::{Lease, LeaseKind, Mode};
 use crate::decide::time::Time;
 use crate::simulator::books::{Books, InputBook, Queue, State};
 use crate::simulator::crumbs::Eligible;
+use crate::values::crash::Previous;
 
 const CALL: usize = 0;
 const REQUEUED: usize = 1;

@@ -5,14 +5,14 @@ use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use crate::decide::ids::{ContainerId, Generation, JobId};
+use crate::base::ids::{ContainerId, Generation, JobId};
 use crate::decide::ledger::{Mode, Sources};
 use crate::decide::time::Time;
-use crate::report::Fate;
 use crate::simulator::books::{Books, Why};
 use crate::simulator::readers::Reader;
 use crate::simulator::threads::{Phase, Thread};
 use crate::simulator::world::World;
+use crate::values::report::Fate;
 
 /// How long what was cut off may take to come out, and idle containers to exit.
 const GRACE: Duration = Duration::from_secs(1);

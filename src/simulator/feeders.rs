@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use crate::crash::Panic;
-use crate::decide::ids::JobId;
+use crate::base::ids::JobId;
+use crate::base::signal::Signal;
+use crate::data::pool::Inlet;
 use crate::engine::dispatch::FeederEnd;
-use crate::engine::pool::Inlet;
-use crate::engine::signal::Signal;
 use crate::simulator::ticket::Ticket;
 use crate::simulator::world::World;
+use crate::values::crash::Panic;
 
 /// A source that may block, and panic.
 #[derive(Debug, Clone, Copy)]

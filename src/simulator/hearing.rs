@@ -3,13 +3,13 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::crash::Crash;
-use crate::decide::ids::{ContainerId, Generation};
+use crate::base::ids::{ContainerId, Generation};
 use crate::decide::ledger::Mode;
 use crate::decide::time::Time;
-use crate::event::{ContainerState, Event};
 use crate::simulator::books::Books;
 use crate::simulator::world::World;
+use crate::values::crash::Crash;
+use crate::values::event::{ContainerState, Event};
 
 /// What the books say is to be told.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use crate::decide::ids::JobId;
+use crate::base::ids::JobId;
+use crate::data::chunk::Chunk;
 use crate::decide::job::JobKind;
-use crate::engine::chunk::Chunk;
 use crate::engine::lane::{Lane, Order};
 use crate::simulator::books::{End, InputBook, JobBook, State};
 use crate::simulator::world::World;

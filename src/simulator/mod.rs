@@ -40,7 +40,8 @@ mod world;
 use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
-use crate::engine::unwind::{contain, install_hook};
+use crate::code::context::Context;
+use crate::contain::unwind::{contain, install_hook};
 use tally::Tally;
 use world::{Telling, World};
 
@@ -88,7 +89,7 @@ fn live(seed: u64) -> Result<Tally, String> {
 
 #[test]
 fn every_world_keeps_every_promise() {
-    install_hook();
+    install_hook(Context::moment);
     let seeds = match setting("LONGSHORE_SEED") {
         Some(seed) => seed..seed + 1,
         None => 0..setting("LONGSHORE_WORLDS").unwrap_or(WORLDS),

@@ -6,10 +6,10 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use crate::crash::{Death, Panic};
 use crate::decide::restart::CrashLoopBackoff;
-use crate::event::Event;
 use crate::simulator::rig::Rig;
+use crate::values::crash::{Death, Panic};
+use crate::values::event::Event;
 
 /// How long a container stays up until it has ended a crash loop.
 const RESET_AFTER: Duration = Duration::from_secs(10);

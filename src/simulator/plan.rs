@@ -3,11 +3,11 @@
 
 use std::time::Duration;
 
-use crate::decide::ids::{ContainerId, Generation};
+use crate::base::ids::{ContainerId, Generation};
 use crate::decide::ledger::Rules;
 use crate::decide::restart::{CrashLoopBackoff, RateLimited, RestartPolicy};
 use crate::decide::retries::Retries;
-use crate::settings::MemoryRules;
+use crate::engine::settings::MemoryRules;
 use crate::simulator::tape::{Tape, mix};
 
 /// What a container may use, in bytes.

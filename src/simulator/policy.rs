@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::decide::ids::{ContainerId, Generation};
+use crate::base::ids::{ContainerId, Generation};
 use crate::decide::restart::{Restart, RestartPolicy};
 use crate::decide::time::Time;
 use crate::simulator::plan::Plan;

@@ -4,7 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use crate::decide::ids::{ContainerId, Generation};
+use crate::base::ids::{ContainerId, Generation};
+use crate::contain::unwind::PanicHook;
+use crate::data::run::Run;
+use crate::data::shape::Shape;
+use crate::data::source::Inline;
+use crate::data::track::Pace;
 use crate::decide::ledger::Rules;
 use crate::decide::restart::{RateLimited, RestartPolicy};
 use crate::decide::retries::Retries;
@@ -14,12 +19,8 @@ use crate::engine::caller::Caller;
 use crate::engine::clock::Clock;
 use crate::engine::consumer::{Closing, Consumer, Failures};
 use crate::engine::dispatch::{Dispatch, Next, Offer};
-use crate::engine::lane::{Inline, Order, Supply};
-use crate::engine::run::Run;
-use crate::engine::shape::Shape;
-use crate::engine::track::Pace;
-use crate::engine::unwind::PanicHook;
-use crate::settings::{MemoryRules, Settings};
+use crate::engine::lane::{Order, Supply};
+use crate::engine::settings::{MemoryRules, Settings};
 
 /// A function whose containers do what a test says.
 pub(super) struct Rig {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::decide::ids::{ContainerId, JobId};
+use crate::base::ids::{ContainerId, JobId};
 use crate::decide::ledger::Mode;
 use crate::simulator::books::{End, InputBook, Queue, State, Why};
 use crate::simulator::world::World;

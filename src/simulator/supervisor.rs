@@ -4,7 +4,7 @@
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use crate::decide::ids::{ContainerId, Generation, JobId};
+use crate::base::ids::{ContainerId, Generation, JobId};
 use crate::decide::ledger::Mode;
 use crate::decide::restart::Restart;
 use crate::engine::dispatch::TICK_MIN;
@@ -115,7 +115,7 @@ impl World {
         if self.tape.one_in(100) {
             self.tally.threads_not_made += 1;
             let error = std::io::Error::from(std::io::ErrorKind::OutOfMemory);
-            self.crash(id, generation, crate::crash::Death::NoThread(Arc::new(error)));
+            self.crash(id, generation, crate::values::crash::Death::NoThread(Arc::new(error)));
             self.engine.ended(id, generation, None);
             self.books.thread_ended(id, generation);
             return;

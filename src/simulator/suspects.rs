@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use crate::decide::ids::ContainerId;
+use crate::base::ids::ContainerId;
 use crate::decide::time::Time;
 
 /// How long a suspect executes before another may begin.

@@ -4,22 +4,22 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::crash::{Death, EnterError, Panic};
-use crate::decide::ids::{ContainerId, Generation, JobId};
+use crate::base::ids::{ContainerId, Generation, JobId};
+use crate::code::leash::Leash;
+use crate::contain::drops::Stack;
+use crate::data::run::Run;
+use crate::data::track::Pace;
 use crate::decide::ledger::{Lease, Worth};
 use crate::decide::restart::Restart;
 use crate::decide::time::Time;
 use crate::engine::dispatch::{Next, Offer};
-use crate::engine::drops::Stack;
-use crate::engine::leash::Leash;
 use crate::engine::messages::Notice;
-use crate::engine::run::Run;
-use crate::engine::track::Pace;
 use crate::memory::account::Account;
-use crate::report::Fate;
 use crate::simulator::plan::Act;
 use crate::simulator::ticket::{Answer, Refusal, Ticket};
 use crate::simulator::world::World;
+use crate::values::crash::{Death, EnterError, Panic};
+use crate::values::report::Fate;
 
 /// A thread of a container.
 pub(super) struct Thread {

@@ -4,7 +4,7 @@
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
-use crate::decide::ids::{ContainerId, Generation};
+use crate::base::ids::{ContainerId, Generation};
 use crate::engine::dispatch::Dispatch;
 
 /// Counts the values of one world that are alive, and sees that none is dropped under the lock.

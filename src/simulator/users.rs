@@ -3,15 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::decide::ids::ContainerId;
+use crate::base::ids::ContainerId;
+use crate::data::erased::{Kind, Values};
+use crate::data::pool::Pool;
+use crate::data::source::Inline;
 use crate::decide::job::JobKind;
 use crate::decide::ledger::Mode;
 use crate::decide::window::Window;
 use crate::engine::caller::Caller;
 use crate::engine::consumer::{Closing, Consumer, Failures};
-use crate::engine::erased::{Kind, Values};
-use crate::engine::lane::{Inline, Order, Supply};
-use crate::engine::pool::Pool;
+use crate::engine::lane::{Order, Supply};
 use crate::simulator::books::Why;
 use crate::simulator::feeders::{Feeder, Source};
 use crate::simulator::hearing::Due;

@@ -10,23 +10,23 @@ use std::time::Duration;
 use tokio::task::LocalSet;
 use tokio::time::sleep;
 
-use crate::context::Context;
-use crate::crash::{Death, EnterError, Panic};
-use crate::decide::ids::{ContainerId, Generation};
+use crate::base::ids::{ContainerId, Generation};
+use crate::code::context::Context;
+use crate::code::leash::{Leash, at_no_checkpoint, come_out};
+use crate::contain::spawned::{Origin, among_tasks};
+use crate::contain::unwind::{contain, contain_drop};
 use crate::decide::restart::Restart;
 use crate::engine::body::{Post, Task};
 use crate::engine::dispatch::{Dispatch, Next};
-use crate::engine::leash::{Leash, at_no_checkpoint, come_out};
 use crate::engine::messages::Notice;
+use crate::engine::rehearsable::{Begun, Role};
 use crate::engine::span::SafeSpan;
-use crate::engine::spawned::{Origin, among_tasks};
 use crate::engine::thread::{End, exited};
-use crate::engine::unwind::{contain, contain_drop};
-use crate::report::Fate;
-use crate::testkit::code::{Begun, Role};
 use crate::testkit::record::{Ending, Entered};
 use crate::testkit::script::{At, EnterFault, Fault};
 use crate::testkit::stage::Rehearsed;
+use crate::values::crash::{Death, EnterError, Panic};
+use crate::values::report::Fate;
 
 /// Runs a container from `generation` on, until it is not restarted at once.
 pub(crate) async fn run<I, O, E>(
@@ -49,7 +49,7 @@ pub(crate) async fn run<I, O, E>(
         let life = Life { dispatch: &dispatch, rehearsed: &rehearsed, context: &context };
         // The local tasks that it spawns die with it.
         let tasks = LocalSet::new();
-        let origin = Arc::new(Origin::of(settings, id, generation));
+        let origin = Arc::new(Origin::of((&settings.app, &settings.function), id, generation));
         let living = contained(polled_among_tasks(&origin, tasks.run_until(life.live(id, generation))));
         let end = as_its_own(&context, living).await;
         let drop_tasks = || contain_drop(|| among_tasks(&origin, || drop(tasks)));

@@ -57,7 +57,6 @@
 //! * Which of several containers is first, where it does not matter, is always the same one. It may be
 //!   another in the next version.
 
-pub(crate) mod code;
 mod container;
 mod record;
 mod rehearsal;
@@ -68,5 +67,3 @@ pub use record::{Ending, Entered, Execution, Record, Start};
 pub use rehearsal::{CONTAINERS, Rehearsal};
 pub use script::{At, EnterFault, Entering, Fault};
 pub use stage::Stage;
-
-pub(crate) use stage::Performs;

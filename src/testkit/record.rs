@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use crate::crash::Crash;
-use crate::decide::ids::{ContainerId, Generation};
-use crate::event::Event;
-use crate::report::FunctionReport;
-use crate::status::Status;
+use crate::base::ids::{ContainerId, Generation};
 use crate::testkit::script::At;
+use crate::values::crash::Crash;
+use crate::values::event::Event;
+use crate::values::report::FunctionReport;
+use crate::values::status::Status;
 
 /// One execution of one input. Moments are virtual time since the start.
 #[derive(Debug, Clone, PartialEq, Eq)]

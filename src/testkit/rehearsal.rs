@@ -12,21 +12,21 @@ use actix::{System, SystemRunner};
 use tokio::runtime::Runtime;
 use tokio::time::sleep;
 
-use crate::actor::Ending;
-use crate::builder::Builder;
-use crate::decide::ids::ContainerId;
+use crate::api::builder::Builder;
+use crate::api::function::Function;
+use crate::base::ids::ContainerId;
+use crate::contain::unwind::{contain_drop, set_thread_hook};
+use crate::data::failure::Failure;
 use crate::decide::window::Window;
+use crate::engine::actor::Ending;
 use crate::engine::messages::Request;
+use crate::engine::running::Running;
+use crate::engine::settings::Settings;
 use crate::engine::system::STACK_BYTES;
-use crate::engine::unwind::{contain_drop, set_thread_hook};
-use crate::error::StartError;
-use crate::failure::Failure;
-use crate::function::Function;
-use crate::running::Running;
-use crate::settings::Settings;
 use crate::testkit::record::Record;
 use crate::testkit::script::{At, EnterFault, Entering, Fault, Script};
 use crate::testkit::stage::{Rehearsed, Stage};
+use crate::values::error::StartError;
 
 /// How many containers a rehearsed function has if its builder does not say.
 pub const CONTAINERS: usize = 4;
@@ -72,6 +72,19 @@ pub struct Rehearsal<I, O, E> {
     builder: Builder<I, O, E>,
     script: Script<I, E>,
     limit: Duration,
+}
+
+impl<I, O, E> Builder<I, O, E>
+where
+    I: Send + Sync + 'static,
+    O: Send + 'static,
+    E: Send + 'static,
+{
+    /// The function is not to be started but rehearsed: under scripted faults, in virtual time. See
+    /// [`testkit`](crate::testkit).
+    pub fn rehearse(self) -> Rehearsal<I, O, E> {
+        Rehearsal::new(self)
+    }
 }
 
 impl<I, O, E> Rehearsal<I, O, E>
@@ -203,7 +216,7 @@ where
         self.play(async move |stage| {
             let mut outcomes = Vec::new();
             let mut map = stage.function().map(inputs).return_exceptions();
-            while let Some(outcome) = crate::function::next(&mut map).await {
+            while let Some(outcome) = crate::api::function::next(&mut map).await {
                 outcomes.push(outcome);
             }
             outcomes

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 use std::time::Duration;
 
-use crate::decide::ids::{ContainerId, Generation};
+use crate::base::ids::{ContainerId, Generation};
 
 /// An execution that is about to begin.
 #[derive(Debug)]

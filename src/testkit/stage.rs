@@ -7,21 +7,23 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::time::{Instant, sleep};
 
-use crate::actor::{Ending, Shutdown};
-use crate::crash::Panic;
-use crate::decide::ids::{ContainerId, Generation, JobId};
+use crate::api::function::Function;
+use crate::base::ids::{ContainerId, Generation, JobId};
+use crate::contain::unwind::contain;
+use crate::data::source::Feed;
 use crate::decide::time::Time;
+use crate::engine::actor::{Ending, Shutdown};
 use crate::engine::body::CodeOf;
 use crate::engine::dispatch::Dispatch;
-use crate::engine::feeder::{self, Feed};
+use crate::engine::feeder;
 use crate::engine::messages::Request;
-use crate::engine::unwind::contain;
-use crate::event::Event;
-use crate::function::Function;
-use crate::report::FunctionReport;
+use crate::engine::rehearsable::Performs;
 use crate::testkit::container;
 use crate::testkit::record::Log;
 use crate::testkit::script::{At, EnterFault, Fault, Script};
+use crate::values::crash::Panic;
+use crate::values::event::Event;
+use crate::values::report::FunctionReport;
 
 /// What the containers of a rehearsal play, and where it is written down.
 pub(crate) struct Rehearsed<I, O, E> {
@@ -73,17 +75,6 @@ impl<I, O, E> Rehearsed<I, O, E> {
     pub(crate) fn kills(&self) -> Vec<(Duration, ContainerId)> {
         self.script.lock().kills.clone()
     }
-}
-
-/// Makes a task of what would be a thread. Behind a pointer, so that it is compiled for functions that are
-/// rehearsed, and not for all others too.
-pub(crate) trait Performs: Send + Sync {
-    fn container(self: Arc<Self>, dispatch: Arc<Dispatch>, id: ContainerId, generation: Generation);
-
-    fn feeder(&self, dispatch: Arc<Dispatch>, job: JobId, source: Feed);
-
-    /// The function tells its subscribers of an event.
-    fn hears(&self, event: &Event, now: Time);
 }
 
 impl<I, O, E> Performs for Rehearsed<I, O, E>

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::decide::ids::{Attempt, ContainerId, Generation, JobId};
+use crate::base::ids::{Attempt, ContainerId, Generation, JobId};
 use crate::decide::ledger::{CrashNumber, Lease, Ledger, Mode};
 use crate::decide::restart::Life;
 use crate::decide::steps;

@@ -7,8 +7,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::crash::Crash;
 use crate::decide::time::Time;
+use crate::values::crash::Crash;
 
 /// How many crashes are shown beside the one that broke the limit, because three tell a cause from
 /// its first consequences.
@@ -56,8 +56,8 @@ impl Causes {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::crash::Death;
-    use crate::decide::ids::{ContainerId, Generation};
+    use crate::base::ids::{ContainerId, Generation};
+    use crate::values::crash::Death;
 
     fn crash(n: u64) -> Arc<Crash> {
         let container = ContainerId::new(0);

@@ -5,8 +5,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use crate::crash::{Crash, Death, Panic};
-use crate::decide::ids::{ContainerId, Generation, JobId};
+use crate::base::ids::{ContainerId, Generation, JobId};
 use crate::decide::job::{JobKind, OnFailure};
 use crate::decide::ledger::{
     Claim, Crowd, Lease, Leaving, Ledger, Mode, Position, Rules, Sources, Stage, Worth,
@@ -15,6 +14,7 @@ use crate::decide::restart::{CrashLoopBackoff, CrashRecord, RateLimited, Restart
 use crate::decide::retries::Retries;
 use crate::decide::time::Time;
 use crate::decide::window::Window;
+use crate::values::crash::{Crash, Death, Panic};
 
 const MS: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);

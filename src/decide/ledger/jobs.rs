@@ -1,6 +1,6 @@
 //! Jobs in the books: opened, pulled for, ended without a run, closed.
 
-use crate::decide::ids::{InputId, JobId};
+use crate::base::ids::{InputId, JobId};
 use crate::decide::job::{Counts, Job, JobKind, OnFailure, Record, Span};
 use crate::decide::ledger::Ledger;
 use crate::decide::retries::Retries;

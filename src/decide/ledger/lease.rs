@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use crate::crash::Previous;
-use crate::decide::ids::{Attempt, ContainerId, Generation, InputId, JobId};
+use crate::base::ids::{Attempt, ContainerId, Generation, InputId, JobId};
 use crate::decide::job::{JobKind, Record, Span};
 use crate::decide::ledger::{Ledger, Mode, Ready, Stage};
 use crate::decide::steps;
 use crate::decide::time::Time;
 use crate::decide::window::refill;
+use crate::values::crash::Previous;
 
 /// Where the inputs of jobs come from, as far as the ledger must know.
 pub(crate) trait Sources {
@@ -56,15 +56,6 @@ pub(crate) enum LeaseKind {
     Replay { suspect: bool },
     /// One input, again, after it failed; when it was due.
     Retry { due: Time },
-}
-
-/// How far a container had come in its lease when it died or was fenced.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Position {
-    /// The input that executes or comes next.
-    pub(crate) at: u64,
-    /// Whether it executes.
-    pub(crate) begun: bool,
 }
 
 /// How long little room may wait to become more.

@@ -33,20 +33,21 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::crash::Crash;
-use crate::decide::ids::{ContainerId, InputId, JobId};
+use crate::base::ids::{ContainerId, InputId, JobId};
 use crate::decide::jitter::Jitter;
 use crate::decide::job::{Job, Span};
 use crate::decide::restart::{RestartPolicy, Restarts};
 use crate::decide::retries::Retries;
 use crate::decide::time::Time;
-use crate::gave_up::GaveUp;
+use crate::values::crash::Crash;
+use crate::values::gave_up::GaveUp;
 
+pub(crate) use crate::base::position::Position;
 use berth::{Berth, Stages};
 pub(crate) use berth::{Change, Stage};
 use causes::Causes;
 pub(crate) use jobs::Unrun;
-pub(crate) use lease::{Claim, Lease, LeaseKind, Position, Sources};
+pub(crate) use lease::{Claim, Lease, LeaseKind, Sources};
 use queue::Queue;
 pub(crate) use queue::Ticket;
 pub(crate) use split::Split;

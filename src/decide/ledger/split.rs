@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::decide::ids::ContainerId;
+use crate::base::ids::ContainerId;
 use crate::decide::ledger::berth::Berth;
 use crate::decide::ledger::{LeaseKind, Ledger};
 use crate::decide::share::WORK;

@@ -13,7 +13,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::decide::ids::{ContainerId, InputId};
+use crate::base::ids::{ContainerId, InputId};
 use crate::decide::time::Time;
 
 /// How long a suspect executes before the next one may begin elsewhere, because one that hangs must not hold up all
@@ -121,7 +121,7 @@ impl Suspects {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::decide::ids::JobId;
+    use crate::base::ids::JobId;
 
     fn input(index: u64) -> InputId {
         InputId { job: JobId(0), index }

@@ -3,15 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::crash::{Crash, Previous};
-use crate::decide::ids::{Attempt, ContainerId, Generation, InputId, JobId};
+use crate::base::ids::{Attempt, ContainerId, Generation, InputId, JobId};
 use crate::decide::job::{DEATHS_MAX, Job, OnFailure, Record, Span, Waits};
 use crate::decide::ledger::berth::{Berth, Stray};
 use crate::decide::ledger::{CrashNumber, Lease, LeaseKind, Ledger, Position, Stage};
 use crate::decide::restart::{Death, Restart};
 use crate::decide::steps;
 use crate::decide::time::Time;
-use crate::gave_up::GaveUp;
+use crate::values::crash::{Crash, Previous};
+use crate::values::gave_up::GaveUp;
 
 /// What `retry_if` said of an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

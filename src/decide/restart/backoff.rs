@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::decide::jitter::Jitter;
 use crate::decide::restart::crash_loop::{CrashLoop, Delays};
-use crate::error::ConfigError;
+use crate::values::error::ConfigError;
 
 /// Restarts for ever, a crash loop ever more slowly.
 ///

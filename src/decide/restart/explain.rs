@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::decide::restart::record::{CrashRecord, End, Enter, Executing};
 use crate::decide::restart::{CrashLoopBackoff, Death, Life, RateLimited, Restart, RestartPolicy, Restarts};
 use crate::decide::time::Time;
-use crate::error::{ConfigError, containers_in_range};
+use crate::values::error::{ConfigError, containers_in_range};
 
 /// What the policy decided on one crash, and by which numbers.
 #[derive(Debug, Clone, Copy, PartialEq)]

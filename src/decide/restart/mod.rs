@@ -22,7 +22,7 @@ pub use record::CrashRecord;
 use std::time::Duration;
 
 use crate::decide::time::Time;
-use crate::error::ConfigError;
+use crate::values::error::ConfigError;
 use history::{Counts, History, Tally};
 use round::Rounds;
 

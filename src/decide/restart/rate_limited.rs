@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::decide::restart::crash_loop::{CrashLoop, Delays};
 use crate::decide::restart::history::Tally;
-use crate::error::ConfigError;
+use crate::values::error::ConfigError;
 
 /// The default window.
 pub(crate) const WINDOW: Duration = Duration::from_secs(60);

@@ -5,22 +5,23 @@ use std::sync::atomic::Ordering;
 use std::task::Waker;
 use std::time::Duration;
 
-use crate::abort::Abort;
-use crate::decide::ids::JobId;
-use crate::decide::job::{JobKind, OnFailure};
+use crate::base::ids::JobId;
+use crate::data::chunk::Chunk;
+use crate::data::erased::Values;
+use crate::data::failure::Reason;
+use crate::data::gate::Gate;
+use crate::data::run::Run;
+use crate::decide::job::{Counts, JobKind, OnFailure};
 use crate::decide::ledger::{Mode, Unrun};
 use crate::decide::retries::Retries;
 use crate::decide::window::{WINDOW_MAX, Window};
+use crate::engine::abort::Abort;
 use crate::engine::caller::Caller;
-use crate::engine::chunk::Chunk;
 use crate::engine::dispatch::endings::REFUSED;
 use crate::engine::dispatch::{Dispatch, State};
-use crate::engine::erased::Values;
-use crate::engine::lane::{Finished, Gate, Lane, MapEnd, Order, Supply};
+use crate::engine::lane::{Finished, Lane, MapEnd, Order, Supply};
 use crate::engine::messages::Notice;
-use crate::engine::run::Run;
-use crate::failure::Reason;
-use crate::progress::Progress;
+use crate::values::progress::Progress;
 
 /// The shortest time a waiting consumer sleeps without looking.
 const LOOK_MIN: Duration = Duration::from_millis(1);
@@ -311,7 +312,7 @@ impl Dispatch {
         let now = self.now();
         state.book_job(job, now);
         match (state.ledger.job(job), state.lanes.0.get(&job)) {
-            (Some(known), Some(lane)) => Progress::new(known.counts, lane.pulled(), lane.total),
+            (Some(known), Some(lane)) => progress_of(known.counts, lane.pulled(), lane.total),
             _ => Progress::default(),
         }
     }
@@ -370,5 +371,19 @@ impl State {
             return Some(Reason::ShutDown);
         }
         self.ledger.gave_up().cloned().map(Reason::GaveUp)
+    }
+}
+
+fn progress_of(counts: Counts, pulled: u64, total: Option<u64>) -> Progress {
+    Progress {
+        pulled: counts.pulled.max(pulled),
+        ok: counts.ok,
+        failed: counts.failed,
+        poisoned: counts.poisoned,
+        cancelled: counts.cancelled,
+        given_up: counts.given_up,
+        replayed: counts.replayed,
+        retried: counts.retried,
+        total,
     }
 }

@@ -3,22 +3,22 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::crash::{Crash, Death, Previous};
-use crate::decide::ids::{Attempt, ContainerId, Generation, InputId};
+use crate::base::ids::{Attempt, ContainerId, Generation, InputId};
+use crate::contain::unwind::drop_contained;
+use crate::data::erased::Parcel;
+use crate::data::failure::{Reason, Tried};
+use crate::data::run::{Run, Walk};
+use crate::data::shape::Why;
+use crate::data::track::Pace;
 use crate::decide::ledger::{AfterCrash, AfterFailure, Claim, Lease, Mode, Position, Split, Stage, Worth};
 use crate::decide::restart::Restart;
 use crate::decide::time::Time;
 use crate::engine::caller::Caller;
 use crate::engine::dispatch::{Dispatch, State};
-use crate::engine::erased::Parcel;
 use crate::engine::messages::Notice;
-use crate::engine::run::{Run, Walk};
-use crate::engine::shape::Why;
-use crate::engine::track::Pace;
-use crate::engine::unwind::drop_contained;
-use crate::event::Event;
-use crate::failure::{Reason, Tried};
-use crate::report::Fate;
+use crate::values::crash::{Crash, Death, Previous};
+use crate::values::event::Event;
+use crate::values::report::Fate;
 
 /// How long inputs that are leased ahead may wait for a container that does not come to them, beside one that sleeps.
 const LOOK_AHEAD: Duration = Duration::from_millis(1);

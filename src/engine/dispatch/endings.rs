@@ -3,14 +3,14 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use crate::decide::ids::{ContainerId, InputId, JobId};
+use crate::base::ids::{ContainerId, InputId, JobId};
+use crate::data::failure::{Bug, Reason, Tried};
+use crate::data::shape::Why;
 use crate::decide::job::{JobKind, OnFailure, Span};
 use crate::decide::ledger::{Mode, Position, Sources, Unrun};
 use crate::decide::time::Time;
 use crate::engine::dispatch::State;
 use crate::engine::lane::{MapEnd, Supply};
-use crate::engine::shape::Why;
-use crate::failure::{Bug, Reason, Tried};
 
 /// How many failures of inputs that have ended are made while the lock is held, because each takes an allocation.
 const TOLD_MAX: u64 = 256;

@@ -3,18 +3,19 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use crate::crash::Panic;
-use crate::decide::ids::JobId;
+use crate::base::ids::JobId;
+use crate::data::erased::Values;
+use crate::data::failure::{Bug, Reason};
+use crate::data::gate::Gate;
+use crate::data::pool::Inlet;
+use crate::data::shape::Why;
 use crate::decide::job::OnFailure;
 use crate::decide::ledger::{Mode, Unrun};
 use crate::engine::dispatch::tasks::FEEDER;
 use crate::engine::dispatch::{Dispatch, State};
-use crate::engine::erased::Values;
-use crate::engine::lane::{Gate, MapEnd, Supply};
+use crate::engine::lane::{MapEnd, Supply};
 use crate::engine::messages::Notice;
-use crate::engine::pool::Inlet;
-use crate::engine::shape::Why;
-use crate::failure::{Bug, Reason};
+use crate::values::crash::Panic;
 
 /// Why a feeder ended.
 #[derive(Debug)]

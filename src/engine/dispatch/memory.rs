@@ -2,18 +2,19 @@
 
 use std::sync::{Arc, Weak};
 
-use crate::crash::Death;
-use crate::decide::ids::{ContainerId, Generation};
+use crate::base::ids::{ContainerId, Generation};
+use crate::code::leash::Leash;
+use crate::contain::drops::settle_at_once;
+use crate::contain::unwind::tell;
 use crate::decide::ledger::{Crowd, Leaving, Mode, Stage};
 use crate::decide::steps;
 use crate::engine::dispatch::{Dispatch, Forsaken, Held, Returns, State};
-use crate::engine::drops::settle_at_once;
-use crate::engine::leash::Leash;
 use crate::engine::messages::Notice;
+use crate::engine::settings::Settings;
 use crate::memory::accounts::Open;
 use crate::memory::alarm::Killer;
-use crate::settings::Settings;
-use crate::status::{ContainerMemory, Memory};
+use crate::values::crash::Death;
+use crate::values::status::{ContainerMemory, Memory};
 
 /// Kills the generation of a container whose account is overdrawn.
 struct Overdraft {
@@ -26,13 +27,13 @@ struct Overdraft {
 impl Killer for Overdraft {
     fn kill(&self) {
         if let Some(dispatch) = self.dispatch.upgrade() {
-            dispatch.overdrawn(self.container, self.generation);
+            tell(|| dispatch.overdrawn(self.container, self.generation));
         }
     }
 
     fn lower_priority(&self) {
         if let Some(dispatch) = self.dispatch.upgrade() {
-            dispatch.lower_priority(self.container, self.generation);
+            tell(|| dispatch.lower_priority(self.container, self.generation));
         }
     }
 

@@ -6,7 +6,7 @@ use std::task::{Context, Poll, Waker};
 
 use crate::decide::ledger::Mode;
 use crate::engine::dispatch::{Dispatch, State};
-use crate::error::NotReady;
+use crate::values::error::NotReady;
 
 /// What is waited for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

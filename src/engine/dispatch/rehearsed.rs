@@ -1,6 +1,6 @@
 //! What only a rehearsal does under the lock.
 
-use crate::decide::ids::{ContainerId, Generation};
+use crate::base::ids::{ContainerId, Generation};
 use crate::decide::restart::Restart;
 use crate::engine::dispatch::Dispatch;
 use crate::engine::messages::Notice;

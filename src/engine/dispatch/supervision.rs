@@ -3,21 +3,21 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::actor::Ending;
-use crate::crash::{Crash, Death};
-use crate::decide::ids::{ContainerId, Generation};
+use crate::base::ids::{ContainerId, Generation};
+use crate::data::failure::Reason;
 use crate::decide::ledger::{Crowd, Mode, Stage, Unrun};
 use crate::decide::steps;
 use crate::decide::time::Time;
+use crate::engine::actor::Ending;
 use crate::engine::caller::Caller;
 use crate::engine::dispatch::{Dispatch, Forsaken, Returns, State};
 use crate::engine::lane::MapEnd;
 use crate::engine::outbox::Entry;
 use crate::engine::story::FOLD;
-use crate::event::Event;
-use crate::failure::Reason;
-use crate::report::{Fate, FunctionReport};
-use crate::status::{Containers, CrashLoopStatus, OldestExecution, Status};
+use crate::values::crash::{Crash, Death};
+use crate::values::event::Event;
+use crate::values::report::{Fate, FunctionReport};
+use crate::values::status::{Containers, CrashLoopStatus, OldestExecution, Status};
 
 impl Dispatch {
     /// New generations of the containers that are not there, each on a thread of its own, where they may be created

@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use tokio::time::{Sleep, sleep_until};
 
-use crate::decide::ids::{ContainerId, Generation, JobId};
+use crate::base::ids::{ContainerId, Generation, JobId};
+use crate::data::gate::Gate;
 use crate::decide::ledger::{Mode, Stage};
 use crate::engine::dispatch::containers::{Next, Offer};
 use crate::engine::dispatch::{Dispatch, State};
-use crate::engine::lane::Gate;
 use crate::engine::messages::Notice;
 
 /// The key under which a feeder waits for room; it is alone in its lane.

@@ -1,10 +1,10 @@
 //! What the simulator's threads call in place of what blocks, and what it looks at.
 
-use crate::decide::ids::{ContainerId, Generation, JobId};
+use crate::base::ids::{ContainerId, Generation, JobId};
+use crate::base::signal::Signal;
+use crate::data::gate::Gate;
 use crate::engine::dispatch::containers::Offer;
 use crate::engine::dispatch::{Dispatch, State};
-use crate::engine::lane::Gate;
-use crate::engine::signal::Signal;
 
 impl Dispatch {
     /// [`Dispatch::next`], which counts as asleep where that would wait. What `look` sees is what the

@@ -1,0 +1,134 @@
+//! A running function, for those who do not know its types.
+
+use std::fmt;
+use std::sync::{Arc, Weak};
+
+use actix::Recipient;
+
+use crate::api::app::SHUTDOWN_LIMIT;
+use crate::api::function::Function;
+use crate::base::ids::ContainerId;
+use crate::engine::actor::{Ending, Happened};
+use crate::engine::messages::Request;
+use crate::engine::registry::Ends;
+use crate::engine::running::Running;
+use crate::values::report::FunctionReport;
+use crate::values::status::Status;
+
+/// A function without its types: for a dashboard, a registry, a supervisor of supervisors. A cheap clone.
+///
+/// It keeps nothing alive. Once the function has ended and its last handle is dropped, it [is gone](AnyFunction::is_gone):
+/// nothing can be asked of it any more but its name.
+///
+/// ```
+/// use longshore::App;
+///
+/// let app = App::ephemeral("docs");
+/// let length = app.infallible("length", |text: &String| text.len()).containers(2).start()?;
+/// let double = app.infallible("double", |n: &u64| 2 * n).containers(1).start()?;
+/// assert_eq!(length.run(vec!["one".to_owned(), "three".to_owned()]).unwrap(), [3, 5]);
+///
+/// let functions = app.functions();
+/// let names: Vec<&str> = functions.iter().map(|function| function.name()).collect();
+/// assert_eq!(names, ["length", "double"]);
+/// assert_eq!(functions[0].status().unwrap().containers.configured(), 2);
+///
+/// let again = functions[1].typed::<u64, u64, std::convert::Infallible>().unwrap();
+/// assert_eq!(again.call(4).wait().unwrap(), 8);
+/// assert!(functions[1].typed::<u64, u32, std::convert::Infallible>().is_none());
+/// # drop(double);
+/// # Ok::<(), longshore::StartError>(())
+/// ```
+#[derive(Clone)]
+pub struct AnyFunction {
+    name: Arc<str>,
+    running: Weak<Running>,
+}
+
+impl AnyFunction {
+    pub(crate) fn of(running: &Arc<Running>) -> Self {
+        Self { name: Arc::clone(&running.dispatch.settings.function), running: Arc::downgrade(running) }
+    }
+
+    /// The function's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Whether the function has ended and its last handle was dropped.
+    #[must_use]
+    pub fn is_gone(&self) -> bool {
+        self.running.strong_count() == 0
+    }
+
+    /// The function with its types. `None` if it has others, or is gone.
+    #[must_use]
+    pub fn typed<I, O, E>(&self) -> Option<Function<I, O, E>>
+    where
+        I: Send + Sync + 'static,
+        O: Send + 'static,
+        E: Send + 'static,
+    {
+        Function::of(self.running.upgrade()?)
+    }
+
+    /// A snapshot, as [`Function::status`] gives it. `None` if the function is gone.
+    #[must_use]
+    pub fn status(&self) -> Option<Status> {
+        Some(self.running.upgrade()?.status())
+    }
+
+    /// What has become of its containers and inputs so far. `None` if the function is gone.
+    #[must_use]
+    pub fn report(&self) -> Option<FunctionReport> {
+        Some(self.running.upgrade()?.report())
+    }
+
+    /// Tells an actor of every [`Event`](crate::Event) from now on, as [`Subscribe`](crate::engine::actor::Subscribe) does. Returns
+    /// whether the function is there.
+    pub fn subscribe(&self, to: Recipient<Happened>) -> bool {
+        self.with(|running| running.request(Request::Subscribe(to, None))).is_some()
+    }
+
+    /// Kills a container by hand: see [`Function::kill_container`]. Returns whether it lived.
+    pub fn kill_container(&self, container: ContainerId) -> bool {
+        self.with(|running| running.kill_container(container)).unwrap_or(false)
+    }
+
+    /// Forgets the crash history, and takes work again if the function had given up: see [`Function::reset`]. Returns
+    /// whether it had.
+    pub fn reset(&self) -> bool {
+        self.with(|running| running.reset()).unwrap_or(false)
+    }
+
+    /// Begins to drain: see [`Function::drain`]. Returns whether the function is there.
+    pub fn drain(&self) -> bool {
+        self.end(Ending::Drain)
+    }
+
+    /// Begins to stop: see [`Function::stop`]. Returns whether the function is there.
+    pub fn stop(&self) -> bool {
+        self.end(Ending::Stop)
+    }
+
+    /// Aborts: see [`Function::abort`]. Returns whether the function is there.
+    pub fn abort(&self) -> bool {
+        self.end(Ending::Abort)
+    }
+
+    fn end(&self, ending: Ending) -> bool {
+        self.with(|running| drop(Ends::end(running, ending, SHUTDOWN_LIMIT))).is_some()
+    }
+
+    fn with<T>(&self, deed: impl FnOnce(&Arc<Running>) -> T) -> Option<T> {
+        self.running.upgrade().map(|running| deed(&running))
+    }
+}
+
+impl fmt::Debug for AnyFunction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let is_gone = self.is_gone();
+        f.debug_struct("AnyFunction").field("name", &self.name()).field("is_gone", &is_gone).finish()
+    }
+}

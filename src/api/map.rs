@@ -1,0 +1,298 @@
+//! One fan-out: its options before it runs, and its outcomes as an iterator and as a stream.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use futures_core::Stream;
+
+use crate::contain::outlined::Outlined;
+use crate::data::failure::{Failure, Reason};
+use crate::decide::retries::Retries;
+use crate::engine::abort::AbortHandle;
+use crate::engine::consumer::{Consumer, Failures, Sight};
+use crate::engine::dispatch::Patience;
+use crate::engine::lane::Order;
+use crate::engine::planned::{Options, Planned};
+use crate::engine::running::Running;
+use crate::values::progress::Progress;
+
+/// A fan-out. It begins with the first outcome that is asked for: iterated over, which blocks, or
+/// polled as a [`Stream`].
+///
+/// | setting | default |
+/// |---|---|
+/// | order | that of the inputs; [`Map::unordered`] yields as they complete |
+/// | a failure | ends the map when it happens; see [`Map::return_exceptions`], [`Map::fail_in_order`] |
+/// | window | the function's |
+/// | retries | the function's |
+/// | label | none |
+///
+/// Settings count until the map has begun.
+///
+/// # Cancel safety
+///
+/// Polling is cancel safe: no outcome is lost with a future that awaited the next one and was dropped,
+/// by `select!` or a timeout. Dropping the map itself cancels it, and does not block.
+///
+/// ```
+/// use futures::StreamExt;
+/// use longshore::App;
+///
+/// let app = App::ephemeral("docs");
+/// let double = app.infallible("double", |n: &u64| 2 * n).start()?;
+/// let doubled = futures::executor::block_on(async {
+///     let mut map = double.map(0..10u64);
+///     let mut sum = 0;
+///     while let Some(outcome) = map.next().await {
+///         sum += outcome.unwrap();
+///     }
+///     sum
+/// });
+/// assert_eq!(doubled, 90);
+/// # Ok::<(), longshore::StartError>(())
+/// ```
+#[must_use = "a map does nothing before its first outcome is asked for"]
+pub struct Map<I, O, E>(Outcomes<I, O, E>);
+
+impl<I, O, E> Map<I, O, E>
+where
+    I: Send + Sync + 'static,
+    O: Send + 'static,
+    E: Send + 'static,
+{
+    pub(crate) fn new(running: Outlined<Arc<Running>>, planned: Outlined<Planned>) -> Self {
+        Self(Outcomes { running, stage: Stage::Waiting(planned), abort: AbortHandle::new() })
+    }
+
+    fn set(mut self, set: impl FnOnce(&mut Options)) -> Self {
+        if let Stage::Waiting(planned) = &mut self.0.stage {
+            set(&mut planned.options);
+        }
+        self
+    }
+
+    /// Yields outcomes as they complete.
+    pub fn unordered(self) -> Self {
+        self.set(|options| options.order = Order::Completion)
+    }
+
+    /// Yields the outcome of every input, `Ok` or `Err`, and stops for none.
+    pub fn return_exceptions(self) -> Self {
+        self.set(|options| options.failures = Failures::Yield)
+    }
+
+    /// Yields the first failure at its place, behind the outcomes of all inputs before it.
+    pub fn fail_in_order(self) -> Self {
+        self.set(|options| options.failures = Failures::EndMapInOrder)
+    }
+
+    /// How many inputs may be outstanding (pulled and not yet yielded): 1 ..= 2^24, and strict.
+    pub fn window(self, inputs: u64) -> Self {
+        self.set(|options| options.window = Some(inputs))
+    }
+
+    /// How often failed inputs of this map are run again, in place of what the function says. Which
+    /// errors are worth it is still the function's to say.
+    pub fn retries(self, retries: impl Into<Retries>) -> Self {
+        let retries = retries.into();
+        self.set(|options| options.retries = Some(retries))
+    }
+
+    /// A name for the map: it is the field `map` of the `tracing` spans and events of its inputs, in
+    /// [`Event::Poisoned`](crate::Event::Poisoned), and in the name of the thread that pulls its source.
+    pub fn label(self, label: &str) -> Self {
+        self.set(|options| options.label = Some(label.into()))
+    }
+
+    /// The outcomes, as an iterator that blocks. The same as `into_iter`, for chaining adapters.
+    pub fn blocking(self) -> Outcomes<I, O, E> {
+        self.into_iter()
+    }
+
+    /// A handle that ends the map from elsewhere.
+    pub fn abort_handle(&self) -> AbortHandle {
+        self.0.abort_handle()
+    }
+
+    /// How far the map is.
+    #[must_use]
+    pub fn progress(&self) -> Progress {
+        self.0.progress()
+    }
+
+    /// See [`Outcomes::salvage`].
+    pub fn salvage(self) -> Vec<(u64, O)> {
+        self.0.salvage()
+    }
+}
+
+impl<I, O, E> IntoIterator for Map<I, O, E>
+where
+    I: Send + Sync + 'static,
+    O: Send + 'static,
+    E: Send + 'static,
+{
+    type Item = Result<O, Failure<I, E>>;
+    type IntoIter = Outcomes<I, O, E>;
+
+    fn into_iter(self) -> Outcomes<I, O, E> {
+        self.0
+    }
+}
+
+impl<I, O, E> Stream for Map<I, O, E>
+where
+    I: Send + Sync + 'static,
+    O: Send + 'static,
+    E: Send + 'static,
+{
+    type Item = Result<O, Failure<I, E>>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let outcomes = &mut self.0;
+        if let Some(outcome) = outcomes.take() {
+            return Poll::Ready(Some(outcome));
+        }
+        if let Some(refused) = outcomes.begin() {
+            return Poll::Ready(Some(Err(refused)));
+        }
+        let Stage::Open(consumer) = &mut outcomes.stage else { return Poll::Ready(None) };
+        match consumer.look(Patience::Task(cx.waker())) {
+            Sight::Outcome(outcome) => Poll::Ready(Some(outcome)),
+            Sight::NotYet => Poll::Pending,
+            Sight::End => Poll::Ready(None),
+        }
+    }
+}
+
+/// The outcomes of a map. Dropping it cancels the map and does not block.
+///
+/// # Panics
+///
+/// Never by itself. `next` blocks the thread until the next outcome is there; on a container of the
+/// same function, or on the engine, it yields [`Cause::WouldDeadlock`](crate::Cause::WouldDeadlock) instead.
+pub struct Outcomes<I, O, E> {
+    running: Outlined<Arc<Running>>,
+    stage: Stage<I, O, E>,
+    abort: AbortHandle,
+}
+
+// Nothing in it is pinned: the parts that refer to themselves are behind pointers.
+impl<I, O, E> Unpin for Map<I, O, E> {}
+
+enum Stage<I, O, E> {
+    /// Nothing is pulled.
+    Waiting(Outlined<Planned>),
+    /// Under way, or ended and not yet salvaged.
+    Open(Consumer<I, O, E>),
+    /// The function does not know of the map.
+    Closed,
+}
+
+impl<I, O, E> Iterator for Outcomes<I, O, E>
+where
+    I: Send + Sync + 'static,
+    O: Send + 'static,
+    E: Send + 'static,
+{
+    type Item = Result<O, Failure<I, E>>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Self::Item> {
+        match self.take() {
+            None => self.next_that_is_not_at_hand(),
+            outcome => outcome,
+        }
+    }
+}
+
+impl<I, O, E> Outcomes<I, O, E>
+where
+    I: Send + Sync + 'static,
+    O: Send + 'static,
+    E: Send + 'static,
+{
+    /// The next outcome, if it is at hand; that can be had on any thread.
+    #[inline]
+    fn take(&mut self) -> Option<Result<O, Failure<I, E>>> {
+        match &mut self.stage {
+            Stage::Open(consumer) => consumer.take(),
+            Stage::Waiting(_) | Stage::Closed => None,
+        }
+    }
+
+    fn next_that_is_not_at_hand(&mut self) -> Option<Result<O, Failure<I, E>>> {
+        if matches!(self.stage, Stage::Waiting(_)) && self.running.would_deadlock() {
+            self.stage = Stage::Closed;
+            return Some(Err(Failure::of_map(Reason::WouldDeadlock)));
+        }
+        if let Some(refused) = self.begin() {
+            return Some(Err(refused));
+        }
+        let Stage::Open(consumer) = &mut self.stage else { return None };
+        let mut sight = consumer.look(Patience::Look);
+        if matches!(sight, Sight::NotYet) {
+            if self.running.would_deadlock() {
+                consumer.end();
+                return Some(Err(Failure::of_map(Reason::WouldDeadlock)));
+            }
+            sight = consumer.look(Patience::Wait);
+        }
+        match sight {
+            Sight::Outcome(outcome) => Some(outcome),
+            Sight::End | Sight::NotYet => None,
+        }
+    }
+
+    /// Begins, if it has not: from now on containers fill the window. The error if it is refused.
+    fn begin(&mut self) -> Option<Failure<I, E>> {
+        if !matches!(self.stage, Stage::Waiting(_)) {
+            return None;
+        }
+        let Stage::Waiting(planned) = std::mem::replace(&mut self.stage, Stage::Closed) else { return None };
+        match Planned::begin(planned, &self.running, &self.abort) {
+            Ok(reader) => {
+                self.stage = Stage::Open(Consumer::over(reader));
+                None
+            }
+            Err(reason) => Some(Failure::of_map(reason)),
+        }
+    }
+
+    /// A handle that ends the map from elsewhere.
+    pub fn abort_handle(&self) -> AbortHandle {
+        self.abort.clone()
+    }
+
+    /// How far the map is.
+    #[must_use]
+    pub fn progress(&self) -> Progress {
+        match &self.stage {
+            Stage::Waiting(_) | Stage::Closed => Progress::default(),
+            Stage::Open(consumer) => consumer.progress(),
+        }
+    }
+
+    /// Ends the map, and gives the outputs that had finished and were not yielded, with their
+    /// indices, in the order of the inputs.
+    ///
+    /// ```
+    /// use longshore::App;
+    ///
+    /// let app = App::ephemeral("docs");
+    /// let f = app.function("f", |n: &u64| if *n == 500 { Err("no") } else { Ok(*n) }).start()?;
+    /// let mut outcomes = f.map(0..1000u64).into_iter();
+    /// let yielded = outcomes.by_ref().take_while(Result::is_ok).count();
+    /// let saved = outcomes.salvage();
+    /// assert!(saved.iter().all(|(index, output)| index == output && *output != 500));
+    /// assert!(yielded + saved.len() < 1000);
+    /// # Ok::<(), longshore::StartError>(())
+    /// ```
+    pub fn salvage(mut self) -> Vec<(u64, O)> {
+        match &mut self.stage {
+            Stage::Open(consumer) => consumer.salvage(),
+            Stage::Waiting(_) | Stage::Closed => Vec::new(),
+        }
+    }
+}

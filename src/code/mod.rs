@@ -1,0 +1,12 @@
+//! The user's code, as it is written, and what ties it to the generation of its container.
+//!
+//! [`worker`] and [`async_worker`] are what users implement, [`context`] what their code sees. A [`leash`] knows whether
+//! the code is still wanted and whose memory it uses; a [`scope`] hands it to helper threads; [`priority`] is lowered for
+//! code that does not come out.
+
+pub(crate) mod async_worker;
+pub(crate) mod context;
+pub(crate) mod leash;
+pub(crate) mod priority;
+pub(crate) mod scope;
+pub(crate) mod worker;

@@ -1,0 +1,78 @@
+//! What hands a container's account to other threads.
+
+use std::io;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+
+use crate::code::leash::{self, Leash};
+
+/// The scope of one generation of a container, to be carried to helper threads by
+/// [`Context::scope`](crate::Context::scope): what they allocate in it is charged to the container, and
+/// [`Context::checkpoint`](crate::Context::checkpoint) unwinds in it when the container is killed, or the
+/// map or call that it executes is cancelled or has ended.
+///
+/// Threads that are started otherwise are charged to the process, which has no limit.
+///
+/// ```
+/// use longshore::{App, Context};
+///
+/// let app = App::ephemeral("docs");
+/// let lengths = app
+///     .infallible("lengths", |texts: &Vec<String>| {
+///         let scope = Context::current().expect("in a container").scope();
+///         std::thread::scope(|threads| {
+///             let work = || texts.iter().map(String::len).collect::<Vec<_>>();
+///             let helper = threads.spawn(move || scope.run(work));
+///             helper.join().expect("it does not panic")
+///         })
+///     })
+///     .start()?;
+/// assert_eq!(lengths.call(vec!["one".into(), "two!".into()]).wait().unwrap(), [3, 4]);
+/// # Ok::<(), longshore::StartError>(())
+/// ```
+#[derive(Clone)]
+pub struct Scope(Option<Arc<Leash>>);
+
+impl Scope {
+    pub(crate) fn of(leash: Option<Arc<Leash>>) -> Self {
+        Self(leash)
+    }
+
+    /// Runs `work` on this thread, in the scope. What it allocates counts for the attempt that the container
+    /// makes when it begins; once that is over, as left behind by it.
+    ///
+    /// # Panics
+    ///
+    /// If `work` does.
+    pub fn run<T>(&self, work: impl FnOnce() -> T) -> T {
+        leash::tied(self.0.clone(), || match &self.0 {
+            Some(leash) => leash.inside(work),
+            None => work(),
+        })
+    }
+
+    /// Runs `work` on a new thread, in the scope. Its stack is as large as [that of the
+    /// container](crate::Builder::stack_size).
+    ///
+    /// # Errors
+    ///
+    /// The thread could not be made.
+    pub fn spawn<T, W>(&self, work: W) -> io::Result<JoinHandle<T>>
+    where
+        W: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        let scope = self.clone();
+        let mut thread = thread::Builder::new();
+        if let Some(bytes) = self.0.as_ref().and_then(|leash| leash.stack_bytes()) {
+            thread = thread.stack_size(bytes);
+        }
+        leash::outside(|| thread.spawn(move || scope.run(work)))
+    }
+}
+
+impl std::fmt::Debug for Scope {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Scope").finish_non_exhaustive()
+    }
+}

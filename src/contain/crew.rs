@@ -1,0 +1,314 @@
+//! A crew: a few threads that do the jobs which may block, in place of the threads that must not.
+//!
+//! The jobs are queued by the size of the stack that they need, and each queue has threads of its own. A thread is
+//! made when a job comes and no thread waits for one, and it ends soon after its queue is empty. At most [`FEW`]
+//! threads of a queue work at once, unless all of them are stuck: when no job has been taken for a second, the next
+//! one is given to one more thread, up to [`MOST`] of them. No clock is read for that: a thread that waits counts the
+//! jobs that the others take meanwhile.
+//!
+//! ```text
+//!            job comes, nobody waits              a thread may work           done
+//!  (no thread) ───────────────────▶ waiting ───────────────────────▶ working ──────▶ waiting
+//!                                     │ the queue has been empty for a moment
+//!                                     ▼
+//!                                   ended
+//! ```
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::{Condvar, Mutex, MutexGuard};
+
+use crate::contain::unwind::contain_drop;
+use crate::memory::till::Inside;
+
+/// What a thread of the crew is to do.
+pub(crate) type Job = Box<dyn FnOnce() + Send>;
+
+/// How many threads of a queue work at once, because more of them are no faster where jobs compute, and thousands of
+/// jobs that sleep for a moment must not have thousands of threads.
+const FEW: usize = 4;
+
+/// How many threads of a queue work at most. Where so many are stuck, the next job waits for one of them.
+const MOST: usize = 64;
+
+/// How long a queue may stand still before its threads count as stuck.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// How long a thread waits for another job, because to make a thread costs more than to wake one.
+const LINGER: Duration = Duration::from_millis(10);
+
+/// Threads that do jobs.
+pub(crate) struct Crew {
+    /// The name of each of its threads.
+    name: &'static str,
+    /// The queues that have threads, by the size of their stacks.
+    queues: Mutex<BTreeMap<usize, Arc<Queue>>>,
+}
+
+/// The jobs that need one size of stack.
+struct Queue {
+    stack_bytes: usize,
+    state: Mutex<State>,
+    /// Signals a waiting thread that there is a job which it may take.
+    changed: Condvar,
+}
+
+struct State {
+    /// Not yet taken, the oldest first.
+    jobs: VecDeque<Job>,
+    /// Threads that do a job.
+    working: usize,
+    /// Threads that wait for a job, or are being made.
+    waiting: usize,
+    /// How many threads may work: [`FEW`], and one more for each that is stuck.
+    may_work: usize,
+    /// Jobs taken so far.
+    taken: u64,
+    /// How often the queue has stood still so far. A job during which it did counts as stuck.
+    stood_still: u64,
+}
+
+impl Crew {
+    /// A crew without threads.
+    pub(crate) const fn new(name: &'static str) -> Self {
+        Self { name, queues: Mutex::new(BTreeMap::new()) }
+    }
+
+    /// Has the job done by a thread with a stack of that size. Where no thread can be made, the caller does it.
+    pub(crate) fn push(&'static self, stack_bytes: usize, job: Job) {
+        let _outside = Inside::process(); // the queue is charged to nobody, whoever pushes
+        let queue = self.queue(stack_bytes);
+        let mut state = queue.state.lock();
+        state.jobs.push_back(job);
+        if state.waiting > 0 {
+            // One that waits because the others may be stuck is not woken: it would begin to wait anew.
+            if state.working < state.may_work {
+                queue.changed.notify_one();
+            }
+            return;
+        }
+        if state.working >= MOST {
+            return; // whichever is done first takes it
+        }
+        state.waiting += 1;
+        drop(state);
+        if !self.make_thread(&queue) {
+            queue.work_here();
+        }
+    }
+
+    fn queue(&self, stack_bytes: usize) -> Arc<Queue> {
+        let mut queues = self.queues.lock();
+        Arc::clone(queues.entry(stack_bytes).or_insert_with(|| Arc::new(Queue::new(stack_bytes))))
+    }
+
+    /// Makes a thread that is counted as waiting already. Whether that was possible.
+    fn make_thread(&'static self, queue: &Arc<Queue>) -> bool {
+        let thread = std::thread::Builder::new().name(self.name.to_owned()).stack_size(queue.stack_bytes);
+        let its_queue = Arc::clone(queue);
+        thread.spawn(move || self.work(&its_queue)).is_ok()
+    }
+
+    /// What a thread does.
+    fn work(&'static self, queue: &Arc<Queue>) {
+        let mut state = queue.state.lock();
+        while let Some((job, stood_still)) = queue.next(&mut state) {
+            // The next job is not to depend on this one.
+            let successor = !state.jobs.is_empty() && state.waiting == 0 && state.working < MOST;
+            state.waiting += usize::from(successor);
+            drop(state);
+            if successor && !self.make_thread(queue) {
+                queue.state.lock().waiting -= 1;
+            }
+            contain_drop(job);
+            state = queue.state.lock();
+            state.done(stood_still);
+        }
+        drop(state);
+        self.forget_if_idle(queue);
+    }
+
+    /// Forgets a queue without threads. Whoever has found it just before makes it a thread all the same.
+    fn forget_if_idle(&self, queue: &Arc<Queue>) {
+        let mut queues = self.queues.lock();
+        let known = queues.get(&queue.stack_bytes).is_some_and(|known| Arc::ptr_eq(known, queue));
+        if known && queue.state.lock().is_idle() {
+            queues.remove(&queue.stack_bytes);
+        }
+    }
+}
+
+impl Queue {
+    fn new(stack_bytes: usize) -> Self {
+        let state =
+            State { jobs: VecDeque::new(), working: 0, waiting: 0, may_work: FEW, taken: 0, stood_still: 0 };
+        Self { stack_bytes, state: Mutex::new(state), changed: Condvar::new() }
+    }
+
+    /// Waits for a job that the calling thread may take, and how often the queue has stood still by then. `None` if
+    /// the thread is to end, which then is counted no more.
+    fn next(&self, state: &mut MutexGuard<'_, State>) -> Option<(Job, u64)> {
+        loop {
+            if state.jobs.is_empty() {
+                let nothing_came = self.changed.wait_for(state, LINGER).timed_out();
+                if nothing_came && state.jobs.is_empty() {
+                    break;
+                }
+            } else if state.working >= MOST {
+                break; // whichever is done first goes on
+            } else if state.working < state.may_work || self.stands_still(state) {
+                state.waiting -= 1;
+                state.working += 1;
+                state.taken += 1;
+                let job = state.jobs.pop_front().expect("there is one");
+                return Some((job, state.stood_still));
+            }
+        }
+        state.waiting -= 1;
+        None
+    }
+
+    /// Waits while others take jobs. Whether none was taken for a while, although there are some.
+    fn stands_still(&self, state: &mut MutexGuard<'_, State>) -> bool {
+        let taken = state.taken;
+        let long = self.changed.wait_for(state, PATIENCE).timed_out();
+        let stands_still = long && state.taken == taken && !state.jobs.is_empty() && state.working < MOST;
+        if stands_still {
+            state.stood_still += 1;
+            state.may_work = (state.working + 1).max(FEW);
+        }
+        stands_still
+    }
+
+    /// Does jobs on the caller's thread, which could not make the one that is counted as waiting: one job in place of
+    /// the one that it has pushed, and all of them where there is no thread at all.
+    fn work_here(&self) {
+        let mut state = self.state.lock();
+        state.waiting -= 1;
+        while let Some(job) = state.jobs.pop_front() {
+            state.taken += 1;
+            drop(state);
+            contain_drop(job);
+            state = self.state.lock();
+            if !state.is_idle() {
+                return;
+            }
+        }
+    }
+}
+
+impl State {
+    /// A thread has done its job, and waits. `stood_still` is how often the queue had stood still when it took it.
+    fn done(&mut self, stood_still: u64) {
+        self.working -= 1;
+        self.waiting += 1;
+        if self.stood_still != stood_still {
+            self.may_work = FEW.max(self.may_work - 1); // it was stuck, and is not any more
+        }
+    }
+
+    /// Whether no thread serves the queue.
+    fn is_idle(&self) -> bool {
+        self.working == 0 && self.waiting == 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::mpsc::channel;
+
+    use super::*;
+
+    const STACK_BYTES: usize = 256 << 10;
+
+    fn count(crew: &Crew) -> (usize, usize) {
+        crew.queues.lock().get(&STACK_BYTES).map_or((0, 0), |queue| {
+            let state = queue.state.lock();
+            (state.working, state.waiting)
+        })
+    }
+
+    fn until(mut holds: impl FnMut() -> bool) {
+        while !holds() {
+            std::thread::park_timeout(Duration::from_micros(200));
+        }
+    }
+
+    #[test]
+    fn many_jobs_that_wait_are_each_done_once_by_a_few_threads_that_then_end() {
+        static CREW: Crew = Crew::new("few");
+        let crew = &CREW;
+        let (done, at_once) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let most = Arc::new(AtomicUsize::new(0));
+        for _ in 0..200 {
+            let (done, at_once, most) = (Arc::clone(&done), Arc::clone(&at_once), Arc::clone(&most));
+            let job = move || {
+                most.fetch_max(at_once.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                std::thread::park_timeout(Duration::from_micros(500));
+                at_once.fetch_sub(1, Ordering::SeqCst);
+                done.fetch_add(1, Ordering::SeqCst);
+            };
+            crew.push(STACK_BYTES, Box::new(job));
+        }
+        until(|| done.load(Ordering::SeqCst) == 200);
+        assert!(most.load(Ordering::SeqCst) <= FEW, "{most:?} at once");
+        until(|| crew.queues.lock().is_empty());
+        assert_eq!(done.load(Ordering::SeqCst), 200);
+    }
+
+    #[test]
+    fn jobs_behind_ones_that_are_stuck_are_done_and_the_additional_thread_stays_for_as_long() {
+        static CREW: Crew = Crew::new("stuck");
+        let (crew, done) = (&CREW, Arc::new(AtomicUsize::new(0)));
+        let mut gates = Vec::new();
+        for _ in 0..FEW {
+            let (open, gate) = channel::<()>();
+            gates.push(open);
+            crew.push(STACK_BYTES, Box::new(move || assert!(gate.recv().is_err())));
+        }
+        until(|| count(crew).0 == FEW);
+        // One at a time would take a second each.
+        for _ in 0..100 {
+            let done = Arc::clone(&done);
+            crew.push(STACK_BYTES, Box::new(move || assert!(done.fetch_add(1, Ordering::SeqCst) < 100)));
+        }
+        until(|| done.load(Ordering::SeqCst) == 100);
+        let queue = crew.queue(STACK_BYTES);
+        assert_eq!(queue.state.lock().stood_still, 1);
+        drop(gates);
+        until(|| crew.queues.lock().is_empty());
+        assert_eq!(queue.state.lock().may_work, FEW, "none is stuck any more");
+    }
+
+    #[test]
+    #[cfg(target_pointer_width = "64")]
+    #[cfg_attr(miri, ignore = "it makes a stack of any size")]
+    fn a_job_for_which_no_thread_can_be_made_is_done_by_the_caller() {
+        static CREW: Crew = Crew::new("none");
+        let here = std::thread::current().id();
+        let (send, done) = channel();
+        CREW.push(1 << 60, Box::new(move || send.send(std::thread::current().id()).expect("kept")));
+        assert_eq!(done.try_recv(), Ok(here));
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "its payload is leaked on purpose")]
+    fn a_job_that_panics_takes_no_thread_with_it() {
+        static CREW: Crew = Crew::new("panics");
+        crate::contain::unwind::install_hook(crate::contain::unwind::Moment::default);
+        let (crew, done) = (&CREW, Arc::new(AtomicUsize::new(0)));
+        for n in 0..20 {
+            let done = Arc::clone(&done);
+            let job = move || {
+                done.fetch_add(1, Ordering::SeqCst);
+                assert!(n % 2 == 0, "a job's panic");
+            };
+            crew.push(STACK_BYTES, Box::new(job));
+        }
+        until(|| done.load(Ordering::SeqCst) == 20);
+        until(|| crew.queues.lock().is_empty());
+    }
+}

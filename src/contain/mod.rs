@@ -1,0 +1,16 @@
+//! The user's code must not take the engine with it: panics end at [`unwind`], and values whose drop may block or needs a
+//! large stack are dropped by the threads of [`drops`].
+//!
+//! [`crew`] makes these threads, [`thread_end`] knows when a thread is too late for them, [`spawned`] tells of panics in
+//! tasks that nobody awaits, and [`outlined`] has the drops of the engine's own values compiled once.
+
+pub(crate) mod crew;
+pub(crate) mod drops;
+pub(crate) mod outlined;
+pub(crate) mod panic;
+pub(crate) mod spawned;
+pub(crate) mod thread_end;
+pub(crate) mod unwind;
+
+/// The target of every `tracing` event of the engine.
+pub(crate) const TARGET: &str = "longshore";

@@ -1,0 +1,37 @@
+//! A panic, as it is told.
+
+use std::error::Error;
+use std::fmt;
+
+/// A panic that was contained.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Panic {
+    pub(crate) message: String,
+    pub(crate) location: Option<String>,
+}
+
+impl Panic {
+    /// The panic's message, or a note that its payload was no text.
+    #[must_use]
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// `file:line:column`; `None` where the application replaced the panic hook after the start, and of a panic that was
+    /// raised again (`resume_unwind`), as one that came from another thread is.
+    #[must_use]
+    pub fn location(&self) -> Option<&str> {
+        self.location.as_deref()
+    }
+}
+
+impl fmt::Display for Panic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.location {
+            Some(location) => write!(f, "panicked at {location}: {}", self.message),
+            None => write!(f, "panicked: {}", self.message),
+        }
+    }
+}
+
+impl Error for Panic {}

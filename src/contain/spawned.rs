@@ -1,0 +1,233 @@
+//! Panics of tasks that were spawned inside a container.
+//!
+//! Tokio catches them, and hands them to whoever awaits the task, which often is no one. So the application's hook
+//! hears of them, as it would without a container, and they are a `warn` event each. The panic hook itself cannot tell
+//! a subscriber, because a panic inside of the hook ends the process. It notes them here, and a thread tells them that
+//! is there for as long as there is something to tell: at once, and repeats from one place once a second, with their
+//! count.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::mem;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex, MutexGuard};
+
+use crate::base::ids::{ContainerId, Generation};
+use crate::contain::TARGET;
+use crate::contain::panic::Panic;
+use crate::contain::unwind::{in_task, tell};
+
+/// For how long repeats from one place are counted before they are told.
+const FOLD: Duration = Duration::from_secs(1);
+
+/// How many places are told apart within that time. Those of further ones are told as of one place without a name.
+const PLACES_MAX: usize = 64;
+
+/// Whose tasks a thread polls.
+#[derive(Debug)]
+pub(crate) struct Origin {
+    pub(crate) app: Arc<str>,
+    pub(crate) function: Arc<str>,
+    pub(crate) container: ContainerId,
+    pub(crate) generation: Generation,
+}
+
+impl Origin {
+    pub(crate) fn of(
+        (app, function): (&Arc<str>, &Arc<str>),
+        container: ContainerId,
+        generation: Generation,
+    ) -> Self {
+        Self { app: Arc::clone(app), function: Arc::clone(function), container, generation }
+    }
+}
+
+thread_local! {
+    static ORIGIN: RefCell<Option<Arc<Origin>>> = const { RefCell::new(None) };
+}
+
+/// Where tasks panic. Two functions do not share a place, though they may share the code.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Place {
+    function: Option<(Arc<str>, Arc<str>)>,
+    location: Option<String>,
+}
+
+/// What was noted of one place.
+#[derive(Debug)]
+struct Noted {
+    /// Panics that have not been told.
+    untold: u64,
+    /// The last of them.
+    message: String,
+    origin: Option<Arc<Origin>>,
+    /// Until then they are only counted. `None` before the first was told.
+    counted_until: Option<Instant>,
+}
+
+/// All that was noted; written by the panic hook, told by the thread.
+struct Notes {
+    places: BTreeMap<Place, Noted>,
+    /// Whether there is a thread that tells them.
+    told: bool,
+}
+
+static NOTES: Mutex<Notes> = Mutex::new(Notes { places: BTreeMap::new(), told: false });
+
+/// Signals the thread that something was noted.
+static CHANGED: Condvar = Condvar::new();
+
+/// Polls what may run tasks that were spawned inside a container, on its thread.
+pub(crate) fn among_tasks<T>(origin: &Arc<Origin>, poll: impl FnOnce() -> T) -> T {
+    struct Before(Option<Arc<Origin>>);
+    impl Drop for Before {
+        fn drop(&mut self) {
+            set_origin(self.0.take());
+        }
+    }
+    let (_before, _in_task) = (Before(set_origin(Some(Arc::clone(origin)))), in_task(true));
+    poll()
+}
+
+/// Runs the container's own code on a thread that polls tasks as well: a panic in it is a crash of the container.
+pub(crate) fn as_its_own<T>(poll: impl FnOnce() -> T) -> T {
+    let _own = in_task(false);
+    poll()
+}
+
+/// From now on this thread runs nothing but such tasks, those that block.
+pub(crate) fn this_thread_runs_tasks(origin: &Arc<Origin>) {
+    set_origin(Some(Arc::clone(origin)));
+    mem::forget(in_task(true));
+}
+
+/// Late in the end of a thread there is none any more.
+fn set_origin(origin: Option<Arc<Origin>>) -> Option<Arc<Origin>> {
+    ORIGIN.try_with(|slot| slot.replace(origin)).ok().flatten()
+}
+
+/// A task has panicked on this thread. Called in the panic hook, where nothing may panic.
+pub(crate) fn panicked(panic: Panic) {
+    let origin = ORIGIN.try_with(|origin| origin.borrow().clone()).ok().flatten();
+    let mut notes = NOTES.lock();
+    notes.add(panic, origin);
+    if notes.told {
+        drop(notes);
+        CHANGED.notify_one();
+        return;
+    }
+    notes.told = true;
+    drop(notes);
+    let teller = std::thread::Builder::new().name("longshore/panics".to_owned());
+    if teller.spawn(tell_all).is_err() {
+        NOTES.lock().told = false; // they are told with the next, if there is a thread for that
+    }
+}
+
+impl Notes {
+    fn add(&mut self, panic: Panic, origin: Option<Arc<Origin>>) {
+        let function = |origin: &Arc<Origin>| (Arc::clone(&origin.app), Arc::clone(&origin.function));
+        let mut place = Place { function: origin.as_ref().map(function), location: panic.location };
+        if self.places.len() >= PLACES_MAX && !self.places.contains_key(&place) {
+            place = Place { function: None, location: None };
+        }
+        let noted = Noted { untold: 0, message: String::new(), origin: None, counted_until: None };
+        let noted = match self.places.entry(place) {
+            Entry::Occupied(entry) => entry.into_mut(),
+            Entry::Vacant(entry) => entry.insert(noted),
+        };
+        noted.untold += 1;
+        noted.message = panic.message;
+        noted.origin = origin;
+    }
+
+    /// Tells what is due, with the lock released. Gives when something is to be done next; `None` if never.
+    fn tell_due(this: &mut MutexGuard<'_, Self>, now: Instant) -> Option<Instant> {
+        let over = |noted: &Noted| noted.counted_until.is_none_or(|until| until <= now);
+        this.places.retain(|_, noted| noted.untold > 0 || !over(noted));
+        let mut due = Vec::new();
+        for (place, noted) in &mut this.places {
+            if over(noted) {
+                noted.counted_until = Some(now + FOLD);
+                let message = mem::take(&mut noted.message);
+                due.push((
+                    place.location.clone(),
+                    message,
+                    noted.origin.take(),
+                    mem::take(&mut noted.untold),
+                ));
+            }
+        }
+        MutexGuard::unlocked(this, || {
+            for (location, message, origin, panics) in due {
+                tell(|| emit(location.as_deref(), &message, origin.as_deref(), panics));
+            }
+        });
+        this.places.values().map(|noted| noted.counted_until.unwrap_or(now)).min()
+    }
+}
+
+/// What the thread does that tells.
+fn tell_all() {
+    let mut notes = NOTES.lock();
+    while let Some(next) = Notes::tell_due(&mut notes, now()) {
+        CHANGED.wait_until(&mut notes, next);
+    }
+    notes.told = false;
+}
+
+fn emit(location: Option<&str>, cause: &str, origin: Option<&Origin>, panics: u64) {
+    let app = origin.map(|origin| &*origin.app);
+    let function = origin.map(|origin| &*origin.function);
+    let container = origin.map(|origin| origin.container.index());
+    let generation = origin.map(|origin| origin.generation.get());
+    tracing::warn!(target: TARGET, app, function, container, generation, cause, location, panics, "task panicked");
+}
+
+#[expect(clippy::disallowed_methods, reason = "the thread has no function whose clock it could read")]
+fn now() -> Instant {
+    Instant::now()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn add(notes: &mut Notes, location: &str) {
+        notes.add(Panic { message: "a task's".into(), location: Some(location.into()) }, None);
+    }
+
+    fn untold(notes: &Mutex<Notes>) -> Vec<u64> {
+        notes.lock().places.values().map(|noted| noted.untold).collect()
+    }
+
+    #[test]
+    fn the_first_of_a_place_is_told_at_once_and_repeats_once_a_second_until_there_are_none() {
+        let notes = Mutex::new(Notes { places: BTreeMap::new(), told: true });
+        let tell = |now| Notes::tell_due(&mut notes.lock(), now);
+        let begun = now();
+        add(&mut notes.lock(), "a");
+        assert_eq!(tell(begun), Some(begun + FOLD));
+        assert_eq!(untold(&notes), [0]);
+        (0..3).for_each(|_| add(&mut notes.lock(), "a"));
+        add(&mut notes.lock(), "b");
+        assert_eq!(tell(begun + FOLD / 2), Some(begun + FOLD));
+        assert_eq!(untold(&notes), [3, 0], "the other place is told, this one is counted");
+        assert_eq!(tell(begun + FOLD), Some(begun + FOLD / 2 + FOLD));
+        assert_eq!(untold(&notes), [0, 0]);
+        assert_eq!(tell(begun + FOLD / 2 + FOLD), Some(begun + 2 * FOLD));
+        assert_eq!(tell(begun + 2 * FOLD), None, "nothing is left");
+    }
+
+    #[test]
+    fn further_places_share_a_note() {
+        let mut notes = Notes { places: BTreeMap::new(), told: true };
+        (0..3 * PLACES_MAX).for_each(|n| add(&mut notes, &format!("{n}")));
+        assert_eq!(notes.places.len(), PLACES_MAX + 1);
+        let all: u64 = notes.places.values().map(|noted| noted.untold).sum();
+        assert_eq!(all, 3 * PLACES_MAX as u64);
+    }
+}

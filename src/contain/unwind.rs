@@ -1,0 +1,346 @@
+//! The one unwind boundary of the crate, and the panic hook that belongs to it.
+//!
+//! User code runs inside [`contain`]. A panic there is caught, its message and location are kept,
+//! and the application's panic hook does not hear of it unless asked to. Panics elsewhere reach
+//! the application's hook untouched, and so do those of tasks that were spawned inside a container: no boundary sees
+//! them, because tokio catches them before. Only a panic during unwinding cannot be contained.
+//!
+//! A panic that is raised again (`resume_unwind`) does not come by the hook, and so has no place. The hook remembers
+//! the payload of the panic that it has seen, so that the place of one which the user's code has caught itself is not
+//! taken for that of another.
+
+use std::any::{Any, TypeId};
+use std::cell::Cell;
+use std::mem;
+use std::panic::{self, AssertUnwindSafe, PanicHookInfo};
+use std::sync::{Once, OnceLock};
+
+use crate::contain::TARGET;
+use crate::contain::panic::Panic;
+use crate::contain::spawned;
+use crate::memory::till::Inside;
+
+/// Whether the application's panic hook hears of panics in containers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum PanicHook {
+    /// It does not: a container's panic is a `tracing` event and part of the typed cause.
+    #[default]
+    Silent,
+    /// It does, after the engine has taken message and location.
+    Forward,
+}
+
+thread_local! {
+    /// How many boundaries this thread is inside of.
+    static DEPTH: Cell<u32> = const { Cell::new(0) };
+    /// Set once by the thread of a container.
+    static HOOK: Cell<PanicHook> = const { Cell::new(PanicHook::Silent) };
+    /// Whether a panic now is one of a spawned task, which no boundary will see.
+    static IN_TASK: Cell<bool> = const { Cell::new(false) };
+    /// The last panic that the hook has seen inside of the innermost boundary; written by it, taken by `contain`.
+    static SEEN: Cell<Option<Box<Seen>>> = const { Cell::new(None) };
+}
+
+/// What a container executes: the run of inputs and the input, to be compared. The same everywhere on other threads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Moment((u64, u64));
+
+impl Moment {
+    pub(crate) fn of(run_and_input: (u64, u64)) -> Self {
+        Self(run_and_input)
+    }
+}
+
+/// Tells what the calling thread executes. Set with the hook.
+static MOMENT: OnceLock<fn() -> Moment> = OnceLock::new();
+
+fn moment() -> Moment {
+    MOMENT.get().map_or_else(Moment::default, |moment| moment())
+}
+
+/// A panic as the hook has seen it.
+struct Seen {
+    location: String,
+    payload: Likeness,
+    /// What the container executed then.
+    moment: Moment,
+}
+
+/// What a payload is known again by. A text by its type and where it is: when the payload is moved into its box, the
+/// text stays where it is. Of any other payload only the type is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Likeness(TypeId, Option<(usize, usize)>);
+
+impl Likeness {
+    fn of(payload: &(dyn Any + Send)) -> Self {
+        Self(payload.type_id(), text(payload).map(|text| (text.as_ptr() as usize, text.len())))
+    }
+}
+
+/// Chains the engine's hook in front of the application's, once for the process. `moment` tells what the calling thread
+/// executes.
+///
+/// # Panics
+///
+/// If the thread is panicking, which callers check before.
+pub(crate) fn install_hook(moment: fn() -> Moment) {
+    static INSTALLED: Once = Once::new();
+    INSTALLED.call_once(|| {
+        MOMENT.get_or_init(|| moment);
+        let application = panic::take_hook();
+        panic::set_hook(Box::new(move |info| {
+            let in_task = IN_TASK.get();
+            if DEPTH.get() == 0 && !in_task {
+                return application(info);
+            }
+            let _outside = Inside::process(); // what is told of a panic outlives the code
+            if in_task {
+                spawned::panicked(panic_of(info));
+            } else {
+                see(info);
+            }
+            if in_task || HOOK.get() == PanicHook::Forward {
+                application(info);
+            }
+        }));
+    });
+}
+
+/// The hook has seen that panic, which a boundary will catch, unless the user's code does.
+fn see(info: &PanicHookInfo<'_>) {
+    let seen = info.location().map(|location| {
+        let (location, payload) = (location.to_string(), Likeness::of(info.payload()));
+        Box::new(Seen { location, payload, moment: moment() })
+    });
+    drop(replace_seen(seen));
+}
+
+fn panic_of(info: &PanicHookInfo<'_>) -> Panic {
+    Panic { message: message(info.payload()), location: info.location().map(ToString::to_string) }
+}
+
+/// Late in the end of a thread nothing is kept any more.
+fn replace_seen(seen: Option<Box<Seen>>) -> Option<Box<Seen>> {
+    SEEN.try_with(|slot| slot.replace(seen)).ok().flatten()
+}
+
+/// What this thread's contained panics tell the application's hook from now on.
+pub(crate) fn set_thread_hook(hook: PanicHook) {
+    HOOK.set(hook);
+}
+
+/// Panics on this thread are those of spawned tasks or not, until what is returned is dropped.
+pub(crate) fn in_task(in_task: bool) -> InTask {
+    InTask(IN_TASK.replace(in_task))
+}
+
+/// Whether panics are those of spawned tasks is as it was before, once this is dropped.
+#[must_use = "it ends where it is dropped"]
+pub(crate) struct InTask(bool);
+
+impl Drop for InTask {
+    fn drop(&mut self) {
+        IN_TASK.set(self.0);
+    }
+}
+
+/// Whether this thread runs a spawned task.
+pub(crate) fn is_in_task() -> bool {
+    IN_TASK.get()
+}
+
+/// Runs user code. A panic in it ends here.
+#[inline]
+pub(crate) fn contain<T>(run: impl FnOnce() -> T) -> Result<T, Panic> {
+    let (mut run, mut result) = (Some(run), None);
+    let panic = contained(&mut || {
+        if let Some(run) = run.take() {
+            result = Some(run());
+        }
+    });
+    match panic {
+        None => Ok(result.expect("it has returned")),
+        Some(panic) => Err(panic),
+    }
+}
+
+/// [`contain`], compiled once.
+fn contained(run: &mut dyn FnMut()) -> Option<Panic> {
+    let (payload, seen) = caught(run)?;
+    let message = message(payload.as_ref());
+    // Not that of an older panic: this one may have been raised again, past the hook.
+    let its_own = |seen: &Seen| seen.payload == Likeness::of(payload.as_ref()) && seen.moment == moment();
+    let location = seen.filter(|seen| its_own(seen)).map(|seen| seen.location);
+    drop_contained(payload);
+    Some(Panic { message, location })
+}
+
+/// The payload of a panic that was caught, and the last one that the hook has seen inside of the boundary.
+type Caught = (Box<dyn Any + Send>, Option<Box<Seen>>);
+
+/// Counts as inside of a boundary meanwhile. What the hook has seen of a panic which unwinds already, with `run` called
+/// in a drop, is kept for the boundary further out.
+#[expect(clippy::disallowed_methods, reason = "this is the one unwind boundary")]
+fn caught(run: &mut dyn FnMut()) -> Option<Caught> {
+    let (outer, _own) = (replace_seen(None), in_task(false));
+    DEPTH.set(DEPTH.get() + 1);
+    let result = panic::catch_unwind(AssertUnwindSafe(run));
+    DEPTH.set(DEPTH.get() - 1);
+    let seen = replace_seen(outer);
+    result.err().map(|payload| (payload, seen))
+}
+
+fn text(payload: &(dyn Any + Send)) -> Option<&str> {
+    let text = payload.downcast_ref::<&str>().copied();
+    text.or_else(|| payload.downcast_ref::<String>().map(String::as_str))
+}
+
+fn message(payload: &(dyn Any + Send)) -> String {
+    text(payload).unwrap_or("(a payload that is no text)").to_owned()
+}
+
+/// Drops a user's value. A panic in its `Drop` ends here, as an event.
+#[inline]
+pub(crate) fn drop_contained<T>(value: T) {
+    if mem::needs_drop::<T>() {
+        let mut value = Some(value);
+        dropped(&mut || drop(value.take()));
+    }
+}
+
+/// Does what drops a user's value, where it cannot be moved. A panic ends here, as an event.
+#[inline]
+pub(crate) fn contain_drop(drops: impl FnOnce()) {
+    let mut drops = Some(drops);
+    dropped(&mut || {
+        if let Some(drops) = drops.take() {
+            drops();
+        }
+    });
+}
+
+/// [`contain_drop`], compiled once.
+fn dropped(drops: &mut dyn FnMut()) {
+    if let Some((payload, _)) = caught(drops) {
+        tell(
+            || tracing::warn!(target: TARGET, message = message(payload.as_ref()), "a value panicked in its drop"),
+        );
+        // The payload of a drop may itself panic when dropped, without end; leaking it is finite.
+        mem::forget(payload);
+    }
+}
+
+/// Tells a `tracing` subscriber or a waker, which are the user's code: if one panics, nothing else does.
+#[inline]
+pub(crate) fn tell(event: impl FnOnce()) {
+    let _outside = Inside::process(); // it is not the container's code
+    drop(contain(event));
+}
+
+/// A user's value that is dropped inside the boundary, wherever its owner is dropped.
+#[derive(Debug)]
+pub(crate) struct Contained<T>(Option<T>);
+
+impl<T> Contained<T> {
+    pub(crate) fn new(value: T) -> Self {
+        Self(Some(value))
+    }
+
+    pub(crate) fn into_inner(mut self) -> T {
+        self.0.take().expect("taken only here and by drop")
+    }
+
+    pub(crate) fn get_mut(&mut self) -> &mut T {
+        self.0.as_mut().expect("taken only by value")
+    }
+
+    pub(crate) fn get(&self) -> &T {
+        self.0.as_ref().expect("taken only by value")
+    }
+}
+
+impl<T> Drop for Contained<T> {
+    fn drop(&mut self) {
+        if let Some(value) = self.0.take() {
+            drop_contained(value);
+        }
+    }
+}
+
+/// Users' values that are dropped one by one inside the boundary: of one vector, two that panic in their drop would
+/// take the process with them.
+#[derive(Debug)]
+pub(crate) struct ContainedEach<T>(Vec<T>);
+
+impl<T> ContainedEach<T> {
+    pub(crate) fn new(values: Vec<T>) -> Self {
+        Self(values)
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl<T> Drop for ContainedEach<T> {
+    fn drop(&mut self) {
+        mem::take(&mut self.0).into_iter().for_each(drop_contained);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Bomb;
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            panic!("dropped");
+        }
+    }
+
+    #[test]
+    fn message_and_location_are_kept_and_nesting_is_fine() {
+        install_hook(Moment::default);
+        let outer = contain::<()>(|| {
+            let inner = contain::<()>(|| panic!("inner {}", 1)).expect_err("it panicked");
+            assert_eq!(inner.message(), "inner 1");
+            panic!("outer");
+        });
+        let panic = outer.expect_err("it panicked");
+        assert_eq!(panic.message(), "outer");
+        assert!(panic.location().is_some_and(|at| at.contains("unwind.rs")));
+    }
+
+    #[test]
+    fn a_panic_that_unwinds_through_boundaries_in_drops_keeps_its_place() {
+        struct Contains;
+        impl Drop for Contains {
+            fn drop(&mut self) {
+                contain(|| ()).expect("it does not panic");
+                contain::<()>(|| panic!("inner")).expect_err("it panics");
+                drop_contained(Bomb);
+            }
+        }
+        install_hook(Moment::default);
+        let panic = contain::<()>(|| {
+            let _contains = Contains;
+            panic!("outer");
+        });
+        let panic = panic.expect_err("it panicked");
+        assert_eq!(panic.message(), "outer");
+        let line = panic.location().and_then(|at| at.split(':').nth(1)?.parse().ok());
+        assert_eq!(line, Some(line!() - 5));
+    }
+
+    #[test]
+    fn payloads_and_values_that_panic_in_their_drop_end_here() {
+        install_hook(Moment::default);
+        let panic = contain::<()>(|| panic::panic_any(Bomb)).expect_err("it panicked");
+        assert_eq!(panic.message(), "(a payload that is no text)");
+        drop_contained(vec![Bomb]);
+        drop(Contained::new(Bomb));
+        drop(ContainedEach::new(vec![Bomb, Bomb, Bomb]));
+    }
+}

@@ -1,0 +1,569 @@
+//! A chunk: a range of inputs and the slots of their outcomes, shared by whoever needs it.
+//!
+//! The map, the executing thread and a fenced one each hold the chunk; whoever is last drops what
+//! is left in it, value by value, inside the unwind boundary. A slot is written once, by the
+//! attempt that [`Run`](crate::data::run::Run) gave the right to, and read once, by the consumer.
+//! Inputs are apart from slots, because a failed input given back to the caller as a shared handle
+//! must not keep outcomes alive. Inputs are as they came: making a chunk of a vector moves nothing.
+
+#![expect(unsafe_code, reason = "slots are written and read once, by a state byte each")]
+
+use std::cell::UnsafeCell;
+use std::marker::PhantomData;
+use std::ops::{Deref, Range};
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use crate::data::erased::{Buffer, Parcel, Values};
+use crate::data::failure::Tried;
+use crate::data::shape::{Failing, Shape, Why};
+
+/// A slot without an outcome.
+const EMPTY: u8 = 0;
+/// An outcome is there.
+const FULL: u8 = 1;
+/// The outcome has been taken.
+const TAKEN: u8 = 2;
+
+/// The input is there, and read only by attempts whose end the engine sees.
+const HERE: u8 = 0;
+/// The input is there, and a fenced attempt may still read it.
+const SHARED: u8 = 1;
+/// The input has been moved out.
+const GONE: u8 = 2;
+
+/// The inputs of a chunk.
+pub(crate) struct Inputs {
+    values: Buffer,
+    /// Made when the first of them is not simply [`HERE`].
+    marks: OnceLock<Box<[AtomicU8]>>,
+    /// Whether one of them was ever [`SHARED`].
+    shared: AtomicBool,
+}
+
+impl Inputs {
+    fn new(inputs: Values) -> Self {
+        Self { values: inputs.into_buffer(), marks: OnceLock::new(), shared: AtomicBool::new(false) }
+    }
+
+    fn mark(&self, place: usize) -> u8 {
+        self.marks.get().map_or(HERE, |marks| marks[place].load(Ordering::Acquire))
+    }
+
+    fn set_mark(&self, place: usize, mark: u8) {
+        let marks = self.marks.get_or_init(|| zeroed(self.values.places()));
+        marks[place].store(mark, Ordering::Release);
+    }
+}
+
+impl Drop for Inputs {
+    fn drop(&mut self) {
+        if !self.values.kind().needs_drop() {
+            return;
+        }
+        for place in 0..self.values.places() {
+            if self.mark(place) != GONE {
+                // SAFETY: `&mut self` excludes readers, and what is not GONE is initialised.
+                unsafe { self.values.kind().drop_contained(self.values.at(place)) };
+            }
+        }
+    }
+}
+
+/// A byte for each of `len` places.
+fn zeroed(len: usize) -> Box<[AtomicU8]> {
+    let bytes = Box::into_raw(vec![0u8; len].into_boxed_slice()) as *mut [AtomicU8];
+    // SAFETY: `AtomicU8` has the layout of `u8`, and any byte is one.
+    unsafe { Box::from_raw(bytes) }
+}
+
+/// A range of inputs with a slot each for the outcomes.
+pub(crate) struct Chunk {
+    shape: &'static Shape,
+    first: u64,
+    inputs: Arc<Inputs>,
+    /// `None` once all outcomes were taken at once.
+    outcomes: UnsafeCell<Option<Buffer>>,
+    /// Of each slot. A byte each, apart from the outcomes, so that a look for them touches little memory.
+    states: Box<[AtomicU8]>,
+    /// Outcomes taken; written by the consumer.
+    taken: AtomicUsize,
+}
+
+// SAFETY: inputs are shared, and inputs and outcomes are sent to other threads; both may be, by the bounds of
+// `Shape::of`. A slot is written by the one who holds the right to, before its state becomes FULL, and moved out by the
+// one consumer, after it has seen that. Nobody borrows it. The buffer of outcomes is taken once all slots are full.
+unsafe impl Sync for Chunk {}
+
+impl std::fmt::Debug for Chunk {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Chunk({}..{})", self.first, self.first + self.len())
+    }
+}
+
+impl Chunk {
+    /// The inputs of a map from index `first` on.
+    ///
+    /// # Panics
+    ///
+    /// If they are not of that shape.
+    pub(crate) fn new(shape: &'static Shape, first: u64, inputs: Values) -> Self {
+        assert!(inputs.kind().is_same(shape.input), "the inputs are of another function");
+        let len = inputs.len();
+        Self {
+            shape,
+            first,
+            inputs: Arc::new(Inputs::new(inputs)),
+            outcomes: UnsafeCell::new(Some(Buffer::new(shape.outcome, len))),
+            states: zeroed(len),
+            taken: AtomicUsize::new(0),
+        }
+    }
+
+    pub(crate) fn shape(&self) -> &'static Shape {
+        self.shape
+    }
+
+    /// The index of its first input in the map.
+    pub(crate) fn first(&self) -> u64 {
+        self.first
+    }
+
+    pub(crate) fn len(&self) -> u64 {
+        self.states.len() as u64
+    }
+
+    /// Those places, to be executed.
+    ///
+    /// # Safety
+    ///
+    /// Their inputs have no outcome, and get none from elsewhere before the places are fenced: until then
+    /// no input is moved out, and the slots are there. The chunk is kept for as long as what is returned.
+    ///
+    /// # Panics
+    ///
+    /// If one of the inputs has been moved out: it has its outcome, and nothing executes it again.
+    pub(crate) unsafe fn stretch(&self, places: Range<usize>) -> Stretch {
+        if let Some(marks) = self.inputs.marks.get() {
+            let here = marks[places.clone()].iter().all(|mark| mark.load(Ordering::Acquire) != GONE);
+            assert!(here, "an input with an outcome is executed");
+        }
+        // SAFETY: the buffer is not taken before all its slots are full.
+        unsafe { self.slots(places) }
+    }
+
+    /// Those places, for the consumer to take outcomes from.
+    ///
+    /// # Safety
+    ///
+    /// The outcomes were not taken all at once, and are not as long as what is returned is used. The chunk is kept for as
+    /// long.
+    pub(crate) unsafe fn slots(&self, places: Range<usize>) -> Stretch {
+        let states = self.states[places.clone()].as_ptr();
+        // SAFETY: by the caller's word.
+        let outcomes = unsafe { self.slot(places.start) };
+        Stretch { inputs: self.inputs.values.at(places.start), outcomes, states, places }
+    }
+
+    /// Where the outcome at `place` is, or will be.
+    ///
+    /// # Safety
+    ///
+    /// The outcomes were not taken all at once.
+    unsafe fn slot(&self, place: usize) -> NonNull<u8> {
+        // SAFETY: by the caller's word nobody writes to the option meanwhile.
+        let outcomes = unsafe { &*self.outcomes.get() }.as_ref();
+        outcomes.expect("the outcomes are there").at(place)
+    }
+
+    /// A fenced attempt may go on reading the input: it can no longer be moved out.
+    pub(crate) fn share(&self, place: usize) {
+        self.inputs.shared.store(true, Ordering::Relaxed);
+        self.inputs.set_mark(place, SHARED);
+    }
+
+    /// The input at `place` fails: that is its outcome.
+    ///
+    /// # Safety
+    ///
+    /// The caller has the right to publish its outcome. No reference to the input may be alive or come to life, save in
+    /// attempts that were marked by [`Chunk::share`] before.
+    ///
+    /// # Panics
+    ///
+    /// If it has an outcome: two attempts had the right to publish, which the fence excludes.
+    pub(crate) unsafe fn fail(&self, place: usize, tried: Tried, why: Why) {
+        let (state, index) = (&self.states[place], self.first + place as u64);
+        let empty = state.load(Ordering::Relaxed) == EMPTY;
+        assert!(empty, "input {index} has an outcome already");
+        // SAFETY: nobody else has this right, nobody reads before the state says FULL, and the buffer is not taken
+        // before every state does. The input is reclaimed once, with the right to publish.
+        unsafe { self.shape.fail(self.reclaim(place), Failing { index, tried, why }, self.slot(place)) };
+        state.store(FULL, Ordering::Release);
+    }
+
+    /// The input at `place` fails, and its map ends with that: the failure, which is no outcome of its own.
+    ///
+    /// # Safety
+    ///
+    /// As of [`Chunk::fail`].
+    pub(crate) unsafe fn ends_by(&self, place: usize, tried: Tried, why: Why) -> Parcel {
+        let index = self.first + place as u64;
+        // SAFETY: as above.
+        unsafe { self.shape.failure(self.reclaim(place), Failing { index, tried, why }) }
+    }
+
+    /// The input for its failure, to be moved out or shared with a fenced attempt.
+    ///
+    /// # Safety
+    ///
+    /// It is asked for once, and no reference to the input may be alive or come to life, save in attempts that were marked
+    /// by [`Chunk::share`] before.
+    unsafe fn reclaim(&self, place: usize) -> Place {
+        if self.inputs.mark(place) == SHARED {
+            return Place::Shared(Arc::clone(&self.inputs), place);
+        }
+        self.inputs.set_mark(place, GONE);
+        Place::Owned(self.inputs.values.at(place))
+    }
+
+    /// Whether an input is kept here because a fenced attempt may still have read it.
+    pub(crate) fn is_shared(&self) -> bool {
+        self.inputs.shared.load(Ordering::Relaxed)
+    }
+
+    /// Drops the input at `place`, unless a fenced attempt may still read it: so of a chunk that is kept for a few slow
+    /// inputs those that are done are not kept.
+    ///
+    /// # Safety
+    ///
+    /// The caller has executed the input and has published its outcome, which is no failure: nobody else reads it, and
+    /// nobody moves it out.
+    #[inline]
+    pub(crate) unsafe fn drop_input(&self, place: usize) {
+        let kind = self.inputs.values.kind();
+        if kind.needs_drop() && self.inputs.mark(place) == HERE {
+            self.inputs.set_mark(place, GONE);
+            // SAFETY: initialised; by the caller's word nobody reads it any more, and an outcome is published once.
+            unsafe { kind.drop_contained(self.inputs.values.at(place)) };
+        }
+    }
+
+    /// Moves the input at `place`, which waits to be executed again, into a chunk of its own: so the chunk it came in is
+    /// not kept for it. It then counts as taken here. `None` if it is alone, or if a fenced attempt may still read it.
+    ///
+    /// # Safety
+    ///
+    /// The input has no outcome, no attempt at it is in the books, and no other thread moves it out.
+    pub(crate) unsafe fn set_apart(&self, place: usize) -> Option<Self> {
+        if self.len() == 1 || self.inputs.mark(place) != HERE {
+            return None;
+        }
+        self.inputs.set_mark(place, GONE);
+        let mut apart = Buffer::new(self.shape.input, 1);
+        // SAFETY: initialised and, by the caller's word, neither read nor moved out by anyone else.
+        let input = unsafe {
+            apart.move_in(0, &self.inputs.values, place, 1);
+            Values::of_buffer(apart)
+        };
+        Some(Self::new(self.shape, self.first + place as u64, input))
+    }
+
+    #[cfg(test)]
+    pub(crate) fn inputs_alive(&self) -> u64 {
+        (0..self.inputs.values.places()).filter(|place| self.inputs.mark(*place) != GONE).count() as u64
+    }
+
+    /// `outcomes` more were taken; whether that is all.
+    pub(crate) fn count_taken(&self, outcomes: usize) -> bool {
+        self.taken.fetch_add(outcomes, Ordering::Relaxed) + outcomes == self.states.len()
+    }
+
+    /// The first of those places whose outcome the consumer has not taken; their end if it has taken all.
+    pub(crate) fn taken_up_to(&self, places: Range<usize>) -> usize {
+        // Those that are taken all at once are counted, and stay marked.
+        if self.taken.load(Ordering::Relaxed) == self.states.len() {
+            return places.end;
+        }
+        let waits = |state: &AtomicU8| state.load(Ordering::Relaxed) != TAKEN;
+        self.states[places.clone()].iter().position(waits).map_or(places.end, |at| places.start + at)
+    }
+
+    /// Whether an outcome is there, or was until it was taken.
+    pub(crate) fn is_published(&self, place: usize) -> bool {
+        self.states[place].load(Ordering::Acquire) != EMPTY
+    }
+
+    /// Moves all outcomes out, in order and at once.
+    ///
+    /// # Safety
+    ///
+    /// All were published, and this thread knows it; and only the one consumer of the map takes outcomes. What is returned
+    /// does not drop them.
+    ///
+    /// # Panics
+    ///
+    /// If some were taken before.
+    pub(crate) unsafe fn take_all(&self) -> Buffer {
+        debug_assert!(self.states.iter().all(|state| state.load(Ordering::Acquire) == FULL));
+        let taken = self.taken.swap(self.states.len(), Ordering::Relaxed);
+        assert_eq!(taken, 0, "outcomes are taken one by one, or all at once");
+        // SAFETY: by the caller's word nobody writes to the slots any more, and only this thread takes.
+        let outcomes = unsafe { &mut *self.outcomes.get() }.take();
+        outcomes.expect("they were not taken before")
+    }
+}
+
+impl Drop for Chunk {
+    fn drop(&mut self) {
+        let Some(outcomes) = self.outcomes.get_mut() else { return };
+        if !outcomes.kind().needs_drop() || *self.taken.get_mut() == self.states.len() {
+            return;
+        }
+        for (place, state) in self.states.iter_mut().enumerate() {
+            if *state.get_mut() == FULL {
+                // SAFETY: `&mut self` excludes others, and FULL means initialised.
+                unsafe { outcomes.kind().drop_contained(outcomes.at(place)) };
+            }
+        }
+    }
+}
+
+/// Places of a chunk for the thread that executes them or takes their outcomes: what it touches for each of them, with
+/// nothing to look up between.
+#[derive(Debug)]
+pub(crate) struct Stretch {
+    places: Range<usize>,
+    /// The first of the inputs, of the outcomes and of their states.
+    inputs: NonNull<u8>,
+    outcomes: NonNull<u8>,
+    states: *const AtomicU8,
+}
+
+// SAFETY: what is pointed to is the chunk's, and shared as the chunk is.
+unsafe impl Sync for Stretch {}
+// SAFETY: as above.
+unsafe impl Send for Stretch {}
+
+impl Stretch {
+    pub(crate) fn places(&self) -> Range<usize> {
+        self.places.clone()
+    }
+
+    #[inline]
+    fn at(&self, place: usize) -> usize {
+        assert!(self.places.contains(&place), "a place is in its stretch");
+        place - self.places.start
+    }
+
+    /// The input at `place` of the chunk.
+    ///
+    /// # Safety
+    ///
+    /// It is an `I`. It has begun by this stretch, and if it was fenced it was marked by [`Chunk::share`] before.
+    #[inline]
+    pub(crate) unsafe fn input<I>(&self, place: usize) -> &I {
+        // SAFETY: within the range; initialised, and by the word of whoever made this not moved out.
+        unsafe { self.inputs.cast::<I>().add(self.at(place)).as_ref() }
+    }
+
+    /// Moves the outcome at `place` out, if there is one.
+    ///
+    /// # Safety
+    ///
+    /// Only the one consumer of the map takes outcomes, and they are `T`s.
+    #[inline]
+    pub(crate) unsafe fn take<T>(&self, place: usize) -> Option<T> {
+        let at = self.at(place);
+        // SAFETY: within the range, and there for as long as the chunk.
+        let state = unsafe { &*self.states.add(at) };
+        if state.load(Ordering::Acquire) != FULL {
+            return None;
+        }
+        state.store(TAKEN, Ordering::Relaxed);
+        // SAFETY: written before its state became FULL; moved out once, because only this thread takes.
+        Some(unsafe { self.outcomes.cast::<T>().add(at).read() })
+    }
+
+    /// Writes an outcome.
+    ///
+    /// # Safety
+    ///
+    /// Outcomes are `T`s, and the right to publish this one is the caller's.
+    ///
+    /// # Panics
+    ///
+    /// If there is one.
+    #[inline]
+    pub(crate) unsafe fn publish<T>(&self, place: usize, outcome: T) {
+        let at = self.at(place);
+        // SAFETY: within the range, and there for as long as the chunk.
+        let state = unsafe { &*self.states.add(at) };
+        assert!(state.load(Ordering::Relaxed) == EMPTY, "an input has an outcome already");
+        // SAFETY: within the range, as its state is. Nobody else has this right, nobody reads before the state
+        // says FULL, and the slots are there until every state does.
+        unsafe { self.outcomes.cast::<T>().add(at).write(outcome) };
+        state.store(FULL, Ordering::Release);
+    }
+}
+
+/// Where the input of a failure is.
+pub(crate) enum Place {
+    /// It is moved out by whoever has this.
+    Owned(NonNull<u8>),
+    /// It stays, because a fenced attempt may still read it.
+    Shared(Arc<Inputs>, usize),
+}
+
+/// The input of a failure.
+pub(crate) enum Reclaimed<I> {
+    Owned(I),
+    Shared(SharedInput<I>),
+}
+
+/// An input that a fenced attempt may still be reading: shared, and dropped by whoever is last.
+pub struct SharedInput<I> {
+    inputs: Arc<Inputs>,
+    place: usize,
+    /// It is sent and shared as the input itself behind an `Arc`.
+    input: PhantomData<Arc<I>>,
+}
+
+impl<I> SharedInput<I> {
+    /// # Safety
+    ///
+    /// The place is marked as shared, and holds an `I`.
+    pub(crate) unsafe fn new(inputs: Arc<Inputs>, place: usize) -> Self {
+        Self { inputs, place, input: PhantomData }
+    }
+}
+
+impl<I> Clone for SharedInput<I> {
+    fn clone(&self) -> Self {
+        Self { inputs: Arc::clone(&self.inputs), place: self.place, input: PhantomData }
+    }
+}
+
+impl<I> Deref for SharedInput<I> {
+    type Target = I;
+
+    fn deref(&self) -> &I {
+        // SAFETY: made only for a SHARED place, which is never moved out; initialised until `Inputs` drops, and an `I`.
+        unsafe { self.inputs.values.at(self.place).cast::<I>().as_ref() }
+    }
+}
+
+impl<I: std::fmt::Debug> std::fmt::Debug for SharedInput<I> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("SharedInput").field(&**self).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::failure::{Cause, Reason};
+    use crate::data::shape::Outcome;
+
+    type Answer<I, O> = Outcome<I, O, ()>;
+
+    fn chunk<I: Send + Sync + 'static, O: Send + 'static>(first: u64, inputs: Vec<I>) -> Chunk {
+        Chunk::new(Shape::of::<I, O, ()>(), first, Values::of(inputs))
+    }
+
+    fn publish<I: Send + Sync + 'static, O: Send + 'static>(chunk: &Chunk, place: usize, output: O) {
+        assert!(chunk.shape().is::<I, O, ()>());
+        // SAFETY: the types were just checked, and the tests that expect it to panic publish on one thread.
+        unsafe { chunk.stretch(place..place + 1).publish::<Answer<I, O>>(place, Ok(output)) };
+    }
+
+    #[test]
+    fn each_value_is_dropped_once_whatever_was_taken() {
+        type Witness = Arc<()>;
+        let witness = Arc::new(());
+        let chunk = chunk::<Witness, Witness>(0, (0..4).map(|_| Arc::clone(&witness)).collect());
+        publish::<Witness, Witness>(&chunk, 0, Arc::clone(&witness));
+        publish::<Witness, Witness>(&chunk, 1, Arc::clone(&witness));
+        // SAFETY: nobody else takes, and nothing reads the inputs here.
+        let (owned, shared) = unsafe {
+            let slots = chunk.slots(0..4);
+            let take = |place| slots.take::<Answer<Witness, Witness>>(place);
+            assert!(take(0).is_some() && take(0).is_none() && take(3).is_none());
+            chunk.share(2);
+            chunk.fail(3, 0.into(), Why::Reason(Reason::Cancelled));
+            chunk.fail(2, 0.into(), Why::Reason(Reason::Cancelled));
+            (take(3), take(2))
+        };
+        let Some(Err(owned)) = owned else { panic!("it has failed") };
+        assert!(matches!(owned.cause(), Cause::Cancelled) && owned.index() == Some(3));
+        assert!(owned.into_input().and_then(|input| input.owned()).is_some());
+        let Some(Err(shared)) = shared else { panic!("it has failed") };
+        drop(chunk);
+        assert!(shared.input().is_some_and(|input| Arc::ptr_eq(input, &witness)));
+        assert!(shared.into_input().is_some_and(|input| input.owned().is_none()), "an attempt may read it");
+        assert_eq!(Arc::strong_count(&witness), 1);
+    }
+
+    #[test]
+    fn a_failure_that_ends_its_map_holds_its_input_and_leaves_its_slot_empty() {
+        let chunk = chunk::<String, u8>(5, vec!["a".to_owned(), "b".to_owned()]);
+        // SAFETY: nothing reads the inputs here.
+        let parcel = unsafe { chunk.ends_by(1, 3.into(), Why::Error(Box::new(()))) };
+        let failure = parcel.downcast::<crate::Failure<String, ()>>().expect("it is of that type");
+        assert_eq!((failure.index(), failure.attempts(), failure.error()), (Some(6), 3, Some(&())));
+        assert_eq!(failure.input().map(String::as_str), Some("b"));
+        assert!(!chunk.is_published(1));
+    }
+
+    #[test]
+    fn all_outcomes_are_taken_at_once() {
+        let chunk = chunk::<u8, Arc<u8>>(0, vec![0, 1]);
+        publish::<u8, Arc<u8>>(&chunk, 1, Arc::new(11));
+        publish::<u8, Arc<u8>>(&chunk, 0, Arc::new(10));
+        // SAFETY: all were published above, and nobody else takes.
+        let all = unsafe { chunk.take_all().into_vec::<Answer<u8, Arc<u8>>>() };
+        drop(chunk);
+        let all: Vec<_> = all.into_iter().flatten().collect();
+        assert_eq!(all, [Arc::new(10), Arc::new(11)]);
+        assert!(all.iter().all(|outcome| Arc::strong_count(outcome) == 1));
+    }
+
+    #[test]
+    fn an_input_that_is_set_apart_leaves_its_chunk() {
+        let witness = Arc::new(7);
+        let chunk = chunk::<Arc<i32>, u8>(10, vec![Arc::new(6), Arc::clone(&witness)]);
+        // SAFETY: nobody executes the input.
+        let apart = unsafe { chunk.set_apart(1) }.expect("it is not alone");
+        assert_eq!((apart.first(), apart.len(), chunk.inputs_alive()), (11, 1, 1));
+        drop(chunk);
+        assert_eq!(Arc::strong_count(&witness), 2);
+        // SAFETY: as above.
+        assert!(unsafe { apart.set_apart(0) }.is_none(), "it is alone");
+        drop(apart);
+        assert_eq!(Arc::strong_count(&witness), 1);
+    }
+
+    #[test]
+    #[should_panic(expected = "an input has an outcome already")]
+    fn a_second_outcome_is_refused() {
+        let chunk = chunk::<u8, u8>(7, vec![0]);
+        publish::<u8, u8>(&chunk, 0, 1);
+        publish::<u8, u8>(&chunk, 0, 2);
+    }
+
+    #[test]
+    #[should_panic(expected = "input 7 has an outcome already")]
+    fn a_failure_behind_an_outcome_is_refused() {
+        let chunk = chunk::<u8, u8>(7, vec![0]);
+        publish::<u8, u8>(&chunk, 0, 1);
+        // SAFETY: nothing reads the input here.
+        unsafe { chunk.fail(0, 0.into(), Why::Reason(Reason::Cancelled)) };
+    }
+
+    #[test]
+    #[should_panic(expected = "of another function")]
+    fn inputs_of_another_function_are_refused() {
+        drop(Chunk::new(Shape::of::<u8, u8, ()>(), 0, Values::of(vec![0_u16])));
+    }
+}

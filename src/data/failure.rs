@@ -1,0 +1,369 @@
+//! An outcome that is an error: which input, the input itself, and why.
+
+use std::error::Error;
+use std::fmt;
+use std::sync::Arc;
+
+use crate::contain::unwind::Contained;
+use crate::data::chunk::{Reclaimed, SharedInput};
+use crate::values::crash::{Crash, Panic};
+use crate::values::error::ConfigError;
+use crate::values::gave_up::GaveUp;
+
+pub use crate::values::error::Bug;
+
+/// Why an input, or a whole map, failed.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Cause<E> {
+    /// The function returned that error; of several attempts, the last one's.
+    Failed(E),
+    /// The input crashed its containers too often. The deaths, oldest first, at most 8 of them.
+    Poisoned(Vec<Arc<Crash>>),
+    /// The container was killed by hand while the input executed, and it is not begun again: with
+    /// `crash_retries(0)` nothing is, nor what has left two threads behind, or would leave one too many.
+    Lost(Arc<Crash>),
+    /// The function gave up: how it began, and the crash that broke its limit.
+    GaveUp(GaveUp),
+    /// The source of the map panicked. Never bound to an input.
+    Source(Panic),
+    /// The map was cancelled before the input had an outcome.
+    Cancelled,
+    /// The function is being drained, stopped or aborted.
+    ShutDown,
+    /// A blocking call on the engine's thread, or on a container of the same function.
+    WouldDeadlock,
+    /// The map's window is out of its range.
+    Config(ConfigError),
+    /// The engine is broken.
+    Engine(Bug),
+}
+
+/// Why an input, or a whole map, failed that no error of the function's ended: a [`Cause`] without the type of errors.
+#[derive(Debug, Clone)]
+pub(crate) enum Reason {
+    Poisoned(Vec<Arc<Crash>>),
+    Lost(Arc<Crash>),
+    GaveUp(GaveUp),
+    Source(Panic),
+    Cancelled,
+    ShutDown,
+    WouldDeadlock,
+    Config(ConfigError),
+    Engine(Bug),
+}
+
+impl<E> From<Reason> for Cause<E> {
+    fn from(reason: Reason) -> Self {
+        match reason {
+            Reason::Poisoned(deaths) => Self::Poisoned(deaths),
+            Reason::Lost(crash) => Self::Lost(crash),
+            Reason::GaveUp(gave_up) => Self::GaveUp(gave_up),
+            Reason::Source(panic) => Self::Source(panic),
+            Reason::Cancelled => Self::Cancelled,
+            Reason::ShutDown => Self::ShutDown,
+            Reason::WouldDeadlock => Self::WouldDeadlock,
+            Reason::Config(error) => Self::Config(error),
+            Reason::Engine(bug) => Self::Engine(bug),
+        }
+    }
+}
+
+/// An outcome that is an error.
+///
+/// It is one pointer wide, so that `Result<u64, Failure<..>>` takes 16 bytes. The input comes back
+/// with it: dead letters need no bookkeeping. A panic in the `Drop` of the input or the error it
+/// holds is contained.
+///
+/// ```
+/// use longshore::{App, Failure};
+///
+/// let app = App::ephemeral("docs");
+/// let halve = app.function("halve", |n: &u32| if n % 2 == 0 { Ok(n / 2) } else { Err("odd") }).start()?;
+/// let failure: Failure<u32, &str> = halve.run(vec![2, 3]).unwrap_err();
+/// assert_eq!((failure.index(), failure.input()), (Some(1), Some(&3)));
+/// assert_eq!(failure.error(), Some(&"odd"));
+/// # Ok::<(), longshore::StartError>(())
+/// ```
+pub struct Failure<I, E>(Box<Inner<I, E>>);
+
+/// The user's values are dropped apart from each other, because two that panic in their `Drop` would
+/// take the process with them.
+struct Inner<I, E> {
+    /// Index and input; `None` where the map as a whole failed.
+    input: Option<(u64, Contained<Reclaimed<I>>)>,
+    tried: Tried,
+    cause: Contained<Cause<E>>,
+}
+
+/// How an input was tried.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Tried {
+    pub(crate) attempts: u32,
+    /// The deaths that it caused, oldest first, unless the cause itself holds them.
+    pub(crate) deaths: Vec<Arc<Crash>>,
+    /// The most memory that the last attempt used, if it failed and that is known.
+    pub(crate) peak_bytes: Option<u64>,
+}
+
+impl From<u32> for Tried {
+    fn from(attempts: u32) -> Self {
+        Self { attempts, ..Self::default() }
+    }
+}
+
+/// The input of a failure, given back.
+#[derive(Debug)]
+pub enum Returned<I> {
+    /// By value.
+    Owned(I),
+    /// A shared handle, because an abandoned attempt may still be reading it.
+    Shared(SharedInput<I>),
+}
+
+impl<I> Returned<I> {
+    /// The value, if nothing else reads it.
+    pub fn owned(self) -> Option<I> {
+        match self {
+            Self::Owned(input) => Some(input),
+            Self::Shared(_) => None,
+        }
+    }
+}
+
+impl<I, E> Failure<I, E> {
+    pub(crate) fn of_input(index: u64, input: Reclaimed<I>, tried: Tried, cause: Cause<E>) -> Self {
+        Self(Box::new(Inner {
+            input: Some((index, Contained::new(input))),
+            tried,
+            cause: Contained::new(cause),
+        }))
+    }
+
+    /// An input that was refused before it began.
+    pub(crate) fn of_refused(input: I, reason: Reason) -> Self {
+        Self::of_input(0, Reclaimed::Owned(input), 0.into(), reason.into())
+    }
+
+    pub(crate) fn of_map(reason: Reason) -> Self {
+        Self(Box::new(Inner { input: None, tried: 0.into(), cause: Contained::new(reason.into()) }))
+    }
+
+    /// The place of the input in its map, from 0; `None` where the map as a whole failed.
+    #[must_use]
+    pub fn index(&self) -> Option<u64> {
+        self.0.input.as_ref().map(|(index, _)| *index)
+    }
+
+    /// The input that failed.
+    #[must_use]
+    pub fn input(&self) -> Option<&I> {
+        match self.0.input.as_ref()?.1.get() {
+            Reclaimed::Owned(input) => Some(input),
+            Reclaimed::Shared(input) => Some(input),
+        }
+    }
+
+    /// The input that failed, given back.
+    #[must_use]
+    pub fn into_input(self) -> Option<Returned<I>> {
+        match self.0.input?.1.into_inner() {
+            Reclaimed::Owned(input) => Some(Returned::Owned(input)),
+            Reclaimed::Shared(input) => Some(Returned::Shared(input)),
+        }
+    }
+
+    /// How often the input was executed; 0 where it never began.
+    #[must_use]
+    pub fn attempts(&self) -> u32 {
+        self.0.tried.attempts
+    }
+
+    /// The most memory in bytes that the attempt used which is told of last, with what `enter` had built: the one
+    /// that failed, or the last of the deaths. Where an [`Accountant`](crate::Accountant) is installed.
+    #[must_use]
+    pub fn peak_bytes(&self) -> Option<u64> {
+        match self.cause() {
+            Cause::Poisoned(deaths) => deaths.last()?.peak_bytes,
+            Cause::Lost(crash) => crash.peak_bytes,
+            _ => self.0.tried.peak_bytes,
+        }
+    }
+
+    /// Why.
+    #[must_use]
+    pub fn cause(&self) -> &Cause<E> {
+        self.0.cause.get()
+    }
+
+    /// Why, by value.
+    #[must_use]
+    pub fn into_cause(self) -> Cause<E> {
+        self.0.cause.into_inner()
+    }
+
+    /// The user's error, where the function returned one.
+    #[must_use]
+    pub fn error(&self) -> Option<&E> {
+        match self.cause() {
+            Cause::Failed(error) => Some(error),
+            _ => None,
+        }
+    }
+
+    /// The deaths of containers that led to this failure, whatever its cause, each once. Those that the input itself
+    /// caused come first, oldest first and at most 8 of them; then the one it was lost with, or those for which the
+    /// function gave up.
+    pub fn deaths(&self) -> impl Iterator<Item = &Arc<Crash>> {
+        let (own, others): (&[_], Vec<_>) = match self.cause() {
+            Cause::Poisoned(deaths) => (deaths, Vec::new()),
+            Cause::Lost(crash) => (&self.0.tried.deaths, vec![crash]),
+            Cause::GaveUp(gave_up) => (&self.0.tried.deaths, gave_up.deaths().collect()),
+            _ => (&self.0.tried.deaths, Vec::new()),
+        };
+        let is_own = |crash: &Arc<Crash>| own.iter().any(|known| Arc::ptr_eq(known, crash));
+        own.iter().chain(others.into_iter().filter(move |crash| !is_own(crash)))
+    }
+
+    /// The input crashed its containers too often.
+    #[must_use]
+    pub fn is_poisoned(&self) -> bool {
+        matches!(self.cause(), Cause::Poisoned(_))
+    }
+
+    /// The function gave up.
+    #[must_use]
+    pub fn is_given_up(&self) -> bool {
+        matches!(self.cause(), Cause::GaveUp(_))
+    }
+
+    /// The function is being drained, stopped or aborted.
+    #[must_use]
+    pub fn is_shut_down(&self) -> bool {
+        matches!(self.cause(), Cause::ShutDown)
+    }
+}
+
+impl<I, E: fmt::Debug> fmt::Debug for Failure<I, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Failure")
+            .field("index", &self.index())
+            .field("attempts", &self.attempts())
+            .field("cause", self.cause())
+            .finish_non_exhaustive()
+    }
+}
+
+/// A number of attempts in words.
+struct Attempts(u32);
+
+impl fmt::Display for Attempts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            1 => write!(f, "1 attempt"),
+            n => write!(f, "{n} attempts"),
+        }
+    }
+}
+
+/// One line that says which input (or map), what became of it, and why: the returned error, the last death, the panic
+/// of the source. A returned error is shown by its alternate form (`{:#}`), which for `anyhow::Error` is the chain.
+///
+/// ```
+/// use longshore::App;
+///
+/// let app = App::ephemeral("docs");
+/// let f = app.function("f", |n: &u32| if *n < 9 { Ok(*n) } else { Err(format!("{n} is too large")) }).start()?;
+/// let failure = f.run(vec![8, 9]).unwrap_err();
+/// assert_eq!(failure.to_string(), "input 1 failed after 1 attempt: 9 is too large");
+/// # Ok::<(), longshore::StartError>(())
+/// ```
+impl<I, E: fmt::Display> fmt::Display for Failure<I, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.index() {
+            Some(index) => write!(f, "input {index} ")?,
+            None => write!(f, "the map ")?,
+        }
+        let attempts = Attempts(self.attempts());
+        match self.cause() {
+            Cause::Failed(error) => write!(f, "failed after {attempts}: {}", OneLine(format!("{error:#}"))),
+            Cause::Poisoned(deaths) => match deaths.last() {
+                Some(crash) => write!(f, "is poisoned after {attempts}: {}", OneLine::of_crash(crash)),
+                None => write!(f, "is poisoned after {attempts}"),
+            },
+            Cause::Lost(crash) => write!(f, "was lost with its container: {}", OneLine::of_crash(crash)),
+            Cause::GaveUp(gave_up) => {
+                write!(f, "failed because the function gave up: {}", OneLine(gave_up.in_full().to_string()))
+            }
+            Cause::Source(panic) => write!(f, "ended because its source {}", OneLine(panic.to_string())),
+            Cause::Cancelled => write!(f, "was cancelled"),
+            Cause::ShutDown => write!(f, "ended because the function is shut down"),
+            Cause::WouldDeadlock => write!(f, "would deadlock: called on the engine or the same function"),
+            Cause::Config(error) => write!(f, "was refused for a setting: {error}"),
+            Cause::Engine(bug) => write!(f, "failed by a fault of the engine: {bug}"),
+        }
+    }
+}
+
+/// Shows a text in one line: what the user's code says may have several.
+struct OneLine(String);
+
+impl OneLine {
+    /// A crash, with the error of `enter` or of the system that its own text leaves to `source`.
+    fn of_crash(crash: &Crash) -> Self {
+        match crash.source() {
+            Some(error) => Self(format!("{crash}: {error}")),
+            None => Self(crash.to_string()),
+        }
+    }
+}
+
+impl fmt::Display for OneLine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let lines = self.0.split(['\n', '\r']).map(str::trim).filter(|line| !line.is_empty());
+        for (at, line) in lines.enumerate() {
+            write!(f, "{}{line}", if at == 0 { "" } else { " " })?;
+        }
+        Ok(())
+    }
+}
+
+/// For every error that can be shown, which need not be an [`Error`] itself: `?` works with `String`, `&str` and
+/// `anyhow::Error` as well.
+///
+/// Here the text tells the cause, and so `source` leaves it out, or a chain would tell it twice. (Elsewhere in
+/// this crate it is the other way round.) A returned error has no source here, since it need not be an [`Error`]:
+/// it is at [`Failure::error`]. Of a death `source` is what is behind the text: the cause of the error of `enter`.
+impl<I, E> Error for Failure<I, E>
+where
+    E: fmt::Debug + fmt::Display + 'static,
+{
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self.cause() {
+            Cause::Poisoned(deaths) => deaths.last()?.source()?.source(),
+            Cause::Lost(crash) => crash.source()?.source(),
+            // An input that crashed a container itself may be the one that began it.
+            Cause::GaveUp(gave_up) => match self.0.tried.deaths.first() {
+                Some(own) => Some(own.as_ref()),
+                None => gave_up.source()?.source(),
+            },
+            Cause::Config(error) => error.source(),
+            Cause::Failed(_)
+            | Cause::Source(_)
+            | Cause::Cancelled
+            | Cause::ShutDown
+            | Cause::WouldDeadlock
+            | Cause::Engine(_) => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_result_with_a_failure_stays_small() {
+        assert!(size_of::<Result<u64, Failure<[u64; 100], String>>>() <= 16);
+    }
+}

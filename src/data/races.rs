@@ -1,0 +1,250 @@
+//! The data path between real threads: chunks, runs and pools, whose code is the only one of the engine's that is
+//! unsafe. Few inputs in many rounds, so that each fits into an interpreter that sees undefined behaviour and
+//! races (`cargo +nightly miri test --lib races`), and the interleavings differ from round to round.
+
+#![expect(unsafe_code, reason = "what the data path asks of its callers, they promise here")]
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+
+use crate::base::position::Position;
+use crate::data::chunk::Chunk;
+use crate::data::erased::{Kind, Values};
+use crate::data::pool::{Inlet, Pool};
+use crate::data::run::Run;
+use crate::data::shape::{Outcome, Shape, Why};
+use crate::data::track::Pace;
+
+/// Inputs of a round.
+const INPUTS: u64 = 6;
+const ROUNDS: u64 = if cfg!(miri) { 4 } else { 2_000 };
+
+/// After so many an outcome does not come any more.
+const LOOKS_MAX: u64 = 100_000_000;
+
+/// Counts those that are alive, each on the heap so that one that is read after its drop is noticed.
+struct Value(Box<u64>, Arc<AtomicU64>);
+
+impl Value {
+    fn new(value: u64, alive: &Arc<AtomicU64>) -> Self {
+        alive.fetch_add(1, Ordering::Relaxed);
+        Self(Box::new(value), Arc::clone(alive))
+    }
+}
+
+impl Drop for Value {
+    fn drop(&mut self) {
+        self.1.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+type Shared = Arc<Chunk>;
+
+type Answer = Outcome<Value, Value, Value>;
+
+fn chunk(alive: &Arc<AtomicU64>) -> Shared {
+    let inputs = Values::of((0..INPUTS).map(|n| Value::new(n, alive)).collect());
+    Arc::new(Chunk::new(Shape::of::<Value, Value, Value>(), 0, inputs))
+}
+
+/// What a container's thread does. How many outcomes were refused.
+fn execute(run: &Run) -> u64 {
+    let Some(mut lap) = run.begin::<Value, Value, Value>() else { return 0 };
+    loop {
+        let outcome = Value::new(10 * *lap.input().0, &lap.input().1);
+        match lap.publish(outcome) {
+            Ok(Pace::Next) => {}
+            Ok(Pace::Last | Pace::Fenced) => return 0,
+            Err(_) => return 1,
+        }
+    }
+}
+
+/// What a consumer does: takes `most` outcomes in order, as soon as they are there.
+fn consume(chunk: &Shared, most: u64) -> Vec<u64> {
+    let mut taken = Vec::new();
+    let mut looks = 0_u64;
+    while (taken.len() as u64) < most {
+        let place = taken.len();
+        // SAFETY: this is the one consumer, and the chunk is kept.
+        let outcome = unsafe { chunk.slots(place..place + 1).take::<Answer>(place) };
+        match outcome {
+            Some(outcome) => taken.push(value(outcome)),
+            None => thread::yield_now(),
+        }
+        looks += 1;
+        assert!(looks < LOOKS_MAX, "an outcome is missing: {taken:?}");
+    }
+    taken
+}
+
+/// The output, or ten times the input of a failure.
+fn value(outcome: Answer) -> u64 {
+    match outcome {
+        Ok(output) => *output.0,
+        Err(failure) => 10 * *failure.input().expect("an input failed").0,
+    }
+}
+
+/// What whoever kills a container does. Returns the first place whose outcome is refused or not begun.
+fn fence(run: &Run, chunk: &Shared) -> u64 {
+    let Position { at, begun } = run.fence().expect("nothing is refused here");
+    if begun {
+        chunk.share(at as usize);
+    }
+    at
+}
+
+fn take(pool: &Pool, most: u64) -> Vec<u64> {
+    pool.take(most).into_vec::<Value>().into_iter().map(|input| *input.0).collect()
+}
+
+fn in_order(outcomes: u64) -> Vec<u64> {
+    (0..outcomes).map(|n| 10 * n).collect()
+}
+
+/// Lets a few moments pass, another number of them in each round.
+fn wait(round: u64) {
+    (0..round % 17).for_each(|_| thread::yield_now());
+}
+
+#[test]
+fn outcomes_are_taken_while_the_next_are_computed_and_what_is_left_is_dropped_by_the_last() {
+    for round in 0..ROUNDS {
+        let alive = Arc::default();
+        let chunk = chunk(&alive);
+        let taken = thread::scope(|scope| {
+            let run = Run::new(Arc::clone(&chunk), 0, INPUTS);
+            scope.spawn(move || execute(&run));
+            let consumer = scope.spawn(move || consume(&chunk, round % (INPUTS + 1)));
+            consumer.join().expect("no panic")
+        });
+        assert_eq!(taken, in_order(round % (INPUTS + 1)));
+        assert_eq!(alive.load(Ordering::SeqCst), 0);
+    }
+}
+
+#[test]
+fn what_a_fence_refuses_is_executed_again_while_the_fenced_thread_still_reads_it() {
+    let mut refused = 0;
+    for round in 0..ROUNDS {
+        let alive = Arc::default();
+        let chunk = chunk(&alive);
+        thread::scope(|scope| {
+            let run = Arc::new(Run::new(Arc::clone(&chunk), 0, INPUTS));
+            let executed = Arc::clone(&run);
+            let fenced = scope.spawn(move || execute(&executed));
+            let consumed = Arc::clone(&chunk);
+            let consumer = scope.spawn(move || consume(&consumed, INPUTS));
+            wait(round);
+            let at = fence(&run, &chunk);
+            let rest = Run::new(Arc::clone(&chunk), at, INPUTS);
+            drop(chunk);
+            execute(&rest);
+            drop(rest);
+            assert_eq!(consumer.join().expect("no panic"), in_order(INPUTS));
+            refused += fenced.join().expect("no panic");
+        });
+        assert_eq!(alive.load(Ordering::SeqCst), 0);
+    }
+    println!("{refused} of {ROUNDS} answers came after the fence");
+}
+
+#[test]
+fn an_input_that_fails_for_good_comes_back_and_a_fenced_reader_keeps_it() {
+    for round in 0..ROUNDS {
+        let alive = Arc::default();
+        let chunk = chunk(&alive);
+        thread::scope(|scope| {
+            let run = Arc::new(Run::new(Arc::clone(&chunk), 0, INPUTS));
+            let executed = Arc::clone(&run);
+            scope.spawn(move || execute(&executed));
+            wait(round);
+            let at = fence(&run, &chunk);
+            drop(run);
+            for place in at..INPUTS {
+                // SAFETY: the run is fenced, who may still read was marked, and each place comes once.
+                unsafe {
+                    chunk.fail(place as usize, 1.into(), Why::Error(Box::new(Value::new(place, &alive))))
+                };
+            }
+            assert_eq!(consume(&chunk, INPUTS), in_order(INPUTS));
+        });
+        drop(chunk);
+        assert_eq!(alive.load(Ordering::SeqCst), 0);
+    }
+}
+
+#[test]
+fn a_lease_that_is_split_is_executed_by_two_at_once_and_by_none_twice() {
+    for round in 0..ROUNDS {
+        let alive = Arc::default();
+        let chunk = chunk(&alive);
+        thread::scope(|scope| {
+            let run = Arc::new(Run::new(Arc::clone(&chunk), 0, INPUTS));
+            let executed = Arc::clone(&run);
+            scope.spawn(move || execute(&executed));
+            let consumed = Arc::clone(&chunk);
+            let consumer = scope.spawn(move || consume(&consumed, INPUTS));
+            wait(round);
+            let end = run.truncate(INPUTS / 2);
+            let rest = Run::new(Arc::clone(&chunk), end, INPUTS);
+            drop((run, chunk));
+            execute(&rest);
+            drop(rest);
+            assert_eq!(consumer.join().expect("no panic"), in_order(INPUTS));
+        });
+        assert_eq!(alive.load(Ordering::SeqCst), 0);
+    }
+}
+
+#[test]
+fn outcomes_that_are_all_there_become_the_answer_while_the_thread_that_made_them_goes_on() {
+    for _ in 0..ROUNDS {
+        let alive = Arc::default();
+        let chunk = chunk(&alive);
+        thread::scope(|scope| {
+            let run = Run::new(Arc::clone(&chunk), 0, INPUTS);
+            scope.spawn(move || {
+                execute(&run);
+                assert!(run.begin::<Value, Value, Value>().is_none(), "it has come to its end");
+            });
+            while !(0..INPUTS).all(|place| chunk.is_published(place as usize)) {
+                thread::yield_now();
+            }
+            // SAFETY: all are published, as was just seen, and this is the one consumer.
+            let outcomes = unsafe { chunk.take_all().into_vec::<Answer>() };
+            assert_eq!(outcomes.into_iter().map(value).collect::<Vec<_>>(), in_order(INPUTS));
+        });
+        drop(chunk);
+        assert_eq!(alive.load(Ordering::SeqCst), 0);
+    }
+}
+
+#[test]
+fn what_is_fed_into_a_pool_that_closes_comes_out_of_it_or_goes_back() {
+    for round in 0..ROUNDS {
+        let alive = Arc::default();
+        let pool = Arc::new(Pool::new(Kind::of::<Value>()));
+        let mut inlet = Inlet::new(Arc::clone(&pool), Arc::default());
+        let inputs: Vec<Value> = (0..40).map(|n| Value::new(n, &alive)).collect();
+        let (accepted, taken) = thread::scope(|scope| {
+            let feeder = scope.spawn(move || {
+                let refused = inputs.into_iter().position(|input| inlet.of_type().push(input).is_err());
+                refused.map_or(40, |accepted| accepted as u64)
+            });
+            let mut taken = Vec::new();
+            for _ in 0..round % 9 {
+                taken.extend(take(&pool, 3));
+                thread::yield_now();
+            }
+            assert!(pool.close());
+            taken.extend(take(&pool, u64::MAX));
+            (feeder.join().expect("no panic"), taken)
+        });
+        assert_eq!(taken, Vec::from_iter(0..accepted), "what was accepted before the end, and no more");
+        drop(pool);
+        assert_eq!(alive.load(Ordering::SeqCst), 0);
+    }
+}

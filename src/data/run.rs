@@ -1,0 +1,300 @@
+//! A run: one lease as the executing thread and the engine share it.
+//!
+//! How far it is, and who has the right to publish an outcome, is the [`Track`]'s; the slots are the
+//! [`Chunk`]'s. Here both come together, and the task of an async container that is to hear of a fence.
+
+use std::marker::PhantomData;
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Waker;
+
+use parking_lot::Mutex;
+
+use crate::base::position::Position;
+use crate::base::sync::Light;
+use crate::data::chunk::{Chunk, Stretch};
+use crate::data::shape::{Outcome, Types};
+use crate::data::track::{Pace, Standing, Track};
+
+/// Inputs `at .. end` of a chunk, as places in it.
+#[derive(Debug)]
+pub(crate) struct Run {
+    pub(crate) chunk: Arc<Chunk>,
+    /// As leased; the track may have been shortened since. Made with the lease, because a fenced thread that
+    /// is late must not look for what the consumer may have taken.
+    stretch: Stretch,
+    track: Track,
+    /// The executing task, to be woken by a fence. Only async containers leave theirs.
+    task: Mutex<Option<Waker>>,
+    /// Whether that task waits. Written by it, read by whoever has set the fence: a task that waits sees
+    /// the fence before it does anything else.
+    suspended: AtomicBool,
+}
+
+impl Run {
+    /// A lease of those places, whose inputs have no outcome.
+    #[expect(unsafe_code, reason = "a lease is of inputs without an outcome")]
+    pub(crate) fn new(chunk: Arc<Chunk>, from: u64, to: u64) -> Self {
+        // SAFETY: the books lease an input to one container at a time, and only before it has its outcome. It
+        // gets that by this run, or after the run's fence. The run keeps the chunk.
+        let stretch = unsafe { chunk.stretch(from as usize..to as usize) };
+        let track = Track::new(from, to, Light::get());
+        Self { chunk, stretch, track, task: Mutex::new(None), suspended: AtomicBool::new(false) }
+    }
+
+    /// The thread begins the first input.
+    ///
+    /// # Panics
+    ///
+    /// If the inputs or outcomes are of other types.
+    pub(crate) fn begin<I, O, E>(&self) -> Option<Lap<'_, I, O, E>>
+    where
+        I: Send + Sync + 'static,
+        O: Send + 'static,
+        E: Send + 'static,
+    {
+        assert!(self.chunk.shape().is::<I, O, E>(), "a run is executed by its own function");
+        let place = self.track.begin()? as usize;
+        Some(Lap { at: Walk { run: self, place, light: self.track.light() }, types: PhantomData })
+    }
+
+    /// The places that were leased.
+    pub(crate) fn places(&self) -> Range<usize> {
+        self.stretch.places()
+    }
+
+    /// The lap as it is at `place`: simulated threads do not keep it.
+    #[cfg(test)]
+    pub(crate) fn lap_at<I, O, E>(&self, place: usize) -> Lap<'_, I, O, E>
+    where
+        I: Send + Sync + 'static,
+        O: Send + 'static,
+        E: Send + 'static,
+    {
+        assert!(self.chunk.shape().is::<I, O, E>(), "a run is executed by its own function");
+        Lap { at: Walk { run: self, place, light: self.track.light() }, types: PhantomData }
+    }
+
+    /// Publishes the output of an input whose right to publish was given before: simulated threads do so in a later step.
+    ///
+    /// # Safety
+    ///
+    /// The track gave the right for that place, and it was not used.
+    #[cfg(test)]
+    #[expect(unsafe_code, reason = "hands its callers' word on")]
+    pub(crate) unsafe fn publish_at<I, O, E>(&self, place: usize, output: O)
+    where
+        I: Send + Sync + 'static,
+        O: Send + 'static,
+        E: Send + 'static,
+    {
+        assert!(self.chunk.shape().is::<I, O, E>(), "a run is executed by its own function");
+        // SAFETY: by the caller's word.
+        unsafe { self.stretch.publish::<Outcome<I, O, E>>(place, Ok(output)) };
+    }
+
+    /// Refuses whatever the thread has not yet the right to publish. `None` if it is not known what that is: then the
+    /// thread may still publish one outcome, and nothing of the run may be published or executed by anybody else.
+    pub(crate) fn fence(&self) -> Option<Position> {
+        self.track.fence().ok().map(|standing| self.position(standing))
+    }
+
+    /// The same on the executing thread itself, which has come out of the user's code.
+    pub(crate) fn fence_here(&self) -> Position {
+        self.position(self.track.fence_here())
+    }
+
+    /// Whether the task waits that executed when the fence was set.
+    pub(crate) fn is_suspended(&self) -> bool {
+        self.suspended.load(Ordering::SeqCst)
+    }
+
+    /// Tells the executing task of the fence.
+    pub(crate) fn wake(&self) {
+        // The waker is that of the container's own runtime, so no user code runs here.
+        if let Some(task) = self.task.lock().take() {
+            task.wake();
+        }
+    }
+
+    /// The executing task waits, to be woken when the run is fenced. `false` if it is fenced already.
+    pub(crate) fn suspend(&self, waker: &Waker) -> bool {
+        let mut task = self.task.lock();
+        if !task.as_ref().is_some_and(|task| task.will_wake(waker)) {
+            *task = Some(waker.clone());
+        }
+        drop(task);
+        self.suspended.store(true, Ordering::SeqCst);
+        !self.is_fenced()
+    }
+
+    /// The executing task goes on. `false` if it may not, because the run is fenced.
+    pub(crate) fn resume(&self) -> bool {
+        // Before the look: of a fence and this, one sees the other.
+        self.suspended.store(false, Ordering::SeqCst);
+        !self.is_fenced()
+    }
+
+    pub(crate) fn is_fenced(&self) -> bool {
+        self.track.is_fenced()
+    }
+
+    /// The index before which everything is completed, while the run is not fenced.
+    pub(crate) fn completed_to(&self) -> u64 {
+        self.chunk.first() + self.track.at()
+    }
+
+    /// Ends the run before `index`, or behind the input that executes by then, or not at all if the system refuses a
+    /// barrier; returns the index of its end.
+    pub(crate) fn truncate(&self, index: u64) -> u64 {
+        self.chunk.first() + self.track.truncate(index - self.chunk.first())
+    }
+
+    fn position(&self, standing: Standing) -> Position {
+        Position { at: self.chunk.first() + standing.at, begun: standing.begun }
+    }
+}
+
+/// How far the thread is that executes a run.
+pub(crate) struct Walk<'a> {
+    run: &'a Run,
+    /// The one that executes.
+    place: usize,
+    light: Light,
+}
+
+impl Walk<'_> {
+    /// The index of the input that executes.
+    #[inline]
+    pub(crate) fn index(&self) -> u64 {
+        self.run.chunk.first() + self.place as u64
+    }
+
+    /// The input that executes has no outcome now.
+    pub(crate) fn skip(&mut self) -> Pace {
+        let pace = self.step();
+        self.place += 1;
+        pace
+    }
+
+    #[inline]
+    fn step(&self) -> Pace {
+        self.run.track.step(self.place as u64, self.light)
+    }
+}
+
+/// A run in the hands of the thread that executes it, which knows the types.
+pub(crate) struct Lap<'a, I, O, E> {
+    pub(crate) at: Walk<'a>,
+    types: Types<I, O, E>,
+}
+
+impl<'a, I, O, E> Lap<'a, I, O, E> {
+    #[cfg(test)]
+    pub(crate) fn place(&self) -> usize {
+        self.at.place
+    }
+
+    /// The index of the input that executes.
+    #[inline]
+    pub(crate) fn index(&self) -> u64 {
+        self.at.index()
+    }
+
+    #[inline]
+    #[expect(unsafe_code, reason = "reads what executes")]
+    pub(crate) fn input(&self) -> &'a I {
+        // SAFETY: the types were checked where the run began. The track has let this place begin. Whoever fences the run
+        // from then on marks it as shared.
+        unsafe { self.at.run.stretch.input(self.at.place) }
+    }
+
+    /// The input that executes has that output. Gives it back if it is refused, because the run is fenced.
+    #[inline]
+    #[expect(unsafe_code, reason = "the track gives each right to publish once")]
+    pub(crate) fn publish(&mut self, output: O) -> Result<Pace, O> {
+        let pace = self.at.step();
+        if pace == Pace::Fenced {
+            return Err(output);
+        }
+        // SAFETY: the types were checked where the run began. The track says that this step came before any fence: whoever
+        // fences sees this place as passed and gives its input to nobody else. And a lap comes by each place once.
+        unsafe { self.at.run.stretch.publish::<Outcome<I, O, E>>(self.at.place, Ok(output)) };
+        self.at.place += 1;
+        Ok(pace)
+    }
+
+    /// Drops the input whose outcome was published last, on the thread whose stack it may need.
+    #[expect(unsafe_code, reason = "drops an input that is done")]
+    pub(crate) fn drop_input(&self) {
+        // SAFETY: its outcome was published by this lap, and `publish` is called where the function has returned `Ok`.
+        unsafe { self.at.run.chunk.drop_input(self.at.place - 1) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::erased::Values;
+    use crate::data::shape::Shape;
+
+    fn run(from: u64, to: u64) -> Run {
+        let inputs = Values::of(Vec::from_iter(0..10_u64));
+        Run::new(Arc::new(Chunk::new(Shape::of::<u64, u64, ()>(), 100, inputs)), from, to)
+    }
+
+    fn begin(run: &Run) -> Option<Lap<'_, u64, u64, ()>> {
+        run.begin()
+    }
+
+    #[test]
+    fn a_run_walks_its_range() {
+        let run = run(2, 4);
+        assert_eq!(run.completed_to(), 102);
+        let mut lap = begin(&run).expect("nobody interferes");
+        assert_eq!((lap.index(), lap.input()), (102, &2));
+        assert_eq!(lap.publish(12), Ok(Pace::Next));
+        assert_eq!(run.completed_to(), 103);
+        assert_eq!(lap.publish(13), Ok(Pace::Last));
+        assert_eq!(run.fence_here(), Position { at: 104, begun: false });
+        assert!(begin(&run).is_none());
+    }
+
+    #[test]
+    fn a_fenced_run_refuses_exactly_the_executing_input() {
+        let begun = run(0, 3);
+        let mut lap = begin(&begun).expect("nobody interferes");
+        assert_eq!(lap.publish(10), Ok(Pace::Next));
+        assert_eq!(begun.fence(), Some(Position { at: 101, begun: true }));
+        assert_eq!(lap.publish(11), Err(11));
+        assert_eq!(begun.fence(), Some(Position { at: 101, begun: true }), "the first fence counts");
+        assert!(begin(&begun).is_none());
+        let waiting = run(0, 3);
+        assert_eq!(waiting.fence(), Some(Position { at: 100, begun: false }));
+        assert!(begin(&waiting).is_none());
+    }
+
+    #[test]
+    fn a_task_that_waits_does_not_go_on_once_its_run_is_fenced() {
+        let run = run(0, 3);
+        assert!(begin(&run).is_some());
+        assert!(run.resume() && run.suspend(Waker::noop()) && run.resume() && !run.is_suspended());
+        assert!(run.suspend(Waker::noop()));
+        run.fence();
+        assert!(run.is_suspended() && !run.resume() && !run.suspend(Waker::noop()));
+    }
+
+    #[test]
+    fn a_truncated_run_ends_where_it_is_told_to_or_behind_what_executes() {
+        let begun = run(0, 9);
+        let mut lap = begin(&begun).expect("nobody interferes");
+        assert_eq!(begun.truncate(105), 105);
+        assert_eq!(begun.truncate(100), 101);
+        assert_eq!(begun.truncate(103), 101, "it is never made longer");
+        assert_eq!(lap.publish(10), Ok(Pace::Last));
+        let waiting = run(3, 5);
+        assert_eq!(waiting.truncate(100), 103);
+        assert!(begin(&waiting).is_none());
+    }
+}

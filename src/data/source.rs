@@ -1,0 +1,135 @@
+//! Where a map's inputs come from: a kind known neither to block nor to panic, or any other.
+
+use std::any::{Any, TypeId};
+use std::ops::Range;
+use std::pin::Pin;
+use std::vec;
+
+use futures_core::Stream;
+use tokio::runtime::Handle;
+
+use crate::contain::unwind::Contained;
+use crate::data::erased::Values;
+use crate::data::pool::{Flow, Iterated, PolledFlow};
+
+/// The source of a map, not yet pulled.
+pub(crate) enum Source {
+    /// Pulled by the containers themselves.
+    Inline(Inline),
+    /// Pulled by a feeder.
+    MayBlock(Feed),
+}
+
+impl Source {
+    /// An iterator, and whether there is anything to drop in it.
+    pub(crate) fn of<S>(source: S) -> (Self, bool)
+    where
+        S: Iterator + Send + 'static,
+        S::Item: Send + Sync + 'static,
+    {
+        let kind = TypeId::of::<S>();
+        let ranges = [
+            TypeId::of::<Range<u8>>(),
+            TypeId::of::<Range<u16>>(),
+            TypeId::of::<Range<u32>>(),
+            TypeId::of::<Range<u64>>(),
+            TypeId::of::<Range<usize>>(),
+            TypeId::of::<Range<i32>>(),
+            TypeId::of::<Range<i64>>(),
+        ];
+        let known = kind == TypeId::of::<vec::IntoIter<S::Item>>() || ranges.contains(&kind);
+        // A range longer than `usize` says so by having no upper bound; a feeder counts those.
+        if known && (&source as &dyn Any).type_id() == kind && source.size_hint().1.is_some() {
+            (Self::Inline(Inline::new(source)), std::mem::needs_drop::<S>())
+        } else {
+            (Self::MayBlock(Feed::of_iterator(Box::new(Iterated(source)))), std::mem::needs_drop::<S>())
+        }
+    }
+
+    /// A stream, which is polled inside the runtime that the caller is in, if any.
+    pub(crate) fn of_stream<S>(source: S) -> (Self, bool)
+    where
+        S: Stream + Send + 'static,
+        S::Item: Send + Sync + 'static,
+    {
+        (Self::MayBlock(Feed::of_stream(Box::pin(source))), true)
+    }
+}
+
+/// A source that is known neither to block nor to panic, with what it still holds.
+pub(crate) struct Inline {
+    source: Box<dyn Pull>,
+    left: u64,
+    /// Whether what it holds is to be dropped.
+    drops: bool,
+}
+
+/// An iterator that gives several items at a time, because the call that is not inlined costs more than most
+/// items do.
+trait Pull: Send {
+    fn pull(&mut self, most: usize) -> Values;
+}
+
+impl<S> Pull for S
+where
+    S: Iterator + Send,
+    S::Item: Send + Sync + 'static,
+{
+    fn pull(&mut self, most: usize) -> Values {
+        Values::of(self.by_ref().take(most).collect())
+    }
+}
+
+impl Inline {
+    pub(crate) fn new<S>(source: S) -> Self
+    where
+        S: Iterator + Send + 'static,
+        S::Item: Send + Sync + 'static,
+    {
+        let left = source.size_hint().0 as u64;
+        Self { source: Box::new(source), left, drops: std::mem::needs_drop::<S::Item>() }
+    }
+
+    /// How many inputs it still has.
+    pub(crate) fn left(&self) -> u64 {
+        self.left
+    }
+
+    /// Whether dropping it drops values of the user's.
+    pub(crate) fn holds_values(&self) -> bool {
+        self.drops && self.left > 0
+    }
+
+    /// Takes up to so many inputs out.
+    pub(crate) fn pull(&mut self, most: u64) -> Values {
+        let inputs = self.source.pull(most as usize);
+        self.left -= inputs.len() as u64;
+        inputs
+    }
+}
+
+impl Drop for Inline {
+    fn drop(&mut self) {
+        if self.drops {
+            while self.source.pull(1).len() > 0 {} // each is dropped by itself, inside the boundary
+        }
+    }
+}
+
+/// A source that may block and panic, in any of its methods.
+pub(crate) enum Feed {
+    Iterator(Contained<Box<dyn Flow>>),
+    /// With the runtime that its owner was in.
+    Stream(Contained<Pin<Box<dyn PolledFlow>>>, Option<Handle>),
+}
+
+impl Feed {
+    pub(crate) fn of_iterator(source: Box<dyn Flow>) -> Self {
+        Self::Iterator(Contained::new(source))
+    }
+
+    /// A stream, which is polled inside the runtime that the caller is in, if any.
+    pub(crate) fn of_stream(source: Pin<Box<dyn PolledFlow>>) -> Self {
+        Self::Stream(Contained::new(source), Handle::try_current().ok())
+    }
+}

@@ -1,0 +1,79 @@
+//! A handle that ends one map or call from elsewhere.
+
+use std::sync::{Arc, Weak};
+
+use parking_lot::Mutex;
+
+use crate::base::ids::JobId;
+use crate::contain::outlined::{Outlined, outline};
+
+/// Ends a map or call that somebody else consumes ([`Map::abort_handle`](crate::Map::abort_handle),
+/// [`Call::abort_handle`](crate::Call::abort_handle)). A cheap clone; it keeps nothing alive.
+///
+/// ```
+/// use longshore::{App, Cause};
+///
+/// let app = App::ephemeral("docs");
+/// let f = app.infallible("f", |n: &u64| *n).start()?;
+/// let mut outcomes = f.map(0..).into_iter();
+/// let handle = outcomes.abort_handle();
+/// assert!(outcomes.next().unwrap().is_ok());
+/// handle.abort();
+/// let last = outcomes.find_map(Result::err).unwrap();
+/// assert!(matches!(last.cause(), Cause::Cancelled));
+/// # Ok::<(), longshore::StartError>(())
+/// ```
+#[derive(Clone)]
+pub struct AbortHandle(Outlined<Arc<Mutex<State>>>);
+
+outline!(Arc<Mutex<State>>);
+
+enum State {
+    /// The map has not begun.
+    Waiting,
+    Open(Weak<dyn Abort>, JobId),
+    Aborted,
+}
+
+/// What a job is ended by.
+pub(crate) trait Abort: Send + Sync {
+    fn abort_job(&self, job: JobId);
+}
+
+impl AbortHandle {
+    pub(crate) fn new() -> Self {
+        Self(Outlined::new(Arc::new(Mutex::new(State::Waiting))))
+    }
+
+    pub(crate) fn is_aborted(&self) -> bool {
+        matches!(*self.0.lock(), State::Aborted)
+    }
+
+    /// The job has begun; `false` if it was aborted before.
+    pub(crate) fn open(&self, engine: Weak<dyn Abort>, job: JobId) -> bool {
+        let mut state = self.0.lock();
+        if matches!(*state, State::Aborted) {
+            return false;
+        }
+        *state = State::Open(engine, job);
+        true
+    }
+
+    /// Ends it: what has finished can still be taken, everything else is cancelled, and the last that
+    /// its consumer sees is [`Cause::Cancelled`](crate::Cause::Cancelled). Nothing happens if it has
+    /// ended already.
+    pub fn abort(&self) {
+        let before = std::mem::replace(&mut *self.0.lock(), State::Aborted);
+        if let State::Open(engine, job) = before
+            && let Some(engine) = engine.upgrade()
+        {
+            engine.abort_job(job);
+        }
+    }
+}
+
+impl std::fmt::Debug for AbortHandle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("AbortHandle")
+    }
+}

@@ -1,0 +1,104 @@
+//! A map that has not begun: its source, and how it is to be run.
+
+use std::sync::Arc;
+
+use crate::contain::drops::{Elsewhere, Stack};
+use crate::contain::outlined::{Outlined, outline};
+use crate::data::failure::Reason;
+use crate::data::pool::Pool;
+use crate::data::source::{Feed, Source};
+use crate::decide::retries::Retries;
+use crate::decide::window::Window;
+use crate::engine::abort::AbortHandle;
+use crate::engine::caller::Caller;
+use crate::engine::consumer::{Closing, Failures};
+use crate::engine::dispatch::Dispatch;
+use crate::engine::lane::{Order, Supply};
+use crate::engine::messages::{Request, Undelivered};
+use crate::engine::running::Running;
+use crate::engine::span::SafeSpan;
+use crate::values::error::name_in_range;
+
+/// How a map is to be run.
+#[derive(Debug)]
+pub(crate) struct Options {
+    pub(crate) order: Order,
+    pub(crate) failures: Failures,
+    pub(crate) window: Option<u64>,
+    pub(crate) retries: Option<Retries>,
+    pub(crate) label: Option<Arc<str>>,
+    /// The span in which it was asked for.
+    span: Option<SafeSpan>,
+}
+
+/// Asked for by the code on this thread.
+impl Default for Options {
+    fn default() -> Self {
+        let (order, failures) = (Order::Input, Failures::EndMap);
+        Self { order, failures, window: None, retries: None, label: None, span: SafeSpan::current() }
+    }
+}
+
+/// A map that has not begun.
+pub(crate) struct Planned {
+    pub(crate) source: Elsewhere<Source>,
+    pub(crate) options: Options,
+}
+
+outline!(Planned);
+
+impl Planned {
+    /// A map over that source, asked for by the code on this thread. As long as the source is not pulled, it is dropped
+    /// elsewhere, with that stack; `holds_values` says whether there is anything to drop.
+    pub(crate) fn over((source, holds_values): (Source, bool), stack: Stack) -> Outlined<Self> {
+        let source = Elsewhere::new(source, stack, holds_values);
+        Outlined::new(Self { source, options: Options::default() })
+    }
+
+    /// Begins the map; gives back its source if that needs a feeder.
+    pub(crate) fn open(
+        self,
+        dispatch: &Arc<Dispatch>,
+        default_window: Window,
+    ) -> Result<(Closing, Option<Elsewhere<Feed>>), Reason> {
+        let Self { source, options: Options { order, failures, window, retries, label, span } } = self;
+        let window = match window {
+            Some(inputs) => Window::fixed(inputs).map_err(Reason::Config)?,
+            None => default_window,
+        };
+        retries.as_ref().map_or(Ok(()), Retries::validate).map_err(Reason::Config)?;
+        label.as_deref().map_or(Ok(()), name_in_range).map_err(Reason::Config)?;
+        let (supply, feed) = match source.into_inner() {
+            Source::Inline(inline) => (Supply::Inline(inline), None),
+            // Refused it is dropped where that may block.
+            Source::MayBlock(source) => (
+                Supply::Fed(Arc::new(Pool::new(dispatch.settings.shape.input))),
+                Some(Elsewhere::new(source, dispatch.settings.stack(), true)),
+            ),
+        };
+        let caller = Caller::within(span, label);
+        let reader = Closing::of_map(dispatch, supply, (order, failures), window, retries, caller)?;
+        Ok((reader, feed))
+    }
+
+    /// Begins the map, and has its source pulled.
+    pub(crate) fn begin(
+        planned: Outlined<Self>,
+        running: &Running,
+        abort: &AbortHandle,
+    ) -> Result<Closing, Reason> {
+        if abort.is_aborted() {
+            return Err(Reason::Cancelled); // nothing is to be executed
+        }
+        let dispatch = &running.dispatch;
+        let (reader, feed) = planned.into_inner().open(dispatch, running.default_window)?;
+        let job = reader.job();
+        if let Some(source) = feed {
+            let broken = Arc::clone(dispatch);
+            let guard = Undelivered::new(move || broken.map_undelivered(job));
+            running.request(Request::FeedMap { job, source, guard });
+        }
+        reader.ends_by(abort);
+        Ok(reader)
+    }
+}

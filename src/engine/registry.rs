@@ -1,0 +1,357 @@
+//! The registry of an app: its functions by name, and what is left to be said of those that have ended.
+//!
+//! It keeps every function that has not ended, whether or not a handle to it is left. One that has ended is let go of at
+//! once; its name stays taken until its last handle is dropped. The lock is held for a look into a map and no longer:
+//! never while a function is started, because that waits for the engine's thread, and never while one is dropped,
+//! because that comes back here to give its name free.
+//!
+//! ```text
+//!           reserve               started              ended                 last handle dropped
+//! (free) ───────────▶ reserved ───────────▶ running ───────────▶ forgotten ─────────────────────▶ (free)
+//!    ▲                   │ start failed
+//!    └───────────────────┘
+//! ```
+
+use std::collections::{BTreeMap, VecDeque};
+use std::pin::Pin;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use crate::engine::actor::Ending;
+use crate::values::error::StartError;
+use crate::values::report::{FunctionReport, Report};
+
+/// How many reports are kept of functions whose end was not clean.
+const REPORTS_MAX: usize = 64;
+
+/// A function, as its app ends it.
+pub(crate) trait Ends: Clone + Send + Sync {
+    /// Begins the end, at once.
+    fn end(&self, ending: Ending, limit: Duration) -> EndingReport;
+
+    /// What became of it so far.
+    fn report(&self) -> FunctionReport;
+
+    /// Whether the calling thread is one of its containers.
+    fn is_in_a_container(&self) -> bool;
+}
+
+/// The report of a function that comes to its end.
+pub(crate) type EndingReport = Pin<Box<dyn Future<Output = FunctionReport> + Send>>;
+
+/// What became of a function that has ended, as it is by now; `None` once nothing of it is left.
+pub(crate) type Latest = Box<dyn Fn() -> Option<FunctionReport> + Send>;
+
+/// The functions of an app.
+pub(crate) struct Registry<F>(Mutex<Functions<F>>);
+
+struct Functions<F> {
+    /// The app has ended.
+    closed: bool,
+    /// How many names were ever reserved.
+    reserved: u64,
+    by_name: BTreeMap<Arc<str>, Entry<F>>,
+    ended_cleanly: u64,
+    /// The last that ended otherwise.
+    ended: VecDeque<Ended>,
+    /// Those that ended otherwise before them.
+    reports_dropped: u64,
+}
+
+/// A name that is taken.
+struct Entry<F> {
+    /// By which of the functions, in the order of their start.
+    number: u64,
+    /// `None` while the function is started, and after its end.
+    running: Option<F>,
+}
+
+/// A function whose end was not clean.
+struct Ended {
+    number: u64,
+    report: FunctionReport,
+    latest: Latest,
+}
+
+/// A name taken in the registry, until this is dropped.
+pub(crate) struct Registration<F> {
+    registry: Weak<Registry<F>>,
+    name: Arc<str>,
+    number: u64,
+}
+
+/// What a registry held when its app ended.
+pub(crate) struct Closed<F> {
+    running: Vec<(u64, F)>,
+    ended: VecDeque<Ended>,
+    ended_cleanly: u64,
+    reports_dropped: u64,
+}
+
+impl<F> Default for Registry<F> {
+    fn default() -> Self {
+        Self(Mutex::new(Functions {
+            closed: false,
+            reserved: 0,
+            by_name: BTreeMap::new(),
+            ended_cleanly: 0,
+            ended: VecDeque::new(),
+            reports_dropped: 0,
+        }))
+    }
+}
+
+impl<F: Ends> Registry<F> {
+    /// Takes the name for a function that is about to be started.
+    pub(crate) fn reserve(self: &Arc<Self>, name: &Arc<str>) -> Result<Registration<F>, StartError> {
+        let mut functions = self.0.lock();
+        if functions.closed {
+            return Err(StartError::ShutDown);
+        }
+        if functions.by_name.contains_key(name) {
+            return Err(StartError::NameTaken(name.to_string()));
+        }
+        let number = functions.reserved;
+        functions.reserved += 1;
+        functions.by_name.insert(Arc::clone(name), Entry { number, running: None });
+        Ok(Registration { registry: Arc::downgrade(self), name: Arc::clone(name), number })
+    }
+
+    /// A function runs under its name: it is kept until its end. Given back if the app has ended meanwhile.
+    pub(crate) fn keep(&self, name: &str, number: u64, function: F) -> Result<(), F> {
+        let mut functions = self.0.lock();
+        match functions.by_name.get_mut(name).filter(|entry| entry.number == number) {
+            Some(entry) => {
+                entry.running = Some(function);
+                Ok(())
+            }
+            None => Err(function),
+        }
+    }
+
+    /// The functions that have not ended, in the order of their start.
+    pub(crate) fn running(&self) -> Vec<F> {
+        let functions = self.0.lock();
+        let running =
+            functions.by_name.values().filter_map(|entry| Some((entry.number, entry.running.clone()?)));
+        let mut running: Vec<_> = running.collect();
+        drop(functions);
+        running.sort_unstable_by_key(|(number, _)| *number);
+        running.into_iter().map(|(_, function)| function).collect()
+    }
+
+    /// Takes no function from now on, and gives those that there are.
+    pub(crate) fn close(&self) -> Closed<F> {
+        let mut functions = self.0.lock();
+        functions.closed = true;
+        let Functions { by_name, ended_cleanly, ended, reports_dropped, .. } = &mut *functions;
+        let by_name = std::mem::take(by_name);
+        let ended = std::mem::take(ended);
+        let (ended_cleanly, reports_dropped) = (*ended_cleanly, *reports_dropped);
+        drop(functions);
+        let running = by_name.into_values().filter_map(|entry| Some((entry.number, entry.running?)));
+        let mut running: Vec<_> = running.collect();
+        running.sort_unstable_by_key(|(number, _)| *number);
+        Closed { running, ended, ended_cleanly, reports_dropped }
+    }
+}
+
+impl<F> Registration<F> {
+    /// Where it is in the order of the starts.
+    pub(crate) fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// The function has ended, and that became of it: the registry lets go of it.
+    pub(crate) fn ended(&self, report: &FunctionReport, latest: Latest) {
+        let Some(registry) = self.registry.upgrade() else { return };
+        let mut functions = registry.0.lock();
+        let entry = functions.by_name.get_mut(&self.name).filter(|entry| entry.number == self.number);
+        // If the app has ended meanwhile, it waits for this end itself, and reports it.
+        let Some(running) = entry.and_then(|entry| entry.running.take()) else { return };
+        let mut forgotten = None;
+        if report.is_clean() {
+            functions.ended_cleanly += 1;
+        } else {
+            if functions.ended.len() == REPORTS_MAX {
+                forgotten = functions.ended.pop_front();
+                functions.reports_dropped += 1;
+            }
+            functions.ended.push_back(Ended { number: self.number, report: report.clone(), latest });
+        }
+        drop(functions);
+        drop((running, forgotten));
+    }
+}
+
+impl<F> Drop for Registration<F> {
+    fn drop(&mut self) {
+        let Some(registry) = self.registry.upgrade() else { return };
+        let mut functions = registry.0.lock();
+        let its_own = functions.by_name.get(&self.name).is_some_and(|entry| entry.number == self.number);
+        let entry = its_own.then(|| functions.by_name.remove(&self.name));
+        drop(functions);
+        drop(entry);
+    }
+}
+
+impl<F: Ends> Closed<F> {
+    /// Begins the end of each function that runs.
+    pub(crate) fn end(&self, ending: Ending, limit: Duration) -> Vec<EndingReport> {
+        self.running.iter().map(|(_, function)| function.end(ending, limit)).collect()
+    }
+
+    /// Whether the calling thread is a container of one of them.
+    pub(crate) fn is_in_a_container(&self) -> bool {
+        self.running.iter().any(|(_, function)| function.is_in_a_container())
+    }
+
+    pub(crate) fn has_any(&self) -> bool {
+        !self.running.is_empty()
+    }
+
+    /// What became so far of those that the end found running.
+    pub(crate) fn reports(&self) -> Vec<FunctionReport> {
+        self.running.iter().map(|(_, function)| function.report()).collect()
+    }
+
+    /// The report of the app, with those of the functions that the end found running, in their order.
+    pub(crate) fn report(self, app: String, reports: Vec<FunctionReport>, would_deadlock: bool) -> Report {
+        let running = self.running.iter().map(|(number, _)| *number).zip(reports);
+        let ended = self.ended.into_iter().map(|ended| (ended.number, ended.latest()));
+        let mut functions: Vec<(u64, FunctionReport)> = ended.chain(running).collect();
+        functions.sort_by_key(|(number, _)| *number);
+        Report {
+            app,
+            functions: functions.into_iter().map(|(_, report)| report).collect(),
+            ended_cleanly: self.ended_cleanly,
+            reports_dropped: self.reports_dropped,
+            would_deadlock,
+        }
+    }
+}
+
+impl Ended {
+    /// Its report, with what still runs of it by now.
+    fn latest(self) -> FunctionReport {
+        (self.latest)().unwrap_or_else(|| {
+            let mut report = self.report;
+            report.let_go();
+            report
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::ids::ContainerId;
+    use crate::values::report::Fate;
+
+    /// A function that keeps its registration, as the real one does.
+    struct Function(Registration<Arc<Function>>, FunctionReport);
+
+    impl Ends for Arc<Function> {
+        fn end(&self, _: Ending, _: Duration) -> EndingReport {
+            let report = self.1.clone();
+            Box::pin(async { report })
+        }
+
+        fn report(&self) -> FunctionReport {
+            self.1.clone()
+        }
+
+        fn is_in_a_container(&self) -> bool {
+            false
+        }
+    }
+
+    fn ended(name: &str, fate: Fate) -> FunctionReport {
+        FunctionReport { containers: vec![(ContainerId::new(0), fate)], ..FunctionReport::unknown(name) }
+    }
+
+    fn start(registry: &Arc<Registry<Arc<Function>>>, name: &str, fate: Fate) -> Arc<Function> {
+        let registration = registry.reserve(&name.into()).expect("the name is free");
+        let number = registration.number();
+        let function = Arc::new(Function(registration, ended(name, fate)));
+        assert!(registry.keep(name, number, Arc::clone(&function)).is_ok());
+        function
+    }
+
+    fn entries(registry: &Registry<Arc<Function>>) -> usize {
+        registry.0.lock().by_name.len()
+    }
+
+    #[test]
+    fn a_name_is_free_once_the_function_has_ended_and_its_last_handle_is_dropped() {
+        let registry = Arc::new(Registry::<Arc<Function>>::default());
+        let function = start(&registry, "f", Fate::Exited);
+        let taken = |name: &str| matches!(registry.reserve(&name.into()), Err(StartError::NameTaken(_)));
+        assert!(taken("f") && Arc::strong_count(&function) == 2, "it is kept");
+        function.0.ended(&function.1, Box::new(|| None));
+        assert!(taken("f") && Arc::strong_count(&function) == 1, "it is let go of");
+        drop(function);
+        assert!(!taken("f"));
+        assert_eq!(entries(&registry), 0);
+    }
+
+    #[test]
+    fn clean_ends_are_counted_and_the_last_64_others_kept_in_the_order_of_their_start() {
+        let registry = Arc::new(Registry::<Arc<Function>>::default());
+        for n in 0..1_000 {
+            let fate = if n % 10 == 0 { Fate::CutOff } else { Fate::Exited };
+            let function = start(&registry, &format!("f{n}"), fate);
+            function.0.ended(&function.1, Box::new(|| None));
+            function.0.ended(&function.1, Box::new(|| None)); // a second time changes nothing
+        }
+        let last = start(&registry, "last", Fate::Exited);
+        assert_eq!(entries(&registry), 1, "nothing is left of those that have ended");
+        let closed = registry.close();
+        let reports = closed.reports();
+        let report = closed.report("app".to_owned(), reports, false);
+        assert_eq!((report.ended_cleanly, report.reports_dropped, report.functions.len()), (900, 36, 65));
+        let names: Vec<&str> = report.functions.iter().map(|function| function.function.as_str()).collect();
+        assert_eq!((names[0], names[63], names[64]), ("f360", "f990", "last"));
+        drop(last);
+    }
+
+    #[test]
+    fn a_function_that_ends_while_its_app_does_is_reported_once() {
+        let registry = Arc::new(Registry::<Arc<Function>>::default());
+        let function = start(&registry, "f", Fate::CutOff);
+        let closed = registry.close();
+        function.0.ended(&function.1, Box::new(|| None));
+        let reports = closed.reports();
+        assert_eq!(closed.report("app".to_owned(), reports, false).functions.len(), 1);
+        assert_eq!(registry.close().report("app".to_owned(), Vec::new(), false).functions.len(), 0);
+    }
+
+    #[test]
+    fn a_function_that_is_started_while_its_app_ends_is_not_kept_and_a_failed_start_takes_no_name() {
+        let registry = Arc::new(Registry::<Arc<Function>>::default());
+        drop(registry.reserve(&"f".into()).expect("free")); // the start failed
+        assert_eq!(entries(&registry), 0);
+        let registration = registry.reserve(&"f".into()).expect("free again");
+        let number = registration.number();
+        drop(registry.close());
+        let function = Arc::new(Function(registration, ended("f", Fate::Exited)));
+        assert!(registry.keep("f", number, Arc::clone(&function)).is_err());
+        assert!(matches!(registry.reserve(&"g".into()), Err(StartError::ShutDown)));
+    }
+
+    #[test]
+    fn a_report_says_by_now_what_still_runs_of_a_function_that_ended_before() {
+        let registry = Arc::new(Registry::<Arc<Function>>::default());
+        let before = FunctionReport { threads_running: 1, ..ended("f", Fate::StillRunning) };
+        for (name, latest) in [("gone", None), ("there", Some(before.clone()))] {
+            let function = start(&registry, name, Fate::Exited);
+            function.0.ended(&before, Box::new(move || latest.clone()));
+        }
+        let report = registry.close().report("app".to_owned(), Vec::new(), false);
+        let told: Vec<_> =
+            report.functions.iter().map(|f| (f.threads_running, f.containers[0].1.clone())).collect();
+        assert_eq!(told, [(0, Fate::CutOff), (1, Fate::StillRunning)]);
+    }
+}

@@ -1,0 +1,168 @@
+//! What the engine asks of a rehearsal, in which a container is a task: the user's code as futures, and who makes the tasks.
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use crate::base::ids::{ContainerId, Generation, JobId};
+use crate::code::async_worker::AsyncWorker;
+use crate::code::context::Context;
+use crate::code::worker::Worker;
+use crate::data::source::Feed;
+use crate::decide::time::Time;
+use crate::engine::async_body::{AsyncEntered, AsyncPlain};
+use crate::engine::body::{Entered, Plain};
+use crate::engine::dispatch::Dispatch;
+use crate::values::crash::BoxError;
+use crate::values::event::Event;
+
+/// Makes a task of what would be a thread. Behind a pointer, so that it is compiled for functions that are
+/// rehearsed, and not for all others too.
+pub(crate) trait Performs: Send + Sync {
+    fn container(self: Arc<Self>, dispatch: Arc<Dispatch>, id: ContainerId, generation: Generation);
+
+    fn feeder(&self, dispatch: Arc<Dispatch>, job: JobId, source: Feed);
+
+    /// The function tells its subscribers of an event.
+    fn hears(&self, event: &Event, now: Time);
+}
+
+/// A future that stays on its thread.
+pub(crate) type Local<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;
+
+/// The user's code in a generation that begins, or why it does not.
+pub(crate) type Begun<'a, I, O, E> = Result<Box<dyn Role<I, O, E> + 'a>, BoxError>;
+
+/// The user's code, shared by all containers of a function.
+pub(crate) trait Rehearsable<I, O, E> {
+    /// Whether it can be dropped at an `await`. Code that cannot is left behind when its container is killed.
+    fn waits(&self) -> bool;
+
+    fn begin<'a>(&'a self, context: &'a Context) -> Local<'a, Begun<'a, I, O, E>>;
+}
+
+/// The user's code in one generation of a container.
+pub(crate) trait Role<I, O, E> {
+    fn call<'a>(&'a mut self, input: &'a I, context: &'a Context) -> Local<'a, Result<O, E>>;
+
+    fn exit<'a>(self: Box<Self>, context: &'a Context) -> Local<'a, ()>
+    where
+        Self: 'a;
+}
+
+/// A function has no state.
+struct Stateless<'f, F>(&'f F);
+
+impl<I, O, E, F: Fn(&I) -> Result<O, E>> Rehearsable<I, O, E> for Plain<F> {
+    fn waits(&self) -> bool {
+        false
+    }
+
+    fn begin<'a>(&'a self, _: &'a Context) -> Local<'a, Begun<'a, I, O, E>> {
+        Box::pin(async { Ok(Box::new(Stateless(&self.0)) as Box<dyn Role<I, O, E>>) })
+    }
+}
+
+impl<I, O, E, F: Fn(&I) -> Result<O, E>> Role<I, O, E> for Stateless<'_, F> {
+    fn call<'a>(&'a mut self, input: &'a I, _: &'a Context) -> Local<'a, Result<O, E>> {
+        Box::pin(async { (self.0)(input) })
+    }
+
+    fn exit<'a>(self: Box<Self>, _: &'a Context) -> Local<'a, ()>
+    where
+        Self: 'a,
+    {
+        Box::pin(async {})
+    }
+}
+
+/// An async function has none either.
+struct AsyncStateless<'f, F>(&'f F);
+
+impl<I, O, E, F: AsyncFn(&I) -> Result<O, E>> Rehearsable<I, O, E> for AsyncPlain<F> {
+    fn waits(&self) -> bool {
+        true
+    }
+
+    fn begin<'a>(&'a self, _: &'a Context) -> Local<'a, Begun<'a, I, O, E>> {
+        Box::pin(async { Ok(Box::new(AsyncStateless(&self.0)) as Box<dyn Role<I, O, E>>) })
+    }
+}
+
+impl<I, O, E, F: AsyncFn(&I) -> Result<O, E>> Role<I, O, E> for AsyncStateless<'_, F> {
+    fn call<'a>(&'a mut self, input: &'a I, _: &'a Context) -> Local<'a, Result<O, E>> {
+        Box::pin((self.0)(input))
+    }
+
+    fn exit<'a>(self: Box<Self>, _: &'a Context) -> Local<'a, ()>
+    where
+        Self: 'a,
+    {
+        Box::pin(async {})
+    }
+}
+
+struct WorkerRole<W>(W);
+
+impl<W, N> Rehearsable<W::Input, W::Output, W::Error> for Entered<N>
+where
+    W: Worker,
+    N: Fn(&Context) -> Result<W, BoxError>,
+{
+    fn waits(&self) -> bool {
+        false
+    }
+
+    fn begin<'a>(&'a self, context: &'a Context) -> Local<'a, Begun<'a, W::Input, W::Output, W::Error>> {
+        Box::pin(async { Ok(Box::new(WorkerRole((self.0)(context)?)) as Box<dyn Role<_, _, _>>) })
+    }
+}
+
+impl<W: Worker> Role<W::Input, W::Output, W::Error> for WorkerRole<W> {
+    fn call<'a>(
+        &'a mut self,
+        input: &'a W::Input,
+        context: &'a Context,
+    ) -> Local<'a, Result<W::Output, W::Error>> {
+        Box::pin(async { self.0.call(input, context) })
+    }
+
+    fn exit<'a>(self: Box<Self>, context: &'a Context) -> Local<'a, ()>
+    where
+        Self: 'a,
+    {
+        Box::pin(async { self.0.exit(context) })
+    }
+}
+
+struct AsyncWorkerRole<W>(W);
+
+impl<W, N> Rehearsable<W::Input, W::Output, W::Error> for AsyncEntered<N>
+where
+    W: AsyncWorker,
+    N: AsyncFn(&Context) -> Result<W, BoxError>,
+{
+    fn waits(&self) -> bool {
+        true
+    }
+
+    fn begin<'a>(&'a self, context: &'a Context) -> Local<'a, Begun<'a, W::Input, W::Output, W::Error>> {
+        Box::pin(async { Ok(Box::new(AsyncWorkerRole((self.0)(context).await?)) as Box<dyn Role<_, _, _>>) })
+    }
+}
+
+impl<W: AsyncWorker> Role<W::Input, W::Output, W::Error> for AsyncWorkerRole<W> {
+    fn call<'a>(
+        &'a mut self,
+        input: &'a W::Input,
+        context: &'a Context,
+    ) -> Local<'a, Result<W::Output, W::Error>> {
+        Box::pin(self.0.call(input, context))
+    }
+
+    fn exit<'a>(self: Box<Self>, context: &'a Context) -> Local<'a, ()>
+    where
+        Self: 'a,
+    {
+        Box::pin(self.0.exit(context))
+    }
+}

@@ -1,0 +1,215 @@
+//! What the handles, maps and calls of one function share.
+
+use std::ops::Deref;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+#[cfg(feature = "testkit")]
+use actix::Actor;
+use actix::Addr;
+use tokio::sync::oneshot;
+
+use crate::base::ids::ContainerId;
+use crate::code::context::Context;
+use crate::contain::drops::{Stack, let_go};
+use crate::contain::outlined::outline;
+use crate::decide::window::Window;
+use crate::engine::actor::{Ending, Shutdown, Supervisor};
+use crate::engine::clock::Clock;
+use crate::engine::dispatch::Dispatch;
+use crate::engine::messages::{Reply, Request};
+use crate::engine::registry::{EndingReport, Ends, Latest, Registration};
+use crate::engine::settings::Settings;
+use crate::engine::supervisor::UntypedSupervisor;
+use crate::engine::system::{Engine, on_engine_thread};
+use crate::engine::typed_supervisor::Front;
+use crate::engine::wait::wait;
+use crate::values::error::StartError;
+use crate::values::report::FunctionReport;
+use crate::values::status::Status;
+
+/// A running function. Its end aborts the function.
+pub(crate) struct Running(Option<Parts>);
+
+outline!(Arc<Running>);
+
+/// What it consists of.
+pub(crate) struct Parts {
+    pub(crate) dispatch: Arc<Dispatch>,
+    supervisor: Addr<UntypedSupervisor>,
+    /// The supervisor with the types of the function, once someone has asked for it.
+    front: OnceLock<Front>,
+    pub(crate) default_window: Window,
+    /// Its name in its app; given free by the drop. `None` in a rehearsal.
+    registration: Option<Registration<Arc<Running>>>,
+    /// Keeps the engine's thread.
+    engine: Arc<Engine>,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let Some(parts) = self.0.take() else { return };
+        // By value and as a whole: what a closure does not use of it would be dropped here.
+        let_go(parts.stack(), move || parts.end());
+    }
+}
+
+impl Deref for Running {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        self.0.as_ref().expect("taken by drop only")
+    }
+}
+
+impl Running {
+    /// Starts a function on the engine.
+    pub(crate) fn start(
+        engine: Arc<Engine>,
+        settings: Settings,
+        default_window: Window,
+        registration: Registration<Arc<Self>>,
+    ) -> Result<Arc<Self>, StartError> {
+        let dispatch = Arc::new(Dispatch::new(settings, Clock::start()));
+        let supervisor = engine.start(UntypedSupervisor::new(Arc::clone(&dispatch), default_window))?;
+        Ok(Self::new(dispatch, supervisor, default_window, Some(registration), engine))
+    }
+
+    /// A function that is only rehearsed, in the actix system and the virtual time of this thread.
+    #[cfg(feature = "testkit")]
+    pub(crate) fn rehearsed(settings: Settings, default_window: Window) -> Arc<Self> {
+        let rehearsed = settings.rehearsed.clone();
+        let dispatch = Arc::new(Dispatch::new(settings, Clock::virtual_from_now()));
+        dispatch
+            .outbox
+            .listen(move |event, at| rehearsed.iter().for_each(|rehearsed| rehearsed.hears(event, at)));
+        let supervisor = UntypedSupervisor::new(Arc::clone(&dispatch), default_window).start();
+        Self::new(dispatch, supervisor, default_window, None, Engine::of_this_thread())
+    }
+
+    fn new(
+        dispatch: Arc<Dispatch>,
+        supervisor: Addr<UntypedSupervisor>,
+        default_window: Window,
+        registration: Option<Registration<Arc<Self>>>,
+        engine: Arc<Engine>,
+    ) -> Arc<Self> {
+        let front = OnceLock::new();
+        let parts = Parts { dispatch, supervisor, front, default_window, registration, engine };
+        let running = Arc::new(Self(Some(parts)));
+        running.request(Request::Attach(Arc::downgrade(&running)));
+        running
+    }
+
+    /// The function has ended, and that became of it: its app lets go of it.
+    pub(crate) fn ended(&self, report: &FunctionReport) {
+        if let Some(registration) = &self.registration {
+            registration.ended(report, self.latest());
+        }
+    }
+}
+
+impl Parts {
+    fn end(self) {
+        // The engine may end with this handle, before it reads its mail: abort here, at once.
+        self.dispatch.over();
+        self.dispatch.abort();
+        self.request(Request::Shutdown(Shutdown { ending: Ending::Abort, limit: Duration::ZERO }, None));
+    }
+
+    /// Asks the supervisor for something, behind all that was asked before.
+    pub(crate) fn request(&self, request: Request) {
+        match self.front.get() {
+            // Messages that have types come by it, and this is not to overtake them.
+            Some(front) => front.pass(request),
+            None => self.supervisor.do_send(request),
+        }
+    }
+
+    /// The supervisor's answer. `None` if it has ended.
+    pub(crate) async fn answer<T>(&self, request: impl FnOnce(Reply<T>) -> Request) -> Option<T> {
+        let (reply, answer) = oneshot::channel();
+        self.request(request(Some(reply)));
+        answer.await.ok()
+    }
+
+    /// Waits for that.
+    fn ask<T>(&self, request: impl FnOnce(Reply<T>) -> Request) -> Option<T> {
+        wait(self.answer(request))
+    }
+
+    /// The supervisor with the types of the function.
+    pub(crate) fn supervisor<I, O, E>(&self) -> &Addr<Supervisor<I, O, E>>
+    where
+        I: Send + Sync + 'static,
+        O: Send + 'static,
+        E: Send + 'static,
+    {
+        let start = || Front::start::<I, O, E>(&self.supervisor, self.engine.arbiter());
+        self.front.get_or_init(start).address()
+    }
+
+    /// A snapshot.
+    pub(crate) fn status(&self) -> Status {
+        if on_engine_thread() {
+            return self.dispatch.status();
+        }
+        // A supervisor that has ended does not answer; what it left behind still can be read.
+        self.ask(Request::Status).unwrap_or_else(|| self.dispatch.status())
+    }
+
+    /// See [`Function::reset`](crate::Function::reset). The engine's own thread does not wait for the answer.
+    pub(crate) fn reset(&self) -> bool {
+        if on_engine_thread() {
+            self.request(Request::Reset(None));
+            return false;
+        }
+        self.ask(Request::Reset).unwrap_or(false)
+    }
+
+    /// See [`Function::kill_container`](crate::Function::kill_container). The engine's own thread does not wait for the
+    /// answer.
+    pub(crate) fn kill_container(&self, container: ContainerId) -> bool {
+        if on_engine_thread() {
+            self.request(Request::Kill(container, None));
+            return false;
+        }
+        self.ask(|reply| Request::Kill(container, reply)).unwrap_or(false)
+    }
+
+    pub(crate) fn stack(&self) -> Stack {
+        self.dispatch.settings.stack()
+    }
+
+    /// Its report by now, and after its end, as long as a thread of it is left.
+    fn latest(&self) -> Latest {
+        let dispatch = Arc::downgrade(&self.dispatch);
+        Box::new(move || Some(dispatch.upgrade()?.report()))
+    }
+
+    /// Whether a blocking call on this thread would wait for itself.
+    pub(crate) fn would_deadlock(&self) -> bool {
+        on_engine_thread() || Context::is_container_of(self.dispatch.settings.id)
+    }
+}
+
+impl Ends for Arc<Running> {
+    fn end(&self, ending: Ending, limit: Duration) -> EndingReport {
+        self.dispatch.begin_end(ending); // at once: the supervisor may be busy
+        let (report, reported) = oneshot::channel();
+        let how = Shutdown { ending, limit };
+        self.request(Request::End { how, running: Self::clone(self), report });
+        let (name, latest) = (Arc::clone(&self.dispatch.settings.function), self.latest());
+        // One that has ended before tells what became of it, and what still runs.
+        let before = move || latest().unwrap_or_else(|| FunctionReport::unknown(&name));
+        Box::pin(async move { reported.await.unwrap_or_else(|_| before()) })
+    }
+
+    fn report(&self) -> FunctionReport {
+        self.dispatch.report()
+    }
+
+    fn is_in_a_container(&self) -> bool {
+        Context::is_container_of(self.dispatch.settings.id)
+    }
+}

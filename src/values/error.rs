@@ -1,0 +1,239 @@
+//! Why a function is refused at its start, and why a configuration is.
+
+use std::sync::Arc;
+use std::time::Duration;
+use std::{error, fmt};
+
+use crate::values::gave_up::GaveUp;
+
+/// A fault of the engine itself. Please report it; nothing a user does should cause one.
+#[derive(Debug, Clone)]
+pub struct Bug(pub(crate) Arc<str>);
+
+impl fmt::Display for Bug {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
+/// A setting out of its range. The text names both numbers.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// The backoff coefficient of the retries is not a number from 1 to 10.
+    #[expect(missing_docs, reason = "the variant's sentence names its numbers")]
+    BackoffCoefficient { coefficient: f64 },
+    /// The longest retry delay is zero or above the limit.
+    #[expect(missing_docs, reason = "the variant's sentence names its numbers")]
+    RetryMaxDelay { max_delay: Duration, limit: Duration },
+    /// The first retry delay is longer than the longest.
+    #[expect(missing_docs, reason = "the variant's sentence names its numbers")]
+    RetryInitialDelay { initial_delay: Duration, max_delay: Duration },
+    /// The number of containers is outside 1 ..= `max`.
+    #[expect(missing_docs, reason = "the variant's sentence names its numbers")]
+    Containers { containers: usize, max: usize },
+    /// The window of a map is outside 1 ..= `max`.
+    #[expect(missing_docs, reason = "the variant's sentence names its numbers")]
+    Window { window: u64, max: u64 },
+    /// The crash retries are above `max`.
+    #[expect(missing_docs, reason = "the variant's sentence names its numbers")]
+    CrashRetries { crash_retries: u32, max: u32 },
+    /// The failure rate is not a number from 0 to below 1; at 1 or more it could never be exceeded.
+    #[expect(missing_docs, reason = "the variant's sentence names its numbers")]
+    FailureRate { max_failure_rate: f64 },
+    /// The sliding window of the rate limit is zero or above a day.
+    #[expect(missing_docs, reason = "the variant's sentence names its numbers")]
+    CrashWindow { window: Duration, limit: Duration },
+    /// The delays between failed starts add up to more than the window, so that these alone would
+    /// never exceed `max_crashes`, however many containers fail.
+    #[expect(missing_docs, reason = "the variant's sentence names its numbers")]
+    LimitUnreachable { max_crashes: u32, delays: Duration, window: Duration },
+    /// The first backoff delay is zero: the loop would spin.
+    ZeroBackoff,
+    /// The longest backoff delay is shorter than the first.
+    #[expect(missing_docs, reason = "the variant's sentence names its numbers")]
+    BackoffMax { initial: Duration, max: Duration },
+    /// The time after which a backoff is forgotten is shorter than twice its first delay.
+    #[expect(missing_docs, reason = "the variant's sentence names its numbers")]
+    ResetAfter { reset_after: Duration, least: Duration },
+    /// The stack of a container is smaller than `least` bytes.
+    #[expect(missing_docs, reason = "the variant's sentence names its numbers")]
+    StackSize { bytes: usize, least: usize },
+    /// A number of bytes is zero: nothing could be allocated.
+    NoMemory,
+    /// The number of threads that may be abandoned is zero: no container could be created.
+    NoneAbandoned,
+    /// A name is empty, longer than `max` bytes, or holds a NUL.
+    #[expect(missing_docs, reason = "the variant's sentence names its numbers")]
+    Name { name: String, max: usize },
+}
+
+/// The most containers of a function.
+pub(crate) const CONTAINERS_MAX: usize = 1024;
+
+/// Refuses a number of containers that no function may have.
+pub(crate) fn containers_in_range(containers: usize) -> Result<(), ConfigError> {
+    if (1..=CONTAINERS_MAX).contains(&containers) {
+        return Ok(());
+    }
+    Err(ConfigError::Containers { containers, max: CONTAINERS_MAX })
+}
+
+/// The longest name, because it goes into thread names.
+const NAME_BYTES_MAX: usize = 255;
+
+/// Refuses a name that no app, function or map may have.
+pub(crate) fn name_in_range(name: &str) -> Result<(), ConfigError> {
+    if name.is_empty() || name.len() > NAME_BYTES_MAX || name.contains('\0') {
+        return Err(ConfigError::Name { name: name.to_owned(), max: NAME_BYTES_MAX });
+    }
+    Ok(())
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::BackoffCoefficient { coefficient } => {
+                write!(f, "backoff coefficient {coefficient} is outside 1.0..=10.0")
+            }
+            Self::RetryMaxDelay { max_delay, limit } => {
+                write!(f, "max_delay of {max_delay:?} is outside 1ns..={limit:?}")
+            }
+            Self::RetryInitialDelay { initial_delay, max_delay } => {
+                write!(f, "initial_delay of {initial_delay:?} exceeds max_delay of {max_delay:?}")
+            }
+            Self::Containers { containers, max } => {
+                write!(f, "{containers} containers are outside 1..={max}")
+            }
+            Self::Window { window, max } => write!(f, "window of {window} is outside 1..={max}"),
+            Self::CrashRetries { crash_retries, max } => {
+                write!(f, "{crash_retries} crash retries are above {max}")
+            }
+            Self::FailureRate { max_failure_rate } => {
+                write!(f, "max_failure_rate of {max_failure_rate} is outside 0.0..1.0")
+            }
+            Self::CrashWindow { window, limit } => {
+                write!(f, "crash window of {window:?} is outside 1ns..={limit:?}")
+            }
+            Self::LimitUnreachable { max_crashes, delays, window } => write!(
+                f,
+                "more than {max_crashes} rounds of failed starts take {delays:?} of delays, which is over the \
+                 window of {window:?}, so they alone could never break the limit"
+            ),
+            Self::ZeroBackoff => write!(f, "initial backoff of 0ns would restart without pause"),
+            Self::BackoffMax { initial, max } => {
+                write!(f, "max backoff of {max:?} is below the initial {initial:?}")
+            }
+            Self::ResetAfter { reset_after, least } => {
+                write!(f, "reset_after of {reset_after:?} is below {least:?}, twice the initial backoff")
+            }
+            Self::StackSize { bytes, least } => {
+                write!(f, "stack of {bytes} bytes is below {least}")
+            }
+            Self::NoMemory => write!(f, "a limit of 0 bytes of memory"),
+            Self::NoneAbandoned => write!(f, "abandoned_max of 0 is below 1"),
+            Self::Name { name, max } => {
+                let len = name.len();
+                write!(f, "name {name:?} of {len} bytes is not 1..={max} bytes without a NUL")
+            }
+        }
+    }
+}
+
+impl error::Error for ConfigError {}
+
+/// Why a function was not started.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum StartError {
+    /// A setting is out of its range; shown with its own words and numbers.
+    Config(ConfigError),
+    /// The program is built with `panic = "abort"`: no container could survive a panic.
+    PanicAbort,
+    /// The calling thread is panicking.
+    Panicking,
+    /// A setting for memory could not be kept, because `longshore::Accountant` is not the program's global
+    /// allocator.
+    NoAccountant,
+    /// The app already has a function of that name.
+    NameTaken(String),
+    /// The app was shut down.
+    ShutDown,
+    /// Called on the engine's own thread, which would wait for itself.
+    WouldDeadlock,
+    /// A thread could not be made.
+    Thread(std::io::Error),
+    /// The engine did not answer.
+    Engine,
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Config(error) => write!(f, "{error}"),
+            Self::PanicAbort => {
+                write!(f, "built with panic = \"abort\", under which no container survives a panic")
+            }
+            Self::Panicking => write!(f, "the calling thread is panicking"),
+            Self::NoAccountant => {
+                write!(f, "a memory setting needs longshore::Accountant as the #[global_allocator]")
+            }
+            Self::NameTaken(name) => write!(f, "the app already has a function named {name:?}"),
+            Self::ShutDown => write!(f, "the app is shut down"),
+            Self::WouldDeadlock => write!(f, "called on the engine's own thread"),
+            Self::Thread(_) => write!(f, "a thread could not be made"),
+            Self::Engine => write!(f, "the engine did not answer"),
+        }
+    }
+}
+
+impl error::Error for StartError {
+    fn source(&self) -> Option<&(dyn error::Error + 'static)> {
+        match self {
+            // Its text is this error's own text already.
+            Self::Config(_) => None,
+            Self::Thread(error) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+impl From<ConfigError> for StartError {
+    fn from(error: ConfigError) -> Self {
+        Self::Config(error)
+    }
+}
+
+/// Why a function has no live container.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum NotReady {
+    /// It gave up: how it began, and the crash that broke its limit.
+    GaveUp(GaveUp),
+    /// It is being drained, stopped or aborted.
+    ShutDown,
+    /// The call would wait for itself: made on the engine, or on a container of the same function.
+    WouldDeadlock,
+    /// The engine is broken.
+    Engine(Bug),
+}
+
+impl fmt::Display for NotReady {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::GaveUp(_) => write!(f, "the function gave up"),
+            Self::ShutDown => write!(f, "the function is shut down"),
+            Self::WouldDeadlock => write!(f, "the call would wait for itself"),
+            Self::Engine(bug) => write!(f, "a fault of the engine: {bug}"),
+        }
+    }
+}
+
+impl error::Error for NotReady {
+    fn source(&self) -> Option<&(dyn error::Error + 'static)> {
+        match self {
+            Self::GaveUp(gave_up) => Some(gave_up),
+            Self::ShutDown | Self::WouldDeadlock | Self::Engine(_) => None,
+        }
+    }
+}

@@ -1,0 +1,9 @@
+//! What users are told: plain values, which do nothing.
+
+pub(crate) mod crash;
+pub(crate) mod error;
+pub(crate) mod event;
+pub(crate) mod gave_up;
+pub(crate) mod progress;
+pub(crate) mod report;
+pub(crate) mod status;
