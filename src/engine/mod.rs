@@ -1,9 +1,9 @@
 //! The acting half of the engine: actors, threads and the lock, without cleverness.
 //!
-//! [`supervisor`], [`container`] and [`map`] are the actors, on the thread of [`system`];
-//! [`thread`] is what a container's thread runs and [`feeder`] what pulls a source that may block;
-//! [`consumer`] takes the outcomes. [`dispatch`] is the lock they meet at, over [`lane`], [`chunk`]
-//! and [`run`].
+//! [`supervisor`], [`container`] and [`map`] are the actors, on the thread of [`system`], and [`typed_supervisor`] is the face of
+//! the first; [`thread`] is what a container's thread runs, with the user's code in a [`body`], and [`feeder`] what pulls a
+//! source that may block; [`consumer`] takes the outcomes. [`dispatch`] is the lock they meet at, over a [`lane`] for each job.
+//! A function is [`running`] as long as something holds it.
 
 pub(crate) mod abort;
 pub mod actor;

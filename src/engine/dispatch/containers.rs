@@ -3,20 +3,19 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::base::ids::{Attempt, ContainerId, Generation, InputId};
+use crate::base::ids::{ContainerId, Generation, InputId};
 use crate::contain::unwind::drop_contained;
 use crate::data::erased::Parcel;
-use crate::data::failure::{Reason, Tried};
+use crate::data::failure::Tried;
 use crate::data::run::{Run, Walk};
 use crate::data::shape::Why;
 use crate::data::track::Pace;
-use crate::decide::ledger::{AfterCrash, AfterFailure, Claim, Lease, Mode, Position, Split, Stage, Worth};
-use crate::decide::restart::Restart;
+use crate::decide::ledger::{AfterFailure, Claim, Lease, Mode, Split, Stage, Worth};
 use crate::decide::time::Time;
 use crate::engine::caller::Caller;
 use crate::engine::dispatch::{Dispatch, State};
 use crate::engine::messages::Notice;
-use crate::values::crash::{Crash, Death, Previous};
+use crate::values::crash::Previous;
 use crate::values::event::Event;
 use crate::values::report::Fate;
 
@@ -112,7 +111,7 @@ impl Dispatch {
 
     /// Wakes a container if there is work for it, or if something will fall due and no sleeping container wakes for that.
     /// `has_more` may put work off, which creates such a due time. So it is called before `needs_a_watch`.
-    fn pass_on(&self, state: &mut State, now: Time) {
+    pub(super) fn pass_on(&self, state: &mut State, now: Time) {
         if state.sleepers.is_empty() {
             return;
         }
@@ -134,15 +133,15 @@ impl Dispatch {
         if !state.ledger.is_current(id, generation) {
             return;
         }
-        state.at_work[id.index()] = false;
+        state.seats[id.index()].at_work = false;
         state.is_not_interrupted(id);
-        if state.runs[id.index()].is_none() {
+        if state.seats[id.index()].run.is_none() {
             return;
         }
         let job = state.ledger.lease(id).map(|lease| lease.job);
         state.book(id, self.now());
         state.ledger.released(id, returned);
-        let run = state.runs[id.index()].take();
+        let run = state.seats[id.index()].run.take();
         state.spent.extend(run);
         if let Some(job) = job {
             state.refresh_window(job);
@@ -170,9 +169,9 @@ impl Dispatch {
         let chunk = lane.chunk(lease.span.first).expect("a leased input is in its chunk");
         let from = lease.span.first - chunk.first();
         let run = Arc::new(Run::new(Arc::clone(chunk), from, from + lease.span.len));
-        state.runs[id.index()] = Some(Arc::clone(&run));
-        state.at_work[id.index()] = true;
-        state.suspended[id.index()] = false;
+        state.seats[id.index()].run = Some(Arc::clone(&run));
+        state.seats[id.index()].at_work = true;
+        state.seats[id.index()].suspended = false;
         let input = InputId { job: lease.job, index: lease.span.first };
         let previous = if lease.attempt.get() > 1 { state.ledger.previous(input) } else { None };
         state.refresh_window(lease.job);
@@ -180,7 +179,7 @@ impl Dispatch {
             state.begin_to_tick(self);
         }
         let caller = state.lanes.0[&lease.job].caller.clone();
-        let before = std::mem::replace(&mut state.callers[id.index()], caller.clone());
+        let before = std::mem::replace(&mut state.seats[id.index()].caller, caller.clone());
         state.unused_callers.extend(before.holds_a_span().then_some(before));
         state.ledger.lent(id, self.now());
         Next::Work { run, lease, previous, caller }
@@ -231,74 +230,6 @@ impl Dispatch {
         goes_on
     }
 
-    /// A container crashed. `None` if its generation was over already.
-    pub(crate) fn crashed(&self, id: ContainerId, generation: Generation, death: Death) -> Option<Restart> {
-        let mut state = self.hold();
-        let now = self.now();
-        if !state.ledger.is_current(id, generation) || state.broken.is_some() {
-            return None;
-        }
-        state.at_work[id.index()] = false;
-        state.book_for_verdict(id, now);
-        let run = state.runs[id.index()].take();
-        let position = run.as_ref().map(|run| run.fence_here());
-        let restart = self.die(&mut state, id, generation, position, death, false)?;
-        // While the lock is held, so that nothing that follows from the verdict overtakes it.
-        self.tell(Notice::Crashed { restart });
-        Some(restart)
-    }
-
-    /// A container dies, its run being fenced: the verdict, and what follows from it.
-    pub(super) fn die(
-        &self,
-        state: &mut State,
-        id: ContainerId,
-        generation: Generation,
-        position: Option<Position>,
-        death: Death,
-        abandoned: bool,
-    ) -> Option<Restart> {
-        let now = self.now();
-        state.ledger.settle(now); // reports the end of a crash loop ahead of this crash
-        let leaving = state.leaving(id, abandoned, &self.settings);
-        let job = state.ledger.lease(id).map(|lease| lease.job);
-        let stray = state.ledger.stray(id).map(|stray| (stray.index, stray.attempt));
-        let executing = state.executing(id, position).or(stray);
-        let caller = if executing.is_some() { state.caller(id) } else { Caller::default() };
-        let peak_bytes = state.peak(id, generation);
-        let (map, call) = (caller.label().cloned(), caller.call);
-        let crash = Arc::new(Crash { container: id, generation, executing, map, call, peak_bytes, death });
-        state.say_of(Event::Crashed(Arc::clone(&crash)), caller, now);
-        let verdict = state.ledger.crashed(id, generation, position, &crash, leaving, now)?;
-        state.say_if_given_up(&crash, now);
-        if let (Restart::At(due), Some((crashes, since))) = (verdict.restart, state.ledger.crash_loop(now))
-            && state.delay_told != Some(due)
-        {
-            // Once for all deaths that one delay follows.
-            state.delay_told = Some(due);
-            let (since, next_restart) = (now.since(since), due.since(now));
-            state.say(Event::CrashLoop { crashes, since, next_restart, crash: Arc::clone(&crash) }, now);
-        }
-        if let Some(job) = job {
-            state.refresh_window(job);
-        }
-        for after in verdict.inputs {
-            state.after_crash(after, now);
-        }
-        if let Some(job) = job {
-            state.sweep_job(job, now);
-        }
-        self.after_death(state, now);
-        Some(verdict.restart)
-    }
-
-    /// Wakes the containers that have something to do after the death of one: no other is concerned.
-    pub(super) fn after_death(&self, state: &mut State, now: Time) {
-        self.pass_on(state, now);
-        self.wake_if_drained(state);
-        self.changed.notify_threads();
-    }
-
     /// While draining, containers leave once nothing is pending, or once the function has given up.
     pub(super) fn wake_if_drained(&self, state: &mut State) {
         let over = state.ledger.nothing_pending() || state.ledger.gave_up().is_some();
@@ -346,7 +277,7 @@ impl Dispatch {
         if !forsaken && is_last && state.broken.is_none() {
             state.ledger.thread_ended(id, generation);
             state.ledger.left(id, generation);
-            state.fates[id.index()] = fate;
+            state.seats[id.index()].fate = fate;
         }
         self.changed.notify_threads();
         drop(state);
@@ -361,7 +292,7 @@ impl Dispatch {
             return false;
         }
         state.forsake(id, generation);
-        state.fates[id.index()] = Some(Fate::ExitTimedOut);
+        state.seats[id.index()].fate = Some(Fate::ExitTimedOut);
         let now = self.now();
         state.say(Event::ExitTimedOut(id, self.settings.exit_timeout), now);
         self.rouse(&mut state, id, generation); // an `exit` that waits in a task is dropped
@@ -387,7 +318,7 @@ impl Dispatch {
         state.book_ahead(now);
         match state.ledger.split(now) {
             Split::Before { from, index, cost } => {
-                let run = state.runs[from.index()].clone().expect("a lease has its run");
+                let run = state.seats[from.index()].run.clone().expect("a lease has its run");
                 let end = run.truncate(index);
                 state.book(from, now);
                 state.ledger.truncated(from, end, cost);
@@ -417,32 +348,5 @@ impl State {
     /// come to. It goes on for a while after the last such lease, because to be woken for each would cost more.
     fn looks_ahead(&self, now: Time) -> bool {
         self.lent_ahead.is_some_and(|lent| now.since(lent) < LOOK_AHEAD_FOR)
-    }
-
-    /// The input that was executing at `position` of a container's lease, and its attempt.
-    pub(super) fn executing(&self, id: ContainerId, position: Option<Position>) -> Option<(u64, Attempt)> {
-        let at = position.filter(|position| position.begun)?.at;
-        let lease = self.ledger.lease(id)?;
-        let attempt = self.ledger.job(lease.job).map_or(lease.attempt, |job| job.attempt(at));
-        Some((at, attempt))
-    }
-
-    /// Carries out what was decided about the input that was executing.
-    pub(super) fn after_crash(&mut self, after: AfterCrash, now: Time) {
-        match after {
-            AfterCrash::Pending { input } => self.set_apart(input),
-            AfterCrash::Poisoned { input, attempts, deaths, ends_map } => {
-                let caller =
-                    self.lanes.0.get(&input.job).map_or_else(Caller::default, |lane| lane.caller.clone());
-                let (map, call) = (caller.label().cloned(), caller.call);
-                self.say_of(Event::Poisoned { map, call, input: input.index, attempts }, caller, now);
-                let why = Why::Reason(Reason::Poisoned(deaths));
-                self.fail(input, attempts.get().into(), why, ends_map, now);
-            }
-            AfterCrash::Lost { input, attempts, deaths, crash, ends_map } => {
-                let tried = Tried { attempts: attempts.get(), deaths, peak_bytes: None };
-                self.fail(input, tried, Why::Reason(Reason::Lost(crash)), ends_map, now);
-            }
-        }
     }
 }

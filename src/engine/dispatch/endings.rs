@@ -20,7 +20,7 @@ pub(super) const REFUSED: &str = "the system refuses a barrier that it has grant
 impl State {
     /// Books what a container has completed, and tells the consumer.
     pub(super) fn book(&mut self, id: ContainerId, now: Time) {
-        if let Some(run) = &self.runs[id.index()] {
+        if let Some(run) = &self.seats[id.index()].run {
             self.book_to(id, run.completed_to(), now);
         }
     }
@@ -70,19 +70,19 @@ impl State {
     /// Ends a container's run from outside. The input that executes may be read on. `None` if there is no run, or if
     /// the function is broken.
     pub(super) fn fence(&mut self, id: ContainerId, now: Time) -> Option<Position> {
-        let run = Arc::clone(self.runs[id.index()].as_ref()?);
+        let run = Arc::clone(self.seats[id.index()].run.as_ref()?);
         let Some(position) = run.fence() else {
             self.break_down(REFUSED);
             return None;
         };
-        self.suspended[id.index()] = run.is_suspended();
+        self.seats[id.index()].suspended = run.is_suspended();
         run.wake();
         if position.begun {
             run.chunk.share((position.at - run.chunk.first()) as usize);
         }
         // Up to there, and no further: the thread may have moved on since, in vain.
         self.book_to(id, position.at, now);
-        self.runs[id.index()] = None;
+        self.seats[id.index()].run = None;
         self.spent.push(run);
         Some(position)
     }
@@ -282,7 +282,7 @@ impl State {
         }
         let mut next = self.ledger.leased_of(job, ContainerId(0));
         while let Some(id) = next {
-            let run = self.runs[id.index()].clone().expect("a lease has its run");
+            let run = self.seats[id.index()].run.clone().expect("a lease has its run");
             let end = run.truncate(run.chunk.first());
             self.book(id, now);
             self.ledger.truncated(id, end, None);
@@ -313,7 +313,7 @@ impl State {
             self.breaks = true;
         }
         // A future that waits for ever would never see that it is over.
-        for run in self.runs.iter_mut().filter_map(Option::take) {
+        for run in self.seats.iter_mut().filter_map(|seat| seat.run.take()) {
             // Where that is refused, nobody takes up what the thread executes: no input is moved out any more.
             if let Some(position) = run.fence().filter(|position| position.begun) {
                 run.chunk.share((position.at - run.chunk.first()) as usize);

@@ -4,12 +4,10 @@ use std::sync::{Arc, Weak};
 
 use crate::base::ids::{ContainerId, Generation};
 use crate::code::leash::Leash;
-use crate::contain::drops::settle_at_once;
 use crate::contain::unwind::tell;
-use crate::decide::ledger::{Crowd, Leaving, Mode, Stage};
+use crate::decide::ledger::{Crowd, Leaving, Stage};
 use crate::decide::steps;
 use crate::engine::dispatch::{Dispatch, Forsaken, Held, Returns, State};
-use crate::engine::messages::Notice;
 use crate::engine::settings::Settings;
 use crate::memory::accounts::Open;
 use crate::memory::alarm::Killer;
@@ -57,42 +55,13 @@ impl Dispatch {
             return false;
         }
         state.untie(id);
-        state.leashes[id.index()] = Some((generation, Arc::clone(leash)));
+        state.seats[id.index()].leash = Some((generation, Arc::clone(leash)));
         drop(state);
         if self.settings.memory.limit.is_some() {
             let (dispatch, its_leash) = (Arc::downgrade(self), Arc::downgrade(leash));
             leash.watch(Arc::new(Overdraft { dispatch, leash: its_leash, container: id, generation }));
         }
         true
-    }
-
-    /// The account of a container is overdrawn, and its thread has not come out by itself.
-    pub(crate) fn overdrawn(self: &Arc<Self>, id: ContainerId, generation: Generation) {
-        let mut state = self.hold();
-        if !state.ledger.is_current(id, generation) || state.broken.is_some() {
-            return; // it has come out meanwhile
-        }
-        if state.ledger.mode() == Mode::Aborted {
-            return; // it is left behind already
-        }
-        let Some((limit, used)) = state.overdraft(id, generation) else { return };
-        let now = self.now();
-        state.book_for_verdict(id, now);
-        let position = state.fence(id, now);
-        if state.broken.is_none() {
-            let abandoned = state.would_be_abandoned(id);
-            let death = Death::MemoryLimit { limit, used, reclaimed: !abandoned };
-            if let Some(restart) = self.die(&mut state, id, generation, position, death, abandoned) {
-                state.forsake(id, generation);
-                self.rouse(&mut state, id, generation);
-                self.tell(Notice::Fenced { restart });
-            }
-        }
-        // Users' wakers and subscribers are for another thread: they may block, and the watch must not. The outbox keeps
-        // events in order.
-        let rest = state.release();
-        let told = Arc::clone(self);
-        settle_at_once(self.settings.stack(), move || told.settle(rest));
     }
 
     /// The thread of that generation should have come out by now.
@@ -144,45 +113,37 @@ impl Dispatch {
 impl State {
     /// Forgets the leash of a container's last generation, but for how much it used.
     fn untie(&mut self, id: ContainerId) {
-        if let Some((_, leash)) = self.leashes[id.index()].take() {
+        if let Some((_, leash)) = self.seats[id.index()].leash.take() {
             let peak = leash.account().map_or(0, |account| account.counters().highest());
-            let before = &mut self.peaks[id.index()];
+            let before = &mut self.seats[id.index()].peak;
             *before = peak.max(*before);
         }
     }
 
     /// The leash of that generation, if it is the container's last.
     pub(super) fn leash(&self, id: ContainerId, generation: Generation) -> Option<&Arc<Leash>> {
-        let (of, leash) = self.leashes[id.index()].as_ref()?;
+        let (of, leash) = self.seats[id.index()].leash.as_ref()?;
         (*of == generation).then_some(leash)
     }
 
     /// Makes the code of a container come out at its next checkpoint, because the job of its input has ended.
     pub(super) fn interrupt(&self, id: ContainerId) {
-        if let Some((_, leash)) = &self.leashes[id.index()] {
+        if let Some((_, leash)) = &self.seats[id.index()].leash {
             leash.set_unwanted(true);
         }
     }
 
     /// A container has come back from what it executed.
     pub(super) fn is_not_interrupted(&self, id: ContainerId) {
-        if let Some((_, leash)) = &self.leashes[id.index()] {
+        if let Some((_, leash)) = &self.seats[id.index()].leash {
             leash.set_unwanted(false);
         }
     }
 
     /// The limit that was crossed, and how much was used.
-    fn overdraft(&self, id: ContainerId, generation: Generation) -> Option<(u64, u64)> {
+    pub(super) fn overdraft(&self, id: ContainerId, generation: Generation) -> Option<(u64, u64)> {
         let account = self.leash(id, generation)?.account()?.counters();
         Some((account.limit()?, account.peak()))
-    }
-
-    /// Whether the thread of a container whose generation is about to end would be left behind in the user's code.
-    pub(super) fn would_be_abandoned(&mut self, id: ContainerId) -> bool {
-        let (_, stage) = self.ledger.stage(id);
-        // One that waits for work returns as soon as it sees that it is over.
-        self.suspended[id.index()] |= stage == Stage::Live && !self.at_work[id.index()];
-        !self.suspended[id.index()]
     }
 
     /// How a container leaves the user's code when it dies now.
@@ -221,7 +182,7 @@ impl State {
     }
 
     fn memory_of(&self, id: ContainerId) -> ContainerMemory {
-        let before = self.peaks[id.index()];
+        let before = self.seats[id.index()].peak;
         let none = ContainerMemory { container: id, live: 0, retained: 0, peak: before };
         let (generation, stage) = self.ledger.stage(id);
         let lives = matches!(stage, Stage::Starting | Stage::Live | Stage::Exiting);

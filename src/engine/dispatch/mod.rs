@@ -8,6 +8,7 @@
 
 mod consumers;
 mod containers;
+mod deaths;
 mod endings;
 mod feeders;
 mod memory;
@@ -67,10 +68,8 @@ pub(crate) use tasks::TICK_MIN;
 pub(crate) struct State {
     pub(crate) ledger: Ledger,
     pub(crate) lanes: Lanes,
-    /// What each container executes; written by its claim, cleared by its next or by a fence.
-    runs: Vec<Option<Arc<Run>>>,
-    /// Whether the thread of each container's current generation may be in the user's function.
-    at_work: Vec<bool>,
+    /// The containers, in the order of their numbers.
+    seats: Vec<Seat>,
     /// Containers that wait for work, and were not woken.
     sleepers: Sleepers,
     /// When a lease of several inputs was lent last.
@@ -79,23 +78,14 @@ pub(crate) struct State {
     split_after: Option<Time>,
     /// Threads of containers that have not ended, fenced ones included.
     pub(crate) threads: usize,
-    /// Whether the user's code of each container waits in a task. Written by `enter` and `exit` where
-    /// they begin and cease to wait, and when a run is fenced; read when the container is forsaken.
-    suspended: Vec<bool>,
     /// Threads whose generation is over and that have not returned, by what they were.
     forsaken: BTreeMap<(ContainerId, Generation), Forsaken>,
     /// How many of those are in the user's code, nobody knows for how long.
     pub(crate) abandoned: usize,
-    /// What ties the code of each container's last generation to it.
-    leashes: Vec<Option<(Generation, Arc<Leash>)>>,
-    /// The most memory that each container used in generations before that.
-    peaks: Vec<u64>,
     /// The supervisor has ended as it should.
     over: bool,
     /// Feeders that have not ended.
     pub(crate) feeders: usize,
-    /// What became of each container at the end.
-    pub(crate) fates: Vec<Option<Fate>>,
     /// What the end has left over.
     pub(crate) leftovers: Leftovers,
     /// Tasks and threads that wait for the function to get ready, or to be idle.
@@ -114,8 +104,6 @@ pub(crate) struct State {
     reasons: Vec<Reason>,
     /// Chunks that are used up, of which this may be the last holder, likewise.
     used_up: Vec<Arc<Chunk>>,
-    /// Who asked for what each container executes, or has executed last: its job may have ended under it.
-    callers: Vec<Caller>,
     /// Replaced callers, dropped once the lock is released: the drop may close a span, which runs a subscriber.
     unused_callers: Vec<Caller>,
     /// Consumers' wakers, which are the user's code: woken and dropped once the lock is released.
@@ -126,6 +114,26 @@ pub(crate) struct State {
     said: Vec<Entry>,
     /// The end of the delay of a crash loop that was told of last.
     delay_told: Option<Time>,
+}
+
+/// What is known of a container beside the books.
+#[derive(Default)]
+struct Seat {
+    /// What it executes; written by its claim, cleared by its next or by a fence.
+    run: Option<Arc<Run>>,
+    /// Who asked for that, or for what it has executed last: its job may have ended under it.
+    caller: Caller,
+    /// Whether the thread of its current generation may be in the user's function.
+    at_work: bool,
+    /// Whether the user's code waits in a task. Written by `enter` and `exit` where they begin and cease to wait, and when
+    /// a run is fenced; read when the container is forsaken.
+    suspended: bool,
+    /// What ties the code of its last generation to it.
+    leash: Option<(Generation, Arc<Leash>)>,
+    /// The most memory that it used in generations before that.
+    peak: u64,
+    /// What became of it at the end.
+    fate: Option<Fate>,
 }
 
 /// Accepted inputs that the end of the function kept from an outcome of their own.
@@ -400,20 +408,15 @@ impl Dispatch {
         let state = State {
             ledger: Ledger::new(settings.rules.clone()),
             lanes: Lanes(BTreeMap::new()),
-            runs: (0..containers).map(|_| None).collect(),
-            at_work: vec![false; containers],
+            seats: (0..containers).map(|_| Seat::default()).collect(),
             sleepers: Sleepers::default(),
             lent_ahead: None,
             split_after: None,
             threads: 0,
-            suspended: vec![false; containers],
             forsaken: BTreeMap::new(),
             abandoned: 0,
-            leashes: (0..containers).map(|_| None).collect(),
-            peaks: vec![0; containers],
             over: false,
             feeders: 0,
-            fates: vec![None; containers],
             leftovers: Leftovers::default(),
             readying: Readying::default(),
             broken: None,
@@ -423,7 +426,6 @@ impl Dispatch {
             spent: Vec::new(),
             reasons: Vec::new(),
             used_up: Vec::new(),
-            callers: vec![Caller::default(); containers],
             unused_callers: Vec::new(),
             wakers: Wakers::default(),
             ticking: false,

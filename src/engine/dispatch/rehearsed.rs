@@ -11,7 +11,7 @@ impl Dispatch {
     pub(crate) fn end_lease_behind(&self, id: ContainerId, index: u64) {
         let mut state = self.hold();
         let now = self.now();
-        let Some(run) = state.runs[id.index()].clone().filter(|run| !run.is_fenced()) else { return };
+        let Some(run) = state.seats[id.index()].run.clone().filter(|run| !run.is_fenced()) else { return };
         let end = run.truncate(index + 1);
         state.book(id, now);
         state.ledger.truncated(id, end, None);

@@ -1,6 +1,5 @@
 //! What the supervisor does under the lock: create, kill, drain, stop, abort, give up, report.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::ids::{ContainerId, Generation};
@@ -10,11 +9,10 @@ use crate::decide::steps;
 use crate::decide::time::Time;
 use crate::engine::actor::Ending;
 use crate::engine::caller::Caller;
-use crate::engine::dispatch::{Dispatch, Forsaken, Returns, State};
+use crate::engine::dispatch::{Dispatch, Returns, State};
 use crate::engine::lane::MapEnd;
 use crate::engine::outbox::Entry;
 use crate::engine::story::FOLD;
-use crate::values::crash::{Crash, Death};
 use crate::values::event::Event;
 use crate::values::report::{Fate, FunctionReport};
 use crate::values::status::{Containers, CrashLoopStatus, OldestExecution, Status};
@@ -50,9 +48,9 @@ impl Dispatch {
             state.book_all(now); // what completed may have ended the crash loop
         }
         let generation = state.ledger.begin(id, now)?;
-        state.at_work[id.index()] = false;
-        state.suspended[id.index()] = false;
-        state.fates[id.index()] = None;
+        state.seats[id.index()].at_work = false;
+        state.seats[id.index()].suspended = false;
+        state.seats[id.index()].fate = None;
         self.changed.notify_threads();
         Some(generation)
     }
@@ -149,7 +147,7 @@ impl Dispatch {
             let running = matches!(state.ledger.stage(id).1, Stage::Starting | Stage::Live | Stage::Exiting);
             let left_behind = (id, Generation(0))..=(id, Generation(u64::MAX));
             let busy = state.forsaken.range(left_behind).next().is_some();
-            match &state.fates[id.index()] {
+            match &state.seats[id.index()].fate {
                 None | Some(Fate::CutOff) if running || busy => Fate::StillRunning,
                 Some(fate) => fate.clone(),
                 None => Fate::Stopped,
@@ -290,47 +288,6 @@ impl Dispatch {
         state.end_all(Unrun::GivenUp, &Reason::GaveUp(gave_up), now);
         self.wake_all();
     }
-
-    /// Kills a container by hand. Returns the generation that ended, if it lived.
-    pub(crate) fn kill(&self, id: ContainerId) -> Option<Generation> {
-        let mut state = self.hold();
-        let now = self.now();
-        let (generation, stage) = state.ledger.stage(id);
-        let aborted = state.ledger.mode() == Mode::Aborted; // then it ends by itself
-        if !matches!(stage, Stage::Live | Stage::Starting) || aborted || state.broken.is_some() {
-            return None;
-        }
-        state.book_for_verdict(id, now); // reports the end of a crash loop ahead of this kill
-        let job = state.ledger.lease(id).map(|lease| lease.job);
-        let position = state.fence(id, now);
-        if state.broken.is_some() {
-            return None;
-        }
-        state.ledger.settle(now);
-        let abandoned = state.would_be_abandoned(id);
-        let leaving = state.leaving(id, abandoned, &self.settings);
-        let executing = state.executing(id, position);
-        let peak_bytes = state.peak(id, generation);
-        let caller = if executing.is_some() { state.caller(id) } else { Caller::default() };
-        let (map, call, death) = (caller.label().cloned(), caller.call, Death::Killed);
-        let crash = Arc::new(Crash { container: id, generation, executing, map, call, peak_bytes, death });
-        state.say_of(Event::Killed(Arc::clone(&crash)), caller, now);
-        let ended = state.ledger.killed(id, position, &crash, leaving, now);
-        state.say_if_given_up(&crash, now);
-        state.forsake(id, generation);
-        if let Some(job) = job {
-            state.refresh_window(job);
-        }
-        for after in ended {
-            state.after_crash(after, now);
-        }
-        if let Some(job) = job {
-            state.sweep_job(job, now);
-        }
-        self.rouse(&mut state, id, generation);
-        self.after_death(&mut state, now);
-        Some(generation)
-    }
 }
 
 /// What becomes of containers that are in their `exit` when the function is cut off.
@@ -347,14 +304,6 @@ impl State {
         let abandoned = forsaken.as_ref().is_some_and(|forsaken| forsaken.returns == Returns::AsItLikes);
         self.abandoned -= usize::from(abandoned);
         forsaken.is_some()
-    }
-
-    /// Tells that the function gave up, if it did so because of that crash.
-    pub(super) fn say_if_given_up(&mut self, crash: &Arc<Crash>, now: Time) {
-        let gave_up = self.ledger.gave_up().filter(|gave_up| Arc::ptr_eq(gave_up.last(), crash));
-        if let Some(gave_up) = gave_up.cloned() {
-            self.say(Event::GaveUp(gave_up), now);
-        }
     }
 
     /// Tells of something, behind the changes of containers that came before.
@@ -376,7 +325,7 @@ impl State {
 
     /// Who asked for what a container executes, or has executed last.
     pub(super) fn caller(&self, id: ContainerId) -> Caller {
-        self.callers[id.index()].clone()
+        self.seats[id.index()].caller.clone()
     }
 
     /// Every input without an outcome comes back, and what is in the user's code is left behind there.
@@ -394,32 +343,14 @@ impl State {
                 Stage::Starting => true,
                 Stage::Exiting => exits == Exits::End,
                 // Its job has ended under it. Another has not begun its run, or has come to the end of it.
-                Stage::Live => self.at_work[id.index()] && self.ledger.stray(id).is_some(),
+                Stage::Live => self.seats[id.index()].at_work && self.ledger.stray(id).is_some(),
                 Stage::Absent | Stage::BackingOff { .. } => false,
             };
             if in_user_code {
                 let has_begun = self.leash(id, generation).is_some();
                 self.forsake(id, generation);
-                self.fates[id.index()] = has_begun.then_some(Fate::CutOff);
+                self.seats[id.index()].fate = has_begun.then_some(Fate::CutOff);
             }
         }
-    }
-
-    /// The generation is over; its thread may stay in the user's code for as long as it likes, unless
-    /// that waits in a task.
-    pub(super) fn forsake(&mut self, id: ContainerId, generation: Generation) {
-        self.ledger.thread_ended(id, generation);
-        self.ledger.left(id, generation);
-        let returns = if self.suspended[id.index()] { Returns::AtOnce } else { Returns::AsItLikes };
-        let leash = self.leash(id, generation).cloned();
-        match &leash {
-            Some(leash) if returns == Returns::AsItLikes => leash.abandon(),
-            Some(leash) => leash.pull(),
-            None => {}
-        }
-        self.abandoned += usize::from(returns == Returns::AsItLikes);
-        let before = self.forsaken.insert((id, generation), Forsaken { returns, leash });
-        assert!(before.is_none(), "a generation is forsaken once");
-        self.at_work[id.index()] = false;
     }
 }

@@ -94,7 +94,7 @@ impl Dispatch {
         let mut state = self.hold();
         let lives = state.lives(id, generation);
         if lives {
-            state.suspended[id.index()] = true;
+            state.seats[id.index()].suspended = true;
             self.changed.register(key(id, generation), waker.clone());
         }
         lives
@@ -105,7 +105,7 @@ impl Dispatch {
         let mut state = self.hold();
         let lives = state.lives(id, generation);
         if lives {
-            state.suspended[id.index()] = false;
+            state.seats[id.index()].suspended = false;
         }
         self.changed.forget(key(id, generation));
         lives

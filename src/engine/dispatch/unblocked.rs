@@ -55,7 +55,7 @@ impl State {
     /// Whether nothing of any job or run is left.
     pub(crate) fn is_empty(&self) -> bool {
         self.lanes.0.is_empty()
-            && self.runs.iter().all(Option::is_none)
+            && self.seats.iter().all(|seat| seat.run.is_none())
             && self.forsaken.is_empty()
             && self.sleepers.is_empty()
     }
