@@ -5,12 +5,13 @@
 //!
 //! Reading order: [`ids`] and [`time`] name things, [`retries`] and [`restart`] hold the two
 //! policies, [`window`] and [`share`] say how much may be outstanding and how much one container
-//! takes, [`ledger`] owns every input between *pulled* and *outcome* and ties them together. [`steps`] counts for tests
+//! takes, [`pacing`] how often all that happens, [`ledger`] owns every input between *pulled* and *outcome* and ties them together. [`steps`] counts for tests
 //! what an operation costs.
 
 pub(crate) mod jitter;
 pub(crate) mod job;
 pub(crate) mod ledger;
+pub(crate) mod pacing;
 pub(crate) mod restart;
 pub(crate) mod retries;
 pub(crate) mod share;

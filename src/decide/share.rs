@@ -3,12 +3,7 @@
 
 use std::time::Duration;
 
-/// The work one claim should hold, because waking a parked thread costs some tens of µs.
-pub(crate) const WORK: Duration = Duration::from_micros(500);
-
-/// Work that is not worth sharing, because the others would spend as much on the claim.
-const CRUMB: Duration = Duration::from_micros(20);
-
+use crate::decide::pacing::{CLAIM_WORK, CRUMB};
 /// The most inputs of one claim, because a cost measured at nothing must not take the whole window.
 const INPUTS_MAX: u64 = 8_192;
 
@@ -68,7 +63,7 @@ impl Share {
     pub(crate) fn take(&mut self, available: u64, containers: usize) -> u64 {
         let by_cost = match self.cost {
             None => 1,
-            Some(cost) => (WORK.as_nanos() as u64 / cost.max(1)).clamp(1, INPUTS_MAX),
+            Some(cost) => (CLAIM_WORK.as_nanos() as u64 / cost.max(1)).clamp(1, INPUTS_MAX),
         };
         let crumb = self.cost().map_or(1, crumb);
         let fair = available.div_ceil(2 * containers as u64).max(crumb);

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::decide::pacing::{REFILL_WORK, WINDOW_WORK};
 use crate::values::error::ConfigError;
 
 /// The largest window, because an input's place in a chunk is kept in 31 bits with room to spare.
@@ -10,13 +11,6 @@ pub(crate) const WINDOW_MAX: u64 = 1 << 24;
 /// The default window never holds more than this many bytes of inputs and outcomes by their sizes,
 /// because a map should cost a cache's worth of memory and not grow with its items.
 const WINDOW_BYTES: u64 = 2 << 20;
-
-/// How much measured work the default window holds for each container, because a consumer that shares the
-/// cores with containers may have to wait a scheduler's slice, about 3 ms, for its turn.
-const WINDOW_WORK: Duration = Duration::from_millis(4);
-
-/// Work that is worth telling of as room, because to wake somebody for it costs some tens of µs.
-const REFILL_WORK: Duration = Duration::from_micros(100);
 
 /// A window narrower than this is refilled one by one.
 const NARROW: u64 = 512;

@@ -6,7 +6,6 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::Waker;
-use std::time::Duration;
 
 use crate::base::ids::JobId;
 use crate::base::signal::Signal;
@@ -20,13 +19,10 @@ use crate::data::shape::Shape;
 use crate::data::source::Inline;
 use crate::decide::job::Span;
 use crate::decide::ledger::{Mode, Sources};
+use crate::decide::pacing::TELL_PAUSE;
 use crate::decide::steps;
 use crate::decide::time::Time;
 use crate::engine::caller::Caller;
-
-/// How long outcomes may come before a thread that waits for them is told again, because to wake it costs
-/// some tens of µs, which the containers on its core lack.
-const TELL_PAUSE: Duration = Duration::from_micros(500);
 
 /// Finished places of a chunk, in the order of completion.
 pub(crate) type Finished = (Arc<Chunk>, Range<usize>);

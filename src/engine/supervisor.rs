@@ -11,12 +11,13 @@ use actix::{Actor, ActorContext, Addr, AsyncContext, Context, Handler, Recipient
 use tokio::sync::oneshot;
 
 use crate::base::ids::ContainerId;
+use crate::decide::pacing::LOOK_MIN;
 use crate::decide::restart::Restart;
 use crate::decide::time::Time;
 use crate::decide::window::Window;
 use crate::engine::actor::{Ending, Shutdown};
 use crate::engine::container::Container;
-use crate::engine::dispatch::{Dispatch, TICK_MIN};
+use crate::engine::dispatch::Dispatch;
 use crate::engine::feeder;
 use crate::engine::messages::{Desk, Launch, Notice, Reply, Request, Retire, SupervisorEnded};
 use crate::engine::running::Running;
@@ -268,7 +269,7 @@ impl Handler<Notice> for UntypedSupervisor {
             }
             Notice::FeederEnded => self.finish_if_ended(ctx),
             Notice::Recovered => self.create(ctx),
-            Notice::Awaited => self.tick(TICK_MIN, ctx),
+            Notice::Awaited => self.tick(LOOK_MIN, ctx),
             Notice::NothingPending => {
                 self.create(ctx);
                 self.finish_if_ended(ctx);

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use crate::base::ids::{ContainerId, Generation, JobId};
 use crate::decide::ledger::Mode;
+use crate::decide::pacing::LOOK_MIN;
 use crate::decide::restart::Restart;
-use crate::engine::dispatch::TICK_MIN;
 use crate::engine::messages::Notice;
 use crate::simulator::books::Why;
 use crate::simulator::hearing::Due;
@@ -56,7 +56,7 @@ impl World {
                 self.review = Some(self.review.map_or(now, |at| at.min(now)));
             }
             Notice::Awaited => {
-                self.tick.get_or_insert((self.now() + TICK_MIN, TICK_MIN));
+                self.tick.get_or_insert((self.now() + LOOK_MIN, LOOK_MIN));
             }
             Notice::Recovered | Notice::NothingPending => self.create(),
             Notice::Exiting { container, generation } => {

@@ -1,10 +1,9 @@
 //! Dispatch: which inputs a container takes next.
 
-use std::time::Duration;
-
 use crate::base::ids::{Attempt, ContainerId, Generation, InputId, JobId};
 use crate::decide::job::{JobKind, Record, Span};
 use crate::decide::ledger::{Ledger, Mode, Ready, Stage};
+use crate::decide::pacing::CRUMBS_WAIT;
 use crate::decide::steps;
 use crate::decide::time::Time;
 use crate::decide::window::refill;
@@ -57,9 +56,6 @@ pub(crate) enum LeaseKind {
     /// One input, again, after it failed; when it was due.
     Retry { due: Time },
 }
-
-/// How long little room may wait to become more.
-const CRUMBS_WAIT: Duration = Duration::from_millis(1);
 
 /// How many leases in a row may be of calls while something of a map waits, so that an endless stream of calls leaves
 /// a quarter to the maps.

@@ -5,11 +5,8 @@ use std::time::Duration;
 use crate::base::ids::ContainerId;
 use crate::decide::ledger::berth::Berth;
 use crate::decide::ledger::{LeaseKind, Ledger};
-use crate::decide::share::WORK;
+use crate::decide::pacing::{CLAIM_WORK, WORTH};
 use crate::decide::time::Time;
-
-/// Work that is worth taking over, because to fence it off, and to claim it, costs some µs on either side.
-const WORTH: Duration = Duration::from_micros(40);
 
 /// When a container looks again for something to take over: the contract lets an input wait so long beside a container
 /// that has nothing, and each look takes the time of one that works.
@@ -35,7 +32,7 @@ impl Ledger {
         }
         let rests = self.ahead().filter_map(|id| Some((id, self.rest(&self.berths[id.index()], now)?)));
         let Some((id, rest)) = rests.max_by_key(|(_, rest)| rest.work) else { return Split::Nothing };
-        if rest.here >= WORK {
+        if rest.here >= CLAIM_WORK {
             // Each of them may be as dear: none is to wait for another while containers have nothing to do.
             return Split::Before { from: id, index: rest.end - rest.inputs, cost: Some(rest.here) };
         }

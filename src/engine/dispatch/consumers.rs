@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::Waker;
-use std::time::Duration;
 
 use crate::base::ids::JobId;
 use crate::data::chunk::Chunk;
@@ -13,6 +12,7 @@ use crate::data::gate::Gate;
 use crate::data::run::Run;
 use crate::decide::job::{Counts, JobKind, OnFailure};
 use crate::decide::ledger::{Mode, Unrun};
+use crate::decide::pacing::{LOOK_MAX, LOOK_MIN};
 use crate::decide::retries::Retries;
 use crate::decide::window::{WINDOW_MAX, Window};
 use crate::engine::abort::Abort;
@@ -22,13 +22,6 @@ use crate::engine::dispatch::{Dispatch, State};
 use crate::engine::lane::{Finished, Lane, MapEnd, Order, Supply};
 use crate::engine::messages::Notice;
 use crate::values::progress::Progress;
-
-/// The shortest time a waiting consumer sleeps without looking.
-const LOOK_MIN: Duration = Duration::from_millis(1);
-
-/// The longest time a waiting consumer sleeps without looking, because a run tells of its outcomes
-/// at its end only, and inputs can turn dear in the middle of one.
-const LOOK_MAX: Duration = Duration::from_millis(16);
 
 /// How a map is to be run.
 #[derive(Debug, Clone)]

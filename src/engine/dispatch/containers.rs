@@ -1,7 +1,6 @@
 //! What containers do under the lock: claim, fail, crash, live and leave.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use crate::base::ids::{ContainerId, Generation, InputId};
 use crate::contain::unwind::drop_contained;
@@ -11,6 +10,7 @@ use crate::data::run::{Run, Walk};
 use crate::data::shape::Why;
 use crate::data::track::Pace;
 use crate::decide::ledger::{AfterFailure, Claim, Lease, Mode, Split, Stage, Worth};
+use crate::decide::pacing::{LOOK_AHEAD, LOOK_AHEAD_FOR};
 use crate::decide::time::Time;
 use crate::engine::caller::Caller;
 use crate::engine::dispatch::{Dispatch, State};
@@ -18,12 +18,6 @@ use crate::engine::messages::Notice;
 use crate::values::crash::Previous;
 use crate::values::event::Event;
 use crate::values::report::Fate;
-
-/// How long inputs that are leased ahead may wait for a container that does not come to them, beside one that sleeps.
-const LOOK_AHEAD: Duration = Duration::from_millis(1);
-
-/// How long a sleeping container goes on looking after the last lease of several inputs.
-const LOOK_AHEAD_FOR: Duration = Duration::from_millis(8);
 
 /// What a container is to do.
 pub(crate) enum Next {

@@ -62,7 +62,6 @@ pub(crate) use containers::Next;
 pub(crate) use containers::Offer;
 pub(crate) use feeders::FeederEnd;
 pub(crate) use readiness::{Readiness, Wanted};
-pub(crate) use tasks::TICK_MIN;
 
 /// Everything under the lock.
 pub(crate) struct State {

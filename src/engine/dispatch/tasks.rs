@@ -10,6 +10,7 @@ use tokio::time::{Sleep, sleep_until};
 use crate::base::ids::{ContainerId, Generation, JobId};
 use crate::data::gate::Gate;
 use crate::decide::ledger::{Mode, Stage};
+use crate::decide::pacing::{LOOK_MAX, LOOK_MIN};
 use crate::engine::dispatch::containers::{Next, Offer};
 use crate::engine::dispatch::{Dispatch, State};
 use crate::engine::messages::Notice;
@@ -152,10 +153,6 @@ impl Dispatch {
     }
 }
 
-/// How soon, and how late, outcomes of a long run are looked for while a task waits for them.
-pub(crate) const TICK_MIN: Duration = Duration::from_millis(1);
-const TICK_MAX: Duration = Duration::from_millis(16);
-
 /// What a look for outcomes has come to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Tick {
@@ -172,8 +169,8 @@ impl Tick {
     pub(crate) fn pause(self, before: Duration) -> Option<Duration> {
         match self {
             Self::Last => None,
-            Self::Found => Some(TICK_MIN),
-            Self::Nothing => Some((before * 2).min(TICK_MAX)),
+            Self::Found => Some(LOOK_MIN),
+            Self::Nothing => Some((before * 2).min(LOOK_MAX)),
         }
     }
 }
