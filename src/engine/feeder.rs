@@ -26,7 +26,7 @@ pub(crate) fn start(dispatch: &Arc<Dispatch>, job: JobId, source: Elsewhere<Feed
     let settings = &dispatch.settings;
     let label = dispatch.label(job);
     let name = format!("{}/{}/{}", settings.app, settings.function, label.as_deref().unwrap_or("feed"));
-    dispatch.hold().feeders += 1;
+    dispatch.feeder_begins();
     #[cfg(feature = "testkit")]
     if let Some(rehearsed) = &settings.rehearsed {
         return rehearsed.feeder(Arc::clone(dispatch), job, source.into_inner());

@@ -231,8 +231,11 @@ impl Actor for UntypedSupervisor {
     fn started(&mut self, ctx: &mut Context<Self>) {
         let supervisor = ctx.address();
         self.dispatch.supervise(move |notice| supervisor.do_send(notice));
-        let ids = self.dispatch.hold().ledger.containers();
-        self.containers = ids.map(|id| Container::new(id, Arc::clone(&self.dispatch)).start()).collect();
+        self.containers = self
+            .dispatch
+            .containers()
+            .map(|id| Container::new(id, Arc::clone(&self.dispatch)).start())
+            .collect();
         self.create(ctx);
     }
 }

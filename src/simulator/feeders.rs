@@ -102,7 +102,7 @@ impl World {
             self.books.end_job(job, crate::simulator::books::Why::Cancelled);
             self.feeders[at].phase = Phase::Over;
         } else {
-            self.engine.inspect(|state| state.feeders += 1);
+            self.engine.feeder_begins();
             self.feeders[at].phase = Phase::Starting;
         }
     }

@@ -120,6 +120,11 @@ impl Dispatch {
         }
     }
 
+    /// A feeder begins: it is counted until it [returns](Dispatch::feeder_returns).
+    pub(crate) fn feeder_begins(&self) {
+        self.hold().feeders += 1;
+    }
+
     /// A feeder has ended, and nothing is left of its source.
     pub(crate) fn source_over(&self, job: JobId, end: FeederEnd) {
         self.source_ends(job, end);

@@ -80,13 +80,13 @@ pub(crate) struct State {
     /// Threads whose generation is over and that have not returned, by what they were.
     forsaken: BTreeMap<(ContainerId, Generation), Forsaken>,
     /// How many of those are in the user's code, nobody knows for how long.
-    pub(crate) abandoned: usize,
+    abandoned: usize,
     /// The supervisor has ended as it should.
     over: bool,
     /// Feeders that have not ended.
     pub(crate) feeders: usize,
     /// What the end has left over.
-    pub(crate) leftovers: Leftovers,
+    leftovers: Leftovers,
     /// Tasks and threads that wait for the function to get ready, or to be idle.
     readying: Readying,
     pub(crate) broken: Option<Bug>,
@@ -324,7 +324,7 @@ pub(crate) struct Dispatch {
 }
 
 /// The lock, held. A panic meanwhile breaks the function; trash is dropped after the release.
-pub(crate) struct Held<'a> {
+struct Held<'a> {
     dispatch: &'a Dispatch,
     guard: Option<MutexGuard<'a, State>>,
     /// Whether the thread was panicking already, by a fault that is not ours.
@@ -443,7 +443,7 @@ impl Dispatch {
         }
     }
 
-    pub(crate) fn hold(&self) -> Held<'_> {
+    fn hold(&self) -> Held<'_> {
         let _outside = Inside::process();
         Held { dispatch: self, guard: Some(self.state.lock()), unwinding: std::thread::panicking(), _outside }
     }

@@ -18,6 +18,11 @@ use crate::values::report::{Fate, FunctionReport};
 use crate::values::status::{Containers, CrashLoopStatus, OldestExecution, Status};
 
 impl Dispatch {
+    /// The containers of the function.
+    pub(crate) fn containers(&self) -> impl Iterator<Item = ContainerId> + use<> {
+        (0..self.settings.rules.containers as u32).map(ContainerId)
+    }
+
     /// New generations of the containers that are not there, each on a thread of its own, where they may be created
     /// now.
     pub(crate) fn create(&self) -> Vec<(ContainerId, Generation)> {
