@@ -1,6 +1,6 @@
 //! The shape of a function: what the engine has to know of the types of its inputs and outcomes.
 //!
-//! It is made once for each `<I, O, E>`, as a constant, and is the only engine code that is compiled for each of them.
+//! It is made once for each `<I, O, E>`, as a constant.
 
 #![expect(unsafe_code, reason = "writes an outcome whose type only the shape knows")]
 

@@ -22,8 +22,8 @@ pub(crate) fn hands(inputs: u64, cost: Option<Duration>) -> u64 {
 pub(crate) struct Share {
     /// Nanoseconds per input over the last claims; `None` before the first one ended.
     cost: Option<u64>,
-    /// The size of the last claim: the next is at most twice as large, so that one cheap first
-    /// input does not make a huge claim of dear ones.
+    /// The largest claim so far, and less where inputs have become dear since: the next claim is at most twice as large, so
+    /// that one cheap first input does not make a huge claim of dear ones.
     last: u64,
 }
 

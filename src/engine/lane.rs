@@ -1,4 +1,4 @@
-//! A lane: the typed side of one job. It holds the chunks of inputs and outcomes, the supply that
+//! A lane: what one job has outside the books. It holds the chunks of inputs and outcomes, the supply that
 //! new inputs come from, and what the consumer waits for. Deciding is the ledger's.
 
 use std::collections::{BTreeMap, VecDeque};
