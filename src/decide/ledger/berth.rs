@@ -389,3 +389,95 @@ impl Ledger {
         std::mem::take(&mut self.recovered)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::decide::ledger::Rules;
+    use crate::decide::restart::{CrashLoopBackoff, RateLimited, RestartPolicy};
+    use crate::decide::retries::Retries;
+
+    const FIRST: ContainerId = ContainerId(0);
+    const SECOND: ContainerId = ContainerId(1);
+    const START: Time = Time(std::time::Duration::ZERO);
+
+    fn ledger(restart: RestartPolicy) -> Ledger {
+        Ledger::new(Rules { containers: 2, retries: Retries::default(), crash_retries: 3, restart })
+    }
+
+    fn enters(ledger: &mut Ledger, id: ContainerId) -> Generation {
+        let generation = ledger.begin(id, START).expect("it may begin");
+        assert!(ledger.entered(id, generation, START));
+        generation
+    }
+
+    #[test]
+    fn containers_are_counted_from_stage_to_stage() {
+        let mut ledger = ledger(RateLimited::new().into());
+        assert!(ledger.is_empty());
+        assert!(!ledger.is_ready());
+        let first = ledger.begin(FIRST, START).expect("it may begin");
+        assert!(!ledger.is_empty(), "one starts");
+        assert!(!ledger.is_ready());
+        assert!(ledger.entered(FIRST, first, START));
+        assert!(ledger.is_ready());
+        assert!(!ledger.all_are_live(), "one of two is");
+        let second = enters(&mut ledger, SECOND);
+        assert!(ledger.all_are_live());
+        assert_eq!(ledger.exiting(), 0);
+        assert!(ledger.recycle(SECOND, second, START));
+        assert_eq!(ledger.exiting(), 1);
+        assert!(!ledger.all_are_live());
+        assert!(ledger.is_ready(), "the other is live");
+        ledger.left(SECOND, second);
+        assert_eq!(ledger.exiting(), 0);
+        ledger.left(FIRST, first);
+        assert!(!ledger.is_ready());
+        assert!(ledger.is_empty());
+    }
+
+    #[test]
+    fn changes_are_news_until_they_are_taken() {
+        let mut ledger = ledger(RateLimited::new().into());
+        assert!(!ledger.has_news());
+        enters(&mut ledger, FIRST);
+        assert!(ledger.has_news());
+        assert_eq!(ledger.take_changes().len(), 2, "it started, and is live");
+        assert!(!ledger.has_news());
+    }
+
+    #[test]
+    fn a_function_is_deserted_only_where_it_may_give_up() {
+        for (policy, may_give_up) in
+            [(RateLimited::new().into(), true), (CrashLoopBackoff::new().into(), false)]
+        {
+            let mut ledger = ledger(policy);
+            let first = enters(&mut ledger, FIRST);
+            assert!(!ledger.is_deserted(), "a container is live");
+            ledger.thread_ended(FIRST, first);
+            ledger.left(FIRST, first);
+            assert_eq!(ledger.is_deserted(), may_give_up, "no container is there");
+        }
+    }
+
+    #[test]
+    fn a_later_mode_does_not_go_back() {
+        let mut ledger = ledger(RateLimited::new().into());
+        ledger.advance_mode(Mode::Stopping);
+        ledger.advance_mode(Mode::Draining);
+        assert_eq!(ledger.mode(), Mode::Stopping);
+        assert!(!ledger.goes_on());
+        assert!(ledger.begin(FIRST, START).is_none(), "no container is created any more");
+    }
+
+    #[test]
+    fn an_interruption_ends_the_generation_of_a_live_container_only() {
+        let mut ledger = ledger(RateLimited::new().into());
+        let first = ledger.begin(FIRST, START).expect("it may begin");
+        assert!(!ledger.interrupted(FIRST, first, START), "it has not entered");
+        assert!(ledger.entered(FIRST, first, START));
+        assert!(!ledger.interrupted(FIRST, Generation(first.0 + 1), START), "another generation");
+        assert!(ledger.interrupted(FIRST, first, START));
+        assert!(!ledger.is_current(FIRST, first));
+    }
+}
