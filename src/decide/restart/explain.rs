@@ -297,3 +297,32 @@ impl CrashLoopBackoff {
         RestartPolicy::from(self.clone()).explain(containers, history)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_decision_tells_its_rate_and_what_follows() {
+        let none = Decision {
+            at: Duration::from_secs(2),
+            crashes: 0,
+            rounds: 0,
+            completed: 0,
+            loop_crashes: 0,
+            restart_after: None,
+        };
+        assert_eq!(none.failure_rate(), 0.0, "there are none of either");
+        let some = Decision { crashes: 3, rounds: 2, completed: 1, loop_crashes: 1, ..none };
+        assert_eq!(some.failure_rate(), 0.75);
+        let text = "at 2s: 3 crashes in 2 rounds, 1 completed in the window (75 % failed), loop crash 1: ";
+        let ends = [
+            (None, "give up"),
+            (Some(Duration::ZERO), "restart at once"),
+            (Some(Duration::from_secs(1)), "restart after 1s"),
+        ];
+        for (restart_after, end) in ends {
+            assert_eq!(Decision { restart_after, ..some }.to_string(), format!("{text}{end}"));
+        }
+    }
+}

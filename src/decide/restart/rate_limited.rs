@@ -189,6 +189,13 @@ fn delays_to_trip(max_crashes: u32, window: Duration) -> Duration {
 mod tests {
     use super::*;
 
+    #[test]
+    fn the_longest_window_is_allowed_and_no_longer_one() {
+        assert_eq!(RateLimited::new().window(WINDOW_MAX).validate(), Ok(()));
+        let longer = RateLimited::new().window(WINDOW_MAX + Duration::from_nanos(1)).validate();
+        assert!(matches!(longer, Err(ConfigError::CrashWindow { limit: WINDOW_MAX, .. })));
+    }
+
     fn tally(rounds: u64, completed: u64) -> Tally {
         Tally { crashes: rounds, rounds, completed }
     }
