@@ -85,7 +85,7 @@ impl AnyFunction {
         Some(self.running.upgrade()?.report())
     }
 
-    /// Tells an actor of every [`Event`](crate::Event) from now on, as [`Subscribe`](crate::engine::actor::Subscribe) does. Returns
+    /// Tells an actor of every [`Event`](crate::Event) from now on, as [`Subscribe`](crate::actor::Subscribe) does. Returns
     /// whether the function is there.
     pub fn subscribe(&self, to: Recipient<Happened>) -> bool {
         self.with(|running| running.request(Request::Subscribe(to, None))).is_some()

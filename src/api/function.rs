@@ -327,7 +327,7 @@ where
     /// refused from the moment this returns, workers exit. Does not wait for that.
     ///
     /// After 30 s what executes is cut off, every input without an outcome comes back inside its error, and containers that have
-    /// nothing to do exit. To wait for the end send a [`Shutdown`](crate::engine::actor::Shutdown), or end the app.
+    /// nothing to do exit. To wait for the end send a [`Shutdown`](crate::actor::Shutdown), or end the app.
     pub fn drain(&self) {
         drop(self.running.end(Ending::Drain, SHUTDOWN_LIMIT));
     }
@@ -352,7 +352,9 @@ where
         self.running.stack()
     }
 
-    /// The address of the supervisor, which takes the messages of [`actor`](crate::engine::actor).
+    /// The address of the supervisor, which takes the messages of [`actor`](crate::actor). The first call starts the actor that
+    /// knows the types of these messages. What the methods of this handle ask for comes behind the messages that the same thread
+    /// has sent before.
     #[must_use]
     pub fn supervisor(&self) -> &Addr<Supervisor<I, O, E>> {
         self.running.supervisor()

@@ -1,4 +1,4 @@
-//! The messages that only the engine sends. Together with those in [`actor`](crate::engine::actor), which
+//! The messages that only the engine sends. Together with those in [`actor`](crate::actor), which
 //! anyone may send, they are the closed list.
 //!
 //! Control is messages; inputs and outcomes never are, but for batches that are delivered to an

@@ -43,7 +43,7 @@ enum Stretch {
 }
 
 /// Supervises one function. It knows no types: messages that have any come by way of the
-/// [`Supervisor`](crate::engine::actor::Supervisor).
+/// [`Supervisor`](crate::actor::Supervisor).
 pub(crate) struct UntypedSupervisor {
     dispatch: Arc<Dispatch>,
     default_window: Window,

@@ -23,7 +23,7 @@ use crate::engine::messages::{Desk, Reply, Request, SupervisorEnded};
 use crate::engine::supervisor::UntypedSupervisor;
 
 /// Supervises one function: the actor behind a [`Function`](crate::Function). It takes the messages of
-/// [`actor`](crate::engine::actor).
+/// [`actor`](crate::actor).
 pub struct Supervisor<I, O, E> {
     untyped: Addr<UntypedSupervisor>,
     types: Types<I, O, E>,

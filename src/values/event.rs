@@ -8,7 +8,7 @@ use crate::values::crash::Crash;
 use crate::values::gave_up::GaveUp;
 use crate::values::report::FunctionReport;
 
-/// Something that happened to a function. [`Subscribe`](crate::engine::actor::Subscribe) delivers them.
+/// Something that happened to a function. [`Subscribe`](crate::actor::Subscribe) delivers them.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum Event {
