@@ -450,3 +450,51 @@ impl Sources for Lanes {
         pulled
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::ids::{ContainerId, Generation};
+    use crate::values::crash::{Crash, Death};
+    use crate::values::gave_up::GaveUp;
+
+    fn given_up() -> Reason {
+        let last = Arc::new(Crash {
+            container: ContainerId(0),
+            generation: Generation(1),
+            executing: None,
+            map: None,
+            call: None,
+            peak_bytes: None,
+            death: Death::Killed,
+        });
+        Reason::GaveUp(GaveUp::new(Vec::new(), last))
+    }
+
+    /// What a map is told that ends with each of these, one after the other.
+    fn told(ends: Vec<MapEnd>) -> Option<MapEnd> {
+        let shape = Shape::of::<u64, u64, ()>();
+        let mut lane = Lane::new(shape, Order::Input, Supply::Dry, Caller::default());
+        let ended = ends.len();
+        let unseen = ends.into_iter().filter_map(|end| lane.end_as(Some(end))).count();
+        assert_eq!(unseen + 1, ended, "one is told, and each other is given back");
+        lane.end.take()
+    }
+
+    #[test]
+    fn of_several_ends_the_weightiest_is_told_and_of_equals_the_first() {
+        let (cancelled, shut_down) =
+            (|| MapEnd::OfMap(Reason::Cancelled), || MapEnd::OfMap(Reason::ShutDown));
+        let input = || MapEnd::OfInput(Box::new(()));
+        let first = told(vec![cancelled(), shut_down()]);
+        assert!(matches!(first, Some(MapEnd::OfMap(Reason::Cancelled))));
+        for ends in
+            [vec![shut_down(), MapEnd::OfMap(given_up())], vec![MapEnd::OfMap(given_up()), shut_down()]]
+        {
+            assert!(matches!(told(ends), Some(MapEnd::OfMap(Reason::GaveUp(_)))));
+        }
+        for ends in [vec![MapEnd::OfMap(given_up()), input()], vec![input(), MapEnd::OfMap(given_up())]] {
+            assert!(matches!(told(ends), Some(MapEnd::OfInput(_))));
+        }
+    }
+}
