@@ -6,7 +6,10 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
+use crate::data::failure::Reason;
 use crate::decide::restart::CrashLoopBackoff;
+use crate::engine::consumer::Sight;
+use crate::engine::dispatch::Patience;
 use crate::simulator::rig::Rig;
 use crate::values::crash::{Death, Panic};
 use crate::values::event::Event;
@@ -41,4 +44,15 @@ fn a_container_that_has_stayed_up_long_enough_has_ended_the_crash_loop_before_it
         let has_recovered = told.iter().any(|event| matches!(event, Event::Recovered { .. }));
         assert_eq!(has_recovered, recovers, "after {up:?}: {told:?}");
     }
+}
+
+#[test]
+fn an_input_that_is_given_back_while_it_executes_is_shared() {
+    let rig = Rig::new(1);
+    let mut call = rig.call();
+    let run = rig.ask(0).expect("there is a call");
+    assert!(run.begin::<u64, u64, u64>().is_some());
+    call.end_as(&Reason::WouldDeadlock);
+    let Sight::Outcome(Err(failure)) = call.look(Patience::Look) else { panic!("it has ended") };
+    assert!(failure.into_input().is_some_and(|input| input.owned().is_none()), "its attempt may read it");
 }
