@@ -70,18 +70,6 @@ impl fmt::Display for Attempt {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct JobId(pub(crate) u64);
 
-impl From<u64> for JobId {
-    fn from(number: u64) -> Self {
-        Self(number)
-    }
-}
-
-impl From<JobId> for u64 {
-    fn from(job: JobId) -> Self {
-        job.0
-    }
-}
-
 /// One input of one job; `index` is its place in the source, counted from 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct InputId {

@@ -2,7 +2,7 @@
 //! large stack are dropped by the threads of [`drops`].
 //!
 //! [`crew`] makes these threads, [`thread_end`] knows when a thread is too late for them, [`spawned`] tells of panics in
-//! tasks that nobody awaits, and [`outlined`] has the drops of the engine's own values compiled once.
+//! spawned tasks, and [`outlined`] makes the compiler compile the drops of the engine's own values once.
 
 pub(crate) mod crew;
 pub(crate) mod drops;

@@ -1,4 +1,4 @@
-//! A panic, as it is told.
+//! The message and the place of a panic.
 
 use std::error::Error;
 use std::fmt;

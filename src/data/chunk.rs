@@ -1,6 +1,6 @@
-//! A chunk: a range of inputs and the slots of their outcomes, shared by whoever needs it.
+//! A chunk: a range of inputs and the slots of their outcomes.
 //!
-//! The map, the executing thread and a fenced one each hold the chunk; whoever is last drops what
+//! The map, the executing thread and a fenced thread each hold the chunk. The last holder drops what
 //! is left in it, value by value, inside the unwind boundary. A slot is written once, by the
 //! attempt that [`Run`](crate::data::run::Run) gave the right to, and read once, by the consumer.
 //! Inputs are apart from slots, because a failed input given back to the caller as a shared handle
@@ -93,7 +93,7 @@ pub(crate) struct Chunk {
 
 // SAFETY: inputs are shared, and inputs and outcomes are sent to other threads; both may be, by the bounds of
 // `Shape::of`. A slot is written by the one who holds the right to, before its state becomes FULL, and moved out by the
-// one consumer, after it has seen that. Nobody borrows it. The buffer of outcomes is taken once all slots are full.
+// one consumer, after it has seen that. No reference to it is made. The buffer of outcomes is taken once all slots are full.
 unsafe impl Sync for Chunk {}
 
 impl std::fmt::Debug for Chunk {
@@ -172,7 +172,7 @@ impl Chunk {
     ///
     /// The outcomes were not taken all at once.
     unsafe fn slot(&self, place: usize) -> NonNull<u8> {
-        // SAFETY: by the caller's word nobody writes to the option meanwhile.
+        // SAFETY: by the caller's word no thread writes to the option meanwhile.
         let outcomes = unsafe { &*self.outcomes.get() }.as_ref();
         outcomes.expect("the outcomes are there").at(place)
     }
@@ -197,7 +197,7 @@ impl Chunk {
         let (state, index) = (&self.states[place], self.first + place as u64);
         let empty = state.load(Ordering::Relaxed) == EMPTY;
         assert!(empty, "input {index} has an outcome already");
-        // SAFETY: nobody else has this right, nobody reads before the state says FULL, and the buffer is not taken
+        // SAFETY: no other thread has this right, none reads before the state says FULL, and the buffer is not taken
         // before every state does. The input is reclaimed once, with the right to publish.
         unsafe { self.shape.fail(self.reclaim(place), Failing { index, tried, why }, self.slot(place)) };
         state.store(FULL, Ordering::Release);
@@ -238,8 +238,7 @@ impl Chunk {
     ///
     /// # Safety
     ///
-    /// The caller has executed the input and has published its outcome, which is no failure: nobody else reads it, and
-    /// nobody moves it out.
+    /// The caller has executed the input and has published its output. No other thread reads the input or moves it out.
     #[inline]
     pub(crate) unsafe fn drop_input(&self, place: usize) {
         let kind = self.inputs.values.kind();

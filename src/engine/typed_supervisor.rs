@@ -1,6 +1,6 @@
 //! The supervisor as users address it, with the types of its function.
 //!
-//! It hands each message on to the [`UntypedSupervisor`], in order, and that one answers whoever asked. So the order of
+//! It hands each message on to the [`UntypedSupervisor`], in order, and the untyped supervisor answers the sender. So the order of
 //! messages does not depend on whether they have types, and only a program that sends messages compiles this actor.
 
 use std::any::Any;

@@ -101,7 +101,7 @@ fn its_events_are_heard_without_its_types() {
             assert!(f.untyped().subscribe(Listener(told).start().recipient()));
             f.supervisor().send(KillContainer { container: ContainerId::new(0) }).await.expect("it lives");
             while !events.try_iter().any(|event| matches!(event, Event::Killed(_))) {
-                actix::clock::sleep(Duration::from_micros(200)).await;
+                tokio::task::yield_now().await;
             }
         });
     });
@@ -143,7 +143,7 @@ fn a_supervisor_that_has_ended_answers_no_message_of_any_kind() {
             let call = supervisor.send(CallInput::new(1)).await;
             assert!(matches!(call, Err(MailboxError::Closed)));
             while supervisor.connected() {
-                actix::clock::sleep(Duration::from_micros(200)).await;
+                tokio::task::yield_now().await;
             }
         });
     });
