@@ -30,14 +30,19 @@ const LONG: &str = "LONGSHORE_BENCH_LONG";
 /// What is measured, as this program is told when it is run as the child that is measured.
 const LAZY: &str = "--peak-of-lazy-inputs";
 const ENDLESS: &str = "--growth-of-an-endless-map";
+const QUEUED: &str = "--bytes-of-queued-calls";
 
 fn main() {
     let arguments: Vec<String> = std::env::args().collect();
     if let [_, what, inputs] = arguments.as_slice()
         && let Ok(inputs) = inputs.parse()
     {
-        let bytes = if what == LAZY { peak_of_lazy_inputs(inputs) } else { growth_of_endless(inputs) };
-        return println!("{bytes}");
+        let measure = match what.as_str() {
+            LAZY => peak_of_lazy_inputs,
+            QUEUED => growth_by_queued_calls,
+            _ => growth_of_endless,
+        };
+        return println!("{}", measure(inputs));
     }
     let mut harness = Harness::new("growth");
     inputs(&mut harness);
@@ -164,12 +169,43 @@ fn memory(harness: &mut Harness) {
         .measures(&mebibytes(4.0))
         .ours(child(LAZY, n))
         .ask();
+    let n = harness.inputs(100_000);
+    let each = [Measure { name: "", unit: "B", goal: Goal::AtMost(308.0) }];
+    let queued = move || {
+        let begun = Instant::now();
+        let bytes = process::ask_child(QUEUED, n);
+        Reading { took: begun.elapsed(), figures: vec![bytes as f64 / n as f64] }
+    };
+    harness
+        .question("a queued call of a `u64`, with its handle: 300 bytes beyond the input", n)
+        .measures(&each)
+        .ours(queued)
+        .ask();
     let n = harness.inputs(if long { 100_000_000 } else { 10_000_000 });
     harness
         .question("peak memory of an endless map, above that after a tenth of it", n)
         .measures(&mebibytes(0.5))
         .ours(child(ENDLESS, n))
         .ask();
+}
+
+/// By how many bytes so many queued calls raise the peak, their handles included.
+fn growth_by_queued_calls(calls: u64) -> u64 {
+    let (held, release) = std::sync::mpsc::channel::<()>();
+    let release = std::sync::Mutex::new(release);
+    let app = App::ephemeral("bench");
+    let stuck = app.infallible("stuck", move |n: &u64| {
+        _ = release.lock().expect("it does not panic").recv(); // until the sender is dropped
+        *n
+    });
+    let stuck: Ours = ours::start_with(1, stuck);
+    let mut queued = Vec::with_capacity(calls as usize + 1);
+    queued.push(stuck.call(0));
+    let before = process::peak_bytes();
+    queued.extend((1..=calls).map(|n| stuck.call(n)));
+    let bytes = process::peak_bytes() - before;
+    drop(held);
+    bytes
 }
 
 /// By how many bytes a map of as many inputs, of which no more are made than are wanted, and whose outcomes are

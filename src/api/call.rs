@@ -1,5 +1,6 @@
 //! One execution of a function, outside of any map.
 
+use std::marker::PhantomData;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -9,23 +10,24 @@ use crate::contain::outlined::Outlined;
 use crate::data::failure::{Failure, Reason};
 use crate::engine::abort::AbortHandle;
 use crate::engine::caller::Caller;
-use crate::engine::consumer::{Consumer, Sight};
+use crate::engine::consumer::Sight;
 use crate::engine::dispatch::Patience;
+use crate::engine::open_call::OpenCall;
 use crate::engine::running::Running;
 
 /// One execution, begun: await it, or [wait](Call::wait) for it. Dropping it cancels it.
 #[must_use = "dropping a call cancels it"]
 pub struct Call<I, O, E> {
     running: Outlined<Arc<Running>>,
-    state: State<I, O, E>,
-    abort: AbortHandle,
+    state: State<I, E>,
+    output: PhantomData<fn() -> O>,
 }
 
-enum State<I, O, E> {
+enum State<I, E> {
     /// Accepted by the function.
-    Begun(Consumer<I, O, E>),
+    Begun(OpenCall),
     /// Refused at once.
-    Refused(Elsewhere<Failure<I, E>>),
+    Refused(Box<Elsewhere<Failure<I, E>>>),
     /// Its outcome has been given.
     Over,
 }
@@ -37,23 +39,19 @@ where
     E: Send + 'static,
 {
     pub(crate) fn new(running: Outlined<Arc<Running>>, input: I) -> Self {
-        let abort = AbortHandle::new();
-        let state = match Consumer::of_call(&running.dispatch, input, Caller::here(None)) {
-            Ok(consumer) => {
-                consumer.ends_by(&abort);
-                State::Begun(consumer)
-            }
+        let state = match OpenCall::begin(&running.dispatch, input, Caller::here(None)) {
+            Ok(call) => State::Begun(call),
             Err(failure) => {
                 let stack = running.dispatch.settings.stack();
-                State::Refused(Elsewhere::new(failure, stack, true))
+                State::Refused(Box::new(Elsewhere::new(failure, stack, true)))
             }
         };
-        Self { running, state, abort }
+        Self { running, state, output: PhantomData }
     }
 
     /// A handle that ends the call from elsewhere.
     pub fn abort_handle(&self) -> AbortHandle {
-        self.abort.clone()
+        if let State::Begun(call) = &self.state { call.abort_handle() } else { AbortHandle::new() }
     }
 
     /// Waits for the outcome.
@@ -64,13 +62,13 @@ where
     /// on the engine, an outcome that is not there yet is [`Cause::WouldDeadlock`](crate::Cause::WouldDeadlock).
     pub fn wait(mut self) -> Result<O, Failure<I, E>> {
         match std::mem::replace(&mut self.state, State::Over) {
-            State::Begun(mut consumer) => {
-                let mut sight = consumer.look(Patience::Look);
+            State::Begun(mut call) => {
+                let mut sight = call.look(Patience::Look);
                 if matches!(sight, Sight::NotYet) {
                     if self.running.would_deadlock() {
-                        consumer.end_as(&Reason::WouldDeadlock);
+                        call.end_as(&Reason::WouldDeadlock);
                     }
-                    sight = consumer.look(Patience::Wait);
+                    sight = call.wait();
                 }
                 sight.into_outcome()
             }
@@ -95,7 +93,7 @@ where
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let sight = match &mut self.state {
-            State::Begun(consumer) => consumer.look(Patience::Task(cx.waker())),
+            State::Begun(call) => call.look(Patience::Task(cx.waker())),
             State::Refused(_) => Sight::End,
             State::Over => panic!("a call is polled after its outcome was given"),
         };

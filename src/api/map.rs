@@ -12,7 +12,7 @@ use crate::decide::retries::Retries;
 use crate::engine::abort::AbortHandle;
 use crate::engine::consumer::{Consumer, Failures, Sight};
 use crate::engine::dispatch::Patience;
-use crate::engine::lane::Order;
+use crate::engine::map_lane::Order;
 use crate::engine::planned::{Options, Planned};
 use crate::engine::running::Running;
 use crate::values::progress::Progress;

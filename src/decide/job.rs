@@ -1,7 +1,7 @@
 //! One map or call as the ledger keeps it: its counts, its fresh ranges, and a record of each
 //! input that failed or crashed. Inputs that simply complete leave no trace but a number.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::base::ids::Attempt;
@@ -9,6 +9,7 @@ use crate::decide::jitter::Jitter;
 use crate::decide::ledger::{CrashNumber, Ticket};
 use crate::decide::retries::Retries;
 use crate::decide::share::Share;
+use crate::decide::steps;
 use crate::decide::time::Time;
 use crate::decide::window::Window;
 use crate::values::crash::{Crash, Previous};
@@ -67,6 +68,17 @@ pub(crate) struct Counts {
 }
 
 impl Counts {
+    /// The count of inputs that ended so.
+    fn of(&mut self, how: Ending) -> &mut u64 {
+        match how {
+            Ending::Ok => &mut self.ok,
+            Ending::Failed => &mut self.failed,
+            Ending::Poisoned => &mut self.poisoned,
+            Ending::Cancelled => &mut self.cancelled,
+            Ending::GivenUp => &mut self.given_up,
+        }
+    }
+
     pub(crate) fn ended(self) -> u64 {
         self.ok + self.failed + self.poisoned + self.cancelled + self.given_up
     }
@@ -121,36 +133,72 @@ impl Record {
 }
 
 /// A map or a call.
+///
+/// A function may have a hundred thousand calls queued, so a call has only what one input needs.
 #[derive(Debug)]
-pub(crate) struct Job {
-    pub(crate) kind: JobKind,
+pub(crate) enum Job {
+    Call(CallJob),
+    Map(Box<MapJob>),
+}
+
+/// One input, ahead of all maps.
+#[derive(Debug, Default)]
+pub(crate) struct CallJob {
+    stage: CallStage,
+    /// Executions begun again after a container died, and after a failure.
+    replayed: u32,
+    retried: u32,
+    /// Its place among the requeued.
+    requeued: Option<Ticket>,
+    record: Option<Box<Record>>,
+}
+
+/// How far a call is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum CallStage {
+    /// It has no input yet.
+    #[default]
+    Opened,
+    /// Its input was never assigned.
+    Fresh,
+    /// Its input was assigned, and has no outcome.
+    Assigned,
+    Ended(Ending),
+}
+
+/// How an input ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ending {
+    Ok,
+    Failed,
+    Poisoned,
+    Cancelled,
+    GivenUp,
+}
+
+/// Inputs from a source.
+#[derive(Debug)]
+pub(crate) struct MapJob {
     pub(crate) on_failure: OnFailure,
     pub(crate) window: Window,
     /// Its own, in place of the function's, with the generator of their jitter.
     pub(crate) retries: Option<(Retries, Option<Jitter>)>,
-    pub(crate) counts: Counts,
+    counts: Counts,
     pub(crate) share: Share,
-    /// Its place among the calls, or among the maps in turn.
+    /// Its place among the maps in turn.
     pub(crate) turn: Option<Ticket>,
-    /// Pulled and never assigned.
-    pub(crate) fresh: VecDeque<Span>,
+    /// Pulled and never assigned. They are one range, because inputs are pulled and assigned in order.
+    fresh: Span,
     /// Its places among the requeued.
-    pub(crate) requeued: BTreeSet<Ticket>,
-    pub(crate) records: BTreeMap<u64, Record>,
+    requeued: BTreeSet<Ticket>,
+    records: BTreeMap<u64, Record>,
     /// When little room in its window is taken though it did not become more.
     pub(crate) crumbs_at: Option<Time>,
 }
 
-impl Job {
-    pub(crate) fn new(
-        kind: JobKind,
-        on_failure: OnFailure,
-        window: Window,
-        retries: Option<Retries>,
-        share: Share,
-    ) -> Self {
+impl MapJob {
+    pub(crate) fn new(on_failure: OnFailure, window: Window, retries: Option<Retries>, share: Share) -> Self {
         Self {
-            kind,
             on_failure,
             window,
             retries: retries.map(|retries| {
@@ -160,26 +208,239 @@ impl Job {
             counts: Counts::default(),
             share,
             turn: None,
-            fresh: VecDeque::new(),
+            fresh: Span { first: 0, len: 0 },
             requeued: BTreeSet::new(),
             records: BTreeMap::new(),
             crumbs_at: None,
         }
     }
+}
 
-    /// Takes up to `most` of the fresh inputs, from one range.
-    pub(crate) fn take_fresh(&mut self, most: u64) -> Option<Span> {
-        let span = self.fresh.front_mut()?;
-        let taken = Span { first: span.first, len: span.len.min(most) };
-        span.first += taken.len;
-        span.len -= taken.len;
-        if span.len == 0 {
-            self.fresh.pop_front();
+impl Job {
+    pub(crate) fn kind(&self) -> JobKind {
+        match self {
+            Self::Call(_) => JobKind::Call,
+            Self::Map(_) => JobKind::Map,
         }
-        Some(taken)
+    }
+
+    pub(crate) fn map(&self) -> Option<&MapJob> {
+        if let Self::Map(map) = self { Some(map) } else { None }
+    }
+
+    pub(crate) fn map_mut(&mut self) -> Option<&mut MapJob> {
+        if let Self::Map(map) = self { Some(map) } else { None }
+    }
+
+    /// What its first final failure does to it. A call has one input, and ends with it in any case.
+    pub(crate) fn on_failure(&self) -> OnFailure {
+        self.map().map_or(OnFailure::GoOn, |map| map.on_failure)
+    }
+
+    pub(crate) fn counts(&self) -> Counts {
+        match self {
+            Self::Map(map) => map.counts,
+            Self::Call(call) => {
+                let (retried, replayed) = (u64::from(call.retried), u64::from(call.replayed));
+                let mut counts = Counts { retried, replayed, ..Counts::default() };
+                counts.pulled = u64::from(call.stage != CallStage::Opened);
+                if let CallStage::Ended(how) = call.stage {
+                    *counts.of(how) = 1;
+                }
+                counts
+            }
+        }
+    }
+
+    /// `inputs` more were pulled; returns the index of the first.
+    ///
+    /// # Panics
+    ///
+    /// If a call gets more than its one input.
+    pub(crate) fn accept(&mut self, inputs: u64) -> u64 {
+        match self {
+            Self::Map(map) => {
+                let first = map.counts.pulled;
+                map.counts.pulled += inputs;
+                if inputs > 0 {
+                    if map.fresh.len == 0 {
+                        map.fresh.first = first;
+                    }
+                    assert_eq!(map.fresh.end(), first, "inputs are pulled in order");
+                    map.fresh.len += inputs;
+                }
+                first
+            }
+            Self::Call(call) => {
+                assert!(inputs == 1 && call.stage == CallStage::Opened, "a call has one input");
+                call.stage = CallStage::Fresh;
+                0
+            }
+        }
+    }
+
+    /// One more input was pulled of a map whose source is over, and has ended at once.
+    pub(crate) fn accept_ended(&mut self, how: Ending) {
+        if let Self::Map(map) = self {
+            map.counts.pulled += 1;
+        }
+        self.count(how, 1);
+    }
+
+    /// So many inputs more have ended so.
+    pub(crate) fn count(&mut self, how: Ending, inputs: u64) {
+        match self {
+            Self::Map(map) => {
+                *map.counts.of(how) += inputs;
+                map.counts.pending(); // panics in debug builds if more ended than were pulled
+            }
+            Self::Call(call) if inputs > 0 => {
+                let pending = matches!(call.stage, CallStage::Fresh | CallStage::Assigned);
+                assert!(inputs == 1 && pending, "a call ends once, and is {:?}", call.stage);
+                call.stage = CallStage::Ended(how);
+            }
+            Self::Call(_) => {}
+        }
+    }
+
+    /// An execution begins again after a container died.
+    pub(crate) fn replays(&mut self) {
+        match self {
+            Self::Map(map) => map.counts.replayed += 1,
+            Self::Call(call) => call.replayed += 1,
+        }
+    }
+
+    /// An execution begins again after a failure.
+    pub(crate) fn retries(&mut self) {
+        match self {
+            Self::Map(map) => map.counts.retried += 1,
+            Self::Call(call) => call.retried += 1,
+        }
+    }
+
+    /// An execution that was to begin again after a container died has not begun.
+    pub(crate) fn has_not_replayed(&mut self) {
+        match self {
+            Self::Map(map) => map.counts.replayed -= 1,
+            Self::Call(call) => call.replayed -= 1,
+        }
+    }
+
+    /// An execution that was to begin again after a failure has not begun.
+    pub(crate) fn has_not_retried(&mut self) {
+        match self {
+            Self::Map(map) => map.counts.retried -= 1,
+            Self::Call(call) => call.retried -= 1,
+        }
+    }
+
+    /// How many inputs were never assigned.
+    pub(crate) fn fresh(&self) -> u64 {
+        match self {
+            Self::Map(map) => map.fresh.len,
+            Self::Call(call) => u64::from(call.stage == CallStage::Fresh),
+        }
+    }
+
+    /// Takes up to `most` of the inputs that were never assigned.
+    pub(crate) fn take_fresh(&mut self, most: u64) -> Option<Span> {
+        let inputs = self.fresh().min(most);
+        if inputs == 0 {
+            return None;
+        }
+        Some(match self {
+            Self::Map(map) => {
+                let taken = Span { first: map.fresh.first, len: inputs };
+                map.fresh = Span { first: taken.end(), len: map.fresh.len - inputs };
+                taken
+            }
+            Self::Call(call) => {
+                call.stage = CallStage::Assigned;
+                Span { first: 0, len: 1 }
+            }
+        })
+    }
+
+    /// Some of its inputs wait at that place among the requeued.
+    pub(crate) fn waits_at(&mut self, ticket: Ticket) {
+        match self {
+            Self::Map(map) => _ = map.requeued.insert(ticket),
+            Self::Call(call) => call.requeued = Some(ticket),
+        }
+    }
+
+    /// They wait there no more.
+    pub(crate) fn has_left(&mut self, ticket: Ticket) {
+        match self {
+            Self::Map(map) => _ = map.requeued.remove(&ticket),
+            Self::Call(call) => _ = call.requeued.take_if(|at| *at == ticket),
+        }
+    }
+
+    /// Forgets all its places among the requeued.
+    pub(crate) fn take_requeued(&mut self) -> Vec<Ticket> {
+        match self {
+            Self::Map(map) => std::mem::take(&mut map.requeued).into_iter().collect(),
+            Self::Call(call) => call.requeued.take().into_iter().collect(),
+        }
+    }
+
+    pub(crate) fn record(&self, index: u64) -> Option<&Record> {
+        match self {
+            Self::Map(map) => map.records.get(&index),
+            Self::Call(call) => call.record.as_deref(),
+        }
+    }
+
+    /// The record of an input that was executed before.
+    pub(crate) fn record_mut(&mut self, index: u64) -> Option<&mut Record> {
+        match self {
+            Self::Map(map) => map.records.get_mut(&index),
+            Self::Call(call) => call.record.as_deref_mut(),
+        }
+    }
+
+    /// The record of an input, which begins now if there is none.
+    pub(crate) fn record_or_new(&mut self, index: u64) -> &mut Record {
+        match self {
+            Self::Map(map) => map.records.entry(index).or_default(),
+            Self::Call(call) => call.record.get_or_insert_default(),
+        }
+    }
+
+    /// Forgets the record of an input that has ended.
+    pub(crate) fn take_record(&mut self, index: u64) -> Option<Record> {
+        match self {
+            Self::Map(map) => map.records.remove(&index),
+            Self::Call(call) => call.record.take().map(|record| *record),
+        }
+    }
+
+    /// The inputs that wait to be executed again.
+    pub(crate) fn waiting(&self) -> Vec<u64> {
+        let waits = |(index, record): (u64, &Record)| record.waits.map(|_| index);
+        match self {
+            Self::Map(map) => {
+                let records = map.records.iter().map(steps::each);
+                records.filter_map(|(index, record)| waits((*index, record))).collect()
+            }
+            Self::Call(call) => {
+                call.record.as_deref().and_then(|record| waits((0, record))).into_iter().collect()
+            }
+        }
+    }
+
+    /// The inputs that have a record.
+    #[cfg(test)]
+    pub(crate) fn recorded(&self) -> Vec<u64> {
+        match self {
+            Self::Map(map) => map.records.keys().copied().collect(),
+            Self::Call(call) => call.record.iter().map(|_| 0).collect(),
+        }
     }
 
     pub(crate) fn attempt(&self, index: u64) -> Attempt {
-        self.records.get(&index).map_or(Attempt::FIRST, Record::attempt)
+        self.record(index).map_or(Attempt::FIRST, Record::attempt)
     }
 }

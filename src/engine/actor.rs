@@ -76,7 +76,7 @@ use crate::data::source::Source;
 use crate::decide::retries::Retries;
 use crate::engine::caller::Caller;
 use crate::engine::consumer::Failures;
-use crate::engine::lane::Order;
+use crate::engine::map_lane::Order;
 use crate::engine::planned::Planned;
 use crate::values::event::Event;
 use crate::values::progress::Progress;

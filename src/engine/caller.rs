@@ -1,6 +1,7 @@
 //! Who asked for executions, as their spans and events name it: a labelled map or a numbered call, and the span in
 //! which it was begun.
 
+use std::num::NonZeroU64;
 use std::sync::Arc;
 
 use tracing::dispatcher::with_default;
@@ -11,8 +12,8 @@ use crate::engine::span::SafeSpan;
 /// The map or call that executions belong to.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Caller {
-    /// The number of a call among the maps and calls of its function, from 1; `None` for a map.
-    pub(crate) call: Option<u64>,
+    /// As [`Caller::call`] says.
+    call: Option<NonZeroU64>,
     asked: Option<Arc<Asked>>,
 }
 
@@ -37,7 +38,12 @@ impl Caller {
 
     /// The same for the call of that number.
     pub(crate) fn of_call(self, number: u64) -> Self {
-        Self { call: Some(number), ..self }
+        Self { call: NonZeroU64::new(number), ..self }
+    }
+
+    /// The number of a call among the maps and calls of its function, from 1; `None` for a map.
+    pub(crate) fn call(&self) -> Option<u64> {
+        self.call.map(NonZeroU64::get)
     }
 
     /// Whether dropping it may close a span, which runs the code of a subscriber.

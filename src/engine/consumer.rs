@@ -17,13 +17,13 @@ use crate::data::erased::{Buffer, Values};
 use crate::data::failure::{Bug, Failure, Reason};
 use crate::data::gate::Gate;
 use crate::data::shape::{Outcome, Types};
-use crate::decide::job::{JobKind, OnFailure};
+use crate::decide::job::OnFailure;
 use crate::decide::retries::Retries;
 use crate::decide::window::Window;
 use crate::engine::abort::{Abort, AbortHandle};
 use crate::engine::caller::Caller;
 use crate::engine::dispatch::{Closed, Dispatch, Found, Patience, Plan};
-use crate::engine::lane::{MapEnd, Order, Supply};
+use crate::engine::map_lane::{MapEnd, Order, Supply};
 use crate::values::progress::Progress;
 
 /// What a map does with failures.
@@ -296,11 +296,6 @@ impl Reader {
         }
     }
 
-    /// Ends every pending input with that reason, which is then its outcome.
-    pub(crate) fn end_as(&mut self, reason: &Reason) {
-        self.dispatch.cancel_as(self.job, reason);
-    }
-
     pub(crate) fn progress(&self) -> Progress {
         self.dispatch.progress(self.job)
     }
@@ -329,19 +324,9 @@ impl Closing {
         caller: Caller,
     ) -> Result<Self, Reason> {
         let on_failure = failures.on_failure();
-        let plan = Plan { kind: JobKind::Map, order, on_failure, window, retries, caller };
+        let plan = Plan { order, on_failure, window, retries, caller };
         let (job, gate) = dispatch.open(plan, supply)?;
         Ok(Self::new(dispatch, job, gate, order, failures))
-    }
-
-    /// Begins a call. Gives the input back if it is refused.
-    pub(crate) fn of_call(
-        dispatch: &Arc<Dispatch>,
-        input: Values,
-        caller: Caller,
-    ) -> Result<Self, (Values, Reason)> {
-        let (job, gate) = dispatch.open_call(input, caller)?;
-        Ok(Self::new(dispatch, job, gate, Order::Input, Failures::Yield))
     }
 
     /// Begins a map over inputs that are all there, of which nothing is taken before all outcomes are.
@@ -429,14 +414,6 @@ where
         Self { reader, oks: 0, types: PhantomData }
     }
 
-    /// Begins a call.
-    pub(crate) fn of_call(dispatch: &Arc<Dispatch>, input: I, caller: Caller) -> Result<Self, Failure<I, E>> {
-        let begun = Closing::of_call(dispatch, Values::of(vec![input]), caller);
-        begun.map(Self::over).map_err(|(input, reason)| {
-            Failure::of_refused(input.into_vec().pop().expect("it is the one that was given"), reason)
-        })
-    }
-
     /// Lets go of the job. The rest is for the caller to drop.
     #[cfg(test)]
     #[expect(unsafe_code, reason = "the reader is closed by value")]
@@ -444,11 +421,6 @@ where
         let mut closing = ManuallyDrop::new(self.reader);
         // SAFETY: it is not dropped again.
         unsafe { ManuallyDrop::take(&mut closing.0) }.close()
-    }
-
-    /// From now on that handle ends it.
-    pub(crate) fn ends_by(&self, handle: &AbortHandle) {
-        self.reader.ends_by(handle);
     }
 
     /// The next outcome, if it is at hand.

@@ -1,500 +1,207 @@
-//! A lane: what one job has outside the books. It holds the chunks of inputs and outcomes, the supply that
-//! new inputs come from, and what the consumer waits for. Deciding is the ledger's.
+//! A lane: what one job has outside the books, where a map and a call can be treated alike.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::ops::Range;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::Waker;
 
-use crate::base::ids::JobId;
-use crate::base::signal::Signal;
-use crate::base::sync::{Light, heavy};
+use crate::base::ids::{InputId, JobId};
 use crate::data::chunk::Chunk;
-use crate::data::erased::{Parcel, Values};
 use crate::data::failure::Reason;
-use crate::data::gate::Gate;
-use crate::data::pool::Pool;
 use crate::data::shape::Shape;
-use crate::data::source::Inline;
 use crate::decide::job::Span;
 use crate::decide::ledger::{Mode, Sources};
-use crate::decide::pacing::TELL_PAUSE;
 use crate::decide::steps;
 use crate::decide::time::Time;
+use crate::engine::call_lane::CallLane;
 use crate::engine::caller::Caller;
+use crate::engine::map_lane::{MapEnd, MapLane, Supply};
 
-/// Finished places of a chunk, in the order of completion.
-pub(crate) type Finished = (Arc<Chunk>, Range<usize>);
-
-/// The order in which outcomes are yielded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Order {
-    Input,
-    Completion,
-    /// That of the inputs, all at once when the last is there.
-    AtOnce,
-}
-
-/// Where new inputs come from.
-pub(crate) enum Supply {
-    Inline(Inline),
-    /// A feeder pulls them ahead, because the source may block.
-    Fed(Arc<Pool>),
-    Dry,
-}
-
-impl Supply {
-    /// Whether dropping it drops values of the user's.
-    pub(crate) fn holds_values(&self) -> bool {
-        match self {
-            Self::Inline(inline) => inline.holds_values(),
-            Self::Fed(pool) => pool.holds_values(),
-            Self::Dry => false,
-        }
-    }
-}
-
-/// What a map ends with, behind its outcomes.
-pub(crate) enum MapEnd {
-    /// It ended as a whole.
-    OfMap(Reason),
-    /// It ended with the failure of an input.
-    OfInput(Parcel),
-}
-
-impl MapEnd {
-    /// Of two the one with the greater weight is told: an input's failure goes before all others, then the function's
-    /// giving up.
-    fn weight(&self) -> u8 {
-        match self {
-            Self::OfInput(_) => 2,
-            Self::OfMap(Reason::GaveUp(_)) => 1,
-            Self::OfMap(_) => 0,
-        }
-    }
-}
-
-/// Inputs that have ended without an outcome of their own. Their failures are made when their consumer comes to them,
-/// because to make millions of them where a function ends would hold up everyone who needs its lock.
-struct Ended {
-    len: u64,
-    /// Whether the first of them was executing.
-    begun: bool,
-    reason: Reason,
-}
-
-/// What one map or call has outside the books.
-pub(crate) struct Lane {
-    shape: &'static Shape,
-    pub(crate) order: Order,
-    /// Who asked for the executions.
-    pub(crate) caller: Caller,
-    pub(crate) supply: Supply,
-    /// Chunks with outcomes not yet yielded, by their first index.
-    pub(crate) chunks: BTreeMap<u64, Arc<Chunk>>,
-    /// The chunks of inputs that were moved out of the ones they came in, because they are executed again.
-    pub(crate) apart: BTreeMap<u64, Arc<Chunk>>,
-    /// Outcomes that were booked by others before their threads had published them, unless they are yielded
-    /// in completion order. At most one for each thread.
-    unpublished: Vec<u64>,
-    /// Inputs that have ended and whose failures are not made yet, by the first index of each range.
-    ended: BTreeMap<u64, Ended>,
-    /// In completion order, what the consumer has not been handed.
-    pub(crate) ready: VecDeque<Finished>,
-    /// The error without an index that the map ends with.
-    pub(crate) end: Option<MapEnd>,
-    /// Whether the source has ended, by itself or by the end of the map.
-    pub(crate) source_over: bool,
-    /// Inputs the source had, where it is known.
-    pub(crate) total: Option<u64>,
-    /// The first index whose slot will stay without an outcome: the map ended at its first failure.
-    pub(crate) gap_from: Option<u64>,
-    /// Whether the consumer has been told the end.
-    pub(crate) over: bool,
-    pub(crate) gate: Arc<Gate>,
-    /// Signals the consumer.
-    pub(crate) arrived: Arc<Signal>,
-    /// Signals the feeder.
-    pub(crate) space: Arc<Signal>,
-    /// Whether the consumer waits; written by it.
-    pub(crate) awaited: bool,
-    /// When the consumer was last told of outcomes.
-    told: Option<Time>,
-    /// The consumer's task, if it waits in one.
-    pub(crate) waker: Option<Waker>,
+/// What one job has outside the books.
+pub(crate) enum Lane {
+    Map(Box<MapLane>),
+    Call(Box<CallLane>),
 }
 
 impl Lane {
-    pub(crate) fn new(shape: &'static Shape, order: Order, supply: Supply, caller: Caller) -> Self {
-        let total = match &supply {
-            Supply::Inline(inline) => Some(inline.left()),
-            Supply::Fed(_) | Supply::Dry => None,
-        };
-        let gate = Arc::<Gate>::default();
-        // No container has looked yet: the first input is to wake one.
-        gate.awaited.store(matches!(supply, Supply::Fed(_)), Ordering::SeqCst);
-        Self {
-            shape,
-            order,
-            caller,
-            source_over: total == Some(0),
-            supply,
-            chunks: BTreeMap::new(),
-            apart: BTreeMap::new(),
-            unpublished: Vec::new(),
-            ended: BTreeMap::new(),
-            ready: VecDeque::new(),
-            end: None,
-            total,
-            gap_from: None,
-            over: false,
-            gate,
-            arrived: Arc::default(),
-            space: Arc::default(),
-            awaited: false,
-            told: None,
-            waker: None,
+    pub(crate) fn map(&self) -> Option<&MapLane> {
+        if let Self::Map(map) = self { Some(map) } else { None }
+    }
+
+    /// Who asked for the executions.
+    pub(crate) fn caller(&self) -> &Caller {
+        match self {
+            Self::Map(map) => &map.caller,
+            Self::Call(call) => &call.caller,
         }
     }
 
-    /// Nothing is pulled any more, and `end` is what the map ends with, unless it has a better one.
-    /// Gives back what was not pulled, and the end that its consumer will not see.
-    pub(crate) fn end_with(&mut self, end: Option<MapEnd>) -> (Supply, Option<MapEnd>) {
-        let unseen = self.end_as(end);
-        self.source_over = true;
-        self.space.notify_all();
-        (std::mem::replace(&mut self.supply, Supply::Dry), unseen)
+    /// Moves an input that is executed again into a chunk of its own. Gives the chunk it came in, if that is used up by
+    /// now.
+    pub(crate) fn set_apart(&mut self, index: u64) -> Option<Arc<Chunk>> {
+        match self {
+            Self::Map(map) => map.set_apart(index),
+            Self::Call(_) => None, // it is alone
+        }
     }
 
-    /// The map ends with that, if with anything: of several that weigh the same the first counts. Gives back the one that
-    /// its consumer will not see.
-    pub(crate) fn end_as(&mut self, end: Option<MapEnd>) -> Option<MapEnd> {
-        match (self.end.take(), end) {
-            (Some(before), Some(end)) if end.weight() > before.weight() => {
-                self.end = Some(end);
-                Some(before)
-            }
-            (Some(before), end) => {
-                self.end = Some(before);
-                end
-            }
-            (None, end) => {
-                self.end = end;
-                None
-            }
+    /// The outcome at `index`, the last of several, has been booked; perhaps before its thread has published it.
+    pub(crate) fn booked(&mut self, index: u64) {
+        if let Self::Map(map) = self {
+            map.booked(index);
+        }
+    }
+
+    /// Those inputs have their outcomes, and so many are pending; at which moment, where several in a moment need not be
+    /// told one by one. Returns whom to wake.
+    #[must_use = "the waker is to be woken"]
+    pub(crate) fn finished(&mut self, span: Span, pending: u64, now: Option<Time>) -> Option<Waker> {
+        match self {
+            Self::Map(map) => map.finished(span, pending, now),
+            Self::Call(call) => call.waker.take(),
         }
     }
 
     /// Those inputs have ended. `begun` says whether the first of them was executing.
     pub(crate) fn has_ended(&mut self, span: Span, begun: bool, reason: Reason) {
-        self.ended.insert(span.first, Ended { len: span.len, begun, reason });
+        match self {
+            Self::Map(map) => map.has_ended(span, begun, reason),
+            Self::Call(call) => call.has_ended(begun, reason),
+        }
     }
 
     /// Takes out up to `most` inputs that have ended, the earliest first: their range, whether the first of them was
     /// executing, and why they have ended.
     pub(crate) fn take_ended(&mut self, most: u64) -> Option<(Span, bool, Reason)> {
-        let (first, Ended { len, begun, reason }) = self.ended.pop_first()?;
-        if len > most {
-            let rest = Ended { len: len - most, begun: false, reason: reason.clone() };
-            self.ended.insert(first + most, rest);
+        match self {
+            Self::Map(map) => map.take_ended(most),
+            Self::Call(call) => {
+                let (begun, reason) = call.take_ended()?;
+                Some((Span { first: 0, len: 1 }, begun, reason))
+            }
         }
-        Some((Span { first, len: len.min(most) }, begun, reason))
-    }
-
-    /// Whether that input has ended, and its failure is not made yet.
-    pub(crate) fn is_to_be_told(&self, index: u64) -> bool {
-        let before = self.ended.range(..=index).next_back();
-        before.is_some_and(|(first, ended)| index - first < ended.len)
-    }
-
-    /// Whether any input has ended whose failure is not made yet.
-    pub(crate) fn has_any_to_tell(&self) -> bool {
-        !self.ended.is_empty()
     }
 
     /// That input, and perhaps later ones, will have no outcome.
     pub(crate) fn gap_at(&mut self, index: u64) {
-        self.gap_from = Some(self.gap_from.map_or(index, |first| first.min(index)));
+        match self {
+            Self::Map(map) => map.gap_at(index),
+            Self::Call(_) => {} // its caller is gone
+        }
+    }
+
+    /// Nothing is pulled any more, and `end` is what a map ends with, unless it has a better one. Gives back what was not
+    /// pulled, and the end that its consumer will not see.
+    pub(crate) fn end_with(&mut self, end: Option<MapEnd>) -> (Supply, Option<MapEnd>) {
+        match self {
+            Self::Map(map) => map.end_with(end),
+            Self::Call(_) => (Supply::Dry, end),
+        }
     }
 
     /// Whether nothing will come from the source any more.
     pub(crate) fn is_dry(&self) -> bool {
-        let stocked = matches!(&self.supply, Supply::Fed(pool) if pool.len() > 0);
-        self.source_over && !stocked
+        self.map().is_none_or(MapLane::is_dry)
     }
 
-    /// Inputs that the window holds and that are in no book: those in the pool of a feeder, and those of an inline
-    /// source that fit. That source shows no difference between an input that is pulled and one that may be, so both
-    /// count as pulled.
+    /// Whether all inputs of its source were taken into the books.
+    pub(crate) fn is_source_over(&self) -> bool {
+        self.map().is_none_or(|map| map.source_over)
+    }
+
+    /// Inputs that the window holds and that are in no book.
     pub(crate) fn held_by_window(&self) -> u64 {
-        match &self.supply {
-            Supply::Inline(inline) if !self.source_over => self.gate.room().min(inline.left()),
-            Supply::Fed(pool) => pool.len(),
-            Supply::Inline(_) | Supply::Dry => 0,
-        }
-    }
-
-    /// Inputs that were pulled, or count as pulled.
-    pub(crate) fn pulled(&self) -> u64 {
-        let counted = self.gate.pulled.load(Ordering::SeqCst);
-        if let Supply::Inline(_) = self.supply { counted + self.held_by_window() } else { counted }
-    }
-
-    /// Refuses what the feeder pulls from now on. `false` if it is not known what it has pulled until now, because the
-    /// system refuses a barrier.
-    #[must_use]
-    pub(crate) fn close_pool(&self) -> bool {
-        match &self.supply {
-            Supply::Fed(pool) => pool.close(),
-            Supply::Inline(_) | Supply::Dry => true,
-        }
-    }
-
-    /// The chunk that holds `index`.
-    pub(crate) fn chunk(&self, index: u64) -> Option<&Arc<Chunk>> {
-        if let Some(apart) = self.apart.get(&index) {
-            return Some(apart);
-        }
-        let (first, chunk) = self.chunks.range(..=index).next_back()?;
-        (index - first < chunk.len()).then_some(chunk)
-    }
-
-    /// Moves an input that is executed again into a chunk of its own. Gives the chunk it came in, if that is used up by
-    /// now.
-    #[expect(unsafe_code, reason = "moves an input out of its chunk")]
-    pub(crate) fn set_apart(&mut self, index: u64) -> Option<Arc<Chunk>> {
-        if self.order == Order::AtOnce {
-            return None; // it is one chunk, whose outcomes are taken as a whole
-        }
-        let chunk = Arc::clone(self.chunk(index)?);
-        // SAFETY: callers hold the function's lock. The input waits in the books, without an outcome and without an
-        // attempt. Its last attempt has returned or unwound, or was fenced, and then the input is marked as shared.
-        let apart = unsafe { chunk.set_apart((index - chunk.first()) as usize) }?;
-        self.apart.insert(index, Arc::new(apart));
-        if chunk.count_taken(1) {
-            self.chunks.remove(&chunk.first());
-            return Some(chunk);
-        }
-        None
-    }
-
-    /// Inputs that were pulled and are not dropped.
-    #[cfg(test)]
-    pub(crate) fn inputs_alive(&self) -> u64 {
-        let pool = if let Supply::Fed(pool) = &self.supply { pool.len() } else { 0 };
-        self.chunks.values().chain(self.apart.values()).map(|chunk| chunk.inputs_alive()).sum::<u64>() + pool
-    }
-
-    /// Lets go of a chunk whose outcomes are all taken.
-    pub(crate) fn retire(&mut self, chunk: &Arc<Chunk>) {
-        let first = chunk.first();
-        let chunks = if self.apart.get(&first).is_some_and(|apart| Arc::ptr_eq(apart, chunk)) {
-            &mut self.apart
-        } else {
-            &mut self.chunks
-        };
-        chunks.remove(&first);
-    }
-
-    /// Adds a chunk of inputs behind the ones there are.
-    pub(crate) fn add(&mut self, first: u64, inputs: Values) {
-        let before = self.chunks.insert(first, Arc::new(Chunk::new(self.shape, first, inputs)));
-        assert!(before.is_none(), "an index has one chunk");
-    }
-
-    /// All inputs there are, where outcomes are taken all at once.
-    pub(crate) fn add_all(&mut self, inputs: Values) {
-        let len = inputs.len() as u64;
-        self.total = Some(len);
-        self.gate.pulled.store(len, Ordering::SeqCst);
-        self.source_over = true;
-        if len > 0 {
-            self.add(0, inputs);
-        }
-    }
-
-    /// Those inputs have their outcomes, and so many are pending; at which moment, where several in a moment
-    /// need not be told one by one. Returns whom to wake.
-    #[must_use = "the waker is to be woken"]
-    pub(crate) fn finished(&mut self, span: Span, pending: u64, now: Option<Time>) -> Option<Waker> {
-        let again = now.zip(self.told).is_some_and(|(now, told)| now.since(told) < TELL_PAUSE);
-        match self.order {
-            // A thread that was told a moment ago looks by itself a moment later; the last is told at once.
-            Order::Input if again && pending > 0 && self.waker.is_none() => None,
-            Order::Input => self.tell(now),
-            Order::Completion => {
-                let chunk = Arc::clone(self.chunk(span.first).expect("its inputs are not all yielded"));
-                let first = (span.first - chunk.first()) as usize;
-                self.ready.push_back((chunk, first..first + span.len as usize));
-                if again && pending > 0 && self.waker.is_none() { None } else { self.tell(now) }
-            }
-            Order::AtOnce if pending > 0 => None,
-            Order::AtOnce => self.wake(),
-        }
-    }
-
-    /// The outcome at `index`, the last of several, has been booked. A thread moves its run on before it
-    /// publishes: a consumer that looks in between must not go to sleep, because nobody wakes it again.
-    pub(crate) fn booked(&mut self, index: u64) {
-        if self.order != Order::Completion && !self.is_published(index) {
-            self.has_unpublished(); // so that those that are no more do not pile up
-            self.unpublished.push(index);
-        }
-    }
-
-    /// Whether a thread has yet to publish an outcome that is booked.
-    pub(crate) fn has_unpublished(&mut self) -> bool {
-        let mut unpublished = std::mem::take(&mut self.unpublished);
-        unpublished.retain(|index| !self.is_published(*index));
-        self.unpublished = unpublished;
-        !self.unpublished.is_empty()
-    }
-
-    /// Whether the thread that has the right to publish the outcome at `index` was about to.
-    pub(crate) fn is_about_to_publish(&self, index: u64) -> bool {
-        self.unpublished.contains(&index)
-    }
-
-    fn is_published(&self, index: u64) -> bool {
-        self.chunk(index).is_none_or(|chunk| chunk.is_published((index - chunk.first()) as usize))
-    }
-
-    fn tell(&mut self, now: Option<Time>) -> Option<Waker> {
-        if self.awaited {
-            self.told = now;
-        }
-        self.wake()
-    }
-
-    /// Whether its consumer waits in a task, for outcomes that a run tells of at its end only.
-    pub(crate) fn is_looked_for(&self) -> bool {
-        self.waker.is_some() && self.order != Order::AtOnce
+        self.map().map_or(0, MapLane::held_by_window)
     }
 
     /// Whether dropping it drops no value of the user's.
     pub(crate) fn is_empty(&self) -> bool {
-        self.chunks.is_empty() && self.apart.is_empty() && !self.supply.holds_values() && self.end.is_none()
+        match self {
+            Self::Map(map) => map.is_empty(),
+            Self::Call(call) => call.is_given(),
+        }
     }
 
     /// Signals the consumer if it waits as a thread; its waker, if it waits as a task, is to be woken
     /// once the lock is released.
     #[must_use = "the waker is to be woken"]
     pub(crate) fn wake(&mut self) -> Option<Waker> {
-        if !self.awaited {
-            return None;
+        match self {
+            Self::Map(map) => map.wake(),
+            Self::Call(call) => call.waker.take(),
         }
-        self.arrived.notify_all();
-        self.waker.take()
     }
 }
 
 /// All lanes of a function, as the ledger sees them.
-pub(crate) struct Lanes(pub(crate) BTreeMap<JobId, Box<Lane>>);
+pub(crate) struct Lanes {
+    shape: &'static Shape,
+    pub(crate) open: BTreeMap<JobId, Lane>,
+}
 
 impl Lanes {
+    /// No lanes yet, of a function of that shape.
+    pub(crate) fn of(shape: &'static Shape) -> Self {
+        Self { shape, open: BTreeMap::new() }
+    }
+
+    pub(crate) fn get(&self, job: JobId) -> Option<&Lane> {
+        self.open.get(&job)
+    }
+
+    pub(crate) fn get_mut(&mut self, job: JobId) -> Option<&mut Lane> {
+        self.open.get_mut(&job)
+    }
+
+    /// The chunk that holds an input.
+    pub(crate) fn chunk(&mut self, InputId { job, index }: InputId) -> Option<&Arc<Chunk>> {
+        match self.open.get_mut(&job)? {
+            Lane::Map(map) => map.chunk(index),
+            Lane::Call(call) => Some(call.chunk(self.shape)),
+        }
+    }
+
+    /// The lane of a map. `None` for a call.
+    pub(crate) fn map(&self, job: JobId) -> Option<&MapLane> {
+        self.get(job).and_then(Lane::map)
+    }
+
+    /// The lane of a map. `None` for a call.
+    pub(crate) fn map_mut(&mut self, job: JobId) -> Option<&mut MapLane> {
+        if let Lane::Map(map) = self.get_mut(job)? { Some(map) } else { None }
+    }
+
+    /// The lane of a call. `None` for a map.
+    pub(crate) fn call_mut(&mut self, job: JobId) -> Option<&mut CallLane> {
+        if let Lane::Call(call) = self.get_mut(job)? { Some(call) } else { None }
+    }
+
     /// Inputs that windows hold and that are in no book.
     pub(crate) fn held_by_windows(&self) -> u64 {
-        self.0.values().map(steps::each).map(|lane| lane.held_by_window()).sum()
+        self.open.values().map(steps::each).map(Lane::held_by_window).sum()
     }
 }
 
 impl Sources for Lanes {
     fn available(&self, job: JobId, mode: Mode) -> u64 {
-        match self.0.get(&job).map(|lane| &lane.supply) {
-            Some(Supply::Inline(inline)) if mode == Mode::Running => inline.left(),
-            Some(Supply::Fed(pool)) => pool.len(),
-            Some(Supply::Inline(_) | Supply::Dry) | None => 0,
-        }
+        self.map(job).map_or(0, |map| map.available(mode))
     }
 
     fn await_inputs(&self, job: JobId, mode: Mode) -> Option<u64> {
-        let Some(lane) = self.0.get(&job) else { return Some(0) };
-        if !matches!(lane.supply, Supply::Fed(_)) || lane.source_over {
-            return Some(self.available(job, mode));
-        }
-        // Before the look: of what the feeder adds and this, one sees the other.
-        lane.gate.awaited.store(true, Ordering::SeqCst);
-        heavy(Light::of_any()).then(|| self.available(job, mode))
+        self.map(job).map_or(Some(0), |map| map.await_inputs(mode))
     }
 
     fn yielded(&self, job: JobId) -> u64 {
-        self.0.get(&job).map_or(0, |lane| lane.gate.yielded.load(Ordering::SeqCst))
+        self.map(job).map_or(0, |map| map.gate.yielded.load(Ordering::SeqCst))
     }
 
     fn starve(&self, job: JobId, least: u64) {
-        if let Some(lane) = self.0.get(&job) {
-            // The last inputs of a source may be fewer than are worth a claim otherwise.
-            lane.gate.refill.fetch_min(least, Ordering::SeqCst);
-            lane.gate.starved.store(true, Ordering::SeqCst);
+        if let Some(map) = self.map(job) {
+            map.starve(least);
         }
     }
 
     fn pull(&mut self, job: JobId, first: u64, most: u64) -> u64 {
-        let Some(lane) = self.0.get_mut(&job) else { return 0 };
-        let inputs: Values = match &mut lane.supply {
-            Supply::Inline(inline) => {
-                let inputs: Values = inline.pull(most);
-                lane.gate.pulled.fetch_add(inputs.len() as u64, Ordering::SeqCst);
-                lane.source_over = inline.left() == 0;
-                inputs
-            }
-            Supply::Fed(pool) => pool.take(most),
-            Supply::Dry => return 0,
-        };
-        let pulled = inputs.len() as u64;
-        lane.gate.accepted.fetch_add(pulled, Ordering::SeqCst);
-        if pulled > 0 {
-            lane.add(first, inputs);
-        }
-        pulled
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::base::ids::{ContainerId, Generation};
-    use crate::values::crash::{Crash, Death};
-    use crate::values::gave_up::GaveUp;
-
-    fn given_up() -> Reason {
-        let last = Arc::new(Crash {
-            container: ContainerId(0),
-            generation: Generation(1),
-            executing: None,
-            map: None,
-            call: None,
-            peak_bytes: None,
-            death: Death::Killed,
-        });
-        Reason::GaveUp(GaveUp::new(Vec::new(), last))
-    }
-
-    /// What a map is told that ends with each of these, one after the other.
-    fn told(ends: Vec<MapEnd>) -> Option<MapEnd> {
-        let shape = Shape::of::<u64, u64, ()>();
-        let mut lane = Lane::new(shape, Order::Input, Supply::Dry, Caller::default());
-        let ended = ends.len();
-        let unseen = ends.into_iter().filter_map(|end| lane.end_as(Some(end))).count();
-        assert_eq!(unseen + 1, ended, "one is told, and each other is given back");
-        lane.end.take()
-    }
-
-    #[test]
-    fn of_several_ends_the_weightiest_is_told_and_of_equals_the_first() {
-        let (cancelled, shut_down) =
-            (|| MapEnd::OfMap(Reason::Cancelled), || MapEnd::OfMap(Reason::ShutDown));
-        let input = || MapEnd::OfInput(Box::new(()));
-        let first = told(vec![cancelled(), shut_down()]);
-        assert!(matches!(first, Some(MapEnd::OfMap(Reason::Cancelled))));
-        for ends in
-            [vec![shut_down(), MapEnd::OfMap(given_up())], vec![MapEnd::OfMap(given_up()), shut_down()]]
-        {
-            assert!(matches!(told(ends), Some(MapEnd::OfMap(Reason::GaveUp(_)))));
-        }
-        for ends in [vec![MapEnd::OfMap(given_up()), input()], vec![input(), MapEnd::OfMap(given_up())]] {
-            assert!(matches!(told(ends), Some(MapEnd::OfInput(_))));
-        }
+        self.map_mut(job).map_or(0, |map| map.pull(first, most))
     }
 }

@@ -13,7 +13,7 @@ use crate::engine::abort::AbortHandle;
 use crate::engine::caller::Caller;
 use crate::engine::consumer::{Closing, Failures};
 use crate::engine::dispatch::Dispatch;
-use crate::engine::lane::{Order, Supply};
+use crate::engine::map_lane::{Order, Supply};
 use crate::engine::messages::{Request, Undelivered};
 use crate::engine::running::Running;
 use crate::engine::span::SafeSpan;

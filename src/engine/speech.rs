@@ -124,7 +124,7 @@ impl Speech<'_> {
         let ((cause, location), peak_bytes) = (cause(crash), crash.peak_bytes);
         let attempt = crash.executing.map(|(_, attempt)| attempt.get());
         let input = crash.executing.and_then(|(index, _)| caller.input(index));
-        let (map, call) = (caller.label().map(|label| &**label), caller.call);
+        let (map, call) = (caller.label().map(|label| &**label), caller.call());
         let Self { app, function } = self;
         let Telling::InFull { repeats } = telling else {
             return tell(|| {
@@ -168,7 +168,7 @@ impl Speech<'_> {
 
     fn poisoned(self, caller: &Caller, index: u64, attempts: Attempt) {
         let Self { app, function } = self;
-        let (map, call, input) = (caller.label().map(|label| &**label), caller.call, caller.input(index));
+        let (map, call, input) = (caller.label().map(|label| &**label), caller.call(), caller.input(index));
         let attempts = attempts.get();
         tell(|| tracing::warn!(target: TARGET, app, function, map, call, input, attempts, "input poisoned"));
     }
@@ -176,7 +176,7 @@ impl Speech<'_> {
     /// The span of one input, or of several from that one on, whose parent is the caller's.
     pub(crate) fn span(self, caller: &Caller, index: u64, attempt: Attempt) -> Option<SafeSpan> {
         let Self { app, function } = self;
-        let (map, call, input) = (caller.label().map(|label| &**label), caller.call, caller.input(index));
+        let (map, call, input) = (caller.label().map(|label| &**label), caller.call(), caller.input(index));
         let attempt = attempt.get();
         SafeSpan::new(|| {
             caller.in_its_subscriber(|parent| {
@@ -190,7 +190,7 @@ impl Speech<'_> {
     /// The span of a lease of first attempts, where `TRACE` is on.
     pub(crate) fn trace_span(self, caller: &Caller, index: u64, inputs: u64) -> Option<SafeSpan> {
         let Self { app, function } = self;
-        let (map, call, input) = (caller.label().map(|label| &**label), caller.call, caller.input(index));
+        let (map, call, input) = (caller.label().map(|label| &**label), caller.call(), caller.input(index));
         SafeSpan::new(|| {
             let traced = tracing::enabled!(target: TARGET, Level::TRACE);
             let span = |parent| {

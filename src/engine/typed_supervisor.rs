@@ -20,6 +20,7 @@ use crate::engine::dispatch::Patience;
 use crate::engine::feeder;
 use crate::engine::map::{Delivery, Map};
 use crate::engine::messages::{Desk, Reply, Request, SupervisorEnded};
+use crate::engine::open_call::OpenCall;
 use crate::engine::supervisor::UntypedSupervisor;
 
 /// Supervises one function: the actor behind a [`Function`](crate::Function). It takes the messages of
@@ -210,7 +211,7 @@ where
     // Keeps the function until the call has its outcome, as any call does.
     let running = desk.running.clone();
     let CallInput { input, caller, .. } = message;
-    let begun = Consumer::of_call(desk.dispatch, input.into_inner(), caller);
+    let begun = OpenCall::begin(desk.dispatch, input.into_inner(), caller);
     let begun = begun.map_err(|refused| Elsewhere::new(refused, stack, true));
     actix::spawn(async move {
         let outcome = outcome_of(begun).await;
@@ -225,15 +226,14 @@ where
     });
 }
 
-async fn outcome_of<I, O, E>(begun: Result<Consumer<I, O, E>, Elsewhere<Failure<I, E>>>) -> Outcome<I, O, E>
+async fn outcome_of<I, O, E>(begun: Result<OpenCall, Elsewhere<Failure<I, E>>>) -> Outcome<I, O, E>
 where
     I: Send + Sync + 'static,
     O: Send + 'static,
     E: Send + 'static,
 {
-    let mut consumer = begun.map_err(Elsewhere::into_inner)?;
-    consumer.keep_used();
-    poll_fn(|cx| match consumer.look(Patience::Task(cx.waker())) {
+    let mut call = begun.map_err(Elsewhere::into_inner)?;
+    poll_fn(|cx| match call.look(Patience::Task(cx.waker())) {
         Sight::NotYet => Poll::Pending,
         sight => Poll::Ready(sight.into_outcome()),
     })

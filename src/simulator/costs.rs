@@ -17,7 +17,7 @@ use crate::decide::steps::tests::taken;
 use crate::engine::caller::Caller;
 use crate::engine::consumer::{Consumer, Sight};
 use crate::engine::dispatch::{Next, Offer, Patience};
-use crate::engine::lane::Supply;
+use crate::engine::map_lane::Supply;
 use crate::simulator::rig::{Rig, execute};
 use crate::values::crash::{Death, Panic};
 
@@ -83,7 +83,7 @@ fn a_call_beside_idle_maps_queued_calls_and_idle_containers() {
         steps(|| {
             let call = rig.call();
             rig.work();
-            drop(call.close());
+            drop(call);
         })
     });
     is_constant("an answer beside queued calls", |calls| {
@@ -101,7 +101,7 @@ fn a_call_beside_idle_maps_queued_calls_and_idle_containers() {
         steps(|| {
             let call = rig.call();
             rig.work();
-            drop(call.close());
+            drop(call);
         })
     });
 }
@@ -112,7 +112,7 @@ fn dropping_a_call_beside_queued_calls() {
         let rig = Rig::new(1);
         let mut queued: Vec<_> = (0..calls).map(|_| rig.call()).collect();
         let middle = queued.swap_remove(calls / 2);
-        steps(|| drop(middle.close()))
+        steps(|| drop(middle))
     });
 }
 
@@ -201,8 +201,8 @@ fn a_look_for_outcomes_beside_containers_that_execute_those_of_another_job() {
         let runs: Vec<_> = (1..containers).map(|at| rig.ask(at).expect("inputs")).collect();
         runs.iter().for_each(|run| assert!(run.places().len() > 1 && run.begin::<u64, u64, u64>().is_some()));
         let mut call = rig.call();
-        let taken = steps(|| drop(call.look(Patience::Task(std::task::Waker::noop()))));
-        drop(call.close());
+        let taken = steps(|| drop(call.look::<u64, u64, u64>(Patience::Task(std::task::Waker::noop()))));
+        drop(call);
         drop(rig.engine.close(job));
         taken
     });

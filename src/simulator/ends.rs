@@ -99,7 +99,7 @@ impl World {
         self.engine.inspect(|state| {
             let full = |reader: &Reader| {
                 let book = &self.books.jobs[&reader.job];
-                let gate = &state.lanes.0[&reader.job].gate;
+                let gate = &state.lanes.map(reader.job)?.gate;
                 let window = book.window.unwrap_or_else(|| gate.window.load(Ordering::SeqCst));
                 let full = reader.total?.min(state.lanes.yielded(reader.job) + window);
                 book.ended.is_none().then_some((reader.job, full.max(book.inputs.len() as u64)))

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::base::ids::JobId;
 use crate::data::chunk::Chunk;
 use crate::decide::job::JobKind;
-use crate::engine::lane::{Lane, Order};
+use crate::engine::map_lane::{MapLane, Order};
 use crate::simulator::books::{End, InputBook, JobBook, State};
 use crate::simulator::world::World;
 
@@ -15,7 +15,9 @@ impl World {
     pub(super) fn check_lanes(&self) {
         self.engine.inspect(|state| {
             let map = |job: &JobId| self.books.jobs.get(job).filter(|book| book.kind == JobKind::Map);
-            for (book, lane) in state.lanes.0.iter().filter_map(|(job, lane)| Some((map(job)?, lane))) {
+            for (book, lane) in
+                state.lanes.open.iter().filter_map(|(job, lane)| Some((map(job)?, lane.map()?)))
+            {
                 let outstanding = lane.gate.outstanding();
                 let chunks = lane.chunks.len() as u64;
                 assert!(
@@ -37,7 +39,7 @@ impl World {
 
     /// An input that is done is dropped, whatever becomes of the others in its chunk; and a chunk is not kept for inputs
     /// that are executed again.
-    fn check_chunks(&self, book: &JobBook, lane: &Lane) {
+    fn check_chunks(&self, book: &JobBook, lane: &MapLane) {
         let fenced = |input: &InputBook| input.crashes + input.kills > 0;
         let is_done =
             |input: &InputBook| matches!(input.state, State::Done(End::Ok { .. })) && !fenced(input);

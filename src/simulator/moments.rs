@@ -53,6 +53,8 @@ fn an_input_that_is_given_back_while_it_executes_is_shared() {
     let run = rig.ask(0).expect("there is a call");
     assert!(run.begin::<u64, u64, u64>().is_some());
     call.end_as(&Reason::WouldDeadlock);
-    let Sight::Outcome(Err(failure)) = call.look(Patience::Look) else { panic!("it has ended") };
+    let Sight::Outcome(Err(failure)) = call.look::<u64, u64, u64>(Patience::Look) else {
+        panic!("it has ended")
+    };
     assert!(failure.into_input().is_some_and(|input| input.owned().is_none()), "its attempt may read it");
 }

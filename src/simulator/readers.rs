@@ -14,7 +14,8 @@ use crate::decide::ledger::{Mode, Sources};
 use crate::decide::time::Time;
 use crate::engine::consumer::{Consumer, Failures, Sight};
 use crate::engine::dispatch::Patience;
-use crate::engine::lane::Order;
+use crate::engine::map_lane::Order;
+use crate::engine::open_call::OpenCall;
 use crate::simulator::books::{End, InputBook, State, Why};
 use crate::simulator::ticket::{Answer, Refusal, Ticket};
 use crate::simulator::world::World;
@@ -34,9 +35,46 @@ pub(super) enum Habit {
     SalvagesAfter(u64),
 }
 
+/// What takes the outcomes of a map or a call.
+pub(super) enum Taker {
+    Map(Consumer<Ticket, Answer, Refusal>),
+    Call(OpenCall),
+}
+
+impl Taker {
+    fn job(&self) -> JobId {
+        match self {
+            Self::Map(consumer) => consumer.job(),
+            Self::Call(call) => call.0.job,
+        }
+    }
+
+    fn look(&mut self, patience: Patience<'_>) -> Sight<Ticket, Answer, Refusal> {
+        match self {
+            Self::Map(consumer) => consumer.look(patience),
+            Self::Call(call) => call.look(patience),
+        }
+    }
+
+    /// Whether it has seen the end, of itself or by a failure.
+    fn is_ended(&self) -> bool {
+        match self {
+            Self::Map(consumer) => consumer.is_ended(),
+            Self::Call(call) => call.0.over,
+        }
+    }
+
+    fn map(&mut self) -> &mut Consumer<Ticket, Answer, Refusal> {
+        match self {
+            Self::Map(consumer) => consumer,
+            Self::Call(_) => panic!("a map does that"),
+        }
+    }
+}
+
 /// The consumer of one map or call.
 pub(super) struct Reader {
-    pub(super) consumer: Option<Consumer<Ticket, Answer, Refusal>>,
+    pub(super) consumer: Option<Taker>,
     pub(super) job: JobId,
     order: Order,
     failures: Failures,
@@ -87,7 +125,7 @@ const PAUSE_MAX: Duration = Duration::from_secs(60);
 
 impl Reader {
     pub(super) fn new(
-        consumer: Consumer<Ticket, Answer, Refusal>,
+        consumer: Taker,
         order: Order,
         failures: Failures,
         habit: Habit,
@@ -156,7 +194,7 @@ impl World {
                 consumer.look(Patience::Task(&waker))
             }
         };
-        let (ended, job) = (consumer.is_ended(), reader.job);
+        let (ended, job) = (matches!(consumer, Taker::Map(map) if map.is_ended()), reader.job);
         self.sync_pulled();
         match sight {
             Sight::Outcome(outcome) => self.outcome(at, outcome),
@@ -176,10 +214,10 @@ impl World {
         let reader = &mut self.readers[at];
         let consumer = reader.consumer.as_mut().expect("it has not gone away");
         let all = match &reader.waits {
-            Waits::InThread => consumer.look_for_all(Patience::Look),
+            Waits::InThread => consumer.map().look_for_all(Patience::Look),
             Waits::InTask(woken) => {
                 let waker = Waker::from(Arc::clone(woken));
-                consumer.look_for_all(Patience::Task(&waker))
+                consumer.map().look_for_all(Patience::Task(&waker))
             }
         };
         self.sync_pulled();
@@ -204,7 +242,7 @@ impl World {
             return;
         }
         reader.arrived = self.engine.inspect(|state| {
-            let lane = state.lanes.0.get_mut(&job)?;
+            let lane = state.lanes.map_mut(job)?;
             lane.awaited = true;
             Some(Arc::clone(&lane.arrived))
         });
@@ -362,9 +400,14 @@ impl World {
         if consumer.is_ended() {
             self.check_counts(job);
         }
-        let leftovers = consumer.close();
+        match consumer {
+            Taker::Map(consumer) => drop(consumer.close()),
+            Taker::Call(call) => {
+                drop(self.engine.close(job)); // by the drop of the call its values would be dropped on another thread
+                drop(call);
+            }
+        }
         self.books.closed(job);
-        drop(leftovers);
     }
 
     /// A consumer takes what has finished, and goes away.
@@ -375,7 +418,7 @@ impl World {
         }
         self.tally.maps_salvaged += 1;
         let consumer = self.readers[at].consumer.as_mut().expect("it has not gone away");
-        let saved = consumer.salvage();
+        let saved = consumer.map().salvage();
         self.sync_pulled();
         self.books.end_job(job, Why::Cancelled);
         let there = |(index, input): (usize, &InputBook)| {

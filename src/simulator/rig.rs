@@ -19,7 +19,8 @@ use crate::engine::caller::Caller;
 use crate::engine::clock::Clock;
 use crate::engine::consumer::{Closing, Consumer, Failures};
 use crate::engine::dispatch::{Dispatch, Next, Offer};
-use crate::engine::lane::{Order, Supply};
+use crate::engine::map_lane::{Order, Supply};
+use crate::engine::open_call::OpenCall;
 use crate::engine::settings::{MemoryRules, Settings};
 
 /// A function whose containers do what a test says.
@@ -102,8 +103,9 @@ impl Rig {
         }
     }
 
-    pub(super) fn call(&self) -> Consumer<u64, u64, u64> {
-        Consumer::of_call(&self.engine, 1, Caller::default()).expect("it takes calls")
+    pub(super) fn call(&self) -> OpenCall {
+        let begun = OpenCall::begin::<u64, u64>(&self.engine, 1, Caller::default());
+        begun.expect("it takes calls")
     }
 
     pub(super) fn map(&self, supply: Supply, window: u64) -> Consumer<u64, u64, u64> {

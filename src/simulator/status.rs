@@ -83,7 +83,7 @@ impl World {
         }
         let recorded: Vec<u64> = self.engine.inspect(|state| {
             let known = state.ledger.job(job).expect("its consumer keeps it open");
-            known.records.keys().copied().collect()
+            known.recorded()
         });
         let ran_to_its_end = |index: &u64| {
             let state = book.inputs[*index as usize].state;
@@ -95,7 +95,7 @@ impl World {
 
     /// What is remembered of an input that crashed its container, and may decide much later.
     pub(super) fn check_record(&mut self, job: JobId, index: u64) {
-        let kept = self.engine.inspect(|state| Some(state.ledger.job(job)?.records.get(&index)?.counted));
+        let kept = self.engine.inspect(|state| Some(state.ledger.job(job)?.record(index)?.counted));
         let input = self.books.input(job, index);
         if let Some(kept) = kept.filter(|_| input.is_pending()) {
             assert_eq!(kept, input.counted, "when input {index} last counted a crash");

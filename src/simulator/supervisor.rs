@@ -98,7 +98,7 @@ impl World {
     /// Jobs of which nothing is pending and nothing will come.
     pub(super) fn jobs_over(&self) -> Vec<JobId> {
         self.engine.inspect(|state| {
-            let dry = state.lanes.0.iter().filter(|(_, lane)| lane.is_dry());
+            let dry = state.lanes.open.iter().filter(|(_, lane)| lane.is_dry());
             dry.map(|(id, _)| *id).collect()
         })
     }

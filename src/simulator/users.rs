@@ -12,14 +12,15 @@ use crate::decide::ledger::Mode;
 use crate::decide::window::Window;
 use crate::engine::caller::Caller;
 use crate::engine::consumer::{Closing, Consumer, Failures};
-use crate::engine::lane::{Order, Supply};
+use crate::engine::map_lane::{Order, Supply};
+use crate::engine::open_call::OpenCall;
 use crate::simulator::books::Why;
 use crate::simulator::feeders::{Feeder, Source};
 use crate::simulator::hearing::Due;
 use crate::simulator::plan::OVERDRAFT;
-use crate::simulator::readers::{Habit, Reader, Waits};
+use crate::simulator::readers::{Habit, Reader, Taker, Waits};
 use crate::simulator::threads::{Phase, Thread};
-use crate::simulator::ticket::Ticket;
+use crate::simulator::ticket::{Refusal, Ticket};
 use crate::simulator::world::{WIDE, World};
 
 impl World {
@@ -101,7 +102,7 @@ impl World {
         let goes_on = failures != Failures::EndMap;
         self.books.opened(job, tag, JobKind::Map, goes_on, fixed);
         let waits = self.waits();
-        self.readers.push(Reader::new(consumer, order, failures, habit, total, waits));
+        self.readers.push(Reader::new(Taker::Map(consumer), order, failures, habit, total, waits));
         if let Some(source) = source {
             self.books.jobs.get_mut(&job).expect("it was just opened").fed = Some(0);
             self.feeders.push(Feeder::new(job, tag, source));
@@ -124,7 +125,14 @@ impl World {
         self.books.opened(consumer.job(), tag, JobKind::Map, failures != Failures::EndMap, None);
         self.sync_pulled();
         let waits = self.waits();
-        self.readers.push(Reader::new(consumer, Order::AtOnce, failures, habit, Some(size), waits));
+        self.readers.push(Reader::new(
+            Taker::Map(consumer),
+            Order::AtOnce,
+            failures,
+            habit,
+            Some(size),
+            waits,
+        ));
     }
 
     fn waits(&mut self) -> Waits {
@@ -136,13 +144,13 @@ impl World {
         self.tags += 1;
         let input = Ticket::new(self.tags, 0, &self.witness);
         let habit = if self.tape.one_in(5) { Habit::DropsAfter(0) } else { Habit::Greedy };
-        match Consumer::of_call(&self.engine, input, Caller::default()) {
-            Ok(consumer) => {
+        match OpenCall::begin::<_, Refusal>(&self.engine, input, Caller::default()) {
+            Ok(call) => {
                 self.tally.calls += 1;
-                self.books.opened(consumer.job(), self.tags, JobKind::Call, true, None);
+                self.books.opened(call.0.job, self.tags, JobKind::Call, true, None);
                 self.sync_pulled();
-                let waits = self.waits();
-                let reader = Reader::new(consumer, Order::Input, Failures::Yield, habit, Some(1), waits);
+                let (taker, waits) = (Taker::Call(call), Waits::InTask(Arc::default()));
+                let reader = Reader::new(taker, Order::Input, Failures::Yield, habit, Some(1), waits);
                 self.readers.push(reader);
             }
             Err(failure) => {

@@ -22,7 +22,7 @@ use crate::engine::caller::Caller;
 use crate::engine::clock::Clock;
 use crate::engine::consumer::{Consumer, Failures};
 use crate::engine::dispatch::{self, Dispatch};
-use crate::engine::lane::{Order, Supply};
+use crate::engine::map_lane::{Order, Supply};
 use crate::engine::messages::Notice;
 use crate::engine::settings::Settings;
 use crate::simulator::books::{Books, Queue, State};
@@ -337,7 +337,7 @@ impl World {
     pub(super) fn sync_pulled(&mut self) {
         let pulled: Vec<(JobId, u64)> = self.engine.inspect(|state| {
             let ids = state.ledger.job_ids();
-            ids.into_iter().filter_map(|id| Some((id, state.ledger.job(id)?.counts.pulled))).collect()
+            ids.into_iter().filter_map(|id| Some((id, state.ledger.job(id)?.counts().pulled))).collect()
         });
         for (job, inputs) in pulled {
             self.books.pulled(job, inputs);
@@ -386,7 +386,7 @@ impl World {
             let room = window.saturating_sub(book.inputs.len() as u64 - told);
             if room >= state.ledger.refill(*id).min(available) {
                 eligible.now.push(*id);
-                let told = state.lanes.0[id].gate.refill.load(Ordering::SeqCst);
+                let told = state.lanes.map(*id).expect("it is a map").gate.refill.load(Ordering::SeqCst);
                 eligible.told.extend((room >= told).then_some(*id));
             } else if room > 0 && state.ledger.is_in_sight(*id) {
                 eligible.crumbs.push(*id);

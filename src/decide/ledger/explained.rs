@@ -6,14 +6,12 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use crate::base::ids::{ContainerId, Generation, JobId};
-use crate::decide::job::{JobKind, OnFailure};
 use crate::decide::ledger::{
     Claim, Crowd, Lease, Leaving, Ledger, Mode, Position, Rules, Sources, Stage, Worth,
 };
 use crate::decide::restart::{CrashLoopBackoff, CrashRecord, RateLimited, Restart, RestartPolicy};
 use crate::decide::retries::Retries;
 use crate::decide::time::Time;
-use crate::decide::window::Window;
 use crate::values::crash::{Crash, Death, Panic};
 
 const MS: Duration = Duration::from_millis(1);
@@ -110,8 +108,7 @@ impl Recorded {
             (Deed::FailToEnter, Stage::Starting) => return self.dies(id, generation, None),
             (Deed::Claim { of_new }, Stage::Live) if lease.is_none() => {
                 if of_new {
-                    let job = self.ledger.open(JobKind::Call, OnFailure::GoOn, Window::Fixed(1), None);
-                    self.ledger.accept(job, 1);
+                    self.ledger.open_call();
                 }
                 let claim = self.ledger.claim(id, generation, now, &mut Nothing);
                 assert!(matches!(claim, Claim::Take(_) | Claim::Idle { .. }));

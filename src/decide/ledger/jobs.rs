@@ -1,7 +1,7 @@
 //! Jobs in the books: opened, pulled for, ended without a run, closed.
 
 use crate::base::ids::{InputId, JobId};
-use crate::decide::job::{Counts, Job, JobKind, OnFailure, Record, Span};
+use crate::decide::job::{CallJob, Counts, Ending, Job, MapJob, OnFailure, Span};
 use crate::decide::ledger::Ledger;
 use crate::decide::retries::Retries;
 use crate::decide::share::{Share, hands};
@@ -15,45 +15,58 @@ pub(crate) enum Unrun {
     GivenUp,
 }
 
+impl From<Unrun> for Ending {
+    fn from(how: Unrun) -> Self {
+        match how {
+            Unrun::Cancelled => Self::Cancelled,
+            Unrun::GivenUp => Self::GivenUp,
+        }
+    }
+}
+
 impl Ledger {
-    /// A new job. `retries` are its own, in place of the function's.
-    pub(crate) fn open(
-        &mut self,
-        kind: JobKind,
-        on_failure: OnFailure,
-        window: Window,
-        retries: Option<Retries>,
-    ) -> JobId {
-        let id = JobId(self.jobs_opened);
-        self.jobs_opened += 1;
-        self.jobs.insert(id, Job::new(kind, on_failure, window, retries, Share::like(self.usual_cost)));
+    /// A new map. `retries` are its own, in place of the function's.
+    pub(crate) fn open(&mut self, on_failure: OnFailure, window: Window, retries: Option<Retries>) -> JobId {
+        let share = Share::like(self.usual_cost);
+        let id = self.number(Job::Map(Box::new(MapJob::new(on_failure, window, retries, share))));
         self.line_up(id);
         id
     }
 
-    /// A job takes its turn again, if it has none: a call among the calls, a map among the maps.
-    pub(super) fn line_up(&mut self, id: JobId) {
-        let Some(job) = self.jobs.get_mut(&id).filter(|job| job.turn.is_none()) else { return };
-        job.turn = Some(match job.kind {
-            JobKind::Call => self.calls.push_back(id),
-            JobKind::Map => self.turns.push_back(id),
-        });
+    /// A new call, with its input.
+    pub(crate) fn open_call(&mut self) -> JobId {
+        let id = self.number(Job::Call(CallJob::default()));
+        self.accept(id, 1);
+        self.calls.insert(id);
+        id
     }
 
-    /// A job has no turn, because it has nothing that was never assigned.
+    fn number(&mut self, job: Job) -> JobId {
+        let id = JobId(self.jobs_opened);
+        self.jobs_opened += 1;
+        self.jobs.insert(id, job);
+        id
+    }
+
+    /// A map takes its turn again, if it has none.
+    pub(super) fn line_up(&mut self, id: JobId) {
+        let map = self.jobs.get_mut(&id).and_then(Job::map_mut);
+        let Some(map) = map.filter(|map| map.turn.is_none()) else { return };
+        map.turn = Some(self.turns.push_back(id));
+    }
+
+    /// A map has no turn, because it has nothing that was never assigned.
     pub(super) fn step_out(&mut self, id: JobId) {
-        let Some(job) = self.jobs.get_mut(&id) else { return };
-        let Some(ticket) = job.turn.take() else { return };
-        match job.kind {
-            JobKind::Call => self.calls.remove(ticket),
-            JobKind::Map => self.turns.remove(ticket),
-        };
+        let turn = self.jobs.get_mut(&id).and_then(Job::map_mut).and_then(|map| map.turn.take());
+        if let Some(ticket) = turn {
+            self.turns.remove(ticket);
+        }
     }
 
     /// Something has changed by which a map may have new inputs, or room for them.
     pub(crate) fn look_again(&mut self, id: JobId) {
-        let Some(job) = self.jobs.get(&id).filter(|job| job.kind == JobKind::Map) else { return };
-        if let Some(at) = job.crumbs_at {
+        let Some(map) = self.jobs.get(&id).and_then(Job::map) else { return };
+        if let Some(at) = map.crumbs_at {
             self.crumbs.remove(&(at, id));
         }
         self.line_up(id);
@@ -63,28 +76,28 @@ impl Ledger {
     /// is worth a claim, or its consumer has nothing left.
     #[cfg(test)]
     pub(crate) fn is_in_sight(&self, id: JobId) -> bool {
-        self.jobs.get(&id).is_some_and(|job| job.turn.is_some() || job.crumbs_at.is_some())
+        let map = self.jobs.get(&id).and_then(Job::map);
+        map.is_some_and(|map| map.turn.is_some() || map.crumbs_at.is_some())
     }
 
     /// Forgets a job whose inputs have all ended.
     pub(crate) fn close(&mut self, id: JobId) -> Option<Counts> {
         self.step_out(id);
         let job = self.jobs.remove(&id)?;
-        assert_eq!(job.counts.pending(), 0, "job {id:?} is closed with inputs pending");
-        if let Some(at) = job.crumbs_at {
+        let counts = job.counts();
+        assert_eq!(counts.pending(), 0, "job {id:?} is closed with inputs pending");
+        if let Some(at) = job.map().and_then(|map| map.crumbs_at) {
             self.crumbs.remove(&(at, id));
         }
-        Some(job.counts)
+        Some(counts)
     }
 
     /// `inputs` more were pulled for a job; returns the index of the first.
     pub(crate) fn accept(&mut self, id: JobId, inputs: u64) -> u64 {
         let job = self.jobs.get_mut(&id).expect("only open jobs are pulled for");
-        let first = job.counts.pulled;
-        job.counts.pulled += inputs;
+        let first = job.accept(inputs);
         self.pending += inputs;
         if inputs > 0 {
-            job.fresh.push_back(Span { first, len: inputs });
             self.look_again(id);
         }
         first
@@ -93,9 +106,7 @@ impl Ledger {
     /// One more input was pulled for a job whose source is over: accepted, and ended at once.
     pub(crate) fn accept_ended(&mut self, id: JobId, how: Unrun) {
         if let Some(job) = self.jobs.get_mut(&id) {
-            job.counts.pulled += 1;
-            self.pending += 1;
-            self.ended(id, how, 1);
+            job.accept_ended(how.into());
         }
     }
 
@@ -110,12 +121,14 @@ impl Ledger {
     /// The window of a job as it is now.
     pub(crate) fn window(&self, id: JobId) -> u64 {
         let containers = self.rules.containers;
-        self.jobs.get(&id).map_or(0, |job| job.window.inputs(job.share.cost(), containers))
+        let map = self.jobs.get(&id).and_then(Job::map);
+        map.map_or(0, |map| map.window.inputs(map.share.cost(), containers))
     }
 
     /// How many containers that many inputs of a job are worth waking.
     pub(crate) fn hands(&self, id: JobId, inputs: u64) -> u64 {
-        hands(inputs, self.jobs.get(&id).and_then(|job| job.share.cost()))
+        let map = self.jobs.get(&id).and_then(Job::map);
+        hands(inputs, map.and_then(|map| map.share.cost()))
     }
 
     /// Takes every accepted input of a job that has no outcome and is in no lease out of the queues.
@@ -123,32 +136,24 @@ impl Ledger {
     /// records, and not what other jobs have in the queues.
     pub(crate) fn take_pending(&mut self, id: JobId) -> Vec<Span> {
         let mut taken = Vec::new();
-        let Some(job) = self.jobs.get_mut(&id).filter(|job| job.counts.pending() > 0) else { return taken };
-        taken.extend(job.fresh.drain(..));
-        for ticket in std::mem::take(&mut job.requeued) {
+        let Some(job) = self.jobs.get_mut(&id).filter(|job| job.counts().pending() > 0) else { return taken };
+        taken.extend(job.take_fresh(u64::MAX));
+        let waiting = job.waiting();
+        for ticket in job.take_requeued() {
             taken.extend(self.requeued.remove(ticket).map(|(_, span)| span));
         }
-        let is_call = job.kind == JobKind::Call;
-        let waits = |(index, record): (&u64, &Record)| record.waits.map(|_| *index);
-        let waiting: Vec<u64> = job.records.iter().map(steps::each).filter_map(waits).collect();
         for index in waiting {
             self.leave_queue(InputId { job: id, index });
             taken.push(Span { first: index, len: 1 });
         }
-        if is_call {
-            self.step_out(id);
-        }
+        self.calls.remove(&id);
         taken
     }
 
     /// `inputs` of a job ended without having run to an end of their own.
     pub(crate) fn ended(&mut self, id: JobId, how: Unrun, inputs: u64) {
         let Some(job) = self.jobs.get_mut(&id) else { return };
-        match how {
-            Unrun::Cancelled => job.counts.cancelled += inputs,
-            Unrun::GivenUp => job.counts.given_up += inputs,
-        }
+        job.count(how.into(), inputs);
         self.pending -= inputs;
-        job.counts.pending(); // panics in debug builds if more ended than were pulled
     }
 }

@@ -1,7 +1,7 @@
 //! Dispatch: which inputs a container takes next.
 
 use crate::base::ids::{Attempt, ContainerId, Generation, InputId, JobId};
-use crate::decide::job::{JobKind, Record, Span};
+use crate::decide::job::{Job, JobKind, MapJob, Record, Span};
 use crate::decide::ledger::{Ledger, Mode, Ready, Stage};
 use crate::decide::pacing::CRUMBS_WAIT;
 use crate::decide::steps;
@@ -138,7 +138,7 @@ impl Ledger {
         let lease = of_a_map
             .or_else(|| self.next_call())
             .or_else(|| self.next_behind_calls(id, Of::All, now, sources))?;
-        match self.jobs[&lease.job].kind {
+        match self.jobs[&lease.job].kind() {
             JobKind::Call => self.calls_in_a_row = self.calls_in_a_row.saturating_add(1),
             JobKind::Map => self.calls_in_a_row = 0,
         }
@@ -146,9 +146,7 @@ impl Ledger {
     }
 
     fn next_call(&mut self) -> Option<Lease> {
-        let (_, job) = self.calls.first()?;
-        let job = *job;
-        self.step_out(job);
+        let job = self.calls.pop_first()?;
         let span = self.jobs.get_mut(&job).and_then(|call| call.take_fresh(1));
         let span = span.expect("a queued call has its input");
         Some(Lease { job, span, kind: LeaseKind::First, attempt: Attempt::FIRST })
@@ -179,7 +177,7 @@ impl Ledger {
 
     /// Whether a lease may be of that job.
     fn is_of(&self, of: Of, job: JobId) -> bool {
-        of == Of::All || self.jobs[&job].kind == JobKind::Map
+        of == Of::All || self.jobs[&job].kind() == JobKind::Map
     }
 
     fn next_requeued(&mut self, of: Of) -> Option<Lease> {
@@ -194,7 +192,7 @@ impl Ledger {
             *rest = (job, Span { first: taken.end(), len: span.len - most });
         } else {
             self.requeued.remove(ticket);
-            self.jobs.get_mut(&job).expect("queued inputs belong to open jobs").requeued.remove(&ticket);
+            self.jobs.get_mut(&job).expect("queued inputs belong to open jobs").has_left(ticket);
         }
         Some(Lease { job, span: taken, kind: LeaseKind::First, attempt: Attempt::FIRST })
     }
@@ -245,7 +243,7 @@ impl Ledger {
 
     /// How many more inputs of a map may be outstanding.
     fn room(&self, job: JobId, sources: &impl Sources) -> u64 {
-        let outstanding = self.jobs[&job].counts.pulled.saturating_sub(sources.yielded(job));
+        let outstanding = self.jobs[&job].counts().pulled.saturating_sub(sources.yielded(job));
         self.window(job).saturating_sub(outstanding)
     }
 
@@ -255,14 +253,14 @@ impl Ledger {
             self.step_out(job);
             self.line_up(job);
             let most = self.share(job, ready);
-            if self.jobs[&job].fresh.is_empty() {
-                let first = self.jobs[&job].counts.pulled;
+            if self.jobs[&job].fresh() == 0 {
+                let first = self.jobs[&job].counts().pulled;
                 let pulled = sources.pull(job, first, most);
                 self.accept(job, pulled);
             }
-            let map = self.jobs.get_mut(&job).expect("it has its turn");
-            map.crumbs_at = None;
-            if let Some(span) = map.take_fresh(most) {
+            self.map_in_turn(job).crumbs_at = None;
+            let span = self.jobs.get_mut(&job).and_then(|map| map.take_fresh(most));
+            if let Some(span) = span {
                 return Some(Lease { job, span, kind: LeaseKind::First, attempt: Attempt::FIRST });
             }
         }
@@ -291,16 +289,15 @@ impl Ledger {
     /// How many new inputs of a map can be had now. Little room in a wide window is not worth a claim
     /// of cheap inputs while it may still grow; after a moment it is taken all the same.
     fn ready(&mut self, job: JobId, now: Time, sources: &impl Sources) -> u64 {
-        let waiting = self.jobs[&job].fresh.front().map_or(0, |span| span.len);
+        let waiting = self.jobs[&job].fresh();
         if waiting > 0 {
             return waiting;
         }
         let mut available = sources.available(job, self.mode);
         if available == 0 {
             let Some(since) = sources.await_inputs(job, self.mode) else {
-                let map = self.jobs.get_mut(&job).expect("it has its turn");
                 let again = now + CRUMBS_WAIT;
-                map.crumbs_at = Some(again);
+                self.map_in_turn(job).crumbs_at = Some(again);
                 self.crumbs.insert((again, job));
                 return 0;
             };
@@ -308,7 +305,7 @@ impl Ledger {
         }
         let worth_a_claim = available > 0 && self.has_room(job, available, sources);
         let room = self.room(job, sources);
-        let map = self.jobs.get_mut(&job).expect("it has its turn");
+        let map = self.map_in_turn(job);
         if available == 0 || room == 0 {
             map.crumbs_at = None;
             return 0;
@@ -325,15 +322,20 @@ impl Ledger {
         available.min(room)
     }
 
+    fn map_in_turn(&mut self, job: JobId) -> &mut MapJob {
+        self.jobs.get_mut(&job).and_then(Job::map_mut).expect("a map has its turn")
+    }
+
     /// How much room in a map's window is worth telling of.
     pub(crate) fn refill(&self, job: JobId) -> u64 {
-        self.jobs.get(&job).map_or(1, |map| refill(self.window(job), map.share.cost()))
+        let map = self.jobs.get(&job).and_then(Job::map);
+        map.map_or(1, |map| refill(self.window(job), map.share.cost()))
     }
 
     pub(super) fn share(&mut self, job: JobId, available: u64) -> u64 {
         let containers = self.rules.containers;
         let job = self.jobs.get_mut(&job).expect("queued inputs belong to open jobs");
-        job.share.take(available, containers)
+        job.map_mut().map_or(1, |map| map.share.take(available, containers))
     }
 
     /// A lease of one input, which waits no more in its queue.
@@ -341,8 +343,8 @@ impl Ledger {
         self.leave_queue(input);
         let job = self.jobs.get_mut(&input.job).expect("queued inputs belong to open jobs");
         match kind {
-            LeaseKind::Replay { .. } => job.counts.replayed += 1,
-            LeaseKind::Retry { .. } => job.counts.retried += 1,
+            LeaseKind::Replay { .. } => job.replays(),
+            LeaseKind::Retry { .. } => job.retries(),
             LeaseKind::First => {}
         }
         let attempt = job.attempt(input.index);
@@ -350,7 +352,7 @@ impl Ledger {
     }
 
     pub(super) fn record(&self, input: InputId) -> Option<&Record> {
-        self.jobs.get(&input.job)?.records.get(&input.index)
+        self.jobs.get(&input.job)?.record(input.index)
     }
 
     /// When a failed input is due again, if it waits for its retry.

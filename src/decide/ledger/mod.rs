@@ -99,8 +99,8 @@ pub(crate) struct Ledger {
     ahead: BTreeSet<ContainerId>,
     /// What inputs cost of late, of whatever job.
     usual_cost: Option<Duration>,
-    /// Calls whose input was never assigned.
-    calls: Queue<JobId>,
+    /// Calls whose input was never assigned, in the order in which they were begun.
+    calls: BTreeSet<JobId>,
     /// How many leases in a row were of calls.
     calls_in_a_row: u32,
     /// Maps that may have new inputs, the one whose turn is next in front. A map that was found to have none, or no
@@ -154,7 +154,7 @@ impl Ledger {
             leases: BTreeSet::new(),
             ahead: BTreeSet::new(),
             usual_cost: None,
-            calls: Queue::default(),
+            calls: BTreeSet::new(),
             calls_in_a_row: 0,
             turns: Queue::default(),
             crumbs: BTreeSet::new(),

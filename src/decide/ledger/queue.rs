@@ -4,16 +4,17 @@
 //! it, which costs as much as everything else that waits. Here each operation costs the logarithm of that.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroI64;
 
 /// The place of an entry in its [`Queue`]. The smaller ticket has its turn first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Ticket(i64);
+pub(crate) struct Ticket(NonZeroI64);
 
 /// Entries in the order of their turns.
 #[derive(Debug)]
 pub(crate) struct Queue<T> {
     entries: BTreeMap<Ticket, T>,
-    /// The next ticket at the back. The tickets given at the front are negative.
+    /// The last ticket that was given at the back. They are positive, and those given at the front negative.
     back: i64,
     /// The last ticket that was given at the front.
     front: i64,
@@ -27,15 +28,15 @@ impl<T> Default for Queue<T> {
 
 impl<T> Queue<T> {
     pub(crate) fn push_back(&mut self, entry: T) -> Ticket {
-        let ticket = Ticket(self.back);
         self.back += 1;
+        let ticket = Ticket(NonZeroI64::new(self.back).expect("it is positive"));
         self.entries.insert(ticket, entry);
         ticket
     }
 
     pub(crate) fn push_front(&mut self, entry: T) -> Ticket {
         self.front -= 1;
-        let ticket = Ticket(self.front);
+        let ticket = Ticket(NonZeroI64::new(self.front).expect("it is negative"));
         self.entries.insert(ticket, entry);
         ticket
     }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::base::ids::ContainerId;
+use crate::decide::job::Job;
 use crate::decide::ledger::berth::Berth;
 use crate::decide::ledger::{LeaseKind, Ledger};
 use crate::decide::pacing::{CLAIM_WORK, WORTH};
@@ -49,7 +50,8 @@ impl Ledger {
         if inputs == 0 {
             return None;
         }
-        let usual = self.jobs.get(&lease.job).and_then(|job| job.share.cost()).unwrap_or_default();
+        let usual =
+            self.jobs.get(&lease.job).and_then(Job::map).and_then(|map| map.share.cost()).unwrap_or_default();
         let average = now.since(berth.taken).div_f64((done + 1) as f64);
         let here = average.max(now.since(berth.advanced)); // so long at least has the one taken that executes
         let work = usual.max(here).mul_f64(inputs as f64);

@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::ids::{Attempt, ContainerId, Generation, InputId, JobId};
-use crate::decide::job::{DEATHS_MAX, Job, OnFailure, Record, Span, Waits};
+use crate::decide::job::{DEATHS_MAX, Ending, Job, OnFailure, Record, Span, Waits};
 use crate::decide::ledger::berth::{Berth, Stray};
 use crate::decide::ledger::{CrashNumber, Lease, LeaseKind, Ledger, Position, Stage};
 use crate::decide::restart::{Death, Restart};
+use crate::decide::share::Share;
 use crate::decide::steps;
 use crate::decide::time::Time;
 use crate::values::crash::{Crash, Previous};
@@ -104,9 +105,9 @@ impl Ledger {
         self.note_recovery();
         self.pending -= span.len;
         let job = self.jobs.get_mut(&lease.job).expect("a lease belongs to an open job");
-        job.counts.ok += span.len;
+        job.count(Ending::Ok, span.len);
         if lease.kind != LeaseKind::First {
-            job.records.remove(&lease.span.first);
+            job.take_record(lease.span.first);
         }
         Some((lease.job, span))
     }
@@ -124,27 +125,28 @@ impl Ledger {
         self.note_recovery();
         let goes_on = self.goes_on();
         let job = self.jobs.get_mut(&lease.job).expect("a lease belongs to an open job");
-        let record = job.records.entry(index).or_default();
+        let record = job.record_or_new(index);
         let attempts = record.attempt();
         record.failures += 1;
         record.previous = Some(Previous::Failed);
-        let (retries, jitter) = match &mut job.retries {
+        let failures = record.failures;
+        let (retries, jitter) = match job.map_mut().and_then(|map| map.retries.as_mut()) {
             Some((retries, jitter)) => (&*retries, jitter),
             None => (&self.rules.retries, &mut self.jitter),
         };
-        let again = worth == Worth::Retry && record.failures <= retries.retries_max() && goes_on;
+        let again = worth == Worth::Retry && failures <= retries.retries_max() && goes_on;
         if again {
-            let delay = retries.delay(record.failures);
+            let delay = retries.delay(failures);
             let delay = jitter.as_mut().map_or(delay, |jitter| jitter.equal(delay));
             let due = now + delay;
-            record.waits = Some(Waits::Retry(due));
+            job.record_or_new(index).waits = Some(Waits::Retry(due));
             self.retries.insert((due, InputId { job: lease.job, index }));
             return AfterFailure::Retry;
         }
-        let deaths = job.records.remove(&index).map_or_else(Vec::new, |record| record.deaths);
-        job.counts.failed += 1;
+        let deaths = job.take_record(index).map_or_else(Vec::new, |record| record.deaths);
+        job.count(Ending::Failed, 1);
         self.pending -= 1;
-        AfterFailure::Final { attempts, deaths, ends_map: job.on_failure == OnFailure::EndMap }
+        AfterFailure::Final { attempts, deaths, ends_map: job.on_failure() == OnFailure::EndMap }
     }
 
     /// The lease is done, or its rest, which has not begun, is given back. `returned` is the moment at which the thread
@@ -180,9 +182,17 @@ impl Ledger {
         self.leases.remove(&(lease.job, id));
         self.ahead.remove(&id);
         self.suspects.end(id);
-        if let Some(job) = self.jobs.get_mut(&lease.job) {
-            job.share.measured(done, took);
-            self.usual_cost = job.share.cost();
+        match self.jobs.get_mut(&lease.job) {
+            Some(Job::Map(map)) => {
+                map.share.measured(done, took);
+                self.usual_cost = map.share.cost();
+            }
+            Some(Job::Call(_)) => {
+                let mut share = Share::like(self.usual_cost);
+                share.measured(done, took);
+                self.usual_cost = share.cost();
+            }
+            None => {}
         }
         self.requeue(lease, rest, begun);
     }
@@ -191,8 +201,8 @@ impl Ledger {
     /// cost at least, where it is dearer than was thought.
     pub(crate) fn truncated(&mut self, id: ContainerId, end: u64, cost: Option<Duration>) {
         let Some(lease) = &mut self.berths[id.index()].lease else { return };
-        if let (Some(cost), Some(job)) = (cost, self.jobs.get_mut(&lease.job)) {
-            job.share.costs_at_least(cost);
+        if let (Some(cost), Some(map)) = (cost, self.jobs.get_mut(&lease.job).and_then(Job::map_mut)) {
+            map.share.costs_at_least(cost);
         }
         let cut = Span { first: end, len: lease.span.end() - end };
         lease.span.len = end - lease.span.first;
@@ -207,16 +217,20 @@ impl Ledger {
         }
         let input = InputId { job: lease.job, index: span.first };
         let job = self.jobs.get_mut(&lease.job).expect("a lease belongs to an open job");
-        let not_begun = u64::from(begun == Begun::Nothing);
+        let not_begun = begun == Begun::Nothing;
         match lease.kind {
-            LeaseKind::First => _ = job.requeued.insert(self.requeued.push_back((lease.job, span))),
+            LeaseKind::First => job.waits_at(self.requeued.push_back((lease.job, span))),
             LeaseKind::Replay { .. } => {
-                job.counts.replayed -= not_begun;
+                if not_begun {
+                    job.has_not_replayed();
+                }
                 self.await_replay(input, Place::Front);
             }
             LeaseKind::Retry { due } => {
-                job.counts.retried -= not_begun;
-                let record = job.records.get_mut(&input.index).expect("it was executed before");
+                if not_begun {
+                    job.has_not_retried();
+                }
+                let record = job.record_mut(input.index).expect("it was executed before");
                 record.waits = Some(Waits::Retry(due));
                 self.retries.insert((due, input));
             }
@@ -306,7 +320,7 @@ impl Ledger {
         let at_most_once = self.rules.crash_retries == 0;
         let after = executing.map(|input| {
             let job = self.jobs.get_mut(&input.job).expect("a lease belongs to an open job");
-            let record = job.records.entry(input.index).or_default();
+            let record = job.record_or_new(input.index);
             let attempts = record.attempt();
             record.kills += 1;
             record.previous = Some(Previous::Crashed(Arc::clone(crash)));
@@ -362,7 +376,7 @@ impl Ledger {
     /// An input waits to be replayed.
     fn await_replay(&mut self, input: InputId, place: Place) {
         let job = self.jobs.get_mut(&input.job).expect("queued inputs belong to open jobs");
-        let record = job.records.get_mut(&input.index).expect("it was executed before");
+        let record = job.record_mut(input.index).expect("it was executed before");
         record.waits = Some(match record.crashed {
             Some((crash, at)) => {
                 self.suspects.wait(input, crash, at);
@@ -378,8 +392,7 @@ impl Ledger {
 
     /// An input waits no more in the queue in which it waits after an execution.
     pub(super) fn leave_queue(&mut self, input: InputId) {
-        let Some(record) = self.jobs.get_mut(&input.job).and_then(|job| job.records.get_mut(&input.index))
-        else {
+        let Some(record) = self.jobs.get_mut(&input.job).and_then(|job| job.record_mut(input.index)) else {
             return;
         };
         if record.abandoned > 0 {
@@ -413,7 +426,7 @@ impl Ledger {
         now: Time,
     ) -> AfterCrash {
         let job = self.jobs.get_mut(&input.job).expect("a lease belongs to an open job");
-        let record = job.records.entry(input.index).or_default();
+        let record = job.record_or_new(input.index);
         let attempts = record.attempt();
         record.previous = Some(Previous::Crashed(Arc::clone(crash)));
         if counted {
@@ -460,22 +473,22 @@ impl Record {
 
 impl Job {
     fn poison(&mut self, input: InputId, attempts: Attempt) -> AfterCrash {
-        let record = self.records.remove(&input.index).expect("it has crashed");
-        self.counts.poisoned += 1;
-        let ends_map = self.on_failure == OnFailure::EndMap;
+        let record = self.take_record(input.index).expect("it has crashed");
+        self.count(Ending::Poisoned, 1);
+        let ends_map = self.on_failure() == OnFailure::EndMap;
         AfterCrash::Poisoned { input, attempts, deaths: record.deaths, ends_map }
     }
 
     fn lose(&mut self, input: InputId, attempts: Attempt, crash: Arc<Crash>) -> AfterCrash {
-        let deaths = self.records.remove(&input.index).map_or_else(Vec::new, |record| record.deaths);
-        self.counts.cancelled += 1;
-        let ends_map = self.on_failure == OnFailure::EndMap;
+        let deaths = self.take_record(input.index).map_or_else(Vec::new, |record| record.deaths);
+        self.count(Ending::Cancelled, 1);
+        let ends_map = self.on_failure() == OnFailure::EndMap;
         AfterCrash::Lost { input, attempts, deaths, crash, ends_map }
     }
 
     /// Ends an input that waits to be replayed, and must not be any more.
     fn end_abandoned(&mut self, input: InputId) -> AfterCrash {
-        let record = self.records.get(&input.index).expect("it has left a thread behind");
+        let record = self.record(input.index).expect("it has left a thread behind");
         let attempts = Attempt(record.attempt().0 - 1); // those that were begun
         match &record.previous {
             Some(Previous::Crashed(crash)) if !record.is_suspect() => {

@@ -19,14 +19,14 @@ use crate::engine::abort::Abort;
 use crate::engine::caller::Caller;
 use crate::engine::dispatch::endings::REFUSED;
 use crate::engine::dispatch::{Dispatch, State};
-use crate::engine::lane::{Finished, Lane, MapEnd, Order, Supply};
+use crate::engine::lane::Lane;
+use crate::engine::map_lane::{Finished, MapEnd, MapLane, Order, Supply};
 use crate::engine::messages::Notice;
 use crate::values::progress::Progress;
 
 /// How a map is to be run.
 #[derive(Debug, Clone)]
 pub(crate) struct Plan {
-    pub(crate) kind: JobKind,
     pub(crate) order: Order,
     pub(crate) on_failure: OnFailure,
     pub(crate) window: Window,
@@ -37,7 +37,7 @@ pub(crate) struct Plan {
 }
 
 /// What is left of a job: its lane, and runs that are over.
-pub(crate) type Closed = (Box<Lane>, Vec<Arc<Run>>);
+pub(crate) type Closed = (Lane, Vec<Arc<Run>>);
 
 /// What a consumer finds.
 pub(crate) enum Found {
@@ -72,39 +72,17 @@ impl Dispatch {
             state.supplies.push(supply);
             return Err(refusal);
         }
-        let job = state.ledger.open(plan.kind, plan.on_failure, plan.window, plan.retries);
-        let lane = Lane::new(self.settings.shape, plan.order, supply, plan.caller);
+        let job = state.ledger.open(plan.on_failure, plan.window, plan.retries);
+        let lane = MapLane::new(self.settings.shape, plan.order, supply, plan.caller);
         let gate = Arc::clone(&lane.gate);
         let known = lane.total;
-        state.lanes.0.insert(job, Box::new(lane));
+        state.lanes.open.insert(job, Lane::Map(Box::new(lane)));
         state.refresh_window(job);
         // Of a fed map nothing is there yet: its first input wakes a container.
         if let Some(inputs) = known {
             let hands = state.ledger.hands(job, inputs);
             self.wake_some(&mut state, hands);
         }
-        Ok((job, gate))
-    }
-
-    /// Opens a call: a job of one input, ahead of all maps. Gives the input back if the function takes none.
-    pub(crate) fn open_call(
-        &self,
-        input: Values,
-        caller: Caller,
-    ) -> Result<(JobId, Arc<Gate>), (Values, Reason)> {
-        let mut state = self.hold();
-        if let Some(refusal) = state.refusal() {
-            return Err((input, refusal));
-        }
-        let job = state.ledger.open(JobKind::Call, OnFailure::GoOn, Window::Fixed(1), None);
-        let caller = caller.of_call(job.0 + 1);
-        let mut lane = Lane::new(self.settings.shape, Order::Input, Supply::Dry, caller);
-        lane.add(0, input);
-        lane.source_over = true;
-        let gate = Arc::clone(&lane.gate);
-        state.lanes.0.insert(job, Box::new(lane));
-        state.ledger.accept(job, 1);
-        self.wake_one(&mut state);
         Ok((job, gate))
     }
 
@@ -119,12 +97,12 @@ impl Dispatch {
         if let Some(refusal) = state.refusal() {
             return Err(refusal);
         }
-        let job = state.ledger.open(JobKind::Map, on_failure, Window::Fixed(WINDOW_MAX), None);
-        let mut lane = Lane::new(self.settings.shape, Order::AtOnce, Supply::Dry, caller);
+        let job = state.ledger.open(on_failure, Window::Fixed(WINDOW_MAX), None);
+        let mut lane = MapLane::new(self.settings.shape, Order::AtOnce, Supply::Dry, caller);
         let len = inputs.len() as u64;
         lane.add_all(inputs);
         let gate = Arc::clone(&lane.gate);
-        state.lanes.0.insert(job, Box::new(lane));
+        state.lanes.open.insert(job, Lane::Map(Box::new(lane)));
         state.ledger.accept(job, len);
         let hands = state.ledger.hands(job, len);
         self.wake_some(&mut state, hands);
@@ -133,7 +111,7 @@ impl Dispatch {
 
     /// What a job is called.
     pub(crate) fn label(&self, job: JobId) -> Option<Arc<str>> {
-        self.hold().lanes.0.get(&job)?.caller.label().cloned()
+        self.hold().lanes.get(job)?.caller().label().cloned()
     }
 
     /// The outcome at `next` in order, or any.
@@ -165,7 +143,7 @@ impl Dispatch {
                     state = self.hold();
                 }
                 Found::NotYet => {
-                    let lane = state.lanes.0.get_mut(&job).expect("its consumer keeps it open");
+                    let lane = state.lanes.map_mut(job).expect("its consumer keeps it open");
                     lane.awaited = true;
                     let task = lane.waker.take(); // that waited before this thread did
                     let arrived = Arc::clone(&lane.arrived);
@@ -174,7 +152,7 @@ impl Dispatch {
                     // Told once, it is not told again for a moment, and must look by itself.
                     let told = state.wait(&arrived, Some(until));
                     pause = if told { LOOK_MIN } else { (pause * 2).min(LOOK_MAX) };
-                    if let Some(lane) = state.lanes.0.get_mut(&job) {
+                    if let Some(lane) = state.lanes.map_mut(job) {
                         lane.awaited = false;
                     }
                 }
@@ -188,8 +166,8 @@ impl Dispatch {
             return Found::End(Some(MapEnd::OfMap(Reason::Engine(bug.clone()))));
         }
         state.book_job(job, self.now());
-        let counts = state.ledger.job(job).expect("its consumer keeps it open").counts;
-        let lane = &state.lanes.0[&job];
+        let counts = state.ledger.job(job).expect("its consumer keeps it open").counts();
+        let lane = state.lanes.map(job).expect("its consumer keeps it open");
         match lane.order {
             Order::Completion if lane.ready.is_empty() => state.tell_ended(job),
             Order::Input if lane.is_to_be_told(next) => state.tell_ended(job),
@@ -199,7 +177,7 @@ impl Dispatch {
             }
             Order::Completion | Order::Input | Order::AtOnce => {}
         }
-        let lane = state.lanes.0.get_mut(&job).expect("its consumer keeps it open");
+        let lane = state.lanes.map_mut(job).expect("its consumer keeps it open");
         match lane.order {
             Order::Completion => {
                 if let Some(finished) = lane.ready.pop_front() {
@@ -247,7 +225,7 @@ impl Dispatch {
     /// The consumer has made room that somebody waits for.
     pub(crate) fn made_room(&self, job: JobId) {
         let mut state = self.hold();
-        let Some(lane) = state.lanes.0.get(&job) else { return };
+        let Some(lane) = state.lanes.map(job) else { return };
         // By now another may have taken the room: then whoever waits for it must be told of the next.
         let room = lane.gate.room_for_any();
         if room >= lane.gate.refill.load(Ordering::SeqCst) {
@@ -280,7 +258,7 @@ impl Dispatch {
     }
 
     /// What was cancelled may have been what a suspect, or the end of a drain, waited for.
-    fn after_cancel(&self, state: &mut State) {
+    pub(super) fn after_cancel(&self, state: &mut State) {
         if state.ledger.mode() > Mode::Running && state.ledger.nothing_pending() {
             self.tell(Notice::NothingPending);
         }
@@ -295,7 +273,7 @@ impl Dispatch {
     /// The chunks of a job that are not yet yielded.
     pub(crate) fn chunks(&self, job: JobId) -> Vec<Arc<Chunk>> {
         let state = self.hold();
-        let lane = state.lanes.0.get(&job);
+        let lane = state.lanes.map(job);
         lane.map_or_else(Vec::new, |lane| lane.chunks.values().chain(lane.apart.values()).cloned().collect())
     }
 
@@ -304,15 +282,14 @@ impl Dispatch {
         let mut state = self.hold();
         let now = self.now();
         state.book_job(job, now);
-        match (state.ledger.job(job), state.lanes.0.get(&job)) {
-            (Some(known), Some(lane)) => progress_of(known.counts, lane.pulled(), lane.total),
-            _ => Progress::default(),
-        }
+        let Some(known) = state.ledger.job(job) else { return Progress::default() };
+        let (pulled, total) = state.lanes.map(job).map_or((0, Some(1)), |map| (map.pulled(), map.total));
+        progress_of(known.counts(), pulled, total)
     }
 
     /// The consumer has yielded a whole chunk.
     pub(crate) fn retire(&self, job: JobId, chunk: &Arc<Chunk>) {
-        if let Some(lane) = self.hold().lanes.0.get_mut(&job) {
+        if let Some(lane) = self.hold().lanes.map_mut(job) {
             lane.retire(chunk);
         }
     }
@@ -322,11 +299,13 @@ impl Dispatch {
         let mut state = self.hold();
         let now = self.now();
         // The lane goes first: its values are for the caller to drop, not for the lock's release.
-        let lane = state.lanes.0.remove(&job)?;
-        if !lane.close_pool() {
-            state.break_down(REFUSED);
+        let lane = state.lanes.open.remove(&job)?;
+        if let Lane::Map(map) = &lane {
+            if !map.close_pool() {
+                state.break_down(REFUSED);
+            }
+            map.space.notify_all();
         }
-        lane.space.notify_all();
         if state.broken.is_none() {
             state.end_job(job, Unrun::Cancelled, None, None, now);
         }
@@ -343,11 +322,11 @@ impl Abort for Dispatch {
         let mut state = self.hold();
         let now = self.now();
         let Some(known) = state.ledger.job(job).filter(|_| state.broken.is_none()) else { return };
-        let publish = known.on_failure == OnFailure::GoOn;
-        let end = (known.kind == JobKind::Map).then_some(MapEnd::OfMap(Reason::Cancelled));
+        let publish = known.on_failure() == OnFailure::GoOn;
+        let end = (known.kind() == JobKind::Map).then_some(MapEnd::OfMap(Reason::Cancelled));
         state.book_job(job, now);
-        let over = state.lanes.0.get(&job).is_none_or(|lane| lane.is_dry());
-        if !over || state.ledger.job(job).is_some_and(|job| job.counts.pending() > 0) {
+        let over = state.lanes.get(job).is_none_or(Lane::is_dry);
+        if !over || state.ledger.job(job).is_some_and(|job| job.counts().pending() > 0) {
             state.end_job(job, Unrun::Cancelled, publish.then_some(&Reason::Cancelled), end, now);
             self.after_cancel(&mut state);
         }
@@ -356,7 +335,7 @@ impl Abort for Dispatch {
 
 impl State {
     /// Why the function takes nothing new, if it does not.
-    fn refusal(&self) -> Option<Reason> {
+    pub(super) fn refusal(&self) -> Option<Reason> {
         if let Some(bug) = &self.broken {
             return Some(Reason::Engine(bug.clone()));
         }

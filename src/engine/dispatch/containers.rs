@@ -159,20 +159,19 @@ impl Dispatch {
     }
 
     fn lend(&self, state: &mut State, id: ContainerId, lease: Lease) -> Next {
-        let lane = &state.lanes.0[&lease.job];
-        let chunk = lane.chunk(lease.span.first).expect("a leased input is in its chunk");
+        let caller = state.lanes.get(lease.job).expect("a lease is of an open job").caller().clone();
+        let input = InputId { job: lease.job, index: lease.span.first };
+        let chunk = state.lanes.chunk(input).expect("a leased input is in its chunk");
         let from = lease.span.first - chunk.first();
         let run = Arc::new(Run::new(Arc::clone(chunk), from, from + lease.span.len));
         state.seats[id.index()].run = Some(Arc::clone(&run));
         state.seats[id.index()].at_work = true;
         state.seats[id.index()].suspended = false;
-        let input = InputId { job: lease.job, index: lease.span.first };
         let previous = if lease.attempt.get() > 1 { state.ledger.previous(input) } else { None };
         state.refresh_window(lease.job);
-        if lease.span.len > 1 && !state.ticking && state.lanes.0[&lease.job].is_looked_for() {
+        if lease.span.len > 1 && !state.ticking && state.is_looked_for(lease.job) {
             state.begin_to_tick(self);
         }
-        let caller = state.lanes.0[&lease.job].caller.clone();
         let before = std::mem::replace(&mut state.seats[id.index()].caller, caller.clone());
         state.unused_callers.extend(before.holds_a_span().then_some(before));
         state.ledger.lent(id, self.now());

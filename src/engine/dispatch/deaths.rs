@@ -113,7 +113,7 @@ impl Dispatch {
         let executing = state.executing(id, position).or(stray);
         let caller = if executing.is_some() { state.caller(id) } else { Caller::default() };
         let peak_bytes = state.peak(id, generation);
-        let (map, call) = (caller.label().cloned(), caller.call);
+        let (map, call) = (caller.label().cloned(), caller.call());
         let crash = Arc::new(Crash { container: id, generation, executing, map, call, peak_bytes, death });
         let event: fn(Arc<Crash>) -> Event = if by_hand { Event::Killed } else { Event::Crashed };
         state.say_of(event(Arc::clone(&crash)), caller, now);
@@ -161,8 +161,8 @@ impl State {
             AfterCrash::Pending { input } => self.set_apart(input),
             AfterCrash::Poisoned { input, attempts, deaths, ends_map } => {
                 let caller =
-                    self.lanes.0.get(&input.job).map_or_else(Caller::default, |lane| lane.caller.clone());
-                let (map, call) = (caller.label().cloned(), caller.call);
+                    self.lanes.get(input.job).map_or_else(Caller::default, |lane| lane.caller().clone());
+                let (map, call) = (caller.label().cloned(), caller.call());
                 self.say_of(Event::Poisoned { map, call, input: input.index, attempts }, caller, now);
                 let why = Why::Reason(Reason::Poisoned(deaths));
                 self.fail(input, attempts.get().into(), why, ends_map, now);

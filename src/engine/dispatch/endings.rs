@@ -10,7 +10,8 @@ use crate::decide::job::{JobKind, OnFailure, Span};
 use crate::decide::ledger::{Mode, Position, Sources, Unrun};
 use crate::decide::time::Time;
 use crate::engine::dispatch::State;
-use crate::engine::lane::{MapEnd, Supply};
+use crate::engine::lane::Lane;
+use crate::engine::map_lane::{MapEnd, Supply};
 
 /// How many failures of inputs that have ended are made while the lock is held, because each takes an allocation.
 const TOLD_MAX: u64 = 256;
@@ -30,10 +31,10 @@ impl State {
             return; // the books are not to be trusted any more
         }
         if let Some((job, span)) = self.ledger.advanced(id, upto, now)
-            && let Some(lane) = self.lanes.0.get_mut(&job)
+            && let Some(lane) = self.lanes.get_mut(job)
         {
             lane.booked(upto - 1);
-            let pending = self.ledger.job(job).map_or(0, |job| job.counts.pending());
+            let pending = self.ledger.job(job).map_or(0, |job| job.counts().pending());
             self.wakers.woken.extend(lane.finished(span, pending, Some(now)));
         }
     }
@@ -89,7 +90,7 @@ impl State {
 
     /// An input waits to be executed again, perhaps for long: the chunk it came in is not to be kept for it.
     pub(super) fn set_apart(&mut self, input: InputId) {
-        let used_up = self.lanes.0.get_mut(&input.job).and_then(|lane| lane.set_apart(input.index));
+        let used_up = self.lanes.get_mut(input.job).and_then(|lane| lane.set_apart(input.index));
         self.used_up.extend(used_up);
     }
 
@@ -98,7 +99,7 @@ impl State {
         if self.broken.is_some() {
             return; // something may execute it after all
         }
-        if self.lanes.0.contains_key(&job) {
+        if self.lanes.get(job).is_some() {
             self.write_failure(job, index, tried, why);
             self.tell_finished(job, Span { first: index, len: 1 });
         }
@@ -106,8 +107,8 @@ impl State {
 
     #[expect(unsafe_code, reason = "moves an input out of its chunk")]
     fn write_failure(&mut self, job: JobId, index: u64, tried: Tried, why: Why) {
-        let lane = &self.lanes.0[&job];
-        let chunk = lane.chunk(index).expect("an input without outcome is in its chunk");
+        let input = InputId { job, index };
+        let chunk = self.lanes.chunk(input).expect("an input without outcome is in its chunk");
         // SAFETY: the input's outcome is being decided under the lock, once, and no attempt at it is in the books. Its
         // last attempt has returned or unwound, never began, or was fenced, and then the input is marked as shared.
         unsafe { chunk.fail((index - chunk.first()) as usize, tried, why) };
@@ -115,8 +116,8 @@ impl State {
 
     /// Those inputs have their outcomes, which no thread publishes.
     fn tell_finished(&mut self, job: JobId, span: Span) {
-        let pending = self.ledger.job(job).map_or(0, |job| job.counts.pending());
-        if let Some(lane) = self.lanes.0.get_mut(&job) {
+        let pending = self.ledger.job(job).map_or(0, |job| job.counts().pending());
+        if let Some(lane) = self.lanes.get_mut(job) {
             self.wakers.woken.extend(lane.finished(span, pending, None));
         }
     }
@@ -130,7 +131,7 @@ impl State {
         if self.broken.is_some() {
             return; // as above
         }
-        let Some(lane) = self.lanes.0.get_mut(&input.job) else { return };
+        let Some(lane) = self.lanes.map_mut(input.job) else { return };
         let chunk = lane.chunk(input.index).expect("an input without outcome is in its chunk");
         // SAFETY: as above.
         let failure = unsafe { chunk.ends_by((input.index - chunk.first()) as usize, tried, why) };
@@ -166,7 +167,7 @@ impl State {
         }
         begun.sort_unstable();
         let ended = self.end_pending(job, how, reason, &begun);
-        if let Some(lane) = self.lanes.0.get_mut(&job) {
+        if let Some(lane) = self.lanes.get_mut(job) {
             let (supply, unseen) = lane.end_with(end);
             self.supplies.push(supply);
             self.unseen_ends.extend(unseen);
@@ -187,7 +188,7 @@ impl State {
         let mut ended = 0;
         for span in self.ledger.take_pending(job) {
             ended += span.len;
-            let Some(lane) = self.lanes.0.get_mut(&job) else { continue };
+            let Some(lane) = self.lanes.get_mut(job) else { continue };
             match reason {
                 // What was executing is the first of its range: what came before it has its outcome.
                 Some(reason) => {
@@ -202,10 +203,10 @@ impl State {
 
     /// Makes the failures of some inputs of a job that have ended, the earliest first. Called for their consumer.
     pub(super) fn tell_ended(&mut self, job: JobId) {
-        let Some(lane) = self.lanes.0.get_mut(&job) else { return };
+        let Some(lane) = self.lanes.get_mut(job) else { return };
         let Some((span, begun, reason)) = lane.take_ended(TOLD_MAX) else { return };
         for index in span.indices() {
-            let record = self.ledger.job(job).and_then(|job| job.records.get(&index));
+            let record = self.ledger.job(job).and_then(|job| job.record(index));
             let before = record.map_or(0, |record| record.attempt().get() - 1);
             let tried = Tried {
                 attempts: before + u32::from(begun && index == span.first),
@@ -222,8 +223,8 @@ impl State {
     /// these inputs get an outcome of their own, whatever kind of source they come from.
     pub(super) fn fill_window(&mut self, job: JobId) {
         self.absorb(job);
-        let (Some(known), Some(lane)) = (self.ledger.job(job), self.lanes.0.get(&job)) else { return };
-        let (first, held) = (known.counts.pulled, lane.held_by_window());
+        let (Some(known), Some(lane)) = (self.ledger.job(job), self.lanes.get(job)) else { return };
+        let (first, held) = (known.counts().pulled, lane.held_by_window());
         if held > 0 && self.broken.is_none() {
             let pulled = self.lanes.pull(job, first, held);
             self.ledger.accept(job, pulled);
@@ -233,8 +234,8 @@ impl State {
     /// Takes what a feeder has pulled into the books.
     pub(super) fn absorb(&mut self, job: JobId) {
         let Some(known) = self.ledger.job(job) else { return };
-        let first = known.counts.pulled;
-        let Some(lane) = self.lanes.0.get(&job) else { return };
+        let first = known.counts().pulled;
+        let Some(lane) = self.lanes.map(job) else { return };
         if matches!(lane.supply, Supply::Fed(_)) {
             if !lane.close_pool() {
                 return self.break_down(REFUSED);
@@ -252,13 +253,13 @@ impl State {
                 return;
             }
             self.fill_window(job);
-            let over = self.lanes.0.get(&job).is_none_or(|lane| lane.is_dry());
+            let over = self.lanes.get(job).is_none_or(|lane| lane.is_dry());
             let known = self.ledger.job(job).expect("just listed");
-            if over && known.counts.pending() == 0 {
+            if over && known.counts().pending() == 0 {
                 continue;
             }
-            let publish = known.on_failure == OnFailure::GoOn;
-            let end = (known.kind == JobKind::Map).then(|| MapEnd::OfMap(reason.clone()));
+            let publish = known.on_failure() == OnFailure::GoOn;
+            let end = (known.kind() == JobKind::Map).then(|| MapEnd::OfMap(reason.clone()));
             let ended = self.end_job(job, how, publish.then_some(reason), end, now);
             if how == Unrun::Cancelled {
                 self.leftovers.add(ended, publish);
@@ -293,11 +294,11 @@ impl State {
             return; // its consumers have been told
         }
         let known = self.ledger.job(job).expect("it was just looked at");
-        let (publish, is_map) = (known.on_failure == OnFailure::GoOn, known.kind == JobKind::Map);
+        let (publish, is_map) = (known.on_failure() == OnFailure::GoOn, known.kind() == JobKind::Map);
         let ended = self.end_pending(job, Unrun::Cancelled, publish.then_some(&Reason::ShutDown), &[]);
         self.leftovers.add(ended, publish);
-        let Some(lane) = self.lanes.0.get_mut(&job) else { return };
-        let cut_short = !lane.source_over || ended > 0;
+        let Some(lane) = self.lanes.get_mut(job) else { return };
+        let cut_short = !lane.is_source_over() || ended > 0;
         let end = (is_map && cut_short).then_some(MapEnd::OfMap(Reason::ShutDown));
         let (supply, unseen) = lane.end_with(end);
         self.supplies.push(supply);
@@ -321,16 +322,18 @@ impl State {
             run.wake();
             self.spent.push(run);
         }
-        for lane in self.lanes.0.values_mut() {
-            lane.awaited = true;
+        for lane in self.lanes.open.values_mut() {
+            if let Lane::Map(map) = lane {
+                map.awaited = true;
+                map.space.notify_all();
+            }
             self.wakers.woken.extend(lane.wake());
-            lane.space.notify_all();
         }
     }
 
     /// Sets each lane's window anew from what its inputs cost.
     pub(super) fn refresh_window(&mut self, job: JobId) {
-        if let Some(lane) = self.lanes.0.get(&job) {
+        if let Some(lane) = self.lanes.map(job) {
             let (window, refill) = (self.ledger.window(job), self.ledger.refill(job));
             let before = lane.gate.window.swap(window, Ordering::SeqCst);
             let changed = lane.gate.refill.swap(refill, Ordering::SeqCst) != refill || before != window;

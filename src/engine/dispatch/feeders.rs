@@ -13,7 +13,7 @@ use crate::decide::job::OnFailure;
 use crate::decide::ledger::{Mode, Unrun};
 use crate::engine::dispatch::tasks::FEEDER;
 use crate::engine::dispatch::{Dispatch, State};
-use crate::engine::lane::{MapEnd, Supply};
+use crate::engine::map_lane::{MapEnd, Supply};
 use crate::engine::messages::Notice;
 use crate::values::crash::Panic;
 
@@ -46,7 +46,7 @@ impl Dispatch {
     /// Where the feeder of a job puts its inputs. Asked once.
     pub(crate) fn inlet(&self, job: JobId) -> Option<Inlet> {
         let state = self.hold();
-        let lane = state.lanes.0.get(&job)?;
+        let lane = state.lanes.map(job)?;
         match &lane.supply {
             Supply::Fed(pool) => Some(Inlet::new(Arc::clone(pool), Arc::clone(&lane.gate))),
             Supply::Inline(_) | Supply::Dry => None,
@@ -55,7 +55,7 @@ impl Dispatch {
 
     /// The source says how many inputs it has.
     pub(crate) fn expect_total(&self, job: JobId, total: u64) {
-        if let Some(lane) = self.hold().lanes.0.get_mut(&job) {
+        if let Some(lane) = self.hold().lanes.map_mut(job) {
             lane.total = Some(total);
         }
     }
@@ -66,7 +66,7 @@ impl Dispatch {
         loop {
             match state.room(job, gate) {
                 Some(0) => {
-                    let space = Arc::clone(&state.lanes.0[&job].space);
+                    let space = Arc::clone(&state.lanes.map(job).expect("it has a feeder").space);
                     state.wait(&space, None);
                 }
                 room => return room,
@@ -78,8 +78,7 @@ impl Dispatch {
     /// container that sleeps is woken. It passes on what it leaves.
     pub(crate) fn feed_the_starving(&self, job: JobId) {
         let mut state = self.hold();
-        let waited =
-            state.lanes.0.get(&job).is_some_and(|lane| lane.gate.awaited.swap(false, Ordering::SeqCst));
+        let waited = state.lanes.map(job).is_some_and(|lane| lane.gate.awaited.swap(false, Ordering::SeqCst));
         if waited {
             state.ledger.look_again(job);
             self.wake_one(&mut state);
@@ -91,7 +90,7 @@ impl Dispatch {
     pub(crate) fn fed_too_late(&self, job: JobId, input: Values) {
         let mut held = self.hold();
         let state = &mut *held;
-        let (Some(lane), Some(known)) = (state.lanes.0.get_mut(&job), state.ledger.job(job)) else {
+        let (Some(lane), Some(known)) = (state.lanes.map_mut(job), state.ledger.job(job)) else {
             drop(held);
             return drop(input);
         };
@@ -99,8 +98,8 @@ impl Dispatch {
             drop(held); // the end has been told: nothing is accepted any more
             return drop(input);
         }
-        let index = known.counts.pulled;
-        let publish = known.on_failure == OnFailure::GoOn;
+        let index = known.counts().pulled;
+        let publish = known.on_failure() == OnFailure::GoOn;
         let (reason, how) = match (state.ledger.gave_up(), state.ledger.mode()) {
             (Some(gave_up), _) => (Reason::GaveUp(gave_up.clone()), Unrun::GivenUp),
             (None, Mode::Running) => (Reason::Cancelled, Unrun::Cancelled),
@@ -141,8 +140,8 @@ impl Dispatch {
     pub(crate) fn source_ends(&self, job: JobId, end: FeederEnd) {
         let mut state = self.hold();
         let now = self.now();
-        let goes_on = state.ledger.job(job).is_some_and(|job| job.on_failure == OnFailure::GoOn);
-        if let Some(lane) = state.lanes.0.get_mut(&job) {
+        let goes_on = state.ledger.job(job).is_some_and(|job| job.on_failure() == OnFailure::GoOn);
+        if let Some(lane) = state.lanes.map_mut(job) {
             lane.space.forget(FEEDER);
             let end = match end {
                 // By whom it was told, the map is ended as well, or will be.
@@ -165,7 +164,7 @@ impl Dispatch {
                 state.end_job(job, Unrun::Cancelled, None, end, now);
             }
         }
-        let woken = state.lanes.0.get_mut(&job).and_then(|lane| lane.wake());
+        let woken = state.lanes.map_mut(job).and_then(|lane| lane.wake());
         state.wakers.woken.extend(woken);
         state.ledger.look_again(job); // the rest may be fewer inputs than are worth a claim otherwise
         self.wake_one(&mut state);
@@ -178,7 +177,7 @@ impl State {
     pub(super) fn room(&self, job: JobId, gate: &Gate) -> Option<u64> {
         let running =
             self.ledger.mode() == Mode::Running && self.ledger.gave_up().is_none() && self.broken.is_none();
-        let open = self.lanes.0.get(&job).is_some_and(|lane| !lane.source_over);
+        let open = self.lanes.map(job).is_some_and(|lane| !lane.source_over);
         if !running || !open {
             return None;
         }

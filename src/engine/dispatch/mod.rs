@@ -6,6 +6,7 @@
 //! it. A panic under the lock is a fault of the engine: it marks the function broken, and everyone
 //! who waits is told.
 
+mod calls;
 mod consumers;
 mod containers;
 mod deaths;
@@ -46,7 +47,8 @@ use crate::decide::time::Time;
 use crate::engine::caller::Caller;
 use crate::engine::clock::Clock;
 use crate::engine::dispatch::sleepers::Sleepers;
-use crate::engine::lane::{Lanes, MapEnd, Supply};
+use crate::engine::lane::Lanes;
+use crate::engine::map_lane::{MapEnd, Supply};
 use crate::engine::messages::Notice;
 use crate::engine::outbox::{Entry, Outbox, Then};
 use crate::engine::settings::Settings;
@@ -406,7 +408,7 @@ impl Dispatch {
         let containers = settings.rules.containers;
         let state = State {
             ledger: Ledger::new(settings.rules.clone()),
-            lanes: Lanes(BTreeMap::new()),
+            lanes: Lanes::of(settings.shape),
             seats: (0..containers).map(|_| Seat::default()).collect(),
             sleepers: Sleepers::default(),
             lent_ahead: None,

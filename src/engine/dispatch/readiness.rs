@@ -79,7 +79,7 @@ impl Dispatch {
 impl State {
     /// Whether every input that was pulled has its outcome.
     pub(crate) fn is_idle(&self) -> bool {
-        self.ledger.nothing_pending() && !self.lanes.0.values().any(|lane| lane.held_by_window() > 0)
+        self.ledger.nothing_pending() && !self.lanes.open.values().any(|lane| lane.held_by_window() > 0)
     }
 
     /// Whether somebody waits for what is so now, and is to be told when the lock is released.

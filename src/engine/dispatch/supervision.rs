@@ -10,7 +10,8 @@ use crate::decide::time::Time;
 use crate::engine::actor::Ending;
 use crate::engine::caller::Caller;
 use crate::engine::dispatch::{Dispatch, Returns, State};
-use crate::engine::lane::MapEnd;
+use crate::engine::lane::Lane;
+use crate::engine::map_lane::MapEnd;
 use crate::engine::outbox::Entry;
 use crate::engine::story::FOLD;
 use crate::values::event::Event;
@@ -237,7 +238,8 @@ impl Dispatch {
             state.fill_window(job);
         }
         let state = &mut *state;
-        for lane in state.lanes.0.values_mut().map(steps::each) {
+        for lane in state.lanes.open.values_mut().map(steps::each) {
+            let Lane::Map(lane) = lane else { continue };
             if !lane.source_over {
                 lane.source_over = true;
                 let unseen = lane.end_as(Some(MapEnd::OfMap(Reason::ShutDown)));

@@ -13,6 +13,7 @@ use crate::decide::ledger::{Mode, Stage};
 use crate::decide::pacing::{LOOK_MAX, LOOK_MIN};
 use crate::engine::dispatch::containers::{Next, Offer};
 use crate::engine::dispatch::{Dispatch, State};
+use crate::engine::map_lane::MapLane;
 use crate::engine::messages::Notice;
 
 /// The key under which a feeder waits for room; it is alone in its lane.
@@ -118,7 +119,7 @@ impl Dispatch {
             let state = self.hold();
             match state.room(job, gate) {
                 Some(0) => {
-                    state.lanes.0[&job].space.register(FEEDER, cx.waker().clone());
+                    state.lanes.map(job).expect("it has a feeder").space.register(FEEDER, cx.waker().clone());
                     Poll::Pending
                 }
                 room => Poll::Ready(room),
@@ -130,7 +131,7 @@ impl Dispatch {
     /// Whether a feeder that waits for its source should go on; if it should not any more, it is woken.
     pub(crate) fn is_wanted_by_task(&self, job: JobId, waker: &Waker) -> bool {
         let state = self.hold();
-        let Some(lane) = state.lanes.0.get(&job).filter(|lane| !lane.source_over) else { return false };
+        let Some(lane) = state.lanes.map(job).filter(|lane| !lane.source_over) else { return false };
         lane.space.register(FEEDER, waker.clone());
         state.ledger.mode() == Mode::Running && state.broken.is_none()
     }
@@ -185,13 +186,18 @@ impl State {
     /// The consumer of a job waits in a task. A run of several inputs tells of its outcomes at its end
     /// only: while there is one, the supervisor looks now and then.
     pub(super) fn wait_in_task(&mut self, dispatch: &Dispatch, job: JobId, waker: Waker) {
-        let lane = self.lanes.0.get_mut(&job).expect("its consumer keeps it open");
+        let lane = self.lanes.map_mut(job).expect("its consumer keeps it open");
         lane.awaited = true;
         let before = lane.waker.replace(waker);
         self.wakers.unused.extend(before);
         if !self.ticking && self.runs_ahead(job) {
             self.begin_to_tick(dispatch);
         }
+    }
+
+    /// Whether the consumer of a map waits in a task, for outcomes of a run that tells of them at its end only.
+    pub(super) fn is_looked_for(&self, job: JobId) -> bool {
+        self.lanes.map(job).is_some_and(MapLane::is_looked_for)
     }
 
     /// Whether a container executes several inputs of that job.
@@ -210,7 +216,7 @@ impl State {
     fn tasks_waiting(&self) -> usize {
         let waited_for = |id: &ContainerId| {
             let lease = self.ledger.lease(*id).filter(|lease| lease.span.len > 1);
-            lease.and_then(|lease| self.lanes.0.get(&lease.job)).is_some_and(|lane| lane.is_looked_for())
+            lease.is_some_and(|lease| self.is_looked_for(lease.job))
         };
         self.ledger.ahead().filter(waited_for).count()
     }

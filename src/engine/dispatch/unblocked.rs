@@ -54,7 +54,7 @@ impl Dispatch {
 impl State {
     /// Whether nothing of any job or run is left.
     pub(crate) fn is_empty(&self) -> bool {
-        self.lanes.0.is_empty()
+        self.lanes.open.is_empty()
             && self.seats.iter().all(|seat| seat.run.is_none())
             && self.forsaken.is_empty()
             && self.sleepers.is_empty()
