@@ -176,6 +176,11 @@ impl Lanes {
         if let Lane::Call(call) = self.get_mut(job)? { Some(call) } else { None }
     }
 
+    /// Moves up to `most` inputs of a map into a chunk whose first index is `first`; returns how many.
+    pub(crate) fn pull(&mut self, job: JobId, first: u64, most: u64) -> u64 {
+        self.map_mut(job).map_or(0, |map| map.pull(first, most))
+    }
+
     /// Inputs that windows hold and that are in no book.
     pub(crate) fn held_by_windows(&self) -> u64 {
         self.open.values().map(steps::each).map(Lane::held_by_window).sum()
@@ -199,9 +204,5 @@ impl Sources for Lanes {
         if let Some(map) = self.map(job) {
             map.starve(least);
         }
-    }
-
-    fn pull(&mut self, job: JobId, first: u64, most: u64) -> u64 {
-        self.map_mut(job).map_or(0, |map| map.pull(first, most))
     }
 }

@@ -55,10 +55,6 @@ impl Sources for Nothing {
     }
 
     fn starve(&self, _: JobId, _: u64) {}
-
-    fn pull(&mut self, _: JobId, _: u64, _: u64) -> u64 {
-        0
-    }
 }
 
 /// What was decided on a crash: how long the restart waits, loop crashes, crashes, rounds, completions.
@@ -110,7 +106,7 @@ impl Recorded {
                 if of_new {
                     self.ledger.open_call();
                 }
-                let claim = self.ledger.claim(id, generation, now, &mut Nothing);
+                let claim = self.ledger.claim(id, generation, now, &Nothing);
                 assert!(matches!(claim, Claim::Take(_) | Claim::Idle { .. }));
             }
             (Deed::Complete, Stage::Live) => {

@@ -20,8 +20,6 @@ pub(crate) trait Sources {
     fn yielded(&self, job: JobId) -> u64;
     /// There is less room than that, which would be worth a claim: from now on the ledger hears of it when there is.
     fn starve(&self, job: JobId, least: u64);
-    /// Moves up to `most` inputs into a chunk whose first index is `first`; returns how many.
-    fn pull(&mut self, job: JobId, first: u64, most: u64) -> u64;
 }
 
 /// What a container does next.
@@ -29,6 +27,8 @@ pub(crate) trait Sources {
 pub(crate) enum Claim {
     /// Execute that range, whose first input is at that attempt.
     Take(Lease),
+    /// Pull up to `most` inputs of that map, and take what [`Ledger::pulled`] makes of them.
+    Pull { job: JobId, most: u64 },
     /// Nothing to do before `until`, or before being woken.
     Idle { until: Option<Time> },
     /// Nothing will come any more: exit gracefully.
@@ -57,6 +57,16 @@ pub(crate) enum LeaseKind {
     Retry { due: Time },
 }
 
+/// What is dispatched next.
+enum Step {
+    Lease(Lease),
+    /// Up to `most` inputs of that map, which are not pulled yet.
+    Pull {
+        job: JobId,
+        most: u64,
+    },
+}
+
 /// How many leases in a row may be of calls while something of a map waits, so that an endless stream of calls leaves
 /// a quarter to the maps.
 const CALLS_IN_A_ROW_MAX: u32 = 3;
@@ -76,40 +86,58 @@ impl Ledger {
         id: ContainerId,
         generation: Generation,
         now: Time,
-        sources: &mut impl Sources,
+        sources: &impl Sources,
     ) -> Claim {
         if !self.is_current(id, generation) {
             return Claim::Stale;
         }
         self.berths[id.index()].stray = None;
         assert!(self.berths[id.index()].lease.is_none(), "container {id} claims with a lease");
-        let lease = match self.mode {
-            Mode::Running | Mode::Draining if self.gave_up.is_none() => self.next_lease(id, now, sources),
+        let step = match self.mode {
+            Mode::Running | Mode::Draining if self.gave_up.is_none() => self.next_step(id, now, sources),
             Mode::Running => return Claim::Idle { until: None },
             Mode::Draining | Mode::Stopping => return self.leave(id, now),
             Mode::Aborted => return Claim::Stale,
         };
-        if let Some(lease) = lease {
-            if lease.kind == (LeaseKind::Replay { suspect: true }) {
-                self.suspects.begin(id, now);
+        match step {
+            Some(Step::Lease(lease)) => {
+                self.assign(id, lease, now);
+                return Claim::Take(lease);
             }
-            self.leases.insert((lease.job, id));
-            if lease.span.len > 1 {
-                self.ahead.insert(id);
-            }
-            let lease_proof = self.crashes;
-            let berth = &mut self.berths[id.index()];
-            berth.lease = Some(lease);
-            berth.lease_proof = lease_proof;
-            berth.taken = now;
-            berth.advanced = now;
-            berth.booked = lease.span.first;
-            return Claim::Take(lease);
+            Some(Step::Pull { job, most }) => return Claim::Pull { job, most },
+            None => {}
         }
         if self.mode == Mode::Draining && self.nothing_pending() {
             return self.leave(id, now);
         }
         Claim::Idle { until: self.next_due(now) }
+    }
+
+    /// So many inputs were pulled for a container, as its claim said. `None` if there were none after all: then it claims
+    /// once more.
+    pub(crate) fn pulled(&mut self, id: ContainerId, job: JobId, inputs: u64, now: Time) -> Option<Lease> {
+        self.accept(job, inputs);
+        let span = self.jobs.get_mut(&job)?.take_fresh(inputs)?;
+        let lease = Lease { job, span, kind: LeaseKind::First, attempt: Attempt::FIRST };
+        self.assign(id, lease, now);
+        Some(lease)
+    }
+
+    fn assign(&mut self, id: ContainerId, lease: Lease, now: Time) {
+        if lease.kind == (LeaseKind::Replay { suspect: true }) {
+            self.suspects.begin(id, now);
+        }
+        self.leases.insert((lease.job, id));
+        if lease.span.len > 1 {
+            self.ahead.insert(id);
+        }
+        let lease_proof = self.crashes;
+        let berth = &mut self.berths[id.index()];
+        berth.lease = Some(lease);
+        berth.lease_proof = lease_proof;
+        berth.taken = now;
+        berth.advanced = now;
+        berth.booked = lease.span.first;
     }
 
     /// The container begins with its lease now. What it took to find it is no cost of the inputs.
@@ -132,17 +160,19 @@ impl Ledger {
         Claim::Leave
     }
 
-    fn next_lease(&mut self, id: ContainerId, now: Time, sources: &mut impl Sources) -> Option<Lease> {
+    fn next_step(&mut self, id: ContainerId, now: Time, sources: &impl Sources) -> Option<Step> {
         let maps_first = self.calls_in_a_row >= CALLS_IN_A_ROW_MAX;
         let of_a_map = if maps_first { self.next_behind_calls(id, Of::Maps, now, sources) } else { None };
-        let lease = of_a_map
-            .or_else(|| self.next_call())
+        let step = of_a_map
+            .or_else(|| self.next_call().map(Step::Lease))
             .or_else(|| self.next_behind_calls(id, Of::All, now, sources))?;
-        match self.jobs[&lease.job].kind() {
-            JobKind::Call => self.calls_in_a_row = self.calls_in_a_row.saturating_add(1),
-            JobKind::Map => self.calls_in_a_row = 0,
+        match &step {
+            Step::Lease(lease) if self.jobs[&lease.job].kind() == JobKind::Call => {
+                self.calls_in_a_row = self.calls_in_a_row.saturating_add(1);
+            }
+            Step::Lease(_) | Step::Pull { .. } => self.calls_in_a_row = 0,
         }
-        Some(lease)
+        Some(step)
     }
 
     fn next_call(&mut self) -> Option<Lease> {
@@ -157,11 +187,11 @@ impl Ledger {
         id: ContainerId,
         of: Of,
         now: Time,
-        sources: &mut impl Sources,
-    ) -> Option<Lease> {
+        sources: &impl Sources,
+    ) -> Option<Step> {
         let first = self.next_requeued(of).or_else(|| self.next_replay(id, of, now));
-        if first.is_some() {
-            return first;
+        if let Some(lease) = first {
+            return Some(Step::Lease(lease));
         }
         let new = if self.new_goes_first { self.next_new(now, sources) } else { None };
         if new.is_some() {
@@ -170,7 +200,7 @@ impl Ledger {
         }
         if let Some(retry) = self.next_retry(of, now) {
             self.new_goes_first = true;
-            return Some(retry);
+            return Some(Step::Lease(retry));
         }
         self.next_new(now, sources)
     }
@@ -247,24 +277,18 @@ impl Ledger {
         self.window(job).saturating_sub(outstanding)
     }
 
-    fn next_new(&mut self, now: Time, sources: &mut impl Sources) -> Option<Lease> {
-        while let Some((job, ready)) = self.next_map(now, sources) {
-            // Behind the other maps.
-            self.step_out(job);
-            self.line_up(job);
-            let most = self.share(job, ready);
-            if self.jobs[&job].fresh() == 0 {
-                let first = self.jobs[&job].counts().pulled;
-                let pulled = sources.pull(job, first, most);
-                self.accept(job, pulled);
-            }
-            self.map_in_turn(job).crumbs_at = None;
-            let span = self.jobs.get_mut(&job).and_then(|map| map.take_fresh(most));
-            if let Some(span) = span {
-                return Some(Lease { job, span, kind: LeaseKind::First, attempt: Attempt::FIRST });
-            }
-        }
-        None
+    fn next_new(&mut self, now: Time, sources: &impl Sources) -> Option<Step> {
+        let (job, ready) = self.next_map(now, sources)?;
+        // Behind the other maps.
+        self.step_out(job);
+        self.line_up(job);
+        let most = self.share(job, ready);
+        self.map_in_turn(job).crumbs_at = None;
+        let fresh = self.jobs.get_mut(&job).and_then(|map| map.take_fresh(most));
+        Some(match fresh {
+            Some(span) => Step::Lease(Lease { job, span, kind: LeaseKind::First, attempt: Attempt::FIRST }),
+            None => Step::Pull { job, most },
+        })
     }
 
     /// The map whose turn is next, and how many new inputs can be had of it. Maps that have none lose their turn on

@@ -66,10 +66,10 @@ impl Dispatch {
         }
         self.come_back(state, id, generation, returned);
         let now = self.now();
-        let mut claim = state.ledger.claim(id, generation, now, &mut state.lanes);
+        let mut claim = state.claim(id, generation, now);
         if let Claim::Idle { until } = claim {
             claim = match self.take_over(state, now) {
-                TakeOver::Done => state.ledger.claim(id, generation, now, &mut state.lanes),
+                TakeOver::Done => state.claim(id, generation, now),
                 TakeOver::Later(at) => Claim::Idle { until: Some(until.map_or(at, |until| until.min(at))) },
                 TakeOver::Nothing => claim,
             };
@@ -87,6 +87,7 @@ impl Dispatch {
                 let look = state.looks_ahead(now).then_some(now + LOOK_AHEAD);
                 Offer::Later(until.into_iter().chain(look).min())
             }
+            Claim::Pull { .. } => unreachable!("what is to be pulled was pulled"),
             Claim::Leave | Claim::Stale => {
                 self.wake_one(state); // what woke this container may have been meant for another
                 Offer::Now(if claim == Claim::Leave { Next::Leave } else { Next::Stale })
@@ -327,6 +328,19 @@ impl Dispatch {
 }
 
 impl State {
+    /// The next lease of a container, or what it is to do instead. Inputs are pulled on the way.
+    fn claim(&mut self, id: ContainerId, generation: Generation, now: Time) -> Claim {
+        loop {
+            let claim = self.ledger.claim(id, generation, now, &self.lanes);
+            let Claim::Pull { job, most } = claim else { return claim };
+            let first = self.ledger.job(job).expect("it has its turn").counts().pulled;
+            let pulled = self.lanes.pull(job, first, most);
+            if let Some(lease) = self.ledger.pulled(id, job, pulled, now) {
+                return Claim::Take(lease);
+            }
+        }
+    }
+
     /// Whether something will fall due, and none of the sleeping containers wakes for it.
     pub(crate) fn needs_a_watch(&self, now: Time) -> bool {
         if self.sleepers.is_empty() {

@@ -7,7 +7,7 @@ use crate::base::ids::{ContainerId, InputId, JobId};
 use crate::data::failure::{Bug, Reason, Tried};
 use crate::data::shape::Why;
 use crate::decide::job::{JobKind, OnFailure, Span};
-use crate::decide::ledger::{Mode, Position, Sources, Unrun};
+use crate::decide::ledger::{Mode, Position, Unrun};
 use crate::decide::time::Time;
 use crate::engine::dispatch::State;
 use crate::engine::lane::Lane;
