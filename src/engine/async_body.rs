@@ -22,8 +22,8 @@ use crate::contain::drops::Stack;
 use crate::contain::spawned::{Origin, among_tasks, as_its_own, this_thread_runs_tasks};
 use crate::contain::unwind::{contain_drop, drop_contained};
 use crate::data::shape::Types;
-use crate::engine::body::{Body, Errors, Instance, Post, Served, Task};
-use crate::engine::dispatch::Next;
+use crate::decide::life::Served;
+use crate::engine::body::{Body, Errors, Instance, Post, Task};
 use crate::engine::span::SafeSpan;
 use crate::values::crash::BoxError;
 
@@ -110,22 +110,19 @@ impl Post<'_> {
         E: Send + 'static,
     {
         loop {
-            match polled_outside(self.dispatch.next_in_task(self.container, self.generation)).await {
-                Next::Work { run, lease, previous, caller } => {
-                    self.context.begin_run(lease.attempt, previous);
-                    let task = Task { post: self, run, lease, caller };
-                    let left = task.drive_in_task(errors, &mut call).await;
-                    self.context.end_run();
-                    if outside(|| self.recycles(&task.run, left)) {
-                        return Served::Recycles;
-                    }
-                    // Before what the user's code has spawned has its turn, which may be a long one.
-                    self.dispatch.returned(self.container, self.generation);
-                    yield_now().await;
-                }
-                Next::Leave => return Served::Leaves,
-                Next::Stale => return Served::Stale,
+            let next = polled_outside(self.dispatch.next_in_task(self.container, self.generation)).await;
+            let task = match next {
+                Ok(work) => self.begin(work),
+                Err(served) => return served,
+            };
+            let left = task.drive_in_task(errors, &mut call).await;
+            self.context.end_run();
+            if outside(|| self.recycles(&task.run, left)) {
+                return Served::Recycles;
             }
+            // Before what the user's code has spawned has its turn, which may be a long one.
+            self.dispatch.returned(self.container, self.generation);
+            yield_now().await;
         }
     }
 }

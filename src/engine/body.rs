@@ -24,8 +24,9 @@ use crate::data::run::{Lap, Run, Walk};
 use crate::data::shape::Types;
 use crate::data::track::Pace;
 use crate::decide::ledger::{Lease, Worth};
+use crate::decide::life::Served;
 use crate::engine::caller::Caller;
-use crate::engine::dispatch::{Dispatch, Next};
+use crate::engine::dispatch::{Dispatch, Work};
 use crate::engine::span::SafeSpan;
 use crate::engine::speech::Speech;
 use crate::memory::account::Epoch;
@@ -46,17 +47,6 @@ pub(crate) trait Instance {
     /// knows how far it is.
     fn serve(&mut self, post: &Post<'_>) -> Served;
     fn exit(self: Box<Self>, post: &Post<'_>);
-}
-
-/// Why a generation serves no more.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Served {
-    /// Nothing will come any more: it exits gracefully.
-    Leaves,
-    /// It exits gracefully, to begin anew.
-    Recycles,
-    /// It is over already.
-    Stale,
 }
 
 /// What a function is made of, for its types: its body, and what it says of its errors.
@@ -180,7 +170,7 @@ pub(crate) struct Post<'a> {
     pub(crate) container: ContainerId,
     pub(crate) generation: Generation,
     pub(crate) context: &'a Context,
-    pub(crate) leash: &'a Leash,
+    pub(crate) leash: Arc<Leash>,
     /// What the attempts of this generation leave behind, if it is to be recycled for it.
     retained: RefCell<Option<Retained>>,
 }
@@ -190,11 +180,12 @@ impl<'a> Post<'a> {
         dispatch: &'a Dispatch,
         (container, generation): (ContainerId, Generation),
         context: &'a Context,
-        leash: &'a Leash,
+        leash: &Arc<Leash>,
     ) -> Self {
         let above = dispatch.settings.memory.recycle_above;
         let account = leash.account().zip(above);
         let retained = account.map(|(account, above)| Retained::new(account.counters(), above));
+        let leash = Arc::clone(leash);
         Self { dispatch, container, generation, context, leash, retained: RefCell::new(retained) }
     }
 
@@ -205,21 +196,24 @@ impl<'a> Post<'a> {
             && self.dispatch.recycle(self.container, self.generation)
     }
 
+    /// The container has taken that work into its hands.
+    pub(crate) fn begin(&self, work: Work) -> Task<'_> {
+        let Work { run, lease, previous, caller } = work;
+        self.context.begin_run(lease.attempt, previous);
+        Task { post: self, run, lease, caller }
+    }
+
     /// Waits for work and has `drive` execute it, again and again. `drive` returns how many bytes the attempts have left.
     fn serve(&self, drive: &mut dyn FnMut(&Task<'_>) -> i64) -> Served {
         loop {
-            match self.dispatch.next(self.container, self.generation) {
-                Next::Work { run, lease, previous, caller } => {
-                    self.context.begin_run(lease.attempt, previous);
-                    let task = Task { post: self, run, lease, caller };
-                    let left = drive(&task);
-                    self.context.end_run();
-                    if self.recycles(&task.run, left) {
-                        return Served::Recycles;
-                    }
-                }
-                Next::Leave => return Served::Leaves,
-                Next::Stale => return Served::Stale,
+            let task = match self.dispatch.next(self.container, self.generation) {
+                Ok(work) => self.begin(work),
+                Err(served) => return served,
+            };
+            let left = drive(&task);
+            self.context.end_run();
+            if self.recycles(&task.run, left) {
+                return Served::Recycles;
             }
         }
     }

@@ -1,7 +1,7 @@
 //! The acting half of the engine: actors, threads and the lock, without cleverness.
 //!
 //! [`supervisor`], [`container`] and [`map`] are the actors, on the thread of [`system`], and [`typed_supervisor`] is the face of
-//! the first; [`thread`] is what a container's thread runs, with the user's code in a [`body`], and [`feeder`] what pulls a
+//! the first; [`life`] carries out a container's life, and [`thread`] is what its thread runs, with the user's code in a [`body`], and [`feeder`] what pulls a
 //! source that may block; [`consumer`] takes the outcomes. [`dispatch`] is the lock they meet at, over a [`lane`] for each job.
 //! A function is [`running`] as long as something holds it.
 
@@ -16,6 +16,7 @@ pub(crate) mod container;
 pub(crate) mod dispatch;
 pub(crate) mod feeder;
 pub(crate) mod lane;
+pub(crate) mod life;
 pub(crate) mod map;
 pub(crate) mod messages;
 pub(crate) mod outbox;

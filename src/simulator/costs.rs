@@ -13,10 +13,11 @@ use crate::data::erased::{Kind, Values};
 use crate::data::pool::Pool;
 use crate::data::run::Run;
 use crate::decide::job::OnFailure;
+use crate::decide::life::{Next, Served};
 use crate::decide::steps::tests::taken;
 use crate::engine::caller::Caller;
 use crate::engine::consumer::{Consumer, Sight};
-use crate::engine::dispatch::{Next, Offer, Patience};
+use crate::engine::dispatch::Patience;
 use crate::engine::lane::Supply;
 use crate::simulator::rig::{Rig, execute};
 use crate::values::crash::{Death, Panic};
@@ -162,7 +163,10 @@ fn creating_and_ending_all_containers() {
         steps(|| {
             rig.engine.drain();
             for (id, generation) in &rig.containers {
-                assert!(matches!(rig.engine.try_next(*id, *generation, |_| ()).0, Offer::Now(Next::Leave)));
+                assert!(matches!(
+                    rig.engine.try_next(*id, *generation, |_| ()).0,
+                    Next::Over(Served::Leaves)
+                ));
                 rig.engine.left(*id, *generation);
                 rig.engine.ended(*id, *generation, None);
             }

@@ -10,7 +10,7 @@ use crate::decide::ledger::{Mode, Sources};
 use crate::decide::time::Time;
 use crate::simulator::books::{Books, Why};
 use crate::simulator::readers::Reader;
-use crate::simulator::threads::{Phase, Thread};
+use crate::simulator::threads::Thread;
 use crate::simulator::world::World;
 use crate::values::report::Fate;
 
@@ -133,8 +133,8 @@ impl World {
         let now = self.now();
         for (id, generation) in self.books.in_the_users_code(exits_end) {
             let thread =
-                self.threads.iter().find(|thread| (thread.id, thread.generation) == (id, generation));
-            let begun = thread.filter(|thread| !matches!(thread.phase, Phase::Tying { .. }));
+                self.threads.iter().find(|thread| (thread.id, thread.generation()) == (id, generation));
+            let begun = thread.filter(|thread| thread.is_tied());
             self.tally.cut_off += u64::from(begun.is_some());
             self.books.left_behind.insert((id, generation), thread.map_or(0, Thread::holds));
             self.books.container_ended(id, now);

@@ -11,6 +11,7 @@ use crate::data::shape::Shape;
 use crate::data::source::Inline;
 use crate::data::track::Pace;
 use crate::decide::ledger::Rules;
+use crate::decide::life::Next;
 use crate::decide::restart::{RateLimited, RestartPolicy};
 use crate::decide::retries::Retries;
 use crate::decide::window::Window;
@@ -18,7 +19,7 @@ use crate::engine::body::{CodeOf, Plain};
 use crate::engine::caller::Caller;
 use crate::engine::clock::Clock;
 use crate::engine::consumer::{Closing, Consumer, Failures};
-use crate::engine::dispatch::{Dispatch, Next, Offer};
+use crate::engine::dispatch::Dispatch;
 use crate::engine::lane::{Order, Supply};
 use crate::engine::settings::{MemoryRules, Settings};
 
@@ -76,9 +77,9 @@ impl Rig {
         let (id, generation) = self.containers[at];
         self.engine.wake(id, generation);
         match self.engine.try_next(id, generation, |_| ()).0 {
-            Offer::Now(Next::Work { run, .. }) => Some(run),
-            Offer::Now(_) => panic!("it lives"),
-            Offer::Later(_) => None,
+            Next::Work(work) => Some(work.run),
+            Next::Over(_) => panic!("it lives"),
+            Next::Wait { .. } => None,
         }
     }
 

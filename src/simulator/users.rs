@@ -175,11 +175,11 @@ impl World {
         let Some(thread) = threads.get(self.tape.pick(threads.len())).map(|at| &self.threads[*at]) else {
             return;
         };
-        self.tell(|| format!("{}#{} uses too much", thread.id, thread.generation));
+        self.tell(|| format!("{}#{} uses too much", thread.id, thread.generation()));
         if thread.grow(OVERDRAFT) {
-            self.overdrawn.push((thread.id, thread.generation));
+            self.overdrawn.push((thread.id, thread.generation()));
         }
-        self.books.left_behind_holds(thread.id, thread.generation, thread.holds());
+        self.books.left_behind_holds(thread.id, thread.generation(), thread.holds());
     }
 
     fn reset(&mut self) {

@@ -17,7 +17,7 @@ use crate::decide::job::JobKind;
 use crate::decide::ledger::{Mode, Sources};
 use crate::decide::time::Time;
 use crate::decide::window::Window;
-use crate::engine::body::{CodeOf, Plain};
+use crate::engine::body::{Code, Instance, Post};
 use crate::engine::caller::Caller;
 use crate::engine::clock::Clock;
 use crate::engine::consumer::{Consumer, Failures};
@@ -35,6 +35,7 @@ use crate::simulator::tally::Tally;
 use crate::simulator::tape::Tape;
 use crate::simulator::threads::{Phase, Thread};
 use crate::simulator::ticket::{Answer, Refusal, Ticket, Witness};
+use crate::values::crash::BoxError;
 
 /// The most steps after the tape has run out: a world that needs more is stuck in a circle.
 const STEPS_MAX: u64 = 300_000;
@@ -86,6 +87,21 @@ pub(super) struct World {
     pub(super) tally: Tally,
 }
 
+/// The user's code, which simulated threads play.
+struct Simulated {
+    has_state: bool,
+}
+
+impl Code for Simulated {
+    fn enter<'a>(&'a self, _: &Post<'_>) -> Result<Box<dyn Instance + 'a>, BoxError> {
+        unreachable!("simulated threads play it")
+    }
+
+    fn has_state(&self) -> bool {
+        self.has_state
+    }
+}
+
 /// What may happen next.
 #[derive(Debug, Clone, Copy)]
 enum Action {
@@ -134,11 +150,7 @@ impl World {
             id: 0,
             rules: plan.rules.clone(),
             shape: Shape::of::<Ticket, Answer, Refusal>(),
-            code: Arc::new(CodeOf::<Ticket, Answer, Refusal>::new(
-                Box::new(Plain(|_: &Ticket| unreachable!("simulated threads do not call it"))),
-                false,
-                |_, _| Ok(()),
-            )),
+            code: Arc::new(Simulated { has_state: plan.has_state }),
             exit_timeout: plan.exit_timeout,
             stack_bytes: 0,
             panic_hook: PanicHook::Silent,
@@ -345,7 +357,7 @@ impl World {
     }
 
     fn lives(&self, thread: &Thread) -> bool {
-        self.books.is_alive(thread.id, thread.generation)
+        self.books.is_alive(thread.id, thread.generation())
     }
 
     /// When the first of the containers that sleep wakes by itself, with one that does so then.

@@ -7,9 +7,8 @@ use proptest::prelude::*;
 
 use crate::base::ids::{ContainerId, Generation, JobId};
 use crate::decide::job::{JobKind, OnFailure};
-use crate::decide::ledger::{
-    Claim, Crowd, Lease, Leaving, Ledger, Mode, Position, Rules, Sources, Stage, Worth,
-};
+use crate::decide::ledger::{Crowd, Lease, Leaving, Ledger, Mode, Position, Rules, Sources, Stage, Worth};
+use crate::decide::life::Next;
 use crate::decide::restart::{CrashLoopBackoff, CrashRecord, RateLimited, Restart, RestartPolicy};
 use crate::decide::retries::Retries;
 use crate::decide::time::Time;
@@ -114,7 +113,7 @@ impl Recorded {
                     self.ledger.accept(job, 1);
                 }
                 let claim = self.ledger.claim(id, generation, now, &mut Nothing);
-                assert!(matches!(claim, Claim::Take(_) | Claim::Idle { .. }));
+                assert!(matches!(claim, Next::Work(_) | Next::Wait { .. }));
             }
             (Deed::Complete, Stage::Live) => {
                 let Some(lease) = lease else { return true };

@@ -3,6 +3,7 @@
 use crate::base::ids::{Attempt, ContainerId, Generation, InputId, JobId};
 use crate::decide::job::{JobKind, Record, Span};
 use crate::decide::ledger::{Ledger, Mode, Ready, Stage};
+use crate::decide::life::{Next, Served};
 use crate::decide::pacing::CRUMBS_WAIT;
 use crate::decide::steps;
 use crate::decide::time::Time;
@@ -22,19 +23,6 @@ pub(crate) trait Sources {
     fn starve(&self, job: JobId, least: u64);
     /// Moves up to `most` inputs into a chunk whose first index is `first`; returns how many.
     fn pull(&mut self, job: JobId, first: u64, most: u64) -> u64;
-}
-
-/// What a container does next.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Claim {
-    /// Execute that range, whose first input is at that attempt.
-    Take(Lease),
-    /// Nothing to do before `until`, or before being woken.
-    Idle { until: Option<Time> },
-    /// Nothing will come any more: exit gracefully.
-    Leave,
-    /// This generation is over: end without exit.
-    Stale,
 }
 
 /// Inputs assigned to one container.
@@ -77,17 +65,17 @@ impl Ledger {
         generation: Generation,
         now: Time,
         sources: &mut impl Sources,
-    ) -> Claim {
+    ) -> Next<Lease> {
         if !self.is_current(id, generation) {
-            return Claim::Stale;
+            return Next::Over(Served::Stale);
         }
         self.berths[id.index()].stray = None;
         assert!(self.berths[id.index()].lease.is_none(), "container {id} claims with a lease");
         let lease = match self.mode {
             Mode::Running | Mode::Draining if self.gave_up.is_none() => self.next_lease(id, now, sources),
-            Mode::Running => return Claim::Idle { until: None },
+            Mode::Running => return Next::Wait { until: None },
             Mode::Draining | Mode::Stopping => return self.leave(id, now),
-            Mode::Aborted => return Claim::Stale,
+            Mode::Aborted => return Next::Over(Served::Stale),
         };
         if let Some(lease) = lease {
             if lease.kind == (LeaseKind::Replay { suspect: true }) {
@@ -104,12 +92,12 @@ impl Ledger {
             berth.taken = now;
             berth.advanced = now;
             berth.booked = lease.span.first;
-            return Claim::Take(lease);
+            return Next::Work(lease);
         }
         if self.mode == Mode::Draining && self.nothing_pending() {
             return self.leave(id, now);
         }
-        Claim::Idle { until: self.next_due(now) }
+        Next::Wait { until: self.next_due(now) }
     }
 
     /// The container begins with its lease now. What it took to find it is no cost of the inputs.
@@ -126,10 +114,10 @@ impl Ledger {
         [retry, crumbs, self.suspects.due(now)].into_iter().flatten().min()
     }
 
-    fn leave(&mut self, id: ContainerId, now: Time) -> Claim {
+    fn leave(&mut self, id: ContainerId, now: Time) -> Next<Lease> {
         self.settle(now);
         self.turn(id, Stage::Exiting);
-        Claim::Leave
+        Next::Over(Served::Leaves)
     }
 
     fn next_lease(&mut self, id: ContainerId, now: Time, sources: &mut impl Sources) -> Option<Lease> {

@@ -57,9 +57,7 @@ use crate::values::report::Fate;
 use readiness::Readying;
 
 pub(crate) use consumers::{Closed, Found, Patience, Plan};
-pub(crate) use containers::Next;
-#[cfg(test)]
-pub(crate) use containers::Offer;
+pub(crate) use containers::Work;
 pub(crate) use feeders::FeederEnd;
 pub(crate) use readiness::{Readiness, Wanted};
 

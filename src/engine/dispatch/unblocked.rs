@@ -3,7 +3,8 @@
 use crate::base::ids::{ContainerId, Generation, JobId};
 use crate::base::signal::Signal;
 use crate::data::gate::Gate;
-use crate::engine::dispatch::containers::Offer;
+use crate::decide::life::Next;
+use crate::engine::dispatch::containers::Work;
 use crate::engine::dispatch::{Dispatch, State};
 
 impl Dispatch {
@@ -14,13 +15,13 @@ impl Dispatch {
         id: ContainerId,
         generation: Generation,
         look: impl FnOnce(&State) -> T,
-    ) -> (Offer, T) {
+    ) -> (Next<Work>, T) {
         let mut state = self.hold();
         self.come_back(&mut state, id, generation, self.now());
         let seen = look(&state);
         let offer = match self.offer(&mut state, id, generation, self.now()) {
-            Offer::Later(until) => Offer::Later(self.sleeps(&mut state, id, generation, until)),
-            now => now,
+            Next::Wait { until } => Next::Wait { until: self.sleeps(&mut state, id, generation, until) },
+            next => next,
         };
         (offer, seen)
     }
