@@ -17,6 +17,7 @@ use tokio::task::{LocalSet, yield_now};
 
 use crate::code::async_worker::AsyncWorker;
 use crate::code::context::Context;
+use crate::code::kinds::{AsyncEntered, AsyncPlain};
 use crate::code::leash::{at_no_checkpoint, come_out, outside};
 use crate::contain::drops::Stack;
 use crate::contain::spawned::{Origin, among_tasks, as_its_own, this_thread_runs_tasks};
@@ -189,9 +190,6 @@ impl Task<'_> {
     }
 }
 
-/// An async function.
-pub(crate) struct AsyncPlain<F>(pub(crate) F);
-
 impl<I, O, E, F> Body<I, O, E> for AsyncPlain<F>
 where
     F: AsyncFn(&I) -> Result<O, E> + Send + Sync,
@@ -237,9 +235,6 @@ where
 
     fn exit(self: Box<Self>, _: &Post<'_>) {}
 }
-
-/// An async worker, made anew by its `enter` for each generation.
-pub(crate) struct AsyncEntered<N>(pub(crate) N);
 
 impl<W, N> Body<W::Input, W::Output, W::Error> for AsyncEntered<N>
 where

@@ -1,9 +1,8 @@
 //! The user's code behind one face: what a container enters, serves with and exits from.
 //!
 //! The engine knows it as [`Code`] and [`Instance`], without types. The loop over the inputs of a run is compiled for each
-//! function, because a call that the compiler sees through is what makes an input cost nanoseconds. [`Plain`] and
-//! [`Entered`] are the synchronous kinds of code; the asynchronous ones are in
-//! [`async_body`](crate::engine::async_body).
+//! function, because a call that the compiler sees through is what makes an input cost nanoseconds. The synchronous
+//! [kinds](crate::code::kinds) of code are here; the asynchronous ones are in [`async_body`](crate::engine::async_body).
 
 use std::any::type_name;
 use std::cell::RefCell;
@@ -13,6 +12,7 @@ use std::sync::Arc;
 
 use crate::base::ids::{Attempt, ContainerId, Generation};
 use crate::code::context::Context;
+use crate::code::kinds::{Entered, Plain, Rehearsable};
 use crate::code::leash::{Leash, at_no_checkpoint, come_out, outside};
 use crate::code::worker::Worker;
 use crate::contain::TARGET;
@@ -51,7 +51,7 @@ pub(crate) trait Instance {
 
 /// What a function is made of, for its types: its body, and what it says of its errors.
 pub(crate) struct CodeOf<I, O, E> {
-    body: Elsewhere<Box<dyn Body<I, O, E>>>,
+    pub(crate) body: Elsewhere<Box<dyn Body<I, O, E>>>,
     pub(crate) errors: Errors<E>,
 }
 
@@ -67,16 +67,6 @@ pub(crate) trait Body<I, O, E>: Rehearsable<I, O, E> + Send + Sync {
     /// See [`Code::has_state`].
     fn has_state(&self) -> bool;
 }
-
-#[cfg(feature = "testkit")]
-use crate::engine::rehearsable::Rehearsable;
-
-/// Without the test kit nothing is asked of a body for its sake.
-#[cfg(not(feature = "testkit"))]
-pub(crate) trait Rehearsable<I, O, E> {}
-
-#[cfg(not(feature = "testkit"))]
-impl<B, I, O, E> Rehearsable<I, O, E> for B {}
 
 impl<I, O, E> Code for CodeOf<I, O, E>
 where
@@ -103,12 +93,6 @@ impl<I, O, E> CodeOf<I, O, E> {
     {
         let body = Elsewhere::new(body, Stack::of(STACK_BYTES), holds_values);
         Self { body, errors: Errors { retry_if: None, show } }
-    }
-
-    /// The body, for a rehearsal to play in its own way.
-    #[cfg(feature = "testkit")]
-    pub(crate) fn body(&self) -> &dyn Body<I, O, E> {
-        self.body.get().as_ref()
     }
 
     /// The drops of what it has captured may need that stack.
@@ -352,9 +336,6 @@ impl Task<'_> {
     }
 }
 
-/// A plain function.
-pub(crate) struct Plain<F>(pub(crate) F);
-
 impl<I, O, E, F> Body<I, O, E> for Plain<F>
 where
     F: Fn(&I) -> Result<O, E> + Send + Sync,
@@ -391,9 +372,6 @@ where
 
     fn exit(self: Box<Self>, _: &Post<'_>) {}
 }
-
-/// A worker, made anew by its `enter` for each generation.
-pub(crate) struct Entered<N>(pub(crate) N);
 
 impl<W, N> Body<W::Input, W::Output, W::Error> for Entered<N>
 where

@@ -69,7 +69,7 @@ fn executing_a_map_beside_idle_maps() {
             let map = rig.map_of(100, 1000);
             rig.work();
             assert_eq!(map.progress().ok, 100);
-            drop(map.close());
+            drop(map);
         });
         drop(idle);
         taken
@@ -84,7 +84,7 @@ fn a_call_beside_idle_maps_queued_calls_and_idle_containers() {
         steps(|| {
             let call = rig.call();
             rig.work();
-            drop(call.close());
+            drop(call);
         })
     });
     is_constant("an answer beside queued calls", |calls| {
@@ -102,7 +102,7 @@ fn a_call_beside_idle_maps_queued_calls_and_idle_containers() {
         steps(|| {
             let call = rig.call();
             rig.work();
-            drop(call.close());
+            drop(call);
         })
     });
 }
@@ -113,7 +113,7 @@ fn dropping_a_call_beside_queued_calls() {
         let rig = Rig::new(1);
         let mut queued: Vec<_> = (0..calls).map(|_| rig.call()).collect();
         let middle = queued.swap_remove(calls / 2);
-        steps(|| drop(middle.close()))
+        steps(|| drop(middle))
     });
 }
 
@@ -180,7 +180,7 @@ fn ending_one_job_beside_others() {
         let rig = Rig::new(2);
         let _idle = idle_maps(&rig, maps);
         let map = rig.map_of(100, 1000);
-        steps(|| drop(map.close()))
+        steps(|| drop(map))
     });
     is_linear("an abort beside queued calls", |calls| {
         let rig = Rig::new(1);
@@ -206,7 +206,7 @@ fn a_look_for_outcomes_beside_containers_that_execute_those_of_another_job() {
         runs.iter().for_each(|run| assert!(run.places().len() > 1 && run.begin::<u64, u64, u64>().is_some()));
         let mut call = rig.call();
         let taken = steps(|| drop(call.look(Patience::Task(std::task::Waker::noop()))));
-        drop(call.close());
+        drop(call);
         drop(rig.engine.close(job));
         taken
     });
@@ -243,7 +243,7 @@ fn little_room_that_is_put_off_is_watched_by_a_container_that_sleeps() {
     let woken = loop {
         assert!(matches!(map.look(Patience::Look), Sight::Outcome(Ok(_))));
         room += 1;
-        rig.engine.made_room(map.job());
+        rig.engine.made_room(map.job);
         if let Some(at) = rig.woken().first() {
             break *at;
         }
@@ -257,10 +257,10 @@ fn little_room_that_is_put_off_is_watched_by_a_container_that_sleeps() {
     let taken: u64 = busy.iter().map(|run| run.places().len() as u64).sum();
     assert!((1..room).contains(&taken), "of {room} they take {taken}");
     assert!(
-        !rig.engine.inspect(|state| state.needs_a_watch(rig.engine.now())),
+        !rig.engine.under_lock(|state| state.needs_a_watch(rig.engine.now())),
         "somebody wakes for what is left"
     );
-    drop(map.close());
+    drop(map);
 }
 
 /// How many claims a map of 100 000 inputs of 1 µs takes whose consumer takes so many outcomes while both containers

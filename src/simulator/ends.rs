@@ -96,7 +96,7 @@ impl World {
         }
         let is_fed = |job: &JobId| self.books.jobs[job].fed.is_some();
         let of_vectors = self.readers.iter().filter(|reader| !is_fed(&reader.job));
-        self.engine.inspect(|state| {
+        self.engine.under_lock(|state| {
             let full = |reader: &Reader| {
                 let book = &self.books.jobs[&reader.job];
                 let gate = &state.lanes.0[&reader.job].gate;

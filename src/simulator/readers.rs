@@ -94,7 +94,7 @@ impl Reader {
         total: Option<u64>,
         waits: Waits,
     ) -> Self {
-        let job = consumer.job();
+        let job = consumer.job;
         Self {
             consumer: Some(consumer),
             job,
@@ -156,7 +156,7 @@ impl World {
                 consumer.look(Patience::Task(&waker))
             }
         };
-        let (ended, job) = (consumer.is_ended(), reader.job);
+        let (ended, job) = (consumer.ended, reader.job);
         self.sync_pulled();
         match sight {
             Sight::Outcome(outcome) => self.outcome(at, outcome),
@@ -196,14 +196,14 @@ impl World {
     fn await_outcome(&mut self, at: usize) {
         let reader = &mut self.readers[at];
         let job = reader.job;
-        let told = self.engine.inspect(|state| state.lanes.yielded(job));
+        let told = self.engine.under_lock(|state| state.lanes.yielded(job));
         assert_eq!(told, reader.taken, "who waits has told of all that it took");
         if matches!(reader.waits, Waits::InTask(_)) {
             reader.pause = 2 * PAUSE_MIN;
             reader.looks_at = None;
             return;
         }
-        reader.arrived = self.engine.inspect(|state| {
+        reader.arrived = self.engine.under_lock(|state| {
             let lane = state.lanes.0.get_mut(&job)?;
             lane.awaited = true;
             Some(Arc::clone(&lane.arrived))
@@ -352,19 +352,18 @@ impl World {
         let reader = &mut self.readers[at];
         let job = reader.job;
         let consumer = reader.consumer.take().expect("it goes away once");
-        if !consumer.is_ended() {
+        if !consumer.ended {
             match self.books.jobs[&job].kind {
                 crate::decide::job::JobKind::Map => self.tally.maps_dropped += 1,
                 crate::decide::job::JobKind::Call => self.tally.calls_dropped += 1,
             }
         }
         self.tally.inputs += self.books.jobs[&job].inputs.len() as u64;
-        if consumer.is_ended() {
+        if consumer.ended {
             self.check_counts(job);
         }
-        let leftovers = consumer.close();
+        drop(consumer);
         self.books.closed(job);
-        drop(leftovers);
     }
 
     /// A consumer takes what has finished, and goes away.

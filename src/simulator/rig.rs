@@ -5,6 +5,7 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use crate::base::ids::{ContainerId, Generation};
+use crate::code::kinds::Plain;
 use crate::contain::unwind::PanicHook;
 use crate::data::run::Run;
 use crate::data::shape::Shape;
@@ -15,18 +16,21 @@ use crate::decide::life::Next;
 use crate::decide::restart::{RateLimited, RestartPolicy};
 use crate::decide::retries::Retries;
 use crate::decide::window::Window;
-use crate::engine::body::{CodeOf, Plain};
+use crate::engine::body::CodeOf;
 use crate::engine::caller::Caller;
-use crate::engine::clock::Clock;
 use crate::engine::consumer::{Closing, Consumer, Failures};
 use crate::engine::dispatch::Dispatch;
 use crate::engine::lane::{Order, Supply};
 use crate::engine::settings::{MemoryRules, Settings};
+use crate::simulator::hearing::Heard;
+use crate::simulator::host::Simulation;
 
 /// A function whose containers do what a test says.
 pub(super) struct Rig {
     pub(super) engine: Arc<Dispatch>,
     pub(super) clock: Arc<AtomicU64>,
+    /// What subscribers were told.
+    pub(super) heard: Heard,
     pub(super) containers: Vec<(ContainerId, Generation)>,
 }
 
@@ -50,8 +54,6 @@ impl Rig {
             exit_timeout: Duration::ZERO,
             stack_bytes: 0,
             panic_hook: PanicHook::Silent,
-            #[cfg(feature = "testkit")]
-            rehearsed: None,
             memory: MemoryRules {
                 accounted: false,
                 limit: None,
@@ -60,11 +62,12 @@ impl Rig {
                 abandoned_bytes_max: None,
             },
         };
-        let clock = Arc::new(AtomicU64::new(0));
-        let engine = Arc::new(Dispatch::new(settings, Clock::Manual(Arc::clone(&clock))));
+        let simulation = Simulation::default();
+        let (clock, heard) = (Arc::clone(&simulation.clock), Arc::clone(&simulation.heard));
+        let engine = Arc::new(Dispatch::new(settings, Arc::new(simulation)));
         engine.supervise(|_| ());
         let containers = engine.create();
-        let rig = Self { engine, clock, containers };
+        let rig = Self { engine, clock, heard, containers };
         for (id, generation) in &rig.containers {
             assert!(rig.engine.launch(*id, *generation) && rig.engine.entered(*id, *generation));
             assert!(rig.ask(id.index()).is_none(), "there is nothing to do");

@@ -97,7 +97,7 @@ impl World {
 
     /// Jobs of which nothing is pending and nothing will come.
     pub(super) fn jobs_over(&self) -> Vec<JobId> {
-        self.engine.inspect(|state| {
+        self.engine.under_lock(|state| {
             let dry = state.lanes.0.iter().filter(|(_, lane)| lane.is_dry());
             dry.map(|(id, _)| *id).collect()
         })

@@ -390,7 +390,7 @@ impl World {
         let (next, eligible) = self.engine.try_next(id, generation, |state| self.eligible(state));
         self.books.asked(&eligible, now);
         self.sync_pulled();
-        let leases: Vec<(ContainerId, Lease)> = self.engine.inspect(|state| {
+        let leases: Vec<(ContainerId, Lease)> = self.engine.under_lock(|state| {
             let leases = state.ledger.containers().filter_map(|id| Some((id, state.ledger.lease(id)?)));
             leases.collect()
         });
@@ -504,7 +504,7 @@ impl World {
         let mut lap = task.run.lap_at::<Ticket, Answer, Refusal>(place);
         let goes_on = self.engine.failed(id, &task.run, &mut lap.at, Box::new(error), (wanted, None));
         self.sync_pulled();
-        let due = self.engine.inspect(|state| state.ledger.retry_due(job, index));
+        let due = self.engine.under_lock(|state| state.ledger.retry_due(job, index));
         let now = self.now();
         self.books.returned_err(id, generation, (job, index), worth, due, now);
         if !goes_on {

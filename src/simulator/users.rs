@@ -97,7 +97,7 @@ impl World {
         };
         self.tally.maps += 1;
         self.tally.endless_maps += u64::from(total.is_none());
-        let job = consumer.job();
+        let job = consumer.job;
         let goes_on = failures != Failures::EndMap;
         self.books.opened(job, tag, JobKind::Map, goes_on, fixed);
         let waits = self.waits();
@@ -121,7 +121,7 @@ impl World {
             return;
         };
         self.tally.maps += 1;
-        self.books.opened(consumer.job(), tag, JobKind::Map, failures != Failures::EndMap, None);
+        self.books.opened(consumer.job, tag, JobKind::Map, failures != Failures::EndMap, None);
         self.sync_pulled();
         let waits = self.waits();
         self.readers.push(Reader::new(consumer, Order::AtOnce, failures, habit, Some(size), waits));
@@ -139,7 +139,7 @@ impl World {
         match Consumer::of_call(&self.engine, input, Caller::default()) {
             Ok(consumer) => {
                 self.tally.calls += 1;
-                self.books.opened(consumer.job(), self.tags, JobKind::Call, true, None);
+                self.books.opened(consumer.job, self.tags, JobKind::Call, true, None);
                 self.sync_pulled();
                 let waits = self.waits();
                 let reader = Reader::new(consumer, Order::Input, Failures::Yield, habit, Some(1), waits);

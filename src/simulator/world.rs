@@ -19,7 +19,6 @@ use crate::decide::time::Time;
 use crate::decide::window::Window;
 use crate::engine::body::{Code, Instance, Post};
 use crate::engine::caller::Caller;
-use crate::engine::clock::Clock;
 use crate::engine::consumer::{Consumer, Failures};
 use crate::engine::dispatch::{self, Dispatch};
 use crate::engine::lane::{Order, Supply};
@@ -29,6 +28,7 @@ use crate::simulator::books::{Books, Queue, State};
 use crate::simulator::crumbs::Eligible;
 use crate::simulator::feeders::{self, Feeder};
 use crate::simulator::hearing::Heard;
+use crate::simulator::host::Simulation;
 use crate::simulator::plan::Plan;
 use crate::simulator::readers::{Habit, Reader};
 use crate::simulator::tally::Tally;
@@ -143,7 +143,8 @@ impl World {
         if telling == Telling::Steps {
             println!("{plan:#?}");
         }
-        let clock = Arc::new(AtomicU64::new(0));
+        let simulation = Simulation::default();
+        let (clock, heard) = (Arc::clone(&simulation.clock), Arc::clone(&simulation.heard));
         let settings = Settings {
             app: "simulated".into(),
             function: "world".into(),
@@ -154,16 +155,9 @@ impl World {
             exit_timeout: plan.exit_timeout,
             stack_bytes: 0,
             panic_hook: PanicHook::Silent,
-            #[cfg(feature = "testkit")]
-            rehearsed: None,
             memory: plan.memory,
         };
-        let engine = Arc::new(Dispatch::new(settings, Clock::Manual(Arc::clone(&clock))));
-        let heard = Heard::default();
-        let ear = Arc::clone(&heard);
-        engine.outbox.listen(move |event, at| {
-            ear.lock().unwrap_or_else(PoisonError::into_inner).push((event.clone(), at));
-        });
+        let engine = Arc::new(Dispatch::new(settings, Arc::new(simulation)));
         let witness = Arc::new(Witness::default());
         witness.watch(&engine);
         let notices = Arc::new(Mutex::new(Vec::new()));
@@ -214,11 +208,11 @@ impl World {
         let sleeps = |thread: &Thread| matches!(thread.phase, Phase::Asleep { .. });
         if !ready.iter().any(|action| matches!(action, Action::Thread(_))) && self.threads.iter().any(sleeps)
         {
-            let eligible = self.engine.inspect(|state| self.eligible(state));
+            let eligible = self.engine.under_lock(|state| self.eligible(state));
             let asleep = self.threads.iter().filter(|thread| sleeps(thread) && self.lives(thread));
             let asleep: Vec<ContainerId> = asleep.map(|thread| thread.id).collect();
             self.books.all_rest(&asleep, &eligible, self.now());
-            let unwatched = self.engine.inspect(|state| state.needs_a_watch(self.now()));
+            let unwatched = self.engine.under_lock(|state| state.needs_a_watch(self.now()));
             assert!(!unwatched, "invariant 15: something falls due, and no container wakes for it");
             if !self.healed && self.suspect_is_cancelled() {
                 return true;
@@ -347,7 +341,7 @@ impl World {
 
     /// Takes what was pulled into the books.
     pub(super) fn sync_pulled(&mut self) {
-        let pulled: Vec<(JobId, u64)> = self.engine.inspect(|state| {
+        let pulled: Vec<(JobId, u64)> = self.engine.under_lock(|state| {
             let ids = state.ledger.job_ids();
             ids.into_iter().filter_map(|id| Some((id, state.ledger.job(id)?.counts.pulled))).collect()
         });
@@ -471,7 +465,7 @@ impl World {
         assert!(engine.has_ended(), "the function has not ended: {}", engine.status());
         assert_eq!(engine.late(), books.late, "late answers that were counted");
         tally.late_answers += books.late;
-        engine.inspect(|state| {
+        engine.under_lock(|state| {
             assert_eq!((state.threads, state.feeders), (0, 0), "threads and feeders are left in the books");
             assert!(state.is_empty(), "memory: something is left in the engine");
             assert_eq!(state.ledger.job_ids(), [], "memory: jobs are left in the books");
@@ -500,13 +494,13 @@ mod tests {
         let opened =
             Closing::of_map(&world.engine, supply, (order, failures), window, None, Caller::default());
         let mut consumer = Consumer::<Ticket, Answer, Refusal>::over(opened.expect("it takes maps"));
-        world.books.opened(consumer.job(), 0, JobKind::Map, true, Some(1));
+        world.books.opened(consumer.job, 0, JobKind::Map, true, Some(1));
         while !matches!(world.threads[0].phase, Phase::Asleep { .. }) {
             world.advance(0);
         }
         // The window is full. A consumer that saw room before it was taken comes to tell of it now.
         drop(world.engine.take_raised());
-        world.engine.made_room(consumer.job());
+        world.engine.made_room(consumer.job);
         assert!(matches!(consumer.look(Patience::Look), Sight::Outcome(Ok(_))));
         assert_ne!(world.engine.take_raised(), [], "the container is woken for the room that there is");
     }

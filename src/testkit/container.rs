@@ -14,13 +14,15 @@ use tokio::time::sleep;
 use crate::base::ids::{ContainerId, Generation};
 use crate::code::context::Context;
 use crate::code::leash::{Leash, at_no_checkpoint, come_out};
+use crate::code::rehearsable::{Begun, Role};
 use crate::contain::spawned::{Origin, among_tasks};
 use crate::contain::unwind::{contain, contain_drop};
 use crate::decide::life::{Event, Part, Served};
+use crate::decide::restart::Restart;
 use crate::engine::body::{Post, Task};
 use crate::engine::dispatch::Dispatch;
 use crate::engine::life::Living;
-use crate::engine::rehearsable::{Begun, Role};
+use crate::engine::messages::Notice;
 use crate::engine::span::SafeSpan;
 use crate::testkit::record::{Ending, Entered};
 use crate::testkit::script::{At, EnterFault, Fault};
@@ -179,7 +181,7 @@ where
 
     /// `None` if the generation is over meanwhile, and the code is of the kind that can be dropped.
     async fn enter(&self, post: &Post<'_>) -> Option<Begun<'_, I, O, E>> {
-        let body = self.rehearsed.code.body();
+        let body = self.rehearsed.body();
         let (takes, fault) = self.rehearsed.enters(post.container, post.generation, self.now());
         let enter = async {
             pass(takes).await;
@@ -210,7 +212,7 @@ where
     async fn drive(&self, task: &Task<'_>, role: &mut dyn Role<I, O, E>, scripted: &Scripted) {
         let Some(mut lap) = task.run.begin::<I, O, E>() else { return };
         let span = task.span();
-        let waits = self.rehearsed.code.body().waits();
+        let waits = self.rehearsed.body().waits();
         loop {
             task.post.context.begin_input(lap.index());
             let at = At {
@@ -224,7 +226,7 @@ where
             };
             let deadly = self.rehearsed.is_deadly(at.index);
             if deadly {
-                task.post.dispatch.end_lease_behind(task.post.container, at.index);
+                end_lease_behind(task, at.index);
             }
             let execution = self.rehearsed.log.begins(&at, || self.now());
             let executes = self.execute(at, role, task.post, scripted);
@@ -242,9 +244,10 @@ where
             let goes_on = task.returned(&mut lap, result, None, span.as_ref(), &self.rehearsed.code.errors);
             execution.ends(ending);
             if deadly && ending == Ending::Completed {
-                return task.post.dispatch.dies_between(task.post.container, task.post.generation);
+                return dies_between(task.post);
             }
-            task.post.dispatch.completed(task.post.container);
+            // What it has completed is told at once, and not at the end of its lease: no time passes for looking.
+            self.dispatch.progress(task.lease.job);
             if !goes_on {
                 return;
             }
@@ -277,12 +280,34 @@ where
     async fn exit(&self, post: &Post<'_>, role: Box<dyn Role<I, O, E> + '_>) -> Result<(), Panic> {
         // What it does before its first await is its own code as well.
         let exit = async { role.exit(self.context).await };
-        if self.rehearsed.code.body().waits() {
+        if self.rehearsed.body().waits() {
             contained(post.unless_over(exit)).await.map(|_| ())
         } else {
             contained(exit).await
         }
     }
+}
+
+/// What executes becomes the last input of its lease: what is behind it goes back, so that between the two the container
+/// can die.
+fn end_lease_behind(task: &Task<'_>, index: u64) {
+    let Post { dispatch, container: id, .. } = *task.post;
+    let now = dispatch.now();
+    dispatch.under_lock(|state| {
+        if state.run(id).is_some_and(|run| !run.is_fenced()) {
+            state.shorten(id, index + 1, None, now);
+            dispatch.wake_one(state);
+        }
+    });
+}
+
+/// A container dies between two inputs, as if killed by hand.
+fn dies_between(post: &Post<'_>) {
+    let Post { dispatch, container: id, generation, .. } = *post;
+    dispatch.returned(id, generation);
+    dispatch.kill(id);
+    dispatch.give_up(); // if nobody is left, and nobody can be created
+    dispatch.tell(Notice::Fenced { restart: Restart::Now });
 }
 
 /// Virtual time passes.

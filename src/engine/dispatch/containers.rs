@@ -1,6 +1,7 @@
 //! What containers do under the lock: claim, fail, crash, live and leave.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::base::ids::{ContainerId, Generation, InputId};
 use crate::contain::unwind::drop_contained;
@@ -44,7 +45,7 @@ impl Dispatch {
                 Next::Wait { .. } if state.flush() => {}
                 Next::Wait { until } => {
                     let until = self.sleeps(&mut state, id, generation, until);
-                    state.wait(&self.work[id.index()], until.map(|until| self.clock.instant(until)));
+                    state.wait(&self.work[id.index()], until.map(|until| self.host.instant(until)));
                     state.sleepers.has_woken(id, generation);
                 }
             }
@@ -311,10 +312,7 @@ impl Dispatch {
         state.book_ahead(now);
         match state.ledger.split(now) {
             Split::Before { from, index, cost } => {
-                let run = state.seats[from.index()].run.clone().expect("a lease has its run");
-                let end = run.truncate(index);
-                state.book(from, now);
-                state.ledger.truncated(from, end, cost);
+                state.shorten(from, index, cost, now);
                 TakeOver::Done
             }
             Split::NotBefore(at) => {
@@ -327,6 +325,19 @@ impl Dispatch {
 }
 
 impl State {
+    /// What a container executes.
+    pub(crate) fn run(&self, id: ContainerId) -> Option<&Arc<Run>> {
+        self.seats[id.index()].run.as_ref()
+    }
+
+    /// Ends the lease of a container before the input at `index`, or where its thread has come to by now. What lies
+    /// behind waits again.
+    pub(crate) fn shorten(&mut self, id: ContainerId, index: u64, cost: Option<Duration>, now: Time) {
+        let end = self.run(id).expect("a lease has its run").truncate(index);
+        self.book(id, now);
+        self.ledger.truncated(id, end, cost);
+    }
+
     /// Whether something will fall due, and none of the sleeping containers wakes for it.
     pub(crate) fn needs_a_watch(&self, now: Time) -> bool {
         if self.sleepers.is_empty() {

@@ -81,7 +81,7 @@ impl Dispatch {
                 asleep.asleep = true;
                 self.work[id.index()].register(asleep.key(), cx.waker().clone());
                 drop(state);
-                timer.set(until.map(|until| sleep_until(self.clock.instant(until).into())));
+                timer.set(until.map(|until| sleep_until(self.host.instant(until).into())));
                 match timer.as_mut().as_pin_mut().map(|timer| timer.poll(cx)) {
                     None | Some(Poll::Pending) => return Poll::Pending,
                     Some(Poll::Ready(())) => {} // it was due before it was set
@@ -218,9 +218,8 @@ impl State {
     }
 
     pub(super) fn begin_to_tick(&mut self, dispatch: &Dispatch) {
-        #[cfg(feature = "testkit")]
-        if dispatch.settings.rehearsed.is_some() {
-            return; // there outcomes are told of one by one
+        if dispatch.host.tells_of_each_outcome() {
+            return;
         }
         self.ticking = true;
         dispatch.tell(Notice::Awaited);

@@ -1,4 +1,4 @@
-//! What the simulator's threads call in place of what blocks, and what it looks at.
+//! What the simulator calls in place of what blocks, and what it looks at: it is the test of this folder.
 
 use crate::base::ids::{ContainerId, Generation, JobId};
 use crate::base::signal::Signal;
@@ -45,10 +45,6 @@ impl Dispatch {
     /// Whether somebody holds the lock.
     pub(crate) fn is_locked(&self) -> bool {
         self.state.is_locked()
-    }
-
-    pub(crate) fn inspect<T>(&self, look: impl FnOnce(&mut State) -> T) -> T {
-        look(&mut self.hold())
     }
 }
 
