@@ -99,24 +99,15 @@ impl Post<'_> {
         ended
     }
 
-    /// Waits for work and executes it, again and again.
-    async fn serve_in_task<I, O, E>(
-        &self,
-        errors: &Errors<E>,
-        mut call: impl AsyncFnMut(&I) -> Result<O, E>,
-    ) -> Served
-    where
-        I: Send + Sync + 'static,
-        O: Send + 'static,
-        E: Send + 'static,
-    {
+    /// [`Post::serve`], in a task.
+    pub(crate) async fn serve_in_task(&self, mut drive: impl AsyncFnMut(&Task<'_>) -> i64) -> Served {
         loop {
             let next = polled_outside(self.dispatch.next_in_task(self.container, self.generation)).await;
             let task = match next {
                 Ok(work) => self.begin(work),
                 Err(served) => return served,
             };
-            let left = task.drive_in_task(errors, &mut call).await;
+            let left = drive(&task).await;
             self.context.end_run();
             if outside(|| self.recycles(&task.run, left)) {
                 return Served::Recycles;
@@ -229,7 +220,8 @@ where
         let errors = self.errors;
         self.tasks.run(async |function: &mut Option<&F>| {
             let function = function.expect("it has not exited");
-            post.serve_in_task(errors, async |input: &I| function(input).await).await
+            let mut call = async |input: &I| function(input).await;
+            post.serve_in_task(async |task: &Task<'_>| task.drive_in_task(errors, &mut call).await).await
         })
     }
 
@@ -269,7 +261,8 @@ impl<W: AsyncWorker> Instance for AsyncWorkerInstance<'_, W> {
         let errors = self.errors;
         self.tasks.run(async |worker: &mut Option<W>| {
             let worker = worker.as_mut().expect("it has not exited");
-            post.serve_in_task(errors, async |input: &W::Input| worker.call(input, post.context).await).await
+            let mut call = async |input: &W::Input| worker.call(input, post.context).await;
+            post.serve_in_task(async |task: &Task<'_>| task.drive_in_task(errors, &mut call).await).await
         })
     }
 

@@ -17,7 +17,7 @@ use crate::code::leash::{Leash, at_no_checkpoint, come_out};
 use crate::code::rehearsable::{Begun, Role};
 use crate::contain::spawned::{Origin, among_tasks};
 use crate::contain::unwind::{contain, contain_drop};
-use crate::decide::life::{Event, Part, Served};
+use crate::decide::life::{Event, Part};
 use crate::decide::restart::Restart;
 use crate::engine::body::{Post, Task};
 use crate::engine::dispatch::Dispatch;
@@ -133,7 +133,12 @@ where
                 (Part::Enter, entered) => *entered = Some(self.begin(living).await),
                 (Part::Serve, Some(OnStage { post, role: Some(role) })) => {
                     let scripted = Scripted::default();
-                    let served = contained(self.serve(post, role.as_mut(), &scripted)).await;
+                    // Nothing is retained where no memory is counted.
+                    let drive = async |task: &Task<'_>| {
+                        self.drive(task, role.as_mut(), &scripted).await;
+                        0
+                    };
+                    let served = contained(post.serve_in_task(drive)).await;
                     self.context.end_run();
                     match (served, scripted.take()) {
                         (Err(panic), Some(death)) => {
@@ -193,20 +198,6 @@ where
             }
         };
         if body.waits() { post.unless_over(enter).await } else { Some(enter.await) }
-    }
-
-    /// Waits for work and executes it, again and again.
-    async fn serve(&self, post: &Post<'_>, role: &mut dyn Role<I, O, E>, scripted: &Scripted) -> Served {
-        loop {
-            let task = match post.dispatch.next_in_task(post.container, post.generation).await {
-                Ok(work) => post.begin(work),
-                Err(served) => return served,
-            };
-            self.drive(&task, role, scripted).await;
-            post.context.end_run();
-            post.dispatch.returned(post.container, post.generation);
-            tokio::task::yield_now().await;
-        }
     }
 
     async fn drive(&self, task: &Task<'_>, role: &mut dyn Role<I, O, E>, scripted: &Scripted) {
