@@ -321,8 +321,6 @@ impl Draft {
             stack_bytes: self.stack_bytes,
             panic_hook: self.panic_hook,
             memory,
-            #[cfg(feature = "testkit")]
-            rehearsed: None,
         };
         Ok((settings, default_window))
     }

@@ -4,7 +4,7 @@
 //! A process has one [`Crew`] for drops. Subscribers of what the watch has killed are told by another one, so that they
 //! do not wait behind users' drops. A value is dropped inside the unwind boundary wherever that is.
 
-#[cfg(feature = "testkit")]
+#[cfg(any(test, feature = "testkit"))]
 use std::cell::Cell;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -67,8 +67,8 @@ impl Stack {
 /// be made, they are dropped here.
 pub(crate) fn drop_elsewhere<T: Send + 'static>(stack: Stack, values: T) {
     let values = Contained::new(values);
-    if cfg!(test) || is_one_thread_for_all() {
-        return drop(values); // who simulates or rehearses counts what is left
+    if is_one_thread_for_all() {
+        return drop(values);
     }
     DROPS.push(stack.0, Box::new(move || drop(values)));
 }
@@ -85,7 +85,7 @@ pub(crate) fn drop_in_turn<T: Send + 'static>(stack: Stack, value: T) {
 
 /// Lets go of something of ours, which sends messages and wakes tasks: on another thread, if this one is at its very end.
 pub(crate) fn let_go(stack: Stack, let_go: impl FnOnce() + Send + 'static) {
-    if !cfg!(test) && !is_one_thread_for_all() && is_at_its_end() {
+    if !is_one_thread_for_all() && is_at_its_end() {
         DROPS.push(stack.0, Box::new(let_go));
     } else {
         let_go();
@@ -95,16 +95,16 @@ pub(crate) fn let_go(stack: Stack, let_go: impl FnOnce() + Send + 'static) {
 /// Does what follows from a change on another thread, because it may block and the caller must not: in order for one
 /// function, of which `function` is the number. Where no thread can be made, it is done here.
 pub(crate) fn settle_elsewhere(function: u64, stack: Stack, settle: impl FnOnce() + Send + 'static) {
-    if cfg!(test) {
-        return settle(); // the simulator lives in one thread
+    if is_one_thread_for_all() {
+        return settle();
     }
     settle_in_turn(function, stack, Box::new(settle));
 }
 
 /// The same of what is in no order with anything, and must not wait behind a subscriber.
 pub(crate) fn settle_at_once(stack: Stack, settle: impl FnOnce() + Send + 'static) {
-    if cfg!(test) {
-        return settle(); // as above
+    if is_one_thread_for_all() {
+        return settle();
     }
     SETTLES.push(stack.0, Box::new(settle));
 }
@@ -132,9 +132,10 @@ fn settle_next(function: u64, stack: Stack) {
     SETTLES.push(stack.0, Box::new(move || settle_next(function, stack)));
 }
 
-#[cfg(feature = "testkit")]
+#[cfg(any(test, feature = "testkit"))]
 thread_local! {
-    static ONE_FOR_ALL: Cell<bool> = const { Cell::new(false) };
+    /// Whether all of that is done on this thread, at once: in a rehearsal and in unit tests, which count what is left.
+    static ONE_FOR_ALL: Cell<bool> = const { Cell::new(cfg!(test)) };
 }
 
 /// This thread is a rehearsal's, on which everything happens that does happen.
@@ -144,9 +145,9 @@ pub(crate) fn set_one_thread_for_all() {
 }
 
 fn is_one_thread_for_all() -> bool {
-    #[cfg(feature = "testkit")]
+    #[cfg(any(test, feature = "testkit"))]
     return ONE_FOR_ALL.get();
-    #[cfg(not(feature = "testkit"))]
+    #[cfg(not(any(test, feature = "testkit")))]
     false
 }
 

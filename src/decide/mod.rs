@@ -11,6 +11,7 @@
 pub(crate) mod jitter;
 pub(crate) mod job;
 pub(crate) mod ledger;
+pub(crate) mod life;
 pub(crate) mod pacing;
 pub(crate) mod restart;
 pub(crate) mod retries;

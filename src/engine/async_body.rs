@@ -17,13 +17,14 @@ use tokio::task::{LocalSet, yield_now};
 
 use crate::code::async_worker::AsyncWorker;
 use crate::code::context::Context;
+use crate::code::kinds::{AsyncEntered, AsyncPlain};
 use crate::code::leash::{at_no_checkpoint, come_out, outside};
 use crate::contain::drops::Stack;
 use crate::contain::spawned::{Origin, among_tasks, as_its_own, this_thread_runs_tasks};
 use crate::contain::unwind::{contain_drop, drop_contained};
 use crate::data::shape::Types;
-use crate::engine::body::{Body, Errors, Instance, Post, Served, Task};
-use crate::engine::dispatch::Next;
+use crate::decide::life::Served;
+use crate::engine::body::{Body, Errors, Instance, Post, Task};
 use crate::engine::span::SafeSpan;
 use crate::values::crash::BoxError;
 
@@ -98,34 +99,22 @@ impl Post<'_> {
         ended
     }
 
-    /// Waits for work and executes it, again and again.
-    async fn serve_in_task<I, O, E>(
-        &self,
-        errors: &Errors<E>,
-        mut call: impl AsyncFnMut(&I) -> Result<O, E>,
-    ) -> Served
-    where
-        I: Send + Sync + 'static,
-        O: Send + 'static,
-        E: Send + 'static,
-    {
+    /// [`Post::serve`], in a task.
+    pub(crate) async fn serve_in_task(&self, mut drive: impl AsyncFnMut(&Task<'_>) -> i64) -> Served {
         loop {
-            match polled_outside(self.dispatch.next_in_task(self.container, self.generation)).await {
-                Next::Work { run, lease, previous, caller } => {
-                    self.context.begin_run(lease.attempt, previous);
-                    let task = Task { post: self, run, lease, caller };
-                    let left = task.drive_in_task(errors, &mut call).await;
-                    self.context.end_run();
-                    if outside(|| self.recycles(&task.run, left)) {
-                        return Served::Recycles;
-                    }
-                    // Before what the user's code has spawned has its turn, which may be a long one.
-                    self.dispatch.returned(self.container, self.generation);
-                    yield_now().await;
-                }
-                Next::Leave => return Served::Leaves,
-                Next::Stale => return Served::Stale,
+            let next = polled_outside(self.dispatch.next_in_task(self.container, self.generation)).await;
+            let task = match next {
+                Ok(work) => self.begin(work),
+                Err(served) => return served,
+            };
+            let left = drive(&task).await;
+            self.context.end_run();
+            if outside(|| self.recycles(&task.run, left)) {
+                return Served::Recycles;
             }
+            // Before what the user's code has spawned has its turn, which may be a long one.
+            self.dispatch.returned(self.container, self.generation);
+            yield_now().await;
         }
     }
 }
@@ -192,9 +181,6 @@ impl Task<'_> {
     }
 }
 
-/// An async function.
-pub(crate) struct AsyncPlain<F>(pub(crate) F);
-
 impl<I, O, E, F> Body<I, O, E> for AsyncPlain<F>
 where
     F: AsyncFn(&I) -> Result<O, E> + Send + Sync,
@@ -234,15 +220,13 @@ where
         let errors = self.errors;
         self.tasks.run(async |function: &mut Option<&F>| {
             let function = function.expect("it has not exited");
-            post.serve_in_task(errors, async |input: &I| function(input).await).await
+            let mut call = async |input: &I| function(input).await;
+            post.serve_in_task(async |task: &Task<'_>| task.drive_in_task(errors, &mut call).await).await
         })
     }
 
     fn exit(self: Box<Self>, _: &Post<'_>) {}
 }
-
-/// An async worker, made anew by its `enter` for each generation.
-pub(crate) struct AsyncEntered<N>(pub(crate) N);
 
 impl<W, N> Body<W::Input, W::Output, W::Error> for AsyncEntered<N>
 where
@@ -277,7 +261,8 @@ impl<W: AsyncWorker> Instance for AsyncWorkerInstance<'_, W> {
         let errors = self.errors;
         self.tasks.run(async |worker: &mut Option<W>| {
             let worker = worker.as_mut().expect("it has not exited");
-            post.serve_in_task(errors, async |input: &W::Input| worker.call(input, post.context).await).await
+            let mut call = async |input: &W::Input| worker.call(input, post.context).await;
+            post.serve_in_task(async |task: &Task<'_>| task.drive_in_task(errors, &mut call).await).await
         })
     }
 

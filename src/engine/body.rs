@@ -1,9 +1,8 @@
 //! The user's code behind one face: what a container enters, serves with and exits from.
 //!
 //! The engine knows it as [`Code`] and [`Instance`], without types. The loop over the inputs of a run is compiled for each
-//! function, because a call that the compiler sees through is what makes an input cost nanoseconds. [`Plain`] and
-//! [`Entered`] are the synchronous kinds of code; the asynchronous ones are in
-//! [`async_body`](crate::engine::async_body).
+//! function, because a call that the compiler sees through is what makes an input cost nanoseconds. The synchronous
+//! [kinds](crate::code::kinds) of code are here; the asynchronous ones are in [`async_body`](crate::engine::async_body).
 
 use std::any::type_name;
 use std::cell::RefCell;
@@ -13,6 +12,7 @@ use std::sync::Arc;
 
 use crate::base::ids::{Attempt, ContainerId, Generation};
 use crate::code::context::Context;
+use crate::code::kinds::{Entered, Plain, Rehearsable};
 use crate::code::leash::{Leash, at_no_checkpoint, come_out, outside};
 use crate::code::worker::Worker;
 use crate::contain::TARGET;
@@ -24,8 +24,9 @@ use crate::data::run::{Lap, Run, Walk};
 use crate::data::shape::Types;
 use crate::data::track::Pace;
 use crate::decide::ledger::{Lease, Worth};
+use crate::decide::life::Served;
 use crate::engine::caller::Caller;
-use crate::engine::dispatch::{Dispatch, Next};
+use crate::engine::dispatch::{Dispatch, Work};
 use crate::engine::span::SafeSpan;
 use crate::engine::speech::Speech;
 use crate::memory::account::Epoch;
@@ -48,20 +49,9 @@ pub(crate) trait Instance {
     fn exit(self: Box<Self>, post: &Post<'_>);
 }
 
-/// Why a generation serves no more.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Served {
-    /// Nothing will come any more: it exits gracefully.
-    Leaves,
-    /// It exits gracefully, to begin anew.
-    Recycles,
-    /// It is over already.
-    Stale,
-}
-
 /// What a function is made of, for its types: its body, and what it says of its errors.
 pub(crate) struct CodeOf<I, O, E> {
-    body: Elsewhere<Box<dyn Body<I, O, E>>>,
+    pub(crate) body: Elsewhere<Box<dyn Body<I, O, E>>>,
     pub(crate) errors: Errors<E>,
 }
 
@@ -77,16 +67,6 @@ pub(crate) trait Body<I, O, E>: Rehearsable<I, O, E> + Send + Sync {
     /// See [`Code::has_state`].
     fn has_state(&self) -> bool;
 }
-
-#[cfg(feature = "testkit")]
-use crate::engine::rehearsable::Rehearsable;
-
-/// Without the test kit nothing is asked of a body for its sake.
-#[cfg(not(feature = "testkit"))]
-pub(crate) trait Rehearsable<I, O, E> {}
-
-#[cfg(not(feature = "testkit"))]
-impl<B, I, O, E> Rehearsable<I, O, E> for B {}
 
 impl<I, O, E> Code for CodeOf<I, O, E>
 where
@@ -113,12 +93,6 @@ impl<I, O, E> CodeOf<I, O, E> {
     {
         let body = Elsewhere::new(body, Stack::of(STACK_BYTES), holds_values);
         Self { body, errors: Errors { retry_if: None, show } }
-    }
-
-    /// The body, for a rehearsal to play in its own way.
-    #[cfg(feature = "testkit")]
-    pub(crate) fn body(&self) -> &dyn Body<I, O, E> {
-        self.body.get().as_ref()
     }
 
     /// The drops of what it has captured may need that stack.
@@ -180,7 +154,7 @@ pub(crate) struct Post<'a> {
     pub(crate) container: ContainerId,
     pub(crate) generation: Generation,
     pub(crate) context: &'a Context,
-    pub(crate) leash: &'a Leash,
+    pub(crate) leash: Arc<Leash>,
     /// What the attempts of this generation leave behind, if it is to be recycled for it.
     retained: RefCell<Option<Retained>>,
 }
@@ -190,11 +164,12 @@ impl<'a> Post<'a> {
         dispatch: &'a Dispatch,
         (container, generation): (ContainerId, Generation),
         context: &'a Context,
-        leash: &'a Leash,
+        leash: &Arc<Leash>,
     ) -> Self {
         let above = dispatch.settings.memory.recycle_above;
         let account = leash.account().zip(above);
         let retained = account.map(|(account, above)| Retained::new(account.counters(), above));
+        let leash = Arc::clone(leash);
         Self { dispatch, container, generation, context, leash, retained: RefCell::new(retained) }
     }
 
@@ -205,21 +180,24 @@ impl<'a> Post<'a> {
             && self.dispatch.recycle(self.container, self.generation)
     }
 
+    /// The container has taken that work into its hands.
+    pub(crate) fn begin(&self, work: Work) -> Task<'_> {
+        let Work { run, lease, previous, caller } = work;
+        self.context.begin_run(lease.attempt, previous);
+        Task { post: self, run, lease, caller }
+    }
+
     /// Waits for work and has `drive` execute it, again and again. `drive` returns how many bytes the attempts have left.
     fn serve(&self, drive: &mut dyn FnMut(&Task<'_>) -> i64) -> Served {
         loop {
-            match self.dispatch.next(self.container, self.generation) {
-                Next::Work { run, lease, previous, caller } => {
-                    self.context.begin_run(lease.attempt, previous);
-                    let task = Task { post: self, run, lease, caller };
-                    let left = drive(&task);
-                    self.context.end_run();
-                    if self.recycles(&task.run, left) {
-                        return Served::Recycles;
-                    }
-                }
-                Next::Leave => return Served::Leaves,
-                Next::Stale => return Served::Stale,
+            let task = match self.dispatch.next(self.container, self.generation) {
+                Ok(work) => self.begin(work),
+                Err(served) => return served,
+            };
+            let left = drive(&task);
+            self.context.end_run();
+            if self.recycles(&task.run, left) {
+                return Served::Recycles;
             }
         }
     }
@@ -358,9 +336,6 @@ impl Task<'_> {
     }
 }
 
-/// A plain function.
-pub(crate) struct Plain<F>(pub(crate) F);
-
 impl<I, O, E, F> Body<I, O, E> for Plain<F>
 where
     F: Fn(&I) -> Result<O, E> + Send + Sync,
@@ -397,9 +372,6 @@ where
 
     fn exit(self: Box<Self>, _: &Post<'_>) {}
 }
-
-/// A worker, made anew by its `enter` for each generation.
-pub(crate) struct Entered<N>(pub(crate) N);
 
 impl<W, N> Body<W::Input, W::Output, W::Error> for Entered<N>
 where

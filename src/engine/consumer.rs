@@ -83,12 +83,12 @@ enum Reading {
 /// Takes the outcomes of one job.
 pub(crate) struct Reader {
     dispatch: Arc<Dispatch>,
-    job: JobId,
+    pub(crate) job: JobId,
     gate: Arc<Gate>,
     order: Order,
     failures: Failures,
     /// Whether the end has been seen: the job is cancelled, what finished beside can be salvaged.
-    ended: bool,
+    pub(crate) ended: bool,
     /// The index of the next outcome in order.
     next: u64,
     /// Outcomes taken that the gate has not been told of.
@@ -163,20 +163,9 @@ impl Reader {
         self.dispatch.settings.stack()
     }
 
-    #[cfg(test)]
-    pub(crate) fn job(&self) -> JobId {
-        self.job
-    }
-
     /// How many inputs may be outstanding now.
     pub(crate) fn window(&self) -> u64 {
         self.gate.window.load(Ordering::SeqCst)
-    }
-
-    /// Whether it has seen the end, of itself or by a failure.
-    #[cfg(test)]
-    pub(crate) fn is_ended(&self) -> bool {
-        self.ended
     }
 
     /// Looks for places where outcomes may be. Asked when nothing is at hand.
@@ -412,15 +401,6 @@ where
     pub(crate) fn over(reader: Closing) -> Self {
         assert!(reader.0.dispatch.settings.shape.is::<I, O, E>(), "outcomes are taken as what they are");
         Self { reader, oks: 0, types: PhantomData }
-    }
-
-    /// Lets go of the job. The rest is for the caller to drop.
-    #[cfg(test)]
-    #[expect(unsafe_code, reason = "the reader is closed by value")]
-    pub(crate) fn close(self) -> Leftovers {
-        let mut closing = ManuallyDrop::new(self.reader);
-        // SAFETY: it is not dropped again.
-        unsafe { ManuallyDrop::take(&mut closing.0) }.close()
     }
 
     /// The next outcome, if it is at hand.

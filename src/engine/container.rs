@@ -10,8 +10,6 @@ use actix::{Actor, ActorContext, AsyncContext, Context, Handler, SpawnHandle};
 use crate::base::ids::{ContainerId, Generation};
 use crate::engine::dispatch::Dispatch;
 use crate::engine::messages::{Launch, Notice, Retire};
-use crate::engine::spawn::spawn;
-use crate::engine::thread;
 use crate::values::crash::Death;
 
 /// One container.
@@ -37,18 +35,10 @@ impl Handler<Launch> for Container {
 
     fn handle(&mut self, Launch { generation }: Launch, _: &mut Context<Self>) {
         let (dispatch, id) = (Arc::clone(&self.dispatch), self.id);
-        let settings = &dispatch.settings;
         if !dispatch.launch(id, generation) {
             return dispatch.tell(Notice::Ended { container: id, generation });
         }
-        #[cfg(feature = "testkit")]
-        if let Some(rehearsed) = &settings.rehearsed {
-            return Arc::clone(rehearsed).container(Arc::clone(&dispatch), id, generation);
-        }
-        let name = format!("{}/{}/{id}#{generation}", settings.app, settings.function);
-        let theirs = Arc::clone(&dispatch);
-        let run = Box::new(move || thread::run(&theirs, id, generation));
-        if let Err(error) = spawn(name, settings.stack_bytes, run) {
+        if let Err(error) = dispatch.host.make_container(&dispatch, id, generation) {
             dispatch.crashed(id, generation, Death::NoThread(Arc::new(error)));
             dispatch.ended(id, generation, None);
         }

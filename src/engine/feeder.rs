@@ -18,30 +18,19 @@ use crate::contain::unwind::{Contained, contain, contain_drop, set_thread_hook};
 use crate::data::pool::{Flow, Inlet, PolledFlow, Pulled};
 use crate::data::source::Feed;
 use crate::engine::dispatch::{Dispatch, FeederEnd};
-use crate::engine::spawn::spawn;
 use crate::values::crash::Panic;
 
 /// Makes the feeder of a map, which pulls its source.
 pub(crate) fn start(dispatch: &Arc<Dispatch>, job: JobId, source: Elsewhere<Feed>) {
-    let settings = &dispatch.settings;
-    let label = dispatch.label(job);
-    let name = format!("{}/{}/{}", settings.app, settings.function, label.as_deref().unwrap_or("feed"));
     dispatch.feeder_begins();
-    #[cfg(feature = "testkit")]
-    if let Some(rehearsed) = &settings.rehearsed {
-        return rehearsed.feeder(Arc::clone(dispatch), job, source.into_inner());
-    }
-    let feeds = Arc::clone(dispatch);
-    let feed = Box::new(move || run(&feeds, job, source.into_inner()));
-    // It passes the same inputs on as the containers, by value; the source may need what other threads have.
-    if let Err(error) = spawn(name, settings.stack().bytes(), feed) {
+    if let Err(error) = dispatch.host.make_feeder(dispatch, job, source) {
         let panic = Panic { message: format!("no feeder: {error}"), location: None };
         dispatch.source_over(job, FeederEnd::Panicked(panic));
     }
 }
 
 /// Pulls `source` for `job` until it ends, panics, or the map is over.
-fn run(dispatch: &Arc<Dispatch>, job: JobId, source: Feed) {
+pub(crate) fn run(dispatch: &Arc<Dispatch>, job: JobId, source: Feed) {
     set_thread_hook(dispatch.settings.panic_hook);
     match source {
         Feed::Iterator(mut source) => {
@@ -89,7 +78,7 @@ fn pull_in_runtime(
 
 /// What a source says of its length, told to those who ask for progress; then where its inputs go. `None` if
 /// they are not wanted any more.
-fn begin(
+pub(crate) fn begin(
     dispatch: &Dispatch,
     job: JobId,
     size_hint: impl FnOnce() -> (usize, Option<usize>),
@@ -103,6 +92,7 @@ fn begin(
     Ok(Some(inlet))
 }
 
+/// Pulls an iterator, until nothing more comes or nothing more is wanted.
 fn pull(dispatch: &Dispatch, job: JobId, source: &mut dyn Flow) -> Result<FeederEnd, Panic> {
     let Some(mut inlet) = begin(dispatch, job, || source.size_hint())? else { return Ok(FeederEnd::Told) };
     while let Some(mut room) = dispatch.await_room(job, inlet.gate()) {
@@ -114,7 +104,7 @@ fn pull(dispatch: &Dispatch, job: JobId, source: &mut dyn Flow) -> Result<Feeder
 }
 
 /// Pulls as many inputs as there is room for. `Some` if nothing more comes.
-fn pull_room(
+pub(crate) fn pull_room(
     dispatch: &Dispatch,
     job: JobId,
     source: &mut dyn Flow,
@@ -146,32 +136,8 @@ fn after_pull(dispatch: &Dispatch, job: JobId, pulled: Pulled) -> Option<FeederE
     }
 }
 
-/// [`run`], in a task of a rehearsal.
-#[cfg(feature = "testkit")]
-pub(crate) async fn run_in_task(dispatch: Arc<Dispatch>, job: JobId, source: Feed) {
-    let mut source = source;
-    let end = match &mut source {
-        Feed::Iterator(source) => pull_in_task(&dispatch, job, source.get_mut().as_mut()).await,
-        Feed::Stream(source, _) => pull_stream(&dispatch, job, source.get_mut().as_mut()).await,
-    };
-    dispatch.source_ends(job, end.unwrap_or_else(FeederEnd::Panicked));
-    drop(source);
-    dispatch.feeder_returns();
-}
-
-/// [`pull`], where the wait for room is a task's.
-#[cfg(feature = "testkit")]
-async fn pull_in_task(dispatch: &Dispatch, job: JobId, source: &mut dyn Flow) -> Result<FeederEnd, Panic> {
-    let Some(mut inlet) = begin(dispatch, job, || source.size_hint())? else { return Ok(FeederEnd::Told) };
-    while let Some(mut room) = dispatch.room_in_task(job, inlet.gate()).await {
-        if let Some(end) = pull_room(dispatch, job, source, &mut inlet, &mut room)? {
-            return Ok(end);
-        }
-    }
-    Ok(FeederEnd::Told)
-}
-
-async fn pull_stream(
+/// The same of a stream, in whatever task polls it.
+pub(crate) async fn pull_stream(
     dispatch: &Dispatch,
     job: JobId,
     mut source: Pin<&mut dyn PolledFlow>,

@@ -277,13 +277,6 @@ impl MapLane {
         None
     }
 
-    /// Inputs that were pulled and are not dropped.
-    #[cfg(test)]
-    pub(crate) fn inputs_alive(&self) -> u64 {
-        let pool = if let Supply::Fed(pool) = &self.supply { pool.len() } else { 0 };
-        self.chunks.values().chain(self.apart.values()).map(|chunk| chunk.inputs_alive()).sum::<u64>() + pool
-    }
-
     /// Lets go of a chunk whose outcomes are all taken.
     pub(crate) fn retire(&mut self, chunk: &Arc<Chunk>) {
         let first = chunk.first();

@@ -1,9 +1,9 @@
 //! The acting half of the engine: actors, threads and the lock, without cleverness.
 //!
 //! [`supervisor`], [`container`] and [`map`] are the actors, on the thread of [`system`], and [`typed_supervisor`] is the face of
-//! the first; [`thread`] is what a container's thread runs, with the user's code in a [`body`], and [`feeder`] what pulls a
+//! the first; [`life`] carries out a container's life, and [`thread`] is what its thread runs, with the user's code in a [`body`], and [`feeder`] what pulls a
 //! source that may block; [`consumer`] takes the outcomes. [`dispatch`] is the lock they meet at, over a [`lane`] for each job.
-//! A function is [`running`] as long as something holds it.
+//! A function is [`running`] as long as something holds it, and stands on its [`host`].
 
 pub(crate) mod abort;
 pub mod actor;
@@ -11,12 +11,13 @@ pub(crate) mod async_body;
 pub(crate) mod body;
 pub(crate) mod call_lane;
 pub(crate) mod caller;
-pub(crate) mod clock;
 pub(crate) mod consumer;
 pub(crate) mod container;
 pub(crate) mod dispatch;
 pub(crate) mod feeder;
+pub(crate) mod host;
 pub(crate) mod lane;
+pub(crate) mod life;
 pub(crate) mod map;
 pub(crate) mod map_lane;
 pub(crate) mod messages;
@@ -24,8 +25,6 @@ pub(crate) mod open_call;
 pub(crate) mod outbox;
 pub(crate) mod planned;
 pub(crate) mod registry;
-#[cfg(feature = "testkit")]
-pub(crate) mod rehearsable;
 pub(crate) mod running;
 pub(crate) mod settings;
 pub(crate) mod span;

@@ -7,7 +7,7 @@
 //! ([`story`](crate::engine::story)); subscribed actors hear of each.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use parking_lot::Mutex;
 use tracing::level_filters::LevelFilter;
@@ -91,30 +91,17 @@ pub(crate) struct Outbox {
     waiting: Mutex<Waiting>,
     /// What the log has told.
     story: Mutex<Story>,
-    /// Hears each event as well, where the function is rehearsed or simulated. Set once, before the first event.
-    ear: OnceLock<Ear>,
+    /// Hears each event as well: the function's host.
+    ear: Ear,
 }
 
 /// Hears events, and when they happened.
-type Ear = Box<dyn Fn(&Event, Time) + Send + Sync>;
+pub(crate) type Ear = Box<dyn Fn(&Event, Time) + Send + Sync>;
 
 impl Outbox {
-    pub(crate) fn new(app: Arc<str>, function: Arc<str>) -> Self {
+    pub(crate) fn new(app: Arc<str>, function: Arc<str>, ear: Ear) -> Self {
         let story = Mutex::default();
-        Self {
-            app,
-            function,
-            audience: Audience::default(),
-            waiting: Mutex::default(),
-            story,
-            ear: OnceLock::new(),
-        }
-    }
-
-    /// Has each event heard by that as well.
-    #[cfg(any(test, feature = "testkit"))]
-    pub(crate) fn listen(&self, ear: impl Fn(&Event, Time) + Send + Sync + 'static) {
-        assert!(self.ear.set(Box::new(ear)).is_ok(), "one listens, and from the start");
+        Self { app, function, audience: Audience::default(), waiting: Mutex::default(), story, ear }
     }
 
     /// Puts events in, under the function's lock. Gives back those for which there is no place.
@@ -202,9 +189,7 @@ impl Outbox {
             Waits::Entry(Entry { event, caller }) => {
                 let telling = self.story.lock().hear(&event, at);
                 self.speech().speak(&event, &caller, telling);
-                if let Some(ear) = self.ear.get() {
-                    ear(&event, at);
-                }
+                (self.ear)(&event, at);
                 self.audience.tell(&event);
             }
             Waits::Then(then) => tell(|| then.run()),
@@ -228,40 +213,44 @@ impl Outbox {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Weak;
+
     use super::*;
 
-    fn outbox() -> Outbox {
-        Outbox::new("app".into(), "function".into())
+    fn heard_by(ear: impl Fn(&Event, Time) + Send + Sync + 'static) -> Outbox {
+        Outbox::new("app".into(), "function".into(), Box::new(ear))
     }
 
-    /// The numbers in the `Missed` events that a listener hears.
-    fn told(outbox: &Outbox) -> Arc<Mutex<Vec<u64>>> {
+    /// An outbox, and the numbers in the `Missed` events that it tells.
+    fn outbox() -> (Outbox, Arc<Mutex<Vec<u64>>>) {
         let told = Arc::new(Mutex::new(Vec::new()));
         let heard = Arc::clone(&told);
-        outbox.listen(move |event, _| {
+        let outbox = heard_by(move |event, _| {
             if let Event::Missed(number) = event {
                 heard.lock().push(*number);
             }
         });
-        told
+        (outbox, told)
     }
 
     #[test]
     fn events_are_told_in_order_and_by_one_thread_at_a_time() {
-        let outbox = Arc::new(outbox());
-        outbox.add([1, 2].map(|number| Event::Missed(number).into()).into(), Time::default());
         let told = Arc::new(Mutex::new(Vec::new()));
-        let (heard, again) = (Arc::clone(&told), Arc::downgrade(&outbox));
-        outbox.listen(move |event, _| {
-            let Event::Missed(number) = event else { unreachable!("no other was put in") };
-            heard.lock().push(*number);
-            if *number == 1 {
-                let outbox = again.upgrade().expect("it is telling");
-                outbox.add(vec![Event::Missed(3).into()], Time::default());
-                assert!(!outbox.is_waiting());
-                assert!(!outbox.tell(), "another thread is at it");
-            }
+        let heard = Arc::clone(&told);
+        let outbox = Arc::new_cyclic(|again: &Weak<Outbox>| {
+            let again = Weak::clone(again);
+            heard_by(move |event, _| {
+                let Event::Missed(number) = event else { unreachable!("no other was put in") };
+                heard.lock().push(*number);
+                if *number == 1 {
+                    let outbox = again.upgrade().expect("it is telling");
+                    outbox.add(vec![Event::Missed(3).into()], Time::default());
+                    assert!(!outbox.is_waiting());
+                    assert!(!outbox.tell(), "another thread is at it");
+                }
+            })
         });
+        outbox.add([1, 2].map(|number| Event::Missed(number).into()).into(), Time::default());
         assert!(outbox.tell(), "one has come meanwhile");
         assert_eq!(*told.lock(), [1, 2]);
         outbox.tell_all();
@@ -271,8 +260,7 @@ mod tests {
 
     #[test]
     fn events_beyond_the_bound_are_counted_and_the_count_is_told() {
-        let outbox = outbox();
-        let missed = told(&outbox);
+        let (outbox, missed) = outbox();
         let many = (0..EVENTS_MAX + 2).map(|_| Event::Reset.into()).collect();
         assert_eq!(outbox.add(many, Time::default()).len(), 2);
         outbox.tell_all();
@@ -284,8 +272,7 @@ mod tests {
 
     #[test]
     fn something_is_done_behind_the_events_before_it_and_once() {
-        let outbox = outbox();
-        let missed = told(&outbox);
+        let (outbox, missed) = outbox();
         outbox.add(vec![Event::Missed(7).into()], Time::default());
         let (done, seen) = (Arc::new(Mutex::new(Vec::new())), Arc::clone(&missed));
         let record = Arc::clone(&done);

@@ -4,8 +4,6 @@ use std::ops::Deref;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-#[cfg(feature = "testkit")]
-use actix::Actor;
 use actix::Addr;
 use tokio::sync::oneshot;
 
@@ -15,8 +13,8 @@ use crate::contain::drops::{Stack, let_go};
 use crate::contain::outlined::outline;
 use crate::decide::window::Window;
 use crate::engine::actor::{Ending, Shutdown, Supervisor};
-use crate::engine::clock::Clock;
 use crate::engine::dispatch::Dispatch;
+use crate::engine::host::Machine;
 use crate::engine::messages::{Reply, Request};
 use crate::engine::registry::{EndingReport, Ends, Latest, Registration};
 use crate::engine::settings::Settings;
@@ -70,24 +68,13 @@ impl Running {
         default_window: Window,
         registration: Registration<Arc<Self>>,
     ) -> Result<Arc<Self>, StartError> {
-        let dispatch = Arc::new(Dispatch::new(settings, Clock::start()));
+        let dispatch = Arc::new(Dispatch::new(settings, Arc::new(Machine::from_now())));
         let supervisor = engine.start(UntypedSupervisor::new(Arc::clone(&dispatch), default_window))?;
-        Ok(Self::new(dispatch, supervisor, default_window, Some(registration), engine))
+        Ok(Self::supervised(dispatch, supervisor, default_window, Some(registration), engine))
     }
 
-    /// A function that is only rehearsed, in the actix system and the virtual time of this thread.
-    #[cfg(feature = "testkit")]
-    pub(crate) fn rehearsed(settings: Settings, default_window: Window) -> Arc<Self> {
-        let rehearsed = settings.rehearsed.clone();
-        let dispatch = Arc::new(Dispatch::new(settings, Clock::virtual_from_now()));
-        dispatch
-            .outbox
-            .listen(move |event, at| rehearsed.iter().for_each(|rehearsed| rehearsed.hears(event, at)));
-        let supervisor = UntypedSupervisor::new(Arc::clone(&dispatch), default_window).start();
-        Self::new(dispatch, supervisor, default_window, None, Engine::of_this_thread())
-    }
-
-    fn new(
+    /// A function that a supervisor looks after, on that engine.
+    pub(crate) fn supervised(
         dispatch: Arc<Dispatch>,
         supervisor: Addr<UntypedSupervisor>,
         default_window: Window,

@@ -25,9 +25,6 @@ pub(crate) struct Settings {
     pub(crate) stack_bytes: usize,
     pub(crate) panic_hook: PanicHook,
     pub(crate) memory: MemoryRules,
-    /// Who makes tasks of what would be threads, where the function is only rehearsed.
-    #[cfg(feature = "testkit")]
-    pub(crate) rehearsed: Option<Arc<dyn crate::engine::rehearsable::Performs>>,
 }
 
 impl Settings {

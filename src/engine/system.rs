@@ -11,8 +11,6 @@ use crossbeam_channel::bounded;
 use parking_lot::Mutex;
 
 use crate::contain::TARGET;
-#[cfg(feature = "testkit")]
-use crate::contain::drops::set_one_thread_for_all;
 use crate::contain::unwind::tell;
 use crate::values::error::StartError;
 
@@ -47,30 +45,26 @@ impl Engine {
         let (send, receive) = bounded(1);
         let thread = std::thread::Builder::new().name("longshore".to_owned()).stack_size(STACK_BYTES);
         let thread = thread.spawn(move || {
-            ON_ENGINE.set(true);
             let runner = System::new();
             runner.block_on(async move {
-                let handles = (System::current(), System::current().arbiter().clone());
-                drop(send.send(handles)); // nobody waits if the starting thread has died
+                drop(send.send(Self::of_this_thread())); // nobody waits if the starting thread has died
             });
             if let Err(error) = runner.run() {
                 tell(|| tracing::error!(target: TARGET, %error, "the engine ended with an error"));
             }
         });
         thread.map_err(StartError::Thread)?;
-        let (system, arbiter) = receive.recv().map_err(|_| StartError::Engine)?;
-        let started = Arc::new(Self { system, arbiter });
+        let started = Arc::new(receive.recv().map_err(|_| StartError::Engine)?);
         *engine = Arc::downgrade(&started);
         Ok(started)
     }
 
-    /// A rehearsal's: the actix system that this thread is in, which counts as the engine's from now on.
-    #[cfg(feature = "testkit")]
-    pub(crate) fn of_this_thread() -> Arc<Self> {
+    /// The actix system that this thread is in. The thread counts as the engine's from now on.
+    pub(crate) fn of_this_thread() -> Self {
         ON_ENGINE.set(true);
-        set_one_thread_for_all();
-        let (system, arbiter) = (System::current(), System::current().arbiter().clone());
-        Arc::new(Self { system, arbiter })
+        let system = System::current();
+        let arbiter = system.arbiter().clone();
+        Self { system, arbiter }
     }
 
     /// Where its actors run.

@@ -13,10 +13,11 @@ use crate::data::erased::{Kind, Values};
 use crate::data::pool::Pool;
 use crate::data::run::Run;
 use crate::decide::job::OnFailure;
+use crate::decide::life::{Next, Served};
 use crate::decide::steps::tests::taken;
 use crate::engine::caller::Caller;
 use crate::engine::consumer::{Consumer, Sight};
-use crate::engine::dispatch::{Next, Offer, Patience};
+use crate::engine::dispatch::Patience;
 use crate::engine::map_lane::Supply;
 use crate::simulator::rig::{Rig, execute};
 use crate::values::crash::{Death, Panic};
@@ -68,7 +69,7 @@ fn executing_a_map_beside_idle_maps() {
             let map = rig.map_of(100, 1000);
             rig.work();
             assert_eq!(map.progress().ok, 100);
-            drop(map.close());
+            drop(map);
         });
         drop(idle);
         taken
@@ -162,7 +163,10 @@ fn creating_and_ending_all_containers() {
         steps(|| {
             rig.engine.drain();
             for (id, generation) in &rig.containers {
-                assert!(matches!(rig.engine.try_next(*id, *generation, |_| ()).0, Offer::Now(Next::Leave)));
+                assert!(matches!(
+                    rig.engine.try_next(*id, *generation, |_| ()).0,
+                    Next::Over(Served::Leaves)
+                ));
                 rig.engine.left(*id, *generation);
                 rig.engine.ended(*id, *generation, None);
             }
@@ -176,7 +180,7 @@ fn ending_one_job_beside_others() {
         let rig = Rig::new(2);
         let _idle = idle_maps(&rig, maps);
         let map = rig.map_of(100, 1000);
-        steps(|| drop(map.close()))
+        steps(|| drop(map))
     });
     is_linear("an abort beside queued calls", |calls| {
         let rig = Rig::new(1);
@@ -239,7 +243,7 @@ fn little_room_that_is_put_off_is_watched_by_a_container_that_sleeps() {
     let woken = loop {
         assert!(matches!(map.look(Patience::Look), Sight::Outcome(Ok(_))));
         room += 1;
-        rig.engine.made_room(map.job());
+        rig.engine.made_room(map.job);
         if let Some(at) = rig.woken().first() {
             break *at;
         }
@@ -253,10 +257,10 @@ fn little_room_that_is_put_off_is_watched_by_a_container_that_sleeps() {
     let taken: u64 = busy.iter().map(|run| run.places().len() as u64).sum();
     assert!((1..room).contains(&taken), "of {room} they take {taken}");
     assert!(
-        !rig.engine.inspect(|state| state.needs_a_watch(rig.engine.now())),
+        !rig.engine.under_lock(|state| state.needs_a_watch(rig.engine.now())),
         "somebody wakes for what is left"
     );
-    drop(map.close());
+    drop(map);
 }
 
 /// How many claims a map of 100 000 inputs of 1 µs takes whose consumer takes so many outcomes while both containers

@@ -10,7 +10,7 @@ use crate::decide::ledger::{Mode, Sources};
 use crate::decide::time::Time;
 use crate::simulator::books::{Books, Why};
 use crate::simulator::readers::Reader;
-use crate::simulator::threads::{Phase, Thread};
+use crate::simulator::threads::Thread;
 use crate::simulator::world::World;
 use crate::values::report::Fate;
 
@@ -96,7 +96,7 @@ impl World {
         }
         let is_fed = |job: &JobId| self.books.jobs[job].fed.is_some();
         let of_vectors = self.readers.iter().filter(|reader| !is_fed(&reader.job));
-        self.engine.inspect(|state| {
+        self.engine.under_lock(|state| {
             let full = |reader: &Reader| {
                 let book = &self.books.jobs[&reader.job];
                 let gate = &state.lanes.map(reader.job)?.gate;
@@ -133,8 +133,8 @@ impl World {
         let now = self.now();
         for (id, generation) in self.books.in_the_users_code(exits_end) {
             let thread =
-                self.threads.iter().find(|thread| (thread.id, thread.generation) == (id, generation));
-            let begun = thread.filter(|thread| !matches!(thread.phase, Phase::Tying { .. }));
+                self.threads.iter().find(|thread| (thread.id, thread.generation()) == (id, generation));
+            let begun = thread.filter(|thread| thread.is_tied());
             self.tally.cut_off += u64::from(begun.is_some());
             self.books.left_behind.insert((id, generation), thread.map_or(0, Thread::holds));
             self.books.container_ended(id, now);

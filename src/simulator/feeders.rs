@@ -117,7 +117,7 @@ impl World {
                     let job = feeder.job;
                     let space = self
                         .engine
-                        .inspect(|state| Arc::clone(&state.lanes.map(job).expect("it is fed").space));
+                        .under_lock(|state| Arc::clone(&state.lanes.map(job).expect("it is fed").space));
                     space.take_raised();
                     feeder.phase = Phase::Asleep(space);
                     return;
@@ -156,7 +156,7 @@ impl World {
             Ok(()) => {}
             Err(input) => {
                 let job = feeder.job;
-                let told = self.engine.inspect(|state| state.lanes.map(job).is_none_or(|lane| lane.over));
+                let told = self.engine.under_lock(|state| state.lanes.map(job).is_none_or(|lane| lane.over));
                 self.engine.fed_too_late(job, input);
                 if !told {
                     self.books.refused(job);
@@ -171,7 +171,7 @@ impl World {
         let job = self.feeders[at].job;
         let panicked = matches!(end, FeederEnd::Panicked(_));
         let by_itself =
-            self.engine.inspect(|state| state.lanes.map(job).is_some_and(|lane| !lane.source_over));
+            self.engine.under_lock(|state| state.lanes.map(job).is_some_and(|lane| !lane.source_over));
         self.engine.source_over(job, end);
         self.sync_pulled();
         if panicked && by_itself {

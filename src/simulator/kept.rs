@@ -5,15 +5,21 @@ use std::sync::Arc;
 use crate::base::ids::JobId;
 use crate::data::chunk::Chunk;
 use crate::decide::job::JobKind;
-use crate::engine::map_lane::{MapLane, Order};
+use crate::engine::map_lane::{MapLane, Order, Supply};
 use crate::simulator::books::{End, InputBook, JobBook, State};
 use crate::simulator::world::World;
+
+/// Inputs of a job that were pulled and are not dropped.
+fn inputs_alive(lane: &MapLane) -> u64 {
+    let pool = if let Supply::Fed(pool) = &lane.supply { pool.len() } else { 0 };
+    lane.chunks.values().chain(lane.apart.values()).map(|chunk| chunk.inputs_alive()).sum::<u64>() + pool
+}
 
 impl World {
     /// Invariant 7: a window set by the user is strict. And whatever is kept of a map is bounded by what is
     /// outstanding.
     pub(super) fn check_lanes(&self) {
-        self.engine.inspect(|state| {
+        self.engine.under_lock(|state| {
             let map = |job: &JobId| self.books.jobs.get(job).filter(|book| book.kind == JobKind::Map);
             for (book, lane) in
                 state.lanes.open.iter().filter_map(|(job, lane)| Some((map(job)?, lane.map()?)))
@@ -27,7 +33,7 @@ impl World {
                 self.check_chunks(book, lane);
                 let Some(window) = book.window else { continue };
                 // Inputs that a fenced attempt may still read stay where they are.
-                let alive = lane.inputs_alive();
+                let alive = inputs_alive(lane);
                 assert!(alive <= 2 * window + 64, "memory: {alive} inputs are alive in a window of {window}");
                 assert!(
                     outstanding <= window,
@@ -46,7 +52,7 @@ impl World {
         let kept = book.inputs.iter().filter(|input| !is_done(input)).count() as u64;
         let ahead = book.fed.map_or(0, |fed| fed - book.inputs.len() as u64);
         let publishing = self.threads.iter().filter(|thread| thread.is_publishing_anything()).count() as u64;
-        let alive = lane.inputs_alive();
+        let alive = inputs_alive(lane);
         assert!(alive <= kept + ahead + publishing, "memory: {alive} inputs are alive, {kept} are not done");
         if lane.order == Order::AtOnce {
             return; // one chunk, whose outcomes are taken as a whole

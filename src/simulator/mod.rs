@@ -21,6 +21,7 @@ mod dispatch;
 mod ends;
 mod feeders;
 mod hearing;
+mod host;
 mod kept;
 mod moments;
 mod plan;

@@ -1,9 +1,8 @@
 //! What happens at the very moment at which something else is due. In a world the supervisor's timers fire on time, and so
 //! come first.
 
-use std::sync::Mutex;
+use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use crate::data::failure::Reason;
@@ -24,11 +23,6 @@ const LONGEST_DELAY: Duration = Duration::from_millis(200);
 fn a_container_that_has_stayed_up_long_enough_has_ended_the_crash_loop_before_it_is_cut_off() {
     for (up, recovers) in [(RESET_AFTER, true), (RESET_AFTER - Duration::from_millis(1), false)] {
         let rig = Rig::under(CrashLoopBackoff::new().reset_after(RESET_AFTER).into(), 2);
-        let told = Arc::new(Mutex::new(Vec::new()));
-        let heard = Arc::clone(&told);
-        rig.engine.outbox.listen(move |event, _| {
-            heard.lock().unwrap_or_else(PoisonError::into_inner).push(event.clone());
-        });
         let (id, mut generation) = rig.containers[0];
         // Two crashes in a row are a loop, and the second is followed by a delay.
         for _ in 0..2 {
@@ -40,8 +34,8 @@ fn a_container_that_has_stayed_up_long_enough_has_ended_the_crash_loop_before_it
         }
         rig.clock.fetch_add(up.as_nanos() as u64, Ordering::Relaxed);
         rig.engine.cut_off();
-        let told = told.lock().unwrap_or_else(PoisonError::into_inner);
-        let has_recovered = told.iter().any(|event| matches!(event, Event::Recovered { .. }));
+        let told = rig.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        let has_recovered = told.iter().any(|(event, _)| matches!(event, Event::Recovered { .. }));
         assert_eq!(has_recovered, recovers, "after {up:?}: {told:?}");
     }
 }

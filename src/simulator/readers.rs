@@ -44,7 +44,7 @@ pub(super) enum Taker {
 impl Taker {
     fn job(&self) -> JobId {
         match self {
-            Self::Map(consumer) => consumer.job(),
+            Self::Map(consumer) => consumer.job,
             Self::Call(call) => call.0.job,
         }
     }
@@ -59,7 +59,7 @@ impl Taker {
     /// Whether it has seen the end, of itself or by a failure.
     fn is_ended(&self) -> bool {
         match self {
-            Self::Map(consumer) => consumer.is_ended(),
+            Self::Map(consumer) => consumer.ended,
             Self::Call(call) => call.0.over,
         }
     }
@@ -194,7 +194,7 @@ impl World {
                 consumer.look(Patience::Task(&waker))
             }
         };
-        let (ended, job) = (matches!(consumer, Taker::Map(map) if map.is_ended()), reader.job);
+        let (ended, job) = (matches!(consumer, Taker::Map(map) if map.ended), reader.job);
         self.sync_pulled();
         match sight {
             Sight::Outcome(outcome) => self.outcome(at, outcome),
@@ -234,14 +234,14 @@ impl World {
     fn await_outcome(&mut self, at: usize) {
         let reader = &mut self.readers[at];
         let job = reader.job;
-        let told = self.engine.inspect(|state| state.lanes.yielded(job));
+        let told = self.engine.under_lock(|state| state.lanes.yielded(job));
         assert_eq!(told, reader.taken, "who waits has told of all that it took");
         if matches!(reader.waits, Waits::InTask(_)) {
             reader.pause = 2 * PAUSE_MIN;
             reader.looks_at = None;
             return;
         }
-        reader.arrived = self.engine.inspect(|state| {
+        reader.arrived = self.engine.under_lock(|state| {
             let lane = state.lanes.map_mut(job)?;
             lane.awaited = true;
             Some(Arc::clone(&lane.arrived))
@@ -400,13 +400,7 @@ impl World {
         if consumer.is_ended() {
             self.check_counts(job);
         }
-        match consumer {
-            Taker::Map(consumer) => drop(consumer.close()),
-            Taker::Call(call) => {
-                drop(self.engine.close(job)); // by the drop of the call its values would be dropped on another thread
-                drop(call);
-            }
-        }
+        drop(consumer);
         self.books.closed(job);
     }
 

@@ -5,28 +5,33 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use crate::base::ids::{ContainerId, Generation};
+use crate::code::kinds::Plain;
 use crate::contain::unwind::PanicHook;
 use crate::data::run::Run;
 use crate::data::shape::Shape;
 use crate::data::source::Inline;
 use crate::data::track::Pace;
 use crate::decide::ledger::Rules;
+use crate::decide::life::Next;
 use crate::decide::restart::{RateLimited, RestartPolicy};
 use crate::decide::retries::Retries;
 use crate::decide::window::Window;
-use crate::engine::body::{CodeOf, Plain};
+use crate::engine::body::CodeOf;
 use crate::engine::caller::Caller;
-use crate::engine::clock::Clock;
 use crate::engine::consumer::{Closing, Consumer, Failures};
-use crate::engine::dispatch::{Dispatch, Next, Offer};
+use crate::engine::dispatch::Dispatch;
 use crate::engine::map_lane::{Order, Supply};
 use crate::engine::open_call::OpenCall;
 use crate::engine::settings::{MemoryRules, Settings};
+use crate::simulator::hearing::Heard;
+use crate::simulator::host::Simulation;
 
 /// A function whose containers do what a test says.
 pub(super) struct Rig {
     pub(super) engine: Arc<Dispatch>,
     pub(super) clock: Arc<AtomicU64>,
+    /// What subscribers were told.
+    pub(super) heard: Heard,
     pub(super) containers: Vec<(ContainerId, Generation)>,
 }
 
@@ -50,8 +55,6 @@ impl Rig {
             exit_timeout: Duration::ZERO,
             stack_bytes: 0,
             panic_hook: PanicHook::Silent,
-            #[cfg(feature = "testkit")]
-            rehearsed: None,
             memory: MemoryRules {
                 accounted: false,
                 limit: None,
@@ -60,11 +63,12 @@ impl Rig {
                 abandoned_bytes_max: None,
             },
         };
-        let clock = Arc::new(AtomicU64::new(0));
-        let engine = Arc::new(Dispatch::new(settings, Clock::Manual(Arc::clone(&clock))));
+        let simulation = Simulation::default();
+        let (clock, heard) = (Arc::clone(&simulation.clock), Arc::clone(&simulation.heard));
+        let engine = Arc::new(Dispatch::new(settings, Arc::new(simulation)));
         engine.supervise(|_| ());
         let containers = engine.create();
-        let rig = Self { engine, clock, containers };
+        let rig = Self { engine, clock, heard, containers };
         for (id, generation) in &rig.containers {
             assert!(rig.engine.launch(*id, *generation) && rig.engine.entered(*id, *generation));
             assert!(rig.ask(id.index()).is_none(), "there is nothing to do");
@@ -77,9 +81,9 @@ impl Rig {
         let (id, generation) = self.containers[at];
         self.engine.wake(id, generation);
         match self.engine.try_next(id, generation, |_| ()).0 {
-            Offer::Now(Next::Work { run, .. }) => Some(run),
-            Offer::Now(_) => panic!("it lives"),
-            Offer::Later(_) => None,
+            Next::Work(work) => Some(work.run),
+            Next::Over(_) => panic!("it lives"),
+            Next::Wait { .. } => None,
         }
     }
 

@@ -26,7 +26,7 @@ impl World {
             ("inputs executing", told.executing, busy.len() as u64),
             (
                 "idle",
-                u64::from(self.engine.inspect(|state| state.is_idle())),
+                u64::from(self.engine.under_lock(|state| state.is_idle())),
                 u64::from(pending as u64 + ahead == 0),
             ),
             ("given up", u64::from(told.gave_up.is_some()), u64::from(self.books.gave_up)),
@@ -81,7 +81,7 @@ impl World {
         for (what, told, is) in all {
             assert_eq!(told, is, "invariant 1: {what} of {told:?} is told, {is} is so");
         }
-        let recorded: Vec<u64> = self.engine.inspect(|state| {
+        let recorded: Vec<u64> = self.engine.under_lock(|state| {
             let known = state.ledger.job(job).expect("its consumer keeps it open");
             known.recorded()
         });
@@ -95,7 +95,7 @@ impl World {
 
     /// What is remembered of an input that crashed its container, and may decide much later.
     pub(super) fn check_record(&mut self, job: JobId, index: u64) {
-        let kept = self.engine.inspect(|state| Some(state.ledger.job(job)?.record(index)?.counted));
+        let kept = self.engine.under_lock(|state| Some(state.ledger.job(job)?.record(index)?.counted));
         let input = self.books.input(job, index);
         if let Some(kept) = kept.filter(|_| input.is_pending()) {
             assert_eq!(kept, input.counted, "when input {index} last counted a crash");

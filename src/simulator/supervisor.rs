@@ -1,7 +1,7 @@
 //! The supervisor, the container actors and the watch of a world: what `engine/supervisor.rs`, `container.rs` and
 //! `memory/alarm.rs` do, one message or one look at a time.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use crate::base::ids::{ContainerId, Generation, JobId};
@@ -97,7 +97,7 @@ impl World {
 
     /// Jobs of which nothing is pending and nothing will come.
     pub(super) fn jobs_over(&self) -> Vec<JobId> {
-        self.engine.inspect(|state| {
+        self.engine.under_lock(|state| {
             let dry = state.lanes.open.iter().filter(|(_, lane)| lane.is_dry());
             dry.map(|(id, _)| *id).collect()
         })
@@ -114,14 +114,10 @@ impl World {
         }
         if self.tape.one_in(100) {
             self.tally.threads_not_made += 1;
-            let error = std::io::Error::from(std::io::ErrorKind::OutOfMemory);
-            self.crash(id, generation, crate::values::crash::Death::NoThread(Arc::new(error)));
-            self.engine.ended(id, generation, None);
-            self.books.thread_ended(id, generation);
-            return;
+            return self.not_made(id, generation);
         }
         let takes = Duration::from_millis(self.tape.one_of(&[0, 1, 100]));
-        self.threads.push(Thread::new(id, generation, takes));
+        self.threads.push(Thread::new(&self.engine, id, generation, takes));
     }
 
     pub(super) fn exit_times_out(&mut self, at: usize) {
@@ -161,7 +157,7 @@ impl World {
 
     /// A container is about to be killed from outside.
     pub(super) fn dies(&mut self, id: ContainerId, generation: Generation) {
-        let holds = self.threads.iter().find(|thread| (thread.id, thread.generation) == (id, generation));
+        let holds = self.threads.iter().find(|thread| (thread.id, thread.generation()) == (id, generation));
         let dying = self.books.dies_from_outside(id, generation, holds.map_or(0, Thread::holds));
         self.tell(|| format!("{id}#{generation} dies, {dying:?}"));
         self.tally.abandoned += u64::from(dying.leaves_a_thread);

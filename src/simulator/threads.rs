@@ -1,40 +1,39 @@
-//! Simulated threads of containers: what `engine/thread.rs` and `engine/body.rs` do, cut into steps
-//! between which anything may happen.
+//! Simulated threads of containers: each lives the [life](crate::engine::life) of its container in steps, between which
+//! anything may happen, and plays the user's code and the loop of `engine/body.rs` around it.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::ids::{ContainerId, Generation, JobId};
-use crate::code::leash::Leash;
-use crate::contain::drops::Stack;
+use crate::code::leash::{self, Leash};
+use crate::contain::unwind::contain;
 use crate::data::run::Run;
 use crate::data::track::Pace;
 use crate::decide::ledger::{Lease, Worth};
+use crate::decide::life::{Act, Event, Next, Part, Served};
 use crate::decide::restart::Restart;
 use crate::decide::time::Time;
-use crate::engine::dispatch::{Next, Offer};
-use crate::engine::messages::Notice;
+use crate::engine::dispatch::{Dispatch, Work};
+use crate::engine::life::Living;
 use crate::memory::account::Account;
-use crate::simulator::plan::Act;
+use crate::simulator::plan::Act as Deed;
 use crate::simulator::ticket::{Answer, Refusal, Ticket};
 use crate::simulator::world::World;
-use crate::values::crash::{Death, EnterError, Panic};
-use crate::values::report::Fate;
+use crate::values::crash::{Death, Panic};
 
 /// A thread of a container.
 pub(super) struct Thread {
     pub(super) id: ContainerId,
-    pub(super) generation: Generation,
+    living: Living,
     pub(super) phase: Phase,
-    leash: Option<Arc<Leash>>,
+    /// How long `enter` takes in the first generation of the thread.
+    enter_takes: Duration,
 }
 
 /// Where a thread is.
 pub(super) enum Phase {
-    /// It is to be tied to its generation, and then to enter for so long.
-    Tying {
-        takes: Duration,
-    },
+    /// What its life asks for is the engine's to do, or the drop of its state.
+    Between,
     Entering {
         until: Time,
     },
@@ -59,17 +58,10 @@ pub(super) enum Phase {
         answer: Answer,
         last: bool,
     },
-    /// The verdict was to restart at once, or it was recycled, and that became of it then.
-    Restarting {
-        last: Option<Fate>,
-    },
     Exiting {
         until: Time,
         /// It is to begin anew after it.
         recycles: bool,
-    },
-    Ending {
-        fate: Option<Fate>,
     },
     Over,
 }
@@ -100,9 +92,9 @@ impl Task {
 
 impl std::fmt::Debug for Thread {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}#{} ", self.id, self.generation)?;
+        write!(f, "{}#{} ", self.id, self.generation())?;
         match &self.phase {
-            Phase::Tying { .. } => write!(f, "begins"),
+            Phase::Between => write!(f, "comes to {:?}", self.living.life.act()),
             Phase::Entering { .. } => write!(f, "has entered"),
             Phase::Asking => write!(f, "asks"),
             Phase::Asleep { .. } => write!(f, "wakes"),
@@ -113,41 +105,58 @@ impl std::fmt::Debug for Thread {
             Phase::Publishing { task, place, .. } => {
                 write!(f, "publishes {:?} {}", task.lease.job, task.index(*place))
             }
-            Phase::Restarting { .. } => write!(f, "restarts"),
             Phase::Exiting { .. } => write!(f, "has exited"),
-            Phase::Ending { .. } => write!(f, "ends"),
             Phase::Over => write!(f, "is over"),
         }
     }
 }
 
 impl Thread {
-    pub(super) fn new(id: ContainerId, generation: Generation, takes: Duration) -> Self {
-        Self { id, generation, phase: Phase::Tying { takes }, leash: None }
+    pub(super) fn new(
+        engine: &Arc<Dispatch>,
+        id: ContainerId,
+        generation: Generation,
+        enter_takes: Duration,
+    ) -> Self {
+        let living = Living::new(engine, id, generation, |account, _| Leash::of_no_thread(account));
+        Self { id, living, phase: Phase::Between, enter_takes }
     }
 
-    fn account(&self) -> &'static Account {
-        let leash = self.leash.as_ref().expect("it is tied before it runs the user's code");
-        leash.account().expect("there are many").counters()
+    pub(super) fn generation(&self) -> Generation {
+        self.living.generation()
+    }
+
+    /// Whether its current generation has come so far as to be tied.
+    pub(super) fn is_tied(&self) -> bool {
+        !matches!(self.living.life.act(), Act::Tie)
+    }
+
+    /// The account of its current generation, once that is tied.
+    fn account(&self) -> Option<&'static Account> {
+        let leash = self.living.leash.as_ref()?;
+        Some(leash.account().expect("there are many").counters())
     }
 
     /// The user's code allocates. Whether that is more than it may, for the first time.
     pub(super) fn grow(&self, bytes: u64) -> bool {
-        let account = self.account();
+        let account = self.account().expect("it is tied before it runs the user's code");
         account.charge(account.epoch(), bytes as i64, bytes as i64)
     }
 
     /// What its code holds.
     pub(super) fn holds(&self) -> u64 {
-        self.leash.as_ref().map_or(0, |_| self.account().live() as u64)
+        self.account().map_or(0, |account| account.live() as u64)
     }
 
     /// It frees that, as it does when its state is dropped.
     fn shrink(&self) {
-        if self.leash.is_some() {
-            let account = self.account();
+        if let Some(account) = self.account() {
             account.credit(account.epoch(), account.live());
         }
+    }
+
+    fn is_overdrawn(&self) -> bool {
+        self.account().is_some_and(Account::is_overdrawn)
     }
 
     /// When it can go on; `None` if something must happen before.
@@ -156,12 +165,9 @@ impl Thread {
             Phase::Entering { until } | Phase::Exiting { until, .. } => Some(*until),
             Phase::Asleep { until } | Phase::Executing { until, .. } => *until,
             Phase::Over => None,
-            Phase::Asking
-            | Phase::Tying { .. }
-            | Phase::Beginning { .. }
-            | Phase::Publishing { .. }
-            | Phase::Restarting { .. }
-            | Phase::Ending { .. } => Some(Time::default()),
+            Phase::Between | Phase::Asking | Phase::Beginning { .. } | Phase::Publishing { .. } => {
+                Some(Time::default())
+            }
         }
     }
 
@@ -183,150 +189,192 @@ impl World {
     /// One step of one thread.
     pub(super) fn advance(&mut self, at: usize) {
         let thread = &mut self.threads[at];
-        let (id, generation) = (thread.id, thread.generation);
+        let (id, generation) = (thread.id, thread.generation());
         let phase = match std::mem::replace(&mut thread.phase, Phase::Over) {
-            Phase::Tying { takes } => self.tie(at, takes),
-            Phase::Entering { .. } => {
-                let overdrawn = thread.account().is_overdrawn();
-                self.enter(id, generation, overdrawn)
-            }
+            Phase::Between => self.go_on(at),
+            Phase::Entering { .. } => self.enter(at),
             Phase::Asleep { .. } => {
                 self.engine.wake(id, generation);
                 Phase::Asking
             }
-            Phase::Asking => self.ask(id, generation),
+            Phase::Asking => self.ask(at),
             Phase::Beginning { task } => self.begin(id, task),
-            Phase::Executing { .. } if thread.account().is_overdrawn() => {
+            Phase::Executing { .. } if thread.is_overdrawn() => {
                 self.tally.died_of_memory += 1;
-                self.crash(id, generation, overdrawn())
+                self.unwinds(at)
             }
             Phase::Executing { task, place, .. } => {
-                self.interrupted(at).unwrap_or_else(|| self.finish(id, generation, task, place))
+                self.interrupted(at).unwrap_or_else(|| self.finish(at, task, place))
             }
             Phase::Publishing { task, place, answer, last } => {
                 task.publish(place, answer);
                 if last { Phase::Asking } else { self.execute(task, place + 1) }
             }
-            Phase::Restarting { last } => {
-                thread.shrink();
-                self.restart(at, last)
-            }
             Phase::Exiting { recycles, .. } => {
-                self.engine.left(id, generation);
-                if self.books.is_alive(id, generation) {
-                    self.books.container_ended(id, self.now());
-                }
-                if recycles {
-                    if !self.books.is_left_behind(id, generation) {
-                        self.books.returns(id);
-                    }
-                    Phase::Restarting { last: Some(Fate::Exited) }
-                } else {
-                    Phase::Ending { fate: Some(Fate::Exited) }
-                }
-            }
-            Phase::Ending { fate } => {
-                let lived = self.books.is_alive(id, generation);
-                self.threads[at].shrink();
-                // Of a later generation, on another thread, nothing is said by the end of this one.
-                let speaks = self.books.current.get(&id) == Some(&generation)
-                    && !self.books.is_left_behind(id, generation);
-                if let Some(fate) = fate.clone().filter(|_| speaks) {
-                    self.books.ends.came_to(id, fate);
-                }
-                self.engine.ended(id, generation, fate);
-                self.books.thread_ended(id, generation);
-                if lived {
-                    self.books.container_ended(id, self.now());
-                }
-                Phase::Over
+                thread.living.exited(Ok(()));
+                self.leave(at, recycles)
             }
             Phase::Over => unreachable!("threads that are over are removed"),
         };
         self.threads[at].phase = phase;
     }
 
+    /// The engine does its part of the life of a thread. What comes of it is heard by the thread, and returned.
+    fn perform(&mut self, at: usize) -> Event {
+        let living = &mut self.threads[at].living;
+        let event = living.perform();
+        living.hear(event.clone());
+        self.sync_pulled();
+        event
+    }
+
+    /// What the life of a thread asks for between the parts of the user's code: one act, before which its state may be
+    /// dropped.
+    fn go_on(&mut self, at: usize) -> Phase {
+        let thread = &mut self.threads[at];
+        let (id, generation) = (thread.id, thread.generation());
+        match thread.living.life.act() {
+            Act::Tie => self.tie(at),
+            Act::Run(Part::Drop) => {
+                thread.shrink();
+                thread.living.hear(Event::Dropped);
+                self.go_on(at)
+            }
+            Act::Begin => {
+                let begun = self.perform(at);
+                let is_left_behind = self.books.is_left_behind(id, generation);
+                self.begun(at, begun, is_left_behind)
+            }
+            Act::EnterAnew => {
+                let begun = self.perform(at);
+                self.books.interrupted(id, generation, self.now());
+                self.begun(at, begun, false)
+            }
+            Act::End => self.end(at),
+            act => unreachable!("{act:?} is done where it comes up"),
+        }
+    }
+
+    /// A thread begins another generation, or does not.
+    fn begun(&mut self, at: usize, begun: Event, is_left_behind: bool) -> Phase {
+        let id = self.threads[at].id;
+        match begun {
+            Event::Begun(Some(next)) => {
+                self.books.container_begun(id, next, self.now());
+                self.threads[at].enter_takes = Duration::ZERO;
+            }
+            _ if is_left_behind => {}
+            _ => self.books.container_not_begun(id, self.all_booked(), self.now()),
+        }
+        Phase::Between
+    }
+
+    fn end(&mut self, at: usize) -> Phase {
+        let thread = &self.threads[at];
+        let (id, generation, fate) = (thread.id, thread.generation(), thread.living.life.fate().cloned());
+        let lived = self.books.is_alive(id, generation);
+        // Of a later generation, on another thread, nothing is said by the end of this one.
+        let speaks =
+            self.books.current.get(&id) == Some(&generation) && !self.books.is_left_behind(id, generation);
+        if let Some(fate) = fate.filter(|_| speaks) {
+            self.books.ends.came_to(id, fate);
+        }
+        self.perform(at);
+        self.books.thread_ended(id, generation);
+        if lived {
+            self.books.container_ended(id, self.now());
+        }
+        Phase::Over
+    }
+
     /// The code comes by a checkpoint, if the tape says so, and out there if nobody waits for its outcome any more.
     fn interrupted(&mut self, at: usize) -> Option<Phase> {
-        let (id, generation) = (self.threads[at].id, self.threads[at].generation);
+        let thread = &self.threads[at];
+        let (id, generation) = (thread.id, thread.generation());
         let unwanted = self.books.is_alive(id, generation) && self.books.strays.contains_key(&id);
-        let told = self.threads[at].leash.as_ref().is_some_and(|leash| leash.is_unwanted());
+        let leash = thread.living.tied();
+        let told = leash.is_unwanted();
         assert_eq!(told, unwanted, "what a checkpoint of {id}#{generation} knows of its execution");
         if !unwanted || !self.tape.one_in(2) {
             return None;
         }
         self.tally.interrupted += 1;
-        if !self.plan.has_state {
-            return Some(Phase::Asking);
-        }
-        self.threads[at].shrink();
-        let next = self.engine.enter_anew(id, generation);
-        self.sync_pulled();
-        self.books.interrupted(id, generation, self.now());
-        let Some(next) = next else {
-            self.books.container_not_begun(id, self.all_booked(), self.now());
-            return Some(Phase::Ending { fate: None });
-        };
-        self.books.container_begun(id, next, self.now());
-        self.threads[at].generation = next;
-        Some(Phase::Tying { takes: Duration::ZERO })
-    }
-
-    fn restart(&mut self, at: usize, last: Option<Fate>) -> Phase {
-        let (id, before) = (self.threads[at].id, self.threads[at].generation);
-        let Some(generation) = self.engine.begin(id, before) else {
-            if !self.books.is_left_behind(id, before) {
-                self.books.container_not_begun(id, self.all_booked(), self.now());
-            }
-            return Phase::Ending { fate: last };
-        };
-        self.books.container_begun(id, generation, self.now());
-        self.threads[at].generation = generation;
-        Phase::Tying { takes: Duration::ZERO }
+        let panic = leash::tied(Some(Arc::clone(leash)), || contain(leash::checkpoint));
+        let panic = panic.expect_err("a checkpoint unwinds out of an execution that is unwanted");
+        let living = &mut self.threads[at].living;
+        living.served(Err(panic));
+        let goes_on = matches!(living.life.act(), Act::Run(Part::Serve));
+        assert_eq!(goes_on, !self.plan.has_state, "a state that was interrupted is built anew");
+        Some(if goes_on { Phase::Asking } else { self.go_on(at) })
     }
 
     /// A thread ties itself to its generation, and begins to enter.
-    fn tie(&mut self, at: usize, takes: Duration) -> Phase {
-        let (id, generation) = (self.threads[at].id, self.threads[at].generation);
-        let account = self.engine.open_account().expect("there are many");
-        let leash = Arc::new(Leash::of_no_thread(account));
-        let tied = self.engine.tie(id, generation, &leash);
+    fn tie(&mut self, at: usize) -> Phase {
+        let (id, generation) = (self.threads[at].id, self.threads[at].generation());
+        let tied = matches!(self.perform(at), Event::Tied);
         assert_eq!(tied, self.books.is_alive(id, generation), "invariant 12: {id}#{generation} begins");
-        self.threads[at].leash = Some(leash);
-        if tied { Phase::Entering { until: self.now() + takes } } else { Phase::Ending { fate: None } }
+        if tied {
+            Phase::Entering { until: self.now() + self.threads[at].enter_takes }
+        } else {
+            Phase::Between
+        }
     }
 
-    fn enter(&mut self, id: ContainerId, generation: Generation, overdrawn: bool) -> Phase {
-        if overdrawn {
+    /// The user's `enter` returns, or panics.
+    fn enter(&mut self, at: usize) -> Phase {
+        let thread = &self.threads[at];
+        let (id, generation) = (thread.id, thread.generation());
+        let is_overdrawn = thread.is_overdrawn();
+        let fails = self.dependency_down || (!self.healed && self.plan.enter_fails(id, generation));
+        let entered = match (fails, generation.get().is_multiple_of(2)) {
+            (false, _) => Ok(Ok(())),
+            (true, true) => Ok(Err("down".into())),
+            (true, false) => Err(panic()),
+        };
+        self.threads[at].living.entered(entered);
+        if is_overdrawn {
             self.tally.died_of_memory += 1;
-            return self.crash(id, generation, self::overdrawn());
+            return self.die(at);
         }
-        if self.dependency_down || (!self.healed && self.plan.enter_fails(id, generation)) {
+        if fails {
             self.tally.failed_starts += 1;
-            let death = if generation.get().is_multiple_of(2) {
-                Death::EnterFailed(Arc::new(EnterError::new("down".into(), Stack::of(0))))
-            } else {
-                Death::EnterPanicked(panic())
-            };
-            return self.crash(id, generation, death);
+            return self.die(at);
         }
         let lives = self.books.is_alive(id, generation);
-        let entered = self.engine.entered(id, generation);
-        assert_eq!(entered, lives, "invariant 12: {id}#{generation} entered");
-        if !entered {
-            return Phase::Ending { fate: None };
+        let admitted = matches!(self.perform(at), Event::Admitted);
+        assert_eq!(admitted, lives, "invariant 12: {id}#{generation} entered");
+        if !admitted {
+            return Phase::Between;
         }
         self.books.has_entered(id, self.now());
         self.books.policy.entered(id, generation, self.now());
         Phase::Asking
     }
 
-    fn exit(&mut self, recycles: bool) -> Phase {
+    /// A container serves no more, for that reason, and begins its `exit`.
+    fn exit(&mut self, at: usize, served: Served) -> Phase {
+        self.threads[at].living.served(Ok(served));
+        self.perform(at);
+        self.books.exits(self.threads[at].id);
         let takes = Duration::from_millis(self.tape.one_of(&[0, 0, 1, 20_000]));
-        Phase::Exiting { until: self.now() + takes, recycles }
+        Phase::Exiting { until: self.now() + takes, recycles: served == Served::Recycles }
     }
 
-    fn ask(&mut self, id: ContainerId, generation: Generation) -> Phase {
+    /// A container has exited.
+    fn leave(&mut self, at: usize, recycles: bool) -> Phase {
+        let (id, generation) = (self.threads[at].id, self.threads[at].generation());
+        self.perform(at);
+        if self.books.is_alive(id, generation) {
+            self.books.container_ended(id, self.now());
+        }
+        if recycles && !self.books.is_left_behind(id, generation) {
+            self.books.returns(id);
+        }
+        Phase::Between
+    }
+
+    fn ask(&mut self, at: usize) -> Phase {
+        let (id, generation) = (self.threads[at].id, self.threads[at].generation());
         let now = self.now();
         if !self.healed && self.tape.one_in(10) {
             // Its attempts have left too much.
@@ -336,23 +384,21 @@ impl World {
             if recycled {
                 self.tally.recycled += 1;
                 self.books.recycled(id, generation, now);
-                self.books.exits(id);
-                self.engine.tell(Notice::Exiting { container: id, generation });
-                return self.exit(true);
+                return self.exit(at, Served::Recycles);
             }
         }
-        let (offer, eligible) = self.engine.try_next(id, generation, |state| self.eligible(state));
+        let (next, eligible) = self.engine.try_next(id, generation, |state| self.eligible(state));
         self.books.asked(&eligible, now);
         self.sync_pulled();
-        let leases: Vec<(ContainerId, Lease)> = self.engine.inspect(|state| {
+        let leases: Vec<(ContainerId, Lease)> = self.engine.under_lock(|state| {
             let leases = state.ledger.containers().filter_map(|id| Some((id, state.ledger.lease(id)?)));
             leases.collect()
         });
         for (id, lease) in leases {
             self.tally.leases_split += u64::from(self.books.shortened(id, &lease));
         }
-        match offer {
-            Offer::Now(Next::Work { run, lease, previous, .. }) => {
+        match next {
+            Next::Work(Work { run, lease, previous, .. }) => {
                 self.books.came_back(id);
                 assert!(
                     self.books.is_alive(id, generation),
@@ -361,14 +407,16 @@ impl World {
                 self.books.claimed(id, &lease, previous.as_ref(), &eligible, now);
                 Phase::Beginning { task: Task { run, lease } }
             }
-            Offer::Now(Next::Leave) => {
-                self.books.policy.leaves(id, generation, now);
-                self.engine.tell(Notice::Exiting { container: id, generation });
-                self.books.exits(id);
-                self.exit(false)
+            Next::Over(Served::Stale) => {
+                self.threads[at].living.served(Ok(Served::Stale));
+                Phase::Between
             }
-            Offer::Now(Next::Stale) => Phase::Ending { fate: None },
-            Offer::Later(until) => {
+            Next::Over(leaves) => {
+                assert_eq!(leaves, Served::Leaves, "to recycle is the container's own idea");
+                self.books.policy.leaves(id, generation, now);
+                self.exit(at, leaves)
+            }
+            Next::Wait { until } => {
                 assert!(
                     self.books.is_alive(id, generation),
                     "invariant 12: a dead generation waits for work"
@@ -398,7 +446,7 @@ impl World {
         self.tally.executions += 1;
         let ticket = task.run.lap_at::<Ticket, Answer, Refusal>(place).input();
         let until = match self.plan.act(ticket.tag, ticket.index, task.lease.attempt.get()) {
-            Act::Hang if !self.healed => {
+            Deed::Hang if !self.healed => {
                 self.tally.hangs += 1;
                 None
             }
@@ -408,12 +456,13 @@ impl World {
     }
 
     /// The user's function returns, or panics.
-    fn finish(&mut self, id: ContainerId, generation: Generation, task: Task, place: usize) -> Phase {
+    fn finish(&mut self, at: usize, task: Task, place: usize) -> Phase {
+        let (id, generation) = (self.threads[at].id, self.threads[at].generation());
         let attempt = task.lease.attempt.get();
         let (job, index) = (task.job(), task.index(place));
         let ticket = task.run.lap_at::<Ticket, Answer, Refusal>(place).input();
         match self.plan.act(ticket.tag, ticket.index, attempt) {
-            Act::Ok | Act::Hang => {
+            Deed::Ok | Deed::Hang => {
                 let answer = Answer::to(ticket, attempt, (id, generation), &self.witness);
                 let now = self.now();
                 let accepted = self.books.returned_ok(id, generation, job, index, now);
@@ -432,10 +481,10 @@ impl World {
                 }
                 Phase::Publishing { task, place, answer, last }
             }
-            Act::Err { worth } => self.fail(id, generation, task, place, worth),
-            Act::Panic => {
+            Deed::Err { worth } => self.fail(id, generation, task, place, worth),
+            Deed::Panic => {
                 self.tally.panics += 1;
-                self.crash(id, generation, Death::Panicked(panic()))
+                self.unwinds(at)
             }
         }
     }
@@ -455,7 +504,7 @@ impl World {
         let mut lap = task.run.lap_at::<Ticket, Answer, Refusal>(place);
         let goes_on = self.engine.failed(id, &task.run, &mut lap.at, Box::new(error), (wanted, None));
         self.sync_pulled();
-        let due = self.engine.inspect(|state| state.ledger.retry_due(job, index));
+        let due = self.engine.under_lock(|state| state.ledger.retry_due(job, index));
         let now = self.now();
         self.books.returned_err(id, generation, (job, index), worth, due, now);
         if !goes_on {
@@ -465,16 +514,31 @@ impl World {
         self.execute(task, place + 1)
     }
 
-    /// A container dies.
-    pub(super) fn crash(&mut self, id: ContainerId, generation: Generation, death: Death) -> Phase {
+    /// The user's code panics, or comes out at a checkpoint because its account is overdrawn.
+    fn unwinds(&mut self, at: usize) -> Phase {
+        self.threads[at].living.served(Err(panic()));
+        self.die(at)
+    }
+
+    /// A container dies in its own thread.
+    fn die(&mut self, at: usize) -> Phase {
+        let (id, generation) = (self.threads[at].id, self.threads[at].generation());
         self.books.dies_by_itself();
-        let restart = self.engine.crashed(id, generation, death);
+        let judged = self.perform(at);
+        let Event::Judged(restart) = judged else { panic!("a death comes to {judged:?}") };
+        self.account_for(id, generation, restart);
+        Phase::Between
+    }
+
+    /// The thread of a container could not be made.
+    pub(super) fn not_made(&mut self, id: ContainerId, generation: Generation) {
+        self.books.dies_by_itself();
+        let error = std::io::Error::from(std::io::ErrorKind::OutOfMemory);
+        let restart = self.engine.crashed(id, generation, Death::NoThread(Arc::new(error)));
         self.sync_pulled();
         self.account_for(id, generation, restart);
-        match restart {
-            Some(Restart::Now) => Phase::Restarting { last: None },
-            Some(Restart::At(_) | Restart::GiveUp) | None => Phase::Ending { fate: None },
-        }
+        self.engine.ended(id, generation, None);
+        self.books.thread_ended(id, generation);
     }
 
     /// Takes the verdict on a death into the books.
@@ -492,10 +556,6 @@ impl World {
         self.tally.poisoned_inputs += u64::from(after.poisoned);
         self.tally.loop_delays += u64::from(matches!(restart, Some(Restart::At(_))));
     }
-}
-
-fn overdrawn() -> Death {
-    Death::MemoryLimit { limit: 0, used: 0, reclaimed: true }
 }
 
 fn panic() -> Panic {

@@ -98,7 +98,7 @@ impl World {
         };
         self.tally.maps += 1;
         self.tally.endless_maps += u64::from(total.is_none());
-        let job = consumer.job();
+        let job = consumer.job;
         let goes_on = failures != Failures::EndMap;
         self.books.opened(job, tag, JobKind::Map, goes_on, fixed);
         let waits = self.waits();
@@ -122,7 +122,7 @@ impl World {
             return;
         };
         self.tally.maps += 1;
-        self.books.opened(consumer.job(), tag, JobKind::Map, failures != Failures::EndMap, None);
+        self.books.opened(consumer.job, tag, JobKind::Map, failures != Failures::EndMap, None);
         self.sync_pulled();
         let waits = self.waits();
         self.readers.push(Reader::new(
@@ -183,11 +183,11 @@ impl World {
         let Some(thread) = threads.get(self.tape.pick(threads.len())).map(|at| &self.threads[*at]) else {
             return;
         };
-        self.tell(|| format!("{}#{} uses too much", thread.id, thread.generation));
+        self.tell(|| format!("{}#{} uses too much", thread.id, thread.generation()));
         if thread.grow(OVERDRAFT) {
-            self.overdrawn.push((thread.id, thread.generation));
+            self.overdrawn.push((thread.id, thread.generation()));
         }
-        self.books.left_behind_holds(thread.id, thread.generation, thread.holds());
+        self.books.left_behind_holds(thread.id, thread.generation(), thread.holds());
     }
 
     fn reset(&mut self) {

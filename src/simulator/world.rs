@@ -17,9 +17,8 @@ use crate::decide::job::JobKind;
 use crate::decide::ledger::{Mode, Sources};
 use crate::decide::time::Time;
 use crate::decide::window::Window;
-use crate::engine::body::{CodeOf, Plain};
+use crate::engine::body::{Code, Instance, Post};
 use crate::engine::caller::Caller;
-use crate::engine::clock::Clock;
 use crate::engine::consumer::{Consumer, Failures};
 use crate::engine::dispatch::{self, Dispatch};
 use crate::engine::map_lane::{Order, Supply};
@@ -29,12 +28,14 @@ use crate::simulator::books::{Books, Queue, State};
 use crate::simulator::crumbs::Eligible;
 use crate::simulator::feeders::{self, Feeder};
 use crate::simulator::hearing::Heard;
+use crate::simulator::host::Simulation;
 use crate::simulator::plan::Plan;
 use crate::simulator::readers::{Habit, Reader};
 use crate::simulator::tally::Tally;
 use crate::simulator::tape::Tape;
 use crate::simulator::threads::{Phase, Thread};
 use crate::simulator::ticket::{Answer, Refusal, Ticket, Witness};
+use crate::values::crash::BoxError;
 
 /// The most steps after the tape has run out: a world that needs more is stuck in a circle.
 const STEPS_MAX: u64 = 300_000;
@@ -86,6 +87,21 @@ pub(super) struct World {
     pub(super) tally: Tally,
 }
 
+/// The user's code, which simulated threads play.
+struct Simulated {
+    has_state: bool,
+}
+
+impl Code for Simulated {
+    fn enter<'a>(&'a self, _: &Post<'_>) -> Result<Box<dyn Instance + 'a>, BoxError> {
+        unreachable!("simulated threads play it")
+    }
+
+    fn has_state(&self) -> bool {
+        self.has_state
+    }
+}
+
 /// What may happen next.
 #[derive(Debug, Clone, Copy)]
 enum Action {
@@ -127,31 +143,21 @@ impl World {
         if telling == Telling::Steps {
             println!("{plan:#?}");
         }
-        let clock = Arc::new(AtomicU64::new(0));
+        let simulation = Simulation::default();
+        let (clock, heard) = (Arc::clone(&simulation.clock), Arc::clone(&simulation.heard));
         let settings = Settings {
             app: "simulated".into(),
             function: "world".into(),
             id: 0,
             rules: plan.rules.clone(),
             shape: Shape::of::<Ticket, Answer, Refusal>(),
-            code: Arc::new(CodeOf::<Ticket, Answer, Refusal>::new(
-                Box::new(Plain(|_: &Ticket| unreachable!("simulated threads do not call it"))),
-                false,
-                |_, _| Ok(()),
-            )),
+            code: Arc::new(Simulated { has_state: plan.has_state }),
             exit_timeout: plan.exit_timeout,
             stack_bytes: 0,
             panic_hook: PanicHook::Silent,
-            #[cfg(feature = "testkit")]
-            rehearsed: None,
             memory: plan.memory,
         };
-        let engine = Arc::new(Dispatch::new(settings, Clock::Manual(Arc::clone(&clock))));
-        let heard = Heard::default();
-        let ear = Arc::clone(&heard);
-        engine.outbox.listen(move |event, at| {
-            ear.lock().unwrap_or_else(PoisonError::into_inner).push((event.clone(), at));
-        });
+        let engine = Arc::new(Dispatch::new(settings, Arc::new(simulation)));
         let witness = Arc::new(Witness::default());
         witness.watch(&engine);
         let notices = Arc::new(Mutex::new(Vec::new()));
@@ -202,11 +208,11 @@ impl World {
         let sleeps = |thread: &Thread| matches!(thread.phase, Phase::Asleep { .. });
         if !ready.iter().any(|action| matches!(action, Action::Thread(_))) && self.threads.iter().any(sleeps)
         {
-            let eligible = self.engine.inspect(|state| self.eligible(state));
+            let eligible = self.engine.under_lock(|state| self.eligible(state));
             let asleep = self.threads.iter().filter(|thread| sleeps(thread) && self.lives(thread));
             let asleep: Vec<ContainerId> = asleep.map(|thread| thread.id).collect();
             self.books.all_rest(&asleep, &eligible, self.now());
-            let unwatched = self.engine.inspect(|state| state.needs_a_watch(self.now()));
+            let unwatched = self.engine.under_lock(|state| state.needs_a_watch(self.now()));
             assert!(!unwatched, "invariant 15: something falls due, and no container wakes for it");
             if !self.healed && self.suspect_is_cancelled() {
                 return true;
@@ -335,7 +341,7 @@ impl World {
 
     /// Takes what was pulled into the books.
     pub(super) fn sync_pulled(&mut self) {
-        let pulled: Vec<(JobId, u64)> = self.engine.inspect(|state| {
+        let pulled: Vec<(JobId, u64)> = self.engine.under_lock(|state| {
             let ids = state.ledger.job_ids();
             ids.into_iter().filter_map(|id| Some((id, state.ledger.job(id)?.counts().pulled))).collect()
         });
@@ -345,7 +351,7 @@ impl World {
     }
 
     fn lives(&self, thread: &Thread) -> bool {
-        self.books.is_alive(thread.id, thread.generation)
+        self.books.is_alive(thread.id, thread.generation())
     }
 
     /// When the first of the containers that sleep wakes by itself, with one that does so then.
@@ -459,7 +465,7 @@ impl World {
         assert!(engine.has_ended(), "the function has not ended: {}", engine.status());
         assert_eq!(engine.late(), books.late, "late answers that were counted");
         tally.late_answers += books.late;
-        engine.inspect(|state| {
+        engine.under_lock(|state| {
             assert_eq!((state.threads, state.feeders), (0, 0), "threads and feeders are left in the books");
             assert!(state.is_empty(), "memory: something is left in the engine");
             assert_eq!(state.ledger.job_ids(), [], "memory: jobs are left in the books");
@@ -488,13 +494,13 @@ mod tests {
         let opened =
             Closing::of_map(&world.engine, supply, (order, failures), window, None, Caller::default());
         let mut consumer = Consumer::<Ticket, Answer, Refusal>::over(opened.expect("it takes maps"));
-        world.books.opened(consumer.job(), 0, JobKind::Map, true, Some(1));
+        world.books.opened(consumer.job, 0, JobKind::Map, true, Some(1));
         while !matches!(world.threads[0].phase, Phase::Asleep { .. }) {
             world.advance(0);
         }
         // The window is full. A consumer that saw room before it was taken comes to tell of it now.
         drop(world.engine.take_raised());
-        world.engine.made_room(consumer.job());
+        world.engine.made_room(consumer.job);
         assert!(matches!(consumer.look(Patience::Look), Sight::Outcome(Ok(_))));
         assert_ne!(world.engine.take_raised(), [], "the container is woken for the room that there is");
     }

@@ -1,4 +1,5 @@
-//! A container in a rehearsal: what `engine/thread.rs` and the bodies do, as a task.
+//! A container in a rehearsal: its [life](crate::engine::life) as a task, in which the user's code waits where the script
+//! says so, and dies as the script wills.
 
 use std::cell::Cell;
 use std::future::{pending, poll_fn};
@@ -13,20 +14,20 @@ use tokio::time::sleep;
 use crate::base::ids::{ContainerId, Generation};
 use crate::code::context::Context;
 use crate::code::leash::{Leash, at_no_checkpoint, come_out};
+use crate::code::rehearsable::{Begun, Role};
 use crate::contain::spawned::{Origin, among_tasks};
 use crate::contain::unwind::{contain, contain_drop};
+use crate::decide::life::{Event, Part};
 use crate::decide::restart::Restart;
 use crate::engine::body::{Post, Task};
-use crate::engine::dispatch::{Dispatch, Next};
+use crate::engine::dispatch::Dispatch;
+use crate::engine::life::Living;
 use crate::engine::messages::Notice;
-use crate::engine::rehearsable::{Begun, Role};
 use crate::engine::span::SafeSpan;
-use crate::engine::thread::{End, exited};
 use crate::testkit::record::{Ending, Entered};
 use crate::testkit::script::{At, EnterFault, Fault};
 use crate::testkit::stage::Rehearsed;
-use crate::values::crash::{Death, EnterError, Panic};
-use crate::values::report::Fate;
+use crate::values::crash::{Death, Panic};
 
 /// Runs a container from `generation` on, until it is not restarted at once.
 pub(crate) async fn run<I, O, E>(
@@ -41,32 +42,26 @@ pub(crate) async fn run<I, O, E>(
 {
     let settings = &dispatch.settings;
     let context = Context::new(Arc::clone(&settings.app), Arc::clone(&settings.function), settings.id, id);
-    let mut next = Some(generation);
-    let mut last = None;
-    let mut current = generation;
-    while let Some(generation) = next.take() {
-        current = generation;
-        let life = Life { dispatch: &dispatch, rehearsed: &rehearsed, context: &context };
-        // The local tasks that it spawns die with it.
+    let mut living = Living::new(&dispatch, id, generation, |account, _| Leash::of_no_thread(account));
+    let play = Play { dispatch: &dispatch, rehearsed: &rehearsed, context: &context, id };
+    while let Some(part) = living.next() {
+        // The local tasks that the generation spawns die with it.
         let tasks = LocalSet::new();
-        let origin = Arc::new(Origin::of((&settings.app, &settings.function), id, generation));
-        let living = contained(polled_among_tasks(&origin, tasks.run_until(life.live(id, generation))));
-        let end = as_its_own(&context, living).await;
+        let origin = Arc::new(Origin::of((&settings.app, &settings.function), id, living.generation()));
+        let playing = tasks.run_until(play.generation(part, &mut living));
+        let played = as_its_own(&context, contained(polled_among_tasks(&origin, playing))).await;
         let drop_tasks = || contain_drop(|| among_tasks(&origin, || drop(tasks)));
         context.inside(|| at_no_checkpoint(drop_tasks));
-        match end {
-            Ok(End::Crashed(Some(Restart::Now))) => next = dispatch.begin(id, generation),
-            Ok(End::Crashed(_)) => {}
-            Ok(End::Left(fate)) => last = Some(fate),
-            Ok(End::Interrupted) => next = dispatch.enter_anew(id, generation),
-            Ok(End::Stale) => last = None,
-            Ok(End::Recycled(_)) => unreachable!("nothing is retained where no memory is counted"),
+        if let Err(panic) = played {
             // What is the user's is contained.
-            Err(panic) => dispatch.break_down(&format!("a container {panic}")),
+            dispatch.break_down(&format!("a container {panic}"));
+            context.end_generation();
+            return dispatch.ended(id, living.generation(), None);
         }
+        living.hear(Event::Dropped);
     }
     context.end_generation();
-    dispatch.ended(id, current, last);
+    living.end();
 }
 
 /// Polls what belongs to a container, on a thread that others share with it.
@@ -102,16 +97,24 @@ async fn in_span<T>(future: impl Future<Output = T>, span: Option<&SafeSpan>) ->
 }
 
 /// What the generations of a container share.
-struct Life<'a, I, O, E> {
+struct Play<'a, I, O, E> {
     dispatch: &'a Arc<Dispatch>,
     rehearsed: &'a Rehearsed<I, O, E>,
     context: &'a Context,
+    id: ContainerId,
 }
 
 /// Why a container dies, where that is not what the panic says.
 type Scripted = Cell<Option<Death>>;
 
-impl<I, O, E> Life<'_, I, O, E>
+/// The user's code in one generation.
+struct OnStage<'a, I, O, E> {
+    post: Post<'a>,
+    /// `None` if `enter` has failed, and once it has exited.
+    role: Option<Box<dyn Role<I, O, E> + 'a>>,
+}
+
+impl<I, O, E> Play<'_, I, O, E>
 where
     I: Send + Sync + 'static,
     O: Send + 'static,
@@ -121,74 +124,74 @@ where
         self.dispatch.now().0
     }
 
-    /// One generation.
-    async fn live(&self, id: ContainerId, generation: Generation) -> End {
-        let Self { dispatch, rehearsed, context } = *self;
-        let leash = Arc::new(Leash::of_no_thread(None));
-        if !dispatch.tie(id, generation, &leash) {
-            return End::Stale; // killed or aborted before it began
-        }
-        context.begin_generation(generation, &leash);
-        let post = Post::new(dispatch, (id, generation), context, &leash);
-        let start = rehearsed.log.starts(id, generation, self.now());
-        let entered = contained(self.enter(&post)).await;
-        let how = match &entered {
-            Ok(Some(Ok(_))) => Entered::Well,
-            Ok(Some(Err(_))) => Entered::Failed,
-            Ok(None) => Entered::Dropped,
-            Err(_) => Entered::Panicked,
-        };
-        rehearsed.log.entered(start, how, self.now());
-        let mut role = match entered {
-            Ok(Some(Ok(role))) => role,
-            Ok(Some(Err(error))) => {
-                let death = Death::EnterFailed(Arc::new(EnterError::new(error, dispatch.settings.stack())));
-                return End::Crashed(dispatch.crashed(id, generation, death));
+    /// The user's code of one generation, from that part on, up to the drop of its state.
+    async fn generation(&self, first: Part, living: &mut Living) {
+        let mut entered = None;
+        let mut next = Some(first);
+        while let Some(part) = next {
+            match (part, &mut entered) {
+                (Part::Enter, entered) => *entered = Some(self.begin(living).await),
+                (Part::Serve, Some(OnStage { post, role: Some(role) })) => {
+                    let scripted = Scripted::default();
+                    // Nothing is retained where no memory is counted.
+                    let drive = async |task: &Task<'_>| {
+                        self.drive(task, role.as_mut(), &scripted).await;
+                        0
+                    };
+                    let served = contained(post.serve_in_task(drive)).await;
+                    self.context.end_run();
+                    match (served, scripted.take()) {
+                        (Err(panic), Some(death)) => {
+                            let interrupted = post.leash.is_interrupted();
+                            living.hear(Event::CameOut { panic, interrupted, overdraft: Some(death) });
+                        }
+                        (served, _) => living.served(served),
+                    }
+                }
+                (Part::Exit, Some(OnStage { post, role })) => {
+                    let role = role.take().expect("it exits once");
+                    living.exited(self.exit(post, role).await);
+                }
+                (Part::Drop, entered) => {
+                    if let Some(OnStage { post, role: Some(role) }) = entered.take() {
+                        post.leash.drop_inside(role);
+                    }
+                    return;
+                }
+                (Part::Serve | Part::Exit, _) => unreachable!("it has entered"),
             }
-            Ok(None) => return End::Stale,
-            Err(panic) => return End::Crashed(dispatch.crashed(id, generation, Death::EnterPanicked(panic))),
-        };
-        if !dispatch.entered(id, generation) {
-            leash.drop_inside(role);
-            return End::Stale;
-        }
-        let scripted = Scripted::default();
-        let has_state = dispatch.settings.code.has_state();
-        let served = loop {
-            let served = contained(self.serve(&post, role.as_mut(), &scripted)).await;
-            context.end_run();
-            match served {
-                Err(_) if leash.is_interrupted() && !has_state => {}
-                served => break served,
-            }
-        };
-        match served {
-            Ok(true) => End::Left(self.leave(&post, role).await),
-            Ok(false) => {
-                leash.drop_inside(role);
-                End::Stale
-            }
-            Err(_) if leash.is_interrupted() => {
-                leash.drop_inside(role);
-                End::Interrupted
-            }
-            Err(panic) => {
-                let death = scripted.take().unwrap_or(Death::Panicked(panic));
-                let verdict = dispatch.crashed(id, generation, death);
-                leash.drop_inside(role);
-                verdict.map_or(End::Stale, |verdict| End::Crashed(Some(verdict)))
-            }
+            next = living.next();
         }
     }
 
+    /// The user's `enter`, in a generation that was tied.
+    async fn begin(&self, living: &mut Living) -> OnStage<'_, I, O, E> {
+        let generation = living.generation();
+        self.context.begin_generation(generation, living.tied());
+        let post = Post::new(self.dispatch, (self.id, generation), self.context, living.tied());
+        let start = self.rehearsed.log.starts(self.id, generation, self.now());
+        let (how, role, outcome) = match contained(self.enter(&post)).await {
+            Ok(Some(Ok(role))) => (Entered::Well, Some(role), Some(Ok(Ok(())))),
+            Ok(Some(Err(error))) => (Entered::Failed, None, Some(Ok(Err(error)))),
+            Ok(None) => (Entered::Dropped, None, None),
+            Err(panic) => (Entered::Panicked, None, Some(Err(panic))),
+        };
+        self.rehearsed.log.entered(start, how, self.now());
+        match outcome {
+            Some(outcome) => living.entered(outcome),
+            None => living.hear(Event::Stale),
+        }
+        OnStage { post, role }
+    }
+
     /// `None` if the generation is over meanwhile, and the code is of the kind that can be dropped.
-    async fn enter<'p>(&'p self, post: &Post<'p>) -> Option<Begun<'p, I, O, E>> {
-        let body = self.rehearsed.code.body();
+    async fn enter(&self, post: &Post<'_>) -> Option<Begun<'_, I, O, E>> {
+        let body = self.rehearsed.body();
         let (takes, fault) = self.rehearsed.enters(post.container, post.generation, self.now());
         let enter = async {
             pass(takes).await;
             match fault {
-                None => body.begin(post.context).await,
+                None => body.begin(self.context).await,
                 Some(EnterFault::Panic) => panic!("a scripted panic"),
                 Some(EnterFault::Fail) => Err("a scripted error".into()),
                 Some(EnterFault::Hang) => pending().await,
@@ -197,28 +200,10 @@ where
         if body.waits() { post.unless_over(enter).await } else { Some(enter.await) }
     }
 
-    /// Waits for work and executes it, again and again. Whether it then leaves gracefully.
-    async fn serve(&self, post: &Post<'_>, role: &mut dyn Role<I, O, E>, scripted: &Scripted) -> bool {
-        loop {
-            match post.dispatch.next_in_task(post.container, post.generation).await {
-                Next::Work { run, lease, previous, caller } => {
-                    post.context.begin_run(lease.attempt, previous);
-                    let task = Task { post, run, lease, caller };
-                    self.drive(&task, role, scripted).await;
-                    post.context.end_run();
-                    post.dispatch.returned(post.container, post.generation);
-                    tokio::task::yield_now().await;
-                }
-                Next::Leave => return true,
-                Next::Stale => return false,
-            }
-        }
-    }
-
     async fn drive(&self, task: &Task<'_>, role: &mut dyn Role<I, O, E>, scripted: &Scripted) {
         let Some(mut lap) = task.run.begin::<I, O, E>() else { return };
         let span = task.span();
-        let waits = self.rehearsed.code.body().waits();
+        let waits = self.rehearsed.body().waits();
         loop {
             task.post.context.begin_input(lap.index());
             let at = At {
@@ -232,7 +217,7 @@ where
             };
             let deadly = self.rehearsed.is_deadly(at.index);
             if deadly {
-                task.post.dispatch.end_lease_behind(task.post.container, at.index);
+                end_lease_behind(task, at.index);
             }
             let execution = self.rehearsed.log.begins(&at, || self.now());
             let executes = self.execute(at, role, task.post, scripted);
@@ -250,9 +235,10 @@ where
             let goes_on = task.returned(&mut lap, result, None, span.as_ref(), &self.rehearsed.code.errors);
             execution.ends(ending);
             if deadly && ending == Ending::Completed {
-                return task.post.dispatch.dies_between(task.post.container, task.post.generation);
+                return dies_between(task.post);
             }
-            task.post.dispatch.completed(task.post.container);
+            // What it has completed is told at once, and not at the end of its lease: no time passes for looking.
+            self.dispatch.progress(task.lease.job);
             if !goes_on {
                 return;
             }
@@ -282,19 +268,37 @@ where
         }
     }
 
-    async fn leave(&self, post: &Post<'_>, role: Box<dyn Role<I, O, E> + '_>) -> Fate {
-        let Post { dispatch, container: id, generation, context, .. } = *post;
-        post.leash.exits();
-        dispatch.tell(Notice::Exiting { container: id, generation });
+    async fn exit(&self, post: &Post<'_>, role: Box<dyn Role<I, O, E> + '_>) -> Result<(), Panic> {
         // What it does before its first await is its own code as well.
-        let exit = async { role.exit(context).await };
-        let waits = self.rehearsed.code.body().waits();
-        let exit =
-            if waits { contained(post.unless_over(exit)).await.map(|_| ()) } else { contained(exit).await };
-        let fate = exited(post, exit);
-        dispatch.left(id, generation);
-        fate
+        let exit = async { role.exit(self.context).await };
+        if self.rehearsed.body().waits() {
+            contained(post.unless_over(exit)).await.map(|_| ())
+        } else {
+            contained(exit).await
+        }
     }
+}
+
+/// What executes becomes the last input of its lease: what is behind it goes back, so that between the two the container
+/// can die.
+fn end_lease_behind(task: &Task<'_>, index: u64) {
+    let Post { dispatch, container: id, .. } = *task.post;
+    let now = dispatch.now();
+    dispatch.under_lock(|state| {
+        if state.run(id).is_some_and(|run| !run.is_fenced()) {
+            state.shorten(id, index + 1, None, now);
+            dispatch.wake_one(state);
+        }
+    });
+}
+
+/// A container dies between two inputs, as if killed by hand.
+fn dies_between(post: &Post<'_>) {
+    let Post { dispatch, container: id, generation, .. } = *post;
+    dispatch.returned(id, generation);
+    dispatch.kill(id);
+    dispatch.give_up(); // if nobody is left, and nobody can be created
+    dispatch.tell(Notice::Fenced { restart: Restart::Now });
 }
 
 /// Virtual time passes.

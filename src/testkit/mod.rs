@@ -58,6 +58,8 @@
 //!   another in the next version.
 
 mod container;
+mod feeder;
+mod host;
 mod record;
 mod rehearsal;
 mod script;

@@ -8,21 +8,25 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use actix::{System, SystemRunner};
+use actix::{Actor, System, SystemRunner};
 use tokio::runtime::Runtime;
 use tokio::time::sleep;
 
 use crate::api::builder::Builder;
 use crate::api::function::Function;
 use crate::base::ids::ContainerId;
+use crate::contain::drops::set_one_thread_for_all;
 use crate::contain::unwind::{contain_drop, set_thread_hook};
 use crate::data::failure::Failure;
 use crate::decide::window::Window;
 use crate::engine::actor::Ending;
+use crate::engine::dispatch::Dispatch;
 use crate::engine::messages::Request;
 use crate::engine::running::Running;
 use crate::engine::settings::Settings;
-use crate::engine::system::STACK_BYTES;
+use crate::engine::supervisor::UntypedSupervisor;
+use crate::engine::system::{Engine, STACK_BYTES};
+use crate::testkit::host::Theatre;
 use crate::testkit::record::Record;
 use crate::testkit::script::{At, EnterFault, Entering, Fault, Script};
 use crate::testkit::stage::{Rehearsed, Stage};
@@ -265,9 +269,8 @@ where
         T: Send,
     {
         self.builder.containers_or(CONTAINERS);
-        let (mut settings, window, code) = self.builder.validate()?;
+        let (settings, window, code) = self.builder.validate()?;
         let rehearsed = Arc::new(Rehearsed::new(code, self.script));
-        settings.rehearsed = Some(Arc::clone(&rehearsed) as _);
         let limit = self.limit;
         let name = format!("{}/{}/rehearsal", settings.app, settings.function);
         // Actors, containers and the scene share it.
@@ -276,8 +279,8 @@ where
         std::thread::scope(|scope| {
             let play = move || {
                 set_thread_hook(settings.panic_hook);
-                let theatre = Theatre::new();
-                theatre.system.block_on(played(settings, window, rehearsed, scene, limit))
+                let runner = Runner::new();
+                runner.system.block_on(played(settings, window, rehearsed, scene, limit))
             };
             let played = thread.spawn_scoped(scope, play).map_err(StartError::Thread)?;
             Ok(played.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
@@ -289,12 +292,12 @@ where
 type Outcomes<I, O, E> = Vec<Result<O, Failure<I, E>>>;
 
 /// A system of actors whose time moves only when there is nothing else to do.
-struct Theatre {
+struct Runner {
     system: ManuallyDrop<SystemRunner>,
     runtime: Option<Arc<Runtime>>,
 }
 
-impl Theatre {
+impl Runner {
     fn new() -> Self {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build();
         let runtime = Arc::new(runtime.expect("what could be missing is file handles"));
@@ -303,7 +306,7 @@ impl Theatre {
     }
 }
 
-impl Drop for Theatre {
+impl Drop for Runner {
     #[expect(unsafe_code, reason = "dropped inside its runtime, and before that")]
     fn drop(&mut self) {
         let runtime = self.runtime.take().expect("dropped once");
@@ -337,6 +340,24 @@ where
     .await
 }
 
+/// The rehearsed function, in the actix system and the virtual time of this thread.
+fn running<I, O, E>(
+    settings: Settings,
+    default_window: Window,
+    rehearsed: Arc<Rehearsed<I, O, E>>,
+) -> Arc<Running>
+where
+    I: Send + Sync + 'static,
+    O: Send + 'static,
+    E: Send + 'static,
+{
+    set_one_thread_for_all();
+    let engine = Arc::new(Engine::of_this_thread());
+    let dispatch = Arc::new(Dispatch::new(settings, Arc::new(Theatre::from_now(rehearsed))));
+    let supervisor = UntypedSupervisor::new(Arc::clone(&dispatch), default_window).start();
+    Running::supervised(dispatch, supervisor, default_window, None, engine)
+}
+
 /// The rehearsal itself, in its runtime.
 async fn played<I, O, E, T, S>(
     settings: Settings,
@@ -351,8 +372,8 @@ where
     E: Send + 'static,
     S: AsyncFnOnce(&Stage<I, O, E>) -> T,
 {
-    let function =
-        Function::of(Running::rehearsed(settings, window)).expect("it is rehearsed with these types");
+    let running = running(settings, window, Arc::clone(&rehearsed));
+    let function = Function::of(running).expect("it is rehearsed with these types");
     let stage = Stage::new(function, rehearsed.log.clone());
     for (at, container) in rehearsed.kills() {
         let running = Arc::downgrade(&stage.function().running);

@@ -8,21 +8,15 @@ use parking_lot::Mutex;
 use tokio::time::{Instant, sleep};
 
 use crate::api::function::Function;
-use crate::base::ids::{ContainerId, Generation, JobId};
+use crate::base::ids::{ContainerId, Generation};
+use crate::code::kinds::Rehearsable;
 use crate::contain::unwind::contain;
-use crate::data::source::Feed;
-use crate::decide::time::Time;
 use crate::engine::actor::{Ending, Shutdown};
 use crate::engine::body::CodeOf;
-use crate::engine::dispatch::Dispatch;
-use crate::engine::feeder;
 use crate::engine::messages::Request;
-use crate::engine::rehearsable::Performs;
-use crate::testkit::container;
 use crate::testkit::record::Log;
 use crate::testkit::script::{At, EnterFault, Fault, Script};
 use crate::values::crash::Panic;
-use crate::values::event::Event;
 use crate::values::report::FunctionReport;
 
 /// What the containers of a rehearsal play, and where it is written down.
@@ -36,6 +30,11 @@ pub(crate) struct Rehearsed<I, O, E> {
 impl<I, O, E> Rehearsed<I, O, E> {
     pub(crate) fn new(code: Arc<CodeOf<I, O, E>>, script: Script<I, E>) -> Self {
         Self { code, script: Mutex::new(script), panic: Mutex::new(None), log: Log::default() }
+    }
+
+    /// The function's code.
+    pub(crate) fn body(&self) -> &dyn Rehearsable<I, O, E> {
+        self.code.body.get().as_ref()
     }
 
     pub(crate) fn executes(&self, at: &At<'_, I>) -> (Duration, Option<Fault<E>>) {
@@ -74,25 +73,6 @@ impl<I, O, E> Rehearsed<I, O, E> {
 
     pub(crate) fn kills(&self) -> Vec<(Duration, ContainerId)> {
         self.script.lock().kills.clone()
-    }
-}
-
-impl<I, O, E> Performs for Rehearsed<I, O, E>
-where
-    I: Send + Sync + 'static,
-    O: Send + 'static,
-    E: Send + 'static,
-{
-    fn container(self: Arc<Self>, dispatch: Arc<Dispatch>, id: ContainerId, generation: Generation) {
-        actix::spawn(container::run(dispatch, id, generation, self));
-    }
-
-    fn feeder(&self, dispatch: Arc<Dispatch>, job: JobId, source: Feed) {
-        actix::spawn(feeder::run_in_task(dispatch, job, source));
-    }
-
-    fn hears(&self, event: &Event, now: Time) {
-        self.log.event(event.clone(), now.0);
     }
 }
 

@@ -7,8 +7,9 @@ use proptest::prelude::*;
 
 use crate::base::ids::{ContainerId, Generation, JobId};
 use crate::decide::ledger::{
-    Claim, Crowd, Lease, Leaving, Ledger, Mode, Position, Rules, Sources, Stage, Worth,
+    Assignment, Crowd, Lease, Leaving, Ledger, Mode, Position, Rules, Sources, Stage, Worth,
 };
+use crate::decide::life::Next;
 use crate::decide::restart::{CrashLoopBackoff, CrashRecord, RateLimited, Restart, RestartPolicy};
 use crate::decide::retries::Retries;
 use crate::decide::time::Time;
@@ -107,7 +108,7 @@ impl Recorded {
                     self.ledger.open_call();
                 }
                 let claim = self.ledger.claim(id, generation, now, &Nothing);
-                assert!(matches!(claim, Claim::Take(_) | Claim::Idle { .. }));
+                assert!(matches!(claim, Next::Work(Assignment::Lease(_)) | Next::Wait { .. }));
             }
             (Deed::Complete, Stage::Live) => {
                 let Some(lease) = lease else { return true };

@@ -3,6 +3,7 @@
 use crate::base::ids::{Attempt, ContainerId, Generation, InputId, JobId};
 use crate::decide::job::{Job, JobKind, MapJob, Record, Span};
 use crate::decide::ledger::{Ledger, Mode, Ready, Stage};
+use crate::decide::life::{Next, Served};
 use crate::decide::pacing::CRUMBS_WAIT;
 use crate::decide::steps;
 use crate::decide::time::Time;
@@ -20,21 +21,6 @@ pub(crate) trait Sources {
     fn yielded(&self, job: JobId) -> u64;
     /// There is less room than that, which would be worth a claim: from now on the ledger hears of it when there is.
     fn starve(&self, job: JobId, least: u64);
-}
-
-/// What a container does next.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Claim {
-    /// Execute that range, whose first input is at that attempt.
-    Take(Lease),
-    /// Pull up to `most` inputs of that map, and take what [`Ledger::pulled`] makes of them.
-    Pull { job: JobId, most: u64 },
-    /// Nothing to do before `until`, or before being woken.
-    Idle { until: Option<Time> },
-    /// Nothing will come any more: exit gracefully.
-    Leave,
-    /// This generation is over: end without exit.
-    Stale,
 }
 
 /// Inputs assigned to one container.
@@ -57,14 +43,13 @@ pub(crate) enum LeaseKind {
     Retry { due: Time },
 }
 
-/// What is dispatched next.
-enum Step {
+/// What is dispatched to a container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Assignment {
+    /// It has that lease now.
     Lease(Lease),
-    /// Up to `most` inputs of that map, which are not pulled yet.
-    Pull {
-        job: JobId,
-        most: u64,
-    },
+    /// Up to `most` inputs of that map are to be pulled, of which [`Ledger::pulled`] makes a lease.
+    Pull { job: JobId, most: u64 },
 }
 
 /// How many leases in a row may be of calls while something of a map waits, so that an endless stream of calls leaves
@@ -87,33 +72,31 @@ impl Ledger {
         generation: Generation,
         now: Time,
         sources: &impl Sources,
-    ) -> Claim {
+    ) -> Next<Assignment> {
         if !self.is_current(id, generation) {
-            return Claim::Stale;
+            return Next::Over(Served::Stale);
         }
         self.berths[id.index()].stray = None;
         assert!(self.berths[id.index()].lease.is_none(), "container {id} claims with a lease");
         let step = match self.mode {
             Mode::Running | Mode::Draining if self.gave_up.is_none() => self.next_step(id, now, sources),
-            Mode::Running => return Claim::Idle { until: None },
+            Mode::Running => return Next::Wait { until: None },
             Mode::Draining | Mode::Stopping => return self.leave(id, now),
-            Mode::Aborted => return Claim::Stale,
+            Mode::Aborted => return Next::Over(Served::Stale),
         };
-        match step {
-            Some(Step::Lease(lease)) => {
+        if let Some(step) = step {
+            if let Assignment::Lease(lease) = step {
                 self.assign(id, lease, now);
-                return Claim::Take(lease);
             }
-            Some(Step::Pull { job, most }) => return Claim::Pull { job, most },
-            None => {}
+            return Next::Work(step);
         }
         if self.mode == Mode::Draining && self.nothing_pending() {
             return self.leave(id, now);
         }
-        Claim::Idle { until: self.next_due(now) }
+        Next::Wait { until: self.next_due(now) }
     }
 
-    /// So many inputs were pulled for a container, as its claim said. `None` if there were none after all: then it claims
+    /// So many inputs were pulled for a container, as its step said. `None` if there were none after all: then it claims
     /// once more.
     pub(crate) fn pulled(&mut self, id: ContainerId, job: JobId, inputs: u64, now: Time) -> Option<Lease> {
         self.accept(job, inputs);
@@ -154,23 +137,23 @@ impl Ledger {
         [retry, crumbs, self.suspects.due(now)].into_iter().flatten().min()
     }
 
-    fn leave(&mut self, id: ContainerId, now: Time) -> Claim {
+    fn leave(&mut self, id: ContainerId, now: Time) -> Next<Assignment> {
         self.settle(now);
         self.turn(id, Stage::Exiting);
-        Claim::Leave
+        Next::Over(Served::Leaves)
     }
 
-    fn next_step(&mut self, id: ContainerId, now: Time, sources: &impl Sources) -> Option<Step> {
+    fn next_step(&mut self, id: ContainerId, now: Time, sources: &impl Sources) -> Option<Assignment> {
         let maps_first = self.calls_in_a_row >= CALLS_IN_A_ROW_MAX;
         let of_a_map = if maps_first { self.next_behind_calls(id, Of::Maps, now, sources) } else { None };
         let step = of_a_map
-            .or_else(|| self.next_call().map(Step::Lease))
+            .or_else(|| self.next_call().map(Assignment::Lease))
             .or_else(|| self.next_behind_calls(id, Of::All, now, sources))?;
         match &step {
-            Step::Lease(lease) if self.jobs[&lease.job].kind() == JobKind::Call => {
+            Assignment::Lease(lease) if self.jobs[&lease.job].kind() == JobKind::Call => {
                 self.calls_in_a_row = self.calls_in_a_row.saturating_add(1);
             }
-            Step::Lease(_) | Step::Pull { .. } => self.calls_in_a_row = 0,
+            Assignment::Lease(_) | Assignment::Pull { .. } => self.calls_in_a_row = 0,
         }
         Some(step)
     }
@@ -188,10 +171,10 @@ impl Ledger {
         of: Of,
         now: Time,
         sources: &impl Sources,
-    ) -> Option<Step> {
+    ) -> Option<Assignment> {
         let first = self.next_requeued(of).or_else(|| self.next_replay(id, of, now));
         if let Some(lease) = first {
-            return Some(Step::Lease(lease));
+            return Some(Assignment::Lease(lease));
         }
         let new = if self.new_goes_first { self.next_new(now, sources) } else { None };
         if new.is_some() {
@@ -200,7 +183,7 @@ impl Ledger {
         }
         if let Some(retry) = self.next_retry(of, now) {
             self.new_goes_first = true;
-            return Some(Step::Lease(retry));
+            return Some(Assignment::Lease(retry));
         }
         self.next_new(now, sources)
     }
@@ -277,7 +260,7 @@ impl Ledger {
         self.window(job).saturating_sub(outstanding)
     }
 
-    fn next_new(&mut self, now: Time, sources: &impl Sources) -> Option<Step> {
+    fn next_new(&mut self, now: Time, sources: &impl Sources) -> Option<Assignment> {
         let (job, ready) = self.next_map(now, sources)?;
         // Behind the other maps.
         self.step_out(job);
@@ -286,8 +269,10 @@ impl Ledger {
         self.map_in_turn(job).crumbs_at = None;
         let fresh = self.jobs.get_mut(&job).and_then(|map| map.take_fresh(most));
         Some(match fresh {
-            Some(span) => Step::Lease(Lease { job, span, kind: LeaseKind::First, attempt: Attempt::FIRST }),
-            None => Step::Pull { job, most },
+            Some(span) => {
+                Assignment::Lease(Lease { job, span, kind: LeaseKind::First, attempt: Attempt::FIRST })
+            }
+            None => Assignment::Pull { job, most },
         })
     }
 

@@ -47,7 +47,7 @@ use berth::{Berth, Stages};
 pub(crate) use berth::{Change, Stage};
 use causes::Causes;
 pub(crate) use jobs::Unrun;
-pub(crate) use lease::{Claim, Lease, LeaseKind, Sources};
+pub(crate) use lease::{Assignment, Lease, LeaseKind, Sources};
 use queue::Queue;
 pub(crate) use queue::Ticket;
 pub(crate) use split::Split;

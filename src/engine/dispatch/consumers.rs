@@ -148,7 +148,7 @@ impl Dispatch {
                     let task = lane.waker.take(); // that waited before this thread did
                     let arrived = Arc::clone(&lane.arrived);
                     state.wakers.unused.extend(task);
-                    let until = self.clock.instant(self.now() + pause);
+                    let until = self.host.instant(self.now() + pause);
                     // Told once, it is not told again for a moment, and must look by itself.
                     let told = state.wait(&arrived, Some(until));
                     pause = if told { LOOK_MIN } else { (pause * 2).min(LOOK_MAX) };

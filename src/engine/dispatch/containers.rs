@@ -1,6 +1,7 @@
 //! What containers do under the lock: claim, fail, crash, live and leave.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::base::ids::{ContainerId, Generation, InputId};
 use crate::contain::unwind::drop_contained;
@@ -9,7 +10,8 @@ use crate::data::failure::Tried;
 use crate::data::run::{Run, Walk};
 use crate::data::shape::Why;
 use crate::data::track::Pace;
-use crate::decide::ledger::{AfterFailure, Claim, Lease, Mode, Split, Stage, Worth};
+use crate::decide::ledger::{AfterFailure, Assignment, Lease, Mode, Split, Stage, Worth};
+use crate::decide::life::{Next, Served};
 use crate::decide::pacing::{LOOK_AHEAD, LOOK_AHEAD_FOR};
 use crate::decide::time::Time;
 use crate::engine::caller::Caller;
@@ -19,33 +21,31 @@ use crate::values::crash::Previous;
 use crate::values::event::Event;
 use crate::values::report::Fate;
 
-/// What a container is to do.
-pub(crate) enum Next {
-    Work { run: Arc<Run>, lease: Lease, previous: Option<Previous>, caller: Caller },
-    Leave,
-    Stale,
-}
-
-/// What a container is to do, or when it should ask again unless it is woken before.
-pub(crate) enum Offer {
-    Now(Next),
-    Later(Option<Time>),
+/// What a container executes next.
+pub(crate) struct Work {
+    pub(crate) run: Arc<Run>,
+    pub(crate) lease: Lease,
+    /// Why the attempt before this one ended, if there was one.
+    pub(crate) previous: Option<Previous>,
+    /// Who asked for it.
+    pub(crate) caller: Caller,
 }
 
 impl Dispatch {
-    /// Gives a container its next lease, waiting for one.
-    pub(crate) fn next(&self, id: ContainerId, generation: Generation) -> Next {
+    /// Gives a container its next work, waiting for some, or says why there is no more.
+    pub(crate) fn next(&self, id: ContainerId, generation: Generation) -> Result<Work, Served> {
         // Before the lock: to wait for it is no cost of the inputs that were executed.
         let returned = self.now();
         let mut state = self.hold();
         loop {
             match self.offer(&mut state, id, generation, returned) {
-                Offer::Now(next) => return next,
+                Next::Work(work) => return Ok(work),
+                Next::Over(served) => return Err(served),
                 // Work that needs the lock released comes first: a container that counts as asleep must wake at once.
-                Offer::Later(_) if state.flush() => {}
-                Offer::Later(until) => {
+                Next::Wait { .. } if state.flush() => {}
+                Next::Wait { until } => {
                     let until = self.sleeps(&mut state, id, generation, until);
-                    state.wait(&self.work[id.index()], until.map(|until| self.clock.instant(until)));
+                    state.wait(&self.work[id.index()], until.map(|until| self.host.instant(until)));
                     state.sleepers.has_woken(id, generation);
                 }
             }
@@ -60,37 +60,36 @@ impl Dispatch {
         id: ContainerId,
         generation: Generation,
         returned: Time,
-    ) -> Offer {
+    ) -> Next<Work> {
         if state.broken.is_some() {
-            return Offer::Now(Next::Stale);
+            return Next::Over(Served::Stale);
         }
         self.come_back(state, id, generation, returned);
         let now = self.now();
         let mut claim = state.claim(id, generation, now);
-        if let Claim::Idle { until } = claim {
+        if let Next::Wait { until } = claim {
             claim = match self.take_over(state, now) {
                 TakeOver::Done => state.claim(id, generation, now),
-                TakeOver::Later(at) => Claim::Idle { until: Some(until.map_or(at, |until| until.min(at))) },
+                TakeOver::Later(at) => Next::Wait { until: Some(until.map_or(at, |until| until.min(at))) },
                 TakeOver::Nothing => claim,
             };
         }
         match claim {
-            Claim::Take(lease) => {
+            Next::Work(lease) => {
                 if lease.span.len > 1 {
                     state.lent_ahead = Some(now);
                 }
                 self.pass_on(state, now); // what woke this container
-                Offer::Now(self.lend(state, id, lease))
+                Next::Work(self.lend(state, id, lease))
             }
-            Claim::Idle { until } => {
+            Next::Wait { until } => {
                 self.wake_for_suspect(state, now);
                 let look = state.looks_ahead(now).then_some(now + LOOK_AHEAD);
-                Offer::Later(until.into_iter().chain(look).min())
+                Next::Wait { until: until.into_iter().chain(look).min() }
             }
-            Claim::Pull { .. } => unreachable!("what is to be pulled was pulled"),
-            Claim::Leave | Claim::Stale => {
+            Next::Over(served) => {
                 self.wake_one(state); // what woke this container may have been meant for another
-                Offer::Now(if claim == Claim::Leave { Next::Leave } else { Next::Stale })
+                Next::Over(served)
             }
         }
     }
@@ -159,7 +158,7 @@ impl Dispatch {
         until
     }
 
-    fn lend(&self, state: &mut State, id: ContainerId, lease: Lease) -> Next {
+    fn lend(&self, state: &mut State, id: ContainerId, lease: Lease) -> Work {
         let caller = state.lanes.get(lease.job).expect("a lease is of an open job").caller().clone();
         let input = InputId { job: lease.job, index: lease.span.first };
         let chunk = state.lanes.chunk(input).expect("a leased input is in its chunk");
@@ -176,7 +175,7 @@ impl Dispatch {
         let before = std::mem::replace(&mut state.seats[id.index()].caller, caller.clone());
         state.unused_callers.extend(before.holds_a_span().then_some(before));
         state.ledger.lent(id, self.now());
-        Next::Work { run, lease, previous, caller }
+        Work { run, lease, previous, caller }
     }
 
     /// The executing input returned `Err`. Returns whether the run goes on.
@@ -312,10 +311,7 @@ impl Dispatch {
         state.book_ahead(now);
         match state.ledger.split(now) {
             Split::Before { from, index, cost } => {
-                let run = state.seats[from.index()].run.clone().expect("a lease has its run");
-                let end = run.truncate(index);
-                state.book(from, now);
-                state.ledger.truncated(from, end, cost);
+                state.shorten(from, index, cost, now);
                 TakeOver::Done
             }
             Split::NotBefore(at) => {
@@ -329,16 +325,33 @@ impl Dispatch {
 
 impl State {
     /// The next lease of a container, or what it is to do instead. Inputs are pulled on the way.
-    fn claim(&mut self, id: ContainerId, generation: Generation, now: Time) -> Claim {
+    fn claim(&mut self, id: ContainerId, generation: Generation, now: Time) -> Next<Lease> {
         loop {
-            let claim = self.ledger.claim(id, generation, now, &self.lanes);
-            let Claim::Pull { job, most } = claim else { return claim };
+            let (job, most) = match self.ledger.claim(id, generation, now, &self.lanes) {
+                Next::Work(Assignment::Lease(lease)) => return Next::Work(lease),
+                Next::Work(Assignment::Pull { job, most }) => (job, most),
+                Next::Wait { until } => return Next::Wait { until },
+                Next::Over(served) => return Next::Over(served),
+            };
             let first = self.ledger.job(job).expect("it has its turn").counts().pulled;
             let pulled = self.lanes.pull(job, first, most);
             if let Some(lease) = self.ledger.pulled(id, job, pulled, now) {
-                return Claim::Take(lease);
+                return Next::Work(lease);
             }
         }
+    }
+
+    /// What a container executes.
+    pub(crate) fn run(&self, id: ContainerId) -> Option<&Arc<Run>> {
+        self.seats[id.index()].run.as_ref()
+    }
+
+    /// Ends the lease of a container before the input at `index`, or where its thread has come to by now. What lies
+    /// behind waits again.
+    pub(crate) fn shorten(&mut self, id: ContainerId, index: u64, cost: Option<Duration>, now: Time) {
+        let end = self.run(id).expect("a lease has its run").truncate(index);
+        self.book(id, now);
+        self.ledger.truncated(id, end, cost);
     }
 
     /// Whether something will fall due, and none of the sleeping containers wakes for it.

@@ -121,7 +121,7 @@ impl Dispatch {
 
     /// A feeder begins: it is counted until it [returns](Dispatch::feeder_returns).
     pub(crate) fn feeder_begins(&self) {
-        self.hold().feeders += 1;
+        self.under_lock(|state| state.feeders += 1);
     }
 
     /// A feeder has ended, and nothing is left of its source.

@@ -14,13 +14,11 @@ mod endings;
 mod feeders;
 mod memory;
 mod readiness;
-#[cfg(feature = "testkit")]
-mod rehearsed;
 mod sleepers;
 mod supervision;
 mod tasks;
 #[cfg(test)]
-mod unblocked;
+mod tests;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -45,23 +43,20 @@ use crate::decide::ledger::Ledger;
 use crate::decide::steps;
 use crate::decide::time::Time;
 use crate::engine::caller::Caller;
-use crate::engine::clock::Clock;
 use crate::engine::dispatch::sleepers::Sleepers;
+use crate::engine::host::Host;
 use crate::engine::lane::Lanes;
 use crate::engine::map_lane::{MapEnd, Supply};
 use crate::engine::messages::Notice;
 use crate::engine::outbox::{Entry, Outbox, Then};
 use crate::engine::settings::Settings;
-use crate::engine::system::on_engine_thread;
 use crate::memory::till::Inside;
 use crate::values::crash::Crash;
 use crate::values::report::Fate;
 use readiness::Readying;
 
 pub(crate) use consumers::{Closed, Found, Patience, Plan};
-pub(crate) use containers::Next;
-#[cfg(test)]
-pub(crate) use containers::Offer;
+pub(crate) use containers::Work;
 pub(crate) use feeders::FeederEnd;
 pub(crate) use readiness::{Readiness, Wanted};
 
@@ -288,11 +283,7 @@ impl Dispatch {
 
     /// Whether this thread must not wait for a subscriber.
     fn tells_elsewhere(&self) -> bool {
-        #[cfg(feature = "testkit")]
-        if self.settings.rehearsed.is_some() {
-            return false;
-        }
-        on_engine_thread() && !self.outbox.is_unheard()
+        self.host.must_not_wait() && !self.outbox.is_unheard()
     }
 
     /// Has what waits in the outbox told: here, or on another thread where this one must not wait for a subscriber.
@@ -311,7 +302,7 @@ impl Dispatch {
 /// A function's lock, its signals and its settings.
 pub(crate) struct Dispatch {
     pub(crate) settings: Settings,
-    pub(crate) clock: Clock,
+    pub(crate) host: Arc<dyn Host>,
     state: Mutex<State>,
     /// Signals each container: work, or the end of it.
     work: Vec<Signal>,
@@ -401,10 +392,11 @@ impl Drop for Held<'_> {
 }
 
 impl Dispatch {
-    pub(crate) fn new(settings: Settings, clock: Clock) -> Self {
+    pub(crate) fn new(settings: Settings, host: Arc<dyn Host>) -> Self {
         sync::prepare();
         let (app, function) = (Arc::clone(&settings.app), Arc::clone(&settings.function));
-        let outbox = Arc::new(Outbox::new(app, function));
+        let ear = Arc::clone(&host);
+        let outbox = Arc::new(Outbox::new(app, function, Box::new(move |event, at| ear.hear(event, at))));
         let containers = settings.rules.containers;
         let state = State {
             ledger: Ledger::new(settings.rules.clone()),
@@ -435,7 +427,7 @@ impl Dispatch {
         };
         Self {
             settings,
-            clock,
+            host,
             state: Mutex::new(state),
             work: (0..containers).map(|_| Signal::default()).collect(),
             changed: Signal::default(),
@@ -450,8 +442,13 @@ impl Dispatch {
         Held { dispatch: self, guard: Some(self.state.lock()), unwinding: std::thread::panicking(), _outside }
     }
 
+    /// Looks at the state, or changes it, under the lock. What follows is done behind its release.
+    pub(crate) fn under_lock<T>(&self, work: impl FnOnce(&mut State) -> T) -> T {
+        work(&mut self.hold())
+    }
+
     pub(crate) fn now(&self) -> Time {
-        self.clock.now()
+        self.host.now()
     }
 
     /// Who is told of crashes and endings from now on: the supervisor, once.
@@ -487,7 +484,7 @@ impl Dispatch {
     }
 
     /// Wakes a sleeping container, if there is one.
-    fn wake_one(&self, state: &mut State) {
+    pub(crate) fn wake_one(&self, state: &mut State) {
         self.wake_some(state, 1);
     }
 

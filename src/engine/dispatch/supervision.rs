@@ -138,12 +138,12 @@ impl Dispatch {
 
     /// Whether a feeder has not returned from its source.
     pub(crate) fn is_fed(&self) -> bool {
-        self.hold().feeders > 0
+        self.under_lock(|state| state.feeders > 0)
     }
 
     /// Whether a thread of a container has not ended, those left behind included.
     pub(crate) fn has_threads(&self) -> bool {
-        self.hold().threads > 0
+        self.under_lock(|state| state.threads > 0)
     }
 
     /// What became of the containers, what came back, and what still runs.

@@ -10,8 +10,9 @@ use tokio::time::{Sleep, sleep_until};
 use crate::base::ids::{ContainerId, Generation, JobId};
 use crate::data::gate::Gate;
 use crate::decide::ledger::{Mode, Stage};
+use crate::decide::life::{Next, Served};
 use crate::decide::pacing::{LOOK_MAX, LOOK_MIN};
-use crate::engine::dispatch::containers::{Next, Offer};
+use crate::engine::dispatch::containers::Work;
 use crate::engine::dispatch::{Dispatch, State};
 use crate::engine::map_lane::MapLane;
 use crate::engine::messages::Notice;
@@ -58,7 +59,7 @@ impl Drop for Asleep<'_> {
 
 impl Dispatch {
     /// [`Dispatch::next`], for a task.
-    pub(crate) async fn next_in_task(&self, id: ContainerId, generation: Generation) -> Next {
+    pub(crate) async fn next_in_task(&self, id: ContainerId, generation: Generation) -> Result<Work, Served> {
         let mut asleep = Asleep { dispatch: self, id, generation, asleep: false };
         let mut timer = pin!(None::<Sleep>);
         let returned = self.now();
@@ -72,15 +73,16 @@ impl Dispatch {
                 let mut state = self.hold();
                 asleep.wake(&mut state);
                 let until = match self.offer(&mut state, id, generation, returned) {
-                    Offer::Now(next) => return Poll::Ready(next),
-                    Offer::Later(_) if state.flush() => continue,
-                    Offer::Later(until) => until,
+                    Next::Work(work) => return Poll::Ready(Ok(work)),
+                    Next::Over(served) => return Poll::Ready(Err(served)),
+                    Next::Wait { .. } if state.flush() => continue,
+                    Next::Wait { until } => until,
                 };
                 let until = self.sleeps(&mut state, id, generation, until);
                 asleep.asleep = true;
                 self.work[id.index()].register(asleep.key(), cx.waker().clone());
                 drop(state);
-                timer.set(until.map(|until| sleep_until(self.clock.instant(until).into())));
+                timer.set(until.map(|until| sleep_until(self.host.instant(until).into())));
                 match timer.as_mut().as_pin_mut().map(|timer| timer.poll(cx)) {
                     None | Some(Poll::Pending) => return Poll::Pending,
                     Some(Poll::Ready(())) => {} // it was due before it was set
@@ -222,9 +224,8 @@ impl State {
     }
 
     pub(super) fn begin_to_tick(&mut self, dispatch: &Dispatch) {
-        #[cfg(feature = "testkit")]
-        if dispatch.settings.rehearsed.is_some() {
-            return; // there outcomes are told of one by one
+        if dispatch.host.tells_of_each_outcome() {
+            return;
         }
         self.ticking = true;
         dispatch.tell(Notice::Awaited);

@@ -1,30 +1,12 @@
-//! What the engine asks of a rehearsal, in which a container is a task: the user's code as futures, and who makes the tasks.
+//! The user's code as futures, which is how the containers of a rehearsal run it.
 
 use std::pin::Pin;
-use std::sync::Arc;
 
-use crate::base::ids::{ContainerId, Generation, JobId};
 use crate::code::async_worker::AsyncWorker;
 use crate::code::context::Context;
+use crate::code::kinds::{AsyncEntered, AsyncPlain, Entered, Plain};
 use crate::code::worker::Worker;
-use crate::data::source::Feed;
-use crate::decide::time::Time;
-use crate::engine::async_body::{AsyncEntered, AsyncPlain};
-use crate::engine::body::{Entered, Plain};
-use crate::engine::dispatch::Dispatch;
 use crate::values::crash::BoxError;
-use crate::values::event::Event;
-
-/// Makes a task of what would be a thread. Behind a pointer, so that it is compiled for functions that are
-/// rehearsed, and not for all others too.
-pub(crate) trait Performs: Send + Sync {
-    fn container(self: Arc<Self>, dispatch: Arc<Dispatch>, id: ContainerId, generation: Generation);
-
-    fn feeder(&self, dispatch: Arc<Dispatch>, job: JobId, source: Feed);
-
-    /// The function tells its subscribers of an event.
-    fn hears(&self, event: &Event, now: Time);
-}
 
 /// A future that stays on its thread.
 pub(crate) type Local<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;

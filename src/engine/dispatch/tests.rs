@@ -1,9 +1,10 @@
-//! What the simulator's threads call in place of what blocks, and what it looks at.
+//! What the simulator calls in place of what blocks, and what it looks at: it is the test of this folder.
 
 use crate::base::ids::{ContainerId, Generation, JobId};
 use crate::base::signal::Signal;
 use crate::data::gate::Gate;
-use crate::engine::dispatch::containers::Offer;
+use crate::decide::life::Next;
+use crate::engine::dispatch::containers::Work;
 use crate::engine::dispatch::{Dispatch, State};
 
 impl Dispatch {
@@ -14,13 +15,13 @@ impl Dispatch {
         id: ContainerId,
         generation: Generation,
         look: impl FnOnce(&State) -> T,
-    ) -> (Offer, T) {
+    ) -> (Next<Work>, T) {
         let mut state = self.hold();
         self.come_back(&mut state, id, generation, self.now());
         let seen = look(&state);
         let offer = match self.offer(&mut state, id, generation, self.now()) {
-            Offer::Later(until) => Offer::Later(self.sleeps(&mut state, id, generation, until)),
-            now => now,
+            Next::Wait { until } => Next::Wait { until: self.sleeps(&mut state, id, generation, until) },
+            next => next,
         };
         (offer, seen)
     }
@@ -44,10 +45,6 @@ impl Dispatch {
     /// Whether somebody holds the lock.
     pub(crate) fn is_locked(&self) -> bool {
         self.state.is_locked()
-    }
-
-    pub(crate) fn inspect<T>(&self, look: impl FnOnce(&mut State) -> T) -> T {
-        look(&mut self.hold())
     }
 }
 

@@ -1,0 +1,365 @@
+//! The life of a container on one thread: it enters, serves and exits, and perhaps begins again.
+//!
+//! A [`Life`] says what is to be done next, and hears what came of it. The parts that are the user's code ([`Part`]) are run by
+//! whatever the container is: a thread, a task of a rehearsal, or a simulated thread. The rest concerns the function
+//! (its accounts, its books, its verdicts), and the engine does that for all three. So what an outcome means for a
+//! container is decided here, and only here.
+//!
+//! ```text
+//!   ┌──▶ Tie ──▶ Enter ──▶ Admit ──▶ Serve ──▶ Announce ──▶ Exit ──▶ Leave
+//!   │     │        │         │       ▲ │ │                             │
+//!   │     ├────────┴──▶ Die ◀┼───────┼─┤ └─ interrupted, with a state ─┤
+//!   │     │              │   │       └─┘ interrupted, without one       │
+//!   │     └─── stale ────┴───┴───────────▶ Drop ◀───────────────────────┘
+//!   │                                        │
+//!   └────────── Begin, EnterAnew ◀───────────┴──▶ End
+//! ```
+
+use crate::base::ids::Generation;
+use crate::decide::restart::Restart;
+use crate::decide::time::Time;
+use crate::values::crash::{Death, Panic};
+use crate::values::report::Fate;
+
+/// What a container does next. `W` is its work: a lease in the books of the ledger, and the run of it in a thread's hands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Next<W> {
+    /// Execute that.
+    Work(W),
+    /// There is nothing to do before that moment, or before the container is woken.
+    Wait { until: Option<Time> },
+    /// Serve no more.
+    Over(Served),
+}
+
+/// Why a generation serves no more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Served {
+    /// Nothing will come any more: the container exits gracefully.
+    Leaves,
+    /// The container exits gracefully, to begin anew.
+    Recycles,
+    /// The generation is over already, and ends without an `exit`.
+    Stale,
+}
+
+/// A part of a life that is the user's code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Part {
+    Enter,
+    /// Execute inputs until there is a reason to serve no more.
+    Serve,
+    Exit,
+    /// The generation is over: drop the state that `enter` has built, if it is still there.
+    Drop,
+}
+
+/// What is to be done next in a life.
+#[derive(Debug, Clone)]
+pub(crate) enum Act {
+    /// Open an account for the generation, and tie the user's code to both.
+    Tie,
+    /// Run the user's code.
+    Run(Part),
+    /// Have the function count the container as live.
+    Admit,
+    /// Say that the container is about to exit, so that its `exit` is watched over.
+    Announce,
+    /// Say that it has exited.
+    Leave,
+    /// Have the function judge that death.
+    Die(Death),
+    /// Begin the next generation on this thread, if the function still wants one.
+    Begin,
+    /// The same, for a worker that was interrupted.
+    EnterAnew,
+    /// The thread ends.
+    End,
+    /// The thread has ended.
+    Nothing,
+}
+
+/// What came of an [`Act`].
+#[derive(Debug, Clone)]
+pub(crate) enum Event {
+    /// The generation was over before: the container was killed, or its function has ended.
+    Stale,
+    Tied,
+    /// No account is free, which kills the container.
+    NoAccount(Death),
+    /// `enter` has returned, or has died of that. `overdraft` is the death of a container whose account is overdrawn.
+    Entered {
+        outcome: Result<(), Death>,
+        overdraft: Option<Death>,
+    },
+    Admitted,
+    Served(Served),
+    /// The user's code has unwound out of an execution. `interrupted` says that it came out at a checkpoint, because
+    /// the outcome was not wanted any more.
+    CameOut {
+        panic: Panic,
+        interrupted: bool,
+        overdraft: Option<Death>,
+    },
+    Announced,
+    Exited(Fate),
+    Left,
+    /// What the policy says of the death. `None` if the generation was over before.
+    Judged(Option<Restart>),
+    Dropped,
+    /// The next generation, if there is one.
+    Begun(Option<Generation>),
+    Ended,
+}
+
+/// What follows the end of a generation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum After {
+    Begin,
+    EnterAnew,
+    End,
+}
+
+impl After {
+    fn act(self) -> Act {
+        match self {
+            Self::Begin => Act::Begin,
+            Self::EnterAnew => Act::EnterAnew,
+            Self::End => Act::End,
+        }
+    }
+}
+
+/// The life of a container on one thread, over all generations that this thread has.
+#[derive(Debug)]
+pub(crate) struct Life {
+    generation: Generation,
+    /// Whether the user's code has a state, which an interruption may leave torn.
+    has_state: bool,
+    act: Act,
+    /// What follows this generation. Written when its end is known, read once its state is dropped.
+    after: After,
+    /// What became of the container in its last generation, if it has exited.
+    fate: Option<Fate>,
+}
+
+impl Life {
+    pub(crate) fn new(generation: Generation, has_state: bool) -> Self {
+        Self { generation, has_state, act: Act::Tie, after: After::End, fate: None }
+    }
+
+    /// The current generation, or the last one.
+    pub(crate) fn generation(&self) -> Generation {
+        self.generation
+    }
+
+    pub(crate) fn act(&self) -> &Act {
+        &self.act
+    }
+
+    /// What became of the container, as far as its last generation knows.
+    pub(crate) fn fate(&self) -> Option<&Fate> {
+        self.fate.as_ref()
+    }
+
+    /// That came of what was to be done.
+    ///
+    /// # Panics
+    ///
+    /// If it cannot have.
+    pub(crate) fn hear(&mut self, event: Event) {
+        self.act = match (&self.act, event) {
+            (Act::Tie, Event::Tied) => Act::Run(Part::Enter),
+            (Act::Tie, Event::NoAccount(death)) => Act::Die(death),
+            (Act::Run(Part::Enter), Event::Entered { outcome, overdraft }) => {
+                overdraft.or(outcome.err()).map_or(Act::Admit, Act::Die)
+            }
+            (Act::Admit, Event::Admitted) => Act::Run(Part::Serve),
+            (Act::Run(Part::Serve), Event::CameOut { interrupted: true, .. }) if !self.has_state => {
+                Act::Run(Part::Serve)
+            }
+            (Act::Run(Part::Serve), Event::CameOut { interrupted: true, .. }) => self.ends(After::EnterAnew),
+            (Act::Run(Part::Serve), Event::CameOut { panic, overdraft, .. }) => {
+                Act::Die(overdraft.unwrap_or(Death::Panicked(panic)))
+            }
+            (Act::Run(Part::Serve), Event::Served(Served::Leaves)) => {
+                self.after = After::End;
+                Act::Announce
+            }
+            (Act::Run(Part::Serve), Event::Served(Served::Recycles)) => {
+                self.after = After::Begin;
+                Act::Announce
+            }
+            (Act::Announce, Event::Announced) => Act::Run(Part::Exit),
+            (Act::Run(Part::Exit), Event::Exited(fate)) => {
+                self.fate = Some(fate);
+                Act::Leave
+            }
+            (Act::Leave, Event::Left) => Act::Run(Part::Drop),
+            (Act::Die(_), Event::Judged(Some(Restart::Now))) => self.ends(After::Begin),
+            (Act::Die(_), Event::Judged(Some(Restart::At(_) | Restart::GiveUp) | None))
+            | (Act::Run(Part::Serve), Event::Served(Served::Stale))
+            | (Act::Tie | Act::Run(Part::Enter) | Act::Admit, Event::Stale) => self.ends(After::End),
+            (Act::Run(Part::Drop), Event::Dropped) => self.after.act(),
+            (Act::Begin | Act::EnterAnew, Event::Begun(Some(generation))) => {
+                self.generation = generation;
+                self.fate = None; // the next generation has one of its own
+                Act::Tie
+            }
+            (Act::Begin | Act::EnterAnew, Event::Begun(None)) => Act::End,
+            (Act::End, Event::Ended) => Act::Nothing,
+            (act, event) => panic!("in a container's life {act:?} cannot come to {event:?}"),
+        };
+    }
+
+    /// The generation is over, once its state is dropped.
+    fn ends(&mut self, after: After) -> Act {
+        self.after = after;
+        Act::Run(Part::Drop)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FIRST: Generation = Generation(1);
+    const SECOND: Generation = Generation(2);
+
+    fn panic() -> Panic {
+        Panic { message: "a crash".to_owned(), location: None }
+    }
+
+    fn overdraft() -> Option<Death> {
+        Some(Death::MemoryLimit { limit: 1, used: 2, reclaimed: true })
+    }
+
+    fn came_out(interrupted: bool, overdraft: Option<Death>) -> Event {
+        Event::CameOut { panic: panic(), interrupted, overdraft }
+    }
+
+    fn entered() -> Event {
+        Event::Entered { outcome: Ok(()), overdraft: None }
+    }
+
+    /// A life that has come to all of that.
+    fn life(has_state: bool, events: impl IntoIterator<Item = Event>) -> Life {
+        let mut life = Life::new(FIRST, has_state);
+        events.into_iter().for_each(|event| life.hear(event));
+        life
+    }
+
+    /// One that serves, and then comes to all of that.
+    fn served(has_state: bool, events: impl IntoIterator<Item = Event>) -> Life {
+        life(has_state, [Event::Tied, entered(), Event::Admitted].into_iter().chain(events))
+    }
+
+    #[test]
+    fn a_container_that_leaves_exits_and_ends_with_its_fate() {
+        let mut life = served(true, [Event::Served(Served::Leaves)]);
+        assert!(matches!(life.act(), Act::Announce));
+        life.hear(Event::Announced);
+        assert!(matches!(life.act(), Act::Run(Part::Exit)));
+        life.hear(Event::Exited(Fate::ExitPanicked(panic())));
+        assert!(matches!(life.act(), Act::Leave));
+        life.hear(Event::Left);
+        life.hear(Event::Dropped);
+        assert!(matches!(life.act(), Act::End));
+        assert_eq!(life.fate(), Some(&Fate::ExitPanicked(panic())));
+        life.hear(Event::Ended);
+        assert!(matches!(life.act(), Act::Nothing));
+    }
+
+    #[test]
+    fn a_recycled_container_exits_and_begins_again_and_has_a_fate_only_if_it_does_not() {
+        let exits = [
+            Event::Served(Served::Recycles),
+            Event::Announced,
+            Event::Exited(Fate::Exited),
+            Event::Left,
+            Event::Dropped,
+        ];
+        let mut life = served(true, exits.clone());
+        assert!(matches!(life.act(), Act::Begin));
+        life.hear(Event::Begun(Some(SECOND)));
+        assert!(matches!(life.act(), Act::Tie));
+        assert_eq!((life.generation(), life.fate()), (SECOND, None));
+        let mut life = served(true, exits);
+        life.hear(Event::Begun(None));
+        assert!(matches!(life.act(), Act::End));
+        assert_eq!((life.generation(), life.fate()), (FIRST, Some(&Fate::Exited)));
+    }
+
+    #[test]
+    fn a_crash_drops_the_state_behind_the_verdict_which_says_whether_the_thread_goes_on() {
+        for (verdict, goes_on) in [
+            (Some(Restart::Now), true),
+            (Some(Restart::At(Time::default())), false),
+            (Some(Restart::GiveUp), false),
+            (None, false),
+        ] {
+            let mut life = served(true, [came_out(false, None)]);
+            assert!(matches!(life.act(), Act::Die(Death::Panicked(_))));
+            life.hear(Event::Judged(verdict));
+            assert!(matches!(life.act(), Act::Run(Part::Drop)));
+            life.hear(Event::Dropped);
+            assert_eq!(matches!(life.act(), Act::Begin), goes_on, "after {verdict:?}");
+            assert_eq!(matches!(life.act(), Act::End), !goes_on, "after {verdict:?}");
+            assert_eq!(life.fate(), None);
+        }
+    }
+
+    #[test]
+    fn an_overdraft_is_the_death_whatever_the_code_came_to() {
+        for outcome in [Ok(()), Err(Death::EnterPanicked(panic()))] {
+            let life = life(true, [Event::Tied, Event::Entered { outcome, overdraft: overdraft() }]);
+            assert!(matches!(life.act(), Act::Die(Death::MemoryLimit { .. })));
+        }
+        let life = served(true, [came_out(false, overdraft())]);
+        assert!(matches!(life.act(), Act::Die(Death::MemoryLimit { .. })));
+    }
+
+    #[test]
+    fn a_failed_start_dies_of_its_reason() {
+        let failed = Event::Entered { outcome: Err(Death::EnterPanicked(panic())), overdraft: None };
+        assert!(matches!(life(true, [Event::Tied, failed]).act(), Act::Die(Death::EnterPanicked(_))));
+        let none = Event::NoAccount(Death::NoAccount);
+        assert!(matches!(life(true, [none]).act(), Act::Die(Death::NoAccount)));
+    }
+
+    #[test]
+    fn interrupted_code_goes_on_unless_it_has_a_state_which_is_built_anew() {
+        let life = served(false, [came_out(true, None)]);
+        assert!(matches!(life.act(), Act::Run(Part::Serve)));
+        let mut life = served(true, [came_out(true, None)]);
+        assert!(matches!(life.act(), Act::Run(Part::Drop)));
+        life.hear(Event::Dropped);
+        assert!(matches!(life.act(), Act::EnterAnew));
+        life.hear(Event::Begun(Some(SECOND)));
+        assert!(matches!(life.act(), Act::Tie));
+        assert_eq!(life.generation(), SECOND);
+    }
+
+    #[test]
+    fn a_generation_that_is_over_ends_its_thread_without_an_exit_wherever_it_is_found_out() {
+        let before: [&[Event]; 4] = [
+            &[Event::Stale],
+            &[Event::Tied, Event::Stale],
+            &[Event::Tied, entered(), Event::Stale],
+            &[Event::Tied, entered(), Event::Admitted, Event::Served(Served::Stale)],
+        ];
+        for events in before {
+            let mut life = life(true, events.iter().cloned());
+            assert!(matches!(life.act(), Act::Run(Part::Drop)), "after {events:?}");
+            life.hear(Event::Dropped);
+            assert!(matches!(life.act(), Act::End), "after {events:?}");
+            assert_eq!(life.fate(), None, "after {events:?}");
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "cannot come to")]
+    fn what_cannot_come_of_an_act_is_a_fault() {
+        life(true, [Event::Admitted]);
+    }
+}

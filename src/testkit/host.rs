@@ -1,0 +1,79 @@
+//! What a rehearsed function stands on: virtual time, and tasks in place of threads.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::base::ids::{ContainerId, Generation, JobId};
+use crate::contain::drops::Elsewhere;
+use crate::data::source::Feed;
+use crate::decide::time::Time;
+use crate::engine::dispatch::Dispatch;
+use crate::engine::host::{FAR, Host};
+use crate::engine::system::on_engine_thread;
+use crate::testkit::stage::Rehearsed;
+use crate::testkit::{container, feeder};
+use crate::values::event::Event;
+
+/// The thread and the runtime of a rehearsal.
+pub(crate) struct Theatre<I, O, E> {
+    rehearsed: Arc<Rehearsed<I, O, E>>,
+    start: tokio::time::Instant,
+    /// Virtual time in nanoseconds, as it was last seen on the runtime's thread: other threads cannot read it.
+    seen: AtomicU64,
+}
+
+impl<I, O, E> Theatre<I, O, E> {
+    /// That of the runtime in which this is called, whose time begins now.
+    pub(crate) fn from_now(rehearsed: Arc<Rehearsed<I, O, E>>) -> Self {
+        Self { rehearsed, start: tokio::time::Instant::now(), seen: AtomicU64::new(0) }
+    }
+}
+
+impl<I, O, E> Host for Theatre<I, O, E>
+where
+    I: Send + Sync + 'static,
+    O: Send + 'static,
+    E: Send + 'static,
+{
+    fn now(&self) -> Time {
+        if !on_engine_thread() {
+            return Time(Duration::from_nanos(self.seen.load(Ordering::Relaxed)));
+        }
+        let now = self.start.elapsed();
+        self.seen.store(u64::try_from(now.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        Time(now)
+    }
+
+    fn instant(&self, time: Time) -> Instant {
+        self.start.checked_add(time.0).unwrap_or_else(|| self.start + FAR).into_std()
+    }
+
+    fn make_container(
+        &self,
+        dispatch: &Arc<Dispatch>,
+        id: ContainerId,
+        generation: Generation,
+    ) -> io::Result<()> {
+        actix::spawn(container::run(Arc::clone(dispatch), id, generation, Arc::clone(&self.rehearsed)));
+        Ok(())
+    }
+
+    fn make_feeder(&self, dispatch: &Arc<Dispatch>, job: JobId, source: Elsewhere<Feed>) -> io::Result<()> {
+        actix::spawn(feeder::run(Arc::clone(dispatch), job, source.into_inner()));
+        Ok(())
+    }
+
+    fn must_not_wait(&self) -> bool {
+        false // the thread is the only one
+    }
+
+    fn tells_of_each_outcome(&self) -> bool {
+        true
+    }
+
+    fn hear(&self, event: &Event, at: Time) {
+        self.rehearsed.log.event(event.clone(), at.0);
+    }
+}
