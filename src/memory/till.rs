@@ -56,7 +56,7 @@ impl Mark {
 #[derive(Debug)]
 pub(crate) struct Till {
     mark: Cell<Mark>,
-    /// Allocated and not yet booked, less what was freed.
+    /// Bytes allocated and not yet booked, less the bytes freed.
     sum: Cell<i64>,
     /// The highest `sum` since the last booking. `i64::MAX` where nothing is charged, so that no sum is
     /// higher.
