@@ -74,7 +74,9 @@
 //! let outcomes = f.run_all((0..100).collect());
 //! let failure = outcomes[13].as_ref().unwrap_err();
 //! let Cause::Poisoned(deaths) = failure.cause() else { unreachable!() };
-//! assert_eq!((failure.input(), failure.attempts(), deaths.len()), (Some(&13), 4, 4));
+//! assert_eq!(failure.input(), Some(&13));
+//! assert_eq!(failure.attempts(), 4);
+//! assert_eq!(deaths.len(), 4);
 //! assert!(deaths[0].to_string().contains("unlucky 13"));
 //! assert_eq!(outcomes.iter().filter(|outcome| outcome.is_ok()).count(), 99);
 //! # Ok::<(), longshore::StartError>(())
