@@ -1,5 +1,5 @@
-//! One map or call as the ledger keeps it: its counts, its fresh ranges, and a record of each
-//! input that failed or crashed. Inputs that simply complete leave no trace but a number.
+//! One map or call as the ledger keeps it: its counts, its fresh ranges, and a record of each input that
+//! failed or crashed. An input that completes without either changes nothing but a number.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -13,10 +13,11 @@ use crate::decide::time::Time;
 use crate::decide::window::Window;
 use crate::values::crash::{Crash, Previous};
 
-/// The most deaths kept of one input, because a budget of 1000 must not keep 1000 messages.
+/// The largest number of deaths that are kept of one input, because a budget of 1000 crashes must not keep
+/// 1000 messages.
 pub(crate) const DEATHS_MAX: usize = 8;
 
-/// Inputs `first .. first + len` of a job.
+/// The inputs `first .. first + len` of a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Span {
     pub(crate) first: u64,
@@ -33,25 +34,25 @@ impl Span {
     }
 }
 
-/// What a job is, which decides its place in the order of dispatch.
+/// The kind of a job, which decides its place in the order of dispatch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum JobKind {
-    /// One input, ahead of all maps.
+    /// A job of one input, dispatched before all maps.
     Call,
-    /// Inputs from a source, in turn with the other maps.
+    /// A job with a source of inputs, in turn with the other maps.
     Map,
 }
 
-/// What the first final failure does to a job.
+/// The effect of the first final failure on a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum OnFailure {
-    /// It ends the map when it happens.
+    /// The failure ends the map when it happens.
     EndMap,
-    /// It is one outcome among others.
+    /// The failure is one outcome among others.
     GoOn,
 }
 
-/// How many inputs ended how. At the end of a job `pulled` is the sum of the others.
+/// How many inputs ended in each way. At the end of a job `pulled` is the sum of the endings.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Counts {
     pub(crate) pulled: u64,
@@ -60,9 +61,9 @@ pub(crate) struct Counts {
     pub(crate) poisoned: u64,
     pub(crate) cancelled: u64,
     pub(crate) given_up: u64,
-    /// Executions begun again after a container died. Not an ending.
+    /// Executions that were repeated because a container died. Not an ending.
     pub(crate) replayed: u64,
-    /// Executions begun again after a failure. Not an ending.
+    /// Executions that were repeated because the function failed. Not an ending.
     pub(crate) retried: u64,
 }
 
@@ -71,39 +72,40 @@ impl Counts {
         self.ok + self.failed + self.poisoned + self.cancelled + self.given_up
     }
 
-    /// Accepted inputs without an outcome.
+    /// The number of accepted inputs without an outcome.
     pub(crate) fn pending(self) -> u64 {
         self.pulled - self.ended()
     }
 }
 
-/// The queue in which an input waits that was executed before.
+/// The queue in which an input waits to be executed again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Waits {
-    /// For its replay. It has crashed no container.
+    /// The input waits for its replay, and has crashed no container.
     Replay(Ticket),
-    /// For its replay, as a suspect. By its last crash.
+    /// The input waits for its replay as a suspect, in the order of its last crash.
     Suspect(CrashNumber),
-    /// For its retry, which is due then.
+    /// The input waits for its retry, which is due at this time.
     Retry(Time),
 }
 
-/// The history of one input that did not simply complete.
+/// The history of an input that has failed or crashed.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Record {
     pub(crate) failures: u32,
     pub(crate) crashes: u32,
-    /// Executions that ended with their container and cost nothing: it was killed by hand, or had not proved itself.
+    /// Executions that ended with their container and cost nothing, because the container was killed by hand
+    /// or had not proved itself.
     pub(crate) kills: u32,
-    /// Its last crash, and when that was.
+    /// The number and the time of the input's last crash.
     pub(crate) crashed: Option<(CrashNumber, Time)>,
-    /// Where it waits, if it does.
+    /// The queue in which the input waits, if it does.
     pub(crate) waits: Option<Waits>,
-    /// Of its crashes and kills, those that left a thread behind in it.
+    /// The number of the input's crashes and kills that left a thread behind.
     pub(crate) abandoned: u32,
-    /// When it last counted a crash towards the restart policy.
+    /// The last time at which the input counted a crash towards the restart policy.
     pub(crate) counted: Option<Time>,
-    /// The first [`DEATHS_MAX`] of its crashes.
+    /// The first [`DEATHS_MAX`] of the input's crashes.
     pub(crate) deaths: Vec<Arc<Crash>>,
     pub(crate) previous: Option<Previous>,
 }
@@ -114,7 +116,7 @@ impl Record {
         self.crashed.is_some()
     }
 
-    /// The number of the execution that begins next.
+    /// The number of the input's next execution.
     pub(crate) fn attempt(&self) -> Attempt {
         Attempt(1 + self.failures + self.crashes + self.kills)
     }
@@ -126,18 +128,18 @@ pub(crate) struct Job {
     pub(crate) kind: JobKind,
     pub(crate) on_failure: OnFailure,
     pub(crate) window: Window,
-    /// Its own, in place of the function's, with the generator of their jitter.
+    /// The retries of this job, in place of the function's, with the generator of their jitter.
     pub(crate) retries: Option<(Retries, Option<Jitter>)>,
     pub(crate) counts: Counts,
     pub(crate) share: Share,
-    /// Its place among the calls, or among the maps in turn.
+    /// The job's ticket among the calls, or among the maps in turn.
     pub(crate) turn: Option<Ticket>,
-    /// Pulled and never assigned.
+    /// Inputs that were pulled and never assigned.
     pub(crate) fresh: VecDeque<Span>,
-    /// Its places among the requeued.
+    /// The job's tickets among the requeued inputs.
     pub(crate) requeued: BTreeSet<Ticket>,
     pub(crate) records: BTreeMap<u64, Record>,
-    /// When little room in its window is taken though it did not become more.
+    /// The time at which a small amount of room in the window is taken although it has not grown.
     pub(crate) crumbs_at: Option<Time>,
 }
 
@@ -167,7 +169,7 @@ impl Job {
         }
     }
 
-    /// Takes up to `most` of the fresh inputs, from one range.
+    /// Takes at most `most` of the fresh inputs, from one range.
     pub(crate) fn take_fresh(&mut self, most: u64) -> Option<Span> {
         let span = self.fresh.front_mut()?;
         let taken = Span { first: span.first, len: span.len.min(most) };

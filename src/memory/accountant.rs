@@ -301,7 +301,7 @@ mod tests {
     fn generations_that_each_leave_a_block_behind_do_not_need_a_place_each() {
         const GENERATIONS: usize = if cfg!(miri) { 300 } else { 200_000 };
         let block = |size| Block::new(layout(size, 1), 9, false, None);
-        let counters = |account: &Open| (account.counters().used(), account.counters().retained());
+        let used_and_retained = |account: &Open| (account.counters().used(), account.counters().retained());
         let mut kept = Vec::new();
         let mut places = std::collections::BTreeSet::new();
         for _ in 0..GENERATIONS {
@@ -312,7 +312,7 @@ mod tests {
             account.end_epoch();
             kept.push(block(3));
             assert_eq!(account.end_epoch().left, 3);
-            assert_eq!(counters(&account), (8, 3), "blocks of earlier generations do not count");
+            assert_eq!(used_and_retained(&account), (8, 3), "blocks of earlier generations do not count");
             kept.push(state);
         }
         assert!(places.len() < 1_000, "{} places, of which other tests may hold some", places.len());
@@ -326,12 +326,12 @@ mod tests {
         let over = account.end_epoch();
         assert_eq!(over.peak, 150);
         assert_eq!(over.left, 50);
-        assert_eq!(counters(&account), (100, 50));
+        assert_eq!(used_and_retained(&account), (100, 50));
         drop(inside);
         kept.into_iter().for_each(Block::free);
-        assert_eq!(counters(&account), (100, 50));
+        assert_eq!(used_and_retained(&account), (100, 50));
         [own, state].into_iter().for_each(Block::free);
-        assert_eq!(counters(&account), (0, 0));
+        assert_eq!(used_and_retained(&account), (0, 0));
     }
 
     #[test]
