@@ -1,4 +1,5 @@
-//! Jobs in the books: opened, pulled for, ended without a run, closed.
+//! The jobs of the ledger: how they are opened, get their inputs, end inputs that did not run, and are
+//! closed.
 
 use crate::base::ids::{InputId, JobId};
 use crate::decide::job::{Counts, Job, JobKind, OnFailure, Record, Span};
@@ -8,7 +9,7 @@ use crate::decide::share::{Share, hands};
 use crate::decide::steps;
 use crate::decide::window::Window;
 
-/// How an input ends that did not run to an end of its own.
+/// The end of an input that did not run to an end of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Unrun {
     Cancelled,
@@ -16,7 +17,7 @@ pub(crate) enum Unrun {
 }
 
 impl Ledger {
-    /// A new job. `retries` are its own, in place of the function's.
+    /// Opens a new job. `retries` replaces the function's retries for this job.
     pub(crate) fn open(
         &mut self,
         kind: JobKind,
@@ -31,7 +32,7 @@ impl Ledger {
         id
     }
 
-    /// A job takes its turn again, if it has none: a call among the calls, a map among the maps.
+    /// Gives a job its turn again, unless it has one: a call among the calls, a map among the maps.
     pub(super) fn line_up(&mut self, id: JobId) {
         let Some(job) = self.jobs.get_mut(&id).filter(|job| job.turn.is_none()) else { return };
         job.turn = Some(match job.kind {
@@ -40,7 +41,7 @@ impl Ledger {
         });
     }
 
-    /// A job has no turn, because it has nothing that was never assigned.
+    /// Takes its turn from a job that has no input that was never assigned.
     pub(super) fn step_out(&mut self, id: JobId) {
         let Some(job) = self.jobs.get_mut(&id) else { return };
         let Some(ticket) = job.turn.take() else { return };
@@ -50,7 +51,7 @@ impl Ledger {
         };
     }
 
-    /// Something has changed by which a map may have new inputs, or room for them.
+    /// Something has changed, so that a map may have new inputs, or room for them.
     pub(crate) fn look_again(&mut self, id: JobId) {
         let Some(job) = self.jobs.get(&id).filter(|job| job.kind == JobKind::Map) else { return };
         if let Some(at) = job.crumbs_at {
@@ -59,8 +60,8 @@ impl Ledger {
         self.line_up(id);
     }
 
-    /// Whether a map has its turn, or is looked at again soon. Of another the ledger hears once there is as much room as
-    /// is worth a claim, or its consumer has nothing left.
+    /// Whether a map has its turn, or is looked at again soon. Otherwise its source informs the ledger once
+    /// there is as much room as is worth a claim, or once its consumer has no outcomes left.
     #[cfg(test)]
     pub(crate) fn is_in_sight(&self, id: JobId) -> bool {
         self.jobs.get(&id).is_some_and(|job| job.turn.is_some() || job.crumbs_at.is_some())
@@ -77,7 +78,7 @@ impl Ledger {
         Some(job.counts)
     }
 
-    /// `inputs` more were pulled for a job; returns the index of the first.
+    /// Records that `inputs` more inputs were pulled for a job. Returns the index of the first.
     pub(crate) fn accept(&mut self, id: JobId, inputs: u64) -> u64 {
         let job = self.jobs.get_mut(&id).expect("only open jobs are pulled for");
         let first = job.counts.pulled;
@@ -90,7 +91,8 @@ impl Ledger {
         first
     }
 
-    /// One more input was pulled for a job whose source is over: accepted, and ended at once.
+    /// Records that one more input was pulled for a job whose source is over. It is accepted and ended at
+    /// once.
     pub(crate) fn accept_ended(&mut self, id: JobId, how: Unrun) {
         if let Some(job) = self.jobs.get_mut(&id) {
             job.counts.pulled += 1;
@@ -113,14 +115,14 @@ impl Ledger {
         self.jobs.get(&id).map_or(0, |job| job.window.inputs(job.share.cost(), containers))
     }
 
-    /// How many containers that many inputs of a job are worth waking.
+    /// The number of containers that are worth waking for `inputs` inputs of a job.
     pub(crate) fn hands(&self, id: JobId, inputs: u64) -> u64 {
         hands(inputs, self.jobs.get(&id).and_then(|job| job.share.cost()))
     }
 
-    /// Takes every accepted input of a job that has no outcome and is in no lease out of the queues.
-    /// The caller gives each its outcome and says so with [`Ledger::ended`]. It costs as much as the job has ranges and
-    /// records, and not what other jobs have in the queues.
+    /// Removes from the queues every accepted input of a job that has no outcome and is in no lease. The
+    /// caller gives each its outcome and reports that with [`Ledger::ended`]. The cost grows with the ranges
+    /// and records of this job, and not with the queues of other jobs.
     pub(crate) fn take_pending(&mut self, id: JobId) -> Vec<Span> {
         let mut taken = Vec::new();
         let Some(job) = self.jobs.get_mut(&id).filter(|job| job.counts.pending() > 0) else { return taken };
@@ -141,7 +143,7 @@ impl Ledger {
         taken
     }
 
-    /// `inputs` of a job ended without having run to an end of their own.
+    /// Records that `inputs` inputs of a job ended without having run to an end of their own.
     pub(crate) fn ended(&mut self, id: JobId, how: Unrun, inputs: u64) {
         let Some(job) = self.jobs.get_mut(&id) else { return };
         match how {
@@ -149,6 +151,6 @@ impl Ledger {
             Unrun::GivenUp => job.counts.given_up += inputs,
         }
         self.pending -= inputs;
-        job.counts.pending(); // panics in debug builds if more ended than were pulled
+        job.counts.pending(); // checks in debug builds that no more inputs ended than were pulled
     }
 }

@@ -1,11 +1,12 @@
-//! A queue from whose middle an entry can be taken.
+//! A queue that can give up an entry from its middle.
 //!
-//! Everything that waits in the ledger may be cancelled while it waits. A plain queue would have to be searched for
-//! it, which costs as much as everything else that waits. Here each operation costs the logarithm of that.
+//! Everything that waits in the ledger may be cancelled while it waits. A plain queue would have to be
+//! searched for the entry, which costs as much as there are entries. Here each operation costs the logarithm
+//! of their number.
 
 use std::collections::BTreeMap;
 
-/// The place of an entry in its [`Queue`]. The smaller ticket has its turn first.
+/// The position of an entry in its [`Queue`]. The smaller ticket has its turn first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Ticket(i64);
 
@@ -13,7 +14,7 @@ pub(crate) struct Ticket(i64);
 #[derive(Debug)]
 pub(crate) struct Queue<T> {
     entries: BTreeMap<Ticket, T>,
-    /// The next ticket at the back. The tickets given at the front are negative.
+    /// The next ticket at the back. Tickets given at the front are negative.
     back: i64,
     /// The last ticket that was given at the front.
     front: i64,
@@ -66,7 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn entries_keep_their_order_whichever_of_them_leaves() {
+    fn entries_keep_their_order_when_any_of_them_leaves() {
         let mut queue = Queue::default();
         let tickets: Vec<Ticket> = (0..5).map(|n| queue.push_back(n)).collect();
         let first = queue.push_front(9);
