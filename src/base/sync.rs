@@ -266,13 +266,13 @@ mod tests {
     }
 
     #[test]
-    fn of_two_stores_around_the_two_halves_at_least_one_is_seen() {
+    fn at_least_one_of_two_stores_before_the_halves_is_seen() {
         prepare();
         assert_eq!(misses(ORDERS, || assert!(super::heavy(Light::of_any()))), 0);
     }
 
     #[test]
-    fn where_the_system_refuses_its_barrier_a_page_of_ours_is_one() {
+    fn a_page_that_loses_a_right_replaces_a_refused_barrier() {
         prepare();
         if GRANTED.load(Ordering::SeqCst) && system::interrupt() {
             assert_eq!(misses(ORDERS, || assert!(system::interrupt())), 0);

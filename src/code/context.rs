@@ -1,4 +1,4 @@
-//! What the user's code can learn about its execution.
+//! The facts that the user's code can learn about its execution.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;

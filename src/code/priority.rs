@@ -42,7 +42,7 @@ mod system {
         }
 
         /// Does nothing, because no way to lower the priority is known on this platform.
-        #[expect(clippy::unused_self, reason = "as elsewhere")]
+        #[expect(clippy::unused_self, reason = "the method uses its receiver on Linux")]
         pub(crate) fn lower_priority(&self) {}
     }
 }

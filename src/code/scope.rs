@@ -23,7 +23,7 @@ use crate::code::leash::{self, Leash};
 ///         std::thread::scope(|threads| {
 ///             let work = || texts.iter().map(String::len).collect::<Vec<_>>();
 ///             let helper = threads.spawn(move || scope.run(work));
-///             helper.join().expect("it does not panic")
+///             helper.join().expect("the helper does not panic")
 ///         })
 ///     })
 ///     .start()?;

@@ -1,5 +1,5 @@
-//! What keeps user code from taking the engine with it. Panics end at [`unwind`]. Values whose drop may
-//! block, or needs a large stack, are dropped by the threads of [`drops`].
+//! Protects the engine from the user's code. Panics end at [`unwind`]. Values whose drop may block, or needs
+//! a large stack, are dropped by the threads of [`drops`].
 //!
 //! [`crew`] makes these threads. [`thread_end`] knows when a thread is too close to its end to drop them
 //! itself. [`spawned`] reports panics in spawned tasks. [`outlined`] makes the compiler compile the drops of

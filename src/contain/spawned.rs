@@ -100,7 +100,7 @@ pub(crate) fn as_its_own<T>(poll: impl FnOnce() -> T) -> T {
     poll()
 }
 
-/// Declares that this thread runs nothing but blocking tasks of the container.
+/// Declares that this thread only runs blocking tasks of the container.
 pub(crate) fn this_thread_runs_tasks(origin: &Arc<Origin>) {
     set_origin(Some(Arc::clone(origin)));
     mem::forget(in_task(true));

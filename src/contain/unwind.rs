@@ -162,7 +162,7 @@ pub(crate) fn contain<T>(run: impl FnOnce() -> T) -> Result<T, Panic> {
         }
     });
     match panic {
-        None => Ok(result.expect("it has returned")),
+        None => Ok(result.expect("a closure that did not panic has returned")),
         Some(panic) => Err(panic),
     }
 }
@@ -181,8 +181,8 @@ fn contained(run: &mut dyn FnMut()) -> Option<Panic> {
 /// The payload of a panic that was caught, and the last one that the hook has seen inside of the boundary.
 type Caught = (Box<dyn Any + Send>, Option<Box<Seen>>);
 
-/// Runs code inside of a boundary. If `run` is called in a drop during unwinding, the hook has already recorded
-/// the panic that unwinds. That record is kept for the outer boundary.
+/// Runs code inside of a boundary. If `run` is called in a drop during unwinding, the hook has already
+/// recorded the panic that unwinds. That record is kept for the outer boundary.
 #[expect(clippy::disallowed_methods, reason = "this is the one unwind boundary")]
 fn caught(run: &mut dyn FnMut()) -> Option<Caught> {
     let (outer, _own) = (replace_seen(None), in_task(false));

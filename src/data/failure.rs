@@ -275,7 +275,8 @@ impl fmt::Display for Attempts {
 /// use longshore::App;
 ///
 /// let app = App::ephemeral("docs");
-/// let f = app.function("f", |n: &u32| if *n < 9 { Ok(*n) } else { Err(format!("{n} is too large")) }).start()?;
+/// let small = |n: &u32| if *n < 9 { Ok(*n) } else { Err(format!("{n} is too large")) };
+/// let f = app.function("small", small).start()?;
 /// let failure = f.run(vec![8, 9]).unwrap_err();
 /// assert_eq!(failure.to_string(), "input 1 failed after 1 attempt: 9 is too large");
 /// # Ok::<(), longshore::StartError>(())

@@ -2,7 +2,7 @@
 //! many rounds, so that each test fits into Miri (`cargo +nightly miri test --lib races`), which detects
 //! undefined behaviour and races. The interleavings differ from round to round.
 
-#![expect(unsafe_code, reason = "what the data path asks of its callers, they promise here")]
+#![expect(unsafe_code, reason = "the tests keep the contracts of the data path's unsafe functions")]
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -118,7 +118,7 @@ mod tests {
             Self { account, retained, waiting: Vec::new() }
         }
 
-        /// Executes `places` of a chunk, each of which leaves `bytes` bytes. Returns whether too much is
+        /// Executes `places` of a chunk, and leaves `bytes` bytes for each. Returns whether too much is
         /// retained.
         fn run(&mut self, chunk: &Arc<Chunk>, places: Range<u64>, bytes: u64) -> bool {
             let run = Run::new(Arc::clone(chunk), places.start, places.end);

@@ -118,7 +118,7 @@ impl Drop for Inline {
     }
 }
 
-/// A source of which any method may block or panic.
+/// A source whose methods may block or panic.
 pub(crate) enum Feed {
     Iterator(Contained<Box<dyn Flow>>),
     /// A stream, with the runtime that its owner was in.

@@ -1,5 +1,5 @@
 //! One map or call as the ledger keeps it: its counts, its fresh ranges, and a record of each input that
-//! failed or crashed. An input that completes without either changes nothing but a number.
+//! failed or crashed. An input that completes without either only changes a number.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;

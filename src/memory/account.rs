@@ -178,8 +178,8 @@ impl Account {
         (age as i64) >= 0
     }
 
-    /// Books the sum of a thread in `epoch`: `bytes` is its value, and `high` the highest value since the thread
-    /// last booked. Returns whether the limit has just been crossed for the first time.
+    /// Books the sum of a thread in `epoch`: `bytes` is its value, and `high` its highest value since the
+    /// thread last booked. Returns whether the limit has just been crossed for the first time.
     pub(crate) fn charge(&self, epoch: u64, bytes: i64, high: i64) -> bool {
         let used = if epoch == self.enter_epoch() {
             let state = self.state.fetch_add(bytes, Ordering::Relaxed);

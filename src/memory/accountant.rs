@@ -187,7 +187,8 @@ mod tests {
         fn new(layout: Layout, fill: u8, zeroed: bool, owner: Option<usize>) -> Self {
             // SAFETY: the size is not zero.
             let at = unsafe { if zeroed { ALLOCATOR.alloc_zeroed(layout) } else { ALLOCATOR.alloc(layout) } };
-            assert!(!at.is_null() && (at as usize).is_multiple_of(layout.align()), "{layout:?}");
+            assert!(!at.is_null(), "{layout:?}");
+            assert!((at as usize).is_multiple_of(layout.align()), "{layout:?}");
             let block = Self { at, layout, fill, owner };
             if zeroed {
                 assert!(block.bytes().iter().all(|byte| *byte == 0));

@@ -17,7 +17,7 @@ use crate::memory::crossings::{Crossings, Link};
 // SAFETY: a link is an atomic integer and an atomic bool, and all zeros is a valid value of each.
 static LINKS: [Link; PLACES] = unsafe { std::mem::zeroed() };
 
-#[expect(unsafe_code, reason = "as the table")]
+#[expect(unsafe_code, reason = "a list of zeros, like the table of links")]
 // SAFETY: the list is one atomic integer, and zero is a valid value of it.
 static CROSSINGS: Crossings = unsafe { std::mem::zeroed() };
 

@@ -144,7 +144,9 @@ mod tests {
         let (root, second, last) = (panic("root"), panic("second"), panic("last"));
         let many = GaveUp::new(vec![Arc::clone(&root), second], Arc::clone(&last));
         let text = many.to_string();
-        assert!(text.contains("root") && text.contains("last") && !text.contains("second"), "{text}");
+        assert!(text.contains("root"), "{text}");
+        assert!(text.contains("last"), "{text}");
+        assert!(!text.contains("second"), "{text}");
         assert_eq!(many.deaths().count(), 3);
         let one = GaveUp::new(vec![Arc::clone(&last)], Arc::clone(&last));
         assert_eq!(one.to_string(), last.to_string());

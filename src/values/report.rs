@@ -193,7 +193,8 @@ mod tests {
 
     #[test]
     fn a_report_is_unclean_if_a_container_was_cut_off_a_thread_runs_or_the_limit_left_inputs_over() {
-        assert!(ended(Fate::Exited).is_clean() && ended(Fate::Stopped).is_clean());
+        assert!(ended(Fate::Exited).is_clean());
+        assert!(ended(Fate::Stopped).is_clean());
         for fate in [Fate::CutOff, Fate::ExitTimedOut, Fate::StillRunning] {
             assert!(!ended(fate.clone()).is_clean(), "{fate}");
         }
@@ -208,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn a_report_says_everything_in_words() {
+    fn the_text_of_a_report_holds_all_its_facts() {
         let function = FunctionReport {
             threads_running: 2,
             limit_passed: true,
@@ -232,6 +233,7 @@ mod tests {
         report.reports_dropped = 0;
         assert!(report.is_clean());
         report.would_deadlock = true;
-        assert!(!report.is_clean() && report.to_string().contains("would deadlock"), "{report}");
+        assert!(!report.is_clean(), "{report}");
+        assert!(report.to_string().contains("would deadlock"), "{report}");
     }
 }

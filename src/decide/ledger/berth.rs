@@ -441,7 +441,7 @@ mod tests {
     }
 
     #[test]
-    fn changes_are_news_until_they_are_taken() {
+    fn the_ledger_has_news_until_its_changes_are_taken() {
         let mut ledger = ledger(RateLimited::new().into());
         assert!(!ledger.has_news());
         enters(&mut ledger, FIRST);

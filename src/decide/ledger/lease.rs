@@ -26,7 +26,7 @@ pub(crate) trait Sources {
     fn pull(&mut self, job: JobId, first: u64, most: u64) -> u64;
 }
 
-/// What a container should do next.
+/// The next activity of a container.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Claim {
     /// Execute the inputs of this lease.

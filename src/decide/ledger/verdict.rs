@@ -41,7 +41,7 @@ pub(crate) enum AfterCrash {
     Lost { input: InputId, attempts: Attempt, deaths: Vec<Arc<Crash>>, crash: Arc<Crash>, ends_map: bool },
 }
 
-/// Which input of a lease that is given back has begun.
+/// Whether the first input of a returned lease has begun.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Begun {
     Nothing,

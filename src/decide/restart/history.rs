@@ -146,7 +146,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn completions_are_counted_a_little_before_the_end_of_each_bucket_while_a_crash_counts() {
+    fn completions_are_counted_just_before_the_end_of_each_bucket_while_the_window_holds_a_crash() {
         let at = |ms| Time(Duration::from_millis(ms));
         let mut history = History::new(Duration::from_secs(60), true);
         assert_eq!(history.next_count(at(100)), None, "completions matter only beside a crash");

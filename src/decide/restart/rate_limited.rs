@@ -232,7 +232,9 @@ mod tests {
         assert_eq!(RateLimited::new().max_crashes(66).validate(), Ok(()));
         let unreachable =
             RateLimited::new().max_crashes(67).validate().expect_err("the delays add up to 60.27 s");
-        assert!(unreachable.to_string().contains("67") && unreachable.to_string().contains("60.27s"));
+        let text = unreachable.to_string();
+        assert!(text.contains("67"), "{text}");
+        assert!(text.contains("60.27s"), "{text}");
         let longer = RateLimited::new().max_crashes(67).window(Duration::from_millis(60_270));
         assert_eq!(longer.validate(), Ok(()));
         assert_eq!(RateLimited::never().max_crashes(u32::MAX).validate(), Ok(()));
