@@ -112,9 +112,9 @@
 //!
 //! # State
 //!
-//! A [`Worker`] has a state in each container. `enter` builds it for each generation, and it is never shared
-//! between threads. A plain closure is shared by all containers. Its captures survive restarts, and so do
-//! thread-locals.
+//! A [`Worker`] has a state in each container. `enter` builds it for each generation, and it is never
+//! shared between threads. A plain closure is shared by all containers. Its captures survive restarts,
+//! and so do thread-locals.
 //!
 //! # Maps
 //!

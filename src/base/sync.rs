@@ -2,10 +2,10 @@
 //! checker can put its own primitives under the same code.
 //!
 //! Beside atomics and a mutex there is a barrier in two halves, for two threads that each store to one
-//! variable and then load the other's. One thread has [`Light`] between its store and its load, the other has
-//! [`heavy`]. At least one of the two loads then sees the other thread's store. Where Linux offers its
-//! `membarrier`, the light half costs nothing and the heavy half about a microsecond. Elsewhere both are full
-//! fences.
+//! variable and then load the other's. One thread has [`Light`] between its store and its load, the
+//! other has [`heavy`]. At least one of the two loads then sees the other thread's store. Where Linux
+//! offers its `membarrier`, the light half costs nothing and the heavy half about a microsecond.
+//! Elsewhere both are full fences.
 //!
 //! A process may enter a sandbox that refuses `membarrier` from then on. Threads that looked up their light
 //! half before the refusal pass with a compiler fence only. On x86-64 they can still be reached: a page of
@@ -158,8 +158,8 @@ mod system {
         }
 
         /// Whether the system must interrupt other cores to make them forget a right. It need not where the
-        /// processor has an instruction for it (`INVLPGB`), and that instruction does not wait for the stores
-        /// of the other cores.
+        /// processor has an instruction for it (`INVLPGB`), and that instruction does not wait for the
+        /// stores of the other cores.
         fn interrupts() -> bool {
             const SIZES: u32 = 0x8000_0008;
             const INVLPGB: u32 = 1 << 3;
@@ -191,8 +191,8 @@ mod system {
                 if !self.allow(PROT_READ | PROT_WRITE) {
                     return false;
                 }
-                // SAFETY: the page is mapped, it has just become writable, and the lock keeps other threads
-                // away from it.
+                // SAFETY: the page is mapped, it has just become writable, and the lock keeps other
+                // threads away from it.
                 unsafe { self.0.write_volatile(1) };
                 self.allow(PROT_READ)
             }

@@ -3,10 +3,10 @@
 use crate::code::context::Context;
 use std::fmt;
 
-/// An async function with state. Each container has one worker, on the container's thread and in a runtime of
-/// its own. Neither the worker nor its futures need be `Send`, and `tokio`'s timers, sockets and
-/// `spawn_local` work inside. A crash drops the worker and all tasks that it has spawned, and `enter` builds
-/// a new one.
+/// An async function with state. Each container has one worker, on the container's thread and in a
+/// runtime of its own. Neither the worker nor its futures need be `Send`, and `tokio`'s timers, sockets
+/// and `spawn_local` work inside. A crash drops the worker and all tasks that it has spawned, and
+/// `enter` builds a new one.
 ///
 /// ```
 /// use longshore::{App, AsyncWorker, Context};
@@ -45,8 +45,8 @@ pub trait AsyncWorker: Sized + 'static {
     ///
     /// # Errors
     ///
-    /// An error means that the input has failed. The input is retried, or the error becomes its outcome. The
-    /// worker goes on.
+    /// An error means that the input has failed. The input is retried, or the error becomes its
+    /// outcome. The worker goes on.
     ///
     /// # Panics
     ///

@@ -38,8 +38,8 @@ pub struct Context(Rc<Inner>);
 struct Inner {
     app: Arc<str>,
     function: Arc<str>,
-    /// Identifies the function in the process, so that a call on the same function can be refused instead of
-    /// waiting for itself.
+    /// Identifies the function in the process, so that a call on the same function can be refused instead
+    /// of waiting for itself.
     function_id: u64,
     container: ContainerId,
     generation: Cell<u64>,

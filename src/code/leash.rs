@@ -1,5 +1,5 @@
-//! The leash of a generation: it ties the user's code to the generation that it runs for, on every thread on
-//! which it runs.
+//! The leash of a generation: it ties the user's code to the generation that it runs for, on every
+//! thread on which it runs.
 //!
 //! Through the leash the code's memory is charged, and through it a checkpoint learns that the generation is
 //! over because the container was killed, the function was aborted, or the account is overdrawn.
@@ -27,12 +27,12 @@ thread_local! {
 pub(crate) struct Leash {
     /// Whether the generation is over. Its thread may still be in the user's code.
     over: AtomicBool,
-    /// Whether the map or call of the current execution was cancelled or has ended. Set under the function's
-    /// lock.
+    /// Whether the map or call of the current execution was cancelled or has ended. Set
+    /// under the function's lock.
     unwanted: AtomicBool,
-    /// Whether code of that execution has unwound from a checkpoint because it is unwanted. It may have run
-    /// on the container's thread or on a helper thread. In the latter case the code may take the helper's end
-    /// for a panic.
+    /// Whether code of that execution has unwound from a checkpoint because it is unwanted. It may have
+    /// run on the container's thread or on a helper thread. In the latter case the code may take the
+    /// helper's end for a panic.
     has_come_out: AtomicBool,
     /// Whether the code has reached a checkpoint, and so can be expected to reach another.
     heeds: AtomicBool,
@@ -121,9 +121,9 @@ impl Leash {
         }
     }
 
-    /// Lets the thread run only when no other thread wants to. This must wait until it is clear that the code
-    /// does not unwind by itself, because the code holds its memory until then. The thread must not have
-    /// ended.
+    /// Lets the thread run only when no other thread wants to. This must wait until it is clear
+    /// that the code does not unwind by itself, because the code holds its memory until then. The
+    /// thread must not have ended.
     pub(crate) fn lower_priority(&self) {
         if let Some(thread) = &self.thread {
             thread.lower_priority();
@@ -153,8 +153,8 @@ impl Leash {
         self.account.as_ref().is_some_and(|account| account.counters().is_overdrawn())
     }
 
-    /// The death of a container whose code has ended after its account was overdrawn. `None` if the account
-    /// is not overdrawn.
+    /// The death of a container whose code has ended after its account was overdrawn. `None` if the
+    /// account is not overdrawn.
     pub(crate) fn overdraft(&self) -> Option<Death> {
         let account = self.account.as_ref()?.counters();
         let limit = account.limit().filter(|_| account.is_overdrawn())?;
@@ -199,8 +199,8 @@ impl Leash {
         Inside::is_used().then(|| account.end_epoch())
     }
 
-    /// Begins an attempt on this thread. Bytes that were charged since the last attempt belong to neither
-    /// attempt.
+    /// Begins an attempt on this thread. Bytes that were charged since the last attempt
+    /// belong to neither attempt.
     pub(crate) fn begin_attempt(&self) {
         self.end_attempt();
         if self.heeds() {
@@ -273,8 +273,8 @@ pub(crate) fn checkpoint() {
     }
 }
 
-/// The payload of the unwind that a checkpoint starts. It carries no data: the leash knows why the code has
-/// unwound.
+/// The payload of the unwind that a checkpoint starts. It carries no data: the leash knows why
+/// the code has unwound.
 struct CameOut;
 
 /// Unwinds out of the user's code, past the panic hook.

@@ -17,8 +17,8 @@ mod system {
             Self(unsafe { gettid() })
         }
 
-        /// Lets the thread run only when no other thread wants to. If the system refuses, the thread runs on
-        /// as before.
+        /// Lets the thread run only when no other thread wants to. If the system refuses, the
+        /// thread runs on as before.
         pub(crate) fn lower_priority(&self) {
             // This is the bare system call, because some C libraries have only a stub of it. Its argument is
             // the priority alone, because C libraries do not agree on the other fields of `sched_param`.

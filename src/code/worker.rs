@@ -40,8 +40,8 @@ pub trait Worker: Sized + 'static {
     ///
     /// # Errors
     ///
-    /// An error means that the input has failed. The input is retried, or the error becomes its outcome. The
-    /// worker goes on.
+    /// An error means that the input has failed. The input is retried, or the error becomes its
+    /// outcome. The worker goes on.
     ///
     /// # Panics
     ///

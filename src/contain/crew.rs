@@ -66,8 +66,8 @@ struct State {
     may_work: usize,
     /// The number of jobs taken so far.
     taken: u64,
-    /// The number of times that the queue has stood still. A job counts as stuck if the queue stood still
-    /// while it was done.
+    /// The number of times that the queue has stood still. A job counts as stuck if the queue stood
+    /// still while it was done.
     stood_still: u64,
 }
 
@@ -77,16 +77,16 @@ impl Crew {
         Self { name, queues: Mutex::new(BTreeMap::new()) }
     }
 
-    /// Has the job done by a thread with a stack of `stack_bytes`. Where no thread can be made, the caller's
-    /// thread does it.
+    /// Has the job done by a thread with a stack of `stack_bytes`. Where no thread can be made, the
+    /// caller's thread does it.
     pub(crate) fn push(&'static self, stack_bytes: usize, job: Job) {
         let _outside = Inside::process(); // the queue belongs to no container
         let queue = self.queue(stack_bytes);
         let mut state = queue.state.lock();
         state.jobs.push_back(job);
         if state.waiting > 0 {
-            // A thread that waits because the others may be stuck is not woken: it would begin its wait
-            // again.
+            // A thread that waits because the others may be stuck is not woken: it would
+            // begin its wait again.
             if state.working < state.may_work {
                 queue.changed.notify_one();
             }
@@ -133,8 +133,8 @@ impl Crew {
         self.forget_if_idle(queue);
     }
 
-    /// Forgets a queue without threads. A caller of `push` that has just found the queue makes a thread for
-    /// it anyway.
+    /// Forgets a queue without threads. A caller of `push` that has just found the queue makes a
+    /// thread for it anyway.
     fn forget_if_idle(&self, queue: &Arc<Queue>) {
         let mut queues = self.queues.lock();
         let known = queues.get(&queue.stack_bytes).is_some_and(|known| Arc::ptr_eq(known, queue));
@@ -151,9 +151,9 @@ impl Queue {
         Self { stack_bytes, state: Mutex::new(state), changed: Condvar::new() }
     }
 
-    /// Waits for a job that the calling thread may take. Returns it with the number of times that the queue
-    /// has stood still by then, or `None` if the thread must end. A thread that must end is no longer
-    /// counted.
+    /// Waits for a job that the calling thread may take. Returns it with the number of times that
+    /// the queue has stood still by then, or `None` if the thread must end. A thread that must end
+    /// is no longer counted.
     fn next(&self, state: &mut MutexGuard<'_, State>) -> Option<(Job, u64)> {
         loop {
             if state.jobs.is_empty() {
@@ -187,9 +187,9 @@ impl Queue {
         stands_still
     }
 
-    /// Does jobs on the caller's thread, because the thread that is counted as waiting could not be made. The
-    /// caller does one job in place of the one that it has pushed, and all of them if the queue has no thread
-    /// at all.
+    /// Does jobs on the caller's thread, because the thread that is counted as waiting could not be
+    /// made. The caller does one job in place of the one that it has pushed, and all of them if the
+    /// queue has no thread at all.
     fn work_here(&self) {
         let mut state = self.state.lock();
         state.waiting -= 1;

@@ -1,8 +1,8 @@
 //! Drops of users' values on other threads, because a drop may block, and may need the stack of its function.
 //!
-//! A process has one [`Crew`] for drops, and another one that calls subscribers after a kill by the watch, so
-//! that subscribers do not wait behind users' drops. On either crew, a value is dropped inside the unwind
-//! boundary.
+//! A process has one [`Crew`] for drops, and another one that calls subscribers after a kill by the
+//! watch, so that subscribers do not wait behind users' drops. On either crew, a value is dropped
+//! inside the unwind boundary.
 
 #[cfg(feature = "testkit")]
 use std::cell::Cell;
@@ -27,8 +27,8 @@ static DROPS: Crew = Crew::new("longshore/drop");
 /// The threads that finish what the watch has begun: they call subscribers and wakers.
 static SETTLES: Crew = Crew::new("longshore/settle");
 
-/// For each function, the jobs that are still to be done, in order. A function has an entry while one thread
-/// does its jobs.
+/// For each function, the jobs that are still to be done, in order. A function has an entry while one
+/// thread does its jobs.
 static SETTLING: Mutex<BTreeMap<u64, VecDeque<Job>>> = Mutex::new(BTreeMap::new());
 
 /// The largest stack, in bytes, of all functions that were started so far.
@@ -104,8 +104,8 @@ pub(crate) fn settle_elsewhere(function: u64, stack: Stack, settle: impl FnOnce(
     settle_in_turn(function, stack, Box::new(settle));
 }
 
-/// Does a job on another thread that has no order with other jobs, and that must not wait behind a
-/// subscriber.
+/// Does a job on another thread that has no order with other jobs, and that must not
+/// wait behind a subscriber.
 pub(crate) fn settle_at_once(stack: Stack, settle: impl FnOnce() + Send + 'static) {
     if cfg!(test) {
         return settle(); // the simulator has one thread

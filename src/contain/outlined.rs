@@ -1,8 +1,8 @@
 //! Drops of the engine's own values that are compiled once.
 //!
-//! Where a value with the user's types holds one of the engine's values, its drop is compiled in the user's
-//! crate, together with the drop of everything that the engine's value holds. [`Outlined`] turns that drop
-//! into a call.
+//! Where a value with the user's types holds one of the engine's values, its drop is compiled in the
+//! user's crate, together with the drop of everything that the engine's value holds. [`Outlined`] turns
+//! that drop into a call.
 
 #![expect(unsafe_code, reason = "a drop that the compiler does not write")]
 
@@ -13,8 +13,8 @@ use std::ops::{Deref, DerefMut};
 /// A value whose drop is compiled in this crate.
 pub(crate) struct Outlined<T: Outline>(ManuallyDrop<T>);
 
-/// A type whose drop is compiled in this crate. Only [`outline!`](crate::contain::outlined::outline)
-/// implements it.
+/// A type whose drop is compiled in this crate. Only
+/// [`outline!`](crate::contain::outlined::outline) implements it.
 pub(crate) trait Outline: Sized {
     /// # Safety
     ///

@@ -17,9 +17,9 @@ impl Panic {
         &self.message
     }
 
-    /// The location as `file:line:column`. It is `None` if the application replaced the panic hook after the
-    /// start, and for a panic that was raised again (`resume_unwind`), such as one that came from another
-    /// thread.
+    /// The location as `file:line:column`. It is `None` if the application replaced the panic hook
+    /// after the start, and for a panic that was raised again (`resume_unwind`), such as one that
+    /// came from another thread.
     #[must_use]
     pub fn location(&self) -> Option<&str> {
         self.location.as_deref()

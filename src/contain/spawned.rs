@@ -93,8 +93,8 @@ pub(crate) fn among_tasks<T>(origin: &Arc<Origin>, poll: impl FnOnce() -> T) -> 
     poll()
 }
 
-/// Runs the container's own code on a thread that polls tasks as well. A panic in that code is a crash of the
-/// container.
+/// Runs the container's own code on a thread that polls tasks as well. A panic in that code is a
+/// crash of the container.
 pub(crate) fn as_its_own<T>(poll: impl FnOnce() -> T) -> T {
     let _own = in_task(false);
     poll()
@@ -146,8 +146,8 @@ impl Notes {
         noted.origin = origin;
     }
 
-    /// Reports the panics that are due, with the lock released. Returns when the next ones are due, or `None`
-    /// if there are none.
+    /// Reports the panics that are due, with the lock released. Returns when the next ones are due, or
+    /// `None` if there are none.
     fn tell_due(this: &mut MutexGuard<'_, Self>, now: Instant) -> Option<Instant> {
         let over = |noted: &Noted| noted.counted_until.is_none_or(|until| until <= now);
         this.places.retain(|_, noted| noted.untold > 0 || !over(noted));

@@ -19,8 +19,8 @@ impl Drop for Sentinel {
 }
 
 thread_local! {
-    /// Whether the sentinel is initialised. The flag has no destructor, so that it can be read to the very
-    /// end.
+    /// Whether the sentinel is initialised. The flag has no destructor, so that it can be
+    /// read to the very end.
     static GUARDED: Cell<bool> = const { Cell::new(false) };
     static SENTINEL: Sentinel = const { Sentinel };
 }
@@ -30,8 +30,8 @@ pub(crate) fn is_at_its_end() -> bool {
     if GUARDED.get() {
         return SENTINEL.try_with(|_| ()).is_err();
     }
-    // Other code may have initialised tokio's thread-local on this thread before. This initialises it in any
-    // case.
+    // Other code may have initialised tokio's thread-local on this thread before. This
+    // initialises it in any case.
     if contain(|| drop(LocalSet::new().enter())).is_err() {
         return true;
     }

@@ -38,8 +38,8 @@ thread_local! {
     static HOOK: Cell<PanicHook> = const { Cell::new(PanicHook::Silent) };
     /// Whether a panic now would be one of a spawned task, which reaches no boundary.
     static IN_TASK: Cell<bool> = const { Cell::new(false) };
-    /// The last panic that the hook has seen inside of the innermost boundary. The hook writes it, and
-    /// `contain` takes it.
+    /// The last panic that the hook has seen inside of the innermost boundary. The hook writes it,
+    /// and `contain` takes it.
     static SEEN: Cell<Option<Box<Seen>>> = const { Cell::new(None) };
 }
 
@@ -233,8 +233,8 @@ fn dropped(drops: &mut dyn FnMut()) {
     }
 }
 
-/// Calls a `tracing` subscriber or a waker, which are the user's code. A panic in it ends here and has no
-/// other effect.
+/// Calls a `tracing` subscriber or a waker, which are the user's code. A panic in it ends here
+/// and has no other effect.
 #[inline]
 pub(crate) fn tell(event: impl FnOnce()) {
     let _outside = Inside::process(); // the subscriber's memory is not charged to the container

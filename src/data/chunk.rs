@@ -85,8 +85,8 @@ pub(crate) struct Chunk {
     inputs: Arc<Inputs>,
     /// The outcomes. `None` once they were all taken at once.
     outcomes: UnsafeCell<Option<Buffer>>,
-    /// The state of each slot. The states are apart from the outcomes, so that reading them touches little
-    /// memory.
+    /// The state of each slot. The states are apart from the outcomes, so that reading them
+    /// touches little memory.
     states: Box<[AtomicU8]>,
     /// The number of outcomes taken. The consumer writes it.
     taken: AtomicUsize,
@@ -159,8 +159,8 @@ impl Chunk {
     ///
     /// # Safety
     ///
-    /// The outcomes were not taken all at once, and will not be while the returned value is used. The chunk
-    /// is kept for as long.
+    /// The outcomes were not taken all at once, and will not be while the returned value is used. The
+    /// chunk is kept for as long.
     pub(crate) unsafe fn slots(&self, places: Range<usize>) -> Stretch {
         let states = self.states[places.clone()].as_ptr();
         // SAFETY: the caller guarantees that the outcomes were not taken all at once.
@@ -194,8 +194,8 @@ impl Chunk {
     ///
     /// # Panics
     ///
-    /// If the input has an outcome. Two attempts would have had the right to publish, which the fence
-    /// excludes.
+    /// If the input has an outcome. Two attempts would have had the right to publish,
+    /// which the fence excludes.
     pub(crate) unsafe fn fail(&self, place: usize, tried: Tried, why: Why) {
         let (state, index) = (&self.states[place], self.first + place as u64);
         let empty = state.load(Ordering::Relaxed) == EMPTY;
@@ -241,8 +241,8 @@ impl Chunk {
     ///
     /// # Safety
     ///
-    /// The caller has executed the input and published its output. No other thread reads the input or moves
-    /// it out.
+    /// The caller has executed the input and published its output. No other thread reads the
+    /// input or moves it out.
     #[inline]
     pub(crate) unsafe fn drop_input(&self, place: usize) {
         let kind = self.inputs.values.kind();
@@ -267,8 +267,8 @@ impl Chunk {
         }
         self.inputs.set_mark(place, GONE);
         let mut apart = Buffer::new(self.shape.input, 1);
-        // SAFETY: the input is initialised, and the caller guarantees that no other thread reads it or moves
-        // it out.
+        // SAFETY: the input is initialised, and the caller guarantees that no other thread
+        // reads it or moves it out.
         let input = unsafe {
             apart.move_in(0, &self.inputs.values, place, 1);
             Values::of_buffer(apart)
@@ -315,8 +315,8 @@ impl Chunk {
         debug_assert!(self.states.iter().all(|state| state.load(Ordering::Acquire) == FULL));
         let taken = self.taken.swap(self.states.len(), Ordering::Relaxed);
         assert_eq!(taken, 0, "outcomes are taken one by one, or all at once");
-        // SAFETY: the caller guarantees that no thread writes to the slots any more, and that only this
-        // thread takes.
+        // SAFETY: the caller guarantees that no thread writes to the slots any more, and that
+        // only this thread takes.
         let outcomes = unsafe { &mut *self.outcomes.get() }.take();
         outcomes.expect("they were not taken before")
     }
@@ -391,8 +391,8 @@ impl Stretch {
             return None;
         }
         state.store(TAKEN, Ordering::Relaxed);
-        // SAFETY: the outcome was written before its state became FULL. It is moved out once, because only
-        // this thread takes.
+        // SAFETY: the outcome was written before its state became FULL. It is moved out once, because
+        // only this thread takes.
         Some(unsafe { self.outcomes.cast::<T>().add(at).read() })
     }
 

@@ -84,8 +84,8 @@ pub(crate) struct Buffer {
     kind: &'static Kind,
 }
 
-// SAFETY: a buffer is plain memory. Only unsafe code writes and reads its values, and its callers guarantee
-// what that needs.
+// SAFETY: a buffer is plain memory. Only unsafe code writes and reads its values, and its callers
+// guarantee what that needs.
 unsafe impl Send for Buffer {}
 // SAFETY: as above.
 unsafe impl Sync for Buffer {}

@@ -40,8 +40,8 @@ pub enum Cause<E> {
     Engine(Bug),
 }
 
-/// The cause of a failure that is no error of the function: a [`Cause`] without the type of the function's
-/// errors.
+/// The cause of a failure that is no error of the function: a [`Cause`] without the type of
+/// the function's errors.
 #[derive(Debug, Clone)]
 pub(crate) enum Reason {
     Poisoned(Vec<Arc<Crash>>),

@@ -1,5 +1,5 @@
-//! The gate between a consumer and the puller of its source, which is the feeder or the ledger. It limits the
-//! outstanding inputs.
+//! The gate between a consumer and the puller of its source, which is the feeder or the ledger. It limits
+//! the outstanding inputs.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -11,13 +11,13 @@ pub(crate) struct Gate {
     /// Whether a container has found no input in the pool. The container sets it before it looks once more,
     /// and the feeder clears it when it brings an input.
     pub(crate) awaited: AtomicBool,
-    /// Whether a puller waits for room. The puller sets it before it checks once more, and the consumer
-    /// clears it.
+    /// Whether a puller waits for room. The puller sets it before it checks once more, and
+    /// the consumer clears it.
     pub(crate) starved: AtomicBool,
     /// The window as it is now. Written under the function's lock, and read by the consumer.
     pub(crate) window: AtomicU64,
-    /// The smallest amount of room that the consumer announces. Written under the function's lock, and read
-    /// by the consumer.
+    /// The smallest amount of room that the consumer announces. Written under the function's lock, and
+    /// read by the consumer.
     pub(crate) refill: AtomicU64,
     /// Inputs pulled from the source, including those in the pool.
     pub(crate) pulled: AtomicU64,

@@ -24,8 +24,8 @@ use crate::data::track::{Pace, Standing, Track};
 
 /// The size of a pool's first block, because most windows are narrow at first.
 const BLOCK_MIN: usize = 16;
-/// The largest block. It is large enough for the cost of allocating it to be negligible, and small compared
-/// with a window.
+/// The largest block. It is large enough for the cost of allocating it to be negligible, and small
+/// compared with a window.
 const BLOCK_MAX: usize = 1_024;
 
 /// Places for inputs. The feeder writes a place before the track passes it. After that the input is moved out
@@ -93,8 +93,8 @@ impl Stock {
                 self.drop_first();
             }
         }
-        // SAFETY: every place of the buffer was filled above. `InletOf::push` requires that the inputs may be
-        // sent and shared.
+        // SAFETY: every place of the buffer was filled above. `InletOf::push` requires that the inputs
+        // may be sent and shared.
         unsafe { Values::of_buffer(inputs) }
     }
 
@@ -138,8 +138,8 @@ impl Pool {
     }
 
     /// Closes the pool, so that it accepts no input any more. Returns `false` if the system refuses a
-    /// barrier. The feeder may then treat one more input as accepted, which no container will take and which
-    /// is not dropped.
+    /// barrier. The feeder may then treat one more input as accepted, which no container will take and
+    /// which is not dropped.
     #[must_use]
     pub(crate) fn close(&self) -> bool {
         let mut stock = self.0.lock();
@@ -172,8 +172,8 @@ pub(crate) enum Pulled {
     Exhausted,
 }
 
-/// A source that gives several inputs at a time, because a call that is not inlined costs more than most
-/// inputs do.
+/// A source that gives several inputs at a time, because a call that is not inlined costs
+/// more than most inputs do.
 pub(crate) trait Flow: Send {
     fn size_hint(&self) -> (usize, Option<usize>);
 
@@ -313,8 +313,8 @@ impl<I: Send + Sync + 'static> InletOf<'_, I> {
         match block.filled.step(*place as u64, inlet.light) {
             Pace::Next => *place += 1,
             Pace::Last => inlet.block = None,
-            // SAFETY: the input was just written, and the thread that closed the pool does not count it as
-            // filled.
+            // SAFETY: the input was just written, and the thread that closed the pool does
+            // not count it as filled.
             Pace::Fenced => return Err(Values::of(vec![unsafe { target.read() }])),
         }
         inlet.pushed += 1;

@@ -23,8 +23,8 @@ const ROUNDS: u64 = if cfg!(miri) { 4 } else { 2_000 };
 /// After this many looks, a missing outcome counts as lost.
 const LOOKS_MAX: u64 = 100_000_000;
 
-/// Counts the values that are alive. Each is on the heap, so that Miri notices one that is read after its
-/// drop.
+/// Counts the values that are alive. Each is on the heap, so that Miri notices one that
+/// is read after its drop.
 struct Value(Box<u64>, Arc<AtomicU64>);
 
 impl Value {
@@ -88,8 +88,8 @@ fn value(outcome: Answer) -> u64 {
     }
 }
 
-/// The work of a thread that kills a container. Returns the first place whose outcome is refused or not
-/// begun.
+/// The work of a thread that kills a container. Returns the first place whose outcome is
+/// refused or not begun.
 fn fence(run: &Run, chunk: &Shared) -> u64 {
     let Position { at, begun } = run.fence().expect("the system grants the barrier");
     if begun {
@@ -166,8 +166,8 @@ fn an_input_that_fails_for_good_comes_back_and_a_fenced_reader_keeps_it() {
             let at = fence(&run, &chunk);
             drop(run);
             for place in at..INPUTS {
-                // SAFETY: the run is fenced, the place that may still be read was marked, and each place
-                // comes once.
+                // SAFETY: the run is fenced, the place that may still be read was marked, and
+                // each place comes once.
                 unsafe {
                     chunk.fail(place as usize, 1.into(), Why::Error(Box::new(Value::new(place, &alive))))
                 };

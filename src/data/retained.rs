@@ -1,5 +1,5 @@
-//! The memory that the attempts of a container leave behind, without the outputs that still wait for their
-//! consumer.
+//! The memory that the attempts of a container leave behind, without the outputs that still
+//! wait for their consumer.
 //!
 //! An output cannot be distinguished from a cache or a leak, because all three outlive their attempt. But for
 //! each run it is known how much it left, and whether its outcomes have been taken. What a run left counts
@@ -13,9 +13,9 @@ use crate::data::chunk::Chunk;
 use crate::data::run::Run;
 use crate::memory::account::Account;
 
-/// The number of runs that are looked at after each run, to see whether their outcomes have been taken. At
-/// most half of the runs in the books are over: while each run is looked at once, only a third as many are
-/// added.
+/// The number of runs that are looked at after each run, to see whether their outcomes have been
+/// taken. At most half of the runs in the books are over: while each run is looked at once, only a
+/// third as many are added.
 const LOOKS: usize = 4;
 
 /// The number of runs that are looked at if the answer depends on it, because more than the limit is retained
@@ -42,8 +42,8 @@ struct Waiting {
     chunk: Weak<Chunk>,
     /// The places whose outcomes were not all taken when the run was last looked at.
     places: Range<usize>,
-    /// Bytes its attempts left allocated, at least 0. A run that freed more than it allocated holds no
-    /// outputs.
+    /// Bytes its attempts left allocated, at least 0. A run that freed more than it
+    /// allocated holds no outputs.
     left: u64,
 }
 
@@ -72,8 +72,8 @@ impl Retained {
             self.waiting.push(Waiting { chunk, places, left });
             self.held += left;
         }
-        // The account is read after the looks, because the caller may have freed outcomes that were found to
-        // be taken.
+        // The account is read after the looks, because the caller may have freed outcomes that
+        // were found to be taken.
         self.account.retained().saturating_sub(self.held) > self.above
     }
 
@@ -118,8 +118,8 @@ mod tests {
             Self { account, retained, waiting: Vec::new() }
         }
 
-        /// Executes `places` of a chunk, and leaves `bytes` bytes for each. Returns whether too much is
-        /// retained.
+        /// Executes `places` of a chunk, and leaves `bytes` bytes for each. Returns whether
+        /// too much is retained.
         fn run(&mut self, chunk: &Arc<Chunk>, places: Range<u64>, bytes: u64) -> bool {
             let run = Run::new(Arc::clone(chunk), places.start, places.end);
             let mut lap = run.begin::<u64, u64, ()>().expect("no other thread fences the run");

@@ -120,8 +120,8 @@ impl Run {
         }
     }
 
-    /// Records that the executing task waits, to be woken when the run is fenced. Returns `false` if it is
-    /// fenced already.
+    /// Records that the executing task waits, to be woken when the run is fenced. Returns `false` if
+    /// it is fenced already.
     pub(crate) fn suspend(&self, waker: &Waker) -> bool {
         let mut task = self.task.lock();
         if !task.as_ref().is_some_and(|task| task.will_wake(waker)) {
@@ -134,8 +134,8 @@ impl Run {
 
     /// Records that the executing task goes on. Returns `false` if it may not, because the run is fenced.
     pub(crate) fn resume(&self) -> bool {
-        // The store comes before the load, so that either this thread sees a fence or the fencing thread sees
-        // the store.
+        // The store comes before the load, so that either this thread sees a fence or the fencing
+        // thread sees the store.
         self.suspended.store(false, Ordering::SeqCst);
         !self.is_fenced()
     }
@@ -233,8 +233,8 @@ impl<'a, I, O, E> Lap<'a, I, O, E> {
     /// Drops the input whose outcome was published last, on the thread whose stack its drop may need.
     #[expect(unsafe_code, reason = "drops an input that is done")]
     pub(crate) fn drop_input(&self) {
-        // SAFETY: this lap has published the outcome, and `publish` is called only after the function has
-        // returned `Ok`.
+        // SAFETY: this lap has published the outcome, and `publish` is called only after the
+        // function has returned `Ok`.
         unsafe { self.at.run.chunk.drop_input(self.at.place - 1) };
     }
 }

@@ -38,8 +38,8 @@ impl Source {
             TypeId::of::<Range<i64>>(),
         ];
         let known = kind == TypeId::of::<vec::IntoIter<S::Item>>() || ranges.contains(&kind);
-        // The length of a range longer than `usize` is not known from its size hint. A feeder pulls and
-        // counts such a range.
+        // The length of a range longer than `usize` is not known from its size hint. A feeder pulls
+        // and counts such a range.
         if known && (&source as &dyn Any).type_id() == kind && source.size_hint().1.is_some() {
             (Self::Inline(Inline::new(source)), std::mem::needs_drop::<S>())
         } else {
@@ -65,8 +65,8 @@ pub(crate) struct Inline {
     drops: bool,
 }
 
-/// An iterator that gives several items at a time, because a call that is not inlined costs more than most
-/// items do.
+/// An iterator that gives several items at a time, because a call that is not inlined costs
+/// more than most items do.
 trait Pull: Send {
     fn pull(&mut self, most: usize) -> Values;
 }

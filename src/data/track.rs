@@ -1,5 +1,5 @@
-//! A track: the position of a thread in its range, and the orders with which other threads end or shorten the
-//! range.
+//! A track: the position of a thread in its range, and the orders with which other threads end
+//! or shorten the range.
 //!
 //! The thread moves on before it publishes an outcome. Exactly one of two things is therefore true of every
 //! input: either the thread has the right to publish it, or the thread that fenced the track knows that it
@@ -27,8 +27,8 @@ use super::sync::{AtomicU64, Light, Mutex, Ordering, heavy};
 
 /// Set while another thread interferes, and once the track is fenced.
 const HALT: u64 = 1 << 63;
-/// Set once the track is fenced: the thread publishes only the outcomes that it had the right to publish
-/// before.
+/// Set once the track is fenced: the thread publishes only the outcomes that it had the
+/// right to publish before.
 const FENCED: u64 = 1 << 62;
 /// In `at`: the first place has not begun.
 const WAITING: u64 = 1 << 61;
@@ -68,8 +68,8 @@ struct Orders {
 pub(crate) struct Track {
     /// The place that executes or comes next. Only the thread writes it.
     at: AtomicU64,
-    /// The end, with [`HALT`] while another thread interferes. Written under `orders`, and read by the
-    /// thread.
+    /// The end, with [`HALT`] while another thread interferes. Written under `orders`,
+    /// and read by the thread.
     control: AtomicU64,
     orders: Mutex<Orders>,
     /// The light half that the thread passes with.
@@ -179,8 +179,8 @@ impl Track {
         orders.end
     }
 
-    /// From now on the thread cannot move on unseen. Returns `false` if it can, because the system refuses
-    /// the barrier.
+    /// From now on the thread cannot move on unseen. Returns `false` if it can, because the
+    /// system refuses the barrier.
     fn halt(&self) -> bool {
         self.control.fetch_or(HALT, Ordering::SeqCst);
         heavy(self.light)

@@ -1,5 +1,5 @@
-//! Seeded jitter. It is a SplitMix64 step, because a policy must be replayable from its seed and needs no
-//! better randomness.
+//! Seeded jitter. It is a SplitMix64 step, because a policy must be replayable from its seed and needs
+//! no better randomness.
 
 use std::time::Duration;
 

@@ -13,8 +13,8 @@ use crate::decide::time::Time;
 use crate::decide::window::Window;
 use crate::values::crash::{Crash, Previous};
 
-/// The largest number of deaths that are kept of one input, because a budget of 1000 crashes must not keep
-/// 1000 messages.
+/// The largest number of deaths that are kept of one input, because a budget of 1000 crashes must
+/// not keep 1000 messages.
 pub(crate) const DEATHS_MAX: usize = 8;
 
 /// The inputs `first .. first + len` of a job.

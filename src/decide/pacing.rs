@@ -1,5 +1,5 @@
-//! How often threads are woken and the lock is taken. These numbers are in one place because they depend on
-//! each other.
+//! How often threads are woken and the lock is taken. These numbers are in one place because they
+//! depend on each other.
 //!
 //! Waking a parked thread costs some tens of µs, which the containers on the same core lose. A claim costs
 //! about 5 µs. Cheap inputs are therefore claimed in ranges, and cheap news is delivered late. Each number is
@@ -40,8 +40,8 @@ pub(crate) const WINDOW_WORK: Duration = Duration::from_millis(4);
 /// The time that a small amount of room may wait to grow.
 pub(crate) const CRUMBS_WAIT: Duration = Duration::from_millis(1);
 
-/// The time that inputs that are leased ahead may wait for their container beside another container that
-/// sleeps.
+/// The time that inputs that are leased ahead may wait for their container beside another
+/// container that sleeps.
 pub(crate) const LOOK_AHEAD: Duration = Duration::from_millis(1);
 
 /// The time that a sleeping container goes on looking after the last lease of several inputs.
@@ -50,10 +50,10 @@ pub(crate) const LOOK_AHEAD_FOR: Duration = Duration::from_millis(8);
 /// The time for which outcomes may come before a thread that waits for them is woken again.
 pub(crate) const TELL_PAUSE: Duration = Duration::from_micros(500);
 
-/// The shortest interval at which a waiting consumer looks by itself. For a consumer that waits in a task the
-/// supervisor looks.
+/// The shortest interval at which a waiting consumer looks by itself. For a consumer that waits in a task
+/// the supervisor looks.
 pub(crate) const LOOK_MIN: Duration = Duration::from_millis(1);
 
-/// The longest such interval. A run announces its outcomes only at its end, and inputs can become expensive
-/// during a run.
+/// The longest such interval. A run announces its outcomes only at its end, and inputs can become
+/// expensive during a run.
 pub(crate) const LOOK_MAX: Duration = Duration::from_millis(16);

@@ -17,9 +17,9 @@ use crate::values::error::ConfigError;
 /// | `max_delay` | 60 s | above zero, up to 24 h |
 /// | `jitter` | off | a seed |
 ///
-/// The delay before retry *k* is `initial_delay × coefficient^(k−1)`, at most `max_delay`. A plain integer
-/// means that many retries with a fixed delay of one second. The settings are validated when the function is
-/// started.
+/// The delay before retry *k* is `initial_delay × coefficient^(k−1)`, at most `max_delay`. A plain
+/// integer means that many retries with a fixed delay of one second. The settings are validated when
+/// the function is started.
 ///
 /// ```
 /// use longshore::Retries;

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use crate::decide::pacing::{CLAIM_WORK, CRUMB};
 
-/// The largest number of inputs of one claim, because a cost that was measured as zero must not take the
-/// whole window.
+/// The largest number of inputs of one claim, because a cost that was measured as zero must not
+/// take the whole window.
 const INPUTS_MAX: u64 = 8_192;
 
 /// The number of inputs in a crumb, if each costs `cost`.

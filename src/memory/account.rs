@@ -133,9 +133,9 @@ impl Account {
         account
     }
 
-    /// Opens the account for another container, whose threads do not charge it yet. The previous account must
-    /// have been closed. Returns `false` and changes nothing if the place has guests. The caller then takes
-    /// another place.
+    /// Opens the account for another container, whose threads do not charge it yet. The previous account
+    /// must have been closed. Returns `false` and changes nothing if the place has guests. The caller
+    /// then takes another place.
     pub(crate) fn open(&self, limit: Option<u64>) -> bool {
         let mut left = self.left.load(Ordering::Relaxed);
         loop {
@@ -203,8 +203,8 @@ impl Account {
         }
         self.left.fetch_add(GUEST, Ordering::Acquire);
         let mut leaving = GUEST;
-        // The account may have been closed before this thread became its guest. From now on its place cannot
-        // be reopened.
+        // The account may have been closed before this thread became its guest. From now on its
+        // place cannot be reopened.
         if self.is_own(epoch) {
             if epoch == self.enter_epoch() {
                 self.state.fetch_sub(bytes, Ordering::Relaxed);
@@ -222,9 +222,9 @@ impl Account {
 
     /// Adds to the bytes of `epoch` and returns their number before. Returns `None` if the epoch is over.
     ///
-    /// A thread may be suspended between the two checks while a multiple of 65 536 epochs passes. It then
-    /// adds to the attempt that runs by that time. When that attempt ends, the bytes move into `left`, where
-    /// they belong.
+    /// A thread may be suspended between the two checks while a multiple of 65 536 epochs passes. It
+    /// then adds to the attempt that runs by that time. When that attempt ends, the bytes move into
+    /// `left`, where they belong.
     fn add(&self, epoch: u64, bytes: i64) -> Option<i64> {
         if self.epoch() != epoch {
             return None;
@@ -249,8 +249,8 @@ impl Account {
         let left = bytes_of(self.attempt.swap(pack(next, 0), Ordering::Relaxed));
         self.leave(left);
         let state = self.state.load(Ordering::Relaxed);
-        // `highest` is raised before `peak` is lowered, so that a reader in between does not see a smaller
-        // value.
+        // `highest` is raised before `peak` is lowered, so that a reader in between does
+        // not see a smaller value.
         self.highest.fetch_max(self.peak.load(Ordering::Relaxed), Ordering::Relaxed);
         let peak = self.peak.swap(state, Ordering::Relaxed).max(state);
         self.highest.fetch_max(peak, Ordering::Relaxed);

@@ -348,8 +348,8 @@ mod tests {
             }
         }
         let live = || accounts.iter().map(|account| account.counters().live()).collect::<Vec<_>>();
-        // In every other round the nested scope of the next account is charged: 50 blocks of 10 bytes and 50
-        // of 30, and so on.
+        // In every other round the nested scope of the next account is charged: 50 blocks of 10 bytes
+        // and 50 of 30, and so on.
         assert_eq!(live(), [2000, 1500, 2500]);
         let grown: Vec<Block> = {
             let _inside = accounts[0].enter();

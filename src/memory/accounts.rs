@@ -30,8 +30,8 @@ static UNUSED: Mutex<Unused> = Mutex::new(Unused { next: 1, free: VecDeque::new(
 struct Unused {
     /// The first place that was never in use.
     next: u32,
-    /// Places whose accounts are closed. The place at the back is taken first, because its memory was touched
-    /// last.
+    /// Places whose accounts are closed. The place at the back is taken first, because its
+    /// memory was touched last.
     free: VecDeque<Place>,
 }
 

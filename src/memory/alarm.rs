@@ -86,8 +86,8 @@ enum Then {
 }
 
 fn watch() {
-    // Actions that are due later, in no order. There is at most one for each container that has just crossed
-    // its limit.
+    // Actions that are due later, in no order. There is at most one for each container that has
+    // just crossed its limit.
     let mut later: Vec<(Instant, Then, Weak<dyn Killer>)> = Vec::new();
     loop {
         let now = now();

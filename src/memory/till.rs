@@ -1,5 +1,5 @@
-//! The till of a thread: the bytes that it has allocated and freed for an account and has not yet booked
-//! there.
+//! The till of a thread: the bytes that it has allocated and freed for an account and has
+//! not yet booked there.
 //!
 //! A till costs an addition and a comparison for each block. It is booked when its sum has moved by a *step*,
 //! and when the thread leaves the scope. An account is therefore behind by at most a step for each thread
@@ -58,8 +58,8 @@ pub(crate) struct Till {
     mark: Cell<Mark>,
     /// Bytes allocated and not yet booked, less the bytes freed.
     sum: Cell<i64>,
-    /// The highest `sum` since the last booking. `i64::MAX` where nothing is charged, so that no sum is
-    /// higher.
+    /// The highest `sum` since the last booking. `i64::MAX` where nothing is charged, so
+    /// that no sum is higher.
     high: Cell<i64>,
     /// The till is booked when `sum` exceeds this, or falls below its negative.
     step: Cell<i64>,
@@ -68,8 +68,8 @@ pub(crate) struct Till {
 }
 
 thread_local! {
-    // It has no destructor, so that it still exists for the last allocation of the thread and needs none
-    // itself.
+    // It has no destructor, so that it still exists for the last allocation of the thread
+    // and needs none itself.
     static TILL: Till = const { Till::closed() };
 }
 
@@ -168,8 +168,8 @@ pub(crate) fn credit(mark: Mark, bytes: usize) {
     TILL.with(|till| till.credit(mark, bytes as i64));
 }
 
-/// While it exists, the thread charges the account that it was made for. The bytes charged before are booked
-/// first.
+/// While it exists, the thread charges the account that it was made for. The bytes charged
+/// before are booked first.
 #[derive(Debug)]
 #[must_use = "it ends where it is dropped"]
 pub(crate) struct Inside {

@@ -108,8 +108,8 @@ pub struct Crash {
     pub container: ContainerId,
     /// The generation that died.
     pub generation: Generation,
-    /// The index of the input that was executing in its map, and its attempt. `None` if no input was
-    /// executing.
+    /// The index of the input that was executing in its map, and its attempt. `None` if
+    /// no input was executing.
     pub executing: Option<(u64, Attempt)>,
     /// The label of the input's map, if the map has one.
     pub map: Option<Arc<str>>,

@@ -211,8 +211,8 @@ pub enum NotReady {
     GaveUp(GaveUp),
     /// The function is being drained, stopped or aborted.
     ShutDown,
-    /// The call would wait for itself, because it was made on the engine's thread or in a container of the
-    /// same function.
+    /// The call would wait for itself, because it was made on the engine's thread or in a container
+    /// of the same function.
     WouldDeadlock,
     /// The engine is broken.
     Engine(Bug),

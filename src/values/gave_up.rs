@@ -76,8 +76,8 @@ impl GaveUp {
         self.first().first().unwrap_or_else(|| self.last())
     }
 
-    /// The text with the sources of both crashes. Logs and pages need it because they do not show a chain of
-    /// sources.
+    /// The text with the sources of both crashes. Logs and pages need it because they do not
+    /// show a chain of sources.
     pub(crate) fn in_full(&self) -> impl fmt::Display + '_ {
         InFull(self)
     }

@@ -8,8 +8,8 @@ use std::fmt;
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Progress {
-    /// Inputs taken from the source. Inputs of a vector or a range count as soon as the window has room for
-    /// them.
+    /// Inputs taken from the source. Inputs of a vector or a range count as soon as the
+    /// window has room for them.
     pub pulled: u64,
     /// Inputs that ended with `Ok`.
     pub ok: u64,

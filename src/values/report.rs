@@ -59,9 +59,9 @@ pub struct FunctionReport {
     pub threads_running: usize,
     /// Whether the limit passed before the function had ended, so that the rest was cut off.
     pub limit_passed: bool,
-    /// Accepted inputs that got no outcome of their own because of the end, and came back inside an error
-    /// instead. Inputs that failed do not count, and neither do inputs that were refused because the end had
-    /// begun.
+    /// Accepted inputs that got no outcome of their own because of the end, and came back inside an
+    /// error instead. Inputs that failed do not count, and neither do inputs that were refused
+    /// because the end had begun.
     pub inputs_returned: u64,
     /// Accepted inputs that did not come back one by one, because the end ended their whole map with one
     /// error. This happens to maps without [`return_exceptions`](crate::Map::return_exceptions).
@@ -145,12 +145,12 @@ pub struct Report {
     pub functions: Vec<FunctionReport>,
     /// The number of functions that had ended cleanly before.
     pub ended_cleanly: u64,
-    /// The number of functions that had ended uncleanly before, and whose reports were dropped in favour of
-    /// 64 later ones.
+    /// The number of functions that had ended uncleanly before, and whose reports were dropped in
+    /// favour of 64 later ones.
     pub reports_dropped: u64,
-    /// Whether the end was begun but not waited for. The call would have waited for itself, because it was
-    /// made in a container of one of the app's functions, or on the engine's thread. The reports show that
-    /// moment.
+    /// Whether the end was begun but not waited for. The call would have waited for itself, because
+    /// it was made in a container of one of the app's functions, or on the engine's thread. The
+    /// reports show that moment.
     pub would_deadlock: bool,
 }
 

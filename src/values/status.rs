@@ -8,8 +8,8 @@ use crate::base::ids::ContainerId;
 use crate::values::crash::Crash;
 use crate::values::gave_up::GaveUp;
 
-/// The number of containers in each state. The capacity of the function is `live`, and not the configured
-/// number.
+/// The number of containers in each state. The capacity of the function is `live`, and not
+/// the configured number.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Containers {
@@ -21,8 +21,8 @@ pub struct Containers {
     pub exiting: usize,
     /// Containers that wait to be created again.
     pub backing_off: usize,
-    /// Containers that do not exist, because the function gave up or is stopped, or because they are between
-    /// two generations.
+    /// Containers that do not exist, because the function gave up or is stopped, or because they are
+    /// between two generations.
     pub stopped: usize,
     /// Threads whose generation is over and that have not returned from the user's code. Threads whose code
     /// waits in a task do not count. They are not containers any more: their containers have been replaced,
@@ -58,8 +58,8 @@ pub struct Memory {
     pub containers: Vec<ContainerMemory>,
 }
 
-/// The memory of one container, in bytes. While the container does not exist, everything but the peak is
-/// zero.
+/// The memory of one container, in bytes. While the container does not exist, everything
+/// but the peak is zero.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ContainerMemory {

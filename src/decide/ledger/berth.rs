@@ -69,8 +69,8 @@ pub(super) struct Berth {
     pub(super) proof: CrashNumber,
     /// The last crash before the lease was taken.
     pub(super) lease_proof: CrashNumber,
-    /// The last crash before the most recent lease of which the container has completed an input, with `Ok`
-    /// or `Err`.
+    /// The last crash before the most recent lease of which the container has completed an
+    /// input, with `Ok` or `Err`.
     pub(super) done_proof: CrashNumber,
 }
 
@@ -183,8 +183,8 @@ impl Ledger {
         self.stages.live == self.rules.containers
     }
 
-    /// Whether no container exists or will. A container that backs off counts only while there is work for
-    /// it.
+    /// Whether no container exists or will. A container that backs off counts only while
+    /// there is work for it.
     pub(crate) fn is_empty(&self) -> bool {
         let there = self.stages.starting + self.stages.live + self.stages.exiting;
         there == 0 && (self.stages.backing_off.is_empty() || self.pending == 0)
@@ -277,9 +277,9 @@ impl Ledger {
         true
     }
 
-    /// Records that the worker of a live container was interrupted after its lease had been recalled. This is
-    /// neither a crash nor an exit, so the container restarts even during a delay. Returns `false` for an old
-    /// generation.
+    /// Records that the worker of a live container was interrupted after its lease had been recalled.
+    /// This is neither a crash nor an exit, so the container restarts even during a delay. Returns
+    /// `false` for an old generation.
     pub(crate) fn interrupted(&mut self, id: ContainerId, generation: Generation, now: Time) -> bool {
         let berth = &mut self.berths[id.index()];
         if berth.generation != generation || berth.stage != Stage::Live {
@@ -304,8 +304,8 @@ impl Ledger {
     }
 
     /// Records that the thread of `generation` has ended or was left behind, so that it does not begin
-    /// another generation. The thread of an older generation may end after a newer generation has crashed,
-    /// and is ignored.
+    /// another generation. The thread of an older generation may end after a newer generation has
+    /// crashed, and is ignored.
     pub(crate) fn thread_ended(&mut self, id: ContainerId, generation: Generation) {
         let berth = &mut self.berths[id.index()];
         if berth.generation == generation {
@@ -387,8 +387,8 @@ impl Ledger {
         self.berths[id.index()].stray
     }
 
-    /// Whether a crash loop has ended since the last call, so that containers that wait for its delay may
-    /// come back.
+    /// Whether a crash loop has ended since the last call, so that containers that wait for
+    /// its delay may come back.
     pub(crate) fn take_recovered(&mut self) -> bool {
         std::mem::take(&mut self.recovered)
     }

@@ -63,8 +63,8 @@ impl Sources for Nothing {
     }
 }
 
-/// The decision on a crash: the time that the restart waits, the loop crashes, the crashes, the rounds, the
-/// completions.
+/// The decision on a crash: the time that the restart waits, the loop crashes, the crashes, the
+/// rounds, the completions.
 type Decided = (Option<Duration>, u32, u64, u64, u64);
 
 /// A ledger whose history is recorded.

@@ -1,5 +1,5 @@
-//! The jobs of the ledger: how they are opened, get their inputs, end inputs that did not run, and are
-//! closed.
+//! The jobs of the ledger: how they are opened, get their inputs, end inputs that did
+//! not run, and are closed.
 
 use crate::base::ids::{InputId, JobId};
 use crate::decide::job::{Counts, Job, JobKind, OnFailure, Record, Span};
@@ -91,8 +91,8 @@ impl Ledger {
         first
     }
 
-    /// Records that one more input was pulled for a job whose source is over. It is accepted and ended at
-    /// once.
+    /// Records that one more input was pulled for a job whose source is over. It is
+    /// accepted and ended at once.
     pub(crate) fn accept_ended(&mut self, id: JobId, how: Unrun) {
         if let Some(job) = self.jobs.get_mut(&id) {
             job.counts.pulled += 1;

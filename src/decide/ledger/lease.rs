@@ -13,9 +13,9 @@ use crate::values::crash::Previous;
 pub(crate) trait Sources {
     /// The number of inputs that are available without waiting.
     fn available(&self, job: JobId, mode: Mode) -> u64;
-    /// Called when no input is available: from now on the source informs the ledger of new inputs. Returns
-    /// how many came in between, or `None` if the source may not inform the ledger, which must then look
-    /// again by itself.
+    /// Called when no input is available: from now on the source informs the ledger of new inputs.
+    /// Returns how many came in between, or `None` if the source may not inform the ledger, which must
+    /// then look again by itself.
     fn await_inputs(&self, job: JobId, mode: Mode) -> Option<u64>;
     /// The number of inputs that were already yielded to the consumer.
     fn yielded(&self, job: JobId) -> u64;
@@ -53,8 +53,8 @@ pub(crate) struct Lease {
 pub(crate) enum LeaseKind {
     /// The inputs are executed for the first time.
     First,
-    /// One input is executed again after its container died. It is a suspect if it crashed that container
-    /// itself.
+    /// One input is executed again after its container died. It is a suspect if it crashed
+    /// that container itself.
     Replay { suspect: bool },
     /// One input is executed again after it failed. `due` is the moment at which its retry was due.
     Retry { due: Time },
@@ -238,8 +238,8 @@ impl Ledger {
         if self.goes_on() { self.suspects.ready(now) } else { None }
     }
 
-    /// Whether a map has room for as many inputs as are worth a claim. If not, the source informs the ledger
-    /// when it has.
+    /// Whether a map has room for as many inputs as are worth a claim. If not, the source informs
+    /// the ledger when it has.
     fn has_room(&self, job: JobId, available: u64, sources: &impl Sources) -> bool {
         let least = self.refill(job).min(available);
         self.room(job, sources) >= least || {

@@ -129,8 +129,8 @@ pub(crate) struct Ledger {
     /// Whether a crash loop has ended while containers waited for the end of its delay, and the engine has
     /// not yet learned that.
     recovered: bool,
-    /// Crashes that are not needed any more. They may hold errors of the user's, which must not be dropped
-    /// here.
+    /// Crashes that are not needed any more. They may hold errors of the user's, which
+    /// must not be dropped here.
     discarded: Vec<Arc<Crash>>,
     crashes: u64,
     restarted: u64,
@@ -236,8 +236,8 @@ impl Ledger {
         self.pending - self.executing_now().count() as u64
     }
 
-    /// The containers that execute an input, or are about to, with its index and the moment since which that
-    /// is known.
+    /// The containers that execute an input, or are about to, with its index and the moment
+    /// since which that is known.
     pub(crate) fn executing_now(&self) -> impl Iterator<Item = (ContainerId, u64, Time)> {
         self.leased().filter_map(|id| {
             let berth = &self.berths[id.index()];

@@ -1,8 +1,8 @@
 //! A queue that can give up an entry from its middle.
 //!
 //! Everything that waits in the ledger may be cancelled while it waits. A plain queue would have to be
-//! searched for the entry, which costs as much as there are entries. Here each operation costs the logarithm
-//! of their number.
+//! searched for the entry, which costs as much as there are entries. Here each operation costs the
+//! logarithm of their number.
 
 use std::collections::BTreeMap;
 

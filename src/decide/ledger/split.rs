@@ -26,8 +26,8 @@ pub(crate) enum Split {
 }
 
 impl Ledger {
-    /// The lease that is best to split, judged by the cost of its inputs so far. The caller has booked all
-    /// completed inputs.
+    /// The lease that is best to split, judged by the cost of its inputs so far. The caller has booked
+    /// all completed inputs.
     pub(crate) fn split(&self, now: Time) -> Split {
         if !self.goes_on() {
             return Split::Nothing;
@@ -35,8 +35,8 @@ impl Ledger {
         let rests = self.ahead().filter_map(|id| Some((id, self.rest(&self.berths[id.index()], now)?)));
         let Some((id, rest)) = rests.max_by_key(|(_, rest)| rest.work) else { return Split::Nothing };
         if rest.here >= CLAIM_WORK {
-            // Each of the inputs may cost as much, so none of them should wait for another while containers
-            // are idle.
+            // Each of the inputs may cost as much, so none of them should wait for another
+            // while containers are idle.
             return Split::Before { from: id, index: rest.end - rest.inputs, cost: Some(rest.here) };
         }
         if rest.work >= WORTH {

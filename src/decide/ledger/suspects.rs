@@ -7,9 +7,9 @@
 //! | how many at a time | one; another once each of those has executed for [`HUNG_AFTER`], on at most half of the containers |
 //!
 //! A container *proves* itself by the number of crashes that the function had seen when the container was
-//! begun, or when it took a lease of which it has completed an input. An outage therefore stops a suspect at
-//! `enter`, where it waits and is not charged. Otherwise it would be charged for the next connection, which
-//! is just as dead.
+//! begun, or when it took a lease of which it has completed an input. An outage therefore stops a suspect
+//! at `enter`, where it waits and is not charged. Otherwise it would be charged for the next connection,
+//! which is just as dead.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -24,8 +24,8 @@ pub(crate) const HUNG_AFTER: Duration = Duration::from_secs(1);
 /// The time without any container being entered after which any live container may replay a suspect.
 pub(crate) const UNPROVEN_AFTER: Duration = Duration::from_secs(10);
 
-/// The number of a crash, counted over the function. Often the number of the last crash that happened before
-/// something.
+/// The number of a crash, counted over the function. Often the number of the last crash that
+/// happened before something.
 pub(crate) type CrashNumber = u64;
 
 /// A suspect that may be replayed next.

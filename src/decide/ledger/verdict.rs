@@ -58,8 +58,8 @@ enum Place {
 /// How a container leaves the user's code when it dies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Leaving {
-    /// Whether its thread is left behind there, for an unknown time. Otherwise the thread has left the code,
-    /// or is about to.
+    /// Whether its thread is left behind there, for an unknown time. Otherwise the thread has left the
+    /// code, or is about to.
     pub(crate) abandoned: bool,
     /// How crowded the abandoned threads are, including this one.
     pub(crate) crowd: Crowd,
@@ -76,8 +76,8 @@ pub(crate) enum Crowd {
     Full,
 }
 
-/// An input may abandon this many threads. After that it is not replayed, because a replay could abandon
-/// another.
+/// An input may abandon this many threads. After that it is not replayed, because a replay
+/// could abandon another.
 const ABANDONED_MAX: u32 = 2;
 
 /// The decision on a crash.
@@ -89,8 +89,8 @@ pub(crate) struct Verdict {
 }
 
 impl Ledger {
-    /// Books the inputs of the container's lease before `upto` as completed with `Ok`. Returns the range that
-    /// was newly booked.
+    /// Books the inputs of the container's lease before `upto` as completed with `Ok`. Returns the range
+    /// that was newly booked.
     pub(crate) fn advanced(&mut self, id: ContainerId, upto: u64, now: Time) -> Option<(JobId, Span)> {
         let berth = &mut self.berths[id.index()];
         let lease = berth.lease?;
@@ -156,8 +156,8 @@ impl Ledger {
         self.release(id, Begun::Nothing, returned);
     }
 
-    /// Takes the lease back because its job is about to end. An input that executes at `position` goes on as
-    /// a stray.
+    /// Takes the lease back because its job is about to end. An input that executes at
+    /// `position` goes on as a stray.
     pub(crate) fn recalled(&mut self, id: ContainerId, position: Option<Position>, now: Time) {
         let executing = self.executing(id, position);
         if let Some(input) = executing {
@@ -203,8 +203,8 @@ impl Ledger {
         self.requeue(lease, cut, Begun::Nothing);
     }
 
-    /// Requeues inputs that had not begun in the queue from which they came. Their replays and retries are
-    /// not counted.
+    /// Requeues inputs that had not begun in the queue from which they came. Their replays and
+    /// retries are not counted.
     fn requeue(&mut self, lease: Lease, span: Span, begun: Begun) {
         if span.len == 0 {
             return;
@@ -292,14 +292,14 @@ impl Ledger {
         self.restarts.depends_on_completions(now)
     }
 
-    /// The next moment at which completed inputs should be booked, if a later verdict may depend on when they
-    /// were completed.
+    /// The next moment at which completed inputs should be booked, if a later verdict may depend on
+    /// when they were completed.
     pub(crate) fn next_booking(&mut self, now: Time) -> Option<Time> {
         if self.goes_on() && !self.nothing_pending() { self.restarts.next_count(now) } else { None }
     }
 
-    /// Decides on a container that was killed by hand. It is not blamed, spends no budget, and is no crash in
-    /// the policy's count.
+    /// Decides on a container that was killed by hand. It is not blamed, spends no budget, and is no crash
+    /// in the policy's count.
     pub(crate) fn killed(
         &mut self,
         id: ContainerId,
@@ -336,8 +336,8 @@ impl Ledger {
         inputs
     }
 
-    /// Whether no container is left to do the work and none can be created. A function that may give up then
-    /// does.
+    /// Whether no container is left to do the work and none can be created. A function that
+    /// may give up then does.
     fn is_hopeless(&self, id: ContainerId, leaving: Leaving) -> bool {
         leaving.crowd == Crowd::Full && self.restarts.may_give_up() && self.is_last(id)
     }
@@ -352,8 +352,8 @@ impl Ledger {
         self.restarts.may_give_up() && !self.berths.iter().map(steps::each).any(Berth::goes_on)
     }
 
-    /// Ends the inputs that wait to be replayed and have left a thread behind before, because no more threads
-    /// may be abandoned.
+    /// Ends the inputs that wait to be replayed and have left a thread behind before, because no more
+    /// threads may be abandoned.
     fn end_crowded(&mut self, leaving: Leaving, ended: &mut Vec<AfterCrash>) {
         if !leaving.abandoned || leaving.crowd == Crowd::Few {
             return;
@@ -408,9 +408,9 @@ impl Ledger {
         Some(InputId { job: lease.job, index: position.at })
     }
 
-    /// Blames an input that was executing when its container crashed. `outlived` is the last crash that the
-    /// container had outlived: it was begun after that crash, or has completed an input of a lease that it
-    /// took after it.
+    /// Blames an input that was executing when its container crashed. `outlived` is the last crash that
+    /// the container had outlived: it was begun after that crash, or has completed an input of a lease
+    /// that it took after it.
     fn blame(
         &mut self,
         input: InputId,
@@ -446,8 +446,8 @@ impl Ledger {
         AfterCrash::Pending { input }
     }
 
-    /// Ends the lease of a dead container. The executing input was already decided on, and the rest is
-    /// requeued.
+    /// Ends the lease of a dead container. The executing input was already decided on, and
+    /// the rest is requeued.
     fn give_back(&mut self, id: ContainerId, position: Option<Position>, now: Time) {
         if position.is_some_and(|position| position.begun) {
             self.berths[id.index()].booked += 1;
@@ -457,8 +457,8 @@ impl Ledger {
 }
 
 impl Record {
-    /// Counts an abandoned thread of this input. Returns whether the input has abandoned too many, or there
-    /// are too many in all.
+    /// Counts an abandoned thread of this input. Returns whether the input has abandoned too many, or
+    /// there are too many in all.
     fn is_abandoned_for_good(&mut self, leaving: Leaving) -> bool {
         if !leaving.abandoned {
             return false;

@@ -1,10 +1,10 @@
 //! Loop crashes in a row, and the delay that follows each.
 //!
-//! A *loop crash* is the death of a container that had completed nothing since it started, while it executed
-//! no input, or one that had never crashed a container before. Containers that were started before the
-//! current delay or restart began belong to its loop crash: eight containers killed by one dependency are one
-//! loop crash. An *epoch* is the number of loop crashes so far. Each life records the epoch in which it
-//! began.
+//! A *loop crash* is the death of a container that had completed nothing since it started, while it
+//! executed no input, or one that had never crashed a container before. Containers that were started
+//! before the current delay or restart began belong to its loop crash: eight containers killed by one
+//! dependency are one loop crash. An *epoch* is the number of loop crashes so far. Each life records the
+//! epoch in which it began.
 
 use std::time::Duration;
 
@@ -61,11 +61,11 @@ pub(crate) struct CrashLoop {
     due: Option<Time>,
     /// The moment of the first loop crash in a row.
     since: Option<Time>,
-    /// The earliest moment at which a live container may have stayed up long enough. `None` if no container
-    /// is a candidate.
+    /// The earliest moment at which a live container may have stayed up long enough. `None` if no
+    /// container is a candidate.
     stable_at: Option<Time>,
-    /// A loop that has ended and was not reported yet: the number of its loop crashes, and the moment of the
-    /// first.
+    /// A loop that has ended and was not reported yet: the number of its loop crashes, and
+    /// the moment of the first.
     ended: Option<(u32, Time)>,
 }
 
@@ -122,14 +122,14 @@ impl CrashLoop {
         self.stable_at
     }
 
-    /// Takes the loop that has ended since the last call: the number of its loop crashes, and the moment of
-    /// the first.
+    /// Takes the loop that has ended since the last call: the number of its loop crashes, and
+    /// the moment of the first.
     pub(crate) fn take_ended(&mut self) -> Option<(u32, Time)> {
         self.ended.take()
     }
 
-    /// Records that a crash ended `life`. It is counted unless it belongs to a loop crash that was counted
-    /// already.
+    /// Records that a crash ended `life`. It is counted unless it belongs to a loop crash
+    /// that was counted already.
     pub(crate) fn crashed(&mut self, life: &Life, now: Time) {
         if life.epoch < self.epoch && self.n > 0 {
             return;
@@ -164,8 +164,8 @@ impl CrashLoop {
         self.forget();
     }
 
-    /// Ends the loop by itself. A single loop crash was never reported as a loop, so its end is not reported
-    /// either.
+    /// Ends the loop by itself. A single loop crash was never reported as a loop, so its end
+    /// is not reported either.
     fn end(&mut self) {
         self.ended = self.since.filter(|_| self.n > 1).map(|since| (self.n, since)).or(self.ended);
         self.forget();

@@ -1,5 +1,5 @@
-//! Explains what a policy would decide over a given history. It replays the history with the code that the
-//! engine runs.
+//! Explains what a policy would decide over a given history. It replays the history with the code
+//! that the engine runs.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -55,9 +55,9 @@ impl fmt::Display for Decision {
 }
 
 impl RestartPolicy {
-    /// Replays the crashes of a function and returns the decision on each, in the order of their moments.
-    /// Crashes at the same moment keep their order in the list. The returned list ends where the policy gives
-    /// up.
+    /// Replays the crashes of a function and returns the decision on each, in the order of their
+    /// moments. Crashes at the same moment keep their order in the list. The returned list ends
+    /// where the policy gives up.
     ///
     /// The number of containers is checked as it is by `start`, but no decision depends on it.
     ///
@@ -100,8 +100,8 @@ struct Replay {
     restarts: Restarts,
     /// The records, sorted by their ends.
     records: Vec<CrashRecord>,
-    /// The events to come: the moment, the index of the record, and the step. A record has events here once
-    /// its start is known.
+    /// The events to come: the moment, the index of the record, and the step. A record has events here
+    /// once its start is known.
     steps: BTreeSet<(Time, usize, Step)>,
     /// The containers that exist, by the indices of their records.
     lives: BTreeMap<usize, Life>,

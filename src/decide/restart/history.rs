@@ -1,9 +1,9 @@
 //! Crashes and completions within a sliding window.
 //!
-//! Crashes are kept exactly, because the limit is exact to one crash. For a policy that never gives up only
-//! the last 1024 are kept. Completions are kept in sixty buckets, because there are millions of them. A
-//! bucket counts while any part of it lies in the window. A crash that is exactly one window old still
-//! counts.
+//! Crashes are kept exactly, because the limit is exact to one crash. For a policy that never gives
+//! up only the last 1024 are kept. Completions are kept in sixty buckets, because there are millions
+//! of them. A bucket counts while any part of it lies in the window. A crash that is exactly one
+//! window old still counts.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -29,8 +29,8 @@ const CRASHES_SHOWN: usize = 1 << 10;
 pub(crate) enum Counts {
     /// The crash counts towards the failure rate and the limit.
     Both,
-    /// The crash counts towards the failure rate only, because the limit has counted it together with another
-    /// crash.
+    /// The crash counts towards the failure rate only, because the limit has counted it
+    /// together with another crash.
     Rate,
 }
 
@@ -131,8 +131,8 @@ impl History {
         }
         let width = self.width();
         let begin = now.0.as_nanos().saturating_sub(self.window.as_nanos());
-        // The bucket covers [number × width, (number + 1) × width). It is gone once its end is at or before
-        // `begin`.
+        // The bucket covers [number × width, (number + 1) × width). It is gone once its end is
+        // at or before `begin`.
         let gone = |bucket: u64| (u128::from(bucket) + 1) * width <= begin;
         while self.completed.front().is_some_and(|(bucket, _)| gone(*bucket)) {
             self.completed.pop_front();

@@ -1,5 +1,5 @@
-//! The restart policies. They decide whether a container may come back, and when. Each function has one
-//! validated policy.
+//! The restart policies. They decide whether a container may come back, and when. Each function has
+//! one validated policy.
 //!
 //! [`RateLimited`] gives up when crashes are too many *and* too large a share of the work.
 //! [`CrashLoopBackoff`] never gives up. Both slow a crash loop down with [`CrashLoop`], which counts loop
@@ -173,9 +173,9 @@ impl Restarts {
         if self.may_give_up() { self.history.next_count(now) } else { None }
     }
 
-    /// Whether completions that are not booked yet may change the decision on the next crash. They may end a
-    /// crash loop. They may also lower the failure rate, which matters if one more crash would exceed the
-    /// limit.
+    /// Whether completions that are not booked yet may change the decision on the next crash. They
+    /// may end a crash loop. They may also lower the failure rate, which matters if one more crash
+    /// would exceed the limit.
     pub(crate) fn depends_on_completions(&mut self, now: Time) -> bool {
         let rounds = self.history.rounds(now);
         let limited =
@@ -215,8 +215,8 @@ impl Restarts {
         self.crash_loop.stable_at()
     }
 
-    /// Takes the crash loop that has ended since the last call: the number of its loop crashes, and the
-    /// moment of the first.
+    /// Takes the crash loop that has ended since the last call: the number of its loop crashes, and
+    /// the moment of the first.
     pub(crate) fn take_loop_ended(&mut self) -> Option<(u32, Time)> {
         self.crash_loop.take_ended()
     }

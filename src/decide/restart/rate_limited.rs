@@ -12,8 +12,8 @@ pub(crate) const WINDOW: Duration = Duration::from_secs(60);
 /// The longest window, because the crashes within a window are kept one by one.
 const WINDOW_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// The delays after loop crashes. They keep a dependency that is down for a second from spending the budget
-/// in a millisecond.
+/// The delays after loop crashes. They keep a dependency that is down for a second from spending the
+/// budget in a millisecond.
 const DELAYS: Delays = Delays { initial: Duration::from_millis(10), max: Duration::from_secs(1) };
 
 /// The default limit. A dependency that is away for 5 s causes 12 rounds of failed starts, and the containers
@@ -40,13 +40,12 @@ const RESET_AFTER: Duration = Duration::from_secs(10);
 /// A rate of 0 is Erlang's restart intensity: only the number decides. The rule is judged only at crashes,
 /// and an `Err` counts as completed.
 ///
-/// The number of containers does not affect what counts as one crash. Only the first death in each of these
-/// groups counts towards `max_crashes`:
+/// The number of containers does not affect what counts as one crash, because some deaths count together:
 ///
 /// | deaths | towards `max_crashes` | towards the rate |
 /// |---|---|---|
 /// | deaths of containers whose start began before the restart of the last counted one, and which had completed nothing or died within 1 s of it: one *round* | one | all |
-/// | of one input, within a window | one | one |
+/// | deaths by one input, within a window | one | one |
 /// | failed starts while another container is live or recycling | none | none |
 ///
 /// After the n-th loop crash in a row a restart waits 0 for n = 1, else 10 ms × 2^(n−2), at most 1 s. With

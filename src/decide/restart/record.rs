@@ -119,8 +119,8 @@ impl CrashRecord {
         self
     }
 
-    /// Declares that the container completed `inputs` inputs (returned `Ok` or `Err`) at `at`. May be called
-    /// several times.
+    /// Declares that the container completed `inputs` inputs (returned `Ok` or `Err`) at `at`. May be
+    /// called several times.
     #[must_use]
     pub fn completed(mut self, at: Duration, inputs: u64) -> Self {
         self.completed.push((at, inputs));
