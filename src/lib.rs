@@ -228,7 +228,7 @@
 //!
 //! # Traps
 //!
-//! * A closure that cannot fail belongs into [`App::infallible`]. One whose only exit is `?` or `Ok(…)` needs
+//! * A closure that cannot fail is passed to [`App::infallible`]. One whose only exit is `?` or `Ok(…)` needs
 //!   its error type spelled out: `Ok::<_, MyError>(…)`.
 //! * A function of paths takes `|path: &PathBuf| parse(path)`. With `fn(&Path)` the input type would be
 //!   unsized.

@@ -96,7 +96,7 @@ impl Leash {
 
     /// Sets whether the outcome of the current execution is unwanted, because its map or call has ended.
     pub(crate) fn set_unwanted(&self, unwanted: bool) {
-        // the code that unwound may belong to an earlier execution
+        // The code that unwound may belong to an earlier execution.
         self.has_come_out.store(false, Ordering::Relaxed);
         self.unwanted.store(unwanted, Ordering::Relaxed);
     }
@@ -204,7 +204,7 @@ impl Leash {
     pub(crate) fn begin_attempt(&self) {
         self.end_attempt();
         if self.heeds() {
-            // the code of this attempt may be another than that of the last one
+            // This attempt may run other code than the last one.
             self.heeds.store(false, Ordering::Relaxed);
         }
     }

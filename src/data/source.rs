@@ -112,7 +112,7 @@ impl Inline {
 impl Drop for Inline {
     fn drop(&mut self) {
         if self.drops {
-            // one at a time, so that each is dropped inside the boundary
+            // One at a time, so that each is dropped inside the boundary.
             while self.source.pull(1).len() > 0 {}
         }
     }

@@ -13,7 +13,7 @@
 //! 500 µs  TELL_PAUSE     a consumer that was woken is not woken again: one claim may have come meanwhile
 //!   1 ms  CRUMBS_WAIT    a small amount of room is taken after this time, though it is not worth a claim
 //!   1 ms  LOOK_AHEAD     an input that is leased ahead waits at most this long beside a sleeping container
-//!   1 ms  LOOK_MIN       a waiting consumer looks by itself: twice TELL_PAUSE, or both would wake it
+//!   1 ms  LOOK_MIN       a waiting consumer looks by itself: twice TELL_PAUSE, or it would wake for nothing
 //!   4 ms  WINDOW_WORK    the window for each container: a scheduler's slice, and eight claims
 //!   8 ms  LOOK_AHEAD_FOR a sleeping container goes on looking: waking it for each lease would cost more
 //!  16 ms  LOOK_MAX       a consumer sleeps at most this long: inputs can become expensive during a claim

@@ -284,7 +284,7 @@ impl Account {
     /// The most bytes that were used in this epoch, or in the epoch that crossed the limit.
     pub(crate) fn peak(&self) -> u64 {
         if self.is_overdrawn() {
-            // the epoch may have ended since the crossing, and no earlier epoch used as much
+            // The epoch may have ended since the crossing, and no earlier epoch used as much.
             return self.highest();
         }
         bytes(self.peak.load(Ordering::Relaxed).max(self.used()))

@@ -70,7 +70,7 @@ pub(crate) struct Leaving {
 pub(crate) enum Crowd {
     /// More threads may be abandoned.
     Few,
-    /// The threads hold as much memory as they may. No input is replayed that might leave another one behind.
+    /// The threads hold as much memory as they may. No input is replayed that might abandon another thread.
     Large,
     /// As many threads are abandoned as may be. No container is created either.
     Full,
