@@ -1,9 +1,8 @@
 //! A fan-out that survives its workers.
 //!
-//! longshore runs a function over many inputs in *containers*: supervised workers, each on a thread
-//! of its own. When one panics, the input that was executing is replayed, the container comes back
-//! under a restart policy, and nothing that had completed is run again. Every input that was
-//! accepted ends in exactly one outcome.
+//! longshore runs a function over many inputs in *containers*: supervised workers, each on a thread of its
+//! own. When a container panics, the input that was executing is replayed, the container comes back under a
+//! restart policy, and no completed input is run again. Every accepted input ends in exactly one outcome.
 //!
 //! ```
 //! use longshore::{App, Context};
@@ -35,14 +34,14 @@
 //!                  verdict: replay the input (or poison it), restart the container (or give up)
 //! ```
 //!
-//! An [`App`] names a set of functions; a [`Builder`] holds a function's settings; a [`Function`] is
-//! the running thing, and its [`Map`], [`Call`], `run`, `run_all` and `for_each` run inputs through it.
+//! An [`App`] names a set of functions. A [`Builder`] holds the settings of one function. A [`Function`] is a
+//! running function: its [`Map`], [`Call`], `run`, `run_all` and `for_each` run inputs through it.
 //!
 //! # Failures
 //!
-//! A function that returns `Err` has *failed* its input. That is nobody's crash: the container
-//! lives on. [`Builder::retries`] runs the input again after a delay, [`Builder::retry_if`] says which
-//! errors are worth it, and the last error surfaces with its type untouched.
+//! A function that returns `Err` has *failed* its input. A failure is not a crash: the container lives on.
+//! [`Builder::retries`] runs the input again after a delay. [`Builder::retry_if`] decides which errors are
+//! worth a retry. The last error reaches the caller with its type unchanged.
 //!
 //! ```
 //! use longshore::{App, Context, Retries};
@@ -62,10 +61,10 @@
 //!
 //! # Crashes
 //!
-//! A panic, in the function or in a worker's `enter`, ends the container. A crash never spends
-//! `retries`: it spends the executing input's own budget, [`Builder::crash_retries`] (3 by default).
-//! An input that crashes more often is *poisoned*, and comes back with the cause of each death. The
-//! inputs that were assigned beside it and had not begun are merely dispatched elsewhere.
+//! A panic, in the function or in a worker's `enter`, ends the container. A crash never spends `retries`. It
+//! spends the budget that the executing input has for crashes, [`Builder::crash_retries`] (3 by default). An
+//! input that crashes more often is *poisoned*, and comes back with the cause of each death. Inputs that were
+//! assigned to the same container and had not begun are dispatched to other containers.
 //!
 //! ```
 //! use longshore::{App, Cause};
@@ -75,20 +74,22 @@
 //! let outcomes = f.run_all((0..100).collect());
 //! let failure = outcomes[13].as_ref().unwrap_err();
 //! let Cause::Poisoned(deaths) = failure.cause() else { unreachable!() };
-//! assert_eq!((failure.input(), failure.attempts(), deaths.len()), (Some(&13), 4, 4));
+//! assert_eq!(failure.input(), Some(&13));
+//! assert_eq!(failure.attempts(), 4);
+//! assert_eq!(deaths.len(), 4);
 //! assert!(deaths[0].to_string().contains("unlucky 13"));
 //! assert_eq!(outcomes.iter().filter(|outcome| outcome.is_ok()).count(), 99);
 //! # Ok::<(), longshore::StartError>(())
 //! ```
 //!
-//! Execution is at least once, outcomes are exactly once. With `crash_retries(0)` what has begun in
-//! a container that dies is never begun again: at most once.
+//! Execution is at least once, and outcomes are exactly once. With `crash_retries(0)` execution is at most
+//! once: an input that had begun in a container that dies is never begun again.
 //!
 //! # Restarts
 //!
 //! | policy | default of | a crash loop | too many crashes |
 //! |---|---|---|---|
-//! | [`RateLimited`] | [`App::ephemeral`] | 0, 10 ms, 20 ms … 1 s | gives up: every pending input fails with the crash that broke the limit, and the first ones |
+//! | [`RateLimited`] | [`App::ephemeral`] | 0, 10 ms, 20 ms … 1 s | gives up: every pending input fails with the crash that exceeded the limit, and with the first crashes of the window |
 //! | [`CrashLoopBackoff`] | [`App::deployed`] | 0, 100 ms, 200 ms … 60 s | goes on for ever; inputs wait |
 //!
 //! ```
@@ -111,17 +112,17 @@
 //!
 //! # State
 //!
-//! A [`Worker`] has a state in each container, built by `enter` for each generation and never
-//! shared between threads. A plain closure is shared by all containers, and its captures survive
-//! restarts, as thread-locals do.
+//! A [`Worker`] has a state in each container. `enter` builds it for each generation, and it is never
+//! shared between threads. A plain closure is shared by all containers. Its captures survive restarts,
+//! and so do thread-locals.
 //!
 //! # Maps
 //!
-//! Inputs are pulled lazily and within a *window*, by default some milliseconds' work. Outcomes
-//! come in the order of the inputs, or as they complete ([`Map::unordered`]). The first failure ends
-//! a map when it happens, unless every outcome is asked for ([`Map::return_exceptions`]) or the
-//! failure is to come at its place ([`Map::fail_in_order`]); what had finished beside it can be
-//! [salvaged](Outcomes::salvage).
+//! Inputs are pulled lazily, and only within a *window*, which is by default some milliseconds' work.
+//! Outcomes come in the order of the inputs, or as they complete ([`Map::unordered`]). The first failure ends
+//! a map when it happens. [`Map::return_exceptions`] yields an outcome for every input instead, and
+//! [`Map::fail_in_order`] yields the failure at its input's place. Outcomes that had finished before the map
+//! ended can be [salvaged](Outcomes::salvage).
 //!
 //! ```
 //! use longshore::App;
@@ -141,14 +142,14 @@
 //!
 //! # Async code
 //!
-//! [`App::function_async`] and [`App::worker_async`] take async functions and [`AsyncWorker`]s. A
-//! container is then a thread with a runtime of its own: `tokio`'s timers, sockets and `spawn_local`
-//! work inside, futures need not be `Send`, and what a crashed container had spawned dies with it. A
-//! future whose map or call is cancelled, or whose container is killed, is dropped at its `await`.
+//! [`App::function_async`] and [`App::worker_async`] take async functions and [`AsyncWorker`]s. The thread of
+//! such a container has a runtime of its own: `tokio`'s timers, sockets and `spawn_local` work inside,
+//! futures need not be `Send`, and tasks that a crashed container had spawned die with it. A future is
+//! dropped at its `await` when its map or call is cancelled, or when its container is killed.
 //!
-//! Whatever the functions are, [`Map`] is a `Stream` too, [`Call`] a future, and [`Function::map_stream`]
-//! takes a stream; `run_async`, `run_all_async`, `for_each_async`, [`App::run`] and [`App::shutdown`] are
-//! the async forms of what blocks. They work on any executor.
+//! A [`Map`] is also a `Stream` and a [`Call`] is a future, for synchronous functions too, and
+//! [`Function::map_stream`] takes a stream. `run_async`, `run_all_async`, `for_each_async`, [`App::run`] and
+//! [`App::shutdown`] are the async forms of the blocking methods. All of them work on any executor.
 //!
 //! ```
 //! use futures::{StreamExt, stream};
@@ -178,24 +179,26 @@
 //!
 //! # Memory
 //!
-//! [`Accountant`] is a global allocator over any other. With it, [`Builder::memory_limit`] is a limit for each
-//! container: one that uses more is killed, its neighbours are untouched, and its input is replayed under
-//! `crash_retries` or comes back with [`Death::MemoryLimit`]. [`Builder::memory_limit`] says what that means
-//! for each kind of code. [`Builder::recycle_above`] makes containers anew between inputs whose state has
-//! grown. [`Status::memory`] shows what is held, [`Context::memory_left`] what may yet be.
+//! [`Accountant`] is a global allocator over any other. With it, [`Builder::memory_limit`] limits each
+//! container: a container that uses more is killed, its neighbours are untouched, and its input is replayed
+//! under `crash_retries` or comes back with [`Death::MemoryLimit`]. [`Builder::memory_limit`] describes the
+//! kill for each kind of code. [`Builder::recycle_above`] renews a container between inputs when its state
+//! has grown. [`Status::memory`] shows what each container holds, and [`Context::memory_left`] how much an
+//! attempt may still allocate.
 //!
-//! What helper threads allocate is charged to the process, unless they are given the container's
+//! Memory that a helper thread allocates is charged to the process, unless the thread enters the container's
 //! [scope](Context::scope).
 //!
 //! # Tests
 //!
-//! With the feature `testkit` there is `Builder::rehearse`: the function that an application would start is run under
-//! scripted faults and in virtual time, by the engine itself, the same each time. The module `testkit` is its manual.
+//! The feature `testkit` adds `Builder::rehearse`. It runs the function that an application would start under
+//! scripted faults and in virtual time. The engine itself does this, in the same way each time. The module
+//! `testkit` is its manual.
 //!
 //! # Actors
 //!
-//! [`actor`] holds the messages of a function's supervisor and of its maps, and an example. Every call
-//! is one of them; [`Event`]s can be subscribed to.
+//! [`actor`] holds the messages of a function's supervisor and of its maps, with an example. Every call on a
+//! function is such a message. An actor can also subscribe to [`Event`]s.
 //!
 //! # The end
 //!
@@ -205,50 +208,63 @@
 //! | stop | come back | finish | runs |
 //! | abort, the last handle dropped | come back | come back, refused when they return | does not run |
 //!
-//! Each ends in a [`Report`] that names what became of every container. [`AbortHandle`] ends one map.
+//! Each of these ends in a [`Report`] that says how every container ended. [`AbortHandle`] ends one map.
 //!
-//! # What it is told apart by
+//! # Logs, panics and thread names
 //!
-//! Panics in containers do not reach the application's panic hook unless asked to
-//! ([`PanicHook::Forward`]); they are `tracing` events (target `longshore`): `warn` for crashes, crash loops and
-//! poison, `error` for giving up, `info` for failures, kills and recoveries, `debug` for changes of a container. Repeated
-//! crashes are `debug` too, and their number is told once a second, or with each delay of a crash loop. The span in which a
-//! map or call was begun is the parent of the spans of its executions. Threads are named
+//! A panic in a container does not reach the application's panic hook, unless [`PanicHook::Forward`] asks for
+//! it. It becomes a `tracing` event with the target `longshore`, and so do the other changes of a function:
+//!
+//! | level | events |
+//! |---|---|
+//! | `error` | giving up |
+//! | `warn` | crashes, crash loops, poisoned inputs |
+//! | `info` | failures, kills, recoveries |
+//! | `debug` | changes of a container's state, repeated crashes |
+//!
+//! The number of repeated crashes is logged once a second, or with each delay of a crash loop. The span in
+//! which a map or call was begun is the parent of the spans of its executions. A thread is named
 //! `app/function/container#generation`.
 //!
 //! # Traps
 //!
-//! * A closure that cannot fail is [`App::infallible`]; one whose only exit is `?` or `Ok(…)` needs
-//!   its error type spelled: `Ok::<_, MyError>(…)`.
-//! * A function of paths takes `|path: &PathBuf| parse(path)`: `fn(&Path)` would make the input
+//! * A closure that cannot fail is passed to [`App::infallible`]. One whose only exit is `?` or `Ok(…)` needs
+//!   its error type spelled out: `Ok::<_, MyError>(…)`.
+//! * A function of paths takes `|path: &PathBuf| parse(path)`. With `fn(&Path)` the input type would be
 //!   unsized.
-//! * Blocking on a function inside one of its own containers would wait for itself; that is
-//!   [`Cause::WouldDeadlock`]. Awaiting it there is allowed, and waits for ever if no other container
-//!   can take the input.
-//! * Two functions whose inputs wait for each other's outcomes can use up all of their containers in it, and then
-//!   wait for ever without a word. A shutdown gets out: at its limit the inputs come back, and the waits end.
-//! * A client that is shared by containers, such as one `reqwest::Client` in the closure's captures, has its connections
-//!   driven by the runtime of the container that opened them. A crash of that container ends them for its neighbours as
-//!   well. A worker that builds its client in `enter` shares nothing.
-//! * `tokio::task::block_in_place` panics in a container, because its runtime has one thread. Use `spawn_blocking`, or
-//!   a synchronous function.
-//! * A blocking client (`reqwest::blocking`, say) has a runtime of its own, which must not be dropped inside another: in an
-//!   async `exit` it panics. Drop it in `spawn_blocking`, or use it in a synchronous worker.
-//! * Memory that is taken past the global allocator (mapped files, what C code allocates for itself) is in no account, and
-//!   in no [`Builder::memory_limit`].
-//! * A checkpoint unwinds. Inside a `LazyLock` or a `Once` it poisons that for the whole process, and under a
-//!   `Mutex` of the standard library it poisons the lock: call it where none of them is held.
-//! * A helper thread that is joined without checkpoints of its own keeps its container in the user's code for as long
-//!   as it runs: hand it the [scope](Context::scope) of the container, and let it call [`Context::checkpoint`].
-//! * An async closure is `async |input: &T| …` or an `async fn`; `|input| async move { … }` cannot
+//! * Blocking on a function inside one of its own containers would wait for itself, and fails with
+//!   [`Cause::WouldDeadlock`]. Awaiting it there is allowed. It waits for ever if no other container can take
+//!   the input.
+//! * Two functions whose inputs wait for each other's outcomes can occupy all of their containers with such
+//!   waits, and then wait for ever without any error. A shutdown ends this: at its limit the inputs come
+//!   back, and the waits end.
+//! * A client that containers share, such as one `reqwest::Client` in the closure's captures, has its
+//!   connections driven by the runtime of the container that opened them. A crash of that container ends
+//!   those connections for its neighbours as well. A worker that builds its client in `enter` shares nothing.
+//! * `tokio::task::block_in_place` panics in a container, because the container's runtime has one thread. Use
+//!   `spawn_blocking`, or a synchronous function.
+//! * A blocking client (`reqwest::blocking`, say) has a runtime of its own, which panics if it is dropped
+//!   inside another runtime, for example in an async `exit`. Drop it in `spawn_blocking`, or use it in a
+//!   synchronous worker.
+//! * Memory that does not come from the global allocator (mapped files, the allocations of C code) is charged
+//!   to no account, and [`Builder::memory_limit`] does not limit it.
+//! * A checkpoint unwinds. Inside the initialisation of a `LazyLock` or a `Once` it poisons that value for
+//!   the whole process, and under a `Mutex` of the standard library it poisons the lock. Call it where none
+//!   of them is held.
+//! * A helper thread that is joined and has no checkpoints of its own keeps its container in the user's code
+//!   for as long as it runs. Give it the [scope](Context::scope) of the container, and let it call
+//!   [`Context::checkpoint`].
+//! * An async closure is `async |input: &T| …` or an `async fn`. The form `|input| async move { … }` cannot
 //!   borrow its input.
-//! * Synchronous code that cannot be told to stop keeps its thread when its container is killed: a long loop
-//!   calls [`Context::checkpoint`] now and then.
+//! * Synchronous code without checkpoints keeps its thread when its container is killed. A long loop should
+//!   call [`Context::checkpoint`] now and then.
 //! * A worker whose `Drop` blocks delays its own restart.
-//! * The input of a function cannot contain a handle to that same function: such a type has no end.
-//! * Inputs pass over stacks by value: those of a megabyte want a [`Builder::stack_size`] of many, or a `Box`.
-//! * What a crashed attempt changed inside its input (through a lock or an atomic) stays changed for
-//!   the replay.
+//! * The input of a function cannot contain a handle to that same function, because such a type would contain
+//!   itself.
+//! * Inputs are moved through stacks by value. Inputs of a megabyte need a [`Builder::stack_size`] of many
+//!   megabytes, or a `Box`.
+//! * Whatever a crashed attempt changed inside its input (through a lock or an atomic) stays changed for the
+//!   replay.
 //! * Programs built with `panic = "abort"` are refused at the start.
 
 mod base;

@@ -416,7 +416,7 @@ fn bad_options_are_refused_with_a_reason_and_exit_code_2() {
         (&["--poison", "-1"], "--poison wants a whole number, not -1"),
         (&["--poison", "1000", tree], "--poison and --balloon 1000 of 35 files"),
         (&["--balloon", "2", tree], "--balloon needs a --memory-limit"),
-        (&["--memory-limit", "0", tree], "a limit of 0 bytes of memory"),
+        (&["--memory-limit", "0", tree], "a memory setting of 0 bytes"),
         (&["--containers", "0", tree], "0 containers are outside 1..=1024"),
         (&["--frobnicate"], "unknown option --frobnicate"),
         (&[tree, tree], "a second directory"),

@@ -278,7 +278,7 @@ fn a_panic_raised_again_has_no_place_and_one_raised_once_has_its_own() {
             f.call(n).wait().expect("it catches");
             assert_eq!(place(30).1, None);
         }
-        for (n, message) in [(40, "a literal"), (50, "formatted 50"), (60, "(a payload that is no text)")] {
+        for (n, message) in [(40, "a literal"), (50, "formatted 50"), (60, "(a payload that is not text)")] {
             for n in n..n + 3 {
                 let (said, at) = place(n);
                 assert!(said == message || said == format!("formatted {n}"), "{said}");

@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-/// One container of a function: its place in the pool, kept over all of its generations.
+/// One container of a function, identified by its index in the pool. The index stays the same over all of the
+/// container's generations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ContainerId(pub(crate) u32);
 
@@ -13,7 +14,7 @@ impl ContainerId {
         Self(index)
     }
 
-    /// Its place in the pool, counted from 0.
+    /// The index of the container in the pool, counted from 0.
     #[must_use]
     pub const fn index(self) -> usize {
         self.0 as usize
@@ -26,13 +27,13 @@ impl fmt::Display for ContainerId {
     }
 }
 
-/// How often a container has been started. The first generation is 1; every restart, recycling or
-/// kill begins a new one, and an answer that bears an old one is refused.
+/// The number of times that a container has been started. The first generation is 1. Every restart, recycling
+/// or kill begins a new generation, and an answer that bears an old one is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Generation(pub(crate) u64);
 
 impl Generation {
-    /// The number itself, from 1.
+    /// The number itself, counted from 1.
     #[must_use]
     pub const fn get(self) -> u64 {
         self.0
@@ -53,7 +54,7 @@ impl Attempt {
     /// The first execution of an input.
     pub const FIRST: Attempt = Attempt(1);
 
-    /// The number itself, from 1.
+    /// The number itself, counted from 1.
     #[must_use]
     pub const fn get(self) -> u32 {
         self.0
@@ -66,11 +67,11 @@ impl fmt::Display for Attempt {
     }
 }
 
-/// One map or one call, as the ledger of its function numbers them.
+/// One map or one call. The ledger of its function hands out the numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct JobId(pub(crate) u64);
 
-/// One input of one job; `index` is its place in the source, counted from 0.
+/// One input of one job. `index` is the input's position in the source, counted from 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct InputId {
     pub(crate) job: JobId,

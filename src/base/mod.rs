@@ -1,5 +1,5 @@
-//! What everything else stands on: the atomics and locks of the engine's own protocols, signals, and the numbers that name
-//! things.
+//! The layer below all others: the atomics and locks of the engine's own protocols, signals, and the numbers
+//! that identify things.
 
 pub(crate) mod ids;
 pub(crate) mod position;

@@ -1,10 +1,10 @@
-//! How far a container is.
+//! How far a container has come in its lease.
 
 /// How far a container had come in its lease when it died or was fenced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Position {
-    /// The input that executes or comes next.
+    /// The input that was executing or would have come next.
     pub(crate) at: u64,
-    /// Whether it executes.
+    /// Whether the input at `at` was executing.
     pub(crate) begun: bool,
 }

@@ -1,9 +1,10 @@
-//! A signal: threads wait for it with a lock of theirs released, and tasks leave their waker.
+//! A signal that both threads and tasks can wait for. A thread waits with the caller's lock released, and a
+//! task leaves its waker.
 //!
-//! Only wakers of the engine's own runtimes are left here: they are woken under the function's
-//! lock, where no user code may run. In tests it remembers that it was raised, because the
-//! simulator's threads do not wait: it wakes those that would have been woken, and no others, so
-//! that a lost wake-up is a stuck world.
+//! The wakers that are left here belong to the engine's own runtimes, because they are woken under the
+//! function's lock, where no user code may run. In tests a signal remembers that it was raised: the
+//! simulator's threads do not wait on the condition variable. The simulator wakes exactly the threads that
+//! the signal would have woken, so that a lost wake-up leaves its world stuck.
 
 use std::collections::VecDeque;
 use std::task::Waker;
@@ -11,25 +12,26 @@ use std::time::Instant;
 
 use super::sync::{AtomicUsize, Condvar, Mutex, MutexGuard, Ordering};
 
-/// A condition variable, for threads and tasks.
+/// A condition variable for threads and tasks.
 #[derive(Debug, Default)]
 pub(crate) struct Signal {
     condvar: Condvar,
-    /// Tasks that wait, each under its key, longest first. At most one for each container.
+    /// The tasks that wait, each under its key. The task that has waited longest comes first. There is at
+    /// most one for each container.
     tasks: Mutex<VecDeque<(u64, Waker)>>,
-    /// How many those are, so that signals to threads do not look.
+    /// The length of `tasks`, so that a signal to threads need not take the lock.
     waiting: AtomicUsize,
     #[cfg(test)]
     raised: std::sync::atomic::AtomicBool,
 }
 
 impl Signal {
-    /// Wakes the threads that wait, and no task.
+    /// Wakes the threads that wait, and leaves the tasks asleep.
     pub(crate) fn notify_threads(&self) {
         self.condvar.notify_all();
     }
 
-    /// Wakes the task that waits under that key.
+    /// Wakes the task that waits under `key`.
     pub(crate) fn notify_task(&self, key: u64) {
         if self.waiting.load(Ordering::SeqCst) > 0 {
             let at = |tasks: &VecDeque<(u64, Waker)>| tasks.iter().position(|(of, _)| *of == key);
@@ -39,7 +41,7 @@ impl Signal {
         }
     }
 
-    /// Wakes all that wait.
+    /// Wakes all threads and tasks that wait.
     pub(crate) fn notify_all(&self) {
         #[cfg(test)]
         self.raised.store(true, Ordering::Relaxed);
@@ -58,7 +60,7 @@ impl Signal {
         taken
     }
 
-    /// Waits until it is raised, or until that moment. Whether it was raised before.
+    /// Waits until the signal is raised, or until `until`. Returns whether the signal was raised first.
     pub(crate) fn wait<T>(&self, guard: &mut MutexGuard<'_, T>, until: Option<Instant>) -> bool {
         match until {
             None => {
@@ -69,7 +71,7 @@ impl Signal {
         }
     }
 
-    /// A task waits under `key` from now on. Called with the lock held under which it is raised.
+    /// Registers a task that waits under `key`. The caller holds the lock under which the signal is raised.
     pub(crate) fn register(&self, key: u64, waker: Waker) {
         self.forget(key);
         self.take(|tasks| {
@@ -78,12 +80,12 @@ impl Signal {
         });
     }
 
-    /// Whether that task waits under `key`, and has not been signalled.
+    /// Whether the task of `waker` waits under `key` and has not been woken yet.
     pub(crate) fn is_registered(&self, key: u64, waker: &Waker) -> bool {
         self.tasks.lock().iter().any(|(of, task)| *of == key && task.will_wake(waker))
     }
 
-    /// The task under `key` does not wait any more.
+    /// Removes the task under `key`, which does not wait any more.
     pub(crate) fn forget(&self, key: u64) {
         if self.waiting.load(Ordering::SeqCst) > 0 {
             let at = |tasks: &VecDeque<(u64, Waker)>| tasks.iter().position(|(of, _)| *of == key);
@@ -91,7 +93,7 @@ impl Signal {
         }
     }
 
-    /// Whether it was raised since this was last asked.
+    /// Whether the signal was raised since the last call of this function.
     #[cfg(test)]
     pub(crate) fn take_raised(&self) -> bool {
         self.raised.swap(false, Ordering::Relaxed)

@@ -1,19 +1,20 @@
-//! The primitives that the engine's own protocols are built from, in one place, so that a model checker
-//! can put its own under the same code.
+//! The primitives that the engine's own protocols are built from. They are in one file, so that a model
+//! checker can put its own primitives under the same code.
 //!
-//! Beside atomics and a mutex that is a barrier in two halves. Of a store before [`Light`] and a load behind
-//! it on one thread, and the same around [`heavy`] on another, at least one load sees the other's store.
-//! Where Linux offers its `membarrier`, the light half costs nothing and the heavy one about a microsecond;
-//! elsewhere both are full fences.
+//! Beside atomics and a mutex there is a barrier in two halves, for two threads that each store to one
+//! variable and then load the other's. One thread has [`Light`] between its store and its load, the
+//! other has [`heavy`]. At least one of the two loads then sees the other thread's store. Where Linux
+//! offers its `membarrier`, the light half costs nothing and the heavy half about a microsecond.
+//! Elsewhere both are full fences.
 //!
-//! A process may put itself into a sandbox that refuses `membarrier` from then on. Threads that have passed with
-//! no more than the compiler's fence until then are still reached on x86-64: a page of the process loses a right,
-//! and the system interrupts every core that runs one of the threads, so that none of them uses the right on. On
-//! other processors that is not known to be enough: there [`heavy`] says that it has done nothing, and its callers
-//! do without, or break the function down. Who looks up its light half after the refusal gets a full fence, and is
-//! reached everywhere.
+//! A process may enter a sandbox that refuses `membarrier` from then on. Threads that looked up their light
+//! half before the refusal pass with a compiler fence only. On x86-64 they can still be reached: a page of
+//! the process loses a right, and the system interrupts every core that runs one of the threads, so that none
+//! of them goes on using that right. On other processors this is not known to be enough. There [`heavy`]
+//! returns `false`, and its callers either do without the barrier or declare the function broken. A thread
+//! that looks up its light half after the refusal gets a full fence, and is reached everywhere.
 
-// Tracks and accounts keep a place or an epoch and what belongs to it in one word of 64 bits.
+// A track or an account keeps a place or an epoch in one word of 64 bits with the state that belongs to it.
 #[cfg(not(target_has_atomic = "64"))]
 compile_error!("longshore needs atomic integers of 64 bits, which this target does not have");
 
@@ -23,14 +24,14 @@ pub(crate) use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, 
 
 pub(crate) use parking_lot::{Condvar, Mutex, MutexGuard};
 
-/// Whether those who look up their light half now may pass without a fence. Written by [`prepare`], and taken back
-/// by the first [`heavy`] that the system refuses.
+/// Whether a thread that looks up its light half now may pass without a fence. Set by [`prepare`], and
+/// cleared by the first [`heavy`] that the system refuses.
 static FOR_ALL: AtomicBool = AtomicBool::new(false);
 
-/// Whether that was ever so. Written by [`prepare`], and never taken back.
+/// Whether the system has ever granted the cheap barrier. Set by [`prepare`], and never cleared.
 static GRANTED: AtomicBool = AtomicBool::new(false);
 
-/// Asks the system for the cheap kind of barrier, if it has not granted it before.
+/// Asks the system for the cheap barrier, unless it has granted it already.
 pub(crate) fn prepare() {
     if !GRANTED.load(Ordering::SeqCst) && system::register() {
         GRANTED.store(true, Ordering::SeqCst);
@@ -38,7 +39,7 @@ pub(crate) fn prepare() {
     }
 }
 
-/// Which light half there is, looked up once by whoever passes often.
+/// The light half of the barrier that a thread uses. A thread that passes often looks it up once.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Light {
     for_all: bool,
@@ -46,11 +47,11 @@ pub(crate) struct Light {
 
 impl Light {
     pub(crate) fn get() -> Self {
-        // A full fence too many, where a thread has not heard of the system's barrier, does no harm.
+        // A stale `false` costs a full fence that was not needed, which does no harm.
         Self { for_all: FOR_ALL.load(Ordering::Relaxed) }
     }
 
-    /// The least that any thread passes with, whenever it has looked that up.
+    /// The weakest light half that any thread may have looked up.
     pub(crate) fn of_any() -> Self {
         Self { for_all: GRANTED.load(Ordering::SeqCst) }
     }
@@ -66,8 +67,9 @@ impl Light {
     }
 }
 
-/// The half for the side that passes seldom, where the other side passes with that light half. `false` if the system
-/// refuses what it has granted before, and there is no other way: then nothing is known of what the other side sees.
+/// The half for the side that passes rarely, where the other side passes with `light`. Returns `false` if the
+/// system refuses the barrier that it granted before and there is no other way to reach the other side.
+/// Nothing is then known of what that side sees.
 #[must_use]
 pub(crate) fn heavy(light: Light) -> bool {
     fence(Ordering::SeqCst);
@@ -78,7 +80,7 @@ pub(crate) fn heavy(light: Light) -> bool {
     system::interrupt()
 }
 
-// An interpreter that looks for undefined behaviour knows no such call.
+// Miri does not know this system call.
 #[cfg(all(target_os = "linux", not(miri)))]
 mod system {
     use libc::{
@@ -88,25 +90,25 @@ mod system {
 
     #[expect(unsafe_code, reason = "a system call without a safe wrapper")]
     fn membarrier(command: c_int) -> bool {
-        // SAFETY: these commands take no pointer; flags and processor are none.
+        // SAFETY: these commands take no pointer, and no flag or processor is given.
         unsafe { syscall(SYS_membarrier, command, 0, 0) == 0 }
     }
 
-    /// From now on the barrier may be asked for.
+    /// Registers the process for the barrier.
     pub(super) fn register() -> bool {
         let granted = membarrier(REGISTER);
         if granted {
-            page::prepare(); // while it is still allowed
+            page::prepare(); // now, because a sandbox may forbid it later
         }
         granted
     }
 
-    /// A barrier on every thread of the process. `false` if it is refused.
+    /// A barrier on every thread of the process. Returns `false` if the system refuses it.
     pub(super) fn barrier() -> bool {
         membarrier(BARRIER)
     }
 
-    /// The same by other means, where there are any.
+    /// The same barrier by other means. Returns `false` where there are none.
     pub(super) fn interrupt() -> bool {
         page::interrupt()
     }
@@ -132,17 +134,17 @@ mod system {
 
         const BYTES: usize = 4096;
 
-        /// A page of this process, for nothing else.
+        /// A page of this process that holds no data.
         struct Page(NonNull<u8>);
 
         #[expect(unsafe_code, reason = "a page belongs to the process")]
-        // SAFETY: it is never unmapped, and used under the lock alone.
+        // SAFETY: the page is never unmapped, and it is only used under the lock.
         unsafe impl Send for Page {}
 
-        /// Never changed once it is there.
+        /// Set once by `prepare`, and never changed after that.
         static PAGE: Mutex<Option<Page>> = Mutex::new(None);
 
-        /// Makes the page, if the cores are interrupted when it loses a right.
+        /// Maps the page, if the system interrupts the cores when the page loses a right.
         pub(super) fn prepare() {
             let mut page = PAGE.lock();
             if page.is_none() && interrupts() {
@@ -150,19 +152,20 @@ mod system {
             }
         }
 
-        /// Interrupts every core that runs a thread of this process. `false` if that cannot be had.
+        /// Interrupts every core that runs a thread of this process. Returns `false` if that is not possible.
         pub(super) fn interrupt() -> bool {
             PAGE.lock().as_ref().is_some_and(Page::interrupt)
         }
 
-        /// Whether the system has to interrupt other cores to have them forget a right. It does not where they can be
-        /// told by an instruction (`INVLPGB`), which waits for no store of theirs.
+        /// Whether the system must interrupt other cores to make them forget a right. It need not where the
+        /// processor has an instruction for it (`INVLPGB`), and that instruction does not wait for the
+        /// stores of the other cores.
         fn interrupts() -> bool {
             const SIZES: u32 = 0x8000_0008;
             const INVLPGB: u32 = 1 << 3;
             #[expect(unsafe_code, reason = "an instruction without a safe function")]
             #[allow(unused_unsafe, reason = "newer compilers have a safe one")]
-            // SAFETY: every processor of this kind has the instruction.
+            // SAFETY: every x86-64 processor has the `cpuid` instruction.
             let (most, sizes) = unsafe { (__cpuid(0x8000_0000).eax, __cpuid(SIZES).ebx) };
             most < SIZES || sizes & INVLPGB == 0
         }
@@ -171,13 +174,14 @@ mod system {
         impl Page {
             fn new() -> Option<Self> {
                 let (rights, kind) = (PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS);
-                // SAFETY: a new mapping, wherever there is room.
+                // SAFETY: the mapping is new, at an address that the system chooses.
                 let page = unsafe { mmap(ptr::null_mut(), BYTES, rights, kind, -1, 0) };
                 if page == MAP_FAILED {
                     return None;
                 }
-                // A page that is not in memory when it loses a right interrupts nobody. It is touched a moment before;
-                // so it is kept there only as long as that is allowed.
+                // Removing a right from a page that is not in memory interrupts no core. `interrupt` touches
+                // the page a moment before it removes the right, so `mlock` only closes a small gap, and it
+                // may be refused.
                 // SAFETY: the page was just mapped.
                 let _refused = unsafe { mlock(page, BYTES) };
                 NonNull::new(page.cast()).map(Self)
@@ -187,13 +191,14 @@ mod system {
                 if !self.allow(PROT_READ | PROT_WRITE) {
                     return false;
                 }
-                // SAFETY: mapped, writable since a moment ago, and nobody else's while the lock is held.
+                // SAFETY: the page is mapped, it has just become writable, and the lock keeps other
+                // threads away from it.
                 unsafe { self.0.write_volatile(1) };
                 self.allow(PROT_READ)
             }
 
             fn allow(&self, rights: c_int) -> bool {
-                // SAFETY: the page is mapped, and nobody else has a reference into it.
+                // SAFETY: the page is mapped, and no reference points into it.
                 unsafe { mprotect(self.0.as_ptr().cast(), BYTES, rights) == 0 }
             }
         }
@@ -223,13 +228,13 @@ mod tests {
 
     const ORDERS: u64 = 2_000;
 
-    /// A thread counts on, and looks after each count for an order, with no more than the compiler's fence in between.
-    /// This one gives orders, and looks after each, behind `heavy`, how far the count is. How often the thread had
-    /// counted on unseen, and had not seen the order either.
+    /// Counts how often both loads missed the other thread's store. One thread counts on and looks for a new
+    /// order after each count, with only a compiler fence in between. The other thread gives orders and calls
+    /// `heavy` after each, and then reads the count.
     fn misses(orders: u64, heavy: impl Fn()) -> usize {
         let light = Light { for_all: true };
         let (count, order) = (AtomicU64::new(0), AtomicU64::new(0));
-        // The order that the thread has seen last, and the count with which it saw it first.
+        // The last order that the counting thread has seen, and the count at which it saw that order first.
         let (obeyed, obeyed_at) = (AtomicU64::new(0), AtomicU64::new(0));
         let counts = || {
             let (mut at, mut last) = (0, 0);
@@ -261,18 +266,18 @@ mod tests {
     }
 
     #[test]
-    fn of_two_stores_around_the_two_halves_at_least_one_is_seen() {
+    fn at_least_one_of_two_stores_before_the_halves_is_seen() {
         prepare();
         assert_eq!(misses(ORDERS, || assert!(super::heavy(Light::of_any()))), 0);
     }
 
     #[test]
-    fn where_the_system_refuses_its_barrier_a_page_of_ours_is_one() {
+    fn a_page_that_loses_a_right_replaces_a_refused_barrier() {
         prepare();
         if GRANTED.load(Ordering::SeqCst) && system::interrupt() {
             assert_eq!(misses(ORDERS, || assert!(system::interrupt())), 0);
         } else {
-            println!("there is no such means here");
+            println!("the system has no barrier by other means here");
         }
     }
 }

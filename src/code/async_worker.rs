@@ -3,9 +3,10 @@
 use crate::code::context::Context;
 use std::fmt;
 
-/// An async function with state. One lives in each container, on the container's thread and in a
-/// runtime of its own, so neither it nor its futures need be `Send`; `tokio`'s timers, sockets and
-/// `spawn_local` work inside. A crash drops it, and all it had spawned, and `enter` builds a fresh one.
+/// An async function with state. Each container has one worker, on the container's thread and in a
+/// runtime of its own. Neither the worker nor its futures need be `Send`, and `tokio`'s timers, sockets
+/// and `spawn_local` work inside. A crash drops the worker and all tasks that it has spawned, and
+/// `enter` builds a new one.
 ///
 /// ```
 /// use longshore::{App, AsyncWorker, Context};
@@ -33,32 +34,33 @@ use std::fmt;
 /// ```
 #[expect(async_fn_in_trait, reason = "its futures stay on the container's thread, so no bound is missing")]
 pub trait AsyncWorker: Sized + 'static {
-    /// What it is called with.
+    /// The input of a call.
     type Input: Send + Sync + 'static;
-    /// What it returns.
+    /// The output of a call that succeeds.
     type Output: Send + 'static;
-    /// How it fails. A failure does not end the worker.
+    /// The error of a call that fails. A failure does not end the worker.
     type Error: fmt::Debug + Send + 'static;
 
     /// Executes one input.
     ///
     /// # Errors
     ///
-    /// The input has failed, and is retried or surfaces. The worker goes on.
+    /// An error means that the input has failed. The input is retried, or the error becomes its
+    /// outcome. The worker goes on.
     ///
     /// # Panics
     ///
-    /// A panic ends this worker; a fresh one is entered, and the input is replayed. A panic in a task
-    /// that was spawned is tokio's, and ends only that task.
+    /// A panic ends this worker. A new one is entered, and the input is replayed. Tokio catches the panic of
+    /// a spawned task, which ends only that task.
     ///
     /// # Cancel safety
     ///
-    /// The future is dropped at an `await` when the input's map or call is cancelled, which leaves the
-    /// worker in use, or when the container is killed. Inside a poll a [`checkpoint`](Context::checkpoint) unwinds instead, and
-    /// then a fresh worker is entered.
+    /// The future is dropped at an `await` in two cases. When the input's map or call is cancelled, the
+    /// worker stays in use. When the container is killed, the worker is dropped as well. If a
+    /// [`checkpoint`](Context::checkpoint) unwinds inside a poll, a new worker is entered.
     async fn call(&mut self, input: &Self::Input, context: &Context) -> Result<Self::Output, Self::Error>;
 
-    /// Called on a graceful end: drain or stop. Never after a crash or an interruption, never on drop. A panic here is
-    /// reported and is no crash.
+    /// Called on a graceful end: a drain, a stop, or a recycling. It is not called after a crash, after an
+    /// interruption, or on an abort. A panic here is reported, and is not a crash.
     async fn exit(self, _context: &Context) {}
 }

@@ -1,4 +1,4 @@
-//! What the user's code can ask about the execution it is part of.
+//! The facts that the user's code can learn about its execution.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -11,10 +11,10 @@ use crate::contain::unwind::Moment;
 use crate::memory::till::Inside;
 use crate::values::crash::Previous;
 
-/// The execution that is going on: which function, container and generation, which input, at which
-/// attempt, and why the previous attempt ended.
+/// The execution of an input: its function, container and generation, the input and its attempt, and why the
+/// previous attempt ended.
 ///
-/// Workers are handed one; plain functions ask [`Context::current`].
+/// A worker is passed a context. A plain function calls [`Context::current`].
 ///
 /// ```
 /// use longshore::{App, Context, Previous};
@@ -38,16 +38,17 @@ pub struct Context(Rc<Inner>);
 struct Inner {
     app: Arc<str>,
     function: Arc<str>,
-    /// Distinguishes functions of the process, so that a call can tell it would wait for itself.
+    /// Identifies the function in the process, so that a call on the same function can be refused instead
+    /// of waiting for itself.
     function_id: u64,
     container: ContainerId,
     generation: Cell<u64>,
     index: Cell<u64>,
     attempt: Cell<u32>,
     previous: RefCell<Option<Previous>>,
-    /// How many runs of inputs have begun.
+    /// The number of runs of inputs that have begun.
     runs: Cell<u64>,
-    /// What ties the code to this generation.
+    /// Ties the code to this generation.
     leash: RefCell<Option<Arc<Leash>>>,
 }
 
@@ -82,7 +83,7 @@ impl Context {
         }))
     }
 
-    /// Runs what belongs to the container, on a thread that others share with it.
+    /// Runs code of the container on a thread that other containers share.
     #[cfg(feature = "testkit")]
     pub(crate) fn inside<T>(&self, run: impl FnOnce() -> T) -> T {
         struct Before(Option<Context>);
@@ -96,7 +97,7 @@ impl Context {
         leash::tied(leash, run)
     }
 
-    /// The context of the container this thread belongs to; `None` on every other thread.
+    /// The context of the container that this thread belongs to, or `None` on every other thread.
     #[must_use]
     pub fn current() -> Option<Self> {
         Self::look(Self::clone)
@@ -106,14 +107,14 @@ impl Context {
         Self::look(|context| context.0.function_id == function_id) == Some(true)
     }
 
-    /// What this thread executes now.
+    /// The input that this thread executes now.
     pub(crate) fn moment() -> Moment {
         let moment = Self::look(|context| (context.0.runs.get(), context.0.index.get()));
         Moment::of(moment.unwrap_or_default())
     }
 
-    /// Looks at the context of this thread, if it has one. Late in the end of a thread there is none any more: users'
-    /// values that a thread keeps for itself are dropped then, and may ask.
+    /// Looks at the context of this thread, if it has one. Late in the end of a thread it has none any more,
+    /// but users' values in thread-locals are dropped then and may call this.
     fn look<T>(look: impl FnOnce(&Self) -> T) -> Option<T> {
         CURRENT.try_with(|slot| slot.borrow().as_ref().map(look)).ok().flatten()
     }
@@ -165,25 +166,25 @@ impl Context {
         self.0.container
     }
 
-    /// Its generation.
+    /// The generation of the container.
     #[must_use]
     pub fn generation(&self) -> Generation {
         Generation(self.0.generation.get())
     }
 
-    /// The index of the executing input in its map; `None` in `enter` and `exit`.
+    /// The index of the executing input in its map, or `None` in `enter` and `exit`.
     #[must_use]
     pub fn input(&self) -> Option<u64> {
         (self.0.attempt.get() > 0).then(|| self.0.index.get())
     }
 
-    /// The attempt, from 1. In `enter` and `exit`, where nothing is attempted, the first.
+    /// The attempt, counted from 1. In `enter` and `exit` it is 1, although nothing is attempted there.
     #[must_use]
     pub fn attempt(&self) -> Attempt {
         Attempt(self.0.attempt.get().max(1))
     }
 
-    /// Why the previous attempt of the executing input ended; `None` at its first.
+    /// The reason why the previous attempt of the executing input ended, or `None` at the first attempt.
     #[must_use]
     pub fn previous(&self) -> Option<Previous> {
         self.0.previous.borrow().clone()
@@ -191,28 +192,31 @@ impl Context {
 }
 
 impl Context {
-    /// Unwinds if this code is to come to its end: its container was killed (by hand, or for using too much
-    /// memory), its function was aborted, or its map or call was cancelled or has ended. A long synchronous computation that
-    /// calls it now and then is left at once. One that does not goes on until it returns, and its answer is refused: on a
-    /// thread that is *abandoned* where the container was killed or the function aborted, and otherwise in its container,
-    /// which is not free before.
+    /// Unwinds if this code should end: its container was killed (by hand, or for using too much memory), its
+    /// function was aborted, or its map or call was cancelled or has ended. A long synchronous computation
+    /// should call it now and then. Code that does not call it goes on until it returns, and its answer is
+    /// then refused. If the container was killed or the function aborted, such code goes on in an *abandoned*
+    /// thread. Otherwise its container stays occupied until it returns.
     ///
-    /// A container whose code was cancelled goes on. The unwind may leave a [`Worker`](crate::Worker) half-updated: it is
-    /// dropped without an `exit`, and `enter` builds a new one. Each execution that is cancelled so costs an `enter`.
-    /// None of that is a crash. Tasks that the code has spawned in an async container go on; helper threads in the
-    /// [`Scope`] of the container come out as the code itself does, until the container takes its next inputs.
+    /// A container whose code was cancelled lives on. The unwind may leave a [`Worker`](crate::Worker)
+    /// half-updated, so the worker is dropped without an `exit`, and `enter` builds a new one. Each execution
+    /// that is cancelled in this way costs an `enter`. None of this is a crash. Tasks that the code has
+    /// spawned in an async container go on. Helper threads in the [`Scope`] of the container also unwind at
+    /// their checkpoints, until the container takes its next inputs.
     ///
-    /// It costs about 2 ns. It does nothing while the thread is panicking, and on threads that are neither
-    /// a container's nor in a [`Scope`].
+    /// A checkpoint costs about 2 ns. It does nothing while the thread is panicking, or on a thread that is
+    /// neither a container's nor in a [`Scope`].
     ///
     /// # Panics
     ///
-    /// As said, past the panic hook. `catch_unwind` can catch it; the engine has let go of the code all the
-    /// same, and the next checkpoint unwinds again. It unwinds through every frame between here and the container:
-    /// a frame of another language has no way to be unwound through, and Rust ends the process where one would be. So
-    /// call it neither from a callback under `extern "C"` (a comparison for `qsort`, a progress callback of a C
-    /// library) nor from whatever such a callback calls; have the callback return an error code instead, and come by a
-    /// checkpoint once the foreign function has returned.
+    /// It unwinds past the panic hook. `catch_unwind` can catch this, but the engine has given up on the code
+    /// anyway, and the next checkpoint unwinds again.
+    ///
+    /// The unwind passes through every frame between the checkpoint and the container. A frame of another
+    /// language cannot be unwound, and Rust ends the process where that would happen. Do not call
+    /// `checkpoint` from a callback under `extern "C"` (a comparison for `qsort`, a progress callback of a C
+    /// library) or from code that such a callback calls. Let the callback return an error code instead, and
+    /// call `checkpoint` when the foreign function has returned.
     ///
     /// ```
     /// use longshore::{App, Context};
@@ -236,8 +240,8 @@ impl Context {
         leash::checkpoint();
     }
 
-    /// How many more bytes this container may allocate before it is killed, to the byte for what this thread
-    /// did. `None` without [`Builder::memory_limit`](crate::Builder::memory_limit).
+    /// The number of bytes that this container may still allocate before it is killed, exact for the
+    /// allocations of this thread. `None` without [`Builder::memory_limit`](crate::Builder::memory_limit).
     #[must_use]
     pub fn memory_left(&self) -> Option<u64> {
         let leash = self.0.leash.borrow();
@@ -247,8 +251,8 @@ impl Context {
         Some(limit.saturating_sub(u64::try_from(used).unwrap_or(0)))
     }
 
-    /// The scope of this container, for helper threads: what they allocate in it is charged to the container,
-    /// and their checkpoints are its own.
+    /// The scope of this container for helper threads. Allocations inside the scope are charged to the
+    /// container, and checkpoints there unwind when the container's own checkpoints do.
     #[must_use]
     pub fn scope(&self) -> Scope {
         let leash = self.0.leash.borrow().clone();

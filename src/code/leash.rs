@@ -1,7 +1,8 @@
-//! What ties the user's code to the generation it runs for, on whatever thread it runs.
+//! The leash of a generation: it ties the user's code to the generation that it runs for, on every
+//! thread on which it runs.
 //!
-//! By its leash the code is charged for its memory, and by it a checkpoint learns that the generation is over:
-//! because the container was killed or the function aborted, or because its account is overdrawn.
+//! Through the leash the code's memory is charged, and through it a checkpoint learns that the generation is
+//! over because the container was killed, the function was aborted, or the account is overdrawn.
 
 use std::cell::RefCell;
 use std::panic;
@@ -24,33 +25,35 @@ thread_local! {
 
 /// The leash of one generation of a container.
 pub(crate) struct Leash {
-    /// The generation is over, though its thread may not have come out.
+    /// Whether the generation is over. Its thread may still be in the user's code.
     over: AtomicBool,
-    /// The map or call of the current execution was cancelled, or has ended. Set under the function's lock.
+    /// Whether the map or call of the current execution was cancelled or has ended. Set
+    /// under the function's lock.
     unwanted: AtomicBool,
-    /// Code of that execution has come out at a checkpoint because of it: on the container's thread, or on one of a helper,
-    /// whose end the code may take for a panic.
+    /// Whether code of that execution has unwound from a checkpoint because it is unwanted. It may have
+    /// run on the container's thread or on a helper thread. In the latter case the code may take the
+    /// helper's end for a panic.
     has_come_out: AtomicBool,
-    /// The code has come by a checkpoint, and so may be expected to come by another.
+    /// Whether the code has reached a checkpoint, and so can be expected to reach another.
     heeds: AtomicBool,
-    /// The code is in its `exit`, which the timeout bounds and not the limit.
+    /// Whether the code is in its `exit`. The exit timeout bounds that, and the memory limit does not.
     exits: AtomicBool,
     /// `None` where no accountant is installed.
     account: Option<Open>,
     thread: Option<priority::Thread>,
-    /// The stack of its thread, which is that of its helpers too.
+    /// The size of its thread's stack, which its helper threads have too.
     stack_bytes: Option<usize>,
-    /// Who is called when the account is overdrawn.
+    /// The killer that is called when the account is overdrawn.
     killer: OnceLock<Arc<dyn Killer>>,
 }
 
 impl Leash {
-    /// Of the calling thread, which is a container's.
+    /// The leash of the calling thread, which is a container's.
     pub(crate) fn of_this_thread(account: Option<Open>, stack_bytes: usize) -> Self {
         Self::new(account, Some(priority::Thread::current()), Some(stack_bytes))
     }
 
-    /// Of a simulated thread, or of a task in a rehearsal.
+    /// The leash of a simulated thread, or of a task in a rehearsal.
     #[cfg(any(test, feature = "testkit"))]
     pub(crate) fn of_no_thread(account: Option<Open>) -> Self {
         Self::new(account, None, None)
@@ -74,42 +77,43 @@ impl Leash {
         self.account.as_ref()
     }
 
-    /// The stack that a helper thread of the code is to have.
+    /// The stack size that a helper thread of the code should have.
     pub(crate) fn stack_bytes(&self) -> Option<usize> {
         self.stack_bytes
     }
 
-    /// Has the container killed when the account is overdrawn, for as long as the leash is there.
+    /// Has the container killed when the account is overdrawn, for as long as the leash exists.
     pub(crate) fn watch(&self, killer: Arc<dyn Killer>) {
         if let Some(account) = &self.account {
             alarm::watch_over(account.place(), Arc::downgrade(self.killer.get_or_init(|| killer)));
         }
     }
 
-    /// The generation is over.
+    /// Ends the generation.
     pub(crate) fn pull(&self) {
         self.over.store(true, Ordering::Relaxed);
     }
 
     /// Sets whether the outcome of the current execution is unwanted, because its map or call has ended.
     pub(crate) fn set_unwanted(&self, unwanted: bool) {
-        self.has_come_out.store(false, Ordering::Relaxed); // it may be of an earlier execution
+        // The code that unwound may belong to an earlier execution.
+        self.has_come_out.store(false, Ordering::Relaxed);
         self.unwanted.store(unwanted, Ordering::Relaxed);
     }
 
-    /// Whether the outcome of the current execution is unwanted, and for no other reason the code is to come out.
+    /// Whether the outcome of the current execution is unwanted, and the code has no other reason to unwind.
     pub(crate) fn is_unwanted(&self) -> bool {
         let ends = self.over.load(Ordering::Relaxed) || self.is_overdrawn();
         self.unwanted.load(Ordering::Relaxed) && !ends
     }
 
-    /// Whether the code has unwound out of the current execution because its outcome is unwanted. Asked by the thread that
-    /// has unwound.
+    /// Whether the code has unwound from the current execution because its outcome is unwanted. Called by the
+    /// thread that has unwound.
     pub(crate) fn is_interrupted(&self) -> bool {
         self.has_come_out.load(Ordering::Relaxed) && self.is_unwanted()
     }
 
-    /// The generation is over, and its thread is left behind in the user's code. The thread must not have ended.
+    /// Ends the generation and leaves its thread behind in the user's code. The thread must not have ended.
     pub(crate) fn abandon(&self) {
         self.pull();
         if !self.heeds() {
@@ -117,25 +121,26 @@ impl Leash {
         }
     }
 
-    /// From now on the thread runs when nobody else wants to: not before it is clear that it does not come out as
-    /// soon as it runs, because it holds its memory until then. It must not have ended.
+    /// Lets the thread run only when no other thread wants to. This must wait until it is clear
+    /// that the code does not unwind by itself, because the code holds its memory until then. The
+    /// thread must not have ended.
     pub(crate) fn lower_priority(&self) {
         if let Some(thread) = &self.thread {
             thread.lower_priority();
         }
     }
 
-    /// Whether the code may be expected to come out by itself.
+    /// Whether the code can be expected to unwind by itself.
     pub(crate) fn heeds(&self) -> bool {
         self.heeds.load(Ordering::Relaxed)
     }
 
-    /// The code begins its `exit`.
+    /// Records that the code begins its `exit`.
     pub(crate) fn exits(&self) {
         self.exits.store(true, Ordering::Relaxed);
     }
 
-    /// The code comes by a checkpoint.
+    /// Records that the code has reached a checkpoint.
     #[inline]
     pub(crate) fn is_at_a_checkpoint(&self) {
         if !self.heeds() {
@@ -148,55 +153,59 @@ impl Leash {
         self.account.as_ref().is_some_and(|account| account.counters().is_overdrawn())
     }
 
-    /// The death of a container that has come out of the user's code after its account was overdrawn.
+    /// The death of a container whose code has ended after its account was overdrawn. `None` if the
+    /// account is not overdrawn.
     pub(crate) fn overdraft(&self) -> Option<Death> {
         let account = self.account.as_ref()?.counters();
         let limit = account.limit().filter(|_| account.is_overdrawn())?;
         Some(Death::MemoryLimit { limit, used: account.peak(), reclaimed: true })
     }
 
-    /// Whether the code is to come out. Tasks that it has spawned outlive an execution.
+    /// Whether the code should unwind. A spawned task may outlive the execution that spawned it, and does not
+    /// unwind because that execution is unwanted.
     fn is_taut(&self) -> bool {
         self.over.load(Ordering::Relaxed)
             || (self.unwanted.load(Ordering::Relaxed) && !is_in_task())
             || (self.is_overdrawn() && !self.exits.load(Ordering::Relaxed))
     }
 
-    /// The most that the attempt used which was made last.
+    /// The most bytes that the last attempt used.
     pub(crate) fn peak(&self) -> Option<u64> {
         self.account.as_ref().map(|account| account.counters().peak())
     }
 
-    /// Charges the account for what this thread allocates, until that is dropped.
+    /// Charges the account for what this thread allocates, until the returned value is dropped.
     pub(crate) fn enter(&self) -> Option<Inside> {
         self.account.as_ref().map(Open::enter)
     }
 
-    /// Runs the user's code, charged to the account.
+    /// Runs the user's code and charges the account for it.
     pub(crate) fn inside<T>(&self, run: impl FnOnce() -> T) -> T {
         let _inside = self.enter();
         run()
     }
 
-    /// Drops a state of the user's whose code is over. Its `Drop` is not to come out half-way: checkpoints in it do
-    /// nothing.
+    /// Drops a state of the user's whose code is over. Checkpoints do nothing meanwhile, so that its `Drop`
+    /// is not left half-way.
     pub(crate) fn drop_inside<T>(&self, value: T) {
         at_no_checkpoint(|| self.inside(|| drop_contained(value)));
     }
 
-    /// An attempt is over, on the thread that made it, which is inside. What it used, if anything was charged
-    /// since the last one, by whatever thread.
+    /// Ends an attempt. Called on the thread that made it, which must be inside. Returns the figures of the
+    /// attempt, or `None` if no thread has charged anything since the last attempt.
     #[inline]
     pub(crate) fn end_attempt(&self) -> Option<Epoch> {
         let account = self.account.as_ref()?;
         Inside::is_used().then(|| account.end_epoch())
     }
 
-    /// An attempt begins, on that thread. What was charged since the last one is nobody's of the two.
+    /// Begins an attempt on this thread. Bytes that were charged since the last attempt
+    /// belong to neither attempt.
     pub(crate) fn begin_attempt(&self) {
         self.end_attempt();
         if self.heeds() {
-            self.heeds.store(false, Ordering::Relaxed); // the last one's code may have been another
+            // This attempt may run other code than the last one.
+            self.heeds.store(false, Ordering::Relaxed);
         }
     }
 }
@@ -218,17 +227,17 @@ impl Drop for Leash {
     }
 }
 
-/// Ties this thread, until it is tied otherwise. Gives what it was tied by before.
+/// Ties this thread to `leash`, and returns the leash to which it was tied before.
 pub(crate) fn tie(leash: Option<Arc<Leash>>) -> Option<Arc<Leash>> {
     CURRENT.try_with(|current| current.replace(leash)).ok().flatten()
 }
 
-/// Runs code that must not be left half-way.
+/// Runs code whose checkpoints must do nothing, because it must not be left half-way.
 pub(crate) fn at_no_checkpoint<T>(run: impl FnOnce() -> T) -> T {
     tied(None, run)
 }
 
-/// Runs code on this thread, tied like that meanwhile.
+/// Runs code on this thread while the thread is tied to `leash`.
 pub(crate) fn tied<T>(leash: Option<Arc<Leash>>, run: impl FnOnce() -> T) -> T {
     struct Before(Option<Arc<Leash>>);
     impl Drop for Before {
@@ -240,16 +249,16 @@ pub(crate) fn tied<T>(leash: Option<Arc<Leash>>, run: impl FnOnce() -> T) -> T {
     run()
 }
 
-/// Runs engine code on a thread that is inside an account: what it allocates is charged to nobody.
+/// Runs engine code on a thread that is inside an account. Its allocations are charged to no container.
 pub(crate) fn outside<T>(run: impl FnOnce() -> T) -> T {
     let _outside = Inside::process();
     run()
 }
 
-/// Unwinds if the code on this thread is to come out. Not while it unwinds already.
+/// Unwinds if the code on this thread should, unless the thread is unwinding already.
 #[inline]
 pub(crate) fn checkpoint() {
-    // Late in the end of a thread there is none any more.
+    // Late in the end of a thread the thread-local no longer exists.
     let taut = CURRENT.try_with(|leash| {
         leash.borrow().as_ref().is_some_and(|leash| {
             leash.is_at_a_checkpoint();
@@ -264,7 +273,8 @@ pub(crate) fn checkpoint() {
     }
 }
 
-/// What unwinds from a checkpoint. Nothing reads it: the leash knows why the code has come out.
+/// The payload of the unwind that a checkpoint starts. It carries no data: the leash knows why
+/// the code has unwound.
 struct CameOut;
 
 /// Unwinds out of the user's code, past the panic hook.
@@ -279,16 +289,17 @@ mod tests {
     use crate::contain::unwind::{contain, in_task};
 
     #[test]
-    fn unwanted_code_is_interrupted_once_it_has_come_by_a_checkpoint() {
+    fn unwanted_code_counts_as_interrupted_once_it_has_reached_a_checkpoint() {
         let leash = Arc::new(Leash::of_no_thread(None));
         tied(Some(Arc::clone(&leash)), || {
             assert!(contain(checkpoint).is_ok());
             leash.set_unwanted(true);
-            assert!(!leash.is_interrupted(), "a panic before that is the code's own");
+            assert!(!leash.is_interrupted(), "a panic before the checkpoint is the code's own");
             assert!(contain(checkpoint).is_err());
             assert!(leash.is_interrupted());
             leash.set_unwanted(false);
-            assert!(!leash.is_interrupted() && contain(checkpoint).is_ok());
+            assert!(!leash.is_interrupted());
+            assert!(contain(checkpoint).is_ok());
         });
     }
 
@@ -305,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn code_whose_generation_is_over_is_not_interrupted_but_ends() {
+    fn code_whose_generation_is_over_unwinds_and_does_not_count_as_interrupted() {
         let leash = Arc::new(Leash::of_no_thread(None));
         leash.set_unwanted(true);
         leash.pull();

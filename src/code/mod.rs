@@ -1,9 +1,9 @@
-//! The user's code, as it is written, and what ties it to the generation of its container.
+//! The user's code, and what ties it to the generation of its container.
 //!
-//! [`worker`] and [`async_worker`] are what users implement, [`context`] what their code sees. A [`leash`] knows whether
-//! the code is still wanted and whose memory it uses; a [`scope`] hands it to helper threads; [`priority`] is lowered for
-//! code that does not come out. [`kinds`] names the kinds of code, and [`rehearsable`] is each of them as futures, for the test
-//! kit.
+//! Users implement [`worker`] and [`async_worker`]. Their code sees a [`context`]. A [`leash`] knows whether
+//! the code is still wanted and whose memory it uses, and a [`scope`] gives the leash to helper threads.
+//! [`priority`] lowers the priority of a thread whose code does not end. [`kinds`] names the kinds of code,
+//! and [`rehearsable`] runs each of them as futures, for the test kit.
 
 pub(crate) mod async_worker;
 pub(crate) mod context;

@@ -1,4 +1,4 @@
-//! The priority of threads, where the platform lets a process lower it.
+//! The priority of threads, on platforms where a process may lower it.
 
 pub(crate) use system::Thread;
 
@@ -13,14 +13,15 @@ mod system {
     #[expect(unsafe_code, reason = "system calls without a safe wrapper")]
     impl Thread {
         pub(crate) fn current() -> Self {
-            // SAFETY: takes nothing and cannot fail.
+            // SAFETY: the call takes no argument and cannot fail.
             Self(unsafe { gettid() })
         }
 
-        /// From now on it runs when nobody else wants to. Refused, it runs on as before.
+        /// Lets the thread run only when no other thread wants to. If the system refuses, the
+        /// thread runs on as before.
         pub(crate) fn lower_priority(&self) {
-            // The call itself, because not every C library has more than a stub of it; and what the system takes, a
-            // priority alone, because C libraries do not agree on the rest of their `sched_param`.
+            // This is the bare system call, because some C libraries have only a stub of it. Its argument is
+            // the priority alone, because C libraries do not agree on the other fields of `sched_param`.
             let priority: c_int = 0;
             // SAFETY: the pointer is to a value of this frame, which the call only reads.
             let _refused =
@@ -40,8 +41,8 @@ mod system {
             Self
         }
 
-        /// Nothing is known that would do it here.
-        #[expect(clippy::unused_self, reason = "as elsewhere")]
+        /// Does nothing, because no way to lower the priority is known on this platform.
+        #[expect(clippy::unused_self, reason = "the method uses its receiver on Linux")]
         pub(crate) fn lower_priority(&self) {}
     }
 }

@@ -1,4 +1,4 @@
-//! What hands a container's account to other threads.
+//! The scope that lets other threads charge a container's account.
 
 use std::io;
 use std::sync::Arc;
@@ -6,12 +6,12 @@ use std::thread::{self, JoinHandle};
 
 use crate::code::leash::{self, Leash};
 
-/// The scope of one generation of a container, to be carried to helper threads by
-/// [`Context::scope`](crate::Context::scope): what they allocate in it is charged to the container, and
-/// [`Context::checkpoint`](crate::Context::checkpoint) unwinds in it when the container is killed, or the
-/// map or call that it executes is cancelled or has ended.
+/// The scope of one generation of a container, for helper threads. [`Context::scope`](crate::Context::scope)
+/// returns it. Allocations inside the scope are charged to the container.
+/// [`Context::checkpoint`](crate::Context::checkpoint) unwinds in it when the container is killed, or when
+/// the map or call that the container executes is cancelled or has ended.
 ///
-/// Threads that are started otherwise are charged to the process, which has no limit.
+/// A thread outside of any scope is charged to the process, which has no limit.
 ///
 /// ```
 /// use longshore::{App, Context};
@@ -23,7 +23,7 @@ use crate::code::leash::{self, Leash};
 ///         std::thread::scope(|threads| {
 ///             let work = || texts.iter().map(String::len).collect::<Vec<_>>();
 ///             let helper = threads.spawn(move || scope.run(work));
-///             helper.join().expect("it does not panic")
+///             helper.join().expect("the helper does not panic")
 ///         })
 ///     })
 ///     .start()?;
@@ -38,12 +38,12 @@ impl Scope {
         Self(leash)
     }
 
-    /// Runs `work` on this thread, in the scope. What it allocates counts for the attempt that the container
-    /// makes when it begins; once that is over, as left behind by it.
+    /// Runs `work` on this thread, inside the scope. The allocations of `work` count for the attempt that the
+    /// container makes when `work` begins. After that attempt they count as memory that it has left.
     ///
     /// # Panics
     ///
-    /// If `work` does.
+    /// If `work` panics.
     pub fn run<T>(&self, work: impl FnOnce() -> T) -> T {
         leash::tied(self.0.clone(), || match &self.0 {
             Some(leash) => leash.inside(work),
@@ -51,12 +51,12 @@ impl Scope {
         })
     }
 
-    /// Runs `work` on a new thread, in the scope. Its stack is as large as [that of the
-    /// container](crate::Builder::stack_size).
+    /// Runs `work` on a new thread, inside the scope. The thread's stack is as large as [the
+    /// container's](crate::Builder::stack_size).
     ///
     /// # Errors
     ///
-    /// The thread could not be made.
+    /// The thread could not be created.
     pub fn spawn<T, W>(&self, work: W) -> io::Result<JoinHandle<T>>
     where
         W: FnOnce() -> T + Send + 'static,

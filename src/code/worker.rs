@@ -3,8 +3,8 @@
 use crate::code::context::Context;
 use std::fmt;
 
-/// A function with state. One lives in each container, on the container's thread, so it need not
-/// be `Send`; a crash drops it and `enter` builds a fresh one.
+/// A function with state. Each container has one worker, on the container's thread, so a worker need not be
+/// `Send`. A crash drops the worker, and `enter` builds a new one.
 ///
 /// ```
 /// use longshore::{App, Context, Worker};
@@ -29,27 +29,28 @@ use std::fmt;
 /// # Ok::<(), longshore::StartError>(())
 /// ```
 pub trait Worker: Sized + 'static {
-    /// What it is called with.
+    /// The input of a call.
     type Input: Send + Sync + 'static;
-    /// What it returns.
+    /// The output of a call that succeeds.
     type Output: Send + 'static;
-    /// How it fails. A failure does not end the worker.
+    /// The error of a call that fails. A failure does not end the worker.
     type Error: fmt::Debug + Send + 'static;
 
     /// Executes one input.
     ///
     /// # Errors
     ///
-    /// The input has failed, and is retried or surfaces. The worker goes on.
+    /// An error means that the input has failed. The input is retried, or the error becomes its
+    /// outcome. The worker goes on.
     ///
     /// # Panics
     ///
-    /// A panic ends this worker; a fresh one is entered, and the input is replayed. A
-    /// [`checkpoint`](Context::checkpoint) that unwinds because the map or call was cancelled or has ended also ends this
-    /// worker. A fresh one is then entered, and that is no crash.
+    /// A panic ends this worker. A new one is entered, and the input is replayed. A
+    /// [`checkpoint`](Context::checkpoint) that unwinds because the map or call was cancelled or has ended
+    /// also ends this worker. A new one is then entered. That is not a crash.
     fn call(&mut self, input: &Self::Input, context: &Context) -> Result<Self::Output, Self::Error>;
 
-    /// Called on a graceful end: drain or stop. Never after a crash or an interruption, never on drop. A panic here is
-    /// reported and is no crash.
+    /// Called on a graceful end: a drain, a stop, or a recycling. It is not called after a crash, after an
+    /// interruption, or on an abort. A panic here is reported, and is not a crash.
     fn exit(self, _context: &Context) {}
 }

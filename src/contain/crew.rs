@@ -1,13 +1,13 @@
-//! A crew: a few threads that do the jobs which may block, in place of the threads that must not.
+//! A crew: a few threads that do jobs which may block, in place of threads that must not block.
 //!
-//! The jobs are queued by the size of the stack that they need, and each queue has threads of its own. A thread is
-//! made when a job comes and no thread waits for one, and it ends soon after its queue is empty. At most [`FEW`]
-//! threads of a queue work at once, unless all of them are stuck: when no job has been taken for a second, the next
-//! one is given to one more thread, up to [`MOST`] of them. No clock is read for that: a thread that waits counts the
-//! jobs that the others take meanwhile.
+//! The jobs are queued by the size of the stack that they need, and each queue has threads of its own. A
+//! thread is made when a job comes and no thread waits for one, and it ends soon after its queue is empty. At
+//! most [`FEW`] threads of a queue work at once, unless all of them are stuck. When no job has been taken for
+//! a second, one more thread may take the next job, up to [`MOST`] threads. This needs no clock: a waiting
+//! thread counts the jobs that the others take meanwhile.
 //!
 //! ```text
-//!            job comes, nobody waits              a thread may work           done
+//!            job comes, none waits               a thread may work           done
 //!  (no thread) ───────────────────▶ waiting ───────────────────────▶ working ──────▶ waiting
 //!                                     │ the queue has been empty for a moment
 //!                                     ▼
@@ -23,25 +23,25 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 use crate::contain::unwind::contain_drop;
 use crate::memory::till::Inside;
 
-/// What a thread of the crew is to do.
+/// The work of one job.
 pub(crate) type Job = Box<dyn FnOnce() + Send>;
 
-/// How many threads of a queue work at once, because more of them are no faster where jobs compute, and thousands of
-/// jobs that sleep for a moment must not have thousands of threads.
+/// The number of threads of a queue that work at once. More of them would not be faster where jobs compute,
+/// and thousands of jobs that sleep for a moment must not have thousands of threads.
 const FEW: usize = 4;
 
-/// How many threads of a queue work at most. Where so many are stuck, the next job waits for one of them.
+/// The largest number of threads of a queue. Where all of them are stuck, the next job waits for one of them.
 const MOST: usize = 64;
 
-/// How long a queue may stand still before its threads count as stuck.
+/// The time after which the threads of a queue that stands still count as stuck.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// How long a thread waits for another job, because to make a thread costs more than to wake one.
+/// The time that a thread waits for another job, because making a thread costs more than waking one.
 const LINGER: Duration = Duration::from_millis(10);
 
 /// Threads that do jobs.
 pub(crate) struct Crew {
-    /// The name of each of its threads.
+    /// The name of each of the crew's threads.
     name: &'static str,
     /// The queues that have threads, by the size of their stacks.
     queues: Mutex<BTreeMap<usize, Arc<Queue>>>,
@@ -56,17 +56,18 @@ struct Queue {
 }
 
 struct State {
-    /// Not yet taken, the oldest first.
+    /// The jobs that are not yet taken, the oldest first.
     jobs: VecDeque<Job>,
-    /// Threads that do a job.
+    /// The number of threads that do a job.
     working: usize,
-    /// Threads that wait for a job, or are being made.
+    /// The number of threads that wait for a job or are being made.
     waiting: usize,
-    /// How many threads may work: [`FEW`], and one more for each that is stuck.
+    /// The number of threads that may work: [`FEW`], and one more for each that is stuck.
     may_work: usize,
-    /// Jobs taken so far.
+    /// The number of jobs taken so far.
     taken: u64,
-    /// How often the queue has stood still so far. A job during which it did counts as stuck.
+    /// The number of times that the queue has stood still. A job counts as stuck if the queue stood
+    /// still while it was done.
     stood_still: u64,
 }
 
@@ -76,21 +77,23 @@ impl Crew {
         Self { name, queues: Mutex::new(BTreeMap::new()) }
     }
 
-    /// Has the job done by a thread with a stack of that size. Where no thread can be made, the caller does it.
+    /// Has the job done by a thread with a stack of `stack_bytes`. Where no thread can be made, the
+    /// caller's thread does it.
     pub(crate) fn push(&'static self, stack_bytes: usize, job: Job) {
-        let _outside = Inside::process(); // the queue is charged to nobody, whoever pushes
+        let _outside = Inside::process(); // the queue belongs to no container
         let queue = self.queue(stack_bytes);
         let mut state = queue.state.lock();
         state.jobs.push_back(job);
         if state.waiting > 0 {
-            // One that waits because the others may be stuck is not woken: it would begin to wait anew.
+            // A thread that waits because the others may be stuck is not woken: it would
+            // begin its wait again.
             if state.working < state.may_work {
                 queue.changed.notify_one();
             }
             return;
         }
         if state.working >= MOST {
-            return; // whichever is done first takes it
+            return; // the next thread that is done takes the job
         }
         state.waiting += 1;
         drop(state);
@@ -104,18 +107,18 @@ impl Crew {
         Arc::clone(queues.entry(stack_bytes).or_insert_with(|| Arc::new(Queue::new(stack_bytes))))
     }
 
-    /// Makes a thread that is counted as waiting already. Whether that was possible.
+    /// Makes a thread that is already counted as waiting. Returns whether that was possible.
     fn make_thread(&'static self, queue: &Arc<Queue>) -> bool {
         let thread = std::thread::Builder::new().name(self.name.to_owned()).stack_size(queue.stack_bytes);
         let its_queue = Arc::clone(queue);
         thread.spawn(move || self.work(&its_queue)).is_ok()
     }
 
-    /// What a thread does.
+    /// The main function of a thread of the crew.
     fn work(&'static self, queue: &Arc<Queue>) {
         let mut state = queue.state.lock();
         while let Some((job, stood_still)) = queue.next(&mut state) {
-            // The next job is not to depend on this one.
+            // Another thread waits for the next job, so that the next job does not depend on this one.
             let successor = !state.jobs.is_empty() && state.waiting == 0 && state.working < MOST;
             state.waiting += usize::from(successor);
             drop(state);
@@ -130,7 +133,8 @@ impl Crew {
         self.forget_if_idle(queue);
     }
 
-    /// Forgets a queue without threads. Whoever has found it just before makes it a thread all the same.
+    /// Forgets a queue without threads. A caller of `push` that has just found the queue makes a
+    /// thread for it anyway.
     fn forget_if_idle(&self, queue: &Arc<Queue>) {
         let mut queues = self.queues.lock();
         let known = queues.get(&queue.stack_bytes).is_some_and(|known| Arc::ptr_eq(known, queue));
@@ -147,8 +151,9 @@ impl Queue {
         Self { stack_bytes, state: Mutex::new(state), changed: Condvar::new() }
     }
 
-    /// Waits for a job that the calling thread may take, and how often the queue has stood still by then. `None` if
-    /// the thread is to end, which then is counted no more.
+    /// Waits for a job that the calling thread may take. Returns it with the number of times that
+    /// the queue has stood still by then, or `None` if the thread must end. A thread that must end
+    /// is no longer counted.
     fn next(&self, state: &mut MutexGuard<'_, State>) -> Option<(Job, u64)> {
         loop {
             if state.jobs.is_empty() {
@@ -157,12 +162,12 @@ impl Queue {
                     break;
                 }
             } else if state.working >= MOST {
-                break; // whichever is done first goes on
+                break; // the next thread that is done takes the job
             } else if state.working < state.may_work || self.stands_still(state) {
                 state.waiting -= 1;
                 state.working += 1;
                 state.taken += 1;
-                let job = state.jobs.pop_front().expect("there is one");
+                let job = state.jobs.pop_front().expect("the queue is not empty");
                 return Some((job, state.stood_still));
             }
         }
@@ -170,7 +175,7 @@ impl Queue {
         None
     }
 
-    /// Waits while others take jobs. Whether none was taken for a while, although there are some.
+    /// Waits while others take jobs. Returns whether no job was taken for a while, although there are some.
     fn stands_still(&self, state: &mut MutexGuard<'_, State>) -> bool {
         let taken = state.taken;
         let long = self.changed.wait_for(state, PATIENCE).timed_out();
@@ -182,8 +187,9 @@ impl Queue {
         stands_still
     }
 
-    /// Does jobs on the caller's thread, which could not make the one that is counted as waiting: one job in place of
-    /// the one that it has pushed, and all of them where there is no thread at all.
+    /// Does jobs on the caller's thread, because the thread that is counted as waiting could not be
+    /// made. The caller does one job in place of the one that it has pushed, and all of them if the
+    /// queue has no thread at all.
     fn work_here(&self) {
         let mut state = self.state.lock();
         state.waiting -= 1;
@@ -200,12 +206,12 @@ impl Queue {
 }
 
 impl State {
-    /// A thread has done its job, and waits. `stood_still` is how often the queue had stood still when it took it.
+    /// A thread has done its job, and waits. `stood_still` is the count at the time when it took the job.
     fn done(&mut self, stood_still: u64) {
         self.working -= 1;
         self.waiting += 1;
         if self.stood_still != stood_still {
-            self.may_work = FEW.max(self.may_work - 1); // it was stuck, and is not any more
+            self.may_work = FEW.max(self.may_work - 1); // it counted as stuck, and does no more
         }
     }
 
@@ -260,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn jobs_behind_ones_that_are_stuck_are_done_and_the_additional_thread_stays_for_as_long() {
+    fn jobs_behind_stuck_jobs_are_done_by_an_additional_thread_that_stays_as_long_as_they_are_stuck() {
         static CREW: Crew = Crew::new("stuck");
         let (crew, done) = (&CREW, Arc::new(AtomicUsize::new(0)));
         let mut gates = Vec::new();
@@ -270,7 +276,7 @@ mod tests {
             crew.push(STACK_BYTES, Box::new(move || assert!(gate.recv().is_err())));
         }
         until(|| count(crew).0 == FEW);
-        // One at a time would take a second each.
+        // One second of patience for each job would be far too long for this test.
         for _ in 0..100 {
             let done = Arc::clone(&done);
             crew.push(STACK_BYTES, Box::new(move || assert!(done.fetch_add(1, Ordering::SeqCst) < 100)));
@@ -280,7 +286,7 @@ mod tests {
         assert_eq!(queue.state.lock().stood_still, 1);
         drop(gates);
         until(|| crew.queues.lock().is_empty());
-        assert_eq!(queue.state.lock().may_work, FEW, "none is stuck any more");
+        assert_eq!(queue.state.lock().may_work, FEW, "no job is stuck any more");
     }
 
     #[test]
@@ -290,7 +296,10 @@ mod tests {
         static CREW: Crew = Crew::new("none");
         let here = std::thread::current().id();
         let (send, done) = channel();
-        CREW.push(1 << 60, Box::new(move || send.send(std::thread::current().id()).expect("kept")));
+        CREW.push(
+            1 << 60,
+            Box::new(move || send.send(std::thread::current().id()).expect("the receiver is kept")),
+        );
         assert_eq!(done.try_recv(), Ok(here));
     }
 

@@ -1,8 +1,8 @@
-//! Where users' values are dropped that must not be dropped where they are: their drops may block, and may need the
-//! stack of their function.
+//! Drops of users' values on other threads, because a drop may block, and may need the stack of its function.
 //!
-//! A process has one [`Crew`] for drops. Subscribers of what the watch has killed are told by another one, so that they
-//! do not wait behind users' drops. A value is dropped inside the unwind boundary wherever that is.
+//! A process has one [`Crew`] for drops, and another one that calls subscribers after a kill by the
+//! watch, so that subscribers do not wait behind users' drops. On either crew, a value is dropped
+//! inside the unwind boundary.
 
 #[cfg(any(test, feature = "testkit"))]
 use std::cell::Cell;
@@ -15,22 +15,23 @@ use crate::contain::crew::{Crew, Job};
 use crate::contain::thread_end::is_at_its_end;
 use crate::contain::unwind::{Contained, ContainedEach, contain_drop, drop_contained};
 
-/// The stack of each container of a function, unless the user has set another.
+/// The stack of each container of a function, unless the user has set another size.
 pub(crate) const STACK_BYTES: usize = 8 << 20;
 
-/// The smallest stack on which users' values are dropped: that of a thread whose stack nobody has set.
+/// The smallest stack on which users' values are dropped. It is the default stack of a thread.
 const STACK_BYTES_MIN: usize = 2 << 20;
 
 /// The threads that drop users' values.
 static DROPS: Crew = Crew::new("longshore/drop");
 
-/// The threads that settle what the watch has changed.
+/// The threads that finish what the watch has begun: they call subscribers and wakers.
 static SETTLES: Crew = Crew::new("longshore/settle");
 
-/// Of each function what is still to be settled, in order. A function is in it while one thread settles for it.
+/// For each function, the jobs that are still to be done, in order. A function has an entry while one
+/// thread does its jobs.
 static SETTLING: Mutex<BTreeMap<u64, VecDeque<Job>>> = Mutex::new(BTreeMap::new());
 
-/// The largest stack of a function that was started so far, in bytes.
+/// The largest stack, in bytes, of all functions that were started so far.
 static LARGEST: AtomicUsize = AtomicUsize::new(STACK_BYTES);
 
 /// The stack that drops of a function's values may need.
@@ -38,17 +39,17 @@ static LARGEST: AtomicUsize = AtomicUsize::new(STACK_BYTES);
 pub(crate) struct Stack(usize);
 
 impl Stack {
-    /// That of a function whose containers have so many bytes.
+    /// The stack of a function whose containers have `bytes` of stack.
     pub(crate) fn of(bytes: usize) -> Self {
         Self(bytes.max(STACK_BYTES_MIN))
     }
 
-    /// That of a function which is not known yet, for a value that is on its way there.
+    /// A stack that is large enough for every function, for a value whose function is not known yet.
     pub(crate) fn of_any() -> Self {
         Self(LARGEST.load(Ordering::Relaxed))
     }
 
-    /// A function with that stack is started.
+    /// Records that a function with this stack is started.
     pub(crate) fn begins(self) {
         LARGEST.fetch_max(self.0, Ordering::Relaxed);
     }
@@ -57,14 +58,14 @@ impl Stack {
         self.0
     }
 
-    /// Whether it is larger than the stack that an application's thread may be expected to have.
+    /// Whether the stack is larger than the one that a thread of the application can be expected to have.
     pub(crate) fn is_deep(self) -> bool {
         self.0 > STACK_BYTES
     }
 }
 
-/// Drops users' values on a thread with that stack, because their drops may block and may need it. Where no thread can
-/// be made, they are dropped here.
+/// Drops users' values on a thread with the given stack, because their drops may block and may need that
+/// stack. Where no thread can be made, they are dropped on this thread.
 pub(crate) fn drop_elsewhere<T: Send + 'static>(stack: Stack, values: T) {
     let values = Contained::new(values);
     if is_one_thread_for_all() {
@@ -73,8 +74,8 @@ pub(crate) fn drop_elsewhere<T: Send + 'static>(stack: Stack, values: T) {
     DROPS.push(stack.0, Box::new(move || drop(values)));
 }
 
-/// Drops a user's value on this thread, which is the application's: it may block here. Elsewhere, where the user has
-/// asked for a larger stack than this thread may have.
+/// Drops a user's value on this thread, which is the application's and may block. If the user has asked for a
+/// larger stack than this thread can be expected to have, the value is dropped on another thread.
 pub(crate) fn drop_in_turn<T: Send + 'static>(stack: Stack, value: T) {
     if std::mem::needs_drop::<T>() && stack.is_deep() {
         drop_elsewhere(stack, value);
@@ -83,7 +84,8 @@ pub(crate) fn drop_in_turn<T: Send + 'static>(stack: Stack, value: T) {
     }
 }
 
-/// Lets go of something of ours, which sends messages and wakes tasks: on another thread, if this one is at its very end.
+/// Drops something of the engine's that sends messages and wakes tasks. This happens on another thread if
+/// this thread is at its very end.
 pub(crate) fn let_go(stack: Stack, let_go: impl FnOnce() + Send + 'static) {
     if !is_one_thread_for_all() && is_at_its_end() {
         DROPS.push(stack.0, Box::new(let_go));
@@ -92,8 +94,9 @@ pub(crate) fn let_go(stack: Stack, let_go: impl FnOnce() + Send + 'static) {
     }
 }
 
-/// Does what follows from a change on another thread, because it may block and the caller must not: in order for one
-/// function, of which `function` is the number. Where no thread can be made, it is done here.
+/// Does on another thread what follows from a change, because it may block and the caller must not. The jobs
+/// of one function, which has the number `function`, are done in order. Where no thread can be made, the
+/// caller's thread does the job.
 pub(crate) fn settle_elsewhere(function: u64, stack: Stack, settle: impl FnOnce() + Send + 'static) {
     if is_one_thread_for_all() {
         return settle();
@@ -101,7 +104,8 @@ pub(crate) fn settle_elsewhere(function: u64, stack: Stack, settle: impl FnOnce(
     settle_in_turn(function, stack, Box::new(settle));
 }
 
-/// The same of what is in no order with anything, and must not wait behind a subscriber.
+/// Does a job on another thread that has no order with other jobs, and that must not
+/// wait behind a subscriber.
 pub(crate) fn settle_at_once(stack: Stack, settle: impl FnOnce() + Send + 'static) {
     if is_one_thread_for_all() {
         return settle();
@@ -119,7 +123,7 @@ fn settle_in_turn(function: u64, stack: Stack, settle: Job) {
     }
 }
 
-/// Settles what is next of a function; what comes behind that takes its turn behind other functions.
+/// Does the next job of a function. The job after it waits its turn behind other functions.
 fn settle_next(function: u64, stack: Stack) {
     let next = SETTLING.lock().get_mut(&function).and_then(VecDeque::pop_front);
     next.into_iter().for_each(contain_drop);
@@ -138,7 +142,7 @@ thread_local! {
     static ONE_FOR_ALL: Cell<bool> = const { Cell::new(cfg!(test)) };
 }
 
-/// This thread is a rehearsal's, on which everything happens that does happen.
+/// Declares this thread the only thread of a rehearsal, on which everything happens.
 #[cfg(feature = "testkit")]
 pub(crate) fn set_one_thread_for_all() {
     ONE_FOR_ALL.set(true);
@@ -151,8 +155,8 @@ fn is_one_thread_for_all() -> bool {
     false
 }
 
-/// A user's value that is dropped on another thread, wherever its owner is dropped, because its drop may block, and may
-/// need a larger stack.
+/// A user's value that is dropped on another thread, wherever its owner is dropped, because its drop may
+/// block and may need a larger stack.
 pub(crate) struct Elsewhere<T> {
     value: Option<T>,
     stack: Stack,
@@ -160,7 +164,7 @@ pub(crate) struct Elsewhere<T> {
 }
 
 impl<T> Elsewhere<T> {
-    /// `holds_values` says whether there is anything to drop: if not, no thread is made for it.
+    /// `holds_values` is `false` if there is nothing to drop. No thread is made then.
     pub(crate) fn new(value: T, stack: Stack, holds_values: bool) -> Self
     where
         T: Send + 'static,
@@ -169,7 +173,7 @@ impl<T> Elsewhere<T> {
         Self { value: Some(value), stack, drop }
     }
 
-    /// Its drop may need that stack, as is known by now.
+    /// Sets the stack that the drop may need, once it is known.
     pub(crate) fn set_stack(&mut self, stack: Stack) {
         self.stack = stack;
     }
@@ -191,8 +195,8 @@ impl<T> Drop for Elsewhere<T> {
     }
 }
 
-/// Users' values that are gathered for the caller on its own thread. If it does not get them, they are dropped there
-/// one by one, or elsewhere if they may need a larger stack.
+/// Users' values that are gathered for the caller on its own thread. If the caller does not get them, they
+/// are dropped on that thread one by one, or on another thread if they may need a larger stack.
 pub(crate) struct Gathered<T: Send + 'static> {
     values: Vec<T>,
     stack: Stack,
@@ -229,18 +233,18 @@ mod tests {
 
     #[test]
     #[cfg_attr(miri, ignore = "the payload of its panic is leaked on purpose")]
-    fn what_is_settled_of_one_function_keeps_its_order_and_waits_for_no_other() {
+    fn jobs_of_one_function_keep_their_order_and_wait_for_no_other_function() {
         let stack = Stack::of(0);
         let (open, gate) = channel::<()>();
         settle_in_turn(u64::MAX, stack, Box::new(move || assert!(gate.recv().is_err())));
         let (settled, order) = channel();
         for n in 0..200 {
             let settled = settled.clone();
-            // A thread that is overtaken shows it.
+            // The yield gives another thread the chance to overtake, which would show in the order.
             let settle = move || {
                 std::thread::yield_now();
                 assert!(n != 100, "a subscriber's panic");
-                settled.send(n).expect("somebody listens");
+                settled.send(n).expect("the receiver is alive");
             };
             settle_in_turn(u64::MAX - 1, stack, Box::new(settle));
         }
@@ -248,8 +252,8 @@ mod tests {
         let expected: Vec<u32> = (0..200).filter(|n| *n != 100).collect();
         assert_eq!(order.iter().collect::<Vec<_>>(), expected);
         let (settled, last) = channel();
-        settle_in_turn(u64::MAX, stack, Box::new(move || settled.send(()).expect("somebody listens")));
-        assert!(last.try_recv().is_err(), "the first is stuck");
+        settle_in_turn(u64::MAX, stack, Box::new(move || settled.send(()).expect("the receiver is alive")));
+        assert!(last.try_recv().is_err(), "the first job of that function is stuck");
         drop(open);
         assert!(last.recv().is_ok());
         while !SETTLING.lock().is_empty() {

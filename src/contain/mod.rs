@@ -1,8 +1,9 @@
-//! The user's code must not take the engine with it: panics end at [`unwind`], and values whose drop may block or needs a
-//! large stack are dropped by the threads of [`drops`].
+//! Protects the engine from the user's code. Panics end at [`unwind`]. Values whose drop may block, or needs
+//! a large stack, are dropped by the threads of [`drops`].
 //!
-//! [`crew`] makes these threads, [`thread_end`] knows when a thread is too late for them, [`spawned`] tells of panics in
-//! spawned tasks, and [`outlined`] makes the compiler compile the drops of the engine's own values once.
+//! [`crew`] makes these threads. [`thread_end`] knows when a thread is too close to its end to drop them
+//! itself. [`spawned`] reports panics in spawned tasks. [`outlined`] makes the compiler compile the drops of
+//! the engine's own values once.
 
 pub(crate) mod crew;
 pub(crate) mod drops;

@@ -1,7 +1,8 @@
 //! Drops of the engine's own values that are compiled once.
 //!
-//! Where a value with the user's types holds one of the engine's, its drop is compiled in the user's crate, and with it the
-//! drop of everything that the engine's value holds. [`Outlined`] makes a call of it.
+//! Where a value with the user's types holds one of the engine's values, its drop is compiled in the
+//! user's crate, together with the drop of everything that the engine's value holds. [`Outlined`] turns
+//! that drop into a call.
 
 #![expect(unsafe_code, reason = "a drop that the compiler does not write")]
 
@@ -12,22 +13,23 @@ use std::ops::{Deref, DerefMut};
 /// A value whose drop is compiled in this crate.
 pub(crate) struct Outlined<T: Outline>(ManuallyDrop<T>);
 
-/// A type whose drop is compiled in this crate. Implemented by [`outline!`](crate::contain::outlined::outline) alone.
+/// A type whose drop is compiled in this crate. Only
+/// [`outline!`](crate::contain::outlined::outline) implements it.
 pub(crate) trait Outline: Sized {
     /// # Safety
     ///
-    /// The value is not used any more.
+    /// The value must not be used afterwards.
     unsafe fn drop_outlined(value: &mut ManuallyDrop<Self>);
 }
 
-/// Has the drop of a type compiled once.
+/// Has the drop of a type compiled once, in this crate.
 macro_rules! outline {
     ($type:ty) => {
         impl crate::contain::outlined::Outline for $type {
             #[inline(never)]
             #[expect(unsafe_code, reason = "a drop that the compiler does not write")]
             unsafe fn drop_outlined(value: &mut std::mem::ManuallyDrop<Self>) {
-                // SAFETY: by the caller's word.
+                // SAFETY: the caller guarantees that the value is not used afterwards.
                 unsafe { std::mem::ManuallyDrop::drop(value) };
             }
         }
@@ -43,7 +45,7 @@ impl<T: Outline> Outlined<T> {
 
     pub(crate) fn into_inner(self) -> T {
         let mut this = ManuallyDrop::new(self);
-        // SAFETY: what it was in is not dropped.
+        // SAFETY: `this` is never dropped, so the value is moved out once.
         unsafe { ManuallyDrop::take(&mut this.0) }
     }
 }
@@ -51,7 +53,7 @@ impl<T: Outline> Outlined<T> {
 impl<T: Outline> Drop for Outlined<T> {
     #[inline]
     fn drop(&mut self) {
-        // SAFETY: it is dropped here, and only here.
+        // SAFETY: the value is dropped here and nowhere else.
         unsafe { T::drop_outlined(&mut self.0) };
     }
 }

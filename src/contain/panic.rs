@@ -1,4 +1,4 @@
-//! The message and the place of a panic.
+//! The message and the location of a panic.
 
 use std::error::Error;
 use std::fmt;
@@ -11,14 +11,15 @@ pub struct Panic {
 }
 
 impl Panic {
-    /// The panic's message, or a note that its payload was no text.
+    /// The panic's message, or a note that its payload was not text.
     #[must_use]
     pub fn message(&self) -> &str {
         &self.message
     }
 
-    /// `file:line:column`; `None` where the application replaced the panic hook after the start, and of a panic that was
-    /// raised again (`resume_unwind`), as one that came from another thread is.
+    /// The location as `file:line:column`. It is `None` if the application replaced the panic hook
+    /// after the start, and for a panic that was raised again (`resume_unwind`), such as one that
+    /// came from another thread.
     #[must_use]
     pub fn location(&self) -> Option<&str> {
         self.location.as_deref()

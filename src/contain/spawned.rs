@@ -1,10 +1,10 @@
 //! Panics of tasks that were spawned inside a container.
 //!
-//! Tokio catches them, and hands them to whoever awaits the task, which often is no one. So the application's hook
-//! hears of them, as it would without a container, and they are a `warn` event each. The panic hook itself cannot tell
-//! a subscriber, because a panic inside of the hook ends the process. It notes them here, and a thread tells them that
-//! is there for as long as there is something to tell: at once, and repeats from one place once a second, with their
-//! count.
+//! Tokio catches such a panic and hands it to the code that awaits the task, and often there is none. The
+//! application's panic hook therefore hears of it, as it would outside of a container, and it becomes a
+//! `warn` event. The hook itself cannot call a subscriber, because a panic inside of the hook ends the
+//! process. It records the panic here, and a thread that exists for as long as there are panics to report
+//! emits the events: the first panic of a location at once, and repeats once a second with their count.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -20,13 +20,14 @@ use crate::contain::TARGET;
 use crate::contain::panic::Panic;
 use crate::contain::unwind::{in_task, tell};
 
-/// For how long repeats from one place are counted before they are told.
+/// The time for which repeats from one location are counted before they are reported.
 const FOLD: Duration = Duration::from_secs(1);
 
-/// How many places are told apart within that time. Those of further ones are told as of one place without a name.
+/// The number of locations that are reported separately within that time. All further ones are reported as
+/// one location without a name.
 const PLACES_MAX: usize = 64;
 
-/// Whose tasks a thread polls.
+/// The container whose tasks a thread polls.
 #[derive(Debug)]
 pub(crate) struct Origin {
     pub(crate) app: Arc<str>,
@@ -49,29 +50,29 @@ thread_local! {
     static ORIGIN: RefCell<Option<Arc<Origin>>> = const { RefCell::new(None) };
 }
 
-/// Where tasks panic. Two functions do not share a place, though they may share the code.
+/// A location where tasks panic. Each function has places of its own, although functions may share code.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Place {
     function: Option<(Arc<str>, Arc<str>)>,
     location: Option<String>,
 }
 
-/// What was noted of one place.
+/// The panics that were recorded for one place.
 #[derive(Debug)]
 struct Noted {
-    /// Panics that have not been told.
+    /// The number of panics that have not been reported.
     untold: u64,
-    /// The last of them.
+    /// The message of the last of them.
     message: String,
     origin: Option<Arc<Origin>>,
-    /// Until then they are only counted. `None` before the first was told.
+    /// Until this moment panics are only counted. `None` before the first was reported.
     counted_until: Option<Instant>,
 }
 
-/// All that was noted; written by the panic hook, told by the thread.
+/// All recorded panics. The panic hook writes them, and the reporting thread takes them.
 struct Notes {
     places: BTreeMap<Place, Noted>,
-    /// Whether there is a thread that tells them.
+    /// Whether the reporting thread exists.
     told: bool,
 }
 
@@ -80,7 +81,7 @@ static NOTES: Mutex<Notes> = Mutex::new(Notes { places: BTreeMap::new(), told: f
 /// Signals the thread that something was noted.
 static CHANGED: Condvar = Condvar::new();
 
-/// Polls what may run tasks that were spawned inside a container, on its thread.
+/// Polls a future that may run tasks which were spawned inside a container, on the container's thread.
 pub(crate) fn among_tasks<T>(origin: &Arc<Origin>, poll: impl FnOnce() -> T) -> T {
     struct Before(Option<Arc<Origin>>);
     impl Drop for Before {
@@ -92,24 +93,25 @@ pub(crate) fn among_tasks<T>(origin: &Arc<Origin>, poll: impl FnOnce() -> T) -> 
     poll()
 }
 
-/// Runs the container's own code on a thread that polls tasks as well: a panic in it is a crash of the container.
+/// Runs the container's own code on a thread that polls tasks as well. A panic in that code is a
+/// crash of the container.
 pub(crate) fn as_its_own<T>(poll: impl FnOnce() -> T) -> T {
     let _own = in_task(false);
     poll()
 }
 
-/// From now on this thread runs nothing but such tasks, those that block.
+/// Declares that this thread only runs blocking tasks of the container.
 pub(crate) fn this_thread_runs_tasks(origin: &Arc<Origin>) {
     set_origin(Some(Arc::clone(origin)));
     mem::forget(in_task(true));
 }
 
-/// Late in the end of a thread there is none any more.
+/// Replaces the origin. Late in the end of a thread there is no origin any more.
 fn set_origin(origin: Option<Arc<Origin>>) -> Option<Arc<Origin>> {
     ORIGIN.try_with(|slot| slot.replace(origin)).ok().flatten()
 }
 
-/// A task has panicked on this thread. Called in the panic hook, where nothing may panic.
+/// Records that a task has panicked on this thread. Called in the panic hook, where nothing may panic.
 pub(crate) fn panicked(panic: Panic) {
     let origin = ORIGIN.try_with(|origin| origin.borrow().clone()).ok().flatten();
     let mut notes = NOTES.lock();
@@ -123,7 +125,7 @@ pub(crate) fn panicked(panic: Panic) {
     drop(notes);
     let teller = std::thread::Builder::new().name("longshore/panics".to_owned());
     if teller.spawn(tell_all).is_err() {
-        NOTES.lock().told = false; // they are told with the next, if there is a thread for that
+        NOTES.lock().told = false; // the next panic tries again to make the thread
     }
 }
 
@@ -144,7 +146,8 @@ impl Notes {
         noted.origin = origin;
     }
 
-    /// Tells what is due, with the lock released. Gives when something is to be done next; `None` if never.
+    /// Reports the panics that are due, with the lock released. Returns when the next ones are due, or
+    /// `None` if there are none.
     fn tell_due(this: &mut MutexGuard<'_, Self>, now: Instant) -> Option<Instant> {
         let over = |noted: &Noted| noted.counted_until.is_none_or(|until| until <= now);
         this.places.retain(|_, noted| noted.untold > 0 || !over(noted));
@@ -170,7 +173,7 @@ impl Notes {
     }
 }
 
-/// What the thread does that tells.
+/// The main function of the reporting thread.
 fn tell_all() {
     let mut notes = NOTES.lock();
     while let Some(next) = Notes::tell_due(&mut notes, now()) {
@@ -205,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_of_a_place_is_told_at_once_and_repeats_once_a_second_until_there_are_none() {
+    fn the_first_panic_of_a_place_is_reported_at_once_and_repeats_once_a_second() {
         let notes = Mutex::new(Notes { places: BTreeMap::new(), told: true });
         let tell = |now| Notes::tell_due(&mut notes.lock(), now);
         let begun = now();
@@ -215,7 +218,7 @@ mod tests {
         (0..3).for_each(|_| add(&mut notes.lock(), "a"));
         add(&mut notes.lock(), "b");
         assert_eq!(tell(begun + FOLD / 2), Some(begun + FOLD));
-        assert_eq!(untold(&notes), [3, 0], "the other place is told, this one is counted");
+        assert_eq!(untold(&notes), [3, 0], "b is reported at once, a is only counted");
         assert_eq!(tell(begun + FOLD), Some(begun + FOLD / 2 + FOLD));
         assert_eq!(untold(&notes), [0, 0]);
         assert_eq!(tell(begun + FOLD / 2 + FOLD), Some(begun + 2 * FOLD));

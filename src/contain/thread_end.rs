@@ -1,8 +1,8 @@
-//! Whether a thread is at its very end, where it drops what it has kept for itself in thread-locals.
+//! Whether a thread is at its very end, where its thread-locals are dropped.
 //!
-//! A user may keep a call, a map or an app there. To let go of one sends messages to actors and wakes tasks, for which
-//! tokio needs a thread-local of its own: once that is gone, it panics, in a drop, and the process ends. So what lets
-//! go of them does so on another thread then.
+//! A user may keep a call, a map or an app in a thread-local. Dropping it sends messages to actors and wakes
+//! tasks. Tokio needs a thread-local of its own for that: once it is gone, tokio panics inside the drop, and
+//! the process ends. Such values are therefore dropped on another thread then.
 
 use std::cell::Cell;
 
@@ -10,7 +10,8 @@ use tokio::task::LocalSet;
 
 use crate::contain::unwind::contain;
 
-/// Is dropped before tokio's thread-local, because it is begun to be used after that.
+/// Dropped before tokio's thread-local, because this one is initialised after it, and thread-locals are
+/// dropped in reverse order.
 struct Sentinel;
 
 impl Drop for Sentinel {
@@ -18,17 +19,19 @@ impl Drop for Sentinel {
 }
 
 thread_local! {
-    /// Whether the sentinel is in its place. Without a drop, so that it can be asked to the last.
+    /// Whether the sentinel is initialised. The flag has no destructor, so that it can be
+    /// read to the very end.
     static GUARDED: Cell<bool> = const { Cell::new(false) };
     static SENTINEL: Sentinel = const { Sentinel };
 }
 
-/// Whether this thread can wake tasks no more.
+/// Whether this thread can no longer wake tasks.
 pub(crate) fn is_at_its_end() -> bool {
     if GUARDED.get() {
         return SENTINEL.try_with(|_| ()).is_err();
     }
-    // Others may have used tokio's on this thread before: it is asked for once, and from then on there in any case.
+    // Other code may have initialised tokio's thread-local on this thread before. This
+    // initialises it in any case.
     if contain(|| drop(LocalSet::new().enter())).is_err() {
         return true;
     }

@@ -1,13 +1,13 @@
 //! The one unwind boundary of the crate, and the panic hook that belongs to it.
 //!
-//! User code runs inside [`contain`]. A panic there is caught, its message and location are kept,
-//! and the application's panic hook does not hear of it unless asked to. Panics elsewhere reach
-//! the application's hook untouched, and so do those of tasks that were spawned inside a container: no boundary sees
-//! them, because tokio catches them before. Only a panic during unwinding cannot be contained.
+//! User code runs inside [`contain`]. A panic there is caught, its message and location are kept, and the
+//! application's panic hook does not hear of it unless the user asks for that. A panic elsewhere reaches the
+//! application's hook unchanged. So does a panic of a task that was spawned inside a container: it reaches no
+//! boundary, because tokio catches it first. Only a panic during unwinding cannot be contained.
 //!
-//! A panic that is raised again (`resume_unwind`) does not come by the hook, and so has no place. The hook remembers
-//! the payload of the panic that it has seen, so that the place of one which the user's code has caught itself is not
-//! taken for that of another.
+//! A panic that is raised again (`resume_unwind`) bypasses the hook, and so its location is not known. The
+//! hook remembers the payload of the panic that it has seen. If the user's code caught a panic itself, the
+//! location of that panic is then not attributed to another one.
 
 use std::any::{Any, TypeId};
 use std::cell::Cell;
@@ -24,25 +24,27 @@ use crate::memory::till::Inside;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum PanicHook {
-    /// It does not: a container's panic is a `tracing` event and part of the typed cause.
+    /// The hook does not hear of them. A container's panic is a `tracing` event and part of the typed cause.
     #[default]
     Silent,
-    /// It does, after the engine has taken message and location.
+    /// The hook hears of them, after the engine has taken the message and the location.
     Forward,
 }
 
 thread_local! {
-    /// How many boundaries this thread is inside of.
+    /// The number of boundaries that this thread is inside of.
     static DEPTH: Cell<u32> = const { Cell::new(0) };
-    /// Set once by the thread of a container.
+    /// The setting of this thread. The thread of a container sets it once.
     static HOOK: Cell<PanicHook> = const { Cell::new(PanicHook::Silent) };
-    /// Whether a panic now is one of a spawned task, which no boundary will see.
+    /// Whether a panic now would be one of a spawned task, which reaches no boundary.
     static IN_TASK: Cell<bool> = const { Cell::new(false) };
-    /// The last panic that the hook has seen inside of the innermost boundary; written by it, taken by `contain`.
+    /// The last panic that the hook has seen inside of the innermost boundary. The hook writes it,
+    /// and `contain` takes it.
     static SEEN: Cell<Option<Box<Seen>>> = const { Cell::new(None) };
 }
 
-/// What a container executes: the run of inputs and the input, to be compared. The same everywhere on other threads.
+/// The run and the input that a container executes, as numbers to be compared. On all other threads the
+/// numbers are the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Moment((u64, u64));
 
@@ -52,7 +54,7 @@ impl Moment {
     }
 }
 
-/// Tells what the calling thread executes. Set with the hook.
+/// The function that returns what the calling thread executes. Set together with the hook.
 static MOMENT: OnceLock<fn() -> Moment> = OnceLock::new();
 
 fn moment() -> Moment {
@@ -63,12 +65,12 @@ fn moment() -> Moment {
 struct Seen {
     location: String,
     payload: Likeness,
-    /// What the container executed then.
+    /// What the container executed at that time.
     moment: Moment,
 }
 
-/// What a payload is known again by. A text by its type and where it is: when the payload is moved into its box, the
-/// text stays where it is. Of any other payload only the type is known.
+/// The features by which a payload is recognised. A text is recognised by its type and its address: when the
+/// payload is moved into its box, the text stays where it is. For any other payload only the type is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Likeness(TypeId, Option<(usize, usize)>);
 
@@ -78,12 +80,12 @@ impl Likeness {
     }
 }
 
-/// Chains the engine's hook in front of the application's, once for the process. `moment` tells what the calling thread
-/// executes.
+/// Chains the engine's hook in front of the application's, once for the process. `moment` returns what the
+/// calling thread executes.
 ///
 /// # Panics
 ///
-/// If the thread is panicking, which callers check before.
+/// If the thread is panicking. Callers check that before.
 pub(crate) fn install_hook(moment: fn() -> Moment) {
     static INSTALLED: Once = Once::new();
     INSTALLED.call_once(|| {
@@ -94,7 +96,7 @@ pub(crate) fn install_hook(moment: fn() -> Moment) {
             if DEPTH.get() == 0 && !in_task {
                 return application(info);
             }
-            let _outside = Inside::process(); // what is told of a panic outlives the code
+            let _outside = Inside::process(); // the record of a panic outlives the container's code
             if in_task {
                 spawned::panicked(panic_of(info));
             } else {
@@ -107,7 +109,7 @@ pub(crate) fn install_hook(moment: fn() -> Moment) {
     });
 }
 
-/// The hook has seen that panic, which a boundary will catch, unless the user's code does.
+/// Records a panic that the hook has seen. A boundary will catch it, unless the user's code does.
 fn see(info: &PanicHookInfo<'_>) {
     let seen = info.location().map(|location| {
         let (location, payload) = (location.to_string(), Likeness::of(info.payload()));
@@ -120,22 +122,22 @@ fn panic_of(info: &PanicHookInfo<'_>) -> Panic {
     Panic { message: message(info.payload()), location: info.location().map(ToString::to_string) }
 }
 
-/// Late in the end of a thread nothing is kept any more.
+/// Replaces the recorded panic. Late in the end of a thread nothing is recorded any more.
 fn replace_seen(seen: Option<Box<Seen>>) -> Option<Box<Seen>> {
     SEEN.try_with(|slot| slot.replace(seen)).ok().flatten()
 }
 
-/// What this thread's contained panics tell the application's hook from now on.
+/// Sets whether the application's hook hears of this thread's contained panics.
 pub(crate) fn set_thread_hook(hook: PanicHook) {
     HOOK.set(hook);
 }
 
-/// Panics on this thread are those of spawned tasks or not, until what is returned is dropped.
+/// Sets whether panics on this thread are those of spawned tasks, until the returned value is dropped.
 pub(crate) fn in_task(in_task: bool) -> InTask {
     InTask(IN_TASK.replace(in_task))
 }
 
-/// Whether panics are those of spawned tasks is as it was before, once this is dropped.
+/// When this is dropped, the thread's setting is restored.
 #[must_use = "it ends where it is dropped"]
 pub(crate) struct InTask(bool);
 
@@ -160,7 +162,7 @@ pub(crate) fn contain<T>(run: impl FnOnce() -> T) -> Result<T, Panic> {
         }
     });
     match panic {
-        None => Ok(result.expect("it has returned")),
+        None => Ok(result.expect("a closure that did not panic has returned")),
         Some(panic) => Err(panic),
     }
 }
@@ -169,7 +171,7 @@ pub(crate) fn contain<T>(run: impl FnOnce() -> T) -> Result<T, Panic> {
 fn contained(run: &mut dyn FnMut()) -> Option<Panic> {
     let (payload, seen) = caught(run)?;
     let message = message(payload.as_ref());
-    // Not that of an older panic: this one may have been raised again, past the hook.
+    // The recorded panic may be an older one, if this panic was raised again past the hook.
     let its_own = |seen: &Seen| seen.payload == Likeness::of(payload.as_ref()) && seen.moment == moment();
     let location = seen.filter(|seen| its_own(seen)).map(|seen| seen.location);
     drop_contained(payload);
@@ -179,8 +181,8 @@ fn contained(run: &mut dyn FnMut()) -> Option<Panic> {
 /// The payload of a panic that was caught, and the last one that the hook has seen inside of the boundary.
 type Caught = (Box<dyn Any + Send>, Option<Box<Seen>>);
 
-/// Counts as inside of a boundary meanwhile. What the hook has seen of a panic which unwinds already, with `run` called
-/// in a drop, is kept for the boundary further out.
+/// Runs code inside of a boundary. If `run` is called in a drop during unwinding, the hook has already
+/// recorded the panic that unwinds. That record is kept for the outer boundary.
 #[expect(clippy::disallowed_methods, reason = "this is the one unwind boundary")]
 fn caught(run: &mut dyn FnMut()) -> Option<Caught> {
     let (outer, _own) = (replace_seen(None), in_task(false));
@@ -197,7 +199,7 @@ fn text(payload: &(dyn Any + Send)) -> Option<&str> {
 }
 
 fn message(payload: &(dyn Any + Send)) -> String {
-    text(payload).unwrap_or("(a payload that is no text)").to_owned()
+    text(payload).unwrap_or("(a payload that is not text)").to_owned()
 }
 
 /// Drops a user's value. A panic in its `Drop` ends here, as an event.
@@ -209,7 +211,7 @@ pub(crate) fn drop_contained<T>(value: T) {
     }
 }
 
-/// Does what drops a user's value, where it cannot be moved. A panic ends here, as an event.
+/// Runs code that drops a user's value which cannot be moved. A panic in it ends here, as an event.
 #[inline]
 pub(crate) fn contain_drop(drops: impl FnOnce()) {
     let mut drops = Some(drops);
@@ -226,15 +228,16 @@ fn dropped(drops: &mut dyn FnMut()) {
         tell(
             || tracing::warn!(target: TARGET, message = message(payload.as_ref()), "a value panicked in its drop"),
         );
-        // The payload of a drop may itself panic when dropped, without end; leaking it is finite.
+        // Dropping this payload may panic with another payload, and so on without end. Leaking it ends that.
         mem::forget(payload);
     }
 }
 
-/// Tells a `tracing` subscriber or a waker, which are the user's code: if one panics, nothing else does.
+/// Calls a `tracing` subscriber or a waker, which are the user's code. A panic in it ends here
+/// and has no other effect.
 #[inline]
 pub(crate) fn tell(event: impl FnOnce()) {
-    let _outside = Inside::process(); // it is not the container's code
+    let _outside = Inside::process(); // the subscriber's memory is not charged to the container
     drop(contain(event));
 }
 
@@ -268,8 +271,8 @@ impl<T> Drop for Contained<T> {
     }
 }
 
-/// Users' values that are dropped one by one inside the boundary: of one vector, two that panic in their drop would
-/// take the process with them.
+/// Users' values that are dropped one by one inside the boundary. If a vector dropped them, two panics in
+/// their drops would end the process.
 #[derive(Debug)]
 pub(crate) struct ContainedEach<T>(Vec<T>);
 
@@ -301,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn message_and_location_are_kept_and_nesting_is_fine() {
+    fn message_and_location_are_kept_also_where_boundaries_are_nested() {
         install_hook(Moment::default);
         let outer = contain::<()>(|| {
             let inner = contain::<()>(|| panic!("inner {}", 1)).expect_err("it panicked");
@@ -314,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn a_panic_that_unwinds_through_boundaries_in_drops_keeps_its_place() {
+    fn a_panic_that_unwinds_through_boundaries_in_drops_keeps_its_location() {
         struct Contains;
         impl Drop for Contains {
             fn drop(&mut self) {
@@ -338,7 +341,7 @@ mod tests {
     fn payloads_and_values_that_panic_in_their_drop_end_here() {
         install_hook(Moment::default);
         let panic = contain::<()>(|| panic::panic_any(Bomb)).expect_err("it panicked");
-        assert_eq!(panic.message(), "(a payload that is no text)");
+        assert_eq!(panic.message(), "(a payload that is not text)");
         drop_contained(vec![Bomb]);
         drop(Contained::new(Bomb));
         drop(ContainedEach::new(vec![Bomb, Bomb, Bomb]));

@@ -1,10 +1,10 @@
 //! A chunk: a range of inputs and the slots of their outcomes.
 //!
-//! The map, the executing thread and a fenced thread each hold the chunk. The last holder drops what
-//! is left in it, value by value, inside the unwind boundary. A slot is written once, by the
-//! attempt that [`Run`](crate::data::run::Run) gave the right to, and read once, by the consumer.
-//! Inputs are apart from slots, because a failed input given back to the caller as a shared handle
-//! must not keep outcomes alive. Inputs are as they came: making a chunk of a vector moves nothing.
+//! The map, the executing thread and a fenced thread each hold the chunk. The last holder drops the values
+//! that are left in it, one at a time, inside the unwind boundary. A slot is written once, by the attempt to
+//! which [`Run`](crate::data::run::Run) gave the right, and read once, by the consumer. Inputs and slots are
+//! separate allocations, because a failed input that is returned to the caller as a shared handle must not
+//! keep outcomes alive. Making a chunk of a vector moves no input.
 
 #![expect(unsafe_code, reason = "slots are written and read once, by a state byte each")]
 
@@ -19,16 +19,16 @@ use crate::data::erased::{Buffer, Parcel, Values};
 use crate::data::failure::Tried;
 use crate::data::shape::{Failing, Shape, Why};
 
-/// A slot without an outcome.
+/// The slot has no outcome yet.
 const EMPTY: u8 = 0;
-/// An outcome is there.
+/// The slot holds an outcome.
 const FULL: u8 = 1;
 /// The outcome has been taken.
 const TAKEN: u8 = 2;
 
-/// The input is there, and read only by attempts whose end the engine sees.
+/// The input is in its place, and only attempts whose end the engine sees may read it.
 const HERE: u8 = 0;
-/// The input is there, and a fenced attempt may still read it.
+/// The input is in its place, and a fenced attempt may still read it.
 const SHARED: u8 = 1;
 /// The input has been moved out.
 const GONE: u8 = 2;
@@ -36,9 +36,9 @@ const GONE: u8 = 2;
 /// The inputs of a chunk.
 pub(crate) struct Inputs {
     values: Buffer,
-    /// Made when the first of them is not simply [`HERE`].
+    /// A mark for each place. Allocated when the first mark other than [`HERE`] is set.
     marks: OnceLock<Box<[AtomicU8]>>,
-    /// Whether one of them was ever [`SHARED`].
+    /// Whether any input was ever [`SHARED`].
     shared: AtomicBool,
 }
 
@@ -64,36 +64,38 @@ impl Drop for Inputs {
         }
         for place in 0..self.values.places() {
             if self.mark(place) != GONE {
-                // SAFETY: `&mut self` excludes readers, and what is not GONE is initialised.
+                // SAFETY: `&mut self` excludes readers, and an input that is not GONE is initialised.
                 unsafe { self.values.kind().drop_contained(self.values.at(place)) };
             }
         }
     }
 }
 
-/// A byte for each of `len` places.
+/// A zero byte for each of `len` places.
 fn zeroed(len: usize) -> Box<[AtomicU8]> {
     let bytes = Box::into_raw(vec![0u8; len].into_boxed_slice()) as *mut [AtomicU8];
-    // SAFETY: `AtomicU8` has the layout of `u8`, and any byte is one.
+    // SAFETY: `AtomicU8` has the layout of `u8`, and every byte is a valid value of it.
     unsafe { Box::from_raw(bytes) }
 }
 
-/// A range of inputs with a slot each for the outcomes.
+/// A range of inputs with an outcome slot for each.
 pub(crate) struct Chunk {
     shape: &'static Shape,
     first: u64,
     inputs: Arc<Inputs>,
-    /// `None` once all outcomes were taken at once.
+    /// The outcomes. `None` once they were all taken at once.
     outcomes: UnsafeCell<Option<Buffer>>,
-    /// Of each slot. A byte each, apart from the outcomes, so that a look for them touches little memory.
+    /// The state of each slot. The states are apart from the outcomes, so that reading them
+    /// touches little memory.
     states: Box<[AtomicU8]>,
-    /// Outcomes taken; written by the consumer.
+    /// The number of outcomes taken. The consumer writes it.
     taken: AtomicUsize,
 }
 
-// SAFETY: inputs are shared, and inputs and outcomes are sent to other threads; both may be, by the bounds of
-// `Shape::of`. A slot is written by the one who holds the right to, before its state becomes FULL, and moved out by the
-// one consumer, after it has seen that. No reference to it is made. The buffer of outcomes is taken once all slots are full.
+// SAFETY: inputs are shared, and inputs and outcomes are sent to other threads. The bounds of `Shape::of`
+// allow both. A slot is written by the thread that has the right to, before its state becomes FULL, and moved
+// out by the only consumer, after it has seen that state. No reference to a slot is made. The buffer of
+// outcomes is taken only when all slots are full.
 unsafe impl Sync for Chunk {}
 
 impl std::fmt::Debug for Chunk {
@@ -103,11 +105,11 @@ impl std::fmt::Debug for Chunk {
 }
 
 impl Chunk {
-    /// The inputs of a map from index `first` on.
+    /// A chunk of the inputs of a map from index `first` on.
     ///
     /// # Panics
     ///
-    /// If they are not of that shape.
+    /// If the inputs do not have that shape.
     pub(crate) fn new(shape: &'static Shape, first: u64, inputs: Values) -> Self {
         assert!(inputs.kind().is_same(shape.input), "the inputs are of another function");
         let len = inputs.len();
@@ -125,7 +127,7 @@ impl Chunk {
         self.shape
     }
 
-    /// The index of its first input in the map.
+    /// The index of the chunk's first input in the map.
     pub(crate) fn first(&self) -> u64 {
         self.first
     }
@@ -134,16 +136,16 @@ impl Chunk {
         self.states.len() as u64
     }
 
-    /// Those places, to be executed.
+    /// The given places, for a thread that executes them.
     ///
     /// # Safety
     ///
-    /// Their inputs have no outcome, and get none from elsewhere before the places are fenced: until then
-    /// no input is moved out, and the slots are there. The chunk is kept for as long as what is returned.
+    /// The inputs have no outcome, and get none from another thread before the places are fenced. Until then
+    /// no input is moved out, and the slots exist. The chunk is kept for as long as the returned value.
     ///
     /// # Panics
     ///
-    /// If one of the inputs has been moved out: it has its outcome, and nothing executes it again.
+    /// If one of the inputs has been moved out. Such an input has its outcome and must not be executed again.
     pub(crate) unsafe fn stretch(&self, places: Range<usize>) -> Stretch {
         if let Some(marks) = self.inputs.marks.get() {
             let here = marks[places.clone()].iter().all(|mark| mark.load(Ordering::Acquire) != GONE);
@@ -153,73 +155,74 @@ impl Chunk {
         unsafe { self.slots(places) }
     }
 
-    /// Those places, for the consumer to take outcomes from.
+    /// The given places, for the consumer to take outcomes from.
     ///
     /// # Safety
     ///
-    /// The outcomes were not taken all at once, and are not as long as what is returned is used. The chunk is kept for as
-    /// long.
+    /// The outcomes were not taken all at once, and will not be while the returned value is used. The
+    /// chunk is kept for as long.
     pub(crate) unsafe fn slots(&self, places: Range<usize>) -> Stretch {
         let states = self.states[places.clone()].as_ptr();
-        // SAFETY: by the caller's word.
+        // SAFETY: the caller guarantees that the outcomes were not taken all at once.
         let outcomes = unsafe { self.slot(places.start) };
         Stretch { inputs: self.inputs.values.at(places.start), outcomes, states, places }
     }
 
-    /// Where the outcome at `place` is, or will be.
+    /// The address of the outcome at `place`, whether or not it is written yet.
     ///
     /// # Safety
     ///
     /// The outcomes were not taken all at once.
     unsafe fn slot(&self, place: usize) -> NonNull<u8> {
-        // SAFETY: by the caller's word no thread writes to the option meanwhile.
+        // SAFETY: the caller guarantees that no thread writes to the option meanwhile.
         let outcomes = unsafe { &*self.outcomes.get() }.as_ref();
         outcomes.expect("the outcomes are there").at(place)
     }
 
-    /// A fenced attempt may go on reading the input: it can no longer be moved out.
+    /// Marks an input that a fenced attempt may go on reading. It can no longer be moved out.
     pub(crate) fn share(&self, place: usize) {
         self.inputs.shared.store(true, Ordering::Relaxed);
         self.inputs.set_mark(place, SHARED);
     }
 
-    /// The input at `place` fails: that is its outcome.
+    /// Writes a failure as the outcome of the input at `place`.
     ///
     /// # Safety
     ///
-    /// The caller has the right to publish its outcome. No reference to the input may be alive or come to life, save in
-    /// attempts that were marked by [`Chunk::share`] before.
+    /// The caller has the right to publish the outcome. No reference to the input exists or is created,
+    /// except in attempts for which the input was marked by [`Chunk::share`] before.
     ///
     /// # Panics
     ///
-    /// If it has an outcome: two attempts had the right to publish, which the fence excludes.
+    /// If the input has an outcome. Two attempts would have had the right to publish,
+    /// which the fence excludes.
     pub(crate) unsafe fn fail(&self, place: usize, tried: Tried, why: Why) {
         let (state, index) = (&self.states[place], self.first + place as u64);
         let empty = state.load(Ordering::Relaxed) == EMPTY;
         assert!(empty, "input {index} has an outcome already");
-        // SAFETY: no other thread has this right, none reads before the state says FULL, and the buffer is not taken
-        // before every state does. The input is reclaimed once, with the right to publish.
+        // SAFETY: no other thread has this right, none reads before the state is FULL, and the buffer is not
+        // taken before every state is. The input is reclaimed once, with the right to publish.
         unsafe { self.shape.fail(self.reclaim(place), Failing { index, tried, why }, self.slot(place)) };
         state.store(FULL, Ordering::Release);
     }
 
-    /// The input at `place` fails, and its map ends with that: the failure, which is no outcome of its own.
+    /// The failure of the input at `place`, which ends the input's map. It is not written as an outcome.
     ///
     /// # Safety
     ///
-    /// As of [`Chunk::fail`].
+    /// The same as for [`Chunk::fail`].
     pub(crate) unsafe fn ends_by(&self, place: usize, tried: Tried, why: Why) -> Parcel {
         let index = self.first + place as u64;
-        // SAFETY: as above.
+        // SAFETY: the same as in `fail`, except that no slot is written.
         unsafe { self.shape.failure(self.reclaim(place), Failing { index, tried, why }) }
     }
 
-    /// The input for its failure, to be moved out or shared with a fenced attempt.
+    /// The place of an input for its failure. The input is then moved out, or shared with a fenced attempt.
     ///
     /// # Safety
     ///
-    /// It is asked for once, and no reference to the input may be alive or come to life, save in attempts that were marked
-    /// by [`Chunk::share`] before.
+    /// Called once for each input. No reference to the input exists or is created, except in attempts for
+    /// which the input was marked by [`Chunk::share`] before.
     unsafe fn reclaim(&self, place: usize) -> Place {
         if self.inputs.mark(place) == SHARED {
             return Place::Shared(Arc::clone(&self.inputs), place);
@@ -228,29 +231,32 @@ impl Chunk {
         Place::Owned(self.inputs.values.at(place))
     }
 
-    /// Whether an input is kept here because a fenced attempt may still have read it.
+    /// Whether any input is kept here because a fenced attempt may still read it.
     pub(crate) fn is_shared(&self) -> bool {
         self.inputs.shared.load(Ordering::Relaxed)
     }
 
-    /// Drops the input at `place`, unless a fenced attempt may still read it: so of a chunk that is kept for a few slow
-    /// inputs those that are done are not kept.
+    /// Drops the input at `place`, unless a fenced attempt may still read it. A chunk that is kept for a few
+    /// slow inputs then does not keep the finished ones.
     ///
     /// # Safety
     ///
-    /// The caller has executed the input and has published its output. No other thread reads the input or moves it out.
+    /// The caller has executed the input and published its output. No other thread reads the
+    /// input or moves it out.
     #[inline]
     pub(crate) unsafe fn drop_input(&self, place: usize) {
         let kind = self.inputs.values.kind();
         if kind.needs_drop() && self.inputs.mark(place) == HERE {
             self.inputs.set_mark(place, GONE);
-            // SAFETY: initialised; by the caller's word nobody reads it any more, and an outcome is published once.
+            // SAFETY: the input is initialised, the caller guarantees that no thread reads it any more, and
+            // an outcome is published once.
             unsafe { kind.drop_contained(self.inputs.values.at(place)) };
         }
     }
 
-    /// Moves the input at `place`, which waits to be executed again, into a chunk of its own: so the chunk it came in is
-    /// not kept for it. It then counts as taken here. `None` if it is alone, or if a fenced attempt may still read it.
+    /// Moves the input at `place`, which waits to be executed again, into a chunk of its own, so that this
+    /// chunk is not kept for it. The caller counts the input as taken here. Returns `None` if it is the only
+    /// input, or if a fenced attempt may still read it.
     ///
     /// # Safety
     ///
@@ -261,7 +267,8 @@ impl Chunk {
         }
         self.inputs.set_mark(place, GONE);
         let mut apart = Buffer::new(self.shape.input, 1);
-        // SAFETY: initialised and, by the caller's word, neither read nor moved out by anyone else.
+        // SAFETY: the input is initialised, and the caller guarantees that no other thread
+        // reads it or moves it out.
         let input = unsafe {
             apart.move_in(0, &self.inputs.values, place, 1);
             Values::of_buffer(apart)
@@ -274,14 +281,14 @@ impl Chunk {
         (0..self.inputs.values.places()).filter(|place| self.inputs.mark(*place) != GONE).count() as u64
     }
 
-    /// `outcomes` more were taken; whether that is all.
+    /// Records that `outcomes` more outcomes were taken. Returns whether all are taken now.
     pub(crate) fn count_taken(&self, outcomes: usize) -> bool {
         self.taken.fetch_add(outcomes, Ordering::Relaxed) + outcomes == self.states.len()
     }
 
-    /// The first of those places whose outcome the consumer has not taken; their end if it has taken all.
+    /// The first of `places` whose outcome the consumer has not taken, or their end if it has taken all.
     pub(crate) fn taken_up_to(&self, places: Range<usize>) -> usize {
-        // Those that are taken all at once are counted, and stay marked.
+        // Outcomes that are taken all at once are counted in `taken`, but their states stay FULL.
         if self.taken.load(Ordering::Relaxed) == self.states.len() {
             return places.end;
         }
@@ -289,7 +296,7 @@ impl Chunk {
         self.states[places.clone()].iter().position(waits).map_or(places.end, |at| places.start + at)
     }
 
-    /// Whether an outcome is there, or was until it was taken.
+    /// Whether the slot at `place` holds an outcome, or held one that was taken.
     pub(crate) fn is_published(&self, place: usize) -> bool {
         self.states[place].load(Ordering::Acquire) != EMPTY
     }
@@ -298,17 +305,18 @@ impl Chunk {
     ///
     /// # Safety
     ///
-    /// All were published, and this thread knows it; and only the one consumer of the map takes outcomes. What is returned
-    /// does not drop them.
+    /// All outcomes were published, and this thread has synchronised with that. Only the consumer of the map
+    /// takes outcomes. The returned buffer does not drop them.
     ///
     /// # Panics
     ///
-    /// If some were taken before.
+    /// If some outcomes were taken before.
     pub(crate) unsafe fn take_all(&self) -> Buffer {
         debug_assert!(self.states.iter().all(|state| state.load(Ordering::Acquire) == FULL));
         let taken = self.taken.swap(self.states.len(), Ordering::Relaxed);
         assert_eq!(taken, 0, "outcomes are taken one by one, or all at once");
-        // SAFETY: by the caller's word nobody writes to the slots any more, and only this thread takes.
+        // SAFETY: the caller guarantees that no thread writes to the slots any more, and that
+        // only this thread takes.
         let outcomes = unsafe { &mut *self.outcomes.get() }.take();
         outcomes.expect("they were not taken before")
     }
@@ -322,27 +330,27 @@ impl Drop for Chunk {
         }
         for (place, state) in self.states.iter_mut().enumerate() {
             if *state.get_mut() == FULL {
-                // SAFETY: `&mut self` excludes others, and FULL means initialised.
+                // SAFETY: `&mut self` excludes other threads, and FULL means initialised.
                 unsafe { outcomes.kind().drop_contained(outcomes.at(place)) };
             }
         }
     }
 }
 
-/// Places of a chunk for the thread that executes them or takes their outcomes: what it touches for each of them, with
-/// nothing to look up between.
+/// Places of a chunk for the thread that executes them or takes their outcomes. It holds the addresses of all
+/// that the thread touches for each place, so that nothing is looked up in between.
 #[derive(Debug)]
 pub(crate) struct Stretch {
     places: Range<usize>,
-    /// The first of the inputs, of the outcomes and of their states.
+    /// The addresses of the first input, of the first outcome and of its state.
     inputs: NonNull<u8>,
     outcomes: NonNull<u8>,
     states: *const AtomicU8,
 }
 
-// SAFETY: what is pointed to is the chunk's, and shared as the chunk is.
+// SAFETY: the pointers are into the chunk, and shared as the chunk is.
 unsafe impl Sync for Stretch {}
-// SAFETY: as above.
+// SAFETY: the same as for `Sync`.
 unsafe impl Send for Stretch {}
 
 impl Stretch {
@@ -360,10 +368,12 @@ impl Stretch {
     ///
     /// # Safety
     ///
-    /// It is an `I`. It has begun by this stretch, and if it was fenced it was marked by [`Chunk::share`] before.
+    /// The input is an `I`. It has begun through this stretch, and if it was fenced it was marked by
+    /// [`Chunk::share`] before.
     #[inline]
     pub(crate) unsafe fn input<I>(&self, place: usize) -> &I {
-        // SAFETY: within the range; initialised, and by the word of whoever made this not moved out.
+        // SAFETY: the place is within the range and initialised, and the caller of `Chunk::stretch`
+        // guarantees that the input was not moved out.
         unsafe { self.inputs.cast::<I>().add(self.at(place)).as_ref() }
     }
 
@@ -371,47 +381,48 @@ impl Stretch {
     ///
     /// # Safety
     ///
-    /// Only the one consumer of the map takes outcomes, and they are `T`s.
+    /// Only the consumer of the map takes outcomes, and they are of type `T`.
     #[inline]
     pub(crate) unsafe fn take<T>(&self, place: usize) -> Option<T> {
         let at = self.at(place);
-        // SAFETY: within the range, and there for as long as the chunk.
+        // SAFETY: the state is within the range, and it exists for as long as the chunk.
         let state = unsafe { &*self.states.add(at) };
         if state.load(Ordering::Acquire) != FULL {
             return None;
         }
         state.store(TAKEN, Ordering::Relaxed);
-        // SAFETY: written before its state became FULL; moved out once, because only this thread takes.
+        // SAFETY: the outcome was written before its state became FULL. It is moved out once, because
+        // only this thread takes.
         Some(unsafe { self.outcomes.cast::<T>().add(at).read() })
     }
 
-    /// Writes an outcome.
+    /// Writes the outcome at `place`.
     ///
     /// # Safety
     ///
-    /// Outcomes are `T`s, and the right to publish this one is the caller's.
+    /// Outcomes are of type `T`, and the caller has the right to publish this one.
     ///
     /// # Panics
     ///
-    /// If there is one.
+    /// If the place has an outcome already.
     #[inline]
     pub(crate) unsafe fn publish<T>(&self, place: usize, outcome: T) {
         let at = self.at(place);
-        // SAFETY: within the range, and there for as long as the chunk.
+        // SAFETY: the state is within the range, and it exists for as long as the chunk.
         let state = unsafe { &*self.states.add(at) };
         assert!(state.load(Ordering::Relaxed) == EMPTY, "an input has an outcome already");
-        // SAFETY: within the range, as its state is. Nobody else has this right, nobody reads before the state
-        // says FULL, and the slots are there until every state does.
+        // SAFETY: the slot is within the range, as its state is. No other thread has this right, none reads
+        // before the state is FULL, and the slots exist until every state is.
         unsafe { self.outcomes.cast::<T>().add(at).write(outcome) };
         state.store(FULL, Ordering::Release);
     }
 }
 
-/// Where the input of a failure is.
+/// The place of a failure's input.
 pub(crate) enum Place {
-    /// It is moved out by whoever has this.
+    /// The holder of this value moves the input out.
     Owned(NonNull<u8>),
-    /// It stays, because a fenced attempt may still read it.
+    /// The input stays in its place, because a fenced attempt may still read it.
     Shared(Arc<Inputs>, usize),
 }
 
@@ -421,11 +432,11 @@ pub(crate) enum Reclaimed<I> {
     Shared(SharedInput<I>),
 }
 
-/// An input that a fenced attempt may still be reading: shared, and dropped by whoever is last.
+/// An input that a fenced attempt may still be reading. It is shared, and the last holder drops it.
 pub struct SharedInput<I> {
     inputs: Arc<Inputs>,
     place: usize,
-    /// It is sent and shared as the input itself behind an `Arc`.
+    /// A `SharedInput` is sent and shared as the input itself behind an `Arc` is.
     input: PhantomData<Arc<I>>,
 }
 
@@ -448,7 +459,8 @@ impl<I> Deref for SharedInput<I> {
     type Target = I;
 
     fn deref(&self) -> &I {
-        // SAFETY: made only for a SHARED place, which is never moved out; initialised until `Inputs` drops, and an `I`.
+        // SAFETY: a `SharedInput` is made only for a SHARED place. Its input is an `I`, is never moved out,
+        // and is initialised until `Inputs` is dropped.
         unsafe { self.inputs.values.at(self.place).cast::<I>().as_ref() }
     }
 }
@@ -473,7 +485,7 @@ mod tests {
 
     fn publish<I: Send + Sync + 'static, O: Send + 'static>(chunk: &Chunk, place: usize, output: O) {
         assert!(chunk.shape().is::<I, O, ()>());
-        // SAFETY: the types were just checked, and the tests that expect it to panic publish on one thread.
+        // SAFETY: the types were just checked, and the tests that expect a panic publish on one thread.
         unsafe { chunk.stretch(place..place + 1).publish::<Answer<I, O>>(place, Ok(output)) };
     }
 
@@ -484,7 +496,7 @@ mod tests {
         let chunk = chunk::<Witness, Witness>(0, (0..4).map(|_| Arc::clone(&witness)).collect());
         publish::<Witness, Witness>(&chunk, 0, Arc::clone(&witness));
         publish::<Witness, Witness>(&chunk, 1, Arc::clone(&witness));
-        // SAFETY: nobody else takes, and nothing reads the inputs here.
+        // SAFETY: no other thread takes outcomes, and nothing reads the inputs here.
         let (owned, shared) = unsafe {
             let slots = chunk.slots(0..4);
             let take = |place| slots.take::<Answer<Witness, Witness>>(place);
@@ -520,7 +532,7 @@ mod tests {
         let chunk = chunk::<u8, Arc<u8>>(0, vec![0, 1]);
         publish::<u8, Arc<u8>>(&chunk, 1, Arc::new(11));
         publish::<u8, Arc<u8>>(&chunk, 0, Arc::new(10));
-        // SAFETY: all were published above, and nobody else takes.
+        // SAFETY: all outcomes were published above, and no other thread takes.
         let all = unsafe { chunk.take_all().into_vec::<Answer<u8, Arc<u8>>>() };
         drop(chunk);
         let all: Vec<_> = all.into_iter().flatten().collect();
@@ -532,12 +544,12 @@ mod tests {
     fn an_input_that_is_set_apart_leaves_its_chunk() {
         let witness = Arc::new(7);
         let chunk = chunk::<Arc<i32>, u8>(10, vec![Arc::new(6), Arc::clone(&witness)]);
-        // SAFETY: nobody executes the input.
+        // SAFETY: no thread executes the input.
         let apart = unsafe { chunk.set_apart(1) }.expect("it is not alone");
         assert_eq!((apart.first(), apart.len(), chunk.inputs_alive()), (11, 1, 1));
         drop(chunk);
         assert_eq!(Arc::strong_count(&witness), 2);
-        // SAFETY: as above.
+        // SAFETY: no thread executes the input.
         assert!(unsafe { apart.set_apart(0) }.is_none(), "it is alone");
         drop(apart);
         assert_eq!(Arc::strong_count(&witness), 1);

@@ -1,8 +1,8 @@
-//! Values whose type only the code that makes them and the code that reads them know.
+//! Values of a type that only the code that makes them and the code that reads them know.
 //!
-//! The engine is compiled once, not for each function. It handles inputs and outcomes as bytes with a [`Kind`], which says
-//! how large a value is and how it is dropped. Typed code comes in where a value is made, read or moved out. It checks the
-//! type there, once for many values.
+//! The engine is compiled once, and not for each function. It handles inputs and outcomes as bytes with a
+//! [`Kind`], which knows how large a value is and how it is dropped. Typed code is needed only where a value
+//! is made, read or moved out. It checks the type there, once for many values.
 
 #![expect(unsafe_code, reason = "the type of a value is known by its kind only")]
 
@@ -17,13 +17,13 @@ use crate::contain::unwind::contain_drop;
 /// A single value of any type.
 pub(crate) type Parcel = Box<dyn Any + Send>;
 
-/// What is known of a type whose values the engine handles.
+/// A type whose values the engine handles.
 #[derive(Debug)]
 pub(crate) struct Kind {
     layout: Layout,
-    /// Drops a value where it is. `None` if there is nothing to drop.
+    /// Drops a value in place. `None` if there is nothing to drop.
     drop: Option<unsafe fn(NonNull<u8>)>,
-    /// A function, because an identity cannot be had in a constant.
+    /// The identity of the type. A function, because an identity is not available in a constant.
     id: fn() -> TypeId,
 }
 
@@ -38,7 +38,7 @@ impl Kind {
         }
     }
 
-    /// Of a value, in bytes.
+    /// The size of a value, in bytes.
     pub(crate) fn size(&self) -> usize {
         self.layout.size()
     }
@@ -47,7 +47,7 @@ impl Kind {
         (self.id)() == TypeId::of::<T>()
     }
 
-    /// Whether it is of the same type: the addresses of two kinds may differ even then.
+    /// Whether both kinds have the same type. Their addresses may differ even then.
     pub(crate) fn is_same(&self, other: &Self) -> bool {
         ptr::eq(self, other) || (self.id)() == (other.id)()
     }
@@ -56,14 +56,14 @@ impl Kind {
         self.drop.is_some()
     }
 
-    /// Drops a value where it is. A panic in its `Drop` ends here.
+    /// Drops a value in place. A panic in its `Drop` ends here.
     ///
     /// # Safety
     ///
-    /// It is a value of this kind, initialised, and this thread is the last to use it.
+    /// The value is initialised and of this kind, and this thread is the last to use it.
     pub(crate) unsafe fn drop_contained(&self, value: NonNull<u8>) {
         if let Some(drop) = self.drop {
-            // SAFETY: by the caller's word.
+            // SAFETY: the caller guarantees what `drop_in_place` needs.
             contain_drop(|| unsafe { drop(value) });
         }
     }
@@ -73,28 +73,29 @@ impl Kind {
 ///
 /// See [`Kind::drop_contained`].
 unsafe fn drop_in_place<T>(value: NonNull<u8>) {
-    // SAFETY: by the caller's word.
+    // SAFETY: the caller guarantees an initialised `T` that is not used afterwards.
     unsafe { ptr::drop_in_place(value.cast::<T>().as_ptr()) };
 }
 
-/// Memory for values of one kind. It does not know which of its places hold a value, and drops none.
+/// Memory for values of one kind. A buffer does not know which of its places hold a value, and drops none.
 pub(crate) struct Buffer {
     start: NonNull<u8>,
     places: usize,
     kind: &'static Kind,
 }
 
-// SAFETY: it is memory. Its values are written and read by unsafe code alone, whose callers promise what is needed.
+// SAFETY: a buffer is plain memory. Only unsafe code writes and reads its values, and its callers
+// guarantee what that needs.
 unsafe impl Send for Buffer {}
 // SAFETY: as above.
 unsafe impl Sync for Buffer {}
 
 impl Buffer {
-    /// Places without values.
+    /// A buffer whose places hold no values.
     pub(crate) fn new(kind: &'static Kind, places: usize) -> Self {
         let layout = layout_of(kind, places);
         if layout.size() == 0 {
-            // Aligned, and behind which no byte is read.
+            // No byte is read at this address, so it only needs to be aligned.
             let start = NonNull::new(ptr::without_provenance_mut(kind.layout.align()));
             return Self { start: start.expect("an alignment is not 0"), places, kind };
         }
@@ -110,15 +111,16 @@ impl Buffer {
         Self { start, places, kind: Kind::of::<T>() }
     }
 
-    /// Gives memory and values to a vector.
+    /// Turns the memory and the values into a vector.
     ///
     /// # Safety
     ///
-    /// All places hold values, which are `T`s.
+    /// All places hold values of type `T`.
     pub(crate) unsafe fn into_vec<T: 'static>(self) -> Vec<T> {
         debug_assert!(self.kind.is::<T>(), "the values are of another type");
         let this = ManuallyDrop::new(self);
-        // SAFETY: by the caller's word; the layout is the one of a boxed slice, which a vector without spare capacity has.
+        // SAFETY: the caller guarantees values of type `T` in all places. The layout is that of a boxed
+        // slice, which is also the layout of a vector without spare capacity.
         unsafe { Vec::from_raw_parts(this.start.cast::<T>().as_ptr(), this.places, this.places) }
     }
 
@@ -130,25 +132,25 @@ impl Buffer {
         self.places
     }
 
-    /// Where the value of a place is. The place behind the last one may be asked for, but holds none.
+    /// The address of the value at `place`. The place after the last one is allowed, but holds no value.
     #[inline]
     pub(crate) fn at(&self, place: usize) -> NonNull<u8> {
         assert!(place <= self.places, "a place is in its buffer");
-        // SAFETY: within the allocation, or one behind it.
+        // SAFETY: the address is within the allocation or at its end.
         unsafe { self.start.add(place * self.kind.layout.size()) }
     }
 
-    /// Copies `values` values from a place of another buffer to one of this. They are then here, and no longer there.
+    /// Moves `values` values from another buffer, beginning at its place `first`, to place `to` of this one.
     ///
     /// # Safety
     ///
-    /// Both buffers are of one kind and have those places. The source places are initialised, the targets are not, and no
-    /// other thread uses either.
+    /// Both buffers are of one kind and have those places. The source places are initialised, the target
+    /// places are not, and no other thread uses either.
     pub(crate) unsafe fn move_in(&mut self, to: usize, from: &Self, first: usize, values: usize) {
         debug_assert!(self.kind.is_same(from.kind) && first + values <= from.places);
         assert!(to + values <= self.places, "a place is in its buffer");
         let bytes = values * self.kind.layout.size();
-        // SAFETY: by the caller's word; two buffers do not overlap.
+        // SAFETY: the caller guarantees the places, and two buffers do not overlap.
         unsafe { from.at(first).copy_to_nonoverlapping(self.at(to), bytes) };
     }
 }
@@ -157,7 +159,7 @@ impl Drop for Buffer {
     fn drop(&mut self) {
         let layout = layout_of(self.kind, self.places);
         if layout.size() > 0 {
-            // SAFETY: allocated with that layout, by `new` or as a boxed slice.
+            // SAFETY: the memory was allocated with that layout, by `new` or as a boxed slice.
             unsafe { dealloc(self.start.as_ptr(), layout) };
         }
     }
@@ -166,7 +168,7 @@ impl Drop for Buffer {
 fn layout_of(kind: &Kind, places: usize) -> Layout {
     let size = kind.layout.size().checked_mul(places);
     let layout = size.and_then(|size| Layout::from_size_align(size, kind.layout.align()).ok());
-    layout.expect("so many values do not fit into memory")
+    layout.expect("the values fit into the address space")
 }
 
 /// A vector of values of one kind.
@@ -177,11 +179,11 @@ impl Values {
         Self(Buffer::of(values))
     }
 
-    /// Values that were moved into a buffer.
+    /// The values that were moved into a buffer.
     ///
     /// # Safety
     ///
-    /// All its places hold values, which may be sent to other threads and shared by them.
+    /// All places of the buffer hold values, which may be sent to other threads and shared by them.
     pub(crate) unsafe fn of_buffer(buffer: Buffer) -> Self {
         Self(buffer)
     }
@@ -196,16 +198,16 @@ impl Values {
 
     pub(crate) fn into_buffer(self) -> Buffer {
         let this = ManuallyDrop::new(self);
-        // SAFETY: moved out once, because what it was in is not dropped.
+        // SAFETY: the buffer is moved out once, because `this` is not dropped.
         unsafe { ptr::read(&raw const this.0) }
     }
 
     /// # Panics
     ///
-    /// If they are of another type.
+    /// If the values are of another type.
     pub(crate) fn into_vec<T: 'static>(self) -> Vec<T> {
         assert!(self.kind().is::<T>(), "the values are of another type");
-        // SAFETY: all places hold values; the type was just checked.
+        // SAFETY: all places hold values, and their type was just checked.
         unsafe { self.into_buffer().into_vec() }
     }
 }
@@ -214,7 +216,7 @@ impl Drop for Values {
     fn drop(&mut self) {
         if self.0.kind.needs_drop() {
             for place in 0..self.0.places {
-                // SAFETY: all places hold values, and nobody else has them.
+                // SAFETY: all places hold values, and no other code has access to them.
                 unsafe { self.0.kind.drop_contained(self.0.at(place)) };
             }
         }
@@ -258,11 +260,11 @@ mod tests {
     }
 
     #[test]
-    fn a_value_that_panics_in_its_drop_does_not_keep_the_others() {
+    fn a_value_that_panics_in_its_drop_does_not_keep_the_others_from_being_dropped() {
         struct Bomb(Option<Arc<()>>);
         impl Drop for Bomb {
             fn drop(&mut self) {
-                assert!(self.0.is_some(), "it goes off");
+                assert!(self.0.is_some(), "the bomb explodes");
             }
         }
         let witness = Arc::new(());
@@ -274,7 +276,7 @@ mod tests {
     fn values_are_moved_from_buffer_to_buffer() {
         let source = Values::of(vec!["a".to_owned(), "b".to_owned(), "c".to_owned()]).into_buffer();
         let mut target = Buffer::new(source.kind(), 3);
-        // SAFETY: each place is moved once, and nobody else has the buffers.
+        // SAFETY: each place is moved once, and no other code has the buffers.
         let moved = unsafe {
             target.move_in(0, &source, 1, 2);
             target.move_in(2, &source, 0, 1);
@@ -291,7 +293,7 @@ mod tests {
         let source = Values::of(vec![Wide(1), Wide(2)]).into_buffer();
         let mut target = Buffer::new(source.kind(), 2);
         assert_eq!(target.at(0).as_ptr() as usize % 64, 0);
-        // SAFETY: as above.
+        // SAFETY: each place is moved once, and no other code has the buffers.
         let moved = unsafe {
             target.move_in(0, &source, 0, 2);
             Values::of_buffer(target)

@@ -1,4 +1,4 @@
-//! An outcome that is an error: which input, the input itself, and why.
+//! An outcome that is an error. It holds the index of the input, the input itself, and the cause.
 
 use std::error::Error;
 use std::fmt;
@@ -12,26 +12,27 @@ use crate::values::gave_up::GaveUp;
 
 pub use crate::values::error::Bug;
 
-/// Why an input, or a whole map, failed.
+/// The cause of the failure of an input or of a whole map.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Cause<E> {
-    /// The function returned that error; of several attempts, the last one's.
+    /// The function returned this error in the last attempt.
     Failed(E),
-    /// The input crashed its containers too often. The deaths, oldest first, at most 8 of them.
+    /// The input crashed its containers too often. Holds the deaths, oldest first, at most 8 of them.
     Poisoned(Vec<Arc<Crash>>),
-    /// The container was killed by hand while the input executed, and it is not begun again: with
-    /// `crash_retries(0)` nothing is, nor what has left two threads behind, or would leave one too many.
+    /// The container was killed by hand while the input executed, and the input is not begun again. This
+    /// happens to every such input with `crash_retries(0)`, and otherwise to an input that has left two
+    /// threads behind or would leave one too many.
     Lost(Arc<Crash>),
-    /// The function gave up: how it began, and the crash that broke its limit.
+    /// The function gave up. The value holds the first crashes and the crash that exceeded the limit.
     GaveUp(GaveUp),
-    /// The source of the map panicked. Never bound to an input.
+    /// The source of the map panicked. Such a failure has no input.
     Source(Panic),
     /// The map was cancelled before the input had an outcome.
     Cancelled,
     /// The function is being drained, stopped or aborted.
     ShutDown,
-    /// A blocking call on the engine's thread, or on a container of the same function.
+    /// A blocking call was made on the engine's thread, or in a container of the same function.
     WouldDeadlock,
     /// The map's window is out of its range.
     Config(ConfigError),
@@ -39,7 +40,8 @@ pub enum Cause<E> {
     Engine(Bug),
 }
 
-/// Why an input, or a whole map, failed that no error of the function's ended: a [`Cause`] without the type of errors.
+/// The cause of a failure that is no error of the function: a [`Cause`] without the type of
+/// the function's errors.
 #[derive(Debug, Clone)]
 pub(crate) enum Reason {
     Poisoned(Vec<Arc<Crash>>),
@@ -71,9 +73,8 @@ impl<E> From<Reason> for Cause<E> {
 
 /// An outcome that is an error.
 ///
-/// It is one pointer wide, so that `Result<u64, Failure<..>>` takes 16 bytes. The input comes back
-/// with it: dead letters need no bookkeeping. A panic in the `Drop` of the input or the error it
-/// holds is contained.
+/// A failure is one pointer wide, so that `Result<u64, Failure<..>>` takes 16 bytes. It gives the input back,
+/// so that dead letters need no bookkeeping. A panic in the `Drop` of the input or of the error is contained.
 ///
 /// ```
 /// use longshore::{App, Failure};
@@ -81,28 +82,28 @@ impl<E> From<Reason> for Cause<E> {
 /// let app = App::ephemeral("docs");
 /// let halve = app.function("halve", |n: &u32| if n % 2 == 0 { Ok(n / 2) } else { Err("odd") }).start()?;
 /// let failure: Failure<u32, &str> = halve.run(vec![2, 3]).unwrap_err();
-/// assert_eq!((failure.index(), failure.input()), (Some(1), Some(&3)));
+/// assert_eq!(failure.index(), Some(1));
+/// assert_eq!(failure.input(), Some(&3));
 /// assert_eq!(failure.error(), Some(&"odd"));
 /// # Ok::<(), longshore::StartError>(())
 /// ```
 pub struct Failure<I, E>(Box<Inner<I, E>>);
 
-/// The user's values are dropped apart from each other, because two that panic in their `Drop` would
-/// take the process with them.
+/// The user's values are dropped separately, because two panics in their `Drop` would end the process.
 struct Inner<I, E> {
-    /// Index and input; `None` where the map as a whole failed.
+    /// The index and the input. `None` if the map as a whole failed.
     input: Option<(u64, Contained<Reclaimed<I>>)>,
     tried: Tried,
     cause: Contained<Cause<E>>,
 }
 
-/// How an input was tried.
+/// The attempts at an input.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Tried {
     pub(crate) attempts: u32,
-    /// The deaths that it caused, oldest first, unless the cause itself holds them.
+    /// The deaths that the input caused, oldest first. Empty if the cause itself holds them.
     pub(crate) deaths: Vec<Arc<Crash>>,
-    /// The most memory that the last attempt used, if it failed and that is known.
+    /// The most bytes that the last attempt used, if it failed and its memory is accounted for.
     pub(crate) peak_bytes: Option<u64>,
 }
 
@@ -112,17 +113,17 @@ impl From<u32> for Tried {
     }
 }
 
-/// The input of a failure, given back.
+/// The input of a failure, returned to the caller.
 #[derive(Debug)]
 pub enum Returned<I> {
-    /// By value.
+    /// The input itself.
     Owned(I),
-    /// A shared handle, because an abandoned attempt may still be reading it.
+    /// A shared handle, because an abandoned attempt may still read the input.
     Shared(SharedInput<I>),
 }
 
 impl<I> Returned<I> {
-    /// The value, if nothing else reads it.
+    /// The input itself, or `None` if an abandoned attempt may still read it.
     pub fn owned(self) -> Option<I> {
         match self {
             Self::Owned(input) => Some(input),
@@ -140,7 +141,7 @@ impl<I, E> Failure<I, E> {
         }))
     }
 
-    /// An input that was refused before it began.
+    /// The failure of an input that was refused before it began.
     pub(crate) fn of_refused(input: I, reason: Reason) -> Self {
         Self::of_input(0, Reclaimed::Owned(input), 0.into(), reason.into())
     }
@@ -149,7 +150,7 @@ impl<I, E> Failure<I, E> {
         Self(Box::new(Inner { input: None, tried: 0.into(), cause: Contained::new(reason.into()) }))
     }
 
-    /// The place of the input in its map, from 0; `None` where the map as a whole failed.
+    /// The index of the input in its map, from 0. `None` if the map as a whole failed.
     #[must_use]
     pub fn index(&self) -> Option<u64> {
         self.0.input.as_ref().map(|(index, _)| *index)
@@ -164,7 +165,7 @@ impl<I, E> Failure<I, E> {
         }
     }
 
-    /// The input that failed, given back.
+    /// Returns the input that failed.
     #[must_use]
     pub fn into_input(self) -> Option<Returned<I>> {
         match self.0.input?.1.into_inner() {
@@ -173,14 +174,14 @@ impl<I, E> Failure<I, E> {
         }
     }
 
-    /// How often the input was executed; 0 where it never began.
+    /// The number of times that the input was executed. 0 if it never began.
     #[must_use]
     pub fn attempts(&self) -> u32 {
         self.0.tried.attempts
     }
 
-    /// The most memory in bytes that the attempt used which is told of last, with what `enter` had built: the one
-    /// that failed, or the last of the deaths. Where an [`Accountant`](crate::Accountant) is installed.
+    /// Peak memory, in bytes, of the last attempt (the one that failed, or the last that crashed), including
+    /// what `enter` had allocated. `None` unless an [`Accountant`](crate::Accountant) is installed.
     #[must_use]
     pub fn peak_bytes(&self) -> Option<u64> {
         match self.cause() {
@@ -190,19 +191,19 @@ impl<I, E> Failure<I, E> {
         }
     }
 
-    /// Why.
+    /// The cause of the failure.
     #[must_use]
     pub fn cause(&self) -> &Cause<E> {
         self.0.cause.get()
     }
 
-    /// Why, by value.
+    /// Returns the cause of the failure.
     #[must_use]
     pub fn into_cause(self) -> Cause<E> {
         self.0.cause.into_inner()
     }
 
-    /// The user's error, where the function returned one.
+    /// The user's error, if the function returned one.
     #[must_use]
     pub fn error(&self) -> Option<&E> {
         match self.cause() {
@@ -211,9 +212,9 @@ impl<I, E> Failure<I, E> {
         }
     }
 
-    /// The deaths of containers that led to this failure, whatever its cause, each once. Those that the input itself
-    /// caused come first, oldest first and at most 8 of them; then the one it was lost with, or those for which the
-    /// function gave up.
+    /// All deaths of containers that led to this failure, each once, whatever its cause. The deaths that the
+    /// input itself caused come first, oldest first and at most 8 of them. The death with which the input was
+    /// lost, or the deaths for which the function gave up, come after them.
     pub fn deaths(&self) -> impl Iterator<Item = &Arc<Crash>> {
         let (own, others): (&[_], Vec<_>) = match self.cause() {
             Cause::Poisoned(deaths) => (deaths, Vec::new()),
@@ -225,19 +226,19 @@ impl<I, E> Failure<I, E> {
         own.iter().chain(others.into_iter().filter(move |crash| !is_own(crash)))
     }
 
-    /// The input crashed its containers too often.
+    /// Whether the input crashed its containers too often.
     #[must_use]
     pub fn is_poisoned(&self) -> bool {
         matches!(self.cause(), Cause::Poisoned(_))
     }
 
-    /// The function gave up.
+    /// Whether the function gave up.
     #[must_use]
     pub fn is_given_up(&self) -> bool {
         matches!(self.cause(), Cause::GaveUp(_))
     }
 
-    /// The function is being drained, stopped or aborted.
+    /// Whether the function is being drained, stopped or aborted.
     #[must_use]
     pub fn is_shut_down(&self) -> bool {
         matches!(self.cause(), Cause::ShutDown)
@@ -254,7 +255,7 @@ impl<I, E: fmt::Debug> fmt::Debug for Failure<I, E> {
     }
 }
 
-/// A number of attempts in words.
+/// A number of attempts, written out.
 struct Attempts(u32);
 
 impl fmt::Display for Attempts {
@@ -266,14 +267,16 @@ impl fmt::Display for Attempts {
     }
 }
 
-/// One line that says which input (or map), what became of it, and why: the returned error, the last death, the panic
-/// of the source. A returned error is shown by its alternate form (`{:#}`), which for `anyhow::Error` is the chain.
+/// One line that names the input or the map, what happened to it, and the cause: the returned error, the last
+/// death, or the panic of the source. A returned error is shown by its alternate form (`{:#}`), which shows
+/// the whole chain of an `anyhow::Error`.
 ///
 /// ```
 /// use longshore::App;
 ///
 /// let app = App::ephemeral("docs");
-/// let f = app.function("f", |n: &u32| if *n < 9 { Ok(*n) } else { Err(format!("{n} is too large")) }).start()?;
+/// let small = |n: &u32| if *n < 9 { Ok(*n) } else { Err(format!("{n} is too large")) };
+/// let f = app.function("small", small).start()?;
 /// let failure = f.run(vec![8, 9]).unwrap_err();
 /// assert_eq!(failure.to_string(), "input 1 failed after 1 attempt: 9 is too large");
 /// # Ok::<(), longshore::StartError>(())
@@ -300,16 +303,17 @@ impl<I, E: fmt::Display> fmt::Display for Failure<I, E> {
             Cause::ShutDown => write!(f, "ended because the function is shut down"),
             Cause::WouldDeadlock => write!(f, "would deadlock: called on the engine or the same function"),
             Cause::Config(error) => write!(f, "was refused for a setting: {error}"),
-            Cause::Engine(bug) => write!(f, "failed by a fault of the engine: {bug}"),
+            Cause::Engine(bug) => write!(f, "failed because of a fault of the engine: {bug}"),
         }
     }
 }
 
-/// Shows a text in one line: what the user's code says may have several.
+/// Shows a text in one line. The texts of the user's code may have several.
 struct OneLine(String);
 
 impl OneLine {
-    /// A crash, with the error of `enter` or of the system that its own text leaves to `source`.
+    /// The text of a crash, followed by the error of `enter` or of the system. The crash's own text leaves
+    /// that error to `source`.
     fn of_crash(crash: &Crash) -> Self {
         match crash.source() {
             Some(error) => Self(format!("{crash}: {error}")),
@@ -328,12 +332,13 @@ impl fmt::Display for OneLine {
     }
 }
 
-/// For every error that can be shown, which need not be an [`Error`] itself: `?` works with `String`, `&str` and
-/// `anyhow::Error` as well.
+/// Implemented for every error that can be shown, which need not be an [`Error`] itself: `?` works with
+/// `String`, `&str` and `anyhow::Error` as well.
 ///
-/// Here the text tells the cause, and so `source` leaves it out, or a chain would tell it twice. (Elsewhere in
-/// this crate it is the other way round.) A returned error has no source here, since it need not be an [`Error`]:
-/// it is at [`Failure::error`]. Of a death `source` is what is behind the text: the cause of the error of `enter`.
+/// The text of a failure contains the cause, so `source` omits it, because a printed chain would repeat it.
+/// (The other errors of this crate do the opposite.) A returned error is not a source, because it need not be
+/// an [`Error`]. It is available as [`Failure::error`]. The source of a death is the error behind its text:
+/// the source of the error that `enter` returned.
 impl<I, E> Error for Failure<I, E>
 where
     E: fmt::Debug + fmt::Display + 'static,
@@ -342,7 +347,7 @@ where
         match self.cause() {
             Cause::Poisoned(deaths) => deaths.last()?.source()?.source(),
             Cause::Lost(crash) => crash.source()?.source(),
-            // An input that crashed a container itself may be the one that began it.
+            // If the input crashed a container itself, its first death may be what began the crashes.
             Cause::GaveUp(gave_up) => match self.0.tried.deaths.first() {
                 Some(own) => Some(own.as_ref()),
                 None => gave_up.source()?.source(),

@@ -1,35 +1,39 @@
-//! The gate between a consumer and whoever pulls its source: how many inputs may be outstanding.
+//! The gate between a consumer and the puller of its source, which is the feeder or the ledger. It limits
+//! the outstanding inputs.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-/// Back-pressure between the consumer and whoever pulls the source.
+/// Back-pressure between the consumer and the puller of the source.
 #[derive(Debug, Default)]
 pub(crate) struct Gate {
-    /// Outcomes handed to the consumer; written by it, read by feeder and ledger.
+    /// Outcomes handed to the consumer. The consumer writes it, and the feeder and the ledger read it.
     pub(crate) yielded: AtomicU64,
-    /// A container has found no input in the pool. Set before it looks once more, cleared by the feeder that brings one.
+    /// Whether a container has found no input in the pool. The container sets it before it looks once more,
+    /// and the feeder clears it when it brings an input.
     pub(crate) awaited: AtomicBool,
-    /// Somebody waits for room. Set before the wait is checked once more, cleared by the consumer.
+    /// Whether a puller waits for room. The puller sets it before it checks once more, and
+    /// the consumer clears it.
     pub(crate) starved: AtomicBool,
-    /// The window as it is now; written under the function's lock, read by the consumer.
+    /// The window as it is now. Written under the function's lock, and read by the consumer.
     pub(crate) window: AtomicU64,
-    /// How much room is worth telling of; likewise.
+    /// The smallest amount of room that the consumer announces. Written under the function's lock, and
+    /// read by the consumer.
     pub(crate) refill: AtomicU64,
-    /// Inputs pulled from the source, those in the pool included.
+    /// Inputs pulled from the source, including those in the pool.
     pub(crate) pulled: AtomicU64,
-    /// Those of them that are not in the pool any more; written under the function's lock.
+    /// Inputs pulled from the source that have left the pool. Written under the function's lock.
     pub(crate) accepted: AtomicU64,
 }
 
 impl Gate {
-    /// Room for whoever pulls the source.
+    /// The number of inputs that may be pulled from the source now.
     pub(crate) fn room(&self) -> u64 {
         let outstanding = self.outstanding();
         self.window.load(Ordering::SeqCst).saturating_sub(outstanding)
     }
 
-    /// Room for somebody: what is in the pool is outstanding already, and waits for room to be executed in
-    /// where the window has become narrower since it was pulled.
+    /// The number of inputs that may be pulled or executed now. Inputs in the pool are already outstanding.
+    /// If the window has become narrower since they were pulled, they wait for room to be executed.
     pub(crate) fn room_for_any(&self) -> u64 {
         let executed =
             self.accepted.load(Ordering::SeqCst).saturating_sub(self.yielded.load(Ordering::SeqCst));

@@ -1,9 +1,10 @@
-//! The path of inputs and outcomes. There is no lock of a function here, and no policy.
+//! The path of inputs and outcomes. It takes no lock of a function and contains no policy.
 //!
-//! Inputs come from a [`source`], by way of a [`pool`] if it may block, and lie in a [`chunk`] with the slots of their
-//! outcomes. A container's thread walks over a [`run`] of them; a [`track`] says how far it is. [`gate`] counts what a
-//! consumer has taken. All of it is compiled once: values are [`erased`], and a [`shape`] knows the types. A [`failure`] is
-//! the outcome that is an error. [`retained`] counts what attempts leave behind.
+//! A [`source`] gives inputs, through a [`pool`] if it may block. They lie in a [`chunk`] beside the slots of
+//! their outcomes. A container's thread walks over a [`run`] of them, and a [`track`] records its position.
+//! [`gate`] counts the outcomes that a consumer has taken. All of this is compiled once: values are
+//! [`erased`], and a [`shape`] knows their types. A [`failure`] is an outcome that is an error. [`retained`]
+//! counts the memory that attempts leave behind.
 
 pub(crate) mod chunk;
 pub(crate) mod erased;
@@ -18,5 +19,5 @@ pub(crate) mod shape;
 pub(crate) mod source;
 pub(crate) mod track;
 
-// So that a model checker can put its own primitives under the files that are modelled.
+// A model checker can put its own primitives under the files that are modelled.
 pub(crate) use crate::base::sync;

@@ -1,10 +1,10 @@
 //! A pool: inputs that a feeder has pulled and no container has taken.
 //!
-//! The feeder puts them into blocks, one by one and without a lock, because it is alone and everybody waits
-//! for it; containers take them out in ranges, under the function's lock. When the map ends or drains the
-//! pool is closed: what was put in before comes out, and what the feeder pulls after that is its own again.
-//! Which of the two an input is, put in at that moment, is told as everywhere by a [`Track`], here over the
-//! places of a block.
+//! The feeder puts inputs into blocks, one at a time. It takes no lock, because all containers may be waiting
+//! for it, and it needs none, because a pool has one feeder. Containers take ranges of inputs out, under the
+//! function's lock. When the map ends or drains, the pool is closed: inputs that were put in before can still
+//! be taken, and inputs that the feeder pulls afterwards are returned to it. For an input that is put in at
+//! that very moment, a [`Track`] over the places of the block decides which of the two it is.
 
 #![expect(unsafe_code, reason = "a block is written by the feeder and read behind it")]
 
@@ -22,16 +22,17 @@ use crate::data::erased::{Buffer, Kind, Values};
 use crate::data::gate::Gate;
 use crate::data::track::{Pace, Standing, Track};
 
-/// The first block of a pool, because most windows begin narrow.
+/// The size of a pool's first block, because most windows are narrow at first.
 const BLOCK_MIN: usize = 16;
-/// A block of a source that goes on: large enough that making it does not show, and small against a window.
+/// The largest block. It is large enough for the cost of allocating it to be negligible, and small
+/// compared with a window.
 const BLOCK_MAX: usize = 1_024;
 
-/// Places for inputs. A place is written by the feeder before the track passes it, and moved out once after that, by
-/// whoever holds the pool's lock, or by the feeder where the track refuses it.
+/// Places for inputs. The feeder writes a place before the track passes it. After that the input is moved out
+/// once, by a thread that holds the pool's lock, or by the feeder if the track refuses it.
 struct Block {
     places: Buffer,
-    /// How many are filled, by the feeder.
+    /// How far the feeder has filled the places.
     filled: Track,
 }
 
@@ -41,28 +42,28 @@ impl Block {
     }
 }
 
-/// What is under the pool's lock.
+/// The state under the pool's lock.
 struct Stock {
     kind: &'static Kind,
-    /// Those not wholly taken, oldest first. The feeder fills the last.
+    /// The blocks that are not entirely taken, oldest first. The feeder fills the last one.
     blocks: VecDeque<Arc<Block>>,
-    /// How many places all but the last have, and so inputs: for each claim to count thousands of blocks would stop everybody
-    /// whose feeder is far ahead.
+    /// Number of inputs in all blocks but the last. Cached, because counting thousands of blocks at each
+    /// claim, under the lock, stalled every container.
     before_last: usize,
-    /// How many inputs of the first are taken.
+    /// The number of inputs of the first block that were taken.
     taken: usize,
-    /// How many of the last there are, once nothing more is accepted.
+    /// The number of inputs in the last block, once the pool accepts no more.
     closed: Option<usize>,
 }
 
 impl Stock {
-    /// Adds a block to be filled. The feeder has filled the one before.
+    /// Adds a block to be filled. The feeder has filled the previous one.
     fn add(&mut self, block: Arc<Block>) {
         self.before_last += self.blocks.back().map_or(0, |last| last.places.places());
         self.blocks.push_back(block);
     }
 
-    /// How many inputs of the first block can be taken or were.
+    /// The number of inputs of the first block that can be taken or were taken.
     fn filled_of_first(&self) -> usize {
         if self.blocks.len() > 1 { self.blocks[0].places.places() } else { self.filled_of_last() }
     }
@@ -84,24 +85,25 @@ impl Stock {
             let places = self.taken..self.filled_of_first().min(self.taken + most - taken);
             let block = Arc::clone(&self.blocks[0]);
             self.taken = places.end;
-            // SAFETY: filled, which the track has told with the writing before it; and taken once, because of
-            // the count that only moves on.
+            // SAFETY: the places are filled, and the track has published the writes. Each is taken once,
+            // because `taken` only increases.
             unsafe { inputs.move_in(taken, &block.places, places.start, places.len()) };
             taken += places.len();
             if self.taken == block.places.places() {
                 self.drop_first();
             }
         }
-        // SAFETY: as many as it has places for were moved in. Whoever pushed them knew that they may be sent and shared.
+        // SAFETY: every place of the buffer was filled above. `InletOf::push` requires that the inputs
+        // may be sent and shared.
         unsafe { Values::of_buffer(inputs) }
     }
 
-    /// Lets go of the first block, which is wholly taken.
+    /// Removes the first block, whose inputs were all taken.
     fn drop_first(&mut self) {
         let first = self.blocks.pop_front().expect("its inputs were taken");
         self.taken = 0;
         if self.blocks.is_empty() {
-            self.closed = self.closed.map(|_| 0); // nothing is left, and nothing comes
+            self.closed = self.closed.map(|_| 0); // nothing is left, and no input comes any more
         } else {
             self.before_last -= first.places.places();
         }
@@ -116,11 +118,11 @@ impl Drop for Stock {
     }
 }
 
-/// Inputs between their feeder and the containers.
+/// The inputs between their feeder and the containers.
 pub(crate) struct Pool(Mutex<Stock>);
 
 impl Pool {
-    /// A pool for inputs of that kind.
+    /// A pool for inputs of `kind`.
     pub(crate) fn new(kind: &'static Kind) -> Self {
         Self(Mutex::new(Stock { kind, blocks: VecDeque::new(), before_last: 0, taken: 0, closed: None }))
     }
@@ -129,14 +131,15 @@ impl Pool {
         self.0.lock().len() as u64
     }
 
-    /// Whether dropping it drops values of the user's.
+    /// Whether dropping the pool drops values of the user's.
     pub(crate) fn holds_values(&self) -> bool {
         let stock = self.0.lock();
         stock.kind.needs_drop() && stock.len() > 0
     }
 
-    /// Accepts nothing any more. `false` if the system refuses a barrier: then the feeder may take an input for accepted
-    /// that nobody will see, and that is not dropped either.
+    /// Closes the pool, so that it accepts no input any more. Returns `false` if the system refuses a
+    /// barrier. The feeder may then treat one more input as accepted, which no container will take and
+    /// which is not dropped.
     #[must_use]
     pub(crate) fn close(&self) -> bool {
         let mut stock = self.0.lock();
@@ -157,28 +160,28 @@ impl Pool {
     }
 }
 
-/// What a source has come to.
+/// The result of pulling a source.
 pub(crate) enum Pulled {
-    /// It has given as many as were asked for.
+    /// The source has given as many inputs as were asked for.
     Enough,
-    /// Somebody starves for what it has given last.
+    /// A container starves for the last input that the source has given.
     ForTheStarving,
-    /// The pool is closed, and that is the source's last.
+    /// The pool is closed. The value is the last input of the source, which was refused.
     Refused(Values),
-    /// It has no more.
+    /// The source has no more inputs.
     Exhausted,
 }
 
-/// A source that gives several inputs at a time, because a call that is not inlined costs more than most
-/// inputs do.
+/// A source that gives several inputs at a time, because a call that is not inlined costs
+/// more than most inputs do.
 pub(crate) trait Flow: Send {
     fn size_hint(&self) -> (usize, Option<usize>);
 
-    /// Gives up to `most` inputs.
+    /// Pushes at most `most` inputs into the inlet, and decreases `most` by their number.
     fn pull(&mut self, most: &mut u64, inlet: &mut Inlet) -> Pulled;
 }
 
-/// An iterator.
+/// An iterator as a source.
 pub(crate) struct Iterated<S>(pub(crate) S);
 
 impl<S: Iterator + Send> Flow for Iterated<S>
@@ -205,11 +208,11 @@ where
     }
 }
 
-/// The same of a source that is polled, one input at a time.
+/// A source that is polled, and gives one input at a time.
 pub(crate) trait PolledFlow: Send {
     fn size_hint(&self) -> (usize, Option<usize>);
 
-    /// Gives an input, if there is one.
+    /// Pushes one input into the inlet, if there is one.
     fn poll_pull(self: Pin<&mut Self>, inlet: &mut Inlet, cx: &mut Context<'_>) -> Poll<Pulled>;
 }
 
@@ -232,14 +235,14 @@ where
     }
 }
 
-/// Where the one feeder of a pool puts inputs.
+/// The writing end of a pool, for its only feeder.
 pub(crate) struct Inlet {
     pool: Arc<Pool>,
     gate: Arc<Gate>,
     kind: &'static Kind,
-    /// The block that is being filled, and the place that is next.
+    /// The block that is being filled, and its next place.
     block: Option<(Arc<Block>, usize)>,
-    /// How many were accepted.
+    /// The number of inputs that were accepted.
     pushed: u64,
     light: Light,
 }
@@ -254,17 +257,17 @@ impl Inlet {
         &self.gate
     }
 
-    /// The inlet in the hands of a source, which knows the type.
+    /// The inlet for a source, which knows the type of its inputs.
     ///
     /// # Panics
     ///
-    /// If the pool is one for inputs of another type.
+    /// If the pool holds inputs of another type.
     pub(crate) fn of_type<I: Send + Sync + 'static>(&mut self) -> InletOf<'_, I> {
         assert!(self.kind.is::<I>(), "the source is one of another function");
         InletOf { inlet: self, inputs: PhantomData }
     }
 
-    /// Begins a block. `false` if the pool is closed.
+    /// Begins a block. Returns `false` if the pool is closed.
     #[cold]
     fn begin_block(&mut self) -> bool {
         let len = (self.pushed as usize).clamp(BLOCK_MIN, BLOCK_MAX);
@@ -290,11 +293,12 @@ impl<I: Send + Sync + 'static> InletOf<'_, I> {
     /// Whether a container starves that may have looked into the pool before the last push.
     #[inline]
     pub(crate) fn feeds_the_starving(&self) -> bool {
-        // Behind the barrier of that push, as that look is behind one: of the two, one sees the other.
+        // This load comes after the barrier of that push, and the container's look comes after a barrier too.
+        // So at least one of them sees the other's store.
         self.inlet.gate.awaited.load(Ordering::Relaxed)
     }
 
-    /// Adds an input, or gives it back if the pool is closed. It counts as pulled once it is accepted.
+    /// Adds an input, or returns it if the pool is closed. The input counts as pulled once it is accepted.
     #[inline]
     pub(crate) fn push(&mut self, input: I) -> Result<(), Values> {
         let inlet = &mut *self.inlet;
@@ -303,13 +307,14 @@ impl<I: Send + Sync + 'static> InletOf<'_, I> {
         }
         let (block, place) = inlet.block.as_mut().expect("it was just begun");
         let target = block.places.at(*place).cast::<I>();
-        // SAFETY: the type was checked where this was made. The track has not passed the place, and so nobody else
-        // touches it.
+        // SAFETY: the type was checked when this inlet was made. The track has not passed the place, so no
+        // other thread touches it.
         unsafe { target.write(input) };
         match block.filled.step(*place as u64, inlet.light) {
             Pace::Next => *place += 1,
             Pace::Last => inlet.block = None,
-            // SAFETY: just written, and whoever closed the pool knows it as not filled.
+            // SAFETY: the input was just written, and the thread that closed the pool does
+            // not count it as filled.
             Pace::Fenced => return Err(Values::of(vec![unsafe { target.read() }])),
         }
         inlet.pushed += 1;

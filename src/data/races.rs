@@ -1,8 +1,8 @@
-//! The data path between real threads: chunks, runs and pools, whose code is the only one of the engine's that is
-//! unsafe. Few inputs in many rounds, so that each fits into an interpreter that sees undefined behaviour and
-//! races (`cargo +nightly miri test --lib races`), and the interleavings differ from round to round.
+//! Tests of the data path between real threads: chunks, runs and pools, which are unsafe code. Few inputs in
+//! many rounds, so that each test fits into Miri (`cargo +nightly miri test --lib races`), which detects
+//! undefined behaviour and races. The interleavings differ from round to round.
 
-#![expect(unsafe_code, reason = "what the data path asks of its callers, they promise here")]
+#![expect(unsafe_code, reason = "the tests keep the contracts of the data path's unsafe functions")]
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,14 +16,15 @@ use crate::data::run::Run;
 use crate::data::shape::{Outcome, Shape, Why};
 use crate::data::track::Pace;
 
-/// Inputs of a round.
+/// The number of inputs of a round.
 const INPUTS: u64 = 6;
 const ROUNDS: u64 = if cfg!(miri) { 4 } else { 2_000 };
 
-/// After so many an outcome does not come any more.
+/// After this many looks, a missing outcome counts as lost.
 const LOOKS_MAX: u64 = 100_000_000;
 
-/// Counts those that are alive, each on the heap so that one that is read after its drop is noticed.
+/// Counts the values that are alive. Each is on the heap, so that Miri notices one that
+/// is read after its drop.
 struct Value(Box<u64>, Arc<AtomicU64>);
 
 impl Value {
@@ -48,7 +49,7 @@ fn chunk(alive: &Arc<AtomicU64>) -> Shared {
     Arc::new(Chunk::new(Shape::of::<Value, Value, Value>(), 0, inputs))
 }
 
-/// What a container's thread does. How many outcomes were refused.
+/// The work of a container's thread. Returns the number of refused outcomes.
 fn execute(run: &Run) -> u64 {
     let Some(mut lap) = run.begin::<Value, Value, Value>() else { return 0 };
     loop {
@@ -61,13 +62,13 @@ fn execute(run: &Run) -> u64 {
     }
 }
 
-/// What a consumer does: takes `most` outcomes in order, as soon as they are there.
+/// The work of a consumer: takes `most` outcomes in order, as soon as each is there.
 fn consume(chunk: &Shared, most: u64) -> Vec<u64> {
     let mut taken = Vec::new();
     let mut looks = 0_u64;
     while (taken.len() as u64) < most {
         let place = taken.len();
-        // SAFETY: this is the one consumer, and the chunk is kept.
+        // SAFETY: this is the only consumer, and the chunk is kept.
         let outcome = unsafe { chunk.slots(place..place + 1).take::<Answer>(place) };
         match outcome {
             Some(outcome) => taken.push(value(outcome)),
@@ -87,9 +88,10 @@ fn value(outcome: Answer) -> u64 {
     }
 }
 
-/// What whoever kills a container does. Returns the first place whose outcome is refused or not begun.
+/// The work of a thread that kills a container. Returns the first place whose outcome is
+/// refused or not begun.
 fn fence(run: &Run, chunk: &Shared) -> u64 {
-    let Position { at, begun } = run.fence().expect("nothing is refused here");
+    let Position { at, begun } = run.fence().expect("the system grants the barrier");
     if begun {
         chunk.share(at as usize);
     }
@@ -104,13 +106,13 @@ fn in_order(outcomes: u64) -> Vec<u64> {
     (0..outcomes).map(|n| 10 * n).collect()
 }
 
-/// Lets a few moments pass, another number of them in each round.
+/// Lets a few moments pass, a different number of them in each round.
 fn wait(round: u64) {
     (0..round % 17).for_each(|_| thread::yield_now());
 }
 
 #[test]
-fn outcomes_are_taken_while_the_next_are_computed_and_what_is_left_is_dropped_by_the_last() {
+fn outcomes_are_taken_while_others_are_computed_and_the_last_owner_drops_the_rest() {
     for round in 0..ROUNDS {
         let alive = Arc::default();
         let chunk = chunk(&alive);
@@ -126,7 +128,7 @@ fn outcomes_are_taken_while_the_next_are_computed_and_what_is_left_is_dropped_by
 }
 
 #[test]
-fn what_a_fence_refuses_is_executed_again_while_the_fenced_thread_still_reads_it() {
+fn a_refused_input_is_executed_again_while_the_fenced_thread_still_reads_it() {
     let mut refused = 0;
     for round in 0..ROUNDS {
         let alive = Arc::default();
@@ -148,7 +150,7 @@ fn what_a_fence_refuses_is_executed_again_while_the_fenced_thread_still_reads_it
         });
         assert_eq!(alive.load(Ordering::SeqCst), 0);
     }
-    println!("{refused} of {ROUNDS} answers came after the fence");
+    println!("{refused} of {ROUNDS} answers were refused by the fence");
 }
 
 #[test]
@@ -164,7 +166,8 @@ fn an_input_that_fails_for_good_comes_back_and_a_fenced_reader_keeps_it() {
             let at = fence(&run, &chunk);
             drop(run);
             for place in at..INPUTS {
-                // SAFETY: the run is fenced, who may still read was marked, and each place comes once.
+                // SAFETY: the run is fenced, the place that may still be read was marked, and
+                // each place comes once.
                 unsafe {
                     chunk.fail(place as usize, 1.into(), Why::Error(Box::new(Value::new(place, &alive))))
                 };
@@ -177,7 +180,7 @@ fn an_input_that_fails_for_good_comes_back_and_a_fenced_reader_keeps_it() {
 }
 
 #[test]
-fn a_lease_that_is_split_is_executed_by_two_at_once_and_by_none_twice() {
+fn a_split_run_is_executed_by_two_threads_at_once_and_no_input_twice() {
     for round in 0..ROUNDS {
         let alive = Arc::default();
         let chunk = chunk(&alive);
@@ -200,7 +203,7 @@ fn a_lease_that_is_split_is_executed_by_two_at_once_and_by_none_twice() {
 }
 
 #[test]
-fn outcomes_that_are_all_there_become_the_answer_while_the_thread_that_made_them_goes_on() {
+fn published_outcomes_become_the_answer_while_the_thread_that_made_them_goes_on() {
     for _ in 0..ROUNDS {
         let alive = Arc::default();
         let chunk = chunk(&alive);
@@ -208,12 +211,12 @@ fn outcomes_that_are_all_there_become_the_answer_while_the_thread_that_made_them
             let run = Run::new(Arc::clone(&chunk), 0, INPUTS);
             scope.spawn(move || {
                 execute(&run);
-                assert!(run.begin::<Value, Value, Value>().is_none(), "it has come to its end");
+                assert!(run.begin::<Value, Value, Value>().is_none(), "the run has ended");
             });
             while !(0..INPUTS).all(|place| chunk.is_published(place as usize)) {
                 thread::yield_now();
             }
-            // SAFETY: all are published, as was just seen, and this is the one consumer.
+            // SAFETY: all outcomes are published, as was just checked, and this is the only consumer.
             let outcomes = unsafe { chunk.take_all().into_vec::<Answer>() };
             assert_eq!(outcomes.into_iter().map(value).collect::<Vec<_>>(), in_order(INPUTS));
         });
@@ -223,7 +226,7 @@ fn outcomes_that_are_all_there_become_the_answer_while_the_thread_that_made_them
 }
 
 #[test]
-fn what_is_fed_into_a_pool_that_closes_comes_out_of_it_or_goes_back() {
+fn an_input_that_is_fed_into_a_closing_pool_is_taken_or_refused() {
     for round in 0..ROUNDS {
         let alive = Arc::default();
         let pool = Arc::new(Pool::new(Kind::of::<Value>()));
@@ -243,7 +246,7 @@ fn what_is_fed_into_a_pool_that_closes_comes_out_of_it_or_goes_back() {
             taken.extend(take(&pool, u64::MAX));
             (feeder.join().expect("no panic"), taken)
         });
-        assert_eq!(taken, Vec::from_iter(0..accepted), "what was accepted before the end, and no more");
+        assert_eq!(taken, Vec::from_iter(0..accepted), "exactly the inputs accepted before the pool closed");
         drop(pool);
         assert_eq!(alive.load(Ordering::SeqCst), 0);
     }

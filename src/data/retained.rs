@@ -1,8 +1,10 @@
-//! What the attempts of a container leave behind, without the outputs that still wait for their consumer.
+//! The memory that the attempts of a container leave behind, without the outputs that still
+//! wait for their consumer.
 //!
-//! An output cannot be told from a cache or a leak: all three outlive their attempt. But of each run it is
-//! known how much it left, and whether its outcomes have been taken. What a run left counts once they have:
-//! so nothing that the engine holds is held against the container, and what callers keep is.
+//! An output cannot be distinguished from a cache or a leak, because all three outlive their attempt. But for
+//! each run it is known how much it left, and whether its outcomes have been taken. What a run left counts
+//! once they have. So outputs that the engine still holds do not count against the container, and outputs
+//! that callers keep do.
 
 use std::ops::Range;
 use std::sync::{Arc, Weak};
@@ -11,26 +13,26 @@ use crate::data::chunk::Chunk;
 use crate::data::run::Run;
 use crate::memory::account::Account;
 
-/// Runs that are looked at after each run, to see whether their outcomes have been taken by now. Runs that are over
-/// are forgotten so fast that the books hold at most twice as many as really wait: while each is looked at once,
-/// only a third as many are added.
+/// The number of runs that are looked at after each run, to see whether their outcomes have been
+/// taken. At most half of the runs in the books are over: while each run is looked at once, only a
+/// third as many are added.
 const LOOKS: usize = 4;
 
-/// Runs that are looked at where the answer depends on it, because more than too much is retained in all. So an
-/// answer is late by at most a 64th of the runs that wait.
+/// The number of runs that are looked at if the answer depends on it, because more than the limit is retained
+/// in all. The answer is late by at most a 64th of the waiting runs.
 const LOOKS_WHERE_IT_MATTERS: usize = 64;
 
-/// The books on what one generation leaves behind.
+/// The books on the memory that one generation leaves behind.
 #[derive(Debug)]
 pub(crate) struct Retained {
     account: &'static Account,
-    /// More is too much.
+    /// The limit. More than this is too much.
     above: u64,
-    /// Runs whose outcomes wait, in no order, and some that are over and were not looked at since.
+    /// Runs whose outcomes wait, in no order, and some runs that are over and were not looked at since.
     waiting: Vec<Waiting>,
-    /// The one that is looked at next.
+    /// The index of the run that is looked at next.
     next: usize,
-    /// What they left.
+    /// The bytes that the runs in `waiting` left.
     held: u64,
 }
 
@@ -38,15 +40,15 @@ pub(crate) struct Retained {
 #[derive(Debug)]
 struct Waiting {
     chunk: Weak<Chunk>,
-    /// Places whose outcomes were not all taken when that was seen last.
+    /// The places whose outcomes were not all taken when the run was last looked at.
     places: Range<usize>,
-    /// What its attempts left in bytes, and not less than nothing: to have freed what others left is not to
-    /// hold outputs.
+    /// Bytes its attempts left allocated, at least 0. A run that freed more than it
+    /// allocated holds no outputs.
     left: u64,
 }
 
 impl Waiting {
-    /// Whether no outcome waits any more. A place whose outcome was taken is not looked at again.
+    /// Whether no outcome of the run waits any more. A place whose outcome was taken is not looked at again.
     fn is_over(&mut self) -> bool {
         let Some(chunk) = self.chunk.upgrade() else { return true };
         self.places.start = chunk.taken_up_to(self.places.clone());
@@ -59,18 +61,19 @@ impl Retained {
         Self { account, above, waiting: Vec::new(), next: 0, held: 0 }
     }
 
-    /// Whether too much is retained, after a run whose attempts left so many bytes.
+    /// Whether too much is retained after a run whose attempts left `left` bytes.
     pub(crate) fn is_too_much_after(&mut self, run: &Run, left: i64) -> bool {
-        // What `enter` has built is not left behind, and cannot be got rid of by entering again.
+        // The memory of `enter` is not part of this, because entering again would not free it.
         let matters = self.account.retained() > self.above;
-        // Before this run is added, whose outcomes cannot have been taken yet.
+        // The looks come before this run is added, because its outcomes cannot have been taken yet.
         self.look(if matters { LOOKS_WHERE_IT_MATTERS } else { LOOKS });
         if let Ok(left @ 1..) = u64::try_from(left) {
             let (chunk, places) = (Arc::downgrade(&run.chunk), run.places());
             self.waiting.push(Waiting { chunk, places, left });
             self.held += left;
         }
-        // Behind the looks: of outcomes that were found to be taken the caller may have freed some since before.
+        // The account is read after the looks, because the caller may have freed outcomes that
+        // were found to be taken.
         self.account.retained().saturating_sub(self.held) > self.above
     }
 
@@ -110,15 +113,16 @@ mod tests {
 
     impl Generation {
         fn new(above: u64) -> Self {
-            let account = Open::new(None).expect("few are open");
+            let account = Open::new(None).expect("the table has free places");
             let retained = Retained::new(account.counters(), above);
             Self { account, retained, waiting: Vec::new() }
         }
 
-        /// Executes those places of a chunk, each of which leaves as many bytes. Whether that is too much.
+        /// Executes `places` of a chunk, and leaves `bytes` bytes for each. Returns whether
+        /// too much is retained.
         fn run(&mut self, chunk: &Arc<Chunk>, places: Range<u64>, bytes: u64) -> bool {
             let run = Run::new(Arc::clone(chunk), places.start, places.end);
-            let mut lap = run.begin::<u64, u64, ()>().expect("nobody interferes");
+            let mut lap = run.begin::<u64, u64, ()>().expect("no other thread fences the run");
             for place in places.clone() {
                 assert!(lap.publish(place).is_ok());
                 self.waiting.push((Arc::clone(chunk), place as usize));
@@ -131,17 +135,16 @@ mod tests {
             self.retained.is_too_much_after(&run, left as i64)
         }
 
-        /// The consumer takes the outcome that has that number among those that wait, and lets go of it if it
-        /// does not keep it.
+        /// The consumer takes the waiting outcome with the given number, and frees `lets_go_of` bytes of it.
         fn take(&mut self, number: usize, lets_go_of: i64) {
             let (chunk, place) = self.waiting.swap_remove(number);
             #[expect(unsafe_code, reason = "the test is the consumer")]
-            // SAFETY: only this thread takes, and the types are those of the chunk.
+            // SAFETY: only this thread takes outcomes, and the types are those of the chunk.
             let outcome = unsafe { chunk.slots(place..place + 1).take::<Outcome<u64, u64, ()>>(place) };
             assert!(outcome.is_some());
             chunk.count_taken(1);
             let account = self.account.counters();
-            account.credit(account.epoch() - 1, lets_go_of); // of an attempt that is over
+            account.credit(account.epoch() - 1, lets_go_of); // the bytes belong to the attempt that is over
         }
     }
 
@@ -151,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn a_run_that_waits_for_ever_does_not_keep_those_behind_it_in_the_books() {
+    fn a_run_that_waits_for_ever_does_not_keep_later_runs_in_the_books() {
         let mut generation = Generation::new(1 << 30);
         let paused = chunk(4);
         assert!(!generation.run(&paused, 0..2, 10));
@@ -169,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn runs_that_are_over_are_at_most_half_of_those_in_the_books_in_whatever_order_outcomes_are_taken() {
+    fn at_most_half_of_the_runs_in_the_books_are_over_whatever_the_order_in_which_outcomes_are_taken() {
         let mut generation = Generation::new(1 << 30);
         let paused = chunk(10_000);
         for place in 0..10_000 {
@@ -180,12 +183,12 @@ mod tests {
         for _ in 0..50_000 {
             generation.run(&chunk(1), 0..1, 1);
             random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-            // In disorder, and as many as come.
+            // One outcome is taken, in random order, for each that is added.
             generation.take((random >> 33) as usize % generation.waiting.len(), 1);
             most = most.max(generation.retained.waiting.len());
         }
         assert!(most <= 2 * 10_001 + LOOKS, "{most} runs, of which 10 001 wait");
-        // All are taken: a few runs later all are forgotten.
+        // Once all outcomes are taken, a few more runs make the books forget all runs.
         while !generation.waiting.is_empty() {
             generation.take(0, 1);
         }
@@ -198,14 +201,14 @@ mod tests {
     }
 
     #[test]
-    fn what_the_engine_holds_is_not_too_much_and_what_callers_keep_is() {
+    fn outputs_that_the_engine_holds_do_not_count_and_outputs_that_callers_keep_do() {
         let mut generation = Generation::new(100);
         let paused = chunk(1_000);
-        // A thousand outputs of ten bytes wait: none of them is held against the container.
+        // A thousand outputs of ten bytes wait. None of them counts against the container.
         for place in 0..1_000 {
             assert!(!generation.run(&paused, place..place + 1, 10));
         }
-        // Ten are taken and kept, which is as much as may be, and then one more.
+        // Ten outputs are taken and kept, which is exactly the limit, and then one more.
         (0..10).for_each(|_| generation.take(0, 0));
         let looks = 1_010 / LOOKS_WHERE_IT_MATTERS + 1;
         let answers = |generation: &mut Generation| {
@@ -214,8 +217,8 @@ mod tests {
         assert!(!answers(&mut generation).contains(&true));
         generation.waiting.truncate(990);
         generation.take(500, 0);
-        assert!(answers(&mut generation).contains(&true), "it is seen after a 64th of the runs that wait");
-        // What callers let go of does not count any more.
+        assert!(answers(&mut generation).contains(&true), "it is noticed within a 64th of the waiting runs");
+        // Bytes that callers free do not count any more.
         let account = generation.account.counters();
         account.credit(account.epoch() - 1, 20);
         assert!(!answers(&mut generation).contains(&true));

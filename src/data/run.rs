@@ -1,7 +1,7 @@
 //! A run: one lease as the executing thread and the engine share it.
 //!
-//! How far it is, and who has the right to publish an outcome, is the [`Track`]'s; the slots are the
-//! [`Chunk`]'s. Here both come together, and the task of an async container that is to hear of a fence.
+//! The [`Track`] records how far the run is and who has the right to publish an outcome. The [`Chunk`] has
+//! the slots. A run combines both with the waker of an async container's task, which must learn of a fence.
 
 use std::marker::PhantomData;
 use std::ops::Range;
@@ -17,33 +17,33 @@ use crate::data::chunk::{Chunk, Stretch};
 use crate::data::shape::{Outcome, Types};
 use crate::data::track::{Pace, Standing, Track};
 
-/// Inputs `at .. end` of a chunk, as places in it.
+/// The inputs `at .. end` of a chunk, as places in it.
 #[derive(Debug)]
 pub(crate) struct Run {
     pub(crate) chunk: Arc<Chunk>,
-    /// As leased; the track may have been shortened since. Made with the lease, because a fenced thread that
-    /// is late must not look for what the consumer may have taken.
+    /// The places as they were leased. The track may have been shortened since. Made together with the lease,
+    /// because a fenced thread that is late must not look up slots that the consumer may have taken.
     stretch: Stretch,
     track: Track,
-    /// The executing task, to be woken by a fence. Only async containers leave theirs.
+    /// The waker of the executing task, for a fence. Only async containers leave theirs.
     task: Mutex<Option<Waker>>,
-    /// Whether that task waits. Written by it, read by whoever has set the fence: a task that waits sees
-    /// the fence before it does anything else.
+    /// Whether that task waits. The task writes it, and the thread that has set the fence reads it. A waiting
+    /// task sees the fence before it does anything else.
     suspended: AtomicBool,
 }
 
 impl Run {
-    /// A lease of those places, whose inputs have no outcome.
+    /// A lease of the places `from .. to`, whose inputs have no outcome.
     #[expect(unsafe_code, reason = "a lease is of inputs without an outcome")]
     pub(crate) fn new(chunk: Arc<Chunk>, from: u64, to: u64) -> Self {
-        // SAFETY: the books lease an input to one container at a time, and only before it has its outcome. It
-        // gets that by this run, or after the run's fence. The run keeps the chunk.
+        // SAFETY: the ledger leases an input to one container at a time, and only before it has its outcome.
+        // The input gets its outcome through this run, or after the run's fence. The run keeps the chunk.
         let stretch = unsafe { chunk.stretch(from as usize..to as usize) };
         let track = Track::new(from, to, Light::get());
         Self { chunk, stretch, track, task: Mutex::new(None), suspended: AtomicBool::new(false) }
     }
 
-    /// The thread begins the first input.
+    /// Begins the first input. Returns `None` if there is none or the run is fenced.
     ///
     /// # Panics
     ///
@@ -64,7 +64,7 @@ impl Run {
         self.stretch.places()
     }
 
-    /// The lap as it is at `place`: simulated threads do not keep it.
+    /// The lap as it is at `place`, for simulated threads, which do not keep their lap.
     #[cfg(test)]
     pub(crate) fn lap_at<I, O, E>(&self, place: usize) -> Lap<'_, I, O, E>
     where
@@ -76,7 +76,8 @@ impl Run {
         Lap { at: Walk { run: self, place, light: self.track.light() }, types: PhantomData }
     }
 
-    /// Publishes the output of an input whose right to publish was given before: simulated threads do so in a later step.
+    /// Publishes the output of an input for which the right to publish was given before. Simulated threads do
+    /// this in a later step.
     ///
     /// # Safety
     ///
@@ -90,35 +91,37 @@ impl Run {
         E: Send + 'static,
     {
         assert!(self.chunk.shape().is::<I, O, E>(), "a run is executed by its own function");
-        // SAFETY: by the caller's word.
+        // SAFETY: the caller guarantees the right to publish.
         unsafe { self.stretch.publish::<Outcome<I, O, E>>(place, Ok(output)) };
     }
 
-    /// Refuses whatever the thread has not yet the right to publish. `None` if it is not known what that is: then the
-    /// thread may still publish one outcome, and nothing of the run may be published or executed by anybody else.
+    /// Refuses all outcomes that the thread has no right to publish yet. Returns `None` if the system refuses
+    /// the barrier, so that the position is not known. The thread may then still publish one outcome, and no
+    /// other thread may publish or execute an input of the run.
     pub(crate) fn fence(&self) -> Option<Position> {
         self.track.fence().ok().map(|standing| self.position(standing))
     }
 
-    /// The same on the executing thread itself, which has come out of the user's code.
+    /// Fences the run on the executing thread itself, which has left the user's code.
     pub(crate) fn fence_here(&self) -> Position {
         self.position(self.track.fence_here())
     }
 
-    /// Whether the task waits that executed when the fence was set.
+    /// Whether the executing task was waiting when the fence was set.
     pub(crate) fn is_suspended(&self) -> bool {
         self.suspended.load(Ordering::SeqCst)
     }
 
-    /// Tells the executing task of the fence.
+    /// Wakes the executing task, which then sees the fence.
     pub(crate) fn wake(&self) {
-        // The waker is that of the container's own runtime, so no user code runs here.
+        // The waker belongs to the container's own runtime, so no user code runs here.
         if let Some(task) = self.task.lock().take() {
             task.wake();
         }
     }
 
-    /// The executing task waits, to be woken when the run is fenced. `false` if it is fenced already.
+    /// Records that the executing task waits, to be woken when the run is fenced. Returns `false` if
+    /// it is fenced already.
     pub(crate) fn suspend(&self, waker: &Waker) -> bool {
         let mut task = self.task.lock();
         if !task.as_ref().is_some_and(|task| task.will_wake(waker)) {
@@ -129,9 +132,10 @@ impl Run {
         !self.is_fenced()
     }
 
-    /// The executing task goes on. `false` if it may not, because the run is fenced.
+    /// Records that the executing task goes on. Returns `false` if it may not, because the run is fenced.
     pub(crate) fn resume(&self) -> bool {
-        // Before the look: of a fence and this, one sees the other.
+        // The store comes before the load, so that either this thread sees a fence or the fencing
+        // thread sees the store.
         self.suspended.store(false, Ordering::SeqCst);
         !self.is_fenced()
     }
@@ -140,13 +144,13 @@ impl Run {
         self.track.is_fenced()
     }
 
-    /// The index before which everything is completed, while the run is not fenced.
+    /// The index before which every input is completed, as long as the run is not fenced.
     pub(crate) fn completed_to(&self) -> u64 {
         self.chunk.first() + self.track.at()
     }
 
-    /// Ends the run before `index`, or behind the input that executes by then, or not at all if the system refuses a
-    /// barrier; returns the index of its end.
+    /// Ends the run before `index`, or after the executing input if that is later. Returns the index of its
+    /// end. The run keeps its end if the system refuses a barrier.
     pub(crate) fn truncate(&self, index: u64) -> u64 {
         self.chunk.first() + self.track.truncate(index - self.chunk.first())
     }
@@ -156,22 +160,22 @@ impl Run {
     }
 }
 
-/// How far the thread is that executes a run.
+/// The position of the thread that executes a run.
 pub(crate) struct Walk<'a> {
     run: &'a Run,
-    /// The one that executes.
+    /// The place of the executing input.
     place: usize,
     light: Light,
 }
 
 impl Walk<'_> {
-    /// The index of the input that executes.
+    /// The index of the executing input.
     #[inline]
     pub(crate) fn index(&self) -> u64 {
         self.run.chunk.first() + self.place as u64
     }
 
-    /// The input that executes has no outcome now.
+    /// Moves on without an outcome for the executing input.
     pub(crate) fn skip(&mut self) -> Pace {
         let pace = self.step();
         self.place += 1;
@@ -196,7 +200,7 @@ impl<'a, I, O, E> Lap<'a, I, O, E> {
         self.at.place
     }
 
-    /// The index of the input that executes.
+    /// The index of the executing input.
     #[inline]
     pub(crate) fn index(&self) -> u64 {
         self.at.index()
@@ -205,12 +209,12 @@ impl<'a, I, O, E> Lap<'a, I, O, E> {
     #[inline]
     #[expect(unsafe_code, reason = "reads what executes")]
     pub(crate) fn input(&self) -> &'a I {
-        // SAFETY: the types were checked where the run began. The track has let this place begin. Whoever fences the run
-        // from then on marks it as shared.
+        // SAFETY: the types were checked when the run began. The track has let this place begin. A thread
+        // that fences the run from then on marks the input as shared.
         unsafe { self.at.run.stretch.input(self.at.place) }
     }
 
-    /// The input that executes has that output. Gives it back if it is refused, because the run is fenced.
+    /// Publishes the output of the executing input. Returns it if it is refused, because the run is fenced.
     #[inline]
     #[expect(unsafe_code, reason = "the track gives each right to publish once")]
     pub(crate) fn publish(&mut self, output: O) -> Result<Pace, O> {
@@ -218,17 +222,19 @@ impl<'a, I, O, E> Lap<'a, I, O, E> {
         if pace == Pace::Fenced {
             return Err(output);
         }
-        // SAFETY: the types were checked where the run began. The track says that this step came before any fence: whoever
-        // fences sees this place as passed and gives its input to nobody else. And a lap comes by each place once.
+        // SAFETY: the types were checked when the run began. The track says that this step came before any
+        // fence, so a fencing thread sees this place as passed and gives its input to no other thread. A lap
+        // passes each place once.
         unsafe { self.at.run.stretch.publish::<Outcome<I, O, E>>(self.at.place, Ok(output)) };
         self.at.place += 1;
         Ok(pace)
     }
 
-    /// Drops the input whose outcome was published last, on the thread whose stack it may need.
+    /// Drops the input whose outcome was published last, on the thread whose stack its drop may need.
     #[expect(unsafe_code, reason = "drops an input that is done")]
     pub(crate) fn drop_input(&self) {
-        // SAFETY: its outcome was published by this lap, and `publish` is called where the function has returned `Ok`.
+        // SAFETY: this lap has published the outcome, and `publish` is called only after the
+        // function has returned `Ok`.
         unsafe { self.at.run.chunk.drop_input(self.at.place - 1) };
     }
 }

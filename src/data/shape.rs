@@ -1,6 +1,6 @@
-//! The shape of a function: what the engine has to know of the types of its inputs and outcomes.
+//! The shape of a function: what the engine must know about the types of its inputs and outcomes.
 //!
-//! It is made once for each `<I, O, E>`, as a constant.
+//! There is one shape for each `<I, O, E>`, as a constant.
 
 #![expect(unsafe_code, reason = "writes an outcome whose type only the shape knows")]
 
@@ -12,22 +12,22 @@ use crate::data::chunk::{Place, Reclaimed, SharedInput};
 use crate::data::erased::{Kind, Parcel};
 use crate::data::failure::{Cause, Failure, Reason, Tried};
 
-/// What an input ends as.
+/// The outcome of an input.
 pub(crate) type Outcome<I, O, E> = Result<O, Failure<I, E>>;
 
-/// Names the types of a function where no value of them is held. Whatever holds it can be sent and shared as if it were not
-/// there, and stands for exactly these types, because a subtype has another identity.
+/// Names the types of a function in a struct that holds no value of them. It does not affect whether the
+/// struct can be sent or shared. It is invariant, because a subtype has another identity.
 pub(crate) type Types<I, O, E> = PhantomData<fn(I, O, E) -> (I, O, E)>;
 
-/// Why an input fails.
+/// The reason why an input fails.
 pub(crate) enum Why {
-    /// The function returned that error.
+    /// The function returned this error.
     Error(Parcel),
-    /// Anything else.
+    /// Any other reason.
     Reason(Reason),
 }
 
-/// How an input ended that has failed.
+/// The end of an input that has failed.
 pub(crate) struct Failing {
     pub(crate) index: u64,
     pub(crate) tried: Tried,
@@ -38,7 +38,7 @@ pub(crate) struct Failing {
 pub(crate) struct Shape {
     pub(crate) input: &'static Kind,
     pub(crate) outcome: &'static Kind,
-    /// Whether outputs or errors are to be dropped.
+    /// Whether outputs or errors need to be dropped.
     drops_results: bool,
     /// See [`Shape::fail`].
     fail: unsafe fn(Place, Failing, NonNull<u8>),
@@ -66,7 +66,7 @@ impl Shape {
         }
     }
 
-    /// Whether it is the shape of those types.
+    /// Whether this is the shape of the given types.
     pub(crate) fn is<I, O, E>(&self) -> bool
     where
         I: Send + Sync + 'static,
@@ -79,7 +79,7 @@ impl Shape {
                 && (self.error)() == TypeId::of::<E>()
     }
 
-    /// Whether dropping inputs and outcomes runs code of the user's. (A failure is to be dropped in any case.)
+    /// Whether dropping inputs and outcomes runs the user's code. (A failure must be dropped in any case.)
     pub(crate) fn runs_drops(&self) -> bool {
         self.input.needs_drop() || self.drops_results
     }
@@ -88,10 +88,10 @@ impl Shape {
     ///
     /// # Safety
     ///
-    /// The place holds an input of this shape, which is moved out by this unless it is shared, and the slot is the one of an
-    /// outcome of this shape, without a value.
+    /// `input` is the place of an input of this shape. The input is moved out unless it is shared. `slot` is
+    /// the slot of an outcome of this shape, and holds no value.
     pub(crate) unsafe fn fail(&self, input: Place, failing: Failing, slot: NonNull<u8>) {
-        // SAFETY: by the caller's word.
+        // SAFETY: the caller guarantees the input and the slot.
         unsafe { (self.fail)(input, failing, slot) };
     }
 
@@ -99,9 +99,9 @@ impl Shape {
     ///
     /// # Safety
     ///
-    /// As for the input of [`Shape::fail`].
+    /// The same as for the input of [`Shape::fail`].
     pub(crate) unsafe fn failure(&self, input: Place, failing: Failing) -> Parcel {
-        // SAFETY: by the caller's word.
+        // SAFETY: the caller guarantees the input.
         unsafe { (self.failure)(input, failing) }
     }
 }
@@ -114,7 +114,7 @@ where
     I: Send + Sync + 'static,
     E: Send + 'static,
 {
-    // SAFETY: by the caller's word.
+    // SAFETY: the caller guarantees the input and the slot.
     unsafe { slot.cast::<Outcome<I, O, E>>().write(Err(made(input, failing))) };
 }
 
@@ -126,7 +126,7 @@ where
     I: Send + Sync + 'static,
     E: Send + 'static,
 {
-    // SAFETY: by the caller's word.
+    // SAFETY: the caller guarantees the input.
     Box::new(unsafe { made::<I, E>(input, failing) })
 }
 
@@ -138,7 +138,7 @@ where
     I: Send + Sync + 'static,
     E: Send + 'static,
 {
-    // SAFETY: by the caller's word it holds an `I`.
+    // SAFETY: the caller guarantees that the place holds an `I`.
     let input = unsafe {
         match input {
             Place::Owned(input) => Reclaimed::Owned(input.cast::<I>().read()),
@@ -146,7 +146,7 @@ where
         }
     };
     let cause = match why {
-        Why::Error(error) => Cause::Failed(*error.downcast().expect("an error is of its function's type")),
+        Why::Error(error) => Cause::Failed(*error.downcast().expect("an error has the type of its function")),
         Why::Reason(reason) => reason.into(),
     };
     Failure::of_input(index, input, tried, cause)

@@ -1,4 +1,4 @@
-//! Where a map's inputs come from: a kind known neither to block nor to panic, or any other.
+//! The sources of a map's inputs. A few types are known neither to block nor to panic; all others may.
 
 use std::any::{Any, TypeId};
 use std::ops::Range;
@@ -12,16 +12,16 @@ use crate::contain::unwind::Contained;
 use crate::data::erased::Values;
 use crate::data::pool::{Flow, Iterated, PolledFlow};
 
-/// The source of a map, not yet pulled.
+/// The source of a map before it is pulled.
 pub(crate) enum Source {
-    /// Pulled by the containers themselves.
+    /// A source that the containers pull themselves.
     Inline(Inline),
-    /// Pulled by a feeder.
+    /// A source that a feeder pulls.
     MayBlock(Feed),
 }
 
 impl Source {
-    /// An iterator, and whether there is anything to drop in it.
+    /// The source of an iterator, and whether there is anything to drop in it.
     pub(crate) fn of<S>(source: S) -> (Self, bool)
     where
         S: Iterator + Send + 'static,
@@ -38,7 +38,8 @@ impl Source {
             TypeId::of::<Range<i64>>(),
         ];
         let known = kind == TypeId::of::<vec::IntoIter<S::Item>>() || ranges.contains(&kind);
-        // A range longer than `usize` says so by having no upper bound; a feeder counts those.
+        // The length of a range longer than `usize` is not known from its size hint. A feeder pulls
+        // and counts such a range.
         if known && (&source as &dyn Any).type_id() == kind && source.size_hint().1.is_some() {
             (Self::Inline(Inline::new(source)), std::mem::needs_drop::<S>())
         } else {
@@ -56,16 +57,16 @@ impl Source {
     }
 }
 
-/// A source that is known neither to block nor to panic, with what it still holds.
+/// A source that is known neither to block nor to panic.
 pub(crate) struct Inline {
     source: Box<dyn Pull>,
     left: u64,
-    /// Whether what it holds is to be dropped.
+    /// Whether its items need to be dropped.
     drops: bool,
 }
 
-/// An iterator that gives several items at a time, because the call that is not inlined costs more than most
-/// items do.
+/// An iterator that gives several items at a time, because a call that is not inlined costs
+/// more than most items do.
 trait Pull: Send {
     fn pull(&mut self, most: usize) -> Values;
 }
@@ -90,17 +91,17 @@ impl Inline {
         Self { source: Box::new(source), left, drops: std::mem::needs_drop::<S::Item>() }
     }
 
-    /// How many inputs it still has.
+    /// The number of inputs that the source still has.
     pub(crate) fn left(&self) -> u64 {
         self.left
     }
 
-    /// Whether dropping it drops values of the user's.
+    /// Whether dropping the source drops values of the user's.
     pub(crate) fn holds_values(&self) -> bool {
         self.drops && self.left > 0
     }
 
-    /// Takes up to so many inputs out.
+    /// Takes at most `most` inputs out.
     pub(crate) fn pull(&mut self, most: u64) -> Values {
         let inputs = self.source.pull(most as usize);
         self.left -= inputs.len() as u64;
@@ -111,15 +112,16 @@ impl Inline {
 impl Drop for Inline {
     fn drop(&mut self) {
         if self.drops {
-            while self.source.pull(1).len() > 0 {} // each is dropped by itself, inside the boundary
+            // One at a time, so that each is dropped inside the boundary.
+            while self.source.pull(1).len() > 0 {}
         }
     }
 }
 
-/// A source that may block and panic, in any of its methods.
+/// A source whose methods may block or panic.
 pub(crate) enum Feed {
     Iterator(Contained<Box<dyn Flow>>),
-    /// With the runtime that its owner was in.
+    /// A stream, with the runtime that its owner was in.
     Stream(Contained<Pin<Box<dyn PolledFlow>>>, Option<Handle>),
 }
 

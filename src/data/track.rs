@@ -1,9 +1,10 @@
-//! A track: how far a thread is in its range, and how others end or shorten the range meanwhile.
+//! A track: the position of a thread in its range, and the orders with which other threads end
+//! or shorten the range.
 //!
-//! The thread moves on before it publishes an outcome, so that exactly one of two things is true of every
-//! input: the thread has the right to publish it, or whoever fenced the track knows that it was executing.
-//! Moving on costs the thread a store and a load; whoever interferes pays for both sides, with
-//! [`heavy`](crate::base::sync::heavy):
+//! The thread moves on before it publishes an outcome. Exactly one of two things is therefore true of every
+//! input: either the thread has the right to publish it, or the thread that fenced the track knows that it
+//! was executing. Moving on costs the thread a store and a load. A thread that interferes pays for both
+//! sides, with [`heavy`](crate::base::sync::heavy):
 //!
 //! ```text
 //! thread                          interferer
@@ -11,69 +12,72 @@
 //! light                           control ← HALT
 //! control halts?                  heavy
 //!   no: the right is its own      where ← at
-//!   yes: waits for the orders,    decides by that, and writes it down
+//!   yes: waits for the orders,    decides by that, and records it
 //!        and obeys them           control ← end, or FENCED; orders: unlocked
 //! ```
 //!
-//! A thread that did not see the halt was seen where it is; one that was not seen there sees the halt, and
-//! learns from the orders which of the two it is.
+//! If the thread did not see the halt, the interferer saw where it is. If the interferer did not see its last
+//! step, the thread sees the halt, and learns from the orders which of the two came first.
 //!
-//! Where the heavy half is refused, neither is known. A range then keeps its length, and a fence says that it does not
-//! know where the thread is: of the place before the thread may still publish the outcome, once, and so nobody else may.
+//! If the system refuses the heavy half, neither is known. A range then keeps its length, and a fence reports
+//! that it does not know where the thread is: the thread may still publish the outcome of the place before
+//! it, once, so no other thread may.
 
 use super::sync::{AtomicU64, Light, Mutex, Ordering, heavy};
 
-/// Somebody interferes, or has fenced the track.
+/// Set while another thread interferes, and once the track is fenced.
 const HALT: u64 = 1 << 63;
-/// Nothing is published any more but what the thread had the right to when it was fenced.
+/// Set once the track is fenced: the thread publishes only the outcomes that it had the
+/// right to publish before.
 const FENCED: u64 = 1 << 62;
 /// In `at`: the first place has not begun.
 const WAITING: u64 = 1 << 61;
 const PLACE: u64 = (1 << 31) - 1;
 
-/// What the thread does after a place.
+/// The result of a thread's step from one place to the next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Pace {
-    /// Its outcome may be published; the next one has begun.
+    /// The outcome of the place may be published. The next place has begun.
     Next,
-    /// Its outcome may be published; the range is over.
+    /// The outcome of the place may be published. The range is over.
     Last,
-    /// Its outcome is refused, the range is over.
+    /// The outcome of the place is refused. The range is over.
     Fenced,
 }
 
-/// Where a thread is.
+/// The position of a thread.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Standing {
     /// The place that executes or comes next.
     pub(crate) at: u64,
-    /// Whether it executes.
+    /// Whether the place at `at` executes.
     pub(crate) begun: bool,
 }
 
-/// What was decided about a track from outside.
+/// The decisions of other threads about a track.
 #[derive(Debug)]
 struct Orders {
-    /// Behind the last place of the range.
+    /// The end of the range: the place after the last one.
     end: u64,
-    /// Where the thread was when it was fenced.
+    /// The position at which the thread was fenced.
     fenced: Option<Standing>,
 }
 
-/// Places `at .. end`.
+/// The places `at .. end`.
 #[derive(Debug)]
 pub(crate) struct Track {
-    /// The place that executes or comes next. Written by the thread alone.
+    /// The place that executes or comes next. Only the thread writes it.
     at: AtomicU64,
-    /// The end, with [`HALT`] while somebody interferes. Written under `orders`, read by the thread.
+    /// The end, with [`HALT`] while another thread interferes. Written under `orders`,
+    /// and read by the thread.
     control: AtomicU64,
     orders: Mutex<Orders>,
-    /// What the thread passes with.
+    /// The light half that the thread passes with.
     light: Light,
 }
 
 impl Track {
-    /// For a thread that passes with that light half in each step.
+    /// A track for a thread that passes with `light` in each step.
     pub(crate) fn new(from: u64, end: u64, light: Light) -> Self {
         assert!(from <= end && end <= PLACE, "a chunk holds fewer than 2^31 inputs");
         Self {
@@ -84,12 +88,12 @@ impl Track {
         }
     }
 
-    /// What the thread passes with, to be looked up once for many steps.
+    /// The light half that the thread passes with. The thread looks it up once for many steps.
     pub(crate) fn light(&self) -> Light {
         self.light
     }
 
-    /// The thread begins the first place. `None` if there is none, or it may not any more.
+    /// Begins the first place. Returns `None` if the range is empty or the track is fenced.
     pub(crate) fn begin(&self) -> Option<u64> {
         let from = self.at.load(Ordering::Relaxed) & PLACE;
         if from == self.control.load(Ordering::Acquire) & PLACE {
@@ -105,7 +109,7 @@ impl Track {
         (orders.fenced.is_none() && from < orders.end).then_some(from)
     }
 
-    /// The thread has come to the end of `place`; the next one begins, if there is one. `light` is the track's.
+    /// Ends `place` and begins the next place, if there is one. `light` is the track's.
     #[inline]
     pub(crate) fn step(&self, place: u64, light: Light) -> Pace {
         let next = place + 1;
@@ -118,7 +122,7 @@ impl Track {
         if next == control { Pace::Last } else { Pace::Next }
     }
 
-    /// Somebody interferes: what was decided tells whether this step came before it.
+    /// Another thread interferes. The orders say whether this step came before its decision.
     #[cold]
     fn obey(&self, next: u64) -> Pace {
         let orders = self.orders.lock();
@@ -130,12 +134,12 @@ impl Track {
         }
     }
 
-    /// Ends the range from another thread. What the thread has no right to publish yet is refused.
+    /// Ends the range from another thread. Outcomes that the thread has no right to publish yet are refused.
     ///
     /// # Errors
     ///
-    /// The system refuses a barrier. The thread was seen there, but may have moved on unseen, and then it publishes
-    /// one outcome more.
+    /// The system refuses the barrier. The position is where the thread was seen. It may have moved on
+    /// unseen, and then it publishes one more outcome.
     pub(crate) fn fence(&self) -> Result<Standing, Standing> {
         let mut orders = self.orders.lock();
         let is_known = self.halt();
@@ -143,7 +147,7 @@ impl Track {
         if is_known { Ok(standing) } else { Err(standing) }
     }
 
-    /// The same on the thread itself, between two of its steps, which takes no barrier.
+    /// Ends the range on the thread itself, between two of its steps. This needs no barrier.
     pub(crate) fn fence_here(&self) -> Standing {
         let mut orders = self.orders.lock();
         self.seal(&mut orders)
@@ -159,8 +163,8 @@ impl Track {
         standing
     }
 
-    /// Shortens the range so that it ends at `wanted`, or behind what executes or has been passed by then.
-    /// Returns where it ends now, which is where it ended before if the system refuses a barrier.
+    /// Shortens the range so that it ends at `wanted`, or after the place that executes or has already been
+    /// passed. Returns the end. It is unchanged if the system refuses the barrier.
     pub(crate) fn truncate(&self, wanted: u64) -> u64 {
         let mut orders = self.orders.lock();
         if wanted >= orders.end || orders.fenced.is_some() {
@@ -175,7 +179,8 @@ impl Track {
         orders.end
     }
 
-    /// From now on the thread does not move on without being seen; `false` if it may.
+    /// From now on the thread cannot move on unseen. Returns `false` if it can, because the
+    /// system refuses the barrier.
     fn halt(&self) -> bool {
         self.control.fetch_or(HALT, Ordering::SeqCst);
         heavy(self.light)
@@ -190,8 +195,8 @@ impl Track {
         self.control.load(Ordering::SeqCst) & FENCED != 0
     }
 
-    /// Where the thread is, or has come further by now. Of a fenced track its standing tells, and not this: the
-    /// thread moves on once more before it learns that it was in vain.
+    /// A lower bound of the thread's position. Do not use it on a fenced track: use the position that `fence`
+    /// returned. The thread advances once more before it sees the fence.
     pub(crate) fn at(&self) -> u64 {
         self.at.load(Ordering::Acquire) & PLACE
     }

@@ -1,5 +1,5 @@
-//! Seeded jitter: a SplitMix64 step, because a policy must be replayable from its seed and needs
-//! no more randomness than that.
+//! Seeded jitter. It is a SplitMix64 step, because a policy must be replayable from its seed and needs
+//! no better randomness.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ impl Jitter {
         z ^ (z >> 31)
     }
 
-    /// Equal jitter: a delay drawn evenly from `delay / 2 ..= delay`.
+    /// Equal jitter: a delay drawn uniformly from `delay / 2 ..= delay`.
     pub(crate) fn equal(&mut self, delay: Duration) -> Duration {
         let half = delay.as_nanos() / 2;
         let spread = u128::from(self.next()) % (delay.as_nanos() - half + 1);
@@ -28,7 +28,7 @@ impl Jitter {
     }
 }
 
-/// A duration of `nanos`, saturating where `Duration::from_nanos` would not fit.
+/// A duration of `nanos`, saturated at the largest number of nanoseconds in 64 bits.
 pub(crate) fn from_nanos(nanos: u128) -> Duration {
     Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
 }

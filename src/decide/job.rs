@@ -1,5 +1,5 @@
-//! One map or call as the ledger keeps it: its counts, its fresh ranges, and a record of each
-//! input that failed or crashed. Inputs that simply complete leave no trace but a number.
+//! One map or call as the ledger keeps it: its counts, its fresh ranges, and a record of each input that
+//! failed or crashed. An input that completes without either only changes a number.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -14,10 +14,11 @@ use crate::decide::time::Time;
 use crate::decide::window::Window;
 use crate::values::crash::{Crash, Previous};
 
-/// The most deaths kept of one input, because a budget of 1000 must not keep 1000 messages.
+/// The largest number of deaths that are kept of one input, because a budget of 1000 crashes must
+/// not keep 1000 messages.
 pub(crate) const DEATHS_MAX: usize = 8;
 
-/// Inputs `first .. first + len` of a job.
+/// The inputs `first .. first + len` of a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Span {
     pub(crate) first: u64,
@@ -34,25 +35,25 @@ impl Span {
     }
 }
 
-/// What a job is, which decides its place in the order of dispatch.
+/// The kind of a job, which decides its place in the order of dispatch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum JobKind {
-    /// One input, ahead of all maps.
+    /// A job of one input, dispatched before all maps.
     Call,
-    /// Inputs from a source, in turn with the other maps.
+    /// A job with a source of inputs, in turn with the other maps.
     Map,
 }
 
-/// What the first final failure does to a job.
+/// The effect of the first final failure on a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum OnFailure {
-    /// It ends the map when it happens.
+    /// The failure ends the map when it happens.
     EndMap,
-    /// It is one outcome among others.
+    /// The failure is one outcome among others.
     GoOn,
 }
 
-/// How many inputs ended how. At the end of a job `pulled` is the sum of the others.
+/// How many inputs ended in each way. At the end of a job `pulled` is the sum of the endings.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Counts {
     pub(crate) pulled: u64,
@@ -61,9 +62,9 @@ pub(crate) struct Counts {
     pub(crate) poisoned: u64,
     pub(crate) cancelled: u64,
     pub(crate) given_up: u64,
-    /// Executions begun again after a container died. Not an ending.
+    /// Executions that were repeated because a container died. Not an ending.
     pub(crate) replayed: u64,
-    /// Executions begun again after a failure. Not an ending.
+    /// Executions that were repeated because the function failed. Not an ending.
     pub(crate) retried: u64,
 }
 
@@ -83,39 +84,40 @@ impl Counts {
         self.ok + self.failed + self.poisoned + self.cancelled + self.given_up
     }
 
-    /// Accepted inputs without an outcome.
+    /// The number of accepted inputs without an outcome.
     pub(crate) fn pending(self) -> u64 {
         self.pulled - self.ended()
     }
 }
 
-/// The queue in which an input waits that was executed before.
+/// The queue in which an input waits to be executed again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Waits {
-    /// For its replay. It has crashed no container.
+    /// The input waits for its replay, and has crashed no container.
     Replay(Ticket),
-    /// For its replay, as a suspect. By its last crash.
+    /// The input waits for its replay as a suspect, in the order of its last crash.
     Suspect(CrashNumber),
-    /// For its retry, which is due then.
+    /// The input waits for its retry, which is due at this time.
     Retry(Time),
 }
 
-/// The history of one input that did not simply complete.
+/// The history of an input that has failed or crashed.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Record {
     pub(crate) failures: u32,
     pub(crate) crashes: u32,
-    /// Executions that ended with their container and cost nothing: it was killed by hand, or had not proved itself.
+    /// Executions that ended with their container and cost nothing, because the container was killed by hand
+    /// or had not proved itself.
     pub(crate) kills: u32,
-    /// Its last crash, and when that was.
+    /// The number and the time of the input's last crash.
     pub(crate) crashed: Option<(CrashNumber, Time)>,
-    /// Where it waits, if it does.
+    /// The queue in which the input waits, if it does.
     pub(crate) waits: Option<Waits>,
-    /// Of its crashes and kills, those that left a thread behind in it.
+    /// The number of the input's crashes and kills that left a thread behind.
     pub(crate) abandoned: u32,
-    /// When it last counted a crash towards the restart policy.
+    /// The last time at which the input counted a crash towards the restart policy.
     pub(crate) counted: Option<Time>,
-    /// The first [`DEATHS_MAX`] of its crashes.
+    /// The first [`DEATHS_MAX`] of the input's crashes.
     pub(crate) deaths: Vec<Arc<Crash>>,
     pub(crate) previous: Option<Previous>,
 }
@@ -126,7 +128,7 @@ impl Record {
         self.crashed.is_some()
     }
 
-    /// The number of the execution that begins next.
+    /// The number of the input's next execution.
     pub(crate) fn attempt(&self) -> Attempt {
         Attempt(1 + self.failures + self.crashes + self.kills)
     }
@@ -134,35 +136,37 @@ impl Record {
 
 /// A map or a call.
 ///
-/// A function may have a hundred thousand calls queued, so a call has only what one input needs.
+/// A function may have a hundred thousand queued calls, so a call holds only the data of one input.
 #[derive(Debug)]
 pub(crate) enum Job {
     Call(CallJob),
     Map(Box<MapJob>),
 }
 
-/// One input, ahead of all maps.
+/// A call: one input, which goes ahead of all maps.
 #[derive(Debug, Default)]
 pub(crate) struct CallJob {
     stage: CallStage,
-    /// Executions begun again after a container died, and after a failure.
+    /// Executions that began again after a container died.
     replayed: u32,
+    /// Executions that began again after a failure.
     retried: u32,
-    /// Its place among the requeued.
+    /// The call's ticket among the requeued inputs.
     requeued: Option<Ticket>,
     record: Option<Box<Record>>,
 }
 
-/// How far a call is.
+/// The stage of a call.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 enum CallStage {
-    /// It has no input yet.
+    /// The call has no input yet.
     #[default]
     Opened,
-    /// Its input was never assigned.
+    /// The input was never assigned.
     Fresh,
-    /// Its input was assigned, and has no outcome.
+    /// The input was assigned, and has no outcome yet.
     Assigned,
+    /// The input has its outcome.
     Ended(Ending),
 }
 
@@ -176,23 +180,23 @@ pub(crate) enum Ending {
     GivenUp,
 }
 
-/// Inputs from a source.
+/// A map: inputs from a source.
 #[derive(Debug)]
 pub(crate) struct MapJob {
     pub(crate) on_failure: OnFailure,
     pub(crate) window: Window,
-    /// Its own, in place of the function's, with the generator of their jitter.
+    /// The retries of this job, in place of the function's, with the generator of their jitter.
     pub(crate) retries: Option<(Retries, Option<Jitter>)>,
     counts: Counts,
     pub(crate) share: Share,
-    /// Its place among the maps in turn.
+    /// The map's ticket among the maps in turn.
     pub(crate) turn: Option<Ticket>,
-    /// Pulled and never assigned. They are one range, because inputs are pulled and assigned in order.
+    /// Inputs that were pulled and never assigned. They are one range, because inputs are pulled and assigned in order.
     fresh: Span,
-    /// Its places among the requeued.
+    /// The map's tickets among the requeued inputs.
     requeued: BTreeSet<Ticket>,
     records: BTreeMap<u64, Record>,
-    /// When little room in its window is taken though it did not become more.
+    /// The time at which a small amount of room in the window is taken although it has not grown.
     pub(crate) crumbs_at: Option<Time>,
 }
 
@@ -232,7 +236,7 @@ impl Job {
         if let Self::Map(map) = self { Some(map) } else { None }
     }
 
-    /// What its first final failure does to it. A call has one input, and ends with it in any case.
+    /// The effect of the first final failure. A call has one input, and ends with it in any case.
     pub(crate) fn on_failure(&self) -> OnFailure {
         self.map().map_or(OnFailure::GoOn, |map| map.on_failure)
     }
@@ -252,7 +256,7 @@ impl Job {
         }
     }
 
-    /// `inputs` more were pulled; returns the index of the first.
+    /// Records that `inputs` more inputs were pulled. Returns the index of the first.
     ///
     /// # Panics
     ///
@@ -279,7 +283,7 @@ impl Job {
         }
     }
 
-    /// One more input was pulled of a map whose source is over, and has ended at once.
+    /// Records that one more input was pulled of a map whose source is over, and that it ended at once.
     pub(crate) fn accept_ended(&mut self, how: Ending) {
         if let Self::Map(map) = self {
             map.counts.pulled += 1;
@@ -287,7 +291,7 @@ impl Job {
         self.count(how, 1);
     }
 
-    /// So many inputs more have ended so.
+    /// Records that `inputs` more inputs ended in this way.
     pub(crate) fn count(&mut self, how: Ending, inputs: u64) {
         match self {
             Self::Map(map) => {
@@ -303,7 +307,7 @@ impl Job {
         }
     }
 
-    /// An execution begins again after a container died.
+    /// Records that an execution begins again after a container died.
     pub(crate) fn replays(&mut self) {
         match self {
             Self::Map(map) => map.counts.replayed += 1,
@@ -311,7 +315,7 @@ impl Job {
         }
     }
 
-    /// An execution begins again after a failure.
+    /// Records that an execution begins again after a failure.
     pub(crate) fn retries(&mut self) {
         match self {
             Self::Map(map) => map.counts.retried += 1,
@@ -319,7 +323,7 @@ impl Job {
         }
     }
 
-    /// An execution that was to begin again after a container died has not begun.
+    /// Takes back [`Job::replays`], because the execution did not begin.
     pub(crate) fn has_not_replayed(&mut self) {
         match self {
             Self::Map(map) => map.counts.replayed -= 1,
@@ -327,7 +331,7 @@ impl Job {
         }
     }
 
-    /// An execution that was to begin again after a failure has not begun.
+    /// Takes back [`Job::retries`], because the execution did not begin.
     pub(crate) fn has_not_retried(&mut self) {
         match self {
             Self::Map(map) => map.counts.retried -= 1,
@@ -335,7 +339,7 @@ impl Job {
         }
     }
 
-    /// How many inputs were never assigned.
+    /// The number of inputs that were pulled and never assigned.
     pub(crate) fn fresh(&self) -> u64 {
         match self {
             Self::Map(map) => map.fresh.len,
@@ -343,7 +347,7 @@ impl Job {
         }
     }
 
-    /// Takes up to `most` of the inputs that were never assigned.
+    /// Takes at most `most` of the inputs that were never assigned.
     pub(crate) fn take_fresh(&mut self, most: u64) -> Option<Span> {
         let inputs = self.fresh().min(most);
         if inputs == 0 {
@@ -362,7 +366,7 @@ impl Job {
         })
     }
 
-    /// Some of its inputs wait at that place among the requeued.
+    /// Records the ticket of inputs that wait among the requeued inputs.
     pub(crate) fn waits_at(&mut self, ticket: Ticket) {
         match self {
             Self::Map(map) => _ = map.requeued.insert(ticket),
@@ -370,7 +374,7 @@ impl Job {
         }
     }
 
-    /// They wait there no more.
+    /// Forgets the ticket of inputs that left the requeued inputs.
     pub(crate) fn has_left(&mut self, ticket: Ticket) {
         match self {
             Self::Map(map) => _ = map.requeued.remove(&ticket),
@@ -378,7 +382,7 @@ impl Job {
         }
     }
 
-    /// Forgets all its places among the requeued.
+    /// Takes all tickets among the requeued inputs.
     pub(crate) fn take_requeued(&mut self) -> Vec<Ticket> {
         match self {
             Self::Map(map) => std::mem::take(&mut map.requeued).into_iter().collect(),
@@ -401,7 +405,7 @@ impl Job {
         }
     }
 
-    /// The record of an input, which begins now if there is none.
+    /// The record of an input. A record is made if there is none.
     pub(crate) fn record_or_new(&mut self, index: u64) -> &mut Record {
         match self {
             Self::Map(map) => map.records.entry(index).or_default(),
@@ -409,7 +413,7 @@ impl Job {
         }
     }
 
-    /// Forgets the record of an input that has ended.
+    /// Removes the record of an input that has ended.
     pub(crate) fn take_record(&mut self, index: u64) -> Option<Record> {
         match self {
             Self::Map(map) => map.records.remove(&index),

@@ -1,12 +1,12 @@
-//! The deciding half of the engine: pure state machines with the clock passed in.
+//! The part of the engine that decides: pure state machines with the clock passed in.
 //!
-//! Nothing below this folder imports actix, a thread, a lock or `tracing`, and nothing reads a
-//! clock; `clippy.toml` keeps it so. The [`engine`](crate::engine) carries out what is decided here.
+//! No file in this folder imports actix, a thread, a lock or `tracing`, and none reads a clock. `clippy.toml`
+//! enforces the latter. The [`engine`](crate::engine) carries out what is decided here.
 //!
-//! Reading order: [`ids`] and [`time`] name things, [`retries`] and [`restart`] hold the two
-//! policies, [`window`] and [`share`] say how much may be outstanding and how much one container
-//! takes, [`pacing`] how often all that happens, [`ledger`] owns every input between *pulled* and *outcome* and ties them together. [`steps`] counts for tests
-//! what an operation costs.
+//! Reading order: [`time`] defines moments. [`retries`] and [`restart`] hold the two policies. [`window`] and
+//! [`share`] decide how many inputs may be outstanding and how many one container takes. [`pacing`] holds all
+//! intervals. [`ledger`] owns every input between *pulled* and *outcome* and connects the others. [`steps`]
+//! counts for tests what an operation costs.
 
 pub(crate) mod jitter;
 pub(crate) mod job;

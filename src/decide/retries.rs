@@ -1,13 +1,13 @@
-//! The retry policy of inputs whose function failed: how often, and after which delay.
+//! The retry policy of inputs whose function failed: how often they are retried, and after which delay.
 //!
-//! It knows nothing of crashes: a container's death never spends a retry.
+//! The policy does not concern crashes: a container's death never spends a retry.
 
 use std::time::Duration;
 
 use crate::decide::jitter::{Jitter, from_nanos};
 use crate::values::error::ConfigError;
 
-/// How often a failed input is run again, and how long it waits each time.
+/// How often a failed input is retried, and how long it waits each time.
 ///
 /// | setting | default | allowed |
 /// |---|---|---|
@@ -18,8 +18,8 @@ use crate::values::error::ConfigError;
 /// | `jitter` | off | a seed |
 ///
 /// The delay before retry *k* is `initial_delay × coefficient^(k−1)`, at most `max_delay`. A plain
-/// integer turns into that many retries with a fixed delay of one second. The settings are
-/// validated when the function is started.
+/// integer means that many retries with a fixed delay of one second. The settings are validated when
+/// the function is started.
 ///
 /// ```
 /// use longshore::Retries;
@@ -28,7 +28,7 @@ use crate::values::error::ConfigError;
 /// let retries = Retries::new(8).max_delay(Duration::from_secs(30));
 /// let delays: Vec<u64> = (1..=7).map(|k| retries.delay(k).as_secs()).collect();
 /// assert_eq!(delays, [1, 2, 4, 8, 16, 30, 30]);
-/// assert_eq!(Retries::from(3).delay(3), Duration::from_secs(1)); // an integer: fixed delay
+/// assert_eq!(Retries::from(3).delay(3), Duration::from_secs(1)); // an integer means a fixed delay
 /// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct Retries {
@@ -39,8 +39,8 @@ pub struct Retries {
     jitter_seed: Option<u64>,
 }
 
-/// The longest `max_delay`, because an input that waits longer than a day holds its place in the
-/// window for a time nobody plans for.
+/// The longest `max_delay`, because a waiting input keeps its place in the window, and a longer wait than a
+/// day is hardly intended.
 pub(crate) const RETRY_DELAY_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
 impl Default for Retries {
@@ -57,7 +57,7 @@ impl From<u32> for Retries {
 }
 
 impl Retries {
-    /// `max_retries` retries with exponentially growing delays: 1 s, doubled each time, at most 60 s.
+    /// Allows `max_retries` retries with exponentially growing delays: 1 s, doubled each time, at most 60 s.
     #[must_use]
     pub const fn new(max_retries: u32) -> Self {
         Self {
@@ -69,35 +69,35 @@ impl Retries {
         }
     }
 
-    /// The delay before the first retry.
+    /// Sets the delay before the first retry.
     #[must_use]
     pub const fn initial_delay(mut self, delay: Duration) -> Self {
         self.initial_delay = delay;
         self
     }
 
-    /// The factor from each delay to the next.
+    /// Sets the factor from each delay to the next.
     #[must_use]
     pub const fn backoff_coefficient(mut self, coefficient: f64) -> Self {
         self.backoff_coefficient = coefficient;
         self
     }
 
-    /// The longest delay.
+    /// Sets the longest delay.
     #[must_use]
     pub const fn max_delay(mut self, delay: Duration) -> Self {
         self.max_delay = delay;
         self
     }
 
-    /// Draws each delay evenly from its half to its whole, by a generator seeded with `seed`.
+    /// Draws each delay uniformly between its half and its whole, with a generator seeded by `seed`.
     #[must_use]
     pub const fn jitter(mut self, seed: u64) -> Self {
         self.jitter_seed = Some(seed);
         self
     }
 
-    /// How many retries an input has.
+    /// The number of retries that an input has.
     #[must_use]
     pub const fn retries_max(&self) -> u32 {
         self.max_retries
@@ -112,7 +112,7 @@ impl Retries {
             return self.initial_delay.min(self.max_delay);
         }
         let nanos = self.initial_delay.as_nanos() as f64 * factor;
-        // Zero times infinity is not a number: a zero delay stays zero for ever.
+        // Zero times infinity is not a number, so a zero delay is handled first.
         if self.initial_delay.is_zero() {
             Duration::ZERO
         } else if nanos.is_finite() && nanos < self.max_delay.as_nanos() as f64 {
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn each_bound_is_refused_just_outside_and_taken_just_inside() {
+    fn each_bound_is_refused_just_outside_and_accepted_just_inside() {
         for ok in [1.0, 10.0] {
             assert_eq!(Retries::new(1).backoff_coefficient(ok).validate(), Ok(()));
         }

@@ -1,65 +1,68 @@
-//! How many inputs one container takes at a time: enough to pay for a wake-up, few enough that
-//! the others are not left idle.
+//! The number of inputs that one container takes at a time: large enough to pay for a wake-up, and small
+//! enough that other containers do not stay idle.
 
 use std::time::Duration;
 
 use crate::decide::pacing::{CLAIM_WORK, CRUMB};
-/// The most inputs of one claim, because a cost measured at nothing must not take the whole window.
+
+/// The largest number of inputs of one claim, because a cost that was measured as zero must not
+/// take the whole window.
 const INPUTS_MAX: u64 = 8_192;
 
-/// How many inputs of that cost are a crumb.
+/// The number of inputs in a crumb, if each costs `cost`.
 pub(crate) fn crumb(cost: Duration) -> u64 {
     (CRUMB.as_nanos() as u64 / (cost.as_nanos() as u64).max(1)).max(1)
 }
 
-/// How many containers such a number of inputs is worth waking: each should have more than a crumb.
+/// The number of containers that are worth waking for `inputs` inputs. Each should get more than a crumb.
 pub(crate) fn hands(inputs: u64, cost: Option<Duration>) -> u64 {
     cost.map_or(inputs, |cost| inputs.div_ceil(crumb(cost)))
 }
 
-/// Learns what an input costs, and sizes claims by it. One per job.
+/// Measures what an input costs, and sizes claims by it. Each job has one.
 #[derive(Debug, Default)]
 pub(crate) struct Share {
-    /// Nanoseconds per input over the last claims; `None` before the first one ended.
+    /// Nanoseconds per input over the last claims. `None` before the first claim ended.
     cost: Option<u64>,
-    /// The largest claim so far, and less where inputs have become dear since: the next claim is at most twice as large, so
-    /// that one cheap first input does not make a huge claim of dear ones.
+    /// The size of the largest claim so far, lowered if inputs have become expensive since. The next claim is
+    /// at most twice as large, so that one cheap first input does not lead to a huge claim of expensive ones.
     last: u64,
 }
 
 impl Share {
-    /// Begins with what the inputs of other jobs cost. The first claim is no more than a crumb, or one input:
-    /// the first outcome is to come at once, and these inputs may be dearer.
+    /// Begins with the cost of other jobs' inputs. The first claim is at most a crumb, or one input, because
+    /// the first outcome should come at once and these inputs may be more expensive.
     pub(crate) fn like(cost: Option<Duration>) -> Self {
         let nanos = cost.map(|cost| u64::try_from(cost.as_nanos()).unwrap_or(u64::MAX));
         Self { cost: nanos, last: cost.map_or(0, |cost| crumb(cost) / 2) }
     }
 
-    /// A claim of `inputs` took `elapsed`.
+    /// Records that a claim of `inputs` inputs took `elapsed`.
     pub(crate) fn measured(&mut self, inputs: u64, elapsed: Duration) {
         if inputs == 0 {
             return;
         }
         let now = u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX) / inputs;
-        // Dearer at once, cheaper by halves: a claim that is too large blocks, a small one only costs.
+        // A higher cost counts at once and a lower one by halves, because a claim that is too large blocks
+        // inputs, while one that is too small only costs time.
         self.cost = Some(match self.cost {
             Some(cost) if cost > now => cost / 2 + now / 2,
             _ => now,
         });
     }
 
-    /// An input was seen to take so long, and has not ended: the next claims are sized by that.
+    /// Records that an input has taken `cost` and has not ended. The next claims are sized by that.
     pub(crate) fn costs_at_least(&mut self, cost: Duration) {
         let nanos = u64::try_from(cost.as_nanos()).unwrap_or(u64::MAX);
         self.cost = Some(self.cost.map_or(nanos, |before| before.max(nanos)));
     }
 
-    /// Measured time per input.
+    /// The measured time per input.
     pub(crate) fn cost(&self) -> Option<Duration> {
         self.cost.map(Duration::from_nanos)
     }
 
-    /// How many of `available` inputs one of `containers` takes.
+    /// The number of inputs that one of `containers` takes, if `available` are available.
     pub(crate) fn take(&mut self, available: u64, containers: usize) -> u64 {
         let by_cost = match self.cost {
             None => 1,
@@ -68,7 +71,8 @@ impl Share {
         let crumb = self.cost().map_or(1, crumb);
         let fair = available.div_ceil(2 * containers as u64).max(crumb);
         let size = by_cost.min(fair).min((self.last * 2).max(1)).min(available);
-        // Dear inputs make the next claims small. That there were few to be had does not: they say nothing of the cost.
+        // Expensive inputs make the next claims small. A lack of available inputs does not, because it says
+        // nothing about their cost.
         self.last = if by_cost < self.last / 4 { by_cost } else { self.last.clamp(1, INPUTS_MAX).max(size) };
         size
     }
@@ -79,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn cheap_inputs_travel_in_ranges_and_dear_ones_singly() {
+    fn cheap_inputs_are_claimed_in_ranges_and_expensive_ones_singly() {
         let mut share = Share::default();
         assert_eq!(share.take(100_000, 2), 1);
         for _ in 0..20 {
@@ -88,7 +92,7 @@ mod tests {
         }
         assert_eq!(share.take(100_000, 2), 5_000);
         share.measured(5_000, Duration::from_secs(25));
-        assert_eq!(share.take(100_000, 2), 1, "dear at once");
+        assert_eq!(share.take(100_000, 2), 1, "a higher cost counts at once");
     }
 
     #[test]
@@ -104,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn few_that_are_left_over_do_not_make_the_next_claims_small() {
+    fn a_claim_of_few_available_inputs_does_not_make_the_next_claims_small() {
         let mut share = Share::default();
         for _ in 0..20 {
             share.measured(1, Duration::from_micros(1));
@@ -115,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_known_of_other_jobs_counts_from_the_first_claim_on() {
+    fn the_cost_of_other_jobs_counts_from_the_first_claim_on() {
         let dear = Duration::from_millis(5);
         assert_eq!(Share::like(None).take(100_000, 2), 1);
         assert_eq!(Share::like(Some(dear)).take(100_000, 2), 1);
@@ -124,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_is_woken_for_crumbs() {
+    fn one_container_is_woken_for_each_crumb() {
         assert_eq!(hands(1_000, None), 1_000);
         assert_eq!(hands(1_000, Some(Duration::from_nanos(3))), 1);
         assert_eq!(hands(1_000, Some(Duration::from_micros(1))), 50);
@@ -139,6 +143,6 @@ mod tests {
             share.measured(1, Duration::from_nanos(100));
             share.take(1_000_000, 4);
         }
-        assert_eq!(share.take(80, 4), 80, "8 µs of work in all");
+        assert_eq!(share.take(80, 4), 80, "80 inputs are 8 µs of work");
     }
 }

@@ -1,16 +1,16 @@
-//! Counts steps, so that tests hold what an operation costs against what it concerns.
+//! Counts steps, so that tests can compare what an operation costs with what it concerns.
 //!
-//! A step is one turn of a loop over something that there may be many of: maps, queued inputs, containers, leases.
-//! Outside of this crate's own tests nothing is counted.
+//! A step is one iteration of a loop over maps, queued inputs, containers, leases or other things that can be
+//! many. Nothing is counted outside of this crate's own tests.
 
-/// One turn of such a loop.
+/// Counts one iteration of such a loop.
 #[inline]
 pub(crate) fn step() {
     #[cfg(test)]
     tests::count();
 }
 
-/// Counts the turns of a loop over `each`.
+/// Counts the iteration of a loop over `each`.
 #[inline]
 pub(crate) fn each<T>(each: T) -> T {
     step();
@@ -29,7 +29,7 @@ pub(crate) mod tests {
         STEPS.set(STEPS.get() + 1);
     }
 
-    /// The steps of this thread so far.
+    /// The number of steps that this thread has taken so far.
     pub(crate) fn taken() -> u64 {
         STEPS.get()
     }

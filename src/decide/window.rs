@@ -1,22 +1,22 @@
-//! How many inputs of a map may be outstanding: pulled and not yet yielded.
+//! The number of inputs of a map that may be outstanding, which means pulled and not yet yielded.
 
 use std::time::Duration;
 
 use crate::decide::pacing::{REFILL_WORK, WINDOW_WORK};
 use crate::values::error::ConfigError;
 
-/// The largest window, because an input's place in a chunk is kept in 31 bits with room to spare.
+/// The largest window, because an input's place in a chunk has 31 bits. This leaves some of them unused.
 pub(crate) const WINDOW_MAX: u64 = 1 << 24;
 
-/// The default window never holds more than this many bytes of inputs and outcomes by their sizes,
-/// because a map should cost a cache's worth of memory and not grow with its items.
+/// The largest number of bytes of inputs and outcomes, by their sizes, in the default window. A map should
+/// cost a cache's worth of memory, whatever the size of its items.
 const WINDOW_BYTES: u64 = 2 << 20;
 
-/// A window narrower than this is refilled one by one.
+/// A window narrower than this is refilled one input at a time.
 const NARROW: u64 = 512;
 
-/// How much room in a window is worth waking somebody for, and claiming. Either costs more than a
-/// cheap input does, so a wide window is refilled by sixteenths, or by what is worth a wake-up.
+/// The amount of room in a window for which it is worth waking and claiming. Either costs more than a cheap
+/// input does, so a wide window is refilled by sixteenths, or by as much as is worth a wake-up.
 pub(crate) fn refill(window: u64, cost: Option<Duration>) -> u64 {
     match cost {
         Some(cost) if window >= NARROW => {
@@ -30,14 +30,14 @@ pub(crate) fn refill(window: u64, cost: Option<Duration>) -> u64 {
 /// The window of one map.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Window {
-    /// Set by the user, and strict.
+    /// A window that the user has set, which is strict.
     Fixed(u64),
-    /// 4 ms of measured work for each container, but at least and at most so many inputs.
+    /// 4 ms of measured work for each container, but at least `inputs_min` and at most `inputs_max` inputs.
     Adaptive { inputs_min: u64, inputs_max: u64 },
 }
 
 impl Window {
-    /// A window set by the user.
+    /// A window that the user has set.
     pub(crate) fn fixed(window: u64) -> Result<Self, ConfigError> {
         if (1..=WINDOW_MAX).contains(&window) {
             Ok(Self::Fixed(window))
@@ -46,13 +46,13 @@ impl Window {
         }
     }
 
-    /// The default, for items of `bytes` each (an input and its outcome).
+    /// The default window for items of `bytes` bytes, where an item is an input and its outcome.
     pub(crate) fn adaptive(bytes: usize) -> Self {
         let inputs_max = (WINDOW_BYTES / (bytes.max(1) as u64)).clamp(64, 65_536);
         Self::Adaptive { inputs_min: inputs_max.min(1_000), inputs_max }
     }
 
-    /// How many inputs it holds, where one takes `cost` of `containers` containers.
+    /// The number of inputs in the window, if an input takes `cost` and there are `containers` containers.
     pub(crate) fn inputs(self, cost: Option<Duration>, containers: usize) -> u64 {
         match self {
             Self::Fixed(window) => window,
@@ -73,7 +73,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_default_follows_cost_between_its_bounds_and_its_bytes() {
+    fn the_default_window_follows_the_cost_within_its_bounds() {
         let small = Window::adaptive(24);
         assert_eq!(small.inputs(None, 2), 1_000);
         assert_eq!(small.inputs(Some(Duration::from_micros(50)), 2), 1_000);
@@ -84,20 +84,20 @@ mod tests {
     }
 
     #[test]
-    fn a_wide_window_of_cheap_inputs_is_refilled_by_sixteenths_and_no_other() {
+    fn only_a_wide_window_of_cheap_inputs_is_refilled_by_sixteenths() {
         let refill = |window, nanos| refill(window, Some(Duration::from_nanos(nanos)));
         assert_eq!(refill(65_536, 1), 4_096);
         assert_eq!(refill(1_000, 100), 62);
         assert_eq!(refill(2_000, 1_000), 100, "100 µs of work");
-        assert_eq!(refill(1_000, 50_000), 2, "dear inputs are not kept waiting");
-        assert_eq!(refill(100, 1), 1, "a narrow window");
-        assert_eq!(super::refill(1_000, None), 1, "nothing is known of the cost");
+        assert_eq!(refill(1_000, 50_000), 2, "expensive inputs do not wait for more room");
+        assert_eq!(refill(100, 1), 1, "a narrow window is refilled one by one");
+        assert_eq!(super::refill(1_000, None), 1, "the cost is not known");
     }
 
     #[test]
-    fn a_window_outside_its_range_is_refused_with_the_numbers() {
+    fn a_window_outside_its_range_is_refused_with_its_number() {
         for bad in [0, WINDOW_MAX + 1, u64::MAX] {
-            let refused = Window::fixed(bad).expect_err("out of range");
+            let refused = Window::fixed(bad).expect_err("the window is out of its range");
             assert!(refused.to_string().contains(&bad.to_string()));
         }
         assert_eq!(Window::fixed(1), Ok(Window::Fixed(1)));

@@ -1,94 +1,98 @@
 //! One account: the bytes of one generation of a container.
 //!
-//! Every block belongs to an *epoch* of its account: the first is the container's `enter`, and each attempt that
-//! allocates has one of its own. So it can be told apart what the container was built of, what the attempt
-//! that runs now holds, and what earlier attempts have left: [`Account::used`] is of the first two,
-//! [`Account::retained`] of the third. Each block is in one of the three sums.
+//! Every block belongs to an *epoch* of its account. The first epoch is the container's `enter`, and each
+//! attempt that allocates has an epoch of its own. The account can therefore keep three sums apart: the bytes
+//! of `enter`, the bytes of the attempt that runs now, and the bytes that earlier attempts have left.
+//! [`Account::used`] adds the first two, and [`Account::retained`] is the third.
 //!
 //! # Blocks that outlive their account
 //!
-//! An account has a place in a table, and the next account gets that place as soon as this one is closed, however
-//! many of its blocks are still alive. Its epochs therefore go on where those of the account before have stopped: a
-//! block whose epoch is earlier than the first of the account belongs to an account that is closed, and to free it
-//! changes nothing. The epochs are numbers of 48 bits on a circle, and one of two counts as the earlier if it is
-//! less than half of the circle behind the other. A block is taken for one of another account only if 2^47 attempts
-//! of containers that have had its place, each of which has allocated, pass before it is freed: four years at a
-//! million in each second.
+//! An account has a place in a table, and the next account gets that place as soon as this one is closed,
+//! however many of its blocks are still alive. The epochs of the next account therefore continue where those
+//! of the previous one stopped. A block whose epoch is earlier than the first epoch of the account belongs to
+//! a closed account, and freeing it changes nothing.
 //!
-//! A thread that frees a block looks at the epoch first and changes a sum after that. The account may be closed
-//! and the place given away in between. So the thread is a *guest* of the account meanwhile, and
+//! Epochs are numbers of 48 bits on a circle, and one counts as earlier than another if it is less than half
+//! of the circle behind it. A block can be mistaken for a block of another account only if it is freed after
+//! 2^47 attempts, each of which allocates, of containers in the same place. At a million attempts a second
+//! that takes four years.
+//!
+//! A thread that frees a block first looks at the epoch and then changes a sum. The account may be closed and
+//! its place given away in between. The thread is therefore a *guest* of the account meanwhile, and
 //! [`Account::open`] refuses a place that has guests.
 //!
 //! # Synchronization
 //!
-//! Several threads book at once, without a lock: the thread of the container in sums, and a thread that frees a
-//! block of another's at once. The guests and `left` share one word, because most blocks that are freed elsewhere
-//! are outputs whose attempt is over: to come, and to leave with the block taken off the sum, are two steps.
+//! Several threads update an account at once, without a lock. The thread of the container books sums. A
+//! thread that frees another container's block updates the account at once. The guests and `left` share one
+//! word because most blocks that are freed elsewhere are outputs whose attempt is over: arriving is then one
+//! atomic step, and taking the block off the sum and leaving is another.
 //!
 //! # Room for many open attempts
 //!
-//! The sum of the attempt that runs is in the account itself, because there is one such attempt. For several at a
-//! time, each needs a cell with a sum: the cell is found by the epoch modulo the number of cells, and an attempt
-//! begins with the next epoch whose cell is free. 48 bits are enough for 4096 cells and 2^36 epochs of each.
+//! The sum of the running attempt is in the account itself, because only one attempt runs at a time. For
+//! several attempts at a time, each would need a cell with a sum. The cell would be found by the epoch modulo
+//! the number of cells, and an attempt would begin with the next epoch whose cell is free. 48 bits are enough
+//! for 4096 cells and 2^36 epochs of each.
 
 use super::sync::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
-/// Bits of an epoch.
+/// The number of bits in an epoch.
 pub(crate) const EPOCH_BITS: u32 = 48;
 const EPOCH: u64 = (1 << EPOCH_BITS) - 1;
 
-/// In `attempt`: the lowest bits of the epoch are above these bits, and the bytes in them.
+/// In `attempt`, the low bits hold the bytes, and the bits above hold the lowest bits of the epoch.
 const BYTES_BITS: u32 = 48;
 
-/// In `left`: the bytes are above these bits, and the number of guests in them. More guests than that would be
-/// 65 536 threads that all stand between two instructions of [`Account::credit`], in one account.
+/// In `left`, the low bits hold the number of guests, and the bits above hold the bytes. To overflow the
+/// guests, 65 536 threads would have to stand between two instructions of [`Account::credit`] in one account.
 const GUESTS_BITS: u32 = 16;
 const GUESTS: u64 = (1 << GUESTS_BITS) - 1;
 const GUEST: u64 = 1;
 
 /// The counters of one account.
 #[derive(Debug)]
-#[repr(align(128))] // a line for itself, with the one that is fetched along
+#[repr(align(128))] // two cache lines, because the processor prefetches lines in pairs
 pub(crate) struct Account {
-    /// The epoch of `enter`. Written when the account before is closed, under no lock; read by every thread that
-    /// frees one of its blocks or of an earlier account's.
+    /// The epoch of `enter`. Written when the previous account in this place is closed, without a lock. Read
+    /// by every thread that frees a block of this account or of an earlier one.
     first: AtomicU64,
-    /// The epoch that is charged now. Written by the container's thread, before `attempt` is.
+    /// The epoch that is charged now. The container's thread writes it before `attempt`.
     epoch: AtomicU64,
-    /// Bytes alive that `enter` has charged.
+    /// Bytes alive that were charged in the epoch of `enter`.
     state: AtomicI64,
-    /// The lowest bits of the epoch that is charged now, and the bytes alive of it, in one word: bytes that come
-    /// too late for their epoch must not be taken for the next one's.
+    /// The lowest bits of the current epoch, and the bytes alive that it has charged. They share one word so
+    /// that a charge that comes too late for its epoch is not added to the next epoch.
     attempt: AtomicU64,
-    /// Bytes alive of the epochs between, and the threads that are about to change a sum.
+    /// Bytes alive of all epochs between `enter` and the current one, and the number of guests.
     left: AtomicU64,
-    /// The most that was used in this epoch.
+    /// The most bytes that were used in the current epoch.
     peak: AtomicI64,
-    /// The most that was used in any.
+    /// The most bytes that were used in any epoch.
     highest: AtomicI64,
-    /// More must not be used.
+    /// The most bytes that may be used.
     limit: AtomicI64,
-    /// More was.
+    /// Whether more than `limit` was used.
     overdrawn: AtomicBool,
-    /// Other threads than the container's charge it as well.
+    /// Whether other threads than the container's charge this account as well.
     shared: AtomicBool,
 }
 
-/// An epoch that is over.
+/// The figures of an epoch that is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Epoch {
-    /// The most that was used in it.
+    /// The most bytes that were used in the epoch.
     pub(crate) peak: u64,
-    /// Bytes that have outlived it.
+    /// Bytes that have outlived the epoch.
     pub(crate) left: i64,
 }
 
-/// The word of an attempt. What does not fit of the epoch is cut off.
+/// Packs the word of an attempt. The bits of the epoch that do not fit are cut off.
 const fn pack(epoch: u64, bytes: i64) -> u64 {
     (epoch << BYTES_BITS) | (bytes as u64 & ((1 << BYTES_BITS) - 1))
 }
 
-/// Whether the word is of an attempt in that epoch, or in one that ends in the same bits.
+/// Whether `word` belongs to `epoch`, or to an epoch with the same lowest bits.
 const fn is_of(word: u64, epoch: u64) -> bool {
     word >> BYTES_BITS == (epoch << BYTES_BITS) >> BYTES_BITS
 }
@@ -97,13 +101,13 @@ const fn after(epoch: u64) -> u64 {
     (epoch + 1) & EPOCH
 }
 
-/// The bytes of the word; they may be negative for a moment, while a block is freed before it is booked.
+/// The bytes in `word`. They are negative for a moment if a block is freed before its allocation is booked.
 const fn bytes_of(word: u64) -> i64 {
     ((word << (64 - BYTES_BITS)) as i64) >> (64 - BYTES_BITS)
 }
 
 impl Account {
-    /// An account of nothing. Those in use are in a table, which is all zeros at first.
+    /// An account without bytes. Accounts in use are in a static table, which is all zeros at first.
     #[cfg(test)]
     pub(crate) fn new() -> Self {
         Self {
@@ -120,7 +124,7 @@ impl Account {
         }
     }
 
-    /// An account of nothing whose place has been in use for so many epochs.
+    /// An account without bytes whose place has already been in use for `epochs` epochs.
     #[cfg(test)]
     pub(crate) fn after_epochs(epochs: u64) -> Self {
         let account = Self::new();
@@ -129,15 +133,16 @@ impl Account {
         account
     }
 
-    /// Begins anew, as the account of another container, which nobody charges yet. The one before must have been
-    /// closed. `false` if the place has guests: then nothing is changed, and another place is to be taken.
+    /// Opens the account for another container, whose threads do not charge it yet. The previous account
+    /// must have been closed. Returns `false` and changes nothing if the place has guests. The caller
+    /// then takes another place.
     pub(crate) fn open(&self, limit: Option<u64>) -> bool {
         let mut left = self.left.load(Ordering::Relaxed);
         loop {
             if left & GUESTS != 0 {
                 return false;
             }
-            // A thread that becomes a guest behind this step sees that the last account is closed.
+            // A thread that becomes a guest after this step sees that the previous account is closed.
             match self.left.compare_exchange_weak(left, 0, Ordering::AcqRel, Ordering::Relaxed) {
                 Ok(_) => break,
                 Err(other) => left = other,
@@ -154,8 +159,8 @@ impl Account {
         true
     }
 
-    /// Nobody charges the account any more, and nobody asks for its sums. Blocks of it may be alive: from now on
-    /// they belong to nobody.
+    /// Closes the account. Its container charges it no more, and its sums are no longer read. Blocks of it
+    /// may still be alive; from now on they belong to no account.
     pub(crate) fn close(&self) {
         let next = after(self.epoch());
         self.epoch.store(next, Ordering::Relaxed);
@@ -167,14 +172,14 @@ impl Account {
         self.first.load(Ordering::Relaxed)
     }
 
-    /// Whether a block of that epoch is this account's. Once it is not, it never is again.
+    /// Whether a block of `epoch` belongs to this account. Once it does not, it never does again.
     fn is_own(&self, epoch: u64) -> bool {
         let age = epoch.wrapping_sub(self.enter_epoch()) << (u64::BITS - EPOCH_BITS);
         (age as i64) >= 0
     }
 
-    /// Charges the sum of a thread: `bytes` more than before, of that epoch, and `high` more in between.
-    /// Whether the limit has been crossed for the first time.
+    /// Books the sum of a thread in `epoch`: `bytes` is its value, and `high` its highest value since the
+    /// thread last booked. Returns whether the limit has just been crossed for the first time.
     pub(crate) fn charge(&self, epoch: u64, bytes: i64, high: i64) -> bool {
         let used = if epoch == self.enter_epoch() {
             let state = self.state.fetch_add(bytes, Ordering::Relaxed);
@@ -183,7 +188,7 @@ impl Account {
         } else if let Some(attempt) = self.add(epoch, bytes) {
             attempt + self.state.load(Ordering::Relaxed)
         } else {
-            self.leave(bytes); // by a helper that has outlived its attempt
+            self.leave(bytes); // charged by a helper thread that has outlived its attempt
             return false;
         };
         let peak = used + high;
@@ -191,14 +196,15 @@ impl Account {
         peak > self.limit.load(Ordering::Relaxed) && !self.overdrawn.swap(true, Ordering::SeqCst)
     }
 
-    /// Frees a block of that epoch, which may be of an account that had the place before.
+    /// Takes a freed block of `epoch` off its sum. The block may belong to an earlier account in this place.
     pub(crate) fn credit(&self, epoch: u64, bytes: i64) {
         if !self.is_own(epoch) {
             return;
         }
         self.left.fetch_add(GUEST, Ordering::Acquire);
         let mut leaving = GUEST;
-        // The account may have been closed before this thread became its guest, and not since.
+        // The account may have been closed before this thread became its guest. From now on its
+        // place cannot be reopened.
         if self.is_own(epoch) {
             if epoch == self.enter_epoch() {
                 self.state.fetch_sub(bytes, Ordering::Relaxed);
@@ -209,15 +215,16 @@ impl Account {
         self.left.fetch_sub(leaving, Ordering::Release);
     }
 
-    /// Adds to what earlier epochs have left.
+    /// Adds to the bytes that earlier epochs have left.
     fn leave(&self, bytes: i64) {
         self.left.fetch_add((bytes as u64) << GUESTS_BITS, Ordering::Relaxed);
     }
 
-    /// Adds to the bytes of the epoch, and gives what they were before; `None` if it is over.
+    /// Adds to the bytes of `epoch` and returns their number before. Returns `None` if the epoch is over.
     ///
-    /// A thread that is stopped between the two looks, for just so long that a multiple of 65 536 epochs passes, adds
-    /// to the attempt that runs by then. When that attempt ends, its sum goes where the bytes belong.
+    /// A thread may be suspended between the two checks while a multiple of 65 536 epochs passes. It
+    /// then adds to the attempt that runs by that time. When that attempt ends, the bytes move into
+    /// `left`, where they belong.
     fn add(&self, epoch: u64, bytes: i64) -> Option<i64> {
         if self.epoch() != epoch {
             return None;
@@ -235,14 +242,15 @@ impl Account {
         }
     }
 
-    /// The epoch is over, and the next one begins.
+    /// Ends the current epoch and begins the next one.
     pub(crate) fn end_epoch(&self) -> Epoch {
         let next = after(self.epoch());
         self.epoch.store(next, Ordering::Relaxed);
         let left = bytes_of(self.attempt.swap(pack(next, 0), Ordering::Relaxed));
         self.leave(left);
         let state = self.state.load(Ordering::Relaxed);
-        // Before it is taken back: whoever looks in between is told of no less.
+        // `highest` is raised before `peak` is lowered, so that a reader in between does
+        // not see a smaller value.
         self.highest.fetch_max(self.peak.load(Ordering::Relaxed), Ordering::Relaxed);
         let peak = self.peak.swap(state, Ordering::Relaxed).max(state);
         self.highest.fetch_max(peak, Ordering::Relaxed);
@@ -254,7 +262,7 @@ impl Account {
         self.epoch.load(Ordering::Relaxed)
     }
 
-    /// Bytes alive, of whatever epoch.
+    /// Bytes alive, of all epochs.
     pub(crate) fn live(&self) -> i64 {
         self.used() + self.left()
     }
@@ -263,7 +271,7 @@ impl Account {
         self.left.load(Ordering::Relaxed) as i64 >> GUESTS_BITS
     }
 
-    /// Bytes alive of what `enter` has charged, and of the epoch.
+    /// Bytes alive that `enter` and the current epoch have charged.
     pub(crate) fn used(&self) -> i64 {
         self.state.load(Ordering::Relaxed) + bytes_of(self.attempt.load(Ordering::Relaxed))
     }
@@ -273,15 +281,16 @@ impl Account {
         bytes(self.left())
     }
 
-    /// The most that was used in this epoch, or when the limit was crossed.
+    /// The most bytes that were used in this epoch, or in the epoch that crossed the limit.
     pub(crate) fn peak(&self) -> u64 {
         if self.is_overdrawn() {
-            return self.highest(); // the epoch may have ended since; none before used as much
+            // The epoch may have ended since the crossing, and no earlier epoch used as much.
+            return self.highest();
         }
         bytes(self.peak.load(Ordering::Relaxed).max(self.used()))
     }
 
-    /// The most that was ever used.
+    /// The most bytes that were ever used.
     pub(crate) fn highest(&self) -> u64 {
         let peak = self.peak.load(Ordering::Relaxed).max(self.used());
         bytes(self.highest.load(Ordering::Relaxed).max(peak))
@@ -293,7 +302,7 @@ impl Account {
         (limit != i64::MAX).then(|| bytes(limit))
     }
 
-    /// From now on other threads may charge it as well.
+    /// Allows other threads to charge the account as well.
     pub(crate) fn share(&self) {
         self.shared.store(true, Ordering::Relaxed);
     }
@@ -307,7 +316,7 @@ impl Account {
     }
 }
 
-/// What can be told: less than nothing is there only until every thread has booked.
+/// Clamps a sum to 0. A sum is negative only while some thread has not booked.
 fn bytes(sum: i64) -> u64 {
     u64::try_from(sum).unwrap_or(0)
 }

@@ -1,15 +1,16 @@
-//! The global allocator that knows whose every block is.
+//! The global allocator that knows the owner of every block.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::ptr;
 
 use crate::memory::till::{self, Mark};
 
-/// What is added to each block.
+/// The bytes that are added to each block.
 const MARK_BYTES: usize = size_of::<Mark>();
 
-/// A global allocator over another one, that charges every block to the container in whose code it was
-/// allocated, and credits that container whichever thread frees it. [`Builder::memory_limit`] needs it.
+/// A global allocator over another one. It charges every block to the container whose code allocated it, and
+/// credits that container when the block is freed, on whichever thread that happens.
+/// [`Builder::memory_limit`] needs it.
 ///
 /// ```
 /// use longshore::Accountant;
@@ -19,22 +20,22 @@ const MARK_BYTES: usize = size_of::<Mark>();
 /// # fn main() {}
 /// ```
 ///
-/// Eight bytes behind each block say whose it is; the allocator below may round them up to 16, or to nothing.
-/// To reallocate a block is to allocate one and to free another: whoever grows what another has made is
-/// charged for all of it.
+/// Eight bytes behind each block name its owner. The allocator below may round them up to 16 bytes, or to
+/// none. A reallocation counts as an allocation and a free: a container that grows another container's block
+/// is charged for all of it.
 ///
-/// It sees what goes through the global allocator. Stacks, mapped files and what C code allocates for itself
-/// are not seen.
+/// The accountant sees only the allocations that go through the global allocator. It does not see stacks,
+/// mapped files and the allocations of C code.
 ///
-/// Inside it there is no lock, no allocation and no unwinding: where a limit is crossed, the block is handed
-/// out all the same, and another thread is woken to kill the container.
+/// The accountant itself never locks, allocates or unwinds. Where a limit is crossed, it still hands out the
+/// block, and wakes another thread to kill the container.
 ///
 /// [`Builder::memory_limit`]: crate::Builder::memory_limit
 #[derive(Debug, Default, Clone, Copy)]
 pub struct Accountant<A = System>(A);
 
 impl Accountant {
-    /// Over the system's allocator.
+    /// An accountant over the system's allocator.
     #[must_use]
     pub const fn system() -> Self {
         Self(System)
@@ -42,27 +43,27 @@ impl Accountant {
 }
 
 impl<A> Accountant<A> {
-    /// Over another allocator.
+    /// An accountant over another allocator.
     pub const fn over(allocator: A) -> Self {
         Self(allocator)
     }
 }
 
-/// The layout with room for the mark, if there can be one.
+/// The layout with room for the mark. Returns `None` if it would be too large.
 #[inline]
 fn with_mark(layout: Layout) -> Option<Layout> {
     Layout::from_size_align(layout.size() + MARK_BYTES, layout.align()).ok()
 }
 
-/// The layout with room for the mark, of a block that is there.
+/// The layout of an existing block with room for the mark.
 ///
 /// # Safety
 ///
-/// [`with_mark`] has given it before, when the block was allocated.
+/// [`with_mark`] has returned this layout before, when the block was allocated.
 #[inline]
 #[expect(unsafe_code, reason = "a layout that was checked once")]
 unsafe fn with_mark_of(layout: Layout) -> Layout {
-    // SAFETY: by the caller's word.
+    // SAFETY: the caller guarantees that the layout has been checked.
     unsafe { Layout::from_size_align_unchecked(layout.size() + MARK_BYTES, layout.align()) }
 }
 
@@ -70,12 +71,12 @@ unsafe fn with_mark_of(layout: Layout) -> Layout {
 ///
 /// # Safety
 ///
-/// `block` has room for `size` bytes and the mark, and the latter is nobody else's.
+/// `block` has room for `size` bytes and the mark, and no other code uses the bytes of the mark.
 #[inline]
 #[expect(unsafe_code, reason = "writes behind the user's block")]
 unsafe fn charge(block: *mut u8, size: usize) {
     let mark = till::charge(size);
-    // SAFETY: by the caller's word it is within the block; it need not be aligned.
+    // SAFETY: the caller guarantees that the mark lies within the block, and the write may be unaligned.
     unsafe { block.add(size).cast::<u64>().write_unaligned(mark.bits()) };
 }
 
@@ -83,28 +84,28 @@ unsafe fn charge(block: *mut u8, size: usize) {
 ///
 /// # Safety
 ///
-/// [`charge`] has written it, for that size.
+/// [`charge`] has written the mark, for the same size.
 #[inline]
 #[expect(unsafe_code, reason = "reads behind the user's block")]
 unsafe fn mark(block: *const u8, size: usize) -> Mark {
-    // SAFETY: by the caller's word.
+    // SAFETY: the caller guarantees that the mark was written there.
     Mark::from_bits(unsafe { block.add(size).cast::<u64>().read_unaligned() })
 }
 
 #[expect(unsafe_code, reason = "an allocator is unsafe to implement")]
-// SAFETY: blocks are those of the allocator below, which keeps this trait's promises, for layouts that are
-// larger by the mark and no less aligned: the first `layout.size()` bytes are the caller's, and those behind
-// are touched by these functions alone. The same layout is made of the same one each time. Nothing here
-// unwinds, allocates or locks: tills and accounts are cells and atomics, and to wake the watch is
-// `Thread::unpark`, which `GlobalAlloc` allows, as it allows thread-locals.
+// SAFETY: blocks come from the allocator below, which keeps the promises of this trait. Their layouts are
+// larger by the mark and equally aligned: the first `layout.size()` bytes are the caller's, and only these
+// functions touch the bytes behind them. One layout always gives the same marked layout. Nothing here
+// unwinds, allocates or locks: tills and accounts are cells and atomics, and waking the watch is
+// `Thread::unpark`. `GlobalAlloc` allows that, and it allows thread-locals.
 unsafe impl<A: GlobalAlloc> GlobalAlloc for Accountant<A> {
     #[inline]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         let Some(marked) = with_mark(layout) else { return ptr::null_mut() };
-        // SAFETY: its size is not zero, with the mark in it.
+        // SAFETY: the size includes the mark, and so it is not zero.
         let block = unsafe { self.0.alloc(marked) };
         if !block.is_null() {
-            // SAFETY: the block is new, and of that size and the mark's.
+            // SAFETY: the block is new, and has room for `layout.size()` bytes and the mark.
             unsafe { charge(block, layout.size()) };
         }
         block
@@ -113,10 +114,10 @@ unsafe impl<A: GlobalAlloc> GlobalAlloc for Accountant<A> {
     #[inline]
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         let Some(marked) = with_mark(layout) else { return ptr::null_mut() };
-        // SAFETY: its size is not zero, with the mark in it.
+        // SAFETY: the size includes the mark, and so it is not zero.
         let block = unsafe { self.0.alloc_zeroed(marked) };
         if !block.is_null() {
-            // SAFETY: the block is new, and of that size and the mark's.
+            // SAFETY: the block is new, and has room for `layout.size()` bytes and the mark.
             unsafe { charge(block, layout.size()) };
         }
         block
@@ -124,7 +125,7 @@ unsafe impl<A: GlobalAlloc> GlobalAlloc for Accountant<A> {
 
     #[inline]
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
-        // SAFETY: the caller's block is one of ours, allocated with this layout.
+        // SAFETY: the caller's block was allocated here, with this layout.
         unsafe {
             till::credit(mark(block, layout.size()), layout.size());
             self.0.dealloc(block, with_mark_of(layout));
@@ -140,14 +141,14 @@ unsafe impl<A: GlobalAlloc> GlobalAlloc for Accountant<A> {
         else {
             return ptr::null_mut();
         };
-        // SAFETY: the caller's block is one of ours, allocated with this layout.
+        // SAFETY: the caller's block was allocated here, with this layout.
         let before = unsafe { mark(block, layout.size()) };
-        // SAFETY: as above; the new size is not zero, and was found to be no more than a layout may have.
+        // SAFETY: as above. The new size is not zero, and a layout of that size exists.
         let moved = unsafe { self.0.realloc(block, with_mark_of(layout), grown) };
         if !moved.is_null() {
             till::credit(before, layout.size());
-            // SAFETY: the block has room for that size and the mark. Where there was no room it stays as it was,
-            // with the mark that it had.
+            // SAFETY: the block has room for `size` bytes and the mark. If `realloc` fails, the old block
+            // stays as it was, with its mark.
             unsafe { charge(moved, size) };
         }
         moved
@@ -168,17 +169,17 @@ mod tests {
 
     const ALLOCATOR: Accountant = Accountant::system();
 
-    /// A block of the accountant's, filled with one byte.
+    /// A block that the accountant allocated, filled with one byte.
     struct Block {
         at: *mut u8,
         layout: Layout,
         fill: u8,
-        /// In whose scope it was allocated last: an account, or none.
+        /// The account in whose scope the block was last allocated, or `None`.
         owner: Option<usize>,
     }
 
     #[expect(unsafe_code, reason = "a block has one owner")]
-    // SAFETY: it is memory, and only its owner touches it.
+    // SAFETY: the block is plain memory, and only its owner touches it.
     unsafe impl Send for Block {}
 
     #[expect(unsafe_code, reason = "the tests allocate by hand")]
@@ -186,7 +187,8 @@ mod tests {
         fn new(layout: Layout, fill: u8, zeroed: bool, owner: Option<usize>) -> Self {
             // SAFETY: the size is not zero.
             let at = unsafe { if zeroed { ALLOCATOR.alloc_zeroed(layout) } else { ALLOCATOR.alloc(layout) } };
-            assert!(!at.is_null() && (at as usize).is_multiple_of(layout.align()), "{layout:?}");
+            assert!(!at.is_null(), "{layout:?}");
+            assert!((at as usize).is_multiple_of(layout.align()), "{layout:?}");
             let block = Self { at, layout, fill, owner };
             if zeroed {
                 assert!(block.bytes().iter().all(|byte| *byte == 0));
@@ -195,29 +197,27 @@ mod tests {
         }
 
         fn bytes(&self) -> &[u8] {
-            // SAFETY: it was allocated with that size, and initialised before anybody looks.
+            // SAFETY: the block was allocated with that size, and it is initialised before it is read.
             unsafe { std::slice::from_raw_parts(self.at, self.layout.size()) }
         }
 
         fn fill(self) -> Self {
-            // SAFETY: it was allocated with that size.
+            // SAFETY: the block was allocated with that size.
             unsafe { self.at.write_bytes(self.fill, self.layout.size()) };
             self
         }
 
         fn check(&self, bytes: usize) {
-            assert!(
-                self.bytes()[..bytes].iter().all(|byte| *byte == self.fill),
-                "somebody wrote into a block"
-            );
+            assert!(self.bytes()[..bytes].iter().all(|byte| *byte == self.fill), "a block was overwritten");
         }
 
         fn resize(mut self, size: usize, owner: Option<usize>) -> Self {
             self.check(self.layout.size());
             let kept = size.min(self.layout.size());
-            // SAFETY: allocated with this layout; the size is not zero, and small.
+            // SAFETY: the block was allocated with this layout. The new size is small and not zero.
             self.at = unsafe { ALLOCATOR.realloc(self.at, self.layout, size) };
-            self.layout = Layout::from_size_align(size, self.layout.align()).expect("as before");
+            self.layout = Layout::from_size_align(size, self.layout.align())
+                .expect("the size is small and the alignment is unchanged");
             self.owner = owner;
             assert_eq!(self.at as usize % self.layout.align(), 0);
             self.check(kept);
@@ -226,20 +226,21 @@ mod tests {
 
         fn free(self) {
             self.check(self.layout.size());
-            // SAFETY: allocated with this layout, and never touched again.
+            // SAFETY: the block was allocated with this layout, and it is never touched again.
             unsafe { ALLOCATOR.dealloc(self.at, self.layout) };
         }
     }
 
     fn layout(size: usize, align: usize) -> Layout {
-        Layout::from_size_align(size, align).expect("small")
+        Layout::from_size_align(size, align).expect("the layouts in these tests are small")
     }
 
     #[test]
     fn a_million_random_operations_agree_with_a_shadow() {
         const THREADS: u64 = 4;
         const OPERATIONS: u64 = if cfg!(miri) { 500 } else { 250_000 };
-        let accounts: Vec<Open> = (0..5).map(|_| Open::new(None).expect("there are many")).collect();
+        let accounts: Vec<Open> =
+            (0..5).map(|_| Open::new(None).expect("the table has free places")).collect();
         let shadow: Vec<AtomicI64> = accounts.iter().map(|_| AtomicI64::new(0)).collect();
         let shared: Mutex<Vec<Block>> = Mutex::default();
         let book = |owner: Option<usize>, bytes: i64| {
@@ -292,7 +293,7 @@ mod tests {
         let said: Vec<i64> = accounts.iter().map(live).collect();
         let expected: Vec<i64> = shadow.iter().map(|bytes| bytes.load(Ordering::Relaxed)).collect();
         assert_eq!(said, expected);
-        assert!(said.iter().all(|bytes| *bytes > 0), "nothing was left to be told apart: {said:?}");
+        assert!(said.iter().all(|bytes| *bytes > 0), "every account should still hold blocks: {said:?}");
         shared.into_inner().into_iter().for_each(Block::free);
         assert!(accounts.iter().all(|account| live(account) == 0));
     }
@@ -301,40 +302,43 @@ mod tests {
     fn generations_that_each_leave_a_block_behind_do_not_need_a_place_each() {
         const GENERATIONS: usize = if cfg!(miri) { 300 } else { 200_000 };
         let block = |size| Block::new(layout(size, 1), 9, false, None);
-        let counters = |account: &Open| (account.counters().used(), account.counters().retained());
+        let used_and_retained = |account: &Open| (account.counters().used(), account.counters().retained());
         let mut kept = Vec::new();
         let mut places = std::collections::BTreeSet::new();
         for _ in 0..GENERATIONS {
-            let account = Open::new(None).expect("few are open");
+            let account = Open::new(None).expect("the table has free places");
             places.insert(account.place());
             let _inside = account.enter();
             let state = block(8);
             account.end_epoch();
             kept.push(block(3));
             assert_eq!(account.end_epoch().left, 3);
-            assert_eq!(counters(&account), (8, 3), "what others have left is not its own");
+            assert_eq!(used_and_retained(&account), (8, 3), "blocks of earlier generations do not count");
             kept.push(state);
         }
-        assert!(places.len() < 1_000, "{} places: other tests have some of them", places.len());
-        // A generation that frees what others before it have left, and what it has made itself.
-        let account = Open::new(Some(1 << 20)).expect("few are open");
+        assert!(places.len() < 1_000, "{} places, of which other tests may hold some", places.len());
+        // One more generation frees blocks that earlier generations left, and blocks of its own.
+        let account = Open::new(Some(1 << 20)).expect("the table has free places");
         let inside = account.enter();
         let state = block(100);
         account.end_epoch();
         let own = block(50);
         kept.drain(..GENERATIONS / 2).for_each(Block::free);
         let over = account.end_epoch();
-        assert_eq!((over.peak, over.left, counters(&account)), (150, 50, (100, 50)));
+        assert_eq!(over.peak, 150);
+        assert_eq!(over.left, 50);
+        assert_eq!(used_and_retained(&account), (100, 50));
         drop(inside);
         kept.into_iter().for_each(Block::free);
-        assert_eq!(counters(&account), (100, 50));
+        assert_eq!(used_and_retained(&account), (100, 50));
         [own, state].into_iter().for_each(Block::free);
-        assert_eq!(counters(&account), (0, 0));
+        assert_eq!(used_and_retained(&account), (0, 0));
     }
 
     #[test]
-    fn three_scopes_interleaved_on_one_thread_are_told_apart() {
-        let accounts: Vec<Open> = (0..3).map(|_| Open::new(None).expect("there are many")).collect();
+    fn three_scopes_interleaved_on_one_thread_are_charged_separately() {
+        let accounts: Vec<Open> =
+            (0..3).map(|_| Open::new(None).expect("the table has free places")).collect();
         let mut blocks = Vec::new();
         for round in 1..=100 {
             for (at, account) in accounts.iter().enumerate() {
@@ -344,21 +348,22 @@ mod tests {
             }
         }
         let live = || accounts.iter().map(|account| account.counters().live()).collect::<Vec<_>>();
-        // Every other round is charged to the next: 50 of 10 and 50 of 30, and so on.
+        // In every other round the nested scope of the next account is charged: 50 blocks of 10 bytes
+        // and 50 of 30, and so on.
         assert_eq!(live(), [2000, 1500, 2500]);
         let grown: Vec<Block> = {
             let _inside = accounts[0].enter();
             blocks.drain(..).map(|block| block.resize(100, None)).collect()
         };
-        assert_eq!(live(), [30_000, 0, 0], "who grows a block has it");
+        assert_eq!(live(), [30_000, 0, 0], "a block belongs to the scope that grew it last");
         let _elsewhere = accounts[2].enter();
         grown.into_iter().for_each(Block::free);
         assert_eq!(live(), [0, 0, 0]);
     }
 
     #[test]
-    fn a_peak_is_exact_though_the_till_is_booked_seldom() {
-        let account = Open::new(Some(1 << 20)).expect("there are many");
+    fn a_peak_is_exact_though_the_till_is_booked_rarely() {
+        let account = Open::new(Some(1 << 20)).expect("the table has free places");
         let inside = account.enter();
         let block = |size| Block::new(layout(size, 1), 1, false, None);
         let state = block(100);
@@ -367,22 +372,27 @@ mod tests {
         let kept = block(50);
         blocks.into_iter().for_each(Block::free);
         let over = account.end_epoch();
-        assert_eq!((over.peak, over.left), (200_150, 50));
+        assert_eq!(over.peak, 200_150);
+        assert_eq!(over.left, 50);
         drop(inside);
         let counters = account.counters();
-        assert_eq!((counters.live(), counters.used(), counters.retained()), (150, 100, 50));
+        assert_eq!(counters.live(), 150);
+        assert_eq!(counters.used(), 100);
+        assert_eq!(counters.retained(), 50);
         [state, kept].into_iter().for_each(Block::free);
-        assert_eq!((counters.live(), counters.used(), counters.retained()), (0, 0, 0));
+        assert_eq!(counters.live(), 0);
+        assert_eq!(counters.used(), 0);
+        assert_eq!(counters.retained(), 0);
     }
 
     #[test]
     fn sizes_that_leave_no_room_for_the_mark_are_refused_and_change_nothing() {
         let most = isize::MAX as usize;
-        let account = Open::new(None).expect("there are many");
+        let account = Open::new(None).expect("the table has free places");
         let _inside = account.enter();
         let block = Block::new(layout(8, 1), 3, false, None);
         #[expect(unsafe_code, reason = "the tests allocate by hand")]
-        // SAFETY: the sizes are not zero, and the block is one of the accountant's with that layout.
+        // SAFETY: the sizes are not zero, and the accountant allocated the block with that layout.
         unsafe {
             assert!(ALLOCATOR.alloc(layout(most, 1)).is_null());
             assert!(ALLOCATOR.alloc_zeroed(layout(most - 3, 1)).is_null());

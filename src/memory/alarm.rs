@@ -1,6 +1,6 @@
 //! The watch: a thread that sleeps until an account crosses its limit, and then has the container killed.
 //!
-//! It is there once for the process, from the first function with a limit on, and wakes for nothing else.
+//! There is one watch per process. The first function with a limit starts it, and nothing else wakes it.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -14,32 +14,32 @@ use crate::memory::accounts::{self, PLACES, Place};
 use crate::memory::crossings::{Crossings, Link};
 
 #[expect(unsafe_code, reason = "a table of zeros that takes no room in the binary")]
-// SAFETY: a link is an integer and a bool, both atomic, and all zeros is a value of each.
+// SAFETY: a link is an atomic integer and an atomic bool, and all zeros is a valid value of each.
 static LINKS: [Link; PLACES] = unsafe { std::mem::zeroed() };
 
-#[expect(unsafe_code, reason = "as the table")]
-// SAFETY: an atomic integer.
+#[expect(unsafe_code, reason = "a list of zeros, like the table of links")]
+// SAFETY: the list is one atomic integer, and zero is a valid value of it.
 static CROSSINGS: Crossings = unsafe { std::mem::zeroed() };
 
-/// The watch's thread.
+/// The thread of the watch.
 static WATCH: OnceLock<Thread> = OnceLock::new();
 
-/// Who kills the container of an account.
+/// The killer of each account's container.
 static KILLERS: Mutex<BTreeMap<Place, Weak<dyn Killer>>> = Mutex::new(BTreeMap::new());
 
-/// Kills a container. Nothing in it panics.
+/// Kills one container. Its methods must not panic.
 pub(crate) trait Killer: Send + Sync {
-    /// Its account is overdrawn. Called on the watch's thread.
+    /// The account of the container is overdrawn. Called on the watch's thread.
     fn kill(&self);
 
-    /// It was killed, and should have come out of its code by now.
+    /// The container was killed, and its thread should have left the user's code by now.
     fn lower_priority(&self);
 
-    /// Whether its code may be expected to come out by itself.
+    /// Whether the container's code can be expected to unwind by itself.
     fn may_wait(&self) -> bool;
 }
 
-/// Starts the watch, if it does not run.
+/// Starts the watch, unless it runs already.
 pub(crate) fn start_watch() -> io::Result<()> {
     static STARTING: Mutex<()> = Mutex::new(());
     let _starting = STARTING.lock();
@@ -52,7 +52,7 @@ pub(crate) fn start_watch() -> io::Result<()> {
     Ok(())
 }
 
-/// An account has crossed its limit. Called inside the allocator.
+/// Reports that the account at `place` has crossed its limit. Called inside the allocator.
 pub(crate) fn raise(place: Place) {
     CROSSINGS.add(place.get().into(), &LINKS[usize::from(place.get())]);
     if let Some(watch) = WATCH.get() {
@@ -60,24 +60,25 @@ pub(crate) fn raise(place: Place) {
     }
 }
 
-/// Who is called when that account is overdrawn, until `forget`.
+/// Sets the killer that is called when the account at `place` is overdrawn, until `forget`.
 pub(crate) fn watch_over(place: Place, killer: Weak<dyn Killer>) {
     KILLERS.lock().insert(place, killer);
 }
 
-/// Nobody is called any more.
+/// Removes the killer of the account at `place`.
 pub(crate) fn forget(place: Place) {
     KILLERS.lock().remove(&place);
 }
 
-/// How long code may take to come out by itself that has come by a checkpoint before: it may have to wait for a
-/// core. It then restarts in place, and has freed what it held; a thread that is left behind holds that for longer.
+/// The time in which code may unwind by itself if it has reached a checkpoint before. It may have to wait for
+/// a core. The container then restarts in place, and its memory is free; a thread that is left behind would
+/// hold the memory for longer.
 const GRACE: Duration = Duration::from_millis(4);
 
-/// How long it may take after that before its thread is taken for one that is stuck.
+/// The time after the kill in which the code may still unwind, before its thread is taken for a stuck one.
 const PATIENCE: Duration = Duration::from_millis(50);
 
-/// What the watch does when the time has come.
+/// The next thing that the watch does to a container.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Then {
     Kill,
@@ -85,7 +86,8 @@ enum Then {
 }
 
 fn watch() {
-    // What is to be done later, in no order: there are as many as containers that have just crossed their limits.
+    // Actions that are due later, in no order. There is at most one for each container that has
+    // just crossed its limit.
     let mut later: Vec<(Instant, Then, Weak<dyn Killer>)> = Vec::new();
     loop {
         let now = now();
@@ -113,7 +115,7 @@ fn watch() {
                 Then::LowerPriority => killer.lower_priority(),
             }
         }
-        // At once, if something was added meanwhile.
+        // If an account was added meanwhile, parking returns at once.
         match later.iter().map(|(at, _, _)| *at).min() {
             Some(at) => thread::park_timeout(at.saturating_duration_since(self::now())),
             None => thread::park(),
@@ -121,8 +123,8 @@ fn watch() {
     }
 }
 
-/// Who kills the container that has the place now, if its account is overdrawn: it may be another one by now,
-/// which then has crossed no limit.
+/// The killer of the container that has the place now, if its account is overdrawn. The place may have gone
+/// to another container by now, and that one has crossed no limit.
 fn overdrawn(place: Place) -> Option<Arc<dyn Killer>> {
     accounts::at(place).is_overdrawn().then(|| killer(place)).flatten()
 }
@@ -141,7 +143,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_raised_is_taken_once() {
+    fn an_account_that_is_added_is_taken_once() {
         let (list, links) = (Crossings::new(), [Link::new(), Link::new(), Link::new()]);
         let take = || {
             let mut taken = Vec::new();
@@ -151,7 +153,8 @@ mod tests {
         for number in [3, 1, 3] {
             list.add(number, &links[number as usize - 1]);
         }
-        assert_eq!((take(), take()), (vec![1, 3], vec![]));
+        assert_eq!(take(), vec![1, 3]);
+        assert_eq!(take(), vec![]);
         list.add(3, &links[2]);
         assert_eq!(take(), [3]);
     }

@@ -1,30 +1,31 @@
-//! Accounts that have crossed their limits, from the allocators that see it to the one thread that acts.
+//! The list of accounts that have crossed their limits. Any thread adds to it inside the allocator, and one
+//! thread takes from it.
 //!
-//! A list through links that lie beside the accounts, because whoever adds to it may neither lock nor
-//! allocate. An account is in it once, however often it is added before it is taken.
+//! The links of the list lie beside the accounts, because a thread inside the allocator may neither lock nor
+//! allocate. An account is in the list once, however often it is added before it is taken.
 
 use super::sync::{AtomicBool, AtomicU32, Ordering};
 
-/// No account.
+/// The number that stands for no account.
 const NONE: u32 = 0;
 
-/// What an account has to be in the list.
+/// The link of one account.
 #[derive(Debug)]
 pub(crate) struct Link {
-    /// The one that was added before.
+    /// The account that was added before this one.
     next: AtomicU32,
     listed: AtomicBool,
 }
 
 impl Link {
-    /// Those in use are in a table, which is all zeros at first.
+    /// Links in use are in a static table, which is all zeros at first.
     #[cfg(test)]
     pub(crate) fn new() -> Self {
         Self { next: AtomicU32::new(NONE), listed: AtomicBool::new(false) }
     }
 }
 
-/// The list: the one added last, as a number that is not 0.
+/// The list. `last` is the account that was added last.
 #[derive(Debug)]
 pub(crate) struct Crossings {
     last: AtomicU32,
@@ -36,10 +37,10 @@ impl Crossings {
         Self { last: AtomicU32::new(NONE) }
     }
 
-    /// Adds the account of that number, whose link this is. Whoever takes is to be woken after it.
+    /// Adds the account `number` with its link. The caller wakes the taking thread afterwards.
     pub(crate) fn add(&self, number: u32, link: &Link) {
         if link.listed.swap(true, Ordering::SeqCst) {
-            return; // it will be seen, with whatever was written before
+            return; // the taking thread will see it, and everything that was written before
         }
         let mut last = self.last.load(Ordering::Relaxed);
         loop {
@@ -51,13 +52,14 @@ impl Crossings {
         }
     }
 
-    /// Takes all that were added, the last one first. Only one thread takes.
+    /// Takes all accounts in the list, the last one first. Only one thread may take.
     pub(crate) fn take<'a>(&self, link: impl Fn(u32) -> &'a Link, mut taken: impl FnMut(u32)) {
         let mut number = self.last.swap(NONE, Ordering::SeqCst);
         while number != NONE {
             let link = link(number);
             let next = link.next.load(Ordering::Relaxed);
-            // From here on it may be added again: what is looked at below was there before, or is told anew.
+            // From here on the account may be added again. `taken` therefore sees everything that was written
+            // before, or the account is in the list once more.
             link.listed.swap(false, Ordering::SeqCst);
             taken(number);
             number = next;

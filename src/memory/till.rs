@@ -1,8 +1,9 @@
-//! The till of a thread: what it has allocated and freed for an account, before that is booked.
+//! The till of a thread: the bytes that it has allocated and freed for an account and has
+//! not yet booked there.
 //!
-//! A till costs an addition and a comparison for each block. It is booked when it has moved by a *step*, and
-//! when the thread leaves the scope: so an account lags behind by a step for each thread inside, and by
-//! nothing when nobody is. What belongs to another account is booked there at once.
+//! A till costs an addition and a comparison for each block. It is booked when its sum has moved by a *step*,
+//! and when the thread leaves the scope. An account is therefore behind by at most a step for each thread
+//! inside, and exact when no thread is inside. A block of another account is booked in that account at once.
 
 use std::cell::Cell;
 use std::marker::PhantomData;
@@ -11,23 +12,23 @@ use crate::memory::account::{EPOCH_BITS, Epoch};
 use crate::memory::accounts::{self, Place};
 use crate::memory::alarm;
 
-/// The longest step.
+/// The largest step, in bytes.
 const STEP_MAX: i64 = 64 * 1024;
-/// Of a limit, the part that a step may be, so that a small limit is as exact as a large one.
+/// A step is at most this part of the limit, so that a small limit is as exact as a large one.
 const STEPS_IN_LIMIT: i64 = 32;
 
-/// Whose a block is: the place of an account, or none, and the epoch. It goes behind each block.
+/// The owner of a block: the place of its account, or none, and the epoch. The mark goes behind each block.
 ///
-/// A mark has 64 bits, because blocks may outlive their account for ever: of 32 bits 16 would be left for the epoch,
-/// and a container goes through 65 536 attempts within a second, after which a block that it has kept would be
-/// taken for one of the attempt that runs, or of another container's. The four bytes more cost nothing where sizes
-/// are multiples of 8, as most are: an allocator rounds sizes up to 8 or 16, and a size that is already round is
-/// rounded up by the same for a mark of 4 bytes as for one of 8.
+/// A mark has 64 bits because blocks may outlive their account for ever. A mark of 32 bits would have 16 bits
+/// for the epoch, and a container can go through 65 536 attempts within a second. A block that it kept would
+/// then be mistaken for one of the running attempt, or for one of another container. The four bytes more cost
+/// nothing where sizes are multiples of 8, as most are: an allocator rounds sizes up to 8 or 16, and a round
+/// size grows by the same amount for a mark of 4 bytes as for one of 8.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Mark(u64);
 
 impl Mark {
-    /// Of the process: charged to nobody.
+    /// The mark of blocks that are charged to no container.
     pub(crate) const PROCESS: Self = Self(0);
 
     fn new(place: Place, epoch: u64) -> Self {
@@ -51,27 +52,29 @@ impl Mark {
     }
 }
 
-/// What the thread that allocates now is charged with.
+/// The bytes that this thread has charged since it last booked, and where they will be booked.
 #[derive(Debug)]
 pub(crate) struct Till {
     mark: Cell<Mark>,
-    /// Allocated and not yet booked, less what was freed.
+    /// Bytes allocated and not yet booked, less the bytes freed.
     sum: Cell<i64>,
-    /// The most that `sum` was since the last booking. Above every sum where nothing is charged.
+    /// The highest `sum` since the last booking. `i64::MAX` where nothing is charged, so
+    /// that no sum is higher.
     high: Cell<i64>,
-    /// Booked when the sum is more than that, or less than its negative.
+    /// The till is booked when `sum` exceeds this, or falls below its negative.
     step: Cell<i64>,
-    /// Something was booked in this epoch, or may have been by another thread.
+    /// Whether something was booked in this epoch, or may have been booked by another thread.
     booked: Cell<bool>,
 }
 
 thread_local! {
-    // Without a destructor: it is there for the last allocation of the thread, and costs none itself.
+    // It has no destructor, so that it still exists for the last allocation of the thread
+    // and needs none itself.
     static TILL: Till = const { Till::closed() };
 }
 
 impl Till {
-    /// The till of a thread in no scope.
+    /// The till of a thread outside all scopes.
     const fn closed() -> Self {
         Self {
             mark: Cell::new(Mark::PROCESS),
@@ -104,7 +107,7 @@ impl Till {
         }
     }
 
-    /// A block is there now. Returns its mark.
+    /// Charges an allocated block. Returns its mark.
     #[inline]
     fn charge(&self, bytes: i64) -> Mark {
         let sum = self.sum.get().wrapping_add(bytes);
@@ -118,7 +121,7 @@ impl Till {
         self.mark.get()
     }
 
-    /// A block with that mark is gone.
+    /// Credits a freed block that bears `mark`.
     #[inline]
     fn credit(&self, mark: Mark, bytes: i64) {
         if mark == self.mark.get() {
@@ -153,34 +156,35 @@ impl Till {
     }
 }
 
-/// A block of that size was allocated by this thread. Returns its mark.
+/// Charges a block that this thread has allocated. Returns its mark.
 #[inline]
 pub(crate) fn charge(bytes: usize) -> Mark {
-    TILL.with(|till| till.charge(bytes as i64)) // at most `isize::MAX`, as every layout
+    TILL.with(|till| till.charge(bytes as i64)) // a layout has at most `isize::MAX` bytes
 }
 
-/// A block with that mark is freed by this thread.
+/// Credits a block that this thread frees.
 #[inline]
 pub(crate) fn credit(mark: Mark, bytes: usize) {
     TILL.with(|till| till.credit(mark, bytes as i64));
 }
 
-/// While it is there, the thread charges what it was made for. What was charged before is booked first.
+/// While it exists, the thread charges the account that it was made for. The bytes charged
+/// before are booked first.
 #[derive(Debug)]
 #[must_use = "it ends where it is dropped"]
 pub(crate) struct Inside {
     outer: Till,
-    /// It ends on the thread on which it began.
+    /// Not `Send`, because it must end on the thread on which it began.
     _here: PhantomData<*mut ()>,
 }
 
 impl Inside {
-    /// Charges the account at `place`, in its epoch.
+    /// Charges the account at `place`, in its current epoch.
     pub(crate) fn account(place: Place) -> Self {
         Self::with(&Till::open(place))
     }
 
-    /// Charges nobody.
+    /// Charges no account.
     pub(crate) fn process() -> Self {
         Self::with(&Till::closed())
     }
@@ -198,7 +202,7 @@ impl Inside {
         TILL.with(Till::is_used)
     }
 
-    /// The epoch of the account this thread charges is over. What it charges from now on belongs to the next.
+    /// Ends the epoch of the account that this thread charges. Later allocations belong to the next epoch.
     pub(crate) fn end_epoch(place: Place) -> Epoch {
         TILL.with(|till| {
             debug_assert_eq!(till.mark.get().place(), Some(place), "a thread ends the epoch it charges");
@@ -211,13 +215,13 @@ impl Inside {
         })
     }
 
-    /// Others charge the account as well from now on.
+    /// Allows other threads to charge the account as well.
     pub(crate) fn share(place: Place) {
         accounts::at(place).share();
         TILL.with(|till| till.booked.set(true));
     }
 
-    /// Bytes that this thread has charged and not yet booked.
+    /// Bytes that this thread has charged to the account and not yet booked.
     pub(crate) fn unbooked(place: Place) -> i64 {
         TILL.with(|till| if till.mark.get().place() == Some(place) { till.sum.get() } else { 0 })
     }
@@ -232,7 +236,7 @@ impl Drop for Inside {
     }
 }
 
-/// Whether what this thread allocates passes an [`Accountant`](crate::Accountant).
+/// Whether an [`Accountant`](crate::Accountant) sees the allocations of this thread.
 pub(crate) fn is_installed() -> bool {
     let charged = || TILL.with(|till| till.sum.get());
     let _inside = Inside::process();

@@ -1,4 +1,4 @@
-//! How a container died, in words and as types.
+//! The causes of a container's death, as types and in words.
 
 use std::error::Error;
 use std::fmt;
@@ -10,26 +10,27 @@ use crate::contain::unwind::contain;
 
 pub use crate::contain::panic::Panic;
 
-/// Any error, as `enter` may return it.
+/// Any error that `enter` may return.
 pub type BoxError = Box<dyn Error + Send + Sync + 'static>;
 
-/// The error that `enter` returned, as it was.
+/// The error that `enter` returned.
 ///
-/// What it says is kept as a text from the start, so that showing it runs no code of the user's.
+/// Its text is taken once, when the error is returned, so that showing it later runs no code of the user's.
 pub struct EnterError {
     text: String,
     error: Elsewhere<BoxError>,
 }
 
 impl EnterError {
-    /// Wherever it is dropped, that is done with that stack.
+    /// Wherever the error is dropped, its drop runs on a thread with the given stack.
     pub(crate) fn new(error: BoxError, stack: Stack) -> Self {
         let text = contain(|| error.to_string());
-        let text = text.unwrap_or_else(|panic| format!("an error that {panic} when it was shown"));
+        let text = text
+            .unwrap_or_else(|panic| format!("an error whose text is not known, because showing it {panic}"));
         Self { text, error: Elsewhere::new(error, stack, true) }
     }
 
-    /// The error itself, to be downcast.
+    /// The error itself, which can be downcast.
     #[must_use]
     pub fn get(&self) -> &(dyn Error + Send + Sync + 'static) {
         self.error.get().as_ref()
@@ -64,21 +65,21 @@ pub enum Death {
     EnterPanicked(Panic),
     /// `enter` returned an error.
     EnterFailed(Arc<EnterError>),
-    /// The container's thread could not be made.
+    /// No thread could be made for the container.
     NoThread(Arc<std::io::Error>),
-    /// Its memory could not be accounted for, because all 65 535 accounts of the process hold memory.
+    /// The container got no memory account, because all 65 535 accounts of the process are in use.
     NoAccount,
-    /// It used more memory than [`Builder::memory_limit`](crate::Builder::memory_limit) allows.
+    /// The container used more memory than [`Builder::memory_limit`](crate::Builder::memory_limit) allows.
     MemoryLimit {
         /// The limit in bytes.
         limit: u64,
-        /// The most that was used, in bytes: what `enter` had built, and what the attempt held.
+        /// The most memory that was used, in bytes, by `enter` and by the attempt together.
         used: u64,
-        /// Whether the code has come out, or is about to, and frees what it holds. Otherwise its thread is
-        /// abandoned in it, and holds its memory until it returns.
+        /// Whether the code has unwound, or is about to, and frees its memory. Otherwise its thread is
+        /// abandoned, and its memory stays allocated until the code returns.
         reclaimed: bool,
     },
-    /// Killed by hand; nobody's fault.
+    /// The container was killed by hand, which is not counted as a crash.
     Killed,
 }
 
@@ -103,20 +104,21 @@ impl fmt::Display for Death {
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Crash {
-    /// Which container died.
+    /// The container that died.
     pub container: ContainerId,
-    /// In which of its generations.
+    /// The generation that died.
     pub generation: Generation,
-    /// The input that was executing (its index in its map) and its attempt, if one was.
+    /// The index of the input that was executing in its map, and its attempt. `None` if
+    /// no input was executing.
     pub executing: Option<(u64, Attempt)>,
-    /// The label of the map that the input is of, if it has one.
+    /// The label of the input's map, if the map has one.
     pub map: Option<Arc<str>>,
     /// The number of the call that was executing, counted from 1 over the maps and calls of the function.
     pub call: Option<u64>,
-    /// The most memory in bytes that the attempt (or `enter`) used, with what `enter` had built; where an
-    /// [`Accountant`](crate::Accountant) is installed.
+    /// The most memory, in bytes, that the attempt (or `enter`) used, including what `enter` had allocated.
+    /// `None` unless an [`Accountant`](crate::Accountant) is installed.
     pub peak_bytes: Option<u64>,
-    /// The cause.
+    /// The cause of the death.
     pub death: Death,
 }
 
@@ -149,12 +151,12 @@ impl Error for Crash {
     }
 }
 
-/// Why the previous attempt of an input ended.
+/// The reason why the previous attempt of an input ended.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum Previous {
     /// The function returned an error that was worth a retry.
     Failed,
-    /// It crashed its container, or its container was killed.
+    /// The input crashed its container, or its container was killed.
     Crashed(Arc<Crash>),
 }

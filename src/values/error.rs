@@ -1,4 +1,4 @@
-//! Why a function is refused at its start, and why a configuration is.
+//! The errors with which a configuration or the start of a function is refused.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::{error, fmt};
 
 use crate::values::gave_up::GaveUp;
 
-/// A fault of the engine itself. Please report it; nothing a user does should cause one.
+/// A fault of the engine itself. Please report it: no use of this crate should cause one.
 #[derive(Debug, Clone)]
 pub struct Bug(pub(crate) Arc<str>);
 
@@ -16,7 +16,7 @@ impl fmt::Display for Bug {
     }
 }
 
-/// A setting out of its range. The text names both numbers.
+/// A setting that is out of its range. The text names the value and the bound.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum ConfigError {
@@ -26,7 +26,7 @@ pub enum ConfigError {
     /// The longest retry delay is zero or above the limit.
     #[expect(missing_docs, reason = "the variant's sentence names its numbers")]
     RetryMaxDelay { max_delay: Duration, limit: Duration },
-    /// The first retry delay is longer than the longest.
+    /// The first retry delay is longer than the longest retry delay.
     #[expect(missing_docs, reason = "the variant's sentence names its numbers")]
     RetryInitialDelay { initial_delay: Duration, max_delay: Duration },
     /// The number of containers is outside 1 ..= `max`.
@@ -38,40 +38,40 @@ pub enum ConfigError {
     /// The crash retries are above `max`.
     #[expect(missing_docs, reason = "the variant's sentence names its numbers")]
     CrashRetries { crash_retries: u32, max: u32 },
-    /// The failure rate is not a number from 0 to below 1; at 1 or more it could never be exceeded.
+    /// The failure rate is not a number from 0 to below 1. A rate of 1 or more could never be exceeded.
     #[expect(missing_docs, reason = "the variant's sentence names its numbers")]
     FailureRate { max_failure_rate: f64 },
     /// The sliding window of the rate limit is zero or above a day.
     #[expect(missing_docs, reason = "the variant's sentence names its numbers")]
     CrashWindow { window: Duration, limit: Duration },
-    /// The delays between failed starts add up to more than the window, so that these alone would
-    /// never exceed `max_crashes`, however many containers fail.
+    /// The delays between rounds of failed starts add up to more than the window. Failed starts alone would
+    /// then never exceed `max_crashes`, however many containers fail.
     #[expect(missing_docs, reason = "the variant's sentence names its numbers")]
     LimitUnreachable { max_crashes: u32, delays: Duration, window: Duration },
-    /// The first backoff delay is zero: the loop would spin.
+    /// The first backoff delay is zero. Containers would restart without a pause.
     ZeroBackoff,
     /// The longest backoff delay is shorter than the first.
     #[expect(missing_docs, reason = "the variant's sentence names its numbers")]
     BackoffMax { initial: Duration, max: Duration },
-    /// The time after which a backoff is forgotten is shorter than twice its first delay.
+    /// The time after which the backoff is reset is shorter than twice the first delay.
     #[expect(missing_docs, reason = "the variant's sentence names its numbers")]
     ResetAfter { reset_after: Duration, least: Duration },
     /// The stack of a container is smaller than `least` bytes.
     #[expect(missing_docs, reason = "the variant's sentence names its numbers")]
     StackSize { bytes: usize, least: usize },
-    /// A number of bytes is zero: nothing could be allocated.
+    /// A memory setting is zero bytes. Nothing could be allocated.
     NoMemory,
-    /// The number of threads that may be abandoned is zero: no container could be created.
+    /// The number of threads that may be abandoned is zero. No container could be created.
     NoneAbandoned,
-    /// A name is empty, longer than `max` bytes, or holds a NUL.
+    /// A name is empty, is longer than `max` bytes, or holds a NUL.
     #[expect(missing_docs, reason = "the variant's sentence names its numbers")]
     Name { name: String, max: usize },
 }
 
-/// The most containers of a function.
+/// The largest number of containers of a function.
 pub(crate) const CONTAINERS_MAX: usize = 1024;
 
-/// Refuses a number of containers that no function may have.
+/// Refuses a number of containers that is out of its range.
 pub(crate) fn containers_in_range(containers: usize) -> Result<(), ConfigError> {
     if (1..=CONTAINERS_MAX).contains(&containers) {
         return Ok(());
@@ -79,10 +79,10 @@ pub(crate) fn containers_in_range(containers: usize) -> Result<(), ConfigError> 
     Err(ConfigError::Containers { containers, max: CONTAINERS_MAX })
 }
 
-/// The longest name, because it goes into thread names.
+/// The length of the longest name, which is limited because names become parts of thread names.
 const NAME_BYTES_MAX: usize = 255;
 
-/// Refuses a name that no app, function or map may have.
+/// Refuses a name that an app, a function or a map must not have.
 pub(crate) fn name_in_range(name: &str) -> Result<(), ConfigError> {
     if name.is_empty() || name.len() > NAME_BYTES_MAX || name.contains('\0') {
         return Err(ConfigError::Name { name: name.to_owned(), max: NAME_BYTES_MAX });
@@ -117,8 +117,8 @@ impl fmt::Display for ConfigError {
             }
             Self::LimitUnreachable { max_crashes, delays, window } => write!(
                 f,
-                "more than {max_crashes} rounds of failed starts take {delays:?} of delays, which is over the \
-                 window of {window:?}, so they alone could never break the limit"
+                "the delays between more than {max_crashes} rounds of failed starts add up to {delays:?}, which \
+                 exceeds the window of {window:?}, so failed starts alone could never exceed the limit"
             ),
             Self::ZeroBackoff => write!(f, "initial backoff of 0ns would restart without pause"),
             Self::BackoffMax { initial, max } => {
@@ -130,11 +130,11 @@ impl fmt::Display for ConfigError {
             Self::StackSize { bytes, least } => {
                 write!(f, "stack of {bytes} bytes is below {least}")
             }
-            Self::NoMemory => write!(f, "a limit of 0 bytes of memory"),
+            Self::NoMemory => write!(f, "a memory setting of 0 bytes allows no allocation"),
             Self::NoneAbandoned => write!(f, "abandoned_max of 0 is below 1"),
             Self::Name { name, max } => {
                 let len = name.len();
-                write!(f, "name {name:?} of {len} bytes is not 1..={max} bytes without a NUL")
+                write!(f, "name {name:?} has {len} bytes, but must have 1..={max} bytes and no NUL")
             }
         }
     }
@@ -142,24 +142,23 @@ impl fmt::Display for ConfigError {
 
 impl error::Error for ConfigError {}
 
-/// Why a function was not started.
+/// The reason why a function was not started.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum StartError {
-    /// A setting is out of its range; shown with its own words and numbers.
+    /// A setting is out of its range. This error shows the text of the setting's error.
     Config(ConfigError),
-    /// The program is built with `panic = "abort"`: no container could survive a panic.
+    /// The program is built with `panic = "abort"`. No container could survive a panic.
     PanicAbort,
     /// The calling thread is panicking.
     Panicking,
-    /// A setting for memory could not be kept, because `longshore::Accountant` is not the program's global
-    /// allocator.
+    /// A memory setting needs `longshore::Accountant` as the program's global allocator, and it is not.
     NoAccountant,
-    /// The app already has a function of that name.
+    /// The app already has a function with this name.
     NameTaken(String),
     /// The app was shut down.
     ShutDown,
-    /// Called on the engine's own thread, which would wait for itself.
+    /// The call was made on the engine's own thread, and would wait for itself.
     WouldDeadlock,
     /// A thread could not be made.
     Thread(std::io::Error),
@@ -190,7 +189,7 @@ impl fmt::Display for StartError {
 impl error::Error for StartError {
     fn source(&self) -> Option<&(dyn error::Error + 'static)> {
         match self {
-            // Its text is this error's own text already.
+            // This error already shows the text of the setting's error.
             Self::Config(_) => None,
             Self::Thread(error) => Some(error),
             _ => None,
@@ -204,15 +203,16 @@ impl From<ConfigError> for StartError {
     }
 }
 
-/// Why a function has no live container.
+/// The reason why a function has no live container.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum NotReady {
-    /// It gave up: how it began, and the crash that broke its limit.
+    /// The function gave up. The value holds the first crashes and the crash that exceeded the limit.
     GaveUp(GaveUp),
-    /// It is being drained, stopped or aborted.
+    /// The function is being drained, stopped or aborted.
     ShutDown,
-    /// The call would wait for itself: made on the engine, or on a container of the same function.
+    /// The call would wait for itself, because it was made on the engine's thread or in a container
+    /// of the same function.
     WouldDeadlock,
     /// The engine is broken.
     Engine(Bug),

@@ -1,4 +1,4 @@
-//! What a function tells of itself: the same things as its `tracing` events, typed.
+//! Events of a function: the same facts as its `tracing` events, as typed values.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,81 +8,82 @@ use crate::values::crash::Crash;
 use crate::values::gave_up::GaveUp;
 use crate::values::report::FunctionReport;
 
-/// Something that happened to a function. [`Subscribe`](crate::actor::Subscribe) delivers them.
+/// Something that happened to a function. Actors receive events with [`Subscribe`](crate::actor::Subscribe).
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum Event {
-    /// A container is in another state.
+    /// A container has changed its state.
     Container {
-        /// Which.
+        /// The container.
         container: ContainerId,
-        /// In which of its generations; 0 before the first.
+        /// The generation of the container, or 0 before its first one.
         generation: Generation,
-        /// What it does now.
+        /// The new state.
         state: ContainerState,
     },
-    /// A container died by its own fault or its input's.
+    /// A container died by its own fault or by its input's fault.
     Crashed(Arc<Crash>),
     /// A container was killed by hand.
     Killed(Arc<Crash>),
-    /// Containers die before they complete anything: told once for each delay.
+    /// Containers die before they complete any input. Reported once for each delay.
     CrashLoop {
-        /// Loop crashes in a row.
+        /// The number of loop crashes in a row.
         crashes: u32,
-        /// How long ago the first of them was.
+        /// How long ago the first of these crashes was.
         since: Duration,
-        /// In how long containers are created again.
+        /// The time until containers are created again.
         next_restart: Duration,
         /// The crash that began the delay.
         crash: Arc<Crash>,
     },
-    /// A crash loop of at least two crashes is over: a container that was started after the last of them has completed an
-    /// input, or has stayed up for `reset_after`.
+    /// A crash loop of at least two crashes is over. A container that was started after the last of them has
+    /// completed an input, or has stayed up for `reset_after`.
     Recovered {
-        /// Loop crashes in a row that there were.
+        /// The number of loop crashes in a row that the loop had.
         crashes: u32,
-        /// How long ago the first of them was.
+        /// How long ago the first of these crashes was.
         after: Duration,
     },
     /// An input has crashed its containers too often.
     Poisoned {
         /// The label of its map, if it has one.
         map: Option<Arc<str>>,
-        /// The number of the call, if it is that of a call.
+        /// The number of the call, if the input is that of a call.
         call: Option<u64>,
-        /// Its index in its map; 0 for a call.
+        /// The index of the input in its map, or 0 for a call.
         input: u64,
-        /// How often it was executed.
+        /// The number of times that the input was executed.
         attempts: Attempt,
     },
-    /// A container was left behind in its `exit`, which took longer than that.
+    /// The `exit` of a container took longer than this timeout, and its thread was left behind.
     ExitTimedOut(ContainerId, Duration),
-    /// The crash limit is broken: how it began, and by which crash.
+    /// The function gave up. The value holds the first crashes and the crash that exceeded the limit.
     GaveUp(GaveUp),
-    /// The function had given up or was in a crash loop, and its crashes were forgotten by hand: it takes work again.
+    /// The function had given up or was in a crash loop, and was reset by hand. Its crashes are forgotten,
+    /// and it takes work again.
     Reset,
     /// The function has ended: drained, stopped or aborted.
     Ended(FunctionReport),
-    /// So many events before this one were lost: they did not fit into the subscriber's mailbox, or 65 536 waited already
-    /// because a subscriber blocks.
+    /// This number of events before this one was lost. They did not fit into the subscriber's mailbox, or 65
+    /// 536 events were already waiting because a subscriber blocks.
     Missed(u64),
 }
 
-/// What a container does.
+/// The state of a container.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ContainerState {
-    /// It is in `enter`.
+    /// The container is in `enter`.
     Starting,
-    /// It is at work, or ready for it.
+    /// The container executes inputs or is ready to.
     Live,
-    /// It is in `exit`.
+    /// The container is in `exit`.
     Exiting,
-    /// It waits to be created again.
+    /// The container waits to be created again.
     BackingOff {
-        /// For how long.
+        /// The length of the wait.
         delay: Duration,
     },
-    /// It is not there.
+    /// The container does not exist.
     Stopped,
 }

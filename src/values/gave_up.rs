@@ -1,4 +1,4 @@
-//! Why a function gave up: how it began, and the crash that broke its limit.
+//! The reason why a function gave up: its first crashes and the crash that exceeded the limit.
 
 use std::error::Error;
 use std::fmt;
@@ -6,12 +6,12 @@ use std::sync::Arc;
 
 use crate::values::crash::Crash;
 
-/// Why a function gave up.
+/// The reason why a function gave up.
 ///
-/// The crash that broke the limit is often a consequence: a panic poisons a lock, and what is seen
-/// last is one of a hundred `PoisonError`s. So this also holds the first three crashes of the
-/// window. Shown (`{gave_up}`), it names the first and the last. All failures of one giving up
-/// share it, and a clone of it is a pointer.
+/// The crash that exceeded the limit is often only a consequence: a panic poisons a lock, and the last crash
+/// is one of a hundred `PoisonError`s. This value therefore also holds the first three crashes of the window.
+/// Its text (`{gave_up}`) names the first crash and the last one. All failures that result from giving up
+/// share one value, and a clone is a pointer.
 ///
 /// ```
 /// use longshore::{App, Cause, RateLimited};
@@ -45,38 +45,39 @@ struct Deaths {
 }
 
 impl GaveUp {
-    /// `first` are the first crashes of the window, which may end with `last`.
+    /// `first` holds the first crashes of the window. Its last element may be `last`.
     pub(crate) fn new(first: Vec<Arc<Crash>>, last: Arc<Crash>) -> Self {
         Self(Arc::new(Deaths { first, last }))
     }
 
-    /// The crash that broke the limit.
+    /// The crash that exceeded the limit.
     #[must_use]
     pub fn last(&self) -> &Arc<Crash> {
         &self.0.last
     }
 
-    /// The first crashes of the policy's window, oldest first, at most three. The last one is among them if there were no
-    /// more than these. Empty where no crash led to it: a container was killed by hand, and no other could
-    /// be created.
+    /// The first crashes of the policy's window, at most three, oldest first. They include the last crash if
+    /// there were no more than three. The slice is empty if no crash led to giving up: a container was killed
+    /// by hand, and no other container could be created.
     #[must_use]
     pub fn first(&self) -> &[Arc<Crash>] {
         &self.0.first
     }
 
-    /// All of them, each once, oldest first.
+    /// All of these crashes, each once, oldest first.
     pub fn deaths(&self) -> impl Iterator<Item = &Arc<Crash>> {
         let last =
             Some(self.last()).filter(|last| !self.first().iter().any(|crash| Arc::ptr_eq(crash, last)));
         self.first().iter().chain(last)
     }
 
-    /// The crash with which it began.
+    /// The first crash of the window.
     fn root(&self) -> &Arc<Crash> {
         self.first().first().unwrap_or_else(|| self.last())
     }
 
-    /// The same text with what lies under the crashes: for logs and pages, which have no chain of sources.
+    /// The text with the sources of both crashes. Logs and pages need it because they do not
+    /// show a chain of sources.
     pub(crate) fn in_full(&self) -> impl fmt::Display + '_ {
         InFull(self)
     }
@@ -86,11 +87,11 @@ impl GaveUp {
         if Arc::ptr_eq(root, last) {
             return write!(f, "{}", say(last));
         }
-        write!(f, "it began when {}, and the limit was broken when {}", say(root), say(last))
+        write!(f, "it began when {}, and the limit was exceeded when {}", say(root), say(last))
     }
 }
 
-/// Shows what lies under the crashes too.
+/// Shows the crashes with their sources.
 struct InFull<'a>(&'a GaveUp);
 
 impl fmt::Display for InFull<'_> {
@@ -109,7 +110,7 @@ impl fmt::Display for GaveUp {
 }
 
 impl Error for GaveUp {
-    /// What lies under the first crash, whose own text is in this error's text.
+    /// The source of the first crash. The text of that crash is already part of this error's text.
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         self.root().source()
     }
@@ -139,27 +140,34 @@ mod tests {
     }
 
     #[test]
-    fn it_names_the_first_and_the_last_and_shows_each_once() {
+    fn its_text_names_the_first_and_the_last_crash_and_deaths_yields_each_once() {
         let (root, second, last) = (panic("root"), panic("second"), panic("last"));
         let many = GaveUp::new(vec![Arc::clone(&root), second], Arc::clone(&last));
         let text = many.to_string();
-        assert!(text.contains("root") && text.contains("last") && !text.contains("second"), "{text}");
+        assert!(text.contains("root"), "{text}");
+        assert!(text.contains("last"), "{text}");
+        assert!(!text.contains("second"), "{text}");
         assert_eq!(many.deaths().count(), 3);
         let one = GaveUp::new(vec![Arc::clone(&last)], Arc::clone(&last));
-        assert_eq!((one.to_string(), one.deaths().count()), (last.to_string(), 1));
+        assert_eq!(one.to_string(), last.to_string());
+        assert_eq!(one.deaths().count(), 1);
         let none = GaveUp::new(Vec::new(), Arc::clone(&last));
-        assert_eq!((none.to_string(), none.deaths().count()), (last.to_string(), 1));
+        assert_eq!(none.to_string(), last.to_string());
+        assert_eq!(none.deaths().count(), 1);
     }
 
     #[test]
-    fn its_source_is_what_lies_under_the_first_crash() {
+    fn its_source_is_the_source_of_the_first_crash() {
         let root = crash(Death::EnterFailed(Arc::new(EnterError::new(
             "no database".into(),
             crate::contain::drops::Stack::of_any(),
         ))));
         let gave_up = GaveUp::new(vec![root], panic("last"));
-        assert!(!gave_up.to_string().contains("no database"), "sources are in the chain: {gave_up}");
-        let source = gave_up.source().expect("the error of `enter`").to_string();
+        assert!(
+            !gave_up.to_string().contains("no database"),
+            "a source belongs in the chain only: {gave_up}"
+        );
+        let source = gave_up.source().expect("the error of `enter` is the source").to_string();
         assert_eq!(source, "no database");
         assert!(gave_up.in_full().to_string().contains("enter failed: no database"));
     }

@@ -1,4 +1,4 @@
-//! What users are told: plain values, which do nothing.
+//! Plain values that users read. They have no behaviour.
 
 pub(crate) mod crash;
 pub(crate) mod error;

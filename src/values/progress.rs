@@ -1,14 +1,15 @@
-//! How far a map is.
+//! The progress of a map.
 
 use std::fmt;
 
-/// How far a map is. Counts lag by at most the inputs that containers execute at the moment.
+/// The progress of a map. The counts lag behind by at most the inputs that containers are executing.
 ///
 /// At the end, `pulled = ok + failed + poisoned + cancelled + given_up`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Progress {
-    /// Inputs taken from the source, and those of a vector or a range for which the window has room.
+    /// Inputs taken from the source. Inputs of a vector or a range count as soon as the
+    /// window has room for them.
     pub pulled: u64,
     /// Inputs that ended with `Ok`.
     pub ok: u64,
@@ -16,15 +17,15 @@ pub struct Progress {
     pub failed: u64,
     /// Inputs that crashed their containers too often.
     pub poisoned: u64,
-    /// Inputs cancelled, refused by a shutdown or lost with a killed container.
+    /// Inputs that were cancelled, refused by a shutdown, or lost with a killed container.
     pub cancelled: u64,
-    /// Inputs failed because the function gave up.
+    /// Inputs that failed because the function gave up.
     pub given_up: u64,
-    /// Executions begun again because a container died.
+    /// Executions that were repeated because a container died.
     pub replayed: u64,
-    /// Executions begun again because the function failed.
+    /// Executions that were repeated because the function failed.
     pub retried: u64,
-    /// Inputs of the source, where it is known.
+    /// The number of inputs of the source, where it is known.
     pub total: Option<u64>,
 }
 

@@ -1,33 +1,33 @@
-//! What became of an app and its containers.
+//! How an app, its functions and their containers ended.
 
 use std::fmt;
 
 use crate::base::ids::ContainerId;
 use crate::values::crash::Panic;
 
-/// What became of a container.
+/// How a container ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Fate {
-    /// It exited gracefully.
+    /// The container exited gracefully.
     Exited,
-    /// It exited, and its `exit` panicked.
+    /// The container exited, and its `exit` panicked.
     ExitPanicked(Panic),
-    /// Its `exit` took longer than `exit_timeout` and was abandoned.
+    /// The container's `exit` took longer than `exit_timeout` and was abandoned.
     ExitTimedOut,
-    /// An abort, or the end of the limit, came while it executed an input, or was in its `enter` or `exit`. That
-    /// code has come to its end since: a future was dropped, synchronous code unwound at a checkpoint or returned.
-    /// There was no `exit`, or no whole one.
+    /// An abort, or the limit of a shutdown, came while the container executed an input, or was in its
+    /// `enter` or `exit`. That code has ended since: a future was dropped, or synchronous code unwound at a
+    /// checkpoint or returned. The container's `exit` did not run, or not to its end.
     CutOff,
-    /// It had nothing to do at the end: never created, waiting for work when it was aborted, backing off, given up or
-    /// killed.
+    /// The container had nothing to do at the end. It was never created, or it waited for work when it was
+    /// aborted, or it was backing off, had given up or had been killed.
     Stopped,
-    /// It still runs user code.
+    /// The container still runs user code.
     StillRunning,
 }
 
 impl Fate {
-    /// Whether the container came to its end as it should: it exited, or had nothing to do.
+    /// Whether the container ended as it should: it exited, or had nothing to do.
     #[must_use]
     pub const fn is_clean(&self) -> bool {
         matches!(self, Self::Exited | Self::Stopped)
@@ -47,28 +47,29 @@ impl fmt::Display for Fate {
     }
 }
 
-/// What became of a function.
+/// How a function ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct FunctionReport {
-    /// Its name.
+    /// The name of the function.
     pub function: String,
-    /// What became of each of its containers.
+    /// How each of its containers ended.
     pub containers: Vec<(ContainerId, Fate)>,
-    /// Threads that still run user code: containers, abandoned ones and feeders.
+    /// The number of threads that still run user code: those of containers, abandoned ones and feeders.
     pub threads_running: usize,
-    /// Whether the limit passed before the function had come to its end, so that what was left was cut off.
+    /// Whether the limit passed before the function had ended, so that the rest was cut off.
     pub limit_passed: bool,
-    /// Accepted inputs that the end kept from an outcome of their own, and that came back inside an error for it. Not
-    /// those that failed, and not those that were refused because the end had begun.
+    /// Accepted inputs that got no outcome of their own because of the end, and came back inside an
+    /// error instead. Inputs that failed do not count, and neither do inputs that were refused
+    /// because the end had begun.
     pub inputs_returned: u64,
-    /// Accepted inputs that did not come back one by one, because the end ended their whole map with one error: it was
-    /// read without [`return_exceptions`](crate::Map::return_exceptions).
+    /// Accepted inputs that did not come back one by one, because the end ended their whole map with one
+    /// error. This happens to maps without [`return_exceptions`](crate::Map::return_exceptions).
     pub inputs_dropped: u64,
 }
 
 impl FunctionReport {
-    /// Of a function of which nothing is left.
+    /// The report of a function that no longer exists.
     pub(crate) fn unknown(function: &str) -> Self {
         Self {
             function: function.to_owned(),
@@ -80,8 +81,8 @@ impl FunctionReport {
         }
     }
 
-    /// Whether every container ended well, nothing runs any more, and no input was left over because the limit had
-    /// passed. Inputs that a stop or an abort gives back are what was asked for.
+    /// Whether every container ended well, no thread runs any more, and the limit left no input over. Inputs
+    /// that a stop or an abort gives back do not count against it, because giving them back was the request.
     #[must_use]
     pub fn is_clean(&self) -> bool {
         let left_over = self.inputs_returned + self.inputs_dropped > 0;
@@ -89,7 +90,7 @@ impl FunctionReport {
         ended_well && self.threads_running == 0 && !(self.limit_passed && left_over)
     }
 
-    /// Every thread of it has ended since.
+    /// Records that every thread of the function has ended since.
     pub(crate) fn let_go(&mut self) {
         self.threads_running = 0;
         for (_, fate) in &mut self.containers {
@@ -133,26 +134,28 @@ impl fmt::Display for Inputs {
     }
 }
 
-/// What became of an app.
+/// How an app ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Report {
     /// The app's name.
     pub app: String,
-    /// A report of each function that the end found running, and of the last 64 that had come to an unclean end
-    /// before, in the order of their start.
+    /// A report of each function that was running when the end began, and of the last 64 functions that had
+    /// ended uncleanly before. They are in the order of their start.
     pub functions: Vec<FunctionReport>,
-    /// Functions that had come to a clean end before: they are only counted.
+    /// The number of functions that had ended cleanly before.
     pub ended_cleanly: u64,
-    /// Functions that had come to an unclean end before, and whose reports were dropped for 64 later ones.
+    /// The number of functions that had ended uncleanly before, and whose reports were dropped in
+    /// favour of 64 later ones.
     pub reports_dropped: u64,
-    /// Whether the end was begun and not waited for, because the call would have waited for itself: it was made in a
-    /// container of one of the app's functions, or on the engine's thread. The reports are those of that moment.
+    /// Whether the end was begun but not waited for. The call would have waited for itself, because
+    /// it was made in a container of one of the app's functions, or on the engine's thread. The
+    /// reports show that moment.
     pub would_deadlock: bool,
 }
 
 impl Report {
-    /// Whether every function of the app came to a clean end, and this report waited for it. See
+    /// Whether every function of the app ended cleanly, and this report waited for that. See
     /// [`FunctionReport::is_clean`].
     #[must_use]
     pub fn is_clean(&self) -> bool {
@@ -189,20 +192,24 @@ mod tests {
     }
 
     #[test]
-    fn a_function_is_clean_unless_something_was_cut_off_or_runs_or_was_left_over_past_the_limit() {
-        assert!(ended(Fate::Exited).is_clean() && ended(Fate::Stopped).is_clean());
+    fn a_report_is_unclean_if_a_container_was_cut_off_a_thread_runs_or_the_limit_left_inputs_over() {
+        assert!(ended(Fate::Exited).is_clean());
+        assert!(ended(Fate::Stopped).is_clean());
         for fate in [Fate::CutOff, Fate::ExitTimedOut, Fate::StillRunning] {
-            assert!(!ended(fate).is_clean());
+            assert!(!ended(fate.clone()).is_clean(), "{fate}");
         }
         let stopped = FunctionReport { inputs_returned: 3, inputs_dropped: 1, ..ended(Fate::Exited) };
-        assert!(stopped.is_clean(), "a stop gives inputs back");
+        assert!(stopped.is_clean(), "giving inputs back is the purpose of a stop");
         assert!(FunctionReport { limit_passed: true, ..ended(Fate::Exited) }.is_clean());
         assert!(!FunctionReport { limit_passed: true, ..stopped }.is_clean());
-        assert!(!FunctionReport { threads_running: 1, ..ended(Fate::Exited) }.is_clean(), "a feeder");
+        assert!(
+            !FunctionReport { threads_running: 1, ..ended(Fate::Exited) }.is_clean(),
+            "a running feeder is unclean"
+        );
     }
 
     #[test]
-    fn a_report_says_everything_in_words() {
+    fn the_text_of_a_report_holds_all_its_facts() {
         let function = FunctionReport {
             threads_running: 2,
             limit_passed: true,
@@ -222,10 +229,11 @@ mod tests {
         assert_eq!(report.to_string(), lines);
         assert!(!report.is_clean());
         report.functions = vec![ended(Fate::Exited)];
-        assert!(!report.is_clean(), "two reports were unclean");
+        assert!(!report.is_clean(), "two unclean reports were dropped");
         report.reports_dropped = 0;
         assert!(report.is_clean());
         report.would_deadlock = true;
-        assert!(!report.is_clean() && report.to_string().contains("would deadlock"), "{report}");
+        assert!(!report.is_clean(), "{report}");
+        assert!(report.to_string().contains("would deadlock"), "{report}");
     }
 }

@@ -1,4 +1,4 @@
-//! What a function looks like at one moment.
+//! A snapshot of a function.
 
 use std::fmt;
 use std::sync::Arc;
@@ -8,89 +8,93 @@ use crate::base::ids::ContainerId;
 use crate::values::crash::Crash;
 use crate::values::gave_up::GaveUp;
 
-/// Containers by what they are doing. Capacity is `live`, never what was configured.
+/// The number of containers in each state. The capacity of the function is `live`, and not
+/// the configured number.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Containers {
-    /// In `enter`.
+    /// Containers in `enter`.
     pub starting: usize,
-    /// At work, or ready for it.
+    /// Containers that execute inputs or are ready to.
     pub live: usize,
-    /// In `exit`.
+    /// Containers in `exit`.
     pub exiting: usize,
-    /// Waiting to be created again.
+    /// Containers that wait to be created again.
     pub backing_off: usize,
-    /// Not there: the function gave up, is stopped, or the container is between two lives.
+    /// Containers that do not exist, because the function gave up or is stopped, or because they are
+    /// between two generations.
     pub stopped: usize,
-    /// Threads whose generation is over and that have not returned from the user's code, unless that waits in a
-    /// task. Not among the containers: those have been replaced, or will be if anything is.
+    /// Threads whose generation is over and that have not returned from the user's code. Threads whose code
+    /// waits in a task do not count. They are not containers any more: their containers have been replaced,
+    /// or will be if any are.
     pub abandoned: usize,
 }
 
 impl Containers {
-    /// How many were configured: all but the abandoned, whatever they do.
+    /// The configured number of containers: the sum of all states, without the abandoned threads.
     #[must_use]
     pub const fn configured(&self) -> usize {
         self.starting + self.live + self.exiting + self.backing_off + self.stopped
     }
 }
 
-/// The memory of a function, in bytes. It lags behind by at most 64 KiB for each thread that executes, or by
-/// a 32nd of the limit if that is less.
+/// The memory of a function, in bytes. It lags behind by at most 64 KiB for each executing thread, or by a
+/// 32nd of the limit if that is less.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Memory {
-    /// Alive: allocated by the containers' present generations and not yet freed, by whomever; and what abandoned
-    /// threads use.
+    /// Bytes alive: those that the present generations of the containers allocated and no thread has freed
+    /// yet, and those that abandoned threads use.
     pub live: u64,
-    /// Of it, what earlier attempts have left: outputs, caches, leaks.
+    /// The part of `live` that earlier attempts left: outputs, caches, leaks.
     pub retained: u64,
-    /// The most that one container ever used of its limit.
+    /// The most bytes that one container ever used of its limit.
     pub peak: u64,
-    /// The limit of each container.
+    /// The limit of each container, if there is one.
     pub limit: Option<u64>,
-    /// What abandoned threads use.
+    /// Bytes that abandoned threads use.
     pub abandoned: u64,
-    /// Each container.
+    /// The memory of each container.
     pub containers: Vec<ContainerMemory>,
 }
 
-/// The memory of one container, in bytes: while it is not there, zeros but for the peak.
+/// The memory of one container, in bytes. While the container does not exist, everything
+/// but the peak is zero.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ContainerMemory {
-    /// Which.
+    /// The container.
     pub container: ContainerId,
-    /// Alive: allocated by this generation, and not yet freed, by whomever.
+    /// Bytes alive: those that this generation allocated and no thread has freed yet.
     pub live: u64,
-    /// Of it, what earlier attempts have left: outputs, caches, leaks.
+    /// The part of `live` that earlier attempts left: outputs, caches, leaks.
     pub retained: u64,
-    /// The most that was used of the limit, in any of its generations.
+    /// The most bytes that were used of the limit, in any generation of the container.
     pub peak: u64,
 }
 
-/// A crash loop: containers that die before they complete anything.
+/// A crash loop: containers die before they complete any input.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct CrashLoopStatus {
-    /// Loop crashes in a row.
+    /// The number of loop crashes in a row.
     pub crashes: u32,
-    /// How long ago the first of them was.
+    /// How long ago the first of these crashes was.
     pub since: Duration,
-    /// In how long containers are created again; `None` once they may be.
+    /// The time until containers are created again. `None` once they may be.
     pub next_restart: Option<Duration>,
 }
 
-/// An execution that goes on.
+/// An execution that has not ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct OldestExecution {
     /// The container that executes.
     pub container: ContainerId,
-    /// The index of the input in its map; 0 for a call.
+    /// The index of the input in its map, or 0 for a call.
     pub input: u64,
-    /// How long it has gone on, at least: of inputs that travel together it is known only since they were last looked
-    /// at.
+    /// How long the execution has gone on, at least. For an input that was leased together with others, only
+    /// the time since the engine last looked at the lease is known.
     pub executing_for: Duration,
 }
 
@@ -100,34 +104,35 @@ pub struct OldestExecution {
 pub struct Status {
     /// Containers by state.
     pub containers: Containers,
-    /// The crash loop, if there is one. It is over when a container that was started after its last crash has
-    /// completed an input, or has stayed up for `reset_after`: while nothing is to be done that may be a while after
-    /// all are live. Whether inputs are served now is what [`Containers::live`] says.
+    /// The crash loop, if there is one. It ends when a container that was started after its last crash has
+    /// completed an input, or has stayed up for `reset_after`. If there is no work, it can outlast the moment
+    /// at which every container is live. Whether inputs are served now is shown by [`Containers::live`].
     pub crash_loop: Option<CrashLoopStatus>,
-    /// The last crash, and how long ago it was.
+    /// The last crash, and how long ago it happened.
     pub last_crash: Option<(Duration, Arc<Crash>)>,
-    /// How it began and the crash that broke the limit, while the function is given up.
+    /// Why the function has given up, if it has.
     pub gave_up: Option<GaveUp>,
-    /// Inputs that are pulled and that no container is executing, those waiting for a retry included. Of a source that
-    /// neither blocks nor panics (a vector, a range) the inputs for which the window has room count as pulled.
+    /// Inputs that are pulled and that no container is executing, including those that wait for a retry.
+    /// Inputs of a source that neither blocks nor panics (a vector, a range) count as pulled as soon as the
+    /// window has room for them.
     pub inputs_waiting: u64,
-    /// Inputs that containers are executing, or are about to.
+    /// Inputs that containers execute, or are about to.
     pub executing: u64,
-    /// The execution that has gone on for longest: a function whose containers all hang shows it here, though all of
-    /// them are live.
+    /// The execution that has gone on for longest. It shows a function whose containers all hang, although
+    /// all of them are live.
     pub oldest_execution: Option<OldestExecution>,
-    /// Crashes of containers so far.
+    /// The number of crashes of containers so far.
     pub crashes: u64,
-    /// Restarts of containers so far.
+    /// The number of restarts of containers so far.
     pub restarts: u64,
-    /// Graceful exits of containers that were to begin anew, because of
+    /// The number of graceful exits of containers that were renewed because of
     /// [`Builder::recycle_above`](crate::Builder::recycle_above).
     pub recycled: u64,
-    /// What is held in memory, where an [`Accountant`](crate::Accountant) is installed.
+    /// The memory that the function holds. `None` unless an [`Accountant`](crate::Accountant) is installed.
     pub memory: Option<Memory>,
-    /// Answers of fenced attempts, refused so far.
+    /// The number of answers of fenced attempts that were refused so far.
     pub late_answers: u64,
-    /// Feeders that pull a source, or are stuck in one.
+    /// The number of feeders that pull a source, or are stuck in one.
     pub feeders: usize,
 }
 
@@ -141,7 +146,7 @@ impl fmt::Display for Status {
             self.executing, self.inputs_waiting, self.crashes, self.restarts
         )?;
         if let Some(OldestExecution { container, input, executing_for }) = self.oldest_execution {
-            write!(f, "; input {input} executes for {executing_for:?} in container {container}")?;
+            write!(f, "; input {input} has been executing for {executing_for:?} in container {container}")?;
         }
         if let Some(memory) = &self.memory {
             write!(f, "; {} bytes live, {} retained, peak {}", memory.live, memory.retained, memory.peak)?;

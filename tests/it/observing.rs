@@ -382,7 +382,7 @@ fn a_status_shows_the_execution_that_has_gone_on_for_longest() {
             let later = f.status().oldest_execution.expect("two executions go on");
             later.container == oldest.container && later.executing_for > oldest.executing_for
         });
-        assert!(f.status().to_string().contains("executes for"));
+        assert!(f.status().to_string().contains("has been executing for"));
         gate.open();
         for call in calls {
             call.wait().expect("the gate is open");

@@ -1,4 +1,4 @@
-//! Berths: the places of a function's containers, and the life in each.
+//! Berths: the entry of each container in the ledger, and the state of its present generation.
 
 use std::collections::BTreeSet;
 
@@ -8,78 +8,79 @@ use crate::decide::restart::Life;
 use crate::decide::steps;
 use crate::decide::time::Time;
 
-/// Where a container is.
+/// The stage of a container's life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Stage {
-    /// Not created, or ended.
+    /// The container was not created, or has ended.
     Absent,
-    /// In `enter`.
+    /// The container is in `enter`.
     Starting,
-    /// At work, or ready for it.
+    /// The container executes inputs or is ready to.
     Live,
-    /// In `exit`.
+    /// The container is in `exit`.
     Exiting,
-    /// Waiting to be created again.
+    /// The container waits to be created again.
     BackingOff { until: Time },
 }
 
 /// A change that the function reports to its subscribers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Change {
-    /// The stage of a container.
+    /// A container is in another stage.
     Stage { container: ContainerId, generation: Generation, stage: Stage },
-    /// A crash loop is over, which had so many loop crashes in a row since then.
+    /// A crash loop is over. It had `crashes` loop crashes in a row, the first of them at `since`.
     Recovered { crashes: u32, since: Time },
 }
 
-/// An execution whose input's job ended under it. Nobody waits for its answer; but its container may
-/// still crash of it, and then this is known of the input.
+/// An execution whose input's job ended while it went on. No consumer waits for its answer. But its container
+/// may still crash because of it, and the verdict then needs these facts about the input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Stray {
     pub(crate) index: u64,
     pub(crate) attempt: Attempt,
-    /// Whether it had crashed a container before.
+    /// Whether the input had crashed a container before.
     pub(crate) suspect: bool,
-    /// When it last counted a crash towards the restart policy.
+    /// When the input last counted a crash towards the restart policy.
     pub(crate) counted: Option<Time>,
 }
 
-/// The place of one container.
+/// The entry of one container.
 #[derive(Debug)]
 pub(super) struct Berth {
     pub(super) generation: Generation,
     pub(super) stage: Stage,
     pub(super) life: Life,
     pub(super) lease: Option<Lease>,
-    /// It restarts at once, whatever delay runs: it had made progress or executed a known suspect when it crashed,
-    /// or it was recycled.
+    /// Whether the container restarts at once, even during a delay. It does if it had made progress or
+    /// executed a known suspect when it crashed, or if it was recycled or interrupted.
     pub(super) at_once: bool,
-    /// It is not there, but its thread is about to begin its next generation.
+    /// Whether the container's thread is about to begin its next generation.
     pub(super) returning: bool,
-    /// What its thread executes though the input's job is over.
+    /// The execution that goes on although its input's job is over.
     pub(super) stray: Option<Stray>,
-    /// When the lease was taken, to learn what its inputs cost.
+    /// When the lease was taken. The time since then shows what its inputs cost.
     pub(super) taken: Time,
-    /// When it was last seen that an input of the lease had ended, or that the lease was taken.
+    /// When an input of the lease was last seen to have ended. At first, when the lease was taken.
     pub(super) advanced: Time,
-    /// The first input of the lease that is not yet in the books.
+    /// The first input of the lease that is not yet booked.
     pub(super) booked: u64,
-    /// The last crash of the function that this life has outlived: it was begun after it, or has completed (`Ok`) an
-    /// input of a lease that it took after it.
+    /// The last crash of the function that this life has outlived: it was begun after that crash, or has
+    /// completed (`Ok`) an input of a lease that it took after it.
     pub(super) proof: CrashNumber,
     /// The last crash before the lease was taken.
     pub(super) lease_proof: CrashNumber,
-    /// The last crash before the last lease of which the container has completed something, `Ok` or `Err`.
+    /// The last crash before the most recent lease of which the container has completed an
+    /// input, with `Ok` or `Err`.
     pub(super) done_proof: CrashNumber,
 }
 
-/// How many containers are in which stage, and which of them may have to be created: kept with each change of a
-/// stage, because to look through all containers for it would cost each crash as much as there are.
+/// The number of containers in each stage, and the containers that may have to be created. Updated with each
+/// change of a stage, because otherwise each crash would have to look through all containers.
 #[derive(Debug)]
 pub(super) struct Stages {
-    /// Those that are not there and have not been looked at since.
+    /// The containers that are absent and may have to be created.
     absent: BTreeSet<ContainerId>,
-    /// Those that wait to be created again.
+    /// The containers that wait to be created again.
     backing_off: BTreeSet<(Time, ContainerId)>,
     starting: usize,
     live: usize,
@@ -151,44 +152,45 @@ impl Ledger {
         self.leases.iter().map(|(_, id)| *id).map(steps::each)
     }
 
-    /// The first container from `from` on that has a lease of that job.
+    /// The first container from `from` on that has a lease of `job`.
     pub(crate) fn leased_of(&self, job: JobId, from: ContainerId) -> Option<ContainerId> {
         let mut leases = self.leases.range((job, from)..=(job, ContainerId(u32::MAX)));
         leases.next().map(|(_, id)| *id).map(steps::each)
     }
 
-    /// The containers that have leased several inputs, of which some may not have begun.
+    /// The containers that have leased several inputs. Some of these may not have begun.
     pub(crate) fn ahead(&self) -> impl Iterator<Item = ContainerId> {
         self.ahead.iter().copied().map(steps::each)
     }
 
-    /// How many containers are in their `exit`.
+    /// The number of containers that are in their `exit`.
     pub(crate) fn exiting(&self) -> usize {
         self.stages.exiting
     }
 
-    /// Whether a container other than that one, which starts, is live or recycling.
+    /// Whether a container other than `id`, which is starting, is live or recycling.
     pub(super) fn others_serve(&self, id: ContainerId) -> bool {
         self.stages.live > 0 || self.recycling.iter().any(|other| *other != id)
     }
 
-    /// Whether a container is at work, or ready for it.
+    /// Whether any container is live.
     pub(crate) fn is_ready(&self) -> bool {
         self.stages.live > 0
     }
 
-    /// Whether all containers are at work, or ready for it.
+    /// Whether all containers are live.
     pub(crate) fn all_are_live(&self) -> bool {
         self.stages.live == self.rules.containers
     }
 
-    /// Whether no container is there. One that backs off is awaited only while there is work for it.
+    /// Whether no container exists or will. A container that backs off counts only while
+    /// there is work for it.
     pub(crate) fn is_empty(&self) -> bool {
         let there = self.stages.starting + self.stages.live + self.stages.exiting;
         there == 0 && (self.stages.backing_off.is_empty() || self.pending == 0)
     }
 
-    /// A container that is not there and may have to be created now. The caller begins it, or asks no more.
+    /// A container that does not exist and may have to be created now. The caller begins it, or stops asking.
     pub(crate) fn next_to_create(&mut self, now: Time) -> Option<ContainerId> {
         if !self.goes_on() {
             return None;
@@ -205,7 +207,7 @@ impl Ledger {
         (until <= now || self.restarts.held_until(now).is_none()).then_some(id)
     }
 
-    /// A new generation of a container begins its `enter`. `None` if none may be created now.
+    /// Begins the `enter` of a new generation of a container. Returns `None` if none may be created now.
     pub(crate) fn begin(&mut self, id: ContainerId, now: Time) -> Option<Generation> {
         if !self.goes_on() {
             return None;
@@ -245,7 +247,7 @@ impl Ledger {
         Some(generation)
     }
 
-    /// Its `enter` ended well. Refused (`false`) for an old generation.
+    /// Records that the container's `enter` succeeded. Returns `false` for an old generation.
     pub(crate) fn entered(&mut self, id: ContainerId, generation: Generation, now: Time) -> bool {
         let berth = &mut self.berths[id.index()];
         if berth.generation != generation || berth.stage != Stage::Starting {
@@ -258,8 +260,8 @@ impl Ledger {
         true
     }
 
-    /// A live container between two leases is to exit, and to begin anew. Refused (`false`) if nothing would come
-    /// after it.
+    /// Lets a live container exit between two leases and begin a new generation. Returns `false` if no new
+    /// generation may follow.
     pub(crate) fn recycle(&mut self, id: ContainerId, generation: Generation, now: Time) -> bool {
         let berth = &mut self.berths[id.index()];
         let live = berth.generation == generation && berth.stage == Stage::Live;
@@ -275,8 +277,9 @@ impl Ledger {
         true
     }
 
-    /// The worker of a live container was interrupted after its lease had been recalled. This is neither a crash nor an exit,
-    /// so it restarts even during a delay. Returns `false` for an old generation.
+    /// Records that the worker of a live container was interrupted after its lease had been recalled.
+    /// This is neither a crash nor an exit, so the container restarts even during a delay. Returns
+    /// `false` for an old generation.
     pub(crate) fn interrupted(&mut self, id: ContainerId, generation: Generation, now: Time) -> bool {
         let berth = &mut self.berths[id.index()];
         if berth.generation != generation || berth.stage != Stage::Live {
@@ -290,7 +293,7 @@ impl Ledger {
         true
     }
 
-    /// The container ended without a crash: it left, or was told to before it had entered.
+    /// Records that the container ended without a crash: it exited, or was stopped before it had entered.
     pub(crate) fn left(&mut self, id: ContainerId, generation: Generation) {
         let berth = &mut self.berths[id.index()];
         let lives = matches!(berth.stage, Stage::Starting | Stage::Live | Stage::Exiting);
@@ -300,8 +303,9 @@ impl Ledger {
         }
     }
 
-    /// The thread of that generation has ended, or was left behind: it does not begin another one. The thread of
-    /// an older generation may end later than a newer one has crashed, and says nothing of that.
+    /// Records that the thread of `generation` has ended or was left behind, so that it does not begin
+    /// another generation. The thread of an older generation may end after a newer generation has
+    /// crashed, and is ignored.
     pub(crate) fn thread_ended(&mut self, id: ContainerId, generation: Generation) {
         let berth = &mut self.berths[id.index()];
         if berth.generation == generation {
@@ -310,7 +314,7 @@ impl Ledger {
         }
     }
 
-    /// The one place where a stage changes.
+    /// Changes the stage of a container. No other function does.
     pub(super) fn turn(&mut self, id: ContainerId, stage: Stage) {
         let berth = &mut self.berths[id.index()];
         if berth.stage != stage {
@@ -320,12 +324,12 @@ impl Ledger {
         }
     }
 
-    /// Whether there is something to be told or dropped outside.
+    /// Whether there are changes to report or crashes to drop outside of the lock.
     pub(crate) fn has_news(&self) -> bool {
         !self.changes.is_empty() || !self.discarded.is_empty() || self.recovered
     }
 
-    /// The changes of stages since this was last asked.
+    /// Takes the changes since the last call.
     pub(crate) fn take_changes(&mut self) -> Vec<Change> {
         std::mem::take(&mut self.changes)
     }
@@ -350,7 +354,7 @@ impl Ledger {
         Some(if self.restarts.held_until(now).is_none() { now } else { until })
     }
 
-    /// Lets the policy see who has stayed up.
+    /// Lets the policy know which containers have stayed up.
     pub(crate) fn settle(&mut self, now: Time) {
         let lives = self
             .berths
@@ -362,29 +366,29 @@ impl Ledger {
         self.note_recovery();
     }
 
-    /// Reports the end of a crash loop, ahead of the changes that follow from it.
+    /// Reports the end of a crash loop before the changes that follow from it.
     pub(super) fn note_recovery(&mut self) {
         let ended = self.restarts.take_loop_ended();
         self.changes.extend(ended.map(|(crashes, since)| Change::Recovered { crashes, since }));
     }
 
-    /// When a container may have stayed up long enough to end a crash loop.
+    /// The earliest moment at which a container may have stayed up long enough to end a crash loop.
     pub(crate) fn stable_at(&self) -> Option<Time> {
         self.restarts.stable_at()
     }
 
-    /// The last crash that a container has outlived, as far as its suspects go.
+    /// The last crash that a container has outlived, which decides which suspects it may replay.
     pub(crate) fn proof(&self, id: ContainerId) -> CrashNumber {
         self.berths[id.index()].proof
     }
 
-    /// What a container executes though the input's job is over.
+    /// The execution of a container that goes on although its input's job is over.
     pub(crate) fn stray(&self, id: ContainerId) -> Option<Stray> {
         self.berths[id.index()].stray
     }
 
-    /// Whether a crash loop has ended, and containers that wait for its delay may come back, since
-    /// this was last asked.
+    /// Whether a crash loop has ended since the last call, so that containers that wait for
+    /// its delay may come back.
     pub(crate) fn take_recovered(&mut self) -> bool {
         std::mem::take(&mut self.recovered)
     }
@@ -406,7 +410,7 @@ mod tests {
     }
 
     fn enters(ledger: &mut Ledger, id: ContainerId) -> Generation {
-        let generation = ledger.begin(id, START).expect("it may begin");
+        let generation = ledger.begin(id, START).expect("the container may begin");
         assert!(ledger.entered(id, generation, START));
         generation
     }
@@ -416,12 +420,12 @@ mod tests {
         let mut ledger = ledger(RateLimited::new().into());
         assert!(ledger.is_empty());
         assert!(!ledger.is_ready());
-        let first = ledger.begin(FIRST, START).expect("it may begin");
-        assert!(!ledger.is_empty(), "one starts");
+        let first = ledger.begin(FIRST, START).expect("the container may begin");
+        assert!(!ledger.is_empty(), "one container starts");
         assert!(!ledger.is_ready());
         assert!(ledger.entered(FIRST, first, START));
         assert!(ledger.is_ready());
-        assert!(!ledger.all_are_live(), "one of two is");
+        assert!(!ledger.all_are_live(), "only one of two is live");
         let second = enters(&mut ledger, SECOND);
         assert!(ledger.all_are_live());
         assert_eq!(ledger.exiting(), 0);
@@ -437,12 +441,12 @@ mod tests {
     }
 
     #[test]
-    fn changes_are_news_until_they_are_taken() {
+    fn the_ledger_has_news_until_its_changes_are_taken() {
         let mut ledger = ledger(RateLimited::new().into());
         assert!(!ledger.has_news());
         enters(&mut ledger, FIRST);
         assert!(ledger.has_news());
-        assert_eq!(ledger.take_changes().len(), 2, "it started, and is live");
+        assert_eq!(ledger.take_changes().len(), 2, "starting and live are two changes");
         assert!(!ledger.has_news());
     }
 
@@ -456,7 +460,7 @@ mod tests {
             assert!(!ledger.is_deserted(), "a container is live");
             ledger.thread_ended(FIRST, first);
             ledger.left(FIRST, first);
-            assert_eq!(ledger.is_deserted(), may_give_up, "no container is there");
+            assert_eq!(ledger.is_deserted(), may_give_up, "no container exists");
         }
     }
 
@@ -473,10 +477,13 @@ mod tests {
     #[test]
     fn an_interruption_ends_the_generation_of_a_live_container_only() {
         let mut ledger = ledger(RateLimited::new().into());
-        let first = ledger.begin(FIRST, START).expect("it may begin");
-        assert!(!ledger.interrupted(FIRST, first, START), "it has not entered");
+        let first = ledger.begin(FIRST, START).expect("the container may begin");
+        assert!(!ledger.interrupted(FIRST, first, START), "the container has not entered");
         assert!(ledger.entered(FIRST, first, START));
-        assert!(!ledger.interrupted(FIRST, Generation(first.0 + 1), START), "another generation");
+        assert!(
+            !ledger.interrupted(FIRST, Generation(first.0 + 1), START),
+            "the generation is not the current one"
+        );
         assert!(ledger.interrupted(FIRST, first, START));
         assert!(!ledger.is_current(FIRST, first));
     }

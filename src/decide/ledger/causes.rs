@@ -1,7 +1,7 @@
-//! The first crashes of the window, kept so that a function that gives up can say how it began.
+//! The first crashes of the window, kept so that a function that gives up can report them.
 //!
-//! The window slides, so each crash in it may become the first one. Their values are kept up to a
-//! bound; how many there are is the restart policy's to know.
+//! The window slides, so each crash in it may become the first one. At most [`KEPT_MAX`] crashes are kept
+//! here. The restart policy has their exact number.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -10,19 +10,19 @@ use std::time::Duration;
 use crate::decide::time::Time;
 use crate::values::crash::Crash;
 
-/// How many crashes are shown beside the one that broke the limit, because three tell a cause from
-/// its first consequences.
+/// The number of crashes that are shown beside the one that exceeded the limit, because three are enough to
+/// separate a cause from its first consequences.
 const SHOWN: usize = 3;
 
-/// The most crashes kept, because a window of a day may see a million. Once as many are kept, crashes
-/// are left out until the oldest of these are older than the window.
+/// The largest number of crashes that are kept, because a window of a day may contain a million. Once this
+/// many are kept, new crashes are left out until the oldest of these are older than the window.
 const KEPT_MAX: usize = 1024;
 
-/// Crashes of a function that may give up.
+/// The crashes of a function that may give up.
 #[derive(Debug)]
 pub(super) struct Causes {
     window: Duration,
-    /// Oldest first, at most [`KEPT_MAX`].
+    /// The crashes, the oldest first, at most [`KEPT_MAX`].
     kept: VecDeque<(Time, Arc<Crash>)>,
 }
 
@@ -31,7 +31,7 @@ impl Causes {
         Self { window, kept: VecDeque::new() }
     }
 
-    /// Keeps a crash. Those that are older than the window go to `discarded`, because they may hold
+    /// Keeps a crash. Crashes that are older than the window are moved to `discarded`, because they may hold
     /// errors of the user's.
     pub(super) fn add(&mut self, crash: &Arc<Crash>, now: Time, discarded: &mut Vec<Arc<Crash>>) {
         while self.kept.front().is_some_and(|(at, _)| now.since(*at) > self.window) {
@@ -42,12 +42,12 @@ impl Causes {
         }
     }
 
-    /// The first of the window.
+    /// The first crashes of the window.
     pub(super) fn first(&self) -> Vec<Arc<Crash>> {
         self.kept.iter().take(SHOWN).map(|(_, crash)| Arc::clone(crash)).collect()
     }
 
-    /// Forgets all.
+    /// Forgets all crashes.
     pub(super) fn reset(&mut self, discarded: &mut Vec<Arc<Crash>>) {
         discarded.extend(self.kept.drain(..).map(|(_, crash)| crash));
     }
@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_three_of_the_window_are_shown_and_older_ones_given_back() {
+    fn the_first_three_crashes_of_the_window_are_shown_and_older_ones_are_discarded() {
         let mut causes = Causes::new(Duration::from_secs(60));
         let mut discarded = Vec::new();
         let at = |second| Time(Duration::from_secs(second));
@@ -87,20 +87,23 @@ mod tests {
         }
         assert_eq!(generations(&causes.first()), [0, 1, 2]);
         causes.add(&crash(5), at(60), &mut discarded);
-        assert_eq!(generations(&causes.first()), [0, 1, 2], "one exactly a window old counts");
+        assert_eq!(generations(&causes.first()), [0, 1, 2], "a crash exactly one window old counts");
         causes.add(&crash(6), at(62), &mut discarded);
-        assert_eq!((generations(&causes.first()), generations(&discarded)), (vec![2, 3, 4], vec![0, 1]));
+        assert_eq!(generations(&causes.first()), vec![2, 3, 4]);
+        assert_eq!(generations(&discarded), vec![0, 1]);
         causes.reset(&mut discarded);
-        assert_eq!((causes.first().len(), discarded.len()), (0, 7));
+        assert_eq!(causes.first().len(), 0);
+        assert_eq!(discarded.len(), 7);
     }
 
     #[test]
-    fn no_more_are_kept_than_its_bound() {
+    fn at_most_the_bound_of_crashes_is_kept() {
         let mut causes = Causes::new(Duration::from_secs(60));
         let mut discarded = Vec::new();
         for n in 0..3 * KEPT_MAX as u64 {
             causes.add(&crash(n), Time::default(), &mut discarded);
         }
-        assert_eq!((causes.kept.len(), discarded.len()), (KEPT_MAX, 0));
+        assert_eq!(causes.kept.len(), KEPT_MAX);
+        assert_eq!(discarded.len(), 0);
     }
 }

@@ -1,4 +1,4 @@
-//! Random histories of the ledger, told to `explain` as records: both must decide the same.
+//! Random histories of the ledger, passed to `explain` as records. Both must decide the same.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,19 +18,19 @@ use crate::values::crash::{Crash, Death, Panic};
 const MS: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
 
-/// What is done to one container.
+/// An event in the life of one container.
 #[derive(Debug, Clone, Copy)]
 enum Deed {
     Begin,
     Enter,
     FailToEnter,
-    /// It asks for work, of which there is a new call where that is so.
+    /// The container asks for work. If `of_new`, a new call is made first.
     Claim {
         of_new: bool,
     },
     Complete,
     ReturnError,
-    /// It dies, in the middle of an input where it has one that has begun.
+    /// The container dies. If it has an input that has `begun`, it dies in the middle of that input.
     Crash {
         begun: bool,
     },
@@ -39,7 +39,7 @@ enum Deed {
     Exit,
 }
 
-/// The sources of calls: what they are of is there from the start.
+/// The sources of calls, which have no further inputs.
 struct Nothing;
 
 impl Sources for Nothing {
@@ -58,16 +58,17 @@ impl Sources for Nothing {
     fn starve(&self, _: JobId, _: u64) {}
 }
 
-/// What was decided on a crash: how long the restart waits, loop crashes, crashes, rounds, completions.
+/// The decision on a crash: the time that the restart waits, the loop crashes, the crashes, the
+/// rounds, the completions.
 type Decided = (Option<Duration>, u32, u64, u64, u64);
 
-/// A ledger whose history is written down.
+/// A ledger whose history is recorded.
 struct Recorded {
     ledger: Ledger,
     now: Time,
-    /// The container that is there, as it would be told.
+    /// The record so far of each container that exists.
     lives: Vec<Option<CrashRecord>>,
-    /// Containers that exit to begin anew, or do so.
+    /// Whether each container is exiting to begin a new generation, or is starting that generation.
     recycling: Vec<bool>,
     history: Vec<CrashRecord>,
     decided: Vec<Decided>,
@@ -86,7 +87,7 @@ impl Recorded {
         }
     }
 
-    /// Whether the function goes on.
+    /// Applies an event to a container. Returns whether the function goes on.
     fn does(&mut self, id: ContainerId, deed: Deed) -> bool {
         let (generation, stage) = self.ledger.stage(id);
         let lease = self.ledger.lease(id);
@@ -141,14 +142,14 @@ impl Recorded {
         true
     }
 
-    /// Adds to what is told of a container.
+    /// Adds to the record of a container.
     fn tell(&mut self, id: ContainerId, more: impl FnOnce(CrashRecord) -> CrashRecord) {
-        let life = self.lives[id.index()].take().expect("it has begun");
+        let life = self.lives[id.index()].take().expect("the container has begun");
         self.lives[id.index()] = Some(more(life));
     }
 
     fn ends_well(&mut self, id: ContainerId) {
-        let life = self.lives[id.index()].take().expect("it has begun");
+        let life = self.lives[id.index()].take().expect("the container has begun");
         self.history.push(life.ending_well(self.now.0));
     }
 
@@ -156,9 +157,9 @@ impl Recorded {
         let now = self.now;
         let position = leased.map(|(lease, begun)| Position { at: lease.span.first, begun });
         let verdict = self.ledger.crashed(id, generation, position, &crash(id, generation), UNCROWDED, now);
-        let restart = verdict.expect("its generation lives").restart;
+        let restart = verdict.expect("the generation is the current one").restart;
         self.recycling[id.index()] = false;
-        let mut life = self.lives[id.index()].take().expect("it has begun").ending_at(now.0);
+        let mut life = self.lives[id.index()].take().expect("the container has begun").ending_at(now.0);
         if let Some((lease, true)) = leased {
             life = life.input(lease.job.0);
         }
@@ -212,7 +213,7 @@ fn deeds() -> impl Strategy<Value = Deed> {
     ]
 }
 
-/// Time that passes between two events: never none, because records know no order within a moment.
+/// The time between two events. It is never zero, because records have no order within a moment.
 fn pauses() -> impl Strategy<Value = Duration> {
     let edges = [Duration::from_nanos(1), MS, 10 * MS, 100 * MS, SECOND, 2 * SECOND, 6 * SECOND];
     prop_oneof![
@@ -244,7 +245,7 @@ proptest! {
                 recorded.ends_well(ContainerId(id));
             }
         }
-        let decisions = policy.explain(containers, recorded.history.clone()).expect("it is valid");
+        let decisions = policy.explain(containers, recorded.history.clone()).expect("the policy is valid");
         let explained: Vec<Decided> = decisions
             .iter()
             .map(|said| (said.restart_after, said.loop_crashes, said.crashes, said.rounds, said.completed))

@@ -1,4 +1,5 @@
-//! Jobs in the books: opened, pulled for, ended without a run, closed.
+//! The jobs of the ledger: how they are opened, get their inputs, end inputs that did
+//! not run, and are closed.
 
 use crate::base::ids::{InputId, JobId};
 use crate::decide::job::{CallJob, Counts, Ending, Job, MapJob, OnFailure, Span};
@@ -8,7 +9,7 @@ use crate::decide::share::{Share, hands};
 use crate::decide::steps;
 use crate::decide::window::Window;
 
-/// How an input ends that did not run to an end of its own.
+/// The end of an input that did not run to an end of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Unrun {
     Cancelled,
@@ -25,7 +26,7 @@ impl From<Unrun> for Ending {
 }
 
 impl Ledger {
-    /// A new map. `retries` are its own, in place of the function's.
+    /// Opens a new map. `retries` replaces the function's retries for this map.
     pub(crate) fn open(&mut self, on_failure: OnFailure, window: Window, retries: Option<Retries>) -> JobId {
         let share = Share::like(self.usual_cost);
         let id = self.number(Job::Map(Box::new(MapJob::new(on_failure, window, retries, share))));
@@ -33,7 +34,7 @@ impl Ledger {
         id
     }
 
-    /// A new call, with its input.
+    /// Opens a new call, which has its input already.
     pub(crate) fn open_call(&mut self) -> JobId {
         let id = self.number(Job::Call(CallJob::default()));
         self.accept(id, 1);
@@ -48,14 +49,14 @@ impl Ledger {
         id
     }
 
-    /// A map takes its turn again, if it has none.
+    /// Gives a map its turn again, unless it has one.
     pub(super) fn line_up(&mut self, id: JobId) {
         let map = self.jobs.get_mut(&id).and_then(Job::map_mut);
         let Some(map) = map.filter(|map| map.turn.is_none()) else { return };
         map.turn = Some(self.turns.push_back(id));
     }
 
-    /// A map has no turn, because it has nothing that was never assigned.
+    /// Takes its turn from a map that has no input that was never assigned.
     pub(super) fn step_out(&mut self, id: JobId) {
         let turn = self.jobs.get_mut(&id).and_then(Job::map_mut).and_then(|map| map.turn.take());
         if let Some(ticket) = turn {
@@ -63,7 +64,7 @@ impl Ledger {
         }
     }
 
-    /// Something has changed by which a map may have new inputs, or room for them.
+    /// Something has changed, so that a map may have new inputs, or room for them.
     pub(crate) fn look_again(&mut self, id: JobId) {
         let Some(map) = self.jobs.get(&id).and_then(Job::map) else { return };
         if let Some(at) = map.crumbs_at {
@@ -72,8 +73,8 @@ impl Ledger {
         self.line_up(id);
     }
 
-    /// Whether a map has its turn, or is looked at again soon. Of another the ledger hears once there is as much room as
-    /// is worth a claim, or its consumer has nothing left.
+    /// Whether a map has its turn, or is looked at again soon. Otherwise its source informs the ledger once
+    /// there is as much room as is worth a claim, or once its consumer has no outcomes left.
     #[cfg(test)]
     pub(crate) fn is_in_sight(&self, id: JobId) -> bool {
         let map = self.jobs.get(&id).and_then(Job::map);
@@ -92,7 +93,7 @@ impl Ledger {
         Some(counts)
     }
 
-    /// `inputs` more were pulled for a job; returns the index of the first.
+    /// Records that `inputs` more inputs were pulled for a job. Returns the index of the first.
     pub(crate) fn accept(&mut self, id: JobId, inputs: u64) -> u64 {
         let job = self.jobs.get_mut(&id).expect("only open jobs are pulled for");
         let first = job.accept(inputs);
@@ -103,7 +104,8 @@ impl Ledger {
         first
     }
 
-    /// One more input was pulled for a job whose source is over: accepted, and ended at once.
+    /// Records that one more input was pulled for a job whose source is over. It is
+    /// accepted and ended at once.
     pub(crate) fn accept_ended(&mut self, id: JobId, how: Unrun) {
         if let Some(job) = self.jobs.get_mut(&id) {
             job.accept_ended(how.into());
@@ -125,15 +127,15 @@ impl Ledger {
         map.map_or(0, |map| map.window.inputs(map.share.cost(), containers))
     }
 
-    /// How many containers that many inputs of a job are worth waking.
+    /// The number of containers that are worth waking for `inputs` inputs of a job.
     pub(crate) fn hands(&self, id: JobId, inputs: u64) -> u64 {
         let map = self.jobs.get(&id).and_then(Job::map);
         hands(inputs, map.and_then(|map| map.share.cost()))
     }
 
-    /// Takes every accepted input of a job that has no outcome and is in no lease out of the queues.
-    /// The caller gives each its outcome and says so with [`Ledger::ended`]. It costs as much as the job has ranges and
-    /// records, and not what other jobs have in the queues.
+    /// Removes from the queues every accepted input of a job that has no outcome and is in no lease. The
+    /// caller gives each its outcome and reports that with [`Ledger::ended`]. The cost grows with the ranges
+    /// and records of this job, and not with the queues of other jobs.
     pub(crate) fn take_pending(&mut self, id: JobId) -> Vec<Span> {
         let mut taken = Vec::new();
         let Some(job) = self.jobs.get_mut(&id).filter(|job| job.counts().pending() > 0) else { return taken };
@@ -150,7 +152,7 @@ impl Ledger {
         taken
     }
 
-    /// `inputs` of a job ended without having run to an end of their own.
+    /// Records that `inputs` inputs of a job ended without having run to an end of their own.
     pub(crate) fn ended(&mut self, id: JobId, how: Unrun, inputs: u64) {
         let Some(job) = self.jobs.get_mut(&id) else { return };
         job.count(how.into(), inputs);

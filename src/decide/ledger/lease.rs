@@ -1,4 +1,4 @@
-//! Dispatch: which inputs a container takes next.
+//! Dispatch: the inputs that a container takes next.
 
 use crate::base::ids::{Attempt, ContainerId, Generation, InputId, JobId};
 use crate::decide::job::{Job, JobKind, MapJob, Record, Span};
@@ -10,45 +10,48 @@ use crate::decide::time::Time;
 use crate::decide::window::refill;
 use crate::values::crash::Previous;
 
-/// Where the inputs of jobs come from, as far as the ledger must know.
+/// The sources of the jobs' inputs, as the ledger sees them.
 pub(crate) trait Sources {
-    /// Inputs that can be had without waiting.
+    /// The number of inputs that are available without waiting.
     fn available(&self, job: JobId, mode: Mode) -> u64;
-    /// There are none: from now on the ledger hears of those that come. Returns how many came in between; `None` if it
-    /// may not hear of them, and must look again by itself.
+    /// Called when no input is available: from now on the source informs the ledger of new inputs.
+    /// Returns how many came in between, or `None` if the source may not inform the ledger, which must
+    /// then look again by itself.
     fn await_inputs(&self, job: JobId, mode: Mode) -> Option<u64>;
-    /// Inputs already yielded to the consumer.
+    /// The number of inputs that were already yielded to the consumer.
     fn yielded(&self, job: JobId) -> u64;
-    /// There is less room than that, which would be worth a claim: from now on the ledger hears of it when there is.
+    /// Called when the room in the window is less than `least`: from now on the source informs the ledger
+    /// when there is as much.
     fn starve(&self, job: JobId, least: u64);
 }
 
-/// Inputs assigned to one container.
+/// Inputs that are assigned to one container.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Lease {
     pub(crate) job: JobId,
     pub(crate) span: Span,
     pub(crate) kind: LeaseKind,
-    /// The attempt at which its inputs are. Only single inputs are past their first.
+    /// The attempt at which the inputs are. It is past the first only in a lease of a single input.
     pub(crate) attempt: Attempt,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum LeaseKind {
-    /// First attempts.
+    /// The inputs are executed for the first time.
     First,
-    /// One input, again, after its container died; a suspect if the input itself crashed it.
+    /// One input is executed again after its container died. It is a suspect if it crashed
+    /// that container itself.
     Replay { suspect: bool },
-    /// One input, again, after it failed; when it was due.
+    /// One input is executed again after it failed. `due` is the moment at which its retry was due.
     Retry { due: Time },
 }
 
-/// What is dispatched to a container.
+/// The work that the ledger dispatches to a container.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Assignment {
-    /// It has that lease now.
+    /// The container has this lease from now on.
     Lease(Lease),
-    /// Up to `most` inputs of that map are to be pulled, of which [`Ledger::pulled`] makes a lease.
+    /// The caller pulls at most `most` inputs of this map. [`Ledger::pulled`] makes a lease of them.
     Pull { job: JobId, most: u64 },
 }
 
@@ -56,7 +59,7 @@ pub(crate) enum Assignment {
 /// a quarter to the maps.
 const CALLS_IN_A_ROW_MAX: u32 = 3;
 
-/// What of the jobs a lease may be of.
+/// The kinds of job that a lease may be of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Of {
     All,
@@ -64,8 +67,8 @@ enum Of {
 }
 
 impl Ledger {
-    /// What the container does next. In the order of the contract: calls, inputs that a dead
-    /// container had not begun, replays, then due retries and new inputs of the maps in turn.
+    /// Decides what the container does next. The order is that of the contract: calls, inputs that a dead
+    /// container had not begun, replays, and then due retries and new inputs of the maps in turn.
     pub(crate) fn claim(
         &mut self,
         id: ContainerId,
@@ -96,8 +99,8 @@ impl Ledger {
         Next::Wait { until: self.next_due(now) }
     }
 
-    /// So many inputs were pulled for a container, as its step said. `None` if there were none after all: then it claims
-    /// once more.
+    /// Makes a lease of the inputs that were pulled for a container. `None` if there were none after all. Then the
+    /// container claims once more.
     pub(crate) fn pulled(&mut self, id: ContainerId, job: JobId, inputs: u64, now: Time) -> Option<Lease> {
         self.accept(job, inputs);
         let span = self.jobs.get_mut(&job)?.take_fresh(inputs)?;
@@ -123,14 +126,15 @@ impl Ledger {
         berth.booked = lease.span.first;
     }
 
-    /// The container begins with its lease now. What it took to find it is no cost of the inputs.
+    /// Records that the container begins its lease now. The time that finding the lease took is not counted
+    /// as a cost of the inputs.
     pub(crate) fn lent(&mut self, id: ContainerId, now: Time) {
         let berth = &mut self.berths[id.index()];
         berth.taken = now;
         berth.advanced = now;
     }
 
-    /// The next moment at which something may be dispatched that may not be now.
+    /// The next moment at which an input may become ready for dispatch by the passing of time.
     pub(crate) fn next_due(&self, now: Time) -> Option<Time> {
         let retry = self.retries.first().map(|(due, _)| *due);
         let crumbs = self.crumbs.first().map(|(at, _)| *at);
@@ -188,13 +192,13 @@ impl Ledger {
         self.next_new(now, sources)
     }
 
-    /// Whether a lease may be of that job.
+    /// Whether a lease may be of `job`.
     fn is_of(&self, of: Of, job: JobId) -> bool {
         of == Of::All || self.jobs[&job].kind() == JobKind::Map
     }
 
     fn next_requeued(&mut self, of: Of) -> Option<Lease> {
-        // Of calls there are at most as many as there are containers.
+        // There are at most as many requeued calls as there are containers.
         let (ticket, (job, span)) =
             self.requeued.iter().map(steps::each).find(|(_, (job, _))| self.is_of(of, *job))?;
         let (job, span) = (*job, *span);
@@ -210,7 +214,7 @@ impl Ledger {
         Some(Lease { job, span: taken, kind: LeaseKind::First, attempt: Attempt::FIRST })
     }
 
-    /// Innocents killed along with a container go ahead of suspects.
+    /// Inputs that died with a container without having crashed any are replayed before suspects.
     fn next_replay(&mut self, id: ContainerId, of: Of, now: Time) -> Option<Lease> {
         if let Some((_, input)) = self.replays.first()
             && self.is_of(of, input.job)
@@ -232,29 +236,30 @@ impl Ledger {
         Some(self.single(input, LeaseKind::Retry { due }))
     }
 
-    /// Whether another container could be given something now, other than a suspect. Where it could not for lack of
-    /// room or of inputs, the ledger hears of them when they are there.
+    /// Whether another container could be given an input now, other than a suspect. If a map has no room or
+    /// no inputs, its source informs the ledger when that changes.
     pub(crate) fn has_more(&mut self, now: Time, sources: &impl Sources) -> bool {
         let retry = self.retries.first().is_some_and(|(due, _)| *due <= now);
         let left = !(self.calls.is_empty() && self.requeued.is_empty() && self.replays.is_empty());
         left || retry || self.next_map(now, sources).is_some()
     }
 
-    /// The suspect that may be replayed next, and by whom.
+    /// The suspect that may be replayed next, with the crash that its container must have outlived.
     pub(crate) fn suspect_ready(&self, now: Time) -> Option<Ready> {
         if self.goes_on() { self.suspects.ready(now) } else { None }
     }
 
-    /// Whether a map has room for as many inputs as are worth a claim. Where it has not, the ledger hears of more.
+    /// Whether a map has room for as many inputs as are worth a claim. If not, the source informs
+    /// the ledger when it has.
     fn has_room(&self, job: JobId, available: u64, sources: &impl Sources) -> bool {
         let least = self.refill(job).min(available);
         self.room(job, sources) >= least || {
-            sources.starve(job, least); // and then look again, for what was made in between
+            sources.starve(job, least); // look again, because room may have been made in between
             self.room(job, sources) >= least
         }
     }
 
-    /// How many more inputs of a map may be outstanding.
+    /// The number of inputs of a map that may be pulled in addition to the outstanding ones.
     fn room(&self, job: JobId, sources: &impl Sources) -> u64 {
         let outstanding = self.jobs[&job].counts().pulled.saturating_sub(sources.yielded(job));
         self.window(job).saturating_sub(outstanding)
@@ -276,8 +281,8 @@ impl Ledger {
         })
     }
 
-    /// The map whose turn is next, and how many new inputs can be had of it. Maps that have none lose their turn on
-    /// the way, until something changes: so a claim does not look at each open map again.
+    /// The map whose turn is next, and the number of its new inputs that are available. Maps without any lose
+    /// their turn until that changes, so that a claim does not look at every open map again.
     fn next_map(&mut self, now: Time, sources: &impl Sources) -> Option<(JobId, u64)> {
         while let Some((at, job)) = self.crumbs.first().copied().filter(|(at, _)| *at <= now) {
             steps::step();
@@ -295,8 +300,8 @@ impl Ledger {
         None
     }
 
-    /// How many new inputs of a map can be had now. Little room in a wide window is not worth a claim
-    /// of cheap inputs while it may still grow; after a moment it is taken all the same.
+    /// The number of new inputs of a map that may be leased now. For cheap inputs in a wide window, a small
+    /// amount of room is not worth a claim while it may still grow. After a moment it is taken anyway.
     fn ready(&mut self, job: JobId, now: Time, sources: &impl Sources) -> u64 {
         let waiting = self.jobs[&job].fresh();
         if waiting > 0 {
@@ -347,7 +352,7 @@ impl Ledger {
         job.map_mut().map_or(1, |map| map.share.take(available, containers))
     }
 
-    /// A lease of one input, which waits no more in its queue.
+    /// A lease of one input, which is removed from its queue.
     fn single(&mut self, input: InputId, kind: LeaseKind) -> Lease {
         self.leave_queue(input);
         let job = self.jobs.get_mut(&input.job).expect("queued inputs belong to open jobs");
@@ -364,14 +369,14 @@ impl Ledger {
         self.jobs.get(&input.job)?.record(input.index)
     }
 
-    /// When a failed input is due again, if it waits for its retry.
+    /// The moment at which a failed input is due, if it waits for its retry.
     #[cfg(test)]
     pub(crate) fn retry_due(&self, job: JobId, index: u64) -> Option<Time> {
         let waits = |(_, input): &&(Time, InputId)| *input == InputId { job, index };
         self.retries.iter().find(waits).map(|(due, _)| *due)
     }
 
-    /// Why the previous attempt of an input ended.
+    /// The reason why the previous attempt of an input ended.
     pub(crate) fn previous(&self, input: InputId) -> Option<Previous> {
         self.record(input)?.previous.clone()
     }

@@ -1,9 +1,9 @@
-//! The books of one function: where every input is between *pulled* and *outcome*.
+//! The ledger of one function: where every input is between *pulled* and *outcome*.
 //!
-//! It owns jobs, leases (which container executes which range), the queues between them and the
-//! restart policy, and decides dispatch, retry, replay, blame and poison. It does not hold inputs
-//! or outcomes, only their indices; it does not see the inputs that complete one by one, only how
-//! far a lease has come. A container's life:
+//! The ledger owns the jobs, the leases (which container executes which range), the queues between them and
+//! the restart policy. It decides dispatch, retry, replay, blame and poison. It holds the indices of inputs,
+//! and neither inputs nor outcomes. It does not see each input complete, but only how far a lease has
+//! advanced. A container's life:
 //!
 //! ```text
 //!          begin              entered          claim ⇄ released
@@ -16,7 +16,7 @@
 //!                      └──▶ Starting, the next generation
 //! ```
 //!
-//! A crash whose verdict is *now* or *give up*, and a kill, lead to Absent.
+//! A crash whose verdict is *now* or *give up* leads to Absent, and so does a kill.
 
 mod berth;
 mod causes;
@@ -55,7 +55,7 @@ use suspects::Suspects;
 pub(crate) use suspects::{CrashNumber, Ready};
 pub(crate) use verdict::{AfterCrash, AfterFailure, Crowd, Leaving, Worth};
 
-/// What the ledger decides by; validated before.
+/// The settings of the ledger, which were validated before.
 #[derive(Debug, Clone)]
 pub(crate) struct Rules {
     pub(crate) containers: usize,
@@ -64,20 +64,20 @@ pub(crate) struct Rules {
     pub(crate) restart: RestartPolicy,
 }
 
-/// What the function still does.
+/// The activities that a function still has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Mode {
-    /// Everything.
+    /// The function does everything.
     Running,
-    /// Accepted inputs finish; nothing is pulled, nothing new is taken.
+    /// Accepted inputs finish. No input is pulled, and no call is accepted.
     Draining,
-    /// Only what executes finishes.
+    /// Only executing inputs finish.
     Stopping,
-    /// Over.
+    /// The function has ended.
     Aborted,
 }
 
-/// One function's books.
+/// The books of one function.
 #[derive(Debug)]
 pub(crate) struct Ledger {
     rules: Rules,
@@ -85,51 +85,52 @@ pub(crate) struct Ledger {
     restarts: Restarts,
     jitter: Option<Jitter>,
     berths: Vec<Berth>,
-    /// How many containers are in which stage, and which of them may have to be created.
+    /// The number of containers in each stage, and the containers that may have to be created.
     stages: Stages,
-    /// Containers that exit to begin anew, or do so: until they have entered again, or have died.
+    /// Containers that exit to begin a new generation, until they have entered again or have died.
     recycling: BTreeSet<ContainerId>,
     jobs: BTreeMap<JobId, Job>,
     jobs_opened: u64,
-    /// Accepted inputs of all jobs without an outcome.
+    /// The number of accepted inputs of all jobs that have no outcome.
     pending: u64,
-    /// The containers that have a lease, by the job that it is of.
+    /// The containers that have a lease, sorted by its job.
     leases: BTreeSet<(JobId, ContainerId)>,
     /// The containers that have leased several inputs.
     ahead: BTreeSet<ContainerId>,
-    /// What inputs cost of late, of whatever job.
+    /// The recent cost of an input, over all jobs.
     usual_cost: Option<Duration>,
     /// Calls whose input was never assigned, in the order in which they were begun.
     calls: BTreeSet<JobId>,
     /// How many leases in a row were of calls.
     calls_in_a_row: u32,
-    /// Maps that may have new inputs, the one whose turn is next in front. A map that was found to have none, or no
-    /// room for them, is not here until something of that has changed.
+    /// Maps that may have new inputs, in the order of their turns. A map without new inputs, or without room
+    /// for them, is not in the queue until that has changed.
     turns: Queue<JobId>,
-    /// Maps that are not in `turns`, because little room is left to grow until then.
+    /// Maps that are not in `turns`, because their small amount of room is left to grow until this moment.
     crumbs: BTreeSet<(Time, JobId)>,
     /// Inputs that a dead container had not begun.
     requeued: Queue<(JobId, Span)>,
-    /// Inputs that were executing when their container died, and have crashed none.
+    /// Inputs that were executing when their container died, and have crashed no container.
     replays: Queue<InputId>,
-    /// Inputs that were executing when their container died, and have crashed one before.
+    /// Inputs that were executing when their container died, and have crashed a container.
     suspects: Suspects,
     /// Inputs that wait to be replayed, and have left a thread behind.
     left_a_thread: BTreeSet<InputId>,
-    /// Failed inputs, by the moment they are due.
+    /// Failed inputs, sorted by the moment at which they are due.
     retries: BTreeSet<(Time, InputId)>,
-    /// Whether new inputs go before due retries next time: the two take turns.
+    /// Whether new inputs come before due retries next time. The two take turns.
     new_goes_first: bool,
-    /// Why the function gave up: no container is created and nothing dispatched until reset.
+    /// The reason why the function gave up. No container is created and no input dispatched until a reset.
     gave_up: Option<GaveUp>,
-    /// How it began, should it give up.
+    /// The first crashes of the window, which are reported if the function gives up.
     causes: Causes,
-    /// Changes of stages not yet told.
+    /// Changes that were not yet reported.
     changes: Vec<Change>,
-    /// A crash loop ended while containers waited for the end of its delay; not yet told.
+    /// Whether a crash loop has ended while containers waited for the end of its delay, and the engine has
+    /// not yet learned that.
     recovered: bool,
-    /// Crashes that nobody needs any more. They may hold errors of the user's, which must not be
-    /// dropped here.
+    /// Crashes that are not needed any more. They may hold errors of the user's, which
+    /// must not be dropped here.
     discarded: Vec<Arc<Crash>>,
     crashes: u64,
     restarted: u64,
@@ -186,11 +187,11 @@ impl Ledger {
         self.mode <= Mode::Draining && self.gave_up.is_none()
     }
 
-    /// Moves on to a later mode; never back.
+    /// Advances to a later mode. Has no effect if `mode` is an earlier one.
     pub(crate) fn advance_mode(&mut self, mode: Mode) {
         if mode > self.mode {
             self.mode = mode;
-            // Sources are not pulled any more: what little room waited for may never come.
+            // Sources are not pulled any more, so room that was left to grow may never grow.
             self.job_ids().into_iter().for_each(|job| self.look_again(job));
         }
         if !self.goes_on() || (self.mode == Mode::Draining && self.nothing_pending()) {
@@ -198,19 +199,19 @@ impl Ledger {
         }
     }
 
-    /// No container waits to be created any more.
+    /// Cancels the creation of all containers that wait for it.
     fn stand_down(&mut self) {
         while let Some((_, id)) = self.stages.first_backing_off() {
             self.turn(id, Stage::Absent);
         }
     }
 
-    /// Why the function gave up, while it is given up.
+    /// The reason why the function gave up, until it is reset.
     pub(crate) fn gave_up(&self) -> Option<&GaveUp> {
         self.gave_up.as_ref()
     }
 
-    /// Forgets the crash history and takes work again. Returns whether it had given up.
+    /// Forgets the crash history and takes work again. Returns whether the function had given up.
     pub(crate) fn reset(&mut self) -> bool {
         self.restarts.reset();
         self.stand_down();
@@ -220,22 +221,23 @@ impl Ledger {
         gave_up.is_some()
     }
 
-    /// Crashes that are to be dropped where users' values may be.
+    /// Takes the crashes that must be dropped where users' values may be dropped.
     pub(crate) fn take_discarded(&mut self) -> Vec<Arc<Crash>> {
         std::mem::take(&mut self.discarded)
     }
 
-    /// Whether no accepted input is without its outcome.
+    /// Whether every accepted input has its outcome.
     pub(crate) fn nothing_pending(&self) -> bool {
         self.pending == 0
     }
 
-    /// Accepted inputs that have no outcome and are not executing.
+    /// The number of accepted inputs that have no outcome and are not executing.
     pub(crate) fn inputs_waiting(&self) -> u64 {
         self.pending - self.executing_now().count() as u64
     }
 
-    /// The containers that execute, or are about to, with the index of the input and the moment since which that is known.
+    /// The containers that execute an input, or are about to, with its index and the moment
+    /// since which that is known.
     pub(crate) fn executing_now(&self) -> impl Iterator<Item = (ContainerId, u64, Time)> {
         self.leased().filter_map(|id| {
             let berth = &self.berths[id.index()];
@@ -244,7 +246,7 @@ impl Ledger {
         })
     }
 
-    /// Loop crashes in a row and when the first of them was, if there is a crash loop.
+    /// The number of loop crashes in a row and the moment of the first, if there is a crash loop.
     pub(crate) fn crash_loop(&mut self, now: Time) -> Option<(u32, Time)> {
         self.settle(now);
         self.restarts.crash_loop()
@@ -268,6 +270,6 @@ impl Ledger {
 pub(crate) struct Lives {
     pub(crate) crashes: u64,
     pub(crate) restarts: u64,
-    /// Exits of containers that were to begin anew.
+    /// The number of exits of containers that then began a new generation.
     pub(crate) recycled: u64,
 }

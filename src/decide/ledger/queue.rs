@@ -1,12 +1,13 @@
-//! A queue from whose middle an entry can be taken.
+//! A queue that can give up an entry from its middle.
 //!
-//! Everything that waits in the ledger may be cancelled while it waits. A plain queue would have to be searched for
-//! it, which costs as much as everything else that waits. Here each operation costs the logarithm of that.
+//! Everything that waits in the ledger may be cancelled while it waits. A plain queue would have to be
+//! searched for the entry, which costs as much as there are entries. Here each operation costs the
+//! logarithm of their number.
 
 use std::collections::BTreeMap;
 use std::num::NonZeroI64;
 
-/// The place of an entry in its [`Queue`]. The smaller ticket has its turn first.
+/// The position of an entry in its [`Queue`]. The smaller ticket has its turn first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Ticket(NonZeroI64);
 
@@ -67,7 +68,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn entries_keep_their_order_whichever_of_them_leaves() {
+    fn entries_keep_their_order_when_any_of_them_leaves() {
         let mut queue = Queue::default();
         let tickets: Vec<Ticket> = (0..5).map(|n| queue.push_back(n)).collect();
         let first = queue.push_front(9);

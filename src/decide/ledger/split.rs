@@ -1,4 +1,4 @@
-//! Splitting: a container that has nothing to do takes over a part of what another has not begun.
+//! Splitting: an idle container takes over a part of another container's lease that has not begun.
 
 use std::time::Duration;
 
@@ -9,24 +9,26 @@ use crate::decide::ledger::{LeaseKind, Ledger};
 use crate::decide::pacing::{CLAIM_WORK, WORTH};
 use crate::decide::time::Time;
 
-/// When a container looks again for something to take over: the contract lets an input wait so long beside a container
-/// that has nothing, and each look takes the time of one that works.
+/// The time after which an idle container looks again for a lease to split. The contract lets an input wait
+/// this long beside an idle container, and each look takes time from a working one.
 const AGAIN: Duration = Duration::from_millis(1);
 
-/// What a container without work finds with the others.
+/// The work that an idle container finds in the leases of others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Split {
-    /// That container's lease is worth splitting, before that input. `cost` is what an input of it was seen to cost at
-    /// least, where one of them alone is worth a claim.
+    /// The lease of `from` is worth splitting before input `index`. `cost` is a lower bound of the cost of
+    /// one of its inputs, if one input alone is worth a claim.
     Before { from: ContainerId, index: u64, cost: Option<Duration> },
-    /// One may be by then, if it has not come further: its inputs are dearer than was thought.
+    /// A lease may be worth splitting at this moment if it has not advanced, because its inputs are then more
+    /// expensive than was assumed.
     NotBefore(Time),
-    /// Nobody has anything that has not begun.
+    /// No container has leased inputs that have not begun.
     Nothing,
 }
 
 impl Ledger {
-    /// The lease that is best split, going by what its inputs have cost so far. What was completed is booked.
+    /// The lease that is best to split, judged by the cost of its inputs so far. The caller has booked
+    /// all completed inputs.
     pub(crate) fn split(&self, now: Time) -> Split {
         if !self.goes_on() {
             return Split::Nothing;
@@ -34,7 +36,8 @@ impl Ledger {
         let rests = self.ahead().filter_map(|id| Some((id, self.rest(&self.berths[id.index()], now)?)));
         let Some((id, rest)) = rests.max_by_key(|(_, rest)| rest.work) else { return Split::Nothing };
         if rest.here >= CLAIM_WORK {
-            // Each of them may be as dear: none is to wait for another while containers have nothing to do.
+            // Each of the inputs may cost as much, so none of them should wait for another
+            // while containers are idle.
             return Split::Before { from: id, index: rest.end - rest.inputs, cost: Some(rest.here) };
         }
         if rest.work >= WORTH {
@@ -53,18 +56,18 @@ impl Ledger {
         let usual =
             self.jobs.get(&lease.job).and_then(Job::map).and_then(|map| map.share.cost()).unwrap_or_default();
         let average = now.since(berth.taken).div_f64((done + 1) as f64);
-        let here = average.max(now.since(berth.advanced)); // so long at least has the one taken that executes
+        let here = average.max(now.since(berth.advanced)); // the executing input has taken at least this long
         let work = usual.max(here).mul_f64(inputs as f64);
         Some(Rest { end, inputs, here, work })
     }
 }
 
-/// What has not begun of a lease.
+/// The part of a lease that has not begun.
 struct Rest {
     end: u64,
     inputs: u64,
-    /// How long the inputs of it have taken so far, one by one.
+    /// The time per input of the lease so far.
     here: Duration,
-    /// How long it will take.
+    /// The time that the rest is expected to take.
     work: Duration,
 }

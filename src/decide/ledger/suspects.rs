@@ -1,4 +1,4 @@
-//! Known suspects: inputs that have crashed a container, and which container may replay one when.
+//! Known suspects: inputs that have crashed a container, and the rules by which they are replayed.
 //!
 //! | question | rule |
 //! |---|---|
@@ -6,9 +6,10 @@
 //! | and if there is none | any live one, once no container was entered for [`UNPROVEN_AFTER`] |
 //! | how many at a time | one; another once each of those has executed for [`HUNG_AFTER`], on at most half of the containers |
 //!
-//! A container *proves* itself by the number of crashes that the function had seen when it was begun, or when it took
-//! a lease of which an input has completed. So an outage stops a suspect at `enter`, where it waits and is not charged,
-//! and not on the next connection that is just as dead.
+//! A container *proves* itself by the number of crashes that the function had seen when the container was
+//! begun, or when it took a lease of which it has completed an input. An outage therefore stops a suspect
+//! at `enter`, where it waits and is not charged. Otherwise it would be charged for the next connection,
+//! which is just as dead.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -16,33 +17,34 @@ use std::time::Duration;
 use crate::base::ids::{ContainerId, InputId};
 use crate::decide::time::Time;
 
-/// How long a suspect executes before the next one may begin elsewhere, because one that hangs must not hold up all
-/// the others.
+/// The time that a suspect executes before the next one may begin in another container, because a suspect
+/// that hangs must not hold up all others.
 pub(crate) const HUNG_AFTER: Duration = Duration::from_secs(1);
 
-/// How long no container can have been entered before any live one may replay a suspect.
+/// The time without any container being entered after which any live container may replay a suspect.
 pub(crate) const UNPROVEN_AFTER: Duration = Duration::from_secs(10);
 
-/// Counts the crashes of a function: the number of the last one that somebody knows of.
+/// The number of a crash, counted over the function. Often the number of the last crash that
+/// happened before something.
 pub(crate) type CrashNumber = u64;
 
-/// What may be replayed next.
+/// A suspect that may be replayed next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Ready {
-    /// The crash that a container must have outlived; 0 if any container will do.
+    /// The crash that a container must have outlived to replay it. 0 if any container may.
     pub(crate) proof: CrashNumber,
 }
 
 /// The suspects of one function.
 #[derive(Debug)]
 pub(super) struct Suspects {
-    /// How many may execute at once.
+    /// The largest number of suspects that may execute at once.
     executing_max: usize,
-    /// Those that wait, by the number of their last crash, with the moment of it.
+    /// The suspects that wait, by the number of their last crash, with its moment.
     waiting: BTreeMap<CrashNumber, (InputId, Time)>,
-    /// The containers that replay one, with the moment at which they took it.
+    /// The containers that replay a suspect, with the moment at which they took it.
     executing: Vec<(ContainerId, Time)>,
-    /// When a container was entered last.
+    /// When a container was last entered.
     entered: Option<Time>,
 }
 
@@ -56,39 +58,39 @@ impl Suspects {
         }
     }
 
-    /// A container was entered.
+    /// Records that a container was entered.
     pub(super) fn entered(&mut self, now: Time) {
         self.entered = Some(now);
     }
 
-    /// The input waits to be replayed. Its last crash had that number, and was at that moment.
+    /// Adds an input that waits to be replayed. Its last crash has the number `crash` and happened at `at`.
     pub(super) fn wait(&mut self, input: InputId, crash: CrashNumber, at: Time) {
         let before = self.waiting.insert(crash, (input, at));
         assert!(before.is_none(), "one input executes in a container, so a crash has one suspect");
     }
 
-    /// The input with that last crash does not wait any more.
+    /// Removes the input with this last crash, which does not wait any more.
     pub(super) fn remove(&mut self, crash: CrashNumber) {
         self.waiting.remove(&crash);
     }
 
-    /// The next suspect, for a container that has proved itself up to that crash.
+    /// The next suspect for a container that has outlived the crash `proof`.
     pub(super) fn next_for(&self, proof: CrashNumber, now: Time) -> Option<InputId> {
         let ready = self.ready(now)?;
-        (ready.proof <= proof).then(|| self.waiting.first_key_value().expect("one is ready").1.0)
+        (ready.proof <= proof).then(|| self.waiting.first_key_value().expect("a suspect is waiting").1.0)
     }
 
-    /// A container has taken a suspect.
+    /// Records that a container has taken a suspect.
     pub(super) fn begin(&mut self, id: ContainerId, now: Time) {
         self.executing.push((id, now));
     }
 
-    /// A container gives its lease back.
+    /// Records that a container has given its lease back.
     pub(super) fn end(&mut self, id: ContainerId) {
         self.executing.retain(|(on, _)| *on != id);
     }
 
-    /// Whether a suspect may be replayed now, and by whom.
+    /// The suspect that may be replayed now, if there is one.
     pub(super) fn ready(&self, now: Time) -> Option<Ready> {
         let (crash, (_, at)) = self.waiting.first_key_value()?;
         if self.executing.len() >= self.executing_max || self.hung_at().is_some_and(|hung| hung > now) {
@@ -97,7 +99,7 @@ impl Suspects {
         Some(Ready { proof: if self.unproven_at(*at) <= now { 0 } else { *crash } })
     }
 
-    /// The next moment at which [`Suspects::ready`] will say more than now.
+    /// The next moment at which [`Suspects::ready`] may allow more than it does now.
     pub(super) fn due(&self, now: Time) -> Option<Time> {
         let (_, (_, at)) = self.waiting.first_key_value()?;
         if self.executing.len() >= self.executing_max {
@@ -107,12 +109,12 @@ impl Suspects {
         moments.into_iter().flatten().filter(|moment| *moment > now).min()
     }
 
-    /// When each suspect that executes will have done so for long.
+    /// The moment at which every executing suspect will have executed for [`HUNG_AFTER`].
     fn hung_at(&self) -> Option<Time> {
         self.executing.iter().map(|(_, since)| *since + HUNG_AFTER).max()
     }
 
-    /// From when on any container may replay a suspect that crashed last at that moment.
+    /// The moment from which any container may replay a suspect that last crashed at `crashed`.
     fn unproven_at(&self, crashed: Time) -> Time {
         self.entered.map_or(crashed, |entered| entered.max(crashed)) + UNPROVEN_AFTER
     }
@@ -140,14 +142,14 @@ mod tests {
     }
 
     #[test]
-    fn any_container_will_do_once_none_was_entered_for_ten_seconds() {
+    fn any_container_may_replay_a_suspect_once_none_was_entered_for_ten_seconds() {
         let mut suspects = Suspects::new(4);
         suspects.wait(input(7), 3, at(0));
         assert_eq!(suspects.due(at(0)), Some(at(10_000)));
         assert_eq!(suspects.next_for(0, at(9_999)), None);
         assert_eq!(suspects.next_for(0, at(10_000)), Some(input(7)));
         suspects.entered(at(10_000));
-        assert_eq!(suspects.next_for(0, at(10_000)), None, "the one that was entered may take it");
+        assert_eq!(suspects.next_for(0, at(10_000)), None, "the container that was entered may take it");
         assert_eq!(suspects.due(at(10_000)), Some(at(20_000)));
     }
 
@@ -159,7 +161,7 @@ mod tests {
             assert_eq!(suspects.next_for(9, at(from)), Some(input(u64::from(id) + 1)));
             suspects.remove(u64::from(id) + 1);
             suspects.begin(ContainerId(id), at(from));
-            assert_eq!(suspects.next_for(9, at(from + 999)), None, "it may return yet");
+            assert_eq!(suspects.next_for(9, at(from + 999)), None, "the suspect may still return");
         }
         assert_eq!(suspects.next_for(9, at(60_000)), None, "half of the containers hang");
         assert_eq!(suspects.due(at(60_000)), None);

@@ -1,4 +1,4 @@
-//! What becomes of inputs and containers: completion, failure, crash, kill; retry, replay, blame.
+//! The ends of inputs and containers: completion, failure, crash and kill, with retry, replay and blame.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,41 +14,42 @@ use crate::decide::time::Time;
 use crate::values::crash::{Crash, Previous};
 use crate::values::gave_up::GaveUp;
 
-/// What `retry_if` said of an error.
+/// The answer of `retry_if` to an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Worth {
     Retry,
     Surface,
 }
 
-/// What becomes of a failed input.
+/// The decision on a failed input.
 #[derive(Debug, Clone)]
 pub(crate) enum AfterFailure {
-    /// Again, after its delay.
+    /// The input is executed again, after its delay.
     Retry,
-    /// The failure surfaces; `deaths` are those that the input caused before.
+    /// The failure surfaces. `deaths` are the deaths that the input caused before.
     Final { attempts: Attempt, deaths: Vec<Arc<Crash>>, ends_map: bool },
 }
 
-/// What becomes of the input that was executing when its container died.
+/// The decision on the input that was executing when its container died.
 #[derive(Debug, Clone)]
 pub(crate) enum AfterCrash {
-    /// Run again, or given up with the function.
+    /// The input is executed again, or is given up with the function.
     Pending { input: InputId },
-    /// Its crash budget is spent.
+    /// The input's crash budget is spent.
     Poisoned { input: InputId, attempts: Attempt, deaths: Vec<Arc<Crash>>, ends_map: bool },
-    /// Killed by hand, and it may not be begun again; `deaths` are those that it caused before.
+    /// The container was killed by hand, and the input may not be begun again. `deaths` are the deaths that
+    /// the input caused before.
     Lost { input: InputId, attempts: Attempt, deaths: Vec<Arc<Crash>>, crash: Arc<Crash>, ends_map: bool },
 }
 
-/// What had begun of inputs that are given back.
+/// Whether the first input of a returned lease has begun.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Begun {
     Nothing,
     First,
 }
 
-/// Where an input begins to wait.
+/// Where in its queue an input begins to wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Place {
     Front,
@@ -58,37 +59,39 @@ enum Place {
 /// How a container leaves the user's code when it dies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Leaving {
-    /// Whether its thread is left behind there, nobody knows for how long. Otherwise it has come out, or is about to.
+    /// Whether its thread is left behind there, for an unknown time. Otherwise the thread has left the
+    /// code, or is about to.
     pub(crate) abandoned: bool,
-    /// How many are left behind, with it.
+    /// How crowded the abandoned threads are, including this one.
     pub(crate) crowd: Crowd,
 }
 
-/// How many threads are left behind, and how much they hold.
+/// How many threads are abandoned, and how much memory they hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Crowd {
-    /// There may be more.
+    /// More threads may be abandoned.
     Few,
-    /// They hold as much as they may: nothing is replayed that might leave another one.
+    /// The threads hold as much memory as they may. No input is replayed that might abandon another thread.
     Large,
-    /// There are as many as may be: no container is created either.
+    /// As many threads are abandoned as may be. No container is created either.
     Full,
 }
 
-/// How often an input may be executed on a thread that is then abandoned. A replay of it would take one more.
+/// An input may abandon this many threads. After that it is not replayed, because a replay
+/// could abandon another.
 const ABANDONED_MAX: u32 = 2;
 
-/// The verdict on a crash.
+/// The decision on a crash.
 #[derive(Debug, Clone)]
 pub(crate) struct Verdict {
     pub(crate) restart: Restart,
-    /// What becomes of the input that was executing, and of those that may not be replayed now.
+    /// The decisions on the input that was executing, and on inputs that must not be replayed any more.
     pub(crate) inputs: Vec<AfterCrash>,
 }
 
 impl Ledger {
-    /// Books the inputs of the container's lease before `upto` as completed with `Ok`. Returns
-    /// the range that is new in the books.
+    /// Books the inputs of the container's lease before `upto` as completed with `Ok`. Returns the range
+    /// that was newly booked.
     pub(crate) fn advanced(&mut self, id: ContainerId, upto: u64, now: Time) -> Option<(JobId, Span)> {
         let berth = &mut self.berths[id.index()];
         let lease = berth.lease?;
@@ -112,7 +115,7 @@ impl Ledger {
         Some((lease.job, span))
     }
 
-    /// The input at the booked position returned `Err`; `worth` is what `retry_if` said.
+    /// Books the input at the booked position as failed. `worth` is the answer of `retry_if`.
     pub(crate) fn failed(&mut self, id: ContainerId, worth: Worth, now: Time) -> AfterFailure {
         let berth = &mut self.berths[id.index()];
         let lease = berth.lease.expect("a failure comes from a lease");
@@ -149,14 +152,14 @@ impl Ledger {
         AfterFailure::Final { attempts, deaths, ends_map: job.on_failure() == OnFailure::EndMap }
     }
 
-    /// The lease is done, or its rest, which has not begun, is given back. `returned` is the moment at which the thread
-    /// came back from the inputs.
+    /// Ends the lease and requeues the rest of it, which has not begun. `returned` is the moment at which the
+    /// thread came back from the inputs.
     pub(crate) fn released(&mut self, id: ContainerId, returned: Time) {
         self.release(id, Begun::Nothing, returned);
     }
 
-    /// The lease is taken back because its job is about to end. What executes at `position` may go on,
-    /// as a stray.
+    /// Takes the lease back because its job is about to end. An input that executes at
+    /// `position` goes on as a stray.
     pub(crate) fn recalled(&mut self, id: ContainerId, position: Option<Position>, now: Time) {
         let executing = self.executing(id, position);
         if let Some(input) = executing {
@@ -197,8 +200,8 @@ impl Ledger {
         self.requeue(lease, rest, begun);
     }
 
-    /// Shortens the lease to end before `end`; the rest goes to the requeued. `cost` is what an input of it was seen to
-    /// cost at least, where it is dearer than was thought.
+    /// Shortens the lease so that it ends before `end`, and requeues the rest. `cost` is a lower bound of the
+    /// cost of an input, if inputs are more expensive than was assumed.
     pub(crate) fn truncated(&mut self, id: ContainerId, end: u64, cost: Option<Duration>) {
         let Some(lease) = &mut self.berths[id.index()].lease else { return };
         if let (Some(cost), Some(map)) = (cost, self.jobs.get_mut(&lease.job).and_then(Job::map_mut)) {
@@ -210,7 +213,8 @@ impl Ledger {
         self.requeue(lease, cut, Begun::Nothing);
     }
 
-    /// What had not begun waits again, as what it waited before; it has not been replayed or retried.
+    /// Requeues inputs that had not begun in the queue from which they came. Their replays and
+    /// retries are not counted.
     fn requeue(&mut self, lease: Lease, span: Span, begun: Begun) {
         if span.len == 0 {
             return;
@@ -237,8 +241,8 @@ impl Ledger {
         }
     }
 
-    /// A container crashed. `position` is how far it was in its lease; what it completed before
-    /// is booked already. `None` for an old generation.
+    /// Decides on the crash of a container. `position` is how far the container was in its lease. The inputs
+    /// that it completed before are booked already. Returns `None` for an old generation.
     pub(crate) fn crashed(
         &mut self,
         id: ContainerId,
@@ -296,17 +300,19 @@ impl Ledger {
         Some(Verdict { restart, inputs })
     }
 
-    /// Whether the verdict on a crash depends on what other containers have completed.
+    /// Whether the verdict on a crash depends on the inputs that other containers have completed.
     pub(crate) fn verdict_depends_on_others(&mut self, now: Time) -> bool {
         self.restarts.depends_on_completions(now)
     }
 
-    /// When what containers have completed is next to be booked, if a later verdict may depend on when that was.
+    /// The next moment at which completed inputs should be booked, if a later verdict may depend on
+    /// when they were completed.
     pub(crate) fn next_booking(&mut self, now: Time) -> Option<Time> {
         if self.goes_on() && !self.nothing_pending() { self.restarts.next_count(now) } else { None }
     }
 
-    /// A container is killed by hand: no blame, no budget, no crash in the policy's count.
+    /// Decides on a container that was killed by hand. It is not blamed, spends no budget, and is no crash
+    /// in the policy's count.
     pub(crate) fn killed(
         &mut self,
         id: ContainerId,
@@ -343,8 +349,8 @@ impl Ledger {
         inputs
     }
 
-    /// Whether nobody is left who would do what is to be done, and nobody can be created: a function that may
-    /// give up then does.
+    /// Whether no container is left to do the work and none can be created. A function that
+    /// may give up then does.
     fn is_hopeless(&self, id: ContainerId, leaving: Leaving) -> bool {
         leaving.crowd == Crowd::Full && self.restarts.may_give_up() && self.is_last(id)
     }
@@ -354,13 +360,13 @@ impl Ledger {
         !self.containers().any(|other| other != id && self.berths[other.index()].goes_on())
     }
 
-    /// Whether no container lives or is about to, in a function that may give up for that.
+    /// Whether no container lives or is about to, in a function that may give up because of that.
     pub(crate) fn is_deserted(&self) -> bool {
         self.restarts.may_give_up() && !self.berths.iter().map(steps::each).any(Berth::goes_on)
     }
 
-    /// There may be no more abandoned threads: those that wait to be replayed, and have left one behind
-    /// before, end.
+    /// Ends the inputs that wait to be replayed and have left a thread behind before, because no more
+    /// threads may be abandoned.
     fn end_crowded(&mut self, leaving: Leaving, ended: &mut Vec<AfterCrash>) {
         if !leaving.abandoned || leaving.crowd == Crowd::Few {
             return;
@@ -373,7 +379,7 @@ impl Ledger {
         }
     }
 
-    /// An input waits to be replayed.
+    /// Puts an input into the queue of its replays.
     fn await_replay(&mut self, input: InputId, place: Place) {
         let job = self.jobs.get_mut(&input.job).expect("queued inputs belong to open jobs");
         let record = job.record_mut(input.index).expect("it was executed before");
@@ -390,7 +396,7 @@ impl Ledger {
         }
     }
 
-    /// An input waits no more in the queue in which it waits after an execution.
+    /// Removes an input from the queue in which it waits after an execution.
     pub(super) fn leave_queue(&mut self, input: InputId) {
         let Some(record) = self.jobs.get_mut(&input.job).and_then(|job| job.record_mut(input.index)) else {
             return;
@@ -406,16 +412,17 @@ impl Ledger {
         }
     }
 
-    /// The input that was executing at `position`, if one was.
+    /// The input that was executing at `position`, if there is one.
     fn executing(&self, id: ContainerId, position: Option<Position>) -> Option<InputId> {
         let lease = self.berths[id.index()].lease?;
         let position = position.filter(|position| position.begun)?;
-        assert_eq!(position.at, self.berths[id.index()].booked, "what came before is booked");
+        assert_eq!(position.at, self.berths[id.index()].booked, "all inputs before it are booked");
         Some(InputId { job: lease.job, index: position.at })
     }
 
-    /// A container has crashed while it executed an input. `outlived` is the last crash that the container had outlived:
-    /// it was begun after it, or has completed something of a lease that it took after it.
+    /// Blames an input that was executing when its container crashed. `outlived` is the last crash that
+    /// the container had outlived: it was begun after that crash, or has completed an input of a lease
+    /// that it took after it.
     fn blame(
         &mut self,
         input: InputId,
@@ -435,7 +442,7 @@ impl Ledger {
         if record.deaths.len() < DEATHS_MAX {
             record.deaths.push(Arc::clone(crash));
         }
-        // A container that has not proved itself may be the one that is at fault.
+        // If the container has not proved itself, the fault may be the container's.
         let is_charged = record.crashed.is_none_or(|(last, _)| outlived >= last);
         if is_charged {
             record.crashes += 1;
@@ -451,7 +458,8 @@ impl Ledger {
         AfterCrash::Pending { input }
     }
 
-    /// Ends the lease of a dead container: the executing input has its fate, the rest is requeued.
+    /// Ends the lease of a dead container. The executing input was already decided on, and
+    /// the rest is requeued.
     fn give_back(&mut self, id: ContainerId, position: Option<Position>, now: Time) {
         if position.is_some_and(|position| position.begun) {
             self.berths[id.index()].booked += 1;
@@ -461,7 +469,8 @@ impl Ledger {
 }
 
 impl Record {
-    /// Its thread may be left behind in it. Whether that is so too often, or there are too many already.
+    /// Counts an abandoned thread of this input. Returns whether the input has abandoned too many, or
+    /// there are too many in all.
     fn is_abandoned_for_good(&mut self, leaving: Leaving) -> bool {
         if !leaving.abandoned {
             return false;
@@ -486,7 +495,7 @@ impl Job {
         AfterCrash::Lost { input, attempts, deaths, crash, ends_map }
     }
 
-    /// Ends an input that waits to be replayed, and must not be any more.
+    /// Ends an input that waits to be replayed and must not be any more.
     fn end_abandoned(&mut self, input: InputId) -> AfterCrash {
         let record = self.record(input.index).expect("it has left a thread behind");
         let attempts = Attempt(record.attempt().0 - 1); // those that were begun

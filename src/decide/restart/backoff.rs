@@ -1,4 +1,4 @@
-//! The policy that never gives up: a crash loop is slowed down instead.
+//! The policy that never gives up, but slows a crash loop down.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use crate::decide::jitter::Jitter;
 use crate::decide::restart::crash_loop::{CrashLoop, Delays};
 use crate::values::error::ConfigError;
 
-/// Restarts for ever, a crash loop ever more slowly.
+/// Restarts for ever. A crash loop is restarted more and more slowly.
 ///
 /// | setting | default | allowed |
 /// |---|---|---|
@@ -15,11 +15,11 @@ use crate::values::error::ConfigError;
 /// | `reset_after` | 10 s | from 2 × `initial` |
 /// | `seed` | fixed | any |
 ///
-/// The first loop crash in a row restarts at once; the n-th waits `initial × 2^(n−2)`, at most
-/// `max`, drawn from its half to its whole (equal jitter). While the delay runs no other container
-/// is created, but for one that had made progress or died of an input that had crashed one before;
-/// healthy ones work on. The loop ends when a container started after its last
-/// crash completes an input, or stays up for `reset_after` from the end of its `enter`.
+/// The first loop crash in a row restarts at once. The n-th waits `initial × 2^(n−2)`, at most `max`, drawn
+/// between its half and its whole (equal jitter). While the delay runs no other container is created, except
+/// one that had made progress, or that died of an input that had crashed a container before. Healthy
+/// containers go on working. The loop ends when a container that was started after its last crash completes
+/// an input, or stays up for `reset_after` from the end of its `enter`.
 ///
 /// ```
 /// use longshore::CrashLoopBackoff;
@@ -54,21 +54,21 @@ impl CrashLoopBackoff {
         }
     }
 
-    /// The delay after the second loop crash in a row.
+    /// Sets the delay after the second loop crash in a row.
     #[must_use]
     pub const fn initial(mut self, delay: Duration) -> Self {
         self.initial = delay;
         self
     }
 
-    /// The longest delay.
+    /// Sets the longest delay.
     #[must_use]
     pub const fn max(mut self, delay: Duration) -> Self {
         self.max = delay;
         self
     }
 
-    /// How long a container must stay up to end the loop.
+    /// Sets how long a container must stay up to end the loop.
     #[must_use]
     pub const fn reset_after(mut self, up: Duration) -> Self {
         self.reset_after = up;
@@ -115,7 +115,7 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     #[test]
-    fn traps_are_refused() {
+    fn settings_that_would_spin_or_contradict_each_other_are_refused() {
         let policy = CrashLoopBackoff::new();
         assert_eq!(policy.validate(), Ok(()));
         assert_eq!(policy.clone().initial(Duration::ZERO).validate(), Err(ConfigError::ZeroBackoff));

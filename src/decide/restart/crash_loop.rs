@@ -1,32 +1,32 @@
 //! Loop crashes in a row, and the delay that follows each.
 //!
-//! A *loop crash* is the death of a container that completed nothing since it started, while no
-//! input executed or one that had never crashed a container before. Containers that were started
-//! before the current delay or restart began share in its loop crash: eight containers killed by
-//! one dependency are one loop crash. An *epoch* counts those events; each life bears the epoch
-//! in which it began.
+//! A *loop crash* is the death of a container that had completed nothing since it started, while it
+//! executed no input, or one that had never crashed a container before. Containers that were started
+//! before the current delay or restart began belong to its loop crash: eight containers killed by one
+//! dependency are one loop crash. An *epoch* is the number of loop crashes so far. Each life records the
+//! epoch in which it began.
 
 use std::time::Duration;
 
 use crate::decide::jitter::Jitter;
 use crate::decide::time::Time;
 
-/// What the policies know of one generation of a container.
+/// The state of one generation of a container that the policies use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Life {
-    /// How many loop crashes had been counted when it began.
+    /// The number of loop crashes that had been counted when the life began.
     pub(crate) epoch: u64,
-    /// How many deaths had been counted towards the limit when it began.
+    /// The number of deaths that had been counted towards the limit when the life began.
     pub(crate) round: u64,
-    /// When its start began.
+    /// The moment at which the container's start began.
     pub(crate) began: Time,
-    /// When its `enter` ended; `None` while it starts.
+    /// The moment at which its `enter` ended. `None` while it starts.
     pub(crate) entered: Option<Time>,
-    /// Inputs completed since it started.
+    /// The number of inputs that it has completed since it started.
     pub(crate) completed: u64,
 }
 
-/// How long the n-th loop crash in a row delays the restart. The first never does.
+/// The delay of the restart after the n-th loop crash in a row. The first one is not delayed.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Delays {
     /// The delay after the second loop crash.
@@ -53,17 +53,19 @@ pub(crate) struct CrashLoop {
     delays: Delays,
     reset_after: Duration,
     jitter: Option<Jitter>,
-    /// Loop crashes in a row; 0 when there is no loop.
+    /// The number of loop crashes in a row. 0 when there is no loop.
     n: u32,
-    /// Loop crashes ever counted. Only grows, so that old lives never look young.
+    /// The number of loop crashes ever counted. It only grows, so that old lives never look young.
     epoch: u64,
-    /// When containers may be created again, after the last loop crash.
+    /// The moment from which containers may be created again, after the last loop crash.
     due: Option<Time>,
-    /// When the first loop crash in a row was.
+    /// The moment of the first loop crash in a row.
     since: Option<Time>,
-    /// No live container will have stayed up long enough before that; `None` if none is in sight that may.
+    /// The earliest moment at which a live container may have stayed up long enough. `None` if no
+    /// container is a candidate.
     stable_at: Option<Time>,
-    /// A loop that has ended, and was not told of: its loop crashes, and when the first was.
+    /// A loop that has ended and was not reported yet: the number of its loop crashes, and
+    /// the moment of the first.
     ended: Option<(u32, Time)>,
 }
 
@@ -82,19 +84,19 @@ impl CrashLoop {
         }
     }
 
-    /// Loop crashes counted so far, as a life that begins now bears it.
+    /// The number of loop crashes counted so far. A life that begins now records it.
     pub(crate) fn epoch(&self) -> u64 {
         self.epoch
     }
 
-    /// A container of that life completed an input.
+    /// Records that the container of `life` completed an input.
     pub(crate) fn progress(&mut self, life: &Life) {
         if life.epoch == self.epoch {
             self.end();
         }
     }
 
-    /// A container of that life has entered.
+    /// Records that the container of `life` has entered.
     pub(crate) fn entered(&mut self, life: &Life, now: Time) {
         if self.n > 0 && life.epoch == self.epoch {
             let stable = now + self.reset_after;
@@ -102,8 +104,8 @@ impl CrashLoop {
         }
     }
 
-    /// Forgets the loop if one of `lives`, begun after the last loop crash, stayed up long enough. They are looked at only
-    /// where one may have.
+    /// Ends the loop if one of `lives`, begun after the last loop crash, has stayed up long enough. The lives
+    /// are looked at only if one of them may have.
     pub(crate) fn settle(&mut self, lives: impl IntoIterator<Item = Life>, now: Time) {
         if self.stable_at.is_none_or(|at| at > now) {
             return;
@@ -115,24 +117,26 @@ impl CrashLoop {
         }
     }
 
-    /// When one of the lives may have stayed up long enough.
+    /// The earliest moment at which a life may have stayed up long enough.
     pub(crate) fn stable_at(&self) -> Option<Time> {
         self.stable_at
     }
 
-    /// A loop that has ended since this was last asked: how many loop crashes it had, and when the first was.
+    /// Takes the loop that has ended since the last call: the number of its loop crashes, and
+    /// the moment of the first.
     pub(crate) fn take_ended(&mut self) -> Option<(u32, Time)> {
         self.ended.take()
     }
 
-    /// A loop crash ended that life. Counted unless it belongs to one already counted.
+    /// Records that a crash ended `life`. It is counted unless it belongs to a loop crash
+    /// that was counted already.
     pub(crate) fn crashed(&mut self, life: &Life, now: Time) {
         if life.epoch < self.epoch && self.n > 0 {
             return;
         }
         self.n = self.n.saturating_add(1);
         self.epoch += 1;
-        self.stable_at = None; // nothing has begun since
+        self.stable_at = None; // no container has begun since
         self.since = self.since.or(Some(now));
         let delay = self.delays.after(self.n);
         let delay = match &mut self.jitter {
@@ -142,7 +146,7 @@ impl CrashLoop {
         self.due = Some(now + delay);
     }
 
-    /// When containers may be created again; may lie in the past.
+    /// The moment from which containers may be created again. It may lie in the past.
     pub(crate) fn due(&self) -> Option<Time> {
         self.due
     }
@@ -160,7 +164,8 @@ impl CrashLoop {
         self.forget();
     }
 
-    /// It has ended by itself. A single loop crash was never told of as a loop.
+    /// Ends the loop by itself. A single loop crash was never reported as a loop, so its end
+    /// is not reported either.
     fn end(&mut self) {
         self.ended = self.since.filter(|_| self.n > 1).map(|since| (self.n, since)).or(self.ended);
         self.forget();
@@ -215,7 +220,8 @@ mod tests {
         for life in &second {
             crash_loop.crashed(life, at(5));
         }
-        assert_eq!((crash_loop.in_a_row(), crash_loop.due()), (2, Some(at(105))));
+        assert_eq!(crash_loop.in_a_row(), 2);
+        assert_eq!(crash_loop.due(), Some(at(105)));
     }
 
     #[test]
@@ -228,7 +234,8 @@ mod tests {
         assert_eq!(crash_loop.in_a_row(), 1);
         let young = life(&crash_loop);
         crash_loop.progress(&young);
-        assert_eq!((crash_loop.in_a_row(), crash_loop.due()), (0, None));
+        assert_eq!(crash_loop.in_a_row(), 0);
+        assert_eq!(crash_loop.due(), None);
     }
 
     #[test]
@@ -238,7 +245,7 @@ mod tests {
         crash_loop.crashed(&first, at(0));
         let mut up = life(&crash_loop);
         crash_loop.settle([up], at(50_000));
-        assert_eq!(crash_loop.in_a_row(), 1, "it has not even entered");
+        assert_eq!(crash_loop.in_a_row(), 1, "the container has not entered yet");
         up.entered = Some(at(50_000));
         crash_loop.entered(&up, at(50_000));
         assert_eq!(crash_loop.stable_at(), Some(at(60_000)));
@@ -256,19 +263,22 @@ mod tests {
         let mut up = life(&crash_loop);
         up.entered = Some(at(1000));
         crash_loop.entered(&up, at(1000));
-        crash_loop.settle(std::iter::from_fn(|| panic!("none may have")), at(10_999));
-        // That one dies of its input, which is no loop crash. Another enters.
+        crash_loop
+            .settle(std::iter::from_fn(|| panic!("no life may have stayed up long enough")), at(10_999));
+        // The container of `up` dies of its input, which is no loop crash. Another container enters.
         let mut other = life(&crash_loop);
         other.entered = Some(at(5000));
         crash_loop.entered(&other, at(5000));
         crash_loop.settle([other], at(11_000));
-        assert_eq!((crash_loop.in_a_row(), crash_loop.stable_at()), (1, Some(at(15_000))));
+        assert_eq!(crash_loop.in_a_row(), 1);
+        assert_eq!(crash_loop.stable_at(), Some(at(15_000)));
         crash_loop.settle([other], at(15_000));
-        assert_eq!((crash_loop.in_a_row(), crash_loop.stable_at()), (0, None));
+        assert_eq!(crash_loop.in_a_row(), 0);
+        assert_eq!(crash_loop.stable_at(), None);
     }
 
     #[test]
-    fn the_end_of_a_loop_is_told_once_and_not_that_of_a_single_crash() {
+    fn the_end_of_a_loop_is_reported_once_and_the_end_of_a_single_crash_is_not() {
         let mut crash_loop = crash_loop();
         let first = life(&crash_loop);
         crash_loop.crashed(&first, at(0));
@@ -281,12 +291,13 @@ mod tests {
         }
         let last = life(&crash_loop);
         crash_loop.progress(&last);
-        assert_eq!((crash_loop.take_ended(), crash_loop.take_ended()), (Some((2, at(10))), None));
+        assert_eq!(crash_loop.take_ended(), Some((2, at(10))));
+        assert_eq!(crash_loop.take_ended(), None);
         for ms in [30, 40] {
             let next = life(&crash_loop);
             crash_loop.crashed(&next, at(ms));
         }
         crash_loop.reset();
-        assert_eq!(crash_loop.take_ended(), None, "a reset is told by itself");
+        assert_eq!(crash_loop.take_ended(), None, "a reset has its own event");
     }
 }

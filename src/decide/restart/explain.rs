@@ -1,4 +1,5 @@
-//! What a policy would decide over a given history: the same code as the engine runs, replayed.
+//! Explains what a policy would decide over a given history. It replays the history with the code
+//! that the engine runs.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -9,26 +10,27 @@ use crate::decide::restart::{CrashLoopBackoff, Death, Life, RateLimited, Restart
 use crate::decide::time::Time;
 use crate::values::error::{ConfigError, containers_in_range};
 
-/// What the policy decided on one crash, and by which numbers.
+/// The decision of the policy on one crash, with the numbers that led to it.
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
 pub struct Decision {
-    /// When the crash came.
+    /// The moment of the crash.
     pub at: Duration,
-    /// Crashes within the window, at most 1024 of a policy that never gives up, this one included if it counts: the failure rate is of these.
+    /// The crashes within the window, from which the failure rate is computed. They include this crash if it
+    /// counts. For a policy that never gives up there are at most 1024.
     pub crashes: u64,
-    /// Those of them that count for the limit, where all of one round count once.
+    /// The crashes within the window that count towards the limit. All crashes of one round count once.
     pub rounds: u64,
-    /// Inputs completed within the window.
+    /// The inputs completed within the window.
     pub completed: u64,
-    /// Loop crashes in a row, this one included.
+    /// The number of loop crashes in a row, including this one.
     pub loop_crashes: u32,
-    /// How long the restart waits; `None` where the policy gives up.
+    /// The time that the restart waits. `None` if the policy gives up.
     pub restart_after: Option<Duration>,
 }
 
 impl Decision {
-    /// Crashes as a share of crashes and completed inputs; 0 where there are none of either.
+    /// Crashes as a share of crashes and completed inputs. It is 0 if there are neither.
     #[must_use]
     pub fn failure_rate(&self) -> f64 {
         let all = self.crashes as f64 + self.completed as f64;
@@ -53,15 +55,15 @@ impl fmt::Display for Decision {
 }
 
 impl RestartPolicy {
-    /// Replays the crashes of a function and says what is decided on each, in the order of their
-    /// moments. Of equal moments the one that is listed first comes first. The list ends where the
-    /// policy gives up.
+    /// Replays the crashes of a function and returns the decision on each, in the order of their
+    /// moments. Crashes at the same moment keep their order in the list. The returned list ends
+    /// where the policy gives up.
     ///
-    /// The number of containers is checked as `start` does it; no decision depends on it.
+    /// The number of containers is checked as it is by `start`, but no decision depends on it.
     ///
     /// # Errors
     ///
-    /// The [`ConfigError`] that `start` would give for the policy.
+    /// The [`ConfigError`] with which `start` would refuse the policy.
     pub fn explain(
         &self,
         containers: usize,
@@ -75,32 +77,33 @@ impl RestartPolicy {
     }
 }
 
-/// What happens to a container of a history, in the order in which it does.
+/// An event in the life of a container, in the order in which the events happen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Step {
     Starts,
     Enters,
-    /// The place of that completion in the record.
+    /// The index of the completion in the record.
     Completes(usize),
     Ends,
 }
 
-/// What is remembered of an input that crashed.
+/// The history of an input that has crashed a container.
 #[derive(Debug, Default, Clone, Copy)]
 struct Blamed {
     crashed: bool,
-    /// When it last counted a crash.
+    /// The moment at which the input last counted a crash.
     counted: Option<Time>,
 }
 
-/// A history that is replayed.
+/// A history that is being replayed.
 struct Replay {
     restarts: Restarts,
-    /// By their ends.
+    /// The records, sorted by their ends.
     records: Vec<CrashRecord>,
-    /// What is to happen: when, and to which of the records. A record is in it once its start is known.
+    /// The events to come: the moment, the index of the record, and the step. A record has events here
+    /// once its start is known.
     steps: BTreeSet<(Time, usize, Step)>,
-    /// The containers that are there, by their records.
+    /// The containers that exist, by the indices of their records.
     lives: BTreeMap<usize, Life>,
     inputs: BTreeMap<u64, Blamed>,
 }
@@ -117,7 +120,7 @@ impl Replay {
             let start = match (record.started, record.end, crash_before) {
                 (Some(_), _, _) => Some(earliest),
                 (None, End::NoCrash, _) | (None, End::Crash(_), None) => Some(Duration::ZERO),
-                // It names something that was before the restart it would be started by.
+                // The record names a moment before the restart by which the container would be started.
                 (None, End::Crash(_), Some(before)) if earliest < before => Some(earliest),
                 (None, End::Crash(_), Some(_)) => None,
             };
@@ -140,7 +143,8 @@ impl Replay {
                 (Step::Enters, _) => self.enters(at, now),
                 (Step::Completes(which), _) => {
                     let inputs = self.records[at].completed[which].1;
-                    let life = self.lives.get_mut(&at).expect("it completes nothing before it begins");
+                    let life =
+                        self.lives.get_mut(&at).expect("a container completes nothing before it begins");
                     self.restarts.completed(life, inputs, now);
                 }
                 (Step::Ends, End::NoCrash) => {
@@ -163,11 +167,11 @@ impl Replay {
         self.restarts.settle(live.copied(), now);
     }
 
-    /// A container is there from now on.
+    /// Records that a container exists from now on.
     fn begins(&mut self, at: usize, life: Life, now: Time) {
         self.lives.insert(at, life);
         let record = &self.records[at];
-        // What a record says in no order is put in one.
+        // If the moments of a record contradict each other, they are clamped between its start and its end.
         let end = Time(record.at).max(now);
         let within = |moment: Duration| Time(moment).clamp(now, end);
         if let Enter::At(moment) = record.enter {
@@ -183,13 +187,13 @@ impl Replay {
     }
 
     fn enters(&mut self, at: usize, now: Time) {
-        let life = self.lives.get_mut(&at).expect("a record's steps follow its begin");
+        let life = self.lives.get_mut(&at).expect("a record's other steps follow its start");
         self.restarts.entered(life, now);
     }
 
     fn crashes(&mut self, at: usize, executing: Executing, now: Time) -> Decision {
         self.settle(now);
-        let life = self.lives.remove(&at).expect("it has begun");
+        let life = self.lives.remove(&at).expect("the container has begun");
         let known = executing.input.and_then(|input| self.inputs.get(&input)).copied().unwrap_or_default();
         let counted_before = (executing.suspect && executing.input.is_none()).then_some(now);
         let serves = |life: &Life| life.entered.is_some();
@@ -221,7 +225,7 @@ impl Replay {
         }
     }
 
-    /// The container of the next crash is started, if its record does not say when.
+    /// Schedules the start of the next container that crashes, if its record does not give the moment.
     fn starts_after(&mut self, at: usize, life: Life, restart: Restart, now: Time) {
         let crashed = |at: &usize| matches!(self.records[*at].end, End::Crash(_));
         let Some(next) = (at + 1..self.records.len()).find(crashed) else { return };
@@ -235,7 +239,7 @@ impl Replay {
             return;
         }
         if earliest < start {
-            // It cannot have been started by that restart: it was there before.
+            // That restart cannot have started the container, because it already existed.
             let entered = (self.records[next].enter == Enter::AtOnce).then_some(life.began);
             self.begins(next, Life { completed: 0, entered, ..life }, now);
             return;
@@ -245,11 +249,11 @@ impl Replay {
 }
 
 impl RateLimited {
-    /// See [`RestartPolicy::explain`].
+    /// Explains this policy. See [`RestartPolicy::explain`].
     ///
     /// # Errors
     ///
-    /// The [`ConfigError`] that `start` would give for the policy.
+    /// The [`ConfigError`] with which `start` would refuse the policy.
     ///
     /// # Examples
     ///
@@ -272,11 +276,11 @@ impl RateLimited {
 }
 
 impl CrashLoopBackoff {
-    /// See [`RestartPolicy::explain`].
+    /// Explains this policy. See [`RestartPolicy::explain`].
     ///
     /// # Errors
     ///
-    /// The [`ConfigError`] that `start` would give for the policy.
+    /// The [`ConfigError`] with which `start` would refuse the policy.
     ///
     /// # Examples
     ///
@@ -303,7 +307,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_decision_tells_its_rate_and_what_follows() {
+    fn the_text_of_a_decision_holds_its_rate_and_the_restart() {
         let none = Decision {
             at: Duration::from_secs(2),
             crashes: 0,
@@ -312,7 +316,7 @@ mod tests {
             loop_crashes: 0,
             restart_after: None,
         };
-        assert_eq!(none.failure_rate(), 0.0, "there are none of either");
+        assert_eq!(none.failure_rate(), 0.0, "there are neither crashes nor completed inputs");
         let some = Decision { crashes: 3, rounds: 2, completed: 1, loop_crashes: 1, ..none };
         assert_eq!(some.failure_rate(), 0.75);
         let text = "at 2s: 3 crashes in 2 rounds, 1 completed in the window (75 % failed), loop crash 1: ";

@@ -1,42 +1,45 @@
 //! Crashes and completions within a sliding window.
 //!
-//! Crashes are kept exactly (of a policy that never gives up the last 1024), because the limit is judged to the crash; completions in sixty
-//! buckets, because they come by the million. A bucket counts while any part of it lies in the
-//! window; a crash exactly one window old still counts.
+//! Crashes are kept exactly, because the limit is exact to one crash. For a policy that never gives
+//! up only the last 1024 are kept. Completions are kept in sixty buckets, because there are millions
+//! of them. A bucket counts while any part of it lies in the window. A crash that is exactly one
+//! window old still counts.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::decide::time::Time;
 
-/// How finely completions are kept.
+/// The number of buckets of a window.
 const BUCKETS: u32 = 60;
 
-/// How long before the end of a bucket completions are counted.
+/// Completions are counted this long before the end of their bucket.
 const LEAD: Duration = Duration::from_millis(2);
 
-/// The most crashes kept. A function that completes many more inputs may have hundreds of thousands of crashes in a window
-/// without giving up. Past this number the oldest are forgotten early.
+/// The largest number of crashes that are kept. A function that completes many more inputs than it crashes
+/// may have hundreds of thousands of crashes in a window without giving up. Beyond this number the oldest
+/// crashes are forgotten early.
 const CRASHES_MAX: usize = 1 << 20;
 
-/// The same of a policy that never gives up, which only shows how many there were.
+/// The same for a policy that never gives up, which only displays the number.
 const CRASHES_SHOWN: usize = 1 << 10;
 
-/// What a crash counts for.
+/// The rules towards which a crash counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Counts {
-    /// The failure rate and the limit.
+    /// The crash counts towards the failure rate and the limit.
     Both,
-    /// The failure rate alone, because the limit has counted it together with another crash.
+    /// The crash counts towards the failure rate only, because the limit has counted it
+    /// together with another crash.
     Rate,
 }
 
-/// Crashes and completed inputs at one moment.
+/// The crashes and the completed inputs within the window at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Tally {
-    /// All of them, which is what the failure rate is of.
+    /// All crashes, from which the failure rate is computed.
     pub(crate) crashes: u64,
-    /// Those of them that count for the limit.
+    /// The crashes that count towards the limit.
     pub(crate) rounds: u64,
     pub(crate) completed: u64,
 }
@@ -44,18 +47,18 @@ pub(crate) struct Tally {
 #[derive(Debug)]
 pub(crate) struct History {
     window: Duration,
-    /// The most crashes kept.
+    /// The largest number of crashes that are kept.
     crashes_max: usize,
-    /// Oldest first.
+    /// The crashes, the oldest first.
     crashes: VecDeque<(Time, Counts)>,
-    /// How many of them count for the limit. Kept beside them, because each crash asks for it.
+    /// The number of crashes that count towards the limit. It is kept separately because each crash needs it.
     rounds: u64,
-    /// Bucket number and completions, oldest first; at most `BUCKETS + 2` of them.
+    /// Bucket numbers and completions, the oldest first. There are at most `BUCKETS + 2` of them.
     completed: VecDeque<(u64, u64)>,
 }
 
 impl History {
-    /// `judged` says whether a limit is judged by it.
+    /// `judged` is whether a limit is judged by this history.
     pub(crate) fn new(window: Duration, judged: bool) -> Self {
         let crashes_max = if judged { CRASHES_MAX } else { CRASHES_SHOWN };
         Self { window, crashes_max, crashes: VecDeque::new(), rounds: 0, completed: VecDeque::new() }
@@ -68,7 +71,8 @@ impl History {
     pub(crate) fn completed(&mut self, inputs: u64, now: Time) {
         let bucket = u64::try_from(now.0.as_nanos() / self.width()).unwrap_or(u64::MAX);
         match self.completed.back_mut() {
-            // A clock read before another container took the lock may lie one bucket back.
+            // A container may have read the clock before another one took the lock. Its completions may then
+            // belong to the previous bucket.
             Some((last, count)) if *last >= bucket => *count = count.saturating_add(inputs),
             _ => self.completed.push_back((bucket, inputs)),
         }
@@ -90,8 +94,9 @@ impl History {
         }
     }
 
-    /// When unbooked completions are to be booked next, so that each falls into the bucket in which it happened: just before
-    /// the bucket ends, because booking takes a moment. `None` while the window holds no crash.
+    /// The next moment at which unbooked completions should be booked, so that each falls into the bucket in
+    /// which it happened. It is just before the bucket ends, because booking takes a moment. `None` while the
+    /// window holds no crash.
     pub(crate) fn next_count(&mut self, now: Time) -> Option<Time> {
         self.forget(now);
         if self.crashes.is_empty() {
@@ -105,7 +110,7 @@ impl History {
         Some(Time(Duration::from_nanos(if at > now { at } else { at.saturating_add(width) })))
     }
 
-    /// How many crashes count for the limit.
+    /// The number of crashes that count towards the limit.
     pub(crate) fn rounds(&mut self, now: Time) -> u64 {
         self.forget(now);
         self.rounds
@@ -126,7 +131,8 @@ impl History {
         }
         let width = self.width();
         let begin = now.0.as_nanos().saturating_sub(self.window.as_nanos());
-        // The bucket covers [number × width, (number + 1) × width): gone once its end is not past `begin`.
+        // The bucket covers [number × width, (number + 1) × width). It is gone once its end is
+        // at or before `begin`.
         let gone = |bucket: u64| (u128::from(bucket) + 1) * width <= begin;
         while self.completed.front().is_some_and(|(bucket, _)| gone(*bucket)) {
             self.completed.pop_front();
@@ -140,16 +146,16 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn completions_are_counted_a_little_before_the_end_of_each_bucket_while_a_crash_counts() {
+    fn completions_are_counted_just_before_the_end_of_each_bucket_while_the_window_holds_a_crash() {
         let at = |ms| Time(Duration::from_millis(ms));
         let mut history = History::new(Duration::from_secs(60), true);
-        assert_eq!(history.next_count(at(100)), None, "there is no crash to be judged by them");
+        assert_eq!(history.next_count(at(100)), None, "completions matter only beside a crash");
         history.crashed(Counts::Both, at(100));
         assert_eq!(history.next_count(at(100)), Some(at(998)));
         assert_eq!(
             history.next_count(at(998)),
             Some(at(1998)),
-            "in a later bucket, if it is too late for this one"
+            "it is too late for this bucket, so the next one is used"
         );
         assert_eq!(history.next_count(at(61_000)), None);
     }

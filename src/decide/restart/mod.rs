@@ -1,9 +1,10 @@
-//! May this container come back, and when? One validated policy for each function.
+//! The restart policies. They decide whether a container may come back, and when. Each function has
+//! one validated policy.
 //!
-//! [`RateLimited`] gives up when crashes are too many *and* too large a share; [`CrashLoopBackoff`]
-//! never does. Both slow a crash loop down by [`CrashLoop`], which counts loop crashes in a row.
-//! [`Rounds`] decides which crashes the limit counts together. [`Restarts`] is the running state of
-//! either policy; the ledger feeds it under the function's lock.
+//! [`RateLimited`] gives up when crashes are too many *and* too large a share of the work.
+//! [`CrashLoopBackoff`] never gives up. Both slow a crash loop down with [`CrashLoop`], which counts loop
+//! crashes in a row. [`Rounds`] decides which crashes the limit counts together. [`Restarts`] is the running
+//! state of either policy. The ledger calls it under the function's lock.
 
 mod backoff;
 mod crash_loop;
@@ -30,9 +31,9 @@ use round::Rounds;
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum RestartPolicy {
-    /// Give up past a limit: the default of ephemeral apps.
+    /// Gives up past a limit. This is the default of ephemeral apps.
     RateLimited(RateLimited),
-    /// Restart for ever, ever more slowly: the default of deployed apps.
+    /// Restarts for ever, more and more slowly. This is the default of deployed apps.
     CrashLoopBackoff(CrashLoopBackoff),
 }
 
@@ -56,12 +57,12 @@ impl RestartPolicy {
         }
     }
 
-    /// Whether it ever gives up.
+    /// Whether the policy ever gives up.
     pub(crate) fn may_give_up(&self) -> bool {
         matches!(self, Self::RateLimited(policy) if policy.may_trip())
     }
 
-    /// The window within which crashes count, and one input counts at most one.
+    /// The window within which crashes count. Within it each input counts at most one crash.
     pub(crate) fn window(&self) -> Duration {
         match self {
             Self::RateLimited(policy) => policy.window_length(),
@@ -70,18 +71,18 @@ impl RestartPolicy {
     }
 }
 
-/// What a policy says of one crash.
+/// The decision of a policy on one crash.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Restart {
-    /// Come back now.
+    /// The container comes back now.
     Now,
-    /// Come back then, and create no other container before.
+    /// The container comes back at this time, and no other container is created before.
     At(Time),
-    /// Create no container any more.
+    /// No container is created any more.
     GiveUp,
 }
 
-/// One death, as the policies see it.
+/// One death of a container, as the policies see it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Death {
     /// The life that ended.
@@ -90,14 +91,14 @@ pub(crate) struct Death {
     pub(crate) suspect: bool,
     /// When the executing input last counted a crash, if it ever did.
     pub(crate) input_counted: Option<Time>,
-    /// Whether it is a failed start while another container was live or recycling: the function
-    /// does not grow, which is no failure.
+    /// Whether this is a failed start while another container was live or recycling. The function then fails
+    /// only to grow, which is not counted as a failure.
     pub(crate) spare: bool,
 }
 
 impl Death {
-    /// Whether it counts towards the delay: the container completed nothing, and no input is known
-    /// to be guilty of that. Any other container restarts at once.
+    /// Whether the death counts towards the delay: the container completed nothing, and no known suspect was
+    /// executing. Any other container restarts at once.
     pub(crate) fn is_loop_crash(&self) -> bool {
         self.life.completed == 0 && !self.suspect
     }
@@ -122,14 +123,14 @@ impl Restarts {
         Self { policy, history, crash_loop, rounds: Rounds::default() }
     }
 
-    /// A container begins a life.
+    /// Begins the life of a container.
     pub(crate) fn started(&self, now: Time) -> Life {
         let (epoch, round) = (self.crash_loop.epoch(), self.rounds.counted());
         Life { epoch, round, began: now, entered: None, completed: 0 }
     }
 
-    /// A container has completed `inputs` (returned `Ok` or `Err`) by `now`. Whether that ended a
-    /// crash loop whose delay still runs.
+    /// Records that a container has completed `inputs` inputs (returned `Ok` or `Err`) by `now`. Returns
+    /// whether that ended a crash loop whose delay still runs.
     pub(crate) fn completed(&mut self, life: &mut Life, inputs: u64, now: Time) -> bool {
         if inputs == 0 {
             return false;
@@ -141,7 +142,7 @@ impl Restarts {
         held && self.held_until(now).is_none()
     }
 
-    /// Returns the verdict, and whether the death counts against its input for this window.
+    /// Records a death. Returns the decision, and whether the death counts against its input for this window.
     pub(crate) fn crashed(&mut self, death: Death, now: Time) -> (Restart, bool) {
         if death.is_loop_crash() {
             self.crash_loop.crashed(&death.life, now);
@@ -166,13 +167,15 @@ impl Restarts {
         (restart, !absorbed)
     }
 
-    /// When completions that are not known yet are next to be counted, if the limit may depend on when they were.
+    /// The next moment at which completions that are not booked yet should be counted, if the limit may
+    /// depend on the moment at which they happened.
     pub(crate) fn next_count(&mut self, now: Time) -> Option<Time> {
         if self.may_give_up() { self.history.next_count(now) } else { None }
     }
 
-    /// Whether what was completed and is not known yet may change the verdict on the next crash: it may end a crash loop,
-    /// and lower the failure rate where the crashes are as many as may be.
+    /// Whether completions that are not booked yet may change the decision on the next crash. They
+    /// may end a crash loop. They may also lower the failure rate, which matters if one more crash
+    /// would exceed the limit.
     pub(crate) fn depends_on_completions(&mut self, now: Time) -> bool {
         let rounds = self.history.rounds(now);
         let limited =
@@ -180,18 +183,18 @@ impl Restarts {
         limited || self.crash_loop.in_a_row() > 0
     }
 
-    /// Whether the limit is broken.
+    /// Whether the limit is exceeded.
     fn trips(&mut self, now: Time) -> bool {
         let tally = self.tally(now);
         matches!(&self.policy, RestartPolicy::RateLimited(policy) if policy.trips(tally))
     }
 
-    /// Crashes and completed inputs within the window.
+    /// The crashes and the completed inputs within the window.
     pub(crate) fn tally(&mut self, now: Time) -> Tally {
         self.history.tally(now)
     }
 
-    /// Until when no container may be created, save one that restarts at once.
+    /// The moment until which no container may be created, except one that restarts at once.
     pub(crate) fn held_until(&self, now: Time) -> Option<Time> {
         self.crash_loop.due().filter(|due| *due > now)
     }
@@ -201,23 +204,24 @@ impl Restarts {
         self.crash_loop.settle(lives, now);
     }
 
-    /// A container has entered: sets the end of that in its life.
+    /// Records in `life` that its container has entered.
     pub(crate) fn entered(&mut self, life: &mut Life, now: Time) {
         life.entered = Some(now);
         self.crash_loop.entered(life, now);
     }
 
-    /// When a container may have stayed up long enough to end a crash loop.
+    /// The earliest moment at which a container may have stayed up long enough to end a crash loop.
     pub(crate) fn stable_at(&self) -> Option<Time> {
         self.crash_loop.stable_at()
     }
 
-    /// A crash loop that has ended since this was last asked: how many loop crashes it had, and when the first was.
+    /// Takes the crash loop that has ended since the last call: the number of its loop crashes, and
+    /// the moment of the first.
     pub(crate) fn take_loop_ended(&mut self) -> Option<(u32, Time)> {
         self.crash_loop.take_ended()
     }
 
-    /// Loop crashes in a row and when the first was.
+    /// The number of loop crashes in a row, and the moment of the first.
     pub(crate) fn crash_loop(&self) -> Option<(u32, Time)> {
         self.crash_loop.since().map(|since| (self.crash_loop.in_a_row(), since))
     }

@@ -1,4 +1,4 @@
-//! The policy that gives up: too many crashes, and too large a share of the work.
+//! The policy that gives up when crashes are too many and too large a share of the work.
 
 use std::time::Duration;
 
@@ -9,21 +9,21 @@ use crate::values::error::ConfigError;
 /// The default window.
 pub(crate) const WINDOW: Duration = Duration::from_secs(60);
 
-/// The longest window, because crashes are kept one by one over its length.
+/// The longest window, because the crashes within a window are kept one by one.
 const WINDOW_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Delays after loop crashes, so that a dependency that is down for a second does not burn the
+/// The delays after loop crashes. They keep a dependency that is down for a second from spending the
 /// budget in a millisecond.
 const DELAYS: Delays = Delays { initial: Duration::from_millis(10), max: Duration::from_secs(1) };
 
-/// The default limit, because a dependency that is away for 5 s makes 12 rounds of failed starts,
-/// and the containers that it takes with it in the middle of their work may make some more.
+/// The default limit. A dependency that is away for 5 s causes 12 rounds of failed starts, and the containers
+/// that were working when it went away may add some more.
 const MAX_CRASHES: u32 = 16;
 
-/// How long a container must stay up to end a crash loop, as for the backoff policy.
+/// The time that a container must stay up to end a crash loop. The backoff policy has the same default.
 const RESET_AFTER: Duration = Duration::from_secs(10);
 
-/// Restarts until crashes are too many **and** too large a share, then gives up.
+/// Restarts until crashes are too many **and** too large a share of the work, and then gives up.
 ///
 /// | setting | default | allowed |
 /// |---|---|---|
@@ -37,22 +37,21 @@ const RESET_AFTER: Duration = Duration::from_secs(10);
 /// | > `max_crashes` | ≤ `max_failure_rate` | restart |
 /// | > `max_crashes` | > `max_failure_rate` | give up |
 ///
-/// A rate of 0 is Erlang's restart intensity: the number alone decides. The rule is judged at
-/// crashes only, and an `Err` counts as completed.
+/// A rate of 0 is Erlang's restart intensity: only the number decides. The rule is judged only at crashes,
+/// and an `Err` counts as completed.
 ///
-/// What counts as one crash does not depend on the number of containers. Of these deaths the first
-/// alone counts towards `max_crashes`:
+/// The number of containers does not affect what counts as one crash, because some deaths count together:
 ///
 /// | deaths | towards `max_crashes` | towards the rate |
 /// |---|---|---|
-/// | of containers whose start began before the restart of the last one counted, which had completed nothing, or come within 1 s of it: one *round* | one | all |
-/// | of one input, within a window | one | one |
+/// | deaths of containers whose start began before the restart of the last counted one, and which had completed nothing or died within 1 s of it: one *round* | one | all |
+/// | deaths by one input, within a window | one | one |
 /// | failed starts while another container is live or recycling | none | none |
 ///
-/// After the n-th loop crash in a row a restart waits 0 for n = 1, else 10 ms × 2^(n−2), at most
-/// 1 s. So with the defaults a dependency that `enter` needs may be away for 5 s at any moment, the
-/// start included, whatever the number of containers. While a delay runs no other container is
-/// created, but for one that had made progress or died of an input that had crashed one before.
+/// After the n-th loop crash in a row a restart waits 0 for n = 1, else 10 ms × 2^(n−2), at most 1 s. With
+/// the defaults a dependency that `enter` needs may therefore be away for 5 s at any moment, including the
+/// start, with any number of containers. While a delay runs no other container is created, except one that
+/// had made progress, or that died of an input that had crashed a container before.
 ///
 /// ```
 /// use longshore::RateLimited;
@@ -95,21 +94,21 @@ impl RateLimited {
         Self { limit: Limit::Never, ..Self::new() }
     }
 
-    /// The length of the sliding window.
+    /// Sets the length of the sliding window.
     #[must_use]
     pub const fn window(mut self, window: Duration) -> Self {
         self.window = window;
         self
     }
 
-    /// How many crashes within the window are borne, counted by rounds.
+    /// Sets the number of crashes within the window that are tolerated, counted in rounds.
     #[must_use]
     pub const fn max_crashes(mut self, crashes: u32) -> Self {
         self.max_crashes = crashes;
         self
     }
 
-    /// Which share crashes / (crashes + completed inputs) is borne.
+    /// Sets the share crashes / (crashes + completed inputs) that is tolerated.
     #[must_use]
     pub const fn max_failure_rate(mut self, rate: f64) -> Self {
         self.max_failure_rate = rate;
@@ -130,17 +129,17 @@ impl RateLimited {
         CrashLoop::new(DELAYS, RESET_AFTER, None)
     }
 
-    /// Whether any crashes could break the limit.
+    /// Whether the limit can be exceeded at all.
     pub(crate) fn may_trip(&self) -> bool {
         self.limit == Limit::Judged
     }
 
-    /// Whether one more crash than that may break the limit.
+    /// Whether one more crash after `rounds` may exceed the limit.
     pub(crate) fn may_trip_after(&self, rounds: u64) -> bool {
         self.may_trip() && rounds >= u64::from(self.max_crashes)
     }
 
-    /// Whether that many crashes and completions break the limit.
+    /// Whether the given crashes and completions exceed the limit.
     pub(crate) fn trips(&self, tally: Tally) -> bool {
         if self.limit == Limit::Never {
             return false;
@@ -166,8 +165,8 @@ impl RateLimited {
     }
 }
 
-/// The delays that pass before `max_crashes + 1` rounds, when containers do nothing but fail to
-/// start; summed until they exceed `window`. All containers fail in each round, however many.
+/// The sum of the delays before `max_crashes + 1` rounds in which every container fails to start. The sum
+/// stops once it exceeds `window`. It does not depend on the number of containers.
 fn delays_to_trip(max_crashes: u32, window: Duration) -> Duration {
     let rounds = u64::from(max_crashes) + 1;
     let mut sum = Duration::ZERO;
@@ -190,7 +189,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_longest_window_is_allowed_and_no_longer_one() {
+    fn the_longest_window_is_accepted_and_a_longer_one_is_refused() {
         assert_eq!(RateLimited::new().window(WINDOW_MAX).validate(), Ok(()));
         let longer = RateLimited::new().window(WINDOW_MAX + Duration::from_nanos(1)).validate();
         assert!(matches!(longer, Err(ConfigError::CrashWindow { limit: WINDOW_MAX, .. })));
@@ -203,16 +202,16 @@ mod tests {
     #[test]
     fn it_trips_only_past_both_thresholds() {
         let policy = RateLimited::new();
-        assert!(!policy.trips(tally(16, 0)), "exactly at the number");
+        assert!(!policy.trips(tally(16, 0)), "exactly the allowed number");
         assert!(policy.trips(tally(17, 0)));
-        assert!(!policy.trips(tally(17, 17)), "exactly at the rate");
+        assert!(!policy.trips(tally(17, 17)), "exactly the allowed rate");
         assert!(policy.trips(tally(17, 16)));
         assert!(!RateLimited::never().trips(tally(1 << 40, 0)));
         assert!(policy.max_failure_rate(0.0).trips(tally(17, 1 << 40)));
     }
 
     #[test]
-    fn the_number_is_of_rounds_and_the_rate_of_all_crashes() {
+    fn the_number_counts_rounds_and_the_rate_counts_all_crashes() {
         let policy = RateLimited::new();
         assert!(!policy.trips(Tally { crashes: 1_000, rounds: 16, completed: 0 }));
         assert!(!policy.trips(Tally { crashes: 40, rounds: 17, completed: 40 }));
@@ -227,11 +226,14 @@ mod tests {
         }
         let zero = RateLimited::new().window(Duration::ZERO).validate();
         assert!(matches!(zero, Err(ConfigError::CrashWindow { .. })));
-        assert_eq!(RateLimited::new().validate(), Ok(()), "the defaults");
+        assert_eq!(RateLimited::new().validate(), Ok(()), "the defaults are valid");
         // The 67th failed start comes after 59.27 s, the 68th after 60.27 s.
         assert_eq!(RateLimited::new().max_crashes(66).validate(), Ok(()));
-        let unreachable = RateLimited::new().max_crashes(67).validate().expect_err("takes 60.27 s");
-        assert!(unreachable.to_string().contains("67") && unreachable.to_string().contains("60.27s"));
+        let unreachable =
+            RateLimited::new().max_crashes(67).validate().expect_err("the delays add up to 60.27 s");
+        let text = unreachable.to_string();
+        assert!(text.contains("67"), "{text}");
+        assert!(text.contains("60.27s"), "{text}");
         let longer = RateLimited::new().max_crashes(67).window(Duration::from_millis(60_270));
         assert_eq!(longer.validate(), Ok(()));
         assert_eq!(RateLimited::never().max_crashes(u32::MAX).validate(), Ok(()));

@@ -1,12 +1,12 @@
-//! One container of a history that a policy is to explain, from its start to its end.
+//! The record of one container, from its start to its end, in a history that a policy explains.
 
 use std::time::Duration;
 
-/// A container that crashed, as [`RestartPolicy::explain`](crate::RestartPolicy::explain) is to see it.
+/// A container that crashed, for [`RestartPolicy::explain`](crate::RestartPolicy::explain).
 ///
-/// Moments are counted from the begin of the history. [`CrashRecord::at`] is the simple form; the
-/// other methods say what differs from it. Everything that a decision depends on can be said, so
-/// that a history which was recorded is explained as the engine decided it.
+/// Moments are counted from the beginning of the history. [`CrashRecord::at`] is the simple form, and the
+/// other methods change it. A record can hold everything that a decision depends on, so that a recorded
+/// history is explained exactly as the engine decided it.
 ///
 /// ```
 /// use longshore::{CrashRecord, RateLimited};
@@ -28,53 +28,53 @@ use std::time::Duration;
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CrashRecord {
-    /// When the container ended.
+    /// The moment at which the container ended.
     pub(super) at: Duration,
     pub(super) end: End,
-    /// When its start began, if that is said.
+    /// The moment at which its start began, if it is given.
     pub(super) started: Option<Duration>,
     pub(super) enter: Enter,
     /// Moments and numbers of completed inputs, in no order.
     pub(super) completed: Vec<(Duration, u64)>,
-    /// Whether another container was live or recycling when this one ended, which the history need
-    /// not have a record of.
+    /// Whether another container was live or recycling when this one ended. The history need not have a
+    /// record of that container.
     pub(super) beside_live: bool,
 }
 
-/// How a container ended.
+/// The end of a container.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum End {
     Crash(Executing),
-    /// It did not crash: it lived on, was killed by hand, or exited.
+    /// The container did not crash: it lived on, was killed by hand, or exited.
     NoCrash,
 }
 
-/// Which input a container was executing when it crashed.
+/// The input that a container was executing when it crashed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Executing {
-    /// What tells it from others, if it is told.
+    /// A number that identifies the input, if one is given.
     pub(super) input: Option<u64>,
-    /// Whether it is said to have crashed a container before.
+    /// Whether the input is declared to have crashed a container before.
     pub(super) suspect: bool,
 }
 
-/// How the `enter` of a container ended.
+/// The end of a container's `enter`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Enter {
-    /// Well, and at the moment at which it began.
+    /// It succeeded at the moment at which it began.
     AtOnce,
-    /// Well, and then.
+    /// It succeeded at this moment.
     At(Duration),
     Failed,
 }
 
 impl CrashRecord {
-    /// The crash of a container that was started by the restart after the crash before it (the
-    /// first: at the begin), entered at once, and completed nothing. If it was executing an input,
-    /// that had not crashed a container before.
+    /// A crash at `at`. Its container was started by the restart after the previous crash, or at the
+    /// beginning if there is none. It entered at once, and completed nothing. If it was executing an input,
+    /// that input had not crashed a container before.
     ///
-    /// A crash that comes before that restart is due ends a container that was started together
-    /// with the one before.
+    /// If the crash comes before that restart is due, the container was started together with the container
+    /// of the previous crash.
     #[must_use]
     pub const fn at(at: Duration) -> Self {
         let executing = Executing { input: None, suspect: false };
@@ -88,45 +88,47 @@ impl CrashRecord {
         }
     }
 
-    /// A container that did not crash. It was there until then, and it left without a crash or the
-    /// history ends there. It was started and entered at the begin. There is no [`Decision`](crate::Decision)
-    /// for it; it is listed for what it completed, because it stayed up, or because it was live
-    /// while others could not start.
+    /// A container that did not crash. It existed until `until`, where it left without a crash or where the
+    /// history ends. It was started and entered at the beginning. There is no [`Decision`](crate::Decision)
+    /// for it. It is listed because of the inputs that it completed, because it stayed up, or because it was
+    /// live while others could not start.
     #[must_use]
     pub fn no_crash(until: Duration) -> Self {
         Self { end: End::NoCrash, ..Self::at(until) }
     }
 
-    /// When its start began. At the moment of a crash that is listed before, it began after that.
+    /// Sets the moment at which the container's start began. If that is the moment of a crash earlier in the
+    /// list, the start comes after that crash.
     #[must_use]
     pub const fn started(mut self, at: Duration) -> Self {
         self.started = Some(at);
         self
     }
 
-    /// When its `enter` ended well.
+    /// Sets the moment at which the container's `enter` succeeded.
     #[must_use]
     pub const fn entered(mut self, at: Duration) -> Self {
         self.enter = Enter::At(at);
         self
     }
 
-    /// It crashed in its `enter`, or before.
+    /// Declares that the container crashed in its `enter`, or before.
     #[must_use]
     pub const fn failed_start(mut self) -> Self {
         self.enter = Enter::Failed;
         self
     }
 
-    /// It completed so many inputs (returned `Ok` or `Err`) at that moment. May be said many times.
+    /// Declares that the container completed `inputs` inputs (returned `Ok` or `Err`) at `at`. May be
+    /// called several times.
     #[must_use]
     pub fn completed(mut self, at: Duration, inputs: u64) -> Self {
         self.completed.push((at, inputs));
         self
     }
 
-    /// It was executing this input when it crashed: any number that tells it from others. An input
-    /// is a known suspect from its second crash on, and counts one crash within a window.
+    /// Sets the input that the container was executing when it crashed, as any number that identifies it. An
+    /// input is a known suspect from its second crash on, and counts one crash within a window.
     #[must_use]
     pub const fn input(mut self, input: u64) -> Self {
         if let End::Crash(executing) = &mut self.end {
@@ -135,8 +137,9 @@ impl CrashRecord {
         self
     }
 
-    /// It was executing a known suspect when it crashed: an input that had crashed a container before.
-    /// Unless [`CrashRecord::input`] tells which, that crash is taken to have been counted within the window.
+    /// Declares that the container was executing a known suspect when it crashed: an input that had crashed a
+    /// container before. Unless [`CrashRecord::input`] identifies the input, its earlier crash is assumed to
+    /// have counted within the window.
     #[must_use]
     pub const fn suspect(mut self) -> Self {
         if let End::Crash(executing) = &mut self.end {
@@ -145,15 +148,15 @@ impl CrashRecord {
         self
     }
 
-    /// Another container was live or recycling when it crashed. To be said where the history has no
-    /// record of that one.
+    /// Declares that another container was live or recycling when this one crashed. Needed only if the
+    /// history has no record of that container.
     #[must_use]
     pub const fn beside_live(mut self) -> Self {
         self.beside_live = true;
         self
     }
 
-    /// The first moment that is said of it.
+    /// The earliest moment in the record.
     pub(super) fn earliest(&self) -> Duration {
         let entered = match self.enter {
             Enter::At(at) => Some(at),
@@ -166,12 +169,12 @@ impl CrashRecord {
 
 #[cfg(test)]
 impl CrashRecord {
-    /// The same container, which crashed then.
+    /// The same container, which crashed at `at`.
     pub(crate) fn ending_at(self, at: Duration) -> Self {
         Self { at, ..self }
     }
 
-    /// The same container, which did not crash, and was there until then.
+    /// The same container, which did not crash and existed until `at`.
     pub(crate) fn ending_well(self, at: Duration) -> Self {
         Self { at, end: End::NoCrash, ..self }
     }
