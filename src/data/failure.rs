@@ -114,6 +114,7 @@ impl From<u32> for Tried {
 
 /// The input of a failure, given back.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum Returned<I> {
     /// By value.
     Owned(I),

@@ -69,6 +69,7 @@ pub enum Death {
     /// Its memory could not be accounted for, because all 65 535 accounts of the process hold memory.
     NoAccount,
     /// It used more memory than [`Builder::memory_limit`](crate::Builder::memory_limit) allows.
+    #[non_exhaustive]
     MemoryLimit {
         /// The limit in bytes.
         limit: u64,

@@ -13,6 +13,7 @@ use crate::values::report::FunctionReport;
 #[non_exhaustive]
 pub enum Event {
     /// A container is in another state.
+    #[non_exhaustive]
     Container {
         /// Which.
         container: ContainerId,
@@ -26,6 +27,7 @@ pub enum Event {
     /// A container was killed by hand.
     Killed(Arc<Crash>),
     /// Containers die before they complete anything: told once for each delay.
+    #[non_exhaustive]
     CrashLoop {
         /// Loop crashes in a row.
         crashes: u32,
@@ -38,6 +40,7 @@ pub enum Event {
     },
     /// A crash loop of at least two crashes is over: a container that was started after the last of them has completed an
     /// input, or has stayed up for `reset_after`.
+    #[non_exhaustive]
     Recovered {
         /// Loop crashes in a row that there were.
         crashes: u32,
@@ -45,6 +48,7 @@ pub enum Event {
         after: Duration,
     },
     /// An input has crashed its containers too often.
+    #[non_exhaustive]
     Poisoned {
         /// The label of its map, if it has one.
         map: Option<Arc<str>>,
@@ -79,6 +83,7 @@ pub enum ContainerState {
     /// It is in `exit`.
     Exiting,
     /// It waits to be created again.
+    #[non_exhaustive]
     BackingOff {
         /// For how long.
         delay: Duration,
