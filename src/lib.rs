@@ -281,6 +281,9 @@ mod simulator;
 #[cfg(feature = "testkit")]
 pub mod testkit;
 
+/// The version of actix whose addresses, recipients and message trait are in the face of [`actor`].
+pub use actix;
+
 pub use api::any_function::AnyFunction;
 pub use api::app::App;
 pub use api::builder::Builder;

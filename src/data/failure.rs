@@ -115,6 +115,7 @@ impl From<u32> for Tried {
 
 /// The input of a failure, returned to the caller.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum Returned<I> {
     /// The input itself.
     Owned(I),

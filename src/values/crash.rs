@@ -70,6 +70,7 @@ pub enum Death {
     /// The container got no memory account, because all 65 535 accounts of the process are in use.
     NoAccount,
     /// The container used more memory than [`Builder::memory_limit`](crate::Builder::memory_limit) allows.
+    #[non_exhaustive]
     MemoryLimit {
         /// The limit in bytes.
         limit: u64,

@@ -13,6 +13,7 @@ use crate::values::report::FunctionReport;
 #[non_exhaustive]
 pub enum Event {
     /// A container has changed its state.
+    #[non_exhaustive]
     Container {
         /// The container.
         container: ContainerId,
@@ -26,6 +27,7 @@ pub enum Event {
     /// A container was killed by hand.
     Killed(Arc<Crash>),
     /// Containers die before they complete any input. Reported once for each delay.
+    #[non_exhaustive]
     CrashLoop {
         /// The number of loop crashes in a row.
         crashes: u32,
@@ -38,6 +40,7 @@ pub enum Event {
     },
     /// A crash loop of at least two crashes is over. A container that was started after the last of them has
     /// completed an input, or has stayed up for `reset_after`.
+    #[non_exhaustive]
     Recovered {
         /// The number of loop crashes in a row that the loop had.
         crashes: u32,
@@ -45,6 +48,7 @@ pub enum Event {
         after: Duration,
     },
     /// An input has crashed its containers too often.
+    #[non_exhaustive]
     Poisoned {
         /// The label of its map, if it has one.
         map: Option<Arc<str>>,
@@ -80,6 +84,7 @@ pub enum ContainerState {
     /// The container is in `exit`.
     Exiting,
     /// The container waits to be created again.
+    #[non_exhaustive]
     BackingOff {
         /// The length of the wait.
         delay: Duration,
