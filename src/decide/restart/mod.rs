@@ -234,3 +234,91 @@ impl Restarts {
         self.rounds.reset();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(ms: u64) -> Time {
+        Time(Duration::from_millis(ms))
+    }
+
+    fn dies(restarts: &mut Restarts, life: Life, now: Time) -> Restart {
+        restarts.crashed(Death { life, suspect: false, input_counted: None, spare: false }, now).0
+    }
+
+    /// Two loop crashes, after which containers wait until 30 ms.
+    fn held() -> (Restarts, Life) {
+        let mut restarts = Restarts::new(RateLimited::new().into());
+        let old = restarts.started(at(0));
+        assert_eq!(dies(&mut restarts, old, at(10)), Restart::Now);
+        let second = restarts.started(at(15));
+        assert_eq!(dies(&mut restarts, second, at(20)), Restart::At(at(30)));
+        (restarts, old)
+    }
+
+    #[test]
+    fn a_policy_is_valid_if_its_settings_are() {
+        let second = Duration::from_secs(1);
+        let policies: [(RestartPolicy, bool); 4] = [
+            (RateLimited::new().into(), true),
+            (RateLimited::new().window(Duration::ZERO).into(), false),
+            (CrashLoopBackoff::new().into(), true),
+            (CrashLoopBackoff::new().reset_after(second / 10).into(), false),
+        ];
+        for (policy, valid) in policies {
+            assert_eq!(policy.validate().is_ok(), valid, "{policy:?}");
+        }
+    }
+
+    #[test]
+    fn a_completion_ends_a_delay_only_if_one_runs_and_the_container_began_after_the_last_loop_crash() {
+        let mut calm = Restarts::new(RateLimited::new().into());
+        let mut life = calm.started(at(0));
+        assert!(!calm.completed(&mut life, 1, at(1)), "there is no delay");
+        let (mut restarts, mut old) = held();
+        assert!(!restarts.completed(&mut old, 1, at(25)), "it began before");
+        let mut young = restarts.started(at(25));
+        assert!(!restarts.completed(&mut young, 0, at(26)), "nothing was completed");
+        assert!(restarts.completed(&mut young, 1, at(26)));
+        assert_eq!(restarts.held_until(at(26)), None);
+        assert!(!restarts.completed(&mut young, 1, at(27)), "the delay is over already");
+        let (mut late, _) = held();
+        let mut young = late.started(at(30));
+        assert!(!late.completed(&mut young, 1, at(31)), "the delay has passed");
+    }
+
+    #[test]
+    fn a_delay_holds_containers_up_to_its_end() {
+        let (restarts, _) = held();
+        assert_eq!(restarts.held_until(at(29)), Some(at(30)));
+        assert_eq!(restarts.held_until(at(30)), None);
+    }
+
+    #[test]
+    fn when_inputs_were_completed_matters_only_to_a_policy_that_may_give_up() {
+        let policies: [(RestartPolicy, bool); 3] = [
+            (RateLimited::new().into(), true),
+            (RateLimited::never().into(), false),
+            (CrashLoopBackoff::new().into(), false),
+        ];
+        for (policy, may_give_up) in policies {
+            let mut restarts = Restarts::new(policy.clone());
+            let life = restarts.started(at(0));
+            dies(&mut restarts, life, at(1));
+            assert_eq!(restarts.next_count(at(2)).is_some(), may_give_up, "{policy:?}");
+        }
+    }
+
+    #[test]
+    fn a_verdict_depends_on_completions_at_the_limit_and_in_a_crash_loop_only() {
+        let limited = |crashes| Restarts::new(RateLimited::new().max_crashes(crashes).into());
+        let mut forgiving = Restarts::new(CrashLoopBackoff::new().into());
+        assert!(limited(0).depends_on_completions(at(0)), "the next crash may break the limit");
+        assert!(!limited(1).depends_on_completions(at(0)));
+        assert!(!forgiving.depends_on_completions(at(0)));
+        let life = forgiving.started(at(0));
+        dies(&mut forgiving, life, at(1));
+        assert!(forgiving.depends_on_completions(at(1)), "a completion would end the loop");
+    }
+}
