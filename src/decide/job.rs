@@ -183,3 +183,69 @@ impl Job {
         self.records.get(&index).map_or(Attempt::FIRST, Record::attempt)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn every_ending_ends_an_input_and_the_others_are_pending() {
+        // Powers of two, so that no two sums are the same.
+        let counts = Counts {
+            pulled: 100,
+            ok: 1,
+            failed: 2,
+            poisoned: 4,
+            cancelled: 8,
+            given_up: 16,
+            replayed: 32,
+            retried: 64,
+        };
+        assert_eq!(counts.ended(), 31);
+        assert_eq!(counts.pending(), 69);
+    }
+
+    #[test]
+    fn each_execution_is_an_attempt_however_it_ended() {
+        let record = Record { failures: 2, crashes: 4, kills: 8, ..Record::default() };
+        assert_eq!(record.attempt(), Attempt(15));
+        let mut job = Job::new(JobKind::Map, OnFailure::GoOn, Window::Fixed(1), None, Share::default());
+        assert_eq!(job.attempt(7), Attempt::FIRST);
+        job.records.insert(7, record);
+        assert_eq!((job.attempt(7), job.attempt(8)), (Attempt(15), Attempt::FIRST));
+    }
+
+    #[test]
+    fn an_input_is_a_suspect_once_it_has_crashed_a_container() {
+        let killed = Record { kills: 1, ..Record::default() };
+        assert!(!killed.is_suspect());
+        assert!(Record { crashed: Some((1, Time::default())), ..killed }.is_suspect());
+    }
+
+    proptest! {
+        #[test]
+        fn fresh_inputs_are_taken_in_order_each_once_and_from_one_range(
+            lens in proptest::collection::vec(1u64..9, 0..6),
+            takes in proptest::collection::vec(1u64..9, 0..60),
+        ) {
+            let mut job = Job::new(JobKind::Map, OnFailure::GoOn, Window::Fixed(1), None, Share::default());
+            let mut first = 0;
+            // Between the ranges there are gaps.
+            for len in &lens {
+                job.fresh.push_back(Span { first, len: *len });
+                first += len + 1;
+            }
+            let all: Vec<u64> = job.fresh.iter().flat_map(|span| span.indices()).collect();
+            let mut taken = Vec::new();
+            for most in takes {
+                let Some(span) = job.take_fresh(most) else { break };
+                prop_assert!((1..=most).contains(&span.len));
+                taken.extend(span.indices());
+            }
+            prop_assert_eq!(&taken, &all[..taken.len()]);
+            let left: u64 = job.fresh.iter().map(|span| span.len).sum();
+            prop_assert_eq!(left, (all.len() - taken.len()) as u64);
+        }
+    }
+}

@@ -258,6 +258,18 @@ mod tests {
     }
 
     #[test]
+    fn a_death_is_a_loop_crash_if_nothing_was_completed_and_no_suspect_was_executing() {
+        let life = Restarts::new(RateLimited::new().into()).started(at(0));
+        for (completed, suspect, is_loop_crash) in
+            [(0, false, true), (0, true, false), (1, false, false), (1, true, false)]
+        {
+            let life = Life { completed, ..life };
+            let death = Death { life, suspect, input_counted: None, spare: false };
+            assert_eq!(death.is_loop_crash(), is_loop_crash, "{completed} completed, a suspect: {suspect}");
+        }
+    }
+
+    #[test]
     fn a_policy_is_valid_if_its_settings_are() {
         let second = Duration::from_secs(1);
         let policies: [(RestartPolicy, bool); 4] = [
