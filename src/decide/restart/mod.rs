@@ -270,6 +270,76 @@ mod tests {
     }
 
     #[test]
+    fn an_input_counts_one_crash_within_a_window_and_a_failed_start_beside_a_live_container_none() {
+        let window = Duration::from_secs(60);
+        for (since, spare, counts) in [
+            (None, false, true),
+            (Some(Duration::ZERO), false, false),
+            (Some(window), false, false),
+            (Some(window + Duration::from_nanos(1)), false, true),
+            (None, true, false),
+        ] {
+            let mut restarts = Restarts::new(RateLimited::new().into());
+            let now = Time(3 * window);
+            let life = restarts.started(now);
+            let input_counted = since.map(|since| Time(now.0 - since));
+            let (_, counted) = restarts.crashed(Death { life, suspect: false, input_counted, spare }, now);
+            let tally = restarts.tally(now);
+            assert_eq!(
+                (counted, tally.crashes, tally.rounds),
+                (counts, u64::from(counts), u64::from(counts))
+            );
+        }
+    }
+
+    #[test]
+    fn deaths_of_one_round_count_once_for_the_limit_and_each_for_the_rate() {
+        let mut restarts = Restarts::new(RateLimited::new().into());
+        let lives = [restarts.started(at(0)); 3];
+        for life in lives {
+            assert_eq!(dies(&mut restarts, life, at(1)), Restart::Now);
+        }
+        let tally = restarts.tally(at(1));
+        assert_eq!((tally.crashes, tally.rounds), (3, 1));
+        // The next round begins with the end of its delay, and not before.
+        let (mut restarts, _) = held();
+        let early = restarts.started(at(29));
+        dies(&mut restarts, early, at(29));
+        assert_eq!(restarts.tally(at(29)).rounds, 2);
+        let due = restarts.crash_loop.due().expect("there is a loop");
+        let late = restarts.started(due);
+        dies(&mut restarts, late, due);
+        assert_eq!(restarts.tally(due).rounds, 3);
+    }
+
+    #[test]
+    fn a_crash_past_the_limit_gives_up_and_a_reset_forgets_all() {
+        let mut restarts = Restarts::new(RateLimited::new().max_crashes(1).into());
+        for (ms, restart) in [(10, Restart::Now), (20, Restart::GiveUp)] {
+            let life = restarts.started(at(ms));
+            assert_eq!(dies(&mut restarts, life, at(ms)), restart);
+        }
+        restarts.reset();
+        assert_eq!((restarts.tally(at(21)).crashes, restarts.crash_loop()), (0, None));
+        let life = restarts.started(at(21));
+        assert_eq!(dies(&mut restarts, life, at(21)), Restart::Now);
+    }
+
+    #[test]
+    fn a_loop_ends_once_a_container_has_stayed_up_and_its_length_is_given_once() {
+        let (mut restarts, _) = held();
+        assert_eq!((restarts.crash_loop(), restarts.stable_at()), (Some((2, at(10))), None));
+        let mut up = restarts.started(at(30));
+        restarts.entered(&mut up, at(40));
+        assert_eq!(restarts.stable_at(), Some(at(10_040)));
+        restarts.settle([up], at(10_039));
+        assert_eq!(restarts.take_loop_ended(), None);
+        restarts.settle([up], at(10_040));
+        assert_eq!(restarts.take_loop_ended(), Some((2, at(10))));
+        assert_eq!((restarts.take_loop_ended(), restarts.crash_loop()), (None, None));
+    }
+
+    #[test]
     fn a_policy_is_valid_if_its_settings_are() {
         let second = Duration::from_secs(1);
         let policies: [(RestartPolicy, bool); 4] = [
