@@ -598,4 +598,60 @@ mod tests {
         assert_eq!(rig.ledger.leased().count(), 3);
         assert_eq!(rig.ledger.ahead().count(), 0, "none has leased several inputs");
     }
+
+    #[test]
+    fn what_an_old_generation_says_changes_nothing() {
+        let mut rig = Rig::new(1, RateLimited::new());
+        let old = rig.enters(FIRST, START);
+        rig.crashes(FIRST, START);
+        let young = rig.ledger.begin(FIRST, START).expect("it may begin");
+        assert!(!rig.ledger.entered(FIRST, old, START));
+        rig.ledger.left(FIRST, old);
+        assert_eq!(rig.ledger.stage(FIRST), (young, Stage::Starting));
+        assert!(rig.ledger.entered(FIRST, young, START));
+        assert!(!rig.ledger.entered(FIRST, young, START), "it has entered already");
+        assert!(!rig.ledger.recycle(FIRST, old, START));
+        assert!(rig.ledger.recycle(FIRST, young, START));
+        rig.ledger.left(FIRST, young);
+        rig.ledger.thread_ended(FIRST, old);
+        assert!(!rig.ledger.is_deserted(), "the thread of the young one begins anew");
+        rig.ledger.left(FIRST, young);
+        assert_eq!(rig.ledger.stage(FIRST), (young, Stage::Absent));
+    }
+
+    #[test]
+    fn a_live_container_of_a_function_that_goes_on_is_recycled_and_no_other() {
+        for (live, mode, gave_up, recycled) in [
+            (true, Mode::Running, false, true),
+            (false, Mode::Running, false, false),
+            (true, Mode::Draining, false, false),
+            (true, Mode::Running, true, false),
+        ] {
+            let mut rig = Rig::new(2, RateLimited::new().max_crashes(0));
+            let first = rig.ledger.begin(FIRST, START).expect("it may begin");
+            let second = rig.enters(SECOND, START);
+            if live {
+                rig.ledger.entered(FIRST, first, START);
+            }
+            if gave_up {
+                rig.crashes(SECOND, START);
+            } else {
+                rig.ledger.left(SECOND, second);
+            }
+            rig.ledger.advance_mode(mode);
+            assert_eq!(rig.ledger.recycle(FIRST, first, START), recycled, "{live} {mode:?} {gave_up}");
+            assert_eq!(rig.ledger.lives().recycled, u64::from(recycled));
+        }
+    }
+
+    #[test]
+    fn the_end_of_a_crash_loop_is_a_change_of_its_own() {
+        let mut rig = backing_off();
+        rig.enters(FIRST, at(11));
+        assert_eq!(rig.ledger.stable_at(), Some(at(10_011)));
+        rig.ledger.take_changes();
+        rig.ledger.settle(at(10_011));
+        assert_eq!(rig.ledger.take_changes(), [Change::Recovered { crashes: 2, since: at(0) }]);
+        assert_eq!(rig.ledger.stable_at(), None);
+    }
 }
