@@ -1,5 +1,6 @@
 //! A ledger under test: containers do what the test says, and sources have what it gives them.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,6 +37,10 @@ pub(super) fn crash(container: ContainerId, generation: Generation) -> Arc<Crash
 pub(super) struct Given {
     pub(super) inputs: BTreeMap<JobId, u64>,
     pub(super) yielded: BTreeMap<JobId, u64>,
+    /// The sources do not say when they have inputs again.
+    pub(super) silent: bool,
+    /// How often the ledger has asked to hear of more room.
+    pub(super) starved: Cell<u64>,
 }
 
 impl Sources for Given {
@@ -48,10 +53,12 @@ impl Sources for Given {
     }
 
     fn await_inputs(&self, _: JobId, _: Mode) -> Option<u64> {
-        Some(0)
+        (!self.silent).then_some(0)
     }
 
-    fn starve(&self, _: JobId, _: u64) {}
+    fn starve(&self, _: JobId, _: u64) {
+        self.starved.set(self.starved.get() + 1);
+    }
 
     fn pull(&mut self, job: JobId, _: u64, most: u64) -> u64 {
         let left = self.inputs.entry(job).or_default();

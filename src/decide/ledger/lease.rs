@@ -576,4 +576,122 @@ mod tests {
         let cost = rig.ledger.job(map).and_then(|job| job.share.cost());
         assert_eq!(cost, Some(Duration::from_millis(2)));
     }
+
+    #[test]
+    fn what_a_call_left_behind_is_of_a_call_too_and_leaves_maps_their_quarter() {
+        for left in ["not begun", "killed", "crashed", "failed"] {
+            let mut rig = rig(2);
+            let first = rig.call();
+            rig.takes(SECOND, START);
+            match left {
+                "not begun" => rig.ledger.released(SECOND, at(1)),
+                "killed" => _ = rig.kills(SECOND, UNCROWDED, at(1)),
+                "crashed" => _ = rig.crashes(SECOND, at(1)),
+                _ => {
+                    rig.ledger.failed(SECOND, Worth::Retry, START);
+                    rig.ledger.released(SECOND, at(1));
+                }
+            }
+            let calls: Vec<JobId> = (0..4).map(|_| rig.call()).collect();
+            let map = rig.map(10, 1);
+            let jobs: Vec<JobId> = taken(&mut rig, at(1)).into_iter().map(|(job, ..)| job).collect();
+            assert_eq!(jobs, [calls[0], calls[1], map, calls[2], calls[3], first], "{left}");
+        }
+    }
+
+    #[test]
+    fn there_is_more_for_another_container_if_anything_but_a_suspect_may_be_taken_now() {
+        let more = |prepare: fn(&mut Rig)| {
+            let mut rig = rig(2);
+            prepare(&mut rig);
+            rig.ledger.has_more(at(1), &rig.sources)
+        };
+        assert!(!more(|_| {}));
+        assert!(more(|rig| _ = rig.call()));
+        assert!(more(|rig| _ = rig.map(10, 1)));
+        assert!(!more(|rig| _ = rig.map(10, 0)));
+        let leave = |rig: &mut Rig| {
+            rig.call();
+            rig.takes(SECOND, START);
+        };
+        for (left, is_more) in [("not begun", true), ("killed", true), ("crashed", false)] {
+            let mut rig = rig(2);
+            leave(&mut rig);
+            match left {
+                "not begun" => rig.ledger.released(SECOND, START),
+                "killed" => _ = rig.kills(SECOND, UNCROWDED, START),
+                _ => _ = rig.crashes(SECOND, START),
+            }
+            assert_eq!(rig.ledger.has_more(at(1), &rig.sources), is_more, "{left}");
+        }
+        let mut rig = rig(2);
+        leave(&mut rig);
+        rig.ledger.failed(SECOND, Worth::Retry, at(5));
+        rig.ledger.released(SECOND, at(5));
+        assert!(!rig.ledger.has_more(at(4), &rig.sources), "the retry is not due");
+        assert!(rig.ledger.has_more(at(5), &rig.sources));
+    }
+
+    #[test]
+    fn a_suspect_that_executes_holds_up_the_next_one() {
+        let mut rig = rig(4);
+        for id in [FIRST, SECOND] {
+            rig.call();
+            rig.takes(id, START);
+        }
+        for id in [FIRST, SECOND] {
+            rig.crashes(id, START);
+            rig.enters(id, START);
+        }
+        assert_eq!(rig.takes(SECOND, START).kind, SUSPECT);
+        assert_eq!(rig.claims(FIRST, at(999)), Claim::Idle { until: Some(at(1_000)) });
+        rig.completes(SECOND, at(999));
+        // The first container began before the second crash, and has proved nothing since.
+        assert_eq!(rig.takes(SECOND, at(999)).kind, SUSPECT);
+    }
+
+    #[test]
+    fn inputs_that_were_pulled_already_need_no_source() {
+        let mut rig = rig(1);
+        let map = rig.map(10, 0);
+        rig.ledger.accept(map, 2);
+        assert_eq!(taken(&mut rig, START), [(map, 0, LeaseKind::First), (map, 1, LeaseKind::First)]);
+    }
+
+    #[test]
+    fn a_source_that_says_nothing_is_looked_at_again_after_a_millisecond() {
+        let mut rig = rig(1);
+        let map = rig.map(10, 0);
+        rig.sources.silent = true;
+        assert_eq!(rig.claims(FIRST, START), Claim::Idle { until: Some(at(1)) });
+        rig.sources.inputs.insert(map, 1);
+        assert!(matches!(rig.claims(FIRST, START), Claim::Idle { .. }), "it is not looked at each time");
+        assert_eq!(rig.takes(FIRST, at(1)).job, map);
+    }
+
+    #[test]
+    fn room_is_asked_for_only_where_there_is_too_little() {
+        let mut rig = rig(1);
+        rig.map(2, 5);
+        rig.takes(FIRST, START);
+        rig.completes(FIRST, at(1));
+        assert_eq!(rig.sources.starved.get(), 0);
+        rig.takes(FIRST, at(1));
+        rig.completes(FIRST, at(2));
+        rig.claims(FIRST, at(2));
+        assert_eq!(rig.sources.starved.get(), 1, "the window is full");
+    }
+
+    #[test]
+    fn only_a_lease_of_several_inputs_is_ahead_of_its_container() {
+        let mut rig = rig(2);
+        rig.map(100, 50);
+        rig.takes(FIRST, START);
+        assert_eq!(rig.ledger.ahead().count(), 0);
+        rig.completes(FIRST, Time(Duration::from_nanos(100)));
+        assert!(rig.takes(FIRST, START).span.len > 1);
+        assert!(rig.ledger.ahead().eq([FIRST]));
+        rig.ledger.released(FIRST, START);
+        assert_eq!(rig.ledger.ahead().count(), 0);
+    }
 }

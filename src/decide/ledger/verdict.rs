@@ -792,5 +792,9 @@ mod tests {
         assert_eq!(rig.ledger.lease(FIRST).map(|lease| lease.span.end()), Some(end));
         assert_eq!(rig.ledger.job(job).and_then(|job| job.share.cost()), Some(5 * MS));
         assert_eq!(rig.takes(SECOND, START).span, Span { first: end, len: 1 }, "dear ones travel singly");
+        rig.completes(SECOND, at(5));
+        assert_eq!(rig.takes(SECOND, at(5)).span, Span { first: end + 1, len: 1 });
+        rig.completes(SECOND, at(10));
+        assert_eq!(rig.takes(SECOND, at(10)).span, Span { first: end + 2, len: 1 }, "a new one");
     }
 }
