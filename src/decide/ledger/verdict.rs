@@ -261,8 +261,8 @@ impl Ledger {
         self.give_back(id, position, now);
         self.berths[id.index()].at_once = !death.is_loop_crash();
         self.recycling.remove(&id);
-        self.berths[id.index()].returning = restart == Restart::Now && !leaving.abandoned;
         let restarts_in_place = restart == Restart::Now && !leaving.abandoned;
+        self.berths[id.index()].returning = restarts_in_place;
         if !restarts_in_place && self.is_hopeless(id, leaving) {
             restart = Restart::GiveUp;
         }
@@ -736,6 +736,9 @@ mod tests {
         let (generation, _) = rig.ledger.stage(FIRST);
         rig.ledger.thread_ended(FIRST, generation);
         assert!(rig.ledger.is_deserted());
+        rig.enters(FIRST, START);
+        rig.crashes_leaving(FIRST, abandoned(Crowd::Few), at(1));
+        assert!(rig.ledger.is_deserted(), "its thread was left behind");
     }
 
     #[test]
@@ -796,5 +799,175 @@ mod tests {
         assert_eq!(rig.takes(SECOND, at(5)).span, Span { first: end + 1, len: 1 });
         rig.completes(SECOND, at(10));
         assert_eq!(rig.takes(SECOND, at(10)).span, Span { first: end + 2, len: 1 }, "a new one");
+    }
+
+    #[test]
+    fn whatever_completes_frees_those_that_wait_for_the_delay_of_a_crash_loop() {
+        for returns_ok in [true, false] {
+            let mut rig = Rig::new(2, RateLimited::new());
+            rig.enters(SECOND, START);
+            rig.call();
+            rig.takes(SECOND, START);
+            rig.completes(SECOND, START);
+            rig.fails_to_start(FIRST, START);
+            rig.fails_to_start(FIRST, at(1));
+            // It has completed something, so it comes back though a delay runs.
+            rig.crashes(SECOND, at(2));
+            rig.enters(SECOND, at(3));
+            rig.call();
+            rig.takes(SECOND, at(3));
+            assert!(!rig.ledger.take_recovered());
+            if returns_ok {
+                rig.completes(SECOND, at(4));
+            } else {
+                rig.ledger.failed(SECOND, Worth::Surface, at(4));
+                rig.ledger.released(SECOND, at(4));
+            }
+            assert!(rig.ledger.take_recovered(), "returned Ok: {returns_ok}");
+            assert!(!rig.ledger.take_recovered());
+            assert_eq!(rig.ledger.next_creation(at(4)), Some(at(4)));
+        }
+    }
+
+    #[test]
+    fn nothing_is_remembered_of_an_input_that_has_completed() {
+        let (mut rig, input) = one(Retries::new(0), 3);
+        rig.takes(FIRST, START);
+        rig.crashes(FIRST, START);
+        rig.enters(FIRST, START);
+        rig.takes(FIRST, START);
+        assert!(rig.ledger.previous(input).is_some());
+        rig.completes(FIRST, START);
+        assert!(rig.ledger.job(input.job).expect("it is open").records.is_empty());
+    }
+
+    #[test]
+    fn of_a_lease_that_is_given_back_only_what_had_not_begun_waits_again() {
+        let mut rig = Rig::new(2, RateLimited::new());
+        rig.map(7, 7);
+        rig.enters(FIRST, START);
+        rig.enters(SECOND, START);
+        for _ in 0..2 {
+            rig.takes(FIRST, START);
+            rig.completes(FIRST, Time(Duration::from_nanos(100)));
+        }
+        assert_eq!(rig.takes(FIRST, START).span, Span { first: 3, len: 4 });
+        assert_eq!(
+            rig.ledger.advanced(FIRST, 5, START).map(|(_, span)| span),
+            Some(Span { first: 3, len: 2 })
+        );
+        assert!(rig.ledger.advanced(FIRST, 5, START).is_none(), "that is booked already");
+        rig.ledger.released(FIRST, START);
+        assert_eq!(rig.takes(SECOND, START).span, Span { first: 5, len: 2 });
+        assert_eq!(rig.claims(FIRST, START), Claim::Idle { until: None });
+    }
+
+    #[test]
+    fn a_replay_that_had_not_begun_is_no_replay_and_is_the_next_again() {
+        let mut rig = Rig::with(2, RateLimited::never(), Retries::new(0), 3);
+        let calls = [rig.call(), rig.call()];
+        for id in [FIRST, SECOND] {
+            rig.enters(id, START);
+            rig.takes(id, START);
+        }
+        for id in [FIRST, SECOND] {
+            rig.kills(id, UNCROWDED, START);
+        }
+        rig.enters(FIRST, START);
+        for _ in 0..2 {
+            assert_eq!(rig.takes(FIRST, START).job, calls[0]);
+            assert_eq!(rig.ledger.job(calls[0]).map(|job| job.counts.replayed), Some(1));
+            rig.ledger.released(FIRST, START);
+            assert_eq!(rig.ledger.job(calls[0]).map(|job| job.counts.replayed), Some(0));
+        }
+        // What has begun waits behind those that wait already.
+        rig.takes(FIRST, START);
+        rig.kills(FIRST, UNCROWDED, START);
+        rig.enters(FIRST, START);
+        assert_eq!(rig.takes(FIRST, START).job, calls[1]);
+    }
+
+    #[test]
+    fn no_container_of_a_function_that_stops_waits_to_be_created_again() {
+        for (mode, waits) in [(Mode::Running, true), (Mode::Stopping, false)] {
+            let mut rig = Rig::new(1, RateLimited::new());
+            rig.fails_to_start(FIRST, START);
+            rig.ledger.begin(FIRST, START).expect("it may begin");
+            rig.ledger.advance_mode(mode);
+            assert_eq!(rig.crashes(FIRST, START).restart, Restart::At(at(10)));
+            let (_, stage) = rig.ledger.stage(FIRST);
+            assert_eq!(stage == Stage::BackingOff { until: at(10) }, waits, "{stage:?}");
+        }
+    }
+
+    #[test]
+    fn completions_are_booked_in_time_for_a_verdict_while_something_is_to_be_done() {
+        for (crashed, pending, mode, booked) in [
+            (true, true, Mode::Running, true),
+            (false, true, Mode::Running, false),
+            (true, false, Mode::Running, false),
+            (true, true, Mode::Stopping, false),
+        ] {
+            let mut rig = Rig::new(1, RateLimited::new());
+            if crashed {
+                rig.fails_to_start(FIRST, at(1));
+            }
+            if pending {
+                rig.call();
+            }
+            rig.ledger.advance_mode(mode);
+            let next = rig.ledger.next_booking(at(2));
+            assert_eq!(next.is_some(), booked, "{crashed} {pending} {mode:?}");
+            assert!(next.is_none_or(|next| next > at(2)));
+            assert_eq!(rig.ledger.verdict_depends_on_others(at(2)), crashed, "there is a crash loop");
+        }
+    }
+
+    #[test]
+    fn of_those_that_wait_only_what_has_left_a_thread_behind_ends_where_there_are_too_many() {
+        let mut rig = Rig::with(4, RateLimited::never(), Retries::new(0), 10);
+        let [innocent, executing, guilty] = [FIRST, SECOND, ContainerId(2)].map(|id| {
+            let call = rig.call();
+            rig.enters(id, START);
+            rig.takes(id, START);
+            call
+        });
+        rig.kills(FIRST, UNCROWDED, START);
+        rig.kills(SECOND, abandoned(Crowd::Few), START);
+        let last = ContainerId(3);
+        rig.enters(last, START);
+        assert_eq!(rig.takes(last, START).job, innocent);
+        rig.enters(FIRST, START);
+        assert_eq!(
+            rig.takes(FIRST, START).job,
+            executing,
+            "it has left a thread behind, and does not wait any more"
+        );
+        rig.kills(last, UNCROWDED, START);
+        let ended = rig.crashes_leaving(ContainerId(2), abandoned(Crowd::Large), START).inputs;
+        let [AfterCrash::Poisoned { input, .. }] = &ended[..] else { panic!("only one ends: {ended:?}") };
+        assert_eq!(input.job, guilty);
+        rig.completes(FIRST, START);
+        rig.enters(last, START);
+        assert_eq!(rig.takes(last, START).job, innocent);
+    }
+
+    #[test]
+    fn a_crash_in_a_container_that_has_proved_nothing_costs_an_attempt_and_no_budget() {
+        let mut rig = Rig::with(2, RateLimited::never(), Retries::new(0), 1);
+        let input = InputId { job: rig.call(), index: 0 };
+        rig.enters(FIRST, START);
+        rig.enters(SECOND, START);
+        rig.takes(FIRST, START);
+        rig.crashes(FIRST, START);
+        // No container was entered for so long that any may take it.
+        assert_eq!(rig.takes(SECOND, at(10_000)).attempt, Attempt(2));
+        let unproven = rig.crashes(SECOND, at(10_000));
+        assert!(matches!(unproven.inputs[..], [AfterCrash::Pending { .. }]));
+        assert_eq!(rig.attempt(input), Attempt(3));
+        rig.enters(FIRST, at(10_000));
+        rig.takes(FIRST, at(10_000));
+        let proven = rig.crashes(FIRST, at(10_000));
+        assert!(matches!(proven.inputs[..], [AfterCrash::Poisoned { attempts: Attempt(3), .. }]));
     }
 }
