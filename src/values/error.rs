@@ -190,10 +190,16 @@ impl fmt::Display for StartError {
 impl error::Error for StartError {
     fn source(&self) -> Option<&(dyn error::Error + 'static)> {
         match self {
+            Self::Thread(error) => Some(error),
             // Its text is this error's own text already.
             Self::Config(_) => None,
-            Self::Thread(error) => Some(error),
-            _ => None,
+            Self::PanicAbort
+            | Self::Panicking
+            | Self::NoAccountant
+            | Self::NameTaken(_)
+            | Self::ShutDown
+            | Self::WouldDeadlock
+            | Self::Engine => None,
         }
     }
 }
@@ -241,6 +247,8 @@ impl error::Error for NotReady {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::ids::{ContainerId, Generation};
+    use crate::values::crash::{Crash, Death};
     use std::error::Error;
 
     const SECOND: Duration = Duration::from_secs(1);
@@ -334,6 +342,19 @@ mod tests {
         for (reason, text) in texts {
             assert_eq!((reason.to_string().as_str(), reason.source().is_none()), (text, true));
         }
+        let crash = Crash {
+            container: ContainerId(0),
+            generation: Generation(1),
+            executing: None,
+            map: None,
+            call: None,
+            peak_bytes: None,
+            death: Death::Killed,
+        };
+        let gave_up = GaveUp::new(Vec::new(), Arc::new(crash));
+        let reason = NotReady::GaveUp(gave_up.clone());
+        assert_eq!(reason.to_string(), "the function gave up");
+        assert_eq!(reason.source().map(ToString::to_string), Some(gave_up.to_string()));
     }
 
     #[test]
