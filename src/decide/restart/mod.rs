@@ -317,7 +317,8 @@ mod tests {
         let mut restarts = Restarts::new(RateLimited::new().max_crashes(1).into());
         for (ms, restart) in [(10, Restart::Now), (20, Restart::GiveUp)] {
             let life = restarts.started(at(ms));
-            assert_eq!(dies(&mut restarts, life, at(ms)), restart);
+            let death = Death { life, suspect: false, input_counted: None, spare: false };
+            assert_eq!(restarts.crashed(death, at(ms)), (restart, true));
         }
         restarts.reset();
         assert_eq!((restarts.tally(at(21)).crashes, restarts.crash_loop()), (0, None));
