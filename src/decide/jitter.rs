@@ -36,6 +36,7 @@ pub(crate) fn from_nanos(nanos: u128) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::BTreeSet;
 
     #[test]
     fn equal_jitter_stays_between_half_and_whole_and_replays_from_its_seed() {
@@ -48,5 +49,30 @@ mod tests {
         assert!(drawn.iter().min() < drawn.iter().max(), "it never varied");
         let mut again = Jitter::new(7);
         assert!(drawn.iter().all(|d| *d == again.equal(whole)));
+    }
+
+    #[test]
+    fn its_numbers_are_those_of_splitmix64() {
+        let mut jitter = Jitter::new(1_234_567);
+        let numbers: Vec<u64> = (0..5).map(|_| jitter.next()).collect();
+        // The vector that implementations of the generator are checked with.
+        let published = [
+            6_457_827_717_110_365_317,
+            3_203_168_211_198_807_973,
+            9_817_491_932_198_370_423,
+            4_593_380_528_125_082_431,
+            16_408_922_859_458_223_821,
+        ];
+        assert_eq!(numbers, published);
+    }
+
+    #[test]
+    fn equal_jitter_draws_each_delay_from_half_to_whole_and_no_other() {
+        let mut jitter = Jitter::new(7);
+        for whole in 0..9 {
+            let drawn = (0..1_000).map(|_| jitter.equal(Duration::from_nanos(whole)).as_nanos() as u64);
+            let drawn: BTreeSet<u64> = drawn.collect();
+            assert_eq!(drawn, (whole / 2..=whole).collect());
+        }
     }
 }

@@ -185,6 +185,35 @@ mod tests {
         assert!(matches!(above.validate(), Err(ConfigError::RetryInitialDelay { .. })));
     }
 
+    #[test]
+    fn each_setting_is_kept_beside_the_others() {
+        let (first, longest) = (Duration::from_millis(2), Duration::from_millis(50));
+        let retries =
+            Retries::new(5).initial_delay(first).backoff_coefficient(3.0).max_delay(longest).jitter(9);
+        assert_eq!((retries.retries_max(), retries.settings()), (5, (first, 3.0, longest)));
+        let drawn = retries.jitter_source().map(|mut jitter| jitter.equal(SECOND));
+        assert_eq!(drawn, Some(Jitter::new(9).equal(SECOND)));
+        assert!(Retries::new(5).jitter_source().is_none(), "jitter is off unless it is seeded");
+    }
+
+    #[test]
+    fn an_integer_is_that_many_retries_a_second_apart() {
+        let retries = Retries::from(3);
+        assert_eq!(retries.retries_max(), 3);
+        assert!([1, 2, 100].iter().all(|k| retries.delay(*k) == SECOND));
+    }
+
+    #[test]
+    fn each_delay_is_the_one_before_times_the_coefficient_up_to_the_longest() {
+        let retries = Retries::new(8).max_delay(30 * SECOND);
+        let seconds: Vec<u64> = (1..=7).map(|k| retries.delay(k).as_secs()).collect();
+        assert_eq!(seconds, [1, 2, 4, 8, 16, 30, 30]);
+        let rounded = Retries::new(1).initial_delay(Duration::from_nanos(3)).backoff_coefficient(1.5);
+        assert_eq!(rounded.delay(2), Duration::from_nanos(5), "4.5 ns");
+        assert_eq!(retries.delay(u32::MAX), 30 * SECOND);
+        assert_eq!(retries.initial_delay(Duration::ZERO).delay(u32::MAX), Duration::ZERO);
+    }
+
     proptest! {
         #[test]
         fn delays_grow_up_to_the_cap_and_never_overflow(

@@ -145,4 +145,34 @@ mod tests {
         }
         assert_eq!(share.take(80, 4), 80, "80 inputs are 8 µs of work");
     }
+
+    #[test]
+    fn inputs_become_dearer_at_once_and_cheaper_by_halves() {
+        let mut share = Share::default();
+        for (inputs, nanos, cost) in
+            [(10, 1_000, 100), (10, 500, 75), (0, 9_000, 75), (1, 201, 201), (1, 201, 201), (2, 402, 201)]
+        {
+            share.measured(inputs, Duration::from_nanos(nanos));
+            assert_eq!(share.cost(), Some(Duration::from_nanos(cost)), "{inputs} took {nanos} ns");
+        }
+    }
+
+    #[test]
+    fn an_input_that_goes_on_makes_the_others_as_dear_and_never_cheaper() {
+        let mut share = Share::default();
+        for (seen, cost) in [(50, 50), (20, 50), (70, 70)] {
+            share.costs_at_least(Duration::from_nanos(seen));
+            assert_eq!(share.cost(), Some(Duration::from_nanos(cost)));
+        }
+    }
+
+    #[test]
+    fn claims_grow_anew_from_what_is_fewer_than_a_quarter() {
+        // As many inputs as 500 µs hold, and the claim from which the next ones grow.
+        for (nanos, from) in [(5_000, 400), (5_051, 98), (1_000_000, 1)] {
+            let mut share = Share { cost: Some(nanos), last: 400 };
+            share.take(1_000_000, 1);
+            assert_eq!(share.last, from, "{nanos} ns each");
+        }
+    }
 }

@@ -33,4 +33,12 @@ pub(crate) mod tests {
     pub(crate) fn taken() -> u64 {
         STEPS.get()
     }
+
+    #[test]
+    fn each_turn_of_a_loop_is_a_step() {
+        let before = taken();
+        (0..7).map(super::each).for_each(drop);
+        super::step();
+        assert_eq!(taken() - before, 8);
+    }
 }

@@ -78,6 +78,7 @@ mod tests {
         assert_eq!(small.inputs(None, 2), 1_000);
         assert_eq!(small.inputs(Some(Duration::from_micros(50)), 2), 1_000);
         assert_eq!(small.inputs(Some(Duration::from_nanos(100)), 1), 40_000);
+        assert_eq!(small.inputs(Some(Duration::from_nanos(400)), 4), 40_000, "for each container");
         assert_eq!(small.inputs(Some(Duration::from_nanos(1)), 2), 65_536);
         assert_eq!(Window::adaptive(4096).inputs(None, 2), 512);
         assert_eq!(Window::adaptive(1 << 20).inputs(None, 2), 64);

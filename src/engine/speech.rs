@@ -255,3 +255,225 @@ impl Audience {
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::fmt::Debug;
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use tracing::Subscriber;
+    use tracing::field::{Field, Visit};
+    use tracing::span::{Attributes, Id};
+    use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
+    use tracing_subscriber::registry::LookupSpan;
+
+    use super::*;
+    use crate::base::ids::{ContainerId, Generation};
+    use crate::contain::drops::Stack;
+    use crate::values::crash::{EnterError, Panic};
+    use crate::values::gave_up::GaveUp;
+    use crate::values::report::FunctionReport;
+
+    const SECOND: Duration = Duration::from_secs(1);
+    const SPEECH: Speech<'_> = Speech { app: "a", function: "f" };
+    const IN_FULL: Telling = Telling::InFull { repeats: 0 };
+
+    #[derive(Default)]
+    struct Fields(BTreeMap<&'static str, String>);
+
+    impl Visit for Fields {
+        fn record_str(&mut self, field: &Field, value: &str) {
+            self.0.insert(field.name(), value.to_owned());
+        }
+
+        fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+            self.0.insert(field.name(), format!("{value:?}"));
+        }
+    }
+
+    impl Fields {
+        /// Those that name neither the app nor the function, which all of them must do.
+        fn line(mut self, outer: Option<String>) -> String {
+            let named = (self.0.remove("app"), self.0.remove("function"));
+            if outer.is_none() {
+                assert_eq!(named, (Some("a".to_owned()), Some("f".to_owned())));
+            }
+            let message = self.0.remove("message").unwrap_or_default();
+            let fields: String = self.0.into_iter().map(|(name, value)| format!(" {name}={value}")).collect();
+            format!("{message}{fields}{}", outer.unwrap_or_default())
+        }
+    }
+
+    /// Keeps each event as a line: its level, its message, its fields by name, and the span that it is in.
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<String>>>);
+
+    impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Lines {
+        fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
+            let mut fields = Fields::default();
+            attributes.record(&mut fields);
+            let level = attributes.metadata().level();
+            let span = context.span(id).expect("it was just made");
+            span.extensions_mut().insert(format!("{level}{}", fields.line(None)));
+        }
+
+        fn on_event(&self, event: &tracing::Event<'_>, context: Context<'_, S>) {
+            let mut fields = Fields::default();
+            event.record(&mut fields);
+            let span = context.event_span(event);
+            let span =
+                span.and_then(|span| span.extensions().get::<String>().map(|span| format!(" in {span}")));
+            let line = format!("{} {}", event.metadata().level(), fields.line(span));
+            self.0.lock().push(line);
+        }
+    }
+
+    /// The lines that are said.
+    fn said(speak: impl FnOnce()) -> Vec<String> {
+        let lines = Lines::default();
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(lines.clone()), speak);
+        lines.0.lock().clone()
+    }
+
+    fn crash(death: Death) -> Crash {
+        let (executing, peak_bytes) = (Some((7, Attempt(3))), Some(64));
+        let (container, generation) = (ContainerId(2), Generation(5));
+        Crash { container, generation, executing, map: None, call: None, peak_bytes, death }
+    }
+
+    fn panic() -> Death {
+        Death::Panicked(Panic { message: "gone".to_owned(), location: Some("a.rs:1:2".to_owned()) })
+    }
+
+    #[test]
+    fn each_stage_is_an_event_of_its_own() {
+        let (container, generation) = (ContainerId(2), Generation(5));
+        let until = Time(3 * SECOND);
+        for (stage, state) in [
+            (Stage::Starting, ContainerState::Starting),
+            (Stage::Live, ContainerState::Live),
+            (Stage::Exiting, ContainerState::Exiting),
+            (Stage::Absent, ContainerState::Stopped),
+            (Stage::BackingOff { until }, ContainerState::BackingOff { delay: 2 * SECOND }),
+        ] {
+            let event = Event::of_change(&Change::Stage { container, generation, stage }, Time(SECOND));
+            let Event::Container { container: of, generation: life, state: told } = event else {
+                panic!("{event:?}")
+            };
+            assert_eq!((of, life, told), (container, generation, state));
+        }
+        let over = Change::Recovered { crashes: 4, since: Time(SECOND) };
+        let event = Event::of_change(&over, Time(3 * SECOND));
+        assert!(matches!(event, Event::Recovered { crashes: 4, after } if after == 2 * SECOND), "{event:?}");
+    }
+
+    #[test]
+    fn each_event_is_one_line_with_its_numbers() {
+        let state = |state| Event::Container { container: ContainerId(2), generation: Generation(5), state };
+        let killed = || Arc::new(crash(Death::Killed));
+        let gave_up = GaveUp::new(Vec::new(), killed());
+        let report = FunctionReport { threads_running: 3, ..FunctionReport::unknown("f") };
+        let crash_loop = Event::CrashLoop {
+            crashes: 4,
+            since: SECOND,
+            next_restart: 2 * SECOND,
+            crash: Arc::new(crash(panic())),
+        };
+        for (event, line) in [
+            (state(ContainerState::Starting), "DEBUG container starting container=2 generation=5"),
+            (state(ContainerState::Live), "DEBUG container live container=2 generation=5"),
+            (state(ContainerState::Exiting), "DEBUG container exiting container=2 generation=5"),
+            (state(ContainerState::Stopped), "DEBUG container stopped container=2 generation=5"),
+            (
+                state(ContainerState::BackingOff { delay: SECOND }),
+                "DEBUG container backing off container=2 delay=1s generation=5",
+            ),
+            (Event::Killed(killed()), "INFO container killed container=2 generation=5"),
+            (
+                crash_loop,
+                "WARN crash loop cause=gone crashes=4 location=a.rs:1:2 next_restart=2s repeats=9 since=1s",
+            ),
+            (
+                Event::Recovered { crashes: 4, after: SECOND },
+                "INFO recovered from a crash loop after=1s crashes=4 repeats=9",
+            ),
+            (
+                Event::Poisoned { map: None, call: None, input: 7, attempts: Attempt(4) },
+                "WARN input poisoned attempts=4 input=7",
+            ),
+            (Event::ExitTimedOut(ContainerId(2), SECOND), "WARN exit timed out container=2 limit=1s"),
+            (
+                Event::GaveUp(gave_up),
+                "ERROR function gave up crash=container 2#5 (input 7, attempt 3) killed by hand repeats=9",
+            ),
+            (Event::Reset, "INFO function reset"),
+            (Event::Ended(report), "DEBUG function ended threads_still_running=3"),
+            (Event::Missed(8), "WARN events were missed events=8"),
+        ] {
+            let telling = Telling::InFull { repeats: 9 };
+            assert_eq!(said(|| SPEECH.speak(&event, &Caller::default(), telling)), [line]);
+        }
+    }
+
+    #[test]
+    fn a_crash_is_told_in_the_span_of_its_input_and_its_repeats_as_details() {
+        let labelled = Caller::within(None, Some("urls".into()));
+        let call = Caller::default().of_call(9);
+        let event = Event::Crashed(Arc::new(crash(panic())));
+        let cause = "cause=gone container=2 generation=5 location=a.rs:1:2 peak_bytes=64";
+        let in_full = format!("WARN container crashed {cause} repeats=0");
+        for (caller, input) in [
+            (&Caller::default(), "attempt=3 input=7"),
+            (&labelled, "attempt=3 input=7 map=urls"),
+            (&call, "attempt=3 call=9"),
+        ] {
+            assert_eq!(
+                said(|| SPEECH.speak(&event, caller, IN_FULL)),
+                [format!("{in_full} in WARN {input}")]
+            );
+        }
+        let folded = "DEBUG container crashed again attempt=3 cause=gone container=2 generation=5 input=7 \
+                      location=a.rs:1:2 peak_bytes=64";
+        assert_eq!(said(|| SPEECH.speak(&event, &Caller::default(), Telling::Folded)), [folded]);
+        let idle = Event::Crashed(Arc::new(Crash { executing: None, ..crash(panic()) }));
+        assert_eq!(said(|| SPEECH.speak(&idle, &Caller::default(), IN_FULL)), [in_full]);
+        let repeats = "WARN containers crashed again cause=gone location=a.rs:1:2 repeats=6";
+        assert_eq!(said(|| SPEECH.repeats(&crash(panic()), 6)), [repeats]);
+    }
+
+    #[test]
+    fn an_execution_has_a_span_with_what_it_executes() {
+        let within = |span: Option<SafeSpan>| {
+            let span = span.expect("a subscriber listens");
+            span.tell_inside(|| tracing::info!(target: TARGET, "inside"));
+        };
+        let caller = Caller::within(None, Some("urls".into()));
+        let one = said(|| within(SPEECH.span(&caller, 7, Attempt(3))));
+        assert_eq!(one, ["INFO inside in INFO attempt=3 input=7 map=urls"]);
+        let several = said(|| within(SPEECH.trace_span(&caller, 7, 5)));
+        assert_eq!(several, ["INFO inside in TRACE attempt=1 input=7 inputs=5 map=urls"]);
+    }
+
+    #[test]
+    fn each_cause_of_a_crash_is_told_in_its_words_with_its_place() {
+        let enter_panic = Panic { message: "no".to_owned(), location: None };
+        let enter_error = EnterError::new("no database".into(), Stack::of_any());
+        let no_thread = std::io::Error::other("too many");
+        let memory = Death::MemoryLimit { limit: 1, used: 2, reclaimed: true };
+        for (death, text, location) in [
+            (panic(), Some("gone"), Some("a.rs:1:2")),
+            (Death::EnterPanicked(enter_panic), Some("no"), None),
+            (Death::EnterFailed(Arc::new(enter_error)), Some("no database"), None),
+            (Death::NoThread(Arc::new(no_thread)), Some("too many"), None),
+            (Death::NoAccount, Some("no memory account was free"), None),
+            (memory, Some("used 2 bytes of memory, over the limit of 1"), None),
+            (Death::Killed, None, None),
+        ] {
+            let crash = crash(death);
+            let (told, place) = cause(&crash);
+            assert_eq!((told.as_deref(), place), (text, location));
+        }
+    }
+}

@@ -250,7 +250,40 @@ mod tests {
         let mut story = Story::default();
         story.hear(&crash(1), at(0));
         story.hear(&crash_loop(2), at(1));
-        assert_eq!(story.hear(&crash(2), at(2)), in_full(0));
+        assert_eq!(story.hear(&crash(2), at(5000)), in_full(0));
+        assert_eq!(
+            story.hear(&crash(1), at(5000)),
+            Telling::Folded,
+            "the first kind is not forgotten for it"
+        );
+    }
+
+    #[test]
+    fn where_events_were_missed_the_loop_may_be_over() {
+        let mut story = Story::default();
+        story.hear(&crash(1), at(0));
+        story.hear(&crash_loop(2), at(1));
+        assert_eq!(story.hear(&Event::Missed(3), at(2)), in_full(0));
+        assert_eq!(story.hear(&crash(1), at(1001)), in_full(0));
+    }
+
+    #[test]
+    fn a_crash_without_repeats_is_told_once() {
+        let mut story = Story::default();
+        story.hear(&crash(1), at(0));
+        assert!(story.take_repeats(at(1000)).is_empty());
+    }
+
+    #[test]
+    fn repeats_that_nothing_has_told_are_not_forgotten_for_other_kinds() {
+        let mut story = Story::default();
+        for line in 0..KINDS_MAX as u32 {
+            story.hear(&crash(line), at(0));
+        }
+        story.hear(&crash(0), at(0));
+        story.hear(&crash(1000), at(1000));
+        let told: Vec<u64> = story.take_repeats(at(1000)).into_iter().map(|(_, repeats)| repeats).collect();
+        assert_eq!(told, [1]);
     }
 
     #[test]
@@ -260,7 +293,7 @@ mod tests {
         let in_full = told.iter().filter(|telling| **telling != Telling::Folded).count();
         assert_eq!(in_full, KINDS_MAX + 1);
         assert!(story.kinds.len() <= KINDS_MAX + 1);
-        story.hear(&crash(1000), at(2000));
+        story.hear(&crash(1000), at(1000));
         assert!(story.kinds.len() <= 3, "what would be told in full again is forgotten");
     }
 

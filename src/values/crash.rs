@@ -161,3 +161,113 @@ pub enum Previous {
     /// The input crashed its container, or its container was killed.
     Crashed(Arc<Crash>),
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn panic(location: Option<&str>) -> Panic {
+        Panic { message: "no threes".to_owned(), location: location.map(str::to_owned) }
+    }
+
+    /// An error with a source of its own.
+    #[derive(Debug)]
+    struct NoDatabase(std::io::Error);
+
+    impl fmt::Display for NoDatabase {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write!(f, "no database")
+        }
+    }
+
+    impl Error for NoDatabase {
+        fn source(&self) -> Option<&(dyn Error + 'static)> {
+            Some(&self.0)
+        }
+    }
+
+    fn enter_error() -> EnterError {
+        EnterError::new(NoDatabase(std::io::Error::other("refused")).into(), Stack::of_any())
+    }
+
+    fn crash(death: Death) -> Crash {
+        Crash {
+            container: ContainerId(2),
+            generation: Generation(5),
+            executing: None,
+            map: None,
+            call: None,
+            peak_bytes: None,
+            death,
+        }
+    }
+
+    fn sourced(error: &dyn Error) -> Option<String> {
+        error.source().map(ToString::to_string)
+    }
+
+    #[test]
+    fn each_cause_of_death_has_its_words_and_shows_its_source_apart_from_them() {
+        let memory = |reclaimed| Death::MemoryLimit { limit: 10, used: 12, reclaimed };
+        let no_thread = Death::NoThread(Arc::new(std::io::Error::other("too many")));
+        let deaths = [
+            (Death::Panicked(panic(Some("src/a.rs:1:2"))), "panicked at src/a.rs:1:2: no threes", None),
+            (Death::EnterPanicked(panic(None)), "enter panicked: no threes", None),
+            (Death::EnterFailed(Arc::new(enter_error())), "enter failed", Some("no database")),
+            (no_thread, "no thread could be made", Some("too many")),
+            (Death::NoAccount, "no memory account was free", None),
+            (memory(true), "used 12 bytes of memory, over the limit of 10", None),
+            (
+                memory(false),
+                "used 12 bytes of memory, over the limit of 10, and its thread was abandoned",
+                None,
+            ),
+            (Death::Killed, "killed by hand", None),
+        ];
+        for (death, words, source) in deaths {
+            let crash = crash(death);
+            assert_eq!((crash.death.to_string(), sourced(&crash).as_deref()), (words.to_owned(), source));
+        }
+    }
+
+    #[test]
+    fn a_crash_names_the_container_and_what_it_was_executing() {
+        let executing = Some((7, Attempt(3)));
+        let map: Option<Arc<str>> = Some("urls".into());
+        let names = [
+            (None, None, None, ""),
+            (executing, None, None, " (input 7, attempt 3)"),
+            (executing, map.clone(), None, " (input 7 of urls, attempt 3)"),
+            (executing, None, Some(9), " (call 9, attempt 3)"),
+            (None, map, Some(9), ""),
+        ];
+        for (executing, map, call, name) in names {
+            let crash = Crash { executing, map, call, ..crash(Death::Killed) };
+            assert_eq!(crash.to_string(), format!("container 2#5{name} killed by hand"));
+        }
+    }
+
+    #[test]
+    fn an_error_of_enter_is_shown_as_it_was_and_can_be_downcast() {
+        let error = enter_error();
+        assert_eq!(error.to_string(), "no database");
+        assert_eq!(format!("{error:?}"), r#"EnterError("no database")"#);
+        assert_eq!(sourced(&error).as_deref(), Some("refused"));
+        assert!(error.get().is::<NoDatabase>());
+    }
+
+    #[test]
+    fn an_error_of_enter_that_panics_when_it_is_shown_is_shown_as_that_panic() {
+        #[derive(Debug)]
+        struct Shy;
+        impl fmt::Display for Shy {
+            fn fmt(&self, _: &mut fmt::Formatter<'_>) -> fmt::Result {
+                panic!("not now")
+            }
+        }
+        impl Error for Shy {}
+        let error = EnterError::new(Shy.into(), Stack::of_any());
+        let text = error.to_string();
+        assert!(text.contains("panicked") && text.contains("not now"), "{text}");
+    }
+}

@@ -189,10 +189,16 @@ impl fmt::Display for StartError {
 impl error::Error for StartError {
     fn source(&self) -> Option<&(dyn error::Error + 'static)> {
         match self {
+            Self::Thread(error) => Some(error),
             // This error already shows the text of the setting's error.
             Self::Config(_) => None,
-            Self::Thread(error) => Some(error),
-            _ => None,
+            Self::PanicAbort
+            | Self::Panicking
+            | Self::NoAccountant
+            | Self::NameTaken(_)
+            | Self::ShutDown
+            | Self::WouldDeadlock
+            | Self::Engine => None,
         }
     }
 }
@@ -234,6 +240,131 @@ impl error::Error for NotReady {
         match self {
             Self::GaveUp(gave_up) => Some(gave_up),
             Self::ShutDown | Self::WouldDeadlock | Self::Engine(_) => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::ids::{ContainerId, Generation};
+    use crate::values::crash::{Crash, Death};
+    use std::error::Error;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn each_refused_setting_shows_its_numbers() {
+        let (limit, least) = (2 * SECOND, 4 * SECOND);
+        let texts = [
+            (
+                ConfigError::BackoffCoefficient { coefficient: 0.5 },
+                "backoff coefficient 0.5 is outside 1.0..=10.0",
+            ),
+            (
+                ConfigError::RetryMaxDelay { max_delay: Duration::ZERO, limit },
+                "max_delay of 0ns is outside 1ns..=2s",
+            ),
+            (
+                ConfigError::RetryInitialDelay { initial_delay: 3 * SECOND, max_delay: SECOND },
+                "initial_delay of 3s exceeds max_delay of 1s",
+            ),
+            (ConfigError::Containers { containers: 0, max: 1024 }, "0 containers are outside 1..=1024"),
+            (ConfigError::Window { window: 0, max: 8 }, "window of 0 is outside 1..=8"),
+            (
+                ConfigError::CrashRetries { crash_retries: 1001, max: 1000 },
+                "1001 crash retries are above 1000",
+            ),
+            (
+                ConfigError::FailureRate { max_failure_rate: 1.5 },
+                "max_failure_rate of 1.5 is outside 0.0..1.0",
+            ),
+            (
+                ConfigError::CrashWindow { window: 3 * SECOND, limit },
+                "crash window of 3s is outside 1ns..=2s",
+            ),
+            (
+                ConfigError::LimitUnreachable { max_crashes: 67, delays: 61 * SECOND, window: 60 * SECOND },
+                "the delays between more than 67 rounds of failed starts add up to 61s, which exceeds the window of \
+                 60s, so failed starts alone could never exceed the limit",
+            ),
+            (ConfigError::ZeroBackoff, "initial backoff of 0ns would restart without pause"),
+            (
+                ConfigError::BackoffMax { initial: 2 * SECOND, max: SECOND },
+                "max backoff of 1s is below the initial 2s",
+            ),
+            (
+                ConfigError::ResetAfter { reset_after: SECOND, least },
+                "reset_after of 1s is below 4s, twice the initial backoff",
+            ),
+            (ConfigError::StackSize { bytes: 1, least: 4096 }, "stack of 1 bytes is below 4096"),
+            (ConfigError::NoMemory, "a memory setting of 0 bytes allows no allocation"),
+            (ConfigError::NoneAbandoned, "abandoned_max of 0 is below 1"),
+            (
+                ConfigError::Name { name: "a\0".to_owned(), max: 255 },
+                r#"name "a\0" of 2 bytes is not 1..=255 bytes without a NUL"#,
+            ),
+        ];
+        for (refused, text) in texts {
+            assert_eq!(refused.to_string(), text);
+            let start = StartError::from(refused);
+            assert_eq!((start.to_string().as_str(), start.source().is_none()), (text, true), "its own words");
+        }
+    }
+
+    #[test]
+    fn each_refused_start_has_its_words_and_a_thread_that_was_not_made_its_source() {
+        let texts = [
+            (StartError::PanicAbort, "panic = \"abort\""),
+            (StartError::Panicking, "the calling thread is panicking"),
+            (StartError::NoAccountant, "longshore::Accountant"),
+            (StartError::NameTaken("f".to_owned()), "a function named \"f\""),
+            (StartError::ShutDown, "the app is shut down"),
+            (StartError::WouldDeadlock, "the engine's own thread"),
+            (StartError::Thread(std::io::Error::other("too many")), "a thread could not be made"),
+            (StartError::Engine, "the engine did not answer"),
+        ];
+        for (refused, words) in texts {
+            assert!(refused.to_string().contains(words), "{refused} without {words}");
+            let source = refused.source().map(ToString::to_string);
+            let known = matches!(refused, StartError::Thread(_)).then(|| "too many".to_owned());
+            assert_eq!(source, known, "{refused}");
+        }
+    }
+
+    #[test]
+    fn each_reason_not_to_be_ready_has_its_words() {
+        let texts = [
+            (NotReady::ShutDown, "the function is shut down"),
+            (NotReady::WouldDeadlock, "the call would wait for itself"),
+            (NotReady::Engine(Bug("lost".into())), "a fault of the engine: lost"),
+        ];
+        for (reason, text) in texts {
+            assert_eq!((reason.to_string().as_str(), reason.source().is_none()), (text, true));
+        }
+        let crash = Crash {
+            container: ContainerId(0),
+            generation: Generation(1),
+            executing: None,
+            map: None,
+            call: None,
+            peak_bytes: None,
+            death: Death::Killed,
+        };
+        let gave_up = GaveUp::new(Vec::new(), Arc::new(crash));
+        let reason = NotReady::GaveUp(gave_up.clone());
+        assert_eq!(reason.to_string(), "the function gave up");
+        assert_eq!(reason.source().map(ToString::to_string), Some(gave_up.to_string()));
+    }
+
+    #[test]
+    fn the_bounds_of_containers_and_names_are_taken_and_what_is_outside_is_refused() {
+        for (containers, taken) in [(0, false), (1, true), (1024, true), (1025, false)] {
+            assert_eq!(containers_in_range(containers).is_ok(), taken, "{containers}");
+        }
+        let (longest, longer) = ("n".repeat(255), "n".repeat(256));
+        for (name, taken) in [("", false), ("n", true), (&longest, true), (&longer, false), ("n\0", false)] {
+            assert_eq!(name_in_range(name).is_ok(), taken, "{name:?}");
         }
     }
 }

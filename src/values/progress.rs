@@ -51,3 +51,33 @@ impl fmt::Display for Progress {
         )
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Each count is another power of two, so that no two sums are the same.
+    const SOME: Progress = Progress {
+        pulled: 100,
+        ok: 1,
+        failed: 2,
+        poisoned: 4,
+        cancelled: 8,
+        given_up: 16,
+        replayed: 32,
+        retried: 64,
+        total: Some(200),
+    };
+
+    #[test]
+    fn what_has_ended_in_whatever_way_is_completed() {
+        assert_eq!(SOME.completed(), 31);
+    }
+
+    #[test]
+    fn it_shows_each_count_and_of_how_many() {
+        let counts = "1 ok, 2 failed, 4 poisoned, 8 cancelled, 16 given up; 32 replayed, 64 retried";
+        assert_eq!(SOME.to_string(), format!("31 of 200: {counts}"));
+        assert_eq!(Progress { total: None, ..SOME }.to_string(), format!("31 of 100 pulled: {counts}"));
+    }
+}

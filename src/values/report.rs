@@ -202,10 +202,41 @@ mod tests {
         assert!(stopped.is_clean(), "giving inputs back is the purpose of a stop");
         assert!(FunctionReport { limit_passed: true, ..ended(Fate::Exited) }.is_clean());
         assert!(!FunctionReport { limit_passed: true, ..stopped }.is_clean());
-        assert!(
-            !FunctionReport { threads_running: 1, ..ended(Fate::Exited) }.is_clean(),
-            "a running feeder is unclean"
-        );
+        assert!(!FunctionReport { threads_running: 1, ..ended(Fate::Exited) }.is_clean(), "a feeder");
+        for (inputs_returned, inputs_dropped) in [(1, 0), (0, 1), (1, 1)] {
+            let left_over = FunctionReport { inputs_returned, inputs_dropped, ..ended(Fate::Exited) };
+            assert!(!FunctionReport { limit_passed: true, ..left_over }.is_clean());
+        }
+    }
+
+    #[test]
+    fn a_thread_that_has_ended_since_was_cut_off_and_what_had_ended_before_stays_what_it_was() {
+        for (fate, after) in [
+            (Fate::StillRunning, Fate::CutOff),
+            (Fate::Exited, Fate::Exited),
+            (Fate::ExitTimedOut, Fate::ExitTimedOut),
+        ] {
+            let mut report = FunctionReport { threads_running: 2, ..ended(fate) };
+            report.let_go();
+            assert_eq!(report, ended(after));
+        }
+    }
+
+    #[test]
+    fn a_report_says_nothing_of_what_there_was_none_of() {
+        let function = ended(Fate::Exited);
+        assert_eq!(function.to_string(), "f: 0 exited");
+        let report = Report {
+            app: "app".to_owned(),
+            functions: vec![function],
+            ended_cleanly: 0,
+            reports_dropped: 0,
+            would_deadlock: false,
+        };
+        assert_eq!(report.to_string(), "app:\n  f: 0 exited");
+        let two = vec![(ContainerId::new(0), Fate::Stopped), (ContainerId::new(1), Fate::ExitTimedOut)];
+        let two = FunctionReport { containers: two, threads_running: 1, ..FunctionReport::unknown("f") };
+        assert_eq!(two.to_string(), "f: 0 stopped, 1 exit timed out; 1 thread still runs");
     }
 
     #[test]

@@ -163,3 +163,74 @@ impl fmt::Display for Status {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::ids::Generation;
+    use crate::values::crash::Death;
+
+    const CONTAINERS: Containers =
+        Containers { starting: 1, live: 2, exiting: 4, backing_off: 8, stopped: 16, abandoned: 32 };
+
+    fn status() -> Status {
+        Status {
+            containers: CONTAINERS,
+            crash_loop: None,
+            last_crash: None,
+            gave_up: None,
+            inputs_waiting: 5,
+            executing: 6,
+            oldest_execution: None,
+            crashes: 7,
+            restarts: 9,
+            recycled: 0,
+            memory: None,
+            late_answers: 0,
+            feeders: 0,
+        }
+    }
+
+    #[test]
+    fn abandoned_threads_are_not_among_the_configured_containers() {
+        assert_eq!(CONTAINERS.configured(), 31);
+    }
+
+    #[test]
+    fn it_shows_each_number_and_what_there_is_beside_them() {
+        let numbers = "2 live, 1 starting, 4 exiting, 8 backing off, 16 stopped, 32 abandoned; 6 inputs executing, \
+                       5 waiting; 7 crashes, 9 restarts";
+        assert_eq!(status().to_string(), numbers);
+        let second = Duration::from_secs(1);
+        let crash_loop = |next_restart| CrashLoopStatus { crashes: 3, since: 4 * second, next_restart };
+        let crash = Arc::new(Crash {
+            container: ContainerId(1),
+            generation: Generation(2),
+            executing: None,
+            map: None,
+            call: None,
+            peak_bytes: None,
+            death: Death::Killed,
+        });
+        let oldest = OldestExecution { container: ContainerId(3), input: 11, executing_for: 2 * second };
+        let memory =
+            Memory { live: 13, retained: 14, peak: 15, limit: None, abandoned: 0, containers: Vec::new() };
+        let gave_up = GaveUp::new(Vec::new(), crash);
+        let more = [
+            (
+                Status { oldest_execution: Some(oldest), ..status() },
+                "; input 11 has been executing for 2s in container 3",
+            ),
+            (Status { memory: Some(memory), ..status() }, "; 13 bytes live, 14 retained, peak 15"),
+            (Status { crash_loop: Some(crash_loop(None)), ..status() }, "; crash loop of 3 for 4s"),
+            (
+                Status { crash_loop: Some(crash_loop(Some(second))), ..status() },
+                "; crash loop of 3 for 4s, next restart in 1s",
+            ),
+            (Status { gave_up: Some(gave_up), ..status() }, "; gave up: container 1#2 killed by hand"),
+        ];
+        for (status, text) in more {
+            assert_eq!(status.to_string(), format!("{numbers}{text}"));
+        }
+    }
+}

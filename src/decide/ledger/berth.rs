@@ -397,16 +397,11 @@ impl Ledger {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::decide::ledger::Rules;
+    use crate::decide::ledger::fixture::{FIRST, Rig, SECOND, START, at};
     use crate::decide::restart::{CrashLoopBackoff, RateLimited, RestartPolicy};
-    use crate::decide::retries::Retries;
-
-    const FIRST: ContainerId = ContainerId(0);
-    const SECOND: ContainerId = ContainerId(1);
-    const START: Time = Time(std::time::Duration::ZERO);
 
     fn ledger(restart: RestartPolicy) -> Ledger {
-        Ledger::new(Rules { containers: 2, retries: Retries::default(), crash_retries: 3, restart })
+        Rig::new(2, restart).ledger
     }
 
     fn enters(ledger: &mut Ledger, id: ContainerId) -> Generation {
@@ -486,5 +481,184 @@ mod tests {
         );
         assert!(ledger.interrupted(FIRST, first, START));
         assert!(!ledger.is_current(FIRST, first));
+    }
+
+    /// A container that backs off until 11 ms.
+    fn backing_off() -> Rig {
+        let mut rig = Rig::new(1, RateLimited::new());
+        rig.fails_to_start(FIRST, at(0));
+        rig.fails_to_start(FIRST, at(1));
+        assert_eq!(rig.ledger.stage(FIRST), (Generation(2), Stage::BackingOff { until: at(11) }));
+        rig
+    }
+
+    #[test]
+    fn a_container_is_there_in_whatever_stage_of_its_life_it_is() {
+        let mut rig = Rig::new(2, RateLimited::new());
+        let first = rig.enters(FIRST, START);
+        let second = rig.ledger.begin(SECOND, START).expect("it may begin");
+        assert!(!rig.ledger.is_empty(), "one is live, and one starts");
+        assert!(rig.ledger.recycle(FIRST, first, START));
+        rig.ledger.entered(SECOND, second, START);
+        assert!(!rig.ledger.is_empty(), "one is live, and one exits");
+        rig.ledger.left(FIRST, first);
+        assert!(!rig.ledger.is_empty(), "one is live");
+    }
+
+    #[test]
+    fn one_that_backs_off_is_awaited_while_there_is_work_for_it() {
+        let mut rig = backing_off();
+        assert!(rig.ledger.is_empty());
+        rig.call();
+        assert!(!rig.ledger.is_empty());
+    }
+
+    #[test]
+    fn a_container_is_created_when_its_delay_is_over_or_forgotten() {
+        let mut rig = Rig::new(1, RateLimited::new());
+        assert_eq!(rig.ledger.next_to_create(START), Some(FIRST), "it is not there");
+        let mut rig = backing_off();
+        assert_eq!(
+            (rig.ledger.next_to_create(at(10)), rig.ledger.next_creation(at(10))),
+            (None, Some(at(11)))
+        );
+        assert_eq!(rig.ledger.begin(FIRST, at(10)), None);
+        assert_eq!(
+            (rig.ledger.next_to_create(at(11)), rig.ledger.next_creation(at(11))),
+            (Some(FIRST), Some(at(11)))
+        );
+        assert_eq!(rig.ledger.begin(FIRST, at(11)), Some(Generation(3)));
+        assert_eq!(rig.ledger.next_creation(at(11)), None, "nothing waits");
+        assert_eq!(rig.ledger.lives().restarts, 2);
+    }
+
+    #[test]
+    fn a_delay_that_ends_early_holds_no_container_back() {
+        let mut rig = Rig::new(2, RateLimited::new());
+        rig.enters(SECOND, START);
+        let lone = rig.fails_to_start(FIRST, at(0));
+        assert_eq!(lone.restart, crate::decide::restart::Restart::Now, "the first delays nothing");
+        rig.fails_to_start(FIRST, at(1));
+        // The second container dies of its work, comes back at once, and completes something.
+        let proof = |rig: &mut Rig| {
+            rig.call();
+            rig.takes(SECOND, at(2));
+            rig.completes(SECOND, at(3));
+        };
+        proof(&mut rig);
+        assert_eq!(rig.ledger.next_to_create(at(3)), None, "it began before the crash");
+        rig.crashes(SECOND, at(4));
+        rig.enters(SECOND, at(5));
+        proof(&mut rig);
+        assert_eq!(rig.ledger.next_creation(at(6)), Some(at(6)));
+        assert_eq!(rig.ledger.next_to_create(at(6)), Some(FIRST));
+        assert!(rig.ledger.begin(FIRST, at(6)).is_some());
+    }
+
+    #[test]
+    fn nothing_is_created_for_a_function_that_has_nothing_left_to_do() {
+        for (mode, pending, created) in [
+            (Mode::Running, false, true),
+            (Mode::Draining, true, true),
+            (Mode::Draining, false, false),
+            (Mode::Stopping, true, false),
+        ] {
+            let mut rig = Rig::new(1, RateLimited::new());
+            if pending {
+                rig.call();
+            }
+            rig.ledger.advance_mode(mode);
+            assert_eq!(rig.ledger.next_to_create(START).is_some(), created, "{mode:?}, {pending}");
+            assert_eq!(rig.ledger.begin(FIRST, START).is_some(), created, "{mode:?}, {pending}");
+        }
+    }
+
+    #[test]
+    fn only_a_first_life_is_no_restart() {
+        let mut rig = Rig::new(2, RateLimited::new());
+        rig.enters(FIRST, START);
+        rig.enters(SECOND, START);
+        assert_eq!(rig.ledger.lives().restarts, 0);
+        rig.crashes(FIRST, at(1));
+        rig.enters(FIRST, at(2));
+        assert_eq!((rig.ledger.lives().crashes, rig.ledger.lives().restarts), (1, 1));
+    }
+
+    #[test]
+    fn leases_are_found_by_their_job_and_by_what_they_hold() {
+        let mut rig = Rig::new(3, RateLimited::new());
+        let third = ContainerId(2);
+        for id in [FIRST, SECOND, third] {
+            rig.enters(id, START);
+        }
+        let other = rig.call();
+        rig.takes(SECOND, START);
+        let map = rig.map(10, 9);
+        rig.takes(FIRST, START);
+        rig.takes(third, START);
+        let of = |job, from| rig.ledger.leased_of(job, from);
+        assert_eq!(
+            (of(map, FIRST), of(map, SECOND), of(map, ContainerId(3))),
+            (Some(FIRST), Some(third), None)
+        );
+        assert_eq!(of(other, FIRST), Some(SECOND));
+        assert_eq!(rig.ledger.leased().count(), 3);
+        assert_eq!(rig.ledger.ahead().count(), 0, "none has leased several inputs");
+    }
+
+    #[test]
+    fn what_an_old_generation_says_changes_nothing() {
+        let mut rig = Rig::new(1, RateLimited::new());
+        let old = rig.enters(FIRST, START);
+        rig.crashes(FIRST, START);
+        let young = rig.ledger.begin(FIRST, START).expect("it may begin");
+        assert!(!rig.ledger.entered(FIRST, old, START));
+        rig.ledger.left(FIRST, old);
+        assert_eq!(rig.ledger.stage(FIRST), (young, Stage::Starting));
+        assert!(rig.ledger.entered(FIRST, young, START));
+        assert!(!rig.ledger.entered(FIRST, young, START), "it has entered already");
+        assert!(!rig.ledger.recycle(FIRST, old, START));
+        assert!(rig.ledger.recycle(FIRST, young, START));
+        rig.ledger.left(FIRST, young);
+        rig.ledger.thread_ended(FIRST, old);
+        assert!(!rig.ledger.is_deserted(), "the thread of the young one begins anew");
+        rig.ledger.left(FIRST, young);
+        assert_eq!(rig.ledger.stage(FIRST), (young, Stage::Absent));
+    }
+
+    #[test]
+    fn a_live_container_of_a_function_that_goes_on_is_recycled_and_no_other() {
+        for (live, mode, gave_up, recycled) in [
+            (true, Mode::Running, false, true),
+            (false, Mode::Running, false, false),
+            (true, Mode::Draining, false, false),
+            (true, Mode::Running, true, false),
+        ] {
+            let mut rig = Rig::new(2, RateLimited::new().max_crashes(0));
+            let first = rig.ledger.begin(FIRST, START).expect("it may begin");
+            let second = rig.enters(SECOND, START);
+            if live {
+                rig.ledger.entered(FIRST, first, START);
+            }
+            if gave_up {
+                rig.crashes(SECOND, START);
+            } else {
+                rig.ledger.left(SECOND, second);
+            }
+            rig.ledger.advance_mode(mode);
+            assert_eq!(rig.ledger.recycle(FIRST, first, START), recycled, "{live} {mode:?} {gave_up}");
+            assert_eq!(rig.ledger.lives().recycled, u64::from(recycled));
+        }
+    }
+
+    #[test]
+    fn the_end_of_a_crash_loop_is_a_change_of_its_own() {
+        let mut rig = backing_off();
+        rig.enters(FIRST, at(11));
+        assert_eq!(rig.ledger.stable_at(), Some(at(10_011)));
+        rig.ledger.take_changes();
+        rig.ledger.settle(at(10_011));
+        assert_eq!(rig.ledger.take_changes(), [Change::Recovered { crashes: 2, since: at(0) }]);
+        assert_eq!(rig.ledger.stable_at(), None);
     }
 }

@@ -159,3 +159,130 @@ impl Ledger {
         self.pending -= inputs;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::base::ids::ContainerId;
+    use crate::decide::ledger::Worth;
+    use crate::decide::ledger::fixture::{FIRST, Rig, SECOND, START, UNCROWDED, at};
+    use crate::decide::life::Next;
+    use crate::decide::restart::RateLimited;
+
+    /// A map whose inputs wait in every queue there is, and executes one.
+    fn waiting_everywhere() -> (Rig, JobId) {
+        let mut rig = Rig::with(5, RateLimited::never(), Retries::new(1), 3);
+        let map = rig.map(10, 5);
+        for id in rig.ledger.containers() {
+            rig.enters(id, START);
+            rig.takes(id, START);
+        }
+        rig.crashes(FIRST, START);
+        rig.kills(SECOND, UNCROWDED, START);
+        rig.ledger.failed(ContainerId(2), Worth::Retry, START);
+        rig.ledger.released(ContainerId(2), START);
+        rig.ledger.released(ContainerId(3), START);
+        rig.ledger.accept(map, 3);
+        (rig, map)
+    }
+
+    #[test]
+    fn what_waits_is_taken_out_of_every_queue_and_what_executes_is_left() {
+        let (mut rig, map) = waiting_everywhere();
+        let other = rig.map(10, 1);
+        let mut taken: Vec<u64> = rig.ledger.take_pending(map).into_iter().flat_map(Span::indices).collect();
+        taken.sort_unstable();
+        assert_eq!(taken, [0, 1, 2, 3, 5, 6, 7], "the fifth input executes");
+        assert!(rig.ledger.take_pending(map).is_empty());
+        rig.ledger.ended(map, Unrun::Cancelled, 7);
+        assert_eq!(rig.takes(ContainerId(3), at(60_000)).job, other, "nothing of it waits any more");
+        assert!(matches!(rig.claims(ContainerId(2), at(60_000)), Next::Wait { .. }));
+        rig.completes(ContainerId(4), START);
+        rig.completes(ContainerId(3), START);
+        assert!(rig.ledger.nothing_pending());
+        let counts = rig.ledger.close(map).expect("it is open");
+        assert_eq!((counts.pulled, counts.ok, counts.cancelled, counts.given_up), (8, 1, 7, 0));
+        assert!(rig.ledger.job(map).is_none());
+    }
+
+    #[test]
+    fn inputs_that_did_not_run_are_counted_as_what_they_ended_as() {
+        for (how, cancelled, given_up) in [(Unrun::Cancelled, 3, 0), (Unrun::GivenUp, 0, 3)] {
+            let mut rig = Rig::new(1, RateLimited::new());
+            let map = rig.map(10, 0);
+            rig.ledger.accept(map, 2);
+            rig.ledger.take_pending(map);
+            rig.ledger.ended(map, how, 2);
+            rig.ledger.accept_ended(map, how);
+            let counts = rig.ledger.job(map).expect("it is open").counts();
+            assert_eq!((counts.pulled, counts.cancelled, counts.given_up), (3, cancelled, given_up));
+            assert!(rig.ledger.nothing_pending());
+        }
+    }
+
+    #[test]
+    fn a_job_begins_with_what_inputs_have_cost_of_late() {
+        let mut rig = Rig::new(1, RateLimited::new());
+        rig.enters(FIRST, START);
+        rig.call();
+        rig.takes(FIRST, START);
+        rig.completes(FIRST, at(3));
+        let map = rig.map(10, 0);
+        assert_eq!(
+            rig.ledger.job(map).and_then(Job::map).and_then(|map| map.share.cost()),
+            Some(Duration::from_millis(3))
+        );
+        assert_eq!((rig.ledger.hands(map, 7), rig.ledger.hands(JobId(99), 7)), (7, 7));
+    }
+
+    #[test]
+    fn a_map_keeps_its_turn_when_what_waits_of_it_is_taken() {
+        let mut rig = Rig::new(1, RateLimited::new());
+        let map = rig.map(10, 0);
+        rig.ledger.accept(map, 1);
+        rig.ledger.take_pending(map);
+        assert!(rig.ledger.is_in_sight(map));
+    }
+
+    #[test]
+    fn that_nothing_was_pulled_leaves_nothing_to_be_leased() {
+        let mut rig = Rig::new(1, RateLimited::new());
+        rig.enters(FIRST, START);
+        let map = rig.map(10, 0);
+        assert_eq!(
+            (rig.ledger.accept(map, 2), rig.ledger.accept(map, 0), rig.ledger.accept(map, 1)),
+            (0, 2, 2)
+        );
+        assert_eq!(rig.ledger.job(map).expect("it is open").fresh(), 3);
+    }
+
+    #[test]
+    fn the_window_is_that_of_the_job_and_its_containers() {
+        let mut rig = Rig::new(2, RateLimited::new());
+        let fixed = rig.map(10, 0);
+        let adaptive = rig.ledger.open(OnFailure::GoOn, Window::adaptive(8), None);
+        assert_eq!((rig.ledger.window(fixed), rig.ledger.window(adaptive)), (10, 1_000));
+        assert_eq!(rig.ledger.window(JobId(99)), 0, "there is no such job");
+    }
+
+    #[test]
+    fn a_cancelled_call_is_not_dispatched() {
+        let mut rig = Rig::new(1, RateLimited::new());
+        rig.enters(FIRST, START);
+        let (cancelled, other) = (rig.call(), rig.call());
+        assert_eq!(rig.ledger.job_ids(), [cancelled, other]);
+        assert_eq!(rig.ledger.take_pending(cancelled), [Span { first: 0, len: 1 }]);
+        rig.ledger.ended(cancelled, Unrun::Cancelled, 1);
+        assert_eq!(rig.takes(FIRST, START).job, other, "though the first one is not yet closed");
+    }
+
+    #[test]
+    #[should_panic(expected = "closed with inputs pending")]
+    fn a_job_with_inputs_pending_is_not_closed() {
+        let mut rig = Rig::new(1, RateLimited::new());
+        let call = rig.call();
+        rig.ledger.close(call);
+    }
+}

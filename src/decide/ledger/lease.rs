@@ -381,3 +381,333 @@ impl Ledger {
         self.record(input)?.previous.clone()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::base::ids::ContainerId;
+    use crate::decide::ledger::Worth;
+    use crate::decide::ledger::fixture::{FIRST, Rig, SECOND, START, UNCROWDED, at};
+    use crate::decide::restart::RateLimited;
+    use crate::decide::retries::Retries;
+
+    fn rig(containers: usize) -> Rig {
+        let retries = Retries::new(1).initial_delay(Duration::ZERO);
+        let mut rig = Rig::with(containers, RateLimited::never(), retries, 3);
+        for id in rig.ledger.containers() {
+            rig.enters(id, START);
+        }
+        rig
+    }
+
+    /// What the first container takes from then on, one after the other, each for a millisecond.
+    fn taken(rig: &mut Rig, mut now: Time) -> Vec<(JobId, u64, LeaseKind)> {
+        let mut taken = Vec::new();
+        while let Next::Work(lease) = rig.claims(FIRST, now) {
+            assert_eq!(lease.span.len, 1, "dear inputs travel singly");
+            taken.push((lease.job, lease.span.first, lease.kind));
+            now = now + Duration::from_millis(1);
+            rig.completes(FIRST, now);
+        }
+        taken
+    }
+
+    const INNOCENT: LeaseKind = LeaseKind::Replay { suspect: false };
+    const SUSPECT: LeaseKind = LeaseKind::Replay { suspect: true };
+    const RETRY: LeaseKind = LeaseKind::Retry { due: START };
+
+    #[test]
+    fn calls_go_first_and_then_what_a_dead_container_had_not_begun_and_replays_and_retries_and_new_inputs() {
+        let mut rig = rig(4);
+        let map = rig.map(10, 4);
+        for id in rig.ledger.containers() {
+            rig.takes(id, START);
+        }
+        rig.crashes(FIRST, START);
+        rig.kills(SECOND, UNCROWDED, START);
+        rig.ledger.failed(ContainerId(2), Worth::Retry, START);
+        rig.ledger.released(ContainerId(2), START);
+        rig.ledger.released(ContainerId(3), START);
+        let other = rig.map(10, 1);
+        let call = rig.call();
+        rig.enters(FIRST, START);
+        let order = [
+            (call, 0, LeaseKind::First),
+            (map, 3, LeaseKind::First),
+            (map, 1, INNOCENT),
+            (map, 0, SUSPECT),
+            (map, 2, RETRY),
+            (other, 0, LeaseKind::First),
+        ];
+        assert_eq!(taken(&mut rig, START), order);
+    }
+
+    #[test]
+    fn of_four_leases_one_is_of_a_map_while_calls_wait_and_all_are_of_calls_where_no_map_has_anything() {
+        let mut rig = rig(1);
+        let map = rig.map(10, 2);
+        let calls: Vec<JobId> = (0..8).map(|_| rig.call()).collect();
+        let jobs: Vec<JobId> = taken(&mut rig, START).into_iter().map(|(job, ..)| job).collect();
+        let quarters = [&calls[..3], &[map], &calls[3..6], &[map], &calls[6..]].concat();
+        assert_eq!(jobs, quarters);
+        let more: Vec<JobId> = (0..5).map(|_| rig.call()).collect();
+        let jobs: Vec<JobId> = taken(&mut rig, START).into_iter().map(|(job, ..)| job).collect();
+        assert_eq!(jobs, more);
+    }
+
+    #[test]
+    fn retries_that_are_due_and_new_inputs_take_turns() {
+        let mut rig = rig(3);
+        let failing = rig.map(10, 3);
+        for id in rig.ledger.containers() {
+            rig.takes(id, START);
+        }
+        for id in rig.ledger.containers() {
+            rig.ledger.failed(id, Worth::Retry, START);
+            rig.ledger.released(id, at(1));
+        }
+        let new = rig.map(10, 3);
+        let kinds: Vec<_> = taken(&mut rig, START).into_iter().map(|(job, _, kind)| (job, kind)).collect();
+        let turn = [(failing, RETRY), (new, LeaseKind::First)];
+        assert_eq!(kinds, [turn, turn, turn].concat());
+    }
+
+    #[test]
+    fn maps_take_turns() {
+        let mut rig = rig(1);
+        let (one, other) = (rig.map(10, 3), rig.map(10, 2));
+        let jobs: Vec<JobId> = taken(&mut rig, START).into_iter().map(|(job, ..)| job).collect();
+        assert_eq!(jobs, [one, other, one, other, one]);
+    }
+
+    #[test]
+    fn a_window_holds_what_was_pulled_and_is_not_yet_yielded() {
+        let mut rig = rig(1);
+        let map = rig.map(3, 10);
+        assert_eq!(taken(&mut rig, START).len(), 3);
+        rig.sources.yielded.insert(map, 2);
+        assert_eq!(
+            rig.claims(FIRST, START),
+            Next::Wait { until: None },
+            "it hears of room when there is some"
+        );
+        rig.ledger.look_again(map);
+        assert!(rig.ledger.has_more(START, &rig.sources));
+        assert_eq!(taken(&mut rig, START).len(), 2);
+        assert!(!rig.ledger.has_more(START, &rig.sources));
+    }
+
+    #[test]
+    fn little_room_is_taken_after_a_millisecond_and_more_of_it_at_once() {
+        for (room, at_once) in [(61, false), (62, true)] {
+            let mut rig = rig(1);
+            let map = rig.map(1_000, 5_000);
+            // Inputs of 100 ns, of which a sixteenth of the window is worth a claim.
+            let mut now = START;
+            loop {
+                match rig.claims(FIRST, now) {
+                    Next::Work(lease) => {
+                        now = now + Duration::from_nanos(100 * lease.span.len);
+                        rig.completes(FIRST, now);
+                    }
+                    Next::Wait { until: Some(later) } => now = later,
+                    _ => break,
+                }
+            }
+            assert_eq!(rig.ledger.job(map).map(|job| job.counts().ok), Some(1_000));
+            rig.sources.yielded.insert(map, room);
+            rig.ledger.look_again(map);
+            let later = now + CRUMBS_WAIT;
+            let claimed = rig.claims(FIRST, now);
+            if !at_once {
+                assert_eq!(claimed, Next::Wait { until: Some(later) });
+                assert_eq!(rig.ledger.next_due(now), Some(later));
+                let early = Time(later.0 - Duration::from_nanos(1));
+                assert!(matches!(rig.claims(FIRST, early), Next::Wait { .. }));
+            }
+            let lease = if let Next::Work(lease) = claimed { lease } else { rig.takes(FIRST, later) };
+            assert_eq!(lease.span.len, room);
+        }
+    }
+
+    #[test]
+    fn a_container_without_work_waits_or_leaves_or_ends_as_its_function_does() {
+        for (mode, pending, claim) in [
+            (Mode::Running, false, Next::Wait { until: None }),
+            (Mode::Draining, true, Next::Wait { until: None }),
+            (Mode::Draining, false, Next::Over(Served::Leaves)),
+            (Mode::Stopping, true, Next::Over(Served::Leaves)),
+            (Mode::Aborted, true, Next::Over(Served::Stale)),
+        ] {
+            let mut rig = rig(2);
+            if pending {
+                rig.call();
+                rig.takes(SECOND, START);
+            }
+            rig.ledger.advance_mode(mode);
+            assert_eq!(rig.claims(FIRST, START), claim, "{mode:?}, {pending}");
+        }
+    }
+
+    #[test]
+    fn a_function_that_gave_up_dispatches_nothing() {
+        let mut rig = Rig::new(2, RateLimited::new().max_crashes(0));
+        rig.enters(FIRST, START);
+        rig.enters(SECOND, START);
+        rig.call();
+        assert!(rig.ledger.has_more(START, &rig.sources));
+        rig.crashes(SECOND, START);
+        assert_eq!(rig.claims(FIRST, START), Next::Wait { until: None });
+        let (generation, _) = rig.ledger.stage(SECOND);
+        assert_eq!(rig.ledger.claim(SECOND, generation, START, &rig.sources), Next::Over(Served::Stale));
+    }
+
+    #[test]
+    fn a_suspect_may_be_replayed_only_while_the_function_goes_on() {
+        let mut rig = rig(2);
+        rig.call();
+        rig.takes(FIRST, START);
+        rig.crashes(FIRST, START);
+        assert_eq!(rig.ledger.suspect_ready(START), Some(Ready { proof: 1 }));
+        assert_eq!((rig.ledger.proof(FIRST), rig.ledger.proof(SECOND)), (0, 0));
+        assert_eq!(
+            rig.claims(SECOND, START),
+            Next::Wait { until: Some(at(10_000)) },
+            "it has outlived no crash"
+        );
+        rig.ledger.advance_mode(Mode::Stopping);
+        assert_eq!(rig.ledger.suspect_ready(START), None);
+    }
+
+    #[test]
+    fn what_an_input_costs_is_counted_from_the_moment_at_which_its_container_begins_with_it() {
+        let mut rig = rig(1);
+        let map = rig.map(10, 2);
+        rig.takes(FIRST, at(1));
+        rig.ledger.lent(FIRST, at(5));
+        assert_eq!(rig.ledger.executing_now().next(), Some((FIRST, 0, at(5))));
+        rig.completes(FIRST, at(7));
+        let cost = rig.ledger.job(map).and_then(Job::map).and_then(|map| map.share.cost());
+        assert_eq!(cost, Some(Duration::from_millis(2)));
+    }
+
+    #[test]
+    fn what_a_call_left_behind_is_of_a_call_too_and_leaves_maps_their_quarter() {
+        for left in ["not begun", "killed", "crashed", "failed"] {
+            let mut rig = rig(2);
+            let first = rig.call();
+            rig.takes(SECOND, START);
+            match left {
+                "not begun" => rig.ledger.released(SECOND, at(1)),
+                "killed" => _ = rig.kills(SECOND, UNCROWDED, at(1)),
+                "crashed" => _ = rig.crashes(SECOND, at(1)),
+                _ => {
+                    rig.ledger.failed(SECOND, Worth::Retry, START);
+                    rig.ledger.released(SECOND, at(1));
+                }
+            }
+            let calls: Vec<JobId> = (0..4).map(|_| rig.call()).collect();
+            let map = rig.map(10, 1);
+            let jobs: Vec<JobId> = taken(&mut rig, at(1)).into_iter().map(|(job, ..)| job).collect();
+            assert_eq!(jobs, [calls[0], calls[1], map, calls[2], calls[3], first], "{left}");
+        }
+    }
+
+    #[test]
+    fn there_is_more_for_another_container_if_anything_but_a_suspect_may_be_taken_now() {
+        let more = |prepare: fn(&mut Rig)| {
+            let mut rig = rig(2);
+            prepare(&mut rig);
+            rig.ledger.has_more(at(1), &rig.sources)
+        };
+        assert!(!more(|_| {}));
+        assert!(more(|rig| _ = rig.call()));
+        assert!(more(|rig| _ = rig.map(10, 1)));
+        assert!(!more(|rig| _ = rig.map(10, 0)));
+        let leave = |rig: &mut Rig| {
+            rig.call();
+            rig.takes(SECOND, START);
+        };
+        for (left, is_more) in [("not begun", true), ("killed", true), ("crashed", false)] {
+            let mut rig = rig(2);
+            leave(&mut rig);
+            match left {
+                "not begun" => rig.ledger.released(SECOND, START),
+                "killed" => _ = rig.kills(SECOND, UNCROWDED, START),
+                _ => _ = rig.crashes(SECOND, START),
+            }
+            assert_eq!(rig.ledger.has_more(at(1), &rig.sources), is_more, "{left}");
+        }
+        let mut rig = rig(2);
+        leave(&mut rig);
+        rig.ledger.failed(SECOND, Worth::Retry, at(5));
+        rig.ledger.released(SECOND, at(5));
+        assert!(!rig.ledger.has_more(at(4), &rig.sources), "the retry is not due");
+        assert!(rig.ledger.has_more(at(5), &rig.sources));
+    }
+
+    #[test]
+    fn a_suspect_that_executes_holds_up_the_next_one() {
+        let mut rig = rig(4);
+        for id in [FIRST, SECOND] {
+            rig.call();
+            rig.takes(id, START);
+        }
+        for id in [FIRST, SECOND] {
+            rig.crashes(id, START);
+            rig.enters(id, START);
+        }
+        assert_eq!(rig.takes(SECOND, START).kind, SUSPECT);
+        assert_eq!(rig.claims(FIRST, at(999)), Next::Wait { until: Some(at(1_000)) });
+        rig.completes(SECOND, at(999));
+        // The first container began before the second crash, and has proved nothing since.
+        assert_eq!(rig.takes(SECOND, at(999)).kind, SUSPECT);
+    }
+
+    #[test]
+    fn inputs_that_were_pulled_already_need_no_source() {
+        let mut rig = rig(1);
+        let map = rig.map(10, 0);
+        rig.ledger.accept(map, 2);
+        assert_eq!(taken(&mut rig, START), [(map, 0, LeaseKind::First), (map, 1, LeaseKind::First)]);
+    }
+
+    #[test]
+    fn a_source_that_says_nothing_is_looked_at_again_after_a_millisecond() {
+        let mut rig = rig(1);
+        let map = rig.map(10, 0);
+        rig.sources.silent = true;
+        assert_eq!(rig.claims(FIRST, START), Next::Wait { until: Some(at(1)) });
+        rig.sources.inputs.insert(map, 1);
+        assert!(matches!(rig.claims(FIRST, START), Next::Wait { .. }), "it is not looked at each time");
+        assert_eq!(rig.takes(FIRST, at(1)).job, map);
+    }
+
+    #[test]
+    fn room_is_asked_for_only_where_there_is_too_little() {
+        let mut rig = rig(1);
+        rig.map(2, 5);
+        rig.takes(FIRST, START);
+        rig.completes(FIRST, at(1));
+        assert_eq!(rig.sources.starved.get(), 0);
+        rig.takes(FIRST, at(1));
+        rig.completes(FIRST, at(2));
+        rig.claims(FIRST, at(2));
+        assert_eq!(rig.sources.starved.get(), 1, "the window is full");
+    }
+
+    #[test]
+    fn only_a_lease_of_several_inputs_is_ahead_of_its_container() {
+        let mut rig = rig(2);
+        rig.map(100, 50);
+        rig.takes(FIRST, START);
+        assert_eq!(rig.ledger.ahead().count(), 0);
+        rig.completes(FIRST, Time(Duration::from_nanos(100)));
+        assert!(rig.takes(FIRST, START).span.len > 1);
+        assert!(rig.ledger.ahead().eq([FIRST]));
+        rig.ledger.released(FIRST, START);
+        assert_eq!(rig.ledger.ahead().count(), 0);
+    }
+}

@@ -22,6 +22,8 @@ mod berth;
 mod causes;
 #[cfg(test)]
 mod explained;
+#[cfg(test)]
+mod fixture;
 mod jobs;
 mod lease;
 mod queue;
@@ -48,11 +50,13 @@ pub(crate) use berth::{Change, Stage};
 use causes::Causes;
 pub(crate) use jobs::Unrun;
 pub(crate) use lease::{Assignment, Lease, LeaseKind, Sources};
-use queue::Queue;
+pub(super) use queue::Queue;
 pub(crate) use queue::Ticket;
 pub(crate) use split::Split;
 use suspects::Suspects;
 pub(crate) use suspects::{CrashNumber, Ready};
+#[cfg(test)]
+use verdict::Verdict;
 pub(crate) use verdict::{AfterCrash, AfterFailure, Crowd, Leaving, Worth};
 
 /// The settings of the ledger, which were validated before.
@@ -272,4 +276,103 @@ pub(crate) struct Lives {
     pub(crate) restarts: u64,
     /// The number of exits of containers that then began a new generation.
     pub(crate) recycled: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::fixture::{FIRST, Rig, SECOND, START, at};
+    use super::*;
+    use crate::base::ids::Generation;
+    use crate::decide::restart::{CrashLoopBackoff, RateLimited};
+
+    fn generation(crash: &Arc<Crash>) -> Generation {
+        crash.generation
+    }
+
+    #[test]
+    fn a_container_waits_to_be_created_again_while_there_may_be_work_for_it() {
+        for (mode, pending, waits) in [
+            (Mode::Running, false, true),
+            (Mode::Draining, true, true),
+            (Mode::Draining, false, false),
+            (Mode::Stopping, true, false),
+            (Mode::Aborted, true, false),
+        ] {
+            let mut rig = Rig::new(1, RateLimited::new());
+            if pending {
+                rig.call();
+            }
+            rig.fails_to_start(FIRST, at(0));
+            rig.fails_to_start(FIRST, at(1));
+            rig.ledger.advance_mode(mode);
+            let (_, stage) = rig.ledger.stage(FIRST);
+            assert_eq!(matches!(stage, Stage::BackingOff { .. }), waits, "{mode:?}, {pending}");
+        }
+    }
+
+    #[test]
+    fn a_mode_that_it_is_in_already_changes_nothing() {
+        let mut rig = Rig::new(1, RateLimited::new());
+        rig.enters(FIRST, START);
+        let map = rig.map(10, 0);
+        rig.claims(FIRST, START);
+        assert!(!rig.ledger.is_in_sight(map), "it has no inputs");
+        rig.ledger.advance_mode(Mode::Running);
+        assert!(!rig.ledger.is_in_sight(map));
+        rig.ledger.advance_mode(Mode::Draining);
+        assert!(rig.ledger.is_in_sight(map), "there may be less to wait for");
+    }
+
+    #[test]
+    fn the_last_crash_is_kept_with_its_moment_and_the_one_before_is_given_out_to_be_dropped() {
+        let mut rig = Rig::new(1, CrashLoopBackoff::new());
+        assert!(rig.ledger.last_crash().is_none());
+        rig.fails_to_start(FIRST, at(1));
+        assert_eq!(rig.ledger.take_discarded().len(), 0);
+        rig.fails_to_start(FIRST, at(2));
+        let last = rig.ledger.last_crash();
+        assert_eq!(last.map(|(moment, crash)| (moment, generation(&crash))), Some((at(2), Generation(2))));
+        let discarded: Vec<Generation> = rig.ledger.take_discarded().iter().map(generation).collect();
+        assert_eq!(discarded, [Generation(1)]);
+        assert!(rig.ledger.take_discarded().is_empty(), "each is given out once");
+    }
+
+    #[test]
+    fn a_reset_gives_out_the_crashes_by_which_it_gave_up() {
+        let mut rig = Rig::new(1, RateLimited::new().max_crashes(0));
+        assert!(!rig.ledger.reset(), "it had not given up");
+        rig.fails_to_start(FIRST, at(1));
+        assert!(rig.ledger.gave_up().is_some());
+        assert!(rig.ledger.reset());
+        assert!(rig.ledger.gave_up().is_none());
+        assert!(!rig.ledger.take_discarded().is_empty());
+        assert!(rig.ledger.goes_on());
+    }
+
+    #[test]
+    fn a_delay_is_known_to_all_until_it_is_over() {
+        let mut rig = Rig::new(2, RateLimited::new());
+        rig.fails_to_start(FIRST, at(0));
+        assert_eq!(rig.ledger.held_until(at(0)), None, "the first loop crash delays nothing");
+        rig.fails_to_start(FIRST, at(1));
+        assert_eq!(rig.ledger.held_until(at(10)), Some(at(11)));
+        assert_eq!(rig.ledger.held_until(at(11)), None);
+        assert_eq!(rig.ledger.crash_loop(at(11)), Some((2, at(0))));
+    }
+
+    #[test]
+    fn what_executes_is_known_with_its_input_and_the_rest_waits() {
+        let mut rig = Rig::new(2, RateLimited::new());
+        let map = rig.map(10, 3);
+        rig.enters(FIRST, START);
+        rig.enters(SECOND, START);
+        rig.ledger.accept(map, 3);
+        rig.takes(SECOND, at(5));
+        let executing: Vec<_> = rig.ledger.executing_now().collect();
+        assert_eq!(executing, [(SECOND, 0, at(5))]);
+        assert_eq!(rig.ledger.inputs_waiting(), 2);
+        rig.ledger.advanced(SECOND, 1, at(6));
+        assert_eq!(rig.ledger.executing_now().count(), 0, "all of the lease is done");
+        assert_eq!(rig.ledger.inputs_waiting(), 2);
+    }
 }

@@ -71,3 +71,84 @@ struct Rest {
     /// The time that the rest is expected to take.
     work: Duration,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::decide::job::Span;
+    use crate::decide::ledger::Mode;
+    use crate::decide::ledger::fixture::{FIRST, Rig, SECOND, START};
+    use crate::decide::restart::RateLimited;
+
+    const US: Duration = Duration::from_micros(1);
+
+    fn at(us: u32) -> Time {
+        Time(us * US)
+    }
+
+    /// The first container has leased inputs 3 to 6 at the start, which cost 100 ns each so far; another one has nothing.
+    fn leased_ahead() -> Rig {
+        let mut rig = Rig::new(2, RateLimited::new());
+        rig.map(1_000, 500);
+        rig.enters(FIRST, START);
+        rig.enters(SECOND, START);
+        for _ in 0..2 {
+            rig.takes(FIRST, START);
+            rig.completes(FIRST, Time(Duration::from_nanos(100)));
+        }
+        assert_eq!(rig.takes(FIRST, START).span, Span { first: 3, len: 4 });
+        rig
+    }
+
+    fn before(index: u64, cost: Option<Duration>) -> Split {
+        Split::Before { from: FIRST, index, cost }
+    }
+
+    #[test]
+    fn the_dearer_the_inputs_turn_out_the_more_of_them_are_taken_over() {
+        let rig = leased_ahead();
+        for (us, split) in [
+            (0, Split::NotBefore(at(1_000))),
+            (13, Split::NotBefore(at(1_013))), // three that take 13 µs each are worth less than 40
+            (14, before(5, None)),
+            (499, before(5, None)),
+            (500, before(4, Some(500 * US))), // each may be worth a claim
+            (900, before(4, Some(900 * US))),
+        ] {
+            assert_eq!(rig.ledger.split(at(us)), split, "after {us} µs");
+        }
+    }
+
+    #[test]
+    fn inputs_are_as_dear_as_those_before_them_or_as_the_one_that_executes() {
+        let mut rig = leased_ahead();
+        rig.ledger.advanced(FIRST, 5, at(60));
+        // Three have begun in 90 µs, so that the one that is left takes 30; and in 120, so that it takes 40, or 60.
+        assert_eq!(rig.ledger.split(at(90)), Split::NotBefore(at(1_090)));
+        assert_eq!(rig.ledger.split(at(99)), Split::NotBefore(at(1_099)));
+        assert_eq!(rig.ledger.split(at(100)), before(6, None), "the third takes 40 µs by now");
+        rig.ledger.advanced(FIRST, 6, at(100));
+        assert_eq!(rig.ledger.split(at(100)), Split::Nothing, "the last one executes");
+    }
+
+    #[test]
+    fn of_two_leases_the_one_with_most_work_left_is_split() {
+        let mut rig = leased_ahead();
+        rig.takes(SECOND, START);
+        rig.completes(SECOND, Time(Duration::from_nanos(100)));
+        assert_eq!(rig.takes(SECOND, START).span, Span { first: 15, len: 16 });
+        assert!(matches!(rig.ledger.split(at(100)), Split::Before { from: SECOND, .. }));
+    }
+
+    #[test]
+    fn there_is_nothing_to_split_in_a_single_input_or_in_a_function_that_does_not_go_on() {
+        let mut rig = Rig::new(2, RateLimited::new());
+        rig.enters(FIRST, START);
+        rig.call();
+        rig.takes(FIRST, START);
+        assert_eq!(rig.ledger.split(at(900)), Split::Nothing);
+        let mut rig = leased_ahead();
+        rig.ledger.advance_mode(Mode::Stopping);
+        assert_eq!(rig.ledger.split(at(900)), Split::Nothing);
+    }
+}

@@ -148,6 +148,7 @@ mod tests {
         assert_eq!(suspects.due(at(0)), Some(at(10_000)));
         assert_eq!(suspects.next_for(0, at(9_999)), None);
         assert_eq!(suspects.next_for(0, at(10_000)), Some(input(7)));
+        assert_eq!(suspects.due(at(10_000)), None, "there is nothing more to wait for");
         suspects.entered(at(10_000));
         assert_eq!(suspects.next_for(0, at(10_000)), None, "the container that was entered may take it");
         assert_eq!(suspects.due(at(10_000)), Some(at(20_000)));

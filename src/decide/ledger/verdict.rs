@@ -279,8 +279,8 @@ impl Ledger {
         self.give_back(id, position, now);
         self.berths[id.index()].at_once = !death.is_loop_crash();
         self.recycling.remove(&id);
-        self.berths[id.index()].returning = restart == Restart::Now && !leaving.abandoned;
         let restarts_in_place = restart == Restart::Now && !leaving.abandoned;
+        self.berths[id.index()].returning = restarts_in_place;
         if !restarts_in_place && self.is_hopeless(id, leaving) {
             restart = Restart::GiveUp;
         }
@@ -506,5 +506,490 @@ impl Job {
             }
             _ => self.poison(input, attempts),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::decide::ledger::Mode;
+    use crate::decide::ledger::fixture::{FIRST, Rig, SECOND, START, UNCROWDED, at};
+    use crate::decide::life::Next;
+    use crate::decide::restart::{CrashLoopBackoff, RateLimited};
+    use crate::decide::retries::Retries;
+    use crate::decide::window::Window;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    /// A thread is left behind, as one of so many.
+    const fn abandoned(crowd: Crowd) -> Leaving {
+        Leaving { abandoned: true, crowd }
+    }
+
+    /// One container that never gives up, and has a call.
+    fn one(retries: Retries, crash_retries: u32) -> (Rig, InputId) {
+        let mut rig = Rig::with(1, RateLimited::never(), retries, crash_retries);
+        let job = rig.call();
+        rig.enters(FIRST, START);
+        (rig, InputId { job, index: 0 })
+    }
+
+    fn endings(rig: &Rig, job: JobId) -> [u64; 5] {
+        let counts = rig.ledger.job(job).expect("it is open").counts();
+        [counts.ok, counts.failed, counts.poisoned, counts.cancelled, counts.given_up]
+    }
+
+    #[test]
+    fn a_failed_input_is_tried_again_as_often_as_it_may_be_if_its_error_is_worth_it() {
+        for (retries_max, worth, executions) in
+            [(0, Worth::Retry, 1), (2, Worth::Surface, 1), (1, Worth::Retry, 2), (2, Worth::Retry, 3)]
+        {
+            let (mut rig, input) = one(Retries::new(retries_max).initial_delay(Duration::ZERO), 3);
+            for execution in 1..=executions {
+                assert_eq!(rig.takes(FIRST, START).attempt, Attempt(execution));
+                assert!(!rig.ledger.nothing_pending());
+                let after = rig.ledger.failed(FIRST, worth, START);
+                rig.ledger.released(FIRST, START);
+                match after {
+                    AfterFailure::Retry => assert!(execution < executions),
+                    AfterFailure::Final { attempts, deaths, ends_map } => {
+                        assert_eq!((attempts, deaths.len(), ends_map), (Attempt(executions), 0, false));
+                        assert_eq!(execution, executions);
+                    }
+                }
+            }
+            assert_eq!(endings(&rig, input.job), [0, 1, 0, 0, 0]);
+            assert!(rig.ledger.nothing_pending());
+            assert_eq!(rig.claims(FIRST, START), Next::Wait { until: None });
+        }
+    }
+
+    #[test]
+    fn a_retry_waits_its_delay_and_is_given_back_to_wait_as_before() {
+        let (mut rig, input) = one(Retries::new(2).initial_delay(10 * MS), 3);
+        rig.takes(FIRST, START);
+        rig.ledger.failed(FIRST, Worth::Retry, at(5));
+        rig.ledger.released(FIRST, at(5));
+        assert_eq!(rig.claims(FIRST, at(14)), Next::Wait { until: Some(at(15)) });
+        let lease = rig.takes(FIRST, at(15));
+        assert_eq!((lease.kind, lease.attempt), (LeaseKind::Retry { due: at(15) }, Attempt(2)));
+        assert_eq!(rig.ledger.job(input.job).map(|job| job.counts().retried), Some(1));
+        rig.ledger.released(FIRST, at(16));
+        assert_eq!(rig.ledger.job(input.job).map(|job| job.counts().retried), Some(0), "it had not begun");
+        assert_eq!(rig.takes(FIRST, at(16)).kind, LeaseKind::Retry { due: at(15) });
+    }
+
+    #[test]
+    fn a_function_that_stops_tries_nothing_again() {
+        let (mut rig, _) = one(Retries::new(2), 3);
+        rig.takes(FIRST, START);
+        rig.ledger.advance_mode(Mode::Stopping);
+        assert!(matches!(rig.ledger.failed(FIRST, Worth::Retry, START), AfterFailure::Final { .. }));
+    }
+
+    #[test]
+    fn retries_of_a_map_take_the_place_of_those_of_the_function() {
+        let (mut rig, call) = one(Retries::new(0), 3);
+        let retries = Some(Retries::new(1).initial_delay(7 * MS));
+        let map = rig.ledger.open(OnFailure::EndMap, Window::Fixed(1), retries);
+        rig.sources.inputs.insert(map, 1);
+        assert_eq!(rig.takes(FIRST, START).job, call.job);
+        assert!(matches!(rig.ledger.failed(FIRST, Worth::Retry, START), AfterFailure::Final { .. }));
+        rig.ledger.released(FIRST, START);
+        assert_eq!(rig.takes(FIRST, START).job, map);
+        assert!(matches!(rig.ledger.failed(FIRST, Worth::Retry, START), AfterFailure::Retry));
+        assert_eq!(rig.ledger.retry_due(map, 0), Some(at(7)));
+        rig.ledger.released(FIRST, START);
+        rig.takes(FIRST, at(7));
+        let after = rig.ledger.failed(FIRST, Worth::Retry, at(7));
+        assert!(matches!(after, AfterFailure::Final { ends_map: true, .. }));
+    }
+
+    #[test]
+    fn an_input_is_poisoned_by_the_crash_past_its_budget_and_shows_each_death() {
+        for crash_retries in [0, 1, 3, 20] {
+            let (mut rig, input) = one(Retries::new(0), crash_retries);
+            for crash in 1..=crash_retries + 1 {
+                let lease = rig.takes(FIRST, START);
+                assert_eq!((lease.attempt, rig.attempt(input)), (Attempt(crash), Attempt(crash)));
+                let is_first = crash == 1;
+                let kind = if is_first { LeaseKind::First } else { LeaseKind::Replay { suspect: true } };
+                assert_eq!(lease.kind, kind);
+                let verdict = rig.crashes(FIRST, START);
+                match &verdict.inputs[..] {
+                    [AfterCrash::Pending { input: pending }] => {
+                        assert_eq!(*pending, input);
+                        assert!(crash <= crash_retries && !rig.ledger.nothing_pending());
+                    }
+                    [AfterCrash::Poisoned { input: poisoned, attempts, deaths, ends_map: false }] => {
+                        assert_eq!((*poisoned, *attempts), (input, Attempt(crash_retries + 1)));
+                        assert_eq!(deaths.len(), (crash as usize).min(DEATHS_MAX));
+                        assert_eq!(crash, crash_retries + 1);
+                    }
+                    other => panic!("one input was executing: {other:?}"),
+                }
+                rig.enters(FIRST, START);
+            }
+            assert_eq!(endings(&rig, input.job), [0, 0, 1, 0, 0]);
+            assert_eq!(
+                rig.ledger.job(input.job).map(|job| job.counts().replayed),
+                Some(u64::from(crash_retries))
+            );
+            assert!(rig.ledger.nothing_pending());
+        }
+    }
+
+    #[test]
+    fn a_kill_costs_an_input_nothing_unless_it_may_be_begun_only_once() {
+        let (mut rig, input) = one(Retries::new(0), 1);
+        for kill in 1..=5 {
+            assert_eq!(rig.takes(FIRST, START).attempt, Attempt(kill));
+            assert!(matches!(rig.kills(FIRST, UNCROWDED, START)[..], [AfterCrash::Pending { .. }]));
+            assert!(matches!(rig.ledger.previous(input), Some(Previous::Crashed(_))));
+            rig.enters(FIRST, START);
+        }
+        assert_eq!(rig.ledger.lives().crashes, 0, "a kill is no crash");
+        let (mut rig, input) = one(Retries::new(0), 0);
+        rig.takes(FIRST, START);
+        let after = rig.kills(FIRST, UNCROWDED, START);
+        let [AfterCrash::Lost { attempts, ref deaths, ends_map, .. }] = after[..] else {
+            panic!("{after:?}")
+        };
+        assert_eq!((attempts, deaths.len(), ends_map), (Attempt::FIRST, 0, false));
+        assert_eq!(endings(&rig, input.job), [0, 0, 0, 1, 0]);
+        assert!(rig.ledger.nothing_pending());
+    }
+
+    #[test]
+    fn an_input_that_has_left_two_threads_behind_is_not_replayed_whatever_its_budget() {
+        let (mut rig, input) = one(Retries::new(0), 10);
+        rig.takes(FIRST, START);
+        let first = rig.crashes_leaving(FIRST, abandoned(Crowd::Few), START);
+        assert!(matches!(first.inputs[..], [AfterCrash::Pending { .. }]));
+        rig.enters(FIRST, START);
+        rig.takes(FIRST, START);
+        let second = rig.crashes_leaving(FIRST, abandoned(Crowd::Few), START);
+        assert!(matches!(second.inputs[..], [AfterCrash::Poisoned { attempts: Attempt(2), .. }]));
+        assert_eq!(endings(&rig, input.job), [0, 0, 1, 0, 0]);
+    }
+
+    #[test]
+    fn where_too_many_threads_are_left_behind_what_might_leave_another_is_not_replayed() {
+        // What happened to the input before, and how it ends once a neighbour leaves the last thread behind.
+        for (killed, crowd, ends) in [
+            (false, Crowd::Few, None),
+            (false, Crowd::Large, Some("poisoned")),
+            (true, Crowd::Large, Some("lost")),
+            (true, Crowd::Full, Some("lost")),
+        ] {
+            let mut rig = Rig::with(2, RateLimited::never(), Retries::new(0), 10);
+            let input = InputId { job: rig.call(), index: 0 };
+            rig.enters(FIRST, START);
+            rig.enters(SECOND, START);
+            rig.takes(FIRST, START);
+            if killed {
+                rig.kills(FIRST, abandoned(Crowd::Few), START);
+            } else {
+                rig.crashes_leaving(FIRST, abandoned(Crowd::Few), START);
+            }
+            let innocent = rig.crashes_leaving(SECOND, Leaving { abandoned: false, crowd }, START);
+            assert!(innocent.inputs.is_empty(), "its own thread has come out");
+            rig.enters(SECOND, START);
+            let ended = rig.crashes_leaving(SECOND, abandoned(crowd), START).inputs;
+            let how = ended.first().map(|after| match after {
+                AfterCrash::Pending { .. } => "pending",
+                AfterCrash::Poisoned { attempts, .. } => {
+                    assert_eq!(*attempts, Attempt::FIRST);
+                    "poisoned"
+                }
+                AfterCrash::Lost { attempts, .. } => {
+                    assert_eq!(*attempts, Attempt::FIRST);
+                    "lost"
+                }
+            });
+            assert_eq!(how, ends, "killed: {killed}, {crowd:?}");
+            assert_eq!(rig.ledger.nothing_pending(), ends.is_some());
+            assert_eq!(endings(&rig, input.job).iter().sum::<u64>(), u64::from(ends.is_some()));
+        }
+    }
+
+    #[test]
+    fn a_function_gives_up_with_its_last_container_if_no_other_can_be_created() {
+        // Whether another container lives, whether it may give up, how full it is: whether it gives up.
+        for (beside, may_give_up, crowd, gives_up) in [
+            (false, true, Crowd::Full, true),
+            (true, true, Crowd::Full, false),
+            (false, false, Crowd::Full, false),
+            (false, true, Crowd::Large, false),
+        ] {
+            for by_a_kill in [false, true] {
+                let mut rig = if may_give_up {
+                    Rig::new(2, RateLimited::new())
+                } else {
+                    Rig::new(2, CrashLoopBackoff::new())
+                };
+                rig.enters(FIRST, START);
+                if beside {
+                    rig.enters(SECOND, START);
+                }
+                if by_a_kill {
+                    rig.kills(FIRST, abandoned(crowd), START);
+                } else {
+                    let restart = rig.crashes_leaving(FIRST, abandoned(crowd), START).restart;
+                    assert_eq!(restart == Restart::GiveUp, gives_up);
+                }
+                assert_eq!(
+                    rig.ledger.gave_up().is_some(),
+                    gives_up,
+                    "{beside} {may_give_up} {crowd:?} {by_a_kill}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_container_that_comes_back_on_its_own_thread_is_not_missed() {
+        let mut rig = Rig::new(1, RateLimited::new());
+        rig.enters(FIRST, START);
+        let restart =
+            rig.crashes_leaving(FIRST, Leaving { abandoned: false, crowd: Crowd::Full }, START).restart;
+        assert_eq!(restart, Restart::Now);
+        assert!(!rig.ledger.is_deserted(), "its thread begins the next generation");
+        let (generation, _) = rig.ledger.stage(FIRST);
+        rig.ledger.thread_ended(FIRST, generation);
+        assert!(rig.ledger.is_deserted());
+        rig.enters(FIRST, START);
+        rig.crashes_leaving(FIRST, abandoned(Crowd::Few), at(1));
+        assert!(rig.ledger.is_deserted(), "its thread was left behind");
+    }
+
+    #[test]
+    fn what_executes_as_its_job_ends_is_known_until_the_container_claims_again() {
+        let (mut rig, input) = one(Retries::new(0), 3);
+        rig.takes(FIRST, START);
+        rig.crashes(FIRST, at(1));
+        rig.enters(FIRST, at(1));
+        rig.takes(FIRST, at(2));
+        rig.ledger.recalled(FIRST, Some(Position { at: 0, begun: true }), at(3));
+        let known = Stray { index: 0, attempt: Attempt(2), suspect: true, counted: Some(at(1)) };
+        assert_eq!(rig.ledger.stray(FIRST), Some(known));
+        assert_eq!(rig.ledger.job(input.job).map(|job| job.counts().replayed), Some(1), "it has begun");
+        rig.ledger.take_pending(input.job);
+        rig.claims(FIRST, at(4));
+        assert_eq!(rig.ledger.stray(FIRST), None);
+    }
+
+    #[test]
+    fn what_had_not_begun_as_its_job_ends_is_no_stray() {
+        let (mut rig, _) = one(Retries::new(0), 3);
+        rig.takes(FIRST, START);
+        rig.ledger.recalled(FIRST, Some(Position { at: 0, begun: false }), at(3));
+        assert_eq!(rig.ledger.stray(FIRST), None);
+        assert!(matches!(rig.claims(FIRST, at(3)), Next::Work(_)), "it waits as before");
+    }
+
+    #[test]
+    fn an_old_generation_has_no_verdict() {
+        let mut rig = Rig::new(1, RateLimited::new());
+        let old = rig.enters(FIRST, START);
+        rig.crashes(FIRST, START);
+        rig.enters(FIRST, START);
+        let crash = crate::decide::ledger::fixture::crash(FIRST, old);
+        assert!(rig.ledger.crashed(FIRST, old, None, &crash, UNCROWDED, START).is_none());
+        assert_eq!(rig.ledger.lives().crashes, 1);
+    }
+
+    #[test]
+    fn a_cut_off_part_of_a_lease_goes_to_the_next_container_and_the_rest_is_what_it_was() {
+        let mut rig = Rig::new(2, RateLimited::new());
+        let job = rig.map(100, 10);
+        rig.enters(FIRST, START);
+        rig.enters(SECOND, START);
+        // Inputs that are known to be cheap travel together.
+        for _ in 0..2 {
+            rig.takes(FIRST, START);
+            rig.completes(FIRST, Time(Duration::from_nanos(100)));
+        }
+        let lease = rig.takes(FIRST, START);
+        assert_eq!(lease.span, Span { first: 3, len: 4 });
+        let end = lease.span.first + 2;
+        rig.ledger.truncated(FIRST, end, Some(5 * MS));
+        assert_eq!(rig.ledger.lease(FIRST).map(|lease| lease.span.end()), Some(end));
+        assert_eq!(rig.ledger.job(job).and_then(Job::map).and_then(|map| map.share.cost()), Some(5 * MS));
+        assert_eq!(rig.takes(SECOND, START).span, Span { first: end, len: 1 }, "dear ones travel singly");
+        rig.completes(SECOND, at(5));
+        assert_eq!(rig.takes(SECOND, at(5)).span, Span { first: end + 1, len: 1 });
+        rig.completes(SECOND, at(10));
+        assert_eq!(rig.takes(SECOND, at(10)).span, Span { first: end + 2, len: 1 }, "a new one");
+    }
+
+    #[test]
+    fn whatever_completes_frees_those_that_wait_for_the_delay_of_a_crash_loop() {
+        for returns_ok in [true, false] {
+            let mut rig = Rig::new(2, RateLimited::new());
+            rig.enters(SECOND, START);
+            rig.call();
+            rig.takes(SECOND, START);
+            rig.completes(SECOND, START);
+            rig.fails_to_start(FIRST, START);
+            rig.fails_to_start(FIRST, at(1));
+            // It has completed something, so it comes back though a delay runs.
+            rig.crashes(SECOND, at(2));
+            rig.enters(SECOND, at(3));
+            rig.call();
+            rig.takes(SECOND, at(3));
+            assert!(!rig.ledger.take_recovered());
+            if returns_ok {
+                rig.completes(SECOND, at(4));
+            } else {
+                rig.ledger.failed(SECOND, Worth::Surface, at(4));
+                rig.ledger.released(SECOND, at(4));
+            }
+            assert!(rig.ledger.take_recovered(), "returned Ok: {returns_ok}");
+            assert!(!rig.ledger.take_recovered());
+            assert_eq!(rig.ledger.next_creation(at(4)), Some(at(4)));
+        }
+    }
+
+    #[test]
+    fn nothing_is_remembered_of_an_input_that_has_completed() {
+        let (mut rig, input) = one(Retries::new(0), 3);
+        rig.takes(FIRST, START);
+        rig.crashes(FIRST, START);
+        rig.enters(FIRST, START);
+        rig.takes(FIRST, START);
+        assert!(rig.ledger.previous(input).is_some());
+        rig.completes(FIRST, START);
+        assert!(rig.ledger.job(input.job).expect("it is open").recorded().is_empty());
+    }
+
+    #[test]
+    fn of_a_lease_that_is_given_back_only_what_had_not_begun_waits_again() {
+        let mut rig = Rig::new(2, RateLimited::new());
+        rig.map(7, 7);
+        rig.enters(FIRST, START);
+        rig.enters(SECOND, START);
+        for _ in 0..2 {
+            rig.takes(FIRST, START);
+            rig.completes(FIRST, Time(Duration::from_nanos(100)));
+        }
+        assert_eq!(rig.takes(FIRST, START).span, Span { first: 3, len: 4 });
+        assert_eq!(
+            rig.ledger.advanced(FIRST, 5, START).map(|(_, span)| span),
+            Some(Span { first: 3, len: 2 })
+        );
+        assert!(rig.ledger.advanced(FIRST, 5, START).is_none(), "that is booked already");
+        rig.ledger.released(FIRST, START);
+        assert_eq!(rig.takes(SECOND, START).span, Span { first: 5, len: 2 });
+        assert_eq!(rig.claims(FIRST, START), Next::Wait { until: None });
+    }
+
+    #[test]
+    fn a_replay_that_had_not_begun_is_no_replay_and_is_the_next_again() {
+        let mut rig = Rig::with(2, RateLimited::never(), Retries::new(0), 3);
+        let calls = [rig.call(), rig.call()];
+        for id in [FIRST, SECOND] {
+            rig.enters(id, START);
+            rig.takes(id, START);
+        }
+        for id in [FIRST, SECOND] {
+            rig.kills(id, UNCROWDED, START);
+        }
+        rig.enters(FIRST, START);
+        for _ in 0..2 {
+            assert_eq!(rig.takes(FIRST, START).job, calls[0]);
+            assert_eq!(rig.ledger.job(calls[0]).map(|job| job.counts().replayed), Some(1));
+            rig.ledger.released(FIRST, START);
+            assert_eq!(rig.ledger.job(calls[0]).map(|job| job.counts().replayed), Some(0));
+        }
+        // What has begun waits behind those that wait already.
+        rig.takes(FIRST, START);
+        rig.kills(FIRST, UNCROWDED, START);
+        rig.enters(FIRST, START);
+        assert_eq!(rig.takes(FIRST, START).job, calls[1]);
+    }
+
+    #[test]
+    fn no_container_of_a_function_that_stops_waits_to_be_created_again() {
+        for (mode, waits) in [(Mode::Running, true), (Mode::Stopping, false)] {
+            let mut rig = Rig::new(1, RateLimited::new());
+            rig.fails_to_start(FIRST, START);
+            rig.ledger.begin(FIRST, START).expect("it may begin");
+            rig.ledger.advance_mode(mode);
+            assert_eq!(rig.crashes(FIRST, START).restart, Restart::At(at(10)));
+            let (_, stage) = rig.ledger.stage(FIRST);
+            assert_eq!(stage == Stage::BackingOff { until: at(10) }, waits, "{stage:?}");
+        }
+    }
+
+    #[test]
+    fn completions_are_booked_in_time_for_a_verdict_while_something_is_to_be_done() {
+        for (crashed, pending, mode, booked) in [
+            (true, true, Mode::Running, true),
+            (false, true, Mode::Running, false),
+            (true, false, Mode::Running, false),
+            (true, true, Mode::Stopping, false),
+        ] {
+            let mut rig = Rig::new(1, RateLimited::new());
+            if crashed {
+                rig.fails_to_start(FIRST, at(1));
+            }
+            if pending {
+                rig.call();
+            }
+            rig.ledger.advance_mode(mode);
+            let next = rig.ledger.next_booking(at(2));
+            assert_eq!(next.is_some(), booked, "{crashed} {pending} {mode:?}");
+            assert!(next.is_none_or(|next| next > at(2)));
+            assert_eq!(rig.ledger.verdict_depends_on_others(at(2)), crashed, "there is a crash loop");
+        }
+    }
+
+    #[test]
+    fn of_those_that_wait_only_what_has_left_a_thread_behind_ends_where_there_are_too_many() {
+        let mut rig = Rig::with(4, RateLimited::never(), Retries::new(0), 10);
+        let [innocent, executing, guilty] = [FIRST, SECOND, ContainerId(2)].map(|id| {
+            let call = rig.call();
+            rig.enters(id, START);
+            rig.takes(id, START);
+            call
+        });
+        rig.kills(FIRST, UNCROWDED, START);
+        rig.kills(SECOND, abandoned(Crowd::Few), START);
+        let last = ContainerId(3);
+        rig.enters(last, START);
+        assert_eq!(rig.takes(last, START).job, innocent);
+        rig.enters(FIRST, START);
+        assert_eq!(
+            rig.takes(FIRST, START).job,
+            executing,
+            "it has left a thread behind, and does not wait any more"
+        );
+        rig.kills(last, UNCROWDED, START);
+        let ended = rig.crashes_leaving(ContainerId(2), abandoned(Crowd::Large), START).inputs;
+        let [AfterCrash::Poisoned { input, .. }] = &ended[..] else { panic!("only one ends: {ended:?}") };
+        assert_eq!(input.job, guilty);
+        rig.completes(FIRST, START);
+        rig.enters(last, START);
+        assert_eq!(rig.takes(last, START).job, innocent);
+    }
+
+    #[test]
+    fn a_crash_in_a_container_that_has_proved_nothing_costs_an_attempt_and_no_budget() {
+        let mut rig = Rig::with(2, RateLimited::never(), Retries::new(0), 1);
+        let input = InputId { job: rig.call(), index: 0 };
+        rig.enters(FIRST, START);
+        rig.enters(SECOND, START);
+        rig.takes(FIRST, START);
+        rig.crashes(FIRST, START);
+        // No container was entered for so long that any may take it.
+        assert_eq!(rig.takes(SECOND, at(10_000)).attempt, Attempt(2));
+        let unproven = rig.crashes(SECOND, at(10_000));
+        assert!(matches!(unproven.inputs[..], [AfterCrash::Pending { .. }]));
+        assert_eq!(rig.attempt(input), Attempt(3));
+        rig.enters(FIRST, at(10_000));
+        rig.takes(FIRST, at(10_000));
+        let proven = rig.crashes(FIRST, at(10_000));
+        assert!(matches!(proven.inputs[..], [AfterCrash::Poisoned { attempts: Attempt(3), .. }]));
     }
 }

@@ -125,4 +125,18 @@ mod tests {
         assert_eq!(hasty, Err(ConfigError::ResetAfter { reset_after: SECOND, least: 2 * SECOND }));
         assert_eq!(policy.initial(SECOND).reset_after(2 * SECOND).validate(), Ok(()));
     }
+
+    #[test]
+    fn each_setting_is_kept_beside_the_others() {
+        let policy = CrashLoopBackoff::new().initial(SECOND).max(3 * SECOND).reset_after(2 * SECOND).seed(9);
+        assert_eq!(policy.settings(), (SECOND, 3 * SECOND, 2 * SECOND));
+        assert_ne!(policy, policy.clone().seed(8));
+        assert_eq!(policy.clone().seed(8).settings(), policy.settings());
+    }
+
+    #[test]
+    fn delays_may_all_be_the_same() {
+        let policy = CrashLoopBackoff::new();
+        assert_eq!(policy.initial(SECOND).max(SECOND).validate(), Ok(()));
+    }
 }

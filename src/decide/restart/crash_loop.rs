@@ -42,7 +42,7 @@ impl Delays {
             return Duration::ZERO;
         }
         let doublings = n - 2;
-        let factor = 1u32.checked_shl(doublings).filter(|_| doublings < 32);
+        let factor = 1u32.checked_shl(doublings);
         factor.and_then(|factor| self.initial.checked_mul(factor)).map_or(self.max, |d| d.min(self.max))
     }
 }
@@ -299,5 +299,42 @@ mod tests {
         }
         crash_loop.reset();
         assert_eq!(crash_loop.take_ended(), None, "a reset has its own event");
+    }
+
+    #[test]
+    fn without_a_loop_or_of_a_life_before_it_staying_up_is_of_no_interest() {
+        let mut crash_loop = crash_loop();
+        let old = life(&crash_loop);
+        crash_loop.entered(&old, at(1));
+        assert_eq!(crash_loop.stable_at(), None, "there is no loop");
+        let first = life(&crash_loop);
+        crash_loop.crashed(&first, at(2));
+        crash_loop.entered(&old, at(3));
+        assert_eq!(crash_loop.stable_at(), None, "it began before the loop crash");
+    }
+
+    #[test]
+    fn an_old_life_begins_a_loop_once_the_one_that_it_shared_in_is_over() {
+        let mut crash_loop = crash_loop();
+        let old = life(&crash_loop);
+        let first = life(&crash_loop);
+        crash_loop.crashed(&first, at(0));
+        let young = life(&crash_loop);
+        crash_loop.progress(&young);
+        crash_loop.crashed(&old, at(5));
+        assert_eq!((crash_loop.in_a_row(), crash_loop.since()), (1, Some(at(5))));
+    }
+
+    #[test]
+    fn each_delay_but_that_of_zero_is_drawn_from_the_seed() {
+        let delays = Delays { initial: 100 * MS, max: 60_000 * MS };
+        let mut crash_loop = CrashLoop::new(delays, 10_000 * MS, Some(Jitter::new(5)));
+        let mut jitter = Jitter::new(5);
+        for n in 1..8 {
+            let next = life(&crash_loop);
+            crash_loop.crashed(&next, at(0));
+            let drawn = if n == 1 { Duration::ZERO } else { jitter.equal(delays.after(n)) };
+            assert_eq!(crash_loop.due(), Some(Time(drawn)));
+        }
     }
 }

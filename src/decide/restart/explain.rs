@@ -329,4 +329,66 @@ mod tests {
             assert_eq!(Decision { restart_after, ..some }.to_string(), format!("{text}{end}"));
         }
     }
+
+    const MS: Duration = Duration::from_millis(1);
+    const SECOND: Duration = Duration::from_secs(1);
+
+    /// Loop crashes in a row, and crashes within the window, after each crash of a history.
+    fn counted(history: impl IntoIterator<Item = CrashRecord>) -> Vec<(u32, u64)> {
+        let decisions = RateLimited::new().explain(2, history).expect("the defaults are valid");
+        decisions.iter().map(|decision| (decision.loop_crashes, decision.crashes)).collect()
+    }
+
+    #[test]
+    fn a_container_is_started_by_the_restart_before_unless_it_was_there_already() {
+        // The second loop crash in a row, at 1 ms, delays the restart until 11 ms.
+        let early = |last: CrashRecord| [CrashRecord::at(Duration::ZERO), CrashRecord::at(MS), last];
+        for (what, last, loop_crashes) in [
+            ("it was started together with the one before", CrashRecord::at(10 * MS), 2),
+            ("it was started by the restart", CrashRecord::at(11 * MS), 3),
+            ("it was started at the begin", CrashRecord::at(20 * MS).started(Duration::ZERO), 2),
+            ("it entered before the crash", CrashRecord::at(20 * MS).entered(MS / 2), 2),
+            ("it entered after the restart", CrashRecord::at(20 * MS).entered(12 * MS), 3),
+        ] {
+            assert_eq!(counted(early(last)), [(1, 1), (2, 2), (loop_crashes, 3)], "{what}");
+        }
+    }
+
+    #[test]
+    fn what_happens_in_the_moment_of_a_restart_comes_after_it() {
+        let worked = CrashRecord::at(2 * SECOND).completed(SECOND, 1);
+        assert_eq!(counted([CrashRecord::at(SECOND), worked]), [(1, 1), (0, 2)]);
+    }
+
+    #[test]
+    fn a_container_that_was_there_before_a_restart_entered_as_its_own_record_says() {
+        let at = |ms: u32| CrashRecord::at(ms * MS);
+        for (second, third, crashes) in [
+            (at(1).failed_start(), at(5).beside_live(), 3), // it entered, and is no spare start
+            (at(1), at(5).failed_start().beside_live(), 2), // it did not
+        ] {
+            let history = [at(0), second, third];
+            assert_eq!(counted(history).last(), Some(&(2, crashes)));
+        }
+    }
+
+    #[test]
+    fn both_policies_explain_themselves_and_refuse_what_they_would_not_start_with() {
+        let crashes = || [0, 11, 22].map(|seconds| CrashRecord::at(seconds * SECOND));
+        let patient = CrashLoopBackoff::new();
+        let decisions = patient.explain(1, crashes()).expect("the defaults are valid");
+        assert!(decisions.iter().map(|decision| decision.restart_after).eq([Some(Duration::ZERO); 3]));
+        let strict = RateLimited::new().max_crashes(1).max_failure_rate(0.0);
+        let decisions = strict.explain(1, crashes()).expect("it is valid");
+        assert!(decisions.iter().map(|decision| decision.restart_after).eq([Some(Duration::ZERO), None]));
+        assert!(patient.explain(0, []).is_err());
+        assert!(patient.clone().initial(Duration::ZERO).explain(1, []).is_err());
+        assert!(strict.window(Duration::ZERO).explain(1, []).is_err());
+    }
+
+    #[test]
+    fn nothing_is_decided_on_a_container_that_did_not_crash() {
+        let lived_on = CrashRecord::no_crash(3 * SECOND);
+        assert_eq!(counted([lived_on, CrashRecord::at(SECOND)]), [(1, 1)]);
+    }
 }

@@ -146,6 +146,34 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
+    fn the_last_crashes_are_kept_up_to_the_bound() {
+        let mut history = History::new(Duration::from_secs(60), false);
+        for crashes in 1..=2 * CRASHES_SHOWN as u64 {
+            let counts = if crashes % 2 == 0 { Counts::Both } else { Counts::Rate };
+            history.crashed(counts, Time::default());
+            let kept = crashes.min(CRASHES_SHOWN as u64);
+            assert_eq!(history.tally(Time::default()).crashes, kept);
+            assert_eq!(history.rounds(Time::default()), kept / 2);
+        }
+    }
+
+    #[test]
+    fn completions_are_counted_before_the_end_of_narrow_buckets_too() {
+        let mut history = History::new(Duration::from_millis(60), true);
+        history.crashed(Counts::Both, Time::default());
+        assert_eq!(history.next_count(Time::default()), Some(Time(Duration::from_micros(875))));
+    }
+
+    #[test]
+    fn completions_take_no_more_room_than_there_are_buckets() {
+        let mut history = History::new(Duration::from_secs(60), true);
+        for ms in (0..200_000).step_by(100) {
+            history.completed(1, Time(Duration::from_millis(ms)));
+        }
+        assert!(history.completed.len() <= BUCKETS as usize + 2, "{}", history.completed.len());
+    }
+
+    #[test]
     fn completions_are_counted_just_before_the_end_of_each_bucket_while_the_window_holds_a_crash() {
         let at = |ms| Time(Duration::from_millis(ms));
         let mut history = History::new(Duration::from_secs(60), true);

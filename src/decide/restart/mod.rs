@@ -238,3 +238,174 @@ impl Restarts {
         self.rounds.reset();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(ms: u64) -> Time {
+        Time(Duration::from_millis(ms))
+    }
+
+    fn dies(restarts: &mut Restarts, life: Life, now: Time) -> Restart {
+        restarts.crashed(Death { life, suspect: false, input_counted: None, spare: false }, now).0
+    }
+
+    /// Two loop crashes, after which containers wait until 30 ms.
+    fn held() -> (Restarts, Life) {
+        let mut restarts = Restarts::new(RateLimited::new().into());
+        let old = restarts.started(at(0));
+        assert_eq!(dies(&mut restarts, old, at(10)), Restart::Now);
+        let second = restarts.started(at(15));
+        assert_eq!(dies(&mut restarts, second, at(20)), Restart::At(at(30)));
+        (restarts, old)
+    }
+
+    #[test]
+    fn a_death_is_a_loop_crash_if_nothing_was_completed_and_no_suspect_was_executing() {
+        let life = Restarts::new(RateLimited::new().into()).started(at(0));
+        for (completed, suspect, is_loop_crash) in
+            [(0, false, true), (0, true, false), (1, false, false), (1, true, false)]
+        {
+            let life = Life { completed, ..life };
+            let death = Death { life, suspect, input_counted: None, spare: false };
+            assert_eq!(death.is_loop_crash(), is_loop_crash, "{completed} completed, a suspect: {suspect}");
+        }
+    }
+
+    #[test]
+    fn an_input_counts_one_crash_within_a_window_and_a_failed_start_beside_a_live_container_none() {
+        let window = Duration::from_secs(60);
+        for (since, spare, counts) in [
+            (None, false, true),
+            (Some(Duration::ZERO), false, false),
+            (Some(window), false, false),
+            (Some(window + Duration::from_nanos(1)), false, true),
+            (None, true, false),
+        ] {
+            let mut restarts = Restarts::new(RateLimited::new().into());
+            let now = Time(3 * window);
+            let life = restarts.started(now);
+            let input_counted = since.map(|since| Time(now.0 - since));
+            let (_, counted) = restarts.crashed(Death { life, suspect: false, input_counted, spare }, now);
+            let tally = restarts.tally(now);
+            assert_eq!(
+                (counted, tally.crashes, tally.rounds),
+                (counts, u64::from(counts), u64::from(counts))
+            );
+        }
+    }
+
+    #[test]
+    fn deaths_of_one_round_count_once_for_the_limit_and_each_for_the_rate() {
+        let mut restarts = Restarts::new(RateLimited::new().into());
+        let lives = [restarts.started(at(0)); 3];
+        for life in lives {
+            assert_eq!(dies(&mut restarts, life, at(1)), Restart::Now);
+        }
+        let tally = restarts.tally(at(1));
+        assert_eq!((tally.crashes, tally.rounds), (3, 1));
+        // The next round begins with the end of its delay, and not before.
+        let (mut restarts, _) = held();
+        let early = restarts.started(at(29));
+        dies(&mut restarts, early, at(29));
+        assert_eq!(restarts.tally(at(29)).rounds, 2);
+        let due = restarts.crash_loop.due().expect("there is a loop");
+        let late = restarts.started(due);
+        dies(&mut restarts, late, due);
+        assert_eq!(restarts.tally(due).rounds, 3);
+    }
+
+    #[test]
+    fn a_crash_past_the_limit_gives_up_and_a_reset_forgets_all() {
+        let mut restarts = Restarts::new(RateLimited::new().max_crashes(1).into());
+        for (ms, restart) in [(10, Restart::Now), (20, Restart::GiveUp)] {
+            let life = restarts.started(at(ms));
+            let death = Death { life, suspect: false, input_counted: None, spare: false };
+            assert_eq!(restarts.crashed(death, at(ms)), (restart, true));
+        }
+        restarts.reset();
+        assert_eq!((restarts.tally(at(21)).crashes, restarts.crash_loop()), (0, None));
+        let life = restarts.started(at(21));
+        assert_eq!(dies(&mut restarts, life, at(21)), Restart::Now);
+    }
+
+    #[test]
+    fn a_loop_ends_once_a_container_has_stayed_up_and_its_length_is_given_once() {
+        let (mut restarts, _) = held();
+        assert_eq!((restarts.crash_loop(), restarts.stable_at()), (Some((2, at(10))), None));
+        let mut up = restarts.started(at(30));
+        restarts.entered(&mut up, at(40));
+        assert_eq!(restarts.stable_at(), Some(at(10_040)));
+        restarts.settle([up], at(10_039));
+        assert_eq!(restarts.take_loop_ended(), None);
+        restarts.settle([up], at(10_040));
+        assert_eq!(restarts.take_loop_ended(), Some((2, at(10))));
+        assert_eq!((restarts.take_loop_ended(), restarts.crash_loop()), (None, None));
+    }
+
+    #[test]
+    fn a_policy_is_valid_if_its_settings_are() {
+        let second = Duration::from_secs(1);
+        let policies: [(RestartPolicy, bool); 4] = [
+            (RateLimited::new().into(), true),
+            (RateLimited::new().window(Duration::ZERO).into(), false),
+            (CrashLoopBackoff::new().into(), true),
+            (CrashLoopBackoff::new().reset_after(second / 10).into(), false),
+        ];
+        for (policy, valid) in policies {
+            assert_eq!(policy.validate().is_ok(), valid, "{policy:?}");
+        }
+    }
+
+    #[test]
+    fn a_completion_ends_a_delay_only_if_one_runs_and_the_container_began_after_the_last_loop_crash() {
+        let mut calm = Restarts::new(RateLimited::new().into());
+        let mut life = calm.started(at(0));
+        assert!(!calm.completed(&mut life, 1, at(1)), "there is no delay");
+        let (mut restarts, mut old) = held();
+        assert!(!restarts.completed(&mut old, 1, at(25)), "it began before");
+        let mut young = restarts.started(at(25));
+        assert!(!restarts.completed(&mut young, 0, at(26)), "nothing was completed");
+        assert!(restarts.completed(&mut young, 1, at(26)));
+        assert_eq!(restarts.held_until(at(26)), None);
+        assert!(!restarts.completed(&mut young, 1, at(27)), "the delay is over already");
+        let (mut late, _) = held();
+        let mut young = late.started(at(30));
+        assert!(!late.completed(&mut young, 1, at(31)), "the delay has passed");
+    }
+
+    #[test]
+    fn a_delay_holds_containers_up_to_its_end() {
+        let (restarts, _) = held();
+        assert_eq!(restarts.held_until(at(29)), Some(at(30)));
+        assert_eq!(restarts.held_until(at(30)), None);
+    }
+
+    #[test]
+    fn when_inputs_were_completed_matters_only_to_a_policy_that_may_give_up() {
+        let policies: [(RestartPolicy, bool); 3] = [
+            (RateLimited::new().into(), true),
+            (RateLimited::never().into(), false),
+            (CrashLoopBackoff::new().into(), false),
+        ];
+        for (policy, may_give_up) in policies {
+            let mut restarts = Restarts::new(policy.clone());
+            let life = restarts.started(at(0));
+            dies(&mut restarts, life, at(1));
+            assert_eq!(restarts.next_count(at(2)).is_some(), may_give_up, "{policy:?}");
+        }
+    }
+
+    #[test]
+    fn a_verdict_depends_on_completions_at_the_limit_and_in_a_crash_loop_only() {
+        let limited = |crashes| Restarts::new(RateLimited::new().max_crashes(crashes).into());
+        let mut forgiving = Restarts::new(CrashLoopBackoff::new().into());
+        assert!(limited(0).depends_on_completions(at(0)), "the next crash may break the limit");
+        assert!(!limited(1).depends_on_completions(at(0)));
+        assert!(!forgiving.depends_on_completions(at(0)));
+        let life = forgiving.started(at(0));
+        dies(&mut forgiving, life, at(1));
+        assert!(forgiving.depends_on_completions(at(1)), "a completion would end the loop");
+    }
+}

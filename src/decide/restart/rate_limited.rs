@@ -157,7 +157,7 @@ impl RateLimited {
             return Err(ConfigError::FailureRate { max_failure_rate: self.max_failure_rate });
         }
         let max_crashes = self.max_crashes;
-        let delays = delays_to_trip(max_crashes, self.window);
+        let delays = delays_to_trip(max_crashes);
         if self.limit == Limit::Judged && delays > self.window {
             return Err(ConfigError::LimitUnreachable { max_crashes, delays, window: self.window });
         }
@@ -165,9 +165,9 @@ impl RateLimited {
     }
 }
 
-/// The sum of the delays before `max_crashes + 1` rounds in which every container fails to start. The sum
-/// stops once it exceeds `window`. It does not depend on the number of containers.
-fn delays_to_trip(max_crashes: u32, window: Duration) -> Duration {
+/// The sum of the delays before `max_crashes + 1` rounds in which every container fails to start. It does
+/// not depend on the number of containers.
+fn delays_to_trip(max_crashes: u32) -> Duration {
     let rounds = u64::from(max_crashes) + 1;
     let mut sum = Duration::ZERO;
     for round in 1..rounds {
@@ -177,9 +177,6 @@ fn delays_to_trip(max_crashes: u32, window: Duration) -> Duration {
             return sum.saturating_add(step.saturating_mul(rest));
         }
         sum += step;
-        if sum > window {
-            break;
-        }
     }
     sum
 }
@@ -238,5 +235,18 @@ mod tests {
         assert_eq!(longer.validate(), Ok(()));
         assert_eq!(RateLimited::never().max_crashes(u32::MAX).validate(), Ok(()));
         assert!(RateLimited::new().max_crashes(u32::MAX).validate().is_err());
+    }
+
+    #[test]
+    fn a_limit_that_is_unreachable_shows_all_of_the_delays_that_stand_before_it() {
+        for (max_crashes, millis) in [(2, 10), (3, 30), (4, 70), (8, 1_270), (66, 59_270), (67, 60_270)] {
+            let window = Duration::from_millis(millis);
+            let policy = RateLimited::new().max_crashes(max_crashes);
+            assert_eq!(policy.clone().window(window).validate(), Ok(()));
+            for shorter in [window - Duration::from_nanos(1), Duration::from_millis(1)] {
+                let refused = ConfigError::LimitUnreachable { max_crashes, delays: window, window: shorter };
+                assert_eq!(policy.clone().window(shorter).validate(), Err(refused));
+            }
+        }
     }
 }

@@ -1,0 +1,171 @@
+//! A ledger under test: containers do what the test says, and sources have what it gives them.
+
+use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::base::ids::{Attempt, ContainerId, Generation, InputId, JobId};
+use crate::decide::job::OnFailure;
+use crate::decide::ledger::{
+    AfterCrash, Assignment, Crowd, Lease, Leaving, Ledger, Mode, Position, Rules, Sources, Verdict,
+};
+use crate::decide::life::Next;
+use crate::decide::restart::RestartPolicy;
+use crate::decide::retries::Retries;
+use crate::decide::time::Time;
+use crate::decide::window::Window;
+use crate::values::crash::{Crash, Death, Panic};
+
+pub(super) const FIRST: ContainerId = ContainerId(0);
+pub(super) const SECOND: ContainerId = ContainerId(1);
+pub(super) const START: Time = Time(Duration::ZERO);
+
+/// A container leaves its code as it dies, and there is room for others that do not.
+pub(super) const UNCROWDED: Leaving = Leaving { abandoned: false, crowd: Crowd::Few };
+
+pub(super) fn at(ms: u64) -> Time {
+    Time(Duration::from_millis(ms))
+}
+
+pub(super) fn crash(container: ContainerId, generation: Generation) -> Arc<Crash> {
+    let death = Death::Panicked(Panic { message: "a crash".to_owned(), location: None });
+    Arc::new(Crash { container, generation, executing: None, map: None, call: None, peak_bytes: None, death })
+}
+
+/// How many inputs each source still has, and how many its consumer has taken.
+#[derive(Debug, Default)]
+pub(super) struct Given {
+    pub(super) inputs: BTreeMap<JobId, u64>,
+    pub(super) yielded: BTreeMap<JobId, u64>,
+    /// The sources do not say when they have inputs again.
+    pub(super) silent: bool,
+    /// How often the ledger has asked to hear of more room.
+    pub(super) starved: Cell<u64>,
+}
+
+impl Sources for Given {
+    fn available(&self, job: JobId, mode: Mode) -> u64 {
+        if mode == Mode::Running { self.inputs.get(&job).copied().unwrap_or_default() } else { 0 }
+    }
+
+    fn yielded(&self, job: JobId) -> u64 {
+        self.yielded.get(&job).copied().unwrap_or_default()
+    }
+
+    fn await_inputs(&self, _: JobId, _: Mode) -> Option<u64> {
+        (!self.silent).then_some(0)
+    }
+
+    fn starve(&self, _: JobId, _: u64) {
+        self.starved.set(self.starved.get() + 1);
+    }
+}
+
+/// A ledger with its sources.
+#[derive(Debug)]
+pub(super) struct Rig {
+    pub(super) ledger: Ledger,
+    pub(super) sources: Given,
+}
+
+impl Rig {
+    pub(super) fn new(containers: usize, restart: impl Into<RestartPolicy>) -> Self {
+        Self::with(containers, restart, Retries::new(0), 3)
+    }
+
+    pub(super) fn with(
+        containers: usize,
+        restart: impl Into<RestartPolicy>,
+        retries: Retries,
+        crash_retries: u32,
+    ) -> Self {
+        let rules = Rules { containers, retries, crash_retries, restart: restart.into() };
+        Self { ledger: Ledger::new(rules), sources: Given::default() }
+    }
+
+    /// A call, whose input is there.
+    pub(super) fn call(&mut self) -> JobId {
+        self.ledger.open_call()
+    }
+
+    /// A map with that window, whose source has so many inputs.
+    pub(super) fn map(&mut self, window: u64, inputs: u64) -> JobId {
+        let job = self.ledger.open(OnFailure::GoOn, Window::Fixed(window), None);
+        self.sources.inputs.insert(job, inputs);
+        job
+    }
+
+    /// The next generation of a container is begun, and entered.
+    pub(super) fn enters(&mut self, id: ContainerId, now: Time) -> Generation {
+        let generation = self.ledger.begin(id, now).expect("it may begin");
+        assert!(self.ledger.entered(id, generation, now));
+        generation
+    }
+
+    /// A container claims, and what its claim says is pulled.
+    pub(super) fn claims(&mut self, id: ContainerId, now: Time) -> Next<Lease> {
+        let (generation, _) = self.ledger.stage(id);
+        match self.ledger.claim(id, generation, now, &self.sources) {
+            Next::Work(Assignment::Lease(lease)) => Next::Work(lease),
+            Next::Work(Assignment::Pull { job, most }) => {
+                let left = self.sources.inputs.entry(job).or_default();
+                let pulled = most.min(*left);
+                *left -= pulled;
+                Next::Work(self.ledger.pulled(id, job, pulled, now).expect("the source has inputs"))
+            }
+            Next::Wait { until } => Next::Wait { until },
+            Next::Over(served) => Next::Over(served),
+        }
+    }
+
+    /// A container takes what it is given, which must be something.
+    pub(super) fn takes(&mut self, id: ContainerId, now: Time) -> Lease {
+        match self.claims(id, now) {
+            Next::Work(lease) => lease,
+            other => panic!("container {id} is given {other:?}"),
+        }
+    }
+
+    /// A container completes all of its lease with `Ok`.
+    pub(super) fn completes(&mut self, id: ContainerId, now: Time) {
+        let lease = self.ledger.lease(id).expect("it has a lease");
+        self.ledger.advanced(id, lease.span.end(), now);
+        self.ledger.released(id, now);
+    }
+
+    /// A container crashes: in the middle of the next input of its lease, if it has one.
+    pub(super) fn crashes(&mut self, id: ContainerId, now: Time) -> Verdict {
+        self.crashes_leaving(id, UNCROWDED, now)
+    }
+
+    pub(super) fn crashes_leaving(&mut self, id: ContainerId, leaving: Leaving, now: Time) -> Verdict {
+        let (generation, _) = self.ledger.stage(id);
+        let position = self.executing(id);
+        let crash = crash(id, generation);
+        let verdict = self.ledger.crashed(id, generation, position, &crash, leaving, now);
+        verdict.expect("its generation lives")
+    }
+
+    /// A container is killed: in the middle of the next input of its lease, if it has one.
+    pub(super) fn kills(&mut self, id: ContainerId, leaving: Leaving, now: Time) -> Vec<AfterCrash> {
+        let (generation, _) = self.ledger.stage(id);
+        let position = self.executing(id);
+        self.ledger.killed(id, position, &crash(id, generation), leaving, now)
+    }
+
+    /// A container is begun, and dies before it has entered.
+    pub(super) fn fails_to_start(&mut self, id: ContainerId, now: Time) -> Verdict {
+        self.ledger.begin(id, now).expect("it may begin");
+        self.crashes(id, now)
+    }
+
+    /// The attempt at which an input that waits, or executes, is or would be.
+    pub(super) fn attempt(&self, input: InputId) -> Attempt {
+        self.ledger.job(input.job).expect("it is open").attempt(input.index)
+    }
+
+    fn executing(&self, id: ContainerId) -> Option<Position> {
+        self.ledger.lease(id).map(|_| Position { at: self.ledger.berths[id.index()].booked, begun: true })
+    }
+}
