@@ -1,4 +1,5 @@
-//! Values whose `Drop` panics: wherever one is dropped by the engine, that is where it ends.
+//! Values of the user whose `Drop` panics, blocks, is slow, needs a large stack, or calls the engine: the
+//! engine drops each once, and nothing else is disturbed.
 
 use std::cell::RefCell;
 use std::convert::Infallible;
@@ -10,38 +11,42 @@ use std::time::Duration;
 use longshore::actor::{CallInput, GetStatus};
 use longshore::{App, BoxError, Call, Context, Function, Outcomes, RateLimited, Worker};
 
-use crate::support::{Bomb, Counted, Gate, attempt, bombs, crash, under_each_policy, unhung, until};
+use crate::support::{
+    Bomb, Counted, Gate, Started, attempt, bombs, crash, numbers, numbers_under, under_each_policy, unhung,
+    until,
+};
 
-/// Lets go of a value without its drop.
+/// Keeps a value from being dropped.
 fn defuse<T>(value: T) {
     std::mem::forget(value);
 }
 
 #[test]
-fn inputs_that_panic_in_their_drop() {
+fn inputs_that_panic_in_their_drop_are_dropped_once_and_crash_nothing() {
     under_each_policy(|app, policy| {
         let (drops, bomb) = bombs();
-        let f = app.infallible("f", |_: &Bomb| ()).containers(2).restart(policy).start().expect("valid");
+        let f = app.infallible("f", |_: &Bomb| ()).containers(2).restart(policy).started();
         let inputs: Vec<Bomb> = (0..200).map(|_| bomb()).collect();
         assert_eq!(f.run(inputs).expect("infallible").len(), 200);
-        until("each is dropped once", || drops.load(Ordering::SeqCst) == 200);
-        // Dropped early: some executed, some in chunks, some still in the source.
+        until("each value is dropped once", || drops.load(Ordering::SeqCst) == 200);
+        // The map is dropped early: some inputs were executed, some are in chunks, some are still in the
+        // source.
         let inputs: Vec<Bomb> = (0..200).map(|_| bomb()).collect();
         drop(f.map(inputs).window(10).into_iter().next());
-        until("each is dropped once", || drops.load(Ordering::SeqCst) == 400);
-        // From a feeder.
+        until("each value is dropped once", || drops.load(Ordering::SeqCst) == 400);
+        // The inputs come from a feeder.
         let again = bomb.clone();
         drop(f.map((0..50).map(move |_| again())).window(10).into_iter().next());
-        until("the feeder is done", || f.status().feeders == 0);
-        assert_eq!(f.status().crashes, 0, "no container dies of a drop");
+        until("the feeder has ended", || f.status().feeders == 0);
+        assert_eq!(f.status().crashes, 0, "no drop crashes a container");
         assert!(f.call(bomb()).wait().is_ok());
-        // Never begun at all.
+        // This map never begins.
         drop(f.map((0..3).map(|_| bomb()).collect::<Vec<_>>()));
     });
 }
 
 #[test]
-fn outputs_and_errors_that_panic_in_their_drop() {
+fn outputs_and_errors_that_panic_in_their_drop_crash_nothing() {
     under_each_policy(|app, policy| {
         let (drops, bomb) = bombs();
         let f = app
@@ -49,16 +54,15 @@ fn outputs_and_errors_that_panic_in_their_drop() {
             .retries(longshore::Retries::new(1).initial_delay(Duration::ZERO))
             .containers(2)
             .restart(policy)
-            .start()
-            .expect("valid");
+            .started();
         let mut outcomes = f.map(0..300u64).return_exceptions().into_iter();
         defuse(outcomes.next());
-        until("some more are there", || outcomes.progress().completed() > 10);
+        until("more than ten inputs are completed", || outcomes.progress().completed() > 10);
         drop(outcomes);
         let before = drops.load(Ordering::SeqCst);
-        assert!(before > 0, "refused errors were dropped");
+        assert!(before > 0, "errors of failed attempts and of the dropped map were dropped");
         defuse(f.call(1).wait());
-        assert_eq!(f.status().crashes, 0, "no container dies of a drop");
+        assert_eq!(f.status().crashes, 0, "no drop crashes a container");
         let mut all = f.map(0..30u64).return_exceptions().into_iter();
         let mut yielded = 0;
         for outcome in all.by_ref() {
@@ -70,27 +74,22 @@ fn outputs_and_errors_that_panic_in_their_drop() {
 }
 
 #[test]
-fn payloads_that_panic_in_their_drop() {
+fn panic_payloads_that_panic_in_their_drop_are_dropped_once() {
     under_each_policy(|app, policy| {
         let (drops, bomb) = bombs();
-        let f = app
-            .infallible("f", move |n: &u64| {
-                if n.is_multiple_of(10) && attempt() == 1 {
-                    panic_any(bomb());
-                }
-                *n
-            })
-            .containers(2)
-            .restart(policy)
-            .start()
-            .expect("valid");
+        let f = numbers_under(policy, app, 2, move |n| {
+            if n.is_multiple_of(10) && attempt() == 1 {
+                panic_any(bomb());
+            }
+            *n
+        });
         assert_eq!(f.run((0..100).collect()).expect("replayed").len(), 100);
         assert_eq!(drops.load(Ordering::SeqCst), 10);
     });
 }
 
 #[test]
-fn states_and_captured_values_that_panic_in_their_drop() {
+fn workers_and_captured_values_that_panic_in_their_drop_are_dropped_once() {
     struct Armed(#[expect(dead_code, reason = "dropped with the worker")] Bomb);
     impl Worker for Armed {
         type Input = u64;
@@ -121,19 +120,18 @@ fn states_and_captured_values_that_panic_in_their_drop() {
             })
             .containers(1)
             .restart(policy)
-            .start()
-            .expect("valid");
+            .started();
         assert_eq!(f.run((0..20).collect()).expect("replayed").len(), 20);
-        assert_eq!(drops.load(Ordering::SeqCst), 1, "the first generation's state");
+        assert_eq!(drops.load(Ordering::SeqCst), 1, "the worker of the first generation");
         assert!(app.shutdown_blocking().functions[0].threads_running == 0);
-        assert_eq!(drops.load(Ordering::SeqCst), 2, "the second's, in its exit");
+        assert_eq!(drops.load(Ordering::SeqCst), 2, "the worker of the second generation, in its exit");
         drop(f);
-        until("the closures are dropped", || captured_drops.load(Ordering::SeqCst) == 2);
+        until("both closures are dropped", || captured_drops.load(Ordering::SeqCst) == 2);
     });
 }
 
 #[test]
-fn failures_hold_two_such_values_and_enter_errors_are_as_bad() {
+fn inputs_and_errors_inside_failures_and_errors_of_enter_may_panic_in_their_drop() {
     #[derive(Debug)]
     struct Sour(#[expect(dead_code, reason = "dropped with the error")] Bomb);
     impl std::fmt::Display for Sour {
@@ -155,17 +153,13 @@ fn failures_hold_two_such_values_and_enter_errors_are_as_bad() {
     under_each_policy(|app, policy| {
         let (drops, bomb) = bombs();
         let make = bomb.clone();
-        let f = app
-            .function("f", move |_: &Bomb| Err::<(), Bomb>(make()))
-            .restart(policy)
-            .start()
-            .expect("valid");
+        let f = app.function("f", move |_: &Bomb| Err::<(), Bomb>(make())).restart(policy).started();
         drop(f.run_all((0..50).map(|_| bomb()).collect()));
-        until("inputs and errors are dropped", || drops.load(Ordering::SeqCst) == 100);
+        until("the inputs and the errors are dropped", || drops.load(Ordering::SeqCst) == 100);
 
         let enter = move |_: &Context| Err::<Never, _>(longshore::BoxError::from(Sour(bomb())));
         let give_up = longshore::RateLimited::new().max_crashes(0).max_failure_rate(0.0);
-        let g = app.worker("g", enter).containers(1).restart(give_up).start().expect("valid");
+        let g = app.worker("g", enter).containers(1).restart(give_up).started();
         let Err(longshore::NotReady::GaveUp(gave_up)) = g.ready() else { panic!("it must give up") };
         let longshore::Death::EnterFailed(error) = &gave_up.last().death else { panic!("{gave_up}") };
         assert!(error.get().downcast_ref::<Sour>().is_some());
@@ -174,7 +168,7 @@ fn failures_hold_two_such_values_and_enter_errors_are_as_bad() {
 }
 
 #[test]
-fn a_builder_never_started_drops_its_closures_quietly() {
+fn a_builder_that_is_never_started_contains_the_panics_of_its_captures() {
     under_each_policy(|app, policy| {
         let (drops, bomb) = bombs();
         let held = bomb();
@@ -182,14 +176,14 @@ fn a_builder_never_started_drops_its_closures_quietly() {
             let _ = &held;
         });
         drop(builder.restart(policy));
-        until("what it captured is dropped", || drops.load(Ordering::SeqCst) == 1);
+        until("the captured value is dropped", || drops.load(Ordering::SeqCst) == 1);
     });
 }
 
 #[test]
-fn dropping_handles_while_panicking_breaks_nothing() {
+fn handles_dropped_while_their_thread_panics_leave_the_function_whole() {
     under_each_policy(|app, policy| {
-        let f = app.infallible("f", |n: &u64| *n).restart(policy).start().expect("valid");
+        let f = app.infallible("f", |n: &u64| *n).restart(policy).started();
         let handle = f.clone();
         let caught = std::thread::spawn(move || {
             let mut outcomes = handle.map(0..1_000u64).into_iter();
@@ -205,12 +199,13 @@ fn dropping_handles_while_panicking_breaks_nothing() {
 
 type Ask = Arc<dyn Fn() + Send + Sync>;
 
-/// What values ask when they are dropped. Taken back at the end, because the function holds such values.
+/// What [`Asks`] does in its drop. A test takes it back at its end, because the question holds a handle to a
+/// function that may hold such values.
 #[derive(Clone, Default)]
 struct Question(Arc<Mutex<Option<Ask>>>);
 
 impl Question {
-    /// From now on the status of a function is asked for; returns how often it was answered.
+    /// Sets the question, and returns the number of times it has been answered.
     fn is(&self, ask: impl Fn() + Send + Sync + 'static) -> Arc<AtomicU64> {
         let answers = Arc::new(AtomicU64::new(0));
         let count = Arc::clone(&answers);
@@ -227,7 +222,7 @@ impl Question {
     }
 }
 
-/// Asks the question in its drop.
+/// Asks its question in its drop.
 struct Asks(u64, Question);
 
 impl Drop for Asks {
@@ -254,7 +249,7 @@ impl std::fmt::Display for Asks {
 impl std::error::Error for Asks {}
 
 #[test]
-fn the_drop_of_an_enter_error_may_ask_the_function_it_belonged_to() {
+fn the_drop_of_an_error_of_enter_may_call_its_function() {
     struct Never;
     impl Worker for Never {
         type Input = u64;
@@ -270,17 +265,17 @@ fn the_drop_of_an_enter_error_may_ask_the_function_it_belonged_to() {
         let asked = question.clone();
         let enter =
             move |_: &Context| Err::<Never, _>(longshore::BoxError::from(Box::new(Asks(0, asked.clone()))));
-        let f = app.worker("f", enter).containers(1).restart(policy).start().expect("valid");
+        let f = app.worker("f", enter).containers(1).restart(policy).started();
         let handle = f.clone();
         let answers = question.is(move || assert_eq!(handle.status().containers.live, 0));
-        until("errors of dead generations were dropped", || answers.load(Ordering::SeqCst) >= 3);
+        until("the errors of three generations were dropped", || answers.load(Ordering::SeqCst) >= 3);
         f.abort();
         question.take_back();
     });
 }
 
 #[test]
-fn the_drops_of_a_failure_may_ask_the_function_it_belonged_to() {
+fn the_drops_inside_a_failure_may_call_its_function() {
     under_each_policy(|app, policy| {
         let (question, begun, gate) = (Question::default(), Gate::default(), Gate::default());
         let (asked, told, inside) = (question.clone(), begun.clone(), gate.clone());
@@ -295,42 +290,41 @@ fn the_drops_of_a_failure_may_ask_the_function_it_belonged_to() {
             })
             .containers(2)
             .restart(policy)
-            .start()
-            .expect("valid");
+            .started();
         let handle = f.clone();
         let answers = question.is(move || assert!(handle.status().containers.live <= 2));
         let asked = question.clone();
         let mut outcomes = f.map((0..1_000).map(move |n| Asks(n, asked.clone()))).window(8).into_iter();
         assert_eq!(outcomes.next().and_then(Result::ok), Some(0));
         begun.pass();
-        // The end of the drain and the failure both claim to be the one error of the map.
+        // The end of the drain and the failure compete to be the one error of the map.
         f.drain();
-        until("it drains", || f.run(Vec::new()).is_err());
+        until("the function drains", || f.run(Vec::new()).is_err());
         gate.open();
         assert!(outcomes.by_ref().any(|outcome| outcome.is_err()), "it ends with an error");
         drop(outcomes);
-        until("inputs and the error were dropped", || answers.load(Ordering::SeqCst) >= 5);
+        until("inputs and the error were dropped and answered", || answers.load(Ordering::SeqCst) >= 5);
         question.take_back();
     });
 }
 
-/// What the test keeps of values that are stuck in their drop.
+/// The test's half of values that block in their drop.
 #[derive(Clone, Default)]
 struct Hold {
     begun: Gate,
     gate: Gate,
-    /// Held by each such value until its drop is over.
+    /// Each such value holds a clone until its drop is over.
     witness: Arc<()>,
 }
 
 impl Hold {
     fn let_go(&self) {
         self.gate.open();
-        until("each is dropped", || Arc::strong_count(&self.witness) == 1);
+        until("each blocked value is dropped", || Arc::strong_count(&self.witness) == 1);
     }
 }
 
-/// Is stuck in its drop until the test lets it go, if it is held at all.
+/// Blocks in its drop until the test opens the gate, if it has a [`Hold`].
 struct Stuck(Option<Hold>);
 
 impl Drop for Stuck {
@@ -343,11 +337,11 @@ impl Drop for Stuck {
 }
 
 #[test]
-fn unpulled_inputs_stuck_in_their_drop_hold_up_no_other_app() {
+fn unpulled_inputs_that_block_in_their_drop_hold_up_no_other_app() {
     for end in ["stop", "abort", "give up"] {
         unhung(move || {
             let (app, other) = (App::ephemeral("stuck"), App::ephemeral("other"));
-            let g = other.infallible("g", |n: &u64| *n).start().expect("valid");
+            let g = other.infallible("g", |n: &u64| *n).started();
             let hold = Hold::default();
             let f = app
                 .infallible("f", move |_: &Stuck| {
@@ -358,8 +352,7 @@ fn unpulled_inputs_stuck_in_their_drop_hold_up_no_other_app() {
                 })
                 .containers(1)
                 .restart(RateLimited::new().max_crashes(0).max_failure_rate(0.0))
-                .start()
-                .expect("valid");
+                .started();
             let inputs: Vec<Stuck> = (0..100).map(|n| Stuck((n >= 50).then(|| hold.clone()))).collect();
             let mut outcomes = f.map(inputs).window(2).into_iter();
             assert!(outcomes.next().is_some_and(|outcome| outcome.is_ok()));
@@ -368,8 +361,9 @@ fn unpulled_inputs_stuck_in_their_drop_hold_up_no_other_app() {
                 "abort" => f.abort(),
                 _ => {}
             }
-            // Whoever takes outcomes before that may come as far as the inputs that are stuck.
-            until("it ends", || f.call(Stuck(None)).wait().is_err());
+            // Outcomes are taken only after the end, because a map that goes on could reach the inputs that
+            // block.
+            until("the function ends", || f.call(Stuck(None)).wait().is_err());
             assert!(outcomes.by_ref().any(|outcome| outcome.is_err()), "it ends with an error");
             assert!(g.status().gave_up.is_none(), "the engine answers");
             hold.gate.open();
@@ -380,7 +374,7 @@ fn unpulled_inputs_stuck_in_their_drop_hold_up_no_other_app() {
 }
 
 #[test]
-fn captured_values_stuck_in_their_drop_hold_up_neither_handles_nor_apps() {
+fn captured_values_that_block_in_their_drop_hold_up_neither_handles_nor_apps() {
     type Plain = Function<u64, u64, std::convert::Infallible>;
     let ways: [fn(App, Plain); 4] = [
         |app, f| drop((f, app)),
@@ -397,11 +391,10 @@ fn captured_values_stuck_in_their_drop_hold_up_neither_handles_nor_apps() {
     for end in ways {
         unhung(move || {
             let (app, other) = (App::ephemeral("stuck"), App::ephemeral("other"));
-            let g = other.infallible("g", |n: &u64| *n).start().expect("valid");
+            let g = other.infallible("g", |n: &u64| *n).started();
             let hold = Hold::default();
             let stuck = Stuck(Some(hold.clone()));
-            let f = app.infallible("f", move |n: &u64| *n + u64::from(stuck.0.is_some()));
-            let f = f.containers(1).start().expect("valid");
+            let f = numbers(&app, 1, move |n| *n + u64::from(stuck.0.is_some()));
             assert_eq!(f.call(1).wait().expect("infallible"), 2);
             end(app, f);
             hold.begun.pass();
@@ -415,18 +408,19 @@ fn captured_values_stuck_in_their_drop_hold_up_neither_handles_nor_apps() {
 fn a_map_that_never_began_is_dropped_without_waiting_for_its_inputs() {
     under_each_policy(|app, policy| {
         let hold = Hold::default();
-        let f = app.infallible("f", |_: &Stuck| ()).restart(policy).start().expect("valid");
+        let f = app.infallible("f", |_: &Stuck| ()).restart(policy).started();
         let inputs = || (0..3).map(|_| Stuck(Some(hold.clone()))).collect::<Vec<_>>();
         drop(f.map(inputs()));
         drop(f.map(inputs()).into_iter());
-        drop(f.map(inputs().into_iter().rev()).into_iter()); // a source that may block
+        drop(f.map(inputs().into_iter().rev()).into_iter()); // a source that a feeder pulls
         hold.let_go();
     });
 }
 
 #[test]
 fn outputs_that_panic_in_their_drop_are_dropped_by_runs_one_by_one() {
-    /// Panics though its thread panics already: two of one vector would take the process with them.
+    /// Panics in its drop even if its thread is panicking already: two of them in one vector would abort the
+    /// process.
     struct Output(Arc<AtomicU64>);
     impl Drop for Output {
         fn drop(&mut self) {
@@ -437,7 +431,7 @@ fn outputs_that_panic_in_their_drop_are_dropped_by_runs_one_by_one() {
     under_each_policy(|app, policy| {
         let (made, drops) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
         let (makes, counted) = (Arc::clone(&made), Arc::clone(&drops));
-        // Inputs that need a drop go through a map, others do not.
+        // Inputs that need a drop go through a map, and other inputs do not.
         let output = move |fails: bool| {
             if fails {
                 return Err("no");
@@ -446,17 +440,23 @@ fn outputs_that_panic_in_their_drop_are_dropped_by_runs_one_by_one() {
             Ok(Output(Arc::clone(&counted)))
         };
         let other = output.clone();
-        let plain = app.function("plain", move |n: &u64| output(*n == 20)).containers(1);
-        let plain = plain.restart(policy.clone()).start().expect("valid");
+        let plain = app
+            .function("plain", move |n: &u64| output(*n == 20))
+            .containers(1)
+            .restart(policy.clone())
+            .started();
         let gate = Gate::default();
         let passed = gate.clone();
-        let boxed = app.function("boxed", move |(n,): &(Box<u64>,)| {
-            if **n == 99 {
-                passed.pass();
-            }
-            other(**n == 20)
-        });
-        let boxed = boxed.containers(1).restart(policy).start().expect("valid");
+        let boxed = app
+            .function("boxed", move |(n,): &(Box<u64>,)| {
+                if **n == 99 {
+                    passed.pass();
+                }
+                other(**n == 20)
+            })
+            .containers(1)
+            .restart(policy)
+            .started();
         let boxes = |inputs: std::ops::Range<u64>| inputs.map(|n| (Box::new(n),)).collect::<Vec<_>>();
         assert!(plain.run((0..30).collect()).is_err());
         assert!(boxed.run(boxes(0..30)).is_err());
@@ -465,24 +465,25 @@ fn outputs_that_panic_in_their_drop_are_dropped_by_runs_one_by_one() {
         assert_eq!(plain.for_each(0..20u64).expect("it goes on").ok, 20);
         let stream = futures::stream::iter(0..20u64);
         assert_eq!(futures::executor::block_on(plain.for_each_async(stream)).expect("it goes on").ok, 20);
-        until("each is dropped once", || drops.load(Ordering::SeqCst) == made.load(Ordering::SeqCst));
-        // A run that is dropped while it has some of its outcomes, and waits for the last.
+        until("each value is dropped once", || drops.load(Ordering::SeqCst) == made.load(Ordering::SeqCst));
+        // This run is dropped while it holds some of its outcomes and waits for the last one.
         let mut run = Box::pin(boxed.run_all_async(boxes(80..100)));
         let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
         let before = made.load(Ordering::SeqCst);
         assert!(run.as_mut().poll(&mut cx).is_pending());
-        until("all but the last are made", || made.load(Ordering::SeqCst) == before + 19);
+        until("all outputs but the last are made", || made.load(Ordering::SeqCst) == before + 19);
         assert!(run.as_mut().poll(&mut cx).is_pending());
         drop(run);
         gate.open();
-        until("the last is made", || made.load(Ordering::SeqCst) == before + 20);
-        until("each is dropped once", || drops.load(Ordering::SeqCst) == before + 20);
+        until("the last output is made", || made.load(Ordering::SeqCst) == before + 20);
+        until("each value is dropped once", || drops.load(Ordering::SeqCst) == before + 20);
     });
 }
 
 #[test]
-fn captured_values_are_dropped_when_the_function_has_ended_and_not_an_exit_timeout_later() {
-    /// Leaves together with the others, so that the function has ended when the supervisor hears of the first.
+fn captured_values_are_dropped_as_soon_as_the_function_has_ended() {
+    /// Exits together with the others, so that the function has ended when the supervisor handles the first
+    /// exit.
     struct Leaves(Arc<Barrier>);
     impl Worker for Leaves {
         type Input = u8;
@@ -496,9 +497,9 @@ fn captured_values_are_dropped_when_the_function_has_ended_and_not_an_exit_timeo
         }
     }
     unhung(|| {
-        // The engine's thread goes on, or everything of it would be dropped with it.
+        // This function keeps the engine's thread alive. Its end would drop everything that it holds.
         let other = App::ephemeral("other");
-        let _kept = other.infallible("f", |n: &u8| *n).start().expect("valid");
+        let _kept = other.infallible("f", |n: &u8| *n).started();
         let drops = Arc::new(AtomicU64::new(0));
         for round in 1..=20 {
             let app = App::ephemeral("captures");
@@ -508,11 +509,12 @@ fn captured_values_are_dropped_when_the_function_has_ended_and_not_an_exit_timeo
                 assert_eq!(captured.0.load(Ordering::SeqCst), round - 1);
                 Ok(Leaves(Arc::clone(&together)))
             };
-            let f = app.worker("f", enter).containers(8).exit_timeout(Duration::MAX).start().expect("valid");
-            until("all are live", || f.status().containers.live == 8);
+            let f = app.worker("f", enter).containers(8).exit_timeout(Duration::MAX).started();
+            until("all containers are live", || f.status().containers.live == 8);
             f.drain();
-            until("all are about to leave", || f.status().containers.exiting == 8);
-            // Behind these the supervisor hears of the first that leaves when all have left.
+            until("all containers are in their exit", || f.status().containers.exiting == 8);
+            // The supervisor handles these messages before the first exit, and by then all containers have
+            // left.
             (0..1000).for_each(|_| f.supervisor().do_send(GetStatus));
             leave.wait();
             drop(f);
@@ -522,7 +524,7 @@ fn captured_values_are_dropped_when_the_function_has_ended_and_not_an_exit_timeo
     });
 }
 
-/// Takes a moment for its drop, and counts how many do at once.
+/// Takes a millisecond for its drop, and counts how many drops run at once.
 struct Slow(Arc<Slowness>);
 
 #[derive(Default)]
@@ -543,30 +545,33 @@ impl Drop for Slow {
 }
 
 #[test]
-fn many_dropped_calls_whose_inputs_are_slow_to_drop_take_a_few_threads() {
+fn slow_drops_of_many_cancelled_inputs_take_only_a_few_threads() {
     unhung(|| {
         let app = App::ephemeral("slow");
         let gate = Gate::default();
         let passed = gate.clone();
         let f = app.infallible("f", move |_: &Slow| passed.pass()).containers(1);
-        // No other test has this size, and so its threads are for this one alone.
-        let f = f.stack_size((3 << 20) + 4096).start().expect("valid");
+        // No other test uses this stack size, so the threads of this size drop values of this test only.
+        let f = f.stack_size((3 << 20) + 4096).started();
         let slowness = Arc::new(Slowness::default());
         let calls: Vec<_> = (0..400).map(|_| f.call(Slow(Arc::clone(&slowness)))).collect();
         drop(calls);
         gate.open();
-        until("each is dropped once", || slowness.drops.load(Ordering::SeqCst) == 400);
-        // Four of the crew, and the container with the input that it executed.
+        until("each value is dropped once", || slowness.drops.load(Ordering::SeqCst) == 400);
+        // Four threads drop values, and the container drops the input that it executed.
         assert!(slowness.most.load(Ordering::SeqCst) <= 5, "{:?}", slowness.most);
     });
 }
 
 #[test]
-fn values_behind_ones_that_are_stuck_in_their_drop_are_dropped_all_the_same() {
+fn values_behind_blocked_drops_are_dropped_all_the_same() {
     unhung(|| {
         let app = App::ephemeral("stuck");
-        let f = app.infallible("f", |_: &(Stuck, Counted)| ()).containers(1);
-        let f = f.stack_size((3 << 20) + 8192).start().expect("valid");
+        let f = app
+            .infallible("f", |_: &(Stuck, Counted)| ())
+            .containers(1)
+            .stack_size((3 << 20) + 8192)
+            .started();
         let (hold, drops) = (Hold::default(), Arc::new(AtomicU64::new(0)));
         for _ in 0..6 {
             drop(f.map(vec![(Stuck(Some(hold.clone())), Counted(Arc::clone(&drops)))]));
@@ -574,13 +579,14 @@ fn values_behind_ones_that_are_stuck_in_their_drop_are_dropped_all_the_same() {
         for _ in 0..50 {
             drop(f.map(vec![(Stuck(None), Counted(Arc::clone(&drops)))]));
         }
-        until("those behind are dropped", || drops.load(Ordering::SeqCst) == 50);
+        until("the values behind the blocked ones are dropped", || drops.load(Ordering::SeqCst) == 50);
         hold.let_go();
-        until("each is dropped once", || drops.load(Ordering::SeqCst) == 56);
+        until("each value is dropped once", || drops.load(Ordering::SeqCst) == 56);
     });
 }
 
-/// A list whose drop needs some ten MiB of stack, and is seen by the count of the witness at its end.
+/// A list whose drop needs some ten MiB of stack. Its last node holds the witness, which shows when the drop
+/// is over.
 struct Deep {
     next: Option<Box<Deep>>,
     _witness: Option<Arc<()>>,
@@ -607,43 +613,48 @@ impl std::fmt::Display for Deep {
 
 impl std::error::Error for Deep {}
 
-/// The stack of the functions of such values. The thread of the test has a small one.
+/// The stack size of functions with such values. The stack of the test's own thread is small.
 const DEEP_STACK: usize = 256 << 20;
 
 #[test]
-fn inputs_that_need_a_large_stack_are_dropped_on_one() {
+fn inputs_that_need_a_large_stack_to_drop_are_dropped_on_one() {
     under_each_policy(|app, policy| {
         let witness = Arc::new(());
         let make = || Deep::new(&witness);
         let all_dropped = |what| until(what, || Arc::strong_count(&witness) == 1);
-        let f = app.function("f", |deep: &Deep| if deep.next.is_some() { Ok(()) } else { Err(()) });
-        let f = f.containers(2).stack_size(DEEP_STACK).restart(policy).start().expect("valid");
+        let f = app
+            .function("f", |deep: &Deep| if deep.next.is_some() { Ok(()) } else { Err(()) })
+            .containers(2)
+            .stack_size(DEEP_STACK)
+            .restart(policy)
+            .started();
         let deep = |n| (0..n).map(|_| make()).collect::<Vec<_>>();
-        // Executed, and the outcomes taken on this thread.
+        // All inputs are executed, and this thread takes the outcomes.
         assert_eq!(f.run(deep(8)).expect("they have a next one").len(), 8);
         assert_eq!(f.for_each(deep(4)).expect("it goes on").ok, 4);
         let (kept, made) = (Arc::clone(&witness), AtomicUsize::new(0));
         let source =
             std::iter::from_fn(move || (made.fetch_add(1, Ordering::SeqCst) < 4).then(|| Deep::new(&kept)));
         assert_eq!(f.map(source).unordered().into_iter().filter(Result::is_ok).count(), 4);
-        all_dropped("used inputs");
-        // Some executed, some pulled, some in the source; and a map that never began.
+        all_dropped("executed inputs are dropped");
+        // One map is dropped when some inputs were executed, some pulled, and some are in the source. The
+        // others never began.
         drop(f.map(deep(16)).window(2).into_iter().next());
         drop(f.map(deep(4)));
         drop(f.map(deep(4).into_iter().rev()));
         drop(f.call(make()));
-        all_dropped("inputs of what was dropped");
+        all_dropped("inputs of dropped maps and calls are dropped");
         f.abort();
-        until("it is aborted", || f.run(Vec::new()).is_err());
+        until("the function is aborted", || f.run(Vec::new()).is_err());
         drop(f.call(make()));
         drop(f.supervisor().try_send(CallInput::new(make())));
         until("the supervisor has ended", || !f.supervisor().connected());
         drop(f.supervisor().try_send(CallInput::new(make())));
-        all_dropped("refused inputs");
+        all_dropped("refused inputs are dropped");
     });
 }
 
-/// Drops what the test has been given, where there is room for it.
+/// Drops a value that belongs to the test, on a thread with a large stack.
 fn drop_deep<T: Send>(value: T) {
     std::thread::scope(|scope| {
         let thread = std::thread::Builder::new().stack_size(DEEP_STACK);
@@ -652,42 +663,46 @@ fn drop_deep<T: Send>(value: T) {
 }
 
 #[test]
-fn outputs_errors_and_captures_that_need_a_large_stack_are_dropped_on_one() {
+fn outputs_errors_and_captures_that_need_a_large_stack_to_drop_are_dropped_on_one() {
     under_each_policy(|_, policy| {
         let app = App::ephemeral("deep");
         let witness = Arc::new(());
         let (captured, kept) = (Deep::new(&witness), Arc::clone(&witness));
         let worth = Deep::new(&witness);
-        let f = app.function("f", move |n: &u64| {
-            assert!(captured.next.is_some());
-            if *n == 5 { Err(Deep::new(&kept)) } else { Ok(Deep::new(&kept)) }
-        });
-        let f = f.retry_if(move |_| worth.next.is_none()).stack_size(DEEP_STACK);
-        let f = f.containers(2).restart(policy).start().expect("valid");
+        let f = app
+            .function("f", move |n: &u64| {
+                assert!(captured.next.is_some());
+                if *n == 5 { Err(Deep::new(&kept)) } else { Ok(Deep::new(&kept)) }
+            })
+            .retry_if(move |_| worth.next.is_none())
+            .stack_size(DEEP_STACK)
+            .containers(2)
+            .restart(policy)
+            .started();
         drop_deep(f.run((0..10).collect()));
         assert_eq!(f.for_each(0..10u64).expect("it goes on").failed, 1);
         let all_there = || {
             let mut outcomes = f.map(0..10u64).return_exceptions().into_iter();
             drop_deep(outcomes.next());
-            until("all are there", || outcomes.progress().completed() == 10);
+            until("all inputs are completed", || outcomes.progress().completed() == 10);
             outcomes
         };
         drop(all_there());
         let saved = all_there().salvage();
-        assert_eq!(saved.len(), 8, "all but the one taken and the error");
+        assert_eq!(saved.len(), 8, "all but the output that was taken and the error");
         drop_deep(saved);
-        // A builder that is dropped, whose settings come in either order.
+        // A builder is dropped. Its stack size is set before one of its closures and after the other.
         let (other, worth) = (Deep::new(&witness), Deep::new(&witness));
         let never = app.infallible("never", move |_: &u64| other.next.is_some());
         drop(never.stack_size(DEEP_STACK).retry_if(move |_| worth.next.is_none()));
-        until("only what is captured is left", || Arc::strong_count(&witness) == 4);
+        until("only the captured values are left", || Arc::strong_count(&witness) == 4);
         drop((f, app));
         until("the captures are dropped", || Arc::strong_count(&witness) == 1);
     });
 }
 
 #[test]
-fn errors_of_enter_that_need_a_large_stack_are_dropped_on_one() {
+fn errors_of_enter_that_need_a_large_stack_to_drop_are_dropped_on_one() {
     struct Never;
     impl Worker for Never {
         type Input = u64;
@@ -703,34 +718,39 @@ fn errors_of_enter_that_need_a_large_stack_are_dropped_on_one() {
         let kept = Arc::clone(&witness);
         let enter = move |_: &Context| Err::<Never, _>(BoxError::from(Deep::new(&kept)));
         let give_up = RateLimited::new().max_crashes(0).max_failure_rate(0.0);
-        let f = app.worker("f", enter).containers(1).stack_size(DEEP_STACK).restart(give_up);
-        let f = f.start().expect("valid");
+        let f = app.worker("f", enter).containers(1).stack_size(DEEP_STACK).restart(give_up).started();
         assert!(f.ready().is_err());
         let failure = f.call(1).wait().expect_err("it gave up");
         drop((app, f));
-        drop(failure); // the last that has the crash
+        drop(failure); // the last owner of the crash
         until("the error is dropped", || Arc::strong_count(&witness) == 1);
     });
 }
 
 #[test]
-fn helpers_and_blocking_tasks_of_a_container_have_its_stack() {
+fn helper_threads_and_blocking_tasks_of_a_container_have_its_stack_size() {
     unhung(|| {
         let (app, witness) = (App::ephemeral("deep"), Arc::new(()));
         let kept = Arc::clone(&witness);
-        let f = app.function_async("f", async move |_: &u64| {
-            let deep = Deep::new(&kept);
-            tokio::task::spawn_blocking(move || drop(deep)).await.expect("it does not panic");
-            Ok::<_, Infallible>(())
-        });
-        let f = f.containers(1).stack_size(DEEP_STACK).start().expect("valid");
+        let f = app
+            .function_async("f", async move |_: &u64| {
+                let deep = Deep::new(&kept);
+                tokio::task::spawn_blocking(move || drop(deep)).await.expect("it does not panic");
+                Ok::<_, Infallible>(())
+            })
+            .containers(1)
+            .stack_size(DEEP_STACK)
+            .started();
         f.call(1).wait().expect("infallible");
         let kept = Arc::clone(&witness);
-        let g = app.infallible("g", move |_: &u64| {
-            let (scope, deep) = (Context::current().expect("inside").scope(), Deep::new(&kept));
-            scope.spawn(move || drop(deep)).expect("a thread can be made").join().expect("no panic");
-        });
-        let g = g.containers(1).stack_size(DEEP_STACK).start().expect("valid");
+        let g = app
+            .infallible("g", move |_: &u64| {
+                let (scope, deep) = (Context::current().expect("inside").scope(), Deep::new(&kept));
+                scope.spawn(move || drop(deep)).expect("a thread can be made").join().expect("no panic");
+            })
+            .containers(1)
+            .stack_size(DEEP_STACK)
+            .started();
         g.call(1).wait().expect("infallible");
         assert_eq!(Arc::strong_count(&witness), 3);
     });
@@ -738,7 +758,7 @@ fn helpers_and_blocking_tasks_of_a_container_have_its_stack() {
 
 type Plain = Function<u64, u64, Infallible>;
 
-/// What a thread keeps for itself until its end.
+/// What a thread keeps in a thread-local until its end.
 type Kept = (Option<Call<u64, u64, Infallible>>, Option<Outcomes<u64, u64, Infallible>>, Option<App>);
 
 thread_local! {
@@ -746,7 +766,7 @@ thread_local! {
 }
 
 fn keep(f: &Plain, app: Option<App>) {
-    KEPT.with(|kept| kept.take()); // a thread drops last what it has begun to use first
+    KEPT.with(|kept| kept.take()); // thread-locals are dropped in the reverse order of their first use
     assert_eq!(f.call(1).wait().expect("infallible"), 1);
     let mut outcomes = f.map(0..1_000_000u64).into_iter();
     assert_eq!(outcomes.next().and_then(Result::ok), Some(0));
@@ -754,29 +774,30 @@ fn keep(f: &Plain, app: Option<App>) {
 }
 
 #[test]
-fn calls_maps_and_apps_that_a_thread_keeps_for_itself_are_dropped_with_it() {
+fn calls_maps_and_apps_in_a_thread_local_are_dropped_with_their_thread() {
     under_each_policy(|_, policy| {
         let drops = Arc::new(AtomicU64::new(0));
         let make = || {
             let (app, captured) = (App::ephemeral("kept"), Counted(Arc::clone(&drops)));
-            let f = app.infallible("f", move |n: &u64| {
+            let f = numbers_under(policy.clone(), &app, 1, move |n| {
                 let _ = &captured;
                 *n
             });
-            let f = f.containers(1).restart(policy.clone()).start().expect("valid");
             (app, f)
         };
-        // On a thread of the application's, and on one of a container.
+        // First on a thread of the application, then on the thread of a container.
         let (app, f) = make();
         std::thread::spawn(move || keep(&f, Some(app))).join().expect("no panic");
         until("the function has ended", || drops.load(Ordering::SeqCst) == 1);
         let (app, f) = make();
         let (other, kept) = (App::ephemeral("other"), Mutex::new(Some((app, f))));
-        let g = other.infallible("g", move |(): &()| {
-            let (app, f) = kept.lock().expect("not poisoned").take().expect("called once");
-            keep(&f, Some(app));
-        });
-        let g = g.containers(1).start().expect("valid");
+        let g = other
+            .infallible("g", move |(): &()| {
+                let (app, f) = kept.lock().expect("not poisoned").take().expect("called once");
+                keep(&f, Some(app));
+            })
+            .containers(1)
+            .started();
         g.call(()).wait().expect("infallible");
         drop(g);
         assert!(other.shutdown_blocking().is_clean());

@@ -1,4 +1,5 @@
-//! What an end cuts off, gives back, reports and leaves behind.
+//! How functions and apps end: what is cut off, what comes back, what the report says, and which threads are
+//! left.
 
 use std::convert::Infallible;
 use std::future::pending;
@@ -11,9 +12,9 @@ use futures::executor::block_on;
 use longshore::actor::{Ending, GetStatus, Shutdown};
 use longshore::{App, ContainerId, Context, Fate, Function, FunctionReport, Report, StartError, Worker};
 
-use crate::support::{Counted, Gate, under_each_policy, unhung, until};
+use crate::support::{Counted, Gate, Started, numbers, numbers_under, under_each_policy, unhung, until};
 
-/// Longer than any test takes: what ends before it has not waited for it.
+/// A limit longer than any test takes. A test that ends has not waited for it.
 const LONG: Duration = Duration::from_secs(600);
 const SHORT: Duration = Duration::from_millis(10);
 
@@ -31,7 +32,7 @@ fn fates(report: &FunctionReport) -> Vec<Fate> {
     report.containers.iter().map(|(_, fate)| fate.clone()).collect()
 }
 
-// ---- what has ended is forgotten ----
+// ---- a function that has ended is forgotten ----
 
 #[test]
 fn a_function_that_has_ended_drops_its_captures_and_frees_its_name_with_its_last_handle() {
@@ -42,9 +43,11 @@ fn a_function_that_has_ended_drops_its_captures_and_frees_its_name_with_its_last
             let captured = Counted(Arc::clone(&drops));
             let start = || app.infallible("tenant", |n: &u64| *n).containers(1).start();
             let f = app
-                .infallible("tenant", move |n: &u64| n + u64::from(captured.0.load(Ordering::SeqCst) > 99));
-            let f = f.containers(2).start().expect("the name is free");
-            f.ready_all().expect("it starts"); // an abort would cut its `enter` off
+                .infallible("tenant", move |n: &u64| n + u64::from(captured.0.load(Ordering::SeqCst) > 99))
+                .containers(2)
+                .start()
+                .expect("the name is free");
+            f.ready_all().expect("it starts"); // otherwise the abort would cut `enter` off
             let call = f.call(1);
             let abort_handle = call.abort_handle();
             assert_eq!(call.wait().expect("infallible"), 1);
@@ -53,30 +56,27 @@ fn a_function_that_has_ended_drops_its_captures_and_frees_its_name_with_its_last
             let other = f.clone();
             drop(f);
             assert!(matches!(start(), Err(StartError::NameTaken(_))), "a handle is left");
-            assert_eq!(drops.load(Ordering::SeqCst), round as u64, "which keeps what was captured");
+            assert_eq!(drops.load(Ordering::SeqCst), round as u64, "the handle keeps the captured value");
             drop(other);
             until("the captures are dropped", || drops.load(Ordering::SeqCst) == round as u64 + 1);
-            drop(abort_handle); // it keeps nothing
+            drop(abort_handle); // until here, to show that it keeps nothing alive
         }
         let last = app.infallible("tenant", |n: &u64| *n).containers(1).start().expect("the name is free");
         assert_eq!(last.call(7).wait().expect("infallible"), 7);
         let report = app.shutdown_blocking();
-        assert_eq!(
-            (report.functions.len(), report.ended_cleanly, report.is_clean()),
-            (1, 20, true),
-            "{report}"
-        );
+        assert_eq!(report.functions.len(), 1, "functions: {report}");
+        assert_eq!(report.ended_cleanly, 20, "functions that ended cleanly: {report}");
+        assert!(report.is_clean(), "the end is clean: {report}");
     });
 }
 
 #[test]
-fn a_function_that_was_drained_and_let_go_of_is_forgotten_without_being_waited_for() {
+fn a_drained_function_without_handles_is_forgotten_in_the_background() {
     unhung(|| {
         let app = App::deployed("tenants");
         let drops = Arc::new(AtomicU64::new(0));
         let captured = Counted(Arc::clone(&drops));
-        let f = app.infallible("f", move |_: &u64| captured.0.load(Ordering::SeqCst)).containers(1);
-        let f = f.start().expect("valid");
+        let f = numbers(&app, 1, move |_| captured.0.load(Ordering::SeqCst));
         assert_eq!(f.call(1).wait().expect("infallible"), 0);
         f.drain();
         drop(f);
@@ -89,7 +89,7 @@ fn a_function_that_was_drained_and_let_go_of_is_forgotten_without_being_waited_f
 fn an_app_keeps_a_function_whose_last_handle_is_dropped_before_its_end() {
     unhung(|| {
         let app = App::ephemeral("kept");
-        let f = app.infallible("f", |n: &u64| *n).containers(1).start().expect("valid");
+        let f = numbers(&app, 1, |n| *n);
         f.ready().expect("it starts");
         drop(f);
         assert!(matches!(app.infallible("f", |n: &u64| *n).start(), Err(StartError::NameTaken(_))));
@@ -99,7 +99,7 @@ fn an_app_keeps_a_function_whose_last_handle_is_dropped_before_its_end() {
 }
 
 #[test]
-fn an_unclean_end_is_kept_whole_for_the_report_of_the_app_with_what_still_runs() {
+fn the_report_of_an_app_has_each_unclean_end_and_each_function_that_still_runs() {
     unhung(|| {
         let app = App::ephemeral("kept");
         let (begun, gate) = (Gate::default(), Gate::default());
@@ -112,42 +112,46 @@ fn an_unclean_end_is_kept_whole_for_the_report_of_the_app_with_what_still_runs()
                     inside.pass();
                 }
             };
-            let f = app.infallible(name, waits).containers(1).start().expect("valid");
+            let f = app.infallible(name, waits).containers(1).started();
             calls.push(f.call(name == "second"));
         }
         begun.pass();
-        let clean = app.infallible("clean", |n: &u64| *n).containers(1).start().expect("valid");
+        let clean = numbers(&app, 1, |n| *n);
         clean.ready().expect("it starts");
         assert!(end(&clean, Ending::Drain, LONG).is_clean());
-        let hangs = app.infallible("hangs", {
-            let (told, inside) = (Gate::default(), gate.clone());
-            move |_: &u64| {
-                told.open();
-                inside.pass();
-            }
-        });
-        let hangs = hangs.containers(1).start().expect("valid");
+        let hangs = app
+            .infallible("hangs", {
+                let (told, inside) = (Gate::default(), gate.clone());
+                move |_: &u64| {
+                    told.open();
+                    inside.pass();
+                }
+            })
+            .containers(1)
+            .started();
         let call = hangs.call(1);
-        until("it executes", || hangs.status().inputs_waiting == 0);
+        until("the call executes", || hangs.status().inputs_waiting == 0);
         let report = end(&hangs, Ending::Abort, LONG);
-        assert_eq!((fates(&report), report.threads_running), (vec![Fate::StillRunning], 1), "{report}");
+        assert_eq!(fates(&report), vec![Fate::StillRunning], "fates: {report}");
+        assert_eq!(report.threads_running, 1, "running threads: {report}");
         gate.open();
-        until("its thread ends", || hangs.status().containers.abandoned == 0);
+        until("the abandoned thread ends", || hangs.status().containers.abandoned == 0);
         drop((hangs, call));
         let report = app.shutdown_blocking();
         let names: Vec<&str> = report.functions.iter().map(|function| function.function.as_str()).collect();
-        assert_eq!((names, report.ended_cleanly), (vec!["first", "second", "hangs"], 1), "{report}");
-        assert_eq!(fates(&report.functions[2]), [Fate::CutOff], "it has come out since");
+        assert_eq!(names, vec!["first", "second", "hangs"], "functions that are reported: {report}");
+        assert_eq!(report.ended_cleanly, 1, "functions that ended cleanly: {report}");
+        assert_eq!(fates(&report.functions[2]), [Fate::CutOff], "its thread has ended since");
         assert_eq!(report.functions[2].threads_running, 0);
         assert!(!report.is_clean());
         drop(calls);
     });
 }
 
-// ---- what is cut off ----
+// ---- work that is cut off ----
 
 #[test]
-fn async_work_that_is_cut_off_is_told_as_that_and_what_comes_back_is_counted() {
+fn async_work_that_is_cut_off_is_reported_so_and_returned_inputs_are_counted() {
     let ways: [fn(App) -> Report; 3] =
         [|app| app.shutdown_within(SHORT), |app| app.stop_within(SHORT), App::abort];
     for way in ways {
@@ -155,20 +159,23 @@ fn async_work_that_is_cut_off_is_told_as_that_and_what_comes_back_is_counted() {
             let app = App::ephemeral("cut");
             let begun = Gate::default();
             let told = begun.clone();
-            let f = app.function_async("f", async move |_: &u64| {
-                told.open();
-                pending::<Result<u64, Infallible>>().await
-            });
-            let f = f.containers(1).restart(policy).start().expect("valid");
+            let f = app
+                .function_async("f", async move |_: &u64| {
+                    told.open();
+                    pending::<Result<u64, Infallible>>().await
+                })
+                .containers(1)
+                .restart(policy)
+                .started();
             let executing = f.call(0);
             begun.pass();
             let waiting = [f.call(1), f.call(2)];
-            // Its inputs are accepted at once, and it is read without `return_exceptions`.
+            // A run accepts all its inputs at once, and ends with its first failure.
             let map = std::thread::spawn({
                 let f = f.clone();
                 move || f.run(vec![3, 4, 5, 6])
             });
-            until("all are accepted", || f.status().inputs_waiting == 6);
+            until("all inputs are accepted", || f.status().inputs_waiting == 6);
             let report = way(app);
             assert!(executing.wait().is_err_and(|failure| failure.attempts() == 1));
             for call in waiting {
@@ -176,8 +183,10 @@ fn async_work_that_is_cut_off_is_told_as_that_and_what_comes_back_is_counted() {
             }
             assert!(map.join().expect("no panic").is_err_and(|failure| failure.index().is_none()));
             let ended = &report.functions[0];
-            assert_eq!((fates(ended), ended.threads_running), (vec![Fate::CutOff], 0), "{report}");
-            assert_eq!((ended.inputs_returned, ended.inputs_dropped), (3, 4), "{report}");
+            assert_eq!(fates(ended), vec![Fate::CutOff], "fates: {report}");
+            assert_eq!(ended.threads_running, 0, "running threads: {report}");
+            assert_eq!(ended.inputs_returned, 3, "returned inputs: {report}");
+            assert_eq!(ended.inputs_dropped, 4, "dropped inputs: {report}");
             assert!(!report.is_clean(), "{report}");
         });
     }
@@ -189,13 +198,13 @@ fn a_stop_within_its_limit_is_clean_and_says_how_many_inputs_came_back() {
         let app = App::ephemeral("stop");
         let (begun, gate) = (Gate::default(), Gate::default());
         let (told, inside) = (begun.clone(), gate.clone());
-        let f = app.infallible("f", move |n: &u64| {
+        let f = numbers_under(policy, &app, 1, move |n| {
             if *n == 0 {
                 told.open();
                 inside.pass();
             }
+            *n
         });
-        let f = f.containers(1).restart(policy).start().expect("valid");
         let executing = f.call(0);
         begun.pass();
         let waiting = [f.call(1), f.call(2), f.call(3)];
@@ -212,40 +221,42 @@ fn a_stop_within_its_limit_is_clean_and_says_how_many_inputs_came_back() {
 }
 
 #[test]
-fn inputs_left_over_because_the_limit_passed_are_no_clean_end_though_nothing_executed() {
+fn an_end_that_gives_inputs_back_because_its_limit_passed_is_not_clean() {
     under_each_policy(|_, policy| {
         let app = App::ephemeral("left over");
-        let f = app.function("f", |_: &u64| Err::<u64, _>("again")).containers(1).restart(policy);
-        let f = f
+        let f = app
+            .function("f", |_: &u64| Err::<u64, _>("again"))
+            .containers(1)
+            .restart(policy)
             .retries(longshore::Retries::new(1).initial_delay(Duration::from_secs(60)))
-            .start()
-            .expect("valid");
+            .started();
         let call = f.call(1);
-        until("it waits for its retry", || f.status().inputs_waiting == 1);
+        until("the input waits for its retry", || f.status().inputs_waiting == 1);
         let report = app.shutdown_within(SHORT);
         assert!(call.wait().is_err_and(|failure| failure.is_shut_down() && failure.attempts() == 1));
         let ended = &report.functions[0];
-        assert_eq!((fates(ended), ended.inputs_returned), (vec![Fate::Exited], 1), "{report}");
-        assert!(ended.limit_passed && !report.is_clean(), "{report}");
+        assert_eq!(fates(ended), vec![Fate::Exited], "fates: {report}");
+        assert_eq!(ended.inputs_returned, 1, "returned inputs: {report}");
+        assert!(ended.limit_passed, "{report}");
+        assert!(!report.is_clean(), "{report}");
     });
 }
 
 #[test]
-fn code_that_comes_by_checkpoints_comes_out_within_the_second_after_the_limit() {
+fn code_with_checkpoints_is_cut_off_within_the_second_after_the_limit() {
     let ways: [fn(App) -> Report; 2] = [|app| app.shutdown_within(SHORT), |app| app.stop_within(SHORT)];
     for way in ways {
         under_each_policy(move |_, policy| {
             let app = App::ephemeral("checkpoints");
             let begun = Gate::default();
             let told = begun.clone();
-            let f = app.infallible("f", move |_: &u64| {
+            let f = numbers_under(policy, &app, 2, move |_| {
                 told.open();
                 loop {
                     Context::checkpoint();
                     std::thread::yield_now();
                 }
             });
-            let f = f.containers(2).restart(policy).start().expect("valid");
             let call = f.call(0);
             begun.pass();
             let report = way(app);
@@ -254,16 +265,14 @@ fn code_that_comes_by_checkpoints_comes_out_within_the_second_after_the_limit() 
             );
             let ended = &report.functions[0];
             assert_eq!(ended.threads_running, 0, "{report}");
-            assert!(
-                fates(ended).contains(&Fate::CutOff) && !fates(ended).contains(&Fate::StillRunning),
-                "{report}"
-            );
+            assert!(fates(ended).contains(&Fate::CutOff), "{report}");
+            assert!(!fates(ended).contains(&Fate::StillRunning), "{report}");
             assert!(!report.is_clean());
         });
     }
 }
 
-/// Waits for an input's gate; counts its exits, which take a while.
+/// A worker that waits for a gate at input 0, and whose exits are counted and take a given time.
 struct Waits {
     begun: Gate,
     gate: Gate,
@@ -285,12 +294,13 @@ impl Worker for Waits {
     }
 
     fn exit(self, _: &Context) {
-        std::thread::sleep(self.exit_takes); // that is what it does, and nothing waits for it to settle
+        std::thread::sleep(self.exit_takes); // the duration of the exit is what the test is about
         self.exits.fetch_add(1, Ordering::SeqCst);
     }
 }
 
-/// A function of such workers, and what the test keeps of them: when one has begun, its gate, the exits.
+/// A function of [`Waits`] workers, the gate that input 0 opens, the gate that it waits for, and the number
+/// of exits.
 type Waiting = (Function<u64, u64, Infallible>, Gate, Gate, Arc<AtomicU64>);
 
 fn waiting(app: &App, containers: usize, exit_takes: Duration, policy: longshore::RestartPolicy) -> Waiting {
@@ -299,7 +309,7 @@ fn waiting(app: &App, containers: usize, exit_takes: Duration, policy: longshore
     let enter = move |_: &Context| {
         Ok(Waits { begun: begun.clone(), gate: gate.clone(), exits: Arc::clone(&exits), exit_takes })
     };
-    let f = app.worker("f", enter).containers(containers).restart(policy).start().expect("valid");
+    let f = app.worker("f", enter).containers(containers).restart(policy).started();
     f.ready_all().expect("it starts");
     (f, kept.0, kept.1, kept.2)
 }
@@ -314,25 +324,27 @@ fn idle_containers_exit_though_a_neighbour_outlasts_the_limit() {
         let report = app.shutdown_within(SHORT);
         let (mut told, of) = (fates(&report.functions[0]), [Fate::Exited, Fate::Exited, Fate::StillRunning]);
         told.sort_by_key(|fate| *fate != Fate::Exited);
-        assert_eq!((told, exits.load(Ordering::SeqCst)), (of.to_vec(), 2), "{report}");
+        assert_eq!(told, of.to_vec(), "fates: {report}");
+        assert_eq!(exits.load(Ordering::SeqCst), 2, "exits: {report}");
         assert!(call.wait().is_err_and(|failure| failure.is_shut_down()));
         gate.open();
     });
 }
 
 #[test]
-fn an_exit_that_has_begun_when_the_limit_passes_has_a_second_more() {
+fn an_exit_that_runs_when_the_limit_passes_has_a_second_more() {
     under_each_policy(|_, policy| {
         let app = App::ephemeral("exits");
         let (_f, _, _, exits) = waiting(&app, 2, Duration::from_millis(100), policy);
         let report = app.shutdown_within(Duration::from_millis(1));
         assert_eq!(fates(&report.functions[0]), [Fate::Exited, Fate::Exited], "{report}");
-        assert_eq!((exits.load(Ordering::SeqCst), report.is_clean()), (2, true));
+        assert_eq!(exits.load(Ordering::SeqCst), 2, "exits");
+        assert!(report.is_clean(), "the end is clean");
     });
 }
 
 #[test]
-fn an_abort_by_hand_waits_for_nothing_also_after_the_limit_of_a_drain() {
+fn an_abort_after_the_limit_of_a_drain_waits_for_nothing() {
     under_each_policy(|_, policy| {
         let app = App::ephemeral("abort");
         let (f, begun, gate, _) = waiting(&app, 1, Duration::ZERO, policy);
@@ -354,10 +366,9 @@ fn an_abort_by_hand_waits_for_nothing_also_after_the_limit_of_a_drain() {
 fn calls_are_refused_from_the_moment_a_drain_a_stop_or_an_abort_returns() {
     for ending in ["drain", "stop", "abort"] {
         under_each_policy(move |app, policy| {
-            let f =
-                app.infallible(ending, |n: &u64| *n).containers(1).restart(policy).start().expect("valid");
+            let f = app.infallible(ending, |n: &u64| *n).containers(1).restart(policy).started();
             f.ready().expect("it starts");
-            // The supervisor reads these first.
+            // The supervisor is busy with these messages when the end begins.
             (0..2_000).for_each(|_| f.supervisor().do_send(GetStatus));
             match ending {
                 "drain" => f.drain(),
@@ -365,7 +376,9 @@ fn calls_are_refused_from_the_moment_a_drain_a_stop_or_an_abort_returns() {
                 _ => f.abort(),
             }
             let refused = f.call(7).wait().expect_err("refused");
-            assert!(refused.is_shut_down() && refused.input() == Some(&7) && refused.attempts() == 0);
+            assert!(refused.is_shut_down());
+            assert!(refused.input() == Some(&7));
+            assert!(refused.attempts() == 0);
             assert!(f.run(vec![1]).is_err_and(|failure| failure.is_shut_down()));
         });
     }
@@ -376,7 +389,7 @@ fn calls_are_refused_from_the_moment_a_drain_a_stop_or_an_abort_returns() {
 type Place = Arc<Mutex<Option<App>>>;
 
 #[test]
-fn an_app_that_is_ended_inside_its_own_container_says_so_at_once() {
+fn a_shutdown_inside_a_container_of_the_app_reports_the_deadlock_at_once() {
     let ways: [fn(App) -> Report; 3] =
         [|app| app.shutdown_within(LONG), |app| app.stop_within(LONG), |app| block_on(app.shutdown())];
     for way in ways {
@@ -395,13 +408,14 @@ fn an_app_that_is_ended_inside_its_own_container_says_so_at_once() {
                 } else {
                     app.infallible("f", move |_: &u64| end())
                 };
-                let f = f.containers(2).restart(policy).start().expect("valid");
+                let f = f.containers(2).restart(policy).started();
                 f.ready_all().expect("it starts");
                 *place.lock().expect("not poisoned") = Some(app);
                 let report = f.call(1).wait().expect("it goes on to its end");
-                assert!(report.would_deadlock && !report.is_clean(), "{report}");
+                assert!(report.would_deadlock, "{report}");
+                assert!(!report.is_clean(), "{report}");
                 assert!(fates(&report.functions[0]).contains(&Fate::StillRunning), "{report}");
-                until("the end goes on", || f.status().containers.stopped == 2);
+                until("the function ends all the same", || f.status().containers.stopped == 2);
                 assert!(f.call(2).wait().is_err_and(|failure| failure.is_shut_down()));
             });
         }
@@ -409,21 +423,21 @@ fn an_app_that_is_ended_inside_its_own_container_says_so_at_once() {
 }
 
 #[test]
-fn another_app_that_is_ended_inside_a_container_is_waited_for() {
+fn a_shutdown_of_another_app_inside_a_container_waits_for_its_end() {
     under_each_policy(|app, policy| {
-        let f = app.infallible("f", |_: &u64| {
+        let f = numbers_under(policy, app, 1, |_| {
             let (sum, report) = App::run_blocking("inner", |inner| {
-                let g = inner.infallible("g", |n: &u64| *n).containers(1).start().expect("valid");
+                let g = numbers(&inner, 1, |n| *n);
                 g.run(vec![1, 2]).expect("infallible").into_iter().sum::<u64>()
             });
-            (sum, report.is_clean())
+            assert!(report.is_clean(), "{report}");
+            sum
         });
-        let f = f.containers(1).restart(policy).start().expect("valid");
-        assert_eq!(f.call(1).wait().expect("infallible"), (3, true));
+        assert_eq!(f.call(1).wait().expect("the end is clean"), 3);
     });
 }
 
-/// Ends an app where it is woken, once.
+/// Ends an app in its first wake-up, and keeps the name of the thread and the report.
 struct EndsApp(Mutex<Option<App>>, Mutex<Option<(Option<String>, Report)>>);
 
 impl Wake for EndsApp {
@@ -436,24 +450,27 @@ impl Wake for EndsApp {
 }
 
 #[test]
-fn an_app_that_is_ended_on_the_engine_s_thread_says_so_and_goes_on_to_its_end() {
+fn a_shutdown_on_the_engine_thread_reports_the_deadlock_at_once_and_ends_the_app_all_the_same() {
     unhung(|| {
         let (app, other) = (App::ephemeral("ended"), App::ephemeral("other"));
-        let g = app.infallible("g", |n: &u64| *n).containers(1).start().expect("valid");
+        let g = numbers(&app, 1, |n| *n);
         g.ready().expect("it starts");
-        let f = other.function_async("f", async |_: &u64| pending::<Result<u64, Infallible>>().await);
-        let f = f.containers(1).start().expect("valid");
+        let f = other
+            .function_async("f", async |_: &u64| pending::<Result<u64, Infallible>>().await)
+            .containers(1)
+            .started();
         let mut call = f.call(1);
         let woken = Arc::new(EndsApp(Mutex::new(Some(app)), Mutex::default()));
         let waker = Waker::from(Arc::clone(&woken));
         let polled = std::pin::Pin::new(&mut call).poll(&mut TaskContext::from_waker(&waker));
         assert!(matches!(polled, Poll::Pending));
         f.supervisor().do_send(Shutdown { ending: Ending::Abort, limit: LONG });
-        until("it was woken", || woken.1.lock().expect("not poisoned").is_some());
+        until("the waker was called", || woken.1.lock().expect("not poisoned").is_some());
         let (thread, report) = woken.1.lock().expect("not poisoned").take().expect("just seen");
         assert_eq!(thread.as_deref(), Some("longshore"), "the engine's thread");
-        assert!(report.would_deadlock && report.functions.len() == 1, "{report}");
-        until("the end goes on", || g.status().containers.stopped == 1);
+        assert!(report.would_deadlock, "{report}");
+        assert!(report.functions.len() == 1, "{report}");
+        until("the function ends all the same", || g.status().containers.stopped == 1);
     });
 }
 
@@ -464,16 +481,17 @@ fn an_abort_inside_the_app_s_own_container_does_not_wait() {
         let its = Arc::clone(&place);
         let app = App::ephemeral("itself");
         let (send, reports) = std::sync::mpsc::channel();
-        let f = app.infallible("f", move |_: &u64| {
+        let f = numbers_under(policy, &app, 1, move |_| {
             let app = its.lock().expect("not poisoned").take().expect("it is called once");
             send.send(app.abort()).expect("the test waits");
+            0
         });
-        let f = f.containers(1).restart(policy).start().expect("valid");
         *place.lock().expect("not poisoned") = Some(app);
         let begun = Instant::now();
         assert!(f.call(1).wait().is_err_and(|failure| failure.is_shut_down()));
         let report = reports.recv().expect("it reports");
-        assert!(begun.elapsed() < Duration::from_secs(30) && !report.would_deadlock);
+        assert!(begun.elapsed() < Duration::from_secs(30));
+        assert!(!report.would_deadlock);
         assert_eq!(report.functions[0].containers, [(ContainerId::new(0), Fate::StillRunning)], "{report}");
     });
 }
@@ -481,7 +499,7 @@ fn an_abort_inside_the_app_s_own_container_does_not_wait() {
 // ---- getting ready ----
 
 #[test]
-fn ready_all_waits_for_the_last_container_as_a_thread_and_as_a_task() {
+fn ready_all_waits_for_the_last_container_on_threads_and_in_tasks() {
     under_each_policy(|app, policy| {
         let gates: [Gate; 3] = Default::default();
         let inside = gates.clone();
@@ -490,7 +508,7 @@ fn ready_all_waits_for_the_last_container_as_a_thread_and_as_a_task() {
             let (begun, gate, exits) = (Gate::default(), Gate::default(), Arc::default());
             Ok(Waits { begun, gate, exits, exit_takes: Duration::ZERO })
         };
-        let f = app.worker("f", enter).containers(3).restart(policy).start().expect("valid");
+        let f = app.worker("f", enter).containers(3).restart(policy).started();
         let live = move |f: &Function<u64, u64, Infallible>| f.status().containers.live;
         let thread = std::thread::spawn({
             let f = f.clone();
@@ -507,18 +525,20 @@ fn ready_all_waits_for_the_last_container_as_a_thread_and_as_a_task() {
         gates[0].open();
         assert!(one.join().expect("no panic").expect("one is live") >= 1);
         gates[1].open();
-        until("two are live", || f.status().containers.live == 2);
-        assert!(!thread.is_finished() && !task.is_finished());
+        until("two containers are live", || f.status().containers.live == 2);
+        assert!(!thread.is_finished());
+        assert!(!task.is_finished());
         gates[2].open();
         for waiting in [thread, task] {
             assert_eq!(waiting.join().expect("no panic").expect("all are live"), 3);
         }
-        assert!(block_on(f.ready_all_async()).is_ok() && f.ready_all().is_ok());
+        assert!(block_on(f.ready_all_async()).is_ok());
+        assert!(f.ready_all().is_ok());
     });
 }
 
 #[test]
-fn whatever_waits_for_containers_is_told_that_the_function_ends() {
+fn each_wait_for_containers_ends_with_the_function() {
     type Wait = fn(&Function<u64, u64, Infallible>) -> Result<(), longshore::NotReady>;
     under_each_policy(|app, policy| {
         let gate = Gate::default();
@@ -527,7 +547,7 @@ fn whatever_waits_for_containers_is_told_that_the_function_ends() {
             inside.pass();
             Err::<Waits, _>("closed".into())
         };
-        let f = app.worker("f", enter).containers(2).restart(policy).start().expect("valid");
+        let f = app.worker("f", enter).containers(2).restart(policy).started();
         let waits: [Wait; 4] = [
             |f| f.ready(),
             |f| f.ready_all(),
@@ -553,18 +573,21 @@ fn a_wait_for_containers_inside_one_of_them_is_a_typed_error() {
     under_each_policy(|app, policy| {
         let place: Arc<Mutex<Option<Function<u64, bool, Infallible>>>> = Arc::default();
         let its = Arc::clone(&place);
-        let f = app.infallible("f", move |_: &u64| {
-            let f = its.lock().expect("not poisoned").take().expect("it is called once");
-            matches!(f.ready_all(), Err(longshore::NotReady::WouldDeadlock))
-        });
-        let f = f.containers(1).restart(policy).start().expect("valid");
+        let f = app
+            .infallible("f", move |_: &u64| {
+                let f = its.lock().expect("not poisoned").take().expect("it is called once");
+                matches!(f.ready_all(), Err(longshore::NotReady::WouldDeadlock))
+            })
+            .containers(1)
+            .restart(policy)
+            .started();
         *place.lock().expect("not poisoned") = Some(f.clone());
         assert!(f.call(1).wait().expect("infallible"));
     });
 }
 
 #[test]
-fn a_task_that_waits_for_containers_hears_of_a_drain_and_of_a_stop() {
+fn a_drain_or_a_stop_wakes_a_task_that_waits_for_containers() {
     type End = fn(&Function<u64, u64, Infallible>);
     under_each_policy(|app, policy| {
         let ends: [End; 2] = [|f| f.drain(), |f| f.stop()];
@@ -575,14 +598,16 @@ fn a_task_that_waits_for_containers_hears_of_a_drain_and_of_a_stop() {
                 inside.pass();
                 Err::<Waits, _>("closed".into())
             };
-            let f = app.worker(&format!("f{number}"), enter).containers(2).restart(policy.clone());
-            let f = f.start().expect("valid");
+            let f = app.worker(&format!("f{number}"), enter).containers(2).restart(policy.clone()).started();
             let woken = Arc::new(Woken::default());
             let waker = Waker::from(Arc::clone(&woken));
             let mut ready = Box::pin(f.ready_async());
             assert!(ready.as_mut().poll(&mut TaskContext::from_waker(&waker)).is_pending());
             end(&f);
-            assert!(woken.is_woken(), "at once, though the containers are still in their enter");
+            assert!(
+                woken.is_woken(),
+                "the end wakes the task at once, while the containers are still in `enter`"
+            );
             let told = block_on(ready);
             assert!(matches!(told, Err(longshore::NotReady::ShutDown)), "{told:?}");
             gate.open();
@@ -590,7 +615,7 @@ fn a_task_that_waits_for_containers_hears_of_a_drain_and_of_a_stop() {
     });
 }
 
-/// Whether a task was woken.
+/// A waker that counts its calls.
 #[derive(Default)]
 struct Woken(AtomicU64);
 

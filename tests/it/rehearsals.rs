@@ -1,4 +1,5 @@
-//! What the test kit promises: scripted faults, virtual time, the same each time, and as the engine really does it.
+//! What the test kit promises: scripted faults, virtual time, the same record each time, and the same
+//! outcomes as the real engine.
 //!
 //! All functions are of one type, because each further one compiles the engine once more.
 
@@ -14,6 +15,8 @@ use longshore::{
 };
 use proptest::prelude::*;
 
+use crate::support::Started;
+
 const SECOND: Duration = Duration::from_secs(1);
 const MS: Duration = Duration::from_millis(1);
 
@@ -21,7 +24,8 @@ fn app() -> App {
     App::ephemeral("rehearsals")
 }
 
-/// Its own attempt, so that what was replayed can be told.
+/// A function whose output is the number of its attempt, so that an output shows whether its input was
+/// replayed.
 fn attempts(app: &App) -> Builder<u64, u64, u8> {
     app.function("attempts", |_: &u64| Ok(u64::from(attempt())))
 }
@@ -45,7 +49,7 @@ impl Worker for Counter {
     }
 }
 
-/// The same, in a second.
+/// A [`Counter`] whose calls take a second, and whose exit takes ten.
 struct SlowCounter(Counter, Arc<AtomicU64>);
 
 impl AsyncWorker for SlowCounter {
@@ -72,7 +76,7 @@ fn poisoned<O, I, E>(outcome: &Result<O, Failure<I, E>>) -> Option<usize> {
 }
 
 #[test]
-fn every_kind_of_code_crashes_where_it_is_told_to_and_is_made_anew() {
+fn every_kind_of_code_crashes_where_the_script_says_and_is_entered_anew() {
     fn check(builder: Builder<u64, u64, u8>, stateful: bool) {
         let rehearsal = builder.containers(1).rehearse().panics(2, 1).panics(2, 2);
         let (outcomes, record) = rehearsal.run(0..5).expect("valid settings");
@@ -84,7 +88,8 @@ fn every_kind_of_code_crashes_where_it_is_told_to_and_is_made_anew() {
             "{record}"
         );
         assert_eq!(record.restarts(), 2);
-        // Two were counted before; the state is lost with each crash, and nothing is counted twice.
+        // A worker counts two inputs and crashes at the third. Each crash loses the count, and no input is
+        // counted twice.
         let counted = if stateful { [1, 2, 1, 2, 3] } else { [0, 1, 2, 3, 4] };
         assert_eq!(outputs, counted, "{record}");
     }
@@ -98,7 +103,7 @@ fn every_kind_of_code_crashes_where_it_is_told_to_and_is_made_anew() {
         Ok(SlowCounter(Counter { seen: 0 }, Arc::clone(&counter)))
     });
     check(slow.exit_timeout(11 * SECOND), true);
-    assert_eq!(exits.load(Ordering::Relaxed), 1, "only the last generation exits, and in virtual time");
+    assert_eq!(exits.load(Ordering::Relaxed), 1, "only the last generation exits, in virtual time");
 }
 
 #[test]
@@ -113,7 +118,7 @@ fn retries_wait_to_the_millisecond_and_the_last_error_surfaces() {
 }
 
 #[test]
-fn an_error_can_be_put_in_the_place_of_the_function() {
+fn a_script_can_return_an_error_in_place_of_the_function() {
     const BUSY: u8 = 1;
     const BROKEN: u8 = 2;
     let builder = app().function("fine", |n: &u64| Ok(*n)).retries(1).retry_if(|error| *error == BUSY);
@@ -121,23 +126,26 @@ fn an_error_can_be_put_in_the_place_of_the_function() {
     let (outcomes, record) = rehearsal.run(0..3).expect("valid settings");
     assert_eq!([0, 1, 2].map(|input| record.attempts(input)), [2, 1, 1]);
     assert_eq!(record.delays(0), [SECOND]);
-    assert!(outcomes[0].is_ok() && outcomes[1].is_err() && outcomes[2].is_ok());
+    assert!(outcomes[0].is_ok());
+    assert!(outcomes[1].is_err());
+    assert!(outcomes[2].is_ok());
 }
 
 #[test]
-fn a_container_dies_between_two_inputs_and_nobody_is_replayed() {
+fn a_container_that_dies_between_two_inputs_replays_none() {
     for containers in [1, 3] {
         let rehearsal =
             attempts(&app()).containers(containers).crash_retries(0).rehearse().takes(MS).dies_after(3);
         let (outcomes, record) = rehearsal.run(0..20).expect("valid settings");
         assert!(outcomes.iter().all(|outcome| matches!(outcome, Ok(1))), "{record}");
         assert_eq!(record.executions().len(), 20, "{record}");
-        assert_eq!((record.restarts(), record.crashes().count()), (1, 0), "{record}");
+        assert_eq!(record.restarts(), 1, "restarts: {record}");
+        assert_eq!(record.crashes().count(), 0, "crashes: {record}");
         let killed = record.events().iter().find_map(|(_, event)| match event {
             Event::Killed(crash) => Some(crash.executing),
             _ => None,
         });
-        assert_eq!(killed, Some(None), "nothing was executing");
+        assert_eq!(killed, Some(None), "no input was executing");
     }
 }
 
@@ -163,19 +171,23 @@ fn a_dependency_that_is_down_for_three_seconds_is_waited_for() {
     let (outcomes, record) = rehearsal.run(0..60).expect("valid settings");
     assert!(outcomes.iter().all(Result::is_ok), "{record}");
     let crashes: Vec<_> = record.crashes().collect();
-    // Two containers were executing when it went down. What came back meanwhile failed to enter.
+    // Two containers were executing when the dependency went down. Until it came back, each `enter` failed.
     let while_down =
         crashes.iter().all(|(at, _)| down.contains(&at.saturating_sub(100 * MS)) || down.contains(at));
-    assert!(crashes.len() > 3 && while_down, "{record}");
+    assert!(crashes.len() > 3, "{record}");
+    assert!(while_down, "{record}");
     let failed = record.starts().iter().filter(|start| start.entered == Some((start.at, Entered::Failed)));
-    assert!(failed.clone().count() > 1 && failed.clone().all(|start| down.contains(&start.at)), "{record}");
-    assert!(record.status().crash_loop.is_none(), "it has recovered");
-    // At 100 ms an input, 20 were completed before it went down, and the rest takes two seconds after it came back.
-    assert!(record.elapsed() > 6 * SECOND && record.elapsed() < 9 * SECOND, "{:?}", record.elapsed());
+    assert!(failed.clone().count() > 1, "{record}");
+    assert!(failed.clone().all(|start| down.contains(&start.at)), "{record}");
+    assert!(record.status().crash_loop.is_none(), "the function has recovered");
+    // At 100 ms an input, 20 inputs are completed before the outage, and the other 40 take two seconds after
+    // it.
+    assert!(record.elapsed() > 6 * SECOND, "{:?}", record.elapsed());
+    assert!(record.elapsed() < 9 * SECOND, "{:?}", record.elapsed());
 }
 
 #[test]
-fn what_always_panics_is_poisoned_and_the_others_are_not_touched() {
+fn an_input_that_always_panics_is_poisoned_and_the_others_are_executed_once() {
     let rehearsal = attempts(&app()).containers(2).crash_retries(2).rehearse().takes(MS).always_panics(5);
     let (outcomes, record) = rehearsal.run(0..20).expect("valid settings");
     let others = (0..20).filter(|n| *n != 5);
@@ -186,7 +198,7 @@ fn what_always_panics_is_poisoned_and_the_others_are_not_touched() {
 }
 
 #[test]
-fn a_function_that_gives_up_says_so_at_the_crash_that_broke_its_limit() {
+fn a_function_gives_up_at_the_crash_that_breaks_its_limit() {
     let limited = |down| {
         let policy = RateLimited::new().max_crashes(3);
         let rehearsal = attempts(&app()).containers(1).restart(policy).rehearse().takes(100 * MS).down(down);
@@ -198,13 +210,15 @@ fn a_function_that_gives_up_says_so_at_the_crash_that_broke_its_limit() {
     assert!(record.status().gave_up.is_some());
     assert_eq!(record.executions().len(), 0, "it never entered");
 
-    // Fifty have completed before: crashes are not half of it before there are as many.
+    // Fifty inputs have completed before, so the failure rate passes a half with the 51st crash.
     let (outcomes, record) = limited(5 * SECOND..9000 * SECOND);
     let gave_up = record.events().iter().find(|(_, event)| matches!(event, Event::GaveUp(_)));
-    let (at, _) = gave_up.expect("no function bears that");
-    assert!(*at > 30 * SECOND && *at < 66 * SECOND, "{at:?}");
+    let (at, _) = gave_up.expect("an outage of hours breaks the limit");
+    assert!(*at > 30 * SECOND, "{at:?}");
+    assert!(*at < 66 * SECOND, "{at:?}");
     assert_eq!(record.crashes().count(), 51);
-    assert!(outcomes.iter().take(50).all(Result::is_ok) && outcomes[51].is_err());
+    assert!(outcomes.iter().take(50).all(Result::is_ok));
+    assert!(outcomes[51].is_err());
     let (outcomes, record) = limited(5 * SECOND..20 * SECOND);
     assert!(outcomes.iter().all(Result::is_ok), "{record}");
 }
@@ -227,7 +241,7 @@ fn an_outage_of_five_seconds_is_survived_at_any_moment() {
             for begin in [MS, 333 * MS, 6 * SECOND] {
                 let builder = attempts(&app()).containers(containers).crash_retries(100);
                 let rehearsal = builder.rehearse().down(begin..begin + 5 * SECOND);
-                // They differ, so that containers die one after the other.
+                // The durations differ, so that the containers die one after the other.
                 let rehearsal = rehearsal.takes_when(move |at| Some(takes + 7 * MS * (at.index % 13) as u32));
                 let inputs = 4 * containers as u64;
                 let (_, record) = rehearsal.run(0..inputs).expect("valid settings");
@@ -242,21 +256,21 @@ fn an_outage_of_five_seconds_is_survived_at_any_moment() {
 }
 
 #[test]
-fn containers_that_cannot_start_beside_live_ones_are_no_failure() {
+fn failed_starts_beside_live_containers_do_not_make_a_function_give_up() {
     for made in [48, 32, 16, 1] {
         let rehearsal = attempts(&app()).containers(64).rehearse().takes(SECOND);
         let rehearsal =
             rehearsal.enter_fault_when(move |at| (at.container.index() >= made).then_some(EnterFault::Fail));
         let (outcomes, record) = rehearsal.run(0..100).expect("valid settings");
         assert!(outcomes.iter().all(Result::is_ok), "{made} can be made: {:?}", record.status().gave_up);
-        assert!(record.status().crash_loop.is_some(), "it is slowed down");
+        assert!(record.status().crash_loop.is_some(), "the failed starts are delayed");
     }
 }
 
 #[test]
-fn what_died_of_a_known_suspect_restarts_at_once_inside_a_delay() {
+fn a_container_that_died_of_a_known_suspect_restarts_at_once_inside_a_delay() {
     let app = App::deployed("rehearsals");
-    // Container 1 never starts, so that a delay of minutes runs. Container 0 dies of input 0, again and again.
+    // Container 1 never starts, so a delay of minutes runs. Input 0 crashes container 0 three times.
     let policy = CrashLoopBackoff::new().initial(100 * SECOND).max(600 * SECOND).reset_after(2_000 * SECOND);
     let builder = attempts(&app).containers(2).restart(policy).crash_retries(2);
     let rehearsal =
@@ -271,7 +285,8 @@ fn what_died_of_a_known_suspect_restarts_at_once_inside_a_delay() {
         .map(|(at, crash)| (at, crash.executing.is_some_and(|(_, attempt)| attempt.get() > 1)))
         .collect();
     let suspect = crashes.iter().filter(|(_, suspect)| *suspect);
-    assert!(suspect.clone().count() == 2 && suspect.clone().all(|(at, _)| starts.contains(at)), "{record}");
+    assert!(suspect.clone().count() == 2, "{record}");
+    assert!(suspect.clone().all(|(at, _)| starts.contains(at)), "{record}");
 }
 
 #[test]
@@ -285,16 +300,14 @@ fn synchronous_code_that_hangs_is_left_behind_and_async_code_is_dropped() {
     };
     let sync = kill(attempts(&app()).containers(1).rehearse());
     assert_eq!(sync.executions()[0].ending, Ending::Unended);
-    assert_eq!((sync.status().containers.abandoned, sync.report().threads_running), (1, 1), "{sync}");
+    assert_eq!(sync.status().containers.abandoned, 1, "abandoned threads: {sync}");
+    assert_eq!(sync.report().threads_running, 1, "running threads: {sync}");
     let in_task = kill(
         app().function_async("async", async |_: &u64| Ok(u64::from(attempt()))).containers(1).rehearse(),
     );
     assert_eq!(in_task.executions()[0].ending, Ending::Dropped);
-    assert_eq!(
-        (in_task.status().containers.abandoned, in_task.report().threads_running),
-        (0, 0),
-        "{in_task}"
-    );
+    assert_eq!(in_task.status().containers.abandoned, 0, "abandoned threads: {in_task}");
+    assert_eq!(in_task.report().threads_running, 0, "running threads: {in_task}");
 }
 
 #[test]
@@ -304,17 +317,19 @@ fn an_answer_that_comes_too_late_is_refused() {
         .takes_when(|at| (at.attempt == 1).then_some(10 * SECOND))
         .play(async |stage| {
             assert_eq!(stage.function().call(7).await.expect("it is replayed"), 2);
-            assert_eq!((stage.now(), stage.function().status().late_answers), (SECOND, 0));
+            assert_eq!(stage.now(), SECOND, "virtual time");
+            assert_eq!(stage.function().status().late_answers, 0, "late answers");
             stage.sleep(10 * SECOND).await;
             assert_eq!(stage.function().status().late_answers, 1);
         })
         .expect("valid settings");
     let first = &record.executions()[0];
-    assert_eq!((first.ended, first.ending), (10 * SECOND, Ending::Late), "{record}");
+    assert_eq!(first.ended, 10 * SECOND, "end of the first attempt: {record}");
+    assert_eq!(first.ending, Ending::Late, "ending of the first attempt: {record}");
 }
 
 #[test]
-fn a_container_over_its_memory_limit_is_a_crash_of_that_kind() {
+fn a_scripted_memory_fault_is_a_death_by_the_memory_limit() {
     let rehearsal = attempts(&app()).memory_limit(1 << 20).rehearse().exceeds_memory(1, 1);
     let (outcomes, record) = rehearsal.run(0..3).expect("no accountant is needed");
     assert!(matches!(outcomes[1], Ok(2)));
@@ -323,23 +338,24 @@ fn a_container_over_its_memory_limit_is_a_crash_of_that_kind() {
 }
 
 #[test]
-fn what_hangs_for_ever_ends_with_the_limit_of_the_rehearsal() {
+fn an_input_that_hangs_for_ever_ends_with_the_limit_of_the_rehearsal() {
     let rehearsal = attempts(&app()).containers(1).rehearse().hangs(1, 1).for_at_most(3600 * SECOND);
     let (outcomes, record) = rehearsal.run(0..3).expect("valid settings");
-    assert!(record.timed_out() && record.elapsed() >= 3600 * SECOND);
+    assert!(record.timed_out());
+    assert!(record.elapsed() >= 3600 * SECOND);
     assert!(outcomes[0].is_ok());
     assert!(matches!(outcomes[1].as_ref().expect_err("it hangs").cause(), Cause::ShutDown));
 }
 
 #[test]
-fn a_scene_may_sleep_for_days_and_the_function_serves_it_after_that() {
+fn a_function_serves_its_scene_after_the_scene_has_slept_for_days() {
     let day = 24 * 3600 * SECOND;
     let rehearsal = attempts(&app()).containers(1).rehearse().takes(SECOND);
     let (answers, record) = rehearsal
         .play(async |stage| {
             let first = stage.function().call(1).await;
             stage.sleep(40 * day).await;
-            // Naps at once count once.
+            // Two sleeps at once take as long as the longer one.
             futures::join!(stage.sleep(3 * day), stage.sleep(5 * day));
             let naps = async || loop {
                 stage.sleep(day).await;
@@ -354,7 +370,7 @@ fn a_scene_may_sleep_for_days_and_the_function_serves_it_after_that() {
 }
 
 #[test]
-fn what_a_scene_waits_for_without_sleeping_counts_also_after_days_of_sleep() {
+fn the_limit_of_a_rehearsal_counts_waiting_but_not_sleeping() {
     let day = 24 * 3600 * SECOND;
     let rehearsal = attempts(&app()).containers(1).rehearse().hangs(0, 1);
     let (outcome, record) = rehearsal
@@ -364,18 +380,21 @@ fn what_a_scene_waits_for_without_sleeping_counts_also_after_days_of_sleep() {
         })
         .expect("valid settings");
     assert_eq!(outcome, Err(true), "{record}");
-    assert!(record.timed_out() && record.elapsed() >= 11 * day && record.elapsed() < 12 * day, "{record}");
+    assert!(record.timed_out(), "{record}");
+    assert!(record.elapsed() >= 11 * day, "{record}");
+    assert!(record.elapsed() < 12 * day, "{record}");
 }
 
 #[test]
-fn a_scene_that_hangs_by_itself_ends_in_a_panic_that_says_what_to_set() {
+fn a_scene_that_hangs_by_itself_panics_and_names_the_setting_to_change() {
     let scene = || {
         let rehearsal = attempts(&app()).rehearse().for_at_most(SECOND);
         rehearsal.play(async |_| std::future::pending::<()>().await).map(drop)
     };
     let panic = std::thread::spawn(scene).join().expect_err("it panics");
     let message = panic.downcast_ref::<String>().expect("a text");
-    assert!(message.contains("goes on for 60s after the 1s") && message.contains("for_at_most"), "{message}");
+    assert!(message.contains("goes on for 60s after the 1s"), "{message}");
+    assert!(message.contains("for_at_most"), "{message}");
 }
 
 #[test]
@@ -392,7 +411,7 @@ fn an_exit_that_takes_too_long_is_left_behind() {
 }
 
 #[test]
-fn what_code_spawns_lives_and_dies_with_its_container() {
+fn tasks_that_code_spawns_live_and_die_with_their_container() {
     let ticks = Arc::new(AtomicU64::new(0));
     let counter = Arc::clone(&ticks);
     let spawning = app().function_async("spawning", async move |_: &u64| {
@@ -409,8 +428,9 @@ fn what_code_spawns_lives_and_dies_with_its_container() {
     let rehearsal =
         spawning.containers(1).rehearse().panics(1, 1).takes_when(|at| (at.index == 2).then_some(5 * SECOND));
     let (_, record) = rehearsal.run(0..3).expect("valid settings");
-    // Ten of the first input, whose task dies with the crash. Ten of the second, and while that of the third ticks
-    // ten times, and waits for five seconds before, the second's goes on: 10 + 10 + (5 + 10) + 10.
+    // The task of input 0 ticks ten times and dies with the crash. The task of input 1 ticks ten times during
+    // input 1, and 5 + 10 times during input 2, which takes five seconds more. The task of input 2 ticks ten
+    // times.
     assert_eq!(ticks.load(Ordering::Relaxed), 45, "{record}");
 }
 
@@ -425,7 +445,8 @@ fn a_scene_calls_maps_kills_and_resets_in_virtual_time() {
             let function = stage.function();
             assert_eq!(function.call(1).await.expect("it is fine"), 1);
             assert_eq!(stage.now(), SECOND);
-            assert!(stage.kill(ContainerId::new(0)).await && !stage.kill(ContainerId::new(7)).await);
+            assert!(stage.kill(ContainerId::new(0)).await);
+            assert!(!stage.kill(ContainerId::new(7)).await);
             assert!(!stage.reset().await, "it has not given up");
             let poisoned = function.call(99).await.expect_err("it always crashes");
             assert!(poisoned.is_poisoned(), "an input counts once: {poisoned}");
@@ -446,14 +467,15 @@ fn a_scene_calls_maps_kills_and_resets_in_virtual_time() {
 }
 
 #[test]
-fn the_record_tells_of_everything_in_its_order_and_at_once() {
+fn the_record_lists_everything_in_order_and_recording_takes_no_virtual_time() {
     let rehearsal = attempts(&app()).containers(1).rehearse().panics(1, 1);
     let ((), record) = rehearsal
         .play(async |stage| {
             let first = stage.function().run_all_async((0..3).collect()).await;
             let second = stage.function().call(7).await;
-            assert!(first.iter().all(Result::is_ok) && second.is_ok());
-            assert_eq!(stage.now(), Duration::ZERO, "no time passes for looking");
+            assert!(first.iter().all(Result::is_ok));
+            assert!(second.is_ok());
+            assert_eq!(stage.now(), Duration::ZERO, "recording takes no virtual time");
         })
         .expect("valid settings");
     let expected = "\
@@ -477,16 +499,17 @@ fn the_record_tells_of_everything_in_its_order_and_at_once() {
 }
 
 #[test]
-fn a_death_between_two_inputs_leaves_nobody_behind() {
+fn a_death_between_two_inputs_leaves_no_thread_behind() {
     let builder = attempts(&app()).containers(1).abandoned_max(1);
     let (outcomes, record) =
         builder.rehearse().dies_after(0).dies_after(2).run(0..4).expect("valid settings");
     assert!(outcomes.iter().all(Result::is_ok), "{record}");
-    assert_eq!((record.restarts(), record.report().threads_running), (2, 0), "{record}");
+    assert_eq!(record.restarts(), 2, "restarts: {record}");
+    assert_eq!(record.report().threads_running, 0, "running threads: {record}");
 }
 
 #[test]
-fn nothing_of_the_users_is_left_when_it_is_over() {
+fn a_rehearsal_drops_every_value_of_the_user_at_its_end() {
     let witness = Arc::new(());
     let captured = Arc::clone(&witness);
     let builder = app().function_async("captures", async move |_: &u64| {
@@ -499,16 +522,17 @@ fn nothing_of_the_users_is_left_when_it_is_over() {
 }
 
 #[test]
-fn a_script_that_panics_is_no_fault_of_the_functions() {
+fn a_panic_of_the_script_ends_the_rehearsal_and_names_the_script() {
     let rehearse =
         || attempts(&app()).rehearse().fault_when(|at| panic!("at {}", at.index)).run([1]).map(drop);
     let panic = std::thread::spawn(rehearse).join().expect_err("it panics");
     let message = panic.downcast_ref::<String>().expect("a text");
-    assert!(message.starts_with("the script panicked at") && message.ends_with("at 0"), "{message}");
+    assert!(message.starts_with("the script panicked at"), "{message}");
+    assert!(message.ends_with("at 0"), "{message}");
 }
 
 #[test]
-fn a_scene_that_panics_says_what_it_said() {
+fn a_panic_of_the_scene_ends_the_rehearsal_with_the_same_message() {
     let scene = std::thread::spawn(|| {
         attempts(&app())
             .rehearse()
@@ -520,7 +544,7 @@ fn a_scene_that_panics_says_what_it_said() {
 }
 
 #[test]
-fn settings_are_checked_as_they_are_at_the_start() {
+fn settings_are_validated_as_they_are_by_start() {
     let none = attempts(&app()).containers(0).rehearse().run([1]);
     assert!(matches!(none, Err(StartError::Config(ConfigError::Containers { .. }))), "{none:?}");
     let retries = Retries::new(1).max_delay(Duration::ZERO);
@@ -528,12 +552,12 @@ fn settings_are_checked_as_they_are_at_the_start() {
 }
 
 #[tokio::test]
-async fn it_can_be_rehearsed_inside_a_runtime() {
+async fn a_function_can_be_rehearsed_inside_a_runtime() {
     let (outcomes, _) = attempts(&app()).rehearse().run(0..100).expect("valid settings");
     assert_eq!(outcomes.len(), 100);
 }
 
-/// Faults by input and attempt.
+/// A kind of fault for some pairs of an input and an attempt.
 fn faults() -> impl Strategy<Value = BTreeMap<(u64, u32), u8>> {
     proptest::collection::btree_map((0..30u64, 1..4u32), 0..3u8, 0..40)
 }
@@ -559,21 +583,23 @@ fn rehearsed(faults: &BTreeMap<(u64, u32), u8>, containers: usize) -> (Vec<Strin
 fn really(faults: &BTreeMap<(u64, u32), u8>, containers: usize) -> Vec<String> {
     let faults = faults.clone();
     let app = app();
-    let function = app.function("faulty", move |n: &u64| match faults.get(&(*n, attempt())) {
-        None => Ok(*n),
-        Some(0 | 1) => panic!("a fault"),
-        Some(error) => Err(*error),
-    });
-    let function = function.containers(containers).crash_retries(2).restart(RateLimited::never());
-    let function =
-        function.retries(Retries::new(2).initial_delay(Duration::ZERO)).start().expect("valid settings");
+    let function = app
+        .function("faulty", move |n: &u64| match faults.get(&(*n, attempt())) {
+            None => Ok(*n),
+            Some(0 | 1) => panic!("a fault"),
+            Some(error) => Err(*error),
+        })
+        .containers(containers)
+        .crash_retries(2)
+        .restart(RateLimited::never());
+    let function = function.retries(Retries::new(2).initial_delay(Duration::ZERO)).started();
     function.run_all((0..30).collect()).iter().map(said).collect()
 }
 
 fn said(outcome: &Result<u64, Failure<u64, u8>>) -> String {
     match outcome {
         Ok(output) => format!("{output}"),
-        // The last death is at another place there.
+        // The text of the last death has the place of the panic, which differs in a rehearsal.
         Err(failure) => failure.to_string().split(": container").take(1).collect(),
     }
 }
@@ -592,11 +618,12 @@ proptest! {
 }
 
 #[test]
-fn code_sees_its_context_and_why_it_runs_again() {
+fn code_sees_its_context_and_why_the_previous_attempt_ended() {
     let seen = app().function("seen", |n: &u64| {
         let context = Context::current().expect("in a container");
         let crashed = matches!(context.previous(), Some(Previous::Crashed(_)));
-        assert_eq!((context.input(), context.function()), (Some(*n), "seen"));
+        assert_eq!(context.input(), Some(*n), "input");
+        assert_eq!(context.function(), "seen", "name of the function");
         Ok::<u64, u8>(100 * u64::from(attempt()) + 10 * context.generation().get() + u64::from(crashed))
     });
     let (outcomes, record) = seen.containers(1).rehearse().panics(1, 1).run(0..3).expect("valid settings");
@@ -606,7 +633,7 @@ fn code_sees_its_context_and_why_it_runs_again() {
 }
 
 #[test]
-fn backing_off_doubles_up_to_its_most_and_an_hour_of_it_is_nothing() {
+fn backoff_doubles_up_to_its_maximum_in_virtual_time() {
     let app = App::deployed("rehearsals");
     let policy = CrashLoopBackoff::new().initial(SECOND).max(60 * SECOND);
     let rehearsal =
@@ -618,7 +645,8 @@ fn backing_off_doubles_up_to_its_most_and_an_hour_of_it_is_nothing() {
     assert_eq!(delays[0], Duration::ZERO, "the first restart is at once");
     for (n, delay) in delays[1..].iter().enumerate() {
         let whole = (SECOND * (1 << n.min(10))).min(60 * SECOND);
-        assert!(*delay >= whole / 2 && *delay <= whole + MS, "equal jitter: {n} {delay:?} {record}");
+        assert!(*delay >= whole / 2, "equal jitter: {n} {delay:?} {record}");
+        assert!(*delay <= whole + MS, "equal jitter: {n} {delay:?} {record}");
     }
     assert!(delays.len() > 60, "{}", delays.len());
 }
