@@ -216,7 +216,8 @@ fn every_damaged_picture_is_accounted_for_however_it_ends() {
         assert_eq!(formats.iter().map(|row| row[column]).sum::<u64>(), *sum, "column {column}: {text}");
     }
     let [files, decoded, refused, panicked, ballooned] = all[..] else { panic!("five columns: {text}") };
-    assert_eq!((files, decoded + refused + panicked + ballooned), (4_000, 4_000));
+    assert_eq!(files, 4_000, "files");
+    assert_eq!(decoded + refused + panicked + ballooned, 4_000, "the sum of all endings");
     // That the decoder panics is not a promise of this crate, and is not checked.
     assert!(decoded > 0 && refused > 0 && ballooned > 0, "{text}");
     let listed = |title: &str| {
@@ -304,7 +305,8 @@ fn every_file_of_a_tree_is_counted_and_errors_are_named_with_their_place() {
     assert!(TOTALS.iter().all(|key| table.row(key) > 0), "the tree holds some of each kind: {table:?}");
     let undisturbed = ["crashes", "replays", "restarts", "poisoned"].map(|key| table.row(key));
     assert_eq!(undisturbed, [0, 0, 0, 0]);
-    assert_eq!((table.row("errors"), table.errors.len()), (2, 2));
+    assert_eq!(table.row("errors"), 2, "the row of errors");
+    assert_eq!(table.errors.len(), 2, "listed errors");
     assert_eq!(table.errors[0], "not_utf8.rs: not UTF-8 from byte 65 on");
     assert!(table.errors[1].starts_with("syntax_error.rs: 5:1: "), "{table:?}");
 }
@@ -326,7 +328,8 @@ fn chaos_changes_no_total() {
     for containers in ["1", "2", "16"] {
         let chaos = Table::of(&tree(), &["--chaos", "0.3", "--containers", containers]);
         assert_eq!(chaos.totals(), plain.totals());
-        assert_eq!((&chaos.errors, chaos.row("poisoned")), (&plain.errors, 0));
+        assert_eq!(&chaos.errors, &plain.errors, "errors");
+        assert_eq!(chaos.row("poisoned"), 0, "the row of poisoned files");
         assert!(chaos.row("crashes") > 0, "{chaos:?}");
         assert_eq!(chaos.row("replays"), chaos.row("crashes"), "each crash is replayed");
     }
@@ -340,7 +343,8 @@ fn poisoned_files_are_named_and_only_their_share_is_missing() {
     for seed in ["0", "1", "2"] {
         let options = ["--chaos", "0.3", "--poison", "3", "--containers", "4", "--seed", seed];
         let table = Table::of(&tree(), &options);
-        assert_eq!((table.row("poisoned"), table.poisoned.len()), (3, 3));
+        assert_eq!(table.row("poisoned"), 3, "the row of poisoned files");
+        assert_eq!(table.poisoned.len(), 3, "listed poisoned files");
         let mut totals = table.totals();
         for poisoned in &table.poisoned {
             let (name, how) = poisoned.split_once(": ").expect("name: how it ended");
@@ -355,7 +359,8 @@ fn poisoned_files_are_named_and_only_their_share_is_missing() {
         assert_eq!(table.row("replays"), table.row("crashes") - 3, "all but the last crash of each");
         // Without chaos the same files are poisoned, and nothing else crashes.
         let calm = Table::of(&tree(), &["--poison", "3", "--seed", seed]);
-        assert_eq!((&calm.poisoned, calm.row("crashes")), (&table.poisoned, 3 * 4));
+        assert_eq!(&calm.poisoned, &table.poisoned, "the same files are poisoned");
+        assert_eq!(calm.row("crashes"), 3 * 4, "crashes");
     }
 }
 
@@ -364,7 +369,8 @@ fn files_that_balloon_are_named_with_their_peaks_and_only_their_share_is_missing
     let plain = Table::of(&tree(), &[]);
     let limit = ["--memory-limit", "8"];
     let unharmed = Table::of(&tree(), &limit);
-    assert_eq!((unharmed.totals(), unharmed.row("crashes")), (plain.totals(), 0));
+    assert_eq!(unharmed.totals(), plain.totals(), "totals");
+    assert_eq!(unharmed.row("crashes"), 0, "crashes");
     let tree = tree();
     let path = tree.to_str().expect("the repository is at a path of text");
     let arguments = [&limit[..], &["--balloon", "3", "--poison", "1", path]].concat();
@@ -373,8 +379,10 @@ fn files_that_balloon_are_named_with_their_peaks_and_only_their_share_is_missing
     // A thread that was left behind in a balloon may not have returned by the end. Then the report says so.
     assert!(output.status.success() && (stderr.is_empty() || stderr.contains("still run")), "{stderr}");
     let table = Table::read(&String::from_utf8_lossy(&output.stdout));
-    assert_eq!((table.row("ballooned"), table.ballooned.len()), (3, 3));
-    assert_eq!((table.row("poisoned"), table.poisoned.len()), (1, 1));
+    assert_eq!(table.row("ballooned"), 3, "the row of ballooned files");
+    assert_eq!(table.ballooned.len(), 3, "listed ballooned files");
+    assert_eq!(table.row("poisoned"), 1, "the row of poisoned files");
+    assert_eq!(table.poisoned.len(), 1, "listed poisoned files");
     let mut totals = table.totals();
     let ballooned = table.ballooned.iter().map(|line| line.split_once(": used ").expect("name: peaks"));
     let poisoned = table.poisoned.iter().map(|line| line.split_once(": crashed ").expect("name: how"));
@@ -403,7 +411,8 @@ fn the_dependencies_of_this_project_can_be_counted() {
     assert_eq!(stderr, "", "no package is missing");
     let table = Table::read(&String::from_utf8_lossy(&output.stdout));
     assert!(table.row("files") > 1_000 && table.row("crashes") > 100, "{table:?}");
-    assert_eq!((table.row("poisoned"), table.poisoned.len()), (3, 3));
+    assert_eq!(table.row("poisoned"), 3, "the row of poisoned files");
+    assert_eq!(table.poisoned.len(), 3, "listed poisoned files");
 }
 
 #[test]
@@ -426,7 +435,8 @@ fn bad_options_are_refused_with_a_reason_and_exit_code_2() {
     for (arguments, reason) in refused {
         let output = run("count_rust", arguments);
         let stderr = String::from_utf8_lossy(&output.stderr);
-        assert_eq!((output.status.code(), output.stdout.len()), (Some(2), 0), "{arguments:?}: {stderr}");
+        assert_eq!(output.status.code(), Some(2), "exit code: {arguments:?}: {stderr}");
+        assert_eq!(output.stdout.len(), 0, "stdout: {arguments:?}: {stderr}");
         assert!(stderr.starts_with(&format!("count_rust: {reason}")), "{arguments:?}: {stderr}");
     }
 }

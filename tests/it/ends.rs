@@ -427,7 +427,7 @@ fn a_shutdown_of_another_app_inside_a_container_waits_for_its_end() {
     under_each_policy(|app, policy| {
         let f = numbers_under(policy, app, 1, |_| {
             let (sum, report) = App::run_blocking("inner", |inner| {
-                let g = numbers(&inner, 1, |n| *n);
+                let g = numbers(inner, 1, |n| *n);
                 g.run(vec![1, 2]).expect("infallible").into_iter().sum::<u64>()
             });
             assert!(report.is_clean(), "{report}");
