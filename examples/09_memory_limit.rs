@@ -1,4 +1,4 @@
-//! Manifests in a run-length code, of which a few bytes may unpack to gigabytes. Each container may use 16
+//! Manifests in a run-length code. A few bytes of it may unpack to gigabytes. Each container may use 16
 //! MiB. A container that uses more is killed, and its input comes back with the number of bytes used. The
 //! decoder passes checkpoints, so it unwinds at the next one. Its neighbours are not affected.
 //!

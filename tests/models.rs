@@ -216,7 +216,7 @@ fn an_input_that_is_fed_while_a_container_goes_to_sleep_is_seen_or_wakes_it() {
         let pool = Slots::new(2);
         let starving = Arc::new(AtomicBool::new(false));
         let (fed, told) = (Arc::clone(&pool), Arc::clone(&starving));
-        pool.track.begin().expect("nobody interferes");
+        pool.track.begin().expect("no other party interferes");
         let feeder = thread::spawn(move || {
             fed.publish(0);
             fed.track.step(0, Light);

@@ -154,7 +154,7 @@ fn has_other_means() -> bool {
 #[test]
 fn a_sandbox_that_refuses_the_barrier_changes_nothing_or_is_reported_as_a_fault_of_the_engine() {
     in_a_process_of_its_own(
-        "a_sandbox_that_refuses_the_barrier_changes_nothing_or_is_told_as_a_fault_of_the_engine",
+        "a_sandbox_that_refuses_the_barrier_changes_nothing_or_is_reported_as_a_fault_of_the_engine",
         || {
             let app = App::ephemeral("sandboxed");
             let (f, door, waits) = porter(&app, "f");
@@ -173,9 +173,9 @@ fn a_sandbox_that_refuses_the_barrier_changes_nothing_or_is_reported_as_a_fault_
             // sandbox.
             let (send, receive) = mpsc::channel();
             let mut fed = f.map(receive).into_iter();
-            send.send(1).expect("it is pulled");
-            assert_eq!(fed.next().expect("it comes").expect("nothing fails"), 2);
-            send.send(0).expect("it is pulled");
+            send.send(1).expect("a feeder pulls it");
+            assert_eq!(fed.next().expect("the outcome comes").expect("nothing fails"), 2);
+            send.send(0).expect("a feeder pulls it");
             until("input 0 executes", || waits.load(Ordering::SeqCst));
             enter_sandbox(Refuses::Barrier);
             drop(fed); // fences the executing run, and closes the pool
@@ -225,60 +225,61 @@ fn a_sandbox_that_refuses_the_barrier_changes_nothing_or_is_reported_as_a_fault_
 
 #[test]
 fn without_any_barrier_the_function_breaks_down_and_the_process_lives() {
-    in_a_process_of_its_own(
-        "where_no_barrier_is_to_be_had_the_function_breaks_down_and_the_process_lives",
-        || {
-            let app = App::ephemeral("sandboxed");
-            let functions = ["dropped", "unwound", "killed", "aborted", "fed"].map(|name| porter(&app, name));
-            let [dropped, unwound, killed, aborted, fed] = functions;
-            let begin = |(f, _, waits): &(Function<u64, u64, _>, Door, Arc<AtomicBool>)| {
-                let mut map = f.map(vec![7, 0, 8]).into_iter();
-                assert_eq!(map.next().expect("it comes").expect("nothing fails"), 8);
-                until("input 0 executes", || waits.load(Ordering::SeqCst));
-                map
-            };
-            let maps = [&dropped, &unwound, &killed, &aborted].map(begin);
-            let [of_dropped, of_unwound, mut of_killed, mut of_aborted] = maps;
-            let (send, receive) = mpsc::channel();
-            let mut of_fed = fed.0.map(receive).into_iter();
-            send.send(1).expect("it is pulled");
-            assert_eq!(of_fed.next().expect("it comes").expect("nothing fails"), 2);
-            let waiting = dropped.0.call(0);
-            enter_sandbox(Refuses::BarrierAndPage);
+    in_a_process_of_its_own("without_any_barrier_the_function_breaks_down_and_the_process_lives", || {
+        let app = App::ephemeral("sandboxed");
+        let functions = ["dropped", "unwound", "killed", "aborted", "fed"].map(|name| porter(&app, name));
+        let [dropped, unwound, killed, aborted, fed] = functions;
+        let begin = |(f, _, waits): &(Function<u64, u64, _>, Door, Arc<AtomicBool>)| {
+            let mut map = f.map(vec![7, 0, 8]).into_iter();
+            assert_eq!(map.next().expect("the outcome comes").expect("nothing fails"), 8);
+            until("input 0 executes", || waits.load(Ordering::SeqCst));
+            map
+        };
+        let maps = [&dropped, &unwound, &killed, &aborted].map(begin);
+        let [of_dropped, of_unwound, mut of_killed, mut of_aborted] = maps;
+        let (send, receive) = mpsc::channel();
+        let mut of_fed = fed.0.map(receive).into_iter();
+        send.send(1).expect("a feeder pulls it");
+        assert_eq!(of_fed.next().expect("the outcome comes").expect("nothing fails"), 2);
+        let waiting = dropped.0.call(0);
+        enter_sandbox(Refuses::BarrierAndPage);
 
-            drop(of_dropped);
-            let failure = dropped.0.call(1).wait().expect_err("it is broken");
-            assert!(is_engine(&failure), "{failure}");
-            assert!(is_engine(&waiting.wait().expect_err("it is broken")));
-            // A second panic on this unwinding thread would abort the process.
-            let unwinds = std::thread::spawn(move || {
-                let _map = of_unwound;
-                panic::resume_unwind(Box::new("on purpose"));
-            });
-            assert!(unwinds.join().is_err());
-            assert!(is_engine(&unwound.0.call(1).wait().expect_err("it is broken")));
-            (0..2).for_each(|id| _ = killed.0.kill_container(ContainerId::new(id)));
-            assert!(is_engine(&of_killed.next().expect("it is told").expect_err("it is broken")));
-            assert!(of_killed.next().is_none(), "once");
-            drop(of_fed); // closes the pool of its feeder
-            drop(send);
-            assert!(is_engine(&fed.0.call(1).wait().expect_err("it is broken")));
-            aborted.0.abort();
-            assert!(is_engine(&of_aborted.next().expect("it is told").expect_err("it is broken")));
+        drop(of_dropped);
+        let failure = dropped.0.call(1).wait().expect_err("the function is broken");
+        assert!(is_engine(&failure), "{failure}");
+        assert!(is_engine(&waiting.wait().expect_err("the function is broken")));
+        // A second panic on this unwinding thread would abort the process.
+        let unwinds = std::thread::spawn(move || {
+            let _map = of_unwound;
+            panic::resume_unwind(Box::new("on purpose"));
+        });
+        assert!(unwinds.join().is_err());
+        assert!(is_engine(&unwound.0.call(1).wait().expect_err("the function is broken")));
+        (0..2).for_each(|id| _ = killed.0.kill_container(ContainerId::new(id)));
+        assert!(is_engine(
+            &of_killed.next().expect("the map yields its error").expect_err("the function is broken")
+        ));
+        assert!(of_killed.next().is_none(), "once");
+        drop(of_fed); // closes the pool of its feeder
+        drop(send);
+        assert!(is_engine(&fed.0.call(1).wait().expect_err("the function is broken")));
+        aborted.0.abort();
+        assert!(is_engine(
+            &of_aborted.next().expect("the map yields its error").expect_err("the function is broken")
+        ));
 
-            // A function that starts now knows that there is no barrier. It uses full fences, and can be
-            // cancelled as usual.
-            let after = porter(&app, "after");
-            let of_after = begin(&after);
-            drop(of_after);
-            assert!(after.0.kill_container(ContainerId::new(0)));
-            assert_eq!(after.0.call(3).wait().expect("it goes on"), 4);
+        // A function that starts now knows that there is no barrier. It uses full fences, and can be
+        // cancelled as usual.
+        let after = porter(&app, "after");
+        let of_after = begin(&after);
+        drop(of_after);
+        assert!(after.0.kill_container(ContainerId::new(0)));
+        assert_eq!(after.0.call(3).wait().expect("it goes on"), 4);
 
-            for (_, door, _) in [&dropped, &unwound, &killed, &aborted, &fed, &after] {
-                door.open();
-            }
-            let report = app.shutdown_within(Duration::from_secs(30));
-            assert_eq!(report.functions.len(), 6, "{report}");
-        },
-    );
+        for (_, door, _) in [&dropped, &unwound, &killed, &aborted, &fed, &after] {
+            door.open();
+        }
+        let report = app.shutdown_within(Duration::from_secs(30));
+        assert_eq!(report.functions.len(), 6, "{report}");
+    });
 }
