@@ -1,6 +1,7 @@
-//! What crashes cost all the other inputs: throughput with panics, against the same function without.
+//! The cost of crashes for all the other inputs: throughput with panics, compared with the same function
+//! without.
 //!
-//! Inputs are 50 µs of work. There is no rival but our own function when nothing happens to it.
+//! Inputs are 50 µs of work. The only rival is our own function without crashes.
 
 #![expect(clippy::disallowed_methods, reason = "a benchmark measures time")]
 #![allow(dead_code, reason = "each bench uses its own part of the harness")]
@@ -18,10 +19,10 @@ use harness::ours::{self, Ours, Outcome, WORKERS, as_iterator};
 use harness::reading::{per_input, timed};
 use harness::work::{Silence, one_in};
 
-/// Of so many inputs, one crashes its container at the first attempt.
+/// One input of this many crashes its container at its first attempt.
 const CRASHING: u64 = 100;
 
-/// Of so many inputs, one crashes every container it meets.
+/// One input of this many crashes every container that executes it.
 const POISON: u64 = 50;
 
 fn main() {
@@ -38,7 +39,7 @@ fn first_attempts_that_panic(harness: &mut Harness) {
     let calm = ours::plain(move |n| work.run(n));
     let crashing = ours::plain(move |n| {
         if one_in(CRASHING, n) && Context::current().expect("in a container").attempt().get() == 1 {
-            half.run(n); // it does not know yet that it will
+            half.run(n); // the crash comes half-way through the work
             panic_any(Silence::WORD);
         }
         work.run(n)
@@ -62,7 +63,8 @@ fn poison(harness: &mut Harness) {
     };
     let app = App::deployed("bench");
     let deployed = app.infallible("poisoned", move |n: &u64| run(*n));
-    // The ephemeral one never gives up, as all rows have it; the deployed one keeps its default.
+    // The function of the ephemeral app never gives up, as in all rows. The deployed one keeps its default
+    // policy.
     let apps = [("ephemeral", ours::plain(run)), ("deployed", ours::start_with(WORKERS, deployed))];
     for (app, function) in apps {
         let alone = || run_innocents(&function, innocents.clone());
@@ -89,7 +91,7 @@ fn run_innocents(function: &Ours, innocents: Vec<u64>) -> Vec<Outcome> {
 
 /// # Panics
 ///
-/// An innocent input of `0..inputs` has no output, or a poisonous one has.
+/// If an innocent input of `0..inputs` has no output, or if a poisonous one has an output.
 fn assert_poisoned(inputs: u64, outcomes: Vec<Outcome>) {
     assert_eq!(outcomes.len() as u64, inputs);
     for (n, outcome) in (0..).zip(outcomes) {

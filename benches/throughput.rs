@@ -1,4 +1,4 @@
-//! What a map costs per input, from inputs that do nothing to inputs of 5 ms, against rayon and tokio.
+//! The cost of a map per input, from inputs without work to inputs of 5 ms, compared with rayon and tokio.
 //!
 //! Every way has two workers, gives a `Result` per input, and ends with everything collected in the caller.
 
@@ -22,7 +22,7 @@ use harness::ours::{self, WORKERS, as_iterator, as_stream, lazily, unknown_lengt
 use harness::reading::{assert_whole, per_input, repeated, timed};
 use harness::work::{Spin, no_op, one_in};
 
-/// What rayon makes of an input that may panic.
+/// The outcome of an input that may panic, under rayon.
 type Caught = Result<u64, Box<dyn Any + Send>>;
 
 fn main() {
@@ -83,7 +83,7 @@ fn rayon_in_bulk(inputs: Vec<u64>) -> Vec<Caught> {
 }
 
 fn thousand_that_do_nothing(harness: &mut Harness) {
-    /// Runs per round: one takes some tens of microseconds.
+    /// The number of runs in a round, because one run takes only some tens of microseconds.
     const TIMES: u32 = 200;
     let function = ours::plain(no_op);
     let n = harness.inputs(1000);
@@ -118,7 +118,7 @@ fn that_work(harness: &mut Harness) {
     }
 }
 
-/// One input in a hundred, at places that look random, is a hundred times as dear as the others.
+/// One input in a hundred, at places that look random, takes a hundred times as long as the others.
 fn skewed(harness: &mut Harness) {
     let (cheap, n) = (harness.work(Duration::from_micros(50)), harness.inputs(10_000));
     let run = move |n| dear_or_cheap(cheap, n);

@@ -1,6 +1,6 @@
-//! The smallest fan-out: a function, a map over inputs, an end.
+//! The smallest fan-out: a function, a map over inputs, and the end of the app.
 //!
-//! Prints ten squares in the order of the inputs, whichever container was faster, then `ended well`.
+//! Prints ten squares in the order of the inputs, whichever container is faster, and then `ended well`.
 
 use longshore::{App, StartError};
 
@@ -10,11 +10,11 @@ fn main() -> Result<(), StartError> {
     for (n, outcome) in (0..10).zip(square.map(0..10u64)) {
         match outcome {
             Ok(squared) => println!("{n} squared is {squared}"),
-            // It cannot fail, but it could crash.
+            // The function cannot fail, but it could crash.
             Err(failure) => println!("{failure}"),
         }
     }
-    // The report names what became of every container.
+    // The report says what became of every container.
     let report = app.shutdown_blocking();
     println!("{}", if report.is_clean() { "ended well".to_owned() } else { report.to_string() });
     Ok(())

@@ -1,8 +1,8 @@
-//! A fan-out that survives its workers: an input that crashes its container once is replayed, one
-//! that always does is poisoned, one that fails is nobody's crash, and every other completes.
+//! A fan-out that survives its workers. An input that crashes its container once is replayed, an input that
+//! always crashes is poisoned, and an input that fails crashes nothing. Every other input completes.
 //!
-//! Prints eight squares, in the place of 6 and 8 how they ended and the input itself, then how
-//! many crashes there were, and that the app ended well.
+//! Prints eight squares, and for inputs 6 and 8 how they ended, with the input itself. Then it prints the
+//! number of crashes, and that the app ended well.
 
 use longshore::{App, Context};
 

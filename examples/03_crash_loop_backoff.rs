@@ -1,7 +1,8 @@
-//! A service whose dependency is down: its worker cannot enter, so its container crash-loops, ever
-//! more slowly; accepted inputs wait, the status tells of it, and with the dependency all come back.
+//! A service whose dependency is down. Its worker cannot enter, so its container is in a crash loop and
+//! restarts ever more slowly. Accepted inputs wait, and the status shows the loop. When the dependency is
+//! back, all inputs are answered.
 //!
-//! Prints the status at each attempt to enter, then the outputs of the calls that waited.
+//! Prints the status at each attempt to enter, and then the outputs of the calls that waited.
 
 use std::convert::Infallible;
 use std::sync::Mutex;
@@ -10,7 +11,7 @@ use std::time::Duration;
 
 use longshore::{App, BoxError, Context, CrashLoopBackoff, Worker};
 
-/// A connection to the price list; there is none while the server is down.
+/// A connection to the price list. It cannot be made while the server is down.
 struct PriceList;
 
 impl Worker for PriceList {
@@ -23,7 +24,7 @@ impl Worker for PriceList {
     }
 }
 
-/// A server that answers when, and as, `main` wants it: so each status below is that of one moment.
+/// A server whose answers `main` sends, so that each status below belongs to one known moment.
 struct Server {
     knocks: Sender<()>,
     answers: Mutex<Receiver<Result<PriceList, BoxError>>>,
@@ -32,7 +33,7 @@ struct Server {
 impl Server {
     fn connect(&self) -> Result<PriceList, BoxError> {
         self.knocks.send(())?;
-        self.answers.lock().expect("nobody panics here").recv()?
+        self.answers.lock().expect("no thread panics with this lock").recv()?
     }
 }
 
@@ -44,7 +45,7 @@ fn main() -> Result<(), BoxError> {
     let quote = app
         .worker("quote", move |_: &Context| server.connect())
         .containers(1)
-        // The default begins with 100 ms and goes up to a minute; an example should not take that.
+        // The default delays go from 100 ms up to a minute, which is too long for an example.
         .restart(CrashLoopBackoff::new().initial(Duration::from_millis(10)))
         .start()?;
     let calls: Vec<_> = (1..=3).map(|tons| quote.call(tons)).collect();

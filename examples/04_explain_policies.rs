@@ -1,9 +1,9 @@
-//! What each restart policy would decide on the same crashes, asked before anything is run.
+//! What each restart policy would decide about the same crashes, asked before any function runs.
 //!
-//! Prints a table: one row for each crash of the history, one column for each policy. The history
-//! is a service that crashes now and then at work, then loses its dependency and crashes at every
-//! start. The first policy bears ten crashes a minute and gives up at the eleventh, because they are
-//! more than half of what was done; the second goes on, ever more slowly, up to its `max`.
+//! Prints a table with a row for each crash of the history and a column for each policy. The history is that
+//! of a service which crashes now and then at work, then loses its dependency and crashes at every start. The
+//! first policy allows ten crashes a minute. It gives up at the eleventh, because the crashes are more than
+//! half of all executions. The second policy goes on, ever more slowly, up to its `max`.
 
 use std::time::Duration;
 
@@ -11,8 +11,8 @@ use longshore::{ConfigError, CrashLoopBackoff, CrashRecord, Decision, RateLimite
 
 fn main() -> Result<(), ConfigError> {
     let second = Duration::from_secs(1);
-    // Two crashes in the middle of work, then twelve in a row of containers that complete nothing.
-    // They come 5 s apart: time for the longest delay below, and for finding the dependency gone.
+    // Two crashes in the middle of work, then twelve in a row of containers that complete nothing. They come
+    // 5 s apart, which is longer than the longest delay below and a failing start together.
     let at_work = (1..=2).map(|n| n * 5 * second).map(|at| CrashRecord::at(at).completed(at - second, 4));
     let in_a_loop = (0..12).map(|n| CrashRecord::at((20 + 5 * n) * second).failed_start());
     let crashes: Vec<CrashRecord> = at_work.chain(in_a_loop).collect();
@@ -29,7 +29,7 @@ fn main() -> Result<(), ConfigError> {
             slowed.crashes,
             slowed.completed,
             100.0 * slowed.failure_rate(),
-            // The list ends where a policy gives up.
+            // The list of a policy ends where it gives up.
             limited.map_or("(no container)".to_owned(), in_words),
             in_words(slowed),
         );

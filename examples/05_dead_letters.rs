@@ -1,13 +1,14 @@
-//! What comes back from failures: the failed inputs by value, and the work that had finished.
+//! Failures give the failed inputs back by value, and a map that ends early gives the finished outputs.
 //!
-//! Prints the parcels delivered at the first try, the ones that came back, and those delivered once
-//! repaired; then a map that ends at its first failure, and what is salvaged from it.
+//! Prints the parcels that were delivered at the first try, those that came back, and those that were
+//! delivered after a repair. Then a map ends at its first failure, and the outputs that are salvaged from it
+//! are printed.
 
 use std::sync::Mutex;
 
 use longshore::{App, StartError};
 
-/// Not `Clone`: whoever holds a parcel holds the only one.
+/// A parcel is not `Clone`, so there is only one of each.
 struct Parcel {
     address: String,
 }
@@ -16,7 +17,7 @@ fn parcel(address: &str) -> Parcel {
     Parcel { address: address.to_owned() }
 }
 
-/// Held by `main` while the first of the weighings is to be slow.
+/// `main` holds this lock to make the first weighing slow.
 static SCALES: Mutex<()> = Mutex::new(());
 
 fn main() -> Result<(), StartError> {
@@ -52,7 +53,7 @@ fn main() -> Result<(), StartError> {
         .containers(2)
         .start()?;
     let held = SCALES.lock();
-    // The failure ends the map when it happens: it does not wait for its turn behind the slow 0.
+    // The failure ends the map at once. It does not wait for its turn behind the slow input 0.
     let mut outcomes = weigh.map(0..8u64).into_iter();
     let first = outcomes.next().and_then(Result::err);
     println!("the first outcome is a failure: input {:?}", first.and_then(|failure| failure.index()));

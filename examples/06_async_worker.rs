@@ -1,9 +1,9 @@
-//! An async worker that holds a connection to a server, which hangs up whenever it likes. A container
-//! that has lost its connection crashes, `enter` of its next generation connects anew, and the input
-//! is replayed: all of them are answered.
+//! An async worker that holds a connection to a server, which hangs up at random. A container that has lost
+//! its connection crashes, the `enter` of its next generation connects anew, and the input is replayed. So
+//! all inputs are answered.
 //!
-//! The server is this program's own; when it hangs up is drawn at random, from a seed. Prints how many
-//! inputs were answered, and whether it was as hard as it should be.
+//! The server is a thread of this program, and its random numbers are seeded. Prints how many inputs were
+//! answered, and whether the server hung up often enough to make this hard.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener};
@@ -16,15 +16,15 @@ use tokio::net::TcpStream;
 
 const INPUTS: u64 = 300;
 
-/// Quotes a price for each line, on one connection at a time for each client, and hangs up on one line
-/// in ten in place of an answer. Counts how often it did.
+/// Quotes a price for each line of each connection, but hangs up instead of answering one line in ten. Counts
+/// how often it hung up.
 fn serve(listener: &TcpListener, hung_up: &Arc<AtomicU64>) -> std::io::Result<()> {
     for (seed, client) in (1..).zip(listener.incoming()) {
         let (mut client, hung_up) = (client?, Arc::clone(hung_up));
         std::thread::spawn(move || -> std::io::Result<()> {
             let mut random = u64::wrapping_mul(seed, 0x9e37_79b9_7f4a_7c15);
             for line in BufReader::new(client.try_clone()?).lines() {
-                // xorshift64: small, seeded, and random enough to be a nuisance
+                // xorshift64: small, seeded, and random enough for this server
                 random ^= random << 13;
                 random ^= random >> 7;
                 random ^= random << 17;
@@ -49,7 +49,7 @@ impl Quotes {
         Ok(Self(BufStream::new(TcpStream::connect(server).await?)))
     }
 
-    /// Asks for one quote; `None` if the server has hung up.
+    /// Asks for one quote. Returns `None` if the server has hung up.
     async fn ask(&mut self, tons: u64) -> Option<u64> {
         self.0.write_all(format!("{tons}\n").as_bytes()).await.ok()?;
         self.0.flush().await.ok()?;
@@ -65,7 +65,7 @@ impl AsyncWorker for Quotes {
     type Error = std::convert::Infallible;
 
     async fn call(&mut self, tons: &u64, _: &Context) -> Result<u64, Self::Error> {
-        // Without its connection this worker is of no use to any input: it is not the input that failed.
+        // A lost connection is no fault of the input, and this worker is of no use without it. So it crashes.
         Ok(self.ask(*tons).await.expect("the server has hung up"))
     }
 }
@@ -81,7 +81,7 @@ async fn main() -> Result<(), BoxError> {
     let quote = app
         .worker_async("quote", async move |_: &Context| Quotes::connect(server).await)
         .containers(2)
-        // An input is given up after 4 crashes by default; here none of them is its fault.
+        // By default an input is given up after 4 crashes, but here no crash is the fault of its input.
         .crash_retries(100)
         .start()?;
     let quotes = quote.run_async((1..=INPUTS).collect()).await?;

@@ -1,7 +1,7 @@
-//! Streams at both ends: inputs come from a channel, outcomes are taken from the map as a stream. A slow
-//! consumer is felt by the producer, through the map's window and the channel's buffer.
+//! Streams at both ends: inputs come from a channel, and outcomes are taken from the map as a stream. A slow
+//! consumer slows the producer down, through the map's window and the channel's buffer.
 //!
-//! Prints each outcome in the order of the inputs, and how far ahead of it the producer could get.
+//! Prints each outcome in the order of the inputs, and how far ahead of the consumer the producer could get.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -49,8 +49,13 @@ async fn main() -> Result<(), BoxError> {
     }
     producer.await??;
     println!("{}", unloaded.progress());
-    // The channel has a place for each sender beside its buffer, and one input may be on the way.
-    println!("never more than {} ahead: {}", WINDOW + BUFFER + 2, ahead_most <= WINDOW + BUFFER + 2);
+    // Beside its buffer the channel has a place for each sender, and one input may be on its way into the
+    // map.
+    println!(
+        "the producer was never more than {} ahead: {}",
+        WINDOW + BUFFER + 2,
+        ahead_most <= WINDOW + BUFFER + 2
+    );
     drop(unload);
     println!("ended well: {}", app.shutdown().await.is_clean());
     Ok(())

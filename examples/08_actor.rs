@@ -1,7 +1,6 @@
-//! An actor that drives a map by messages, and reacts to what happens to its function.
+//! An actor that runs a map by messages, and handles the events of its function.
 //!
-//! Prints the sum of the outcomes it was delivered, the crashes it was told of, and what became of the
-//! function.
+//! Prints the sum of the outputs that it received, the number of crash events, and how the function ended.
 
 use actix::prelude::*;
 use longshore::actor::{Batch, Demand, Ending, Happened, Shutdown, StartMap, Subscribe};
@@ -9,7 +8,7 @@ use longshore::{App, Cause, Event, StartError};
 use std::convert::Infallible;
 use std::time::Duration;
 
-/// Adds up what it is delivered, and asks for the end of the function when that is all.
+/// Adds up the outputs, and ends the function after the last batch.
 struct Bookkeeper {
     function: longshore::Function<u64, u64, Infallible>,
     total: u64,
@@ -21,10 +20,10 @@ impl Actor for Bookkeeper {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Context<Self>) {
-        ctx.set_mailbox_capacity(1_000); // events that find the mailbox full are missed
+        ctx.set_mailbox_capacity(1_000); // an event for a full mailbox is lost
         let supervisor = self.function.supervisor().clone();
         let me = ctx.address();
-        // First the events, so that none is missed, then the map.
+        // The actor subscribes before it starts the map, so that it misses no event.
         let begin = async move {
             let told = supervisor.send(Subscribe { to: me.clone().recipient() }).await;
             told.expect("the handle keeps the function");
@@ -74,7 +73,7 @@ impl Handler<Happened> for Bookkeeper {
                 println!("input {input} is given up after {attempts} attempts")
             }
             Event::Ended(report) => {
-                println!("told of {} crashes", self.crashes);
+                println!("{} crash events", self.crashes);
                 println!("ended, {} threads still run", report.threads_running);
                 System::current().stop();
             }

@@ -1,6 +1,6 @@
-//! Manifests that lie about their cargo: a run-length code of a few bytes that unpacks to gigabytes. Each
-//! container may use 16 MiB; one that uses more is killed, and its input comes back with what it used. A
-//! decoder that looks up now and then is left at its checkpoint; its neighbours never notice.
+//! Manifests in a run-length code. A few bytes of it may unpack to gigabytes. Each container may use 16
+//! MiB. A container that uses more is killed, and its input comes back with the number of bytes used. The
+//! decoder passes checkpoints, so it unwinds at the next one. Its neighbours are not affected.
 //!
 //! Prints what each manifest unpacks to, and what became of the bomb.
 
@@ -37,7 +37,7 @@ fn main() -> Result<(), longshore::StartError> {
         .function("unpack", |packed: &&str| unpack(packed))
         .containers(2)
         .memory_limit(16 << 20)
-        // A second try would not use less.
+        // A second attempt would use as much.
         .crash_retries(0)
         .start()?;
     let manifests = vec!["3a2b", "900000000000000x", "xyz", "12c"];

@@ -1,7 +1,8 @@
-//! A program that tells how it was built: with `panic = "abort"` no container could survive a panic, so
-//! the function is refused at its start, by a typed error.
+//! A program that may be built with `panic = "abort"`. No container could survive a panic then, so the start
+//! of the function is refused with a typed error.
 //!
-//! `cargo run --profile abort --example panic_abort` builds it so; any other profile lets it run.
+//! `cargo run --profile abort --example panic_abort` builds it in that way. With any other profile the
+//! function runs.
 
 use longshore::{App, StartError};
 
@@ -13,10 +14,10 @@ fn main() -> Result<(), StartError> {
         (true, Ok(_)) => panic!("a function was started although nothing can be caught"),
         (_, Err(error)) => return Err(error),
         (false, Ok(halve)) => {
-            println!("panics unwind here, so it runs: {:?}", halve.run(vec![1, 2]).ok());
+            println!("panics unwind in this build, so the function runs: {:?}", halve.run(vec![1, 2]).ok());
             match halve.call(0).wait() {
                 Ok(output) => println!("divided by zero: {output}"),
-                Err(failure) => println!("and a division by zero is contained: {failure}"),
+                Err(failure) => println!("a division by zero is contained: {failure}"),
             }
         }
     }

@@ -1,4 +1,4 @@
-//! What the examples promise: each is run as a process of its own, and what it prints is checked.
+//! The promises of the examples: each runs as a process of its own, and what it prints is checked.
 
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -10,17 +10,18 @@ use std::{env, fs, thread};
 
 use walkdir::{DirEntry, WalkDir};
 
-/// How long an example may take before it counts as hung.
+/// An example that takes longer than this counts as hung.
 const HUNG: Duration = Duration::from_secs(60);
 
-/// The totals of `count_rust`, which no crash may change.
+/// The totals of `count_rust`. No crash may change them.
 const TOTALS: [&str; 16] = [
     "files", "lines", "errors", "fn", "struct", "enum", "union", "trait", "impl", "mod", "use", "const",
     "static", "type", "macro", "other",
 ];
 
-/// Where cargo puts the examples: beside the folder of the test executables. `cargo test` builds them,
-/// `cargo test --test examples` does not, and would try what an earlier command has left.
+/// The executable of an example. Cargo puts it beside the folder of the test executables. `cargo test` builds
+/// the examples, but `cargo test --test examples` does not. So this fails if the executable is older than its
+/// sources.
 fn example(name: &str) -> PathBuf {
     let test = env::current_exe().expect("a test knows its executable");
     let profile = test.parent().and_then(Path::parent).expect("it is in target/<profile>/deps");
@@ -52,7 +53,7 @@ fn run(name: &str, arguments: &[&str]) -> Output {
     Output { status: child.wait().expect("it has ended"), stdout, stderr }
 }
 
-/// Reads a pipe to its end, on a thread of its own so that a full one blocks nobody.
+/// Reads a pipe to its end on a thread of its own, so that the example never blocks on a full pipe.
 fn read(mut pipe: impl Read + Send + 'static) -> Receiver<Vec<u8>> {
     let (send, receive) = mpsc::channel();
     thread::spawn(move || {
@@ -63,7 +64,7 @@ fn read(mut pipe: impl Read + Send + 'static) -> Receiver<Vec<u8>> {
     receive
 }
 
-/// What an example prints when all goes well, which includes that it says nothing on stderr.
+/// What an example prints to stdout. Fails unless it ends well and prints nothing to stderr.
 fn printed(name: &str, arguments: &[&str]) -> String {
     let output = run(name, arguments);
     let stderr = String::from_utf8_lossy(&output.stderr);
@@ -79,7 +80,7 @@ fn a_map_prints_its_outputs_in_the_order_of_its_inputs() {
 }
 
 #[test]
-fn what_crashed_is_replayed_and_what_crashes_always_is_named() {
+fn an_input_that_crashes_once_is_replayed_and_one_that_always_crashes_is_named() {
     let printed = printed("02_crash_and_replay", &[]);
     let death = printed.lines().nth(6).expect("a line for each input");
     assert!(death.starts_with("input 6 is poisoned after 4 attempts: container "), "{death}");
@@ -129,14 +130,14 @@ fn dead_letters_come_back_by_value_and_finished_work_is_salvaged() {
 }
 
 #[test]
-fn an_actor_is_delivered_a_map_and_told_what_happens_to_it() {
+fn an_actor_receives_a_map_and_the_events_of_its_function() {
     let expected = "input 12 is given up after 4 attempts\ntotal 10074, poisoned [13]\n\
-        told of 4 crashes\nended, 0 threads still run\n";
+        4 crash events\nended, 0 threads still run\n";
     assert_eq!(printed("08_actor", &[]), expected);
 }
 
 #[test]
-fn every_input_is_answered_though_the_server_hangs_up_at_random() {
+fn every_input_is_answered_although_the_server_hangs_up_at_random() {
     let expected = "300 inputs answered, all of them right: true\n\
         the server hung up more than 10 times: true\n\
         each time a container crashed and came back: true\nended well: true\n";
@@ -144,18 +145,18 @@ fn every_input_is_answered_though_the_server_hangs_up_at_random() {
 }
 
 #[test]
-fn a_slow_consumer_of_a_stream_is_felt_by_its_producer() {
+fn a_slow_consumer_of_a_stream_slows_its_producer_down() {
     let ships = (0..20).map(|ship| match ship % 8 {
         7 => format!("input {ship} failed after 1 attempt: nothing on board\n"),
         _ => format!("ship {ship} brought {} tons\n", ship * 100),
     });
     let expected = ships.collect::<String>()
-        + "20 of 20: 18 ok, 2 failed, 0 poisoned, 0 cancelled, 0 given up; 0 replayed, 0 retried\nnever more than 8 ahead: true\nended well: true\n";
+        + "20 of 20: 18 ok, 2 failed, 0 poisoned, 0 cancelled, 0 given up; 0 replayed, 0 retried\nthe producer was never more than 8 ahead: true\nended well: true\n";
     assert_eq!(printed("07_stream", &[]), expected);
 }
 
 #[test]
-fn a_manifest_that_unpacks_to_too_much_costs_its_container_and_nothing_else() {
+fn a_manifest_that_unpacks_to_too_much_costs_only_its_container() {
     let expected = "aaabb\n900000000000000x used too much: true\ninput 2 failed after 1 attempt: cannot parse integer from empty string\ncccccccccccc\n\
         1 crash, and no container used 64 MiB: true\n";
     assert_eq!(printed("09_memory_limit", &[]), expected);
@@ -171,7 +172,7 @@ fn a_rehearsal_is_the_same_each_time_to_the_millisecond() {
 }
 
 #[test]
-fn a_pool_of_solvers_says_what_it_is_able_to_do_and_nothing_better() {
+fn a_pool_of_solvers_reports_its_real_state() {
     let lethal = "it killed 3 solvers, each by a division by zero: true";
     let (healthy, cause) =
         ("200 healthy, 4 of 4 live; 0 waiting", "last cause: enter failed: the market feed is down");
@@ -181,19 +182,19 @@ fn a_pool_of_solvers_says_what_it_is_able_to_do_and_nothing_better() {
         1801 quoted, 0 of them wrong, 198 without a route; the block moved: true\n43 crashes\n{healthy}\n\n\
         the feed goes down, and a lethal order comes in\n{lethal}\n\
         200 degraded, 1 of 4 live; 0 waiting\n{cause}\norders are quoted all the same: true\n\n\
-        another comes in, and five more orders\n503 down, 0 of 4 live; 6 waiting\n{cause}\n\
-        it goes on trying: true\n\n\
-        the feed is back\nall that waited are quoted, in the newest block: true\nthe lethal one: {lethal}\n\
+        a second lethal order comes in, and five others\n503 down, 0 of 4 live; 6 waiting\n{cause}\n\
+        the pool goes on trying: true\n\n\
+        the feed is back\nall waiting orders are quoted, in the newest block: true\nthe lethal order: {lethal}\n\
         {healthy}\nthe crash loop is over: true\nended well: true\n"
     );
     assert_eq!(printed("10_solver_pool", &[]), expected);
 }
 
-/// What `11_decode_images` prints of that many files, but for the size of the largest balloon.
+/// What `11_decode_images` prints for this many files, without the size of the largest balloon.
 fn decoded(files: &str, seed: &str) -> String {
     let output = run("11_decode_images", &[files, seed]);
     let stderr = String::from_utf8_lossy(&output.stderr);
-    // A thread that was left behind in a balloon may not have returned by the end: then that is told.
+    // A thread that was left behind in a balloon may not have returned by the end. Then the report says so.
     assert!(output.status.success() && (stderr.is_empty() || stderr.contains("still run")), "{stderr}");
     let table = String::from_utf8(output.stdout).expect("examples print text");
     table.lines().filter(|line| !line.starts_with("ballooned: ")).map(|line| format!("{line}\n")).collect()
@@ -202,7 +203,7 @@ fn decoded(files: &str, seed: &str) -> String {
 #[test]
 fn every_damaged_picture_is_accounted_for_however_it_ends() {
     let text = decoded("4000", "0");
-    assert_eq!(text, decoded("4000", "0"), "containers race, outcomes do not depend on it");
+    assert_eq!(text, decoded("4000", "0"), "outcomes do not depend on the race of the containers");
     assert!(text.ends_with("panicked or ballooned: true\nevery file is accounted for: true\n"), "{text}");
     let numbers = |line: &str| -> Vec<u64> {
         line.split_whitespace().skip(1).map(|word| word.parse().expect("a number")).collect()
@@ -215,8 +216,9 @@ fn every_damaged_picture_is_accounted_for_however_it_ends() {
         assert_eq!(formats.iter().map(|row| row[column]).sum::<u64>(), *sum, "column {column}: {text}");
     }
     let [files, decoded, refused, panicked, ballooned] = all[..] else { panic!("five columns: {text}") };
-    assert_eq!((files, decoded + refused + panicked + ballooned), (4_000, 4_000));
-    // That the decoder panics is no promise of ours.
+    assert_eq!(files, 4_000, "files");
+    assert_eq!(decoded + refused + panicked + ballooned, 4_000, "the sum of all endings");
+    // That the decoder panics is not a promise of this crate, and is not checked.
     assert!(decoded > 0 && refused > 0 && ballooned > 0, "{text}");
     let listed = |title: &str| {
         let list = text.lines().skip_while(|line| !line.starts_with(title)).skip(1);
@@ -231,17 +233,17 @@ fn every_damaged_picture_is_accounted_for_however_it_ends() {
 #[test]
 fn a_program_whose_panics_unwind_is_not_refused() {
     let printed = printed("panic_abort", &[]);
-    let expected = "panics unwind here, so it runs: Some([100, 50])\n\
-        and a division by zero is contained: input 0 is poisoned after 4 attempts: container 0#4 ";
+    let expected = "panics unwind in this build, so the function runs: Some([100, 50])\n\
+        a division by zero is contained: input 0 is poisoned after 4 attempts: container 0#4 ";
     assert!(printed.starts_with(expected) && printed.ends_with(": attempt to divide by zero\n"), "{printed}");
 }
 
-/// The tree of files that `count_rust` is tried on.
+/// The tree of files that `count_rust` counts in these tests.
 fn tree() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join("tree")
 }
 
-/// What `count_rust` prints.
+/// The table that `count_rust` prints.
 #[derive(Debug)]
 struct Table {
     rows: BTreeMap<String, u64>,
@@ -285,7 +287,7 @@ impl Table {
     }
 }
 
-/// Lines of a file, or `None` if it is no text.
+/// The number of lines of a file, or `None` if it is not UTF-8.
 fn lines(path: &Path) -> Option<u64> {
     let bytes = fs::read(path).expect("the tree can be read");
     Some(String::from_utf8(bytes).ok()?.lines().count() as u64)
@@ -303,13 +305,14 @@ fn every_file_of_a_tree_is_counted_and_errors_are_named_with_their_place() {
     assert!(TOTALS.iter().all(|key| table.row(key) > 0), "the tree holds some of each kind: {table:?}");
     let undisturbed = ["crashes", "replays", "restarts", "poisoned"].map(|key| table.row(key));
     assert_eq!(undisturbed, [0, 0, 0, 0]);
-    assert_eq!((table.row("errors"), table.errors.len()), (2, 2));
+    assert_eq!(table.row("errors"), 2, "the row of errors");
+    assert_eq!(table.errors.len(), 2, "listed errors");
     assert_eq!(table.errors[0], "not_utf8.rs: not UTF-8 from byte 65 on");
     assert!(table.errors[1].starts_with("syntax_error.rs: 5:1: "), "{table:?}");
 }
 
 #[test]
-fn every_kind_of_item_is_counted_also_in_modules_within_modules() {
+fn every_kind_of_item_is_counted_even_in_nested_modules() {
     let kinds = Table::of(&tree().join("every_kind.rs"), &[]);
     for kind in &TOTALS[3..] {
         let expected = if ["macro", "other"].contains(kind) { 2 } else { 1 };
@@ -325,7 +328,8 @@ fn chaos_changes_no_total() {
     for containers in ["1", "2", "16"] {
         let chaos = Table::of(&tree(), &["--chaos", "0.3", "--containers", containers]);
         assert_eq!(chaos.totals(), plain.totals());
-        assert_eq!((&chaos.errors, chaos.row("poisoned")), (&plain.errors, 0));
+        assert_eq!(&chaos.errors, &plain.errors, "errors");
+        assert_eq!(chaos.row("poisoned"), 0, "the row of poisoned files");
         assert!(chaos.row("crashes") > 0, "{chaos:?}");
         assert_eq!(chaos.row("replays"), chaos.row("crashes"), "each crash is replayed");
     }
@@ -339,7 +343,8 @@ fn poisoned_files_are_named_and_only_their_share_is_missing() {
     for seed in ["0", "1", "2"] {
         let options = ["--chaos", "0.3", "--poison", "3", "--containers", "4", "--seed", seed];
         let table = Table::of(&tree(), &options);
-        assert_eq!((table.row("poisoned"), table.poisoned.len()), (3, 3));
+        assert_eq!(table.row("poisoned"), 3, "the row of poisoned files");
+        assert_eq!(table.poisoned.len(), 3, "listed poisoned files");
         let mut totals = table.totals();
         for poisoned in &table.poisoned {
             let (name, how) = poisoned.split_once(": ").expect("name: how it ended");
@@ -354,7 +359,8 @@ fn poisoned_files_are_named_and_only_their_share_is_missing() {
         assert_eq!(table.row("replays"), table.row("crashes") - 3, "all but the last crash of each");
         // Without chaos the same files are poisoned, and nothing else crashes.
         let calm = Table::of(&tree(), &["--poison", "3", "--seed", seed]);
-        assert_eq!((&calm.poisoned, calm.row("crashes")), (&table.poisoned, 3 * 4));
+        assert_eq!(&calm.poisoned, &table.poisoned, "the same files are poisoned");
+        assert_eq!(calm.row("crashes"), 3 * 4, "crashes");
     }
 }
 
@@ -363,17 +369,20 @@ fn files_that_balloon_are_named_with_their_peaks_and_only_their_share_is_missing
     let plain = Table::of(&tree(), &[]);
     let limit = ["--memory-limit", "8"];
     let unharmed = Table::of(&tree(), &limit);
-    assert_eq!((unharmed.totals(), unharmed.row("crashes")), (plain.totals(), 0));
+    assert_eq!(unharmed.totals(), plain.totals(), "totals");
+    assert_eq!(unharmed.row("crashes"), 0, "crashes");
     let tree = tree();
     let path = tree.to_str().expect("the repository is at a path of text");
     let arguments = [&limit[..], &["--balloon", "3", "--poison", "1", path]].concat();
     let output = run("count_rust", &arguments);
     let stderr = String::from_utf8_lossy(&output.stderr);
-    // A thread that was left behind in a balloon may not have returned by the end: then that is told.
+    // A thread that was left behind in a balloon may not have returned by the end. Then the report says so.
     assert!(output.status.success() && (stderr.is_empty() || stderr.contains("still run")), "{stderr}");
     let table = Table::read(&String::from_utf8_lossy(&output.stdout));
-    assert_eq!((table.row("ballooned"), table.ballooned.len()), (3, 3));
-    assert_eq!((table.row("poisoned"), table.poisoned.len()), (1, 1));
+    assert_eq!(table.row("ballooned"), 3, "the row of ballooned files");
+    assert_eq!(table.ballooned.len(), 3, "listed ballooned files");
+    assert_eq!(table.row("poisoned"), 1, "the row of poisoned files");
+    assert_eq!(table.poisoned.len(), 1, "listed poisoned files");
     let mut totals = table.totals();
     let ballooned = table.ballooned.iter().map(|line| line.split_once(": used ").expect("name: peaks"));
     let poisoned = table.poisoned.iter().map(|line| line.split_once(": crashed ").expect("name: how"));
@@ -393,16 +402,17 @@ fn files_that_balloon_are_named_with_their_peaks_and_only_their_share_is_missing
 }
 
 #[test]
-fn what_this_project_is_built_with_is_there_to_be_counted() {
+fn the_dependencies_of_this_project_can_be_counted() {
     let output = run("count_rust", &["--chaos", "0.05", "--poison", "3"]);
     let stderr = String::from_utf8_lossy(&output.stderr);
     if stderr.starts_with("count_rust: no directory is named") {
-        return; // built from vendored sources, which are wherever whoever did so has put them
+        return; // a build from vendored sources has no registry to count
     }
     assert_eq!(stderr, "", "no package is missing");
     let table = Table::read(&String::from_utf8_lossy(&output.stdout));
     assert!(table.row("files") > 1_000 && table.row("crashes") > 100, "{table:?}");
-    assert_eq!((table.row("poisoned"), table.poisoned.len()), (3, 3));
+    assert_eq!(table.row("poisoned"), 3, "the row of poisoned files");
+    assert_eq!(table.poisoned.len(), 3, "listed poisoned files");
 }
 
 #[test]
@@ -425,7 +435,8 @@ fn bad_options_are_refused_with_a_reason_and_exit_code_2() {
     for (arguments, reason) in refused {
         let output = run("count_rust", arguments);
         let stderr = String::from_utf8_lossy(&output.stderr);
-        assert_eq!((output.status.code(), output.stdout.len()), (Some(2), 0), "{arguments:?}: {stderr}");
+        assert_eq!(output.status.code(), Some(2), "exit code: {arguments:?}: {stderr}");
+        assert_eq!(output.stdout.len(), 0, "stdout: {arguments:?}: {stderr}");
         assert!(stderr.starts_with(&format!("count_rust: {reason}")), "{arguments:?}: {stderr}");
     }
 }

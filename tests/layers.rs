@@ -1,9 +1,9 @@
-//! The folders of `src` are layers: each uses only those below it.
+//! The folders of `src` are layers. Each uses only the folders below it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// From the lowest to the highest.
+/// The layers, from the lowest to the highest.
 const LAYERS: [&str; 11] = [
     "base",
     "memory",
@@ -22,7 +22,7 @@ fn rank(folder: &str) -> Option<usize> {
     LAYERS.iter().position(|layer| *layer == folder)
 }
 
-/// The lines of a file in that layer that name a higher one, its unit tests and comments aside.
+/// The lines of a file of this layer that name a higher layer. Unit tests and comments are left out.
 fn upward<'t>(layer: &str, text: &'t str) -> Vec<&'t str> {
     let text = text.split("#[cfg(test)]\nmod tests").next().unwrap_or_default();
     let lines = text.lines().filter(|line| !line.trim_start().starts_with("//"));
@@ -57,7 +57,7 @@ fn each_folder_uses_only_those_below_it() {
 }
 
 #[test]
-fn an_upward_edge_is_seen() {
+fn an_upward_edge_is_found() {
     let text = "use crate::data::chunk::Chunk;\n// crate::api\nuse crate::engine::lane::Lane;\n";
     assert_eq!(upward("data", text), ["use crate::engine::lane::Lane;"]);
     assert_eq!(upward("engine", text), [""; 0]);

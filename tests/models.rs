@@ -1,16 +1,16 @@
 //! The engine's own protocols under a model checker, which tries every interleaving and every value that a
-//! weak memory may show.
+//! weak memory model allows.
 //!
-//! A binary of its own, because the checker's primitives take the place of the real ones under the very
-//! files of the engine. The barrier in two halves is modelled as a full fence on either side: what it
-//! promises is less than what two of those do, and no more is promised by either.
+//! This is a binary of its own, because the checker's primitives replace the real ones under the engine's own
+//! files. The barrier in two halves is modelled as a full fence on each side. Two full fences promise more
+//! than the barrier does, so the models rely only on the part that both promise.
 
 #[path = "../src/data/track.rs"]
-#[expect(dead_code, reason = "a thread that fences itself meets nobody")]
+#[expect(dead_code, reason = "a thread that fences itself has no other party")]
 mod track;
 
 #[path = "../src/memory/account.rs"]
-#[expect(dead_code, reason = "not everything that is told of an account is part of the protocol")]
+#[expect(dead_code, reason = "some methods of an account are not part of the protocol")]
 mod account;
 
 #[path = "../src/memory/crossings.rs"]
@@ -20,7 +20,7 @@ mod crossings;
 #[expect(dead_code, reason = "the model's task polls nothing but the signal")]
 mod signal;
 
-/// What `src/base/sync.rs` is to the engine.
+/// Takes the place of `src/base/sync.rs`.
 mod sync {
     use std::ops::{Deref, DerefMut};
     use std::time::Instant;
@@ -37,7 +37,7 @@ mod sync {
         }
 
         pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
-            MutexGuard(Some(self.0.lock().expect("nobody panics")))
+            MutexGuard(Some(self.0.lock().expect("no thread panics")))
         }
     }
 
@@ -47,7 +47,7 @@ mod sync {
         }
     }
 
-    /// A guard that a wait gives back and takes again, as `parking_lot`'s.
+    /// A guard that a wait releases and takes again, like the guard of `parking_lot`.
     pub(crate) struct MutexGuard<'a, T>(Option<loom::sync::MutexGuard<'a, T>>);
 
     impl<T> Deref for MutexGuard<'_, T> {
@@ -82,7 +82,7 @@ mod sync {
 
         pub(crate) fn wait<T>(&self, guard: &mut MutexGuard<'_, T>) {
             let held = guard.0.take().expect("held");
-            guard.0 = Some(self.0.wait(held).expect("nobody panics"));
+            guard.0 = Some(self.0.wait(held).expect("no thread panics"));
         }
 
         pub(crate) fn wait_until<T>(&self, _: &mut MutexGuard<'_, T>, _: Instant) -> TimedOut {
@@ -119,7 +119,7 @@ use signal::Signal;
 use sync::{AtomicBool, Light, Mutex, Ordering, heavy};
 use track::{Pace, Standing, Track};
 
-/// A track over slots, as a run is one over a chunk's.
+/// A track over slots, like the track of a run over the slots of a chunk.
 struct Slots {
     track: Track,
     slots: Vec<UnsafeCell<u64>>,
@@ -131,10 +131,11 @@ impl Slots {
         Arc::new(Self { track: Track::new(0, places, Light), slots })
     }
 
-    /// Counts an outcome. The checker sees two that write at once, and a write that another does not know of.
-    #[expect(unsafe_code, reason = "what the protocol is to keep apart")]
+    /// Counts an outcome. The checker finds two threads that write at once, and a write that is not ordered
+    /// with another.
+    #[expect(unsafe_code, reason = "the protocol must keep these writes apart")]
     fn publish(&self, place: u64) {
-        // SAFETY: that nobody else does so is what is checked.
+        // SAFETY: the checker proves that no other thread accesses the slot meanwhile.
         self.slots[place as usize].with_mut(|slot| unsafe { *slot += 1 });
     }
 
@@ -144,7 +145,7 @@ impl Slots {
         self.slots.iter().map(|slot| slot.with(|slot| unsafe { *slot })).collect()
     }
 
-    /// What the executing thread does. Returns the places that it began.
+    /// Executes like a container's thread, and returns the number of places that it began.
     fn execute(&self) -> u64 {
         let Some(mut place) = self.track.begin() else { return 0 };
         loop {
@@ -167,11 +168,14 @@ fn a_fence_gives_every_place_to_one_of_the_two() {
         let executed = Arc::clone(&slots);
         let thread = thread::spawn(move || executed.execute());
         let Standing { at, begun } = slots.track.fence().expect("nothing is refused");
-        // What the thread has no right to is executed again, at once.
+        // The places to which the thread has no right are executed again at once.
         (at..2).for_each(|place| slots.publish(place));
         let began = thread.join().expect("no panic");
         assert_eq!(slots.outcomes(), [1, 1]);
-        assert!(begun || began <= at, "what was not seen to begin has not begun: {began}, {at}");
+        assert!(
+            begun || began <= at,
+            "a place that the fence did not see begin has not begun: {began}, {at}"
+        );
         assert!(slots.track.is_fenced());
     });
 }
@@ -193,7 +197,7 @@ fn a_track_that_is_cut_short_is_executed_by_one_up_to_the_cut_and_by_another_beh
 }
 
 #[test]
-fn a_cut_and_a_fence_leave_nothing_out() {
+fn a_cut_and_a_fence_together_leave_no_place_out() {
     loom::model(|| {
         let slots = Slots::new(2);
         let executed = Arc::clone(&slots);
@@ -207,12 +211,12 @@ fn a_cut_and_a_fence_leave_nothing_out() {
 }
 
 #[test]
-fn what_is_fed_while_a_container_goes_to_sleep_is_seen_or_told() {
+fn an_input_that_is_fed_while_a_container_goes_to_sleep_is_seen_or_wakes_it() {
     loom::model(|| {
         let pool = Slots::new(2);
         let starving = Arc::new(AtomicBool::new(false));
         let (fed, told) = (Arc::clone(&pool), Arc::clone(&starving));
-        pool.track.begin().expect("nobody interferes");
+        pool.track.begin().expect("no other party interferes");
         let feeder = thread::spawn(move || {
             fed.publish(0);
             fed.track.step(0, Light);
@@ -222,30 +226,32 @@ fn what_is_fed_while_a_container_goes_to_sleep_is_seen_or_told() {
         assert!(heavy(Light));
         let seen = pool.track.at() > 0;
         if seen {
-            pool.publish(0); // it may be taken: the writing is known
+            pool.publish(0); // the write of the input is visible here, so it may be taken
         }
         assert!(feeder.join().expect("no panic") || seen, "a container sleeps over an input");
     });
 }
 
 #[test]
-fn a_block_freed_elsewhere_is_taken_for_none_of_a_later_attempt() {
+fn a_block_freed_on_another_thread_is_not_credited_to_a_later_attempt() {
     loom::model(|| {
         let account = opened(1000);
         account.end_epoch();
         let first = account.epoch();
         let freed = Arc::clone(&account);
-        let caller = thread::spawn(move || freed.credit(first, 10)); // perhaps before it is booked
+        let caller = thread::spawn(move || freed.credit(first, 10)); // this may come before the charge
         account.charge(first, 10, 10);
         account.end_epoch();
         account.charge(account.epoch(), 7, 7);
         caller.join().expect("no panic");
-        assert_eq!((account.used(), account.live(), account.retained()), (7, 7, 0));
+        assert_eq!(account.used(), 7, "used");
+        assert_eq!(account.live(), 7, "live");
+        assert_eq!(account.retained(), 0, "retained");
     });
 }
 
 #[test]
-fn a_limit_that_several_threads_cross_is_told_of_once() {
+fn a_limit_that_several_threads_cross_is_reported_once() {
     loom::model(|| {
         let account = opened(10);
         let (own, helper) = (Arc::clone(&account), Arc::clone(&account));
@@ -259,7 +265,7 @@ fn a_limit_that_several_threads_cross_is_told_of_once() {
     });
 }
 
-/// Closes an account, of which another thread frees a block meanwhile, and opens the next one at its place.
+/// Closes an account while another thread frees a block of it, and opens the next account at the same place.
 fn give_away(epoch: impl Fn(&Account) -> u64 + Send + Sync + 'static) {
     loom::model(move || {
         let account = opened(1000);
@@ -271,7 +277,7 @@ fn give_away(epoch: impl Fn(&Account) -> u64 + Send + Sync + 'static) {
         account.close();
         let anew = account.open(Some(1000));
         if anew {
-            account.charge(account.enter_epoch(), 100, 100); // it is another container's now
+            account.charge(account.enter_epoch(), 100, 100); // the place belongs to another container now
             account.end_epoch();
             account.charge(account.epoch(), 20, 20);
             account.end_epoch();
@@ -279,26 +285,28 @@ fn give_away(epoch: impl Fn(&Account) -> u64 + Send + Sync + 'static) {
         }
         caller.join().expect("no panic");
         if anew {
-            assert_eq!((account.used(), account.retained(), account.live()), (107, 20, 127));
+            assert_eq!(account.used(), 107, "used");
+            assert_eq!(account.retained(), 20, "retained");
+            assert_eq!(account.live(), 127, "live");
         } else {
-            assert!(account.open(None), "the guest has left");
+            assert!(account.open(None), "the place is free for the next account");
             assert_eq!(account.live(), 0);
         }
     });
 }
 
 #[test]
-fn a_block_of_what_enter_built_is_freed_while_the_place_is_given_away_and_changes_nothing_there() {
+fn a_block_of_enter_freed_while_its_place_is_given_away_does_not_change_the_next_account() {
     give_away(Account::enter_epoch);
 }
 
 #[test]
-fn a_block_of_the_last_attempt_is_freed_while_the_place_is_given_away_and_changes_nothing_there() {
+fn a_block_of_the_last_attempt_freed_while_its_place_is_given_away_does_not_change_the_next_account() {
     give_away(Account::epoch);
 }
 
 #[test]
-fn a_block_that_an_attempt_has_left_is_freed_while_the_place_is_given_away_and_changes_nothing_there() {
+fn a_block_left_by_an_attempt_freed_while_its_place_is_given_away_does_not_change_the_next_account() {
     give_away(|account| {
         account.end_epoch();
         account.epoch() - 1
@@ -306,7 +314,7 @@ fn a_block_that_an_attempt_has_left_is_freed_while_the_place_is_given_away_and_c
 }
 
 #[test]
-fn the_watch_sleeps_over_no_account_that_has_crossed_its_limit() {
+fn the_watch_never_sleeps_while_an_account_over_its_limit_is_listed() {
     loom::model(|| {
         let list = Arc::new((Crossings::new(), [Link::new(), Link::new()]));
         let crossed = Arc::new([AtomicBool::new(false), AtomicBool::new(false)]);
@@ -336,11 +344,11 @@ fn the_watch_sleeps_over_no_account_that_has_crossed_its_limit() {
 }
 
 #[test]
-fn an_account_that_crosses_while_it_is_still_listed_is_seen_all_the_same() {
+fn an_account_that_crosses_its_limit_while_it_is_still_listed_is_seen() {
     loom::model(|| {
         let list = Arc::new((Crossings::new(), Link::new()));
         let crossed = Arc::new(AtomicBool::new(false));
-        list.0.add(1, &list.1); // of the container that had the place before
+        list.0.add(1, &list.1); // the entry of the container that had the place before
         let (added, sets) = (Arc::clone(&list), Arc::clone(&crossed));
         let raising = thread::spawn(move || {
             sets.store(true, Ordering::SeqCst);
@@ -350,30 +358,30 @@ fn an_account_that_crosses_while_it_is_still_listed_is_seen_all_the_same() {
         let mut look = || list.0.take(|_| &list.1, |_| seen |= crossed.load(Ordering::Relaxed));
         look();
         raising.join().expect("no panic");
-        look(); // as the watch does when it is woken
+        look(); // the watch looks when it is woken
         assert!(seen);
     });
 }
 
-/// What is under a function's lock, as far as the containers that sleep go by it.
+/// The part of a function's state that decides whether its containers sleep.
 #[derive(Default)]
 struct Function {
     work: u32,
-    /// The function has ended: no container is to sleep any more.
+    /// Whether the function has ended, so that no container may sleep any more.
     over: bool,
-    /// The containers that sleep and were not woken.
+    /// The containers that sleep and have not been woken.
     asleep: Vec<usize>,
 }
 
 #[derive(Default)]
 struct Sleepers {
     function: Mutex<Function>,
-    /// One for each container.
+    /// The signal of each container.
     signals: [Signal; 2],
 }
 
 impl Sleepers {
-    /// A container's thread. Whether it got work before the end.
+    /// Runs as a container's thread. Returns whether it got work before the end.
     fn thread(&self, id: usize) -> bool {
         let mut function = self.function.lock();
         while function.work == 0 && !function.over {
@@ -384,7 +392,8 @@ impl Sleepers {
         self.took(&mut function)
     }
 
-    /// A container's task: polled, it leaves its waker, and is polled again once that is woken.
+    /// Runs as a container's task, which leaves its waker when it is polled, and is polled again once it is
+    /// woken.
     fn task(&self, id: usize) -> bool {
         let waker = Waker::from(StdArc::new(Unpark(thread::current())));
         loop {
@@ -407,7 +416,7 @@ impl Sleepers {
         let took = function.work > 0;
         function.work -= u32::from(took);
         if function.work > 0 {
-            self.wake_one(function); // which passes on what it leaves
+            self.wake_one(function); // passes the rest of the work on
         }
         took
     }
@@ -428,7 +437,7 @@ impl Wake for Unpark {
 }
 
 #[test]
-fn work_for_two_wakes_a_thread_and_a_task_one_by_the_other() {
+fn work_for_two_wakes_a_thread_and_a_task_one_after_the_other() {
     loom::model(|| {
         let sleepers = Arc::new(Sleepers::default());
         let (one, other) = (Arc::clone(&sleepers), Arc::clone(&sleepers));
@@ -443,7 +452,7 @@ fn work_for_two_wakes_a_thread_and_a_task_one_by_the_other() {
 }
 
 #[test]
-fn nobody_sleeps_over_the_end_of_a_function() {
+fn no_container_sleeps_over_the_end_of_a_function() {
     loom::model(|| {
         let sleepers = Arc::new(Sleepers::default());
         let (one, other) = (Arc::clone(&sleepers), Arc::clone(&sleepers));
@@ -452,7 +461,7 @@ fn nobody_sleeps_over_the_end_of_a_function() {
             let mut function = sleepers.function.lock();
             (function.work, function.over) = (1, true);
         }
-        sleepers.signals.iter().for_each(Signal::notify_all); // with the lock released, as `break_down` does
+        sleepers.signals.iter().for_each(Signal::notify_all); // `break_down` notifies with the lock released, too
         let took = containers.map(|container| container.join().expect("no panic"));
         assert_eq!(took.iter().filter(|took| **took).count(), 1);
     });

@@ -1,10 +1,11 @@
-//! A service of months, in minutes: millions of crashes, functions that come and go, calls that are dropped. At the end the
-//! process has as many threads as after the first of it, and at most 2 MiB more of resident memory. The time of a call before
-//! and after is printed. A binary of its own, because it looks at the whole process.
+//! The load of a service of months in a few minutes: millions of crashes, functions that come and go, and
+//! dropped calls. At the end the process has as many threads as after the first part of the load, and at most
+//! 2 MiB more of resident memory. The times of a call before and after are printed. This is a binary of its
+//! own, because it looks at the whole process.
 //!
 //! ```text
-//! cargo test --test months                                             a hundredth of it
-//! LONGSHORE_MONTHS=1 cargo test --release --test months -- --nocapture all of it, and a report
+//! cargo test --test months                                             a hundredth of the load
+//! LONGSHORE_MONTHS=1 cargo test --release --test months -- --nocapture the whole load, and a report
 //! ```
 
 #![expect(clippy::disallowed_methods, reason = "it measures how long calls take")]
@@ -22,11 +23,11 @@ const CRASHES: u64 = 2_600_000;
 const FUNCTIONS: u64 = 100_000;
 const DROPPED_CALLS: u64 = 1_000_000;
 
-/// What the resident memory may grow by: 2 MiB.
+/// The growth of the resident memory that is allowed: 2 MiB.
 const GROWTH_KIB: u64 = 2 << 10;
 
-/// The allocator of some systems keeps for each of its arenas what threads have freed in it, which hides what is left: there
-/// is to be one arena.
+/// Makes the allocator use one arena. The allocator of some systems has several, and keeps the memory that
+/// threads have freed in each, which would hide a leak.
 #[expect(unsafe_code, reason = "sets up the system's allocator")]
 fn have_one_arena() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
@@ -36,14 +37,14 @@ fn have_one_arena() {
     assert_eq!(set, 1, "the allocator takes the setting");
 }
 
-/// A number out of this process's status, as the system tells it.
+/// A number from the status of this process, as the system reports it.
 fn of_this_process(field: &str) -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
     line.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or(0)
 }
 
-/// Threads once there are no more than `most`, or when they have had long enough to end.
+/// Waits until there are at most `most` threads, for a limited time, and returns their number.
 fn threads_once_at_most(most: u64) -> u64 {
     let begun = Instant::now();
     loop {
@@ -55,7 +56,7 @@ fn threads_once_at_most(most: u64) -> u64 {
     }
 }
 
-/// The median time of a call that is waited for.
+/// The median time of a call, from its beginning to its outcome.
 fn call(f: &Function<u64, u64, Infallible>) -> Duration {
     let mut times: Vec<Duration> = (0..2001)
         .map(|n| {
@@ -68,7 +69,7 @@ fn call(f: &Function<u64, u64, Infallible>) -> Duration {
     times[times.len() / 2]
 }
 
-/// A part of the months: each odd input crashes its container.
+/// Runs a part of the load. Each odd input crashes its container.
 fn live(f: &Function<u64, u64, Infallible>, crashes: u64, functions: u64, dropped_calls: u64) {
     let outcomes = f.map(0..2 * crashes).return_exceptions().into_iter();
     assert_eq!(outcomes.filter(Result::is_err).count() as u64, crashes);
@@ -90,11 +91,11 @@ fn live(f: &Function<u64, u64, Infallible>, crashes: u64, functions: u64, droppe
         left -= calls.len() as u64;
         drop(calls);
     }
-    f.idle().expect("what was dropped is cancelled");
+    f.idle().expect("dropped calls are cancelled");
 }
 
 #[test]
-fn a_service_of_months_stays_as_it_was() {
+fn a_service_of_months_leaves_neither_threads_nor_memory_behind() {
     have_one_arena();
     let all = std::env::var_os("LONGSHORE_MONTHS").is_some();
     let part = if all { 1 } else { 100 };
@@ -103,7 +104,7 @@ fn a_service_of_months_stays_as_it_was() {
         if n.is_multiple_of(2) { *n } else { std::panic::resume_unwind(Box::new(())) }
     });
     let f = f.containers(2).crash_retries(0).restart(RateLimited::never()).start().expect("valid settings");
-    // A process that has done everything once has what it needs.
+    // After a first part of the load the process holds everything that it needs.
     live(&f, 20_000 / part, 200 / part, 2000);
     let (memory, first) = (of_this_process("VmRSS"), call(&f));
     let threads = of_this_process("Threads");

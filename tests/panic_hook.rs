@@ -1,4 +1,4 @@
-//! The panic hook: a binary of its own, because the hook is the process's.
+//! The panic hook. This is a binary of its own, because the hook belongs to the process.
 
 #![expect(
     clippy::disallowed_methods,
@@ -24,13 +24,13 @@ use support::{Gate, unhung, until};
 #[path = "it/support.rs"]
 mod support;
 
-/// Messages of the panics that the application's hook has heard.
+/// The messages of the panics for which the application's hook was called.
 static HEARD: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
-/// What was told of tasks that panicked.
+/// The events of tasks that panicked.
 static TOLD: Mutex<Vec<BTreeMap<&str, String>>> = Mutex::new(Vec::new());
 
-/// Sets the hook and the subscriber that belong to the application, before the first start.
+/// Sets the application's hook and subscriber, before the first start of a function.
 fn prepare() {
     static PREPARED: Once = Once::new();
     PREPARED.call_once(|| {
@@ -44,13 +44,13 @@ fn prepare() {
     });
 }
 
-/// How often the application's hook has heard of that.
+/// The number of calls of the application's hook with this message.
 fn heard(message: &str) -> usize {
     let heard = HEARD.lock().unwrap_or_else(PoisonError::into_inner);
     heard.iter().filter(|of| *of == message).count()
 }
 
-/// How many events there were of tasks of that function, and of how many panics.
+/// The number of events of panicked tasks of this function, and the number of panics that they count.
 fn told(function: &str) -> (usize, usize) {
     let told = TOLD.lock().unwrap_or_else(PoisonError::into_inner);
     let of_it = told.iter().filter(|event| event.get("function").is_some_and(|of| of == function));
@@ -74,14 +74,14 @@ impl<S: Subscriber> Layer<S> for Listener {
         event.record(&mut Fields(&mut fields));
         if fields.get("message").is_some_and(|message| message == "task panicked") {
             TOLD.lock().unwrap_or_else(PoisonError::into_inner).push(fields);
-            // An event that panics takes nothing with it.
+            // A panic of the subscriber must break nothing.
             panic!("a subscriber's panic");
         }
     }
 }
 
 #[test]
-fn a_containers_panic_reaches_the_applications_hook_only_if_asked_to() {
+fn a_containers_panic_reaches_the_applications_hook_only_if_the_function_says_so() {
     prepare();
     let app = App::ephemeral("hook");
     for (name, hook) in [("silent", PanicHook::Silent), ("forwarded", PanicHook::Forward)] {
@@ -94,7 +94,8 @@ fn a_containers_panic_reaches_the_applications_hook_only_if_asked_to() {
     }
     let elsewhere = std::thread::spawn(|| panic!("an application's own panic")).join();
     assert!(elsewhere.is_err());
-    assert_eq!((heard("a silent panic"), heard("a forwarded panic")), (0, 2));
+    assert_eq!(heard("a silent panic"), 0, "calls of the hook for silent panics");
+    assert_eq!(heard("a forwarded panic"), 2, "calls of the hook for forwarded panics");
     assert_eq!(heard("an application's own panic"), 1);
 }
 
@@ -120,7 +121,7 @@ fn panics_of_tasks_that_were_spawned_in_a_container_reach_the_applications_hook_
                 drop(spawn_local(async move { panic!("{name}: local") }));
                 drop(tokio::spawn(async move { panic!("{name}: spawned") }));
                 drop(spawn_blocking(move || panic!("{name}: blocking")).await);
-                // A later one, while the container waits for work.
+                // This task panics later, while the container is idle.
                 drop(tokio::spawn(async move {
                     tokio::task::yield_now().await;
                     panic!("{name}: later")
@@ -138,10 +139,12 @@ fn panics_of_tasks_that_were_spawned_in_a_container_reach_the_applications_hook_
             for kind in ["local", "spawned", "blocking", "later"] {
                 until(kind, || heard(&format!("{name}: {kind}")) == 1);
             }
-            until("each is an event", || told(name) == (4, 4));
+            until("each panic of a task is an event", || told(name) == (4, 4));
             assert!(f.kill_container(ContainerId::new(0)));
-            until("the one that waited is heard", || heard("dropped with its task") == before + 1);
-            until("it is an event", || told(name) == (5, 5));
+            until("the panic in the drop of the waiting task reaches the hook", || {
+                heard("dropped with its task") == before + 1
+            });
+            until("that panic is an event", || told(name) == (5, 5));
             assert_eq!(f.status().crashes, 0);
             for kind in ["local", "spawned", "blocking", "later"] {
                 assert_eq!(heard(&format!("{name}: {kind}")), 1, "{kind}");
@@ -149,13 +152,15 @@ fn panics_of_tasks_that_were_spawned_in_a_container_reach_the_applications_hook_
         }
         let told = TOLD.lock().unwrap_or_else(PoisonError::into_inner);
         let event = told.iter().find(|event| event["cause"] == "tasks, silent: local").expect("told");
-        assert_eq!((&*event["app"], &*event["container"], &*event["generation"]), ("tasks", "0", "1"));
+        assert_eq!(&*event["app"], "tasks", "app");
+        assert_eq!(&*event["container"], "0", "container");
+        assert_eq!(&*event["generation"], "1", "generation");
         assert!(event["location"].contains("panic_hook.rs:"), "{event:?}");
     });
 }
 
 #[test]
-fn an_async_containers_own_panics_are_not_those_of_tasks() {
+fn an_async_containers_own_panics_are_not_reported_as_those_of_tasks() {
     struct Moody;
     impl longshore::AsyncWorker for Moody {
         type Input = u64;
@@ -166,7 +171,7 @@ fn an_async_containers_own_panics_are_not_those_of_tasks() {
             tokio::task::yield_now().await;
             panic!("own: call {n}")
         }
-        // It panics before its first await.
+        // `exit` panics before its first await.
         fn exit(self, _: &longshore::Context) -> impl Future<Output = ()> {
             panic!("own: exit");
             #[expect(unreachable_code, reason = "says what it returns")]
@@ -188,7 +193,7 @@ fn an_async_containers_own_panics_are_not_those_of_tasks() {
         let failure = f.call(7).wait().expect_err("it panics");
         assert_eq!(panic_of(&failure).message(), "own: call 7");
         assert!(panic_of(&failure).location().is_some_and(|at| at.contains("panic_hook.rs")));
-        until("it lives again", || f.status().containers.live == 1);
+        until("the container lives again", || f.status().containers.live == 1);
         let report = app.shutdown_blocking();
         assert!(report.to_string().contains("own: exit"), "{report}");
         for kind in ["own: enter", "own: call 7", "own: exit"] {
@@ -199,7 +204,7 @@ fn an_async_containers_own_panics_are_not_those_of_tasks() {
 }
 
 #[test]
-fn repeats_of_a_tasks_panic_are_counted_and_told_once_a_second() {
+fn repeats_of_a_tasks_panic_are_counted_and_reported_once_a_second() {
     prepare();
     unhung(|| {
         let app = App::ephemeral("repeats");
@@ -211,19 +216,19 @@ fn repeats_of_a_tasks_panic_are_counted_and_told_once_a_second() {
         let begun = std::time::Instant::now();
         f.run((0..500).collect()).expect("no task is the container's own code");
         assert_eq!(heard("again and again"), 500);
-        until("all are told", || told("repeats").1 == 500);
+        until("all panics are reported", || told("repeats").1 == 500);
         let seconds = begun.elapsed().as_secs() as usize;
         assert!(told("repeats").0 <= 2 + seconds, "{:?} in {seconds} s", told("repeats"));
     });
 }
 
-/// A function that is called once for each of its inputs.
+/// A function without crash retries, so that each input is executed once.
 fn once<O: Send + 'static>(f: Builder<u64, O, Infallible>) -> longshore::Function<u64, O, Infallible> {
     f.containers(1).crash_retries(0).restart(RateLimited::never()).start().expect("valid")
 }
 
 #[test]
-fn a_panic_raised_again_has_no_place_and_one_raised_once_has_its_own() {
+fn a_panic_that_is_raised_again_has_no_location_and_a_new_one_has_its_own() {
     #[derive(Debug)]
     struct Payload;
     prepare();
@@ -270,7 +275,7 @@ fn a_panic_raised_again_has_no_place_and_one_raised_once_has_its_own() {
             (panic.message().to_owned(), panic.location().map(ToOwned::to_owned))
         };
         for n in 0..3 {
-            // What was caught in another input does not count, whatever its payload.
+            // A panic that was caught in another input has no effect, whatever its payload is.
             f.call(n).wait().expect("it catches");
             for n in [10, 11, 12, 20, 21, 22, 30, 31] {
                 assert_eq!(place(n).1, None, "{:?}", place(n));
@@ -289,7 +294,7 @@ fn a_panic_raised_again_has_no_place_and_one_raised_once_has_its_own() {
 }
 
 #[test]
-fn tasks_that_panic_late_in_a_generation_are_heard_before_it_is_gone() {
+fn panics_of_tasks_late_in_a_generation_reach_the_hook_and_are_events() {
     prepare();
     unhung(|| {
         let app = App::ephemeral("late");
@@ -307,7 +312,7 @@ fn tasks_that_panic_late_in_a_generation_are_heard_before_it_is_gone() {
         f.call(1).wait().expect("infallible");
         assert!(app.shutdown_blocking().is_clean());
         gate.open();
-        until("it is heard", || heard("a late one") == 1);
-        until("it is told", || told("late") == (1, 1));
+        until("the late panic reaches the hook", || heard("a late one") == 1);
+        until("the late panic is an event", || told("late") == (1, 1));
     });
 }

@@ -1,8 +1,8 @@
-//! Sandboxes that a process puts itself into after its functions have started, and that refuse system calls which
-//! were granted before.
+//! Sandboxes that a process enters after its functions have started, and that refuse system calls which were
+//! allowed before.
 //!
-//! A binary of its own, each test of which runs in a process of its own, because a sandbox is for a process and is
-//! never taken off.
+//! This is a binary of its own, and each test runs in a process of its own, because a process can never leave
+//! its sandbox.
 
 #![cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
 
@@ -14,10 +14,10 @@ use std::time::Duration;
 
 use longshore::{App, Cause, ContainerId, Failure, Function, RateLimited};
 
-/// Set in the process that a test makes.
+/// The environment variable that is set in the child process of a test.
 const INSIDE: &str = "LONGSHORE_INSIDE_THE_SANDBOX";
 
-/// Runs the body of the test of that name in a process of its own, and fails unless it ends well.
+/// Runs the body of the test `test` in a process of its own, and fails unless that process ends well.
 fn in_a_process_of_its_own(test: &str, body: impl FnOnce()) {
     if std::env::var_os(INSIDE).is_some() {
         return body();
@@ -34,9 +34,9 @@ fn in_a_process_of_its_own(test: &str, body: impl FnOnce()) {
 /// What a sandbox refuses.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Refuses {
-    /// The barrier for all threads of the process.
+    /// `membarrier`, the barrier for all threads of the process.
     Barrier,
-    /// That, and to take the right to write away from a single page.
+    /// `membarrier`, and the call that makes a single page read-only.
     BarrierAndPage,
 }
 
@@ -49,7 +49,7 @@ struct Step {
     value: u32,
 }
 
-/// A filter, as the system takes it.
+/// A filter in the layout of the system call.
 #[repr(C)]
 struct Filter {
     len: u16,
@@ -65,7 +65,8 @@ fn enter_sandbox(refuses: Refuses) {
     const REFUSED: u32 = 0x0005_0000 | libc::EPERM as u32;
     const ALLOWED: u32 = 0x7fff_0000;
     const ALL_THREADS: libc::c_ulong = 1;
-    // Where the number of the call is in what a filter sees, and the lower halves of its second and third argument.
+    // The offsets, in the data of a filter, of the number of the call, and of the lower halves of its second
+    // and third arguments.
     const NUMBER: u32 = 0;
     const LENGTH: u32 = 24;
     const RIGHTS: u32 = 32;
@@ -83,7 +84,7 @@ fn enter_sandbox(refuses: Refuses) {
         step(RETURN, 0, 0, ALLOWED),
     ];
     let filter = Filter { len: steps.len() as u16, steps: steps.as_ptr() };
-    // SAFETY: takes numbers only.
+    // SAFETY: the call takes only numbers.
     let bound = unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) };
     assert_eq!(bound, 0, "{}", std::io::Error::last_os_error());
     // SAFETY: the filter and its steps are values of this frame, which the call only reads.
@@ -96,7 +97,7 @@ fn enter_sandbox(refuses: Refuses) {
     assert_eq!(barrier, -1, "the sandbox holds");
 }
 
-/// A door that code waits at until it is opened.
+/// A door at which code waits until it is opened.
 #[derive(Clone, Default)]
 struct Door(Arc<(Mutex<bool>, Condvar)>);
 
@@ -112,7 +113,7 @@ impl Door {
     }
 }
 
-/// Waits until something is so.
+/// Waits until a condition holds. `what` is the condition as a sentence.
 fn until(what: &str, mut holds: impl FnMut() -> bool) {
     for _ in 0..100_000 {
         if holds() {
@@ -127,8 +128,8 @@ fn is_engine<I, E>(failure: &Failure<I, E>) -> bool {
     matches!(failure.cause(), Cause::Engine(_))
 }
 
-/// A function of two containers: input 0 waits at the door, all others are done at once. Tells by the flag that
-/// input 0 executes.
+/// A function of two containers. Input 0 sets the flag and waits at the door, and all other inputs return at
+/// once.
 fn porter(app: &App, name: &str) -> (Function<u64, u64, std::convert::Infallible>, Door, Arc<AtomicBool>) {
     let (door, waits) = (Door::default(), Arc::new(AtomicBool::new(false)));
     let (shut, tells) = (door.clone(), Arc::clone(&waits));
@@ -144,16 +145,16 @@ fn porter(app: &App, name: &str) -> (Function<u64, u64, std::convert::Infallible
     (f, door, waits)
 }
 
-/// Whether a barrier can be had by other means on this kind of processor, as far as a process can see.
+/// Whether this kind of processor has another way to make a barrier, as far as a process can see.
 fn has_other_means() -> bool {
     let known = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     cfg!(target_arch = "x86_64") && !known.contains("invlpgb")
 }
 
 #[test]
-fn a_sandbox_that_refuses_the_barrier_changes_nothing_or_is_told_as_a_fault_of_the_engine() {
+fn a_sandbox_that_refuses_the_barrier_changes_nothing_or_is_reported_as_a_fault_of_the_engine() {
     in_a_process_of_its_own(
-        "a_sandbox_that_refuses_the_barrier_changes_nothing_or_is_told_as_a_fault_of_the_engine",
+        "a_sandbox_that_refuses_the_barrier_changes_nothing_or_is_reported_as_a_fault_of_the_engine",
         || {
             let app = App::ephemeral("sandboxed");
             let (f, door, waits) = porter(&app, "f");
@@ -168,19 +169,20 @@ fn a_sandbox_that_refuses_the_barrier_changes_nothing_or_is_told_as_a_fault_of_t
             });
             let g = g.containers(2).start().expect("valid");
             assert_eq!(g.run((0..50).collect()).expect("nothing fails").len(), 50);
-            // A map whose feeder and one of whose inputs are under way when the sandbox is entered.
+            // The feeder of this map, and one of its inputs, are under way when the process enters the
+            // sandbox.
             let (send, receive) = mpsc::channel();
             let mut fed = f.map(receive).into_iter();
-            send.send(1).expect("it is pulled");
-            assert_eq!(fed.next().expect("it comes").expect("nothing fails"), 2);
-            send.send(0).expect("it is pulled");
-            until("it executes", || waits.load(Ordering::SeqCst));
+            send.send(1).expect("a feeder pulls it");
+            assert_eq!(fed.next().expect("the outcome comes").expect("nothing fails"), 2);
+            send.send(0).expect("a feeder pulls it");
+            until("input 0 executes", || waits.load(Ordering::SeqCst));
             enter_sandbox(Refuses::Barrier);
-            drop(fed); // fences the run that executes, and the pool
+            drop(fed); // fences the executing run, and closes the pool
             drop(send);
             let mut failures: Vec<bool> = Vec::new();
             for round in 0..200 {
-                // Cancels runs that execute, and kills a container meanwhile.
+                // This cancels executing runs, and meanwhile kills a container.
                 let mut map = f.map(1..100_000u64).into_iter();
                 let mut waiting = g.map(0..1_000u64).into_iter();
                 for n in 0..20 {
@@ -208,10 +210,13 @@ fn a_sandbox_that_refuses_the_barrier_changes_nothing_or_is_told_as_a_fault_of_t
                 }
             }
             assert!(failures.iter().all(|is_engine| *is_engine));
-            assert!(failures.is_empty() || !has_other_means(), "it goes on here");
+            assert!(
+                failures.is_empty() || !has_other_means(),
+                "the function goes on if there is another barrier"
+            );
             assert!(executions.load(Ordering::SeqCst) > 0);
             door.open();
-            until("the thread that was left behind returns", || f.status().containers.abandoned == 0);
+            until("the abandoned thread returns", || f.status().containers.abandoned == 0);
             let report = app.shutdown_within(Duration::from_secs(30));
             assert!(report.is_clean() || !failures.is_empty(), "{report:?}");
         },
@@ -219,60 +224,62 @@ fn a_sandbox_that_refuses_the_barrier_changes_nothing_or_is_told_as_a_fault_of_t
 }
 
 #[test]
-fn where_no_barrier_is_to_be_had_the_function_breaks_down_and_the_process_lives() {
-    in_a_process_of_its_own(
-        "where_no_barrier_is_to_be_had_the_function_breaks_down_and_the_process_lives",
-        || {
-            let app = App::ephemeral("sandboxed");
-            let functions = ["dropped", "unwound", "killed", "aborted", "fed"].map(|name| porter(&app, name));
-            let [dropped, unwound, killed, aborted, fed] = functions;
-            let begin = |(f, _, waits): &(Function<u64, u64, _>, Door, Arc<AtomicBool>)| {
-                let mut map = f.map(vec![7, 0, 8]).into_iter();
-                assert_eq!(map.next().expect("it comes").expect("nothing fails"), 8);
-                until("it executes", || waits.load(Ordering::SeqCst));
-                map
-            };
-            let maps = [&dropped, &unwound, &killed, &aborted].map(begin);
-            let [of_dropped, of_unwound, mut of_killed, mut of_aborted] = maps;
-            let (send, receive) = mpsc::channel();
-            let mut of_fed = fed.0.map(receive).into_iter();
-            send.send(1).expect("it is pulled");
-            assert_eq!(of_fed.next().expect("it comes").expect("nothing fails"), 2);
-            let waiting = dropped.0.call(0);
-            enter_sandbox(Refuses::BarrierAndPage);
+fn without_any_barrier_the_function_breaks_down_and_the_process_lives() {
+    in_a_process_of_its_own("without_any_barrier_the_function_breaks_down_and_the_process_lives", || {
+        let app = App::ephemeral("sandboxed");
+        let functions = ["dropped", "unwound", "killed", "aborted", "fed"].map(|name| porter(&app, name));
+        let [dropped, unwound, killed, aborted, fed] = functions;
+        let begin = |(f, _, waits): &(Function<u64, u64, _>, Door, Arc<AtomicBool>)| {
+            let mut map = f.map(vec![7, 0, 8]).into_iter();
+            assert_eq!(map.next().expect("the outcome comes").expect("nothing fails"), 8);
+            until("input 0 executes", || waits.load(Ordering::SeqCst));
+            map
+        };
+        let maps = [&dropped, &unwound, &killed, &aborted].map(begin);
+        let [of_dropped, of_unwound, mut of_killed, mut of_aborted] = maps;
+        let (send, receive) = mpsc::channel();
+        let mut of_fed = fed.0.map(receive).into_iter();
+        send.send(1).expect("a feeder pulls it");
+        assert_eq!(of_fed.next().expect("the outcome comes").expect("nothing fails"), 2);
+        let waiting = dropped.0.call(0);
+        enter_sandbox(Refuses::BarrierAndPage);
 
-            drop(of_dropped);
-            let failure = dropped.0.call(1).wait().expect_err("it is broken");
-            assert!(is_engine(&failure), "{failure}");
-            assert!(is_engine(&waiting.wait().expect_err("it is broken")));
-            // While the thread unwinds a second panic would end the process.
-            let unwinds = std::thread::spawn(move || {
-                let _map = of_unwound;
-                panic::resume_unwind(Box::new("on purpose"));
-            });
-            assert!(unwinds.join().is_err());
-            assert!(is_engine(&unwound.0.call(1).wait().expect_err("it is broken")));
-            (0..2).for_each(|id| _ = killed.0.kill_container(ContainerId::new(id)));
-            assert!(is_engine(&of_killed.next().expect("it is told").expect_err("it is broken")));
-            assert!(of_killed.next().is_none(), "once");
-            drop(of_fed); // closes the pool of its feeder
-            drop(send);
-            assert!(is_engine(&fed.0.call(1).wait().expect_err("it is broken")));
-            aborted.0.abort();
-            assert!(is_engine(&of_aborted.next().expect("it is told").expect_err("it is broken")));
+        drop(of_dropped);
+        let failure = dropped.0.call(1).wait().expect_err("the function is broken");
+        assert!(is_engine(&failure), "{failure}");
+        assert!(is_engine(&waiting.wait().expect_err("the function is broken")));
+        // A second panic on this unwinding thread would abort the process.
+        let unwinds = std::thread::spawn(move || {
+            let _map = of_unwound;
+            panic::resume_unwind(Box::new("on purpose"));
+        });
+        assert!(unwinds.join().is_err());
+        assert!(is_engine(&unwound.0.call(1).wait().expect_err("the function is broken")));
+        (0..2).for_each(|id| _ = killed.0.kill_container(ContainerId::new(id)));
+        assert!(is_engine(
+            &of_killed.next().expect("the map yields its error").expect_err("the function is broken")
+        ));
+        assert!(of_killed.next().is_none(), "once");
+        drop(of_fed); // closes the pool of its feeder
+        drop(send);
+        assert!(is_engine(&fed.0.call(1).wait().expect_err("the function is broken")));
+        aborted.0.abort();
+        assert!(is_engine(
+            &of_aborted.next().expect("the map yields its error").expect_err("the function is broken")
+        ));
 
-            // What starts now has heard of it: it passes with full fences, and can be cancelled like any other.
-            let after = porter(&app, "after");
-            let of_after = begin(&after);
-            drop(of_after);
-            assert!(after.0.kill_container(ContainerId::new(0)));
-            assert_eq!(after.0.call(3).wait().expect("it goes on"), 4);
+        // A function that starts now knows that there is no barrier. It uses full fences, and can be
+        // cancelled as usual.
+        let after = porter(&app, "after");
+        let of_after = begin(&after);
+        drop(of_after);
+        assert!(after.0.kill_container(ContainerId::new(0)));
+        assert_eq!(after.0.call(3).wait().expect("it goes on"), 4);
 
-            for (_, door, _) in [&dropped, &unwound, &killed, &aborted, &fed, &after] {
-                door.open();
-            }
-            let report = app.shutdown_within(Duration::from_secs(30));
-            assert_eq!(report.functions.len(), 6, "{report}");
-        },
-    );
+        for (_, door, _) in [&dropped, &unwound, &killed, &aborted, &fed, &after] {
+            door.open();
+        }
+        let report = app.shutdown_within(Duration::from_secs(30));
+        assert_eq!(report.functions.len(), 6, "{report}");
+    });
 }

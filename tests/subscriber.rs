@@ -1,4 +1,5 @@
-//! Subscribers that are slow or that panic: a binary of its own, because the subscriber is the process's.
+//! Subscribers that are slow or that panic. This is a binary of its own, because the subscriber belongs to
+//! the process.
 
 #![expect(clippy::disallowed_methods, reason = "tests read the clock to see that nothing hangs")]
 
@@ -21,7 +22,7 @@ use support::{Gate, attempt, crash, unhung, until};
 #[path = "it/support.rs"]
 mod support;
 
-/// What an event is made of.
+/// The fields of an event.
 #[derive(Default)]
 struct Fields(BTreeMap<&'static str, String>);
 
@@ -37,12 +38,12 @@ impl Visit for Fields {
     }
 }
 
-/// What is to happen at the events of one function, by its name.
+/// The code that runs at each event of one function.
 type Reaction = Arc<dyn Fn(&Fields) + Send + Sync>;
 
 static REACTIONS: Mutex<BTreeMap<&str, Reaction>> = Mutex::new(BTreeMap::new());
 
-/// Reacts to events and to nothing else.
+/// A subscriber that runs the reactions, and can panic at spans.
 struct Reacting;
 
 impl Subscriber for Reacting {
@@ -62,7 +63,7 @@ impl Subscriber for Reacting {
         }
     }
 
-    /// The name of its function says where a span panics: as it is made, entered, left or closed.
+    /// The name of the function says when its spans panic: as they are made, entered, left or closed.
     fn new_span(&self, attributes: &Attributes<'_>) -> Id {
         let mut fields = Fields::default();
         attributes.record(&mut fields);
@@ -89,10 +90,10 @@ impl Subscriber for Reacting {
     }
 }
 
-/// Where spans may panic.
+/// The moments at which spans may panic.
 const PANICS: [&str; 4] = ["made", "entered", "left", "closed"];
 
-/// How often spans have panicked, at each of those.
+/// The number of panics of spans at each of these moments.
 static PANICKED: [AtomicU32; 4] = [const { AtomicU32::new(0) }; 4];
 
 fn panic_at(id: &Id, place: &str) {
@@ -103,7 +104,7 @@ fn panic_at(id: &Id, place: &str) {
     }
 }
 
-/// From now on that happens at each event about `function`.
+/// From now on, `reaction` runs at each event about `function`.
 fn at_events_of(function: &'static str, reaction: impl Fn(&Fields) + Send + Sync + 'static) {
     static INSTALLED: Once = Once::new();
     INSTALLED.call_once(|| tracing::subscriber::set_global_default(Reacting).expect("only here"));
@@ -111,7 +112,8 @@ fn at_events_of(function: &'static str, reaction: impl Fn(&Fields) + Send + Sync
     reactions.insert(function, Arc::new(reaction));
 }
 
-/// Opens `begun` at an event with those values and waits there; opens the other when it may go on.
+/// Stops the emitting thread at an event with these values. The first gate opens when the thread is stopped,
+/// and the thread goes on when the test opens the second.
 fn stop_at(function: &'static str, values: &'static [(&str, &str)]) -> (Gate, Gate) {
     let (begun, gate) = (Gate::default(), Gate::default());
     let (told, pass) = (begun.clone(), gate.clone());
@@ -140,26 +142,26 @@ fn a_subscriber_that_panics_at_every_event_breaks_nothing() {
             .start()
             .expect("valid");
         assert_eq!(f.call(7).wait().expect("replayed and retried"), 7);
-        assert_eq!(f.status().crashes, 1, "a subscriber's panic is nobody's crash");
-        until("both live", || f.status().containers.live == 2);
+        assert_eq!(f.status().crashes, 1, "a subscriber's panic is no crash");
+        until("both containers live", || f.status().containers.live == 2);
         assert!(f.kill_container(ContainerId::new(0)));
         assert_eq!(f.run(vec![1, 2]).expect("the function is whole"), [1, 2]);
-        until("the killed one has gone", || f.status().containers.abandoned == 0);
+        until("the abandoned thread has ended", || f.status().containers.abandoned == 0);
         let report = app.shutdown_blocking();
         assert!(report.is_clean(), "{report}");
     });
 }
 
 #[test]
-fn a_subscriber_that_panics_at_a_span_breaks_nothing_also_while_a_crash_unwinds_through_it() {
+fn a_subscriber_that_panics_at_a_span_breaks_nothing_even_while_a_crash_unwinds_through_it() {
     unhung(|| {
-        // An event that panics as well unwinds through its span.
+        // The subscriber also panics at events, and such a panic unwinds through its span.
         for place in PANICS {
             at_events_of(place, |_| panic!("a subscriber's panic"));
         }
         for (at, place) in PANICS.into_iter().enumerate() {
             let app = App::ephemeral("spans");
-            // Attempts from the second on are in a span.
+            // The second attempt and later ones are in a span.
             let code = |n: &u32| match attempt() {
                 1 | 2 | 4 => crash(),
                 3 => Err("once"),
@@ -196,11 +198,11 @@ impl Drop for Departure {
 }
 
 thread_local! {
-    /// Dropped at the very end of its thread.
+    /// It is dropped at the very end of its thread.
     static DEPARTURE: RefCell<Option<Departure>> = const { RefCell::new(None) };
 }
 
-/// Tells that it has begun, waits at a gate, and crashes.
+/// A worker that opens a gate when it begins, waits at another gate, and crashes.
 #[derive(Clone, Default)]
 struct Doomed {
     begun: Gate,
@@ -220,7 +222,7 @@ impl Worker for Doomed {
 }
 
 #[test]
-fn giving_up_while_it_drains_reaches_every_caller_however_slow_the_subscriber_is() {
+fn a_function_that_gives_up_during_a_drain_reaches_every_caller_however_slow_the_subscriber_is() {
     unhung(|| {
         let (app, other) = (App::ephemeral("told"), App::ephemeral("other"));
         let g = other.infallible("engine", |n: &u32| *n).containers(1).start().expect("valid");
@@ -231,12 +233,13 @@ fn giving_up_while_it_drains_reaches_every_caller_however_slow_the_subscriber_is
             Ok(worker.clone())
         };
         let f = app.worker("slow", enter).containers(2).restart(strict()).start().expect("valid");
-        until("both live", || f.status().containers.live == 2);
+        until("both containers live", || f.status().containers.live == 2);
         let call = f.call(1);
         doomed.begun.pass();
         f.drain();
-        until("it drains", || f.run(Vec::new()).is_err());
-        // The engine is held while the one container crashes, and that is told when the other has gone.
+        until("the function drains", || f.run(Vec::new()).is_err());
+        // The engine's thread is stopped while one container crashes. The event of the crash is emitted only
+        // when the other container has gone.
         let (held, resume) = stop_at("engine", &[("message", "container killed")]);
         let gone = Arc::clone(&departed);
         at_events_of("slow", move |fields| {
@@ -247,7 +250,7 @@ fn giving_up_while_it_drains_reaches_every_caller_however_slow_the_subscriber_is
         let killing = std::thread::spawn(move || g.kill_container(ContainerId::new(0)));
         held.pass();
         doomed.gate.open();
-        until("both have gone", || departed.load(Ordering::SeqCst) == 2);
+        until("both threads have ended", || departed.load(Ordering::SeqCst) == 2);
         resume.open();
         assert!(call.wait().expect_err("it gave up").is_given_up());
         assert!(killing.join().expect("no panic"));
@@ -275,8 +278,8 @@ fn no_enter_begins_once_an_abort_has_returned() {
         resume.open();
         assert!(call.wait().expect_err("aborted").is_shut_down());
         drop(f);
-        until("its threads are gone", || Arc::strong_count(&enters) == 1);
-        assert_eq!(enters.load(Ordering::SeqCst), 1, "the first generation's");
+        until("the threads of the function have ended", || Arc::strong_count(&enters) == 1);
+        assert_eq!(enters.load(Ordering::SeqCst), 1, "only the first generation entered");
     });
 }
 
@@ -285,7 +288,7 @@ fn strict() -> RateLimited {
 }
 
 #[test]
-fn a_subscriber_may_wait_for_the_report_of_the_app_that_it_is_told_about() {
+fn a_subscriber_may_wait_for_the_report_of_the_app_of_an_event() {
     unhung(|| {
         let place: Arc<Mutex<Option<App>>> = Arc::default();
         let (its, reports) = (Arc::clone(&place), Arc::<Mutex<Vec<bool>>>::default());
@@ -304,6 +307,6 @@ fn a_subscriber_may_wait_for_the_report_of_the_app_that_it_is_told_about() {
         *place.lock().unwrap_or_else(PoisonError::into_inner) = Some(app);
         assert!(f.call(1).wait().is_err());
         let told = || reports.lock().unwrap_or_else(PoisonError::into_inner).len() == 1;
-        until("the report is there", told);
+        until("the subscriber has the report", told);
     });
 }

@@ -1,5 +1,5 @@
-//! What an event costs for each input, call or container that it concerns, with few and with very many others that it
-//! does not concern.
+//! The cost of an event for each input, call or container that it concerns, beside few and beside very many
+//! others.
 
 use std::hint::black_box;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,10 +15,10 @@ use crate::harness::question::Measure;
 use crate::harness::reading::{Reading, timed};
 use crate::harness::work::no_op;
 
-/// The most that something may cost beside many, against beside few.
+/// The largest ratio of the cost beside many others to the cost beside few.
 const GOAL: Goal = Goal::Times(3.0);
 
-/// Stacks of many containers that do next to nothing.
+/// The stack size of many containers that do almost nothing.
 const SMALL_STACK: usize = 64 << 10;
 
 pub(crate) fn ask(harness: &mut Harness) {
@@ -28,7 +28,7 @@ pub(crate) fn ask(harness: &mut Harness) {
     other_functions(harness);
 }
 
-/// A map of inputs beside maps that are open, and whose consumers do not read on.
+/// A map beside open maps whose consumers have paused.
 fn open_maps(harness: &mut Harness) {
     let n = harness.inputs(10_000);
     let [few, many] = [100, harness.inputs(100_000)].map(|maps| {
@@ -53,7 +53,7 @@ fn open_maps(harness: &mut Harness) {
         .ask();
 }
 
-/// Calls that are dropped, and calls that are answered, among others that wait.
+/// Calls that are dropped and calls that are answered, among other calls that wait.
 fn queued_calls(harness: &mut Harness) {
     let [few, many] = [100, harness.inputs(100_000)];
     let function = ours::plain(no_op);
@@ -97,7 +97,7 @@ fn queued_calls(harness: &mut Harness) {
     drop(first);
 }
 
-/// A crash and a kill beside containers that have nothing to do.
+/// A crash and a kill beside idle containers.
 fn idle_containers(harness: &mut Harness) {
     let [few, many] = [2, 1024].map(|containers| {
         let app = App::ephemeral("bench");
@@ -166,7 +166,7 @@ fn idle_containers(harness: &mut Harness) {
         .ask();
 }
 
-/// What another function notices while a large job ends.
+/// The effect of the end of a large job on another function.
 fn other_functions(harness: &mut Harness) {
     let measures = [Measure { name: "the longest status()", unit: "µs", goal: Goal::AtMost(20_000.0) }];
     let n = harness.inputs(1_000_000);
@@ -196,7 +196,7 @@ fn other_functions(harness: &mut Harness) {
             longest = longest.max(asked.elapsed());
         }
         stuck.store(false, Ordering::Relaxed);
-        assert!(run.join().expect("it only counts") >= n);
+        assert!(run.join().expect("the thread only counts") >= n);
         Reading { took: begun.elapsed(), figures: vec![longest.as_nanos() as f64 / 1000.0] }
     };
     harness.question("while a job of 1e6 inputs is aborted", n).measures(&measures).ours(longest).ask();

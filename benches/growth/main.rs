@@ -1,7 +1,7 @@
-//! What must not grow: the cost of an input with their number or that of containers, memory with the length of
-//! a map, wake-ups with idle containers, and one map's share with another beside it.
+//! Costs that must not grow: the cost of an input with the number of inputs or containers, memory with the
+//! length of a map, wake-ups with idle containers, and the share of one map beside another.
 //!
-//! Memory and wake-ups are read from `/proc`, so they are asked on Linux only.
+//! Memory and wake-ups are read from `/proc`, so these questions are asked only on Linux.
 
 #![expect(clippy::disallowed_methods, reason = "a benchmark measures time")]
 #![allow(dead_code, reason = "each bench uses its own part of the harness")]
@@ -24,10 +24,10 @@ use harness::question::Measure;
 use harness::reading::{Reading, delays, per_input, timed};
 use harness::work::no_op;
 
-/// Asks for 1e8 inputs too, which take minutes.
+/// The variable that also asks for 1e8 inputs, which takes minutes.
 const LONG: &str = "LONGSHORE_BENCH_LONG";
 
-/// What is measured, as this program is told when it is run as the child that is measured.
+/// The argument that says what to measure, when this program runs as the child that is measured.
 const LAZY: &str = "--peak-of-lazy-inputs";
 const ENDLESS: &str = "--growth-of-an-endless-map";
 const QUEUED: &str = "--bytes-of-queued-calls";
@@ -55,7 +55,7 @@ fn main() {
     }
 }
 
-/// Runs a map of `0..inputs` whose outcomes are added up and not kept.
+/// Runs a map of `0..inputs`, and adds its outcomes up without keeping them.
 fn fold(function: &Ours, inputs: u64) -> u64 {
     let outcomes = function.map(0..inputs).return_exceptions();
     outcomes.into_iter().map(|outcome| outcome.expect("nothing fails here")).sum()
@@ -97,7 +97,7 @@ fn containers(harness: &mut Harness) {
         .ask();
 }
 
-/// Two maps without an end, and calls in between.
+/// Two endless maps, with calls in between.
 fn beside_each_other(harness: &mut Harness) {
     let work = harness.work(Duration::from_micros(50));
     let function = ours::plain(move |n| work.run(n));
@@ -119,7 +119,7 @@ fn beside_each_other(harness: &mut Harness) {
                 trips.push(asked.elapsed());
             }
             over.store(true, Ordering::Relaxed);
-            (maps.map(|map| map.join().expect("it only counts")), trips)
+            (maps.map(|map| map.join().expect("the thread only counts")), trips)
         });
         let larger = *shares.iter().max().expect("there are two") as f64;
         let smaller = *shares.iter().min().expect("there are two") as f64;
@@ -189,7 +189,7 @@ fn memory(harness: &mut Harness) {
         .ask();
 }
 
-/// By how many bytes so many queued calls raise the peak, their handles included.
+/// The number of bytes by which queued calls raise the peak of the process, their handles included.
 fn growth_by_queued_calls(calls: u64) -> u64 {
     let (held, release) = std::sync::mpsc::channel::<()>();
     let release = std::sync::Mutex::new(release);
@@ -208,8 +208,8 @@ fn growth_by_queued_calls(calls: u64) -> u64 {
     bytes
 }
 
-/// By how many bytes a map of as many inputs, of which no more are made than are wanted, and whose outcomes are
-/// added up, raises the process's peak above what it was before there was a function.
+/// The number of bytes by which a map raises the peak of the process above its peak before the function. The
+/// inputs are made lazily, and the outcomes are added up.
 fn peak_of_lazy_inputs(inputs: u64) -> u64 {
     let before = process::peak_bytes();
     let outcomes = ours::plain(no_op).map(unknown_length(inputs)).return_exceptions().into_iter();
@@ -218,7 +218,8 @@ fn peak_of_lazy_inputs(inputs: u64) -> u64 {
     process::peak_bytes() - before
 }
 
-/// By how many bytes the peak grows while an endless map goes on from a tenth of as many outcomes to all.
+/// The number of bytes by which the peak grows while an endless map goes on from a tenth of `outcomes` to all
+/// of them.
 fn growth_of_endless(outcomes: u64) -> u64 {
     let mut map = ours::plain(no_op).map(0u64..).into_iter();
     let taken = map.by_ref().take(outcomes as usize / 10).filter(Result::is_ok).count() as u64;

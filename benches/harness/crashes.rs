@@ -1,4 +1,4 @@
-//! The time from a panic to the replay of its input, in a worker whose state is fresh: the question, and our
+//! The question of the time from a panic to the replay of its input in a worker with fresh state, and our
 //! side of it.
 
 use std::convert::Infallible;
@@ -15,24 +15,24 @@ use super::question::Measure;
 use super::reading::{Reading, delays};
 use super::work::Silence;
 
-/// What is measured. 15 µs is what issue 5 aims at.
+/// The two measures. The goal of the project is 15 µs.
 pub(crate) const MEASURES: [Measure; 2] = [
     Measure { name: "p50", unit: "µs", goal: Goal::AtMost(15.0) },
     Measure { name: "p99", unit: "µs", goal: Goal::Shown },
 ];
 
-/// What our way is to be against every rival.
+/// The goals of our way against every rival.
 pub(crate) const GOALS: [Goal; 2] = [Goal::Times(1.0), Goal::Times(1.0)];
 
-/// The names of the questions, and whether something else keeps all cores busy.
+/// The names of the questions, and whether other threads keep all cores busy.
 pub(crate) const LOADS: [(&str, bool); 2] =
     [("panic to replay, idle cores", false), ("panic to replay, busy cores", true)];
 
-/// An input that crashes whoever takes it up first, and tells how long ago that was to who does next.
+/// An input whose first attempt panics. Its second attempt measures the time since that panic.
 #[derive(Debug, Clone)]
 pub(crate) struct Probe {
     made: Instant,
-    /// Nanoseconds after that; 0 as long as nobody has panicked.
+    /// The nanoseconds from `made` to the panic, or 0 before it.
     panicked: Arc<AtomicU64>,
 }
 
@@ -46,7 +46,7 @@ impl Probe {
         assert!(std::mem::take(fresh), "a worker that crashed is used again");
         let panicked = self.panicked.load(Ordering::Relaxed);
         if panicked > 0 {
-            *fresh = true; // has survived, and may take another
+            *fresh = true; // this worker has survived, and may take another probe
             return self.made.elapsed() - Duration::from_nanos(panicked);
         }
         self.panicked.store(self.made.elapsed().as_nanos() as u64, Ordering::Relaxed);
@@ -54,7 +54,7 @@ impl Probe {
     }
 }
 
-/// Asks so many probes, one after the other.
+/// Asks `probes` probes, one after the other.
 pub(crate) fn replays(probes: u64, mut ask: impl FnMut(Probe) -> Duration) -> Reading {
     let begun = Instant::now();
     let replayed = (0..probes).map(|_| ask(Probe::new())).collect();

@@ -1,29 +1,29 @@
-//! What issue 5 asks of an answer, and whether the answer meets it.
+//! [`Goal`]: the goal of an answer, and whether the answer meets it.
 
 use std::fmt;
 
-/// A goal for what is measured: the lower the better, unless it is a band.
+/// A goal for a figure. Lower figures are better, except for a band.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Goal {
-    /// None: the figures are shown for comparison.
+    /// There is no goal. The figures are shown for comparison.
     Shown,
-    /// At most that many times the rival's.
+    /// At most this many times the rival's figure.
     Times(f64),
-    /// At most that many times the rival's, or at most that much more than it, whichever is easier.
+    /// At most this many times the rival's figure, or at most this much more, whichever is easier to meet.
     TimesOrMore(f64, f64),
-    /// At most that share of the rival's, told as how many times faster that is.
+    /// At least this many times as fast as the rival.
     Faster(f64),
-    /// At least that share of the rival's throughput.
+    /// At least this share of the rival's throughput.
     Throughput(f64),
-    /// Within that share of the rival's, above or below.
+    /// Within this share of the rival's figure, above or below.
     Like(f64),
-    /// At most that much, whatever any rival does.
+    /// At most this much, whatever the rivals' figures are.
     AtMost(f64),
 }
 
 impl Goal {
-    /// Whether it is met by the medians of our figures, of their ratios to the rival's, and of how much
-    /// more they are; `None` if there is nothing to meet.
+    /// Whether the goal is met. The arguments are medians: of our figures, of their ratios to the rival's,
+    /// and of their differences. `None` if there is no goal.
     pub(crate) fn is_met(self, ours: f64, ratio: f64, more: f64) -> Option<bool> {
         Some(match self {
             Self::Shown => return None,

@@ -1,14 +1,14 @@
-//! The harness that all benches share: questions, each asked in interleaved rounds, and the table of
-//! their answers.
+//! The harness that all benches share. Each question is asked in interleaved rounds, and its answers are rows
+//! of a table.
 //!
 //! ```text
 //!  question ──▶ rounds: ours, rival, rival, ours, … ──▶ pairs ──▶ median and quartiles ──▶ row
 //! ```
 //!
-//! Two noisy cores make a time measured now and one measured a minute later incomparable; the ratio of two
-//! that were measured side by side is stable. So every round runs all the ways of one question in turn,
-//! each ratio is that of one round, and a row tells the median of the ratios with their quartiles. The
-//! ratio is therefore not quite that of the two medians beside it.
+//! On two noisy cores a time measured now cannot be compared with a time measured a minute later, but the
+//! ratio of two times that were measured side by side is stable. So every round runs all the ways of one
+//! question in turn. Each ratio is taken within one round, and a row shows the median and the quartiles of
+//! these ratios. So the ratio in a row is not exactly the ratio of the two medians beside it.
 //!
 //! Criterion calls the rounds, and reports our own time as it does for any bench.
 //!
@@ -36,10 +36,10 @@ use question::Question;
 use row::Row;
 use work::Spin;
 
-/// The most inputs of a question that is only checked.
+/// The largest number of inputs in a question that is only checked.
 const INPUTS_CHECKED: u64 = 300;
 
-/// How much less work there is in an input that is only checked.
+/// The work of an input is divided by this in a question that is only checked.
 const WORK_CHECKED: u32 = 100;
 
 /// Whether answers are timed, or only checked.
@@ -49,13 +49,13 @@ enum Mode {
     Checked,
 }
 
-/// One bench: it asks its questions one by one, and writes their rows down after each.
+/// One bench. It asks its questions one by one, and writes all rows after each.
 pub(crate) struct Harness {
     bench: &'static str,
     criterion: Criterion,
     mode: Mode,
     spin: Spin,
-    /// The questions to ask are those whose names contain it.
+    /// Only questions whose names contain this are asked.
     filter: String,
     rows: Vec<Row>,
 }
@@ -63,11 +63,11 @@ pub(crate) struct Harness {
 impl Harness {
     /// # Panics
     ///
-    /// Unoptimised code is to be timed.
+    /// If the code to time is not optimised.
     pub(crate) fn new(bench: &'static str) -> Self {
         let arguments: Vec<String> = std::env::args().skip(1).collect();
         let has = |wanted: &str| arguments.iter().any(|argument| argument == wanted);
-        // Criterion's own rule: Cargo passes `--bench` to what it benches and not to what it tests.
+        // This is criterion's own rule: Cargo passes `--bench` when it benches, and not when it tests.
         let mode = if has("--bench") && !has("--test") { Mode::Timed } else { Mode::Checked };
         assert!(
             mode == Mode::Checked || !cfg!(debug_assertions),
@@ -84,7 +84,8 @@ impl Harness {
         }
     }
 
-    /// How many inputs to give a question that is about `inputs` of them.
+    /// The number of inputs for a question that is about `inputs` of them. It is smaller if the question is
+    /// only checked.
     pub(crate) fn inputs(&self, inputs: u64) -> u64 {
         match self.mode {
             Mode::Timed => inputs,
@@ -92,12 +93,12 @@ impl Harness {
         }
     }
 
-    /// Work of that length on one core.
+    /// Work that takes this long on one core.
     pub(crate) fn work(&self, length: Duration) -> Spin {
         self.spin.lasting(self.time(length))
     }
 
-    /// How long to go on with something that is about `length`.
+    /// The duration for a question that is about `length`. It is shorter if the question is only checked.
     pub(crate) fn time(&self, length: Duration) -> Duration {
         match self.mode {
             Mode::Timed => length,
@@ -110,7 +111,7 @@ impl Harness {
         Question::new(self, name, inputs)
     }
 
-    /// Where benches leave their rows, for `benches/table` to collect.
+    /// The file for the rows of this bench, which `benches/table` collects.
     fn rows_path(&self) -> PathBuf {
         let mut path = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
         path.set_file_name("longshore-bench");
@@ -118,7 +119,7 @@ impl Harness {
         path.with_extension("md")
     }
 
-    /// Keeps what was answered, and writes it down with all that was answered before.
+    /// Adds the rows of a question, and writes all rows so far to the file.
     fn keep(&mut self, rows: Vec<Row>) -> std::io::Result<()> {
         println!("\n{}", row::HEAD);
         rows.iter().for_each(|row| println!("{row}"));

@@ -1,4 +1,4 @@
-//! Our side of every question: one configuration for all rows.
+//! Our side of every question, with one configuration for all rows.
 
 use std::convert::Infallible;
 use std::iter;
@@ -7,16 +7,17 @@ use futures::StreamExt;
 use futures::executor::block_on;
 use longshore::{App, Builder, Failure, Function, RateLimited};
 
-/// How many containers, and how many workers of a rival.
+/// The number of containers, and of workers of a rival.
 pub(crate) const WORKERS: usize = 2;
 
-/// A function of `u64`s that gives its input back.
+/// A function from `u64` to `u64`. Its output is its input.
 pub(crate) type Ours = Function<u64, u64, Infallible>;
 
-/// What each input of it ends in.
+/// The outcome of one of its inputs.
 pub(crate) type Outcome = Result<u64, Failure<u64, Infallible>>;
 
-/// Starts a function as all rows have it: two containers, no limit to the number of crashes, and defaults.
+/// Starts a function with the configuration of all rows: two containers, no limit on crashes, and otherwise
+/// defaults.
 pub(crate) fn start<I, O, E>(builder: Builder<I, O, E>) -> Function<I, O, E>
 where
     I: Send + Sync + 'static,
@@ -26,7 +27,7 @@ where
     start_with(WORKERS, builder.restart(RateLimited::never()))
 }
 
-/// Starts a function with as many containers, and waits until all are live.
+/// Starts a function with this number of containers, and waits until all are live.
 pub(crate) fn start_with<I, O, E>(containers: usize, builder: Builder<I, O, E>) -> Function<I, O, E>
 where
     I: Send + Sync + 'static,
@@ -40,7 +41,7 @@ where
     function
 }
 
-/// Starts a plain function. Its handle keeps it when the app goes out of scope.
+/// Starts a plain function. Its handle keeps it alive when the app goes out of scope.
 pub(crate) fn plain(run: impl Fn(u64) -> u64 + Send + Sync + 'static) -> Ours {
     start(App::ephemeral("bench").infallible("bench", move |n: &u64| run(*n)))
 }
@@ -60,7 +61,7 @@ pub(crate) fn lazily(function: &Ours, inputs: u64) -> Vec<Outcome> {
     function.map(unknown_length(inputs)).return_exceptions().into_iter().collect()
 }
 
-/// `0..inputs`, without telling how many there are.
+/// `0..inputs` as an iterator without a size hint.
 pub(crate) fn unknown_length(inputs: u64) -> impl Iterator<Item = u64> + Send + 'static {
     let mut next = 0;
     iter::from_fn(move || {

@@ -1,4 +1,4 @@
-//! A question: our way and its rivals, asked in interleaved rounds.
+//! [`Question`]: our way and its rivals, asked in interleaved rounds.
 
 use std::time::{Duration, Instant};
 
@@ -11,44 +11,46 @@ use super::spread::Spread;
 use super::watch::Watch;
 use super::{Harness, Mode};
 
-/// Criterion's smallest number of samples; each is of as many rounds as make the pairs that are wanted.
+/// Criterion's smallest number of samples. Each sample has as many rounds as are needed for the pairs of a
+/// row.
 const SAMPLES: u32 = 10;
 
-/// How many rounds a question is asked in, unless it is a cheap one.
+/// The number of rounds of a question, unless it is cheap.
 const ROUNDS: u32 = 20;
 
-/// A question that can be asked that often within this time is asked in four times as many rounds.
+/// A question whose rounds take less than this together is cheap, and is asked in four times as many rounds.
 const CHEAP: Duration = Duration::from_secs(1);
 
-/// The fewest pairs that a row is made of.
+/// The smallest number of pairs for a row.
 const PAIRS_MIN: usize = 15;
 
-/// One of the figures that a question is about.
+/// One figure that a question measures.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Measure {
-    /// Told behind the question's name, unless it is empty.
+    /// The name of the figure, shown after the question's name unless it is empty.
     pub(crate) name: &'static str,
     pub(crate) unit: &'static str,
-    /// Of our figure by itself.
+    /// The goal of our figure without a rival.
     pub(crate) goal: Goal,
 }
 
 /// One way to do the work.
 struct Way<'a> {
     name: String,
-    /// For each measure, what our way is to be against this one.
+    /// For each measure, the goal of our way against this one.
     goals: Vec<Goal>,
     run: Box<dyn FnMut() -> Reading + 'a>,
 }
 
-/// A question, not yet asked: nanoseconds per input, unless it says what else it measures.
+/// A question that has not been asked. It measures nanoseconds per input, unless [`Question::measures`] says
+/// otherwise.
 #[must_use = "a question has to be asked"]
 pub(crate) struct Question<'a> {
     harness: &'a mut Harness,
     name: String,
     inputs: u64,
     measures: Vec<Measure>,
-    /// Ours, then the rivals.
+    /// Our way, followed by the rivals.
     ways: Vec<Way<'a>>,
 }
 
@@ -58,19 +60,19 @@ impl<'a> Question<'a> {
         Self { harness, name: name.into(), inputs, measures, ways: Vec::new() }
     }
 
-    /// What the readings' figures are, in their order.
+    /// Sets the measures of the readings' figures, in their order.
     pub(crate) fn measures(mut self, measures: &[Measure]) -> Self {
         self.measures = measures.to_vec();
         self
     }
 
-    /// Our way. It comes before its rivals.
+    /// Adds our way. It must come before its rivals.
     pub(crate) fn ours(self, run: impl FnMut() -> Reading + 'a) -> Self {
         let goals = vec![Goal::Shown; self.measures.len()];
         self.way("longshore", goals, run)
     }
 
-    /// Another way to do the same, and what ours is to be against it, for each measure.
+    /// Adds another way to do the same, with the goal of our way against it for each measure.
     pub(crate) fn rival(self, name: &str, goals: &[Goal], run: impl FnMut() -> Reading + 'a) -> Self {
         self.way(name, goals.to_vec(), run)
     }
@@ -81,7 +83,7 @@ impl<'a> Question<'a> {
         self
     }
 
-    /// Asks it, in rounds that criterion calls, and keeps the rows.
+    /// Asks the question in rounds that criterion calls, and keeps the rows.
     pub(crate) fn ask(self) {
         let Self { harness, name, inputs, measures, mut ways } = self;
         if !name.contains(&harness.filter) {
@@ -104,9 +106,9 @@ impl<'a> Question<'a> {
         });
         group.finish();
         if harness.mode == Mode::Timed {
-            rounds.remove(0); // criterion's warm-up
+            rounds.remove(0); // the round of criterion's warm-up
             while rounds.len() < PAIRS_MIN {
-                rounds.push(round(&mut ways, rounds.len())); // a slow warm-up had criterion ask for fewer
+                rounds.push(round(&mut ways, rounds.len())); // criterion asks for fewer after a slow warm-up
             }
             let rows = |(at, measure): (usize, &Measure)| rows(&name, inputs, measure, at, &ways, &rounds);
             let answers = measures.iter().enumerate().flat_map(rows).collect();
@@ -115,8 +117,8 @@ impl<'a> Question<'a> {
     }
 }
 
-/// One reading of each way, in the order of the ways. Each round begins with another way, so that none
-/// always finds the caches, or the other threads, as the same other one left them.
+/// Takes one reading of each way, in the order of the ways. Each round begins with another way, so that a way
+/// does not always run after the same other one, with the caches and threads that it left.
 fn round(ways: &mut [Way<'_>], number: usize) -> Vec<Reading> {
     let mut readings: Vec<Option<Reading>> = vec![None; ways.len()];
     for turn in 0..ways.len() {
@@ -126,8 +128,8 @@ fn round(ways: &mut [Way<'_>], number: usize) -> Vec<Reading> {
     readings.into_iter().map(|reading| reading.expect("each way had its turn")).collect()
 }
 
-/// How long criterion is to measure, so that it calls as many rounds as are wanted: it divides that time
-/// among its samples, and by the time of a round, rounded up.
+/// The time for which criterion must measure to call the right number of rounds. Criterion divides this time
+/// among its samples, and then by the time of a round, rounded up.
 fn measurement_time(mut round: impl FnMut()) -> Duration {
     let mut timed = || {
         let begun = Instant::now();
@@ -135,15 +137,16 @@ fn measurement_time(mut round: impl FnMut()) -> Duration {
         begun.elapsed()
     };
     let first = timed();
-    // A short one is timed again, warm: it matters there, and costs nothing.
+    // A short round is timed again when it is warm. The difference matters there, and the second round is
+    // cheap.
     let once = if first * ROUNDS <= CHEAP { first.min(timed()) } else { first };
     let rounds = if once * ROUNDS <= CHEAP { 4 * ROUNDS } else { ROUNDS };
-    // Half a round less for each sample: the number is rounded up, and the times are noisy.
+    // Half a round is taken off for each sample, because criterion rounds up and the times are noisy.
     once * rounds - once * SAMPLES / 2
 }
 
-/// The rows of one measure: by itself if that has a goal, or nothing to be held against, and against
-/// each rival.
+/// The rows of one measure. There is a row against each rival, and one without a rival if there are no rivals
+/// or if the measure has a goal of its own.
 fn rows(
     question: &str,
     inputs: u64,

@@ -1,20 +1,21 @@
-//! What one way of a question gives in one round, and the usual ways to take it.
+//! [`Reading`]: the figures of one way in one round, and the usual functions that take them.
 
 use std::time::{Duration, Instant};
 
 use super::spread::at;
 
-/// What one way gives in one round.
+/// The figures of one way in one round.
 #[derive(Debug, Clone)]
 pub(crate) struct Reading {
-    /// How long it took, for criterion.
+    /// The duration, which criterion reports.
     pub(crate) took: Duration,
     /// One figure for each measure of the question.
     pub(crate) figures: Vec<f64>,
 }
 
-/// Nanoseconds per input. What `prepare` makes `run` uses up; only `run` is timed; `check` looks at what it
-/// has returned, and drops it. All of it `times` times over, for runs too short to be timed alone.
+/// Nanoseconds per input. `run` consumes the value of `prepare`, and `check` inspects and drops the value of
+/// `run`. Only `run` is timed. All three are repeated `times` times, for a run that is too short to be timed
+/// alone.
 pub(crate) fn timed<P, T>(
     inputs: u64,
     times: u32,
@@ -41,7 +42,7 @@ pub(crate) fn per_input<E>(inputs: u64, run: impl FnMut() -> Vec<Result<u64, E>>
     repeated(inputs, 1, run)
 }
 
-/// As [`per_input`], run `times` times in a round.
+/// Like [`per_input`], but with `times` runs in a round.
 pub(crate) fn repeated<E>(
     inputs: u64,
     times: u32,
@@ -59,7 +60,7 @@ pub(crate) fn delays(took: Duration, delays: Vec<Duration>) -> Reading {
 
 /// # Panics
 ///
-/// The outcomes are not those of `0..inputs`, in whatever order.
+/// If the outcomes are not the inputs `0..inputs` in any order.
 pub(crate) fn assert_whole<E>(inputs: u64, outcomes: Vec<Result<u64, E>>) {
     let (mut count, mut sum) = (0, 0);
     for outcome in outcomes {

@@ -1,4 +1,4 @@
-//! One answer, as a row of the table.
+//! [`Row`]: one answer as a row of the table.
 
 use std::fmt;
 
@@ -10,7 +10,7 @@ pub(crate) const HEAD: &str = "\
 | question | N | ours | rival | its figure | ours / rival [quartiles] | goal | |
 |---|--:|--:|---|--:|--:|---|---|";
 
-/// What was found out about one measure of one question, against one rival or none.
+/// The answer for one measure of one question, against one rival or none.
 pub(crate) struct Row {
     pub(crate) question: String,
     pub(crate) inputs: u64,
@@ -25,7 +25,7 @@ pub(crate) struct Against {
     pub(crate) name: String,
     pub(crate) theirs: Spread,
     pub(crate) ratio: Spread,
-    /// The median of how much more ours is than theirs.
+    /// The median of the differences between our figure and theirs.
     pub(crate) more: f64,
 }
 
@@ -53,7 +53,7 @@ impl fmt::Display for Row {
     }
 }
 
-/// A figure with its unit, or a larger one of the same kind.
+/// A figure with its unit, or with a larger unit of the same kind.
 fn figure(figure: f64, unit: &str) -> String {
     let times = ["ns", "µs", "ms", "s"];
     let Some(mut at) = times.iter().position(|time| *time == unit) else {
@@ -67,7 +67,7 @@ fn figure(figure: f64, unit: &str) -> String {
     format!("{} {}", digits(scaled), times[at])
 }
 
-/// A figure with three digits that mean something.
+/// A figure with three significant digits.
 fn digits(figure: f64) -> String {
     let places = match figure.abs() {
         at if at >= 100.0 => 0,
@@ -78,7 +78,7 @@ fn digits(figure: f64) -> String {
     format!("{figure:.places$}")
 }
 
-/// A number in groups of three.
+/// A number with its digits in groups of three.
 fn thousands(number: u64) -> String {
     let digits = number.to_string();
     let grouped: Vec<&str> = digits

@@ -1,6 +1,6 @@
-//! A median with its quartiles.
+//! [`Spread`]: a median with its quartiles.
 
-/// How figures of many rounds are spread.
+/// The spread of the figures of many rounds.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Spread {
     pub(crate) lower: f64,
@@ -9,7 +9,7 @@ pub(crate) struct Spread {
 }
 
 impl Spread {
-    /// The spread of some figures, of which there is at least one.
+    /// The spread of at least one figure.
     pub(crate) fn of(figures: impl Iterator<Item = f64>) -> Self {
         let mut sorted: Vec<f64> = figures.collect();
         sorted.sort_by(f64::total_cmp);
@@ -17,7 +17,7 @@ impl Spread {
     }
 }
 
-/// The figure that `share` of all are below, between its neighbours where it falls between two.
+/// The quantile of the sorted figures at `share`, interpolated between two neighbours.
 pub(crate) fn at(sorted: &[f64], share: f64) -> f64 {
     let place = (sorted.len() - 1) as f64 * share;
     let (below, above) = (sorted[place.floor() as usize], sorted[place.ceil() as usize]);

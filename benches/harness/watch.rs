@@ -1,14 +1,14 @@
-//! What ends a bench that hangs: a lost wake-up is to be told, not waited for.
+//! [`Watch`]: ends a bench that hangs, so that a lost wake-up is reported.
 
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
-/// Longer than any question takes.
+/// The limit of a question. It is longer than any question takes.
 const LIMIT: Duration = Duration::from_secs(120);
 
 /// Ends the process if it is not dropped in time.
 pub(crate) struct Watch {
-    /// Dropped with it, which the thread that waits takes for the end.
+    /// It is dropped with the watch, and the waiting thread then ends.
     _over: Sender<()>,
 }
 

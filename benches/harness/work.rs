@@ -1,4 +1,4 @@
-//! The work that inputs are, and what disturbs it.
+//! The work of inputs, and threads and panics that disturb it.
 
 use std::hint::black_box;
 use std::panic::PanicHookInfo;
@@ -7,23 +7,23 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// Work that is none. It could panic, as functions can, for all that a compiler knows: otherwise it would
-/// leave out a rival's `catch_unwind`, and what is compared would not be the same.
+/// An input without work. The compiler cannot prove that it never panics. Otherwise it would remove the
+/// `catch_unwind` of a rival, and the comparison would be unfair.
 pub(crate) fn no_op(n: u64) -> u64 {
     let n = black_box(n);
     assert_ne!(n, u64::MAX);
     n
 }
 
-/// Arithmetic that keeps one core busy. It counts its steps and reads no clock, so that a thread that is
-/// held up has as much left to do as before.
+/// Arithmetic that keeps one core busy. It counts its steps and reads no clock, so that the work does not
+/// shrink while its thread is held up.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Spin {
     steps: u64,
 }
 
 impl Spin {
-    /// The steps that one core does in a second, as it does them undisturbed: the best of a few tries.
+    /// The steps of one undisturbed core in a second, as the best of a few tries.
     pub(crate) fn calibrated() -> Self {
         const TRY: Spin = Spin { steps: 2_000_000 };
         let tried = (0..9).map(|_| {
@@ -35,21 +35,21 @@ impl Spin {
         Self { steps: (TRY.steps as f64 / best.as_secs_f64()) as u64 }
     }
 
-    /// That much of what would take a second.
+    /// The part of this work that takes `length`, if all of it takes a second.
     pub(crate) fn lasting(self, length: Duration) -> Self {
         Self { steps: (self.steps as f64 * length.as_secs_f64()) as u64 }
     }
 
-    /// That many times as much.
+    /// This work `times` times over.
     pub(crate) fn times(self, times: u64) -> Self {
         Self { steps: self.steps * times }
     }
 
-    /// Does the work; gives `n` back.
+    /// Does the work, and returns `n`.
     pub(crate) fn run(self, n: u64) -> u64 {
         let mut state = n | 1;
         for _ in 0..self.steps {
-            // xorshift64: each step needs the one before it, so none can be skipped or done beside it
+            // xorshift64. Each step depends on the one before, so no step can be skipped or done in parallel.
             state ^= state << 13;
             state ^= state >> 7;
             state ^= state << 17;
@@ -59,7 +59,7 @@ impl Spin {
     }
 }
 
-/// A number that looks random and always is the same for `n` (splitmix64).
+/// A number that looks random and is always the same for `n` (splitmix64).
 pub(crate) fn hash(n: u64) -> u64 {
     let mut mixed = n.wrapping_add(0x9e37_79b9_7f4a_7c15);
     mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -67,12 +67,12 @@ pub(crate) fn hash(n: u64) -> u64 {
     mixed ^ (mixed >> 31)
 }
 
-/// Whether `n` is the one in so many that something is to happen to, at places that look random.
+/// True for one number in `many`, at places that look random.
 pub(crate) fn one_in(many: u64, n: u64) -> bool {
     hash(n).is_multiple_of(many)
 }
 
-/// Threads that use up every core until this is dropped.
+/// Threads that keep every core busy until this is dropped.
 pub(crate) struct Busy {
     over: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
@@ -105,15 +105,15 @@ impl Drop for Busy {
 
 type Hook = Box<dyn Fn(&PanicHookInfo<'_>) + Send + Sync>;
 
-/// Keeps panics that say [`Silence::WORD`] from being printed: rivals panic by the thousand, and what a
-/// hook prints would be timed. Others are told as ever.
+/// Keeps panics with the message [`Silence::WORD`] from being printed. Rivals panic by the thousand, and the
+/// time of printing would be measured. Other panics are printed as always.
 pub(crate) struct Silence;
 
 impl Silence {
-    /// What a panic that is part of a bench says.
+    /// The message of a panic that is part of a bench.
     pub(crate) const WORD: &'static str = "as the bench wants it";
 
-    /// From now on, for the whole process.
+    /// Installs the hook for the whole process.
     pub(crate) fn install() {
         let told: Hook = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |panic| {

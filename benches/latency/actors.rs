@@ -1,4 +1,4 @@
-//! actix actors on an arbiter of their own: one that answers, and one that comes back after a panic.
+//! actix actors on an arbiter of their own: one that answers, and one that is started anew after a panic.
 
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
@@ -8,12 +8,12 @@ use actix::{Actor, Addr, Arbiter, Context, Handler, Message, System, SystemRunne
 
 use crate::harness::crashes::Probe;
 
-/// A number, to be sent back.
+/// A number that the actor sends back.
 #[derive(Message)]
 #[rtype(u64)]
 struct Say(u64);
 
-/// Sends back what it is sent.
+/// Sends each number back.
 pub(crate) struct Echo;
 
 impl Actor for Echo {
@@ -28,7 +28,7 @@ impl Handler<Say> for Echo {
     }
 }
 
-/// An [`Echo`] on another arbiter, asked from the system's own thread.
+/// An [`Echo`] on another arbiter. The system's own thread asks it.
 pub(crate) struct FarEcho {
     system: SystemRunner,
     address: Addr<Echo>,
@@ -50,7 +50,7 @@ impl FarEcho {
     }
 }
 
-/// A probe, and whom to tell how long its replay took to begin.
+/// A probe, with a channel for the time until its replay began.
 #[derive(Message, Clone)]
 #[rtype(result = "()")]
 struct Try {
@@ -64,10 +64,10 @@ pub(crate) struct Fragile {
     guard: Guard,
 }
 
-/// Where the actor is now.
+/// The address of the current actor.
 type Place = Arc<Mutex<Option<Addr<Fragile>>>>;
 
-/// Starts a fresh actor when its own is dropped by a panic, and hands it what was being handled.
+/// Starts a fresh actor when a panic drops the old one, and sends it the message that was being handled.
 struct Guard {
     place: Place,
     handled: Option<Try>,
@@ -99,11 +99,11 @@ impl Handler<Try> for Fragile {
 }
 
 impl Fragile {
-    /// Starts one on this arbiter, and tells where it is.
+    /// Starts an actor on this arbiter, and stores its address in `place`.
     fn start_at(place: &Place) -> Addr<Self> {
         let guard = Guard { place: Arc::clone(place), handled: None };
         let address = Self { fresh: true, guard }.start();
-        *place.lock().expect("nobody panics with it") = Some(address.clone());
+        *place.lock().expect("no thread panics with this lock") = Some(address.clone());
         address
     }
 
@@ -130,10 +130,10 @@ pub(crate) struct FarFragile {
 }
 
 impl FarFragile {
-    /// How long the probe's replay took to begin.
+    /// The time until the replay of the probe began.
     pub(crate) fn ask(&self, probe: Probe) -> Duration {
         let (answer, answers) = mpsc::channel();
-        let address = self.place.lock().expect("nobody panics with it").clone();
+        let address = self.place.lock().expect("no thread panics with this lock").clone();
         address.expect("it was started").do_send(Try { probe, answer });
         answers.recv().expect("it is answered")
     }

@@ -1,5 +1,5 @@
-//! What one would write by hand for async code that may panic: a thread with a `LocalSet`, fed and read
-//! through channels, one input at a time.
+//! Async code that may panic, as one would write it by hand: a thread with a `LocalSet`. Channels bring its
+//! inputs and take its outcomes, one at a time.
 
 use std::any::Any;
 use std::panic::AssertUnwindSafe;
@@ -9,10 +9,10 @@ use futures::FutureExt;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::LocalSet;
 
-/// What an input ends in.
+/// The outcome of an input.
 type Caught = Result<u64, Box<dyn Any + Send>>;
 
-/// The handle of the thread, which ends when it is dropped.
+/// The handle of the thread. The thread ends when the handle is dropped.
 pub(crate) struct Worker {
     inputs: UnboundedSender<u64>,
     outcomes: std::cell::RefCell<UnboundedReceiver<Caught>>,

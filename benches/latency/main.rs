@@ -1,5 +1,6 @@
-//! How long one thing takes: an outcome to reach its consumer, a call to be answered, a future to be run, a
-//! crashed input to begin again. Against actix and a hand-written `LocalSet`; `benches/rivals` has the others.
+//! The latency of single events: an outcome reaches its consumer, a call is answered, a future runs, a
+//! crashed input begins again. The rivals are actix and a hand-written `LocalSet`. `benches/rivals` has the
+//! others.
 
 #![expect(clippy::disallowed_methods, reason = "a benchmark measures time, and a rival needs a boundary")]
 #![allow(dead_code, reason = "each bench uses its own part of the harness")]
@@ -38,7 +39,7 @@ fn main() {
 
 type Stamped = Function<u64, Instant, Infallible>;
 
-/// A function that says when it had its output.
+/// A function whose output is the moment at which it returned.
 fn stamped(harness: &Harness) -> Stamped {
     let work = harness.work(Duration::from_micros(50));
     ours::start(App::ephemeral("bench").infallible("stamped", move |n: &u64| {
@@ -47,7 +48,7 @@ fn stamped(harness: &Harness) -> Stamped {
     }))
 }
 
-/// How long each outcome took from there into the consumer's hands.
+/// For each outcome, the time from its return until the consumer has it.
 fn held_after(function: &Stamped, inputs: u64) -> Vec<Duration> {
     let mut delays = Vec::with_capacity(inputs as usize);
     for outcome in function.map(0..inputs).return_exceptions().unordered() {
@@ -76,7 +77,7 @@ fn outcomes_held(harness: &mut Harness) {
     harness.question("outcome held after", n).measures(&measures).ours(ours).ask();
 }
 
-/// The last outcomes of small maps have nobody behind them who would bring them along.
+/// The outcomes of small maps. No later outcome wakes the consumer for the last ones.
 fn few_outcomes_held(harness: &mut Harness) {
     const INPUTS: u64 = 10;
     let (function, maps) = (stamped(harness), harness.inputs(50));

@@ -1,15 +1,15 @@
-//! beekeeper's hive, with channel queues ("a good choice for most workloads"), a worker that catches
-//! panics, and local batches, which are there for short tasks.
+//! beekeeper's hive with channel queues ("a good choice for most workloads"), a worker that catches panics,
+//! and local batches, which are meant for short tasks.
 
 use beekeeper::bee::stock::RefCaller;
 use beekeeper::hive::prelude::*;
 
 use crate::harness::ours::WORKERS;
 
-/// How many tasks a worker takes at a time.
+/// The number of tasks that a worker takes at a time.
 const BATCH: usize = 64;
 
-/// Starts a hive; what is returned maps `run` over `0..inputs`, in order.
+/// Starts a hive. The returned closure maps `run` over `0..inputs`, in order.
 pub(crate) fn hive<F>(run: F) -> impl Fn(u64) -> Vec<Result<u64, ()>>
 where
     F: Fn(u64) -> u64 + Copy + Send + Sync + 'static,

@@ -1,7 +1,8 @@
-//! The rivals that are heavy to build: ractor, kameo, beekeeper, threadpool.
+//! The rivals that take long to build: ractor, kameo, beekeeper, threadpool.
 //!
-//! Each is used as its own documentation advises, with two workers, and ends with a `Result` per input in the
-//! caller. They are slow, so there are fewer inputs than in `benches/throughput.rs`; ours is run over as many.
+//! Each is used as its own documentation advises, with two workers, and gives the caller a `Result` per
+//! input. They are slow, so there are fewer inputs than in `benches/throughput.rs`. Our function runs over as
+//! many inputs as they do.
 
 #![expect(clippy::disallowed_methods, reason = "a benchmark measures time, and a rival needs a boundary")]
 #![allow(dead_code, reason = "each bench uses its own part of the harness")]
@@ -37,7 +38,7 @@ fn main() {
     replays(&mut harness, &runtime);
 }
 
-/// Maps a function over inputs, ours and theirs: ractor, kameo, beekeeper, threadpool.
+/// Maps a function over inputs, with our crate and with ractor, kameo, beekeeper and threadpool.
 fn maps<F>(harness: &mut Harness, runtime: &Runtime, (name, n): (&str, u64), goals: [Goal; 4], run: F)
 where
     F: Fn(u64) -> u64 + Copy + Send + Sync + 'static,

@@ -1,4 +1,4 @@
-//! kameo: its actor pool, asked with 64 messages in flight, and an actor that its supervisor restarts.
+//! kameo: its actor pool with 64 messages in flight, and an actor that its supervisor restarts.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use tokio::runtime::Runtime;
 use crate::harness::crashes::Probe;
 use crate::harness::ours::WORKERS;
 
-/// How many messages are in flight: as many as a mailbox holds by default.
+/// The number of messages in flight, which is the default capacity of a mailbox.
 const IN_FLIGHT: usize = 64;
 
 /// Runs a function. kameo catches its panics.
@@ -35,7 +35,7 @@ impl<F: Fn(u64) -> u64 + Send + 'static> Message<u64> for Runs<F> {
     }
 }
 
-/// Starts a pool; what is returned maps `run` over `0..inputs`. Outcomes come as they complete.
+/// Starts a pool. The returned closure maps `run` over `0..inputs`. Outcomes come as they complete.
 pub(crate) fn pool<F>(runtime: &Runtime, run: F) -> impl Fn(u64) -> Vec<Result<u64, ()>> + '_
 where
     F: Fn(u64) -> u64 + Copy + Send + Sync + 'static,
@@ -64,7 +64,7 @@ impl Actor for Supervisor {
     }
 }
 
-/// Starts anew, and with fresh state, after each panic.
+/// An actor that is started anew with fresh state after each panic.
 struct Fragile {
     fresh: bool,
 }
@@ -86,8 +86,8 @@ impl Message<Probe> for Fragile {
     }
 }
 
-/// Starts an actor under a supervisor; what is returned tells how long after its panic a probe began again.
-/// The message that it panicked at is lost, and sent again by whoever had asked.
+/// Starts an actor under a supervisor. The returned closure gives the time from the panic of a probe until it
+/// began again. kameo loses the message that panicked, so the asker sends it again.
 pub(crate) fn supervised(runtime: &Runtime) -> impl Fn(Probe) -> Duration + '_ {
     let (actor, supervisor) = runtime.block_on(async {
         let supervisor = Supervisor::spawn(());
@@ -96,7 +96,7 @@ pub(crate) fn supervised(runtime: &Runtime) -> impl Fn(Probe) -> Duration + '_ {
         (actor, supervisor)
     });
     move |probe| {
-        let _kept = &supervisor; // without a reference to it, it stops
+        let _kept = &supervisor; // a supervisor without a reference stops
         runtime.block_on(async {
             loop {
                 if let Ok(delay) = actor.ask(probe.clone()).await {

@@ -1,1 +1,1 @@
-//! Nothing: this package is its bench, `bench.rs`.
+//! This library is empty. The package consists of its benches.

@@ -1,4 +1,4 @@
-//! ractor: its factory, with the router that its docs recommend, and an actor that its supervisor starts anew.
+//! ractor: its factory with the router that its docs recommend, and an actor that its supervisor starts anew.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -17,7 +17,7 @@ use crate::harness::ours::WORKERS;
 
 type Caught = Result<u64, Box<dyn Any + Send>>;
 
-/// An input, and where its outcome goes.
+/// An input with a channel for its outcome.
 struct Run {
     input: u64,
     done: UnboundedSender<Caught>,
@@ -60,7 +60,7 @@ impl<F: Fn(u64) -> u64 + Copy + Send + Sync + 'static> WorkerBuilder<Runs<F>, ()
     }
 }
 
-/// Starts a factory; what is returned maps `run` over `0..inputs`. Outcomes come as they complete.
+/// Starts a factory. The returned closure maps `run` over `0..inputs`. Outcomes come as they complete.
 pub(crate) fn factory<F>(runtime: &Runtime, run: F) -> impl Fn(u64) -> Vec<Caught> + '_
 where
     F: Fn(u64) -> u64 + Copy + Send + Sync + 'static,
@@ -92,14 +92,14 @@ where
     }
 }
 
-/// A probe, and whom to tell how long its replay took to begin.
+/// A probe, with a channel for the time until its replay began.
 #[derive(Clone)]
 struct Try {
     probe: Probe,
     answer: mpsc::Sender<Duration>,
 }
 
-/// Panics, and is not used again.
+/// An actor that panics once, and is not used again.
 struct Fragile;
 
 impl Actor for Fragile {
@@ -118,10 +118,10 @@ impl Actor for Fragile {
     }
 }
 
-/// Hands on what it is asked, and starts a fresh actor for it after a panic.
+/// Forwards each message to its actor, and after a panic starts a fresh actor for the message.
 struct Supervisor;
 
-/// The actor that is alive, and what it was handed last.
+/// The living actor, and the last message that it was sent.
 struct Linked {
     actor: ActorRef<Try>,
     handed: Option<Try>,
@@ -165,7 +165,8 @@ impl Actor for Supervisor {
     }
 }
 
-/// Starts an actor and its supervisor; what is returned tells how long after its panic a probe began again.
+/// Starts an actor and its supervisor. The returned closure gives the time from the panic of a probe until it
+/// began again.
 pub(crate) fn linked(runtime: &Runtime) -> impl Fn(Probe) -> Duration {
     let started = runtime.block_on(Actor::spawn(None, Supervisor, ()));
     let (supervisor, _) = started.expect("the supervisor starts");

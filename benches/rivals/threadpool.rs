@@ -1,4 +1,4 @@
-//! threadpool, synchronised with a channel, as its first example is.
+//! threadpool, synchronised with a channel as in its first example.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -8,7 +8,7 @@ use threadpool::ThreadPool;
 
 use crate::harness::ours::WORKERS;
 
-/// Starts a pool; what is returned maps `run` over `0..inputs`. Outcomes come as they complete.
+/// Starts a pool. The returned closure maps `run` over `0..inputs`. Outcomes come as they complete.
 pub(crate) fn threads<F>(run: F) -> impl Fn(u64) -> Vec<Result<u64, Box<dyn Any + Send>>>
 where
     F: Fn(u64) -> u64 + Copy + Send + Sync + 'static,

@@ -1,4 +1,4 @@
-//! `GET /health`: what the pool is able to do now, told by its status alone; and a client that asks.
+//! `GET /health`, which shows what the pool is able to do now by its status alone, and a client of it.
 
 use std::error::Error;
 use std::fmt::Write as _;
@@ -7,10 +7,10 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 
 use longshore::Status;
 
-/// Answers for ever, on one thread: a status is a snapshot, also while every container is down.
+/// Answers for ever, on one thread. A status is a snapshot, and can be had while every container is down.
 pub(crate) fn serve(listener: &TcpListener, status: impl Fn() -> Status) {
     for client in listener.incoming() {
-        // A client that hangs up is no reason to be blind for the next.
+        // If a client hangs up, the next one is answered all the same.
         let _ = client.and_then(|client| answer(client, &status));
     }
 }
@@ -18,7 +18,7 @@ pub(crate) fn serve(listener: &TcpListener, status: impl Fn() -> Status) {
 fn answer(mut client: TcpStream, status: impl Fn() -> Status) -> io::Result<()> {
     let mut lines = BufReader::new(client.try_clone()?).lines();
     let request = lines.next().transpose()?.unwrap_or_default();
-    // The end of the headers; to close before they are read would reset the connection.
+    // Read the headers to their end. A close before that would reset the connection.
     while lines.next().transpose()?.is_some_and(|header| !header.is_empty()) {}
     let (code, body) = match request.split(' ').take(2).collect::<Vec<_>>()[..] {
         ["GET", "/health"] => health(&status()),
@@ -28,7 +28,7 @@ fn answer(mut client: TcpStream, status: impl Fn() -> Status) -> io::Result<()> 
     write!(client, "HTTP/1.1 {code}\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}")
 }
 
-/// Who answers orders is live. What was configured, or is about to come back, answers none.
+/// The verdict counts live containers only, because no other container answers an order.
 fn health(status: &Status) -> (&'static str, String) {
     let containers = status.containers;
     let configured = containers.configured();
@@ -48,7 +48,7 @@ fn health(status: &Status) -> (&'static str, String) {
         status.crashes,
     );
     if let Some((ago, crash)) = &status.last_crash {
-        // The cause apart from who died of it, so that it can be counted.
+        // The cause has a line without the container, so that equal causes can be counted.
         let source = crash.source().map_or(String::new(), |source| format!(": {source}"));
         let _ = writeln!(body, "last crash: container {}, {ago:?} ago", crash.container);
         let _ = writeln!(body, "last cause: {}{source}", crash.death);
@@ -64,7 +64,7 @@ fn health(status: &Status) -> (&'static str, String) {
     (code, body)
 }
 
-/// What a client was answered.
+/// The answer that a client received.
 pub(crate) struct Answer(String);
 
 impl Answer {
@@ -72,14 +72,14 @@ impl Answer {
         self.0.split(' ').nth(1).unwrap_or_default()
     }
 
-    /// The value of a line of the body; nothing if there is no such line.
+    /// The value of a line of the body. It is empty if there is no such line.
     pub(crate) fn line(&self, key: &str) -> &str {
         let mut lines = self.0.lines();
         lines.find_map(|line| line.strip_prefix(key)?.strip_prefix(": ")).unwrap_or_default()
     }
 }
 
-/// Asks as a load balancer would, again and again, until the answer is as it is to become.
+/// Asks again and again, as a load balancer does, until the answer meets a condition.
 pub(crate) fn ask_until(server: SocketAddr, is_so: impl Fn(&Answer) -> bool) -> io::Result<Answer> {
     loop {
         let mut connection = TcpStream::connect(server)?;

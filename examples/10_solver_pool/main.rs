@@ -1,16 +1,16 @@
-//! A pool of solvers behind a health check that cannot lie. Orders are quoted against a market that moves
-//! meanwhile; some kill their solver, and one does so whenever it is tried.
+//! A pool of solvers behind a health check that is always right. Orders are quoted against a market that
+//! moves meanwhile. Some orders kill their solver, and one kills every solver that tries it.
 //!
-//! Written by hand over threads and a queue, such a pool needs: a loop around `catch_unwind` in each thread,
-//! and the rebuilding of what the panic left half done; a restart with a backoff, and the end of one;
-//! an answer for the order whose thread died with it, and a count of how often it may try again, lest it kill
-//! every thread in turn; a shutdown that waits for threads which may be gone; and, for each of these, what
-//! the health check is to be told, because the length of a list of threads says how many there were. All
-//! of that is not in this example: `main.rs` has a worker and its settings, `market.rs` the solver, and
+//! Such a pool, written by hand over threads and a queue, needs a loop around `catch_unwind` in each thread,
+//! and code that rebuilds the state which a panic left half done. It needs restarts with a backoff that ends.
+//! It needs an answer for the order whose thread died, and a count of its attempts, or that order kills every
+//! thread in turn. It needs a shutdown that waits for threads which may be gone. And each of these must
+//! report to the health check, because the length of a list of threads does not say how many are alive. None
+//! of that code is in this example: `main.rs` has a worker and its settings, `market.rs` has the solver, and
 //! `health.rs` shows the function's status.
 //!
-//! Prints what the program sees of itself as a client of `/health`: at the start, under load, while the market
-//! feed is down and lethal orders come in, and when it is back; and what became of the orders.
+//! Prints the answers of `/health`: at the start, under load, while the market feed is down and lethal orders
+//! come in, and when the feed is back. It also prints what became of the orders.
 
 mod health;
 mod market;
@@ -28,7 +28,7 @@ use market::{DELISTED, Feed, Market, Order, Quote, TOKENS};
 const SOLVERS: usize = 4;
 const MS: Duration = Duration::from_millis(1);
 const ORDERS: u64 = 2_000;
-/// Sells nothing for nothing.
+/// An order that kills its solver: it sells an amount of 0 for a delisted token.
 const LETHAL: Order = Order { number: ORDERS / 2, from: 1, to: DELISTED, amount: 0 };
 
 #[derive(Debug)]
@@ -40,7 +40,7 @@ impl std::fmt::Display for NoRoute {
     }
 }
 
-/// A solver, connected to the feed. It has the market it has seen last.
+/// A solver that is connected to the feed, with the market that it has seen last.
 struct Solver {
     feed: Arc<Feed>,
     market: Arc<Market>,
@@ -58,12 +58,12 @@ impl Worker for Solver {
     type Error = NoRoute;
 
     fn call(&mut self, order: &Order, context: &Context) -> Result<Quote, NoRoute> {
-        // While the feed is down the last market will do, for whoever has one.
+        // While the feed is down, a solver goes on with the last market that it has seen.
         if let Ok(newest) = self.feed.newest() {
             self.market = newest;
         }
         let quote = self.market.quote(order).ok_or(NoRoute);
-        // In place of the bug that shows once in a while, and never when it is looked for.
+        // This stands for a bug that shows only now and then.
         let unlucky = order.number % 50 == 49 && context.attempt().get() == 1;
         assert!(!unlucky, "the route has a cycle");
         quote
@@ -74,7 +74,7 @@ fn order(number: u64) -> Order {
     let token = |n: u64| (n % TOKENS as u64) as usize;
     match number {
         number if number == LETHAL.number => LETHAL,
-        // Sometimes to the delisted token, to which there is no route; that kills nobody.
+        // Some orders are for the delisted token. They have no route, which is an error and no crash.
         _ => Order {
             number,
             from: token(number % 9),
@@ -84,7 +84,7 @@ fn order(number: u64) -> Order {
     }
 }
 
-/// Crashes must not be seen in what is quoted: it is what anyone finds who asks the market of that block.
+/// Whether the quote is the one that the market of its block gives. Crashes must not change a quote.
 fn is_right(number: u64, quote: &Quote) -> bool {
     Market::at(quote.block).quote(&order(number)).as_ref() == Some(quote)
 }
@@ -118,8 +118,8 @@ fn main() -> Result<(), BoxError> {
         .worker("solve", move |_: &Context| Solver::connect(&theirs))
         .containers(SOLVERS)
         .crash_retries(2)
-        // By default delays go from 100 ms up to a minute, and a loop is over once somebody has completed an
-        // input or stayed up for 10 s; an example should not take that.
+        // By default delays go from 100 ms up to a minute, and a crash loop ends once a container has
+        // completed an input or stayed up for 10 s. That is too long for an example.
         .restart(CrashLoopBackoff::new().initial(10 * MS).max(40 * MS).reset_after(20 * MS))
         .start()?;
 
@@ -132,7 +132,7 @@ fn main() -> Result<(), BoxError> {
 
     println!("\n{ORDERS} orders, and a block for each hundred");
     let (mut quoted, mut wrong, mut no_route, mut block) = (0, 0, 0, 0);
-    // A narrow window, so that the orders are quoted in many blocks and not all ahead of the first.
+    // The window is narrow, so that the orders are quoted in many blocks and not all in the first.
     let outcomes = solvers.map((0..ORDERS).map(order)).return_exceptions().window(64);
     for (number, outcome) in (0..).zip(outcomes) {
         if number % 100 == 99 {
@@ -159,35 +159,36 @@ fn main() -> Result<(), BoxError> {
     feed.publish(None);
     let lethal = solvers.call(LETHAL);
     let lethal = thread::spawn(move || in_words(lethal.wait()));
-    // A solver is given an order that has killed one only if it has quoted another since, or has connected anew: so it is
-    // clear that the order is at fault, and not the feed.
+    // An order that has killed a solver is given only to a solver that has quoted another order since, or has
+    // connected anew. So it is clear that the order is at fault and not the feed.
     while !lethal.is_finished() {
         drop(solvers.call(order(1)).wait());
     }
-    println!("{}", lethal.join().expect("it only waits"));
-    // Nobody who has died of it comes back.
+    println!("{}", lethal.join().expect("the thread only waits"));
+    // The solvers that it killed cannot come back, because the feed is down.
     let cut_off = |answer: &Answer| answer.line("last cause").starts_with("enter failed");
     let degraded = ask_until(server, cut_off)?;
     tell(&degraded);
     println!("last cause: {}", degraded.line("last cause"));
     println!("orders are quoted all the same: {}", solvers.call(order(1)).wait().is_ok());
 
-    println!("\nanother comes in, and five more orders");
+    println!("\na second lethal order comes in, and five others");
     let lethal = solvers.call(LETHAL);
     let calls: Vec<_> = (1..=5).map(|number| (number, solvers.call(order(number)))).collect();
     let down = ask_until(server, |answer| answer.code() == "503" && cut_off(answer))?;
     tell(&down);
     println!("last cause: {}", down.line("last cause"));
-    println!("it goes on trying: {}", down.line("crash loop").contains("next restart"));
+    println!("the pool goes on trying: {}", down.line("crash loop").contains("next restart"));
 
     println!("\nthe feed is back");
     feed.publish(Some(Market::at(ORDERS)));
     let is_right = |(number, call): (u64, Call<Order, Quote, NoRoute>)| {
         call.wait().is_ok_and(|quote| quote.block == ORDERS && is_right(number, &quote))
     };
-    println!("all that waited are quoted, in the newest block: {}", calls.into_iter().all(is_right));
-    println!("the lethal one: {}", in_words(lethal.wait()));
-    // It may be over a little after all are live: one that had found the feed down may tell of it last.
+    println!("all waiting orders are quoted, in the newest block: {}", calls.into_iter().all(is_right));
+    println!("the lethal order: {}", in_words(lethal.wait()));
+    // The crash loop may end a little after all solvers are live, because a failed connection may be handled
+    // last.
     tell(&ask_until(server, |answer| full(answer) && answer.line("crash loop").is_empty())?);
     println!("the crash loop is over: {}", solvers.status().crash_loop.is_none());
     println!("ended well: {}", app.shutdown_blocking().is_clean());

@@ -5,12 +5,12 @@ use std::sync::{Arc, PoisonError, RwLock};
 use longshore::BoxError;
 
 pub(crate) const TOKENS: usize = 10;
-/// Nobody trades this token any more: its pools are empty.
+/// This token is not traded any more, so its pools are empty.
 pub(crate) const DELISTED: usize = TOKENS - 1;
-/// How many swaps a route may have.
+/// The largest number of swaps in a route.
 const SWAPS_MAX: usize = 4;
 
-/// So much of one token is to become as much as possible of another.
+/// An order to swap an amount of one token for as much as possible of another.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Order {
     pub(crate) number: u64,
@@ -19,7 +19,7 @@ pub(crate) struct Order {
     pub(crate) amount: u128,
 }
 
-/// The best route that was found, what it yields, and in which block.
+/// The best route, the amount that it yields, and the block.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Quote {
     pub(crate) block: u64,
@@ -27,21 +27,21 @@ pub(crate) struct Quote {
     pub(crate) route: Vec<usize>,
 }
 
-/// Two tokens that can be swapped; the product of the reserves is the same before and after a swap.
+/// Two tokens that can be swapped. A swap leaves the product of the reserves the same.
 struct Pool {
     tokens: [usize; 2],
     reserves: [u128; 2],
 }
 
 impl Pool {
-    /// What `amount` of one of the tokens is worth in the other, after a fee of 0.3 %.
+    /// The amount of the other token that `amount` of one yields, after a fee of 0.3 %.
     fn swap(&self, from: usize, amount: u128) -> u128 {
         let after_fee = amount * 997;
         self.reserves[1 - from] * after_fee / (self.reserves[from] * 1000 + after_fee)
     }
 }
 
-/// All pools as of one block. It does not change: the next block is another market.
+/// All pools as of one block. A market does not change, and the next block is another market.
 pub(crate) struct Market {
     block: u64,
     pools: Vec<Pool>,
@@ -62,10 +62,12 @@ impl Market {
         Self { block, pools }
     }
 
-    /// The best route of at most [`SWAPS_MAX`] swaps, by the method of Bellman and Ford: the most that can be
-    /// had of each token after one swap, two swaps, and so on. `None` if nothing of the token can be had.
+    /// The best route of at most [`SWAPS_MAX`] swaps, by the method of Bellman and Ford: it computes the
+    /// largest amount of each token after one swap, two swaps, and so on. `None` if there is no route to the
+    /// token.
     ///
-    /// An order of nothing, for a pool in which there is nothing, divides by zero. Nobody has thought of it.
+    /// An order with an amount of 0 divides by zero at a pool whose reserves are 0. This is the bug of the
+    /// example.
     pub(crate) fn quote(&self, order: &Order) -> Option<Quote> {
         let mut best: Vec<Option<(u128, Vec<usize>)>> = vec![None; TOKENS];
         best[order.from] = Some((order.amount, vec![order.from]));
@@ -88,7 +90,7 @@ impl Market {
     }
 }
 
-/// Where the newest market is to be had, while the feed is up.
+/// The source of the newest market. It has none while the feed is down.
 pub(crate) struct Feed(RwLock<Option<Arc<Market>>>);
 
 impl Feed {

@@ -1,10 +1,10 @@
-//! The files: a few good ones in every format, and as many damaged ones as are wanted.
+//! The files: a few good ones in every format, and any number of damaged ones.
 
 use std::io::Cursor;
 
 use image::{DynamicImage, ImageFormat, RgbaImage};
 
-/// Those that the decoder can write as well as read.
+/// The formats that the decoder can write as well as read.
 const FORMATS: [ImageFormat; 12] = [
     ImageFormat::Bmp,
     ImageFormat::Farbfeld,
@@ -20,13 +20,13 @@ const FORMATS: [ImageFormat; 12] = [
     ImageFormat::WebP,
 ];
 
-/// So many bytes hold the header of most formats.
+/// The number of bytes that hold the header in most formats.
 const HEADER: usize = 32;
 
-/// Sizes at which something overflows, or that are merely large; and none.
+/// False sizes: 0, sizes at which something overflows, and sizes that are merely large.
 const LIES: [u32; 8] = [0, 0x20, 0x1000, 0x3fff, 0x7fff, 0xffff, 0x0100_0000, 0xffff_ffff];
 
-/// One file, the input of the map: it comes back with whatever became of it.
+/// One file, which is an input of the map. It comes back with its failure.
 pub(crate) struct File {
     pub(crate) number: u64,
     pub(crate) format: ImageFormat,
@@ -37,10 +37,10 @@ pub(crate) struct File {
 pub(crate) struct Good(Vec<(ImageFormat, Vec<u8>)>);
 
 impl Good {
-    /// A small picture in each kind of pixels that each format takes.
+    /// For each format, a small picture in each kind of pixels that the format takes.
     pub(crate) fn new() -> Self {
         let rgba = DynamicImage::from(RgbaImage::from_fn(45, 31, |x, y| {
-            // Smooth in one half and noise in the other, so that compressors try all they know.
+            // One half is smooth and the other is noise, so that compressors use all their methods.
             let noise = if x < 22 { 0 } else { (x * x * 31 + y * y * y * 17) % 97 };
             [x * 5 + noise, y * 8, (x + y) * 3 + noise, 255 - noise].map(|value| value as u8).into()
         }));
@@ -68,8 +68,8 @@ impl Good {
         self.0.len()
     }
 
-    /// The damaged file of that number: always the same, for the same seed.
-    /// Cut off, with some bits flipped, with a piece put in, or with a header that lies.
+    /// The damaged file of this number. It is always the same for the same seed. It is cut off, or has some
+    /// flipped bits, an inserted piece, or a false size in its header.
     pub(crate) fn damaged(&self, seed: u64, number: u64) -> File {
         let mut random = Random(seed.wrapping_mul(0xd134_2543_de82_ef95) ^ number);
         let (format, good) = &self.0[random.below(self.count())];
@@ -83,7 +83,7 @@ impl Good {
                 }
             }
             2 => {
-                // A piece of this or of any other file, put in.
+                // Insert a piece of this or of another file.
                 let (_, other) = &self.0[random.below(self.count())];
                 let from = random.place(other.len());
                 let length = random.below(other.len() - from).min(1 << random.below(10));
@@ -91,7 +91,7 @@ impl Good {
                 bytes.splice(to..to, other[from..from + length].iter().copied());
             }
             _ => {
-                // The sizes are in the first bytes, in either order, of 2 bytes or of 4.
+                // Sizes are in the first bytes. They have 2 or 4 bytes, in either byte order.
                 let lie = LIES[random.below(LIES.len())];
                 let [big, little] = [lie.to_be_bytes(), lie.to_le_bytes()];
                 let lie = [&big[..], &little[..], &big[2..], &little[..2]][random.below(4)];
@@ -106,7 +106,7 @@ impl Good {
     }
 }
 
-/// A PNG whose header has the wrong checksum is refused for that, whatever else it says.
+/// Corrects the checksum of the header, because a PNG with a wrong one is refused before its sizes are read.
 fn mend_checksum(png: &mut [u8]) {
     let Some(([_, _, _, _, header @ ..], checksum)) =
         png.get_mut(8..33).and_then(|it| it.split_last_chunk_mut())
@@ -123,7 +123,7 @@ fn mend_checksum(png: &mut [u8]) {
     *checksum = (!crc).to_be_bytes();
 }
 
-/// splitmix64: small, seeded, and good from its first number on.
+/// splitmix64, which is small and seeded, and whose first number is as good as the others.
 struct Random(u64);
 
 impl Random {
@@ -135,12 +135,12 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    /// Below `end`; 0 if that is 0.
+    /// A number below `end`, or 0 if `end` is 0.
     fn below(&mut self, end: usize) -> usize {
         (self.next() % end.max(1) as u64) as usize
     }
 
-    /// A place in a file: every other time in its first bytes, because headers are there.
+    /// A place in a file. Half of the places are in its first bytes, because the header is there.
     fn place(&mut self, length: usize) -> usize {
         let end = if self.below(2) == 0 { length.min(HEADER) } else { length };
         self.below(end)

@@ -1,12 +1,13 @@
-//! An image decoder over thousands of truncated and corrupted files. Some are refused, some make the program
-//! panic, some have a few bytes and claim to be gigabytes; each is accounted for, and none costs another.
+//! An image decoder over thousands of truncated and corrupted files. Some files are refused, some make the
+//! decoder panic, and some have a few bytes and claim to be gigabytes. Each file is accounted for, and none
+//! harms another.
 //!
 //! ```sh
 //! cargo run --release --example 11_decode_images -- 20000 1
 //! ```
 //!
-//! The files are made from a few good ones, as many as the first argument says, from the seed that is the second.
-//! Prints how they have ended in each format, why files were refused, where panics came from and which file was the
+//! The first argument is the number of files, and the second is the seed from which they are made. Prints how
+//! the files of each format ended, why files were refused, where panics came from and which file was the
 //! first, how large the balloons were, and whether the sum is right.
 
 mod damage;
@@ -23,11 +24,12 @@ use tally::Tally;
 #[global_allocator]
 static ALLOCATOR: Accountant = Accountant::system();
 
-/// What a container may use. The good pictures need less than 1 MiB.
+/// The memory limit of a container. The good pictures need less than 1 MiB.
 const MEMORY_BYTES_MAX: u64 = 64 << 20;
 
-/// What the decoder may allocate, by its own count. It has no other limit, and this one is not meant to be met: it
-/// is for what no container survives, since a single allocation that the system refuses ends the process.
+/// The decoder's own limit on its allocations. It is set high, because the memory limit of the container
+/// should act first. It is there because no container survives a single allocation that the system refuses:
+/// that ends the process.
 const ALLOCATED_BYTES_MAX: u64 = 512 << 20;
 
 /// Decodes a picture and looks at the middle of it.
@@ -37,7 +39,7 @@ fn decode(file: &File) -> ImageResult<(ImageFormat, Rgba<u8>)> {
     limits.max_alloc = Some(ALLOCATED_BYTES_MAX);
     reader.limits(limits);
     let picture = reader.decode()?;
-    // Nobody has thought of a picture that has no middle, which some formats can say.
+    // A picture of size 0 has no middle, and some formats allow it. This is the bug of the example.
     Ok((file.format, picture.get_pixel(picture.width() / 2, picture.height() / 2)))
 }
 
@@ -51,16 +53,16 @@ fn main() -> Result<(), BoxError> {
         .function("decode", decode)
         .containers(2)
         .memory_limit(MEMORY_BYTES_MAX)
-        // The decoder has no state and no luck: a second try would end the same.
+        // The decoder has no state, so a second attempt would end in the same way.
         .crash_retries(0)
-        // Crashes are what this is about, and no reason to give up.
+        // Crashes are expected here, and are no reason to give up.
         .restart(RateLimited::never())
         .start()?;
 
     let good = Good::new();
     println!("{files} damaged files from {} good ones, seed {seed}\n", good.count());
     let mut tally = Tally::default();
-    // Each is made when its turn has come, and comes back with its failure: none is kept.
+    // Each file is made when its turn comes, and comes back with its failure, so no file is kept.
     let damaged = (0..files).map(move |number| good.damaged(seed, number));
     for outcome in decode.map(damaged).return_exceptions().unordered() {
         match outcome {
@@ -72,7 +74,7 @@ fn main() -> Result<(), BoxError> {
     let status = decode.status();
     println!("crashes, one for each that panicked or ballooned: {}", status.crashes == tally.crashes());
     println!("every file is accounted for: {}", tally.files() == files);
-    // A thread that was left behind in a balloon may not have returned yet: then that is told.
+    // A thread that was left behind in a balloon may not have returned yet. Then the report says so.
     let report = app.shutdown_blocking();
     if !report.is_clean() {
         eprintln!("{report}");

@@ -1,4 +1,4 @@
-//! What became of each file, and how it is shown.
+//! [`Tally`]: how the files ended, and the table that shows it.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,7 +8,7 @@ use longshore::{Cause, Death, Failure, Panic};
 
 use crate::damage::File;
 
-/// How files of one format have ended.
+/// How the files of one format ended.
 #[derive(Default, Clone, Copy)]
 struct Row {
     decoded: u64,
@@ -23,14 +23,15 @@ impl Row {
     }
 }
 
-/// Panics at one place.
+/// The files that panicked at one place.
 struct Culprits {
     files: u64,
-    /// The number of the first file, with it and the panic in words: outcomes come in no order.
+    /// The smallest number of such a file, with a text that names the panic and the file. Outcomes come in no
+    /// order.
     first: (u64, String),
 }
 
-/// How each file has ended; each is in it once.
+/// How each file ended. Each file is counted once.
 #[derive(Default)]
 pub(crate) struct Tally {
     rows: BTreeMap<&'static str, Row>,
@@ -38,7 +39,7 @@ pub(crate) struct Tally {
     panics: BTreeMap<String, Culprits>,
     /// The largest balloon, in bytes.
     largest: u64,
-    /// What has ended in no way that was thought of.
+    /// The files that ended in an unexpected way.
     odd: Vec<String>,
 }
 
@@ -54,7 +55,7 @@ impl Tally {
                 self.row(file.format).refused += 1;
                 *self.refusals.entry(kind(error)).or_default() += 1;
             }
-            // One death each: nothing is tried again.
+            // Each such file has one death, because crash retries are 0.
             Cause::Poisoned(deaths) => match deaths.last().map(|crash| &crash.death) {
                 Some(Death::Panicked(panic)) => self.panicked(file, panic),
                 Some(Death::MemoryLimit { used, .. }) => {
@@ -116,7 +117,7 @@ fn kind(error: &ImageError) -> &'static str {
     }
 }
 
-/// The place of a panic from its package on: what comes before depends on the machine.
+/// The place of a panic, relative to the folder of its package. The rest of the path depends on the machine.
 fn in_its_package(location: &str) -> String {
     let location = location.replace('\\', "/");
     let package = location.rfind("/src/").and_then(|src| location[..src].rfind('/'));

@@ -1,7 +1,7 @@
-//! Crashes on purpose: which files strike down their container, how, and at which attempt.
+//! Crashes on purpose: which files crash their container, how, and at which attempt.
 //!
-//! Decided by a hash of the seed and the file's name below the root, so that a run can be repeated on
-//! any machine, whatever the order in which files come up.
+//! A hash of the seed and of the file's name below the root decides. So a run can be repeated on any machine,
+//! whatever the order of the files.
 
 use std::collections::HashSet;
 use std::hint::black_box;
@@ -18,17 +18,17 @@ pub(crate) struct Chaos {
     seed: u64,
     /// The names of the files whose every attempt panics.
     poison: HashSet<String>,
-    /// The names of the files whose every attempt outgrows its container, none of them poisoned.
+    /// The names of the files whose every attempt exceeds the memory limit. None of them is in `poison`.
     balloons: HashSet<String>,
-    /// How much it allocates for that, in bytes.
+    /// The number of bytes that such an attempt allocates.
     balloon_bytes: usize,
 }
 
-/// A balloon grows by that at once.
+/// A balloon grows by blocks of this size.
 const BREATH_BYTES: usize = 64 << 10;
 
 impl Chaos {
-    /// Chooses the files: those with the smallest hashes, so that there are exactly as many as asked.
+    /// Chooses the files with the smallest hashes, so that there are exactly as many as asked for.
     pub(crate) fn new(options: &Options, files: &[SourceFile]) -> Result<Self, Error> {
         let asked = options.poison.saturating_add(options.balloon);
         if asked > files.len() {
@@ -47,7 +47,8 @@ impl Chaos {
         Ok(Self { share: options.chaos, seed: options.seed, poison, balloons, balloon_bytes })
     }
 
-    /// Uses far more memory than it may, if that is the file's lot, as a parser may that meets a hostile file.
+    /// Uses far more memory than allowed if the file was chosen for that, as a parser may do with a hostile
+    /// file.
     pub(crate) fn balloon(&self, file: &SourceFile) {
         if self.balloons.contains(&file.name) {
             let breaths = self.balloon_bytes / BREATH_BYTES;
@@ -56,17 +57,17 @@ impl Chaos {
         }
     }
 
-    /// Panics, if that is this attempt's lot.
+    /// Panics if this attempt was chosen for that.
     pub(crate) fn strike(&self, file: &SourceFile, attempt: Attempt) {
         assert!(!self.poison.contains(&file.name), "poison");
-        // 53 bits are what a float holds exactly; so the draw is below 1, and a share of 1 takes all.
+        // A float holds 53 bits exactly. So the draw is below 1, and a share of 1 takes all files.
         let draw = (hash("chaos", self.seed, &file.name) >> 11) as f64 / (1u64 << 53) as f64;
         assert!(attempt != Attempt::FIRST || draw >= self.share, "chaos");
     }
 }
 
-/// FNV-1a, then the finalizer of splitmix64, because FNV alone leaves the upper bits of similar names
-/// alike. The standard library's hashers may change with its version.
+/// FNV-1a, followed by the finalizer of splitmix64, because FNV alone leaves the upper bits of similar names
+/// alike. The standard library's hashers may change with its version, and so are not used.
 fn hash(purpose: &str, seed: u64, name: &str) -> u64 {
     let bytes = purpose.bytes().chain(seed.to_le_bytes()).chain(name.bytes());
     let mut hash = bytes.fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {

@@ -1,4 +1,4 @@
-//! Why there is no count: every way the program can end without a table.
+//! [`Error`]: every way in which the program can end without a table.
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -16,16 +16,16 @@ pub(crate) enum Error {
     Options(OptionsError),
     /// There is nothing to count.
     Tree(TreeError),
-    /// More files are to crash than there are.
+    /// The command line asks for more crashing files than there are.
     TooMany { asked: usize, files: usize },
-    /// The function was refused, for a setting of the command line or for the machine.
+    /// The function was refused, because of a setting of the command line or because of the machine.
     Start(StartError),
-    /// The map as a whole ended.
+    /// The map ended as a whole.
     Ended(Failure<SourceFile, ParseError>),
 }
 
 impl Error {
-    /// 2 where nothing was begun because of what was asked, as is the custom; 1 otherwise.
+    /// By convention 2 if the command line was wrong and nothing was begun, and otherwise 1.
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
             Self::Options(_) | Self::Tree(_) | Self::TooMany { .. } | Self::Start(StartError::Config(_)) => 2,
@@ -54,7 +54,7 @@ impl fmt::Display for Error {
 
 impl StdError for Error {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        // Each variant speaks with the text of what it holds, so what follows is that one's source.
+        // The text of each variant is the text of its inner error, so its source is the source of that error.
         match self {
             Self::Options(error) => error.source(),
             Self::Tree(error) => error.source(),

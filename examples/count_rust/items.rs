@@ -4,19 +4,19 @@ use std::ops::AddAssign;
 
 use syn::Item;
 
-/// How a kind is called, in the order of the table.
+/// The names of the kinds, in the order of the table.
 pub(crate) const KINDS: [&str; 13] = [
     "fn", "struct", "enum", "union", "trait", "impl", "mod", "use", "const", "static", "type", "macro",
     "other",
 ];
 
-/// Items of each kind: those of a file and of the modules written out in it. What a function, a trait
-/// or an `impl` holds is not counted apart.
+/// The number of items of each kind, in a file and in the modules that are written out in it. Items inside a
+/// function, a trait or an `impl` are not counted.
 #[derive(Debug, Default, Clone, Copy)]
 pub(crate) struct Items([u64; KINDS.len()]);
 
 impl Items {
-    /// Counts `items` and what is in their modules.
+    /// Counts `items` and the items of their modules.
     pub(crate) fn of(items: &[Item]) -> Self {
         let mut counted = Self::default();
         for item in items {
@@ -30,7 +30,7 @@ impl Items {
         counted
     }
 
-    /// Each kind and how many there are.
+    /// Each kind with its number of items.
     pub(crate) fn rows(&self) -> impl Iterator<Item = (&'static str, u64)> {
         KINDS.into_iter().zip(self.0)
     }
@@ -59,7 +59,7 @@ fn kind(item: &Item) -> usize {
         Item::Static(_) => 9,
         Item::Type(_) => 10,
         Item::Macro(_) => 11,
-        // `extern crate`, `extern "C"`, trait aliases, and what only newer compilers know.
+        // `extern crate`, `extern "C"`, trait aliases, and kinds that only newer compilers know.
         _ => 12,
     }
 }

@@ -1,13 +1,14 @@
-//! Counts the Rust items below a directory: every file is parsed by `syn` in containers that may be
-//! told to crash, and the totals are the same as if none had.
+//! Counts the Rust items below a directory. Containers parse every file with `syn`. With `--chaos` some
+//! attempts crash, and the totals are the same as without.
 //!
 //! ```sh
 //! cargo run --release --example count_rust -- --chaos 0.05 --poison 3
 //! ```
 //!
-//! Prints a table of `key  value` rows, then the files with errors, the poisoned ones and those that used
-//! too much memory by name. Only `crashes`, `replays`, `restarts`, `files_per_second` and `peak_kib` differ
-//! between a run with `--chaos` and one without. A progress bar is drawn where stderr is a terminal.
+//! Prints a table of `key  value` rows, and then the names of the files with errors, of the poisoned files
+//! and of those that used too much memory. Only `crashes`, `replays`, `restarts`, `files_per_second` and
+//! `peak_kib` differ between a run with `--chaos` and one without. A progress bar is drawn if stderr is a
+//! terminal.
 
 mod chaos;
 mod error;
@@ -31,8 +32,8 @@ use tree::{SourceFile, Tree};
 #[global_allocator]
 static ALLOCATOR: Accountant = Accountant::system();
 
-/// `syn` descends by recursion, and code written by machines nests by the thousand. An overflow is
-/// the one thing that no container survives; the address space costs nothing until it is touched.
+/// `syn` is recursive, and generated code may be nested by the thousand. No container survives an overflow of
+/// its stack, so the stack is large. Its address space costs nothing until it is used.
 const STACK_BYTES: usize = 64 << 20;
 
 fn main() -> ExitCode {
@@ -66,20 +67,20 @@ fn run() -> Result<Tally, Error> {
     tally
 }
 
-/// Fans the files out, and adds up what comes back.
+/// Fans the files out, and adds up their counts.
 fn count(app: &App, options: &Options, files: Vec<SourceFile>, chaos: Chaos) -> Result<Tally, Error> {
     let mut builder = app
         .function("parse", move |file: &SourceFile| {
             let counted = parse::parse(&file.path);
             chaos.balloon(file);
-            // Last, so that an attempt that dies takes all of its work with it.
+            // The strike comes last, so that an attempt that dies loses all of its work.
             let attempt = Context::current().expect("a function runs in a container").attempt();
             chaos.strike(file, attempt);
             counted
         })
         .stack_size(STACK_BYTES)
-        // These crashes are asked for. The default of an ephemeral app would give up when more than
-        // ten of them come before as many files are done, as they do in a small directory.
+        // The user asks for these crashes. The default policy of an ephemeral app would give up in a small
+        // directory, where the crashes are many compared with the files.
         .restart(RateLimited::never());
     if let Some(mib) = options.memory_limit {
         builder = builder.memory_limit(mib.saturating_mul(1 << 20));
@@ -89,7 +90,7 @@ fn count(app: &App, options: &Options, files: Vec<SourceFile>, chaos: Chaos) -> 
     }
     let function = builder.start()?;
     let bar = ProgressBar::new(files.len() as u64);
-    // Sums do not depend on the order, so nothing need wait for its turn.
+    // Sums do not depend on the order, so no outcome has to wait for its turn.
     let mut outcomes = function.map(files).return_exceptions().unordered().into_iter();
     let mut tally = Tally::default();
     for outcome in outcomes.by_ref() {

@@ -1,4 +1,4 @@
-//! What the command line asks for, checked before anything begins.
+//! [`Options`]: the command line, checked before anything begins.
 
 use std::error::Error;
 use std::ffi::OsString;
@@ -6,30 +6,30 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-/// What the program can be asked.
+/// The text that `--help` prints.
 pub(crate) const USAGE: &str = "\
 count_rust [OPTIONS] [DIRECTORY]
 
-DIRECTORY        what to count; the sources of this project's dependencies by default
+DIRECTORY        the directory to count; the sources of this project's dependencies by default
 --chaos P        the share of files, 0 to 1, whose first attempt panics; 0 by default
 --poison N       the number of files whose every attempt panics; 0 by default
 --memory-limit M how many MiB a container may use; no limit by default
 --balloon N      the number of files whose every attempt uses four times that; 0 by default
---seed S         decides which files those are; 0 by default
---containers N   how many parse at a time; as many as there are processors by default";
+--seed S         chooses the files for all of these; 0 by default
+--containers N   the number of containers; as many as there are processors by default";
 
-/// What the command line asks for.
+/// The options of the command line.
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct Options {
     pub(crate) directory: Option<PathBuf>,
     /// In 0 ..= 1.
     pub(crate) chaos: f64,
     pub(crate) poison: usize,
-    /// In MiB. Its range is the library's to check.
+    /// In MiB. The library checks its range.
     pub(crate) memory_limit: Option<u64>,
     pub(crate) balloon: usize,
     pub(crate) seed: u64,
-    /// Its range is the library's to check.
+    /// The library checks its range.
     pub(crate) containers: Option<usize>,
 }
 
@@ -40,18 +40,18 @@ pub(crate) enum OptionsError {
     Unknown(OsString),
     /// The option is the last word.
     NoValue(&'static str),
-    /// The option's value is no number of its kind.
+    /// The option's value is not a number of the right kind.
     NotANumber { option: &'static str, value: OsString, wants: &'static str },
-    /// A share outside 0 ..= 1.
+    /// The share is outside 0 ..= 1.
     Share(f64),
-    /// Files are to use more than a limit that is not there.
+    /// There is `--balloon` but no memory limit to exceed.
     NothingToOutgrow,
-    /// A second directory.
+    /// There is a second directory.
     SecondDirectory(OsString),
 }
 
 impl Options {
-    /// Reads the words behind the program's name.
+    /// Reads the words after the program's name.
     pub(crate) fn parse(mut words: impl Iterator<Item = OsString>) -> Result<Self, OptionsError> {
         let mut options = Self::default();
         while let Some(word) = words.next() {
@@ -89,7 +89,7 @@ fn value<T: FromStr>(
 }
 
 fn share(share: f64) -> Result<f64, OptionsError> {
-    // Not a number is in no range either.
+    // NaN is in no range either.
     if (0.0..=1.0).contains(&share) { Ok(share) } else { Err(OptionsError::Share(share)) }
 }
 
@@ -105,7 +105,7 @@ impl fmt::Display for OptionsError {
             Self::NothingToOutgrow => write!(f, "--balloon needs a --memory-limit")?,
             Self::SecondDirectory(second) => write!(f, "a second directory, {}", second.display())?,
         }
-        write!(f, "; --help shows what can be asked")
+        write!(f, "; --help lists the options")
     }
 }
 

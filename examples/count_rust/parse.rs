@@ -1,4 +1,4 @@
-//! One file, from its path to its counts: what a container executes.
+//! Parses one file, from its path to its counts. Containers execute this.
 
 use std::error::Error;
 use std::path::Path;
@@ -6,7 +6,7 @@ use std::{fmt, fs, io};
 
 use crate::items::Items;
 
-/// What one file holds.
+/// The counts of one file.
 #[derive(Debug)]
 pub(crate) struct Counts {
     pub(crate) lines: u64,
@@ -18,17 +18,17 @@ pub(crate) struct Counts {
 pub(crate) enum ParseError {
     /// It cannot be read.
     Unreadable(io::Error),
-    /// From that byte on it is not UTF-8, counted from 0.
+    /// It is not UTF-8 from this byte on. Bytes are counted from 0.
     NotUtf8 { byte: usize },
-    /// It is not Rust; both from 1.
+    /// It is not Rust. Lines and columns are counted from 1.
     Syntax { line: usize, column: usize, message: String },
 }
 
 /// Reads and parses the file.
 pub(crate) fn parse(path: &Path) -> Result<Counts, ParseError> {
-    // For the sake of spans proc-macro2 keeps every text that a thread has parsed, until it is told
-    // that none of them is wanted any more. Here nothing of the file before is left, be it that it
-    // was dropped at its end or in a panic: thread-locals survive a restart, so this comes first.
+    // For its spans, proc-macro2 keeps every text that a thread has parsed until this call invalidates them.
+    // Nothing of the previous file is left here, because it was dropped at its end or by a panic. This comes
+    // first, because thread-locals survive a restart.
     proc_macro2::extra::invalidate_current_thread_spans();
     let bytes = fs::read(path).map_err(ParseError::Unreadable)?;
     let text = String::from_utf8(bytes)

@@ -1,4 +1,4 @@
-//! What all files add up to, and how it is shown.
+//! [`Tally`]: the totals of all files, and the table that shows them.
 
 use std::fmt;
 use std::time::Duration;
@@ -10,24 +10,24 @@ use crate::items::Items;
 use crate::parse::{Counts, ParseError};
 use crate::tree::SourceFile;
 
-/// How many files with errors are named; the rest is only counted.
+/// The largest number of files with errors that are named. The others are only counted.
 const ERRORS_NAMED_MAX: usize = 10;
 
 type Failed = Failure<SourceFile, ParseError>;
 
-/// What all files add up to.
+/// The totals of all files.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
     parsed: u64,
     lines: u64,
     items: Items,
-    /// The files that could not be parsed. Each failure holds its file: nothing is kept beside it.
+    /// The files that could not be parsed. Each failure holds its file.
     pub(crate) errors: Vec<Failed>,
-    /// The files given up because they crashed their containers too often. In no total.
+    /// The files given up because they crashed their containers too often. They are in no total.
     poisoned: Vec<Failed>,
-    /// The files given up because they used more memory than a container may. In no total either.
+    /// The files given up because they used more memory than a container may. They are in no total either.
     ballooned: Vec<Failed>,
-    /// The most memory that a container used, in bytes.
+    /// The peak memory of any container, in bytes.
     peak: u64,
     crashes: u64,
     replays: u64,
@@ -49,7 +49,7 @@ impl Tally {
         list.push(failed);
     }
 
-    /// Adds what the engine went through, and makes the lists independent of the order of outcomes.
+    /// Adds the counts of the engine, and makes the lists independent of the order of outcomes.
     pub(crate) fn finish(&mut self, progress: Progress, status: &Status, took: Duration) {
         self.crashes = status.crashes;
         self.replays = progress.replayed;
@@ -70,7 +70,7 @@ fn name(failed: &Failed) -> &str {
     failed.input().map_or("", |file| &file.name)
 }
 
-/// How much memory each attempt used that used too much, in MiB.
+/// The memory that each attempt over the limit used, in MiB.
 fn peaks(failed: &Failed) -> Vec<String> {
     let Cause::Poisoned(deaths) = failed.cause() else { return Vec::new() };
     let used = deaths.iter().filter_map(|crash| match crash.death {

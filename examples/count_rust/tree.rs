@@ -1,4 +1,5 @@
-//! Which files are counted: those below a directory, or the sources of this project's dependencies.
+//! [`Tree`]: the files to count, which are those below a directory or the sources of this project's
+//! dependencies.
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
@@ -6,11 +7,11 @@ use std::{env, fmt, fs, io};
 
 use walkdir::WalkDir;
 
-/// Which packages this project is built with, as the repository says.
+/// The lock file of this project, which lists the packages that it is built with.
 const LOCK: &str = include_str!("../../Cargo.lock");
 
-/// Packages of the lock file that cargo downloads for some platforms only, or that another project
-/// may have downloaded. Never counted, so that the totals are the same on every machine.
+/// Packages of the lock file that cargo downloads only for some platforms, or that another project may have
+/// downloaded. They are never counted, so that the totals are the same on every machine.
 const PLATFORM_ONLY: [&str; 21] = [
     "bumpalo",
     "cpufeatures",
@@ -35,11 +36,11 @@ const PLATFORM_ONLY: [&str; 21] = [
     "zlib-rs",
 ];
 
-/// One file to be counted: the input of the map.
+/// One file to count, which is an input of the map.
 #[derive(Debug)]
 pub(crate) struct SourceFile {
     pub(crate) path: PathBuf,
-    /// Its path below the root, with `/` on every platform: what it is called and hashed by.
+    /// Its path below the root, with `/` on every platform. It is the name that is printed and hashed.
     pub(crate) name: String,
 }
 
@@ -49,7 +50,7 @@ pub(crate) struct Tree {
     pub(crate) files: Vec<SourceFile>,
 }
 
-/// Why there is nothing to count.
+/// The reason why there is nothing to count.
 #[derive(Debug)]
 pub(crate) enum TreeError {
     /// Neither `CARGO_HOME` nor a home directory is set.
@@ -61,7 +62,7 @@ pub(crate) enum TreeError {
 }
 
 impl Tree {
-    /// Every `.rs` file below `directory`, or the one file it is. Links are not followed.
+    /// Every `.rs` file below `directory`, or `directory` itself if it is a file. Links are not followed.
     pub(crate) fn below(directory: &Path) -> Result<Self, TreeError> {
         let mut tree = Self { files: Vec::new() };
         let root = directory.parent().filter(|_| directory.is_file()).unwrap_or(directory);
@@ -69,13 +70,13 @@ impl Tree {
         Ok(tree)
     }
 
-    /// The sources of this project's dependencies, where cargo has put them to build it.
+    /// The sources of this project's dependencies, where cargo has put them for the build.
     pub(crate) fn of_dependencies() -> Result<Self, TreeError> {
         let cargo = env::var_os("CARGO_HOME").map(PathBuf::from);
         let cargo = cargo.or_else(|| env::home_dir().map(|home| home.join(".cargo")));
         let registry = cargo.ok_or(TreeError::NoHome)?.join("registry").join("src");
         let listed = fs::read_dir(&registry).and_then(Iterator::collect::<io::Result<Vec<_>>>);
-        // One for each registry, and for each way in which versions of cargo have named it.
+        // There is a root for each registry, and for each name that versions of cargo have given it.
         let mut roots: Vec<PathBuf> = match listed {
             Ok(entries) => entries.into_iter().map(|entry| entry.path()).collect(),
             Err(error) => return Err(TreeError::NoRegistry { registry, error: Some(error) }),
@@ -85,7 +86,7 @@ impl Tree {
         for package in packages() {
             match roots.iter().find(|root| root.join(&package).is_dir()) {
                 Some(root) => tree.add(root, &root.join(&package))?,
-                // The totals are not those of other machines, which must be said.
+                // The totals differ from those of other machines, so the user must know.
                 None => eprintln!("count_rust: {package} is not in cargo's registry, and is not counted"),
             }
         }
@@ -112,7 +113,7 @@ impl Tree {
     }
 }
 
-/// `name-version` of each package from a registry, as its folder is called.
+/// The `name-version` of each package from a registry, which is the name of its folder.
 fn packages() -> impl Iterator<Item = String> {
     LOCK.split("[[package]]").filter_map(|package| {
         let value = |key: &str| {

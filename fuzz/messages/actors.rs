@@ -1,4 +1,4 @@
-//! Actors of a story's users: they take batches and events, on a system of their own.
+//! The actors of a story's user. They take batches and events, on an actix system of their own.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -11,7 +11,7 @@ use longshore::actor::{Batch, Demand, Happened};
 use crate::judge::Course;
 use crate::values::{Output, Ticket, Wrong, hold, this_thread_is_a_user};
 
-/// Where actors are started. The system is never stopped.
+/// The arbiter on which actors are started. Its system is never stopped.
 pub(crate) fn arbiter() -> &'static ArbiterHandle {
     static ARBITER: OnceLock<ArbiterHandle> = OnceLock::new();
     ARBITER.get_or_init(|| {
@@ -26,11 +26,11 @@ pub(crate) fn arbiter() -> &'static ArbiterHandle {
     })
 }
 
-/// What a listener has heard.
+/// The batches that a listener has received so far.
 #[derive(Debug)]
 pub(crate) struct Heard {
     pub(crate) course: Course,
-    /// The last batch has come.
+    /// Whether the last batch has come.
     pub(crate) last: bool,
 }
 
@@ -73,7 +73,7 @@ impl Handler<Batch<Ticket, Output, Wrong>> for Listener {
     }
 }
 
-/// Takes events, and ends after a few.
+/// Takes events, and ends after `ends_after` of them.
 pub(crate) struct Subscriber {
     pub(crate) ends_after: u8,
     pub(crate) alive: Arc<AtomicU32>,

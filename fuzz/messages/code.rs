@@ -1,4 +1,4 @@
-//! What containers execute.
+//! The code that containers execute.
 
 use std::hint::black_box;
 use std::panic::panic_any;
@@ -12,19 +12,19 @@ use longshore::{AsyncWorker, BoxError, Context, Worker};
 use crate::story::{Deed, Enter, Exit};
 use crate::values::{Bomb, Output, Ticket, World, Wrong, hold};
 
-/// What a container may use, where it is limited.
+/// The memory limit of a container, in stories that set one.
 pub(crate) const LIMIT: u64 = 512 << 10;
 
-/// A moment that others may use.
+/// A short wait, in which other threads may act.
 const MOMENT: Duration = Duration::from_micros(200);
 
-/// Executes an input: what its script says for the attempt.
+/// Executes an input, as its script says for this attempt.
 pub(crate) fn execute(ticket: &Ticket) -> Result<Output, Wrong> {
     let deed = begin(ticket);
     finish(ticket, deed)
 }
 
-/// The same in a task, where it may wait.
+/// [`execute`] in a task, which may also wait.
 pub(crate) async fn execute_in_task(ticket: &Ticket) -> Result<Output, Wrong> {
     let deed = begin(ticket);
     match deed {
@@ -56,7 +56,7 @@ fn begin(ticket: &Ticket) -> Deed {
     deed
 }
 
-/// Whether it may end a container.
+/// Whether the deed may end a container.
 pub(crate) fn crashes(deed: Deed) -> bool {
     matches!(
         deed,
@@ -137,7 +137,7 @@ fn finish(ticket: &Ticket, deed: Deed) -> Result<Output, Wrong> {
     Ok(Output::of(ticket, false))
 }
 
-/// Twice the limit, in blocks, with a look up after each.
+/// Allocates twice the limit in blocks, and calls `look` before each.
 fn balloon(look: impl Fn()) -> Vec<Vec<u8>> {
     let block = |_| {
         look();
@@ -153,7 +153,7 @@ fn checkpoints() {
     }
 }
 
-/// A worker of either kind.
+/// A worker, both synchronous and async.
 pub(crate) struct Stateful {
     world: Arc<World>,
     _bomb: Option<Bomb>,

@@ -1,4 +1,4 @@
-//! Maps and calls that a story's user holds, begun and not yet over.
+//! The maps and calls that a story's user holds: they have begun and are not over.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use crate::start::retries;
 use crate::story::{Failures, MapSpec};
 use crate::values::{Outcome, Output, Ticket, World, Wrong, armed};
 
-/// A map that is held.
+/// A map that the user holds.
 pub(crate) struct HeldMap {
     course: Course,
     taken: Taken,
@@ -26,7 +26,7 @@ enum Taken {
     Stream(Map<Ticket, Output, Wrong>),
 }
 
-/// Whether there is more of it.
+/// Whether a map may have further outcomes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum More {
     Maybe,
@@ -49,7 +49,7 @@ impl HeldMap {
         self.give(outcome)
     }
 
-    /// Looks for the next outcome.
+    /// Polls for the next outcome.
     pub(crate) fn poll(&mut self) -> More {
         let Taken::Stream(map) = &mut self.taken else { return self.pull() };
         let polled = armed(|| Pin::new(map).poll_next(&mut Context::from_waker(noop_waker_ref())));
@@ -99,7 +99,7 @@ impl HeldMap {
     }
 }
 
-/// A map with the settings that it is to have.
+/// The map with the settings of its spec.
 pub(crate) fn set(map: Map<Ticket, Output, Wrong>, spec: MapSpec) -> Map<Ticket, Output, Wrong> {
     let map = if spec.unordered { map.unordered() } else { map };
     let map = match spec.failures {
@@ -117,7 +117,7 @@ pub(crate) fn set(map: Map<Ticket, Output, Wrong>, spec: MapSpec) -> Map<Ticket,
     }
 }
 
-/// Brings all that is held to its end.
+/// Takes all held maps and calls to their ends.
 pub(crate) fn finish(world: &Arc<World>, maps: &mut Vec<HeldMap>, calls: &mut Vec<HeldCall>) {
     for mut map in maps.drain(..) {
         while map.pull() == More::Maybe {}
@@ -128,7 +128,8 @@ pub(crate) fn finish(world: &Arc<World>, maps: &mut Vec<HeldMap>, calls: &mut Ve
     }
 }
 
-/// The user's own output may be a bomb, which is the user's affair; a failure's values are not.
+/// Drops an outcome. An output that the user drops does not panic. A failure drops its values inside the
+/// engine, which must contain their panics.
 pub(crate) fn drop_outcome(outcome: Outcome) {
     match outcome {
         Ok(output) => drop(output),
@@ -136,7 +137,7 @@ pub(crate) fn drop_outcome(outcome: Outcome) {
     }
 }
 
-/// A call that is held.
+/// A call that the user holds.
 pub(crate) struct HeldCall {
     call: Call<Ticket, Output, Wrong>,
     aborted: bool,
@@ -152,7 +153,7 @@ impl HeldCall {
         armed(|| self.call.abort_handle().abort());
     }
 
-    /// Gives itself back while it has no outcome.
+    /// Polls the call, and gives it back if it has no outcome yet.
     pub(crate) fn poll(mut self, world: &Arc<World>) -> Option<Self> {
         match armed(|| self.call.poll_unpin(&mut Context::from_waker(noop_waker_ref()))) {
             Poll::Pending => return Some(self),
@@ -171,14 +172,14 @@ impl HeldCall {
     }
 }
 
-/// The outcome of a call, however it was made.
+/// Judges the outcome of a call, whether it was made by method or by message.
 pub(crate) fn judge_call(world: &Arc<World>, outcome: Outcome, aborted: bool) {
     match &outcome {
         Ok(output) => judge_output(world, &output.record, None),
         Err(failure) => {
             let number = judge_failure(world, failure, None);
             assert_eq!(number, Some(0), "a call has one input: {failure:?}");
-            assert!(aborted || !matches!(failure.cause(), Cause::Cancelled), "nobody has: {failure:?}");
+            assert!(aborted || !matches!(failure.cause(), Cause::Cancelled), "the call was not aborted: {failure:?}");
         }
     }
     drop_outcome(outcome);

@@ -1,4 +1,4 @@
-//! What maps and calls have given, held against what is promised.
+//! Holds the outcomes of maps and calls against the promises.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
@@ -9,19 +9,19 @@ use crate::code::crashes;
 use crate::story::{Deed, Failures, MapSpec, Policy, SourceKind};
 use crate::values::{Outcome, Record, Ticket, World, Wrong, hold};
 
-/// The inputs that a source has given, in their order.
+/// The records of the inputs that a source has given, in order.
 pub(crate) type Records = Arc<Mutex<Vec<Arc<Record>>>>;
 
-/// What a map may do, and has done.
+/// The course of a map: what it has yielded so far, and what it may still yield.
 #[derive(Debug)]
 pub(crate) struct Course {
     world: Arc<World>,
     spec: MapSpec,
     records: Records,
     seen: Vec<u64>,
-    /// A failure has ended it, or may have.
+    /// Whether a failure has ended the map, or may have.
     failed: bool,
-    /// It was ended by its user.
+    /// Whether its user has ended it.
     pub(crate) disturbed: bool,
 }
 
@@ -30,7 +30,7 @@ impl Course {
         Self { world: Arc::clone(world), spec, records, seen: Vec::new(), failed: false, disturbed: false }
     }
 
-    /// The next outcome.
+    /// Judges the next outcome.
     pub(crate) fn give(&mut self, outcome: &Outcome) {
         let yields = self.spec.failures == Failures::Yield;
         assert!(!self.failed, "an outcome after the last: {outcome:?}");
@@ -49,7 +49,7 @@ impl Course {
         };
         let Some(number) = number else { return };
         assert!(!self.seen.contains(&number), "input {number} has two outcomes: {self:?}");
-        // A failure that ends the map comes ahead of its place.
+        // A failure that ends the map comes before its place in the order.
         let at_its_place = outcome.is_ok() || self.spec.failures != Failures::EndMap;
         if !self.spec.unordered && at_its_place {
             assert_eq!(number, self.seen.len() as u64, "out of order: {self:?}");
@@ -57,7 +57,7 @@ impl Course {
         self.seen.push(number);
     }
 
-    /// Finished, and not yielded.
+    /// Judges the outputs of a salvage, which must be finished and not yielded.
     pub(crate) fn salvage(&mut self, saved: &[(u64, crate::values::Output)]) {
         assert!(saved.is_sorted_by_key(|(index, _)| *index), "salvaged out of order");
         for (index, output) in saved {
@@ -71,7 +71,7 @@ impl Course {
         }
     }
 
-    /// It has ended by itself.
+    /// Judges a map that has ended by itself.
     pub(crate) fn end(&self, progress: Progress) {
         if self.spec.window == Some(0) {
             return assert!(self.failed && self.seen.is_empty(), "a window of 0 is refused: {self:?}");
@@ -93,13 +93,13 @@ impl Course {
         assert!(progress.pulled <= given, "{progress:?} of {given}");
     }
 
-    /// Whether the cause is one that there was.
+    /// Checks that the cause of a failure can have happened.
     fn judge_cause(&self, failure: &Failure<Ticket, Wrong>) {
         match failure.cause() {
-            Cause::Cancelled => assert!(self.disturbed, "nobody has cancelled it: {failure:?}, {self:?}"),
+            Cause::Cancelled => assert!(self.disturbed, "the map was not cancelled: {failure:?}, {self:?}"),
             Cause::Source(_) => {
                 assert!(failure.index().is_none());
-                // A chained source drops outputs, which may be bombs.
+                // A chained source drops outputs, and an output may be a bomb.
                 let may_panic = matches!(self.spec.source, SourceKind::Panics | SourceKind::Chained);
                 assert!(may_panic, "{failure:?}");
             }
@@ -109,19 +109,20 @@ impl Course {
     }
 }
 
-/// How many inputs a source gives that ends.
+/// The number of inputs of a source, unless it is endless.
 pub(crate) fn inputs(spec: MapSpec) -> u64 {
     u64::from(spec.inputs % 40)
 }
 
-/// An output, which has to be of an attempt that returned, and is its input's only outcome.
+/// Judges an output. One of the input's attempts must have returned, and the input must have no other
+/// outcome.
 pub(crate) fn judge_output(world: &World, record: &Record, retries: Option<u32>) {
     judge_record(world, record, retries);
     let returned = |deed: &Deed| !matches!(deed, Deed::Fail | Deed::FailBomb | Deed::Panic | Deed::PanicBomb);
     assert!(hold(&record.deeds).iter().any(returned), "an output of nothing: {record:?}");
 }
 
-/// A failure, and the place of its input.
+/// Judges a failure. Returns the place of its input in the map.
 pub(crate) fn judge_failure(
     world: &World,
     failure: &Failure<Ticket, Wrong>,
@@ -131,8 +132,8 @@ pub(crate) fn judge_failure(
     match failure.cause() {
         Cause::Engine(bug) => panic!("{bug}"),
         Cause::GaveUp(_) => assert!(matches!(settings.policy, Policy::GivesUpAfter(_)), "{failure:?}"),
-        Cause::ShutDown => assert!(world.has_ended(), "nobody has ended it: {failure:?}"),
-        Cause::WouldDeadlock => panic!("this is no container: {failure:?}"),
+        Cause::ShutDown => assert!(world.has_ended(), "the function was not ended: {failure:?}"),
+        Cause::WouldDeadlock => panic!("the user's thread is no container: {failure:?}"),
         Cause::Poisoned(deaths) => assert!((1..=8).contains(&deaths.len()), "{deaths:?}"),
         _ => {}
     }
@@ -160,24 +161,24 @@ pub(crate) fn judge_failure(
     Some(index)
 }
 
-/// One outcome, and executions within the budgets.
+/// Checks that an input has one outcome, and that its executions are within the budgets.
 fn judge_record(world: &World, record: &Record, retries: Option<u32>) {
     assert_eq!(record.outcomes.fetch_add(1, Ordering::SeqCst), 0, "two outcomes: {record:?}");
     let settings = &world.story.settings;
     let retries = retries.unwrap_or(u32::from(settings.retries % 4));
     let crash_retries = u32::from(settings.crash_retries % 4);
-    // Without crash retries what has begun in a container that was killed is not begun again.
+    // Without crash retries, an input that has begun in a container that was killed is not begun again.
     let kills = if crash_retries == 0 { 0 } else { world.kills.load(Ordering::SeqCst) };
     let most = 1 + retries + crash_retries + kills;
     let executed = hold(&record.deeds).len();
     assert!(executed <= most as usize, "{executed} executions of at most {most}: {record:?}");
 }
 
-/// Why a map was refused that was begun by message.
+/// Judges why a map that was begun by message was refused.
 pub(crate) fn judge_refusal(world: &World, spec: MapSpec, cause: &Cause<Wrong>) {
     match cause {
         Cause::Config(_) => assert_eq!(spec.window, Some(0)),
-        Cause::ShutDown => assert!(world.has_ended(), "nobody has ended it"),
+        Cause::ShutDown => assert!(world.has_ended(), "the function was not ended"),
         Cause::GaveUp(_) => assert!(matches!(world.story.settings.policy, Policy::GivesUpAfter(_))),
         other => panic!("{other:?}"),
     }
@@ -188,13 +189,13 @@ pub(crate) fn judge_status(world: &World, status: &Status) {
     let sum = all.starting + all.live + all.exiting + all.backing_off + all.stopped;
     assert_eq!(sum, containers(world), "{status}");
     let abandoned_max = 1 + usize::from(world.story.settings.abandoned_max % 4);
-    // Those that are alive when it is reached go on, and may leave theirs behind as well.
+    // Containers that are alive when the limit is reached go on, and may leave their threads behind as well.
     assert!(all.abandoned <= abandoned_max + containers(world), "{status}");
     assert!(!status.to_string().is_empty());
 }
 
 pub(crate) fn judge_report(report: &Report) {
-    // One that was ended before, and cleanly, is only counted.
+    // A function that had ended before, and cleanly, is only counted.
     assert_eq!(report.functions.len() as u64 + report.ended_cleanly, 1, "{report}");
     assert!(report.functions.is_empty() || report.to_string().contains("f:"), "{report}");
 }

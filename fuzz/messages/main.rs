@@ -1,12 +1,15 @@
-//! Stories of a function: its settings, what its code does at each attempt of each input, and what its users do
-//! with it, by calls and by messages; all from the fuzzer's bytes. See [`story`] for the words.
+//! Makes stories from the fuzzer's bytes. A story has the settings of a function, what its code does at each
+//! attempt of each input, and what its users do with it, by method and by message. See [`story`] for its
+//! parts.
 //!
-//! What is judged, whatever the story: no panic but the code's own, no fault of the engine, one outcome for
-//! each accepted input and of that input, in order where that was asked for; executions within their budgets; causes that there
-//! were; sums that balance; an end within seconds; every value dropped, once; threads that come back.
+//! Every story is judged in the same way. No code but the story's own panics, and the engine has no fault.
+//! Each accepted input has one outcome, which is its own, in order if the map is ordered. Executions are
+//! within their budgets, causes are those that happened, and sums balance. The function ends within seconds,
+//! every value is dropped once, and threads end.
 //!
-//! [`user`] carries out the steps and [`speech`] those that are messages, [`code`] is what containers execute,
-//! [`judge`] holds what is given against what is promised. The README beside this tells how it is run.
+//! [`user`] carries out the steps, and [`speech`] the steps that are messages. [`code`] is executed by the
+//! containers, and [`judge`] holds the outcomes against the promises. The README in this folder says how to
+//! run it.
 
 #![no_main]
 #![expect(clippy::disallowed_methods, reason = "a fuzz target is bounded by time")]
@@ -35,17 +38,17 @@ use values::{World, this_thread_is_a_user};
 #[global_allocator]
 static ALLOCATOR: Accountant = Accountant::system();
 
-/// Threads that may be on their way out when a story has ended.
+/// The number of threads that may still be about to end when a story has ended.
 const THREADS_LEAVING: u64 = 4;
 
-/// Keeps the engine's thread over all stories, and tells how many threads there are without one.
+/// Keeps the engine's thread alive over all stories, and returns the number of threads outside any story.
 fn threads_kept() -> u64 {
     static KEPT: OnceLock<(App, u64)> = OnceLock::new();
     let (_, threads) = KEPT.get_or_init(|| {
         wait::watch();
         actors::arbiter();
         let app = App::ephemeral("kept");
-        // With a limit, because the watch of limits is there for good once it is needed.
+        // It sets a memory limit, because the thread that watches limits stays for good once it is needed.
         let f = app.infallible("f", |n: &u8| *n).containers(1).memory_limit(1 << 20).start();
         let f = f.expect("valid settings");
         assert_eq!(f.call(1).wait().ok(), Some(1));
@@ -63,6 +66,6 @@ fuzz_target!(|story: Story| {
         if let Some(f) = start::start(&app, &world) {
             User::new(world, app, f).live();
         }
-        wait::until("the end of threads", || wait::threads() <= threads + THREADS_LEAVING);
+        wait::until("the threads have ended", || wait::threads() <= threads + THREADS_LEAVING);
     });
 });

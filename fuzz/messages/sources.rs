@@ -1,4 +1,4 @@
-//! Sources of a story's maps: of every kind, and of little honesty.
+//! The sources of a story's maps: sources of every kind, some with a wrong size hint.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -26,14 +26,14 @@ impl Tickets {
     fn ticket(&self) -> Ticket {
         let mut records = hold(&self.records);
         let number = records.len() as u64;
-        // Neighbours have scripts of their own.
+        // Every third input has another script.
         let script = self.spec.script.wrapping_add(if number.is_multiple_of(3) { 1 } else { 0 });
         let ticket = Ticket::new(&self.world, number, script, self.spec.bombs);
         records.push(Arc::clone(&ticket.record));
         ticket
     }
 
-    /// As an iterator that says how long it is.
+    /// The tickets as an iterator with a size hint.
     fn iterator(self) -> Source {
         let left = match self.spec.source {
             SourceKind::Endless => u64::MAX,
@@ -42,7 +42,7 @@ impl Tickets {
         Source { tickets: self, left }
     }
 
-    /// A map over them.
+    /// A map over the tickets.
     pub(crate) fn mapped(self, f: &F) -> Map<Ticket, Output, Wrong> {
         match self.spec.source {
             SourceKind::Vector => f.map(self.iterator().collect::<Vec<_>>()),
@@ -52,12 +52,12 @@ impl Tickets {
         }
     }
 
-    /// All of them at once.
+    /// All tickets at once.
     pub(crate) fn vector(self) -> Vec<Ticket> {
         self.iterator().collect()
     }
 
-    /// Whatever a map without a panic of its source is to be: for actors, which take any iterator too.
+    /// The tickets as a boxed iterator, for maps that are begun by message.
     pub(crate) fn boxed(self, f: &F) -> Box<dyn Iterator<Item = Ticket> + Send> {
         match self.spec.source {
             SourceKind::Chained => Box::new(self.chained(f)),
@@ -65,7 +65,7 @@ impl Tickets {
         }
     }
 
-    /// As many as the same function gives outputs for others.
+    /// As many tickets as another map of the same function gives outputs.
     fn chained(self, f: &F) -> impl Iterator<Item = Ticket> + Send + 'static {
         let inner = MapSpec { source: SourceKind::Iterator, bombs: false, ..self.spec };
         let (tickets, _) = Self::new(&self.world, inner);
@@ -76,7 +76,7 @@ impl Tickets {
         })
     }
 
-    /// `for_each` over them.
+    /// Runs `for_each` over the tickets.
     pub(crate) fn counted(self, f: &F, awaited: bool) -> Result<Progress, longshore::Failure<Ticket, Wrong>> {
         if awaited {
             return futures::executor::block_on(f.for_each_async(stream::iter(self.iterator())));
@@ -88,7 +88,7 @@ impl Tickets {
     }
 }
 
-/// What a map pulls.
+/// The iterator that a map pulls.
 pub(crate) struct Source {
     tickets: Tickets,
     left: u64,
@@ -111,7 +111,8 @@ impl Iterator for Source {
 
     fn size_hint(&self) -> (usize, Option<usize>) {
         match self.tickets.spec.source {
-            // A vector is collected by the user, whom a lie would cost.
+            // A vector is collected by the user, who would allocate for a wrong size hint. So its hint is
+            // true.
             SourceKind::Liar(low, high) => {
                 let huge = |bound: u16| if bound > 100 { usize::MAX } else { usize::from(bound) };
                 (huge(low), high.map(huge))

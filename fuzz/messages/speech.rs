@@ -1,4 +1,4 @@
-//! The steps of a story that are messages.
+//! Carries out the steps of a story that are messages.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
@@ -24,7 +24,7 @@ use crate::story::{Failures, HowEnded, Limit, MapSpec, Reply, Step};
 use crate::user::{Spoken, User};
 use crate::values::{F, Ticket, armed, hold};
 
-/// The most maps that are begun by message.
+/// The largest number of maps that are begun by message.
 const SPOKEN_MAX: usize = 4;
 
 impl User {
@@ -42,7 +42,7 @@ impl User {
                 self.world.kills.fetch_add(1, Ordering::SeqCst);
                 let container = ContainerId::new(container);
                 let killed = tell(supervisor, KillContainer { container }, reply);
-                assert!(container.index() < 3 || !matches!(killed, Some(Ok(true))), "there is none");
+                assert!(container.index() < 3 || !matches!(killed, Some(Ok(true))), "there is no such container");
             }
             Step::SendReset { reply } => drop(tell(supervisor, Reset, reply)),
             Step::SendGetStatus { reply } => {
@@ -128,7 +128,7 @@ impl User {
     }
 }
 
-/// Sends it, and does with the reply what is to be done.
+/// Sends a message, and awaits, forgets or drops the reply.
 fn tell<A, M>(to: &Addr<A>, message: M, reply: Reply) -> Option<Result<M::Result, MailboxError>>
 where
     A: Actor<Context = actix::Context<A>> + Handler<M>,

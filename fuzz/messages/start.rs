@@ -1,4 +1,4 @@
-//! The function of a story, from its settings.
+//! Starts the function of a story with its settings.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,15 +9,15 @@ use crate::code::{LIMIT, Stateful, execute, execute_in_task};
 use crate::story::{Kind, Policy, RetryIf, Settings};
 use crate::values::{F, Output, Ticket, World, Wrong};
 
-/// `None` if it is refused, as it ought to be.
+/// The started function, or `None` if its settings are refused as they should be.
 pub(crate) fn start(app: &App, world: &Arc<World>) -> Option<F> {
     let entered = Arc::clone(world);
     let settings = &world.story.settings;
     let f = match settings.kind {
         Kind::Plain => {
-            // What it captures is dropped with it.
+            // The captured value is dropped with the closure.
             app.function("f", move |ticket: &Ticket| {
-                assert!(Arc::ptr_eq(&entered, ticket.world()), "another story's");
+                assert!(Arc::ptr_eq(&entered, ticket.world()), "the ticket is of another story");
                 execute(ticket)
             })
         }
@@ -30,7 +30,7 @@ pub(crate) fn start(app: &App, world: &Arc<World>) -> Option<F> {
     };
     match set(f, settings).start() {
         Ok(f) => {
-            assert!(settings.window != Some(0), "a window of 0 was taken");
+            assert!(settings.window != Some(0), "a window of 0 was accepted");
             Some(f)
         }
         Err(StartError::Config(ConfigError::Window { .. })) if settings.window == Some(0) => None,
@@ -72,7 +72,7 @@ fn set(f: Started, settings: &Settings) -> Started {
     if settings.short_exit_timeout { f.exit_timeout(100 * micro) } else { f }
 }
 
-/// A few retries, after short delays or none.
+/// A few retries, with short delays or none.
 pub(crate) fn retries(times: u8) -> Retries {
     let micro = Duration::from_micros(1);
     let initial = if times > 127 { 50 * micro } else { Duration::ZERO };

@@ -1,19 +1,20 @@
-//! A story, as the fuzzer's bytes tell it: a function's settings, what its code does, and what its users do.
+//! [`Story`]: the settings of a function, what its code does, and what its users do. It is made from the
+//! fuzzer's bytes.
 
 use arbitrary::Arbitrary;
 
-/// The most steps of a story that are carried out, so that each is soon told.
+/// The largest number of steps that are carried out, so that each story is short.
 pub(crate) const STEPS_MAX: usize = 24;
 
 #[derive(Debug, Clone, Arbitrary)]
 pub(crate) struct Story {
     pub(crate) settings: Settings,
-    /// What an input of each script does at its first, second and later attempts.
+    /// For each script, what an input does at its first, second and later attempts.
     pub(crate) scripts: [[Deed; 3]; 4],
-    /// What the first `enter`s do; later ones succeed.
+    /// What the first three `enter`s do. Later ones succeed.
     pub(crate) enters: [Enter; 3],
     pub(crate) exit: Exit,
-    /// A worker panics when it is dropped.
+    /// Whether a worker panics when it is dropped.
     pub(crate) worker_bomb: bool,
     pub(crate) steps: Vec<Step>,
     pub(crate) ending: Ending,
@@ -56,7 +57,7 @@ pub(crate) enum Policy {
     GivesUpAfter(u8),
 }
 
-/// What one attempt does.
+/// An action of one attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Arbitrary)]
 pub(crate) enum Deed {
     Return,
@@ -69,14 +70,14 @@ pub(crate) enum Deed {
     Balloon,
     BalloonWithCheckpoints,
     BalloonThenLinger,
-    /// Uses it on a helper thread, in the container's scope.
+    /// Uses more than the memory limit on a helper thread, in the container's scope.
     BalloonOfHelper,
     Checkpoints,
     Linger,
-    /// Waits in a task, where there is one.
+    /// Waits, if the code is async.
     Wait,
     Yield,
-    /// Spawns a task that panics, where there is one.
+    /// Spawns a task that panics, if the code is async.
     Spawn,
     KillItself,
     CallItself,
@@ -104,17 +105,17 @@ pub(crate) enum Exit {
     Linger,
 }
 
-/// A map, however it is begun.
+/// A map that is begun by method or by message.
 #[derive(Debug, Clone, Copy, Arbitrary)]
 pub(crate) struct MapSpec {
     pub(crate) source: SourceKind,
     pub(crate) inputs: u8,
     pub(crate) script: u8,
-    /// Each input panics when it is dropped.
+    /// Whether each input panics when it is dropped.
     pub(crate) bombs: bool,
     pub(crate) unordered: bool,
     pub(crate) failures: Failures,
-    /// 0 is refused.
+    /// A window of 0 must be refused.
     pub(crate) window: Option<u8>,
     pub(crate) retries: Option<u8>,
 }
@@ -123,13 +124,13 @@ pub(crate) struct MapSpec {
 pub(crate) enum SourceKind {
     Vector,
     Iterator,
-    /// Says that it is of that length, and at most of that.
+    /// Has this size hint, which may be wrong.
     Liar(u16, Option<u16>),
     Endless,
-    /// Panics in place of its end.
+    /// Panics instead of ending.
     Panics,
     Stream,
-    /// The outcomes of another map of the same function.
+    /// Pulls the outcomes of another map of the same function.
     Chained,
 }
 
@@ -146,12 +147,12 @@ pub(crate) enum HowCalled {
     Await,
     Keep,
     Drop,
-    /// Polls it once and keeps it.
+    /// Polls the call once and keeps it.
     Poll,
     Abort,
 }
 
-/// What is done from outside. Numbers of maps and calls are taken modulo those that are held.
+/// A step of the user. The numbers of maps and calls are taken modulo the number of those that are held.
 #[derive(Debug, Clone, Copy, Arbitrary)]
 pub(crate) enum Step {
     Begin { map: MapSpec, stream: bool },
@@ -187,13 +188,13 @@ pub(crate) enum Step {
     SendGetProgress { map: u8, reply: Reply },
 }
 
-/// What becomes of the reply to a message.
+/// What the user does with the reply to a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Arbitrary)]
 pub(crate) enum Reply {
     Await,
-    /// Sent, and not waited for from the beginning.
+    /// Sends the message without asking for a reply.
     Forget,
-    /// Polled once, and dropped.
+    /// Polls the reply once and drops it.
     Drop,
 }
 
@@ -213,7 +214,7 @@ pub(crate) enum Limit {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Arbitrary)]
 pub(crate) struct Ending {
-    /// Maps and calls are taken to their end before.
+    /// Whether maps and calls are taken to their ends before.
     pub(crate) finish_first: bool,
     pub(crate) how: HowOver,
 }

@@ -1,4 +1,4 @@
-//! The user of a story's function: carries out its steps, and brings it to its end.
+//! [`User`]: carries out the steps of a story, and ends its function.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
@@ -21,7 +21,7 @@ use crate::story::{Failures, HowCalled, HowOver, MapSpec, STEPS_MAX, SourceKind,
 use crate::values::{F, Output, Ticket, World, Wrong, armed, hold};
 use crate::wait::{HUNG, until};
 
-/// The most maps and calls that are held at a time.
+/// The largest number of maps, and of calls, that are held at a time.
 const HELD_MAX: usize = 4;
 
 pub(crate) struct User {
@@ -47,7 +47,7 @@ impl User {
         Self { world, app, f: Some(f), maps, calls, spoken, subscribers: Arc::new(AtomicU32::new(0)) }
     }
 
-    /// Tells the whole story.
+    /// Carries out the whole story.
     pub(crate) fn live(mut self) {
         let steps = self.world.story.steps.clone();
         for step in steps.into_iter().take(STEPS_MAX) {
@@ -240,14 +240,14 @@ impl User {
         let (mut maps, mut calls) = (self.maps, self.calls);
         finish(&self.world, &mut maps, &mut calls);
         for spoken in self.spoken {
-            until("the last batch", || {
+            until("the last batch has come", || {
                 let heard = hold(&spoken.heard);
                 heard.last || heard.course.disturbed
             });
         }
-        until("the end of subscribers", || self.subscribers.load(Ordering::SeqCst) == 0);
+        until("the subscribers have ended", || self.subscribers.load(Ordering::SeqCst) == 0);
         let world = self.world;
-        until("the end of every value", || Arc::strong_count(&world) == 1);
+        until("every value is dropped", || Arc::strong_count(&world) == 1);
         assert_eq!(world.live.load(Ordering::SeqCst), 0);
     }
 }

@@ -1,4 +1,4 @@
-//! The values of a story: inputs, outputs and errors, each counted, and some of which panic when they are dropped.
+//! The values of a story: inputs, outputs and errors. Each is counted, and some panic when they are dropped.
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering};
@@ -13,16 +13,17 @@ pub(crate) type F = Function<Ticket, Output, Wrong>;
 pub(crate) type Outcome = Result<Output, Failure<Ticket, Wrong>>;
 
 thread_local! {
-    /// Values that are dropped here are dropped by the story's user, whom no boundary protects.
+    /// Whether this thread is the story's user. Its own drops must not panic, because no unwind boundary
+    /// protects it.
     static IS_USER: Cell<bool> = const { Cell::new(false) };
 }
 
-/// From now on values that this thread drops do not panic, but in what [`armed`] does.
+/// From now on, values that this thread drops do not panic, except inside [`armed`].
 pub(crate) fn this_thread_is_a_user() {
     IS_USER.set(true);
 }
 
-/// Does what drops values only within the engine, which has to contain their panics.
+/// Runs code that drops values only inside the engine, which must contain their panics.
 pub(crate) fn armed<T>(act: impl FnOnce() -> T) -> T {
     let before = IS_USER.replace(false);
     let result = act();
@@ -34,8 +35,8 @@ pub(crate) fn hold<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What a function's own code does with it. Not the function itself, because no input's type may name the function that
-/// takes it: whether the one can be sent would depend on the other.
+/// The function as its own code uses it. It is a trait, because the type of an input must not name the type
+/// of the function that takes it: whether one is `Send` would depend on the other.
 pub(crate) trait Itself: Send + Sync {
     fn call(&self, ticket: Ticket);
     fn map(&self, tickets: Vec<Ticket>);
@@ -77,22 +78,22 @@ impl Itself for F {
     }
 }
 
-/// What everybody in a story shares.
+/// The state that all parties of a story share.
 #[derive(Debug)]
 pub(crate) struct World {
     pub(crate) story: Story,
-    /// Values that are alive.
+    /// The number of values that are alive.
     pub(crate) live: AtomicI64,
-    /// Crashes that may yet be, because each may cost a delay.
+    /// The number of crashes that may still happen. It is bounded, because each crash may cost a delay.
     crashes_left: AtomicU32,
     pub(crate) enters: AtomicU32,
-    /// Containers were killed by hand, so often at most.
+    /// An upper bound of the number of containers that were killed by hand.
     pub(crate) kills: AtomicU32,
-    /// The function has been told to end.
+    /// Whether the end of the function has been requested.
     pub(crate) ended: AtomicBool,
-    /// Endless sources end.
+    /// Whether endless sources end now.
     pub(crate) over: AtomicBool,
-    /// The function, for its own code.
+    /// The function, for use by its own code.
     pub(crate) f: Mutex<Option<Arc<dyn Itself>>>,
 }
 
@@ -115,7 +116,7 @@ impl World {
         })
     }
 
-    /// Whether one crash more may be.
+    /// Whether one more crash may happen. If so, it is counted.
     pub(crate) fn may_crash(&self) -> bool {
         let less = |left: u32| left.checked_sub(1);
         self.crashes_left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, less).is_ok()
@@ -134,7 +135,7 @@ impl World {
     }
 }
 
-/// What became of one input.
+/// The history of one input.
 #[derive(Debug)]
 pub(crate) struct Record {
     /// Its place in its map.
@@ -144,7 +145,7 @@ pub(crate) struct Record {
     pub(crate) outcomes: AtomicU32,
 }
 
-/// Counts as alive, and panics when it is dropped if it is a bomb.
+/// A part of each value. It counts as alive until it is dropped, and panics in its drop if it is a bomb.
 #[derive(Debug)]
 struct Counted {
     world: Arc<World>,
@@ -165,7 +166,7 @@ impl Drop for Counted {
             eprintln!("a value was dropped twice");
             std::process::abort();
         }
-        // A panic during unwinding takes the process with it, and nobody promises otherwise.
+        // A panic during unwinding aborts the process, which the crate cannot prevent.
         if self.bomb && !IS_USER.get() && !std::thread::panicking() {
             panic!("dropped");
         }
@@ -217,13 +218,13 @@ impl Wrong {
 
 impl std::fmt::Display for Wrong {
     fn fmt(&self, _: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        panic!("shown"); // what the engine shows it has to contain
+        panic!("shown"); // the engine must contain a panic of `Debug` or `Display`
     }
 }
 
 impl std::error::Error for Wrong {}
 
-/// A payload of a panic that panics when it is dropped.
+/// A panic payload that panics when it is dropped.
 pub(crate) struct Bomb {
     _counted: Counted,
 }

@@ -1,23 +1,23 @@
-//! Waiting, with a bound: for values and threads to end, and for a story to be told at all.
+//! Waits with a bound: for values and threads to end, and for a story to end.
 
 use std::fs;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// How long anything may take that is meant to take milliseconds.
+/// Anything that takes longer than this counts as hung. It should take milliseconds.
 pub(crate) const HUNG: Duration = Duration::from_secs(10);
 
-/// Waits until something is so.
+/// Waits until a condition holds. `what` is the condition as a sentence.
 pub(crate) fn until(what: &str, mut holds: impl FnMut() -> bool) {
     let begun = Instant::now();
     while !holds() {
-        assert!(begun.elapsed() < HUNG, "{what} did not come about");
+        assert!(begun.elapsed() < HUNG, "this never came true: {what}");
         thread::park_timeout(Duration::from_micros(50));
     }
 }
 
-/// The threads of this process, where the system tells.
+/// The number of threads of this process, on systems that have `/proc`.
 pub(crate) fn threads() -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("Threads:"));
@@ -27,14 +27,14 @@ pub(crate) fn threads() -> u64 {
 static STORIES_BEGUN: AtomicU64 = AtomicU64::new(0);
 static STORIES_TOLD: AtomicU64 = AtomicU64::new(0);
 
-/// Tells a story, which is watched meanwhile.
+/// Runs a story while [`watch`] watches it.
 pub(crate) fn watched(tell: impl FnOnce()) {
     STORIES_BEGUN.fetch_add(1, Ordering::SeqCst);
     tell();
     STORIES_TOLD.fetch_add(1, Ordering::SeqCst);
 }
 
-/// Ends the process, with its story as the finding, if one is not told in time.
+/// Aborts the process if a story takes too long, so that the fuzzer reports that story as its finding.
 pub(crate) fn watch() {
     thread::spawn(|| {
         let (mut before, mut since) = (0, Instant::now());

@@ -1,4 +1,4 @@
-//! A running function, for those who do not know its types.
+//! [`AnyFunction`]: a handle to a running function for a caller that does not know its types.
 
 use std::fmt;
 use std::sync::{Arc, Weak};
@@ -15,10 +15,11 @@ use crate::engine::running::Running;
 use crate::values::report::FunctionReport;
 use crate::values::status::Status;
 
-/// A function without its types: for a dashboard, a registry, a supervisor of supervisors. A cheap clone.
+/// A function without its types, for a dashboard, a registry, or a supervisor of supervisors. It is cheap to
+/// clone.
 ///
-/// It keeps nothing alive. Once the function has ended and its last handle is dropped, it [is gone](AnyFunction::is_gone):
-/// nothing can be asked of it any more but its name.
+/// It keeps nothing alive. Once the function has ended and its last handle is dropped, it [is
+/// gone](AnyFunction::is_gone), and only its name can still be read.
 ///
 /// ```
 /// use longshore::App;
@@ -56,13 +57,13 @@ impl AnyFunction {
         &self.name
     }
 
-    /// Whether the function has ended and its last handle was dropped.
+    /// Whether the function has ended and its last handle has been dropped.
     #[must_use]
     pub fn is_gone(&self) -> bool {
         self.running.strong_count() == 0
     }
 
-    /// The function with its types. `None` if it has others, or is gone.
+    /// A handle with the types of the function. It is `None` if the function has other types or is gone.
     #[must_use]
     pub fn typed<I, O, E>(&self) -> Option<Function<I, O, E>>
     where
@@ -73,46 +74,46 @@ impl AnyFunction {
         Function::of(self.running.upgrade()?)
     }
 
-    /// A snapshot, as [`Function::status`] gives it. `None` if the function is gone.
+    /// A snapshot, like that of [`Function::status`]. It is `None` if the function is gone.
     #[must_use]
     pub fn status(&self) -> Option<Status> {
         Some(self.running.upgrade()?.status())
     }
 
-    /// What has become of its containers and inputs so far. `None` if the function is gone.
+    /// A report of its containers and inputs so far. It is `None` if the function is gone.
     #[must_use]
     pub fn report(&self) -> Option<FunctionReport> {
         Some(self.running.upgrade()?.report())
     }
 
-    /// Tells an actor of every [`Event`](crate::Event) from now on, as [`Subscribe`](crate::actor::Subscribe) does. Returns
-    /// whether the function is there.
+    /// Sends every later [`Event`](crate::Event) to an actor, like [`Subscribe`](crate::actor::Subscribe).
+    /// Returns `false` if the function is gone.
     pub fn subscribe(&self, to: Recipient<Happened>) -> bool {
         self.with(|running| running.request(Request::Subscribe(to, None))).is_some()
     }
 
-    /// Kills a container by hand: see [`Function::kill_container`]. Returns whether it lived.
+    /// Kills a container by hand: see [`Function::kill_container`]. Returns whether the container lived.
     pub fn kill_container(&self, container: ContainerId) -> bool {
         self.with(|running| running.kill_container(container)).unwrap_or(false)
     }
 
-    /// Forgets the crash history, and takes work again if the function had given up: see [`Function::reset`]. Returns
-    /// whether it had.
+    /// Clears the crash history, and revives a function that had given up: see [`Function::reset`]. Returns
+    /// what [`Function::reset`] returns, and `false` if the function is gone.
     pub fn reset(&self) -> bool {
         self.with(|running| running.reset()).unwrap_or(false)
     }
 
-    /// Begins to drain: see [`Function::drain`]. Returns whether the function is there.
+    /// Begins to drain the function: see [`Function::drain`]. Returns `false` if the function is gone.
     pub fn drain(&self) -> bool {
         self.end(Ending::Drain)
     }
 
-    /// Begins to stop: see [`Function::stop`]. Returns whether the function is there.
+    /// Begins to stop the function: see [`Function::stop`]. Returns `false` if the function is gone.
     pub fn stop(&self) -> bool {
         self.end(Ending::Stop)
     }
 
-    /// Aborts: see [`Function::abort`]. Returns whether the function is there.
+    /// Aborts the function: see [`Function::abort`]. Returns `false` if the function is gone.
     pub fn abort(&self) -> bool {
         self.end(Ending::Abort)
     }

@@ -1,4 +1,4 @@
-//! An app: a named set of functions, and the scope they live in.
+//! [`App`]: a named set of functions, and the scope in which they live.
 
 use std::fmt;
 use std::sync::Arc;
@@ -22,21 +22,23 @@ use crate::values::crash::BoxError;
 use crate::values::error::StartError;
 use crate::values::report::Report;
 
-/// The limit of a shutdown, unless another is given.
+/// The limit of an end for which the caller gives none.
 pub(crate) const SHUTDOWN_LIMIT: Duration = Duration::from_secs(30);
 
 /// A named set of functions.
 ///
-/// An *ephemeral* app lives with one run: its functions give up when crashes are too many and too
-/// large a share ([`RateLimited`]). A *deployed* app is a service that must not stop: its functions
-/// restart for ever, a crash loop ever more slowly ([`CrashLoopBackoff`]). Only that default
-/// differs. Functions share nothing: one that gives up is not felt by the others.
+/// An *ephemeral* app lives with one run: a function gives up when its crashes are too many and too large a
+/// share of its executions ([`RateLimited`]). A *deployed* app is a service that must not stop: a function
+/// restarts for ever, and ever more slowly while it is in a crash loop ([`CrashLoopBackoff`]). The two kinds
+/// differ only in that default policy. Functions share nothing, so a function that gives up does not affect
+/// the others.
 ///
-/// The app keeps a function whose handle was dropped, until it has ended: drained, stopped or aborted. What has ended
-/// is forgotten. Once its last handle is dropped, what its closure has captured is dropped and its name is free; a clean
-/// end becomes a count in the app's [`Report`], and the last 64 others are kept whole.
+/// The app keeps a function whose handles were dropped until the function has ended: drained, stopped or
+/// aborted. Then the app forgets it. Once the last handle is dropped as well, the captured values of its
+/// closure are dropped and its name is free. A clean end becomes a count in the app's [`Report`]. Of the ends
+/// that were not clean, the last 64 are kept whole.
 ///
-/// Dropping the app does not block. Its functions are aborted once no handle to them is left.
+/// Dropping the app does not block. A function of a dropped app is aborted once no handle to it is left.
 ///
 /// ```
 /// use longshore::App;
@@ -52,25 +54,28 @@ pub(crate) const SHUTDOWN_LIMIT: Duration = Duration::from_secs(30);
 ///     assert!(report.is_ok_and(|report| report.is_clean()));
 /// }
 /// let report = app.shutdown_blocking();
-/// assert_eq!((report.functions.len(), report.ended_cleanly), (0, 3));
+/// assert!(report.functions.is_empty());
+/// assert_eq!(report.ended_cleanly, 3);
 /// # Ok::<(), longshore::StartError>(())
 /// ```
+///
 /// # The panic hook
 ///
-/// The first function of the process that is started puts a hook of the engine's in front of the
-/// [panic hook](std::panic::set_hook) that the application has by then. It keeps the panics of containers from the
-/// application's hook (see [`Builder::panic_hook`]) and lets all others through: those of the application's own threads,
-/// and those of tasks that were spawned inside a container, which tokio would otherwise keep to itself. So set a hook
-/// **before the first start**. One that is set later replaces the engine's: it hears of containers' panics as well, and
-/// causes and events then have no [location](crate::Panic::location).
+/// The first start of a function in the process puts a hook of the engine in front of the [panic
+/// hook](std::panic::set_hook) that the application has set by then. The engine's hook keeps the panics of
+/// containers from the application's hook (see [`Builder::panic_hook`]) and passes all others on: panics of
+/// the application's own threads, and panics of tasks that were spawned inside a container, which tokio would
+/// otherwise hide. So set your hook **before the first start**. A hook that is set later replaces the
+/// engine's. It is then called for the panics of containers as well, and causes and events have no
+/// [location](crate::Panic::location).
 ///
-/// The panic of a spawned task is a `tracing` event of level `warn`, "task panicked", with the field `panics`: repeats
-/// from one place are counted, and told once a second. It is no crash of the container.
+/// The panic of a spawned task is a `tracing` event of level `warn`, "task panicked". Repeats from one place
+/// are counted in its field `panics`, and reported once a second. Such a panic is no crash of the container.
 pub struct App {
     shared: Arc<Shared>,
 }
 
-/// What the app and its builders share.
+/// The part of an app that its builders share.
 pub(crate) struct Shared {
     pub(crate) name: Arc<str>,
     pub(crate) policy: RestartPolicy,
@@ -78,7 +83,7 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    /// Reserves the name and starts the function, unless the app has ended.
+    /// Reserves the function's name and starts it, unless the app has ended.
     pub(crate) fn start(
         &self,
         settings: Settings,
@@ -94,13 +99,13 @@ impl Shared {
 }
 
 impl App {
-    /// An app that lives with one run.
+    /// An app that lives with one run. Its default restart policy is [`RateLimited`].
     #[must_use]
     pub fn ephemeral(name: &str) -> Self {
         Self::new(name, RateLimited::default().into())
     }
 
-    /// A service that must not stop.
+    /// A service that must not stop. Its default restart policy is [`CrashLoopBackoff`].
     #[must_use]
     pub fn deployed(name: &str) -> Self {
         Self::new(name, CrashLoopBackoff::default().into())
@@ -117,7 +122,11 @@ impl App {
         Self { shared: Arc::new(Shared { name: name.into(), policy, registry }) }
     }
 
-    /// Runs `scope` with an ephemeral app, drains the app, and returns the report with the result.
+    /// Runs `scope` with an ephemeral app, drains the app, and returns the result together with the report.
+    ///
+    /// # Panics
+    ///
+    /// If `scope` panics. The app is dropped then.
     ///
     /// ```
     /// let (sum, report) = longshore::App::run_blocking("docs", |app| {
@@ -133,11 +142,16 @@ impl App {
         (result, app.shutdown_blocking())
     }
 
-    /// [`App::run_blocking`] for async code.
+    /// Awaits `scope` with an ephemeral app, drains the app, and returns the result together with the report.
+    /// It is [`App::run_blocking`] for async code.
+    ///
+    /// # Panics
+    ///
+    /// If `scope` panics. The app is dropped then.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future drops the app: its functions are aborted once no handle to them is left.
+    /// Dropping the future drops the app. A function of the app is aborted once no handle to it is left.
     ///
     /// ```
     /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
@@ -162,10 +176,10 @@ impl App {
         &self.shared.name
     }
 
-    /// A function that may fail. Its closure is shared by all containers.
+    /// Describes a function that may fail. All containers share its closure.
     ///
-    /// A closure that never names its error needs it spelled: `Ok::<_, MyError>(…)`. One that
-    /// cannot fail is [`App::infallible`].
+    /// A closure that never names its error type must spell it: `Ok::<_, MyError>(…)`. For a closure that
+    /// cannot fail there is [`App::infallible`].
     pub fn function<I, O, E, F>(&self, name: &str, function: F) -> Builder<I, O, E>
     where
         F: Fn(&I) -> Result<O, E> + Send + Sync + 'static,
@@ -177,7 +191,7 @@ impl App {
         Builder::new(Arc::clone(&self.shared), name, Box::new(Plain(function)), holds_values)
     }
 
-    /// A function that cannot fail, only crash.
+    /// Describes a function that cannot fail and can only crash. All containers share its closure.
     pub fn infallible<I, O, F>(&self, name: &str, function: F) -> Builder<I, O, std::convert::Infallible>
     where
         F: Fn(&I) -> O + Send + Sync + 'static,
@@ -187,7 +201,7 @@ impl App {
         self.function(name, move |input| Ok(function(input)))
     }
 
-    /// A function with state: `enter` builds the worker of each generation of each container.
+    /// Describes a function with state. `enter` builds the [`Worker`] of each generation of each container.
     pub fn worker<W, N>(&self, name: &str, enter: N) -> Builder<W::Input, W::Output, W::Error>
     where
         W: Worker,
@@ -197,11 +211,11 @@ impl App {
         Builder::new(Arc::clone(&self.shared), name, Box::new(Entered(enter)), holds_values)
     }
 
-    /// An async function that may fail. Its closure is shared by all containers.
+    /// Describes an async function that may fail. All containers share its closure.
     ///
-    /// Each container is a thread with a runtime of its own: `tokio`'s timers, sockets and
-    /// `spawn_local` work inside, and futures need not be `Send`. What is spawned there shares the thread
-    /// with the inputs, also while the container waits for them: it must not block.
+    /// Each container is a thread with a tokio runtime of its own. The timers, sockets and `spawn_local` of
+    /// tokio work inside it, and futures need not be `Send`. A task that is spawned there shares the thread
+    /// with the inputs, and goes on while the container is idle. So it must not block.
     ///
     /// ```
     /// use std::time::Duration;
@@ -227,7 +241,8 @@ impl App {
         Builder::new(Arc::clone(&self.shared), name, Box::new(AsyncPlain(function)), holds_values)
     }
 
-    /// An async function with state: `enter` builds the worker of each generation of each container.
+    /// Describes an async function with state. `enter` builds the [`AsyncWorker`] of each generation of each
+    /// container.
     pub fn worker_async<W, N>(&self, name: &str, enter: N) -> Builder<W::Input, W::Output, W::Error>
     where
         W: AsyncWorker,
@@ -242,15 +257,15 @@ impl App {
         self.shutdown_within(SHUTDOWN_LIMIT)
     }
 
-    /// Drains every function: accepted inputs of live maps finish, sources are not pulled, new calls
-    /// are refused, workers exit.
+    /// Drains every function, and waits for the end. The accepted inputs of live maps finish, no source is
+    /// pulled any more, new calls are refused, and workers exit.
     ///
-    /// What has not ended after `limit` is cut off: what executes is aborted, every input without an outcome comes back,
-    /// and containers that have nothing to do exit. For all that there is a second more. The report says what became
-    /// of each container, how many inputs came back and what still runs.
+    /// A function that has not ended after `limit` is cut off: its executing inputs are aborted, every input
+    /// without an outcome comes back inside its error, and idle containers exit. This takes up to a second
+    /// more. The report says what became of each container, how many inputs came back, and what still runs.
     ///
-    /// In a container of one of the app's own functions, and on the engine's thread, this would wait for itself. There
-    /// the end begins and is not waited for: the report comes at once, and says so
+    /// On the engine's thread, and inside a container of one of the app's own functions, this would wait for
+    /// itself. There it only begins the end, and returns a report at once that says so
     /// ([`Report::would_deadlock`]).
     ///
     /// ```
@@ -272,13 +287,14 @@ impl App {
         self.end(Ending::Drain, limit)
     }
 
-    /// [`App::shutdown_blocking`] for async code. Awaited in a container of one of the app's own functions it would wait
-    /// for itself as well, and does not.
+    /// Drains every function within 30 s, and reports: [`App::shutdown_blocking`] for async code. Inside a
+    /// container of one of the app's own functions it would wait for itself. There it only begins the end,
+    /// and the report says so ([`Report::would_deadlock`]).
     ///
     /// # Cancel safety
     ///
-    /// Once polled the shutdown goes on to its end, also if the future is dropped and no handle to a
-    /// function is left; only the report is lost.
+    /// A shutdown that was polled once goes on to its end, even if its future is dropped and no handle to a
+    /// function is left. Only the report is lost. Dropping a future that was never polled only drops the app.
     pub async fn shutdown(self) -> Report {
         let app = self.shared.name.to_string();
         let closed = self.shared.registry.close();
@@ -294,13 +310,14 @@ impl App {
         closed.report(app, reports, false)
     }
 
-    /// Stops every function: only what executes finishes, within `limit`. Otherwise as [`App::shutdown_within`].
+    /// Stops every function, and waits for the end: executing inputs may finish within `limit`, and all
+    /// others come back inside their errors. Otherwise it is like [`App::shutdown_within`].
     pub fn stop_within(self, limit: Duration) -> Report {
         self.end(Ending::Stop, limit)
     }
 
-    /// Aborts every function: nothing waits, there is no `exit`. Containers in user code that does not come out at once
-    /// are reported as still running.
+    /// Aborts every function, and reports at once. It waits for no input, and no worker exits. A container is
+    /// reported as still running if its thread is still in the user's code.
     pub fn abort(self) -> Report {
         self.end(Ending::Abort, Duration::ZERO)
     }
@@ -309,7 +326,7 @@ impl App {
         let app = self.shared.name.to_string();
         let closed = self.shared.registry.close();
         let begun = closed.end(ending, limit);
-        // An abort does not wait for what executes.
+        // An abort does not wait for executing inputs, so it cannot wait for itself.
         let for_itself = ending != Ending::Abort && closed.is_in_a_container();
         if for_itself || (on_engine_thread() && closed.has_any()) {
             let reports = closed.reports();

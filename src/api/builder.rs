@@ -1,4 +1,4 @@
-//! The settings of a function, before it is started.
+//! [`Builder`]: the settings of a function before it is started, and their validation.
 
 use std::fmt;
 use std::num::NonZeroUsize;
@@ -23,12 +23,12 @@ use crate::memory::alarm::start_watch;
 use crate::memory::till::is_installed;
 use crate::values::error::{CONTAINERS_MAX, ConfigError, StartError, containers_in_range, name_in_range};
 
-/// The most crash retries of an input.
+/// The largest number of crash retries.
 const CRASH_RETRIES_MAX: u32 = 1000;
-/// The smallest stack, because a panic needs some to be told.
+/// The smallest stack in bytes, because formatting the message of a panic needs a few pages.
 const STACK_BYTES_MIN: usize = 64 * 1024;
 
-/// A function's settings. [`Builder::start`] validates them all.
+/// The settings of a function. [`Builder::start`] validates them all.
 ///
 /// | setting | default |
 /// |---|---|
@@ -51,7 +51,7 @@ pub struct Builder<I, O, E> {
     code: CodeOf<I, O, E>,
 }
 
-/// What was asked for that does not depend on the types.
+/// The settings as the user gave them. They do not depend on the function's types.
 struct Draft {
     app: Arc<Shared>,
     name: Arc<str>,
@@ -77,7 +77,7 @@ where
     O: Send + 'static,
     E: Send + 'static,
 {
-    /// `holds_values` says whether the body captures anything that is to be dropped.
+    /// `holds_values` says whether the body captures anything with a drop.
     pub(crate) fn new(app: Arc<Shared>, name: &str, body: Box<dyn Body<I, O, E>>, holds_values: bool) -> Self
     where
         E: fmt::Debug,
@@ -86,26 +86,27 @@ where
         Self { draft: Draft::new(app, name), code }
     }
 
-    /// How many containers: 1 ..= 1024.
+    /// The number of containers, 1 ..= 1024.
     pub fn containers(mut self, containers: usize) -> Self {
         self.draft.containers = Some(containers);
         self
     }
 
-    /// The same, unless something was said.
+    /// Sets the number of containers unless it is set already.
     #[cfg(feature = "testkit")]
     pub(crate) fn containers_or(&mut self, containers: usize) {
         self.draft.containers.get_or_insert(containers);
     }
 
-    /// How often a failed input is run again, and after which delays. An integer is that many
-    /// retries with a fixed delay of 1 s.
+    /// How often a failed input is executed again, and after which delays. An integer means so many retries
+    /// with a fixed delay of 1 s.
     pub fn retries(mut self, retries: impl Into<Retries>) -> Self {
         self.draft.retries = retries.into();
         self
     }
 
-    /// Which errors are worth a retry; the others surface at once. If it panics, there is no retry.
+    /// Decides which errors are retried. The others surface at once. If the closure panics, the input is not
+    /// retried and its own error surfaces.
     pub fn retry_if<P>(mut self, worth: P) -> Self
     where
         P: Fn(&E) -> bool + Send + Sync + 'static,
@@ -116,73 +117,78 @@ where
         self
     }
 
-    /// How many crashes of its containers an input survives: 0 ..= 1000. With 0 an input that has
-    /// begun in a container that then dies is never begun again; failures are still retried, if
-    /// [`Builder::retries`] asks for it.
+    /// The number of crashes that an input survives, 0 ..= 1000. With 0, an input that was executing in a
+    /// container that died is never begun again. It is still retried after a failure, if [`Builder::retries`]
+    /// is set.
     pub fn crash_retries(mut self, crash_retries: u32) -> Self {
         self.draft.crash_retries = crash_retries;
         self
     }
 
-    /// When crashed containers come back.
+    /// The policy that decides when a crashed container comes back, and when the function gives up.
     pub fn restart(mut self, policy: impl Into<RestartPolicy>) -> Self {
         self.draft.restart = Some(policy.into());
         self
     }
 
-    /// How many inputs of a map may be outstanding, 1 ..= 2^24, unless the map says otherwise.
+    /// The number of inputs of a map that may be outstanding, 1 ..= 2^24. [`Map::window`](crate::Map::window)
+    /// overrides it for one map.
     pub fn window(mut self, inputs: u64) -> Self {
         self.draft.window = Some(inputs);
         self
     }
 
-    /// How long a worker's `exit` may take before it is abandoned.
+    /// The time that a worker's `exit` may take before its thread is abandoned.
     pub fn exit_timeout(mut self, limit: Duration) -> Self {
         self.draft.exit_timeout = limit;
         self
     }
 
-    /// The stack of each container's thread in bytes, at least 64 KiB. Each other thread on which the engine runs the
-    /// user's code has it too, but at least 2 MiB: those that pull a source, the blocking ones of an async container's
-    /// runtime, helpers that a [`Scope`](crate::Scope) spawns, and those that drop what the engine holds of the user's values.
+    /// The stack size of each container's thread in bytes, at least 64 KiB. Every other thread on which the
+    /// engine runs the user's code has a stack of this size too, but of at least 2 MiB: a thread that pulls a
+    /// source, a blocking thread of an async container's runtime, a helper that a [`Scope`](crate::Scope)
+    /// spawns, and a thread that drops values of the user.
     ///
-    /// Inputs that were executed are dropped by whichever thread is last to hold their chunk, a container's or the
-    /// one that takes the outcomes. If more than the default is asked for here, that is never the application's, which
-    /// may have a smaller stack.
+    /// An executed input is dropped by the thread that is the last to hold its chunk. This is a container's
+    /// thread, or the thread that takes the outcomes. With a stack size above the default it is never a
+    /// thread of the application, because its stack may be smaller.
     pub fn stack_size(mut self, bytes: usize) -> Self {
         self.draft.stack_bytes = bytes;
         self.code.set_stack(Stack::of(bytes));
         self
     }
 
-    /// Whether the application's panic hook hears of panics in containers.
+    /// Whether the application's panic hook is called for panics in containers.
     pub fn panic_hook(mut self, hook: PanicHook) -> Self {
         self.draft.panic_hook = hook;
         self
     }
 
-    /// How many bytes a container may use, at least 1: what its `enter` has built and is alive, and what the
-    /// attempt that executes has allocated and not freed. What earlier attempts have left (outputs, caches) does not
-    /// count. It needs an [`Accountant`](crate::Accountant) as the program's global allocator.
+    /// The number of bytes that a container may use, at least 1. It uses the bytes that its `enter` has
+    /// allocated and that are still alive, and those that the executing attempt has allocated and not freed.
+    /// Bytes that earlier attempts have left, such as outputs and caches, do not count. A limit needs an
+    /// [`Accountant`](crate::Accountant) as the program's global allocator.
     ///
-    /// A container that uses more is killed, when it is noticed: within [a little lag](crate::Memory), at the
-    /// end of the attempt at the latest. Its input is replayed, and charged for it, as by a panic, and the cause is
-    /// [`Death::MemoryLimit`](crate::Death::MemoryLimit). What it is to be killed depends on the code:
+    /// A container over its limit is killed as soon as this is noticed, which is within [a little
+    /// lag](crate::Memory) and at the latest at the end of the attempt. Its input is blamed and replayed as
+    /// after a panic, and the cause is [`Death::MemoryLimit`](crate::Death::MemoryLimit). How the code is
+    /// stopped depends on its kind:
     ///
-    /// | code | is dropped | until then |
+    /// | code | how it is stopped | until then its thread is |
     /// |---|---|---|
-    /// | async | at its next return from `poll`; within 4 ms if it waits | abandoned, after 4 ms |
-    /// | with checkpoints | unwinds at its next [`Context::checkpoint`](crate::Context::checkpoint) | abandoned, after 4 ms if it has come by one before |
-    /// | other | when it returns; what it returns is refused | abandoned |
+    /// | async | it is dropped when its `poll` returns, or within 4 ms if it waits | abandoned after 4 ms |
+    /// | with checkpoints | it unwinds at its next [`Context::checkpoint`](crate::Context::checkpoint) | abandoned after 4 ms if it has passed one before, and otherwise at once |
+    /// | other | it returns by itself, and its output is refused | abandoned at once |
     ///
-    /// *Abandoned* is a thread that another has replaced: it is still charged for its memory, has the lowest
-    /// priority where the platform knows one (Linux; after 50 ms more, if it was expected to come out), and [`Builder::abandoned_max`] bounds how many there may
-    /// be. An input that has left two threads behind is not replayed again. `exit` is bounded by
-    /// [`Builder::exit_timeout`] alone. Async code counts as coming out at once if its call waits, whatever a
-    /// task that it has spawned does. Nothing can be done about code that overflows its stack, aborts, or really
-    /// exhausts the machine's memory: it takes the process with it. So does a single allocation that the system
-    /// refuses (say of 70 GB, because a damaged file claims to need it): keep a decoder's own limit as well, and set it
-    /// large.
+    /// An *abandoned* thread has been replaced by another. Its memory is still charged to it. On Linux it
+    /// gets the lowest priority, at once or, if it was expected to unwind, after 50 ms more.
+    /// [`Builder::abandoned_max`] bounds the number of abandoned threads. An input that has left two threads
+    /// behind is not replayed again. An `exit` is bounded only by [`Builder::exit_timeout`]. Async code whose
+    /// call waits counts as stopped at once, whatever the tasks that it has spawned do.
+    ///
+    /// Code that overflows its stack, aborts, or really exhausts the machine's memory takes the process with
+    /// it. So does a single allocation that the system refuses, for example of 70 GB because a damaged file
+    /// claims to need them. So keep a decoder's own limit as well, and set it large.
     ///
     /// ```
     /// use longshore::{App, StartError};
@@ -197,47 +203,50 @@ where
         self
     }
 
-    /// Above how many bytes left behind by its attempts a container exits between two inputs, and is entered
-    /// anew: for state that grows. What the engine holds of its outputs does not count, what callers keep of
-    /// them does. It needs an [`Accountant`](crate::Accountant).
+    /// The number of bytes left behind by its attempts above which a container exits between two inputs and
+    /// is entered anew. It is meant for state that grows. Outputs that the engine still holds do not count,
+    /// but outputs that the caller keeps do. It needs an [`Accountant`](crate::Accountant).
     pub fn recycle_above(mut self, bytes: u64) -> Self {
         self.draft.recycle_above = Some(bytes);
         self
     }
 
-    /// How many threads may be abandoned, at least 1: those whose generation is over (killed, or in an `exit`
-    /// that took too long) and that have not returned from the user's code.
+    /// The number of threads that may be abandoned at a time, at least 1. A thread is abandoned if its
+    /// generation is over, because its container was killed or its `exit` took too long, and it has not
+    /// returned from the user's code.
     ///
-    /// When so many are, no container is created until one of them returns; those that are live go on, and may
-    /// leave theirs behind as well. An input that might leave one more behind is not replayed: it ends with its
-    /// crashes. If no container is left that could go on, a function whose restarts are limited gives up; one that
-    /// never does waits.
+    /// While so many threads are abandoned, no container is created. Live containers go on, and may leave
+    /// further threads behind. An input whose replay might leave a thread behind is not replayed, and ends
+    /// with its crashes. If no container is left that could go on, a function with limited restarts gives up,
+    /// and a function that never gives up waits for a thread to return.
     pub fn abandoned_max(mut self, threads: usize) -> Self {
         self.draft.abandoned_max = Some(threads);
         self
     }
 
-    /// How many bytes abandoned threads may use, by the measure of [`Builder::memory_limit`]. It needs an
-    /// [`Accountant`](crate::Accountant). While it is as much, inputs that might leave one more behind are not
-    /// replayed, as with [`Builder::abandoned_max`]; containers are still created.
+    /// The number of bytes that abandoned threads may use, measured as for [`Builder::memory_limit`]. While
+    /// they use so many, an input whose replay might leave a thread behind is not replayed, as with
+    /// [`Builder::abandoned_max`], but containers are still created. It needs an
+    /// [`Accountant`](crate::Accountant).
     pub fn abandoned_bytes_max(mut self, bytes: u64) -> Self {
         self.draft.abandoned_bytes_max = Some(bytes);
         self
     }
 
-    /// Validates the settings and begins the `enter` of all containers, without waiting for them.
+    /// Validates the settings and begins the `enter` of all containers. It does not wait for them.
     ///
     /// # Errors
     ///
-    /// A setting out of its range, a name that is taken, an app that has ended, a setting for memory without an
-    /// [`Accountant`](crate::Accountant), a program built with `panic = "abort"`, or a call from a panicking thread or the engine's own.
+    /// A [`StartError`] if a setting is out of its range, the name is taken, the app has ended, a memory
+    /// setting has no [`Accountant`](crate::Accountant), the program is built with `panic = "abort"`, a
+    /// thread cannot be made, or the caller is the engine's own thread or a panicking thread.
     pub fn start(self) -> Result<Function<I, O, E>, StartError> {
         let Self { draft, code } = self;
         let running = Draft::start(draft, Shape::of::<I, O, E>(), Arc::new(code))?;
         Ok(Function::of(running).expect("it was started with these types"))
     }
 
-    /// What a function that is only rehearsed is made of.
+    /// Validates the settings of a function that is only rehearsed.
     #[cfg(feature = "testkit")]
     pub(crate) fn validate(self) -> Result<Valid<I, O, E>, StartError> {
         let Self { draft, code } = self;
@@ -289,8 +298,8 @@ impl Draft {
         this.app.start(settings, default_window)
     }
 
-    /// What the settings come to, and the window of maps that set none. `accounted` says whether what containers allocate
-    /// passes an accountant.
+    /// Turns the settings into plain data, with the window of maps that set none. `accounted` says whether
+    /// the allocations of containers pass through an accountant.
     fn validate(
         &self,
         shape: &'static Shape,

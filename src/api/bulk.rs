@@ -1,9 +1,10 @@
-//! Inputs that are all there, and whose outcomes are wanted all at once: the short way of
-//! [`Function::run`](crate::Function::run) and its kin.
+//! [`Bulk`]: a vector of inputs whose outcomes are wanted all at once. It is the fast path of
+//! [`Function::run`](crate::Function::run), [`Function::run_all`](crate::Function::run_all) and their async
+//! forms.
 //!
-//! They are one chunk from the beginning, so that nothing is moved, and the caller is woken once. A map does
-//! the same in order, piece by piece; it is taken where pieces matter: where the user has set a window, and
-//! where inputs are to be dropped as soon as they are used up.
+//! All inputs are one chunk from the beginning, so no input is moved, and the caller is woken once. A map
+//! yields the same outcomes piece by piece. It is used instead if the user has set a window, and if the
+//! inputs have a drop, because they should be dropped as soon as they have been executed.
 
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -18,16 +19,16 @@ use crate::engine::consumer::{All, Closing, Consumer, Failures};
 use crate::engine::dispatch::Patience;
 use crate::engine::running::Running;
 
-/// The most inputs of one chunk.
+/// The largest number of inputs in one chunk.
 const INPUTS_MAX: usize = (1 << 31) - 1;
 
-/// Whether this way may be taken.
+/// Whether these inputs can be run in bulk.
 pub(crate) fn suits<I>(running: &Running, inputs: &[I]) -> bool {
     let piecemeal = std::mem::needs_drop::<I>() || matches!(running.default_window, Window::Fixed(_));
     !piecemeal && inputs.len() <= INPUTS_MAX
 }
 
-/// A run over a vector that has begun.
+/// A run over a vector that has begun, or why it was refused.
 pub(crate) struct Bulk<I, O, E> {
     begun: Result<Consumer<I, O, E>, Failure<I, E>>,
 }
@@ -43,7 +44,7 @@ where
         Self { begun: begun.map(Consumer::over).map_err(Failure::of_map) }
     }
 
-    /// Waits for the last outcome, or the failure that ends it before.
+    /// Waits for the last outcome, or for the failure that ends the run before.
     pub(crate) fn wait(self) -> All<I, O, E> {
         match self.begun {
             Ok(mut consumer) => consumer.look_for_all(Patience::Wait).expect("it waits until all are there"),
@@ -51,7 +52,7 @@ where
         }
     }
 
-    /// The same for a task.
+    /// [`Bulk::wait`] for a task.
     pub(crate) async fn outcome(self) -> All<I, O, E> {
         match self.begun {
             Ok(mut consumer) => {
@@ -66,7 +67,7 @@ where
     }
 }
 
-/// All outputs, or the failure that ended the run.
+/// The outputs of a run, or the failure that ended it.
 pub(crate) fn outputs<I, O, E>(
     (outcomes, failure): All<I, O, E>,
     stack: Stack,
@@ -85,7 +86,7 @@ where
     }
 }
 
-/// All outcomes, and behind them the failure of the run as a whole.
+/// The outcomes of a run. If the run failed as a whole, its failure comes last.
 pub(crate) fn outcomes<I, O, E>((mut outcomes, failure): All<I, O, E>) -> Vec<Result<O, Failure<I, E>>> {
     outcomes.extend(failure.map(Err));
     outcomes

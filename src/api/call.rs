@@ -1,4 +1,4 @@
-//! One execution of a function, outside of any map.
+//! [`Call`]: one execution of a function, outside any map.
 
 use std::marker::PhantomData;
 use std::pin::Pin;
@@ -15,7 +15,7 @@ use crate::engine::dispatch::Patience;
 use crate::engine::open_call::OpenCall;
 use crate::engine::running::Running;
 
-/// One execution, begun: await it, or [wait](Call::wait) for it. Dropping it cancels it.
+/// One execution that has begun. Await it, or [wait](Call::wait) for it. Dropping it cancels it.
 #[must_use = "dropping a call cancels it"]
 pub struct Call<I, O, E> {
     running: Outlined<Arc<Running>>,
@@ -24,11 +24,11 @@ pub struct Call<I, O, E> {
 }
 
 enum State<I, E> {
-    /// Accepted by the function.
+    /// The function accepted it.
     Begun(OpenCall),
-    /// Refused at once.
+    /// The function refused it at once.
     Refused(Box<Elsewhere<Failure<I, E>>>),
-    /// Its outcome has been given.
+    /// The outcome was given to the caller.
     Over,
 }
 
@@ -49,7 +49,7 @@ where
         Self { running, state, output: PhantomData }
     }
 
-    /// A handle that ends the call from elsewhere.
+    /// A handle that cancels the call from another place.
     pub fn abort_handle(&self) -> AbortHandle {
         if let State::Begun(call) = &self.state { call.abort_handle() } else { AbortHandle::new() }
     }
@@ -58,8 +58,9 @@ where
     ///
     /// # Errors
     ///
-    /// Why the input has no output; the failure gives it back. On a container of the same function, or
-    /// on the engine, an outcome that is not there yet is [`Cause::WouldDeadlock`](crate::Cause::WouldDeadlock).
+    /// The [`Failure`] says why the input has no output, and gives the input back. Inside a container of the
+    /// same function, and on the engine's thread, a call whose outcome is not there yet fails with
+    /// [`Cause::WouldDeadlock`](crate::Cause::WouldDeadlock).
     pub fn wait(mut self) -> Result<O, Failure<I, E>> {
         match std::mem::replace(&mut self.state, State::Over) {
             State::Begun(mut call) => {
@@ -82,7 +83,12 @@ where
 ///
 /// # Cancel safety
 ///
-/// A borrowed call that is awaited and dropped half-way goes on. Dropping the call itself cancels it.
+/// A call that is awaited by reference goes on when that future is dropped. Dropping the call itself cancels
+/// it.
+///
+/// # Panics
+///
+/// If the call is polled again after it has given its outcome.
 impl<I, O, E> Future for Call<I, O, E>
 where
     I: Send + Sync + 'static,

@@ -1,4 +1,4 @@
-//! A running function: what the application holds and calls.
+//! [`Function`]: the handle to a running function, which the application holds and calls.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -29,7 +29,8 @@ use crate::values::error::NotReady;
 use crate::values::progress::Progress;
 use crate::values::status::Status;
 
-/// A running function; a cheap clone. When its app and the last handle are dropped, it is aborted.
+/// A handle to a running function. It is cheap to clone. When the app and the last handle are dropped, the
+/// function is aborted.
 pub struct Function<I, O, E> {
     pub(crate) running: Outlined<Arc<Running>>,
     types: Types<I, O, E>,
@@ -47,7 +48,7 @@ where
     O: Send + 'static,
     E: Send + 'static,
 {
-    /// A handle with these types, if they are the function's.
+    /// A handle with these types, or `None` if the function has others.
     pub(crate) fn of(running: Arc<Running>) -> Option<Self> {
         let its_own = running.dispatch.settings.shape.is::<I, O, E>();
         its_own.then(|| Self { running: Outlined::new(running), types: Types::default() })
@@ -59,7 +60,7 @@ where
         &self.running.dispatch.settings.function
     }
 
-    /// The function without its types. It does not keep the function.
+    /// A handle without the function's types. It does not keep the function alive.
     #[must_use]
     pub fn untyped(&self) -> AnyFunction {
         AnyFunction::of(&self.running)
@@ -69,17 +70,18 @@ where
     ///
     /// # Errors
     ///
-    /// The function gave up before, is shut down, or the call would wait for itself.
+    /// A [`NotReady`] if the function has given up, if it is shut down, if the engine is broken, or if the
+    /// caller is a container of the function or the engine's thread and so would wait for itself.
     pub fn ready(&self) -> Result<(), NotReady> {
         self.wait_until(Wanted::One)
     }
 
-    /// Waits until all containers are live at once, so that what comes next finds the whole capacity. One that
-    /// cannot enter is waited for as long as it is tried again.
+    /// Waits until all containers are live at once, so that the whole capacity is there. A container whose
+    /// `enter` fails is waited for as long as it is tried again.
     ///
     /// # Errors
     ///
-    /// The function gave up before, is shut down, or the call would wait for itself.
+    /// The same as those of [`Function::ready`].
     ///
     /// ```
     /// use longshore::App;
@@ -98,11 +100,11 @@ where
     ///
     /// # Errors
     ///
-    /// The function gave up before, or is shut down.
+    /// A [`NotReady`] if the function has given up or is shut down.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future ends the wait.
+    /// Dropping the future ends the wait and has no other effect.
     pub async fn ready_async(&self) -> Result<(), NotReady> {
         Readiness::new(&self.running.dispatch, Wanted::One).await
     }
@@ -111,22 +113,23 @@ where
     ///
     /// # Errors
     ///
-    /// The function gave up before, or is shut down.
+    /// A [`NotReady`] if the function has given up or is shut down.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future ends the wait.
+    /// Dropping the future ends the wait and has no other effect.
     pub async fn ready_all_async(&self) -> Result<(), NotReady> {
         Readiness::new(&self.running.dispatch, Wanted::All).await
     }
 
-    /// Waits until every accepted input has its outcome, whether or not that outcome has been taken. A map whose outcomes are
-    /// not taken delays this at most until its window is full.
+    /// Waits until every accepted input has its outcome, whether or not the caller has taken that outcome. A
+    /// map whose outcomes are not taken delays this until its window is full at most.
     ///
     /// # Errors
     ///
-    /// [`NotReady::WouldDeadlock`] on a container of the function or on the engine, and [`NotReady::Engine`] if the engine
-    /// broke. A function that gives up or comes to its end becomes idle by that.
+    /// [`NotReady::WouldDeadlock`] if the caller is a container of the function or the engine's thread, and
+    /// [`NotReady::Engine`] if the engine is broken. A function that gives up or ends becomes idle by that,
+    /// which is no error.
     ///
     /// ```
     /// use longshore::App;
@@ -143,15 +146,15 @@ where
         self.wait_until(Wanted::Idle)
     }
 
-    /// [`Function::idle`] for async code.
+    /// [`Function::idle`] for async code. Inside a container of the function it waits for itself for ever.
     ///
     /// # Errors
     ///
-    /// [`NotReady::Engine`] if the engine broke. In a container of the function it would wait for itself, and does so.
+    /// [`NotReady::Engine`] if the engine is broken.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future ends the wait.
+    /// Dropping the future ends the wait and has no other effect.
     pub async fn idle_async(&self) -> Result<(), NotReady> {
         Readiness::new(&self.running.dispatch, Wanted::Idle).await
     }
@@ -163,12 +166,12 @@ where
         self.running.dispatch.await_ready(wanted)
     }
 
-    /// Fans the items of any iterator out to the containers, lazily. Nothing is pulled before the
-    /// first outcome is asked for.
+    /// Fans the items of any iterator out to the containers, lazily: nothing is pulled before the first
+    /// outcome is asked for.
     ///
-    /// The items are owned: `map(vec)` or `map(vec.iter().copied())` with a `'static` borrow, not a
-    /// borrow of a local. Sources of a known kind (vectors, integer ranges) are pulled by the
-    /// containers; any other may block, and is pulled by a thread of the map.
+    /// The items are owned, so pass `vec`, or `slice.iter().copied()` of a `'static` slice, but no borrow of
+    /// a local. Containers pull directly from a vector or a range of integers. Any other source may block, so
+    /// a thread of the map pulls from it.
     pub fn map<S>(&self, inputs: S) -> Map<I, O, E>
     where
         S: IntoIterator<Item = I>,
@@ -177,8 +180,8 @@ where
         Map::new(self.running.clone(), Planned::over(Source::of(inputs.into_iter()), self.stack()))
     }
 
-    /// Fans the items of a stream out to the containers, lazily. The stream is polled by a thread of the
-    /// map, inside the tokio runtime that this is called in, if it is called in one.
+    /// Fans the items of a stream out to the containers, lazily. A thread of the map polls the stream. If
+    /// this method is called inside a tokio runtime, the stream is polled inside that runtime.
     pub fn map_stream<S>(&self, inputs: S) -> Map<I, O, E>
     where
         S: Stream<Item = I> + Send + 'static,
@@ -186,12 +189,14 @@ where
         Map::new(self.running.clone(), Planned::over(Source::of_stream(inputs), self.stack()))
     }
 
-    /// All outputs in order, or the first failure. Without a window of the user's, inputs that need no drop
-    /// are all accepted at once, which is cheaper than a map.
+    /// Executes all inputs, and returns all outputs in order or the first failure. If the function sets no
+    /// window and the inputs have no drop, all inputs are accepted at once, which is cheaper than a map.
     ///
     /// # Errors
     ///
-    /// The first input that failed for good, when it failed; the others are cancelled.
+    /// The failure of the first input that fails for good, as soon as it fails; the other inputs are
+    /// cancelled. A failure without an index if the function gave up or is shut down, or if the caller would
+    /// wait for itself ([`Cause::WouldDeadlock`](crate::Cause::WouldDeadlock)).
     pub fn run(&self, inputs: Vec<I>) -> Result<Vec<O>, Failure<I, E>> {
         if !self.would_deadlock() && bulk::suits(&self.running, &inputs) {
             let all = Bulk::begin(&self.running, inputs, Failures::EndMap).wait();
@@ -204,8 +209,9 @@ where
         Ok(outputs.into_inner())
     }
 
-    /// A result for each input, in order; as cheap as [`Function::run`]. Where the map as a whole ends early (given up, shut
-    /// down), the inputs it had accepted have their outcomes, followed by one failure without an index.
+    /// Executes all inputs, and returns a result for each in order. It is as cheap as [`Function::run`]. If
+    /// the run as a whole ends early, because the function gave up or is shut down, the accepted inputs have
+    /// their outcomes, and one failure without an index comes last.
     pub fn run_all(&self, inputs: Vec<I>) -> Vec<Result<O, Failure<I, E>>> {
         if !self.would_deadlock() && bulk::suits(&self.running, &inputs) {
             return outcomes(Bulk::begin(&self.running, inputs, Failures::Yield).wait());
@@ -217,11 +223,12 @@ where
     ///
     /// # Errors
     ///
-    /// The first input that failed for good, when it failed; the others are cancelled.
+    /// The failure of the first input that fails for good, as soon as it fails; the other inputs are
+    /// cancelled. A failure without an index if the function gave up or is shut down.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future cancels the inputs without an outcome, and loses the outputs.
+    /// Dropping the future cancels the inputs that have no outcome yet, and loses the outputs.
     pub async fn run_async(&self, inputs: Vec<I>) -> Result<Vec<O>, Failure<I, E>> {
         if bulk::suits(&self.running, &inputs) {
             let all = Bulk::begin(&self.running, inputs, Failures::EndMap).outcome().await;
@@ -239,7 +246,7 @@ where
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future cancels the inputs without an outcome, and loses the outcomes.
+    /// Dropping the future cancels the inputs that have no outcome yet, and loses the outcomes.
     pub async fn run_all_async(&self, inputs: Vec<I>) -> Vec<Result<O, Failure<I, E>>> {
         if bulk::suits(&self.running, &inputs) {
             return outcomes(Bulk::begin(&self.running, inputs, Failures::Yield).outcome().await);
@@ -256,11 +263,12 @@ where
     ///
     /// # Errors
     ///
-    /// The map as a whole ended early: the function gave up or was shut down, the source panicked.
+    /// A failure without an index if the map as a whole ended early: the function gave up or was shut down,
+    /// or the source panicked.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future cancels the inputs without an outcome.
+    /// Dropping the future cancels the inputs that have no outcome yet.
     pub async fn for_each_async<S>(&self, inputs: S) -> Result<Progress, Failure<I, E>>
     where
         S: Stream<Item = I> + Send + 'static,
@@ -275,11 +283,12 @@ where
         Ok(map.progress())
     }
 
-    /// Runs every input, drops the outputs, and counts how the inputs ended.
+    /// Executes every input, drops the outputs and errors, and counts how the inputs ended.
     ///
     /// # Errors
     ///
-    /// The map as a whole ended early: the function gave up or was shut down, the source panicked.
+    /// A failure without an index if the map as a whole ended early: the function gave up or was shut down,
+    /// the source panicked, or the caller would wait for itself.
     pub fn for_each<S>(&self, inputs: S) -> Result<Progress, Failure<I, E>>
     where
         S: IntoIterator<Item = I>,
@@ -295,51 +304,56 @@ where
         Ok(outcomes.progress())
     }
 
-    /// Begins one execution, ahead of all maps. [`Call::wait`] gives its outcome; dropping the call
-    /// cancels it.
+    /// Begins one execution, which goes ahead of all maps. [`Call::wait`] gives its outcome. Dropping the
+    /// call cancels it.
     pub fn call(&self, input: I) -> Call<I, O, E> {
         Call::new(self.running.clone(), input)
     }
 
-    /// A snapshot of the function.
+    /// A snapshot of the function's containers, inputs and crashes.
     #[must_use]
     pub fn status(&self) -> Status {
         self.running.status()
     }
 
-    /// Forgets the crash history, and takes work again if the function had given up. Returns whether
-    /// it had, and takes work now: where nobody is left because [too many threads are
-    /// abandoned](crate::Builder::abandoned_max), it does so only once one of them has returned, and after an
-    /// abort it never does.
+    /// Clears the crash history, and revives the function if it had given up. Returns whether it had given up
+    /// and takes work again now. If no container is left because [too many threads are
+    /// abandoned](crate::Builder::abandoned_max), it takes work only once one of these threads has returned.
+    /// An aborted function never does.
     pub fn reset(&self) -> bool {
         self.running.reset()
     }
 
-    /// Kills a container by hand: nobody is blamed, no budget is charged, and a fresh generation is
-    /// entered. An input that was executing is replayed beside the abandoned attempt, whose answer
-    /// is refused; synchronous code comes out at its next checkpoint, or when it returns. Where too many threads
-    /// are [abandoned](crate::Builder::abandoned_max) already, there is no fresh generation and no replay. Returns whether the container lived.
+    /// Kills a container by hand, and returns whether the container lived. No input is blamed, no budget is
+    /// charged, and a fresh generation is entered.
+    ///
+    /// An input that was executing is replayed beside the abandoned attempt, whose answer is refused. The
+    /// abandoned thread ends when its code returns or comes to a checkpoint. If too many threads are
+    /// [abandoned](crate::Builder::abandoned_max) already, there is neither a fresh generation nor a replay.
     pub fn kill_container(&self, container: ContainerId) -> bool {
         self.running.kill_container(container)
     }
 
-    /// Begins to drain: accepted inputs of live maps finish, sources are not pulled, new calls and maps are
-    /// refused from the moment this returns, workers exit. Does not wait for that.
+    /// Begins to drain the function, and does not wait for the end. From the moment this returns, new calls
+    /// and maps are refused. The accepted inputs of live maps finish, no source is pulled any more, and
+    /// workers exit.
     ///
-    /// After 30 s what executes is cut off, every input without an outcome comes back inside its error, and containers that have
-    /// nothing to do exit. To wait for the end send a [`Shutdown`](crate::actor::Shutdown), or end the app.
+    /// After 30 s executing inputs are cut off, every input without an outcome comes back inside its error,
+    /// and idle containers exit. To wait for the end, send a [`Shutdown`](crate::actor::Shutdown) or end the
+    /// app.
     pub fn drain(&self) {
         drop(self.running.end(Ending::Drain, SHUTDOWN_LIMIT));
     }
 
-    /// Begins to stop: only what executes finishes; every other input comes back inside its error, and new calls and
-    /// maps are refused, from the moment this returns. After 30 s what executes is cut off. Does not wait.
+    /// Begins to stop the function, and does not wait for the end. From the moment this returns, new calls
+    /// and maps are refused. Executing inputs may finish within 30 s and are cut off then. Every other input
+    /// comes back inside its error.
     pub fn stop(&self) {
         drop(self.running.end(Ending::Stop, SHUTDOWN_LIMIT));
     }
 
-    /// Aborts: every input without an outcome comes back inside its error, and new calls and maps are refused, from the
-    /// moment this returns.
+    /// Aborts the function, and does not wait. From the moment this returns, new calls and maps are refused,
+    /// and every input without an outcome comes back inside its error.
     pub fn abort(&self) {
         drop(self.running.end(Ending::Abort, Duration::ZERO));
     }
@@ -352,9 +366,9 @@ where
         self.running.stack()
     }
 
-    /// The address of the supervisor, which takes the messages of [`actor`](crate::actor). The first call starts the actor that
-    /// knows the types of these messages. What the methods of this handle ask for comes behind the messages that the same thread
-    /// has sent before.
+    /// The address of the supervisor, which takes the messages of [`actor`](crate::actor). The first call
+    /// starts an actor that knows the types of these messages. A request by a method of this handle is
+    /// handled after the messages that the same thread has sent before.
     #[must_use]
     pub fn supervisor(&self) -> &Addr<Supervisor<I, O, E>> {
         self.running.supervisor()
@@ -371,8 +385,8 @@ impl<I, O, E> std::fmt::Debug for Function<I, O, E> {
 
 /// The next item of a stream.
 ///
-/// A type of its own and no `async fn`, because the compiler cannot tell whether a future is `Send` that holds another
-/// one whose locals are named by `S::Item`, for items with a lifetime.
+/// It is a type and no `async fn`, because the compiler cannot prove that a future is `Send` if it holds
+/// another future whose locals are named by `S::Item`, for items with a lifetime.
 pub(crate) fn next<S: Stream + Unpin>(stream: &mut S) -> Next<'_, S> {
     Next(stream)
 }

@@ -1,4 +1,4 @@
-//! One fan-out: its options before it runs, and its outcomes as an iterator and as a stream.
+//! [`Map`]: one fan-out, with its options before it begins, and its outcomes as an iterator and as a stream.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -17,23 +17,23 @@ use crate::engine::planned::{Options, Planned};
 use crate::engine::running::Running;
 use crate::values::progress::Progress;
 
-/// A fan-out. It begins with the first outcome that is asked for: iterated over, which blocks, or
-/// polled as a [`Stream`].
+/// A fan-out over many inputs. It begins when its first outcome is asked for: when it is iterated over, which
+/// blocks, or polled as a [`Stream`].
 ///
 /// | setting | default |
 /// |---|---|
-/// | order | that of the inputs; [`Map::unordered`] yields as they complete |
-/// | a failure | ends the map when it happens; see [`Map::return_exceptions`], [`Map::fail_in_order`] |
+/// | order | the order of the inputs; [`Map::unordered`] yields outcomes as they complete |
+/// | a failure | ends the map at once; see [`Map::return_exceptions`] and [`Map::fail_in_order`] |
 /// | window | the function's |
 /// | retries | the function's |
 /// | label | none |
 ///
-/// Settings count until the map has begun.
+/// Settings have an effect only before the map has begun.
 ///
 /// # Cancel safety
 ///
-/// Polling is cancel safe: no outcome is lost with a future that awaited the next one and was dropped,
-/// by `select!` or a timeout. Dropping the map itself cancels it, and does not block.
+/// Polling is cancel safe: if a future that awaits the next outcome is dropped, by `select!` or a timeout, no
+/// outcome is lost. Dropping the map itself cancels it, and does not block.
 ///
 /// ```
 /// use futures::StreamExt;
@@ -77,45 +77,47 @@ where
         self.set(|options| options.order = Order::Completion)
     }
 
-    /// Yields the outcome of every input, `Ok` or `Err`, and stops for none.
+    /// Yields the outcome of every input, `Ok` or `Err`, and does not stop at a failure.
     pub fn return_exceptions(self) -> Self {
         self.set(|options| options.failures = Failures::Yield)
     }
 
-    /// Yields the first failure at its place, behind the outcomes of all inputs before it.
+    /// Yields the first failure at its place, after the outcomes of all inputs before it.
     pub fn fail_in_order(self) -> Self {
         self.set(|options| options.failures = Failures::EndMapInOrder)
     }
 
-    /// How many inputs may be outstanding (pulled and not yet yielded): 1 ..= 2^24, and strict.
+    /// The number of inputs that may be outstanding (pulled and not yet yielded), 1 ..= 2^24. The limit is
+    /// strict.
     pub fn window(self, inputs: u64) -> Self {
         self.set(|options| options.window = Some(inputs))
     }
 
-    /// How often failed inputs of this map are run again, in place of what the function says. Which
-    /// errors are worth it is still the function's to say.
+    /// How often a failed input of this map is executed again, in place of the function's setting. The
+    /// function's [`retry_if`](crate::Builder::retry_if) still decides which errors are retried.
     pub fn retries(self, retries: impl Into<Retries>) -> Self {
         let retries = retries.into();
         self.set(|options| options.retries = Some(retries))
     }
 
-    /// A name for the map: it is the field `map` of the `tracing` spans and events of its inputs, in
-    /// [`Event::Poisoned`](crate::Event::Poisoned), and in the name of the thread that pulls its source.
+    /// A name for the map. It appears as the field `map` in the `tracing` spans and events of the map's
+    /// inputs, in [`Event::Poisoned`](crate::Event::Poisoned), and in the name of the thread that pulls the
+    /// source.
     pub fn label(self, label: &str) -> Self {
         self.set(|options| options.label = Some(label.into()))
     }
 
-    /// The outcomes, as an iterator that blocks. The same as `into_iter`, for chaining adapters.
+    /// The outcomes as an iterator that blocks. It is `into_iter` as a method, for chains of adapters.
     pub fn blocking(self) -> Outcomes<I, O, E> {
         self.into_iter()
     }
 
-    /// A handle that ends the map from elsewhere.
+    /// A handle that cancels the map from another place.
     pub fn abort_handle(&self) -> AbortHandle {
         self.0.abort_handle()
     }
 
-    /// How far the map is.
+    /// How many inputs the map has pulled, and how they have ended so far.
     #[must_use]
     pub fn progress(&self) -> Progress {
         self.0.progress()
@@ -166,27 +168,28 @@ where
     }
 }
 
-/// The outcomes of a map. Dropping it cancels the map and does not block.
+/// The outcomes of a map as an iterator. Dropping it cancels the map and does not block.
 ///
 /// # Panics
 ///
-/// Never by itself. `next` blocks the thread until the next outcome is there; on a container of the
-/// same function, or on the engine, it yields [`Cause::WouldDeadlock`](crate::Cause::WouldDeadlock) instead.
+/// It never panics by itself. `next` blocks the thread until the next outcome is there. Inside a container of
+/// the same function, and on the engine's thread, it yields
+/// [`Cause::WouldDeadlock`](crate::Cause::WouldDeadlock) instead of blocking.
 pub struct Outcomes<I, O, E> {
     running: Outlined<Arc<Running>>,
     stage: Stage<I, O, E>,
     abort: AbortHandle,
 }
 
-// Nothing in it is pinned: the parts that refer to themselves are behind pointers.
+// No field is pinned, because the parts that refer to themselves are behind pointers.
 impl<I, O, E> Unpin for Map<I, O, E> {}
 
 enum Stage<I, O, E> {
-    /// Nothing is pulled.
+    /// Nothing has been pulled.
     Waiting(Outlined<Planned>),
-    /// Under way, or ended and not yet salvaged.
+    /// The map is under way, or has ended and can still be salvaged.
     Open(Consumer<I, O, E>),
-    /// The function does not know of the map.
+    /// The map was refused, so the function does not know it.
     Closed,
 }
 
@@ -213,7 +216,7 @@ where
     O: Send + 'static,
     E: Send + 'static,
 {
-    /// The next outcome, if it is at hand; that can be had on any thread.
+    /// The next outcome if it is at hand. Any thread may take it, because this never waits.
     #[inline]
     fn take(&mut self) -> Option<Result<O, Failure<I, E>>> {
         match &mut self.stage {
@@ -245,7 +248,8 @@ where
         }
     }
 
-    /// Begins, if it has not: from now on containers fill the window. The error if it is refused.
+    /// Begins the map if it has not begun, so that containers fill its window from now on. Returns the
+    /// failure if the map is refused.
     fn begin(&mut self) -> Option<Failure<I, E>> {
         if !matches!(self.stage, Stage::Waiting(_)) {
             return None;
@@ -260,12 +264,12 @@ where
         }
     }
 
-    /// A handle that ends the map from elsewhere.
+    /// A handle that cancels the map from another place.
     pub fn abort_handle(&self) -> AbortHandle {
         self.abort.clone()
     }
 
-    /// How far the map is.
+    /// How many inputs the map has pulled, and how they have ended so far.
     #[must_use]
     pub fn progress(&self) -> Progress {
         match &self.stage {
@@ -274,8 +278,8 @@ where
         }
     }
 
-    /// Ends the map, and gives the outputs that had finished and were not yielded, with their
-    /// indices, in the order of the inputs.
+    /// Ends the map, and returns the outputs that were finished and not yielded, with their indices, in the
+    /// order of the inputs.
     ///
     /// ```
     /// use longshore::App;

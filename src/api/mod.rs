@@ -1,5 +1,6 @@
-//! What an application calls: an [`app`], a [`builder`] for each [`function`], and its [`map`]s and [`call`]s. [`bulk`] is
-//! the short way for inputs that are all there, and [`any_function`] a function without its types.
+//! The types that an application calls: an [`app`], a [`builder`] for each [`function`], and its [`map`]s and
+//! [`call`]s. [`bulk`] is the fast path for a vector of inputs, and [`any_function`] is a function without
+//! its types.
 
 pub(crate) mod any_function;
 pub(crate) mod app;

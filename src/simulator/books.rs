@@ -1,7 +1,7 @@
-//! The naive books: what every input must be, worked out from what has happened to it.
+//! The naive books: the state that every input must be in, worked out from the events of the world.
 //!
-//! They know no ranges, queues or leases, only inputs one by one, and judge each event of a world
-//! by the contract. Checks bear the numbers of the invariants in `ARCHITECTURE.md`.
+//! The books know no ranges, queues or leases, but only single inputs. They judge each event of a world by
+//! the contract. The checks name the numbers of the invariants in `ARCHITECTURE.md`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -19,12 +19,12 @@ use crate::simulator::plan::Plan;
 use crate::simulator::policy::{ExpectedRestart, NaivePolicy};
 use crate::simulator::suspects::Suspects;
 
-/// What an input waits for.
+/// Why an input waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Queue {
-    /// Its first execution; it was never assigned.
+    /// Its first execution. It was never assigned to a container.
     New,
-    /// Its first execution; it was assigned to a container that died.
+    /// Its first execution. It was assigned to a container that died.
     Requeued,
     Replay,
     Retry {
@@ -42,7 +42,7 @@ pub(super) enum End {
     Unrun(Why),
 }
 
-/// Why inputs end that did not run to an end of their own.
+/// The reason why an input ended without an ending of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Why {
     Cancelled,
@@ -68,23 +68,24 @@ pub(super) enum State {
 pub(super) struct InputBook {
     pub(super) state: State,
     pub(super) failures: u32,
+    /// The crashes that were charged to it.
     pub(super) crashes: u32,
-    /// Executions that ended with their container and cost nothing.
+    /// The executions that ended with their container and were not charged.
     pub(super) kills: u32,
-    /// Its last crash, and when that was.
+    /// The number and the moment of its last crash. The crashes of the function are numbered.
     pub(super) crashed: Option<(u64, Time)>,
-    /// The last crash of the function before it was begun.
+    /// The number of crashes of the function when its last execution began.
     pub(super) begun_after: u64,
-    /// Threads that it has left behind.
+    /// The threads that it has left behind.
     pub(super) abandoned: u32,
-    /// The attempts in which it crashed its containers.
+    /// The attempts that crashed their containers.
     pub(super) deaths: Vec<u32>,
-    /// When it last counted a crash towards the restart policy.
+    /// When a crash of this input last counted for the restart policy.
     pub(super) counted: Option<Time>,
     /// Whether the previous attempt ended with its container.
     pub(super) previous_crashed: bool,
     pub(super) yielded: bool,
-    /// Executions begun, of all kinds.
+    /// All executions that have begun.
     pub(super) executions: u32,
 }
 
@@ -102,27 +103,27 @@ impl InputBook {
 pub(super) struct JobBook {
     pub(super) tag: u64,
     pub(super) kind: JobKind,
-    /// Whether it goes on after a failure.
+    /// Whether the job goes on after a failure.
     pub(super) goes_on: bool,
-    /// A window set by the user.
+    /// The window, if the user has set one.
     pub(super) window: Option<u64>,
     pub(super) inputs: Vec<InputBook>,
-    /// Why it ended before its inputs did; what was pulled later ends so too.
+    /// Why the job ended before its inputs did. An input that is pulled later ends for the same reason.
     pub(super) ended: Option<Why>,
-    /// Inputs that its feeder has put into the pool, if it has one.
+    /// The inputs that its feeder has put into the pool. `None` for a job without a feeder.
     pub(super) fed: Option<u64>,
     pub(super) replayed: u64,
     pub(super) retried: u64,
-    /// How often another map was served while this one could have been.
+    /// How often in a row another map was served although this one could have been.
     pub(super) passed_over: usize,
 }
 
-/// What a container executes though its job is over.
+/// An execution that goes on although its job is over.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct StrayBook {
-    /// How often it crashed a container before.
+    /// Whether the input has crashed a container before, as 0 or 1.
     crashes: u32,
-    /// When that last counted.
+    /// When a crash of the input last counted for the restart policy.
     counted: Option<Time>,
     index: u64,
     attempt: u32,
@@ -136,52 +137,51 @@ pub(super) struct Books {
     pub(super) jobs: BTreeMap<JobId, JobBook>,
     pub(super) mode: Mode,
     pub(super) gave_up: bool,
-    /// Answers that were refused.
+    /// The answers that were refused.
     pub(super) late: u64,
     pub(super) crashes: u64,
     pub(super) restarts: u64,
     /// The current generation of each container.
     pub(super) current: BTreeMap<ContainerId, Generation>,
-    /// Who replays known suspects, and who may.
+    /// Which containers replay known suspects, and which may.
     pub(super) suspects: Suspects,
-    /// Leases of calls in a row.
+    /// The number of leases of calls since the last lease of a map.
     pub(super) calls_in_a_row: usize,
-    /// Whether the last of due retries and new inputs that was dispatched was a retry.
+    /// Whether a retry, and not a new input, was dispatched last of these two kinds.
     pub(super) retried_last: bool,
-    /// The most maps that were open at once.
+    /// The largest number of maps that were open at once.
     pub(super) maps_most: usize,
     pub(super) crumbs: Crumbs,
-    /// What containers execute though its job is over.
+    /// The executions that go on although their job is over, by container.
     pub(super) strays: BTreeMap<ContainerId, StrayBook>,
-    /// Whether the last crash of a container came after progress or by a known suspect, so that it may restart at
-    /// once.
+    /// Whether a container may restart at once, because it last died after progress or of a known suspect.
     pub(super) at_once: BTreeMap<ContainerId, bool>,
-    /// Containers that exit to begin anew, or have done so and not begun.
+    /// The containers that exit to begin anew, or have done so and not begun.
     pub(super) recycling: BTreeSet<ContainerId>,
-    /// Containers that have not entered, or not come back from their last lease.
+    /// The containers that have not entered, or have not come back from their last lease.
     pub(super) busy: BTreeSet<ContainerId>,
-    /// Threads that were left behind in the user's code, and what they hold.
+    /// The threads that were left behind in the user's code, with the bytes that they hold.
     pub(super) left_behind: BTreeMap<(ContainerId, Generation), u64>,
-    /// Containers in their `exit`.
+    /// The containers in their `exit`.
     pub(super) exiting: BTreeSet<ContainerId>,
-    /// Containers that are not there, but whose threads are about to begin anew.
+    /// The containers that do not live, but whose threads are about to begin anew.
     pub(super) returning: BTreeSet<ContainerId>,
-    /// How the container dies that dies now.
+    /// How the container dies that is dying now.
     pub(super) dying: Dying,
-    /// What subscribers are to be told.
+    /// The events that subscribers have still to receive.
     pub(super) hearing: HearingBook,
-    /// What the report is to say.
+    /// What the report must say.
     pub(super) ends: EndBook,
 }
 
-/// What a crash came to, for the tally.
+/// The consequences of a crash, for the tally.
 #[derive(Debug, Default, Clone, Copy)]
 pub(super) struct AfterCrash {
-    /// It counted together with an earlier one.
+    /// The crash counted together with an earlier one.
     pub(super) together: bool,
     /// It was a failed start beside a container that serves.
     pub(super) spare: bool,
-    /// It was of a known suspect, and came while a delay ran.
+    /// It was a crash of a known suspect, and came while a delay ran.
     pub(super) at_once: bool,
     pub(super) gave_up: bool,
     pub(super) poisoned: bool,
@@ -240,7 +240,7 @@ impl Books {
         self.jobs.insert(job, book);
     }
 
-    /// So many inputs of a job were pulled by now.
+    /// The job has pulled this number of inputs by now.
     pub(super) fn pulled(&mut self, job: JobId, inputs: u64) {
         let before = self.jobs.get(&job).map_or(inputs, |job| job.inputs.len() as u64);
         assert!(
@@ -272,7 +272,7 @@ impl Books {
         }
     }
 
-    /// An input was pulled that is not taken any more: it ends at once.
+    /// An input was pulled that the job does not accept any more, so it ends at once.
     pub(super) fn refused(&mut self, job: JobId) {
         let why = if self.gave_up {
             Why::GaveUp
@@ -297,7 +297,7 @@ impl Books {
         }
     }
 
-    /// The input a container executes.
+    /// The input that a container executes.
     pub(super) fn executing(&self, id: ContainerId) -> Option<(JobId, u64)> {
         let on = |input: &InputBook| input.state == State::Executes { on: id };
         self.jobs.iter().find_map(|(job, book)| Some((*job, book.inputs.iter().position(on)? as u64)))
@@ -338,7 +338,7 @@ impl Books {
         input.state = State::Executes { on: id };
     }
 
-    /// An execution returned `Ok`; whether its answer is to be accepted.
+    /// An execution returned `Ok`. Returns whether its answer must be accepted.
     pub(super) fn returned_ok(
         &mut self,
         id: ContainerId,
@@ -368,8 +368,8 @@ impl Books {
                 .is_some_and(|input| input.state == State::Executes { on: id })
     }
 
-    /// An execution returned `Err`; whether it was accepted, and whether the map goes on. `seeded`
-    /// retries are drawn, so `due` is what the engine said.
+    /// An execution returned `Err`. `due` is the moment that the engine chose for the retry, because delays
+    /// with jitter are random.
     pub(super) fn returned_err(
         &mut self,
         id: ContainerId,
@@ -408,7 +408,7 @@ impl Books {
         }
     }
 
-    /// A container crashed, and that is the verdict.
+    /// A container crashed, and `said` is the engine's verdict.
     pub(super) fn crashed(
         &mut self,
         id: ContainerId,
@@ -513,7 +513,7 @@ impl Books {
         poisoned
     }
 
-    /// A container was killed by hand. Whether that lost an input.
+    /// A container was killed by hand. Returns whether an input was lost by that.
     pub(super) fn killed(&mut self, id: ContainerId, generation: Generation, now: Time) -> bool {
         let executing = self.executing(id);
         let executes = executing.map(|(job, index)| (index, self.input(job, index).attempt()));
@@ -549,7 +549,8 @@ impl Books {
         lost.is_some()
     }
 
-    /// There may be no more threads left behind: inputs that wait to be replayed, and have left one, end.
+    /// No more threads may be left behind, so inputs that wait for a replay and have left a thread behind
+    /// end.
     fn end_crowded(&mut self) {
         if !self.dying.crowded {
             return;
@@ -573,7 +574,7 @@ impl Books {
 
     // ---- endings ----
 
-    /// Every input of a job without an outcome ends, and what is executing is fenced.
+    /// Every input of a job without an outcome ends, and executing inputs are fenced.
     pub(super) fn end_job(&mut self, job: JobId, why: Why) {
         let Some(book) = self.jobs.get_mut(&job) else { return };
         book.ended.get_or_insert(why);
@@ -602,7 +603,7 @@ impl Books {
         }
     }
 
-    /// While the function stops, only what executes goes on.
+    /// While the function stops, only executing inputs go on.
     pub(super) fn sweep(&mut self) {
         if self.mode != Mode::Stopping {
             return;
@@ -618,7 +619,7 @@ impl Books {
         }
     }
 
-    /// Nothing lives any more.
+    /// No container lives any more.
     pub(super) fn all_dead(&mut self, now: Time) {
         for (id, generation) in self.current.clone() {
             if self.policy.is_alive(id, generation) {
@@ -629,7 +630,7 @@ impl Books {
 
     // ---- outcomes ----
 
-    /// The deaths that a poisoned input must tell of.
+    /// The deaths that the failure of a poisoned input must list.
     pub(super) fn deaths_told(&self, job: JobId, index: u64) -> &[u32] {
         let deaths = &self.jobs[&job].inputs[index as usize].deaths;
         &deaths[..deaths.len().min(DEATHS_MAX)]

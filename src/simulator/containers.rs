@@ -1,5 +1,5 @@
-//! The books of containers: which live, which may be created, recycled or replaced, and whose threads were left
-//! behind in the user's code.
+//! The books of containers: which of them live, which may be created, recycled or replaced, and which threads
+//! were left behind in the user's code.
 
 use crate::base::ids::{ContainerId, Generation, JobId};
 use crate::decide::ledger::Mode;
@@ -10,11 +10,11 @@ use crate::values::report::Fate;
 /// How a container dies.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Dying {
-    /// In the user's code, and is replaced under it.
+    /// It dies in the user's code, and its thread is left behind.
     pub(super) leaves_a_thread: bool,
-    /// And with it there are as many of those as there may be, or they hold as much as they may.
+    /// Its thread is left behind, and the threads left behind now reach the limit of threads or of bytes.
     pub(super) crowded: bool,
-    /// As many.
+    /// The threads left behind now reach the limit of threads.
     pub(super) full: bool,
 }
 
@@ -46,25 +46,25 @@ impl Books {
         assert!(!self.is_full(0), "{id} was created though there are {:?}", self.left_behind);
     }
 
-    /// A container was looked for and not created.
+    /// The engine looked for containers to create, and did not create this one.
     pub(super) fn container_not_created(&mut self, id: ContainerId, all_booked: bool, now: Time) {
         if !self.is_full(0) {
             self.container_not_begun(id, all_booked, now);
         }
     }
 
-    /// Whether so many threads more are as many as may be left behind.
+    /// Whether the threads left behind, and `threads` more, reach the limit of threads.
     fn is_full(&self, threads: usize) -> bool {
         self.left_behind.len() + threads >= self.plan.memory.abandoned_max
     }
 
-    /// Whether they hold as much as they may, with so many bytes more.
+    /// Whether the threads left behind, with `bytes` more, reach the limit of bytes.
     fn is_large(&self, bytes: u64) -> bool {
         let held = self.left_behind.values().sum::<u64>() + bytes;
         self.plan.memory.abandoned_bytes_max.is_some_and(|most| held >= most)
     }
 
-    /// A container is about to be killed, by hand or for its memory; its thread holds so many bytes.
+    /// A container is about to be killed, by hand or for its memory. Its thread holds `bytes`.
     pub(super) fn dies_from_outside(&mut self, id: ContainerId, generation: Generation, bytes: u64) -> Dying {
         let leaves_a_thread = self.busy.contains(&id);
         let full = self.is_full(usize::from(leaves_a_thread));
@@ -76,17 +76,18 @@ impl Books {
         self.dying
     }
 
-    /// A container dies in its own thread, which comes out.
+    /// A container dies on its own thread, which leaves the user's code.
     pub(super) fn dies_by_itself(&mut self) {
         self.dying = Dying { full: self.is_full(0), ..Dying::default() };
     }
 
-    /// Whether nobody is left once a container has died, and nobody can be created: a limited function gives up.
+    /// Whether the container that dies is the last one and no other can be created, so that a limited
+    /// function gives up.
     pub(super) fn is_hopeless(&self) -> bool {
         self.dying.full && self.policy.is_limited() && self.policy.alive() == 1 && self.returning.is_empty()
     }
 
-    /// Whether nobody is left, and nobody can be created, in a function that may give up for that.
+    /// Whether no container lives and none can be created, in a function that may give up for that.
     pub(super) fn is_deserted(&self) -> bool {
         let nobody = self.policy.alive() == 0 && self.returning.is_empty();
         self.is_full(0) && self.policy.is_limited() && nobody
@@ -99,7 +100,7 @@ impl Books {
         self.is_alive(id, generation) && going_on && room
     }
 
-    /// It does.
+    /// The container exits to begin anew.
     pub(super) fn recycled(&mut self, id: ContainerId, generation: Generation, now: Time) {
         self.came_back(id);
         self.at_once.insert(id, true);
@@ -119,7 +120,7 @@ impl Books {
         self.returning.insert(id);
     }
 
-    /// Whether that thread was left behind.
+    /// Whether the thread of this generation was left behind.
     pub(super) fn is_left_behind(&self, id: ContainerId, generation: Generation) -> bool {
         self.left_behind.contains_key(&(id, generation))
     }
@@ -131,14 +132,14 @@ impl Books {
         self.recycling.remove(&id);
     }
 
-    /// What a thread holds that was left behind.
+    /// A thread that was left behind now holds `bytes`.
     pub(super) fn left_behind_holds(&mut self, id: ContainerId, generation: Generation, bytes: u64) {
         if let Some(held) = self.left_behind.get_mut(&(id, generation)) {
             *held = bytes;
         }
     }
 
-    /// A container is at work, or ready for it.
+    /// A container has entered, or is at work.
     pub(super) fn has_entered(&mut self, id: ContainerId, now: Time) {
         self.busy.remove(&id);
         self.suspects.entered(now);
@@ -153,13 +154,13 @@ impl Books {
         }
     }
 
-    /// Threads left behind, and what they hold.
+    /// The number of threads left behind, and the bytes that they hold.
     pub(super) fn left_behind(&self) -> (usize, u64) {
         (self.left_behind.len(), self.left_behind.values().sum())
     }
 
-    /// A container was looked for and not begun: then something holds it back. `all_booked` says
-    /// whether the engine can know of every completion, and so that a loop has ended.
+    /// The engine looked for containers to begin, and did not begin this one, so something must hold it back.
+    /// `all_booked` says whether the engine can know of every completion, and so of the end of a crash loop.
     pub(super) fn container_not_begun(&mut self, id: ContainerId, all_booked: bool, now: Time) {
         let may_begin = self.may_begin(id, all_booked, now);
         assert!(!may_begin, "{id} was held back at {now:?} though no delay is for it");
@@ -172,7 +173,8 @@ impl Books {
         wanted && (at_once || (all_booked && self.policy.held_until(now).is_none()))
     }
 
-    /// Nothing is about to happen: if a loop has ended, the containers that its delay held were looked for.
+    /// Nothing is about to happen. If a crash loop has ended, the containers that its delay held back must
+    /// have been begun.
     pub(super) fn nobody_is_held(&mut self, now: Time) {
         if self.policy.recovered {
             let held = (!self.is_full(0)).then(|| self.containers()).into_iter().flatten();
@@ -194,7 +196,7 @@ impl Books {
         self.exiting.insert(id);
     }
 
-    /// A container asks for work: whatever it executed, it does so no more.
+    /// A container asks for work, so it executes nothing any more.
     pub(super) fn came_back(&mut self, id: ContainerId) {
         self.busy.remove(&id);
         self.strays.remove(&id);
@@ -207,7 +209,7 @@ impl Books {
         self.jobs.remove(&job);
     }
 
-    /// A container ended gracefully or was killed: the inputs it had not begun wait again.
+    /// A container ended, by an exit or a kill. The inputs that it had not begun wait again.
     pub(super) fn container_ended(&mut self, id: ContainerId, now: Time) {
         let generation = self.current[&id];
         self.exiting.remove(&id);
@@ -217,7 +219,7 @@ impl Books {
         self.give_back(id);
     }
 
-    /// The inputs that a container was assigned and has not begun wait again.
+    /// The inputs that were assigned to a container and have not begun wait again.
     fn give_back(&mut self, id: ContainerId) {
         self.suspects.ended(id);
         for input in self.jobs.values_mut().flat_map(|job| &mut job.inputs) {

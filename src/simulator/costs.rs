@@ -1,8 +1,9 @@
-//! What operations cost, in counted steps, does not grow with what they do not concern: open maps, queued calls, idle and
-//! busy containers.
+//! The cost of an operation, in counted steps, does not grow with the things that it does not concern: open
+//! maps, queued calls, and idle and busy containers.
 //!
-//! A test does the same thing beside few and beside many of something, and compares the steps. They are exact, so that
-//! a loop over everything there is shows at once. What the steps take is for `benches/growth`.
+//! A test does the same operation beside few things and beside many, and compares the steps. Steps are
+//! counted exactly, so a loop over all things shows at once. `benches/growth` measures how long the steps
+//! take.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -22,8 +23,9 @@ use crate::engine::map_lane::Supply;
 use crate::simulator::rig::{Rig, execute};
 use crate::values::crash::{Death, Panic};
 
-/// How many of something there are beside an operation.
+/// A small number of things beside an operation.
 const FEW: usize = 30;
+/// A large number of things beside an operation.
 const MANY: usize = 1000;
 
 fn panic() -> Death {
@@ -36,20 +38,21 @@ fn steps(operation: impl FnOnce()) -> u64 {
     taken() - before
 }
 
-/// The same operation takes as many steps beside few as beside many.
+/// Checks that the operation takes as many steps beside few things as beside many.
 fn is_constant(what: &str, operation: impl Fn(usize) -> u64) {
     let (few, many) = (operation(FEW), operation(MANY));
     assert!(many <= few + 2, "{what}: {few} steps beside {FEW}, {many} beside {MANY}");
 }
 
-/// An operation on all of them takes as many steps for each.
+/// Checks that an operation on all things takes a bounded number of steps for each.
 fn is_linear(what: &str, operation: impl Fn(usize) -> u64) {
     let (few, many) = (operation(FEW), operation(MANY));
     let bound = (few + 10) * (MANY / FEW) as u64 * 2;
     assert!(many <= bound, "{what}: {few} steps for {FEW}, {many} for {MANY}");
 }
 
-/// Maps that are open, and have nothing to execute: unread, with a full window, or without an input so far.
+/// Open maps that have nothing to execute. By turns they are unread with a full window, or have no input so
+/// far.
 fn idle_maps(rig: &Rig, maps: usize) -> Vec<Consumer<u64, u64, u64>> {
     let open = |at: usize| match at % 2 {
         0 => rig.map_of(2, 1),
@@ -197,7 +200,7 @@ fn a_look_for_outcomes_beside_containers_that_execute_those_of_another_job() {
         let opened = rig.engine.open_with(inputs, on_failure, Caller::default());
         let (job, _): (JobId, _) = opened.expect("it takes maps");
         for _ in 0..20 {
-            // They are cheap, and travel in ranges from now on.
+            // The inputs are cheap, so later leases are ranges of several.
             let run = rig.ask(1).expect("inputs");
             rig.clock.fetch_add(1000 * run.places().len() as u64, Ordering::Relaxed);
             execute(&run);
@@ -212,8 +215,8 @@ fn a_look_for_outcomes_beside_containers_that_execute_those_of_another_job() {
     });
 }
 
-/// Not of steps, but of the same rig: a container that finds little room in a wide window puts it off, and another one
-/// must wake for it if the first is busy by then.
+/// This test counts no steps, but needs the same rig. A container that finds little room in a wide window
+/// puts the claim off. If it is busy by then, another container must wake for that room.
 #[test]
 fn little_room_that_is_put_off_is_watched_by_a_container_that_sleeps() {
     let rig = Rig::new(8);
@@ -222,7 +225,7 @@ fn little_room_that_is_put_off_is_watched_by_a_container_that_sleeps() {
     while map.progress().ok < 1000 {
         let mut woken = rig.woken();
         if woken.is_empty() {
-            // What little room is left is taken after a moment.
+            // A container takes little room only after a moment.
             rig.clock.fetch_add(1_000_000, Ordering::Relaxed);
             woken.push(0);
         }
@@ -235,7 +238,7 @@ fn little_room_that_is_put_off_is_watched_by_a_container_that_sleeps() {
         }
     }
     rig.work();
-    // Long after that no container looks for what others have leased ahead.
+    // After this time no container looks for inputs that others have leased ahead.
     rig.clock.fetch_add(20_000_000, Ordering::Relaxed);
     (0..8).for_each(|at| assert!(rig.ask(at).is_none(), "the window is full"));
     rig.woken();
@@ -248,7 +251,7 @@ fn little_room_that_is_put_off_is_watched_by_a_container_that_sleeps() {
             break *at;
         }
     };
-    // Each container that is woken takes long with what it finds, and wakes the next.
+    // Each woken container is busy with what it finds, and wakes the next one.
     let (mut woken, mut busy) = (Some(woken), Vec::new());
     while let Some(at) = woken {
         busy.extend(rig.ask(at).inspect(|run| assert!(run.begin::<u64, u64, u64>().is_some())));
@@ -263,8 +266,8 @@ fn little_room_that_is_put_off_is_watched_by_a_container_that_sleeps() {
     drop(map);
 }
 
-/// How many claims a map of 100 000 inputs of 1 µs takes whose consumer takes so many outcomes while both containers
-/// execute a lease.
+/// The number of claims that a map of 100 000 inputs of 1 µs takes. Its consumer takes `taken_meanwhile`
+/// outcomes while both containers execute a lease.
 fn claims(taken_meanwhile: usize) -> usize {
     let rig = Rig::new(2);
     let mut map = rig.map_of(100_000, 8_000);
@@ -273,7 +276,7 @@ fn claims(taken_meanwhile: usize) -> usize {
         let runs: Vec<Arc<Run>> = (0..2).filter_map(|at| rig.ask(at)).collect();
         claims += runs.len();
         let longest = runs.iter().map(|run| run.places().len() as u64).max();
-        // Without a lease what little room is left is taken after a moment.
+        // Without a lease, a container takes little room only after a moment.
         rig.clock.fetch_add(longest.map_or(1_000_000, |inputs| inputs * 1_000), Ordering::Relaxed);
         runs.iter().for_each(|run| execute(run));
         for _ in 0..taken_meanwhile {
@@ -286,7 +289,8 @@ fn claims(taken_meanwhile: usize) -> usize {
     claims
 }
 
-/// A claim costs as much as several inputs of a microsecond: so that it does not show, each is of many.
+/// A claim costs as much as several inputs of a microsecond. So that its cost does not show, each claim takes
+/// many inputs.
 #[test]
 fn a_map_of_cheap_inputs_is_executed_in_few_claims() {
     for taken_meanwhile in [700, 1_013, 100_000] {

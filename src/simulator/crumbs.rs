@@ -1,9 +1,9 @@
-//! Little room in a wide window: while it may still grow it is not worth a claim, and after a moment
-//! it is taken all the same.
+//! The books of little room in a wide window. While the room may still grow it is not worth a claim, and
+//! after a moment a container takes it all the same.
 //!
-//! A container looks at maps only where nothing goes before them, so that the books know only within
-//! bounds since when one has waited: not before it was first seen so, and at the latest since a
-//! container slept over it.
+//! A container looks at maps only if nothing goes before them. So the books have only bounds for the moment
+//! since which a map has waited: it is not before the books first saw it, and not after a container slept
+//! over it.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -11,27 +11,27 @@ use std::time::Duration;
 use crate::base::ids::JobId;
 use crate::decide::time::Time;
 
-/// How long little room may wait to become more.
+/// The time for which a container waits for little room to grow.
 const WAIT: Duration = Duration::from_millis(1);
 
-/// Maps that have new inputs.
+/// The maps that have new inputs.
 #[derive(Debug, Default)]
 pub(super) struct Eligible {
-    /// A container could be given some of theirs now.
+    /// The maps from which a container could be given inputs now.
     pub(super) now: Vec<JobId>,
-    /// Those of them of which a container that sleeps is told. The last few inputs of a source may wait
-    /// until there is as much room as is told of.
+    /// The maps of `now` for which a sleeping container is woken. The last few inputs of a source may wait
+    /// until there is as much room as is worth a wake-up.
     pub(super) told: Vec<JobId>,
-    /// They have room, but for fewer than are worth a claim.
+    /// The maps that have room, but for fewer inputs than are worth a claim.
     pub(super) crumbs: Vec<JobId>,
 }
 
-/// Since when a map has had little room.
+/// The moments since which a map has had little room.
 #[derive(Debug, Clone, Copy)]
 struct Since {
-    /// It was seen so.
+    /// When the books first saw it.
     seen: Time,
-    /// A container slept over it, and it has not had more since.
+    /// When a container went to sleep over it, if the map has had no more room since.
     slept: Option<Time>,
 }
 
@@ -50,19 +50,20 @@ impl Crumbs {
         }
     }
 
-    /// It was given new inputs of that map.
+    /// The container was given new inputs of that map.
     pub(super) fn claimed(&mut self, job: JobId, eligible: &Eligible, now: Time) {
         let since = self.0.remove(&job);
         if eligible.crumbs.contains(&job) {
             let due = since.expect("it was seen when the container asked").seen + WAIT;
             assert!(due <= now, "crumbs: little room was claimed at {now:?}, not from {due:?} on");
         }
-        // What is left of the room may be seen at once, where the wake-up is passed on.
+        // A container to which the wake-up is passed on may see the rest of the room at once.
         self.0.insert(job, Since { seen: now, slept: None });
     }
 
-    /// It sleeps. `watched` is when the first of those that sleep wakes by itself, and `due` when something other than
-    /// little room falls due. To wake too early is no fault: containers also look for what others have leased ahead.
+    /// The container sleeps. `watched` is when the first of the sleeping containers wakes by itself, and
+    /// `due` is when something other than little room falls due. A container may wake earlier, because it
+    /// also looks for inputs that others have leased ahead.
     pub(super) fn slept(&mut self, eligible: &Eligible, watched: Option<Time>, due: Option<Time>, now: Time) {
         self.0.retain(|job, _| eligible.crumbs.contains(job));
         for since in self.0.values_mut() {

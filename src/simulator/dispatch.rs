@@ -1,4 +1,5 @@
-//! The books of dispatch: which input may be given to whom, in which order, and who must not sleep.
+//! The books of dispatch: which input may be given to which container, in which order, and which container
+//! must not sleep.
 
 use std::time::Duration;
 
@@ -16,14 +17,14 @@ const REPLAY: usize = 2;
 const RETRY: usize = 3;
 const NEW: usize = 4;
 
-/// How long what is leased ahead may wait beside a container that has nothing.
+/// The longest time for which an input that is leased ahead waits beside an idle container.
 const LOOK_AHEAD: Duration = Duration::from_millis(1);
 
-/// Leases of calls in a row after which a map is served, if one waits.
+/// A map is served after this many leases of calls in a row, if one waits.
 const CALLS_IN_A_ROW: usize = 3;
 
 impl Books {
-    /// A container asks for work. `eligible` are the maps that could be pulled for, here and below.
+    /// A container asks for work. `eligible` has the maps that could be pulled from, here and below.
     pub(super) fn asked(&mut self, eligible: &Eligible, now: Time) {
         self.crumbs.asked(eligible, now);
     }
@@ -73,12 +74,14 @@ impl Books {
         }
     }
 
-    /// The order of dispatch: calls before all, but a quarter for the maps; due retries and new inputs in turn.
+    /// Checks the order of dispatch: calls go before maps, but maps get a quarter; due retries and new inputs
+    /// take turns.
     fn check_order(&mut self, id: ContainerId, lease: &Lease, class: usize, eligible: &Eligible, now: Time) {
         let of_a_map = self.jobs[&lease.job].kind == JobKind::Map;
         let maps_turn = self.calls_in_a_row >= CALLS_IN_A_ROW;
         if of_a_map && maps_turn {
-            // Which of what the maps have is not said: their inputs wait in the same queues as those of calls.
+            // The contract does not say which input of a map comes first here, because the inputs of maps and
+            // calls wait in the same queues.
         } else {
             let best = self.best_class(id, now).unwrap_or(NEW);
             let new_in_turn = class == NEW && best == RETRY && self.retried_last;
@@ -97,7 +100,7 @@ impl Books {
         }
     }
 
-    /// What lies behind the end of a lease was given back, if it ever was a part of it.
+    /// The inputs behind the end of a lease were given back. Returns whether the lease has ever had any.
     pub(super) fn shortened(&mut self, id: ContainerId, lease: &Lease) -> bool {
         let Some(book) = self.jobs.get_mut(&lease.job) else { return false };
         let mut shorter = false;
@@ -123,7 +126,8 @@ impl Books {
         assert!(right, "an input that waits as {from:?} was leased as {:?}", lease.kind);
     }
 
-    /// Maps take turns: none that could be served is passed over more often than there are others.
+    /// Checks that maps take turns: a map that could be served is not passed over more often than there are
+    /// other maps.
     fn take_turn(&mut self, lease: &Lease, eligible: &[JobId]) {
         let maps = self.jobs.values().filter(|job| job.kind == JobKind::Map).count();
         self.maps_most = self.maps_most.max(maps);
@@ -138,7 +142,8 @@ impl Books {
         }
     }
 
-    /// Those containers sleep, and no other is about to ask: nothing may be waiting that one of them could do.
+    /// These containers sleep, and no other is about to ask for work. So no input may wait that one of them
+    /// could take.
     pub(super) fn all_rest(&self, asleep: &[ContainerId], eligible: &Eligible, now: Time) {
         let drained = self.mode == Mode::Draining && !self.inputs().any(InputBook::is_pending);
         assert!(
@@ -154,8 +159,8 @@ impl Books {
         }
     }
 
-    /// A container was sent to sleep: nothing that is not new may be waiting. `watched` is when the first of those that
-    /// sleep wakes by itself.
+    /// A container went to sleep, so only new inputs may wait. `watched` is when the first of the sleeping
+    /// containers wakes by itself.
     pub(super) fn idle(&mut self, id: ContainerId, eligible: &Eligible, watched: Option<Time>, now: Time) {
         if !self.goes_on() {
             return;
@@ -180,7 +185,7 @@ impl Books {
         self.crumbs.slept(eligible, watched, first_due, now);
     }
 
-    /// Inputs that a container has and that are without an outcome.
+    /// The number of inputs that a container has and that have no outcome.
     fn in_hand(&self, id: ContainerId) -> usize {
         let in_hand = |input: &&InputBook| match input.state {
             State::Leased { to, .. } => to == id,
@@ -203,7 +208,7 @@ impl Books {
         )
     }
 
-    /// The best of what waits and that container must be able to take.
+    /// The best class of the waiting inputs that the container must be able to take.
     fn best_class(&self, id: ContainerId, now: Time) -> Option<usize> {
         let may_replay = |input: &InputBook| {
             let replays = |crashed| self.suspects.may_replay(id, crashed, now, self.plan.rules.containers);
@@ -238,7 +243,7 @@ impl Books {
         self.jobs[&job].inputs[index as usize].crashed.is_some()
     }
 
-    /// The job whose suspect is being replayed, if a suspect of another waits for it.
+    /// The job whose suspect is being replayed, if a suspect of another job waits for that.
     pub(super) fn awaited_suspect(&self) -> Option<JobId> {
         let (replayed, _) = self.executing(self.suspects.executing().next()?)?;
         let waits = |(job, input, queue): (JobId, &InputBook, Queue)| {

@@ -1,5 +1,4 @@
-//! The end of a world's function: the limit of a shutdown and the abort, and what its report says then, held against
-//! the books.
+//! The end of a world's function: the limit of a shutdown, the abort, and the report, held against the books.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
@@ -14,24 +13,24 @@ use crate::simulator::threads::Thread;
 use crate::simulator::world::World;
 use crate::values::report::Fate;
 
-/// How long what was cut off may take to come out, and idle containers to exit.
+/// The time that code has to end after it was cut off, and that idle containers have to exit.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// The books of what the report is to say.
+/// What the report must say.
 #[derive(Debug, Default)]
 pub(super) struct EndBook {
-    /// Inputs that came back because of the end.
+    /// The inputs that came back because of the end.
     returned: u64,
-    /// Inputs that ended with their map because of it.
+    /// The inputs that ended with their map because of the end.
     dropped: u64,
     /// Whether the limit has passed.
     cut_off: bool,
-    /// What became of containers whose last generation came to an end of its own.
+    /// The fates of containers whose last generation has ended by itself or was cut off.
     fates: BTreeMap<ContainerId, Fate>,
 }
 
 impl EndBook {
-    /// Accepted inputs of a job end for that reason; `come_back` says whether each yields its own failure.
+    /// Accepted inputs of a job end for a reason. `come_back` says whether each yields its own failure.
     pub(super) fn unrun(&mut self, inputs: usize, why: Why, come_back: bool) {
         match why {
             Why::ShutDown if come_back => self.returned += inputs as u64,
@@ -51,7 +50,7 @@ impl EndBook {
 }
 
 impl Books {
-    /// Containers that live and whose code is cut off: they enter, execute what has no outcome, or exit.
+    /// The living containers whose code is cut off: they enter, execute an input without an outcome, or exit.
     fn in_the_users_code(&self, exits_end: bool) -> Vec<(ContainerId, Generation)> {
         let lives = |(id, generation): &(ContainerId, Generation)| self.is_alive(*id, *generation);
         let current = self.current.iter().map(|(id, generation)| (*id, *generation)).filter(lives);
@@ -66,7 +65,8 @@ impl Books {
 }
 
 impl World {
-    /// The limit of a shutdown passes: first what executes is cut off, and then everything is.
+    /// The limit of a shutdown passes. The first time, executing inputs are cut off, and the second time
+    /// everything is.
     pub(super) fn limit_passes(&mut self) {
         self.tally.shutdown_limits += 1;
         if self.books.ends.cut_off {
@@ -89,10 +89,10 @@ impl World {
         self.cut(false);
     }
 
-    /// How many inputs of each open map over a vector are pulled once its window is full.
+    /// The number of inputs that each open map over a vector has pulled once its window is full.
     pub(super) fn full_windows(&self) -> Vec<(JobId, u64)> {
         if self.books.mode > Mode::Running {
-            return Vec::new(); // sources are not asked any more
+            return Vec::new(); // sources are not pulled any more
         }
         let is_fed = |job: &JobId| self.books.jobs[job].fed.is_some();
         let of_vectors = self.readers.iter().filter(|reader| !is_fed(&reader.job));
@@ -108,7 +108,8 @@ impl World {
         })
     }
 
-    /// Once no source is asked any more, what a window had room for was pulled, and has an outcome of its own.
+    /// Once sources are not pulled any more, the inputs for which a window had room count as pulled, and each
+    /// has its own outcome.
     pub(super) fn check_windows_are_full(&self, full: &[(JobId, u64)]) {
         for (job, inputs) in full {
             let pulled = self.books.jobs[job].inputs.len() as u64;
@@ -119,7 +120,7 @@ impl World {
         }
     }
 
-    /// Sets the limit of a shutdown: of several the first counts.
+    /// Sets the limit of a shutdown. Of several limits the earliest counts.
     pub(super) fn limit_to(&mut self, limit: Duration) {
         if self.books.ends.cut_off {
             return;
@@ -128,7 +129,7 @@ impl World {
         self.limit = Some(self.limit.map_or(at, |before| before.min(at)));
     }
 
-    /// Takes into the books what is cut off in the user's code.
+    /// Enters into the books what is cut off in the user's code.
     pub(super) fn cut(&mut self, exits_end: bool) {
         let now = self.now();
         for (id, generation) in self.books.in_the_users_code(exits_end) {
@@ -145,7 +146,7 @@ impl World {
         }
     }
 
-    /// What the report says once everything has ended.
+    /// Checks what the report says once everything has ended.
     pub(super) fn check_report(&self) {
         let (told, is) = (self.engine.report(), &self.books.ends);
         let fate = |id: ContainerId| (id, is.fates.get(&id).cloned().unwrap_or(Fate::Stopped));

@@ -1,4 +1,4 @@
-//! Simulated feeders: what `engine/feeder.rs` does, cut into steps.
+//! Simulated feeders, which do the work of `engine/feeder.rs` in single steps.
 
 use std::sync::Arc;
 
@@ -10,13 +10,13 @@ use crate::simulator::ticket::Ticket;
 use crate::simulator::world::World;
 use crate::values::crash::Panic;
 
-/// A source that may block, and panic.
+/// A source that may block and panic.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Source {
-    /// How many inputs it has; `None` for no end.
+    /// The number of its inputs; `None` for an endless source.
     pub(super) inputs: Option<u64>,
     pub(super) panics_at: Option<u64>,
-    /// Where it blocks until the world is healed.
+    /// The input at which it blocks until the world is healed.
     pub(super) blocks_at: Option<u64>,
 }
 
@@ -26,14 +26,14 @@ pub(super) struct Feeder {
     pub(super) tag: u64,
     source: Source,
     given: u64,
-    /// How many inputs it may still pull.
+    /// The number of inputs that it may still pull.
     room: u64,
     inlet: Option<Inlet>,
     pub(super) phase: Phase,
 }
 
 pub(super) enum Phase {
-    /// Its message is on the way to the supervisor.
+    /// Its start message is on the way to the supervisor.
     Undelivered,
     Starting,
     Pulling,
@@ -48,7 +48,7 @@ impl Feeder {
         Self { job, tag, source, given: 0, room: 0, inlet: None, phase: Phase::Undelivered }
     }
 
-    /// Wakes if it was signalled.
+    /// Wakes the feeder if it was signalled.
     pub(super) fn hear(&mut self) {
         if let Phase::Asleep(space) = &self.phase
             && space.take_raised()
@@ -86,7 +86,7 @@ impl World {
         }
     }
 
-    /// Inputs that feeders have pulled and no container has claimed.
+    /// The inputs that feeders have pulled and no container has claimed.
     pub(super) fn in_pools(&self) -> u64 {
         let open = self.books.jobs.values().filter(|book| book.ended.is_none());
         open.filter_map(|book| Some(book.fed? - book.inputs.len() as u64)).sum()

@@ -1,4 +1,4 @@
-//! What subscribers are told, held against the books: each event, once and in order.
+//! The events that subscribers receive, held against the books: each event comes once and in order.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,7 +11,7 @@ use crate::simulator::world::World;
 use crate::values::crash::Crash;
 use crate::values::event::{ContainerState, Event};
 
-/// What the books say is to be told.
+/// An event that, by the books, subscribers must receive.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Due {
     Crashed(Dead),
@@ -24,7 +24,7 @@ pub(super) enum Due {
     ExitTimedOut(ContainerId),
 }
 
-/// A container that died, and the input that it was executing with its attempt.
+/// A container that died, with the input that it was executing and its attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Dead {
     pub(super) container: ContainerId,
@@ -39,15 +39,15 @@ impl Dead {
     }
 }
 
-/// Events as the engine tells them.
+/// The events as the engine emits them.
 pub(super) type Heard = Arc<Mutex<Vec<(Event, Time)>>>;
 
-/// What was told, and what is yet to be.
+/// The events that are due, and the states of containers by the events so far.
 #[derive(Debug, Default)]
 pub(super) struct HearingBook {
     due: VecDeque<Due>,
     states: BTreeMap<ContainerId, (Generation, ContainerState)>,
-    /// Until when the delay lasts that was told of last.
+    /// The end of the delay that was announced last.
     delay: Option<Time>,
 }
 
@@ -56,7 +56,7 @@ impl HearingBook {
         self.due.push_back(due);
     }
 
-    /// A loop crash began a delay, or shares in one that was told of.
+    /// A loop crash began a delay, or shares in one that was announced.
     pub(super) fn delayed(&mut self, crashes: u32, until: Time) {
         if self.delay.replace(until) != Some(until) {
             self.is_due(Due::CrashLoop { crashes, until });
@@ -75,7 +75,7 @@ impl HearingBook {
             }
             Event::Recovered { crashes, .. } => Due::Recovered { crashes: *crashes },
             Event::Poisoned { input, attempts, .. } => {
-                // Several that end in one moment are told in any order.
+                // The events of several inputs that end at one moment may come in any order.
                 let (input, attempts) = (*input, attempts.get());
                 let of_now = |due: &&Due| matches!(due, Due::Poisoned { .. });
                 let now = self.due.iter().take_while(of_now).count();
@@ -94,7 +94,7 @@ impl HearingBook {
         assert_eq!(Some(told), due, "told, and what is due; due then: {:?}", self.due);
     }
 
-    /// A container is in another state.
+    /// The event says that a container is in another state.
     fn changes(&mut self, id: ContainerId, generation: Generation, state: ContainerState) {
         use ContainerState::{BackingOff, Exiting, Live, Starting, Stopped};
         let (of, before) = self.states.get(&id).copied().unwrap_or((Generation(0), Stopped));
@@ -119,7 +119,7 @@ impl HearingBook {
 }
 
 impl Books {
-    /// Crash loops that are over by now are to be told of as that.
+    /// Makes the event due for each crash loop that is over by now.
     pub(super) fn note_recoveries(&mut self, now: Time) {
         self.policy.reviewed(now);
         for crashes in std::mem::take(&mut self.policy.loops_ended) {
@@ -129,7 +129,7 @@ impl Books {
 }
 
 impl World {
-    /// Holds what was told since the last step against the books.
+    /// Holds the events since the last step against the books.
     pub(super) fn check_events(&mut self) {
         let heard = std::mem::take(&mut *self.heard.lock().unwrap_or_else(PoisonError::into_inner));
         let now = self.now();
@@ -140,7 +140,7 @@ impl World {
             self.books.hearing.hear(&event, at);
         }
         if self.books.mode == Mode::Aborted {
-            return; // all are dead, and are told of as their threads end
+            return; // all containers are dead, and each event comes when the thread ends
         }
         for (id, (generation, state)) in &self.books.hearing.states {
             let told =
@@ -155,7 +155,7 @@ impl World {
         }
     }
 
-    /// Everything that happened was told.
+    /// Checks that each event that was due has been emitted.
     pub(super) fn check_all_is_told(&mut self) {
         let now = self.now();
         self.books.note_recoveries(now);

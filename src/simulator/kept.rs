@@ -1,4 +1,5 @@
-//! What is kept of open maps, held against the books: no more than their windows allow, and nothing that is done.
+//! The memory of open maps, held against the books: it is bounded by their windows, and finished inputs are
+//! dropped.
 
 use std::sync::Arc;
 
@@ -16,8 +17,8 @@ fn inputs_alive(lane: &MapLane) -> u64 {
 }
 
 impl World {
-    /// Invariant 7: a window set by the user is strict. And whatever is kept of a map is bounded by what is
-    /// outstanding.
+    /// Checks invariant 7, that a window set by the user is strict, and that the memory of a map is bounded
+    /// by what is outstanding.
     pub(super) fn check_lanes(&self) {
         self.engine.under_lock(|state| {
             let map = |job: &JobId| self.books.jobs.get(job).filter(|book| book.kind == JobKind::Map);
@@ -32,7 +33,7 @@ impl World {
                 );
                 self.check_chunks(book, lane);
                 let Some(window) = book.window else { continue };
-                // Inputs that a fenced attempt may still read stay where they are.
+                // An input that a fenced attempt may still read stays alive.
                 let alive = inputs_alive(lane);
                 assert!(alive <= 2 * window + 64, "memory: {alive} inputs are alive in a window of {window}");
                 assert!(
@@ -43,8 +44,8 @@ impl World {
         });
     }
 
-    /// An input that is done is dropped, whatever becomes of the others in its chunk; and a chunk is not kept for inputs
-    /// that are executed again.
+    /// Checks that a finished input is dropped whatever becomes of the others in its chunk, and that a chunk
+    /// is not kept for inputs that are executed again.
     fn check_chunks(&self, book: &JobBook, lane: &MapLane) {
         let fenced = |input: &InputBook| input.crashes + input.kills > 0;
         let is_done =
@@ -55,9 +56,9 @@ impl World {
         let alive = inputs_alive(lane);
         assert!(alive <= kept + ahead + publishing, "memory: {alive} inputs are alive, {kept} are not done");
         if lane.order == Order::AtOnce {
-            return; // one chunk, whose outcomes are taken as a whole
+            return; // its only chunk is taken as a whole
         }
-        // One whose attempt was fenced may still be read, and stays where it is.
+        // A fenced attempt may still read its input, and so its chunk is kept.
         let again = |input: &InputBook| input.failures > 0 && input.crashes + input.kills == 0;
         let used_up = |(first, chunk): &(&u64, &Arc<Chunk>)| {
             let places = **first as usize..(**first + chunk.len()) as usize;

@@ -1,16 +1,17 @@
 //! A simulator of the engine: random worlds in virtual time, held against naive books.
 //!
-//! [`world`] lives one world, a function of its [`tape`]; [`plan`] draws its settings and habits;
-//! [`threads`], [`feeders`], [`readers`], [`supervisor`] and [`users`] are the simulated parties; [`books`], with
-//! [`containers`] and [`dispatch`], and [`policy`] are what everything is checked against, [`crumbs`] a part of
-//! them, [`kept`] what is kept, [`status`], [`ends`] and [`hearing`] what is told; [`tally`] counts what happened. Apart from
-//! the worlds, [`costs`] counts steps and [`moments`] does two things at once, on a [`rig`].
+//! [`world`] runs one world, which is a function of its [`tape`]. [`plan`] draws its settings and habits. The
+//! simulated parties are [`threads`], [`feeders`], [`readers`], [`supervisor`] and [`users`]. Everything is
+//! checked against the books: [`books`] with [`containers`], [`dispatch`], [`suspects`] and [`crumbs`], and
+//! [`policy`]. [`kept`] checks the memory, and [`status`], [`ends`] and [`hearing`] check what the engine
+//! reports. [`tally`] counts what happened, and [`ticket`] has the values. Apart from the worlds, [`costs`]
+//! counts steps and [`moments`] does two things at the same moment, both on a [`rig`].
 //!
 //! ```text
 //! cargo test simulator                                              a few thousand worlds
 //! LONGSHORE_WORLDS=1000000 cargo test --release simulator           a million
 //! LONGSHORE_SEED=17 cargo test simulator                            the world of one seed, again
-//! LONGSHORE_SHRINK=0 cargo test simulator                           a failing world is told as it is
+//! LONGSHORE_SHRINK=0 cargo test simulator                           a failing world is not shrunk
 //! ```
 
 mod books;
@@ -46,10 +47,10 @@ use crate::contain::unwind::{contain, install_hook};
 use tally::Tally;
 use world::{Telling, World};
 
-/// Worlds of the normal test run.
+/// The number of worlds in a normal test run.
 const WORLDS: u64 = 3_000;
 
-/// How many simpler worlds are tried for a failing one, unless `LONGSHORE_SHRINK` says otherwise.
+/// The number of simpler worlds that are tried for a failing one, unless `LONGSHORE_SHRINK` says otherwise.
 const SHRINKS_MAX: u64 = 5_000;
 
 fn setting(name: &str) -> Option<u64> {
@@ -57,7 +58,7 @@ fn setting(name: &str) -> Option<u64> {
     Some(text.parse().unwrap_or_else(|_| panic!("{name} is no number: {text:?}")))
 }
 
-/// Lives the world of a seed. A failing one is shrunk, and told.
+/// Runs the world of a seed. A failing world is shrunk and then printed step by step.
 fn live(seed: u64) -> Result<Tally, String> {
     let mut bytes = [0; 32];
     bytes[..8].copy_from_slice(&seed.to_le_bytes());

@@ -1,5 +1,5 @@
-//! What happens at the very moment at which something else is due. In a world the supervisor's timers fire on time, and so
-//! come first.
+//! Events at the very moment at which something else is due. A world cannot have them, because there the
+//! supervisor's timers fire on time and so come first.
 
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
@@ -13,10 +13,10 @@ use crate::simulator::rig::Rig;
 use crate::values::crash::{Death, Panic};
 use crate::values::event::Event;
 
-/// How long a container stays up until it has ended a crash loop.
+/// The time for which a container has to stay up to end a crash loop.
 const RESET_AFTER: Duration = Duration::from_secs(10);
 
-/// No first delay of a crash loop is longer.
+/// An upper bound of the first delay of a crash loop.
 const LONGEST_DELAY: Duration = Duration::from_millis(200);
 
 #[test]
@@ -24,7 +24,7 @@ fn a_container_that_has_stayed_up_long_enough_has_ended_the_crash_loop_before_it
     for (up, recovers) in [(RESET_AFTER, true), (RESET_AFTER - Duration::from_millis(1), false)] {
         let rig = Rig::under(CrashLoopBackoff::new().reset_after(RESET_AFTER).into(), 2);
         let (id, mut generation) = rig.containers[0];
-        // Two crashes in a row are a loop, and the second is followed by a delay.
+        // Two crashes in a row are a crash loop, and a delay follows the second.
         for _ in 0..2 {
             let panic = Panic { message: "a crash".to_owned(), location: None };
             assert!(rig.engine.crashed(id, generation, Death::Panicked(panic)).is_some());

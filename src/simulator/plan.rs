@@ -1,5 +1,4 @@
-//! What a world is made of: the settings of its function, and how inputs, containers and sources
-//! behave.
+//! The plan of a world: the settings of its function, and the behaviour of its inputs and containers.
 
 use std::time::Duration;
 
@@ -10,9 +9,9 @@ use crate::decide::retries::Retries;
 use crate::engine::settings::MemoryRules;
 use crate::simulator::tape::{Tape, mix};
 
-/// What a container may use, in bytes.
+/// The bytes that a container may use.
 const MEMORY_LIMIT: u64 = 1000;
-/// What one uses that uses too much.
+/// The bytes that a container uses that exceeds its limit.
 pub(super) const OVERDRAFT: u64 = 1500;
 
 const MICRO: Duration = Duration::from_micros(1);
@@ -40,7 +39,7 @@ struct Habits {
     both: u64,
     hangs: u64,
     enter_fails: u64,
-    /// Durations are drawn below this.
+    /// An upper bound of the durations.
     longest: Duration,
     /// How many inputs of a thousand take a thousand times as long.
     dear: u64,
@@ -50,12 +49,12 @@ struct Habits {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Act {
     Ok,
-    /// An error worth a retry, or not.
+    /// An error that is worth a retry, or not.
     Err {
         worth: bool,
     },
     Panic,
-    /// It does not return before the world is healed.
+    /// It does not return until the world is healed.
     Hang,
 }
 
@@ -115,7 +114,7 @@ impl Plan {
         }
     }
 
-    /// How long that execution takes.
+    /// The duration of this execution.
     pub(super) fn takes(&self, tag: u64, index: u64, attempt: u32) -> Duration {
         let draw = mix(self.habits.salt, tag, index, 3 + u64::from(attempt));
         let dear = mix(self.habits.salt, tag, index, 5) % 1000 < self.habits.dear;

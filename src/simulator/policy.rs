@@ -1,5 +1,5 @@
-//! Both restart policies, written from the contract and as naively as can be: every crash and
-//! every completion is kept, and each verdict is worked out anew from all of them.
+//! Both restart policies, written from the contract and as naively as possible. Every crash and every
+//! completion is kept, and each verdict is worked out anew from all of them.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -11,47 +11,47 @@ use crate::simulator::plan::Plan;
 
 const WINDOW: Duration = Duration::from_secs(60);
 
-/// One generation of a container, for as long as it lives and after.
+/// One generation of a container, while it lives and afterwards.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Life {
-    /// When it began, as a number that grows with every event.
+    /// When it began, as a number that grows with each event.
     begun: u64,
     began: Time,
     entered: Option<Time>,
-    /// When it failed to start, if another one was in its exit or the `enter` after that, to begin anew, that
-    /// counts as one that is live.
+    /// Whether it begins anew after an exit to recycle, and has not entered. A failed start of another
+    /// container counts it as live.
     recycling: bool,
     completed: u64,
     alive: bool,
 }
 
-/// The death of a container, as it was seen when it came.
+/// The death of a container, with all that was known when it came.
 #[derive(Debug, Clone, Copy)]
 struct DeathBook {
     at: Time,
-    /// The same as a number that grows with every event.
+    /// The moment as a number that grows with each event.
     order: u64,
     life: Life,
     is_loop_crash: bool,
-    /// When its input last counted a crash before that.
+    /// When a crash of its input last counted before that.
     input_counted: Option<Time>,
     /// Whether another container was live or recycling.
     others_serve: bool,
-    /// From when on its container might be created again.
+    /// The moment from which its container could be created again.
     restart: Time,
 }
 
-/// What a death comes to for the limit.
+/// What a death counts for the limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Weight {
-    /// It is neither among the crashes nor in the rate.
+    /// It counts neither as a crash nor for the rate.
     Nothing,
-    /// It is a crash, and counts together with an earlier one.
+    /// It counts as a crash, and for the limit together with an earlier one.
     Together,
     Counts,
 }
 
-/// A restart policy that forgets nothing.
+/// A restart policy that keeps everything.
 #[derive(Debug)]
 pub(super) struct NaivePolicy {
     policy: RestartPolicy,
@@ -60,29 +60,32 @@ pub(super) struct NaivePolicy {
     /// Every death since the last reset.
     deaths: Vec<DeathBook>,
     completions: Vec<Time>,
-    /// Loop crashes in a row, and when the last was as a number and as a time.
+    /// Loop crashes in a row.
     in_a_row: u32,
-    /// Loop crashes of each crash loop that has ended, until that is to be told.
+    /// The loop crashes of each crash loop that has ended and whose event is still due.
     pub(super) loops_ended: Vec<u32>,
+    /// When the last loop crash came, as a number that grows with each event.
     last_loop: u64,
-    /// When containers may be created again: not before the first, not after the second.
+    /// The interval in which the delay ends: containers are not created before the first moment, and not held
+    /// after the second.
     due: Option<(Time, Time)>,
-    /// A completion ended a loop whose delay still ran, and containers that wait for it have not been
-    /// looked for since.
+    /// A completion ended a crash loop whose delay still ran, and the engine has not looked since for the
+    /// containers that waited for it.
     pub(super) recovered: bool,
 }
 
 /// What the policy must say.
 #[derive(Debug)]
 pub(super) struct Expected {
-    /// Whether giving up is allowed, and whether it is demanded. They differ only where completions
-    /// may have been booked in a later bucket than they happened in.
+    /// Whether giving up is allowed. It differs from `must_give_up` only where completions may have been
+    /// counted in a later bucket than they happened in.
     pub(super) may_give_up: bool,
+    /// Whether giving up is demanded.
     pub(super) must_give_up: bool,
     pub(super) restart: ExpectedRestart,
-    /// Whether the crash counts against its input for a window.
+    /// Whether the crash counts, so that no other crash of its input counts within a window.
     pub(super) counted: bool,
-    /// Whether it counts together with an earlier one.
+    /// Whether it counts together with an earlier crash.
     pub(super) together: bool,
     /// Whether it is a failed start beside a container that serves.
     pub(super) spare: bool,
@@ -91,7 +94,7 @@ pub(super) struct Expected {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum ExpectedRestart {
     Now,
-    /// Not before the first, not after the second.
+    /// Not before the first moment, and not after the second.
     Within(Time, Time),
 }
 
@@ -116,7 +119,7 @@ impl NaivePolicy {
         self.clock
     }
 
-    /// A container begins, anew after a graceful exit where it is `recycling`.
+    /// A container begins. `recycling` says that it begins anew after an exit to recycle.
     pub(super) fn begun(&mut self, id: ContainerId, generation: Generation, recycling: bool, now: Time) {
         let (begun, began) = (self.tick(), now);
         let life = Life { begun, began, entered: None, recycling, completed: 0, alive: true };
@@ -129,7 +132,7 @@ impl NaivePolicy {
         (life.entered, life.recycling) = (Some(now), false);
     }
 
-    /// A container begins its exit: from now on it does not stay up.
+    /// A container begins its exit, so from now on it does not count as staying up.
     pub(super) fn leaves(&mut self, id: ContainerId, generation: Generation, now: Time) {
         self.settle(now);
         self.life(id, generation).entered = None;
@@ -167,7 +170,7 @@ impl NaivePolicy {
         }
     }
 
-    /// How long a container stays up to end a crash loop.
+    /// The time for which a container has to stay up to end a crash loop.
     fn reset_after(&self) -> Duration {
         match &self.policy {
             RestartPolicy::RateLimited(_) => Duration::from_secs(10),
@@ -182,8 +185,8 @@ impl NaivePolicy {
         }
     }
 
-    /// Moments to come at which something is at its threshold: a late crash or completion one window old,
-    /// a container up for as long as ends a crash loop.
+    /// Later moments at which something reaches a threshold: a recent crash or completion is one window old,
+    /// or a container has stayed up long enough to end a crash loop.
     pub(super) fn edges(&self, now: Time) -> Vec<Time> {
         let events = self.deaths.iter().rev().take(3).map(|death| &death.at).chain(self.completions.last());
         let lives = self.lives.values().filter(|life| life.alive).filter_map(|life| life.entered);
@@ -204,7 +207,7 @@ impl NaivePolicy {
         self.lives.values().filter(|life| life.alive).count()
     }
 
-    /// A container that has stayed up long enough since the last loop crash ends the loop.
+    /// Ends the crash loop if a container has stayed up long enough since the last loop crash.
     fn settle(&mut self, now: Time) {
         if self.in_a_row == 0 {
             return;
@@ -226,18 +229,19 @@ impl NaivePolicy {
         self.due = None;
     }
 
-    /// The engine has looked who has stayed up.
+    /// The engine has looked for containers that have stayed up.
     pub(super) fn reviewed(&mut self, now: Time) {
         self.settle(now);
     }
 
-    /// Until when no container may be created that had made no progress.
+    /// The end of the delay. Until then only a container that had made progress may be created.
     pub(super) fn held_until(&mut self, now: Time) -> Option<Time> {
         self.settle(now);
         self.due.map(|(due, _)| due).filter(|due| *due > now)
     }
 
-    /// A container died. `crashes_before` and `counted` are those of the executing input.
+    /// A container died. `executing` has the earlier crashes of the executing input, and when one of them
+    /// last counted.
     pub(super) fn crashed(
         &mut self,
         id: ContainerId,
@@ -261,7 +265,7 @@ impl NaivePolicy {
         let restart = due.map_or(ExpectedRestart::Now, |(least, most)| ExpectedRestart::Within(least, most));
         let input_counted = executing.and_then(|(_, counted)| counted);
         let order = self.tick();
-        let restart_at = due.map_or(now, |(_, most)| most); // until it is drawn
+        let restart_at = due.map_or(now, |(_, most)| most); // `drawn` replaces it
         self.deaths.push(DeathBook {
             at: now,
             order,
@@ -285,7 +289,7 @@ impl NaivePolicy {
         }
     }
 
-    /// What each death comes to, worked out from the first one on.
+    /// What each death counts, worked out from the first death on.
     fn weights(&self) -> Vec<Weight> {
         let mut last: Option<&DeathBook> = None;
         let mut weigh = |death| {
@@ -304,7 +308,7 @@ impl NaivePolicy {
             return Weight::Nothing; // an input counts at most one crash within a window
         }
         if death.life.entered.is_none() && death.others_serve {
-            return Weight::Nothing; // not to grow is not to fail
+            return Weight::Nothing; // a function that only fails to grow is not failing
         }
         let Some(last) = last else { return Weight::Counts };
         let began_before = death.life.begun < last.order || death.life.began < last.restart;
@@ -314,7 +318,7 @@ impl NaivePolicy {
 
     fn loop_crash(&mut self, life: Life, now: Time) {
         if self.in_a_row > 0 && life.begun < self.last_loop {
-            return; // it shares in the loop crash already counted
+            return; // it shares in a loop crash that has been counted
         }
         self.in_a_row += 1;
         self.last_loop = self.tick();
@@ -333,7 +337,7 @@ impl NaivePolicy {
         self.due = Some((now + least, now + delay));
     }
 
-    /// The delay was drawn: it is what the engine said, from now on.
+    /// The engine has drawn the delay, and its moment holds from now on.
     pub(super) fn drawn(&mut self, said: Restart) {
         if let Restart::At(due) = said {
             self.due = Some((due, due));
@@ -366,7 +370,7 @@ impl NaivePolicy {
         (breaks(least), breaks(most))
     }
 
-    /// Whether it ever gives up.
+    /// Whether this policy can give up at all.
     pub(super) fn is_limited(&self) -> bool {
         matches!(&self.policy, RestartPolicy::RateLimited(policy) if policy.settings().3)
     }

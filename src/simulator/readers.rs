@@ -1,5 +1,5 @@
-//! Simulated consumers: they take outcomes through the real [`Consumer`], each with habits of its
-//! own, and hold every outcome against the books.
+//! Simulated consumers. Each takes outcomes through the real [`Consumer`], has a habit of its own, and holds
+//! every outcome against the books.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,7 +20,7 @@ use crate::simulator::books::{End, InputBook, State, Why};
 use crate::simulator::ticket::{Answer, Refusal, Ticket};
 use crate::simulator::world::World;
 
-/// What a consumer does.
+/// How a consumer behaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Habit {
     /// Takes everything.
@@ -29,7 +29,7 @@ pub(super) enum Habit {
     Slow,
     /// Takes everything, one by one at regular intervals.
     Steady,
-    /// Goes away after so many outcomes.
+    /// Is dropped after so many outcomes.
     DropsAfter(u64),
     /// Salvages after so many outcomes.
     SalvagesAfter(u64),
@@ -79,15 +79,15 @@ pub(super) struct Reader {
     order: Order,
     failures: Failures,
     pub(super) habit: Habit,
-    /// Inputs of its source, where it ends.
+    /// The number of inputs of its source, unless it is endless.
     pub(super) total: Option<u64>,
     taken: u64,
-    /// An error after which nothing may come.
+    /// Whether it was given an error that must be the last outcome.
     last: bool,
-    /// `None` while it waits in a task: it looks when it is woken, and not before.
+    /// When it looks next. `None` while it waits in a task, because then it looks only after a wake-up.
     pub(super) looks_at: Option<Time>,
     waits: Waits,
-    /// How long it waits before it looks without having been signalled.
+    /// How long it waits for a signal before it looks anyway.
     pause: Duration,
     arrived: Option<Arc<Signal>>,
 }
@@ -95,9 +95,9 @@ pub(super) struct Reader {
 /// How a consumer waits.
 #[derive(Debug, Clone)]
 pub(super) enum Waits {
-    /// As a thread, which also looks now and then.
+    /// As a thread, which also looks without a signal now and then.
     InThread,
-    /// As a task, woken through that.
+    /// As a task, which is woken through this waker.
     InTask(Arc<Woken>),
 }
 
@@ -111,16 +111,17 @@ impl Wake for Woken {
     }
 }
 
-/// How often a steady consumer looks: some times while little room waits to become more.
+/// The interval at which a steady consumer looks. It looks several times while a container waits for little
+/// room to grow.
 const STEADY: Duration = Duration::from_micros(300);
 
-/// The first wait without a look, as in the engine.
+/// The first pause without a look, as in the engine.
 const PAUSE_MIN: Duration = Duration::from_millis(1);
 
-/// The longest wait without a look, as in the engine.
+/// The longest pause without a look, as in the engine.
 const LOOK_MAX: Duration = Duration::from_millis(16);
 
-/// The same once the world is healed, where it only makes virtual time long.
+/// The longest pause once the world is healed. It is long, because each look only makes the test longer then.
 const PAUSE_MAX: Duration = Duration::from_secs(60);
 
 impl Reader {
@@ -151,7 +152,8 @@ impl Reader {
 }
 
 impl Reader {
-    /// Looks if it was signalled, a steady one only if it found nothing when it looked last.
+    /// Makes the consumer look if it was signalled. A steady consumer looks only if it found nothing at its
+    /// last look.
     pub(super) fn hear(&mut self) {
         let signalled = match &self.waits {
             Waits::InThread => self.arrived.as_ref().is_some_and(|arrived| arrived.take_raised()),
@@ -230,7 +232,8 @@ impl World {
         self.drop_reader(at);
     }
 
-    /// There is nothing yet: the consumer waits for its signal. A thread looks without it ever more seldom.
+    /// There is no outcome yet, so the consumer waits for its signal. A thread also looks without one, at
+    /// growing intervals.
     fn await_outcome(&mut self, at: usize) {
         let reader = &mut self.readers[at];
         let job = reader.job;
@@ -287,7 +290,7 @@ impl World {
         input.yielded = true;
     }
 
-    /// An input that failed.
+    /// The outcome of an input is a failure.
     fn failure(&mut self, at: usize, index: u64, failure: &Failure<Ticket, Refusal>) {
         let (job, failures) = (self.readers[at].job, self.readers[at].failures);
         if failures == Failures::EndMap {
@@ -324,7 +327,8 @@ impl World {
         self.yielded(job, index);
     }
 
-    /// The first failure ends a map behind what could be yielded, and before anything else.
+    /// Checks that the first failure ends a map after the outcomes that could be yielded, and before anything
+    /// else.
     fn nothing_else_could_be_yielded(&self, at: usize, failed: u64) {
         let reader = &self.readers[at];
         if self.threads.iter().any(|thread| thread.is_publishing(reader.job)) {
@@ -336,13 +340,13 @@ impl World {
         };
         let left = match reader.order {
             Order::Input => could(reader.taken - 1),
-            Order::AtOnce => false, // none is yielded before all are there
+            Order::AtOnce => false, // its outcomes are yielded only when all are there
             Order::Completion => (0..self.books.jobs[&reader.job].inputs.len() as u64).any(could),
         };
         assert!(!left, "the failure of input {failed} came before outcomes that were there");
     }
 
-    /// A map as a whole failed.
+    /// The map failed as a whole.
     fn end_error(&mut self, at: usize, failure: &Failure<Ticket, Refusal>) {
         let reader = &mut self.readers[at];
         reader.last = true;
@@ -355,11 +359,11 @@ impl World {
         let hidden = !book.goes_on && book.inputs.iter().any(failed);
         assert!(!hidden, "a map that an input's failure ended was told {failure:?}");
         let right = match failure.cause() {
-            // That goes before a shutdown, also where its inputs had been ended by one.
+            // This cause goes before a shutdown, even if a shutdown has ended the map's inputs.
             Cause::GaveUp(_) => {
                 why == Some(Why::GaveUp) || (why.is_some() && self.books.mode > Mode::Running)
             }
-            // A drained map ends with this error though its inputs all finish.
+            // A drained map ends with this error although all its inputs finish.
             Cause::ShutDown => self.books.mode > Mode::Running,
             Cause::Source(_) | Cause::Engine(_) => true,
             _ => false,
@@ -367,12 +371,12 @@ impl World {
         assert!(right, "a map that ended as {why:?} was told {failure:?}");
     }
 
-    /// Nothing more comes.
+    /// The map has no more outcomes.
     fn end_of(&mut self, at: usize) {
         let reader = &self.readers[at];
         let book = &self.books.jobs[&reader.job];
         if reader.last && reader.failures != Failures::Yield {
-            return; // cut short by its failure
+            return; // its failure cut the map short
         }
         let cut = book.ended.is_some_and(|why| why != Why::Cancelled) || reader.last;
         let complete = !cut || book.goes_on;
@@ -385,7 +389,7 @@ impl World {
         }
     }
 
-    /// A consumer goes away.
+    /// A consumer is dropped.
     pub(super) fn drop_reader(&mut self, at: usize) {
         let reader = &mut self.readers[at];
         let job = reader.job;
@@ -404,11 +408,11 @@ impl World {
         self.books.closed(job);
     }
 
-    /// A consumer takes what has finished, and goes away.
+    /// A consumer salvages the finished outputs, and is dropped.
     fn salvage(&mut self, at: usize) {
         let job = self.readers[at].job;
         if self.threads.iter().any(|thread| thread.is_publishing(job)) {
-            return; // it would wait for them
+            return; // a salvage would wait for these threads
         }
         self.tally.maps_salvaged += 1;
         let consumer = self.readers[at].consumer.as_mut().expect("it has not gone away");

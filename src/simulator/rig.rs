@@ -1,4 +1,4 @@
-//! A function whose containers do what a test says, one thing after the other.
+//! [`Rig`]: a function whose containers do what a test says, one step after the other.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -26,7 +26,7 @@ use crate::engine::settings::{MemoryRules, Settings};
 use crate::simulator::hearing::Heard;
 use crate::simulator::host::Simulation;
 
-/// A function whose containers do what a test says.
+/// A function whose containers do only what a test says.
 pub(super) struct Rig {
     pub(super) engine: Arc<Dispatch>,
     pub(super) clock: Arc<AtomicU64>,
@@ -36,12 +36,12 @@ pub(super) struct Rig {
 }
 
 impl Rig {
-    /// All containers of it are live and sleep.
+    /// A rig whose containers are all live and asleep.
     pub(super) fn new(containers: usize) -> Self {
         Self::under(RateLimited::new().into(), containers)
     }
 
-    /// The same under that policy.
+    /// A rig with this restart policy, whose containers are all live and asleep.
     pub(super) fn under(restart: RestartPolicy, containers: usize) -> Self {
         let settings = Settings {
             app: "rig".into(),
@@ -87,12 +87,12 @@ impl Rig {
         }
     }
 
-    /// Those that were woken, by the order of their numbers.
+    /// The containers that were woken since the last call, by their numbers.
     pub(super) fn woken(&self) -> Vec<usize> {
         self.engine.take_raised().into_iter().map(ContainerId::index).collect()
     }
 
-    /// Containers execute what there is, until all of them sleep.
+    /// Lets the containers execute everything, until all of them sleep.
     pub(super) fn work(&self) {
         loop {
             let woken = self.woken();

@@ -1,4 +1,4 @@
-//! What the status, the progress of a map and its records say, held against the books.
+//! The status, the progress of a map and its records, held against the books.
 
 use std::collections::BTreeSet;
 
@@ -8,7 +8,7 @@ use crate::simulator::books::{End, InputBook, Queue, State, Why};
 use crate::simulator::world::World;
 
 impl World {
-    /// Somebody asks for the status.
+    /// Checks the status against the books.
     pub(super) fn check_status(&mut self) {
         let told = self.engine.status();
         self.sync_pulled();
@@ -49,7 +49,7 @@ impl World {
         }
     }
 
-    /// Invariant 1, and that every count is what the books say.
+    /// Checks invariant 1, and each count of a job's progress.
     pub(super) fn check_counts(&mut self, job: JobId) {
         let told = self.engine.progress(job);
         self.sync_pulled();
@@ -58,7 +58,7 @@ impl World {
             let ended = |state: State| matches!(state, State::Done(how) if end(&how));
             book.inputs.iter().filter(|input| ended(input.state)).count() as u64
         };
-        // Assigned inputs count as begun a moment before they are.
+        // The engine counts a replay or retry when it is leased, and the books when it begins.
         let assigned = |which: fn(&Queue) -> bool| {
             let leased = |state: State| matches!(state, State::Leased { from, .. } if which(&from));
             book.inputs.iter().filter(|input| leased(input.state)).count() as u64
@@ -93,7 +93,7 @@ impl World {
         assert_eq!(kept, None, "memory: an input that ended still has a record");
     }
 
-    /// What is remembered of an input that crashed its container, and may decide much later.
+    /// Checks the record of an input that crashed its container. The record may decide something much later.
     pub(super) fn check_record(&mut self, job: JobId, index: u64) {
         let kept = self.engine.under_lock(|state| Some(state.ledger.job(job)?.record(index)?.counted));
         let input = self.books.input(job, index);
@@ -103,7 +103,7 @@ impl World {
     }
 }
 
-/// The container that an input was assigned to.
+/// The container that an input is assigned to.
 fn container_of(input: &InputBook) -> Option<ContainerId> {
     match input.state {
         State::Leased { to, .. } => Some(to),

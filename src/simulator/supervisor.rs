@@ -1,5 +1,5 @@
-//! The supervisor, the container actors and the watch of a world: what `engine/supervisor.rs`, `container.rs` and
-//! `memory/alarm.rs` do, one message or one look at a time.
+//! The supervisor, the container actors and the watch of a world. They do the work of `engine/supervisor.rs`,
+//! `container.rs` and `memory/alarm.rs`, one message or one look at a time.
 
 use std::sync::PoisonError;
 use std::time::Duration;
@@ -69,14 +69,14 @@ impl World {
         }
     }
 
-    /// The supervisor looks for outcomes, and again until nobody waits for them in a task.
+    /// The supervisor looks for outcomes, and does so again while a task waits for one.
     pub(super) fn tick(&mut self) {
         let (_, pause) = self.tick.take().expect("it is due");
         let next = self.engine.tick().pause(pause);
         self.tick = next.map(|pause| (self.now() + pause, pause));
     }
 
-    /// The supervisor looks whether a crash loop is over, and comes back when one may be.
+    /// The supervisor looks whether a crash loop is over, and does so again when one may be.
     pub(super) fn review(&mut self) {
         let next = self.engine.review();
         let now = self.now();
@@ -85,7 +85,7 @@ impl World {
         self.create();
     }
 
-    /// Carries out what was decided, if that was to give up.
+    /// Carries out a decision to give up, if there is one.
     pub(super) fn give_up(&mut self) {
         let over = self.jobs_over();
         self.engine.give_up();
@@ -95,7 +95,7 @@ impl World {
         }
     }
 
-    /// Jobs of which nothing is pending and nothing will come.
+    /// The jobs that have no pending input and will get no further one.
     pub(super) fn jobs_over(&self) -> Vec<JobId> {
         self.engine.under_lock(|state| {
             let dry = state.lanes.open.iter().filter(|(_, lane)| lane.is_dry());
@@ -131,7 +131,7 @@ impl World {
         }
     }
 
-    /// The watch kills a container whose account is overdrawn, unless it has come out meanwhile.
+    /// The watch kills a container over its memory limit, unless its code has ended meanwhile.
     pub(super) fn watch(&mut self, at: usize) {
         let (id, generation) = self.overdrawn.remove(at);
         let lives = self.books.is_alive(id, generation) && self.books.mode < Mode::Aborted;

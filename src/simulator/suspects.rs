@@ -1,8 +1,9 @@
 //! The books of suspects: which container may replay an input that has crashed one, and when.
 //!
-//! Crashes are numbered. A container may replay a suspect if it was begun after the last crash of the suspect, or if
-//! it has completed (`Ok`) an input that began after it. The engine knows the latter by whole leases only, so that the
-//! books keep two numbers: what a container may be taken for at most, and what it must be taken for.
+//! Crashes are numbered. A container may replay a suspect if it was begun after the suspect's last crash, or
+//! if it has completed (`Ok`) an input that began after that crash. The engine knows the second only by whole
+//! leases. So the books keep two numbers for a container: the last crash that it may count as having
+//! outlived, and the last that it must.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -10,30 +11,31 @@ use std::time::Duration;
 use crate::base::ids::ContainerId;
 use crate::decide::time::Time;
 
-/// How long a suspect executes before another may begin.
+/// The time for which a suspect executes before another one may begin.
 const HUNG: Duration = Duration::from_secs(1);
 
-/// How long no container was entered before any may replay a suspect.
+/// If no container was entered for this time, any container may replay a suspect.
 const UNPROVEN: Duration = Duration::from_secs(10);
 
-/// What is known of one container.
+/// What the books know of one container, as numbers of crashes.
 #[derive(Debug, Default, Clone, Copy)]
 struct Known {
     /// The last crash that it has outlived.
     proof: u64,
-    /// The same by its leases.
+    /// The last crash that it has outlived as far as its whole leases show.
     sure: u64,
-    /// The last crash before its lease.
+    /// The last crash before its current lease.
     lease: u64,
-    /// The last crash before a lease of which it has completed something, `Ok` or `Err`.
+    /// The last crash before a lease in which it has completed an input, `Ok` or `Err`.
     done: u64,
 }
 
 #[derive(Debug, Default)]
 pub(super) struct Suspects {
-    /// The containers that have taken one and not asked for work since, with the moment at which they took it.
+    /// The containers that have taken a suspect and not asked for work since, with the moment at which they
+    /// took it.
     executing: Vec<(ContainerId, Time)>,
-    /// Those of them whose suspect has returned, so that the engine may let another begin.
+    /// The containers of `executing` whose suspect has returned. The engine may let another suspect begin.
     returned: BTreeSet<ContainerId>,
     containers: BTreeMap<ContainerId, Known>,
     entered: Option<Time>,
@@ -44,7 +46,7 @@ impl Suspects {
         self.containers.entry(id).or_default()
     }
 
-    /// A generation of a container begins after that crash.
+    /// A generation of a container begins after this crash.
     pub(super) fn begun(&mut self, id: ContainerId, crash: u64) {
         self.containers.insert(id, Known { proof: crash, sure: crash, ..Known::default() });
     }
@@ -57,7 +59,7 @@ impl Suspects {
         self.known(id).lease = crash;
     }
 
-    /// A container completed an input that began after that crash.
+    /// A container completed an input that began after crash `begun`.
     pub(super) fn completed_ok(&mut self, id: ContainerId, begun: u64) {
         self.returned.insert(id);
         let known = self.known(id);
@@ -72,14 +74,14 @@ impl Suspects {
         known.done = known.lease;
     }
 
-    /// Whether a crash of that container is charged to an input whose last crash was that one.
+    /// Whether a crash of this container is charged to an input whose last crash was `last`.
     pub(super) fn is_charged(&self, id: ContainerId, last: Option<u64>) -> bool {
         last.is_none_or(|last| {
             self.containers.get(&id).is_some_and(|known| known.done.max(known.sure) >= last)
         })
     }
 
-    /// A container replays a suspect whose last crash was that one, at that moment.
+    /// A container replays a suspect with this last crash.
     pub(super) fn replays(&mut self, id: ContainerId, (crash, at): (u64, Time), now: Time, all: usize) {
         let returned = &self.returned;
         let still = || self.executing.iter().filter(|(on, _)| !returned.contains(on));
@@ -93,7 +95,7 @@ impl Suspects {
         self.executing.push((id, now));
     }
 
-    /// Whether that container must be able to replay such a suspect.
+    /// Whether the container must be able to replay a suspect with this last crash.
     pub(super) fn may_replay(
         &self,
         id: ContainerId,
@@ -109,10 +111,10 @@ impl Suspects {
         now.since(self.entered.map_or(crashed, |entered| entered.max(crashed))) >= UNPROVEN
     }
 
-    /// Moments to come at which more may be replayed.
+    /// Later moments at which more suspects may be replayed.
     pub(super) fn dues(&self, crashed: Time, now: Time, all: usize) -> impl Iterator<Item = Time> {
         let full = self.executing.len() >= (all / 2).max(1);
-        // Of one that has returned it is not known here whether the engine has seen it.
+        // The books do not know whether the engine has seen yet that a suspect has returned.
         let seen = !self.executing.iter().any(|(id, _)| self.returned.contains(id));
         let hung = self.executing.iter().map(|(_, since)| *since + HUNG).max().filter(|_| seen);
         let long = self.entered.map_or(crashed, |entered| entered.max(crashed)) + UNPROVEN;
@@ -124,13 +126,13 @@ impl Suspects {
         self.executing.iter().map(|(id, _)| *id)
     }
 
-    /// A container replays no suspect any more.
+    /// The container does not replay a suspect any more.
     pub(super) fn ended(&mut self, id: ContainerId) {
         self.executing.retain(|(on, _)| *on != id);
     }
 }
 
-/// Whether another may be replayed beside those.
+/// Whether another suspect may be replayed beside these.
 fn has_room<'a>(
     executing: impl Iterator<Item = &'a (ContainerId, Time)> + Clone,
     now: Time,

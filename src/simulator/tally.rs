@@ -1,4 +1,4 @@
-//! What happened in the worlds that were run.
+//! [`Tally`]: counts of what happened in the worlds that were run.
 
 use std::fmt;
 use std::ops::AddAssign;
@@ -18,7 +18,7 @@ macro_rules! tally {
         }
 
         impl Tally {
-            /// The names of what never happened.
+            /// The names of the counts that are zero.
             pub(super) fn missing(&self) -> Vec<&'static str> {
                 let mut missing = Vec::new();
                 $(if self.$name == 0 { missing.push(stringify!($name)); })*
@@ -47,37 +47,37 @@ tally! {
     panics,
     hangs,
     failed_starts,
-    /// Of a container's thread.
+    /// The operating system refused a thread for a container.
     threads_not_made,
     kills,
-    /// By the watch.
+    /// Containers that the watch killed.
     killed_for_memory,
-    /// By themselves, when they came out of their code.
+    /// Containers that took the verdict themselves when their code ended or unwound.
     died_of_memory,
-    /// Threads left behind in it.
+    /// Threads left behind in the user's code.
     abandoned,
-    /// Exited to begin anew.
+    /// Containers that exited to begin anew.
     recycled,
     interrupted,
-    /// There were as many of them as there may be.
+    /// Deaths at which the threads left behind reached a limit.
     crowded,
     late_answers,
     poisoned_inputs,
     inputs_lost,
     loop_delays,
     deaths_counted_together,
-    /// Beside a container that was live or recycling.
+    /// Failed starts beside a container that was live or recycling.
     spare_starts_failed,
     suspects_died_inside_delays,
     give_ups,
     resets,
-    /// Nobody was left, and nobody could be created.
+    /// Resets of a function without a container that could go on or be created.
     resets_in_vain,
     drains,
     stops,
     aborts,
     shutdown_limits,
-    /// Containers in the user's code when the limit passed, or at an abort.
+    /// Containers that were in the user's code at the limit of a shutdown or at an abort.
     cut_off,
     exits_timed_out,
     maps_dropped,
@@ -86,7 +86,7 @@ tally! {
     maps_taken_at_once,
     maps_ended_by_a_failure,
     endless_maps,
-    /// A container slept over it.
+    /// Times that a container slept over little room.
     little_room,
     sources_panicked,
     sources_blocked,

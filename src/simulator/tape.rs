@@ -1,10 +1,10 @@
-//! The tape that all choices of a world are drawn from.
+//! [`Tape`]: the choices of a world.
 //!
-//! A world is a function of its tape. 0 is the plainest choice everywhere, and a tape that has run
-//! out gives zeros for ever, so that cutting pieces out of a tape and lowering its numbers makes
-//! the world simpler: that is how failing worlds shrink.
+//! A world is a function of its tape. 0 is the plainest choice everywhere, and a tape that has run out gives
+//! zeros for ever. So a shorter tape, or one with lower numbers, makes a simpler world. Failing worlds are
+//! shrunk in this way.
 
-/// Choices, in the order in which they are made.
+/// A list of choices, in the order in which they are made.
 #[derive(Debug, Clone)]
 pub(super) struct Tape {
     choices: Vec<u32>,
@@ -26,22 +26,22 @@ impl Tape {
         choice
     }
 
-    /// One of `0 .. of`.
+    /// One of the numbers `0 .. of`.
     pub(super) fn pick(&mut self, of: usize) -> usize {
         self.next() as usize % of.max(1)
     }
 
-    /// One of those.
+    /// One of these values.
     pub(super) fn one_of<T: Copy>(&mut self, these: &[T]) -> T {
         these[self.pick(these.len())]
     }
 
-    /// True in one of `of` cases, never for 0.
+    /// True in one case of `of`. The choice 0 gives false.
     pub(super) fn one_in(&mut self, of: usize) -> bool {
         self.pick(of) == of - 1
     }
 
-    /// A salt for everything that is decided by hash.
+    /// A salt for everything that is decided by a hash.
     pub(super) fn salt(&mut self) -> u64 {
         u64::from(self.next()) << 32 | u64::from(self.next())
     }

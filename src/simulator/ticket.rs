@@ -1,5 +1,4 @@
-//! The values of a simulated function: each knows where it comes from, and is counted until it is
-//! dropped.
+//! The values of a simulated function. Each knows its origin, and is counted until it is dropped.
 
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
@@ -7,11 +6,12 @@ use std::sync::{Arc, OnceLock, Weak};
 use crate::base::ids::{ContainerId, Generation};
 use crate::engine::dispatch::Dispatch;
 
-/// Counts the values of one world that are alive, and sees that none is dropped under the lock.
+/// Counts the living values of one world, and notices a value that is dropped under the lock.
 #[derive(Default)]
 pub(super) struct Witness {
     alive: AtomicI64,
-    /// Whether one was dropped under the lock. Told later, because drops are contained.
+    /// Whether a value was dropped under the lock. The world asserts this later, because a panic in a drop is
+    /// contained.
     under_lock: AtomicBool,
     engine: OnceLock<Weak<Dispatch>>,
 }
@@ -21,18 +21,18 @@ impl Witness {
         assert!(self.engine.set(Arc::downgrade(engine)).is_ok(), "a world has one engine");
     }
 
-    /// Whether a value was dropped while somebody held the lock.
+    /// Whether a value was dropped while a thread held the lock.
     pub(super) fn dropped_under_lock(&self) -> bool {
         self.under_lock.load(Ordering::Relaxed)
     }
 
-    /// Values that are not dropped. Negative if one was dropped twice.
+    /// The number of values that are not dropped. It is negative if a value was dropped twice.
     pub(super) fn alive(&self) -> i64 {
         self.alive.load(Ordering::Relaxed)
     }
 }
 
-/// Counts itself.
+/// A value that the witness counts.
 struct Counted(Arc<Witness>);
 
 impl std::fmt::Debug for Counted {
@@ -57,7 +57,7 @@ impl Drop for Counted {
     }
 }
 
-/// An input: which one of which source.
+/// An input, with its source and its index.
 pub(super) struct Ticket {
     pub(super) tag: u64,
     pub(super) index: u64,
@@ -70,7 +70,7 @@ impl Ticket {
     }
 }
 
-/// An output: which execution gave it.
+/// An output, with the execution that gave it.
 pub(super) struct Answer {
     pub(super) tag: u64,
     pub(super) index: u64,
@@ -90,7 +90,7 @@ impl Answer {
     }
 }
 
-/// An error: which attempt gave it.
+/// An error, with the attempt that gave it.
 #[derive(Debug)]
 pub(super) struct Refusal {
     pub(super) attempt: u32,

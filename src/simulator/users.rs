@@ -1,4 +1,5 @@
-//! What users and operators of a world do: they open maps and calls, go away, kill, reset and shut down.
+//! The users and operators of a world: they open and drop maps and calls, kill containers, reset and shut
+//! down.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,7 +25,7 @@ use crate::simulator::ticket::{Refusal, Ticket};
 use crate::simulator::world::{WIDE, World};
 
 impl World {
-    /// Something happens from outside, if the tape says so.
+    /// Lets a user or an operator do something, if the tape says so.
     pub(super) fn happen(&mut self) -> bool {
         match self.tape.pick(160) {
             1..=14 => self.open_map(),
@@ -85,7 +86,7 @@ impl World {
             }
             Some(_) => Supply::Fed(Arc::new(Pool::new(Kind::of::<Ticket>()))),
         };
-        // An endless map is never read to its end.
+        // The consumer of an endless map is dropped before its end.
         let total = source.map_or(Some(size), |source| source.inputs);
         let ends = !matches!(habit, Habit::Greedy | Habit::Steady);
         let habit = if total.is_some() || ends { habit } else { Habit::DropsAfter(40) };
@@ -109,7 +110,7 @@ impl World {
         }
     }
 
-    /// A map over inputs that are all there, whose outcomes are taken all at once.
+    /// Opens a map over a vector whose outcomes are taken all at once.
     fn open_with(&mut self, tag: u64) {
         let failures = self.tape.one_of(&[Failures::Yield, Failures::EndMap]);
         let size = self.tape.one_of(&[20, 0, 1, 5, 60, 600]);
@@ -171,11 +172,11 @@ impl World {
             let lost = self.books.killed(id, generation, self.now());
             self.tally.inputs_lost += u64::from(lost);
         }
-        self.give_up(); // if nobody is left
+        self.give_up(); // if no container is left
         self.create();
     }
 
-    /// What a container executes, or its `enter`, uses more memory than it may.
+    /// A container exceeds its memory limit, in its `enter` or in an execution.
     fn someone_uses_too_much(&mut self) {
         let grows =
             |thread: &Thread| matches!(thread.phase, Phase::Entering { .. } | Phase::Executing { .. });
@@ -257,14 +258,14 @@ impl World {
         }
     }
 
-    /// A consumer saw that there was room, and only now comes to tell of it.
+    /// A consumer that saw room some time ago reports it only now.
     pub(super) fn room_is_told_of_late(&mut self) {
         if self.tape.one_in(2) {
             self.readers.iter().for_each(|reader| self.engine.made_room(reader.job));
         }
     }
 
-    /// The consumer of a suspect that is being replayed may go away while suspects of others wait for it.
+    /// May drop the consumer of a suspect that is being replayed while suspects of other jobs wait for that.
     pub(super) fn suspect_is_cancelled(&mut self) -> bool {
         let Some(job) = self.books.awaited_suspect() else { return false };
         let at = self.readers.iter().position(|reader| reader.job == job);

@@ -1,9 +1,9 @@
-//! A world: one function with its engine, its threads and everybody who uses it, in virtual time.
+//! [`World`]: one function with its engine, its threads and its users, in virtual time.
 //!
-//! The engine is the real one (`engine/dispatch`, the ledger under it, consumers, chunks and runs);
-//! only what blocks is simulated: threads, actors and clocks. Each step does one thing that a
-//! thread or an actor could do next, chosen by the tape. Then the invariants are checked. When the
-//! tape has run out the world is healed, everything comes to its end, and nothing may be left.
+//! The engine is the real one (`engine/dispatch`, the ledger under it, consumers, chunks and runs). Only the
+//! parts that block are simulated: threads, actors and clocks. Each step does one thing that a thread or an
+//! actor could do next, which the tape chooses. Then the invariants are checked. When the tape has run out
+//! the world is healed, everything comes to its end, and nothing may be left.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -37,17 +37,17 @@ use crate::simulator::threads::{Phase, Thread};
 use crate::simulator::ticket::{Answer, Refusal, Ticket, Witness};
 use crate::values::crash::BoxError;
 
-/// The most steps after the tape has run out: a world that needs more is stuck in a circle.
+/// The largest number of steps after the tape has run out. A world that needs more is stuck in a circle.
 const STEPS_MAX: u64 = 300_000;
 
-/// A window in which little room is left to grow, because it is not worth a claim of cheap inputs.
+/// A window so wide that little room is left to grow, because a few cheap inputs are not worth a claim.
 pub(super) const WIDE: u64 = 520;
 
-/// Whether a world tells what happens in it.
+/// Whether a world prints its steps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Telling {
     Nothing,
-    /// Each step, on standard output: of a failing world.
+    /// Each step is printed to standard output. It is used for a failing world.
     Steps,
 }
 
@@ -62,26 +62,26 @@ pub(super) struct World {
     pub(super) threads: Vec<Thread>,
     pub(super) feeders: Vec<Feeder>,
     pub(super) readers: Vec<Reader>,
-    /// What subscribers were told in this step.
+    /// The events that subscribers received in this step.
     pub(super) heard: Heard,
-    /// On their way to the supervisor.
+    /// The notices on their way to the supervisor.
     pub(super) notices: Arc<Mutex<Vec<Notice>>>,
-    /// On their way to container actors.
+    /// The containers whose launch is on the way to a container actor.
     pub(super) launches: Vec<(ContainerId, Generation)>,
     /// When the supervisor looks for containers to create.
     pub(super) wake: Option<Time>,
     /// When container actors abandon an `exit`.
     pub(super) exit_timers: Vec<(ContainerId, Generation, Time)>,
-    /// Containers whose accounts are overdrawn, which the watch is about to be told of.
+    /// The containers over their memory limit for which the watch has not been woken yet.
     pub(super) overdrawn: Vec<(ContainerId, Generation)>,
     /// When a shutdown becomes an abort.
     pub(super) limit: Option<Time>,
-    /// When the supervisor looks for outcomes that tasks wait for, and how long it waits for that.
+    /// When the supervisor looks for outcomes that tasks wait for, and the pause before that look.
     pub(super) tick: Option<(Time, Duration)>,
     /// When the supervisor looks whether a crash loop is over.
     pub(super) review: Option<Time>,
     pub(super) dependency_down: bool,
-    /// Nothing goes wrong any more but what inputs do.
+    /// Whether only inputs go wrong from now on, and nothing else does.
     pub(super) healed: bool,
     pub(super) tags: u64,
     pub(super) tally: Tally,
@@ -102,7 +102,7 @@ impl Code for Simulated {
     }
 }
 
-/// What may happen next.
+/// A step that may come next.
 #[derive(Debug, Clone, Copy)]
 enum Action {
     Thread(usize),
@@ -119,7 +119,7 @@ enum Action {
 }
 
 impl World {
-    /// Lives a world to its end.
+    /// Runs a world to its end.
     ///
     /// # Panics
     ///
@@ -201,7 +201,7 @@ impl World {
 
     // ---- what can happen next ----
 
-    /// Takes one step; whether there was one to take, now or later.
+    /// Takes one step. Returns whether there was one to take, now or later.
     fn step(&mut self) -> bool {
         self.tally.steps += 1;
         let ready = self.ready();
@@ -230,14 +230,14 @@ impl World {
             return true;
         }
         if !self.healed && self.tape.one_in(24) {
-            // Time passes though something could be done: everything is late now.
+            // Time passes although a step could be taken, so that everything is late now.
             let late = self.tape.one_of(&[1, 1_000, 1_000_000, 300_000_000, 11_000_000_000, 0, 0, 0]);
             let edges = if late == 0 { self.books.policy.edges(self.now()) } else { Vec::new() };
             let edge = edges.get(self.tape.pick(edges.len())).copied();
             self.move_to(edge.unwrap_or(self.now() + Duration::from_nanos(late)));
             return true;
         }
-        let turn = self.tally.steps as usize; // so that zeros for ever starve nobody
+        let turn = self.tally.steps as usize; // with zeros for ever each action still has its turn
         let action = ready[(turn + self.tape.pick(ready.len())) % ready.len()];
         self.act(action);
         true
@@ -277,13 +277,13 @@ impl World {
         ready
     }
 
-    /// The next moment at which something can be done.
+    /// The next moment at which a step can be taken.
     fn next_moment(&self) -> Option<Time> {
         let threads = self.threads.iter().filter_map(Thread::ready_at);
         let readers = self.readers.iter().filter(|reader| reader.consumer.is_some());
         let exits = self.exit_timers.iter().map(|(_, _, at)| *at);
         let singles = [self.wake, self.limit, self.review].into_iter().flatten();
-        // Who looks in vain makes no progress: that counts only beside something that does.
+        // A look for outcomes makes no progress by itself, so looks count only beside a step that does.
         let real = threads.chain(exits).chain(singles).min();
         let looks = readers.filter_map(|reader| reader.looks_at).chain(self.tick.map(|(at, _)| at)).min();
         match (real, looks) {
@@ -321,7 +321,8 @@ impl World {
         }
     }
 
-    /// Wakes who was signalled, checks what must hold after every step, and clears away.
+    /// Wakes the parties that were signalled, checks what must hold after each step, and removes what is
+    /// over.
     fn after_step(&mut self) {
         let woken = self.engine.take_raised();
         for thread in self.threads.iter_mut().filter(|thread| woken.contains(&thread.id)) {
@@ -339,7 +340,7 @@ impl World {
         self.check_events();
     }
 
-    /// Takes what was pulled into the books.
+    /// Enters the inputs that were pulled into the books.
     pub(super) fn sync_pulled(&mut self) {
         let pulled: Vec<(JobId, u64)> = self.engine.under_lock(|state| {
             let ids = state.ledger.job_ids();
@@ -354,7 +355,8 @@ impl World {
         self.books.is_alive(thread.id, thread.generation())
     }
 
-    /// When the first of the containers that sleep wakes by itself, with one that does so then.
+    /// When the first of the sleeping containers wakes by itself. `until` is that moment for one more
+    /// container.
     pub(super) fn watched(&self, until: Option<Time>) -> Option<Time> {
         let sleeps = |thread: &Thread| match thread.phase {
             Phase::Asleep { until } => until,
@@ -363,7 +365,7 @@ impl World {
         self.threads.iter().filter(|thread| self.lives(thread)).filter_map(sleeps).chain(until).min()
     }
 
-    /// Whether the engine knows of everything that was completed.
+    /// Whether the engine knows of every completion.
     pub(super) fn all_booked(&self) -> bool {
         !self.threads.iter().any(Thread::is_ahead)
     }
@@ -403,7 +405,7 @@ impl World {
 
     // ---- the end ----
 
-    /// Whatever was down, stuck or slow is so no more; what would go on for ever goes away.
+    /// Everything that was down, stuck or slow recovers, and consumers of endless maps are dropped.
     fn heal(&mut self) {
         self.healed = true;
         self.dependency_down = false;
@@ -414,7 +416,7 @@ impl World {
             }
         }
         for reader in &mut self.readers {
-            // A task is not woken by that.
+            // A waiting task is not woken by this.
             reader.looks_at = reader.looks_at.map(|_| now);
             if matches!(reader.habit, Habit::Slow) {
                 reader.habit = Habit::Greedy;
@@ -439,7 +441,7 @@ impl World {
             self.sync_pulled();
             self.books.mode = Mode::Draining;
         }
-        self.give_up(); // as the supervisor does before it finishes
+        self.give_up(); // as the supervisor does before it ends
         self.after_step();
         self.run_until("every thread ends", |world| {
             let told = world.notices.lock().unwrap_or_else(PoisonError::into_inner).is_empty();
@@ -498,7 +500,7 @@ mod tests {
         while !matches!(world.threads[0].phase, Phase::Asleep { .. }) {
             world.advance(0);
         }
-        // The window is full. A consumer that saw room before it was taken comes to tell of it now.
+        // The window is full. A consumer that saw room before a container took it reports that room only now.
         drop(world.engine.take_raised());
         world.engine.made_room(consumer.job);
         assert!(matches!(consumer.look(Patience::Look), Sight::Outcome(Ok(_))));

@@ -15,7 +15,7 @@ use longshore::{
     App, Cause, ContainerId, CrashLoopBackoff, Event, Function, RateLimited, RestartPolicy, Worker,
 };
 
-use crate::support::{Gate, attempt, crash, policies, unhung, until};
+use crate::support::{Gate, Started, attempt, crash, policies, unhung, until};
 
 type Square = Function<u64, u64, Infallible>;
 
@@ -28,24 +28,25 @@ fn in_a_system<F: Future<Output = ()>>(test: impl Fn(RestartPolicy) -> F + Send 
     }
 }
 
-/// Waits for something without blocking the system's thread.
+/// Waits until a condition holds, without blocking the thread of the actix system. `what` is the condition as
+/// a sentence.
 async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     let begun = std::time::Instant::now();
     while !holds() {
-        assert!(begun.elapsed() < Duration::from_secs(30), "{what} did not come about");
+        assert!(begun.elapsed() < Duration::from_secs(30), "this never came true: {what}");
         tokio::task::yield_now().await;
     }
 }
 
 fn square(app: &App, policy: RestartPolicy) -> Square {
     let f = app.infallible("square", |n: &u64| if *n % 10 == 7 && attempt() == 1 { crash() } else { n * n });
-    f.containers(2).restart(policy).start().expect("valid")
+    f.containers(2).restart(policy).started()
 }
 
-/// What an actor that takes batches does with one.
+/// Answers a batch of so many outputs.
 type Answer = Box<dyn FnMut(usize) -> Demand>;
 
-/// Takes batches, tells of each, and answers as it is told to.
+/// Takes batches, sends the outputs of each to the test, and answers with its closure.
 struct Taker {
     told: Sender<(Vec<u64>, bool)>,
     answer: Answer,
@@ -62,7 +63,7 @@ impl Handler<Batch<u64, u64, Infallible>> for Taker {
         let last = batch.is_last();
         let outputs: Vec<u64> = batch.into_outcomes().into_iter().flatten().collect();
         let demand = (self.answer)(outputs.len());
-        let _ = self.told.send((outputs, last)); // a test that has seen enough does not listen
+        let _ = self.told.send((outputs, last)); // the test may have stopped listening
         if demand == Demand::Stop {
             ctx.stop();
         }
@@ -81,9 +82,10 @@ fn an_actor_is_delivered_every_outcome_in_batches_no_larger_than_the_window() {
         assert!(f.supervisor().send(start).await.expect("it lives").is_ok());
         let mut outputs = Vec::new();
         let mut over = false;
-        eventually("the last batch", || {
+        eventually("the last batch arrives", || {
             while let Ok((batch, last)) = batches.try_recv() {
-                assert!(batch.len() <= 8 && !over);
+                assert!(batch.len() <= 8);
+                assert!(!over);
                 outputs.extend(batch);
                 over = last;
             }
@@ -95,7 +97,7 @@ fn an_actor_is_delivered_every_outcome_in_batches_no_larger_than_the_window() {
 }
 
 #[test]
-fn a_recipient_that_wants_no_more_or_has_ended_ends_its_map_and_nothing_else() {
+fn a_recipient_that_stops_or_has_ended_ends_its_map_and_nothing_else() {
     in_a_system(async |policy| {
         let app = App::ephemeral("actors");
         let f = square(&app, policy);
@@ -104,13 +106,13 @@ fn a_recipient_that_wants_no_more_or_has_ended_ends_its_map_and_nothing_else() {
             let taker = Taker { told, answer: Box::new(move |_| answer) }.start();
             let start = StartMap::new(0.., taker.clone().recipient());
             let map = f.supervisor().send(start).await.expect("it lives").expect("it is taken");
-            eventually("a batch", || batches.try_recv().is_ok()).await;
+            eventually("a batch arrives", || batches.try_recv().is_ok()).await;
             if answer == Demand::More {
-                map.do_send(CancelMap); // the endless one that goes on is cancelled by hand
+                map.do_send(CancelMap); // this recipient goes on, and its map is endless
             }
-            eventually("the map ends", || !map.connected()).await;
-            eventually("nothing of it waits", || f.status().inputs_waiting == 0).await;
-            eventually("its feeder has ended", || f.status().feeders == 0).await;
+            eventually("the actor of the map ends", || !map.connected()).await;
+            eventually("no input of the map waits", || f.status().inputs_waiting == 0).await;
+            eventually("the feeder of the map has ended", || f.status().feeders == 0).await;
         }
         assert_eq!(f.run_async((0..50).collect()).await.expect("it goes on").len(), 50);
     });
@@ -149,21 +151,21 @@ fn a_slow_recipient_holds_up_its_map_and_nothing_else() {
             count.fetch_add(u64::from(*n < 1_000), Ordering::SeqCst);
             *n
         });
-        let f: Square = counted.containers(2).restart(policy).start().expect("valid");
+        let f: Square = counted.containers(2).restart(policy).started();
         let (gate, taken) = (Gate::default(), Arc::new(AtomicU64::new(0)));
         let slow = Slow { gate: gate.clone(), taken: Arc::clone(&taken) }.start();
         let start = StartMap::new(0..500u64, slow.recipient()).window(4);
         let map = f.supervisor().send(start).await.expect("it lives").expect("it is taken");
-        eventually("a batch is taken", || taken.load(Ordering::SeqCst) > 0).await;
+        eventually("the recipient takes a batch", || taken.load(Ordering::SeqCst) > 0).await;
         for n in 1_000..1_100 {
             assert_eq!(f.call(n).await.expect("others are served"), n);
         }
-        // One batch is unanswered, and behind it no more than the window is outstanding.
+        // One batch is unanswered. The window bounds the inputs behind it.
         assert!(executed.load(Ordering::SeqCst) <= taken.load(Ordering::SeqCst) + 4);
         let progress = map.send(GetProgress).await.expect("it lives");
         assert!(progress.pulled <= taken.load(Ordering::SeqCst) + 4, "{progress}");
         gate.open();
-        eventually("everything is taken", || taken.load(Ordering::SeqCst) == 500).await;
+        eventually("the recipient takes all outcomes", || taken.load(Ordering::SeqCst) == 500).await;
     });
 }
 
@@ -177,14 +179,15 @@ fn every_call_is_a_message_with_its_reply() {
         assert_eq!(supervisor.send(call).await.expect("it lives").expect("replayed"), 49);
         let status = supervisor.send(GetStatus).await.expect("it lives");
         assert_eq!(status.crashes, 1);
-        eventually("both live", || f.status().containers.live == 2).await;
+        eventually("both containers live", || f.status().containers.live == 2).await;
         let (first, none) = (ContainerId::new(0), ContainerId::new(9));
         assert!(supervisor.send(KillContainer { container: first }).await.expect("it lives"));
         assert!(!supervisor.send(KillContainer { container: none }).await.expect("it lives"));
         assert!(!supervisor.send(Reset).await.expect("it lives"), "it had not given up");
         let end = Shutdown { ending: Ending::Drain, limit: Duration::from_secs(600) };
         let report = supervisor.send(end).await.expect("it lives");
-        assert_eq!((report.function.as_str(), report.containers.len()), ("square", 2));
+        assert_eq!(report.function.as_str(), "square", "name of the function");
+        assert_eq!(report.containers.len(), 2, "containers");
         assert!(supervisor.send(GetStatus).await.is_err(), "it has ended");
         assert!(f.call(1).await.expect_err("it has ended").is_shut_down());
     });
@@ -202,15 +205,15 @@ fn a_map_that_is_refused_says_why() {
         assert!(matches!(refused, Cause::Config(_)), "{refused:?}");
         let begun = Gate::default();
         let inside = begun.clone();
-        let hold = f.map((0..1u64).inspect(move |_| inside.pass())); // keeps the drain from ending
+        let hold = f.map((0..1u64).inspect(move |_| inside.pass())); // this map keeps the drain from ending
         let mut hold = hold.into_iter();
         let reader = std::thread::spawn(move || hold.next().is_some());
-        until("the source is asked", || f.status().feeders == 1);
+        until("a feeder asks the source", || f.status().feeders == 1);
         f.drain();
         let late = StartMap::new(0..9u64, taker.recipient());
         match f.supervisor().send(late).await {
             Ok(refused) => assert!(matches!(refused, Err(Cause::ShutDown))),
-            Err(MailboxError::Closed) => {} // it had ended already
+            Err(MailboxError::Closed) => {} // the supervisor had ended already
             Err(MailboxError::Timeout) => panic!("no timeout was set"),
         }
         begun.open();
@@ -218,7 +221,7 @@ fn a_map_that_is_refused_says_why() {
     });
 }
 
-/// Keeps what it is told.
+/// Sends each event to the test.
 struct Listener(Sender<Event>);
 
 impl Actor for Listener {
@@ -233,18 +236,22 @@ impl Handler<Happened> for Listener {
     type Result = ();
 
     fn handle(&mut self, Happened(event): Happened, _: &mut Context<Self>) {
-        let _ = self.0.send(event); // a test that has seen enough does not listen
+        let _ = self.0.send(event); // the test may have stopped listening
     }
 }
 
 #[test]
-fn subscribers_are_told_of_everything_that_happens() {
+fn subscribers_receive_every_event() {
     unhung(|| {
         System::new().block_on(async {
             let app = App::ephemeral("events");
             let policy = RateLimited::new().max_crashes(1).max_failure_rate(0.0);
-            let f = app.infallible("f", |n: &u64| if *n == 13 { crash() } else { *n });
-            let f = f.containers(1).crash_retries(0).restart(policy).start().expect("valid");
+            let f = app
+                .infallible("f", |n: &u64| if *n == 13 { crash() } else { *n })
+                .containers(1)
+                .crash_retries(0)
+                .restart(policy)
+                .started();
             let (told, events) = channel();
             let listener = Listener(told).start();
             f.supervisor().send(Subscribe { to: listener.recipient() }).await.expect("it lives");
@@ -252,22 +259,24 @@ fn subscribers_are_told_of_everything_that_happens() {
                 drop(f.call(n).await);
             }
             let mut kinds = Vec::new();
-            eventually("it has given up", || {
+            eventually("the function has given up", || {
                 kinds.extend(events.try_iter().map(|event| kind(&event)));
                 kinds.contains(&"gave up")
             })
             .await;
             let crashes = kinds.iter().filter(|kind| **kind == "crashed").count();
-            assert_eq!((crashes, kinds.contains(&"poisoned")), (2, true), "{kinds:?}");
+            assert_eq!(crashes, 2, "crashes: {kinds:?}");
+            assert!(kinds.contains(&"poisoned"), "an input is poisoned: {kinds:?}");
             assert!(f.reset());
             let report = app.shutdown().await;
             assert!(report.is_clean());
-            eventually("it has ended", || {
+            eventually("the function has ended", || {
                 kinds.extend(events.try_iter().map(|event| kind(&event)));
                 kinds.contains(&"ended")
             })
             .await;
-            assert!(kinds.contains(&"reset") && kinds.contains(&"container"), "{kinds:?}");
+            assert!(kinds.contains(&"reset"), "{kinds:?}");
+            assert!(kinds.contains(&"container"), "{kinds:?}");
         });
     });
 }
@@ -281,16 +290,19 @@ fn a_crash_loop_says_when_containers_come_back() {
                 CrashLoopBackoff::new().initial(Duration::from_millis(1)).max(Duration::from_millis(2));
             let crashes = Arc::new(AtomicU64::new(0));
             let count = Arc::clone(&crashes);
-            let f = app.worker("f", move |_| -> Result<Never, _> {
-                count.fetch_add(1, Ordering::SeqCst);
-                Err("the dependency is down".into())
-            });
-            let f = f.containers(1).restart(policy).start().expect("valid");
+            let f = app
+                .worker("f", move |_| -> Result<Never, _> {
+                    count.fetch_add(1, Ordering::SeqCst);
+                    Err("the dependency is down".into())
+                })
+                .containers(1)
+                .restart(policy)
+                .started();
             let (told, events) = channel();
             let listener = Listener(told).start();
             f.supervisor().send(Subscribe { to: listener.recipient() }).await.expect("it lives");
             let mut loops = Vec::new();
-            eventually("three loop crashes", || {
+            eventually("three loop crashes have happened", || {
                 loops.extend(events.try_iter().filter_map(|event| match event {
                     Event::CrashLoop { crashes, next_restart, .. } => Some((crashes, next_restart)),
                     _ => None,
@@ -304,7 +316,7 @@ fn a_crash_loop_says_when_containers_come_back() {
     });
 }
 
-/// A worker that is never entered.
+/// A worker that is never built.
 struct Never;
 
 impl longshore::Worker for Never {
@@ -318,7 +330,7 @@ impl longshore::Worker for Never {
 }
 
 #[test]
-fn a_subscriber_that_does_not_listen_misses_events_and_is_told_how_many() {
+fn a_subscriber_that_does_not_keep_up_learns_how_many_events_it_missed() {
     unhung(|| {
         System::new().block_on(async {
             let app = App::ephemeral("events");
@@ -326,21 +338,20 @@ fn a_subscriber_that_does_not_listen_misses_events_and_is_told_how_many() {
                 .infallible("f", |n: &u64| if attempt() == 1 { crash() } else { *n })
                 .containers(1)
                 .restart(RateLimited::never())
-                .start()
-                .expect("valid");
+                .started();
             let (told, events) = channel();
             let listener = Listener(told).start();
-            // It has started, and set its mailbox's capacity, once it has taken this.
+            // Once the listener has taken this event, it has started and set the capacity of its mailbox.
             listener.send(Happened(Event::Reset)).await.expect("it lives");
             f.supervisor().send(Subscribe { to: listener.clone().recipient() }).await.expect("it lives");
-            // This thread is the listener's: nothing is taken from its mailbox of 1000 meanwhile.
+            // The listener runs on this thread, so its mailbox of 1000 events fills up during these calls.
             let called: u64 = (0..1_000).map(|n| f.call(n).wait().expect("replayed")).sum();
             assert_eq!(called, 499_500);
             let mut missed = 0;
             let mut seen = 0;
-            eventually("it is told what it missed", || {
+            eventually("the listener learns how many events it missed", || {
                 if missed == 0 {
-                    drop(f.call(1).wait()); // something more happens
+                    drop(f.call(1).wait()); // makes further events
                 }
                 for event in events.try_iter() {
                     seen += 1;
@@ -366,7 +377,7 @@ fn kind(event: &Event) -> &'static str {
     }
 }
 
-/// Says on which thread it is dropped.
+/// Sends the name of the thread that drops it to the test.
 struct Told {
     n: u64,
     dropped_on: Sender<String>,
@@ -375,13 +386,13 @@ struct Told {
 impl Drop for Told {
     fn drop(&mut self) {
         let thread = std::thread::current().name().unwrap_or("?").to_owned();
-        let _ = self.dropped_on.send(thread); // the test may be over
+        let _ = self.dropped_on.send(thread); // the test may have ended
     }
 }
 
 #[test]
-fn what_is_sent_and_answered_is_never_dropped_on_the_thread_of_the_engine() {
-    /// Takes batches and drops them.
+fn inputs_and_outcomes_of_messages_are_never_dropped_on_the_engine_thread() {
+    /// Drops its batches, and stops in the middle of a long map.
     struct Careless(Sender<()>);
 
     impl Actor for Careless {
@@ -393,7 +404,7 @@ fn what_is_sent_and_answered_is_never_dropped_on_the_thread_of_the_engine() {
 
         fn handle(&mut self, batch: Batch<Told, Told, Infallible>, ctx: &mut Context<Self>) -> Self::Result {
             if batch.is_last() || batch.into_outcomes().into_iter().flatten().any(|told| told.n > 300) {
-                ctx.stop(); // the next batch finds nobody
+                ctx.stop(); // the next batch has no recipient
                 let _ = self.0.send(());
             }
             MessageResult(Demand::More)
@@ -413,38 +424,41 @@ fn what_is_sent_and_answered_is_never_dropped_on_the_thread_of_the_engine() {
         let app = App::ephemeral("actors");
         let make = maker.clone();
         let f = app.infallible("f", move |told: &Told| make(told.n));
-        let f: Function<Told, Told, Infallible> = f.containers(2).restart(policy).start().expect("valid");
+        let f: Function<Told, Told, Infallible> = f.containers(2).restart(policy).started();
         let supervisor = f.supervisor().clone();
 
-        // Outcomes that are awaited, that nobody waits for any more, and that nobody ever waited for.
+        // The first reply is awaited, the second is dropped while it is awaited, and the others were never
+        // awaited.
         let output = supervisor.send(CallInput::new(maker(1))).await.expect("it lives").expect("infallible");
         assert_eq!(output.n, 1);
         drop(output);
         drop(supervisor.send(CallInput::new(maker(2))));
         (0..20).for_each(|n| supervisor.do_send(CallInput::new(maker(n))));
 
-        // Maps whose recipient takes everything, ends half-way, or is gone already.
+        // The first recipient takes all outcomes, the second ends half-way, and the third one is gone before
+        // its map begins.
         let (ended, end) = channel();
         for inputs in [100, 500] {
             let careless = Careless(ended.clone()).start();
             let inputs: Vec<Told> = (0..inputs).map(&maker).collect();
             let start = StartMap::new(inputs, careless.recipient()).window(16);
             assert!(supervisor.send(start).await.expect("it lives").is_ok());
-            eventually("it is delivered", || end.try_recv().is_ok()).await;
+            eventually("the map is delivered", || end.try_recv().is_ok()).await;
         }
         let gone = Careless(ended.clone()).start();
         let recipient = gone.clone().recipient();
         let start = StartMap::new((0..50).map(maker.clone()), recipient);
         supervisor.do_send(start);
 
-        // Killed with a call in hand, ended with calls in the mailbox.
+        // A container is killed while it may execute a call, and the supervisor ends with calls in its
+        // mailbox.
         (0..20).for_each(|n| supervisor.do_send(CallInput::new(maker(n))));
         supervisor.do_send(KillContainer { container: ContainerId::new(0) });
         supervisor.do_send(Shutdown { ending: Ending::Abort, limit: Duration::ZERO });
         (0..20).for_each(|n| supervisor.do_send(CallInput::new(maker(n))));
         drop((f, app, supervisor, maker));
         let mut seen = 0;
-        eventually("each is dropped", || {
+        eventually("each value is dropped", || {
             seen += drops.try_iter().inspect(|thread| assert_ne!(thread, "longshore")).count() as u64;
             seen == made.load(Ordering::SeqCst)
         })
@@ -463,7 +477,7 @@ fn maps_and_calls_begun_by_message_keep_their_function() {
             inside.pass();
             *n
         });
-        let f: Square = f.containers(2).restart(policy).start().expect("valid");
+        let f: Square = f.containers(2).restart(policy).started();
         let supervisor = f.supervisor().clone();
         let (told, batches) = channel();
         let taker = Taker { told, answer: Box::new(|_| Demand::More) }.start();
@@ -471,12 +485,12 @@ fn maps_and_calls_begun_by_message_keep_their_function() {
         assert!(supervisor.send(start).await.expect("it lives").is_ok());
         let call = actix::spawn(supervisor.send(CallInput::new(1_000)));
         let taken = || called.load(Ordering::SeqCst) > 0 || f.status().inputs_waiting > 0;
-        eventually("the call is taken", taken).await;
+        eventually("the supervisor has taken the call", taken).await;
         drop((f, app));
         gate.open();
         assert_eq!(call.await.expect("no panic").expect("it lives").expect("infallible"), 1_000);
         let (mut outputs, mut ended) = (Vec::new(), false);
-        eventually("the last batch", || {
+        eventually("the last batch arrives", || {
             for (some, last) in batches.try_iter() {
                 outputs.extend(some);
                 ended |= last;
@@ -485,7 +499,7 @@ fn maps_and_calls_begun_by_message_keep_their_function() {
         })
         .await;
         assert_eq!(outputs, Vec::from_iter(0..50));
-        // Then nothing keeps it any more.
+        // Nothing keeps the function alive any more.
         while supervisor.send(GetStatus).await.is_ok() {
             tokio::task::yield_now().await;
         }
@@ -493,7 +507,7 @@ fn maps_and_calls_begun_by_message_keep_their_function() {
 }
 
 #[test]
-fn a_shutdown_that_was_polled_once_goes_on_whoever_lets_go_of_it() {
+fn a_shutdown_that_was_polled_once_goes_on_when_its_future_is_dropped() {
     struct Exits(Arc<AtomicU64>);
 
     impl Worker for Exits {
@@ -515,14 +529,17 @@ fn a_shutdown_that_was_polled_once_goes_on_whoever_lets_go_of_it() {
             let exits = Arc::new(AtomicU64::new(0));
             let app = App::ephemeral("actors");
             let count = Arc::clone(&exits);
-            let f = app.worker("f", move |_| Ok(Exits(Arc::clone(&count))));
-            let f = f.containers(2).restart(policy.clone()).start().expect("valid");
-            eventually("both live", || f.status().containers.live == 2).await;
+            let f = app
+                .worker("f", move |_| Ok(Exits(Arc::clone(&count))))
+                .containers(2)
+                .restart(policy.clone())
+                .started();
+            eventually("both containers live", || f.status().containers.live == 2).await;
             let mut shutdown = Box::pin(app.shutdown());
             drop(futures::poll!(shutdown.as_mut()));
             drop(shutdown);
             let kept = (!drops_the_function).then_some(f);
-            eventually("workers exit", || exits.load(Ordering::SeqCst) == 2).await;
+            eventually("both workers exit", || exits.load(Ordering::SeqCst) == 2).await;
             drop(kept);
         }
     });

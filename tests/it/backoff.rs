@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use longshore::{App, BoxError, Context, CrashLoopBackoff, Death, Worker};
 
-use crate::support::{crash, unhung, until};
+use crate::support::{Started, crash, unhung, until};
 
 struct Ready;
 
@@ -37,28 +37,27 @@ fn a_crash_loop_is_visible_and_pending_inputs_wait_through_it() {
             count.fetch_add(1, Ordering::SeqCst);
             if is_down.load(Ordering::SeqCst) { Err("no database".into()) } else { Ok(Ready) }
         };
-        let f = app.worker("f", enter).containers(2).restart(backoff(Duration::from_millis(5))).start();
-        let f = f.expect("valid");
+        let f = app.worker("f", enter).containers(2).restart(backoff(Duration::from_millis(5))).started();
         let handle = f.clone();
         let mapped = std::thread::spawn(move || handle.run((0..20).collect()));
-        until("it backs off", || f.status().crash_loop.is_some_and(|crash_loop| crash_loop.crashes >= 4));
+        until("the function is in a crash loop", || {
+            f.status().crash_loop.is_some_and(|crash_loop| crash_loop.crashes >= 4)
+        });
         let call = f.call(7);
-        until("it waits for the next restart", || {
+        until("both containers wait for the next restart", || {
             let status = f.status();
             let next = status.crash_loop.as_ref().and_then(|crash_loop| crash_loop.next_restart);
             status.containers.backing_off == 2 && next.is_some()
         });
         let status = f.status();
-        assert_eq!(
-            (status.containers.live, status.inputs_waiting),
-            (0, 21),
-            "those of the run, and the call"
-        );
+        assert_eq!(status.containers.live, 0, "live containers");
+        assert_eq!(status.inputs_waiting, 21, "the 20 inputs of the run, and the call");
         let (_, crash) = status.last_crash.as_ref().expect("it crashed");
-        assert!(matches!(crash.death, Death::EnterFailed(_)) && status.gave_up.is_none());
+        assert!(matches!(crash.death, Death::EnterFailed(_)));
+        assert!(status.gave_up.is_none());
         assert!(status.to_string().contains("crash loop of"), "{status}");
         down.store(false, Ordering::SeqCst);
-        assert!(!f.reset(), "it had not given up, but the delay is forgotten");
+        assert!(!f.reset(), "the function had not given up, but the reset clears the delay");
         assert_eq!(call.wait().expect("it waited"), 7);
         assert_eq!(mapped.join().expect("no panic").expect("they waited").len(), 20);
         assert!(f.status().crash_loop.is_none(), "progress ends the loop");
@@ -70,14 +69,14 @@ fn shutdown_and_drop_work_while_it_backs_off() {
     unhung(|| {
         let app = App::deployed("drop");
         let enter = |_: &Context| -> Result<Ready, BoxError> { Err("never".into()) };
-        let f = app.worker("f", enter).restart(backoff(Duration::from_secs(300))).start().expect("valid");
-        until("it backs off for minutes", || f.status().containers.backing_off > 0);
+        let f = app.worker("f", enter).restart(backoff(Duration::from_secs(300))).started();
+        until("a container backs off for minutes", || f.status().containers.backing_off > 0);
         let call = f.call(1);
         let begun = Instant::now();
         let report = app.stop_within(Duration::from_secs(60));
         assert!(report.is_clean(), "{report}");
         assert!(call.wait().expect_err("stopped").is_shut_down());
-        assert!(begun.elapsed() < Duration::from_secs(30), "nobody waits for the delay");
+        assert!(begun.elapsed() < Duration::from_secs(30), "the shutdown does not wait for the delay");
     });
 }
 
@@ -93,7 +92,7 @@ fn the_first_loop_crash_restarts_at_once_and_delays_are_kept() {
             if times.len() < 5 { Err("not yet".into()) } else { Ok(Ready) }
         };
         let initial = Duration::from_millis(20);
-        let f = app.worker("f", enter).containers(1).restart(backoff(initial)).start().expect("valid");
+        let f = app.worker("f", enter).containers(1).restart(backoff(initial)).started();
         f.ready().expect("at the fifth time");
         let times = times.lock().expect("not poisoned");
         let gaps: Vec<Duration> = times.windows(2).map(|pair| pair[1] - pair[0]).collect();
@@ -104,12 +103,12 @@ fn the_first_loop_crash_restarts_at_once_and_delays_are_kept() {
 }
 
 #[test]
-fn a_container_that_had_made_progress_restarts_at_once_even_then() {
+fn a_container_that_had_made_progress_restarts_at_once_even_inside_a_delay() {
     unhung(|| {
         let app = App::deployed("progress");
         let enters = Arc::new(AtomicU32::new(0));
         let count = Arc::clone(&enters);
-        // Container 0 enters always; container 1 never does, and keeps the function in its delay.
+        // Container 0 always enters. Container 1 never does, and so keeps the function in its delay.
         let enter = move |context: &Context| -> Result<Crashing, BoxError> {
             if context.container().index() == 1 {
                 return Err("never".into());
@@ -130,15 +129,14 @@ fn a_container_that_had_made_progress_restarts_at_once_even_then() {
                 Ok(*input)
             }
         }
-        let f = app.worker("f", enter).containers(2).restart(backoff(Duration::from_secs(300))).start();
-        let f = f.expect("valid");
+        let f = app.worker("f", enter).containers(2).restart(backoff(Duration::from_secs(300))).started();
         until("container 1 is in its long delay", || f.status().containers.backing_off == 1);
         assert_eq!(f.run(vec![0, 1, 2]).expect("replayed"), [0, 1, 2]);
         assert_eq!(enters.load(Ordering::SeqCst), 2);
     });
 }
 
-/// Crashes at input 1, and from then on cannot enter.
+/// Crashes at input 1. After that its `enter` fails.
 struct Downed(Arc<AtomicBool>);
 
 impl Worker for Downed {
@@ -156,7 +154,7 @@ impl Worker for Downed {
 }
 
 #[test]
-fn a_drain_ends_with_the_last_pending_input_though_everything_backs_off() {
+fn a_drain_ends_with_the_last_pending_input_while_all_containers_back_off() {
     for call_last in [false, true] {
         unhung(move || {
             let app = App::deployed("drain");
@@ -164,15 +162,14 @@ fn a_drain_ends_with_the_last_pending_input_though_everything_backs_off() {
             let enter = move |_: &Context| -> Result<Downed, BoxError> {
                 if down.load(Ordering::SeqCst) { Err("gone".into()) } else { Ok(Downed(Arc::clone(&down))) }
             };
-            let f = app.worker("f", enter).containers(1).restart(backoff(Duration::from_secs(300))).start();
-            let f = f.expect("valid");
+            let f = app.worker("f", enter).containers(1).restart(backoff(Duration::from_secs(300))).started();
             let mut outcomes = f.map(0..10u32).window(2).into_iter();
             assert_eq!(outcomes.next().and_then(Result::ok), Some(0));
-            until("it backs off for minutes", || f.status().containers.backing_off == 1);
+            until("a container backs off for minutes", || f.status().containers.backing_off == 1);
             let call = f.call(7);
             let ending = std::thread::spawn(move || app.shutdown_within(Duration::from_secs(600)));
-            until("it drains", || f.run(Vec::new()).is_err());
-            assert!(f.status().inputs_waiting >= 2, "one of the map, and the call");
+            until("the function drains", || f.run(Vec::new()).is_err());
+            assert!(f.status().inputs_waiting >= 2, "an input of the map, and the call");
             if call_last {
                 drop(outcomes);
                 drop(call);

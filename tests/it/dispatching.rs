@@ -1,4 +1,4 @@
-//! The order of dispatch, and that no input waits beside a container that has nothing to do.
+//! The order of dispatch, and that no input waits while a container is idle.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Barrier};
@@ -7,13 +7,13 @@ use std::time::Duration;
 use longshore::testkit::{EnterFault, Fault};
 use longshore::{App, ContainerId, Retries};
 
-use crate::support::{Gate, unhung, until};
+use crate::support::{Gate, Started, numbers, unhung, until};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MS: Duration = Duration::from_millis(1);
 
 #[test]
-fn inputs_that_wait_for_each_other_get_a_container_each_after_cheap_ones() {
+fn inputs_that_wait_for_each_other_get_a_container_each_even_after_cheap_inputs() {
     unhung(|| {
         let app = App::ephemeral("dispatching");
         let meeting = Arc::new(Barrier::new(6));
@@ -23,7 +23,7 @@ fn inputs_that_wait_for_each_other_get_a_container_each_after_cheap_ones() {
             }
             *n
         };
-        let f = app.infallible("meet", meet).containers(6).start().expect("valid settings");
+        let f = app.infallible("meet", meet).containers(6).started();
         for _ in 0..50 {
             f.run((0..6).collect()).expect("nothing fails here");
             f.run((100..106).collect()).expect("each has a container of its own");
@@ -32,26 +32,25 @@ fn inputs_that_wait_for_each_other_get_a_container_each_after_cheap_ones() {
 }
 
 #[test]
-fn an_input_leased_behind_one_that_blocks_is_taken_over_though_no_consumer_looks() {
+fn an_input_leased_behind_a_blocking_one_is_taken_over_without_a_consumer_that_polls() {
     unhung(|| {
         let app = App::ephemeral("dispatching");
         let (gate, passes) = (Gate::default(), Gate::default());
         let (blocks, opens) = (gate.clone(), passes.clone());
-        let f = app
-            .infallible("blocks", move |n: &u64| match *n {
+        let f = numbers(&app, 2, move |n| {
+            match *n {
                 1_000 => blocks.pass(),
                 2_000 => opens.open(),
                 _ => {}
-            })
-            .containers(2)
-            .start()
-            .expect("valid settings");
-        // What inputs cost before makes both of the next travel in one lease.
+            }
+            *n
+        });
+        // These inputs are so cheap that the following ones are leased together.
         f.run((0..1_000).collect()).expect("nothing fails here");
         let inputs = [1_000, 1, 2_000];
         let mut map = f.map(inputs.to_vec()).unordered().into_iter();
         assert!(map.next().is_some());
-        passes.pass(); // nobody asks the map for anything meanwhile
+        passes.pass(); // the map is not polled while this waits
         gate.open();
         assert_eq!(map.filter(Result::is_ok).count(), 2);
     });
@@ -73,13 +72,12 @@ fn a_storm_of_retries_leaves_half_of_the_turns_to_new_inputs() {
             })
             .containers(1)
             .retries(Retries::new(u32::MAX).initial_delay(Duration::ZERO).backoff_coefficient(1.0))
-            .start()
-            .expect("valid settings");
+            .started();
         let mut storm = f.map(0..100u64).window(100).unordered().into_iter();
         std::thread::scope(|threads| {
             let abort = storm.abort_handle();
             let stormy = threads.spawn(move || storm.by_ref().count());
-            until("the storm is on", || retried.load(Ordering::Relaxed) > 1_000);
+            until("a thousand retries were executed", || retried.load(Ordering::Relaxed) > 1_000);
             let seen = f.run((1_000..1_100).collect()).expect("the map beside it is served");
             let between = seen[99] - seen[0];
             assert!(between <= 2 * 99, "{between} retries went before 99 new inputs");
@@ -95,17 +93,9 @@ fn an_endless_stream_of_calls_leaves_a_quarter_to_the_maps() {
         let app = App::ephemeral("dispatching");
         let calls = Arc::new(AtomicU64::new(0));
         let counted = Arc::clone(&calls);
-        let f = app
-            .infallible("busy", move |n: &u64| {
-                if *n == 0 {
-                    counted.fetch_add(1, Ordering::Relaxed)
-                } else {
-                    counted.load(Ordering::Relaxed)
-                }
-            })
-            .containers(1)
-            .start()
-            .expect("valid settings");
+        let f = numbers(&app, 1, move |n| {
+            if *n == 0 { counted.fetch_add(1, Ordering::Relaxed) } else { counted.load(Ordering::Relaxed) }
+        });
         let over = AtomicBool::new(false);
         std::thread::scope(|threads| {
             threads.spawn(|| {
@@ -115,8 +105,8 @@ fn an_endless_stream_of_calls_leaves_a_quarter_to_the_maps() {
                     drop(queued.remove(0).wait());
                 }
             });
-            until("calls are served", || calls.load(Ordering::Relaxed) > 1_000);
-            // One at a time, so that each input is a lease of its own.
+            until("a thousand calls were executed", || calls.load(Ordering::Relaxed) > 1_000);
+            // The window is 1, so that each input is a lease of its own.
             let seen: Vec<u64> =
                 f.map(1..101u64).window(1).blocking().map(|seen| seen.expect("served")).collect();
             assert_eq!(seen.len(), 100);
@@ -126,7 +116,7 @@ fn an_endless_stream_of_calls_leaves_a_quarter_to_the_maps() {
 }
 
 #[test]
-fn stragglers_that_wait_for_their_retry_keep_no_other_inputs_alive() {
+fn inputs_that_wait_for_their_retry_keep_no_other_inputs_alive() {
     static ALIVE: AtomicU64 = AtomicU64::new(0);
     struct Live(u64);
     impl Live {
@@ -147,8 +137,7 @@ fn stragglers_that_wait_for_their_retry_keep_no_other_inputs_alive() {
             .containers(2)
             .window(1_000)
             .retries(Retries::new(3).initial_delay(3_600 * SECOND).max_delay(3_600 * SECOND))
-            .start()
-            .expect("valid settings");
+            .started();
         let mut map = f.map((0..).map(Live::new)).unordered().return_exceptions().into_iter();
         let mut most = 0;
         for _ in 0..100_000 {
@@ -160,7 +149,7 @@ fn stragglers_that_wait_for_their_retry_keep_no_other_inputs_alive() {
 }
 
 #[test]
-fn an_outage_poisons_no_input_because_a_suspect_waits_for_a_container_that_was_entered_after_it() {
+fn an_outage_poisons_no_input_because_suspects_wait_for_containers_entered_after_their_crash() {
     for containers in [1, 2, 8] {
         let app = App::ephemeral("dispatching");
         let f = app.infallible("connected", |n: &u64| *n).containers(containers);
@@ -176,12 +165,15 @@ fn an_outage_poisons_no_input_because_a_suspect_waits_for_a_container_that_was_e
             outcomes.into_iter().filter_map(|outcome| outcome.err().map(|e| e.to_string())).collect();
         assert_eq!(failed, [""; 0], "with {containers} containers");
         let on_inputs = record.crashes().filter(|(_, crash)| crash.executing.is_some()).count();
-        assert!(on_inputs <= containers, "{on_inputs} executions crashed, each on a connection of before");
+        assert!(
+            on_inputs <= containers,
+            "{on_inputs} executions crashed, of {containers} connections that were open before the outage"
+        );
     }
 }
 
 #[test]
-fn a_suspect_that_hangs_holds_up_the_others_for_a_second_and_no_longer() {
+fn a_suspect_that_hangs_holds_up_the_other_suspects_for_a_second_at_most() {
     let app = App::ephemeral("dispatching");
     let f = app.infallible("hangs", |n: &u64| *n).containers(6);
     let (outcomes, record) = f
@@ -200,7 +192,7 @@ fn a_suspect_that_hangs_holds_up_the_others_for_a_second_and_no_longer() {
         .kills(60 * SECOND, ContainerId::new(5))
         .run(0..20)
         .expect("valid settings");
-    // The one that hangs is replayed once its container was killed by hand.
+    // The input that hangs is replayed after its container has been killed by hand.
     assert!(outcomes.into_iter().all(|outcome| outcome.is_ok()));
     let ended = |input: u64| {
         let last = record.executions().iter().rfind(|execution| execution.input == input);
@@ -208,6 +200,6 @@ fn a_suspect_that_hangs_holds_up_the_others_for_a_second_and_no_longer() {
     };
     for input in 1..=3 {
         let at = ended(input);
-        assert!(at < 5 * SECOND, "suspect {input} waited until {at:?} for one that hangs");
+        assert!(at < 5 * SECOND, "suspect {input} waited until {at:?} for the suspect that hangs");
     }
 }

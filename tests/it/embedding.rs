@@ -1,4 +1,4 @@
-//! Where longshore may be called from, and what its threads are like.
+//! Which threads, runtimes and executors longshore may be called from, and what its own threads are like.
 
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,7 +11,10 @@ use longshore::{App, Call, Cause, Context, Function, NotReady, StartError};
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::yield_now;
 
-use crate::support::{Counted, Gate, attempt, crash, under_each_policy, unhung, until};
+use crate::support::{
+    Counted, Gate, Started, async_numbers, async_numbers_under, attempt, crash, numbers, numbers_under,
+    under_each_policy, unhung, until,
+};
 
 /// A runtime of each flavor.
 fn runtimes() -> [Runtime; 2] {
@@ -20,22 +23,17 @@ fn runtimes() -> [Runtime; 2] {
     [multi, current].map(|runtime| runtime.expect("a runtime"))
 }
 
-/// All of it once, as async code calls it.
+/// Uses each part of the async interface once.
 async fn everything() {
     let (outputs, report) = App::run("everything", async |app| {
-        let f = app
-            .function_async("f", async |n: &u64| {
-                tokio::time::sleep(Duration::from_micros(10)).await;
-                if n % 10 == 3 && attempt() == 1 {
-                    crash();
-                }
-                Ok::<_, Infallible>(n + 1)
-            })
-            .containers(2)
-            .restart(longshore::RateLimited::never())
-            .start()
-            .expect("valid");
-        let g = app.infallible("g", |n: &u64| n + 1).containers(1).start().expect("valid");
+        let f = async_numbers_under(longshore::RateLimited::never(), app, 2, async |n| {
+            tokio::time::sleep(Duration::from_micros(10)).await;
+            if n % 10 == 3 && attempt() == 1 {
+                crash();
+            }
+            n + 1
+        });
+        let g = app.infallible("g", |n: &u64| n + 1).containers(1).started();
         assert_eq!(f.call(3).await.expect("replayed"), 4);
         assert_eq!(g.run_async(vec![1, 2]).await.expect("infallible"), [2, 3]);
         let through = f.map_stream(stream::iter(0..100)).map(|outcome| outcome.expect("infallible"));
@@ -59,12 +57,12 @@ fn async_code_may_run_on_any_executor_or_runtime() {
 }
 
 #[test]
-fn it_works_inside_tokio_of_either_flavor() {
+fn blocking_calls_work_inside_a_tokio_runtime_of_either_flavor() {
     for runtime in runtimes() {
         unhung(move || {
             runtime.block_on(async {
                 let app = App::ephemeral("tokio");
-                let f = app.infallible("f", |n: &u32| n + 1).start().expect("valid");
+                let f = app.infallible("f", |n: &u32| n + 1).started();
                 assert_eq!(f.run(vec![1, 2, 3]).expect("infallible"), [2, 3, 4]);
                 assert!(app.shutdown_blocking().is_clean());
             });
@@ -73,7 +71,7 @@ fn it_works_inside_tokio_of_either_flavor() {
 }
 
 #[test]
-fn a_blocking_call_on_a_container_of_the_same_function_is_a_typed_error() {
+fn a_blocking_wait_inside_a_container_of_the_same_function_is_a_typed_error() {
     under_each_policy(|app, policy| {
         let myself: Arc<std::sync::OnceLock<Function<u32, String, &'static str>>> = Arc::default();
         let inside = Arc::clone(&myself);
@@ -93,8 +91,7 @@ fn a_blocking_call_on_a_container_of_the_same_function_is_a_typed_error() {
             })
             .containers(1)
             .restart(policy)
-            .start()
-            .expect("valid");
+            .started();
         assert!(myself.set(f.clone()).is_ok());
         assert_eq!(f.call(0).wait().expect("it answers"), "[(true, true), (true, true), (true, true)]");
     });
@@ -103,13 +100,8 @@ fn a_blocking_call_on_a_container_of_the_same_function_is_a_typed_error() {
 #[test]
 fn a_container_may_call_another_function() {
     under_each_policy(|app, policy| {
-        let inner = app.infallible("inner", |n: &u32| n * 2).containers(1).start().expect("valid");
-        let outer = app
-            .infallible("outer", move |n: &u32| inner.call(*n).wait().expect("infallible"))
-            .containers(2)
-            .restart(policy)
-            .start()
-            .expect("valid");
+        let inner = app.infallible("inner", |n: &u64| n * 2).containers(1).started();
+        let outer = numbers_under(policy, app, 2, move |n| inner.call(*n).wait().expect("infallible"));
         assert_eq!(outer.run((0..50).collect()).expect("infallible")[49], 98);
     });
 }
@@ -144,17 +136,18 @@ fn threads_bear_names_and_the_context_knows_where_it_is() {
             })
             .containers(1)
             .restart(policy)
-            .start()
-            .expect("valid");
+            .started();
         let (name, context, input, container) = f.call(()).wait().expect("infallible");
         assert_eq!(name.as_deref(), Some("promise/shrink/0#1"));
-        assert_eq!((context.as_str(), input, container), ("promise/shrink/0#1", Some(0), 0));
+        assert_eq!(context.as_str(), "promise/shrink/0#1", "context");
+        assert_eq!(input, Some(0), "input");
+        assert_eq!(container, 0, "container");
         assert!(Context::current().is_none(), "not in a container");
     });
 }
 
 #[test]
-fn the_stack_size_is_what_was_asked_for() {
+fn the_stack_of_a_container_has_the_size_that_was_set() {
     fn deep(levels: u32) -> u32 {
         let frame = std::hint::black_box([levels; 256]);
         if levels == 0 { 0 } else { deep(levels - 1) + frame[0].min(1) }
@@ -162,12 +155,12 @@ fn the_stack_size_is_what_was_asked_for() {
     unhung(|| {
         let app = App::ephemeral("stack");
         // 10 000 frames of more than 1 KiB do not fit the default 8 MiB.
-        let f = app.infallible("f", |n: &u32| deep(*n)).stack_size(128 << 20).start().expect("valid");
+        let f = app.infallible("f", |n: &u32| deep(*n)).stack_size(128 << 20).started();
         assert_eq!(f.call(20_000).wait().expect("infallible"), 20_000);
     });
 }
 
-/// Threads of an app that live.
+/// The number of living threads of an app.
 #[cfg(target_os = "linux")]
 fn threads_of(app: &str) -> usize {
     // The kernel keeps 15 bytes of a thread's name.
@@ -178,25 +171,21 @@ fn threads_of(app: &str) -> usize {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn no_thread_is_left_behind() {
+fn a_clean_shutdown_leaves_no_thread_behind() {
     unhung(|| {
         for _ in 0..5 {
             let app = App::ephemeral("leak-test");
-            let f = app
-                .infallible("f", |n: &u64| {
-                    if n.is_multiple_of(10) && attempt() == 1 {
-                        crash()
-                    }
-                })
-                .containers(3)
-                .restart(longshore::RateLimited::never())
-                .start()
-                .expect("valid");
+            let f = numbers_under(longshore::RateLimited::never(), &app, 3, |n| {
+                if n.is_multiple_of(10) && attempt() == 1 {
+                    crash()
+                }
+                *n
+            });
             f.for_each(std::iter::successors(Some(0), |n| (*n < 200).then_some(n + 1))).expect("it goes on");
             assert!(threads_of("leak-test") >= 1);
             drop(f);
             assert!(app.shutdown_blocking().is_clean());
-            until("its threads are gone", || threads_of("leak-test") == 0);
+            until("the app's threads are gone", || threads_of("leak-test") == 0);
         }
     });
 }
@@ -207,16 +196,12 @@ fn a_thousand_apps_one_after_another_leave_no_thread_behind() {
     unhung(|| {
         for n in 0..1_000u64 {
             let app = App::ephemeral("thousand");
-            let f = app
-                .function_async("f", async |n: &u64| {
-                    if *n == u64::MAX {
-                        std::future::pending::<()>().await;
-                    }
-                    Ok::<_, Infallible>(n + 1)
-                })
-                .containers(1)
-                .start()
-                .expect("valid");
+            let f = async_numbers(&app, 1, async |n| {
+                if *n == u64::MAX {
+                    std::future::pending::<()>().await;
+                }
+                n + 1
+            });
             assert_eq!(f.call(n).wait().expect("infallible"), n + 1);
             match n % 4 {
                 0 => assert!(app.shutdown_blocking().is_clean()),
@@ -224,7 +209,7 @@ fn a_thousand_apps_one_after_another_leave_no_thread_behind() {
                 2 => drop((f.call(u64::MAX), f.map_stream(stream::pending()), app)),
                 _ => drop((app, f)),
             }
-            assert!(threads_of("thousand") < 100, "they end as fast as they begin");
+            assert!(threads_of("thousand") < 100, "threads end as fast as they begin");
         }
         until("all threads are gone", || threads_of("thousand") == 0);
     });
@@ -233,22 +218,17 @@ fn a_thousand_apps_one_after_another_leave_no_thread_behind() {
 #[test]
 fn handles_may_be_dropped_in_any_order_from_any_thread() {
     under_each_policy(|_, policy| {
-        // All orders of five, by their Lehmer code.
+        // Each number from 0 to 119 is the Lehmer code of one order of the five handles.
         for code in 0..120 {
             let (drops, app) = (Arc::new(AtomicU64::new(0)), App::ephemeral("orders"));
             let witness = Counted(Arc::clone(&drops));
-            let f = app
-                .function_async("f", async move |n: &u64| {
-                    let _ = &witness;
-                    if *n > 0 {
-                        std::future::pending::<()>().await;
-                    }
-                    Ok::<_, Infallible>(*n)
-                })
-                .containers(1)
-                .restart(policy.clone())
-                .start()
-                .expect("valid");
+            let f = async_numbers_under(policy.clone(), &app, 1, async move |n| {
+                let _ = &witness;
+                if *n > 0 {
+                    std::future::pending::<()>().await;
+                }
+                *n
+            });
             let mut map = f.map_stream(stream::iter(0..));
             assert_eq!(block_on(map.next()).and_then(Result::ok), Some(0));
             let (call, abort) = (f.call(1), map.abort_handle());
@@ -279,17 +259,16 @@ fn two_apps_live_beside_each_other_and_end_one_by_one() {
         let [one, other] = apps;
         assert!(block_on(one.shutdown()).is_clean());
         assert!(f.call(1).wait().is_err_and(|failure| failure.is_shut_down()));
-        assert_eq!(g.call(1).wait().expect("nothing is felt by the other"), 2);
+        assert_eq!(g.call(1).wait().expect("the other app goes on"), 2);
         drop(other);
     });
 }
 
 #[test]
-fn a_runtime_that_is_shut_down_under_a_source_of_its_own_ends_the_map_with_that() {
+fn a_map_ends_with_a_source_error_when_the_runtime_of_its_source_is_shut_down() {
     under_each_policy(|app, policy| {
         for (name, runtime) in ["multi", "current"].into_iter().zip(runtimes()) {
-            let f = app.infallible(name, |n: &u64| *n).containers(1).restart(policy.clone()).start();
-            let f = f.expect("valid");
+            let f = app.infallible(name, |n: &u64| *n).containers(1).restart(policy.clone()).started();
             let source = stream::unfold(0u64, async |n| {
                 tokio::time::sleep(Duration::from_micros(100)).await;
                 Some((n, n + 1))
@@ -297,7 +276,7 @@ fn a_runtime_that_is_shut_down_under_a_source_of_its_own_ends_the_map_with_that(
             let mut map = runtime.block_on(async { f.map_stream(source) }).return_exceptions();
             let gate = Gate::default();
             let leave = gate.clone();
-            // A runtime of one thread drives its timers only inside of its `block_on`.
+            // A runtime of one thread drives its timers only inside its `block_on`.
             let driver = std::thread::spawn(move || {
                 runtime.block_on(leave.passed());
                 runtime.shutdown_background();
@@ -308,7 +287,8 @@ fn a_runtime_that_is_shut_down_under_a_source_of_its_own_ends_the_map_with_that(
             gate.open();
             let last = block_on(map.fold(None, async |_, outcome| Some(outcome))).expect("an error");
             let last = last.expect_err("it is endless otherwise");
-            assert!(matches!(last.cause(), Cause::Source(_)) && last.index().is_none(), "{last:?}");
+            assert!(matches!(last.cause(), Cause::Source(_)), "{last:?}");
+            assert!(last.index().is_none(), "{last:?}");
             driver.join().expect("no panic");
             until("no feeder is left", || f.status().feeders == 0);
             assert_eq!(f.call(1).wait().expect("the function goes on"), 1);
@@ -319,25 +299,19 @@ fn a_runtime_that_is_shut_down_under_a_source_of_its_own_ends_the_map_with_that(
 #[test]
 fn an_app_may_be_started_and_used_inside_a_container_of_another() {
     under_each_policy(|app, policy| {
-        let sync = app
-            .infallible("sync", |n: &u64| {
-                let (sum, report) = App::run_blocking("inner", |inner| {
-                    let f = inner.function_async("f", async |n: &u64| Ok::<_, Infallible>(*n));
-                    let f = f.containers(1).start().expect("valid");
-                    f.run((0..*n).collect()).expect("infallible").into_iter().sum::<u64>()
-                });
-                assert!(report.is_clean(), "{report}");
-                sum
-            })
-            .containers(1)
-            .restart(policy.clone())
-            .start()
-            .expect("valid");
+        let sync = numbers_under(policy.clone(), app, 1, |n| {
+            let (sum, report) = App::run_blocking("inner", |inner| {
+                let f = async_numbers(inner, 1, async |n| *n);
+                f.run((0..*n).collect()).expect("infallible").into_iter().sum::<u64>()
+            });
+            assert!(report.is_clean(), "{report}");
+            sum
+        });
         let inner = sync.clone();
         let tasks = app
             .function_async("async", async move |n: &u64| {
                 let (sum, report) = App::run("inner", async |app| {
-                    let f = app.infallible("f", |n: &u64| *n).containers(1).start().expect("valid");
+                    let f = numbers(app, 1, |n| *n);
                     f.run_async((0..*n).collect()).await.expect("infallible").into_iter().sum::<u64>()
                 })
                 .await;
@@ -346,8 +320,7 @@ fn an_app_may_be_started_and_used_inside_a_container_of_another() {
             })
             .containers(1)
             .restart(policy)
-            .start()
-            .expect("valid");
+            .started();
         assert_eq!(tasks.run(vec![10, 20]).expect("infallible"), [90, 380]);
         drop((tasks, sync));
     });
@@ -368,13 +341,12 @@ fn a_call_awaited_inside_its_function_works_if_another_container_is_free() {
             })
             .containers(2)
             .restart(policy)
-            .start()
-            .expect("valid");
+            .started();
         assert!(myself.set(f.clone()).is_ok());
         for n in 1..50 {
             assert_eq!(f.call(n).wait().expect("infallible"), n);
         }
-        f.abort(); // it holds itself
+        f.abort(); // the function holds a handle to itself
     });
 }
 
@@ -383,14 +355,10 @@ fn a_function_may_be_run_from_several_tasks_at_once() {
     for runtime in runtimes() {
         unhung(move || {
             let app = App::ephemeral("tasks");
-            let f = app
-                .function_async("f", async |n: &u64| {
-                    yield_now().await;
-                    Ok::<_, Infallible>(*n)
-                })
-                .containers(2)
-                .start()
-                .expect("valid");
+            let f = async_numbers(&app, 2, async |n| {
+                yield_now().await;
+                *n
+            });
             let runs = (0..4u64).map(|task| {
                 let f = f.clone();
                 runtime.spawn(async move { f.run_async((task * 1_000..task * 1_000 + 500).collect()).await })
@@ -405,7 +373,7 @@ fn a_function_may_be_run_from_several_tasks_at_once() {
 }
 
 #[test]
-fn a_call_waited_for_inside_its_function_is_a_typed_error_and_its_input_comes_back() {
+fn a_blocking_wait_for_a_call_inside_its_function_fails_and_gives_its_input_back() {
     under_each_policy(|app, policy| {
         let (send, receive) = std::sync::mpsc::channel::<Call<u32, bool, Infallible>>();
         let receive = Mutex::new(receive);
@@ -420,8 +388,7 @@ fn a_call_waited_for_inside_its_function_is_a_typed_error_and_its_input_comes_ba
             })
             .containers(1)
             .restart(policy)
-            .start()
-            .expect("valid");
+            .started();
         let outer = f.call(0);
         send.send(f.call(7)).expect("the container listens");
         assert!(outer.wait().expect("infallible"), "WouldDeadlock, with the input");

@@ -6,9 +6,9 @@ use std::fmt;
 
 use longshore::{App, BoxError, Context, Failure, RateLimited, Worker};
 
-use crate::support::{Gate, crash, unhung, until};
+use crate::support::{Gate, Started, crash, numbers, unhung, until};
 
-/// As `thiserror` makes them.
+/// An error of the shape that `thiserror` derives.
 #[derive(Debug)]
 enum Parse {
     Empty,
@@ -33,14 +33,14 @@ impl Error for Parse {
     }
 }
 
-/// What a caller does with it: `?` into a boxed error, and into `anyhow`'s.
+/// The text of a failure that `?` has turned into a boxed error, and into an error of `anyhow`.
 fn passed_on<E>(fail: impl Fn(&u64) -> Result<u64, E> + Send + Sync + Clone + 'static) -> (String, String)
 where
     E: fmt::Debug + fmt::Display + Send + Sync + 'static,
 {
     unhung(move || {
         let app = App::ephemeral("errors");
-        let f = app.function("f", fail).containers(1).start().expect("valid");
+        let f = app.function("f", fail).containers(1).started();
         let boxed = || -> Result<Vec<u64>, BoxError> { Ok(f.run(vec![1, 2])?) };
         let plain = || -> Result<Vec<u64>, Box<dyn Error>> { Ok(f.run(vec![1, 2])?) };
         let any = || -> anyhow::Result<u64> { Ok(f.call(2).wait()?) };
@@ -48,13 +48,14 @@ where
         assert_eq!(plain().expect_err("input 2 fails").to_string(), boxed.to_string());
         assert!(boxed.source().is_none(), "the text has it all");
         let failure = boxed.downcast_ref::<Failure<u64, E>>().expect("it keeps its type");
-        assert!(failure.error().is_some() && failure.input() == Some(&2));
+        assert!(failure.error().is_some());
+        assert!(failure.input() == Some(&2));
         (boxed.to_string(), format!("{:#}", any().expect_err("input 2 fails")))
     })
 }
 
 #[test]
-fn a_failure_is_an_error_for_whatever_can_be_shown_and_its_text_tells_what_was_returned() {
+fn a_failure_is_an_error_for_every_error_that_can_be_displayed_and_its_text_shows_it() {
     let odd = |n: &u64| if *n == 1 { Ok(1) } else { Err("not odd") };
     let told = ("input 1 failed after 1 attempt: not odd", "input 0 failed after 1 attempt: not odd");
     let strings = |(text, any): &(&str, &str)| ((*text).to_owned(), (*any).to_owned());
@@ -70,28 +71,33 @@ fn a_failure_is_an_error_for_whatever_can_be_shown_and_its_text_tells_what_was_r
 }
 
 #[test]
-fn the_text_of_a_failure_is_one_line_though_what_was_returned_has_several() {
+fn the_text_of_a_failure_is_one_line_even_if_the_error_has_several() {
     let several = |n: &u64| if *n == 1 { Ok(1) } else { Err("\r\none\n  two\n\n\tthree \n") };
     assert_eq!(passed_on(several).0, "input 1 failed after 1 attempt: one two three");
 }
 
 #[test]
-fn the_text_of_a_poisoned_input_tells_its_last_death() {
+fn the_text_of_a_poisoned_input_shows_its_last_death() {
     unhung(|| {
         let app = App::ephemeral("errors");
-        let f = app.infallible("f", |_: &u64| -> u64 { crash() }).containers(1).crash_retries(1);
-        let f = f.restart(RateLimited::never()).start().expect("valid");
+        let f = app
+            .infallible("f", |_: &u64| -> u64 { crash() })
+            .containers(1)
+            .crash_retries(1)
+            .restart(RateLimited::never())
+            .started();
         let call = || -> anyhow::Result<u64> { Ok(f.call(2).wait()?) };
         let text = format!("{:#}", call().expect_err("it crashes"));
         let (before, death) = text.split_once(": ").expect("two parts");
         assert_eq!(before, "input 0 is poisoned after 2 attempts");
         assert!(death.starts_with("container 0#2 (call 1, attempt 2) panicked at "), "{text}");
-        assert!(death.ends_with(": a crash on purpose") && !text.contains('\n'), "{text}");
-        assert_eq!(text.matches("a crash on purpose").count(), 1, "the chain does not tell it again");
+        assert!(death.ends_with(": a crash on purpose"), "{text}");
+        assert!(!text.contains('\n'), "{text}");
+        assert_eq!(text.matches("a crash on purpose").count(), 1, "the chain of sources does not repeat it");
     });
 }
 
-/// Cannot be entered.
+/// A worker that is never built.
 #[derive(Debug)]
 struct Never;
 
@@ -106,7 +112,7 @@ impl Worker for Never {
 }
 
 #[test]
-fn the_text_of_a_failure_for_giving_up_tells_why_enter_failed_and_the_source_goes_on_behind_it() {
+fn the_text_of_a_given_up_input_shows_why_enter_failed_and_its_source_is_the_rest_of_the_chain() {
     unhung(|| {
         let app = App::ephemeral("errors");
         let gate = Gate::default();
@@ -117,7 +123,7 @@ fn the_text_of_a_failure_for_giving_up_tells_why_enter_failed_and_the_source_goe
             Ok(Never)
         };
         let give_up = RateLimited::new().max_crashes(0).max_failure_rate(0.0);
-        let f = app.worker("f", enter).containers(1).restart(give_up).start().expect("valid");
+        let f = app.worker("f", enter).containers(1).restart(give_up).started();
         let call = f.call(2);
         gate.open();
         let failure = call.wait().expect_err("it gives up");
@@ -127,7 +133,8 @@ fn the_text_of_a_failure_for_giving_up_tells_why_enter_failed_and_the_source_goe
         let source = failure.source().expect("what the text leaves out").to_string();
         assert!(source.contains("invalid digit"), "{source}");
         let any = format!("{:#}", anyhow::Error::new(failure));
-        assert_eq!((any.matches("no number").count(), any.matches("invalid digit").count()), (1, 1), "{any}");
+        assert_eq!(any.matches("no number").count(), 1, "the error of `enter` appears once: {any}");
+        assert_eq!(any.matches("invalid digit").count(), 1, "its source appears once: {any}");
     });
 }
 
@@ -135,14 +142,15 @@ fn the_text_of_a_failure_for_giving_up_tells_why_enter_failed_and_the_source_goe
 fn the_text_of_a_map_that_ended_as_a_whole_says_why() {
     unhung(|| {
         let app = App::ephemeral("errors");
-        let f = app.infallible("f", |n: &u64| *n).containers(1).start().expect("valid");
+        let f = numbers(&app, 1, |n| *n);
         let source = (0..5u64).map(|n| if n == 3 { crash() } else { n });
         let failure = f.map(source).into_iter().filter_map(Result::err).next().expect("the source panics");
         let text = failure.to_string();
         assert!(text.starts_with("the map ended because its source panicked at "), "{text}");
-        assert!(text.ends_with(": a crash on purpose") && failure.source().is_none(), "{text}");
+        assert!(text.ends_with(": a crash on purpose"), "{text}");
+        assert!(failure.source().is_none(), "{text}");
         f.drain();
-        until("it refuses", || f.run(vec![1]).is_err());
+        until("the function refuses calls", || f.run(vec![1]).is_err());
         let refused = f.call(1).wait().expect_err("refused");
         assert_eq!(refused.to_string(), "input 0 ended because the function is shut down");
         let refused =

@@ -14,17 +14,17 @@ use longshore::{
 };
 use tokio::task::yield_now;
 
-use crate::support::{Gate, attempt, policies, unhung, until};
+use crate::support::{Gate, Started, attempt, policies, unhung, until};
 
 /// What an attempt does.
 enum Act {
     Return(u64),
     Fail(u64),
-    /// Panics, before the first await if there is any.
+    /// Panics, in async code before its first await.
     Crash(String),
-    /// Panics between two awaits, if there are any.
+    /// Panics, in async code between two awaits.
     CrashLater(String),
-    /// Tells that it has begun, then waits: synchronous code until it may pass, a future for ever.
+    /// Opens the first gate, then waits: synchronous code for the second gate, a future for ever.
     Hang(Gate, Gate),
 }
 
@@ -61,7 +61,7 @@ impl Act {
     }
 }
 
-/// What each attempt of an input does; asked where it begins.
+/// Says what an attempt of an input does. It is called at the beginning of each attempt.
 type Script = Arc<dyn Fn(u64) -> Act + Send + Sync>;
 
 struct Acts(Script);
@@ -108,7 +108,7 @@ enum Feed {
 type Acting = Function<u64, u64, u64>;
 type Outcome = Result<u64, Failure<u64, u64>>;
 
-/// A kind of function over a kind of source under a policy, and the app that it is started in.
+/// A kind of function, a kind of source and a restart policy, with the app that the function is started in.
 struct Face {
     app: App,
     kind: Kind,
@@ -117,7 +117,7 @@ struct Face {
 }
 
 impl Face {
-    /// A function of the kind, to be set and started.
+    /// The builder of a function of this kind.
     fn function(&self, script: impl Fn(u64) -> Act + Send + Sync + 'static) -> Builder<u64, u64, u64> {
         let (script, app): (Script, _) = (Arc::new(script), &self.app);
         let builder = match self.kind {
@@ -142,7 +142,7 @@ impl Face {
         }
     }
 
-    /// All outcomes, and how far the map then is. What comes from a stream is consumed as one.
+    /// All outcomes of a map and its final progress. A map over a stream is consumed as a stream.
     fn finish(&self, mut map: Map<u64, u64, u64>) -> (Vec<Outcome>, Progress) {
         if self.feed == Feed::Stream {
             return (block_on(map.by_ref().collect()), map.progress());
@@ -191,7 +191,7 @@ fn in_flight_inputs_survive_a_panic_before_and_between_awaits() {
             _ if n.is_multiple_of(2) => Act::Crash("before".into()),
             _ => Act::CrashLater("between".into()),
         };
-        let f = face.function(script).containers(3).start().expect("valid");
+        let f = face.function(script).containers(3).started();
         let outcomes = face.outcomes(face.map(&f, 1_000));
         let outputs: Vec<u64> = outcomes.into_iter().map(|outcome| outcome.expect("replayed")).collect();
         assert_eq!(outputs, (0..1_000).map(|n| n * 2).collect::<Vec<_>>());
@@ -213,17 +213,19 @@ fn completed_inputs_never_run_again_and_each_input_has_one_outcome() {
                 _ => Act::Return(n),
             }
         };
-        let f = face.function(script).containers(4).start().expect("valid");
+        let f = face.function(script).containers(4).started();
         let (outcomes, progress) = face.finish(face.map(&f, 500).return_exceptions().unordered());
         let mut seen = BTreeMap::<u64, u32>::new();
         for outcome in outcomes {
             let index = outcome.unwrap_or_else(|failure| failure.index().expect("no error of the map"));
             *seen.entry(index).or_default() += 1;
         }
-        assert_eq!(seen, (0..500).map(|n| (n, 1)).collect(), "exactly one outcome each");
+        assert_eq!(seen, (0..500).map(|n| (n, 1)).collect(), "each input has exactly one outcome");
         let expected = (0..500).map(|n| (n, if [7, 8].contains(&(n % 50)) { 3 } else { 1 })).collect();
         assert_eq!(*runs.lock().expect("not poisoned"), expected);
-        assert_eq!((progress.ok, progress.failed, progress.replayed), (490, 10, 40));
+        assert_eq!(progress.ok, 490, "ok inputs");
+        assert_eq!(progress.failed, 10, "failed inputs");
+        assert_eq!(progress.replayed, 40, "replayed inputs");
         assert_eq!(progress.pulled, progress.completed());
     });
 }
@@ -236,7 +238,7 @@ fn an_input_that_always_crashes_is_poisoned_with_every_death_and_the_others_go_o
             14 => Act::CrashLater(format!("poison {n}, {}", attempt())),
             _ => Act::Return(n),
         };
-        let f = face.function(script).containers(2).start().expect("valid");
+        let f = face.function(script).containers(2).started();
         let outcomes = face.outcomes(face.map(&f, 200).return_exceptions());
         assert_eq!(outcomes.len(), 200);
         for (n, outcome) in (0..).zip(outcomes) {
@@ -248,7 +250,9 @@ fn an_input_that_always_crashes_is_poisoned_with_every_death_and_the_others_go_o
                 Err(failure) => failure,
             };
             assert!([13, 14].contains(&(n % 50)), "an innocent: {failure:?}");
-            assert_eq!((failure.index(), failure.input(), failure.attempts()), (Some(n), Some(&n), 4));
+            assert_eq!(failure.index(), Some(n), "index");
+            assert_eq!(failure.input(), Some(&n), "input");
+            assert_eq!(failure.attempts(), 4, "attempts");
             let Cause::Poisoned(deaths) = failure.cause() else { panic!("{failure:?}") };
             let told = deaths.iter().map(|crash| {
                 assert_eq!(crash.executing.map(|(input, _)| input), Some(n));
@@ -263,9 +267,10 @@ fn an_input_that_always_crashes_is_poisoned_with_every_death_and_the_others_go_o
 }
 
 #[test]
-fn failures_that_are_worth_it_are_retried_and_crashes_spend_no_retry() {
+fn errors_that_retry_if_accepts_are_retried_and_crashes_spend_no_retry() {
     for_each_face(|face| {
-        // By the last digit: how many failures come first. Between them some inputs crash.
+        // The last digit of an input says how often it fails first. An input that ends in 9 crashes between
+        // two failures.
         let script = |n: u64| match (n % 10, u64::from(attempt())) {
             (9, 2) => Act::CrashLater("between two failures".into()),
             (9, 1 | 3) => Act::Fail(9),
@@ -278,28 +283,24 @@ fn failures_that_are_worth_it_are_retried_and_crashes_spend_no_retry() {
             .retries(Retries::new(2).initial_delay(Duration::ZERO))
             .retry_if(|error| *error != 5)
             .containers(2)
-            .start()
-            .expect("valid");
+            .started();
         let outcomes = face.outcomes(face.map(&f, 100).return_exceptions());
         for (n, outcome) in (0..).zip(outcomes) {
-            let (output, error, attempts) = match &outcome {
-                Ok(output) => (Some(*output), None, None),
-                Err(failure) => (None, failure.error().copied(), Some(failure.attempts())),
-            };
+            let ended = outcome.map_err(|failure| (failure.error().copied(), failure.attempts()));
             let expected = match n % 10 {
-                3 => (None, Some(303), Some(3)),
-                4 => (None, Some(403), Some(3)),
-                5 => (None, Some(5), Some(1)),
-                _ => (Some(n), None, None),
+                3 => Err((Some(303), 3)),
+                4 => Err((Some(403), 3)),
+                5 => Err((Some(5), 1)),
+                _ => Ok(n),
             };
-            assert_eq!((output, error, attempts), expected, "input {n}");
+            assert_eq!(ended, expected, "input {n}");
         }
         assert_eq!(f.status().crashes, 10);
     });
 }
 
 #[test]
-fn at_most_once_gives_up_what_crashed_and_nothing_else() {
+fn without_crash_retries_only_inputs_that_crashed_are_given_up() {
     for_each_face(|face| {
         let runs = Arc::new(AtomicU64::new(0));
         let count = Arc::clone(&runs);
@@ -311,7 +312,7 @@ fn at_most_once_gives_up_what_crashed_and_nothing_else() {
                 _ => Act::Return(n),
             }
         };
-        let f = face.function(script).containers(2).crash_retries(0).start().expect("valid");
+        let f = face.function(script).containers(2).crash_retries(0).started();
         let outcomes = face.outcomes(face.map(&f, 10).return_exceptions());
         let bad = outcomes.iter().filter_map(|outcome| outcome.as_ref().err());
         let bad: Vec<_> =
@@ -322,7 +323,7 @@ fn at_most_once_gives_up_what_crashed_and_nothing_else() {
 }
 
 #[test]
-fn a_killed_container_loses_nothing_and_nobody_is_blamed() {
+fn a_killed_container_loses_no_input_and_no_input_is_blamed() {
     for_each_face(|face| {
         let (begun, gate) = (Gate::default(), Gate::default());
         let (told, inside) = (begun.clone(), gate.clone());
@@ -330,7 +331,7 @@ fn a_killed_container_loses_nothing_and_nobody_is_blamed() {
             3 if attempt() == 1 => Act::Hang(told.clone(), inside.clone()),
             _ => Act::Return(n),
         };
-        let f = face.function(script).containers(1).start().expect("valid");
+        let f = face.function(script).containers(1).started();
         let map = face.map(&f, 10);
         let outcomes = std::thread::scope(|scope| {
             let mapped = scope.spawn(|| face.outcomes(map));
@@ -340,9 +341,10 @@ fn a_killed_container_loses_nothing_and_nobody_is_blamed() {
         });
         let outputs: Vec<u64> = outcomes.into_iter().map(|outcome| outcome.expect("replayed")).collect();
         assert_eq!(outputs, (0..10).collect::<Vec<_>>());
-        assert_eq!((f.status().crashes, f.status().containers.live), (0, 1));
+        assert_eq!(f.status().crashes, 0, "crashes");
+        assert_eq!(f.status().containers.live, 1, "live containers");
         if matches!(face.kind, Kind::Function | Kind::Worker) {
-            gate.open(); // it would never return otherwise
+            gate.open(); // a future is dropped, but synchronous code waits for this gate
         }
         until("the abandoned attempt ends", || f.status().containers.abandoned == 0);
     });

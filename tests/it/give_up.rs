@@ -1,4 +1,4 @@
-//! The policy that gives up, and reset.
+//! The restart policy that gives up, and `reset`.
 
 use std::error::Error;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -8,9 +8,9 @@ use longshore::{
     App, BoxError, Cause, Context, Crash, Death, Failure, NotReady, RateLimited, Retries, Worker,
 };
 
-use crate::support::{Gate, crash, unhung, until};
+use crate::support::{Gate, Started, attempt, crash, failing_under, numbers_under, unhung, until};
 
-/// A worker whose `enter` fails while it is told to.
+/// A worker that crashes at input 666.
 struct Fragile;
 
 impl Worker for Fragile {
@@ -28,11 +28,15 @@ fn strict(max_crashes: u32) -> RateLimited {
 }
 
 #[test]
-fn it_gives_up_past_the_limit_and_not_at_it() {
+fn a_function_gives_up_past_its_crash_limit_and_not_at_it() {
     unhung(|| {
         let app = App::ephemeral("limit");
-        let f = app.worker("f", |_: &Context| Ok(Fragile)).containers(1).crash_retries(0);
-        let f = f.restart(strict(3)).start().expect("valid");
+        let f = app
+            .worker("f", |_: &Context| Ok(Fragile))
+            .containers(1)
+            .crash_retries(0)
+            .restart(strict(3))
+            .started();
         for crashes in 1..=3 {
             let failure = f.call(666).wait().expect_err("it crashes");
             assert!(failure.is_poisoned(), "crash {crashes} is borne: {failure:?}");
@@ -41,7 +45,9 @@ fn it_gives_up_past_the_limit_and_not_at_it() {
         let failure = f.call(666).wait().expect_err("it crashes");
         assert!(failure.is_poisoned(), "its own budget ended in that moment");
         let failure = f.call(7).wait().expect_err("given up");
-        assert_eq!((failure.is_given_up(), failure.input(), failure.attempts()), (true, Some(&7), 0));
+        assert!(failure.is_given_up(), "the cause is that the function gave up");
+        assert_eq!(failure.input(), Some(&7), "input");
+        assert_eq!(failure.attempts(), 0, "attempts");
         let Cause::GaveUp(cause) = failure.cause() else { panic!("{failure:?}") };
         let told: Vec<u64> = cause.deaths().map(|crash| crash.generation.get()).collect();
         assert_eq!(told, [1, 2, 3, 4], "the first three, and the one that broke the limit");
@@ -73,8 +79,7 @@ fn every_pending_input_fails_with_the_crash_that_broke_the_limit() {
             .containers(1)
             .retries(Retries::new(9).initial_delay(std::time::Duration::from_secs(60)))
             .restart(strict(0))
-            .start()
-            .expect("valid");
+            .started();
         let mut outcomes = f.map(0..1_000u32).window(10).return_exceptions().unordered().into_iter();
         assert_eq!(outcomes.next().and_then(Result::ok), Some(1), "what is produced stays available");
         until("input 2 executes", || begun.load(Ordering::SeqCst) == 3);
@@ -93,12 +98,13 @@ fn every_pending_input_fails_with_the_crash_that_broke_the_limit() {
             }
         }
         seen.sort_unstable();
-        assert_eq!(seen[..2], [(0, 1), (2, 1)], "also those that wait for a retry");
+        assert_eq!(seen[..2], [(0, 1), (2, 1)], "also the input that waits for a retry");
         assert!(seen[2..].iter().all(|(_, attempts)| *attempts == 0));
         assert!(last.is_some(), "the map ends with one error that has no index");
         let progress = outcomes.progress();
         assert_eq!(progress.pulled, progress.completed());
-        assert_eq!((progress.given_up, progress.ok), (seen.len() as u64, 1));
+        assert_eq!(progress.given_up, seen.len() as u64, "given-up inputs");
+        assert_eq!(progress.ok, 1, "ok inputs");
         assert!(progress.pulled <= 11, "the pulling stopped");
     });
 }
@@ -113,23 +119,24 @@ fn a_function_that_cannot_start_gives_up_and_says_why_and_reset_revives_it() {
             count.fetch_add(1, Ordering::SeqCst);
             if is_down.load(Ordering::SeqCst) { Err("no database".into()) } else { Ok(Fragile) }
         };
-        let f = app.worker("f", enter).containers(2).restart(strict(5)).start().expect("valid");
-        let neighbour = app.infallible("neighbour", |n: &u32| *n).start().expect("valid");
+        let f = app.worker("f", enter).containers(2).restart(strict(5)).started();
+        let neighbour = app.infallible("neighbour", |n: &u32| *n).started();
         let Err(NotReady::GaveUp(cause)) = f.ready() else { panic!("it must give up") };
         let Death::EnterFailed(error) = &cause.last().death else { panic!("{cause}") };
-        assert_eq!((error.to_string().as_str(), cause.last().executing), ("no database", None));
+        assert_eq!(error.to_string().as_str(), "no database", "text of the error");
+        assert_eq!(cause.last().executing, None, "executing input");
         assert_eq!(cause.source().expect("what `enter` said").to_string(), "no database");
         assert!(f.status().to_string().contains("no database"), "{}", f.status());
         let crashes = f.status().crashes;
-        assert!((6..=13).contains(&crashes), "{crashes}: six rounds of at most two, and one more");
+        assert!((6..=13).contains(&crashes), "{crashes} crashes: six rounds of at most two, and one more");
         assert!(f.call(1).wait().expect_err("given up").is_given_up());
         let all = f.run_all(vec![1, 2]);
         assert_eq!(all.len(), 1, "a map that begins now pulls nothing");
         assert!(all[0].as_ref().is_err_and(longshore::Failure::is_given_up));
         assert_eq!(neighbour.run(vec![3]).expect("other functions feel nothing"), [3]);
 
-        // A crash that comes after the reset would be the first of a new history.
-        until("nobody is in enter", || f.status().containers.starting == 0);
+        // A crash of an old container after the reset would count in the new history.
+        until("no container is in `enter`", || f.status().containers.starting == 0);
         let begun = enters.load(Ordering::SeqCst);
         down.store(false, Ordering::SeqCst);
         assert!(f.reset());
@@ -137,7 +144,8 @@ fn a_function_that_cannot_start_gives_up_and_says_why_and_reset_revives_it() {
         f.ready().expect("it lives again");
         assert_eq!(f.run(vec![1, 2]).expect("it takes work again"), [1, 2]);
         assert!(enters.load(Ordering::SeqCst) > begun);
-        assert!(f.status().gave_up.is_none() && f.status().crash_loop.is_none());
+        assert!(f.status().gave_up.is_none());
+        assert!(f.status().crash_loop.is_none());
     });
 }
 
@@ -145,8 +153,11 @@ fn a_function_that_cannot_start_gives_up_and_says_why_and_reset_revives_it() {
 fn a_panic_in_enter_is_a_crash_as_well() {
     unhung(|| {
         let app = App::ephemeral("enter");
-        let f = app.worker("f", |_: &Context| -> Result<Fragile, BoxError> { crash() });
-        let f = f.containers(1).restart(strict(1)).start().expect("valid");
+        let f = app
+            .worker("f", |_: &Context| -> Result<Fragile, BoxError> { crash() })
+            .containers(1)
+            .restart(strict(1))
+            .started();
         let Err(NotReady::GaveUp(cause)) = f.ready() else { panic!("it must give up") };
         assert!(matches!(cause.last().death, Death::EnterPanicked(_)));
     });
@@ -162,10 +173,10 @@ fn containers_that_complete_nothing_but_errors_are_not_failing() {
             })
             .containers(1)
             .crash_retries(0)
-            .start()
-            .expect("valid");
+            .started();
         let progress = f.for_each(0..500u32).expect("50 crashes, but only a tenth of the work");
-        assert_eq!((progress.poisoned, progress.failed), (50, 450));
+        assert_eq!(progress.poisoned, 50, "poisoned inputs");
+        assert_eq!(progress.failed, 450, "failed inputs");
     });
 }
 
@@ -173,49 +184,50 @@ fn containers_that_complete_nothing_but_errors_are_not_failing() {
 fn a_map_without_return_exceptions_ends_with_one_error_on_giving_up() {
     unhung(|| {
         let app = App::ephemeral("plain");
-        let f = app.infallible("f", |n: &u32| if *n >= 5 { crash() } else { *n });
-        let f = f.containers(1).restart(strict(0)).start().expect("valid");
-        let mut outcomes = f.map(0..100u32).into_iter();
+        let f = numbers_under(strict(0), &app, 1, |n| if *n >= 5 { crash() } else { *n });
+        let mut outcomes = f.map(0..100u64).into_iter();
         let oks = outcomes.by_ref().take(5).filter_map(Result::ok).count();
         let failure = outcomes.next().expect("an error").expect_err("given up");
-        assert!(failure.is_given_up() && failure.index().is_none(), "{failure:?}");
+        assert!(failure.is_given_up(), "{failure:?}");
+        assert!(failure.index().is_none(), "{failure:?}");
         assert!(outcomes.next().is_none());
         assert_eq!(oks, 5, "results that could already be yielded come first");
     });
 }
 
 #[test]
-fn giving_up_while_it_drains_is_told_as_that() {
+fn a_function_that_gives_up_while_it_drains_fails_its_inputs_as_given_up() {
     for goes_on in [false, true] {
         unhung(move || {
             let app = App::ephemeral("drained");
             let (begun, gate) = (Gate::default(), Gate::default());
             let (told, inside) = (begun.clone(), gate.clone());
-            let f = app.infallible("f", move |n: &u32| {
+            let f = numbers_under(strict(0), &app, 1, move |n| {
                 if *n == 3 {
                     told.open();
                     inside.pass();
                     crash()
                 }
+                *n
             });
-            let f = f.containers(1).restart(strict(0)).start().expect("valid");
-            let map = f.map(0..1_000u32).window(8);
+            let map = f.map(0..1_000u64).window(8);
             let mut outcomes = if goes_on { map.return_exceptions() } else { map }.into_iter();
             assert!(outcomes.next().is_some_and(|outcome| outcome.is_ok()));
             begun.pass();
             f.drain();
-            until("it drains", || f.run(Vec::new()).is_err());
+            until("the function drains", || f.run(Vec::new()).is_err());
             gate.open();
             let failures: Vec<_> = outcomes.by_ref().filter_map(Result::err).collect();
             assert!(failures.iter().all(longshore::Failure::is_given_up), "{failures:?}");
             assert_eq!(failures.last().map(longshore::Failure::index), Some(None));
             let progress = outcomes.progress();
-            assert_eq!((progress.given_up > 0, progress.completed()), (true, progress.pulled));
+            assert!(progress.given_up > 0, "some inputs are given up");
+            assert_eq!(progress.completed(), progress.pulled, "completed inputs");
         });
     }
 }
 
-/// What a user sees who follows an error down to its root.
+/// The texts of an error and of all its sources.
 fn chain(error: &dyn Error) -> String {
     match error.source() {
         Some(source) => format!("{error}: {}", chain(source)),
@@ -224,24 +236,19 @@ fn chain(error: &dyn Error) -> String {
 }
 
 #[test]
-fn a_root_cause_is_told_behind_all_that_followed_from_it() {
+fn every_error_that_follows_from_a_root_cause_shows_it() {
     unhung(|| {
         let app = App::ephemeral("root");
         let shared = Mutex::new(0);
-        let f = app
-            .infallible("f", move |n: &u32| {
-                let mut sum = shared.lock().expect("the lock is sound");
-                assert!(*n != 30, "thirty is too much");
-                *sum += n;
-                *sum
-            })
-            .containers(2)
-            .restart(strict(8))
-            .start()
-            .expect("valid");
+        let f = numbers_under(strict(8), &app, 2, move |n| {
+            let mut sum = shared.lock().expect("the lock is sound");
+            assert!(*n != 30, "thirty is too much");
+            *sum += n;
+            *sum
+        });
         let outcomes = f.run_all((0..400).collect());
         let failures: Vec<_> = outcomes.into_iter().filter_map(Result::err).collect();
-        // The input that began it was executed again after the panic, and failed by the lock like all others then.
+        // Input 30 poisoned the lock, was replayed, and then failed at the lock like all the others.
         let guilty = failures.iter().find(|failure| failure.index() == Some(30)).expect("it failed");
         let own = guilty.deaths().next().expect("it has deaths of its own").to_string();
         assert!(own.contains("thirty is too much"), "its own death comes first: {own}");
@@ -272,19 +279,19 @@ fn a_root_cause_is_told_behind_all_that_followed_from_it() {
 }
 
 #[test]
-fn deaths_are_given_whatever_the_cause() {
+fn a_failure_lists_its_deaths_whatever_its_cause() {
     unhung(|| {
         let app = App::ephemeral("deaths");
-        let f = app.function("f", |n: &u32| {
-            let attempt = Context::current().expect("in a container").attempt().get();
-            if attempt <= *n { crash() } else { Err::<(), _>("at last") }
+        let f = failing_under(RateLimited::never(), &app, 1, |n| {
+            if u64::from(attempt()) <= *n { crash() } else { Err("at last") }
         });
-        let f = f.containers(1).restart(RateLimited::never()).start().expect("valid");
         for crashes in 0..=3usize {
-            let failure = f.call(crashes as u32).wait().expect_err("it fails in the end");
-            assert_eq!((failure.error(), failure.deaths().count()), (Some(&"at last"), crashes));
+            let failure = f.call(crashes as u64).wait().expect_err("it fails in the end");
+            assert_eq!(failure.error(), Some(&"at last"), "error");
+            assert_eq!(failure.deaths().count(), crashes, "deaths");
         }
         let poisoned = f.call(4).wait().expect_err("its budget is spent");
-        assert_eq!((poisoned.is_poisoned(), poisoned.deaths().count()), (true, 4));
+        assert!(poisoned.is_poisoned(), "the input is poisoned");
+        assert_eq!(poisoned.deaths().count(), 4, "deaths");
     });
 }

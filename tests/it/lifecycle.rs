@@ -1,4 +1,4 @@
-//! Start, ready, drain, stop, abort, exit, and the report.
+//! The life of a function: start, ready, drain, stop, abort, exit, and the report.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use longshore::{App, BoxError, Cause, Context, Failure, Fate, NotReady, StartError, Worker};
 
-use crate::support::{Gate, crash, under_each_policy, unhung, until};
+use crate::support::{Gate, Started, crash, numbers, under_each_policy, unhung, until};
 
 #[derive(Clone, Default)]
 struct Log {
@@ -16,7 +16,7 @@ struct Log {
     begun: Gate,
 }
 
-/// What input 1 does, and what `exit` does.
+/// What `exit` does.
 #[derive(Clone, Copy, PartialEq)]
 enum Exit {
     Well,
@@ -66,35 +66,40 @@ fn every_generation_is_entered_once_and_exits_only_gracefully() {
     under_each_policy(|_, policy| {
         let log = Log::default();
         let app = App::ephemeral("exits");
-        let f = app.worker("f", tracked(&log, Exit::Well)).containers(2).crash_retries(1).restart(policy);
-        let f = f.start().expect("valid");
+        let f = app
+            .worker("f", tracked(&log, Exit::Well))
+            .containers(2)
+            .crash_retries(1)
+            .restart(policy)
+            .started();
         f.ready().expect("it starts");
         assert!(f.call(666).wait().expect_err("poisoned").is_poisoned());
-        until("both live", || f.status().containers.live == 2);
+        until("both containers live", || f.status().containers.live == 2);
         let report = app.shutdown_blocking();
         assert!(report.is_clean(), "{report}");
         let fates: Vec<_> = report.functions[0].containers.iter().map(|(_, fate)| fate.clone()).collect();
         assert_eq!(fates, [Fate::Exited, Fate::Exited]);
-        assert_eq!((log.enters.load(Ordering::SeqCst), log.exits.load(Ordering::SeqCst)), (4, 2));
+        assert_eq!(log.enters.load(Ordering::SeqCst), 4, "enters");
+        assert_eq!(log.exits.load(Ordering::SeqCst), 2, "exits");
         assert!(matches!(f.ready(), Err(NotReady::ShutDown)));
         assert!(f.call(1).wait().expect_err("over").is_shut_down());
     });
 }
 
 #[test]
-fn drain_finishes_what_is_accepted_and_pulls_no_more() {
+fn a_drain_finishes_accepted_inputs_and_pulls_no_more() {
     under_each_policy(|_, policy| {
         let log = Log::default();
         let app = App::ephemeral("drain");
-        let f =
-            app.worker("f", tracked(&log, Exit::Well)).containers(1).restart(policy).start().expect("valid");
+        let f = app.worker("f", tracked(&log, Exit::Well)).containers(1).restart(policy).started();
         let mut outcomes = f.map(0..1_000u32).window(8).return_exceptions().into_iter();
         assert_eq!(outcomes.next().and_then(Result::ok), Some(0));
         log.begun.pass();
         f.drain();
-        until("it drains", || matches!(f.ready(), Err(NotReady::ShutDown)));
+        until("the function drains", || matches!(f.ready(), Err(NotReady::ShutDown)));
         let refused = f.call(77).wait().expect_err("new calls are refused");
-        assert_eq!((refused.is_shut_down(), refused.input()), (true, Some(&77)));
+        assert!(refused.is_shut_down(), "the cause is the shutdown");
+        assert_eq!(refused.input(), Some(&77), "input");
         log.gate.open();
         let mut oks = 1;
         let mut errors = Vec::new();
@@ -105,9 +110,11 @@ fn drain_finishes_what_is_accepted_and_pulls_no_more() {
             }
         }
         assert_eq!(errors.len(), 1);
-        assert!(errors[0].is_shut_down() && errors[0].index().is_none());
+        assert!(errors[0].is_shut_down());
+        assert!(errors[0].index().is_none());
         let progress = outcomes.progress();
-        assert_eq!((progress.ok, progress.pulled), (oks, oks), "what is accepted finishes");
+        assert_eq!(progress.ok, oks, "all accepted inputs are ok");
+        assert_eq!(progress.pulled, oks, "no input is pulled after the drain");
         assert!(progress.pulled < 20, "{progress}");
         drop(f);
         drop(outcomes);
@@ -117,46 +124,51 @@ fn drain_finishes_what_is_accepted_and_pulls_no_more() {
 }
 
 #[test]
-fn stop_finishes_only_what_executes_and_gives_the_rest_back() {
+fn a_stop_finishes_only_executing_inputs_and_gives_the_rest_back() {
     under_each_policy(|app, policy| {
         let log = Log::default();
-        let f =
-            app.worker("f", tracked(&log, Exit::Well)).containers(1).restart(policy).start().expect("valid");
+        let f = app.worker("f", tracked(&log, Exit::Well)).containers(1).restart(policy).started();
         let mut outcomes = f.map(0..100u32).window(8).return_exceptions().into_iter();
         assert_eq!(outcomes.next().and_then(Result::ok), Some(0));
         log.begun.pass();
         let call = f.call(50);
         f.stop();
         let failure = call.wait().expect_err("it had not begun");
-        assert_eq!((failure.is_shut_down(), failure.input(), failure.attempts()), (true, Some(&50), 0));
+        assert!(failure.is_shut_down(), "the cause is the shutdown");
+        assert_eq!(failure.input(), Some(&50), "input");
+        assert_eq!(failure.attempts(), 0, "attempts");
         log.gate.open();
         let all: Vec<_> = outcomes.by_ref().collect();
-        assert_eq!(all[0].as_ref().ok(), Some(&1), "what executes finishes");
+        assert_eq!(all[0].as_ref().ok(), Some(&1), "the executing input finishes");
         let (last, unrun) = all[1..].split_last().expect("the error of the map");
         for (outcome, n) in unrun.iter().zip(2..) {
             let failure = outcome.as_ref().expect_err("it had not begun");
-            assert_eq!((failure.is_shut_down(), failure.input(), failure.attempts()), (true, Some(&n), 0));
+            assert!(failure.is_shut_down(), "the cause is the shutdown");
+            assert_eq!(failure.input(), Some(&n), "input");
+            assert_eq!(failure.attempts(), 0, "attempts");
         }
         assert!(last.as_ref().is_err_and(|failure| failure.index().is_none() && failure.is_shut_down()));
         let progress = outcomes.progress();
-        assert_eq!((progress.ok, progress.pulled), (2, progress.completed()));
+        assert_eq!(progress.ok, 2, "ok inputs");
+        assert_eq!(progress.pulled, progress.completed(), "pulled inputs");
         until("the worker exits", || log.exits.load(Ordering::SeqCst) == 1);
     });
 }
 
 #[test]
-fn abort_waits_for_nothing_and_names_what_still_runs() {
+fn an_abort_waits_for_nothing_and_reports_what_still_runs() {
     under_each_policy(|_, policy| {
         let log = Log::default();
         let app = App::ephemeral("abort");
-        let f =
-            app.worker("f", tracked(&log, Exit::Well)).containers(2).restart(policy).start().expect("valid");
-        until("both live", || f.status().containers.live == 2);
+        let f = app.worker("f", tracked(&log, Exit::Well)).containers(2).restart(policy).started();
+        until("both containers live", || f.status().containers.live == 2);
         let call = f.call(1);
         log.begun.pass();
         let report = app.abort();
         let failure: Failure<u32, _> = call.wait().expect_err("aborted");
-        assert_eq!((failure.is_shut_down(), failure.input(), failure.attempts()), (true, Some(&1), 1));
+        assert!(failure.is_shut_down(), "the cause is the shutdown");
+        assert_eq!(failure.input(), Some(&1), "input");
+        assert_eq!(failure.attempts(), 1, "attempts");
         assert!(!report.is_clean());
         let running = |fate: &Fate| matches!(fate, Fate::StillRunning);
         let fates = &report.functions[0].containers;
@@ -173,8 +185,7 @@ fn a_shutdown_past_its_limit_aborts_and_reports() {
     under_each_policy(|_, policy| {
         let log = Log::default();
         let app = App::ephemeral("late");
-        let f =
-            app.worker("f", tracked(&log, Exit::Well)).containers(1).restart(policy).start().expect("valid");
+        let f = app.worker("f", tracked(&log, Exit::Well)).containers(1).restart(policy).started();
         let call = f.call(1);
         log.begun.pass();
         let report = app.shutdown_within(Duration::from_millis(20));
@@ -189,8 +200,7 @@ fn an_exit_that_panics_is_reported_and_is_no_crash() {
     under_each_policy(|_, policy| {
         let log = Log::default();
         let app = App::ephemeral("exit");
-        let f = app.worker("f", tracked(&log, Exit::Panics)).containers(1).restart(policy).start();
-        let f = f.expect("valid");
+        let f = app.worker("f", tracked(&log, Exit::Panics)).containers(1).restart(policy).started();
         f.ready().expect("it starts");
         let report = app.shutdown_blocking();
         let fate = &report.functions[0].containers[0].1;
@@ -198,7 +208,8 @@ fn an_exit_that_panics_is_reported_and_is_no_crash() {
             matches!(fate, Fate::ExitPanicked(panic) if panic.message() == "a crash on purpose"),
             "{report}"
         );
-        assert_eq!((report.functions[0].threads_running, f.status().crashes), (0, 0));
+        assert_eq!(report.functions[0].threads_running, 0, "running threads");
+        assert_eq!(f.status().crashes, 0, "crashes");
     });
 }
 
@@ -207,8 +218,12 @@ fn an_exit_that_hangs_is_abandoned_and_reported() {
     under_each_policy(|_, policy| {
         let log = Log::default();
         let app = App::ephemeral("exit");
-        let f = app.worker("f", tracked(&log, Exit::Hangs)).containers(1).restart(policy);
-        let f = f.exit_timeout(Duration::from_millis(10)).start().expect("valid");
+        let f = app
+            .worker("f", tracked(&log, Exit::Hangs))
+            .containers(1)
+            .restart(policy)
+            .exit_timeout(Duration::from_millis(10))
+            .started();
         f.ready().expect("it starts");
         let report = app.shutdown_blocking();
         assert_eq!(report.functions[0].containers[0].1, Fate::ExitTimedOut);
@@ -218,7 +233,7 @@ fn an_exit_that_hangs_is_abandoned_and_reported() {
 }
 
 #[test]
-fn a_start_does_not_wait_and_an_enter_that_did_not_end_has_no_exit() {
+fn a_start_does_not_wait_for_enter_and_an_unfinished_enter_has_no_exit() {
     under_each_policy(|_, policy| {
         let log = Log::default();
         let app = App::ephemeral("start");
@@ -229,7 +244,7 @@ fn a_start_does_not_wait_and_an_enter_that_did_not_end_has_no_exit() {
             Ok(Tracked(inside.clone(), Exit::Well))
         };
         let f = app.worker("f", enter).containers(3).restart(policy).start().expect("it does not wait");
-        until("all enters have begun at once", || log.enters.load(Ordering::SeqCst) == 3);
+        until("all containers are in `enter` at once", || log.enters.load(Ordering::SeqCst) == 3);
         assert_eq!(f.status().containers.starting, 3);
         let call = f.call(2);
         let report = app.stop_within(Duration::from_millis(5));
@@ -242,19 +257,18 @@ fn a_start_does_not_wait_and_an_enter_that_did_not_end_has_no_exit() {
 }
 
 #[test]
-fn drop_aborts_without_blocking_once_no_handle_is_left() {
+fn dropping_the_last_handle_aborts_without_blocking() {
     under_each_policy(|_, policy| {
         let log = Log::default();
         let app = App::ephemeral("dropped");
-        let f =
-            app.worker("f", tracked(&log, Exit::Well)).containers(1).restart(policy).start().expect("valid");
+        let f = app.worker("f", tracked(&log, Exit::Well)).containers(1).restart(policy).started();
         let call = f.call(1);
         log.begun.pass();
         let begun = Instant::now();
         drop(f);
         drop(app);
         drop(call);
-        assert!(begun.elapsed() < Duration::from_secs(30), "the container hangs, the drops do not");
+        assert!(begun.elapsed() < Duration::from_secs(30), "no drop waits for the container, which hangs");
         log.gate.open();
     });
 }
@@ -263,7 +277,7 @@ fn drop_aborts_without_blocking_once_no_handle_is_left() {
 fn a_handle_outlives_its_app() {
     under_each_policy(|_, policy| {
         let app = App::ephemeral("outlived");
-        let f = app.infallible("f", |n: &u32| n + 1).restart(policy).start().expect("valid");
+        let f = app.infallible("f", |n: &u32| n + 1).restart(policy).started();
         drop(app);
         assert_eq!(f.run(vec![1, 2]).expect("it goes on"), [2, 3]);
         let mut outcomes = f.map(0..10u32).into_iter();
@@ -273,10 +287,10 @@ fn a_handle_outlives_its_app() {
 }
 
 #[test]
-fn an_app_that_has_ended_starts_nothing_and_names_are_taken_once() {
+fn an_ended_app_starts_no_function_and_a_name_is_taken_only_once() {
     unhung(|| {
         let app = App::ephemeral("names");
-        let first = app.infallible("f", |n: &u32| *n).start().expect("valid");
+        let first = app.infallible("f", |n: &u32| *n).started();
         let again = app.infallible("f", |n: &u32| *n).start();
         assert!(matches!(again, Err(StartError::NameTaken(name)) if name == "f"));
         let late = app.infallible("late", |n: &u32| *n);
@@ -288,18 +302,20 @@ fn an_app_that_has_ended_starts_nothing_and_names_are_taken_once() {
 }
 
 #[test]
-fn the_scope_ends_with_the_report() {
+fn run_blocking_returns_the_result_and_the_report() {
     unhung(|| {
         let (sum, report) = App::run_blocking("scope", |app| {
-            let f = app.infallible("f", |n: &u64| *n).start().expect("valid");
+            let f = app.infallible("f", |n: &u64| *n).started();
             f.run((0..100).collect()).expect("infallible").into_iter().sum::<u64>()
         });
-        assert_eq!((sum, report.is_clean(), report.functions.len()), (4_950, true, 1));
+        assert_eq!(sum, 4_950, "sum");
+        assert!(report.is_clean(), "the end is clean");
+        assert_eq!(report.functions.len(), 1, "functions");
     });
 }
 
 #[test]
-fn an_exit_that_hangs_is_abandoned_though_an_older_thread_ends_meanwhile() {
+fn an_exit_that_hangs_is_abandoned_even_if_an_older_thread_ends_meanwhile() {
     #[derive(Clone, Default)]
     struct Slow {
         begun: Gate,
@@ -329,8 +345,12 @@ fn an_exit_that_hangs_is_abandoned_though_an_older_thread_ends_meanwhile() {
         let slow = Slow::default();
         let app = App::ephemeral("exit");
         let worker = slow.clone();
-        let f = app.worker("f", move |_: &Context| Ok(worker.clone())).containers(1).restart(policy);
-        let f = f.exit_timeout(Duration::from_millis(500)).start().expect("valid");
+        let f = app
+            .worker("f", move |_: &Context| Ok(worker.clone()))
+            .containers(1)
+            .restart(policy)
+            .exit_timeout(Duration::from_millis(500))
+            .started();
         let call = f.call(1);
         slow.begun.pass();
         assert!(f.kill_container(longshore::ContainerId::new(0)));
@@ -349,12 +369,11 @@ fn a_later_drain_does_not_extend_the_limit_of_a_shutdown() {
     under_each_policy(|_, policy| {
         let log = Log::default();
         let app = App::ephemeral("limit");
-        let f = app.worker("f", tracked(&log, Exit::Well)).containers(1).restart(policy);
-        let f = f.start().expect("valid");
+        let f = app.worker("f", tracked(&log, Exit::Well)).containers(1).restart(policy).started();
         let call = f.call(1);
         log.begun.pass();
         let ending = std::thread::spawn(move || app.shutdown_within(Duration::from_millis(500)));
-        until("it drains", || f.run(Vec::new()).is_err());
+        until("the function drains", || f.run(Vec::new()).is_err());
         until("the report arrives", || {
             f.drain();
             ending.is_finished()
@@ -372,25 +391,24 @@ fn a_function_is_idle_once_every_accepted_input_has_its_outcome() {
         let app = App::ephemeral("idle");
         let gate = Gate::default();
         let passes = gate.clone();
-        let f = app.infallible("waits", move |n: &u64| {
+        let f = numbers(&app, 2, move |n| {
             passes.pass();
             *n
         });
-        let f = f.containers(2).start().expect("valid settings");
         f.idle().expect("nothing was begun");
         let calls: Vec<_> = (0..10).map(|n| f.call(n)).collect();
         let mut map = f.map(0..10u64).window(4).into_iter();
         let waits = f.clone();
         let waiter = std::thread::spawn(move || waits.idle());
-        until("the map waits", || f.status().executing == 2);
+        until("both containers execute an input", || f.status().executing == 2);
         let reader = std::thread::spawn(move || (map.next().expect("an outcome"), map));
-        assert!(!waiter.is_finished(), "inputs execute");
+        assert!(!waiter.is_finished(), "`idle` waits while inputs execute");
         gate.open();
         waiter.join().expect("no panic").expect("everything has its outcome");
         let (first, map) = reader.join().expect("no panic");
         assert_eq!(first.expect("infallible"), 0);
         f.idle().expect("its window is full");
-        assert_eq!(map.progress().ok, 5, "one was taken, and four fill the window");
+        assert_eq!(map.progress().ok, 5, "one outcome was taken, and four fill the window");
         for (n, call) in calls.into_iter().enumerate() {
             assert_eq!(call.wait().expect("infallible"), n as u64);
         }
@@ -398,28 +416,30 @@ fn a_function_is_idle_once_every_accepted_input_has_its_outcome() {
 }
 
 #[test]
-fn idle_async_ends_with_the_last_outcome_and_idle_in_its_own_container_is_a_typed_error() {
+fn idle_async_ends_with_the_last_outcome_and_idle_inside_its_own_container_is_a_typed_error() {
     unhung(|| {
         let app = App::ephemeral("idle");
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-        let f =
-            app.function("sums", |n: &u64| Ok::<_, u8>(n + 1)).containers(2).start().expect("valid settings");
+        let f = app.function("sums", |n: &u64| Ok::<_, u8>(n + 1)).containers(2).started();
         runtime.block_on(async {
             for _ in 0..200 {
                 let calls: Vec<_> = (0..8).map(|n| f.call(n)).collect();
                 f.idle_async().await.expect("it ends");
                 let status = f.status();
-                assert_eq!((status.executing, status.inputs_waiting), (0, 0));
+                assert_eq!(status.executing, 0, "executing inputs");
+                assert_eq!(status.inputs_waiting, 0, "waiting inputs");
                 drop(calls);
             }
         });
         let inner = std::sync::Arc::new(std::sync::OnceLock::<longshore::Function<u64, bool, u8>>::new());
         let own = std::sync::Arc::clone(&inner);
-        let waits = app.function("waits for itself", move |_: &u64| {
-            let own = own.get().expect("set before the call");
-            Ok(matches!(own.idle(), Err(longshore::NotReady::WouldDeadlock)))
-        });
-        let waits = waits.containers(1).start().expect("valid settings");
+        let waits = app
+            .function("waits for itself", move |_: &u64| {
+                let own = own.get().expect("set before the call");
+                Ok(matches!(own.idle(), Err(longshore::NotReady::WouldDeadlock)))
+            })
+            .containers(1)
+            .started();
         assert!(inner.set(waits.clone()).is_ok());
         assert!(waits.call(0).wait().expect("it returns"));
     });

@@ -1,12 +1,12 @@
-//! What longshore promises, as tests: one binary, one module for each group of promises.
+//! The promises of longshore as tests: one binary, with a module for each group of promises.
 //!
-//! Promises that do not depend on the restart policy are run under both.
+//! A promise that does not depend on the restart policy is tested under both kinds of policy.
 
 #![expect(clippy::disallowed_methods, reason = "tests read the clock to see that nothing came early")]
 
 use longshore::Accountant;
 
-// Every promise is kept with it as well.
+// The memory tests need it, and every other promise is kept with it as well.
 #[global_allocator]
 static ALLOCATOR: Accountant = Accountant::system();
 

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use longshore::{Cause, Progress};
 
-use crate::support::{Gate, attempt, crash, under_each_policy, until};
+use crate::support::{Gate, Started, attempt, crash, failing_under, numbers_under, under_each_policy, until};
 
 fn sum_holds(progress: Progress) {
     let ended = progress.ok + progress.failed + progress.poisoned + progress.cancelled + progress.given_up;
@@ -15,35 +15,31 @@ fn sum_holds(progress: Progress) {
 #[test]
 fn outcomes_come_in_the_order_of_the_inputs() {
     under_each_policy(|app, policy| {
-        let f = app.infallible("f", |n: &u32| n + 1).containers(4).restart(policy).start().expect("valid");
-        let outputs: Result<Vec<u32>, _> = f.map(0..20_000u32).into_iter().collect();
+        let f = numbers_under(policy, app, 4, |n| n + 1);
+        let outputs: Result<Vec<u64>, _> = f.map(0..20_000u64).into_iter().collect();
         assert_eq!(outputs.expect("no failure"), (1..=20_000).collect::<Vec<_>>());
     });
 }
 
 #[test]
-fn unordered_yields_what_completes_first() {
+fn an_unordered_map_yields_outcomes_as_they_complete() {
     under_each_policy(|app, policy| {
         let gate = Gate::default();
         let inside = gate.clone();
-        let f = app
-            .infallible("f", move |n: &u32| {
-                if *n == 0 {
-                    inside.pass();
-                }
-                *n
-            })
-            .containers(2)
-            .restart(policy)
-            .start()
-            .expect("valid");
-        let mut outcomes = f.map(0..100u32).unordered().into_iter();
-        let first: Vec<u32> =
+        let f = numbers_under(policy, app, 2, move |n| {
+            if *n == 0 {
+                inside.pass();
+            }
+            *n
+        });
+        let mut outcomes = f.map(0..100u64).unordered().into_iter();
+        let first: Vec<u64> =
             outcomes.by_ref().take(99).map(|outcome| outcome.expect("infallible")).collect();
         assert!(!first.contains(&0));
         gate.open();
         assert_eq!(outcomes.next().map(|outcome| outcome.expect("infallible")), Some(0));
-        assert!(outcomes.next().is_none() && outcomes.next().is_none());
+        assert!(outcomes.next().is_none());
+        assert!(outcomes.next().is_none());
         sum_holds(outcomes.progress());
     });
 }
@@ -51,7 +47,7 @@ fn unordered_yields_what_completes_first() {
 #[test]
 fn an_empty_input_finishes_at_once() {
     under_each_policy(|app, policy| {
-        let f = app.infallible("f", |n: &u32| *n).restart(policy).start().expect("valid");
+        let f = app.infallible("f", |n: &u64| *n).restart(policy).started();
         assert!(f.map(Vec::new()).into_iter().next().is_none());
         assert!(f.map(std::iter::empty()).into_iter().next().is_none());
         assert!(f.run(Vec::new()).expect("nothing fails").is_empty());
@@ -61,24 +57,19 @@ fn an_empty_input_finishes_at_once() {
 }
 
 #[test]
-fn the_first_failure_ends_the_map_when_it_happens_and_the_rest_can_be_salvaged() {
+fn the_first_failure_ends_the_map_at_once_and_finished_outputs_can_be_salvaged() {
     under_each_policy(|app, policy| {
         let gate = Gate::default();
         let inside = gate.clone();
-        let f = app
-            .function("f", move |n: &u64| match n {
-                // A slow input ahead of the one that fails.
-                20 => {
-                    inside.pass();
-                    Ok(*n)
-                }
-                60 => Err("sixty"),
-                _ => Ok(*n),
-            })
-            .containers(2)
-            .restart(policy)
-            .start()
-            .expect("valid");
+        let f = failing_under(policy, app, 2, move |n| match n {
+            // Input 20 is slow, and comes before the one that fails.
+            20 => {
+                inside.pass();
+                Ok(*n)
+            }
+            60 => Err("sixty"),
+            _ => Ok(*n),
+        });
         let mut outcomes = f.map(0..100u64).window(64).into_iter();
         let mut yielded = 0;
         let failure = loop {
@@ -91,15 +82,19 @@ fn the_first_failure_ends_the_map_when_it_happens_and_the_rest_can_be_salvaged()
             }
         };
         assert!(yielded <= 20, "the slow input had not returned");
-        assert_eq!((failure.index(), failure.error()), (Some(60), Some(&"sixty")));
+        assert_eq!(failure.index(), Some(60), "index");
+        assert_eq!(failure.error(), Some(&"sixty"), "error");
         assert!(outcomes.next().is_none());
         sum_holds(outcomes.progress());
         assert_eq!(outcomes.progress().failed, 1);
-        assert!(outcomes.progress().cancelled >= 1, "the slow one at least");
+        assert!(outcomes.progress().cancelled >= 1, "at least the slow input is cancelled");
         let saved = outcomes.salvage();
         assert!(saved.iter().all(|(index, output)| index == output && *index >= yielded));
         assert!(saved.iter().all(|(index, _)| *index != 20 && *index != 60));
-        assert!(saved.iter().any(|(index, _)| *index > 20), "what finished beside it is not lost");
+        assert!(
+            saved.iter().any(|(index, _)| *index > 20),
+            "outputs that finished behind the slow input are not lost"
+        );
         gate.open();
     });
 }
@@ -107,12 +102,7 @@ fn the_first_failure_ends_the_map_when_it_happens_and_the_rest_can_be_salvaged()
 #[test]
 fn fail_in_order_yields_the_failure_at_its_place() {
     under_each_policy(|app, policy| {
-        let f = app
-            .function("f", |n: &u64| if n % 40 == 30 { Err(*n) } else { Ok(*n) })
-            .containers(3)
-            .restart(policy)
-            .start()
-            .expect("valid");
+        let f = failing_under(policy, app, 3, |n| if n % 40 == 30 { Err("thirty") } else { Ok(*n) });
         let mut outcomes = f.map(0..1_000u64).fail_in_order().into_iter();
         for n in 0..30 {
             assert_eq!(outcomes.next().and_then(Result::ok), Some(n));
@@ -135,15 +125,15 @@ fn return_exceptions_yields_every_outcome_at_its_place() {
             })
             .containers(3)
             .restart(policy)
-            .start()
-            .expect("valid");
+            .started();
         let mut outcomes = f.map(0..700u64).return_exceptions().into_iter();
         for n in 0..700u64 {
-            match outcomes.next().expect("one for each") {
+            match outcomes.next().expect("each input has an outcome") {
                 Ok(output) => assert_eq!(output, n),
                 Err(failure) => {
-                    assert_eq!((failure.index(), n % 7), (Some(n), 3));
-                    assert_eq!(failure.error(), Some(&n.to_string()));
+                    assert_eq!(failure.index(), Some(n), "index");
+                    assert_eq!(n % 7, 3, "inputs of remainder 3 fail");
+                    assert_eq!(failure.error(), Some(&n.to_string()), "error");
                 }
             }
         }
@@ -153,20 +143,19 @@ fn return_exceptions_yields_every_outcome_at_its_place() {
 }
 
 #[test]
-fn nothing_is_pulled_before_the_first_outcome_is_asked_for_and_never_more_than_the_window() {
+fn nothing_is_pulled_before_the_first_next_and_never_more_than_the_window() {
     under_each_policy(|app, policy| {
         for window in [1, 2, 7, 64] {
             let pulled = Arc::new(AtomicU64::new(0));
             let count = Arc::clone(&pulled);
             let source = std::iter::from_fn(move || Some(count.fetch_add(1, Ordering::SeqCst))).take(300);
             let name = format!("f{window}");
-            let f = app.infallible(&name, |n: &u64| *n).containers(2).restart(policy.clone()).start();
-            let f = f.expect("valid");
+            let f = app.infallible(&name, |n: &u64| *n).containers(2).restart(policy.clone()).started();
             let mut outcomes = f.map(source).window(window).into_iter();
             f.ready().expect("it starts");
             assert_eq!(pulled.load(Ordering::SeqCst), 0, "lazy");
             for yielded in 1..=300 {
-                outcomes.next().expect("one for each").expect("infallible");
+                outcomes.next().expect("each input has an outcome").expect("infallible");
                 let outstanding = pulled.load(Ordering::SeqCst) - yielded;
                 assert!(outstanding <= window, "{outstanding} of {window}");
             }
@@ -180,18 +169,11 @@ fn containers_fill_the_window_without_further_polls_and_then_stop() {
     under_each_policy(|app, policy| {
         let runs = Arc::new(AtomicU64::new(0));
         let count = Arc::clone(&runs);
-        let f = app
-            .infallible("f", move |_: &u64| {
-                count.fetch_add(1, Ordering::SeqCst);
-            })
-            .containers(2)
-            .restart(policy)
-            .start()
-            .expect("valid");
+        let f = numbers_under(policy, app, 2, move |_| count.fetch_add(1, Ordering::SeqCst));
         let mut outcomes = f.map(0..u64::MAX).window(32).into_iter();
         outcomes.next().expect("endless").expect("infallible");
         until("the window is full", || runs.load(Ordering::SeqCst) == 33);
-        // A consumer that pauses stops the pulling: a call goes through, and nothing else has run.
+        // A consumer that pauses stops the pulling. So only the call is executed in addition.
         f.call(0).wait().expect("infallible");
         assert_eq!(runs.load(Ordering::SeqCst), 34);
         assert_eq!(outcomes.progress().pulled, 33);
@@ -201,7 +183,7 @@ fn containers_fill_the_window_without_further_polls_and_then_stop() {
 #[test]
 fn cheap_inputs_in_a_wide_window_never_stall() {
     under_each_policy(|app, policy| {
-        let f = app.infallible("f", |n: &u64| *n).containers(2).restart(policy).start().expect("valid");
+        let f = numbers_under(policy, app, 2, |n| *n);
         for _ in 0..50 {
             assert_eq!(f.map(0..50_000u64).into_iter().filter(Result::is_ok).count(), 50_000);
         }
@@ -209,9 +191,9 @@ fn cheap_inputs_in_a_wide_window_never_stall() {
 }
 
 #[test]
-fn an_endless_map_starves_nobody() {
+fn an_endless_map_starves_neither_runs_nor_calls() {
     under_each_policy(|app, policy| {
-        let f = app.infallible("f", |n: &u64| *n).containers(1).restart(policy).start().expect("valid");
+        let f = numbers_under(policy, app, 1, |n| *n);
         let handle = f.clone();
         let stop = Gate::default();
         let (stopped, finished) = (stop.clone(), Arc::new(AtomicU64::new(0)));
@@ -234,21 +216,17 @@ fn an_endless_map_starves_nobody() {
 }
 
 #[test]
-fn dropping_a_map_cancels_it_and_refuses_what_still_comes() {
+fn dropping_a_map_cancels_it_and_refuses_late_answers() {
     under_each_policy(|app, policy| {
         let (gate, begun) = (Gate::default(), Arc::new(AtomicU64::new(0)));
         let (inside, count) = (gate.clone(), Arc::clone(&begun));
-        let f = app
-            .infallible("f", move |n: &u64| {
-                count.fetch_add(1, Ordering::SeqCst);
-                if *n == 1 {
-                    inside.pass();
-                }
-            })
-            .containers(1)
-            .restart(policy)
-            .start()
-            .expect("valid");
+        let f = numbers_under(policy, app, 1, move |n| {
+            count.fetch_add(1, Ordering::SeqCst);
+            if *n == 1 {
+                inside.pass();
+            }
+            *n
+        });
         let mut outcomes = f.map(0..1_000u64).into_iter();
         outcomes.next().expect("the first").expect("infallible");
         until("input 1 executes", || begun.load(Ordering::SeqCst) == 2);
@@ -266,19 +244,15 @@ fn a_dropped_call_is_cancelled() {
     under_each_policy(|app, policy| {
         let (gate, runs) = (Gate::default(), Arc::new(AtomicU64::new(0)));
         let (inside, count) = (gate.clone(), Arc::clone(&runs));
-        let f = app
-            .infallible("f", move |n: &u64| {
-                count.fetch_add(1, Ordering::SeqCst);
-                if *n == 0 {
-                    inside.pass();
-                }
-            })
-            .containers(1)
-            .restart(policy)
-            .start()
-            .expect("valid");
+        let f = numbers_under(policy, app, 1, move |n| {
+            count.fetch_add(1, Ordering::SeqCst);
+            if *n == 0 {
+                inside.pass();
+            }
+            *n
+        });
         let first = f.call(0);
-        until("it executes", || runs.load(Ordering::SeqCst) == 1);
+        until("the first call executes", || runs.load(Ordering::SeqCst) == 1);
         drop(f.call(1));
         gate.open();
         first.wait().expect("infallible");
@@ -290,7 +264,7 @@ fn a_dropped_call_is_cancelled() {
 #[test]
 fn a_window_out_of_range_is_a_typed_error_and_nothing_is_pulled() {
     under_each_policy(|app, policy| {
-        let f = app.infallible("f", |n: &u64| *n).restart(policy).start().expect("valid");
+        let f = app.infallible("f", |n: &u64| *n).restart(policy).started();
         for window in [0, (1 << 24) + 1] {
             let mut outcomes = f.map(0..10u64).window(window).into_iter();
             let failure = outcomes.next().expect("an error").expect_err("out of range");
@@ -304,54 +278,49 @@ fn a_window_out_of_range_is_a_typed_error_and_nothing_is_pulled() {
 #[test]
 fn progress_is_observable_while_the_map_runs() {
     under_each_policy(|app, policy| {
-        let f = app
-            .function("f", |n: &u64| if n % 4 == 1 { Err(()) } else { Ok(()) })
-            .containers(2)
-            .restart(policy)
-            .start()
-            .expect("valid");
+        let f = failing_under(policy, app, 2, |n| if n % 4 == 1 { Err("one") } else { Ok(*n) });
         let mut outcomes = f.map((0..100u64).collect::<Vec<_>>()).return_exceptions().into_iter();
         assert_eq!(outcomes.progress(), Progress::default());
         let mut last = 0;
         while outcomes.next().is_some() {
             let progress = outcomes.progress();
             assert_eq!(progress.total, Some(100));
-            assert!(progress.completed() >= last && progress.completed() <= progress.pulled);
+            assert!(progress.completed() >= last);
+            assert!(progress.completed() <= progress.pulled);
             last = progress.completed();
         }
         let progress = outcomes.progress();
-        assert_eq!((progress.ok, progress.failed, progress.pulled), (75, 25, 100));
+        assert_eq!(progress.ok, 75, "ok inputs");
+        assert_eq!(progress.failed, 25, "failed inputs");
+        assert_eq!(progress.pulled, 100, "pulled inputs");
     });
 }
 
 #[test]
-fn a_failure_while_the_function_drains_is_the_error_its_map_ends_with() {
+fn a_failure_during_a_drain_is_the_error_that_its_map_ends_with() {
     under_each_policy(|app, policy| {
         let (begun, gate) = (Gate::default(), Gate::default());
         let (told, inside) = (begun.clone(), gate.clone());
-        let f = app
-            .function("f", move |n: &u64| {
-                if *n == 3 {
-                    told.open();
-                    inside.pass();
-                    return Err("three");
-                }
-                Ok(*n)
-            })
-            .containers(2)
-            .restart(policy)
-            .start()
-            .expect("valid");
+        let f = failing_under(policy, app, 2, move |n| {
+            if *n == 3 {
+                told.open();
+                inside.pass();
+                return Err("three");
+            }
+            Ok(*n)
+        });
         let mut outcomes = f.map(0..1_000u64).window(8).into_iter();
         assert_eq!(outcomes.next().and_then(Result::ok), Some(0));
         begun.pass();
         f.drain();
-        until("it drains", || f.run(Vec::new()).is_err());
+        until("the function drains", || f.run(Vec::new()).is_err());
         gate.open();
         let failure = outcomes.by_ref().find_map(Result::err).expect("it ends with an error");
-        assert_eq!((failure.index(), failure.input()), (Some(3), Some(&3)), "{failure:?}");
-        assert_eq!((failure.error(), failure.attempts()), (Some(&"three"), 1));
-        assert!(outcomes.next().is_none(), "one error is enough");
+        assert_eq!(failure.index(), Some(3), "index: {failure:?}");
+        assert_eq!(failure.input(), Some(&3), "input: {failure:?}");
+        assert_eq!(failure.error(), Some(&"three"), "error");
+        assert_eq!(failure.attempts(), 1, "attempts");
+        assert!(outcomes.next().is_none(), "the map has one error");
         assert_eq!(outcomes.progress().failed, 1);
         sum_holds(outcomes.progress());
     });
@@ -372,13 +341,14 @@ fn a_wide_window_is_full_while_its_first_input_executes() {
                 })
                 .containers(4)
                 .restart(policy.clone())
-                .start()
-                .expect("valid");
+                .started();
             let inputs = 0..5_000u64;
             let map = if fed { f.map(inputs.step_by(1)) } else { f.map(inputs) };
             let mut outcomes = map.window(1_000).into_iter();
             let consumer = std::thread::spawn(move || outcomes.next().map(|outcome| outcome.is_ok()));
-            until("the whole window has begun", || runs.load(Ordering::SeqCst) == 1_000);
+            until("all inputs of the window have been executed or begun", || {
+                runs.load(Ordering::SeqCst) == 1_000
+            });
             gate.open();
             assert_eq!(consumer.join().expect("no panic"), Some(true));
         }
@@ -386,9 +356,9 @@ fn a_wide_window_is_full_while_its_first_input_executes() {
 }
 
 #[test]
-fn maps_of_cheap_inputs_are_dropped_at_any_moment_and_their_function_goes_on() {
+fn maps_of_cheap_inputs_can_be_dropped_at_any_moment_and_the_function_goes_on() {
     under_each_policy(|app, policy| {
-        let f = app.infallible("f", |n: &u64| *n).containers(2).restart(policy).start().expect("valid");
+        let f = numbers_under(policy, app, 2, |n| *n);
         f.ready().expect("it starts");
         for round in 0..400 {
             let mut outcomes = f.map(0..1_000_000u64).into_iter();

@@ -12,10 +12,10 @@ use tracing::{Event, Subscriber};
 use tracing_subscriber::layer::{Context as LayerContext, Layer, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
 
-use crate::support::{Gate, attempt, crash, unhung, until};
+use crate::support::{Gate, Started, attempt, crash, unhung, until};
 
-/// One event: its level, its target, its fields (the message among them), and those of the span that it is in, with the
-/// spans around that.
+/// One event: its level, its target, its fields (with its message), the fields of its span, and the names of
+/// the spans around that.
 #[derive(Debug, Clone, Default)]
 struct Told {
     level: String,
@@ -26,7 +26,7 @@ struct Told {
 }
 
 impl Told {
-    /// Whether a field of the event, or of its span, has that value.
+    /// Whether the field of the event, or of its span, has this value.
     fn is(&self, field: &str, value: &str) -> bool {
         let of_span = || self.span.as_ref().and_then(|span| span.get(field));
         self.fields.get(field).or_else(of_span).is_some_and(|told| told == value)
@@ -37,7 +37,7 @@ impl Told {
     }
 }
 
-/// A function whose status is asked for at each event about it.
+/// A function whose status the subscriber reads at each event about it.
 static ASKED: OnceLock<Function<u32, u32, std::convert::Infallible>> = OnceLock::new();
 
 #[derive(Default)]
@@ -53,7 +53,8 @@ impl Visit for Fields {
     }
 }
 
-/// Keeps everything that is told of one app, because tests of a process share the subscriber.
+/// Keeps every event. All tests of the process share one subscriber, so each test filters by its function's
+/// name.
 #[derive(Clone, Default)]
 struct Keeper(Arc<Mutex<Vec<Told>>>);
 
@@ -85,7 +86,7 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Keeper {
     }
 }
 
-/// Everything told in this process so far about the function `name`.
+/// All events so far about the function `name`.
 fn told(name: &str) -> Vec<Told> {
     static KEEPER: Mutex<Option<Keeper>> = Mutex::new(None);
     let mut keeper = KEEPER.lock().unwrap_or_else(PoisonError::into_inner);
@@ -108,20 +109,23 @@ fn a_crash_is_one_warning_with_message_and_location_in_the_span_of_its_input() {
         let f = app
             .infallible("one_warning", |n: &u32| if *n == 3 && attempt() == 1 { crash() } else { *n })
             .containers(1)
-            .start()
-            .expect("valid");
+            .started();
         f.run((0..5).collect()).expect("replayed");
         let told = told("one_warning");
         let crashes: Vec<_> = told.iter().filter(|told| told.is("message", "container crashed")).collect();
         assert_eq!(crashes.len(), 1, "{told:#?}");
         let crash = crashes[0];
-        assert_eq!((crash.level.as_str(), crash.target.as_str()), ("WARN", "longshore"));
-        assert_eq!((crash.fields["container"].as_str(), crash.fields["generation"].as_str()), ("0", "1"));
+        assert_eq!(crash.level.as_str(), "WARN", "level");
+        assert_eq!(crash.target.as_str(), "longshore", "target");
+        assert_eq!(crash.fields["container"].as_str(), "0", "container");
+        assert_eq!(crash.fields["generation"].as_str(), "1", "generation");
         assert_eq!(crash.fields["cause"], "a crash on purpose");
         assert!(crash.fields["location"].contains("support.rs"), "{crash:?}");
         let span = crash.span.as_ref().expect("in the span of its input");
-        assert_eq!((span["input"].as_str(), span["attempt"].as_str()), ("3", "1"));
-        assert_eq!((span["app"].as_str(), span["function"].as_str()), ("told", "one_warning"));
+        assert_eq!(span["input"].as_str(), "3", "input");
+        assert_eq!(span["attempt"].as_str(), "1", "attempt");
+        assert_eq!(span["app"].as_str(), "told", "name of the app");
+        assert_eq!(span["function"].as_str(), "one_warning", "name of the function");
         assert_eq!(span["span's level"], "WARN", "a filter that shows the event shows its input as well");
     });
 }
@@ -141,8 +145,12 @@ fn each_change_of_a_container_is_one_event() {
     unhung(|| {
         told("-");
         let app = App::ephemeral("told");
-        let f = app.worker("changes", |_: &Context| Ok::<_, BoxError>(Plain)).containers(1);
-        let f = f.crash_retries(0).restart(RateLimited::never()).start().expect("valid");
+        let f = app
+            .worker("changes", |_: &Context| Ok::<_, BoxError>(Plain))
+            .containers(1)
+            .crash_retries(0)
+            .restart(RateLimited::never())
+            .started();
         f.call(1).wait().expect("infallible");
         assert!(f.call(666).wait().is_err());
         f.call(2).wait().expect("infallible");
@@ -177,8 +185,7 @@ fn failures_and_later_attempts_have_a_span() {
             })
             .retries(longshore::Retries::new(1).initial_delay(Duration::ZERO))
             .containers(1)
-            .start()
-            .expect("valid");
+            .started();
         f.run((0..10).collect()).expect("retried");
         let told = told("spans");
         let inside: Vec<_> = told.iter().filter(|told| told.is("message", "in the function")).collect();
@@ -187,7 +194,8 @@ fn failures_and_later_attempts_have_a_span() {
             match (event.fields["inside"].as_str(), &event.span) {
                 ("1", None) => {}
                 ("2", Some(span)) => {
-                    assert_eq!((span["input"].as_str(), span["attempt"].as_str()), ("7", "2"))
+                    assert_eq!(span["input"].as_str(), "7", "input");
+                    assert_eq!(span["attempt"].as_str(), "2", "attempt");
                 }
                 other => panic!("{other:?}"),
             }
@@ -200,12 +208,14 @@ fn failures_and_later_attempts_have_a_span() {
 }
 
 #[test]
-fn the_label_of_a_map_is_told_with_its_inputs_and_names_the_thread_of_its_source() {
+fn the_label_of_a_map_appears_in_its_events_and_in_the_name_of_its_feeder_thread() {
     unhung(|| {
         told("-");
         let app = App::ephemeral("told");
-        let f = app.function("labels", |n: &u32| if *n == 3 { Err("three") } else { Ok(()) });
-        let f = f.containers(1).start().expect("valid");
+        let f = app
+            .function("labels", |n: &u32| if *n == 3 { Err("three") } else { Ok(()) })
+            .containers(1)
+            .started();
         let thread = || std::thread::current().name().map(str::to_owned);
         let names = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
         let seen = std::sync::Arc::clone(&names);
@@ -214,19 +224,22 @@ fn the_label_of_a_map_is_told_with_its_inputs_and_names_the_thread_of_its_source
         assert_eq!(names.lock().expect("not poisoned")[0], "told/labels/nightly");
         let told = told("labels");
         let failed: Vec<_> = told.iter().filter(|told| told.is("message", "input failed")).collect();
-        assert!(failed.len() == 1 && failed[0].is("map", "nightly"), "{failed:?}");
+        assert!(failed.len() == 1, "{failed:?}");
+        assert!(failed[0].is("map", "nightly"), "{failed:?}");
         let refused = f.map(0..1u32).label("").into_iter().next().expect("an error");
         assert!(matches!(refused.expect_err("no name").cause(), longshore::Cause::Config(_)));
     });
 }
 
 #[test]
-fn the_callers_span_is_the_parent_of_those_of_its_executions() {
+fn the_callers_span_is_the_parent_of_the_spans_of_its_executions() {
     unhung(|| {
         told("-");
         let app = App::ephemeral("told");
-        let f = app.infallible("parents", |n: &u32| if attempt() == 1 { crash() } else { *n });
-        let f = f.containers(1).start().expect("valid");
+        let f = app
+            .infallible("parents", |n: &u32| if attempt() == 1 { crash() } else { *n })
+            .containers(1)
+            .started();
         let span = tracing::info_span!("request");
         let calls = span.in_scope(|| [f.call(1), f.call(2)]);
         let map = span.in_scope(|| f.map(vec![3]));
@@ -244,23 +257,25 @@ fn the_callers_span_is_the_parent_of_those_of_its_executions() {
         let number =
             |told: &&Told| ["call", "input"].map(|field| (1..9).find(|n| told.is(field, &n.to_string())));
         let numbers: Vec<_> = crashes.iter().map(number).collect();
-        assert_eq!(numbers[..2], [[Some(1), None], [Some(2), None]], "a call is told by its number");
-        assert!(crashes[2].is("input", "0"), "an input of a map by its index");
+        assert_eq!(numbers[..2], [[Some(1), None], [Some(2), None]], "a call is identified by its number");
+        assert!(crashes[2].is("input", "0"), "an input of a map is identified by its index");
     });
 }
 
 #[test]
-fn no_field_is_told_by_an_event_and_by_its_span() {
+fn no_field_is_both_in_an_event_and_in_its_span() {
     unhung(|| {
         told("-");
         let app = App::ephemeral("told");
-        let f = app.function("once", |n: &u32| match (*n, attempt()) {
-            (3, 1) => crash(),
-            (4, 1 | 2) => Err("no"),
-            _ => Ok(()),
-        });
-        let f = f.containers(1).retries(longshore::Retries::new(2).initial_delay(Duration::ZERO));
-        let f = f.start().expect("valid");
+        let f = app
+            .function("once", |n: &u32| match (*n, attempt()) {
+                (3, 1) => crash(),
+                (4, 1 | 2) => Err("no"),
+                _ => Ok(()),
+            })
+            .containers(1)
+            .retries(longshore::Retries::new(2).initial_delay(Duration::ZERO))
+            .started();
         f.run((0..9).collect()).expect("retried and replayed");
         drop(app);
         let told = told("once");
@@ -275,7 +290,7 @@ fn no_field_is_told_by_an_event_and_by_its_span() {
 }
 
 #[test]
-fn an_outage_reads_like_a_story() {
+fn an_outage_logs_a_line_for_each_delay_and_each_kind_of_crash_and_one_for_its_end() {
     const SECOND: Duration = Duration::from_secs(1);
     unhung(|| {
         told("-");
@@ -306,7 +321,7 @@ fn an_outage_reads_like_a_story() {
 }
 
 #[test]
-fn a_reset_within_a_crash_loop_is_told() {
+fn a_reset_within_a_crash_loop_is_logged() {
     const SECOND: Duration = Duration::from_secs(1);
     unhung(|| {
         told("-");
@@ -325,7 +340,7 @@ fn a_reset_within_a_crash_loop_is_told() {
 }
 
 #[test]
-fn giving_up_and_reset_are_told() {
+fn giving_up_and_reset_are_logged() {
     unhung(|| {
         told("-");
         let app = App::ephemeral("told");
@@ -334,31 +349,32 @@ fn giving_up_and_reset_are_told() {
             .containers(1)
             .crash_retries(0)
             .restart(RateLimited::new().max_crashes(0).max_failure_rate(0.0))
-            .start()
-            .expect("valid");
+            .started();
         assert!(f.call(0).wait().is_err());
         let times = |words: &str| told("gives_up").iter().filter(|told| told.is("message", words)).count();
-        until("it gave up", || times("function gave up") == 1);
+        until("the log has that the function gave up", || times("function gave up") == 1);
         assert!(f.reset());
-        until("it is told", || times("function reset") == 1);
+        until("the log has the reset", || times("function reset") == 1);
         assert_eq!(times("function gave up"), 1);
     });
 }
 
 #[test]
-fn a_subscriber_may_ask_the_function_it_is_told_about() {
-    // Events are spoken with the lock released: a subscriber that asks for the status does not hang.
+fn a_subscriber_may_read_the_status_of_the_function_of_an_event() {
+    // Events are emitted after the lock is released, so a subscriber that reads the status does not deadlock.
     unhung(|| {
         told("-");
         let app = App::ephemeral("told");
-        let f = app.infallible("asked", |n: &u32| if *n == 3 && attempt() == 1 { crash() } else { *n });
-        let f = f.containers(1).start().expect("valid");
+        let f = app
+            .infallible("asked", |n: &u32| if *n == 3 && attempt() == 1 { crash() } else { *n })
+            .containers(1)
+            .started();
         f.ready().expect("it starts");
         assert!(ASKED.set(f.clone()).is_ok(), "only here");
         f.run((0..5).collect()).expect("replayed");
         assert!(f.kill_container(longshore::ContainerId::new(0)));
         let killed = || told("asked").iter().any(|told| told.is("message", "container killed"));
-        until("the kill is told", killed);
+        until("the log has the kill", killed);
     });
 }
 
@@ -368,17 +384,13 @@ fn a_status_shows_the_execution_that_has_gone_on_for_longest() {
         let app = App::ephemeral("observing");
         let gate = Gate::default();
         let passes = gate.clone();
-        let f = app
-            .infallible("stuck", move |_: &u64| passes.pass())
-            .containers(2)
-            .start()
-            .expect("valid settings");
+        let f = app.infallible("stuck", move |_: &u64| passes.pass()).containers(2).started();
         let calls = [f.call(1), f.call(2)];
-        until("both execute", || f.status().executing == 2);
+        until("both calls execute", || f.status().executing == 2);
         let status = f.status();
         assert_eq!(status.inputs_waiting, 0);
         let oldest = status.oldest_execution.expect("two executions go on");
-        until("it gets older", || {
+        until("the oldest execution gets older", || {
             let later = f.status().oldest_execution.expect("two executions go on");
             later.container == oldest.container && later.executing_for > oldest.executing_for
         });
@@ -387,6 +399,6 @@ fn a_status_shows_the_execution_that_has_gone_on_for_longest() {
         for call in calls {
             call.wait().expect("the gate is open");
         }
-        until("nothing executes", || f.status().oldest_execution.is_none());
+        until("no input executes", || f.status().oldest_execution.is_none());
     });
 }

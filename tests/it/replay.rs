@@ -1,4 +1,4 @@
-//! Crashes, replay, and exactly one outcome for each input.
+//! Crashes, replays, and that each input has exactly one outcome.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -6,17 +6,16 @@ use std::sync::{Arc, Mutex};
 
 use longshore::{App, Cause, Context, Death, Failure, Previous, RateLimited, Worker};
 
-use crate::support::{Gate, attempt, crash, under_each_policy, unhung, until};
+use crate::support::{
+    Gate, Started, attempt, crash, failing_under, numbers_under, under_each_policy, unhung, until,
+};
 
 #[test]
 fn in_flight_inputs_survive_a_panic() {
     under_each_policy(|app, policy| {
-        let f = app
-            .infallible("f", |n: &u64| if n.is_multiple_of(97) && attempt() == 1 { crash() } else { n * 2 })
-            .containers(3)
-            .restart(policy)
-            .start()
-            .expect("valid");
+        let f = numbers_under(policy, app, 3, |n| {
+            if n.is_multiple_of(97) && attempt() == 1 { crash() } else { n * 2 }
+        });
         let outputs = f.run((0..5_000).collect()).expect("every input is replayed");
         assert!(outputs.iter().enumerate().all(|(n, output)| *output == 2 * n as u64));
         let status = f.status();
@@ -29,19 +28,14 @@ fn completed_inputs_never_run_again_and_each_input_has_one_outcome() {
     under_each_policy(|app, policy| {
         let runs = Arc::new(Mutex::new(BTreeMap::<u64, u32>::new()));
         let count = Arc::clone(&runs);
-        let f = app
-            .function("f", move |n: &u64| {
-                *count.lock().expect("not poisoned").entry(*n).or_default() += 1;
-                match n % 50 {
-                    7 if attempt() < 3 => crash(),
-                    11 => Err("odd one"),
-                    _ => Ok(*n),
-                }
-            })
-            .containers(4)
-            .restart(policy)
-            .start()
-            .expect("valid");
+        let f = failing_under(policy, app, 4, move |n| {
+            *count.lock().expect("not poisoned").entry(*n).or_default() += 1;
+            match n % 50 {
+                7 if attempt() < 3 => crash(),
+                11 => Err("odd one"),
+                _ => Ok(*n),
+            }
+        });
         let mut outcomes = f.map(0..2_000u64).return_exceptions().unordered().into_iter();
         let mut seen = vec![0; 2_000];
         for outcome in outcomes.by_ref() {
@@ -51,11 +45,13 @@ fn completed_inputs_never_run_again_and_each_input_has_one_outcome() {
             };
             seen[usize::try_from(index).expect("small")] += 1;
         }
-        assert!(seen.iter().all(|times| *times == 1), "exactly one outcome each");
+        assert!(seen.iter().all(|times| *times == 1), "each input has exactly one outcome");
         let runs = runs.lock().expect("not poisoned");
         assert!(runs.iter().all(|(n, times)| *times == if n % 50 == 7 { 3 } else { 1 }), "{runs:?}");
         let progress = outcomes.progress();
-        assert_eq!((progress.ok, progress.failed, progress.replayed), (1_960, 40, 80));
+        assert_eq!(progress.ok, 1_960, "ok inputs");
+        assert_eq!(progress.failed, 40, "failed inputs");
+        assert_eq!(progress.replayed, 80, "replayed inputs");
         assert_eq!(progress.pulled, progress.completed());
     });
 }
@@ -84,8 +80,7 @@ fn a_worker_is_entered_anew_after_a_crash_and_attempts_are_shown() {
         }
     }
     under_each_policy(|app, policy| {
-        let f =
-            app.worker("f", |_: &Context| Ok(Fresh(0))).containers(1).restart(policy).start().expect("valid");
+        let f = app.worker("f", |_: &Context| Ok(Fresh(0))).containers(1).restart(policy).started();
         let seen = f.run(vec![0, 1, 2, 3]).expect("replayed");
         assert_eq!(seen[0], (1, 1, 1, None));
         assert_eq!(seen[1], (2, 1, 1, None));
@@ -97,7 +92,7 @@ fn a_worker_is_entered_anew_after_a_crash_and_attempts_are_shown() {
 }
 
 #[test]
-fn at_most_once_gives_up_what_crashed_and_nothing_else() {
+fn without_crash_retries_only_inputs_that_crashed_are_given_up() {
     under_each_policy(|app, policy| {
         let runs = Arc::new(AtomicU32::new(0));
         let count = Arc::clone(&runs);
@@ -112,34 +107,30 @@ fn at_most_once_gives_up_what_crashed_and_nothing_else() {
             .containers(2)
             .crash_retries(0)
             .restart(policy)
-            .start()
-            .expect("valid");
+            .started();
         let all = f.run_all((0..10).collect());
         let bad: Vec<_> = all.iter().filter_map(|outcome| outcome.as_ref().err()).collect();
         assert_eq!(bad.len(), 1);
-        assert_eq!((bad[0].index(), bad[0].attempts(), bad[0].is_poisoned()), (Some(5), 1, true));
+        assert_eq!(bad[0].index(), Some(5), "index");
+        assert_eq!(bad[0].attempts(), 1, "attempts");
+        assert!(bad[0].is_poisoned(), "the input is poisoned");
         assert_eq!(runs.load(Ordering::SeqCst), 1);
     });
 }
 
 #[test]
-fn a_killed_container_loses_nothing_and_nobody_is_blamed() {
+fn a_killed_container_loses_no_input_and_no_input_is_blamed() {
     under_each_policy(|app, policy| {
         let (gate, begun) = (Gate::default(), Arc::new(AtomicU64::new(0)));
         let (inside, count) = (gate.clone(), Arc::clone(&begun));
-        let f = app
-            .infallible("f", move |n: &u64| {
-                if *n == 3 && attempt() == 1 {
-                    count.fetch_add(1, Ordering::SeqCst);
-                    inside.pass();
-                    return 1_000;
-                }
-                *n
-            })
-            .containers(1)
-            .restart(policy)
-            .start()
-            .expect("valid");
+        let f = numbers_under(policy, app, 1, move |n| {
+            if *n == 3 && attempt() == 1 {
+                count.fetch_add(1, Ordering::SeqCst);
+                inside.pass();
+                return 1_000;
+            }
+            *n
+        });
         let handle = f.clone();
         let mapped = std::thread::spawn(move || handle.run((0..10).collect()));
         until("input 3 executes", || begun.load(Ordering::SeqCst) == 1);
@@ -148,16 +139,18 @@ fn a_killed_container_loses_nothing_and_nobody_is_blamed() {
         let outputs = mapped.join().expect("no panic").expect("replayed beside the abandoned attempt");
         assert_eq!(outputs, (0..10).collect::<Vec<_>>());
         let status = f.status();
-        assert_eq!((status.crashes, status.containers.abandoned, status.containers.live), (0, 1, 1));
+        assert_eq!(status.crashes, 0, "crashes");
+        assert_eq!(status.containers.abandoned, 1, "abandoned threads");
+        assert_eq!(status.containers.live, 1, "live containers");
         gate.open();
         until("the abandoned attempt's answer is refused", || f.status().late_answers == 1);
-        until("its thread ends", || f.status().containers.abandoned == 0);
+        until("the abandoned thread ends", || f.status().containers.abandoned == 0);
         assert!(!f.kill_container(longshore::ContainerId::new(7)), "there is no such container");
     });
 }
 
 #[test]
-fn at_most_once_loses_what_a_kill_interrupts_and_gives_the_input_back_shared() {
+fn without_crash_retries_an_input_interrupted_by_a_kill_is_lost_and_comes_back_shared() {
     unhung(|| {
         let app = App::ephemeral("kill");
         let (gate, begun) = (Gate::default(), Gate::default());
@@ -169,14 +162,14 @@ fn at_most_once_loses_what_a_kill_interrupts_and_gives_the_input_back_shared() {
             })
             .containers(1)
             .crash_retries(0)
-            .start()
-            .expect("valid");
+            .started();
         let call = f.call("precious".to_owned());
         begun.pass();
         assert!(f.kill_container(longshore::ContainerId::new(0)));
         let failure: Failure<String, _> = call.wait().expect_err("it may not run twice");
         assert!(matches!(failure.cause(), Cause::Lost(_)), "{failure:?}");
-        assert_eq!((failure.attempts(), failure.input().map(String::as_str)), (1, Some("precious")));
+        assert_eq!(failure.attempts(), 1, "attempts");
+        assert_eq!(failure.input().map(String::as_str), Some("precious"), "input");
         let returned = failure.into_input().expect("it comes back");
         assert!(matches!(&returned, longshore::Returned::Shared(input) if **input == "precious"));
         gate.open();
@@ -184,15 +177,12 @@ fn at_most_once_loses_what_a_kill_interrupts_and_gives_the_input_back_shared() {
 }
 
 #[test]
-fn eight_dying_containers_of_a_thousand_inputs_each_answer_all() {
+fn every_input_is_answered_while_eight_containers_crash_hundreds_of_times() {
     unhung(|| {
         let app = App::ephemeral("many");
-        let f = app
-            .infallible("f", |n: &u64| if n % 10 == 3 && attempt() <= 2 { crash() } else { *n })
-            .containers(8)
-            .restart(RateLimited::never())
-            .start()
-            .expect("valid");
+        let f = numbers_under(RateLimited::never(), &app, 8, |n| {
+            if n % 10 == 3 && attempt() <= 2 { crash() } else { *n }
+        });
         let outputs = f.run((0..3_000).collect()).expect("all answer");
         assert_eq!(outputs, (0..3_000).collect::<Vec<_>>());
         assert_eq!(f.status().crashes, 600);

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use longshore::{Cause, Context, Previous, Retries};
 
-use crate::support::{attempt, crash, under_each_policy};
+use crate::support::{Started, attempt, crash, under_each_policy};
 
 fn at_once(retries: u32) -> Retries {
     Retries::new(retries).initial_delay(Duration::ZERO)
@@ -23,20 +23,20 @@ fn failures_are_retried_up_to_the_budget_and_the_last_error_surfaces() {
             })
             .retries(at_once(2))
             .restart(policy)
-            .start()
-            .expect("valid");
+            .started();
         let all = f.run_all((0..6).collect());
         let oks: Vec<u32> = all.iter().filter_map(|outcome| outcome.as_ref().ok().copied()).collect();
         assert_eq!(oks, [1, 2, 3]);
         for failure in all.iter().filter_map(|outcome| outcome.as_ref().err()) {
-            assert_eq!((failure.attempts(), failure.error()), (3, Some(&3)), "the last attempt's error");
+            assert_eq!(failure.attempts(), 3, "attempts");
+            assert_eq!(failure.error(), Some(&3), "the error of the last attempt");
         }
         assert_eq!(f.status().crashes, 0, "an error does not restart a container");
     });
 }
 
 #[test]
-fn crashes_never_spend_retries_nor_failures_the_crash_budget() {
+fn crashes_spend_no_retries_and_failures_spend_no_crash_retries() {
     under_each_policy(|app, policy| {
         let runs = Arc::new(AtomicU32::new(0));
         let count = Arc::clone(&runs);
@@ -50,17 +50,18 @@ fn crashes_never_spend_retries_nor_failures_the_crash_budget() {
             .retries(at_once(2))
             .crash_retries(3)
             .restart(policy)
-            .start()
-            .expect("valid");
-        // F1 C2 F3 C4 F5: the third failure is one more than the retries allow.
+            .started();
+        // Failure 1, crash 2, failure 3, crash 4, failure 5: the third failure is one more than the retries
+        // allow.
         let failure = f.call(()).wait().expect_err("it never succeeds");
-        assert_eq!((failure.attempts(), failure.error()), (5, Some(&5)));
+        assert_eq!(failure.attempts(), 5, "attempts");
+        assert_eq!(failure.error(), Some(&5), "error");
         assert_eq!(runs.load(Ordering::SeqCst), 5);
     });
 }
 
 #[test]
-fn at_most_one_plus_retries_plus_crash_retries_executions() {
+fn an_input_is_executed_at_most_once_plus_its_retries_plus_its_crash_retries() {
     under_each_policy(|app, policy| {
         let runs = Arc::new(AtomicU32::new(0));
         let count = Arc::clone(&runs);
@@ -72,18 +73,18 @@ fn at_most_one_plus_retries_plus_crash_retries_executions() {
             .retries(at_once(2))
             .crash_retries(3)
             .restart(policy)
-            .start()
-            .expect("valid");
+            .started();
         let failure = f.call(()).wait().expect_err("poisoned");
         assert!(failure.is_poisoned());
-        assert_eq!((failure.attempts(), runs.load(Ordering::SeqCst)), (6, 6));
+        assert_eq!(failure.attempts(), 6, "attempts");
+        assert_eq!(runs.load(Ordering::SeqCst), 6, "executions");
         let Cause::Poisoned(deaths) = failure.cause() else { panic!("{failure:?}") };
         assert_eq!(deaths.len(), 4);
     });
 }
 
 #[test]
-fn retry_if_decides_which_errors_are_worth_it() {
+fn retry_if_decides_which_errors_are_retried() {
     under_each_policy(|app, policy| {
         let runs = Arc::new(Mutex::new(Vec::new()));
         let seen = Arc::clone(&runs);
@@ -100,8 +101,7 @@ fn retry_if_decides_which_errors_are_worth_it() {
                 _ => panic!("an opinion too strong"),
             })
             .restart(policy)
-            .start()
-            .expect("valid");
+            .started();
         let errors: Vec<_> = f
             .run_all(vec![0, 1, 2])
             .into_iter()
@@ -114,13 +114,15 @@ fn retry_if_decides_which_errors_are_worth_it() {
         );
         let runs = runs.lock().expect("not poisoned");
         let times = |n| runs.iter().filter(|run| **run == n).count();
-        assert_eq!((times(0), times(1), times(2)), (3, 1, 1));
+        assert_eq!(times(0), 3, "executions of input 0");
+        assert_eq!(times(1), 1, "executions of input 1");
+        assert_eq!(times(2), 1, "executions of input 2");
         assert_eq!(f.status().crashes, 0);
     });
 }
 
 #[test]
-fn a_waiting_retry_blocks_no_container_and_is_not_early() {
+fn an_input_that_waits_for_its_retry_blocks_no_container_and_is_never_early() {
     under_each_policy(|app, policy| {
         let delay = Duration::from_millis(40);
         let times = Arc::new(Mutex::new(Vec::new()));
@@ -136,10 +138,13 @@ fn a_waiting_retry_blocks_no_container_and_is_not_early() {
             .containers(1)
             .retries(Retries::new(2).initial_delay(delay))
             .restart(policy)
-            .start()
-            .expect("valid");
+            .started();
         let first = f.map(0..100u32).unordered().into_iter().next();
-        assert_eq!(first.map(|outcome| outcome.expect("no failure") > 0), Some(true), "the others go first");
+        assert_eq!(
+            first.map(|outcome| outcome.expect("no failure") > 0),
+            Some(true),
+            "the other inputs go first"
+        );
         times.lock().expect("not poisoned").clear();
         assert_eq!(f.run((0..100).collect()).expect("the third attempt").len(), 100);
         let times = times.lock().expect("not poisoned");
@@ -150,7 +155,7 @@ fn a_waiting_retry_blocks_no_container_and_is_not_early() {
 }
 
 #[test]
-fn a_failure_counts_its_attempts_in_words() {
+fn the_text_of_a_failure_counts_its_attempts() {
     under_each_policy(|app, policy| {
         let f = app
             .function("f", |n: &u32| -> Result<(), u32> {
@@ -160,8 +165,7 @@ fn a_failure_counts_its_attempts_in_words() {
             .retry_if(|n| *n == 1)
             .crash_retries(0)
             .restart(policy)
-            .start()
-            .expect("valid");
+            .started();
         let told: Vec<String> =
             (0..3).map(|n| f.call(n).wait().expect_err("it always fails").to_string()).collect();
         let expected = [

@@ -1,4 +1,4 @@
-//! The async scope and its end, retries of one map, and handles that abort a map from elsewhere.
+//! The async scope and its end, the retries of a single map, and handles that abort a map from another place.
 
 use std::convert::Infallible;
 use std::future::pending;
@@ -11,22 +11,29 @@ use futures::{FutureExt, StreamExt, stream};
 use longshore::{App, Cause, ConfigError, Fate, Function, NotReady, Retries};
 use tokio::task::yield_now;
 
-use crate::support::{Counted, Gate, attempt, under_each_policy, unhung, until};
+use crate::support::{
+    Counted, Gate, Started, async_numbers_under, attempt, numbers_under, under_each_policy, unhung, until,
+};
 
 #[test]
-fn the_async_scope_ends_with_the_report() {
+fn run_returns_the_result_and_the_report() {
     unhung(|| {
         let borrowed = String::from("borrowed by the scope");
         let scope = App::run("scope", async |app| {
-            let f = app.function_async("f", async |n: &u64| Ok::<_, Infallible>(*n)).start().expect("valid");
+            let f = app.function_async("f", async |n: &u64| Ok::<_, Infallible>(*n)).started();
             let sum = f.run_async((0..100).collect()).await.expect("infallible").into_iter().sum::<u64>();
             (sum, borrowed.len(), f)
         });
         let ((sum, len, f), report) = block_on(scope);
-        assert_eq!((sum, len, report.app.as_str()), (4_950, 21, "scope"));
+        assert_eq!(sum, 4_950, "sum");
+        assert_eq!(len, 21, "bytes that the scope borrowed");
+        assert_eq!(report.app.as_str(), "scope", "name of the app");
         assert!(report.is_clean(), "{report}");
         assert!(report.functions[0].containers.iter().all(|(_, fate)| *fate == Fate::Exited), "{report}");
-        assert!(matches!(f.ready(), Err(NotReady::ShutDown)), "also for a handle that outlives it");
+        assert!(
+            matches!(f.ready(), Err(NotReady::ShutDown)),
+            "a handle that outlives the scope learns of the shutdown"
+        );
     });
 }
 
@@ -40,7 +47,7 @@ fn a_scope_that_is_dropped_or_panics_ends_its_functions() {
             told.open();
             pending().await
         });
-        f.start().expect("valid")
+        f.started()
     }
     unhung(|| {
         let (drops, begun) = (Arc::new(AtomicU64::new(0)), Gate::default());
@@ -73,22 +80,17 @@ fn an_awaited_shutdown_drains_and_goes_on_when_its_future_is_dropped() {
             let app = App::ephemeral("shutdown");
             let (gate, begun) = (Gate::default(), Gate::default());
             let (inside, told) = (gate.clone(), begun.clone());
-            let f = app
-                .function_async("f", async move |n: &u64| {
-                    told.open();
-                    inside.passed().await;
-                    Ok::<_, Infallible>(*n)
-                })
-                .containers(2)
-                .restart(policy.clone())
-                .start()
-                .expect("valid");
+            let f = async_numbers_under(policy.clone(), &app, 2, async move |n| {
+                told.open();
+                inside.passed().await;
+                *n
+            });
             f.ready().expect("it starts");
             let call = f.call(1);
             begun.pass();
             let mut shutdown = Box::pin(app.shutdown());
             assert!((&mut shutdown).now_or_never().is_none(), "a call executes");
-            until("it drains", || matches!(f.ready(), Err(NotReady::ShutDown)));
+            until("the function drains", || matches!(f.ready(), Err(NotReady::ShutDown)));
             assert!(f.call(2).wait().expect_err("new calls are refused").is_shut_down());
             let shutdown = Some(shutdown).filter(|_| awaited);
             gate.open();
@@ -102,17 +104,17 @@ fn an_awaited_shutdown_drains_and_goes_on_when_its_future_is_dropped() {
 }
 
 #[test]
-fn a_shutdown_that_is_never_polled_is_a_dropped_app() {
+fn a_shutdown_that_is_never_polled_only_drops_the_app() {
     under_each_policy(|_, policy| {
         let app = App::ephemeral("unpolled");
-        let f = app.infallible("f", |n: &u64| n + 1).containers(1).restart(policy).start().expect("valid");
+        let f = numbers_under(policy, &app, 1, |n| n + 1);
         drop(app.shutdown());
         assert_eq!(f.call(1).wait().expect("a handle outlives its app"), 2);
     });
 }
 
 #[test]
-fn retries_of_a_map_count_for_that_map_only() {
+fn retries_set_on_a_map_apply_to_that_map_only() {
     under_each_policy(|app, policy| {
         let at_once = |retries| Retries::new(retries).initial_delay(Duration::ZERO);
         let f = app
@@ -123,26 +125,26 @@ fn retries_of_a_map_count_for_that_map_only() {
             .retries(at_once(1))
             .retry_if(|error| *error < 4)
             .restart(policy)
-            .start()
-            .expect("valid");
+            .started();
         let ended = |map: longshore::Map<u64, u32, u32>| -> Vec<Result<u32, (u32, Option<u32>)>> {
             let outcomes = map.return_exceptions().into_iter();
             let told = outcomes
                 .map(|outcome| outcome.map_err(|failure| (failure.attempts(), failure.error().copied())));
             told.collect()
         };
-        assert_eq!(ended(f.map(0..3u64)), [Ok(1), Ok(2), Err((2, Some(2)))], "the function's");
+        assert_eq!(ended(f.map(0..3u64)), [Ok(1), Ok(2), Err((2, Some(2)))], "the retries of the function");
         let none = [Ok(1), Err((1, Some(1))), Err((1, Some(1)))];
         assert_eq!(ended(f.map(0..3u64).retries(0)), none);
         let more = [Ok(1), Ok(2), Ok(3), Ok(4), Err((4, Some(4))), Err((4, Some(4)))];
         assert_eq!(
             ended(f.map(0..6u64).retries(at_once(10))),
             more,
-            "what is worth it is the function's to say"
+            "the function's `retry_if` still decides"
         );
         let failure = f.call(2).wait().expect_err("as the function says");
-        assert_eq!((failure.attempts(), failure.error()), (2, Some(&2)));
-        // Beside each other.
+        assert_eq!(failure.attempts(), 2, "attempts");
+        assert_eq!(failure.error(), Some(&2), "error");
+        // Two maps with different retries run beside each other.
         let (mut one, mut other) = (f.map(vec![1]).retries(0), f.map(vec![1]));
         let (one, other) = block_on(async { futures::join!(one.next(), other.next()) });
         assert!(one.is_some_and(|outcome| outcome.is_err()));
@@ -153,7 +155,7 @@ fn retries_of_a_map_count_for_that_map_only() {
 #[test]
 fn retries_of_a_map_out_of_range_are_a_typed_error_and_nothing_is_pulled() {
     under_each_policy(|app, policy| {
-        let f = app.function("f", |n: &u64| Err::<(), _>(*n)).restart(policy).start().expect("valid");
+        let f = app.function("f", |n: &u64| Err::<(), _>(*n)).restart(policy).started();
         let pulled = Arc::new(AtomicU64::new(0));
         let count = Arc::clone(&pulled);
         let source = (0..3u64).inspect(move |_| {
@@ -169,18 +171,11 @@ fn retries_of_a_map_out_of_range_are_a_typed_error_and_nothing_is_pulled() {
 }
 
 #[test]
-fn a_map_aborted_before_it_begins_yields_that_and_executes_nothing() {
+fn a_map_aborted_before_it_begins_yields_one_error_and_executes_nothing() {
     under_each_policy(|app, policy| {
         let runs = Arc::new(AtomicU64::new(0));
         let count = Arc::clone(&runs);
-        let f = app
-            .infallible("f", move |_: &u64| {
-                count.fetch_add(1, Ordering::SeqCst);
-            })
-            .containers(1)
-            .restart(policy)
-            .start()
-            .expect("valid");
+        let f = numbers_under(policy, app, 1, move |_| count.fetch_add(1, Ordering::SeqCst));
         f.ready().expect("it starts");
         for source in [f.map(vec![1]), f.map((0..3).chain(7..8)), f.map_stream(stream::pending())] {
             let mut map = source.return_exceptions();
@@ -188,7 +183,8 @@ fn a_map_aborted_before_it_begins_yields_that_and_executes_nothing() {
             map.abort_handle().abort();
             let mut outcomes = std::iter::from_fn(|| block_on(map.next())).collect::<Vec<_>>();
             let last = outcomes.pop().expect("the error").expect_err("it is aborted");
-            assert!(matches!(last.cause(), Cause::Cancelled) && last.index().is_none(), "{last:?}");
+            assert!(matches!(last.cause(), Cause::Cancelled), "{last:?}");
+            assert!(last.index().is_none(), "{last:?}");
         }
         until("no feeder is left", || f.status().feeders == 0);
     });
@@ -211,8 +207,7 @@ fn a_map_aborted_while_its_consumer_waits_gives_each_input_its_outcome_and_ends(
                 })
                 .containers(1)
                 .restart(policy.clone())
-                .start()
-                .expect("valid");
+                .started();
             let map = f.map(0..1_000u64).window(4).return_exceptions();
             let handle = map.abort_handle();
             let (yields, yielded) = std::sync::mpsc::channel();
@@ -227,14 +222,16 @@ fn a_map_aborted_while_its_consumer_waits_gives_each_input_its_outcome_and_ends(
             assert_eq!(yielded.iter().take(2).filter_map(Result::ok).collect::<Vec<_>>(), [0, 1]);
             begun.pass();
             handle.clone().abort();
-            let outcomes: Vec<_> = yielded.iter().map(|outcome| outcome.expect_err("all others")).collect();
+            let outcomes: Vec<_> =
+                yielded.iter().map(|outcome| outcome.expect_err("every other input fails")).collect();
             consumer.join().expect("no panic");
             let (last, inputs) = outcomes.split_last().expect("the error of the map");
             assert!(
                 outcomes.iter().all(|failure| matches!(failure.cause(), Cause::Cancelled)),
                 "{outcomes:?}"
             );
-            assert!(last.index().is_none() && (1..=4).contains(&inputs.len()), "{outcomes:?}");
+            assert!(last.index().is_none(), "{outcomes:?}");
+            assert!((1..=4).contains(&inputs.len()), "{outcomes:?}");
             for (n, failure) in (2..).zip(inputs) {
                 let told = (failure.index(), failure.input(), failure.attempts());
                 assert_eq!(told, (Some(n), Some(&n), u32::from(n == 2)));
@@ -250,27 +247,27 @@ fn a_call_aborted_from_elsewhere_gives_its_input_back() {
     under_each_policy(|app, policy| {
         let gate = Gate::default();
         let inside = gate.clone();
-        let f = app.infallible("f", move |n: &u64| {
+        let f = numbers_under(policy, app, 1, move |n| {
             inside.pass();
             *n
         });
-        let f = f.containers(1).restart(policy).start().expect("valid");
         let (first, second) = (f.call(1), f.call(2));
         let handle = second.abort_handle();
         handle.abort();
         let aborted = second.wait().expect_err("it is aborted");
         assert!(matches!(aborted.cause(), Cause::Cancelled));
-        assert_eq!((aborted.input(), aborted.attempts()), (Some(&2), 0));
+        assert_eq!(aborted.input(), Some(&2), "input");
+        assert_eq!(aborted.attempts(), 0, "attempts");
         gate.open();
         let handle = first.abort_handle();
         assert_eq!(first.wait().expect("infallible"), 1);
-        handle.abort(); // late, and of no effect
+        handle.abort(); // has no effect, because the call has ended
         assert_eq!(f.call(3).wait().expect("infallible"), 3);
     });
 }
 
 #[test]
-fn an_abort_handle_keeps_nothing_alive_and_does_nothing_late() {
+fn an_abort_handle_keeps_nothing_alive_and_has_no_effect_after_the_end() {
     under_each_policy(|app, policy| {
         let captured = Arc::new(());
         let held = Arc::clone(&captured);
@@ -281,12 +278,12 @@ fn an_abort_handle_keeps_nothing_alive_and_does_nothing_late() {
                 *n
             })
             .restart(policy)
-            .start()
-            .expect("valid");
+            .started();
         let mut map = f.map(0..10u64);
         let handle = map.abort_handle();
         let all = block_on(map.by_ref().collect::<Vec<_>>());
-        assert!(all.len() == 10 && all.iter().all(Result::is_ok));
+        assert!(all.len() == 10);
+        assert!(all.iter().all(Result::is_ok));
         handle.abort();
         assert!(block_on(map.next()).is_none(), "it had ended");
         let handle = f.map(0..10u64).abort_handle();

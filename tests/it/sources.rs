@@ -1,4 +1,4 @@
-//! Sources: lazy, blocking, panicking, nested.
+//! Sources that block, panic, or are maps themselves, and what a map does with its source at its end.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -6,18 +6,20 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use futures::stream;
 use longshore::{App, Cause, Function};
 
-use crate::support::{Counted, Gate, crash, under_each_policy, unhung, until};
+use crate::support::{
+    Counted, Gate, Started, crash, numbers, numbers_under, under_each_policy, unhung, until,
+};
 
 #[test]
 fn a_blocking_source_blocks_neither_containers_nor_engine() {
     under_each_policy(|app, policy| {
         let (send, receive) = std::sync::mpsc::channel::<u64>();
-        let f = app.infallible("f", |n: &u64| n * 2).containers(1).restart(policy).start().expect("valid");
+        let f = numbers_under(policy, app, 1, |n| n * 2);
         let handle = f.clone();
         let mapped = std::thread::spawn(move || {
             handle.map(receive).into_iter().map(|outcome| outcome.expect("infallible")).collect::<Vec<_>>()
         });
-        until("a feeder pulls it", || f.status().feeders == 1);
+        until("a feeder pulls from the source", || f.status().feeders == 1);
         assert_eq!(f.call(50).wait().expect("infallible"), 100, "the container is free");
         for n in 0..1_000 {
             send.send(n).expect("the map listens");
@@ -29,24 +31,24 @@ fn a_blocking_source_blocks_neither_containers_nor_engine() {
 }
 
 #[test]
-fn a_stuck_feeder_is_counted_until_it_returns_and_its_input_is_not_run() {
+fn a_feeder_stuck_in_its_source_is_counted_until_it_returns() {
     under_each_policy(|app, policy| {
         let (send, receive) = std::sync::mpsc::channel::<u64>();
-        let f = app.infallible("f", |n: &u64| *n).restart(policy).start().expect("valid");
+        let f = app.infallible("f", |n: &u64| *n).restart(policy).started();
         let mut outcomes = f.map(receive).into_iter();
         send.send(1).expect("the map listens");
         assert_eq!(outcomes.next().and_then(Result::ok), Some(1));
         drop(outcomes);
-        assert_eq!(f.status().feeders, 1, "stuck in its source");
+        assert_eq!(f.status().feeders, 1, "the feeder is stuck in its source");
         assert!(send.send(2).is_ok(), "the feeder still holds the other end");
-        until("it returns", || f.status().feeders == 0);
+        until("the feeder returns", || f.status().feeders == 0);
     });
 }
 
 #[test]
 fn a_source_that_panics_ends_the_map_with_that_error_once_and_last() {
     under_each_policy(|app, policy| {
-        let f = app.infallible("f", |n: &u64| *n).containers(2).restart(policy).start().expect("valid");
+        let f = numbers_under(policy, app, 2, |n| *n);
         let source = || {
             (0..100u64).inspect(|n| {
                 if *n == 40 {
@@ -57,7 +59,8 @@ fn a_source_that_panics_ends_the_map_with_that_error_once_and_last() {
         let mut all: Vec<_> = f.map(source()).return_exceptions().into_iter().collect();
         let last = all.pop().expect("the error").expect_err("last");
         let Cause::Source(panic) = last.cause() else { panic!("{last:?}") };
-        assert_eq!((panic.message(), last.index()), ("source at 40", None));
+        assert_eq!(panic.message(), "source at 40", "message");
+        assert_eq!(last.index(), None, "index");
         assert_eq!(all.into_iter().filter_map(Result::ok).collect::<Vec<_>>(), (0..40).collect::<Vec<_>>());
 
         let mut outcomes = f.map(source()).into_iter();
@@ -68,7 +71,7 @@ fn a_source_that_panics_ends_the_map_with_that_error_once_and_last() {
     });
 }
 
-/// A source whose other methods panic too.
+/// A source that can panic in `size_hint` and in its drop.
 struct Hostile {
     left: u64,
     dropped: Arc<AtomicU64>,
@@ -109,7 +112,7 @@ impl Drop for Hostile {
 #[test]
 fn a_source_is_dropped_once_and_never_asked_again_after_its_end() {
     under_each_policy(|app, policy| {
-        let f = app.infallible("f", |n: &u64| *n).restart(policy).start().expect("valid");
+        let f = app.infallible("f", |n: &u64| *n).restart(policy).started();
         for (in_size_hint, in_drop) in [(false, false), (false, true), (true, false), (true, true)] {
             let (dropped, asked_after_end) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
             let (counted, asked) = (Arc::clone(&dropped), Arc::clone(&asked_after_end));
@@ -122,9 +125,13 @@ fn a_source_is_dropped_once_and_never_asked_again_after_its_end() {
                 assert!(matches!(failure.cause(), Cause::Source(_)));
             } else {
                 assert_eq!(all.iter().filter(|outcome| outcome.is_ok()).count(), 10);
-                assert_eq!(asked_after_end.load(Ordering::SeqCst), 1, "its end is asked for once");
+                assert_eq!(
+                    asked_after_end.load(Ordering::SeqCst),
+                    1,
+                    "the source is asked once after its last input"
+                );
             }
-            until("it is dropped", || dropped.load(Ordering::SeqCst) == 1);
+            until("the source is dropped", || dropped.load(Ordering::SeqCst) == 1);
         }
     });
 }
@@ -132,7 +139,7 @@ fn a_source_is_dropped_once_and_never_asked_again_after_its_end() {
 #[test]
 fn a_map_may_be_the_source_of_another_of_the_same_function_with_one_container() {
     under_each_policy(|app, policy| {
-        let f = app.infallible("f", |n: &u64| n + 1).containers(1).restart(policy).start().expect("valid");
+        let f = numbers_under(policy, app, 1, |n| n + 1);
         let inner = f.map(0..500u64).into_iter().map(|outcome| outcome.expect("infallible"));
         let middle = f.map(inner).window(3).into_iter().map(|outcome| outcome.expect("infallible"));
         let outer: Result<Vec<u64>, _> = f.map(middle).into_iter().collect();
@@ -143,7 +150,7 @@ fn a_map_may_be_the_source_of_another_of_the_same_function_with_one_container() 
 #[test]
 fn a_source_that_waits_for_its_own_outcomes_finishes_with_a_window_of_one() {
     under_each_policy(|app, policy| {
-        let f = app.infallible("f", |n: &u64| *n).containers(2).restart(policy).start().expect("valid");
+        let f = numbers_under(policy, app, 2, |n| *n);
         let gate = Gate::default();
         let opened = gate.clone();
         let source = (0..20u64).inspect(move |n| {
@@ -152,19 +159,23 @@ fn a_source_that_waits_for_its_own_outcomes_finishes_with_a_window_of_one() {
             }
         });
         let mut outcomes = f.map(source).window(1).into_iter();
-        assert_eq!(outcomes.next().and_then(Result::ok), Some(0), "before the second input exists");
+        assert_eq!(
+            outcomes.next().and_then(Result::ok),
+            Some(0),
+            "the first outcome comes before the source gives its second input"
+        );
         gate.open();
         assert_eq!(outcomes.count(), 19);
     });
 }
 
 #[test]
-fn what_a_source_returns_after_its_map_has_ended_is_accepted_no_more() {
+fn an_input_that_a_source_returns_after_the_end_of_its_map_is_not_accepted() {
     type Plain = Function<u64, u64, std::convert::Infallible>;
     let ends: [fn(&Plain); 2] = [Plain::stop, Plain::drain];
     for end in ends {
         under_each_policy(move |app, policy| {
-            let f = app.infallible("f", |n: &u64| *n).containers(1).restart(policy).start().expect("valid");
+            let f = numbers_under(policy, app, 1, |n| *n);
             let (send, receive) = std::sync::mpsc::channel::<u64>();
             let asked = Arc::new(AtomicU64::new(0));
             let count = Arc::clone(&asked);
@@ -178,10 +189,12 @@ fn what_a_source_returns_after_its_map_has_ended_is_accepted_no_more() {
             until("the feeder is stuck in its source", || asked.load(Ordering::SeqCst) == 2);
             end(&f);
             let failure = outcomes.next().expect("the error of the map").expect_err("it is over");
-            assert!(failure.is_shut_down() && failure.index().is_none(), "{failure:?}");
+            assert!(failure.is_shut_down(), "{failure:?}");
+            assert!(failure.index().is_none(), "{failure:?}");
             assert!(outcomes.next().is_none());
             let ended = outcomes.progress();
-            assert_eq!((ended.pulled, ended.completed()), (1, 1));
+            assert_eq!(ended.pulled, 1, "pulled inputs");
+            assert_eq!(ended.completed(), 1, "completed inputs");
             send.send(1).expect("the feeder still holds the other end");
             until("the feeder returns", || f.status().feeders == 0);
             assert_eq!(outcomes.progress(), ended);
@@ -190,7 +203,7 @@ fn what_a_source_returns_after_its_map_has_ended_is_accepted_no_more() {
     }
 }
 
-/// An iterator that is stuck in its drop until the gate is opened.
+/// An iterator that blocks in its drop until the gate is opened.
 struct StuckSource {
     inputs: std::ops::Range<u64>,
     gate: Gate,
@@ -214,10 +227,10 @@ impl Drop for StuckSource {
 }
 
 #[test]
-fn a_map_ends_before_the_drop_of_its_source_which_may_block() {
+fn a_map_ends_without_waiting_for_a_source_that_blocks_in_its_drop() {
     unhung(|| {
         let app = App::ephemeral("sources");
-        let f = app.infallible("f", |n: &u64| *n).containers(2).start().expect("valid");
+        let f = numbers(&app, 2, |n| *n);
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build();
         let runtime = runtime.expect("a runtime can be made");
         for (way, end) in [("iterator", 10), ("stream", 10), ("its own runtime", 10), ("panic", 20)] {
@@ -239,12 +252,17 @@ fn a_map_ends_before_the_drop_of_its_source_which_may_block() {
             } else {
                 assert_eq!(outcomes.into_iter().filter_map(Result::ok).collect::<Vec<_>>().len(), 10);
             }
-            assert_eq!((drops.load(Ordering::SeqCst), f.status().feeders), (0, 1), "{way}: it is stuck");
+            assert_eq!(drops.load(Ordering::SeqCst), 0, "{way}: the source is stuck in its drop");
+            assert_eq!(f.status().feeders, 1, "{way}: the feeder waits for the drop");
             gate.open();
             until("the feeder returns", || f.status().feeders == 0);
-            assert_eq!(drops.load(Ordering::SeqCst), 1, "{way}: it is dropped before");
+            assert_eq!(
+                drops.load(Ordering::SeqCst),
+                1,
+                "{way}: the source is dropped before the feeder returns"
+            );
         }
-        // A drain waits for no drop either, but for a second, and then counts the feeder.
+        // A shutdown waits a second for the feeder, and then reports it as a running thread.
         let (gate, drops) = (Gate::default(), Arc::new(AtomicU64::new(0)));
         let source = StuckSource { inputs: 0..10, gate: gate.clone(), drops: Counted(drops) };
         assert_eq!(f.map(source).into_iter().filter(Result::is_ok).count(), 10);

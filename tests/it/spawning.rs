@@ -1,18 +1,18 @@
-//! Futures that hold what belongs to a function can be spawned, whatever its types.
+//! Futures that hold the handles of a function can be spawned, whatever its types are.
 
 use std::time::Duration;
 
 use futures::StreamExt;
 use longshore::{App, Function};
 
-use crate::support::unhung;
+use crate::support::{Started, unhung};
 
-/// Each type has a lifetime: of those the compiler asks more inside a future.
+/// Each type has a lifetime, because the compiler demands more of such types inside a future.
 type Lives = Function<&'static str, &'static str, &'static str>;
 
 fn lives(app: &App) -> Lives {
     let f = app.function("f", |text: &&'static str| if text.is_empty() { Err("empty") } else { Ok(*text) });
-    f.containers(2).start().expect("valid")
+    f.containers(2).started()
 }
 
 #[test]

@@ -1,18 +1,19 @@
-//! What the tests share: both policies, a watchdog, gates, values that tell of their drop, and waiting
-//! for a condition.
+//! What the tests share: the two restart policies, a watchdog, the usual functions, gates, values that count
+//! their drops, and a wait for a condition.
 
+use std::convert::Infallible;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use longshore::{App, CrashLoopBackoff, RateLimited, RestartPolicy};
+use longshore::{App, Builder, CrashLoopBackoff, Function, RateLimited, RestartPolicy};
 use tokio::sync::Semaphore;
 
-/// How long anything may take before it counts as hung.
+/// A test that takes longer than this counts as hung.
 const HUNG: Duration = Duration::from_secs(60);
 
-/// Both policies, neither of which may stand in the way of a promise: many crashes are fine, and a
-/// crash loop backs off by little.
+/// One policy of each kind. Neither stands in the way of a promise: the rate-limited one never gives up, and
+/// the delays of the crash loop are a few milliseconds.
 pub(crate) fn policies() -> [RestartPolicy; 2] {
     let backoff = CrashLoopBackoff::default().initial(Duration::from_millis(1)).max(Duration::from_millis(4));
     [RateLimited::never().into(), backoff.into()]
@@ -42,7 +43,7 @@ pub(crate) fn unhung<T: Send + 'static>(test: impl FnOnce() -> T + Send + 'stati
     });
     let thread = thread.expect("a thread can be made");
     if let Err(std::sync::mpsc::RecvTimeoutError::Timeout) = receive.recv_timeout(HUNG) {
-        panic!("hung: nothing happened for {HUNG:?}");
+        panic!("hung: the test did not end within {HUNG:?}");
     }
     match thread.join() {
         Ok(result) => result,
@@ -50,23 +51,103 @@ pub(crate) fn unhung<T: Send + 'static>(test: impl FnOnce() -> T + Send + 'stati
     }
 }
 
-/// Waits until something is so.
+/// Waits until a condition holds. `what` is the condition as a sentence.
 pub(crate) fn until(what: &str, mut holds: impl FnMut() -> bool) {
     let begun = Instant::now();
     while !holds() {
-        assert!(begun.elapsed() < HUNG / 2, "{what} did not come about");
+        assert!(begun.elapsed() < HUNG / 2, "this never came true: {what}");
         std::thread::park_timeout(Duration::from_micros(200));
     }
 }
 
-/// A gate that is opened once; whoever passes waits for that, as a thread or as a task.
+/// A function from numbers to numbers that cannot fail.
+pub(crate) type Numbers = Function<u64, u64, Infallible>;
+/// A function from numbers to numbers that may fail.
+pub(crate) type Failing = Function<u64, u64, &'static str>;
+
+/// Starts the function `f` under the policy of its app.
+///
+/// The code is boxed in this and in the two functions below, so that the engine is compiled for one type of
+/// code instead of one for each test.
+pub(crate) fn numbers(
+    app: &App,
+    containers: usize,
+    code: impl Fn(&u64) -> u64 + Send + Sync + 'static,
+) -> Numbers {
+    boxed(app, Box::new(move |n| Ok(code(n)))).containers(containers).started()
+}
+
+/// Starts the function `f` under `policy`.
+pub(crate) fn numbers_under(
+    policy: impl Into<RestartPolicy>,
+    app: &App,
+    containers: usize,
+    code: impl Fn(&u64) -> u64 + Send + Sync + 'static,
+) -> Numbers {
+    boxed(app, Box::new(move |n| Ok(code(n)))).containers(containers).restart(policy).started()
+}
+
+/// Starts the function `f`, which may fail, under `policy`.
+pub(crate) fn failing_under(
+    policy: impl Into<RestartPolicy>,
+    app: &App,
+    containers: usize,
+    code: impl Fn(&u64) -> Result<u64, &'static str> + Send + Sync + 'static,
+) -> Failing {
+    boxed(app, Box::new(code)).containers(containers).restart(policy).started()
+}
+
+/// Starts the async function `f` under the policy of its app.
+pub(crate) fn async_numbers(
+    app: &App,
+    containers: usize,
+    code: impl AsyncFn(&u64) -> u64 + Send + Sync + 'static,
+) -> Numbers {
+    app.function_async("f", async move |n: &u64| Ok(code(n).await)).containers(containers).started()
+}
+
+/// Starts the async function `f` under `policy`.
+pub(crate) fn async_numbers_under(
+    policy: impl Into<RestartPolicy>,
+    app: &App,
+    containers: usize,
+    code: impl AsyncFn(&u64) -> u64 + Send + Sync + 'static,
+) -> Numbers {
+    let f = app.function_async("f", async move |n: &u64| Ok(code(n).await));
+    f.containers(containers).restart(policy).started()
+}
+
+type Code<E> = Box<dyn Fn(&u64) -> Result<u64, E> + Send + Sync>;
+
+fn boxed<E: std::fmt::Debug + Send + 'static>(app: &App, code: Code<E>) -> Builder<u64, u64, E> {
+    app.function("f", code)
+}
+
+/// Starts a function whose settings are valid.
+pub(crate) trait Started<I, O, E> {
+    fn started(self) -> Function<I, O, E>;
+}
+
+impl<I, O, E> Started<I, O, E> for Builder<I, O, E>
+where
+    I: Send + Sync + 'static,
+    O: Send + 'static,
+    E: Send + 'static,
+{
+    fn started(self) -> Function<I, O, E> {
+        self.start().expect("the settings are valid")
+    }
+}
+
+/// A gate that is opened once. Threads pass it with [`Gate::pass`] and tasks with [`Gate::passed`]; both wait
+/// until it is open.
 #[derive(Clone)]
 pub(crate) struct Gate(Arc<Inside>);
 
 struct Inside {
     open: Mutex<bool>,
     opened: Condvar,
-    /// Closed when the gate is opened.
+    /// Has no permits. It is closed when the gate is opened.
     tasks: Semaphore,
 }
 
@@ -92,7 +173,7 @@ impl Gate {
     }
 
     pub(crate) async fn passed(&self) {
-        assert!(self.0.tasks.acquire().await.is_err(), "it has no permits");
+        assert!(self.0.tasks.acquire().await.is_err(), "the semaphore has no permits");
     }
 }
 
@@ -106,7 +187,7 @@ impl Drop for Counted {
     }
 }
 
-/// Counts its drops, and panics in each unless the thread is panicking already.
+/// Counts its drops, and panics in each one unless the thread is panicking already.
 #[derive(Debug)]
 pub(crate) struct Bomb(Arc<AtomicU64>);
 
@@ -119,19 +200,20 @@ impl Drop for Bomb {
     }
 }
 
-/// The drops of all bombs of a kind, and how one is made.
+/// A maker of bombs, and the number of drops of all the bombs that it has made.
 pub(crate) fn bombs() -> (Arc<AtomicU64>, impl Fn() -> Bomb + Clone + Send + Sync + 'static) {
     let drops = Arc::new(AtomicU64::new(0));
     let counted = Arc::clone(&drops);
     (drops, move || Bomb(Arc::clone(&counted)))
 }
 
-/// The attempt that is going on.
+/// The number of the attempt that the calling container is executing.
 pub(crate) fn attempt() -> u32 {
     longshore::Context::current().expect("inside a container").attempt().get()
 }
 
-/// Panics for the tests: silent, because a container's panics do not reach the hook.
+/// Panics on purpose. The test prints nothing of it, because a container's panics do not reach the panic
+/// hook.
 pub(crate) fn crash() -> ! {
     panic!("a crash on purpose")
 }

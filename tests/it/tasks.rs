@@ -1,5 +1,5 @@
-//! Async functions and workers: what works inside a container, what is dropped when, and that no
-//! panic gets out.
+//! Async functions and workers: what works inside a container, when futures are dropped, and that each panic
+//! is contained.
 
 use std::cell::Cell;
 use std::convert::Infallible;
@@ -19,14 +19,16 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::task::{spawn_local, yield_now};
 
-use crate::support::{Bomb, Counted, Gate, attempt, bombs, crash, under_each_policy, unhung, until};
+use crate::support::{
+    Bomb, Counted, Gate, Started, async_numbers_under, attempt, bombs, crash, under_each_policy, unhung,
+    until,
+};
 
 const FIRST: ContainerId = ContainerId::new(0);
 
 type Doubles = Function<u64, u64, &'static str>;
 
-/// Doubles its input, save that an attempt at 0 waits for ever the first time, with a value in its hands,
-/// and that 13 fails.
+/// Doubles its input, but fails at 13. The first attempt at 0 waits for ever, and holds a value.
 fn doubles<V: 'static>(
     hold: impl Fn() -> V + Send + Sync + 'static,
     begun: &Gate,
@@ -36,7 +38,7 @@ fn doubles<V: 'static>(
         if *n == 0 && attempt() == 1 {
             let _held = hold();
             let begun = begun.clone();
-            // Told by a task beside it, which has its turn once this one waits.
+            // A second task opens the gate, because it runs only once this one waits.
             spawn_local(async move { begun.open() });
             pending::<()>().await;
         }
@@ -51,7 +53,7 @@ fn counted() -> (Arc<AtomicU64>, impl Fn() -> Counted + Send + Sync + 'static) {
     (drops, move || Counted(Arc::clone(&count)))
 }
 
-/// The ways in which the attempt at input 0 is taken away from the container that waits in it.
+/// The ways to end the attempt at input 0 while its container waits in it.
 const WAYS: [fn(&Doubles, &Gate); 5] = [
     |f, begun| {
         let call = f.call(0);
@@ -87,33 +89,33 @@ const WAYS: [fn(&Doubles, &Gate); 5] = [
 ];
 
 #[test]
-fn a_future_whose_attempt_is_taken_away_is_dropped_at_once_and_frees_its_container() {
+fn the_future_of_a_cancelled_or_killed_attempt_is_dropped_at_once_and_frees_its_container() {
     for way in WAYS {
         under_each_policy(move |app, policy| {
             let ((drops, hold), begun) = (counted(), Gate::default());
-            let f = app.function_async("f", doubles(hold, &begun)).containers(1).restart(policy).start();
-            let f = f.expect("valid");
+            let f = app.function_async("f", doubles(hold, &begun)).containers(1).restart(policy).started();
             way(&f, &begun);
             assert_eq!(f.call(4).wait().expect("the container is free"), 8);
             until("the future is dropped", || drops.load(Ordering::SeqCst) == 1);
-            until("its thread has ended", || f.status().containers.abandoned == 0);
+            until("no abandoned thread is left", || f.status().containers.abandoned == 0);
             let status = f.status();
-            assert_eq!((status.crashes, status.late_answers, status.inputs_waiting), (0, 0, 0));
+            assert_eq!(status.crashes, 0, "crashes");
+            assert_eq!(status.late_answers, 0, "late answers");
+            assert_eq!(status.inputs_waiting, 0, "waiting inputs");
         });
     }
 }
 
 #[test]
-fn a_future_that_panics_in_its_drop_when_its_attempt_is_taken_away_is_no_crash() {
+fn the_future_of_a_cancelled_or_killed_attempt_that_panics_in_its_drop_is_no_crash() {
     for way in WAYS {
         under_each_policy(move |app, policy| {
             let ((drops, bomb), begun) = (bombs(), Gate::default());
-            let f = app.function_async("f", doubles(bomb, &begun)).containers(1).restart(policy).start();
-            let f = f.expect("valid");
+            let f = app.function_async("f", doubles(bomb, &begun)).containers(1).restart(policy).started();
             way(&f, &begun);
             assert_eq!(f.call(4).wait().expect("the container is free"), 8);
             until("the future is dropped", || drops.load(Ordering::SeqCst) == 1);
-            until("its thread has ended", || f.status().containers.abandoned == 0);
+            until("no abandoned thread is left", || f.status().containers.abandoned == 0);
             assert_eq!(f.status().crashes, 0);
         });
     }
@@ -123,8 +125,7 @@ fn a_future_that_panics_in_its_drop_when_its_attempt_is_taken_away_is_no_crash()
 fn the_first_failure_of_a_map_drops_the_futures_that_wait() {
     under_each_policy(|app, policy| {
         let ((drops, hold), begun) = (counted(), Gate::default());
-        let f = app.function_async("f", doubles(hold, &begun)).containers(2).restart(policy).start();
-        let f = f.expect("valid");
+        let f = app.function_async("f", doubles(hold, &begun)).containers(2).restart(policy).started();
         let told = begun.clone();
         let inputs = [0, 13].into_iter().inspect(move |n| {
             if *n == 13 {
@@ -132,9 +133,10 @@ fn the_first_failure_of_a_map_drops_the_futures_that_wait() {
             }
         });
         let failure = f.map(inputs).into_iter().next().expect("the failure").expect_err("13 fails");
-        assert_eq!((failure.index(), failure.error()), (Some(1), Some(&"unlucky")));
+        assert_eq!(failure.index(), Some(1), "index");
+        assert_eq!(failure.error(), Some(&"unlucky"), "error");
         until("the future is dropped", || drops.load(Ordering::SeqCst) == 1);
-        until("both wait for work", || f.call(1).wait().is_ok() && f.call(2).wait().is_ok());
+        until("both containers answer calls", || f.call(1).wait().is_ok() && f.call(2).wait().is_ok());
         assert_eq!(f.status().crashes, 0);
     });
 }
@@ -150,14 +152,14 @@ fn giving_up_drops_the_futures_that_wait_and_their_inputs_come_back() {
             .function_async("f", async move |n: &u64| if *n == 666 { crash() } else { waits(n).await })
             .containers(2)
             .restart(RateLimited::new().max_crashes(0).max_failure_rate(0.0))
-            .start()
-            .expect("valid");
+            .started();
         let call = f.call(0);
         begun.pass();
         assert!(f.call(666).wait().is_err());
         let failure = call.wait().expect_err("the function gave up");
         assert!(failure.is_given_up());
-        assert_eq!((failure.input(), failure.attempts()), (Some(&0), 1));
+        assert_eq!(failure.input(), Some(&0), "input");
+        assert_eq!(failure.attempts(), 1, "attempts");
         until("the future is dropped", || drops.load(Ordering::SeqCst) == 1);
     });
 }
@@ -169,18 +171,20 @@ fn an_abort_drops_the_futures_that_wait_and_reports_their_containers_as_cut_off(
         under_each_policy(move |_, policy| {
             let app = App::ephemeral("abort");
             let ((drops, hold), begun) = (counted(), Gate::default());
-            let f = app.function_async("f", doubles(hold, &begun)).containers(2).restart(policy).start();
-            let f = f.expect("valid");
-            until("both live", || f.status().containers.live == 2);
+            let f = app.function_async("f", doubles(hold, &begun)).containers(2).restart(policy).started();
+            until("both containers live", || f.status().containers.live == 2);
             let call = f.call(0);
             begun.pass();
             let report = end(app);
             let failure = call.wait().expect_err("aborted");
-            assert_eq!((failure.is_shut_down(), failure.input(), failure.attempts()), (true, Some(&0), 1));
+            assert!(failure.is_shut_down(), "the cause is the shutdown");
+            assert_eq!(failure.input(), Some(&0), "input");
+            assert_eq!(failure.attempts(), 1, "attempts");
             let fates: Vec<_> = report.functions[0].containers.iter().map(|(_, fate)| fate).collect();
             assert_eq!(fates.iter().filter(|fate| **fate == &Fate::CutOff).count(), 1, "{report}");
             assert_eq!(fates.iter().filter(|fate| fate.is_clean()).count(), 1, "{report}");
-            assert_eq!((report.functions[0].threads_running, drops.load(Ordering::SeqCst)), (0, 1));
+            assert_eq!(report.functions[0].threads_running, 0, "running threads");
+            assert_eq!(drops.load(Ordering::SeqCst), 1, "drops");
             assert!(!report.is_clean());
         });
     }
@@ -192,28 +196,23 @@ fn an_abort_does_not_wait_for_an_async_function_that_blocks_its_thread() {
         let app = App::ephemeral("abort");
         let (begun, gate) = (Gate::default(), Gate::default());
         let (told, inside) = (begun.clone(), gate.clone());
-        let f = app
-            .function_async("f", async move |n: &u64| {
-                yield_now().await;
-                told.open();
-                inside.pass();
-                Ok::<_, Infallible>(*n)
-            })
-            .containers(1)
-            .restart(policy)
-            .start()
-            .expect("valid");
+        let f = async_numbers_under(policy, &app, 1, async move |n| {
+            yield_now().await;
+            told.open();
+            inside.pass();
+            *n
+        });
         let call = f.call(0);
         begun.pass();
         let report = app.abort();
         assert!(call.wait().expect_err("aborted").is_shut_down());
         assert_eq!(report.functions[0].containers[0].1, Fate::StillRunning, "{report}");
         gate.open();
-        until("its thread ends", || f.status().containers.abandoned == 0);
+        until("the abandoned thread ends", || f.status().containers.abandoned == 0);
     });
 }
 
-/// An async worker with a state that tells of its drop, and an `exit`.
+/// An async worker with a state whose drops a test can count, and with an `exit` that ends as `exits` says.
 struct Moody<V> {
     _state: V,
     exits: Exits,
@@ -250,7 +249,7 @@ impl<V: 'static> AsyncWorker for Moody<V> {
 }
 
 #[test]
-fn a_state_that_panics_in_its_drop_is_no_crash() {
+fn a_worker_that_panics_in_its_drop_is_no_crash() {
     under_each_policy(|_, policy| {
         let app = App::ephemeral("states");
         let (drops, bomb) = bombs();
@@ -258,28 +257,34 @@ fn a_state_that_panics_in_its_drop_is_no_crash() {
             yield_now().await;
             Ok::<_, BoxError>(Moody::<Bomb> { _state: bomb(), exits: Exits::AfterAwhile })
         };
-        let f = app.worker_async("f", enter).containers(1).restart(policy).start().expect("valid");
+        let f = app.worker_async("f", enter).containers(1).restart(policy).started();
         assert_eq!(f.run((0..20).collect()).expect("replayed").len(), 20);
-        assert_eq!((drops.load(Ordering::SeqCst), f.status().crashes), (1, 1), "the first generation's");
+        assert_eq!(drops.load(Ordering::SeqCst), 1, "drops of the first generation");
+        assert_eq!(f.status().crashes, 1, "crashes");
         assert!(f.kill_container(FIRST));
-        until("the second generation's", || drops.load(Ordering::SeqCst) == 2);
-        assert_eq!((f.call(1).wait().ok(), f.status().crashes), (Some(1), 1));
+        until("the second generation has dropped its values", || drops.load(Ordering::SeqCst) == 2);
+        assert_eq!(f.call(1).wait().ok(), Some(1), "a call is answered");
+        assert_eq!(f.status().crashes, 1, "crashes");
         let report = app.shutdown_blocking();
-        assert_eq!(drops.load(Ordering::SeqCst), 3, "the third's, in its exit");
+        assert_eq!(drops.load(Ordering::SeqCst), 3, "the third generation drops its state in its exit");
         assert!(matches!(report.functions[0].containers[0].1, Fate::ExitPanicked(_)), "{report}");
         assert_eq!(report.functions[0].threads_running, 0);
     });
 }
 
 #[test]
-fn an_async_exit_may_await_panic_or_hang_and_is_reported() {
+fn an_async_exit_may_await_or_panic_or_hang_and_its_fate_is_reported() {
     under_each_policy(|_, policy| {
         for exits in [Exits::AfterAwhile, Exits::Panics, Exits::Never] {
             let app = App::ephemeral("exits");
             let (drops, hold) = counted();
             let enter = async move |_: &Context| Ok::<_, BoxError>(Moody { _state: hold(), exits });
-            let f = app.worker_async("f", enter).containers(1).exit_timeout(Duration::from_millis(50));
-            let f = f.restart(policy.clone()).start().expect("valid");
+            let f = app
+                .worker_async("f", enter)
+                .containers(1)
+                .exit_timeout(Duration::from_millis(50))
+                .restart(policy.clone())
+                .started();
             f.ready().expect("it starts");
             let report = app.shutdown_blocking();
             match (exits, &report.functions[0].containers[0].1) {
@@ -307,10 +312,11 @@ fn an_async_enter_may_await_and_its_panic_is_a_crash_with_message_and_location()
             }
             Ok::<_, BoxError>(Moody { _state: (), exits: Exits::AfterAwhile })
         };
-        let f = app.worker_async("f", enter).containers(1).restart(policy).start().expect("valid");
+        let f = app.worker_async("f", enter).containers(1).restart(policy).started();
         assert_eq!(f.call(1).wait().expect("the third generation"), 1);
         let (_, last) = f.status().last_crash.expect("two of them");
-        assert_eq!((f.status().crashes, last.generation.get()), (2, 2));
+        assert_eq!(f.status().crashes, 2, "crashes");
+        assert_eq!(last.generation.get(), 2, "generation of the last crash");
         let Death::EnterPanicked(panic) = &last.death else { panic!("{last}") };
         assert_eq!(panic.message(), "a crash on purpose");
         assert!(panic.location().is_some_and(|at| at.contains("support.rs")), "{panic:?}");
@@ -318,7 +324,7 @@ fn an_async_enter_may_await_and_its_panic_is_a_crash_with_message_and_location()
 }
 
 #[test]
-fn a_container_that_waits_in_enter_is_let_go_of_when_it_is_killed_or_its_function_ends() {
+fn an_enter_that_waits_is_dropped_when_its_container_is_killed_or_its_function_ends() {
     type Way = fn(App, &Function<u64, u64, Infallible>) -> Report;
     let ways: [(Way, Fate); 3] = [
         (
@@ -341,19 +347,16 @@ fn a_container_that_waits_in_enter_is_let_go_of_when_it_is_killed_or_its_functio
                 let state = hold();
                 if context.generation().get() == 1 {
                     let told = told.clone();
-                    spawn_local(async move { told.open() }); // once this one waits
+                    spawn_local(async move { told.open() }); // runs once this task waits
                     pending::<()>().await;
                 }
                 Ok::<_, BoxError>(Moody { _state: state, exits: Exits::AfterAwhile })
             };
-            let f = app.worker_async("f", enter).containers(1).restart(policy).start().expect("valid");
+            let f = app.worker_async("f", enter).containers(1).restart(policy).started();
             begun.pass();
             let report = way(app, &f);
-            assert_eq!(
-                (&report.functions[0].containers[0].1, report.functions[0].threads_running),
-                (&fate, 0),
-                "{report}"
-            );
+            assert_eq!(&report.functions[0].containers[0].1, &fate, "fate: {report}");
+            assert_eq!(report.functions[0].threads_running, 0, "running threads: {report}");
             assert!(drops.load(Ordering::SeqCst) >= 1, "what it held is dropped");
             assert_eq!(f.status().crashes, 0);
         });
@@ -361,39 +364,37 @@ fn a_container_that_waits_in_enter_is_let_go_of_when_it_is_killed_or_its_functio
 }
 
 #[test]
-fn tasks_that_panic_in_their_drop_are_no_crash_and_those_that_panic_end_alone() {
+fn spawned_tasks_that_panic_or_panic_in_their_drop_are_no_crash() {
     under_each_policy(|app, policy| {
         let (drops, bomb) = bombs();
-        let f = app
-            .function_async("f", async move |n: &u64| {
-                let bomb = bomb();
-                spawn_local(async move {
-                    let _held = bomb;
-                    pending::<()>().await;
-                });
-                let ended = spawn_local(async { crash() }).await;
-                assert!(ended.is_err_and(|error| error.is_panic()));
-                if *n == 3 && attempt() == 1 {
-                    crash();
-                }
-                Ok::<_, Infallible>(*n)
-            })
-            .containers(1)
-            .restart(policy)
-            .start()
-            .expect("valid");
+        let f = async_numbers_under(policy, app, 1, async move |n| {
+            let bomb = bomb();
+            spawn_local(async move {
+                let _held = bomb;
+                pending::<()>().await;
+            });
+            let ended = spawn_local(async { crash() }).await;
+            assert!(ended.is_err_and(|error| error.is_panic()));
+            if *n == 3 && attempt() == 1 {
+                crash();
+            }
+            *n
+        });
         assert_eq!(f.run((0..6).collect()).expect("replayed").len(), 6);
-        assert_eq!((drops.load(Ordering::SeqCst), f.status().crashes), (4, 1), "the first generation's");
+        assert_eq!(drops.load(Ordering::SeqCst), 4, "drops of the first generation");
+        assert_eq!(f.status().crashes, 1, "crashes");
         assert!(f.kill_container(FIRST));
-        until("the second generation's", || drops.load(Ordering::SeqCst) == 7);
+        until("the second generation has dropped its values", || drops.load(Ordering::SeqCst) == 7);
         assert_eq!(f.status().crashes, 1);
     });
 }
 
-/// Answers its inputs through a socket of its own, which goes on listening while it waits for work.
+/// A worker that answers its inputs through a socket of its own. The socket goes on listening while the
+/// container is idle.
 struct Harbour {
     port: u16,
-    /// Connections it has served. Neither it nor the tasks that share it are `Send`.
+    /// The number of served connections. It is not `Send`, and so the task that shares it is not `Send`
+    /// either.
     served: Rc<Cell<u32>>,
 }
 
@@ -433,7 +434,7 @@ impl AsyncWorker for Harbour {
         if *input == 13 && context.attempt().get() == 1 {
             crash();
         }
-        // Moved to another task and back.
+        // The answer is moved to another task and back.
         let doubled = tokio::spawn(async move { answer * 2 }).await.expect("it does not panic");
         Ok((doubled, self.port, self.served.get()))
     }
@@ -445,10 +446,11 @@ fn timers_tasks_and_sockets_work_and_go_on_while_the_container_is_idle() {
         let ended = Arc::new(AtomicU64::new(0));
         let count = Arc::clone(&ended);
         let enter = async move |_: &Context| Harbour::open(Arc::clone(&count)).await;
-        let f = app.worker_async("f", enter).containers(1).restart(policy).start().expect("valid");
+        let f = app.worker_async("f", enter).containers(1).restart(policy).started();
         let (answer, port, served) = f.call(20).wait().expect("it answers");
-        assert_eq!((answer, served), (42, 1));
-        // Nothing executes now.
+        assert_eq!(answer, 42, "answer");
+        assert_eq!(served, 1, "served connections");
+        // The container is idle now.
         let mut ship = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).expect("it listens");
         ship.write_all(&[7]).expect("it reads");
         let mut answer = [0];
@@ -456,25 +458,30 @@ fn timers_tasks_and_sockets_work_and_go_on_while_the_container_is_idle() {
         assert_eq!(answer, [8]);
         drop(ship);
         let (_, _, served) = f.call(1).wait().expect("it answers");
-        assert_eq!((served, ended.load(Ordering::SeqCst)), (3, 0));
+        assert_eq!(served, 3, "served connections");
+        assert_eq!(ended.load(Ordering::SeqCst), 0, "ended tasks");
     });
 }
 
 #[test]
-fn what_a_generation_has_spawned_is_dropped_with_it() {
+fn tasks_that_a_generation_has_spawned_are_dropped_with_it() {
     under_each_policy(|_, policy| {
         let app = App::ephemeral("spawned");
         let ended = Arc::new(AtomicU64::new(0));
         let count = Arc::clone(&ended);
         let enter = async move |_: &Context| Harbour::open(Arc::clone(&count)).await;
-        let f = app.worker_async("f", enter).containers(1).restart(policy).start().expect("valid");
+        let f = app.worker_async("f", enter).containers(1).restart(policy).started();
         let (_, first, _) = f.call(1).wait().expect("it answers");
         let (_, second, served) = f.call(13).wait().expect("it is replayed");
-        assert_eq!((served, ended.load(Ordering::SeqCst)), (1, 2), "by a fresh generation");
+        assert_eq!(served, 1, "a fresh generation has served one connection");
+        assert_eq!(ended.load(Ordering::SeqCst), 2, "both tasks of the first generation have ended");
         assert_ne!(first, second);
-        assert!(TcpStream::connect((Ipv4Addr::LOCALHOST, first)).is_err(), "nobody listens any more");
+        assert!(
+            TcpStream::connect((Ipv4Addr::LOCALHOST, first)).is_err(),
+            "the socket of the first generation is closed"
+        );
         assert!(f.kill_container(FIRST));
-        until("the second generation's tasks end", || ended.load(Ordering::SeqCst) == 4);
+        until("both tasks of the second generation have ended", || ended.load(Ordering::SeqCst) == 4);
         f.call(1).wait().expect("it answers");
         assert!(app.shutdown_blocking().is_clean());
         assert_eq!(ended.load(Ordering::SeqCst), 6);
@@ -484,39 +491,29 @@ fn what_a_generation_has_spawned_is_dropped_with_it() {
 #[test]
 fn futures_need_not_be_send() {
     under_each_policy(|app, policy| {
-        let f = app
-            .function_async("f", async |n: &u64| {
-                let shared = Rc::new(Cell::new(*n));
-                let other = Rc::clone(&shared);
-                spawn_local(async move { other.set(other.get() + 1) }).await.expect("it does not panic");
-                yield_now().await;
-                Ok::<_, Infallible>(shared.get())
-            })
-            .containers(2)
-            .restart(policy)
-            .start()
-            .expect("valid");
+        let f = async_numbers_under(policy, app, 2, async |n| {
+            let shared = Rc::new(Cell::new(*n));
+            let other = Rc::clone(&shared);
+            spawn_local(async move { other.set(other.get() + 1) }).await.expect("it does not panic");
+            yield_now().await;
+            shared.get()
+        });
         assert_eq!(f.run((0..500).collect()).expect("infallible"), (1..=500).collect::<Vec<_>>());
     });
 }
 
 #[test]
-fn a_function_that_only_waits_is_executed_by_all_containers_at_once() {
+fn all_containers_execute_a_function_that_only_waits_at_once() {
     under_each_policy(|app, policy| {
         let (here, all) = (Arc::new(AtomicU64::new(0)), Gate::default());
         let (count, gate) = (Arc::clone(&here), all.clone());
-        let f = app
-            .function_async("f", async move |n: &u64| {
-                if count.fetch_add(1, Ordering::SeqCst) == 3 {
-                    gate.open();
-                }
-                gate.passed().await;
-                Ok::<_, Infallible>(*n)
-            })
-            .containers(4)
-            .restart(policy)
-            .start()
-            .expect("valid");
+        let f = async_numbers_under(policy, app, 4, async move |n| {
+            if count.fetch_add(1, Ordering::SeqCst) == 3 {
+                gate.open();
+            }
+            gate.passed().await;
+            *n
+        });
         assert_eq!(f.run((0..100).collect()).expect("infallible").len(), 100);
         assert_eq!(here.load(Ordering::SeqCst), 100);
     });

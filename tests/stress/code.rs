@@ -1,4 +1,4 @@
-//! What containers execute: every way in which an input can go well or wrong.
+//! The code that containers execute, with every way in which an input can go well or wrong.
 
 use std::hint::black_box;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -9,15 +9,15 @@ use longshore::{AsyncWorker, BoxError, Context, Worker};
 
 use crate::random::mix;
 
-/// What a container may use.
+/// The memory limit of a container.
 pub(crate) const LIMIT: u64 = 8 << 20;
 
-/// What an input leaks that leaks. Each keeps an account of the process for good.
+/// The bytes that a leaking input leaks. Each leak keeps an account of the process occupied for good.
 pub(crate) const LEAKED_BYTES: u64 = 100;
-/// What the accountant adds to each block.
+/// The bytes that the accountant adds to each block.
 pub(crate) const MARK_BYTES: u64 = 4;
 
-/// An input: which of which map, and the counts of that map's executions.
+/// An input: its map, its index, and the counts of executions of that map.
 #[derive(Debug)]
 pub(crate) struct Ticket {
     pub(crate) map: u64,
@@ -27,13 +27,13 @@ pub(crate) struct Ticket {
 }
 
 impl Ticket {
-    /// How often it was executed.
+    /// The number of executions of this input.
     pub(crate) fn count(&self) -> &AtomicU32 {
         &self.executions[self.index as usize]
     }
 }
 
-/// What went wrong so far, of each kind, and the gate that stuck code waits for.
+/// The counts of faults of each kind, and the gate at which stuck code waits.
 #[derive(Debug, Default)]
 pub(crate) struct Faults {
     pub(crate) executions: AtomicU64,
@@ -44,14 +44,14 @@ pub(crate) struct Faults {
     pub(crate) deep: AtomicU64,
     pub(crate) leaks: AtomicU64,
     pub(crate) failed_starts: AtomicU64,
-    /// The dependency that `enter` needs is down.
+    /// Whether the dependency that `enter` needs is down.
     pub(crate) down: AtomicBool,
     opened: Mutex<bool>,
     opens: Condvar,
 }
 
 impl Faults {
-    /// From now on nothing gets stuck.
+    /// Opens the gate, so that no code gets stuck any more.
     pub(crate) fn open(&self) {
         *self.opened.lock().unwrap_or_else(PoisonError::into_inner) = true;
         self.opens.notify_all();
@@ -65,16 +65,16 @@ impl Faults {
     }
 }
 
-/// Why an input fails.
+/// The error of an input.
 #[derive(Debug)]
 pub(crate) struct Refused;
 
-/// The output of an input, which tells which one it is of.
+/// The output of an input. It identifies the input.
 pub(crate) fn output(ticket: &Ticket) -> Vec<u64> {
     vec![ticket.map, ticket.index, mix(ticket.map, ticket.index)]
 }
 
-/// Executes an input, which fares as its numbers have it.
+/// Executes an input. Its numbers decide what goes wrong.
 pub(crate) fn execute(ticket: &Ticket) -> Result<Vec<u64>, Refused> {
     ticket.count().fetch_add(1, Ordering::SeqCst);
     ticket.faults.executions.fetch_add(1, Ordering::SeqCst);
@@ -129,7 +129,7 @@ pub(crate) fn execute(ticket: &Ticket) -> Result<Vec<u64>, Refused> {
     Ok(output(ticket))
 }
 
-/// So many bytes, with a look up after each block.
+/// Allocates `bytes` in blocks, and calls `look` before each block.
 fn blocks(bytes: u64, look: impl Fn()) -> Vec<Vec<u8>> {
     let block = |_| {
         look();

@@ -1,4 +1,4 @@
-//! Who uses a function, and who disturbs it.
+//! [`Round`]: one function with its users and the operator who disturbs it.
 
 use std::panic::resume_unwind;
 use std::sync::Arc;
@@ -37,7 +37,7 @@ pub(crate) struct Round {
 enum Policy {
     NeverGivesUp,
     BacksOff,
-    /// After a few crashes, until somebody resets it.
+    /// Gives up after a few crashes, until an operator resets it.
     GivesUp,
 }
 
@@ -51,16 +51,16 @@ enum Kind {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Ending {
-    /// When everybody has what they want.
+    /// When all users have finished.
     Last,
     Drain,
     Stop,
     Abort,
-    /// The last handle goes.
+    /// When the last handle is dropped.
     Dropped,
 }
 
-/// How many inputs a map has.
+/// The number of inputs of a map.
 const INPUTS: u64 = 400;
 
 impl Round {
@@ -82,17 +82,17 @@ impl Round {
         Self { seed, number, kind, containers: 1 + random.below(4), crash_retries, policy, ending }
     }
 
-    /// Lives it, and checks that it balances.
+    /// Runs the round, and checks that its counts balance.
     ///
     /// # Panics
     ///
-    /// If it does not, or if it takes longer than that.
+    /// If a check fails, or if the round takes longer than `limit`.
     pub(crate) fn live(self, limit: Duration) -> Tally {
         let (tell, told) = mpsc::channel();
         let round = self.clone();
         let thread = thread::spawn(move || {
             let tally = round.run();
-            let _unheard = tell.send(()); // if it took too long
+            let _unheard = tell.send(()); // the receiver is gone if the round took too long
             tally
         });
         if told.recv_timeout(limit) == Err(mpsc::RecvTimeoutError::Timeout) {
@@ -128,7 +128,7 @@ impl Round {
     fn with(&self, f: Builder<Ticket, Vec<u64>, Refused>, policy: RestartPolicy) -> Stressed {
         let f = f.containers(self.containers as usize).crash_retries(self.crash_retries).restart(policy);
         let f = f.retries(Retries::new(RETRIES).initial_delay(Duration::from_micros(300)));
-        // A function that never gives up would wait for threads that are stuck until everybody has what they want.
+        // A function that never gives up would wait for stuck threads until all users have finished.
         let abandoned_max = if self.policy == Policy::GivesUp { 2 } else { 64 };
         f.memory_limit(LIMIT)
             .recycle_above(8 << 10)
@@ -158,7 +158,7 @@ impl Round {
                     Ending::Stop => f.stop(),
                     _ => f.abort(),
                 }
-                faults.open(); // what is stuck would hold the others up till the shutdown's limit
+                faults.open(); // stuck code would hold the end up until the shutdown's limit
             }
             for user in users {
                 tally += user.join().unwrap_or_else(|panic| resume_unwind(panic));
@@ -167,7 +167,7 @@ impl Round {
             tally += operator.join().unwrap_or_else(|panic| resume_unwind(panic));
         });
         faults.open();
-        // Nothing is stuck any more: all that were left behind come out.
+        // No code is stuck any more, so all abandoned threads end.
         while f.status().containers.abandoned > 0 {
             thread::park_timeout(Duration::from_millis(1));
         }
@@ -183,7 +183,7 @@ impl Round {
             drop((f, app));
         } else {
             drop(f);
-            app.shutdown_blocking(); // threads that it leaves behind are awaited at the end
+            app.shutdown_blocking(); // the end of the test waits for abandoned threads
         }
         let count = |faults: &AtomicU64| faults.load(Ordering::SeqCst);
         tally.executions = count(&faults.executions);
@@ -197,7 +197,7 @@ impl Round {
         tally
     }
 
-    /// One user: maps and calls, one after the other, and each counted.
+    /// One user, who makes maps and calls one after the other and counts each.
     fn use_it(&self, user: u64, f: &Stressed, faults: &Arc<Faults>) -> Tally {
         let mut random = Random::new(mix(self.seed, user));
         let mut tally = Tally::default();
@@ -206,7 +206,7 @@ impl Round {
             if self.policy == Policy::GivesUp {
                 f.reset();
             }
-            // One place more, for a call.
+            // The last place is for a call.
             let executions: Arc<Vec<AtomicU32>> = Arc::new((0..=INPUTS).map(|_| AtomicU32::new(0)).collect());
             let ticket = |index| {
                 let (executions, faults) = (Arc::clone(&executions), Arc::clone(faults));
@@ -225,7 +225,7 @@ impl Round {
                 f.map(tickets)
             } else {
                 let mut tickets = tickets.into_iter();
-                // Of unknown length, and so pulled by a feeder.
+                // The length is unknown, and so a feeder pulls this source.
                 f.map(std::iter::from_fn(move || tickets.next()))
             };
             let mut map = map.return_exceptions();
@@ -260,14 +260,14 @@ impl Round {
         tally.outcomes += 1;
         match outcome {
             Ok(told) => {
-                assert_eq!(told, [map, INPUTS, mix(map, INPUTS)], "another call's output");
+                assert_eq!(told, [map, INPUTS, mix(map, INPUTS)], "the output belongs to this call");
                 tally.ok += 1;
             }
             Err(failure) => self.judge_failure(&failure, tally),
         }
     }
 
-    /// What a map has given, against what it was given.
+    /// Holds the outcomes of a map against its inputs.
     fn judge(&self, given: &Given<'_>, executions: &[AtomicU32], progress: Progress, tally: &mut Tally) {
         let Given { map, outcomes, ordered, most } = *given;
         let mut seen = vec![false; INPUTS as usize];
@@ -303,13 +303,14 @@ impl Round {
             tally.lost += progress.pulled - answered;
             assert_eq!(answered, progress.pulled, "inputs without an outcome: {progress:?}");
             let first = seen.iter().take_while(|seen| **seen).count() as u64;
-            assert_eq!(first, answered, "what was pulled is answered, from the first on");
+            assert_eq!(first, answered, "the pulled inputs are answered, from the first on");
             let ended = self.ending != Ending::Last || self.policy == Policy::GivesUp;
-            assert!(answered == INPUTS || ended, "a map that nobody ended has ended");
+            assert!(answered == INPUTS || ended, "a map has ended by itself before its last input");
         }
     }
 
-    /// How often an input may be executed: with `crash_retries(0)` again only after failures.
+    /// The largest number of executions of an input. With `crash_retries(0)` only failures are executed
+    /// again.
     fn executions_most(&self) -> u32 {
         let kills = if self.crash_retries == 0 { 0 } else { KILLS_MAX };
         1 + RETRIES + self.crash_retries + kills
@@ -318,7 +319,7 @@ impl Round {
     fn judge_failure(&self, failure: &Failure<Ticket, Refused>, tally: &mut Tally) {
         if let Some(ticket) = failure.input() {
             let executed = ticket.count().load(Ordering::SeqCst);
-            // An attempt that was fenced before its first instruction has not counted itself.
+            // An attempt that was fenced before its first instruction did not count itself.
             assert!(executed <= failure.attempts(), "{executed} executions, {failure:?}");
             assert!(executed <= self.executions_most(), "{executed} executions, {failure:?}");
         }
@@ -334,7 +335,7 @@ impl Round {
         }
     }
 
-    /// An operator who kills containers, takes the dependency down, and asks how things are.
+    /// An operator who kills containers, takes the dependency down, and reads the status.
     fn operate(&self, f: &Stressed, faults: &Faults, over: &AtomicBool) -> Tally {
         let mut random = Random::new(mix(self.seed, 77));
         let mut tally = Tally::default();
@@ -362,17 +363,17 @@ impl Round {
     }
 }
 
-/// What a map has given.
+/// The outcomes of a map.
 #[derive(Clone, Copy)]
 struct Given<'a> {
     map: u64,
     outcomes: &'a [Outcome],
     ordered: bool,
-    /// It was dropped after so many.
+    /// The number of outcomes after which the map was dropped.
     most: usize,
 }
 
 const RETRIES: u32 = 2;
 
-/// The most kills of a round, so that it comes to an end.
+/// The largest number of kills in a round, so that each round comes to an end.
 const KILLS_MAX: u32 = 40;

@@ -1,6 +1,7 @@
-//! The real engine under real faults: threads, actors, panics, balloons, stuck code, kills and shutdowns, all at
-//! random moments. Every input that was accepted must have its outcome, once, of itself, in order where that was
-//! asked for, and within its budgets; threads, file handles and bytes must be what they were.
+//! The real engine under real faults: threads, actors, panics, balloons, stuck code, kills and shutdowns, all
+//! at random moments. Every accepted input must have one outcome, which is its own, in order if the map is
+//! ordered, and within its budgets. At the end the numbers of threads, file handles and bytes must be what
+//! they were.
 //!
 //! ```text
 //! cargo test --test stress                                                        a few seconds
@@ -8,8 +9,8 @@
 //! LONGSHORE_STRESS_SEED=7 cargo test --test stress                                other random choices
 //! ```
 //!
-//! [`code`] is what containers execute, [`crowd`] who uses the function and who kills it, [`tally`] what is
-//! counted. What happens is drawn from the seed; when it happens is up to the scheduler.
+//! [`code`] is executed by the containers, [`crowd`] has the users and the operator of a function, and
+//! [`tally`] has the counts. The seed decides what happens, and the scheduler decides when.
 
 #![expect(clippy::disallowed_methods, reason = "a stress test is bounded by time")]
 
@@ -32,13 +33,13 @@ use tally::Tally;
 #[global_allocator]
 static ALLOCATOR: Accountant<Counted> = Accountant::over(Counted);
 
-/// Threads that the process keeps once it has had a memory limit: the watch.
+/// The number of threads that the process keeps after its first memory limit: the watch.
 const THREADS_KEPT: u64 = 1;
 
-/// What may be allocated once for the process: names, lists, thread-locals of the runtime.
+/// The bytes that may be allocated once for the process: names, lists, thread-locals of the runtime.
 const SLACK_BYTES: i64 = 256 << 10;
 
-/// How long a round may take: whatever is drawn, none is meant to take seconds.
+/// A round that takes longer than this counts as hung. No round should take seconds.
 const HUNG: Duration = Duration::from_secs(60);
 
 fn setting(name: &str) -> Option<u64> {
@@ -61,7 +62,10 @@ fn every_input_has_its_outcome_whatever_happens() {
     let after = Footprint::once_at_most(before.threads + THREADS_KEPT, before.handles);
     println!("{tally}");
     println!("{:>14}  before and after\n{before}\n{after}", "");
-    assert!(tally.outcomes > 0 && tally.replays > 0 && tally.panics > 0, "nothing was put to the test");
+    assert!(
+        tally.outcomes > 0 && tally.replays > 0 && tally.panics > 0,
+        "the rounds had outcomes, replays and panics"
+    );
     assert!(after.threads <= before.threads + THREADS_KEPT, "threads are left: {before:?}, {after:?}");
     assert!(after.handles <= before.handles, "file handles are left: {before:?}, {after:?}");
     let leaked = (tally.leaks * (LEAKED_BYTES + MARK_BYTES)) as i64;

@@ -1,4 +1,4 @@
-//! What this process holds.
+//! [`Footprint`]: the threads, file handles and bytes of this process.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::fs;
@@ -13,7 +13,7 @@ pub(crate) struct Counted;
 static LIVE: AtomicI64 = AtomicI64::new(0);
 
 #[expect(unsafe_code, reason = "an allocator is unsafe to implement")]
-// SAFETY: blocks are the system's, for the layouts that the caller asks for.
+// SAFETY: every block is allocated and freed by the system's allocator, with the caller's layout.
 unsafe impl GlobalAlloc for Counted {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         // SAFETY: the caller's promises are passed on.
@@ -31,7 +31,7 @@ unsafe impl GlobalAlloc for Counted {
     }
 }
 
-/// Bytes on the heap, and threads and file handles where the system tells them.
+/// The bytes on the heap, and the threads and file handles on systems that report them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Footprint {
     pub(crate) threads: u64,
@@ -39,7 +39,7 @@ pub(crate) struct Footprint {
     pub(crate) bytes: i64,
 }
 
-/// How long threads may take to end that are about to.
+/// The time in which threads must end that are about to.
 const ENDS: Duration = Duration::from_secs(10);
 
 impl Footprint {
@@ -53,7 +53,8 @@ impl Footprint {
         Self { threads: field("Threads:"), handles, bytes: LIVE.load(Ordering::Relaxed) }
     }
 
-    /// Once there are no more threads and handles than that, or when they have had long enough to end.
+    /// Waits until there are at most this many threads and handles, for a limited time, and returns the
+    /// footprint then.
     pub(crate) fn once_at_most(threads: u64, handles: u64) -> Self {
         let begun = Instant::now();
         loop {

@@ -1,4 +1,4 @@
-//! Random choices from a seed.
+//! [`Random`]: random choices from a seed.
 
 /// xorshift64.
 #[derive(Debug, Clone)]
@@ -26,7 +26,7 @@ impl Random {
     }
 }
 
-/// A number that looks random and depends on both.
+/// A number that looks random and depends on both arguments.
 pub(crate) fn mix(a: u64, b: u64) -> u64 {
     let mut mixed = a.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ b.wrapping_add(0x2545_f491_4f6c_dd1d);
     mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

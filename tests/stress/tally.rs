@@ -1,4 +1,4 @@
-//! What is counted.
+//! [`Tally`]: the counts of a stress test.
 
 use std::fmt;
 use std::ops::AddAssign;

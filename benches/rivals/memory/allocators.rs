@@ -1,7 +1,7 @@
-//! The global allocator of this bench, which is another one in each of its processes.
+//! The global allocator of this bench. Each of its processes has another one.
 //!
-//! A child is told by its environment which one it is to have, and has it from its first allocation to its
-//! last. Every one of them pays for the choice, which is a load and a jump.
+//! An environment variable chooses the allocator of a child, from its first allocation to its last. Each
+//! allocator pays for that choice, which is a load and a jump.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::ffi::CStr;
@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use longshore::Accountant;
 use mimalloc::MiMalloc;
 
-/// What a child is told.
+/// The environment variable that chooses the allocator of a child.
 pub(crate) const VARIABLE: &CStr = c"LONGSHORE_BENCH_ALLOCATOR";
 
 /// A global allocator.
@@ -24,16 +24,16 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    /// What the environment says; an accountant over the system's, if nothing.
+    /// The allocator that the environment names, or an accountant over the system's allocator.
     fn told() -> Self {
         #[expect(unsafe_code, reason = "the standard library's way allocates")]
-        // SAFETY: the name ends with its zero, and nobody changes the environment of this program.
+        // SAFETY: the name ends with a zero byte, and this program never changes its environment.
         let told = unsafe { libc::getenv(VARIABLE.as_ptr()) };
         if told.is_null() {
             return Self::OverSystem;
         }
         #[expect(unsafe_code, reason = "as above")]
-        // SAFETY: what is not null is a string of at least its zero.
+        // SAFETY: a pointer that is not null is a string with at least its zero byte.
         match unsafe { *told } as u8 {
             b'1' => Self::System,
             b'3' => Self::MiMalloc,
@@ -61,11 +61,11 @@ impl Kind {
 const OVER_SYSTEM: Accountant = Accountant::system();
 const OVER_MIMALLOC: Accountant<MiMalloc> = Accountant::over(MiMalloc);
 
-/// The one that this process was told to have.
+/// The allocator that the environment of this process names.
 pub(crate) struct Chosen;
 
 #[expect(unsafe_code, reason = "an allocator is unsafe to implement")]
-// SAFETY: every block comes from one allocator, and goes back to it: the choice is made once.
+// SAFETY: the choice is made once, so every block goes back to the allocator that it came from.
 unsafe impl GlobalAlloc for Chosen {
     #[inline]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {

@@ -1,4 +1,4 @@
-//! Blocks of an allocator by hand: allocated and freed at once, or freed by another thread.
+//! Blocks of an allocator, which are freed at once or by another thread.
 
 use std::alloc::{GlobalAlloc, Layout};
 use std::hint::black_box;
@@ -7,11 +7,11 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use crate::harness::work::hash;
 
-/// A block, on its way to the thread that frees it.
+/// A block on its way to the thread that frees it.
 struct Block(*mut u8, Layout);
 
 #[expect(unsafe_code, reason = "a block has one owner")]
-// SAFETY: it is memory that only its owner touches.
+// SAFETY: only the owner of a block touches its memory.
 unsafe impl Send for Block {}
 
 fn layout(n: u64) -> Layout {
@@ -23,7 +23,7 @@ impl Block {
     #[inline]
     fn new(allocator: &impl GlobalAlloc, n: u64) -> Self {
         let layout = layout(n);
-        // SAFETY: the size is not zero; the block has room for the byte.
+        // SAFETY: the size is not zero, and the block has room for the byte.
         unsafe {
             let block = allocator.alloc(layout);
             assert!(!block.is_null());
@@ -32,12 +32,13 @@ impl Block {
         }
     }
 
-    /// Reads all of it, and frees it.
+    /// Reads the whole block, and frees it.
     #[inline]
     fn read_and_free(self, allocator: &impl GlobalAlloc) {
         let mut sum = 0u8;
         for at in (0..self.1.size()).step_by(16) {
-            // SAFETY: within the block. What was not written is whatever it is, as bytes that nobody believes.
+            // SAFETY: the byte is within the block. Bytes that were not written have any value, and their sum
+            // is not used for anything.
             sum ^= unsafe { black_box(self.0.add(at)).read_volatile() };
         }
         black_box(sum);
@@ -46,12 +47,12 @@ impl Block {
 
     #[inline]
     fn free(self, allocator: &impl GlobalAlloc) {
-        // SAFETY: allocated with that layout, and never touched again.
+        // SAFETY: the block was allocated with this layout, and is never touched again.
         unsafe { allocator.dealloc(self.0, self.1) };
     }
 }
 
-/// Allocates and frees so many blocks, one after the other, with a few alive at any time.
+/// Allocates and frees `blocks` blocks, one after the other, with a few alive at any time.
 pub(crate) fn churn(allocator: &impl GlobalAlloc, blocks: u64) {
     const ALIVE: usize = 16;
     let mut alive: [Option<Block>; ALIVE] = [const { None }; ALIVE];
@@ -84,7 +85,7 @@ impl Reader {
         Self { blocks, read: Mutex::new(read) }
     }
 
-    /// Allocates so many blocks here, and has them read and freed there.
+    /// Allocates `blocks` blocks on this thread. The reader's thread reads and frees them.
     pub(crate) fn round(&self, allocator: &impl GlobalAlloc, blocks: u64) {
         let blocks = (0..blocks).map(|n| Block::new(allocator, n)).collect();
         self.blocks.send(blocks).expect("it reads");

@@ -1,5 +1,5 @@
-//! The time from the allocation that crosses a limit to the death of its container, and to the replay of its
-//! input in another.
+//! The time from the allocation that crosses a limit until the death of its container, and until the replay
+//! of its input.
 
 use std::hint::black_box;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,14 +16,14 @@ use crate::harness::ours;
 use crate::harness::question::Measure;
 use crate::harness::reading::{Reading, delays};
 
-/// What a container may use, and what one uses that crosses.
+/// The memory limit of a container, and the size of the block that crosses it.
 const LIMIT: u64 = 1 << 20;
 const BLOCK: usize = 2 << 20;
 
-/// Kills for each reading.
+/// The number of kills in each reading.
 const KILLS: u64 = 50;
 
-/// Nanoseconds since the first of these calls.
+/// Nanoseconds since the first call of this function.
 fn now() -> u64 {
     static BEGIN: std::sync::OnceLock<Instant> = std::sync::OnceLock::new();
     BEGIN.get_or_init(Instant::now).elapsed().as_nanos() as u64
@@ -71,14 +71,14 @@ impl Subscriber for Clock {
     fn exit(&self, _: &span::Id) {}
 }
 
-/// Whether code that is killed comes to a checkpoint.
+/// Whether the code that is killed passes checkpoints.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Code {
     Never,
     Checkpoints,
 }
 
-/// Gives the nanoseconds from the crossing to the death, and to the replay.
+/// A function that outputs the nanoseconds from the crossing until the death, and until the replay.
 fn start(code: Code) -> Function<u64, (u64, u64), std::convert::Infallible> {
     let app = App::ephemeral("bench");
     let f = app.infallible("grows", move |n: &u64| {

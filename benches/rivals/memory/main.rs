@@ -1,7 +1,8 @@
-//! What it costs to know whose memory is whose, and how soon a container that uses too much is replaced.
+//! The cost of accounting for memory, and the time until a container over its limit is replaced.
 //!
-//! Blocks are timed side by side, in one container. Programs cannot be: each has one global allocator. They are
-//! children of this one, one after the other, and tell how long they took.
+//! Blocks are timed side by side in one container. Programs cannot be timed side by side, because each has
+//! one global allocator. They are child processes of this one, run one after the other, and report their own
+//! times.
 
 #![expect(clippy::disallowed_methods, reason = "a benchmark measures time")]
 #![allow(dead_code, reason = "each bench uses its own part of the harness")]
@@ -32,7 +33,7 @@ use program::Program;
 #[global_allocator]
 static ALLOCATOR: Chosen = Chosen;
 
-// Each alone, as it is without the choice.
+// Each allocator alone, without the choice of `Chosen`.
 static SYSTEM: System = System;
 static OVER_SYSTEM: Accountant = Accountant::system();
 static MIMALLOC: MiMalloc = MiMalloc;
@@ -60,7 +61,7 @@ fn main() {
     }
 }
 
-/// Times `work` in a container, to whose account it is charged if it passes an accountant.
+/// Times `work` in a container. Allocations that pass through an accountant are charged to the container.
 fn in_container(blocks: u64, work: impl Fn() + Send + Sync + 'static) -> impl FnMut() -> Reading {
     let app = App::ephemeral("bench");
     let timed = app.infallible("blocks", move |(): &()| {

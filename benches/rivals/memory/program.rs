@@ -1,4 +1,4 @@
-//! Programs that are run with one global allocator and another.
+//! Programs that run with different global allocators.
 
 use std::collections::HashMap;
 use std::process::Command;
@@ -11,18 +11,18 @@ use crate::harness::ours::{self, as_iterator};
 use crate::harness::reading::Reading;
 use crate::harness::work::{Spin, hash, no_op};
 
-/// Each program is run so often in its child; the median counts.
+/// The number of runs of a program in its child. The median counts.
 const TIMES: usize = 7;
 
-/// What containers may use in a program whose memory is accounted for.
+/// The memory limit of containers in a program with an accountant.
 const LIMIT: u64 = 256 << 20;
 
 /// A program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Program {
-    /// Texts are taken apart, and their words counted and sorted.
+    /// Splits texts into words, and counts and sorts the words.
     Words,
-    /// A map of inputs that are no work.
+    /// A map of inputs without work.
     NoOp,
     /// A map of inputs of 50 µs.
     Work,
@@ -51,7 +51,7 @@ impl Program {
         Self::ALL.into_iter().find(|program| program.name() == name)
     }
 
-    /// Runs it in a child with that allocator.
+    /// Runs the program in a child with this allocator.
     pub(crate) fn as_child(self, kind: Kind, inputs: u64) -> impl FnMut() -> Reading {
         move || {
             let executable = std::env::current_exe().expect("it is known while it runs");
@@ -65,7 +65,7 @@ impl Program {
         }
     }
 
-    /// Runs it here, and tells the nanoseconds for each input.
+    /// Runs the program in this process, and returns the nanoseconds per input.
     pub(crate) fn run(self, inputs: u64) -> f64 {
         let mut times: Vec<Duration> = match self {
             Self::Words => {
@@ -102,7 +102,7 @@ fn maps(run: impl Fn(u64) -> u64 + Send + Sync + 'static, inputs: u64) -> Vec<Du
     times(|| assert_eq!(as_iterator(&f, inputs).len() as u64, inputs))
 }
 
-/// With a limit, where there can be one.
+/// Sets the memory limit if this process has an accountant.
 fn limited<I, O, E>(f: longshore::Builder<I, O, E>) -> longshore::Builder<I, O, E>
 where
     I: Send + Sync + 'static,
@@ -113,7 +113,7 @@ where
     if ["1", "3"].contains(&told.as_str()) { f } else { f.memory_limit(LIMIT) }
 }
 
-/// The commonest words of a text that is made up.
+/// The commonest words of a generated text.
 fn words(seed: u64) -> Vec<(String, usize)> {
     let word = |n: u64| format!("word{}", hash(seed * 1_000 + n) % 300);
     let text: Vec<String> =

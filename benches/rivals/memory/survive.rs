@@ -1,4 +1,4 @@
-//! How much memory a process comes to hold whose containers are killed again and again for using too much.
+//! The memory of a process whose containers are killed again and again for exceeding their limit.
 
 use std::hint::black_box;
 use std::time::Instant;
@@ -12,17 +12,17 @@ use crate::harness::question::Measure;
 use crate::harness::reading::Reading;
 use crate::process::{ask_child, peak_bytes};
 
-/// As the child is told that is measured.
+/// The argument for the child that is measured.
 pub(crate) const NAME: &str = "--balloons";
 
-/// What a container may use.
+/// The memory limit of a container.
 const LIMIT: u64 = 64 << 20;
 
-/// What a balloon grows by, and is written to, between two checkpoints.
+/// The number of bytes that a balloon allocates and writes between two checkpoints.
 const BREATH: usize = 256 << 10;
 
-/// Half of the inputs grow until they are killed. Gives the peak of this process, in permille of what its
-/// containers may use together.
+/// Runs a map in which half of the inputs grow until they are killed. Returns the peak of this process in
+/// permille of the limits of its containers together.
 pub(crate) fn peak_of_balloons(inputs: u64) -> u64 {
     let before = peak_bytes();
     let app = App::ephemeral("bench");

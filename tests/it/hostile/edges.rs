@@ -1,4 +1,4 @@
-//! Settings at the edges of what is allowed, with which everything has to work.
+//! Settings at the edges of their ranges. Functions have to work with each of them.
 
 use std::time::Duration;
 
@@ -6,9 +6,9 @@ use longshore::{App, Builder, Cause, Context, Death, Fate, Worker};
 use proptest::prelude::*;
 use proptest::sample::select;
 
-use crate::support::unhung;
+use crate::support::{Started, unhung};
 
-/// A worker of which two inputs in ten crash once.
+/// A worker that crashes once at two inputs in ten.
 struct Crashes;
 
 impl Worker for Crashes {
@@ -26,7 +26,7 @@ impl Worker for Crashes {
 
 type Set = fn(Builder<u64, u64, std::convert::Infallible>) -> Builder<u64, u64, std::convert::Infallible>;
 
-/// Each is allowed, and none says that a sound input may fail.
+/// Settings that are allowed and do not make any of the test's inputs fail.
 const ALLOWED: [Set; 17] = [
     |f| f.containers(1),
     |f| f.containers(20),
@@ -51,7 +51,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 40, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn what_is_allowed_works(
+    fn every_combination_of_allowed_settings_works(
         settings in proptest::collection::vec(select(ALLOWED.to_vec()), 1..4),
         map_window in proptest::option::of(select(vec![1u64, 1 << 24])),
         limit in select(vec![Duration::from_secs(60), Duration::MAX]),
@@ -59,7 +59,7 @@ proptest! {
         unhung(move || {
             let app = App::ephemeral("edges");
             let f = app.worker("f", |_: &Context| Ok(Crashes)).restart(longshore::RateLimited::never());
-            let f = settings.iter().fold(f, |f, set| set(f)).start().expect("it is allowed");
+            let f = settings.iter().fold(f, |f, set| set(f)).started();
             let map = f.map(0..50u64);
             let map = match map_window {
                 Some(window) => map.window(window),
@@ -71,29 +71,36 @@ proptest! {
             let report = app.shutdown_within(limit);
             let function = &report.functions[0];
             let timed_out = function.containers.iter().filter(|(_, fate)| *fate == Fate::ExitTimedOut).count();
-            assert!(function.threads_running <= timed_out, "{report}"); // those of an `exit` that had no time
+            assert!(function.threads_running <= timed_out, "{report}"); // an `exit` that had no time may still run
         });
     }
 }
 
 #[test]
-fn as_many_containers_as_there_may_be_work() {
+fn the_largest_number_of_containers_works() {
     unhung(|| {
         let app = App::ephemeral("edges");
-        let f = app.worker("f", |_: &Context| Ok(Crashes)).containers(1024).stack_size(64 << 10);
-        let f = f.restart(longshore::RateLimited::never()).start().expect("it is allowed");
+        let f = app
+            .worker("f", |_: &Context| Ok(Crashes))
+            .containers(1024)
+            .stack_size(64 << 10)
+            .restart(longshore::RateLimited::never())
+            .started();
         assert_eq!(f.run((0..3000).collect()).expect("they crash once"), (1..=3000).collect::<Vec<u64>>());
         assert!(app.shutdown_blocking().is_clean());
     });
 }
 
 #[test]
-fn a_memory_limit_that_nothing_fits_into_is_the_cause_that_is_told() {
+fn a_memory_limit_that_nothing_fits_into_is_the_cause_of_giving_up() {
     unhung(|| {
         let app = App::ephemeral("edges");
-        // Its container already holds what the engine calls it by.
-        let f = app.infallible("f", |n: &u64| vec![*n]).memory_limit(1);
-        let f = f.restart(longshore::RateLimited::new().max_crashes(4)).start().expect("it is allowed");
+        // What a container allocates to start is already over this limit.
+        let f = app
+            .infallible("f", |n: &u64| vec![*n])
+            .memory_limit(1)
+            .restart(longshore::RateLimited::new().max_crashes(4))
+            .started();
         let failure = f.call(1).wait().expect_err("it does not fit");
         let Cause::GaveUp(gave_up) = failure.cause() else { panic!("{failure:?}") };
         let crash = gave_up.last();

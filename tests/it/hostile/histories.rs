@@ -1,4 +1,4 @@
-//! What policies tell without a function: delays, and what would be decided over a history.
+//! Retry delays and `explain` with extreme settings and histories: neither needs a function.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use proptest::sample::select;
 
 use super::{EDGES_U32, EDGES_U64, EDGES_USIZE, durations, policies, retries};
 
-/// Containers in no order, of whom whatever is said.
+/// Records in no order, with arbitrary fields.
 fn histories() -> impl Strategy<Value = Vec<CrashRecord>> {
     let at = || prop_oneof![durations(), (0u64..200_000).prop_map(Duration::from_millis)];
     let completed = prop_oneof![select(EDGES_U64.to_vec()), 0u64..50];
@@ -21,7 +21,7 @@ fn histories() -> impl Strategy<Value = Vec<CrashRecord>> {
     proptest::collection::vec(record, 0..60)
 }
 
-/// The record, of which one thing more is said.
+/// The record with one more field set.
 fn with(record: CrashRecord, (what, moment, number): (u8, Duration, u64)) -> CrashRecord {
     match what {
         0 => record.started(moment),
@@ -39,7 +39,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 600, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn whatever_the_history_it_is_explained_or_refused(
+    fn every_history_is_explained_or_refused(
         policy in policies(),
         containers in prop_oneof![select(EDGES_USIZE.to_vec()), 1usize..5],
         history in histories(),
@@ -55,15 +55,15 @@ proptest! {
                     prop_assert!(!decision.to_string().is_empty());
                 }
                 let ends = decisions.iter().position(|decision| decision.restart_after.is_none());
-                prop_assert!(ends.is_none_or(|at| at + 1 == decisions.len()), "it ends where it gives up");
+                prop_assert!(ends.is_none_or(|at| at + 1 == decisions.len()), "giving up is the last decision");
             }
         }
     }
 
     #[test]
-    fn whatever_the_retries_a_delay_is_within_what_they_say(retries in retries(), k in select(EDGES_U32.to_vec())) {
+    fn every_retry_delay_is_within_its_maximum(retries in retries(), k in select(EDGES_U32.to_vec())) {
         let delay = retries.delay(k);
-        prop_assert!(retries.clone().max_delay(Duration::ZERO).delay(k).is_zero(), "nothing is below zero");
+        prop_assert!(retries.clone().max_delay(Duration::ZERO).delay(k).is_zero(), "a maximum of zero makes each delay zero");
         let capped = retries.clone().max_delay(Duration::from_secs(1)).delay(k);
         prop_assert!(capped <= Duration::from_secs(1), "{capped:?} of {delay:?}");
         prop_assert_eq!(Retries::from(retries.retries_max()).retries_max(), retries.retries_max());

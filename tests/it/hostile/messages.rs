@@ -1,4 +1,4 @@
-//! Messages with whatever in them.
+//! Messages with extreme values in them.
 
 use std::time::Duration;
 
@@ -12,11 +12,11 @@ use proptest::prelude::*;
 use proptest::sample::select;
 
 use super::{EDGES_U64, durations, names, retries};
-use crate::support::unhung;
+use crate::support::{numbers, numbers_under, unhung};
 
 type Infallible = std::convert::Infallible;
 
-/// Tells of the last batch, and how many outcomes there were.
+/// Counts the outputs, and sends their number to the test with the last batch.
 struct Counter {
     outcomes: usize,
     told: std::sync::mpsc::Sender<usize>,
@@ -26,10 +26,10 @@ impl Actor for Counter {
     type Context = actix::Context<Self>;
 }
 
-impl Handler<Batch<u32, u32, Infallible>> for Counter {
-    type Result = MessageResult<Batch<u32, u32, Infallible>>;
+impl Handler<Batch<u64, u64, Infallible>> for Counter {
+    type Result = MessageResult<Batch<u64, u64, Infallible>>;
 
-    fn handle(&mut self, batch: Batch<u32, u32, Infallible>, _: &mut Self::Context) -> Self::Result {
+    fn handle(&mut self, batch: Batch<u64, u64, Infallible>, _: &mut Self::Context) -> Self::Result {
         let last = batch.is_last();
         self.outcomes += batch.into_outcomes().into_iter().filter(Result::is_ok).count();
         if last {
@@ -43,7 +43,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 100, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn a_map_begun_by_message_with_whatever_settings_is_refused_or_works(
+    fn a_map_begun_by_message_with_any_settings_is_refused_or_works(
         window in proptest::option::of(select(EDGES_U64.to_vec())),
         retries in proptest::option::of(retries()),
         label in proptest::option::of(names()),
@@ -53,9 +53,9 @@ proptest! {
             let (told, outcomes) = std::sync::mpsc::channel();
             System::new().block_on(async move {
                 let app = App::ephemeral("hostile");
-                let f = app.infallible("f", |n: &u32| *n).containers(2).start().expect("valid");
+                let f = numbers(&app, 2, |n| *n);
                 let to = Counter { outcomes: 0, told }.start().recipient();
-                let mut start = StartMap::new(0..50u32, to);
+                let mut start = StartMap::new(0..50u64, to);
                 if unordered {
                     start = start.unordered();
                 }
@@ -81,7 +81,7 @@ proptest! {
     }
 
     #[test]
-    fn a_shutdown_of_whatever_limit_ends_and_what_comes_after_it_is_refused(
+    fn a_shutdown_with_any_limit_ends_and_refuses_later_messages(
         limits in proptest::collection::vec(
             (durations(), select(vec![Ending::Drain, Ending::Stop, Ending::Abort])), 1..4),
         container in any::<u32>(),
@@ -89,8 +89,7 @@ proptest! {
     ) {
         unhung(move || {
             let app = App::ephemeral("hostile");
-            let f = app.infallible("f", |n: &u32| *n).containers(2).restart(RateLimited::never());
-            let f = f.start().expect("valid");
+            let f = numbers_under(RateLimited::never(), &app, 2, |n| *n);
             let endless = f.map(0..).window(20).into_iter();
             let reports: Vec<_> = limits
                 .into_iter()
@@ -110,7 +109,7 @@ proptest! {
             assert_eq!(f.status().containers.live, 0);
             assert!(f.call(2).wait().is_err_and(|failure| failure.is_shut_down()));
             drop(f);
-            // A clean end is only counted; what an abort found in user code is told of as that.
+            // The report only counts a clean end, and lists an end that was not clean.
             let report = app.shutdown_within(of_the_app);
             assert_eq!(report.functions.len() as u64 + report.ended_cleanly, 1, "{report}");
         });
@@ -118,10 +117,10 @@ proptest! {
 }
 
 #[test]
-fn containers_that_do_not_exist_are_not_killed() {
+fn a_kill_of_a_container_that_does_not_exist_returns_false() {
     unhung(|| {
         let app = App::ephemeral("hostile");
-        let f = app.infallible("f", |n: &u32| *n).containers(2).start().expect("valid");
+        let f = numbers(&app, 2, |n| *n);
         for container in [2, 3, 1023, 1024, u32::MAX - 1, u32::MAX] {
             assert!(!f.kill_container(ContainerId::new(container)), "{container}");
         }

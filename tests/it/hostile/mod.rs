@@ -1,7 +1,8 @@
-//! Values that nobody sensible passes: whatever is asked for, it is a typed error, or it works.
+//! Extreme values, which no sensible caller passes: each is refused with a typed error, or it works.
 //!
-//! [`edges`] asks whether settings at their edges work, [`histories`] of what is told without a function,
-//! [`messages`] of messages, [`sources`] of sources, and [`sizes`] of inputs and outputs of no size and of great ones.
+//! [`edges`] is about allowed settings at the edges of their ranges, [`histories`] about delays and
+//! `explain`, [`messages`] about messages, [`sources`] about sources, and [`sizes`] about inputs and outputs
+//! without a size and with great ones.
 
 mod edges;
 mod histories;
@@ -73,7 +74,7 @@ pub(crate) fn policies() -> impl Strategy<Value = RestartPolicy> {
 
 type Plain = Builder<u32, u32, std::convert::Infallible>;
 
-/// A setting of a builder's, with whatever value.
+/// A setting of a builder, with an arbitrary value.
 #[derive(Debug, Clone)]
 enum Setting {
     Containers(usize),
@@ -110,7 +111,7 @@ impl Setting {
 fn settings() -> impl Strategy<Value = Setting> {
     let bytes = || select(EDGES_U64.to_vec());
     prop_oneof![
-        // More than a few threads at once prove nothing more, and there are hundreds of cases.
+        // There are hundreds of cases, and more than a few threads in each would prove nothing more.
         select(vec![0, 1, 3, 1025, 1_000_000, usize::MAX]).prop_map(Setting::Containers),
         select(EDGES_USIZE.to_vec()).prop_map(Setting::StackSize),
         select(EDGES_USIZE.to_vec()).prop_map(Setting::AbandonedMax),
@@ -129,7 +130,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 150, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn a_function_of_whatever_settings_is_refused_or_works(
+    fn a_function_with_any_settings_is_refused_or_works(
         app_name in names(),
         name in names(),
         settings in proptest::collection::vec(settings(), 0..6),
@@ -157,7 +158,8 @@ proptest! {
                 f.supervisor().do_send(KillContainer { container: ContainerId::new(u32::MAX) });
                 f.reset();
                 assert!(!f.status().to_string().is_empty());
-                // What can never start would wait for ever, as it is told to: it is ended.
+                // A function that can never start may wait for ever, because its settings ask for it. So it
+                // is aborted.
                 f.supervisor().do_send(Shutdown { ending: Ending::Abort, limit });
                 for (n, call) in (1..).zip(calls) {
                     assert!(call.wait().map_or(true, |told| told == n));

@@ -7,13 +7,13 @@ use futures::stream::iter;
 use longshore::App;
 use longshore::actor::CallInput;
 
-use crate::support::unhung;
+use crate::support::{Started, unhung};
 
 #[test]
-fn values_without_a_size_are_counted_as_any() {
+fn values_without_a_size_are_counted_like_all_others() {
     unhung(|| {
         let app = App::ephemeral("sizes");
-        let f = app.infallible("f", |(): &()| ()).containers(2).start().expect("valid");
+        let f = app.infallible("f", |(): &()| ()).containers(2).started();
         assert_eq!(f.run(vec![(); 100_000]).expect("infallible").len(), 100_000);
         assert_eq!(f.run_all(vec![(); 100_000]).len(), 100_000);
         assert_eq!(f.map(vec![(); 5_000]).into_iter().filter(Result::is_ok).count(), 5_000);
@@ -24,7 +24,7 @@ fn values_without_a_size_are_counted_as_any() {
             1000
         );
         assert_eq!(f.for_each(repeat_n((), 3_000)).expect("it goes on").ok, 3_000);
-        // The longest vector that there is.
+        // The longest vector that Rust allows.
         let mut outcomes = f.map(vec![(); usize::MAX]).into_iter();
         assert_eq!(outcomes.by_ref().take(1000).filter(Result::is_ok).count(), 1000);
         assert_eq!(outcomes.progress().total, Some(usize::MAX as u64));
@@ -33,18 +33,17 @@ fn values_without_a_size_are_counted_as_any() {
     });
 }
 
-/// A mebibyte, which is to be the first byte of its inputs.
+/// A value of 64 KiB.
 type Large = [u8; 1 << 16];
 
-/// Large values pass over stacks by value, in builds that are not optimised many times.
+/// Large values are moved over stacks, and a build without optimisation copies each of them many times.
 const STACK_BYTES: usize = 64 << 20;
 
 #[test]
-fn inputs_and_outputs_of_a_mebibyte_are_passed_by_value() {
+fn inputs_and_outputs_of_64_kibibytes_are_passed_by_value() {
     fn test() {
         let app = App::ephemeral("sizes");
-        let f = app.infallible("f", |large: &Large| *large).stack_size(STACK_BYTES).containers(2);
-        let f = f.start().expect("valid");
+        let f = app.infallible("f", |large: &Large| *large).stack_size(STACK_BYTES).containers(2).started();
         let is_whole = |large: &Large| large.iter().all(|byte| *byte == 9);
         assert!(is_whole(&f.call([9; 1 << 16]).wait().expect("infallible")));
         assert!(
@@ -61,11 +60,11 @@ fn inputs_and_outputs_of_a_mebibyte_are_passed_by_value() {
 }
 
 #[test]
-fn inputs_of_some_kibibytes_need_no_settings() {
+fn inputs_of_64_kibibytes_need_no_settings() {
     unhung(|| {
         const BYTES: usize = 1 << 16;
         let app = App::ephemeral("sizes");
-        let f = app.infallible("f", |large: &[u8; BYTES]| large[77]).containers(2).start().expect("valid");
+        let f = app.infallible("f", |large: &[u8; BYTES]| large[77]).containers(2).started();
         assert_eq!(
             f.map((0..20).map(|n| [n; BYTES])).into_iter().flatten().collect::<Vec<_>>(),
             Vec::from_iter(0..20)
@@ -79,7 +78,7 @@ fn inputs_of_some_kibibytes_need_no_settings() {
     });
 }
 
-/// A page, which is where a page is.
+/// A value that is aligned to a page.
 #[derive(Clone, Copy)]
 #[repr(align(4096))]
 struct Page(u8);
@@ -91,11 +90,13 @@ impl Page {
 }
 
 #[test]
-fn values_are_where_their_alignment_has_them() {
+fn values_are_aligned_as_their_type_demands() {
     unhung(|| {
         let app = App::ephemeral("sizes");
-        let f = app.infallible("f", |page: &Page| if page.is_sound() { *page } else { Page(0) });
-        let f = f.containers(2).start().expect("valid");
+        let f = app
+            .infallible("f", |page: &Page| if page.is_sound() { *page } else { Page(0) })
+            .containers(2)
+            .started();
         let sound = |outcomes: Vec<Page>| outcomes.iter().filter(|page| page.is_sound()).count();
         assert_eq!(sound(f.run(vec![Page(3); 300]).expect("infallible")), 300);
         assert_eq!(sound(f.map(vec![Page(3); 300]).into_iter().flatten().collect()), 300);

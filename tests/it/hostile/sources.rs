@@ -10,19 +10,19 @@ use proptest::prelude::*;
 use proptest::sample::select;
 
 use super::EDGES_USIZE;
-use crate::support::unhung;
+use crate::support::{Started, numbers, unhung};
 
-/// How a source lies about its length.
+/// A source with a fixed size hint, which may be wrong.
 #[derive(Debug, Clone)]
 struct Liar {
-    left: u32,
+    left: u64,
     hint: (usize, Option<usize>),
 }
 
 impl Iterator for Liar {
-    type Item = u32;
+    type Item = u64;
 
-    fn next(&mut self) -> Option<u32> {
+    fn next(&mut self) -> Option<u64> {
         self.left = self.left.checked_sub(1)?;
         Some(self.left)
     }
@@ -32,7 +32,7 @@ impl Iterator for Liar {
     }
 }
 
-/// What a source says of its length each time that it is asked.
+/// A source whose size hint changes with each call.
 struct Changing<S> {
     source: S,
     asked: Arc<AtomicUsize>,
@@ -56,44 +56,44 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 150, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn a_source_that_lies_about_its_length_gives_what_it_gives(
-        left in 0u32..2000,
+    fn a_source_with_a_wrong_size_hint_gives_all_its_inputs(
+        left in 0u64..2000,
         low in select(EDGES_USIZE.to_vec()),
         high in proptest::option::of(select(EDGES_USIZE.to_vec())),
         window in select(vec![1, 2, 100, 1 << 24]),
     ) {
         let given = unhung(move || {
             let app = App::ephemeral("liar");
-            let f = app.infallible("f", |n: &u32| *n).containers(2).start().expect("valid");
+            let f = numbers(&app, 2, |n| *n);
             let outcomes: Vec<_> = f.map(Liar { left, hint: (low, high) }).window(window).into_iter().collect();
-            outcomes.into_iter().map(|outcome| outcome.expect("it does not fail")).collect::<Vec<u32>>()
+            outcomes.into_iter().map(|outcome| outcome.expect("it does not fail")).collect::<Vec<u64>>()
         });
-        prop_assert_eq!(given, (0..left).rev().collect::<Vec<u32>>());
+        prop_assert_eq!(given, (0..left).rev().collect::<Vec<u64>>());
     }
 
     #[test]
-    fn a_source_that_changes_its_mind_gives_what_it_gives(
-        begin in 0usize..5, left in 0u32..2000, kind in 0..4, window in select(vec![1, 100, 1 << 24]),
+    fn a_source_with_a_changing_size_hint_gives_all_its_inputs(
+        begin in 0usize..5, left in 0u64..2000, kind in 0..4, window in select(vec![1, 100, 1 << 24]),
     ) {
         unhung(move || {
             let app = App::ephemeral("liar");
-            let f = app.infallible("f", |n: &u32| *n).containers(2).start().expect("valid");
+            let f = numbers(&app, 2, |n| *n);
             let source = || Changing { source: 0..left, asked: Arc::new(AtomicUsize::new(begin)) };
-            let sum: u64 = (0..u64::from(left)).sum();
+            let sum: u64 = (0..left).sum();
             let given = match kind {
-                0 => f.map(source()).window(window).into_iter().map(|outcome| u64::from(outcome.expect("ok"))).sum(),
+                0 => f.map(source()).window(window).into_iter().map(|outcome| outcome.expect("ok")).sum(),
                 1 => {
                     let map = f.map_stream(iter(source())).window(window).unordered();
-                    map.into_iter().map(|outcome| u64::from(outcome.expect("ok"))).sum()
+                    map.into_iter().map(|outcome| outcome.expect("ok")).sum()
                 }
                 2 => {
-                    assert_eq!(f.for_each(source()).expect("it goes on").ok, u64::from(left));
+                    assert_eq!(f.for_each(source()).expect("it goes on").ok, left);
                     sum
                 }
                 _ => {
-                    // The outcomes of a map are the source of another.
+                    // The outcomes of one map are the source of another.
                     let inner = f.map(source()).into_iter().map(|outcome| outcome.expect("ok"));
-                    f.map(inner).window(window).into_iter().map(|outcome| u64::from(outcome.expect("ok"))).sum()
+                    f.map(inner).window(window).into_iter().map(|outcome| outcome.expect("ok")).sum()
                 }
             };
             assert_eq!(given, sum);
@@ -102,11 +102,11 @@ proptest! {
 }
 
 #[test]
-fn a_source_that_panics_when_it_is_asked_for_its_length_ends_its_map() {
+fn a_source_that_panics_in_size_hint_ends_its_map() {
     struct Unasked;
     impl Iterator for Unasked {
-        type Item = u32;
-        fn next(&mut self) -> Option<u32> {
+        type Item = u64;
+        fn next(&mut self) -> Option<u64> {
             None
         }
         fn size_hint(&self) -> (usize, Option<usize>) {
@@ -114,11 +114,11 @@ fn a_source_that_panics_when_it_is_asked_for_its_length_ends_its_map() {
         }
     }
     impl Stream for Unasked {
-        type Item = u32;
+        type Item = u64;
         fn poll_next(
             self: std::pin::Pin<&mut Self>,
             _: &mut std::task::Context<'_>,
-        ) -> std::task::Poll<Option<u32>> {
+        ) -> std::task::Poll<Option<u64>> {
             std::task::Poll::Ready(None)
         }
         fn size_hint(&self) -> (usize, Option<usize>) {
@@ -127,7 +127,7 @@ fn a_source_that_panics_when_it_is_asked_for_its_length_ends_its_map() {
     }
     unhung(|| {
         let app = App::ephemeral("liar");
-        let f = app.infallible("f", |n: &u32| *n).containers(2).start().expect("valid");
+        let f = numbers(&app, 2, |n| *n);
         for map in [f.map(Unasked), f.map_stream(Unasked)] {
             let outcomes: Vec<_> = map.into_iter().collect();
             let [Err(failure)] = &outcomes[..] else { panic!("{outcomes:?}") };
@@ -137,11 +137,11 @@ fn a_source_that_panics_when_it_is_asked_for_its_length_ends_its_map() {
 }
 
 #[test]
-fn endless_and_immense_sources_in_the_widest_window_give_their_first_at_once() {
+fn endless_and_immense_sources_in_the_widest_window_give_their_first_outcomes_at_once() {
     unhung(|| {
         const WIDEST: u64 = 1 << 24;
         let app = App::ephemeral("endless");
-        let f = app.infallible("f", |n: &i64| *n).containers(2).start().expect("valid");
+        let f = app.infallible("f", |n: &i64| *n).containers(2).started();
         let immense = f.map(i64::MIN..i64::MAX).window(WIDEST).into_iter();
         for (outcome, n) in immense.zip(i64::MIN..).take(1000) {
             assert_eq!(outcome.expect("infallible"), n);
@@ -153,15 +153,15 @@ fn endless_and_immense_sources_in_the_widest_window_give_their_first_at_once() {
 }
 
 #[test]
-fn a_source_that_is_millions_ahead_does_not_hold_the_containers_up() {
+fn a_source_that_is_millions_of_inputs_ahead_does_not_slow_the_containers_down() {
     unhung(|| {
         const WIDEST: u64 = 1 << 24;
         let app = App::ephemeral("ahead");
-        let f = app.infallible("f", |n: &u64| *n).containers(2).start().expect("valid");
+        let f = numbers(&app, 2, |n| *n);
         let mut outcomes = f.map(0..).window(WIDEST).into_iter();
         assert!(outcomes.next().is_some_and(|first| first.is_ok()));
         crate::support::until("the source is far ahead", || outcomes.progress().pulled >= WIDEST / 2);
-        // Were each claim to look at all that is ahead, this would take minutes.
+        // If each claim visited all inputs that are ahead, this would take minutes.
         let taken = outcomes.by_ref().take(WIDEST as usize / 4).filter(Result::is_ok).count();
         assert_eq!(taken, WIDEST as usize / 4);
     });
