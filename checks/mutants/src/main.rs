@@ -1,13 +1,13 @@
 //! Puts all mutants of a list into a copy of the crate, each behind a switch, so that they are compiled once.
 //!
 //! ```text
-//! weave LIST TREE            weaves the mutants of LIST, which `cargo mutants --list --json` prints, into the files of TREE
-//! weave --blame LIST TREE    reads what `cargo --message-format json` prints: which mutants do not compile
+//! weave LIST LEFT_OUT TREE   weaves the mutants of LIST, which `cargo mutants --list --json` prints, into the files of
+//!                            TREE, but for those whose numbers are the lines of LEFT_OUT; prints those that it cannot
+//! weave --blame TREE         reads what `cargo --message-format json` prints: which mutants of TREE do not compile
 //! ```
 //!
-//! A mutant has the number of its line in the list, from 1. `LONGSHORE_MUTANT` in the environment of a test names the
-//! one that is switched on. Those that cannot be switched (they are in constants, or in conditions that bind names) and
-//! those that do not compile are printed, one number a line, and left out.
+//! The first mutant of the list has the number 1. `LONGSHORE_MUTANT` in the environment of a test names the one that is
+//! switched on. Those in constants, in conditions that bind names, and values of opaque types cannot be switched.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::BufRead;
@@ -117,7 +117,7 @@ impl VisitMut for Weaver {
     fn visit_item_static_mut(&mut self, _: &mut syn::ItemStatic) {}
 
     fn visit_expr_mut(&mut self, expr: &mut Expr) {
-        let (number, variants) = match expr {
+        let (genre, mutants) = match expr {
             Expr::Binary(binary) if !binds(&binary.left) && !binds(&binary.right) => {
                 ("BinaryOperator", self.take("BinaryOperator", binary.op.span()))
             }
@@ -137,15 +137,15 @@ impl VisitMut for Weaver {
         };
         visit_mut::visit_expr_mut(self, expr);
         let variants: Vec<(u64, TokenStream)> = match expr {
-            Expr::Binary(binary) if number == "BinaryOperator" => variants
+            Expr::Binary(binary) if genre == "BinaryOperator" => mutants
                 .into_iter()
                 .map(|mutant| {
                     let op: BinOp = syn::parse_str(&mutant.replacement).expect("it is an operator");
                     (mutant.number, ExprBinary { op, ..binary.clone() }.into_token_stream())
                 })
                 .collect(),
-            Expr::Unary(unary) if number == "UnaryOperator" => {
-                variants.into_iter().map(|mutant| (mutant.number, unary.expr.to_token_stream())).collect()
+            Expr::Unary(unary) if genre == "UnaryOperator" => {
+                mutants.into_iter().map(|mutant| (mutant.number, unary.expr.to_token_stream())).collect()
             }
             Expr::Struct(literal) => fields
                 .into_iter()
@@ -255,7 +255,7 @@ fn blame(tree: &Path) -> BTreeSet<u64> {
         let mut any = false;
         let spans = message["message"]["spans"].as_array().cloned().unwrap_or_default();
         for span in spans {
-            let file = text_of(&span, "file_name");
+            let file = text(&span, "file_name");
             let blocks = texts
                 .entry(file.clone())
                 .or_insert_with(|| blocks(&fs::read_to_string(tree.join(&file)).unwrap_or_default()));

@@ -221,9 +221,8 @@ impl Ledger {
         let held = self.restarts.held_until(now);
         let berth = &mut self.berths[id.index()];
         match berth.stage {
-            Stage::Absent => {}
-            Stage::BackingOff { until } if until <= now || held.is_none() => {}
-            Stage::BackingOff { .. } | Stage::Starting | Stage::Live | Stage::Exiting => return None,
+            Stage::Absent | Stage::BackingOff { .. } => {}
+            Stage::Starting | Stage::Live | Stage::Exiting => return None,
         }
         if let Some(until) = held
             && !berth.at_once
