@@ -302,7 +302,7 @@ mod tests {
             (ConfigError::NoneAbandoned, "abandoned_max of 0 is below 1"),
             (
                 ConfigError::Name { name: "a\0".to_owned(), max: 255 },
-                r#"name "a\0" of 2 bytes is not 1..=255 bytes without a NUL"#,
+                r#"name "a\0" has 2 bytes, but must have 1..=255 bytes and no NUL"#,
             ),
         ];
         for (refused, text) in texts {
