@@ -4,6 +4,7 @@ use std::fmt;
 
 /// One container of a function: its place in the pool, kept over all of its generations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize), serde(transparent))]
 pub struct ContainerId(pub(crate) u32);
 
 impl ContainerId {
@@ -29,6 +30,7 @@ impl fmt::Display for ContainerId {
 /// How often a container has been started. The first generation is 1; every restart, recycling or
 /// kill begins a new one, and an answer that bears an old one is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize), serde(transparent))]
 pub struct Generation(pub(crate) u64);
 
 impl Generation {
@@ -47,6 +49,7 @@ impl fmt::Display for Generation {
 
 /// One execution of an input, numbered from 1 over failures and crashes alike.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize), serde(transparent))]
 pub struct Attempt(pub(crate) u32);
 
 impl Attempt {

@@ -82,6 +82,84 @@ pub enum Death {
     Killed,
 }
 
+impl Death {
+    /// Of what kind it is, without more.
+    #[must_use]
+    pub const fn kind(&self) -> CrashKind {
+        match self {
+            Self::Panicked(_) => CrashKind::Panic,
+            Self::EnterPanicked(_) => CrashKind::EnterPanic,
+            Self::EnterFailed(_) => CrashKind::EnterError,
+            Self::NoThread(_) => CrashKind::NoThread,
+            Self::NoAccount => CrashKind::NoAccount,
+            Self::MemoryLimit { .. } => CrashKind::MemoryLimit,
+            Self::Killed => CrashKind::Killed,
+        }
+    }
+
+    /// The message of the panic or of the error, or what there is to say of another death.
+    pub(crate) fn text(&self) -> String {
+        match self {
+            Self::Panicked(panic) | Self::EnterPanicked(panic) => panic.message().to_owned(),
+            Self::EnterFailed(error) => error.to_string(),
+            Self::NoThread(error) => error.to_string(),
+            Self::NoAccount | Self::MemoryLimit { .. } | Self::Killed => self.to_string(),
+        }
+    }
+
+    /// Where in the code it panicked.
+    pub(crate) fn location(&self) -> Option<&str> {
+        match self {
+            Self::Panicked(panic) | Self::EnterPanicked(panic) => panic.location(),
+            _ => None,
+        }
+    }
+}
+
+/// The kind of a container's death. The words of [`CrashKind::as_str`] are stable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "snake_case"))]
+#[non_exhaustive]
+pub enum CrashKind {
+    /// The function panicked.
+    Panic,
+    /// `enter` panicked.
+    EnterPanic,
+    /// `enter` returned an error.
+    EnterError,
+    /// The container used more memory than its limit.
+    MemoryLimit,
+    /// The container's thread could not be made.
+    NoThread,
+    /// The container's memory could not be accounted for.
+    NoAccount,
+    /// Killed by hand; nobody's fault.
+    Killed,
+}
+
+impl CrashKind {
+    /// The word for it, as it is serialized.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Panic => "panic",
+            Self::EnterPanic => "enter_panic",
+            Self::EnterError => "enter_error",
+            Self::MemoryLimit => "memory_limit",
+            Self::NoThread => "no_thread",
+            Self::NoAccount => "no_account",
+            Self::Killed => "killed",
+        }
+    }
+}
+
+impl fmt::Display for CrashKind {
+    /// The word for a person: without underscores.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.as_str().replace('_', " "))
+    }
+}
+
 impl fmt::Display for Death {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

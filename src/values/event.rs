@@ -7,6 +7,8 @@ use crate::base::ids::{Attempt, ContainerId, Generation};
 use crate::values::crash::Crash;
 use crate::values::gave_up::GaveUp;
 use crate::values::report::FunctionReport;
+#[cfg(feature = "serde")]
+use crate::values::serial;
 
 /// Something that happened to a function. [`Subscribe`](crate::actor::Subscribe) delivers them.
 #[derive(Debug, Clone)]
@@ -70,6 +72,7 @@ pub enum Event {
 
 /// What a container does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize), serde(tag = "state", rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum ContainerState {
     /// It is in `enter`.
@@ -81,6 +84,7 @@ pub enum ContainerState {
     /// It waits to be created again.
     BackingOff {
         /// For how long.
+        #[cfg_attr(feature = "serde", serde(rename = "delay_ms", serialize_with = "serial::ms"))]
         delay: Duration,
     },
     /// It is not there.

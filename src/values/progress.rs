@@ -6,6 +6,7 @@ use std::fmt;
 ///
 /// At the end, `pulled = ok + failed + poisoned + cancelled + given_up`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Progress {
     /// Inputs taken from the source, and those of a vector or a range for which the window has room.
@@ -25,6 +26,7 @@ pub struct Progress {
     /// Executions begun again because the function failed.
     pub retried: u64,
     /// Inputs of the source, where it is known.
+    #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Option::is_none"))]
     pub total: Option<u64>,
 }
 

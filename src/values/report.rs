@@ -4,9 +4,12 @@ use std::fmt;
 
 use crate::base::ids::ContainerId;
 use crate::values::crash::Panic;
+#[cfg(feature = "serde")]
+use crate::values::serial;
 
 /// What became of a container.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize), serde(tag = "fate", rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum Fate {
     /// It exited gracefully.
@@ -49,11 +52,13 @@ impl fmt::Display for Fate {
 
 /// What became of a function.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct FunctionReport {
     /// Its name.
     pub function: String,
     /// What became of each of its containers.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "serial::fates"))]
     pub containers: Vec<(ContainerId, Fate)>,
     /// Threads that still run user code: containers, abandoned ones and feeders.
     pub threads_running: usize,
@@ -135,6 +140,7 @@ impl fmt::Display for Inputs {
 
 /// What became of an app.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Report {
     /// The app's name.

@@ -7,9 +7,12 @@ use std::time::Duration;
 use crate::base::ids::ContainerId;
 use crate::values::crash::Crash;
 use crate::values::gave_up::GaveUp;
+#[cfg(feature = "serde")]
+use crate::values::serial;
 
 /// Containers by what they are doing. Capacity is `live`, never what was configured.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Containers {
     /// In `enter`.
@@ -38,6 +41,7 @@ impl Containers {
 /// The memory of a function, in bytes. It lags behind by at most 64 KiB for each thread that executes, or by
 /// a 32nd of the limit if that is less.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Memory {
     /// Alive: allocated by the containers' present generations and not yet freed, by whomever; and what abandoned
@@ -48,6 +52,7 @@ pub struct Memory {
     /// The most that one container ever used of its limit.
     pub peak: u64,
     /// The limit of each container.
+    #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Option::is_none"))]
     pub limit: Option<u64>,
     /// What abandoned threads use.
     pub abandoned: u64,
@@ -57,6 +62,7 @@ pub struct Memory {
 
 /// The memory of one container, in bytes: while it is not there, zeros but for the peak.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct ContainerMemory {
     /// Which.
@@ -71,18 +77,29 @@ pub struct ContainerMemory {
 
 /// A crash loop: containers that die before they complete anything.
 #[derive(Debug, Clone)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct CrashLoopStatus {
     /// Loop crashes in a row.
     pub crashes: u32,
     /// How long ago the first of them was.
+    #[cfg_attr(feature = "serde", serde(rename = "since_ms", serialize_with = "serial::ms"))]
     pub since: Duration,
     /// In how long containers are created again; `None` once they may be.
+    #[cfg_attr(
+        feature = "serde",
+        serde(
+            rename = "next_restart_ms",
+            serialize_with = "serial::maybe_ms",
+            skip_serializing_if = "Option::is_none"
+        )
+    )]
     pub next_restart: Option<Duration>,
 }
 
 /// An execution that goes on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct OldestExecution {
     /// The container that executes.
@@ -91,11 +108,13 @@ pub struct OldestExecution {
     pub input: u64,
     /// How long it has gone on, at least: of inputs that travel together it is known only since they were last looked
     /// at.
+    #[cfg_attr(feature = "serde", serde(rename = "executing_for_ms", serialize_with = "serial::ms"))]
     pub executing_for: Duration,
 }
 
 /// A snapshot of one function.
 #[derive(Debug, Clone)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Status {
     /// Containers by state.
@@ -103,10 +122,16 @@ pub struct Status {
     /// The crash loop, if there is one. It is over when a container that was started after its last crash has
     /// completed an input, or has stayed up for `reset_after`: while nothing is to be done that may be a while after
     /// all are live. Whether inputs are served now is what [`Containers::live`] says.
+    #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Option::is_none"))]
     pub crash_loop: Option<CrashLoopStatus>,
     /// The last crash, and how long ago it was.
+    #[cfg_attr(
+        feature = "serde",
+        serde(serialize_with = "serial::last_crash", skip_serializing_if = "Option::is_none")
+    )]
     pub last_crash: Option<(Duration, Arc<Crash>)>,
     /// How it began and the crash that broke the limit, while the function is given up.
+    #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Option::is_none"))]
     pub gave_up: Option<GaveUp>,
     /// Inputs that are pulled and that no container is executing, those waiting for a retry included. Of a source that
     /// neither blocks nor panics (a vector, a range) the inputs for which the window has room count as pulled.
@@ -115,6 +140,7 @@ pub struct Status {
     pub executing: u64,
     /// The execution that has gone on for longest: a function whose containers all hang shows it here, though all of
     /// them are live.
+    #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Option::is_none"))]
     pub oldest_execution: Option<OldestExecution>,
     /// Crashes of containers so far.
     pub crashes: u64,
@@ -124,6 +150,7 @@ pub struct Status {
     /// [`Builder::recycle_above`](crate::Builder::recycle_above).
     pub recycled: u64,
     /// What is held in memory, where an [`Accountant`](crate::Accountant) is installed.
+    #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Option::is_none"))]
     pub memory: Option<Memory>,
     /// Answers of fenced attempts, refused so far.
     pub late_answers: u64,
