@@ -83,6 +83,7 @@ impl Ledger {
         let first = job.counts.pulled;
         job.counts.pulled += inputs;
         self.pending += inputs;
+        self.totals.accepted(inputs);
         if inputs > 0 {
             job.fresh.push_back(Span { first, len: inputs });
             self.look_again(id);
@@ -95,6 +96,7 @@ impl Ledger {
         if let Some(job) = self.jobs.get_mut(&id) {
             job.counts.pulled += 1;
             self.pending += 1;
+            self.totals.accepted(1);
             self.ended(id, how, 1);
         }
     }
@@ -149,6 +151,7 @@ impl Ledger {
             Unrun::GivenUp => job.counts.given_up += inputs,
         }
         self.pending -= inputs;
+        self.totals.ended(how, inputs);
         job.counts.pending(); // panics in debug builds if more ended than were pulled
     }
 }

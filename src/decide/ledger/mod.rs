@@ -25,8 +25,10 @@ mod explained;
 mod jobs;
 mod lease;
 mod queue;
+mod seen;
 mod split;
 mod suspects;
+mod totals;
 mod verdict;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -53,6 +55,7 @@ pub(crate) use queue::Ticket;
 pub(crate) use split::Split;
 use suspects::Suspects;
 pub(crate) use suspects::{CrashNumber, Ready};
+use totals::Totals;
 pub(crate) use verdict::{AfterCrash, AfterFailure, Crowd, Leaving, Worth};
 
 /// What the ledger decides by; validated before.
@@ -135,6 +138,8 @@ pub(crate) struct Ledger {
     restarted: u64,
     recycled: u64,
     last_crash: Option<(Time, Arc<Crash>)>,
+    /// For snapshots.
+    totals: Totals,
 }
 
 impl Ledger {
@@ -173,6 +178,7 @@ impl Ledger {
             restarted: 0,
             recycled: 0,
             last_crash: None,
+            totals: Totals::default(),
             rules,
         }
     }

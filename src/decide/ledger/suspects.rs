@@ -67,6 +67,11 @@ impl Suspects {
         assert!(before.is_none(), "one input executes in a container, so a crash has one suspect");
     }
 
+    /// How many wait.
+    pub(super) fn waiting(&self) -> u64 {
+        self.waiting.len() as u64
+    }
+
     /// The input with that last crash does not wait any more.
     pub(super) fn remove(&mut self, crash: CrashNumber) {
         self.waiting.remove(&crash);

@@ -103,6 +103,7 @@ impl Ledger {
         self.recovered |= self.restarts.completed(&mut berth.life, span.len, now);
         self.note_recovery();
         self.pending -= span.len;
+        self.totals.ok(span.len, now);
         let job = self.jobs.get_mut(&lease.job).expect("a lease belongs to an open job");
         job.counts.ok += span.len;
         if lease.kind != LeaseKind::First {
@@ -139,11 +140,13 @@ impl Ledger {
             let due = now + delay;
             record.waits = Some(Waits::Retry(due));
             self.retries.insert((due, InputId { job: lease.job, index }));
+            self.totals.failed(true, now);
             return AfterFailure::Retry;
         }
         let deaths = job.records.remove(&index).map_or_else(Vec::new, |record| record.deaths);
         job.counts.failed += 1;
         self.pending -= 1;
+        self.totals.failed(false, now);
         AfterFailure::Final { attempts, deaths, ends_map: job.on_failure == OnFailure::EndMap }
     }
 
@@ -181,6 +184,7 @@ impl Ledger {
         self.ahead.remove(&id);
         self.suspects.end(id);
         if let Some(job) = self.jobs.get_mut(&lease.job) {
+            self.totals.executed(done, took);
             job.share.measured(done, took);
             self.usual_cost = job.share.cost();
         }
@@ -279,6 +283,7 @@ impl Ledger {
         );
         let mut inputs: Vec<AfterCrash> = input.into_iter().collect();
         self.end_crowded(leaving, &mut inputs);
+        self.totals.after_crash(&inputs);
         Some(Verdict { restart, inputs })
     }
 
@@ -326,6 +331,7 @@ impl Ledger {
         }
         let mut inputs: Vec<AfterCrash> = after.into_iter().collect();
         self.end_crowded(leaving, &mut inputs);
+        self.totals.after_crash(&inputs);
         inputs
     }
 

@@ -122,6 +122,11 @@ impl RateLimited {
         (self.window, self.max_crashes, self.max_failure_rate, self.limit == Limit::Judged)
     }
 
+    /// Above how many crashes and which share of them it gives up, if it ever does.
+    pub(crate) fn limits(&self) -> Option<(u32, f64)> {
+        self.may_trip().then_some((self.max_crashes, self.max_failure_rate))
+    }
+
     pub(crate) const fn window_length(&self) -> Duration {
         self.window
     }
