@@ -187,6 +187,28 @@
 //! What helper threads allocate is charged to the process, unless they are given the container's
 //! [scope](Context::scope).
 //!
+//! # To be seen
+//!
+//! [`App::snapshot`] and [`Function::snapshot`] give everything that is to be seen, as numbers and text: a [`Health`] in one
+//! word, containers, inputs, maps, crashes grouped by kind and place, a crash loop with its next restart, poisoned inputs (with
+//! what [`Builder::describe`] says of them), histograms and a log. What is kept for that is bounded, at most 150 KB for a
+//! function whatever storm it is in, and nothing is done for each input. [`snapshot`] is its manual. [`Function::events`] is a
+//! stream of what happens. With the feature `serde` all of it can be serialized.
+//!
+//! ```
+//! use longshore::{App, Health, RateLimited};
+//!
+//! let app = App::ephemeral("docs");
+//! let f = app.infallible("f", |n: &u32| assert!(n % 5 != 0, "a multiple of five"));
+//! let f = f.crash_retries(0).restart(RateLimited::never()).start()?;
+//! drop(f.run_all((0..20).collect()));
+//! let snapshot = f.snapshot();
+//! assert_eq!((snapshot.totals.ok, snapshot.totals.poisoned), (16, 4));
+//! assert_eq!((snapshot.causes[0].message.as_str(), snapshot.causes[0].count), ("a multiple of five", 4));
+//! assert_ne!(snapshot.health, Health::Serving, "{snapshot}");
+//! # Ok::<(), longshore::StartError>(())
+//! ```
+//!
 //! # Tests
 //!
 //! With the feature `testkit` there is `Builder::rehearse`: the function that an application would start is run under
@@ -283,11 +305,14 @@ pub use decide::restart::{CrashLoopBackoff, CrashRecord, Decision, RateLimited, 
 pub use decide::retries::Retries;
 pub use engine::abort::AbortHandle;
 pub use engine::actor;
+pub use engine::events::{Events, WaitedFor};
 pub use memory::accountant::Accountant;
-pub use values::crash::{BoxError, Crash, Death, EnterError, Panic, Previous};
+pub use values::crash::{BoxError, Crash, CrashKind, Death, EnterError, Panic, Previous};
 pub use values::error::{ConfigError, NotReady, StartError};
 pub use values::event::{ContainerState, Event};
 pub use values::gave_up::GaveUp;
+pub use values::health::Health;
 pub use values::progress::Progress;
 pub use values::report::{Fate, FunctionReport, Report};
+pub use values::snapshot::{self, FunctionSnapshot, Snapshot};
 pub use values::status::{ContainerMemory, Containers, CrashLoopStatus, Memory, OldestExecution, Status};

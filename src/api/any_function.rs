@@ -9,10 +9,12 @@ use crate::api::app::SHUTDOWN_LIMIT;
 use crate::api::function::Function;
 use crate::base::ids::ContainerId;
 use crate::engine::actor::{Ending, Happened};
+use crate::engine::events::Events;
 use crate::engine::messages::Request;
 use crate::engine::registry::Ends;
 use crate::engine::running::Running;
 use crate::values::report::FunctionReport;
+use crate::values::snapshot::FunctionSnapshot;
 use crate::values::status::Status;
 
 /// A function without its types: for a dashboard, a registry, a supervisor of supervisors. A cheap clone.
@@ -77,6 +79,18 @@ impl AnyFunction {
     #[must_use]
     pub fn status(&self) -> Option<Status> {
         Some(self.running.upgrade()?.status())
+    }
+
+    /// Everything that is to be seen of it, as [`Function::snapshot`] gives it. `None` if the function is gone.
+    #[must_use]
+    pub fn snapshot(&self) -> Option<FunctionSnapshot> {
+        Some(self.running.upgrade()?.dispatch.snapshot())
+    }
+
+    /// Its events from now on, as [`Function::events`] gives them. `None` if the function is gone.
+    #[must_use]
+    pub fn events(&self) -> Option<Events> {
+        Some(self.running.upgrade()?.dispatch.outbox.audience.stream())
     }
 
     /// What has become of its containers and inputs so far. `None` if the function is gone.

@@ -12,6 +12,7 @@ use crate::code::worker::Worker;
 use crate::decide::restart::{CrashLoopBackoff, RateLimited, RestartPolicy};
 use crate::decide::window::Window;
 use crate::engine::actor::Ending;
+use crate::engine::anchor::Anchor;
 use crate::engine::async_body::{AsyncEntered, AsyncPlain};
 use crate::engine::body::{Entered, Plain};
 use crate::engine::registry::Registry;
@@ -22,6 +23,7 @@ use crate::engine::wait::wait;
 use crate::values::crash::BoxError;
 use crate::values::error::StartError;
 use crate::values::report::Report;
+use crate::values::snapshot::{AppKind, AppSnapshot, Snapshot, VERSION};
 
 /// The limit of a shutdown, unless another is given.
 pub(crate) const SHUTDOWN_LIMIT: Duration = Duration::from_secs(30);
@@ -116,6 +118,40 @@ impl App {
     fn new(name: &str, policy: RestartPolicy) -> Self {
         let registry = Arc::default();
         Self { shared: Arc::new(Shared { name: name.into(), policy, registry }) }
+    }
+
+    /// Everything that is to be seen of the app and of those of its functions that have not ended. A viewer that is to
+    /// outlive the app's own use of it holds [`App::functions`] instead, which keep nothing alive.
+    ///
+    /// ```
+    /// let app = longshore::App::ephemeral("docs");
+    /// let double = app.infallible("double", |n: &u64| 2 * n).containers(2).start()?;
+    /// let snapshot = app.snapshot();
+    /// assert_eq!((snapshot.app.name.as_str(), snapshot.functions.len()), ("docs", 1));
+    /// let function = &snapshot.functions[0];
+    /// assert_eq!((function.name.as_str(), function.containers.configured()), ("double", 2));
+    /// # Ok::<(), longshore::StartError>(())
+    /// ```
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
+        let Shared { name, policy, registry } = &*self.shared;
+        let (ended_cleanly, reports, reports_dropped) = registry.ended();
+        let kind = match policy {
+            RestartPolicy::RateLimited(_) => AppKind::Ephemeral,
+            RestartPolicy::CrashLoopBackoff(_) => AppKind::Deployed,
+        };
+        let functions = registry.running().iter().map(|running| running.dispatch.snapshot()).collect();
+        let anchor = Anchor::get();
+        Snapshot {
+            v: VERSION,
+            longshore: env!("CARGO_PKG_VERSION"),
+            process: std::process::id(),
+            started_unix_ms: anchor.unix_ms(),
+            now_unix_ms: Anchor::now_unix_ms(),
+            now: anchor.age(),
+            app: AppSnapshot { name: name.to_string(), kind, ended_cleanly, reports, reports_dropped },
+            functions,
+        }
     }
 
     /// Runs `scope` with an ephemeral app, drains the app, and returns the report with the result.

@@ -51,6 +51,21 @@ impl Inputs {
         self.marks.get().map_or(HERE, |marks| marks[place].load(Ordering::Acquire))
     }
 
+    /// The input at `place`.
+    ///
+    /// # Safety
+    ///
+    /// It is there, and is not moved out or dropped while it is read.
+    ///
+    /// # Panics
+    ///
+    /// If it is of another type.
+    pub(crate) unsafe fn read<I: 'static>(&self, place: usize) -> &I {
+        assert!(self.values.kind().is::<I>(), "an input is read by its own function");
+        // SAFETY: of that type, and there by the caller's word.
+        unsafe { self.values.at(place).cast::<I>().as_ref() }
+    }
+
     fn set_mark(&self, place: usize, mark: u8) {
         let marks = self.marks.get_or_init(|| zeroed(self.values.places()));
         marks[place].store(mark, Ordering::Release);
@@ -123,6 +138,16 @@ impl Chunk {
 
     pub(crate) fn shape(&self) -> &'static Shape {
         self.shape
+    }
+
+    /// Its inputs, which may be kept without the outcomes.
+    pub(crate) fn inputs(&self) -> &Arc<Inputs> {
+        &self.inputs
+    }
+
+    /// Whether the input at `place` stays where it is for as long as someone holds it, because a fenced attempt may read it.
+    pub(crate) fn stays(&self, place: usize) -> bool {
+        self.inputs.mark(place) == SHARED
     }
 
     /// The index of its first input in the map.

@@ -186,6 +186,11 @@ impl Track {
         Standing { at: at & PLACE, begun: at & WAITING == 0 && at < end }
     }
 
+    /// Where the thread is, as it is seen without stopping it. On the thread itself that is exact.
+    pub(crate) fn look(&self) -> Standing {
+        self.standing(self.orders.lock().end)
+    }
+
     pub(crate) fn is_fenced(&self) -> bool {
         self.control.load(Ordering::SeqCst) & FENCED != 0
     }

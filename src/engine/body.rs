@@ -18,6 +18,7 @@ use crate::code::worker::Worker;
 use crate::contain::TARGET;
 use crate::contain::drops::{Elsewhere, STACK_BYTES, Stack};
 use crate::contain::unwind::{contain, tell};
+use crate::data::chunk::Inputs;
 use crate::data::erased::Parcel;
 use crate::data::retained::Retained;
 use crate::data::run::{Lap, Run, Walk};
@@ -38,6 +39,17 @@ pub(crate) trait Code: Send + Sync {
 
     /// Whether it has a state, which an execution that is left at a checkpoint may leave torn.
     fn has_state(&self) -> bool;
+
+    /// Whether it can say what an input is.
+    fn describes(&self) -> bool;
+
+    /// What it says of an input. Never called under the function's lock.
+    ///
+    /// # Safety
+    ///
+    /// The input is there, and is not moved out or dropped while this is called.
+    #[expect(unsafe_code, reason = "reads an input of which only the user's code knows the type")]
+    unsafe fn describe(&self, inputs: &Inputs, place: usize) -> Option<String>;
 }
 
 /// The user's code in one generation of a container. It lives on the container's thread.
@@ -63,6 +75,8 @@ pub(crate) enum Served {
 pub(crate) struct CodeOf<I, O, E> {
     body: Elsewhere<Box<dyn Body<I, O, E>>>,
     pub(crate) errors: Errors<E>,
+    /// Says what an input is.
+    pub(crate) describe: Option<Elsewhere<Describe<I>>>,
 }
 
 /// The user's code of one kind.
@@ -101,6 +115,19 @@ where
     fn has_state(&self) -> bool {
         self.body.get().has_state()
     }
+
+    fn describes(&self) -> bool {
+        self.describe.is_some()
+    }
+
+    #[expect(unsafe_code, reason = "reads an input of which only the user's code knows the type")]
+    unsafe fn describe(&self, inputs: &Inputs, place: usize) -> Option<String> {
+        let describe = self.describe.as_ref()?.get();
+        // SAFETY: by the caller's word.
+        let input = unsafe { inputs.read::<I>(place) };
+        let said = at_no_checkpoint(|| contain(|| describe(input)));
+        Some(said.unwrap_or_else(|panic| format!("describe {panic}")))
+    }
 }
 
 impl<I, O, E> CodeOf<I, O, E> {
@@ -112,7 +139,7 @@ impl<I, O, E> CodeOf<I, O, E> {
         E: 'static,
     {
         let body = Elsewhere::new(body, Stack::of(STACK_BYTES), holds_values);
-        Self { body, errors: Errors { retry_if: None, show } }
+        Self { body, errors: Errors { retry_if: None, show }, describe: None }
     }
 
     /// The body, for a rehearsal to play in its own way.
@@ -127,6 +154,9 @@ impl<I, O, E> CodeOf<I, O, E> {
         if let Some(retry_if) = &mut self.errors.retry_if {
             retry_if.set_stack(stack);
         }
+        if let Some(describe) = &mut self.describe {
+            describe.set_stack(stack);
+        }
     }
 }
 
@@ -138,6 +168,9 @@ impl<I, O, E> fmt::Debug for CodeOf<I, O, E> {
 
 /// Decides whether an error is worth a retry.
 pub(crate) type RetryIf<E> = Box<dyn Fn(&E) -> bool + Send + Sync>;
+
+/// Says what an input is.
+pub(crate) type Describe<I> = Box<dyn Fn(&I) -> String + Send + Sync>;
 
 /// Shows an error: its `Debug`.
 pub(crate) type ShowError<E> = fn(&E, &mut fmt::Formatter<'_>) -> fmt::Result;

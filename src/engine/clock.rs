@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::decide::time::Time;
+use crate::engine::anchor::Anchor;
 
 /// A function's clock: time since it was started.
 #[derive(Debug, Clone)]
@@ -49,6 +50,15 @@ impl Clock {
     #[cfg(feature = "testkit")]
     pub(crate) fn virtual_from_now() -> Self {
         Self::Virtual(VirtualClock { start: tokio::time::Instant::now(), seen: std::sync::Arc::default() })
+    }
+
+    /// When it was started, on the clock of snapshots. Where time is not the machine's, that clock begins with it.
+    pub(crate) fn started(&self) -> Duration {
+        match self {
+            Self::System(start) => Anchor::get().to(*start),
+            #[cfg(any(test, feature = "testkit"))]
+            _ => Duration::ZERO,
+        }
     }
 
     pub(crate) fn now(&self) -> Time {

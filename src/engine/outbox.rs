@@ -9,12 +9,13 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, OnceLock};
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use tracing::level_filters::LevelFilter;
 
 use crate::contain::unwind::tell;
 use crate::decide::time::Time;
 use crate::engine::caller::Caller;
+use crate::engine::history::{Fact, History};
 use crate::engine::speech::{Audience, Speech};
 use crate::engine::story::Story;
 use crate::values::event::Event;
@@ -93,13 +94,17 @@ pub(crate) struct Outbox {
     story: Mutex<Story>,
     /// Hears each event as well, where the function is rehearsed or simulated. Set once, before the first event.
     ear: OnceLock<Ear>,
+    /// What snapshots tell of the past.
+    history: Mutex<History>,
+    /// What the history has not heard of. Written under the function's lock, so that it is in order.
+    facts: Mutex<Vec<(Fact, Time)>>,
 }
 
 /// Hears events, and when they happened.
 type Ear = Box<dyn Fn(&Event, Time) + Send + Sync>;
 
 impl Outbox {
-    pub(crate) fn new(app: Arc<str>, function: Arc<str>) -> Self {
+    pub(crate) fn new(app: Arc<str>, function: Arc<str>, history: History) -> Self {
         let story = Mutex::default();
         Self {
             app,
@@ -108,6 +113,8 @@ impl Outbox {
             waiting: Mutex::default(),
             story,
             ear: OnceLock::new(),
+            history: Mutex::new(history),
+            facts: Mutex::default(),
         }
     }
 
@@ -158,6 +165,26 @@ impl Outbox {
     pub(crate) fn is_waiting(&self) -> bool {
         let waiting = self.waiting.lock();
         !waiting.is_told && !waiting.events.is_empty()
+    }
+
+    /// Puts in what the history is to hear of, under the function's lock.
+    pub(crate) fn remember(&self, facts: &mut Vec<(Fact, Time)>) {
+        self.facts.lock().append(facts);
+    }
+
+    /// Has the history hear of what was put in, whoever did that. No subscriber is waited for.
+    pub(crate) fn write_down(&self) {
+        drop(self.history());
+    }
+
+    /// The history, which has heard of all that was put in.
+    pub(crate) fn history(&self) -> MutexGuard<'_, History> {
+        let mut history = self.history.lock();
+        let facts = std::mem::take(&mut *self.facts.lock());
+        for (fact, at) in facts {
+            history.hear(fact, at);
+        }
+        history
     }
 
     /// Whether nothing of the user's hears what is told.
@@ -231,7 +258,7 @@ mod tests {
     use super::*;
 
     fn outbox() -> Outbox {
-        Outbox::new("app".into(), "function".into())
+        Outbox::new("app".into(), "function".into(), History::new(std::time::Duration::ZERO))
     }
 
     /// The numbers in the `Missed` events that a listener hears.

@@ -77,6 +77,7 @@ impl Dispatch {
         let gate = Arc::clone(&lane.gate);
         let known = lane.total;
         state.lanes.0.insert(job, Box::new(lane));
+        state.sight.map_began(job, self.now());
         state.refresh_window(job);
         // Of a fed map nothing is there yet: its first input wakes a container.
         if let Some(inputs) = known {
@@ -103,6 +104,7 @@ impl Dispatch {
         lane.source_over = true;
         let gate = Arc::clone(&lane.gate);
         state.lanes.0.insert(job, Box::new(lane));
+        state.sight.call_began(job, || self.now());
         state.ledger.accept(job, 1);
         self.wake_one(&mut state);
         Ok((job, gate))
@@ -125,6 +127,7 @@ impl Dispatch {
         lane.add_all(inputs);
         let gate = Arc::clone(&lane.gate);
         state.lanes.0.insert(job, Box::new(lane));
+        state.sight.map_began(job, self.now());
         state.ledger.accept(job, len);
         let hands = state.ledger.hands(job, len);
         self.wake_some(&mut state, hands);
@@ -330,8 +333,9 @@ impl Dispatch {
         if state.broken.is_none() {
             state.end_job(job, Unrun::Cancelled, None, None, now);
         }
+        let counts = if state.broken.is_none() { state.ledger.close(job) } else { None };
+        state.sight.closed(job, &lane, counts, now);
         if state.broken.is_none() {
-            state.ledger.close(job);
             self.after_cancel(&mut state);
         }
         Some(Box::new((lane, std::mem::take(&mut state.spent))))
@@ -367,7 +371,7 @@ impl State {
     }
 }
 
-fn progress_of(counts: Counts, pulled: u64, total: Option<u64>) -> Progress {
+pub(super) fn progress_of(counts: Counts, pulled: u64, total: Option<u64>) -> Progress {
     Progress {
         pulled: counts.pulled.max(pulled),
         ok: counts.ok,

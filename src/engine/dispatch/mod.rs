@@ -16,6 +16,7 @@ mod readiness;
 #[cfg(feature = "testkit")]
 mod rehearsed;
 mod sleepers;
+mod snapshot;
 mod supervision;
 mod tasks;
 #[cfg(test)]
@@ -46,6 +47,7 @@ use crate::decide::time::Time;
 use crate::engine::caller::Caller;
 use crate::engine::clock::Clock;
 use crate::engine::dispatch::sleepers::Sleepers;
+use crate::engine::history::History;
 use crate::engine::lane::{Lanes, MapEnd, Supply};
 use crate::engine::messages::Notice;
 use crate::engine::outbox::{Entry, Outbox, Then};
@@ -55,6 +57,7 @@ use crate::memory::till::Inside;
 use crate::values::crash::Crash;
 use crate::values::report::Fate;
 use readiness::Readying;
+use snapshot::{Sight, Undescribed};
 
 pub(crate) use consumers::{Closed, Found, Patience, Plan};
 pub(crate) use containers::Next;
@@ -113,6 +116,8 @@ pub(crate) struct State {
     said: Vec<Entry>,
     /// The end of the delay of a crash loop that was told of last.
     delay_told: Option<Time>,
+    /// What snapshots tell beside the books.
+    sight: Sight,
 }
 
 /// What is known of a container beside the books.
@@ -157,6 +162,8 @@ impl Leftovers {
 #[derive(Debug)]
 struct Forsaken {
     returns: Returns,
+    /// When that was.
+    since: Time,
     /// `None` if its thread has not come so far as to be tied.
     leash: Option<Arc<Leash>>,
 }
@@ -202,6 +209,10 @@ struct Rest {
     recovered: bool,
     /// The function has broken down.
     breaks: bool,
+    /// The history has something to hear.
+    remembers: bool,
+    /// Poisoned inputs, for the user's code to describe.
+    undescribed: Vec<Undescribed>,
 }
 
 impl State {
@@ -214,7 +225,8 @@ impl State {
             && self.unused_callers.is_empty()
             && self.said.is_empty()
             && self.wakers.woken.is_empty()
-            && self.wakers.unused.is_empty();
+            && self.wakers.unused.is_empty()
+            && !self.sight.has_rest();
         !nothing || self.breaks || self.ledger.has_news() || self.has_readied()
     }
 
@@ -222,7 +234,10 @@ impl State {
         self.wake_the_ready();
         self.say_changes(now);
         let refused = outbox.add(std::mem::take(&mut self.said), now);
+        let (remembers, undescribed) = self.sight.rest(outbox);
         Rest {
+            remembers,
+            undescribed,
             supplies: std::mem::take(&mut self.supplies),
             unseen_ends: std::mem::take(&mut self.unseen_ends),
             spent: std::mem::take(&mut self.spent),
@@ -241,6 +256,9 @@ impl State {
 impl Dispatch {
     /// Drops users' values and tells subscribers, with the lock released.
     fn settle(&self, rest: Rest) {
+        if rest.remembers {
+            self.outbox.write_down();
+        }
         if rest.breaks {
             self.wake_all();
         }
@@ -251,6 +269,9 @@ impl Dispatch {
             tell(|| waker.wake());
         }
         drop_contained(rest.wakers.unused);
+        if !rest.undescribed.is_empty() {
+            self.describe(rest.undescribed);
+        }
         self.empty_outbox();
         drop(rest.refused);
         // Of a run that is over this may be the last holder, and with it of its chunk.
@@ -402,8 +423,9 @@ impl Dispatch {
     pub(crate) fn new(settings: Settings, clock: Clock) -> Self {
         sync::prepare();
         let (app, function) = (Arc::clone(&settings.app), Arc::clone(&settings.function));
-        let outbox = Arc::new(Outbox::new(app, function));
         let containers = settings.rules.containers;
+        let sight = Sight::new(containers, &clock);
+        let outbox = Arc::new(Outbox::new(app, function, History::new(sight.started())));
         let state = State {
             ledger: Ledger::new(settings.rules.clone()),
             lanes: Lanes(BTreeMap::new()),
@@ -430,6 +452,7 @@ impl Dispatch {
             ticking: false,
             said: Vec::new(),
             delay_told: None,
+            sight,
         };
         Self {
             settings,
