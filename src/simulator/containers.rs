@@ -4,7 +4,7 @@
 use crate::base::ids::{ContainerId, Generation, JobId};
 use crate::decide::ledger::Mode;
 use crate::decide::time::Time;
-use crate::simulator::books::{Books, Queue, State, Why};
+use crate::simulator::books::{Books, JobBook, Queue, State, Why};
 use crate::values::report::Fate;
 
 /// How a container dies.
@@ -204,7 +204,13 @@ impl Books {
     /// A job is forgotten.
     pub(super) fn closed(&mut self, job: JobId) {
         self.end_job(job, Why::Cancelled);
-        self.jobs.remove(&job);
+        let ended = self.jobs.remove(&job).map_or([0; 5], |job| job.ended());
+        self.closed = sum(self.closed, ended);
+    }
+
+    /// How inputs ended since the start, in this order: ok, failed, poisoned, cancelled, given up.
+    pub(super) fn ended(&self) -> [u64; 5] {
+        self.jobs.values().map(JobBook::ended).fold(self.closed, sum)
     }
 
     /// A container ended gracefully or was killed: the inputs it had not begun wait again.
@@ -228,4 +234,8 @@ impl Books {
             }
         }
     }
+}
+
+fn sum(one: [u64; 5], other: [u64; 5]) -> [u64; 5] {
+    std::array::from_fn(|at| one[at] + other[at])
 }
