@@ -605,7 +605,7 @@ mod tests {
             history.hear(Fact::ExitTimedOut(ContainerId(0)), at(10 * n));
         }
         let bytes = heap_bytes(&history);
-        assert!(bytes < 135 << 10, "{bytes} bytes, of which the ended maps take 15 more at most");
+        assert!(bytes < 120_000, "{bytes} bytes; the maps that have ended take 15 000 more at most");
         assert_eq!(history.log.len(), LOG_MAX);
         let told: u64 = history.causes.entries.iter().map(|known| known.cause.count).sum();
         assert_eq!(told + history.causes_other, 20_000, "every crash is counted");
