@@ -2,7 +2,7 @@
 //!
 //! Pure: it hears of each [`Fact`] in turn, with its moment, and keeps numbers and text, never a value of the user's nor a
 //! crash, which may hold one. Every list has a bound, by count and by the bytes of its texts; the oldest go first. Nothing is
-//! kept, and nothing allocated, before the first crash.
+//! allocated before there is something to tell.
 //!
 //! A storm of crashes is a few lines of its log: of one cause a line counts what comes within [`FOLD`].
 

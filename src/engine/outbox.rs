@@ -310,6 +310,23 @@ mod tests {
     }
 
     #[test]
+    fn the_history_hears_of_facts_while_a_listener_holds_up_the_events() {
+        let outbox = Arc::new(outbox());
+        outbox.add(vec![Event::Reset.into()], Time::default());
+        let told = Arc::new(Mutex::new(Vec::new()));
+        let (heard, theirs) = (Arc::clone(&told), Arc::downgrade(&outbox));
+        outbox.listen(move |_, _| {
+            let outbox = theirs.upgrade().expect("it is telling");
+            let before = outbox.history().gave_up();
+            outbox.remember(&mut vec![(Fact::GaveUp, Time::default())]);
+            outbox.write_down();
+            heard.lock().extend([before, outbox.history().gave_up()]);
+        });
+        outbox.tell_all();
+        assert_eq!(*told.lock(), [None, Some(std::time::Duration::ZERO)]);
+    }
+
+    #[test]
     fn something_is_done_behind_the_events_before_it_and_once() {
         let outbox = outbox();
         let missed = told(&outbox);

@@ -1,6 +1,6 @@
 //! How what users are told is serialized: durations as whole milliseconds, values that hold the user's own as text.
 //!
-//! Names are stable: they are added, and neither changed nor taken away. `tests/serialized.rs` pins them.
+//! Names are stable: they are added, and neither changed nor taken away. `tests/it/serialized.rs` pins them.
 
 use std::time::Duration;
 

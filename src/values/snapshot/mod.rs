@@ -6,7 +6,7 @@
 //! was left out is counted. With the feature `serde` they can be serialized: durations and moments as whole milliseconds with
 //! `_ms` at the end of their names, what is absent left out. Within one [version](Snapshot::v) names and words are only added.
 //!
-//! Numbers only grow: a viewer that takes two snapshots makes a rate of them.
+//! Totals only grow: a viewer that takes two snapshots makes a rate of them.
 //!
 //! ```
 //! use longshore::{App, CrashKind, CrashLoopBackoff, Health};
