@@ -7,6 +7,7 @@
 
 pub(crate) mod abort;
 pub mod actor;
+pub(crate) mod anchor;
 pub(crate) mod async_body;
 pub(crate) mod body;
 pub(crate) mod call_lane;
@@ -14,7 +15,9 @@ pub(crate) mod caller;
 pub(crate) mod consumer;
 pub(crate) mod container;
 pub(crate) mod dispatch;
+pub(crate) mod events;
 pub(crate) mod feeder;
+pub(crate) mod history;
 pub(crate) mod host;
 pub(crate) mod lane;
 pub(crate) mod life;

@@ -9,12 +9,13 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use tracing::level_filters::LevelFilter;
 
 use crate::contain::unwind::tell;
 use crate::decide::time::Time;
 use crate::engine::caller::Caller;
+use crate::engine::history::{Fact, History};
 use crate::engine::speech::{Audience, Speech};
 use crate::engine::story::Story;
 use crate::values::event::Event;
@@ -93,15 +94,29 @@ pub(crate) struct Outbox {
     story: Mutex<Story>,
     /// Hears each event as well: the function's host.
     ear: Ear,
+    /// What snapshots show of the past.
+    history: Mutex<History>,
+    /// The facts that the history has not heard yet. They are written under the function's lock, which keeps them in
+    /// order.
+    facts: Mutex<Vec<(Fact, Time)>>,
 }
 
 /// Hears events, and when they happened.
 pub(crate) type Ear = Box<dyn Fn(&Event, Time) + Send + Sync>;
 
 impl Outbox {
-    pub(crate) fn new(app: Arc<str>, function: Arc<str>, ear: Ear) -> Self {
+    pub(crate) fn new(app: Arc<str>, function: Arc<str>, history: History, ear: Ear) -> Self {
         let story = Mutex::default();
-        Self { app, function, audience: Audience::default(), waiting: Mutex::default(), story, ear }
+        Self {
+            app,
+            function,
+            audience: Audience::default(),
+            waiting: Mutex::default(),
+            story,
+            ear,
+            history: Mutex::new(history),
+            facts: Mutex::default(),
+        }
     }
 
     /// Puts events in, under the function's lock. Gives back those for which there is no place.
@@ -145,6 +160,26 @@ impl Outbox {
     pub(crate) fn is_waiting(&self) -> bool {
         let waiting = self.waiting.lock();
         !waiting.is_told && !waiting.events.is_empty()
+    }
+
+    /// Queues facts for the history, under the function's lock.
+    pub(crate) fn remember(&self, facts: &mut Vec<(Fact, Time)>) {
+        self.facts.lock().append(facts);
+    }
+
+    /// Lets the history hear all queued facts, also those of other threads. It waits for no subscriber.
+    pub(crate) fn write_down(&self) {
+        drop(self.history());
+    }
+
+    /// The history, after it has heard all queued facts.
+    pub(crate) fn history(&self) -> MutexGuard<'_, History> {
+        let mut history = self.history.lock();
+        let facts = std::mem::take(&mut *self.facts.lock());
+        for (fact, at) in facts {
+            history.hear(fact, at);
+        }
+        history
     }
 
     /// Whether nothing of the user's hears what is told.
@@ -218,7 +253,8 @@ mod tests {
     use super::*;
 
     fn heard_by(ear: impl Fn(&Event, Time) + Send + Sync + 'static) -> Outbox {
-        Outbox::new("app".into(), "function".into(), Box::new(ear))
+        let history = History::new(std::time::Duration::ZERO);
+        Outbox::new("app".into(), "function".into(), history, Box::new(ear))
     }
 
     /// An outbox, and the numbers in the `Missed` events that it tells.
@@ -268,6 +304,25 @@ mod tests {
         outbox.add(vec![Event::Reset.into()], Time::default());
         outbox.tell_all();
         assert_eq!(*missed.lock(), [2]);
+    }
+
+    #[test]
+    fn the_history_hears_facts_while_a_subscriber_holds_up_the_events() {
+        let gave_up = Arc::new(Mutex::new(Vec::new()));
+        let seen = Arc::clone(&gave_up);
+        let outbox = Arc::new_cyclic(|again: &Weak<Outbox>| {
+            let again = Weak::clone(again);
+            heard_by(move |_, _| {
+                let outbox = again.upgrade().expect("it is telling");
+                let before = outbox.history().gave_up();
+                outbox.remember(&mut vec![(Fact::GaveUp, Time::default())]);
+                outbox.write_down();
+                seen.lock().extend([before, outbox.history().gave_up()]);
+            })
+        });
+        outbox.add(vec![Event::Reset.into()], Time::default());
+        outbox.tell_all();
+        assert_eq!(*gave_up.lock(), [None, Some(std::time::Duration::ZERO)]);
     }
 
     #[test]

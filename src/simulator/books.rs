@@ -118,6 +118,25 @@ pub(super) struct JobBook {
     pub(super) passed_over: usize,
 }
 
+impl JobBook {
+    /// The number of inputs that have ended in each way: ok, failed, poisoned, cancelled, given up.
+    pub(super) fn ended(&self) -> [u64; 5] {
+        let mut ended = [0; 5];
+        for input in &self.inputs {
+            let State::Done(end) = input.state else { continue };
+            let at = match end {
+                End::Ok { .. } => 0,
+                End::Failed => 1,
+                End::Poisoned => 2,
+                End::Lost | End::Unrun(Why::Cancelled | Why::ShutDown) => 3,
+                End::Unrun(Why::GaveUp) => 4,
+            };
+            ended[at] += 1;
+        }
+        ended
+    }
+}
+
 /// An execution that goes on although its job is over.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct StrayBook {
@@ -172,6 +191,8 @@ pub(super) struct Books {
     pub(super) hearing: HearingBook,
     /// What the report must say.
     pub(super) ends: EndBook,
+    /// The number of inputs of forgotten jobs that ended in each way: ok, failed, poisoned, cancelled, given up.
+    pub(super) closed: [u64; 5],
 }
 
 /// The consequences of a crash, for the tally.
@@ -214,6 +235,7 @@ impl Books {
             returning: BTreeSet::new(),
             dying: Dying::default(),
             ends: EndBook::default(),
+            closed: [0; 5],
         }
     }
 

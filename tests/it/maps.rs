@@ -364,7 +364,7 @@ fn maps_of_cheap_inputs_can_be_dropped_at_any_moment_and_the_function_goes_on() 
             let mut outcomes = f.map(0..1_000_000u64).into_iter();
             let taken = outcomes.by_ref().take(round * 7).filter_map(Result::ok).sum::<u64>();
             let taken_of = round as u64 * 7;
-            assert_eq!(taken, (0..taken_of).sum());
+            assert_eq!(taken, (0..taken_of).sum::<u64>());
             if round % 2 == 0 {
                 outcomes.abort_handle().abort();
                 let rest = outcomes.find_map(Result::err).expect("it was aborted");

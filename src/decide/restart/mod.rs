@@ -24,7 +24,8 @@ use std::time::Duration;
 
 use crate::decide::time::Time;
 use crate::values::error::ConfigError;
-use history::{Counts, History, Tally};
+pub(crate) use history::Tally;
+use history::{Counts, History};
 use round::Rounds;
 
 /// The restart policy of a function.

@@ -77,6 +77,7 @@ impl Dispatch {
         let gate = Arc::clone(&lane.gate);
         let known = lane.total;
         state.lanes.open.insert(job, Lane::Map(Box::new(lane)));
+        state.sight.map_began(job, self.now());
         state.refresh_window(job);
         // Of a fed map nothing is there yet: its first input wakes a container.
         if let Some(inputs) = known {
@@ -103,6 +104,7 @@ impl Dispatch {
         lane.add_all(inputs);
         let gate = Arc::clone(&lane.gate);
         state.lanes.open.insert(job, Lane::Map(Box::new(lane)));
+        state.sight.map_began(job, self.now());
         state.ledger.accept(job, len);
         let hands = state.ledger.hands(job, len);
         self.wake_some(&mut state, hands);
@@ -309,8 +311,9 @@ impl Dispatch {
         if state.broken.is_none() {
             state.end_job(job, Unrun::Cancelled, None, None, now);
         }
+        let counts = if state.broken.is_none() { state.ledger.close(job) } else { None };
+        state.sight.closed(job, &lane, counts, now);
         if state.broken.is_none() {
-            state.ledger.close(job);
             self.after_cancel(&mut state);
         }
         Some(Box::new((lane, std::mem::take(&mut state.spent))))
@@ -346,7 +349,7 @@ impl State {
     }
 }
 
-fn progress_of(counts: Counts, pulled: u64, total: Option<u64>) -> Progress {
+pub(super) fn progress_of(counts: Counts, pulled: u64, total: Option<u64>) -> Progress {
     Progress {
         pulled: counts.pulled.max(pulled),
         ok: counts.ok,

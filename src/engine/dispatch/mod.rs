@@ -15,6 +15,7 @@ mod feeders;
 mod memory;
 mod readiness;
 mod sleepers;
+mod snapshot;
 mod supervision;
 mod tasks;
 #[cfg(test)]
@@ -44,6 +45,7 @@ use crate::decide::steps;
 use crate::decide::time::Time;
 use crate::engine::caller::Caller;
 use crate::engine::dispatch::sleepers::Sleepers;
+use crate::engine::history::History;
 use crate::engine::host::Host;
 use crate::engine::lane::Lanes;
 use crate::engine::map_lane::{MapEnd, Supply};
@@ -54,6 +56,7 @@ use crate::memory::till::Inside;
 use crate::values::crash::Crash;
 use crate::values::report::Fate;
 use readiness::Readying;
+use snapshot::{Sight, Undescribed};
 
 pub(crate) use consumers::{Closed, Found, Patience, Plan};
 pub(crate) use containers::Work;
@@ -110,6 +113,8 @@ pub(crate) struct State {
     said: Vec<Entry>,
     /// The end of the delay of a crash loop that was told of last.
     delay_told: Option<Time>,
+    /// What snapshots show besides the ledger.
+    sight: Sight,
 }
 
 /// What is known of a container beside the books.
@@ -154,6 +159,8 @@ impl Leftovers {
 #[derive(Debug)]
 struct Forsaken {
     returns: Returns,
+    /// The time at which the generation was over.
+    since: Time,
     /// `None` if its thread has not come so far as to be tied.
     leash: Option<Arc<Leash>>,
 }
@@ -199,6 +206,10 @@ struct Rest {
     recovered: bool,
     /// The function has broken down.
     breaks: bool,
+    /// The history has facts to hear.
+    remembers: bool,
+    /// Poisoned inputs that the user's code may describe.
+    undescribed: Vec<Undescribed>,
 }
 
 impl State {
@@ -211,7 +222,8 @@ impl State {
             && self.unused_callers.is_empty()
             && self.said.is_empty()
             && self.wakers.woken.is_empty()
-            && self.wakers.unused.is_empty();
+            && self.wakers.unused.is_empty()
+            && !self.sight.has_rest();
         !nothing || self.breaks || self.ledger.has_news() || self.has_readied()
     }
 
@@ -219,7 +231,10 @@ impl State {
         self.wake_the_ready();
         self.say_changes(now);
         let refused = outbox.add(std::mem::take(&mut self.said), now);
+        let (remembers, undescribed) = self.sight.rest(outbox);
         Rest {
+            remembers,
+            undescribed,
             supplies: std::mem::take(&mut self.supplies),
             unseen_ends: std::mem::take(&mut self.unseen_ends),
             spent: std::mem::take(&mut self.spent),
@@ -238,6 +253,9 @@ impl State {
 impl Dispatch {
     /// Drops users' values and tells subscribers, with the lock released.
     fn settle(&self, rest: Rest) {
+        if rest.remembers {
+            self.outbox.write_down();
+        }
         if rest.breaks {
             self.wake_all();
         }
@@ -248,6 +266,9 @@ impl Dispatch {
             tell(|| waker.wake());
         }
         drop_contained(rest.wakers.unused);
+        if !rest.undescribed.is_empty() {
+            self.describe(rest.undescribed);
+        }
         self.empty_outbox();
         drop(rest.refused);
         // Of a run that is over this may be the last holder, and with it of its chunk.
@@ -395,9 +416,12 @@ impl Dispatch {
     pub(crate) fn new(settings: Settings, host: Arc<dyn Host>) -> Self {
         sync::prepare();
         let (app, function) = (Arc::clone(&settings.app), Arc::clone(&settings.function));
-        let ear = Arc::clone(&host);
-        let outbox = Arc::new(Outbox::new(app, function, Box::new(move |event, at| ear.hear(event, at))));
         let containers = settings.rules.containers;
+        let sight = Sight::new(containers, host.started());
+        let history = History::new(sight.started());
+        let ear = Arc::clone(&host);
+        let hear = Box::new(move |event: &_, at| ear.hear(event, at));
+        let outbox = Arc::new(Outbox::new(app, function, history, hear));
         let state = State {
             ledger: Ledger::new(settings.rules.clone()),
             lanes: Lanes::of(settings.shape),
@@ -424,6 +448,7 @@ impl Dispatch {
             ticking: false,
             said: Vec::new(),
             delay_told: None,
+            sight,
         };
         Self {
             settings,

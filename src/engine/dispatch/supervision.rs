@@ -10,6 +10,7 @@ use crate::decide::time::Time;
 use crate::engine::actor::Ending;
 use crate::engine::caller::Caller;
 use crate::engine::dispatch::{Dispatch, Returns, State};
+use crate::engine::history::Fact;
 use crate::engine::lane::Lane;
 use crate::engine::map_lane::MapEnd;
 use crate::engine::outbox::Entry;
@@ -321,12 +322,14 @@ impl State {
     /// The same of something about an execution.
     pub(super) fn say_of(&mut self, event: Event, caller: Caller, now: Time) {
         self.say_changes(now);
+        self.sight.remember(Fact::of(&event, now), now);
         self.said.push(Entry { event, caller });
     }
 
     /// Tells of the changes so far.
     pub(super) fn say_changes(&mut self, now: Time) {
         let changes = self.ledger.take_changes();
+        self.sight.changed(&changes, now);
         self.said.extend(changes.iter().map(|change| Event::of_change(change, now).into()));
     }
 
@@ -355,7 +358,7 @@ impl State {
             };
             if in_user_code {
                 let has_begun = self.leash(id, generation).is_some();
-                self.forsake(id, generation);
+                self.forsake(id, generation, now);
                 self.seats[id.index()].fate = has_begun.then_some(Fate::CutOff);
             }
         }
