@@ -13,12 +13,11 @@ use crate::contain::unwind::tell;
 use crate::decide::life::{Act, Event, Life, Part, Served};
 use crate::engine::dispatch::Dispatch;
 use crate::engine::messages::Notice;
-use crate::memory::accounts::Open;
 use crate::values::crash::{BoxError, Death, EnterError, Panic};
 use crate::values::report::Fate;
 
-/// Makes the leash of a generation. The number is the size of a container's stack.
-pub(crate) type MakeLeash = fn(Option<Open>, usize) -> Leash;
+/// Makes the leash of a generation, with an account where its memory is counted. `Err` if no account is free.
+pub(crate) type MakeLeash = fn(&Dispatch) -> Result<Leash, Death>;
 
 /// A container that lives on one thread.
 pub(crate) struct Living {
@@ -159,13 +158,11 @@ impl Living {
     }
 
     fn tie(&mut self) -> Event {
-        let dispatch = &self.dispatch;
-        let account = match dispatch.open_account() {
-            Ok(account) => account,
+        let leash = match (self.make_leash)(&self.dispatch) {
+            Ok(leash) => Arc::new(leash),
             Err(death) => return Event::NoAccount(death),
         };
-        let leash = Arc::new((self.make_leash)(account, dispatch.settings.stack_bytes));
-        let tied = dispatch.tie(self.id, self.life.generation(), &leash);
+        let tied = self.dispatch.tie(self.id, self.life.generation(), &leash);
         self.leash = Some(leash);
         if tied { Event::Tied } else { Event::Stale }
     }

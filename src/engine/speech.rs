@@ -539,4 +539,64 @@ mod tests {
             assert_eq!((told.as_deref(), place), (text, location));
         }
     }
+
+    /// Keeps what it hears. Its mailbox takes two events.
+    struct Listener(Arc<Mutex<Vec<Event>>>);
+
+    impl actix::Actor for Listener {
+        type Context = actix::Context<Self>;
+
+        fn started(&mut self, context: &mut Self::Context) {
+            context.set_mailbox_capacity(2);
+        }
+    }
+
+    impl actix::Handler<Happened> for Listener {
+        type Result = ();
+
+        fn handle(&mut self, Happened(event): Happened, _: &mut Self::Context) {
+            self.0.lock().push(event);
+        }
+    }
+
+    #[test]
+    fn a_subscriber_hears_each_event_in_order_or_how_many_it_missed_before_the_next() {
+        use actix::Actor;
+
+        let heard = Arc::new(Mutex::new(Vec::new()));
+        let keeps = Arc::clone(&heard);
+        actix::System::new().block_on(async move {
+            let audience = Audience::default();
+            assert!(audience.is_empty());
+            let listener = Listener(keeps).start();
+            audience.add(listener.clone().recipient());
+            assert!(!audience.is_empty());
+            let mut happened = 0;
+            // Between two bursts it empties its mailbox, which takes all of the small ones and not all of the others.
+            for burst in [1, 1, 20, 1, 30, 1] {
+                for _ in 0..burst {
+                    audience.tell(&Event::ExitTimedOut(ContainerId(happened), SECOND));
+                    happened += 1;
+                }
+                listener.send(Happened(Event::Reset)).await.expect("it lives");
+            }
+            assert_eq!(happened, 54);
+        });
+        let (mut next, mut missed) = (0, Vec::new());
+        for event in heard.lock().iter() {
+            match event {
+                Event::ExitTimedOut(number, _) => {
+                    assert_eq!(number.0, next);
+                    next += 1;
+                }
+                Event::Missed(events) => {
+                    missed.push(*events);
+                    next += *events as u32;
+                }
+                _ => {}
+            }
+        }
+        assert_eq!(next, 54);
+        assert!(missed.len() == 2 && !missed.contains(&0), "{missed:?}");
+    }
 }

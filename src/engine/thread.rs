@@ -28,7 +28,10 @@ pub(crate) fn run(dispatch: &Arc<Dispatch>, id: ContainerId, generation: Generat
     set_thread_hook(settings.panic_hook);
     let context =
         Context::install(Arc::clone(&settings.app), Arc::clone(&settings.function), settings.id, id);
-    let mut living = Living::new(dispatch, id, generation, Leash::of_this_thread);
+    let leash = |dispatch: &Dispatch| {
+        Ok(Leash::of_this_thread(dispatch.open_account()?, dispatch.settings.stack_bytes))
+    };
+    let mut living = Living::new(dispatch, id, generation, leash);
     let mut entered = None;
     while let Some(part) = living.next() {
         match (part, &mut entered) {

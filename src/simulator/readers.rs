@@ -10,6 +10,7 @@ use crate::base::ids::JobId;
 use crate::base::signal::Signal;
 use crate::data::failure::{Cause, Failure};
 use crate::data::shape::Outcome;
+use crate::decide::job::JobKind;
 use crate::decide::ledger::{Mode, Sources};
 use crate::decide::time::Time;
 use crate::engine::consumer::{Consumer, Failures, Sight};
@@ -384,8 +385,13 @@ impl World {
             let missing = book.inputs.iter().position(|input| !input.yielded);
             assert_eq!(missing, None, "invariant 1: a map ended and an input has no outcome");
         }
-        if !reader.last && book.ended.is_none() {
+        if !reader.last && book.ended != Some(Why::Cancelled) {
             assert_eq!(Some(book.inputs.len() as u64), reader.total, "a map ended before its source");
+            let cut_short = book.inputs.iter().any(|input| matches!(input.state, State::Done(End::Unrun(_))));
+            assert!(
+                !cut_short || book.kind == JobKind::Call,
+                "the end of a map that was cut short is an error"
+            );
         }
     }
 
@@ -396,8 +402,8 @@ impl World {
         let consumer = reader.consumer.take().expect("it goes away once");
         if !consumer.is_ended() {
             match self.books.jobs[&job].kind {
-                crate::decide::job::JobKind::Map => self.tally.maps_dropped += 1,
-                crate::decide::job::JobKind::Call => self.tally.calls_dropped += 1,
+                JobKind::Map => self.tally.maps_dropped += 1,
+                JobKind::Call => self.tally.calls_dropped += 1,
             }
         }
         self.tally.inputs += self.books.jobs[&job].inputs.len() as u64;

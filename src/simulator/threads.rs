@@ -118,7 +118,8 @@ impl Thread {
         generation: Generation,
         enter_takes: Duration,
     ) -> Self {
-        let living = Living::new(engine, id, generation, |account, _| Leash::of_no_thread(account));
+        let leash = |engine: &Dispatch| Ok(Leash::of_no_thread(engine.open_account()?));
+        let living = Living::new(engine, id, generation, leash);
         Self { id, living, phase: Phase::Between, enter_takes }
     }
 

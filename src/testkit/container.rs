@@ -42,7 +42,7 @@ pub(crate) async fn run<I, O, E>(
 {
     let settings = &dispatch.settings;
     let context = Context::new(Arc::clone(&settings.app), Arc::clone(&settings.function), settings.id, id);
-    let mut living = Living::new(&dispatch, id, generation, |account, _| Leash::of_no_thread(account));
+    let mut living = Living::new(&dispatch, id, generation, |_| Ok(Leash::of_no_thread(None)));
     let play = Play { dispatch: &dispatch, rehearsed: &rehearsed, context: &context, id };
     while let Some(part) = living.next() {
         // The local tasks that the generation spawns die with it.

@@ -35,19 +35,18 @@ fn mutants(list: &str, left_out: &BTreeSet<u64>) -> BTreeMap<String, Places> {
     let list: Vec<Value> =
         serde_json::from_str(list).expect("the list is one of `cargo mutants --list --json`");
     let mut files: BTreeMap<String, Places> = BTreeMap::new();
-    for (number, mutant) in (1..).zip(&list).filter(|(number, _)| !left_out.contains(number)) {
-        let text = |name: &str| mutant[name].as_str().unwrap_or_default().to_owned();
-        let start = &mutant["span"]["start"];
+    for (number, listed) in (1..).zip(&list).filter(|(number, _)| !left_out.contains(number)) {
+        let start = &listed["span"]["start"];
         let at = |name: &str| start[name].as_u64().expect("a span has lines and columns") as usize;
-        let mutant = Mutant { number, genre: text("genre"), replacement: text("replacement") };
-        let places = files.entry(text_of(&list[number as usize - 1], "file")).or_default();
-        places.entry((at("line"), at("column"))).or_default().push(mutant);
+        let (genre, replacement) = (text(listed, "genre"), text(listed, "replacement"));
+        let places = files.entry(text(listed, "file")).or_default();
+        places.entry((at("line"), at("column"))).or_default().push(Mutant { number, genre, replacement });
     }
     files
 }
 
-fn text_of(mutant: &Value, name: &str) -> String {
-    mutant[name].as_str().unwrap_or_default().to_owned()
+fn text(object: &Value, name: &str) -> String {
+    object[name].as_str().unwrap_or_default().to_owned()
 }
 
 /// Weaves mutants into the syntax tree of one file.

@@ -122,9 +122,11 @@ mod tests {
     #[test]
     fn inputs_are_as_dear_as_those_before_them_or_as_the_one_that_executes() {
         let mut rig = leased_ahead();
+        rig.ledger.advanced(FIRST, 5, at(119));
+        assert_eq!(rig.ledger.split(at(119)), Split::NotBefore(at(1_119)));
+        assert_eq!(rig.ledger.split(at(120)), before(6, None), "three have begun in 120 µs");
+        let mut rig = leased_ahead();
         rig.ledger.advanced(FIRST, 5, at(60));
-        // Three have begun in 90 µs, so that the one that is left takes 30; and in 120, so that it takes 40, or 60.
-        assert_eq!(rig.ledger.split(at(90)), Split::NotBefore(at(1_090)));
         assert_eq!(rig.ledger.split(at(99)), Split::NotBefore(at(1_099)));
         assert_eq!(rig.ledger.split(at(100)), before(6, None), "the third takes 40 µs by now");
         rig.ledger.advanced(FIRST, 6, at(100));

@@ -998,4 +998,18 @@ mod tests {
         let proven = rig.crashes(FIRST, at(10_000));
         assert!(matches!(proven.inputs[..], [AfterCrash::Poisoned { attempts: Attempt(3), .. }]));
     }
+
+    #[test]
+    fn an_input_costs_what_its_lease_took_divided_by_those_that_were_done() {
+        let mut rig = Rig::new(1, RateLimited::new());
+        let map = rig.map(100, 10);
+        rig.enters(FIRST, START);
+        for _ in 0..2 {
+            rig.takes(FIRST, START);
+            rig.completes(FIRST, Time(Duration::from_nanos(100)));
+        }
+        assert_eq!(rig.takes(FIRST, START).span, Span { first: 3, len: 4 });
+        rig.completes(FIRST, at(4));
+        assert_eq!(rig.ledger.job(map).and_then(Job::map).and_then(|map| map.share.cost()), Some(MS));
+    }
 }
