@@ -19,7 +19,7 @@ impl Dispatch {
         let job = state.ledger.open_call();
         let lane = CallLane::new(caller.of_call(job.0 + 1), input);
         state.lanes.open.insert(job, Lane::Call(Box::new(lane)));
-        state.sight.call_began(job, || self.now());
+        state.observed.call_began(job, || self.now());
         self.wake_one(&mut state);
         Ok(job)
     }

@@ -77,7 +77,7 @@ impl Dispatch {
         let gate = Arc::clone(&lane.gate);
         let known = lane.total;
         state.lanes.open.insert(job, Lane::Map(Box::new(lane)));
-        state.sight.map_began(job, self.now());
+        state.observed.map_began(job, self.now());
         state.refresh_window(job);
         // Of a fed map nothing is there yet: its first input wakes a container.
         if let Some(inputs) = known {
@@ -104,7 +104,7 @@ impl Dispatch {
         lane.add_all(inputs);
         let gate = Arc::clone(&lane.gate);
         state.lanes.open.insert(job, Lane::Map(Box::new(lane)));
-        state.sight.map_began(job, self.now());
+        state.observed.map_began(job, self.now());
         state.ledger.accept(job, len);
         let hands = state.ledger.hands(job, len);
         self.wake_some(&mut state, hands);
@@ -312,7 +312,7 @@ impl Dispatch {
             state.end_job(job, Unrun::Cancelled, None, None, now);
         }
         let counts = if state.broken.is_none() { state.ledger.close(job) } else { None };
-        state.sight.closed(job, &lane, counts, now);
+        state.observed.closed(job, &lane, counts, now);
         if state.broken.is_none() {
             self.after_cancel(&mut state);
         }

@@ -176,7 +176,7 @@ impl Dispatch {
         state.unused_callers.extend(before.holds_a_span().then_some(before));
         let now = self.now();
         state.ledger.lent(id, now);
-        state.sight.lent(&lease, now);
+        state.observed.lent(&lease, now);
         Work { run, lease, previous, caller }
     }
 

@@ -28,7 +28,7 @@ impl Dispatch {
         if !state.ledger.is_current(id, generation) || state.broken.is_some() {
             return None;
         }
-        state.sight.describes(described);
+        state.observed.describes(described);
         state.seats[id.index()].at_work = false;
         state.book_for_verdict(id, now);
         let run = state.seats[id.index()].run.take();

@@ -56,7 +56,7 @@ use crate::memory::till::Inside;
 use crate::values::crash::Crash;
 use crate::values::report::Fate;
 use readiness::Readying;
-use snapshot::{Sight, Undescribed};
+use snapshot::{Observed, Undescribed};
 
 pub(crate) use consumers::{Closed, Found, Patience, Plan};
 pub(crate) use containers::Work;
@@ -114,7 +114,7 @@ pub(crate) struct State {
     /// The end of the delay of a crash loop that was told of last.
     delay_told: Option<Time>,
     /// What snapshots show besides the ledger.
-    sight: Sight,
+    observed: Observed,
 }
 
 /// What is known of a container beside the books.
@@ -223,7 +223,7 @@ impl State {
             && self.said.is_empty()
             && self.wakers.woken.is_empty()
             && self.wakers.unused.is_empty()
-            && !self.sight.has_rest();
+            && !self.observed.has_rest();
         !nothing || self.breaks || self.ledger.has_news() || self.has_readied()
     }
 
@@ -231,7 +231,7 @@ impl State {
         self.wake_the_ready();
         self.say_changes(now);
         let refused = outbox.add(std::mem::take(&mut self.said), now);
-        let (remembers, undescribed) = self.sight.rest(outbox);
+        let (remembers, undescribed) = self.observed.rest(outbox);
         Rest {
             remembers,
             undescribed,
@@ -417,8 +417,8 @@ impl Dispatch {
         sync::prepare();
         let (app, function) = (Arc::clone(&settings.app), Arc::clone(&settings.function));
         let containers = settings.rules.containers;
-        let sight = Sight::new(containers, host.started());
-        let history = History::new(sight.started());
+        let observed = Observed::new(containers, host.started());
+        let history = History::new(observed.started());
         let ear = Arc::clone(&host);
         let hear = Box::new(move |event: &_, at| ear.hear(event, at));
         let outbox = Arc::new(Outbox::new(app, function, history, hear));
@@ -448,7 +448,7 @@ impl Dispatch {
             ticking: false,
             said: Vec::new(),
             delay_told: None,
-            sight,
+            observed,
         };
         Self {
             settings,

@@ -56,7 +56,7 @@ const SAMPLES_MAX: usize = 64;
 const REASON_MAX: usize = 1024;
 
 /// The data for snapshots that the lock guards besides the ledger.
-pub(super) struct Sight {
+pub(super) struct Observed {
     /// The time at which the function was started, on the clock of snapshots.
     started: Duration,
     containers: Vec<Seen>,
@@ -93,7 +93,7 @@ pub(super) struct Undescribed {
     place: usize,
 }
 
-impl Sight {
+impl Observed {
     pub(super) fn new(containers: usize, started: Duration) -> Self {
         Self {
             started,
@@ -202,12 +202,12 @@ impl State {
     pub(super) fn sees_death(&mut self, crash: &Arc<Crash>, job: Option<JobId>, now: Time) {
         self.say_changes(now); // earlier changes are remembered before this death
         let kind = crash.death.kind();
-        self.sight.crashes.add(kind);
+        self.observed.crashes.add(kind);
         if kind != CrashKind::Killed {
-            self.sight.containers[crash.container.index()].crashes += 1;
+            self.observed.containers[crash.container.index()].crashes += 1;
         }
         let (job, completed) = (job.map(|job| job.0 + 1), self.completed());
-        self.sight.remember(Some(Fact::Died { crash: Arc::clone(crash), job, completed }), now);
+        self.observed.remember(Some(Fact::Died { crash: Arc::clone(crash), job, completed }), now);
     }
 
     /// The number of inputs that were completed since the start, whether `Ok` or `Err`.
@@ -225,9 +225,9 @@ impl State {
         caller: &Caller,
         now: Time,
     ) {
-        self.sight.poisoned += 1;
-        let number = self.sight.poisoned;
-        let description = self.sight.described.take();
+        self.observed.poisoned += 1;
+        let number = self.observed.poisoned;
+        let description = self.observed.described.take();
         if description.is_none()
             && let Some(chunk) = self.lanes.chunk(input)
         {
@@ -235,13 +235,13 @@ impl State {
             // An input that does not stay is moved into its outcome. Its own thread described it before.
             if chunk.stays(place) {
                 let inputs = Arc::clone(chunk.inputs());
-                self.sight.undescribed.push(Undescribed { number, inputs, place });
+                self.observed.undescribed.push(Undescribed { number, inputs, place });
             }
         }
         let name = name_of(caller.label(), caller.call(), Some(input.job.0 + 1), input.index);
         let last = last.cloned();
         let fact = Fact::Poisoned { number, input: name, attempts, last, description };
-        self.sight.remember(Some(fact), now);
+        self.observed.remember(Some(fact), now);
     }
 }
 
@@ -348,7 +348,7 @@ impl Dispatch {
         if state.broken.is_none() {
             state.book_all(now);
         }
-        let started = state.sight.started;
+        let started = state.observed.started;
         let moment = |time: Time| started.saturating_add(time.0);
         let memory = self.memory(&state);
         let crash_loop = state.ledger.crash_loop(now).filter(|(crashes, _)| *crashes > 1);
@@ -371,7 +371,7 @@ impl Dispatch {
             completed: now.since(state.ledger.totals().completed),
             usual_cost: state.ledger.usual_cost(),
         };
-        let maps = state.sight.maps.len();
+        let maps = state.observed.maps.len();
         let snapshot = FunctionSnapshot {
             name: self.settings.function.to_string(),
             now: moment(now),
@@ -399,7 +399,7 @@ impl Dispatch {
                 given_up: counts.given_up,
                 retried: counts.retried,
                 replayed: counts.replayed,
-                crashes: state.sight.crashes,
+                crashes: state.observed.crashes,
                 restarts: lives.restarts,
                 recycled: lives.recycled,
                 late_answers: self.late(),
@@ -413,7 +413,7 @@ impl Dispatch {
             },
             maps: state.maps(),
             maps_omitted: maps.saturating_sub(MAPS_MAX),
-            maps_ended: state.sight.ended.iter().cloned().collect(),
+            maps_ended: state.observed.ended.iter().cloned().collect(),
             crash_loop: crash_loop.map(|(crashes, since)| CrashLoopSnapshot {
                 crashes,
                 since: moment(since),
@@ -437,8 +437,8 @@ impl Dispatch {
             }),
             feeders: state.feeders,
             executing: state.ledger.totals().executing.clone(),
-            queueing: state.sight.queueing.clone(),
-            entering: state.sight.entering.clone(),
+            queueing: state.observed.queueing.clone(),
+            entering: state.observed.entering.clone(),
             log: Vec::new(),
             seq: 0,
         };
@@ -464,7 +464,7 @@ impl Held<'_> {
                 }
             };
             *count += 1;
-            let seen = self.sight.containers[id.index()];
+            let seen = self.observed.containers[id.index()];
             rows.push(ContainerSnapshot {
                 container: id,
                 generation,
@@ -491,7 +491,7 @@ impl Held<'_> {
     }
 
     fn moment(&self, time: Time) -> Duration {
-        self.sight.started.saturating_add(time.0)
+        self.observed.started.saturating_add(time.0)
     }
 
     /// The execution in a container, if there is one.
@@ -538,7 +538,7 @@ impl Held<'_> {
     fn inputs(&self) -> InputCounts {
         let again = self.ledger.again();
         let executing = self.ledger.executing_now().count() as u64;
-        let maps = self.sight.maps.keys().filter_map(|job| self.lanes.map(*job));
+        let maps = self.observed.maps.keys().filter_map(|job| self.lanes.map(*job));
         let in_windows: u64 = maps.map(MapLane::held_by_window).sum();
         let elsewhere = again.retry + again.replay + executing;
         InputCounts {
@@ -554,7 +554,7 @@ impl Held<'_> {
 
     /// The oldest open maps.
     fn maps(&self) -> Vec<MapSnapshot> {
-        let open = self.sight.maps.iter().filter_map(|(job, began)| {
+        let open = self.observed.maps.iter().filter_map(|(job, began)| {
             let (known, lane) = (self.ledger.job(*job)?, self.lanes.map(*job)?);
             Some(MapSnapshot {
                 number: job.0 + 1,

@@ -322,14 +322,14 @@ impl State {
     /// The same of something about an execution.
     pub(super) fn say_of(&mut self, event: Event, caller: Caller, now: Time) {
         self.say_changes(now);
-        self.sight.remember(Fact::of(&event, now), now);
+        self.observed.remember(Fact::of(&event, now), now);
         self.said.push(Entry { event, caller });
     }
 
     /// Tells of the changes so far.
     pub(super) fn say_changes(&mut self, now: Time) {
         let changes = self.ledger.take_changes();
-        self.sight.changed(&changes, now);
+        self.observed.changed(&changes, now);
         self.said.extend(changes.iter().map(|change| Event::of_change(change, now).into()));
     }
 
