@@ -10,7 +10,7 @@
 
 use std::time::Duration;
 
-use longshore::testkit::{Ending, Record};
+use longshore::testkit::{ExecutionEnd, Record};
 use longshore::{App, AsyncWorker, Builder, Context, CrashLoopBackoff, Retries, StartError};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -83,7 +83,7 @@ fn main() -> Result<(), StartError> {
     let (outcomes, record) = quotes(&app).rehearse().down(SECOND..4 * SECOND).run(pairs(40))?;
     title("down for three seconds", &record);
     assert!(outcomes.iter().all(Result::is_ok), "all inputs wait for the exchange: {record}");
-    assert!(record.executions().iter().all(|execution| execution.ending != Ending::Failed), "{record}");
+    assert!(record.executions().iter().all(|execution| execution.ending != ExecutionEnd::Failed), "{record}");
     assert!(record.status().crash_loop.is_none(), "the function has recovered");
 
     // An unknown pair is not retried. The whole record is printed.

@@ -58,8 +58,11 @@ fn each_folder_uses_only_those_below_it() {
 
 #[test]
 fn an_upward_edge_is_found() {
-    let text = "use crate::data::chunk::Chunk;\n// crate::api\nuse crate::engine::lane::Lane;\n";
-    assert_eq!(upward("data", text), ["use crate::engine::lane::Lane;"]);
+    let text = "use crate::data::chunk::Chunk;\n// crate::api\nuse crate::engine::job_buffers::JobBuffers;\n";
+    assert_eq!(upward("data", text), ["use crate::engine::job_buffers::JobBuffers;"]);
     assert_eq!(upward("engine", text), [""; 0]);
-    assert_eq!(upward("base", "fn f() -> crate::memory::Till {"), ["fn f() -> crate::memory::Till {"]);
+    assert_eq!(
+        upward("base", "fn f() -> crate::memory::LocalCharge {"),
+        ["fn f() -> crate::memory::LocalCharge {"]
+    );
 }

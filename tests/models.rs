@@ -5,16 +5,16 @@
 //! files. The barrier in two halves is modelled as a full fence on each side. Two full fences promise more
 //! than the barrier does, so the models rely only on the part that both promise.
 
-#[path = "../src/data/track.rs"]
+#[path = "../src/data/cursor.rs"]
 #[expect(dead_code, reason = "a thread that fences itself has no other party")]
-mod track;
+mod cursor;
 
 #[path = "../src/memory/account.rs"]
 #[expect(dead_code, reason = "some methods of an account are not part of the protocol")]
 mod account;
 
-#[path = "../src/memory/crossings.rs"]
-mod crossings;
+#[path = "../src/memory/over_limit.rs"]
+mod over_limit;
 
 #[path = "../src/base/signal.rs"]
 #[expect(dead_code, reason = "the model's task polls nothing but the signal")]
@@ -114,21 +114,21 @@ use std::sync::Arc as StdArc;
 use std::task::{Wake, Waker};
 
 use account::Account;
-use crossings::{Crossings, Link};
+use cursor::{Advance, Cursor, CursorPosition};
+use over_limit::{Link, OverLimitList};
 use signal::Signal;
 use sync::{AtomicBool, Light, Mutex, Ordering, heavy};
-use track::{Pace, Standing, Track};
 
-/// A track over slots, like the track of a run over the slots of a chunk.
+/// A cursor over slots, like the track of a run over the slots of a chunk.
 struct Slots {
-    track: Track,
+    cursor: Cursor,
     slots: Vec<UnsafeCell<u64>>,
 }
 
 impl Slots {
     fn new(places: u64) -> Arc<Self> {
         let slots = (0..places).map(|_| UnsafeCell::new(0)).collect();
-        Arc::new(Self { track: Track::new(0, places, Light), slots })
+        Arc::new(Self { cursor: Cursor::new(0, places, Light), slots })
     }
 
     /// Counts an outcome. The checker finds two threads that write at once, and a write that is not ordered
@@ -147,14 +147,14 @@ impl Slots {
 
     /// Executes like a container's thread, and returns the number of places that it began.
     fn execute(&self) -> u64 {
-        let Some(mut place) = self.track.begin() else { return 0 };
+        let Some(mut place) = self.cursor.begin() else { return 0 };
         loop {
-            let pace = self.track.step(place, Light);
-            if pace != Pace::Fenced {
+            let advance = self.cursor.step(place, Light);
+            if advance != Advance::Fenced {
                 self.publish(place);
             }
             place += 1;
-            if pace != Pace::Next {
+            if advance != Advance::Next {
                 return place;
             }
         }
@@ -167,7 +167,7 @@ fn a_fence_gives_every_place_to_one_of_the_two() {
         let slots = Slots::new(2);
         let executed = Arc::clone(&slots);
         let thread = thread::spawn(move || executed.execute());
-        let Standing { at, begun } = slots.track.fence().expect("nothing is refused");
+        let CursorPosition { at, begun } = slots.cursor.fence().expect("nothing is refused");
         // The places to which the thread has no right are executed again at once.
         (at..2).for_each(|place| slots.publish(place));
         let began = thread.join().expect("no panic");
@@ -176,18 +176,18 @@ fn a_fence_gives_every_place_to_one_of_the_two() {
             begun || began <= at,
             "a place that the fence did not see begin has not begun: {began}, {at}"
         );
-        assert!(slots.track.is_fenced());
+        assert!(slots.cursor.is_fenced());
     });
 }
 
 #[test]
-fn a_track_that_is_cut_short_is_executed_by_one_up_to_the_cut_and_by_another_behind_it() {
+fn a_cursor_that_is_cut_short_is_executed_by_one_up_to_the_cut_and_by_another_behind_it() {
     for wanted in 0..3 {
         loom::model(move || {
             let slots = Slots::new(3);
             let executed = Arc::clone(&slots);
             let thread = thread::spawn(move || executed.execute());
-            let end = slots.track.truncate(wanted);
+            let end = slots.cursor.truncate(wanted);
             (end..3).for_each(|place| slots.publish(place));
             thread.join().expect("no panic");
             assert!(end >= wanted);
@@ -202,8 +202,8 @@ fn a_cut_and_a_fence_together_leave_no_place_out() {
         let slots = Slots::new(2);
         let executed = Arc::clone(&slots);
         let thread = thread::spawn(move || executed.execute());
-        let end = slots.track.truncate(1);
-        let at = slots.track.fence().expect("nothing is refused").at;
+        let end = slots.cursor.truncate(1);
+        let at = slots.cursor.fence().expect("nothing is refused").at;
         (at.min(end)..2).filter(|place| *place >= at || *place >= end).for_each(|place| slots.publish(place));
         thread.join().expect("no panic");
         assert_eq!(slots.outcomes(), [1, 1]);
@@ -216,15 +216,15 @@ fn an_input_that_is_fed_while_a_container_goes_to_sleep_is_seen_or_wakes_it() {
         let pool = Slots::new(2);
         let starving = Arc::new(AtomicBool::new(false));
         let (fed, told) = (Arc::clone(&pool), Arc::clone(&starving));
-        pool.track.begin().expect("no other party interferes");
+        pool.cursor.begin().expect("no other party interferes");
         let feeder = thread::spawn(move || {
             fed.publish(0);
-            fed.track.step(0, Light);
+            fed.cursor.step(0, Light);
             told.load(Ordering::Relaxed)
         });
         starving.store(true, Ordering::SeqCst);
         assert!(heavy(Light));
-        let seen = pool.track.at() > 0;
+        let seen = pool.cursor.at() > 0;
         if seen {
             pool.publish(0); // the write of the input is visible here, so it may be taken
         }
@@ -261,7 +261,7 @@ fn a_limit_that_several_threads_cross_is_reported_once() {
         ];
         let told = charges.map(|thread| thread.join().expect("no panic"));
         assert_eq!(told.iter().filter(|told| **told).count(), 1);
-        assert!(account.is_overdrawn());
+        assert!(account.is_over_limit());
     });
 }
 
@@ -316,7 +316,7 @@ fn a_block_left_by_an_attempt_freed_while_its_place_is_given_away_does_not_chang
 #[test]
 fn the_watch_never_sleeps_while_an_account_over_its_limit_is_listed() {
     loom::model(|| {
-        let list = Arc::new((Crossings::new(), [Link::new(), Link::new()]));
+        let list = Arc::new((OverLimitList::new(), [Link::new(), Link::new()]));
         let crossed = Arc::new([AtomicBool::new(false), AtomicBool::new(false)]);
         let watch = thread::current();
         let raise = |number: u32| {
@@ -346,7 +346,7 @@ fn the_watch_never_sleeps_while_an_account_over_its_limit_is_listed() {
 #[test]
 fn an_account_that_crosses_its_limit_while_it_is_still_listed_is_seen() {
     loom::model(|| {
-        let list = Arc::new((Crossings::new(), Link::new()));
+        let list = Arc::new((OverLimitList::new(), Link::new()));
         let crossed = Arc::new(AtomicBool::new(false));
         list.0.add(1, &list.1); // the entry of the container that had the place before
         let (added, sets) = (Arc::clone(&list), Arc::clone(&crossed));

@@ -10,7 +10,7 @@ use actix::Addr;
 use futures::FutureExt;
 use futures::executor::block_on;
 use futures::task::noop_waker_ref;
-use longshore::actor::Map as MapActor;
+use longshore::actor::MapActor;
 use longshore::{App, ContainerId};
 
 use crate::actors::Heard;

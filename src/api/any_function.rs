@@ -93,7 +93,7 @@ impl AnyFunction {
     /// function is gone.
     #[must_use]
     pub fn events(&self) -> Option<Events> {
-        Some(self.running.upgrade()?.dispatch.outbox.audience.stream())
+        Some(self.running.upgrade()?.dispatch.outbox.subscribers.stream())
     }
 
     /// A report of its containers and inputs so far. It is `None` if the function is gone.

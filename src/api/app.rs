@@ -8,7 +8,7 @@ use crate::api::any_function::AnyFunction;
 use crate::api::builder::Builder;
 use crate::code::async_worker::AsyncWorker;
 use crate::code::context::Context;
-use crate::code::kinds::{AsyncEntered, AsyncPlain, Entered, Plain};
+use crate::code::kinds::{AsyncPlain, AsyncWorkerCode, Plain, WorkerCode};
 use crate::code::worker::Worker;
 use crate::decide::restart::{CrashLoopBackoff, RateLimited, RestartPolicy};
 use crate::decide::window::Window;
@@ -74,17 +74,17 @@ pub(crate) const SHUTDOWN_LIMIT: Duration = Duration::from_secs(30);
 /// The panic of a spawned task is a `tracing` event of level `warn`, "task panicked". Repeats from one place
 /// are counted in its field `panics`, and reported once a second. Such a panic is no crash of the container.
 pub struct App {
-    shared: Arc<Shared>,
+    shared: Arc<AppInner>,
 }
 
 /// The part of an app that its builders share.
-pub(crate) struct Shared {
+pub(crate) struct AppInner {
     pub(crate) name: Arc<str>,
     pub(crate) policy: RestartPolicy,
     registry: Arc<Registry<Arc<Running>>>,
 }
 
-impl Shared {
+impl AppInner {
     /// Reserves the function's name and starts it, unless the app has ended.
     pub(crate) fn start(
         &self,
@@ -121,7 +121,7 @@ impl App {
 
     fn new(name: &str, policy: RestartPolicy) -> Self {
         let registry = Arc::default();
-        Self { shared: Arc::new(Shared { name: name.into(), policy, registry }) }
+        Self { shared: Arc::new(AppInner { name: name.into(), policy, registry }) }
     }
 
     /// A snapshot of the app and of each of its functions that has not ended. A viewer that must not keep the app
@@ -138,7 +138,7 @@ impl App {
     /// ```
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
-        let Shared { name, policy, registry } = &*self.shared;
+        let AppInner { name, policy, registry } = &*self.shared;
         let (ended_cleanly, reports, reports_dropped) = registry.ended();
         let kind = match policy {
             RestartPolicy::RateLimited(_) => AppKind::Ephemeral,
@@ -244,7 +244,7 @@ impl App {
         N: Fn(&Context) -> Result<W, BoxError> + Send + Sync + 'static,
     {
         let holds_values = std::mem::needs_drop::<N>();
-        Builder::new(Arc::clone(&self.shared), name, Box::new(Entered(enter)), holds_values)
+        Builder::new(Arc::clone(&self.shared), name, Box::new(WorkerCode(enter)), holds_values)
     }
 
     /// Describes an async function that may fail. All containers share its closure.
@@ -285,7 +285,7 @@ impl App {
         N: AsyncFn(&Context) -> Result<W, BoxError> + Send + Sync + 'static,
     {
         let holds_values = std::mem::needs_drop::<N>();
-        Builder::new(Arc::clone(&self.shared), name, Box::new(AsyncEntered(enter)), holds_values)
+        Builder::new(Arc::clone(&self.shared), name, Box::new(AsyncWorkerCode(enter)), holds_values)
     }
 
     /// Drains every function within 30 s, and reports. See [`App::shutdown_within`].

@@ -5,10 +5,10 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::api::app::Shared;
+use crate::api::app::AppInner;
 use crate::api::function::Function;
 use crate::code::context::Context;
-use crate::contain::drops::{self, Elsewhere, Stack};
+use crate::contain::drops::{self, DeferDrop, Stack};
 use crate::contain::outlined::{Outlined, outline};
 use crate::contain::unwind::{PanicHook, install_hook};
 use crate::data::shape::Shape;
@@ -19,8 +19,8 @@ use crate::decide::window::Window;
 use crate::engine::body::{Body, Code, CodeOf, Describe, RetryIf};
 use crate::engine::running::Running;
 use crate::engine::settings::{MemoryRules, Settings, next_function_id};
-use crate::memory::alarm::start_watch;
-use crate::memory::till::is_installed;
+use crate::memory::local_charge::is_installed;
+use crate::memory::watch::start_watch;
 use crate::values::error::{CONTAINERS_MAX, ConfigError, StartError, containers_in_range, name_in_range};
 
 /// The largest number of crash retries.
@@ -54,7 +54,7 @@ pub struct Builder<I, O, E> {
 
 /// The settings as the user gave them. They do not depend on the function's types.
 struct Draft {
-    app: Arc<Shared>,
+    app: Arc<AppInner>,
     name: Arc<str>,
     containers: Option<usize>,
     retries: Retries,
@@ -79,7 +79,12 @@ where
     E: Send + 'static,
 {
     /// `holds_values` says whether the body captures anything with a drop.
-    pub(crate) fn new(app: Arc<Shared>, name: &str, body: Box<dyn Body<I, O, E>>, holds_values: bool) -> Self
+    pub(crate) fn new(
+        app: Arc<AppInner>,
+        name: &str,
+        body: Box<dyn Body<I, O, E>>,
+        holds_values: bool,
+    ) -> Self
     where
         E: fmt::Debug,
     {
@@ -114,7 +119,7 @@ where
     {
         let worth: RetryIf<E> = Box::new(worth);
         let stack = Stack::of(self.draft.stack_bytes);
-        self.code.errors.retry_if = Some(Elsewhere::new(worth, stack, std::mem::needs_drop::<P>()));
+        self.code.errors.retry_if = Some(DeferDrop::new(worth, stack, std::mem::needs_drop::<P>()));
         self
     }
 
@@ -144,7 +149,7 @@ where
     {
         let describe: Describe<I> = Box::new(describe);
         let stack = Stack::of(self.draft.stack_bytes);
-        self.code.describe = Some(Elsewhere::new(describe, stack, std::mem::needs_drop::<D>()));
+        self.code.describe = Some(DeferDrop::new(describe, stack, std::mem::needs_drop::<D>()));
         self
     }
 
@@ -292,7 +297,7 @@ where
 pub(crate) type Valid<I, O, E> = (Settings, Window, Arc<CodeOf<I, O, E>>);
 
 impl Draft {
-    fn new(app: Arc<Shared>, name: &str) -> Outlined<Self> {
+    fn new(app: Arc<AppInner>, name: &str) -> Outlined<Self> {
         Outlined::new(Self {
             app,
             name: name.into(),

@@ -15,8 +15,8 @@ use crate::data::erased::Values;
 use crate::data::failure::Failure;
 use crate::decide::window::Window;
 use crate::engine::caller::Caller;
-use crate::engine::consumer::{All, Closing, Consumer, Failures};
-use crate::engine::dispatch::Patience;
+use crate::engine::consumer::{All, Consumer, Failures, ReaderGuard};
+use crate::engine::dispatch::Wait;
 use crate::engine::running::Running;
 
 /// The largest number of inputs in one chunk.
@@ -40,14 +40,14 @@ where
     E: Send + 'static,
 {
     pub(crate) fn begin(running: &Arc<Running>, inputs: Vec<I>, failures: Failures) -> Self {
-        let begun = Closing::of_all(&running.dispatch, Values::of(inputs), failures, Caller::here(None));
+        let begun = ReaderGuard::of_all(&running.dispatch, Values::of(inputs), failures, Caller::here(None));
         Self { begun: begun.map(Consumer::over).map_err(Failure::of_map) }
     }
 
     /// Waits for the last outcome, or for the failure that ends the run before.
     pub(crate) fn wait(self) -> All<I, O, E> {
         match self.begun {
-            Ok(mut consumer) => consumer.look_for_all(Patience::Wait).expect("it waits until all are there"),
+            Ok(mut consumer) => consumer.poll_all(Wait::Block).expect("it waits until all are there"),
             Err(refused) => (Vec::new(), Some(refused)),
         }
     }
@@ -56,7 +56,7 @@ where
     pub(crate) async fn outcome(self) -> All<I, O, E> {
         match self.begun {
             Ok(mut consumer) => {
-                poll_fn(|cx| match consumer.look_for_all(Patience::Task(cx.waker())) {
+                poll_fn(|cx| match consumer.poll_all(Wait::Register(cx.waker())) {
                     Some(all) => Poll::Ready(all),
                     None => Poll::Pending,
                 })

@@ -5,13 +5,13 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use crate::contain::drops::Elsewhere;
+use crate::contain::drops::DeferDrop;
 use crate::contain::outlined::Outlined;
 use crate::data::failure::{Failure, Reason};
 use crate::engine::abort::AbortHandle;
 use crate::engine::caller::Caller;
-use crate::engine::consumer::Sight;
-use crate::engine::dispatch::Patience;
+use crate::engine::consumer::outcome_of_call;
+use crate::engine::dispatch::Wait;
 use crate::engine::open_call::OpenCall;
 use crate::engine::running::Running;
 
@@ -19,15 +19,15 @@ use crate::engine::running::Running;
 #[must_use = "dropping a call cancels it"]
 pub struct Call<I, O, E> {
     running: Outlined<Arc<Running>>,
-    state: State<I, E>,
+    state: CallState<I, E>,
     output: PhantomData<fn() -> O>,
 }
 
-enum State<I, E> {
+enum CallState<I, E> {
     /// The function accepted it.
     Begun(OpenCall),
     /// The function refused it at once.
-    Refused(Box<Elsewhere<Failure<I, E>>>),
+    Refused(Box<DeferDrop<Failure<I, E>>>),
     /// The outcome was given to the caller.
     Over,
 }
@@ -40,10 +40,10 @@ where
 {
     pub(crate) fn new(running: Outlined<Arc<Running>>, input: I) -> Self {
         let state = match OpenCall::begin(&running.dispatch, input, Caller::here(None)) {
-            Ok(call) => State::Begun(call),
+            Ok(call) => CallState::Begun(call),
             Err(failure) => {
                 let stack = running.dispatch.settings.stack();
-                State::Refused(Box::new(Elsewhere::new(failure, stack, true)))
+                CallState::Refused(Box::new(DeferDrop::new(failure, stack, true)))
             }
         };
         Self { running, state, output: PhantomData }
@@ -51,7 +51,7 @@ where
 
     /// A handle that cancels the call from another place.
     pub fn abort_handle(&self) -> AbortHandle {
-        if let State::Begun(call) = &self.state { call.abort_handle() } else { AbortHandle::new() }
+        if let CallState::Begun(call) = &self.state { call.abort_handle() } else { AbortHandle::new() }
     }
 
     /// Waits for the outcome.
@@ -62,19 +62,19 @@ where
     /// same function, and on the engine's thread, a call whose outcome is not there yet fails with
     /// [`Cause::WouldDeadlock`](crate::Cause::WouldDeadlock).
     pub fn wait(mut self) -> Result<O, Failure<I, E>> {
-        match std::mem::replace(&mut self.state, State::Over) {
-            State::Begun(mut call) => {
-                let mut sight = call.look(Patience::Look);
-                if matches!(sight, Sight::NotYet) {
+        match std::mem::replace(&mut self.state, CallState::Over) {
+            CallState::Begun(mut call) => {
+                let mut polled = call.poll(Wait::Try);
+                if matches!(polled, Poll::Pending) {
                     if self.running.would_deadlock() {
                         call.end_as(&Reason::WouldDeadlock);
                     }
-                    sight = call.wait();
+                    polled = call.wait();
                 }
-                sight.into_outcome()
+                outcome_of_call(polled)
             }
-            State::Refused(failure) => Err(failure.into_inner()),
-            State::Over => unreachable!("a call is waited for by value"),
+            CallState::Refused(failure) => Err(failure.into_inner()),
+            CallState::Over => unreachable!("a call is waited for by value"),
         }
     }
 }
@@ -98,17 +98,17 @@ where
     type Output = Result<O, Failure<I, E>>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let sight = match &mut self.state {
-            State::Begun(call) => call.look(Patience::Task(cx.waker())),
-            State::Refused(_) => Sight::End,
-            State::Over => panic!("a call is polled after its outcome was given"),
+        let polled = match &mut self.state {
+            CallState::Begun(call) => call.poll(Wait::Register(cx.waker())),
+            CallState::Refused(_) => Poll::Ready(None),
+            CallState::Over => panic!("a call is polled after its outcome was given"),
         };
-        if matches!(sight, Sight::NotYet) {
+        if matches!(polled, Poll::Pending) {
             return Poll::Pending;
         }
-        Poll::Ready(match std::mem::replace(&mut self.state, State::Over) {
-            State::Refused(failure) => Err(failure.into_inner()),
-            State::Begun(_) | State::Over => sight.into_outcome(),
+        Poll::Ready(match std::mem::replace(&mut self.state, CallState::Over) {
+            CallState::Refused(failure) => Err(failure.into_inner()),
+            CallState::Begun(_) | CallState::Over => outcome_of_call(polled),
         })
     }
 }

@@ -337,7 +337,7 @@ where
     /// A stream of the function's events from now on, for code without an actor that
     /// [subscribes](crate::actor::Subscribe).
     pub fn events(&self) -> Events {
-        self.running.dispatch.outbox.audience.stream()
+        self.running.dispatch.outbox.subscribers.stream()
     }
 
     /// A snapshot of the function's containers, inputs and crashes.
@@ -417,14 +417,14 @@ impl<I, O, E> std::fmt::Debug for Function<I, O, E> {
 ///
 /// It is a type and no `async fn`, because the compiler cannot prove that a future is `Send` if it holds
 /// another future whose locals are named by `S::Item`, for items with a lifetime.
-pub(crate) fn next<S: Stream + Unpin>(stream: &mut S) -> Next<'_, S> {
-    Next(stream)
+pub(crate) fn next<S: Stream + Unpin>(stream: &mut S) -> NextItem<'_, S> {
+    NextItem(stream)
 }
 
 /// See [`next`].
-pub(crate) struct Next<'a, S>(&'a mut S);
+pub(crate) struct NextItem<'a, S>(&'a mut S);
 
-impl<S: Stream + Unpin> Future for Next<'_, S> {
+impl<S: Stream + Unpin> Future for NextItem<'_, S> {
     type Output = Option<S::Item>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut std::task::Context<'_>) -> Poll<Self::Output> {

@@ -10,9 +10,9 @@ use crate::contain::outlined::Outlined;
 use crate::data::failure::{Failure, Reason};
 use crate::decide::retries::Retries;
 use crate::engine::abort::AbortHandle;
-use crate::engine::consumer::{Consumer, Failures, Sight};
-use crate::engine::dispatch::Patience;
-use crate::engine::map_lane::Order;
+use crate::engine::consumer::{Consumer, Failures};
+use crate::engine::dispatch::Wait;
+use crate::engine::map_buffers::Order;
 use crate::engine::planned::{Options, Planned};
 use crate::engine::running::Running;
 use crate::values::progress::Progress;
@@ -62,11 +62,11 @@ where
     E: Send + 'static,
 {
     pub(crate) fn new(running: Outlined<Arc<Running>>, planned: Outlined<Planned>) -> Self {
-        Self(Outcomes { running, stage: Stage::Waiting(planned), abort: AbortHandle::new() })
+        Self(Outcomes { running, state: MapState::Waiting(planned), abort: AbortHandle::new() })
     }
 
     fn set(mut self, set: impl FnOnce(&mut Options)) -> Self {
-        if let Stage::Waiting(planned) = &mut self.0.stage {
+        if let MapState::Waiting(planned) = &mut self.0.state {
             set(&mut planned.options);
         }
         self
@@ -78,6 +78,7 @@ where
     }
 
     /// Yields the outcome of every input, `Ok` or `Err`, and does not stop at a failure.
+    #[doc(alias = "collect")]
     pub fn return_exceptions(self) -> Self {
         self.set(|options| options.failures = Failures::Yield)
     }
@@ -159,12 +160,8 @@ where
         if let Some(refused) = outcomes.begin() {
             return Poll::Ready(Some(Err(refused)));
         }
-        let Stage::Open(consumer) = &mut outcomes.stage else { return Poll::Ready(None) };
-        match consumer.look(Patience::Task(cx.waker())) {
-            Sight::Outcome(outcome) => Poll::Ready(Some(outcome)),
-            Sight::NotYet => Poll::Pending,
-            Sight::End => Poll::Ready(None),
-        }
+        let MapState::Open(consumer) = &mut outcomes.state else { return Poll::Ready(None) };
+        consumer.poll_next(Wait::Register(cx.waker()))
     }
 }
 
@@ -177,14 +174,14 @@ where
 /// [`Cause::WouldDeadlock`](crate::Cause::WouldDeadlock) instead of blocking.
 pub struct Outcomes<I, O, E> {
     running: Outlined<Arc<Running>>,
-    stage: Stage<I, O, E>,
+    state: MapState<I, O, E>,
     abort: AbortHandle,
 }
 
 // No field is pinned, because the parts that refer to themselves are behind pointers.
 impl<I, O, E> Unpin for Map<I, O, E> {}
 
-enum Stage<I, O, E> {
+enum MapState<I, O, E> {
     /// Nothing has been pulled.
     Waiting(Outlined<Planned>),
     /// The map is under way, or has ended and can still be salvaged.
@@ -219,45 +216,47 @@ where
     /// The next outcome if it is at hand. Any thread may take it, because this never waits.
     #[inline]
     fn take(&mut self) -> Option<Result<O, Failure<I, E>>> {
-        match &mut self.stage {
-            Stage::Open(consumer) => consumer.take(),
-            Stage::Waiting(_) | Stage::Closed => None,
+        match &mut self.state {
+            MapState::Open(consumer) => consumer.take(),
+            MapState::Waiting(_) | MapState::Closed => None,
         }
     }
 
     fn next_that_is_not_at_hand(&mut self) -> Option<Result<O, Failure<I, E>>> {
-        if matches!(self.stage, Stage::Waiting(_)) && self.running.would_deadlock() {
-            self.stage = Stage::Closed;
+        if matches!(self.state, MapState::Waiting(_)) && self.running.would_deadlock() {
+            self.state = MapState::Closed;
             return Some(Err(Failure::of_map(Reason::WouldDeadlock)));
         }
         if let Some(refused) = self.begin() {
             return Some(Err(refused));
         }
-        let Stage::Open(consumer) = &mut self.stage else { return None };
-        let mut sight = consumer.look(Patience::Look);
-        if matches!(sight, Sight::NotYet) {
+        let MapState::Open(consumer) = &mut self.state else { return None };
+        let mut polled = consumer.poll_next(Wait::Try);
+        if matches!(polled, Poll::Pending) {
             if self.running.would_deadlock() {
                 consumer.end();
                 return Some(Err(Failure::of_map(Reason::WouldDeadlock)));
             }
-            sight = consumer.look(Patience::Wait);
+            polled = consumer.poll_next(Wait::Block);
         }
-        match sight {
-            Sight::Outcome(outcome) => Some(outcome),
-            Sight::End | Sight::NotYet => None,
+        match polled {
+            Poll::Ready(Some(outcome)) => Some(outcome),
+            Poll::Ready(None) | Poll::Pending => None,
         }
     }
 
     /// Begins the map if it has not begun, so that containers fill its window from now on. Returns the
     /// failure if the map is refused.
     fn begin(&mut self) -> Option<Failure<I, E>> {
-        if !matches!(self.stage, Stage::Waiting(_)) {
+        if !matches!(self.state, MapState::Waiting(_)) {
             return None;
         }
-        let Stage::Waiting(planned) = std::mem::replace(&mut self.stage, Stage::Closed) else { return None };
+        let MapState::Waiting(planned) = std::mem::replace(&mut self.state, MapState::Closed) else {
+            return None;
+        };
         match Planned::begin(planned, &self.running, &self.abort) {
             Ok(reader) => {
-                self.stage = Stage::Open(Consumer::over(reader));
+                self.state = MapState::Open(Consumer::over(reader));
                 None
             }
             Err(reason) => Some(Failure::of_map(reason)),
@@ -272,9 +271,9 @@ where
     /// How many inputs the map has pulled, and how they have ended so far.
     #[must_use]
     pub fn progress(&self) -> Progress {
-        match &self.stage {
-            Stage::Waiting(_) | Stage::Closed => Progress::default(),
-            Stage::Open(consumer) => consumer.progress(),
+        match &self.state {
+            MapState::Waiting(_) | MapState::Closed => Progress::default(),
+            MapState::Open(consumer) => consumer.progress(),
         }
     }
 
@@ -294,9 +293,9 @@ where
     /// # Ok::<(), longshore::StartError>(())
     /// ```
     pub fn salvage(mut self) -> Vec<(u64, O)> {
-        match &mut self.stage {
-            Stage::Open(consumer) => consumer.salvage(),
-            Stage::Waiting(_) | Stage::Closed => Vec::new(),
+        match &mut self.state {
+            MapState::Open(consumer) => consumer.salvage(),
+            MapState::Waiting(_) | MapState::Closed => Vec::new(),
         }
     }
 }

@@ -5,10 +5,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::base::ids::{Attempt, ContainerId, Generation};
-use crate::code::leash::{self, Leash};
 use crate::code::scope::Scope;
+use crate::code::token::{self, Token};
 use crate::contain::unwind::Moment;
-use crate::memory::till::Inside;
+use crate::memory::local_charge::ChargeGuard;
 use crate::values::crash::Previous;
 
 /// The execution of an input: its function, container and generation, the input and its attempt, and why the
@@ -33,9 +33,9 @@ use crate::values::crash::Previous;
 /// # Ok::<(), longshore::StartError>(())
 /// ```
 #[derive(Clone)]
-pub struct Context(Rc<Inner>);
+pub struct Context(Rc<ContextInner>);
 
-struct Inner {
+struct ContextInner {
     app: Arc<str>,
     function: Arc<str>,
     /// Identifies the function in the process, so that a call on the same function can be refused instead
@@ -49,7 +49,7 @@ struct Inner {
     /// The number of runs of inputs that have begun.
     runs: Cell<u64>,
     /// Ties the code to this generation.
-    leash: RefCell<Option<Arc<Leash>>>,
+    token: RefCell<Option<Arc<Token>>>,
 }
 
 thread_local! {
@@ -69,7 +69,7 @@ impl Context {
     }
 
     pub(crate) fn new(app: Arc<str>, function: Arc<str>, function_id: u64, container: ContainerId) -> Self {
-        Self(Rc::new(Inner {
+        Self(Rc::new(ContextInner {
             app,
             function,
             function_id,
@@ -79,7 +79,7 @@ impl Context {
             attempt: Cell::new(0),
             previous: RefCell::new(None),
             runs: Cell::new(0),
-            leash: RefCell::new(None),
+            token: RefCell::new(None),
         }))
     }
 
@@ -93,8 +93,8 @@ impl Context {
             }
         }
         let _before = Before(Self::replace_current(Some(self.clone())));
-        let leash = self.0.leash.borrow().clone();
-        leash::tied(leash, run)
+        let token = self.0.token.borrow().clone();
+        token::with_current(token, run)
     }
 
     /// The context of the container that this thread belongs to, or `None` on every other thread.
@@ -123,15 +123,15 @@ impl Context {
         CURRENT.try_with(|slot| slot.replace(context)).ok().flatten()
     }
 
-    pub(crate) fn begin_generation(&self, generation: Generation, leash: &Arc<Leash>) {
+    pub(crate) fn begin_generation(&self, generation: Generation, token: &Arc<Token>) {
         self.0.generation.set(generation.0);
         self.0.attempt.set(0);
         self.0.previous.borrow_mut().take();
-        self.0.leash.replace(Some(Arc::clone(leash)));
+        self.0.token.replace(Some(Arc::clone(token)));
     }
 
     pub(crate) fn end_generation(&self) {
-        self.0.leash.replace(None);
+        self.0.token.replace(None);
     }
 
     pub(crate) fn begin_run(&self, attempt: Attempt, previous: Option<Previous>) {
@@ -237,17 +237,17 @@ impl Context {
     /// ```
     #[inline]
     pub fn checkpoint() {
-        leash::checkpoint();
+        token::checkpoint();
     }
 
     /// The number of bytes that this container may still allocate before it is killed, exact for the
     /// allocations of this thread. `None` without [`Builder::memory_limit`](crate::Builder::memory_limit).
     #[must_use]
     pub fn memory_left(&self) -> Option<u64> {
-        let leash = self.0.leash.borrow();
-        let account = leash.as_ref()?.account()?;
+        let token = self.0.token.borrow();
+        let account = token.as_ref()?.account()?;
         let limit = account.counters().limit()?;
-        let used = account.counters().used() + Inside::unbooked(account.place());
+        let used = account.counters().used() + ChargeGuard::unflushed(account.index());
         Some(limit.saturating_sub(u64::try_from(used).unwrap_or(0)))
     }
 
@@ -255,11 +255,11 @@ impl Context {
     /// container, and checkpoints there unwind when the container's own checkpoints do.
     #[must_use]
     pub fn scope(&self) -> Scope {
-        let leash = self.0.leash.borrow().clone();
-        if let Some(account) = leash.as_ref().and_then(|leash| leash.account()) {
-            Inside::share(account.place());
+        let token = self.0.token.borrow().clone();
+        if let Some(account) = token.as_ref().and_then(|token| token.account()) {
+            ChargeGuard::share(account.index());
         }
-        Scope::of(leash)
+        Scope::of(token)
     }
 }
 

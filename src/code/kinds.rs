@@ -4,13 +4,13 @@
 pub(crate) struct Plain<F>(pub(crate) F);
 
 /// A [`Worker`](crate::Worker), made anew by its `enter` for each generation.
-pub(crate) struct Entered<N>(pub(crate) N);
+pub(crate) struct WorkerCode<N>(pub(crate) N);
 
 /// An async function.
 pub(crate) struct AsyncPlain<F>(pub(crate) F);
 
 /// An [`AsyncWorker`](crate::AsyncWorker), made anew by its `enter` for each generation.
-pub(crate) struct AsyncEntered<N>(pub(crate) N);
+pub(crate) struct AsyncWorkerCode<N>(pub(crate) N);
 
 #[cfg(feature = "testkit")]
 pub(crate) use crate::code::rehearsable::Rehearsable;

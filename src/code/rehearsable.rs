@@ -4,7 +4,7 @@ use std::pin::Pin;
 
 use crate::code::async_worker::AsyncWorker;
 use crate::code::context::Context;
-use crate::code::kinds::{AsyncEntered, AsyncPlain, Entered, Plain};
+use crate::code::kinds::{AsyncPlain, AsyncWorkerCode, Plain, WorkerCode};
 use crate::code::worker::Worker;
 use crate::values::crash::BoxError;
 
@@ -85,7 +85,7 @@ impl<I, O, E, F: AsyncFn(&I) -> Result<O, E>> Role<I, O, E> for AsyncStateless<'
 
 struct WorkerRole<W>(W);
 
-impl<W, N> Rehearsable<W::Input, W::Output, W::Error> for Entered<N>
+impl<W, N> Rehearsable<W::Input, W::Output, W::Error> for WorkerCode<N>
 where
     W: Worker,
     N: Fn(&Context) -> Result<W, BoxError>,
@@ -118,7 +118,7 @@ impl<W: Worker> Role<W::Input, W::Output, W::Error> for WorkerRole<W> {
 
 struct AsyncWorkerRole<W>(W);
 
-impl<W, N> Rehearsable<W::Input, W::Output, W::Error> for AsyncEntered<N>
+impl<W, N> Rehearsable<W::Input, W::Output, W::Error> for AsyncWorkerCode<N>
 where
     W: AsyncWorker,
     N: AsyncFn(&Context) -> Result<W, BoxError>,

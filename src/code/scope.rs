@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
-use crate::code::leash::{self, Leash};
+use crate::code::token::{self, Token};
 
 /// The scope of one generation of a container, for helper threads. [`Context::scope`](crate::Context::scope)
 /// returns it. Allocations inside the scope are charged to the container.
@@ -31,11 +31,11 @@ use crate::code::leash::{self, Leash};
 /// # Ok::<(), longshore::StartError>(())
 /// ```
 #[derive(Clone)]
-pub struct Scope(Option<Arc<Leash>>);
+pub struct Scope(Option<Arc<Token>>);
 
 impl Scope {
-    pub(crate) fn of(leash: Option<Arc<Leash>>) -> Self {
-        Self(leash)
+    pub(crate) fn of(token: Option<Arc<Token>>) -> Self {
+        Self(token)
     }
 
     /// Runs `work` on this thread, inside the scope. The allocations of `work` count for the attempt that the
@@ -45,8 +45,8 @@ impl Scope {
     ///
     /// If `work` panics.
     pub fn run<T>(&self, work: impl FnOnce() -> T) -> T {
-        leash::tied(self.0.clone(), || match &self.0 {
-            Some(leash) => leash.inside(work),
+        token::with_current(self.0.clone(), || match &self.0 {
+            Some(token) => token.inside(work),
             None => work(),
         })
     }
@@ -64,10 +64,10 @@ impl Scope {
     {
         let scope = self.clone();
         let mut thread = thread::Builder::new();
-        if let Some(bytes) = self.0.as_ref().and_then(|leash| leash.stack_bytes()) {
+        if let Some(bytes) = self.0.as_ref().and_then(|token| token.stack_bytes()) {
             thread = thread.stack_size(bytes);
         }
-        leash::outside(|| thread.spawn(move || scope.run(work)))
+        token::outside(|| thread.spawn(move || scope.run(work)))
     }
 }
 

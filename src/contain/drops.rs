@@ -1,6 +1,6 @@
 //! Drops of users' values on other threads, because a drop may block, and may need the stack of its function.
 //!
-//! A process has one [`Crew`] for drops, and another one that calls subscribers after a kill by the
+//! A process has one [`BlockingPool`] for drops, and another one that calls subscribers after a kill by the
 //! watch, so that subscribers do not wait behind users' drops. On either crew, a value is dropped
 //! inside the unwind boundary.
 
@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 
-use crate::contain::crew::{Crew, Job};
+use crate::contain::blocking_pool::{BlockingPool, BoxedJob};
 use crate::contain::thread_end::is_at_its_end;
 use crate::contain::unwind::{Contained, ContainedEach, contain_drop, drop_contained};
 
@@ -22,14 +22,14 @@ pub(crate) const STACK_BYTES: usize = 8 << 20;
 const STACK_BYTES_MIN: usize = 2 << 20;
 
 /// The threads that drop users' values.
-static DROPS: Crew = Crew::new("longshore/drop");
+static DROPS: BlockingPool = BlockingPool::new("longshore/drop");
 
 /// The threads that finish what the watch has begun: they call subscribers and wakers.
-static SETTLES: Crew = Crew::new("longshore/settle");
+static DEFERRED: BlockingPool = BlockingPool::new("longshore/deferred");
 
 /// For each function, the jobs that are still to be done, in order. A function has an entry while one
 /// thread does its jobs.
-static SETTLING: Mutex<BTreeMap<u64, VecDeque<Job>>> = Mutex::new(BTreeMap::new());
+static IN_ORDER: Mutex<BTreeMap<u64, VecDeque<BoxedJob>>> = Mutex::new(BTreeMap::new());
 
 /// The largest stack, in bytes, of all functions that were started so far.
 static LARGEST: AtomicUsize = AtomicUsize::new(STACK_BYTES);
@@ -66,7 +66,7 @@ impl Stack {
 
 /// Drops users' values on a thread with the given stack, because their drops may block and may need that
 /// stack. Where no thread can be made, they are dropped on this thread.
-pub(crate) fn drop_elsewhere<T: Send + 'static>(stack: Stack, values: T) {
+pub(crate) fn defer_drop<T: Send + 'static>(stack: Stack, values: T) {
     let values = Contained::new(values);
     if is_one_thread_for_all() {
         return drop(values);
@@ -78,7 +78,7 @@ pub(crate) fn drop_elsewhere<T: Send + 'static>(stack: Stack, values: T) {
 /// larger stack than this thread can be expected to have, the value is dropped on another thread.
 pub(crate) fn drop_in_turn<T: Send + 'static>(stack: Stack, value: T) {
     if std::mem::needs_drop::<T>() && stack.is_deep() {
-        drop_elsewhere(stack, value);
+        defer_drop(stack, value);
     } else {
         drop_contained(value);
     }
@@ -97,43 +97,43 @@ pub(crate) fn let_go(stack: Stack, let_go: impl FnOnce() + Send + 'static) {
 /// Does on another thread what follows from a change, because it may block and the caller must not. The jobs
 /// of one function, which has the number `function`, are done in order. Where no thread can be made, the
 /// caller's thread does the job.
-pub(crate) fn settle_elsewhere(function: u64, stack: Stack, settle: impl FnOnce() + Send + 'static) {
+pub(crate) fn defer_in_order(function: u64, stack: Stack, work: impl FnOnce() + Send + 'static) {
     if is_one_thread_for_all() {
-        return settle();
+        return work();
     }
-    settle_in_turn(function, stack, Box::new(settle));
+    push_in_order(function, stack, Box::new(work));
 }
 
 /// Does a job on another thread that has no order with other jobs, and that must not
 /// wait behind a subscriber.
-pub(crate) fn settle_at_once(stack: Stack, settle: impl FnOnce() + Send + 'static) {
+pub(crate) fn defer(stack: Stack, work: impl FnOnce() + Send + 'static) {
     if is_one_thread_for_all() {
-        return settle();
+        return work();
     }
-    SETTLES.push(stack.0, Box::new(settle));
+    DEFERRED.push(stack.0, Box::new(work));
 }
 
-fn settle_in_turn(function: u64, stack: Stack, settle: Job) {
-    let mut settling = SETTLING.lock();
-    let first = !settling.contains_key(&function);
-    settling.entry(function).or_default().push_back(settle);
-    drop(settling);
+fn push_in_order(function: u64, stack: Stack, work: BoxedJob) {
+    let mut in_order = IN_ORDER.lock();
+    let first = !in_order.contains_key(&function);
+    in_order.entry(function).or_default().push_back(work);
+    drop(in_order);
     if first {
-        SETTLES.push(stack.0, Box::new(move || settle_next(function, stack)));
+        DEFERRED.push(stack.0, Box::new(move || run_next(function, stack)));
     }
 }
 
 /// Does the next job of a function. The job after it waits its turn behind other functions.
-fn settle_next(function: u64, stack: Stack) {
-    let next = SETTLING.lock().get_mut(&function).and_then(VecDeque::pop_front);
+fn run_next(function: u64, stack: Stack) {
+    let next = IN_ORDER.lock().get_mut(&function).and_then(VecDeque::pop_front);
     next.into_iter().for_each(contain_drop);
-    let mut settling = SETTLING.lock();
-    if settling.get(&function).is_some_and(VecDeque::is_empty) {
-        settling.remove(&function);
+    let mut in_order = IN_ORDER.lock();
+    if in_order.get(&function).is_some_and(VecDeque::is_empty) {
+        in_order.remove(&function);
         return;
     }
-    drop(settling);
-    SETTLES.push(stack.0, Box::new(move || settle_next(function, stack)));
+    drop(in_order);
+    DEFERRED.push(stack.0, Box::new(move || run_next(function, stack)));
 }
 
 #[cfg(any(test, feature = "testkit"))]
@@ -157,19 +157,19 @@ fn is_one_thread_for_all() -> bool {
 
 /// A user's value that is dropped on another thread, wherever its owner is dropped, because its drop may
 /// block and may need a larger stack.
-pub(crate) struct Elsewhere<T> {
+pub(crate) struct DeferDrop<T> {
     value: Option<T>,
     stack: Stack,
     drop: fn(Stack, T),
 }
 
-impl<T> Elsewhere<T> {
+impl<T> DeferDrop<T> {
     /// `holds_values` is `false` if there is nothing to drop. No thread is made then.
     pub(crate) fn new(value: T, stack: Stack, holds_values: bool) -> Self
     where
         T: Send + 'static,
     {
-        let drop = if holds_values { drop_elsewhere } else { |_, value| drop_contained(value) };
+        let drop = if holds_values { defer_drop } else { |_, value| drop_contained(value) };
         Self { value: Some(value), stack, drop }
     }
 
@@ -187,7 +187,7 @@ impl<T> Elsewhere<T> {
     }
 }
 
-impl<T> Drop for Elsewhere<T> {
+impl<T> Drop for DeferDrop<T> {
     fn drop(&mut self) {
         if let Some(value) = self.value.take() {
             (self.drop)(self.stack, value);
@@ -236,27 +236,27 @@ mod tests {
     fn jobs_of_one_function_keep_their_order_and_wait_for_no_other_function() {
         let stack = Stack::of(0);
         let (open, gate) = channel::<()>();
-        settle_in_turn(u64::MAX, stack, Box::new(move || assert!(gate.recv().is_err())));
-        let (settled, order) = channel();
+        push_in_order(u64::MAX, stack, Box::new(move || assert!(gate.recv().is_err())));
+        let (done, order) = channel();
         for n in 0..200 {
-            let settled = settled.clone();
+            let done = done.clone();
             // The yield gives another thread the chance to overtake, which would show in the order.
-            let settle = move || {
+            let work = move || {
                 std::thread::yield_now();
                 assert!(n != 100, "a subscriber's panic");
-                settled.send(n).expect("the receiver is alive");
+                done.send(n).expect("the receiver is alive");
             };
-            settle_in_turn(u64::MAX - 1, stack, Box::new(settle));
+            push_in_order(u64::MAX - 1, stack, Box::new(work));
         }
-        drop(settled);
+        drop(done);
         let expected: Vec<u32> = (0..200).filter(|n| *n != 100).collect();
         assert_eq!(order.iter().collect::<Vec<_>>(), expected);
-        let (settled, last) = channel();
-        settle_in_turn(u64::MAX, stack, Box::new(move || settled.send(()).expect("the receiver is alive")));
+        let (done, last) = channel();
+        push_in_order(u64::MAX, stack, Box::new(move || done.send(()).expect("the receiver is alive")));
         assert!(last.try_recv().is_err(), "the first job of that function is stuck");
         drop(open);
         assert!(last.recv().is_ok());
-        while !SETTLING.lock().is_empty() {
+        while !IN_ORDER.lock().is_empty() {
             std::thread::yield_now();
         }
     }

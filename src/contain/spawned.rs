@@ -18,10 +18,10 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 use crate::base::ids::{ContainerId, Generation};
 use crate::contain::TARGET;
 use crate::contain::panic::Panic;
-use crate::contain::unwind::{in_task, tell};
+use crate::contain::unwind::{ignore_panic, in_task};
 
 /// The time for which repeats from one location are counted before they are reported.
-const FOLD: Duration = Duration::from_secs(1);
+const REPEATS_PERIOD: Duration = Duration::from_secs(1);
 
 /// The number of locations that are reported separately within that time. All further ones are reported as
 /// one location without a name.
@@ -52,7 +52,7 @@ thread_local! {
 
 /// A location where tasks panic. Each function has places of its own, although functions may share code.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Place {
+struct PanicSite {
     function: Option<(Arc<str>, Arc<str>)>,
     location: Option<String>,
 }
@@ -61,7 +61,7 @@ struct Place {
 #[derive(Debug)]
 struct Noted {
     /// The number of panics that have not been reported.
-    untold: u64,
+    unreported: u64,
     /// The message of the last of them.
     message: String,
     origin: Option<Arc<Origin>>,
@@ -71,12 +71,12 @@ struct Noted {
 
 /// All recorded panics. The panic hook writes them, and the reporting thread takes them.
 struct Notes {
-    places: BTreeMap<Place, Noted>,
+    places: BTreeMap<PanicSite, Noted>,
     /// Whether the reporting thread exists.
-    told: bool,
+    has_reporter: bool,
 }
 
-static NOTES: Mutex<Notes> = Mutex::new(Notes { places: BTreeMap::new(), told: false });
+static NOTES: Mutex<Notes> = Mutex::new(Notes { places: BTreeMap::new(), has_reporter: false });
 
 /// Signals the thread that something was noted.
 static CHANGED: Condvar = Condvar::new();
@@ -116,57 +116,57 @@ pub(crate) fn panicked(panic: Panic) {
     let origin = ORIGIN.try_with(|origin| origin.borrow().clone()).ok().flatten();
     let mut notes = NOTES.lock();
     notes.add(panic, origin);
-    if notes.told {
+    if notes.has_reporter {
         drop(notes);
         CHANGED.notify_one();
         return;
     }
-    notes.told = true;
+    notes.has_reporter = true;
     drop(notes);
-    let teller = std::thread::Builder::new().name("longshore/panics".to_owned());
-    if teller.spawn(tell_all).is_err() {
-        NOTES.lock().told = false; // the next panic tries again to make the thread
+    let reporter = std::thread::Builder::new().name("longshore/panics".to_owned());
+    if reporter.spawn(report_all).is_err() {
+        NOTES.lock().has_reporter = false; // the next panic tries again to make the thread
     }
 }
 
 impl Notes {
     fn add(&mut self, panic: Panic, origin: Option<Arc<Origin>>) {
         let function = |origin: &Arc<Origin>| (Arc::clone(&origin.app), Arc::clone(&origin.function));
-        let mut place = Place { function: origin.as_ref().map(function), location: panic.location };
+        let mut place = PanicSite { function: origin.as_ref().map(function), location: panic.location };
         if self.places.len() >= PLACES_MAX && !self.places.contains_key(&place) {
-            place = Place { function: None, location: None };
+            place = PanicSite { function: None, location: None };
         }
-        let noted = Noted { untold: 0, message: String::new(), origin: None, counted_until: None };
+        let noted = Noted { unreported: 0, message: String::new(), origin: None, counted_until: None };
         let noted = match self.places.entry(place) {
             Entry::Occupied(entry) => entry.into_mut(),
             Entry::Vacant(entry) => entry.insert(noted),
         };
-        noted.untold += 1;
+        noted.unreported += 1;
         noted.message = panic.message;
         noted.origin = origin;
     }
 
     /// Reports the panics that are due, with the lock released. Returns when the next ones are due, or
     /// `None` if there are none.
-    fn tell_due(this: &mut MutexGuard<'_, Self>, now: Instant) -> Option<Instant> {
+    fn report_due(this: &mut MutexGuard<'_, Self>, now: Instant) -> Option<Instant> {
         let over = |noted: &Noted| noted.counted_until.is_none_or(|until| until <= now);
-        this.places.retain(|_, noted| noted.untold > 0 || !over(noted));
+        this.places.retain(|_, noted| noted.unreported > 0 || !over(noted));
         let mut due = Vec::new();
         for (place, noted) in &mut this.places {
             if over(noted) {
-                noted.counted_until = Some(now + FOLD);
+                noted.counted_until = Some(now + REPEATS_PERIOD);
                 let message = mem::take(&mut noted.message);
                 due.push((
                     place.location.clone(),
                     message,
                     noted.origin.take(),
-                    mem::take(&mut noted.untold),
+                    mem::take(&mut noted.unreported),
                 ));
             }
         }
         MutexGuard::unlocked(this, || {
             for (location, message, origin, panics) in due {
-                tell(|| emit(location.as_deref(), &message, origin.as_deref(), panics));
+                ignore_panic(|| emit(location.as_deref(), &message, origin.as_deref(), panics));
             }
         });
         this.places.values().map(|noted| noted.counted_until.unwrap_or(now)).min()
@@ -174,12 +174,12 @@ impl Notes {
 }
 
 /// The main function of the reporting thread.
-fn tell_all() {
+fn report_all() {
     let mut notes = NOTES.lock();
-    while let Some(next) = Notes::tell_due(&mut notes, now()) {
+    while let Some(next) = Notes::report_due(&mut notes, now()) {
         CHANGED.wait_until(&mut notes, next);
     }
-    notes.told = false;
+    notes.has_reporter = false;
 }
 
 fn emit(location: Option<&str>, cause: &str, origin: Option<&Origin>, panics: u64) {
@@ -203,34 +203,34 @@ mod tests {
         notes.add(Panic { message: "a task's".into(), location: Some(location.into()) }, None);
     }
 
-    fn untold(notes: &Mutex<Notes>) -> Vec<u64> {
-        notes.lock().places.values().map(|noted| noted.untold).collect()
+    fn unreported(notes: &Mutex<Notes>) -> Vec<u64> {
+        notes.lock().places.values().map(|noted| noted.unreported).collect()
     }
 
     #[test]
     fn the_first_panic_of_a_place_is_reported_at_once_and_repeats_once_a_second() {
-        let notes = Mutex::new(Notes { places: BTreeMap::new(), told: true });
-        let tell = |now| Notes::tell_due(&mut notes.lock(), now);
+        let notes = Mutex::new(Notes { places: BTreeMap::new(), has_reporter: true });
+        let tell = |now| Notes::report_due(&mut notes.lock(), now);
         let begun = now();
         add(&mut notes.lock(), "a");
-        assert_eq!(tell(begun), Some(begun + FOLD));
-        assert_eq!(untold(&notes), [0]);
+        assert_eq!(tell(begun), Some(begun + REPEATS_PERIOD));
+        assert_eq!(unreported(&notes), [0]);
         (0..3).for_each(|_| add(&mut notes.lock(), "a"));
         add(&mut notes.lock(), "b");
-        assert_eq!(tell(begun + FOLD / 2), Some(begun + FOLD));
-        assert_eq!(untold(&notes), [3, 0], "b is reported at once, a is only counted");
-        assert_eq!(tell(begun + FOLD), Some(begun + FOLD / 2 + FOLD));
-        assert_eq!(untold(&notes), [0, 0]);
-        assert_eq!(tell(begun + FOLD / 2 + FOLD), Some(begun + 2 * FOLD));
-        assert_eq!(tell(begun + 2 * FOLD), None, "nothing is left");
+        assert_eq!(tell(begun + REPEATS_PERIOD / 2), Some(begun + REPEATS_PERIOD));
+        assert_eq!(unreported(&notes), [3, 0], "b is reported at once, a is only counted");
+        assert_eq!(tell(begun + REPEATS_PERIOD), Some(begun + REPEATS_PERIOD / 2 + REPEATS_PERIOD));
+        assert_eq!(unreported(&notes), [0, 0]);
+        assert_eq!(tell(begun + REPEATS_PERIOD / 2 + REPEATS_PERIOD), Some(begun + 2 * REPEATS_PERIOD));
+        assert_eq!(tell(begun + 2 * REPEATS_PERIOD), None, "nothing is left");
     }
 
     #[test]
     fn further_places_share_a_note() {
-        let mut notes = Notes { places: BTreeMap::new(), told: true };
+        let mut notes = Notes { places: BTreeMap::new(), has_reporter: true };
         (0..3 * PLACES_MAX).for_each(|n| add(&mut notes, &format!("{n}")));
         assert_eq!(notes.places.len(), PLACES_MAX + 1);
-        let all: u64 = notes.places.values().map(|noted| noted.untold).sum();
+        let all: u64 = notes.places.values().map(|noted| noted.unreported).sum();
         assert_eq!(all, 3 * PLACES_MAX as u64);
     }
 }

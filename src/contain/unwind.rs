@@ -18,7 +18,7 @@ use std::sync::{Once, OnceLock};
 use crate::contain::TARGET;
 use crate::contain::panic::Panic;
 use crate::contain::spawned;
-use crate::memory::till::Inside;
+use crate::memory::local_charge::ChargeGuard;
 
 /// Whether the application's panic hook hears of panics in containers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -96,7 +96,7 @@ pub(crate) fn install_hook(moment: fn() -> Moment) {
             if DEPTH.get() == 0 && !in_task {
                 return application(info);
             }
-            let _outside = Inside::process(); // the record of a panic outlives the container's code
+            let _outside = ChargeGuard::process(); // the record of a panic outlives the container's code
             if in_task {
                 spawned::panicked(panic_of(info));
             } else {
@@ -225,7 +225,7 @@ pub(crate) fn contain_drop(drops: impl FnOnce()) {
 /// [`contain_drop`], compiled once.
 fn dropped(drops: &mut dyn FnMut()) {
     if let Some((payload, _)) = caught(drops) {
-        tell(
+        ignore_panic(
             || tracing::warn!(target: TARGET, message = message(payload.as_ref()), "a value panicked in its drop"),
         );
         // Dropping this payload may panic with another payload, and so on without end. Leaking it ends that.
@@ -236,8 +236,8 @@ fn dropped(drops: &mut dyn FnMut()) {
 /// Calls a `tracing` subscriber or a waker, which are the user's code. A panic in it ends here
 /// and has no other effect.
 #[inline]
-pub(crate) fn tell(event: impl FnOnce()) {
-    let _outside = Inside::process(); // the subscriber's memory is not charged to the container
+pub(crate) fn ignore_panic(event: impl FnOnce()) {
+    let _outside = ChargeGuard::process(); // the subscriber's memory is not charged to the container
     drop(contain(event));
 }
 

@@ -15,7 +15,7 @@ use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use crate::data::erased::{Buffer, Parcel, Values};
+use crate::data::erased::{Buffer, ErasedValue, Values};
 use crate::data::failure::Tried;
 use crate::data::shape::{Failing, Shape, Why};
 
@@ -34,7 +34,7 @@ const SHARED: u8 = 1;
 const GONE: u8 = 2;
 
 /// The inputs of a chunk.
-pub(crate) struct Inputs {
+pub(crate) struct ChunkInputs {
     values: Buffer,
     /// A mark for each place. Allocated when the first mark other than [`HERE`] is set.
     marks: OnceLock<Box<[AtomicU8]>>,
@@ -42,7 +42,7 @@ pub(crate) struct Inputs {
     shared: AtomicBool,
 }
 
-impl Inputs {
+impl ChunkInputs {
     fn new(inputs: Values) -> Self {
         Self { values: inputs.into_buffer(), marks: OnceLock::new(), shared: AtomicBool::new(false) }
     }
@@ -72,7 +72,7 @@ impl Inputs {
     }
 }
 
-impl Drop for Inputs {
+impl Drop for ChunkInputs {
     fn drop(&mut self) {
         if !self.values.kind().needs_drop() {
             return;
@@ -97,7 +97,7 @@ fn zeroed(len: usize) -> Box<[AtomicU8]> {
 pub(crate) struct Chunk {
     shape: &'static Shape,
     first: u64,
-    inputs: Arc<Inputs>,
+    inputs: Arc<ChunkInputs>,
     /// The outcomes. `None` once they were all taken at once.
     outcomes: UnsafeCell<Option<Buffer>>,
     /// The state of each slot. The states are apart from the outcomes, so that reading them
@@ -131,7 +131,7 @@ impl Chunk {
         Self {
             shape,
             first,
-            inputs: Arc::new(Inputs::new(inputs)),
+            inputs: Arc::new(ChunkInputs::new(inputs)),
             outcomes: UnsafeCell::new(Some(Buffer::new(shape.outcome, len))),
             states: zeroed(len),
             taken: AtomicUsize::new(0),
@@ -143,7 +143,7 @@ impl Chunk {
     }
 
     /// The chunk's inputs, which may be kept without the outcomes.
-    pub(crate) fn inputs(&self) -> &Arc<Inputs> {
+    pub(crate) fn inputs(&self) -> &Arc<ChunkInputs> {
         &self.inputs
     }
 
@@ -171,7 +171,7 @@ impl Chunk {
     /// # Panics
     ///
     /// If one of the inputs has been moved out. Such an input has its outcome and must not be executed again.
-    pub(crate) unsafe fn stretch(&self, places: Range<usize>) -> Stretch {
+    pub(crate) unsafe fn slice(&self, places: Range<usize>) -> ChunkSlice {
         if let Some(marks) = self.inputs.marks.get() {
             let here = marks[places.clone()].iter().all(|mark| mark.load(Ordering::Acquire) != GONE);
             assert!(here, "an input with an outcome is executed");
@@ -186,11 +186,11 @@ impl Chunk {
     ///
     /// The outcomes were not taken all at once, and will not be while the returned value is used. The
     /// chunk is kept for as long.
-    pub(crate) unsafe fn slots(&self, places: Range<usize>) -> Stretch {
+    pub(crate) unsafe fn slots(&self, places: Range<usize>) -> ChunkSlice {
         let states = self.states[places.clone()].as_ptr();
         // SAFETY: the caller guarantees that the outcomes were not taken all at once.
         let outcomes = unsafe { self.slot(places.start) };
-        Stretch { inputs: self.inputs.values.at(places.start), outcomes, states, places }
+        ChunkSlice { inputs: self.inputs.values.at(places.start), outcomes, states, places }
     }
 
     /// The address of the outcome at `place`, whether or not it is written yet.
@@ -236,7 +236,7 @@ impl Chunk {
     /// # Safety
     ///
     /// The same as for [`Chunk::fail`].
-    pub(crate) unsafe fn ends_by(&self, place: usize, tried: Tried, why: Why) -> Parcel {
+    pub(crate) unsafe fn ends_by(&self, place: usize, tried: Tried, why: Why) -> ErasedValue {
         let index = self.first + place as u64;
         // SAFETY: the same as in `fail`, except that no slot is written.
         unsafe { self.shape.failure(self.reclaim(place), Failing { index, tried, why }) }
@@ -248,12 +248,12 @@ impl Chunk {
     ///
     /// Called once for each input. No reference to the input exists or is created, except in attempts for
     /// which the input was marked by [`Chunk::share`] before.
-    unsafe fn reclaim(&self, place: usize) -> Place {
+    unsafe fn reclaim(&self, place: usize) -> FailedInput {
         if self.inputs.mark(place) == SHARED {
-            return Place::Shared(Arc::clone(&self.inputs), place);
+            return FailedInput::Shared(Arc::clone(&self.inputs), place);
         }
         self.inputs.set_mark(place, GONE);
-        Place::Owned(self.inputs.values.at(place))
+        FailedInput::Owned(self.inputs.values.at(place))
     }
 
     /// Whether any input is kept here because a fenced attempt may still read it.
@@ -285,18 +285,18 @@ impl Chunk {
     ///
     /// # Safety
     ///
-    /// The input has no outcome, no attempt at it is in the books, and no other thread moves it out.
-    pub(crate) unsafe fn set_apart(&self, place: usize) -> Option<Self> {
+    /// The input has no outcome, no attempt at it is in the ledger, and no other thread moves it out.
+    pub(crate) unsafe fn move_out(&self, place: usize) -> Option<Self> {
         if self.len() == 1 || self.inputs.mark(place) != HERE {
             return None;
         }
         self.inputs.set_mark(place, GONE);
-        let mut apart = Buffer::new(self.shape.input, 1);
+        let mut moved_out = Buffer::new(self.shape.input, 1);
         // SAFETY: the input is initialised, and the caller guarantees that no other thread
         // reads it or moves it out.
         let input = unsafe {
-            apart.move_in(0, &self.inputs.values, place, 1);
-            Values::of_buffer(apart)
+            moved_out.move_in(0, &self.inputs.values, place, 1);
+            Values::of_buffer(moved_out)
         };
         Some(Self::new(self.shape, self.first + place as u64, input))
     }
@@ -365,7 +365,7 @@ impl Drop for Chunk {
 /// Places of a chunk for the thread that executes them or takes their outcomes. It holds the addresses of all
 /// that the thread touches for each place, so that nothing is looked up in between.
 #[derive(Debug)]
-pub(crate) struct Stretch {
+pub(crate) struct ChunkSlice {
     places: Range<usize>,
     /// The addresses of the first input, of the first outcome and of its state.
     inputs: NonNull<u8>,
@@ -374,18 +374,18 @@ pub(crate) struct Stretch {
 }
 
 // SAFETY: the pointers are into the chunk, and shared as the chunk is.
-unsafe impl Sync for Stretch {}
+unsafe impl Sync for ChunkSlice {}
 // SAFETY: the same as for `Sync`.
-unsafe impl Send for Stretch {}
+unsafe impl Send for ChunkSlice {}
 
-impl Stretch {
+impl ChunkSlice {
     pub(crate) fn places(&self) -> Range<usize> {
         self.places.clone()
     }
 
     #[inline]
     fn at(&self, place: usize) -> usize {
-        assert!(self.places.contains(&place), "a place is in its stretch");
+        assert!(self.places.contains(&place), "a place is in its slice");
         place - self.places.start
     }
 
@@ -393,11 +393,11 @@ impl Stretch {
     ///
     /// # Safety
     ///
-    /// The input is an `I`. It has begun through this stretch, and if it was fenced it was marked by
+    /// The input is an `I`. It has begun through this slice, and if it was fenced it was marked by
     /// [`Chunk::share`] before.
     #[inline]
     pub(crate) unsafe fn input<I>(&self, place: usize) -> &I {
-        // SAFETY: the place is within the range and initialised, and the caller of `Chunk::stretch`
+        // SAFETY: the place is within the range and initialised, and the caller of `Chunk::slice`
         // guarantees that the input was not moved out.
         unsafe { self.inputs.cast::<I>().add(self.at(place)).as_ref() }
     }
@@ -444,11 +444,11 @@ impl Stretch {
 }
 
 /// The place of a failure's input.
-pub(crate) enum Place {
+pub(crate) enum FailedInput {
     /// The holder of this value moves the input out.
     Owned(NonNull<u8>),
     /// The input stays in its place, because a fenced attempt may still read it.
-    Shared(Arc<Inputs>, usize),
+    Shared(Arc<ChunkInputs>, usize),
 }
 
 /// The input of a failure.
@@ -459,7 +459,7 @@ pub(crate) enum Reclaimed<I> {
 
 /// An input that a fenced attempt may still be reading. It is shared, and the last holder drops it.
 pub struct SharedInput<I> {
-    inputs: Arc<Inputs>,
+    inputs: Arc<ChunkInputs>,
     place: usize,
     /// A `SharedInput` is sent and shared as the input itself behind an `Arc` is.
     input: PhantomData<Arc<I>>,
@@ -469,7 +469,7 @@ impl<I> SharedInput<I> {
     /// # Safety
     ///
     /// The place is marked as shared, and holds an `I`.
-    pub(crate) unsafe fn new(inputs: Arc<Inputs>, place: usize) -> Self {
+    pub(crate) unsafe fn new(inputs: Arc<ChunkInputs>, place: usize) -> Self {
         Self { inputs, place, input: PhantomData }
     }
 }
@@ -485,7 +485,7 @@ impl<I> Deref for SharedInput<I> {
 
     fn deref(&self) -> &I {
         // SAFETY: a `SharedInput` is made only for a SHARED place. Its input is an `I`, is never moved out,
-        // and is initialised until `Inputs` is dropped.
+        // and is initialised until `ChunkInputs` is dropped.
         unsafe { self.inputs.values.at(self.place).cast::<I>().as_ref() }
     }
 }
@@ -511,7 +511,7 @@ mod tests {
     fn publish<I: Send + Sync + 'static, O: Send + 'static>(chunk: &Chunk, place: usize, output: O) {
         assert!(chunk.shape().is::<I, O, ()>());
         // SAFETY: the types were just checked, and the tests that expect a panic publish on one thread.
-        unsafe { chunk.stretch(place..place + 1).publish::<Answer<I, O>>(place, Ok(output)) };
+        unsafe { chunk.slice(place..place + 1).publish::<Answer<I, O>>(place, Ok(output)) };
     }
 
     #[test]
@@ -570,13 +570,13 @@ mod tests {
         let witness = Arc::new(7);
         let chunk = chunk::<Arc<i32>, u8>(10, vec![Arc::new(6), Arc::clone(&witness)]);
         // SAFETY: no thread executes the input.
-        let apart = unsafe { chunk.set_apart(1) }.expect("it is not alone");
-        assert_eq!((apart.first(), apart.len(), chunk.inputs_alive()), (11, 1, 1));
+        let moved_out = unsafe { chunk.move_out(1) }.expect("it is not alone");
+        assert_eq!((moved_out.first(), moved_out.len(), chunk.inputs_alive()), (11, 1, 1));
         drop(chunk);
         assert_eq!(Arc::strong_count(&witness), 2);
         // SAFETY: no thread executes the input.
-        assert!(unsafe { apart.set_apart(0) }.is_none(), "it is alone");
-        drop(apart);
+        assert!(unsafe { moved_out.move_out(0) }.is_none(), "it is alone");
+        drop(moved_out);
         assert_eq!(Arc::strong_count(&witness), 1);
     }
 

@@ -1,8 +1,8 @@
 //! Values of a type that only the code that makes them and the code that reads them know.
 //!
 //! The engine is compiled once, and not for each function. It handles inputs and outcomes as bytes with a
-//! [`Kind`], which knows how large a value is and how it is dropped. Typed code is needed only where a value
-//! is made, read or moved out. It checks the type there, once for many values.
+//! [`TypeInfo`], which knows how large a value is and how it is dropped. Typed code is needed only where a
+//! value is made, read or moved out. It checks the type there, once for many values.
 
 #![expect(unsafe_code, reason = "the type of a value is known by its kind only")]
 
@@ -15,11 +15,11 @@ use std::ptr::{self, NonNull};
 use crate::contain::unwind::contain_drop;
 
 /// A single value of any type.
-pub(crate) type Parcel = Box<dyn Any + Send>;
+pub(crate) type ErasedValue = Box<dyn Any + Send>;
 
 /// A type whose values the engine handles.
 #[derive(Debug)]
-pub(crate) struct Kind {
+pub(crate) struct TypeInfo {
     layout: Layout,
     /// Drops a value in place. `None` if there is nothing to drop.
     drop: Option<unsafe fn(NonNull<u8>)>,
@@ -27,7 +27,7 @@ pub(crate) struct Kind {
     id: fn() -> TypeId,
 }
 
-impl Kind {
+impl TypeInfo {
     pub(crate) const fn of<T: 'static>() -> &'static Self {
         const {
             &Self {
@@ -71,7 +71,7 @@ impl Kind {
 
 /// # Safety
 ///
-/// See [`Kind::drop_contained`].
+/// See [`TypeInfo::drop_contained`].
 unsafe fn drop_in_place<T>(value: NonNull<u8>) {
     // SAFETY: the caller guarantees an initialised `T` that is not used afterwards.
     unsafe { ptr::drop_in_place(value.cast::<T>().as_ptr()) };
@@ -81,7 +81,7 @@ unsafe fn drop_in_place<T>(value: NonNull<u8>) {
 pub(crate) struct Buffer {
     start: NonNull<u8>,
     places: usize,
-    kind: &'static Kind,
+    kind: &'static TypeInfo,
 }
 
 // SAFETY: a buffer is plain memory. Only unsafe code writes and reads its values, and its callers
@@ -92,7 +92,7 @@ unsafe impl Sync for Buffer {}
 
 impl Buffer {
     /// A buffer whose places hold no values.
-    pub(crate) fn new(kind: &'static Kind, places: usize) -> Self {
+    pub(crate) fn new(kind: &'static TypeInfo, places: usize) -> Self {
         let layout = layout_of(kind, places);
         if layout.size() == 0 {
             // No byte is read at this address, so it only needs to be aligned.
@@ -108,7 +108,7 @@ impl Buffer {
     fn of<T: 'static>(values: Vec<T>) -> Self {
         let places = values.len();
         let start = NonNull::from(Box::leak(values.into_boxed_slice())).cast();
-        Self { start, places, kind: Kind::of::<T>() }
+        Self { start, places, kind: TypeInfo::of::<T>() }
     }
 
     /// Turns the memory and the values into a vector.
@@ -124,7 +124,7 @@ impl Buffer {
         unsafe { Vec::from_raw_parts(this.start.cast::<T>().as_ptr(), this.places, this.places) }
     }
 
-    pub(crate) fn kind(&self) -> &'static Kind {
+    pub(crate) fn kind(&self) -> &'static TypeInfo {
         self.kind
     }
 
@@ -165,7 +165,7 @@ impl Drop for Buffer {
     }
 }
 
-fn layout_of(kind: &Kind, places: usize) -> Layout {
+fn layout_of(kind: &TypeInfo, places: usize) -> Layout {
     let size = kind.layout.size().checked_mul(places);
     let layout = size.and_then(|size| Layout::from_size_align(size, kind.layout.align()).ok());
     layout.expect("the values fit into the address space")
@@ -192,7 +192,7 @@ impl Values {
         self.0.places
     }
 
-    pub(crate) fn kind(&self) -> &'static Kind {
+    pub(crate) fn kind(&self) -> &'static TypeInfo {
         self.0.kind
     }
 

@@ -87,10 +87,10 @@ impl<E> From<Reason> for Cause<E> {
 /// assert_eq!(failure.error(), Some(&"odd"));
 /// # Ok::<(), longshore::StartError>(())
 /// ```
-pub struct Failure<I, E>(Box<Inner<I, E>>);
+pub struct Failure<I, E>(Box<FailureInner<I, E>>);
 
 /// The user's values are dropped separately, because two panics in their `Drop` would end the process.
-struct Inner<I, E> {
+struct FailureInner<I, E> {
     /// The index and the input. `None` if the map as a whole failed.
     input: Option<(u64, Contained<Reclaimed<I>>)>,
     tried: Tried,
@@ -135,7 +135,7 @@ impl<I> Returned<I> {
 
 impl<I, E> Failure<I, E> {
     pub(crate) fn of_input(index: u64, input: Reclaimed<I>, tried: Tried, cause: Cause<E>) -> Self {
-        Self(Box::new(Inner {
+        Self(Box::new(FailureInner {
             input: Some((index, Contained::new(input))),
             tried,
             cause: Contained::new(cause),
@@ -148,7 +148,7 @@ impl<I, E> Failure<I, E> {
     }
 
     pub(crate) fn of_map(reason: Reason) -> Self {
-        Self(Box::new(Inner { input: None, tried: 0.into(), cause: Contained::new(reason.into()) }))
+        Self(Box::new(FailureInner { input: None, tried: 0.into(), cause: Contained::new(reason.into()) }))
     }
 
     /// The index of the input in its map, from 0. `None` if the map as a whole failed.

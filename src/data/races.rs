@@ -1,6 +1,6 @@
-//! Tests of the data path between real threads: chunks, runs and pools, which are unsafe code. Few inputs in
-//! many rounds, so that each test fits into Miri (`cargo +nightly miri test --lib races`), which detects
-//! undefined behaviour and races. The interleavings differ from round to round.
+//! Tests of the data path between real threads: chunks, runs and prefetch queues, which are unsafe code. Few
+//! inputs in many rounds, so that each test fits into Miri (`cargo +nightly miri test --lib races`), which
+//! detects undefined behaviour and races. The interleavings differ from round to round.
 
 #![expect(unsafe_code, reason = "the tests keep the contracts of the data path's unsafe functions")]
 
@@ -10,11 +10,11 @@ use std::thread;
 
 use crate::base::position::Position;
 use crate::data::chunk::Chunk;
-use crate::data::erased::{Kind, Values};
-use crate::data::pool::{Inlet, Pool};
+use crate::data::cursor::Advance;
+use crate::data::erased::{TypeInfo, Values};
+use crate::data::prefetch::{PrefetchQueue, Producer};
 use crate::data::run::Run;
 use crate::data::shape::{Outcome, Shape, Why};
-use crate::data::track::Pace;
 
 /// The number of inputs of a round.
 const INPUTS: u64 = 6;
@@ -51,12 +51,12 @@ fn chunk(alive: &Arc<AtomicU64>) -> Shared {
 
 /// The work of a container's thread. Returns the number of refused outcomes.
 fn execute(run: &Run) -> u64 {
-    let Some(mut lap) = run.begin::<Value, Value, Value>() else { return 0 };
+    let Some(mut active) = run.begin::<Value, Value, Value>() else { return 0 };
     loop {
-        let outcome = Value::new(10 * *lap.input().0, &lap.input().1);
-        match lap.publish(outcome) {
-            Ok(Pace::Next) => {}
-            Ok(Pace::Last | Pace::Fenced) => return 0,
+        let outcome = Value::new(10 * *active.input().0, &active.input().1);
+        match active.publish(outcome) {
+            Ok(Advance::Next) => {}
+            Ok(Advance::Last | Advance::Fenced) => return 0,
             Err(_) => return 1,
         }
     }
@@ -98,8 +98,8 @@ fn fence(run: &Run, chunk: &Shared) -> u64 {
     at
 }
 
-fn take(pool: &Pool, most: u64) -> Vec<u64> {
-    pool.take(most).into_vec::<Value>().into_iter().map(|input| *input.0).collect()
+fn take(queue: &PrefetchQueue, most: u64) -> Vec<u64> {
+    queue.take(most).into_vec::<Value>().into_iter().map(|input| *input.0).collect()
 }
 
 fn in_order(outcomes: u64) -> Vec<u64> {
@@ -229,25 +229,25 @@ fn published_outcomes_become_the_answer_while_the_thread_that_made_them_goes_on(
 fn an_input_that_is_fed_into_a_closing_pool_is_taken_or_refused() {
     for round in 0..ROUNDS {
         let alive = Arc::default();
-        let pool = Arc::new(Pool::new(Kind::of::<Value>()));
-        let mut inlet = Inlet::new(Arc::clone(&pool), Arc::default());
+        let queue = Arc::new(PrefetchQueue::new(TypeInfo::of::<Value>()));
+        let mut producer = Producer::new(Arc::clone(&queue), Arc::default());
         let inputs: Vec<Value> = (0..40).map(|n| Value::new(n, &alive)).collect();
         let (accepted, taken) = thread::scope(|scope| {
             let feeder = scope.spawn(move || {
-                let refused = inputs.into_iter().position(|input| inlet.of_type().push(input).is_err());
+                let refused = inputs.into_iter().position(|input| producer.of_type().push(input).is_err());
                 refused.map_or(40, |accepted| accepted as u64)
             });
             let mut taken = Vec::new();
             for _ in 0..round % 9 {
-                taken.extend(take(&pool, 3));
+                taken.extend(take(&queue, 3));
                 thread::yield_now();
             }
-            assert!(pool.close());
-            taken.extend(take(&pool, u64::MAX));
+            assert!(queue.close());
+            taken.extend(take(&queue, u64::MAX));
             (feeder.join().expect("no panic"), taken)
         });
-        assert_eq!(taken, Vec::from_iter(0..accepted), "exactly the inputs accepted before the pool closed");
-        drop(pool);
+        assert_eq!(taken, Vec::from_iter(0..accepted), "exactly the inputs accepted before the queue closed");
+        drop(queue);
         assert_eq!(alive.load(Ordering::SeqCst), 0);
     }
 }

@@ -14,7 +14,7 @@ use crate::data::run::Run;
 use crate::memory::account::Account;
 
 /// The number of runs that are looked at after each run, to see whether their outcomes have been
-/// taken. At most half of the runs in the books are over: while each run is looked at once, only a
+/// taken. At most half of the runs in the ledger are over: while each run is looked at once, only a
 /// third as many are added.
 const LOOKS: usize = 4;
 
@@ -29,7 +29,7 @@ pub(crate) struct Retained {
     /// The limit. More than this is too much.
     above: u64,
     /// Runs whose outcomes wait, in no order, and some runs that are over and were not looked at since.
-    waiting: Vec<Waiting>,
+    waiting: Vec<WaitingRun>,
     /// The index of the run that is looked at next.
     next: usize,
     /// The bytes that the runs in `waiting` left.
@@ -38,7 +38,7 @@ pub(crate) struct Retained {
 
 /// A run whose outcomes wait.
 #[derive(Debug)]
-struct Waiting {
+struct WaitingRun {
     chunk: Weak<Chunk>,
     /// The places whose outcomes were not all taken when the run was last looked at.
     places: Range<usize>,
@@ -47,7 +47,7 @@ struct Waiting {
     left: u64,
 }
 
-impl Waiting {
+impl WaitingRun {
     /// Whether no outcome of the run waits any more. A place whose outcome was taken is not looked at again.
     fn is_over(&mut self) -> bool {
         let Some(chunk) = self.chunk.upgrade() else { return true };
@@ -69,7 +69,7 @@ impl Retained {
         self.look(if matters { LOOKS_WHERE_IT_MATTERS } else { LOOKS });
         if let Ok(left @ 1..) = u64::try_from(left) {
             let (chunk, places) = (Arc::downgrade(&run.chunk), run.places());
-            self.waiting.push(Waiting { chunk, places, left });
+            self.waiting.push(WaitingRun { chunk, places, left });
             self.held += left;
         }
         // The account is read after the looks, because the caller may have freed outcomes that
@@ -122,9 +122,9 @@ mod tests {
         /// too much is retained.
         fn run(&mut self, chunk: &Arc<Chunk>, places: Range<u64>, bytes: u64) -> bool {
             let run = Run::new(Arc::clone(chunk), places.start, places.end);
-            let mut lap = run.begin::<u64, u64, ()>().expect("no other thread fences the run");
+            let mut active = run.begin::<u64, u64, ()>().expect("no other thread fences the run");
             for place in places.clone() {
-                assert!(lap.publish(place).is_ok());
+                assert!(active.publish(place).is_ok());
                 self.waiting.push((Arc::clone(chunk), place as usize));
             }
             let left = bytes * (places.end - places.start);

@@ -1,6 +1,6 @@
 //! A run: one lease as the executing thread and the engine share it.
 //!
-//! The [`Track`] records how far the run is and who has the right to publish an outcome. The [`Chunk`] has
+//! The [`Cursor`] records how far the run is and who has the right to publish an outcome. The [`Chunk`] has
 //! the slots. A run combines both with the waker of an async container's task, which must learn of a fence.
 
 use std::marker::PhantomData;
@@ -13,18 +13,18 @@ use parking_lot::Mutex;
 
 use crate::base::position::Position;
 use crate::base::sync::Light;
-use crate::data::chunk::{Chunk, Stretch};
+use crate::data::chunk::{Chunk, ChunkSlice};
+use crate::data::cursor::{Advance, Cursor, CursorPosition};
 use crate::data::shape::{Outcome, Types};
-use crate::data::track::{Pace, Standing, Track};
 
 /// The inputs `at .. end` of a chunk, as places in it.
 #[derive(Debug)]
 pub(crate) struct Run {
     pub(crate) chunk: Arc<Chunk>,
-    /// The places as they were leased. The track may have been shortened since. Made together with the lease,
-    /// because a fenced thread that is late must not look up slots that the consumer may have taken.
-    stretch: Stretch,
-    track: Track,
+    /// The places as they were leased. The cursor may have been shortened since. Made together with the
+    /// lease, because a fenced thread that is late must not look up slots that the consumer may have taken.
+    slice: ChunkSlice,
+    cursor: Cursor,
     /// The waker of the executing task, for a fence. Only async containers leave theirs.
     task: Mutex<Option<Waker>>,
     /// Whether that task waits. The task writes it, and the thread that has set the fence reads it. A waiting
@@ -38,9 +38,9 @@ impl Run {
     pub(crate) fn new(chunk: Arc<Chunk>, from: u64, to: u64) -> Self {
         // SAFETY: the ledger leases an input to one container at a time, and only before it has its outcome.
         // The input gets its outcome through this run, or after the run's fence. The run keeps the chunk.
-        let stretch = unsafe { chunk.stretch(from as usize..to as usize) };
-        let track = Track::new(from, to, Light::get());
-        Self { chunk, stretch, track, task: Mutex::new(None), suspended: AtomicBool::new(false) }
+        let slice = unsafe { chunk.slice(from as usize..to as usize) };
+        let cursor = Cursor::new(from, to, Light::get());
+        Self { chunk, slice, cursor, task: Mutex::new(None), suspended: AtomicBool::new(false) }
     }
 
     /// Begins the first input. Returns `None` if there is none or the run is fenced.
@@ -48,32 +48,32 @@ impl Run {
     /// # Panics
     ///
     /// If the inputs or outcomes are of other types.
-    pub(crate) fn begin<I, O, E>(&self) -> Option<Lap<'_, I, O, E>>
+    pub(crate) fn begin<I, O, E>(&self) -> Option<ActiveRun<'_, I, O, E>>
     where
         I: Send + Sync + 'static,
         O: Send + 'static,
         E: Send + 'static,
     {
         assert!(self.chunk.shape().is::<I, O, E>(), "a run is executed by its own function");
-        let place = self.track.begin()? as usize;
-        Some(Lap { at: Walk { run: self, place, light: self.track.light() }, types: PhantomData })
+        let place = self.cursor.begin()? as usize;
+        Some(ActiveRun { at: RunCursor { run: self, place, light: self.cursor.light() }, types: PhantomData })
     }
 
     /// The places that were leased.
     pub(crate) fn places(&self) -> Range<usize> {
-        self.stretch.places()
+        self.slice.places()
     }
 
-    /// The lap as it is at `place`, for simulated threads, which do not keep their lap.
+    /// The active run as it is at `place`, for simulated threads, which do not keep their active run.
     #[cfg(test)]
-    pub(crate) fn lap_at<I, O, E>(&self, place: usize) -> Lap<'_, I, O, E>
+    pub(crate) fn active_at<I, O, E>(&self, place: usize) -> ActiveRun<'_, I, O, E>
     where
         I: Send + Sync + 'static,
         O: Send + 'static,
         E: Send + 'static,
     {
         assert!(self.chunk.shape().is::<I, O, E>(), "a run is executed by its own function");
-        Lap { at: Walk { run: self, place, light: self.track.light() }, types: PhantomData }
+        ActiveRun { at: RunCursor { run: self, place, light: self.cursor.light() }, types: PhantomData }
     }
 
     /// Publishes the output of an input for which the right to publish was given before. Simulated threads do
@@ -81,7 +81,7 @@ impl Run {
     ///
     /// # Safety
     ///
-    /// The track gave the right for that place, and it was not used.
+    /// The cursor gave the right for that place, and it was not used.
     #[cfg(test)]
     #[expect(unsafe_code, reason = "hands its callers' word on")]
     pub(crate) unsafe fn publish_at<I, O, E>(&self, place: usize, output: O)
@@ -92,19 +92,19 @@ impl Run {
     {
         assert!(self.chunk.shape().is::<I, O, E>(), "a run is executed by its own function");
         // SAFETY: the caller guarantees the right to publish.
-        unsafe { self.stretch.publish::<Outcome<I, O, E>>(place, Ok(output)) };
+        unsafe { self.slice.publish::<Outcome<I, O, E>>(place, Ok(output)) };
     }
 
     /// Refuses all outcomes that the thread has no right to publish yet. Returns `None` if the system refuses
     /// the barrier, so that the position is not known. The thread may then still publish one outcome, and no
     /// other thread may publish or execute an input of the run.
     pub(crate) fn fence(&self) -> Option<Position> {
-        self.track.fence().ok().map(|standing| self.position(standing))
+        self.cursor.fence().ok().map(|position| self.position(position))
     }
 
     /// Fences the run on the executing thread itself, which has left the user's code.
     pub(crate) fn fence_here(&self) -> Position {
-        self.position(self.track.fence_here())
+        self.position(self.cursor.fence_here())
     }
 
     /// Whether the executing task was waiting when the fence was set.
@@ -141,40 +141,40 @@ impl Run {
     }
 
     pub(crate) fn is_fenced(&self) -> bool {
-        self.track.is_fenced()
+        self.cursor.is_fenced()
     }
 
     /// The index of the input that is executing, as long as the run is not fenced.
     pub(crate) fn executing(&self) -> Option<u64> {
-        let standing = self.track.look();
-        standing.begun.then(|| self.chunk.first() + standing.at)
+        let position = self.cursor.look();
+        position.begun.then(|| self.chunk.first() + position.at)
     }
 
     /// The index before which every input is completed, as long as the run is not fenced.
     pub(crate) fn completed_to(&self) -> u64 {
-        self.chunk.first() + self.track.at()
+        self.chunk.first() + self.cursor.at()
     }
 
     /// Ends the run before `index`, or after the executing input if that is later. Returns the index of its
     /// end. The run keeps its end if the system refuses a barrier.
     pub(crate) fn truncate(&self, index: u64) -> u64 {
-        self.chunk.first() + self.track.truncate(index - self.chunk.first())
+        self.chunk.first() + self.cursor.truncate(index - self.chunk.first())
     }
 
-    fn position(&self, standing: Standing) -> Position {
-        Position { at: self.chunk.first() + standing.at, begun: standing.begun }
+    fn position(&self, position: CursorPosition) -> Position {
+        Position { at: self.chunk.first() + position.at, begun: position.begun }
     }
 }
 
 /// The position of the thread that executes a run.
-pub(crate) struct Walk<'a> {
+pub(crate) struct RunCursor<'a> {
     run: &'a Run,
     /// The place of the executing input.
     place: usize,
     light: Light,
 }
 
-impl Walk<'_> {
+impl RunCursor<'_> {
     /// The index of the executing input.
     #[inline]
     pub(crate) fn index(&self) -> u64 {
@@ -182,25 +182,25 @@ impl Walk<'_> {
     }
 
     /// Moves on without an outcome for the executing input.
-    pub(crate) fn skip(&mut self) -> Pace {
-        let pace = self.step();
+    pub(crate) fn skip(&mut self) -> Advance {
+        let advance = self.step();
         self.place += 1;
-        pace
+        advance
     }
 
     #[inline]
-    fn step(&self) -> Pace {
-        self.run.track.step(self.place as u64, self.light)
+    fn step(&self) -> Advance {
+        self.run.cursor.step(self.place as u64, self.light)
     }
 }
 
 /// A run in the hands of the thread that executes it, which knows the types.
-pub(crate) struct Lap<'a, I, O, E> {
-    pub(crate) at: Walk<'a>,
+pub(crate) struct ActiveRun<'a, I, O, E> {
+    pub(crate) at: RunCursor<'a>,
     types: Types<I, O, E>,
 }
 
-impl<'a, I, O, E> Lap<'a, I, O, E> {
+impl<'a, I, O, E> ActiveRun<'a, I, O, E> {
     #[cfg(test)]
     pub(crate) fn place(&self) -> usize {
         self.at.place
@@ -215,31 +215,31 @@ impl<'a, I, O, E> Lap<'a, I, O, E> {
     #[inline]
     #[expect(unsafe_code, reason = "reads what executes")]
     pub(crate) fn input(&self) -> &'a I {
-        // SAFETY: the types were checked when the run began. The track has let this place begin. A thread
+        // SAFETY: the types were checked when the run began. The cursor has let this place begin. A thread
         // that fences the run from then on marks the input as shared.
-        unsafe { self.at.run.stretch.input(self.at.place) }
+        unsafe { self.at.run.slice.input(self.at.place) }
     }
 
     /// Publishes the output of the executing input. Returns it if it is refused, because the run is fenced.
     #[inline]
-    #[expect(unsafe_code, reason = "the track gives each right to publish once")]
-    pub(crate) fn publish(&mut self, output: O) -> Result<Pace, O> {
-        let pace = self.at.step();
-        if pace == Pace::Fenced {
+    #[expect(unsafe_code, reason = "the cursor gives each right to publish once")]
+    pub(crate) fn publish(&mut self, output: O) -> Result<Advance, O> {
+        let advance = self.at.step();
+        if advance == Advance::Fenced {
             return Err(output);
         }
-        // SAFETY: the types were checked when the run began. The track says that this step came before any
-        // fence, so a fencing thread sees this place as passed and gives its input to no other thread. A lap
-        // passes each place once.
-        unsafe { self.at.run.stretch.publish::<Outcome<I, O, E>>(self.at.place, Ok(output)) };
+        // SAFETY: the types were checked when the run began. The cursor says that this step came before any
+        // fence, so a fencing thread sees this place as passed and gives its input to no other thread. An
+        // active run passes each place once.
+        unsafe { self.at.run.slice.publish::<Outcome<I, O, E>>(self.at.place, Ok(output)) };
         self.at.place += 1;
-        Ok(pace)
+        Ok(advance)
     }
 
     /// Drops the input whose outcome was published last, on the thread whose stack its drop may need.
     #[expect(unsafe_code, reason = "drops an input that is done")]
     pub(crate) fn drop_input(&self) {
-        // SAFETY: this lap has published the outcome, and `publish` is called only after the
+        // SAFETY: this active run has published the outcome, and `publish` is called only after the
         // function has returned `Ok`.
         unsafe { self.at.run.chunk.drop_input(self.at.place - 1) };
     }
@@ -256,7 +256,7 @@ mod tests {
         Run::new(Arc::new(Chunk::new(Shape::of::<u64, u64, ()>(), 100, inputs)), from, to)
     }
 
-    fn begin(run: &Run) -> Option<Lap<'_, u64, u64, ()>> {
+    fn begin(run: &Run) -> Option<ActiveRun<'_, u64, u64, ()>> {
         run.begin()
     }
 
@@ -264,11 +264,11 @@ mod tests {
     fn a_run_walks_its_range() {
         let run = run(2, 4);
         assert_eq!(run.completed_to(), 102);
-        let mut lap = begin(&run).expect("nobody interferes");
-        assert_eq!((lap.index(), lap.input()), (102, &2));
-        assert_eq!(lap.publish(12), Ok(Pace::Next));
+        let mut active = begin(&run).expect("nobody interferes");
+        assert_eq!((active.index(), active.input()), (102, &2));
+        assert_eq!(active.publish(12), Ok(Advance::Next));
         assert_eq!(run.completed_to(), 103);
-        assert_eq!(lap.publish(13), Ok(Pace::Last));
+        assert_eq!(active.publish(13), Ok(Advance::Last));
         assert_eq!(run.fence_here(), Position { at: 104, begun: false });
         assert!(begin(&run).is_none());
     }
@@ -276,10 +276,10 @@ mod tests {
     #[test]
     fn a_fenced_run_refuses_exactly_the_executing_input() {
         let begun = run(0, 3);
-        let mut lap = begin(&begun).expect("nobody interferes");
-        assert_eq!(lap.publish(10), Ok(Pace::Next));
+        let mut active = begin(&begun).expect("nobody interferes");
+        assert_eq!(active.publish(10), Ok(Advance::Next));
         assert_eq!(begun.fence(), Some(Position { at: 101, begun: true }));
-        assert_eq!(lap.publish(11), Err(11));
+        assert_eq!(active.publish(11), Err(11));
         assert_eq!(begun.fence(), Some(Position { at: 101, begun: true }), "the first fence counts");
         assert!(begin(&begun).is_none());
         let waiting = run(0, 3);
@@ -300,11 +300,11 @@ mod tests {
     #[test]
     fn a_truncated_run_ends_where_it_is_told_to_or_behind_what_executes() {
         let begun = run(0, 9);
-        let mut lap = begin(&begun).expect("nobody interferes");
+        let mut active = begin(&begun).expect("nobody interferes");
         assert_eq!(begun.truncate(105), 105);
         assert_eq!(begun.truncate(100), 101);
         assert_eq!(begun.truncate(103), 101, "it is never made longer");
-        assert_eq!(lap.publish(10), Ok(Pace::Last));
+        assert_eq!(active.publish(10), Ok(Advance::Last));
         let waiting = run(3, 5);
         assert_eq!(waiting.truncate(100), 103);
         assert!(begin(&waiting).is_none());

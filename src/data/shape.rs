@@ -8,8 +8,8 @@ use std::any::TypeId;
 use std::marker::PhantomData;
 use std::ptr::{self, NonNull};
 
-use crate::data::chunk::{Place, Reclaimed, SharedInput};
-use crate::data::erased::{Kind, Parcel};
+use crate::data::chunk::{FailedInput, Reclaimed, SharedInput};
+use crate::data::erased::{ErasedValue, TypeInfo};
 use crate::data::failure::{Cause, Failure, Reason, Tried};
 
 /// The outcome of an input.
@@ -22,7 +22,7 @@ pub(crate) type Types<I, O, E> = PhantomData<fn(I, O, E) -> (I, O, E)>;
 /// The reason why an input fails.
 pub(crate) enum Why {
     /// The function returned this error.
-    Error(Parcel),
+    Error(ErasedValue),
     /// Any other reason.
     Reason(Reason),
 }
@@ -36,14 +36,14 @@ pub(crate) struct Failing {
 
 /// The types of a function.
 pub(crate) struct Shape {
-    pub(crate) input: &'static Kind,
-    pub(crate) outcome: &'static Kind,
+    pub(crate) input: &'static TypeInfo,
+    pub(crate) outcome: &'static TypeInfo,
     /// Whether outputs or errors need to be dropped.
     drops_results: bool,
     /// See [`Shape::fail`].
-    fail: unsafe fn(Place, Failing, NonNull<u8>),
+    fail: unsafe fn(FailedInput, Failing, NonNull<u8>),
     /// See [`Shape::failure`].
-    failure: unsafe fn(Place, Failing) -> Parcel,
+    failure: unsafe fn(FailedInput, Failing) -> ErasedValue,
     error: fn() -> TypeId,
 }
 
@@ -56,8 +56,8 @@ impl Shape {
     {
         const {
             &Self {
-                input: Kind::of::<I>(),
-                outcome: Kind::of::<Outcome<I, O, E>>(),
+                input: TypeInfo::of::<I>(),
+                outcome: TypeInfo::of::<Outcome<I, O, E>>(),
                 drops_results: std::mem::needs_drop::<O>() || std::mem::needs_drop::<E>(),
                 fail: fail::<I, O, E>,
                 failure: failure::<I, E>,
@@ -90,7 +90,7 @@ impl Shape {
     ///
     /// `input` is the place of an input of this shape. The input is moved out unless it is shared. `slot` is
     /// the slot of an outcome of this shape, and holds no value.
-    pub(crate) unsafe fn fail(&self, input: Place, failing: Failing, slot: NonNull<u8>) {
+    pub(crate) unsafe fn fail(&self, input: FailedInput, failing: Failing, slot: NonNull<u8>) {
         // SAFETY: the caller guarantees the input and the slot.
         unsafe { (self.fail)(input, failing, slot) };
     }
@@ -100,7 +100,7 @@ impl Shape {
     /// # Safety
     ///
     /// The same as for the input of [`Shape::fail`].
-    pub(crate) unsafe fn failure(&self, input: Place, failing: Failing) -> Parcel {
+    pub(crate) unsafe fn failure(&self, input: FailedInput, failing: Failing) -> ErasedValue {
         // SAFETY: the caller guarantees the input.
         unsafe { (self.failure)(input, failing) }
     }
@@ -109,7 +109,7 @@ impl Shape {
 /// # Safety
 ///
 /// See [`Shape::fail`].
-unsafe fn fail<I, O, E>(input: Place, failing: Failing, slot: NonNull<u8>)
+unsafe fn fail<I, O, E>(input: FailedInput, failing: Failing, slot: NonNull<u8>)
 where
     I: Send + Sync + 'static,
     E: Send + 'static,
@@ -121,7 +121,7 @@ where
 /// # Safety
 ///
 /// See [`Shape::failure`].
-unsafe fn failure<I, E>(input: Place, failing: Failing) -> Parcel
+unsafe fn failure<I, E>(input: FailedInput, failing: Failing) -> ErasedValue
 where
     I: Send + Sync + 'static,
     E: Send + 'static,
@@ -133,7 +133,7 @@ where
 /// # Safety
 ///
 /// See [`Shape::failure`].
-unsafe fn made<I, E>(input: Place, Failing { index, tried, why }: Failing) -> Failure<I, E>
+unsafe fn made<I, E>(input: FailedInput, Failing { index, tried, why }: Failing) -> Failure<I, E>
 where
     I: Send + Sync + 'static,
     E: Send + 'static,
@@ -141,8 +141,8 @@ where
     // SAFETY: the caller guarantees that the place holds an `I`.
     let input = unsafe {
         match input {
-            Place::Owned(input) => Reclaimed::Owned(input.cast::<I>().read()),
-            Place::Shared(inputs, place) => Reclaimed::Shared(SharedInput::new(inputs, place)),
+            FailedInput::Owned(input) => Reclaimed::Owned(input.cast::<I>().read()),
+            FailedInput::Shared(inputs, place) => Reclaimed::Shared(SharedInput::new(inputs, place)),
         }
     };
     let cause = match why {

@@ -10,14 +10,14 @@ use tokio::runtime::Handle;
 
 use crate::contain::unwind::Contained;
 use crate::data::erased::Values;
-use crate::data::pool::{Flow, Iterated, PolledFlow};
+use crate::data::prefetch::{Iterated, PollPullInto, PullInto};
 
 /// The source of a map before it is pulled.
 pub(crate) enum Source {
     /// A source that the containers pull themselves.
-    Inline(Inline),
+    Direct(DirectSource),
     /// A source that a feeder pulls.
-    MayBlock(Feed),
+    Blocking(BlockingSource),
 }
 
 impl Source {
@@ -41,9 +41,12 @@ impl Source {
         // The length of a range longer than `usize` is not known from its size hint. A feeder pulls
         // and counts such a range.
         if known && (&source as &dyn Any).type_id() == kind && source.size_hint().1.is_some() {
-            (Self::Inline(Inline::new(source)), std::mem::needs_drop::<S>())
+            (Self::Direct(DirectSource::new(source)), std::mem::needs_drop::<S>())
         } else {
-            (Self::MayBlock(Feed::of_iterator(Box::new(Iterated(source)))), std::mem::needs_drop::<S>())
+            (
+                Self::Blocking(BlockingSource::of_iterator(Box::new(Iterated(source)))),
+                std::mem::needs_drop::<S>(),
+            )
         }
     }
 
@@ -53,12 +56,12 @@ impl Source {
         S: Stream + Send + 'static,
         S::Item: Send + Sync + 'static,
     {
-        (Self::MayBlock(Feed::of_stream(Box::pin(source))), true)
+        (Self::Blocking(BlockingSource::of_stream(Box::pin(source))), true)
     }
 }
 
 /// A source that is known neither to block nor to panic.
-pub(crate) struct Inline {
+pub(crate) struct DirectSource {
     source: Box<dyn Pull>,
     left: u64,
     /// Whether its items need to be dropped.
@@ -81,7 +84,7 @@ where
     }
 }
 
-impl Inline {
+impl DirectSource {
     pub(crate) fn new<S>(source: S) -> Self
     where
         S: Iterator + Send + 'static,
@@ -109,7 +112,7 @@ impl Inline {
     }
 }
 
-impl Drop for Inline {
+impl Drop for DirectSource {
     fn drop(&mut self) {
         if self.drops {
             // One at a time, so that each is dropped inside the boundary.
@@ -119,19 +122,19 @@ impl Drop for Inline {
 }
 
 /// A source whose methods may block or panic.
-pub(crate) enum Feed {
-    Iterator(Contained<Box<dyn Flow>>),
+pub(crate) enum BlockingSource {
+    Iterator(Contained<Box<dyn PullInto>>),
     /// A stream, with the runtime that its owner was in.
-    Stream(Contained<Pin<Box<dyn PolledFlow>>>, Option<Handle>),
+    Stream(Contained<Pin<Box<dyn PollPullInto>>>, Option<Handle>),
 }
 
-impl Feed {
-    pub(crate) fn of_iterator(source: Box<dyn Flow>) -> Self {
+impl BlockingSource {
+    pub(crate) fn of_iterator(source: Box<dyn PullInto>) -> Self {
         Self::Iterator(Contained::new(source))
     }
 
     /// A stream, which is polled inside the runtime that the caller is in, if any.
-    pub(crate) fn of_stream(source: Pin<Box<dyn PolledFlow>>) -> Self {
+    pub(crate) fn of_stream(source: Pin<Box<dyn PollPullInto>>) -> Self {
         Self::Stream(Contained::new(source), Handle::try_current().ok())
     }
 }

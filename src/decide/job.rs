@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::base::ids::Attempt;
+use crate::decide::claim_sizer::ClaimSizer;
 use crate::decide::jitter::Jitter;
 use crate::decide::ledger::{CrashNumber, Ticket};
 use crate::decide::retries::Retries;
-use crate::decide::share::Share;
 use crate::decide::steps;
 use crate::decide::time::Time;
 use crate::decide::window::Window;
@@ -103,7 +103,7 @@ pub(crate) enum Waits {
 
 /// The history of an input that has failed or crashed.
 #[derive(Debug, Default, Clone)]
-pub(crate) struct Record {
+pub(crate) struct InputRecord {
     pub(crate) failures: u32,
     pub(crate) crashes: u32,
     /// Executions that ended with their container and cost nothing, because the container was killed by hand
@@ -122,7 +122,7 @@ pub(crate) struct Record {
     pub(crate) previous: Option<Previous>,
 }
 
-impl Record {
+impl InputRecord {
     /// Whether the input has crashed a container.
     pub(crate) fn is_suspect(&self) -> bool {
         self.crashed.is_some()
@@ -153,7 +153,7 @@ pub(crate) struct CallJob {
     retried: u32,
     /// The call's ticket among the requeued inputs.
     requeued: Option<Ticket>,
-    record: Option<Box<Record>>,
+    record: Option<Box<InputRecord>>,
 }
 
 /// The stage of a call.
@@ -188,20 +188,25 @@ pub(crate) struct MapJob {
     /// The retries of this job, in place of the function's, with the generator of their jitter.
     pub(crate) retries: Option<(Retries, Option<Jitter>)>,
     counts: Counts,
-    pub(crate) share: Share,
+    pub(crate) sizer: ClaimSizer,
     /// The map's ticket among the maps in turn.
     pub(crate) turn: Option<Ticket>,
     /// Inputs that were pulled and never assigned. They are one range, because inputs are pulled and assigned in order.
     fresh: Span,
     /// The map's tickets among the requeued inputs.
     requeued: BTreeSet<Ticket>,
-    records: BTreeMap<u64, Record>,
+    records: BTreeMap<u64, InputRecord>,
     /// The time at which a small amount of room in the window is taken although it has not grown.
-    pub(crate) crumbs_at: Option<Time>,
+    pub(crate) little_room_until: Option<Time>,
 }
 
 impl MapJob {
-    pub(crate) fn new(on_failure: OnFailure, window: Window, retries: Option<Retries>, share: Share) -> Self {
+    pub(crate) fn new(
+        on_failure: OnFailure,
+        window: Window,
+        retries: Option<Retries>,
+        sizer: ClaimSizer,
+    ) -> Self {
         Self {
             on_failure,
             window,
@@ -210,12 +215,12 @@ impl MapJob {
                 (retries, jitter)
             }),
             counts: Counts::default(),
-            share,
+            sizer,
             turn: None,
             fresh: Span { first: 0, len: 0 },
             requeued: BTreeSet::new(),
             records: BTreeMap::new(),
-            crumbs_at: None,
+            little_room_until: None,
         }
     }
 }
@@ -390,7 +395,7 @@ impl Job {
         }
     }
 
-    pub(crate) fn record(&self, index: u64) -> Option<&Record> {
+    pub(crate) fn record(&self, index: u64) -> Option<&InputRecord> {
         match self {
             Self::Map(map) => map.records.get(&index),
             Self::Call(call) => call.record.as_deref(),
@@ -398,7 +403,7 @@ impl Job {
     }
 
     /// The record of an input that was executed before.
-    pub(crate) fn record_mut(&mut self, index: u64) -> Option<&mut Record> {
+    pub(crate) fn record_mut(&mut self, index: u64) -> Option<&mut InputRecord> {
         match self {
             Self::Map(map) => map.records.get_mut(&index),
             Self::Call(call) => call.record.as_deref_mut(),
@@ -406,7 +411,7 @@ impl Job {
     }
 
     /// The record of an input. A record is made if there is none.
-    pub(crate) fn record_or_new(&mut self, index: u64) -> &mut Record {
+    pub(crate) fn record_or_new(&mut self, index: u64) -> &mut InputRecord {
         match self {
             Self::Map(map) => map.records.entry(index).or_default(),
             Self::Call(call) => call.record.get_or_insert_default(),
@@ -414,7 +419,7 @@ impl Job {
     }
 
     /// Removes the record of an input that has ended.
-    pub(crate) fn take_record(&mut self, index: u64) -> Option<Record> {
+    pub(crate) fn take_record(&mut self, index: u64) -> Option<InputRecord> {
         match self {
             Self::Map(map) => map.records.remove(&index),
             Self::Call(call) => call.record.take().map(|record| *record),
@@ -423,7 +428,7 @@ impl Job {
 
     /// The inputs that wait to be executed again.
     pub(crate) fn waiting(&self) -> Vec<u64> {
-        let waits = |(index, record): (u64, &Record)| record.waits.map(|_| index);
+        let waits = |(index, record): (u64, &InputRecord)| record.waits.map(|_| index);
         match self {
             Self::Map(map) => {
                 let records = map.records.iter().map(steps::each);
@@ -445,7 +450,7 @@ impl Job {
     }
 
     pub(crate) fn attempt(&self, index: u64) -> Attempt {
-        self.record(index).map_or(Attempt::FIRST, Record::attempt)
+        self.record(index).map_or(Attempt::FIRST, InputRecord::attempt)
     }
 }
 
@@ -475,7 +480,7 @@ mod tests {
 
     #[test]
     fn each_execution_is_an_attempt_however_it_ended() {
-        let record = Record { failures: 2, crashes: 4, kills: 8, ..Record::default() };
+        let record = InputRecord { failures: 2, crashes: 4, kills: 8, ..InputRecord::default() };
         assert_eq!(record.attempt(), Attempt(15));
         for mut job in [a_map(), a_call()] {
             assert_eq!(job.attempt(0), Attempt::FIRST);
@@ -486,14 +491,14 @@ mod tests {
 
     #[test]
     fn an_input_is_a_suspect_once_it_has_crashed_a_container() {
-        let killed = Record { kills: 1, ..Record::default() };
+        let killed = InputRecord { kills: 1, ..InputRecord::default() };
         assert!(!killed.is_suspect());
-        assert!(Record { crashed: Some((1, Time::default())), ..killed }.is_suspect());
+        assert!(InputRecord { crashed: Some((1, Time::default())), ..killed }.is_suspect());
     }
 
     fn a_map() -> Job {
-        let share = Share::default();
-        Job::Map(Box::new(MapJob::new(OnFailure::GoOn, Window::Fixed(1), None, share)))
+        let sizer = ClaimSizer::default();
+        Job::Map(Box::new(MapJob::new(OnFailure::GoOn, Window::Fixed(1), None, sizer)))
     }
 
     fn a_call() -> Job {

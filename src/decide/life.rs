@@ -21,7 +21,8 @@ use crate::decide::time::Time;
 use crate::values::crash::{Death, Panic};
 use crate::values::report::Fate;
 
-/// What a container does next. `W` is its work: a lease in the books of the ledger, and the run of it in a thread's hands.
+/// What a container does next. `W` is its work: a lease in the ledger of the ledger, and the run of it in a
+/// thread's hands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Next<W> {
     /// Execute that.
@@ -87,7 +88,8 @@ pub(crate) enum Event {
     Tied,
     /// No account is free, which kills the container.
     NoAccount(Death),
-    /// `enter` has returned, or has died of that. `overdraft` is the death of a container whose account is overdrawn.
+    /// `enter` has returned, or has died of that. `overdraft` is the death of a container whose account is
+    /// over its limit.
     Entered {
         outcome: Result<(), Death>,
         overdraft: Option<Death>,
@@ -96,7 +98,7 @@ pub(crate) enum Event {
     Served(Served),
     /// The user's code has unwound out of an execution. `interrupted` says that it came out at a checkpoint, because
     /// the outcome was not wanted any more.
-    CameOut {
+    Unwinding {
         panic: Panic,
         interrupted: bool,
         overdraft: Option<Death>,
@@ -175,11 +177,13 @@ impl Life {
                 overdraft.or(outcome.err()).map_or(Act::Admit, Act::Die)
             }
             (Act::Admit, Event::Admitted) => Act::Run(Part::Serve),
-            (Act::Run(Part::Serve), Event::CameOut { interrupted: true, .. }) if !self.has_state => {
+            (Act::Run(Part::Serve), Event::Unwinding { interrupted: true, .. }) if !self.has_state => {
                 Act::Run(Part::Serve)
             }
-            (Act::Run(Part::Serve), Event::CameOut { interrupted: true, .. }) => self.ends(After::EnterAnew),
-            (Act::Run(Part::Serve), Event::CameOut { panic, overdraft, .. }) => {
+            (Act::Run(Part::Serve), Event::Unwinding { interrupted: true, .. }) => {
+                self.ends(After::EnterAnew)
+            }
+            (Act::Run(Part::Serve), Event::Unwinding { panic, overdraft, .. }) => {
                 Act::Die(overdraft.unwrap_or(Death::Panicked(panic)))
             }
             (Act::Run(Part::Serve), Event::Served(Served::Leaves)) => {
@@ -235,7 +239,7 @@ mod tests {
     }
 
     fn came_out(interrupted: bool, overdraft: Option<Death>) -> Event {
-        Event::CameOut { panic: panic(), interrupted, overdraft }
+        Event::Unwinding { panic: panic(), interrupted, overdraft }
     }
 
     fn entered() -> Event {

@@ -4,9 +4,9 @@
 //! enforces the latter. The [`engine`](crate::engine) carries out what is decided here.
 //!
 //! Reading order: [`time`] defines moments. [`retries`] and [`restart`] hold the two policies. [`window`] and
-//! [`share`] decide how many inputs may be outstanding and how many one container takes. [`pacing`] holds all
-//! intervals. [`ledger`] owns every input between *pulled* and *outcome* and connects the others. [`steps`]
-//! counts for tests what an operation costs.
+//! [`claim_sizer`] decide how many inputs may be outstanding and how many one container takes. [`pacing`]
+//! holds all intervals. [`ledger`] owns every input between *pulled* and *outcome* and connects the others.
+//! [`steps`] counts for tests what an operation costs.
 
 pub(crate) mod jitter;
 pub(crate) mod job;
@@ -15,7 +15,7 @@ pub(crate) mod life;
 pub(crate) mod pacing;
 pub(crate) mod restart;
 pub(crate) mod retries;
-pub(crate) mod share;
+pub(crate) mod claim_sizer;
 pub(crate) mod steps;
 pub(crate) mod time;
 pub(crate) mod window;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::decide::pacing::{REFILL_WORK, WINDOW_WORK};
+use crate::decide::pacing::{ROOM_WORK, WINDOW_WORK};
 use crate::values::error::ConfigError;
 
 /// The largest window, because an input's place in a chunk has 31 bits. This leaves some of them unused.
@@ -17,10 +17,10 @@ const NARROW: u64 = 512;
 
 /// The amount of room in a window for which it is worth waking and claiming. Either costs more than a cheap
 /// input does, so a wide window is refilled by sixteenths, or by as much as is worth a wake-up.
-pub(crate) fn refill(window: u64, cost: Option<Duration>) -> u64 {
+pub(crate) fn room_min(window: u64, cost: Option<Duration>) -> u64 {
     match cost {
         Some(cost) if window >= NARROW => {
-            let worth = REFILL_WORK.as_nanos() as u64 / (cost.as_nanos() as u64).max(1);
+            let worth = ROOM_WORK.as_nanos() as u64 / (cost.as_nanos() as u64).max(1);
             (window / 16).min(worth).max(1)
         }
         Some(_) | None => 1,
@@ -86,13 +86,13 @@ mod tests {
 
     #[test]
     fn only_a_wide_window_of_cheap_inputs_is_refilled_by_sixteenths() {
-        let refill = |window, nanos| refill(window, Some(Duration::from_nanos(nanos)));
-        assert_eq!(refill(65_536, 1), 4_096);
-        assert_eq!(refill(1_000, 100), 62);
-        assert_eq!(refill(2_000, 1_000), 100, "100 µs of work");
-        assert_eq!(refill(1_000, 50_000), 2, "expensive inputs do not wait for more room");
-        assert_eq!(refill(100, 1), 1, "a narrow window is refilled one by one");
-        assert_eq!(super::refill(1_000, None), 1, "the cost is not known");
+        let room_min = |window, nanos| room_min(window, Some(Duration::from_nanos(nanos)));
+        assert_eq!(room_min(65_536, 1), 4_096);
+        assert_eq!(room_min(1_000, 100), 62);
+        assert_eq!(room_min(2_000, 1_000), 100, "100 µs of work");
+        assert_eq!(room_min(1_000, 50_000), 2, "expensive inputs do not wait for more room");
+        assert_eq!(room_min(100, 1), 1, "a narrow window is refilled one by one");
+        assert_eq!(super::room_min(1_000, None), 1, "the cost is not known");
     }
 
     #[test]

@@ -24,11 +24,11 @@ use crate::contain::outlined::{Outlined, outline};
 /// # Ok::<(), longshore::StartError>(())
 /// ```
 #[derive(Clone)]
-pub struct AbortHandle(Outlined<Arc<Mutex<State>>>);
+pub struct AbortHandle(Outlined<Arc<Mutex<AbortState>>>);
 
-outline!(Arc<Mutex<State>>);
+outline!(Arc<Mutex<AbortState>>);
 
-enum State {
+enum AbortState {
     /// The map has not begun.
     Waiting,
     Open(Weak<dyn Abort>, JobId),
@@ -42,20 +42,20 @@ pub(crate) trait Abort: Send + Sync {
 
 impl AbortHandle {
     pub(crate) fn new() -> Self {
-        Self(Outlined::new(Arc::new(Mutex::new(State::Waiting))))
+        Self(Outlined::new(Arc::new(Mutex::new(AbortState::Waiting))))
     }
 
     pub(crate) fn is_aborted(&self) -> bool {
-        matches!(*self.0.lock(), State::Aborted)
+        matches!(*self.0.lock(), AbortState::Aborted)
     }
 
     /// The job has begun; `false` if it was aborted before.
     pub(crate) fn open(&self, engine: Weak<dyn Abort>, job: JobId) -> bool {
         let mut state = self.0.lock();
-        if matches!(*state, State::Aborted) {
+        if matches!(*state, AbortState::Aborted) {
             return false;
         }
-        *state = State::Open(engine, job);
+        *state = AbortState::Open(engine, job);
         true
     }
 
@@ -63,8 +63,8 @@ impl AbortHandle {
     /// its consumer sees is [`Cause::Cancelled`](crate::Cause::Cancelled). Nothing happens if it has
     /// ended already.
     pub fn abort(&self) {
-        let before = std::mem::replace(&mut *self.0.lock(), State::Aborted);
-        if let State::Open(engine, job) = before
+        let before = std::mem::replace(&mut *self.0.lock(), AbortState::Aborted);
+        if let AbortState::Open(engine, job) = before
             && let Some(engine) = engine.upgrade()
         {
             engine.abort_job(job);

@@ -67,7 +67,7 @@ use actix::{Addr, Message, Recipient};
 use futures_core::Stream;
 
 use crate::base::ids::ContainerId;
-use crate::contain::drops::{Elsewhere, Stack};
+use crate::contain::drops::{DeferDrop, Stack};
 use crate::contain::outlined::Outlined;
 use crate::data::chunk::Chunk;
 use crate::data::failure::{Cause, Failure};
@@ -76,14 +76,14 @@ use crate::data::source::Source;
 use crate::decide::retries::Retries;
 use crate::engine::caller::Caller;
 use crate::engine::consumer::Failures;
-use crate::engine::map_lane::Order;
+use crate::engine::map_buffers::Order;
 use crate::engine::planned::Planned;
 use crate::values::event::Event;
 use crate::values::progress::Progress;
 use crate::values::report::FunctionReport;
 use crate::values::status::Status;
 
-pub use crate::engine::map::Map;
+pub use crate::engine::map::MapActor;
 pub use crate::engine::typed_supervisor::Supervisor;
 
 /// Anyone → supervisor: fan inputs out, and deliver the outcomes to an actor in batches. Replies the
@@ -108,7 +108,7 @@ where
     O: Send + 'static,
     E: Send + 'static,
 {
-    type Result = Result<Addr<Map<I, O, E>>, Cause<E>>;
+    type Result = Result<Addr<MapActor<I, O, E>>, Cause<E>>;
 }
 
 impl<I, O, E> StartMap<I, O, E>
@@ -143,6 +143,7 @@ where
 
     /// See [`Map::return_exceptions`](crate::Map::return_exceptions).
     #[must_use]
+    #[doc(alias = "collect")]
     pub fn return_exceptions(mut self) -> Self {
         self.planned.options.failures = Failures::Yield;
         self
@@ -187,7 +188,7 @@ where
     O: Send + 'static,
     E: Send + 'static,
 {
-    outcomes: Elsewhere<Load<I, O, E>>,
+    outcomes: DeferDrop<Load<I, O, E>>,
     last: bool,
 }
 
@@ -209,7 +210,7 @@ where
         // Undelivered it is dropped on the engine's thread, where no drop of the user's may block.
         let drops = !outcomes.is_empty() && std::mem::needs_drop::<Result<O, Failure<I, E>>>();
         let holds_values = drops || !used.is_empty();
-        Self { outcomes: Elsewhere::new((outcomes, used), stack, holds_values), last }
+        Self { outcomes: DeferDrop::new((outcomes, used), stack, holds_values), last }
     }
 
     /// The outcomes, as the map yields them.
@@ -247,7 +248,7 @@ pub struct CancelMap;
 /// Anyone → supervisor: one execution, ahead of all maps. Replies its outcome. Once the supervisor has read
 /// it, it goes on if nobody waits for the reply any more.
 pub struct CallInput<I, O, E> {
-    pub(crate) input: Elsewhere<I>,
+    pub(crate) input: DeferDrop<I>,
     pub(crate) caller: Caller,
     outcome: PhantomData<fn() -> (O, E)>,
 }
@@ -256,7 +257,7 @@ impl<I: Send + 'static, O, E> CallInput<I, O, E> {
     /// A call with that input.
     pub fn new(input: I) -> Self {
         let holds_values = std::mem::needs_drop::<I>();
-        let input = Elsewhere::new(input, Stack::of_any(), holds_values);
+        let input = DeferDrop::new(input, Stack::of_any(), holds_values);
         Self { input, caller: Caller::here(None), outcome: PhantomData }
     }
 }

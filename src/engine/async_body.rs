@@ -17,14 +17,14 @@ use tokio::task::{LocalSet, yield_now};
 
 use crate::code::async_worker::AsyncWorker;
 use crate::code::context::Context;
-use crate::code::kinds::{AsyncEntered, AsyncPlain};
-use crate::code::leash::{at_no_checkpoint, come_out, outside};
+use crate::code::kinds::{AsyncPlain, AsyncWorkerCode};
+use crate::code::token::{at_no_checkpoint, outside, unwind_to_boundary};
 use crate::contain::drops::Stack;
 use crate::contain::spawned::{Origin, among_tasks, as_its_own, this_thread_runs_tasks};
 use crate::contain::unwind::{contain_drop, drop_contained};
 use crate::data::shape::Types;
 use crate::decide::life::Served;
-use crate::engine::body::{Body, Errors, Instance, Post, Task};
+use crate::engine::body::{Body, Errors, GenerationEnv, Instance, LeasedRun};
 use crate::engine::span::SafeSpan;
 use crate::values::crash::BoxError;
 
@@ -39,10 +39,12 @@ struct Tasks<S> {
 }
 
 impl<S> Tasks<S> {
-    fn enter(post: &Post<'_>, enter: impl AsyncFnOnce() -> Result<S, BoxError>) -> Result<Self, BoxError> {
-        let settings = &post.dispatch.settings;
-        let origin =
-            Arc::new(Origin::of((&settings.app, &settings.function), post.container, post.generation));
+    fn enter(
+        env: &GenerationEnv<'_>,
+        enter: impl AsyncFnOnce() -> Result<S, BoxError>,
+    ) -> Result<Self, BoxError> {
+        let settings = &env.dispatch.settings;
+        let origin = Arc::new(Origin::of((&settings.app, &settings.function), env.container, env.generation));
         let theirs = Arc::clone(&origin);
         let runtime = Builder::new_current_thread()
             .enable_all()
@@ -77,7 +79,7 @@ impl<S> Drop for Tasks<S> {
     }
 }
 
-impl Post<'_> {
+impl GenerationEnv<'_> {
     /// Polls the user's `enter` or `exit`. Once the generation is over it is dropped, with `None`.
     pub(crate) async fn unless_over<T>(&self, future: impl Future<Output = T>) -> Option<T> {
         let (id, generation) = (self.container, self.generation);
@@ -99,8 +101,8 @@ impl Post<'_> {
         ended
     }
 
-    /// [`Post::serve`], in a task.
-    pub(crate) async fn serve_in_task(&self, mut drive: impl AsyncFnMut(&Task<'_>) -> i64) -> Served {
+    /// [`GenerationEnv::serve`], in a task.
+    pub(crate) async fn serve_in_task(&self, mut drive: impl AsyncFnMut(&LeasedRun<'_>) -> i64) -> Served {
         loop {
             let next = polled_outside(self.dispatch.next_in_task(self.container, self.generation)).await;
             let task = match next {
@@ -119,7 +121,7 @@ impl Post<'_> {
     }
 }
 
-impl Task<'_> {
+impl LeasedRun<'_> {
     /// Returns how many bytes the attempts have left.
     async fn drive_in_task<I, O, E>(
         &self,
@@ -131,29 +133,30 @@ impl Task<'_> {
         O: Send + 'static,
         E: Send + 'static,
     {
-        let Some(mut lap) = self.run.begin::<I, O, E>() else { return 0 };
+        let Some(mut active) = self.run.begin::<I, O, E>() else { return 0 };
         let span = outside(|| self.span());
-        self.post.leash.begin_attempt();
+        self.env.token.begin_attempt();
         let mut left = 0;
         loop {
-            self.post.leash.is_at_a_checkpoint(); // as it is whenever a poll returns
-            self.post.context.begin_input(lap.index());
-            let future = call(lap.input());
+            self.env.token.is_at_a_checkpoint(); // as it is whenever a poll returns
+            self.env.context.begin_input(active.index());
+            let future = call(active.input());
             let result = self.unless_fenced(future, span.as_ref()).await;
-            let used = self.post.leash.end_attempt();
+            let used = self.env.token.end_attempt();
             left += used.map_or(0, |used| used.left);
-            if self.post.leash.is_overdrawn() {
+            if self.env.token.is_over_limit() {
                 result.into_iter().for_each(|answer| self.too_late(answer));
-                come_out();
+                unwind_to_boundary();
             }
             let Some(result) = result else { return left };
-            if !self.returned(&mut lap, result, used, span.as_ref(), errors) {
+            if !self.returned(&mut active, result, used, span.as_ref(), errors) {
                 return left;
             }
         }
     }
 
-    /// Polls the user's future. Once the run is fenced or the account overdrawn it is dropped, with `None`.
+    /// Polls the user's future. Once the run is fenced or the account is over its limit, it is dropped, with
+    /// `None`.
     pub(crate) async fn unless_fenced<T>(
         &self,
         future: impl Future<Output = T>,
@@ -169,7 +172,7 @@ impl Task<'_> {
             if let Poll::Ready(result) = as_its_own(|| running.poll(cx)) {
                 return Poll::Ready(Some(result));
             }
-            if self.post.leash.is_overdrawn() {
+            if self.env.token.is_over_limit() {
                 return Poll::Ready(None);
             }
             if self.run.suspend(cx.waker()) { Poll::Pending } else { Poll::Ready(None) }
@@ -191,9 +194,9 @@ where
     fn enter<'a>(
         &'a self,
         errors: &'a Errors<E>,
-        post: &Post<'_>,
+        env: &GenerationEnv<'_>,
     ) -> Result<Box<dyn Instance + 'a>, BoxError> {
-        let tasks = Tasks::enter(post, async || Ok(&self.0))?;
+        let tasks = Tasks::enter(env, async || Ok(&self.0))?;
         Ok(Box::new(AsyncPlainInstance { tasks, errors, types: PhantomData }))
     }
 
@@ -215,20 +218,20 @@ where
     O: Send + 'static,
     E: Send + 'static,
 {
-    fn serve(&mut self, post: &Post<'_>) -> Served {
-        let _inside = post.leash.enter();
+    fn serve(&mut self, env: &GenerationEnv<'_>) -> Served {
+        let _inside = env.token.enter();
         let errors = self.errors;
         self.tasks.run(async |function: &mut Option<&F>| {
             let function = function.expect("it has not exited");
             let mut call = async |input: &I| function(input).await;
-            post.serve_in_task(async |task: &Task<'_>| task.drive_in_task(errors, &mut call).await).await
+            env.serve_in_task(async |task: &LeasedRun<'_>| task.drive_in_task(errors, &mut call).await).await
         })
     }
 
-    fn exit(self: Box<Self>, _: &Post<'_>) {}
+    fn exit(self: Box<Self>, _: &GenerationEnv<'_>) {}
 }
 
-impl<W, N> Body<W::Input, W::Output, W::Error> for AsyncEntered<N>
+impl<W, N> Body<W::Input, W::Output, W::Error> for AsyncWorkerCode<N>
 where
     W: AsyncWorker,
     N: AsyncFn(&Context) -> Result<W, BoxError> + Send + Sync,
@@ -236,13 +239,13 @@ where
     fn enter<'a>(
         &'a self,
         errors: &'a Errors<W::Error>,
-        post: &Post<'_>,
+        env: &GenerationEnv<'_>,
     ) -> Result<Box<dyn Instance + 'a>, BoxError> {
         let over = || Err("its generation is over".into());
         // What it does before its first await is its own code as well.
-        let entering = async || (self.0)(post.context).await;
-        let enter = async || post.unless_over(entering()).await.unwrap_or_else(over);
-        Ok(Box::new(AsyncWorkerInstance { tasks: Tasks::enter(post, enter)?, errors }))
+        let entering = async || (self.0)(env.context).await;
+        let enter = async || env.unless_over(entering()).await.unwrap_or_else(over);
+        Ok(Box::new(AsyncWorkerInstance { tasks: Tasks::enter(env, enter)?, errors }))
     }
 
     fn has_state(&self) -> bool {
@@ -256,20 +259,20 @@ struct AsyncWorkerInstance<'a, W: AsyncWorker> {
 }
 
 impl<W: AsyncWorker> Instance for AsyncWorkerInstance<'_, W> {
-    fn serve(&mut self, post: &Post<'_>) -> Served {
-        let _inside = post.leash.enter();
+    fn serve(&mut self, env: &GenerationEnv<'_>) -> Served {
+        let _inside = env.token.enter();
         let errors = self.errors;
         self.tasks.run(async |worker: &mut Option<W>| {
             let worker = worker.as_mut().expect("it has not exited");
-            let mut call = async |input: &W::Input| worker.call(input, post.context).await;
-            post.serve_in_task(async |task: &Task<'_>| task.drive_in_task(errors, &mut call).await).await
+            let mut call = async |input: &W::Input| worker.call(input, env.context).await;
+            env.serve_in_task(async |task: &LeasedRun<'_>| task.drive_in_task(errors, &mut call).await).await
         })
     }
 
-    fn exit(mut self: Box<Self>, post: &Post<'_>) {
+    fn exit(mut self: Box<Self>, env: &GenerationEnv<'_>) {
         self.tasks.run(async |worker: &mut Option<W>| {
             let worker = worker.take().expect("it exits once");
-            post.unless_over(async { worker.exit(post.context).await }).await
+            env.unless_over(async { worker.exit(env.context).await }).await
         });
     }
 }

@@ -12,31 +12,31 @@ use std::sync::Arc;
 
 use crate::base::ids::{Attempt, ContainerId, Generation};
 use crate::code::context::Context;
-use crate::code::kinds::{Entered, Plain, Rehearsable};
-use crate::code::leash::{Leash, at_no_checkpoint, come_out, outside};
+use crate::code::kinds::{Plain, Rehearsable, WorkerCode};
+use crate::code::token::{Token, at_no_checkpoint, outside, unwind_to_boundary};
 use crate::code::worker::Worker;
 use crate::contain::TARGET;
-use crate::contain::drops::{Elsewhere, STACK_BYTES, Stack};
-use crate::contain::unwind::{contain, tell};
-use crate::data::chunk::Inputs;
-use crate::data::erased::Parcel;
+use crate::contain::drops::{DeferDrop, STACK_BYTES, Stack};
+use crate::contain::unwind::{contain, ignore_panic};
+use crate::data::chunk::ChunkInputs;
+use crate::data::cursor::Advance;
+use crate::data::erased::ErasedValue;
 use crate::data::retained::Retained;
-use crate::data::run::{Lap, Run, Walk};
+use crate::data::run::{ActiveRun, Run, RunCursor};
 use crate::data::shape::Types;
-use crate::data::track::Pace;
-use crate::decide::ledger::{Lease, Worth};
+use crate::decide::ledger::{Lease, Retryable};
 use crate::decide::life::Served;
 use crate::engine::caller::Caller;
 use crate::engine::dispatch::{Dispatch, Work};
 use crate::engine::span::SafeSpan;
-use crate::engine::speech::Speech;
+use crate::engine::telemetry::Telemetry;
 use crate::memory::account::Epoch;
 use crate::values::crash::BoxError;
 
 /// The user's code, shared by all containers of a function.
 pub(crate) trait Code: Send + Sync {
-    /// What it returns counts only if the generation of the post is not over.
-    fn enter<'a>(&'a self, post: &Post<'_>) -> Result<Box<dyn Instance + 'a>, BoxError>;
+    /// What it returns counts only if the generation of the environment is not over.
+    fn enter<'a>(&'a self, env: &GenerationEnv<'_>) -> Result<Box<dyn Instance + 'a>, BoxError>;
 
     /// Whether it has a state, which an execution that is left at a checkpoint may leave torn.
     fn has_state(&self) -> bool;
@@ -52,7 +52,7 @@ pub(crate) trait Code: Send + Sync {
     ///
     /// The input is at `place`, and is neither moved out nor dropped during the call.
     #[expect(unsafe_code, reason = "reads an input whose type only the user's code knows")]
-    unsafe fn describe(&self, _inputs: &Inputs, _place: usize) -> Option<String> {
+    unsafe fn describe(&self, _inputs: &ChunkInputs, _place: usize) -> Option<String> {
         None
     }
 }
@@ -61,16 +61,16 @@ pub(crate) trait Code: Send + Sync {
 pub(crate) trait Instance {
     /// Executes inputs until the generation is over. A panic passes through: the run that executes
     /// knows how far it is.
-    fn serve(&mut self, post: &Post<'_>) -> Served;
-    fn exit(self: Box<Self>, post: &Post<'_>);
+    fn serve(&mut self, env: &GenerationEnv<'_>) -> Served;
+    fn exit(self: Box<Self>, env: &GenerationEnv<'_>);
 }
 
 /// What a function is made of, for its types: its body, and what it says of its errors.
 pub(crate) struct CodeOf<I, O, E> {
-    pub(crate) body: Elsewhere<Box<dyn Body<I, O, E>>>,
+    pub(crate) body: DeferDrop<Box<dyn Body<I, O, E>>>,
     pub(crate) errors: Errors<E>,
     /// Describes an input. The user may leave it out.
-    pub(crate) describe: Option<Elsewhere<Describe<I>>>,
+    pub(crate) describe: Option<DeferDrop<Describe<I>>>,
 }
 
 /// The user's code of one kind.
@@ -79,7 +79,7 @@ pub(crate) trait Body<I, O, E>: Rehearsable<I, O, E> + Send + Sync {
     fn enter<'a>(
         &'a self,
         errors: &'a Errors<E>,
-        post: &Post<'_>,
+        env: &GenerationEnv<'_>,
     ) -> Result<Box<dyn Instance + 'a>, BoxError>;
 
     /// See [`Code::has_state`].
@@ -92,8 +92,8 @@ where
     O: 'static,
     E: Send + 'static,
 {
-    fn enter<'a>(&'a self, post: &Post<'_>) -> Result<Box<dyn Instance + 'a>, BoxError> {
-        self.body.get().enter(&self.errors, post)
+    fn enter<'a>(&'a self, env: &GenerationEnv<'_>) -> Result<Box<dyn Instance + 'a>, BoxError> {
+        self.body.get().enter(&self.errors, env)
     }
 
     fn has_state(&self) -> bool {
@@ -105,7 +105,7 @@ where
     }
 
     #[expect(unsafe_code, reason = "reads an input whose type only the user's code knows")]
-    unsafe fn describe(&self, inputs: &Inputs, place: usize) -> Option<String> {
+    unsafe fn describe(&self, inputs: &ChunkInputs, place: usize) -> Option<String> {
         let describe = self.describe.as_ref()?.get();
         // SAFETY: the caller guarantees that the input is there and stays during the call.
         let input = unsafe { inputs.read::<I>(place) };
@@ -122,7 +122,7 @@ impl<I, O, E> CodeOf<I, O, E> {
         O: 'static,
         E: 'static,
     {
-        let body = Elsewhere::new(body, Stack::of(STACK_BYTES), holds_values);
+        let body = DeferDrop::new(body, Stack::of(STACK_BYTES), holds_values);
         Self { body, errors: Errors { retry_if: None, show }, describe: None }
     }
 
@@ -155,22 +155,22 @@ pub(crate) type ShowError<E> = fn(&E, &mut fmt::Formatter<'_>) -> fmt::Result;
 
 /// What a function says of its errors.
 pub(crate) struct Errors<E> {
-    pub(crate) retry_if: Option<Elsewhere<RetryIf<E>>>,
+    pub(crate) retry_if: Option<DeferDrop<RetryIf<E>>>,
     /// Shows an error in the log.
     show: ShowError<E>,
 }
 
 impl<E> Errors<E> {
     /// Whether the error is worth a retry. If the user's predicate panics, it is not.
-    fn worth(&self, error: &E, task: &Task<'_>) -> Worth {
+    fn retryable(&self, error: &E, task: &LeasedRun<'_>) -> Retryable {
         match self.retry_if.as_ref().map(|retry_if| contain(|| retry_if.get()(error))) {
-            None | Some(Ok(true)) => Worth::Retry,
-            Some(Ok(false)) => Worth::Surface,
+            None | Some(Ok(true)) => Retryable::Yes,
+            Some(Ok(false)) => Retryable::No,
             Some(Err(panic)) => {
-                let speech = task.speech();
-                let (app, function) = (speech.app, speech.function);
-                tell(|| tracing::warn!(target: TARGET, %app, %function, %panic, "retry_if panicked"));
-                Worth::Surface
+                let telemetry = task.telemetry();
+                let (app, function) = (telemetry.app, telemetry.function);
+                ignore_panic(|| tracing::warn!(target: TARGET, %app, %function, %panic, "retry_if panicked"));
+                Retryable::No
             }
         }
     }
@@ -186,28 +186,28 @@ impl<E> fmt::Display for Shown<'_, E> {
 }
 
 /// Where an instance serves: one generation of one container.
-pub(crate) struct Post<'a> {
+pub(crate) struct GenerationEnv<'a> {
     pub(crate) dispatch: &'a Dispatch,
     pub(crate) container: ContainerId,
     pub(crate) generation: Generation,
     pub(crate) context: &'a Context,
-    pub(crate) leash: Arc<Leash>,
+    pub(crate) token: Arc<Token>,
     /// What the attempts of this generation leave behind, if it is to be recycled for it.
     retained: RefCell<Option<Retained>>,
 }
 
-impl<'a> Post<'a> {
+impl<'a> GenerationEnv<'a> {
     pub(crate) fn new(
         dispatch: &'a Dispatch,
         (container, generation): (ContainerId, Generation),
         context: &'a Context,
-        leash: &Arc<Leash>,
+        token: &Arc<Token>,
     ) -> Self {
         let above = dispatch.settings.memory.recycle_above;
-        let account = leash.account().zip(above);
+        let account = token.account().zip(above);
         let retained = account.map(|(account, above)| Retained::new(account.counters(), above));
-        let leash = Arc::clone(leash);
-        Self { dispatch, container, generation, context, leash, retained: RefCell::new(retained) }
+        let token = Arc::clone(token);
+        Self { dispatch, container, generation, context, token, retained: RefCell::new(retained) }
     }
 
     /// Whether the container exits now, to begin anew, after that run.
@@ -218,14 +218,14 @@ impl<'a> Post<'a> {
     }
 
     /// The container has taken that work into its hands.
-    pub(crate) fn begin(&self, work: Work) -> Task<'_> {
+    pub(crate) fn begin(&self, work: Work) -> LeasedRun<'_> {
         let Work { run, lease, previous, caller } = work;
         self.context.begin_run(lease.attempt, previous);
-        Task { post: self, run, lease, caller }
+        LeasedRun { env: self, run, lease, caller }
     }
 
     /// Waits for work and has `drive` execute it, again and again. `drive` returns how many bytes the attempts have left.
-    fn serve(&self, drive: &mut dyn FnMut(&Task<'_>) -> i64) -> Served {
+    fn serve(&self, drive: &mut dyn FnMut(&LeasedRun<'_>) -> i64) -> Served {
         loop {
             let task = match self.dispatch.next(self.container, self.generation) {
                 Ok(work) => self.begin(work),
@@ -241,15 +241,15 @@ impl<'a> Post<'a> {
 }
 
 /// A run of inputs in the hands of an instance.
-pub(crate) struct Task<'a> {
-    pub(crate) post: &'a Post<'a>,
+pub(crate) struct LeasedRun<'a> {
+    pub(crate) env: &'a GenerationEnv<'a>,
     pub(crate) run: Arc<Run>,
     pub(crate) lease: Lease,
     /// Who asked for it.
     pub(crate) caller: Caller,
 }
 
-impl Task<'_> {
+impl LeasedRun<'_> {
     /// Returns how many bytes the attempts have left.
     fn drive<I, O, E>(&self, errors: &Errors<E>, call: &mut impl FnMut(&I) -> Result<O, E>) -> i64
     where
@@ -257,24 +257,24 @@ impl Task<'_> {
         O: Send + 'static,
         E: Send + 'static,
     {
-        let Some(mut lap) = self.run.begin::<I, O, E>() else { return 0 };
+        let Some(mut active) = self.run.begin::<I, O, E>() else { return 0 };
         let span = self.span();
         let _in_span = span.as_ref().map(SafeSpan::enter);
-        let _inside = self.post.leash.enter();
-        self.post.leash.begin_attempt();
+        let _inside = self.env.token.enter();
+        self.env.token.begin_attempt();
         let mut left = 0;
         loop {
-            self.post.context.begin_input(lap.index());
-            let result = call(lap.input());
-            let used = self.post.leash.end_attempt();
+            self.env.context.begin_input(active.index());
+            let result = call(active.input());
+            let used = self.env.token.end_attempt();
             if let Some(used) = used {
                 left += used.left;
-                if self.post.leash.is_overdrawn() {
+                if self.env.token.is_over_limit() {
                     self.too_late(result);
-                    come_out();
+                    unwind_to_boundary();
                 }
             }
-            if !self.returned(&mut lap, result, used, span.as_ref(), errors) {
+            if !self.returned(&mut active, result, used, span.as_ref(), errors) {
                 return left;
             }
         }
@@ -284,7 +284,7 @@ impl Task<'_> {
     #[inline]
     pub(crate) fn returned<I, O, E>(
         &self,
-        lap: &mut Lap<'_, I, O, E>,
+        active: &mut ActiveRun<'_, I, O, E>,
         result: Result<O, E>,
         used: Option<Epoch>,
         span: Option<&SafeSpan>,
@@ -294,63 +294,64 @@ impl Task<'_> {
         E: Send + 'static,
     {
         match result {
-            Ok(output) => match lap.publish(output) {
-                Ok(pace) => {
+            Ok(output) => match active.publish(output) {
+                Ok(advance) => {
                     if std::mem::needs_drop::<I>() {
-                        at_no_checkpoint(|| outside(|| lap.drop_input()));
+                        at_no_checkpoint(|| outside(|| active.drop_input()));
                     }
-                    pace == Pace::Next
+                    advance == Advance::Next
                 }
                 Err(refused) => {
-                    self.post.dispatch.count_late();
-                    self.post.leash.drop_inside(refused);
+                    self.env.dispatch.count_late();
+                    self.env.token.drop_inside(refused);
                     false
                 }
             },
             Err(error) => {
-                at_no_checkpoint(|| outside(|| self.failed(&mut lap.at, error, used, span, errors)))
+                at_no_checkpoint(|| outside(|| self.failed(&mut active.at, error, used, span, errors)))
             }
         }
     }
 
-    /// The account was overdrawn before the function returned: if the container was killed for it, the answer is late.
+    /// The account was over its limit before the function returned: if the container was killed for it, the
+    /// answer is late.
     #[cold]
     pub(crate) fn too_late<T>(&self, answer: T) {
         if self.run.is_fenced() {
-            self.post.dispatch.count_late();
+            self.env.dispatch.count_late();
         }
-        self.post.leash.drop_inside(answer);
+        self.env.token.drop_inside(answer);
     }
 
     #[cold]
     fn failed<E: Send + 'static>(
         &self,
-        at: &mut Walk<'_>,
+        at: &mut RunCursor<'_>,
         error: E,
         used: Option<Epoch>,
         span: Option<&SafeSpan>,
         errors: &Errors<E>,
     ) -> bool {
-        let worth = errors.worth(&error, self);
+        let retryable = errors.retryable(&error, self);
         // Where the attempt has allocated nothing, there is what `enter` has built.
-        let peak_bytes = used.map(|used| used.peak).or_else(|| self.post.leash.peak());
-        self.speak_of_failure(at.index(), &Shown(&error, errors.show), worth, peak_bytes, span);
-        let error: Parcel = Box::new(error);
-        self.post.dispatch.failed(self.post.container, &self.run, at, error, (worth, peak_bytes))
+        let peak_bytes = used.map(|used| used.peak).or_else(|| self.env.token.peak());
+        self.speak_of_failure(at.index(), &Shown(&error, errors.show), retryable, peak_bytes, span);
+        let error: ErasedValue = Box::new(error);
+        self.env.dispatch.failed(self.env.container, &self.run, at, error, (retryable, peak_bytes))
     }
 
     /// A span around inputs of a second or later attempt, or around all where `TRACE` is on.
     pub(crate) fn span(&self) -> Option<SafeSpan> {
         let index = self.lease.span.first;
         if self.lease.attempt > Attempt::FIRST {
-            return self.speech().span(&self.caller, index, self.lease.attempt);
+            return self.telemetry().span(&self.caller, index, self.lease.attempt);
         }
-        self.speech().trace_span(&self.caller, index, self.lease.span.len)
+        self.telemetry().trace_span(&self.caller, index, self.lease.span.len)
     }
 
-    fn speech(&self) -> Speech<'_> {
-        let settings = &self.post.dispatch.settings;
-        Speech { app: &settings.app, function: &settings.function }
+    fn telemetry(&self) -> Telemetry<'_> {
+        let settings = &self.env.dispatch.settings;
+        Telemetry { app: &settings.app, function: &settings.function }
     }
 
     /// Logs a failure in the span of its input. Makes that span, unless `span` is of this input alone.
@@ -358,16 +359,16 @@ impl Task<'_> {
         &self,
         index: u64,
         error: &dyn fmt::Display,
-        worth: Worth,
+        retryable: Retryable,
         peak_bytes: Option<u64>,
         span: Option<&SafeSpan>,
     ) {
         let own = span.filter(|_| self.lease.span.len == 1);
         let made =
-            if own.is_none() { self.speech().span(&self.caller, index, self.lease.attempt) } else { None };
+            if own.is_none() { self.telemetry().span(&self.caller, index, self.lease.attempt) } else { None };
         let Some(span) = own.or(made.as_ref()) else { return };
-        let worth_a_retry = worth == Worth::Retry;
-        span.tell_inside(|| {
+        let worth_a_retry = retryable == Retryable::Yes;
+        span.emit_inside(|| {
             tracing::info!(target: TARGET, %error, worth_a_retry, peak_bytes, "input failed");
         });
     }
@@ -380,7 +381,11 @@ where
     O: Send + 'static,
     E: Send + 'static,
 {
-    fn enter<'a>(&'a self, errors: &'a Errors<E>, _: &Post<'_>) -> Result<Box<dyn Instance + 'a>, BoxError> {
+    fn enter<'a>(
+        &'a self,
+        errors: &'a Errors<E>,
+        _: &GenerationEnv<'_>,
+    ) -> Result<Box<dyn Instance + 'a>, BoxError> {
         Ok(Box::new(PlainInstance { function: &self.0, errors, types: PhantomData }))
     }
 
@@ -402,15 +407,15 @@ where
     O: Send + 'static,
     E: Send + 'static,
 {
-    fn serve(&mut self, post: &Post<'_>) -> Served {
+    fn serve(&mut self, env: &GenerationEnv<'_>) -> Served {
         let Self { mut function, errors, .. } = *self;
-        post.serve(&mut |task| task.drive(errors, &mut function))
+        env.serve(&mut |task| task.drive(errors, &mut function))
     }
 
-    fn exit(self: Box<Self>, _: &Post<'_>) {}
+    fn exit(self: Box<Self>, _: &GenerationEnv<'_>) {}
 }
 
-impl<W, N> Body<W::Input, W::Output, W::Error> for Entered<N>
+impl<W, N> Body<W::Input, W::Output, W::Error> for WorkerCode<N>
 where
     W: Worker,
     N: Fn(&Context) -> Result<W, BoxError> + Send + Sync,
@@ -418,9 +423,9 @@ where
     fn enter<'a>(
         &'a self,
         errors: &'a Errors<W::Error>,
-        post: &Post<'_>,
+        env: &GenerationEnv<'_>,
     ) -> Result<Box<dyn Instance + 'a>, BoxError> {
-        Ok(Box::new(WorkerInstance { worker: (self.0)(post.context)?, errors }))
+        Ok(Box::new(WorkerInstance { worker: (self.0)(env.context)?, errors }))
     }
 
     fn has_state(&self) -> bool {
@@ -434,12 +439,12 @@ struct WorkerInstance<'a, W: Worker> {
 }
 
 impl<W: Worker> Instance for WorkerInstance<'_, W> {
-    fn serve(&mut self, post: &Post<'_>) -> Served {
+    fn serve(&mut self, env: &GenerationEnv<'_>) -> Served {
         let Self { worker, errors } = self;
-        post.serve(&mut |task| task.drive(errors, &mut |input| worker.call(input, post.context)))
+        env.serve(&mut |task| task.drive(errors, &mut |input| worker.call(input, env.context)))
     }
 
-    fn exit(self: Box<Self>, post: &Post<'_>) {
-        self.worker.exit(post.context);
+    fn exit(self: Box<Self>, env: &GenerationEnv<'_>) {
+        self.worker.exit(env.context);
     }
 }

@@ -9,21 +9,22 @@ use std::mem::{self, ManuallyDrop};
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::task::Poll;
 
 use crate::base::ids::JobId;
-use crate::contain::drops::{Stack, drop_elsewhere, drop_in_turn, let_go};
-use crate::data::chunk::{Chunk, Stretch};
+use crate::contain::drops::{Stack, defer_drop, drop_in_turn, let_go};
+use crate::data::chunk::{Chunk, ChunkSlice};
 use crate::data::erased::{Buffer, Values};
 use crate::data::failure::{Bug, Failure, Reason};
-use crate::data::gate::Gate;
+use crate::data::flow_control::FlowControl;
 use crate::data::shape::{Outcome, Types};
 use crate::decide::job::OnFailure;
 use crate::decide::retries::Retries;
 use crate::decide::window::Window;
 use crate::engine::abort::{Abort, AbortHandle};
 use crate::engine::caller::Caller;
-use crate::engine::dispatch::{Closed, Dispatch, Found, Patience, Plan};
-use crate::engine::map_lane::{MapEnd, Order, Supply};
+use crate::engine::dispatch::{ClosedJob, Dispatch, Found, JobPlan, Wait};
+use crate::engine::map_buffers::{JobSource, MapEnd, Order};
 use crate::values::progress::Progress;
 
 /// What a map does with failures.
@@ -49,33 +50,22 @@ impl Failures {
 /// All outcomes in the order of the inputs, or none, and the failure that ended the map as a whole.
 pub(crate) type All<I, O, E> = (Vec<Outcome<I, O, E>>, Option<Failure<I, E>>);
 
-/// What a consumer sees when it looks for the next outcome.
-pub(crate) enum Sight<I, O, E> {
-    Outcome(Outcome<I, O, E>),
-    /// Nothing yet; never with [`Patience::Wait`].
-    NotYet,
-    /// Nothing more.
-    End,
-}
-
-impl<I, O, E> Sight<I, O, E> {
-    /// The one outcome of a call.
-    pub(crate) fn into_outcome(self) -> Outcome<I, O, E> {
-        match self {
-            Self::Outcome(outcome) => outcome,
-            Self::NotYet | Self::End => {
-                Err(Failure::of_map(Reason::Engine(Bug("a call ended without an outcome".into()))))
-            }
+/// The one outcome of a call.
+pub(crate) fn outcome_of_call<I, O, E>(polled: Poll<Option<Outcome<I, O, E>>>) -> Outcome<I, O, E> {
+    match polled {
+        Poll::Ready(Some(outcome)) => outcome,
+        Poll::Pending | Poll::Ready(None) => {
+            Err(Failure::of_map(Reason::Engine(Bug("a call ended without an outcome".into()))))
         }
     }
 }
 
-/// What a reader comes to.
+/// What a reader's poll comes to.
 enum Reading {
     /// Places, of which the first may have its outcome.
     Places,
-    /// Nothing yet; never with [`Patience::Wait`].
-    NotYet,
+    /// Nothing yet; never with [`Wait::Block`].
+    Pending,
     /// Nothing more, after that end if there is one.
     End(Option<MapEnd>),
 }
@@ -84,17 +74,17 @@ enum Reading {
 pub(crate) struct Reader {
     dispatch: Arc<Dispatch>,
     pub(crate) job: JobId,
-    gate: Arc<Gate>,
+    flow: Arc<FlowControl>,
     order: Order,
     failures: Failures,
     /// Whether the end has been seen: the job is cancelled, what finished beside can be salvaged.
     pub(crate) ended: bool,
     /// The index of the next outcome in order.
     next: u64,
-    /// Outcomes taken that the gate has not been told of.
+    /// Outcomes taken that the flow control has not been told of.
     unsent: u64,
     /// How many of those are worth telling of, as it was when it was last looked at.
-    refill: u64,
+    room_min: u64,
     /// Where outcomes are being taken from.
     current: Option<Current>,
     /// Chunks that are used up, if the caller is to drop them.
@@ -106,7 +96,7 @@ pub(crate) struct Reader {
 /// Places of a chunk being taken.
 struct Current {
     chunk: Arc<Chunk>,
-    slots: Stretch,
+    slots: ChunkSlice,
     /// The place that is taken next, and the one behind the last.
     at: usize,
     end: usize,
@@ -118,28 +108,34 @@ impl Current {
     /// Those places of a chunk, the first of which were perhaps taken before.
     #[expect(unsafe_code, reason = "refers to a chunk that it keeps")]
     fn new(chunk: Arc<Chunk>, from: usize, end: usize) -> Self {
-        // SAFETY: outcomes are taken one by one here, and the chunk is kept beside the stretch.
+        // SAFETY: outcomes are taken one by one here, and the chunk is kept beside the slice.
         let slots = unsafe { chunk.slots(from..end) };
         Self { chunk, slots, at: from, end, from }
     }
 }
 
 /// What a closed job leaves behind: users' values, to be dropped where that may block.
-pub(crate) type Leftovers = (Vec<Arc<Chunk>>, Option<Box<Closed>>);
+pub(crate) type Undropped = (Vec<Arc<Chunk>>, Option<Box<ClosedJob>>);
 
 impl Reader {
-    fn new(dispatch: &Arc<Dispatch>, job: JobId, gate: Arc<Gate>, order: Order, failures: Failures) -> Self {
+    fn new(
+        dispatch: &Arc<Dispatch>,
+        job: JobId,
+        flow: Arc<FlowControl>,
+        order: Order,
+        failures: Failures,
+    ) -> Self {
         let dispatch = Arc::clone(dispatch);
         Self {
             dispatch,
             job,
-            gate,
+            flow,
             order,
             failures,
             ended: false,
             next: 0,
             unsent: 0,
-            refill: 1,
+            room_min: 1,
             current: None,
             used: None,
             kept: Vec::new(),
@@ -165,32 +161,32 @@ impl Reader {
 
     /// How many inputs may be outstanding now.
     pub(crate) fn window(&self) -> u64 {
-        self.gate.window.load(Ordering::SeqCst)
+        self.flow.window.load(Ordering::SeqCst)
     }
 
     /// Looks for places where outcomes may be. Asked when nothing is at hand.
-    fn look(&mut self, patience: Patience<'_>) -> Reading {
+    fn poll_next(&mut self, wait: Wait<'_>) -> Reading {
         if self.ended {
             return Reading::End(None);
         }
-        // In completion order places are booked, and stay current until their outcomes are there.
+        // In completion order places are committed, and stay current until their outcomes are there.
         if let Some(current) = self.current.take_if(|_| self.order == Order::Input) {
             self.let_go(current);
         }
         if self.current.is_some() {
             // Its thread is about to publish it.
-            match patience {
-                Patience::Wait => std::thread::yield_now(),
-                Patience::Look => return Reading::NotYet,
-                Patience::Task(waker) => {
+            match wait {
+                Wait::Block => std::thread::yield_now(),
+                Wait::Try => return Reading::Pending,
+                Wait::Register(waker) => {
                     waker.wake_by_ref();
-                    return Reading::NotYet;
+                    return Reading::Pending;
                 }
             }
             return Reading::Places;
         }
-        self.tell_yielded();
-        match self.dispatch.find(self.job, self.next, patience) {
+        self.report_yielded();
+        match self.dispatch.find(self.job, self.next, wait) {
             Found::Chunk(chunk) => {
                 let (from, end) = ((self.next - chunk.first()) as usize, chunk.len() as usize);
                 self.current = Some(Current::new(chunk, from, end));
@@ -200,7 +196,7 @@ impl Reader {
                 self.current = Some(Current::new(chunk, places.start, places.end));
                 Reading::Places
             }
-            Found::Soon | Found::NotYet => Reading::NotYet,
+            Found::Soon | Found::Pending => Reading::Pending,
             Found::End(end) => {
                 self.end();
                 Reading::End(end)
@@ -210,19 +206,20 @@ impl Reader {
 
     /// All outcomes at once, given to `take`, and the end behind them. `None` if they are not there yet.
     #[expect(unsafe_code, reason = "moves outcomes out of their chunk")]
-    fn all(&mut self, patience: Patience<'_>, take: &mut dyn FnMut(Buffer)) -> Option<Option<MapEnd>> {
+    fn all(&mut self, wait: Wait<'_>, take: &mut dyn FnMut(Buffer)) -> Option<Option<MapEnd>> {
         loop {
-            match self.dispatch.find(self.job, 0, patience) {
+            match self.dispatch.find(self.job, 0, wait) {
                 Found::Chunk(chunk) => {
-                    // SAFETY: only the consumer of a job takes its outcomes. All are booked, and of those that were booked
-                    // before their threads had published them the dispatch has seen each since.
+                    // SAFETY: only the consumer of a job takes its outcomes. All are committed, and of those
+                    // that were committed before their threads had published them the dispatch has seen each
+                    // since.
                     let outcomes = unsafe { chunk.take_all() };
                     self.unsent = outcomes.places() as u64;
                     take(outcomes);
-                    self.tell_yielded();
+                    self.report_yielded();
                     self.dispatch.retire(self.job, &chunk);
                 }
-                Found::Soon | Found::NotYet => return None,
+                Found::Soon | Found::Pending => return None,
                 Found::Ready(_) => unreachable!("nothing is ready before everything is"),
                 Found::End(end) => {
                     self.end();
@@ -234,7 +231,7 @@ impl Reader {
 
     /// The chunks whose outcomes were not all taken, by their first index. The reader keeps them.
     #[expect(unsafe_code, reason = "refers to chunks that it keeps")]
-    fn chunks(&mut self) -> Vec<(u64, Stretch)> {
+    fn chunks(&mut self) -> Vec<(u64, ChunkSlice)> {
         let chunks = self.dispatch.chunks(self.job);
         // SAFETY: outcomes that are taken all at once are not salvaged. The chunks are kept here.
         let slots = |chunk: &Arc<Chunk>| (chunk.first(), unsafe { chunk.slots(0..chunk.len() as usize) });
@@ -248,10 +245,10 @@ impl Reader {
         if let Some(used) = self.current.take_if(|current| current.at == current.end) {
             self.let_go(used);
         }
-        self.tell_yielded();
-        self.refill = self.gate.refill.load(Ordering::SeqCst);
-        let starved = self.gate.starved.load(Ordering::SeqCst);
-        if starved && self.gate.room_for_any() >= self.refill {
+        self.report_yielded();
+        self.room_min = self.flow.room_min.load(Ordering::SeqCst);
+        let room_wanted = self.flow.room_wanted.load(Ordering::SeqCst);
+        if room_wanted && self.flow.room_for_any() >= self.room_min {
             self.dispatch.made_room(self.job);
         }
     }
@@ -272,8 +269,8 @@ impl Reader {
 
     /// Says how many outcomes were taken. Not at each, because that is dear: less room than is worth telling
     /// of may be kept back for as long as there are outcomes at hand.
-    fn tell_yielded(&mut self) {
-        self.gate.yielded.fetch_add(mem::take(&mut self.unsent), Ordering::SeqCst);
+    fn report_yielded(&mut self) {
+        self.flow.yielded.fetch_add(mem::take(&mut self.unsent), Ordering::SeqCst);
     }
 
     /// Cancels what is pending; what finished stays until the consumer is closed.
@@ -290,7 +287,7 @@ impl Reader {
     }
 
     /// Cancels what is pending and lets go of the job.
-    pub(crate) fn close(mut self) -> Leftovers {
+    pub(crate) fn close(mut self) -> Undropped {
         let mut chunks = self.take_used();
         chunks.append(&mut self.kept);
         chunks.extend(self.current.take().map(|current| current.chunk));
@@ -300,22 +297,22 @@ impl Reader {
 
 /// A reader that lets go of its job when it is dropped. What is left of the user's values is then
 /// dropped elsewhere, because a `Drop` of ours must not block and users' drops may.
-pub(crate) struct Closing(ManuallyDrop<Reader>);
+pub(crate) struct ReaderGuard(ManuallyDrop<Reader>);
 
-impl Closing {
+impl ReaderGuard {
     /// Begins a map: from now on containers fill its window.
     pub(crate) fn of_map(
         dispatch: &Arc<Dispatch>,
-        supply: Supply,
+        source: JobSource,
         (order, failures): (Order, Failures),
         window: Window,
         retries: Option<Retries>,
         caller: Caller,
     ) -> Result<Self, Reason> {
         let on_failure = failures.on_failure();
-        let plan = Plan { order, on_failure, window, retries, caller };
-        let (job, gate) = dispatch.open(plan, supply)?;
-        Ok(Self::new(dispatch, job, gate, order, failures))
+        let plan = JobPlan { order, on_failure, window, retries, caller };
+        let (job, flow) = dispatch.open(plan, source)?;
+        Ok(Self::new(dispatch, job, flow, order, failures))
     }
 
     /// Begins a map over inputs that are all there, of which nothing is taken before all outcomes are.
@@ -325,12 +322,18 @@ impl Closing {
         failures: Failures,
         caller: Caller,
     ) -> Result<Self, Reason> {
-        let (job, gate) = dispatch.open_with(inputs, failures.on_failure(), caller)?;
-        Ok(Self::new(dispatch, job, gate, Order::AtOnce, failures))
+        let (job, flow) = dispatch.open_with(inputs, failures.on_failure(), caller)?;
+        Ok(Self::new(dispatch, job, flow, Order::AtOnce, failures))
     }
 
-    fn new(dispatch: &Arc<Dispatch>, job: JobId, gate: Arc<Gate>, order: Order, failures: Failures) -> Self {
-        Self(ManuallyDrop::new(Reader::new(dispatch, job, gate, order, failures)))
+    fn new(
+        dispatch: &Arc<Dispatch>,
+        job: JobId,
+        flow: Arc<FlowControl>,
+        order: Order,
+        failures: Failures,
+    ) -> Self {
+        Self(ManuallyDrop::new(Reader::new(dispatch, job, flow, order, failures)))
     }
 
     pub(crate) fn job(&self) -> JobId {
@@ -346,7 +349,7 @@ impl Closing {
     }
 }
 
-impl Drop for Closing {
+impl Drop for ReaderGuard {
     #[inline(never)] // so that it is compiled once, and not with each type of consumer
     #[expect(unsafe_code, reason = "the reader is closed by value")]
     fn drop(&mut self) {
@@ -357,7 +360,7 @@ impl Drop for Closing {
             let (chunks, closed) = reader.close();
             let holds = closed.as_ref().is_some_and(|closed| !closed.0.is_empty() || !closed.1.is_empty());
             if shape.runs_drops() && (!chunks.is_empty() || holds) {
-                drop_elsewhere(stack, (chunks, closed));
+                defer_drop(stack, (chunks, closed));
             }
         });
     }
@@ -365,7 +368,7 @@ impl Drop for Closing {
 
 /// Takes the outcomes of one job. Dropped, it lets go of the job.
 pub(crate) struct Consumer<I, O, E> {
-    reader: Closing,
+    reader: ReaderGuard,
     /// Outcomes taken that were `Ok`.
     oks: u64,
     types: Types<I, O, E>,
@@ -398,7 +401,7 @@ where
     /// # Panics
     ///
     /// If it is the reader of a function with other types.
-    pub(crate) fn over(reader: Closing) -> Self {
+    pub(crate) fn over(reader: ReaderGuard) -> Self {
         assert!(reader.0.dispatch.settings.shape.is::<I, O, E>(), "outcomes are taken as what they are");
         Self { reader, oks: 0, types: PhantomData }
     }
@@ -415,7 +418,7 @@ where
         current.at += 1;
         reader.next += 1;
         reader.unsent += 1;
-        if current.at == current.end || reader.unsent >= reader.refill {
+        if current.at == current.end || reader.unsent >= reader.room_min {
             reader.after_yield();
         }
         if outcome.is_ok() {
@@ -427,25 +430,25 @@ where
     }
 
     /// The next outcome.
-    pub(crate) fn look(&mut self, patience: Patience<'_>) -> Sight<I, O, E> {
+    pub(crate) fn poll_next(&mut self, wait: Wait<'_>) -> Poll<Option<Outcome<I, O, E>>> {
         loop {
             if let Some(outcome) = self.take() {
-                return Sight::Outcome(outcome);
+                return Poll::Ready(Some(outcome));
             }
-            match Reader::look(self, patience) {
+            match Reader::poll_next(self, wait) {
                 Reading::Places => {}
-                Reading::NotYet => return Sight::NotYet,
-                Reading::End(None) => return Sight::End,
-                Reading::End(Some(end)) => return Sight::Outcome(Err(failure_of(end))),
+                Reading::Pending => return Poll::Pending,
+                Reading::End(None) => return Poll::Ready(None),
+                Reading::End(Some(end)) => return Poll::Ready(Some(Err(failure_of(end)))),
             }
         }
     }
 
     /// All outcomes, once they are there. Asked of a consumer that was made for it.
     #[expect(unsafe_code, reason = "moves outcomes out of their chunk")]
-    pub(crate) fn look_for_all(&mut self, patience: Patience<'_>) -> Option<All<I, O, E>> {
+    pub(crate) fn poll_all(&mut self, wait: Wait<'_>) -> Option<All<I, O, E>> {
         let mut all = Vec::new();
-        let end = self.all(patience, &mut |outcomes| {
+        let end = self.all(wait, &mut |outcomes| {
             // SAFETY: all places hold outcomes; the types were checked where this was made.
             all = unsafe { outcomes.into_vec() };
         })?;
@@ -475,7 +478,7 @@ where
             if saved.len() as u64 >= expected {
                 break;
             }
-            // What is booked and not there is about to be published by its thread.
+            // What is committed and not there is about to be published by its thread.
             std::thread::yield_now();
         }
         saved.sort_by_key(|(index, _)| *index);

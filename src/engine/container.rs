@@ -36,7 +36,7 @@ impl Handler<Launch> for Container {
     fn handle(&mut self, Launch { generation }: Launch, _: &mut Context<Self>) {
         let (dispatch, id) = (Arc::clone(&self.dispatch), self.id);
         if !dispatch.launch(id, generation) {
-            return dispatch.tell(Notice::Ended { container: id, generation });
+            return dispatch.notify(Notice::Ended { container: id, generation });
         }
         if let Err(error) = dispatch.host.make_container(&dispatch, id, generation) {
             dispatch.crashed(id, generation, Death::NoThread(Arc::new(error)));
@@ -63,7 +63,7 @@ impl Handler<Notice> for Container {
                 let timer = ctx.run_later(limit, move |container, _| {
                     let Self { id, dispatch, .. } = container;
                     if dispatch.abandon_exit(*id, generation) {
-                        dispatch.tell(Notice::Ended { container: *id, generation });
+                        dispatch.notify(Notice::Ended { container: *id, generation });
                     }
                 });
                 self.exit_timer = Some((generation, timer));

@@ -13,15 +13,15 @@ use std::task::Poll;
 use tokio::runtime::{Builder, Handle};
 
 use crate::base::ids::JobId;
-use crate::contain::drops::Elsewhere;
+use crate::contain::drops::DeferDrop;
 use crate::contain::unwind::{Contained, contain, contain_drop, set_thread_hook};
-use crate::data::pool::{Flow, Inlet, PolledFlow, Pulled};
-use crate::data::source::Feed;
+use crate::data::prefetch::{PollPullInto, Producer, PullInto, Pulled};
+use crate::data::source::BlockingSource;
 use crate::engine::dispatch::{Dispatch, FeederEnd};
 use crate::values::crash::Panic;
 
 /// Makes the feeder of a map, which pulls its source.
-pub(crate) fn start(dispatch: &Arc<Dispatch>, job: JobId, source: Elsewhere<Feed>) {
+pub(crate) fn start(dispatch: &Arc<Dispatch>, job: JobId, source: DeferDrop<BlockingSource>) {
     dispatch.feeder_begins();
     if let Err(error) = dispatch.host.make_feeder(dispatch, job, source) {
         let panic = Panic { message: format!("no feeder: {error}"), location: None };
@@ -30,14 +30,14 @@ pub(crate) fn start(dispatch: &Arc<Dispatch>, job: JobId, source: Elsewhere<Feed
 }
 
 /// Pulls `source` for `job` until it ends, panics, or the map is over.
-pub(crate) fn run(dispatch: &Arc<Dispatch>, job: JobId, source: Feed) {
+pub(crate) fn run(dispatch: &Arc<Dispatch>, job: JobId, source: BlockingSource) {
     set_thread_hook(dispatch.settings.panic_hook);
     match source {
-        Feed::Iterator(mut source) => {
+        BlockingSource::Iterator(mut source) => {
             let end = pull(dispatch, job, source.get_mut().as_mut());
             dispatch.source_ends(job, end.unwrap_or_else(FeederEnd::Panicked));
         }
-        Feed::Stream(source, runtime) => pull_in_runtime(dispatch, job, source, runtime),
+        BlockingSource::Stream(source, runtime) => pull_in_runtime(dispatch, job, source, runtime),
     }
     dispatch.feeder_returns();
 }
@@ -48,7 +48,7 @@ pub(crate) fn run(dispatch: &Arc<Dispatch>, job: JobId, source: Feed) {
 fn pull_in_runtime(
     dispatch: &Dispatch,
     job: JobId,
-    mut source: Contained<Pin<Box<dyn PolledFlow>>>,
+    mut source: Contained<Pin<Box<dyn PollPullInto>>>,
     owners: Option<Handle>,
 ) {
     let ends = |end: Result<Result<FeederEnd, Panic>, Panic>| {
@@ -82,37 +82,39 @@ pub(crate) fn begin(
     dispatch: &Dispatch,
     job: JobId,
     size_hint: impl FnOnce() -> (usize, Option<usize>),
-) -> Result<Option<Inlet>, Panic> {
-    let Some(inlet) = dispatch.inlet(job) else { return Ok(None) };
+) -> Result<Option<Producer>, Panic> {
+    let Some(producer) = dispatch.producer(job) else { return Ok(None) };
     if let (least, Some(most)) = contain(size_hint)?
         && least == most
     {
         dispatch.expect_total(job, most as u64);
     }
-    Ok(Some(inlet))
+    Ok(Some(producer))
 }
 
 /// Pulls an iterator, until nothing more comes or nothing more is wanted.
-fn pull(dispatch: &Dispatch, job: JobId, source: &mut dyn Flow) -> Result<FeederEnd, Panic> {
-    let Some(mut inlet) = begin(dispatch, job, || source.size_hint())? else { return Ok(FeederEnd::Told) };
-    while let Some(mut room) = dispatch.await_room(job, inlet.gate()) {
-        if let Some(end) = pull_room(dispatch, job, source, &mut inlet, &mut room)? {
+fn pull(dispatch: &Dispatch, job: JobId, source: &mut dyn PullInto) -> Result<FeederEnd, Panic> {
+    let Some(mut producer) = begin(dispatch, job, || source.size_hint())? else {
+        return Ok(FeederEnd::Stopped);
+    };
+    while let Some(mut room) = dispatch.await_room(job, producer.flow()) {
+        if let Some(end) = pull_room(dispatch, job, source, &mut producer, &mut room)? {
             return Ok(end);
         }
     }
-    Ok(FeederEnd::Told)
+    Ok(FeederEnd::Stopped)
 }
 
 /// Pulls as many inputs as there is room for. `Some` if nothing more comes.
 pub(crate) fn pull_room(
     dispatch: &Dispatch,
     job: JobId,
-    source: &mut dyn Flow,
-    inlet: &mut Inlet,
+    source: &mut dyn PullInto,
+    producer: &mut Producer,
     room: &mut u64,
 ) -> Result<Option<FeederEnd>, Panic> {
     while *room > 0 {
-        let pulled = contain(|| source.pull(room, inlet))?;
+        let pulled = contain(|| source.pull(room, producer))?;
         if let Some(end) = after_pull(dispatch, job, pulled) {
             return Ok(Some(end));
         }
@@ -124,14 +126,14 @@ pub(crate) fn pull_room(
 fn after_pull(dispatch: &Dispatch, job: JobId, pulled: Pulled) -> Option<FeederEnd> {
     match pulled {
         Pulled::Enough => None,
-        Pulled::ForTheStarving => {
-            dispatch.feed_the_starving(job);
+        Pulled::Awaited => {
+            dispatch.wake_for_input(job);
             None
         }
         Pulled::Exhausted => Some(FeederEnd::Exhausted),
         Pulled::Refused(input) => {
             dispatch.fed_too_late(job, input);
-            Some(FeederEnd::Told)
+            Some(FeederEnd::Stopped)
         }
     }
 }
@@ -140,10 +142,12 @@ fn after_pull(dispatch: &Dispatch, job: JobId, pulled: Pulled) -> Option<FeederE
 pub(crate) async fn pull_stream(
     dispatch: &Dispatch,
     job: JobId,
-    mut source: Pin<&mut dyn PolledFlow>,
+    mut source: Pin<&mut dyn PollPullInto>,
 ) -> Result<FeederEnd, Panic> {
-    let Some(mut inlet) = begin(dispatch, job, || source.size_hint())? else { return Ok(FeederEnd::Told) };
-    while let Some(room) = dispatch.room_in_task(job, inlet.gate()).await {
+    let Some(mut producer) = begin(dispatch, job, || source.size_hint())? else {
+        return Ok(FeederEnd::Stopped);
+    };
+    while let Some(room) = dispatch.room_in_task(job, producer.flow()).await {
         for _ in 0..room {
             let mut waited = false;
             let next = poll_fn(|cx| {
@@ -152,7 +156,7 @@ pub(crate) async fn pull_stream(
                     return Poll::Ready(Ok(None));
                 }
                 waited = true;
-                match contain(|| source.as_mut().poll_pull(&mut inlet, cx)) {
+                match contain(|| source.as_mut().poll_pull(&mut producer, cx)) {
                     Ok(Poll::Ready(pulled)) => Poll::Ready(Ok(Some(pulled))),
                     Ok(Poll::Pending) if dispatch.is_wanted_by_task(job, cx.waker()) => Poll::Pending,
                     Ok(Poll::Pending) => Poll::Ready(Ok(None)),
@@ -165,9 +169,9 @@ pub(crate) async fn pull_stream(
                         return Ok(end);
                     }
                 }
-                None => return Ok(FeederEnd::Told),
+                None => return Ok(FeederEnd::Stopped),
             }
         }
     }
-    Ok(FeederEnd::Told)
+    Ok(FeederEnd::Stopped)
 }

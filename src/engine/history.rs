@@ -4,7 +4,8 @@
 //! no crash, because a crash may hold such a value. Each list has a bound in entries and in the bytes of its texts, and the
 //! oldest entries go first. It allocates nothing before its first entry.
 //!
-//! A storm of crashes becomes a few lines of the log, because crashes of one cause within [`FOLD`] are counted in one line.
+//! A storm of crashes becomes a few lines of the log, because crashes of one cause within [`REPEATS_PERIOD`]
+//! are counted in one line.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -36,7 +37,7 @@ const POISONED_TEXT_MAX: usize = 16 << 10;
 /// The largest number of lines of the log.
 const LOG_MAX: usize = 256;
 /// Repeats within this time of the first are counted in one line of the log.
-const FOLD: Duration = Duration::from_secs(10);
+const REPEATS_PERIOD: Duration = Duration::from_secs(10);
 /// The largest number of bytes of the message of a single crash.
 const MESSAGE_MAX: usize = 512;
 /// The largest number of bytes of a message that stands for many.
@@ -449,7 +450,7 @@ impl History {
         self.changes += 1;
         let changed = self.changes;
         if let Ok(place) = self.log.binary_search_by_key(&before, |line| line.seq)
-            && at.saturating_sub(self.log[place].at) < FOLD
+            && at.saturating_sub(self.log[place].at) < REPEATS_PERIOD
         {
             let line = &mut self.log[place];
             (line.changed, line.last, line.what) = (changed, at, what);

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::base::ids::{ContainerId, Generation, JobId};
-use crate::contain::drops::Elsewhere;
-use crate::data::source::Feed;
+use crate::contain::drops::DeferDrop;
+use crate::data::source::BlockingSource;
 use crate::decide::time::Time;
 use crate::engine::anchor::Anchor;
 use crate::engine::dispatch::Dispatch;
@@ -51,7 +51,12 @@ pub(crate) trait Host: Send + Sync {
     /// # Errors
     ///
     /// The system makes none. The source is dropped.
-    fn make_feeder(&self, dispatch: &Arc<Dispatch>, job: JobId, source: Elsewhere<Feed>) -> io::Result<()>;
+    fn make_feeder(
+        &self,
+        dispatch: &Arc<Dispatch>,
+        job: JobId,
+        source: DeferDrop<BlockingSource>,
+    ) -> io::Result<()>;
 
     /// Whether the calling thread must not wait for a subscriber.
     fn must_not_wait(&self) -> bool;
@@ -104,7 +109,12 @@ impl Host for Machine {
         spawn(name, settings.stack_bytes, Box::new(move || thread::run(&theirs, id, generation)))
     }
 
-    fn make_feeder(&self, dispatch: &Arc<Dispatch>, job: JobId, source: Elsewhere<Feed>) -> io::Result<()> {
+    fn make_feeder(
+        &self,
+        dispatch: &Arc<Dispatch>,
+        job: JobId,
+        source: DeferDrop<BlockingSource>,
+    ) -> io::Result<()> {
         let settings = &dispatch.settings;
         let label = dispatch.label(job);
         let name = format!("{}/{}/{}", settings.app, settings.function, label.as_deref().unwrap_or("feed"));

@@ -7,17 +7,17 @@
 use std::sync::Arc;
 
 use crate::base::ids::{ContainerId, Generation};
-use crate::code::leash::Leash;
+use crate::code::token::Token;
 use crate::contain::TARGET;
-use crate::contain::unwind::tell;
+use crate::contain::unwind::ignore_panic;
 use crate::decide::life::{Act, Event, Life, Part, Served};
 use crate::engine::dispatch::Dispatch;
 use crate::engine::messages::Notice;
 use crate::values::crash::{BoxError, Death, EnterError, Panic};
 use crate::values::report::Fate;
 
-/// Makes the leash of a generation, with an account where its memory is counted. `Err` if no account is free.
-pub(crate) type MakeLeash = fn(&Dispatch) -> Result<Leash, Death>;
+/// Makes the token of a generation, with an account where its memory is counted. `Err` if no account is free.
+pub(crate) type MakeLeash = fn(&Dispatch) -> Result<Token, Death>;
 
 /// A container that lives on one thread.
 pub(crate) struct Living {
@@ -26,7 +26,7 @@ pub(crate) struct Living {
     pub(crate) life: Life,
     make_leash: MakeLeash,
     /// What ties the user's code to the current generation. `None` before it is tied, and once its state is dropped.
-    pub(crate) leash: Option<Arc<Leash>>,
+    pub(crate) token: Option<Arc<Token>>,
 }
 
 impl Living {
@@ -37,7 +37,7 @@ impl Living {
         make_leash: MakeLeash,
     ) -> Self {
         let life = Life::new(generation, dispatch.settings.code.has_state());
-        Self { dispatch: Arc::clone(dispatch), id, life, make_leash, leash: None }
+        Self { dispatch: Arc::clone(dispatch), id, life, make_leash, token: None }
     }
 
     /// The current generation, or the last one.
@@ -45,9 +45,9 @@ impl Living {
         self.life.generation()
     }
 
-    /// The leash of the current generation, whose code runs.
-    pub(crate) fn tied(&self) -> &Arc<Leash> {
-        self.leash.as_ref().expect("a generation is tied before its code runs")
+    /// The token of the current generation, whose code runs.
+    pub(crate) fn with_current(&self) -> &Arc<Token> {
+        self.token.as_ref().expect("a generation is tied before its code runs")
     }
 
     /// Does what is the engine's, up to the next part of the user's code. `None` once only the thread is to
@@ -86,7 +86,7 @@ impl Living {
             }
             Err(panic) => Err(Death::EnterPanicked(panic)),
         };
-        let overdraft = self.tied().overdraft();
+        let overdraft = self.with_current().over_limit_death();
         self.hear(Event::Entered { outcome, overdraft });
     }
 
@@ -95,8 +95,9 @@ impl Living {
         let event = match served {
             Ok(served) => Event::Served(served),
             Err(panic) => {
-                let (interrupted, overdraft) = (self.tied().is_interrupted(), self.tied().overdraft());
-                Event::CameOut { panic, interrupted, overdraft }
+                let (interrupted, overdraft) =
+                    (self.with_current().is_interrupted(), self.with_current().over_limit_death());
+                Event::Unwinding { panic, interrupted, overdraft }
             }
         };
         self.hear(event);
@@ -109,7 +110,9 @@ impl Living {
             Err(panic) => {
                 let settings = &self.dispatch.settings;
                 let (app, function, container) = (&settings.app, &settings.function, self.id.index());
-                tell(|| tracing::warn!(target: TARGET, %app, %function, container, %panic, "exit panicked"));
+                ignore_panic(
+                    || tracing::warn!(target: TARGET, %app, %function, container, %panic, "exit panicked"),
+                );
                 Fate::ExitPanicked(panic)
             }
         };
@@ -119,7 +122,7 @@ impl Living {
     /// That came of what was to be done.
     pub(crate) fn hear(&mut self, event: Event) {
         if matches!(event, Event::Dropped) {
-            self.leash = None;
+            self.token = None;
         }
         self.life.hear(event);
     }
@@ -132,14 +135,14 @@ impl Living {
         match life.act() {
             Act::Tie => self.tie(),
             Act::Admit => {
-                if let Some(account) = self.tied().account() {
+                if let Some(account) = self.with_current().account() {
                     account.counters().end_epoch(); // what comes is charged to attempts
                 }
                 if self.dispatch.entered(id, generation) { Event::Admitted } else { Event::Stale }
             }
             Act::Announce => {
-                self.tied().exits();
-                self.dispatch.tell(Notice::Exiting { container: id, generation });
+                self.with_current().exits();
+                self.dispatch.notify(Notice::Exiting { container: id, generation });
                 Event::Announced
             }
             Act::Leave => {
@@ -158,12 +161,12 @@ impl Living {
     }
 
     fn tie(&mut self) -> Event {
-        let leash = match (self.make_leash)(&self.dispatch) {
-            Ok(leash) => Arc::new(leash),
+        let token = match (self.make_leash)(&self.dispatch) {
+            Ok(token) => Arc::new(token),
             Err(death) => return Event::NoAccount(death),
         };
-        let tied = self.dispatch.tie(self.id, self.life.generation(), &leash);
-        self.leash = Some(leash);
+        let tied = self.dispatch.register_token(self.id, self.life.generation(), &token);
+        self.token = Some(token);
         if tied { Event::Tied } else { Event::Stale }
     }
 }

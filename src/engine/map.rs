@@ -12,15 +12,15 @@ use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler,
 
 use crate::base::ids::JobId;
 use crate::engine::actor::{Batch, CancelMap, Demand, GetProgress};
-use crate::engine::consumer::{Consumer, Sight};
-use crate::engine::dispatch::{Dispatch, Patience};
+use crate::engine::consumer::Consumer;
+use crate::engine::dispatch::{Dispatch, Wait};
 use crate::engine::running::Running;
 
 /// The most outcomes in one batch, because a batch is a vector on top of the window.
 const BATCH_MAX: u64 = 1_024;
 
 /// One fan-out, as an actor.
-pub struct Map<I, O, E>
+pub struct MapActor<I, O, E>
 where
     I: Send + Sync + 'static,
     O: Send + 'static,
@@ -45,7 +45,7 @@ where
     pub(crate) _running: Arc<Running>,
 }
 
-impl<I, O, E> Map<I, O, E>
+impl<I, O, E> MapActor<I, O, E>
 where
     I: Send + Sync + 'static,
     O: Send + 'static,
@@ -83,16 +83,16 @@ where
         let consumer = &mut self.consumer;
         let last = poll_fn(|cx| {
             while outcomes.len() < most {
-                let sight = if outcomes.is_empty() {
-                    consumer.look(Patience::Task(cx.waker()))
+                let polled = if outcomes.is_empty() {
+                    consumer.poll_next(Wait::Register(cx.waker()))
                 } else {
-                    consumer.look(Patience::Look)
+                    consumer.poll_next(Wait::Try)
                 };
-                match sight {
-                    Sight::Outcome(outcome) => outcomes.push(outcome),
-                    Sight::NotYet if outcomes.is_empty() => return Poll::Pending,
-                    Sight::NotYet => break,
-                    Sight::End => return Poll::Ready(true),
+                match polled {
+                    Poll::Ready(Some(outcome)) => outcomes.push(outcome),
+                    Poll::Pending if outcomes.is_empty() => return Poll::Pending,
+                    Poll::Pending => break,
+                    Poll::Ready(None) => return Poll::Ready(true),
                 }
             }
             Poll::Ready(false)
@@ -102,7 +102,7 @@ where
     }
 }
 
-impl<I, O, E> Actor for Map<I, O, E>
+impl<I, O, E> Actor for MapActor<I, O, E>
 where
     I: Send + Sync + 'static,
     O: Send + 'static,
@@ -117,7 +117,7 @@ where
     }
 }
 
-impl<I, O, E> Handler<GetProgress> for Map<I, O, E>
+impl<I, O, E> Handler<GetProgress> for MapActor<I, O, E>
 where
     I: Send + Sync + 'static,
     O: Send + 'static,
@@ -130,7 +130,7 @@ where
     }
 }
 
-impl<I, O, E> Handler<CancelMap> for Map<I, O, E>
+impl<I, O, E> Handler<CancelMap> for MapActor<I, O, E>
 where
     I: Send + Sync + 'static,
     O: Send + 'static,

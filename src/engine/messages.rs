@@ -11,8 +11,8 @@ use actix::{Message, Recipient};
 use tokio::sync::oneshot;
 
 use crate::base::ids::{ContainerId, Generation, JobId};
-use crate::contain::drops::Elsewhere;
-use crate::data::source::Feed;
+use crate::contain::drops::DeferDrop;
+use crate::data::source::BlockingSource;
 use crate::decide::restart::Restart;
 use crate::decide::window::Window;
 use crate::engine::actor::{Happened, Shutdown};
@@ -79,16 +79,16 @@ pub(crate) enum Request {
     FeedMap {
         job: JobId,
         /// A source may block in its drop: lost with the supervisor, it is dropped elsewhere.
-        source: Elsewhere<Feed>,
+        source: DeferDrop<BlockingSource>,
         /// Ends the map if the message is lost.
-        guard: Undelivered,
+        guard: DropGuard,
     },
     Kill(ContainerId, Reply<bool>),
     Reset(Reply<bool>),
     Status(Reply<Status>),
     Subscribe(Recipient<Happened>, Reply<()>),
     /// A message with types, as what is to be done for it.
-    Typed(Box<dyn FnOnce(&Desk<'_>) + Send>),
+    Typed(Box<dyn FnOnce(&SupervisorView<'_>) + Send>),
 }
 
 /// Where the answer goes. `None` if no one asked for it.
@@ -113,7 +113,7 @@ impl Request {
 }
 
 /// What a message with types finds at the supervisor.
-pub(crate) struct Desk<'a> {
+pub(crate) struct SupervisorView<'a> {
     pub(crate) dispatch: &'a Arc<Dispatch>,
     /// The window of maps that set none.
     pub(crate) default_window: Window,
@@ -127,19 +127,19 @@ pub(crate) struct Desk<'a> {
 pub(crate) struct SupervisorEnded;
 
 /// Runs its closure when dropped, unless disarmed: a message that nobody received.
-pub(crate) struct Undelivered(Option<Box<dyn FnOnce() + Send>>);
+pub(crate) struct DropGuard(Option<Box<dyn FnOnce() + Send>>);
 
-impl Undelivered {
+impl DropGuard {
     pub(crate) fn new(lost: impl FnOnce() + Send + 'static) -> Self {
         Self(Some(Box::new(lost)))
     }
 
-    pub(crate) fn delivered(mut self) {
+    pub(crate) fn disarm(mut self) {
         self.0 = None;
     }
 }
 
-impl Drop for Undelivered {
+impl Drop for DropGuard {
     fn drop(&mut self) {
         if let Some(lost) = self.0.take() {
             lost();

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use crate::base::ids::JobId;
-use crate::contain::drops::{drop_elsewhere, let_go};
+use crate::contain::drops::{defer_drop, let_go};
 use crate::contain::outlined::{Outlined, outline};
 use crate::data::chunk::Chunk;
 use crate::data::erased::Values;
@@ -16,10 +16,9 @@ use crate::data::failure::{Failure, Reason};
 use crate::data::shape::Outcome;
 use crate::engine::abort::{Abort, AbortHandle};
 use crate::engine::caller::Caller;
-use crate::engine::consumer::Sight;
-use crate::engine::dispatch::{Dispatch, Found, Patience};
-use crate::engine::map_lane::MapEnd;
-use crate::engine::wait::wait;
+use crate::engine::dispatch::{Dispatch, Found, Wait};
+use crate::engine::map_buffers::MapEnd;
+use crate::engine::wait;
 
 /// A call that was accepted. Dropped, it is cancelled.
 pub(crate) struct OpenCall(pub(crate) Outlined<Held>);
@@ -74,36 +73,36 @@ impl OpenCall {
     ///
     /// If the call is of a function with other types.
     #[expect(unsafe_code, reason = "moves an outcome out of its chunk")]
-    pub(crate) fn look<I, O, E>(&mut self, patience: Patience<'_>) -> Sight<I, O, E>
+    pub(crate) fn poll<I, O, E>(&mut self, wait: Wait<'_>) -> Poll<Option<Outcome<I, O, E>>>
     where
         I: Send + Sync + 'static,
         O: Send + 'static,
         E: Send + 'static,
     {
-        let chunk = match self.0.look(patience) {
+        let chunk = match self.0.find(wait) {
             Ok(Some(chunk)) => chunk,
-            Ok(None) => return Sight::NotYet,
-            Err(None) => return Sight::End,
-            Err(Some(reason)) => return Sight::Outcome(Err(Failure::of_map(reason))),
+            Ok(None) => return Poll::Pending,
+            Err(None) => return Poll::Ready(None),
+            Err(Some(reason)) => return Poll::Ready(Some(Err(Failure::of_map(reason)))),
         };
         assert!(chunk.shape().is::<I, O, E>(), "an outcome is taken as what it is");
         // SAFETY: outcomes of a call are taken one by one, by this one value, and the chunk is kept until then. The types
         // were just checked.
         let outcome: Option<Outcome<I, O, E>> = unsafe { chunk.slots(0..1).take(0) };
         self.0.has_taken(chunk);
-        Sight::Outcome(outcome.expect("it is there"))
+        Poll::Ready(Some(outcome.expect("it is there")))
     }
 
     /// Blocks until the outcome is there.
-    pub(crate) fn wait<I, O, E>(&mut self) -> Sight<I, O, E>
+    pub(crate) fn wait<I, O, E>(&mut self) -> Poll<Option<Outcome<I, O, E>>>
     where
         I: Send + Sync + 'static,
         O: Send + 'static,
         E: Send + 'static,
     {
-        wait(poll_fn(|cx| match self.look(Patience::Task(cx.waker())) {
-            Sight::NotYet => Poll::Pending,
-            sight => Poll::Ready(sight),
+        wait::wait(poll_fn(|cx| match self.poll(Wait::Register(cx.waker())) {
+            Poll::Pending => Poll::Pending,
+            polled => Poll::Ready(polled),
         }))
     }
 }
@@ -111,11 +110,11 @@ impl OpenCall {
 impl Held {
     /// The chunk that holds the outcome, `None` if there is none yet; or that none will come, and why if the function has
     /// broken down.
-    fn look(&mut self, patience: Patience<'_>) -> Result<Option<Arc<Chunk>>, Option<Reason>> {
+    fn find(&mut self, wait: Wait<'_>) -> Result<Option<Arc<Chunk>>, Option<Reason>> {
         if self.over {
             return Err(None);
         }
-        match self.dispatch.find_outcome(self.job, patience) {
+        match self.dispatch.find_outcome(self.job, wait) {
             Found::Chunk(chunk) => {
                 self.over = true;
                 Ok(Some(chunk))
@@ -124,7 +123,7 @@ impl Held {
                 self.over = true;
                 Err(end.and_then(|end| if let MapEnd::OfMap(reason) = end { Some(reason) } else { None }))
             }
-            Found::Soon | Found::NotYet => Ok(None),
+            Found::Soon | Found::Pending => Ok(None),
             Found::Ready(_) => unreachable!("a call has no order"),
         }
     }
@@ -133,7 +132,7 @@ impl Held {
     fn has_taken(&self, chunk: Arc<Chunk>) {
         chunk.count_taken(1);
         if chunk.is_shared() {
-            drop_elsewhere(self.dispatch.settings.stack(), chunk);
+            defer_drop(self.dispatch.settings.stack(), chunk);
         }
     }
 }
@@ -147,7 +146,7 @@ impl Drop for Held {
                 && shape.runs_drops()
                 && !(closed.0.is_empty() && closed.1.is_empty())
             {
-                drop_elsewhere(stack, closed);
+                defer_drop(stack, closed);
             }
         });
     }

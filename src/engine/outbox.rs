@@ -4,7 +4,7 @@
 //! with the lock released, by one thread at a time, because subscribers are the user's code: whichever thread has put
 //! something in tells all that is there, unless another one is at it. The engine's own thread does not tell, because a
 //! subscriber that blocks would hold up the supervisors of all functions. The log tells repeated crashes as a number
-//! ([`story`](crate::engine::story)); subscribed actors hear of each.
+//! ([`log_throttle`](crate::engine::log_throttle)); subscribed actors hear of each.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -12,12 +12,12 @@ use std::sync::Arc;
 use parking_lot::{Mutex, MutexGuard};
 use tracing::level_filters::LevelFilter;
 
-use crate::contain::unwind::tell;
+use crate::contain::unwind::ignore_panic;
 use crate::decide::time::Time;
 use crate::engine::caller::Caller;
 use crate::engine::history::{Fact, History};
-use crate::engine::speech::{Audience, Speech};
-use crate::engine::story::Story;
+use crate::engine::log_throttle::LogThrottle;
+use crate::engine::telemetry::{Subscribers, Telemetry};
 use crate::values::event::Event;
 
 /// The most events that wait, because a subscriber may block for ever. Those that come then are counted.
@@ -25,12 +25,12 @@ const EVENTS_MAX: usize = 1 << 16;
 
 /// An event, and who asked for the execution that it is about.
 #[derive(Debug)]
-pub(crate) struct Entry {
+pub(crate) struct QueuedEvent {
     pub(crate) event: Event,
     pub(crate) caller: Caller,
 }
 
-impl From<Event> for Entry {
+impl From<Event> for QueuedEvent {
     fn from(event: Event) -> Self {
         Self { event, caller: Caller::default() }
     }
@@ -38,18 +38,18 @@ impl From<Event> for Entry {
 
 /// Something that waits to be told.
 #[derive(Debug)]
-enum Waits {
-    Entry(Entry),
+enum OutboxItem {
+    Event(QueuedEvent),
     /// The log is to tell how many repeats it has not told of.
     Repeats,
     /// Runs once all entries before it have been delivered.
-    Then(Arc<Then>),
+    Action(Arc<OnceAction>),
 }
 
 /// An action that runs once. Several threads may try to run it.
-pub(crate) struct Then(Mutex<Option<Box<dyn FnOnce() + Send>>>);
+pub(crate) struct OnceAction(Mutex<Option<Box<dyn FnOnce() + Send>>>);
 
-impl Then {
+impl OnceAction {
     pub(crate) fn new(then: impl FnOnce() + Send + 'static) -> Self {
         Self(Mutex::new(Some(Box::new(then))))
     }
@@ -65,20 +65,20 @@ impl Then {
     }
 }
 
-impl std::fmt::Debug for Then {
+impl std::fmt::Debug for OnceAction {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Then").field("is_done", &self.is_done()).finish()
+        f.debug_struct("OnceAction").field("is_done", &self.is_done()).finish()
     }
 }
 
 /// Events that wait to be told.
 #[derive(Debug, Default)]
-struct Waiting {
-    events: VecDeque<(Waits, Time)>,
+struct OutboxQueue {
+    events: VecDeque<(OutboxItem, Time)>,
     /// Events that found no place since the last one that did.
     missed: u64,
     /// Whether a thread is telling.
-    is_told: bool,
+    is_delivering: bool,
     /// Whether the repeats wait to be told of.
     has_repeats: bool,
 }
@@ -88,12 +88,12 @@ pub(crate) struct Outbox {
     app: Arc<str>,
     function: Arc<str>,
     /// Actors that listen.
-    pub(crate) audience: Audience,
-    waiting: Mutex<Waiting>,
+    pub(crate) subscribers: Subscribers,
+    waiting: Mutex<OutboxQueue>,
     /// What the log has told.
-    story: Mutex<Story>,
+    throttle: Mutex<LogThrottle>,
     /// Hears each event as well: the function's host.
-    ear: Ear,
+    listener: Listener,
     /// What snapshots show of the past.
     history: Mutex<History>,
     /// The facts that the history has not heard yet. They are written under the function's lock, which keeps them in
@@ -102,25 +102,25 @@ pub(crate) struct Outbox {
 }
 
 /// Hears events, and when they happened.
-pub(crate) type Ear = Box<dyn Fn(&Event, Time) + Send + Sync>;
+pub(crate) type Listener = Box<dyn Fn(&Event, Time) + Send + Sync>;
 
 impl Outbox {
-    pub(crate) fn new(app: Arc<str>, function: Arc<str>, history: History, ear: Ear) -> Self {
-        let story = Mutex::default();
+    pub(crate) fn new(app: Arc<str>, function: Arc<str>, history: History, listener: Listener) -> Self {
+        let throttle = Mutex::default();
         Self {
             app,
             function,
-            audience: Audience::default(),
+            subscribers: Subscribers::default(),
             waiting: Mutex::default(),
-            story,
-            ear,
+            throttle,
+            listener,
             history: Mutex::new(history),
             facts: Mutex::default(),
         }
     }
 
     /// Puts events in, under the function's lock. Gives back those for which there is no place.
-    pub(crate) fn add(&self, events: Vec<Entry>, now: Time) -> Vec<Entry> {
+    pub(crate) fn add(&self, events: Vec<QueuedEvent>, now: Time) -> Vec<QueuedEvent> {
         let mut waiting = self.waiting.lock();
         let mut refused = Vec::new();
         for event in events {
@@ -130,36 +130,38 @@ impl Outbox {
                 continue;
             }
             let missed = std::mem::take(&mut waiting.missed);
-            let missed = (missed > 0).then(|| Entry::from(Event::Missed(missed)));
-            waiting.events.extend(missed.into_iter().chain([event]).map(|entry| (Waits::Entry(entry), now)));
+            let missed = (missed > 0).then(|| QueuedEvent::from(Event::Missed(missed)));
+            waiting
+                .events
+                .extend(missed.into_iter().chain([event]).map(|entry| (OutboxItem::Event(entry), now)));
         }
         refused
     }
 
     /// Has the log tell of the repeats that it has only counted for a while, if there are any.
-    pub(crate) fn tell_repeats(&self, now: Time) {
+    pub(crate) fn log_repeats(&self, now: Time) {
         if self.has_repeats() {
             let mut waiting = self.waiting.lock();
             if !std::mem::replace(&mut waiting.has_repeats, true) {
-                waiting.events.push_back((Waits::Repeats, now));
+                waiting.events.push_back((OutboxItem::Repeats, now));
             }
         }
     }
 
     /// Adds an action that runs once all waiting entries have been delivered.
-    pub(crate) fn add_then(&self, then: Arc<Then>, now: Time) {
-        self.waiting.lock().events.push_back((Waits::Then(then), now));
+    pub(crate) fn add_action(&self, then: Arc<OnceAction>, now: Time) {
+        self.waiting.lock().events.push_back((OutboxItem::Action(then), now));
     }
 
     /// Whether the log has counted repeats that it has not told of.
     pub(crate) fn has_repeats(&self) -> bool {
-        self.story.lock().has_repeats()
+        self.throttle.lock().has_repeats()
     }
 
     /// Whether anything waits, and no thread is telling it.
     pub(crate) fn is_waiting(&self) -> bool {
         let waiting = self.waiting.lock();
-        !waiting.is_told && !waiting.events.is_empty()
+        !waiting.is_delivering && !waiting.events.is_empty()
     }
 
     /// Queues facts for the history, under the function's lock.
@@ -184,64 +186,66 @@ impl Outbox {
 
     /// Whether nothing of the user's hears what is told.
     pub(crate) fn is_unheard(&self) -> bool {
-        LevelFilter::current() == LevelFilter::OFF && self.audience.is_empty()
+        LevelFilter::current() == LevelFilter::OFF && self.subscribers.is_empty()
     }
 
     /// Tells what waits, and what is put in meanwhile, unless another thread does.
-    pub(crate) fn tell_all(&self) {
-        while self.tell() {}
+    pub(crate) fn deliver_all(&self) {
+        while self.deliver() {}
     }
 
     /// Tells what waits, unless another thread does. Returns whether something was put in meanwhile.
-    pub(crate) fn tell(&self) -> bool {
+    pub(crate) fn deliver(&self) -> bool {
         let mut most = {
             let mut waiting = self.waiting.lock();
-            if std::mem::replace(&mut waiting.is_told, true) {
+            if std::mem::replace(&mut waiting.is_delivering, true) {
                 return false;
             }
             waiting.events.len()
         };
-        while let Some((waits, at)) = self.next(most) {
+        while let Some((item, at)) = self.next(most) {
             most -= 1;
-            self.tell_one(waits, at);
+            self.deliver_one(item, at);
         }
         !self.waiting.lock().events.is_empty()
     }
 
-    fn tell_one(&self, waits: Waits, at: Time) {
+    fn deliver_one(&self, item: OutboxItem, at: Time) {
         let repeats = {
-            let mut story = self.story.lock();
-            match &waits {
-                Waits::Repeats => story.take_repeats(at),
-                Waits::Entry(Entry { event: Event::Ended(_), .. }) => story.take_all_repeats(at),
-                Waits::Entry(_) | Waits::Then(_) => Vec::new(),
+            let mut throttle = self.throttle.lock();
+            match &item {
+                OutboxItem::Repeats => throttle.take_repeats(at),
+                OutboxItem::Event(QueuedEvent { event: Event::Ended(_), .. }) => {
+                    throttle.take_all_repeats(at)
+                }
+                OutboxItem::Event(_) | OutboxItem::Action(_) => Vec::new(),
             }
         };
         for (crash, repeats) in repeats {
-            self.speech().repeats(&crash, repeats);
+            self.telemetry().repeats(&crash, repeats);
         }
-        match waits {
-            Waits::Entry(Entry { event, caller }) => {
-                let telling = self.story.lock().hear(&event, at);
-                self.speech().speak(&event, &caller, telling);
-                (self.ear)(&event, at);
-                self.audience.tell(&event);
+        match item {
+            OutboxItem::Event(QueuedEvent { event, caller }) => {
+                let detail = self.throttle.lock().admit(&event, at);
+                self.telemetry().log(&event, &caller, detail);
+                (self.listener)(&event, at);
+                self.subscribers.send(&event);
             }
-            Waits::Then(then) => tell(|| then.run()),
-            Waits::Repeats => {}
+            OutboxItem::Action(then) => ignore_panic(|| then.run()),
+            OutboxItem::Repeats => {}
         }
     }
 
-    fn speech(&self) -> Speech<'_> {
-        Speech { app: &self.app, function: &self.function }
+    fn telemetry(&self) -> Telemetry<'_> {
+        Telemetry { app: &self.app, function: &self.function }
     }
 
     /// The next of at most `most` for the thread that is telling. Without one it does so no more.
-    fn next(&self, most: usize) -> Option<(Waits, Time)> {
+    fn next(&self, most: usize) -> Option<(OutboxItem, Time)> {
         let mut waiting = self.waiting.lock();
         let next = if most > 0 { waiting.events.pop_front() } else { None };
-        waiting.is_told = next.is_some();
-        waiting.has_repeats &= !matches!(next, Some((Waits::Repeats, _)));
+        waiting.is_delivering = next.is_some();
+        waiting.has_repeats &= !matches!(next, Some((OutboxItem::Repeats, _)));
         next
     }
 }
@@ -252,9 +256,9 @@ mod tests {
 
     use super::*;
 
-    fn heard_by(ear: impl Fn(&Event, Time) + Send + Sync + 'static) -> Outbox {
+    fn heard_by(listener: impl Fn(&Event, Time) + Send + Sync + 'static) -> Outbox {
         let history = History::new(std::time::Duration::ZERO);
-        Outbox::new("app".into(), "function".into(), history, Box::new(ear))
+        Outbox::new("app".into(), "function".into(), history, Box::new(listener))
     }
 
     /// An outbox, and the numbers in the `Missed` events that it tells.
@@ -282,14 +286,14 @@ mod tests {
                     let outbox = again.upgrade().expect("it is telling");
                     outbox.add(vec![Event::Missed(3).into()], Time::default());
                     assert!(!outbox.is_waiting());
-                    assert!(!outbox.tell(), "another thread is at it");
+                    assert!(!outbox.deliver(), "another thread is at it");
                 }
             })
         });
         outbox.add([1, 2].map(|number| Event::Missed(number).into()).into(), Time::default());
-        assert!(outbox.tell(), "one has come meanwhile");
+        assert!(outbox.deliver(), "one has come meanwhile");
         assert_eq!(*told.lock(), [1, 2]);
-        outbox.tell_all();
+        outbox.deliver_all();
         assert_eq!(*told.lock(), [1, 2, 3]);
         assert!(!outbox.is_waiting());
     }
@@ -299,10 +303,10 @@ mod tests {
         let (outbox, missed) = outbox();
         let many = (0..EVENTS_MAX + 2).map(|_| Event::Reset.into()).collect();
         assert_eq!(outbox.add(many, Time::default()).len(), 2);
-        outbox.tell_all();
+        outbox.deliver_all();
         assert_eq!(*missed.lock(), [0; 0]);
         outbox.add(vec![Event::Reset.into()], Time::default());
-        outbox.tell_all();
+        outbox.deliver_all();
         assert_eq!(*missed.lock(), [2]);
     }
 
@@ -321,7 +325,7 @@ mod tests {
             })
         });
         outbox.add(vec![Event::Reset.into()], Time::default());
-        outbox.tell_all();
+        outbox.deliver_all();
         assert_eq!(*gave_up.lock(), [None, Some(std::time::Duration::ZERO)]);
     }
 
@@ -331,10 +335,10 @@ mod tests {
         outbox.add(vec![Event::Missed(7).into()], Time::default());
         let (done, seen) = (Arc::new(Mutex::new(Vec::new())), Arc::clone(&missed));
         let record = Arc::clone(&done);
-        let then = Arc::new(Then::new(move || record.lock().push(seen.lock().clone())));
-        outbox.add_then(Arc::clone(&then), Time::default());
+        let then = Arc::new(OnceAction::new(move || record.lock().push(seen.lock().clone())));
+        outbox.add_action(Arc::clone(&then), Time::default());
         assert!(!then.is_done());
-        outbox.tell_all();
+        outbox.deliver_all();
         then.run();
         assert_eq!(*done.lock(), [[7]]);
     }

@@ -2,19 +2,19 @@
 
 use std::sync::Arc;
 
-use crate::contain::drops::{Elsewhere, Stack};
+use crate::contain::drops::{DeferDrop, Stack};
 use crate::contain::outlined::{Outlined, outline};
 use crate::data::failure::Reason;
-use crate::data::pool::Pool;
-use crate::data::source::{Feed, Source};
+use crate::data::prefetch::PrefetchQueue;
+use crate::data::source::{BlockingSource, Source};
 use crate::decide::retries::Retries;
 use crate::decide::window::Window;
 use crate::engine::abort::AbortHandle;
 use crate::engine::caller::Caller;
-use crate::engine::consumer::{Closing, Failures};
+use crate::engine::consumer::{Failures, ReaderGuard};
 use crate::engine::dispatch::Dispatch;
-use crate::engine::map_lane::{Order, Supply};
-use crate::engine::messages::{Request, Undelivered};
+use crate::engine::map_buffers::{JobSource, Order};
+use crate::engine::messages::{DropGuard, Request};
 use crate::engine::running::Running;
 use crate::engine::span::SafeSpan;
 use crate::values::error::name_in_range;
@@ -41,7 +41,7 @@ impl Default for Options {
 
 /// A map that has not begun.
 pub(crate) struct Planned {
-    pub(crate) source: Elsewhere<Source>,
+    pub(crate) source: DeferDrop<Source>,
     pub(crate) options: Options,
 }
 
@@ -51,7 +51,7 @@ impl Planned {
     /// A map over that source, asked for by the code on this thread. As long as the source is not pulled, it is dropped
     /// elsewhere, with that stack; `holds_values` says whether there is anything to drop.
     pub(crate) fn over((source, holds_values): (Source, bool), stack: Stack) -> Outlined<Self> {
-        let source = Elsewhere::new(source, stack, holds_values);
+        let source = DeferDrop::new(source, stack, holds_values);
         Outlined::new(Self { source, options: Options::default() })
     }
 
@@ -60,7 +60,7 @@ impl Planned {
         self,
         dispatch: &Arc<Dispatch>,
         default_window: Window,
-    ) -> Result<(Closing, Option<Elsewhere<Feed>>), Reason> {
+    ) -> Result<(ReaderGuard, Option<DeferDrop<BlockingSource>>), Reason> {
         let Self { source, options: Options { order, failures, window, retries, label, span } } = self;
         let window = match window {
             Some(inputs) => Window::fixed(inputs).map_err(Reason::Config)?,
@@ -68,17 +68,17 @@ impl Planned {
         };
         retries.as_ref().map_or(Ok(()), Retries::validate).map_err(Reason::Config)?;
         label.as_deref().map_or(Ok(()), name_in_range).map_err(Reason::Config)?;
-        let (supply, feed) = match source.into_inner() {
-            Source::Inline(inline) => (Supply::Inline(inline), None),
+        let (source, blocking) = match source.into_inner() {
+            Source::Direct(direct) => (JobSource::Direct(direct), None),
             // Refused it is dropped where that may block.
-            Source::MayBlock(source) => (
-                Supply::Fed(Arc::new(Pool::new(dispatch.settings.shape.input))),
-                Some(Elsewhere::new(source, dispatch.settings.stack(), true)),
+            Source::Blocking(source) => (
+                JobSource::Prefetched(Arc::new(PrefetchQueue::new(dispatch.settings.shape.input))),
+                Some(DeferDrop::new(source, dispatch.settings.stack(), true)),
             ),
         };
         let caller = Caller::within(span, label);
-        let reader = Closing::of_map(dispatch, supply, (order, failures), window, retries, caller)?;
-        Ok((reader, feed))
+        let reader = ReaderGuard::of_map(dispatch, source, (order, failures), window, retries, caller)?;
+        Ok((reader, blocking))
     }
 
     /// Begins the map, and has its source pulled.
@@ -86,16 +86,16 @@ impl Planned {
         planned: Outlined<Self>,
         running: &Running,
         abort: &AbortHandle,
-    ) -> Result<Closing, Reason> {
+    ) -> Result<ReaderGuard, Reason> {
         if abort.is_aborted() {
             return Err(Reason::Cancelled); // nothing is to be executed
         }
         let dispatch = &running.dispatch;
-        let (reader, feed) = planned.into_inner().open(dispatch, running.default_window)?;
+        let (reader, blocking) = planned.into_inner().open(dispatch, running.default_window)?;
         let job = reader.job();
-        if let Some(source) = feed {
+        if let Some(source) = blocking {
             let broken = Arc::clone(dispatch);
-            let guard = Undelivered::new(move || broken.map_undelivered(job));
+            let guard = DropGuard::new(move || broken.map_undelivered(job));
             running.request(Request::FeedMap { job, source, guard });
         }
         reader.ends_by(abort);

@@ -52,16 +52,16 @@ struct Functions<F> {
     closed: bool,
     /// How many names were ever reserved.
     reserved: u64,
-    by_name: BTreeMap<Arc<str>, Entry<F>>,
+    by_name: BTreeMap<Arc<str>, NamedFunction<F>>,
     ended_cleanly: u64,
     /// The last that ended otherwise.
-    ended: VecDeque<Ended>,
+    ended: VecDeque<EndedFunction>,
     /// Those that ended otherwise before them.
     reports_dropped: u64,
 }
 
 /// A name that is taken.
-struct Entry<F> {
+struct NamedFunction<F> {
     /// By which of the functions, in the order of their start.
     number: u64,
     /// `None` while the function is started, and after its end.
@@ -69,7 +69,7 @@ struct Entry<F> {
 }
 
 /// A function whose end was not clean.
-struct Ended {
+struct EndedFunction {
     number: u64,
     report: FunctionReport,
     latest: Latest,
@@ -83,9 +83,9 @@ pub(crate) struct Registration<F> {
 }
 
 /// What a registry held when its app ended.
-pub(crate) struct Closed<F> {
+pub(crate) struct ClosedRegistry<F> {
     running: Vec<(u64, F)>,
-    ended: VecDeque<Ended>,
+    ended: VecDeque<EndedFunction>,
     ended_cleanly: u64,
     reports_dropped: u64,
 }
@@ -115,7 +115,7 @@ impl<F: Ends> Registry<F> {
         }
         let number = functions.reserved;
         functions.reserved += 1;
-        functions.by_name.insert(Arc::clone(name), Entry { number, running: None });
+        functions.by_name.insert(Arc::clone(name), NamedFunction { number, running: None });
         Ok(Registration { registry: Arc::downgrade(self), name: Arc::clone(name), number })
     }
 
@@ -151,7 +151,7 @@ impl<F: Ends> Registry<F> {
     }
 
     /// Takes no function from now on, and gives those that there are.
-    pub(crate) fn close(&self) -> Closed<F> {
+    pub(crate) fn close(&self) -> ClosedRegistry<F> {
         let mut functions = self.0.lock();
         functions.closed = true;
         let Functions { by_name, ended_cleanly, ended, reports_dropped, .. } = &mut *functions;
@@ -162,7 +162,7 @@ impl<F: Ends> Registry<F> {
         let running = by_name.into_values().filter_map(|entry| Some((entry.number, entry.running?)));
         let mut running: Vec<_> = running.collect();
         running.sort_unstable_by_key(|(number, _)| *number);
-        Closed { running, ended, ended_cleanly, reports_dropped }
+        ClosedRegistry { running, ended, ended_cleanly, reports_dropped }
     }
 }
 
@@ -187,7 +187,7 @@ impl<F> Registration<F> {
                 forgotten = functions.ended.pop_front();
                 functions.reports_dropped += 1;
             }
-            functions.ended.push_back(Ended { number: self.number, report: report.clone(), latest });
+            functions.ended.push_back(EndedFunction { number: self.number, report: report.clone(), latest });
         }
         drop(functions);
         drop((running, forgotten));
@@ -205,7 +205,7 @@ impl<F> Drop for Registration<F> {
     }
 }
 
-impl<F: Ends> Closed<F> {
+impl<F: Ends> ClosedRegistry<F> {
     /// Begins the end of each function that runs.
     pub(crate) fn end(&self, ending: Ending, limit: Duration) -> Vec<EndingReport> {
         self.running.iter().map(|(_, function)| function.end(ending, limit)).collect()
@@ -241,7 +241,7 @@ impl<F: Ends> Closed<F> {
     }
 }
 
-impl Ended {
+impl EndedFunction {
     /// Its report, with what still runs of it by now.
     fn latest(self) -> FunctionReport {
         (self.latest)().unwrap_or_else(|| {

@@ -8,10 +8,10 @@ use tracing::level_filters::LevelFilter;
 use tracing::span::{Entered, Id};
 use tracing::{Dispatch, Span};
 
-use crate::contain::drops::{Stack, drop_elsewhere};
-use crate::contain::unwind::{Contained, contain, tell};
+use crate::contain::drops::{Stack, defer_drop};
+use crate::contain::unwind::{Contained, contain, ignore_panic};
 use crate::engine::system::on_engine_thread;
-use crate::memory::till::Inside;
+use crate::memory::local_charge::ChargeGuard;
 
 /// A span whose subscriber may panic.
 #[derive(Debug)]
@@ -24,7 +24,7 @@ pub(crate) struct InSpan<'a>(Option<Entered<'a>>);
 impl SafeSpan {
     /// `None` if there is to be none, or if the subscriber panics.
     pub(crate) fn new(make: impl FnOnce() -> Option<Span>) -> Option<Self> {
-        let _outside = Inside::process(); // it is not the container's code
+        let _outside = ChargeGuard::process(); // it is not the container's code
         let span = contain(make).ok().flatten()?;
         Some(Self(Some(Contained::new(span))))
     }
@@ -47,14 +47,14 @@ impl SafeSpan {
     }
 
     pub(crate) fn enter(&self) -> InSpan<'_> {
-        let _outside = Inside::process();
+        let _outside = ChargeGuard::process();
         InSpan(contain(|| self.span().enter()).ok())
     }
 
     /// Tells something inside of the span.
-    pub(crate) fn tell_inside(&self, event: impl FnOnce()) {
+    pub(crate) fn emit_inside(&self, event: impl FnOnce()) {
         let _in_span = self.enter();
-        tell(event);
+        ignore_panic(event);
     }
 }
 
@@ -62,7 +62,7 @@ impl SafeSpan {
 impl Drop for SafeSpan {
     fn drop(&mut self) {
         if on_engine_thread() {
-            drop_elsewhere(Stack::of_any(), self.0.take());
+            defer_drop(Stack::of_any(), self.0.take());
         }
     }
 }
@@ -70,7 +70,7 @@ impl Drop for SafeSpan {
 impl Drop for InSpan<'_> {
     fn drop(&mut self) {
         if let Some(entered) = self.0.take() {
-            tell(|| drop(entered));
+            ignore_panic(|| drop(entered));
         }
     }
 }

@@ -11,7 +11,7 @@ use actix::{Actor, ActorContext, Addr, AsyncContext, Context, Handler, Recipient
 use tokio::sync::oneshot;
 
 use crate::base::ids::ContainerId;
-use crate::decide::pacing::LOOK_MIN;
+use crate::decide::pacing::POLL_MIN;
 use crate::decide::restart::Restart;
 use crate::decide::time::Time;
 use crate::decide::window::Window;
@@ -19,9 +19,9 @@ use crate::engine::actor::{Ending, Shutdown};
 use crate::engine::container::Container;
 use crate::engine::dispatch::Dispatch;
 use crate::engine::feeder;
-use crate::engine::messages::{Desk, Launch, Notice, Reply, Request, Retire, SupervisorEnded};
+use crate::engine::log_throttle::REPEATS_PERIOD;
+use crate::engine::messages::{Launch, Notice, Reply, Request, Retire, SupervisorEnded, SupervisorView};
 use crate::engine::running::Running;
-use crate::engine::story::FOLD;
 use crate::values::report::FunctionReport;
 
 /// How long code that was cut off may take to come out, idle containers to exit, feeders to come back from their source, and
@@ -31,9 +31,9 @@ const GRACE: Duration = Duration::from_secs(1);
 /// A timer may fire a moment early by its own clock: so long is waited at least before the next look.
 const TIMER_MIN: Duration = Duration::from_micros(100);
 
-/// A stretch of the way to the end of a function.
+/// How far the end of a function has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Stretch {
+enum EndPhase {
     /// None was asked for, or its limit has not passed.
     Limited,
     /// The limit has passed. What was cut off may come out, and idle containers exit: everything is waited for.
@@ -59,7 +59,7 @@ pub(crate) struct UntypedSupervisor {
     /// Ends the wait for containers that do not end, and when.
     limit: Option<(Time, SpawnHandle)>,
     /// How far the end has come that was asked for.
-    end: Stretch,
+    end: EndPhase,
     /// The next moment at which containers may be created again.
     wake: Option<SpawnHandle>,
     /// The next review of what is due by time alone.
@@ -79,7 +79,7 @@ impl UntypedSupervisor {
             front: None,
             reporting: Vec::new(),
             limit: None,
-            end: Stretch::Limited,
+            end: EndPhase::Limited,
             wake: None,
             review: None,
             grace: None,
@@ -165,8 +165,8 @@ impl UntypedSupervisor {
         self.dispatch.begin_end(ending);
         match (ending, self.end) {
             (Ending::Abort, _) => return self.abort(ctx),
-            (_, Stretch::Limited) => self.limit_to(limit, ctx, Self::cut_off),
-            (_, Stretch::Grace | Stretch::Aborted) => {} // its own limit runs
+            (_, EndPhase::Limited) => self.limit_to(limit, ctx, Self::cut_off),
+            (_, EndPhase::Grace | EndPhase::Aborted) => {} // its own limit runs
         }
         self.finish_if_ended(ctx);
     }
@@ -175,7 +175,7 @@ impl UntypedSupervisor {
     fn cut_off(&mut self, ctx: &mut Context<Self>) {
         self.dispatch.cut_off();
         self.limit = None;
-        self.end = Stretch::Grace;
+        self.end = EndPhase::Grace;
         self.limit_to(GRACE, ctx, Self::abort);
         self.finish_if_ended(ctx);
     }
@@ -183,11 +183,11 @@ impl UntypedSupervisor {
     /// What is in the user's code is left behind; what is not comes out by itself, or is left behind as well.
     fn abort(&mut self, ctx: &mut Context<Self>) {
         self.dispatch.abort();
-        if self.end != Stretch::Aborted {
+        if self.end != EndPhase::Aborted {
             if let Some((_, handle)) = self.limit.take() {
                 ctx.cancel_future(handle);
             }
-            self.end = Stretch::Aborted;
+            self.end = EndPhase::Aborted;
             self.limit_to(GRACE, ctx, Self::finish);
         }
         self.finish_if_ended(ctx);
@@ -215,7 +215,7 @@ impl UntypedSupervisor {
         if self.limit.is_none() || !self.dispatch.has_ended() {
             return;
         }
-        if self.end == Stretch::Grace && self.dispatch.has_threads() {
+        if self.end == EndPhase::Grace && self.dispatch.has_threads() {
             return; // they are cut off, and may come out
         }
         if !self.dispatch.is_fed() {
@@ -256,14 +256,14 @@ impl Handler<Notice> for UntypedSupervisor {
     fn handle(&mut self, notice: Notice, ctx: &mut Context<Self>) {
         match notice {
             Notice::Crashed { restart } => {
-                self.review_in(FOLD, ctx);
+                self.review_in(REPEATS_PERIOD, ctx);
                 if restart == Restart::GiveUp {
                     self.dispatch.give_up();
                 }
             }
             Notice::Entered => self.review_in(TIMER_MIN, ctx),
             Notice::Fenced { restart } => {
-                self.review_in(FOLD, ctx);
+                self.review_in(REPEATS_PERIOD, ctx);
                 if restart == Restart::GiveUp {
                     self.dispatch.give_up();
                 }
@@ -272,7 +272,7 @@ impl Handler<Notice> for UntypedSupervisor {
             }
             Notice::FeederEnded => self.finish_if_ended(ctx),
             Notice::Recovered => self.create(ctx),
-            Notice::Awaited => self.tick(LOOK_MIN, ctx),
+            Notice::Awaited => self.tick(POLL_MIN, ctx),
             Notice::NothingPending => {
                 self.create(ctx);
                 self.finish_if_ended(ctx);
@@ -309,16 +309,16 @@ impl Handler<Request> for UntypedSupervisor {
             }
             Request::FeedMap { job, source, guard } => {
                 feeder::start(&self.dispatch, job, source);
-                guard.delivered();
+                guard.disarm();
             }
             Request::Kill(container, reply) => answer(reply, self.kill(container, ctx)),
             Request::Reset(reply) => answer(reply, self.reset(ctx)),
             Request::Status(reply) => answer(reply, self.dispatch.status()),
             Request::Subscribe(to, reply) => {
-                self.dispatch.outbox.audience.add(to);
+                self.dispatch.outbox.subscribers.add(to);
                 answer(reply, ());
             }
-            Request::Typed(carry_out) => carry_out(&Desk {
+            Request::Typed(carry_out) => carry_out(&SupervisorView {
                 dispatch: &self.dispatch,
                 default_window: self.default_window,
                 running: self.running.upgrade(),

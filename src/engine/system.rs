@@ -11,7 +11,7 @@ use crossbeam_channel::bounded;
 use parking_lot::Mutex;
 
 use crate::contain::TARGET;
-use crate::contain::unwind::tell;
+use crate::contain::unwind::ignore_panic;
 use crate::values::error::StartError;
 
 static ENGINE: Mutex<Weak<Engine>> = Mutex::new(Weak::new());
@@ -50,7 +50,7 @@ impl Engine {
                 drop(send.send(Self::of_this_thread())); // nobody waits if the starting thread has died
             });
             if let Err(error) = runner.run() {
-                tell(|| tracing::error!(target: TARGET, %error, "the engine ended with an error"));
+                ignore_panic(|| tracing::error!(target: TARGET, %error, "the engine ended with an error"));
             }
         });
         thread.map_err(StartError::Thread)?;

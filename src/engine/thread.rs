@@ -8,16 +8,16 @@ use std::sync::Arc;
 
 use crate::base::ids::{ContainerId, Generation};
 use crate::code::context::Context;
-use crate::code::leash::{self, Leash};
+use crate::code::token::{self, Token};
 use crate::contain::unwind::{contain, set_thread_hook};
 use crate::decide::life::{Event, Part};
-use crate::engine::body::{Instance, Post};
+use crate::engine::body::{GenerationEnv, Instance};
 use crate::engine::dispatch::Dispatch;
 use crate::engine::life::Living;
 
 /// The user's code in one generation.
 struct Entered<'a> {
-    post: Post<'a>,
+    env: GenerationEnv<'a>,
     /// `None` if `enter` has failed, and once it has exited.
     instance: Option<Box<dyn Instance + 'a>>,
 }
@@ -28,33 +28,33 @@ pub(crate) fn run(dispatch: &Arc<Dispatch>, id: ContainerId, generation: Generat
     set_thread_hook(settings.panic_hook);
     let context =
         Context::install(Arc::clone(&settings.app), Arc::clone(&settings.function), settings.id, id);
-    let leash = |dispatch: &Dispatch| {
-        Ok(Leash::of_this_thread(dispatch.open_account()?, dispatch.settings.stack_bytes))
+    let token = |dispatch: &Dispatch| {
+        Ok(Token::of_this_thread(dispatch.open_account()?, dispatch.settings.stack_bytes))
     };
-    let mut living = Living::new(dispatch, id, generation, leash);
+    let mut living = Living::new(dispatch, id, generation, token);
     let mut entered = None;
     while let Some(part) = living.next() {
         match (part, &mut entered) {
             (Part::Enter, entered) => *entered = Some(enter(&mut living, dispatch, id, &context)),
-            (Part::Serve, Some(Entered { post, instance: Some(instance) })) => {
-                let served = contain(|| instance.serve(post));
+            (Part::Serve, Some(Entered { env, instance: Some(instance) })) => {
+                let served = contain(|| instance.serve(env));
                 context.end_run();
                 living.served(served);
             }
-            (Part::Exit, Some(Entered { post, instance })) => {
+            (Part::Exit, Some(Entered { env, instance })) => {
                 let instance = instance.take().expect("it exits once");
-                living.exited(contain(|| post.leash.inside(|| instance.exit(post))));
+                living.exited(contain(|| env.token.inside(|| instance.exit(env))));
             }
             (Part::Drop, entered) => {
-                if let Some(Entered { post, instance: Some(instance) }) = entered.take() {
-                    post.leash.drop_inside(instance);
+                if let Some(Entered { env, instance: Some(instance) }) = entered.take() {
+                    env.token.drop_inside(instance);
                 }
                 living.hear(Event::Dropped);
             }
             (Part::Serve | Part::Exit, _) => unreachable!("it has entered"),
         }
     }
-    leash::tie(None);
+    token::set_current(None);
     context.end_generation();
     living.end();
 }
@@ -67,14 +67,14 @@ fn enter<'a>(
     context: &'a Context,
 ) -> Entered<'a> {
     let generation = living.generation();
-    leash::tie(Some(Arc::clone(living.tied())));
-    context.begin_generation(generation, living.tied());
-    let post = Post::new(dispatch, (id, generation), context, living.tied());
-    let (instance, outcome) = match contain(|| post.leash.inside(|| dispatch.settings.code.enter(&post))) {
+    token::set_current(Some(Arc::clone(living.with_current())));
+    context.begin_generation(generation, living.with_current());
+    let env = GenerationEnv::new(dispatch, (id, generation), context, living.with_current());
+    let (instance, outcome) = match contain(|| env.token.inside(|| dispatch.settings.code.enter(&env))) {
         Ok(Ok(instance)) => (Some(instance), Ok(Ok(()))),
         Ok(Err(error)) => (None, Ok(Err(error))),
         Err(panic) => (None, Err(panic)),
     };
     living.entered(outcome);
-    Entered { post, instance }
+    Entered { env, instance }
 }

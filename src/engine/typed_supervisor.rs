@@ -11,15 +11,15 @@ use std::task::Poll;
 use actix::dev::{MessageResponse, OneshotSender};
 use actix::{Actor, ActorContext, Addr, ArbiterHandle, AsyncContext, Context, Handler, Message};
 
-use crate::contain::drops::{Elsewhere, drop_elsewhere};
+use crate::contain::drops::{DeferDrop, defer_drop};
 use crate::data::failure::{Cause, Failure, Reason};
 use crate::data::shape::{Outcome, Types};
 use crate::engine::actor::{CallInput, GetStatus, KillContainer, Reset, Shutdown, StartMap, Subscribe};
-use crate::engine::consumer::{Consumer, Sight};
-use crate::engine::dispatch::Patience;
+use crate::engine::consumer::{Consumer, outcome_of_call};
+use crate::engine::dispatch::Wait;
 use crate::engine::feeder;
-use crate::engine::map::{Delivery, Map};
-use crate::engine::messages::{Desk, Reply, Request, SupervisorEnded};
+use crate::engine::map::{Delivery, MapActor};
+use crate::engine::messages::{Reply, Request, SupervisorEnded, SupervisorView};
 use crate::engine::open_call::OpenCall;
 use crate::engine::supervisor::UntypedSupervisor;
 
@@ -145,11 +145,11 @@ where
 
     fn handle(&mut self, message: StartMap<I, O, E>, _: &mut Context<Self>) -> Self::Result {
         self.forward(|reply: Reply<Started<I, O, E>>| {
-            Request::Typed(Box::new(move |desk| {
+            Request::Typed(Box::new(move |view| {
                 if reply.as_ref().is_some_and(OneshotSender::is_closed) {
                     return;
                 }
-                let started = start_map(message, desk).map_err(Cause::from);
+                let started = start_map(message, view).map_err(Cause::from);
                 if let Some(reply) = reply {
                     drop(reply.send(started)); // whoever no longer waits misses nothing
                 }
@@ -159,25 +159,25 @@ where
 }
 
 /// The answer to a [`StartMap`].
-type Started<I, O, E> = Result<Addr<Map<I, O, E>>, Cause<E>>;
+type Started<I, O, E> = Result<Addr<MapActor<I, O, E>>, Cause<E>>;
 
 fn start_map<I, O, E>(
     StartMap { planned, to }: StartMap<I, O, E>,
-    desk: &Desk<'_>,
-) -> Result<Addr<Map<I, O, E>>, Reason>
+    view: &SupervisorView<'_>,
+) -> Result<Addr<MapActor<I, O, E>>, Reason>
 where
     I: Send + Sync + 'static,
     O: Send + 'static,
     E: Send + 'static,
 {
-    let running = desk.running.clone().ok_or(Reason::ShutDown)?;
-    let (reader, feed) = planned.into_inner().open(desk.dispatch, desk.default_window)?;
+    let running = view.running.clone().ok_or(Reason::ShutDown)?;
+    let (reader, blocking) = planned.into_inner().open(view.dispatch, view.default_window)?;
     let job = reader.job();
-    if let Some(source) = feed {
-        feeder::start(desk.dispatch, job, source);
+    if let Some(source) = blocking {
+        feeder::start(view.dispatch, job, source);
     }
     let delivery = Delivery { consumer: Consumer::over(reader), to, _running: running };
-    Ok(Map::new(job, Arc::clone(desk.dispatch), delivery).start())
+    Ok(MapActor::new(job, Arc::clone(view.dispatch), delivery).start())
 }
 
 impl<I, O, E> Handler<CallInput<I, O, E>> for Supervisor<I, O, E>
@@ -190,9 +190,9 @@ where
 
     fn handle(&mut self, message: CallInput<I, O, E>, _: &mut Context<Self>) -> Self::Result {
         self.forward(|reply: Reply<Outcome<I, O, E>>| {
-            Request::Typed(Box::new(move |desk| {
+            Request::Typed(Box::new(move |view| {
                 if !reply.as_ref().is_some_and(OneshotSender::is_closed) {
-                    call(message, desk, reply);
+                    call(message, view, reply);
                 }
             }))
         })
@@ -201,18 +201,18 @@ where
 
 /// Begins a call, and answers with its outcome once that is there. An outcome that no one waits for is the user's to drop,
 /// and not on this thread.
-fn call<I, O, E>(message: CallInput<I, O, E>, desk: &Desk<'_>, reply: Reply<Outcome<I, O, E>>)
+fn call<I, O, E>(message: CallInput<I, O, E>, view: &SupervisorView<'_>, reply: Reply<Outcome<I, O, E>>)
 where
     I: Send + Sync + 'static,
     O: Send + 'static,
     E: Send + 'static,
 {
-    let stack = desk.dispatch.settings.stack();
+    let stack = view.dispatch.settings.stack();
     // Keeps the function until the call has its outcome, as any call does.
-    let running = desk.running.clone();
+    let running = view.running.clone();
     let CallInput { input, caller, .. } = message;
-    let begun = OpenCall::begin(desk.dispatch, input.into_inner(), caller);
-    let begun = begun.map_err(|refused| Elsewhere::new(refused, stack, true));
+    let begun = OpenCall::begin(view.dispatch, input.into_inner(), caller);
+    let begun = begun.map_err(|refused| DeferDrop::new(refused, stack, true));
     actix::spawn(async move {
         let outcome = outcome_of(begun).await;
         drop(running);
@@ -221,21 +221,21 @@ where
             None => Some(outcome),
         };
         if let Some(unread) = unread {
-            drop_elsewhere(stack, unread);
+            defer_drop(stack, unread);
         }
     });
 }
 
-async fn outcome_of<I, O, E>(begun: Result<OpenCall, Elsewhere<Failure<I, E>>>) -> Outcome<I, O, E>
+async fn outcome_of<I, O, E>(begun: Result<OpenCall, DeferDrop<Failure<I, E>>>) -> Outcome<I, O, E>
 where
     I: Send + Sync + 'static,
     O: Send + 'static,
     E: Send + 'static,
 {
-    let mut call = begun.map_err(Elsewhere::into_inner)?;
-    poll_fn(|cx| match call.look(Patience::Task(cx.waker())) {
-        Sight::NotYet => Poll::Pending,
-        sight => Poll::Ready(sight.into_outcome()),
+    let mut call = begun.map_err(DeferDrop::into_inner)?;
+    poll_fn(|cx| match call.poll(Wait::Register(cx.waker())) {
+        Poll::Pending => Poll::Pending,
+        polled => Poll::Ready(outcome_of_call(polled)),
     })
     .await
 }

@@ -73,7 +73,7 @@ pub(crate) struct Account {
     /// The most bytes that may be used.
     limit: AtomicI64,
     /// Whether more than `limit` was used.
-    overdrawn: AtomicBool,
+    over_limit: AtomicBool,
     /// Whether other threads than the container's charge this account as well.
     shared: AtomicBool,
 }
@@ -101,7 +101,7 @@ const fn after(epoch: u64) -> u64 {
     (epoch + 1) & EPOCH
 }
 
-/// The bytes in `word`. They are negative for a moment if a block is freed before its allocation is booked.
+/// The bytes in `word`. They are negative for a moment if a block is freed before its allocation is flushed.
 const fn bytes_of(word: u64) -> i64 {
     ((word << (64 - BYTES_BITS)) as i64) >> (64 - BYTES_BITS)
 }
@@ -119,7 +119,7 @@ impl Account {
             peak: AtomicI64::new(0),
             highest: AtomicI64::new(0),
             limit: AtomicI64::new(0),
-            overdrawn: AtomicBool::new(false),
+            over_limit: AtomicBool::new(false),
             shared: AtomicBool::new(false),
         }
     }
@@ -155,7 +155,7 @@ impl Account {
         self.highest.store(0, Ordering::Relaxed);
         self.limit.store(limit, Ordering::Relaxed);
         self.shared.store(false, Ordering::Relaxed);
-        self.overdrawn.store(false, Ordering::Release);
+        self.over_limit.store(false, Ordering::Release);
         true
     }
 
@@ -179,7 +179,7 @@ impl Account {
     }
 
     /// Books the sum of a thread in `epoch`: `bytes` is its value, and `high` its highest value since the
-    /// thread last booked. Returns whether the limit has just been crossed for the first time.
+    /// thread last flushed. Returns whether the limit has just been crossed for the first time.
     pub(crate) fn charge(&self, epoch: u64, bytes: i64, high: i64) -> bool {
         let used = if epoch == self.enter_epoch() {
             let state = self.state.fetch_add(bytes, Ordering::Relaxed);
@@ -193,7 +193,7 @@ impl Account {
         };
         let peak = used + high;
         self.peak.fetch_max(peak, Ordering::Relaxed);
-        peak > self.limit.load(Ordering::Relaxed) && !self.overdrawn.swap(true, Ordering::SeqCst)
+        peak > self.limit.load(Ordering::Relaxed) && !self.over_limit.swap(true, Ordering::SeqCst)
     }
 
     /// Takes a freed block of `epoch` off its sum. The block may belong to an earlier account in this place.
@@ -283,7 +283,7 @@ impl Account {
 
     /// The most bytes that were used in this epoch, or in the epoch that crossed the limit.
     pub(crate) fn peak(&self) -> u64 {
-        if self.is_overdrawn() {
+        if self.is_over_limit() {
             // The epoch may have ended since the crossing, and no earlier epoch used as much.
             return self.highest();
         }
@@ -311,12 +311,12 @@ impl Account {
         self.shared.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn is_overdrawn(&self) -> bool {
-        self.overdrawn.load(Ordering::Relaxed)
+    pub(crate) fn is_over_limit(&self) -> bool {
+        self.over_limit.load(Ordering::Relaxed)
     }
 }
 
-/// Clamps a sum to 0. A sum is negative only while some thread has not booked.
+/// Clamps a sum to 0. A sum is negative only while some thread has not flushed.
 fn bytes(sum: i64) -> u64 {
     u64::try_from(sum).unwrap_or(0)
 }

@@ -3,7 +3,7 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::ptr;
 
-use crate::memory::till::{self, Mark};
+use crate::memory::local_charge::{self, Mark};
 
 /// The bytes that are added to each block.
 const MARK_BYTES: usize = size_of::<Mark>();
@@ -75,7 +75,7 @@ unsafe fn with_mark_of(layout: Layout) -> Layout {
 #[inline]
 #[expect(unsafe_code, reason = "writes behind the user's block")]
 unsafe fn charge(block: *mut u8, size: usize) {
-    let mark = till::charge(size);
+    let mark = local_charge::charge(size);
     // SAFETY: the caller guarantees that the mark lies within the block, and the write may be unaligned.
     unsafe { block.add(size).cast::<u64>().write_unaligned(mark.bits()) };
 }
@@ -127,7 +127,7 @@ unsafe impl<A: GlobalAlloc> GlobalAlloc for Accountant<A> {
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
         // SAFETY: the caller's block was allocated here, with this layout.
         unsafe {
-            till::credit(mark(block, layout.size()), layout.size());
+            local_charge::credit(mark(block, layout.size()), layout.size());
             self.0.dealloc(block, with_mark_of(layout));
         }
     }
@@ -146,7 +146,7 @@ unsafe impl<A: GlobalAlloc> GlobalAlloc for Accountant<A> {
         // SAFETY: as above. The new size is not zero, and a layout of that size exists.
         let moved = unsafe { self.0.realloc(block, with_mark_of(layout), grown) };
         if !moved.is_null() {
-            till::credit(before, layout.size());
+            local_charge::credit(before, layout.size());
             // SAFETY: the block has room for `size` bytes and the mark. If `realloc` fails, the old block
             // stays as it was, with its mark.
             unsafe { charge(moved, size) };
@@ -165,7 +165,7 @@ mod tests {
 
     use super::*;
     use crate::memory::accounts::Open;
-    use crate::memory::till::Inside;
+    use crate::memory::local_charge::ChargeGuard;
 
     const ALLOCATOR: Accountant = Accountant::system();
 
@@ -243,7 +243,7 @@ mod tests {
             (0..5).map(|_| Open::new(None).expect("the table has free places")).collect();
         let shadow: Vec<AtomicI64> = accounts.iter().map(|_| AtomicI64::new(0)).collect();
         let shared: Mutex<Vec<Block>> = Mutex::default();
-        let book = |owner: Option<usize>, bytes: i64| {
+        let flush = |owner: Option<usize>, bytes: i64| {
             if let Some(owner) = owner {
                 shadow[owner].fetch_add(bytes, Ordering::Relaxed);
             }
@@ -251,7 +251,7 @@ mod tests {
         let start = Barrier::new(THREADS as usize);
         thread::scope(|threads| {
             for seed in 0..THREADS {
-                let (accounts, shared, book, start) = (&accounts, &shared, &book, &start);
+                let (accounts, shared, flush, start) = (&accounts, &shared, &flush, &start);
                 threads.spawn(move || {
                     start.wait();
                     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
@@ -263,18 +263,19 @@ mod tests {
                     };
                     for _ in 0..OPERATIONS / 50 {
                         let owner = draw(6).checked_sub(1);
-                        let _inside = owner.map_or_else(Inside::process, |owner| accounts[owner].enter());
+                        let _inside =
+                            owner.map_or_else(ChargeGuard::process, |owner| accounts[owner].enter());
                         for _ in 0..50 {
                             let size = 1 + if draw(20) == 0 { draw(200_000) } else { draw(300) };
                             let taken = if draw(5) > 1 { shared.lock().pop() } else { None };
                             let block = match (taken, draw(3)) {
                                 (Some(block), 0) => {
-                                    book(block.owner, -(block.layout.size() as i64));
+                                    flush(block.owner, -(block.layout.size() as i64));
                                     block.free();
                                     continue;
                                 }
                                 (Some(block), _) => {
-                                    book(block.owner, -(block.layout.size() as i64));
+                                    flush(block.owner, -(block.layout.size() as i64));
                                     block.resize(size, owner)
                                 }
                                 (None, zeroed) => {
@@ -282,7 +283,7 @@ mod tests {
                                     Block::new(layout, draw(256) as u8, zeroed == 0, owner)
                                 }
                             };
-                            book(block.owner, block.layout.size() as i64);
+                            flush(block.owner, block.layout.size() as i64);
                             shared.lock().push(block);
                         }
                     }
@@ -307,7 +308,7 @@ mod tests {
         let mut places = std::collections::BTreeSet::new();
         for _ in 0..GENERATIONS {
             let account = Open::new(None).expect("the table has free places");
-            places.insert(account.place());
+            places.insert(account.index());
             let _inside = account.enter();
             let state = block(8);
             account.end_epoch();

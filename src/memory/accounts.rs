@@ -11,17 +11,17 @@ use std::num::NonZeroU16;
 use parking_lot::Mutex;
 
 use crate::memory::account::{Account, Epoch};
-use crate::memory::till::Inside;
+use crate::memory::local_charge::ChargeGuard;
 
 /// The place of an account in the table. It is never 0.
-pub(crate) type Place = NonZeroU16;
+pub(crate) type AccountIndex = NonZeroU16;
 
 /// The number of places. The pages of places that were never used are never touched.
-pub(crate) const PLACES: usize = 1 << 16;
+pub(crate) const ACCOUNTS_MAX: usize = 1 << 16;
 
 #[expect(unsafe_code, reason = "a table of zeros that takes no room in the binary")]
 // SAFETY: an account consists of atomic integers and atomic bools, and all zeros is a valid value of each.
-static TABLE: [Account; PLACES] = unsafe { std::mem::zeroed() };
+static TABLE: [Account; ACCOUNTS_MAX] = unsafe { std::mem::zeroed() };
 
 /// The places that are not in use.
 static UNUSED: Mutex<Unused> = Mutex::new(Unused { next: 1, free: VecDeque::new() });
@@ -32,79 +32,79 @@ struct Unused {
     next: u32,
     /// Places whose accounts are closed. The place at the back is taken first, because its
     /// memory was touched last.
-    free: VecDeque<Place>,
+    free: VecDeque<AccountIndex>,
 }
 
 impl Unused {
     /// Takes a place at which `open` can open an account. `open` fails where a thread is just checking
     /// whether a block that it frees belongs to the account. One attempt at such a place is enough, because
     /// there are other places.
-    fn take(&mut self, mut open: impl FnMut(Place) -> bool) -> Option<Place> {
-        if let Some(place) = self.take_free(&mut open) {
-            return Some(place);
+    fn take(&mut self, mut open: impl FnMut(AccountIndex) -> bool) -> Option<AccountIndex> {
+        if let Some(index) = self.take_free(&mut open) {
+            return Some(index);
         }
-        if let Some(place) = u16::try_from(self.next).ok().and_then(Place::new) {
+        if let Some(index) = u16::try_from(self.next).ok().and_then(AccountIndex::new) {
             self.next += 1;
-            assert!(open(place), "no block bears the mark of a place that was never in use");
-            return Some(place);
+            assert!(open(index), "no block bears the mark of a place that was never in use");
+            return Some(index);
         }
         (0..self.free.len()).find_map(|_| self.take_free(&mut open))
     }
 
     /// Takes the place that was given back last, if an account can be opened there.
-    fn take_free(&mut self, open: &mut impl FnMut(Place) -> bool) -> Option<Place> {
-        let place = self.free.pop_back()?;
-        if open(place) {
-            return Some(place);
+    fn take_free(&mut self, open: &mut impl FnMut(AccountIndex) -> bool) -> Option<AccountIndex> {
+        let index = self.free.pop_back()?;
+        if open(index) {
+            return Some(index);
         }
-        self.free.push_front(place);
+        self.free.push_front(index);
         None
     }
 }
 
-/// The account at `place`.
+/// The account at `index`.
 #[inline]
-pub(crate) fn at(place: Place) -> &'static Account {
-    &TABLE[usize::from(place.get())]
+pub(crate) fn at(index: AccountIndex) -> &'static Account {
+    &TABLE[usize::from(index.get())]
 }
 
 /// An account in use. Once it is dropped, its container charges it no more.
 #[derive(Debug)]
 pub(crate) struct Open {
-    place: Place,
+    index: AccountIndex,
 }
 
 impl Open {
     /// Opens an account with a limit in bytes. Returns `None` if every place of the table is in use.
     pub(crate) fn new(limit: Option<u64>) -> Option<Self> {
-        let place = UNUSED.lock().take(|place| at(place).open(limit))?;
-        Some(Self { place })
+        let index = UNUSED.lock().take(|index| at(index).open(limit))?;
+        Some(Self { index })
     }
 
-    pub(crate) fn place(&self) -> Place {
-        self.place
+    pub(crate) fn index(&self) -> AccountIndex {
+        self.index
     }
 
     pub(crate) fn counters(&self) -> &'static Account {
-        at(self.place)
+        at(self.index)
     }
 
     /// Charges the account for what this thread allocates, until the returned value is dropped.
-    pub(crate) fn enter(&self) -> Inside {
-        Inside::account(self.place)
+    pub(crate) fn enter(&self) -> ChargeGuard {
+        ChargeGuard::account(self.index)
     }
 
     /// Ends the epoch of the account. This thread must be inside.
     pub(crate) fn end_epoch(&self) -> Epoch {
-        Inside::end_epoch(self.place)
+        ChargeGuard::end_epoch(self.index)
     }
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
-        let _outside = Inside::process(); // the list of free places belongs to no container
+        let _outside = ChargeGuard::process(); // the list of free places belongs to no container
         self.counters().close();
-        UNUSED.lock().free.push_back(self.place);
+        UNUSED.lock().free.push_back(self.index);
     }
 }
 
@@ -136,7 +136,7 @@ mod tests {
         assert_eq!(account.live(), 90);
         assert!(account.charge(account.epoch(), 0, 11), "the highest sum in between counts");
         assert!(!account.charge(account.epoch(), 100, 100), "the crossing is reported once");
-        assert!(account.is_overdrawn());
+        assert!(account.is_over_limit());
         assert_eq!(account.peak(), 190);
         assert_eq!(account.highest(), 190);
     }
@@ -193,7 +193,7 @@ mod tests {
         account.charge(enter, 50, 50);
         account.end_epoch();
         let last = account.epoch();
-        account.credit(last, 5); // freed before the thread that allocated it has booked
+        account.credit(last, 5); // freed before the thread that allocated it has flushed
         assert_eq!(account.used(), 45);
         assert_eq!(account.retained(), 0);
         account.charge(last, 5, 5);
@@ -230,16 +230,16 @@ mod tests {
         let mut most = 0;
         for round in 0..200_000u32 {
             let mut looks = 0;
-            let place = unused.take(|place| {
+            let index = unused.take(|index| {
                 looks += 1;
-                !occupied.contains(&place)
+                !occupied.contains(&index)
             });
-            let place = place.expect("the guests are few");
+            let index = index.expect("the guests are few");
             most = most.max(looks);
             if round % 1_000 == 0 && occupied.len() < 20 {
-                occupied.push(place);
+                occupied.push(index);
             }
-            unused.free.push_back(place);
+            unused.free.push_back(index);
         }
         assert_eq!(most, 2, "one try at a place with a guest, one at the next place");
         assert_eq!(unused.next, 1 + 21, "places are reused");
@@ -248,13 +248,13 @@ mod tests {
     #[test]
     fn a_full_table_gives_no_place_until_one_is_given_back() {
         let mut unused = Unused { next: 1, free: VecDeque::new() };
-        let places = (1..PLACES).filter(|_| unused.take(|_| true).is_some()).count();
-        assert_eq!(places, PLACES - 1);
+        let places = (1..ACCOUNTS_MAX).filter(|_| unused.take(|_| true).is_some()).count();
+        assert_eq!(places, ACCOUNTS_MAX - 1);
         assert_eq!(unused.take(|_| true), None);
-        let back = [3, 5].map(|place| Place::new(place).expect("3 and 5 are not 0"));
+        let back = [3, 5].map(|index| AccountIndex::new(index).expect("3 and 5 are not 0"));
         unused.free.extend(back);
-        assert_eq!(unused.take(|place| place == back[0]), Some(back[0]), "the place at the back has a guest");
-        assert_eq!(unused.take(|place| place == back[0]), None);
+        assert_eq!(unused.take(|index| index == back[0]), Some(back[0]), "the place at the back has a guest");
+        assert_eq!(unused.take(|index| index == back[0]), None);
         assert_eq!(unused.take(|_| true), Some(back[1]));
     }
 }

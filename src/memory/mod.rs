@@ -4,22 +4,22 @@
 //!  user's code in a scope                       any thread
 //!       │ alloc: the block is marked                 │ dealloc: the mark names the owner
 //!       ▼                                            ▼
-//!  [`till`] of the thread ── now and then ──▶ [`account`] of the container
+//!  [`local_charge`] of the thread ── now and then ──▶ [`account`] of the container
 //!                                                    │ above its limit
 //!                                                    ▼
-//!                                             [`alarm`]: the watch wakes, and kills
+//!                                             [`watch`]: the watch wakes, and kills
 //! ```
 //!
 //! [`accountant`] is the global allocator that marks blocks. [`accounts`] is the table of all accounts.
-//! [`crossings`] is the list that leads from the allocator to the watch. [`Scope`](crate::Scope) lets other
+//! [`over_limit`] is the list that leads from the allocator to the watch. [`Scope`](crate::Scope) lets other
 //! threads charge a container's account. Nothing here allocates, locks or unwinds inside the allocator.
 
 pub(crate) mod account;
 pub(crate) mod accountant;
 pub(crate) mod accounts;
-pub(crate) mod alarm;
-pub(crate) mod crossings;
-pub(crate) mod till;
+pub(crate) mod watch;
+pub(crate) mod over_limit;
+pub(crate) mod local_charge;
 
 // A model checker can put its own primitives under the files that are modelled.
 pub(crate) use crate::base::sync;

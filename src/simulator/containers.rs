@@ -1,10 +1,10 @@
-//! The books of containers: which of them live, which may be created, recycled or replaced, and which threads
+//! The model of containers: which of them live, which may be created, recycled or replaced, and which threads
 //! were left behind in the user's code.
 
 use crate::base::ids::{ContainerId, Generation, JobId};
 use crate::decide::ledger::Mode;
 use crate::decide::time::Time;
-use crate::simulator::books::{Books, JobBook, Queue, State, Why};
+use crate::simulator::model::{EndReason, InputState, JobModel, Model, WaitsFor};
 use crate::values::report::Fate;
 
 /// How a container dies.
@@ -18,7 +18,7 @@ pub(super) struct Dying {
     pub(super) full: bool,
 }
 
-impl Books {
+impl Model {
     pub(super) fn container_begun(&mut self, id: ContainerId, generation: Generation, now: Time) {
         assert!(self.goes_on(), "invariant 8: {id} was created though the function does not go on");
         if let Some(before) = self.current.get(&id) {
@@ -47,9 +47,9 @@ impl Books {
     }
 
     /// The engine looked for containers to create, and did not create this one.
-    pub(super) fn container_not_created(&mut self, id: ContainerId, all_booked: bool, now: Time) {
+    pub(super) fn container_not_created(&mut self, id: ContainerId, all_committed: bool, now: Time) {
         if !self.is_full(0) {
-            self.container_not_begun(id, all_booked, now);
+            self.container_not_begun(id, all_committed, now);
         }
     }
 
@@ -160,17 +160,18 @@ impl Books {
     }
 
     /// The engine looked for containers to begin, and did not begin this one, so something must hold it back.
-    /// `all_booked` says whether the engine can know of every completion, and so of the end of a crash loop.
-    pub(super) fn container_not_begun(&mut self, id: ContainerId, all_booked: bool, now: Time) {
-        let may_begin = self.may_begin(id, all_booked, now);
+    /// `all_committed` says whether the engine can know of every completion, and so of the end of a crash
+    /// loop.
+    pub(super) fn container_not_begun(&mut self, id: ContainerId, all_committed: bool, now: Time) {
+        let may_begin = self.may_begin(id, all_committed, now);
         assert!(!may_begin, "{id} was held back at {now:?} though no delay is for it");
     }
 
-    fn may_begin(&mut self, id: ContainerId, all_booked: bool, now: Time) -> bool {
+    fn may_begin(&mut self, id: ContainerId, all_committed: bool, now: Time) -> bool {
         let lives = self.current.get(&id).is_some_and(|generation| self.policy.is_alive(id, *generation));
         let at_once = self.at_once.get(&id).copied().unwrap_or(false);
         let wanted = self.mode == Mode::Running && !self.gave_up && !lives;
-        wanted && (at_once || (all_booked && self.policy.held_until(now).is_none()))
+        wanted && (at_once || (all_committed && self.policy.held_until(now).is_none()))
     }
 
     /// Nothing is about to happen. If a crash loop has ended, the containers that its delay held back must
@@ -199,20 +200,20 @@ impl Books {
     /// A container asks for work, so it executes nothing any more.
     pub(super) fn came_back(&mut self, id: ContainerId) {
         self.busy.remove(&id);
-        self.strays.remove(&id);
+        self.orphans.remove(&id);
         self.suspects.ended(id);
     }
 
     /// A job is forgotten.
     pub(super) fn closed(&mut self, job: JobId) {
-        self.end_job(job, Why::Cancelled);
+        self.end_job(job, EndReason::Cancelled);
         let ended = self.jobs.remove(&job).map_or([0; 5], |job| job.ended());
         self.closed = sum(self.closed, ended);
     }
 
     /// The number of inputs since the start that ended in each way, in this order: ok, failed, poisoned, cancelled, given up.
     pub(super) fn ended(&self) -> [u64; 5] {
-        self.jobs.values().map(JobBook::ended).fold(self.closed, sum)
+        self.jobs.values().map(JobModel::ended).fold(self.closed, sum)
     }
 
     /// A container ended, by an exit or a kill. The inputs that it had not begun wait again.
@@ -229,10 +230,11 @@ impl Books {
     fn give_back(&mut self, id: ContainerId) {
         self.suspects.ended(id);
         for input in self.jobs.values_mut().flat_map(|job| &mut job.inputs) {
-            if let State::Leased { to, from } = input.state
+            if let InputState::Leased { to, from } = input.state
                 && to == id
             {
-                input.state = State::Waits(if from == Queue::New { Queue::Requeued } else { from });
+                input.state =
+                    InputState::Waits(if from == WaitsFor::New { WaitsFor::Requeued } else { from });
             }
         }
     }

@@ -7,19 +7,20 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::task::Poll;
 use std::time::Duration;
 
 use crate::base::ids::JobId;
-use crate::data::erased::{Kind, Values};
-use crate::data::pool::Pool;
+use crate::data::erased::{TypeInfo, Values};
+use crate::data::prefetch::PrefetchQueue;
 use crate::data::run::Run;
 use crate::decide::job::OnFailure;
 use crate::decide::life::{Next, Served};
 use crate::decide::steps::tests::taken;
 use crate::engine::caller::Caller;
-use crate::engine::consumer::{Consumer, Sight};
-use crate::engine::dispatch::Patience;
-use crate::engine::map_lane::Supply;
+use crate::engine::consumer::Consumer;
+use crate::engine::dispatch::Wait;
+use crate::engine::map_buffers::JobSource;
 use crate::simulator::rig::{Rig, execute};
 use crate::values::crash::{Death, Panic};
 
@@ -56,7 +57,7 @@ fn is_linear(what: &str, operation: impl Fn(usize) -> u64) {
 fn idle_maps(rig: &Rig, maps: usize) -> Vec<Consumer<u64, u64, u64>> {
     let open = |at: usize| match at % 2 {
         0 => rig.map_of(2, 1),
-        _ => rig.map(Supply::Fed(Arc::new(Pool::new(Kind::of::<u64>()))), 10),
+        _ => rig.map(JobSource::Prefetched(Arc::new(PrefetchQueue::new(TypeInfo::of::<u64>()))), 10),
     };
     let maps = (0..maps).map(open).collect();
     rig.work();
@@ -208,7 +209,7 @@ fn a_look_for_outcomes_beside_containers_that_execute_those_of_another_job() {
         let runs: Vec<_> = (1..containers).map(|at| rig.ask(at).expect("inputs")).collect();
         runs.iter().for_each(|run| assert!(run.places().len() > 1 && run.begin::<u64, u64, u64>().is_some()));
         let mut call = rig.call();
-        let taken = steps(|| drop(call.look::<u64, u64, u64>(Patience::Task(std::task::Waker::noop()))));
+        let taken = steps(|| drop(call.poll::<u64, u64, u64>(Wait::Register(std::task::Waker::noop()))));
         drop(call);
         drop(rig.engine.close(job));
         taken
@@ -244,7 +245,7 @@ fn little_room_that_is_put_off_is_watched_by_a_container_that_sleeps() {
     rig.woken();
     let mut room = 0;
     let woken = loop {
-        assert!(matches!(map.look(Patience::Look), Sight::Outcome(Ok(_))));
+        assert!(matches!(map.poll_next(Wait::Try), Poll::Ready(Some(Ok(_)))));
         room += 1;
         rig.engine.made_room(map.job);
         if let Some(at) = rig.woken().first() {
@@ -280,9 +281,9 @@ fn claims(taken_meanwhile: usize) -> usize {
         rig.clock.fetch_add(longest.map_or(1_000_000, |inputs| inputs * 1_000), Ordering::Relaxed);
         runs.iter().for_each(|run| execute(run));
         for _ in 0..taken_meanwhile {
-            match map.look(Patience::Look) {
-                Sight::Outcome(outcome) => taken += usize::from(outcome.is_ok()),
-                Sight::NotYet | Sight::End => break,
+            match map.poll_next(Wait::Try) {
+                Poll::Ready(Some(outcome)) => taken += usize::from(outcome.is_ok()),
+                Poll::Pending | Poll::Ready(None) => break,
             }
         }
     }

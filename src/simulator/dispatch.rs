@@ -1,4 +1,4 @@
-//! The books of dispatch: which input may be given to which container, in which order, and which container
+//! The model of dispatch: which input may be given to which container, in which order, and which container
 //! must not sleep.
 
 use std::time::Duration;
@@ -7,8 +7,8 @@ use crate::base::ids::{ContainerId, JobId};
 use crate::decide::job::JobKind;
 use crate::decide::ledger::{Lease, LeaseKind, Mode};
 use crate::decide::time::Time;
-use crate::simulator::books::{Books, InputBook, Queue, State};
-use crate::simulator::crumbs::Eligible;
+use crate::simulator::little_room::Eligible;
+use crate::simulator::model::{InputModel, InputState, Model, WaitsFor};
 use crate::values::crash::Previous;
 
 const CALL: usize = 0;
@@ -18,15 +18,15 @@ const RETRY: usize = 3;
 const NEW: usize = 4;
 
 /// The longest time for which an input that is leased ahead waits beside an idle container.
-const LOOK_AHEAD: Duration = Duration::from_millis(1);
+const STEAL_PAUSE: Duration = Duration::from_millis(1);
 
 /// A map is served after this many leases of calls in a row, if one waits.
 const CALLS_IN_A_ROW: usize = 3;
 
-impl Books {
+impl Model {
     /// A container asks for work. `eligible` has the maps that could be pulled from, here and below.
     pub(super) fn asked(&mut self, eligible: &Eligible, now: Time) {
-        self.crumbs.asked(eligible, now);
+        self.little_room.asked(eligible, now);
     }
 
     /// A container was given a lease.
@@ -62,15 +62,15 @@ impl Books {
         }
         if class == NEW {
             self.take_turn(lease, &eligible.now);
-            self.crumbs.claimed(lease.job, eligible, now);
+            self.little_room.claimed(lease.job, eligible, now);
         }
         for index in lease.span.indices() {
             let input = self.input(lease.job, index);
-            let State::Waits(from) = input.state else {
+            let InputState::Waits(from) = input.state else {
                 panic!("invariant 3: input {index} is leased while {:?}", input.state)
             };
             assert!(lease.span.len == 1 || input.executions == 0, "only first attempts travel in ranges");
-            input.state = State::Leased { to: id, from };
+            input.state = InputState::Leased { to: id, from };
         }
     }
 
@@ -102,11 +102,11 @@ impl Books {
 
     /// The inputs behind the end of a lease were given back. Returns whether the lease has ever had any.
     pub(super) fn shortened(&mut self, id: ContainerId, lease: &Lease) -> bool {
-        let Some(book) = self.jobs.get_mut(&lease.job) else { return false };
+        let Some(entry) = self.jobs.get_mut(&lease.job) else { return false };
         let mut shorter = false;
-        for input in book.inputs.iter_mut().skip(lease.span.end() as usize) {
-            if matches!(input.state, State::Leased { to, .. } if to == id) {
-                input.state = State::Waits(Queue::Requeued);
+        for input in entry.inputs.iter_mut().skip(lease.span.end() as usize) {
+            if matches!(input.state, InputState::Leased { to, .. } if to == id) {
+                input.state = InputState::Waits(WaitsFor::Requeued);
                 shorter = true;
             }
         }
@@ -115,13 +115,13 @@ impl Books {
 
     fn check_kind(&mut self, lease: &Lease, suspect: bool) {
         let from = match self.input(lease.job, lease.span.first).state {
-            State::Waits(from) => from,
+            InputState::Waits(from) => from,
             state => panic!("invariant 3: a leased input is {state:?}"),
         };
         let right = match from {
-            Queue::New | Queue::Requeued => lease.kind == LeaseKind::First,
-            Queue::Replay => lease.kind == LeaseKind::Replay { suspect },
-            Queue::Retry { due } => lease.kind == LeaseKind::Retry { due },
+            WaitsFor::New | WaitsFor::Requeued => lease.kind == LeaseKind::First,
+            WaitsFor::Replay => lease.kind == LeaseKind::Replay { suspect },
+            WaitsFor::Retry { due } => lease.kind == LeaseKind::Retry { due },
         };
         assert!(right, "an input that waits as {from:?} was leased as {:?}", lease.kind);
     }
@@ -145,7 +145,7 @@ impl Books {
     /// These containers sleep, and no other is about to ask for work. So no input may wait that one of them
     /// could take.
     pub(super) fn all_rest(&self, asleep: &[ContainerId], eligible: &Eligible, now: Time) {
-        let drained = self.mode == Mode::Draining && !self.inputs().any(InputBook::is_pending);
+        let drained = self.mode == Mode::Draining && !self.inputs().any(InputModel::is_pending);
         assert!(
             !drained && self.mode < Mode::Stopping,
             "a wake-up was lost: containers sleep, and nothing is left that they wait for"
@@ -170,39 +170,39 @@ impl Books {
         let maps = &eligible.told;
         assert!(maps.is_empty(), "maps {maps:?} have room and inputs, and a container sleeps");
         let dues = self.waiting().flat_map(|(_, input, queue)| {
-            let retry = if let Queue::Retry { due } = queue { Some(due) } else { None };
-            let crashed = input.crashed.filter(|_| queue == Queue::Replay);
+            let retry = if let WaitsFor::Retry { due } = queue { Some(due) } else { None };
+            let crashed = input.crashed.filter(|_| queue == WaitsFor::Replay);
             let suspect = crashed.map(|(_, at)| self.suspects.dues(at, now, self.plan.rules.containers));
             retry.into_iter().chain(suspect.into_iter().flatten())
         });
         let first_due = dues.min();
         let ahead = self.containers().any(|id| self.in_hand(id) > 1);
-        let soon = now + LOOK_AHEAD;
+        let soon = now + STEAL_PAUSE;
         assert!(
             !ahead || watched.is_some_and(|at| at <= soon),
             "work is conserved: beside inputs that are leased ahead nobody looks before {watched:?}"
         );
-        self.crumbs.slept(eligible, watched, first_due, now);
+        self.little_room.slept(eligible, watched, first_due, now);
     }
 
     /// The number of inputs that a container has and that have no outcome.
     fn in_hand(&self, id: ContainerId) -> usize {
-        let in_hand = |input: &&InputBook| match input.state {
-            State::Leased { to, .. } => to == id,
-            State::Executes { on } => on == id,
-            State::Waits(_) | State::Done(_) => false,
+        let in_hand = |input: &&InputModel| match input.state {
+            InputState::Leased { to, .. } => to == id,
+            InputState::Executes { on } => on == id,
+            InputState::Waits(_) | InputState::Done(_) => false,
         };
         self.inputs().filter(in_hand).count()
     }
 
-    pub(super) fn inputs(&self) -> impl Iterator<Item = &InputBook> {
+    pub(super) fn inputs(&self) -> impl Iterator<Item = &InputModel> {
         self.jobs.values().flat_map(|job| &job.inputs)
     }
 
-    fn waiting(&self) -> impl Iterator<Item = (JobId, &InputBook, Queue)> {
+    fn waiting(&self) -> impl Iterator<Item = (JobId, &InputModel, WaitsFor)> {
         self.jobs.iter().flat_map(|(id, job)| job.inputs.iter().map(|input| (*id, input))).filter_map(
             |(job, input)| match input.state {
-                State::Waits(queue) => Some((job, input, queue)),
+                InputState::Waits(queue) => Some((job, input, queue)),
                 _ => None,
             },
         )
@@ -210,16 +210,16 @@ impl Books {
 
     /// The best class of the waiting inputs that the container must be able to take.
     fn best_class(&self, id: ContainerId, now: Time) -> Option<usize> {
-        let may_replay = |input: &InputBook| {
+        let may_replay = |input: &InputModel| {
             let replays = |crashed| self.suspects.may_replay(id, crashed, now, self.plan.rules.containers);
             input.crashed.is_none_or(replays)
         };
-        let class = |(job, input, queue): (JobId, &InputBook, Queue)| match queue {
-            Queue::New if self.jobs[&job].kind == JobKind::Call => Some(CALL),
-            Queue::New => Some(NEW),
-            Queue::Requeued => Some(REQUEUED),
-            Queue::Replay => may_replay(input).then_some(REPLAY),
-            Queue::Retry { due } => (due <= now).then_some(RETRY),
+        let class = |(job, input, queue): (JobId, &InputModel, WaitsFor)| match queue {
+            WaitsFor::New if self.jobs[&job].kind == JobKind::Call => Some(CALL),
+            WaitsFor::New => Some(NEW),
+            WaitsFor::Requeued => Some(REQUEUED),
+            WaitsFor::Replay => may_replay(input).then_some(REPLAY),
+            WaitsFor::Retry { due } => (due <= now).then_some(RETRY),
         };
         self.waiting().filter_map(class).min()
     }
@@ -227,11 +227,11 @@ impl Books {
     fn class(&self, lease: &Lease, now: Time) -> usize {
         let job = &self.jobs[&lease.job];
         match job.inputs[lease.span.first as usize].state {
-            State::Waits(Queue::New) if job.kind == JobKind::Call => CALL,
-            State::Waits(Queue::New) => NEW,
-            State::Waits(Queue::Requeued) => REQUEUED,
-            State::Waits(Queue::Replay) => REPLAY,
-            State::Waits(Queue::Retry { due }) => {
+            InputState::Waits(WaitsFor::New) if job.kind == JobKind::Call => CALL,
+            InputState::Waits(WaitsFor::New) => NEW,
+            InputState::Waits(WaitsFor::Requeued) => REQUEUED,
+            InputState::Waits(WaitsFor::Replay) => REPLAY,
+            InputState::Waits(WaitsFor::Retry { due }) => {
                 assert!(due <= now, "invariant 8: a retry due at {due:?} was dispatched at {now:?}");
                 RETRY
             }
@@ -246,8 +246,8 @@ impl Books {
     /// The job whose suspect is being replayed, if a suspect of another job waits for that.
     pub(super) fn awaited_suspect(&self) -> Option<JobId> {
         let (replayed, _) = self.executing(self.suspects.executing().next()?)?;
-        let waits = |(job, input, queue): (JobId, &InputBook, Queue)| {
-            job != replayed && queue == Queue::Replay && input.crashed.is_some()
+        let waits = |(job, input, queue): (JobId, &InputModel, WaitsFor)| {
+            job != replayed && queue == WaitsFor::Replay && input.crashed.is_some()
         };
         self.waiting().any(waits).then_some(replayed)
     }

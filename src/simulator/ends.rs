@@ -1,4 +1,4 @@
-//! The end of a world's function: the limit of a shutdown, the abort, and the report, held against the books.
+//! The end of a world's function: the limit of a shutdown, the abort, and the report, held against the model.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
@@ -7,9 +7,9 @@ use std::time::Duration;
 use crate::base::ids::{ContainerId, Generation, JobId};
 use crate::decide::ledger::{Mode, Sources};
 use crate::decide::time::Time;
-use crate::simulator::books::{Books, Why};
-use crate::simulator::readers::Reader;
-use crate::simulator::threads::Thread;
+use crate::simulator::model::{EndReason, Model};
+use crate::simulator::readers::SimReader;
+use crate::simulator::threads::SimThread;
 use crate::simulator::world::World;
 use crate::values::report::Fate;
 
@@ -18,7 +18,7 @@ const GRACE: Duration = Duration::from_secs(1);
 
 /// What the report must say.
 #[derive(Debug, Default)]
-pub(super) struct EndBook {
+pub(super) struct EndModel {
     /// The inputs that came back because of the end.
     returned: u64,
     /// The inputs that ended with their map because of the end.
@@ -29,13 +29,13 @@ pub(super) struct EndBook {
     fates: BTreeMap<ContainerId, Fate>,
 }
 
-impl EndBook {
+impl EndModel {
     /// Accepted inputs of a job end for a reason. `come_back` says whether each yields its own failure.
-    pub(super) fn unrun(&mut self, inputs: usize, why: Why, come_back: bool) {
+    pub(super) fn unrun(&mut self, inputs: usize, why: EndReason, come_back: bool) {
         match why {
-            Why::ShutDown if come_back => self.returned += inputs as u64,
-            Why::ShutDown => self.dropped += inputs as u64,
-            Why::Cancelled | Why::GaveUp => {}
+            EndReason::ShutDown if come_back => self.returned += inputs as u64,
+            EndReason::ShutDown => self.dropped += inputs as u64,
+            EndReason::Cancelled | EndReason::GaveUp => {}
         }
     }
 
@@ -49,7 +49,7 @@ impl EndBook {
     }
 }
 
-impl Books {
+impl Model {
     /// The living containers whose code is cut off: they enter, execute an input without an outcome, or exit.
     fn in_the_users_code(&self, exits_end: bool) -> Vec<(ContainerId, Generation)> {
         let lives = |(id, generation): &(ContainerId, Generation)| self.is_alive(*id, *generation);
@@ -58,7 +58,7 @@ impl Books {
             if self.exiting.contains(id) {
                 return exits_end;
             }
-            !self.policy.has_entered(*id, *generation) || self.strays.contains_key(id)
+            !self.policy.has_entered(*id, *generation) || self.orphans.contains_key(id)
         };
         current.filter(cut).collect()
     }
@@ -69,40 +69,40 @@ impl World {
     /// everything is.
     pub(super) fn limit_passes(&mut self) {
         self.tally.shutdown_limits += 1;
-        if self.books.ends.cut_off {
+        if self.model.ends.cut_off {
             self.limit = None;
             return self.abort();
         }
-        self.tell(|| "cut off".to_owned());
+        self.log(|| "cut off".to_owned());
         let over = self.jobs_over();
         let full = self.full_windows();
         self.engine.cut_off();
         self.sync_pulled();
         self.check_windows_are_full(&full);
-        self.limit = (self.books.mode < Mode::Aborted).then(|| self.now() + GRACE);
-        if self.books.mode == Mode::Aborted {
+        self.limit = (self.model.mode < Mode::Aborted).then(|| self.now() + GRACE);
+        if self.model.mode == Mode::Aborted {
             return;
         }
-        self.books.ends.cut_off = true;
-        self.books.mode = Mode::Stopping;
-        self.books.end_all(Why::ShutDown, |job| over.contains(&job));
+        self.model.ends.cut_off = true;
+        self.model.mode = Mode::Stopping;
+        self.model.end_all(EndReason::ShutDown, |job| over.contains(&job));
         self.cut(false);
     }
 
     /// The number of inputs that each open map over a vector has pulled once its window is full.
     pub(super) fn full_windows(&self) -> Vec<(JobId, u64)> {
-        if self.books.mode > Mode::Running {
+        if self.model.mode > Mode::Running {
             return Vec::new(); // sources are not pulled any more
         }
-        let is_fed = |job: &JobId| self.books.jobs[job].fed.is_some();
+        let is_fed = |job: &JobId| self.model.jobs[job].fed.is_some();
         let of_vectors = self.readers.iter().filter(|reader| !is_fed(&reader.job));
         self.engine.under_lock(|state| {
-            let full = |reader: &Reader| {
-                let book = &self.books.jobs[&reader.job];
-                let gate = &state.lanes.map(reader.job)?.gate;
-                let window = book.window.unwrap_or_else(|| gate.window.load(Ordering::SeqCst));
-                let full = reader.total?.min(state.lanes.yielded(reader.job) + window);
-                book.ended.is_none().then_some((reader.job, full.max(book.inputs.len() as u64)))
+            let full = |reader: &SimReader| {
+                let entry = &self.model.jobs[&reader.job];
+                let flow = &state.buffers.map(reader.job)?.flow;
+                let window = entry.window.unwrap_or_else(|| flow.window.load(Ordering::SeqCst));
+                let full = reader.total?.min(state.buffers.yielded(reader.job) + window);
+                entry.ended.is_none().then_some((reader.job, full.max(entry.inputs.len() as u64)))
             };
             of_vectors.filter_map(full).collect()
         })
@@ -112,7 +112,7 @@ impl World {
     /// has its own outcome.
     pub(super) fn check_windows_are_full(&self, full: &[(JobId, u64)]) {
         for (job, inputs) in full {
-            let pulled = self.books.jobs[job].inputs.len() as u64;
+            let pulled = self.model.jobs[job].inputs.len() as u64;
             assert_eq!(
                 pulled, *inputs,
                 "of {job:?} the inputs for which the window has room count as pulled"
@@ -122,35 +122,35 @@ impl World {
 
     /// Sets the limit of a shutdown. Of several limits the earliest counts.
     pub(super) fn limit_to(&mut self, limit: Duration) {
-        if self.books.ends.cut_off {
+        if self.model.ends.cut_off {
             return;
         }
         let at: Time = self.now() + limit;
         self.limit = Some(self.limit.map_or(at, |before| before.min(at)));
     }
 
-    /// Enters into the books what is cut off in the user's code.
+    /// Enters into the model what is cut off in the user's code.
     pub(super) fn cut(&mut self, exits_end: bool) {
         let now = self.now();
-        for (id, generation) in self.books.in_the_users_code(exits_end) {
+        for (id, generation) in self.model.in_the_users_code(exits_end) {
             let thread =
                 self.threads.iter().find(|thread| (thread.id, thread.generation()) == (id, generation));
             let begun = thread.filter(|thread| thread.is_tied());
             self.tally.cut_off += u64::from(begun.is_some());
-            self.books.left_behind.insert((id, generation), thread.map_or(0, Thread::holds));
-            self.books.container_ended(id, now);
+            self.model.left_behind.insert((id, generation), thread.map_or(0, SimThread::holds));
+            self.model.container_ended(id, now);
             match begun {
-                Some(_) => self.books.ends.came_to(id, Fate::CutOff),
-                None => self.books.ends.begun(id),
+                Some(_) => self.model.ends.came_to(id, Fate::CutOff),
+                None => self.model.ends.begun(id),
             }
         }
     }
 
     /// Checks what the report says once everything has ended.
     pub(super) fn check_report(&self) {
-        let (told, is) = (self.engine.report(), &self.books.ends);
+        let (told, is) = (self.engine.report(), &self.model.ends);
         let fate = |id: ContainerId| (id, is.fates.get(&id).cloned().unwrap_or(Fate::Stopped));
-        assert_eq!(told.containers, self.books.containers().map(fate).collect::<Vec<_>>(), "report: fates");
+        assert_eq!(told.containers, self.model.containers().map(fate).collect::<Vec<_>>(), "report: fates");
         assert_eq!(told.limit_passed, is.cut_off, "report: whether the limit passed");
         let inputs = (told.inputs_returned, told.inputs_dropped);
         assert_eq!(inputs, (is.returned, is.dropped), "report: inputs that came back, and that did not");

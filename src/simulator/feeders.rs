@@ -4,15 +4,15 @@ use std::sync::Arc;
 
 use crate::base::ids::JobId;
 use crate::base::signal::Signal;
-use crate::data::pool::Inlet;
+use crate::data::prefetch::Producer;
 use crate::engine::dispatch::FeederEnd;
-use crate::simulator::ticket::Ticket;
+use crate::simulator::values::SimInput;
 use crate::simulator::world::World;
 use crate::values::crash::Panic;
 
 /// A source that may block and panic.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Source {
+pub(super) struct SimSource {
     /// The number of its inputs; `None` for an endless source.
     pub(super) inputs: Option<u64>,
     pub(super) panics_at: Option<u64>,
@@ -24,17 +24,17 @@ pub(super) struct Source {
 pub(super) struct Feeder {
     pub(super) job: JobId,
     pub(super) tag: u64,
-    source: Source,
+    source: SimSource,
     given: u64,
     /// The number of inputs that it may still pull.
     room: u64,
-    inlet: Option<Inlet>,
-    pub(super) phase: Phase,
+    producer: Option<Producer>,
+    pub(super) phase: FeederPhase,
 }
 
-pub(super) enum Phase {
+pub(super) enum FeederPhase {
     /// Its start message is on the way to the supervisor.
-    Undelivered,
+    DropGuard,
     Starting,
     Pulling,
     Asleep(Arc<Signal>),
@@ -44,24 +44,24 @@ pub(super) enum Phase {
 }
 
 impl Feeder {
-    pub(super) fn new(job: JobId, tag: u64, source: Source) -> Self {
-        Self { job, tag, source, given: 0, room: 0, inlet: None, phase: Phase::Undelivered }
+    pub(super) fn new(job: JobId, tag: u64, source: SimSource) -> Self {
+        Self { job, tag, source, given: 0, room: 0, producer: None, phase: FeederPhase::DropGuard }
     }
 
     /// Wakes the feeder if it was signalled.
     pub(super) fn hear(&mut self) {
-        if let Phase::Asleep(space) = &self.phase
+        if let FeederPhase::Asleep(space) = &self.phase
             && space.take_raised()
         {
-            self.phase = Phase::Pulling;
+            self.phase = FeederPhase::Pulling;
         }
     }
 
     pub(super) fn is_ready(&self, healed: bool) -> bool {
         match self.phase {
-            Phase::Undelivered | Phase::Starting | Phase::Pulling => true,
-            Phase::Blocked => healed,
-            Phase::Asleep(_) | Phase::Over => false,
+            FeederPhase::DropGuard | FeederPhase::Starting | FeederPhase::Pulling => true,
+            FeederPhase::Blocked => healed,
+            FeederPhase::Asleep(_) | FeederPhase::Over => false,
         }
     }
 }
@@ -71,25 +71,25 @@ impl World {
     pub(super) fn feed(&mut self, at: usize) {
         let job = self.feeders[at].job;
         match self.feeders[at].phase {
-            Phase::Undelivered => self.deliver_start(at),
-            Phase::Starting => {
-                self.feeders[at].inlet = self.engine.inlet(job);
-                match (&self.feeders[at].inlet, self.feeders[at].source.inputs) {
-                    (None, _) => return self.feeder_over(at, FeederEnd::Told),
+            FeederPhase::DropGuard => self.deliver_start(at),
+            FeederPhase::Starting => {
+                self.feeders[at].producer = self.engine.producer(job);
+                match (&self.feeders[at].producer, self.feeders[at].source.inputs) {
+                    (None, _) => return self.feeder_over(at, FeederEnd::Stopped),
                     (Some(_), Some(inputs)) => self.engine.expect_total(job, inputs),
                     (Some(_), None) => {}
                 }
-                self.feeders[at].phase = Phase::Pulling;
+                self.feeders[at].phase = FeederPhase::Pulling;
             }
-            Phase::Pulling | Phase::Blocked => self.pull(at),
-            Phase::Asleep(_) | Phase::Over => unreachable!("it is not ready"),
+            FeederPhase::Pulling | FeederPhase::Blocked => self.pull(at),
+            FeederPhase::Asleep(_) | FeederPhase::Over => unreachable!("it is not ready"),
         }
     }
 
     /// The inputs that feeders have pulled and no container has claimed.
-    pub(super) fn in_pools(&self) -> u64 {
-        let open = self.books.jobs.values().filter(|book| book.ended.is_none());
-        open.filter_map(|book| Some(book.fed? - book.inputs.len() as u64)).sum()
+    pub(super) fn in_prefetch_queues(&self) -> u64 {
+        let open = self.model.jobs.values().filter(|entry| entry.ended.is_none());
+        open.filter_map(|entry| Some(entry.fed? - entry.inputs.len() as u64)).sum()
     }
 
     /// The message that starts a feeder arrives, or is lost with the supervisor.
@@ -99,27 +99,27 @@ impl World {
             let job = self.feeders[at].job;
             self.engine.map_undelivered(job);
             self.sync_pulled();
-            self.books.end_job(job, crate::simulator::books::Why::Cancelled);
-            self.feeders[at].phase = Phase::Over;
+            self.model.end_job(job, crate::simulator::model::EndReason::Cancelled);
+            self.feeders[at].phase = FeederPhase::Over;
         } else {
             self.engine.feeder_begins();
-            self.feeders[at].phase = Phase::Starting;
+            self.feeders[at].phase = FeederPhase::Starting;
         }
     }
 
     fn pull(&mut self, at: usize) {
         let feeder = &mut self.feeders[at];
-        let inlet = feeder.inlet.as_mut().expect("it has started");
+        let producer = feeder.producer.as_mut().expect("it has started");
         if feeder.room == 0 {
-            match self.engine.try_room(feeder.job, inlet.gate()) {
-                None => return self.feeder_over(at, FeederEnd::Told),
+            match self.engine.try_room(feeder.job, producer.flow()) {
+                None => return self.feeder_over(at, FeederEnd::Stopped),
                 Some(0) => {
                     let job = feeder.job;
                     let space = self
                         .engine
-                        .under_lock(|state| Arc::clone(&state.lanes.map(job).expect("it is fed").space));
+                        .under_lock(|state| Arc::clone(&state.buffers.map(job).expect("it is fed").space));
                     space.take_raised();
-                    feeder.phase = Phase::Asleep(space);
+                    feeder.phase = FeederPhase::Asleep(space);
                     return;
                 }
                 Some(room) => feeder.room = room,
@@ -127,13 +127,13 @@ impl World {
         }
         let place = feeder.given;
         if feeder.source.blocks_at == Some(place) && !self.healed {
-            if !matches!(feeder.phase, Phase::Blocked) {
+            if !matches!(feeder.phase, FeederPhase::Blocked) {
                 self.tally.sources_blocked += 1;
             }
-            feeder.phase = Phase::Blocked;
+            feeder.phase = FeederPhase::Blocked;
             return;
         }
-        feeder.phase = Phase::Pulling;
+        feeder.phase = FeederPhase::Pulling;
         if feeder.source.panics_at == Some(place) {
             self.tally.sources_panicked += 1;
             let panic = Panic { message: "a simulated source".to_owned(), location: None };
@@ -142,27 +142,26 @@ impl World {
         if feeder.source.inputs.is_some_and(|inputs| place >= inputs) {
             return self.feeder_over(at, FeederEnd::Exhausted);
         }
-        let input = Ticket::new(feeder.tag, place, &self.witness);
+        let input = SimInput::new(feeder.tag, place, &self.witness);
         feeder.given += 1;
         feeder.room -= 1;
-        let pushed = inlet.of_type().push(input);
-        if let Some(book) = self.books.jobs.get_mut(&feeder.job).filter(|_| pushed.is_ok()) {
-            book.fed = book.fed.map(|inputs| inputs + 1);
+        let pushed = producer.of_type().push(input);
+        if let Some(entry) = self.model.jobs.get_mut(&feeder.job).filter(|_| pushed.is_ok()) {
+            entry.fed = entry.fed.map(|inputs| inputs + 1);
         }
         match pushed {
-            Ok(()) if inlet.of_type::<Ticket>().feeds_the_starving() => {
-                self.engine.feed_the_starving(feeder.job)
-            }
+            Ok(()) if producer.of_type::<SimInput>().is_awaited() => self.engine.wake_for_input(feeder.job),
             Ok(()) => {}
             Err(input) => {
                 let job = feeder.job;
-                let told = self.engine.under_lock(|state| state.lanes.map(job).is_none_or(|lane| lane.over));
+                let told =
+                    self.engine.under_lock(|state| state.buffers.map(job).is_none_or(|buffers| buffers.over));
                 self.engine.fed_too_late(job, input);
                 if !told {
-                    self.books.refused(job);
+                    self.model.refused(job);
                 }
                 self.sync_pulled();
-                self.feeder_over(at, FeederEnd::Told);
+                self.feeder_over(at, FeederEnd::Stopped);
             }
         }
     }
@@ -170,13 +169,14 @@ impl World {
     fn feeder_over(&mut self, at: usize, end: FeederEnd) {
         let job = self.feeders[at].job;
         let panicked = matches!(end, FeederEnd::Panicked(_));
-        let by_itself =
-            self.engine.under_lock(|state| state.lanes.map(job).is_some_and(|lane| !lane.source_over));
+        let by_itself = self
+            .engine
+            .under_lock(|state| state.buffers.map(job).is_some_and(|buffers| !buffers.source_over));
         self.engine.source_over(job, end);
         self.sync_pulled();
         if panicked && by_itself {
-            self.books.source_panicked(job);
+            self.model.source_panicked(job);
         }
-        self.feeders[at].phase = Phase::Over;
+        self.feeders[at].phase = FeederPhase::Over;
     }
 }

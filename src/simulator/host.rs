@@ -6,12 +6,12 @@ use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::base::ids::{ContainerId, Generation, JobId};
-use crate::contain::drops::Elsewhere;
-use crate::data::source::Feed;
+use crate::contain::drops::DeferDrop;
+use crate::data::source::BlockingSource;
 use crate::decide::time::Time;
 use crate::engine::dispatch::Dispatch;
 use crate::engine::host::Host;
-use crate::simulator::hearing::Heard;
+use crate::simulator::events::Heard;
 use crate::values::event::Event;
 
 #[derive(Default)]
@@ -39,7 +39,7 @@ impl Host for Simulation {
         unreachable!("there are no container actors that ask for it")
     }
 
-    fn make_feeder(&self, _: &Arc<Dispatch>, _: JobId, _: Elsewhere<Feed>) -> io::Result<()> {
+    fn make_feeder(&self, _: &Arc<Dispatch>, _: JobId, _: DeferDrop<BlockingSource>) -> io::Result<()> {
         unreachable!("there is no supervisor that asks for it")
     }
 

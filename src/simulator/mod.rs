@@ -1,9 +1,9 @@
-//! A simulator of the engine: random worlds in virtual time, held against naive books.
+//! A simulator of the engine: random worlds in virtual time, held against a naive model.
 //!
 //! [`world`] runs one world, which is a function of its [`tape`]. [`plan`] draws its settings and habits. The
 //! simulated parties are [`threads`], [`feeders`], [`readers`], [`supervisor`] and [`users`]. Everything is
-//! checked against the books: [`books`] with [`containers`], [`dispatch`], [`suspects`] and [`crumbs`], and
-//! [`policy`]. [`kept`] checks the memory, and [`status`], [`ends`] and [`hearing`] check what the engine
+//! checked against the model: [`model`] with [`containers`], [`dispatch`], [`suspects`] and [`little_room`],
+//! and [`policy`]. [`kept`] checks the memory, and [`status`], [`ends`] and [`events`] check what the engine
 //! reports. [`tally`] counts what happened, and [`ticket`] has the values. Apart from the worlds, [`costs`]
 //! counts steps and [`moments`] does two things at the same moment, both on a [`rig`].
 //!
@@ -14,14 +14,14 @@
 //! LONGSHORE_SHRINK=0 cargo test simulator                           a failing world is not shrunk
 //! ```
 
-mod books;
+mod model;
 mod containers;
 mod costs;
-mod crumbs;
+mod little_room;
 mod dispatch;
 mod ends;
 mod feeders;
-mod hearing;
+mod events;
 mod host;
 mod kept;
 mod moments;
@@ -35,7 +35,7 @@ mod suspects;
 mod tally;
 mod tape;
 mod threads;
-mod ticket;
+mod values;
 mod users;
 mod world;
 
@@ -45,7 +45,7 @@ use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use crate::code::context::Context;
 use crate::contain::unwind::{contain, install_hook};
 use tally::Tally;
-use world::{Telling, World};
+use world::{Verbosity, World};
 
 /// The number of worlds in a normal test run.
 const WORLDS: u64 = 3_000;
@@ -66,7 +66,7 @@ fn live(seed: u64) -> Result<Tally, String> {
     let mut runner = TestRunner::new_with_rng(Config::default(), rng);
     let tapes = proptest::collection::vec(proptest::num::u32::ANY, 20..1200);
     let mut tree = tapes.new_tree(&mut runner).map_err(|reason| reason.to_string())?;
-    let mut failure = match contain(|| World::live(tree.current(), Telling::Nothing)) {
+    let mut failure = match contain(|| World::live(tree.current(), Verbosity::Nothing)) {
         Ok(tally) => return Ok(tally),
         Err(panic) => (panic, tree.current()),
     };
@@ -76,7 +76,7 @@ fn live(seed: u64) -> Result<Tally, String> {
             break;
         }
         let choices = tree.current();
-        simpler = match contain(|| World::live(choices.clone(), Telling::Nothing)) {
+        simpler = match contain(|| World::live(choices.clone(), Verbosity::Nothing)) {
             Ok(_) => tree.complicate(),
             Err(panic) => {
                 failure = (panic, choices);
@@ -85,7 +85,7 @@ fn live(seed: u64) -> Result<Tally, String> {
         };
     }
     let (panic, choices) = failure;
-    drop(contain(|| World::live(choices.clone(), Telling::Steps)));
+    drop(contain(|| World::live(choices.clone(), Verbosity::Steps)));
     Err(format!("{panic}\n  seed {seed}: LONGSHORE_SEED={seed} cargo test simulator\n  tape {choices:?}"))
 }
 

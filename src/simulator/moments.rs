@@ -3,12 +3,12 @@
 
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
+use std::task::Poll;
 use std::time::Duration;
 
 use crate::data::failure::Reason;
 use crate::decide::restart::CrashLoopBackoff;
-use crate::engine::consumer::Sight;
-use crate::engine::dispatch::Patience;
+use crate::engine::dispatch::Wait;
 use crate::simulator::rig::Rig;
 use crate::values::crash::{Death, Panic};
 use crate::values::event::Event;
@@ -47,7 +47,7 @@ fn an_input_that_is_given_back_while_it_executes_is_shared() {
     let run = rig.ask(0).expect("there is a call");
     assert!(run.begin::<u64, u64, u64>().is_some());
     call.end_as(&Reason::WouldDeadlock);
-    let Sight::Outcome(Err(failure)) = call.look::<u64, u64, u64>(Patience::Look) else {
+    let Poll::Ready(Some(Err(failure))) = call.poll::<u64, u64, u64>(Wait::Try) else {
         panic!("it has ended")
     };
     assert!(failure.into_input().is_some_and(|input| input.owned().is_none()), "its attempt may read it");

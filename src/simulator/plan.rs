@@ -20,7 +20,7 @@ const SECOND: Duration = Duration::from_secs(1);
 
 /// The settings of a world's function and the habits of its inputs.
 #[derive(Debug, Clone)]
-pub(super) struct Plan {
+pub(super) struct WorldPlan {
     pub(super) rules: Rules,
     pub(super) exit_timeout: Duration,
     pub(super) memory: MemoryRules,
@@ -58,7 +58,7 @@ pub(super) enum Act {
     Hang,
 }
 
-impl Plan {
+impl WorldPlan {
     pub(super) fn drawn(tape: &mut Tape) -> Self {
         let containers = tape.one_of(&[1, 2, 3, 4, 8]);
         let crash_retries = tape.one_of(&[3, 0, 1, 2, 12]);

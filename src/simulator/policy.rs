@@ -7,13 +7,13 @@ use std::time::Duration;
 use crate::base::ids::{ContainerId, Generation};
 use crate::decide::restart::{Restart, RestartPolicy};
 use crate::decide::time::Time;
-use crate::simulator::plan::Plan;
+use crate::simulator::plan::WorldPlan;
 
 const WINDOW: Duration = Duration::from_secs(60);
 
 /// One generation of a container, while it lives and afterwards.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Life {
+pub(super) struct SimLife {
     /// When it began, as a number that grows with each event.
     begun: u64,
     began: Time,
@@ -27,11 +27,11 @@ pub(super) struct Life {
 
 /// The death of a container, with all that was known when it came.
 #[derive(Debug, Clone, Copy)]
-struct DeathBook {
+struct DeathModel {
     at: Time,
     /// The moment as a number that grows with each event.
     order: u64,
-    life: Life,
+    life: SimLife,
     is_loop_crash: bool,
     /// When a crash of its input last counted before that.
     input_counted: Option<Time>,
@@ -56,9 +56,9 @@ enum Weight {
 pub(super) struct NaivePolicy {
     policy: RestartPolicy,
     clock: u64,
-    lives: BTreeMap<(ContainerId, Generation), Life>,
+    lives: BTreeMap<(ContainerId, Generation), SimLife>,
     /// Every death since the last reset.
-    deaths: Vec<DeathBook>,
+    deaths: Vec<DeathModel>,
     completions: Vec<Time>,
     /// Loop crashes in a row.
     in_a_row: u32,
@@ -99,7 +99,7 @@ pub(super) enum ExpectedRestart {
 }
 
 impl NaivePolicy {
-    pub(super) fn new(plan: &Plan) -> Self {
+    pub(super) fn new(plan: &WorldPlan) -> Self {
         Self {
             policy: plan.rules.restart.clone(),
             clock: 0,
@@ -122,7 +122,7 @@ impl NaivePolicy {
     /// A container begins. `recycling` says that it begins anew after an exit to recycle.
     pub(super) fn begun(&mut self, id: ContainerId, generation: Generation, recycling: bool, now: Time) {
         let (begun, began) = (self.tick(), now);
-        let life = Life { begun, began, entered: None, recycling, completed: 0, alive: true };
+        let life = SimLife { begun, began, entered: None, recycling, completed: 0, alive: true };
         let before = self.lives.insert((id, generation), life);
         assert!(before.is_none(), "invariant 12: {id}#{generation} began twice");
     }
@@ -134,7 +134,7 @@ impl NaivePolicy {
 
     /// A container begins its exit, so from now on it does not count as staying up.
     pub(super) fn leaves(&mut self, id: ContainerId, generation: Generation, now: Time) {
-        self.settle(now);
+        self.end_loop_if_stable(now);
         self.life(id, generation).entered = None;
     }
 
@@ -151,16 +151,16 @@ impl NaivePolicy {
     }
 
     pub(super) fn ended(&mut self, id: ContainerId, generation: Generation, now: Time) {
-        self.settle(now);
+        self.end_loop_if_stable(now);
         self.life(id, generation).alive = false;
     }
 
-    fn life(&mut self, id: ContainerId, generation: Generation) -> &mut Life {
+    fn life(&mut self, id: ContainerId, generation: Generation) -> &mut SimLife {
         self.lives.get_mut(&(id, generation)).expect("it has begun")
     }
 
     pub(super) fn completed(&mut self, id: ContainerId, generation: Generation, now: Time) {
-        self.settle(now);
+        self.end_loop_if_stable(now);
         self.completions.push(now);
         let life = self.life(id, generation);
         life.completed += 1;
@@ -198,7 +198,7 @@ impl NaivePolicy {
 
     /// Loop crashes in a row.
     pub(super) fn in_a_row(&mut self, now: Time) -> u32 {
-        self.settle(now);
+        self.end_loop_if_stable(now);
         self.in_a_row
     }
 
@@ -208,12 +208,12 @@ impl NaivePolicy {
     }
 
     /// Ends the crash loop if a container has stayed up long enough since the last loop crash.
-    fn settle(&mut self, now: Time) {
+    fn end_loop_if_stable(&mut self, now: Time) {
         if self.in_a_row == 0 {
             return;
         }
         let reset_after = self.reset_after();
-        let stable = |life: &Life| {
+        let stable = |life: &SimLife| {
             life.alive
                 && life.begun > self.last_loop
                 && life.entered.is_some_and(|at| now.since(at) >= reset_after)
@@ -231,12 +231,12 @@ impl NaivePolicy {
 
     /// The engine has looked for containers that have stayed up.
     pub(super) fn reviewed(&mut self, now: Time) {
-        self.settle(now);
+        self.end_loop_if_stable(now);
     }
 
     /// The end of the delay. Until then only a container that had made progress may be created.
     pub(super) fn held_until(&mut self, now: Time) -> Option<Time> {
-        self.settle(now);
+        self.end_loop_if_stable(now);
         self.due.map(|(due, _)| due).filter(|due| *due > now)
     }
 
@@ -250,9 +250,9 @@ impl NaivePolicy {
         others_recycle: bool,
         now: Time,
     ) -> Expected {
-        self.settle(now);
+        self.end_loop_if_stable(now);
         let life = *self.life(id, generation);
-        let live = |(other, life): (&(ContainerId, Generation), &Life)| {
+        let live = |(other, life): (&(ContainerId, Generation), &SimLife)| {
             *other != (id, generation) && life.alive && (life.entered.is_some() || life.recycling)
         };
         let others_serve = others_recycle || self.lives.iter().any(live);
@@ -266,7 +266,7 @@ impl NaivePolicy {
         let input_counted = executing.and_then(|(_, counted)| counted);
         let order = self.tick();
         let restart_at = due.map_or(now, |(_, most)| most); // `drawn` replaces it
-        self.deaths.push(DeathBook {
+        self.deaths.push(DeathModel {
             at: now,
             order,
             life,
@@ -291,7 +291,7 @@ impl NaivePolicy {
 
     /// What each death counts, worked out from the first death on.
     fn weights(&self) -> Vec<Weight> {
-        let mut last: Option<&DeathBook> = None;
+        let mut last: Option<&DeathModel> = None;
         let mut weigh = |death| {
             let weight = self.weight(death, last);
             if weight == Weight::Counts {
@@ -302,7 +302,7 @@ impl NaivePolicy {
         self.deaths.iter().map(&mut weigh).collect()
     }
 
-    fn weight(&self, death: &DeathBook, last: Option<&DeathBook>) -> Weight {
+    fn weight(&self, death: &DeathModel, last: Option<&DeathModel>) -> Weight {
         let window = self.window();
         if death.input_counted.is_some_and(|at| death.at.since(at) <= window) {
             return Weight::Nothing; // an input counts at most one crash within a window
@@ -316,7 +316,7 @@ impl NaivePolicy {
         if began_before && (death.is_loop_crash || near) { Weight::Together } else { Weight::Counts }
     }
 
-    fn loop_crash(&mut self, life: Life, now: Time) {
+    fn loop_crash(&mut self, life: SimLife, now: Time) {
         if self.in_a_row > 0 && life.begun < self.last_loop {
             return; // it shares in a loop crash that has been counted
         }
@@ -354,7 +354,7 @@ impl NaivePolicy {
         }
         let within = |counts: fn(Weight) -> bool| {
             let recent =
-                |(death, weight): &(&DeathBook, &Weight)| now.since(death.at) <= window && counts(**weight);
+                |(death, weight): &(&DeathModel, &Weight)| now.since(death.at) <= window && counts(**weight);
             self.deaths.iter().zip(weights).filter(recent).count()
         };
         let rounds = within(|weight| weight == Weight::Counts);

@@ -1,9 +1,9 @@
 //! Simulated consumers. Each takes outcomes through the real [`Consumer`], has a habit of its own, and holds
-//! every outcome against the books.
+//! every outcome against the model.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Wake, Waker};
+use std::task::{Poll, Wake, Waker};
 use std::time::Duration;
 
 use crate::base::ids::JobId;
@@ -13,12 +13,12 @@ use crate::data::shape::Outcome;
 use crate::decide::job::JobKind;
 use crate::decide::ledger::{Mode, Sources};
 use crate::decide::time::Time;
-use crate::engine::consumer::{Consumer, Failures, Sight};
-use crate::engine::dispatch::Patience;
-use crate::engine::map_lane::Order;
+use crate::engine::consumer::{Consumer, Failures};
+use crate::engine::dispatch::Wait;
+use crate::engine::map_buffers::Order;
 use crate::engine::open_call::OpenCall;
-use crate::simulator::books::{End, InputBook, State, Why};
-use crate::simulator::ticket::{Answer, Refusal, Ticket};
+use crate::simulator::model::{EndReason, ExpectedEnd, InputModel, InputState};
+use crate::simulator::values::{Refusal, SimInput, SimOutput};
 use crate::simulator::world::World;
 
 /// How a consumer behaves.
@@ -38,7 +38,7 @@ pub(super) enum Habit {
 
 /// What takes the outcomes of a map or a call.
 pub(super) enum Taker {
-    Map(Consumer<Ticket, Answer, Refusal>),
+    Map(Consumer<SimInput, SimOutput, Refusal>),
     Call(OpenCall),
 }
 
@@ -50,10 +50,10 @@ impl Taker {
         }
     }
 
-    fn look(&mut self, patience: Patience<'_>) -> Sight<Ticket, Answer, Refusal> {
+    fn poll_next(&mut self, wait: Wait<'_>) -> Poll<Option<Outcome<SimInput, SimOutput, Refusal>>> {
         match self {
-            Self::Map(consumer) => consumer.look(patience),
-            Self::Call(call) => call.look(patience),
+            Self::Map(consumer) => consumer.poll_next(wait),
+            Self::Call(call) => call.poll(wait),
         }
     }
 
@@ -65,7 +65,7 @@ impl Taker {
         }
     }
 
-    fn map(&mut self) -> &mut Consumer<Ticket, Answer, Refusal> {
+    fn map(&mut self) -> &mut Consumer<SimInput, SimOutput, Refusal> {
         match self {
             Self::Map(consumer) => consumer,
             Self::Call(_) => panic!("a map does that"),
@@ -74,7 +74,7 @@ impl Taker {
 }
 
 /// The consumer of one map or call.
-pub(super) struct Reader {
+pub(super) struct SimReader {
     pub(super) consumer: Option<Taker>,
     pub(super) job: JobId,
     order: Order,
@@ -86,8 +86,8 @@ pub(super) struct Reader {
     /// Whether it was given an error that must be the last outcome.
     last: bool,
     /// When it looks next. `None` while it waits in a task, because then it looks only after a wake-up.
-    pub(super) looks_at: Option<Time>,
-    waits: Waits,
+    pub(super) polls_at: Option<Time>,
+    waits: ReaderWaits,
     /// How long it waits for a signal before it looks anyway.
     pause: Duration,
     arrived: Option<Arc<Signal>>,
@@ -95,7 +95,7 @@ pub(super) struct Reader {
 
 /// How a consumer waits.
 #[derive(Debug, Clone)]
-pub(super) enum Waits {
+pub(super) enum ReaderWaits {
     /// As a thread, which also looks without a signal now and then.
     InThread,
     /// As a task, which is woken through this waker.
@@ -120,19 +120,19 @@ const STEADY: Duration = Duration::from_micros(300);
 const PAUSE_MIN: Duration = Duration::from_millis(1);
 
 /// The longest pause without a look, as in the engine.
-const LOOK_MAX: Duration = Duration::from_millis(16);
+const POLL_MAX: Duration = Duration::from_millis(16);
 
 /// The longest pause once the world is healed. It is long, because each look only makes the test longer then.
 const PAUSE_MAX: Duration = Duration::from_secs(60);
 
-impl Reader {
+impl SimReader {
     pub(super) fn new(
         consumer: Taker,
         order: Order,
         failures: Failures,
         habit: Habit,
         total: Option<u64>,
-        waits: Waits,
+        waits: ReaderWaits,
     ) -> Self {
         let job = consumer.job();
         Self {
@@ -144,7 +144,7 @@ impl Reader {
             total,
             taken: 0,
             last: false,
-            looks_at: Some(Time::default()),
+            polls_at: Some(Time::default()),
             waits,
             pause: PAUSE_MIN,
             arrived: None,
@@ -152,16 +152,16 @@ impl Reader {
     }
 }
 
-impl Reader {
+impl SimReader {
     /// Makes the consumer look if it was signalled. A steady consumer looks only if it found nothing at its
     /// last look.
     pub(super) fn hear(&mut self) {
         let signalled = match &self.waits {
-            Waits::InThread => self.arrived.as_ref().is_some_and(|arrived| arrived.take_raised()),
-            Waits::InTask(woken) => woken.0.swap(false, Ordering::Relaxed),
+            ReaderWaits::InThread => self.arrived.as_ref().is_some_and(|arrived| arrived.take_raised()),
+            ReaderWaits::InTask(woken) => woken.0.swap(false, Ordering::Relaxed),
         };
         if signalled && (self.habit != Habit::Steady || self.pause > PAUSE_MIN) {
-            self.looks_at = Some(Time::default());
+            self.polls_at = Some(Time::default());
         }
     }
 
@@ -180,9 +180,9 @@ impl World {
             Habit::SalvagesAfter(n) if reader.taken >= n => return self.salvage(at),
             Habit::Slow if !self.healed => {
                 let pause = Duration::from_millis(self.tape.one_of(&[0, 1, 30, 20_000]));
-                reader.looks_at = Some(now + pause);
+                reader.polls_at = Some(now + pause);
             }
-            Habit::Steady => reader.looks_at = Some(now + STEADY),
+            Habit::Steady => reader.polls_at = Some(now + STEADY),
             _ => {}
         }
         if self.readers[at].order == Order::AtOnce {
@@ -190,25 +190,25 @@ impl World {
         }
         let reader = &mut self.readers[at];
         let consumer = reader.consumer.as_mut().expect("it has not gone away");
-        let sight = match &reader.waits {
-            Waits::InThread => consumer.look(Patience::Look),
-            Waits::InTask(woken) => {
+        let polled = match &reader.waits {
+            ReaderWaits::InThread => consumer.poll_next(Wait::Try),
+            ReaderWaits::InTask(woken) => {
                 let waker = Waker::from(Arc::clone(woken));
-                consumer.look(Patience::Task(&waker))
+                consumer.poll_next(Wait::Register(&waker))
             }
         };
         let (ended, job) = (matches!(consumer, Taker::Map(map) if map.ended), reader.job);
         self.sync_pulled();
-        match sight {
-            Sight::Outcome(outcome) => self.outcome(at, outcome),
-            Sight::NotYet => self.await_outcome(at),
-            Sight::End => {
+        match polled {
+            Poll::Ready(Some(outcome)) => self.outcome(at, outcome),
+            Poll::Pending => self.await_outcome(at),
+            Poll::Ready(None) => {
                 self.end_of(at);
                 return self.drop_reader(at);
             }
         }
         if ended {
-            self.books.end_job(job, Why::Cancelled);
+            self.model.end_job(job, EndReason::Cancelled);
         }
     }
 
@@ -217,10 +217,10 @@ impl World {
         let reader = &mut self.readers[at];
         let consumer = reader.consumer.as_mut().expect("it has not gone away");
         let all = match &reader.waits {
-            Waits::InThread => consumer.map().look_for_all(Patience::Look),
-            Waits::InTask(woken) => {
+            ReaderWaits::InThread => consumer.map().poll_all(Wait::Try),
+            ReaderWaits::InTask(woken) => {
                 let waker = Waker::from(Arc::clone(woken));
-                consumer.map().look_for_all(Patience::Task(&waker))
+                consumer.map().poll_all(Wait::Register(&waker))
             }
         };
         self.sync_pulled();
@@ -238,24 +238,24 @@ impl World {
     fn await_outcome(&mut self, at: usize) {
         let reader = &mut self.readers[at];
         let job = reader.job;
-        let told = self.engine.under_lock(|state| state.lanes.yielded(job));
+        let told = self.engine.under_lock(|state| state.buffers.yielded(job));
         assert_eq!(told, reader.taken, "who waits has told of all that it took");
-        if matches!(reader.waits, Waits::InTask(_)) {
+        if matches!(reader.waits, ReaderWaits::InTask(_)) {
             reader.pause = 2 * PAUSE_MIN;
-            reader.looks_at = None;
+            reader.polls_at = None;
             return;
         }
         reader.arrived = self.engine.under_lock(|state| {
-            let lane = state.lanes.map_mut(job)?;
-            lane.awaited = true;
-            Some(Arc::clone(&lane.arrived))
+            let buffers = state.buffers.map_mut(job)?;
+            buffers.awaited = true;
+            Some(Arc::clone(&buffers.arrived))
         });
-        reader.pause = (reader.pause * 2).min(if self.healed { PAUSE_MAX } else { LOOK_MAX });
+        reader.pause = (reader.pause * 2).min(if self.healed { PAUSE_MAX } else { POLL_MAX });
         let until = self.now() + self.readers[at].pause;
-        self.readers[at].looks_at = Some(until);
+        self.readers[at].polls_at = Some(until);
     }
 
-    fn outcome(&mut self, at: usize, outcome: Outcome<Ticket, Answer, Refusal>) {
+    fn outcome(&mut self, at: usize, outcome: Outcome<SimInput, SimOutput, Refusal>) {
         let reader = &mut self.readers[at];
         reader.pause = PAUSE_MIN;
         assert!(!reader.last, "an outcome came after the last");
@@ -263,11 +263,11 @@ impl World {
         let job = reader.job;
         match outcome {
             Ok(answer) => {
-                let tag = self.books.jobs[&job].tag;
+                let tag = self.model.jobs[&job].tag;
                 self.in_order(at, answer.index);
-                let input = self.books.input(job, answer.index);
+                let input = self.model.input(job, answer.index);
                 assert_eq!(answer.tag, tag, "an outcome of another map");
-                let end = State::Done(End::Ok { attempt: answer.attempt });
+                let end = InputState::Done(ExpectedEnd::Ok { attempt: answer.attempt });
                 assert_eq!(input.state, end, "invariant 2: the answer of {:?}", answer.by);
                 self.yielded(job, answer.index);
             }
@@ -286,13 +286,13 @@ impl World {
     }
 
     fn yielded(&mut self, job: JobId, index: u64) {
-        let input = self.books.input(job, index);
+        let input = self.model.input(job, index);
         assert!(!input.yielded, "invariant 1: input {index} was answered twice");
         input.yielded = true;
     }
 
     /// The outcome of an input is a failure.
-    fn failure(&mut self, at: usize, index: u64, failure: &Failure<Ticket, Refusal>) {
+    fn failure(&mut self, at: usize, index: u64, failure: &Failure<SimInput, Refusal>) {
         let (job, failures) = (self.readers[at].job, self.readers[at].failures);
         if failures == Failures::EndMap {
             self.tally.maps_ended_by_a_failure += 1;
@@ -302,26 +302,26 @@ impl World {
         }
         self.readers[at].last = failures != Failures::Yield;
         let ticket = failure.input().expect("it comes back");
-        assert_eq!((ticket.tag, ticket.index), (self.books.jobs[&job].tag, index), "another input came back");
-        let input = self.books.input(job, index);
+        assert_eq!((ticket.tag, ticket.index), (self.model.jobs[&job].tag, index), "another input came back");
+        let input = self.model.input(job, index);
         assert_eq!(failure.attempts(), input.executions, "attempts told of input {index}");
-        let State::Done(end) = input.state else {
+        let InputState::Done(end) = input.state else {
             panic!("input {index} of {job:?} has an outcome and is {:?}: {failure:?}", input.state)
         };
         let attempt = input.attempt() - 1;
         let right = match failure.cause() {
-            Cause::Failed(error) => end == End::Failed && error.attempt == attempt,
+            Cause::Failed(error) => end == ExpectedEnd::Failed && error.attempt == attempt,
             Cause::Poisoned(deaths) => {
                 let told: Vec<u32> = deaths
                     .iter()
                     .filter_map(|crash| crash.executing.map(|(_, attempt)| attempt.get()))
                     .collect();
-                end == End::Poisoned && told == self.books.deaths_told(job, index)
+                end == ExpectedEnd::Poisoned && told == self.model.deaths_told(job, index)
             }
-            Cause::Lost(_) => end == End::Lost,
-            Cause::GaveUp(_) => end == End::Unrun(Why::GaveUp),
-            Cause::ShutDown => end == End::Unrun(Why::ShutDown),
-            Cause::Cancelled => end == End::Unrun(Why::Cancelled),
+            Cause::Lost(_) => end == ExpectedEnd::Lost,
+            Cause::GaveUp(_) => end == ExpectedEnd::Unrun(EndReason::GaveUp),
+            Cause::ShutDown => end == ExpectedEnd::Unrun(EndReason::ShutDown),
+            Cause::Cancelled => end == ExpectedEnd::Unrun(EndReason::Cancelled),
             _ => false,
         };
         assert!(right, "input {index} ended as {end:?}, and was told {failure:?}");
@@ -336,36 +336,41 @@ impl World {
             return;
         }
         let could = |index: u64| {
-            let input = self.books.jobs[&reader.job].inputs.get(index as usize);
-            input.is_some_and(|input| !input.yielded && matches!(input.state, State::Done(End::Ok { .. })))
+            let input = self.model.jobs[&reader.job].inputs.get(index as usize);
+            input.is_some_and(|input| {
+                !input.yielded && matches!(input.state, InputState::Done(ExpectedEnd::Ok { .. }))
+            })
         };
         let left = match reader.order {
             Order::Input => could(reader.taken - 1),
             Order::AtOnce => false, // its outcomes are yielded only when all are there
-            Order::Completion => (0..self.books.jobs[&reader.job].inputs.len() as u64).any(could),
+            Order::Completion => (0..self.model.jobs[&reader.job].inputs.len() as u64).any(could),
         };
         assert!(!left, "the failure of input {failed} came before outcomes that were there");
     }
 
     /// The map failed as a whole.
-    fn end_error(&mut self, at: usize, failure: &Failure<Ticket, Refusal>) {
+    fn end_error(&mut self, at: usize, failure: &Failure<SimInput, Refusal>) {
         let reader = &mut self.readers[at];
         reader.last = true;
         let job = reader.job;
-        let book = &self.books.jobs[&job];
-        let why = book.ended;
-        let failed = |input: &InputBook| {
-            matches!(input.state, State::Done(End::Failed | End::Poisoned | End::Lost)) && !input.yielded
+        let entry = &self.model.jobs[&job];
+        let why = entry.ended;
+        let failed = |input: &InputModel| {
+            matches!(
+                input.state,
+                InputState::Done(ExpectedEnd::Failed | ExpectedEnd::Poisoned | ExpectedEnd::Lost)
+            ) && !input.yielded
         };
-        let hidden = !book.goes_on && book.inputs.iter().any(failed);
+        let hidden = !entry.goes_on && entry.inputs.iter().any(failed);
         assert!(!hidden, "a map that an input's failure ended was told {failure:?}");
         let right = match failure.cause() {
             // This cause goes before a shutdown, even if a shutdown has ended the map's inputs.
             Cause::GaveUp(_) => {
-                why == Some(Why::GaveUp) || (why.is_some() && self.books.mode > Mode::Running)
+                why == Some(EndReason::GaveUp) || (why.is_some() && self.model.mode > Mode::Running)
             }
             // A drained map ends with this error although all its inputs finish.
-            Cause::ShutDown => self.books.mode > Mode::Running,
+            Cause::ShutDown => self.model.mode > Mode::Running,
             Cause::Source(_) | Cause::Engine(_) => true,
             _ => false,
         };
@@ -375,21 +380,24 @@ impl World {
     /// The map has no more outcomes.
     fn end_of(&mut self, at: usize) {
         let reader = &self.readers[at];
-        let book = &self.books.jobs[&reader.job];
+        let entry = &self.model.jobs[&reader.job];
         if reader.last && reader.failures != Failures::Yield {
             return; // its failure cut the map short
         }
-        let cut = book.ended.is_some_and(|why| why != Why::Cancelled) || reader.last;
-        let complete = !cut || book.goes_on;
+        let cut = entry.ended.is_some_and(|why| why != EndReason::Cancelled) || reader.last;
+        let complete = !cut || entry.goes_on;
         if complete {
-            let missing = book.inputs.iter().position(|input| !input.yielded);
+            let missing = entry.inputs.iter().position(|input| !input.yielded);
             assert_eq!(missing, None, "invariant 1: a map ended and an input has no outcome");
         }
-        if !reader.last && book.ended != Some(Why::Cancelled) {
-            assert_eq!(Some(book.inputs.len() as u64), reader.total, "a map ended before its source");
-            let cut_short = book.inputs.iter().any(|input| matches!(input.state, State::Done(End::Unrun(_))));
+        if !reader.last && entry.ended != Some(EndReason::Cancelled) {
+            assert_eq!(Some(entry.inputs.len() as u64), reader.total, "a map ended before its source");
+            let cut_short = entry
+                .inputs
+                .iter()
+                .any(|input| matches!(input.state, InputState::Done(ExpectedEnd::Unrun(_))));
             assert!(
-                !cut_short || book.kind == JobKind::Call,
+                !cut_short || entry.kind == JobKind::Call,
                 "the end of a map that was cut short is an error"
             );
         }
@@ -401,17 +409,17 @@ impl World {
         let job = reader.job;
         let consumer = reader.consumer.take().expect("it goes away once");
         if !consumer.is_ended() {
-            match self.books.jobs[&job].kind {
+            match self.model.jobs[&job].kind {
                 JobKind::Map => self.tally.maps_dropped += 1,
                 JobKind::Call => self.tally.calls_dropped += 1,
             }
         }
-        self.tally.inputs += self.books.jobs[&job].inputs.len() as u64;
+        self.tally.inputs += self.model.jobs[&job].inputs.len() as u64;
         if consumer.is_ended() {
             self.check_counts(job);
         }
         drop(consumer);
-        self.books.closed(job);
+        self.model.closed(job);
     }
 
     /// A consumer salvages the finished outputs, and is dropped.
@@ -424,12 +432,12 @@ impl World {
         let consumer = self.readers[at].consumer.as_mut().expect("it has not gone away");
         let saved = consumer.map().salvage();
         self.sync_pulled();
-        self.books.end_job(job, Why::Cancelled);
-        let there = |(index, input): (usize, &InputBook)| {
-            let saved = !input.yielded && matches!(input.state, State::Done(End::Ok { .. }));
+        self.model.end_job(job, EndReason::Cancelled);
+        let there = |(index, input): (usize, &InputModel)| {
+            let saved = !input.yielded && matches!(input.state, InputState::Done(ExpectedEnd::Ok { .. }));
             saved.then_some(index as u64)
         };
-        let expected: Vec<u64> = self.books.jobs[&job].inputs.iter().enumerate().filter_map(there).collect();
+        let expected: Vec<u64> = self.model.jobs[&job].inputs.iter().enumerate().filter_map(there).collect();
         let indices: Vec<u64> = saved.iter().map(|(index, _)| *index).collect();
         assert_eq!(indices, expected, "salvage gives what finished and was not yielded");
         assert!(saved.iter().all(|(index, answer)| answer.index == *index), "salvage mixes indices up");

@@ -7,10 +7,10 @@ use std::time::Duration;
 use crate::base::ids::{ContainerId, Generation};
 use crate::code::kinds::Plain;
 use crate::contain::unwind::PanicHook;
+use crate::data::cursor::Advance;
 use crate::data::run::Run;
 use crate::data::shape::Shape;
-use crate::data::source::Inline;
-use crate::data::track::Pace;
+use crate::data::source::DirectSource;
 use crate::decide::ledger::Rules;
 use crate::decide::life::Next;
 use crate::decide::restart::{RateLimited, RestartPolicy};
@@ -18,12 +18,12 @@ use crate::decide::retries::Retries;
 use crate::decide::window::Window;
 use crate::engine::body::CodeOf;
 use crate::engine::caller::Caller;
-use crate::engine::consumer::{Closing, Consumer, Failures};
+use crate::engine::consumer::{Consumer, Failures, ReaderGuard};
 use crate::engine::dispatch::Dispatch;
-use crate::engine::map_lane::{Order, Supply};
+use crate::engine::map_buffers::{JobSource, Order};
 use crate::engine::open_call::OpenCall;
 use crate::engine::settings::{MemoryRules, Settings};
-use crate::simulator::hearing::Heard;
+use crate::simulator::events::Heard;
 use crate::simulator::host::Simulation;
 
 /// A function whose containers do only what a test says.
@@ -112,11 +112,11 @@ impl Rig {
         begun.expect("it takes calls")
     }
 
-    pub(super) fn map(&self, supply: Supply, window: u64) -> Consumer<u64, u64, u64> {
+    pub(super) fn map(&self, source: JobSource, window: u64) -> Consumer<u64, u64, u64> {
         let window = Window::Fixed(window);
-        let opened = Closing::of_map(
+        let opened = ReaderGuard::of_map(
             &self.engine,
-            supply,
+            source,
             (Order::Input, Failures::Yield),
             window,
             None,
@@ -126,12 +126,12 @@ impl Rig {
     }
 
     pub(super) fn map_of(&self, inputs: u64, window: u64) -> Consumer<u64, u64, u64> {
-        self.map(Supply::Inline(Inline::new(0..inputs)), window)
+        self.map(JobSource::Direct(DirectSource::new(0..inputs)), window)
     }
 }
 
 /// A container executes all inputs of its lease.
 pub(super) fn execute(run: &Run) {
-    let Some(mut lap) = run.begin::<u64, u64, u64>() else { return };
-    while lap.publish(1).expect("nothing fences it") == Pace::Next {}
+    let Some(mut active) = run.begin::<u64, u64, u64>() else { return };
+    while active.publish(1).expect("nothing fences it") == Advance::Next {}
 }

@@ -1,33 +1,33 @@
 //! The supervisor, the container actors and the watch of a world. They do the work of `engine/supervisor.rs`,
-//! `container.rs` and `memory/alarm.rs`, one message or one look at a time.
+//! `container.rs` and `memory/watch.rs`, one message or one look at a time.
 
 use std::sync::PoisonError;
 use std::time::Duration;
 
 use crate::base::ids::{ContainerId, Generation, JobId};
 use crate::decide::ledger::Mode;
-use crate::decide::pacing::LOOK_MIN;
+use crate::decide::pacing::POLL_MIN;
 use crate::decide::restart::Restart;
 use crate::engine::messages::Notice;
-use crate::simulator::books::Why;
-use crate::simulator::hearing::Due;
-use crate::simulator::threads::Thread;
+use crate::simulator::events::Due;
+use crate::simulator::model::EndReason;
+use crate::simulator::threads::SimThread;
 use crate::simulator::world::World;
 
 impl World {
     pub(super) fn create(&mut self) {
-        let (now, all_booked) = (self.now(), self.all_booked());
+        let (now, all_committed) = (self.now(), self.all_committed());
         let created = self.engine.create();
         for (id, generation) in created.iter().copied() {
-            self.books.container_created(id);
-            self.books.container_begun(id, generation, now);
+            self.model.container_created(id);
+            self.model.container_begun(id, generation, now);
             self.launches.push((id, generation));
         }
         let created: Vec<ContainerId> = created.into_iter().map(|(id, _)| id).collect();
-        for id in self.books.containers().filter(|id| !created.contains(id)) {
-            self.books.container_not_created(id, all_booked, now);
+        for id in self.model.containers().filter(|id| !created.contains(id)) {
+            self.model.container_not_created(id, all_committed, now);
         }
-        self.books.policy.recovered = false;
+        self.model.policy.recovered = false;
         let delay = self.engine.next_creation();
         self.wake = delay.map(|delay| now + delay.max(Duration::from_micros(100)));
     }
@@ -56,7 +56,7 @@ impl World {
                 self.review = Some(self.review.map_or(now, |at| at.min(now)));
             }
             Notice::Awaited => {
-                self.tick.get_or_insert((self.now() + LOOK_MIN, LOOK_MIN));
+                self.tick.get_or_insert((self.now() + POLL_MIN, POLL_MIN));
             }
             Notice::Recovered | Notice::NothingPending => self.create(),
             Notice::Exiting { container, generation } => {
@@ -69,7 +69,7 @@ impl World {
         }
     }
 
-    /// The supervisor looks for outcomes, and does so again while a task waits for one.
+    /// The supervisor polls for outcomes, and does so again while a task waits for one.
     pub(super) fn tick(&mut self) {
         let (_, pause) = self.tick.take().expect("it is due");
         let next = self.engine.tick().pause(pause);
@@ -81,7 +81,7 @@ impl World {
         let next = self.engine.review();
         let now = self.now();
         self.review = next.map(|delay| now + delay.max(Duration::from_micros(100)));
-        self.books.policy.reviewed(now);
+        self.model.policy.reviewed(now);
         self.create();
     }
 
@@ -90,26 +90,26 @@ impl World {
         let over = self.jobs_over();
         self.engine.give_up();
         self.sync_pulled();
-        if self.books.gave_up {
-            self.books.end_all(Why::GaveUp, |job| over.contains(&job));
+        if self.model.gave_up {
+            self.model.end_all(EndReason::GaveUp, |job| over.contains(&job));
         }
     }
 
     /// The jobs that have no pending input and will get no further one.
     pub(super) fn jobs_over(&self) -> Vec<JobId> {
         self.engine.under_lock(|state| {
-            let dry = state.lanes.open.iter().filter(|(_, lane)| lane.is_dry());
+            let dry = state.buffers.open.iter().filter(|(_, buffers)| buffers.is_exhausted());
             dry.map(|(id, _)| *id).collect()
         })
     }
 
     pub(super) fn launch(&mut self, at: usize) {
         let (id, generation) = self.launches.remove(at);
-        let lives = self.books.is_alive(id, generation);
+        let lives = self.model.is_alive(id, generation);
         assert_eq!(self.engine.launch(id, generation), lives, "invariant 12: {id}#{generation} is launched");
         if !lives {
-            self.books.thread_ended(id, generation);
-            self.engine.tell(Notice::Ended { container: id, generation });
+            self.model.thread_ended(id, generation);
+            self.engine.notify(Notice::Ended { container: id, generation });
             return;
         }
         if self.tape.one_in(100) {
@@ -117,28 +117,28 @@ impl World {
             return self.not_made(id, generation);
         }
         let takes = Duration::from_millis(self.tape.one_of(&[0, 1, 100]));
-        self.threads.push(Thread::new(&self.engine, id, generation, takes));
+        self.threads.push(SimThread::new(&self.engine, id, generation, takes));
     }
 
     pub(super) fn exit_times_out(&mut self, at: usize) {
         let (id, generation, _) = self.exit_timers.remove(at);
         if self.engine.abandon_exit(id, generation) {
             self.tally.exits_timed_out += 1;
-            self.books.hearing.is_due(Due::ExitTimedOut(id));
-            self.books.exit_left_behind(id, generation);
-            self.books.container_ended(id, self.now());
-            self.engine.tell(Notice::Ended { container: id, generation });
+            self.model.hearing.is_due(Due::ExitTimedOut(id));
+            self.model.exit_left_behind(id, generation);
+            self.model.container_ended(id, self.now());
+            self.engine.notify(Notice::Ended { container: id, generation });
         }
     }
 
     /// The watch kills a container over its memory limit, unless its code has ended meanwhile.
     pub(super) fn watch(&mut self, at: usize) {
-        let (id, generation) = self.overdrawn.remove(at);
-        let lives = self.books.is_alive(id, generation) && self.books.mode < Mode::Aborted;
+        let (id, generation) = self.over_limit.remove(at);
+        let lives = self.model.is_alive(id, generation) && self.model.mode < Mode::Aborted;
         if lives {
             self.dies(id, generation);
         }
-        self.engine.overdrawn(id, generation);
+        self.engine.over_limit(id, generation);
         self.sync_pulled();
         if !lives {
             return;
@@ -158,8 +158,8 @@ impl World {
     /// A container is about to be killed from outside.
     pub(super) fn dies(&mut self, id: ContainerId, generation: Generation) {
         let holds = self.threads.iter().find(|thread| (thread.id, thread.generation()) == (id, generation));
-        let dying = self.books.dies_from_outside(id, generation, holds.map_or(0, Thread::holds));
-        self.tell(|| format!("{id}#{generation} dies, {dying:?}"));
+        let dying = self.model.dies_from_outside(id, generation, holds.map_or(0, SimThread::holds));
+        self.log(|| format!("{id}#{generation} dies, {dying:?}"));
         self.tally.abandoned += u64::from(dying.leaves_a_thread);
         self.tally.crowded += u64::from(dying.crowded);
     }

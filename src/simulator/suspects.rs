@@ -1,8 +1,8 @@
-//! The books of suspects: which container may replay an input that has crashed one, and when.
+//! The model of suspects: which container may replay an input that has crashed one, and when.
 //!
 //! Crashes are numbered. A container may replay a suspect if it was begun after the suspect's last crash, or
 //! if it has completed (`Ok`) an input that began after that crash. The engine knows the second only by whole
-//! leases. So the books keep two numbers for a container: the last crash that it may count as having
+//! leases. So the model keeps two numbers for a container: the last crash that it may count as having
 //! outlived, and the last that it must.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,7 +17,7 @@ const HUNG: Duration = Duration::from_secs(1);
 /// If no container was entered for this time, any container may replay a suspect.
 const UNPROVEN: Duration = Duration::from_secs(10);
 
-/// What the books know of one container, as numbers of crashes.
+/// What the model knows of one container, as numbers of crashes.
 #[derive(Debug, Default, Clone, Copy)]
 struct Known {
     /// The last crash that it has outlived.
@@ -31,7 +31,7 @@ struct Known {
 }
 
 #[derive(Debug, Default)]
-pub(super) struct Suspects {
+pub(super) struct NaiveSuspects {
     /// The containers that have taken a suspect and not asked for work since, with the moment at which they
     /// took it.
     executing: Vec<(ContainerId, Time)>,
@@ -41,7 +41,7 @@ pub(super) struct Suspects {
     entered: Option<Time>,
 }
 
-impl Suspects {
+impl NaiveSuspects {
     fn known(&mut self, id: ContainerId) -> &mut Known {
         self.containers.entry(id).or_default()
     }

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::ids::{ContainerId, Generation, JobId};
-use crate::code::leash::{self, Leash};
+use crate::code::token::{self, Token};
 use crate::contain::unwind::contain;
+use crate::data::cursor::Advance;
 use crate::data::run::Run;
-use crate::data::track::Pace;
-use crate::decide::ledger::{Lease, Worth};
+use crate::decide::ledger::{Lease, Retryable};
 use crate::decide::life::{Act, Event, Next, Part, Served};
 use crate::decide::restart::Restart;
 use crate::decide::time::Time;
@@ -17,21 +17,21 @@ use crate::engine::dispatch::{Dispatch, Work};
 use crate::engine::life::Living;
 use crate::memory::account::Account;
 use crate::simulator::plan::Act as Deed;
-use crate::simulator::ticket::{Answer, Refusal, Ticket};
+use crate::simulator::values::{Refusal, SimInput, SimOutput};
 use crate::simulator::world::World;
 use crate::values::crash::{Death, Panic};
 
 /// A thread of a container.
-pub(super) struct Thread {
+pub(super) struct SimThread {
     pub(super) id: ContainerId,
     living: Living,
-    pub(super) phase: Phase,
+    pub(super) phase: ThreadPhase,
     /// How long `enter` takes in the first generation of the thread.
     enter_takes: Duration,
 }
 
 /// Where a thread is.
-pub(super) enum Phase {
+pub(super) enum ThreadPhase {
     /// What its life asks for is the engine's to do, or the drop of its state.
     Between,
     Entering {
@@ -44,18 +44,18 @@ pub(super) enum Phase {
     },
     /// It has its run and has not looked whether it may begin.
     Beginning {
-        task: Task,
+        task: SimTask,
     },
     Executing {
-        task: Task,
+        task: SimTask,
         place: usize,
         until: Option<Time>,
     },
     /// It has the right to publish and has not yet done so.
     Publishing {
-        task: Task,
+        task: SimTask,
         place: usize,
-        answer: Answer,
+        answer: SimOutput,
         last: bool,
     },
     Exiting {
@@ -67,20 +67,20 @@ pub(super) enum Phase {
 }
 
 /// A run in a thread's hands.
-pub(super) struct Task {
+pub(super) struct SimTask {
     run: Arc<Run>,
     lease: Lease,
 }
 
-impl Task {
+impl SimTask {
     pub(super) fn job(&self) -> JobId {
         self.lease.job
     }
 
     #[expect(unsafe_code, reason = "a right to publish that was given is used in a later step")]
-    fn publish(&self, place: usize, answer: Answer) {
+    fn publish(&self, place: usize, answer: SimOutput) {
         // SAFETY: the right was given with the step, and dropped unused.
-        unsafe { self.run.publish_at::<Ticket, Answer, Refusal>(place, answer) };
+        unsafe { self.run.publish_at::<SimInput, SimOutput, Refusal>(place, answer) };
         // SAFETY: its outcome has just been published.
         unsafe { self.run.chunk.drop_input(place) };
     }
@@ -90,37 +90,37 @@ impl Task {
     }
 }
 
-impl std::fmt::Debug for Thread {
+impl std::fmt::Debug for SimThread {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}#{} ", self.id, self.generation())?;
         match &self.phase {
-            Phase::Between => write!(f, "comes to {:?}", self.living.life.act()),
-            Phase::Entering { .. } => write!(f, "has entered"),
-            Phase::Asking => write!(f, "asks"),
-            Phase::Asleep { .. } => write!(f, "wakes"),
-            Phase::Beginning { task } => write!(f, "begins {:?}", task.lease),
-            Phase::Executing { task, place, .. } => {
+            ThreadPhase::Between => write!(f, "comes to {:?}", self.living.life.act()),
+            ThreadPhase::Entering { .. } => write!(f, "has entered"),
+            ThreadPhase::Asking => write!(f, "asks"),
+            ThreadPhase::Asleep { .. } => write!(f, "wakes"),
+            ThreadPhase::Beginning { task } => write!(f, "begins {:?}", task.lease),
+            ThreadPhase::Executing { task, place, .. } => {
                 write!(f, "returns from {:?} {}", task.lease.job, task.index(*place))
             }
-            Phase::Publishing { task, place, .. } => {
+            ThreadPhase::Publishing { task, place, .. } => {
                 write!(f, "publishes {:?} {}", task.lease.job, task.index(*place))
             }
-            Phase::Exiting { .. } => write!(f, "has exited"),
-            Phase::Over => write!(f, "is over"),
+            ThreadPhase::Exiting { .. } => write!(f, "has exited"),
+            ThreadPhase::Over => write!(f, "is over"),
         }
     }
 }
 
-impl Thread {
+impl SimThread {
     pub(super) fn new(
         engine: &Arc<Dispatch>,
         id: ContainerId,
         generation: Generation,
         enter_takes: Duration,
     ) -> Self {
-        let leash = |engine: &Dispatch| Ok(Leash::of_no_thread(engine.open_account()?));
-        let living = Living::new(engine, id, generation, leash);
-        Self { id, living, phase: Phase::Between, enter_takes }
+        let token = |engine: &Dispatch| Ok(Token::of_no_thread(engine.open_account()?));
+        let living = Living::new(engine, id, generation, token);
+        Self { id, living, phase: ThreadPhase::Between, enter_takes }
     }
 
     pub(super) fn generation(&self) -> Generation {
@@ -134,8 +134,8 @@ impl Thread {
 
     /// The account of its current generation, once that is tied.
     fn account(&self) -> Option<&'static Account> {
-        let leash = self.living.leash.as_ref()?;
-        Some(leash.account().expect("there are many").counters())
+        let token = self.living.token.as_ref()?;
+        Some(token.account().expect("there are many").counters())
     }
 
     /// The user's code allocates. Whether that is more than it may, for the first time.
@@ -156,33 +156,37 @@ impl Thread {
         }
     }
 
-    fn is_overdrawn(&self) -> bool {
-        self.account().is_some_and(Account::is_overdrawn)
+    fn is_over_limit(&self) -> bool {
+        self.account().is_some_and(Account::is_over_limit)
     }
 
     /// When it can go on; `None` if something must happen before.
     pub(super) fn ready_at(&self) -> Option<Time> {
         match &self.phase {
-            Phase::Entering { until } | Phase::Exiting { until, .. } => Some(*until),
-            Phase::Asleep { until } | Phase::Executing { until, .. } => *until,
-            Phase::Over => None,
-            Phase::Between | Phase::Asking | Phase::Beginning { .. } | Phase::Publishing { .. } => {
-                Some(Time::default())
-            }
+            ThreadPhase::Entering { until } | ThreadPhase::Exiting { until, .. } => Some(*until),
+            ThreadPhase::Asleep { until } | ThreadPhase::Executing { until, .. } => *until,
+            ThreadPhase::Over => None,
+            ThreadPhase::Between
+            | ThreadPhase::Asking
+            | ThreadPhase::Beginning { .. }
+            | ThreadPhase::Publishing { .. } => Some(Time::default()),
         }
     }
 
     /// Whether it may have completed something that the engine has not looked at.
     pub(super) fn is_ahead(&self) -> bool {
-        matches!(self.phase, Phase::Executing { .. } | Phase::Publishing { .. } | Phase::Asking)
+        matches!(
+            self.phase,
+            ThreadPhase::Executing { .. } | ThreadPhase::Publishing { .. } | ThreadPhase::Asking
+        )
     }
 
     pub(super) fn is_publishing_anything(&self) -> bool {
-        matches!(&self.phase, Phase::Publishing { .. })
+        matches!(&self.phase, ThreadPhase::Publishing { .. })
     }
 
     pub(super) fn is_publishing(&self, job: JobId) -> bool {
-        matches!(&self.phase, Phase::Publishing { task, .. } if task.job() == job)
+        matches!(&self.phase, ThreadPhase::Publishing { task, .. } if task.job() == job)
     }
 }
 
@@ -191,31 +195,31 @@ impl World {
     pub(super) fn advance(&mut self, at: usize) {
         let thread = &mut self.threads[at];
         let (id, generation) = (thread.id, thread.generation());
-        let phase = match std::mem::replace(&mut thread.phase, Phase::Over) {
-            Phase::Between => self.go_on(at),
-            Phase::Entering { .. } => self.enter(at),
-            Phase::Asleep { .. } => {
+        let phase = match std::mem::replace(&mut thread.phase, ThreadPhase::Over) {
+            ThreadPhase::Between => self.go_on(at),
+            ThreadPhase::Entering { .. } => self.enter(at),
+            ThreadPhase::Asleep { .. } => {
                 self.engine.wake(id, generation);
-                Phase::Asking
+                ThreadPhase::Asking
             }
-            Phase::Asking => self.ask(at),
-            Phase::Beginning { task } => self.begin(id, task),
-            Phase::Executing { .. } if thread.is_overdrawn() => {
+            ThreadPhase::Asking => self.ask(at),
+            ThreadPhase::Beginning { task } => self.begin(id, task),
+            ThreadPhase::Executing { .. } if thread.is_over_limit() => {
                 self.tally.died_of_memory += 1;
                 self.unwinds(at)
             }
-            Phase::Executing { task, place, .. } => {
+            ThreadPhase::Executing { task, place, .. } => {
                 self.interrupted(at).unwrap_or_else(|| self.finish(at, task, place))
             }
-            Phase::Publishing { task, place, answer, last } => {
+            ThreadPhase::Publishing { task, place, answer, last } => {
                 task.publish(place, answer);
-                if last { Phase::Asking } else { self.execute(task, place + 1) }
+                if last { ThreadPhase::Asking } else { self.execute(task, place + 1) }
             }
-            Phase::Exiting { recycles, .. } => {
+            ThreadPhase::Exiting { recycles, .. } => {
                 thread.living.exited(Ok(()));
                 self.leave(at, recycles)
             }
-            Phase::Over => unreachable!("threads that are over are removed"),
+            ThreadPhase::Over => unreachable!("threads that are over are removed"),
         };
         self.threads[at].phase = phase;
     }
@@ -231,7 +235,7 @@ impl World {
 
     /// What the life of a thread asks for between the parts of the user's code: one act, before which its state may be
     /// dropped.
-    fn go_on(&mut self, at: usize) -> Phase {
+    fn go_on(&mut self, at: usize) -> ThreadPhase {
         let thread = &mut self.threads[at];
         let (id, generation) = (thread.id, thread.generation());
         match thread.living.life.act() {
@@ -243,12 +247,12 @@ impl World {
             }
             Act::Begin => {
                 let begun = self.perform(at);
-                let is_left_behind = self.books.is_left_behind(id, generation);
+                let is_left_behind = self.model.is_left_behind(id, generation);
                 self.begun(at, begun, is_left_behind)
             }
             Act::EnterAnew => {
                 let begun = self.perform(at);
-                self.books.interrupted(id, generation, self.now());
+                self.model.interrupted(id, generation, self.now());
                 self.begun(at, begun, false)
             }
             Act::End => self.end(at),
@@ -257,75 +261,75 @@ impl World {
     }
 
     /// A thread begins another generation, or does not.
-    fn begun(&mut self, at: usize, begun: Event, is_left_behind: bool) -> Phase {
+    fn begun(&mut self, at: usize, begun: Event, is_left_behind: bool) -> ThreadPhase {
         let id = self.threads[at].id;
         match begun {
             Event::Begun(Some(next)) => {
-                self.books.container_begun(id, next, self.now());
+                self.model.container_begun(id, next, self.now());
                 self.threads[at].enter_takes = Duration::ZERO;
             }
             _ if is_left_behind => {}
-            _ => self.books.container_not_begun(id, self.all_booked(), self.now()),
+            _ => self.model.container_not_begun(id, self.all_committed(), self.now()),
         }
-        Phase::Between
+        ThreadPhase::Between
     }
 
-    fn end(&mut self, at: usize) -> Phase {
+    fn end(&mut self, at: usize) -> ThreadPhase {
         let thread = &self.threads[at];
         let (id, generation, fate) = (thread.id, thread.generation(), thread.living.life.fate().cloned());
-        let lived = self.books.is_alive(id, generation);
+        let lived = self.model.is_alive(id, generation);
         // Of a later generation, on another thread, nothing is said by the end of this one.
         let speaks =
-            self.books.current.get(&id) == Some(&generation) && !self.books.is_left_behind(id, generation);
+            self.model.current.get(&id) == Some(&generation) && !self.model.is_left_behind(id, generation);
         if let Some(fate) = fate.filter(|_| speaks) {
-            self.books.ends.came_to(id, fate);
+            self.model.ends.came_to(id, fate);
         }
         self.perform(at);
-        self.books.thread_ended(id, generation);
+        self.model.thread_ended(id, generation);
         if lived {
-            self.books.container_ended(id, self.now());
+            self.model.container_ended(id, self.now());
         }
-        Phase::Over
+        ThreadPhase::Over
     }
 
     /// The code comes by a checkpoint, if the tape says so, and out there if nobody waits for its outcome any more.
-    fn interrupted(&mut self, at: usize) -> Option<Phase> {
+    fn interrupted(&mut self, at: usize) -> Option<ThreadPhase> {
         let thread = &self.threads[at];
         let (id, generation) = (thread.id, thread.generation());
-        let unwanted = self.books.is_alive(id, generation) && self.books.strays.contains_key(&id);
-        let leash = thread.living.tied();
-        let told = leash.is_unwanted();
+        let unwanted = self.model.is_alive(id, generation) && self.model.orphans.contains_key(&id);
+        let token = thread.living.with_current();
+        let told = token.is_unwanted();
         assert_eq!(told, unwanted, "what a checkpoint of {id}#{generation} knows of its execution");
         if !unwanted || !self.tape.one_in(2) {
             return None;
         }
         self.tally.interrupted += 1;
-        let panic = leash::tied(Some(Arc::clone(leash)), || contain(leash::checkpoint));
+        let panic = token::with_current(Some(Arc::clone(token)), || contain(token::checkpoint));
         let panic = panic.expect_err("a checkpoint unwinds out of an execution that is unwanted");
         let living = &mut self.threads[at].living;
         living.served(Err(panic));
         let goes_on = matches!(living.life.act(), Act::Run(Part::Serve));
         assert_eq!(goes_on, !self.plan.has_state, "a state that was interrupted is built anew");
-        Some(if goes_on { Phase::Asking } else { self.go_on(at) })
+        Some(if goes_on { ThreadPhase::Asking } else { self.go_on(at) })
     }
 
     /// A thread ties itself to its generation, and begins to enter.
-    fn tie(&mut self, at: usize) -> Phase {
+    fn tie(&mut self, at: usize) -> ThreadPhase {
         let (id, generation) = (self.threads[at].id, self.threads[at].generation());
         let tied = matches!(self.perform(at), Event::Tied);
-        assert_eq!(tied, self.books.is_alive(id, generation), "invariant 12: {id}#{generation} begins");
+        assert_eq!(tied, self.model.is_alive(id, generation), "invariant 12: {id}#{generation} begins");
         if tied {
-            Phase::Entering { until: self.now() + self.threads[at].enter_takes }
+            ThreadPhase::Entering { until: self.now() + self.threads[at].enter_takes }
         } else {
-            Phase::Between
+            ThreadPhase::Between
         }
     }
 
     /// The user's `enter` returns, or panics.
-    fn enter(&mut self, at: usize) -> Phase {
+    fn enter(&mut self, at: usize) -> ThreadPhase {
         let thread = &self.threads[at];
         let (id, generation) = (thread.id, thread.generation());
-        let is_overdrawn = thread.is_overdrawn();
+        let is_over_limit = thread.is_over_limit();
         let fails = self.dependency_down || (!self.healed && self.plan.enter_fails(id, generation));
         let entered = match (fails, generation.get().is_multiple_of(2)) {
             (false, _) => Ok(Ok(())),
@@ -333,7 +337,7 @@ impl World {
             (true, false) => Err(panic()),
         };
         self.threads[at].living.entered(entered);
-        if is_overdrawn {
+        if is_over_limit {
             self.tally.died_of_memory += 1;
             return self.die(at);
         }
@@ -341,111 +345,111 @@ impl World {
             self.tally.failed_starts += 1;
             return self.die(at);
         }
-        let lives = self.books.is_alive(id, generation);
+        let lives = self.model.is_alive(id, generation);
         let admitted = matches!(self.perform(at), Event::Admitted);
         assert_eq!(admitted, lives, "invariant 12: {id}#{generation} entered");
         if !admitted {
-            return Phase::Between;
+            return ThreadPhase::Between;
         }
-        self.books.has_entered(id, self.now());
-        self.books.policy.entered(id, generation, self.now());
-        Phase::Asking
+        self.model.has_entered(id, self.now());
+        self.model.policy.entered(id, generation, self.now());
+        ThreadPhase::Asking
     }
 
     /// A container serves no more, for that reason, and begins its `exit`.
-    fn exit(&mut self, at: usize, served: Served) -> Phase {
+    fn exit(&mut self, at: usize, served: Served) -> ThreadPhase {
         self.threads[at].living.served(Ok(served));
         self.perform(at);
-        self.books.exits(self.threads[at].id);
+        self.model.exits(self.threads[at].id);
         let takes = Duration::from_millis(self.tape.one_of(&[0, 0, 1, 20_000]));
-        Phase::Exiting { until: self.now() + takes, recycles: served == Served::Recycles }
+        ThreadPhase::Exiting { until: self.now() + takes, recycles: served == Served::Recycles }
     }
 
     /// A container has exited.
-    fn leave(&mut self, at: usize, recycles: bool) -> Phase {
+    fn leave(&mut self, at: usize, recycles: bool) -> ThreadPhase {
         let (id, generation) = (self.threads[at].id, self.threads[at].generation());
         self.perform(at);
-        if self.books.is_alive(id, generation) {
-            self.books.container_ended(id, self.now());
+        if self.model.is_alive(id, generation) {
+            self.model.container_ended(id, self.now());
         }
-        if recycles && !self.books.is_left_behind(id, generation) {
-            self.books.returns(id);
+        if recycles && !self.model.is_left_behind(id, generation) {
+            self.model.returns(id);
         }
-        Phase::Between
+        ThreadPhase::Between
     }
 
-    fn ask(&mut self, at: usize) -> Phase {
+    fn ask(&mut self, at: usize) -> ThreadPhase {
         let (id, generation) = (self.threads[at].id, self.threads[at].generation());
         let now = self.now();
         if !self.healed && self.tape.one_in(10) {
             // Its attempts have left too much.
             let recycled = self.engine.recycle(id, generation);
             self.sync_pulled();
-            assert_eq!(recycled, self.books.may_recycle(id, generation), "{id}#{generation} is recycled");
+            assert_eq!(recycled, self.model.may_recycle(id, generation), "{id}#{generation} is recycled");
             if recycled {
                 self.tally.recycled += 1;
-                self.books.recycled(id, generation, now);
+                self.model.recycled(id, generation, now);
                 return self.exit(at, Served::Recycles);
             }
         }
         let (next, eligible) = self.engine.try_next(id, generation, |state| self.eligible(state));
-        self.books.asked(&eligible, now);
+        self.model.asked(&eligible, now);
         self.sync_pulled();
         let leases: Vec<(ContainerId, Lease)> = self.engine.under_lock(|state| {
             let leases = state.ledger.containers().filter_map(|id| Some((id, state.ledger.lease(id)?)));
             leases.collect()
         });
         for (id, lease) in leases {
-            self.tally.leases_split += u64::from(self.books.shortened(id, &lease));
+            self.tally.leases_split += u64::from(self.model.shortened(id, &lease));
         }
         match next {
             Next::Work(Work { run, lease, previous, .. }) => {
-                self.books.came_back(id);
+                self.model.came_back(id);
                 assert!(
-                    self.books.is_alive(id, generation),
+                    self.model.is_alive(id, generation),
                     "invariant 12: a dead generation was given work"
                 );
-                self.books.claimed(id, &lease, previous.as_ref(), &eligible, now);
-                Phase::Beginning { task: Task { run, lease } }
+                self.model.claimed(id, &lease, previous.as_ref(), &eligible, now);
+                ThreadPhase::Beginning { task: SimTask { run, lease } }
             }
             Next::Over(Served::Stale) => {
                 self.threads[at].living.served(Ok(Served::Stale));
-                Phase::Between
+                ThreadPhase::Between
             }
             Next::Over(leaves) => {
                 assert_eq!(leaves, Served::Leaves, "to recycle is the container's own idea");
-                self.books.policy.leaves(id, generation, now);
+                self.model.policy.leaves(id, generation, now);
                 self.exit(at, leaves)
             }
             Next::Wait { until } => {
                 assert!(
-                    self.books.is_alive(id, generation),
+                    self.model.is_alive(id, generation),
                     "invariant 12: a dead generation waits for work"
                 );
-                self.books.came_back(id);
+                self.model.came_back(id);
                 let watched = self.watched(until);
-                self.books.idle(id, &eligible, watched, now);
-                self.tally.little_room += u64::from(!eligible.crumbs.is_empty());
-                Phase::Asleep { until }
+                self.model.idle(id, &eligible, watched, now);
+                self.tally.little_room += u64::from(!eligible.little_room.is_empty());
+                ThreadPhase::Asleep { until }
             }
         }
     }
 
-    fn begin(&mut self, id: ContainerId, task: Task) -> Phase {
-        match task.run.begin::<Ticket, Answer, Refusal>() {
-            None => Phase::Asking,
-            Some(lap) => {
-                let (place, index) = (lap.place(), lap.index());
-                self.books.begun(id, task.job(), index);
+    fn begin(&mut self, id: ContainerId, task: SimTask) -> ThreadPhase {
+        match task.run.begin::<SimInput, SimOutput, Refusal>() {
+            None => ThreadPhase::Asking,
+            Some(active) => {
+                let (place, index) = (active.place(), active.index());
+                self.model.begun(id, task.job(), index);
                 self.execute(task, place)
             }
         }
     }
 
     /// The user's function is called.
-    fn execute(&mut self, task: Task, place: usize) -> Phase {
+    fn execute(&mut self, task: SimTask, place: usize) -> ThreadPhase {
         self.tally.executions += 1;
-        let ticket = task.run.lap_at::<Ticket, Answer, Refusal>(place).input();
+        let ticket = task.run.active_at::<SimInput, SimOutput, Refusal>(place).input();
         let until = match self.plan.act(ticket.tag, ticket.index, task.lease.attempt.get()) {
             Deed::Hang if !self.healed => {
                 self.tally.hangs += 1;
@@ -453,34 +457,34 @@ impl World {
             }
             _ => Some(self.now() + self.plan.takes(ticket.tag, ticket.index, task.lease.attempt.get())),
         };
-        Phase::Executing { task, place, until }
+        ThreadPhase::Executing { task, place, until }
     }
 
     /// The user's function returns, or panics.
-    fn finish(&mut self, at: usize, task: Task, place: usize) -> Phase {
+    fn finish(&mut self, at: usize, task: SimTask, place: usize) -> ThreadPhase {
         let (id, generation) = (self.threads[at].id, self.threads[at].generation());
         let attempt = task.lease.attempt.get();
         let (job, index) = (task.job(), task.index(place));
-        let ticket = task.run.lap_at::<Ticket, Answer, Refusal>(place).input();
+        let ticket = task.run.active_at::<SimInput, SimOutput, Refusal>(place).input();
         match self.plan.act(ticket.tag, ticket.index, attempt) {
             Deed::Ok | Deed::Hang => {
-                let answer = Answer::to(ticket, attempt, (id, generation), &self.witness);
+                let answer = SimOutput::to(ticket, attempt, (id, generation), &self.witness);
                 let now = self.now();
-                let accepted = self.books.returned_ok(id, generation, job, index, now);
-                let last = match task.run.lap_at::<Ticket, Answer, Refusal>(place).at.skip() {
-                    Pace::Fenced => None,
-                    Pace::Next => Some(false),
-                    Pace::Last => Some(true),
+                let accepted = self.model.returned_ok(id, generation, job, index, now);
+                let last = match task.run.active_at::<SimInput, SimOutput, Refusal>(place).at.skip() {
+                    Advance::Fenced => None,
+                    Advance::Next => Some(false),
+                    Advance::Last => Some(true),
                 };
                 assert_eq!(last.is_some(), accepted, "invariant 2: a late answer, or one refused");
                 let Some(last) = last else {
                     self.engine.count_late();
-                    return Phase::Asking;
+                    return ThreadPhase::Asking;
                 };
                 if !last {
-                    self.books.begun(id, job, index + 1);
+                    self.model.begun(id, job, index + 1);
                 }
-                Phase::Publishing { task, place, answer, last }
+                ThreadPhase::Publishing { task, place, answer, last }
             }
             Deed::Err { worth } => self.fail(id, generation, task, place, worth),
             Deed::Panic => {
@@ -494,59 +498,59 @@ impl World {
         &mut self,
         id: ContainerId,
         generation: Generation,
-        task: Task,
+        task: SimTask,
         place: usize,
         worth: bool,
-    ) -> Phase {
+    ) -> ThreadPhase {
         self.tally.errors += 1;
         let (job, index) = (task.job(), task.index(place));
         let error = Refusal::new(task.lease.attempt.get(), &self.witness);
-        let wanted = if worth { Worth::Retry } else { Worth::Surface };
-        let mut lap = task.run.lap_at::<Ticket, Answer, Refusal>(place);
-        let goes_on = self.engine.failed(id, &task.run, &mut lap.at, Box::new(error), (wanted, None));
+        let wanted = if worth { Retryable::Yes } else { Retryable::No };
+        let mut active = task.run.active_at::<SimInput, SimOutput, Refusal>(place);
+        let goes_on = self.engine.failed(id, &task.run, &mut active.at, Box::new(error), (wanted, None));
         self.sync_pulled();
         let due = self.engine.under_lock(|state| state.ledger.retry_due(job, index));
         let now = self.now();
-        self.books.returned_err(id, generation, (job, index), worth, due, now);
+        self.model.returned_err(id, generation, (job, index), worth, due, now);
         if !goes_on {
-            return Phase::Asking;
+            return ThreadPhase::Asking;
         }
-        self.books.begun(id, job, index + 1);
+        self.model.begun(id, job, index + 1);
         self.execute(task, place + 1)
     }
 
-    /// The user's code panics, or comes out at a checkpoint because its account is overdrawn.
-    fn unwinds(&mut self, at: usize) -> Phase {
+    /// The user's code panics, or comes out at a checkpoint because its account is over its limit.
+    fn unwinds(&mut self, at: usize) -> ThreadPhase {
         self.threads[at].living.served(Err(panic()));
         self.die(at)
     }
 
     /// A container dies in its own thread.
-    fn die(&mut self, at: usize) -> Phase {
+    fn die(&mut self, at: usize) -> ThreadPhase {
         let (id, generation) = (self.threads[at].id, self.threads[at].generation());
-        self.books.dies_by_itself();
+        self.model.dies_by_itself();
         let judged = self.perform(at);
         let Event::Judged(restart) = judged else { panic!("a death comes to {judged:?}") };
         self.account_for(id, generation, restart);
-        Phase::Between
+        ThreadPhase::Between
     }
 
     /// The thread of a container could not be made.
     pub(super) fn not_made(&mut self, id: ContainerId, generation: Generation) {
-        self.books.dies_by_itself();
+        self.model.dies_by_itself();
         let error = std::io::Error::from(std::io::ErrorKind::OutOfMemory);
         let restart = self.engine.crashed(id, generation, Death::NoThread(Arc::new(error)));
         self.sync_pulled();
         self.account_for(id, generation, restart);
         self.engine.ended(id, generation, None);
-        self.books.thread_ended(id, generation);
+        self.model.thread_ended(id, generation);
     }
 
-    /// Takes the verdict on a death into the books.
+    /// Takes the verdict on a death into the model.
     pub(super) fn account_for(&mut self, id: ContainerId, generation: Generation, restart: Option<Restart>) {
         let now = self.now();
-        let executing = self.books.executing(id);
-        let after = self.books.crashed(id, generation, restart, now);
+        let executing = self.model.executing(id);
+        let after = self.model.crashed(id, generation, restart, now);
         if let Some((job, index)) = executing {
             self.check_record(job, index);
         }

@@ -5,23 +5,23 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::ids::ContainerId;
-use crate::data::erased::{Kind, Values};
-use crate::data::pool::Pool;
-use crate::data::source::Inline;
+use crate::data::erased::{TypeInfo, Values};
+use crate::data::prefetch::PrefetchQueue;
+use crate::data::source::DirectSource;
 use crate::decide::job::JobKind;
 use crate::decide::ledger::Mode;
 use crate::decide::window::Window;
 use crate::engine::caller::Caller;
-use crate::engine::consumer::{Closing, Consumer, Failures};
-use crate::engine::map_lane::{Order, Supply};
+use crate::engine::consumer::{Consumer, Failures, ReaderGuard};
+use crate::engine::map_buffers::{JobSource, Order};
 use crate::engine::open_call::OpenCall;
-use crate::simulator::books::Why;
-use crate::simulator::feeders::{Feeder, Source};
-use crate::simulator::hearing::Due;
+use crate::simulator::events::Due;
+use crate::simulator::feeders::{Feeder, SimSource};
+use crate::simulator::model::EndReason;
 use crate::simulator::plan::OVERDRAFT;
-use crate::simulator::readers::{Habit, Reader, Taker, Waits};
-use crate::simulator::threads::{Phase, Thread};
-use crate::simulator::ticket::{Refusal, Ticket};
+use crate::simulator::readers::{Habit, ReaderWaits, SimReader, Taker};
+use crate::simulator::threads::{SimThread, ThreadPhase};
+use crate::simulator::values::{Refusal, SimInput};
 use crate::simulator::world::{WIDE, World};
 
 impl World {
@@ -50,7 +50,7 @@ impl World {
     }
 
     fn open_map(&mut self) {
-        self.tell(|| "open map".to_owned());
+        self.log(|| "open map".to_owned());
         self.tags += 1;
         let tag = self.tags;
         if self.tape.one_in(8) {
@@ -73,39 +73,39 @@ impl World {
         let size = if wide { WIDE + 60 } else { self.tape.one_of(&[5, 0, 1, 20, 60]) };
         let source = match self.tape.pick(7) {
             0..=2 => None,
-            3 => Some(Source { inputs: None, panics_at: None, blocks_at: None }),
-            4 => Some(Source { inputs: Some(size), panics_at: Some(size / 2), blocks_at: None }),
-            5 => Some(Source { inputs: Some(size), panics_at: None, blocks_at: Some(size / 2) }),
-            _ => Some(Source { inputs: Some(size), panics_at: None, blocks_at: None }),
+            3 => Some(SimSource { inputs: None, panics_at: None, blocks_at: None }),
+            4 => Some(SimSource { inputs: Some(size), panics_at: Some(size / 2), blocks_at: None }),
+            5 => Some(SimSource { inputs: Some(size), panics_at: None, blocks_at: Some(size / 2) }),
+            _ => Some(SimSource { inputs: Some(size), panics_at: None, blocks_at: None }),
         };
-        let supply = match source {
+        let job_source = match source {
             None => {
-                let tickets: Vec<Ticket> =
-                    (0..size).map(|index| Ticket::new(tag, index, &self.witness)).collect();
-                Supply::Inline(Inline::new(tickets.into_iter()))
+                let tickets: Vec<SimInput> =
+                    (0..size).map(|index| SimInput::new(tag, index, &self.witness)).collect();
+                JobSource::Direct(DirectSource::new(tickets.into_iter()))
             }
-            Some(_) => Supply::Fed(Arc::new(Pool::new(Kind::of::<Ticket>()))),
+            Some(_) => JobSource::Prefetched(Arc::new(PrefetchQueue::new(TypeInfo::of::<SimInput>()))),
         };
         // The consumer of an endless map is dropped before its end.
         let total = source.map_or(Some(size), |source| source.inputs);
         let ends = !matches!(habit, Habit::Greedy | Habit::Steady);
         let habit = if total.is_some() || ends { habit } else { Habit::DropsAfter(40) };
         let Ok(consumer) =
-            Closing::of_map(&self.engine, supply, (order, failures), window, None, Caller::default())
+            ReaderGuard::of_map(&self.engine, job_source, (order, failures), window, None, Caller::default())
                 .map(Consumer::over)
         else {
-            assert!(self.books.mode > Mode::Running || self.books.gave_up, "a map was refused");
+            assert!(self.model.mode > Mode::Running || self.model.gave_up, "a map was refused");
             return;
         };
         self.tally.maps += 1;
         self.tally.endless_maps += u64::from(total.is_none());
         let job = consumer.job;
         let goes_on = failures != Failures::EndMap;
-        self.books.opened(job, tag, JobKind::Map, goes_on, fixed);
+        self.model.opened(job, tag, JobKind::Map, goes_on, fixed);
         let waits = self.waits();
-        self.readers.push(Reader::new(Taker::Map(consumer), order, failures, habit, total, waits));
+        self.readers.push(SimReader::new(Taker::Map(consumer), order, failures, habit, total, waits));
         if let Some(source) = source {
-            self.books.jobs.get_mut(&job).expect("it was just opened").fed = Some(0);
+            self.model.jobs.get_mut(&job).expect("it was just opened").fed = Some(0);
             self.feeders.push(Feeder::new(job, tag, source));
         }
     }
@@ -115,18 +115,19 @@ impl World {
         let failures = self.tape.one_of(&[Failures::Yield, Failures::EndMap]);
         let size = self.tape.one_of(&[20, 0, 1, 5, 60, 600]);
         let habit = self.tape.one_of(&[Habit::Greedy, Habit::Slow, Habit::DropsAfter(0)]);
-        let tickets = (0..size).map(|index| Ticket::new(tag, index, &self.witness)).collect();
-        let Ok(consumer) = Closing::of_all(&self.engine, Values::of(tickets), failures, Caller::default())
-            .map(Consumer::over)
+        let tickets = (0..size).map(|index| SimInput::new(tag, index, &self.witness)).collect();
+        let Ok(consumer) =
+            ReaderGuard::of_all(&self.engine, Values::of(tickets), failures, Caller::default())
+                .map(Consumer::over)
         else {
-            assert!(self.books.mode > Mode::Running || self.books.gave_up, "a map was refused");
+            assert!(self.model.mode > Mode::Running || self.model.gave_up, "a map was refused");
             return;
         };
         self.tally.maps += 1;
-        self.books.opened(consumer.job, tag, JobKind::Map, failures != Failures::EndMap, None);
+        self.model.opened(consumer.job, tag, JobKind::Map, failures != Failures::EndMap, None);
         self.sync_pulled();
         let waits = self.waits();
-        self.readers.push(Reader::new(
+        self.readers.push(SimReader::new(
             Taker::Map(consumer),
             Order::AtOnce,
             failures,
@@ -136,40 +137,40 @@ impl World {
         ));
     }
 
-    fn waits(&mut self) -> Waits {
-        if self.tape.one_in(2) { Waits::InTask(Arc::default()) } else { Waits::InThread }
+    fn waits(&mut self) -> ReaderWaits {
+        if self.tape.one_in(2) { ReaderWaits::InTask(Arc::default()) } else { ReaderWaits::InThread }
     }
 
     fn open_call(&mut self) {
-        self.tell(|| "open call".to_owned());
+        self.log(|| "open call".to_owned());
         self.tags += 1;
-        let input = Ticket::new(self.tags, 0, &self.witness);
+        let input = SimInput::new(self.tags, 0, &self.witness);
         let habit = if self.tape.one_in(5) { Habit::DropsAfter(0) } else { Habit::Greedy };
         match OpenCall::begin::<_, Refusal>(&self.engine, input, Caller::default()) {
             Ok(call) => {
                 self.tally.calls += 1;
-                self.books.opened(call.0.job, self.tags, JobKind::Call, true, None);
+                self.model.opened(call.0.job, self.tags, JobKind::Call, true, None);
                 self.sync_pulled();
-                let (taker, waits) = (Taker::Call(call), Waits::InTask(Arc::default()));
-                let reader = Reader::new(taker, Order::Input, Failures::Yield, habit, Some(1), waits);
+                let (taker, waits) = (Taker::Call(call), ReaderWaits::InTask(Arc::default()));
+                let reader = SimReader::new(taker, Order::Input, Failures::Yield, habit, Some(1), waits);
                 self.readers.push(reader);
             }
             Err(failure) => {
-                assert!(self.books.mode > Mode::Running || self.books.gave_up, "a call was refused");
+                assert!(self.model.mode > Mode::Running || self.model.gave_up, "a call was refused");
                 assert!(failure.input().is_some_and(|input| input.tag == self.tags), "it comes back");
             }
         }
     }
 
     fn kill(&mut self) {
-        self.tell(|| "kill".to_owned());
+        self.log(|| "kill".to_owned());
         let id = ContainerId(self.tape.pick(self.plan.rules.containers) as u32);
         if let Some(generation) = self.engine.kill(id) {
             self.tally.kills += 1;
-            assert!(self.books.is_alive(id, generation), "invariant 12: a dead generation was killed");
+            assert!(self.model.is_alive(id, generation), "invariant 12: a dead generation was killed");
             self.sync_pulled();
             self.dies(id, generation);
-            let lost = self.books.killed(id, generation, self.now());
+            let lost = self.model.killed(id, generation, self.now());
             self.tally.inputs_lost += u64::from(lost);
         }
         self.give_up(); // if no container is left
@@ -178,77 +179,78 @@ impl World {
 
     /// A container exceeds its memory limit, in its `enter` or in an execution.
     fn someone_uses_too_much(&mut self) {
-        let grows =
-            |thread: &Thread| matches!(thread.phase, Phase::Entering { .. } | Phase::Executing { .. });
+        let grows = |thread: &SimThread| {
+            matches!(thread.phase, ThreadPhase::Entering { .. } | ThreadPhase::Executing { .. })
+        };
         let threads: Vec<usize> = (0..self.threads.len()).filter(|at| grows(&self.threads[*at])).collect();
         let Some(thread) = threads.get(self.tape.pick(threads.len())).map(|at| &self.threads[*at]) else {
             return;
         };
-        self.tell(|| format!("{}#{} uses too much", thread.id, thread.generation()));
+        self.log(|| format!("{}#{} uses too much", thread.id, thread.generation()));
         if thread.grow(OVERDRAFT) {
-            self.overdrawn.push((thread.id, thread.generation()));
+            self.over_limit.push((thread.id, thread.generation()));
         }
-        self.books.left_behind_holds(thread.id, thread.generation(), thread.holds());
+        self.model.left_behind_holds(thread.id, thread.generation(), thread.holds());
     }
 
     fn reset(&mut self) {
-        self.tell(|| "reset".to_owned());
+        self.log(|| "reset".to_owned());
         self.give_up();
         let given_up = self.engine.reset();
-        let aborted = self.books.mode == Mode::Aborted;
-        let deserted = self.books.gave_up && self.books.is_deserted();
-        assert_eq!(given_up, self.books.gave_up && !aborted && !deserted, "what reset says");
+        let aborted = self.model.mode == Mode::Aborted;
+        let deserted = self.model.gave_up && self.model.is_deserted();
+        assert_eq!(given_up, self.model.gave_up && !aborted && !deserted, "what reset says");
         self.tally.resets += u64::from(given_up);
         self.tally.resets_in_vain += u64::from(deserted && !aborted);
         if aborted || deserted {
             return;
         }
         let now = self.now();
-        self.books.note_recoveries(now);
+        self.model.note_recoveries(now);
         let now = self.now();
-        if given_up || self.books.policy.in_a_row(now) > 1 {
-            self.books.hearing.is_due(Due::Reset);
+        if given_up || self.model.policy.in_a_row(now) > 1 {
+            self.model.hearing.is_due(Due::Reset);
         }
-        self.books.gave_up = false;
-        self.books.policy.reset();
+        self.model.gave_up = false;
+        self.model.policy.reset();
         self.create();
     }
 
     pub(super) fn drain(&mut self) {
-        self.tell(|| "drain".to_owned());
+        self.log(|| "drain".to_owned());
         self.tally.drains += 1;
         let full = self.full_windows();
         self.engine.drain();
         self.sync_pulled();
         self.check_windows_are_full(&full);
-        self.books.mode = self.books.mode.max(Mode::Draining);
+        self.model.mode = self.model.mode.max(Mode::Draining);
         self.limit_to(Duration::from_secs(30));
     }
 
     fn stop(&mut self) {
-        self.tell(|| "stop".to_owned());
+        self.log(|| "stop".to_owned());
         self.tally.stops += 1;
         let full = self.full_windows();
         self.engine.stop();
         self.sync_pulled();
         self.check_windows_are_full(&full);
-        self.books.mode = self.books.mode.max(Mode::Stopping);
-        self.books.sweep();
+        self.model.mode = self.model.mode.max(Mode::Stopping);
+        self.model.sweep();
         self.limit_to(Duration::from_secs(30));
     }
 
     pub(super) fn abort(&mut self) {
-        self.tell(|| "abort".to_owned());
+        self.log(|| "abort".to_owned());
         self.tally.aborts += 1;
         let over = self.jobs_over();
         let full = self.full_windows();
         self.engine.abort();
         self.sync_pulled();
         self.check_windows_are_full(&full);
-        self.books.mode = Mode::Aborted;
-        self.books.end_all(Why::ShutDown, |job| over.contains(&job));
+        self.model.mode = Mode::Aborted;
+        self.model.end_all(EndReason::ShutDown, |job| over.contains(&job));
         self.cut(true);
-        self.books.all_dead(self.now());
+        self.model.all_dead(self.now());
     }
 
     fn someone_goes_away(&mut self) {
@@ -267,7 +269,7 @@ impl World {
 
     /// May drop the consumer of a suspect that is being replayed while suspects of other jobs wait for that.
     pub(super) fn suspect_is_cancelled(&mut self) -> bool {
-        let Some(job) = self.books.awaited_suspect() else { return false };
+        let Some(job) = self.model.awaited_suspect() else { return false };
         let at = self.readers.iter().position(|reader| reader.job == job);
         let tired = at.filter(|_| self.tape.one_in(2));
         tired.inspect(|at| self.drop_reader(*at)).is_some()

@@ -12,29 +12,29 @@ use std::time::Duration;
 use crate::base::ids::{ContainerId, Generation, JobId};
 use crate::contain::unwind::PanicHook;
 use crate::data::shape::Shape;
-use crate::data::source::Inline;
+use crate::data::source::DirectSource;
 use crate::decide::job::JobKind;
 use crate::decide::ledger::{Mode, Sources};
 use crate::decide::time::Time;
 use crate::decide::window::Window;
-use crate::engine::body::{Code, Instance, Post};
+use crate::engine::body::{Code, GenerationEnv, Instance};
 use crate::engine::caller::Caller;
 use crate::engine::consumer::{Consumer, Failures};
 use crate::engine::dispatch::{self, Dispatch};
-use crate::engine::map_lane::{Order, Supply};
+use crate::engine::map_buffers::{JobSource, Order};
 use crate::engine::messages::Notice;
 use crate::engine::settings::Settings;
-use crate::simulator::books::{Books, Queue, State};
-use crate::simulator::crumbs::Eligible;
+use crate::simulator::events::Heard;
 use crate::simulator::feeders::{self, Feeder};
-use crate::simulator::hearing::Heard;
 use crate::simulator::host::Simulation;
-use crate::simulator::plan::Plan;
-use crate::simulator::readers::{Habit, Reader};
+use crate::simulator::little_room::Eligible;
+use crate::simulator::model::{InputState, Model, WaitsFor};
+use crate::simulator::plan::WorldPlan;
+use crate::simulator::readers::{Habit, SimReader};
 use crate::simulator::tally::Tally;
 use crate::simulator::tape::Tape;
-use crate::simulator::threads::{Phase, Thread};
-use crate::simulator::ticket::{Answer, Refusal, Ticket, Witness};
+use crate::simulator::threads::{SimThread, ThreadPhase};
+use crate::simulator::values::{Refusal, SimInput, SimOutput, Witness};
 use crate::values::crash::BoxError;
 
 /// The largest number of steps after the tape has run out. A world that needs more is stuck in a circle.
@@ -45,23 +45,23 @@ pub(super) const WIDE: u64 = 520;
 
 /// Whether a world prints its steps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Telling {
+pub(super) enum Verbosity {
     Nothing,
     /// Each step is printed to standard output. It is used for a failing world.
     Steps,
 }
 
 pub(super) struct World {
-    pub(super) telling: Telling,
+    pub(super) verbosity: Verbosity,
     pub(super) engine: Arc<Dispatch>,
     pub(super) clock: Arc<AtomicU64>,
-    pub(super) plan: Plan,
+    pub(super) plan: WorldPlan,
     pub(super) tape: Tape,
-    pub(super) books: Books,
+    pub(super) model: Model,
     pub(super) witness: Arc<Witness>,
-    pub(super) threads: Vec<Thread>,
+    pub(super) threads: Vec<SimThread>,
     pub(super) feeders: Vec<Feeder>,
-    pub(super) readers: Vec<Reader>,
+    pub(super) readers: Vec<SimReader>,
     /// The events that subscribers received in this step.
     pub(super) heard: Heard,
     /// The notices on their way to the supervisor.
@@ -73,10 +73,10 @@ pub(super) struct World {
     /// When container actors abandon an `exit`.
     pub(super) exit_timers: Vec<(ContainerId, Generation, Time)>,
     /// The containers over their memory limit for which the watch has not been woken yet.
-    pub(super) overdrawn: Vec<(ContainerId, Generation)>,
+    pub(super) over_limit: Vec<(ContainerId, Generation)>,
     /// When a shutdown becomes an abort.
     pub(super) limit: Option<Time>,
-    /// When the supervisor looks for outcomes that tasks wait for, and the pause before that look.
+    /// When the supervisor polls for outcomes that tasks wait for, and the pause before that look.
     pub(super) tick: Option<(Time, Duration)>,
     /// When the supervisor looks whether a crash loop is over.
     pub(super) review: Option<Time>,
@@ -93,7 +93,7 @@ struct Simulated {
 }
 
 impl Code for Simulated {
-    fn enter<'a>(&'a self, _: &Post<'_>) -> Result<Box<dyn Instance + 'a>, BoxError> {
+    fn enter<'a>(&'a self, _: &GenerationEnv<'_>) -> Result<Box<dyn Instance + 'a>, BoxError> {
         unreachable!("simulated threads play it")
     }
 
@@ -105,9 +105,9 @@ impl Code for Simulated {
 /// A step that may come next.
 #[derive(Debug, Clone, Copy)]
 enum Action {
-    Thread(usize),
+    SimThread(usize),
     Feeder(usize),
-    Reader(usize),
+    SimReader(usize),
     Notice,
     Launch(usize),
     Create,
@@ -124,8 +124,8 @@ impl World {
     /// # Panics
     ///
     /// If a promise is broken.
-    pub(super) fn live(choices: Vec<u32>, telling: Telling) -> Tally {
-        let mut world = Self::new(Tape::new(choices), telling);
+    pub(super) fn live(choices: Vec<u32>, verbosity: Verbosity) -> Tally {
+        let mut world = Self::new(Tape::new(choices), verbosity);
         world.create();
         while !world.tape.has_run_out() {
             if !world.happen() {
@@ -138,9 +138,9 @@ impl World {
         world.nothing_is_left()
     }
 
-    fn new(mut tape: Tape, telling: Telling) -> Self {
-        let plan = Plan::drawn(&mut tape);
-        if telling == Telling::Steps {
+    fn new(mut tape: Tape, verbosity: Verbosity) -> Self {
+        let plan = WorldPlan::drawn(&mut tape);
+        if verbosity == Verbosity::Steps {
             println!("{plan:#?}");
         }
         let simulation = Simulation::default();
@@ -150,7 +150,7 @@ impl World {
             function: "world".into(),
             id: 0,
             rules: plan.rules.clone(),
-            shape: Shape::of::<Ticket, Answer, Refusal>(),
+            shape: Shape::of::<SimInput, SimOutput, Refusal>(),
             code: Arc::new(Simulated { has_state: plan.has_state }),
             exit_timeout: plan.exit_timeout,
             stack_bytes: 0,
@@ -164,8 +164,8 @@ impl World {
         let mail = Arc::clone(&notices);
         engine.supervise(move |notice| mail.lock().unwrap_or_else(PoisonError::into_inner).push(notice));
         Self {
-            telling,
-            books: Books::new(&plan),
+            verbosity,
+            model: Model::new(&plan),
             engine,
             clock,
             plan,
@@ -179,7 +179,7 @@ impl World {
             launches: Vec::new(),
             wake: None,
             exit_timers: Vec::new(),
-            overdrawn: Vec::new(),
+            over_limit: Vec::new(),
             limit: None,
             tick: None,
             review: None,
@@ -205,13 +205,14 @@ impl World {
     fn step(&mut self) -> bool {
         self.tally.steps += 1;
         let ready = self.ready();
-        let sleeps = |thread: &Thread| matches!(thread.phase, Phase::Asleep { .. });
-        if !ready.iter().any(|action| matches!(action, Action::Thread(_))) && self.threads.iter().any(sleeps)
+        let sleeps = |thread: &SimThread| matches!(thread.phase, ThreadPhase::Asleep { .. });
+        if !ready.iter().any(|action| matches!(action, Action::SimThread(_)))
+            && self.threads.iter().any(sleeps)
         {
             let eligible = self.engine.under_lock(|state| self.eligible(state));
             let asleep = self.threads.iter().filter(|thread| sleeps(thread) && self.lives(thread));
             let asleep: Vec<ContainerId> = asleep.map(|thread| thread.id).collect();
-            self.books.all_rest(&asleep, &eligible, self.now());
+            self.model.all_rest(&asleep, &eligible, self.now());
             let unwatched = self.engine.under_lock(|state| state.needs_a_watch(self.now()));
             assert!(!unwatched, "invariant 15: something falls due, and no container wakes for it");
             if !self.healed && self.suspect_is_cancelled() {
@@ -219,8 +220,8 @@ impl World {
             }
         }
         if ready.is_empty() {
-            if self.all_booked() {
-                self.books.nobody_is_held(self.now());
+            if self.all_committed() {
+                self.model.nobody_is_held(self.now());
             }
             if !self.healed {
                 self.room_is_told_of_late();
@@ -232,7 +233,7 @@ impl World {
         if !self.healed && self.tape.one_in(24) {
             // Time passes although a step could be taken, so that everything is late now.
             let late = self.tape.one_of(&[1, 1_000, 1_000_000, 300_000_000, 11_000_000_000, 0, 0, 0]);
-            let edges = if late == 0 { self.books.policy.edges(self.now()) } else { Vec::new() };
+            let edges = if late == 0 { self.model.policy.edges(self.now()) } else { Vec::new() };
             let edge = edges.get(self.tape.pick(edges.len())).copied();
             self.move_to(edge.unwrap_or(self.now() + Duration::from_nanos(late)));
             return true;
@@ -248,13 +249,13 @@ impl World {
         let mut ready = Vec::new();
         let due = |at: Option<Time>| at.is_some_and(|at| at <= now);
         ready.extend(
-            (0..self.threads.len()).filter(|at| due(self.threads[*at].ready_at())).map(Action::Thread),
+            (0..self.threads.len()).filter(|at| due(self.threads[*at].ready_at())).map(Action::SimThread),
         );
         ready.extend(
             (0..self.feeders.len()).filter(|at| self.feeders[*at].is_ready(self.healed)).map(Action::Feeder),
         );
-        let looks = |at: &usize| self.readers[*at].consumer.is_some() && due(self.readers[*at].looks_at);
-        ready.extend((0..self.readers.len()).filter(looks).map(Action::Reader));
+        let looks = |at: &usize| self.readers[*at].consumer.is_some() && due(self.readers[*at].polls_at);
+        ready.extend((0..self.readers.len()).filter(looks).map(Action::SimReader));
         if !self.notices.lock().unwrap_or_else(PoisonError::into_inner).is_empty() {
             ready.push(Action::Notice);
         }
@@ -264,7 +265,7 @@ impl World {
         }
         let over = |at: &usize| self.exit_timers[*at].2 <= now;
         ready.extend((0..self.exit_timers.len()).filter(over).map(Action::ExitTimer));
-        ready.extend((0..self.overdrawn.len()).map(Action::Watch));
+        ready.extend((0..self.over_limit.len()).map(Action::Watch));
         if due(self.limit) {
             ready.push(Action::Limit);
         }
@@ -279,13 +280,13 @@ impl World {
 
     /// The next moment at which a step can be taken.
     fn next_moment(&self) -> Option<Time> {
-        let threads = self.threads.iter().filter_map(Thread::ready_at);
+        let threads = self.threads.iter().filter_map(SimThread::ready_at);
         let readers = self.readers.iter().filter(|reader| reader.consumer.is_some());
         let exits = self.exit_timers.iter().map(|(_, _, at)| *at);
         let singles = [self.wake, self.limit, self.review].into_iter().flatten();
         // A look for outcomes makes no progress by itself, so looks count only beside a step that does.
         let real = threads.chain(exits).chain(singles).min();
-        let looks = readers.filter_map(|reader| reader.looks_at).chain(self.tick.map(|(at, _)| at)).min();
+        let looks = readers.filter_map(|reader| reader.polls_at).chain(self.tick.map(|(at, _)| at)).min();
         match (real, looks) {
             (Some(real), Some(looks)) => Some(real.min(looks)),
             (Some(real), None) => Some(real),
@@ -293,23 +294,23 @@ impl World {
         }
     }
 
-    pub(super) fn tell(&self, what: impl FnOnce() -> String) {
-        if self.telling == Telling::Steps {
+    pub(super) fn log(&self, what: impl FnOnce() -> String) {
+        if self.verbosity == Verbosity::Steps {
             println!("{:>12?}  {}", self.now().0, what());
         }
     }
 
     fn act(&mut self, action: Action) {
-        self.tell(|| match action {
-            Action::Thread(at) => format!("{:?}", self.threads[at]),
+        self.log(|| match action {
+            Action::SimThread(at) => format!("{:?}", self.threads[at]),
             Action::Feeder(at) => format!("feeder of {:?}", self.feeders[at].job),
-            Action::Reader(at) => format!("reader of {:?}", self.readers[at].job),
+            Action::SimReader(at) => format!("reader of {:?}", self.readers[at].job),
             _ => format!("{action:?}"),
         });
         match action {
-            Action::Thread(at) => self.advance(at),
+            Action::SimThread(at) => self.advance(at),
             Action::Feeder(at) => self.feed(at),
-            Action::Reader(at) => self.read(at),
+            Action::SimReader(at) => self.read(at),
             Action::Notice => self.deliver_notice(),
             Action::Launch(at) => self.launch(at),
             Action::Create => self.create(),
@@ -326,78 +327,78 @@ impl World {
     fn after_step(&mut self) {
         let woken = self.engine.take_raised();
         for thread in self.threads.iter_mut().filter(|thread| woken.contains(&thread.id)) {
-            if let Phase::Asleep { until } = &mut thread.phase {
+            if let ThreadPhase::Asleep { until } = &mut thread.phase {
                 *until = Some(Time::default());
             }
         }
         self.feeders.iter_mut().for_each(Feeder::hear);
-        self.readers.iter_mut().for_each(Reader::hear);
-        self.threads.retain(|thread| !matches!(thread.phase, Phase::Over));
-        self.feeders.retain(|feeder| !matches!(feeder.phase, feeders::Phase::Over));
+        self.readers.iter_mut().for_each(SimReader::hear);
+        self.threads.retain(|thread| !matches!(thread.phase, ThreadPhase::Over));
+        self.feeders.retain(|feeder| !matches!(feeder.phase, feeders::FeederPhase::Over));
         self.readers.retain(|reader| reader.consumer.is_some());
         assert!(!self.witness.dropped_under_lock(), "invariant 10: a value was dropped under the lock");
-        self.check_lanes();
+        self.check_buffers();
         self.check_events();
     }
 
-    /// Enters the inputs that were pulled into the books.
+    /// Enters the inputs that were pulled into the model.
     pub(super) fn sync_pulled(&mut self) {
         let pulled: Vec<(JobId, u64)> = self.engine.under_lock(|state| {
             let ids = state.ledger.job_ids();
             ids.into_iter().filter_map(|id| Some((id, state.ledger.job(id)?.counts().pulled))).collect()
         });
         for (job, inputs) in pulled {
-            self.books.pulled(job, inputs);
+            self.model.pulled(job, inputs);
         }
     }
 
-    fn lives(&self, thread: &Thread) -> bool {
-        self.books.is_alive(thread.id, thread.generation())
+    fn lives(&self, thread: &SimThread) -> bool {
+        self.model.is_alive(thread.id, thread.generation())
     }
 
     /// When the first of the sleeping containers wakes by itself. `until` is that moment for one more
     /// container.
     pub(super) fn watched(&self, until: Option<Time>) -> Option<Time> {
-        let sleeps = |thread: &Thread| match thread.phase {
-            Phase::Asleep { until } => until,
+        let sleeps = |thread: &SimThread| match thread.phase {
+            ThreadPhase::Asleep { until } => until,
             _ => None,
         };
         self.threads.iter().filter(|thread| self.lives(thread)).filter_map(sleeps).chain(until).min()
     }
 
     /// Whether the engine knows of every completion.
-    pub(super) fn all_booked(&self) -> bool {
-        !self.threads.iter().any(Thread::is_ahead)
+    pub(super) fn all_committed(&self) -> bool {
+        !self.threads.iter().any(SimThread::is_ahead)
     }
 
     /// The maps from which a container could be given new inputs, now or soon.
     pub(super) fn eligible(&self, state: &dispatch::State) -> Eligible {
         let mut eligible = Eligible::default();
-        if !self.books.goes_on() {
+        if !self.model.goes_on() {
             return eligible;
         }
-        for (id, book) in self.books.jobs.iter().filter(|(_, book)| book.kind == JobKind::Map) {
-            if book.inputs.iter().any(|input| matches!(input.state, State::Waits(Queue::New))) {
+        for (id, entry) in self.model.jobs.iter().filter(|(_, entry)| entry.kind == JobKind::Map) {
+            if entry.inputs.iter().any(|input| matches!(input.state, InputState::Waits(WaitsFor::New))) {
                 eligible.now.push(*id);
                 eligible.told.push(*id);
                 continue;
             }
-            let available = state.lanes.available(*id, self.books.mode);
+            let available = state.buffers.available(*id, self.model.mode);
             if available == 0 {
                 continue;
             }
-            let yielded = book.inputs.iter().filter(|input| input.yielded).count() as u64;
-            let told = state.lanes.yielded(*id);
-            let narrow = book.window.is_some_and(|window| window < WIDE);
+            let yielded = entry.inputs.iter().filter(|input| input.yielded).count() as u64;
+            let told = state.buffers.yielded(*id);
+            let narrow = entry.window.is_some_and(|window| window < WIDE);
             assert!(told == yielded || (told < yielded && !narrow), "what was yielded is told of");
-            let window = book.window.unwrap_or_else(|| state.ledger.window(*id));
-            let room = window.saturating_sub(book.inputs.len() as u64 - told);
-            if room >= state.ledger.refill(*id).min(available) {
+            let window = entry.window.unwrap_or_else(|| state.ledger.window(*id));
+            let room = window.saturating_sub(entry.inputs.len() as u64 - told);
+            if room >= state.ledger.room_min(*id).min(available) {
                 eligible.now.push(*id);
-                let told = state.lanes.map(*id).expect("it is a map").gate.refill.load(Ordering::SeqCst);
+                let told = state.buffers.map(*id).expect("it is a map").flow.room_min.load(Ordering::SeqCst);
                 eligible.told.extend((room >= told).then_some(*id));
             } else if room > 0 && state.ledger.is_in_sight(*id) {
-                eligible.crumbs.push(*id);
+                eligible.little_room.push(*id);
             }
         }
         eligible
@@ -411,13 +412,13 @@ impl World {
         self.dependency_down = false;
         let now = self.now();
         for thread in &mut self.threads {
-            if let Phase::Executing { until, .. } = &mut thread.phase {
+            if let ThreadPhase::Executing { until, .. } = &mut thread.phase {
                 until.get_or_insert(now);
             }
         }
         for reader in &mut self.readers {
             // A waiting task is not woken by this.
-            reader.looks_at = reader.looks_at.map(|_| now);
+            reader.polls_at = reader.polls_at.map(|_| now);
             if matches!(reader.habit, Habit::Slow) {
                 reader.habit = Habit::Greedy;
             }
@@ -436,10 +437,10 @@ impl World {
 
     fn come_to_an_end(&mut self) {
         self.run_until("every map ends", |world| world.readers.is_empty());
-        if self.books.mode == Mode::Running {
+        if self.model.mode == Mode::Running {
             self.engine.drain();
             self.sync_pulled();
-            self.books.mode = Mode::Draining;
+            self.model.mode = Mode::Draining;
         }
         self.give_up(); // as the supervisor does before it ends
         self.after_step();
@@ -462,15 +463,15 @@ impl World {
     fn nothing_is_left(mut self) -> Tally {
         self.check_all_is_told();
         self.check_report();
-        let Self { engine, books, witness, mut tally, feeders, readers, .. } = self;
+        let Self { engine, model, witness, mut tally, feeders, readers, .. } = self;
         drop((feeders, readers));
         assert!(engine.has_ended(), "the function has not ended: {}", engine.status());
-        assert_eq!(engine.late(), books.late, "late answers that were counted");
-        tally.late_answers += books.late;
+        assert_eq!(engine.late(), model.late, "late answers that were counted");
+        tally.late_answers += model.late;
         engine.under_lock(|state| {
-            assert_eq!((state.threads, state.feeders), (0, 0), "threads and feeders are left in the books");
+            assert_eq!((state.threads, state.feeders), (0, 0), "threads and feeders are left in the model");
             assert!(state.is_empty(), "memory: something is left in the engine");
-            assert_eq!(state.ledger.job_ids(), [], "memory: jobs are left in the books");
+            assert_eq!(state.ledger.job_ids(), [], "memory: jobs are left in the model");
             assert!(state.broken.is_none(), "invariant 11: the engine broke");
         });
         drop(engine);
@@ -482,28 +483,30 @@ impl World {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::consumer::{Closing, Sight};
-    use crate::engine::dispatch::Patience;
+    use std::task::Poll;
+
+    use crate::engine::consumer::ReaderGuard;
+    use crate::engine::dispatch::Wait;
 
     #[test]
     fn room_told_of_late_does_not_silence_who_waits_for_the_next() {
-        let mut world = World::new(Tape::new(Vec::new()), Telling::Nothing);
+        let mut world = World::new(Tape::new(Vec::new()), Verbosity::Nothing);
         world.create();
         world.launch(0);
-        let tickets: Vec<Ticket> = (0..3).map(|index| Ticket::new(0, index, &world.witness)).collect();
-        let supply = Supply::Inline(Inline::new(tickets.into_iter()));
+        let tickets: Vec<SimInput> = (0..3).map(|index| SimInput::new(0, index, &world.witness)).collect();
+        let source = JobSource::Direct(DirectSource::new(tickets.into_iter()));
         let (order, failures, window) = (Order::Input, Failures::Yield, Window::Fixed(1));
         let opened =
-            Closing::of_map(&world.engine, supply, (order, failures), window, None, Caller::default());
-        let mut consumer = Consumer::<Ticket, Answer, Refusal>::over(opened.expect("it takes maps"));
-        world.books.opened(consumer.job, 0, JobKind::Map, true, Some(1));
-        while !matches!(world.threads[0].phase, Phase::Asleep { .. }) {
+            ReaderGuard::of_map(&world.engine, source, (order, failures), window, None, Caller::default());
+        let mut consumer = Consumer::<SimInput, SimOutput, Refusal>::over(opened.expect("it takes maps"));
+        world.model.opened(consumer.job, 0, JobKind::Map, true, Some(1));
+        while !matches!(world.threads[0].phase, ThreadPhase::Asleep { .. }) {
             world.advance(0);
         }
         // The window is full. A consumer that saw room before a container took it reports that room only now.
         drop(world.engine.take_raised());
         world.engine.made_room(consumer.job);
-        assert!(matches!(consumer.look(Patience::Look), Sight::Outcome(Ok(_))));
+        assert!(matches!(consumer.poll_next(Wait::Try), Poll::Ready(Some(Ok(_)))));
         assert_ne!(world.engine.take_raised(), [], "the container is woken for the room that there is");
     }
 }

@@ -13,18 +13,18 @@ use tokio::time::sleep;
 
 use crate::base::ids::{ContainerId, Generation};
 use crate::code::context::Context;
-use crate::code::leash::{Leash, at_no_checkpoint, come_out};
 use crate::code::rehearsable::{Begun, Role};
+use crate::code::token::{Token, at_no_checkpoint, unwind_to_boundary};
 use crate::contain::spawned::{Origin, among_tasks};
 use crate::contain::unwind::{contain, contain_drop};
 use crate::decide::life::{Event, Part};
 use crate::decide::restart::Restart;
-use crate::engine::body::{Post, Task};
+use crate::engine::body::{GenerationEnv, LeasedRun};
 use crate::engine::dispatch::Dispatch;
 use crate::engine::life::Living;
 use crate::engine::messages::Notice;
 use crate::engine::span::SafeSpan;
-use crate::testkit::record::{Ending, Entered};
+use crate::testkit::record::{Entered, ExecutionEnd};
 use crate::testkit::script::{At, EnterFault, Fault};
 use crate::testkit::stage::Rehearsed;
 use crate::values::crash::{Death, Panic};
@@ -42,7 +42,7 @@ pub(crate) async fn run<I, O, E>(
 {
     let settings = &dispatch.settings;
     let context = Context::new(Arc::clone(&settings.app), Arc::clone(&settings.function), settings.id, id);
-    let mut living = Living::new(&dispatch, id, generation, |_| Ok(Leash::of_no_thread(None)));
+    let mut living = Living::new(&dispatch, id, generation, |_| Ok(Token::of_no_thread(None)));
     let play = Play { dispatch: &dispatch, rehearsed: &rehearsed, context: &context, id };
     while let Some(part) = living.next() {
         // The local tasks that the generation spawns die with it.
@@ -109,7 +109,7 @@ type Scripted = Cell<Option<Death>>;
 
 /// The user's code in one generation.
 struct OnStage<'a, I, O, E> {
-    post: Post<'a>,
+    env: GenerationEnv<'a>,
     /// `None` if `enter` has failed, and once it has exited.
     role: Option<Box<dyn Role<I, O, E> + 'a>>,
 }
@@ -131,30 +131,30 @@ where
         while let Some(part) = next {
             match (part, &mut entered) {
                 (Part::Enter, entered) => *entered = Some(self.begin(living).await),
-                (Part::Serve, Some(OnStage { post, role: Some(role) })) => {
+                (Part::Serve, Some(OnStage { env, role: Some(role) })) => {
                     let scripted = Scripted::default();
                     // Nothing is retained where no memory is counted.
-                    let drive = async |task: &Task<'_>| {
+                    let drive = async |task: &LeasedRun<'_>| {
                         self.drive(task, role.as_mut(), &scripted).await;
                         0
                     };
-                    let served = contained(post.serve_in_task(drive)).await;
+                    let served = contained(env.serve_in_task(drive)).await;
                     self.context.end_run();
                     match (served, scripted.take()) {
                         (Err(panic), Some(death)) => {
-                            let interrupted = post.leash.is_interrupted();
-                            living.hear(Event::CameOut { panic, interrupted, overdraft: Some(death) });
+                            let interrupted = env.token.is_interrupted();
+                            living.hear(Event::Unwinding { panic, interrupted, overdraft: Some(death) });
                         }
                         (served, _) => living.served(served),
                     }
                 }
-                (Part::Exit, Some(OnStage { post, role })) => {
+                (Part::Exit, Some(OnStage { env, role })) => {
                     let role = role.take().expect("it exits once");
-                    living.exited(self.exit(post, role).await);
+                    living.exited(self.exit(env, role).await);
                 }
                 (Part::Drop, entered) => {
-                    if let Some(OnStage { post, role: Some(role) }) = entered.take() {
-                        post.leash.drop_inside(role);
+                    if let Some(OnStage { env, role: Some(role) }) = entered.take() {
+                        env.token.drop_inside(role);
                     }
                     return;
                 }
@@ -167,10 +167,11 @@ where
     /// The user's `enter`, in a generation that was tied.
     async fn begin(&self, living: &mut Living) -> OnStage<'_, I, O, E> {
         let generation = living.generation();
-        self.context.begin_generation(generation, living.tied());
-        let post = Post::new(self.dispatch, (self.id, generation), self.context, living.tied());
+        self.context.begin_generation(generation, living.with_current());
+        let env =
+            GenerationEnv::new(self.dispatch, (self.id, generation), self.context, living.with_current());
         let start = self.rehearsed.log.starts(self.id, generation, self.now());
-        let (how, role, outcome) = match contained(self.enter(&post)).await {
+        let (how, role, outcome) = match contained(self.enter(&env)).await {
             Ok(Some(Ok(role))) => (Entered::Well, Some(role), Some(Ok(Ok(())))),
             Ok(Some(Err(error))) => (Entered::Failed, None, Some(Ok(Err(error)))),
             Ok(None) => (Entered::Dropped, None, None),
@@ -181,13 +182,13 @@ where
             Some(outcome) => living.entered(outcome),
             None => living.hear(Event::Stale),
         }
-        OnStage { post, role }
+        OnStage { env, role }
     }
 
     /// `None` if the generation is over meanwhile, and the code is of the kind that can be dropped.
-    async fn enter(&self, post: &Post<'_>) -> Option<Begun<'_, I, O, E>> {
+    async fn enter(&self, env: &GenerationEnv<'_>) -> Option<Begun<'_, I, O, E>> {
         let body = self.rehearsed.body();
-        let (takes, fault) = self.rehearsed.enters(post.container, post.generation, self.now());
+        let (takes, fault) = self.rehearsed.enters(env.container, env.generation, self.now());
         let enter = async {
             pass(takes).await;
             match fault {
@@ -197,22 +198,22 @@ where
                 Some(EnterFault::Hang) => pending().await,
             }
         };
-        if body.waits() { post.unless_over(enter).await } else { Some(enter.await) }
+        if body.waits() { env.unless_over(enter).await } else { Some(enter.await) }
     }
 
-    async fn drive(&self, task: &Task<'_>, role: &mut dyn Role<I, O, E>, scripted: &Scripted) {
-        let Some(mut lap) = task.run.begin::<I, O, E>() else { return };
+    async fn drive(&self, task: &LeasedRun<'_>, role: &mut dyn Role<I, O, E>, scripted: &Scripted) {
+        let Some(mut active) = task.run.begin::<I, O, E>() else { return };
         let span = task.span();
         let waits = self.rehearsed.body().waits();
         loop {
-            task.post.context.begin_input(lap.index());
+            task.env.context.begin_input(active.index());
             let at = At {
                 map: task.lease.job.0,
-                index: lap.index(),
-                input: lap.input(),
+                index: active.index(),
+                input: active.input(),
                 attempt: task.lease.attempt.get(),
-                container: task.post.container,
-                generation: task.post.generation,
+                container: task.env.container,
+                generation: task.env.generation,
                 now: self.now(),
             };
             let deadly = self.rehearsed.is_deadly(at.index);
@@ -220,7 +221,7 @@ where
                 end_lease_behind(task, at.index);
             }
             let execution = self.rehearsed.log.begins(&at, || self.now());
-            let executes = self.execute(at, role, task.post, scripted);
+            let executes = self.execute(at, role, task.env, scripted);
             let result = if waits {
                 task.unless_fenced(executes, span.as_ref()).await
             } else {
@@ -228,14 +229,15 @@ where
             };
             let Some(result) = result else { return };
             let ending = match &result {
-                _ if task.run.is_fenced() => Ending::Late,
-                Ok(_) => Ending::Completed,
-                Err(_) => Ending::Failed,
+                _ if task.run.is_fenced() => ExecutionEnd::Late,
+                Ok(_) => ExecutionEnd::Completed,
+                Err(_) => ExecutionEnd::Failed,
             };
-            let goes_on = task.returned(&mut lap, result, None, span.as_ref(), &self.rehearsed.code.errors);
+            let goes_on =
+                task.returned(&mut active, result, None, span.as_ref(), &self.rehearsed.code.errors);
             execution.ends(ending);
-            if deadly && ending == Ending::Completed {
-                return dies_between(task.post);
+            if deadly && ending == ExecutionEnd::Completed {
+                return dies_between(task.env);
             }
             // What it has completed is told at once, and not at the end of its lease: no time passes for looking.
             self.dispatch.progress(task.lease.job);
@@ -249,30 +251,30 @@ where
         &self,
         at: At<'_, I>,
         role: &mut dyn Role<I, O, E>,
-        post: &Post<'_>,
+        env: &GenerationEnv<'_>,
         scripted: &Scripted,
     ) -> Result<O, E> {
         let (takes, fault) = self.rehearsed.executes(&at);
         pass(takes).await;
         match fault {
-            None => role.call(at.input, post.context).await,
+            None => role.call(at.input, env.context).await,
             Some(Fault::Fail(error)) => Err(error),
             Some(Fault::Hang) => pending().await,
             Some(Fault::Panic) => panic!("a scripted panic"),
             Some(Fault::ExceedMemory) => {
-                let limit = post.dispatch.settings.memory.limit.unwrap_or(0);
+                let limit = env.dispatch.settings.memory.limit.unwrap_or(0);
                 let used = limit.saturating_add(1);
                 scripted.set(Some(Death::MemoryLimit { limit, used, reclaimed: true }));
-                come_out() // as from a checkpoint
+                unwind_to_boundary() // as from a checkpoint
             }
         }
     }
 
-    async fn exit(&self, post: &Post<'_>, role: Box<dyn Role<I, O, E> + '_>) -> Result<(), Panic> {
+    async fn exit(&self, env: &GenerationEnv<'_>, role: Box<dyn Role<I, O, E> + '_>) -> Result<(), Panic> {
         // What it does before its first await is its own code as well.
         let exit = async { role.exit(self.context).await };
         if self.rehearsed.body().waits() {
-            contained(post.unless_over(exit)).await.map(|_| ())
+            contained(env.unless_over(exit)).await.map(|_| ())
         } else {
             contained(exit).await
         }
@@ -281,8 +283,8 @@ where
 
 /// What executes becomes the last input of its lease: what is behind it goes back, so that between the two the container
 /// can die.
-fn end_lease_behind(task: &Task<'_>, index: u64) {
-    let Post { dispatch, container: id, .. } = *task.post;
+fn end_lease_behind(task: &LeasedRun<'_>, index: u64) {
+    let GenerationEnv { dispatch, container: id, .. } = *task.env;
     let now = dispatch.now();
     dispatch.under_lock(|state| {
         if state.run(id).is_some_and(|run| !run.is_fenced()) {
@@ -293,12 +295,12 @@ fn end_lease_behind(task: &Task<'_>, index: u64) {
 }
 
 /// A container dies between two inputs, as if killed by hand.
-fn dies_between(post: &Post<'_>) {
-    let Post { dispatch, container: id, generation, .. } = *post;
+fn dies_between(env: &GenerationEnv<'_>) {
+    let GenerationEnv { dispatch, container: id, generation, .. } = *env;
     dispatch.returned(id, generation);
     dispatch.kill(id);
     dispatch.give_up(); // if nobody is left, and nobody can be created
-    dispatch.tell(Notice::Fenced { restart: Restart::Now });
+    dispatch.notify(Notice::Fenced { restart: Restart::Now });
 }
 
 /// Virtual time passes.

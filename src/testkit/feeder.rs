@@ -3,18 +3,18 @@
 use std::sync::Arc;
 
 use crate::base::ids::JobId;
-use crate::data::pool::Flow;
-use crate::data::source::Feed;
+use crate::data::prefetch::PullInto;
+use crate::data::source::BlockingSource;
 use crate::engine::dispatch::{Dispatch, FeederEnd};
 use crate::engine::feeder::{begin, pull_room, pull_stream};
 use crate::values::crash::Panic;
 
 /// Pulls `source` for `job` until it ends, panics, or the map is over.
-pub(crate) async fn run(dispatch: Arc<Dispatch>, job: JobId, source: Feed) {
+pub(crate) async fn run(dispatch: Arc<Dispatch>, job: JobId, source: BlockingSource) {
     let mut source = source;
     let end = match &mut source {
-        Feed::Iterator(source) => pull(&dispatch, job, source.get_mut().as_mut()).await,
-        Feed::Stream(source, _) => pull_stream(&dispatch, job, source.get_mut().as_mut()).await,
+        BlockingSource::Iterator(source) => pull(&dispatch, job, source.get_mut().as_mut()).await,
+        BlockingSource::Stream(source, _) => pull_stream(&dispatch, job, source.get_mut().as_mut()).await,
     };
     dispatch.source_ends(job, end.unwrap_or_else(FeederEnd::Panicked));
     drop(source);
@@ -22,12 +22,14 @@ pub(crate) async fn run(dispatch: Arc<Dispatch>, job: JobId, source: Feed) {
 }
 
 /// Pulls an iterator, until nothing more comes or nothing more is wanted.
-async fn pull(dispatch: &Dispatch, job: JobId, source: &mut dyn Flow) -> Result<FeederEnd, Panic> {
-    let Some(mut inlet) = begin(dispatch, job, || source.size_hint())? else { return Ok(FeederEnd::Told) };
-    while let Some(mut room) = dispatch.room_in_task(job, inlet.gate()).await {
-        if let Some(end) = pull_room(dispatch, job, source, &mut inlet, &mut room)? {
+async fn pull(dispatch: &Dispatch, job: JobId, source: &mut dyn PullInto) -> Result<FeederEnd, Panic> {
+    let Some(mut producer) = begin(dispatch, job, || source.size_hint())? else {
+        return Ok(FeederEnd::Stopped);
+    };
+    while let Some(mut room) = dispatch.room_in_task(job, producer.flow()).await {
+        if let Some(end) = pull_room(dispatch, job, source, &mut producer, &mut room)? {
             return Ok(end);
         }
     }
-    Ok(FeederEnd::Told)
+    Ok(FeederEnd::Stopped)
 }

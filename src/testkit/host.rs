@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::base::ids::{ContainerId, Generation, JobId};
-use crate::contain::drops::Elsewhere;
-use crate::data::source::Feed;
+use crate::contain::drops::DeferDrop;
+use crate::data::source::BlockingSource;
 use crate::decide::time::Time;
 use crate::engine::dispatch::Dispatch;
 use crate::engine::host::{FAR, Host};
@@ -64,7 +64,12 @@ where
         Ok(())
     }
 
-    fn make_feeder(&self, dispatch: &Arc<Dispatch>, job: JobId, source: Elsewhere<Feed>) -> io::Result<()> {
+    fn make_feeder(
+        &self,
+        dispatch: &Arc<Dispatch>,
+        job: JobId,
+        source: DeferDrop<BlockingSource>,
+    ) -> io::Result<()> {
         actix::spawn(feeder::run(Arc::clone(dispatch), job, source.into_inner()));
         Ok(())
     }

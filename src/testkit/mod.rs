@@ -65,7 +65,7 @@ mod rehearsal;
 mod script;
 mod stage;
 
-pub use record::{Ending, Entered, Execution, Record, Start};
+pub use record::{Entered, Execution, ExecutionEnd, Record, Start};
 pub use rehearsal::{CONTAINERS, Rehearsal};
 pub use script::{At, EnterFault, Entering, Fault};
 pub use stage::Stage;

@@ -32,13 +32,13 @@ pub struct Execution {
     /// When it ended; for one that never did, when the rehearsal ended.
     pub ended: Duration,
     /// How.
-    pub ending: Ending,
+    pub ending: ExecutionEnd,
 }
 
 /// How an execution ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Ending {
+pub enum ExecutionEnd {
     /// It returned `Ok`.
     Completed,
     /// It returned `Err`.
@@ -282,7 +282,7 @@ impl Log {
             generation: at.generation,
             began: at.now,
             ended: at.now,
-            ending: Ending::Unended,
+            ending: ExecutionEnd::Unended,
         });
         written.lines.push((at.now, Line::Begins(place)));
         Executing { log: self.clone(), place, now, ended: false }
@@ -299,7 +299,7 @@ impl Log {
     pub(crate) fn close(&self, now: Duration) -> Written {
         let mut written = std::mem::take(&mut *self.0.lock());
         for execution in &mut written.executions {
-            if execution.ending == Ending::Unended {
+            if execution.ending == ExecutionEnd::Unended {
                 execution.ended = now;
             }
         }
@@ -316,11 +316,11 @@ pub(crate) struct Executing<N: Fn() -> Duration> {
 }
 
 impl<N: Fn() -> Duration> Executing<N> {
-    pub(crate) fn ends(mut self, ending: Ending) {
+    pub(crate) fn ends(mut self, ending: ExecutionEnd) {
         self.write(ending);
     }
 
-    fn write(&mut self, ending: Ending) {
+    fn write(&mut self, ending: ExecutionEnd) {
         self.ended = true;
         let now = (self.now)();
         let mut written = self.log.0.lock();
@@ -334,7 +334,7 @@ impl<N: Fn() -> Duration> Executing<N> {
 impl<N: Fn() -> Duration> Drop for Executing<N> {
     fn drop(&mut self) {
         if !self.ended {
-            self.write(if std::thread::panicking() { Ending::Panicked } else { Ending::Dropped });
+            self.write(if std::thread::panicking() { ExecutionEnd::Panicked } else { ExecutionEnd::Dropped });
         }
     }
 }

@@ -48,7 +48,7 @@ const GRACE: Duration = Duration::from_secs(60);
 /// several faults for one execution the one that was named first happens; without any, the function's own code runs.
 ///
 /// ```
-/// use longshore::testkit::{Ending, Entered};
+/// use longshore::testkit::{Entered, ExecutionEnd};
 /// use longshore::{App, CrashLoopBackoff};
 /// use std::time::Duration;
 ///
@@ -67,7 +67,7 @@ const GRACE: Duration = Duration::from_secs(60);
 /// assert_eq!(record.restarts(), record.crashes().count());
 /// assert!(record.starts().iter().any(|start| start.entered == Some((start.at, Entered::Failed))));
 /// // Four inputs were completed before; the fifth was executing, and no other was touched.
-/// assert_eq!(record.executions()[4].ending, Ending::Panicked);
+/// assert_eq!(record.executions()[4].ending, ExecutionEnd::Panicked);
 /// assert_eq!((0..10).filter(|input| record.attempts(*input) > 1).collect::<Vec<_>>(), [4]);
 /// # Ok::<(), longshore::StartError>(())
 /// ```
@@ -212,7 +212,7 @@ where
     /// # Panics
     ///
     /// See [`Rehearsal::play`].
-    pub fn run<S>(self, inputs: S) -> Result<(Outcomes<I, O, E>, Record), StartError>
+    pub fn run<S>(self, inputs: S) -> Result<(AllOutcomes<I, O, E>, Record), StartError>
     where
         S: IntoIterator<Item = I>,
     {
@@ -289,7 +289,7 @@ where
 }
 
 /// The outcome of each input.
-type Outcomes<I, O, E> = Vec<Result<O, Failure<I, E>>>;
+type AllOutcomes<I, O, E> = Vec<Result<O, Failure<I, E>>>;
 
 /// A system of actors whose time moves only when there is nothing else to do.
 struct Runner {

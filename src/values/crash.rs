@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::base::ids::{Attempt, ContainerId, Generation};
-use crate::contain::drops::{Elsewhere, Stack};
+use crate::contain::drops::{DeferDrop, Stack};
 use crate::contain::unwind::contain;
 
 pub use crate::contain::panic::Panic;
@@ -18,7 +18,7 @@ pub type BoxError = Box<dyn Error + Send + Sync + 'static>;
 /// Its text is taken once, when the error is returned, so that showing it later runs no code of the user's.
 pub struct EnterError {
     text: String,
-    error: Elsewhere<BoxError>,
+    error: DeferDrop<BoxError>,
 }
 
 impl EnterError {
@@ -27,7 +27,7 @@ impl EnterError {
         let text = contain(|| error.to_string());
         let text = text
             .unwrap_or_else(|panic| format!("an error whose text is not known, because showing it {panic}"));
-        Self { text, error: Elsewhere::new(error, stack, true) }
+        Self { text, error: DeferDrop::new(error, stack, true) }
     }
 
     /// The error itself, which can be downcast.

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use crate::base::ids::{ContainerId, Generation, JobId};
 use crate::decide::ledger::{
-    Assignment, Crowd, Lease, Leaving, Ledger, Mode, Position, Rules, Sources, Stage, Worth,
+    Assignment, ContainerStage, Lease, Leaving, Ledger, Mode, Position, Pressure, Retryable, Rules, Sources,
 };
 use crate::decide::life::Next;
 use crate::decide::restart::{CrashLoopBackoff, CrashRecord, RateLimited, Restart, RestartPolicy};
@@ -55,7 +55,7 @@ impl Sources for Nothing {
         Some(0)
     }
 
-    fn starve(&self, _: JobId, _: u64) {}
+    fn request_room(&self, _: JobId, _: u64) {}
 }
 
 /// The decision on a crash: the time that the restart waits, the loop crashes, the crashes, the
@@ -93,50 +93,50 @@ impl Recorded {
         let lease = self.ledger.lease(id);
         let now = self.now;
         match (deed, stage) {
-            (Deed::Begin, Stage::Absent | Stage::BackingOff { .. }) => {
+            (Deed::Begin, ContainerStage::Absent | ContainerStage::BackingOff { .. }) => {
                 let begun = self.ledger.begin(id, now);
                 let life = begun.map(|_| CrashRecord::at(now.0).started(now.0).failed_start());
                 self.lives[id.index()] = life;
             }
-            (Deed::Enter, Stage::Starting) => {
+            (Deed::Enter, ContainerStage::Starting) => {
                 assert!(self.ledger.entered(id, generation, now));
                 self.recycling[id.index()] = false;
                 self.tell(id, |life| life.entered(now.0));
             }
-            (Deed::FailToEnter, Stage::Starting) => return self.dies(id, generation, None),
-            (Deed::Claim { of_new }, Stage::Live) if lease.is_none() => {
+            (Deed::FailToEnter, ContainerStage::Starting) => return self.dies(id, generation, None),
+            (Deed::Claim { of_new }, ContainerStage::Live) if lease.is_none() => {
                 if of_new {
                     self.ledger.open_call();
                 }
                 let claim = self.ledger.claim(id, generation, now, &Nothing);
                 assert!(matches!(claim, Next::Work(Assignment::Lease(_)) | Next::Wait { .. }));
             }
-            (Deed::Complete, Stage::Live) => {
+            (Deed::Complete, ContainerStage::Live) => {
                 let Some(lease) = lease else { return true };
                 self.ledger.advanced(id, lease.span.end(), now);
                 self.ledger.released(id, now);
                 self.tell(id, |life| life.completed(now.0, lease.span.len));
             }
-            (Deed::ReturnError, Stage::Live) if lease.is_some() => {
-                self.ledger.failed(id, Worth::Surface, now);
+            (Deed::ReturnError, ContainerStage::Live) if lease.is_some() => {
+                self.ledger.failed(id, Retryable::No, now);
                 self.ledger.released(id, now);
                 self.tell(id, |life| life.completed(now.0, 1));
             }
-            (Deed::Crash { begun }, Stage::Live) => {
+            (Deed::Crash { begun }, ContainerStage::Live) => {
                 return self.dies(id, generation, lease.map(|lease| (lease, begun)));
             }
-            (Deed::Kill, Stage::Starting | Stage::Live) => {
+            (Deed::Kill, ContainerStage::Starting | ContainerStage::Live) => {
                 let position = lease.map(|lease| Position { at: lease.span.first, begun: true });
                 self.ledger.killed(id, position, &crash(id, generation), UNCROWDED, now);
                 self.ends_well(id);
                 self.recycling[id.index()] = false;
             }
-            (Deed::Recycle, Stage::Live) if lease.is_none() => {
+            (Deed::Recycle, ContainerStage::Live) if lease.is_none() => {
                 assert!(self.ledger.recycle(id, generation, now));
                 self.ends_well(id);
                 self.recycling[id.index()] = true;
             }
-            (Deed::Exit, Stage::Exiting) => self.ledger.left(id, generation),
+            (Deed::Exit, ContainerStage::Exiting) => self.ledger.left(id, generation),
             _ => {}
         }
         true
@@ -179,7 +179,7 @@ impl Recorded {
     }
 }
 
-const UNCROWDED: Leaving = Leaving { abandoned: false, crowd: Crowd::Few };
+const UNCROWDED: Leaving = Leaving { abandoned: false, pressure: Pressure::None };
 
 fn crash(container: ContainerId, generation: Generation) -> Arc<Crash> {
     let death = Death::Panicked(Panic { message: "a crash".to_owned(), location: None });

@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::base::ids::{Attempt, ContainerId, Generation, InputId, JobId};
 use crate::decide::job::OnFailure;
 use crate::decide::ledger::{
-    AfterCrash, Assignment, Crowd, Lease, Leaving, Ledger, Mode, Position, Rules, Sources, Verdict,
+    AfterCrash, Assignment, Lease, Leaving, Ledger, Mode, Position, Pressure, Rules, Sources, Verdict,
 };
 use crate::decide::life::Next;
 use crate::decide::restart::RestartPolicy;
@@ -22,7 +22,7 @@ pub(super) const SECOND: ContainerId = ContainerId(1);
 pub(super) const START: Time = Time(Duration::ZERO);
 
 /// A container leaves its code as it dies, and there is room for others that do not.
-pub(super) const UNCROWDED: Leaving = Leaving { abandoned: false, crowd: Crowd::Few };
+pub(super) const UNCROWDED: Leaving = Leaving { abandoned: false, pressure: Pressure::None };
 
 pub(super) fn at(ms: u64) -> Time {
     Time(Duration::from_millis(ms))
@@ -41,7 +41,7 @@ pub(super) struct Given {
     /// The sources do not say when they have inputs again.
     pub(super) silent: bool,
     /// How often the ledger has asked to hear of more room.
-    pub(super) starved: Cell<u64>,
+    pub(super) room_wanted: Cell<u64>,
 }
 
 impl Sources for Given {
@@ -57,8 +57,8 @@ impl Sources for Given {
         (!self.silent).then_some(0)
     }
 
-    fn starve(&self, _: JobId, _: u64) {
-        self.starved.set(self.starved.get() + 1);
+    fn request_room(&self, _: JobId, _: u64) {
+        self.room_wanted.set(self.room_wanted.get() + 1);
     }
 }
 
@@ -166,6 +166,8 @@ impl Rig {
     }
 
     fn executing(&self, id: ContainerId) -> Option<Position> {
-        self.ledger.lease(id).map(|_| Position { at: self.ledger.berths[id.index()].booked, begun: true })
+        self.ledger
+            .lease(id)
+            .map(|_| Position { at: self.ledger.containers[id.index()].committed, begun: true })
     }
 }

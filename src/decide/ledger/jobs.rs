@@ -2,10 +2,10 @@
 //! not run, and are closed.
 
 use crate::base::ids::{InputId, JobId};
+use crate::decide::claim_sizer::{ClaimSizer, wake_count};
 use crate::decide::job::{CallJob, Counts, Ending, Job, MapJob, OnFailure, Span};
 use crate::decide::ledger::Ledger;
 use crate::decide::retries::Retries;
-use crate::decide::share::{Share, hands};
 use crate::decide::steps;
 use crate::decide::window::Window;
 
@@ -28,8 +28,8 @@ impl From<Unrun> for Ending {
 impl Ledger {
     /// Opens a new map. `retries` replaces the function's retries for this map.
     pub(crate) fn open(&mut self, on_failure: OnFailure, window: Window, retries: Option<Retries>) -> JobId {
-        let share = Share::like(self.usual_cost);
-        let id = self.number(Job::Map(Box::new(MapJob::new(on_failure, window, retries, share))));
+        let sizer = ClaimSizer::like(self.usual_cost);
+        let id = self.number(Job::Map(Box::new(MapJob::new(on_failure, window, retries, sizer))));
         self.line_up(id);
         id
     }
@@ -65,10 +65,10 @@ impl Ledger {
     }
 
     /// Something has changed, so that a map may have new inputs, or room for them.
-    pub(crate) fn look_again(&mut self, id: JobId) {
+    pub(crate) fn requeue_map(&mut self, id: JobId) {
         let Some(map) = self.jobs.get(&id).and_then(Job::map) else { return };
-        if let Some(at) = map.crumbs_at {
-            self.crumbs.remove(&(at, id));
+        if let Some(at) = map.little_room_until {
+            self.little_room.remove(&(at, id));
         }
         self.line_up(id);
     }
@@ -78,7 +78,7 @@ impl Ledger {
     #[cfg(test)]
     pub(crate) fn is_in_sight(&self, id: JobId) -> bool {
         let map = self.jobs.get(&id).and_then(Job::map);
-        map.is_some_and(|map| map.turn.is_some() || map.crumbs_at.is_some())
+        map.is_some_and(|map| map.turn.is_some() || map.little_room_until.is_some())
     }
 
     /// Forgets a job whose inputs have all ended.
@@ -87,8 +87,8 @@ impl Ledger {
         let job = self.jobs.remove(&id)?;
         let counts = job.counts();
         assert_eq!(counts.pending(), 0, "job {id:?} is closed with inputs pending");
-        if let Some(at) = job.map().and_then(|map| map.crumbs_at) {
-            self.crumbs.remove(&(at, id));
+        if let Some(at) = job.map().and_then(|map| map.little_room_until) {
+            self.little_room.remove(&(at, id));
         }
         Some(counts)
     }
@@ -100,7 +100,7 @@ impl Ledger {
         self.pending += inputs;
         self.totals.accepted(inputs);
         if inputs > 0 {
-            self.look_again(id);
+            self.requeue_map(id);
         }
         first
     }
@@ -127,13 +127,13 @@ impl Ledger {
     pub(crate) fn window(&self, id: JobId) -> u64 {
         let containers = self.rules.containers;
         let map = self.jobs.get(&id).and_then(Job::map);
-        map.map_or(0, |map| map.window.inputs(map.share.cost(), containers))
+        map.map_or(0, |map| map.window.inputs(map.sizer.cost(), containers))
     }
 
     /// The number of containers that are worth waking for `inputs` inputs of a job.
-    pub(crate) fn hands(&self, id: JobId, inputs: u64) -> u64 {
+    pub(crate) fn wake_count(&self, id: JobId, inputs: u64) -> u64 {
         let map = self.jobs.get(&id).and_then(Job::map);
-        hands(inputs, map.and_then(|map| map.share.cost()))
+        wake_count(inputs, map.and_then(|map| map.sizer.cost()))
     }
 
     /// Removes from the queues every accepted input of a job that has no outcome and is in no lease. The
@@ -170,7 +170,7 @@ mod tests {
 
     use super::*;
     use crate::base::ids::ContainerId;
-    use crate::decide::ledger::Worth;
+    use crate::decide::ledger::Retryable;
     use crate::decide::ledger::fixture::{FIRST, Rig, SECOND, START, UNCROWDED, at};
     use crate::decide::life::Next;
     use crate::decide::restart::RateLimited;
@@ -185,7 +185,7 @@ mod tests {
         }
         rig.crashes(FIRST, START);
         rig.kills(SECOND, UNCROWDED, START);
-        rig.ledger.failed(ContainerId(2), Worth::Retry, START);
+        rig.ledger.failed(ContainerId(2), Retryable::Yes, START);
         rig.ledger.released(ContainerId(2), START);
         rig.ledger.released(ContainerId(3), START);
         rig.ledger.accept(map, 3);
@@ -235,10 +235,10 @@ mod tests {
         rig.completes(FIRST, at(3));
         let map = rig.map(10, 0);
         assert_eq!(
-            rig.ledger.job(map).and_then(Job::map).and_then(|map| map.share.cost()),
+            rig.ledger.job(map).and_then(Job::map).and_then(|map| map.sizer.cost()),
             Some(Duration::from_millis(3))
         );
-        assert_eq!((rig.ledger.hands(map, 7), rig.ledger.hands(JobId(99), 7)), (7, 7));
+        assert_eq!((rig.ledger.wake_count(map, 7), rig.ledger.wake_count(JobId(99), 7)), (7, 7));
     }
 
     #[test]

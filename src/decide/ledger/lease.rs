@@ -1,13 +1,13 @@
 //! Dispatch: the inputs that a container takes next.
 
 use crate::base::ids::{Attempt, ContainerId, Generation, InputId, JobId};
-use crate::decide::job::{Job, JobKind, MapJob, Record, Span};
-use crate::decide::ledger::{Ledger, Mode, Ready, Stage};
+use crate::decide::job::{InputRecord, Job, JobKind, MapJob, Span};
+use crate::decide::ledger::{ContainerStage, Ledger, Mode, Ready};
 use crate::decide::life::{Next, Served};
-use crate::decide::pacing::CRUMBS_WAIT;
+use crate::decide::pacing::ROOM_WAIT;
 use crate::decide::steps;
 use crate::decide::time::Time;
-use crate::decide::window::refill;
+use crate::decide::window::room_min;
 use crate::values::crash::Previous;
 
 /// The sources of the jobs' inputs, as the ledger sees them.
@@ -22,7 +22,7 @@ pub(crate) trait Sources {
     fn yielded(&self, job: JobId) -> u64;
     /// Called when the room in the window is less than `least`: from now on the source informs the ledger
     /// when there is as much.
-    fn starve(&self, job: JobId, least: u64);
+    fn request_room(&self, job: JobId, least: u64);
 }
 
 /// Inputs that are assigned to one container.
@@ -79,8 +79,8 @@ impl Ledger {
         if !self.is_current(id, generation) {
             return Next::Over(Served::Stale);
         }
-        self.berths[id.index()].stray = None;
-        assert!(self.berths[id.index()].lease.is_none(), "container {id} claims with a lease");
+        self.containers[id.index()].orphan = None;
+        assert!(self.containers[id.index()].lease.is_none(), "container {id} claims with a lease");
         let step = match self.mode {
             Mode::Running | Mode::Draining if self.gave_up.is_none() => self.next_step(id, now, sources),
             Mode::Running => return Next::Wait { until: None },
@@ -118,32 +118,32 @@ impl Ledger {
             self.ahead.insert(id);
         }
         let lease_proof = self.crashes;
-        let berth = &mut self.berths[id.index()];
-        berth.lease = Some(lease);
-        berth.lease_proof = lease_proof;
-        berth.taken = now;
-        berth.advanced = now;
-        berth.booked = lease.span.first;
+        let container = &mut self.containers[id.index()];
+        container.lease = Some(lease);
+        container.lease_proof = lease_proof;
+        container.taken = now;
+        container.advanced = now;
+        container.committed = lease.span.first;
     }
 
     /// Records that the container begins its lease now. The time that finding the lease took is not counted
     /// as a cost of the inputs.
     pub(crate) fn lent(&mut self, id: ContainerId, now: Time) {
-        let berth = &mut self.berths[id.index()];
-        berth.taken = now;
-        berth.advanced = now;
+        let container = &mut self.containers[id.index()];
+        container.taken = now;
+        container.advanced = now;
     }
 
     /// The next moment at which an input may become ready for dispatch by the passing of time.
     pub(crate) fn next_due(&self, now: Time) -> Option<Time> {
         let retry = self.retries.first().map(|(due, _)| *due);
-        let crumbs = self.crumbs.first().map(|(at, _)| *at);
-        [retry, crumbs, self.suspects.due(now)].into_iter().flatten().min()
+        let little_room = self.little_room.first().map(|(at, _)| *at);
+        [retry, little_room, self.suspects.due(now)].into_iter().flatten().min()
     }
 
     fn leave(&mut self, id: ContainerId, now: Time) -> Next<Assignment> {
-        self.settle(now);
-        self.turn(id, Stage::Exiting);
+        self.end_loop_if_stable(now);
+        self.set_stage(id, ContainerStage::Exiting);
         Next::Over(Served::Leaves)
     }
 
@@ -202,7 +202,7 @@ impl Ledger {
         let (ticket, (job, span)) =
             self.requeued.iter().map(steps::each).find(|(_, (job, _))| self.is_of(of, *job))?;
         let (job, span) = (*job, *span);
-        let most = self.share(job, span.len);
+        let most = self.claim_size(job, span.len);
         let taken = Span { first: span.first, len: most };
         if most < span.len {
             let rest = self.requeued.get_mut(ticket).expect("it was just found");
@@ -221,7 +221,7 @@ impl Ledger {
         {
             return Some(self.single(*input, LeaseKind::Replay { suspect: false }));
         }
-        let input = self.suspects.next_for(self.berths[id.index()].proof, now)?;
+        let input = self.suspects.next_for(self.containers[id.index()].proof, now)?;
         if !self.is_of(of, input.job) {
             return None;
         }
@@ -252,9 +252,9 @@ impl Ledger {
     /// Whether a map has room for as many inputs as are worth a claim. If not, the source informs
     /// the ledger when it has.
     fn has_room(&self, job: JobId, available: u64, sources: &impl Sources) -> bool {
-        let least = self.refill(job).min(available);
+        let least = self.room_min(job).min(available);
         self.room(job, sources) >= least || {
-            sources.starve(job, least); // look again, because room may have been made in between
+            sources.request_room(job, least); // look again, because room may have been made in between
             self.room(job, sources) >= least
         }
     }
@@ -270,8 +270,8 @@ impl Ledger {
         // Behind the other maps.
         self.step_out(job);
         self.line_up(job);
-        let most = self.share(job, ready);
-        self.map_in_turn(job).crumbs_at = None;
+        let most = self.claim_size(job, ready);
+        self.map_in_turn(job).little_room_until = None;
         let fresh = self.jobs.get_mut(&job).and_then(|map| map.take_fresh(most));
         Some(match fresh {
             Some(span) => {
@@ -284,9 +284,9 @@ impl Ledger {
     /// The map whose turn is next, and the number of its new inputs that are available. Maps without any lose
     /// their turn until that changes, so that a claim does not look at every open map again.
     fn next_map(&mut self, now: Time, sources: &impl Sources) -> Option<(JobId, u64)> {
-        while let Some((at, job)) = self.crumbs.first().copied().filter(|(at, _)| *at <= now) {
+        while let Some((at, job)) = self.little_room.first().copied().filter(|(at, _)| *at <= now) {
             steps::step();
-            self.crumbs.remove(&(at, job));
+            self.little_room.remove(&(at, job));
             self.line_up(job);
         }
         while let Some((_, job)) = self.turns.first() {
@@ -310,9 +310,9 @@ impl Ledger {
         let mut available = sources.available(job, self.mode);
         if available == 0 {
             let Some(since) = sources.await_inputs(job, self.mode) else {
-                let again = now + CRUMBS_WAIT;
-                self.map_in_turn(job).crumbs_at = Some(again);
-                self.crumbs.insert((again, job));
+                let again = now + ROOM_WAIT;
+                self.map_in_turn(job).little_room_until = Some(again);
+                self.little_room.insert((again, job));
                 return 0;
             };
             available = since;
@@ -321,15 +321,15 @@ impl Ledger {
         let room = self.room(job, sources);
         let map = self.map_in_turn(job);
         if available == 0 || room == 0 {
-            map.crumbs_at = None;
+            map.little_room_until = None;
             return 0;
         }
         if worth_a_claim {
-            map.crumbs_at = None;
+            map.little_room_until = None;
         } else {
-            let at = *map.crumbs_at.get_or_insert(now + CRUMBS_WAIT);
+            let at = *map.little_room_until.get_or_insert(now + ROOM_WAIT);
             if at > now {
-                self.crumbs.insert((at, job));
+                self.little_room.insert((at, job));
                 return 0;
             }
         }
@@ -341,15 +341,15 @@ impl Ledger {
     }
 
     /// How much room in a map's window is worth telling of.
-    pub(crate) fn refill(&self, job: JobId) -> u64 {
+    pub(crate) fn room_min(&self, job: JobId) -> u64 {
         let map = self.jobs.get(&job).and_then(Job::map);
-        map.map_or(1, |map| refill(self.window(job), map.share.cost()))
+        map.map_or(1, |map| room_min(self.window(job), map.sizer.cost()))
     }
 
-    pub(super) fn share(&mut self, job: JobId, available: u64) -> u64 {
+    pub(super) fn claim_size(&mut self, job: JobId, available: u64) -> u64 {
         let containers = self.rules.containers;
         let job = self.jobs.get_mut(&job).expect("queued inputs belong to open jobs");
-        job.map_mut().map_or(1, |map| map.share.take(available, containers))
+        job.map_mut().map_or(1, |map| map.sizer.take(available, containers))
     }
 
     /// A lease of one input, which is removed from its queue.
@@ -365,7 +365,7 @@ impl Ledger {
         Lease { job: input.job, span: Span { first: input.index, len: 1 }, kind, attempt }
     }
 
-    pub(super) fn record(&self, input: InputId) -> Option<&Record> {
+    pub(super) fn record(&self, input: InputId) -> Option<&InputRecord> {
         self.jobs.get(&input.job)?.record(input.index)
     }
 
@@ -388,7 +388,7 @@ mod tests {
 
     use super::*;
     use crate::base::ids::ContainerId;
-    use crate::decide::ledger::Worth;
+    use crate::decide::ledger::Retryable;
     use crate::decide::ledger::fixture::{FIRST, Rig, SECOND, START, UNCROWDED, at};
     use crate::decide::restart::RateLimited;
     use crate::decide::retries::Retries;
@@ -427,7 +427,7 @@ mod tests {
         }
         rig.crashes(FIRST, START);
         rig.kills(SECOND, UNCROWDED, START);
-        rig.ledger.failed(ContainerId(2), Worth::Retry, START);
+        rig.ledger.failed(ContainerId(2), Retryable::Yes, START);
         rig.ledger.released(ContainerId(2), START);
         rig.ledger.released(ContainerId(3), START);
         let other = rig.map(10, 1);
@@ -465,7 +465,7 @@ mod tests {
             rig.takes(id, START);
         }
         for id in rig.ledger.containers() {
-            rig.ledger.failed(id, Worth::Retry, START);
+            rig.ledger.failed(id, Retryable::Yes, START);
             rig.ledger.released(id, at(1));
         }
         let new = rig.map(10, 3);
@@ -493,7 +493,7 @@ mod tests {
             Next::Wait { until: None },
             "it hears of room when there is some"
         );
-        rig.ledger.look_again(map);
+        rig.ledger.requeue_map(map);
         assert!(rig.ledger.has_more(START, &rig.sources));
         assert_eq!(taken(&mut rig, START).len(), 2);
         assert!(!rig.ledger.has_more(START, &rig.sources));
@@ -518,8 +518,8 @@ mod tests {
             }
             assert_eq!(rig.ledger.job(map).map(|job| job.counts().ok), Some(1_000));
             rig.sources.yielded.insert(map, room);
-            rig.ledger.look_again(map);
-            let later = now + CRUMBS_WAIT;
+            rig.ledger.requeue_map(map);
+            let later = now + ROOM_WAIT;
             let claimed = rig.claims(FIRST, now);
             if !at_once {
                 assert_eq!(claimed, Next::Wait { until: Some(later) });
@@ -589,7 +589,7 @@ mod tests {
         rig.ledger.lent(FIRST, at(5));
         assert_eq!(rig.ledger.executing_now().next(), Some((FIRST, 0, at(5))));
         rig.completes(FIRST, at(7));
-        let cost = rig.ledger.job(map).and_then(Job::map).and_then(|map| map.share.cost());
+        let cost = rig.ledger.job(map).and_then(Job::map).and_then(|map| map.sizer.cost());
         assert_eq!(cost, Some(Duration::from_millis(2)));
     }
 
@@ -604,7 +604,7 @@ mod tests {
                 "killed" => _ = rig.kills(SECOND, UNCROWDED, at(1)),
                 "crashed" => _ = rig.crashes(SECOND, at(1)),
                 _ => {
-                    rig.ledger.failed(SECOND, Worth::Retry, START);
+                    rig.ledger.failed(SECOND, Retryable::Yes, START);
                     rig.ledger.released(SECOND, at(1));
                 }
             }
@@ -642,7 +642,7 @@ mod tests {
         }
         let mut rig = rig(2);
         leave(&mut rig);
-        rig.ledger.failed(SECOND, Worth::Retry, at(5));
+        rig.ledger.failed(SECOND, Retryable::Yes, at(5));
         rig.ledger.released(SECOND, at(5));
         assert!(!rig.ledger.has_more(at(4), &rig.sources), "the retry is not due");
         assert!(rig.ledger.has_more(at(5), &rig.sources));
@@ -691,11 +691,11 @@ mod tests {
         rig.map(2, 5);
         rig.takes(FIRST, START);
         rig.completes(FIRST, at(1));
-        assert_eq!(rig.sources.starved.get(), 0);
+        assert_eq!(rig.sources.room_wanted.get(), 0);
         rig.takes(FIRST, at(1));
         rig.completes(FIRST, at(2));
         rig.claims(FIRST, at(2));
-        assert_eq!(rig.sources.starved.get(), 1, "the window is full");
+        assert_eq!(rig.sources.room_wanted.get(), 1, "the window is full");
     }
 
     #[test]

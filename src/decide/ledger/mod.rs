@@ -18,7 +18,7 @@
 //!
 //! A crash whose verdict is *now* or *give up* leads to Absent, and so does a kill.
 
-mod berth;
+mod containers;
 mod causes;
 #[cfg(test)]
 mod explained;
@@ -28,7 +28,7 @@ mod jobs;
 mod lease;
 mod queue;
 mod seen;
-mod split;
+mod steal;
 mod suspects;
 mod totals;
 mod verdict;
@@ -47,20 +47,20 @@ use crate::values::crash::Crash;
 use crate::values::gave_up::GaveUp;
 
 pub(crate) use crate::base::position::Position;
-use berth::{Berth, Stages};
-pub(crate) use berth::{Change, Stage};
 use causes::Causes;
+pub(crate) use containers::{Change, ContainerStage};
+use containers::{ContainerEntry, StageCounts};
 pub(crate) use jobs::Unrun;
 pub(crate) use lease::{Assignment, Lease, LeaseKind, Sources};
 pub(super) use queue::Queue;
 pub(crate) use queue::Ticket;
-pub(crate) use split::Split;
+pub(crate) use steal::Steal;
 use suspects::Suspects;
 pub(crate) use suspects::{CrashNumber, Ready};
 use totals::Totals;
 #[cfg(test)]
 use verdict::Verdict;
-pub(crate) use verdict::{AfterCrash, AfterFailure, Crowd, Leaving, Worth};
+pub(crate) use verdict::{AfterCrash, AfterFailure, Leaving, Pressure, Retryable};
 
 /// The settings of the ledger, which were validated before.
 #[derive(Debug, Clone)]
@@ -91,9 +91,9 @@ pub(crate) struct Ledger {
     mode: Mode,
     restarts: Restarts,
     jitter: Option<Jitter>,
-    berths: Vec<Berth>,
+    containers: Vec<ContainerEntry>,
     /// The number of containers in each stage, and the containers that may have to be created.
-    stages: Stages,
+    stages: StageCounts,
     /// Containers that exit to begin a new generation, until they have entered again or have died.
     recycling: BTreeSet<ContainerId>,
     jobs: BTreeMap<JobId, Job>,
@@ -114,7 +114,7 @@ pub(crate) struct Ledger {
     /// for them, is not in the queue until that has changed.
     turns: Queue<JobId>,
     /// Maps that are not in `turns`, because their small amount of room is left to grow until this moment.
-    crumbs: BTreeSet<(Time, JobId)>,
+    little_room: BTreeSet<(Time, JobId)>,
     /// Inputs that a dead container had not begun.
     requeued: Queue<(JobId, Span)>,
     /// Inputs that were executing when their container died, and have crashed no container.
@@ -155,8 +155,8 @@ impl Ledger {
             mode: Mode::Running,
             restarts,
             jitter: rules.retries.jitter_source(),
-            berths: (0..rules.containers).map(|_| Berth::new(life)).collect(),
-            stages: Stages::new(rules.containers),
+            containers: (0..rules.containers).map(|_| ContainerEntry::new(life)).collect(),
+            stages: StageCounts::new(rules.containers),
             recycling: BTreeSet::new(),
             jobs: BTreeMap::new(),
             jobs_opened: 0,
@@ -167,7 +167,7 @@ impl Ledger {
             calls: BTreeSet::new(),
             calls_in_a_row: 0,
             turns: Queue::default(),
-            crumbs: BTreeSet::new(),
+            little_room: BTreeSet::new(),
             requeued: Queue::default(),
             replays: Queue::default(),
             suspects: Suspects::new(rules.containers),
@@ -202,7 +202,7 @@ impl Ledger {
         if mode > self.mode {
             self.mode = mode;
             // Sources are not pulled any more, so room that was left to grow may never grow.
-            self.job_ids().into_iter().for_each(|job| self.look_again(job));
+            self.job_ids().into_iter().for_each(|job| self.requeue_map(job));
         }
         if !self.goes_on() || (self.mode == Mode::Draining && self.nothing_pending()) {
             self.stand_down();
@@ -212,7 +212,7 @@ impl Ledger {
     /// Cancels the creation of all containers that wait for it.
     fn stand_down(&mut self) {
         while let Some((_, id)) = self.stages.first_backing_off() {
-            self.turn(id, Stage::Absent);
+            self.set_stage(id, ContainerStage::Absent);
         }
     }
 
@@ -250,15 +250,15 @@ impl Ledger {
     /// since which that is known.
     pub(crate) fn executing_now(&self) -> impl Iterator<Item = (ContainerId, u64, Time)> {
         self.leased().filter_map(|id| {
-            let berth = &self.berths[id.index()];
-            let lease = berth.lease.filter(|lease| berth.booked < lease.span.end())?;
-            Some((id, berth.booked.max(lease.span.first), berth.advanced))
+            let container = &self.containers[id.index()];
+            let lease = container.lease.filter(|lease| container.committed < lease.span.end())?;
+            Some((id, container.committed.max(lease.span.first), container.advanced))
         })
     }
 
     /// The number of loop crashes in a row and the moment of the first, if there is a crash loop.
     pub(crate) fn crash_loop(&mut self, now: Time) -> Option<(u32, Time)> {
-        self.settle(now);
+        self.end_loop_if_stable(now);
         self.restarts.crash_loop()
     }
 
@@ -312,7 +312,7 @@ mod tests {
             rig.fails_to_start(FIRST, at(1));
             rig.ledger.advance_mode(mode);
             let (_, stage) = rig.ledger.stage(FIRST);
-            assert_eq!(matches!(stage, Stage::BackingOff { .. }), waits, "{mode:?}, {pending}");
+            assert_eq!(matches!(stage, ContainerStage::BackingOff { .. }), waits, "{mode:?}, {pending}");
         }
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::base::ids::{Attempt, ContainerId, InputId, JobId};
 use crate::decide::ledger::Ledger;
 use crate::decide::ledger::totals::Totals;
-use crate::decide::restart::{RestartPolicy, Tally};
+use crate::decide::restart::{RestartPolicy, WindowCounts};
 use crate::decide::time::Time;
 
 /// Inputs that wait to be executed again.
@@ -56,11 +56,11 @@ impl Ledger {
 
     /// The input that a container executes, or is about to execute.
     pub(crate) fn executing_in(&self, id: ContainerId) -> Option<Executing> {
-        let berth = &self.berths[id.index()];
-        let lease = berth.lease.filter(|lease| berth.booked < lease.span.end())?;
-        let index = berth.booked.max(lease.span.first);
+        let container = &self.containers[id.index()];
+        let lease = container.lease.filter(|lease| container.committed < lease.span.end())?;
+        let index = container.committed.max(lease.span.first);
         let attempt = self.jobs.get(&lease.job).map_or(lease.attempt, |job| job.attempt(index));
-        Some(Executing { input: InputId { job: lease.job, index }, attempt, since: berth.advanced })
+        Some(Executing { input: InputId { job: lease.job, index }, attempt, since: container.advanced })
     }
 
     /// The recent cost of an input, over all jobs.
@@ -69,7 +69,7 @@ impl Ledger {
     }
 
     /// The counts of the restart policy within its window.
-    pub(crate) fn tally(&mut self, now: Time) -> Tally {
+    pub(crate) fn tally(&mut self, now: Time) -> WindowCounts {
         self.restarts.tally(now)
     }
 
@@ -79,8 +79,8 @@ impl Ledger {
 
     /// Whether a crash of the container now would poison the input that it executes, as far as the ledger knows.
     pub(crate) fn is_at_its_last(&self, id: ContainerId, job: JobId, index: u64) -> bool {
-        let berth = &self.berths[id.index()];
-        let outlived = berth.proof.max(berth.done_proof);
+        let container = &self.containers[id.index()];
+        let outlived = container.proof.max(container.done_proof);
         let record = self.record(InputId { job, index });
         let crashes = record.map_or(0, |record| record.crashes);
         let is_charged = record.and_then(|record| record.crashed).is_none_or(|(last, _)| outlived >= last);

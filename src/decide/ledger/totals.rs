@@ -17,7 +17,7 @@ pub(crate) struct Totals {
     pub(crate) counts: Counts,
     /// The durations of executions.
     pub(crate) executing: Histogram,
-    /// The time at which the last completed input was booked, whether `Ok` or `Err`.
+    /// The time at which the last completed input was committed, whether `Ok` or `Err`.
     pub(crate) completed: Time,
 }
 

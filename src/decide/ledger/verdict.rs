@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::ids::{Attempt, ContainerId, Generation, InputId, JobId};
-use crate::decide::job::{DEATHS_MAX, Ending, Job, OnFailure, Record, Span, Waits};
-use crate::decide::ledger::berth::{Berth, Stray};
-use crate::decide::ledger::{CrashNumber, Lease, LeaseKind, Ledger, Position, Stage};
-use crate::decide::restart::{Death, Restart};
-use crate::decide::share::Share;
+use crate::decide::claim_sizer::ClaimSizer;
+use crate::decide::job::{DEATHS_MAX, Ending, InputRecord, Job, OnFailure, Span, Waits};
+use crate::decide::ledger::containers::{ContainerEntry, Orphan};
+use crate::decide::ledger::{ContainerStage, CrashNumber, Lease, LeaseKind, Ledger, Position};
+use crate::decide::restart::{DeathFacts, Restart};
 use crate::decide::steps;
 use crate::decide::time::Time;
 use crate::values::crash::{Crash, Previous};
@@ -16,9 +16,9 @@ use crate::values::gave_up::GaveUp;
 
 /// The answer of `retry_if` to an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Worth {
-    Retry,
-    Surface,
+pub(crate) enum Retryable {
+    Yes,
+    No,
 }
 
 /// The decision on a failed input.
@@ -44,14 +44,14 @@ pub(crate) enum AfterCrash {
 
 /// Whether the first input of a returned lease has begun.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Begun {
+enum HadBegun {
     Nothing,
     First,
 }
 
 /// Where in its queue an input begins to wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Place {
+enum QueueEnd {
     Front,
     Back,
 }
@@ -63,18 +63,18 @@ pub(crate) struct Leaving {
     /// code, or is about to.
     pub(crate) abandoned: bool,
     /// How crowded the abandoned threads are, including this one.
-    pub(crate) crowd: Crowd,
+    pub(crate) pressure: Pressure,
 }
 
 /// How many threads are abandoned, and how much memory they hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Crowd {
+pub(crate) enum Pressure {
     /// More threads may be abandoned.
-    Few,
+    None,
     /// The threads hold as much memory as they may. No input is replayed that might abandon another thread.
-    Large,
+    Bytes,
     /// As many threads are abandoned as may be. No container is created either.
-    Full,
+    Threads,
 }
 
 /// An input may abandon this many threads. After that it is not replayed, because a replay
@@ -90,21 +90,21 @@ pub(crate) struct Verdict {
 }
 
 impl Ledger {
-    /// Books the inputs of the container's lease before `upto` as completed with `Ok`. Returns the range
-    /// that was newly booked.
+    /// Commits the inputs of the container's lease before `upto` as completed with `Ok`. Returns the range
+    /// that was newly committed.
     pub(crate) fn advanced(&mut self, id: ContainerId, upto: u64, now: Time) -> Option<(JobId, Span)> {
-        let berth = &mut self.berths[id.index()];
-        let lease = berth.lease?;
+        let container = &mut self.containers[id.index()];
+        let lease = container.lease?;
         assert!(upto <= lease.span.end(), "container {id} came past the end of its lease");
-        let span = Span { first: berth.booked, len: upto.saturating_sub(berth.booked) };
+        let span = Span { first: container.committed, len: upto.saturating_sub(container.committed) };
         if span.len == 0 {
             return None;
         }
-        berth.booked = upto;
-        berth.advanced = now;
-        berth.proof = berth.proof.max(berth.lease_proof);
-        berth.done_proof = berth.lease_proof;
-        self.recovered |= self.restarts.completed(&mut berth.life, span.len, now);
+        container.committed = upto;
+        container.advanced = now;
+        container.proof = container.proof.max(container.lease_proof);
+        container.done_proof = container.lease_proof;
+        self.recovered |= self.restarts.completed(&mut container.life, span.len, now);
         self.note_recovery();
         self.pending -= span.len;
         self.totals.ok(span.len, now);
@@ -116,16 +116,16 @@ impl Ledger {
         Some((lease.job, span))
     }
 
-    /// Books the input at the booked position as failed. `worth` is the answer of `retry_if`.
-    pub(crate) fn failed(&mut self, id: ContainerId, worth: Worth, now: Time) -> AfterFailure {
-        let berth = &mut self.berths[id.index()];
-        let lease = berth.lease.expect("a failure comes from a lease");
-        let index = berth.booked;
+    /// Commits the input at the committed position as failed. `retryable` is the answer of `retry_if`.
+    pub(crate) fn failed(&mut self, id: ContainerId, retryable: Retryable, now: Time) -> AfterFailure {
+        let container = &mut self.containers[id.index()];
+        let lease = container.lease.expect("a failure comes from a lease");
+        let index = container.committed;
         assert!(index < lease.span.end(), "a failure past the end of the lease");
-        berth.booked += 1;
-        berth.advanced = now;
-        berth.done_proof = berth.lease_proof;
-        self.recovered |= self.restarts.completed(&mut berth.life, 1, now);
+        container.committed += 1;
+        container.advanced = now;
+        container.done_proof = container.lease_proof;
+        self.recovered |= self.restarts.completed(&mut container.life, 1, now);
         self.note_recovery();
         let goes_on = self.goes_on();
         let job = self.jobs.get_mut(&lease.job).expect("a lease belongs to an open job");
@@ -138,7 +138,7 @@ impl Ledger {
             Some((retries, jitter)) => (&*retries, jitter),
             None => (&self.rules.retries, &mut self.jitter),
         };
-        let again = worth == Worth::Retry && failures <= retries.retries_max() && goes_on;
+        let again = retryable == Retryable::Yes && failures <= retries.retries_max() && goes_on;
         if again {
             let delay = retries.delay(failures);
             let delay = jitter.as_mut().map_or(delay, |jitter| jitter.equal(delay));
@@ -158,44 +158,44 @@ impl Ledger {
     /// Ends the lease and requeues the rest of it, which has not begun. `returned` is the moment at which the
     /// thread came back from the inputs.
     pub(crate) fn released(&mut self, id: ContainerId, returned: Time) {
-        self.release(id, Begun::Nothing, returned);
+        self.release(id, HadBegun::Nothing, returned);
     }
 
     /// Takes the lease back because its job is about to end. An input that executes at
-    /// `position` goes on as a stray.
+    /// `position` goes on as an orphan.
     pub(crate) fn recalled(&mut self, id: ContainerId, position: Option<Position>, now: Time) {
         let executing = self.executing(id, position);
         if let Some(input) = executing {
             let record = self.record(input);
-            let stray = Stray {
+            let orphan = Orphan {
                 index: input.index,
-                attempt: record.map_or(Attempt::FIRST, Record::attempt),
-                suspect: record.is_some_and(Record::is_suspect),
+                attempt: record.map_or(Attempt::FIRST, InputRecord::attempt),
+                suspect: record.is_some_and(InputRecord::is_suspect),
                 counted: record.and_then(|record| record.counted),
             };
-            self.berths[id.index()].stray = Some(stray);
+            self.containers[id.index()].orphan = Some(orphan);
         }
-        let begun = if executing.is_some() { Begun::First } else { Begun::Nothing };
+        let begun = if executing.is_some() { HadBegun::First } else { HadBegun::Nothing };
         self.release(id, begun, now);
     }
 
-    fn release(&mut self, id: ContainerId, begun: Begun, returned: Time) {
-        let berth = &mut self.berths[id.index()];
-        let Some(lease) = berth.lease.take() else { return };
-        let done = berth.booked - lease.span.first;
-        let rest = Span { first: berth.booked, len: lease.span.end() - berth.booked };
-        let took = returned.since(berth.taken);
+    fn release(&mut self, id: ContainerId, begun: HadBegun, returned: Time) {
+        let container = &mut self.containers[id.index()];
+        let Some(lease) = container.lease.take() else { return };
+        let done = container.committed - lease.span.first;
+        let rest = Span { first: container.committed, len: lease.span.end() - container.committed };
+        let took = returned.since(container.taken);
         self.leases.remove(&(lease.job, id));
         self.ahead.remove(&id);
         self.suspects.end(id);
         self.totals.executed(done, took);
         match self.jobs.get_mut(&lease.job) {
             Some(Job::Map(map)) => {
-                map.share.measured(done, took);
-                self.usual_cost = map.share.cost();
+                map.sizer.measured(done, took);
+                self.usual_cost = map.sizer.cost();
             }
             Some(Job::Call(_)) => {
-                let mut share = Share::like(self.usual_cost);
+                let mut share = ClaimSizer::like(self.usual_cost);
                 share.measured(done, took);
                 self.usual_cost = share.cost();
             }
@@ -207,32 +207,32 @@ impl Ledger {
     /// Shortens the lease so that it ends before `end`, and requeues the rest. `cost` is a lower bound of the
     /// cost of an input, if inputs are more expensive than was assumed.
     pub(crate) fn truncated(&mut self, id: ContainerId, end: u64, cost: Option<Duration>) {
-        let Some(lease) = &mut self.berths[id.index()].lease else { return };
+        let Some(lease) = &mut self.containers[id.index()].lease else { return };
         if let (Some(cost), Some(map)) = (cost, self.jobs.get_mut(&lease.job).and_then(Job::map_mut)) {
-            map.share.costs_at_least(cost);
+            map.sizer.costs_at_least(cost);
         }
         let cut = Span { first: end, len: lease.span.end() - end };
         lease.span.len = end - lease.span.first;
         let lease = *lease;
-        self.requeue(lease, cut, Begun::Nothing);
+        self.requeue(lease, cut, HadBegun::Nothing);
     }
 
     /// Requeues inputs that had not begun in the queue from which they came. Their replays and
     /// retries are not counted.
-    fn requeue(&mut self, lease: Lease, span: Span, begun: Begun) {
+    fn requeue(&mut self, lease: Lease, span: Span, begun: HadBegun) {
         if span.len == 0 {
             return;
         }
         let input = InputId { job: lease.job, index: span.first };
         let job = self.jobs.get_mut(&lease.job).expect("a lease belongs to an open job");
-        let not_begun = begun == Begun::Nothing;
+        let not_begun = begun == HadBegun::Nothing;
         match lease.kind {
             LeaseKind::First => job.waits_at(self.requeued.push_back((lease.job, span))),
             LeaseKind::Replay { .. } => {
                 if not_begun {
                     job.has_not_replayed();
                 }
-                self.await_replay(input, Place::Front);
+                self.await_replay(input, QueueEnd::Front);
             }
             LeaseKind::Retry { due } => {
                 if not_begun {
@@ -246,7 +246,7 @@ impl Ledger {
     }
 
     /// Decides on the crash of a container. `position` is how far the container was in its lease. The inputs
-    /// that it completed before are booked already. Returns `None` for an old generation.
+    /// that it completed before are committed already. Returns `None` for an old generation.
     pub(crate) fn crashed(
         &mut self,
         id: ContainerId,
@@ -262,29 +262,30 @@ impl Ledger {
         self.crashes += 1;
         let before = self.last_crash.replace((now, Arc::clone(crash)));
         self.discarded.extend(before.map(|(_, crash)| crash));
-        self.settle(now);
+        self.end_loop_if_stable(now);
         let executing = self.executing(id, position);
         let record = executing.and_then(|input| self.record(input));
-        let stray = self.berths[id.index()].stray;
-        let life = self.berths[id.index()].life;
-        let death = Death {
+        let orphan = self.containers[id.index()].orphan;
+        let life = self.containers[id.index()].life;
+        let death = DeathFacts {
             life,
             spare: life.entered.is_none() && self.others_serve(id),
-            suspect: record.is_some_and(Record::is_suspect) || stray.is_some_and(|stray| stray.suspect),
-            input_counted: record.map_or(stray.and_then(|stray| stray.counted), |record| record.counted),
+            suspect: record.is_some_and(InputRecord::is_suspect)
+                || orphan.is_some_and(|orphan| orphan.suspect),
+            input_counted: record.map_or(orphan.and_then(|orphan| orphan.counted), |record| record.counted),
         };
         let (mut restart, counted) = self.restarts.crashed(death, now);
         if self.restarts.may_give_up() {
             self.causes.add(crash, now, &mut self.discarded);
         }
-        let berth = &self.berths[id.index()];
-        let outlived = berth.proof.max(berth.done_proof);
+        let container = &self.containers[id.index()];
+        let outlived = container.proof.max(container.done_proof);
         let input = executing.map(|input| self.blame(input, outlived, crash, counted, leaving, now));
         self.give_back(id, position, now);
-        self.berths[id.index()].at_once = !death.is_loop_crash();
+        self.containers[id.index()].at_once = !death.is_loop_crash();
         self.recycling.remove(&id);
         let restarts_in_place = restart == Restart::Now && !leaving.abandoned;
-        self.berths[id.index()].returning = restarts_in_place;
+        self.containers[id.index()].returning = restarts_in_place;
         if !restarts_in_place && self.is_hopeless(id, leaving) {
             restart = Restart::GiveUp;
         }
@@ -292,15 +293,15 @@ impl Ledger {
             self.gave_up = Some(GaveUp::new(self.causes.first(), Arc::clone(crash)));
             self.stand_down();
         }
-        self.turn(
+        self.set_stage(
             id,
             match restart {
-                Restart::At(until) if self.goes_on() => Stage::BackingOff { until },
-                Restart::Now | Restart::At(_) | Restart::GiveUp => Stage::Absent,
+                Restart::At(until) if self.goes_on() => ContainerStage::BackingOff { until },
+                Restart::Now | Restart::At(_) | Restart::GiveUp => ContainerStage::Absent,
             },
         );
         let mut inputs: Vec<AfterCrash> = input.into_iter().collect();
-        self.end_crowded(leaving, &mut inputs);
+        self.end_under_pressure(leaving, &mut inputs);
         self.totals.after_crash(&inputs);
         Some(Verdict { restart, inputs })
     }
@@ -310,9 +311,9 @@ impl Ledger {
         self.restarts.depends_on_completions(now)
     }
 
-    /// The next moment at which completed inputs should be booked, if a later verdict may depend on
+    /// The next moment at which completed inputs should be committed, if a later verdict may depend on
     /// when they were completed.
-    pub(crate) fn next_booking(&mut self, now: Time) -> Option<Time> {
+    pub(crate) fn next_commit(&mut self, now: Time) -> Option<Time> {
         if self.goes_on() && !self.nothing_pending() { self.restarts.next_count(now) } else { None }
     }
 
@@ -326,7 +327,7 @@ impl Ledger {
         leaving: Leaving,
         now: Time,
     ) -> Vec<AfterCrash> {
-        self.settle(now);
+        self.end_loop_if_stable(now);
         let executing = self.executing(id, position);
         let at_most_once = self.rules.crash_retries == 0;
         let after = executing.map(|input| {
@@ -339,18 +340,18 @@ impl Ledger {
                 self.pending -= 1;
                 return job.lose(input, attempts, Arc::clone(crash));
             }
-            self.await_replay(input, Place::Back);
+            self.await_replay(input, QueueEnd::Back);
             AfterCrash::Pending { input }
         });
         self.give_back(id, position, now);
-        self.turn(id, Stage::Absent);
+        self.set_stage(id, ContainerStage::Absent);
         self.recycling.remove(&id);
         if self.is_hopeless(id, leaving) && self.goes_on() {
             self.gave_up = Some(GaveUp::new(self.causes.first(), Arc::clone(crash)));
             self.stand_down();
         }
         let mut inputs: Vec<AfterCrash> = after.into_iter().collect();
-        self.end_crowded(leaving, &mut inputs);
+        self.end_under_pressure(leaving, &mut inputs);
         self.totals.after_crash(&inputs);
         inputs
     }
@@ -358,23 +359,23 @@ impl Ledger {
     /// Whether no container is left to do the work and none can be created. A function that
     /// may give up then does.
     fn is_hopeless(&self, id: ContainerId, leaving: Leaving) -> bool {
-        leaving.crowd == Crowd::Full && self.restarts.may_give_up() && self.is_last(id)
+        leaving.pressure == Pressure::Threads && self.restarts.may_give_up() && self.is_last(id)
     }
 
     /// Whether no other container lives, or is about to on the thread that it has.
     fn is_last(&self, id: ContainerId) -> bool {
-        !self.containers().any(|other| other != id && self.berths[other.index()].goes_on())
+        !self.containers().any(|other| other != id && self.containers[other.index()].goes_on())
     }
 
     /// Whether no container lives or is about to, in a function that may give up because of that.
     pub(crate) fn is_deserted(&self) -> bool {
-        self.restarts.may_give_up() && !self.berths.iter().map(steps::each).any(Berth::goes_on)
+        self.restarts.may_give_up() && !self.containers.iter().map(steps::each).any(ContainerEntry::goes_on)
     }
 
     /// Ends the inputs that wait to be replayed and have left a thread behind before, because no more
     /// threads may be abandoned.
-    fn end_crowded(&mut self, leaving: Leaving, ended: &mut Vec<AfterCrash>) {
-        if !leaving.abandoned || leaving.crowd == Crowd::Few {
+    fn end_under_pressure(&mut self, leaving: Leaving, ended: &mut Vec<AfterCrash>) {
+        if !leaving.abandoned || leaving.pressure == Pressure::None {
             return;
         }
         for input in std::mem::take(&mut self.left_a_thread).into_iter().map(steps::each) {
@@ -386,7 +387,7 @@ impl Ledger {
     }
 
     /// Puts an input into the queue of its replays.
-    fn await_replay(&mut self, input: InputId, place: Place) {
+    fn await_replay(&mut self, input: InputId, place: QueueEnd) {
         let job = self.jobs.get_mut(&input.job).expect("queued inputs belong to open jobs");
         let record = job.record_mut(input.index).expect("it was executed before");
         record.waits = Some(match record.crashed {
@@ -394,7 +395,7 @@ impl Ledger {
                 self.suspects.wait(input, crash, at);
                 Waits::Suspect(crash)
             }
-            None if place == Place::Front => Waits::Replay(self.replays.push_front(input)),
+            None if place == QueueEnd::Front => Waits::Replay(self.replays.push_front(input)),
             None => Waits::Replay(self.replays.push_back(input)),
         });
         if record.abandoned > 0 {
@@ -420,9 +421,9 @@ impl Ledger {
 
     /// The input that was executing at `position`, if there is one.
     fn executing(&self, id: ContainerId, position: Option<Position>) -> Option<InputId> {
-        let lease = self.berths[id.index()].lease?;
+        let lease = self.containers[id.index()].lease?;
         let position = position.filter(|position| position.begun)?;
-        assert_eq!(position.at, self.berths[id.index()].booked, "all inputs before it are booked");
+        assert_eq!(position.at, self.containers[id.index()].committed, "all inputs before it are committed");
         Some(InputId { job: lease.job, index: position.at })
     }
 
@@ -460,7 +461,7 @@ impl Ledger {
             self.pending -= 1;
             return job.poison(input, attempts);
         }
-        self.await_replay(input, Place::Back);
+        self.await_replay(input, QueueEnd::Back);
         AfterCrash::Pending { input }
     }
 
@@ -468,13 +469,13 @@ impl Ledger {
     /// the rest is requeued.
     fn give_back(&mut self, id: ContainerId, position: Option<Position>, now: Time) {
         if position.is_some_and(|position| position.begun) {
-            self.berths[id.index()].booked += 1;
+            self.containers[id.index()].committed += 1;
         }
         self.released(id, now);
     }
 }
 
-impl Record {
+impl InputRecord {
     /// Counts an abandoned thread of this input. Returns whether the input has abandoned too many, or
     /// there are too many in all.
     fn is_abandoned_for_good(&mut self, leaving: Leaving) -> bool {
@@ -482,7 +483,7 @@ impl Record {
             return false;
         }
         self.abandoned += 1;
-        leaving.crowd > Crowd::Few || self.abandoned >= ABANDONED_MAX
+        leaving.pressure > Pressure::None || self.abandoned >= ABANDONED_MAX
     }
 }
 
@@ -528,8 +529,8 @@ mod tests {
     const MS: Duration = Duration::from_millis(1);
 
     /// A thread is left behind, as one of so many.
-    const fn abandoned(crowd: Crowd) -> Leaving {
-        Leaving { abandoned: true, crowd }
+    const fn abandoned(pressure: Pressure) -> Leaving {
+        Leaving { abandoned: true, pressure }
     }
 
     /// One container that never gives up, and has a call.
@@ -547,14 +548,14 @@ mod tests {
 
     #[test]
     fn a_failed_input_is_tried_again_as_often_as_it_may_be_if_its_error_is_worth_it() {
-        for (retries_max, worth, executions) in
-            [(0, Worth::Retry, 1), (2, Worth::Surface, 1), (1, Worth::Retry, 2), (2, Worth::Retry, 3)]
+        for (retries_max, retryable, executions) in
+            [(0, Retryable::Yes, 1), (2, Retryable::No, 1), (1, Retryable::Yes, 2), (2, Retryable::Yes, 3)]
         {
             let (mut rig, input) = one(Retries::new(retries_max).initial_delay(Duration::ZERO), 3);
             for execution in 1..=executions {
                 assert_eq!(rig.takes(FIRST, START).attempt, Attempt(execution));
                 assert!(!rig.ledger.nothing_pending());
-                let after = rig.ledger.failed(FIRST, worth, START);
+                let after = rig.ledger.failed(FIRST, retryable, START);
                 rig.ledger.released(FIRST, START);
                 match after {
                     AfterFailure::Retry => assert!(execution < executions),
@@ -574,7 +575,7 @@ mod tests {
     fn a_retry_waits_its_delay_and_is_given_back_to_wait_as_before() {
         let (mut rig, input) = one(Retries::new(2).initial_delay(10 * MS), 3);
         rig.takes(FIRST, START);
-        rig.ledger.failed(FIRST, Worth::Retry, at(5));
+        rig.ledger.failed(FIRST, Retryable::Yes, at(5));
         rig.ledger.released(FIRST, at(5));
         assert_eq!(rig.claims(FIRST, at(14)), Next::Wait { until: Some(at(15)) });
         let lease = rig.takes(FIRST, at(15));
@@ -590,7 +591,7 @@ mod tests {
         let (mut rig, _) = one(Retries::new(2), 3);
         rig.takes(FIRST, START);
         rig.ledger.advance_mode(Mode::Stopping);
-        assert!(matches!(rig.ledger.failed(FIRST, Worth::Retry, START), AfterFailure::Final { .. }));
+        assert!(matches!(rig.ledger.failed(FIRST, Retryable::Yes, START), AfterFailure::Final { .. }));
     }
 
     #[test]
@@ -600,14 +601,14 @@ mod tests {
         let map = rig.ledger.open(OnFailure::EndMap, Window::Fixed(1), retries);
         rig.sources.inputs.insert(map, 1);
         assert_eq!(rig.takes(FIRST, START).job, call.job);
-        assert!(matches!(rig.ledger.failed(FIRST, Worth::Retry, START), AfterFailure::Final { .. }));
+        assert!(matches!(rig.ledger.failed(FIRST, Retryable::Yes, START), AfterFailure::Final { .. }));
         rig.ledger.released(FIRST, START);
         assert_eq!(rig.takes(FIRST, START).job, map);
-        assert!(matches!(rig.ledger.failed(FIRST, Worth::Retry, START), AfterFailure::Retry));
+        assert!(matches!(rig.ledger.failed(FIRST, Retryable::Yes, START), AfterFailure::Retry));
         assert_eq!(rig.ledger.retry_due(map, 0), Some(at(7)));
         rig.ledger.released(FIRST, START);
         rig.takes(FIRST, at(7));
-        let after = rig.ledger.failed(FIRST, Worth::Retry, at(7));
+        let after = rig.ledger.failed(FIRST, Retryable::Yes, at(7));
         assert!(matches!(after, AfterFailure::Final { ends_map: true, .. }));
     }
 
@@ -670,11 +671,11 @@ mod tests {
     fn an_input_that_has_left_two_threads_behind_is_not_replayed_whatever_its_budget() {
         let (mut rig, input) = one(Retries::new(0), 10);
         rig.takes(FIRST, START);
-        let first = rig.crashes_leaving(FIRST, abandoned(Crowd::Few), START);
+        let first = rig.crashes_leaving(FIRST, abandoned(Pressure::None), START);
         assert!(matches!(first.inputs[..], [AfterCrash::Pending { .. }]));
         rig.enters(FIRST, START);
         rig.takes(FIRST, START);
-        let second = rig.crashes_leaving(FIRST, abandoned(Crowd::Few), START);
+        let second = rig.crashes_leaving(FIRST, abandoned(Pressure::None), START);
         assert!(matches!(second.inputs[..], [AfterCrash::Poisoned { attempts: Attempt(2), .. }]));
         assert_eq!(endings(&rig, input.job), [0, 0, 1, 0, 0]);
     }
@@ -682,11 +683,11 @@ mod tests {
     #[test]
     fn where_too_many_threads_are_left_behind_what_might_leave_another_is_not_replayed() {
         // What happened to the input before, and how it ends once a neighbour leaves the last thread behind.
-        for (killed, crowd, ends) in [
-            (false, Crowd::Few, None),
-            (false, Crowd::Large, Some("poisoned")),
-            (true, Crowd::Large, Some("lost")),
-            (true, Crowd::Full, Some("lost")),
+        for (killed, pressure, ends) in [
+            (false, Pressure::None, None),
+            (false, Pressure::Bytes, Some("poisoned")),
+            (true, Pressure::Bytes, Some("lost")),
+            (true, Pressure::Threads, Some("lost")),
         ] {
             let mut rig = Rig::with(2, RateLimited::never(), Retries::new(0), 10);
             let input = InputId { job: rig.call(), index: 0 };
@@ -694,14 +695,14 @@ mod tests {
             rig.enters(SECOND, START);
             rig.takes(FIRST, START);
             if killed {
-                rig.kills(FIRST, abandoned(Crowd::Few), START);
+                rig.kills(FIRST, abandoned(Pressure::None), START);
             } else {
-                rig.crashes_leaving(FIRST, abandoned(Crowd::Few), START);
+                rig.crashes_leaving(FIRST, abandoned(Pressure::None), START);
             }
-            let innocent = rig.crashes_leaving(SECOND, Leaving { abandoned: false, crowd }, START);
+            let innocent = rig.crashes_leaving(SECOND, Leaving { abandoned: false, pressure }, START);
             assert!(innocent.inputs.is_empty(), "its own thread has come out");
             rig.enters(SECOND, START);
-            let ended = rig.crashes_leaving(SECOND, abandoned(crowd), START).inputs;
+            let ended = rig.crashes_leaving(SECOND, abandoned(pressure), START).inputs;
             let how = ended.first().map(|after| match after {
                 AfterCrash::Pending { .. } => "pending",
                 AfterCrash::Poisoned { attempts, .. } => {
@@ -713,7 +714,7 @@ mod tests {
                     "lost"
                 }
             });
-            assert_eq!(how, ends, "killed: {killed}, {crowd:?}");
+            assert_eq!(how, ends, "killed: {killed}, {pressure:?}");
             assert_eq!(rig.ledger.nothing_pending(), ends.is_some());
             assert_eq!(endings(&rig, input.job).iter().sum::<u64>(), u64::from(ends.is_some()));
         }
@@ -722,11 +723,11 @@ mod tests {
     #[test]
     fn a_function_gives_up_with_its_last_container_if_no_other_can_be_created() {
         // Whether another container lives, whether it may give up, how full it is: whether it gives up.
-        for (beside, may_give_up, crowd, gives_up) in [
-            (false, true, Crowd::Full, true),
-            (true, true, Crowd::Full, false),
-            (false, false, Crowd::Full, false),
-            (false, true, Crowd::Large, false),
+        for (beside, may_give_up, pressure, gives_up) in [
+            (false, true, Pressure::Threads, true),
+            (true, true, Pressure::Threads, false),
+            (false, false, Pressure::Threads, false),
+            (false, true, Pressure::Bytes, false),
         ] {
             for by_a_kill in [false, true] {
                 let mut rig = if may_give_up {
@@ -739,15 +740,15 @@ mod tests {
                     rig.enters(SECOND, START);
                 }
                 if by_a_kill {
-                    rig.kills(FIRST, abandoned(crowd), START);
+                    rig.kills(FIRST, abandoned(pressure), START);
                 } else {
-                    let restart = rig.crashes_leaving(FIRST, abandoned(crowd), START).restart;
+                    let restart = rig.crashes_leaving(FIRST, abandoned(pressure), START).restart;
                     assert_eq!(restart == Restart::GiveUp, gives_up);
                 }
                 assert_eq!(
                     rig.ledger.gave_up().is_some(),
                     gives_up,
-                    "{beside} {may_give_up} {crowd:?} {by_a_kill}"
+                    "{beside} {may_give_up} {pressure:?} {by_a_kill}"
                 );
             }
         }
@@ -757,15 +758,16 @@ mod tests {
     fn a_container_that_comes_back_on_its_own_thread_is_not_missed() {
         let mut rig = Rig::new(1, RateLimited::new());
         rig.enters(FIRST, START);
-        let restart =
-            rig.crashes_leaving(FIRST, Leaving { abandoned: false, crowd: Crowd::Full }, START).restart;
+        let restart = rig
+            .crashes_leaving(FIRST, Leaving { abandoned: false, pressure: Pressure::Threads }, START)
+            .restart;
         assert_eq!(restart, Restart::Now);
         assert!(!rig.ledger.is_deserted(), "its thread begins the next generation");
         let (generation, _) = rig.ledger.stage(FIRST);
         rig.ledger.thread_ended(FIRST, generation);
         assert!(rig.ledger.is_deserted());
         rig.enters(FIRST, START);
-        rig.crashes_leaving(FIRST, abandoned(Crowd::Few), at(1));
+        rig.crashes_leaving(FIRST, abandoned(Pressure::None), at(1));
         assert!(rig.ledger.is_deserted(), "its thread was left behind");
     }
 
@@ -777,12 +779,12 @@ mod tests {
         rig.enters(FIRST, at(1));
         rig.takes(FIRST, at(2));
         rig.ledger.recalled(FIRST, Some(Position { at: 0, begun: true }), at(3));
-        let known = Stray { index: 0, attempt: Attempt(2), suspect: true, counted: Some(at(1)) };
-        assert_eq!(rig.ledger.stray(FIRST), Some(known));
+        let known = Orphan { index: 0, attempt: Attempt(2), suspect: true, counted: Some(at(1)) };
+        assert_eq!(rig.ledger.orphan(FIRST), Some(known));
         assert_eq!(rig.ledger.job(input.job).map(|job| job.counts().replayed), Some(1), "it has begun");
         rig.ledger.take_pending(input.job);
         rig.claims(FIRST, at(4));
-        assert_eq!(rig.ledger.stray(FIRST), None);
+        assert_eq!(rig.ledger.orphan(FIRST), None);
     }
 
     #[test]
@@ -790,7 +792,7 @@ mod tests {
         let (mut rig, _) = one(Retries::new(0), 3);
         rig.takes(FIRST, START);
         rig.ledger.recalled(FIRST, Some(Position { at: 0, begun: false }), at(3));
-        assert_eq!(rig.ledger.stray(FIRST), None);
+        assert_eq!(rig.ledger.orphan(FIRST), None);
         assert!(matches!(rig.claims(FIRST, at(3)), Next::Work(_)), "it waits as before");
     }
 
@@ -821,7 +823,7 @@ mod tests {
         let end = lease.span.first + 2;
         rig.ledger.truncated(FIRST, end, Some(5 * MS));
         assert_eq!(rig.ledger.lease(FIRST).map(|lease| lease.span.end()), Some(end));
-        assert_eq!(rig.ledger.job(job).and_then(Job::map).and_then(|map| map.share.cost()), Some(5 * MS));
+        assert_eq!(rig.ledger.job(job).and_then(Job::map).and_then(|map| map.sizer.cost()), Some(5 * MS));
         assert_eq!(rig.takes(SECOND, START).span, Span { first: end, len: 1 }, "dear ones travel singly");
         rig.completes(SECOND, at(5));
         assert_eq!(rig.takes(SECOND, at(5)).span, Span { first: end + 1, len: 1 });
@@ -848,7 +850,7 @@ mod tests {
             if returns_ok {
                 rig.completes(SECOND, at(4));
             } else {
-                rig.ledger.failed(SECOND, Worth::Surface, at(4));
+                rig.ledger.failed(SECOND, Retryable::No, at(4));
                 rig.ledger.released(SECOND, at(4));
             }
             assert!(rig.ledger.take_recovered(), "returned Ok: {returns_ok}");
@@ -884,7 +886,7 @@ mod tests {
             rig.ledger.advanced(FIRST, 5, START).map(|(_, span)| span),
             Some(Span { first: 3, len: 2 })
         );
-        assert!(rig.ledger.advanced(FIRST, 5, START).is_none(), "that is booked already");
+        assert!(rig.ledger.advanced(FIRST, 5, START).is_none(), "that is committed already");
         rig.ledger.released(FIRST, START);
         assert_eq!(rig.takes(SECOND, START).span, Span { first: 5, len: 2 });
         assert_eq!(rig.claims(FIRST, START), Next::Wait { until: None });
@@ -924,13 +926,13 @@ mod tests {
             rig.ledger.advance_mode(mode);
             assert_eq!(rig.crashes(FIRST, START).restart, Restart::At(at(10)));
             let (_, stage) = rig.ledger.stage(FIRST);
-            assert_eq!(stage == Stage::BackingOff { until: at(10) }, waits, "{stage:?}");
+            assert_eq!(stage == ContainerStage::BackingOff { until: at(10) }, waits, "{stage:?}");
         }
     }
 
     #[test]
     fn completions_are_booked_in_time_for_a_verdict_while_something_is_to_be_done() {
-        for (crashed, pending, mode, booked) in [
+        for (crashed, pending, mode, committed) in [
             (true, true, Mode::Running, true),
             (false, true, Mode::Running, false),
             (true, false, Mode::Running, false),
@@ -944,8 +946,8 @@ mod tests {
                 rig.call();
             }
             rig.ledger.advance_mode(mode);
-            let next = rig.ledger.next_booking(at(2));
-            assert_eq!(next.is_some(), booked, "{crashed} {pending} {mode:?}");
+            let next = rig.ledger.next_commit(at(2));
+            assert_eq!(next.is_some(), committed, "{crashed} {pending} {mode:?}");
             assert!(next.is_none_or(|next| next > at(2)));
             assert_eq!(rig.ledger.verdict_depends_on_others(at(2)), crashed, "there is a crash loop");
         }
@@ -961,7 +963,7 @@ mod tests {
             call
         });
         rig.kills(FIRST, UNCROWDED, START);
-        rig.kills(SECOND, abandoned(Crowd::Few), START);
+        rig.kills(SECOND, abandoned(Pressure::None), START);
         let last = ContainerId(3);
         rig.enters(last, START);
         assert_eq!(rig.takes(last, START).job, innocent);
@@ -972,7 +974,7 @@ mod tests {
             "it has left a thread behind, and does not wait any more"
         );
         rig.kills(last, UNCROWDED, START);
-        let ended = rig.crashes_leaving(ContainerId(2), abandoned(Crowd::Large), START).inputs;
+        let ended = rig.crashes_leaving(ContainerId(2), abandoned(Pressure::Bytes), START).inputs;
         let [AfterCrash::Poisoned { input, .. }] = &ended[..] else { panic!("only one ends: {ended:?}") };
         assert_eq!(input.job, guilty);
         rig.completes(FIRST, START);
@@ -1010,6 +1012,6 @@ mod tests {
         }
         assert_eq!(rig.takes(FIRST, START).span, Span { first: 3, len: 4 });
         rig.completes(FIRST, at(4));
-        assert_eq!(rig.ledger.job(map).and_then(Job::map).and_then(|map| map.share.cost()), Some(MS));
+        assert_eq!(rig.ledger.job(map).and_then(Job::map).and_then(|map| map.sizer.cost()), Some(MS));
     }
 }

@@ -106,7 +106,7 @@ impl CrashLoop {
 
     /// Ends the loop if one of `lives`, begun after the last loop crash, has stayed up long enough. The lives
     /// are looked at only if one of them may have.
-    pub(crate) fn settle(&mut self, lives: impl IntoIterator<Item = Life>, now: Time) {
+    pub(crate) fn end_loop_if_stable(&mut self, lives: impl IntoIterator<Item = Life>, now: Time) {
         if self.stable_at.is_none_or(|at| at > now) {
             return;
         }
@@ -244,14 +244,14 @@ mod tests {
         let first = life(&crash_loop);
         crash_loop.crashed(&first, at(0));
         let mut up = life(&crash_loop);
-        crash_loop.settle([up], at(50_000));
+        crash_loop.end_loop_if_stable([up], at(50_000));
         assert_eq!(crash_loop.in_a_row(), 1, "the container has not entered yet");
         up.entered = Some(at(50_000));
         crash_loop.entered(&up, at(50_000));
         assert_eq!(crash_loop.stable_at(), Some(at(60_000)));
-        crash_loop.settle([up], Time(Duration::from_nanos(59_999_999_999)));
+        crash_loop.end_loop_if_stable([up], Time(Duration::from_nanos(59_999_999_999)));
         assert_eq!(crash_loop.in_a_row(), 1);
-        crash_loop.settle([up], at(60_000));
+        crash_loop.end_loop_if_stable([up], at(60_000));
         assert_eq!(crash_loop.in_a_row(), 0);
     }
 
@@ -263,16 +263,18 @@ mod tests {
         let mut up = life(&crash_loop);
         up.entered = Some(at(1000));
         crash_loop.entered(&up, at(1000));
-        crash_loop
-            .settle(std::iter::from_fn(|| panic!("no life may have stayed up long enough")), at(10_999));
+        crash_loop.end_loop_if_stable(
+            std::iter::from_fn(|| panic!("no life may have stayed up long enough")),
+            at(10_999),
+        );
         // The container of `up` dies of its input, which is no loop crash. Another container enters.
         let mut other = life(&crash_loop);
         other.entered = Some(at(5000));
         crash_loop.entered(&other, at(5000));
-        crash_loop.settle([other], at(11_000));
+        crash_loop.end_loop_if_stable([other], at(11_000));
         assert_eq!(crash_loop.in_a_row(), 1);
         assert_eq!(crash_loop.stable_at(), Some(at(15_000)));
-        crash_loop.settle([other], at(15_000));
+        crash_loop.end_loop_if_stable([other], at(15_000));
         assert_eq!(crash_loop.in_a_row(), 0);
         assert_eq!(crash_loop.stable_at(), None);
     }

@@ -5,8 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
-use crate::decide::restart::record::{CrashRecord, End, Enter, Executing};
-use crate::decide::restart::{CrashLoopBackoff, Death, Life, RateLimited, Restart, RestartPolicy, Restarts};
+use crate::decide::restart::record::{ContainerEnd, CrashRecord, CrashedInput, Enter};
+use crate::decide::restart::{
+    CrashLoopBackoff, DeathFacts, Life, RateLimited, Restart, RestartPolicy, Restarts,
+};
 use crate::decide::time::Time;
 use crate::values::error::{ConfigError, containers_in_range};
 
@@ -119,12 +121,14 @@ impl Replay {
             let earliest = record.earliest();
             let start = match (record.started, record.end, crash_before) {
                 (Some(_), _, _) => Some(earliest),
-                (None, End::NoCrash, _) | (None, End::Crash(_), None) => Some(Duration::ZERO),
+                (None, ContainerEnd::NoCrash, _) | (None, ContainerEnd::Crash(_), None) => {
+                    Some(Duration::ZERO)
+                }
                 // The record names a moment before the restart by which the container would be started.
-                (None, End::Crash(_), Some(before)) if earliest < before => Some(earliest),
-                (None, End::Crash(_), Some(_)) => None,
+                (None, ContainerEnd::Crash(_), Some(before)) if earliest < before => Some(earliest),
+                (None, ContainerEnd::Crash(_), Some(_)) => None,
             };
-            if let End::Crash(_) = record.end {
+            if let ContainerEnd::Crash(_) = record.end {
                 crash_before = Some(record.at);
             }
             replay.steps.extend(start.map(|start| (Time(start), at, Step::Starts)));
@@ -147,11 +151,11 @@ impl Replay {
                         self.lives.get_mut(&at).expect("a container completes nothing before it begins");
                     self.restarts.completed(life, inputs, now);
                 }
-                (Step::Ends, End::NoCrash) => {
-                    self.settle(now);
+                (Step::Ends, ContainerEnd::NoCrash) => {
+                    self.end_loop_if_stable(now);
                     self.lives.remove(&at);
                 }
-                (Step::Ends, End::Crash(executing)) => {
+                (Step::Ends, ContainerEnd::Crash(executing)) => {
                     decisions.push(self.crashes(at, executing, now));
                     if decisions.last().is_some_and(|last| last.restart_after.is_none()) {
                         break;
@@ -162,9 +166,9 @@ impl Replay {
         decisions
     }
 
-    fn settle(&mut self, now: Time) {
+    fn end_loop_if_stable(&mut self, now: Time) {
         let live = self.lives.values().filter(|life| life.entered.is_some());
-        self.restarts.settle(live.copied(), now);
+        self.restarts.end_loop_if_stable(live.copied(), now);
     }
 
     /// Records that a container exists from now on.
@@ -191,14 +195,14 @@ impl Replay {
         self.restarts.entered(life, now);
     }
 
-    fn crashes(&mut self, at: usize, executing: Executing, now: Time) -> Decision {
-        self.settle(now);
+    fn crashes(&mut self, at: usize, executing: CrashedInput, now: Time) -> Decision {
+        self.end_loop_if_stable(now);
         let life = self.lives.remove(&at).expect("the container has begun");
         let known = executing.input.and_then(|input| self.inputs.get(&input)).copied().unwrap_or_default();
         let counted_before = (executing.suspect && executing.input.is_none()).then_some(now);
         let serves = |life: &Life| life.entered.is_some();
         let others_serve = self.records[at].beside_live || self.lives.values().any(serves);
-        let death = Death {
+        let death = DeathFacts {
             life,
             suspect: executing.suspect || known.crashed,
             input_counted: known.counted.or(counted_before),
@@ -227,7 +231,7 @@ impl Replay {
 
     /// Schedules the start of the next container that crashes, if its record does not give the moment.
     fn starts_after(&mut self, at: usize, life: Life, restart: Restart, now: Time) {
-        let crashed = |at: &usize| matches!(self.records[*at].end, End::Crash(_));
+        let crashed = |at: &usize| matches!(self.records[*at].end, ContainerEnd::Crash(_));
         let Some(next) = (at + 1..self.records.len()).find(crashed) else { return };
         let (start, earliest) = match (restart, &self.records[next]) {
             (Restart::Now, record) => (now, Time(record.earliest())),

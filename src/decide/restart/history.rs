@@ -26,7 +26,7 @@ const CRASHES_SHOWN: usize = 1 << 10;
 
 /// The rules towards which a crash counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Counts {
+pub(crate) enum CountsTowards {
     /// The crash counts towards the failure rate and the limit.
     Both,
     /// The crash counts towards the failure rate only, because the limit has counted it
@@ -36,7 +36,7 @@ pub(crate) enum Counts {
 
 /// The crashes and the completed inputs within the window at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Tally {
+pub(crate) struct WindowCounts {
     /// All crashes, from which the failure rate is computed.
     pub(crate) crashes: u64,
     /// The crashes that count towards the limit.
@@ -50,7 +50,7 @@ pub(crate) struct History {
     /// The largest number of crashes that are kept.
     crashes_max: usize,
     /// The crashes, the oldest first.
-    crashes: VecDeque<(Time, Counts)>,
+    crashes: VecDeque<(Time, CountsTowards)>,
     /// The number of crashes that count towards the limit. It is kept separately because each crash needs it.
     rounds: u64,
     /// Bucket numbers and completions, the oldest first. There are at most `BUCKETS + 2` of them.
@@ -79,9 +79,9 @@ impl History {
         self.forget(now);
     }
 
-    pub(crate) fn crashed(&mut self, counts: Counts, now: Time) {
+    pub(crate) fn crashed(&mut self, counts: CountsTowards, now: Time) {
         self.crashes.push_back((now, counts));
-        self.rounds += u64::from(counts == Counts::Both);
+        self.rounds += u64::from(counts == CountsTowards::Both);
         if self.crashes.len() > self.crashes_max {
             self.forget_crash();
         }
@@ -90,13 +90,13 @@ impl History {
 
     fn forget_crash(&mut self) {
         if let Some((_, counts)) = self.crashes.pop_front() {
-            self.rounds -= u64::from(counts == Counts::Both);
+            self.rounds -= u64::from(counts == CountsTowards::Both);
         }
     }
 
-    /// The next moment at which unbooked completions should be booked, so that each falls into the bucket in
-    /// which it happened. It is just before the bucket ends, because booking takes a moment. `None` while the
-    /// window holds no crash.
+    /// The next moment at which uncommitted completions should be committed, so that each falls into the
+    /// bucket in which it happened. It is just before the bucket ends, because a commit takes a moment.
+    /// `None` while the window holds no crash.
     pub(crate) fn next_count(&mut self, now: Time) -> Option<Time> {
         self.forget(now);
         if self.crashes.is_empty() {
@@ -116,9 +116,9 @@ impl History {
         self.rounds
     }
 
-    pub(crate) fn tally(&mut self, now: Time) -> Tally {
+    pub(crate) fn tally(&mut self, now: Time) -> WindowCounts {
         self.forget(now);
-        Tally {
+        WindowCounts {
             crashes: self.crashes.len() as u64,
             rounds: self.rounds,
             completed: self.completed.iter().fold(0, |sum, (_, count)| sum.saturating_add(*count)),
@@ -149,7 +149,7 @@ mod tests {
     fn the_last_crashes_are_kept_up_to_the_bound() {
         let mut history = History::new(Duration::from_secs(60), false);
         for crashes in 1..=2 * CRASHES_SHOWN as u64 {
-            let counts = if crashes % 2 == 0 { Counts::Both } else { Counts::Rate };
+            let counts = if crashes % 2 == 0 { CountsTowards::Both } else { CountsTowards::Rate };
             history.crashed(counts, Time::default());
             let kept = crashes.min(CRASHES_SHOWN as u64);
             assert_eq!(history.tally(Time::default()).crashes, kept);
@@ -160,7 +160,7 @@ mod tests {
     #[test]
     fn completions_are_counted_before_the_end_of_narrow_buckets_too() {
         let mut history = History::new(Duration::from_millis(60), true);
-        history.crashed(Counts::Both, Time::default());
+        history.crashed(CountsTowards::Both, Time::default());
         assert_eq!(history.next_count(Time::default()), Some(Time(Duration::from_micros(875))));
     }
 
@@ -178,7 +178,7 @@ mod tests {
         let at = |ms| Time(Duration::from_millis(ms));
         let mut history = History::new(Duration::from_secs(60), true);
         assert_eq!(history.next_count(at(100)), None, "completions matter only beside a crash");
-        history.crashed(Counts::Both, at(100));
+        history.crashed(CountsTowards::Both, at(100));
         assert_eq!(history.next_count(at(100)), Some(at(998)));
         assert_eq!(
             history.next_count(at(998)),
@@ -195,7 +195,7 @@ mod tests {
     #[test]
     fn a_crash_exactly_one_window_old_still_counts() {
         let mut history = History::new(Duration::from_secs(60), true);
-        history.crashed(Counts::Both, at(0));
+        history.crashed(CountsTowards::Both, at(0));
         assert_eq!(history.tally(at(60_000)).crashes, 1);
         assert_eq!(history.tally(Time(Duration::from_nanos(60_000_000_001))).crashes, 0);
     }
@@ -219,7 +219,7 @@ mod tests {
             for (advance, what) in steps {
                 now += advance / 4;
                 if what == 0 {
-                    let counts = if advance % 3 == 0 { Counts::Rate } else { Counts::Both };
+                    let counts = if advance % 3 == 0 { CountsTowards::Rate } else { CountsTowards::Both };
                     history.crashed(counts, at(now));
                     crashes.push((now, counts));
                 } else {
@@ -228,12 +228,12 @@ mod tests {
                 }
                 let begin = now.saturating_sub(6_000);
                 let tally = history.tally(at(now));
-                let within = |counts: &[Counts]| {
-                    let counted = |(t, c): &&(u64, Counts)| *t >= begin && counts.contains(c);
+                let within = |counts: &[CountsTowards]| {
+                    let counted = |(t, c): &&(u64, CountsTowards)| *t >= begin && counts.contains(c);
                     crashes.iter().filter(counted).count() as u64
                 };
-                prop_assert_eq!(tally.crashes, within(&[Counts::Both, Counts::Rate]));
-                prop_assert_eq!(tally.rounds, within(&[Counts::Both]));
+                prop_assert_eq!(tally.crashes, within(&[CountsTowards::Both, CountsTowards::Rate]));
+                prop_assert_eq!(tally.rounds, within(&[CountsTowards::Both]));
                 let in_part = |t: u64| (t / 100 + 1) * 100 > begin;
                 let kept: u64 = completed.iter().filter(|(t, _)| in_part(*t)).map(|(_, n)| n).sum();
                 prop_assert_eq!(tally.completed, kept);

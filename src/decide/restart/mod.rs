@@ -24,8 +24,8 @@ use std::time::Duration;
 
 use crate::decide::time::Time;
 use crate::values::error::ConfigError;
-pub(crate) use history::Tally;
-use history::{Counts, History};
+pub(crate) use history::WindowCounts;
+use history::{CountsTowards, History};
 use round::Rounds;
 
 /// The restart policy of a function.
@@ -85,7 +85,7 @@ pub(crate) enum Restart {
 
 /// One death of a container, as the policies see it.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Death {
+pub(crate) struct DeathFacts {
     /// The life that ended.
     pub(crate) life: Life,
     /// Whether a known suspect was executing: an input that had crashed a container before.
@@ -97,7 +97,7 @@ pub(crate) struct Death {
     pub(crate) spare: bool,
 }
 
-impl Death {
+impl DeathFacts {
     /// Whether the death counts towards the delay: the container completed nothing, and no known suspect was
     /// executing. Any other container restarts at once.
     pub(crate) fn is_loop_crash(&self) -> bool {
@@ -144,7 +144,7 @@ impl Restarts {
     }
 
     /// Records a death. Returns the decision, and whether the death counts against its input for this window.
-    pub(crate) fn crashed(&mut self, death: Death, now: Time) -> (Restart, bool) {
+    pub(crate) fn crashed(&mut self, death: DeathFacts, now: Time) -> (Restart, bool) {
         if death.is_loop_crash() {
             self.crash_loop.crashed(&death.life, now);
         }
@@ -161,20 +161,20 @@ impl Restarts {
         if !absorbed {
             self.rounds.count(now, if let Restart::At(due) = restart { due } else { now });
         }
-        self.history.crashed(if absorbed { Counts::Rate } else { Counts::Both }, now);
+        self.history.crashed(if absorbed { CountsTowards::Rate } else { CountsTowards::Both }, now);
         if self.trips(now) {
             return (Restart::GiveUp, !absorbed);
         }
         (restart, !absorbed)
     }
 
-    /// The next moment at which completions that are not booked yet should be counted, if the limit may
+    /// The next moment at which completions that are not committed yet should be counted, if the limit may
     /// depend on the moment at which they happened.
     pub(crate) fn next_count(&mut self, now: Time) -> Option<Time> {
         if self.may_give_up() { self.history.next_count(now) } else { None }
     }
 
-    /// Whether completions that are not booked yet may change the decision on the next crash. They
+    /// Whether completions that are not committed yet may change the decision on the next crash. They
     /// may end a crash loop. They may also lower the failure rate, which matters if one more crash
     /// would exceed the limit.
     pub(crate) fn depends_on_completions(&mut self, now: Time) -> bool {
@@ -191,7 +191,7 @@ impl Restarts {
     }
 
     /// The crashes and the completed inputs within the window.
-    pub(crate) fn tally(&mut self, now: Time) -> Tally {
+    pub(crate) fn tally(&mut self, now: Time) -> WindowCounts {
         self.history.tally(now)
     }
 
@@ -201,8 +201,8 @@ impl Restarts {
     }
 
     /// Ends the crash loop if one of `lives` has stayed up long enough by `now`.
-    pub(crate) fn settle(&mut self, lives: impl IntoIterator<Item = Life>, now: Time) {
-        self.crash_loop.settle(lives, now);
+    pub(crate) fn end_loop_if_stable(&mut self, lives: impl IntoIterator<Item = Life>, now: Time) {
+        self.crash_loop.end_loop_if_stable(lives, now);
     }
 
     /// Records in `life` that its container has entered.
@@ -249,7 +249,7 @@ mod tests {
     }
 
     fn dies(restarts: &mut Restarts, life: Life, now: Time) -> Restart {
-        restarts.crashed(Death { life, suspect: false, input_counted: None, spare: false }, now).0
+        restarts.crashed(DeathFacts { life, suspect: false, input_counted: None, spare: false }, now).0
     }
 
     /// Two loop crashes, after which containers wait until 30 ms.
@@ -269,7 +269,7 @@ mod tests {
             [(0, false, true), (0, true, false), (1, false, false), (1, true, false)]
         {
             let life = Life { completed, ..life };
-            let death = Death { life, suspect, input_counted: None, spare: false };
+            let death = DeathFacts { life, suspect, input_counted: None, spare: false };
             assert_eq!(death.is_loop_crash(), is_loop_crash, "{completed} completed, a suspect: {suspect}");
         }
     }
@@ -288,7 +288,8 @@ mod tests {
             let now = Time(3 * window);
             let life = restarts.started(now);
             let input_counted = since.map(|since| Time(now.0 - since));
-            let (_, counted) = restarts.crashed(Death { life, suspect: false, input_counted, spare }, now);
+            let (_, counted) =
+                restarts.crashed(DeathFacts { life, suspect: false, input_counted, spare }, now);
             let tally = restarts.tally(now);
             assert_eq!(
                 (counted, tally.crashes, tally.rounds),
@@ -322,7 +323,7 @@ mod tests {
         let mut restarts = Restarts::new(RateLimited::new().max_crashes(1).into());
         for (ms, restart) in [(10, Restart::Now), (20, Restart::GiveUp)] {
             let life = restarts.started(at(ms));
-            let death = Death { life, suspect: false, input_counted: None, spare: false };
+            let death = DeathFacts { life, suspect: false, input_counted: None, spare: false };
             assert_eq!(restarts.crashed(death, at(ms)), (restart, true));
         }
         restarts.reset();
@@ -338,9 +339,9 @@ mod tests {
         let mut up = restarts.started(at(30));
         restarts.entered(&mut up, at(40));
         assert_eq!(restarts.stable_at(), Some(at(10_040)));
-        restarts.settle([up], at(10_039));
+        restarts.end_loop_if_stable([up], at(10_039));
         assert_eq!(restarts.take_loop_ended(), None);
-        restarts.settle([up], at(10_040));
+        restarts.end_loop_if_stable([up], at(10_040));
         assert_eq!(restarts.take_loop_ended(), Some((2, at(10))));
         assert_eq!((restarts.take_loop_ended(), restarts.crash_loop()), (None, None));
     }

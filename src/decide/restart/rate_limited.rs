@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::decide::restart::crash_loop::{CrashLoop, Delays};
-use crate::decide::restart::history::Tally;
+use crate::decide::restart::history::WindowCounts;
 use crate::values::error::ConfigError;
 
 /// The default window.
@@ -145,7 +145,7 @@ impl RateLimited {
     }
 
     /// Whether the given crashes and completions exceed the limit.
-    pub(crate) fn trips(&self, tally: Tally) -> bool {
+    pub(crate) fn trips(&self, tally: WindowCounts) -> bool {
         if self.limit == Limit::Never {
             return false;
         }
@@ -198,8 +198,8 @@ mod tests {
         assert!(matches!(longer, Err(ConfigError::CrashWindow { limit, .. }) if limit == day));
     }
 
-    fn tally(rounds: u64, completed: u64) -> Tally {
-        Tally { crashes: rounds, rounds, completed }
+    fn tally(rounds: u64, completed: u64) -> WindowCounts {
+        WindowCounts { crashes: rounds, rounds, completed }
     }
 
     #[test]
@@ -216,9 +216,9 @@ mod tests {
     #[test]
     fn the_number_counts_rounds_and_the_rate_counts_all_crashes() {
         let policy = RateLimited::new();
-        assert!(!policy.trips(Tally { crashes: 1_000, rounds: 16, completed: 0 }));
-        assert!(!policy.trips(Tally { crashes: 40, rounds: 17, completed: 40 }));
-        assert!(policy.trips(Tally { crashes: 41, rounds: 17, completed: 40 }));
+        assert!(!policy.trips(WindowCounts { crashes: 1_000, rounds: 16, completed: 0 }));
+        assert!(!policy.trips(WindowCounts { crashes: 40, rounds: 17, completed: 40 }));
+        assert!(policy.trips(WindowCounts { crashes: 41, rounds: 17, completed: 40 }));
     }
 
     #[test]

@@ -30,7 +30,7 @@ use std::time::Duration;
 pub struct CrashRecord {
     /// The moment at which the container ended.
     pub(super) at: Duration,
-    pub(super) end: End,
+    pub(super) end: ContainerEnd,
     /// The moment at which its start began, if it is given.
     pub(super) started: Option<Duration>,
     pub(super) enter: Enter,
@@ -43,15 +43,15 @@ pub struct CrashRecord {
 
 /// The end of a container.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum End {
-    Crash(Executing),
+pub(super) enum ContainerEnd {
+    Crash(CrashedInput),
     /// The container did not crash: it lived on, was killed by hand, or exited.
     NoCrash,
 }
 
 /// The input that a container was executing when it crashed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Executing {
+pub(super) struct CrashedInput {
     /// A number that identifies the input, if one is given.
     pub(super) input: Option<u64>,
     /// Whether the input is declared to have crashed a container before.
@@ -77,10 +77,10 @@ impl CrashRecord {
     /// of the previous crash.
     #[must_use]
     pub const fn at(at: Duration) -> Self {
-        let executing = Executing { input: None, suspect: false };
+        let executing = CrashedInput { input: None, suspect: false };
         Self {
             at,
-            end: End::Crash(executing),
+            end: ContainerEnd::Crash(executing),
             started: None,
             enter: Enter::AtOnce,
             completed: Vec::new(),
@@ -94,7 +94,7 @@ impl CrashRecord {
     /// live while others could not start.
     #[must_use]
     pub fn no_crash(until: Duration) -> Self {
-        Self { end: End::NoCrash, ..Self::at(until) }
+        Self { end: ContainerEnd::NoCrash, ..Self::at(until) }
     }
 
     /// Sets the moment at which the container's start began. If that is the moment of a crash earlier in the
@@ -131,7 +131,7 @@ impl CrashRecord {
     /// input is a known suspect from its second crash on, and counts one crash within a window.
     #[must_use]
     pub const fn input(mut self, input: u64) -> Self {
-        if let End::Crash(executing) = &mut self.end {
+        if let ContainerEnd::Crash(executing) = &mut self.end {
             executing.input = Some(input);
         }
         self
@@ -142,7 +142,7 @@ impl CrashRecord {
     /// have counted within the window.
     #[must_use]
     pub const fn suspect(mut self) -> Self {
-        if let End::Crash(executing) = &mut self.end {
+        if let ContainerEnd::Crash(executing) = &mut self.end {
             executing.suspect = true;
         }
         self
@@ -176,6 +176,6 @@ impl CrashRecord {
 
     /// The same container, which did not crash and existed until `at`.
     pub(crate) fn ending_well(self, at: Duration) -> Self {
-        Self { at, end: End::NoCrash, ..self }
+        Self { at, end: ContainerEnd::NoCrash, ..self }
     }
 }

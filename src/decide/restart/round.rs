@@ -16,7 +16,7 @@ const TOGETHER: Duration = Duration::from_secs(1);
 
 /// The last death that was counted.
 #[derive(Debug, Clone, Copy)]
-struct Counted {
+struct CountedDeath {
     at: Time,
     /// The moment from which its container may be created again, which is at once or at the end of its delay.
     /// It does not change if the delay is forgotten early.
@@ -29,7 +29,7 @@ pub(crate) struct Rounds {
     /// The number of deaths counted so far. It only grows, so that an old life never looks young.
     counted: u64,
     /// The last counted death. `None` before the first one and after a reset.
-    last: Option<Counted>,
+    last: Option<CountedDeath>,
 }
 
 impl Rounds {
@@ -49,7 +49,7 @@ impl Rounds {
     /// Counts a death at `now`, whose container may be created again at `restart`.
     pub(crate) fn count(&mut self, now: Time, restart: Time) {
         self.counted += 1;
-        self.last = Some(Counted { at: now, restart });
+        self.last = Some(CountedDeath { at: now, restart });
     }
 
     /// Forgets the last counted death.

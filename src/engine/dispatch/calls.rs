@@ -3,36 +3,36 @@
 use crate::base::ids::JobId;
 use crate::data::erased::Values;
 use crate::data::failure::Reason;
-use crate::engine::call_lane::CallLane;
+use crate::engine::call_buffers::CallBuffers;
 use crate::engine::caller::Caller;
-use crate::engine::dispatch::{Dispatch, Found, Patience, State};
-use crate::engine::lane::Lane;
-use crate::engine::map_lane::MapEnd;
+use crate::engine::dispatch::{Dispatch, Found, State, Wait};
+use crate::engine::job_buffers::JobBuffers;
+use crate::engine::map_buffers::MapEnd;
 
 impl Dispatch {
     /// Opens a call: a job of one input, ahead of all maps. Gives the input back if the function takes none.
     pub(crate) fn open_call(&self, input: Values, caller: Caller) -> Result<JobId, (Values, Reason)> {
-        let mut state = self.hold();
+        let mut state = self.lock();
         if let Some(refusal) = state.refusal() {
             return Err((input, refusal));
         }
         let job = state.ledger.open_call();
-        let lane = CallLane::new(caller.of_call(job.0 + 1), input);
-        state.lanes.open.insert(job, Lane::Call(Box::new(lane)));
+        let buffers = CallBuffers::new(caller.of_call(job.0 + 1), input);
+        state.buffers.open.insert(job, JobBuffers::Call(Box::new(buffers)));
         state.observed.call_began(job, || self.now());
         self.wake_one(&mut state);
         Ok(job)
     }
 
     /// The outcome of a call, which is then no longer kept here. It is never waited for on this thread.
-    pub(crate) fn find_outcome(&self, job: JobId, patience: Patience<'_>) -> Found {
+    pub(crate) fn find_outcome(&self, job: JobId, wait: Wait<'_>) -> Found {
         // Cloned before the lock is taken, because a waker is the user's code.
-        let waker = if let Patience::Task(waker) = patience { Some(waker.clone()) } else { None };
-        let mut state = self.hold();
-        let found = self.look_for_outcome(&mut state, job);
+        let waker = if let Wait::Register(waker) = wait { Some(waker.clone()) } else { None };
+        let mut state = self.lock();
+        let found = self.outcome_of(&mut state, job);
         match (&found, waker) {
-            (Found::NotYet, Some(waker)) => {
-                let call = state.lanes.call_mut(job).expect("its caller keeps it open");
+            (Found::Pending, Some(waker)) => {
+                let call = state.buffers.call_mut(job).expect("its caller keeps it open");
                 let before = call.waker.replace(waker);
                 state.wakers.unused.extend(before);
             }
@@ -45,18 +45,18 @@ impl Dispatch {
         found
     }
 
-    fn look_for_outcome(&self, state: &mut State, job: JobId) -> Found {
+    fn outcome_of(&self, state: &mut State, job: JobId) -> Found {
         if let Some(bug) = &state.broken {
             return Found::End(Some(MapEnd::OfMap(Reason::Engine(bug.clone()))));
         }
-        state.book_job(job, self.now());
-        state.tell_ended(job);
+        state.commit_job(job, self.now());
+        state.publish_ended(job);
         let pending = state.ledger.job(job).expect("its caller keeps it open").counts().pending();
-        let call = state.lanes.call_mut(job).expect("its caller keeps it open");
+        let call = state.buffers.call_mut(job).expect("its caller keeps it open");
         match call.take_finished() {
             Some(chunk) => Found::Chunk(chunk),
             None if pending == 0 => Found::Soon,
-            None => Found::NotYet,
+            None => Found::Pending,
         }
     }
 }

@@ -8,25 +8,25 @@ use crate::base::ids::JobId;
 use crate::data::chunk::Chunk;
 use crate::data::erased::Values;
 use crate::data::failure::Reason;
-use crate::data::gate::Gate;
+use crate::data::flow_control::FlowControl;
 use crate::data::run::Run;
 use crate::decide::job::{Counts, JobKind, OnFailure};
 use crate::decide::ledger::{Mode, Unrun};
-use crate::decide::pacing::{LOOK_MAX, LOOK_MIN};
+use crate::decide::pacing::{POLL_MAX, POLL_MIN};
 use crate::decide::retries::Retries;
 use crate::decide::window::{WINDOW_MAX, Window};
 use crate::engine::abort::Abort;
 use crate::engine::caller::Caller;
 use crate::engine::dispatch::endings::REFUSED;
 use crate::engine::dispatch::{Dispatch, State};
-use crate::engine::lane::Lane;
-use crate::engine::map_lane::{Finished, MapEnd, MapLane, Order, Supply};
+use crate::engine::job_buffers::JobBuffers;
+use crate::engine::map_buffers::{Finished, JobSource, MapBuffers, MapEnd, Order};
 use crate::engine::messages::Notice;
 use crate::values::progress::Progress;
 
 /// How a map is to be run.
 #[derive(Debug, Clone)]
-pub(crate) struct Plan {
+pub(crate) struct JobPlan {
     pub(crate) order: Order,
     pub(crate) on_failure: OnFailure,
     pub(crate) window: Window,
@@ -36,8 +36,8 @@ pub(crate) struct Plan {
     pub(crate) caller: Caller,
 }
 
-/// What is left of a job: its lane, and runs that are over.
-pub(crate) type Closed = (Lane, Vec<Arc<Run>>);
+/// What is left of a job: its buffers, and runs that are over.
+pub(crate) type ClosedJob = (JobBuffers, Vec<Arc<Run>>);
 
 /// What a consumer finds.
 pub(crate) enum Found {
@@ -45,46 +45,46 @@ pub(crate) enum Found {
     Chunk(Arc<Chunk>),
     /// Outcomes in completion order.
     Ready(Finished),
-    /// The next outcome is booked, and its thread is about to publish it.
+    /// The next outcome is committed, and its thread is about to publish it.
     Soon,
     /// Nothing yet.
-    NotYet,
+    Pending,
     /// Nothing more, after that error if there is one.
     End(Option<MapEnd>),
 }
 
-/// How a consumer takes it that there is nothing yet.
+/// What a consumer does when no outcome is ready.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Patience<'a> {
-    /// Its thread waits; it is never told [`Found::Soon`] or [`Found::NotYet`].
-    Wait,
-    /// It is told so.
-    Look,
-    /// It is told so, and woken when it should look again.
-    Task(&'a Waker),
+pub(crate) enum Wait<'a> {
+    /// It blocks its thread; it never gets [`Found::Soon`] or [`Found::Pending`].
+    Block,
+    /// It returns at once.
+    Try,
+    /// It returns at once, and this waker is woken when it should poll again.
+    Register(&'a Waker),
 }
 
 impl Dispatch {
     /// Opens a job, unless the function takes none.
-    pub(crate) fn open(&self, plan: Plan, supply: Supply) -> Result<(JobId, Arc<Gate>), Reason> {
-        let mut state = self.hold();
+    pub(crate) fn open(&self, plan: JobPlan, source: JobSource) -> Result<(JobId, Arc<FlowControl>), Reason> {
+        let mut state = self.lock();
         if let Some(refusal) = state.refusal() {
-            state.supplies.push(supply);
+            state.sources.push(source);
             return Err(refusal);
         }
         let job = state.ledger.open(plan.on_failure, plan.window, plan.retries);
-        let lane = MapLane::new(self.settings.shape, plan.order, supply, plan.caller);
-        let gate = Arc::clone(&lane.gate);
-        let known = lane.total;
-        state.lanes.open.insert(job, Lane::Map(Box::new(lane)));
+        let buffers = MapBuffers::new(self.settings.shape, plan.order, source, plan.caller);
+        let flow = Arc::clone(&buffers.flow);
+        let known = buffers.total;
+        state.buffers.open.insert(job, JobBuffers::Map(Box::new(buffers)));
         state.observed.map_began(job, self.now());
         state.refresh_window(job);
         // Of a fed map nothing is there yet: its first input wakes a container.
         if let Some(inputs) = known {
-            let hands = state.ledger.hands(job, inputs);
-            self.wake_some(&mut state, hands);
+            let wake_count = state.ledger.wake_count(job, inputs);
+            self.wake_some(&mut state, wake_count);
         }
-        Ok((job, gate))
+        Ok((job, flow))
     }
 
     /// Opens a map over inputs that are all there, and whose outcomes are taken all at once.
@@ -93,69 +93,69 @@ impl Dispatch {
         inputs: Values,
         on_failure: OnFailure,
         caller: Caller,
-    ) -> Result<(JobId, Arc<Gate>), Reason> {
-        let mut state = self.hold();
+    ) -> Result<(JobId, Arc<FlowControl>), Reason> {
+        let mut state = self.lock();
         if let Some(refusal) = state.refusal() {
             return Err(refusal);
         }
         let job = state.ledger.open(on_failure, Window::Fixed(WINDOW_MAX), None);
-        let mut lane = MapLane::new(self.settings.shape, Order::AtOnce, Supply::Dry, caller);
+        let mut buffers = MapBuffers::new(self.settings.shape, Order::AtOnce, JobSource::Exhausted, caller);
         let len = inputs.len() as u64;
-        lane.add_all(inputs);
-        let gate = Arc::clone(&lane.gate);
-        state.lanes.open.insert(job, Lane::Map(Box::new(lane)));
+        buffers.add_all(inputs);
+        let flow = Arc::clone(&buffers.flow);
+        state.buffers.open.insert(job, JobBuffers::Map(Box::new(buffers)));
         state.observed.map_began(job, self.now());
         state.ledger.accept(job, len);
-        let hands = state.ledger.hands(job, len);
-        self.wake_some(&mut state, hands);
-        Ok((job, gate))
+        let wake_count = state.ledger.wake_count(job, len);
+        self.wake_some(&mut state, wake_count);
+        Ok((job, flow))
     }
 
     /// What a job is called.
     pub(crate) fn label(&self, job: JobId) -> Option<Arc<str>> {
-        self.hold().lanes.get(job)?.caller().label().cloned()
+        self.lock().buffers.get(job)?.caller().label().cloned()
     }
 
     /// The outcome at `next` in order, or any.
-    pub(crate) fn find(&self, job: JobId, next: u64, patience: Patience<'_>) -> Found {
+    pub(crate) fn find(&self, job: JobId, next: u64, wait: Wait<'_>) -> Found {
         // Cloned before the lock is taken, because a waker is the user's code.
-        let mut waker = if let Patience::Task(waker) = patience { Some(waker.clone()) } else { None };
-        let mut pause = LOOK_MIN;
-        let mut state = self.hold();
+        let mut waker = if let Wait::Register(waker) = wait { Some(waker.clone()) } else { None };
+        let mut pause = POLL_MIN;
+        let mut state = self.lock();
         loop {
-            let found = self.look(&mut state, job, next);
-            match (&found, patience) {
-                (Found::NotYet, Patience::Task(_)) => {
+            let found = self.find_now(&mut state, job, next);
+            match (&found, wait) {
+                (Found::Pending, Wait::Register(_)) => {
                     let waker = waker.take().expect("it returns here");
                     state.wait_in_task(self, job, waker);
                     return found;
                 }
-                (Found::Soon, Patience::Task(waker)) => {
+                (Found::Soon, Wait::Register(waker)) => {
                     drop(state);
                     waker.wake_by_ref(); // in a moment
                     return found;
                 }
-                (Found::Soon | Found::NotYet, Patience::Look) => return found,
+                (Found::Soon | Found::Pending, Wait::Try) => return found,
                 _ => {}
             }
             match found {
                 Found::Soon => {
                     drop(state);
                     std::thread::yield_now();
-                    state = self.hold();
+                    state = self.lock();
                 }
-                Found::NotYet => {
-                    let lane = state.lanes.map_mut(job).expect("its consumer keeps it open");
-                    lane.awaited = true;
-                    let task = lane.waker.take(); // that waited before this thread did
-                    let arrived = Arc::clone(&lane.arrived);
+                Found::Pending => {
+                    let buffers = state.buffers.map_mut(job).expect("its consumer keeps it open");
+                    buffers.awaited = true;
+                    let task = buffers.waker.take(); // that waited before this thread did
+                    let arrived = Arc::clone(&buffers.arrived);
                     state.wakers.unused.extend(task);
                     let until = self.host.instant(self.now() + pause);
-                    // Told once, it is not told again for a moment, and must look by itself.
+                    // Told once, it is not told again for a moment, and must poll by itself.
                     let told = state.wait(&arrived, Some(until));
-                    pause = if told { LOOK_MIN } else { (pause * 2).min(LOOK_MAX) };
-                    if let Some(lane) = state.lanes.map_mut(job) {
-                        lane.awaited = false;
+                    pause = if told { POLL_MIN } else { (pause * 2).min(POLL_MAX) };
+                    if let Some(buffers) = state.buffers.map_mut(job) {
+                        buffers.awaited = false;
                     }
                 }
                 Found::Chunk(_) | Found::Ready(_) | Found::End(_) => return found,
@@ -163,85 +163,85 @@ impl Dispatch {
         }
     }
 
-    fn look(&self, state: &mut State, job: JobId, next: u64) -> Found {
+    fn find_now(&self, state: &mut State, job: JobId, next: u64) -> Found {
         if let Some(bug) = &state.broken {
             return Found::End(Some(MapEnd::OfMap(Reason::Engine(bug.clone()))));
         }
-        state.book_job(job, self.now());
+        state.commit_job(job, self.now());
         let counts = state.ledger.job(job).expect("its consumer keeps it open").counts();
-        let lane = state.lanes.map(job).expect("its consumer keeps it open");
-        match lane.order {
-            Order::Completion if lane.ready.is_empty() => state.tell_ended(job),
-            Order::Input if lane.is_to_be_told(next) => state.tell_ended(job),
-            Order::AtOnce if lane.has_any_to_tell() => {
-                state.tell_ended(job);
+        let buffers = state.buffers.map(job).expect("its consumer keeps it open");
+        match buffers.order {
+            Order::Completion if buffers.ready.is_empty() => state.publish_ended(job),
+            Order::Input if buffers.is_failure_due(next) => state.publish_ended(job),
+            Order::AtOnce if buffers.has_failures_due() => {
+                state.publish_ended(job);
                 return Found::Soon;
             }
             Order::Completion | Order::Input | Order::AtOnce => {}
         }
-        let lane = state.lanes.map_mut(job).expect("its consumer keeps it open");
-        match lane.order {
+        let buffers = state.buffers.map_mut(job).expect("its consumer keeps it open");
+        match buffers.order {
             Order::Completion => {
-                if let Some(finished) = lane.ready.pop_front() {
+                if let Some(finished) = buffers.ready.pop_front() {
                     return Found::Ready(finished);
                 }
             }
             Order::AtOnce => {}
             Order::Input => {
-                if let Some(chunk) = lane.chunk(next)
+                if let Some(chunk) = buffers.chunk(next)
                     && chunk.is_published((next - chunk.first()) as usize)
                 {
                     return Found::Chunk(Arc::clone(chunk));
                 }
-                if lane.is_about_to_publish(next) {
+                if buffers.is_about_to_publish(next) {
                     return Found::Soon;
                 }
             }
         }
-        if lane.is_dry() && counts.pending() == 0 {
-            let order = lane.order;
+        if buffers.is_exhausted() && counts.pending() == 0 {
+            let order = buffers.order;
             match order {
-                Order::Input if next < lane.gap_from.unwrap_or(counts.pulled) => return Found::Soon,
-                Order::AtOnce if lane.has_unpublished() => return Found::Soon,
-                Order::AtOnce if lane.gap_from.is_none() => {
-                    if let Some(chunk) = lane.chunks.values().next() {
+                Order::Input if next < buffers.gap_from.unwrap_or(counts.pulled) => return Found::Soon,
+                Order::AtOnce if buffers.has_unpublished() => return Found::Soon,
+                Order::AtOnce if buffers.gap_from.is_none() => {
+                    if let Some(chunk) = buffers.chunks.values().next() {
                         return Found::Chunk(Arc::clone(chunk));
                     }
                 }
                 Order::Input | Order::Completion | Order::AtOnce => {}
             }
-            lane.over = true;
-            return Found::End(lane.end.take());
+            buffers.over = true;
+            return Found::End(buffers.end.take());
         }
         // Nothing will be yielded before something comes: little room is room now.
-        let room = lane.gate.room_for_any();
-        if room > 0 && lane.gate.starved.swap(false, Ordering::SeqCst) {
-            lane.space.notify_all();
-            state.ledger.look_again(job);
-            let hands = state.ledger.hands(job, room);
-            self.wake_some(state, hands);
+        let room = buffers.flow.room_for_any();
+        if room > 0 && buffers.flow.room_wanted.swap(false, Ordering::SeqCst) {
+            buffers.space.notify_all();
+            state.ledger.requeue_map(job);
+            let wake_count = state.ledger.wake_count(job, room);
+            self.wake_some(state, wake_count);
         }
-        Found::NotYet
+        Found::Pending
     }
 
     /// The consumer has made room that somebody waits for.
     pub(crate) fn made_room(&self, job: JobId) {
-        let mut state = self.hold();
-        let Some(lane) = state.lanes.map(job) else { return };
+        let mut state = self.lock();
+        let Some(buffers) = state.buffers.map(job) else { return };
         // By now another may have taken the room: then whoever waits for it must be told of the next.
-        let room = lane.gate.room_for_any();
-        if room >= lane.gate.refill.load(Ordering::SeqCst) {
-            lane.gate.starved.store(false, Ordering::SeqCst);
-            lane.space.notify_all();
-            state.ledger.look_again(job);
-            let hands = state.ledger.hands(job, room);
-            self.wake_some(&mut state, hands);
+        let room = buffers.flow.room_for_any();
+        if room >= buffers.flow.room_min.load(Ordering::SeqCst) {
+            buffers.flow.room_wanted.store(false, Ordering::SeqCst);
+            buffers.space.notify_all();
+            state.ledger.requeue_map(job);
+            let wake_count = state.ledger.wake_count(job, room);
+            self.wake_some(&mut state, wake_count);
         }
     }
 
     /// Cancels what is pending of a job; what finished stays until it is closed.
     pub(crate) fn cancel(&self, job: JobId) {
-        let mut state = self.hold();
+        let mut state = self.lock();
         let now = self.now();
         if state.broken.is_none() && state.ledger.job(job).is_some() {
             state.end_job(job, Unrun::Cancelled, None, None, now);
@@ -251,7 +251,7 @@ impl Dispatch {
 
     /// Ends what is pending of a job with that cause, as the outcome of each input.
     pub(crate) fn cancel_as(&self, job: JobId, reason: &Reason) {
-        let mut state = self.hold();
+        let mut state = self.lock();
         let now = self.now();
         if state.broken.is_none() && state.ledger.job(job).is_some() {
             state.end_job(job, Unrun::Cancelled, Some(reason), None, now);
@@ -262,7 +262,7 @@ impl Dispatch {
     /// What was cancelled may have been what a suspect, or the end of a drain, waited for.
     pub(super) fn after_cancel(&self, state: &mut State) {
         if state.ledger.mode() > Mode::Running && state.ledger.nothing_pending() {
-            self.tell(Notice::NothingPending);
+            self.notify(Notice::NothingPending);
         }
         self.wake_if_drained(state);
         let now = self.now();
@@ -274,36 +274,38 @@ impl Dispatch {
 
     /// The chunks of a job that are not yet yielded.
     pub(crate) fn chunks(&self, job: JobId) -> Vec<Arc<Chunk>> {
-        let state = self.hold();
-        let lane = state.lanes.map(job);
-        lane.map_or_else(Vec::new, |lane| lane.chunks.values().chain(lane.apart.values()).cloned().collect())
+        let state = self.lock();
+        let buffers = state.buffers.map(job);
+        buffers.map_or_else(Vec::new, |buffers| {
+            buffers.chunks.values().chain(buffers.moved_out.values()).cloned().collect()
+        })
     }
 
     /// How far a job is.
     pub(crate) fn progress(&self, job: JobId) -> Progress {
-        let mut state = self.hold();
+        let mut state = self.lock();
         let now = self.now();
-        state.book_job(job, now);
+        state.commit_job(job, now);
         let Some(known) = state.ledger.job(job) else { return Progress::default() };
-        let (pulled, total) = state.lanes.map(job).map_or((0, Some(1)), |map| (map.pulled(), map.total));
+        let (pulled, total) = state.buffers.map(job).map_or((0, Some(1)), |map| (map.pulled(), map.total));
         progress_of(known.counts(), pulled, total)
     }
 
     /// The consumer has yielded a whole chunk.
     pub(crate) fn retire(&self, job: JobId, chunk: &Arc<Chunk>) {
-        if let Some(lane) = self.hold().lanes.map_mut(job) {
-            lane.retire(chunk);
+        if let Some(buffers) = self.lock().buffers.map_mut(job) {
+            buffers.retire(chunk);
         }
     }
 
     /// Cancels what is pending of a job and takes what is left of it, for the caller to drop.
-    pub(crate) fn close(&self, job: JobId) -> Option<Box<Closed>> {
-        let mut state = self.hold();
+    pub(crate) fn close(&self, job: JobId) -> Option<Box<ClosedJob>> {
+        let mut state = self.lock();
         let now = self.now();
-        // The lane goes first: its values are for the caller to drop, not for the lock's release.
-        let lane = state.lanes.open.remove(&job)?;
-        if let Lane::Map(map) = &lane {
-            if !map.close_pool() {
+        // The buffers go first: their values are for the caller to drop, not for the lock's release.
+        let buffers = state.buffers.open.remove(&job)?;
+        if let JobBuffers::Map(map) = &buffers {
+            if !map.close_queue() {
                 state.break_down(REFUSED);
             }
             map.space.notify_all();
@@ -312,23 +314,23 @@ impl Dispatch {
             state.end_job(job, Unrun::Cancelled, None, None, now);
         }
         let counts = if state.broken.is_none() { state.ledger.close(job) } else { None };
-        state.observed.closed(job, &lane, counts, now);
+        state.observed.closed(job, &buffers, counts, now);
         if state.broken.is_none() {
             self.after_cancel(&mut state);
         }
-        Some(Box::new((lane, std::mem::take(&mut state.spent))))
+        Some(Box::new((buffers, std::mem::take(&mut state.spent))))
     }
 }
 
 impl Abort for Dispatch {
     fn abort_job(&self, job: JobId) {
-        let mut state = self.hold();
+        let mut state = self.lock();
         let now = self.now();
         let Some(known) = state.ledger.job(job).filter(|_| state.broken.is_none()) else { return };
         let publish = known.on_failure() == OnFailure::GoOn;
         let end = (known.kind() == JobKind::Map).then_some(MapEnd::OfMap(Reason::Cancelled));
-        state.book_job(job, now);
-        let over = state.lanes.get(job).is_none_or(Lane::is_dry);
+        state.commit_job(job, now);
+        let over = state.buffers.get(job).is_none_or(JobBuffers::is_exhausted);
         if !over || state.ledger.job(job).is_some_and(|job| job.counts().pending() > 0) {
             state.end_job(job, Unrun::Cancelled, publish.then_some(&Reason::Cancelled), end, now);
             self.after_cancel(&mut state);

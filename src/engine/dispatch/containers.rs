@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use crate::base::ids::{ContainerId, Generation, InputId};
 use crate::contain::unwind::drop_contained;
-use crate::data::erased::Parcel;
+use crate::data::cursor::Advance;
+use crate::data::erased::ErasedValue;
 use crate::data::failure::Tried;
-use crate::data::run::{Run, Walk};
+use crate::data::run::{Run, RunCursor};
 use crate::data::shape::Why;
-use crate::data::track::Pace;
-use crate::decide::ledger::{AfterFailure, Assignment, Lease, Mode, Split, Stage, Worth};
+use crate::decide::ledger::{AfterFailure, Assignment, ContainerStage, Lease, Mode, Retryable, Steal};
 use crate::decide::life::{Next, Served};
-use crate::decide::pacing::{LOOK_AHEAD, LOOK_AHEAD_FOR};
+use crate::decide::pacing::{STEAL_FOR, STEAL_PAUSE};
 use crate::decide::time::Time;
 use crate::engine::caller::Caller;
 use crate::engine::dispatch::{Dispatch, State};
@@ -36,7 +36,7 @@ impl Dispatch {
     pub(crate) fn next(&self, id: ContainerId, generation: Generation) -> Result<Work, Served> {
         // Before the lock: to wait for it is no cost of the inputs that were executed.
         let returned = self.now();
-        let mut state = self.hold();
+        let mut state = self.lock();
         loop {
             match self.offer(&mut state, id, generation, returned) {
                 Next::Work(work) => return Ok(work),
@@ -68,10 +68,10 @@ impl Dispatch {
         let now = self.now();
         let mut claim = state.claim(id, generation, now);
         if let Next::Wait { until } = claim {
-            claim = match self.take_over(state, now) {
-                TakeOver::Done => state.claim(id, generation, now),
-                TakeOver::Later(at) => Next::Wait { until: Some(until.map_or(at, |until| until.min(at))) },
-                TakeOver::Nothing => claim,
+            claim = match self.steal(state, now) {
+                Stolen::Done => state.claim(id, generation, now),
+                Stolen::Later(at) => Next::Wait { until: Some(until.map_or(at, |until| until.min(at))) },
+                Stolen::Nothing => claim,
             };
         }
         match claim {
@@ -84,7 +84,7 @@ impl Dispatch {
             }
             Next::Wait { until } => {
                 self.wake_for_suspect(state, now);
-                let look = state.looks_ahead(now).then_some(now + LOOK_AHEAD);
+                let look = state.polls_to_steal(now).then_some(now + STEAL_PAUSE);
                 Next::Wait { until: until.into_iter().chain(look).min() }
             }
             Next::Over(served) => {
@@ -97,7 +97,7 @@ impl Dispatch {
     /// A container has returned from its run, and does not yet ask for the next.
     pub(crate) fn returned(&self, id: ContainerId, generation: Generation) {
         let now = self.now();
-        let mut state = self.hold();
+        let mut state = self.lock();
         self.come_back(&mut state, id, generation, now);
         // Other containers are woken for work that this return makes possible: this one may ask for more much later.
         self.pass_on(&mut state, now);
@@ -109,7 +109,7 @@ impl Dispatch {
         if state.sleepers.is_empty() {
             return;
         }
-        let more = state.ledger.goes_on() && state.ledger.has_more(now, &state.lanes);
+        let more = state.ledger.goes_on() && state.ledger.has_more(now, &state.buffers);
         if more || state.needs_a_watch(now) {
             self.wake_one(state);
         }
@@ -133,7 +133,7 @@ impl Dispatch {
             return;
         }
         let job = state.ledger.lease(id).map(|lease| lease.job);
-        state.book(id, self.now());
+        state.commit(id, self.now());
         state.ledger.released(id, returned);
         let run = state.seats[id.index()].run.take();
         state.spent.extend(run);
@@ -159,9 +159,9 @@ impl Dispatch {
     }
 
     fn lend(&self, state: &mut State, id: ContainerId, lease: Lease) -> Work {
-        let caller = state.lanes.get(lease.job).expect("a lease is of an open job").caller().clone();
+        let caller = state.buffers.get(lease.job).expect("a lease is of an open job").caller().clone();
         let input = InputId { job: lease.job, index: lease.span.first };
-        let chunk = state.lanes.chunk(input).expect("a leased input is in its chunk");
+        let chunk = state.buffers.chunk(input).expect("a leased input is in its chunk");
         let from = lease.span.first - chunk.first();
         let run = Arc::new(Run::new(Arc::clone(chunk), from, from + lease.span.len));
         state.seats[id.index()].run = Some(Arc::clone(&run));
@@ -169,7 +169,7 @@ impl Dispatch {
         state.seats[id.index()].suspended = false;
         let previous = if lease.attempt.get() > 1 { state.ledger.previous(input) } else { None };
         state.refresh_window(lease.job);
-        if lease.span.len > 1 && !state.ticking && state.is_looked_for(lease.job) {
+        if lease.span.len > 1 && !state.ticking && state.has_polling_task(lease.job) {
             state.begin_to_tick(self);
         }
         let before = std::mem::replace(&mut state.seats[id.index()].caller, caller.clone());
@@ -185,33 +185,33 @@ impl Dispatch {
         &self,
         id: ContainerId,
         run: &Run,
-        lap: &mut Walk<'_>,
-        error: Parcel,
-        (worth, peak_bytes): (Worth, Option<u64>),
+        active: &mut RunCursor<'_>,
+        error: ErasedValue,
+        (retryable, peak_bytes): (Retryable, Option<u64>),
     ) -> bool {
         let mut refused = None;
         let mut goes_on = false;
         {
-            let mut state = self.hold();
+            let mut state = self.lock();
             let now = self.now();
             if run.is_fenced() {
                 self.count_late();
                 refused = Some(error);
             } else {
                 let lease = state.ledger.lease(id).expect("a run that is not fenced has its lease");
-                state.book(id, now);
-                let index = lap.index();
-                match state.ledger.failed(id, worth, now) {
+                state.commit(id, now);
+                let index = active.index();
+                match state.ledger.failed(id, retryable, now) {
                     AfterFailure::Retry => {
                         refused = Some(error);
-                        goes_on = lap.skip() == Pace::Next;
-                        state.set_apart(InputId { job: lease.job, index });
+                        goes_on = active.skip() == Advance::Next;
+                        state.move_out(InputId { job: lease.job, index });
                         if state.needs_a_watch(now) {
                             self.wake_one(&mut state);
                         }
                     }
                     AfterFailure::Final { attempts, deaths, ends_map } => {
-                        goes_on = lap.skip() == Pace::Next && !ends_map;
+                        goes_on = active.skip() == Advance::Next && !ends_map;
                         let input = InputId { job: lease.job, index };
                         let tried = Tried { attempts: attempts.get(), deaths, peak_bytes };
                         state.fail(input, tried, Why::Error(error), ends_map, now);
@@ -235,12 +235,12 @@ impl Dispatch {
 
     /// The container's `enter` ended well. `false` if its generation is over or it is to leave.
     pub(crate) fn entered(&self, id: ContainerId, generation: Generation) -> bool {
-        let mut state = self.hold();
+        let mut state = self.lock();
         let now = self.now();
         let entered = state.ledger.entered(id, generation, now);
         self.changed.notify_threads();
         if state.ledger.stable_at().is_some() {
-            self.tell(Notice::Entered); // by staying up it may end a crash loop
+            self.notify(Notice::Entered); // by staying up it may end a crash loop
         }
         entered
     }
@@ -249,7 +249,7 @@ impl Dispatch {
     /// thread. `None` if its generation is over, or if none is to follow.
     pub(crate) fn enter_anew(&self, id: ContainerId, generation: Generation) -> Option<Generation> {
         let now = self.now();
-        let mut state = self.hold();
+        let mut state = self.lock();
         self.come_back(&mut state, id, generation, now);
         let interrupted = state.broken.is_none() && state.ledger.interrupted(id, generation, now);
         self.changed.notify_threads();
@@ -258,45 +258,45 @@ impl Dispatch {
 
     /// The container has exited.
     pub(crate) fn left(&self, id: ContainerId, generation: Generation) {
-        self.hold().ledger.left(id, generation);
+        self.lock().ledger.left(id, generation);
     }
 
     /// A thread has ended. What became of its container is kept for the report, unless the thread
     /// was left behind before.
     pub(crate) fn ended(&self, id: ContainerId, generation: Generation, fate: Option<Fate>) {
-        let mut state = self.hold();
+        let mut state = self.lock();
         state.threads -= 1;
-        let forsaken = state.returned(id, generation);
+        let detached = state.returned(id, generation);
         // Another thread may have begun a later generation meanwhile, whose fate is its own.
         let is_last = state.ledger.stage(id).0 == generation;
-        if !forsaken && is_last && state.broken.is_none() {
+        if !detached && is_last && state.broken.is_none() {
             state.ledger.thread_ended(id, generation);
             state.ledger.left(id, generation);
             state.seats[id.index()].fate = fate;
         }
         self.changed.notify_threads();
         drop(state);
-        self.tell(Notice::Ended { container: id, generation });
+        self.notify(Notice::Ended { container: id, generation });
     }
 
     /// The `exit` of a container has taken too long. `false` if it has ended meanwhile.
     pub(crate) fn abandon_exit(&self, id: ContainerId, generation: Generation) -> bool {
-        let mut state = self.hold();
+        let mut state = self.lock();
         let (current, stage) = state.ledger.stage(id);
-        if current != generation || stage != Stage::Exiting {
+        if current != generation || stage != ContainerStage::Exiting {
             return false;
         }
         let now = self.now();
-        state.forsake(id, generation, now);
+        state.detach(id, generation, now);
         state.seats[id.index()].fate = Some(Fate::ExitTimedOut);
-        state.say(Event::ExitTimedOut(id, self.settings.exit_timeout), now);
+        state.emit(Event::ExitTimedOut(id, self.settings.exit_timeout), now);
         self.rouse(&mut state, id, generation); // an `exit` that waits in a task is dropped
         true
     }
 }
 
-/// What became of an attempt to take over a part of another container's lease.
-enum TakeOver {
+/// What became of an attempt to steal a part of another container's lease.
+enum Stolen {
     /// It waits to be claimed.
     Done,
     /// It may be worth it by then.
@@ -306,21 +306,21 @@ enum TakeOver {
 
 impl Dispatch {
     /// Gives back what another container has not begun, for one that has nothing to do.
-    fn take_over(&self, state: &mut State, now: Time) -> TakeOver {
-        if let Some(at) = state.split_after.filter(|at| *at > now) {
-            return TakeOver::Later(at);
+    fn steal(&self, state: &mut State, now: Time) -> Stolen {
+        if let Some(at) = state.steal_after.filter(|at| *at > now) {
+            return Stolen::Later(at);
         }
-        state.book_ahead(now);
-        match state.ledger.split(now) {
-            Split::Before { from, index, cost } => {
+        state.commit_ahead(now);
+        match state.ledger.steal(now) {
+            Steal::Before { from, index, cost } => {
                 state.shorten(from, index, cost, now);
-                TakeOver::Done
+                Stolen::Done
             }
-            Split::NotBefore(at) => {
-                state.split_after = Some(at);
-                TakeOver::Later(at)
+            Steal::NotBefore(at) => {
+                state.steal_after = Some(at);
+                Stolen::Later(at)
             }
-            Split::Nothing => TakeOver::Nothing,
+            Steal::Nothing => Stolen::Nothing,
         }
     }
 }
@@ -329,14 +329,14 @@ impl State {
     /// The next lease of a container, or what it is to do instead. Inputs are pulled on the way.
     fn claim(&mut self, id: ContainerId, generation: Generation, now: Time) -> Next<Lease> {
         loop {
-            let (job, most) = match self.ledger.claim(id, generation, now, &self.lanes) {
+            let (job, most) = match self.ledger.claim(id, generation, now, &self.buffers) {
                 Next::Work(Assignment::Lease(lease)) => return Next::Work(lease),
                 Next::Work(Assignment::Pull { job, most }) => (job, most),
                 Next::Wait { until } => return Next::Wait { until },
                 Next::Over(served) => return Next::Over(served),
             };
             let first = self.ledger.job(job).expect("it has its turn").counts().pulled;
-            let pulled = self.lanes.pull(job, first, most);
+            let pulled = self.buffers.pull(job, first, most);
             if let Some(lease) = self.ledger.pulled(id, job, pulled, now) {
                 return Next::Work(lease);
             }
@@ -352,7 +352,7 @@ impl State {
     /// behind waits again.
     pub(crate) fn shorten(&mut self, id: ContainerId, index: u64, cost: Option<Duration>, now: Time) {
         let end = self.run(id).expect("a lease has its run").truncate(index);
-        self.book(id, now);
+        self.commit(id, now);
         self.ledger.truncated(id, end, cost);
     }
 
@@ -362,13 +362,13 @@ impl State {
             return false;
         }
         let due = self.ledger.next_due(now).filter(|_| self.ledger.goes_on());
-        let ahead = self.looks_ahead(now).then_some(now + LOOK_AHEAD);
+        let ahead = self.polls_to_steal(now).then_some(now + STEAL_PAUSE);
         due.into_iter().chain(ahead).min().is_some_and(|due| !self.sleepers.is_watched(due))
     }
 
     /// Whether a container that sleeps is to look now and then for inputs that another has leased ahead and does not
     /// come to. It goes on for a while after the last such lease, because to be woken for each would cost more.
-    fn looks_ahead(&self, now: Time) -> bool {
-        self.lent_ahead.is_some_and(|lent| now.since(lent) < LOOK_AHEAD_FOR)
+    fn polls_to_steal(&self, now: Time) -> bool {
+        self.lent_ahead.is_some_and(|lent| now.since(lent) < STEAL_FOR)
     }
 }

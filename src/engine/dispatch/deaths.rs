@@ -7,14 +7,14 @@ use std::sync::Arc;
 
 use crate::base::ids::{Attempt, ContainerId, Generation};
 use crate::base::position::Position;
-use crate::contain::drops::settle_at_once;
+use crate::contain::drops::defer;
 use crate::data::failure::{Reason, Tried};
 use crate::data::shape::Why;
-use crate::decide::ledger::{AfterCrash, Mode, Stage};
+use crate::decide::ledger::{AfterCrash, ContainerStage, Mode};
 use crate::decide::restart::Restart;
 use crate::decide::time::Time;
 use crate::engine::caller::Caller;
-use crate::engine::dispatch::{Dispatch, Forsaken, Returns, State};
+use crate::engine::dispatch::{Detached, Dispatch, Returns, State};
 use crate::engine::messages::Notice;
 use crate::values::crash::{Crash, Death};
 use crate::values::event::Event;
@@ -23,54 +23,57 @@ impl Dispatch {
     /// A container crashed. `None` if its generation was over already.
     pub(crate) fn crashed(&self, id: ContainerId, generation: Generation, death: Death) -> Option<Restart> {
         let described = self.describe_executing(id, generation);
-        let mut state = self.hold();
+        let mut state = self.lock();
         let now = self.now();
         if !state.ledger.is_current(id, generation) || state.broken.is_some() {
             return None;
         }
         state.observed.describes(described);
         state.seats[id.index()].at_work = false;
-        state.book_for_verdict(id, now);
+        state.commit_for_verdict(id, now);
         let run = state.seats[id.index()].run.take();
         let position = run.as_ref().map(|run| run.fence_here());
         let restart = self.die(&mut state, id, position, death, false, now)?;
         self.after_death(&mut state, now);
         // While the lock is held, so that nothing that follows from the verdict overtakes it.
-        self.tell(Notice::Crashed { restart });
+        self.notify(Notice::Crashed { restart });
         Some(restart)
     }
 
     /// Kills a container by hand. Returns the generation that ended, if it lived.
     pub(crate) fn kill(&self, id: ContainerId) -> Option<Generation> {
-        let mut state = self.hold();
+        let mut state = self.lock();
         let (generation, stage) = state.ledger.stage(id);
         let aborted = state.ledger.mode() == Mode::Aborted; // then it ends by itself
-        if !matches!(stage, Stage::Live | Stage::Starting) || aborted || state.broken.is_some() {
+        if !matches!(stage, ContainerStage::Live | ContainerStage::Starting)
+            || aborted
+            || state.broken.is_some()
+        {
             return None;
         }
         self.die_from_outside(&mut state, id, |_| Death::Killed)?;
         Some(generation)
     }
 
-    /// The account of a container is overdrawn, and its thread has not come out by itself.
-    pub(crate) fn overdrawn(self: &Arc<Self>, id: ContainerId, generation: Generation) {
-        let mut state = self.hold();
+    /// The account of a container is over its limit, and its thread has not come out by itself.
+    pub(crate) fn over_limit(self: &Arc<Self>, id: ContainerId, generation: Generation) {
+        let mut state = self.lock();
         if !state.ledger.is_current(id, generation) || state.broken.is_some() {
             return; // it has come out meanwhile
         }
         if state.ledger.mode() == Mode::Aborted {
             return; // it is left behind already
         }
-        let Some((limit, used)) = state.overdraft(id, generation) else { return };
+        let Some((limit, used)) = state.limit_and_use(id, generation) else { return };
         let death = |abandoned: bool| Death::MemoryLimit { limit, used, reclaimed: !abandoned };
         if let Some(restart) = self.die_from_outside(&mut state, id, death) {
-            self.tell(Notice::Fenced { restart });
+            self.notify(Notice::Fenced { restart });
         }
         // Users' wakers and subscribers are for another thread: they may block, and the watch must not. The outbox keeps
         // events in order.
-        let rest = state.release();
+        let deferred = state.release();
         let told = Arc::clone(self);
-        settle_at_once(self.settings.stack(), move || told.settle(rest));
+        defer(self.settings.stack(), move || told.run_deferred(deferred));
     }
 
     /// A container dies that has not come out of the user's code: its run is fenced, and its thread left behind unless it
@@ -83,14 +86,14 @@ impl Dispatch {
     ) -> Option<Restart> {
         let now = self.now();
         let (generation, _) = state.ledger.stage(id);
-        state.book_for_verdict(id, now);
+        state.commit_for_verdict(id, now);
         let position = state.fence(id, now);
         if state.broken.is_some() {
             return None;
         }
         let abandoned = state.would_be_abandoned(id);
         let restart = self.die(state, id, position, death(abandoned), abandoned, now)?;
-        state.forsake(id, generation, now);
+        state.detach(id, generation, now);
         self.rouse(state, id, generation);
         self.after_death(state, now);
         Some(restart)
@@ -106,20 +109,21 @@ impl Dispatch {
         abandoned: bool,
         now: Time,
     ) -> Option<Restart> {
-        state.ledger.settle(now); // reports the end of a crash loop ahead of this death
+        state.ledger.end_loop_if_stable(now); // reports the end of a crash loop ahead of this death
         let (generation, _) = state.ledger.stage(id);
         let leaving = state.leaving(id, abandoned, &self.settings);
         let job = state.ledger.lease(id).map(|lease| lease.job);
         let by_hand = matches!(death, Death::Killed);
-        let stray = state.ledger.stray(id).filter(|_| !by_hand).map(|stray| (stray.index, stray.attempt));
-        let executing = state.executing(id, position).or(stray);
+        let orphan =
+            state.ledger.orphan(id).filter(|_| !by_hand).map(|orphan| (orphan.index, orphan.attempt));
+        let executing = state.executing(id, position).or(orphan);
         let caller = if executing.is_some() { state.caller(id) } else { Caller::default() };
         let peak_bytes = state.peak(id, generation);
         let (map, call) = (caller.label().cloned(), caller.call());
         let crash = Arc::new(Crash { container: id, generation, executing, map, call, peak_bytes, death });
         state.sees_death(&crash, job, now);
         let event: fn(Arc<Crash>) -> Event = if by_hand { Event::Killed } else { Event::Crashed };
-        state.say_of(event(Arc::clone(&crash)), caller, now);
+        state.emit_for(event(Arc::clone(&crash)), caller, now);
         let (restart, inputs) = if by_hand {
             // A kill is no crash: no policy is asked, and the supervisor creates another.
             (Restart::Now, state.ledger.killed(id, position, &crash, leaving, now))
@@ -127,8 +131,8 @@ impl Dispatch {
             let verdict = state.ledger.crashed(id, generation, position, &crash, leaving, now)?;
             (verdict.restart, verdict.inputs)
         };
-        state.say_if_given_up(&crash, now);
-        state.say_delay(restart, &crash, now);
+        state.emit_if_given_up(&crash, now);
+        state.emit_delay(restart, &crash, now);
         if let Some(job) = job {
             state.refresh_window(job);
         }
@@ -161,13 +165,15 @@ impl State {
     /// Carries out what was decided about the input that was executing.
     pub(super) fn after_crash(&mut self, after: AfterCrash, now: Time) {
         match after {
-            AfterCrash::Pending { input } => self.set_apart(input),
+            AfterCrash::Pending { input } => self.move_out(input),
             AfterCrash::Poisoned { input, attempts, deaths, ends_map } => {
-                let caller =
-                    self.lanes.get(input.job).map_or_else(Caller::default, |lane| lane.caller().clone());
+                let caller = self
+                    .buffers
+                    .get(input.job)
+                    .map_or_else(Caller::default, |buffers| buffers.caller().clone());
                 let (map, call) = (caller.label().cloned(), caller.call());
                 self.sees_poisoned(input, attempts, deaths.last(), &caller, now);
-                self.say_of(Event::Poisoned { map, call, input: input.index, attempts }, caller, now);
+                self.emit_for(Event::Poisoned { map, call, input: input.index, attempts }, caller, now);
                 let why = Why::Reason(Reason::Poisoned(deaths));
                 self.fail(input, attempts.get().into(), why, ends_map, now);
             }
@@ -179,21 +185,21 @@ impl State {
     }
 
     /// Tells of the delay that a crash loop has come to: once for all deaths that one delay follows.
-    fn say_delay(&mut self, restart: Restart, crash: &Arc<Crash>, now: Time) {
+    fn emit_delay(&mut self, restart: Restart, crash: &Arc<Crash>, now: Time) {
         if let (Restart::At(due), Some((crashes, since))) = (restart, self.ledger.crash_loop(now))
-            && self.delay_told != Some(due)
+            && self.delay_emitted != Some(due)
         {
-            self.delay_told = Some(due);
+            self.delay_emitted = Some(due);
             let (since, next_restart) = (now.since(since), due.since(now));
-            self.say(Event::CrashLoop { crashes, since, next_restart, crash: Arc::clone(crash) }, now);
+            self.emit(Event::CrashLoop { crashes, since, next_restart, crash: Arc::clone(crash) }, now);
         }
     }
 
     /// Tells that the function gave up, if it did so because of that crash.
-    fn say_if_given_up(&mut self, crash: &Arc<Crash>, now: Time) {
+    fn emit_if_given_up(&mut self, crash: &Arc<Crash>, now: Time) {
         let gave_up = self.ledger.gave_up().filter(|gave_up| Arc::ptr_eq(gave_up.last(), crash));
         if let Some(gave_up) = gave_up.cloned() {
-            self.say(Event::GaveUp(gave_up), now);
+            self.emit(Event::GaveUp(gave_up), now);
         }
     }
 
@@ -201,25 +207,25 @@ impl State {
     pub(super) fn would_be_abandoned(&mut self, id: ContainerId) -> bool {
         let (_, stage) = self.ledger.stage(id);
         // One that waits for work returns as soon as it sees that it is over.
-        self.seats[id.index()].suspended |= stage == Stage::Live && !self.seats[id.index()].at_work;
+        self.seats[id.index()].suspended |= stage == ContainerStage::Live && !self.seats[id.index()].at_work;
         !self.seats[id.index()].suspended
     }
 
     /// The generation is over; its thread may stay in the user's code for as long as it likes, unless
     /// that waits in a task.
-    pub(super) fn forsake(&mut self, id: ContainerId, generation: Generation, now: Time) {
+    pub(super) fn detach(&mut self, id: ContainerId, generation: Generation, now: Time) {
         self.ledger.thread_ended(id, generation);
         self.ledger.left(id, generation);
         let returns = if self.seats[id.index()].suspended { Returns::AtOnce } else { Returns::AsItLikes };
-        let leash = self.leash(id, generation).cloned();
-        match &leash {
-            Some(leash) if returns == Returns::AsItLikes => leash.abandon(),
-            Some(leash) => leash.pull(),
+        let token = self.token(id, generation).cloned();
+        match &token {
+            Some(token) if returns == Returns::AsItLikes => token.abandon(),
+            Some(token) => token.cancel(),
             None => {}
         }
         self.abandoned += usize::from(returns == Returns::AsItLikes);
-        let before = self.forsaken.insert((id, generation), Forsaken { returns, since: now, leash });
-        assert!(before.is_none(), "a generation is forsaken once");
+        let before = self.detached.insert((id, generation), Detached { returns, since: now, token });
+        assert!(before.is_none(), "a generation is detached once");
         self.seats[id.index()].at_work = false;
     }
 }

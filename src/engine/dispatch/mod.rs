@@ -1,6 +1,6 @@
 //! The one lock of a function, and what is done under it.
 //!
-//! It joins the [`Ledger`] (who decides) with the lanes, runs and threads (what is decided
+//! It joins the [`Ledger`] (who decides) with the buffers, runs and threads (what is decided
 //! about). Containers claim, report and crash here; consumers wait here; the supervisor drains,
 //! kills and gives up here. No user code runs under the lock, and users' values are dropped after
 //! it. A panic under the lock is a fault of the engine: it marks the function broken, and everyone
@@ -34,9 +34,9 @@ use crate::base::ids::{ContainerId, Generation};
 use crate::base::signal::Signal;
 use crate::base::sync;
 use crate::code::context::Context;
-use crate::code::leash::Leash;
-use crate::contain::drops::{drop_elsewhere, settle_elsewhere};
-use crate::contain::unwind::{drop_contained, tell};
+use crate::code::token::Token;
+use crate::contain::drops::{defer_drop, defer_in_order};
+use crate::contain::unwind::{drop_contained, ignore_panic};
 use crate::data::chunk::Chunk;
 use crate::data::failure::{Bug, Reason};
 use crate::data::run::Run;
@@ -47,18 +47,18 @@ use crate::engine::caller::Caller;
 use crate::engine::dispatch::sleepers::Sleepers;
 use crate::engine::history::History;
 use crate::engine::host::Host;
-use crate::engine::lane::Lanes;
-use crate::engine::map_lane::{MapEnd, Supply};
+use crate::engine::job_buffers::BuffersByJob;
+use crate::engine::map_buffers::{JobSource, MapEnd};
 use crate::engine::messages::Notice;
-use crate::engine::outbox::{Entry, Outbox, Then};
+use crate::engine::outbox::{OnceAction, Outbox, QueuedEvent};
 use crate::engine::settings::Settings;
-use crate::memory::till::Inside;
+use crate::memory::local_charge::ChargeGuard;
 use crate::values::crash::Crash;
 use crate::values::report::Fate;
 use readiness::Readying;
 use snapshot::{Observed, Undescribed};
 
-pub(crate) use consumers::{Closed, Found, Patience, Plan};
+pub(crate) use consumers::{ClosedJob, Found, JobPlan, Wait};
 pub(crate) use containers::Work;
 pub(crate) use feeders::FeederEnd;
 pub(crate) use readiness::{Readiness, Wanted};
@@ -66,19 +66,20 @@ pub(crate) use readiness::{Readiness, Wanted};
 /// Everything under the lock.
 pub(crate) struct State {
     pub(crate) ledger: Ledger,
-    pub(crate) lanes: Lanes,
+    pub(crate) buffers: BuffersByJob,
     /// The containers, in the order of their numbers.
     seats: Vec<Seat>,
     /// Containers that wait for work, and were not woken.
     sleepers: Sleepers,
     /// When a lease of several inputs was lent last.
     lent_ahead: Option<Time>,
-    /// No container looks for a lease to split before this moment, because a look costs CPU time that working ones need.
-    split_after: Option<Time>,
+    /// No container looks for a lease to steal from before this moment, because a look costs CPU time that
+    /// working ones need.
+    steal_after: Option<Time>,
     /// Threads of containers that have not ended, fenced ones included.
     pub(crate) threads: usize,
     /// Threads whose generation is over and that have not returned, by what they were.
-    forsaken: BTreeMap<(ContainerId, Generation), Forsaken>,
+    detached: BTreeMap<(ContainerId, Generation), Detached>,
     /// How many of those are in the user's code, nobody knows for how long.
     abandoned: usize,
     /// The supervisor has ended as it should.
@@ -94,7 +95,7 @@ pub(crate) struct State {
     /// the lock is released.
     breaks: bool,
     /// Sources that are not pulled any more, to be dropped once the lock is released.
-    supplies: Vec<Supply>,
+    sources: Vec<JobSource>,
     /// Ends of maps that their consumers will not see, likewise.
     unseen_ends: Vec<MapEnd>,
     /// Runs that are over, of which this may be the last holder, likewise.
@@ -107,17 +108,17 @@ pub(crate) struct State {
     unused_callers: Vec<Caller>,
     /// Consumers' wakers, which are the user's code: woken and dropped once the lock is released.
     wakers: Wakers,
-    /// Whether the supervisor looks for outcomes now and then.
+    /// Whether the supervisor polls for outcomes now and then.
     ticking: bool,
     /// What is to be told once the lock is released, because subscribers are the user's code.
-    said: Vec<Entry>,
+    events: Vec<QueuedEvent>,
     /// The end of the delay of a crash loop that was told of last.
-    delay_told: Option<Time>,
+    delay_emitted: Option<Time>,
     /// What snapshots show besides the ledger.
     observed: Observed,
 }
 
-/// What is known of a container beside the books.
+/// What is known of a container beside the ledger.
 #[derive(Default)]
 struct Seat {
     /// What it executes; written by its claim, cleared by its next or by a fence.
@@ -127,10 +128,10 @@ struct Seat {
     /// Whether the thread of its current generation may be in the user's function.
     at_work: bool,
     /// Whether the user's code waits in a task. Written by `enter` and `exit` where they begin and cease to wait, and when
-    /// a run is fenced; read when the container is forsaken.
+    /// a run is fenced; read when the container is detached.
     suspended: bool,
-    /// What ties the code of its last generation to it.
-    leash: Option<(Generation, Arc<Leash>)>,
+    /// The token of the code of its last generation.
+    token: Option<(Generation, Arc<Token>)>,
     /// The most memory that it used in generations before that.
     peak: u64,
     /// What became of it at the end.
@@ -157,22 +158,22 @@ impl Leftovers {
 
 /// A thread whose generation is over.
 #[derive(Debug)]
-struct Forsaken {
+struct Detached {
     returns: Returns,
     /// The time at which the generation was over.
     since: Time,
-    /// `None` if its thread has not come so far as to be tied.
-    leash: Option<Arc<Leash>>,
+    /// `None` if its thread has no token yet.
+    token: Option<Arc<Token>>,
 }
 
-impl Forsaken {
+impl Detached {
     /// The memory that it still uses.
     fn bytes(&self) -> u64 {
-        self.leash.as_ref().map_or(0, |leash| memory::used(leash))
+        self.token.as_ref().map_or(0, |token| memory::used(token))
     }
 }
 
-/// When a forsaken thread returns from the user's code.
+/// When a detached thread returns from the user's code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Returns {
     /// As soon as it sees that it is over: the code waited in a task.
@@ -190,9 +191,9 @@ struct Wakers {
     unused: Vec<Waker>,
 }
 
-/// What is left to be done when the lock is released: nothing of it may happen under the lock.
-struct Rest {
-    supplies: Vec<Supply>,
+/// What is deferred until the lock is released: nothing of it may happen under the lock.
+struct Deferred {
+    sources: Vec<JobSource>,
     unseen_ends: Vec<MapEnd>,
     spent: Vec<Arc<Run>>,
     reasons: Vec<Reason>,
@@ -200,7 +201,7 @@ struct Rest {
     callers: Vec<Caller>,
     crashes: Vec<Arc<Crash>>,
     /// Events for which the outbox has no place.
-    refused: Vec<Entry>,
+    refused: Vec<QueuedEvent>,
     wakers: Wakers,
     /// Containers that were held back may be created.
     recovered: bool,
@@ -213,29 +214,29 @@ struct Rest {
 }
 
 impl State {
-    fn has_rest(&self) -> bool {
-        let nothing = self.supplies.is_empty()
+    fn has_deferred(&self) -> bool {
+        let nothing = self.sources.is_empty()
             && self.unseen_ends.is_empty()
             && self.spent.is_empty()
             && self.reasons.is_empty()
             && self.used_up.is_empty()
             && self.unused_callers.is_empty()
-            && self.said.is_empty()
+            && self.events.is_empty()
             && self.wakers.woken.is_empty()
             && self.wakers.unused.is_empty()
-            && !self.observed.has_rest();
+            && !self.observed.has_deferred();
         !nothing || self.breaks || self.ledger.has_news() || self.has_readied()
     }
 
-    fn rest(&mut self, outbox: &Outbox, now: Time) -> Rest {
+    fn deferred(&mut self, outbox: &Outbox, now: Time) -> Deferred {
         self.wake_the_ready();
-        self.say_changes(now);
-        let refused = outbox.add(std::mem::take(&mut self.said), now);
-        let (remembers, undescribed) = self.observed.rest(outbox);
-        Rest {
+        self.emit_changes(now);
+        let refused = outbox.add(std::mem::take(&mut self.events), now);
+        let (remembers, undescribed) = self.observed.deferred(outbox);
+        Deferred {
             remembers,
             undescribed,
-            supplies: std::mem::take(&mut self.supplies),
+            sources: std::mem::take(&mut self.sources),
             unseen_ends: std::mem::take(&mut self.unseen_ends),
             spent: std::mem::take(&mut self.spent),
             reasons: std::mem::take(&mut self.reasons),
@@ -252,42 +253,42 @@ impl State {
 
 impl Dispatch {
     /// Drops users' values and tells subscribers, with the lock released.
-    fn settle(&self, rest: Rest) {
-        if rest.remembers {
+    fn run_deferred(&self, deferred: Deferred) {
+        if deferred.remembers {
             self.outbox.write_down();
         }
-        if rest.breaks {
+        if deferred.breaks {
             self.wake_all();
         }
-        if rest.recovered {
-            self.tell(Notice::Recovered);
+        if deferred.recovered {
+            self.notify(Notice::Recovered);
         }
-        for waker in rest.wakers.woken {
-            tell(|| waker.wake());
+        for waker in deferred.wakers.woken {
+            ignore_panic(|| waker.wake());
         }
-        drop_contained(rest.wakers.unused);
-        if !rest.undescribed.is_empty() {
-            self.describe(rest.undescribed);
+        drop_contained(deferred.wakers.unused);
+        if !deferred.undescribed.is_empty() {
+            self.describe(deferred.undescribed);
         }
         self.empty_outbox();
-        drop(rest.refused);
+        drop(deferred.refused);
         // Of a run that is over this may be the last holder, and with it of its chunk.
         let last = |run: Arc<Run>| Arc::into_inner(run).and_then(|run| Arc::into_inner(run.chunk));
-        let used_up = rest.used_up.into_iter().filter_map(Arc::into_inner);
-        let chunks: Vec<Chunk> = rest.spent.into_iter().filter_map(last).chain(used_up).collect();
-        drop(rest.callers);
-        drop((rest.crashes, rest.reasons)); // what is the user's in them goes elsewhere by itself
+        let used_up = deferred.used_up.into_iter().filter_map(Arc::into_inner);
+        let chunks: Vec<Chunk> = deferred.spent.into_iter().filter_map(last).chain(used_up).collect();
+        drop(deferred.callers);
+        drop((deferred.crashes, deferred.reasons)); // what is the user's in them goes elsewhere by itself
         if chunks.is_empty()
             || !self.settings.shape.runs_drops()
             || Context::is_container_of(self.settings.id)
         {
             drop(chunks); // there is nothing to drop, or this thread is one on which the user's code runs
         } else {
-            drop_elsewhere(self.settings.stack(), chunks);
+            defer_drop(self.settings.stack(), chunks);
         }
         // Whoever ends a job does not wait for the drops of what was never pulled.
-        if rest.supplies.iter().any(Supply::holds_values) || !rest.unseen_ends.is_empty() {
-            drop_elsewhere(self.settings.stack(), (rest.supplies, rest.unseen_ends));
+        if deferred.sources.iter().any(JobSource::holds_values) || !deferred.unseen_ends.is_empty() {
+            defer_drop(self.settings.stack(), (deferred.sources, deferred.unseen_ends));
         }
     }
 }
@@ -295,15 +296,15 @@ impl Dispatch {
 impl Dispatch {
     /// Runs `then` on the thread that tells the events, once it has told all events so far. The returned handle runs it
     /// earlier, for a caller that stops waiting for subscribers.
-    pub(crate) fn behind_events(&self, then: impl FnOnce() + Send + 'static) -> Arc<Then> {
-        let then = Arc::new(Then::new(then));
-        self.outbox.add_then(Arc::clone(&then), self.now());
+    pub(crate) fn behind_events(&self, then: impl FnOnce() + Send + 'static) -> Arc<OnceAction> {
+        let then = Arc::new(OnceAction::new(then));
+        self.outbox.add_action(Arc::clone(&then), self.now());
         self.empty_outbox();
         then
     }
 
     /// Whether this thread must not wait for a subscriber.
-    fn tells_elsewhere(&self) -> bool {
+    fn delivers_elsewhere(&self) -> bool {
         self.host.must_not_wait() && !self.outbox.is_unheard()
     }
 
@@ -313,9 +314,9 @@ impl Dispatch {
             return;
         }
         // Events that were added meanwhile are left to another thread, because this one may have inputs to execute.
-        if self.tells_elsewhere() || self.outbox.tell() {
+        if self.delivers_elsewhere() || self.outbox.deliver() {
             let outbox = Arc::clone(&self.outbox);
-            settle_elsewhere(self.settings.id, self.settings.stack(), move || outbox.tell_all());
+            defer_in_order(self.settings.id, self.settings.stack(), move || outbox.deliver_all());
         }
     }
 }
@@ -338,16 +339,16 @@ pub(crate) struct Dispatch {
 }
 
 /// The lock, held. A panic meanwhile breaks the function; trash is dropped after the release.
-struct Held<'a> {
+struct StateGuard<'a> {
     dispatch: &'a Dispatch,
     guard: Option<MutexGuard<'a, State>>,
     /// Whether the thread was panicking already, by a fault that is not ours.
     unwinding: bool,
     /// What the engine allocates is nobody's, whoever it does that for.
-    _outside: Inside,
+    _outside: ChargeGuard,
 }
 
-impl std::ops::Deref for Held<'_> {
+impl std::ops::Deref for StateGuard<'_> {
     type Target = State;
 
     fn deref(&self) -> &Self::Target {
@@ -355,25 +356,25 @@ impl std::ops::Deref for Held<'_> {
     }
 }
 
-impl std::ops::DerefMut for Held<'_> {
+impl std::ops::DerefMut for StateGuard<'_> {
     fn deref_mut(&mut self) -> &mut Self::Target {
         self.guard.as_mut().expect("held until dropped")
     }
 }
 
-impl Held<'_> {
+impl StateGuard<'_> {
     /// If any pending work must not run under the lock, releases the lock, does that work and takes the lock again. Returns
     /// whether it did: the state may then have changed, so callers look again.
     fn flush(&mut self) -> bool {
-        if !self.has_rest() {
+        if !self.has_deferred() {
             return false;
         }
         let now = self.dispatch.now();
         let state = self.guard.as_mut().expect("held until dropped");
-        self.dispatch.tell_if_idle(state);
-        let rest = state.rest(&self.dispatch.outbox, now);
+        self.dispatch.notify_if_idle(state);
+        let deferred = state.deferred(&self.dispatch.outbox, now);
         drop(self.guard.take());
-        self.dispatch.settle(rest);
+        self.dispatch.run_deferred(deferred);
         self.guard = Some(self.dispatch.state.lock());
         true
     }
@@ -389,26 +390,26 @@ impl Held<'_> {
     }
 
     /// Releases the lock, and leaves the rest to the caller.
-    fn release(mut self) -> Rest {
+    fn release(mut self) -> Deferred {
         let mut state = self.guard.take().expect("held until dropped");
-        self.dispatch.tell_if_idle(&mut state);
-        state.rest(&self.dispatch.outbox, self.dispatch.now())
+        self.dispatch.notify_if_idle(&mut state);
+        state.deferred(&self.dispatch.outbox, self.dispatch.now())
     }
 }
 
-impl Drop for Held<'_> {
+impl Drop for StateGuard<'_> {
     fn drop(&mut self) {
         let Some(mut state) = self.guard.take() else { return };
         if std::thread::panicking() && !self.unwinding {
             state.break_down("a thread panicked while it held the function's lock");
         }
-        if !state.has_rest() {
+        if !state.has_deferred() {
             return;
         }
-        self.dispatch.tell_if_idle(&mut state);
-        let rest = state.rest(&self.dispatch.outbox, self.dispatch.now());
+        self.dispatch.notify_if_idle(&mut state);
+        let deferred = state.deferred(&self.dispatch.outbox, self.dispatch.now());
         drop(state);
-        self.dispatch.settle(rest);
+        self.dispatch.run_deferred(deferred);
     }
 }
 
@@ -419,18 +420,18 @@ impl Dispatch {
         let containers = settings.rules.containers;
         let observed = Observed::new(containers, host.started());
         let history = History::new(observed.started());
-        let ear = Arc::clone(&host);
-        let hear = Box::new(move |event: &_, at| ear.hear(event, at));
+        let listener = Arc::clone(&host);
+        let hear = Box::new(move |event: &_, at| listener.hear(event, at));
         let outbox = Arc::new(Outbox::new(app, function, history, hear));
         let state = State {
             ledger: Ledger::new(settings.rules.clone()),
-            lanes: Lanes::of(settings.shape),
+            buffers: BuffersByJob::of(settings.shape),
             seats: (0..containers).map(|_| Seat::default()).collect(),
             sleepers: Sleepers::default(),
             lent_ahead: None,
-            split_after: None,
+            steal_after: None,
             threads: 0,
-            forsaken: BTreeMap::new(),
+            detached: BTreeMap::new(),
             abandoned: 0,
             over: false,
             feeders: 0,
@@ -438,7 +439,7 @@ impl Dispatch {
             readying: Readying::default(),
             broken: None,
             breaks: false,
-            supplies: Vec::new(),
+            sources: Vec::new(),
             unseen_ends: Vec::new(),
             spent: Vec::new(),
             reasons: Vec::new(),
@@ -446,8 +447,8 @@ impl Dispatch {
             unused_callers: Vec::new(),
             wakers: Wakers::default(),
             ticking: false,
-            said: Vec::new(),
-            delay_told: None,
+            events: Vec::new(),
+            delay_emitted: None,
             observed,
         };
         Self {
@@ -462,14 +463,19 @@ impl Dispatch {
         }
     }
 
-    fn hold(&self) -> Held<'_> {
-        let _outside = Inside::process();
-        Held { dispatch: self, guard: Some(self.state.lock()), unwinding: std::thread::panicking(), _outside }
+    fn lock(&self) -> StateGuard<'_> {
+        let _outside = ChargeGuard::process();
+        StateGuard {
+            dispatch: self,
+            guard: Some(self.state.lock()),
+            unwinding: std::thread::panicking(),
+            _outside,
+        }
     }
 
     /// Looks at the state, or changes it, under the lock. What follows is done behind its release.
     pub(crate) fn under_lock<T>(&self, work: impl FnOnce(&mut State) -> T) -> T {
-        work(&mut self.hold())
+        work(&mut self.lock())
     }
 
     pub(crate) fn now(&self) -> Time {
@@ -483,7 +489,7 @@ impl Dispatch {
     }
 
     /// Tells the supervisor. It may be gone; then the function is broken, and waiters know.
-    pub(crate) fn tell(&self, notice: Notice) {
+    pub(crate) fn notify(&self, notice: Notice) {
         if let Some(supervisor) = self.supervisor.get() {
             supervisor(notice);
         }
@@ -491,7 +497,7 @@ impl Dispatch {
 
     /// Marks the function broken: every caller fails with a typed error.
     pub(crate) fn break_down(&self, why: &str) {
-        self.hold().break_down(why);
+        self.lock().break_down(why);
     }
 
     /// Wakes everyone, because the end of the function concerns everyone.
@@ -539,11 +545,11 @@ impl Dispatch {
 
     /// The supervisor has done its work; its end is no fault.
     pub(crate) fn over(&self) {
-        self.hold().over = true;
+        self.lock().over = true;
         self.wake_all();
     }
 
     pub(crate) fn is_over(&self) -> bool {
-        self.hold().over
+        self.lock().over
     }
 }

@@ -53,7 +53,7 @@ impl Readying {
 impl Dispatch {
     /// Waits until that is so.
     pub(crate) fn await_ready(&self, wanted: Wanted) -> Result<(), NotReady> {
-        let mut state = self.hold();
+        let mut state = self.lock();
         let since = state.readying.idle_moments;
         loop {
             if let Some(ready) = state.readiness(wanted, since) {
@@ -66,7 +66,7 @@ impl Dispatch {
 
     /// Notes the end of all work, if it has come and somebody waits for it, and tells the threads among them. Called before
     /// the lock is released.
-    pub(super) fn tell_if_idle(&self, state: &mut State) {
+    pub(super) fn notify_if_idle(&self, state: &mut State) {
         if state.readying.waited_for().any(|wanted| wanted == Wanted::Idle) && state.is_idle() {
             state.readying.idle_moments += 1;
             if std::mem::take(&mut state.readying.thread_waits_for_idle) {
@@ -79,7 +79,8 @@ impl Dispatch {
 impl State {
     /// Whether every input that was pulled has its outcome.
     pub(crate) fn is_idle(&self) -> bool {
-        self.ledger.nothing_pending() && !self.lanes.open.values().any(|lane| lane.held_by_window() > 0)
+        self.ledger.nothing_pending()
+            && !self.buffers.open.values().any(|buffers| buffers.held_by_window() > 0)
     }
 
     /// Whether somebody waits for what is so now, and is to be told when the lock is released.
@@ -140,7 +141,7 @@ impl Future for Readiness<'_> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let waker = cx.waker().clone(); // the user's code, and so before the lock is taken
-        let mut held = self.dispatch.hold();
+        let mut held = self.dispatch.lock();
         let since = self.task.map_or(held.readying.idle_moments, |(_, since)| since);
         if let Some(ready) = held.readiness(self.wanted, since) {
             return Poll::Ready(ready);
@@ -159,7 +160,7 @@ impl Future for Readiness<'_> {
 impl Drop for Readiness<'_> {
     fn drop(&mut self) {
         let Some((task, _)) = self.task else { return };
-        let mut state = self.dispatch.hold();
+        let mut state = self.dispatch.lock();
         let waker = state.readying.forget(self.wanted, task);
         state.wakers.unused.extend(waker);
     }

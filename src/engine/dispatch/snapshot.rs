@@ -8,21 +8,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::ids::{Attempt, ContainerId, Generation, InputId, JobId};
-use crate::contain::drops::{drop_elsewhere, settle_elsewhere};
-use crate::data::chunk::Inputs;
+use crate::contain::drops::{defer_drop, defer_in_order};
+use crate::data::chunk::ChunkInputs;
 use crate::decide::job::Counts;
-use crate::decide::ledger::{Change, Lease, LeaseKind, Mode, Stage};
-use crate::decide::restart::{RestartPolicy, Tally};
+use crate::decide::ledger::{Change, ContainerStage, Lease, LeaseKind, Mode};
+use crate::decide::restart::{RestartPolicy, WindowCounts};
 use crate::decide::time::Time;
 use crate::engine::caller::Caller;
 use crate::engine::dispatch::consumers::progress_of;
-use crate::engine::dispatch::{Dispatch, Held, Returns, State};
+use crate::engine::dispatch::{Dispatch, Returns, State, StateGuard};
 use crate::engine::history::{DESCRIPTION_CHARS_MAX, Fact, name_of};
-use crate::engine::lane::Lane;
-use crate::engine::map_lane::MapLane;
+use crate::engine::job_buffers::JobBuffers;
+use crate::engine::map_buffers::MapBuffers;
 use crate::engine::outbox::Outbox;
 use crate::engine::system::on_engine_thread;
-use crate::memory::till::Inside;
+use crate::memory::local_charge::ChargeGuard;
 use crate::values::crash::{Crash, CrashKind};
 use crate::values::gave_up::GaveUp;
 use crate::values::health::{Health, Signs};
@@ -32,7 +32,7 @@ use crate::values::snapshot::rows::{
     InputCounts, InputName, MapSnapshot, MemorySnapshot, Totals,
 };
 use crate::values::snapshot::trouble::{
-    CrashCounts, CrashLoopSnapshot, GaveUpSnapshot, PolicyName, RecentCrashes, Tally as TallySnapshot,
+    CrashCounts, CrashLoopSnapshot, GaveUpSnapshot, PolicyName, RecentCrashes, Tally,
 };
 use crate::values::snapshot::{FunctionSnapshot, Mode as ModeName};
 use crate::values::status::{Containers, Memory};
@@ -89,7 +89,7 @@ struct Seen {
 /// A poisoned input that is never moved out of its chunk.
 pub(super) struct Undescribed {
     number: u64,
-    inputs: Arc<Inputs>,
+    inputs: Arc<ChunkInputs>,
     place: usize,
 }
 
@@ -121,12 +121,12 @@ impl Observed {
     }
 
     /// Whether something is left to do after the release of the lock.
-    pub(super) fn has_rest(&self) -> bool {
+    pub(super) fn has_deferred(&self) -> bool {
         !self.facts.is_empty() || !self.undescribed.is_empty()
     }
 
     /// Hands the facts on to the history. Returns whether there were any, and the inputs that should be described.
-    pub(super) fn rest(&mut self, outbox: &Outbox) -> (bool, Vec<Undescribed>) {
+    pub(super) fn deferred(&mut self, outbox: &Outbox) -> (bool, Vec<Undescribed>) {
         let has_facts = !self.facts.is_empty();
         if has_facts {
             outbox.remember(&mut self.facts);
@@ -145,7 +145,7 @@ impl Observed {
             match *change {
                 Change::Stage { container, stage, .. } => {
                     let seen = &mut self.containers[container.index()];
-                    if stage == Stage::Live {
+                    if stage == ContainerStage::Live {
                         self.entering.add(1, now.since(seen.since));
                     }
                     seen.since = now;
@@ -180,9 +180,9 @@ impl Observed {
     }
 
     /// Records that a job was closed. `counts` is `None` if the function has broken down.
-    pub(super) fn closed(&mut self, job: JobId, lane: &Lane, counts: Option<Counts>, now: Time) {
+    pub(super) fn closed(&mut self, job: JobId, buffers: &JobBuffers, counts: Option<Counts>, now: Time) {
         self.sampled.remove(&job);
-        let Some(map) = lane.map() else { return };
+        let Some(map) = buffers.map() else { return };
         let (Some(began), Some(counts)) = (self.maps.remove(&job), counts) else { return };
         if self.ended.len() == ENDED_MAX {
             self.ended.pop_front();
@@ -200,7 +200,7 @@ impl Observed {
 impl State {
     /// Records the death of a container. `job` is the job of the input that it was executing.
     pub(super) fn sees_death(&mut self, crash: &Arc<Crash>, job: Option<JobId>, now: Time) {
-        self.say_changes(now); // earlier changes are remembered before this death
+        self.emit_changes(now); // earlier changes are remembered before this death
         let kind = crash.death.kind();
         self.observed.crashes.add(kind);
         if kind != CrashKind::Killed {
@@ -229,7 +229,7 @@ impl State {
         let number = self.observed.poisoned;
         let description = self.observed.described.take();
         if description.is_none()
-            && let Some(chunk) = self.lanes.chunk(input)
+            && let Some(chunk) = self.buffers.chunk(input)
         {
             let place = (input.index - chunk.first()) as usize;
             // An input that does not stay is moved into its outcome. Its own thread described it before.
@@ -254,11 +254,11 @@ impl Dispatch {
             return None;
         }
         let (inputs, place) = {
-            let mut state = self.hold();
+            let mut state = self.lock();
             if !state.ledger.is_current(id, generation) || state.broken.is_some() {
                 return None;
             }
-            state.book(id, self.now()); // what the container completed may prove it
+            state.commit(id, self.now()); // what the container completed may prove it
             let lease = state.ledger.lease(id)?;
             let run = state.seats[id.index()].run.as_ref()?;
             let index = run.executing()?;
@@ -267,34 +267,34 @@ impl Dispatch {
             }
             (Arc::clone(run.chunk.inputs()), (index - run.chunk.first()) as usize)
         };
-        let _outside = Inside::process();
+        let _outside = ChargeGuard::process();
         // SAFETY: the input executes on this thread. Another thread that takes it away first fences the run, sees that the
         // input has begun, and marks it as one that stays in its chunk.
-        let said = unsafe { self.settings.code.describe(&inputs, place) };
-        said.map(|said| short(&said))
+        let events = unsafe { self.settings.code.describe(&inputs, place) };
+        events.map(|events| short(&events))
     }
 
     /// Lets the user's code describe poisoned inputs, and the history hear the descriptions.
     pub(super) fn describe(&self, undescribed: Vec<Undescribed>) {
         if undescribed.is_empty() || !self.settings.code.describes() {
-            return drop_elsewhere(self.settings.stack(), undescribed);
+            return defer_drop(self.settings.stack(), undescribed);
         }
         let (code, outbox) = (Arc::clone(&self.settings.code), Arc::clone(&self.outbox));
         let (host, stack) = (Arc::clone(&self.host), self.settings.stack());
         let describe = move || {
-            let _outside = Inside::process();
+            let _outside = ChargeGuard::process();
             for Undescribed { number, inputs, place } in undescribed {
                 #[expect(unsafe_code, reason = "reads an input whose type only the user's code knows")]
                 // SAFETY: the input is marked as one that stays in its chunk.
-                let said = unsafe { code.describe(&inputs, place) };
-                let fact = said.map(|said| Fact::Described { number, description: short(&said) });
+                let events = unsafe { code.describe(&inputs, place) };
+                let fact = events.map(|events| Fact::Described { number, description: short(&events) });
                 outbox.remember(&mut fact.map(|fact| (fact, host.now())).into_iter().collect());
                 outbox.write_down();
-                drop_elsewhere(stack, inputs);
+                defer_drop(stack, inputs);
             }
         };
         if on_engine_thread() {
-            settle_elsewhere(self.settings.id, stack, describe);
+            defer_in_order(self.settings.id, stack, describe);
         } else {
             describe();
         }
@@ -302,8 +302,8 @@ impl Dispatch {
 }
 
 /// The beginning of a description.
-fn short(said: &str) -> String {
-    said.chars().take(DESCRIPTION_CHARS_MAX).collect()
+fn short(events: &str) -> String {
+    events.chars().take(DESCRIPTION_CHARS_MAX).collect()
 }
 
 /// The beginning of a reason.
@@ -343,10 +343,10 @@ impl Dispatch {
     }
 
     fn read(&self) -> Read {
-        let mut state = self.hold();
+        let mut state = self.lock();
         let now = self.now();
         if state.broken.is_none() {
-            state.book_all(now);
+            state.commit_all(now);
         }
         let started = state.observed.started;
         let moment = |time: Time| started.saturating_add(time.0);
@@ -408,7 +408,7 @@ impl Dispatch {
                 give_ups: 0,
             },
             calls: CallCounts {
-                open: (state.lanes.open.len() - maps) as u64,
+                open: (state.buffers.open.len() - maps) as u64,
                 queued: state.ledger.calls_queued(),
             },
             maps: state.maps(),
@@ -447,7 +447,7 @@ impl Dispatch {
     }
 }
 
-impl Held<'_> {
+impl StateGuard<'_> {
     /// The containers by state, the containers one by one, and the number of those that are left out.
     fn rows(&self, memory: Option<&Memory>) -> (Containers, Vec<ContainerSnapshot>, usize) {
         let mut containers = Containers { abandoned: self.abandoned, ..Containers::default() };
@@ -455,11 +455,11 @@ impl Held<'_> {
         for id in self.ledger.containers() {
             let (generation, stage) = self.ledger.stage(id);
             let (count, state, until) = match stage {
-                Stage::Absent => (&mut containers.stopped, ContainerStateName::Stopped, None),
-                Stage::Starting => (&mut containers.starting, ContainerStateName::Starting, None),
-                Stage::Live => (&mut containers.live, ContainerStateName::Live, None),
-                Stage::Exiting => (&mut containers.exiting, ContainerStateName::Exiting, None),
-                Stage::BackingOff { until } => {
+                ContainerStage::Absent => (&mut containers.stopped, ContainerStateName::Stopped, None),
+                ContainerStage::Starting => (&mut containers.starting, ContainerStateName::Starting, None),
+                ContainerStage::Live => (&mut containers.live, ContainerStateName::Live, None),
+                ContainerStage::Exiting => (&mut containers.exiting, ContainerStateName::Exiting, None),
+                ContainerStage::BackingOff { until } => {
                     (&mut containers.backing_off, ContainerStateName::BackingOff, Some(until))
                 }
             };
@@ -509,7 +509,7 @@ impl Held<'_> {
     }
 
     fn name(&self, input: InputId) -> InputName {
-        let caller = self.lanes.get(input.job).map(Lane::caller);
+        let caller = self.buffers.get(input.job).map(JobBuffers::caller);
         let (label, call) = (caller.and_then(Caller::label), caller.and_then(Caller::call));
         name_of(label, call, Some(input.job.0 + 1), input.index)
     }
@@ -524,12 +524,12 @@ impl Held<'_> {
 
     /// The threads that were left behind in the user's code.
     fn abandoned_threads(&self) -> Vec<Abandoned> {
-        let left = self.forsaken.iter().filter(|(_, forsaken)| forsaken.returns == Returns::AsItLikes);
-        let told = left.map(|((container, generation), forsaken)| Abandoned {
+        let left = self.detached.iter().filter(|(_, detached)| detached.returns == Returns::AsItLikes);
+        let told = left.map(|((container, generation), detached)| Abandoned {
             container: *container,
             generation: *generation,
-            since: self.moment(forsaken.since),
-            bytes: forsaken.bytes(),
+            since: self.moment(detached.since),
+            bytes: detached.bytes(),
         });
         told.take(ABANDONED_MAX).collect()
     }
@@ -538,8 +538,8 @@ impl Held<'_> {
     fn inputs(&self) -> InputCounts {
         let again = self.ledger.again();
         let executing = self.ledger.executing_now().count() as u64;
-        let maps = self.observed.maps.keys().filter_map(|job| self.lanes.map(*job));
-        let in_windows: u64 = maps.map(MapLane::held_by_window).sum();
+        let maps = self.observed.maps.keys().filter_map(|job| self.buffers.map(*job));
+        let in_windows: u64 = maps.map(MapBuffers::held_by_window).sum();
         let elsewhere = again.retry + again.replay + executing;
         InputCounts {
             queued: (self.ledger.pending() + in_windows).saturating_sub(elsewhere),
@@ -555,12 +555,12 @@ impl Held<'_> {
     /// The oldest open maps.
     fn maps(&self) -> Vec<MapSnapshot> {
         let open = self.observed.maps.iter().filter_map(|(job, began)| {
-            let (known, lane) = (self.ledger.job(*job)?, self.lanes.map(*job)?);
+            let (known, buffers) = (self.ledger.job(*job)?, self.buffers.map(*job)?);
             Some(MapSnapshot {
                 number: job.0 + 1,
-                label: lane.caller.label().cloned(),
+                label: buffers.caller.label().cloned(),
                 began: self.moment(*began),
-                progress: progress_of(known.counts(), lane.pulled(), lane.total),
+                progress: progress_of(known.counts(), buffers.pulled(), buffers.total),
                 window: self.ledger.window(*job),
             })
         });
@@ -569,13 +569,13 @@ impl Held<'_> {
 }
 
 /// The counts of a policy beside its limits.
-fn told(policy: &RestartPolicy, tally: Tally) -> TallySnapshot {
+fn told(policy: &RestartPolicy, tally: WindowCounts) -> Tally {
     let (name, limits) = match policy {
         RestartPolicy::RateLimited(policy) => (PolicyName::RateLimited, policy.limits()),
         RestartPolicy::CrashLoopBackoff(_) => (PolicyName::CrashLoopBackoff, None),
     };
     let all = tally.crashes + tally.completed;
-    TallySnapshot {
+    Tally {
         policy: name,
         window: policy.window(),
         crashes: tally.rounds,

@@ -4,17 +4,17 @@ use std::time::Duration;
 
 use crate::base::ids::{ContainerId, Generation};
 use crate::data::failure::Reason;
-use crate::decide::ledger::{Crowd, Mode, Stage, Unrun};
+use crate::decide::ledger::{ContainerStage, Mode, Pressure, Unrun};
 use crate::decide::steps;
 use crate::decide::time::Time;
 use crate::engine::actor::Ending;
 use crate::engine::caller::Caller;
 use crate::engine::dispatch::{Dispatch, Returns, State};
 use crate::engine::history::Fact;
-use crate::engine::lane::Lane;
-use crate::engine::map_lane::MapEnd;
-use crate::engine::outbox::Entry;
-use crate::engine::story::FOLD;
+use crate::engine::job_buffers::JobBuffers;
+use crate::engine::log_throttle::REPEATS_PERIOD;
+use crate::engine::map_buffers::MapEnd;
+use crate::engine::outbox::QueuedEvent;
 use crate::values::event::Event;
 use crate::values::report::{Fate, FunctionReport};
 use crate::values::status::{Containers, CrashLoopStatus, OldestExecution, Status};
@@ -29,8 +29,8 @@ impl Dispatch {
     /// now.
     pub(crate) fn create(&self) -> Vec<(ContainerId, Generation)> {
         let mut created = Vec::new();
-        let mut state = self.hold();
-        if state.crowd(0, 0, &self.settings) == Crowd::Full {
+        let mut state = self.lock();
+        if state.pressure(0, 0, &self.settings) == Pressure::Threads {
             return created; // until one of those left behind returns
         }
         let now = self.now();
@@ -42,8 +42,8 @@ impl Dispatch {
 
     /// A new generation of a container, on the thread of its last one, unless that was left behind meanwhile.
     pub(crate) fn begin(&self, id: ContainerId, after: Generation) -> Option<Generation> {
-        let mut state = self.hold();
-        if state.forsaken.contains_key(&(id, after)) {
+        let mut state = self.lock();
+        if state.detached.contains_key(&(id, after)) {
             return None;
         }
         self.begin_in(&mut state, id)
@@ -52,7 +52,7 @@ impl Dispatch {
     pub(super) fn begin_in(&self, state: &mut State, id: ContainerId) -> Option<Generation> {
         let now = self.now();
         if state.ledger.held_until(now).is_some() {
-            state.book_all(now); // what completed may have ended the crash loop
+            state.commit_all(now); // what completed may have ended the crash loop
         }
         let generation = state.ledger.begin(id, now)?;
         state.seats[id.index()].at_work = false;
@@ -64,9 +64,9 @@ impl Dispatch {
 
     /// In how long a container that is backing off may be created.
     pub(crate) fn next_creation(&self) -> Option<Duration> {
-        let state = self.hold();
+        let state = self.lock();
         let now = self.now();
-        if !state.ledger.goes_on() || state.crowd(0, 0, &self.settings) == Crowd::Full {
+        if !state.ledger.goes_on() || state.pressure(0, 0, &self.settings) == Pressure::Threads {
             return None;
         }
         state.ledger.next_creation(now).map(|until| until.since(now))
@@ -75,50 +75,51 @@ impl Dispatch {
     /// Forgets crashes and takes work again. Returns whether the function had given up, and does so no more: where
     /// nobody is left and nobody can be created, it would only wait. One that was aborted takes none.
     pub(crate) fn reset(&self) -> bool {
-        let mut state = self.hold();
+        let mut state = self.lock();
         if state.ledger.mode() == Mode::Aborted {
             return false;
         }
         let deserted = state.ledger.gave_up().is_some() && state.ledger.is_deserted();
-        if deserted && state.crowd(0, 0, &self.settings) == Crowd::Full {
+        if deserted && state.pressure(0, 0, &self.settings) == Pressure::Threads {
             return false;
         }
         let now = self.now();
-        state.book_all(now); // what completed before is forgotten as well
+        state.commit_all(now); // what completed before is forgotten as well
         let looped = state.ledger.crash_loop(now).is_some_and(|(crashes, _)| crashes > 1);
         let given_up = state.ledger.reset();
         if given_up || looped {
-            state.say(Event::Reset, now);
+            state.emit(Event::Reset, now);
         }
         self.wake_all();
         given_up
     }
 
     /// Does the work that is due by time alone: ends a crash loop once a container has stayed up, logs the repeats that were
-    /// only counted, and books completions before their bucket ends. Returns how long to wait before the next review, if any.
+    /// only counted, and commits completions before their bucket ends. Returns how long to wait before the
+    /// next review, if any.
     pub(crate) fn review(&self) -> Option<Duration> {
         let now = self.now();
-        let (stable_at, booking) = {
-            let mut state = self.hold();
+        let (stable_at, commit_at) = {
+            let mut state = self.lock();
             if state.ledger.mode() == Mode::Aborted {
                 return None; // containers that have not seen it yet do not stay up any more
             }
-            let booking = state.ledger.next_booking(now);
-            if booking.is_some() && state.broken.is_none() {
-                state.book_ahead(now);
+            let commit_at = state.ledger.next_commit(now);
+            if commit_at.is_some() && state.broken.is_none() {
+                state.commit_ahead(now);
             }
-            state.ledger.settle(now);
-            (state.ledger.stable_at(), booking)
+            state.ledger.end_loop_if_stable(now);
+            (state.ledger.stable_at(), commit_at)
         };
-        self.outbox.tell_repeats(now);
+        self.outbox.log_repeats(now);
         self.empty_outbox();
-        let repeats = self.outbox.has_repeats().then_some(now + FOLD);
-        stable_at.into_iter().chain(booking).chain(repeats).min().map(|at| at.since(now))
+        let repeats = self.outbox.has_repeats().then_some(now + REPEATS_PERIOD);
+        stable_at.into_iter().chain(commit_at).chain(repeats).min().map(|at| at.since(now))
     }
 
     /// Whether no container lives or will live. Feeders are not waited for.
     pub(crate) fn has_ended(&self) -> bool {
-        let state = self.hold();
+        let state = self.lock();
         if state.broken.is_some() {
             return true;
         }
@@ -127,7 +128,7 @@ impl Dispatch {
 
     /// Whether the thread of that generation is to be made: counts it. Otherwise it is over already.
     pub(crate) fn launch(&self, id: ContainerId, generation: Generation) -> bool {
-        let mut state = self.hold();
+        let mut state = self.lock();
         let current = state.ledger.is_current(id, generation) && state.broken.is_none();
         if current {
             state.threads += 1;
@@ -149,11 +150,14 @@ impl Dispatch {
 
     /// What became of the containers, what came back, and what still runs.
     pub(crate) fn report(&self) -> FunctionReport {
-        let state = self.hold();
+        let state = self.lock();
         let fate = |id: ContainerId| {
-            let running = matches!(state.ledger.stage(id).1, Stage::Starting | Stage::Live | Stage::Exiting);
+            let running = matches!(
+                state.ledger.stage(id).1,
+                ContainerStage::Starting | ContainerStage::Live | ContainerStage::Exiting
+            );
             let left_behind = (id, Generation(0))..=(id, Generation(u64::MAX));
-            let busy = state.forsaken.range(left_behind).next().is_some();
+            let busy = state.detached.range(left_behind).next().is_some();
             match &state.seats[id.index()].fate {
                 None | Some(Fate::CutOff) if running || busy => Fate::StillRunning,
                 Some(fate) => fate.clone(),
@@ -173,22 +177,22 @@ impl Dispatch {
     /// The function has ended, and that became of it.
     pub(crate) fn ended_with(&self, report: FunctionReport) {
         let now = self.now();
-        self.hold().say(Event::Ended(report), now);
+        self.lock().emit(Event::Ended(report), now);
     }
 
     /// A snapshot.
     pub(crate) fn status(&self) -> Status {
-        let mut state = self.hold();
+        let mut state = self.lock();
         let now = self.now();
-        state.book_all(now);
+        state.commit_all(now);
         let mut containers = Containers { abandoned: state.abandoned, ..Containers::default() };
         for id in state.ledger.containers() {
             match state.ledger.stage(id).1 {
-                Stage::Absent => containers.stopped += 1,
-                Stage::Starting => containers.starting += 1,
-                Stage::Live => containers.live += 1,
-                Stage::Exiting => containers.exiting += 1,
-                Stage::BackingOff { .. } => containers.backing_off += 1,
+                ContainerStage::Absent => containers.stopped += 1,
+                ContainerStage::Starting => containers.starting += 1,
+                ContainerStage::Live => containers.live += 1,
+                ContainerStage::Exiting => containers.exiting += 1,
+                ContainerStage::BackingOff { .. } => containers.backing_off += 1,
             }
         }
         let held = state.ledger.held_until(now);
@@ -210,7 +214,7 @@ impl Dispatch {
             crash_loop,
             last_crash: state.ledger.last_crash().map(|(at, crash)| (now.since(at), crash)),
             gave_up: state.ledger.gave_up().cloned(),
-            inputs_waiting: state.ledger.inputs_waiting() + state.lanes.held_by_windows(),
+            inputs_waiting: state.ledger.inputs_waiting() + state.buffers.held_by_windows(),
             executing: state.ledger.executing_now().count() as u64,
             oldest_execution,
             crashes: lives.crashes,
@@ -233,28 +237,28 @@ impl Dispatch {
 
     /// Begins to drain: no source is pulled any more.
     pub(crate) fn drain(&self) {
-        let mut state = self.hold();
+        let mut state = self.lock();
         state.ledger.advance_mode(Mode::Draining);
         for job in state.ledger.job_ids() {
             state.fill_window(job);
         }
         let state = &mut *state;
-        for lane in state.lanes.open.values_mut().map(steps::each) {
-            let Lane::Map(lane) = lane else { continue };
-            if !lane.source_over {
-                lane.source_over = true;
-                let unseen = lane.end_as(Some(MapEnd::OfMap(Reason::ShutDown)));
+        for buffers in state.buffers.open.values_mut().map(steps::each) {
+            let JobBuffers::Map(buffers) = buffers else { continue };
+            if !buffers.source_over {
+                buffers.source_over = true;
+                let unseen = buffers.end_as(Some(MapEnd::OfMap(Reason::ShutDown)));
                 assert!(unseen.is_none(), "a map whose source is not over has no end");
             }
-            lane.space.notify_all();
-            state.wakers.woken.extend(lane.wake());
+            buffers.space.notify_all();
+            state.wakers.woken.extend(buffers.wake());
         }
         self.wake_all();
     }
 
     /// Only what executes finishes.
     pub(crate) fn stop(&self) {
-        let mut state = self.hold();
+        let mut state = self.lock();
         let now = self.now();
         if state.ledger.mode() == Mode::Aborted {
             return;
@@ -266,7 +270,7 @@ impl Dispatch {
 
     /// Nothing waits.
     pub(crate) fn abort(&self) {
-        let mut state = self.hold();
+        let mut state = self.lock();
         let now = self.now();
         state.ledger.advance_mode(Mode::Aborted);
         state.cut_off(Exits::End, now);
@@ -277,7 +281,7 @@ impl Dispatch {
     /// comes back. Containers that have nothing to do leave, as they would have at the end of the drain, and those in
     /// their `exit` go on with it.
     pub(crate) fn cut_off(&self) {
-        let mut state = self.hold();
+        let mut state = self.lock();
         let now = self.now();
         if state.ledger.mode() == Mode::Aborted {
             return;
@@ -290,7 +294,7 @@ impl Dispatch {
 
     /// Fails every pending input with the crash that broke the limit and the first ones.
     pub(crate) fn give_up(&self) {
-        let mut state = self.hold();
+        let mut state = self.lock();
         let now = self.now();
         let Some(gave_up) = state.ledger.gave_up().cloned() else { return };
         state.end_all(Unrun::GivenUp, &Reason::GaveUp(gave_up), now);
@@ -308,29 +312,29 @@ enum Exits {
 impl State {
     /// A thread whose generation was over has ended. Whether there was one.
     pub(super) fn returned(&mut self, id: ContainerId, generation: Generation) -> bool {
-        let forsaken = self.forsaken.remove(&(id, generation));
-        let abandoned = forsaken.as_ref().is_some_and(|forsaken| forsaken.returns == Returns::AsItLikes);
+        let detached = self.detached.remove(&(id, generation));
+        let abandoned = detached.as_ref().is_some_and(|detached| detached.returns == Returns::AsItLikes);
         self.abandoned -= usize::from(abandoned);
-        forsaken.is_some()
+        detached.is_some()
     }
 
     /// Tells of something, behind the changes of containers that came before.
-    pub(super) fn say(&mut self, event: Event, now: Time) {
-        self.say_of(event, Caller::default(), now);
+    pub(super) fn emit(&mut self, event: Event, now: Time) {
+        self.emit_for(event, Caller::default(), now);
     }
 
     /// The same of something about an execution.
-    pub(super) fn say_of(&mut self, event: Event, caller: Caller, now: Time) {
-        self.say_changes(now);
+    pub(super) fn emit_for(&mut self, event: Event, caller: Caller, now: Time) {
+        self.emit_changes(now);
         self.observed.remember(Fact::of(&event, now), now);
-        self.said.push(Entry { event, caller });
+        self.events.push(QueuedEvent { event, caller });
     }
 
     /// Tells of the changes so far.
-    pub(super) fn say_changes(&mut self, now: Time) {
+    pub(super) fn emit_changes(&mut self, now: Time) {
         let changes = self.ledger.take_changes();
         self.observed.changed(&changes, now);
-        self.said.extend(changes.iter().map(|change| Event::of_change(change, now).into()));
+        self.events.extend(changes.iter().map(|change| Event::of_change(change, now).into()));
     }
 
     /// Who asked for what a container executes, or has executed last.
@@ -341,7 +345,7 @@ impl State {
     /// Every input without an outcome comes back, and what is in the user's code is left behind there.
     fn cut_off(&mut self, exits: Exits, now: Time) {
         self.end_all(Unrun::Cancelled, &Reason::ShutDown, now);
-        self.ledger.settle(now); // one that has stayed up long enough has ended a crash loop before it is cut off
+        self.ledger.end_loop_if_stable(now); // one that has stayed up long enough has ended a crash loop before it is cut off
         for id in self.ledger.containers() {
             self.fence(id, now);
             if self.broken.is_some() {
@@ -350,15 +354,15 @@ impl State {
             self.ledger.released(id, now);
             let (generation, stage) = self.ledger.stage(id);
             let in_user_code = match stage {
-                Stage::Starting => true,
-                Stage::Exiting => exits == Exits::End,
+                ContainerStage::Starting => true,
+                ContainerStage::Exiting => exits == Exits::End,
                 // Its job has ended under it. Another has not begun its run, or has come to the end of it.
-                Stage::Live => self.seats[id.index()].at_work && self.ledger.stray(id).is_some(),
-                Stage::Absent | Stage::BackingOff { .. } => false,
+                ContainerStage::Live => self.seats[id.index()].at_work && self.ledger.orphan(id).is_some(),
+                ContainerStage::Absent | ContainerStage::BackingOff { .. } => false,
             };
             if in_user_code {
-                let has_begun = self.leash(id, generation).is_some();
-                self.forsake(id, generation, now);
+                let has_begun = self.token(id, generation).is_some();
+                self.detach(id, generation, now);
                 self.seats[id.index()].fate = has_begun.then_some(Fate::CutOff);
             }
         }

@@ -8,19 +8,19 @@ use std::time::Duration;
 use tokio::time::{Sleep, sleep_until};
 
 use crate::base::ids::{ContainerId, Generation, JobId};
-use crate::data::gate::Gate;
-use crate::decide::ledger::{Mode, Stage};
+use crate::data::flow_control::FlowControl;
+use crate::decide::ledger::{ContainerStage, Mode};
 use crate::decide::life::{Next, Served};
-use crate::decide::pacing::{LOOK_MAX, LOOK_MIN};
+use crate::decide::pacing::{POLL_MAX, POLL_MIN};
 use crate::engine::dispatch::containers::Work;
 use crate::engine::dispatch::{Dispatch, State};
-use crate::engine::map_lane::MapLane;
+use crate::engine::map_buffers::MapBuffers;
 use crate::engine::messages::Notice;
 
-/// The key under which a feeder waits for room; it is alone in its lane.
+/// The key under which a feeder waits for room; it is alone with its job.
 pub(super) const FEEDER: u64 = 0;
 
-/// Distinguishes the tasks of containers: a forsaken one may wait beside its successor.
+/// Distinguishes the tasks of containers: a detached one may wait beside its successor.
 pub(super) fn key(id: ContainerId, generation: Generation) -> u64 {
     generation.0 << 16 | u64::from(id.0)
 }
@@ -50,7 +50,7 @@ impl Drop for Asleep<'_> {
     fn drop(&mut self) {
         if self.asleep {
             let dispatch = self.dispatch;
-            let mut state = dispatch.hold();
+            let mut state = dispatch.lock();
             self.wake(&mut state);
             dispatch.wake_one(&mut state); // what this one was woken for, another is to see
         }
@@ -70,7 +70,7 @@ impl Dispatch {
                 return Poll::Pending;
             }
             loop {
-                let mut state = self.hold();
+                let mut state = self.lock();
                 asleep.wake(&mut state);
                 let until = match self.offer(&mut state, id, generation, returned) {
                     Next::Work(work) => return Poll::Ready(Ok(work)),
@@ -95,7 +95,7 @@ impl Dispatch {
     /// The user's `enter` or `exit` waits in a task, to be woken when its generation is over. `false` if
     /// that is so already.
     pub(crate) fn suspend(&self, id: ContainerId, generation: Generation, waker: &Waker) -> bool {
-        let mut state = self.hold();
+        let mut state = self.lock();
         let lives = state.lives(id, generation);
         if lives {
             state.seats[id.index()].suspended = true;
@@ -106,7 +106,7 @@ impl Dispatch {
 
     /// It goes on. `false` if it may not, because its generation is over.
     pub(crate) fn resume(&self, id: ContainerId, generation: Generation) -> bool {
-        let mut state = self.hold();
+        let mut state = self.lock();
         let lives = state.lives(id, generation);
         if lives {
             state.seats[id.index()].suspended = false;
@@ -116,12 +116,17 @@ impl Dispatch {
     }
 
     /// [`Dispatch::await_room`], for a task.
-    pub(crate) async fn room_in_task(&self, job: JobId, gate: &Gate) -> Option<u64> {
+    pub(crate) async fn room_in_task(&self, job: JobId, flow: &FlowControl) -> Option<u64> {
         poll_fn(|cx| {
-            let state = self.hold();
-            match state.room(job, gate) {
+            let state = self.lock();
+            match state.room(job, flow) {
                 Some(0) => {
-                    state.lanes.map(job).expect("it has a feeder").space.register(FEEDER, cx.waker().clone());
+                    state
+                        .buffers
+                        .map(job)
+                        .expect("it has a feeder")
+                        .space
+                        .register(FEEDER, cx.waker().clone());
                     Poll::Pending
                 }
                 room => Poll::Ready(room),
@@ -132,19 +137,21 @@ impl Dispatch {
 
     /// Whether a feeder that waits for its source should go on; if it should not any more, it is woken.
     pub(crate) fn is_wanted_by_task(&self, job: JobId, waker: &Waker) -> bool {
-        let state = self.hold();
-        let Some(lane) = state.lanes.map(job).filter(|lane| !lane.source_over) else { return false };
-        lane.space.register(FEEDER, waker.clone());
+        let state = self.lock();
+        let Some(buffers) = state.buffers.map(job).filter(|buffers| !buffers.source_over) else {
+            return false;
+        };
+        buffers.space.register(FEEDER, waker.clone());
         state.ledger.mode() == Mode::Running && state.broken.is_none()
     }
 
     /// Looks for outcomes of running inputs that a task waits for.
     pub(crate) fn tick(&self) -> Tick {
-        let mut state = self.hold();
+        let mut state = self.lock();
         let now = self.now();
         let waited = state.tasks_waiting();
         if state.broken.is_none() {
-            state.book_all(now);
+            state.commit_all(now);
         }
         let waiting = state.tasks_waiting();
         state.ticking = waiting > 0;
@@ -172,8 +179,8 @@ impl Tick {
     pub(crate) fn pause(self, before: Duration) -> Option<Duration> {
         match self {
             Self::Last => None,
-            Self::Found => Some(LOOK_MIN),
-            Self::Nothing => Some((before * 2).min(LOOK_MAX)),
+            Self::Found => Some(POLL_MIN),
+            Self::Nothing => Some((before * 2).min(POLL_MAX)),
         }
     }
 }
@@ -181,16 +188,17 @@ impl Tick {
 impl State {
     fn lives(&self, id: ContainerId, generation: Generation) -> bool {
         let (current, stage) = self.ledger.stage(id);
-        let lives = matches!(stage, Stage::Starting | Stage::Live | Stage::Exiting);
+        let lives =
+            matches!(stage, ContainerStage::Starting | ContainerStage::Live | ContainerStage::Exiting);
         current == generation && lives && self.broken.is_none()
     }
 
     /// The consumer of a job waits in a task. A run of several inputs tells of its outcomes at its end
-    /// only: while there is one, the supervisor looks now and then.
+    /// only: while there is one, the supervisor polls now and then.
     pub(super) fn wait_in_task(&mut self, dispatch: &Dispatch, job: JobId, waker: Waker) {
-        let lane = self.lanes.map_mut(job).expect("its consumer keeps it open");
-        lane.awaited = true;
-        let before = lane.waker.replace(waker);
+        let buffers = self.buffers.map_mut(job).expect("its consumer keeps it open");
+        buffers.awaited = true;
+        let before = buffers.waker.replace(waker);
         self.wakers.unused.extend(before);
         if !self.ticking && self.runs_ahead(job) {
             self.begin_to_tick(dispatch);
@@ -198,8 +206,8 @@ impl State {
     }
 
     /// Whether the consumer of a map waits in a task, for outcomes of a run that tells of them at its end only.
-    pub(super) fn is_looked_for(&self, job: JobId) -> bool {
-        self.lanes.map(job).is_some_and(MapLane::is_looked_for)
+    pub(super) fn has_polling_task(&self, job: JobId) -> bool {
+        self.buffers.map(job).is_some_and(MapBuffers::has_polling_task)
     }
 
     /// Whether a container executes several inputs of that job.
@@ -218,7 +226,7 @@ impl State {
     fn tasks_waiting(&self) -> usize {
         let waited_for = |id: &ContainerId| {
             let lease = self.ledger.lease(*id).filter(|lease| lease.span.len > 1);
-            lease.is_some_and(|lease| self.is_looked_for(lease.job))
+            lease.is_some_and(|lease| self.has_polling_task(lease.job))
         };
         self.ledger.ahead().filter(waited_for).count()
     }
@@ -228,6 +236,6 @@ impl State {
             return;
         }
         self.ticking = true;
-        dispatch.tell(Notice::Awaited);
+        dispatch.notify(Notice::Awaited);
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::base::ids::{ContainerId, Generation, JobId};
 use crate::base::signal::Signal;
-use crate::data::gate::Gate;
+use crate::data::flow_control::FlowControl;
 use crate::decide::life::Next;
 use crate::engine::dispatch::containers::Work;
 use crate::engine::dispatch::{Dispatch, State};
@@ -16,7 +16,7 @@ impl Dispatch {
         generation: Generation,
         look: impl FnOnce(&State) -> T,
     ) -> (Next<Work>, T) {
-        let mut state = self.hold();
+        let mut state = self.lock();
         self.come_back(&mut state, id, generation, self.now());
         let seen = look(&state);
         let offer = match self.offer(&mut state, id, generation, self.now()) {
@@ -28,12 +28,12 @@ impl Dispatch {
 
     /// A container that [`Dispatch::try_next`] sent to sleep wakes.
     pub(crate) fn wake(&self, id: ContainerId, generation: Generation) {
-        self.hold().sleepers.has_woken(id, generation);
+        self.lock().sleepers.has_woken(id, generation);
     }
 
     /// [`Dispatch::await_room`], which says 0 where that would wait.
-    pub(crate) fn try_room(&self, job: JobId, gate: &Gate) -> Option<u64> {
-        self.hold().room(job, gate)
+    pub(crate) fn try_room(&self, job: JobId, flow: &FlowControl) -> Option<u64> {
+        self.lock().room(job, flow)
     }
 
     /// The containers that were signalled since this was last asked.
@@ -51,9 +51,9 @@ impl Dispatch {
 impl State {
     /// Whether nothing of any job or run is left.
     pub(crate) fn is_empty(&self) -> bool {
-        self.lanes.open.is_empty()
+        self.buffers.open.is_empty()
             && self.seats.iter().all(|seat| seat.run.is_none())
-            && self.forsaken.is_empty()
+            && self.detached.is_empty()
             && self.sleepers.is_empty()
     }
 }

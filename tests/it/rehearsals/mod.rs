@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use longshore::testkit::Ending;
+use longshore::testkit::ExecutionEnd;
 use longshore::{
     App, AsyncWorker, Builder, Cause, ConfigError, ContainerId, Context, Death, Event, Failure, Fate,
     Previous, Retries, StartError, Worker,
@@ -114,7 +114,7 @@ fn retries_wait_to_the_millisecond_and_the_last_error_surfaces() {
     assert_eq!(record.delays(0), [1, 2, 4, 8, 16, 30, 30, 30].map(Duration::from_secs));
     assert_eq!(record.elapsed(), 121 * SECOND);
     assert!(matches!(outcomes[0].as_ref().expect_err("it fails").cause(), Cause::Failed(7)));
-    assert!(record.executions().iter().all(|execution| execution.ending == Ending::Failed));
+    assert!(record.executions().iter().all(|execution| execution.ending == ExecutionEnd::Failed));
 }
 
 #[test]
@@ -170,13 +170,13 @@ fn synchronous_code_that_hangs_is_left_behind_and_async_code_is_dropped() {
         record
     };
     let sync = kill(attempts(&app()).containers(1).rehearse());
-    assert_eq!(sync.executions()[0].ending, Ending::Unended);
+    assert_eq!(sync.executions()[0].ending, ExecutionEnd::Unended);
     assert_eq!(sync.status().containers.abandoned, 1, "abandoned threads: {sync}");
     assert_eq!(sync.report().threads_running, 1, "running threads: {sync}");
     let in_task = kill(
         app().function_async("async", async |_: &u64| Ok(u64::from(attempt()))).containers(1).rehearse(),
     );
-    assert_eq!(in_task.executions()[0].ending, Ending::Dropped);
+    assert_eq!(in_task.executions()[0].ending, ExecutionEnd::Dropped);
     assert_eq!(in_task.status().containers.abandoned, 0, "abandoned threads: {in_task}");
     assert_eq!(in_task.report().threads_running, 0, "running threads: {in_task}");
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use longshore::testkit::{Ending, Fault};
+use longshore::testkit::{ExecutionEnd, Fault};
 use longshore::{Cause, ContainerId, RateLimited};
 
 use super::{SECOND, app, attempts};
@@ -22,7 +22,7 @@ fn an_answer_that_comes_too_late_is_refused() {
         .expect("valid settings");
     let first = &record.executions()[0];
     assert_eq!(first.ended, 10 * SECOND, "end of the first attempt: {record}");
-    assert_eq!(first.ending, Ending::Late, "ending of the first attempt: {record}");
+    assert_eq!(first.ending, ExecutionEnd::Late, "ending of the first attempt: {record}");
 }
 
 #[test]

@@ -1,0 +1,208 @@
+//! A cursor: the position of a thread in its range, and the orders with which other threads end
+//! or shorten the range.
+//!
+//! The thread moves on before it publishes an outcome. Exactly one of two things is therefore true of every
+//! input: either the thread has the right to publish it, or the thread that fenced the cursor knows that it
+//! was executing. Moving on costs the thread a store and a load. A thread that interferes pays for both
+//! sides, with [`heavy`](crate::base::sync::heavy):
+//!
+//! ```text
+//! thread                          interferer
+//! at ← place + 1                  orders: locked
+//! light                           control ← HALT
+//! control halts?                  heavy
+//!   no: the right is its own      where ← at
+//!   yes: waits for the orders,    decides by that, and records it
+//!        and obeys them           control ← end, or FENCED; orders: unlocked
+//! ```
+//!
+//! If the thread did not see the halt, the interferer saw where it is. If the interferer did not see its last
+//! step, the thread sees the halt, and learns from the orders which of the two came first.
+//!
+//! If the system refuses the heavy half, neither is known. A range then keeps its length, and a fence reports
+//! that it does not know where the thread is: the thread may still publish the outcome of the place before
+//! it, once, so no other thread may.
+
+use super::sync::{AtomicU64, Light, Mutex, Ordering, heavy};
+
+/// Set while another thread interferes, and once the cursor is fenced.
+const HALT: u64 = 1 << 63;
+/// Set once the cursor is fenced: the thread publishes only the outcomes that it had the
+/// right to publish before.
+const FENCED: u64 = 1 << 62;
+/// In `at`: the first place has not begun.
+const WAITING: u64 = 1 << 61;
+const PLACE: u64 = (1 << 31) - 1;
+
+/// The result of a thread's step from one place to the next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Advance {
+    /// The outcome of the place may be published. The next place has begun.
+    Next,
+    /// The outcome of the place may be published. The range is over.
+    Last,
+    /// The outcome of the place is refused. The range is over.
+    Fenced,
+}
+
+/// The position of a thread.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct CursorPosition {
+    /// The place that executes or comes next.
+    pub(crate) at: u64,
+    /// Whether the place at `at` executes.
+    pub(crate) begun: bool,
+}
+
+/// The decisions of other threads about a cursor.
+#[derive(Debug)]
+struct Orders {
+    /// The end of the range: the place after the last one.
+    end: u64,
+    /// The position at which the thread was fenced.
+    fenced: Option<CursorPosition>,
+}
+
+/// The places `at .. end`.
+#[derive(Debug)]
+pub(crate) struct Cursor {
+    /// The place that executes or comes next. Only the thread writes it.
+    at: AtomicU64,
+    /// The end, with [`HALT`] while another thread interferes. Written under `orders`,
+    /// and read by the thread.
+    control: AtomicU64,
+    orders: Mutex<Orders>,
+    /// The light half that the thread passes with.
+    light: Light,
+}
+
+impl Cursor {
+    /// A cursor for a thread that passes with `light` in each step.
+    pub(crate) fn new(from: u64, end: u64, light: Light) -> Self {
+        assert!(from <= end && end <= PLACE, "a chunk holds fewer than 2^31 inputs");
+        Self {
+            at: AtomicU64::new(from | WAITING),
+            control: AtomicU64::new(end),
+            orders: Mutex::new(Orders { end, fenced: None }),
+            light,
+        }
+    }
+
+    /// The light half that the thread passes with. The thread looks it up once for many steps.
+    pub(crate) fn light(&self) -> Light {
+        self.light
+    }
+
+    /// Begins the first place. Returns `None` if the range is empty or the cursor is fenced.
+    pub(crate) fn begin(&self) -> Option<u64> {
+        let from = self.at.load(Ordering::Relaxed) & PLACE;
+        if from == self.control.load(Ordering::Acquire) & PLACE {
+            return None;
+        }
+        self.at.store(from, Ordering::Release);
+        self.light.pass();
+        let control = self.control.load(Ordering::Acquire);
+        if control & HALT == 0 {
+            return (from < control).then_some(from);
+        }
+        let orders = self.orders.lock();
+        (orders.fenced.is_none() && from < orders.end).then_some(from)
+    }
+
+    /// Ends `place` and begins the next place, if there is one. `light` is the cursor's.
+    #[inline]
+    pub(crate) fn step(&self, place: u64, light: Light) -> Advance {
+        let next = place + 1;
+        self.at.store(next, Ordering::Release);
+        light.pass();
+        let control = self.control.load(Ordering::Acquire);
+        if control & HALT != 0 {
+            return self.obey(next);
+        }
+        if next == control { Advance::Last } else { Advance::Next }
+    }
+
+    /// Another thread interferes. The orders say whether this step came before its decision.
+    #[cold]
+    fn obey(&self, next: u64) -> Advance {
+        let orders = self.orders.lock();
+        match orders.fenced {
+            Some(position) if position.at < next => Advance::Fenced,
+            Some(_) => Advance::Last,
+            None if next == orders.end => Advance::Last,
+            None => Advance::Next,
+        }
+    }
+
+    /// Ends the range from another thread. Outcomes that the thread has no right to publish yet are refused.
+    ///
+    /// # Errors
+    ///
+    /// The system refuses the barrier. The position is where the thread was seen. It may have moved on
+    /// unseen, and then it publishes one more outcome.
+    pub(crate) fn fence(&self) -> Result<CursorPosition, CursorPosition> {
+        let mut orders = self.orders.lock();
+        let is_known = self.halt();
+        let position = self.seal(&mut orders);
+        if is_known { Ok(position) } else { Err(position) }
+    }
+
+    /// Ends the range on the thread itself, between two of its steps. This needs no barrier.
+    pub(crate) fn fence_here(&self) -> CursorPosition {
+        let mut orders = self.orders.lock();
+        self.seal(&mut orders)
+    }
+
+    fn seal(&self, orders: &mut Orders) -> CursorPosition {
+        if let Some(position) = orders.fenced {
+            return position;
+        }
+        let position = self.position(orders.end);
+        orders.fenced = Some(position);
+        self.control.store(orders.end | HALT | FENCED, Ordering::SeqCst);
+        position
+    }
+
+    /// Shortens the range so that it ends at `wanted`, or after the place that executes or has already been
+    /// passed. Returns the end. It is unchanged if the system refuses the barrier.
+    pub(crate) fn truncate(&self, wanted: u64) -> u64 {
+        let mut orders = self.orders.lock();
+        if wanted >= orders.end || orders.fenced.is_some() {
+            return orders.end;
+        }
+        if self.halt() {
+            let position = self.position(orders.end);
+            let reached = position.at + u64::from(position.begun);
+            orders.end = reached.max(wanted);
+        }
+        self.control.store(orders.end, Ordering::SeqCst);
+        orders.end
+    }
+
+    /// From now on the thread cannot move on unseen. Returns `false` if it can, because the
+    /// system refuses the barrier.
+    fn halt(&self) -> bool {
+        self.control.fetch_or(HALT, Ordering::SeqCst);
+        heavy(self.light)
+    }
+
+    fn position(&self, end: u64) -> CursorPosition {
+        let at = self.at.load(Ordering::Acquire);
+        CursorPosition { at: at & PLACE, begun: at & WAITING == 0 && at < end }
+    }
+
+    /// The thread's position, read without stopping the thread. It is exact on the thread itself.
+    pub(crate) fn look(&self) -> CursorPosition {
+        self.position(self.orders.lock().end)
+    }
+
+    pub(crate) fn is_fenced(&self) -> bool {
+        self.control.load(Ordering::SeqCst) & FENCED != 0
+    }
+
+    /// A lower bound of the thread's position. Do not use it on a fenced cursor: use the position that
+    /// `fence` returned. The thread advances once more before it sees the fence.
+    pub(crate) fn at(&self) -> u64 {
+        self.at.load(Ordering::Acquire) & PLACE
+    }
+}

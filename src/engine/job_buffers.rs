@@ -1,0 +1,209 @@
+//! The buffers of one job: what it has outside the ledger, where a map and a call can be treated alike.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::Waker;
+
+use crate::base::ids::{InputId, JobId};
+use crate::data::chunk::Chunk;
+use crate::data::failure::Reason;
+use crate::data::shape::Shape;
+use crate::decide::job::Span;
+use crate::decide::ledger::{Mode, Sources};
+use crate::decide::steps;
+use crate::decide::time::Time;
+use crate::engine::call_buffers::CallBuffers;
+use crate::engine::caller::Caller;
+use crate::engine::map_buffers::{JobSource, MapBuffers, MapEnd};
+
+/// What one job has outside the ledger.
+pub(crate) enum JobBuffers {
+    Map(Box<MapBuffers>),
+    Call(Box<CallBuffers>),
+}
+
+impl JobBuffers {
+    pub(crate) fn map(&self) -> Option<&MapBuffers> {
+        if let Self::Map(map) = self { Some(map) } else { None }
+    }
+
+    /// Who asked for the executions.
+    pub(crate) fn caller(&self) -> &Caller {
+        match self {
+            Self::Map(map) => &map.caller,
+            Self::Call(call) => &call.caller,
+        }
+    }
+
+    /// Moves an input that is executed again into a chunk of its own. Gives the chunk it came in, if that is used up by
+    /// now.
+    pub(crate) fn move_out(&mut self, index: u64) -> Option<Arc<Chunk>> {
+        match self {
+            Self::Map(map) => map.move_out(index),
+            Self::Call(_) => None, // it is alone
+        }
+    }
+
+    /// The outcome at `index`, the last of several, has been committed; perhaps before its thread has
+    /// published it.
+    pub(crate) fn committed(&mut self, index: u64) {
+        if let Self::Map(map) = self {
+            map.committed(index);
+        }
+    }
+
+    /// Those inputs have their outcomes, and so many are pending; at which moment, where several in a moment need not be
+    /// told one by one. Returns whom to wake.
+    #[must_use = "the waker is to be woken"]
+    pub(crate) fn finished(&mut self, span: Span, pending: u64, now: Option<Time>) -> Option<Waker> {
+        match self {
+            Self::Map(map) => map.finished(span, pending, now),
+            Self::Call(call) => call.waker.take(),
+        }
+    }
+
+    /// Those inputs have ended. `begun` says whether the first of them was executing.
+    pub(crate) fn has_ended(&mut self, span: Span, begun: bool, reason: Reason) {
+        match self {
+            Self::Map(map) => map.has_ended(span, begun, reason),
+            Self::Call(call) => call.has_ended(begun, reason),
+        }
+    }
+
+    /// Takes out up to `most` inputs that have ended, the earliest first: their range, whether the first of them was
+    /// executing, and why they have ended.
+    pub(crate) fn take_ended(&mut self, most: u64) -> Option<(Span, bool, Reason)> {
+        match self {
+            Self::Map(map) => map.take_ended(most),
+            Self::Call(call) => {
+                let (begun, reason) = call.take_ended()?;
+                Some((Span { first: 0, len: 1 }, begun, reason))
+            }
+        }
+    }
+
+    /// That input, and perhaps later ones, will have no outcome.
+    pub(crate) fn gap_at(&mut self, index: u64) {
+        match self {
+            Self::Map(map) => map.gap_at(index),
+            Self::Call(_) => {} // its caller is gone
+        }
+    }
+
+    /// Nothing is pulled any more, and `end` is what a map ends with, unless it has a better one. Gives back what was not
+    /// pulled, and the end that its consumer will not see.
+    pub(crate) fn end_with(&mut self, end: Option<MapEnd>) -> (JobSource, Option<MapEnd>) {
+        match self {
+            Self::Map(map) => map.end_with(end),
+            Self::Call(_) => (JobSource::Exhausted, end),
+        }
+    }
+
+    /// Whether nothing will come from the source any more.
+    pub(crate) fn is_exhausted(&self) -> bool {
+        self.map().is_none_or(MapBuffers::is_exhausted)
+    }
+
+    /// Whether all inputs of its source were taken into the ledger.
+    pub(crate) fn is_source_over(&self) -> bool {
+        self.map().is_none_or(|map| map.source_over)
+    }
+
+    /// Inputs that the window holds and that are not in the ledger.
+    pub(crate) fn held_by_window(&self) -> u64 {
+        self.map().map_or(0, MapBuffers::held_by_window)
+    }
+
+    /// Whether dropping it drops no value of the user's.
+    pub(crate) fn is_empty(&self) -> bool {
+        match self {
+            Self::Map(map) => map.is_empty(),
+            Self::Call(call) => call.is_given(),
+        }
+    }
+
+    /// Signals the consumer if it waits as a thread; its waker, if it waits as a task, is to be woken
+    /// once the lock is released.
+    #[must_use = "the waker is to be woken"]
+    pub(crate) fn wake(&mut self) -> Option<Waker> {
+        match self {
+            Self::Map(map) => map.wake(),
+            Self::Call(call) => call.waker.take(),
+        }
+    }
+}
+
+/// The buffers of all jobs of a function, as the ledger sees them.
+pub(crate) struct BuffersByJob {
+    shape: &'static Shape,
+    pub(crate) open: BTreeMap<JobId, JobBuffers>,
+}
+
+impl BuffersByJob {
+    /// No lanes yet, of a function of that shape.
+    pub(crate) fn of(shape: &'static Shape) -> Self {
+        Self { shape, open: BTreeMap::new() }
+    }
+
+    pub(crate) fn get(&self, job: JobId) -> Option<&JobBuffers> {
+        self.open.get(&job)
+    }
+
+    pub(crate) fn get_mut(&mut self, job: JobId) -> Option<&mut JobBuffers> {
+        self.open.get_mut(&job)
+    }
+
+    /// The chunk that holds an input.
+    pub(crate) fn chunk(&mut self, InputId { job, index }: InputId) -> Option<&Arc<Chunk>> {
+        match self.open.get_mut(&job)? {
+            JobBuffers::Map(map) => map.chunk(index),
+            JobBuffers::Call(call) => Some(call.chunk(self.shape)),
+        }
+    }
+
+    /// The lane of a map. `None` for a call.
+    pub(crate) fn map(&self, job: JobId) -> Option<&MapBuffers> {
+        self.get(job).and_then(JobBuffers::map)
+    }
+
+    /// The lane of a map. `None` for a call.
+    pub(crate) fn map_mut(&mut self, job: JobId) -> Option<&mut MapBuffers> {
+        if let JobBuffers::Map(map) = self.get_mut(job)? { Some(map) } else { None }
+    }
+
+    /// The lane of a call. `None` for a map.
+    pub(crate) fn call_mut(&mut self, job: JobId) -> Option<&mut CallBuffers> {
+        if let JobBuffers::Call(call) = self.get_mut(job)? { Some(call) } else { None }
+    }
+
+    /// Moves up to `most` inputs of a map into a chunk whose first index is `first`; returns how many.
+    pub(crate) fn pull(&mut self, job: JobId, first: u64, most: u64) -> u64 {
+        self.map_mut(job).map_or(0, |map| map.pull(first, most))
+    }
+
+    /// Inputs that windows hold and that are not in the ledger.
+    pub(crate) fn held_by_windows(&self) -> u64 {
+        self.open.values().map(steps::each).map(JobBuffers::held_by_window).sum()
+    }
+}
+
+impl Sources for BuffersByJob {
+    fn available(&self, job: JobId, mode: Mode) -> u64 {
+        self.map(job).map_or(0, |map| map.available(mode))
+    }
+
+    fn await_inputs(&self, job: JobId, mode: Mode) -> Option<u64> {
+        self.map(job).map_or(Some(0), |map| map.await_inputs(mode))
+    }
+
+    fn yielded(&self, job: JobId) -> u64 {
+        self.map(job).map_or(0, |map| map.flow.yielded.load(Ordering::SeqCst))
+    }
+
+    fn request_room(&self, job: JobId, least: u64) {
+        if let Some(map) = self.map(job) {
+            map.request_room(least);
+        }
+    }
+}

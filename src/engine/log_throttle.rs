@@ -1,0 +1,313 @@
+//! The throttle of a function's log. It decides what the log says: what happened, why, how often, since when,
+//! and when it was over.
+//!
+//! Pure: it hears of each event in turn, and says how that is to be told. The first crash of each kind is told in
+//! full. Repeats are counted: the count is told once a second for each kind, and while there is a crash loop with each of
+//! its delays. So an outage is a line for its beginning, one for each delay and one for its end, however many
+//! containers it kills.
+
+use std::collections::BTreeMap;
+use std::mem;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::decide::time::Time;
+use crate::values::crash::{Crash, Death};
+use crate::values::event::Event;
+
+/// For how long repeats of one kind are counted before they are told.
+pub(crate) const REPEATS_PERIOD: Duration = Duration::from_secs(1);
+
+/// How many kinds of crashes are told apart within that time. Those of further kinds are told as one.
+const KINDS_MAX: usize = 64;
+
+/// How an event is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Detail {
+    /// In full, with the number of crashes that were only counted so far: those of its kind for a crash, of all kinds for
+    /// anything else.
+    InFull { repeats: u64 },
+    /// As a detail, because it is counted as a repeat.
+    Folded,
+}
+
+/// What crashes have in common that are told as repeats of one.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum CrashKind {
+    Panic {
+        place: String,
+    },
+    EnterPanic {
+        place: String,
+    },
+    EnterError {
+        text: String,
+    },
+    NoThread,
+    NoAccount,
+    Memory,
+    Killed,
+    /// There are too many kinds.
+    Other,
+}
+
+impl CrashKind {
+    fn of(crash: &Crash) -> Self {
+        // The same place may have another message for each input.
+        let place =
+            |panic: &crate::values::crash::Panic| panic.location().unwrap_or(panic.message()).to_owned();
+        match &crash.death {
+            Death::Panicked(panic) => Self::Panic { place: place(panic) },
+            Death::EnterPanicked(panic) => Self::EnterPanic { place: place(panic) },
+            Death::EnterFailed(error) => Self::EnterError { text: error.to_string() },
+            Death::NoThread(_) => Self::NoThread,
+            Death::NoAccount => Self::NoAccount,
+            Death::MemoryLimit { .. } => Self::Memory,
+            Death::Killed => Self::Killed,
+        }
+    }
+}
+
+/// What is known of the crashes of one kind.
+#[derive(Debug)]
+struct Repeats {
+    /// When their number was told last.
+    logged: Time,
+    /// How many have come since.
+    unlogged: u64,
+    /// The last of those.
+    last: Arc<Crash>,
+}
+
+/// What has been told of a function, and what only counted.
+#[derive(Debug, Default)]
+pub(crate) struct LogThrottle {
+    kinds: BTreeMap<CrashKind, Repeats>,
+    /// Whether there is a crash loop, whose delays tell how often containers crash.
+    in_a_loop: bool,
+}
+
+impl LogThrottle {
+    /// The next event, and when it happened.
+    pub(crate) fn admit(&mut self, event: &Event, at: Time) -> Detail {
+        match event {
+            Event::Crashed(crash) => self.crashed(crash, at),
+            Event::CrashLoop { .. } => {
+                self.in_a_loop = true;
+                Detail::InFull { repeats: self.take_counts(at) }
+            }
+            Event::Recovered { .. } | Event::Reset | Event::GaveUp(_) => {
+                self.in_a_loop = false;
+                Detail::InFull { repeats: self.take_counts(at) }
+            }
+            Event::Missed(_) => {
+                self.in_a_loop = false; // its end may be among what was lost
+                Detail::InFull { repeats: 0 }
+            }
+            _ => Detail::InFull { repeats: 0 },
+        }
+    }
+
+    fn crashed(&mut self, crash: &Arc<Crash>, at: Time) -> Detail {
+        let mut kind = CrashKind::of(crash);
+        if !self.kinds.contains_key(&kind) && self.kinds.len() >= KINDS_MAX {
+            // A kind whose next crash would be told in full anyway need not be remembered.
+            self.kinds.retain(|_, repeats| repeats.unlogged > 0 || at.since(repeats.logged) < REPEATS_PERIOD);
+            if self.kinds.len() >= KINDS_MAX {
+                kind = CrashKind::Other;
+            }
+        }
+        let Some(repeats) = self.kinds.get_mut(&kind) else {
+            self.kinds.insert(kind, Repeats { logged: at, unlogged: 0, last: Arc::clone(crash) });
+            return Detail::InFull { repeats: 0 };
+        };
+        if self.in_a_loop || at.since(repeats.logged) < REPEATS_PERIOD {
+            repeats.unlogged += 1;
+            repeats.last = Arc::clone(crash);
+            return Detail::Folded;
+        }
+        repeats.logged = at;
+        Detail::InFull { repeats: mem::take(&mut repeats.unlogged) }
+    }
+
+    /// The repeats that were not logged so far, with the last crash of each kind. Needed where no later event logs them.
+    pub(crate) fn take_repeats(&mut self, at: Time) -> Vec<(Arc<Crash>, u64)> {
+        if self.in_a_loop {
+            return Vec::new(); // its next delay tells of them, or its end
+        }
+        let due = self
+            .kinds
+            .values_mut()
+            .filter(|repeats| repeats.unlogged > 0 && at.since(repeats.logged) >= REPEATS_PERIOD);
+        let take = |repeats: &mut Repeats| {
+            repeats.logged = at;
+            (Arc::clone(&repeats.last), mem::take(&mut repeats.unlogged))
+        };
+        due.map(take).collect()
+    }
+
+    /// All repeats that nothing has told so far, because the function has ended.
+    pub(crate) fn take_all_repeats(&mut self, at: Time) -> Vec<(Arc<Crash>, u64)> {
+        self.in_a_loop = false;
+        self.take_repeats(at + REPEATS_PERIOD)
+    }
+
+    /// Whether anything waits to be told as a repeat.
+    pub(crate) fn has_repeats(&self) -> bool {
+        !self.in_a_loop && self.kinds.values().any(|repeats| repeats.unlogged > 0)
+    }
+
+    /// Crashes that only counted so far; their number is told now.
+    fn take_counts(&mut self, at: Time) -> u64 {
+        let take = |repeats: &mut Repeats| {
+            repeats.logged = at;
+            mem::take(&mut repeats.unlogged)
+        };
+        self.kinds.values_mut().map(take).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::ids::{ContainerId, Generation};
+    use crate::values::crash::Panic;
+
+    fn at(ms: u64) -> Time {
+        Time(Duration::from_millis(ms))
+    }
+
+    fn crash(line: u32) -> Event {
+        let panic = Panic { message: "gone".to_owned(), location: Some(format!("src/client.rs:{line}:9")) };
+        Event::Crashed(Arc::new(Crash {
+            container: ContainerId(0),
+            generation: Generation(1),
+            executing: None,
+            map: None,
+            call: None,
+            peak_bytes: None,
+            death: Death::Panicked(panic),
+        }))
+    }
+
+    fn crash_loop(crashes: u32) -> Event {
+        let Event::Crashed(crash) = crash(1) else { unreachable!("it is a crash") };
+        Event::CrashLoop { crashes, since: Duration::ZERO, next_restart: Duration::ZERO, crash }
+    }
+
+    fn in_full(repeats: u64) -> Detail {
+        Detail::InFull { repeats }
+    }
+
+    #[test]
+    fn the_first_crash_of_each_kind_is_told_in_full() {
+        let mut throttle = LogThrottle::default();
+        assert_eq!(throttle.admit(&crash(1), at(0)), in_full(0));
+        assert_eq!(throttle.admit(&crash(2), at(0)), in_full(0));
+    }
+
+    #[test]
+    fn repeats_are_told_once_a_second_with_their_number() {
+        let mut throttle = LogThrottle::default();
+        throttle.admit(&crash(1), at(0));
+        for ms in [0, 10, 999] {
+            assert_eq!(throttle.admit(&crash(1), at(ms)), Detail::Folded);
+        }
+        assert_eq!(throttle.admit(&crash(1), at(1000)), in_full(3));
+        assert_eq!(throttle.admit(&crash(1), at(1001)), Detail::Folded);
+    }
+
+    #[test]
+    fn repeats_that_nothing_follows_are_told_after_a_second() {
+        let mut throttle = LogThrottle::default();
+        throttle.admit(&crash(1), at(0));
+        throttle.admit(&crash(1), at(1));
+        assert!(throttle.has_repeats());
+        assert!(throttle.take_repeats(at(999)).is_empty());
+        let logged: Vec<u64> =
+            throttle.take_repeats(at(1000)).into_iter().map(|(_, repeats)| repeats).collect();
+        assert_eq!(logged, [1]);
+        assert!(!throttle.has_repeats());
+    }
+
+    #[test]
+    fn in_a_crash_loop_each_delay_tells_how_many_have_crashed() {
+        let mut throttle = LogThrottle::default();
+        throttle.admit(&crash(1), at(0));
+        for _ in 0..7 {
+            throttle.admit(&crash(1), at(0));
+        }
+        assert_eq!(throttle.admit(&crash_loop(2), at(1)), in_full(7));
+        for _ in 0..8 {
+            assert_eq!(throttle.admit(&crash(1), at(5000)), Detail::Folded);
+        }
+        assert!(!throttle.has_repeats(), "the next delay tells of them");
+        assert_eq!(throttle.admit(&crash_loop(3), at(5001)), in_full(8));
+        throttle.admit(&crash(1), at(6000));
+        let recovered = Event::Recovered { crashes: 3, after: Duration::from_secs(6) };
+        assert_eq!(throttle.admit(&recovered, at(6001)), in_full(1));
+        assert_eq!(throttle.admit(&crash(1), at(7001)), in_full(0), "the loop is over");
+    }
+
+    #[test]
+    fn another_kind_of_crash_is_told_in_full_within_a_loop() {
+        let mut throttle = LogThrottle::default();
+        throttle.admit(&crash(1), at(0));
+        throttle.admit(&crash_loop(2), at(1));
+        assert_eq!(throttle.admit(&crash(2), at(5000)), in_full(0));
+        assert_eq!(
+            throttle.admit(&crash(1), at(5000)),
+            Detail::Folded,
+            "the first kind is not forgotten for it"
+        );
+    }
+
+    #[test]
+    fn where_events_were_missed_the_loop_may_be_over() {
+        let mut throttle = LogThrottle::default();
+        throttle.admit(&crash(1), at(0));
+        throttle.admit(&crash_loop(2), at(1));
+        assert_eq!(throttle.admit(&Event::Missed(3), at(2)), in_full(0));
+        assert_eq!(throttle.admit(&crash(1), at(1001)), in_full(0));
+    }
+
+    #[test]
+    fn a_crash_without_repeats_is_told_once() {
+        let mut throttle = LogThrottle::default();
+        throttle.admit(&crash(1), at(0));
+        assert!(throttle.take_repeats(at(1000)).is_empty());
+    }
+
+    #[test]
+    fn repeats_that_nothing_has_told_are_not_forgotten_for_other_kinds() {
+        let mut throttle = LogThrottle::default();
+        for line in 0..KINDS_MAX as u32 {
+            throttle.admit(&crash(line), at(0));
+        }
+        throttle.admit(&crash(0), at(0));
+        throttle.admit(&crash(1000), at(1000));
+        let logged: Vec<u64> =
+            throttle.take_repeats(at(1000)).into_iter().map(|(_, repeats)| repeats).collect();
+        assert_eq!(logged, [1]);
+    }
+
+    #[test]
+    fn there_is_a_bound_on_the_kinds_that_are_told_apart() {
+        let mut throttle = LogThrottle::default();
+        let logged: Vec<Detail> = (0..100).map(|line| throttle.admit(&crash(line), at(0))).collect();
+        let in_full = logged.iter().filter(|detail| **detail != Detail::Folded).count();
+        assert_eq!(in_full, KINDS_MAX + 1);
+        assert!(throttle.kinds.len() <= KINDS_MAX + 1);
+        throttle.admit(&crash(1000), at(1000));
+        assert!(throttle.kinds.len() <= 3, "what would be told in full again is forgotten");
+    }
+
+    #[test]
+    fn the_end_tells_of_all_repeats() {
+        let mut throttle = LogThrottle::default();
+        throttle.admit(&crash(1), at(0));
+        throttle.admit(&crash_loop(2), at(0));
+        throttle.admit(&crash(1), at(1));
+        assert_eq!(throttle.take_all_repeats(at(2)).len(), 1);
+    }
+}

@@ -1,0 +1,601 @@
+//! The telemetry of the engine: one `tracing` event for each thing worth telling, and the same for
+//! subscribed actors. It prints nothing itself.
+//!
+//! Events are collected under the function's lock and told after its release, because subscribers
+//! are the user's code.
+
+use std::sync::{Arc, Weak};
+use std::task::Waker;
+
+use actix::Recipient;
+use actix::prelude::SendError;
+use parking_lot::Mutex;
+use tracing::Level;
+
+use crate::base::ids::Attempt;
+use crate::contain::TARGET;
+use crate::contain::unwind::ignore_panic;
+use crate::decide::ledger::{Change, ContainerStage};
+use crate::decide::time::Time;
+use crate::engine::actor::Happened;
+use crate::engine::caller::Caller;
+use crate::engine::events::{Events, Queue};
+use crate::engine::log_throttle::Detail;
+use crate::engine::span::SafeSpan;
+use crate::values::crash::{Crash, Death};
+use crate::values::event::{ContainerState, Event};
+
+impl Event {
+    /// What a change is told as.
+    pub(crate) fn of_change(change: &Change, now: Time) -> Self {
+        let (container, generation, stage) = match *change {
+            Change::Stage { container, generation, stage } => (container, generation, stage),
+            Change::Recovered { crashes, since } => {
+                return Self::Recovered { crashes, after: now.since(since) };
+            }
+        };
+        let state = match stage {
+            ContainerStage::Starting => ContainerState::Starting,
+            ContainerStage::Live => ContainerState::Live,
+            ContainerStage::Exiting => ContainerState::Exiting,
+            ContainerStage::Absent => ContainerState::Stopped,
+            ContainerStage::BackingOff { until } => ContainerState::BackingOff { delay: until.since(now) },
+        };
+        Self::Container { container, generation, state }
+    }
+}
+
+/// The telemetry of one function.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Telemetry<'a> {
+    pub(crate) app: &'a str,
+    pub(crate) function: &'a str,
+}
+
+impl Telemetry<'_> {
+    /// Emits the `tracing` event.
+    pub(crate) fn log(self, event: &Event, caller: &Caller, detail: Detail) {
+        match event {
+            Event::Crashed(crash) => self.crashed(crash, caller, detail),
+            Event::Poisoned { input, attempts, .. } => self.poisoned(caller, *input, *attempts),
+            _ => ignore_panic(|| self.emit(event, detail)),
+        }
+    }
+
+    fn emit(self, event: &Event, detail: Detail) {
+        let Self { app, function } = self;
+        let repeats = if let Detail::InFull { repeats } = detail { repeats } else { 0 };
+        match event {
+            Event::Container { container, generation, state } => {
+                let (container, generation) = (container.index(), generation.get());
+                match state {
+                    ContainerState::Starting => {
+                        tracing::debug!(target: TARGET, app, function, container, generation, "container starting");
+                    }
+                    ContainerState::Live => {
+                        tracing::debug!(target: TARGET, app, function, container, generation, "container live");
+                    }
+                    ContainerState::Exiting => {
+                        tracing::debug!(target: TARGET, app, function, container, generation, "container exiting");
+                    }
+                    ContainerState::Stopped => {
+                        tracing::debug!(target: TARGET, app, function, container, generation, "container stopped");
+                    }
+                    ContainerState::BackingOff { delay } => {
+                        tracing::debug!(
+                            target: TARGET, app, function, container, generation, ?delay, "container backing off"
+                        );
+                    }
+                }
+            }
+            Event::Killed(crash) => {
+                let (container, generation) = (crash.container.index(), crash.generation.get());
+                tracing::info!(target: TARGET, app, function, container, generation, "container killed");
+            }
+            Event::CrashLoop { crashes, since, next_restart, crash } => {
+                let (cause, location) = cause(crash);
+                tracing::warn!(
+                    target: TARGET, app, function, crashes, ?since, ?next_restart, cause, location, repeats,
+                    "crash loop"
+                );
+            }
+            Event::Recovered { crashes, after } => {
+                tracing::info!(target: TARGET, app, function, crashes, ?after, repeats, "recovered from a crash loop");
+            }
+            Event::ExitTimedOut(container, limit) => {
+                let container = container.index();
+                tracing::warn!(target: TARGET, app, function, container, ?limit, "exit timed out");
+            }
+            Event::GaveUp(gave_up) => {
+                let crash = gave_up.in_full();
+                tracing::error!(target: TARGET, app, function, %crash, repeats, "function gave up");
+            }
+            Event::Reset => tracing::info!(target: TARGET, app, function, "function reset"),
+            Event::Ended(report) => {
+                let threads = report.threads_running;
+                tracing::debug!(target: TARGET, app, function, threads_still_running = threads, "function ended");
+            }
+            Event::Missed(events) => {
+                tracing::warn!(target: TARGET, app, function, events, "events were missed");
+            }
+            Event::Crashed(_) | Event::Poisoned { .. } => unreachable!("they are told in a span"),
+        }
+    }
+
+    /// A crash, inside a span of the input that was executing. A repeat is a detail, and has no span.
+    fn crashed(self, crash: &Crash, caller: &Caller, detail: Detail) {
+        let (container, generation) = (crash.container.index(), crash.generation.get());
+        let ((cause, location), peak_bytes) = (cause(crash), crash.peak_bytes);
+        let attempt = crash.executing.map(|(_, attempt)| attempt.get());
+        let input = crash.executing.and_then(|(index, _)| caller.input(index));
+        let (map, call) = (caller.label().map(|label| &**label), caller.call());
+        let Self { app, function } = self;
+        let Detail::InFull { repeats } = detail else {
+            return ignore_panic(|| {
+                tracing::debug!(
+                    target: TARGET, app, function, map, call, input, attempt, container, generation, cause, location,
+                    peak_bytes, "container crashed again"
+                );
+            });
+        };
+        // Of the level of the event, so that whoever sees that also sees which input it was.
+        let span = SafeSpan::new(|| {
+            caller.in_its_subscriber(|parent| {
+                Some(tracing::warn_span!(
+                    target: TARGET, parent: parent, "input", app, function, map, call, input, attempt
+                ))
+            })
+        });
+        match span.filter(|_| crash.executing.is_some()) {
+            Some(span) => span.emit_inside(|| {
+                tracing::warn!(
+                    target: TARGET, container, generation, cause, location, peak_bytes, repeats, "container crashed"
+                );
+            }),
+            None => ignore_panic(|| {
+                tracing::warn!(
+                    target: TARGET, app, function, container, generation, cause, location, peak_bytes, repeats,
+                    "container crashed"
+                );
+            }),
+        }
+    }
+
+    /// Crashes that were only counted, and that nothing has told of since.
+    pub(crate) fn repeats(self, crash: &Crash, repeats: u64) {
+        let Self { app, function } = self;
+        let (cause, location) = cause(crash);
+        ignore_panic(
+            || tracing::warn!(target: TARGET, app, function, cause, location, repeats, "containers crashed again"),
+        );
+    }
+
+    fn poisoned(self, caller: &Caller, index: u64, attempts: Attempt) {
+        let Self { app, function } = self;
+        let (map, call, input) = (caller.label().map(|label| &**label), caller.call(), caller.input(index));
+        let attempts = attempts.get();
+        ignore_panic(
+            || tracing::warn!(target: TARGET, app, function, map, call, input, attempts, "input poisoned"),
+        );
+    }
+
+    /// The span of one input, or of several from that one on, whose parent is the caller's.
+    pub(crate) fn span(self, caller: &Caller, index: u64, attempt: Attempt) -> Option<SafeSpan> {
+        let Self { app, function } = self;
+        let (map, call, input) = (caller.label().map(|label| &**label), caller.call(), caller.input(index));
+        let attempt = attempt.get();
+        SafeSpan::new(|| {
+            caller.in_its_subscriber(|parent| {
+                Some(tracing::info_span!(
+                    target: TARGET, parent: parent, "input", app, function, map, call, input, attempt
+                ))
+            })
+        })
+    }
+
+    /// The span of a lease of first attempts, where `TRACE` is on.
+    pub(crate) fn trace_span(self, caller: &Caller, index: u64, inputs: u64) -> Option<SafeSpan> {
+        let Self { app, function } = self;
+        let (map, call, input) = (caller.label().map(|label| &**label), caller.call(), caller.input(index));
+        SafeSpan::new(|| {
+            let traced = tracing::enabled!(target: TARGET, Level::TRACE);
+            let span = |parent| {
+                tracing::trace_span!(
+                    target: TARGET, parent: parent, "input", app, function, map, call, input, inputs, attempt = 1
+                )
+            };
+            traced.then(|| caller.in_its_subscriber(span))
+        })
+    }
+}
+
+/// Why a container crashed, and where in the user's code.
+fn cause(crash: &Crash) -> (Option<String>, Option<&str>) {
+    match &crash.death {
+        Death::Panicked(panic) | Death::EnterPanicked(panic) => {
+            (Some(panic.message().to_owned()), panic.location())
+        }
+        Death::EnterFailed(error) => (Some(error.to_string()), None),
+        Death::NoThread(error) => (Some(error.to_string()), None),
+        death @ (Death::NoAccount | Death::MemoryLimit { .. }) => (Some(death.to_string()), None),
+        Death::Killed => (None, None),
+    }
+}
+
+/// The subscribers to events: actors and streams.
+#[derive(Default)]
+pub(crate) struct Subscribers(Mutex<Seats>);
+
+#[derive(Default)]
+struct Seats {
+    actors: Vec<Subscriber>,
+    /// Streams of events. Only the reader of a stream keeps it alive.
+    streams: Vec<Weak<Queue>>,
+    /// The last event was sent.
+    over: bool,
+}
+
+struct Subscriber {
+    to: Recipient<Happened>,
+    /// Events that found its mailbox full, not yet told.
+    missed: u64,
+}
+
+impl Subscriber {
+    /// Sends the event, and returns whether the actor still exists. An event that does not fit into its mailbox is
+    /// missed, and counted.
+    fn hears(&mut self, event: &Event) -> bool {
+        if self.missed > 0 {
+            match self.to.try_send(Happened(Event::Missed(self.missed))) {
+                Ok(()) => self.missed = 0,
+                Err(SendError::Full(_)) => {}
+                Err(SendError::Closed(_)) => return false,
+            }
+        }
+        match self.to.try_send(Happened(event.clone())) {
+            Ok(()) => true,
+            Err(SendError::Full(_)) => {
+                self.missed += 1;
+                true
+            }
+            Err(SendError::Closed(_)) => false,
+        }
+    }
+}
+
+impl Subscribers {
+    pub(crate) fn add(&self, to: Recipient<Happened>) {
+        self.0.lock().actors.push(Subscriber { to, missed: 0 });
+    }
+
+    /// A stream of the events from now on.
+    pub(crate) fn stream(&self) -> Events {
+        let (events, queue) = Events::new();
+        let mut seats = self.0.lock();
+        if seats.over {
+            drop(queue.close()); // it has no reader yet
+        } else {
+            seats.streams.push(Arc::downgrade(&queue));
+        }
+        events
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        let seats = self.0.lock();
+        seats.actors.is_empty() && seats.streams.is_empty()
+    }
+
+    /// Sends the event to all subscribers, and waits for none. A subscriber that is gone is forgotten.
+    pub(crate) fn send(&self, event: &Event) {
+        let (mut readers, mut told) = (Vec::new(), Vec::new()); // the last handle of a stream is dropped with no lock held
+        {
+            let mut seats = self.0.lock();
+            seats.actors.retain_mut(|subscriber| subscriber.hears(event));
+            seats.streams.retain(|stream| {
+                let Some(stream) = stream.upgrade() else { return false };
+                readers.extend(stream.add(event));
+                told.push(stream);
+                true
+            });
+            if matches!(event, Event::Ended(_)) {
+                seats.over = true;
+                seats.streams.clear();
+            }
+        }
+        wake(readers);
+    }
+}
+
+impl Drop for Subscribers {
+    fn drop(&mut self) {
+        let streams = std::mem::take(&mut self.0.get_mut().streams);
+        let streams = streams.iter().filter_map(Weak::upgrade);
+        wake(streams.filter_map(|stream| stream.close()).collect());
+    }
+}
+
+/// Wakes readers of streams, with no lock held.
+fn wake(readers: Vec<Waker>) {
+    for reader in readers {
+        ignore_panic(|| reader.wake());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::fmt::Debug;
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use tracing::Subscriber;
+    use tracing::field::{Field, Visit};
+    use tracing::span::{Attributes, Id};
+    use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
+    use tracing_subscriber::registry::LookupSpan;
+
+    use super::*;
+    use crate::base::ids::{ContainerId, Generation};
+    use crate::contain::drops::Stack;
+    use crate::values::crash::{EnterError, Panic};
+    use crate::values::gave_up::GaveUp;
+    use crate::values::report::FunctionReport;
+
+    const SECOND: Duration = Duration::from_secs(1);
+    const SPEECH: Telemetry<'_> = Telemetry { app: "a", function: "f" };
+    const IN_FULL: Detail = Detail::InFull { repeats: 0 };
+
+    #[derive(Default)]
+    struct Fields(BTreeMap<&'static str, String>);
+
+    impl Visit for Fields {
+        fn record_str(&mut self, field: &Field, value: &str) {
+            self.0.insert(field.name(), value.to_owned());
+        }
+
+        fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+            self.0.insert(field.name(), format!("{value:?}"));
+        }
+    }
+
+    impl Fields {
+        /// Those that name neither the app nor the function, which all of them must do.
+        fn line(mut self, outer: Option<String>) -> String {
+            let named = (self.0.remove("app"), self.0.remove("function"));
+            if outer.is_none() {
+                assert_eq!(named, (Some("a".to_owned()), Some("f".to_owned())));
+            }
+            let message = self.0.remove("message").unwrap_or_default();
+            let fields: String = self.0.into_iter().map(|(name, value)| format!(" {name}={value}")).collect();
+            format!("{message}{fields}{}", outer.unwrap_or_default())
+        }
+    }
+
+    /// Keeps each event as a line: its level, its message, its fields by name, and the span that it is in.
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<String>>>);
+
+    impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Lines {
+        fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
+            let mut fields = Fields::default();
+            attributes.record(&mut fields);
+            let level = attributes.metadata().level();
+            let span = context.span(id).expect("it was just made");
+            span.extensions_mut().insert(format!("{level}{}", fields.line(None)));
+        }
+
+        fn on_event(&self, event: &tracing::Event<'_>, context: Context<'_, S>) {
+            let mut fields = Fields::default();
+            event.record(&mut fields);
+            let span = context.event_span(event);
+            let span =
+                span.and_then(|span| span.extensions().get::<String>().map(|span| format!(" in {span}")));
+            let line = format!("{} {}", event.metadata().level(), fields.line(span));
+            self.0.lock().push(line);
+        }
+    }
+
+    /// The lines that are said.
+    fn said(log: impl FnOnce()) -> Vec<String> {
+        let lines = Lines::default();
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(lines.clone()), log);
+        lines.0.lock().clone()
+    }
+
+    fn crash(death: Death) -> Crash {
+        let (executing, peak_bytes) = (Some((7, Attempt(3))), Some(64));
+        let (container, generation) = (ContainerId(2), Generation(5));
+        Crash { container, generation, executing, map: None, call: None, peak_bytes, death }
+    }
+
+    fn panic() -> Death {
+        Death::Panicked(Panic { message: "gone".to_owned(), location: Some("a.rs:1:2".to_owned()) })
+    }
+
+    #[test]
+    fn each_stage_is_an_event_of_its_own() {
+        let (container, generation) = (ContainerId(2), Generation(5));
+        let until = Time(3 * SECOND);
+        for (stage, state) in [
+            (ContainerStage::Starting, ContainerState::Starting),
+            (ContainerStage::Live, ContainerState::Live),
+            (ContainerStage::Exiting, ContainerState::Exiting),
+            (ContainerStage::Absent, ContainerState::Stopped),
+            (ContainerStage::BackingOff { until }, ContainerState::BackingOff { delay: 2 * SECOND }),
+        ] {
+            let event = Event::of_change(&Change::Stage { container, generation, stage }, Time(SECOND));
+            let Event::Container { container: of, generation: life, state: told } = event else {
+                panic!("{event:?}")
+            };
+            assert_eq!((of, life, told), (container, generation, state));
+        }
+        let over = Change::Recovered { crashes: 4, since: Time(SECOND) };
+        let event = Event::of_change(&over, Time(3 * SECOND));
+        assert!(matches!(event, Event::Recovered { crashes: 4, after } if after == 2 * SECOND), "{event:?}");
+    }
+
+    #[test]
+    fn each_event_is_one_line_with_its_numbers() {
+        let state = |state| Event::Container { container: ContainerId(2), generation: Generation(5), state };
+        let killed = || Arc::new(crash(Death::Killed));
+        let gave_up = GaveUp::new(Vec::new(), killed());
+        let report = FunctionReport { threads_running: 3, ..FunctionReport::unknown("f") };
+        let crash_loop = Event::CrashLoop {
+            crashes: 4,
+            since: SECOND,
+            next_restart: 2 * SECOND,
+            crash: Arc::new(crash(panic())),
+        };
+        for (event, line) in [
+            (state(ContainerState::Starting), "DEBUG container starting container=2 generation=5"),
+            (state(ContainerState::Live), "DEBUG container live container=2 generation=5"),
+            (state(ContainerState::Exiting), "DEBUG container exiting container=2 generation=5"),
+            (state(ContainerState::Stopped), "DEBUG container stopped container=2 generation=5"),
+            (
+                state(ContainerState::BackingOff { delay: SECOND }),
+                "DEBUG container backing off container=2 delay=1s generation=5",
+            ),
+            (Event::Killed(killed()), "INFO container killed container=2 generation=5"),
+            (
+                crash_loop,
+                "WARN crash loop cause=gone crashes=4 location=a.rs:1:2 next_restart=2s repeats=9 since=1s",
+            ),
+            (
+                Event::Recovered { crashes: 4, after: SECOND },
+                "INFO recovered from a crash loop after=1s crashes=4 repeats=9",
+            ),
+            (
+                Event::Poisoned { map: None, call: None, input: 7, attempts: Attempt(4) },
+                "WARN input poisoned attempts=4 input=7",
+            ),
+            (Event::ExitTimedOut(ContainerId(2), SECOND), "WARN exit timed out container=2 limit=1s"),
+            (
+                Event::GaveUp(gave_up),
+                "ERROR function gave up crash=container 2#5 (input 7, attempt 3) killed by hand repeats=9",
+            ),
+            (Event::Reset, "INFO function reset"),
+            (Event::Ended(report), "DEBUG function ended threads_still_running=3"),
+            (Event::Missed(8), "WARN events were missed events=8"),
+        ] {
+            let detail = Detail::InFull { repeats: 9 };
+            assert_eq!(said(|| SPEECH.log(&event, &Caller::default(), detail)), [line]);
+        }
+    }
+
+    #[test]
+    fn a_crash_is_told_in_the_span_of_its_input_and_its_repeats_as_details() {
+        let labelled = Caller::within(None, Some("urls".into()));
+        let call = Caller::default().of_call(9);
+        let event = Event::Crashed(Arc::new(crash(panic())));
+        let cause = "cause=gone container=2 generation=5 location=a.rs:1:2 peak_bytes=64";
+        let in_full = format!("WARN container crashed {cause} repeats=0");
+        for (caller, input) in [
+            (&Caller::default(), "attempt=3 input=7"),
+            (&labelled, "attempt=3 input=7 map=urls"),
+            (&call, "attempt=3 call=9"),
+        ] {
+            assert_eq!(said(|| SPEECH.log(&event, caller, IN_FULL)), [format!("{in_full} in WARN {input}")]);
+        }
+        let folded = "DEBUG container crashed again attempt=3 cause=gone container=2 generation=5 input=7 \
+                      location=a.rs:1:2 peak_bytes=64";
+        assert_eq!(said(|| SPEECH.log(&event, &Caller::default(), Detail::Folded)), [folded]);
+        let idle = Event::Crashed(Arc::new(Crash { executing: None, ..crash(panic()) }));
+        assert_eq!(said(|| SPEECH.log(&idle, &Caller::default(), IN_FULL)), [in_full]);
+        let repeats = "WARN containers crashed again cause=gone location=a.rs:1:2 repeats=6";
+        assert_eq!(said(|| SPEECH.repeats(&crash(panic()), 6)), [repeats]);
+    }
+
+    #[test]
+    fn an_execution_has_a_span_with_what_it_executes() {
+        let within = |span: Option<SafeSpan>| {
+            let span = span.expect("a subscriber listens");
+            span.emit_inside(|| tracing::info!(target: TARGET, "inside"));
+        };
+        let caller = Caller::within(None, Some("urls".into()));
+        let one = said(|| within(SPEECH.span(&caller, 7, Attempt(3))));
+        assert_eq!(one, ["INFO inside in INFO attempt=3 input=7 map=urls"]);
+        let several = said(|| within(SPEECH.trace_span(&caller, 7, 5)));
+        assert_eq!(several, ["INFO inside in TRACE attempt=1 input=7 inputs=5 map=urls"]);
+    }
+
+    #[test]
+    fn each_cause_of_a_crash_is_told_in_its_words_with_its_place() {
+        let enter_panic = Panic { message: "no".to_owned(), location: None };
+        let enter_error = EnterError::new("no database".into(), Stack::of_any());
+        let no_thread = std::io::Error::other("too many");
+        let memory = Death::MemoryLimit { limit: 1, used: 2, reclaimed: true };
+        for (death, text, location) in [
+            (panic(), Some("gone"), Some("a.rs:1:2")),
+            (Death::EnterPanicked(enter_panic), Some("no"), None),
+            (Death::EnterFailed(Arc::new(enter_error)), Some("no database"), None),
+            (Death::NoThread(Arc::new(no_thread)), Some("too many"), None),
+            (Death::NoAccount, Some("no memory account was free"), None),
+            (memory, Some("used 2 bytes of memory, over the limit of 1"), None),
+            (Death::Killed, None, None),
+        ] {
+            let crash = crash(death);
+            let (told, place) = cause(&crash);
+            assert_eq!((told.as_deref(), place), (text, location));
+        }
+    }
+
+    /// Keeps what it hears. Its mailbox takes two events.
+    struct Listener(Arc<Mutex<Vec<Event>>>);
+
+    impl actix::Actor for Listener {
+        type Context = actix::Context<Self>;
+
+        fn started(&mut self, context: &mut Self::Context) {
+            context.set_mailbox_capacity(2);
+        }
+    }
+
+    impl actix::Handler<Happened> for Listener {
+        type Result = ();
+
+        fn handle(&mut self, Happened(event): Happened, _: &mut Self::Context) {
+            self.0.lock().push(event);
+        }
+    }
+
+    #[test]
+    fn a_subscriber_hears_each_event_in_order_or_how_many_it_missed_before_the_next() {
+        use actix::Actor;
+
+        let heard = Arc::new(Mutex::new(Vec::new()));
+        let keeps = Arc::clone(&heard);
+        actix::System::new().block_on(async move {
+            let subscribers = Subscribers::default();
+            assert!(subscribers.is_empty());
+            let listener = Listener(keeps).start();
+            subscribers.add(listener.clone().recipient());
+            assert!(!subscribers.is_empty());
+            let mut happened = 0;
+            // Between two bursts it empties its mailbox, which takes all of the small ones and not all of the others.
+            for burst in [1, 1, 20, 1, 30, 1] {
+                for _ in 0..burst {
+                    subscribers.send(&Event::ExitTimedOut(ContainerId(happened), SECOND));
+                    happened += 1;
+                }
+                listener.send(Happened(Event::Reset)).await.expect("it lives");
+            }
+            assert_eq!(happened, 54);
+        });
+        let (mut next, mut missed) = (0, Vec::new());
+        for event in heard.lock().iter() {
+            match event {
+                Event::ExitTimedOut(number, _) => {
+                    assert_eq!(number.0, next);
+                    next += 1;
+                }
+                Event::Missed(events) => {
+                    missed.push(*events);
+                    next += *events as u32;
+                }
+                _ => {}
+            }
+        }
+        assert_eq!(next, 54);
+        assert!(missed.len() == 2 && !missed.contains(&0), "{missed:?}");
+    }
+}

@@ -1,0 +1,679 @@
+//! The a naive model: the state that every input must be in, worked out from the events of the world.
+//!
+//! The books know no ranges, queues or leases, but only single inputs. They judge each event of a world by
+//! the contract. The checks name the numbers of the invariants in `ARCHITECTURE.md`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use crate::base::ids::{ContainerId, Generation, JobId};
+use crate::decide::job::{DEATHS_MAX, JobKind};
+use crate::decide::ledger::Mode;
+use crate::decide::restart::Restart;
+use crate::decide::time::Time;
+use crate::simulator::containers::Dying;
+use crate::simulator::ends::EndModel;
+use crate::simulator::events::{Dead, Due, EventModel};
+use crate::simulator::little_room::LittleRoom;
+use crate::simulator::plan::WorldPlan;
+use crate::simulator::policy::{ExpectedRestart, NaivePolicy};
+use crate::simulator::suspects::NaiveSuspects;
+
+/// Why an input waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum WaitsFor {
+    /// Its first execution. It was never assigned to a container.
+    New,
+    /// Its first execution. It was assigned to a container that died.
+    Requeued,
+    Replay,
+    Retry {
+        due: Time,
+    },
+}
+
+/// How an input ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ExpectedEnd {
+    Ok { attempt: u32 },
+    Failed,
+    Poisoned,
+    Lost,
+    Unrun(EndReason),
+}
+
+/// The reason why an input ended without an ending of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum EndReason {
+    Cancelled,
+    ShutDown,
+    GaveUp,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum InputState {
+    Waits(WaitsFor),
+    /// Assigned to a container, where it waits for its turn.
+    Leased {
+        to: ContainerId,
+        from: WaitsFor,
+    },
+    Executes {
+        on: ContainerId,
+    },
+    Done(ExpectedEnd),
+}
+
+#[derive(Debug)]
+pub(super) struct InputModel {
+    pub(super) state: InputState,
+    pub(super) failures: u32,
+    /// The crashes that were charged to it.
+    pub(super) crashes: u32,
+    /// The executions that ended with their container and were not charged.
+    pub(super) kills: u32,
+    /// The number and the moment of its last crash. The crashes of the function are numbered.
+    pub(super) crashed: Option<(u64, Time)>,
+    /// The number of crashes of the function when its last execution began.
+    pub(super) begun_after: u64,
+    /// The threads that it has left behind.
+    pub(super) abandoned: u32,
+    /// The attempts that crashed their containers.
+    pub(super) deaths: Vec<u32>,
+    /// When a crash of this input last counted for the restart policy.
+    pub(super) counted: Option<Time>,
+    /// Whether the previous attempt ended with its container.
+    pub(super) previous_crashed: bool,
+    pub(super) yielded: bool,
+    /// All executions that have begun.
+    pub(super) executions: u32,
+}
+
+impl InputModel {
+    pub(super) fn attempt(&self) -> u32 {
+        1 + self.failures + self.crashes + self.kills
+    }
+
+    pub(super) fn is_pending(&self) -> bool {
+        !matches!(self.state, InputState::Done(_))
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct JobModel {
+    pub(super) tag: u64,
+    pub(super) kind: JobKind,
+    /// Whether the job goes on after a failure.
+    pub(super) goes_on: bool,
+    /// The window, if the user has set one.
+    pub(super) window: Option<u64>,
+    pub(super) inputs: Vec<InputModel>,
+    /// Why the job ended before its inputs did. An input that is pulled later ends for the same reason.
+    pub(super) ended: Option<EndReason>,
+    /// The inputs that its feeder has put into the queue. `None` for a job without a feeder.
+    pub(super) fed: Option<u64>,
+    pub(super) replayed: u64,
+    pub(super) retried: u64,
+    /// How often in a row another map was served although this one could have been.
+    pub(super) passed_over: usize,
+}
+
+impl JobModel {
+    /// The number of inputs that have ended in each way: ok, failed, poisoned, cancelled, given up.
+    pub(super) fn ended(&self) -> [u64; 5] {
+        let mut ended = [0; 5];
+        for input in &self.inputs {
+            let InputState::Done(end) = input.state else { continue };
+            let at = match end {
+                ExpectedEnd::Ok { .. } => 0,
+                ExpectedEnd::Failed => 1,
+                ExpectedEnd::Poisoned => 2,
+                ExpectedEnd::Lost | ExpectedEnd::Unrun(EndReason::Cancelled | EndReason::ShutDown) => 3,
+                ExpectedEnd::Unrun(EndReason::GaveUp) => 4,
+            };
+            ended[at] += 1;
+        }
+        ended
+    }
+}
+
+/// An execution that goes on although its job is over.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct OrphanModel {
+    /// Whether the input has crashed a container before, as 0 or 1.
+    crashes: u32,
+    /// When a crash of the input last counted for the restart policy.
+    counted: Option<Time>,
+    index: u64,
+    attempt: u32,
+}
+
+/// The model of one world.
+#[derive(Debug)]
+pub(super) struct Model {
+    pub(super) plan: WorldPlan,
+    pub(super) policy: NaivePolicy,
+    pub(super) jobs: BTreeMap<JobId, JobModel>,
+    pub(super) mode: Mode,
+    pub(super) gave_up: bool,
+    /// The answers that were refused.
+    pub(super) late: u64,
+    pub(super) crashes: u64,
+    pub(super) restarts: u64,
+    /// The current generation of each container.
+    pub(super) current: BTreeMap<ContainerId, Generation>,
+    /// Which containers replay known suspects, and which may.
+    pub(super) suspects: NaiveSuspects,
+    /// The number of leases of calls since the last lease of a map.
+    pub(super) calls_in_a_row: usize,
+    /// Whether a retry, and not a new input, was dispatched last of these two kinds.
+    pub(super) retried_last: bool,
+    /// The largest number of maps that were open at once.
+    pub(super) maps_most: usize,
+    pub(super) little_room: LittleRoom,
+    /// The executions that go on although their job is over, by container.
+    pub(super) orphans: BTreeMap<ContainerId, OrphanModel>,
+    /// Whether a container may restart at once, because it last died after progress or of a known suspect.
+    pub(super) at_once: BTreeMap<ContainerId, bool>,
+    /// The containers that exit to begin anew, or have done so and not begun.
+    pub(super) recycling: BTreeSet<ContainerId>,
+    /// The containers that have not entered, or have not come back from their last lease.
+    pub(super) busy: BTreeSet<ContainerId>,
+    /// The threads that were left behind in the user's code, with the bytes that they hold.
+    pub(super) left_behind: BTreeMap<(ContainerId, Generation), u64>,
+    /// The containers in their `exit`.
+    pub(super) exiting: BTreeSet<ContainerId>,
+    /// The containers that do not live, but whose threads are about to begin anew.
+    pub(super) returning: BTreeSet<ContainerId>,
+    /// How the container dies that is dying now.
+    pub(super) dying: Dying,
+    /// The events that subscribers have still to receive.
+    pub(super) hearing: EventModel,
+    /// What the report must say.
+    pub(super) ends: EndModel,
+    /// The number of inputs of forgotten jobs that ended in each way: ok, failed, poisoned, cancelled, given up.
+    pub(super) closed: [u64; 5],
+}
+
+/// The consequences of a crash, for the tally.
+#[derive(Debug, Default, Clone, Copy)]
+pub(super) struct ExpectedAfterCrash {
+    /// The crash counted together with an earlier one.
+    pub(super) together: bool,
+    /// It was a failed start beside a container that serves.
+    pub(super) spare: bool,
+    /// It was a crash of a known suspect, and came while a delay ran.
+    pub(super) at_once: bool,
+    pub(super) gave_up: bool,
+    pub(super) poisoned: bool,
+}
+
+impl Model {
+    pub(super) fn new(plan: &WorldPlan) -> Self {
+        Self {
+            plan: plan.clone(),
+            policy: NaivePolicy::new(plan),
+            jobs: BTreeMap::new(),
+            mode: Mode::Running,
+            gave_up: false,
+            late: 0,
+            crashes: 0,
+            restarts: 0,
+            current: BTreeMap::new(),
+            suspects: NaiveSuspects::default(),
+            calls_in_a_row: 0,
+            retried_last: false,
+            maps_most: 0,
+            little_room: LittleRoom::default(),
+            orphans: BTreeMap::new(),
+            hearing: EventModel::default(),
+            at_once: BTreeMap::new(),
+            recycling: BTreeSet::new(),
+            busy: BTreeSet::new(),
+            left_behind: BTreeMap::new(),
+            exiting: BTreeSet::new(),
+            returning: BTreeSet::new(),
+            dying: Dying::default(),
+            ends: EndModel::default(),
+            closed: [0; 5],
+        }
+    }
+
+    /// Whether inputs are still dispatched and containers created.
+    pub(super) fn goes_on(&self) -> bool {
+        self.mode <= Mode::Draining && !self.gave_up
+    }
+
+    pub(super) fn opened(&mut self, job: JobId, tag: u64, kind: JobKind, goes_on: bool, window: Option<u64>) {
+        assert!(self.mode == Mode::Running && !self.gave_up, "a function that takes nothing took a job");
+        let inputs = Vec::new();
+        let entry = JobModel {
+            tag,
+            kind,
+            goes_on,
+            window,
+            inputs,
+            ended: None,
+            fed: None,
+            replayed: 0,
+            retried: 0,
+            passed_over: 0,
+        };
+        self.jobs.insert(job, entry);
+    }
+
+    /// The job has pulled this number of inputs by now.
+    pub(super) fn pulled(&mut self, job: JobId, inputs: u64) {
+        let before = self.jobs.get(&job).map_or(inputs, |job| job.inputs.len() as u64);
+        assert!(
+            inputs == before || self.mode == Mode::Running,
+            "a source is pulled though the function drains"
+        );
+        self.accepted(job, inputs);
+    }
+
+    fn accepted(&mut self, job: JobId, inputs: u64) {
+        let Some(job) = self.jobs.get_mut(&job) else { return };
+        assert!(inputs >= job.inputs.len() as u64, "invariant 1: inputs were unpulled");
+        while (job.inputs.len() as u64) < inputs {
+            let state = job
+                .ended
+                .map_or(InputState::Waits(WaitsFor::New), |why| InputState::Done(ExpectedEnd::Unrun(why)));
+            job.inputs.push(InputModel {
+                state,
+                failures: 0,
+                crashes: 0,
+                kills: 0,
+                crashed: None,
+                begun_after: 0,
+                abandoned: 0,
+                deaths: Vec::new(),
+                counted: None,
+                previous_crashed: false,
+                yielded: false,
+                executions: 0,
+            });
+        }
+    }
+
+    /// An input was pulled that the job does not accept any more, so it ends at once.
+    pub(super) fn refused(&mut self, job: JobId) {
+        let why = if self.gave_up {
+            EndReason::GaveUp
+        } else if self.mode > Mode::Running {
+            EndReason::ShutDown
+        } else {
+            EndReason::Cancelled
+        };
+        let Some(entry) = self.jobs.get_mut(&job) else { return };
+        let ended = entry.ended.replace(why);
+        entry.fed = entry.fed.map(|inputs| inputs + 1);
+        let inputs = entry.inputs.len() as u64 + 1;
+        self.ends.unrun(1, why, entry.goes_on);
+        self.accepted(job, inputs);
+        self.jobs.get_mut(&job).expect("it is open").ended = ended;
+    }
+
+    /// The source of a map panicked.
+    pub(super) fn source_panicked(&mut self, job: JobId) {
+        if self.jobs.get(&job).is_some_and(|job| !job.goes_on) {
+            self.end_job(job, EndReason::Cancelled);
+        }
+    }
+
+    /// The input that a container executes.
+    pub(super) fn executing(&self, id: ContainerId) -> Option<(JobId, u64)> {
+        let on = |input: &InputModel| input.state == InputState::Executes { on: id };
+        self.jobs.iter().find_map(|(job, entry)| Some((*job, entry.inputs.iter().position(on)? as u64)))
+    }
+
+    pub(super) fn input(&mut self, job: JobId, index: u64) -> &mut InputModel {
+        let entry = self.jobs.get_mut(&job).expect("the job is open");
+        &mut entry.inputs[index as usize]
+    }
+
+    // ---- executions ----
+
+    pub(super) fn begun(&mut self, id: ContainerId, job: JobId, index: u64) {
+        let (retries, crash_retries) = (self.plan.rules.retries.retries_max(), self.plan.rules.crash_retries);
+        let crashes = self.crashes;
+        let entry = self.jobs.get_mut(&job).expect("the job is open");
+        let input = &mut entry.inputs[index as usize];
+        input.begun_after = crashes;
+        let InputState::Leased { to, from } = input.state else {
+            panic!("invariant 3: input {index} begins while {:?}", input.state)
+        };
+        assert_eq!(to, id, "invariant 3: input {index} begins on another container");
+        match from {
+            WaitsFor::Replay => entry.replayed += 1,
+            WaitsFor::Retry { .. } => entry.retried += 1,
+            WaitsFor::New | WaitsFor::Requeued => {}
+        }
+        input.executions += 1;
+        let most = 1 + retries + crash_retries + input.kills;
+        assert!(input.executions <= most, "invariant 4: execution {} of at most {most}", input.executions);
+        assert!(
+            input.failures <= retries && input.crashes <= crash_retries,
+            "invariant 4: no budget is left"
+        );
+        if crash_retries == 0 {
+            assert_eq!(input.crashes + input.kills, 0, "invariant 5: begun again after a crash");
+        }
+        input.state = InputState::Executes { on: id };
+    }
+
+    /// An execution returned `Ok`. Returns whether its answer must be accepted.
+    pub(super) fn returned_ok(
+        &mut self,
+        id: ContainerId,
+        generation: Generation,
+        job: JobId,
+        index: u64,
+        now: Time,
+    ) -> bool {
+        if !self.executes(id, generation, job, index) {
+            self.late += 1;
+            return false;
+        }
+        self.policy.completed(id, generation, now);
+        let input = self.input(job, index);
+        input.state = InputState::Done(ExpectedEnd::Ok { attempt: input.attempt() });
+        let begun_after = input.begun_after;
+        self.suspects.completed_ok(id, begun_after);
+        true
+    }
+
+    fn executes(&self, id: ContainerId, generation: Generation, job: JobId, index: u64) -> bool {
+        self.is_alive(id, generation)
+            && self
+                .jobs
+                .get(&job)
+                .and_then(|job| job.inputs.get(index as usize))
+                .is_some_and(|input| input.state == InputState::Executes { on: id })
+    }
+
+    /// An execution returned `Err`. `due` is the moment that the engine chose for the retry, because delays
+    /// with jitter are random.
+    pub(super) fn returned_err(
+        &mut self,
+        id: ContainerId,
+        generation: Generation,
+        (job, index): (JobId, u64),
+        worth: bool,
+        due: Option<Time>,
+        now: Time,
+    ) {
+        if !self.executes(id, generation, job, index) {
+            self.late += 1;
+            return;
+        }
+        self.policy.completed(id, generation, now);
+        self.suspects.completed_err(id);
+        let goes_on = self.goes_on();
+        let retries = self.plan.rules.retries.clone();
+        let input = self.input(job, index);
+        input.failures += 1;
+        input.previous_crashed = false;
+        if worth && goes_on && input.failures <= retries.retries_max() {
+            let delay = naive_delay(&self.plan, self.jobs[&job].inputs[index as usize].failures);
+            let due = due.expect("an error worth a retry within the budget is retried");
+            let least = if retries.jitter_source().is_some() { delay / 2 } else { delay };
+            assert!(
+                (now + least..=now + delay).contains(&due),
+                "delays: due at {due:?}, not {delay:?} after {now:?}"
+            );
+            self.input(job, index).state = InputState::Waits(WaitsFor::Retry { due });
+            return;
+        }
+        assert_eq!(due, None, "a retry beyond the budget, of an error not worth it, or of an ended function");
+        input.state = InputState::Done(ExpectedEnd::Failed);
+        if !self.jobs[&job].goes_on {
+            self.end_job(job, EndReason::Cancelled);
+        }
+    }
+
+    /// A container crashed, and `said` is the engine's verdict.
+    pub(super) fn crashed(
+        &mut self,
+        id: ContainerId,
+        generation: Generation,
+        said: Option<Restart>,
+        now: Time,
+    ) -> ExpectedAfterCrash {
+        if !self.is_alive(id, generation) {
+            assert!(said.is_none(), "invariant 12: a generation that was over crashed");
+            return ExpectedAfterCrash::default();
+        }
+        let said = said.expect("a living generation has a verdict");
+        self.crashes += 1;
+        let executing = self.executing(id);
+        let of_input = executing.map(|(job, index)| {
+            let input = self.input(job, index);
+            (u32::from(input.crashed.is_some()), input.counted)
+        });
+        let orphan = self.orphans.remove(&id);
+        let of_input = of_input.or_else(|| orphan.map(|orphan| (orphan.crashes, orphan.counted)));
+        let executes = executing.map(|(job, index)| (index, self.input(job, index).attempt()));
+        let executes = executes.or_else(|| orphan.map(|orphan| (orphan.index, orphan.attempt)));
+        self.note_recoveries(now);
+        self.hearing.is_due(Due::Crashed(Dead { container: id, generation, executing: executes }));
+        let others_recycle = self.recycling.iter().any(|other| *other != id);
+        let expected = self.policy.crashed(id, generation, of_input, others_recycle, now);
+        let gave_up = said == Restart::GiveUp;
+        let in_place = !self.dying.leaves_a_thread && expected.restart == ExpectedRestart::Now;
+        let nobody_left = !in_place && self.is_hopeless();
+        let may_give_up = expected.may_give_up || nobody_left;
+        assert!(!gave_up || may_give_up, "invariant 9: gave up, expected {expected:?}");
+        assert!(
+            gave_up || !(expected.must_give_up || nobody_left),
+            "invariant 9: {said:?} where it must give up"
+        );
+        match (said, &expected.restart) {
+            (Restart::GiveUp, _) | (Restart::Now, ExpectedRestart::Now) => {}
+            (Restart::At(due), ExpectedRestart::Within(least, most)) if (*least..=*most).contains(&due) => {}
+            _ => panic!("invariant 9: the verdict is {said:?}, expected {:?}", expected.restart),
+        }
+        self.policy.drawn(said);
+        let gives_up = gave_up && self.mode <= Mode::Draining && !self.gave_up;
+        if gives_up {
+            self.hearing.is_due(Due::GaveUp);
+        }
+        if let Restart::At(until) = said {
+            self.hearing.delayed(self.policy.in_a_row(now), until);
+        }
+        if said == Restart::Now && !self.dying.leaves_a_thread {
+            self.returning.insert(id);
+        }
+        let of_a_suspect = of_input.is_some_and(|(crashes, _)| crashes > 0);
+        let at_once = of_a_suspect && self.policy.held_until(now).is_some();
+        self.at_once.insert(id, of_a_suspect || self.policy.has_progressed(id, generation));
+        let ended = self.container_dies(id, executing, expected.counted, now);
+        self.gave_up |= gave_up && self.mode <= Mode::Draining;
+        ExpectedAfterCrash {
+            together: expected.together,
+            spare: expected.spare,
+            at_once,
+            gave_up,
+            poisoned: ended,
+        }
+    }
+
+    fn container_dies(
+        &mut self,
+        id: ContainerId,
+        executing: Option<(JobId, u64)>,
+        counted: bool,
+        now: Time,
+    ) -> bool {
+        let crash_retries = self.plan.rules.crash_retries;
+        let dying = self.dying;
+        let mut poisoned = false;
+        if let Some((job, index)) = executing {
+            let crash = self.crashes;
+            let last = self.input(job, index).crashed.map(|(crash, _)| crash);
+            let is_charged = self.suspects.is_charged(id, last);
+            let input = self.input(job, index);
+            input.deaths.push(input.attempt());
+            input.crashes += u32::from(is_charged);
+            input.kills += u32::from(!is_charged);
+            input.crashed = Some((crash, now));
+            input.previous_crashed = true;
+            if counted {
+                input.counted = Some(now);
+            }
+            input.state = InputState::Waits(WaitsFor::Replay);
+            input.abandoned += u32::from(dying.leaves_a_thread);
+            let for_good = dying.crowded || (dying.leaves_a_thread && input.abandoned >= 2);
+            if input.crashes > crash_retries || for_good {
+                input.state = InputState::Done(ExpectedEnd::Poisoned);
+                poisoned = true;
+                let attempts = input.attempt() - 1;
+                self.hearing.is_due(Due::Poisoned { input: index, attempts });
+            }
+            self.container_ended(id, now);
+            self.end_under_pressure();
+            if poisoned && !self.jobs[&job].goes_on {
+                self.end_job(job, EndReason::Cancelled);
+            }
+        } else {
+            self.container_ended(id, now);
+            self.end_under_pressure();
+        }
+        self.sweep();
+        poisoned
+    }
+
+    /// A container was killed by hand. Returns whether an input was lost by that.
+    pub(super) fn killed(&mut self, id: ContainerId, generation: Generation, now: Time) -> bool {
+        let executing = self.executing(id);
+        let executes = executing.map(|(job, index)| (index, self.input(job, index).attempt()));
+        self.note_recoveries(now);
+        self.hearing.is_due(Due::Killed(Dead { container: id, generation, executing: executes }));
+        if self.is_hopeless() && self.mode <= Mode::Draining && !self.gave_up {
+            self.gave_up = true;
+            self.hearing.is_due(Due::GaveUp);
+        }
+        let mut lost = None;
+        if let Some((job, index)) = executing {
+            let at_most_once = self.plan.rules.crash_retries == 0;
+            let dying = self.dying;
+            let input = self.input(job, index);
+            input.kills += 1;
+            input.abandoned += u32::from(dying.leaves_a_thread);
+            let for_good = dying.crowded || (dying.leaves_a_thread && input.abandoned >= 2);
+            input.previous_crashed = true;
+            input.state = InputState::Waits(WaitsFor::Replay);
+            if at_most_once || for_good {
+                input.state = InputState::Done(ExpectedEnd::Lost);
+                lost = Some(job);
+            }
+        }
+        self.container_ended(id, now);
+        self.end_under_pressure();
+        if let Some(job) = lost
+            && !self.jobs[&job].goes_on
+        {
+            self.end_job(job, EndReason::Cancelled);
+        }
+        self.sweep();
+        lost.is_some()
+    }
+
+    /// No more threads may be left behind, so inputs that wait for a replay and have left a thread behind
+    /// end.
+    fn end_under_pressure(&mut self) {
+        if !self.dying.crowded {
+            return;
+        }
+        let mut ended = Vec::new();
+        for (id, job) in &mut self.jobs {
+            for (index, input) in job.inputs.iter_mut().enumerate() {
+                if input.state == InputState::Waits(WaitsFor::Replay) && input.abandoned > 0 {
+                    let end = if input.crashed.is_some() { ExpectedEnd::Poisoned } else { ExpectedEnd::Lost };
+                    input.state = InputState::Done(end);
+                    if end == ExpectedEnd::Poisoned {
+                        let attempts = input.attempt() - 1;
+                        self.hearing.is_due(Due::Poisoned { input: index as u64, attempts });
+                    }
+                    ended.extend((!job.goes_on).then_some(*id));
+                }
+            }
+        }
+        ended.into_iter().for_each(|job| self.end_job(job, EndReason::Cancelled));
+    }
+
+    // ---- endings ----
+
+    /// Every input of a job without an outcome ends, and executing inputs are fenced.
+    pub(super) fn end_job(&mut self, job: JobId, why: EndReason) {
+        let Some(entry) = self.jobs.get_mut(&job) else { return };
+        entry.ended.get_or_insert(why);
+        let pending = entry.inputs.iter().filter(|input| input.is_pending()).count();
+        self.ends.unrun(pending, why, entry.goes_on);
+        for (index, input) in entry.inputs.iter_mut().enumerate() {
+            if let InputState::Executes { on } | InputState::Leased { to: on, .. } = input.state {
+                self.suspects.ended(on);
+            }
+            if let InputState::Executes { on } = input.state {
+                let (crashes, counted) = (u32::from(input.crashed.is_some()), input.counted);
+                let (index, attempt) = (index as u64, input.attempt());
+                self.orphans.insert(on, OrphanModel { crashes, counted, index, attempt });
+            }
+            if input.is_pending() {
+                input.state = InputState::Done(ExpectedEnd::Unrun(why));
+            }
+        }
+    }
+
+    pub(super) fn end_all(&mut self, why: EndReason, is_over: impl Fn(JobId) -> bool) {
+        for job in self.jobs.keys().copied().collect::<Vec<_>>() {
+            if self.jobs[&job].inputs.iter().any(InputModel::is_pending) || !is_over(job) {
+                self.end_job(job, why);
+            }
+        }
+    }
+
+    /// While the function stops, only executing inputs go on.
+    pub(super) fn sweep(&mut self) {
+        if self.mode != Mode::Stopping {
+            return;
+        }
+        for job in self.jobs.values_mut() {
+            for input in &mut job.inputs {
+                if matches!(input.state, InputState::Waits(_) | InputState::Leased { .. }) {
+                    self.ends.unrun(1, EndReason::ShutDown, job.goes_on);
+                    input.state = InputState::Done(ExpectedEnd::Unrun(EndReason::ShutDown));
+                }
+            }
+            job.ended.get_or_insert(EndReason::ShutDown);
+        }
+    }
+
+    /// No container lives any more.
+    pub(super) fn all_dead(&mut self, now: Time) {
+        for (id, generation) in self.current.clone() {
+            if self.policy.is_alive(id, generation) {
+                self.policy.ended(id, generation, now);
+            }
+        }
+    }
+
+    // ---- outcomes ----
+
+    /// The deaths that the failure of a poisoned input must list.
+    pub(super) fn deaths_told(&self, job: JobId, index: u64) -> &[u32] {
+        let deaths = &self.jobs[&job].inputs[index as usize].deaths;
+        &deaths[..deaths.len().min(DEATHS_MAX)]
+    }
+}
+
+/// The delay before retry `k`, by plain multiplication.
+fn naive_delay(plan: &WorldPlan, k: u32) -> Duration {
+    let (initial, coefficient, max) = plan.rules.retries.settings();
+    let mut nanos = initial.as_nanos() as f64;
+    for _ in 1..k {
+        nanos *= coefficient;
+    }
+    let nanos = nanos.min(max.as_nanos() as f64).round();
+    Duration::from_nanos(nanos as u64)
+}
