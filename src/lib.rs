@@ -189,6 +189,28 @@
 //! Memory that a helper thread allocates is charged to the process, unless the thread enters the container's
 //! [scope](Context::scope).
 //!
+//! # Snapshots
+//!
+//! [`App::snapshot`] and [`Function::snapshot`] describe an app or a function as numbers and text: a [`Health`] in one word,
+//! containers, inputs, maps, crashes grouped by kind and place, a crash loop with its next restart, poisoned inputs (described
+//! by [`Builder::describe`]), histograms and a log. The data for them is bounded: at most 150 KB for a function in any storm of
+//! crashes, and no work for each input. The module [`snapshot`] is the manual. [`Function::events`] is a stream of events. With
+//! the feature `serde` all of these can be serialized.
+//!
+//! ```
+//! use longshore::{App, Health, RateLimited};
+//!
+//! let app = App::ephemeral("docs");
+//! let f = app.infallible("f", |n: &u32| assert!(n % 5 != 0, "a multiple of five"));
+//! let f = f.crash_retries(0).restart(RateLimited::never()).start()?;
+//! drop(f.run_all((0..20).collect()));
+//! let snapshot = f.snapshot();
+//! assert_eq!((snapshot.totals.ok, snapshot.totals.poisoned), (16, 4));
+//! assert_eq!((snapshot.causes[0].message.as_str(), snapshot.causes[0].count), ("a multiple of five", 4));
+//! assert_ne!(snapshot.health, Health::Serving, "{snapshot}");
+//! # Ok::<(), longshore::StartError>(())
+//! ```
+//!
 //! # Tests
 //!
 //! The feature `testkit` adds `Builder::rehearse`. It runs the function that an application would start under
@@ -302,11 +324,14 @@ pub use decide::restart::{CrashLoopBackoff, CrashRecord, Decision, RateLimited, 
 pub use decide::retries::Retries;
 pub use engine::abort::AbortHandle;
 pub use engine::actor;
+pub use engine::events::{Events, WaitedFor};
 pub use memory::accountant::Accountant;
-pub use values::crash::{BoxError, Crash, Death, EnterError, Panic, Previous};
+pub use values::crash::{BoxError, Crash, CrashKind, Death, EnterError, Panic, Previous};
 pub use values::error::{ConfigError, NotReady, StartError};
 pub use values::event::{ContainerState, Event};
 pub use values::gave_up::GaveUp;
+pub use values::health::Health;
 pub use values::progress::Progress;
 pub use values::report::{Fate, FunctionReport, Report};
+pub use values::snapshot::{self, FunctionSnapshot, Snapshot};
 pub use values::status::{ContainerMemory, Containers, CrashLoopStatus, Memory, OldestExecution, Status};

@@ -172,6 +172,23 @@ fn a_rehearsal_is_the_same_each_time_to_the_millisecond() {
 }
 
 #[test]
+fn snapshots_say_what_is_wrong_with_a_sick_function() {
+    let expected = "\
+        the registry is down: crash loop\n  \
+          2 crashes in a row, next restart within a minute: true\n  \
+          enter error in enter: the registry is down\n  \
+          0 pending, 0 ok, 0 poisoned\n\n\
+        it is back, and there is a poisoned page: crashing\n  \
+          a crash loop is over\n  \
+          enter error in enter: the registry is down\n  \
+          panic in examples/13_snapshot.rs: a tag is not closed\n  \
+          poisoned: input 42 of nightly after 4 executions: 10 bytes, <page 42><…\n  \
+          0 pending, 99 ok, 1 poisoned\n\n\
+        ended well: true\n";
+    assert_eq!(printed("13_snapshot", &[]), expected);
+}
+
+#[test]
 fn a_pool_of_solvers_reports_its_real_state() {
     let lethal = "it killed 3 solvers, each by a division by zero: true";
     let (healthy, cause) =

@@ -9,10 +9,12 @@ use crate::api::app::SHUTDOWN_LIMIT;
 use crate::api::function::Function;
 use crate::base::ids::ContainerId;
 use crate::engine::actor::{Ending, Happened};
+use crate::engine::events::Events;
 use crate::engine::messages::Request;
 use crate::engine::registry::Ends;
 use crate::engine::running::Running;
 use crate::values::report::FunctionReport;
+use crate::values::snapshot::FunctionSnapshot;
 use crate::values::status::Status;
 
 /// A function without its types, for a dashboard, a registry, or a supervisor of supervisors. It is cheap to
@@ -78,6 +80,20 @@ impl AnyFunction {
     #[must_use]
     pub fn status(&self) -> Option<Status> {
         Some(self.running.upgrade()?.status())
+    }
+
+    /// A snapshot of the function as numbers and text, as [`Function::snapshot`] returns it. It is `None` if the
+    /// function is gone.
+    #[must_use]
+    pub fn snapshot(&self) -> Option<FunctionSnapshot> {
+        Some(self.running.upgrade()?.dispatch.snapshot())
+    }
+
+    /// A stream of the function's events from now on, as [`Function::events`] returns it. It is `None` if the
+    /// function is gone.
+    #[must_use]
+    pub fn events(&self) -> Option<Events> {
+        Some(self.running.upgrade()?.dispatch.outbox.subscribers.stream())
     }
 
     /// A report of its containers and inputs so far. It is `None` if the function is gone.

@@ -13,6 +13,7 @@ use crate::code::worker::Worker;
 use crate::decide::restart::{CrashLoopBackoff, RateLimited, RestartPolicy};
 use crate::decide::window::Window;
 use crate::engine::actor::Ending;
+use crate::engine::anchor::Anchor;
 use crate::engine::registry::Registry;
 use crate::engine::running::Running;
 use crate::engine::settings::Settings;
@@ -21,6 +22,7 @@ use crate::engine::wait::wait;
 use crate::values::crash::BoxError;
 use crate::values::error::StartError;
 use crate::values::report::Report;
+use crate::values::snapshot::{AppKind, AppSnapshot, Snapshot, VERSION};
 
 /// The limit of an end for which the caller gives none.
 pub(crate) const SHUTDOWN_LIMIT: Duration = Duration::from_secs(30);
@@ -120,6 +122,40 @@ impl App {
     fn new(name: &str, policy: RestartPolicy) -> Self {
         let registry = Arc::default();
         Self { shared: Arc::new(AppInner { name: name.into(), policy, registry }) }
+    }
+
+    /// A snapshot of the app and of each of its functions that has not ended. A viewer that must not keep the app
+    /// alive holds the handles of [`App::functions`] instead.
+    ///
+    /// ```
+    /// let app = longshore::App::ephemeral("docs");
+    /// let double = app.infallible("double", |n: &u64| 2 * n).containers(2).start()?;
+    /// let snapshot = app.snapshot();
+    /// assert_eq!((snapshot.app.name.as_str(), snapshot.functions.len()), ("docs", 1));
+    /// let function = &snapshot.functions[0];
+    /// assert_eq!((function.name.as_str(), function.containers.configured()), ("double", 2));
+    /// # Ok::<(), longshore::StartError>(())
+    /// ```
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
+        let AppInner { name, policy, registry } = &*self.shared;
+        let (ended_cleanly, reports, reports_dropped) = registry.ended();
+        let kind = match policy {
+            RestartPolicy::RateLimited(_) => AppKind::Ephemeral,
+            RestartPolicy::CrashLoopBackoff(_) => AppKind::Deployed,
+        };
+        let functions = registry.running().iter().map(|running| running.dispatch.snapshot()).collect();
+        let anchor = Anchor::get();
+        Snapshot {
+            v: VERSION,
+            longshore: env!("CARGO_PKG_VERSION"),
+            process: std::process::id(),
+            started_unix_ms: anchor.unix_ms(),
+            now_unix_ms: Anchor::now_unix_ms(),
+            now: anchor.age(),
+            app: AppSnapshot { name: name.to_string(), kind, ended_cleanly, reports, reports_dropped },
+            functions,
+        }
     }
 
     /// Runs `scope` with an ephemeral app, drains the app, and returns the result together with the report.

@@ -16,7 +16,7 @@ use crate::decide::ledger::Rules;
 use crate::decide::restart::RestartPolicy;
 use crate::decide::retries::Retries;
 use crate::decide::window::Window;
-use crate::engine::body::{Body, Code, CodeOf, RetryIf};
+use crate::engine::body::{Body, Code, CodeOf, Describe, RetryIf};
 use crate::engine::running::Running;
 use crate::engine::settings::{MemoryRules, Settings, next_function_id};
 use crate::memory::local_charge::is_installed;
@@ -35,6 +35,7 @@ const STACK_BYTES_MIN: usize = 64 * 1024;
 /// | `containers` | available parallelism |
 /// | `retries` | 0 |
 /// | `retry_if` | every error |
+/// | `describe` | nothing is said of inputs |
 /// | `crash_retries` | 3 |
 /// | `restart` | that of the app |
 /// | `window` | adaptive: 4 ms of measured work for each container, 1000 ..= 65 536 inputs, at most 2 MiB |
@@ -119,6 +120,36 @@ where
         let worth: RetryIf<E> = Box::new(worth);
         let stack = Stack::of(self.draft.stack_bytes);
         self.code.errors.retry_if = Some(DeferDrop::new(worth, stack, std::mem::needs_drop::<P>()));
+        self
+    }
+
+    /// Sets the function that describes a poisoned input in [snapshots](crate::Function::snapshot). A description is cut
+    /// at 200 characters. Without such a function a snapshot names an input by its index only, because an input may
+    /// contain secrets.
+    ///
+    /// The function is called once for each poisoned input, on the thread that the input crashed or on a thread of the
+    /// engine. If it panics, the panic's message is the description.
+    ///
+    /// ```
+    /// use longshore::App;
+    ///
+    /// let app = App::ephemeral("docs");
+    /// let parse = app
+    ///     .infallible("parse", |path: &String| assert!(!path.ends_with(".bad")))
+    ///     .describe(|path| format!("the file {path}"))
+    ///     .start()?;
+    /// assert!(parse.call("a.bad".to_owned()).wait().is_err());
+    /// let poisoned = &parse.snapshot().poisoned[0];
+    /// assert_eq!(poisoned.description.as_deref(), Some("the file a.bad"));
+    /// # Ok::<(), longshore::StartError>(())
+    /// ```
+    pub fn describe<D>(mut self, describe: D) -> Self
+    where
+        D: Fn(&I) -> String + Send + Sync + 'static,
+    {
+        let describe: Describe<I> = Box::new(describe);
+        let stack = Stack::of(self.draft.stack_bytes);
+        self.code.describe = Some(DeferDrop::new(describe, stack, std::mem::needs_drop::<D>()));
         self
     }
 

@@ -22,11 +22,13 @@ use crate::data::source::Source;
 use crate::engine::actor::{Ending, Supervisor};
 use crate::engine::consumer::Failures;
 use crate::engine::dispatch::{Readiness, Wanted};
+use crate::engine::events::Events;
 use crate::engine::planned::Planned;
 use crate::engine::registry::Ends;
 use crate::engine::running::Running;
 use crate::values::error::NotReady;
 use crate::values::progress::Progress;
+use crate::values::snapshot::FunctionSnapshot;
 use crate::values::status::Status;
 
 /// A handle to a running function. It is cheap to clone. When the app and the last handle are dropped, the
@@ -308,6 +310,34 @@ where
     /// call cancels it.
     pub fn call(&self, input: I) -> Call<I, O, E> {
         Call::new(self.running.clone(), input)
+    }
+
+    /// A snapshot of the function as text and numbers, for a page, an exporter or a post-mortem.
+    ///
+    /// It contains more than the [`Function::status`]. It holds no value of the user's, and keeps nothing alive. To take
+    /// it waits for the function's lock only. See [`snapshot`](crate::snapshot).
+    ///
+    /// ```
+    /// use longshore::{App, Health};
+    ///
+    /// let app = App::ephemeral("docs");
+    /// let double = app.infallible("double", |n: &u64| 2 * n).start()?;
+    /// assert_eq!(double.run((0..100).collect()).unwrap().len(), 100);
+    /// let snapshot = double.snapshot();
+    /// assert_eq!((snapshot.health, snapshot.totals.ok), (Health::Serving, 100));
+    /// assert_eq!(snapshot.inputs.pending(), 0);
+    /// assert!(snapshot.crashes.is_empty() && snapshot.log.is_empty());
+    /// # Ok::<(), longshore::StartError>(())
+    /// ```
+    #[must_use]
+    pub fn snapshot(&self) -> FunctionSnapshot {
+        self.running.dispatch.snapshot()
+    }
+
+    /// A stream of the function's events from now on, for code without an actor that
+    /// [subscribes](crate::actor::Subscribe).
+    pub fn events(&self) -> Events {
+        self.running.dispatch.outbox.subscribers.stream()
     }
 
     /// A snapshot of the function's containers, inputs and crashes.

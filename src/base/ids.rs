@@ -5,6 +5,7 @@ use std::fmt;
 /// One container of a function, identified by its index in the pool. The index stays the same over all of the
 /// container's generations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize), serde(transparent))]
 pub struct ContainerId(pub(crate) u32);
 
 impl ContainerId {
@@ -30,6 +31,7 @@ impl fmt::Display for ContainerId {
 /// The number of times that a container has been started. The first generation is 1. Every restart, recycling
 /// or kill begins a new generation, and an answer that bears an old one is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize), serde(transparent))]
 pub struct Generation(pub(crate) u64);
 
 impl Generation {
@@ -48,6 +50,7 @@ impl fmt::Display for Generation {
 
 /// One execution of an input, numbered from 1 over failures and crashes alike.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize), serde(transparent))]
 pub struct Attempt(pub(crate) u32);
 
 impl Attempt {

@@ -5,8 +5,10 @@ use std::fmt;
 
 /// A panic that was contained.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Panic {
     pub(crate) message: String,
+    #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Option::is_none"))]
     pub(crate) location: Option<String>,
 }
 

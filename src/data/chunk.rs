@@ -51,6 +51,21 @@ impl ChunkInputs {
         self.marks.get().map_or(HERE, |marks| marks[place].load(Ordering::Acquire))
     }
 
+    /// The input at `place`.
+    ///
+    /// # Safety
+    ///
+    /// The input is there, and is neither moved out nor dropped while the reference lives.
+    ///
+    /// # Panics
+    ///
+    /// If the input has another type.
+    pub(crate) unsafe fn read<I: 'static>(&self, place: usize) -> &I {
+        assert!(self.values.kind().is::<I>(), "an input is read by its own function");
+        // SAFETY: the assert checked the type, and the caller guarantees that the input is there.
+        unsafe { self.values.at(place).cast::<I>().as_ref() }
+    }
+
     fn set_mark(&self, place: usize, mark: u8) {
         let marks = self.marks.get_or_init(|| zeroed(self.values.places()));
         marks[place].store(mark, Ordering::Release);
@@ -125,6 +140,16 @@ impl Chunk {
 
     pub(crate) fn shape(&self) -> &'static Shape {
         self.shape
+    }
+
+    /// The chunk's inputs, which may be kept without the outcomes.
+    pub(crate) fn inputs(&self) -> &Arc<ChunkInputs> {
+        &self.inputs
+    }
+
+    /// Whether the input at `place` is never moved out, because a fenced attempt may read it.
+    pub(crate) fn stays(&self, place: usize) -> bool {
+        self.inputs.mark(place) == SHARED
     }
 
     /// The index of the chunk's first input in the map.

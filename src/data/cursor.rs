@@ -191,6 +191,11 @@ impl Cursor {
         CursorPosition { at: at & PLACE, begun: at & WAITING == 0 && at < end }
     }
 
+    /// The thread's position, read without stopping the thread. It is exact on the thread itself.
+    pub(crate) fn look(&self) -> CursorPosition {
+        self.position(self.orders.lock().end)
+    }
+
     pub(crate) fn is_fenced(&self) -> bool {
         self.control.load(Ordering::SeqCst) & FENCED != 0
     }

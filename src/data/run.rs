@@ -144,6 +144,12 @@ impl Run {
         self.cursor.is_fenced()
     }
 
+    /// The index of the input that is executing, as long as the run is not fenced.
+    pub(crate) fn executing(&self) -> Option<u64> {
+        let position = self.cursor.look();
+        position.begun.then(|| self.chunk.first() + position.at)
+    }
+
     /// The index before which every input is completed, as long as the run is not fenced.
     pub(crate) fn completed_to(&self) -> u64 {
         self.chunk.first() + self.cursor.at()

@@ -18,6 +18,7 @@ use crate::code::worker::Worker;
 use crate::contain::TARGET;
 use crate::contain::drops::{DeferDrop, STACK_BYTES, Stack};
 use crate::contain::unwind::{contain, ignore_panic};
+use crate::data::chunk::ChunkInputs;
 use crate::data::cursor::Advance;
 use crate::data::erased::ErasedValue;
 use crate::data::retained::Retained;
@@ -39,6 +40,21 @@ pub(crate) trait Code: Send + Sync {
 
     /// Whether it has a state, which an execution that is left at a checkpoint may leave torn.
     fn has_state(&self) -> bool;
+
+    /// Whether the code describes inputs. If it does not, [`Code::describe`] is never called.
+    fn describes(&self) -> bool {
+        false
+    }
+
+    /// The description of an input. It is never called under the function's lock.
+    ///
+    /// # Safety
+    ///
+    /// The input is at `place`, and is neither moved out nor dropped during the call.
+    #[expect(unsafe_code, reason = "reads an input whose type only the user's code knows")]
+    unsafe fn describe(&self, _inputs: &ChunkInputs, _place: usize) -> Option<String> {
+        None
+    }
 }
 
 /// The user's code in one generation of a container. It lives on the container's thread.
@@ -53,6 +69,8 @@ pub(crate) trait Instance {
 pub(crate) struct CodeOf<I, O, E> {
     pub(crate) body: DeferDrop<Box<dyn Body<I, O, E>>>,
     pub(crate) errors: Errors<E>,
+    /// Describes an input. The user may leave it out.
+    pub(crate) describe: Option<DeferDrop<Describe<I>>>,
 }
 
 /// The user's code of one kind.
@@ -81,6 +99,19 @@ where
     fn has_state(&self) -> bool {
         self.body.get().has_state()
     }
+
+    fn describes(&self) -> bool {
+        self.describe.is_some()
+    }
+
+    #[expect(unsafe_code, reason = "reads an input whose type only the user's code knows")]
+    unsafe fn describe(&self, inputs: &ChunkInputs, place: usize) -> Option<String> {
+        let describe = self.describe.as_ref()?.get();
+        // SAFETY: the caller guarantees that the input is there and stays during the call.
+        let input = unsafe { inputs.read::<I>(place) };
+        let said = at_no_checkpoint(|| contain(|| describe(input)));
+        Some(said.unwrap_or_else(|panic| format!("describe {panic}")))
+    }
 }
 
 impl<I, O, E> CodeOf<I, O, E> {
@@ -92,7 +123,7 @@ impl<I, O, E> CodeOf<I, O, E> {
         E: 'static,
     {
         let body = DeferDrop::new(body, Stack::of(STACK_BYTES), holds_values);
-        Self { body, errors: Errors { retry_if: None, show } }
+        Self { body, errors: Errors { retry_if: None, show }, describe: None }
     }
 
     /// The drops of what it has captured may need that stack.
@@ -100,6 +131,9 @@ impl<I, O, E> CodeOf<I, O, E> {
         self.body.set_stack(stack);
         if let Some(retry_if) = &mut self.errors.retry_if {
             retry_if.set_stack(stack);
+        }
+        if let Some(describe) = &mut self.describe {
+            describe.set_stack(stack);
         }
     }
 }
@@ -112,6 +146,9 @@ impl<I, O, E> fmt::Debug for CodeOf<I, O, E> {
 
 /// Decides whether an error is worth a retry.
 pub(crate) type RetryIf<E> = Box<dyn Fn(&E) -> bool + Send + Sync>;
+
+/// Describes an input.
+pub(crate) type Describe<I> = Box<dyn Fn(&I) -> String + Send + Sync>;
 
 /// Shows an error: its `Debug`.
 pub(crate) type ShowError<E> = fn(&E, &mut fmt::Formatter<'_>) -> fmt::Result;

@@ -12,6 +12,7 @@ use crate::base::ids::{ContainerId, Generation, JobId};
 use crate::contain::drops::DeferDrop;
 use crate::data::source::BlockingSource;
 use crate::decide::time::Time;
+use crate::engine::anchor::Anchor;
 use crate::engine::dispatch::Dispatch;
 use crate::engine::spawn::spawn;
 use crate::engine::system::on_engine_thread;
@@ -25,6 +26,10 @@ pub(crate) const FAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 pub(crate) trait Host: Send + Sync {
     /// The time since the function was started.
     fn now(&self) -> Time;
+
+    /// The time at which the function was started, on the clock of snapshots. A host that makes time itself begins that
+    /// clock with the function.
+    fn started(&self) -> Duration;
 
     /// The instant of `time`, for a timed wait.
     fn instant(&self, time: Time) -> Instant;
@@ -82,6 +87,10 @@ impl Machine {
 impl Host for Machine {
     fn now(&self) -> Time {
         Time(self.start.elapsed())
+    }
+
+    fn started(&self) -> Duration {
+        Anchor::get().to(self.start)
     }
 
     fn instant(&self, time: Time) -> Instant {

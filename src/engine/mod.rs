@@ -8,6 +8,7 @@
 
 pub(crate) mod abort;
 pub mod actor;
+pub(crate) mod anchor;
 pub(crate) mod async_body;
 pub(crate) mod body;
 pub(crate) mod call_buffers;
@@ -15,7 +16,9 @@ pub(crate) mod caller;
 pub(crate) mod consumer;
 pub(crate) mod container;
 pub(crate) mod dispatch;
+pub(crate) mod events;
 pub(crate) mod feeder;
+pub(crate) mod history;
 pub(crate) mod host;
 pub(crate) mod job_buffers;
 pub(crate) mod life;

@@ -9,12 +9,13 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use tracing::level_filters::LevelFilter;
 
 use crate::contain::unwind::ignore_panic;
 use crate::decide::time::Time;
 use crate::engine::caller::Caller;
+use crate::engine::history::{Fact, History};
 use crate::engine::log_throttle::LogThrottle;
 use crate::engine::telemetry::{Subscribers, Telemetry};
 use crate::values::event::Event;
@@ -93,13 +94,18 @@ pub(crate) struct Outbox {
     throttle: Mutex<LogThrottle>,
     /// Hears each event as well: the function's host.
     listener: Listener,
+    /// What snapshots show of the past.
+    history: Mutex<History>,
+    /// The facts that the history has not heard yet. They are written under the function's lock, which keeps them in
+    /// order.
+    facts: Mutex<Vec<(Fact, Time)>>,
 }
 
 /// Hears events, and when they happened.
 pub(crate) type Listener = Box<dyn Fn(&Event, Time) + Send + Sync>;
 
 impl Outbox {
-    pub(crate) fn new(app: Arc<str>, function: Arc<str>, listener: Listener) -> Self {
+    pub(crate) fn new(app: Arc<str>, function: Arc<str>, history: History, listener: Listener) -> Self {
         let throttle = Mutex::default();
         Self {
             app,
@@ -108,6 +114,8 @@ impl Outbox {
             waiting: Mutex::default(),
             throttle,
             listener,
+            history: Mutex::new(history),
+            facts: Mutex::default(),
         }
     }
 
@@ -154,6 +162,26 @@ impl Outbox {
     pub(crate) fn is_waiting(&self) -> bool {
         let waiting = self.waiting.lock();
         !waiting.is_delivering && !waiting.events.is_empty()
+    }
+
+    /// Queues facts for the history, under the function's lock.
+    pub(crate) fn remember(&self, facts: &mut Vec<(Fact, Time)>) {
+        self.facts.lock().append(facts);
+    }
+
+    /// Lets the history hear all queued facts, also those of other threads. It waits for no subscriber.
+    pub(crate) fn write_down(&self) {
+        drop(self.history());
+    }
+
+    /// The history, after it has heard all queued facts.
+    pub(crate) fn history(&self) -> MutexGuard<'_, History> {
+        let mut history = self.history.lock();
+        let facts = std::mem::take(&mut *self.facts.lock());
+        for (fact, at) in facts {
+            history.hear(fact, at);
+        }
+        history
     }
 
     /// Whether nothing of the user's hears what is told.
@@ -229,7 +257,8 @@ mod tests {
     use super::*;
 
     fn heard_by(listener: impl Fn(&Event, Time) + Send + Sync + 'static) -> Outbox {
-        Outbox::new("app".into(), "function".into(), Box::new(listener))
+        let history = History::new(std::time::Duration::ZERO);
+        Outbox::new("app".into(), "function".into(), history, Box::new(listener))
     }
 
     /// An outbox, and the numbers in the `Missed` events that it tells.
@@ -279,6 +308,25 @@ mod tests {
         outbox.add(vec![Event::Reset.into()], Time::default());
         outbox.deliver_all();
         assert_eq!(*missed.lock(), [2]);
+    }
+
+    #[test]
+    fn the_history_hears_facts_while_a_subscriber_holds_up_the_events() {
+        let gave_up = Arc::new(Mutex::new(Vec::new()));
+        let seen = Arc::clone(&gave_up);
+        let outbox = Arc::new_cyclic(|again: &Weak<Outbox>| {
+            let again = Weak::clone(again);
+            heard_by(move |_, _| {
+                let outbox = again.upgrade().expect("it is telling");
+                let before = outbox.history().gave_up();
+                outbox.remember(&mut vec![(Fact::GaveUp, Time::default())]);
+                outbox.write_down();
+                seen.lock().extend([before, outbox.history().gave_up()]);
+            })
+        });
+        outbox.add(vec![Event::Reset.into()], Time::default());
+        outbox.deliver_all();
+        assert_eq!(*gave_up.lock(), [None, Some(std::time::Duration::ZERO)]);
     }
 
     #[test]

@@ -4,6 +4,9 @@
 //! Events are collected under the function's lock and told after its release, because subscribers
 //! are the user's code.
 
+use std::sync::{Arc, Weak};
+use std::task::Waker;
+
 use actix::Recipient;
 use actix::prelude::SendError;
 use parking_lot::Mutex;
@@ -16,6 +19,7 @@ use crate::decide::ledger::{Change, ContainerStage};
 use crate::decide::time::Time;
 use crate::engine::actor::Happened;
 use crate::engine::caller::Caller;
+use crate::engine::events::{Events, Queue};
 use crate::engine::log_throttle::Detail;
 use crate::engine::span::SafeSpan;
 use crate::values::crash::{Crash, Death};
@@ -218,9 +222,18 @@ fn cause(crash: &Crash) -> (Option<String>, Option<&str>) {
     }
 }
 
-/// The actors that are told of events.
+/// The subscribers to events: actors and streams.
 #[derive(Default)]
-pub(crate) struct Subscribers(Mutex<Vec<Subscriber>>);
+pub(crate) struct Subscribers(Mutex<Seats>);
+
+#[derive(Default)]
+struct Seats {
+    actors: Vec<Subscriber>,
+    /// Streams of events. Only the reader of a stream keeps it alive.
+    streams: Vec<Weak<Queue>>,
+    /// The last event was sent.
+    over: bool,
+}
 
 struct Subscriber {
     to: Recipient<Happened>,
@@ -228,33 +241,83 @@ struct Subscriber {
     missed: u64,
 }
 
+impl Subscriber {
+    /// Sends the event, and returns whether the actor still exists. An event that does not fit into its mailbox is
+    /// missed, and counted.
+    fn hears(&mut self, event: &Event) -> bool {
+        if self.missed > 0 {
+            match self.to.try_send(Happened(Event::Missed(self.missed))) {
+                Ok(()) => self.missed = 0,
+                Err(SendError::Full(_)) => {}
+                Err(SendError::Closed(_)) => return false,
+            }
+        }
+        match self.to.try_send(Happened(event.clone())) {
+            Ok(()) => true,
+            Err(SendError::Full(_)) => {
+                self.missed += 1;
+                true
+            }
+            Err(SendError::Closed(_)) => false,
+        }
+    }
+}
+
 impl Subscribers {
     pub(crate) fn add(&self, to: Recipient<Happened>) {
-        self.0.lock().push(Subscriber { to, missed: 0 });
+        self.0.lock().actors.push(Subscriber { to, missed: 0 });
+    }
+
+    /// A stream of the events from now on.
+    pub(crate) fn stream(&self) -> Events {
+        let (events, queue) = Events::new();
+        let mut seats = self.0.lock();
+        if seats.over {
+            drop(queue.close()); // it has no reader yet
+        } else {
+            seats.streams.push(Arc::downgrade(&queue));
+        }
+        events
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.0.lock().is_empty()
+        let seats = self.0.lock();
+        seats.actors.is_empty() && seats.streams.is_empty()
     }
 
-    /// Nobody waits for a subscriber: what its mailbox does not take it misses, and is told so. One that
-    /// has ended is forgotten.
+    /// Sends the event to all subscribers, and waits for none. A subscriber that is gone is forgotten.
     pub(crate) fn send(&self, event: &Event) {
-        self.0.lock().retain_mut(|subscriber| {
-            if subscriber.missed > 0 {
-                match subscriber.to.try_send(Happened(Event::Missed(subscriber.missed))) {
-                    Ok(()) => subscriber.missed = 0,
-                    Err(SendError::Full(_)) => {}
-                    Err(SendError::Closed(_)) => return false,
-                }
+        let (mut readers, mut told) = (Vec::new(), Vec::new()); // the last handle of a stream is dropped with no lock held
+        {
+            let mut seats = self.0.lock();
+            seats.actors.retain_mut(|subscriber| subscriber.hears(event));
+            seats.streams.retain(|stream| {
+                let Some(stream) = stream.upgrade() else { return false };
+                readers.extend(stream.add(event));
+                told.push(stream);
+                true
+            });
+            if matches!(event, Event::Ended(_)) {
+                seats.over = true;
+                seats.streams.clear();
             }
-            match subscriber.to.try_send(Happened(event.clone())) {
-                Ok(()) => {}
-                Err(SendError::Full(_)) => subscriber.missed += 1,
-                Err(SendError::Closed(_)) => return false,
-            }
-            true
-        });
+        }
+        wake(readers);
+    }
+}
+
+impl Drop for Subscribers {
+    fn drop(&mut self) {
+        let streams = std::mem::take(&mut self.0.get_mut().streams);
+        let streams = streams.iter().filter_map(Weak::upgrade);
+        wake(streams.filter_map(|stream| stream.close()).collect());
+    }
+}
+
+/// Wakes readers of streams, with no lock held.
+fn wake(readers: Vec<Waker>) {
+    for reader in readers {
+        ignore_panic(|| reader.wake());
     }
 }
 

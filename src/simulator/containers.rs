@@ -4,7 +4,7 @@
 use crate::base::ids::{ContainerId, Generation, JobId};
 use crate::decide::ledger::Mode;
 use crate::decide::time::Time;
-use crate::simulator::model::{EndReason, InputState, Model, WaitsFor};
+use crate::simulator::model::{EndReason, InputState, JobModel, Model, WaitsFor};
 use crate::values::report::Fate;
 
 /// How a container dies.
@@ -207,7 +207,13 @@ impl Model {
     /// A job is forgotten.
     pub(super) fn closed(&mut self, job: JobId) {
         self.end_job(job, EndReason::Cancelled);
-        self.jobs.remove(&job);
+        let ended = self.jobs.remove(&job).map_or([0; 5], |job| job.ended());
+        self.closed = sum(self.closed, ended);
+    }
+
+    /// The number of inputs since the start that ended in each way, in this order: ok, failed, poisoned, cancelled, given up.
+    pub(super) fn ended(&self) -> [u64; 5] {
+        self.jobs.values().map(JobModel::ended).fold(self.closed, sum)
     }
 
     /// A container ended, by an exit or a kill. The inputs that it had not begun wait again.
@@ -232,4 +238,8 @@ impl Model {
             }
         }
     }
+}
+
+fn sum(one: [u64; 5], other: [u64; 5]) -> [u64; 5] {
+    std::array::from_fn(|at| one[at] + other[at])
 }

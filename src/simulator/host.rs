@@ -27,6 +27,10 @@ impl Host for Simulation {
         Time(Duration::from_nanos(self.clock.load(Ordering::Relaxed)))
     }
 
+    fn started(&self) -> Duration {
+        Duration::ZERO
+    }
+
     fn instant(&self, _: Time) -> Instant {
         unreachable!("a simulated thread does not wait, but is asked later")
     }

@@ -118,6 +118,25 @@ pub(super) struct JobModel {
     pub(super) passed_over: usize,
 }
 
+impl JobModel {
+    /// The number of inputs that have ended in each way: ok, failed, poisoned, cancelled, given up.
+    pub(super) fn ended(&self) -> [u64; 5] {
+        let mut ended = [0; 5];
+        for input in &self.inputs {
+            let InputState::Done(end) = input.state else { continue };
+            let at = match end {
+                ExpectedEnd::Ok { .. } => 0,
+                ExpectedEnd::Failed => 1,
+                ExpectedEnd::Poisoned => 2,
+                ExpectedEnd::Lost | ExpectedEnd::Unrun(EndReason::Cancelled | EndReason::ShutDown) => 3,
+                ExpectedEnd::Unrun(EndReason::GaveUp) => 4,
+            };
+            ended[at] += 1;
+        }
+        ended
+    }
+}
+
 /// An execution that goes on although its job is over.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct OrphanModel {
@@ -172,6 +191,8 @@ pub(super) struct Model {
     pub(super) hearing: EventModel,
     /// What the report must say.
     pub(super) ends: EndModel,
+    /// The number of inputs of forgotten jobs that ended in each way: ok, failed, poisoned, cancelled, given up.
+    pub(super) closed: [u64; 5],
 }
 
 /// The consequences of a crash, for the tally.
@@ -214,6 +235,7 @@ impl Model {
             returning: BTreeSet::new(),
             dying: Dying::default(),
             ends: EndModel::default(),
+            closed: [0; 5],
         }
     }
 

@@ -34,6 +34,7 @@ impl World {
         for (what, told, is) in all {
             assert_eq!(told, is, "status: {what}");
         }
+        self.check_snapshot(pending as u64, ahead);
         if self.model.mode < Mode::Aborted {
             let containers = told.containers;
             let live = containers.starting + containers.live + containers.exiting;
@@ -46,6 +47,37 @@ impl World {
             );
             let loop_crashes = told.crash_loop.map_or(0, |crash_loop| crash_loop.crashes);
             assert_eq!(loop_crashes, self.model.policy.in_a_row(now), "status: loop crashes");
+        }
+    }
+
+    /// Takes a snapshot, and checks that its numbers are those of the model and that they add up.
+    fn check_snapshot(&mut self, pending: u64, ahead: u64) {
+        let told = self.engine.snapshot();
+        let waits = |which: fn(&WaitsFor) -> bool| {
+            let waits =
+                |input: &&InputModel| matches!(&input.state, InputState::Waits(queue) if which(queue));
+            self.model.inputs().filter(waits).count() as u64
+        };
+        let totals = told.totals;
+        let ended = [totals.ok, totals.failed, totals.poisoned, totals.cancelled, totals.given_up];
+        assert_eq!(ended, self.model.ended(), "snapshot: totals");
+        let inputs = told.inputs;
+        assert_eq!(inputs.pending(), pending + ahead, "snapshot: {inputs:?}");
+        assert_eq!(inputs.replay, waits(|queue| *queue == WaitsFor::Replay), "snapshot: {inputs:?}");
+        assert_eq!(
+            inputs.retry,
+            waits(|queue| matches!(queue, WaitsFor::Retry { .. })),
+            "snapshot: {inputs:?}"
+        );
+        let accounted = ended.iter().sum::<u64>() + inputs.pending();
+        assert_eq!(totals.accepted + inputs.in_windows, accounted, "snapshot: {told:?}");
+        assert_eq!(told.containers.configured(), self.model.plan.rules.containers);
+        assert_eq!(totals.crashes.crashes(), self.model.crashes, "snapshot: crashes");
+        let causes = told.causes.iter().map(|cause| cause.count).sum::<u64>() + told.causes_other;
+        assert_eq!(causes, self.model.crashes, "snapshot: every crash has its cause");
+        if self.model.mode < Mode::Aborted {
+            let goes_on = told.crash_loop.is_some_and(|crash_loop| crash_loop.ended.is_none());
+            assert_eq!(goes_on, self.model.policy.in_a_row(self.now()) > 1, "snapshot: crash loop");
         }
     }
 

@@ -46,6 +46,10 @@ where
         Time(now)
     }
 
+    fn started(&self) -> Duration {
+        Duration::ZERO
+    }
+
     fn instant(&self, time: Time) -> Instant {
         self.start.checked_add(time.0).unwrap_or_else(|| self.start + FAR).into_std()
     }

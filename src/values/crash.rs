@@ -84,6 +84,84 @@ pub enum Death {
     Killed,
 }
 
+impl Death {
+    /// The kind of the death.
+    #[must_use]
+    pub const fn kind(&self) -> CrashKind {
+        match self {
+            Self::Panicked(_) => CrashKind::Panic,
+            Self::EnterPanicked(_) => CrashKind::EnterPanic,
+            Self::EnterFailed(_) => CrashKind::EnterError,
+            Self::NoThread(_) => CrashKind::NoThread,
+            Self::NoAccount => CrashKind::NoAccount,
+            Self::MemoryLimit { .. } => CrashKind::MemoryLimit,
+            Self::Killed => CrashKind::Killed,
+        }
+    }
+
+    /// The message of the panic or of the error. Another death has a fixed text.
+    pub(crate) fn text(&self) -> String {
+        match self {
+            Self::Panicked(panic) | Self::EnterPanicked(panic) => panic.message().to_owned(),
+            Self::EnterFailed(error) => error.to_string(),
+            Self::NoThread(error) => error.to_string(),
+            Self::NoAccount | Self::MemoryLimit { .. } | Self::Killed => self.to_string(),
+        }
+    }
+
+    /// The place in the code of the panic.
+    pub(crate) fn location(&self) -> Option<&str> {
+        match self {
+            Self::Panicked(panic) | Self::EnterPanicked(panic) => panic.location(),
+            _ => None,
+        }
+    }
+}
+
+/// The kind of a container's death. The words of [`CrashKind::as_str`] are stable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "snake_case"))]
+#[non_exhaustive]
+pub enum CrashKind {
+    /// The function panicked.
+    Panic,
+    /// `enter` panicked.
+    EnterPanic,
+    /// `enter` returned an error.
+    EnterError,
+    /// The container used more memory than its limit.
+    MemoryLimit,
+    /// The container's thread could not be made.
+    NoThread,
+    /// The container's memory could not be accounted for.
+    NoAccount,
+    /// The container was killed by hand, which is no crash.
+    Killed,
+}
+
+impl CrashKind {
+    /// The word for the kind, as it is serialized.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Panic => "panic",
+            Self::EnterPanic => "enter_panic",
+            Self::EnterError => "enter_error",
+            Self::MemoryLimit => "memory_limit",
+            Self::NoThread => "no_thread",
+            Self::NoAccount => "no_account",
+            Self::Killed => "killed",
+        }
+    }
+}
+
+impl fmt::Display for CrashKind {
+    /// Writes the word without underscores.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.as_str().replace('_', " "))
+    }
+}
+
 impl fmt::Display for Death {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -7,6 +7,8 @@ use crate::base::ids::{Attempt, ContainerId, Generation};
 use crate::values::crash::Crash;
 use crate::values::gave_up::GaveUp;
 use crate::values::report::FunctionReport;
+#[cfg(feature = "serde")]
+use crate::values::serial;
 
 /// Something that happened to a function. Actors receive events with [`Subscribe`](crate::actor::Subscribe).
 #[derive(Debug, Clone)]
@@ -75,6 +77,7 @@ pub enum Event {
 
 /// The state of a container.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize), serde(tag = "state", rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum ContainerState {
     /// The container is in `enter`.
@@ -87,6 +90,7 @@ pub enum ContainerState {
     #[non_exhaustive]
     BackingOff {
         /// The length of the wait.
+        #[cfg_attr(feature = "serde", serde(rename = "delay_ms", serialize_with = "serial::ms"))]
         delay: Duration,
     },
     /// The container does not exist.

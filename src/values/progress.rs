@@ -6,6 +6,7 @@ use std::fmt;
 ///
 /// At the end, `pulled = ok + failed + poisoned + cancelled + given_up`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Progress {
     /// Inputs taken from the source. Inputs of a vector or a range count as soon as the
@@ -26,6 +27,7 @@ pub struct Progress {
     /// Executions that were repeated because the function failed.
     pub retried: u64,
     /// The number of inputs of the source, where it is known.
+    #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Option::is_none"))]
     pub total: Option<u64>,
 }
 

@@ -4,9 +4,12 @@ use std::fmt;
 
 use crate::base::ids::ContainerId;
 use crate::values::crash::Panic;
+#[cfg(feature = "serde")]
+use crate::values::serial;
 
 /// How a container ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize), serde(tag = "fate", rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum Fate {
     /// The container exited gracefully.
@@ -49,11 +52,13 @@ impl fmt::Display for Fate {
 
 /// How a function ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct FunctionReport {
     /// The name of the function.
     pub function: String,
     /// How each of its containers ended.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "serial::fates"))]
     pub containers: Vec<(ContainerId, Fate)>,
     /// The number of threads that still run user code: those of containers, abandoned ones and feeders.
     pub threads_running: usize,
@@ -136,6 +141,7 @@ impl fmt::Display for Inputs {
 
 /// How an app ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Report {
     /// The app's name.

@@ -7,10 +7,13 @@ use std::time::Duration;
 use crate::base::ids::ContainerId;
 use crate::values::crash::Crash;
 use crate::values::gave_up::GaveUp;
+#[cfg(feature = "serde")]
+use crate::values::serial;
 
 /// The number of containers in each state. The capacity of the function is `live`, and not
 /// the configured number.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Containers {
     /// Containers in `enter`.
@@ -41,6 +44,7 @@ impl Containers {
 /// The memory of a function, in bytes. It lags behind by at most 64 KiB for each executing thread, or by a
 /// 32nd of the limit if that is less.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Memory {
     /// Bytes alive: those that the present generations of the containers allocated and no thread has freed
@@ -51,6 +55,7 @@ pub struct Memory {
     /// The most bytes that one container ever used of its limit.
     pub peak: u64,
     /// The limit of each container, if there is one.
+    #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Option::is_none"))]
     pub limit: Option<u64>,
     /// Bytes that abandoned threads use.
     pub abandoned: u64,
@@ -61,6 +66,7 @@ pub struct Memory {
 /// The memory of one container, in bytes. While the container does not exist, everything
 /// but the peak is zero.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct ContainerMemory {
     /// The container.
@@ -75,18 +81,29 @@ pub struct ContainerMemory {
 
 /// A crash loop: containers die before they complete any input.
 #[derive(Debug, Clone)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct CrashLoopStatus {
     /// The number of loop crashes in a row.
     pub crashes: u32,
     /// How long ago the first of these crashes was.
+    #[cfg_attr(feature = "serde", serde(rename = "since_ms", serialize_with = "serial::ms"))]
     pub since: Duration,
     /// The time until containers are created again. `None` once they may be.
+    #[cfg_attr(
+        feature = "serde",
+        serde(
+            rename = "next_restart_ms",
+            serialize_with = "serial::maybe_ms",
+            skip_serializing_if = "Option::is_none"
+        )
+    )]
     pub next_restart: Option<Duration>,
 }
 
 /// An execution that has not ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct OldestExecution {
     /// The container that executes.
@@ -95,11 +112,13 @@ pub struct OldestExecution {
     pub input: u64,
     /// How long the execution has gone on, at least. For an input that was leased together with others, only
     /// the time since the engine last looked at the lease is known.
+    #[cfg_attr(feature = "serde", serde(rename = "executing_for_ms", serialize_with = "serial::ms"))]
     pub executing_for: Duration,
 }
 
 /// A snapshot of one function.
 #[derive(Debug, Clone)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Status {
     /// Containers by state.
@@ -107,10 +126,16 @@ pub struct Status {
     /// The crash loop, if there is one. It ends when a container that was started after its last crash has
     /// completed an input, or has stayed up for `reset_after`. If there is no work, it can outlast the moment
     /// at which every container is live. Whether inputs are served now is shown by [`Containers::live`].
+    #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Option::is_none"))]
     pub crash_loop: Option<CrashLoopStatus>,
     /// The last crash, and how long ago it happened.
+    #[cfg_attr(
+        feature = "serde",
+        serde(serialize_with = "serial::last_crash", skip_serializing_if = "Option::is_none")
+    )]
     pub last_crash: Option<(Duration, Arc<Crash>)>,
     /// Why the function has given up, if it has.
+    #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Option::is_none"))]
     pub gave_up: Option<GaveUp>,
     /// Inputs that are pulled and that no container is executing, including those that wait for a retry.
     /// Inputs of a source that neither blocks nor panics (a vector, a range) count as pulled as soon as the
@@ -120,6 +145,7 @@ pub struct Status {
     pub executing: u64,
     /// The execution that has gone on for longest. It shows a function whose containers all hang, although
     /// all of them are live.
+    #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Option::is_none"))]
     pub oldest_execution: Option<OldestExecution>,
     /// The number of crashes of containers so far.
     pub crashes: u64,
@@ -129,6 +155,7 @@ pub struct Status {
     /// [`Builder::recycle_above`](crate::Builder::recycle_above).
     pub recycled: u64,
     /// The memory that the function holds. `None` unless an [`Accountant`](crate::Accountant) is installed.
+    #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Option::is_none"))]
     pub memory: Option<Memory>,
     /// The number of answers of fenced attempts that were refused so far.
     pub late_answers: u64,

@@ -31,7 +31,10 @@ mod rehearsals;
 mod replay;
 mod retrying;
 mod scopes;
+#[cfg(all(feature = "serde", feature = "testkit"))]
+mod serialized;
 mod settings;
+mod snapshots;
 mod sources;
 mod spawning;
 mod streams;

@@ -98,6 +98,7 @@ impl Ledger {
         let job = self.jobs.get_mut(&id).expect("only open jobs are pulled for");
         let first = job.accept(inputs);
         self.pending += inputs;
+        self.totals.accepted(inputs);
         if inputs > 0 {
             self.requeue_map(id);
         }
@@ -109,6 +110,8 @@ impl Ledger {
     pub(crate) fn accept_ended(&mut self, id: JobId, how: Unrun) {
         if let Some(job) = self.jobs.get_mut(&id) {
             job.accept_ended(how.into());
+            self.totals.accepted(1);
+            self.totals.ended(how, 1);
         }
     }
 
@@ -157,6 +160,7 @@ impl Ledger {
         let Some(job) = self.jobs.get_mut(&id) else { return };
         job.count(how.into(), inputs);
         self.pending -= inputs;
+        self.totals.ended(how, inputs);
     }
 }
 

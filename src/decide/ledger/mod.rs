@@ -27,8 +27,10 @@ mod fixture;
 mod jobs;
 mod lease;
 mod queue;
+mod seen;
 mod steal;
 mod suspects;
+mod totals;
 mod verdict;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -55,6 +57,7 @@ pub(crate) use queue::Ticket;
 pub(crate) use steal::Steal;
 use suspects::Suspects;
 pub(crate) use suspects::{CrashNumber, Ready};
+use totals::Totals;
 #[cfg(test)]
 use verdict::Verdict;
 pub(crate) use verdict::{AfterCrash, AfterFailure, Leaving, Pressure, Retryable};
@@ -140,6 +143,8 @@ pub(crate) struct Ledger {
     restarted: u64,
     recycled: u64,
     last_crash: Option<(Time, Arc<Crash>)>,
+    /// The totals over all jobs, which snapshots show.
+    totals: Totals,
 }
 
 impl Ledger {
@@ -178,6 +183,7 @@ impl Ledger {
             restarted: 0,
             recycled: 0,
             last_crash: None,
+            totals: Totals::default(),
             rules,
         }
     }

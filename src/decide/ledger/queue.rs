@@ -58,6 +58,10 @@ impl<T> Queue<T> {
         self.entries.iter().map(|(ticket, entry)| (*ticket, entry))
     }
 
+    pub(crate) fn len(&self) -> u64 {
+        self.entries.len() as u64
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }

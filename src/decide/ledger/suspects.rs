@@ -69,6 +69,11 @@ impl Suspects {
         assert!(before.is_none(), "one input executes in a container, so a crash has one suspect");
     }
 
+    /// The number of suspects that wait.
+    pub(super) fn waiting(&self) -> u64 {
+        self.waiting.len() as u64
+    }
+
     /// Removes the input with this last crash, which does not wait any more.
     pub(super) fn remove(&mut self, crash: CrashNumber) {
         self.waiting.remove(&crash);

@@ -107,6 +107,7 @@ impl Ledger {
         self.recovered |= self.restarts.completed(&mut container.life, span.len, now);
         self.note_recovery();
         self.pending -= span.len;
+        self.totals.ok(span.len, now);
         let job = self.jobs.get_mut(&lease.job).expect("a lease belongs to an open job");
         job.count(Ending::Ok, span.len);
         if lease.kind != LeaseKind::First {
@@ -144,11 +145,13 @@ impl Ledger {
             let due = now + delay;
             job.record_or_new(index).waits = Some(Waits::Retry(due));
             self.retries.insert((due, InputId { job: lease.job, index }));
+            self.totals.failed(true, now);
             return AfterFailure::Retry;
         }
         let deaths = job.take_record(index).map_or_else(Vec::new, |record| record.deaths);
         job.count(Ending::Failed, 1);
         self.pending -= 1;
+        self.totals.failed(false, now);
         AfterFailure::Final { attempts, deaths, ends_map: job.on_failure() == OnFailure::EndMap }
     }
 
@@ -185,6 +188,7 @@ impl Ledger {
         self.leases.remove(&(lease.job, id));
         self.ahead.remove(&id);
         self.suspects.end(id);
+        self.totals.executed(done, took);
         match self.jobs.get_mut(&lease.job) {
             Some(Job::Map(map)) => {
                 map.sizer.measured(done, took);
@@ -298,6 +302,7 @@ impl Ledger {
         );
         let mut inputs: Vec<AfterCrash> = input.into_iter().collect();
         self.end_under_pressure(leaving, &mut inputs);
+        self.totals.after_crash(&inputs);
         Some(Verdict { restart, inputs })
     }
 
@@ -347,6 +352,7 @@ impl Ledger {
         }
         let mut inputs: Vec<AfterCrash> = after.into_iter().collect();
         self.end_under_pressure(leaving, &mut inputs);
+        self.totals.after_crash(&inputs);
         inputs
     }
 

@@ -24,7 +24,8 @@ use std::time::Duration;
 
 use crate::decide::time::Time;
 use crate::values::error::ConfigError;
-use history::{CountsTowards, History, WindowCounts};
+pub(crate) use history::WindowCounts;
+use history::{CountsTowards, History};
 use round::Rounds;
 
 /// The restart policy of a function.

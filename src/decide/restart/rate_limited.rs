@@ -121,6 +121,11 @@ impl RateLimited {
         (self.window, self.max_crashes, self.max_failure_rate, self.limit == Limit::Judged)
     }
 
+    /// The number of crashes and their share above which the policy gives up. `None` if it never does.
+    pub(crate) fn limits(&self) -> Option<(u32, f64)> {
+        self.may_trip().then_some((self.max_crashes, self.max_failure_rate))
+    }
+
     pub(crate) const fn window_length(&self) -> Duration {
         self.window
     }

@@ -19,6 +19,7 @@ impl Dispatch {
         let job = state.ledger.open_call();
         let buffers = CallBuffers::new(caller.of_call(job.0 + 1), input);
         state.buffers.open.insert(job, JobBuffers::Call(Box::new(buffers)));
+        state.observed.call_began(job, || self.now());
         self.wake_one(&mut state);
         Ok(job)
     }

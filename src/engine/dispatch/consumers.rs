@@ -77,6 +77,7 @@ impl Dispatch {
         let flow = Arc::clone(&buffers.flow);
         let known = buffers.total;
         state.buffers.open.insert(job, JobBuffers::Map(Box::new(buffers)));
+        state.observed.map_began(job, self.now());
         state.refresh_window(job);
         // Of a fed map nothing is there yet: its first input wakes a container.
         if let Some(inputs) = known {
@@ -103,6 +104,7 @@ impl Dispatch {
         buffers.add_all(inputs);
         let flow = Arc::clone(&buffers.flow);
         state.buffers.open.insert(job, JobBuffers::Map(Box::new(buffers)));
+        state.observed.map_began(job, self.now());
         state.ledger.accept(job, len);
         let wake_count = state.ledger.wake_count(job, len);
         self.wake_some(&mut state, wake_count);
@@ -311,8 +313,9 @@ impl Dispatch {
         if state.broken.is_none() {
             state.end_job(job, Unrun::Cancelled, None, None, now);
         }
+        let counts = if state.broken.is_none() { state.ledger.close(job) } else { None };
+        state.observed.closed(job, &buffers, counts, now);
         if state.broken.is_none() {
-            state.ledger.close(job);
             self.after_cancel(&mut state);
         }
         Some(Box::new((buffers, std::mem::take(&mut state.spent))))
@@ -348,7 +351,7 @@ impl State {
     }
 }
 
-fn progress_of(counts: Counts, pulled: u64, total: Option<u64>) -> Progress {
+pub(super) fn progress_of(counts: Counts, pulled: u64, total: Option<u64>) -> Progress {
     Progress {
         pulled: counts.pulled.max(pulled),
         ok: counts.ok,

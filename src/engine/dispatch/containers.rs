@@ -174,7 +174,9 @@ impl Dispatch {
         }
         let before = std::mem::replace(&mut state.seats[id.index()].caller, caller.clone());
         state.unused_callers.extend(before.holds_a_span().then_some(before));
-        state.ledger.lent(id, self.now());
+        let now = self.now();
+        state.ledger.lent(id, now);
+        state.observed.lent(&lease, now);
         Work { run, lease, previous, caller }
     }
 
@@ -284,9 +286,9 @@ impl Dispatch {
         if current != generation || stage != ContainerStage::Exiting {
             return false;
         }
-        state.detach(id, generation);
-        state.seats[id.index()].fate = Some(Fate::ExitTimedOut);
         let now = self.now();
+        state.detach(id, generation, now);
+        state.seats[id.index()].fate = Some(Fate::ExitTimedOut);
         state.emit(Event::ExitTimedOut(id, self.settings.exit_timeout), now);
         self.rouse(&mut state, id, generation); // an `exit` that waits in a task is dropped
         true

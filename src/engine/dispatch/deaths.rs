@@ -22,11 +22,13 @@ use crate::values::event::Event;
 impl Dispatch {
     /// A container crashed. `None` if its generation was over already.
     pub(crate) fn crashed(&self, id: ContainerId, generation: Generation, death: Death) -> Option<Restart> {
+        let described = self.describe_executing(id, generation);
         let mut state = self.lock();
         let now = self.now();
         if !state.ledger.is_current(id, generation) || state.broken.is_some() {
             return None;
         }
+        state.observed.describes(described);
         state.seats[id.index()].at_work = false;
         state.commit_for_verdict(id, now);
         let run = state.seats[id.index()].run.take();
@@ -91,7 +93,7 @@ impl Dispatch {
         }
         let abandoned = state.would_be_abandoned(id);
         let restart = self.die(state, id, position, death(abandoned), abandoned, now)?;
-        state.detach(id, generation);
+        state.detach(id, generation, now);
         self.rouse(state, id, generation);
         self.after_death(state, now);
         Some(restart)
@@ -119,6 +121,7 @@ impl Dispatch {
         let peak_bytes = state.peak(id, generation);
         let (map, call) = (caller.label().cloned(), caller.call());
         let crash = Arc::new(Crash { container: id, generation, executing, map, call, peak_bytes, death });
+        state.sees_death(&crash, job, now);
         let event: fn(Arc<Crash>) -> Event = if by_hand { Event::Killed } else { Event::Crashed };
         state.emit_for(event(Arc::clone(&crash)), caller, now);
         let (restart, inputs) = if by_hand {
@@ -169,6 +172,7 @@ impl State {
                     .get(input.job)
                     .map_or_else(Caller::default, |buffers| buffers.caller().clone());
                 let (map, call) = (caller.label().cloned(), caller.call());
+                self.sees_poisoned(input, attempts, deaths.last(), &caller, now);
                 self.emit_for(Event::Poisoned { map, call, input: input.index, attempts }, caller, now);
                 let why = Why::Reason(Reason::Poisoned(deaths));
                 self.fail(input, attempts.get().into(), why, ends_map, now);
@@ -209,7 +213,7 @@ impl State {
 
     /// The generation is over; its thread may stay in the user's code for as long as it likes, unless
     /// that waits in a task.
-    pub(super) fn detach(&mut self, id: ContainerId, generation: Generation) {
+    pub(super) fn detach(&mut self, id: ContainerId, generation: Generation, now: Time) {
         self.ledger.thread_ended(id, generation);
         self.ledger.left(id, generation);
         let returns = if self.seats[id.index()].suspended { Returns::AtOnce } else { Returns::AsItLikes };
@@ -220,7 +224,7 @@ impl State {
             None => {}
         }
         self.abandoned += usize::from(returns == Returns::AsItLikes);
-        let before = self.detached.insert((id, generation), Detached { returns, token });
+        let before = self.detached.insert((id, generation), Detached { returns, since: now, token });
         assert!(before.is_none(), "a generation is detached once");
         self.seats[id.index()].at_work = false;
     }

@@ -15,6 +15,7 @@ mod feeders;
 mod memory;
 mod readiness;
 mod sleepers;
+mod snapshot;
 mod supervision;
 mod tasks;
 #[cfg(test)]
@@ -44,6 +45,7 @@ use crate::decide::steps;
 use crate::decide::time::Time;
 use crate::engine::caller::Caller;
 use crate::engine::dispatch::sleepers::Sleepers;
+use crate::engine::history::History;
 use crate::engine::host::Host;
 use crate::engine::job_buffers::BuffersByJob;
 use crate::engine::map_buffers::{JobSource, MapEnd};
@@ -54,6 +56,7 @@ use crate::memory::local_charge::ChargeGuard;
 use crate::values::crash::Crash;
 use crate::values::report::Fate;
 use readiness::Readying;
+use snapshot::{Observed, Undescribed};
 
 pub(crate) use consumers::{ClosedJob, Found, JobPlan, Wait};
 pub(crate) use containers::Work;
@@ -111,6 +114,8 @@ pub(crate) struct State {
     events: Vec<QueuedEvent>,
     /// The end of the delay of a crash loop that was told of last.
     delay_emitted: Option<Time>,
+    /// What snapshots show besides the ledger.
+    observed: Observed,
 }
 
 /// What is known of a container beside the ledger.
@@ -155,6 +160,8 @@ impl Leftovers {
 #[derive(Debug)]
 struct Detached {
     returns: Returns,
+    /// The time at which the generation was over.
+    since: Time,
     /// `None` if its thread has no token yet.
     token: Option<Arc<Token>>,
 }
@@ -200,6 +207,10 @@ struct Deferred {
     recovered: bool,
     /// The function has broken down.
     breaks: bool,
+    /// The history has facts to hear.
+    remembers: bool,
+    /// Poisoned inputs that the user's code may describe.
+    undescribed: Vec<Undescribed>,
 }
 
 impl State {
@@ -212,7 +223,8 @@ impl State {
             && self.unused_callers.is_empty()
             && self.events.is_empty()
             && self.wakers.woken.is_empty()
-            && self.wakers.unused.is_empty();
+            && self.wakers.unused.is_empty()
+            && !self.observed.has_deferred();
         !nothing || self.breaks || self.ledger.has_news() || self.has_readied()
     }
 
@@ -220,7 +232,10 @@ impl State {
         self.wake_the_ready();
         self.emit_changes(now);
         let refused = outbox.add(std::mem::take(&mut self.events), now);
+        let (remembers, undescribed) = self.observed.deferred(outbox);
         Deferred {
+            remembers,
+            undescribed,
             sources: std::mem::take(&mut self.sources),
             unseen_ends: std::mem::take(&mut self.unseen_ends),
             spent: std::mem::take(&mut self.spent),
@@ -239,6 +254,9 @@ impl State {
 impl Dispatch {
     /// Drops users' values and tells subscribers, with the lock released.
     fn run_deferred(&self, deferred: Deferred) {
+        if deferred.remembers {
+            self.outbox.write_down();
+        }
         if deferred.breaks {
             self.wake_all();
         }
@@ -249,6 +267,9 @@ impl Dispatch {
             ignore_panic(|| waker.wake());
         }
         drop_contained(deferred.wakers.unused);
+        if !deferred.undescribed.is_empty() {
+            self.describe(deferred.undescribed);
+        }
         self.empty_outbox();
         drop(deferred.refused);
         // Of a run that is over this may be the last holder, and with it of its chunk.
@@ -396,10 +417,12 @@ impl Dispatch {
     pub(crate) fn new(settings: Settings, host: Arc<dyn Host>) -> Self {
         sync::prepare();
         let (app, function) = (Arc::clone(&settings.app), Arc::clone(&settings.function));
-        let listener = Arc::clone(&host);
-        let outbox =
-            Arc::new(Outbox::new(app, function, Box::new(move |event, at| listener.hear(event, at))));
         let containers = settings.rules.containers;
+        let observed = Observed::new(containers, host.started());
+        let history = History::new(observed.started());
+        let listener = Arc::clone(&host);
+        let hear = Box::new(move |event: &_, at| listener.hear(event, at));
+        let outbox = Arc::new(Outbox::new(app, function, history, hear));
         let state = State {
             ledger: Ledger::new(settings.rules.clone()),
             buffers: BuffersByJob::of(settings.shape),
@@ -426,6 +449,7 @@ impl Dispatch {
             ticking: false,
             events: Vec::new(),
             delay_emitted: None,
+            observed,
         };
         Self {
             settings,

@@ -10,6 +10,7 @@ use crate::decide::time::Time;
 use crate::engine::actor::Ending;
 use crate::engine::caller::Caller;
 use crate::engine::dispatch::{Dispatch, Returns, State};
+use crate::engine::history::Fact;
 use crate::engine::job_buffers::JobBuffers;
 use crate::engine::log_throttle::REPEATS_PERIOD;
 use crate::engine::map_buffers::MapEnd;
@@ -325,12 +326,14 @@ impl State {
     /// The same of something about an execution.
     pub(super) fn emit_for(&mut self, event: Event, caller: Caller, now: Time) {
         self.emit_changes(now);
+        self.observed.remember(Fact::of(&event, now), now);
         self.events.push(QueuedEvent { event, caller });
     }
 
     /// Tells of the changes so far.
     pub(super) fn emit_changes(&mut self, now: Time) {
         let changes = self.ledger.take_changes();
+        self.observed.changed(&changes, now);
         self.events.extend(changes.iter().map(|change| Event::of_change(change, now).into()));
     }
 
@@ -359,7 +362,7 @@ impl State {
             };
             if in_user_code {
                 let has_begun = self.token(id, generation).is_some();
-                self.detach(id, generation);
+                self.detach(id, generation, now);
                 self.seats[id.index()].fate = has_begun.then_some(Fate::CutOff);
             }
         }

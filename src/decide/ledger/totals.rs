@@ -1,0 +1,65 @@
+//! What has happened to a function's inputs since its start. The totals outlive the maps and calls of the inputs.
+//!
+//! The ledger adds to them for each lease that it books, and not for each input.
+
+use std::time::Duration;
+
+use crate::decide::job::Counts;
+use crate::decide::ledger::{AfterCrash, Unrun};
+use crate::decide::time::Time;
+use crate::values::histogram::Histogram;
+
+/// Totals over the life of a function.
+#[derive(Debug, Default)]
+pub(crate) struct Totals {
+    /// The counts of all jobs. A retry and a replay are counted when the input begins to wait, so that no number ever
+    /// decreases.
+    pub(crate) counts: Counts,
+    /// The durations of executions.
+    pub(crate) executing: Histogram,
+    /// The time at which the last completed input was committed, whether `Ok` or `Err`.
+    pub(crate) completed: Time,
+}
+
+impl Totals {
+    /// Records that inputs were accepted.
+    pub(super) fn accepted(&mut self, inputs: u64) {
+        self.counts.pulled += inputs;
+    }
+
+    /// Records that inputs returned `Ok`.
+    pub(super) fn ok(&mut self, inputs: u64, now: Time) {
+        self.counts.ok += inputs;
+        self.completed = now;
+    }
+
+    /// Records that an input returned `Err`. `is_retried` says whether the input now waits for its retry.
+    pub(super) fn failed(&mut self, is_retried: bool, now: Time) {
+        *(if is_retried { &mut self.counts.retried } else { &mut self.counts.failed }) += 1;
+        self.completed = now;
+    }
+
+    /// Records that inputs ended without having run to an end of their own.
+    pub(super) fn ended(&mut self, how: Unrun, inputs: u64) {
+        match how {
+            Unrun::Cancelled => self.counts.cancelled += inputs,
+            Unrun::GivenUp => self.counts.given_up += inputs,
+        }
+    }
+
+    /// Records what a death did to the inputs that were executing.
+    pub(super) fn after_crash(&mut self, inputs: &[AfterCrash]) {
+        for input in inputs {
+            match input {
+                AfterCrash::Pending { .. } => self.counts.replayed += 1,
+                AfterCrash::Poisoned { .. } => self.counts.poisoned += 1,
+                AfterCrash::Lost { .. } => self.counts.cancelled += 1,
+            }
+        }
+    }
+
+    /// Records that a container came back from `inputs` executions, which took `took` together.
+    pub(super) fn executed(&mut self, inputs: u64, took: Duration) {
+        self.executing.add(inputs, took);
+    }
+}

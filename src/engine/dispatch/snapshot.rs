@@ -1,0 +1,586 @@
+//! Snapshots of a function, and the data that the lock guards for them besides the ledger.
+//!
+//! Under the lock a snapshot reads numbers and copies names. After the release of the lock crashes become text, in the
+//! [`History`](crate::engine::history::History), and the user's code describes poisoned inputs.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::base::ids::{Attempt, ContainerId, Generation, InputId, JobId};
+use crate::contain::drops::{defer_drop, defer_in_order};
+use crate::data::chunk::ChunkInputs;
+use crate::decide::job::Counts;
+use crate::decide::ledger::{Change, ContainerStage, Lease, LeaseKind, Mode};
+use crate::decide::restart::{RestartPolicy, WindowCounts};
+use crate::decide::time::Time;
+use crate::engine::caller::Caller;
+use crate::engine::dispatch::consumers::progress_of;
+use crate::engine::dispatch::{Dispatch, Returns, State, StateGuard};
+use crate::engine::history::{DESCRIPTION_CHARS_MAX, Fact, name_of};
+use crate::engine::job_buffers::JobBuffers;
+use crate::engine::map_buffers::MapBuffers;
+use crate::engine::outbox::Outbox;
+use crate::engine::system::on_engine_thread;
+use crate::memory::local_charge::ChargeGuard;
+use crate::values::crash::{Crash, CrashKind};
+use crate::values::gave_up::GaveUp;
+use crate::values::health::{Health, Signs};
+use crate::values::histogram::Histogram;
+use crate::values::snapshot::rows::{
+    Abandoned, CallCounts, ContainerBytes, ContainerSnapshot, ContainerStateName, EndedMap, Execution,
+    InputCounts, InputName, MapSnapshot, MemorySnapshot, Totals,
+};
+use crate::values::snapshot::trouble::{
+    CrashCounts, CrashLoopSnapshot, GaveUpSnapshot, PolicyName, RecentCrashes, Tally,
+};
+use crate::values::snapshot::{FunctionSnapshot, Mode as ModeName};
+use crate::values::status::{Containers, Memory};
+
+/// The largest number of containers that a snapshot shows one by one.
+const ROWS_MAX: usize = 256;
+/// The largest number of abandoned threads that a snapshot shows.
+const ABANDONED_MAX: usize = 64;
+/// The largest number of oldest executions that a snapshot shows.
+const OLDEST_MAX: usize = 4;
+/// The largest number of open maps that a snapshot shows.
+const MAPS_MAX: usize = 64;
+/// The largest number of closed maps that are remembered.
+const ENDED_MAX: usize = 32;
+/// The wait of one call in this many is measured, because reading the clock for each call would cost a fiftieth of the
+/// call.
+const SAMPLED: u64 = 16;
+/// The largest number of calls whose wait is measured at the same time.
+const SAMPLES_MAX: usize = 64;
+/// The largest number of bytes of the text that says why a function gave up or broke down.
+const REASON_MAX: usize = 1024;
+
+/// The data for snapshots that the lock guards besides the ledger.
+pub(super) struct Observed {
+    /// The time at which the function was started, on the clock of snapshots.
+    started: Duration,
+    containers: Vec<Seen>,
+    /// The open maps, with the time at which each began.
+    maps: BTreeMap<JobId, Time>,
+    ended: VecDeque<EndedMap>,
+    /// The calls whose wait is measured, with the time since which each waits.
+    sampled: BTreeMap<JobId, Time>,
+    queueing: Histogram,
+    entering: Histogram,
+    crashes: CrashCounts,
+    /// The number of poisoned inputs.
+    poisoned: u64,
+    /// The facts that the history has not heard, in order. They are handed on when the lock is released.
+    facts: Vec<(Fact, Time)>,
+    /// The description of the input whose thread is about to report its crash. It is from the user's code.
+    described: Option<String>,
+    /// Poisoned inputs without a description, because another thread than their own reported the crash.
+    undescribed: Vec<Undescribed>,
+}
+
+/// The data for snapshots of one container.
+#[derive(Debug, Clone, Copy, Default)]
+struct Seen {
+    /// The time at which the stage of the container last changed.
+    since: Time,
+    crashes: u64,
+}
+
+/// A poisoned input that is never moved out of its chunk.
+pub(super) struct Undescribed {
+    number: u64,
+    inputs: Arc<ChunkInputs>,
+    place: usize,
+}
+
+impl Observed {
+    pub(super) fn new(containers: usize, started: Duration) -> Self {
+        Self {
+            started,
+            containers: vec![Seen::default(); containers],
+            maps: BTreeMap::new(),
+            ended: VecDeque::new(),
+            sampled: BTreeMap::new(),
+            queueing: Histogram::default(),
+            entering: Histogram::default(),
+            crashes: CrashCounts::default(),
+            poisoned: 0,
+            facts: Vec::new(),
+            described: None,
+            undescribed: Vec::new(),
+        }
+    }
+
+    pub(super) fn started(&self) -> Duration {
+        self.started
+    }
+
+    /// Sets the description of the input that the next crash may poison.
+    pub(super) fn describes(&mut self, description: Option<String>) {
+        self.described = description;
+    }
+
+    /// Whether something is left to do after the release of the lock.
+    pub(super) fn has_deferred(&self) -> bool {
+        !self.facts.is_empty() || !self.undescribed.is_empty()
+    }
+
+    /// Hands the facts on to the history. Returns whether there were any, and the inputs that should be described.
+    pub(super) fn deferred(&mut self, outbox: &Outbox) -> (bool, Vec<Undescribed>) {
+        let has_facts = !self.facts.is_empty();
+        if has_facts {
+            outbox.remember(&mut self.facts);
+        }
+        (has_facts, std::mem::take(&mut self.undescribed))
+    }
+
+    /// Notes a fact for the history.
+    pub(super) fn remember(&mut self, fact: Option<Fact>, now: Time) {
+        self.facts.extend(fact.map(|fact| (fact, now)));
+    }
+
+    /// Records that containers changed their stages, or that a crash loop ended.
+    pub(super) fn changed(&mut self, changes: &[Change], now: Time) {
+        for change in changes {
+            match *change {
+                Change::Stage { container, stage, .. } => {
+                    let seen = &mut self.containers[container.index()];
+                    if stage == ContainerStage::Live {
+                        self.entering.add(1, now.since(seen.since));
+                    }
+                    seen.since = now;
+                }
+                Change::Recovered { crashes, since } => {
+                    self.remember(Some(Fact::Recovered { crashes, since }), now);
+                }
+            }
+        }
+    }
+
+    /// Records that a map began.
+    pub(super) fn map_began(&mut self, job: JobId, now: Time) {
+        self.maps.insert(job, now);
+    }
+
+    /// Records that a call began. The clock is read only if the wait of the call is measured.
+    pub(super) fn call_began(&mut self, job: JobId, now: impl FnOnce() -> Time) {
+        if job.0.is_multiple_of(SAMPLED) && self.sampled.len() < SAMPLES_MAX {
+            self.sampled.insert(job, now());
+        }
+    }
+
+    /// Records that a container begins with a lease.
+    pub(super) fn lent(&mut self, lease: &Lease, now: Time) {
+        if lease.job.0.is_multiple_of(SAMPLED) && lease.kind == LeaseKind::First {
+            let began = self.sampled.remove(&lease.job);
+            if let Some(began) = began {
+                self.queueing.add(1, now.since(began));
+            }
+        }
+    }
+
+    /// Records that a job was closed. `counts` is `None` if the function has broken down.
+    pub(super) fn closed(&mut self, job: JobId, buffers: &JobBuffers, counts: Option<Counts>, now: Time) {
+        self.sampled.remove(&job);
+        let Some(map) = buffers.map() else { return };
+        let (Some(began), Some(counts)) = (self.maps.remove(&job), counts) else { return };
+        if self.ended.len() == ENDED_MAX {
+            self.ended.pop_front();
+        }
+        self.ended.push_back(EndedMap {
+            number: job.0 + 1,
+            label: map.caller.label().cloned(),
+            began: self.started.saturating_add(began.0),
+            ended: self.started.saturating_add(now.0),
+            progress: progress_of(counts, map.pulled(), map.total),
+        });
+    }
+}
+
+impl State {
+    /// Records the death of a container. `job` is the job of the input that it was executing.
+    pub(super) fn sees_death(&mut self, crash: &Arc<Crash>, job: Option<JobId>, now: Time) {
+        self.emit_changes(now); // earlier changes are remembered before this death
+        let kind = crash.death.kind();
+        self.observed.crashes.add(kind);
+        if kind != CrashKind::Killed {
+            self.observed.containers[crash.container.index()].crashes += 1;
+        }
+        let (job, completed) = (job.map(|job| job.0 + 1), self.completed());
+        self.observed.remember(Some(Fact::Died { crash: Arc::clone(crash), job, completed }), now);
+    }
+
+    /// The number of inputs that were completed since the start, whether `Ok` or `Err`.
+    fn completed(&self) -> u64 {
+        let Counts { ok, failed, retried, .. } = self.ledger.totals().counts;
+        ok + failed + retried
+    }
+
+    /// Records that an input is poisoned. The input is still in its chunk, and is about to be moved into its outcome.
+    pub(super) fn sees_poisoned(
+        &mut self,
+        input: InputId,
+        attempts: Attempt,
+        last: Option<&Arc<Crash>>,
+        caller: &Caller,
+        now: Time,
+    ) {
+        self.observed.poisoned += 1;
+        let number = self.observed.poisoned;
+        let description = self.observed.described.take();
+        if description.is_none()
+            && let Some(chunk) = self.buffers.chunk(input)
+        {
+            let place = (input.index - chunk.first()) as usize;
+            // An input that does not stay is moved into its outcome. Its own thread described it before.
+            if chunk.stays(place) {
+                let inputs = Arc::clone(chunk.inputs());
+                self.observed.undescribed.push(Undescribed { number, inputs, place });
+            }
+        }
+        let name = name_of(caller.label(), caller.call(), Some(input.job.0 + 1), input.index);
+        let last = last.cloned();
+        let fact = Fact::Poisoned { number, input: name, attempts, last, description };
+        self.observed.remember(Some(fact), now);
+    }
+}
+
+impl Dispatch {
+    /// The description of the input that a container executes, if a crash now would poison the input. It is called on the
+    /// container's own thread, which has unwound out of the execution.
+    #[expect(unsafe_code, reason = "reads an input whose type only the user's code knows")]
+    pub(super) fn describe_executing(&self, id: ContainerId, generation: Generation) -> Option<String> {
+        if !self.settings.code.describes() {
+            return None;
+        }
+        let (inputs, place) = {
+            let mut state = self.lock();
+            if !state.ledger.is_current(id, generation) || state.broken.is_some() {
+                return None;
+            }
+            state.commit(id, self.now()); // what the container completed may prove it
+            let lease = state.ledger.lease(id)?;
+            let run = state.seats[id.index()].run.as_ref()?;
+            let index = run.executing()?;
+            if !state.ledger.is_at_its_last(id, lease.job, index) {
+                return None;
+            }
+            (Arc::clone(run.chunk.inputs()), (index - run.chunk.first()) as usize)
+        };
+        let _outside = ChargeGuard::process();
+        // SAFETY: the input executes on this thread. Another thread that takes it away first fences the run, sees that the
+        // input has begun, and marks it as one that stays in its chunk.
+        let events = unsafe { self.settings.code.describe(&inputs, place) };
+        events.map(|events| short(&events))
+    }
+
+    /// Lets the user's code describe poisoned inputs, and the history hear the descriptions.
+    pub(super) fn describe(&self, undescribed: Vec<Undescribed>) {
+        if undescribed.is_empty() || !self.settings.code.describes() {
+            return defer_drop(self.settings.stack(), undescribed);
+        }
+        let (code, outbox) = (Arc::clone(&self.settings.code), Arc::clone(&self.outbox));
+        let (host, stack) = (Arc::clone(&self.host), self.settings.stack());
+        let describe = move || {
+            let _outside = ChargeGuard::process();
+            for Undescribed { number, inputs, place } in undescribed {
+                #[expect(unsafe_code, reason = "reads an input whose type only the user's code knows")]
+                // SAFETY: the input is marked as one that stays in its chunk.
+                let events = unsafe { code.describe(&inputs, place) };
+                let fact = events.map(|events| Fact::Described { number, description: short(&events) });
+                outbox.remember(&mut fact.map(|fact| (fact, host.now())).into_iter().collect());
+                outbox.write_down();
+                defer_drop(stack, inputs);
+            }
+        };
+        if on_engine_thread() {
+            defer_in_order(self.settings.id, stack, describe);
+        } else {
+            describe();
+        }
+    }
+}
+
+/// The beginning of a description.
+fn short(events: &str) -> String {
+    events.chars().take(DESCRIPTION_CHARS_MAX).collect()
+}
+
+/// The beginning of a reason.
+fn cut(reason: &str) -> String {
+    let end = (0..=REASON_MAX.min(reason.len())).rev().find(|end| reason.is_char_boundary(*end));
+    reason[..end.unwrap_or(0)].to_owned()
+}
+
+/// The part of a snapshot that is read under the lock. The words are added after the release of the lock.
+struct Read {
+    snapshot: FunctionSnapshot,
+    signs: Signs,
+    completed: u64,
+    now: Time,
+    gave_up: Option<GaveUp>,
+}
+
+impl Dispatch {
+    /// A snapshot of the function now.
+    pub(crate) fn snapshot(&self) -> FunctionSnapshot {
+        let Read { mut snapshot, mut signs, completed, now, gave_up } = self.read();
+        {
+            let mut history = self.outbox.history();
+            history.fill(&mut snapshot);
+            snapshot.recent = history.recent(completed, now);
+            snapshot.gave_up = gave_up.map(|gave_up| GaveUpSnapshot {
+                at: history.gave_up().unwrap_or(snapshot.now),
+                message: cut(&gave_up.in_full().to_string()),
+            });
+        }
+        signs.crashes = snapshot.recent.crashes;
+        snapshot.health = Health::of(&signs);
+        if snapshot.health == Health::Ended {
+            snapshot.report = Some(self.report());
+        }
+        snapshot
+    }
+
+    fn read(&self) -> Read {
+        let mut state = self.lock();
+        let now = self.now();
+        if state.broken.is_none() {
+            state.commit_all(now);
+        }
+        let started = state.observed.started;
+        let moment = |time: Time| started.saturating_add(time.0);
+        let memory = self.memory(&state);
+        let crash_loop = state.ledger.crash_loop(now).filter(|(crashes, _)| *crashes > 1);
+        let held = state.ledger.held_until(now).filter(|_| state.ledger.goes_on());
+        let tally = state.ledger.tally(now);
+        let (containers, rows, rows_omitted) = state.rows(memory.as_ref());
+        let oldest = state.oldest();
+        let inputs = state.inputs();
+        let counts = state.ledger.totals().counts;
+        let lives = state.ledger.lives();
+        let mode = state.ledger.mode();
+        let signs = Signs {
+            ended: state.over || state.broken.is_some(),
+            gave_up: state.ledger.gave_up().is_some(),
+            loop_crashes: crash_loop.map_or(0, |(crashes, _)| crashes),
+            crashes: 0,
+            live: if mode == Mode::Running { containers.live } else { 1 }, // no container needs to be live any more
+            waiting: inputs.queued + inputs.replay,
+            oldest: oldest.first().map(|oldest| moment(now).saturating_sub(oldest.since)),
+            completed: now.since(state.ledger.totals().completed),
+            usual_cost: state.ledger.usual_cost(),
+        };
+        let maps = state.observed.maps.len();
+        let snapshot = FunctionSnapshot {
+            name: self.settings.function.to_string(),
+            now: moment(now),
+            started,
+            health: Health::Serving,
+            mode: match mode {
+                Mode::Running => ModeName::Running,
+                Mode::Draining => ModeName::Draining,
+                Mode::Stopping => ModeName::Stopping,
+                Mode::Aborted => ModeName::Aborted,
+            },
+            broken: state.broken.as_ref().map(|bug| cut(&bug.to_string())),
+            containers,
+            rows,
+            rows_omitted,
+            abandoned: state.abandoned_threads(),
+            oldest,
+            inputs,
+            totals: Totals {
+                accepted: counts.pulled,
+                ok: counts.ok,
+                failed: counts.failed,
+                poisoned: counts.poisoned,
+                cancelled: counts.cancelled,
+                given_up: counts.given_up,
+                retried: counts.retried,
+                replayed: counts.replayed,
+                crashes: state.observed.crashes,
+                restarts: lives.restarts,
+                recycled: lives.recycled,
+                late_answers: self.late(),
+                exit_timeouts: 0,
+                crash_loops: 0,
+                give_ups: 0,
+            },
+            calls: CallCounts {
+                open: (state.buffers.open.len() - maps) as u64,
+                queued: state.ledger.calls_queued(),
+            },
+            maps: state.maps(),
+            maps_omitted: maps.saturating_sub(MAPS_MAX),
+            maps_ended: state.observed.ended.iter().cloned().collect(),
+            crash_loop: crash_loop.map(|(crashes, since)| CrashLoopSnapshot {
+                crashes,
+                since: moment(since),
+                next_restart: held.map(moment),
+                ended: None,
+            }),
+            recent: RecentCrashes::default(),
+            tally: told(state.ledger.policy(), tally),
+            causes: Vec::new(),
+            causes_other: 0,
+            crashes: Vec::new(),
+            poisoned: Vec::new(),
+            gave_up: None,
+            report: None,
+            memory: memory.map(|Memory { live, retained, peak, limit, abandoned, .. }| MemorySnapshot {
+                live,
+                retained,
+                peak,
+                limit,
+                abandoned,
+            }),
+            feeders: state.feeders,
+            executing: state.ledger.totals().executing.clone(),
+            queueing: state.observed.queueing.clone(),
+            entering: state.observed.entering.clone(),
+            log: Vec::new(),
+            seq: 0,
+        };
+        let (completed, gave_up) = (state.completed(), state.ledger.gave_up().cloned());
+        Read { snapshot, signs, completed, now, gave_up }
+    }
+}
+
+impl StateGuard<'_> {
+    /// The containers by state, the containers one by one, and the number of those that are left out.
+    fn rows(&self, memory: Option<&Memory>) -> (Containers, Vec<ContainerSnapshot>, usize) {
+        let mut containers = Containers { abandoned: self.abandoned, ..Containers::default() };
+        let mut rows = Vec::new();
+        for id in self.ledger.containers() {
+            let (generation, stage) = self.ledger.stage(id);
+            let (count, state, until) = match stage {
+                ContainerStage::Absent => (&mut containers.stopped, ContainerStateName::Stopped, None),
+                ContainerStage::Starting => (&mut containers.starting, ContainerStateName::Starting, None),
+                ContainerStage::Live => (&mut containers.live, ContainerStateName::Live, None),
+                ContainerStage::Exiting => (&mut containers.exiting, ContainerStateName::Exiting, None),
+                ContainerStage::BackingOff { until } => {
+                    (&mut containers.backing_off, ContainerStateName::BackingOff, Some(until))
+                }
+            };
+            *count += 1;
+            let seen = self.observed.containers[id.index()];
+            rows.push(ContainerSnapshot {
+                container: id,
+                generation,
+                state,
+                since: self.moment(seen.since),
+                until: until.map(|until| self.moment(until)),
+                executing: self.execution(id),
+                crashes: seen.crashes,
+                last_death: None,
+                memory: memory.map(|memory| {
+                    let its_own = &memory.containers[id.index()];
+                    let (live, retained, peak) = (its_own.live, its_own.retained, its_own.peak);
+                    ContainerBytes { live, retained, peak, limit: memory.limit }
+                }),
+            });
+        }
+        let omitted = rows.len().saturating_sub(ROWS_MAX);
+        if omitted > 0 {
+            rows.sort_by_key(|row| (row.state, row.container)); // containers that do not serve come first
+            rows.truncate(ROWS_MAX);
+            rows.sort_by_key(|row| row.container);
+        }
+        (containers, rows, omitted)
+    }
+
+    fn moment(&self, time: Time) -> Duration {
+        self.observed.started.saturating_add(time.0)
+    }
+
+    /// The execution in a container, if there is one.
+    fn execution(&self, id: ContainerId) -> Option<Execution> {
+        let executing = self.ledger.executing_in(id)?;
+        let (generation, _) = self.ledger.stage(id);
+        let since = self.moment(executing.since);
+        Some(Execution {
+            container: id,
+            generation,
+            input: self.name(executing.input),
+            attempt: executing.attempt,
+            since,
+        })
+    }
+
+    fn name(&self, input: InputId) -> InputName {
+        let caller = self.buffers.get(input.job).map(JobBuffers::caller);
+        let (label, call) = (caller.and_then(Caller::label), caller.and_then(Caller::call));
+        name_of(label, call, Some(input.job.0 + 1), input.index)
+    }
+
+    /// The executions that have gone on for longest, the oldest first.
+    fn oldest(&self) -> Vec<Execution> {
+        let mut executing: Vec<(Time, ContainerId)> =
+            self.ledger.leased().filter_map(|id| Some((self.ledger.executing_in(id)?.since, id))).collect();
+        executing.sort_unstable();
+        executing.into_iter().take(OLDEST_MAX).filter_map(|(_, id)| self.execution(id)).collect()
+    }
+
+    /// The threads that were left behind in the user's code.
+    fn abandoned_threads(&self) -> Vec<Abandoned> {
+        let left = self.detached.iter().filter(|(_, detached)| detached.returns == Returns::AsItLikes);
+        let told = left.map(|((container, generation), detached)| Abandoned {
+            container: *container,
+            generation: *generation,
+            since: self.moment(detached.since),
+            bytes: detached.bytes(),
+        });
+        told.take(ABANDONED_MAX).collect()
+    }
+
+    /// The numbers of inputs without an outcome, by what the inputs wait for.
+    fn inputs(&self) -> InputCounts {
+        let again = self.ledger.again();
+        let executing = self.ledger.executing_now().count() as u64;
+        let maps = self.observed.maps.keys().filter_map(|job| self.buffers.map(*job));
+        let in_windows: u64 = maps.map(MapBuffers::held_by_window).sum();
+        let elsewhere = again.retry + again.replay + executing;
+        InputCounts {
+            queued: (self.ledger.pending() + in_windows).saturating_sub(elsewhere),
+            in_windows,
+            retry: again.retry,
+            next_retry: again.next_retry.map(|due| self.moment(due)),
+            replay: again.replay,
+            suspects: again.suspects,
+            executing,
+        }
+    }
+
+    /// The oldest open maps.
+    fn maps(&self) -> Vec<MapSnapshot> {
+        let open = self.observed.maps.iter().filter_map(|(job, began)| {
+            let (known, buffers) = (self.ledger.job(*job)?, self.buffers.map(*job)?);
+            Some(MapSnapshot {
+                number: job.0 + 1,
+                label: buffers.caller.label().cloned(),
+                began: self.moment(*began),
+                progress: progress_of(known.counts(), buffers.pulled(), buffers.total),
+                window: self.ledger.window(*job),
+            })
+        });
+        open.take(MAPS_MAX).collect()
+    }
+}
+
+/// The counts of a policy beside its limits.
+fn told(policy: &RestartPolicy, tally: WindowCounts) -> Tally {
+    let (name, limits) = match policy {
+        RestartPolicy::RateLimited(policy) => (PolicyName::RateLimited, policy.limits()),
+        RestartPolicy::CrashLoopBackoff(_) => (PolicyName::CrashLoopBackoff, None),
+    };
+    let all = tally.crashes + tally.completed;
+    Tally {
+        policy: name,
+        window: policy.window(),
+        crashes: tally.rounds,
+        crashes_max: limits.map(|(crashes, _)| crashes),
+        share: if all > 0 { tally.crashes as f64 / all as f64 } else { 0.0 },
+        share_max: limits.map(|(_, share)| share),
+    }
+}
