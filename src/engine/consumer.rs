@@ -1,8 +1,8 @@
-//! A consumer: it takes the outcomes of one job, one by one, and makes room for new inputs.
+//! A consumer takes the outcomes of one map one by one, and makes room for new inputs.
 //!
-//! It is the reading side of maps and calls alike, whoever asks and however they wait. Ordering, back-pressure and the end
-//! are those of the [`Reader`], which knows no types; waiting is the dispatch's. The [`Consumer`] moves outcomes out, and
-//! ends the map at a failure.
+//! It is the reading side of all maps, whether a thread blocks on it or a task polls it. The [`Reader`] knows
+//! no types and is responsible for order, back-pressure and the end. The dispatch is responsible for waiting.
+//! The [`Consumer`] moves outcomes out, and ends the map at a failure.
 
 use std::marker::PhantomData;
 use std::mem::{self, ManuallyDrop};
@@ -30,11 +30,11 @@ use crate::values::progress::Progress;
 /// What a map does with failures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Failures {
-    /// The first one ends the map when it happens.
+    /// The first failure ends the map when it happens.
     EndMap,
-    /// The first one ends the map at its place.
+    /// The first failure ends the map at its place in the order.
     EndMapInOrder,
-    /// Each is an outcome.
+    /// Each failure is an outcome.
     Yield,
 }
 
@@ -47,10 +47,10 @@ impl Failures {
     }
 }
 
-/// All outcomes in the order of the inputs, or none, and the failure that ended the map as a whole.
+/// All outcomes in input order, or none if the map has ended as a whole, with the failure that ended it.
 pub(crate) type All<I, O, E> = (Vec<Outcome<I, O, E>>, Option<Failure<I, E>>);
 
-/// The one outcome of a call.
+/// The single outcome of a call.
 pub(crate) fn outcome_of_call<I, O, E>(polled: Poll<Option<Outcome<I, O, E>>>) -> Outcome<I, O, E> {
     match polled {
         Poll::Ready(Some(outcome)) => outcome,
@@ -60,13 +60,13 @@ pub(crate) fn outcome_of_call<I, O, E>(polled: Poll<Option<Outcome<I, O, E>>>) -
     }
 }
 
-/// What a reader's poll comes to.
+/// The result of a reader's poll.
 enum Reading {
-    /// Places, of which the first may have its outcome.
+    /// There are places to take from. The first of them may have its outcome.
     Places,
-    /// Nothing yet; never with [`Wait::Block`].
+    /// There is no outcome yet. Never returned with [`Wait::Block`].
     Pending,
-    /// Nothing more, after that end if there is one.
+    /// There are no more outcomes. The map ends with that error, if there is one.
     End(Option<MapEnd>),
 }
 
@@ -77,44 +77,47 @@ pub(crate) struct Reader {
     flow: Arc<FlowControl>,
     order: Order,
     failures: Failures,
-    /// Whether the end has been seen: the job is cancelled, what finished beside can be salvaged.
+    /// Whether the job has ended for this reader. Its inputs are then cancelled, and its finished outcomes
+    /// can be salvaged.
     pub(crate) ended: bool,
     /// The index of the next outcome in order.
     next: u64,
-    /// Outcomes taken that the flow control has not been told of.
+    /// The number of outcomes that were taken and not yet counted in `flow.yielded`.
     unsent: u64,
-    /// How many of those are worth telling of, as it was when it was last looked at.
+    /// The last known value of `flow.room_min`. This many unsent outcomes are worth an update of
+    /// `flow.yielded`.
     room_min: u64,
-    /// Where outcomes are being taken from.
+    /// The places that outcomes are taken from.
     current: Option<Current>,
-    /// Chunks that are used up, if the caller is to drop them.
+    /// Chunks that are used up, if the caller wants to drop them.
     used: Option<Vec<Arc<Chunk>>>,
-    /// Chunks that are being salvaged.
+    /// Chunks whose outcomes are being salvaged.
     kept: Vec<Arc<Chunk>>,
 }
 
-/// Places of a chunk being taken.
+/// Places of a chunk that outcomes are taken from.
 struct Current {
     chunk: Arc<Chunk>,
     slots: ChunkSlice,
-    /// The place that is taken next, and the one behind the last.
+    /// The next place to take from. `end` is the place after the last one.
     at: usize,
     end: usize,
-    /// The first place that was not taken before.
+    /// The place at which this reader began to take.
     from: usize,
 }
 
 impl Current {
-    /// Those places of a chunk, the first of which were perhaps taken before.
+    /// The places `from..end` of a chunk. The first of them may have been taken before.
     #[expect(unsafe_code, reason = "refers to a chunk that it keeps")]
     fn new(chunk: Arc<Chunk>, from: usize, end: usize) -> Self {
-        // SAFETY: outcomes are taken one by one here, and the chunk is kept beside the slice.
+        // SAFETY: outcomes are taken one by one through this value, which keeps the chunk beside the slice.
         let slots = unsafe { chunk.slots(from..end) };
         Self { chunk, slots, at: from, end, from }
     }
 }
 
-/// What a closed job leaves behind: users' values, to be dropped where that may block.
+/// The rest of a closed job. It holds users' values, whose drops may block, so they are dropped where that is
+/// allowed.
 pub(crate) type Undropped = (Vec<Arc<Chunk>>, Option<Box<ClosedJob>>);
 
 impl Reader {
@@ -142,14 +145,14 @@ impl Reader {
         }
     }
 
-    /// From now on the inputs of outcomes that were taken are for the caller to drop.
+    /// From now on the caller drops the inputs whose outcomes were taken.
     pub(crate) fn keep_used(&mut self) {
         if self.dispatch.settings.shape.input.needs_drop() {
             self.used = Some(Vec::new());
         }
     }
 
-    /// Chunks that were used up since this was last asked.
+    /// The chunks that were used up since the last call.
     pub(crate) fn take_used(&mut self) -> Vec<Arc<Chunk>> {
         self.used.as_mut().map(mem::take).unwrap_or_default()
     }
@@ -159,22 +162,23 @@ impl Reader {
         self.dispatch.settings.stack()
     }
 
-    /// How many inputs may be outstanding now.
+    /// The number of inputs that may be outstanding now.
     pub(crate) fn window(&self) -> u64 {
         self.flow.window.load(Ordering::SeqCst)
     }
 
-    /// Looks for places where outcomes may be. Asked when nothing is at hand.
+    /// Polls for places that may have outcomes. Called when the current places have none at hand.
     fn poll_next(&mut self, wait: Wait<'_>) -> Reading {
         if self.ended {
             return Reading::End(None);
         }
-        // In completion order places are committed, and stay current until their outcomes are there.
+        // In completion order the places are committed, so they stay current until their outcomes are
+        // published.
         if let Some(current) = self.current.take_if(|_| self.order == Order::Input) {
             self.let_go(current);
         }
         if self.current.is_some() {
-            // Its thread is about to publish it.
+            // The thread of the outcome is about to publish it.
             match wait {
                 Wait::Block => std::thread::yield_now(),
                 Wait::Try => return Reading::Pending,
@@ -204,15 +208,16 @@ impl Reader {
         }
     }
 
-    /// All outcomes at once, given to `take`, and the end behind them. `None` if they are not there yet.
+    /// Takes all outcomes at once and gives them to `take`. Returns the end of the map, or `None` if the
+    /// outcomes are not ready yet.
     #[expect(unsafe_code, reason = "moves outcomes out of their chunk")]
     fn all(&mut self, wait: Wait<'_>, take: &mut dyn FnMut(Buffer)) -> Option<Option<MapEnd>> {
         loop {
             match self.dispatch.find(self.job, 0, wait) {
                 Found::Chunk(chunk) => {
-                    // SAFETY: only the consumer of a job takes its outcomes. All are committed, and of those
-                    // that were committed before their threads had published them the dispatch has seen each
-                    // since.
+                    // SAFETY: only the consumer of a job takes its outcomes. All of them are committed. The
+                    // dispatch has seen the publication of each that was committed before its thread had
+                    // published it.
                     let outcomes = unsafe { chunk.take_all() };
                     self.unsent = outcomes.places() as u64;
                     take(outcomes);
@@ -229,18 +234,19 @@ impl Reader {
         }
     }
 
-    /// The chunks whose outcomes were not all taken, by their first index. The reader keeps them.
+    /// The chunks whose outcomes were not all taken, with the index of each chunk's first input. The reader
+    /// keeps the chunks.
     #[expect(unsafe_code, reason = "refers to chunks that it keeps")]
     fn chunks(&mut self) -> Vec<(u64, ChunkSlice)> {
         let chunks = self.dispatch.chunks(self.job);
-        // SAFETY: outcomes that are taken all at once are not salvaged. The chunks are kept here.
+        // SAFETY: a map whose outcomes are taken all at once is not salvaged. The reader keeps the chunks.
         let slots = |chunk: &Arc<Chunk>| (chunk.first(), unsafe { chunk.slots(0..chunk.len() as usize) });
         let slots = chunks.iter().map(slots).collect();
         self.kept.extend(chunks);
         slots
     }
 
-    /// Lets go of chunks that are used up, and tells who waits for room.
+    /// Lets go of the current chunk if it is used up, and announces room if a puller waits for it.
     fn after_yield(&mut self) {
         if let Some(used) = self.current.take_if(|current| current.at == current.end) {
             self.let_go(used);
@@ -253,31 +259,31 @@ impl Reader {
         }
     }
 
-    /// Takes no more of that chunk for now.
+    /// Stops taking from the current places of a chunk.
     fn let_go(&mut self, current: Current) {
         let Current { chunk, at, from, .. } = current;
         if at > from && chunk.count_taken(at - from) {
             self.dispatch.retire(self.job, &chunk);
             match &mut self.used {
                 Some(kept) => kept.push(chunk),
-                // Of inputs it holds those that a fenced attempt may still have read.
+                // The chunk still holds the inputs that a fenced attempt may have gone on reading.
                 None if chunk.is_shared() => drop_in_turn(self.stack(), chunk),
                 None => {}
             }
         }
     }
 
-    /// Says how many outcomes were taken. Not at each, because that is dear: less room than is worth telling
-    /// of may be kept back for as long as there are outcomes at hand.
+    /// Adds the taken outcomes to `flow.yielded`. This is done in batches, because an atomic addition for
+    /// each outcome is expensive. Up to `room_min` outcomes may be held back while more are at hand.
     fn report_yielded(&mut self) {
         self.flow.yielded.fetch_add(mem::take(&mut self.unsent), Ordering::SeqCst);
     }
 
-    /// Cancels what is pending; what finished stays until the consumer is closed.
+    /// Cancels the pending inputs of the job. Finished outcomes stay until the consumer is closed.
     pub(crate) fn end(&mut self) {
         if !self.ended {
             self.ended = true;
-            self.current = None; // what is left there can be salvaged
+            self.current = None; // outcomes that are left there can be salvaged
             self.dispatch.cancel(self.job);
         }
     }
@@ -286,7 +292,7 @@ impl Reader {
         self.dispatch.progress(self.job)
     }
 
-    /// Cancels what is pending and lets go of the job.
+    /// Cancels the pending inputs of the job, and returns the rest of the job.
     pub(crate) fn close(mut self) -> Undropped {
         let mut chunks = self.take_used();
         chunks.append(&mut self.kept);
@@ -295,12 +301,12 @@ impl Reader {
     }
 }
 
-/// A reader that lets go of its job when it is dropped. What is left of the user's values is then
-/// dropped elsewhere, because a `Drop` of ours must not block and users' drops may.
+/// A reader that closes its job when it is dropped. The users' values that are left are dropped on another
+/// thread, because a `Drop` of this crate must not block, and users' drops may.
 pub(crate) struct ReaderGuard(ManuallyDrop<Reader>);
 
 impl ReaderGuard {
-    /// Begins a map: from now on containers fill its window.
+    /// Begins a map. From now on containers execute the inputs in its window.
     pub(crate) fn of_map(
         dispatch: &Arc<Dispatch>,
         source: JobSource,
@@ -315,7 +321,7 @@ impl ReaderGuard {
         Ok(Self::new(dispatch, job, flow, order, failures))
     }
 
-    /// Begins a map over inputs that are all there, of which nothing is taken before all outcomes are.
+    /// Begins a map whose inputs are all there, and whose outcomes are taken all at once.
     pub(crate) fn of_all(
         dispatch: &Arc<Dispatch>,
         inputs: Values,
@@ -340,7 +346,7 @@ impl ReaderGuard {
         self.0.job
     }
 
-    /// From now on that handle ends it. If it was used before, it does so now.
+    /// Lets `handle` end the job from now on. If the handle was used before, the job ends now.
     pub(crate) fn ends_by(&self, handle: &AbortHandle) {
         let engine: Arc<dyn Abort> = Arc::clone(&self.0.dispatch) as _;
         if !handle.open(Arc::downgrade(&engine), self.0.job) {
@@ -350,10 +356,10 @@ impl ReaderGuard {
 }
 
 impl Drop for ReaderGuard {
-    #[inline(never)] // so that it is compiled once, and not with each type of consumer
+    #[inline(never)] // so that it is compiled once, and not for each type of consumer
     #[expect(unsafe_code, reason = "the reader is closed by value")]
     fn drop(&mut self) {
-        // SAFETY: it is dropped here, and only here.
+        // SAFETY: the reader is taken only here, and the guard is not used after its drop.
         let reader = unsafe { ManuallyDrop::take(&mut self.0) };
         let (stack, shape) = (reader.stack(), reader.dispatch.settings.shape);
         let_go(stack, move || {
@@ -366,10 +372,10 @@ impl Drop for ReaderGuard {
     }
 }
 
-/// Takes the outcomes of one job. Dropped, it lets go of the job.
+/// Takes the outcomes of one job, and closes the job when it is dropped.
 pub(crate) struct Consumer<I, O, E> {
     reader: ReaderGuard,
-    /// Outcomes taken that were `Ok`.
+    /// The number of outcomes taken that were `Ok`.
     oks: u64,
     types: Types<I, O, E>,
 }
@@ -396,13 +402,13 @@ where
     O: Send + 'static,
     E: Send + 'static,
 {
-    /// Takes what that reader comes to.
+    /// Takes the outcomes of `reader` as values of these types.
     ///
     /// # Panics
     ///
-    /// If it is the reader of a function with other types.
+    /// If the reader belongs to a function with other types.
     pub(crate) fn over(reader: ReaderGuard) -> Self {
-        assert!(reader.0.dispatch.settings.shape.is::<I, O, E>(), "outcomes are taken as what they are");
+        assert!(reader.0.dispatch.settings.shape.is::<I, O, E>(), "the types are the function's types");
         Self { reader, oks: 0, types: PhantomData }
     }
 
@@ -412,8 +418,8 @@ where
     pub(crate) fn take(&mut self) -> Option<Outcome<I, O, E>> {
         let reader = &mut **self;
         let current = reader.current.as_mut()?;
-        // SAFETY: only the consumer of a job takes its outcomes; it is one value, and takes by `&mut self`. The types were
-        // checked where it was made.
+        // SAFETY: only the consumer of a job takes its outcomes. It is one value, and takes them through
+        // `&mut self`. The types were checked by `over`.
         let outcome: Outcome<I, O, E> = unsafe { current.slots.take(current.at) }?;
         current.at += 1;
         reader.next += 1;
@@ -429,7 +435,7 @@ where
         Some(outcome)
     }
 
-    /// The next outcome.
+    /// Takes the next outcome, and waits for it in the way that `wait` says.
     pub(crate) fn poll_next(&mut self, wait: Wait<'_>) -> Poll<Option<Outcome<I, O, E>>> {
         loop {
             if let Some(outcome) = self.take() {
@@ -444,19 +450,19 @@ where
         }
     }
 
-    /// All outcomes, once they are there. Asked of a consumer that was made for it.
+    /// Takes all outcomes, once they are ready. Called only if the reader was made by `of_all`.
     #[expect(unsafe_code, reason = "moves outcomes out of their chunk")]
     pub(crate) fn poll_all(&mut self, wait: Wait<'_>) -> Option<All<I, O, E>> {
         let mut all = Vec::new();
         let end = self.all(wait, &mut |outcomes| {
-            // SAFETY: all places hold outcomes; the types were checked where this was made.
+            // SAFETY: all places hold outcomes, and the types were checked by `over`.
             all = unsafe { outcomes.into_vec() };
         })?;
         Some((all, end.map(failure_of)))
     }
 
-    /// Ends the job, and takes the outputs that had finished and were not yielded, with their
-    /// indices, in the order of the inputs.
+    /// Ends the job, and takes the finished outputs that were not yielded, with their indices, in input
+    /// order.
     #[expect(unsafe_code, reason = "moves outcomes out of their chunks")]
     pub(crate) fn salvage(&mut self) -> Vec<(u64, O)> {
         self.end();
@@ -466,7 +472,7 @@ where
         loop {
             for (first, slots) in &chunks {
                 for place in slots.places() {
-                    // SAFETY: as in `take`.
+                    // SAFETY: the same holds as in `take`.
                     let outcome: Option<Outcome<I, O, E>> = unsafe { slots.take(place) };
                     match outcome {
                         Some(Ok(output)) => saved.push((first + place as u64, output)),
@@ -478,7 +484,7 @@ where
             if saved.len() as u64 >= expected {
                 break;
             }
-            // What is committed and not there is about to be published by its thread.
+            // A committed output that is not there yet is about to be published by its thread.
             std::thread::yield_now();
         }
         saved.sort_by_key(|(index, _)| *index);
@@ -486,7 +492,7 @@ where
     }
 }
 
-/// What a map ends with, as the failure that its consumer takes.
+/// Turns the end of a map into the failure that its consumer takes.
 fn failure_of<I, E>(end: MapEnd) -> Failure<I, E>
 where
     I: 'static,

@@ -1,5 +1,5 @@
-//! What one map has outside the ledger: the chunks of its inputs and outcomes, the supply that new inputs
-//! come from, and what its consumer waits for. Deciding is the ledger's.
+//! The state of one map outside the ledger: the chunks of its inputs and outcomes, the source of new inputs,
+//! and the signals that its consumer and its feeder wait for. All decisions are the ledger's.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
@@ -30,20 +30,20 @@ pub(crate) type Finished = (Arc<Chunk>, Range<usize>);
 pub(crate) enum Order {
     Input,
     Completion,
-    /// That of the inputs, all at once when the last is there.
+    /// Input order, delivered all at once when the last outcome is ready.
     AtOnce,
 }
 
-/// Where new inputs come from.
+/// The source of new inputs.
 pub(crate) enum JobSource {
     Direct(DirectSource),
-    /// A feeder pulls them ahead, because the source may block.
+    /// A feeder prefetches the inputs, because the source may block.
     Prefetched(Arc<PrefetchQueue>),
     Exhausted,
 }
 
 impl JobSource {
-    /// Whether dropping it drops values of the user's.
+    /// Whether its drop drops values of the user's.
     pub(crate) fn holds_values(&self) -> bool {
         match self {
             Self::Direct(inline) => inline.holds_values(),
@@ -53,17 +53,17 @@ impl JobSource {
     }
 }
 
-/// What a map ends with, behind its outcomes.
+/// The error with which a map ends after its outcomes.
 pub(crate) enum MapEnd {
-    /// It ended as a whole.
+    /// The map ended as a whole.
     OfMap(Reason),
-    /// It ended with the failure of an input.
+    /// The map ended with the failure of an input.
     OfInput(ErasedValue),
 }
 
 impl MapEnd {
-    /// Of two the one with the greater weight is told: an input's failure goes before all others, then the function's
-    /// giving up.
+    /// Of two ends the consumer gets the one with the greater weight. The failure of an input has the
+    /// greatest, and the function's giving up the next.
     fn weight(&self) -> u8 {
         match self {
             Self::OfInput(_) => 2,
@@ -73,53 +73,54 @@ impl MapEnd {
     }
 }
 
-/// Inputs that have ended without an outcome of their own. Their failures are made when their consumer comes to them,
-/// because to make millions of them where a function ends would hold up everyone who needs its lock.
+/// A range of inputs that have ended without an outcome of their own. Their failures are made when their
+/// consumer reaches them. To make millions of failures at once when a function ends would hold its lock for
+/// too long.
 struct Ended {
     len: u64,
-    /// Whether the first of them was executing.
+    /// Whether the first input of the range was executing.
     begun: bool,
     reason: Reason,
 }
 
-/// What one map has outside the ledger.
+/// The state of one map outside the ledger.
 pub(crate) struct MapBuffers {
     shape: &'static Shape,
     pub(crate) order: Order,
     /// Who asked for the executions.
     pub(crate) caller: Caller,
     pub(crate) source: JobSource,
-    /// Chunks with outcomes not yet yielded, by their first index.
+    /// The chunks whose outcomes were not all yielded, by their first index.
     pub(crate) chunks: BTreeMap<u64, Arc<Chunk>>,
-    /// The chunks of inputs that were moved out of the ones they came in, because they are executed again.
+    /// The chunks of inputs that are executed again, and were moved out of the chunks they came in.
     pub(crate) moved_out: BTreeMap<u64, Arc<Chunk>>,
-    /// Outcomes that were committed by others before their threads had published them, unless they are
-    /// yielded in completion order. At most one for each thread.
+    /// Committed outcomes that their threads had not published at that time. Not used in completion order.
+    /// There is at most one for each thread.
     unpublished: Vec<u64>,
-    /// Inputs that have ended and whose failures are not made yet, by the first index of each range.
+    /// Ranges of inputs that have ended and whose failures are not made yet, by their first index.
     ended: BTreeMap<u64, Ended>,
-    /// In completion order, what the consumer has not been handed.
+    /// The outcomes that were not given to the consumer yet, if they are yielded in completion order.
     pub(crate) ready: VecDeque<Finished>,
-    /// The error without an index that the map ends with.
+    /// The error with which the map ends after its outcomes.
     pub(crate) end: Option<MapEnd>,
-    /// Whether the source has ended, by itself or by the end of the map.
+    /// Whether the source has ended, by itself or because the map ended.
     pub(crate) source_over: bool,
-    /// Inputs the source had, where it is known.
+    /// The number of inputs of the source, if it is known.
     pub(crate) total: Option<u64>,
-    /// The first index whose slot will stay without an outcome: the map ended at its first failure.
+    /// The first index that will have no outcome, because the map has ended.
     pub(crate) gap_from: Option<u64>,
-    /// Whether the consumer has been told the end.
+    /// Whether the consumer has seen the end.
     pub(crate) over: bool,
     pub(crate) flow: Arc<FlowControl>,
     /// Signals the consumer.
     pub(crate) arrived: Arc<Signal>,
     /// Signals the feeder.
     pub(crate) space: Arc<Signal>,
-    /// Whether the consumer waits; written by it.
+    /// Whether the consumer waits. Written by the consumer.
     pub(crate) awaited: bool,
-    /// When the consumer was last told of outcomes.
+    /// When the consumer was last signalled because of outcomes.
     told: Option<Time>,
-    /// The consumer's task, if it waits in one.
+    /// The waker of the consumer, if it waits in a task.
     pub(crate) waker: Option<Waker>,
 }
 
@@ -130,7 +131,7 @@ impl MapBuffers {
             JobSource::Prefetched(_) | JobSource::Exhausted => None,
         };
         let flow = Arc::<FlowControl>::default();
-        // No container has looked yet: the first input is to wake one.
+        // No container has found the queue empty yet, but the first input is to wake one.
         flow.awaited.store(matches!(source, JobSource::Prefetched(_)), Ordering::SeqCst);
         Self {
             shape,
@@ -156,8 +157,8 @@ impl MapBuffers {
         }
     }
 
-    /// Nothing is pulled any more, and `end` is what the map ends with, unless it has a better one.
-    /// Gives back what was not pulled, and the end that its consumer will not see.
+    /// Ends the source. `end` is the error with which the map ends, unless it already has one of the same or
+    /// a greater weight. Returns the source, and the end that the consumer will not see.
     pub(crate) fn end_with(&mut self, end: Option<MapEnd>) -> (JobSource, Option<MapEnd>) {
         let unseen = self.end_as(end);
         self.source_over = true;
@@ -165,8 +166,8 @@ impl MapBuffers {
         (std::mem::replace(&mut self.source, JobSource::Exhausted), unseen)
     }
 
-    /// The map ends with that, if with anything: of several that weigh the same the first counts. Gives back the one that
-    /// its consumer will not see.
+    /// Sets the error with which the map ends. Of several ends with the same weight the first counts. Returns
+    /// the end that the consumer will not see.
     pub(crate) fn end_as(&mut self, end: Option<MapEnd>) -> Option<MapEnd> {
         match (self.end.take(), end) {
             (Some(before), Some(end)) if end.weight() > before.weight() => {
@@ -184,13 +185,13 @@ impl MapBuffers {
         }
     }
 
-    /// Those inputs have ended. `begun` says whether the first of them was executing.
+    /// Records that the inputs of `span` have ended. `begun` says whether the first of them was executing.
     pub(crate) fn has_ended(&mut self, span: Span, begun: bool, reason: Reason) {
         self.ended.insert(span.first, Ended { len: span.len, begun, reason });
     }
 
-    /// Takes out up to `most` inputs that have ended, the earliest first: their range, whether the first of them was
-    /// executing, and why they have ended.
+    /// Removes up to `most` inputs that have ended, the earliest first. Returns their range, whether the
+    /// first of them was executing, and why they have ended.
     pub(crate) fn take_ended(&mut self, most: u64) -> Option<(Span, bool, Reason)> {
         let (first, Ended { len, begun, reason }) = self.ended.pop_first()?;
         if len > most {
@@ -200,7 +201,7 @@ impl MapBuffers {
         Some((Span { first, len: len.min(most) }, begun, reason))
     }
 
-    /// Whether that input has ended, and its failure is not made yet.
+    /// Whether the input at `index` has ended and its failure is not made yet.
     pub(crate) fn is_failure_due(&self, index: u64) -> bool {
         let before = self.ended.range(..=index).next_back();
         before.is_some_and(|(first, ended)| index - first < ended.len)
@@ -211,20 +212,20 @@ impl MapBuffers {
         !self.ended.is_empty()
     }
 
-    /// That input, and perhaps later ones, will have no outcome.
+    /// Records that the input at `index`, and perhaps later ones, will have no outcome.
     pub(crate) fn gap_at(&mut self, index: u64) {
         self.gap_from = Some(self.gap_from.map_or(index, |first| first.min(index)));
     }
 
-    /// Whether nothing will come from the source any more.
+    /// Whether no more inputs will come from the source or from the feeder's queue.
     pub(crate) fn is_exhausted(&self) -> bool {
         let stocked = matches!(&self.source, JobSource::Prefetched(queue) if queue.len() > 0);
         self.source_over && !stocked
     }
 
-    /// Inputs that the window holds and that are not in the ledger: those in the queue of a feeder, and those
-    /// of a direct source that fit. That source shows no difference between an input that is pulled and one
-    /// that may be, so both count as pulled.
+    /// The number of inputs that the window holds and that are not in the ledger: those in the queue of the
+    /// feeder, or those of a direct source that fit into the window. The user of a direct source cannot see
+    /// whether an input was pulled or only may be, so both count as pulled.
     pub(crate) fn held_by_window(&self) -> u64 {
         match &self.source {
             JobSource::Direct(inline) if !self.source_over => self.flow.room().min(inline.left()),
@@ -233,14 +234,14 @@ impl MapBuffers {
         }
     }
 
-    /// Inputs that were pulled, or count as pulled.
+    /// The number of inputs that were pulled, or count as pulled.
     pub(crate) fn pulled(&self) -> u64 {
         let counted = self.flow.pulled.load(Ordering::SeqCst);
         if let JobSource::Direct(_) = self.source { counted + self.held_by_window() } else { counted }
     }
 
-    /// Refuses what the feeder pulls from now on. `false` if it is not known what it has pulled until now, because the
-    /// system refuses a barrier.
+    /// Refuses the inputs that the feeder pulls from now on. Returns `false` if the system refuses a barrier,
+    /// so that it is not known which inputs the feeder has put in until now.
     #[must_use]
     pub(crate) fn close_queue(&self) -> bool {
         match &self.source {
@@ -249,7 +250,7 @@ impl MapBuffers {
         }
     }
 
-    /// The chunk that holds `index`.
+    /// The chunk that holds the input at `index`.
     pub(crate) fn chunk(&self, index: u64) -> Option<&Arc<Chunk>> {
         if let Some(moved_out) = self.moved_out.get(&index) {
             return Some(moved_out);
@@ -258,17 +259,17 @@ impl MapBuffers {
         (index - first < chunk.len()).then_some(chunk)
     }
 
-    /// Moves an input that is executed again into a chunk of its own. Gives the chunk it came in, if that is used up by
-    /// now.
+    /// Moves an input that is executed again into a chunk of its own. Returns the chunk that it came in, if
+    /// that is used up by now.
     #[expect(unsafe_code, reason = "moves an input out of its chunk")]
     pub(crate) fn move_out(&mut self, index: u64) -> Option<Arc<Chunk>> {
         if self.order == Order::AtOnce {
-            return None; // it is one chunk, whose outcomes are taken as a whole
+            return None; // there is one chunk, whose outcomes are taken as a whole
         }
         let chunk = Arc::clone(self.chunk(index)?);
         // SAFETY: callers hold the function's lock. The input waits in the ledger, without an outcome and
-        // without an attempt. Its last attempt has returned or unwound, or was fenced, and then the input is
-        // marked as shared.
+        // without an attempt. Its last attempt has returned or unwound, or was fenced. A fenced attempt has
+        // marked the input as shared.
         let moved_out = unsafe { chunk.move_out((index - chunk.first()) as usize) }?;
         self.moved_out.insert(index, Arc::new(moved_out));
         if chunk.count_taken(1) {
@@ -289,13 +290,13 @@ impl MapBuffers {
         chunks.remove(&first);
     }
 
-    /// Adds a chunk of inputs behind the ones there are.
+    /// Adds a chunk of inputs behind the present ones.
     pub(crate) fn add(&mut self, first: u64, inputs: Values) {
         let before = self.chunks.insert(first, Arc::new(Chunk::new(self.shape, first, inputs)));
         assert!(before.is_none(), "an index has one chunk");
     }
 
-    /// All inputs there are, where outcomes are taken all at once.
+    /// Adds all inputs of a map whose outcomes are taken all at once.
     pub(crate) fn add_all(&mut self, inputs: Values) {
         let len = inputs.len() as u64;
         self.total = Some(len);
@@ -306,13 +307,15 @@ impl MapBuffers {
         }
     }
 
-    /// Those inputs have their outcomes, and so many are pending; at which moment, where several in a moment
-    /// need not be told one by one. Returns whom to wake.
+    /// Records that the inputs of `span` have their outcomes and that `pending` inputs are left. With `now`,
+    /// a consumer that was signalled a moment ago is not signalled again. Returns the waker of a consumer to
+    /// wake.
     #[must_use = "the waker is to be woken"]
     pub(crate) fn finished(&mut self, span: Span, pending: u64, now: Option<Time>) -> Option<Waker> {
         let again = now.zip(self.told).is_some_and(|(now, told)| now.since(told) < SIGNAL_PAUSE);
         match self.order {
-            // A thread that was told a moment ago polls by itself a moment later; the last is told at once.
+            // A thread that was signalled a moment ago polls by itself a moment later. The last outcome is
+            // signalled at once.
             Order::Input if again && pending > 0 && self.waker.is_none() => None,
             Order::Input => self.tell(now),
             Order::Completion => {
@@ -326,16 +329,17 @@ impl MapBuffers {
         }
     }
 
-    /// The outcome at `index`, the last of several, has been committed. A thread moves its run on before it
-    /// publishes: a consumer that looks in between must not go to sleep, because nobody wakes it again.
+    /// Records that the outcome at `index`, the last of a range, was committed. A thread advances its run
+    /// before it publishes. A consumer that polls in between must not go to sleep, because the publication
+    /// does not wake it.
     pub(crate) fn committed(&mut self, index: u64) {
         if self.order != Order::Completion && !self.is_published(index) {
-            self.has_unpublished(); // so that those that are no more do not pile up
+            self.has_unpublished(); // so that published ones do not accumulate
             self.unpublished.push(index);
         }
     }
 
-    /// Whether a thread has yet to publish an outcome that is committed.
+    /// Whether a committed outcome was not published by its thread yet.
     pub(crate) fn has_unpublished(&mut self) -> bool {
         let mut unpublished = std::mem::take(&mut self.unpublished);
         unpublished.retain(|index| !self.is_published(*index));
@@ -343,7 +347,7 @@ impl MapBuffers {
         !self.unpublished.is_empty()
     }
 
-    /// Whether the thread that has the right to publish the outcome at `index` was about to.
+    /// Whether the outcome at `index` was committed before its thread published it.
     pub(crate) fn is_about_to_publish(&self, index: u64) -> bool {
         self.unpublished.contains(&index)
     }
@@ -352,7 +356,7 @@ impl MapBuffers {
         self.chunk(index).is_none_or(|chunk| chunk.is_published((index - chunk.first()) as usize))
     }
 
-    /// Inputs that can be had without waiting.
+    /// The number of inputs that can be pulled without waiting.
     pub(crate) fn available(&self, mode: Mode) -> u64 {
         match &self.source {
             JobSource::Direct(inline) if mode == Mode::Running => inline.left(),
@@ -361,25 +365,27 @@ impl MapBuffers {
         }
     }
 
-    /// There are none: from now on the feeder says when it brings one. Returns how many came in between; `None` if the
-    /// system refuses the barrier that this takes.
+    /// Records that a container has found no inputs, so that the feeder announces the next one. Returns the
+    /// number of inputs that came in between, or `None` if the system refuses the barrier that this needs.
     pub(crate) fn await_inputs(&self, mode: Mode) -> Option<u64> {
         if !matches!(self.source, JobSource::Prefetched(_)) || self.source_over {
             return Some(self.available(mode));
         }
-        // Before the look: of what the feeder adds and this, one sees the other.
+        // This is set before the queue is checked again. Either this thread sees an input that the feeder
+        // adds, or the feeder sees that it is awaited.
         self.flow.awaited.store(true, Ordering::SeqCst);
         heavy(Light::of_any()).then(|| self.available(mode))
     }
 
-    /// There is less room than that, which would be worth a claim: from now on the consumer says when there is.
+    /// Records that there is less room than `least`, which would be worth a claim, so that the consumer
+    /// announces more room.
     pub(crate) fn request_room(&self, least: u64) {
-        // The last inputs of a source may be fewer than are worth a claim otherwise.
+        // `least` is less than `room_min` if the source has only a few inputs left.
         self.flow.room_min.fetch_min(least, Ordering::SeqCst);
         self.flow.room_wanted.store(true, Ordering::SeqCst);
     }
 
-    /// Moves up to `most` inputs into a chunk whose first index is `first`; returns how many.
+    /// Moves up to `most` inputs into a new chunk whose first index is `first`. Returns the number of inputs.
     pub(crate) fn pull(&mut self, first: u64, most: u64) -> u64 {
         let inputs: Values = match &mut self.source {
             JobSource::Direct(inline) => {
@@ -406,12 +412,12 @@ impl MapBuffers {
         self.wake()
     }
 
-    /// Whether its consumer waits in a task, for outcomes that a run tells of at its end only.
+    /// Whether the consumer waits in a task for outcomes of runs, which announce them only at their end.
     pub(crate) fn has_polling_task(&self) -> bool {
         self.waker.is_some() && self.order != Order::AtOnce
     }
 
-    /// Whether dropping it drops no value of the user's.
+    /// Whether its drop drops no value of the user's.
     pub(crate) fn is_empty(&self) -> bool {
         self.chunks.is_empty()
             && self.moved_out.is_empty()
@@ -419,8 +425,8 @@ impl MapBuffers {
             && self.end.is_none()
     }
 
-    /// Signals the consumer if it waits as a thread; its waker, if it waits as a task, is to be woken
-    /// once the lock is released.
+    /// Signals the consumer if it waits as a thread. If it waits in a task, returns its waker, which must be
+    /// woken once the lock is released.
     #[must_use = "the waker is to be woken"]
     pub(crate) fn wake(&mut self) -> Option<Waker> {
         if !self.awaited {
@@ -451,18 +457,18 @@ mod tests {
         Reason::GaveUp(GaveUp::new(Vec::new(), last))
     }
 
-    /// What a map is told that ends with each of these, one after the other.
+    /// The end that the consumer of a map gets if the map ends with each of these, one after the other.
     fn told(ends: Vec<MapEnd>) -> Option<MapEnd> {
         let shape = Shape::of::<u64, u64, ()>();
         let mut buffers = MapBuffers::new(shape, Order::Input, JobSource::Exhausted, Caller::default());
         let ended = ends.len();
         let unseen = ends.into_iter().filter_map(|end| buffers.end_as(Some(end))).count();
-        assert_eq!(unseen + 1, ended, "one is told, and each other is given back");
+        assert_eq!(unseen + 1, ended, "the consumer gets one end, and the others are given back");
         buffers.end.take()
     }
 
     #[test]
-    fn of_several_ends_the_weightiest_is_told_and_of_equals_the_first() {
+    fn a_map_ends_with_the_first_of_its_weightiest_ends() {
         let (cancelled, shut_down) =
             (|| MapEnd::OfMap(Reason::Cancelled), || MapEnd::OfMap(Reason::ShutDown));
         let input = || MapEnd::OfInput(Box::new(()));

@@ -1,4 +1,4 @@
-//! What calls do under the lock: open, and wait for their outcome.
+//! What calls do under the lock: they open, and wait for their outcome.
 
 use crate::base::ids::JobId;
 use crate::data::erased::Values;
@@ -10,7 +10,8 @@ use crate::engine::job_buffers::JobBuffers;
 use crate::engine::map_buffers::MapEnd;
 
 impl Dispatch {
-    /// Opens a call: a job of one input, ahead of all maps. Gives the input back if the function takes none.
+    /// Opens a call, which is a job of one input ahead of all maps. If the function takes no work, the input
+    /// is given back.
     pub(crate) fn open_call(&self, input: Values, caller: Caller) -> Result<JobId, (Values, Reason)> {
         let mut state = self.lock();
         if let Some(refusal) = state.refusal() {
@@ -24,7 +25,8 @@ impl Dispatch {
         Ok(job)
     }
 
-    /// The outcome of a call, which is then no longer kept here. It is never waited for on this thread.
+    /// Finds the outcome of a call, which is then no longer kept in its buffers. This never blocks the
+    /// thread.
     pub(crate) fn find_outcome(&self, job: JobId, wait: Wait<'_>) -> Found {
         // Cloned before the lock is taken, because a waker is the user's code.
         let waker = if let Wait::Register(waker) = wait { Some(waker.clone()) } else { None };
@@ -38,7 +40,7 @@ impl Dispatch {
             }
             (Found::Soon, Some(waker)) => {
                 drop(state);
-                waker.wake(); // in a moment
+                waker.wake(); // the thread publishes the outcome in a moment
             }
             _ => {}
         }

@@ -1,4 +1,4 @@
-//! What consumers do under the lock: open, wait for outcomes, cancel, close.
+//! What consumers do under the lock: they open a job, wait for its outcomes, cancel it and close it.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -30,26 +30,26 @@ pub(crate) struct JobPlan {
     pub(crate) order: Order,
     pub(crate) on_failure: OnFailure,
     pub(crate) window: Window,
-    /// In place of the function's.
+    /// Replaces the retries of the function.
     pub(crate) retries: Option<Retries>,
-    /// Who asked for it.
+    /// Who asked for the map.
     pub(crate) caller: Caller,
 }
 
 /// What is left of a job: its buffers, and runs that are over.
 pub(crate) type ClosedJob = (JobBuffers, Vec<Arc<Run>>);
 
-/// What a consumer finds.
+/// What a consumer finds when it polls.
 pub(crate) enum Found {
-    /// The chunk in which the next outcome in order is.
+    /// The chunk that holds the next outcome in input order.
     Chunk(Arc<Chunk>),
     /// Outcomes in completion order.
     Ready(Finished),
     /// The next outcome is committed, and its thread is about to publish it.
     Soon,
-    /// Nothing yet.
+    /// There is no outcome yet.
     Pending,
-    /// Nothing more, after that error if there is one.
+    /// There are no more outcomes. The map ends with that error, if there is one.
     End(Option<MapEnd>),
 }
 
@@ -65,7 +65,7 @@ pub(crate) enum Wait<'a> {
 }
 
 impl Dispatch {
-    /// Opens a job, unless the function takes none.
+    /// Opens a map, unless the function takes no work.
     pub(crate) fn open(&self, plan: JobPlan, source: JobSource) -> Result<(JobId, Arc<FlowControl>), Reason> {
         let mut state = self.lock();
         if let Some(refusal) = state.refusal() {
@@ -79,7 +79,7 @@ impl Dispatch {
         state.buffers.open.insert(job, JobBuffers::Map(Box::new(buffers)));
         state.observed.map_began(job, self.now());
         state.refresh_window(job);
-        // Of a fed map nothing is there yet: its first input wakes a container.
+        // A map with a feeder has no input yet. Its first input wakes a container.
         if let Some(inputs) = known {
             let wake_count = state.ledger.wake_count(job, inputs);
             self.wake_some(&mut state, wake_count);
@@ -87,7 +87,7 @@ impl Dispatch {
         Ok((job, flow))
     }
 
-    /// Opens a map over inputs that are all there, and whose outcomes are taken all at once.
+    /// Opens a map whose inputs are all there, and whose outcomes are taken all at once.
     pub(crate) fn open_with(
         &self,
         inputs: Values,
@@ -111,12 +111,12 @@ impl Dispatch {
         Ok((job, flow))
     }
 
-    /// What a job is called.
+    /// The label that the caller has given to a job.
     pub(crate) fn label(&self, job: JobId) -> Option<Arc<str>> {
         self.lock().buffers.get(job)?.caller().label().cloned()
     }
 
-    /// The outcome at `next` in order, or any.
+    /// Finds the outcome at index `next`, or any outcome if the map yields them in completion order.
     pub(crate) fn find(&self, job: JobId, next: u64, wait: Wait<'_>) -> Found {
         // Cloned before the lock is taken, because a waker is the user's code.
         let mut waker = if let Wait::Register(waker) = wait { Some(waker.clone()) } else { None };
@@ -132,7 +132,7 @@ impl Dispatch {
                 }
                 (Found::Soon, Wait::Register(waker)) => {
                     drop(state);
-                    waker.wake_by_ref(); // in a moment
+                    waker.wake_by_ref(); // the thread publishes the outcome in a moment
                     return found;
                 }
                 (Found::Soon | Found::Pending, Wait::Try) => return found,
@@ -147,11 +147,11 @@ impl Dispatch {
                 Found::Pending => {
                     let buffers = state.buffers.map_mut(job).expect("its consumer keeps it open");
                     buffers.awaited = true;
-                    let task = buffers.waker.take(); // that waited before this thread did
+                    let task = buffers.waker.take(); // it waited before this thread did
                     let arrived = Arc::clone(&buffers.arrived);
                     state.wakers.unused.extend(task);
                     let until = self.host.instant(self.now() + pause);
-                    // Told once, it is not told again for a moment, and must poll by itself.
+                    // A consumer that was just woken is not woken again for a moment, so it polls by itself.
                     let told = state.wait(&arrived, Some(until));
                     pause = if told { POLL_MIN } else { (pause * 2).min(POLL_MAX) };
                     if let Some(buffers) = state.buffers.map_mut(job) {
@@ -213,7 +213,7 @@ impl Dispatch {
             buffers.over = true;
             return Found::End(buffers.end.take());
         }
-        // Nothing will be yielded before something comes: little room is room now.
+        // The consumer has nothing to yield now, so room cannot grow by itself. Even a little room is used.
         let room = buffers.flow.room_for_any();
         if room > 0 && buffers.flow.room_wanted.swap(false, Ordering::SeqCst) {
             buffers.space.notify_all();
@@ -224,11 +224,12 @@ impl Dispatch {
         Found::Pending
     }
 
-    /// The consumer has made room that somebody waits for.
+    /// The consumer has made room that the feeder or the ledger waits for.
     pub(crate) fn made_room(&self, job: JobId) {
         let mut state = self.lock();
         let Some(buffers) = state.buffers.map(job) else { return };
-        // By now another may have taken the room: then whoever waits for it must be told of the next.
+        // Another puller may have taken the room by now. `room_wanted` then stays set, so that the consumer
+        // announces the next room.
         let room = buffers.flow.room_for_any();
         if room >= buffers.flow.room_min.load(Ordering::SeqCst) {
             buffers.flow.room_wanted.store(false, Ordering::SeqCst);
@@ -239,7 +240,7 @@ impl Dispatch {
         }
     }
 
-    /// Cancels what is pending of a job; what finished stays until it is closed.
+    /// Cancels the pending inputs of a job. Finished outcomes stay until the job is closed.
     pub(crate) fn cancel(&self, job: JobId) {
         let mut state = self.lock();
         let now = self.now();
@@ -249,7 +250,7 @@ impl Dispatch {
         }
     }
 
-    /// Ends what is pending of a job with that cause, as the outcome of each input.
+    /// Ends the pending inputs of a job. Each gets `reason` as its outcome.
     pub(crate) fn cancel_as(&self, job: JobId, reason: &Reason) {
         let mut state = self.lock();
         let now = self.now();
@@ -259,7 +260,7 @@ impl Dispatch {
         }
     }
 
-    /// What was cancelled may have been what a suspect, or the end of a drain, waited for.
+    /// A suspect, or the end of a drain, may have waited for the inputs that were cancelled.
     pub(super) fn after_cancel(&self, state: &mut State) {
         if state.ledger.mode() > Mode::Running && state.ledger.nothing_pending() {
             self.notify(Notice::NothingPending);
@@ -272,7 +273,7 @@ impl Dispatch {
         }
     }
 
-    /// The chunks of a job that are not yet yielded.
+    /// The chunks of a job whose outcomes have not all been yielded.
     pub(crate) fn chunks(&self, job: JobId) -> Vec<Arc<Chunk>> {
         let state = self.lock();
         let buffers = state.buffers.map(job);
@@ -281,7 +282,7 @@ impl Dispatch {
         })
     }
 
-    /// How far a job is.
+    /// The progress of a job.
     pub(crate) fn progress(&self, job: JobId) -> Progress {
         let mut state = self.lock();
         let now = self.now();
@@ -291,18 +292,18 @@ impl Dispatch {
         progress_of(known.counts(), pulled, total)
     }
 
-    /// The consumer has yielded a whole chunk.
+    /// The consumer has yielded all outcomes of a chunk.
     pub(crate) fn retire(&self, job: JobId, chunk: &Arc<Chunk>) {
         if let Some(buffers) = self.lock().buffers.map_mut(job) {
             buffers.retire(chunk);
         }
     }
 
-    /// Cancels what is pending of a job and takes what is left of it, for the caller to drop.
+    /// Cancels the pending inputs of a job, and returns the rest of the job for the caller to drop.
     pub(crate) fn close(&self, job: JobId) -> Option<Box<ClosedJob>> {
         let mut state = self.lock();
         let now = self.now();
-        // The buffers go first: their values are for the caller to drop, not for the lock's release.
+        // The buffers go first, because the caller drops their values, and the release of the lock must not.
         let buffers = state.buffers.open.remove(&job)?;
         if let JobBuffers::Map(map) = &buffers {
             if !map.close_queue() {
@@ -339,7 +340,7 @@ impl Abort for Dispatch {
 }
 
 impl State {
-    /// Why the function takes nothing new, if it does not.
+    /// The reason for which the function takes no new work, or `None` if it takes work.
     pub(super) fn refusal(&self) -> Option<Reason> {
         if let Some(bug) = &self.broken {
             return Some(Reason::Engine(bug.clone()));

@@ -1,4 +1,4 @@
-//! What containers do under the lock: claim, fail, crash, live and leave.
+//! What containers do under the lock: they enter, claim inputs, fail them, return and leave.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,27 +21,29 @@ use crate::values::crash::Previous;
 use crate::values::event::Event;
 use crate::values::report::Fate;
 
-/// What a container executes next.
+/// The next work of a container.
 pub(crate) struct Work {
     pub(crate) run: Arc<Run>,
     pub(crate) lease: Lease,
-    /// Why the attempt before this one ended, if there was one.
+    /// The reason why the previous attempt ended, if there was one.
     pub(crate) previous: Option<Previous>,
-    /// Who asked for it.
+    /// Who asked for the execution.
     pub(crate) caller: Caller,
 }
 
 impl Dispatch {
-    /// Gives a container its next work, waiting for some, or says why there is no more.
+    /// Waits for the next work of a container and returns it, or the reason why there is no more.
     pub(crate) fn next(&self, id: ContainerId, generation: Generation) -> Result<Work, Served> {
-        // Before the lock: to wait for it is no cost of the inputs that were executed.
+        // This is read before the lock is taken, because the wait for the lock is no cost of the inputs that
+        // were executed.
         let returned = self.now();
         let mut state = self.lock();
         loop {
             match self.offer(&mut state, id, generation, returned) {
                 Next::Work(work) => return Ok(work),
                 Next::Over(served) => return Err(served),
-                // Work that needs the lock released comes first: a container that counts as asleep must wake at once.
+                // Work that needs the lock released is done before the container sleeps, because it may wake
+                // the container at once.
                 Next::Wait { .. } if state.flush() => {}
                 Next::Wait { until } => {
                     let until = self.sleeps(&mut state, id, generation, until);
@@ -52,8 +54,8 @@ impl Dispatch {
         }
     }
 
-    /// What a container is to do, if there is anything. `returned` is the moment at which its thread came back from
-    /// its last inputs.
+    /// Finds the next work of a container, or the moment at which the container should look again. `returned`
+    /// is the moment at which its thread came back from its last inputs.
     pub(super) fn offer(
         &self,
         state: &mut State,
@@ -79,7 +81,7 @@ impl Dispatch {
                 if lease.span.len > 1 {
                     state.lent_ahead = Some(now);
                 }
-                self.pass_on(state, now); // what woke this container
+                self.pass_on(state, now); // the event that woke this container may bring work for others too
                 Next::Work(self.lend(state, id, lease))
             }
             Next::Wait { until } => {
@@ -88,23 +90,24 @@ impl Dispatch {
                 Next::Wait { until: until.into_iter().chain(look).min() }
             }
             Next::Over(served) => {
-                self.wake_one(state); // what woke this container may have been meant for another
+                self.wake_one(state); // the event that woke this container may have been meant for another
                 Next::Over(served)
             }
         }
     }
 
-    /// A container has returned from its run, and does not yet ask for the next.
+    /// A container has returned from its run, but does not ask for the next one yet.
     pub(crate) fn returned(&self, id: ContainerId, generation: Generation) {
         let now = self.now();
         let mut state = self.lock();
         self.come_back(&mut state, id, generation, now);
-        // Other containers are woken for work that this return makes possible: this one may ask for more much later.
+        // The return may make work possible for other containers, and this one may ask for work much later.
         self.pass_on(&mut state, now);
     }
 
-    /// Wakes a container if there is work for it, or if something will fall due and no sleeping container wakes for that.
-    /// `has_more` may put work off, which creates such a due time. So it is called before `needs_a_watch`.
+    /// Wakes a container if there is work for it, or if something will fall due and no sleeping container
+    /// wakes for that. `has_more` may put work off and so create such a due time, which is why it is called
+    /// before `needs_a_watch`.
     pub(super) fn pass_on(&self, state: &mut State, now: Time) {
         if state.sleepers.is_empty() {
             return;
@@ -116,7 +119,7 @@ impl Dispatch {
         self.wake_for_suspect(state, now);
     }
 
-    /// A container has returned from its run, if it had one.
+    /// Releases the lease of a container that has returned from its run, if it had one.
     pub(super) fn come_back(
         &self,
         state: &mut State,
@@ -143,8 +146,8 @@ impl Dispatch {
         self.wake_if_drained(state);
     }
 
-    /// A container begins to wait for work. Returns when it wakes without being woken: one that does so for all is
-    /// enough.
+    /// A container begins to wait for work. Returns the moment at which it wakes by itself. Only one sleeping
+    /// container needs to watch for a moment, so the others get `None`.
     pub(super) fn sleeps(
         &self,
         state: &mut State,
@@ -180,7 +183,7 @@ impl Dispatch {
         Work { run, lease, previous, caller }
     }
 
-    /// The executing input returned `Err`. Returns whether the run goes on.
+    /// The executing input returned `Err`. Returns whether the run goes on with the next input.
     pub(crate) fn failed(
         &self,
         id: ContainerId,
@@ -225,7 +228,8 @@ impl Dispatch {
         goes_on
     }
 
-    /// While draining, containers leave once nothing is pending, or once the function has given up.
+    /// Wakes all containers of a draining function once nothing is pending or the function has given up,
+    /// because they then leave.
     pub(super) fn wake_if_drained(&self, state: &mut State) {
         let over = state.ledger.nothing_pending() || state.ledger.gave_up().is_some();
         if state.ledger.mode() > Mode::Running && over {
@@ -233,20 +237,21 @@ impl Dispatch {
         }
     }
 
-    /// The container's `enter` ended well. `false` if its generation is over or it is to leave.
+    /// The `enter` of a container has succeeded. Returns `false` if its generation is over, or if the
+    /// container should leave.
     pub(crate) fn entered(&self, id: ContainerId, generation: Generation) -> bool {
         let mut state = self.lock();
         let now = self.now();
         let entered = state.ledger.entered(id, generation, now);
         self.changed.notify_threads();
         if state.ledger.stable_at().is_some() {
-            self.notify(Notice::Entered); // by staying up it may end a crash loop
+            self.notify(Notice::Entered); // a crash loop ends once this container has stayed up
         }
         entered
     }
 
-    /// The worker of a container was interrupted, and is dropped: it is entered anew in a new generation on the same
-    /// thread. `None` if its generation is over, or if none is to follow.
+    /// Begins a new generation on the thread of a container, after the interrupted worker was dropped.
+    /// Returns `None` if the old generation is over already, or if no new one may begin.
     pub(crate) fn enter_anew(&self, id: ContainerId, generation: Generation) -> Option<Generation> {
         let now = self.now();
         let mut state = self.lock();
@@ -261,13 +266,12 @@ impl Dispatch {
         self.lock().ledger.left(id, generation);
     }
 
-    /// A thread has ended. What became of its container is kept for the report, unless the thread
-    /// was left behind before.
+    /// A thread has ended. `fate` is kept for the report, unless the thread was detached before.
     pub(crate) fn ended(&self, id: ContainerId, generation: Generation, fate: Option<Fate>) {
         let mut state = self.lock();
         state.threads -= 1;
         let detached = state.returned(id, generation);
-        // Another thread may have begun a later generation meanwhile, whose fate is its own.
+        // Another thread may have begun a later generation meanwhile, which has a fate of its own.
         let is_last = state.ledger.stage(id).0 == generation;
         if !detached && is_last && state.broken.is_none() {
             state.ledger.thread_ended(id, generation);
@@ -279,7 +283,7 @@ impl Dispatch {
         self.notify(Notice::Ended { container: id, generation });
     }
 
-    /// The `exit` of a container has taken too long. `false` if it has ended meanwhile.
+    /// The `exit` of a container has timed out. Returns `false` if the `exit` has ended meanwhile.
     pub(crate) fn abandon_exit(&self, id: ContainerId, generation: Generation) -> bool {
         let mut state = self.lock();
         let (current, stage) = state.ledger.stage(id);
@@ -290,22 +294,23 @@ impl Dispatch {
         state.detach(id, generation, now);
         state.seats[id.index()].fate = Some(Fate::ExitTimedOut);
         state.emit(Event::ExitTimedOut(id, self.settings.exit_timeout), now);
-        self.rouse(&mut state, id, generation); // an `exit` that waits in a task is dropped
+        // If the `exit` waits in a task, the task wakes and drops it.
+        self.rouse(&mut state, id, generation);
         true
     }
 }
 
-/// What became of an attempt to steal a part of another container's lease.
+/// The result of an attempt to steal a part of another container's lease.
 enum Stolen {
-    /// It waits to be claimed.
+    /// The stolen inputs can be claimed.
     Done,
-    /// It may be worth it by then.
+    /// A steal may be worth its cost at that moment.
     Later(Time),
     Nothing,
 }
 
 impl Dispatch {
-    /// Gives back what another container has not begun, for one that has nothing to do.
+    /// Gives back the inputs that another container has not begun, so that an idle container can claim them.
     fn steal(&self, state: &mut State, now: Time) -> Stolen {
         if let Some(at) = state.steal_after.filter(|at| *at > now) {
             return Stolen::Later(at);
@@ -326,7 +331,8 @@ impl Dispatch {
 }
 
 impl State {
-    /// The next lease of a container, or what it is to do instead. Inputs are pulled on the way.
+    /// The next lease of a container, or the reason why it gets none. Inputs are pulled from sources as
+    /// needed.
     fn claim(&mut self, id: ContainerId, generation: Generation, now: Time) -> Next<Lease> {
         loop {
             let (job, most) = match self.ledger.claim(id, generation, now, &self.buffers) {
@@ -343,20 +349,20 @@ impl State {
         }
     }
 
-    /// What a container executes.
+    /// The run that a container executes.
     pub(crate) fn run(&self, id: ContainerId) -> Option<&Arc<Run>> {
         self.seats[id.index()].run.as_ref()
     }
 
-    /// Ends the lease of a container before the input at `index`, or where its thread has come to by now. What lies
-    /// behind waits again.
+    /// Ends the lease of a container before the input at `index`, or at the position that its thread has
+    /// reached by now. The inputs after that wait again.
     pub(crate) fn shorten(&mut self, id: ContainerId, index: u64, cost: Option<Duration>, now: Time) {
         let end = self.run(id).expect("a lease has its run").truncate(index);
         self.commit(id, now);
         self.ledger.truncated(id, end, cost);
     }
 
-    /// Whether something will fall due, and none of the sleeping containers wakes for it.
+    /// Whether something will fall due for which no sleeping container wakes.
     pub(crate) fn needs_a_watch(&self, now: Time) -> bool {
         if self.sleepers.is_empty() {
             return false;
@@ -366,8 +372,8 @@ impl State {
         due.into_iter().chain(ahead).min().is_some_and(|due| !self.sleepers.is_watched(due))
     }
 
-    /// Whether a container that sleeps is to look now and then for inputs that another has leased ahead and does not
-    /// come to. It goes on for a while after the last such lease, because to be woken for each would cost more.
+    /// Whether a sleeping container polls for inputs that another container has leased ahead and not begun.
+    /// It polls for a while after the last such lease, because to wake it for each lease would cost more.
     fn polls_to_steal(&self, now: Time) -> bool {
         self.lent_ahead.is_some_and(|lent| now.since(lent) < STEAL_FOR)
     }

@@ -1,7 +1,8 @@
 //! How a container dies: by a crash, by hand, or for too much memory.
 //!
-//! The three have one skeleton, `Dispatch::die`. A crash is reported by the container's own thread, which has come out of the
-//! user's code. The other two come from outside: the run is fenced, and the thread may have to be left behind.
+//! All three share `Dispatch::die`. A crash is reported by the container's own thread, which has unwound out
+//! of the user's code. The other two deaths come from outside: the run is fenced, and the thread may have to
+//! be left behind.
 
 use std::sync::Arc;
 
@@ -20,7 +21,7 @@ use crate::values::crash::{Crash, Death};
 use crate::values::event::Event;
 
 impl Dispatch {
-    /// A container crashed. `None` if its generation was over already.
+    /// A container has crashed. Returns `None` if its generation was over already.
     pub(crate) fn crashed(&self, id: ContainerId, generation: Generation, death: Death) -> Option<Restart> {
         let described = self.describe_executing(id, generation);
         let mut state = self.lock();
@@ -35,16 +36,16 @@ impl Dispatch {
         let position = run.as_ref().map(|run| run.fence_here());
         let restart = self.die(&mut state, id, position, death, false, now)?;
         self.after_death(&mut state, now);
-        // While the lock is held, so that nothing that follows from the verdict overtakes it.
+        // The lock is still held, so that no consequence of the verdict overtakes this notice.
         self.notify(Notice::Crashed { restart });
         Some(restart)
     }
 
-    /// Kills a container by hand. Returns the generation that ended, if it lived.
+    /// Kills a container by hand. Returns the generation that ended, or `None` if the container did not live.
     pub(crate) fn kill(&self, id: ContainerId) -> Option<Generation> {
         let mut state = self.lock();
         let (generation, stage) = state.ledger.stage(id);
-        let aborted = state.ledger.mode() == Mode::Aborted; // then it ends by itself
+        let aborted = state.ledger.mode() == Mode::Aborted; // an aborted container ends by itself
         if !matches!(stage, ContainerStage::Live | ContainerStage::Starting)
             || aborted
             || state.broken.is_some()
@@ -55,29 +56,30 @@ impl Dispatch {
         Some(generation)
     }
 
-    /// The account of a container is over its limit, and its thread has not come out by itself.
+    /// The account of a container is over its limit, and the container's thread has not unwound by itself.
     pub(crate) fn over_limit(self: &Arc<Self>, id: ContainerId, generation: Generation) {
         let mut state = self.lock();
         if !state.ledger.is_current(id, generation) || state.broken.is_some() {
-            return; // it has come out meanwhile
+            return; // the thread has unwound meanwhile
         }
         if state.ledger.mode() == Mode::Aborted {
-            return; // it is left behind already
+            return; // the abort has detached the thread already
         }
         let Some((limit, used)) = state.limit_and_use(id, generation) else { return };
         let death = |abandoned: bool| Death::MemoryLimit { limit, used, reclaimed: !abandoned };
         if let Some(restart) = self.die_from_outside(&mut state, id, death) {
             self.notify(Notice::Fenced { restart });
         }
-        // Users' wakers and subscribers are for another thread: they may block, and the watch must not. The outbox keeps
-        // events in order.
+        // Users' wakers and subscribers may block, and the thread of the memory watch must not, so they run
+        // on another thread. The outbox keeps the events in order.
         let deferred = state.release();
         let told = Arc::clone(self);
         defer(self.settings.stack(), move || told.run_deferred(deferred));
     }
 
-    /// A container dies that has not come out of the user's code: its run is fenced, and its thread left behind unless it
-    /// waits. `death` is told whether it is. `None` if the function is broken.
+    /// A container dies while its thread is in the user's code. The run is fenced, and the thread is left
+    /// behind unless its code waits in a task. `death` gets whether the thread is left behind. Returns `None`
+    /// if the function is broken.
     fn die_from_outside(
         &self,
         state: &mut State,
@@ -99,7 +101,7 @@ impl Dispatch {
         Some(restart)
     }
 
-    /// A container dies, its run being fenced: the verdict, and what follows from it for its inputs.
+    /// Records the death of a container whose run is fenced, and carries out the verdict on its inputs.
     fn die(
         &self,
         state: &mut State,
@@ -109,7 +111,7 @@ impl Dispatch {
         abandoned: bool,
         now: Time,
     ) -> Option<Restart> {
-        state.ledger.end_loop_if_stable(now); // reports the end of a crash loop ahead of this death
+        state.ledger.end_loop_if_stable(now); // this is reported before the death
         let (generation, _) = state.ledger.stage(id);
         let leaving = state.leaving(id, abandoned, &self.settings);
         let job = state.ledger.lease(id).map(|lease| lease.job);
@@ -125,7 +127,8 @@ impl Dispatch {
         let event: fn(Arc<Crash>) -> Event = if by_hand { Event::Killed } else { Event::Crashed };
         state.emit_for(event(Arc::clone(&crash)), caller, now);
         let (restart, inputs) = if by_hand {
-            // A kill is no crash: no policy is asked, and the supervisor creates another.
+            // A kill is no crash. No restart policy decides about it, and the supervisor restarts the
+            // container at once.
             (Restart::Now, state.ledger.killed(id, position, &crash, leaving, now))
         } else {
             let verdict = state.ledger.crashed(id, generation, position, &crash, leaving, now)?;
@@ -145,7 +148,7 @@ impl Dispatch {
         Some(restart)
     }
 
-    /// Wakes the containers that have something to do after the death of one: no other is concerned.
+    /// Wakes only the containers that have something to do after a death.
     fn after_death(&self, state: &mut State, now: Time) {
         self.pass_on(state, now);
         self.wake_if_drained(state);
@@ -154,7 +157,7 @@ impl Dispatch {
 }
 
 impl State {
-    /// The input that was executing at `position` of a container's lease, and its attempt.
+    /// The input that was executing at `position` of a container's lease, with its attempt.
     pub(super) fn executing(&self, id: ContainerId, position: Option<Position>) -> Option<(u64, Attempt)> {
         let at = position.filter(|position| position.begun)?.at;
         let lease = self.ledger.lease(id)?;
@@ -162,7 +165,7 @@ impl State {
         Some((at, attempt))
     }
 
-    /// Carries out what was decided about the input that was executing.
+    /// Carries out the decision about an input that was executing.
     pub(super) fn after_crash(&mut self, after: AfterCrash, now: Time) {
         match after {
             AfterCrash::Pending { input } => self.move_out(input),
@@ -184,7 +187,8 @@ impl State {
         }
     }
 
-    /// Tells of the delay that a crash loop has come to: once for all deaths that one delay follows.
+    /// Emits the delay that a crash loop has reached. Deaths that are followed by the same delay emit it
+    /// once.
     fn emit_delay(&mut self, restart: Restart, crash: &Arc<Crash>, now: Time) {
         if let (Restart::At(due), Some((crashes, since))) = (restart, self.ledger.crash_loop(now))
             && self.delay_emitted != Some(due)
@@ -195,7 +199,7 @@ impl State {
         }
     }
 
-    /// Tells that the function gave up, if it did so because of that crash.
+    /// Emits that the function gave up, if `crash` was the reason.
     fn emit_if_given_up(&mut self, crash: &Arc<Crash>, now: Time) {
         let gave_up = self.ledger.gave_up().filter(|gave_up| Arc::ptr_eq(gave_up.last(), crash));
         if let Some(gave_up) = gave_up.cloned() {
@@ -203,16 +207,16 @@ impl State {
         }
     }
 
-    /// Whether the thread of a container whose generation is about to end would be left behind in the user's code.
+    /// Whether the thread of a container would be left behind in the user's code if the generation ended now.
     pub(super) fn would_be_abandoned(&mut self, id: ContainerId) -> bool {
         let (_, stage) = self.ledger.stage(id);
-        // One that waits for work returns as soon as it sees that it is over.
+        // A thread that waits for work returns as soon as it sees that its generation is over.
         self.seats[id.index()].suspended |= stage == ContainerStage::Live && !self.seats[id.index()].at_work;
         !self.seats[id.index()].suspended
     }
 
-    /// The generation is over; its thread may stay in the user's code for as long as it likes, unless
-    /// that waits in a task.
+    /// Detaches the thread of a generation that is over. The thread may stay in the user's code for as long
+    /// as that code runs. Code that waits in a task is dropped at once.
     pub(super) fn detach(&mut self, id: ContainerId, generation: Generation, now: Time) {
         self.ledger.thread_ended(id, generation);
         self.ledger.left(id, generation);

@@ -1,4 +1,4 @@
-//! How inputs and jobs end that do not simply complete.
+//! The endings of inputs and jobs, other than the publication of an outcome by a container's thread.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -13,13 +13,14 @@ use crate::engine::dispatch::State;
 use crate::engine::job_buffers::JobBuffers;
 use crate::engine::map_buffers::{JobSource, MapEnd};
 
-/// How many failures of inputs that have ended are made while the lock is held, because each takes an allocation.
+/// The number of failures that are made while the lock is held once, because each of them needs an
+/// allocation.
 const FAILURES_MAX: u64 = 256;
-/// Why a function breaks down that can fence nothing.
+/// The reason with which a function breaks down if it can fence no run.
 pub(super) const REFUSED: &str = "the system refuses a barrier that it has granted before";
 
 impl State {
-    /// Commits what a container has completed, and tells the consumer.
+    /// Commits the inputs that a container has completed, and wakes the consumer.
     pub(super) fn commit(&mut self, id: ContainerId, now: Time) {
         if let Some(run) = &self.seats[id.index()].run {
             self.commit_to(id, run.completed_to(), now);
@@ -28,7 +29,7 @@ impl State {
 
     fn commit_to(&mut self, id: ContainerId, upto: u64, now: Time) {
         if self.broken.is_some() {
-            return; // the ledger is not to be trusted any more
+            return; // the ledger cannot be trusted any more
         }
         if let Some((job, span)) = self.ledger.advanced(id, upto, now)
             && let Some(buffers) = self.buffers.get_mut(job)
@@ -39,13 +40,13 @@ impl State {
         }
     }
 
-    /// Commits what all containers have completed.
+    /// Commits the inputs that all containers have completed.
     pub(super) fn commit_all(&mut self, now: Time) {
         let leased: Vec<ContainerId> = self.ledger.leased().collect();
         leased.into_iter().for_each(|id| self.commit(id, now));
     }
 
-    /// Commits what the verdict on the death of a container depends on.
+    /// Commits everything that the verdict on the death of a container depends on.
     pub(super) fn commit_for_verdict(&mut self, id: ContainerId, now: Time) {
         self.commit(id, now);
         if self.ledger.verdict_depends_on_others(now) {
@@ -53,7 +54,7 @@ impl State {
         }
     }
 
-    /// The same of those that execute inputs of that job.
+    /// Commits the inputs that the containers with a lease of `job` have completed.
     pub(super) fn commit_job(&mut self, job: JobId, now: Time) {
         let mut next = self.ledger.leased_of(job, ContainerId(0));
         while let Some(id) = next {
@@ -62,14 +63,14 @@ impl State {
         }
     }
 
-    /// The same of those that have leased more inputs than one.
+    /// Commits the inputs that the containers with a lease of several inputs have completed.
     pub(super) fn commit_ahead(&mut self, now: Time) {
         let ahead: Vec<ContainerId> = self.ledger.ahead().collect();
         ahead.into_iter().for_each(|id| self.commit(id, now));
     }
 
-    /// Ends a container's run from outside. The input that executes may be read on. `None` if there is no run, or if
-    /// the function is broken.
+    /// Ends the run of a container from outside. The thread may go on reading the input that it executes.
+    /// Returns `None` if there is no run, or if the function is broken.
     pub(super) fn fence(&mut self, id: ContainerId, now: Time) -> Option<Position> {
         let run = Arc::clone(self.seats[id.index()].run.as_ref()?);
         let Some(position) = run.fence() else {
@@ -81,23 +82,25 @@ impl State {
         if position.begun {
             run.chunk.share((position.at - run.chunk.first()) as usize);
         }
-        // Up to there, and no further: the thread may have moved on since, in vain.
+        // Commits only up to the fence. The thread may have advanced past it, but cannot publish any outcome
+        // there.
         self.commit_to(id, position.at, now);
         self.seats[id.index()].run = None;
         self.spent.push(run);
         Some(position)
     }
 
-    /// An input waits to be executed again, perhaps for long: the chunk it came in is not to be kept for it.
+    /// Moves an input that will be executed again out of its chunk, so that a long wait does not keep the
+    /// whole chunk.
     pub(super) fn move_out(&mut self, input: InputId) {
         let used_up = self.buffers.get_mut(input.job).and_then(|buffers| buffers.move_out(input.index));
         self.used_up.extend(used_up);
     }
 
-    /// Publishes the failure of an input that nothing executes any more.
+    /// Publishes the failure of an input that no thread executes any more.
     pub(super) fn publish_failure(&mut self, job: JobId, index: u64, tried: Tried, why: Why) {
         if self.broken.is_some() {
-            return; // something may execute it after all
+            return; // a thread may still execute the input
         }
         if self.buffers.get(job).is_some() {
             self.write_failure(job, index, tried, why);
@@ -109,13 +112,14 @@ impl State {
     fn write_failure(&mut self, job: JobId, index: u64, tried: Tried, why: Why) {
         let input = InputId { job, index };
         let chunk = self.buffers.chunk(input).expect("an input without outcome is in its chunk");
-        // SAFETY: the input's outcome is being decided under the lock, once, and no attempt at it is in the
-        // ledger. Its last attempt has returned or unwound, never began, or was fenced, and then the input is
-        // marked as shared.
+        // SAFETY: the input's outcome is decided once, under the lock, and the ledger holds no attempt at it.
+        // Its last attempt has returned or unwound, never began, or was fenced. A fenced attempt has marked
+        // the input as shared.
         unsafe { chunk.fail((index - chunk.first()) as usize, tried, why) };
     }
 
-    /// Those inputs have their outcomes, which no thread publishes.
+    /// Records that the inputs of `span` have outcomes that no container's thread publishes, and wakes the
+    /// consumer.
     fn notify_finished(&mut self, job: JobId, span: Span) {
         let pending = self.ledger.job(job).map_or(0, |job| job.counts().pending());
         if let Some(buffers) = self.buffers.get_mut(job) {
@@ -123,25 +127,25 @@ impl State {
         }
     }
 
-    /// An input failed for good: its outcome, or the end of its map.
+    /// Publishes the final failure of an input as its outcome, or ends its map with it.
     #[expect(unsafe_code, reason = "moves an input out of its chunk")]
     pub(super) fn fail(&mut self, input: InputId, tried: Tried, why: Why, ends_map: bool, now: Time) {
         if !ends_map {
             return self.publish_failure(input.job, input.index, tried, why);
         }
         if self.broken.is_some() {
-            return; // as above
+            return; // a thread may still execute the input
         }
         let Some(buffers) = self.buffers.map_mut(input.job) else { return };
         let chunk = buffers.chunk(input.index).expect("an input without outcome is in its chunk");
-        // SAFETY: as above.
+        // SAFETY: the same holds as in `write_failure`.
         let failure = unsafe { chunk.ends_by((input.index - chunk.first()) as usize, tried, why) };
         buffers.gap_at(input.index);
         self.end_job(input.job, Unrun::Cancelled, None, Some(MapEnd::OfInput(failure)), now);
     }
 
-    /// Ends a job: fences its runs, gives each pending input `reason` as its outcome (or none), and
-    /// leaves `end` to be yielded behind what there is. Returns how many inputs were pending.
+    /// Ends a job and fences its runs. Each pending input gets `reason` as its outcome, or none. `end` is
+    /// yielded after the outcomes. Returns the number of inputs that were pending.
     pub(super) fn end_job(
         &mut self,
         job: JobId,
@@ -164,7 +168,7 @@ impl State {
         }
         self.absorb(job);
         if self.broken.is_some() {
-            return 0; // its consumers have been told
+            return 0; // the consumers have been woken, and get the fault
         }
         begun.sort_unstable();
         let ended = self.end_pending(job, how, reason, &begun);
@@ -177,8 +181,9 @@ impl State {
         ended
     }
 
-    /// Ends what is accepted of a job and in no lease: each input gets `reason` as its outcome, or
-    /// none. `begun` were executing until now, in order. Returns how many there were.
+    /// Ends the accepted inputs of a job that are in no lease. Each gets `reason` as its outcome, or none.
+    /// `begun` contains, in order, the inputs that were executing until now. Returns the number of inputs
+    /// that ended.
     pub(super) fn end_pending(
         &mut self,
         job: JobId,
@@ -191,7 +196,8 @@ impl State {
             ended += span.len;
             let Some(buffers) = self.buffers.get_mut(job) else { continue };
             match reason {
-                // What was executing is the first of its range: what came before it has its outcome.
+                // An executing input is the first of its range, because every input before it has its
+                // outcome.
                 Some(reason) => {
                     buffers.has_ended(span, begun.binary_search(&span.first).is_ok(), reason.clone());
                 }
@@ -202,7 +208,8 @@ impl State {
         ended
     }
 
-    /// Makes the failures of some inputs of a job that have ended, the earliest first. Called for their consumer.
+    /// Makes the failures of some inputs of a job that have ended, the earliest first, when their consumer
+    /// needs them.
     pub(super) fn publish_ended(&mut self, job: JobId) {
         let Some(buffers) = self.buffers.get_mut(job) else { return };
         let Some((span, begun, reason)) = buffers.take_ended(FAILURES_MAX) else { return };
@@ -220,8 +227,8 @@ impl State {
         self.notify_finished(job, span);
     }
 
-    /// Takes into the ledger everything that the window of a job holds, because its source will not be asked
-    /// again: these inputs get an outcome of their own, whatever kind of source they come from.
+    /// Takes everything that the window of a job holds into the ledger, because the source will not be pulled
+    /// again. These inputs get outcomes of their own, from either kind of source.
     pub(super) fn fill_window(&mut self, job: JobId) {
         self.absorb(job);
         let (Some(known), Some(buffers)) = (self.ledger.job(job), self.buffers.get(job)) else { return };
@@ -232,7 +239,7 @@ impl State {
         }
     }
 
-    /// Takes what a feeder has pulled into the ledger.
+    /// Takes the inputs that a feeder has pulled into the ledger, and closes its queue.
     pub(super) fn absorb(&mut self, job: JobId) {
         let Some(known) = self.ledger.job(job) else { return };
         let first = known.counts().pulled;
@@ -246,16 +253,17 @@ impl State {
         }
     }
 
-    /// Ends every job with `reason`: outcome by outcome where the map goes on after failures.
+    /// Ends every job with `reason`. If a map goes on after failures, each of its pending inputs gets an
+    /// outcome.
     pub(super) fn end_all(&mut self, how: Unrun, reason: &Reason, now: Time) {
-        self.commit_all(now); // a job whose inputs have all completed is not ended
+        self.commit_all(now); // a job whose inputs are all completed keeps its outcomes
         for job in self.ledger.job_ids() {
             if self.broken.is_some() {
                 return;
             }
             self.fill_window(job);
             let over = self.buffers.get(job).is_none_or(|buffers| buffers.is_exhausted());
-            let known = self.ledger.job(job).expect("just listed");
+            let known = self.ledger.job(job).expect("the job was just listed");
             if over && known.counts().pending() == 0 {
                 continue;
             }
@@ -268,7 +276,7 @@ impl State {
         }
     }
 
-    /// While the function stops: what is not executing does not begin any more.
+    /// Ends the inputs that are not executing, if the function stops.
     pub(super) fn sweep(&mut self, now: Time) {
         if self.ledger.mode() != Mode::Stopping || self.broken.is_some() {
             return;
@@ -276,7 +284,7 @@ impl State {
         self.ledger.job_ids().into_iter().for_each(|job| self.sweep_job(job, now));
     }
 
-    /// The same for one job, of which something was given back.
+    /// Ends the inputs of one job that are not executing, if the function stops.
     pub(super) fn sweep_job(&mut self, job: JobId, now: Time) {
         let known = self.ledger.job(job).is_some() && self.broken.is_none();
         if self.ledger.mode() != Mode::Stopping || !known {
@@ -292,9 +300,9 @@ impl State {
         }
         self.fill_window(job);
         if self.broken.is_some() {
-            return; // its consumers have been told
+            return; // the consumers have been woken, and get the fault
         }
-        let known = self.ledger.job(job).expect("it was just looked at");
+        let known = self.ledger.job(job).expect("the job was just found");
         let (publish, is_map) = (known.on_failure() == OnFailure::GoOn, known.kind() == JobKind::Map);
         let ended = self.end_pending(job, Unrun::Cancelled, publish.then_some(&Reason::ShutDown), &[]);
         self.leftovers.add(ended, publish);
@@ -307,16 +315,17 @@ impl State {
         self.wakers.woken.extend(buffers.wake());
     }
 
-    /// Marks the function broken, from wherever the fault was found: it may be while a thread panics, and so nothing
-    /// here panics. From now on no outcome is published under the lock.
+    /// Marks the function broken. From now on no outcome is published under the lock. This may be called
+    /// while a thread panics, so it must not panic itself.
     pub(super) fn break_down(&mut self, why: &str) {
         if self.broken.is_none() {
             self.broken = Some(Bug(why.into()));
             self.breaks = true;
         }
-        // A future that waits for ever would never see that it is over.
+        // A future that waits for ever would not notice the end without a fence and a wake-up.
         for run in self.seats.iter_mut().filter_map(|seat| seat.run.take()) {
-            // Where that is refused, nobody takes up what the thread executes: no input is moved out any more.
+            // If the system refuses the fence, the input is not marked as shared. That is safe, because a
+            // broken function moves no input out of its chunk.
             if let Some(position) = run.fence().filter(|position| position.begun) {
                 run.chunk.share((position.at - run.chunk.first()) as usize);
             }
@@ -332,7 +341,7 @@ impl State {
         }
     }
 
-    /// Sets each job's window anew from what its inputs cost.
+    /// Updates the window of a map from the measured cost of its inputs.
     pub(super) fn refresh_window(&mut self, job: JobId) {
         if let Some(buffers) = self.buffers.map(job) {
             let (window, room_min) = (self.ledger.window(job), self.ledger.room_min(job));

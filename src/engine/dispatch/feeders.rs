@@ -1,4 +1,4 @@
-//! What feeders do under the lock: wait for room, tell of inputs and of their end.
+//! What feeders do under the lock: they wait for room, and announce inputs and the end of their source.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -17,19 +17,19 @@ use crate::engine::map_buffers::{JobSource, MapEnd};
 use crate::engine::messages::Notice;
 use crate::values::crash::Panic;
 
-/// Why a feeder ended.
+/// The reason why a feeder ended.
 #[derive(Debug)]
 pub(crate) enum FeederEnd {
     /// The source has no more inputs.
     Exhausted,
     /// The source panicked.
     Panicked(Panic),
-    /// No more inputs are wanted.
+    /// The function or the map wants no more inputs.
     Stopped,
 }
 
 impl Dispatch {
-    /// The message that was to start a map's feeder was lost with the supervisor.
+    /// The message that should have started the feeder of a map was lost together with the supervisor.
     pub(crate) fn map_undelivered(&self, job: JobId) {
         let mut state = self.lock();
         let now = self.now();
@@ -43,7 +43,7 @@ impl Dispatch {
         }
     }
 
-    /// Where the feeder of a job puts its inputs. Asked once.
+    /// The producer into which the feeder of a job puts its inputs. A feeder asks for it once.
     pub(crate) fn producer(&self, job: JobId) -> Option<Producer> {
         let state = self.lock();
         let buffers = state.buffers.map(job)?;
@@ -53,20 +53,21 @@ impl Dispatch {
         }
     }
 
-    /// The source says how many inputs it has.
+    /// Sets the number of inputs that the source has announced.
     pub(crate) fn expect_total(&self, job: JobId, total: u64) {
         if let Some(buffers) = self.lock().buffers.map_mut(job) {
             buffers.total = Some(total);
         }
     }
 
-    /// Waits until the feeder of a job may pull; returns how many inputs. `None` once it should end.
+    /// Waits until the feeder of a job may pull, and returns the number of inputs. Returns `None` if the
+    /// feeder should end.
     pub(crate) fn await_room(&self, job: JobId, flow: &FlowControl) -> Option<u64> {
         let mut state = self.lock();
         loop {
             match state.room(job, flow) {
                 Some(0) => {
-                    let space = Arc::clone(&state.buffers.map(job).expect("it has a feeder").space);
+                    let space = Arc::clone(&state.buffers.map(job).expect("its map is open").space);
                     state.wait(&space, None);
                 }
                 room => return room,
@@ -74,8 +75,8 @@ impl Dispatch {
         }
     }
 
-    /// The feeder has put an input into a queue in which a container had found none: the map has its turn
-    /// again, and a container that sleeps is woken. It passes on what it leaves.
+    /// The feeder has put an input into a queue that a container had found empty. The map gets its turn
+    /// again, and a sleeping container is woken. That container wakes another one if it leaves inputs.
     pub(crate) fn wake_for_input(&self, job: JobId) {
         let mut state = self.lock();
         let waited =
@@ -86,8 +87,8 @@ impl Dispatch {
         }
     }
 
-    /// An input that was being pulled when its map ended or the function began to drain: it is
-    /// accepted, and comes back inside its error.
+    /// Takes an input that was being pulled while its map ended or the function began to drain. The input is
+    /// accepted and comes back inside its error.
     pub(crate) fn fed_too_late(&self, job: JobId, input: Values) {
         let mut held = self.lock();
         let state = &mut *held;
@@ -96,7 +97,7 @@ impl Dispatch {
             return drop(input);
         };
         if buffers.over {
-            drop(held); // the end has been told: nothing is accepted any more
+            drop(held); // the consumer has seen the end, so no input is accepted any more
             return drop(input);
         }
         let index = known.counts().pulled;
@@ -120,24 +121,24 @@ impl Dispatch {
         }
     }
 
-    /// A feeder begins: it is counted until it [returns](Dispatch::feeder_returns).
+    /// A feeder begins. It is counted until it [returns](Dispatch::feeder_returns).
     pub(crate) fn feeder_begins(&self) {
         self.under_lock(|state| state.feeders += 1);
     }
 
-    /// A feeder has ended, and nothing is left of its source.
+    /// A feeder has ended, and its source has been dropped.
     pub(crate) fn source_over(&self, job: JobId, end: FeederEnd) {
         self.source_ends(job, end);
         self.feeder_returns();
     }
 
-    /// The source of a job has dropped, which may have taken long: its feeder is counted no more.
+    /// The source of a job has been dropped, which may have taken long. Its feeder is no longer counted.
     pub(crate) fn feeder_returns(&self) {
         self.lock().feeders -= 1;
         self.notify(Notice::FeederEnded);
     }
 
-    /// Nothing comes from the source of a job any more. The source itself may still be there.
+    /// The source of a job gives no more inputs. The source itself may not have been dropped yet.
     pub(crate) fn source_ends(&self, job: JobId, end: FeederEnd) {
         let mut state = self.lock();
         let now = self.now();
@@ -145,7 +146,7 @@ impl Dispatch {
         if let Some(buffers) = state.buffers.map_mut(job) {
             buffers.space.forget(FEEDER);
             let end = match end {
-                // By whom it was told, the map is ended as well, or will be.
+                // The code that set `source_over` has also given the map its end.
                 _ if buffers.source_over => None,
                 FeederEnd::Stopped => None,
                 FeederEnd::Exhausted => {
@@ -167,14 +168,14 @@ impl Dispatch {
         }
         let woken = state.buffers.map_mut(job).and_then(|buffers| buffers.wake());
         state.wakers.woken.extend(woken);
-        state.ledger.requeue_map(job); // the rest may be fewer inputs than are worth a claim otherwise
+        state.ledger.requeue_map(job); // the last inputs are claimed even if they are few
         self.wake_one(&mut state);
         self.wake_if_drained(&mut state);
     }
 }
 
 impl State {
-    /// How many inputs the feeder of a job may pull now; `None` once it should end.
+    /// The number of inputs that the feeder of a job may pull now, or `None` if the feeder should end.
     pub(super) fn room(&self, job: JobId, flow: &FlowControl) -> Option<u64> {
         let running =
             self.ledger.mode() == Mode::Running && self.ledger.gave_up().is_none() && self.broken.is_none();
@@ -182,7 +183,8 @@ impl State {
         if !running || !open {
             return None;
         }
-        // Before the look, so that room made in between is told of.
+        // This is set before the room is read, so that the consumer announces any room that it makes in
+        // between.
         flow.room_wanted.store(true, Ordering::SeqCst);
         Some(flow.room())
     }

@@ -1,4 +1,4 @@
-//! Containers and their memory: accounts, kills for too much of it, threads left behind, recycling.
+//! The memory of containers: accounts, kills over the limit, threads left behind, and recycling.
 
 use std::sync::{Arc, Weak};
 
@@ -41,14 +41,15 @@ impl Killer for OverLimitKiller {
 }
 
 impl Dispatch {
-    /// An account for a generation, where containers have any. `Err` if none is free.
+    /// Opens the account of a generation, if containers have accounts. Returns `Err` if none is free but a
+    /// limit needs one.
     pub(crate) fn open_account(&self) -> Result<Option<Open>, Death> {
         let rules = &self.settings.memory;
         let account = rules.accounted.then(|| Open::new(rules.limit)).flatten();
         if account.is_none() && rules.limit.is_some() { Err(Death::NoAccount) } else { Ok(account) }
     }
 
-    /// Registers the token of the code of that generation. `false` if it is over already.
+    /// Registers the token of the code of a generation. Returns `false` if the generation is over already.
     pub(crate) fn register_token(
         self: &Arc<Self>,
         id: ContainerId,
@@ -69,7 +70,7 @@ impl Dispatch {
         true
     }
 
-    /// The thread of that generation should have come out by now.
+    /// Lowers the priority of a detached thread that should have left the user's code by now.
     fn lower_priority(&self, id: ContainerId, generation: Generation) {
         let state = self.lock();
         if let Some(token) =
@@ -79,8 +80,8 @@ impl Dispatch {
         }
     }
 
-    /// A container that has left more than `recycle_above` behind exits before its next lease. `false` if it
-    /// goes on.
+    /// Decides that a container exits before its next lease, because it has retained more than
+    /// `recycle_above`. Returns `false` if the container goes on.
     pub(crate) fn recycle(&self, id: ContainerId, generation: Generation) -> bool {
         let mut state = self.lock();
         if state.broken.is_some() {
@@ -90,13 +91,13 @@ impl Dispatch {
         self.come_back(&mut state, id, generation, now);
         let exits = 1 + state.ledger.exiting();
         if state.pressure(exits, 0, &self.settings) > Pressure::None {
-            return false; // exits that hang would leave as many behind as there may be
+            return false; // if all these exits hung, too many threads would be abandoned
         }
-        self.wake_one(&mut state); // what woke this container may have been meant for another
+        self.wake_one(&mut state); // the event that woke this container may have been meant for another
         state.ledger.recycle(id, generation, now)
     }
 
-    /// What is held in memory, if that is known.
+    /// The memory that the function holds, if it is accounted.
     pub(super) fn memory(&self, state: &StateGuard<'_>) -> Option<Memory> {
         if !self.settings.memory.accounted {
             return None;
@@ -116,7 +117,7 @@ impl Dispatch {
 }
 
 impl State {
-    /// Forgets the token of a container's last generation, but for how much it used.
+    /// Forgets the token of a container's last generation, but keeps its peak.
     fn forget_token(&mut self, id: ContainerId) {
         if let Some((_, token)) = self.seats[id.index()].token.take() {
             let peak = token.account().map_or(0, |account| account.counters().highest());
@@ -125,36 +126,37 @@ impl State {
         }
     }
 
-    /// The token of that generation, if it is the container's last.
+    /// The token of `generation`, if that is the container's last generation with a token.
     pub(super) fn token(&self, id: ContainerId, generation: Generation) -> Option<&Arc<Token>> {
         let (of, token) = self.seats[id.index()].token.as_ref()?;
         (*of == generation).then_some(token)
     }
 
-    /// Makes the code of a container come out at its next checkpoint, because the job of its input has ended.
+    /// Makes the code of a container unwind at its next checkpoint, because the job of its input has ended.
     pub(super) fn interrupt(&self, id: ContainerId) {
         if let Some((_, token)) = &self.seats[id.index()].token {
             token.set_unwanted(true);
         }
     }
 
-    /// A container has come back from what it executed.
+    /// Clears the interrupt of a container that has returned from its run.
     pub(super) fn is_not_interrupted(&self, id: ContainerId) {
         if let Some((_, token)) = &self.seats[id.index()].token {
             token.set_unwanted(false);
         }
     }
 
-    /// The limit that was crossed, and how much was used.
+    /// The limit of a container that is over its limit, and the bytes that it used at most.
     pub(super) fn limit_and_use(&self, id: ContainerId, generation: Generation) -> Option<(u64, u64)> {
         let account = self.token(id, generation)?.account()?.counters();
         Some((account.limit()?, account.peak()))
     }
 
-    /// How a container leaves the user's code when it dies now.
+    /// How a container leaves the user's code if it dies now.
     pub(super) fn leaving(&self, id: ContainerId, abandoned: bool, settings: &Settings) -> Leaving {
         if !abandoned {
-            // This death abandons no thread: the number of abandoned ones decides, and not the bytes that they hold.
+            // This death abandons no thread, so only the number of abandoned threads counts, and not the
+            // bytes that they hold.
             let full = self.abandoned >= settings.memory.abandoned_max;
             return Leaving { abandoned, pressure: if full { Pressure::Threads } else { Pressure::None } };
         }
@@ -163,7 +165,7 @@ impl State {
         Leaving { abandoned, pressure: self.pressure(1, own, settings) }
     }
 
-    /// How many threads are left behind, with so many more that hold so many bytes.
+    /// The pressure by abandoned threads if there were `more` of them, holding `bytes` in addition.
     pub(super) fn pressure(&self, more: usize, bytes: u64, settings: &Settings) -> Pressure {
         let held = || self.abandoned().map(Detached::bytes).sum::<u64>() + bytes;
         let rules = &settings.memory;
@@ -176,12 +178,12 @@ impl State {
         }
     }
 
-    /// Threads left behind in the user's code.
+    /// The threads that were left behind in the user's code.
     pub(super) fn abandoned(&self) -> impl Iterator<Item = &Detached> {
         self.detached.values().map(steps::each).filter(|detached| detached.returns == Returns::AsItLikes)
     }
 
-    /// The most memory that the attempt used which that generation made last.
+    /// The peak memory of the last attempt in `generation`, if that is the container's last generation.
     pub(super) fn peak(&self, id: ContainerId, generation: Generation) -> Option<u64> {
         self.token(id, generation)?.peak()
     }
@@ -206,7 +208,7 @@ impl State {
     }
 }
 
-/// Bytes that the code under a token uses: not what it has given away.
+/// The bytes that the code under a token uses, without the bytes that earlier epochs have left.
 pub(super) fn used(token: &Token) -> u64 {
     token.account().map_or(0, |account| u64::try_from(account.counters().used()).unwrap_or(0))
 }

@@ -1,10 +1,10 @@
-//! The one lock of a function, and what is done under it.
+//! The one lock of a function, and the work that is done under it.
 //!
-//! It joins the [`Ledger`] (who decides) with the buffers, runs and threads (what is decided
-//! about). Containers claim, report and crash here; consumers wait here; the supervisor drains,
-//! kills and gives up here. No user code runs under the lock, and users' values are dropped after
-//! it. A panic under the lock is a fault of the engine: it marks the function broken, and everyone
-//! who waits is told.
+//! The lock joins the [`Ledger`], which decides, with the buffers, runs and threads that its decisions are
+//! about. Containers claim inputs, report failures and crash under it, consumers wait with it, and the
+//! supervisor uses it to drain, kill and give up. No user code runs under the lock, and users' values are
+//! dropped after its release. A panic under the lock is a fault of the engine. It marks the function broken,
+//! and every waiting thread and task gets an error.
 
 mod calls;
 mod consumers;
@@ -69,129 +69,132 @@ pub(crate) struct State {
     pub(crate) buffers: BuffersByJob,
     /// The containers, in the order of their numbers.
     seats: Vec<Seat>,
-    /// Containers that wait for work, and were not woken.
+    /// Containers that wait for work and have not been woken.
     sleepers: Sleepers,
-    /// When a lease of several inputs was lent last.
+    /// The last moment at which a lease of several inputs was lent.
     lent_ahead: Option<Time>,
-    /// No container looks for a lease to steal from before this moment, because a look costs CPU time that
-    /// working ones need.
+    /// Before this moment no container looks for a lease to steal from, because that costs CPU time that
+    /// working containers need.
     steal_after: Option<Time>,
-    /// Threads of containers that have not ended, fenced ones included.
+    /// The threads of containers that have not ended, including those that are detached.
     pub(crate) threads: usize,
-    /// Threads whose generation is over and that have not returned, by what they were.
+    /// The threads that have not ended although their generation is over.
     detached: BTreeMap<(ContainerId, Generation), Detached>,
-    /// How many of those are in the user's code, nobody knows for how long.
+    /// The number of detached threads that are in the user's code for an unknown time.
     abandoned: usize,
-    /// The supervisor has ended as it should.
+    /// Whether the supervisor has ended without a fault.
     over: bool,
-    /// Feeders that have not ended.
+    /// The feeders that have not ended.
     pub(crate) feeders: usize,
-    /// What the end has left over.
+    /// The inputs that the end of the function has left without an outcome of their own.
     leftovers: Leftovers,
-    /// Tasks and threads that wait for the function to get ready, or to be idle.
+    /// Tasks and threads that wait for the function to be ready or idle.
     readying: Readying,
     pub(crate) broken: Option<Bug>,
-    /// It has broken down, and those who sleep have not been woken since. Written where it breaks down, cleared where
-    /// the lock is released.
+    /// Whether the function has broken down and the sleeping threads and tasks have not been woken since. Set
+    /// by `break_down`, and cleared where the lock is released.
     breaks: bool,
-    /// Sources that are not pulled any more, to be dropped once the lock is released.
+    /// Sources that are not pulled any more. They are dropped once the lock is released.
     sources: Vec<JobSource>,
-    /// Ends of maps that their consumers will not see, likewise.
+    /// Ends of maps that no consumer will see. They are dropped once the lock is released.
     unseen_ends: Vec<MapEnd>,
-    /// Runs that are over, of which this may be the last holder, likewise.
+    /// Runs that are over. This may be their last holder, so they are dropped once the lock is released.
     spent: Vec<Arc<Run>>,
-    /// Reasons of failures, which may hold crashes, likewise.
+    /// Reasons of failures. They may hold crashes, so they are dropped once the lock is released.
     reasons: Vec<Reason>,
-    /// Chunks that are used up, of which this may be the last holder, likewise.
+    /// Chunks that are used up. This may be their last holder, so they are dropped once the lock is released.
     used_up: Vec<Arc<Chunk>>,
-    /// Replaced callers, dropped once the lock is released: the drop may close a span, which runs a subscriber.
+    /// Replaced callers. Their drop may close a span, which runs a subscriber, so they are dropped once the
+    /// lock is released.
     unused_callers: Vec<Caller>,
-    /// Consumers' wakers, which are the user's code: woken and dropped once the lock is released.
+    /// Wakers of consumers. They are the user's code, so they are woken and dropped once the lock is
+    /// released.
     wakers: Wakers,
     /// Whether the supervisor polls for outcomes now and then.
     ticking: bool,
-    /// What is to be told once the lock is released, because subscribers are the user's code.
+    /// Events to emit once the lock is released, because subscribers are the user's code.
     events: Vec<QueuedEvent>,
-    /// The end of the delay of a crash loop that was told of last.
+    /// The end of the last crash loop delay that was emitted.
     delay_emitted: Option<Time>,
     /// What snapshots show besides the ledger.
     observed: Observed,
 }
 
-/// What is known of a container beside the ledger.
+/// The state of a container that is not in the ledger.
 #[derive(Default)]
 struct Seat {
-    /// What it executes; written by its claim, cleared by its next or by a fence.
+    /// The run that the container executes. Written by a claim, and cleared by the container's return or by a
+    /// fence.
     run: Option<Arc<Run>>,
-    /// Who asked for that, or for what it has executed last: its job may have ended under it.
+    /// Who asked for the current or last execution. It is kept here because the job may have ended meanwhile.
     caller: Caller,
-    /// Whether the thread of its current generation may be in the user's function.
+    /// Whether the thread of the current generation may be in the user's function.
     at_work: bool,
-    /// Whether the user's code waits in a task. Written by `enter` and `exit` where they begin and cease to wait, and when
-    /// a run is fenced; read when the container is detached.
+    /// Whether the user's code waits in a task. Written by `enter` and `exit` where they begin and cease to
+    /// wait, and when a run is fenced. Read when the container is detached.
     suspended: bool,
-    /// The token of the code of its last generation.
+    /// The token of the last generation whose code has registered one.
     token: Option<(Generation, Arc<Token>)>,
-    /// The most memory that it used in generations before that.
+    /// The peak memory of the generations before that one.
     peak: u64,
-    /// What became of it at the end.
+    /// The fate of the container at the end of the function.
     fate: Option<Fate>,
 }
 
-/// Accepted inputs that the end of the function kept from an outcome of their own.
+/// The accepted inputs that got no outcome of their own because the function ended.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Leftovers {
-    /// They came back inside their errors.
+    /// The inputs that came back inside their errors.
     pub(crate) returned: u64,
-    /// They ended with their map.
+    /// The inputs that were dropped because their map ended.
     pub(crate) dropped: u64,
-    /// Whether the end has passed its limit.
+    /// Whether the time limit of the end has passed.
     pub(crate) limit_passed: bool,
 }
 
 impl Leftovers {
-    /// So many more, which come back or do not.
+    /// Adds `inputs`, as returned if `come_back` is set and as dropped otherwise.
     fn add(&mut self, inputs: u64, come_back: bool) {
         *(if come_back { &mut self.returned } else { &mut self.dropped }) += inputs;
     }
 }
 
-/// A thread whose generation is over.
+/// A thread that has not ended although its generation is over.
 #[derive(Debug)]
 struct Detached {
     returns: Returns,
     /// The time at which the generation was over.
     since: Time,
-    /// `None` if its thread has no token yet.
+    /// `None` if the thread has no token yet.
     token: Option<Arc<Token>>,
 }
 
 impl Detached {
-    /// The memory that it still uses.
+    /// The bytes that the thread still uses.
     fn bytes(&self) -> u64 {
         self.token.as_ref().map_or(0, |token| memory::used(token))
     }
 }
 
-/// When a detached thread returns from the user's code.
+/// The time at which a detached thread returns from the user's code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Returns {
-    /// As soon as it sees that it is over: the code waited in a task.
+    /// The code waited in a task, so the thread returns as soon as it sees that its generation is over.
     AtOnce,
-    /// Nobody knows: the code executes.
+    /// The code executes, and may do so for any time.
     AsItLikes,
 }
 
 /// Wakers of consumers.
 #[derive(Debug, Default)]
 struct Wakers {
-    /// There is something for them.
+    /// The wakers of consumers that have something to take.
     woken: Vec<Waker>,
-    /// Replaced by newer ones.
+    /// The wakers that were replaced by newer ones.
     unused: Vec<Waker>,
 }
 
-/// What is deferred until the lock is released: nothing of it may happen under the lock.
+/// The work that is deferred until the lock is released.
 struct Deferred {
     sources: Vec<JobSource>,
     unseen_ends: Vec<MapEnd>,
@@ -200,12 +203,12 @@ struct Deferred {
     used_up: Vec<Arc<Chunk>>,
     callers: Vec<Caller>,
     crashes: Vec<Arc<Crash>>,
-    /// Events for which the outbox has no place.
+    /// Events for which the outbox has no room.
     refused: Vec<QueuedEvent>,
     wakers: Wakers,
-    /// Containers that were held back may be created.
+    /// Whether containers that were held back may be created now.
     recovered: bool,
-    /// The function has broken down.
+    /// Whether the function has broken down.
     breaks: bool,
     /// The history has facts to hear.
     remembers: bool,
@@ -252,7 +255,7 @@ impl State {
 }
 
 impl Dispatch {
-    /// Drops users' values and tells subscribers, with the lock released.
+    /// Does the deferred work, with the lock released: drops users' values, wakes tasks and emits events.
     fn run_deferred(&self, deferred: Deferred) {
         if deferred.remembers {
             self.outbox.write_down();
@@ -272,21 +275,21 @@ impl Dispatch {
         }
         self.empty_outbox();
         drop(deferred.refused);
-        // Of a run that is over this may be the last holder, and with it of its chunk.
+        // This may be the last holder of a run that is over, and then of its chunk.
         let last = |run: Arc<Run>| Arc::into_inner(run).and_then(|run| Arc::into_inner(run.chunk));
         let used_up = deferred.used_up.into_iter().filter_map(Arc::into_inner);
         let chunks: Vec<Chunk> = deferred.spent.into_iter().filter_map(last).chain(used_up).collect();
         drop(deferred.callers);
-        drop((deferred.crashes, deferred.reasons)); // what is the user's in them goes elsewhere by itself
+        drop((deferred.crashes, deferred.reasons)); // users' values in them are deferred by their own drops
         if chunks.is_empty()
             || !self.settings.shape.runs_drops()
             || Context::is_container_of(self.settings.id)
         {
-            drop(chunks); // there is nothing to drop, or this thread is one on which the user's code runs
+            drop(chunks); // nothing to drop, or this thread runs the user's code anyway
         } else {
             defer_drop(self.settings.stack(), chunks);
         }
-        // Whoever ends a job does not wait for the drops of what was never pulled.
+        // The thread that ends a job should not wait for the drops of inputs that were never pulled.
         if deferred.sources.iter().any(JobSource::holds_values) || !deferred.unseen_ends.is_empty() {
             defer_drop(self.settings.stack(), (deferred.sources, deferred.unseen_ends));
         }
@@ -294,7 +297,7 @@ impl Dispatch {
 }
 
 impl Dispatch {
-    /// Runs `then` on the thread that tells the events, once it has told all events so far. The returned handle runs it
+    /// Runs `then` on the thread that emits the events, after all events so far. The returned handle runs it
     /// earlier, for a caller that stops waiting for subscribers.
     pub(crate) fn behind_events(&self, then: impl FnOnce() + Send + 'static) -> Arc<OnceAction> {
         let then = Arc::new(OnceAction::new(then));
@@ -303,17 +306,19 @@ impl Dispatch {
         then
     }
 
-    /// Whether this thread must not wait for a subscriber.
+    /// Whether events must be emitted on another thread, because this one must not wait for a subscriber.
     fn delivers_elsewhere(&self) -> bool {
         self.host.must_not_wait() && !self.outbox.is_unheard()
     }
 
-    /// Has what waits in the outbox told: here, or on another thread where this one must not wait for a subscriber.
+    /// Emits the events in the outbox. If this thread must not wait for a subscriber, another thread emits
+    /// them.
     fn empty_outbox(&self) {
         if !self.outbox.is_waiting() {
             return;
         }
-        // Events that were added meanwhile are left to another thread, because this one may have inputs to execute.
+        // Events that were added meanwhile are left to another thread, because this one may have inputs to
+        // execute.
         if self.delivers_elsewhere() || self.outbox.deliver() {
             let outbox = Arc::clone(&self.outbox);
             defer_in_order(self.settings.id, self.settings.stack(), move || outbox.deliver_all());
@@ -326,25 +331,25 @@ pub(crate) struct Dispatch {
     pub(crate) settings: Settings,
     pub(crate) host: Arc<dyn Host>,
     state: Mutex<State>,
-    /// Signals each container: work, or the end of it.
+    /// One signal for each container, raised when there may be work or the container should end.
     work: Vec<Signal>,
-    /// Signals whoever waits for the function to get ready or to end.
+    /// Signals the threads and tasks that wait for a change of the containers or for the end of the function.
     pub(crate) changed: Signal,
-    /// Told of crashes and endings. Set once, before the first container.
+    /// Gets the notices for the supervisor. Set once, before the first container begins.
     supervisor: OnceLock<Box<dyn Fn(Notice) + Send + Sync>>,
-    /// Answers of fenced attempts, refused.
+    /// The number of answers that fenced attempts returned, and that were refused.
     late: AtomicU64,
     /// Events on their way to subscribers.
     pub(crate) outbox: Arc<Outbox>,
 }
 
-/// The lock, held. A panic meanwhile breaks the function; trash is dropped after the release.
+/// The lock, held. A panic while it is held breaks the function. Users' values are dropped after the release.
 struct StateGuard<'a> {
     dispatch: &'a Dispatch,
     guard: Option<MutexGuard<'a, State>>,
-    /// Whether the thread was panicking already, by a fault that is not ours.
+    /// Whether the thread was already panicking when it took the lock, which is no fault of the engine.
     unwinding: bool,
-    /// What the engine allocates is nobody's, whoever it does that for.
+    /// Allocations of the engine are charged to no account, on whatever thread they happen.
     _outside: ChargeGuard,
 }
 
@@ -363,8 +368,8 @@ impl std::ops::DerefMut for StateGuard<'_> {
 }
 
 impl StateGuard<'_> {
-    /// If any pending work must not run under the lock, releases the lock, does that work and takes the lock again. Returns
-    /// whether it did: the state may then have changed, so callers look again.
+    /// If there is deferred work, releases the lock, does the work and takes the lock again. Returns whether
+    /// it did so. The state may then have changed, so the caller checks it again.
     fn flush(&mut self) -> bool {
         if !self.has_deferred() {
             return false;
@@ -379,8 +384,8 @@ impl StateGuard<'_> {
         true
     }
 
-    /// Waits for a signal, or returns at once if the lock had to be released on the way: callers
-    /// look again in either case. Whether that was before the moment given.
+    /// Waits for a signal, or returns at once if the lock was released for deferred work. The caller checks
+    /// the state again in either case. Returns `false` if the moment `until` has passed.
     fn wait(&mut self, signal: &Signal, until: Option<Instant>) -> bool {
         if self.flush() {
             return true;
@@ -389,7 +394,7 @@ impl StateGuard<'_> {
         signal.wait(guard, until)
     }
 
-    /// Releases the lock, and leaves the rest to the caller.
+    /// Releases the lock and returns the deferred work to the caller.
     fn release(mut self) -> Deferred {
         let mut state = self.guard.take().expect("held until dropped");
         self.dispatch.notify_if_idle(&mut state);
@@ -473,7 +478,7 @@ impl Dispatch {
         }
     }
 
-    /// Looks at the state, or changes it, under the lock. What follows is done behind its release.
+    /// Runs `work` under the lock. The deferred work is done after its release.
     pub(crate) fn under_lock<T>(&self, work: impl FnOnce(&mut State) -> T) -> T {
         work(&mut self.lock())
     }
@@ -482,25 +487,26 @@ impl Dispatch {
         self.host.now()
     }
 
-    /// Who is told of crashes and endings from now on: the supervisor, once.
+    /// Sets the receiver of notices, which is the supervisor. Called once.
     pub(crate) fn supervise(&self, tell: impl Fn(Notice) + Send + Sync + 'static) {
         let first = self.supervisor.set(Box::new(tell)).is_ok();
         assert!(first, "a function has one supervisor");
     }
 
-    /// Tells the supervisor. It may be gone; then the function is broken, and waiters know.
+    /// Notifies the supervisor. If the supervisor is gone, the notice is dropped: the function is then
+    /// broken, and the waiting threads and tasks know it.
     pub(crate) fn notify(&self, notice: Notice) {
         if let Some(supervisor) = self.supervisor.get() {
             supervisor(notice);
         }
     }
 
-    /// Marks the function broken: every caller fails with a typed error.
+    /// Marks the function broken. Every caller gets a typed error.
     pub(crate) fn break_down(&self, why: &str) {
         self.lock().break_down(why);
     }
 
-    /// Wakes everyone, because the end of the function concerns everyone.
+    /// Wakes all waiting containers, threads and tasks, because the end of the function concerns them all.
     pub(crate) fn wake_all(&self) {
         self.work.iter().for_each(Signal::notify_all);
         self.changed.notify_all();
@@ -519,7 +525,7 @@ impl Dispatch {
         self.wake_some(state, 1);
     }
 
-    /// Wakes up to that many sleeping containers.
+    /// Wakes up to `containers` sleeping containers.
     fn wake_some(&self, state: &mut State, containers: u64) {
         let some = containers.min(state.sleepers.len() as u64);
         for id in (0..some).map(steps::each).filter_map(|_| state.sleepers.pop()) {
@@ -527,7 +533,7 @@ impl Dispatch {
         }
     }
 
-    /// Wakes a sleeping container that may replay the next suspect, if one may be replayed now.
+    /// Wakes a sleeping container that may replay the next suspect, if the suspect may be replayed now.
     fn wake_for_suspect(&self, state: &mut State, now: Time) {
         if let Some(ready) = state.ledger.suspect_ready(now)
             && let Some(id) = state.sleepers.pop_proven(ready.proof)
@@ -536,14 +542,15 @@ impl Dispatch {
         }
     }
 
-    /// Wakes a container whose generation is over, wherever it waits.
+    /// Wakes a container whose generation is over, whether it waits for work or in the user's `enter` or
+    /// `exit`.
     fn rouse(&self, state: &mut State, id: ContainerId, generation: Generation) {
         state.sleepers.has_woken(id, generation);
         self.work[id.index()].notify_all();
         self.changed.notify_task(tasks::key(id, generation));
     }
 
-    /// The supervisor has done its work; its end is no fault.
+    /// The supervisor has done its work, so its end is no fault.
     pub(crate) fn over(&self) {
         self.lock().over = true;
         self.wake_all();

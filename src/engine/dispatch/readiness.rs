@@ -8,33 +8,33 @@ use crate::decide::ledger::Mode;
 use crate::engine::dispatch::{Dispatch, State};
 use crate::values::error::NotReady;
 
-/// What is waited for.
+/// The condition that a thread or task waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Wanted {
-    /// A live container.
+    /// One live container.
     One,
-    /// All containers, live at once.
+    /// All containers, live at the same time.
     All,
     /// An outcome for every input that was pulled.
     Idle,
 }
 
-/// Tasks and threads that wait for the function to get ready, or to be idle.
+/// The tasks and threads that wait for the function to be ready or idle.
 #[derive(Debug, Default)]
 pub(super) struct Readying {
-    /// How many tasks there ever were.
+    /// The number of tasks that have ever waited.
     tasks: u64,
-    /// The tasks that wait, by what they wait for and their number.
+    /// The wakers of the waiting tasks, by the condition and the task's number.
     waiting: BTreeMap<Wanted, BTreeMap<u64, Waker>>,
-    /// Whether a thread waits for the end of all work. It sets this each time before it waits.
+    /// Whether a thread waits for the end of all work. The thread sets it each time before it waits.
     thread_waits_for_idle: bool,
-    /// How often the function was idle while somebody waited for that. New work may come before they look again, so they
-    /// look at this number as well.
+    /// How often the function was idle while a task or thread waited for that. New work may come before the
+    /// waiting thread checks again, so it compares this number as well.
     idle_moments: u64,
 }
 
 impl Readying {
-    /// What is waited for, each once.
+    /// Each condition that a task waits for, and the end of all work if a thread waits for it.
     fn waited_for(&self) -> impl Iterator<Item = Wanted> {
         let by_a_thread = self.thread_waits_for_idle.then_some(Wanted::Idle);
         self.waiting.keys().copied().chain(by_a_thread)
@@ -51,7 +51,7 @@ impl Readying {
 }
 
 impl Dispatch {
-    /// Waits until that is so.
+    /// Waits in a thread until the condition holds.
     pub(crate) fn await_ready(&self, wanted: Wanted) -> Result<(), NotReady> {
         let mut state = self.lock();
         let since = state.readying.idle_moments;
@@ -64,8 +64,8 @@ impl Dispatch {
         }
     }
 
-    /// Notes the end of all work, if it has come and somebody waits for it, and tells the threads among them. Called before
-    /// the lock is released.
+    /// If the function is idle and a task or thread waits for that, counts an idle moment and wakes the
+    /// threads. Called before the lock is released.
     pub(super) fn notify_if_idle(&self, state: &mut State) {
         if state.readying.waited_for().any(|wanted| wanted == Wanted::Idle) && state.is_idle() {
             state.readying.idle_moments += 1;
@@ -83,13 +83,15 @@ impl State {
             && !self.buffers.open.values().any(|buffers| buffers.held_by_window() > 0)
     }
 
-    /// Whether somebody waits for what is so now, and is to be told when the lock is released.
+    /// Whether a task waits for a condition that holds now, so that it is to be woken when the lock is
+    /// released.
     pub(super) fn has_readied(&self) -> bool {
         let now = self.readying.idle_moments;
         self.readying.waited_for().any(|wanted| self.readiness(wanted, now).is_some())
     }
 
-    /// Whether that is so, or has been since so many idle moments, or will never be; `None` while it may become so.
+    /// Returns `Ok` if the condition holds, or if the function has been idle since the idle moment `since`.
+    /// Returns an error if the condition can never hold, and `None` if it may hold later.
     fn readiness(&self, wanted: Wanted, since: u64) -> Option<Result<(), NotReady>> {
         if let Some(bug) = &self.broken {
             return Some(Err(NotReady::Engine(bug.clone())));
@@ -109,8 +111,8 @@ impl State {
         ready.then_some(Ok(()))
     }
 
-    /// Wakes the tasks that have waited for what is so now. Their wakers are the user's code: they are woken once the lock is
-    /// released.
+    /// Collects the wakers of the tasks whose condition holds now. They are the user's code, so they are
+    /// woken once the lock is released.
     pub(super) fn wake_the_ready(&mut self) {
         let now = self.readying.idle_moments;
         let ready = |wanted: &Wanted| self.readiness(*wanted, now).is_some();
@@ -122,11 +124,11 @@ impl State {
     }
 }
 
-/// Waits in a task until that is so.
+/// A future that waits until a condition holds.
 pub(crate) struct Readiness<'a> {
     dispatch: &'a Dispatch,
     wanted: Wanted,
-    /// Its number among the tasks that wait, once it does, and the idle moments that there had been before.
+    /// The number of the waiting task, once it waits, and the number of idle moments before that.
     task: Option<(u64, u64)>,
 }
 
@@ -140,7 +142,7 @@ impl Future for Readiness<'_> {
     type Output = Result<(), NotReady>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let waker = cx.waker().clone(); // the user's code, and so before the lock is taken
+        let waker = cx.waker().clone(); // a waker is the user's code, so the lock is not held
         let mut held = self.dispatch.lock();
         let since = self.task.map_or(held.readying.idle_moments, |(_, since)| since);
         if let Some(ready) = held.readiness(self.wanted, since) {

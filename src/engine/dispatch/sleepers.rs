@@ -1,8 +1,8 @@
-//! The containers that sleep because they have nothing to do, and which of them is woken for what.
+//! The containers that sleep because they have no work, and the choice of which one to wake.
 //!
-//! A wake-up costs some tens of µs, and each container that wakes has to look for work under the lock. So an event
-//! wakes the containers that it has work for, and no other: one at a time, by name. The last one that fell asleep is
-//! the first to wake, because its data is still in the caches.
+//! A wake-up costs some tens of µs, and each container that wakes has to look for work under the lock. An
+//! event therefore wakes only as many containers as it has work for. The container that fell asleep last
+//! wakes first, because its data is still in the caches.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,19 +10,19 @@ use crate::base::ids::{ContainerId, Generation};
 use crate::decide::ledger::CrashNumber;
 use crate::decide::time::Time;
 
-/// A container that sleeps, and was not woken.
+/// A container that sleeps and has not been woken.
 #[derive(Debug, Clone, Copy)]
 struct Sleeper {
     generation: Generation,
-    /// Its number among all that ever fell asleep.
+    /// The number of this sleep among all sleeps.
     turn: u64,
-    /// The last crash that it has outlived.
+    /// The last crash that the container has outlived.
     proof: CrashNumber,
-    /// When it wakes by itself.
+    /// The moment at which the container wakes by itself.
     until: Option<Time>,
 }
 
-/// All of a function's.
+/// All sleeping containers of a function.
 #[derive(Debug, Default)]
 pub(crate) struct Sleepers {
     all: BTreeMap<ContainerId, Sleeper>,
@@ -58,7 +58,7 @@ impl Sleepers {
         self.by_moment.extend(until.map(|until| (until, id)));
     }
 
-    /// A container wakes, or is about to.
+    /// A container wakes, or is about to wake.
     pub(super) fn remove(&mut self, id: ContainerId) {
         if let Some(Sleeper { turn, proof, until, .. }) = self.all.remove(&id) {
             self.by_turn.remove(&turn);
@@ -67,14 +67,14 @@ impl Sleepers {
         }
     }
 
-    /// That generation of a container has woken. A later one may sleep in its place.
+    /// The given generation of a container has woken. A later generation may sleep in its place.
     pub(super) fn has_woken(&mut self, id: ContainerId, generation: Generation) {
         if self.all.get(&id).is_some_and(|sleeper| sleeper.generation == generation) {
             self.remove(id);
         }
     }
 
-    /// Takes out the one that fell asleep last.
+    /// Removes the container that fell asleep last.
     pub(super) fn pop(&mut self) -> Option<ContainerId> {
         let (_, id) = self.by_turn.last_key_value()?;
         let id = *id;
@@ -82,14 +82,14 @@ impl Sleepers {
         Some(id)
     }
 
-    /// Takes out one that has outlived that crash.
+    /// Removes a container that has outlived `crash`.
     pub(super) fn pop_proven(&mut self, crash: CrashNumber) -> Option<ContainerId> {
         let (_, id) = *self.by_proof.last().filter(|(proof, _)| *proof >= crash)?;
         self.remove(id);
         Some(id)
     }
 
-    /// Whether one wakes by itself by that moment.
+    /// Whether a container wakes by itself at `by` or before.
     pub(crate) fn is_watched(&self, by: Time) -> bool {
         self.by_moment.first().is_some_and(|(until, _)| *until <= by)
     }
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn proof_and_moment_are_known_of_those_that_sleep_and_of_no_other() {
+    fn only_containers_that_sleep_count_as_proven_or_as_watching() {
         let mut sleepers = Sleepers::default();
         sleepers.add(ContainerId(0), Generation(1), 5, Some(at(7)));
         sleepers.add(ContainerId(1), Generation(1), 3, Some(at(9)));

@@ -1,4 +1,5 @@
-//! What the supervisor does under the lock: create, kill, drain, stop, abort, give up, report.
+//! What the supervisor does under the lock: it creates containers, drains, stops, aborts, gives up and
+//! reports.
 
 use std::time::Duration;
 
@@ -25,13 +26,13 @@ impl Dispatch {
         (0..self.settings.rules.containers as u32).map(ContainerId)
     }
 
-    /// New generations of the containers that are not there, each on a thread of its own, where they may be created
-    /// now.
+    /// Begins new generations of all absent containers that may be created now. Each of them needs a thread
+    /// of its own.
     pub(crate) fn create(&self) -> Vec<(ContainerId, Generation)> {
         let mut created = Vec::new();
         let mut state = self.lock();
         if state.pressure(0, 0, &self.settings) == Pressure::Threads {
-            return created; // until one of those left behind returns
+            return created; // no more until an abandoned thread returns
         }
         let now = self.now();
         while let Some(id) = state.ledger.next_to_create(now) {
@@ -40,7 +41,8 @@ impl Dispatch {
         created
     }
 
-    /// A new generation of a container, on the thread of its last one, unless that was left behind meanwhile.
+    /// Begins a new generation of a container on the thread of generation `after`. Returns `None` if that
+    /// thread was detached meanwhile.
     pub(crate) fn begin(&self, id: ContainerId, after: Generation) -> Option<Generation> {
         let mut state = self.lock();
         if state.detached.contains_key(&(id, after)) {
@@ -52,7 +54,7 @@ impl Dispatch {
     pub(super) fn begin_in(&self, state: &mut State, id: ContainerId) -> Option<Generation> {
         let now = self.now();
         if state.ledger.held_until(now).is_some() {
-            state.commit_all(now); // what completed may have ended the crash loop
+            state.commit_all(now); // an input that has completed may end the crash loop
         }
         let generation = state.ledger.begin(id, now)?;
         state.seats[id.index()].at_work = false;
@@ -62,7 +64,7 @@ impl Dispatch {
         Some(generation)
     }
 
-    /// In how long a container that is backing off may be created.
+    /// The time until the next container that is backing off may be created.
     pub(crate) fn next_creation(&self) -> Option<Duration> {
         let state = self.lock();
         let now = self.now();
@@ -72,8 +74,9 @@ impl Dispatch {
         state.ledger.next_creation(now).map(|until| until.since(now))
     }
 
-    /// Forgets crashes and takes work again. Returns whether the function had given up, and does so no more: where
-    /// nobody is left and nobody can be created, it would only wait. One that was aborted takes none.
+    /// Forgets crashes and takes work again. Returns whether the function had given up and takes work again.
+    /// An aborted function takes none. Neither does one without any container if too many abandoned threads
+    /// keep it from creating one, because its inputs would only wait.
     pub(crate) fn reset(&self) -> bool {
         let mut state = self.lock();
         if state.ledger.mode() == Mode::Aborted {
@@ -84,7 +87,7 @@ impl Dispatch {
             return false;
         }
         let now = self.now();
-        state.commit_all(now); // what completed before is forgotten as well
+        state.commit_all(now); // completions until now are part of the history that is forgotten
         let looped = state.ledger.crash_loop(now).is_some_and(|(crashes, _)| crashes > 1);
         let given_up = state.ledger.reset();
         if given_up || looped {
@@ -94,15 +97,15 @@ impl Dispatch {
         given_up
     }
 
-    /// Does the work that is due by time alone: ends a crash loop once a container has stayed up, logs the repeats that were
-    /// only counted, and commits completions before their bucket ends. Returns how long to wait before the
-    /// next review, if any.
+    /// Does the work that is due by time alone. It ends a crash loop once a container has stayed up, logs the
+    /// repeats that were only counted, and commits completions before their bucket ends. Returns the time
+    /// until the next review, if any is due.
     pub(crate) fn review(&self) -> Option<Duration> {
         let now = self.now();
         let (stable_at, commit_at) = {
             let mut state = self.lock();
             if state.ledger.mode() == Mode::Aborted {
-                return None; // containers that have not seen it yet do not stay up any more
+                return None; // containers that have not seen the abort yet do not count as staying up
             }
             let commit_at = state.ledger.next_commit(now);
             if commit_at.is_some() && state.broken.is_none() {
@@ -117,7 +120,7 @@ impl Dispatch {
         stable_at.into_iter().chain(commit_at).chain(repeats).min().map(|at| at.since(now))
     }
 
-    /// Whether no container lives or will live. Feeders are not waited for.
+    /// Whether no container lives or will live. Feeders may still run.
     pub(crate) fn has_ended(&self) -> bool {
         let state = self.lock();
         if state.broken.is_some() {
@@ -126,7 +129,8 @@ impl Dispatch {
         state.ledger.is_empty() && state.ledger.nothing_pending() && state.threads == state.abandoned
     }
 
-    /// Whether the thread of that generation is to be made: counts it. Otherwise it is over already.
+    /// Counts the thread that is about to be spawned for `generation`. Returns `false` if the generation is over
+    /// already, so that no thread is needed.
     pub(crate) fn launch(&self, id: ContainerId, generation: Generation) -> bool {
         let mut state = self.lock();
         let current = state.ledger.is_current(id, generation) && state.broken.is_none();
@@ -138,17 +142,17 @@ impl Dispatch {
         current
     }
 
-    /// Whether a feeder has not returned from its source.
+    /// Whether a feeder has not ended yet.
     pub(crate) fn is_fed(&self) -> bool {
         self.under_lock(|state| state.feeders > 0)
     }
 
-    /// Whether a thread of a container has not ended, those left behind included.
+    /// Whether a thread of a container has not ended yet, including those that are detached.
     pub(crate) fn has_threads(&self) -> bool {
         self.under_lock(|state| state.threads > 0)
     }
 
-    /// What became of the containers, what came back, and what still runs.
+    /// The fate of each container, the inputs that came back, and the threads that still run.
     pub(crate) fn report(&self) -> FunctionReport {
         let state = self.lock();
         let fate = |id: ContainerId| {
@@ -174,13 +178,13 @@ impl Dispatch {
         }
     }
 
-    /// The function has ended, and that became of it.
+    /// Emits that the function has ended with `report`.
     pub(crate) fn ended_with(&self, report: FunctionReport) {
         let now = self.now();
         self.lock().emit(Event::Ended(report), now);
     }
 
-    /// A snapshot.
+    /// A snapshot of the function.
     pub(crate) fn status(&self) -> Status {
         let mut state = self.lock();
         let now = self.now();
@@ -226,7 +230,7 @@ impl Dispatch {
         }
     }
 
-    /// Begins to come to an end.
+    /// Begins the end of the function, in the way that `ending` says.
     pub(crate) fn begin_end(&self, ending: Ending) {
         match ending {
             Ending::Drain => self.drain(),
@@ -235,7 +239,7 @@ impl Dispatch {
         }
     }
 
-    /// Begins to drain: no source is pulled any more.
+    /// Begins to drain. No source is pulled any more.
     pub(crate) fn drain(&self) {
         let mut state = self.lock();
         state.ledger.advance_mode(Mode::Draining);
@@ -256,7 +260,7 @@ impl Dispatch {
         self.wake_all();
     }
 
-    /// Only what executes finishes.
+    /// Begins to stop. Only the inputs that are executing finish.
     pub(crate) fn stop(&self) {
         let mut state = self.lock();
         let now = self.now();
@@ -268,7 +272,7 @@ impl Dispatch {
         self.wake_all();
     }
 
-    /// Nothing waits.
+    /// Aborts the function without waiting for any code of the user's.
     pub(crate) fn abort(&self) {
         let mut state = self.lock();
         let now = self.now();
@@ -277,9 +281,9 @@ impl Dispatch {
         self.wake_all();
     }
 
-    /// The limit of a drain or a stop has passed: what executes or enters is cut off, and every input without an outcome
-    /// comes back. Containers that have nothing to do leave, as they would have at the end of the drain, and those in
-    /// their `exit` go on with it.
+    /// Cuts off a drain or a stop whose limit has passed. The code that executes an input or enters is left
+    /// behind, and every input without an outcome comes back. Idle containers leave as they would have at the
+    /// end of the drain, and each `exit` goes on.
     pub(crate) fn cut_off(&self) {
         let mut state = self.lock();
         let now = self.now();
@@ -292,7 +296,7 @@ impl Dispatch {
         self.wake_all();
     }
 
-    /// Fails every pending input with the crash that broke the limit and the first ones.
+    /// Fails every pending input, because the function has given up.
     pub(crate) fn give_up(&self) {
         let mut state = self.lock();
         let now = self.now();
@@ -302,7 +306,7 @@ impl Dispatch {
     }
 }
 
-/// What becomes of containers that are in their `exit` when the function is cut off.
+/// Whether containers that are in their `exit` go on when the function is cut off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Exits {
     GoOn,
@@ -310,7 +314,7 @@ enum Exits {
 }
 
 impl State {
-    /// A thread whose generation was over has ended. Whether there was one.
+    /// Records that a detached thread has ended. Returns whether there was one.
     pub(super) fn returned(&mut self, id: ContainerId, generation: Generation) -> bool {
         let detached = self.detached.remove(&(id, generation));
         let abandoned = detached.as_ref().is_some_and(|detached| detached.returns == Returns::AsItLikes);
@@ -318,34 +322,35 @@ impl State {
         detached.is_some()
     }
 
-    /// Tells of something, behind the changes of containers that came before.
+    /// Queues an event, after the changes of containers that came before it.
     pub(super) fn emit(&mut self, event: Event, now: Time) {
         self.emit_for(event, Caller::default(), now);
     }
 
-    /// The same of something about an execution.
+    /// Queues an event about an execution that `caller` asked for.
     pub(super) fn emit_for(&mut self, event: Event, caller: Caller, now: Time) {
         self.emit_changes(now);
         self.observed.remember(Fact::of(&event, now), now);
         self.events.push(QueuedEvent { event, caller });
     }
 
-    /// Tells of the changes so far.
+    /// Queues the changes of containers so far.
     pub(super) fn emit_changes(&mut self, now: Time) {
         let changes = self.ledger.take_changes();
         self.observed.changed(&changes, now);
         self.events.extend(changes.iter().map(|change| Event::of_change(change, now).into()));
     }
 
-    /// Who asked for what a container executes, or has executed last.
+    /// Who asked for the current or last execution of a container.
     pub(super) fn caller(&self, id: ContainerId) -> Caller {
         self.seats[id.index()].caller.clone()
     }
 
-    /// Every input without an outcome comes back, and what is in the user's code is left behind there.
+    /// Ends every input without an outcome, and detaches the threads that are in the user's code.
     fn cut_off(&mut self, exits: Exits, now: Time) {
         self.end_all(Unrun::Cancelled, &Reason::ShutDown, now);
-        self.ledger.end_loop_if_stable(now); // one that has stayed up long enough has ended a crash loop before it is cut off
+        // A container that has stayed up long enough ends the crash loop before it is cut off.
+        self.ledger.end_loop_if_stable(now);
         for id in self.ledger.containers() {
             self.fence(id, now);
             if self.broken.is_some() {
@@ -356,7 +361,8 @@ impl State {
             let in_user_code = match stage {
                 ContainerStage::Starting => true,
                 ContainerStage::Exiting => exits == Exits::End,
-                // Its job has ended under it. Another has not begun its run, or has come to the end of it.
+                // A container is also live if it has not begun its run, or has reached the end of it. Only an
+                // orphan is known to execute user code.
                 ContainerStage::Live => self.seats[id.index()].at_work && self.ledger.orphan(id).is_some(),
                 ContainerStage::Absent | ContainerStage::BackingOff { .. } => false,
             };

@@ -1,4 +1,4 @@
-//! What tasks do in place of waiting: those of async containers, and consumers that are polled.
+//! How tasks wait: those of async containers, of feeders, and of consumers that are polled.
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
@@ -17,15 +17,16 @@ use crate::engine::dispatch::{Dispatch, State};
 use crate::engine::map_buffers::MapBuffers;
 use crate::engine::messages::Notice;
 
-/// The key under which a feeder waits for room; it is alone with its job.
+/// The key under which a feeder waits for room. No other task waits on its job's signal.
 pub(super) const FEEDER: u64 = 0;
 
-/// Distinguishes the tasks of containers: a detached one may wait beside its successor.
+/// The key under which the task of a container waits. It contains the generation, because a detached task may
+/// wait beside its successor.
 pub(super) fn key(id: ContainerId, generation: Generation) -> u64 {
     generation.0 << 16 | u64::from(id.0)
 }
 
-/// A container whose task waits for work. Dropped with the task, it waits no more.
+/// A container whose task waits for work. If the task is dropped, the container stops waiting.
 struct Asleep<'a> {
     dispatch: &'a Dispatch,
     id: ContainerId,
@@ -52,19 +53,20 @@ impl Drop for Asleep<'_> {
             let dispatch = self.dispatch;
             let mut state = dispatch.lock();
             self.wake(&mut state);
-            dispatch.wake_one(&mut state); // what this one was woken for, another is to see
+            dispatch.wake_one(&mut state); // the event that woke this one may bring work for another
         }
     }
 }
 
 impl Dispatch {
-    /// [`Dispatch::next`], for a task.
+    /// The same as [`Dispatch::next`], for a task.
     pub(crate) async fn next_in_task(&self, id: ContainerId, generation: Generation) -> Result<Work, Served> {
         let mut asleep = Asleep { dispatch: self, id, generation, asleep: false };
         let mut timer = pin!(None::<Sleep>);
         let returned = self.now();
         poll_fn(|cx| {
-            // Every task of the container that is woken polls this one too: the lock is for when it is meant.
+            // A wake-up of any task of the container polls this future as well. The lock is taken only if
+            // this future was meant.
             let due = timer.as_mut().as_pin_mut().is_some_and(|timer| timer.poll(cx).is_ready());
             if !due && asleep.asleep && self.work[id.index()].is_registered(asleep.key(), cx.waker()) {
                 return Poll::Pending;
@@ -92,8 +94,8 @@ impl Dispatch {
         .await
     }
 
-    /// The user's `enter` or `exit` waits in a task, to be woken when its generation is over. `false` if
-    /// that is so already.
+    /// The user's `enter` or `exit` waits in a task, which is woken when the generation is over. Returns
+    /// `false` if the generation is over already.
     pub(crate) fn suspend(&self, id: ContainerId, generation: Generation, waker: &Waker) -> bool {
         let mut state = self.lock();
         let lives = state.lives(id, generation);
@@ -104,7 +106,7 @@ impl Dispatch {
         lives
     }
 
-    /// It goes on. `false` if it may not, because its generation is over.
+    /// The user's `enter` or `exit` goes on. Returns `false` if it may not, because the generation is over.
     pub(crate) fn resume(&self, id: ContainerId, generation: Generation) -> bool {
         let mut state = self.lock();
         let lives = state.lives(id, generation);
@@ -115,7 +117,7 @@ impl Dispatch {
         lives
     }
 
-    /// [`Dispatch::await_room`], for a task.
+    /// The same as [`Dispatch::await_room`], for a task.
     pub(crate) async fn room_in_task(&self, job: JobId, flow: &FlowControl) -> Option<u64> {
         poll_fn(|cx| {
             let state = self.lock();
@@ -135,7 +137,8 @@ impl Dispatch {
         .await
     }
 
-    /// Whether a feeder that waits for its source should go on; if it should not any more, it is woken.
+    /// Whether a feeder that waits for its source should go on. Its task is woken when it should not any
+    /// more.
     pub(crate) fn is_wanted_by_task(&self, job: JobId, waker: &Waker) -> bool {
         let state = self.lock();
         let Some(buffers) = state.buffers.map(job).filter(|buffers| !buffers.source_over) else {
@@ -145,7 +148,7 @@ impl Dispatch {
         state.ledger.mode() == Mode::Running && state.broken.is_none()
     }
 
-    /// Looks for outcomes of running inputs that a task waits for.
+    /// Polls for the outcomes of running inputs for which a consumer waits in a task.
     pub(crate) fn tick(&self) -> Tick {
         let mut state = self.lock();
         let now = self.now();
@@ -163,19 +166,19 @@ impl Dispatch {
     }
 }
 
-/// What a look for outcomes has come to.
+/// The result of a poll for outcomes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Tick {
-    /// Nobody waits any more.
+    /// No consumer waits in a task for a run of several inputs.
     Last,
-    /// Somebody was woken, others wait.
+    /// At least one consumer was woken, and others wait.
     Found,
-    /// Nobody was woken.
+    /// No consumer was woken.
     Nothing,
 }
 
 impl Tick {
-    /// In how long to look again, after a look that was waited for so long; `None` if nobody waits.
+    /// The time until the next poll, if the pause before this one was `before`. `None` if no consumer waits.
     pub(crate) fn pause(self, before: Duration) -> Option<Duration> {
         match self {
             Self::Last => None,
@@ -193,8 +196,8 @@ impl State {
         current == generation && lives && self.broken.is_none()
     }
 
-    /// The consumer of a job waits in a task. A run of several inputs tells of its outcomes at its end
-    /// only: while there is one, the supervisor polls now and then.
+    /// The consumer of a job begins to wait in a task. A run of several inputs announces its outcomes only at
+    /// its end, so the supervisor polls now and then while there is such a run.
     pub(super) fn wait_in_task(&mut self, dispatch: &Dispatch, job: JobId, waker: Waker) {
         let buffers = self.buffers.map_mut(job).expect("its consumer keeps it open");
         buffers.awaited = true;
@@ -205,12 +208,13 @@ impl State {
         }
     }
 
-    /// Whether the consumer of a map waits in a task, for outcomes of a run that tells of them at its end only.
+    /// Whether the consumer of a map waits in a task for outcomes of runs, which announce them only at their
+    /// end.
     pub(super) fn has_polling_task(&self, job: JobId) -> bool {
         self.buffers.map(job).is_some_and(MapBuffers::has_polling_task)
     }
 
-    /// Whether a container executes several inputs of that job.
+    /// Whether a container has a lease of several inputs of the job.
     fn runs_ahead(&self, job: JobId) -> bool {
         let mut next = self.ledger.leased_of(job, ContainerId(0));
         while let Some(id) = next {
@@ -222,7 +226,7 @@ impl State {
         false
     }
 
-    /// Runs of several inputs whose outcomes a task waits for.
+    /// The number of runs of several inputs for whose outcomes a consumer waits in a task.
     fn tasks_waiting(&self) -> usize {
         let waited_for = |id: &ContainerId| {
             let lease = self.ledger.lease(*id).filter(|lease| lease.span.len > 1);

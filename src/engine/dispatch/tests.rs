@@ -1,4 +1,5 @@
-//! What the simulator calls in place of what blocks, and what it looks at: it is the test of this folder.
+//! The calls by which the simulator replaces blocking ones, and what it inspects. The simulator is the test
+//! of this folder.
 
 use crate::base::ids::{ContainerId, Generation, JobId};
 use crate::base::signal::Signal;
@@ -8,8 +9,8 @@ use crate::engine::dispatch::containers::Work;
 use crate::engine::dispatch::{Dispatch, State};
 
 impl Dispatch {
-    /// [`Dispatch::next`], which counts as asleep where that would wait. What `look` sees is what the
-    /// offer is made by.
+    /// The same as [`Dispatch::next`], but marks the container as asleep instead of waiting. `look` sees the
+    /// state on which the offer is based.
     pub(crate) fn try_next<T>(
         &self,
         id: ContainerId,
@@ -26,30 +27,30 @@ impl Dispatch {
         (offer, seen)
     }
 
-    /// A container that [`Dispatch::try_next`] sent to sleep wakes.
+    /// Wakes a container that [`Dispatch::try_next`] has sent to sleep.
     pub(crate) fn wake(&self, id: ContainerId, generation: Generation) {
         self.lock().sleepers.has_woken(id, generation);
     }
 
-    /// [`Dispatch::await_room`], which says 0 where that would wait.
+    /// The same as [`Dispatch::await_room`], but returns 0 instead of waiting.
     pub(crate) fn try_room(&self, job: JobId, flow: &FlowControl) -> Option<u64> {
         self.lock().room(job, flow)
     }
 
-    /// The containers that were signalled since this was last asked.
+    /// The containers that were signalled since the last call.
     pub(crate) fn take_raised(&self) -> Vec<ContainerId> {
         let raised = |(at, signal): (usize, &Signal)| signal.take_raised().then_some(ContainerId(at as u32));
         self.work.iter().enumerate().filter_map(raised).collect()
     }
 
-    /// Whether somebody holds the lock.
+    /// Whether a thread holds the lock.
     pub(crate) fn is_locked(&self) -> bool {
         self.state.is_locked()
     }
 }
 
 impl State {
-    /// Whether nothing of any job or run is left.
+    /// Whether nothing is left of any job, run or detached thread, and no container sleeps.
     pub(crate) fn is_empty(&self) -> bool {
         self.buffers.open.is_empty()
             && self.seats.iter().all(|seat| seat.run.is_none())
