@@ -1,8 +1,8 @@
-//! The telemetry of the engine: one `tracing` event for each thing worth telling, and the same for
-//! subscribed actors. It prints nothing itself.
+//! The telemetry of the engine: one `tracing` event for each notable event, and the same events as messages
+//! for subscribed actors. It prints nothing itself.
 //!
-//! Events are collected under the function's lock and told after its release, because subscribers
-//! are the user's code.
+//! Events are collected under the function's lock and delivered after its release, because subscribers are
+//! the user's code.
 
 use actix::Recipient;
 use actix::prelude::SendError;
@@ -22,7 +22,7 @@ use crate::values::crash::{Crash, Death};
 use crate::values::event::{ContainerState, Event};
 
 impl Event {
-    /// What a change is told as.
+    /// The event that reports a change of the ledger.
     pub(crate) fn of_change(change: &Change, now: Time) -> Self {
         let (container, generation, stage) = match *change {
             Change::Stage { container, generation, stage } => (container, generation, stage),
@@ -118,7 +118,8 @@ impl Telemetry<'_> {
         }
     }
 
-    /// A crash, inside a span of the input that was executing. A repeat is a detail, and has no span.
+    /// Logs a crash, inside a span of the input that was executing. A repeat is logged at the debug level,
+    /// without a span.
     fn crashed(self, crash: &Crash, caller: &Caller, detail: Detail) {
         let (container, generation) = (crash.container.index(), crash.generation.get());
         let ((cause, location), peak_bytes) = (cause(crash), crash.peak_bytes);
@@ -134,7 +135,8 @@ impl Telemetry<'_> {
                 );
             });
         };
-        // Of the level of the event, so that whoever sees that also sees which input it was.
+        // The span has the level of the event, so that a subscriber that takes the event also takes the span
+        // with its input.
         let span = SafeSpan::new(|| {
             caller.in_its_subscriber(|parent| {
                 Some(tracing::warn_span!(
@@ -157,7 +159,7 @@ impl Telemetry<'_> {
         }
     }
 
-    /// Crashes that were only counted, and that nothing has told of since.
+    /// Logs the number of crashes that were only counted, with the last of them.
     pub(crate) fn repeats(self, crash: &Crash, repeats: u64) {
         let Self { app, function } = self;
         let (cause, location) = cause(crash);
@@ -175,7 +177,7 @@ impl Telemetry<'_> {
         );
     }
 
-    /// The span of one input, or of several from that one on, whose parent is the caller's.
+    /// The span of one input, or of several inputs from `index` on. It is a child of the caller's span.
     pub(crate) fn span(self, caller: &Caller, index: u64, attempt: Attempt) -> Option<SafeSpan> {
         let Self { app, function } = self;
         let (map, call, input) = (caller.label().map(|label| &**label), caller.call(), caller.input(index));
@@ -189,7 +191,7 @@ impl Telemetry<'_> {
         })
     }
 
-    /// The span of a lease of first attempts, where `TRACE` is on.
+    /// The span of a lease of first attempts, if a subscriber takes the `TRACE` level.
     pub(crate) fn trace_span(self, caller: &Caller, index: u64, inputs: u64) -> Option<SafeSpan> {
         let Self { app, function } = self;
         let (map, call, input) = (caller.label().map(|label| &**label), caller.call(), caller.input(index));
@@ -205,7 +207,7 @@ impl Telemetry<'_> {
     }
 }
 
-/// Why a container crashed, and where in the user's code.
+/// Why a container crashed, and the place in the user's code if there is one.
 fn cause(crash: &Crash) -> (Option<String>, Option<&str>) {
     match &crash.death {
         Death::Panicked(panic) | Death::EnterPanicked(panic) => {
@@ -218,13 +220,13 @@ fn cause(crash: &Crash) -> (Option<String>, Option<&str>) {
     }
 }
 
-/// The actors that are told of events.
+/// The actors that are subscribed to events.
 #[derive(Default)]
 pub(crate) struct Subscribers(Mutex<Vec<Subscriber>>);
 
 struct Subscriber {
     to: Recipient<Happened>,
-    /// Events that found its mailbox full, not yet told.
+    /// The number of events that found the mailbox full, and that no [`Event::Missed`] has reported yet.
     missed: u64,
 }
 
@@ -237,8 +239,9 @@ impl Subscribers {
         self.0.lock().is_empty()
     }
 
-    /// Nobody waits for a subscriber: what its mailbox does not take it misses, and is told so. One that
-    /// has ended is forgotten.
+    /// Sends an event to all subscribers without waiting for any. A subscriber misses the events that do not
+    /// fit into its mailbox, and receives their number before the next event that does. A subscriber that has
+    /// ended is removed.
     pub(crate) fn send(&self, event: &Event) {
         self.0.lock().retain_mut(|subscriber| {
             if subscriber.missed > 0 {
@@ -296,7 +299,8 @@ mod tests {
     }
 
     impl Fields {
-        /// Those that name neither the app nor the function, which all of them must do.
+        /// The line of the fields other than the app and the function, which must both be named outside a
+        /// span.
         fn line(mut self, outer: Option<String>) -> String {
             let named = (self.0.remove("app"), self.0.remove("function"));
             if outer.is_none() {
@@ -332,7 +336,7 @@ mod tests {
         }
     }
 
-    /// The lines that are said.
+    /// The lines that `log` logs.
     fn said(log: impl FnOnce()) -> Vec<String> {
         let lines = Lines::default();
         tracing::subscriber::with_default(tracing_subscriber::registry().with(lines.clone()), log);
@@ -476,7 +480,7 @@ mod tests {
         }
     }
 
-    /// Keeps what it hears. Its mailbox takes two events.
+    /// Keeps the events that it receives. Its mailbox holds two.
     struct Listener(Arc<Mutex<Vec<Event>>>);
 
     impl actix::Actor for Listener {
@@ -508,7 +512,8 @@ mod tests {
             subscribers.add(listener.clone().recipient());
             assert!(!subscribers.is_empty());
             let mut happened = 0;
-            // Between two bursts it empties its mailbox, which takes all of the small ones and not all of the others.
+            // The listener empties its mailbox between two bursts. The mailbox holds a whole burst of 1, but
+            // not one of 20 or 30.
             for burst in [1, 1, 20, 1, 30, 1] {
                 for _ in 0..burst {
                     subscribers.send(&Event::ExitTimedOut(ContainerId(happened), SECOND));
