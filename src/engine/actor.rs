@@ -310,10 +310,10 @@ pub enum Ending {
 #[derive(Debug, Message)]
 #[rtype(result = "FunctionReport")]
 pub struct Shutdown {
-    /// What is finished before the function ends.
+    /// Decides which inputs are finished before the function ends.
     pub ending: Ending,
-    /// The time after which the rest is cut off. [`Ending::Abort`] ignores it. Of several limits the earliest
-    /// counts.
+    /// The time after which the rest is cut off. [`Ending::Abort`] ignores it. If there are several limits,
+    /// the earliest counts.
     pub limit: Duration,
 }
 

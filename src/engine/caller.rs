@@ -65,7 +65,8 @@ impl Caller {
         }
     }
 
-    /// The index of an input in its map. `None` for a call: it has one input, and the log names the call by its number.
+    /// The index of an input in its map. `None` for a call, because a call has one input, and the log names
+    /// the call by its number.
     pub(crate) fn input(&self, index: u64) -> Option<u64> {
         self.call.is_none().then_some(index)
     }

@@ -73,7 +73,7 @@ pub(crate) struct Machine {
 
 impl Machine {
     /// The host of a function that starts now.
-    #[expect(clippy::disallowed_methods, reason = "this is where the clock is read")]
+    #[expect(clippy::disallowed_methods, reason = "the machine reads the clock for its function")]
     pub(crate) fn from_now() -> Self {
         Self { start: Instant::now() }
     }

@@ -53,7 +53,7 @@ impl Living {
     ///
     /// If the generation is not tied, or its state is dropped.
     pub(crate) fn with_current(&self) -> &Arc<Token> {
-        self.token.as_ref().expect("a generation is tied before its code runs")
+        self.token.as_ref().expect("the generation is tied")
     }
 
     /// Performs the engine's acts up to the next part of the user's code. Returns `None` once the only thing

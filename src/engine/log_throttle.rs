@@ -25,8 +25,8 @@ const KINDS_MAX: usize = 64;
 /// How the log reports an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Detail {
-    /// In full, with the number of crashes that were only counted before it: for a crash those of its kind,
-    /// for any other event those of all kinds.
+    /// In full, with the number of crashes that were only counted before it. For a crash, only the crashes of
+    /// its kind are counted. For any other event, the crashes of all kinds are.
     InFull { repeats: u64 },
     /// At the debug level, because the event is counted as a repeat.
     Folded,
@@ -203,14 +203,14 @@ mod tests {
     }
 
     #[test]
-    fn the_first_crash_of_each_kind_is_told_in_full() {
+    fn the_first_crash_of_each_kind_is_logged_in_full() {
         let mut throttle = LogThrottle::default();
         assert_eq!(throttle.admit(&crash(1), at(0)), in_full(0));
         assert_eq!(throttle.admit(&crash(2), at(0)), in_full(0));
     }
 
     #[test]
-    fn repeats_are_told_once_a_second_with_their_number() {
+    fn repeats_are_logged_once_a_second_with_their_number() {
         let mut throttle = LogThrottle::default();
         throttle.admit(&crash(1), at(0));
         for ms in [0, 10, 999] {
@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn repeats_that_nothing_follows_are_told_after_a_second() {
+    fn repeats_without_a_later_event_are_logged_after_a_second() {
         let mut throttle = LogThrottle::default();
         throttle.admit(&crash(1), at(0));
         throttle.admit(&crash(1), at(1));
@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn in_a_crash_loop_each_delay_tells_how_many_have_crashed() {
+    fn in_a_crash_loop_each_delay_carries_the_number_of_repeats() {
         let mut throttle = LogThrottle::default();
         throttle.admit(&crash(1), at(0));
         for _ in 0..7 {
@@ -244,7 +244,7 @@ mod tests {
         for _ in 0..8 {
             assert_eq!(throttle.admit(&crash(1), at(5000)), Detail::Folded);
         }
-        assert!(!throttle.has_repeats(), "the next delay tells of them");
+        assert!(!throttle.has_repeats(), "the event of the next delay carries them");
         assert_eq!(throttle.admit(&crash_loop(3), at(5001)), in_full(8));
         throttle.admit(&crash(1), at(6000));
         let recovered = Event::Recovered { crashes: 3, after: Duration::from_secs(6) };
@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn another_kind_of_crash_is_told_in_full_within_a_loop() {
+    fn another_kind_of_crash_is_logged_in_full_within_a_loop() {
         let mut throttle = LogThrottle::default();
         throttle.admit(&crash(1), at(0));
         throttle.admit(&crash_loop(2), at(1));
@@ -261,12 +261,12 @@ mod tests {
         assert_eq!(
             throttle.admit(&crash(1), at(5000)),
             Detail::Folded,
-            "the first kind is not forgotten for it"
+            "the first kind is still remembered"
         );
     }
 
     #[test]
-    fn where_events_were_missed_the_loop_may_be_over() {
+    fn missed_events_end_the_crash_loop() {
         let mut throttle = LogThrottle::default();
         throttle.admit(&crash(1), at(0));
         throttle.admit(&crash_loop(2), at(1));
@@ -275,14 +275,14 @@ mod tests {
     }
 
     #[test]
-    fn a_crash_without_repeats_is_told_once() {
+    fn a_crash_without_repeats_is_logged_once() {
         let mut throttle = LogThrottle::default();
         throttle.admit(&crash(1), at(0));
         assert!(throttle.take_repeats(at(1000)).is_empty());
     }
 
     #[test]
-    fn repeats_that_nothing_has_told_are_not_forgotten_for_other_kinds() {
+    fn repeats_that_were_not_logged_are_kept_when_other_kinds_are_dropped() {
         let mut throttle = LogThrottle::default();
         for line in 0..KINDS_MAX as u32 {
             throttle.admit(&crash(line), at(0));
@@ -295,18 +295,18 @@ mod tests {
     }
 
     #[test]
-    fn there_is_a_bound_on_the_kinds_that_are_told_apart() {
+    fn the_number_of_kinds_is_bounded() {
         let mut throttle = LogThrottle::default();
         let logged: Vec<Detail> = (0..100).map(|line| throttle.admit(&crash(line), at(0))).collect();
         let in_full = logged.iter().filter(|detail| **detail != Detail::Folded).count();
         assert_eq!(in_full, KINDS_MAX + 1);
         assert!(throttle.kinds.len() <= KINDS_MAX + 1);
         throttle.admit(&crash(1000), at(1000));
-        assert!(throttle.kinds.len() <= 3, "what would be told in full again is forgotten");
+        assert!(throttle.kinds.len() <= 3, "a kind that would be logged in full anyway is forgotten");
     }
 
     #[test]
-    fn the_end_tells_of_all_repeats() {
+    fn the_end_takes_all_repeats() {
         let mut throttle = LogThrottle::default();
         throttle.admit(&crash(1), at(0));
         throttle.admit(&crash_loop(2), at(0));

@@ -249,24 +249,24 @@ mod tests {
     }
 
     #[test]
-    fn events_are_told_in_order_and_by_one_thread_at_a_time() {
+    fn events_are_delivered_in_order_and_by_one_thread_at_a_time() {
         let told = Arc::new(Mutex::new(Vec::new()));
         let heard = Arc::clone(&told);
         let outbox = Arc::new_cyclic(|again: &Weak<Outbox>| {
             let again = Weak::clone(again);
             heard_by(move |event, _| {
-                let Event::Missed(number) = event else { unreachable!("no other was put in") };
+                let Event::Missed(number) = event else { unreachable!("no other event was added") };
                 heard.lock().push(*number);
                 if *number == 1 {
-                    let outbox = again.upgrade().expect("it is telling");
+                    let outbox = again.upgrade().expect("the outbox is delivering");
                     outbox.add(vec![Event::Missed(3).into()], Time::default());
                     assert!(!outbox.is_waiting());
-                    assert!(!outbox.deliver(), "another thread is at it");
+                    assert!(!outbox.deliver(), "another thread is delivering");
                 }
             })
         });
         outbox.add([1, 2].map(|number| Event::Missed(number).into()).into(), Time::default());
-        assert!(outbox.deliver(), "one has come meanwhile");
+        assert!(outbox.deliver(), "an event was added meanwhile");
         assert_eq!(*told.lock(), [1, 2]);
         outbox.deliver_all();
         assert_eq!(*told.lock(), [1, 2, 3]);
@@ -274,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn events_beyond_the_bound_are_counted_and_the_count_is_told() {
+    fn events_beyond_the_bound_are_counted_and_the_count_is_delivered() {
         let (outbox, missed) = outbox();
         let many = (0..EVENTS_MAX + 2).map(|_| Event::Reset.into()).collect();
         assert_eq!(outbox.add(many, Time::default()).len(), 2);
@@ -286,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn something_is_done_behind_the_events_before_it_and_once() {
+    fn an_action_runs_once_and_behind_the_events_before_it() {
         let (outbox, missed) = outbox();
         outbox.add(vec![Event::Missed(7).into()], Time::default());
         let (done, seen) = (Arc::new(Mutex::new(Vec::new())), Arc::clone(&missed));

@@ -220,8 +220,8 @@ impl<F: Ends> ClosedRegistry<F> {
         self.running.iter().map(|(_, function)| function.report()).collect()
     }
 
-    /// The report of the app. `reports` are those of the functions that were running when the app ended, in
-    /// their order.
+    /// The report of the app. `reports` has a report for each function that was running when the app ended,
+    /// in the order of `reports()`.
     pub(crate) fn report(self, app: String, reports: Vec<FunctionReport>, would_deadlock: bool) -> Report {
         let running = self.running.iter().map(|(number, _)| *number).zip(reports);
         let ended = self.ended.into_iter().map(|ended| (ended.number, ended.latest()));
@@ -293,16 +293,16 @@ mod tests {
         let registry = Arc::new(Registry::<Arc<Function>>::default());
         let function = start(&registry, "f", Fate::Exited);
         let taken = |name: &str| matches!(registry.reserve(&name.into()), Err(StartError::NameTaken(_)));
-        assert!(taken("f") && Arc::strong_count(&function) == 2, "it is kept");
+        assert!(taken("f") && Arc::strong_count(&function) == 2, "the registry holds the function");
         function.0.ended(&function.1, Box::new(|| None));
-        assert!(taken("f") && Arc::strong_count(&function) == 1, "it is let go of");
+        assert!(taken("f") && Arc::strong_count(&function) == 1, "the registry has dropped the function");
         drop(function);
         assert!(!taken("f"));
         assert_eq!(entries(&registry), 0);
     }
 
     #[test]
-    fn clean_ends_are_counted_and_the_last_64_others_kept_in_the_order_of_their_start() {
+    fn clean_ends_are_counted_and_the_last_64_other_reports_are_kept_in_order() {
         let registry = Arc::new(Registry::<Arc<Function>>::default());
         for n in 0..1_000 {
             let fate = if n % 10 == 0 { Fate::CutOff } else { Fate::Exited };
@@ -311,7 +311,7 @@ mod tests {
             function.0.ended(&function.1, Box::new(|| None)); // a second end changes nothing
         }
         let last = start(&registry, "last", Fate::Exited);
-        assert_eq!(entries(&registry), 1, "nothing is left of those that have ended");
+        assert_eq!(entries(&registry), 1, "the ended functions have no entry");
         let closed = registry.close();
         let reports = closed.reports();
         let report = closed.report("app".to_owned(), reports, false);
@@ -322,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn a_function_that_ends_while_its_app_does_is_reported_once() {
+    fn a_function_that_ends_together_with_its_app_is_reported_once() {
         let registry = Arc::new(Registry::<Arc<Function>>::default());
         let function = start(&registry, "f", Fate::CutOff);
         let closed = registry.close();
@@ -333,11 +333,11 @@ mod tests {
     }
 
     #[test]
-    fn a_function_that_is_started_while_its_app_ends_is_not_kept_and_a_failed_start_takes_no_name() {
+    fn a_closed_registry_keeps_no_function_and_a_failed_start_frees_its_name() {
         let registry = Arc::new(Registry::<Arc<Function>>::default());
-        drop(registry.reserve(&"f".into()).expect("free")); // the start failed
+        drop(registry.reserve(&"f".into()).expect("the name is free")); // the start failed
         assert_eq!(entries(&registry), 0);
-        let registration = registry.reserve(&"f".into()).expect("free again");
+        let registration = registry.reserve(&"f".into()).expect("the name is free again");
         let number = registration.number();
         drop(registry.close());
         let function = Arc::new(Function(registration, ended("f", Fate::Exited)));
@@ -346,7 +346,7 @@ mod tests {
     }
 
     #[test]
-    fn a_report_says_by_now_what_still_runs_of_a_function_that_ended_before() {
+    fn the_report_of_an_ended_function_lists_the_threads_that_still_run() {
         let registry = Arc::new(Registry::<Arc<Function>>::default());
         let before = FunctionReport { threads_running: 1, ..ended("f", Fate::StillRunning) };
         for (name, latest) in [("gone", None), ("there", Some(before.clone()))] {

@@ -57,7 +57,7 @@ impl Deref for Running {
     type Target = Parts;
 
     fn deref(&self) -> &Parts {
-        self.0.as_ref().expect("taken by drop only")
+        self.0.as_ref().expect("only drop takes the parts")
     }
 }
 
@@ -147,7 +147,8 @@ impl Parts {
         self.ask(Request::Status).unwrap_or_else(|| self.dispatch.status())
     }
 
-    /// See [`Function::reset`](crate::Function::reset). The engine's own thread does not wait for the answer.
+    /// See [`Function::reset`](crate::Function::reset). The engine's own thread does not wait for the answer,
+    /// and returns `false`.
     pub(crate) fn reset(&self) -> bool {
         if on_engine_thread() {
             self.request(Request::Reset(None));
@@ -156,8 +157,8 @@ impl Parts {
         self.ask(Request::Reset).unwrap_or(false)
     }
 
-    /// See [`Function::kill_container`](crate::Function::kill_container). The engine's own thread does not wait for the
-    /// answer.
+    /// See [`Function::kill_container`](crate::Function::kill_container). The engine's own thread does not
+    /// wait for the answer, and returns `false`.
     pub(crate) fn kill_container(&self, container: ContainerId) -> bool {
         if on_engine_thread() {
             self.request(Request::Kill(container, None));

@@ -19,7 +19,7 @@ use crate::memory::local_charge::ChargeGuard;
 pub(crate) struct SafeSpan(Option<Contained<Span>>);
 
 /// An entered span, which is left when this is dropped.
-#[must_use = "the span is left where it is dropped"]
+#[must_use = "the span is left as soon as this is dropped"]
 pub(crate) struct InSpan<'a>(Option<Entered<'a>>);
 
 impl SafeSpan {
@@ -44,7 +44,7 @@ impl SafeSpan {
     }
 
     fn span(&self) -> &Span {
-        self.0.as_ref().expect("taken by drop only").get()
+        self.0.as_ref().expect("only drop takes the span").get()
     }
 
     pub(crate) fn enter(&self) -> InSpan<'_> {

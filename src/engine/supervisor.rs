@@ -108,8 +108,8 @@ impl UntypedSupervisor {
         }
     }
 
-    /// Schedules a [`review`](Dispatch::review) after `delay`, unless one is due earlier. Each review schedules the next, as
-    /// long as there may be something to do.
+    /// Schedules a [`review`](Dispatch::review) after `delay`, unless one is due earlier. Each review
+    /// schedules the next, as long as there may be something to do.
     fn review_in(&mut self, delay: Duration, ctx: &mut Context<Self>) {
         let at = self.dispatch.now() + delay;
         match self.review.take() {
@@ -168,7 +168,7 @@ impl UntypedSupervisor {
         ctx.stop();
     }
 
-    /// Begins to end the function. What is left of a drain or a stop after `limit` is cut off.
+    /// Begins to end the function. If a drain or a stop has not ended after `limit`, the rest is cut off.
     fn end(&mut self, ending: Ending, limit: Duration, ctx: &mut Context<Self>) {
         self.dispatch.begin_end(ending);
         match (ending, self.end) {

@@ -114,7 +114,7 @@ impl Telemetry<'_> {
             Event::Missed(events) => {
                 tracing::warn!(target: TARGET, app, function, events, "events were missed");
             }
-            Event::Crashed(_) | Event::Poisoned { .. } => unreachable!("they are told in a span"),
+            Event::Crashed(_) | Event::Poisoned { .. } => unreachable!("`log` handles these events"),
         }
     }
 
@@ -321,7 +321,7 @@ mod tests {
             let mut fields = Fields::default();
             attributes.record(&mut fields);
             let level = attributes.metadata().level();
-            let span = context.span(id).expect("it was just made");
+            let span = context.span(id).expect("the span was just made");
             span.extensions_mut().insert(format!("{level}{}", fields.line(None)));
         }
 
@@ -354,7 +354,7 @@ mod tests {
     }
 
     #[test]
-    fn each_stage_is_an_event_of_its_own() {
+    fn each_stage_has_an_event_of_its_own() {
         let (container, generation) = (ContainerId(2), Generation(5));
         let until = Time(3 * SECOND);
         for (stage, state) in [
@@ -424,7 +424,7 @@ mod tests {
     }
 
     #[test]
-    fn a_crash_is_told_in_the_span_of_its_input_and_its_repeats_as_details() {
+    fn a_crash_is_logged_in_the_span_of_its_input_and_a_repeat_at_the_debug_level() {
         let labelled = Caller::within(None, Some("urls".into()));
         let call = Caller::default().of_call(9);
         let event = Event::Crashed(Arc::new(crash(panic())));
@@ -447,7 +447,7 @@ mod tests {
     }
 
     #[test]
-    fn an_execution_has_a_span_with_what_it_executes() {
+    fn an_execution_has_a_span_that_names_its_inputs() {
         let within = |span: Option<SafeSpan>| {
             let span = span.expect("a subscriber listens");
             span.emit_inside(|| tracing::info!(target: TARGET, "inside"));
@@ -460,7 +460,7 @@ mod tests {
     }
 
     #[test]
-    fn each_cause_of_a_crash_is_told_in_its_words_with_its_place() {
+    fn each_cause_of_a_crash_is_logged_with_its_message_and_its_place() {
         let enter_panic = Panic { message: "no".to_owned(), location: None };
         let enter_error = EnterError::new("no database".into(), Stack::of_any());
         let no_thread = std::io::Error::other("too many");
@@ -500,7 +500,7 @@ mod tests {
     }
 
     #[test]
-    fn a_subscriber_hears_each_event_in_order_or_how_many_it_missed_before_the_next() {
+    fn a_subscriber_receives_each_event_in_order_or_the_number_of_missed_events() {
         use actix::Actor;
 
         let heard = Arc::new(Mutex::new(Vec::new()));
@@ -519,7 +519,7 @@ mod tests {
                     subscribers.send(&Event::ExitTimedOut(ContainerId(happened), SECOND));
                     happened += 1;
                 }
-                listener.send(Happened(Event::Reset)).await.expect("it lives");
+                listener.send(Happened(Event::Reset)).await.expect("the listener runs");
             }
             assert_eq!(happened, 54);
         });

@@ -43,7 +43,7 @@ pub(crate) fn run(dispatch: &Arc<Dispatch>, id: ContainerId, generation: Generat
                 living.served(served);
             }
             (Part::Exit, Some(Entered { env, instance })) => {
-                let instance = instance.take().expect("it exits once");
+                let instance = instance.take().expect("a generation exits once");
                 living.exited(contain(|| env.token.inside(|| instance.exit(env))));
             }
             (Part::Drop, entered) => {
@@ -52,7 +52,7 @@ pub(crate) fn run(dispatch: &Arc<Dispatch>, id: ContainerId, generation: Generat
                 }
                 living.hear(Event::Dropped);
             }
-            (Part::Serve | Part::Exit, _) => unreachable!("it has entered"),
+            (Part::Serve | Part::Exit, _) => unreachable!("the generation has entered"),
         }
     }
     token::set_current(None);
