@@ -258,11 +258,7 @@ mod tests {
         throttle.admit(&crash(1), at(0));
         throttle.admit(&crash_loop(2), at(1));
         assert_eq!(throttle.admit(&crash(2), at(5000)), in_full(0));
-        assert_eq!(
-            throttle.admit(&crash(1), at(5000)),
-            Detail::Folded,
-            "the first kind is still remembered"
-        );
+        assert_eq!(throttle.admit(&crash(1), at(5000)), Detail::Folded, "the first kind is still remembered");
     }
 
     #[test]

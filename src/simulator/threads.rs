@@ -303,7 +303,10 @@ impl World {
         let unwanted = self.model.is_alive(id, generation) && self.model.orphans.contains_key(&id);
         let token = thread.living.with_current();
         let told = token.is_unwanted();
-        assert_eq!(told, unwanted, "whether a checkpoint of {id}#{generation} sees that its outcome is unwanted");
+        assert_eq!(
+            told, unwanted,
+            "whether a checkpoint of {id}#{generation} sees that its outcome is unwanted"
+        );
         if !unwanted || !self.tape.one_in(2) {
             return None;
         }
@@ -480,7 +483,11 @@ impl World {
                     Advance::Next => Some(false),
                     Advance::Last => Some(true),
                 };
-                assert_eq!(last.is_some(), accepted, "invariant 2: an outcome is refused exactly if it is late");
+                assert_eq!(
+                    last.is_some(),
+                    accepted,
+                    "invariant 2: an outcome is refused exactly if it is late"
+                );
                 let Some(last) = last else {
                     self.engine.count_late();
                     return ThreadPhase::Asking;
