@@ -64,7 +64,7 @@ fn read(mut pipe: impl Read + Send + 'static) -> Receiver<Vec<u8>> {
     receive
 }
 
-/// What an example prints to stdout. Fails unless it ends well and prints nothing to stderr.
+/// Runs an example, and returns its stdout. Fails unless it ends well and prints nothing to stderr.
 fn printed(name: &str, arguments: &[&str]) -> String {
     let output = run(name, arguments);
     let stderr = String::from_utf8_lossy(&output.stderr);
@@ -207,7 +207,7 @@ fn a_pool_of_solvers_reports_its_real_state() {
     assert_eq!(printed("10_solver_pool", &[]), expected);
 }
 
-/// What `11_decode_images` prints for this many files, without the size of the largest balloon.
+/// Returns the stdout of `11_decode_images` for this many files, without the size of the largest balloon.
 fn decoded(files: &str, seed: &str) -> String {
     let output = run("11_decode_images", &[files, seed]);
     let stderr = String::from_utf8_lossy(&output.stderr);

@@ -31,7 +31,7 @@ fn in_a_process_of_its_own(test: &str, body: impl FnOnce()) {
     assert!(told.contains("1 passed"), "the test has run:\n{told}");
 }
 
-/// What a sandbox refuses.
+/// The operation that a sandbox refuses.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Refuses {
     /// `membarrier`, the barrier for all threads of the process.

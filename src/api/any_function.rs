@@ -76,7 +76,7 @@ impl AnyFunction {
         Function::of(self.running.upgrade()?)
     }
 
-    /// A snapshot, like that of [`Function::status`]. It is `None` if the function is gone.
+    /// A snapshot, as from [`Function::status`]. It is `None` if the function is gone.
     #[must_use]
     pub fn status(&self) -> Option<Status> {
         Some(self.running.upgrade()?.status())

@@ -37,8 +37,8 @@ pub(crate) const SHUTDOWN_LIMIT: Duration = Duration::from_secs(30);
 ///
 /// The app keeps a function whose handles were dropped until the function has ended: drained, stopped or
 /// aborted. Then the app forgets it. Once the last handle is dropped as well, the captured values of its
-/// closure are dropped and its name is free. A clean end becomes a count in the app's [`Report`]. Of the ends
-/// that were not clean, the last 64 are kept whole.
+/// closure are dropped and its name is free. A clean end becomes a count in the app's [`Report`]. The reports
+/// of the last 64 ends that were not clean are kept whole.
 ///
 /// Dropping the app does not block. A function of a dropped app is aborted once no handle to it is left.
 ///

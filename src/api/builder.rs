@@ -37,7 +37,7 @@ const STACK_BYTES_MIN: usize = 64 * 1024;
 /// | `retry_if` | every error |
 /// | `describe` | nothing is said of inputs |
 /// | `crash_retries` | 3 |
-/// | `restart` | that of the app |
+/// | `restart` | the policy of the app |
 /// | `window` | adaptive: 4 ms of measured work for each container, 1000 ..= 65 536 inputs, at most 2 MiB |
 /// | `exit_timeout` | 5 s |
 /// | `stack_size` | 8 MiB |
@@ -104,8 +104,8 @@ where
         self.draft.containers.get_or_insert(containers);
     }
 
-    /// How often a failed input is executed again, and after which delays. An integer means so many retries
-    /// with a fixed delay of 1 s.
+    /// How often a failed input is executed again, and after which delays. An integer is that number of
+    /// retries with a fixed delay of 1 s.
     pub fn retries(mut self, retries: impl Into<Retries>) -> Self {
         self.draft.retries = retries.into();
         self
@@ -224,7 +224,7 @@ where
     ///
     /// Code that overflows its stack, aborts, or really exhausts the machine's memory takes the process with
     /// it. So does a single allocation that the system refuses, for example of 70 GB because a damaged file
-    /// claims to need them. So keep a decoder's own limit as well, and set it large.
+    /// claims to need them. Keep a decoder's own limit as well, therefore, and set it large.
     ///
     /// ```
     /// use longshore::{App, StartError};
@@ -240,8 +240,8 @@ where
     }
 
     /// The number of bytes left behind by its attempts above which a container exits between two inputs and
-    /// is entered anew. It is meant for state that grows. Outputs that the engine still holds do not count,
-    /// but outputs that the caller keeps do. It needs an [`Accountant`](crate::Accountant).
+    /// enters again. It is meant for state that grows. Outputs that the engine still holds do not count, but
+    /// outputs that the caller keeps do. It needs an [`Accountant`](crate::Accountant).
     pub fn recycle_above(mut self, bytes: u64) -> Self {
         self.draft.recycle_above = Some(bytes);
         self
@@ -251,7 +251,7 @@ where
     /// generation is over, because its container was killed or its `exit` took too long, and it has not
     /// returned from the user's code.
     ///
-    /// While so many threads are abandoned, no container is created. Live containers go on, and may leave
+    /// While this many threads are abandoned, no container is created. Live containers go on, and may leave
     /// further threads behind. An input whose replay might leave a thread behind is not replayed, and ends
     /// with its crashes. If no container is left that could go on, a function with limited restarts gives up,
     /// and a function that never gives up waits for a thread to return.
@@ -261,7 +261,7 @@ where
     }
 
     /// The number of bytes that abandoned threads may use, measured as for [`Builder::memory_limit`]. While
-    /// they use so many, an input whose replay might leave a thread behind is not replayed, as with
+    /// they use this many, an input whose replay might leave a thread behind is not replayed, as with
     /// [`Builder::abandoned_max`], but containers are still created. It needs an
     /// [`Accountant`](crate::Accountant).
     pub fn abandoned_bytes_max(mut self, bytes: u64) -> Self {
@@ -273,9 +273,10 @@ where
     ///
     /// # Errors
     ///
-    /// A [`StartError`] if a setting is out of its range, the name is taken, the app has ended, a memory
-    /// setting has no [`Accountant`](crate::Accountant), the program is built with `panic = "abort"`, a
-    /// thread cannot be made, or the caller is the engine's own thread or a panicking thread.
+    /// A [`StartError`] if a setting is out of its range, the name is taken, the app has ended, or a memory
+    /// setting has no [`Accountant`](crate::Accountant). It is also returned if the program is built with
+    /// `panic = "abort"`, a thread cannot be made, or the caller is the engine's own thread or a panicking
+    /// thread.
     pub fn start(self) -> Result<Function<I, O, E>, StartError> {
         let Self { draft, code } = self;
         let running = Draft::start(draft, Shape::of::<I, O, E>(), Arc::new(code))?;

@@ -83,7 +83,7 @@ where
     ///
     /// # Errors
     ///
-    /// The same as those of [`Function::ready`].
+    /// The same as for [`Function::ready`].
     ///
     /// ```
     /// use longshore::App;

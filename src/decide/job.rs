@@ -191,7 +191,8 @@ pub(crate) struct MapJob {
     pub(crate) sizer: ClaimSizer,
     /// The map's ticket among the maps in turn.
     pub(crate) turn: Option<Ticket>,
-    /// Inputs that were pulled and never assigned. They are one range, because inputs are pulled and assigned in order.
+    /// Inputs that were pulled and never assigned. They are one range, because inputs are pulled and assigned
+    /// in order.
     fresh: Span,
     /// The map's tickets among the requeued inputs.
     requeued: BTreeSet<Ticket>,

@@ -1,9 +1,9 @@
 //! The life of a container on one thread: it enters, serves and exits, and perhaps begins again.
 //!
-//! A [`Life`] says what is to be done next, and hears what came of it. The parts that are the user's code ([`Part`]) are run by
-//! whatever the container is: a thread, a task of a rehearsal, or a simulated thread. The rest concerns the function
-//! (its accounts, its books, its verdicts), and the engine does that for all three. So what an outcome means for a
-//! container is decided here, and only here.
+//! A [`Life`] names the next act, and takes the event that results from the act. The parts that are user code
+//! ([`Part`]) are run by the container's driver: a thread, a task of a rehearsal, or a simulated thread. The
+//! other acts concern the function (its memory accounts, its ledger, its verdicts), and the engine performs
+//! them for all three. The consequences of an event for a container are therefore decided only here.
 //!
 //! ```text
 //!   ┌──▶ Tie ──▶ Enter ──▶ Admit ──▶ Serve ──▶ Announce ──▶ Exit ──▶ Leave
@@ -21,24 +21,23 @@ use crate::decide::time::Time;
 use crate::values::crash::{Death, Panic};
 use crate::values::report::Fate;
 
-/// What a container does next. `W` is its work: a lease in the ledger of the ledger, and the run of it in a
-/// thread's hands.
+/// The next step of a container. `W` is its work: a lease in the ledger, or that lease together with its run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Next<W> {
-    /// Execute that.
+    /// Execute this work.
     Work(W),
-    /// There is nothing to do before that moment, or before the container is woken.
+    /// There is nothing to do before this moment, or before the container is woken.
     Wait { until: Option<Time> },
-    /// Serve no more.
+    /// Stop serving.
     Over(Served),
 }
 
-/// Why a generation serves no more.
+/// Why a generation stops serving.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Served {
-    /// Nothing will come any more: the container exits gracefully.
+    /// There will be no more work, so the container exits gracefully.
     Leaves,
-    /// The container exits gracefully, to begin anew.
+    /// The container exits gracefully, and then begins its next generation.
     Recycles,
     /// The generation is over already, and ends without an `exit`.
     Stale,
@@ -48,31 +47,31 @@ pub(crate) enum Served {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Part {
     Enter,
-    /// Execute inputs until there is a reason to serve no more.
+    /// Execute inputs until there is a reason to stop serving.
     Serve,
     Exit,
     /// The generation is over: drop the state that `enter` has built, if it is still there.
     Drop,
 }
 
-/// What is to be done next in a life.
+/// The next act in a life.
 #[derive(Debug, Clone)]
 pub(crate) enum Act {
-    /// Open an account for the generation, and tie the user's code to both.
+    /// Open a memory account for the generation, and tie the user's code to both.
     Tie,
     /// Run the user's code.
     Run(Part),
     /// Have the function count the container as live.
     Admit,
-    /// Say that the container is about to exit, so that its `exit` is watched over.
+    /// Announce that the container is about to exit, so that the time of its `exit` is limited.
     Announce,
-    /// Say that it has exited.
+    /// Report that the container has exited.
     Leave,
-    /// Have the function judge that death.
+    /// Have the function judge this death.
     Die(Death),
     /// Begin the next generation on this thread, if the function still wants one.
     Begin,
-    /// The same, for a worker that was interrupted.
+    /// Begin the next generation on this thread, for a worker that was interrupted.
     EnterAnew,
     /// The thread ends.
     End,
@@ -80,7 +79,7 @@ pub(crate) enum Act {
     Nothing,
 }
 
-/// What came of an [`Act`].
+/// The result of an [`Act`].
 #[derive(Debug, Clone)]
 pub(crate) enum Event {
     /// The generation was over before: the container was killed, or its function has ended.
@@ -88,16 +87,16 @@ pub(crate) enum Event {
     Tied,
     /// No account is free, which kills the container.
     NoAccount(Death),
-    /// `enter` has returned, or has died of that. `overdraft` is the death of a container whose account is
-    /// over its limit.
+    /// `enter` has returned, or has died of the error in `outcome`. `overdraft` is the death of a container
+    /// whose account is over its limit.
     Entered {
         outcome: Result<(), Death>,
         overdraft: Option<Death>,
     },
     Admitted,
     Served(Served),
-    /// The user's code has unwound out of an execution. `interrupted` says that it came out at a checkpoint, because
-    /// the outcome was not wanted any more.
+    /// An execution has unwound. `interrupted` says that a checkpoint has unwound it, because its outcome was
+    /// no longer wanted.
     Unwinding {
         panic: Panic,
         interrupted: bool,
@@ -106,7 +105,7 @@ pub(crate) enum Event {
     Announced,
     Exited(Fate),
     Left,
-    /// What the policy says of the death. `None` if the generation was over before.
+    /// The decision of the restart policy about the death. `None` if the generation was over before.
     Judged(Option<Restart>),
     Dropped,
     /// The next generation, if there is one.
@@ -114,7 +113,7 @@ pub(crate) enum Event {
     Ended,
 }
 
-/// What follows the end of a generation.
+/// The act that follows the end of a generation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum After {
     Begin,
@@ -139,9 +138,10 @@ pub(crate) struct Life {
     /// Whether the user's code has a state, which an interruption may leave torn.
     has_state: bool,
     act: Act,
-    /// What follows this generation. Written when its end is known, read once its state is dropped.
+    /// The act that follows this generation. It is written when the generation's end is known, and read once
+    /// the generation's state is dropped.
     after: After,
-    /// What became of the container in its last generation, if it has exited.
+    /// The fate of the container in its last generation, if it has exited.
     fate: Option<Fate>,
 }
 
@@ -159,16 +159,16 @@ impl Life {
         &self.act
     }
 
-    /// What became of the container, as far as its last generation knows.
+    /// The fate of the container, as far as its last generation knows.
     pub(crate) fn fate(&self) -> Option<&Fate> {
         self.fate.as_ref()
     }
 
-    /// That came of what was to be done.
+    /// Takes the result of the current act, and moves on to the next act.
     ///
     /// # Panics
     ///
-    /// If it cannot have.
+    /// If the current act cannot have this result.
     pub(crate) fn hear(&mut self, event: Event) {
         self.act = match (&self.act, event) {
             (Act::Tie, Event::Tied) => Act::Run(Part::Enter),
@@ -207,7 +207,7 @@ impl Life {
             (Act::Run(Part::Drop), Event::Dropped) => self.after.act(),
             (Act::Begin | Act::EnterAnew, Event::Begun(Some(generation))) => {
                 self.generation = generation;
-                self.fate = None; // the next generation has one of its own
+                self.fate = None; // the next generation has a fate of its own
                 Act::Tie
             }
             (Act::Begin | Act::EnterAnew, Event::Begun(None)) => Act::End,

@@ -1,4 +1,4 @@
-//! A handle that ends one map or call from elsewhere.
+//! The handle with which any thread can end one map or call.
 
 use std::sync::{Arc, Weak};
 
@@ -7,8 +7,9 @@ use parking_lot::Mutex;
 use crate::base::ids::JobId;
 use crate::contain::outlined::{Outlined, outline};
 
-/// Ends a map or call that somebody else consumes ([`Map::abort_handle`](crate::Map::abort_handle),
-/// [`Call::abort_handle`](crate::Call::abort_handle)). A cheap clone; it keeps nothing alive.
+/// Ends a map or call that another thread or task consumes ([`Map::abort_handle`](crate::Map::abort_handle),
+/// [`Call::abort_handle`](crate::Call::abort_handle)). It is cheap to clone, and keeps neither the map nor
+/// the function alive.
 ///
 /// ```
 /// use longshore::{App, Cause};
@@ -29,13 +30,13 @@ pub struct AbortHandle(Outlined<Arc<Mutex<AbortState>>>);
 outline!(Arc<Mutex<AbortState>>);
 
 enum AbortState {
-    /// The map has not begun.
+    /// The map or call has not begun.
     Waiting,
     Open(Weak<dyn Abort>, JobId),
     Aborted,
 }
 
-/// What a job is ended by.
+/// Ends a job. An [`AbortHandle`] reaches the function through this trait.
 pub(crate) trait Abort: Send + Sync {
     fn abort_job(&self, job: JobId);
 }
@@ -49,7 +50,7 @@ impl AbortHandle {
         matches!(*self.0.lock(), AbortState::Aborted)
     }
 
-    /// The job has begun; `false` if it was aborted before.
+    /// Connects the handle to a job that has begun. Returns `false` if the handle was aborted before.
     pub(crate) fn open(&self, engine: Weak<dyn Abort>, job: JobId) -> bool {
         let mut state = self.0.lock();
         if matches!(*state, AbortState::Aborted) {
@@ -59,9 +60,9 @@ impl AbortHandle {
         true
     }
 
-    /// Ends it: what has finished can still be taken, everything else is cancelled, and the last that
-    /// its consumer sees is [`Cause::Cancelled`](crate::Cause::Cancelled). Nothing happens if it has
-    /// ended already.
+    /// Ends the map or call. Its consumer can still take the outcomes that are ready. Everything else is
+    /// cancelled, and the consumer's last outcome is [`Cause::Cancelled`](crate::Cause::Cancelled). If the
+    /// map or call has ended already, nothing happens.
     pub fn abort(&self) {
         let before = std::mem::replace(&mut *self.0.lock(), AbortState::Aborted);
         if let AbortState::Open(engine, job) = before

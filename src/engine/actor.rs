@@ -1,22 +1,24 @@
-//! The function as an actor: every call as a message.
+//! The function as an actor: everything that can be asked of a function, as messages.
 //!
-//! [`Function::supervisor`](crate::Function::supervisor) is the address of a function's supervisor. Any
-//! actor, on any system of the process, can send it these messages; a thread or task without an
-//! actor can too. The function lives as long as its app, a [`Function`](crate::Function), a map or a call
-//! of it does, those begun by message included: an address alone does not keep it.
+//! [`Function::supervisor`](crate::Function::supervisor) returns the address of a function's supervisor. Any
+//! actor, on any actix system of the process, can send these messages to it, and so can a thread or task
+//! without an actor. The function lives as long as its app, a [`Function`](crate::Function), or one of its
+//! maps and calls, including those that were begun by message. An address alone does not keep the function
+//! alive.
 //!
-//! As everywhere in actix, a request whose reply nobody awaits any more when its turn comes is not carried
-//! out: what is to happen in any case is sent with `do_send`.
+//! As is usual in actix, a request is skipped if its sender has stopped waiting for the reply before the
+//! supervisor reads it. Use `do_send` for a request that must be carried out in any case.
 //!
 //! | message | to | reply |
 //! |---|---|---|
-//! | [`StartMap`] | supervisor | the address of the map, or why it was refused |
+//! | [`StartMap`] | supervisor | the address of the map, or why the map was refused |
 //! | [`Batch`] | your actor, from the map | [`Demand`] |
 //! | [`GetProgress`], [`CancelMap`] | map | [`Progress`] / nothing |
-//! | [`CallInput`] | supervisor | the outcome |
+//! | [`CallInput`] | supervisor | the outcome of the input |
 //! | [`GetStatus`] | supervisor | [`Status`] |
 //! | [`Shutdown`] | supervisor | the [`FunctionReport`], once everything has ended |
-//! | [`Reset`], [`KillContainer`] | supervisor | whether it had given up / lived |
+//! | [`Reset`] | supervisor | whether the function had given up |
+//! | [`KillContainer`] | supervisor | whether the container was alive |
 //! | [`Subscribe`] | supervisor | nothing |
 //! | [`Happened`] | your actor, from the function | nothing |
 //!
@@ -86,12 +88,12 @@ use crate::values::status::Status;
 pub use crate::engine::map::MapActor;
 pub use crate::engine::typed_supervisor::Supervisor;
 
-/// Anyone → supervisor: fan inputs out, and deliver the outcomes to an actor in batches. Replies the
-/// address of the map actor, or why the map was refused.
+/// Anyone → supervisor: start a map whose outcomes are delivered to an actor in batches. The reply is the
+/// address of the [`MapActor`], or the [`Cause`] for which the map was refused.
 ///
-/// The map begins at once. At most one batch is unanswered at a time, of at most `window` outcomes; the
-/// answer to it is the demand for the next. A recipient that is slow slows its map down; one that has
-/// ended, or answers [`Demand::Stop`], ends it.
+/// The map begins at once. At most one batch is unanswered at a time, and a batch has at most `window`
+/// outcomes. The answer to a batch is the [`Demand`] for the next one. A slow recipient therefore slows the
+/// map down. The map ends early if the recipient has ended or answers [`Demand::Stop`].
 pub struct StartMap<I, O, E>
 where
     I: Send + Sync + 'static,
@@ -117,7 +119,7 @@ where
     O: Send + 'static,
     E: Send + 'static,
 {
-    /// A map over any iterator.
+    /// A map over any iterator. The outcomes go to the actor `to`.
     pub fn new<S>(inputs: S, to: Recipient<Batch<I, O, E>>) -> Self
     where
         S: IntoIterator<Item = I>,
@@ -126,7 +128,7 @@ where
         Self { planned: Planned::over(Source::of(inputs.into_iter()), Stack::of_any()), to }
     }
 
-    /// A map over a stream.
+    /// A map over a stream. The outcomes go to the actor `to`.
     pub fn of_stream<S>(inputs: S, to: Recipient<Batch<I, O, E>>) -> Self
     where
         S: Stream<Item = I> + Send + 'static,
@@ -178,8 +180,9 @@ where
     }
 }
 
-/// Map → the actor that a [`StartMap`] named: outcomes, as the map yields them. Replies the demand for
-/// more. Every map that is not cancelled ends with a batch that says so, which may be empty.
+/// Map → the actor that a [`StartMap`] named: some outcomes, in the order in which the map yields them. The
+/// reply is the [`Demand`] for more. Every map that is not cancelled ends with a batch for which
+/// [`Batch::is_last`] is `true`. The last batch may be empty.
 #[derive(Message)]
 #[rtype(result = "Demand")]
 pub struct Batch<I, O, E>
@@ -192,7 +195,7 @@ where
     last: bool,
 }
 
-/// Outcomes, with the chunks of their inputs, which are to be dropped where the outcomes are taken.
+/// Outcomes, with the chunks of their inputs. The chunks are dropped on the thread that takes the outcomes.
 type Load<I, O, E> = (Vec<Outcome<I, O, E>>, Vec<Arc<Chunk>>);
 
 impl<I, O, E> Batch<I, O, E>
@@ -207,19 +210,20 @@ where
         last: bool,
         stack: Stack,
     ) -> Self {
-        // Undelivered it is dropped on the engine's thread, where no drop of the user's may block.
+        // An undelivered batch is dropped on the engine's thread, where a `drop` of the user's must not
+        // block.
         let drops = !outcomes.is_empty() && std::mem::needs_drop::<Result<O, Failure<I, E>>>();
         let holds_values = drops || !used.is_empty();
         Self { outcomes: DeferDrop::new((outcomes, used), stack, holds_values), last }
     }
 
-    /// The outcomes, as the map yields them.
+    /// The outcomes, in the order in which the map yields them.
     #[must_use]
     pub fn into_outcomes(self) -> Vec<Result<O, Failure<I, E>>> {
         self.outcomes.into_inner().0
     }
 
-    /// Whether nothing comes after this.
+    /// Whether this is the last batch of the map.
     #[must_use]
     pub fn is_last(&self) -> bool {
         self.last
@@ -229,24 +233,25 @@ where
 /// The answer to a [`Batch`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Demand {
-    /// The next batch may come.
+    /// The map sends the next batch as soon as it has an outcome.
     More,
-    /// The map is cancelled.
+    /// The map is cancelled, and sends no further batch.
     Stop,
 }
 
-/// Anyone → map. Replies how far it is.
+/// Anyone → map: the reply is the map's [`Progress`].
 #[derive(Debug, Message)]
 #[rtype(result = "Progress")]
 pub struct GetProgress;
 
-/// Anyone → map: cancel it. No further batch comes. No reply.
+/// Anyone → map: cancel the map. It sends no further batch, and there is no reply.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub struct CancelMap;
 
-/// Anyone → supervisor: one execution, ahead of all maps. Replies its outcome. Once the supervisor has read
-/// it, it goes on if nobody waits for the reply any more.
+/// Anyone → supervisor: execute one input, ahead of the inputs of all maps. The reply is the outcome. Once
+/// the supervisor has read the message, the execution goes on even if its sender has stopped waiting for the
+/// reply.
 pub struct CallInput<I, O, E> {
     pub(crate) input: DeferDrop<I>,
     pub(crate) caller: Caller,
@@ -254,7 +259,7 @@ pub struct CallInput<I, O, E> {
 }
 
 impl<I: Send + 'static, O, E> CallInput<I, O, E> {
-    /// A call with that input.
+    /// A call with this input.
     pub fn new(input: I) -> Self {
         let holds_values = std::mem::needs_drop::<I>();
         let input = DeferDrop::new(input, Stack::of_any(), holds_values);
@@ -277,64 +282,69 @@ where
     type Result = Result<O, Failure<I, E>>;
 }
 
-/// Anyone → supervisor. Replies a snapshot.
+/// Anyone → supervisor: the reply is a snapshot of the function.
 #[derive(Debug, Message)]
 #[rtype(result = "Status")]
 pub struct GetStatus;
 
-/// How a function is brought to its end.
+/// How a [`Shutdown`] ends a function.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ending {
-    /// Accepted inputs of live maps finish, with those of vectors and ranges for which the window has room; sources are not
-    /// pulled any more; new calls are refused.
+    /// The inputs that live maps have accepted are finished, and so are the inputs of vectors and ranges for
+    /// which the window has room. Other sources are not pulled any more, and new calls are refused.
     Drain,
-    /// Only what executes finishes.
+    /// Executions that have begun are finished, and no further input is begun.
     Stop,
-    /// Nothing waits: what executes, enters or exits is cut off at once, and there is no `exit`.
+    /// Nothing is waited for. Code that executes an input, enters or exits is cut off at once, and no
+    /// container runs its `exit`.
     Abort,
 }
 
-/// Anyone → supervisor: come to an end. Replies the report, once every container has ended.
+/// Anyone → supervisor: end the function. The reply is the [`FunctionReport`], once every container has
+/// ended.
 ///
-/// What has not ended `limit` after the message is cut off: every input without an outcome comes back, what executes or
-/// enters is dropped if it waits in a task and left behind if not, containers that have nothing to do exit. They all have a
-/// second more, in which code that was left behind may come out at a checkpoint; then the function is aborted, and what
-/// still runs is reported as that.
+/// `limit` after the message, whatever has not ended is cut off. Every input without an outcome is given
+/// back. Code that executes or enters is dropped if it waits in a task, and abandoned otherwise. Idle
+/// containers exit. All of them have one second more, in which abandoned code may still end at a checkpoint.
+/// Then the function is aborted, and the report lists the threads that still run.
 #[derive(Debug, Message)]
 #[rtype(result = "FunctionReport")]
 pub struct Shutdown {
-    /// How.
+    /// Decides which inputs are finished before the function ends.
     pub ending: Ending,
-    /// After which time what is left is cut off; an abort has none. Of several limits the first counts.
+    /// The time after which the rest is cut off. [`Ending::Abort`] ignores it. If there are several limits,
+    /// the earliest counts.
     pub limit: Duration,
 }
 
-/// Anyone → supervisor: kill a container. Replies whether it lived.
+/// Anyone → supervisor: kill a container. The reply says whether the container was alive.
 #[derive(Debug, Message)]
 #[rtype(result = "bool")]
 pub struct KillContainer {
-    /// Which.
+    /// The container to kill.
     pub container: ContainerId,
 }
 
-/// Anyone → supervisor: forget crashes and take work again. Replies whether the function had given up.
+/// Anyone → supervisor: forget all crashes and take work again. The reply says whether the function had given
+/// up.
 #[derive(Debug, Message)]
 #[rtype(result = "bool")]
 pub struct Reset;
 
-/// Anyone → supervisor: tell an actor of every [`Event`] from now on. No reply.
+/// Anyone → supervisor: send every [`Event`] from now on to an actor, as [`Happened`]. There is no reply.
 ///
-/// Nobody waits for a subscriber: what does not fit into its mailbox (16 messages, unless its context
-/// says otherwise) it misses, and is told how much when the next event finds room. It is forgotten when it
-/// has ended.
+/// The function never waits for a subscriber. A subscriber misses the events that do not fit into its
+/// mailbox, which holds 16 messages unless its context sets another capacity. It receives the number of
+/// missed events, as [`Event::Missed`], once its mailbox has room again. A subscriber that has ended is
+/// removed.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub struct Subscribe {
-    /// Who is told.
+    /// The actor that receives the events.
     pub to: Recipient<Happened>,
 }
 
-/// Function → subscribed actors. No reply.
+/// Function → subscribed actors: something has happened. There is no reply.
 #[derive(Debug, Clone, Message)]
 #[rtype(result = "()")]
 pub struct Happened(pub Event);

@@ -1,5 +1,5 @@
-//! Who asked for executions, as their spans and events name it: a labelled map or a numbered call, and the span in
-//! which it was begun.
+//! The caller of executions, as their spans and events name it: a labelled map or a numbered call, and the
+//! span in which it was begun.
 
 use std::num::NonZeroU64;
 use std::sync::Arc;
@@ -12,12 +12,12 @@ use crate::engine::span::SafeSpan;
 /// The map or call that executions belong to.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Caller {
-    /// As [`Caller::call`] says.
+    /// The number that [`Caller::call`] returns.
     call: Option<NonZeroU64>,
     asked: Option<Arc<Asked>>,
 }
 
-/// Kept apart, because most maps and calls have neither.
+/// The label and the span. They are behind a pointer, because most maps and calls have neither.
 #[derive(Debug)]
 struct Asked {
     label: Option<Arc<str>>,
@@ -25,18 +25,18 @@ struct Asked {
 }
 
 impl Caller {
-    /// The code on this thread, with the label that it gives.
+    /// The code on this thread as a caller, with its current span.
     pub(crate) fn here(label: Option<Arc<str>>) -> Self {
         Self::within(SafeSpan::current(), label)
     }
 
-    /// The code in that span.
+    /// A caller within `span`.
     pub(crate) fn within(span: Option<SafeSpan>, label: Option<Arc<str>>) -> Self {
         let named = span.is_some() || label.is_some();
         Self { call: None, asked: named.then(|| Arc::new(Asked { label, span })) }
     }
 
-    /// The same for the call of that number.
+    /// The same caller, for the call with this number.
     pub(crate) fn of_call(self, number: u64) -> Self {
         Self { call: NonZeroU64::new(number), ..self }
     }
@@ -51,12 +51,13 @@ impl Caller {
         self.asked.as_ref().is_some_and(|asked| asked.span.is_some())
     }
 
-    /// What a map is called.
+    /// The label of the map, if it has one.
     pub(crate) fn label(&self) -> Option<&Arc<str>> {
         self.asked.as_ref()?.label.as_ref()
     }
 
-    /// Makes a span of an execution, whose parent is the caller's: in the subscriber of that, which alone knows it.
+    /// Makes the span of an execution as a child of the caller's span. It is made in the subscriber of the
+    /// caller's span, because no other subscriber knows the parent's id.
     pub(crate) fn in_its_subscriber<T>(&self, make: impl FnOnce(Option<Id>) -> T) -> T {
         match self.asked.as_ref().and_then(|asked| asked.span.as_ref()).and_then(SafeSpan::parent) {
             Some((id, subscriber)) => with_default(&subscriber, || make(Some(id))),
@@ -64,7 +65,8 @@ impl Caller {
         }
     }
 
-    /// The index of an input in its map. `None` for a call: it has one input, and the log names the call by its number.
+    /// The index of an input in its map. `None` for a call, because a call has one input, and the log names
+    /// the call by its number.
     pub(crate) fn input(&self, index: u64) -> Option<u64> {
         self.call.is_none().then_some(index)
     }

@@ -1,7 +1,7 @@
 //! The container actor: it owns the thread of one container.
 //!
-//! It makes a thread for each generation the supervisor launches, and watches over its `exit`. What
-//! the thread does between is not its business.
+//! It makes a thread for each generation that the supervisor launches, and limits the time of the thread's
+//! `exit`. It takes no part in what the thread does in between.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use crate::values::crash::Death;
 pub(crate) struct Container {
     id: ContainerId,
     dispatch: Arc<Dispatch>,
-    /// Runs while the thread of that generation is in `exit`.
+    /// Runs while the thread of this generation is in `exit`.
     exit_timer: Option<(Generation, SpawnHandle)>,
 }
 

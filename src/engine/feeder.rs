@@ -1,9 +1,10 @@
-//! The feeder: a thread that pulls one source that may block, as far ahead as the window allows.
+//! The feeder: a thread that pulls one source that may block, as far ahead as the map's window allows.
 //!
-//! An iterator is asked on the thread itself. A stream is polled on it, inside the runtime that it
-//! came from, if there was one, or else inside one of its own; it is dropped as soon as no more
-//! inputs are wanted, where an iterator that blocks must return first. The map is told of the end of its source before
-//! the source is dropped, because that may block; until then the feeder counts as one that has not returned.
+//! An iterator is pulled on the feeder's own thread. A stream is polled on that thread too, inside the
+//! runtime in which the stream was made, or else inside a runtime of the feeder's own. A stream is dropped as
+//! soon as no more inputs are wanted, while an iterator that blocks must return first. The feeder reports the
+//! end of the source to the map before it drops the source, because the drop may block. Until the drop has
+//! returned, the feeder counts as one that has not returned.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -42,9 +43,9 @@ pub(crate) fn run(dispatch: &Arc<Dispatch>, job: JobId, source: BlockingSource) 
     dispatch.feeder_returns();
 }
 
-/// Pulls a stream in the runtime that its owner was in, or else in one of its own, and drops it there: it may
-/// hold timers and sockets. A runtime that was shut down may panic when it is entered, which is the source's
-/// fault.
+/// Pulls a stream in `owners`, the runtime of the stream's owner, or else in a runtime of the feeder's own.
+/// The stream is dropped in the same runtime, because it may hold timers and sockets. A runtime that was shut
+/// down may panic when it is entered, and that counts as a panic of the source.
 fn pull_in_runtime(
     dispatch: &Dispatch,
     job: JobId,
@@ -73,11 +74,11 @@ fn pull_in_runtime(
         let _inside = runtime.enter();
         drop(source);
     }
-    contain_drop(|| runtime.shutdown_background()); // with what the stream has spawned
+    contain_drop(|| runtime.shutdown_background()); // it drops the tasks that the stream has spawned
 }
 
-/// What a source says of its length, told to those who ask for progress; then where its inputs go. `None` if
-/// they are not wanted any more.
+/// Passes the exact length of a source on to the map's progress, if the source knows its length, and returns
+/// the producer for its inputs. Returns `None` if no inputs are wanted any more.
 pub(crate) fn begin(
     dispatch: &Dispatch,
     job: JobId,
@@ -92,7 +93,7 @@ pub(crate) fn begin(
     Ok(Some(producer))
 }
 
-/// Pulls an iterator, until nothing more comes or nothing more is wanted.
+/// Pulls an iterator until it is exhausted or no more inputs are wanted.
 fn pull(dispatch: &Dispatch, job: JobId, source: &mut dyn PullInto) -> Result<FeederEnd, Panic> {
     let Some(mut producer) = begin(dispatch, job, || source.size_hint())? else {
         return Ok(FeederEnd::Stopped);
@@ -105,7 +106,7 @@ fn pull(dispatch: &Dispatch, job: JobId, source: &mut dyn PullInto) -> Result<Fe
     Ok(FeederEnd::Stopped)
 }
 
-/// Pulls as many inputs as there is room for. `Some` if nothing more comes.
+/// Pulls as many inputs as there is room for. Returns `Some` if the source is to be pulled no more.
 pub(crate) fn pull_room(
     dispatch: &Dispatch,
     job: JobId,
@@ -122,7 +123,7 @@ pub(crate) fn pull_room(
     Ok(None)
 }
 
-/// What follows from what the source has come to. `Some` if nothing more comes.
+/// Decides how the feeder goes on after one pull. Returns `Some` if the source is to be pulled no more.
 fn after_pull(dispatch: &Dispatch, job: JobId, pulled: Pulled) -> Option<FeederEnd> {
     match pulled {
         Pulled::Enough => None,
@@ -138,7 +139,7 @@ fn after_pull(dispatch: &Dispatch, job: JobId, pulled: Pulled) -> Option<FeederE
     }
 }
 
-/// The same of a stream, in whatever task polls it.
+/// Pulls a stream until it is exhausted or no more inputs are wanted. It may run in any task.
 pub(crate) async fn pull_stream(
     dispatch: &Dispatch,
     job: JobId,
@@ -151,7 +152,7 @@ pub(crate) async fn pull_stream(
         for _ in 0..room {
             let mut waited = false;
             let next = poll_fn(|cx| {
-                // Woken because nothing more is wanted, it does not ask the source once more.
+                // If it was woken because no more inputs are wanted, it must not poll the source once more.
                 if waited && !dispatch.is_wanted_by_task(job, cx.waker()) {
                     return Poll::Ready(Ok(None));
                 }

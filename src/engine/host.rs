@@ -1,8 +1,8 @@
-//! What a function stands on: its clock, and the threads of its containers and feeders.
+//! The host of a function: its clock, and the threads of its containers and feeders.
 //!
-//! A function that is started stands on the [`Machine`]. One that is rehearsed or simulated stands on a host of the test kit's or the
-//! simulator's. The engine asks its host, and does not know which one it is. It asks for no input by itself: once or twice
-//! for a lease, and where a thread is made.
+//! A function that is started has the [`Machine`] as its host. A function that is rehearsed or simulated has
+//! a host of the test kit or of the simulator. The engine calls its host without knowing which one it is. It
+//! makes no call for a single input: it makes one or two for each lease, and one for each new thread.
 
 use std::io;
 use std::sync::Arc;
@@ -19,10 +19,10 @@ use crate::engine::system::on_engine_thread;
 use crate::engine::{feeder, thread};
 use crate::values::event::Event;
 
-/// A [`Host::instant`] that the platform cannot tell is so far ahead.
+/// Stands in for a [`Host::instant`] that the platform's clock cannot represent.
 pub(crate) const FAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
-/// What a function stands on.
+/// The clock and the threads of a function.
 pub(crate) trait Host: Send + Sync {
     /// The time since the function was started.
     fn now(&self) -> Time;
@@ -31,10 +31,10 @@ pub(crate) trait Host: Send + Sync {
     /// clock with the function.
     fn started(&self) -> Duration;
 
-    /// The instant of `time`, for a timed wait.
+    /// The instant that corresponds to `time`, for a timed wait.
     fn instant(&self, time: Time) -> Instant;
 
-    /// Makes a thread that lives the life of a container from that generation on.
+    /// Makes a thread that runs a container from `generation` on.
     ///
     /// # Errors
     ///
@@ -61,15 +61,15 @@ pub(crate) trait Host: Send + Sync {
     /// Whether the calling thread must not wait for a subscriber.
     fn must_not_wait(&self) -> bool;
 
-    /// Whether containers tell of each outcome. Otherwise a consumer that waits in a task has the supervisor look for
-    /// outcomes now and then.
+    /// Whether containers wake a waiting consumer after each outcome. Otherwise, if a consumer waits in a
+    /// task, the supervisor polls for outcomes on its behalf.
     fn tells_of_each_outcome(&self) -> bool;
 
-    /// The function tells its subscribers of an event.
+    /// Called with each event of the function, in addition to its subscribers.
     fn hear(&self, event: &Event, at: Time);
 }
 
-/// The machine as it is.
+/// The real machine: the system's clock and the system's threads.
 #[derive(Debug)]
 pub(crate) struct Machine {
     /// When the function was started.
@@ -77,8 +77,8 @@ pub(crate) struct Machine {
 }
 
 impl Machine {
-    /// That of a function which is started now.
-    #[expect(clippy::disallowed_methods, reason = "this is where the clock is read")]
+    /// The host of a function that starts now.
+    #[expect(clippy::disallowed_methods, reason = "the machine reads the clock for its function")]
     pub(crate) fn from_now() -> Self {
         Self { start: Instant::now() }
     }
@@ -120,7 +120,8 @@ impl Host for Machine {
         let name = format!("{}/{}/{}", settings.app, settings.function, label.as_deref().unwrap_or("feed"));
         let feeds = Arc::clone(dispatch);
         let feed = Box::new(move || feeder::run(&feeds, job, source.into_inner()));
-        // It passes the same inputs on as the containers, by value; the source may need what other threads have.
+        // The feeder moves the same inputs by value as the containers do, and the source may need the usual
+        // stack as well.
         spawn(name, settings.stack().bytes(), feed)
     }
 

@@ -1,8 +1,8 @@
-//! The life of a container, carried out: all of it but the user's code.
+//! The life of a container, except for the user's code.
 //!
-//! A [`Living`] does what the [`Life`] of a container asks of the engine, and hands the parts that are the user's code to its
-//! driver: a container's [thread](crate::engine::thread), a task of a rehearsal, or a simulated thread, which does one
-//! act at a time.
+//! A [`Living`] performs the acts that the [`Life`] of a container asks of the engine. It leaves the parts
+//! that are user code to its driver: a container's [thread](crate::engine::thread), a task of a rehearsal, or
+//! a simulated thread, which performs one act at a time.
 
 use std::sync::Arc;
 
@@ -16,7 +16,8 @@ use crate::engine::messages::Notice;
 use crate::values::crash::{BoxError, Death, EnterError, Panic};
 use crate::values::report::Fate;
 
-/// Makes the token of a generation, with an account where its memory is counted. `Err` if no account is free.
+/// Makes the token of a generation, with a memory account if the function's memory is counted. Returns `Err`
+/// if no account is free.
 pub(crate) type MakeLeash = fn(&Dispatch) -> Result<Token, Death>;
 
 /// A container that lives on one thread.
@@ -25,7 +26,8 @@ pub(crate) struct Living {
     id: ContainerId,
     pub(crate) life: Life,
     make_leash: MakeLeash,
-    /// What ties the user's code to the current generation. `None` before it is tied, and once its state is dropped.
+    /// Ties the user's code to the current generation. `None` before the generation is tied, and once its
+    /// state is dropped.
     pub(crate) token: Option<Arc<Token>>,
 }
 
@@ -45,13 +47,17 @@ impl Living {
         self.life.generation()
     }
 
-    /// The token of the current generation, whose code runs.
+    /// The token of the current generation.
+    ///
+    /// # Panics
+    ///
+    /// If the generation is not tied, or its state is dropped.
     pub(crate) fn with_current(&self) -> &Arc<Token> {
-        self.token.as_ref().expect("a generation is tied before its code runs")
+        self.token.as_ref().expect("the generation is tied")
     }
 
-    /// Does what is the engine's, up to the next part of the user's code. `None` once only the thread is to
-    /// [end](Self::end).
+    /// Performs the engine's acts up to the next part of the user's code. Returns `None` once the only thing
+    /// left is to [end](Self::end) the thread.
     pub(crate) fn next(&mut self) -> Option<Part> {
         loop {
             match self.life.act() {
@@ -71,13 +77,13 @@ impl Living {
         }
     }
 
-    /// The thread ends: nothing of the user's is left on it.
+    /// Ends the thread. None of the user's values may be left on it.
     pub(crate) fn end(mut self) {
         let event = self.perform();
         self.hear(event);
     }
 
-    /// The user's `enter` has come to that.
+    /// Records how the user's `enter` ended.
     pub(crate) fn entered(&mut self, entered: Result<Result<(), BoxError>, Panic>) {
         let outcome = match entered {
             Ok(Ok(())) => Ok(()),
@@ -90,7 +96,7 @@ impl Living {
         self.hear(Event::Entered { outcome, overdraft });
     }
 
-    /// The user's code serves no more, or has unwound.
+    /// Records why the user's code stopped serving, or that it has unwound.
     pub(crate) fn served(&mut self, served: Result<Served, Panic>) {
         let event = match served {
             Ok(served) => Event::Served(served),
@@ -119,7 +125,7 @@ impl Living {
         self.hear(Event::Exited(fate));
     }
 
-    /// That came of what was to be done.
+    /// Passes the result of the last act on to the [`Life`].
     pub(crate) fn hear(&mut self, event: Event) {
         if matches!(event, Event::Dropped) {
             self.token = None;
@@ -127,8 +133,12 @@ impl Living {
         self.life.hear(event);
     }
 
-    /// Does the one act that is to be done, which is no part of the user's code. What came of it is to be
-    /// [heard](Self::hear).
+    /// Performs the next act, which must be one of the engine's. The caller passes the result on to
+    /// [`hear`](Self::hear).
+    ///
+    /// # Panics
+    ///
+    /// If the next act is a part of the user's code, or there is none.
     pub(crate) fn perform(&mut self) -> Event {
         let Self { dispatch, id, life, .. } = self;
         let (id, generation) = (*id, life.generation());
@@ -136,7 +146,7 @@ impl Living {
             Act::Tie => self.tie(),
             Act::Admit => {
                 if let Some(account) = self.with_current().account() {
-                    account.counters().end_epoch(); // what comes is charged to attempts
+                    account.counters().end_epoch(); // from now on memory is charged to attempts
                 }
                 if self.dispatch.entered(id, generation) { Event::Admitted } else { Event::Stale }
             }

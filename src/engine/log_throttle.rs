@@ -1,10 +1,10 @@
-//! The throttle of a function's log. It decides what the log says: what happened, why, how often, since when,
-//! and when it was over.
+//! The throttle of a function's log. It decides which crashes the log reports in full, and which it only
+//! counts.
 //!
-//! Pure: it hears of each event in turn, and says how that is to be told. The first crash of each kind is told in
-//! full. Repeats are counted: the count is told once a second for each kind, and while there is a crash loop with each of
-//! its delays. So an outage is a line for its beginning, one for each delay and one for its end, however many
-//! containers it kills.
+//! It has no side effects: it is given each event in turn, and returns how the log is to report it. The first
+//! crash of each kind is logged in full. Repeats are counted. For each kind, the count is logged once a
+//! second, and in a crash loop it is logged with each delay of the loop instead. An outage is therefore one
+//! line for its beginning, one for each delay and one for its end, however many containers it kills.
 
 use std::collections::BTreeMap;
 use std::mem;
@@ -15,23 +15,24 @@ use crate::decide::time::Time;
 use crate::values::crash::{Crash, Death};
 use crate::values::event::Event;
 
-/// For how long repeats of one kind are counted before they are told.
+/// How long the repeats of one kind are counted before their number is logged.
 pub(crate) const REPEATS_PERIOD: Duration = Duration::from_secs(1);
 
-/// How many kinds of crashes are told apart within that time. Those of further kinds are told as one.
+/// How many kinds of crashes are distinguished within [`REPEATS_PERIOD`]. Crashes of further kinds count as
+/// one kind.
 const KINDS_MAX: usize = 64;
 
-/// How an event is told.
+/// How the log reports an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Detail {
-    /// In full, with the number of crashes that were only counted so far: those of its kind for a crash, of all kinds for
-    /// anything else.
+    /// In full, with the number of crashes that were only counted before it. For a crash, only the crashes of
+    /// its kind are counted. For any other event, the crashes of all kinds are.
     InFull { repeats: u64 },
-    /// As a detail, because it is counted as a repeat.
+    /// At the debug level, because the event is counted as a repeat.
     Folded,
 }
 
-/// What crashes have in common that are told as repeats of one.
+/// The kind of a crash. Crashes of one kind are repeats of each other.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 enum CrashKind {
     Panic {
@@ -47,13 +48,14 @@ enum CrashKind {
     NoAccount,
     Memory,
     Killed,
-    /// There are too many kinds.
+    /// Any further kind, once there are [`KINDS_MAX`] kinds.
     Other,
 }
 
 impl CrashKind {
     fn of(crash: &Crash) -> Self {
-        // The same place may have another message for each input.
+        // The message is no part of the kind, because the same place may panic with another message for each
+        // input.
         let place =
             |panic: &crate::values::crash::Panic| panic.location().unwrap_or(panic.message()).to_owned();
         match &crash.death {
@@ -68,27 +70,27 @@ impl CrashKind {
     }
 }
 
-/// What is known of the crashes of one kind.
+/// The crashes of one kind that were only counted.
 #[derive(Debug)]
 struct Repeats {
-    /// When their number was told last.
+    /// When their number was last logged.
     logged: Time,
-    /// How many have come since.
+    /// How many crashes there have been since then.
     unlogged: u64,
-    /// The last of those.
+    /// The last of these crashes.
     last: Arc<Crash>,
 }
 
-/// What has been told of a function, and what only counted.
+/// The state of the throttle of one function.
 #[derive(Debug, Default)]
 pub(crate) struct LogThrottle {
     kinds: BTreeMap<CrashKind, Repeats>,
-    /// Whether there is a crash loop, whose delays tell how often containers crash.
+    /// Whether there is a crash loop. The event of each delay of the loop carries the number of repeats.
     in_a_loop: bool,
 }
 
 impl LogThrottle {
-    /// The next event, and when it happened.
+    /// Takes the next event, which happened at `at`, and returns how to log it.
     pub(crate) fn admit(&mut self, event: &Event, at: Time) -> Detail {
         match event {
             Event::Crashed(crash) => self.crashed(crash, at),
@@ -101,7 +103,7 @@ impl LogThrottle {
                 Detail::InFull { repeats: self.take_counts(at) }
             }
             Event::Missed(_) => {
-                self.in_a_loop = false; // its end may be among what was lost
+                self.in_a_loop = false; // the end of the loop may be among the missed events
                 Detail::InFull { repeats: 0 }
             }
             _ => Detail::InFull { repeats: 0 },
@@ -111,7 +113,7 @@ impl LogThrottle {
     fn crashed(&mut self, crash: &Arc<Crash>, at: Time) -> Detail {
         let mut kind = CrashKind::of(crash);
         if !self.kinds.contains_key(&kind) && self.kinds.len() >= KINDS_MAX {
-            // A kind whose next crash would be told in full anyway need not be remembered.
+            // A kind whose next crash would be logged in full anyway need not be remembered.
             self.kinds.retain(|_, repeats| repeats.unlogged > 0 || at.since(repeats.logged) < REPEATS_PERIOD);
             if self.kinds.len() >= KINDS_MAX {
                 kind = CrashKind::Other;
@@ -130,10 +132,11 @@ impl LogThrottle {
         Detail::InFull { repeats: mem::take(&mut repeats.unlogged) }
     }
 
-    /// The repeats that were not logged so far, with the last crash of each kind. Needed where no later event logs them.
+    /// Takes the repeats that are due to be logged, with the last crash of each kind. It is needed if no
+    /// later event logs them.
     pub(crate) fn take_repeats(&mut self, at: Time) -> Vec<(Arc<Crash>, u64)> {
         if self.in_a_loop {
-            return Vec::new(); // its next delay tells of them, or its end
+            return Vec::new(); // the next delay of the loop logs them, or its end
         }
         let due = self
             .kinds
@@ -146,18 +149,18 @@ impl LogThrottle {
         due.map(take).collect()
     }
 
-    /// All repeats that nothing has told so far, because the function has ended.
+    /// Takes all repeats that were not logged, because the function has ended.
     pub(crate) fn take_all_repeats(&mut self, at: Time) -> Vec<(Arc<Crash>, u64)> {
         self.in_a_loop = false;
         self.take_repeats(at + REPEATS_PERIOD)
     }
 
-    /// Whether anything waits to be told as a repeat.
+    /// Whether there are repeats that `take_repeats` will return once they are due.
     pub(crate) fn has_repeats(&self) -> bool {
         !self.in_a_loop && self.kinds.values().any(|repeats| repeats.unlogged > 0)
     }
 
-    /// Crashes that only counted so far; their number is told now.
+    /// Takes the number of repeats of all kinds, which is logged now.
     fn take_counts(&mut self, at: Time) -> u64 {
         let take = |repeats: &mut Repeats| {
             repeats.logged = at;
@@ -200,14 +203,14 @@ mod tests {
     }
 
     #[test]
-    fn the_first_crash_of_each_kind_is_told_in_full() {
+    fn the_first_crash_of_each_kind_is_logged_in_full() {
         let mut throttle = LogThrottle::default();
         assert_eq!(throttle.admit(&crash(1), at(0)), in_full(0));
         assert_eq!(throttle.admit(&crash(2), at(0)), in_full(0));
     }
 
     #[test]
-    fn repeats_are_told_once_a_second_with_their_number() {
+    fn repeats_are_logged_once_a_second_with_their_number() {
         let mut throttle = LogThrottle::default();
         throttle.admit(&crash(1), at(0));
         for ms in [0, 10, 999] {
@@ -218,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn repeats_that_nothing_follows_are_told_after_a_second() {
+    fn repeats_without_a_later_event_are_logged_after_a_second() {
         let mut throttle = LogThrottle::default();
         throttle.admit(&crash(1), at(0));
         throttle.admit(&crash(1), at(1));
@@ -231,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn in_a_crash_loop_each_delay_tells_how_many_have_crashed() {
+    fn in_a_crash_loop_each_delay_carries_the_number_of_repeats() {
         let mut throttle = LogThrottle::default();
         throttle.admit(&crash(1), at(0));
         for _ in 0..7 {
@@ -241,7 +244,7 @@ mod tests {
         for _ in 0..8 {
             assert_eq!(throttle.admit(&crash(1), at(5000)), Detail::Folded);
         }
-        assert!(!throttle.has_repeats(), "the next delay tells of them");
+        assert!(!throttle.has_repeats(), "the event of the next delay carries them");
         assert_eq!(throttle.admit(&crash_loop(3), at(5001)), in_full(8));
         throttle.admit(&crash(1), at(6000));
         let recovered = Event::Recovered { crashes: 3, after: Duration::from_secs(6) };
@@ -250,20 +253,16 @@ mod tests {
     }
 
     #[test]
-    fn another_kind_of_crash_is_told_in_full_within_a_loop() {
+    fn another_kind_of_crash_is_logged_in_full_within_a_loop() {
         let mut throttle = LogThrottle::default();
         throttle.admit(&crash(1), at(0));
         throttle.admit(&crash_loop(2), at(1));
         assert_eq!(throttle.admit(&crash(2), at(5000)), in_full(0));
-        assert_eq!(
-            throttle.admit(&crash(1), at(5000)),
-            Detail::Folded,
-            "the first kind is not forgotten for it"
-        );
+        assert_eq!(throttle.admit(&crash(1), at(5000)), Detail::Folded, "the first kind is still remembered");
     }
 
     #[test]
-    fn where_events_were_missed_the_loop_may_be_over() {
+    fn missed_events_end_the_crash_loop() {
         let mut throttle = LogThrottle::default();
         throttle.admit(&crash(1), at(0));
         throttle.admit(&crash_loop(2), at(1));
@@ -272,14 +271,14 @@ mod tests {
     }
 
     #[test]
-    fn a_crash_without_repeats_is_told_once() {
+    fn a_crash_without_repeats_is_logged_once() {
         let mut throttle = LogThrottle::default();
         throttle.admit(&crash(1), at(0));
         assert!(throttle.take_repeats(at(1000)).is_empty());
     }
 
     #[test]
-    fn repeats_that_nothing_has_told_are_not_forgotten_for_other_kinds() {
+    fn repeats_that_were_not_logged_are_kept_when_other_kinds_are_dropped() {
         let mut throttle = LogThrottle::default();
         for line in 0..KINDS_MAX as u32 {
             throttle.admit(&crash(line), at(0));
@@ -292,18 +291,18 @@ mod tests {
     }
 
     #[test]
-    fn there_is_a_bound_on_the_kinds_that_are_told_apart() {
+    fn the_number_of_kinds_is_bounded() {
         let mut throttle = LogThrottle::default();
         let logged: Vec<Detail> = (0..100).map(|line| throttle.admit(&crash(line), at(0))).collect();
         let in_full = logged.iter().filter(|detail| **detail != Detail::Folded).count();
         assert_eq!(in_full, KINDS_MAX + 1);
         assert!(throttle.kinds.len() <= KINDS_MAX + 1);
         throttle.admit(&crash(1000), at(1000));
-        assert!(throttle.kinds.len() <= 3, "what would be told in full again is forgotten");
+        assert!(throttle.kinds.len() <= 3, "a kind that would be logged in full anyway is forgotten");
     }
 
     #[test]
-    fn the_end_tells_of_all_repeats() {
+    fn the_end_takes_all_repeats() {
         let mut throttle = LogThrottle::default();
         throttle.admit(&crash(1), at(0));
         throttle.admit(&crash_loop(2), at(0));

@@ -1,7 +1,8 @@
-//! The map actor: it owns one fan-out whose outcomes go to an actor.
+//! The map actor: it owns one map whose outcomes go to an actor.
 //!
-//! It takes outcomes batch by batch, the answer to each being the demand for the next. A map that its caller reads has no
-//! actor: the caller takes the outcomes itself.
+//! It takes the outcomes batch by batch, and sends the next batch once the recipient has answered the last
+//! one. A map whose outcomes are read through an iterator or a stream has no actor: the reader takes the
+//! outcomes itself.
 
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -16,10 +17,10 @@ use crate::engine::consumer::Consumer;
 use crate::engine::dispatch::{Dispatch, Wait};
 use crate::engine::running::Running;
 
-/// The most outcomes in one batch, because a batch is a vector on top of the window.
+/// The most outcomes in one batch. A batch is a vector, whose memory comes on top of the map's window.
 const BATCH_MAX: u64 = 1_024;
 
-/// One fan-out, as an actor.
+/// One map, as an actor.
 pub struct MapActor<I, O, E>
 where
     I: Send + Sync + 'static,
@@ -28,11 +29,11 @@ where
 {
     job: JobId,
     dispatch: Arc<Dispatch>,
-    /// Taken when it starts.
+    /// Taken when the actor starts.
     delivery: Option<Delivery<I, O, E>>,
 }
 
-/// Where outcomes go.
+/// The consumer of the map's outcomes, and the actor that receives them.
 pub(crate) struct Delivery<I, O, E>
 where
     I: Send + Sync + 'static,
@@ -41,7 +42,7 @@ where
 {
     pub(crate) consumer: Consumer<I, O, E>,
     pub(crate) to: Recipient<Batch<I, O, E>>,
-    /// Keeps the function until the last batch is delivered, as any map does.
+    /// Keeps the function alive until the last batch is delivered, as every map does.
     pub(crate) _running: Arc<Running>,
 }
 
@@ -62,7 +63,7 @@ where
     O: Send + 'static,
     E: Send + 'static,
 {
-    /// Delivers until the map ends, or its recipient does or wants no more.
+    /// Delivers batches until the map ends, the recipient ends, or the recipient wants no more.
     async fn deliver(mut self) {
         let consumer = &mut self.consumer;
         consumer.keep_used();
@@ -77,7 +78,7 @@ where
         }
     }
 
-    /// Waits for an outcome, and takes what is there.
+    /// Waits for one outcome, and takes the others that are ready, up to `most`.
     async fn gather(&mut self, most: usize) -> Batch<I, O, E> {
         let mut outcomes = Vec::new();
         let consumer = &mut self.consumer;
@@ -138,7 +139,7 @@ where
 {
     type Result = ();
 
-    /// With the actor its delivery is dropped, and with that the consumer, which cancels the map.
+    /// Stops the actor. This drops its delivery and with that the consumer, which cancels the map.
     fn handle(&mut self, _: CancelMap, ctx: &mut Context<Self>) {
         ctx.stop();
     }

@@ -1,8 +1,8 @@
-//! The messages that only the engine sends. Together with those in [`actor`](crate::actor), which
-//! anyone may send, they are the closed list.
+//! The messages that only the engine sends. Together with the public messages in [`actor`](crate::actor) they
+//! are all the messages there are.
 //!
-//! Control is messages; inputs and outcomes never are, but for batches that are delivered to an
-//! actor: they travel in shared ranges.
+//! Messages carry control only. Inputs and outcomes travel in shared chunks, except for the batches that are
+//! delivered to an actor.
 
 use std::sync::{Arc, Weak};
 
@@ -21,64 +21,68 @@ use crate::engine::running::Running;
 use crate::values::report::FunctionReport;
 use crate::values::status::Status;
 
-/// Container thread → supervisor. No reply.
+/// Container thread → supervisor: something that the supervisor has to react to. There is no reply.
 #[derive(Debug, Clone, Message)]
 #[rtype(result = "()")]
 pub(crate) enum Notice {
-    /// A generation died; what the policy decided.
+    /// A generation has crashed, and the restart policy has decided this.
     Crashed { restart: Restart },
-    /// A generation was killed under its thread, which restarts nothing; what the policy decided.
+    /// A generation was killed from outside its thread. The thread restarts nothing; the restart policy has
+    /// decided this.
     Fenced { restart: Restart },
-    /// A container begins its `exit`.
+    /// A container begins its `exit`, whose time the container actor limits.
     Exiting { container: ContainerId, generation: Generation },
-    /// A thread of the container ended, was left behind in its `exit`, or was not made at all.
+    /// A thread of the container has ended, was abandoned in its `exit`, or was not made at all.
     Ended { container: ContainerId, generation: Generation },
-    /// A feeder has returned from its source for the last time.
+    /// A feeder has ended, or could not be made.
     FeederEnded,
-    /// A crash loop has ended before its delay: containers held back by it may be created.
+    /// A crash loop has ended before its delay was over. Containers that the delay held back may be created.
     Recovered,
-    /// A container has entered while there is a crash loop.
+    /// A container has entered during a crash loop, which ends if the container stays up.
     Entered,
     /// The last pending input of a function that drains was cancelled.
     NothingPending,
-    /// A consumer waits in a task, for outcomes of a run that tells of them at its end only.
+    /// A consumer waits in a task for the outcomes of a run that notifies it only at its end, so the
+    /// supervisor must poll.
     Awaited,
 }
 
-/// Supervisor → container actor: make a thread for that generation. No reply.
+/// Supervisor → container actor: make a thread for this generation. There is no reply.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub(crate) struct Launch {
     pub(crate) generation: Generation,
 }
 
-/// Supervisor → container actor, as its last: nobody is to be watched any more. The end of a thread may be told too late
-/// to come by the supervisor, and what watches over its `exit` would keep the function until the timeout. No reply.
+/// Supervisor → container actor: stop, and cancel the timer of the container's `exit`. It is the last
+/// message. Once the supervisor is gone, it cannot forward [`Notice::Ended`], and the timer would keep the
+/// function alive until it fires. There is no reply.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub(crate) struct Retire;
 
-/// Function handle, or the typed supervisor → supervisor. What is answered, is answered through the reply that comes with it;
-/// dropped with the message, it says that the supervisor is gone.
+/// Function handle or typed supervisor → supervisor. An answer goes through the [`Reply`] in the request. If
+/// the request is dropped, so is its reply, and the sender sees that the supervisor is gone.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) enum Request {
-    /// Before anything else: what keeps the function.
+    /// The first request: the function that the supervisor belongs to.
     Attach(Weak<Running>),
-    /// There is a typed supervisor, which ends with this one.
+    /// A typed supervisor was started. It stops when the untyped supervisor does.
     Front(Recipient<SupervisorEnded>),
-    /// Come to an end, and keep the function until then, whoever lets go of it.
+    /// End the function, and keep it alive until it has ended, even if its last handle is dropped.
     End {
         how: Shutdown,
         running: Arc<Running>,
         report: oneshot::Sender<FunctionReport>,
     },
-    /// Come to an end.
+    /// End the function.
     Shutdown(Shutdown, Reply<FunctionReport>),
-    /// A map has begun, and its source may block.
+    /// A map has begun whose source may block: start its feeder.
     FeedMap {
         job: JobId,
-        /// A source may block in its drop: lost with the supervisor, it is dropped elsewhere.
+        /// The source. If the message is lost, the source is dropped on another thread, because its drop may
+        /// block.
         source: DeferDrop<BlockingSource>,
         /// Ends the map if the message is lost.
         guard: DropGuard,
@@ -87,15 +91,16 @@ pub(crate) enum Request {
     Reset(Reply<bool>),
     Status(Reply<Status>),
     Subscribe(Recipient<Happened>, Reply<()>),
-    /// A message with types, as what is to be done for it.
+    /// A public message with types, as the closure that carries it out.
     Typed(Box<dyn FnOnce(&SupervisorView<'_>) + Send>),
 }
 
-/// Where the answer goes. `None` if no one asked for it.
+/// The sender of the answer. `None` if the request was sent without waiting for one.
 pub(crate) type Reply<T> = Option<OneshotSender<T>>;
 
 impl Request {
-    /// Whether there was somebody who waited for the answer, and there is no longer: then it is not carried out.
+    /// Whether the sender of the request has stopped waiting for the answer. The supervisor skips such a
+    /// request.
     pub(crate) fn is_unwanted(&self) -> bool {
         fn is_closed<T>(reply: &Reply<T>) -> bool {
             reply.as_ref().is_some_and(OneshotSender::is_closed)
@@ -112,21 +117,22 @@ impl Request {
     }
 }
 
-/// What a message with types finds at the supervisor.
+/// The state of the supervisor that a message with types may use.
 pub(crate) struct SupervisorView<'a> {
     pub(crate) dispatch: &'a Arc<Dispatch>,
-    /// The window of maps that set none.
+    /// The window of maps that set no window of their own.
     pub(crate) default_window: Window,
-    /// What keeps the function; handed on to the maps and calls that begin by message.
+    /// Keeps the function alive. The maps and calls that are begun by message hold a clone of it.
     pub(crate) running: Option<Arc<Running>>,
 }
 
-/// Supervisor → typed supervisor, as its last. No reply.
+/// Supervisor → typed supervisor: stop. It is the last message, and there is no reply.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub(crate) struct SupervisorEnded;
 
-/// Runs its closure when dropped, unless disarmed: a message that nobody received.
+/// Runs its closure when it is dropped, unless it was disarmed. In a message it handles the case that the
+/// message is never received.
 pub(crate) struct DropGuard(Option<Box<dyn FnOnce() + Send>>);
 
 impl DropGuard {

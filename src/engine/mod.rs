@@ -1,10 +1,12 @@
-//! The acting half of the engine: actors, threads and the lock, without cleverness.
+//! The acting half of the engine: actors, threads and the lock. The decisions are in
+//! [`decide`](crate::decide).
 //!
-//! [`supervisor`], [`container`] and [`map`] are the actors, on the thread of [`system`], and [`typed_supervisor`] is the face of
-//! the first; [`life`] carries out a container's life, and [`thread`] is what its thread runs, with the user's code in a [`body`], and [`feeder`] what pulls a
-//! source that may block; [`consumer`] takes the outcomes. [`dispatch`] is the lock they meet at, over a
-//! [`job_buffers`] for each job. A function is [`running`] as long as something holds it, and stands on its
-//! [`host`].
+//! [`supervisor`], [`container`] and [`map`] are the actors, which run on the thread of [`system`].
+//! [`typed_supervisor`] is the public face of [`supervisor`]. [`life`] carries out the life of a container,
+//! [`thread`] is what the container's thread runs, and a [`body`] is the user's code in it. A [`feeder`]
+//! pulls a source that may block, and a [`consumer`] takes the outcomes. They all meet at [`dispatch`], the
+//! lock of the function, which has one [`job_buffers`] entry for each job. A [`running`] function lives as
+//! long as something holds it, and reaches the clock and the threads through its [`host`].
 
 pub(crate) mod abort;
 pub mod actor;

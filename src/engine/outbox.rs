@@ -1,10 +1,11 @@
-//! The outbox of a function: events on their way to those who listen.
+//! The outbox of a function: the queue of events on their way to the log, the host and the subscribers.
 //!
-//! Events are put in under the function's lock, so that they are in the order in which they happened. They are told
-//! with the lock released, by one thread at a time, because subscribers are the user's code: whichever thread has put
-//! something in tells all that is there, unless another one is at it. The engine's own thread does not tell, because a
-//! subscriber that blocks would hold up the supervisors of all functions. The log tells repeated crashes as a number
-//! ([`log_throttle`](crate::engine::log_throttle)); subscribed actors hear of each.
+//! Events are added under the function's lock, so that they are in the order in which they happened. They are
+//! delivered with the lock released, because subscribers are the user's code, and by one thread at a time. A
+//! thread that has added an event delivers everything in the queue, unless another thread is already
+//! delivering. The engine's own thread does not deliver, because a subscriber that blocks would hold up the
+//! supervisors of all functions. The log counts repeated crashes
+//! ([`log_throttle`](crate::engine::log_throttle)), while subscribed actors receive each of them.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -20,10 +21,10 @@ use crate::engine::log_throttle::LogThrottle;
 use crate::engine::telemetry::{Subscribers, Telemetry};
 use crate::values::event::Event;
 
-/// The most events that wait, because a subscriber may block for ever. Those that come then are counted.
+/// The most events in the queue, because a subscriber may block for ever. Events beyond it are only counted.
 const EVENTS_MAX: usize = 1 << 16;
 
-/// An event, and who asked for the execution that it is about.
+/// An event, and the caller of the execution that it is about.
 #[derive(Debug)]
 pub(crate) struct QueuedEvent {
     pub(crate) event: Event,
@@ -36,11 +37,11 @@ impl From<Event> for QueuedEvent {
     }
 }
 
-/// Something that waits to be told.
+/// An entry of the queue.
 #[derive(Debug)]
 enum OutboxItem {
     Event(QueuedEvent),
-    /// The log is to tell how many repeats it has not told of.
+    /// The log reports the repeats that it has only counted.
     Repeats,
     /// Runs once all entries before it have been delivered.
     Action(Arc<OnceAction>),
@@ -54,7 +55,7 @@ impl OnceAction {
         Self(Mutex::new(Some(Box::new(then))))
     }
 
-    /// Does it, unless it is done.
+    /// Runs the action, unless it has run.
     pub(crate) fn run(&self) {
         let then = self.0.lock().take();
         then.into_iter().for_each(|then| then());
@@ -71,28 +72,28 @@ impl std::fmt::Debug for OnceAction {
     }
 }
 
-/// Events that wait to be told.
+/// The queue of an outbox.
 #[derive(Debug, Default)]
 struct OutboxQueue {
     events: VecDeque<(OutboxItem, Time)>,
-    /// Events that found no place since the last one that did.
+    /// The number of events that were refused since the last one that was added.
     missed: u64,
-    /// Whether a thread is telling.
+    /// Whether a thread is delivering.
     is_delivering: bool,
-    /// Whether the repeats wait to be told of.
+    /// Whether [`OutboxItem::Repeats`] is in the queue.
     has_repeats: bool,
 }
 
-/// A function's.
+/// The outbox of a function.
 pub(crate) struct Outbox {
     app: Arc<str>,
     function: Arc<str>,
-    /// Actors that listen.
+    /// The actors that have subscribed to events.
     pub(crate) subscribers: Subscribers,
     waiting: Mutex<OutboxQueue>,
-    /// What the log has told.
+    /// Decides which crashes the log only counts.
     throttle: Mutex<LogThrottle>,
-    /// Hears each event as well: the function's host.
+    /// Passes each event on to the function's host.
     listener: Listener,
     /// What snapshots show of the past.
     history: Mutex<History>,
@@ -101,7 +102,7 @@ pub(crate) struct Outbox {
     facts: Mutex<Vec<(Fact, Time)>>,
 }
 
-/// Hears events, and when they happened.
+/// Called with each event, and when it happened.
 pub(crate) type Listener = Box<dyn Fn(&Event, Time) + Send + Sync>;
 
 impl Outbox {
@@ -119,7 +120,7 @@ impl Outbox {
         }
     }
 
-    /// Puts events in, under the function's lock. Gives back those for which there is no place.
+    /// Adds events, under the function's lock. Returns the events for which the queue has no room.
     pub(crate) fn add(&self, events: Vec<QueuedEvent>, now: Time) -> Vec<QueuedEvent> {
         let mut waiting = self.waiting.lock();
         let mut refused = Vec::new();
@@ -138,7 +139,7 @@ impl Outbox {
         refused
     }
 
-    /// Has the log tell of the repeats that it has only counted for a while, if there are any.
+    /// Adds an entry for the repeats that the log has only counted, if there are any.
     pub(crate) fn log_repeats(&self, now: Time) {
         if self.has_repeats() {
             let mut waiting = self.waiting.lock();
@@ -153,12 +154,12 @@ impl Outbox {
         self.waiting.lock().events.push_back((OutboxItem::Action(then), now));
     }
 
-    /// Whether the log has counted repeats that it has not told of.
+    /// Whether the log has counted repeats that it has not reported.
     pub(crate) fn has_repeats(&self) -> bool {
         self.throttle.lock().has_repeats()
     }
 
-    /// Whether anything waits, and no thread is telling it.
+    /// Whether the queue has entries, and no thread is delivering them.
     pub(crate) fn is_waiting(&self) -> bool {
         let waiting = self.waiting.lock();
         !waiting.is_delivering && !waiting.events.is_empty()
@@ -184,17 +185,19 @@ impl Outbox {
         history
     }
 
-    /// Whether nothing of the user's hears what is told.
+    /// Whether events reach no code of the user's: there is neither a `tracing` subscriber nor a subscribed
+    /// actor.
     pub(crate) fn is_unheard(&self) -> bool {
         LevelFilter::current() == LevelFilter::OFF && self.subscribers.is_empty()
     }
 
-    /// Tells what waits, and what is put in meanwhile, unless another thread does.
+    /// Delivers all entries, including those that are added meanwhile, unless another thread is delivering.
     pub(crate) fn deliver_all(&self) {
         while self.deliver() {}
     }
 
-    /// Tells what waits, unless another thread does. Returns whether something was put in meanwhile.
+    /// Delivers the entries that are in the queue now, unless another thread is delivering. Returns whether
+    /// entries were added meanwhile.
     pub(crate) fn deliver(&self) -> bool {
         let mut most = {
             let mut waiting = self.waiting.lock();
@@ -240,7 +243,8 @@ impl Outbox {
         Telemetry { app: &self.app, function: &self.function }
     }
 
-    /// The next of at most `most` for the thread that is telling. Without one it does so no more.
+    /// Takes the next entry for the delivering thread, which may take `most` more. If there is none, the
+    /// thread no longer counts as delivering.
     fn next(&self, most: usize) -> Option<(OutboxItem, Time)> {
         let mut waiting = self.waiting.lock();
         let next = if most > 0 { waiting.events.pop_front() } else { None };
@@ -261,7 +265,7 @@ mod tests {
         Outbox::new("app".into(), "function".into(), history, Box::new(listener))
     }
 
-    /// An outbox, and the numbers in the `Missed` events that it tells.
+    /// An outbox, and the numbers in the `Missed` events that it delivers.
     fn outbox() -> (Outbox, Arc<Mutex<Vec<u64>>>) {
         let told = Arc::new(Mutex::new(Vec::new()));
         let heard = Arc::clone(&told);
@@ -274,24 +278,24 @@ mod tests {
     }
 
     #[test]
-    fn events_are_told_in_order_and_by_one_thread_at_a_time() {
+    fn events_are_delivered_in_order_and_by_one_thread_at_a_time() {
         let told = Arc::new(Mutex::new(Vec::new()));
         let heard = Arc::clone(&told);
         let outbox = Arc::new_cyclic(|again: &Weak<Outbox>| {
             let again = Weak::clone(again);
             heard_by(move |event, _| {
-                let Event::Missed(number) = event else { unreachable!("no other was put in") };
+                let Event::Missed(number) = event else { unreachable!("no other event was added") };
                 heard.lock().push(*number);
                 if *number == 1 {
-                    let outbox = again.upgrade().expect("it is telling");
+                    let outbox = again.upgrade().expect("the outbox is delivering");
                     outbox.add(vec![Event::Missed(3).into()], Time::default());
                     assert!(!outbox.is_waiting());
-                    assert!(!outbox.deliver(), "another thread is at it");
+                    assert!(!outbox.deliver(), "another thread is delivering");
                 }
             })
         });
         outbox.add([1, 2].map(|number| Event::Missed(number).into()).into(), Time::default());
-        assert!(outbox.deliver(), "one has come meanwhile");
+        assert!(outbox.deliver(), "an event was added meanwhile");
         assert_eq!(*told.lock(), [1, 2]);
         outbox.deliver_all();
         assert_eq!(*told.lock(), [1, 2, 3]);
@@ -299,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn events_beyond_the_bound_are_counted_and_the_count_is_told() {
+    fn events_beyond_the_bound_are_counted_and_the_count_is_delivered() {
         let (outbox, missed) = outbox();
         let many = (0..EVENTS_MAX + 2).map(|_| Event::Reset.into()).collect();
         assert_eq!(outbox.add(many, Time::default()).len(), 2);
@@ -330,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn something_is_done_behind_the_events_before_it_and_once() {
+    fn an_action_runs_once_and_behind_the_events_before_it() {
         let (outbox, missed) = outbox();
         outbox.add(vec![Event::Missed(7).into()], Time::default());
         let (done, seen) = (Arc::new(Mutex::new(Vec::new())), Arc::clone(&missed));

@@ -1,4 +1,4 @@
-//! A map that has not begun: its source, and how it is to be run.
+//! A map that has not begun: its source and its options.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ use crate::engine::running::Running;
 use crate::engine::span::SafeSpan;
 use crate::values::error::name_in_range;
 
-/// How a map is to be run.
+/// The options of a map.
 #[derive(Debug)]
 pub(crate) struct Options {
     pub(crate) order: Order,
@@ -27,11 +27,11 @@ pub(crate) struct Options {
     pub(crate) window: Option<u64>,
     pub(crate) retries: Option<Retries>,
     pub(crate) label: Option<Arc<str>>,
-    /// The span in which it was asked for.
+    /// The span in which the map was made.
     span: Option<SafeSpan>,
 }
 
-/// Asked for by the code on this thread.
+/// The default options, with the current span of the calling thread.
 impl Default for Options {
     fn default() -> Self {
         let (order, failures) = (Order::Input, Failures::EndMap);
@@ -48,14 +48,15 @@ pub(crate) struct Planned {
 outline!(Planned);
 
 impl Planned {
-    /// A map over that source, asked for by the code on this thread. As long as the source is not pulled, it is dropped
-    /// elsewhere, with that stack; `holds_values` says whether there is anything to drop.
+    /// A map over `source`, made by the calling thread. If the source is dropped before it is pulled, it is
+    /// dropped on another thread with a stack of size `stack`. `holds_values` says whether there is anything
+    /// to drop.
     pub(crate) fn over((source, holds_values): (Source, bool), stack: Stack) -> Outlined<Self> {
         let source = DeferDrop::new(source, stack, holds_values);
         Outlined::new(Self { source, options: Options::default() })
     }
 
-    /// Begins the map; gives back its source if that needs a feeder.
+    /// Begins the map. Returns its source if that needs a feeder.
     pub(crate) fn open(
         self,
         dispatch: &Arc<Dispatch>,
@@ -70,7 +71,7 @@ impl Planned {
         label.as_deref().map_or(Ok(()), name_in_range).map_err(Reason::Config)?;
         let (source, blocking) = match source.into_inner() {
             Source::Direct(direct) => (JobSource::Direct(direct), None),
-            // Refused it is dropped where that may block.
+            // If the map is refused, the source is dropped on a thread that may block.
             Source::Blocking(source) => (
                 JobSource::Prefetched(Arc::new(PrefetchQueue::new(dispatch.settings.shape.input))),
                 Some(DeferDrop::new(source, dispatch.settings.stack(), true)),
@@ -81,14 +82,14 @@ impl Planned {
         Ok((reader, blocking))
     }
 
-    /// Begins the map, and has its source pulled.
+    /// Begins the map, and requests a feeder if its source needs one.
     pub(crate) fn begin(
         planned: Outlined<Self>,
         running: &Running,
         abort: &AbortHandle,
     ) -> Result<ReaderGuard, Reason> {
         if abort.is_aborted() {
-            return Err(Reason::Cancelled); // nothing is to be executed
+            return Err(Reason::Cancelled); // no input of an aborted map is executed
         }
         let dispatch = &running.dispatch;
         let (reader, blocking) = planned.into_inner().open(dispatch, running.default_window)?;

@@ -1,9 +1,10 @@
-//! The registry of an app: its functions by name, and what is left to be said of those that have ended.
+//! The registry of an app: its functions by name, and the reports of functions that have ended.
 //!
-//! It keeps every function that has not ended, whether or not a handle to it is left. One that has ended is let go of at
-//! once; its name stays taken until its last handle is dropped. The lock is held for a look into a map and no longer:
-//! never while a function is started, because that waits for the engine's thread, and never while one is dropped,
-//! because that comes back here to give its name free.
+//! It keeps every function alive that has not ended, whether or not a handle to it is left. It drops a
+//! function as soon as that has ended, but the name stays taken until the function's last handle is dropped.
+//! The lock is held only while the registry's own fields are read or changed. It is not held while a function
+//! is started, because the start waits for the engine's thread. It is not held while a function is dropped
+//! either, because the drop takes the lock to free the function's name.
 //!
 //! ```text
 //!           reserve               started              ended                 last handle dropped
@@ -23,66 +24,67 @@ use crate::engine::actor::Ending;
 use crate::values::error::StartError;
 use crate::values::report::{FunctionReport, Report};
 
-/// How many reports are kept of functions whose end was not clean.
+/// How many reports of functions that did not end cleanly are kept.
 const REPORTS_MAX: usize = 64;
 
-/// A function, as its app ends it.
+/// A function that its app can end.
 pub(crate) trait Ends: Clone + Send + Sync {
-    /// Begins the end, at once.
+    /// Begins to end the function at once, without waiting for its supervisor.
     fn end(&self, ending: Ending, limit: Duration) -> EndingReport;
 
-    /// What became of it so far.
+    /// A report of the function as it is now.
     fn report(&self) -> FunctionReport;
 
-    /// Whether the calling thread is one of its containers.
+    /// Whether the calling thread is a container of the function.
     fn is_in_a_container(&self) -> bool;
 }
 
-/// The report of a function that comes to its end.
+/// The report of a function that is ending.
 pub(crate) type EndingReport = Pin<Box<dyn Future<Output = FunctionReport> + Send>>;
 
-/// What became of a function that has ended, as it is by now; `None` once nothing of it is left.
+/// Returns the report of a function that has ended, as it is now. Returns `None` once nothing of the function
+/// is left.
 pub(crate) type Latest = Box<dyn Fn() -> Option<FunctionReport> + Send>;
 
 /// The functions of an app.
 pub(crate) struct Registry<F>(Mutex<Functions<F>>);
 
 struct Functions<F> {
-    /// The app has ended.
+    /// Whether the app has ended.
     closed: bool,
     /// How many names were ever reserved.
     reserved: u64,
     by_name: BTreeMap<Arc<str>, NamedFunction<F>>,
     ended_cleanly: u64,
-    /// The last that ended otherwise.
+    /// The last [`REPORTS_MAX`] functions that did not end cleanly.
     ended: VecDeque<EndedFunction>,
-    /// Those that ended otherwise before them.
+    /// How many functions before those did not end cleanly.
     reports_dropped: u64,
 }
 
 /// A name that is taken.
 struct NamedFunction<F> {
-    /// By which of the functions, in the order of their start.
+    /// The number of the function that has the name, in the order of the starts.
     number: u64,
-    /// `None` while the function is started, and after its end.
+    /// `None` while the function is being started, and after its end.
     running: Option<F>,
 }
 
-/// A function whose end was not clean.
+/// A function that did not end cleanly.
 struct EndedFunction {
     number: u64,
     report: FunctionReport,
     latest: Latest,
 }
 
-/// A name taken in the registry, until this is dropped.
+/// Reserves a name in the registry, until it is dropped.
 pub(crate) struct Registration<F> {
     registry: Weak<Registry<F>>,
     name: Arc<str>,
     number: u64,
 }
 
-/// What a registry held when its app ended.
+/// The contents of a registry when its app ended.
 pub(crate) struct ClosedRegistry<F> {
     running: Vec<(u64, F)>,
     ended: VecDeque<EndedFunction>,
@@ -104,7 +106,7 @@ impl<F> Default for Registry<F> {
 }
 
 impl<F: Ends> Registry<F> {
-    /// Takes the name for a function that is about to be started.
+    /// Reserves the name for a function that is about to be started.
     pub(crate) fn reserve(self: &Arc<Self>, name: &Arc<str>) -> Result<Registration<F>, StartError> {
         let mut functions = self.0.lock();
         if functions.closed {
@@ -119,7 +121,7 @@ impl<F: Ends> Registry<F> {
         Ok(Registration { registry: Arc::downgrade(self), name: Arc::clone(name), number })
     }
 
-    /// A function runs under its name: it is kept until its end. Given back if the app has ended meanwhile.
+    /// Keeps a running function alive until its end. Gives the function back if the app has ended meanwhile.
     pub(crate) fn keep(&self, name: &str, number: u64, function: F) -> Result<(), F> {
         let mut functions = self.0.lock();
         match functions.by_name.get_mut(name).filter(|entry| entry.number == number) {
@@ -150,7 +152,7 @@ impl<F: Ends> Registry<F> {
         (functions.ended_cleanly, reports, functions.reports_dropped)
     }
 
-    /// Takes no function from now on, and gives those that there are.
+    /// Refuses further functions, and returns those that there are.
     pub(crate) fn close(&self) -> ClosedRegistry<F> {
         let mut functions = self.0.lock();
         functions.closed = true;
@@ -167,17 +169,18 @@ impl<F: Ends> Registry<F> {
 }
 
 impl<F> Registration<F> {
-    /// Where it is in the order of the starts.
+    /// The number of the function in the order of the starts.
     pub(crate) fn number(&self) -> u64 {
         self.number
     }
 
-    /// The function has ended, and that became of it: the registry lets go of it.
+    /// Drops the function from the registry, because it has ended, and stores its report if the end was not
+    /// clean.
     pub(crate) fn ended(&self, report: &FunctionReport, latest: Latest) {
         let Some(registry) = self.registry.upgrade() else { return };
         let mut functions = registry.0.lock();
         let entry = functions.by_name.get_mut(&self.name).filter(|entry| entry.number == self.number);
-        // If the app has ended meanwhile, it waits for this end itself, and reports it.
+        // If the app has ended meanwhile, the app waits for this end itself and reports it.
         let Some(running) = entry.and_then(|entry| entry.running.take()) else { return };
         let mut forgotten = None;
         if report.is_clean() {
@@ -206,12 +209,12 @@ impl<F> Drop for Registration<F> {
 }
 
 impl<F: Ends> ClosedRegistry<F> {
-    /// Begins the end of each function that runs.
+    /// Begins to end each running function.
     pub(crate) fn end(&self, ending: Ending, limit: Duration) -> Vec<EndingReport> {
         self.running.iter().map(|(_, function)| function.end(ending, limit)).collect()
     }
 
-    /// Whether the calling thread is a container of one of them.
+    /// Whether the calling thread is a container of one of the functions.
     pub(crate) fn is_in_a_container(&self) -> bool {
         self.running.iter().any(|(_, function)| function.is_in_a_container())
     }
@@ -220,12 +223,13 @@ impl<F: Ends> ClosedRegistry<F> {
         !self.running.is_empty()
     }
 
-    /// What became so far of those that the end found running.
+    /// The reports, as they are now, of the functions that were running when the app ended.
     pub(crate) fn reports(&self) -> Vec<FunctionReport> {
         self.running.iter().map(|(_, function)| function.report()).collect()
     }
 
-    /// The report of the app, with those of the functions that the end found running, in their order.
+    /// The report of the app. `reports` has a report for each function that was running when the app ended,
+    /// in the order of `reports()`.
     pub(crate) fn report(self, app: String, reports: Vec<FunctionReport>, would_deadlock: bool) -> Report {
         let running = self.running.iter().map(|(number, _)| *number).zip(reports);
         let ended = self.ended.into_iter().map(|ended| (ended.number, ended.latest()));
@@ -242,7 +246,7 @@ impl<F: Ends> ClosedRegistry<F> {
 }
 
 impl EndedFunction {
-    /// Its report, with what still runs of it by now.
+    /// The function's report, with the threads that still run now.
     fn latest(self) -> FunctionReport {
         (self.latest)().unwrap_or_else(|| {
             let mut report = self.report;
@@ -258,7 +262,7 @@ mod tests {
     use crate::base::ids::ContainerId;
     use crate::values::report::Fate;
 
-    /// A function that keeps its registration, as the real one does.
+    /// A function that holds its registration, as the real one does.
     struct Function(Registration<Arc<Function>>, FunctionReport);
 
     impl Ends for Arc<Function> {
@@ -297,25 +301,25 @@ mod tests {
         let registry = Arc::new(Registry::<Arc<Function>>::default());
         let function = start(&registry, "f", Fate::Exited);
         let taken = |name: &str| matches!(registry.reserve(&name.into()), Err(StartError::NameTaken(_)));
-        assert!(taken("f") && Arc::strong_count(&function) == 2, "it is kept");
+        assert!(taken("f") && Arc::strong_count(&function) == 2, "the registry holds the function");
         function.0.ended(&function.1, Box::new(|| None));
-        assert!(taken("f") && Arc::strong_count(&function) == 1, "it is let go of");
+        assert!(taken("f") && Arc::strong_count(&function) == 1, "the registry has dropped the function");
         drop(function);
         assert!(!taken("f"));
         assert_eq!(entries(&registry), 0);
     }
 
     #[test]
-    fn clean_ends_are_counted_and_the_last_64_others_kept_in_the_order_of_their_start() {
+    fn clean_ends_are_counted_and_the_last_64_other_reports_are_kept_in_order() {
         let registry = Arc::new(Registry::<Arc<Function>>::default());
         for n in 0..1_000 {
             let fate = if n % 10 == 0 { Fate::CutOff } else { Fate::Exited };
             let function = start(&registry, &format!("f{n}"), fate);
             function.0.ended(&function.1, Box::new(|| None));
-            function.0.ended(&function.1, Box::new(|| None)); // a second time changes nothing
+            function.0.ended(&function.1, Box::new(|| None)); // a second end changes nothing
         }
         let last = start(&registry, "last", Fate::Exited);
-        assert_eq!(entries(&registry), 1, "nothing is left of those that have ended");
+        assert_eq!(entries(&registry), 1, "the ended functions have no entry");
         let closed = registry.close();
         let reports = closed.reports();
         let report = closed.report("app".to_owned(), reports, false);
@@ -326,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn a_function_that_ends_while_its_app_does_is_reported_once() {
+    fn a_function_that_ends_together_with_its_app_is_reported_once() {
         let registry = Arc::new(Registry::<Arc<Function>>::default());
         let function = start(&registry, "f", Fate::CutOff);
         let closed = registry.close();
@@ -337,11 +341,11 @@ mod tests {
     }
 
     #[test]
-    fn a_function_that_is_started_while_its_app_ends_is_not_kept_and_a_failed_start_takes_no_name() {
+    fn a_closed_registry_keeps_no_function_and_a_failed_start_frees_its_name() {
         let registry = Arc::new(Registry::<Arc<Function>>::default());
-        drop(registry.reserve(&"f".into()).expect("free")); // the start failed
+        drop(registry.reserve(&"f".into()).expect("the name is free")); // the start failed
         assert_eq!(entries(&registry), 0);
-        let registration = registry.reserve(&"f".into()).expect("free again");
+        let registration = registry.reserve(&"f".into()).expect("the name is free again");
         let number = registration.number();
         drop(registry.close());
         let function = Arc::new(Function(registration, ended("f", Fate::Exited)));
@@ -350,7 +354,7 @@ mod tests {
     }
 
     #[test]
-    fn a_report_says_by_now_what_still_runs_of_a_function_that_ended_before() {
+    fn the_report_of_an_ended_function_lists_the_threads_that_still_run() {
         let registry = Arc::new(Registry::<Arc<Function>>::default());
         let before = FunctionReport { threads_running: 1, ..ended("f", Fate::StillRunning) };
         for (name, latest) in [("gone", None), ("there", Some(before.clone()))] {

@@ -1,4 +1,4 @@
-//! What the handles, maps and calls of one function share.
+//! The running function, which its handles, maps and calls share.
 
 use std::ops::Deref;
 use std::sync::{Arc, OnceLock};
@@ -26,28 +26,29 @@ use crate::values::error::StartError;
 use crate::values::report::FunctionReport;
 use crate::values::status::Status;
 
-/// A running function. Its end aborts the function.
+/// A running function. Dropping it aborts the function.
 pub(crate) struct Running(Option<Parts>);
 
 outline!(Arc<Running>);
 
-/// What it consists of.
+/// The parts of a running function.
 pub(crate) struct Parts {
     pub(crate) dispatch: Arc<Dispatch>,
     supervisor: Addr<UntypedSupervisor>,
-    /// The supervisor with the types of the function, once someone has asked for it.
+    /// The supervisor with the types of the function, once its address was asked for.
     front: OnceLock<Front>,
     pub(crate) default_window: Window,
-    /// Its name in its app; given free by the drop. `None` in a rehearsal.
+    /// The function's name in its app, which is free again once this is dropped. `None` in a rehearsal.
     registration: Option<Registration<Arc<Running>>>,
-    /// Keeps the engine's thread.
+    /// Keeps the engine's thread running.
     engine: Arc<Engine>,
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
         let Some(parts) = self.0.take() else { return };
-        // By value and as a whole: what a closure does not use of it would be dropped here.
+        // The closure takes `parts` as a whole, by value. Otherwise the fields that it does not use would be
+        // dropped on the calling thread.
         let_go(parts.stack(), move || parts.end());
     }
 }
@@ -56,7 +57,7 @@ impl Deref for Running {
     type Target = Parts;
 
     fn deref(&self) -> &Parts {
-        self.0.as_ref().expect("taken by drop only")
+        self.0.as_ref().expect("only drop takes the parts")
     }
 }
 
@@ -73,7 +74,7 @@ impl Running {
         Ok(Self::supervised(dispatch, supervisor, default_window, Some(registration), engine))
     }
 
-    /// A function that a supervisor looks after, on that engine.
+    /// A function whose supervisor has already been started on `engine`.
     pub(crate) fn supervised(
         dispatch: Arc<Dispatch>,
         supervisor: Addr<UntypedSupervisor>,
@@ -88,7 +89,7 @@ impl Running {
         running
     }
 
-    /// The function has ended, and that became of it: its app lets go of it.
+    /// Records that the function has ended with this report. Its app drops it.
     pub(crate) fn ended(&self, report: &FunctionReport) {
         if let Some(registration) = &self.registration {
             registration.ended(report, self.latest());
@@ -98,29 +99,30 @@ impl Running {
 
 impl Parts {
     fn end(self) {
-        // The engine may end with this handle, before it reads its mail: abort here, at once.
+        // The engine may end with this handle before the supervisor reads its mailbox, so the function is
+        // aborted at once.
         self.dispatch.over();
         self.dispatch.abort();
         self.request(Request::Shutdown(Shutdown { ending: Ending::Abort, limit: Duration::ZERO }, None));
     }
 
-    /// Asks the supervisor for something, behind all that was asked before.
+    /// Sends a request to the supervisor, behind all earlier requests.
     pub(crate) fn request(&self, request: Request) {
         match self.front.get() {
-            // Messages that have types come by it, and this is not to overtake them.
+            // Messages with types go through the typed supervisor. The request must not overtake them.
             Some(front) => front.pass(request),
             None => self.supervisor.do_send(request),
         }
     }
 
-    /// The supervisor's answer. `None` if it has ended.
+    /// Sends a request and returns the supervisor's answer, or `None` if the supervisor has ended.
     pub(crate) async fn answer<T>(&self, request: impl FnOnce(Reply<T>) -> Request) -> Option<T> {
         let (reply, answer) = oneshot::channel();
         self.request(request(Some(reply)));
         answer.await.ok()
     }
 
-    /// Waits for that.
+    /// Blocks until [`answer`](Self::answer) is ready.
     fn ask<T>(&self, request: impl FnOnce(Reply<T>) -> Request) -> Option<T> {
         wait(self.answer(request))
     }
@@ -136,16 +138,17 @@ impl Parts {
         self.front.get_or_init(start).address()
     }
 
-    /// A snapshot.
+    /// A snapshot of the function.
     pub(crate) fn status(&self) -> Status {
         if on_engine_thread() {
             return self.dispatch.status();
         }
-        // A supervisor that has ended does not answer; what it left behind still can be read.
+        // A supervisor that has ended does not answer, but the state of its function can still be read.
         self.ask(Request::Status).unwrap_or_else(|| self.dispatch.status())
     }
 
-    /// See [`Function::reset`](crate::Function::reset). The engine's own thread does not wait for the answer.
+    /// See [`Function::reset`](crate::Function::reset). The engine's own thread does not wait for the answer,
+    /// and returns `false`.
     pub(crate) fn reset(&self) -> bool {
         if on_engine_thread() {
             self.request(Request::Reset(None));
@@ -154,8 +157,8 @@ impl Parts {
         self.ask(Request::Reset).unwrap_or(false)
     }
 
-    /// See [`Function::kill_container`](crate::Function::kill_container). The engine's own thread does not wait for the
-    /// answer.
+    /// See [`Function::kill_container`](crate::Function::kill_container). The engine's own thread does not
+    /// wait for the answer, and returns `false`.
     pub(crate) fn kill_container(&self, container: ContainerId) -> bool {
         if on_engine_thread() {
             self.request(Request::Kill(container, None));
@@ -168,13 +171,14 @@ impl Parts {
         self.dispatch.settings.stack()
     }
 
-    /// Its report by now, and after its end, as long as a thread of it is left.
+    /// Returns the report of the function as it is now. After the function's end it works as long as one of
+    /// its threads is left.
     fn latest(&self) -> Latest {
         let dispatch = Arc::downgrade(&self.dispatch);
         Box::new(move || Some(dispatch.upgrade()?.report()))
     }
 
-    /// Whether a blocking call on this thread would wait for itself.
+    /// Whether a blocking call on the calling thread would wait for itself.
     pub(crate) fn would_deadlock(&self) -> bool {
         on_engine_thread() || Context::is_container_of(self.dispatch.settings.id)
     }
@@ -182,12 +186,12 @@ impl Parts {
 
 impl Ends for Arc<Running> {
     fn end(&self, ending: Ending, limit: Duration) -> EndingReport {
-        self.dispatch.begin_end(ending); // at once: the supervisor may be busy
+        self.dispatch.begin_end(ending); // not by request, because the supervisor may be busy
         let (report, reported) = oneshot::channel();
         let how = Shutdown { ending, limit };
         self.request(Request::End { how, running: Self::clone(self), report });
         let (name, latest) = (Arc::clone(&self.dispatch.settings.function), self.latest());
-        // One that has ended before tells what became of it, and what still runs.
+        // If the function has ended before, its state says how it ended and which threads still run.
         let before = move || latest().unwrap_or_else(|| FunctionReport::unknown(&name));
         Box::pin(async move { reported.await.unwrap_or_else(|_| before()) })
     }

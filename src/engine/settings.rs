@@ -1,4 +1,4 @@
-//! What a function was started with: validated, plain, and never changed.
+//! The settings of a function: validated, plain, and never changed.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,7 +17,7 @@ pub(crate) struct Settings {
     /// Distinguishes functions of the process.
     pub(crate) id: u64,
     pub(crate) rules: Rules,
-    /// The types of its inputs and outcomes.
+    /// The types of the function's inputs and outcomes.
     pub(crate) shape: &'static Shape,
     /// The user's code.
     pub(crate) code: Arc<dyn Code>,
@@ -28,27 +28,28 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
-    /// The stack that drops of the function's values may need.
+    /// The stack size that the drops of the function's values may need.
     pub(crate) fn stack(&self) -> Stack {
         Stack::of(self.stack_bytes)
     }
 }
 
-/// What containers may hold in memory, and may leave behind.
+/// The limits on the memory that containers use, and on the threads that they leave behind.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct MemoryRules {
-    /// Whether what they allocate passes an accountant.
+    /// Whether the allocations of containers are counted by an accountant.
     pub(crate) accounted: bool,
     pub(crate) limit: Option<u64>,
-    /// What earlier attempts may have left before a container is made anew.
+    /// How many bytes earlier attempts may have left in a container before the container is recycled.
     pub(crate) recycle_above: Option<u64>,
-    /// With so many threads left behind no container is created.
+    /// While this many threads are abandoned, no container is created.
     pub(crate) abandoned_max: usize,
-    /// With so many bytes that they use nothing is replayed that might leave one more.
+    /// While abandoned threads use this many bytes, an input that might abandon another thread is not
+    /// replayed.
     pub(crate) abandoned_bytes_max: Option<u64>,
 }
 
-/// A number no other function of the process has.
+/// A number that no other function of the process has.
 pub(crate) fn next_function_id() -> u64 {
     static NEXT: AtomicU64 = AtomicU64::new(1);
     NEXT.fetch_add(1, Ordering::Relaxed)

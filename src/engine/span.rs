@@ -1,8 +1,9 @@
-//! The spans around users' code and around what is told of it.
+//! The spans around the user's code and around some events.
 //!
-//! A subscriber is the user's code: it may panic whenever a span is made, entered, left or closed. A span is left and
-//! closed also while a crash unwinds through it, where a second panic would end the process. So each of these is inside
-//! a boundary of its own, and what a subscriber panics with is nobody's crash.
+//! A `tracing` subscriber is the user's code. It may panic whenever a span is made, entered, left or closed.
+//! A span is also left and closed while a crash unwinds through it, and a second panic would then end the
+//! process. Each of these steps therefore runs inside a boundary of its own, and a panic of the subscriber
+//! does not count as a crash.
 
 use tracing::level_filters::LevelFilter;
 use tracing::span::{Entered, Id};
@@ -17,33 +18,33 @@ use crate::memory::local_charge::ChargeGuard;
 #[derive(Debug)]
 pub(crate) struct SafeSpan(Option<Contained<Span>>);
 
-/// A span that was entered, until this is dropped.
-#[must_use = "the span is left where it is dropped"]
+/// An entered span, which is left when this is dropped.
+#[must_use = "the span is left as soon as this is dropped"]
 pub(crate) struct InSpan<'a>(Option<Entered<'a>>);
 
 impl SafeSpan {
-    /// `None` if there is to be none, or if the subscriber panics.
+    /// Makes a span. Returns `None` if `make` does, or if the subscriber panics.
     pub(crate) fn new(make: impl FnOnce() -> Option<Span>) -> Option<Self> {
-        let _outside = ChargeGuard::process(); // it is not the container's code
+        let _outside = ChargeGuard::process(); // the subscriber is not the container's code
         let span = contain(make).ok().flatten()?;
         Some(Self(Some(Contained::new(span))))
     }
 
-    /// The span that the code on this thread is in.
+    /// The current span of the calling thread.
     pub(crate) fn current() -> Option<Self> {
         if LevelFilter::current() == LevelFilter::OFF {
-            return None; // without a subscriber that is not worth a look
+            return None; // without a subscriber there is no span
         }
         Self::new(|| Some(Span::current()).filter(|span| !span.is_none()))
     }
 
-    /// By what and where it is the parent of others: its number, and the subscriber that knows it.
+    /// The span's id, and the subscriber that knows the id. A child span needs both.
     pub(crate) fn parent(&self) -> Option<(Id, Dispatch)> {
         self.span().with_subscriber(|(id, subscriber)| (id.clone(), subscriber.clone()))
     }
 
     fn span(&self) -> &Span {
-        self.0.as_ref().expect("taken by drop only").get()
+        self.0.as_ref().expect("only drop takes the span").get()
     }
 
     pub(crate) fn enter(&self) -> InSpan<'_> {
@@ -51,14 +52,15 @@ impl SafeSpan {
         InSpan(contain(|| self.span().enter()).ok())
     }
 
-    /// Tells something inside of the span.
+    /// Emits an event inside the span.
     pub(crate) fn emit_inside(&self, event: impl FnOnce()) {
         let _in_span = self.enter();
         ignore_panic(event);
     }
 }
 
-/// A subscriber may block where a span closes, which the engine's thread must not wait for.
+/// Closing a span may block in the subscriber. On the engine's thread, which must not wait, another thread
+/// closes it.
 impl Drop for SafeSpan {
     fn drop(&mut self) {
         if on_engine_thread() {

@@ -1,9 +1,9 @@
-//! Making threads. Compiled once, because to make a thread is much code for each kind of closure.
+//! Makes threads. The function takes a boxed closure, so that the code that makes a thread is compiled once.
 
 use std::io;
 use std::thread::Builder;
 
-/// Makes a thread with that name and stack, which runs that.
+/// Makes a thread that runs `run`, with this name and a stack of `stack_bytes` bytes.
 ///
 /// # Errors
 ///

@@ -1,8 +1,9 @@
-//! The supervisor actor: it owns a function's containers, and alone creates them, waits for their end and gives up.
+//! The supervisor actor: it owns a function's containers. Only the supervisor creates containers, waits for
+//! their end, and carries out a decision to give up.
 //!
-//! Crashes are judged where they are seen, under the function's lock; a restart without delay is
-//! carried out by the thread that crashed; the end of a function is begun by the handle that asks for it. Everything
-//! that takes time or a new thread is done here.
+//! A crash is judged by the thread that sees it, under the function's lock. A restart without delay is
+//! carried out by the thread that crashed. The end of a function is begun by the handle that asks for it. The
+//! supervisor does everything that takes time or needs a new thread.
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -24,47 +25,49 @@ use crate::engine::messages::{Launch, Notice, Reply, Request, Retire, Supervisor
 use crate::engine::running::Running;
 use crate::values::report::FunctionReport;
 
-/// How long code that was cut off may take to come out, idle containers to exit, feeders to come back from their source, and
-/// subscribers to hear of what comes before the report.
+/// How long code that was cut off may take to reach a checkpoint, idle containers to exit, feeders to return
+/// from their source, and subscribers to take the events that precede the report.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// A timer may fire a moment early by its own clock: so long is waited at least before the next look.
+/// The shortest delay of a timer. A timer may fire a moment early by its own clock, and a timer that is set
+/// again for the rest must not have a delay of almost 0.
 const TIMER_MIN: Duration = Duration::from_micros(100);
 
-/// How far the end of a function has come.
+/// The phase of a function's end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum EndPhase {
-    /// None was asked for, or its limit has not passed.
+    /// The function was not asked to end, or the limit of its end has not passed.
     Limited,
-    /// The limit has passed. What was cut off may come out, and idle containers exit: everything is waited for.
+    /// The limit has passed, and unfinished code was cut off. The supervisor waits for the code to end at a
+    /// checkpoint and for idle containers to exit.
     Grace,
-    /// It is aborted: only what comes out by itself is waited for.
+    /// The function is aborted. The supervisor waits only for threads that end by themselves.
     Aborted,
 }
 
-/// Supervises one function. It knows no types: messages that have any come by way of the
+/// Supervises one function. It knows none of the function's types. Messages with types go through the public
 /// [`Supervisor`](crate::actor::Supervisor).
 pub(crate) struct UntypedSupervisor {
     dispatch: Arc<Dispatch>,
     default_window: Window,
-    /// What keeps the function; handed on to the maps and calls that begin by message.
+    /// The function. The maps and calls that are begun by message hold a strong reference to it.
     running: Weak<Running>,
-    /// The same, while the function comes to its end because it was told to.
+    /// Keeps the function alive while it ends by request.
     kept: Option<Arc<Running>>,
     containers: Vec<Addr<Container>>,
-    /// The typed supervisor, if there is one: it is told of the end.
+    /// The typed supervisor, if there is one. It stops when this supervisor does.
     front: Option<Recipient<SupervisorEnded>>,
-    /// Who wants the report.
+    /// The senders that wait for the report.
     reporting: Vec<oneshot::Sender<FunctionReport>>,
-    /// Ends the wait for containers that do not end, and when.
+    /// The timer of the current phase of the end, and when it fires.
     limit: Option<(Time, SpawnHandle)>,
-    /// How far the end has come that was asked for.
+    /// The phase of the function's end.
     end: EndPhase,
-    /// The next moment at which containers may be created again.
+    /// The timer that fires when containers may be created again.
     wake: Option<SpawnHandle>,
-    /// The next review of what is due by time alone.
+    /// The timer of the next [`review`](Dispatch::review), and when it fires.
     review: Option<(Time, SpawnHandle)>,
-    /// Ends the wait for feeders.
+    /// The timer that ends the wait for feeders.
     grace: Option<SpawnHandle>,
 }
 
@@ -86,7 +89,8 @@ impl UntypedSupervisor {
         }
     }
 
-    /// Creates every container that is absent and may be created; comes back for those that may not yet.
+    /// Creates every container that is absent and may be created, and sets a timer for those that may not be
+    /// created yet.
     fn create(&mut self, ctx: &mut Context<Self>) {
         for (id, generation) in self.dispatch.create() {
             self.containers[id.index()].do_send(Launch { generation });
@@ -95,7 +99,7 @@ impl UntypedSupervisor {
             ctx.cancel_future(handle);
         }
         if let Some(delay) = self.dispatch.next_creation() {
-            // A timer may fire a moment early by its own clock; `create` then arms it again.
+            // A timer may fire a moment early by its own clock. Then `create` sets it again.
             let delay = delay.max(TIMER_MIN);
             self.wake = Some(ctx.run_later(delay, |supervisor, ctx| {
                 supervisor.create(ctx);
@@ -104,8 +108,8 @@ impl UntypedSupervisor {
         }
     }
 
-    /// Schedules a [`review`](Dispatch::review) after `delay`, unless one is due earlier. Each review schedules the next, as
-    /// long as there may be something to do.
+    /// Schedules a [`review`](Dispatch::review) after `delay`, unless one is due earlier. Each review
+    /// schedules the next, as long as there may be something to do.
     fn review_in(&mut self, delay: Duration, ctx: &mut Context<Self>) {
         let at = self.dispatch.now() + delay;
         match self.review.take() {
@@ -118,12 +122,12 @@ impl UntypedSupervisor {
             if let Some(delay) = supervisor.dispatch.review() {
                 supervisor.review_in(delay.max(TIMER_MIN), ctx);
             }
-            supervisor.create(ctx); // who was held back by a loop that is over now
+            supervisor.create(ctx); // containers that a crash loop held back until now
         });
         self.review = Some((at, handle));
     }
 
-    /// Looks for outcomes after `pause`, and again until nobody waits for them in a task.
+    /// Polls for outcomes after `pause`, and again until no consumer waits in a task.
     fn tick(&mut self, pause: Duration, ctx: &mut Context<Self>) {
         ctx.run_later(pause, move |supervisor, ctx| {
             if let Some(pause) = supervisor.dispatch.tick().pause(pause) {
@@ -134,22 +138,26 @@ impl UntypedSupervisor {
 
     /// Sends the report and stops, once everything has ended or nothing is waited for any more.
     fn finish(&mut self, ctx: &mut Context<Self>) {
-        self.dispatch.give_up(); // if that was decided, and its notice is still on the way
+        self.dispatch.give_up(); // if that was decided, and its notice has not arrived
         let report = self.dispatch.report();
         self.dispatch.ended_with(report.clone());
         let running = self.kept.take().or_else(|| self.running.upgrade());
         if let Some(running) = running {
             running.ended(&report);
-            drop(running); // before the reply, so that whoever has it finds nothing of ours alive
+            // dropped before the reply, so that the receiver of the report finds nothing of the function
+            // alive
+            drop(running);
         }
         let replies = std::mem::take(&mut self.reporting);
-        // Behind the events, so that a program which ends with its report has told them.
+        // The reply is queued behind the events, so that a program that ends once it has the report has
+        // logged them all.
         let answer = self.dispatch.behind_events(move || {
             for reply in replies {
-                drop(reply.send(report.clone())); // whoever no longer waits misses nothing
+                drop(reply.send(report.clone())); // fails if the receiver no longer waits
             }
         });
-        // A subscriber may block for ever, or wait for this very report.
+        // A subscriber may block for ever, or even wait for this report, so the reply is sent after `GRACE`
+        // at the latest.
         if !answer.is_done() {
             actix::spawn(async move {
                 tokio::time::sleep(GRACE).await;
@@ -160,18 +168,19 @@ impl UntypedSupervisor {
         ctx.stop();
     }
 
-    /// Begins to come to an end. What is left of a drain or a stop after `limit` is cut off.
+    /// Begins to end the function. If a drain or a stop has not ended after `limit`, the rest is cut off.
     fn end(&mut self, ending: Ending, limit: Duration, ctx: &mut Context<Self>) {
         self.dispatch.begin_end(ending);
         match (ending, self.end) {
             (Ending::Abort, _) => return self.abort(ctx),
             (_, EndPhase::Limited) => self.limit_to(limit, ctx, Self::cut_off),
-            (_, EndPhase::Grace | EndPhase::Aborted) => {} // its own limit runs
+            // the limit of an earlier end has passed, and `GRACE` limits the rest
+            (_, EndPhase::Grace | EndPhase::Aborted) => {}
         }
         self.finish_if_ended(ctx);
     }
 
-    /// The limit has passed.
+    /// The limit has passed: cuts off all unfinished code.
     fn cut_off(&mut self, ctx: &mut Context<Self>) {
         self.dispatch.cut_off();
         self.limit = None;
@@ -180,7 +189,8 @@ impl UntypedSupervisor {
         self.finish_if_ended(ctx);
     }
 
-    /// What is in the user's code is left behind; what is not comes out by itself, or is left behind as well.
+    /// Aborts the function. Threads in the user's code are abandoned. The other threads end by themselves, or
+    /// are abandoned as well after `GRACE`.
     fn abort(&mut self, ctx: &mut Context<Self>) {
         self.dispatch.abort();
         if self.end != EndPhase::Aborted {
@@ -193,7 +203,8 @@ impl UntypedSupervisor {
         self.finish_if_ended(ctx);
     }
 
-    /// Ends the wait after `limit`, unless it ends before already: of several limits the first counts.
+    /// Calls `then` after `limit`, unless an earlier limit is already set: of several limits the earliest
+    /// counts.
     fn limit_to(
         &mut self,
         limit: Duration,
@@ -209,14 +220,14 @@ impl UntypedSupervisor {
         self.limit = Some((until, ctx.run_later(limit, then)));
     }
 
-    /// Comes to the end once containers have ended. Feeders get a grace: one stuck in its source may
-    /// stay there for ever, and is reported.
+    /// Finishes once all containers have ended. Feeders have a grace period. A feeder that is stuck in its
+    /// source may stay there for ever, and counts as a running thread in the report.
     fn finish_if_ended(&mut self, ctx: &mut Context<Self>) {
         if self.limit.is_none() || !self.dispatch.has_ended() {
             return;
         }
         if self.end == EndPhase::Grace && self.dispatch.has_threads() {
-            return; // they are cut off, and may come out
+            return; // the threads are cut off, and may still end at a checkpoint
         }
         if !self.dispatch.is_fed() {
             return self.finish(ctx);
@@ -303,7 +314,7 @@ impl Handler<Request> for UntypedSupervisor {
                 self.end(how.ending, how.limit, ctx);
             }
             Request::Shutdown(Shutdown { ending, limit }, reply) => {
-                self.kept = self.running.upgrade(); // not there if this comes from its drop
+                self.kept = self.running.upgrade(); // `None` if the request comes from the drop of `Running`
                 self.reporting.extend(reply);
                 self.end(ending, limit, ctx);
             }
@@ -329,24 +340,24 @@ impl Handler<Request> for UntypedSupervisor {
 
 fn answer<T>(reply: Reply<T>, answer: T) {
     if let Some(reply) = reply {
-        drop(reply.send(answer)); // whoever no longer waits misses nothing
+        drop(reply.send(answer)); // fails if the sender of the request no longer waits
     }
 }
 
 impl UntypedSupervisor {
-    /// Whether the container lived.
+    /// Kills a container. Returns whether it was alive.
     fn kill(&mut self, container: ContainerId, ctx: &mut Context<Self>) -> bool {
         let known = container.index() < self.containers.len();
         let killed = known && self.dispatch.kill(container).is_some();
-        self.dispatch.give_up(); // if nobody is left, and nobody can be created
+        self.dispatch.give_up(); // if no container is left, and none can be created
         self.create(ctx);
         self.finish_if_ended(ctx);
         killed
     }
 
-    /// Whether the function had given up.
+    /// Resets the function. Returns whether it had given up.
     fn reset(&mut self, ctx: &mut Context<Self>) -> bool {
-        self.dispatch.give_up(); // if that was decided, and its notice is still on the way
+        self.dispatch.give_up(); // if that was decided, and its notice has not arrived
         let given_up = self.dispatch.reset();
         self.create(ctx);
         given_up

@@ -1,7 +1,7 @@
-//! The engine's own thread: one actix system for the process, ended with the last app.
+//! The engine's own thread: one actix system for the process, which ends with the last app.
 //!
-//! It is a thread of our own, whatever runtime the application has: an actor cannot be started
-//! inside a plain tokio runtime, and supervisors must not share a thread with user code.
+//! The engine has a thread of its own, whatever runtime the application uses. An actor cannot be started
+//! inside a plain tokio runtime, and supervisors must not share a thread with the user's code.
 
 use std::cell::Cell;
 use std::sync::{Arc, Weak};
@@ -16,14 +16,15 @@ use crate::values::error::StartError;
 
 static ENGINE: Mutex<Weak<Engine>> = Mutex::new(Weak::new());
 
-/// The stack of the engine's thread, because inputs and outcomes of calls by message pass over it by value.
+/// The stack size of the engine's thread, in bytes. It is large, because the inputs and outcomes of calls by
+/// message pass over the stack by value.
 pub(crate) const STACK_BYTES: usize = 16 << 20;
 
 thread_local! {
     static ON_ENGINE: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Whether the calling thread is the engine's, where nothing may block.
+/// Whether the calling thread is the engine's thread, where no code may block.
 pub(crate) fn on_engine_thread() -> bool {
     ON_ENGINE.get()
 }
@@ -47,7 +48,7 @@ impl Engine {
         let thread = thread.spawn(move || {
             let runner = System::new();
             runner.block_on(async move {
-                drop(send.send(Self::of_this_thread())); // nobody waits if the starting thread has died
+                drop(send.send(Self::of_this_thread())); // fails if the starting thread has died
             });
             if let Err(error) = runner.run() {
                 ignore_panic(|| tracing::error!(target: TARGET, %error, "the engine ended with an error"));
@@ -59,7 +60,7 @@ impl Engine {
         Ok(started)
     }
 
-    /// The actix system that this thread is in. The thread counts as the engine's from now on.
+    /// The engine on the actix system of the calling thread. The thread counts as the engine's from now on.
     pub(crate) fn of_this_thread() -> Self {
         ON_ENGINE.set(true);
         let system = System::current();
@@ -67,7 +68,7 @@ impl Engine {
         Self { system, arbiter }
     }
 
-    /// Where its actors run.
+    /// The arbiter on which the engine's actors run.
     pub(crate) fn arbiter(&self) -> &ArbiterHandle {
         &self.arbiter
     }
@@ -82,7 +83,7 @@ impl Engine {
         }
         let (send, receive) = bounded(1);
         self.arbiter.spawn_fn(move || {
-            drop(send.send(actor.start())); // nobody waits if the starting thread has died
+            drop(send.send(actor.start())); // fails if the starting thread has died
         });
         receive.recv().map_err(|_| StartError::Engine)
     }

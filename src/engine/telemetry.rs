@@ -1,8 +1,8 @@
-//! The telemetry of the engine: one `tracing` event for each thing worth telling, and the same for
-//! subscribed actors. It prints nothing itself.
+//! The telemetry of the engine: one `tracing` event for each notable event, and the same events as messages
+//! for subscribed actors. It prints nothing itself.
 //!
-//! Events are collected under the function's lock and told after its release, because subscribers
-//! are the user's code.
+//! Events are collected under the function's lock and delivered after its release, because subscribers are
+//! the user's code.
 
 use std::sync::{Arc, Weak};
 use std::task::Waker;
@@ -26,7 +26,7 @@ use crate::values::crash::{Crash, Death};
 use crate::values::event::{ContainerState, Event};
 
 impl Event {
-    /// What a change is told as.
+    /// The event that reports a change of the ledger.
     pub(crate) fn of_change(change: &Change, now: Time) -> Self {
         let (container, generation, stage) = match *change {
             Change::Stage { container, generation, stage } => (container, generation, stage),
@@ -118,11 +118,12 @@ impl Telemetry<'_> {
             Event::Missed(events) => {
                 tracing::warn!(target: TARGET, app, function, events, "events were missed");
             }
-            Event::Crashed(_) | Event::Poisoned { .. } => unreachable!("they are told in a span"),
+            Event::Crashed(_) | Event::Poisoned { .. } => unreachable!("`log` handles these events"),
         }
     }
 
-    /// A crash, inside a span of the input that was executing. A repeat is a detail, and has no span.
+    /// Logs a crash, inside a span of the input that was executing. A repeat is logged at the debug level,
+    /// without a span.
     fn crashed(self, crash: &Crash, caller: &Caller, detail: Detail) {
         let (container, generation) = (crash.container.index(), crash.generation.get());
         let ((cause, location), peak_bytes) = (cause(crash), crash.peak_bytes);
@@ -138,7 +139,8 @@ impl Telemetry<'_> {
                 );
             });
         };
-        // Of the level of the event, so that whoever sees that also sees which input it was.
+        // The span has the level of the event, so that a subscriber that takes the event also takes the span
+        // with its input.
         let span = SafeSpan::new(|| {
             caller.in_its_subscriber(|parent| {
                 Some(tracing::warn_span!(
@@ -161,7 +163,7 @@ impl Telemetry<'_> {
         }
     }
 
-    /// Crashes that were only counted, and that nothing has told of since.
+    /// Logs the number of crashes that were only counted, with the last of them.
     pub(crate) fn repeats(self, crash: &Crash, repeats: u64) {
         let Self { app, function } = self;
         let (cause, location) = cause(crash);
@@ -179,7 +181,7 @@ impl Telemetry<'_> {
         );
     }
 
-    /// The span of one input, or of several from that one on, whose parent is the caller's.
+    /// The span of one input, or of several inputs from `index` on. It is a child of the caller's span.
     pub(crate) fn span(self, caller: &Caller, index: u64, attempt: Attempt) -> Option<SafeSpan> {
         let Self { app, function } = self;
         let (map, call, input) = (caller.label().map(|label| &**label), caller.call(), caller.input(index));
@@ -193,7 +195,7 @@ impl Telemetry<'_> {
         })
     }
 
-    /// The span of a lease of first attempts, where `TRACE` is on.
+    /// The span of a lease of first attempts, if a subscriber takes the `TRACE` level.
     pub(crate) fn trace_span(self, caller: &Caller, index: u64, inputs: u64) -> Option<SafeSpan> {
         let Self { app, function } = self;
         let (map, call, input) = (caller.label().map(|label| &**label), caller.call(), caller.input(index));
@@ -209,7 +211,7 @@ impl Telemetry<'_> {
     }
 }
 
-/// Why a container crashed, and where in the user's code.
+/// Why a container crashed, and the place in the user's code if there is one.
 fn cause(crash: &Crash) -> (Option<String>, Option<&str>) {
     match &crash.death {
         Death::Panicked(panic) | Death::EnterPanicked(panic) => {
@@ -237,7 +239,7 @@ struct Seats {
 
 struct Subscriber {
     to: Recipient<Happened>,
-    /// Events that found its mailbox full, not yet told.
+    /// The number of events that found the mailbox full, and that no [`Event::Missed`] has reported yet.
     missed: u64,
 }
 
@@ -285,7 +287,9 @@ impl Subscribers {
         seats.actors.is_empty() && seats.streams.is_empty()
     }
 
-    /// Sends the event to all subscribers, and waits for none. A subscriber that is gone is forgotten.
+    /// Sends an event to all subscribers without waiting for any. A subscriber misses the events that do not
+    /// fit into its mailbox, and receives their number before the next event that does. A subscriber that has
+    /// ended is removed.
     pub(crate) fn send(&self, event: &Event) {
         let (mut readers, mut told) = (Vec::new(), Vec::new()); // the last handle of a stream is dropped with no lock held
         {
@@ -359,7 +363,8 @@ mod tests {
     }
 
     impl Fields {
-        /// Those that name neither the app nor the function, which all of them must do.
+        /// The line of the fields other than the app and the function, which must both be named outside a
+        /// span.
         fn line(mut self, outer: Option<String>) -> String {
             let named = (self.0.remove("app"), self.0.remove("function"));
             if outer.is_none() {
@@ -380,7 +385,7 @@ mod tests {
             let mut fields = Fields::default();
             attributes.record(&mut fields);
             let level = attributes.metadata().level();
-            let span = context.span(id).expect("it was just made");
+            let span = context.span(id).expect("the span was just made");
             span.extensions_mut().insert(format!("{level}{}", fields.line(None)));
         }
 
@@ -395,7 +400,7 @@ mod tests {
         }
     }
 
-    /// The lines that are said.
+    /// The lines that `log` logs.
     fn said(log: impl FnOnce()) -> Vec<String> {
         let lines = Lines::default();
         tracing::subscriber::with_default(tracing_subscriber::registry().with(lines.clone()), log);
@@ -413,7 +418,7 @@ mod tests {
     }
 
     #[test]
-    fn each_stage_is_an_event_of_its_own() {
+    fn each_stage_has_an_event_of_its_own() {
         let (container, generation) = (ContainerId(2), Generation(5));
         let until = Time(3 * SECOND);
         for (stage, state) in [
@@ -483,7 +488,7 @@ mod tests {
     }
 
     #[test]
-    fn a_crash_is_told_in_the_span_of_its_input_and_its_repeats_as_details() {
+    fn a_crash_is_logged_in_the_span_of_its_input_and_a_repeat_at_the_debug_level() {
         let labelled = Caller::within(None, Some("urls".into()));
         let call = Caller::default().of_call(9);
         let event = Event::Crashed(Arc::new(crash(panic())));
@@ -506,7 +511,7 @@ mod tests {
     }
 
     #[test]
-    fn an_execution_has_a_span_with_what_it_executes() {
+    fn an_execution_has_a_span_that_names_its_inputs() {
         let within = |span: Option<SafeSpan>| {
             let span = span.expect("a subscriber listens");
             span.emit_inside(|| tracing::info!(target: TARGET, "inside"));
@@ -519,7 +524,7 @@ mod tests {
     }
 
     #[test]
-    fn each_cause_of_a_crash_is_told_in_its_words_with_its_place() {
+    fn each_cause_of_a_crash_is_logged_with_its_message_and_its_place() {
         let enter_panic = Panic { message: "no".to_owned(), location: None };
         let enter_error = EnterError::new("no database".into(), Stack::of_any());
         let no_thread = std::io::Error::other("too many");
@@ -539,7 +544,7 @@ mod tests {
         }
     }
 
-    /// Keeps what it hears. Its mailbox takes two events.
+    /// Keeps the events that it receives. Its mailbox holds two.
     struct Listener(Arc<Mutex<Vec<Event>>>);
 
     impl actix::Actor for Listener {
@@ -559,7 +564,7 @@ mod tests {
     }
 
     #[test]
-    fn a_subscriber_hears_each_event_in_order_or_how_many_it_missed_before_the_next() {
+    fn a_subscriber_receives_each_event_in_order_or_the_number_of_missed_events() {
         use actix::Actor;
 
         let heard = Arc::new(Mutex::new(Vec::new()));
@@ -571,13 +576,14 @@ mod tests {
             subscribers.add(listener.clone().recipient());
             assert!(!subscribers.is_empty());
             let mut happened = 0;
-            // Between two bursts it empties its mailbox, which takes all of the small ones and not all of the others.
+            // The listener empties its mailbox between two bursts. The mailbox holds a whole burst of 1, but
+            // not one of 20 or 30.
             for burst in [1, 1, 20, 1, 30, 1] {
                 for _ in 0..burst {
                     subscribers.send(&Event::ExitTimedOut(ContainerId(happened), SECOND));
                     happened += 1;
                 }
-                listener.send(Happened(Event::Reset)).await.expect("it lives");
+                listener.send(Happened(Event::Reset)).await.expect("the listener runs");
             }
             assert_eq!(happened, 54);
         });

@@ -1,8 +1,9 @@
-//! What the thread of a container runs: the user's code, from part to part of its life.
+//! The code that the thread of a container runs: the user's code, one part of the container's life after
+//! another.
 //!
-//! The thread is kept over a restart that needs no delay, because a restart is then a matter of
-//! microseconds. What comes after what is decided by the [`Life`](crate::decide::life::Life) of the container, and a
-//! [`Living`] carries it out.
+//! The thread is kept over a restart that needs no delay, so that such a restart takes microseconds. The
+//! [`Life`](crate::decide::life::Life) of the container decides the order of the parts, and a [`Living`]
+//! carries it out.
 
 use std::sync::Arc;
 
@@ -22,7 +23,7 @@ struct Entered<'a> {
     instance: Option<Box<dyn Instance + 'a>>,
 }
 
-/// Runs a container from `generation` on, until it is not restarted at once.
+/// Runs a container from `generation` on, until it ends or its restart has a delay.
 pub(crate) fn run(dispatch: &Arc<Dispatch>, id: ContainerId, generation: Generation) {
     let settings = &dispatch.settings;
     set_thread_hook(settings.panic_hook);
@@ -42,7 +43,7 @@ pub(crate) fn run(dispatch: &Arc<Dispatch>, id: ContainerId, generation: Generat
                 living.served(served);
             }
             (Part::Exit, Some(Entered { env, instance })) => {
-                let instance = instance.take().expect("it exits once");
+                let instance = instance.take().expect("a generation exits once");
                 living.exited(contain(|| env.token.inside(|| instance.exit(env))));
             }
             (Part::Drop, entered) => {
@@ -51,7 +52,7 @@ pub(crate) fn run(dispatch: &Arc<Dispatch>, id: ContainerId, generation: Generat
                 }
                 living.hear(Event::Dropped);
             }
-            (Part::Serve | Part::Exit, _) => unreachable!("it has entered"),
+            (Part::Serve | Part::Exit, _) => unreachable!("the generation has entered"),
         }
     }
     token::set_current(None);
@@ -59,7 +60,7 @@ pub(crate) fn run(dispatch: &Arc<Dispatch>, id: ContainerId, generation: Generat
     living.end();
 }
 
-/// The user's `enter`, in a generation that was tied.
+/// Runs the user's `enter`, in a generation that was tied.
 fn enter<'a>(
     living: &mut Living,
     dispatch: &'a Arc<Dispatch>,

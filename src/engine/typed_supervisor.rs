@@ -1,7 +1,8 @@
-//! The supervisor as users address it, with the types of its function.
+//! The public face of the supervisor, with the types of its function.
 //!
-//! It hands each message on to the [`UntypedSupervisor`], in order, and the untyped supervisor answers the sender. So the order of
-//! messages does not depend on whether they have types, and only a program that sends messages compiles this actor.
+//! It forwards each message to the [`UntypedSupervisor`], in order, and the untyped supervisor answers the
+//! sender. The order of messages therefore does not depend on whether they have types, and only a program
+//! that sends messages compiles this actor.
 
 use std::any::Any;
 use std::future::poll_fn;
@@ -30,10 +31,10 @@ pub struct Supervisor<I, O, E> {
     types: Types<I, O, E>,
 }
 
-/// The address of a [`Supervisor`], for those who do not know its types.
+/// The address of a [`Supervisor`], for code that does not know its types.
 pub(crate) struct Front {
     address: Box<dyn Any + Send + Sync>,
-    /// Hands a request on, behind all messages that the actor has received before.
+    /// Forwards a request, behind all messages that the actor has received before.
     pass: Box<dyn Fn(Request) + Send + Sync>,
 }
 
@@ -52,11 +53,11 @@ impl Front {
         Self { address: Box::new(address), pass: Box::new(move |request| passes.do_send(request)) }
     }
 
-    /// The address with its types.
+    /// The address, with its types.
     ///
     /// # Panics
     ///
-    /// If these are other types.
+    /// If the supervisor has other types.
     pub(crate) fn address<I, O, E>(&self) -> &Addr<Supervisor<I, O, E>>
     where
         I: Send + Sync + 'static,
@@ -82,12 +83,13 @@ where
     fn started(&mut self, ctx: &mut Context<Self>) {
         self.untyped.do_send(Request::Front(ctx.address().recipient()));
         if !self.untyped.connected() {
-            ctx.stop(); // it has ended before, and tells of it no more
+            ctx.stop(); // it has ended before, and sends no `SupervisorEnded`
         }
     }
 }
 
-/// What a message comes to: a request, which is to have the reply of whoever sent the message.
+/// The response to a message: a request to the untyped supervisor, which sends the reply to the sender of the
+/// message.
 pub struct Forward<T> {
     untyped: Addr<UntypedSupervisor>,
     request: Box<dyn FnOnce(Reply<T>) -> Request>,
@@ -151,7 +153,7 @@ where
                 }
                 let started = start_map(message, view).map_err(Cause::from);
                 if let Some(reply) = reply {
-                    drop(reply.send(started)); // whoever no longer waits misses nothing
+                    drop(reply.send(started)); // fails if the sender of the message no longer waits
                 }
             }))
         })
@@ -199,8 +201,8 @@ where
     }
 }
 
-/// Begins a call, and answers with its outcome once that is there. An outcome that no one waits for is the user's to drop,
-/// and not on this thread.
+/// Begins a call, and replies with its outcome once that is ready. If the sender of the message no longer
+/// waits, the outcome is dropped on another thread, because a drop of the user's must not block this one.
 fn call<I, O, E>(message: CallInput<I, O, E>, view: &SupervisorView<'_>, reply: Reply<Outcome<I, O, E>>)
 where
     I: Send + Sync + 'static,
@@ -208,7 +210,7 @@ where
     E: Send + 'static,
 {
     let stack = view.dispatch.settings.stack();
-    // Keeps the function until the call has its outcome, as any call does.
+    // Keeps the function alive until the call has its outcome, as every call does.
     let running = view.running.clone();
     let CallInput { input, caller, .. } = message;
     let begun = OpenCall::begin(view.dispatch, input.into_inner(), caller);

@@ -1,4 +1,4 @@
-//! Waiting for an answer on a thread that has no runtime, or must not use the one it has.
+//! Waits for an answer on a thread that has no runtime, or must not use the runtime that it has.
 
 use std::future::Future;
 use std::pin::pin;
@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
 
-/// Wakes by unparking, which is remembered where it comes before the park.
+/// Wakes a thread by unparking it. An unpark that precedes the park is not lost.
 struct Unpark(Thread);
 
 impl Wake for Unpark {
@@ -15,7 +15,7 @@ impl Wake for Unpark {
     }
 }
 
-/// Blocks the thread until the future is ready.
+/// Blocks the calling thread until the future is ready.
 pub(crate) fn wait<F: Future>(future: F) -> F::Output {
     let waker = Waker::from(Arc::new(Unpark(thread::current())));
     let mut cx = Context::from_waker(&waker);

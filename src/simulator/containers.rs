@@ -93,14 +93,14 @@ impl Model {
         self.is_full(0) && self.policy.is_limited() && nobody
     }
 
-    /// Whether a container that asks for work may exit to begin anew.
+    /// Whether a container that asks for work may exit to be recycled.
     pub(super) fn may_recycle(&self, id: ContainerId, generation: Generation) -> bool {
         let going_on = self.mode == Mode::Running && !self.gave_up;
         let room = !self.is_full(1 + self.exiting.len()) && !self.is_large(0);
         self.is_alive(id, generation) && going_on && room
     }
 
-    /// The container exits to begin anew.
+    /// The container exits to be recycled.
     pub(super) fn recycled(&mut self, id: ContainerId, generation: Generation, now: Time) {
         self.came_back(id);
         self.at_once.insert(id, true);
@@ -108,14 +108,14 @@ impl Model {
         self.policy.leaves(id, generation, now);
     }
 
-    /// The worker of a container was interrupted, and is to be entered anew.
+    /// The worker of a container was interrupted, and is to enter again.
     pub(super) fn interrupted(&mut self, id: ContainerId, generation: Generation, now: Time) {
         self.came_back(id);
         self.policy.ended(id, generation, now);
         self.at_once.insert(id, true);
     }
 
-    /// A recycled container has exited, and is about to begin anew.
+    /// A recycled container has exited, and is about to begin its next generation.
     pub(super) fn returns(&mut self, id: ContainerId) {
         self.returning.insert(id);
     }

@@ -16,7 +16,7 @@ use crate::values::report::Fate;
 /// The time that code has to end after it was cut off, and that idle containers have to exit.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// What the report must say.
+/// The report that is expected of the function's end.
 #[derive(Debug, Default)]
 pub(super) struct EndModel {
     /// The inputs that came back because of the end.
@@ -120,7 +120,7 @@ impl World {
         }
     }
 
-    /// Sets the limit of a shutdown. Of several limits the earliest counts.
+    /// Sets the limit of a shutdown. If there are several limits, the earliest counts.
     pub(super) fn limit_to(&mut self, limit: Duration) {
         if self.model.ends.cut_off {
             return;

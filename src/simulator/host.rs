@@ -1,4 +1,5 @@
-//! What a simulated function stands on: a clock that the simulator moves, and threads that the simulator lives itself.
+//! The host of a simulated function: a clock that the simulator moves, and threads that the simulator steps
+//! itself.
 
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,7 +19,7 @@ use crate::values::event::Event;
 pub(super) struct Simulation {
     /// In nanoseconds since the function was started; the simulator moves it on.
     pub(super) clock: Arc<AtomicU64>,
-    /// What subscribers are told.
+    /// The events that subscribers receive.
     pub(super) heard: Heard,
 }
 

@@ -162,7 +162,7 @@ pub(super) struct Model {
     pub(super) restarts: u64,
     /// The current generation of each container.
     pub(super) current: BTreeMap<ContainerId, Generation>,
-    /// Which containers replay known suspects, and which may.
+    /// The containers that replay known suspects, and those that may.
     pub(super) suspects: NaiveSuspects,
     /// The number of leases of calls since the last lease of a map.
     pub(super) calls_in_a_row: usize,
@@ -175,7 +175,7 @@ pub(super) struct Model {
     pub(super) orphans: BTreeMap<ContainerId, OrphanModel>,
     /// Whether a container may restart at once, because it last died after progress or of a known suspect.
     pub(super) at_once: BTreeMap<ContainerId, bool>,
-    /// The containers that exit to begin anew, or have done so and not begun.
+    /// The containers that are recycled and have not begun their next generation.
     pub(super) recycling: BTreeSet<ContainerId>,
     /// The containers that have not entered, or have not come back from their last lease.
     pub(super) busy: BTreeSet<ContainerId>,
@@ -183,13 +183,13 @@ pub(super) struct Model {
     pub(super) left_behind: BTreeMap<(ContainerId, Generation), u64>,
     /// The containers in their `exit`.
     pub(super) exiting: BTreeSet<ContainerId>,
-    /// The containers that do not live, but whose threads are about to begin anew.
+    /// The containers that are not alive, but whose threads are about to begin the next generation.
     pub(super) returning: BTreeSet<ContainerId>,
     /// How the container dies that is dying now.
     pub(super) dying: Dying,
     /// The events that subscribers have still to receive.
     pub(super) hearing: EventModel,
-    /// What the report must say.
+    /// The report that is expected of the function's end.
     pub(super) ends: EndModel,
     /// The number of inputs of forgotten jobs that ended in each way: ok, failed, poisoned, cancelled, given up.
     pub(super) closed: [u64; 5],

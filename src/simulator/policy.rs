@@ -1,5 +1,5 @@
 //! Both restart policies, written from the contract and as naively as possible. Every crash and every
-//! completion is kept, and each verdict is worked out anew from all of them.
+//! completion is kept, and each verdict is worked out from all of them.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -18,8 +18,8 @@ pub(super) struct SimLife {
     begun: u64,
     began: Time,
     entered: Option<Time>,
-    /// Whether it begins anew after an exit to recycle, and has not entered. A failed start of another
-    /// container counts it as live.
+    /// Whether it begins after an exit to recycle, and has not entered. A failed start of another container
+    /// counts it as live.
     recycling: bool,
     completed: u64,
     alive: bool,
@@ -41,7 +41,7 @@ struct DeathModel {
     restart: Time,
 }
 
-/// What a death counts for the limit.
+/// The weight of a death in the limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Weight {
     /// It counts neither as a crash nor for the rate.
@@ -74,7 +74,7 @@ pub(super) struct NaivePolicy {
     pub(super) recovered: bool,
 }
 
-/// What the policy must say.
+/// The verdicts that are allowed for the policy.
 #[derive(Debug)]
 pub(super) struct Expected {
     /// Whether giving up is allowed. It differs from `must_give_up` only where completions may have been
@@ -119,7 +119,7 @@ impl NaivePolicy {
         self.clock
     }
 
-    /// A container begins. `recycling` says that it begins anew after an exit to recycle.
+    /// A container begins. `recycling` says that it begins after an exit to recycle.
     pub(super) fn begun(&mut self, id: ContainerId, generation: Generation, recycling: bool, now: Time) {
         let (begun, began) = (self.tick(), now);
         let life = SimLife { begun, began, entered: None, recycling, completed: 0, alive: true };
@@ -289,7 +289,7 @@ impl NaivePolicy {
         }
     }
 
-    /// What each death counts, worked out from the first death on.
+    /// The weight of each death, worked out from the first death on.
     fn weights(&self) -> Vec<Weight> {
         let mut last: Option<&DeathModel> = None;
         let mut weigh = |death| {

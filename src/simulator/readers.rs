@@ -30,13 +30,13 @@ pub(super) enum Habit {
     Slow,
     /// Takes everything, one by one at regular intervals.
     Steady,
-    /// Is dropped after so many outcomes.
+    /// Is dropped after this many outcomes.
     DropsAfter(u64),
-    /// Salvages after so many outcomes.
+    /// Salvages after this many outcomes.
     SalvagesAfter(u64),
 }
 
-/// What takes the outcomes of a map or a call.
+/// The consumer of the outcomes of a map or a call.
 pub(super) enum Taker {
     Map(Consumer<SimInput, SimOutput, Refusal>),
     Call(OpenCall),

@@ -30,7 +30,7 @@ use crate::simulator::host::Simulation;
 pub(super) struct Rig {
     pub(super) engine: Arc<Dispatch>,
     pub(super) clock: Arc<AtomicU64>,
-    /// What subscribers were told.
+    /// The events that subscribers have received.
     pub(super) heard: Heard,
     pub(super) containers: Vec<(ContainerId, Generation)>,
 }

@@ -17,7 +17,7 @@ const HUNG: Duration = Duration::from_secs(1);
 /// If no container was entered for this time, any container may replay a suspect.
 const UNPROVEN: Duration = Duration::from_secs(10);
 
-/// What the model knows of one container, as numbers of crashes.
+/// The model's knowledge of one container, as numbers of crashes.
 #[derive(Debug, Default, Clone, Copy)]
 struct Known {
     /// The last crash that it has outlived.
@@ -114,7 +114,7 @@ impl NaiveSuspects {
     /// Later moments at which more suspects may be replayed.
     pub(super) fn dues(&self, crashed: Time, now: Time, all: usize) -> impl Iterator<Item = Time> {
         let full = self.executing.len() >= (all / 2).max(1);
-        // The books do not know whether the engine has seen yet that a suspect has returned.
+        // The model does not know whether the engine has seen yet that a suspect has returned.
         let seen = !self.executing.iter().any(|(id, _)| self.returned.contains(id));
         let hung = self.executing.iter().map(|(_, since)| *since + HUNG).max().filter(|_| seen);
         let long = self.entered.map_or(crashed, |entered| entered.max(crashed)) + UNPROVEN;

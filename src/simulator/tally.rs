@@ -56,7 +56,7 @@ tally! {
     died_of_memory,
     /// Threads left behind in the user's code.
     abandoned,
-    /// Containers that exited to begin anew.
+    /// Containers that exited to be recycled.
     recycled,
     interrupted,
     /// Deaths at which the threads left behind reached a limit.

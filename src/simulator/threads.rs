@@ -1,5 +1,6 @@
-//! Simulated threads of containers: each lives the [life](crate::engine::life) of its container in steps, between which
-//! anything may happen, and plays the user's code and the loop of `engine/body.rs` around it.
+//! Simulated threads of containers. Each goes through the [life](crate::engine::life) of its container in
+//! steps, between which any other part of the simulation may step. It plays the user's code, and the loop of
+//! `engine/body.rs` around it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,28 +22,29 @@ use crate::simulator::values::{Refusal, SimInput, SimOutput};
 use crate::simulator::world::World;
 use crate::values::crash::{Death, Panic};
 
-/// A thread of a container.
+/// A simulated thread of a container.
 pub(super) struct SimThread {
     pub(super) id: ContainerId,
     living: Living,
     pub(super) phase: ThreadPhase,
-    /// How long `enter` takes in the first generation of the thread.
+    /// How long `enter` takes in the first generation of the thread. In its later generations it takes no
+    /// time.
     enter_takes: Duration,
 }
 
-/// Where a thread is.
+/// The phase of a thread, between two of its steps.
 pub(super) enum ThreadPhase {
-    /// What its life asks for is the engine's to do, or the drop of its state.
+    /// The next act is one of the engine's, or the drop of the user's state.
     Between,
     Entering {
         until: Time,
     },
-    /// It asks for work.
+    /// The thread is about to ask for work.
     Asking,
     Asleep {
         until: Option<Time>,
     },
-    /// It has its run and has not looked whether it may begin.
+    /// The thread has its run, and has not checked whether it may begin.
     Beginning {
         task: SimTask,
     },
@@ -51,7 +53,7 @@ pub(super) enum ThreadPhase {
         place: usize,
         until: Option<Time>,
     },
-    /// It has the right to publish and has not yet done so.
+    /// The thread has the right to publish its outcome, and has not yet done so.
     Publishing {
         task: SimTask,
         place: usize,
@@ -60,13 +62,13 @@ pub(super) enum ThreadPhase {
     },
     Exiting {
         until: Time,
-        /// It is to begin anew after it.
+        /// Whether the container is recycled, and enters again after its `exit`.
         recycles: bool,
     },
     Over,
 }
 
-/// A run in a thread's hands.
+/// The run and the lease that a thread works on.
 pub(super) struct SimTask {
     run: Arc<Run>,
     lease: Lease,
@@ -77,11 +79,11 @@ impl SimTask {
         self.lease.job
     }
 
-    #[expect(unsafe_code, reason = "a right to publish that was given is used in a later step")]
+    #[expect(unsafe_code, reason = "the right to publish that one step was given is used in a later step")]
     fn publish(&self, place: usize, answer: SimOutput) {
-        // SAFETY: the right was given with the step, and dropped unused.
+        // SAFETY: the step that finished the execution obtained the right, and did not use it.
         unsafe { self.run.publish_at::<SimInput, SimOutput, Refusal>(place, answer) };
-        // SAFETY: its outcome has just been published.
+        // SAFETY: the input's outcome has just been published.
         unsafe { self.run.chunk.drop_input(place) };
     }
 
@@ -127,29 +129,29 @@ impl SimThread {
         self.living.generation()
     }
 
-    /// Whether its current generation has come so far as to be tied.
+    /// Whether the current generation of the thread is tied.
     pub(super) fn is_tied(&self) -> bool {
         !matches!(self.living.life.act(), Act::Tie)
     }
 
-    /// The account of its current generation, once that is tied.
+    /// The account of the current generation, once the generation is tied.
     fn account(&self) -> Option<&'static Account> {
         let token = self.living.token.as_ref()?;
-        Some(token.account().expect("there are many").counters())
+        Some(token.account().expect("a simulated function counts its memory").counters())
     }
 
-    /// The user's code allocates. Whether that is more than it may, for the first time.
+    /// Lets the user's code allocate. Returns whether this exceeds the memory limit for the first time.
     pub(super) fn grow(&self, bytes: u64) -> bool {
-        let account = self.account().expect("it is tied before it runs the user's code");
+        let account = self.account().expect("a generation is tied before it runs the user's code");
         account.charge(account.epoch(), bytes as i64, bytes as i64)
     }
 
-    /// What its code holds.
+    /// The number of bytes that the user's code holds.
     pub(super) fn holds(&self) -> u64 {
         self.account().map_or(0, |account| account.live() as u64)
     }
 
-    /// It frees that, as it does when its state is dropped.
+    /// Lets the user's code free its memory, as it does when its state is dropped.
     fn shrink(&self) {
         if let Some(account) = self.account() {
             account.credit(account.epoch(), account.live());
@@ -160,7 +162,7 @@ impl SimThread {
         self.account().is_some_and(Account::is_over_limit)
     }
 
-    /// When it can go on; `None` if something must happen before.
+    /// When the thread can take its next step. `None` if another part of the simulation must step first.
     pub(super) fn ready_at(&self) -> Option<Time> {
         match &self.phase {
             ThreadPhase::Entering { until } | ThreadPhase::Exiting { until, .. } => Some(*until),
@@ -173,7 +175,7 @@ impl SimThread {
         }
     }
 
-    /// Whether it may have completed something that the engine has not looked at.
+    /// Whether the thread may have completed an input that the engine has not seen.
     pub(super) fn is_ahead(&self) -> bool {
         matches!(
             self.phase,
@@ -191,7 +193,7 @@ impl SimThread {
 }
 
 impl World {
-    /// One step of one thread.
+    /// Takes one step of one thread.
     pub(super) fn advance(&mut self, at: usize) {
         let thread = &mut self.threads[at];
         let (id, generation) = (thread.id, thread.generation());
@@ -219,12 +221,13 @@ impl World {
                 thread.living.exited(Ok(()));
                 self.leave(at, recycles)
             }
-            ThreadPhase::Over => unreachable!("threads that are over are removed"),
+            ThreadPhase::Over => unreachable!("the world removes threads that are over"),
         };
         self.threads[at].phase = phase;
     }
 
-    /// The engine does its part of the life of a thread. What comes of it is heard by the thread, and returned.
+    /// Performs the engine's next act in the life of a thread. The result is passed on to the life, and
+    /// returned.
     fn perform(&mut self, at: usize) -> Event {
         let living = &mut self.threads[at].living;
         let event = living.perform();
@@ -233,8 +236,8 @@ impl World {
         event
     }
 
-    /// What the life of a thread asks for between the parts of the user's code: one act, before which its state may be
-    /// dropped.
+    /// Performs one act of the engine's between the parts of the user's code. The user's state may be dropped
+    /// before it.
     fn go_on(&mut self, at: usize) -> ThreadPhase {
         let thread = &mut self.threads[at];
         let (id, generation) = (thread.id, thread.generation());
@@ -256,11 +259,11 @@ impl World {
                 self.begun(at, begun, false)
             }
             Act::End => self.end(at),
-            act => unreachable!("{act:?} is done where it comes up"),
+            act => unreachable!("{act:?} is performed by the step before it"),
         }
     }
 
-    /// A thread begins another generation, or does not.
+    /// Tells the model whether a thread has begun another generation.
     fn begun(&mut self, at: usize, begun: Event, is_left_behind: bool) -> ThreadPhase {
         let id = self.threads[at].id;
         match begun {
@@ -278,7 +281,7 @@ impl World {
         let thread = &self.threads[at];
         let (id, generation, fate) = (thread.id, thread.generation(), thread.living.life.fate().cloned());
         let lived = self.model.is_alive(id, generation);
-        // Of a later generation, on another thread, nothing is said by the end of this one.
+        // The end of this thread says nothing about a later generation, which runs on another thread.
         let speaks =
             self.model.current.get(&id) == Some(&generation) && !self.model.is_left_behind(id, generation);
         if let Some(fate) = fate.filter(|_| speaks) {
@@ -292,14 +295,18 @@ impl World {
         ThreadPhase::Over
     }
 
-    /// The code comes by a checkpoint, if the tape says so, and out there if nobody waits for its outcome any more.
+    /// Lets the user's code pass a checkpoint, if the tape says so. The code ends there if its outcome is no
+    /// longer wanted.
     fn interrupted(&mut self, at: usize) -> Option<ThreadPhase> {
         let thread = &self.threads[at];
         let (id, generation) = (thread.id, thread.generation());
         let unwanted = self.model.is_alive(id, generation) && self.model.orphans.contains_key(&id);
         let token = thread.living.with_current();
         let told = token.is_unwanted();
-        assert_eq!(told, unwanted, "what a checkpoint of {id}#{generation} knows of its execution");
+        assert_eq!(
+            told, unwanted,
+            "whether a checkpoint of {id}#{generation} sees that its outcome is unwanted"
+        );
         if !unwanted || !self.tape.one_in(2) {
             return None;
         }
@@ -309,11 +316,11 @@ impl World {
         let living = &mut self.threads[at].living;
         living.served(Err(panic));
         let goes_on = matches!(living.life.act(), Act::Run(Part::Serve));
-        assert_eq!(goes_on, !self.plan.has_state, "a state that was interrupted is built anew");
+        assert_eq!(goes_on, !self.plan.has_state, "an interrupted state is built again");
         Some(if goes_on { ThreadPhase::Asking } else { self.go_on(at) })
     }
 
-    /// A thread ties itself to its generation, and begins to enter.
+    /// Ties a thread to its generation, whose `enter` begins if the generation is current.
     fn tie(&mut self, at: usize) -> ThreadPhase {
         let (id, generation) = (self.threads[at].id, self.threads[at].generation());
         let tied = matches!(self.perform(at), Event::Tied);
@@ -325,7 +332,7 @@ impl World {
         }
     }
 
-    /// The user's `enter` returns, or panics.
+    /// Lets the user's `enter` return or panic.
     fn enter(&mut self, at: usize) -> ThreadPhase {
         let thread = &self.threads[at];
         let (id, generation) = (thread.id, thread.generation());
@@ -356,7 +363,7 @@ impl World {
         ThreadPhase::Asking
     }
 
-    /// A container serves no more, for that reason, and begins its `exit`.
+    /// Ends the service of a container for this reason, and begins its `exit`.
     fn exit(&mut self, at: usize, served: Served) -> ThreadPhase {
         self.threads[at].living.served(Ok(served));
         self.perform(at);
@@ -365,7 +372,7 @@ impl World {
         ThreadPhase::Exiting { until: self.now() + takes, recycles: served == Served::Recycles }
     }
 
-    /// A container has exited.
+    /// Ends the `exit` of a container.
     fn leave(&mut self, at: usize, recycles: bool) -> ThreadPhase {
         let (id, generation) = (self.threads[at].id, self.threads[at].generation());
         self.perform(at);
@@ -382,7 +389,7 @@ impl World {
         let (id, generation) = (self.threads[at].id, self.threads[at].generation());
         let now = self.now();
         if !self.healed && self.tape.one_in(10) {
-            // Its attempts have left too much.
+            // The container's attempts have left too many bytes.
             let recycled = self.engine.recycle(id, generation);
             self.sync_pulled();
             assert_eq!(recycled, self.model.may_recycle(id, generation), "{id}#{generation} is recycled");
@@ -417,7 +424,7 @@ impl World {
                 ThreadPhase::Between
             }
             Next::Over(leaves) => {
-                assert_eq!(leaves, Served::Leaves, "to recycle is the container's own idea");
+                assert_eq!(leaves, Served::Leaves, "only the container itself decides to recycle");
                 self.model.policy.leaves(id, generation, now);
                 self.exit(at, leaves)
             }
@@ -446,7 +453,7 @@ impl World {
         }
     }
 
-    /// The user's function is called.
+    /// Calls the user's function.
     fn execute(&mut self, task: SimTask, place: usize) -> ThreadPhase {
         self.tally.executions += 1;
         let ticket = task.run.active_at::<SimInput, SimOutput, Refusal>(place).input();
@@ -460,7 +467,7 @@ impl World {
         ThreadPhase::Executing { task, place, until }
     }
 
-    /// The user's function returns, or panics.
+    /// Lets the user's function return or panic.
     fn finish(&mut self, at: usize, task: SimTask, place: usize) -> ThreadPhase {
         let (id, generation) = (self.threads[at].id, self.threads[at].generation());
         let attempt = task.lease.attempt.get();
@@ -476,7 +483,11 @@ impl World {
                     Advance::Next => Some(false),
                     Advance::Last => Some(true),
                 };
-                assert_eq!(last.is_some(), accepted, "invariant 2: a late answer, or one refused");
+                assert_eq!(
+                    last.is_some(),
+                    accepted,
+                    "invariant 2: an outcome is refused exactly if it is late"
+                );
                 let Some(last) = last else {
                     self.engine.count_late();
                     return ThreadPhase::Asking;
@@ -519,13 +530,13 @@ impl World {
         self.execute(task, place + 1)
     }
 
-    /// The user's code panics, or comes out at a checkpoint because its account is over its limit.
+    /// Unwinds the user's code, because it panics, or because a checkpoint found its account over its limit.
     fn unwinds(&mut self, at: usize) -> ThreadPhase {
         self.threads[at].living.served(Err(panic()));
         self.die(at)
     }
 
-    /// A container dies in its own thread.
+    /// Lets a container die in its own thread.
     fn die(&mut self, at: usize) -> ThreadPhase {
         let (id, generation) = (self.threads[at].id, self.threads[at].generation());
         self.model.dies_by_itself();
@@ -535,7 +546,7 @@ impl World {
         ThreadPhase::Between
     }
 
-    /// The thread of a container could not be made.
+    /// Handles the launch of a container whose thread could not be made.
     pub(super) fn not_made(&mut self, id: ContainerId, generation: Generation) {
         self.model.dies_by_itself();
         let error = std::io::Error::from(std::io::ErrorKind::OutOfMemory);
@@ -546,7 +557,7 @@ impl World {
         self.model.thread_ended(id, generation);
     }
 
-    /// Takes the verdict on a death into the model.
+    /// Applies the verdict on a death to the model.
     pub(super) fn account_for(&mut self, id: ContainerId, generation: Generation, restart: Option<Restart>) {
         let now = self.now();
         let executing = self.model.executing(id);

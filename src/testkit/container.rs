@@ -1,5 +1,5 @@
-//! A container in a rehearsal: its [life](crate::engine::life) as a task, in which the user's code waits where the script
-//! says so, and dies as the script wills.
+//! A container in a rehearsal. Its [life](crate::engine::life) is a task, in which the script decides how
+//! long the user's code waits and how it dies.
 
 use std::cell::Cell;
 use std::future::{pending, poll_fn};
@@ -29,7 +29,7 @@ use crate::testkit::script::{At, EnterFault, Fault};
 use crate::testkit::stage::Rehearsed;
 use crate::values::crash::{Death, Panic};
 
-/// Runs a container from `generation` on, until it is not restarted at once.
+/// Runs a container from `generation` on, until it ends or its restart has a delay.
 pub(crate) async fn run<I, O, E>(
     dispatch: Arc<Dispatch>,
     id: ContainerId,
@@ -45,7 +45,7 @@ pub(crate) async fn run<I, O, E>(
     let mut living = Living::new(&dispatch, id, generation, |_| Ok(Token::of_no_thread(None)));
     let play = Play { dispatch: &dispatch, rehearsed: &rehearsed, context: &context, id };
     while let Some(part) = living.next() {
-        // The local tasks that the generation spawns die with it.
+        // The generation's local tasks are dropped when it ends.
         let tasks = LocalSet::new();
         let origin = Arc::new(Origin::of((&settings.app, &settings.function), id, living.generation()));
         let playing = tasks.run_until(play.generation(part, &mut living));
@@ -53,7 +53,7 @@ pub(crate) async fn run<I, O, E>(
         let drop_tasks = || contain_drop(|| among_tasks(&origin, || drop(tasks)));
         context.inside(|| at_no_checkpoint(drop_tasks));
         if let Err(panic) = played {
-            // What is the user's is contained.
+            // Panics of the user's code are contained further in, so this is a bug of the engine.
             dispatch.break_down(&format!("a container {panic}"));
             context.end_generation();
             return dispatch.ended(id, living.generation(), None);
@@ -64,13 +64,13 @@ pub(crate) async fn run<I, O, E>(
     living.end();
 }
 
-/// Polls what belongs to a container, on a thread that others share with it.
+/// Polls a container's future with its `Context` installed, on the thread that all containers share.
 async fn as_its_own<T>(context: &Context, future: impl Future<Output = T>) -> T {
     let mut future = pin!(future);
     poll_fn(|cx| context.inside(|| future.as_mut().poll(cx))).await
 }
 
-/// Polls code of the user's. A panic in it ends here.
+/// Polls the user's code. A panic ends at this boundary.
 async fn contained<T>(future: impl Future<Output = T>) -> Result<T, Panic> {
     let mut future = pin!(future);
     poll_fn(|cx| match contain(|| future.as_mut().poll(cx)) {
@@ -81,7 +81,8 @@ async fn contained<T>(future: impl Future<Output = T>) -> Result<T, Panic> {
     .await
 }
 
-/// Polls what polls spawned tasks as well. The container's own code is contained once more inside of it.
+/// Polls a future that polls spawned tasks as well, and names `origin` as their container. The container's
+/// own code is contained once more inside it.
 async fn polled_among_tasks<T>(origin: &Arc<Origin>, future: impl Future<Output = T>) -> T {
     let mut future = pin!(future);
     poll_fn(|cx| among_tasks(origin, || future.as_mut().poll(cx))).await
@@ -96,7 +97,7 @@ async fn in_span<T>(future: impl Future<Output = T>, span: Option<&SafeSpan>) ->
     .await
 }
 
-/// What the generations of a container share.
+/// The state that all generations of a container share.
 struct Play<'a, I, O, E> {
     dispatch: &'a Arc<Dispatch>,
     rehearsed: &'a Rehearsed<I, O, E>,
@@ -104,7 +105,7 @@ struct Play<'a, I, O, E> {
     id: ContainerId,
 }
 
-/// Why a container dies, where that is not what the panic says.
+/// The scripted death of a container, if it is not the death that its panic stands for.
 type Scripted = Cell<Option<Death>>;
 
 /// The user's code in one generation.
@@ -124,7 +125,7 @@ where
         self.dispatch.now().0
     }
 
-    /// The user's code of one generation, from that part on, up to the drop of its state.
+    /// Runs the user's code of one generation, from the part `first` up to the drop of its state.
     async fn generation(&self, first: Part, living: &mut Living) {
         let mut entered = None;
         let mut next = Some(first);
@@ -133,7 +134,7 @@ where
                 (Part::Enter, entered) => *entered = Some(self.begin(living).await),
                 (Part::Serve, Some(OnStage { env, role: Some(role) })) => {
                     let scripted = Scripted::default();
-                    // Nothing is retained where no memory is counted.
+                    // No memory is counted in a rehearsal, so no bytes count as retained.
                     let drive = async |task: &LeasedRun<'_>| {
                         self.drive(task, role.as_mut(), &scripted).await;
                         0
@@ -149,7 +150,7 @@ where
                     }
                 }
                 (Part::Exit, Some(OnStage { env, role })) => {
-                    let role = role.take().expect("it exits once");
+                    let role = role.take().expect("a generation exits once");
                     living.exited(self.exit(env, role).await);
                 }
                 (Part::Drop, entered) => {
@@ -158,13 +159,13 @@ where
                     }
                     return;
                 }
-                (Part::Serve | Part::Exit, _) => unreachable!("it has entered"),
+                (Part::Serve | Part::Exit, _) => unreachable!("the generation has entered"),
             }
             next = living.next();
         }
     }
 
-    /// The user's `enter`, in a generation that was tied.
+    /// Runs the user's `enter`, in a generation that was tied.
     async fn begin(&self, living: &mut Living) -> OnStage<'_, I, O, E> {
         let generation = living.generation();
         self.context.begin_generation(generation, living.with_current());
@@ -185,7 +186,8 @@ where
         OnStage { env, role }
     }
 
-    /// `None` if the generation is over meanwhile, and the code is of the kind that can be dropped.
+    /// Runs the user's `enter` or its scripted fault. Returns `None` if the generation is over meanwhile and
+    /// the code is async, so that it can be dropped.
     async fn enter(&self, env: &GenerationEnv<'_>) -> Option<Begun<'_, I, O, E>> {
         let body = self.rehearsed.body();
         let (takes, fault) = self.rehearsed.enters(env.container, env.generation, self.now());
@@ -239,7 +241,8 @@ where
             if deadly && ending == ExecutionEnd::Completed {
                 return dies_between(task.env);
             }
-            // What it has completed is told at once, and not at the end of its lease: no time passes for looking.
+            // Notifies the consumer of the outcome now, and not at the end of the lease: virtual time does
+            // not pass until then, so no poll would find the outcome.
             self.dispatch.progress(task.lease.job);
             if !goes_on {
                 return;
@@ -265,13 +268,13 @@ where
                 let limit = env.dispatch.settings.memory.limit.unwrap_or(0);
                 let used = limit.saturating_add(1);
                 scripted.set(Some(Death::MemoryLimit { limit, used, reclaimed: true }));
-                unwind_to_boundary() // as from a checkpoint
+                unwind_to_boundary() // as a checkpoint does
             }
         }
     }
 
     async fn exit(&self, env: &GenerationEnv<'_>, role: Box<dyn Role<I, O, E> + '_>) -> Result<(), Panic> {
-        // What it does before its first await is its own code as well.
+        // The async block makes the code before the first await of `exit` run inside the boundary as well.
         let exit = async { role.exit(self.context).await };
         if self.rehearsed.body().waits() {
             contained(env.unless_over(exit)).await.map(|_| ())
@@ -281,8 +284,8 @@ where
     }
 }
 
-/// What executes becomes the last input of its lease: what is behind it goes back, so that between the two the container
-/// can die.
+/// Makes the executing input the last one of its lease, and gives the inputs behind it back, so that the
+/// container can die before it begins another.
 fn end_lease_behind(task: &LeasedRun<'_>, index: u64) {
     let GenerationEnv { dispatch, container: id, .. } = *task.env;
     let now = dispatch.now();
@@ -294,16 +297,16 @@ fn end_lease_behind(task: &LeasedRun<'_>, index: u64) {
     });
 }
 
-/// A container dies between two inputs, as if killed by hand.
+/// Kills the container between two inputs, as if by hand.
 fn dies_between(env: &GenerationEnv<'_>) {
     let GenerationEnv { dispatch, container: id, generation, .. } = *env;
     dispatch.returned(id, generation);
     dispatch.kill(id);
-    dispatch.give_up(); // if nobody is left, and nobody can be created
+    dispatch.give_up(); // if no container is left, and none can be created
     dispatch.notify(Notice::Fenced { restart: Restart::Now });
 }
 
-/// Virtual time passes.
+/// Lets `time` of virtual time pass.
 async fn pass(time: Duration) {
     if !time.is_zero() {
         sleep(time).await;

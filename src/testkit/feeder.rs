@@ -21,7 +21,7 @@ pub(crate) async fn run(dispatch: Arc<Dispatch>, job: JobId, source: BlockingSou
     dispatch.feeder_returns();
 }
 
-/// Pulls an iterator, until nothing more comes or nothing more is wanted.
+/// Pulls an iterator until it is exhausted or no more inputs are wanted.
 async fn pull(dispatch: &Dispatch, job: JobId, source: &mut dyn PullInto) -> Result<FeederEnd, Panic> {
     let Some(mut producer) = begin(dispatch, job, || source.size_hint())? else {
         return Ok(FeederEnd::Stopped);

@@ -1,4 +1,4 @@
-//! What a rehearsed function stands on: virtual time, and tasks in place of threads.
+//! The host of a rehearsed function: virtual time, and tasks in place of threads.
 
 use std::io;
 use std::sync::Arc;
@@ -16,16 +16,17 @@ use crate::testkit::stage::Rehearsed;
 use crate::testkit::{container, feeder};
 use crate::values::event::Event;
 
-/// The thread and the runtime of a rehearsal.
+/// The [`Host`] on the thread and the runtime of a rehearsal.
 pub(crate) struct Theatre<I, O, E> {
     rehearsed: Arc<Rehearsed<I, O, E>>,
     start: tokio::time::Instant,
-    /// Virtual time in nanoseconds, as it was last seen on the runtime's thread: other threads cannot read it.
+    /// Virtual time in nanoseconds, as last read on the runtime's thread. Other threads cannot read tokio's
+    /// clock.
     seen: AtomicU64,
 }
 
 impl<I, O, E> Theatre<I, O, E> {
-    /// That of the runtime in which this is called, whose time begins now.
+    /// The host in the runtime of the calling task, whose virtual time begins now.
     pub(crate) fn from_now(rehearsed: Arc<Rehearsed<I, O, E>>) -> Self {
         Self { rehearsed, start: tokio::time::Instant::now(), seen: AtomicU64::new(0) }
     }
@@ -75,7 +76,7 @@ where
     }
 
     fn must_not_wait(&self) -> bool {
-        false // the thread is the only one
+        false // there is no other thread that could deliver instead
     }
 
     fn tells_of_each_outcome(&self) -> bool {

@@ -1,10 +1,11 @@
 //! A test kit: a function of yours under scripted faults and in virtual time (feature `testkit`).
 //!
-//! A [`Builder`](crate::Builder) that your application would [`start`](crate::Builder::start), a test
-//! [`rehearse`](crate::Builder::rehearse)s. The code that decides and dispatches is the very code that runs in
-//! production, actors included; but containers are tasks of one thread, in a runtime whose time stands still
-//! while anything can be done and then leaps to the next moment at which something is due. So an hour of
-//! backing off takes a millisecond, nothing depends on the machine, and each run is the same as the last.
+//! Where your application [`start`](crate::Builder::start)s a [`Builder`](crate::Builder), a test
+//! [`rehearse`](crate::Builder::rehearse)s it. The code that decides and dispatches is the code that runs in
+//! production, actors included. The containers, however, are tasks of one thread, in a runtime whose time
+//! stands still while any task can run, and then leaps to the next moment at which something is due. An hour
+//! of backing off therefore takes a millisecond, nothing depends on the machine, and each run is the same as
+//! the last.
 //!
 //! ```
 //! use longshore::{App, Retries};
@@ -23,39 +24,43 @@
 //!     .run(["1", "2", "3", "no number"])?;
 //!
 //! assert_eq!(*outcomes[1].as_ref().unwrap(), 2);
-//! assert_eq!(record.attempts(1), 2, "it was replayed");
-//! assert_eq!(record.delays(1), [Duration::ZERO], "at once");
+//! assert_eq!(record.attempts(1), 2, "input 1 was replayed");
+//! assert_eq!(record.delays(1), [Duration::ZERO], "a replay does not wait");
 //! assert_eq!(record.delays(3), [1, 3].map(Duration::from_secs), "retries wait");
-//! assert_eq!(record.restarts(), 2, "one after the panic, one after the death");
+//! assert_eq!(record.restarts(), 2, "one restart after the panic, one after the death");
 //! # Ok::<(), longshore::StartError>(())
 //! ```
 //!
 //! # Time
 //!
-//! | code | takes, in virtual time |
+//! | code | virtual time that it takes |
 //! |---|---|
-//! | synchronous | none, however long it really takes; what [`Rehearsal::takes`] says is added before it |
+//! | synchronous | none, however long it really takes; [`Rehearsal::takes`] adds time before it |
 //! | async | as long as its `tokio` timers say |
 //!
-//! It moves in whole milliseconds, because tokio's timers do: what is due between two of them happens at the later
-//! one. `tokio::time::Instant::now` tells it, `std::time::Instant::now` does not.
+//! Virtual time moves in whole milliseconds, because tokio's timers do: whatever is due between two
+//! milliseconds happens at the later one. `tokio::time::Instant::now` reads virtual time, and
+//! `std::time::Instant::now` does not.
 //!
-//! # What is not as in production
+//! # Differences from production
 //!
-//! * Code that blocks its thread blocks everybody, and one that waits for another container to do something never
+//! * Code that blocks its thread blocks all containers, and code that waits for another container never
 //!   returns. A blocking call of a function, and the start of one, is refused with `WouldDeadlock`.
-//! * Synchronous code runs inside a runtime here: clients that block on one of their own panic.
-//! * Time does not stand still for what comes from outside: while a socket, another thread or a function that was
-//!   really started is awaited, it leaps to what is due next, at last to [the end](Rehearsal::for_at_most). For
-//!   `spawn_blocking` it does stand still.
-//! * What is begun with `tokio::spawn` outlives its container, and knows no `Context`; `spawn_local` is as ever.
-//! * What is random by itself stays so: `tokio::select!` without `biased`, the order of a `HashMap`.
-//! * Memory is not counted, and needs no accountant: [`Rehearsal::exceeds_memory`] says when a container is over
-//!   its limit. `recycle_above` and `abandoned_bytes_max` do nothing, `memory_left` is `None`.
-//! * Without [`Builder::containers`](crate::Builder::containers) there are [`CONTAINERS`], whatever the machine.
-//! * Thread-locals are shared by all containers, and values are dropped at once, on the thread that is shared.
-//! * Which of several containers is first, where it does not matter, is always the same one. It may be
-//!   another in the next version.
+//! * Synchronous code runs inside a runtime, so a client that blocks on a runtime of its own panics.
+//! * Time does not stand still for events from outside. While a socket, another thread or a function that was
+//!   really started is awaited, time leaps to the next moment at which something is due, and at last to [the
+//!   end](Rehearsal::for_at_most). For `spawn_blocking` it does stand still.
+//! * A task that is spawned with `tokio::spawn` outlives its container, and has no `Context`. `spawn_local`
+//!   works as in production.
+//! * Code that is random by itself stays random: `tokio::select!` without `biased`, or the order of a
+//!   `HashMap`.
+//! * Memory is not counted, and no accountant is needed: [`Rehearsal::exceeds_memory`] says when a container
+//!   is over its limit. `recycle_above` and `abandoned_bytes_max` do nothing, and `memory_left` is `None`.
+//! * Without [`Builder::containers`](crate::Builder::containers) there are [`CONTAINERS`] containers,
+//!   whatever the machine.
+//! * All containers share their thread-locals, and values are dropped at once, on the shared thread.
+//! * If several containers could go first, it is always the same one that does. It may be another in the next
+//!   version.
 
 mod container;
 mod feeder;

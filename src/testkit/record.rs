@@ -1,4 +1,4 @@
-//! The record of a rehearsal: what happened, when, and to whom.
+//! The record of a rehearsal: its executions, generations and events, with their times.
 
 use std::fmt;
 use std::sync::Arc;
@@ -17,21 +17,21 @@ use crate::values::status::Status;
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Execution {
-    /// Which map or call it belongs to, in the order in which they began, from 0.
+    /// The map or call that the input belongs to, counted from 0 in the order in which they began.
     pub map: u64,
-    /// The input's index in that.
+    /// The input's index in that map or call.
     pub input: u64,
-    /// The attempt, from 1.
+    /// The attempt, counted from 1.
     pub attempt: u32,
-    /// Where it was executed.
+    /// The container that executed the input.
     pub container: ContainerId,
-    /// In which of its generations.
+    /// The generation of that container.
     pub generation: Generation,
     /// When it began.
     pub began: Duration,
-    /// When it ended; for one that never did, when the rehearsal ended.
+    /// When it ended. If it never did, when the rehearsal ended.
     pub ended: Duration,
-    /// How.
+    /// How it ended.
     pub ending: ExecutionEnd,
 }
 
@@ -43,11 +43,12 @@ pub enum ExecutionEnd {
     Completed,
     /// It returned `Err`.
     Failed,
-    /// It came out of its code by a panic, or at the memory limit.
+    /// It panicked, or its container was found to be over the memory limit.
     Panicked,
-    /// It was dropped at an `await`: its container was killed, its map or call cancelled.
+    /// It was dropped at an `await`, because its container was killed, or its map or call was cancelled.
     Dropped,
-    /// It returned when nobody wanted its answer any more, which was refused.
+    /// It returned too late: its container had been killed, or its map or call cancelled, and the outcome was
+    /// refused.
     Late,
     /// It did not end.
     Unended,
@@ -57,13 +58,13 @@ pub enum ExecutionEnd {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Start {
-    /// Which container.
+    /// The container.
     pub container: ContainerId,
-    /// Its generation; those from the second on are restarts.
+    /// Its generation, counted from 1. Each generation from the second on is a restart.
     pub generation: Generation,
     /// When its `enter` began.
     pub at: Duration,
-    /// When that ended, and how; `None` if it did not.
+    /// When its `enter` ended, and how. `None` if it did not end.
     pub entered: Option<(Duration, Entered)>,
 }
 
@@ -71,7 +72,7 @@ pub struct Start {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Entered {
-    /// The container was live from then on, unless its generation was over by then.
+    /// It returned `Ok`. The container was live from then on, unless its generation was over by then.
     Well,
     /// It returned an error.
     Failed,
@@ -81,8 +82,8 @@ pub enum Entered {
     Dropped,
 }
 
-/// What happened in a rehearsal. Shown (`{record}`) it is a line for each thing that did, which is worth having in
-/// the message of an assertion.
+/// The record of a rehearsal. Its `Display` form (`{record}`) has one line for each thing that happened,
+/// which is useful in the message of an assertion.
 #[derive(Debug, Clone)]
 pub struct Record {
     pub(crate) written: Written,
@@ -99,14 +100,16 @@ impl Record {
         &self.written.executions
     }
 
-    /// How often the input of that index was executed; where there are several maps or calls, in all of them.
+    /// How often the input of this index was executed. If there are several maps or calls, their executions
+    /// are added up.
     #[must_use]
     pub fn attempts(&self, input: u64) -> usize {
         self.executions_of(input).count()
     }
 
-    /// How long the input of that index waited between its executions: one duration less than it has attempts. Of
-    /// several maps and calls, whose inputs share their indices, [`Record::executions`] tells more.
+    /// The virtual time that the input of this index waited between each execution and the next: one duration
+    /// less than it has attempts. The inputs of several maps and calls share their indices; use
+    /// [`Record::executions`] to distinguish them.
     #[must_use]
     pub fn delays(&self, input: u64) -> Vec<Duration> {
         let ends = self.executions_of(input).map(|execution| execution.ended);
@@ -124,13 +127,13 @@ impl Record {
         &self.written.starts
     }
 
-    /// How many generations followed another.
+    /// How many restarts there were: generations that followed another of the same container.
     #[must_use]
     pub fn restarts(&self) -> usize {
         self.written.starts.iter().filter(|start| start.generation.get() > 1).count()
     }
 
-    /// Every death of a container that was a crash, and when. Kills by hand are among the [events](Self::events).
+    /// Every crash of a container, and when it happened. Kills by hand are among the [events](Self::events).
     pub fn crashes(&self) -> impl Iterator<Item = (Duration, &Arc<Crash>)> {
         self.written.events.iter().filter_map(|(at, event)| match event {
             Event::Crashed(crash) => Some((*at, crash)),
@@ -138,32 +141,32 @@ impl Record {
         })
     }
 
-    /// What the function told its subscribers, and when.
+    /// Every event that the function sent to its subscribers, and when it happened.
     #[must_use]
     pub fn events(&self) -> &[(Duration, Event)] {
         &self.written.events
     }
 
-    /// How long the scene took, the shutdown after it not included.
+    /// The virtual time that the scene took, without the drain after it.
     #[must_use]
     pub const fn elapsed(&self) -> Duration {
         self.elapsed
     }
 
-    /// Whether it took longer than [`Rehearsal::for_at_most`](crate::testkit::Rehearsal::for_at_most), so that the
-    /// function was aborted.
+    /// Whether the scene took longer than [`Rehearsal::for_at_most`](crate::testkit::Rehearsal::for_at_most),
+    /// so that the function was aborted.
     #[must_use]
     pub const fn timed_out(&self) -> bool {
         self.timed_out
     }
 
-    /// The function at the end of the scene.
+    /// The status of the function at the end of the scene.
     #[must_use]
     pub const fn status(&self) -> &Status {
         &self.status
     }
 
-    /// What became of it when it was drained after that.
+    /// The report of the drain after the scene.
     #[must_use]
     pub const fn report(&self) -> &FunctionReport {
         &self.report
@@ -191,17 +194,17 @@ impl fmt::Display for Written {
     }
 }
 
-/// What has been written down.
+/// Everything that has been recorded.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Written {
     executions: Vec<Execution>,
     starts: Vec<Start>,
     events: Vec<(Duration, Event)>,
-    /// All of it, in order.
+    /// One line for each entry, in the order in which things happened.
     lines: Vec<(Duration, Line)>,
 }
 
-/// A line of the record, by the place of what it is about.
+/// A line of the record, as the position of its execution, generation or event.
 #[derive(Debug, Clone, Copy)]
 enum Line {
     Starts(usize),
@@ -212,7 +215,7 @@ enum Line {
 }
 
 impl Written {
-    /// One line in words; none for what other lines say already.
+    /// One line in words. Empty for an event that other lines report already.
     fn say(&self, line: Line) -> String {
         let of = |start: &Start| format!("{}#{}", start.container, start.generation);
         let input = |execution: &Execution| {
@@ -250,12 +253,12 @@ impl Written {
     }
 }
 
-/// Where it is written down, as it happens.
+/// The log that a rehearsal writes while it runs.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Log(Arc<Mutex<Written>>);
 
 impl Log {
-    /// A generation begins. Returns its place.
+    /// Records that a generation begins. Returns its position.
     pub(crate) fn starts(&self, container: ContainerId, generation: Generation, at: Duration) -> usize {
         let mut written = self.0.lock();
         let place = written.starts.len();
@@ -270,7 +273,7 @@ impl Log {
         written.lines.push((now, Line::Entered(place)));
     }
 
-    /// An execution begins. It ends at the latest when what is returned is dropped.
+    /// Records that an execution begins. It ends at the latest when the returned value is dropped.
     pub(crate) fn begins<I, N: Fn() -> Duration>(&self, at: &At<'_, I>, now: N) -> Executing<N> {
         let mut written = self.0.lock();
         let place = written.executions.len();
@@ -295,7 +298,7 @@ impl Log {
         written.lines.push((now, Line::Event(place)));
     }
 
-    /// All that was written. What has not ended ends now, without an ending.
+    /// Takes everything that was recorded. An execution that has not ended gets `now` as its end.
     pub(crate) fn close(&self, now: Duration) -> Written {
         let mut written = std::mem::take(&mut *self.0.lock());
         for execution in &mut written.executions {
@@ -307,7 +310,7 @@ impl Log {
     }
 }
 
-/// An execution that goes on.
+/// An execution that has not ended.
 pub(crate) struct Executing<N: Fn() -> Duration> {
     log: Log,
     place: usize,
@@ -324,7 +327,7 @@ impl<N: Fn() -> Duration> Executing<N> {
         self.ended = true;
         let now = (self.now)();
         let mut written = self.log.0.lock();
-        // Nothing is written of what ends after the record was closed.
+        // An execution that ends after the record was closed is not recorded.
         let Some(execution) = written.executions.get_mut(self.place) else { return };
         (execution.ended, execution.ending) = (now, ending);
         written.lines.push((now, Line::Ends(self.place)));

@@ -32,20 +32,21 @@ use crate::testkit::script::{At, EnterFault, Entering, Fault, Script};
 use crate::testkit::stage::{Rehearsed, Stage};
 use crate::values::error::StartError;
 
-/// How many containers a rehearsed function has if its builder does not say.
+/// How many containers a rehearsed function has unless its builder sets a number.
 pub const CONTAINERS: usize = 4;
 
-/// How long a scene may take, unless [`Rehearsal::for_at_most`] says otherwise.
+/// How long a scene may take, in virtual time, unless [`Rehearsal::for_at_most`] sets another limit.
 const LIMIT: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// How long what was aborted may take to come to its end, and the drain after a scene.
+/// How long the scene of an aborted function, and the drain after a scene, may take in virtual time.
 const GRACE: Duration = Duration::from_secs(60);
 
-/// A function to be run under scripted faults in virtual time. Made by [`Builder::rehearse`]; nothing happens before
-/// [`run`](Self::run) or [`play`](Self::play).
+/// A function that is to run under scripted faults in virtual time. It is made by [`Builder::rehearse`], and
+/// does nothing before [`run`](Self::run) or [`play`](Self::play).
 ///
-/// An input is named by its index, in every map and call (that of a call is 0), an attempt by its number from 1. Of
-/// several faults for one execution the one that was named first happens; without any, the function's own code runs.
+/// An input is named by its index, which counts in every map and call (the input of a call has index 0). An
+/// attempt is named by its number, from 1. If several faults apply to one execution, the one that was named
+/// first happens. If none applies, the function's own code runs.
 ///
 /// ```
 /// use longshore::testkit::{Entered, ExecutionEnd};
@@ -84,7 +85,7 @@ where
     O: Send + 'static,
     E: Send + 'static,
 {
-    /// The function is not to be started but rehearsed: under scripted faults, in virtual time. See
+    /// Rehearses the function instead of starting it: it runs under scripted faults, in virtual time. See
     /// [`testkit`](crate::testkit).
     pub fn rehearse(self) -> Rehearsal<I, O, E> {
         Rehearsal::new(self)
@@ -106,54 +107,56 @@ where
         self
     }
 
-    /// That attempt of that input panics.
+    /// The given attempt of the given input panics.
     pub fn panics(self, input: u64, attempt: u32) -> Self {
         self.fault_when(move |at| (at.index == input && at.attempt == attempt).then_some(Fault::Panic))
     }
 
-    /// Every attempt of that input panics.
+    /// Every attempt of the given input panics.
     pub fn always_panics(self, input: u64) -> Self {
         self.fault_when(move |at| (at.index == input).then_some(Fault::Panic))
     }
 
-    /// That attempt of that input returns an error.
+    /// The given attempt of the given input returns the error that `error` makes.
     pub fn fails(self, input: u64, attempt: u32, error: impl Fn() -> E + Send + 'static) -> Self {
         self.fault_when(move |at| (at.index == input && at.attempt == attempt).then(|| Fault::Fail(error())))
     }
 
-    /// That attempt of that input never returns.
+    /// The given attempt of the given input never returns.
     pub fn hangs(self, input: u64, attempt: u32) -> Self {
         self.fault_when(move |at| (at.index == input && at.attempt == attempt).then_some(Fault::Hang))
     }
 
-    /// The container is found to be over its memory limit in that attempt of that input, and comes out. Without a
-    /// limit it is over one of 0.
+    /// In the given attempt of the given input, the container is found to be over its memory limit, and
+    /// crashes as if at a checkpoint. A function without a memory limit counts as having a limit of 0 bytes.
     pub fn exceeds_memory(self, input: u64, attempt: u32) -> Self {
         self.fault_when(move |at| (at.index == input && at.attempt == attempt).then_some(Fault::ExceedMemory))
     }
 
-    /// The container that returns `Ok` for that input dies before it begins another, as if killed by hand.
+    /// The container that returns `Ok` for the given input dies before it begins another, as if killed by
+    /// hand.
     pub fn dies_after(self, input: u64) -> Self {
         self.written(|script| script.dies_after(input))
     }
 
-    /// The first so many `enter`s of the function return an error.
+    /// The first `times` `enter`s of the function return an error, counted over all containers.
     pub fn enter_fails(self, times: u64) -> Self {
         self.enter_fault_when(move |at| (at.nth <= times).then_some(EnterFault::Fail))
     }
 
-    /// A dependency is not there in that span of virtual time, which includes its first moment and not its last:
-    /// every `enter` that begins in it returns an error, every execution that does panics.
+    /// A dependency is down during a range of virtual time. Every `enter` that begins in the range returns an
+    /// error, and every execution that begins in it panics.
     pub fn down(self, during: Range<Duration>) -> Self {
         self.written(|script| script.is_down(during))
     }
 
-    /// The executions that begin in that span return errors.
+    /// The executions that begin in the range of virtual time return the error that `error` makes.
     pub fn fails_during(self, during: Range<Duration>, error: impl Fn() -> E + Send + 'static) -> Self {
         self.fault_when(move |at| during.contains(&at.now).then(|| Fault::Fail(error())))
     }
 
-    /// Any other fault: asked of every execution for which no fault was named before.
+    /// Adds any other fault. `decides` is asked about every execution to which no fault that was named before
+    /// applies.
     pub fn fault_when(
         self,
         decides: impl for<'a> FnMut(&At<'a, I>) -> Option<Fault<E>> + Send + 'static,
@@ -161,7 +164,8 @@ where
         self.written(|script| script.fault_when(decides))
     }
 
-    /// Any other fault of an `enter`: asked of every one for which no fault was named before.
+    /// Adds any other fault of an `enter`. `decides` is asked about every `enter` to which no fault that was
+    /// named before applies.
     pub fn enter_fault_when(
         self,
         decides: impl FnMut(&Entering) -> Option<EnterFault> + Send + 'static,
@@ -169,13 +173,15 @@ where
         self.written(|script| script.enter_fault_when(decides))
     }
 
-    /// Every execution takes so long, before it does what it does. Without it, and for inputs of which nothing
-    /// else was said before, it takes none.
+    /// Every execution takes `time` of virtual time before its code or its fault. It applies to executions
+    /// for which no duration was named before. An execution without any named duration takes no time of its
+    /// own.
     pub fn takes(self, time: Duration) -> Self {
         self.takes_when(move |_| Some(time))
     }
 
-    /// How long executions take: asked of every one of which nothing was said before.
+    /// Adds a rule for how long executions take, as [`takes`](Self::takes) does. `decides` is asked about
+    /// every execution for which no duration was named before.
     pub fn takes_when(
         self,
         decides: impl for<'a> FnMut(&At<'a, I>) -> Option<Duration> + Send + 'static,
@@ -183,26 +189,27 @@ where
         self.written(|script| script.takes_when(decides))
     }
 
-    /// Every `enter` takes so long.
+    /// Every `enter` takes `time` of virtual time before its code or its fault.
     pub fn enter_takes(self, time: Duration) -> Self {
         self.written(|script| script.enter_takes = time)
     }
 
-    /// At that moment a container is killed by hand, if it lives.
+    /// Kills a container by hand at `at`, in virtual time since the start, if it is alive then.
     pub fn kills(self, at: Duration, container: ContainerId) -> Self {
         self.written(|script| script.kills.push((at, container)))
     }
 
-    /// How much virtual time the scene may take: 24 h, if nothing is said. What it [sleeps](Stage::sleep) by itself
-    /// comes on top, so that a scene of many days needs no word of it. After it the function is aborted, so
-    /// that what would go on for ever ends. What goes on without taking time, as an endless map of a function of
-    /// which nothing [takes](Self::takes) any, does not.
+    /// The virtual time that the scene may take: 24 h by default. The time that the scene
+    /// [sleeps](Stage::sleep) does not count, so a scene of many days needs no other limit. After the limit
+    /// the function is aborted, so that code that would go on for ever ends. A scene that goes on without
+    /// taking virtual time never reaches the limit, for example an endless map of a function whose executions
+    /// [take](Self::takes) no time.
     pub fn for_at_most(mut self, limit: Duration) -> Self {
         self.limit = limit;
         self
     }
 
-    /// Runs the inputs, all of which are collected before, through one map, and gives the outcome of each in order, with
+    /// Collects all inputs, runs them through one map, and returns the outcome of each in input order, with
     /// the record. As with [`Function::run_all`], a last failure without an index says why a map ended early.
     ///
     /// # Errors
@@ -227,11 +234,11 @@ where
         })
     }
 
-    /// Plays a scene: what it does with the function happens in virtual time, as everything else. Then the function
-    /// is drained. Gives what the scene returns, and the record.
+    /// Plays a scene: an async closure that uses the function in virtual time. The function is drained after
+    /// it. Returns the result of the scene, and the record.
     ///
-    /// It works wherever it is called, in a runtime or not, and blocks until the scene has ended, which it does on a
-    /// thread of its own.
+    /// It can be called inside or outside a runtime. It blocks until the scene has ended, and plays the scene
+    /// on a thread of its own.
     ///
     /// ```
     /// use longshore::{App, ContainerId};
@@ -246,7 +253,7 @@ where
     ///     .play(async |stage| {
     ///         let asked = stage.function().call("how long?");
     ///         stage.sleep(Duration::from_millis(500)).await;
-    ///         assert!(stage.kill(ContainerId::new(0)).await, "in the middle of it");
+    ///         assert!(stage.kill(ContainerId::new(0)).await, "it was alive, in the middle of the call");
     ///         assert_eq!(asked.await.unwrap(), 9);
     ///         stage.now()
     ///     })?;
@@ -257,12 +264,15 @@ where
     ///
     /// # Errors
     ///
-    /// Those of [`Builder::start`], but for what an app and an accountant have to do with it.
+    /// A [`StartError`] if a setting is out of its range, the program is built with `panic = "abort"`, the
+    /// caller is a panicking thread, or no thread can be made.
     ///
     /// # Panics
     ///
-    /// As the scene or the script does; if the scene does not come to its end within a minute of virtual time, its own sleep
-    /// not counted, after the function was aborted for taking longer than [`Rehearsal::for_at_most`]; if no runtime can be made.
+    /// * If the scene or the script panics.
+    /// * If the scene takes longer than [`Rehearsal::for_at_most`], so that the function is aborted, and then
+    ///   does not end within another minute of virtual time. The scene's own sleep does not count.
+    /// * If no runtime can be made.
     pub fn play<T, S>(mut self, scene: S) -> Result<(T, Record), StartError>
     where
         S: AsyncFnOnce(&Stage<I, O, E>) -> T + Send,
@@ -273,7 +283,7 @@ where
         let rehearsed = Arc::new(Rehearsed::new(code, self.script));
         let limit = self.limit;
         let name = format!("{}/{}/rehearsal", settings.app, settings.function);
-        // Actors, containers and the scene share it.
+        // Actors, containers and the scene share the stack.
         let stack = settings.stack_bytes.max(STACK_BYTES);
         let thread = std::thread::Builder::new().name(name).stack_size(stack);
         std::thread::scope(|scope| {
@@ -288,10 +298,10 @@ where
     }
 }
 
-/// The outcome of each input.
+/// The outcome of each input, in input order.
 type AllOutcomes<I, O, E> = Vec<Result<O, Failure<I, E>>>;
 
-/// A system of actors whose time moves only when there is nothing else to do.
+/// An actix system whose time moves only when no task can run.
 struct Runner {
     system: ManuallyDrop<SystemRunner>,
     runtime: Option<Arc<Runtime>>,
@@ -300,27 +310,28 @@ struct Runner {
 impl Runner {
     fn new() -> Self {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build();
-        let runtime = Arc::new(runtime.expect("what could be missing is file handles"));
+        let runtime = Arc::new(runtime.expect("a runtime needs only file handles, and one is free"));
         let system = System::with_tokio_rt(|| Arc::clone(&runtime));
         Self { system: ManuallyDrop::new(system), runtime: Some(runtime) }
     }
 }
 
 impl Drop for Runner {
-    #[expect(unsafe_code, reason = "dropped inside its runtime, and before that")]
+    #[expect(unsafe_code, reason = "the system is dropped inside its runtime, before the runtime is")]
     fn drop(&mut self) {
-        let runtime = self.runtime.take().expect("dropped once");
+        let runtime = self.runtime.take().expect("only drop takes the runtime");
         {
-            let _inside = runtime.enter(); // what hangs is dropped, and may need its timers and sockets
-            // SAFETY: it is not used after this.
+            // futures that hang are dropped, and may need their timers and sockets
+            let _inside = runtime.enter();
+            // SAFETY: the system is not used after this.
             contain_drop(|| unsafe { ManuallyDrop::drop(&mut self.system) });
         }
-        // Nobody waits for threads that block.
+        // The shutdown does not wait for threads that block.
         Arc::into_inner(runtime).into_iter().for_each(Runtime::shutdown_background);
     }
 }
 
-/// The result of a scene, if it takes no longer than that, its own sleep not counted.
+/// The result of a scene, or `None` if it takes longer than `limit`, without its own sleep.
 async fn within<I, O, E, T>(
     limit: Duration,
     stage: &Stage<I, O, E>,
@@ -340,7 +351,7 @@ where
     .await
 }
 
-/// The rehearsed function, in the actix system and the virtual time of this thread.
+/// Starts the rehearsed function, in the actix system and the virtual time of the calling thread.
 fn running<I, O, E>(
     settings: Settings,
     default_window: Window,
@@ -358,7 +369,7 @@ where
     Running::supervised(dispatch, supervisor, default_window, None, engine)
 }
 
-/// The rehearsal itself, in its runtime.
+/// Plays the scene and drains the function, in the runtime of the rehearsal.
 async fn played<I, O, E, T, S>(
     settings: Settings,
     window: Window,
@@ -373,7 +384,7 @@ where
     S: AsyncFnOnce(&Stage<I, O, E>) -> T,
 {
     let running = running(settings, window, Arc::clone(&rehearsed));
-    let function = Function::of(running).expect("it is rehearsed with these types");
+    let function = Function::of(running).expect("the function has these types");
     let stage = Stage::new(function, rehearsed.log.clone());
     for (at, container) in rehearsed.kills() {
         let running = Arc::downgrade(&stage.function().running);

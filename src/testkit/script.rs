@@ -1,4 +1,5 @@
-//! The script of a rehearsal: what happens to whom. It decides, and does nothing itself.
+//! The script of a rehearsal. It decides which faults happen and how long code takes, and has no effects of
+//! its own.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -10,19 +11,19 @@ use crate::base::ids::{ContainerId, Generation};
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct At<'a, I> {
-    /// Which map or call it belongs to, in the order in which they began, from 0.
+    /// The map or call that the input belongs to, counted from 0 in the order in which they began.
     pub map: u64,
-    /// Its index in that.
+    /// The input's index in that map or call.
     pub index: u64,
     /// The input.
     pub input: &'a I,
-    /// The attempt, from 1.
+    /// The attempt, counted from 1.
     pub attempt: u32,
-    /// Where it is executed.
+    /// The container that executes the input.
     pub container: ContainerId,
-    /// In which of its generations.
+    /// The generation of that container.
     pub generation: Generation,
-    /// When, in virtual time since the start.
+    /// The virtual time since the start.
     pub now: Duration,
 }
 
@@ -30,31 +31,31 @@ pub struct At<'a, I> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Entering {
-    /// How many of the function's there have been, this one included.
+    /// How many `enter`s of the function have begun, including this one.
     pub nth: u64,
     /// The container.
     pub container: ContainerId,
     /// The generation that it begins.
     pub generation: Generation,
-    /// When, in virtual time since the start.
+    /// The virtual time since the start.
     pub now: Duration,
 }
 
-/// What happens in place of an execution.
+/// A fault that takes the place of an execution.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Fault<E> {
     /// It panics.
     Panic,
-    /// It returns that error.
+    /// It returns this error.
     Fail(E),
-    /// It never returns: only the end of its generation ends it.
+    /// It never returns. Async code is dropped when its generation ends or its map or call is cancelled.
     Hang,
-    /// Its container is found to be over its memory limit, and comes out.
+    /// Its container is found to be over its memory limit, and crashes as if at a checkpoint.
     ExceedMemory,
 }
 
-/// What happens in place of an `enter`.
+/// A fault that takes the place of an `enter`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum EnterFault {
@@ -69,14 +70,14 @@ pub enum EnterFault {
 type Decides<I, T> = Box<dyn for<'a> FnMut(&At<'a, I>) -> Option<T> + Send>;
 type DecidesToEnter = Box<dyn FnMut(&Entering) -> Option<EnterFault> + Send>;
 
-/// What happens to whom. Of several answers the first counts.
+/// The rules of a rehearsal. The first rule that answers counts.
 pub(crate) struct Script<I, E> {
     faults: Vec<Decides<I, Fault<E>>>,
     durations: Vec<Decides<I, Duration>>,
     enter_faults: Vec<DecidesToEnter>,
     pub(crate) enter_takes: Duration,
     deadly: BTreeSet<u64>,
-    /// Kills by hand, at those moments.
+    /// The kills by hand, and when they happen.
     pub(crate) kills: Vec<(Duration, ContainerId)>,
     /// How many `enter`s have begun.
     enters: u64,
@@ -122,20 +123,20 @@ impl<I, E> Script<I, E> {
         self.deadly.insert(index);
     }
 
-    /// The dependency is not there: whoever enters fails, whoever executes panics.
+    /// Adds the outage of a dependency, during which each `enter` fails and each execution panics.
     pub(crate) fn is_down(&mut self, during: Range<Duration>) {
         let entering = during.clone();
         self.enter_fault_when(move |at| entering.contains(&at.now).then_some(EnterFault::Fail));
         self.fault_when(move |at| during.contains(&at.now).then_some(Fault::Panic));
     }
 
-    /// How long an execution takes, and what happens in its place, if anything does.
+    /// How long an execution takes, and the fault in its place, if there is one.
     pub(crate) fn executes(&mut self, at: &At<'_, I>) -> (Duration, Option<Fault<E>>) {
         let takes = self.durations.iter_mut().find_map(|decides| decides(at));
         (takes.unwrap_or_default(), self.faults.iter_mut().find_map(|decides| decides(at)))
     }
 
-    /// What happens in place of an `enter`, if anything does.
+    /// The fault in place of an `enter`, if there is one.
     pub(crate) fn enters(
         &mut self,
         container: ContainerId,
@@ -147,7 +148,7 @@ impl<I, E> Script<I, E> {
         self.enter_faults.iter_mut().find_map(|decides| decides(&entering))
     }
 
-    /// Whether the container dies that has completed that input.
+    /// Whether the container that has completed the input of this index dies.
     pub(crate) fn is_deadly(&self, index: u64) -> bool {
         self.deadly.contains(&index)
     }
@@ -163,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_that_answers_decides() {
+    fn the_first_rule_that_answers_decides() {
         let mut script = Script::<(), u8>::default();
         script.fault_when(|at| (at.index == 7 && at.attempt == 2).then_some(Fault::Fail(1)));
         script.fault_when(|at| (at.index == 7).then_some(Fault::Panic));
@@ -178,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_down_is_down_from_its_first_moment_to_before_its_last() {
+    fn a_dependency_is_down_from_the_start_of_its_range_to_before_the_end() {
         let mut script = Script::<(), u8>::default();
         let second = Duration::from_secs(1);
         script.is_down(second..3 * second);

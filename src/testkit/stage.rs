@@ -1,4 +1,4 @@
-//! The stage: a running function in virtual time, and what happens around it.
+//! The stage: a running function in virtual time, and the test's access to it.
 
 use std::cell::Cell;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use crate::testkit::script::{At, EnterFault, Fault, Script};
 use crate::values::crash::Panic;
 use crate::values::report::FunctionReport;
 
-/// What the containers of a rehearsal play, and where it is written down.
+/// The code that the containers of a rehearsal run, the script, and the log.
 pub(crate) struct Rehearsed<I, O, E> {
     pub(crate) code: Arc<CodeOf<I, O, E>>,
     script: Mutex<Script<I, E>>,
@@ -51,7 +51,8 @@ impl<I, O, E> Rehearsed<I, O, E> {
         entering.unwrap_or((Duration::ZERO, None))
     }
 
-    /// The script is partly the test's own code, whose panic is no fault of the function's.
+    /// Asks the script. The script is partly the test's own code, so its panic must not count as a crash of
+    /// the function. The first panic is kept, and fails the rehearsal at its end.
     fn read<T>(&self, read: impl FnOnce(&mut Script<I, E>) -> T) -> Option<T> {
         match contain(|| read(&mut self.script.lock())) {
             Ok(said) => Some(said),
@@ -62,7 +63,7 @@ impl<I, O, E> Rehearsed<I, O, E> {
         }
     }
 
-    /// The first panic of the script.
+    /// Takes the first panic of the script.
     pub(crate) fn take_panic(&self) -> Option<Panic> {
         self.panic.lock().take()
     }
@@ -76,7 +77,7 @@ impl<I, O, E> Rehearsed<I, O, E> {
     }
 }
 
-/// A function in a rehearsal, in the hands of a scene: see [`Rehearsal::play`](crate::testkit::Rehearsal::play).
+/// A function in a rehearsal, as its scene uses it. See [`Rehearsal::play`](crate::testkit::Rehearsal::play).
 pub struct Stage<I, O, E> {
     function: Function<I, O, E>,
     log: Log,
@@ -84,12 +85,12 @@ pub struct Stage<I, O, E> {
     naps: Naps,
 }
 
-/// How long a scene has slept by its own wish, which is no sign that it hangs.
+/// How long a scene has slept by [`Stage::sleep`]. A scene that sleeps does not hang.
 #[derive(Debug, Default)]
 struct Naps {
-    /// Those that are over.
+    /// The time of the naps that are over, without overlaps.
     before: Cell<Duration>,
-    /// How many go on, and since when there are any.
+    /// How many naps go on, and since when there has been at least one.
     now: Cell<Option<(usize, Instant)>>,
 }
 
@@ -105,7 +106,7 @@ impl Naps {
     }
 }
 
-/// A nap that goes on until this is dropped.
+/// A nap that ends when this is dropped.
 struct Nap<'a>(&'a Naps);
 
 impl Drop for Nap<'_> {
@@ -130,20 +131,22 @@ where
         Self { function, log, began: Instant::now(), naps: Naps::default() }
     }
 
-    /// The function, for this thread. Its async forms work; what blocks is refused, and `kill_container` and `reset`
-    /// are carried out without telling their result, which [`Stage::kill`] and [`Stage::reset`] do.
+    /// The function. Use it on this thread only. Its async forms work, and its blocking forms are refused.
+    /// Its `kill_container` and `reset` are carried out but cannot return their result: use [`Stage::kill`]
+    /// and [`Stage::reset`].
     #[must_use]
     pub const fn function(&self) -> &Function<I, O, E> {
         &self.function
     }
 
-    /// Virtual time since the start.
+    /// The virtual time since the start.
     #[must_use]
     pub fn now(&self) -> Duration {
         self.began.elapsed()
     }
 
-    /// Lets so much of it pass. It does not count towards what the scene [may take](crate::testkit::Rehearsal::for_at_most).
+    /// Lets `time` of virtual time pass. It does not count towards the time that the scene [may
+    /// take](crate::testkit::Rehearsal::for_at_most).
     ///
     /// # Cancel safety
     ///
@@ -153,7 +156,7 @@ where
         sleep(time).await;
     }
 
-    /// Waits until the scene has taken so much longer, its own sleep not counted.
+    /// Waits until the scene has taken `limit` more, without its own sleep.
     pub(crate) async fn takes_longer_than(&self, limit: Duration) {
         let (began, slept) = (Instant::now(), self.naps.time());
         loop {
@@ -165,26 +168,27 @@ where
         }
     }
 
-    /// What has happened so far, a line for each thing: for the messages of a scene's own assertions.
+    /// One line for each thing that has happened so far, for the messages of a scene's own assertions.
     #[must_use]
     pub fn timeline(&self) -> String {
         self.log.to_string()
     }
 
-    /// Kills a container by hand, and says whether it lived. See [`Function::kill_container`].
+    /// Kills a container by hand, and returns whether it was alive. See [`Function::kill_container`].
     ///
     /// # Cancel safety
     ///
-    /// If the future is dropped, it may have been killed or not.
+    /// If the future is dropped, the container may or may not be killed.
     pub async fn kill(&self, container: ContainerId) -> bool {
         self.function.running.answer(|reply| Request::Kill(container, reply)).await.unwrap_or(false)
     }
 
-    /// Has a function that gave up take work again, and says whether it had. See [`Function::reset`].
+    /// Makes a function that gave up take work again, and returns whether it had given up. See
+    /// [`Function::reset`].
     ///
     /// # Cancel safety
     ///
-    /// If the future is dropped, it may have been reset or not.
+    /// If the future is dropped, the function may or may not be reset.
     pub async fn reset(&self) -> bool {
         self.function.running.answer(Request::Reset).await.unwrap_or(false)
     }
@@ -192,7 +196,7 @@ where
     pub(crate) async fn ends(&self, ending: Ending, limit: Duration) -> FunctionReport {
         let running = &self.function.running;
         let report = running.answer(|reply| Request::Shutdown(Shutdown { ending, limit }, reply)).await;
-        report.unwrap_or_else(|| running.dispatch.report()) // it has ended before
+        report.unwrap_or_else(|| running.dispatch.report()) // the function has ended before
     }
 }
 

@@ -43,7 +43,7 @@ fn square(app: &App, policy: RestartPolicy) -> Square {
     f.containers(2).restart(policy).started()
 }
 
-/// Answers a batch of so many outputs.
+/// Answers a batch with this number of outputs.
 type Answer = Box<dyn FnMut(usize) -> Demand>;
 
 /// Takes batches, sends the outputs of each to the test, and answers with its closure.

@@ -1,4 +1,4 @@
-//! Which input is blamed for a crash, and how much poisoned inputs slow a function down.
+//! The input that is blamed for a crash, and how much poisoned inputs slow a function down.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! Which threads, runtimes and executors longshore may be called from, and what its own threads are like.
+//! The threads, runtimes and executors that longshore may be called from, and the threads of its own.
 
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -16,7 +16,7 @@ use tokio::task::yield_now;
 
 use crate::support::{Gate, Started, attempt, policies, unhung, until};
 
-/// What an attempt does.
+/// The action of an attempt.
 enum Act {
     Return(u64),
     Fail(u64),

@@ -16,7 +16,7 @@ struct Log {
     begun: Gate,
 }
 
-/// What `exit` does.
+/// The action of `exit`.
 #[derive(Clone, Copy, PartialEq)]
 enum Exit {
     Well,

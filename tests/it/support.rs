@@ -1,5 +1,5 @@
-//! What the tests share: the two restart policies, a watchdog, the usual functions, gates, values that count
-//! their drops, and a wait for a condition.
+//! Helpers that the tests share: the two restart policies, a watchdog, the usual functions, gates, values
+//! that count their drops, and a wait for a condition.
 
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -69,8 +69,8 @@ pub(super) struct ContainerEntry {
     pub(super) proof: CrashNumber,
     /// The last crash before the lease was taken.
     pub(super) lease_proof: CrashNumber,
-    /// The last crash before the most recent lease of which the container has completed an
-    /// input, with `Ok` or `Err`.
+    /// The last crash before the most recent lease in which the container has completed an input, with `Ok`
+    /// or `Err`.
     pub(super) done_proof: CrashNumber,
 }
 

@@ -89,7 +89,7 @@ impl Rig {
         self.ledger.open_call()
     }
 
-    /// A map with that window, whose source has so many inputs.
+    /// Opens a map with this window, over a source with this number of inputs.
     pub(super) fn map(&mut self, window: u64, inputs: u64) -> JobId {
         let job = self.ledger.open(OnFailure::GoOn, Window::Fixed(window), None);
         self.sources.inputs.insert(job, inputs);

@@ -55,8 +55,8 @@ pub(crate) enum Assignment {
     Pull { job: JobId, most: u64 },
 }
 
-/// How many leases in a row may be of calls while something of a map waits, so that an endless stream of calls leaves
-/// a quarter to the maps.
+/// How many leases in a row may be of calls while an input of a map waits, so that an endless stream of calls
+/// leaves a quarter of the leases to the maps.
 const CALLS_IN_A_ROW_MAX: u32 = 3;
 
 /// The kinds of job that a lease may be of.
@@ -67,7 +67,7 @@ enum Of {
 }
 
 impl Ledger {
-    /// Decides what the container does next. The order is that of the contract: calls, inputs that a dead
+    /// Decides what the container does next. The order is the one in the contract: calls, inputs that a dead
     /// container had not begun, replays, and then due retries and new inputs of the maps in turn.
     pub(crate) fn claim(
         &mut self,
@@ -99,8 +99,8 @@ impl Ledger {
         Next::Wait { until: self.next_due(now) }
     }
 
-    /// Makes a lease of the inputs that were pulled for a container. `None` if there were none after all. Then the
-    /// container claims once more.
+    /// Makes a lease of the inputs that were pulled for a container. Returns `None` if there were none after
+    /// all. Then the container claims once more.
     pub(crate) fn pulled(&mut self, id: ContainerId, job: JobId, inputs: u64, now: Time) -> Option<Lease> {
         self.accept(job, inputs);
         let span = self.jobs.get_mut(&job)?.take_fresh(inputs)?;
@@ -267,7 +267,7 @@ impl Ledger {
 
     fn next_new(&mut self, now: Time, sources: &impl Sources) -> Option<Assignment> {
         let (job, ready) = self.next_map(now, sources)?;
-        // Behind the other maps.
+        // The map queues up behind the other maps.
         self.step_out(job);
         self.line_up(job);
         let most = self.claim_size(job, ready);
@@ -340,7 +340,7 @@ impl Ledger {
         self.jobs.get_mut(&job).and_then(Job::map_mut).expect("a map has its turn")
     }
 
-    /// How much room in a map's window is worth telling of.
+    /// The least free room in a map's window that is worth a notification of the threads that wait for room.
     pub(crate) fn room_min(&self, job: JobId) -> u64 {
         let map = self.jobs.get(&job).and_then(Job::map);
         map.map_or(1, |map| room_min(self.window(job), map.sizer.cost()))
@@ -402,7 +402,7 @@ mod tests {
         rig
     }
 
-    /// What the first container takes from then on, one after the other, each for a millisecond.
+    /// The leases that the first container takes from `now` on, one after the other, each for a millisecond.
     fn taken(rig: &mut Rig, mut now: Time) -> Vec<(JobId, u64, LeaseKind)> {
         let mut taken = Vec::new();
         while let Next::Work(lease) = rig.claims(FIRST, now) {
@@ -504,7 +504,7 @@ mod tests {
         for (room, at_once) in [(61, false), (62, true)] {
             let mut rig = rig(1);
             let map = rig.map(1_000, 5_000);
-            // Inputs of 100 ns, of which a sixteenth of the window is worth a claim.
+            // The inputs take 100 ns each. A sixteenth of the window is worth a claim.
             let mut now = START;
             loop {
                 match rig.claims(FIRST, now) {

@@ -84,7 +84,7 @@ pub(crate) enum Mode {
     Aborted,
 }
 
-/// The books of one function.
+/// The ledger of one function.
 #[derive(Debug)]
 pub(crate) struct Ledger {
     rules: Rules,

@@ -59,7 +59,7 @@ impl Ledger {
         let usual =
             self.jobs.get(&lease.job).and_then(Job::map).and_then(|map| map.sizer.cost()).unwrap_or_default();
         let average = now.since(container.taken).div_f64((done + 1) as f64);
-        let here = average.max(now.since(container.advanced)); // the executing input has taken at least this long
+        let here = average.max(now.since(container.advanced)); // the executing input has taken this long
         let work = usual.max(here).mul_f64(inputs as f64);
         Some(Unbegun { end, inputs, here, work })
     }
@@ -89,7 +89,8 @@ mod tests {
         Time(us * US)
     }
 
-    /// The first container has leased inputs 3 to 6 at the start, which cost 100 ns each so far; another one has nothing.
+    /// The first container has leased inputs 3 to 6 at the start, which have cost 100 ns each so far. The
+    /// other has no lease.
     fn leased_ahead() -> Rig {
         let mut rig = Rig::new(2, RateLimited::new());
         rig.map(1_000, 500);

@@ -7,9 +7,9 @@
 //! | how many at a time | one; another once each of those has executed for [`HUNG_AFTER`], on at most half of the containers |
 //!
 //! A container *proves* itself by the number of crashes that the function had seen when the container was
-//! begun, or when it took a lease of which it has completed an input. An outage therefore stops a suspect
-//! at `enter`, where it waits and is not charged. Otherwise it would be charged for the next connection,
-//! which is just as dead.
+//! begun, or when it took a lease in which it has completed an input. An outage therefore stops a suspect at
+//! `enter`, where it waits and is not charged. Otherwise it would be charged for the next connection, which
+//! is just as dead.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -528,7 +528,7 @@ mod tests {
 
     const MS: Duration = Duration::from_millis(1);
 
-    /// A thread is left behind, as one of so many.
+    /// A thread is left behind, under this pressure.
     const fn abandoned(pressure: Pressure) -> Leaving {
         Leaving { abandoned: true, pressure }
     }
@@ -682,7 +682,8 @@ mod tests {
 
     #[test]
     fn where_too_many_threads_are_left_behind_what_might_leave_another_is_not_replayed() {
-        // What happened to the input before, and how it ends once a neighbour leaves the last thread behind.
+        // Whether the input's container was killed, the pressure on abandoned threads, and how the input ends
+        // once a neighbour leaves the last thread behind.
         for (killed, pressure, ends) in [
             (false, Pressure::None, None),
             (false, Pressure::Bytes, Some("poisoned")),
@@ -700,7 +701,7 @@ mod tests {
                 rig.crashes_leaving(FIRST, abandoned(Pressure::None), START);
             }
             let innocent = rig.crashes_leaving(SECOND, Leaving { abandoned: false, pressure }, START);
-            assert!(innocent.inputs.is_empty(), "its own thread has come out");
+            assert!(innocent.inputs.is_empty(), "its own thread has returned");
             rig.enters(SECOND, START);
             let ended = rig.crashes_leaving(SECOND, abandoned(pressure), START).inputs;
             let how = ended.first().map(|after| match after {
@@ -910,7 +911,7 @@ mod tests {
             rig.ledger.released(FIRST, START);
             assert_eq!(rig.ledger.job(calls[0]).map(|job| job.counts().replayed), Some(0));
         }
-        // What has begun waits behind those that wait already.
+        // A call that has begun waits behind the calls that wait already.
         rig.takes(FIRST, START);
         rig.kills(FIRST, UNCROWDED, START);
         rig.enters(FIRST, START);

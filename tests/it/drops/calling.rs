@@ -9,8 +9,8 @@ use crate::support::{Gate, Started, under_each_policy, until};
 
 type Ask = Arc<dyn Fn() + Send + Sync>;
 
-/// What [`Asks`] does in its drop. A test takes it back at its end, because the question holds a handle to a
-/// function that may hold such values.
+/// The action of [`Asks`] in its drop. A test takes it back at its end, because the question holds a handle
+/// to a function that may hold such values.
 #[derive(Clone, Default)]
 struct Question(Arc<Mutex<Option<Ask>>>);
 

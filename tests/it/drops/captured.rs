@@ -57,7 +57,7 @@ fn captured_values_are_dropped_as_soon_as_the_function_has_ended() {
 
 type Plain = Function<u64, u64, Infallible>;
 
-/// What a thread keeps in a thread-local until its end.
+/// The values that a thread keeps in a thread-local until its end.
 type Kept = (Option<Call<u64, u64, Infallible>>, Option<Outcomes<u64, u64, Infallible>>, Option<App>);
 
 thread_local! {

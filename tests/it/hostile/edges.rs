@@ -71,7 +71,8 @@ proptest! {
             let report = app.shutdown_within(limit);
             let function = &report.functions[0];
             let timed_out = function.containers.iter().filter(|(_, fate)| *fate == Fate::ExitTimedOut).count();
-            assert!(function.threads_running <= timed_out, "{report}"); // an `exit` that had no time may still run
+            // an `exit` that had no time may still run
+            assert!(function.threads_running <= timed_out, "{report}");
         });
     }
 }
@@ -95,7 +96,7 @@ fn the_largest_number_of_containers_works() {
 fn a_memory_limit_that_nothing_fits_into_is_the_cause_of_giving_up() {
     unhung(|| {
         let app = App::ephemeral("edges");
-        // What a container allocates to start is already over this limit.
+        // The allocations of a container's start are already over this limit.
         let f = app
             .infallible("f", |n: &u64| vec![*n])
             .memory_limit(1)

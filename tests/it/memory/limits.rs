@@ -1,4 +1,4 @@
-//! Which code is killed for its memory, how it is stopped, and what the limit covers.
+//! The code that is killed for its memory, how it is stopped, and what the limit covers.
 
 use std::hint::black_box;
 use std::io::Write;
@@ -11,7 +11,7 @@ use longshore::{App, AsyncWorker, BoxError, Cause, Context, Death, RateLimited, 
 use super::{KIB, LIMIT, MIB, memory, overdrafts, small_blocks};
 use crate::support::{Gate, Started, numbers, under_each_policy, unhung, until};
 
-/// What an input does with memory. The gate opens at the end of the test.
+/// The way an input uses memory. The gate opens at the end of the test.
 type Appetite = fn(&Gate);
 
 /// Runs `appetite` for input 7 of 40, and checks that only this input is poisoned and that each death reports

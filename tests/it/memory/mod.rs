@@ -27,7 +27,7 @@ where
     f.status().memory.expect("an accountant is installed")
 }
 
-/// The limit and the bytes used of each death, all of which must be kills for memory.
+/// The limit and the used bytes of each death. Fails if a death is not a kill for memory.
 fn overdrafts(deaths: &[Arc<Crash>]) -> Vec<(u64, u64)> {
     let overdraft = |crash: &Arc<Crash>| match crash.death {
         Death::MemoryLimit { limit, used, .. } => (limit, used),

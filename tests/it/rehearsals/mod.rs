@@ -1,5 +1,5 @@
-//! What the test kit promises: scripted faults, virtual time, the same record each time, and the same outcomes
-//! as the real engine.
+//! The promises of the test kit: scripted faults, virtual time, the same record each time, and the same
+//! outcomes as from the real engine.
 //!
 //! All functions are of one type, because each further one compiles the engine once more.
 
