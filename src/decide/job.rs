@@ -70,13 +70,13 @@ pub(crate) struct Counts {
 
 impl Counts {
     /// The count of inputs that ended so.
-    fn of(&mut self, how: Ending) -> &mut u64 {
+    fn of(&mut self, how: InputEnd) -> &mut u64 {
         match how {
-            Ending::Ok => &mut self.ok,
-            Ending::Failed => &mut self.failed,
-            Ending::Poisoned => &mut self.poisoned,
-            Ending::Cancelled => &mut self.cancelled,
-            Ending::GivenUp => &mut self.given_up,
+            InputEnd::Ok => &mut self.ok,
+            InputEnd::Failed => &mut self.failed,
+            InputEnd::Poisoned => &mut self.poisoned,
+            InputEnd::Cancelled => &mut self.cancelled,
+            InputEnd::GivenUp => &mut self.given_up,
         }
     }
 
@@ -167,12 +167,12 @@ enum CallStage {
     /// The input was assigned, and has no outcome yet.
     Assigned,
     /// The input has its outcome.
-    Ended(Ending),
+    Ended(InputEnd),
 }
 
 /// How an input ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Ending {
+pub(crate) enum InputEnd {
     Ok,
     Failed,
     Poisoned,
@@ -290,7 +290,7 @@ impl Job {
     }
 
     /// Records that one more input was pulled of a map whose source is over, and that it ended at once.
-    pub(crate) fn accept_ended(&mut self, how: Ending) {
+    pub(crate) fn accept_ended(&mut self, how: InputEnd) {
         if let Self::Map(map) = self {
             map.counts.pulled += 1;
         }
@@ -298,7 +298,7 @@ impl Job {
     }
 
     /// Records that `inputs` more inputs ended in this way.
-    pub(crate) fn count(&mut self, how: Ending, inputs: u64) {
+    pub(crate) fn count(&mut self, how: InputEnd, inputs: u64) {
         match self {
             Self::Map(map) => {
                 *map.counts.of(how) += inputs;
@@ -508,7 +508,8 @@ mod tests {
 
     #[test]
     fn a_call_counts_as_a_map_of_one_input_does() {
-        let endings = [Ending::Ok, Ending::Failed, Ending::Poisoned, Ending::Cancelled, Ending::GivenUp];
+        let endings =
+            [InputEnd::Ok, InputEnd::Failed, InputEnd::Poisoned, InputEnd::Cancelled, InputEnd::GivenUp];
         for how in endings {
             let mut jobs = [a_map(), a_call()];
             for job in &mut jobs {
@@ -567,8 +568,8 @@ mod tests {
     fn a_second_ending_of_a_call_is_refused() {
         let mut call = a_call();
         call.accept(1);
-        call.count(Ending::Ok, 1);
-        call.count(Ending::Cancelled, 1);
+        call.count(InputEnd::Ok, 1);
+        call.count(InputEnd::Cancelled, 1);
     }
 
     #[test]

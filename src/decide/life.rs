@@ -81,7 +81,7 @@ pub(crate) enum Act {
 
 /// The result of an [`Act`].
 #[derive(Debug, Clone)]
-pub(crate) enum Event {
+pub(crate) enum LifeEvent {
     /// The generation was over before: the container was killed, or its function has ended.
     Stale,
     Tied,
@@ -169,49 +169,49 @@ impl Life {
     /// # Panics
     ///
     /// If the current act cannot have this result.
-    pub(crate) fn hear(&mut self, event: Event) {
+    pub(crate) fn hear(&mut self, event: LifeEvent) {
         self.act = match (&self.act, event) {
-            (Act::Tie, Event::Tied) => Act::Run(Part::Enter),
-            (Act::Tie, Event::NoAccount(death)) => Act::Die(death),
-            (Act::Run(Part::Enter), Event::Entered { outcome, overdraft }) => {
+            (Act::Tie, LifeEvent::Tied) => Act::Run(Part::Enter),
+            (Act::Tie, LifeEvent::NoAccount(death)) => Act::Die(death),
+            (Act::Run(Part::Enter), LifeEvent::Entered { outcome, overdraft }) => {
                 overdraft.or(outcome.err()).map_or(Act::Admit, Act::Die)
             }
-            (Act::Admit, Event::Admitted) => Act::Run(Part::Serve),
-            (Act::Run(Part::Serve), Event::Unwinding { interrupted: true, .. }) if !self.has_state => {
+            (Act::Admit, LifeEvent::Admitted) => Act::Run(Part::Serve),
+            (Act::Run(Part::Serve), LifeEvent::Unwinding { interrupted: true, .. }) if !self.has_state => {
                 Act::Run(Part::Serve)
             }
-            (Act::Run(Part::Serve), Event::Unwinding { interrupted: true, .. }) => {
+            (Act::Run(Part::Serve), LifeEvent::Unwinding { interrupted: true, .. }) => {
                 self.ends(After::EnterAnew)
             }
-            (Act::Run(Part::Serve), Event::Unwinding { panic, overdraft, .. }) => {
+            (Act::Run(Part::Serve), LifeEvent::Unwinding { panic, overdraft, .. }) => {
                 Act::Die(overdraft.unwrap_or(Death::Panicked(panic)))
             }
-            (Act::Run(Part::Serve), Event::Served(Served::Leaves)) => {
+            (Act::Run(Part::Serve), LifeEvent::Served(Served::Leaves)) => {
                 self.after = After::End;
                 Act::Announce
             }
-            (Act::Run(Part::Serve), Event::Served(Served::Recycles)) => {
+            (Act::Run(Part::Serve), LifeEvent::Served(Served::Recycles)) => {
                 self.after = After::Begin;
                 Act::Announce
             }
-            (Act::Announce, Event::Announced) => Act::Run(Part::Exit),
-            (Act::Run(Part::Exit), Event::Exited(fate)) => {
+            (Act::Announce, LifeEvent::Announced) => Act::Run(Part::Exit),
+            (Act::Run(Part::Exit), LifeEvent::Exited(fate)) => {
                 self.fate = Some(fate);
                 Act::Leave
             }
-            (Act::Leave, Event::Left) => Act::Run(Part::Drop),
-            (Act::Die(_), Event::Judged(Some(Restart::Now))) => self.ends(After::Begin),
-            (Act::Die(_), Event::Judged(Some(Restart::At(_) | Restart::GiveUp) | None))
-            | (Act::Run(Part::Serve), Event::Served(Served::Stale))
-            | (Act::Tie | Act::Run(Part::Enter) | Act::Admit, Event::Stale) => self.ends(After::End),
-            (Act::Run(Part::Drop), Event::Dropped) => self.after.act(),
-            (Act::Begin | Act::EnterAnew, Event::Begun(Some(generation))) => {
+            (Act::Leave, LifeEvent::Left) => Act::Run(Part::Drop),
+            (Act::Die(_), LifeEvent::Judged(Some(Restart::Now))) => self.ends(After::Begin),
+            (Act::Die(_), LifeEvent::Judged(Some(Restart::At(_) | Restart::GiveUp) | None))
+            | (Act::Run(Part::Serve), LifeEvent::Served(Served::Stale))
+            | (Act::Tie | Act::Run(Part::Enter) | Act::Admit, LifeEvent::Stale) => self.ends(After::End),
+            (Act::Run(Part::Drop), LifeEvent::Dropped) => self.after.act(),
+            (Act::Begin | Act::EnterAnew, LifeEvent::Begun(Some(generation))) => {
                 self.generation = generation;
                 self.fate = None; // the next generation has a fate of its own
                 Act::Tie
             }
-            (Act::Begin | Act::EnterAnew, Event::Begun(None)) => Act::End,
-            (Act::End, Event::Ended) => Act::Nothing,
+            (Act::Begin | Act::EnterAnew, LifeEvent::Begun(None)) => Act::End,
+            (Act::End, LifeEvent::Ended) => Act::Nothing,
             (act, event) => panic!("in a container's life {act:?} cannot come to {event:?}"),
         };
     }
@@ -238,58 +238,58 @@ mod tests {
         Some(Death::MemoryLimit { limit: 1, used: 2, reclaimed: true })
     }
 
-    fn came_out(interrupted: bool, overdraft: Option<Death>) -> Event {
-        Event::Unwinding { panic: panic(), interrupted, overdraft }
+    fn came_out(interrupted: bool, overdraft: Option<Death>) -> LifeEvent {
+        LifeEvent::Unwinding { panic: panic(), interrupted, overdraft }
     }
 
-    fn entered() -> Event {
-        Event::Entered { outcome: Ok(()), overdraft: None }
+    fn entered() -> LifeEvent {
+        LifeEvent::Entered { outcome: Ok(()), overdraft: None }
     }
 
     /// A life that has come to all of that.
-    fn life(has_state: bool, events: impl IntoIterator<Item = Event>) -> Life {
+    fn life(has_state: bool, events: impl IntoIterator<Item = LifeEvent>) -> Life {
         let mut life = Life::new(FIRST, has_state);
         events.into_iter().for_each(|event| life.hear(event));
         life
     }
 
     /// One that serves, and then comes to all of that.
-    fn served(has_state: bool, events: impl IntoIterator<Item = Event>) -> Life {
-        life(has_state, [Event::Tied, entered(), Event::Admitted].into_iter().chain(events))
+    fn served(has_state: bool, events: impl IntoIterator<Item = LifeEvent>) -> Life {
+        life(has_state, [LifeEvent::Tied, entered(), LifeEvent::Admitted].into_iter().chain(events))
     }
 
     #[test]
     fn a_container_that_leaves_exits_and_ends_with_its_fate() {
-        let mut life = served(true, [Event::Served(Served::Leaves)]);
+        let mut life = served(true, [LifeEvent::Served(Served::Leaves)]);
         assert!(matches!(life.act(), Act::Announce));
-        life.hear(Event::Announced);
+        life.hear(LifeEvent::Announced);
         assert!(matches!(life.act(), Act::Run(Part::Exit)));
-        life.hear(Event::Exited(Fate::ExitPanicked(panic())));
+        life.hear(LifeEvent::Exited(Fate::ExitPanicked(panic())));
         assert!(matches!(life.act(), Act::Leave));
-        life.hear(Event::Left);
-        life.hear(Event::Dropped);
+        life.hear(LifeEvent::Left);
+        life.hear(LifeEvent::Dropped);
         assert!(matches!(life.act(), Act::End));
         assert_eq!(life.fate(), Some(&Fate::ExitPanicked(panic())));
-        life.hear(Event::Ended);
+        life.hear(LifeEvent::Ended);
         assert!(matches!(life.act(), Act::Nothing));
     }
 
     #[test]
     fn a_recycled_container_exits_and_begins_again_and_has_a_fate_only_if_it_does_not() {
         let exits = [
-            Event::Served(Served::Recycles),
-            Event::Announced,
-            Event::Exited(Fate::Exited),
-            Event::Left,
-            Event::Dropped,
+            LifeEvent::Served(Served::Recycles),
+            LifeEvent::Announced,
+            LifeEvent::Exited(Fate::Exited),
+            LifeEvent::Left,
+            LifeEvent::Dropped,
         ];
         let mut life = served(true, exits.clone());
         assert!(matches!(life.act(), Act::Begin));
-        life.hear(Event::Begun(Some(SECOND)));
+        life.hear(LifeEvent::Begun(Some(SECOND)));
         assert!(matches!(life.act(), Act::Tie));
         assert_eq!((life.generation(), life.fate()), (SECOND, None));
         let mut life = served(true, exits);
-        life.hear(Event::Begun(None));
+        life.hear(LifeEvent::Begun(None));
         assert!(matches!(life.act(), Act::End));
         assert_eq!((life.generation(), life.fate()), (FIRST, Some(&Fate::Exited)));
     }
@@ -304,9 +304,9 @@ mod tests {
         ] {
             let mut life = served(true, [came_out(false, None)]);
             assert!(matches!(life.act(), Act::Die(Death::Panicked(_))));
-            life.hear(Event::Judged(verdict));
+            life.hear(LifeEvent::Judged(verdict));
             assert!(matches!(life.act(), Act::Run(Part::Drop)));
-            life.hear(Event::Dropped);
+            life.hear(LifeEvent::Dropped);
             assert_eq!(matches!(life.act(), Act::Begin), goes_on, "after {verdict:?}");
             assert_eq!(matches!(life.act(), Act::End), !goes_on, "after {verdict:?}");
             assert_eq!(life.fate(), None);
@@ -316,7 +316,7 @@ mod tests {
     #[test]
     fn an_overdraft_is_the_death_whatever_the_code_came_to() {
         for outcome in [Ok(()), Err(Death::EnterPanicked(panic()))] {
-            let life = life(true, [Event::Tied, Event::Entered { outcome, overdraft: overdraft() }]);
+            let life = life(true, [LifeEvent::Tied, LifeEvent::Entered { outcome, overdraft: overdraft() }]);
             assert!(matches!(life.act(), Act::Die(Death::MemoryLimit { .. })));
         }
         let life = served(true, [came_out(false, overdraft())]);
@@ -325,9 +325,9 @@ mod tests {
 
     #[test]
     fn a_failed_start_dies_of_its_reason() {
-        let failed = Event::Entered { outcome: Err(Death::EnterPanicked(panic())), overdraft: None };
-        assert!(matches!(life(true, [Event::Tied, failed]).act(), Act::Die(Death::EnterPanicked(_))));
-        let none = Event::NoAccount(Death::NoAccount);
+        let failed = LifeEvent::Entered { outcome: Err(Death::EnterPanicked(panic())), overdraft: None };
+        assert!(matches!(life(true, [LifeEvent::Tied, failed]).act(), Act::Die(Death::EnterPanicked(_))));
+        let none = LifeEvent::NoAccount(Death::NoAccount);
         assert!(matches!(life(true, [none]).act(), Act::Die(Death::NoAccount)));
     }
 
@@ -337,25 +337,25 @@ mod tests {
         assert!(matches!(life.act(), Act::Run(Part::Serve)));
         let mut life = served(true, [came_out(true, None)]);
         assert!(matches!(life.act(), Act::Run(Part::Drop)));
-        life.hear(Event::Dropped);
+        life.hear(LifeEvent::Dropped);
         assert!(matches!(life.act(), Act::EnterAnew));
-        life.hear(Event::Begun(Some(SECOND)));
+        life.hear(LifeEvent::Begun(Some(SECOND)));
         assert!(matches!(life.act(), Act::Tie));
         assert_eq!(life.generation(), SECOND);
     }
 
     #[test]
     fn a_generation_that_is_over_ends_its_thread_without_an_exit_wherever_it_is_found_out() {
-        let before: [&[Event]; 4] = [
-            &[Event::Stale],
-            &[Event::Tied, Event::Stale],
-            &[Event::Tied, entered(), Event::Stale],
-            &[Event::Tied, entered(), Event::Admitted, Event::Served(Served::Stale)],
+        let before: [&[LifeEvent]; 4] = [
+            &[LifeEvent::Stale],
+            &[LifeEvent::Tied, LifeEvent::Stale],
+            &[LifeEvent::Tied, entered(), LifeEvent::Stale],
+            &[LifeEvent::Tied, entered(), LifeEvent::Admitted, LifeEvent::Served(Served::Stale)],
         ];
         for events in before {
             let mut life = life(true, events.iter().cloned());
             assert!(matches!(life.act(), Act::Run(Part::Drop)), "after {events:?}");
-            life.hear(Event::Dropped);
+            life.hear(LifeEvent::Dropped);
             assert!(matches!(life.act(), Act::End), "after {events:?}");
             assert_eq!(life.fate(), None, "after {events:?}");
         }
@@ -364,6 +364,6 @@ mod tests {
     #[test]
     #[should_panic(expected = "cannot come to")]
     fn what_cannot_come_of_an_act_is_a_fault() {
-        life(true, [Event::Admitted]);
+        life(true, [LifeEvent::Admitted]);
     }
 }

@@ -35,11 +35,11 @@ const EVENTS_MAX: usize = 1024;
 /// # Ok::<(), longshore::StartError>(())
 /// ```
 #[must_use = "events are missed unless they are read"]
-pub struct Events(Arc<Queue>);
+pub struct Events(Arc<EventQueue>);
 
 /// The events that wait for their reader.
 #[derive(Default)]
-pub(crate) struct Queue {
+pub(crate) struct EventQueue {
     waiting: Mutex<Waiting>,
     arrived: Condvar,
 }
@@ -67,7 +67,7 @@ impl Waiting {
     }
 }
 
-impl Queue {
+impl EventQueue {
     /// Adds an event. Returns the reader's waker, which is the user's code.
     #[must_use = "the reader waits"]
     pub(crate) fn add(&self, event: &Event) -> Option<Waker> {
@@ -96,8 +96,8 @@ impl Queue {
 
 impl Events {
     /// A stream, and the queue by which events are added to it.
-    pub(crate) fn new() -> (Self, Arc<Queue>) {
-        let queue = Arc::<Queue>::default();
+    pub(crate) fn new() -> (Self, Arc<EventQueue>) {
+        let queue = Arc::<EventQueue>::default();
         (Self(Arc::clone(&queue)), queue)
     }
 

@@ -19,7 +19,7 @@ use crate::values::health::CRASHING_OVER;
 use crate::values::snapshot::FunctionSnapshot;
 use crate::values::snapshot::rows::InputName;
 use crate::values::snapshot::trouble::{
-    Cause, CrashLoopSnapshot, CrashSnapshot, Happening, LastDeath, LogEntry, Poisoned, RecentCrashes,
+    CrashCause, CrashLoopSnapshot, CrashSnapshot, Happening, LastDeath, LogEntry, Poisoned, RecentCrashes,
 };
 
 /// The largest number of deaths that are kept one by one.
@@ -164,7 +164,7 @@ impl Texts for Poisoned {
 
 impl Texts for Known {
     fn bytes(&self) -> usize {
-        let Cause { message, location, executing, .. } = &self.cause;
+        let CrashCause { message, location, executing, .. } = &self.cause;
         message.len() + of_text(location.as_ref()) + of_label(executing.as_ref())
     }
 }
@@ -207,7 +207,7 @@ impl<T: Texts> Ring<T> {
 /// A cause of crashes.
 #[derive(Debug)]
 struct Known {
-    cause: Cause,
+    cause: CrashCause,
     /// The last line of the log about this cause.
     line: u64,
 }
@@ -423,7 +423,7 @@ impl History {
         // A memory limit is one cause, although its message has other numbers each time.
         let by_kind = kind == CrashKind::MemoryLimit;
         let is_it = |known: &Known| {
-            let Cause { kind: of, location: place, message: said, .. } = &known.cause;
+            let CrashCause { kind: of, location: place, message: said, .. } = &known.cause;
             *of == kind && place.as_ref() == location && (by_kind || place.is_some() || *said == message)
         };
         let place = self.causes.entries.iter().position(is_it);
@@ -431,7 +431,7 @@ impl History {
         let (first, count, line) =
             before.map_or((at, 0, 0), |known| (known.cause.first, known.cause.count, known.line));
         let line = self.tell(at, Happening::Crashed { number }, line);
-        let cause = Cause {
+        let cause = CrashCause {
             kind,
             location: location.cloned(),
             message,

@@ -10,7 +10,7 @@ use crate::base::ids::{ContainerId, Generation};
 use crate::code::token::Token;
 use crate::contain::TARGET;
 use crate::contain::unwind::ignore_panic;
-use crate::decide::life::{Act, Event, Life, Part, Served};
+use crate::decide::life::{Act, Life, LifeEvent, Part, Served};
 use crate::engine::dispatch::Dispatch;
 use crate::engine::messages::Notice;
 use crate::values::crash::{BoxError, Death, EnterError, Panic};
@@ -93,17 +93,17 @@ impl Living {
             Err(panic) => Err(Death::EnterPanicked(panic)),
         };
         let overdraft = self.with_current().over_limit_death();
-        self.hear(Event::Entered { outcome, overdraft });
+        self.hear(LifeEvent::Entered { outcome, overdraft });
     }
 
     /// Records why the user's code stopped serving, or that it has unwound.
     pub(crate) fn served(&mut self, served: Result<Served, Panic>) {
         let event = match served {
-            Ok(served) => Event::Served(served),
+            Ok(served) => LifeEvent::Served(served),
             Err(panic) => {
                 let (interrupted, overdraft) =
                     (self.with_current().is_interrupted(), self.with_current().over_limit_death());
-                Event::Unwinding { panic, interrupted, overdraft }
+                LifeEvent::Unwinding { panic, interrupted, overdraft }
             }
         };
         self.hear(event);
@@ -122,12 +122,12 @@ impl Living {
                 Fate::ExitPanicked(panic)
             }
         };
-        self.hear(Event::Exited(fate));
+        self.hear(LifeEvent::Exited(fate));
     }
 
     /// Passes the result of the last act on to the [`Life`].
-    pub(crate) fn hear(&mut self, event: Event) {
-        if matches!(event, Event::Dropped) {
+    pub(crate) fn hear(&mut self, event: LifeEvent) {
+        if matches!(event, LifeEvent::Dropped) {
             self.token = None;
         }
         self.life.hear(event);
@@ -139,7 +139,7 @@ impl Living {
     /// # Panics
     ///
     /// If the next act is a part of the user's code, or there is none.
-    pub(crate) fn perform(&mut self) -> Event {
+    pub(crate) fn perform(&mut self) -> LifeEvent {
         let Self { dispatch, id, life, .. } = self;
         let (id, generation) = (*id, life.generation());
         match life.act() {
@@ -148,35 +148,35 @@ impl Living {
                 if let Some(account) = self.with_current().account() {
                     account.counters().end_epoch(); // from now on memory is charged to attempts
                 }
-                if self.dispatch.entered(id, generation) { Event::Admitted } else { Event::Stale }
+                if self.dispatch.entered(id, generation) { LifeEvent::Admitted } else { LifeEvent::Stale }
             }
             Act::Announce => {
                 self.with_current().exits();
                 self.dispatch.notify(Notice::Exiting { container: id, generation });
-                Event::Announced
+                LifeEvent::Announced
             }
             Act::Leave => {
                 dispatch.left(id, generation);
-                Event::Left
+                LifeEvent::Left
             }
-            Act::Die(death) => Event::Judged(dispatch.crashed(id, generation, death.clone())),
-            Act::Begin => Event::Begun(dispatch.begin(id, generation)),
-            Act::EnterAnew => Event::Begun(dispatch.enter_anew(id, generation)),
+            Act::Die(death) => LifeEvent::Judged(dispatch.crashed(id, generation, death.clone())),
+            Act::Begin => LifeEvent::Begun(dispatch.begin(id, generation)),
+            Act::EnterAnew => LifeEvent::Begun(dispatch.enter_anew(id, generation)),
             Act::End => {
                 dispatch.ended(id, generation, life.fate().cloned());
-                Event::Ended
+                LifeEvent::Ended
             }
             act @ (Act::Run(_) | Act::Nothing) => panic!("the engine does not perform {act:?}"),
         }
     }
 
-    fn tie(&mut self) -> Event {
+    fn tie(&mut self) -> LifeEvent {
         let token = match (self.make_leash)(&self.dispatch) {
             Ok(token) => Arc::new(token),
-            Err(death) => return Event::NoAccount(death),
+            Err(death) => return LifeEvent::NoAccount(death),
         };
         let tied = self.dispatch.register_token(self.id, self.life.generation(), &token);
         self.token = Some(token);
-        if tied { Event::Tied } else { Event::Stale }
+        if tied { LifeEvent::Tied } else { LifeEvent::Stale }
     }
 }

@@ -34,7 +34,7 @@ pub(crate) enum Detail {
 
 /// The kind of a crash. Crashes of one kind are repeats of each other.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-enum CrashKind {
+enum RepeatedCrash {
     Panic {
         place: String,
     },
@@ -52,7 +52,7 @@ enum CrashKind {
     Other,
 }
 
-impl CrashKind {
+impl RepeatedCrash {
     fn of(crash: &Crash) -> Self {
         // The message is no part of the kind, because the same place may panic with another message for each
         // input.
@@ -84,7 +84,7 @@ struct Repeats {
 /// The state of the throttle of one function.
 #[derive(Debug, Default)]
 pub(crate) struct LogThrottle {
-    kinds: BTreeMap<CrashKind, Repeats>,
+    kinds: BTreeMap<RepeatedCrash, Repeats>,
     /// Whether there is a crash loop. The event of each delay of the loop carries the number of repeats.
     in_a_loop: bool,
 }
@@ -111,12 +111,12 @@ impl LogThrottle {
     }
 
     fn crashed(&mut self, crash: &Arc<Crash>, at: Time) -> Detail {
-        let mut kind = CrashKind::of(crash);
+        let mut kind = RepeatedCrash::of(crash);
         if !self.kinds.contains_key(&kind) && self.kinds.len() >= KINDS_MAX {
             // A kind whose next crash would be logged in full anyway need not be remembered.
             self.kinds.retain(|_, repeats| repeats.unlogged > 0 || at.since(repeats.logged) < REPEATS_PERIOD);
             if self.kinds.len() >= KINDS_MAX {
-                kind = CrashKind::Other;
+                kind = RepeatedCrash::Other;
             }
         }
         let Some(repeats) = self.kinds.get_mut(&kind) else {

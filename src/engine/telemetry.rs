@@ -19,7 +19,7 @@ use crate::decide::ledger::{Change, ContainerStage};
 use crate::decide::time::Time;
 use crate::engine::actor::Happened;
 use crate::engine::caller::Caller;
-use crate::engine::events::{Events, Queue};
+use crate::engine::events::{EventQueue, Events};
 use crate::engine::log_throttle::Detail;
 use crate::engine::span::SafeSpan;
 use crate::values::crash::{Crash, Death};
@@ -232,7 +232,7 @@ pub(crate) struct Subscribers(Mutex<Seats>);
 struct Seats {
     actors: Vec<Subscriber>,
     /// Streams of events. Only the reader of a stream keeps it alive.
-    streams: Vec<Weak<Queue>>,
+    streams: Vec<Weak<EventQueue>>,
     /// The last event was sent.
     over: bool,
 }

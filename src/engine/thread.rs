@@ -11,13 +11,13 @@ use crate::base::ids::{ContainerId, Generation};
 use crate::code::context::Context;
 use crate::code::token::{self, Token};
 use crate::contain::unwind::{contain, set_thread_hook};
-use crate::decide::life::{Event, Part};
+use crate::decide::life::{LifeEvent, Part};
 use crate::engine::body::{GenerationEnv, Instance};
 use crate::engine::dispatch::Dispatch;
 use crate::engine::life::Living;
 
 /// The user's code in one generation.
-struct Entered<'a> {
+struct EnteredCode<'a> {
     env: GenerationEnv<'a>,
     /// `None` if `enter` has failed, and once it has exited.
     instance: Option<Box<dyn Instance + 'a>>,
@@ -37,20 +37,20 @@ pub(crate) fn run(dispatch: &Arc<Dispatch>, id: ContainerId, generation: Generat
     while let Some(part) = living.next() {
         match (part, &mut entered) {
             (Part::Enter, entered) => *entered = Some(enter(&mut living, dispatch, id, &context)),
-            (Part::Serve, Some(Entered { env, instance: Some(instance) })) => {
+            (Part::Serve, Some(EnteredCode { env, instance: Some(instance) })) => {
                 let served = contain(|| instance.serve(env));
                 context.end_run();
                 living.served(served);
             }
-            (Part::Exit, Some(Entered { env, instance })) => {
+            (Part::Exit, Some(EnteredCode { env, instance })) => {
                 let instance = instance.take().expect("a generation exits once");
                 living.exited(contain(|| env.token.inside(|| instance.exit(env))));
             }
             (Part::Drop, entered) => {
-                if let Some(Entered { env, instance: Some(instance) }) = entered.take() {
+                if let Some(EnteredCode { env, instance: Some(instance) }) = entered.take() {
                     env.token.drop_inside(instance);
                 }
-                living.hear(Event::Dropped);
+                living.hear(LifeEvent::Dropped);
             }
             (Part::Serve | Part::Exit, _) => unreachable!("the generation has entered"),
         }
@@ -66,7 +66,7 @@ fn enter<'a>(
     dispatch: &'a Arc<Dispatch>,
     id: ContainerId,
     context: &'a Context,
-) -> Entered<'a> {
+) -> EnteredCode<'a> {
     let generation = living.generation();
     token::set_current(Some(Arc::clone(living.with_current())));
     context.begin_generation(generation, living.with_current());
@@ -77,5 +77,5 @@ fn enter<'a>(
         Err(panic) => (None, Err(panic)),
     };
     living.entered(outcome);
-    Entered { env, instance }
+    EnteredCode { env, instance }
 }

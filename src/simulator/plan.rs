@@ -47,7 +47,7 @@ struct Habits {
 
 /// How one execution ends, if it is not fenced before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Act {
+pub(super) enum SimAct {
     Ok,
     /// An error that is worth a retry, or not.
     Err {
@@ -87,7 +87,7 @@ impl WorldPlan {
     }
 
     /// How the `attempt`-th execution of an input ends.
-    pub(super) fn act(&self, tag: u64, index: u64, attempt: u32) -> Act {
+    pub(super) fn act(&self, tag: u64, index: u64, attempt: u32) -> SimAct {
         let Habits { salt, fails, crashes, poison, both, hangs, .. } = self.habits;
         let draw = mix(salt, tag, index, 1);
         let times = 1 + (draw >> 32) as u32 % 4;
@@ -99,18 +99,18 @@ impl WorldPlan {
             Some(*sum)
         });
         match kind.into_iter().position(|bound| fate < bound) {
-            Some(0) if early => Act::Hang,
-            Some(1) => Act::Panic,
-            Some(2) if early => Act::Err { worth: draw >> 60 != 0 },
-            Some(3) if early => Act::Panic,
+            Some(0) if early => SimAct::Hang,
+            Some(1) => SimAct::Panic,
+            Some(2) if early => SimAct::Err { worth: draw >> 60 != 0 },
+            Some(3) if early => SimAct::Panic,
             Some(4) if attempt <= 6 => {
                 if mix(salt, index, u64::from(attempt), 2).is_multiple_of(2) {
-                    Act::Panic
+                    SimAct::Panic
                 } else {
-                    Act::Err { worth: true }
+                    SimAct::Err { worth: true }
                 }
             }
-            _ => Act::Ok,
+            _ => SimAct::Ok,
         }
     }
 

@@ -19,7 +19,7 @@ const UNPROVEN: Duration = Duration::from_secs(10);
 
 /// The model's knowledge of one container, as numbers of crashes.
 #[derive(Debug, Default, Clone, Copy)]
-struct Known {
+struct KnownSuspect {
     /// The last crash that it has outlived.
     proof: u64,
     /// The last crash that it has outlived as far as its whole leases show.
@@ -37,18 +37,18 @@ pub(super) struct NaiveSuspects {
     executing: Vec<(ContainerId, Time)>,
     /// The containers of `executing` whose suspect has returned. The engine may let another suspect begin.
     returned: BTreeSet<ContainerId>,
-    containers: BTreeMap<ContainerId, Known>,
+    containers: BTreeMap<ContainerId, KnownSuspect>,
     entered: Option<Time>,
 }
 
 impl NaiveSuspects {
-    fn known(&mut self, id: ContainerId) -> &mut Known {
+    fn known(&mut self, id: ContainerId) -> &mut KnownSuspect {
         self.containers.entry(id).or_default()
     }
 
     /// A generation of a container begins after this crash.
     pub(super) fn begun(&mut self, id: ContainerId, crash: u64) {
-        self.containers.insert(id, Known { proof: crash, sure: crash, ..Known::default() });
+        self.containers.insert(id, KnownSuspect { proof: crash, sure: crash, ..KnownSuspect::default() });
     }
 
     pub(super) fn entered(&mut self, now: Time) {

@@ -11,13 +11,13 @@ use crate::contain::unwind::contain;
 use crate::data::cursor::Advance;
 use crate::data::run::Run;
 use crate::decide::ledger::{Lease, Retryable};
-use crate::decide::life::{Act, Event, Next, Part, Served};
+use crate::decide::life::{Act, LifeEvent, Next, Part, Served};
 use crate::decide::restart::Restart;
 use crate::decide::time::Time;
 use crate::engine::dispatch::{Dispatch, Work};
 use crate::engine::life::Living;
 use crate::memory::account::Account;
-use crate::simulator::plan::Act as Deed;
+use crate::simulator::plan::SimAct;
 use crate::simulator::values::{Refusal, SimInput, SimOutput};
 use crate::simulator::world::World;
 use crate::values::crash::{Death, Panic};
@@ -228,7 +228,7 @@ impl World {
 
     /// Performs the engine's next act in the life of a thread. The result is passed on to the life, and
     /// returned.
-    fn perform(&mut self, at: usize) -> Event {
+    fn perform(&mut self, at: usize) -> LifeEvent {
         let living = &mut self.threads[at].living;
         let event = living.perform();
         living.hear(event.clone());
@@ -245,7 +245,7 @@ impl World {
             Act::Tie => self.tie(at),
             Act::Run(Part::Drop) => {
                 thread.shrink();
-                thread.living.hear(Event::Dropped);
+                thread.living.hear(LifeEvent::Dropped);
                 self.go_on(at)
             }
             Act::Begin => {
@@ -264,10 +264,10 @@ impl World {
     }
 
     /// Tells the model whether a thread has begun another generation.
-    fn begun(&mut self, at: usize, begun: Event, is_left_behind: bool) -> ThreadPhase {
+    fn begun(&mut self, at: usize, begun: LifeEvent, is_left_behind: bool) -> ThreadPhase {
         let id = self.threads[at].id;
         match begun {
-            Event::Begun(Some(next)) => {
+            LifeEvent::Begun(Some(next)) => {
                 self.model.container_begun(id, next, self.now());
                 self.threads[at].enter_takes = Duration::ZERO;
             }
@@ -323,7 +323,7 @@ impl World {
     /// Ties a thread to its generation, whose `enter` begins if the generation is current.
     fn tie(&mut self, at: usize) -> ThreadPhase {
         let (id, generation) = (self.threads[at].id, self.threads[at].generation());
-        let tied = matches!(self.perform(at), Event::Tied);
+        let tied = matches!(self.perform(at), LifeEvent::Tied);
         assert_eq!(tied, self.model.is_alive(id, generation), "invariant 12: {id}#{generation} begins");
         if tied {
             ThreadPhase::Entering { until: self.now() + self.threads[at].enter_takes }
@@ -353,7 +353,7 @@ impl World {
             return self.die(at);
         }
         let lives = self.model.is_alive(id, generation);
-        let admitted = matches!(self.perform(at), Event::Admitted);
+        let admitted = matches!(self.perform(at), LifeEvent::Admitted);
         assert_eq!(admitted, lives, "invariant 12: {id}#{generation} entered");
         if !admitted {
             return ThreadPhase::Between;
@@ -458,7 +458,7 @@ impl World {
         self.tally.executions += 1;
         let ticket = task.run.active_at::<SimInput, SimOutput, Refusal>(place).input();
         let until = match self.plan.act(ticket.tag, ticket.index, task.lease.attempt.get()) {
-            Deed::Hang if !self.healed => {
+            SimAct::Hang if !self.healed => {
                 self.tally.hangs += 1;
                 None
             }
@@ -474,7 +474,7 @@ impl World {
         let (job, index) = (task.job(), task.index(place));
         let ticket = task.run.active_at::<SimInput, SimOutput, Refusal>(place).input();
         match self.plan.act(ticket.tag, ticket.index, attempt) {
-            Deed::Ok | Deed::Hang => {
+            SimAct::Ok | SimAct::Hang => {
                 let answer = SimOutput::to(ticket, attempt, (id, generation), &self.witness);
                 let now = self.now();
                 let accepted = self.model.returned_ok(id, generation, job, index, now);
@@ -497,8 +497,8 @@ impl World {
                 }
                 ThreadPhase::Publishing { task, place, answer, last }
             }
-            Deed::Err { worth } => self.fail(id, generation, task, place, worth),
-            Deed::Panic => {
+            SimAct::Err { worth } => self.fail(id, generation, task, place, worth),
+            SimAct::Panic => {
                 self.tally.panics += 1;
                 self.unwinds(at)
             }
@@ -541,7 +541,7 @@ impl World {
         let (id, generation) = (self.threads[at].id, self.threads[at].generation());
         self.model.dies_by_itself();
         let judged = self.perform(at);
-        let Event::Judged(restart) = judged else { panic!("a death comes to {judged:?}") };
+        let LifeEvent::Judged(restart) = judged else { panic!("a death comes to {judged:?}") };
         self.account_for(id, generation, restart);
         ThreadPhase::Between
     }

@@ -17,7 +17,7 @@ use crate::code::rehearsable::{Begun, Role};
 use crate::code::token::{Token, at_no_checkpoint, unwind_to_boundary};
 use crate::contain::spawned::{Origin, among_tasks};
 use crate::contain::unwind::{contain, contain_drop};
-use crate::decide::life::{Event, Part};
+use crate::decide::life::{LifeEvent, Part};
 use crate::decide::restart::Restart;
 use crate::engine::body::{GenerationEnv, LeasedRun};
 use crate::engine::dispatch::Dispatch;
@@ -58,7 +58,7 @@ pub(crate) async fn run<I, O, E>(
             context.end_generation();
             return dispatch.ended(id, living.generation(), None);
         }
-        living.hear(Event::Dropped);
+        living.hear(LifeEvent::Dropped);
     }
     context.end_generation();
     living.end();
@@ -144,7 +144,7 @@ where
                     match (served, scripted.take()) {
                         (Err(panic), Some(death)) => {
                             let interrupted = env.token.is_interrupted();
-                            living.hear(Event::Unwinding { panic, interrupted, overdraft: Some(death) });
+                            living.hear(LifeEvent::Unwinding { panic, interrupted, overdraft: Some(death) });
                         }
                         (served, _) => living.served(served),
                     }
@@ -181,7 +181,7 @@ where
         self.rehearsed.log.entered(start, how, self.now());
         match outcome {
             Some(outcome) => living.entered(outcome),
-            None => living.hear(Event::Stale),
+            None => living.hear(LifeEvent::Stale),
         }
         OnStage { env, role }
     }

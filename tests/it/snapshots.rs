@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures::{FutureExt, StreamExt};
-use longshore::snapshot::{AppKind, ContainerStateName, CrashKind, Happening, Mode, PolicyName};
+use longshore::snapshot::{AppKind, ContainerStateName, CrashKind, Happening, ModeName, PolicyName};
 use longshore::{
     App, BoxError, ContainerId, Context, CrashLoopBackoff, Event, FunctionSnapshot, Health, RateLimited,
     Retries, Worker,
@@ -373,7 +373,7 @@ fn an_app_shows_its_functions_and_what_has_become_of_those_that_have_ended() {
         assert_eq!(after.started_unix_ms, before.started_unix_ms);
         until("it is over", || two.snapshot().health == Health::Ended);
         let ended = two.snapshot();
-        assert_eq!(ended.mode, Mode::Draining);
+        assert_eq!(ended.mode, ModeName::Draining);
         assert!(ended.report.is_some_and(|report| report.is_clean()));
         assert!(two.events().wait().is_none(), "nothing comes after the end");
         let untyped = two.untyped();

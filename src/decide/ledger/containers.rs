@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::base::ids::{Attempt, ContainerId, Generation, JobId};
 use crate::decide::ledger::{CrashNumber, Lease, Ledger, Mode};
-use crate::decide::restart::Life;
+use crate::decide::restart::LifeRecord;
 use crate::decide::steps;
 use crate::decide::time::Time;
 
@@ -49,7 +49,7 @@ pub(crate) struct Orphan {
 pub(super) struct ContainerEntry {
     pub(super) generation: Generation,
     pub(super) stage: ContainerStage,
-    pub(super) life: Life,
+    pub(super) life: LifeRecord,
     pub(super) lease: Option<Lease>,
     /// Whether the container restarts at once, even during a delay. It does if it had made progress or
     /// executed a known suspect when it crashed, or if it was recycled or interrupted.
@@ -116,7 +116,7 @@ impl StageCounts {
 }
 
 impl ContainerEntry {
-    pub(super) fn new(life: Life) -> Self {
+    pub(super) fn new(life: LifeRecord) -> Self {
         Self {
             generation: Generation(0),
             stage: ContainerStage::Absent,

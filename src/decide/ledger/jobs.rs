@@ -3,7 +3,7 @@
 
 use crate::base::ids::{InputId, JobId};
 use crate::decide::claim_sizer::{ClaimSizer, wake_count};
-use crate::decide::job::{CallJob, Counts, Ending, Job, MapJob, OnFailure, Span};
+use crate::decide::job::{CallJob, Counts, InputEnd, Job, MapJob, OnFailure, Span};
 use crate::decide::ledger::Ledger;
 use crate::decide::retries::Retries;
 use crate::decide::steps;
@@ -16,7 +16,7 @@ pub(crate) enum Unrun {
     GivenUp,
 }
 
-impl From<Unrun> for Ending {
+impl From<Unrun> for InputEnd {
     fn from(how: Unrun) -> Self {
         match how {
             Unrun::Cancelled => Self::Cancelled,

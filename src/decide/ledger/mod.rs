@@ -57,7 +57,7 @@ pub(crate) use queue::Ticket;
 pub(crate) use steal::Steal;
 use suspects::Suspects;
 pub(crate) use suspects::{CrashNumber, Ready};
-use totals::Totals;
+use totals::LedgerTotals;
 #[cfg(test)]
 use verdict::Verdict;
 pub(crate) use verdict::{AfterCrash, AfterFailure, Leaving, Pressure, Retryable};
@@ -144,7 +144,7 @@ pub(crate) struct Ledger {
     recycled: u64,
     last_crash: Option<(Time, Arc<Crash>)>,
     /// The totals over all jobs, which snapshots show.
-    totals: Totals,
+    totals: LedgerTotals,
 }
 
 impl Ledger {
@@ -183,7 +183,7 @@ impl Ledger {
             restarted: 0,
             recycled: 0,
             last_crash: None,
-            totals: Totals::default(),
+            totals: LedgerTotals::default(),
             rules,
         }
     }
@@ -275,7 +275,7 @@ impl Ledger {
     }
 }
 
-/// Totals over the life of the function.
+/// LedgerTotals over the life of the function.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Lives {
     pub(crate) crashes: u64,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::base::ids::{Attempt, ContainerId, InputId, JobId};
 use crate::decide::ledger::Ledger;
-use crate::decide::ledger::totals::Totals;
+use crate::decide::ledger::totals::LedgerTotals;
 use crate::decide::restart::{RestartPolicy, WindowCounts};
 use crate::decide::time::Time;
 
@@ -21,7 +21,7 @@ pub(crate) struct Again {
 
 /// The input that a container executes, or is about to execute.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Executing {
+pub(crate) struct ExecutingInput {
     pub(crate) input: InputId,
     pub(crate) attempt: Attempt,
     /// The time since which the ledger knows of the execution.
@@ -29,7 +29,7 @@ pub(crate) struct Executing {
 }
 
 impl Ledger {
-    pub(crate) fn totals(&self) -> &Totals {
+    pub(crate) fn totals(&self) -> &LedgerTotals {
         &self.totals
     }
 
@@ -55,12 +55,12 @@ impl Ledger {
     }
 
     /// The input that a container executes, or is about to execute.
-    pub(crate) fn executing_in(&self, id: ContainerId) -> Option<Executing> {
+    pub(crate) fn executing_in(&self, id: ContainerId) -> Option<ExecutingInput> {
         let container = &self.containers[id.index()];
         let lease = container.lease.filter(|lease| container.committed < lease.span.end())?;
         let index = container.committed.max(lease.span.first);
         let attempt = self.jobs.get(&lease.job).map_or(lease.attempt, |job| job.attempt(index));
-        Some(Executing { input: InputId { job: lease.job, index }, attempt, since: container.advanced })
+        Some(ExecutingInput { input: InputId { job: lease.job, index }, attempt, since: container.advanced })
     }
 
     /// The recent cost of an input, over all jobs.

@@ -9,9 +9,9 @@ use crate::decide::ledger::{AfterCrash, Unrun};
 use crate::decide::time::Time;
 use crate::values::histogram::Histogram;
 
-/// Totals over the life of a function.
+/// LedgerTotals over the life of a function.
 #[derive(Debug, Default)]
-pub(crate) struct Totals {
+pub(crate) struct LedgerTotals {
     /// The counts of all jobs. A retry and a replay are counted when the input begins to wait, so that no number ever
     /// decreases.
     pub(crate) counts: Counts,
@@ -21,7 +21,7 @@ pub(crate) struct Totals {
     pub(crate) completed: Time,
 }
 
-impl Totals {
+impl LedgerTotals {
     /// Records that inputs were accepted.
     pub(super) fn accepted(&mut self, inputs: u64) {
         self.counts.pulled += inputs;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::base::ids::{Attempt, ContainerId, Generation, InputId, JobId};
 use crate::decide::claim_sizer::ClaimSizer;
-use crate::decide::job::{DEATHS_MAX, Ending, InputRecord, Job, OnFailure, Span, Waits};
+use crate::decide::job::{DEATHS_MAX, InputEnd, InputRecord, Job, OnFailure, Span, Waits};
 use crate::decide::ledger::containers::{ContainerEntry, Orphan};
 use crate::decide::ledger::{ContainerStage, CrashNumber, Lease, LeaseKind, Ledger, Position};
 use crate::decide::restart::{DeathFacts, Restart};
@@ -109,7 +109,7 @@ impl Ledger {
         self.pending -= span.len;
         self.totals.ok(span.len, now);
         let job = self.jobs.get_mut(&lease.job).expect("a lease belongs to an open job");
-        job.count(Ending::Ok, span.len);
+        job.count(InputEnd::Ok, span.len);
         if lease.kind != LeaseKind::First {
             job.take_record(lease.span.first);
         }
@@ -149,7 +149,7 @@ impl Ledger {
             return AfterFailure::Retry;
         }
         let deaths = job.take_record(index).map_or_else(Vec::new, |record| record.deaths);
-        job.count(Ending::Failed, 1);
+        job.count(InputEnd::Failed, 1);
         self.pending -= 1;
         self.totals.failed(false, now);
         AfterFailure::Final { attempts, deaths, ends_map: job.on_failure() == OnFailure::EndMap }
@@ -490,14 +490,14 @@ impl InputRecord {
 impl Job {
     fn poison(&mut self, input: InputId, attempts: Attempt) -> AfterCrash {
         let record = self.take_record(input.index).expect("it has crashed");
-        self.count(Ending::Poisoned, 1);
+        self.count(InputEnd::Poisoned, 1);
         let ends_map = self.on_failure() == OnFailure::EndMap;
         AfterCrash::Poisoned { input, attempts, deaths: record.deaths, ends_map }
     }
 
     fn lose(&mut self, input: InputId, attempts: Attempt, crash: Arc<Crash>) -> AfterCrash {
         let deaths = self.take_record(input.index).map_or_else(Vec::new, |record| record.deaths);
-        self.count(Ending::Cancelled, 1);
+        self.count(InputEnd::Cancelled, 1);
         let ends_map = self.on_failure() == OnFailure::EndMap;
         AfterCrash::Lost { input, attempts, deaths, crash, ends_map }
     }

@@ -13,7 +13,7 @@ use crate::decide::time::Time;
 
 /// The state of one generation of a container that the policies use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Life {
+pub(crate) struct LifeRecord {
     /// The number of loop crashes that had been counted when the life began.
     pub(crate) epoch: u64,
     /// The number of deaths that had been counted towards the limit when the life began.
@@ -90,14 +90,14 @@ impl CrashLoop {
     }
 
     /// Records that the container of `life` completed an input.
-    pub(crate) fn progress(&mut self, life: &Life) {
+    pub(crate) fn progress(&mut self, life: &LifeRecord) {
         if life.epoch == self.epoch {
             self.end();
         }
     }
 
     /// Records that the container of `life` has entered.
-    pub(crate) fn entered(&mut self, life: &Life, now: Time) {
+    pub(crate) fn entered(&mut self, life: &LifeRecord, now: Time) {
         if self.n > 0 && life.epoch == self.epoch {
             let stable = now + self.reset_after;
             self.stable_at = Some(self.stable_at.map_or(stable, |at| at.min(stable)));
@@ -106,7 +106,7 @@ impl CrashLoop {
 
     /// Ends the loop if one of `lives`, begun after the last loop crash, has stayed up long enough. The lives
     /// are looked at only if one of them may have.
-    pub(crate) fn end_loop_if_stable(&mut self, lives: impl IntoIterator<Item = Life>, now: Time) {
+    pub(crate) fn end_loop_if_stable(&mut self, lives: impl IntoIterator<Item = LifeRecord>, now: Time) {
         if self.stable_at.is_none_or(|at| at > now) {
             return;
         }
@@ -130,7 +130,7 @@ impl CrashLoop {
 
     /// Records that a crash ended `life`. It is counted unless it belongs to a loop crash
     /// that was counted already.
-    pub(crate) fn crashed(&mut self, life: &Life, now: Time) {
+    pub(crate) fn crashed(&mut self, life: &LifeRecord, now: Time) {
         if life.epoch < self.epoch && self.n > 0 {
             return;
         }
@@ -193,8 +193,8 @@ mod tests {
         CrashLoop::new(Delays { initial: 100 * MS, max: 60_000 * MS }, 10_000 * MS, None)
     }
 
-    fn life(crash_loop: &CrashLoop) -> Life {
-        Life { epoch: crash_loop.epoch(), round: 0, began: at(0), entered: None, completed: 0 }
+    fn life(crash_loop: &CrashLoop) -> LifeRecord {
+        LifeRecord { epoch: crash_loop.epoch(), round: 0, began: at(0), entered: None, completed: 0 }
     }
 
     #[test]

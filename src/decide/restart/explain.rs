@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::decide::restart::record::{ContainerEnd, CrashRecord, CrashedInput, Enter};
 use crate::decide::restart::{
-    CrashLoopBackoff, DeathFacts, Life, RateLimited, Restart, RestartPolicy, Restarts,
+    CrashLoopBackoff, DeathFacts, LifeRecord, RateLimited, Restart, RestartPolicy, Restarts,
 };
 use crate::decide::time::Time;
 use crate::values::error::{ConfigError, containers_in_range};
@@ -106,7 +106,7 @@ struct Replay {
     /// once its start is known.
     steps: BTreeSet<(Time, usize, Step)>,
     /// The containers that exist, by the indices of their records.
-    lives: BTreeMap<usize, Life>,
+    lives: BTreeMap<usize, LifeRecord>,
     inputs: BTreeMap<u64, Blamed>,
 }
 
@@ -172,7 +172,7 @@ impl Replay {
     }
 
     /// Records that a container exists from now on.
-    fn begins(&mut self, at: usize, life: Life, now: Time) {
+    fn begins(&mut self, at: usize, life: LifeRecord, now: Time) {
         self.lives.insert(at, life);
         let record = &self.records[at];
         // If the moments of a record contradict each other, they are clamped between its start and its end.
@@ -200,7 +200,7 @@ impl Replay {
         let life = self.lives.remove(&at).expect("the container has begun");
         let known = executing.input.and_then(|input| self.inputs.get(&input)).copied().unwrap_or_default();
         let counted_before = (executing.suspect && executing.input.is_none()).then_some(now);
-        let serves = |life: &Life| life.entered.is_some();
+        let serves = |life: &LifeRecord| life.entered.is_some();
         let others_serve = self.records[at].beside_live || self.lives.values().any(serves);
         let death = DeathFacts {
             life,
@@ -230,7 +230,7 @@ impl Replay {
     }
 
     /// Schedules the start of the next container that crashes, if its record does not give the moment.
-    fn starts_after(&mut self, at: usize, life: Life, restart: Restart, now: Time) {
+    fn starts_after(&mut self, at: usize, life: LifeRecord, restart: Restart, now: Time) {
         let crashed = |at: &usize| matches!(self.records[*at].end, ContainerEnd::Crash(_));
         let Some(next) = (at + 1..self.records.len()).find(crashed) else { return };
         let (start, earliest) = match (restart, &self.records[next]) {
@@ -245,7 +245,7 @@ impl Replay {
         if earliest < start {
             // That restart cannot have started the container, because it already existed.
             let entered = (self.records[next].enter == Enter::AtOnce).then_some(life.began);
-            self.begins(next, Life { completed: 0, entered, ..life }, now);
+            self.begins(next, LifeRecord { completed: 0, entered, ..life }, now);
             return;
         }
         self.steps.insert((start, next, Step::Starts));

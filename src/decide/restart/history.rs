@@ -45,7 +45,7 @@ pub(crate) struct WindowCounts {
 }
 
 #[derive(Debug)]
-pub(crate) struct History {
+pub(crate) struct CrashHistory {
     window: Duration,
     /// The largest number of crashes that are kept.
     crashes_max: usize,
@@ -57,7 +57,7 @@ pub(crate) struct History {
     completed: VecDeque<(u64, u64)>,
 }
 
-impl History {
+impl CrashHistory {
     /// `judged` is whether a limit is judged by this history.
     pub(crate) fn new(window: Duration, judged: bool) -> Self {
         let crashes_max = if judged { CRASHES_MAX } else { CRASHES_SHOWN };
@@ -147,7 +147,7 @@ mod tests {
 
     #[test]
     fn the_last_crashes_are_kept_up_to_the_bound() {
-        let mut history = History::new(Duration::from_secs(60), false);
+        let mut history = CrashHistory::new(Duration::from_secs(60), false);
         for crashes in 1..=2 * CRASHES_SHOWN as u64 {
             let counts = if crashes % 2 == 0 { CountsTowards::Both } else { CountsTowards::Rate };
             history.crashed(counts, Time::default());
@@ -159,14 +159,14 @@ mod tests {
 
     #[test]
     fn completions_are_counted_before_the_end_of_narrow_buckets_too() {
-        let mut history = History::new(Duration::from_millis(60), true);
+        let mut history = CrashHistory::new(Duration::from_millis(60), true);
         history.crashed(CountsTowards::Both, Time::default());
         assert_eq!(history.next_count(Time::default()), Some(Time(Duration::from_micros(875))));
     }
 
     #[test]
     fn completions_take_no_more_room_than_there_are_buckets() {
-        let mut history = History::new(Duration::from_secs(60), true);
+        let mut history = CrashHistory::new(Duration::from_secs(60), true);
         for ms in (0..200_000).step_by(100) {
             history.completed(1, Time(Duration::from_millis(ms)));
         }
@@ -176,7 +176,7 @@ mod tests {
     #[test]
     fn completions_are_counted_just_before_the_end_of_each_bucket_while_the_window_holds_a_crash() {
         let at = |ms| Time(Duration::from_millis(ms));
-        let mut history = History::new(Duration::from_secs(60), true);
+        let mut history = CrashHistory::new(Duration::from_secs(60), true);
         assert_eq!(history.next_count(at(100)), None, "completions matter only beside a crash");
         history.crashed(CountsTowards::Both, at(100));
         assert_eq!(history.next_count(at(100)), Some(at(998)));
@@ -194,7 +194,7 @@ mod tests {
 
     #[test]
     fn a_crash_exactly_one_window_old_still_counts() {
-        let mut history = History::new(Duration::from_secs(60), true);
+        let mut history = CrashHistory::new(Duration::from_secs(60), true);
         history.crashed(CountsTowards::Both, at(0));
         assert_eq!(history.tally(at(60_000)).crashes, 1);
         assert_eq!(history.tally(Time(Duration::from_nanos(60_000_000_001))).crashes, 0);
@@ -202,7 +202,7 @@ mod tests {
 
     #[test]
     fn a_bucket_counts_while_any_part_of_it_lies_in_the_window() {
-        let mut history = History::new(Duration::from_secs(60), true);
+        let mut history = CrashHistory::new(Duration::from_secs(60), true);
         history.completed(5, at(0));
         assert_eq!(history.tally(at(60_999)).completed, 5);
         assert_eq!(history.tally(at(61_000)).completed, 0);
@@ -214,7 +214,7 @@ mod tests {
             steps in prop::collection::vec((0u64..9_000, 0u64..4), 1..200),
         ) {
             let window = Duration::from_secs(6);
-            let mut history = History::new(window, true);
+            let mut history = CrashHistory::new(window, true);
             let (mut now, mut crashes, mut completed) = (0u64, Vec::new(), Vec::new());
             for (advance, what) in steps {
                 now += advance / 4;

@@ -15,7 +15,7 @@ mod record;
 mod round;
 
 pub use backoff::CrashLoopBackoff;
-pub(crate) use crash_loop::{CrashLoop, Life};
+pub(crate) use crash_loop::{CrashLoop, LifeRecord};
 pub use explain::Decision;
 pub use rate_limited::RateLimited;
 pub use record::CrashRecord;
@@ -25,7 +25,7 @@ use std::time::Duration;
 use crate::decide::time::Time;
 use crate::values::error::ConfigError;
 pub(crate) use history::WindowCounts;
-use history::{CountsTowards, History};
+use history::{CountsTowards, CrashHistory};
 use round::Rounds;
 
 /// The restart policy of a function.
@@ -87,7 +87,7 @@ pub(crate) enum Restart {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct DeathFacts {
     /// The life that ended.
-    pub(crate) life: Life,
+    pub(crate) life: LifeRecord,
     /// Whether a known suspect was executing: an input that had crashed a container before.
     pub(crate) suspect: bool,
     /// When the executing input last counted a crash, if it ever did.
@@ -109,7 +109,7 @@ impl DeathFacts {
 #[derive(Debug)]
 pub(crate) struct Restarts {
     policy: RestartPolicy,
-    history: History,
+    history: CrashHistory,
     crash_loop: CrashLoop,
     rounds: Rounds,
 }
@@ -120,19 +120,19 @@ impl Restarts {
             RestartPolicy::RateLimited(policy) => policy.crash_loop(),
             RestartPolicy::CrashLoopBackoff(policy) => policy.crash_loop(),
         };
-        let history = History::new(policy.window(), policy.may_give_up());
+        let history = CrashHistory::new(policy.window(), policy.may_give_up());
         Self { policy, history, crash_loop, rounds: Rounds::default() }
     }
 
     /// Begins the life of a container.
-    pub(crate) fn started(&self, now: Time) -> Life {
+    pub(crate) fn started(&self, now: Time) -> LifeRecord {
         let (epoch, round) = (self.crash_loop.epoch(), self.rounds.counted());
-        Life { epoch, round, began: now, entered: None, completed: 0 }
+        LifeRecord { epoch, round, began: now, entered: None, completed: 0 }
     }
 
     /// Records that a container has completed `inputs` inputs (returned `Ok` or `Err`) by `now`. Returns
     /// whether that ended a crash loop whose delay still runs.
-    pub(crate) fn completed(&mut self, life: &mut Life, inputs: u64, now: Time) -> bool {
+    pub(crate) fn completed(&mut self, life: &mut LifeRecord, inputs: u64, now: Time) -> bool {
         if inputs == 0 {
             return false;
         }
@@ -201,12 +201,12 @@ impl Restarts {
     }
 
     /// Ends the crash loop if one of `lives` has stayed up long enough by `now`.
-    pub(crate) fn end_loop_if_stable(&mut self, lives: impl IntoIterator<Item = Life>, now: Time) {
+    pub(crate) fn end_loop_if_stable(&mut self, lives: impl IntoIterator<Item = LifeRecord>, now: Time) {
         self.crash_loop.end_loop_if_stable(lives, now);
     }
 
     /// Records in `life` that its container has entered.
-    pub(crate) fn entered(&mut self, life: &mut Life, now: Time) {
+    pub(crate) fn entered(&mut self, life: &mut LifeRecord, now: Time) {
         life.entered = Some(now);
         self.crash_loop.entered(life, now);
     }
@@ -234,7 +234,7 @@ impl Restarts {
 
     /// Forgets every crash.
     pub(crate) fn reset(&mut self) {
-        self.history = History::new(self.policy.window(), self.policy.may_give_up());
+        self.history = CrashHistory::new(self.policy.window(), self.policy.may_give_up());
         self.crash_loop.reset();
         self.rounds.reset();
     }
@@ -248,12 +248,12 @@ mod tests {
         Time(Duration::from_millis(ms))
     }
 
-    fn dies(restarts: &mut Restarts, life: Life, now: Time) -> Restart {
+    fn dies(restarts: &mut Restarts, life: LifeRecord, now: Time) -> Restart {
         restarts.crashed(DeathFacts { life, suspect: false, input_counted: None, spare: false }, now).0
     }
 
     /// Two loop crashes, after which containers wait until 30 ms.
-    fn held() -> (Restarts, Life) {
+    fn held() -> (Restarts, LifeRecord) {
         let mut restarts = Restarts::new(RateLimited::new().into());
         let old = restarts.started(at(0));
         assert_eq!(dies(&mut restarts, old, at(10)), Restart::Now);
@@ -268,7 +268,7 @@ mod tests {
         for (completed, suspect, is_loop_crash) in
             [(0, false, true), (0, true, false), (1, false, false), (1, true, false)]
         {
-            let life = Life { completed, ..life };
+            let life = LifeRecord { completed, ..life };
             let death = DeathFacts { life, suspect, input_counted: None, spare: false };
             assert_eq!(death.is_loop_crash(), is_loop_crash, "{completed} completed, a suspect: {suspect}");
         }

@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use crate::decide::restart::Life;
+use crate::decide::restart::LifeRecord;
 use crate::decide::time::Time;
 
 /// The time after a counted death in which another death counts together with it although it is no loop
@@ -39,7 +39,7 @@ impl Rounds {
     }
 
     /// Whether the death of `life` at `now` counts together with the last counted one.
-    pub(crate) fn absorbs(&self, life: &Life, is_loop_crash: bool, now: Time) -> bool {
+    pub(crate) fn absorbs(&self, life: &LifeRecord, is_loop_crash: bool, now: Time) -> bool {
         self.last.is_some_and(|last| {
             let began_before = life.round < self.counted || life.began < last.restart;
             began_before && (is_loop_crash || now.since(last.at) <= TOGETHER)
@@ -66,8 +66,8 @@ mod tests {
         Time(Duration::from_millis(ms))
     }
 
-    fn life(rounds: &Rounds, began: u64) -> Life {
-        Life { epoch: 0, round: rounds.counted(), began: at(began), entered: None, completed: 0 }
+    fn life(rounds: &Rounds, began: u64) -> LifeRecord {
+        LifeRecord { epoch: 0, round: rounds.counted(), began: at(began), entered: None, completed: 0 }
     }
 
     #[test]

@@ -28,13 +28,13 @@ use crate::values::gave_up::GaveUp;
 use crate::values::health::{Health, Signs};
 use crate::values::histogram::Histogram;
 use crate::values::snapshot::rows::{
-    Abandoned, CallCounts, ContainerBytes, ContainerSnapshot, ContainerStateName, EndedMap, Execution,
+    Abandoned, CallCounts, ContainerBytes, ContainerSnapshot, ContainerStateName, CurrentExecution, EndedMap,
     InputCounts, InputName, MapSnapshot, MemorySnapshot, Totals,
 };
 use crate::values::snapshot::trouble::{
     CrashCounts, CrashLoopSnapshot, GaveUpSnapshot, PolicyName, RecentCrashes, Tally,
 };
-use crate::values::snapshot::{FunctionSnapshot, Mode as ModeName};
+use crate::values::snapshot::{FunctionSnapshot, ModeName};
 use crate::values::status::{Containers, Memory};
 
 /// The largest number of containers that a snapshot shows one by one.
@@ -59,7 +59,7 @@ const REASON_MAX: usize = 1024;
 pub(super) struct Observed {
     /// The time at which the function was started, on the clock of snapshots.
     started: Duration,
-    containers: Vec<Seen>,
+    containers: Vec<SeenContainer>,
     /// The open maps, with the time at which each began.
     maps: BTreeMap<JobId, Time>,
     ended: VecDeque<EndedMap>,
@@ -80,7 +80,7 @@ pub(super) struct Observed {
 
 /// The data for snapshots of one container.
 #[derive(Debug, Clone, Copy, Default)]
-struct Seen {
+struct SeenContainer {
     /// The time at which the stage of the container last changed.
     since: Time,
     crashes: u64,
@@ -97,7 +97,7 @@ impl Observed {
     pub(super) fn new(containers: usize, started: Duration) -> Self {
         Self {
             started,
-            containers: vec![Seen::default(); containers],
+            containers: vec![SeenContainer::default(); containers],
             maps: BTreeMap::new(),
             ended: VecDeque::new(),
             sampled: BTreeMap::new(),
@@ -495,11 +495,11 @@ impl StateGuard<'_> {
     }
 
     /// The execution in a container, if there is one.
-    fn execution(&self, id: ContainerId) -> Option<Execution> {
+    fn execution(&self, id: ContainerId) -> Option<CurrentExecution> {
         let executing = self.ledger.executing_in(id)?;
         let (generation, _) = self.ledger.stage(id);
         let since = self.moment(executing.since);
-        Some(Execution {
+        Some(CurrentExecution {
             container: id,
             generation,
             input: self.name(executing.input),
@@ -515,7 +515,7 @@ impl StateGuard<'_> {
     }
 
     /// The executions that have gone on for longest, the oldest first.
-    fn oldest(&self) -> Vec<Execution> {
+    fn oldest(&self) -> Vec<CurrentExecution> {
         let mut executing: Vec<(Time, ContainerId)> =
             self.ledger.leased().filter_map(|id| Some((self.ledger.executing_in(id)?.since, id))).collect();
         executing.sort_unstable();

@@ -36,12 +36,12 @@ pub use crate::values::crash::CrashKind;
 pub use crate::values::health::Health;
 pub use crate::values::histogram::Histogram;
 pub use rows::{
-    Abandoned, CallCounts, ContainerBytes, ContainerSnapshot, ContainerStateName, EndedMap, Execution,
+    Abandoned, CallCounts, ContainerBytes, ContainerSnapshot, ContainerStateName, CurrentExecution, EndedMap,
     InputCounts, InputName, MapSnapshot, MemorySnapshot, Totals,
 };
 pub use trouble::{
-    Cause, CrashCounts, CrashLoopSnapshot, CrashSnapshot, GaveUpSnapshot, Happening, LastDeath, LogEntry,
-    Poisoned, PolicyName, RecentCrashes, Tally,
+    CrashCause, CrashCounts, CrashLoopSnapshot, CrashSnapshot, GaveUpSnapshot, Happening, LastDeath,
+    LogEntry, Poisoned, PolicyName, RecentCrashes, Tally,
 };
 
 use std::fmt;
@@ -117,7 +117,7 @@ pub enum AppKind {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "snake_case"))]
 #[non_exhaustive]
-pub enum Mode {
+pub enum ModeName {
     /// The function takes inputs.
     Running,
     /// Accepted inputs finish, and no new inputs are taken.
@@ -160,7 +160,7 @@ pub struct FunctionSnapshot {
     /// The health of the function in one word.
     pub health: Health,
     /// How far the function is from its end.
-    pub mode: Mode,
+    pub mode: ModeName,
     /// The fault of the engine that has ended the function, if there was one.
     #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Option::is_none"))]
     pub broken: Option<String>,
@@ -173,7 +173,7 @@ pub struct FunctionSnapshot {
     /// The threads whose generation is over and that have not returned from the user's code.
     pub abandoned: Vec<Abandoned>,
     /// The executions that have gone on for longest, the oldest first.
-    pub oldest: Vec<Execution>,
+    pub oldest: Vec<CurrentExecution>,
     /// The numbers of inputs without an outcome, by what the inputs wait for.
     pub inputs: InputCounts,
     /// The totals since the start.
@@ -194,7 +194,7 @@ pub struct FunctionSnapshot {
     /// The counts of the restart policy, with its limits.
     pub tally: Tally,
     /// The crashes by kind and place, the most recent first.
-    pub causes: Vec<Cause>,
+    pub causes: Vec<CrashCause>,
     /// The number of crashes of further kinds and places.
     pub causes_other: u64,
     /// The last crashes and kills, oldest first.
@@ -233,7 +233,7 @@ const SHOWN: usize = 5;
 impl fmt::Display for FunctionSnapshot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.name, self.health)?;
-        if self.mode != Mode::Running && self.health != Health::Ended {
+        if self.mode != ModeName::Running && self.health != Health::Ended {
             write!(f, ", {}", format!("{:?}", self.mode).to_lowercase())?;
         }
         if let Some(broken) = &self.broken {

@@ -37,7 +37,7 @@ pub struct ContainerSnapshot {
     pub until: Option<Duration>,
     /// The execution in the container, or the one that is about to begin.
     #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Option::is_none"))]
-    pub executing: Option<Execution>,
+    pub executing: Option<CurrentExecution>,
     /// The number of crashes of the container. Kills by hand are not counted.
     pub crashes: u64,
     /// The last death of the container. Kills by hand are included.
@@ -155,7 +155,7 @@ impl fmt::Display for InputName {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
-pub struct Execution {
+pub struct CurrentExecution {
     /// The container that executes.
     pub container: ContainerId,
     /// The generation of the container.

@@ -105,7 +105,7 @@ pub struct LastDeath {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
-pub struct Cause {
+pub struct CrashCause {
     /// The kind of the deaths.
     pub kind: CrashKind,
     /// The place in the code, for a panic whose place is known. Without a place crashes with the same message are one cause.
@@ -128,7 +128,7 @@ pub struct Cause {
     pub executing: Option<InputName>,
 }
 
-impl Cause {
+impl CrashCause {
     pub(super) fn write(&self, f: &mut fmt::Formatter<'_>, now: Duration) -> fmt::Result {
         write!(f, "\n  {} × {}", self.count, self.kind)?;
         if let Some(location) = &self.location {
