@@ -225,7 +225,7 @@ impl Reader {
                     self.dispatch.retire(self.job, &chunk);
                 }
                 Found::Soon | Found::Pending => return None,
-                Found::Ready(_) => unreachable!("nothing is ready before everything is"),
+                Found::Ready(_) => unreachable!("there is no completion order"),
                 Found::End(end) => {
                     self.end();
                     return Some(end);

@@ -319,7 +319,7 @@ impl MapBuffers {
             Order::Input if again && pending > 0 && self.waker.is_none() => None,
             Order::Input => self.tell(now),
             Order::Completion => {
-                let chunk = Arc::clone(self.chunk(span.first).expect("its inputs are not all yielded"));
+                let chunk = Arc::clone(self.chunk(span.first).expect("finished inputs have a chunk"));
                 let first = (span.first - chunk.first()) as usize;
                 self.ready.push_back((chunk, first..first + span.len as usize));
                 if again && pending > 0 && self.waker.is_none() { None } else { self.tell(now) }

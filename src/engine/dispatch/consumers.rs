@@ -124,7 +124,7 @@ impl Dispatch {
             let found = self.find_now(&mut state, job, next);
             match (&found, wait) {
                 (Found::Pending, Wait::Register(_)) => {
-                    let waker = waker.take().expect("it returns here");
+                    let waker = waker.take().expect("registered only once");
                     state.wait_in_task(self, job, waker);
                     return found;
                 }

@@ -339,7 +339,7 @@ impl State {
                 Next::Wait { until } => return Next::Wait { until },
                 Next::Over(served) => return Next::Over(served),
             };
-            let first = self.ledger.job(job).expect("it has its turn").counts().pulled;
+            let first = self.ledger.job(job).expect("its job is open").counts().pulled;
             let pulled = self.buffers.pull(job, first, most);
             if let Some(lease) = self.ledger.pulled(id, job, pulled, now) {
                 return Next::Work(lease);

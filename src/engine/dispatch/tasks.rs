@@ -126,7 +126,7 @@ impl Dispatch {
                     state
                         .buffers
                         .map(job)
-                        .expect("it has a feeder")
+                        .expect("its map is open")
                         .space
                         .register(FEEDER, cx.waker().clone());
                     Poll::Pending
