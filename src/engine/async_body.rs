@@ -98,7 +98,7 @@ impl GenerationEnv<'_> {
             }
         })
         .await;
-        // The future is dropped here and not at the end of the scope, because its drop may panic.
+        // The future is dropped before the end of the scope, so that a panic in its drop is contained.
         at_no_checkpoint(|| contain_drop(|| future.set(None)));
         ended
     }
@@ -180,7 +180,7 @@ impl LeasedRun<'_> {
             if self.run.suspend(cx.waker()) { Poll::Pending } else { Poll::Ready(None) }
         })
         .await;
-        // The future is dropped here and not at the end of the scope, because its drop may panic.
+        // The future is dropped before the end of the scope, so that a panic in its drop is contained.
         at_no_checkpoint(|| contain_drop(|| future.set(None)));
         ended
     }
@@ -244,8 +244,8 @@ where
         env: &GenerationEnv<'_>,
     ) -> Result<Box<dyn Instance + 'a>, BoxError> {
         let over = || Err("its generation is over".into());
-        // The call is inside the polled future. Code that runs before the user's own future exists therefore counts
-        // as the container's as well.
+        // The call is inside the polled future, so that code that runs before the user's own future exists
+        // counts as the container's as well.
         let entering = async || (self.0)(env.context).await;
         let enter = async || env.unless_over(entering()).await.unwrap_or_else(over);
         Ok(Box::new(AsyncWorkerInstance { tasks: Tasks::enter(env, enter)?, errors }))

@@ -213,7 +213,7 @@ pub(crate) struct LeasedRun<'a> {
     pub(crate) env: &'a GenerationEnv<'a>,
     pub(crate) run: Arc<Run>,
     pub(crate) lease: Lease,
-    /// Who asked for the execution.
+    /// The caller that asked for the execution.
     pub(crate) caller: Caller,
 }
 

@@ -15,7 +15,7 @@ use crate::engine::caller::Caller;
 
 /// The state of one call outside the ledger.
 pub(crate) struct CallBuffers {
-    /// Who asked for the execution.
+    /// The caller that asked for the execution.
     pub(crate) caller: Caller,
     content: Content,
     /// The waker of the caller, if it waits for the outcome. Taken when there may be an outcome.

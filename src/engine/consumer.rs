@@ -27,7 +27,7 @@ use crate::engine::dispatch::{ClosedJob, Dispatch, Found, JobPlan, Wait};
 use crate::engine::map_buffers::{JobSource, MapEnd, Order};
 use crate::values::progress::Progress;
 
-/// What a map does with failures.
+/// The treatment of failures by a map.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Failures {
     /// The first failure ends the map when it happens.

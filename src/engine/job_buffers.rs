@@ -28,7 +28,7 @@ impl JobBuffers {
         if let Self::Map(map) = self { Some(map) } else { None }
     }
 
-    /// Who asked for the executions.
+    /// The caller that asked for the executions.
     pub(crate) fn caller(&self) -> &Caller {
         match self {
             Self::Map(map) => &map.caller,
