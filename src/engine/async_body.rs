@@ -1,10 +1,10 @@
 //! The asynchronous kinds of the user's code. Each generation has a runtime of its own.
 //!
-//! The whole generation runs in one `block_on` of a current-thread runtime with a set of local
-//! tasks: timers, sockets and `spawn_local` work inside it, futures need not be `Send`, what was
-//! spawned goes on while the container waits for work, and dies with its generation. A future whose
-//! attempt is fenced (its map cancelled, its container killed) is dropped at once, and so is an `enter`
-//! or `exit` whose generation is over.
+//! The whole generation runs in one `block_on` of a current-thread runtime with a set of local tasks. Timers,
+//! sockets and `spawn_local` work inside it, and futures need not be `Send`. Spawned tasks go on while the
+//! container waits for work, and end with its generation. A future whose attempt is fenced, because its map
+//! was cancelled or its container was killed, is dropped at once. The future of an `enter` or `exit` is
+//! dropped at once when its generation is over.
 
 use std::future::{Future, poll_fn};
 use std::marker::PhantomData;
@@ -28,11 +28,12 @@ use crate::engine::body::{Body, Errors, GenerationEnv, Instance, LeasedRun};
 use crate::engine::span::SafeSpan;
 use crate::values::crash::BoxError;
 
-/// A runtime for one generation, and the user's state in it.
+/// The runtime of one generation, with the user's state in it.
 struct Tasks<S> {
-    /// Whose the tasks are that are spawned in it.
+    /// The container to which the tasks in the runtime belong.
     origin: Arc<Origin>,
-    /// The user's state, dropped first. `None` once it has exited.
+    /// The user's state, which is dropped first. `None` before `enter` has returned and after `exit` has
+    /// begun.
     state: Option<S>,
     local: Option<LocalSet>,
     runtime: Option<Runtime>,
@@ -58,8 +59,8 @@ impl<S> Tasks<S> {
     }
 
     fn run<T>(&mut self, work: impl AsyncFnOnce(&mut Option<S>) -> T) -> T {
-        let local = self.local.as_ref().expect("taken by drop only");
-        let runtime = self.runtime.as_ref().expect("taken by drop only");
+        let local = self.local.as_ref().expect("only the drop takes it");
+        let runtime = self.runtime.as_ref().expect("only the drop takes it");
         let working = local.run_until(work(&mut self.state));
         among_tasks(&self.origin, || runtime.block_on(working))
     }
@@ -67,10 +68,11 @@ impl<S> Tasks<S> {
 
 impl<S> Drop for Tasks<S> {
     fn drop(&mut self) {
-        // One by one, each inside the boundary: two panics in one drop would end the process.
+        // The parts are dropped one by one, each inside the unwind boundary, because two panics in one drop
+        // would abort the process.
         let runtime = self.runtime.take().expect("dropped once");
         {
-            let _inside = runtime.enter(); // what is dropped may need its timers and sockets
+            let _inside = runtime.enter(); // the state may need its timers and sockets in its drop
             drop_contained(self.state.take());
             let local = self.local.take();
             contain_drop(|| among_tasks(&self.origin, || drop(local)));
@@ -80,7 +82,7 @@ impl<S> Drop for Tasks<S> {
 }
 
 impl GenerationEnv<'_> {
-    /// Polls the user's `enter` or `exit`. Once the generation is over it is dropped, with `None`.
+    /// Polls the user's `enter` or `exit`. If the generation is over, drops the future and returns `None`.
     pub(crate) async fn unless_over<T>(&self, future: impl Future<Output = T>) -> Option<T> {
         let (id, generation) = (self.container, self.generation);
         let mut future = pin!(Some(future));
@@ -88,7 +90,7 @@ impl GenerationEnv<'_> {
             if !self.dispatch.resume(id, generation) {
                 return Poll::Ready(None);
             }
-            let running = future.as_mut().as_pin_mut().expect("polled until it has ended");
+            let running = future.as_mut().as_pin_mut().expect("the future is dropped after its last poll");
             match as_its_own(|| running.poll(cx)) {
                 Poll::Ready(result) => Poll::Ready(Some(result)),
                 Poll::Pending if self.dispatch.suspend(id, generation, cx.waker()) => Poll::Pending,
@@ -96,12 +98,12 @@ impl GenerationEnv<'_> {
             }
         })
         .await;
-        // Here, and not at the end of the scope, because its drop may panic.
+        // The future is dropped before the end of the scope, so that a panic in its drop is contained.
         at_no_checkpoint(|| contain_drop(|| future.set(None)));
         ended
     }
 
-    /// [`GenerationEnv::serve`], in a task.
+    /// The same as [`GenerationEnv::serve`], in a task.
     pub(crate) async fn serve_in_task(&self, mut drive: impl AsyncFnMut(&LeasedRun<'_>) -> i64) -> Served {
         loop {
             let next = polled_outside(self.dispatch.next_in_task(self.container, self.generation)).await;
@@ -114,7 +116,7 @@ impl GenerationEnv<'_> {
             if outside(|| self.recycles(&task.run, left)) {
                 return Served::Recycles;
             }
-            // Before what the user's code has spawned has its turn, which may be a long one.
+            // This comes before the tasks that the user's code has spawned, because these may run for long.
             self.dispatch.returned(self.container, self.generation);
             yield_now().await;
         }
@@ -122,7 +124,7 @@ impl GenerationEnv<'_> {
 }
 
 impl LeasedRun<'_> {
-    /// Returns how many bytes the attempts have left.
+    /// Executes the inputs of the run. Returns the number of bytes that the attempts have left.
     async fn drive_in_task<I, O, E>(
         &self,
         errors: &Errors<E>,
@@ -138,7 +140,7 @@ impl LeasedRun<'_> {
         self.env.token.begin_attempt();
         let mut left = 0;
         loop {
-            self.env.token.is_at_a_checkpoint(); // as it is whenever a poll returns
+            self.env.token.is_at_a_checkpoint(); // each return of a poll is a checkpoint
             self.env.context.begin_input(active.index());
             let future = call(active.input());
             let result = self.unless_fenced(future, span.as_ref()).await;
@@ -155,8 +157,8 @@ impl LeasedRun<'_> {
         }
     }
 
-    /// Polls the user's future. Once the run is fenced or the account is over its limit, it is dropped, with
-    /// `None`.
+    /// Polls the user's future. If the run is fenced or the account is over its limit, drops the future and
+    /// returns `None`.
     pub(crate) async fn unless_fenced<T>(
         &self,
         future: impl Future<Output = T>,
@@ -168,7 +170,7 @@ impl LeasedRun<'_> {
                 return Poll::Ready(None);
             }
             let _in_span = span.map(SafeSpan::enter);
-            let running = future.as_mut().as_pin_mut().expect("polled until it has ended");
+            let running = future.as_mut().as_pin_mut().expect("the future is dropped after its last poll");
             if let Poll::Ready(result) = as_its_own(|| running.poll(cx)) {
                 return Poll::Ready(Some(result));
             }
@@ -178,7 +180,7 @@ impl LeasedRun<'_> {
             if self.run.suspend(cx.waker()) { Poll::Pending } else { Poll::Ready(None) }
         })
         .await;
-        // Here, and not at the end of the scope, because its drop may panic.
+        // The future is dropped before the end of the scope, so that a panic in its drop is contained.
         at_no_checkpoint(|| contain_drop(|| future.set(None)));
         ended
     }
@@ -222,7 +224,7 @@ where
         let _inside = env.token.enter();
         let errors = self.errors;
         self.tasks.run(async |function: &mut Option<&F>| {
-            let function = function.expect("it has not exited");
+            let function = function.expect("the instance has not exited");
             let mut call = async |input: &I| function(input).await;
             env.serve_in_task(async |task: &LeasedRun<'_>| task.drive_in_task(errors, &mut call).await).await
         })
@@ -242,7 +244,8 @@ where
         env: &GenerationEnv<'_>,
     ) -> Result<Box<dyn Instance + 'a>, BoxError> {
         let over = || Err("its generation is over".into());
-        // What it does before its first await is its own code as well.
+        // The call is inside the polled future, so that code that runs before the user's own future exists
+        // counts as the container's as well.
         let entering = async || (self.0)(env.context).await;
         let enter = async || env.unless_over(entering()).await.unwrap_or_else(over);
         Ok(Box::new(AsyncWorkerInstance { tasks: Tasks::enter(env, enter)?, errors }))
@@ -263,7 +266,7 @@ impl<W: AsyncWorker> Instance for AsyncWorkerInstance<'_, W> {
         let _inside = env.token.enter();
         let errors = self.errors;
         self.tasks.run(async |worker: &mut Option<W>| {
-            let worker = worker.as_mut().expect("it has not exited");
+            let worker = worker.as_mut().expect("the instance has not exited");
             let mut call = async |input: &W::Input| worker.call(input, env.context).await;
             env.serve_in_task(async |task: &LeasedRun<'_>| task.drive_in_task(errors, &mut call).await).await
         })
@@ -271,13 +274,13 @@ impl<W: AsyncWorker> Instance for AsyncWorkerInstance<'_, W> {
 
     fn exit(mut self: Box<Self>, env: &GenerationEnv<'_>) {
         self.tasks.run(async |worker: &mut Option<W>| {
-            let worker = worker.take().expect("it exits once");
+            let worker = worker.take().expect("an instance exits once");
             env.unless_over(async { worker.exit(env.context).await }).await
         });
     }
 }
 
-/// Engine code on a thread that is inside an account.
+/// Polls a future of the engine on a thread that is inside an account.
 async fn polled_outside<T>(future: impl Future<Output = T>) -> T {
     let mut future = pin!(future);
     poll_fn(|cx| outside(|| future.as_mut().poll(cx))).await

@@ -1,8 +1,9 @@
-//! The user's code behind one face: what a container enters, serves with and exits from.
+//! The user's code behind one interface: a container enters it, serves inputs with it, and exits from it.
 //!
-//! The engine knows it as [`Code`] and [`Instance`], without types. The loop over the inputs of a run is compiled for each
-//! function, because a call that the compiler sees through is what makes an input cost nanoseconds. The synchronous
-//! [kinds](crate::code::kinds) of code are here; the asynchronous ones are in [`async_body`](crate::engine::async_body).
+//! The engine knows the code as [`Code`] and [`Instance`], without types. The loop over the inputs of a run
+//! is compiled for each function, because an input costs only nanoseconds if the compiler can inline the
+//! call. The synchronous [kinds](crate::code::kinds) of code are in this file, and the asynchronous ones are
+//! in [`async_body`](crate::engine::async_body).
 
 use std::any::type_name;
 use std::cell::RefCell;
@@ -35,10 +36,10 @@ use crate::values::crash::BoxError;
 
 /// The user's code, shared by all containers of a function.
 pub(crate) trait Code: Send + Sync {
-    /// What it returns counts only if the generation of the environment is not over.
+    /// Enters the code. The result counts only if the generation of `env` is not over.
     fn enter<'a>(&'a self, env: &GenerationEnv<'_>) -> Result<Box<dyn Instance + 'a>, BoxError>;
 
-    /// Whether it has a state, which an execution that is left at a checkpoint may leave torn.
+    /// Whether the code has a state. An execution that unwinds from a checkpoint may leave the state torn.
     fn has_state(&self) -> bool;
 
     /// Whether the code describes inputs. If it does not, [`Code::describe`] is never called.
@@ -59,13 +60,13 @@ pub(crate) trait Code: Send + Sync {
 
 /// The user's code in one generation of a container. It lives on the container's thread.
 pub(crate) trait Instance {
-    /// Executes inputs until the generation is over. A panic passes through: the run that executes
-    /// knows how far it is.
+    /// Executes inputs until the generation is over. A panic passes through, because the run that is
+    /// executing knows its own position.
     fn serve(&mut self, env: &GenerationEnv<'_>) -> Served;
     fn exit(self: Box<Self>, env: &GenerationEnv<'_>);
 }
 
-/// What a function is made of, for its types: its body, and what it says of its errors.
+/// The code of a function and its settings for errors, with their types.
 pub(crate) struct CodeOf<I, O, E> {
     pub(crate) body: DeferDrop<Box<dyn Body<I, O, E>>>,
     pub(crate) errors: Errors<E>,
@@ -75,14 +76,14 @@ pub(crate) struct CodeOf<I, O, E> {
 
 /// The user's code of one kind.
 pub(crate) trait Body<I, O, E>: Rehearsable<I, O, E> + Send + Sync {
-    /// See [`Code::enter`].
+    /// The same as [`Code::enter`].
     fn enter<'a>(
         &'a self,
         errors: &'a Errors<E>,
         env: &GenerationEnv<'_>,
     ) -> Result<Box<dyn Instance + 'a>, BoxError>;
 
-    /// See [`Code::has_state`].
+    /// The same as [`Code::has_state`].
     fn has_state(&self) -> bool;
 }
 
@@ -115,7 +116,8 @@ where
 }
 
 impl<I, O, E> CodeOf<I, O, E> {
-    /// `holds_values` says whether the body captures anything that is to be dropped. `show` shows an error in the log.
+    /// `holds_values` says whether the body captures anything that has a drop. `show` shows an error in the
+    /// log.
     pub(crate) fn new(body: Box<dyn Body<I, O, E>>, holds_values: bool, show: ShowError<E>) -> Self
     where
         I: 'static,
@@ -126,7 +128,7 @@ impl<I, O, E> CodeOf<I, O, E> {
         Self { body, errors: Errors { retry_if: None, show }, describe: None }
     }
 
-    /// The drops of what it has captured may need that stack.
+    /// Sets the stack that the drops of captured values may need.
     pub(crate) fn set_stack(&mut self, stack: Stack) {
         self.body.set_stack(stack);
         if let Some(retry_if) = &mut self.errors.retry_if {
@@ -150,10 +152,10 @@ pub(crate) type RetryIf<E> = Box<dyn Fn(&E) -> bool + Send + Sync>;
 /// Describes an input.
 pub(crate) type Describe<I> = Box<dyn Fn(&I) -> String + Send + Sync>;
 
-/// Shows an error: its `Debug`.
+/// Shows an error with its `Debug` implementation.
 pub(crate) type ShowError<E> = fn(&E, &mut fmt::Formatter<'_>) -> fmt::Result;
 
-/// What a function says of its errors.
+/// The settings of a function for its errors.
 pub(crate) struct Errors<E> {
     pub(crate) retry_if: Option<DeferDrop<RetryIf<E>>>,
     /// Shows an error in the log.
@@ -161,7 +163,7 @@ pub(crate) struct Errors<E> {
 }
 
 impl<E> Errors<E> {
-    /// Whether the error is worth a retry. If the user's predicate panics, it is not.
+    /// Whether the error is worth a retry. If the user's predicate panics, the error is not worth one.
     fn retryable(&self, error: &E, task: &LeasedRun<'_>) -> Retryable {
         match self.retry_if.as_ref().map(|retry_if| contain(|| retry_if.get()(error))) {
             None | Some(Ok(true)) => Retryable::Yes,
@@ -176,7 +178,7 @@ impl<E> Errors<E> {
     }
 }
 
-/// An error, as the log shows it.
+/// Displays an error in the log.
 struct Shown<'a, E>(&'a E, ShowError<E>);
 
 impl<E> fmt::Display for Shown<'_, E> {
@@ -185,14 +187,15 @@ impl<E> fmt::Display for Shown<'_, E> {
     }
 }
 
-/// Where an instance serves: one generation of one container.
+/// The environment of an instance: one generation of one container.
 pub(crate) struct GenerationEnv<'a> {
     pub(crate) dispatch: &'a Dispatch,
     pub(crate) container: ContainerId,
     pub(crate) generation: Generation,
     pub(crate) context: &'a Context,
     pub(crate) token: Arc<Token>,
-    /// What the attempts of this generation leave behind, if it is to be recycled for it.
+    /// The bytes that the attempts of this generation have retained, if the generation is recycled for too
+    /// many.
     retained: RefCell<Option<Retained>>,
 }
 
@@ -210,21 +213,23 @@ impl<'a> GenerationEnv<'a> {
         Self { dispatch, container, generation, context, token, retained: RefCell::new(retained) }
     }
 
-    /// Whether the container exits now, to begin anew, after that run.
+    /// Whether the container exits after `run` to begin a new generation, because too many bytes are
+    /// retained. `left` is the number of bytes that the attempts of the run have left.
     pub(crate) fn recycles(&self, run: &Run, left: i64) -> bool {
         let is_too_much = |retained: &mut Retained| retained.is_too_much_after(run, left);
         self.retained.borrow_mut().as_mut().is_some_and(is_too_much)
             && self.dispatch.recycle(self.container, self.generation)
     }
 
-    /// The container has taken that work into its hands.
+    /// Begins to execute the work on this container.
     pub(crate) fn begin(&self, work: Work) -> LeasedRun<'_> {
         let Work { run, lease, previous, caller } = work;
         self.context.begin_run(lease.attempt, previous);
         LeasedRun { env: self, run, lease, caller }
     }
 
-    /// Waits for work and has `drive` execute it, again and again. `drive` returns how many bytes the attempts have left.
+    /// Repeatedly waits for work and has `drive` execute it. `drive` returns the number of bytes that the
+    /// attempts have left.
     fn serve(&self, drive: &mut dyn FnMut(&LeasedRun<'_>) -> i64) -> Served {
         loop {
             let task = match self.dispatch.next(self.container, self.generation) {
@@ -240,17 +245,17 @@ impl<'a> GenerationEnv<'a> {
     }
 }
 
-/// A run of inputs in the hands of an instance.
+/// A run of inputs that an instance executes.
 pub(crate) struct LeasedRun<'a> {
     pub(crate) env: &'a GenerationEnv<'a>,
     pub(crate) run: Arc<Run>,
     pub(crate) lease: Lease,
-    /// Who asked for it.
+    /// The caller that asked for the execution.
     pub(crate) caller: Caller,
 }
 
 impl LeasedRun<'_> {
-    /// Returns how many bytes the attempts have left.
+    /// Executes the inputs of the run. Returns the number of bytes that the attempts have left.
     fn drive<I, O, E>(&self, errors: &Errors<E>, call: &mut impl FnMut(&I) -> Result<O, E>) -> i64
     where
         I: Send + Sync + 'static,
@@ -280,7 +285,7 @@ impl LeasedRun<'_> {
         }
     }
 
-    /// The function has returned for the input that executes. Whether the next one has begun.
+    /// The function has returned for the input that is executing. Returns whether the next input has begun.
     #[inline]
     pub(crate) fn returned<I, O, E>(
         &self,
@@ -313,8 +318,8 @@ impl LeasedRun<'_> {
         }
     }
 
-    /// The account was over its limit before the function returned: if the container was killed for it, the
-    /// answer is late.
+    /// The account was over its limit before the function returned. The answer is late if the container was
+    /// killed for that.
     #[cold]
     pub(crate) fn too_late<T>(&self, answer: T) {
         if self.run.is_fenced() {
@@ -333,14 +338,14 @@ impl LeasedRun<'_> {
         errors: &Errors<E>,
     ) -> bool {
         let retryable = errors.retryable(&error, self);
-        // Where the attempt has allocated nothing, there is what `enter` has built.
+        // If the attempt has allocated nothing, the peak is the memory that `enter` has allocated.
         let peak_bytes = used.map(|used| used.peak).or_else(|| self.env.token.peak());
         self.speak_of_failure(at.index(), &Shown(&error, errors.show), retryable, peak_bytes, span);
         let error: ErasedValue = Box::new(error);
         self.env.dispatch.failed(self.env.container, &self.run, at, error, (retryable, peak_bytes))
     }
 
-    /// A span around inputs of a second or later attempt, or around all where `TRACE` is on.
+    /// A span around the inputs of a second or later attempt, or around all inputs if `TRACE` is on.
     pub(crate) fn span(&self) -> Option<SafeSpan> {
         let index = self.lease.span.first;
         if self.lease.attempt > Attempt::FIRST {
@@ -354,7 +359,7 @@ impl LeasedRun<'_> {
         Telemetry { app: &settings.app, function: &settings.function }
     }
 
-    /// Logs a failure in the span of its input. Makes that span, unless `span` is of this input alone.
+    /// Logs a failure in the span of its input. Makes that span, unless `span` belongs to this input alone.
     fn speak_of_failure(
         &self,
         index: u64,

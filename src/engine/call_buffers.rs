@@ -1,8 +1,8 @@
-//! What one call has outside the ledger: its input, later with the slot of its outcome, and who waits for
-//! that.
+//! The state of one call outside the ledger: its input, later with the slot of its outcome, and the waker of
+//! its caller.
 //!
-//! A function may have a hundred thousand calls queued. So the slot is made when a container takes the call, and a thread
-//! that waits leaves a waker, as a task does.
+//! A function may have a hundred thousand calls queued. To keep a queued call small, the slot is made when a
+//! container takes the call, and a thread that waits leaves a waker, as a task does.
 
 use std::sync::Arc;
 use std::task::Waker;
@@ -13,25 +13,25 @@ use crate::data::failure::Reason;
 use crate::data::shape::Shape;
 use crate::engine::caller::Caller;
 
-/// What one call has outside the ledger.
+/// The state of one call outside the ledger.
 pub(crate) struct CallBuffers {
-    /// Who asked for the execution.
+    /// The caller that asked for the execution.
     pub(crate) caller: Caller,
     content: Content,
-    /// Who waits for the outcome; left by it, taken by whoever brings something.
+    /// The waker of the caller, if it waits for the outcome. Taken when there may be an outcome.
     pub(crate) waker: Option<Waker>,
-    /// Why the call has ended without an outcome of its own, and whether its input was executing then. The failure is
-    /// made when its caller comes to it.
+    /// The reason why the call has ended without an outcome of its own, and whether its input was executing
+    /// then. The failure is made when the caller polls for it.
     ended: Option<Box<(bool, Reason)>>,
 }
 
-/// The input.
+/// The place of the input.
 enum Content {
-    /// No container has taken it.
+    /// No container has taken the call.
     Queued(Values),
-    /// With the slot of its outcome.
+    /// The input is in a chunk, with the slot of its outcome.
     Taken(Arc<Chunk>),
-    /// Its caller has it.
+    /// The caller has the input, or its outcome.
     Given,
 }
 
@@ -40,7 +40,7 @@ impl CallBuffers {
         Self { caller, content: Content::Queued(input), waker: None, ended: None }
     }
 
-    /// The input with the slot of its outcome.
+    /// The chunk that holds the input and the slot of its outcome. Made on the first use.
     pub(crate) fn chunk(&mut self, shape: &'static Shape) -> &Arc<Chunk> {
         if let Content::Queued(_) = self.content
             && let Content::Queued(input) = std::mem::replace(&mut self.content, Content::Given)
@@ -51,7 +51,7 @@ impl CallBuffers {
         chunk
     }
 
-    /// Gives the same to its caller, once the outcome is there.
+    /// Gives the chunk to the caller, if the outcome is published.
     pub(crate) fn take_finished(&mut self) -> Option<Arc<Chunk>> {
         if !matches!(&self.content, Content::Taken(chunk) if chunk.is_published(0)) {
             return None;
@@ -60,17 +60,17 @@ impl CallBuffers {
         if let Content::Taken(chunk) = content { Some(chunk) } else { None }
     }
 
-    /// Whether its caller has its outcome.
+    /// Whether the caller has taken the outcome.
     pub(crate) fn is_given(&self) -> bool {
         matches!(self.content, Content::Given)
     }
 
-    /// The input has ended. `begun` says whether it was executing.
+    /// Records that the call has ended. `begun` says whether its input was executing.
     pub(crate) fn has_ended(&mut self, begun: bool, reason: Reason) {
         self.ended = Some(Box::new((begun, reason)));
     }
 
-    /// Takes out why the input has ended, and whether it was executing.
+    /// Removes the record that the call has ended: whether its input was executing, and why it has ended.
     pub(crate) fn take_ended(&mut self) -> Option<(bool, Reason)> {
         self.ended.take().map(|ended| *ended)
     }

@@ -27,7 +27,7 @@ use crate::engine::dispatch::{ClosedJob, Dispatch, Found, JobPlan, Wait};
 use crate::engine::map_buffers::{JobSource, MapEnd, Order};
 use crate::values::progress::Progress;
 
-/// What a map does with failures.
+/// The treatment of failures by a map.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Failures {
     /// The first failure ends the map when it happens.
@@ -225,7 +225,7 @@ impl Reader {
                     self.dispatch.retire(self.job, &chunk);
                 }
                 Found::Soon | Found::Pending => return None,
-                Found::Ready(_) => unreachable!("nothing is ready before everything is"),
+                Found::Ready(_) => unreachable!("there is no completion order"),
                 Found::End(end) => {
                     self.end();
                     return Some(end);

@@ -1,4 +1,4 @@
-//! The buffers of one job: what it has outside the ledger, where a map and a call can be treated alike.
+//! The state of one job outside the ledger, as far as maps and calls can be treated alike.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use crate::engine::call_buffers::CallBuffers;
 use crate::engine::caller::Caller;
 use crate::engine::map_buffers::{JobSource, MapBuffers, MapEnd};
 
-/// What one job has outside the ledger.
+/// The state of one job outside the ledger.
 pub(crate) enum JobBuffers {
     Map(Box<MapBuffers>),
     Call(Box<CallBuffers>),
@@ -28,7 +28,7 @@ impl JobBuffers {
         if let Self::Map(map) = self { Some(map) } else { None }
     }
 
-    /// Who asked for the executions.
+    /// The caller that asked for the executions.
     pub(crate) fn caller(&self) -> &Caller {
         match self {
             Self::Map(map) => &map.caller,
@@ -36,25 +36,26 @@ impl JobBuffers {
         }
     }
 
-    /// Moves an input that is executed again into a chunk of its own. Gives the chunk it came in, if that is used up by
-    /// now.
+    /// Moves an input that is executed again into a chunk of its own. Returns the chunk that it came in, if
+    /// that is used up by now.
     pub(crate) fn move_out(&mut self, index: u64) -> Option<Arc<Chunk>> {
         match self {
             Self::Map(map) => map.move_out(index),
-            Self::Call(_) => None, // it is alone
+            Self::Call(_) => None, // its chunk holds no other input
         }
     }
 
-    /// The outcome at `index`, the last of several, has been committed; perhaps before its thread has
-    /// published it.
+    /// Records that the outcome at `index`, the last of a range, was committed. Its thread may not have
+    /// published it yet.
     pub(crate) fn committed(&mut self, index: u64) {
         if let Self::Map(map) = self {
             map.committed(index);
         }
     }
 
-    /// Those inputs have their outcomes, and so many are pending; at which moment, where several in a moment need not be
-    /// told one by one. Returns whom to wake.
+    /// Records that the inputs of `span` have their outcomes and that `pending` inputs are left. With `now`,
+    /// a consumer that was signalled a moment ago is not signalled again. Returns the waker of a consumer to
+    /// wake.
     #[must_use = "the waker is to be woken"]
     pub(crate) fn finished(&mut self, span: Span, pending: u64, now: Option<Time>) -> Option<Waker> {
         match self {
@@ -63,7 +64,7 @@ impl JobBuffers {
         }
     }
 
-    /// Those inputs have ended. `begun` says whether the first of them was executing.
+    /// Records that the inputs of `span` have ended. `begun` says whether the first of them was executing.
     pub(crate) fn has_ended(&mut self, span: Span, begun: bool, reason: Reason) {
         match self {
             Self::Map(map) => map.has_ended(span, begun, reason),
@@ -71,8 +72,8 @@ impl JobBuffers {
         }
     }
 
-    /// Takes out up to `most` inputs that have ended, the earliest first: their range, whether the first of them was
-    /// executing, and why they have ended.
+    /// Removes up to `most` inputs that have ended, the earliest first. Returns their range, whether the
+    /// first of them was executing, and why they have ended.
     pub(crate) fn take_ended(&mut self, most: u64) -> Option<(Span, bool, Reason)> {
         match self {
             Self::Map(map) => map.take_ended(most),
@@ -83,16 +84,16 @@ impl JobBuffers {
         }
     }
 
-    /// That input, and perhaps later ones, will have no outcome.
+    /// Records that the input at `index`, and perhaps later ones, will have no outcome.
     pub(crate) fn gap_at(&mut self, index: u64) {
         match self {
             Self::Map(map) => map.gap_at(index),
-            Self::Call(_) => {} // its caller is gone
+            Self::Call(_) => {} // no consumer is left to see the gap
         }
     }
 
-    /// Nothing is pulled any more, and `end` is what a map ends with, unless it has a better one. Gives back what was not
-    /// pulled, and the end that its consumer will not see.
+    /// Ends the source. `end` is the error with which a map ends, unless it already has one of the same or a
+    /// greater weight. Returns the source, and the end that the consumer will not see.
     pub(crate) fn end_with(&mut self, end: Option<MapEnd>) -> (JobSource, Option<MapEnd>) {
         match self {
             Self::Map(map) => map.end_with(end),
@@ -100,22 +101,22 @@ impl JobBuffers {
         }
     }
 
-    /// Whether nothing will come from the source any more.
+    /// Whether no more inputs will come from the source or from the feeder's queue.
     pub(crate) fn is_exhausted(&self) -> bool {
         self.map().is_none_or(MapBuffers::is_exhausted)
     }
 
-    /// Whether all inputs of its source were taken into the ledger.
+    /// Whether the source has ended, by itself or because the map ended.
     pub(crate) fn is_source_over(&self) -> bool {
         self.map().is_none_or(|map| map.source_over)
     }
 
-    /// Inputs that the window holds and that are not in the ledger.
+    /// The number of inputs that the window holds and that are not in the ledger.
     pub(crate) fn held_by_window(&self) -> u64 {
         self.map().map_or(0, MapBuffers::held_by_window)
     }
 
-    /// Whether dropping it drops no value of the user's.
+    /// Whether its drop drops no value of the user's.
     pub(crate) fn is_empty(&self) -> bool {
         match self {
             Self::Map(map) => map.is_empty(),
@@ -123,8 +124,8 @@ impl JobBuffers {
         }
     }
 
-    /// Signals the consumer if it waits as a thread; its waker, if it waits as a task, is to be woken
-    /// once the lock is released.
+    /// Signals the consumer if it waits as a thread. If it waits with a waker, returns the waker, which must
+    /// be woken once the lock is released.
     #[must_use = "the waker is to be woken"]
     pub(crate) fn wake(&mut self) -> Option<Waker> {
         match self {
@@ -134,14 +135,14 @@ impl JobBuffers {
     }
 }
 
-/// The buffers of all jobs of a function, as the ledger sees them.
+/// The buffers of all jobs of a function. The ledger uses them as its sources.
 pub(crate) struct BuffersByJob {
     shape: &'static Shape,
     pub(crate) open: BTreeMap<JobId, JobBuffers>,
 }
 
 impl BuffersByJob {
-    /// No lanes yet, of a function of that shape.
+    /// No buffers yet, of a function with the given shape.
     pub(crate) fn of(shape: &'static Shape) -> Self {
         Self { shape, open: BTreeMap::new() }
     }
@@ -162,27 +163,28 @@ impl BuffersByJob {
         }
     }
 
-    /// The lane of a map. `None` for a call.
+    /// The buffers of a map. `None` for a call.
     pub(crate) fn map(&self, job: JobId) -> Option<&MapBuffers> {
         self.get(job).and_then(JobBuffers::map)
     }
 
-    /// The lane of a map. `None` for a call.
+    /// The buffers of a map. `None` for a call.
     pub(crate) fn map_mut(&mut self, job: JobId) -> Option<&mut MapBuffers> {
         if let JobBuffers::Map(map) = self.get_mut(job)? { Some(map) } else { None }
     }
 
-    /// The lane of a call. `None` for a map.
+    /// The buffers of a call. `None` for a map.
     pub(crate) fn call_mut(&mut self, job: JobId) -> Option<&mut CallBuffers> {
         if let JobBuffers::Call(call) = self.get_mut(job)? { Some(call) } else { None }
     }
 
-    /// Moves up to `most` inputs of a map into a chunk whose first index is `first`; returns how many.
+    /// Moves up to `most` inputs of a map into a new chunk whose first index is `first`. Returns the number
+    /// of inputs.
     pub(crate) fn pull(&mut self, job: JobId, first: u64, most: u64) -> u64 {
         self.map_mut(job).map_or(0, |map| map.pull(first, most))
     }
 
-    /// Inputs that windows hold and that are not in the ledger.
+    /// The number of inputs that windows hold and that are not in the ledger.
     pub(crate) fn held_by_windows(&self) -> u64 {
         self.open.values().map(steps::each).map(JobBuffers::held_by_window).sum()
     }

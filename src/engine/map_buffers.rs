@@ -62,8 +62,8 @@ pub(crate) enum MapEnd {
 }
 
 impl MapEnd {
-    /// Of two ends the consumer gets the one with the greater weight. The failure of an input has the
-    /// greatest, and the function's giving up the next.
+    /// The consumer gets the end with the greatest weight. The failure of an input weighs most, and the
+    /// function's giving up comes next.
     fn weight(&self) -> u8 {
         match self {
             Self::OfInput(_) => 2,
@@ -87,7 +87,7 @@ struct Ended {
 pub(crate) struct MapBuffers {
     shape: &'static Shape,
     pub(crate) order: Order,
-    /// Who asked for the executions.
+    /// The caller that asked for the executions.
     pub(crate) caller: Caller,
     pub(crate) source: JobSource,
     /// The chunks whose outcomes were not all yielded, by their first index.
@@ -166,7 +166,7 @@ impl MapBuffers {
         (std::mem::replace(&mut self.source, JobSource::Exhausted), unseen)
     }
 
-    /// Sets the error with which the map ends. Of several ends with the same weight the first counts. Returns
+    /// Sets the error with which the map ends. The first of several ends with the same weight counts. Returns
     /// the end that the consumer will not see.
     pub(crate) fn end_as(&mut self, end: Option<MapEnd>) -> Option<MapEnd> {
         match (self.end.take(), end) {
@@ -223,9 +223,9 @@ impl MapBuffers {
         self.source_over && !stocked
     }
 
-    /// The number of inputs that the window holds and that are not in the ledger: those in the queue of the
-    /// feeder, or those of a direct source that fit into the window. The user of a direct source cannot see
-    /// whether an input was pulled or only may be, so both count as pulled.
+    /// The number of inputs that the window holds and that are not in the ledger. These are the inputs in the
+    /// queue of the feeder, or the inputs of a direct source that fit into the window. The user of a direct
+    /// source cannot see whether an input was pulled or only may be, so both count as pulled.
     pub(crate) fn held_by_window(&self) -> u64 {
         match &self.source {
             JobSource::Direct(inline) if !self.source_over => self.flow.room().min(inline.left()),
@@ -319,7 +319,7 @@ impl MapBuffers {
             Order::Input if again && pending > 0 && self.waker.is_none() => None,
             Order::Input => self.tell(now),
             Order::Completion => {
-                let chunk = Arc::clone(self.chunk(span.first).expect("its inputs are not all yielded"));
+                let chunk = Arc::clone(self.chunk(span.first).expect("finished inputs have a chunk"));
                 let first = (span.first - chunk.first()) as usize;
                 self.ready.push_back((chunk, first..first + span.len as usize));
                 if again && pending > 0 && self.waker.is_none() { None } else { self.tell(now) }

@@ -1,7 +1,7 @@
-//! A call that was accepted, as its caller holds it.
+//! A call that was accepted, on the side of its caller.
 //!
-//! It is the reading side of a call, as the [`Consumer`](crate::engine::consumer::Consumer) is of a map: whoever asks, and
-//! however they wait. A thread waits as a task does, by a waker.
+//! It is the reading side of a call, as the [`Consumer`](crate::engine::consumer::Consumer) is of a map,
+//! whether a thread blocks on it or a task polls it. A thread waits by a waker, as a task does.
 
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -20,14 +20,14 @@ use crate::engine::dispatch::{Dispatch, Found, Wait};
 use crate::engine::map_buffers::MapEnd;
 use crate::engine::wait;
 
-/// A call that was accepted. Dropped, it is cancelled.
+/// A call that was accepted. It is cancelled when it is dropped.
 pub(crate) struct OpenCall(pub(crate) Outlined<Held>);
 
-/// What of it knows no types.
+/// The part of an open call that knows no types.
 pub(crate) struct Held {
     dispatch: Arc<Dispatch>,
     pub(crate) job: JobId,
-    /// Its outcome has been given.
+    /// Whether the outcome was taken.
     pub(crate) over: bool,
 }
 
@@ -45,7 +45,7 @@ impl OpenCall {
         E: 'static,
     {
         Self::of_values(dispatch, Values::of(vec![input]), caller).map_err(|(input, reason)| {
-            Failure::of_refused(input.into_vec().pop().expect("it is the one that was given"), reason)
+            Failure::of_refused(input.into_vec().pop().expect("the values hold one input"), reason)
         })
     }
 
@@ -54,7 +54,7 @@ impl OpenCall {
         Ok(Self(Outlined::new(Held { dispatch: Arc::clone(dispatch), job, over: false })))
     }
 
-    /// A handle that ends it from elsewhere.
+    /// Makes a handle that ends the call from elsewhere.
     pub(crate) fn abort_handle(&self) -> AbortHandle {
         let engine: Arc<dyn Abort> = Arc::clone(&self.0.dispatch) as _;
         let handle = AbortHandle::new();
@@ -62,16 +62,16 @@ impl OpenCall {
         handle
     }
 
-    /// Ends the call with that reason, which is then its outcome.
+    /// Ends the call. `reason` becomes its outcome.
     pub(crate) fn end_as(&self, reason: &Reason) {
         self.0.dispatch.cancel_as(self.0.job, reason);
     }
 
-    /// The outcome, if it is there.
+    /// The outcome, if it is ready.
     ///
     /// # Panics
     ///
-    /// If the call is of a function with other types.
+    /// If the call belongs to a function with other types.
     #[expect(unsafe_code, reason = "moves an outcome out of its chunk")]
     pub(crate) fn poll<I, O, E>(&mut self, wait: Wait<'_>) -> Poll<Option<Outcome<I, O, E>>>
     where
@@ -85,12 +85,12 @@ impl OpenCall {
             Err(None) => return Poll::Ready(None),
             Err(Some(reason)) => return Poll::Ready(Some(Err(Failure::of_map(reason)))),
         };
-        assert!(chunk.shape().is::<I, O, E>(), "an outcome is taken as what it is");
-        // SAFETY: outcomes of a call are taken one by one, by this one value, and the chunk is kept until then. The types
+        assert!(chunk.shape().is::<I, O, E>(), "the types are the function's types");
+        // SAFETY: only this value takes the outcome of the call, and it keeps the chunk until then. The types
         // were just checked.
         let outcome: Option<Outcome<I, O, E>> = unsafe { chunk.slots(0..1).take(0) };
         self.0.has_taken(chunk);
-        Poll::Ready(Some(outcome.expect("it is there")))
+        Poll::Ready(Some(outcome.expect("the chunk has its outcome")))
     }
 
     /// Blocks until the outcome is there.
@@ -108,8 +108,8 @@ impl OpenCall {
 }
 
 impl Held {
-    /// The chunk that holds the outcome, `None` if there is none yet; or that none will come, and why if the function has
-    /// broken down.
+    /// Finds the chunk that holds the outcome, or `None` if there is no outcome yet. Returns an error if
+    /// there will be no outcome, with the reason if the function has broken down.
     fn find(&mut self, wait: Wait<'_>) -> Result<Option<Arc<Chunk>>, Option<Reason>> {
         if self.over {
             return Err(None);
@@ -124,11 +124,12 @@ impl Held {
                 Err(end.and_then(|end| if let MapEnd::OfMap(reason) = end { Some(reason) } else { None }))
             }
             Found::Soon | Found::Pending => Ok(None),
-            Found::Ready(_) => unreachable!("a call has no order"),
+            Found::Ready(_) => unreachable!("a call has no completion order"),
         }
     }
 
-    /// The outcome was moved out of that chunk. An input is left there if a fenced attempt may still read it.
+    /// Records that the outcome was moved out of `chunk`. The chunk still holds the input if a fenced attempt
+    /// may still read it.
     fn has_taken(&self, chunk: Arc<Chunk>) {
         chunk.count_taken(1);
         if chunk.is_shared() {

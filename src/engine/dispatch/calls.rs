@@ -1,4 +1,4 @@
-//! What calls do under the lock: they open, and wait for their outcome.
+//! The operations of calls under the lock: to open, and to wait for the outcome.
 
 use crate::base::ids::JobId;
 use crate::data::erased::Values;

@@ -1,4 +1,4 @@
-//! What consumers do under the lock: they open a job, wait for its outcomes, cancel it and close it.
+//! The operations of consumers under the lock: to open a job, wait for its outcomes, cancel it and close it.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -32,14 +32,14 @@ pub(crate) struct JobPlan {
     pub(crate) window: Window,
     /// Replaces the retries of the function.
     pub(crate) retries: Option<Retries>,
-    /// Who asked for the map.
+    /// The caller that asked for the map.
     pub(crate) caller: Caller,
 }
 
-/// What is left of a job: its buffers, and runs that are over.
+/// The remains of a job: its buffers, and runs that are over.
 pub(crate) type ClosedJob = (JobBuffers, Vec<Arc<Run>>);
 
-/// What a consumer finds when it polls.
+/// The result of a consumer's poll.
 pub(crate) enum Found {
     /// The chunk that holds the next outcome in input order.
     Chunk(Arc<Chunk>),
@@ -53,7 +53,7 @@ pub(crate) enum Found {
     End(Option<MapEnd>),
 }
 
-/// What a consumer does when no outcome is ready.
+/// The way in which a consumer waits when no outcome is ready.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Wait<'a> {
     /// It blocks its thread; it never gets [`Found::Soon`] or [`Found::Pending`].
@@ -126,7 +126,7 @@ impl Dispatch {
             let found = self.find_now(&mut state, job, next);
             match (&found, wait) {
                 (Found::Pending, Wait::Register(_)) => {
-                    let waker = waker.take().expect("it returns here");
+                    let waker = waker.take().expect("registered only once");
                     state.wait_in_task(self, job, waker);
                     return found;
                 }

@@ -1,4 +1,4 @@
-//! What containers do under the lock: they enter, claim inputs, fail them, return and leave.
+//! The operations of containers under the lock: to enter, claim inputs, fail them, return and leave.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,7 +27,7 @@ pub(crate) struct Work {
     pub(crate) lease: Lease,
     /// The reason why the previous attempt ended, if there was one.
     pub(crate) previous: Option<Previous>,
-    /// Who asked for the execution.
+    /// The caller that asked for the execution.
     pub(crate) caller: Caller,
 }
 
@@ -341,7 +341,7 @@ impl State {
                 Next::Wait { until } => return Next::Wait { until },
                 Next::Over(served) => return Next::Over(served),
             };
-            let first = self.ledger.job(job).expect("it has its turn").counts().pulled;
+            let first = self.ledger.job(job).expect("its job is open").counts().pulled;
             let pulled = self.buffers.pull(job, first, most);
             if let Some(lease) = self.ledger.pulled(id, job, pulled, now) {
                 return Next::Work(lease);

@@ -1,4 +1,4 @@
-//! What feeders do under the lock: they wait for room, and announce inputs and the end of their source.
+//! The operations of feeders under the lock: to wait for room, and to announce inputs and the source's end.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

@@ -126,7 +126,8 @@ struct Seat {
     /// The run that the container executes. Written by a claim, and cleared by the container's return or by a
     /// fence.
     run: Option<Arc<Run>>,
-    /// Who asked for the current or last execution. It is kept here because the job may have ended meanwhile.
+    /// The caller that asked for the current or last execution. It is kept outside the job's buffers, because
+    /// the job may have ended meanwhile.
     caller: Caller,
     /// Whether the thread of the current generation may be in the user's function.
     at_work: bool,

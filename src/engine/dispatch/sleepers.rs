@@ -1,4 +1,4 @@
-//! The containers that sleep because they have no work, and the choice of which one to wake.
+//! The containers that sleep because they have no work, and the choice between them for a wake-up.
 //!
 //! A wake-up costs some tens of µs, and each container that wakes has to look for work under the lock. An
 //! event therefore wakes only as many containers as it has work for. The container that fell asleep last

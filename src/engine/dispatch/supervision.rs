@@ -1,5 +1,5 @@
-//! What the supervisor does under the lock: it creates containers, drains, stops, aborts, gives up and
-//! reports.
+//! The operations of the supervisor under the lock: to create containers, drain, stop, abort, give up and
+//! report.
 
 use std::time::Duration;
 
@@ -75,8 +75,8 @@ impl Dispatch {
     }
 
     /// Forgets crashes and takes work again. Returns whether the function had given up and takes work again.
-    /// An aborted function takes none. Neither does one without any container if too many abandoned threads
-    /// keep it from creating one, because its inputs would only wait.
+    /// An aborted function takes none. A function without any container takes none either if too many
+    /// abandoned threads keep it from creating one, because its inputs would only wait.
     pub(crate) fn reset(&self) -> bool {
         let mut state = self.lock();
         if state.ledger.mode() == Mode::Aborted {
@@ -129,8 +129,8 @@ impl Dispatch {
         state.ledger.is_empty() && state.ledger.nothing_pending() && state.threads == state.abandoned
     }
 
-    /// Counts the thread that is about to be spawned for `generation`. Returns `false` if the generation is over
-    /// already, so that no thread is needed.
+    /// Counts the thread that is about to be spawned for `generation`. Returns `false` if the generation is
+    /// over already, so that no thread is needed.
     pub(crate) fn launch(&self, id: ContainerId, generation: Generation) -> bool {
         let mut state = self.lock();
         let current = state.ledger.is_current(id, generation) && state.broken.is_none();
@@ -341,7 +341,7 @@ impl State {
         self.events.extend(changes.iter().map(|change| Event::of_change(change, now).into()));
     }
 
-    /// Who asked for the current or last execution of a container.
+    /// The caller that asked for the current or last execution of a container.
     pub(super) fn caller(&self, id: ContainerId) -> Caller {
         self.seats[id.index()].caller.clone()
     }

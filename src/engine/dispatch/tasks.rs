@@ -1,4 +1,4 @@
-//! How tasks wait: those of async containers, of feeders, and of consumers that are polled.
+//! Waiting in a task: by async containers, by feeders, and by consumers that are polled.
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
@@ -126,7 +126,7 @@ impl Dispatch {
                     state
                         .buffers
                         .map(job)
-                        .expect("it has a feeder")
+                        .expect("its map is open")
                         .space
                         .register(FEEDER, cx.waker().clone());
                     Poll::Pending

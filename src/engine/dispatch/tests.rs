@@ -1,5 +1,5 @@
-//! The calls by which the simulator replaces blocking ones, and what it inspects. The simulator is the test
-//! of this folder.
+//! The operations by which the simulator replaces blocking ones and inspects the state. The simulator is the
+//! test of this folder.
 
 use crate::base::ids::{ContainerId, Generation, JobId};
 use crate::base::signal::Signal;
