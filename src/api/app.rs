@@ -311,7 +311,9 @@ impl App {
     /// let app = App::ephemeral("docs");
     /// let place = Arc::new(Mutex::new(None::<App>));
     /// let its = Arc::clone(&place);
-    /// let end = app.infallible("end", move |_: &()| its.lock().unwrap().take().unwrap().shutdown_blocking());
+    /// let end = app.infallible("end", move |_: &()| {
+    ///     its.lock().unwrap().take().unwrap().shutdown_blocking()
+    /// });
     /// let end = end.containers(1).start()?;
     /// *place.lock().unwrap() = Some(app);
     /// let report = end.call(()).wait().unwrap();

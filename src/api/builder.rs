@@ -223,8 +223,8 @@ where
     /// call waits counts as stopped at once, whatever the tasks that it has spawned do.
     ///
     /// Code that overflows its stack, aborts, or really exhausts the machine's memory takes the process with
-    /// it. So does a single allocation that the system refuses, for example of 70 GB because a damaged file
-    /// claims to need them. Keep a decoder's own limit as well, therefore, and set it large.
+    /// it. A single allocation that the system refuses does the same, for example of 70 GB because a damaged
+    /// file claims to need them. Keep a decoder's own limit as well, therefore, and set it large.
     ///
     /// ```
     /// use longshore::{App, StartError};

@@ -72,8 +72,9 @@ where
     ///
     /// # Errors
     ///
-    /// A [`NotReady`] if the function has given up, if it is shut down, if the engine is broken, or if the
-    /// caller is a container of the function or the engine's thread and so would wait for itself.
+    /// A [`NotReady`] if the function has given up, is shut down, or its engine is broken. It is also
+    /// returned if the caller is a container of the function or the engine's thread, and so would wait for
+    /// itself.
     pub fn ready(&self) -> Result<(), NotReady> {
         self.wait_until(Wanted::One)
     }

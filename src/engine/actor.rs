@@ -2,9 +2,9 @@
 //!
 //! [`Function::supervisor`](crate::Function::supervisor) returns the address of a function's supervisor. Any
 //! actor, on any actix system of the process, can send these messages to it, and so can a thread or task
-//! without an actor. The function lives as long as its app, a [`Function`](crate::Function), or one of its
-//! maps and calls, including those that were begun by message. An address alone does not keep the function
-//! alive.
+//! without an actor. The function lives as long as any of these does: its app, a
+//! [`Function`](crate::Function), a map, or a call, including the maps and calls that were begun by message.
+//! An address alone does not keep the function alive.
 //!
 //! As is usual in actix, a request is skipped if its sender has stopped waiting for the reply before the
 //! supervisor reads it. Use `do_send` for a request that must be carried out in any case.

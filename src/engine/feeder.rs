@@ -1,10 +1,10 @@
 //! The feeder: a thread that pulls one source that may block, as far ahead as the map's window allows.
 //!
 //! An iterator is pulled on the feeder's own thread. A stream is polled on that thread too, inside the
-//! runtime in which the stream was made, or else inside a runtime of the feeder's own. A stream is dropped as
+//! runtime in which its map was made, or else inside a runtime of the feeder's own. A stream is dropped as
 //! soon as no more inputs are wanted, while an iterator that blocks must return first. The feeder reports the
-//! end of the source to the map before it drops the source, because the drop may block. Until the drop has
-//! returned, the feeder counts as one that has not returned.
+//! end of the source to the map before it drops the source, because the drop may block. The feeder counts as
+//! running until the drop has returned.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -43,9 +43,9 @@ pub(crate) fn run(dispatch: &Arc<Dispatch>, job: JobId, source: BlockingSource) 
     dispatch.feeder_returns();
 }
 
-/// Pulls a stream in `owners`, the runtime of the stream's owner, or else in a runtime of the feeder's own.
-/// The stream is dropped in the same runtime, because it may hold timers and sockets. A runtime that was shut
-/// down may panic when it is entered, and that counts as a panic of the source.
+/// Pulls a stream in `owners`, the runtime in which its map was made, or else in a runtime of the feeder's
+/// own. The stream is dropped in the same runtime, because it may hold timers and sockets. A runtime that was
+/// shut down may panic when it is entered, and that counts as a panic of the source.
 fn pull_in_runtime(
     dispatch: &Dispatch,
     job: JobId,

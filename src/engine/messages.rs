@@ -25,10 +25,11 @@ use crate::values::status::Status;
 #[derive(Debug, Clone, Message)]
 #[rtype(result = "()")]
 pub(crate) enum Notice {
-    /// A generation has crashed, and the restart policy has decided this.
+    /// A generation has crashed. `restart` is the decision of the restart policy, which the thread carries
+    /// out if it has no delay.
     Crashed { restart: Restart },
-    /// A generation was killed from outside its thread. The thread restarts nothing; the restart policy has
-    /// decided this.
+    /// A generation was killed from outside its thread, which restarts nothing. `restart` is the decision of
+    /// the restart policy.
     Fenced { restart: Restart },
     /// A container begins its `exit`, whose time the container actor limits.
     Exiting { container: ContainerId, generation: Generation },

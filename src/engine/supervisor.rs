@@ -144,8 +144,8 @@ impl UntypedSupervisor {
         let running = self.kept.take().or_else(|| self.running.upgrade());
         if let Some(running) = running {
             running.ended(&report);
-            // dropped before the reply, so that the receiver of the report finds nothing of the function
-            // alive
+            // Dropped before the reply, so that the receiver of the report finds nothing of the function
+            // alive.
             drop(running);
         }
         let replies = std::mem::take(&mut self.reporting);
@@ -174,7 +174,7 @@ impl UntypedSupervisor {
         match (ending, self.end) {
             (Ending::Abort, _) => return self.abort(ctx),
             (_, EndPhase::Limited) => self.limit_to(limit, ctx, Self::cut_off),
-            // the limit of an earlier end has passed, and `GRACE` limits the rest
+            // The limit of an earlier end has passed, and `GRACE` limits the rest.
             (_, EndPhase::Grace | EndPhase::Aborted) => {}
         }
         self.finish_if_ended(ctx);
@@ -203,8 +203,7 @@ impl UntypedSupervisor {
         self.finish_if_ended(ctx);
     }
 
-    /// Calls `then` after `limit`, unless an earlier limit is already set: of several limits the earliest
-    /// counts.
+    /// Calls `then` after `limit`, unless an earlier limit is already set. The earliest limit counts.
     fn limit_to(
         &mut self,
         limit: Duration,

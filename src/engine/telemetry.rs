@@ -363,8 +363,8 @@ mod tests {
     }
 
     impl Fields {
-        /// The line of the fields other than the app and the function, which must both be named outside a
-        /// span.
+        /// The line of all fields except the app and the function. Both must be named, unless the event is in
+        /// a span.
         fn line(mut self, outer: Option<String>) -> String {
             let named = (self.0.remove("app"), self.0.remove("function"));
             if outer.is_none() {

@@ -1,6 +1,6 @@
-//! The a naive model: the state that every input must be in, worked out from the events of the world.
+//! A naive model: the state that every input must be in, worked out from the events of the world.
 //!
-//! The books know no ranges, queues or leases, but only single inputs. They judge each event of a world by
+//! The model knows no ranges, queues or leases, but only single inputs. It judges each event of a world by
 //! the contract. The checks name the numbers of the invariants in `ARCHITECTURE.md`.
 
 use std::collections::{BTreeMap, BTreeSet};

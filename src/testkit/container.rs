@@ -241,8 +241,8 @@ where
             if deadly && ending == ExecutionEnd::Completed {
                 return dies_between(task.env);
             }
-            // Notifies the consumer of the outcome now, and not at the end of the lease: virtual time does
-            // not pass until then, so no poll would find the outcome.
+            // Notifies the consumer of the outcome now, and not at the end of the lease. A rehearsal does not
+            // poll for outcomes, because polling takes virtual time.
             self.dispatch.progress(task.lease.job);
             if !goes_on {
                 return;

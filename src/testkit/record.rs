@@ -47,8 +47,8 @@ pub enum ExecutionEnd {
     Panicked,
     /// It was dropped at an `await`, because its container was killed, or its map or call was cancelled.
     Dropped,
-    /// It returned too late: its container had been killed, or its map or call cancelled, and the outcome was
-    /// refused.
+    /// It returned too late, so its outcome was refused: its container had been killed, or its map or call
+    /// cancelled.
     Late,
     /// It did not end.
     Unended,

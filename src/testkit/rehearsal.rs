@@ -321,7 +321,8 @@ impl Drop for Runner {
     fn drop(&mut self) {
         let runtime = self.runtime.take().expect("only drop takes the runtime");
         {
-            // futures that hang are dropped, and may need their timers and sockets
+            // The futures that hang are dropped inside the runtime, because they may need its timers and
+            // sockets.
             let _inside = runtime.enter();
             // SAFETY: the system is not used after this.
             contain_drop(|| unsafe { ManuallyDrop::drop(&mut self.system) });

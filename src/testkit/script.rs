@@ -49,7 +49,7 @@ pub enum Fault<E> {
     Panic,
     /// It returns this error.
     Fail(E),
-    /// It never returns. Async code is dropped when its generation ends or its map or call is cancelled.
+    /// It never returns. Async code is dropped once its generation is over, or its map or call is cancelled.
     Hang,
     /// Its container is found to be over its memory limit, and crashes as if at a checkpoint.
     ExceedMemory,
