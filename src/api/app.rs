@@ -25,7 +25,7 @@ use crate::values::report::Report;
 use crate::values::snapshot::{AppKind, AppSnapshot, Snapshot, VERSION};
 
 /// The limit of an end for which the caller gives none.
-pub(crate) const SHUTDOWN_LIMIT: Duration = Duration::from_secs(30);
+pub(super) const SHUTDOWN_LIMIT: Duration = Duration::from_secs(30);
 
 /// A named set of functions.
 ///
@@ -79,8 +79,8 @@ pub struct App {
 
 /// The part of an app that its builders share.
 pub(crate) struct AppInner {
-    pub(crate) name: Arc<str>,
-    pub(crate) policy: RestartPolicy,
+    pub(super) name: Arc<str>,
+    pub(super) policy: RestartPolicy,
     registry: Arc<Registry<Arc<Running>>>,
 }
 

@@ -29,7 +29,7 @@ pub(crate) fn suits<I>(running: &Running, inputs: &[I]) -> bool {
 }
 
 /// A run over a vector that has begun, or why it was refused.
-pub(crate) struct Bulk<I, O, E> {
+pub(super) struct Bulk<I, O, E> {
     begun: Result<Consumer<I, O, E>, Failure<I, E>>,
 }
 
@@ -68,7 +68,7 @@ where
 }
 
 /// The outputs of a run, or the failure that ended it.
-pub(crate) fn outputs<I, O, E>(
+pub(super) fn outputs<I, O, E>(
     (outcomes, failure): All<I, O, E>,
     stack: Stack,
 ) -> Result<Vec<O>, Failure<I, E>>

@@ -37,12 +37,12 @@ mod system {
     pub(crate) struct Thread;
 
     impl Thread {
-        pub(crate) fn current() -> Self {
+        pub(super) fn current() -> Self {
             Self
         }
 
         /// Does nothing, because no way to lower the priority is known on this platform.
         #[expect(clippy::unused_self, reason = "the method uses its receiver on Linux")]
-        pub(crate) fn lower_priority(&self) {}
+        pub(super) fn lower_priority(&self) {}
     }
 }

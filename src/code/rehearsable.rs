@@ -9,7 +9,7 @@ use crate::code::worker::Worker;
 use crate::values::crash::BoxError;
 
 /// A future that stays on its thread.
-pub(crate) type Local<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;
+pub(super) type Local<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;
 
 /// The user's code in a generation that begins, or why it does not.
 pub(crate) type Begun<'a, I, O, E> = Result<Box<dyn Role<I, O, E> + 'a>, BoxError>;

@@ -24,7 +24,7 @@ use crate::contain::unwind::contain_drop;
 use crate::memory::local_charge::ChargeGuard;
 
 /// The work of one job.
-pub(crate) type BoxedJob = Box<dyn FnOnce() + Send>;
+pub(super) type BoxedJob = Box<dyn FnOnce() + Send>;
 
 /// The number of threads of a queue that work at once. More of them would not be faster where jobs compute,
 /// and thousands of jobs that sleep for a moment must not have thousands of threads.
@@ -40,7 +40,7 @@ const STUCK_AFTER: Duration = Duration::from_secs(1);
 const LINGER: Duration = Duration::from_millis(10);
 
 /// Threads that do jobs.
-pub(crate) struct BlockingPool {
+pub(super) struct BlockingPool {
     /// The name of each of the pool's threads.
     name: &'static str,
     /// The queues that have threads, by the size of their stacks.

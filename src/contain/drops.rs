@@ -59,7 +59,7 @@ impl Stack {
     }
 
     /// Whether the stack is larger than the one that a thread of the application can be expected to have.
-    pub(crate) fn is_deep(self) -> bool {
+    pub(super) fn is_deep(self) -> bool {
         self.0 > STACK_BYTES
     }
 }

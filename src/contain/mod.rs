@@ -14,4 +14,4 @@ pub(crate) mod thread_end;
 pub(crate) mod unwind;
 
 /// The target of every `tracing` event of the engine.
-pub(crate) const TARGET: &str = "longshore";
+pub(super) const TARGET: &str = "longshore";

@@ -26,7 +26,7 @@ thread_local! {
 }
 
 /// Whether this thread can no longer wake tasks.
-pub(crate) fn is_at_its_end() -> bool {
+pub(super) fn is_at_its_end() -> bool {
     if GUARDED.get() {
         return SENTINEL.try_with(|_| ()).is_err();
     }

@@ -274,14 +274,14 @@ impl<T> Drop for Contained<T> {
 /// Users' values that are dropped one by one inside the boundary. If a vector dropped them, two panics in
 /// their drops would end the process.
 #[derive(Debug)]
-pub(crate) struct ContainedEach<T>(Vec<T>);
+pub(super) struct ContainedEach<T>(Vec<T>);
 
 impl<T> ContainedEach<T> {
     pub(crate) fn new(values: Vec<T>) -> Self {
         Self(values)
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 }

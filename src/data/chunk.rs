@@ -431,7 +431,7 @@ impl ChunkSlice {
     ///
     /// If the place has an outcome already.
     #[inline]
-    pub(crate) unsafe fn publish<T>(&self, place: usize, outcome: T) {
+    pub(super) unsafe fn publish<T>(&self, place: usize, outcome: T) {
         let at = self.at(place);
         // SAFETY: the state is within the range, and it exists for as long as the chunk.
         let state = unsafe { &*self.states.add(at) };

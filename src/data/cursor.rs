@@ -47,7 +47,7 @@ pub(crate) enum Advance {
 
 /// The position of a thread.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct CursorPosition {
+pub(super) struct CursorPosition {
     /// The place that executes or comes next.
     pub(crate) at: u64,
     /// Whether the place at `at` executes.
@@ -65,7 +65,7 @@ struct Orders {
 
 /// The places `at .. end`.
 #[derive(Debug)]
-pub(crate) struct Cursor {
+pub(super) struct Cursor {
     /// The place that executes or comes next. Only the thread writes it.
     at: AtomicU64,
     /// The end, with [`HALT`] while another thread interferes. Written under `orders`,
@@ -140,7 +140,7 @@ impl Cursor {
     ///
     /// The system refuses the barrier. The position is where the thread was seen. It may have moved on
     /// unseen, and then it publishes one more outcome.
-    pub(crate) fn fence(&self) -> Result<CursorPosition, CursorPosition> {
+    pub(super) fn fence(&self) -> Result<CursorPosition, CursorPosition> {
         let mut orders = self.orders.lock();
         let is_known = self.halt();
         let position = self.seal(&mut orders);
@@ -148,7 +148,7 @@ impl Cursor {
     }
 
     /// Ends the range on the thread itself, between two of its steps. This needs no barrier.
-    pub(crate) fn fence_here(&self) -> CursorPosition {
+    pub(super) fn fence_here(&self) -> CursorPosition {
         let mut orders = self.orders.lock();
         self.seal(&mut orders)
     }
@@ -192,7 +192,7 @@ impl Cursor {
     }
 
     /// The thread's position, read without stopping the thread. It is exact on the thread itself.
-    pub(crate) fn look(&self) -> CursorPosition {
+    pub(super) fn look(&self) -> CursorPosition {
         self.position(self.orders.lock().end)
     }
 

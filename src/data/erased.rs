@@ -48,7 +48,7 @@ impl TypeInfo {
     }
 
     /// Whether both kinds have the same type. Their addresses may differ even then.
-    pub(crate) fn is_same(&self, other: &Self) -> bool {
+    pub(super) fn is_same(&self, other: &Self) -> bool {
         ptr::eq(self, other) || (self.id)() == (other.id)()
     }
 

@@ -182,7 +182,7 @@ pub(crate) trait PullInto: Send {
 }
 
 /// An iterator as a source.
-pub(crate) struct Iterated<S>(pub(crate) S);
+pub(super) struct Iterated<S>(pub(super) S);
 
 impl<S: Iterator + Send> PullInto for Iterated<S>
 where

@@ -10,12 +10,12 @@ use crate::decide::pacing::{CLAIM_WORK, GRAIN};
 const INPUTS_MAX: u64 = 8_192;
 
 /// The number of inputs in a grain, if each costs `cost`.
-pub(crate) fn grain(cost: Duration) -> u64 {
+pub(super) fn grain(cost: Duration) -> u64 {
     (GRAIN.as_nanos() as u64 / (cost.as_nanos() as u64).max(1)).max(1)
 }
 
 /// The number of containers that are worth waking for `inputs` inputs. Each should get more than a grain.
-pub(crate) fn wake_count(inputs: u64, cost: Option<Duration>) -> u64 {
+pub(super) fn wake_count(inputs: u64, cost: Option<Duration>) -> u64 {
     cost.map_or(inputs, |cost| inputs.div_ceil(grain(cost)))
 }
 
@@ -32,13 +32,13 @@ pub(crate) struct ClaimSizer {
 impl ClaimSizer {
     /// Begins with the cost of other jobs' inputs. The first claim is at most a grain, or one input, because
     /// the first outcome should come at once and these inputs may be more expensive.
-    pub(crate) fn like(cost: Option<Duration>) -> Self {
+    pub(super) fn like(cost: Option<Duration>) -> Self {
         let nanos = cost.map(|cost| u64::try_from(cost.as_nanos()).unwrap_or(u64::MAX));
         Self { cost: nanos, last: cost.map_or(0, |cost| grain(cost) / 2) }
     }
 
     /// Records that a claim of `inputs` inputs took `elapsed`.
-    pub(crate) fn measured(&mut self, inputs: u64, elapsed: Duration) {
+    pub(super) fn measured(&mut self, inputs: u64, elapsed: Duration) {
         if inputs == 0 {
             return;
         }
@@ -52,13 +52,13 @@ impl ClaimSizer {
     }
 
     /// Records that an input has taken `cost` and has not ended. The next claims are sized by that.
-    pub(crate) fn costs_at_least(&mut self, cost: Duration) {
+    pub(super) fn costs_at_least(&mut self, cost: Duration) {
         let nanos = u64::try_from(cost.as_nanos()).unwrap_or(u64::MAX);
         self.cost = Some(self.cost.map_or(nanos, |before| before.max(nanos)));
     }
 
     /// The measured time per input.
-    pub(crate) fn cost(&self) -> Option<Duration> {
+    pub(super) fn cost(&self) -> Option<Duration> {
         self.cost.map(Duration::from_nanos)
     }
 

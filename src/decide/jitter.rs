@@ -21,7 +21,7 @@ impl Jitter {
     }
 
     /// Equal jitter: a delay drawn uniformly from `delay / 2 ..= delay`.
-    pub(crate) fn equal(&mut self, delay: Duration) -> Duration {
+    pub(super) fn equal(&mut self, delay: Duration) -> Duration {
         let half = delay.as_nanos() / 2;
         let spread = u128::from(self.next()) % (delay.as_nanos() - half + 1);
         from_nanos(half + spread)
@@ -29,7 +29,7 @@ impl Jitter {
 }
 
 /// A duration of `nanos`, saturated at the largest number of nanoseconds in 64 bits.
-pub(crate) fn from_nanos(nanos: u128) -> Duration {
+pub(super) fn from_nanos(nanos: u128) -> Duration {
     Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
 }
 

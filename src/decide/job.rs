@@ -92,7 +92,7 @@ impl Counts {
 
 /// The queue in which an input waits to be executed again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Waits {
+pub(super) enum Waits {
     /// The input waits for its replay, and has crashed no container.
     Replay(Ticket),
     /// The input waits for its replay as a suspect, in the order of its last crash.
@@ -104,15 +104,15 @@ pub(crate) enum Waits {
 /// The history of an input that has failed or crashed.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct InputRecord {
-    pub(crate) failures: u32,
+    pub(super) failures: u32,
     pub(crate) crashes: u32,
     /// Executions that ended with their container and cost nothing, because the container was killed by hand
     /// or had not proved itself.
-    pub(crate) kills: u32,
+    pub(super) kills: u32,
     /// The number and the time of the input's last crash.
     pub(crate) crashed: Option<(CrashNumber, Time)>,
     /// The queue in which the input waits, if it does.
-    pub(crate) waits: Option<Waits>,
+    pub(super) waits: Option<Waits>,
     /// The number of the input's crashes and kills that left a thread behind.
     pub(crate) abandoned: u32,
     /// The last time at which the input counted a crash towards the restart policy.
@@ -124,7 +124,7 @@ pub(crate) struct InputRecord {
 
 impl InputRecord {
     /// Whether the input has crashed a container.
-    pub(crate) fn is_suspect(&self) -> bool {
+    pub(super) fn is_suspect(&self) -> bool {
         self.crashed.is_some()
     }
 
@@ -172,7 +172,7 @@ enum CallStage {
 
 /// How an input ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum InputEnd {
+pub(super) enum InputEnd {
     Ok,
     Failed,
     Poisoned,
@@ -188,7 +188,7 @@ pub(crate) struct MapJob {
     /// The retries of this job, in place of the function's, with the generator of their jitter.
     pub(crate) retries: Option<(Retries, Option<Jitter>)>,
     counts: Counts,
-    pub(crate) sizer: ClaimSizer,
+    pub(super) sizer: ClaimSizer,
     /// The map's ticket among the maps in turn.
     pub(crate) turn: Option<Ticket>,
     /// Inputs that were pulled and never assigned. They are one range, because inputs are pulled and assigned
@@ -267,7 +267,7 @@ impl Job {
     /// # Panics
     ///
     /// If a call gets more than its one input.
-    pub(crate) fn accept(&mut self, inputs: u64) -> u64 {
+    pub(super) fn accept(&mut self, inputs: u64) -> u64 {
         match self {
             Self::Map(map) => {
                 let first = map.counts.pulled;
@@ -290,7 +290,7 @@ impl Job {
     }
 
     /// Records that one more input was pulled of a map whose source is over, and that it ended at once.
-    pub(crate) fn accept_ended(&mut self, how: InputEnd) {
+    pub(super) fn accept_ended(&mut self, how: InputEnd) {
         if let Self::Map(map) = self {
             map.counts.pulled += 1;
         }
@@ -298,7 +298,7 @@ impl Job {
     }
 
     /// Records that `inputs` more inputs ended in this way.
-    pub(crate) fn count(&mut self, how: InputEnd, inputs: u64) {
+    pub(super) fn count(&mut self, how: InputEnd, inputs: u64) {
         match self {
             Self::Map(map) => {
                 *map.counts.of(how) += inputs;
@@ -314,7 +314,7 @@ impl Job {
     }
 
     /// Records that an execution begins again after a container died.
-    pub(crate) fn replays(&mut self) {
+    pub(super) fn replays(&mut self) {
         match self {
             Self::Map(map) => map.counts.replayed += 1,
             Self::Call(call) => call.replayed += 1,
@@ -330,7 +330,7 @@ impl Job {
     }
 
     /// Takes back [`Job::replays`], because the execution did not begin.
-    pub(crate) fn has_not_replayed(&mut self) {
+    pub(super) fn has_not_replayed(&mut self) {
         match self {
             Self::Map(map) => map.counts.replayed -= 1,
             Self::Call(call) => call.replayed -= 1,
@@ -338,7 +338,7 @@ impl Job {
     }
 
     /// Takes back [`Job::retries`], because the execution did not begin.
-    pub(crate) fn has_not_retried(&mut self) {
+    pub(super) fn has_not_retried(&mut self) {
         match self {
             Self::Map(map) => map.counts.retried -= 1,
             Self::Call(call) => call.retried -= 1,
@@ -346,7 +346,7 @@ impl Job {
     }
 
     /// The number of inputs that were pulled and never assigned.
-    pub(crate) fn fresh(&self) -> u64 {
+    pub(super) fn fresh(&self) -> u64 {
         match self {
             Self::Map(map) => map.fresh.len,
             Self::Call(call) => u64::from(call.stage == CallStage::Fresh),

@@ -22,23 +22,23 @@
 use std::time::Duration;
 
 /// The work that one claim should contain.
-pub(crate) const CLAIM_WORK: Duration = Duration::from_micros(500);
+pub(super) const CLAIM_WORK: Duration = Duration::from_micros(500);
 
 /// Work that is not worth sharing, because the other containers would spend as much on the claim.
-pub(crate) const GRAIN: Duration = Duration::from_micros(20);
+pub(super) const GRAIN: Duration = Duration::from_micros(20);
 
 /// Work that is worth stealing, because fencing it off and claiming it cost some µs on either side.
-pub(crate) const STEAL_MIN: Duration = Duration::from_micros(40);
+pub(super) const STEAL_MIN: Duration = Duration::from_micros(40);
 
 /// The work for which it is worth waking a container when its window has room again.
-pub(crate) const ROOM_WORK: Duration = Duration::from_micros(100);
+pub(super) const ROOM_WORK: Duration = Duration::from_micros(100);
 
 /// The measured work that the default window holds for each container. A consumer that shares the cores with
 /// containers may have to wait for its turn for a scheduler's slice, about 3 ms.
-pub(crate) const WINDOW_WORK: Duration = Duration::from_millis(4);
+pub(super) const WINDOW_WORK: Duration = Duration::from_millis(4);
 
 /// The time that a small amount of room may wait to grow.
-pub(crate) const ROOM_WAIT: Duration = Duration::from_millis(1);
+pub(super) const ROOM_WAIT: Duration = Duration::from_millis(1);
 
 /// The time that inputs that are leased ahead may wait for their container beside another
 /// container that sleeps.

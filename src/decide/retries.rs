@@ -41,7 +41,7 @@ pub struct Retries {
 
 /// The longest `max_delay`, because a waiting input keeps its place in the window, and a longer wait than a
 /// day is hardly intended.
-pub(crate) const RETRY_DELAY_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+pub(super) const RETRY_DELAY_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
 impl Default for Retries {
     /// No retries.

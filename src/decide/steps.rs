@@ -5,7 +5,7 @@
 
 /// Counts one iteration of such a loop.
 #[inline]
-pub(crate) fn step() {
+pub(super) fn step() {
     #[cfg(test)]
     tests::count();
 }

@@ -46,7 +46,7 @@ impl AbortHandle {
         Self(Outlined::new(Arc::new(Mutex::new(AbortState::Waiting))))
     }
 
-    pub(crate) fn is_aborted(&self) -> bool {
+    pub(super) fn is_aborted(&self) -> bool {
         matches!(*self.0.lock(), AbortState::Aborted)
     }
 

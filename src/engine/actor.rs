@@ -101,7 +101,7 @@ where
     E: Send + 'static,
 {
     pub(crate) planned: Outlined<Planned>,
-    pub(crate) to: Recipient<Batch<I, O, E>>,
+    pub(super) to: Recipient<Batch<I, O, E>>,
 }
 
 impl<I, O, E> Message for StartMap<I, O, E>

@@ -19,7 +19,7 @@ impl Anchor {
     }
 
     /// The time from the anchor to `instant`. It is zero if `instant` was earlier.
-    pub(crate) fn to(&self, instant: Instant) -> Duration {
+    pub(super) fn to(&self, instant: Instant) -> Duration {
         instant.saturating_duration_since(self.instant)
     }
 

@@ -153,7 +153,7 @@ pub(crate) type RetryIf<E> = Box<dyn Fn(&E) -> bool + Send + Sync>;
 pub(crate) type Describe<I> = Box<dyn Fn(&I) -> String + Send + Sync>;
 
 /// Shows an error with its `Debug` implementation.
-pub(crate) type ShowError<E> = fn(&E, &mut fmt::Formatter<'_>) -> fmt::Result;
+pub(super) type ShowError<E> = fn(&E, &mut fmt::Formatter<'_>) -> fmt::Result;
 
 /// The settings of a function for its errors.
 pub(crate) struct Errors<E> {
@@ -321,7 +321,7 @@ impl LeasedRun<'_> {
     /// The account was over its limit before the function returned. The answer is late if the container was
     /// killed for that.
     #[cold]
-    pub(crate) fn too_late<T>(&self, answer: T) {
+    pub(super) fn too_late<T>(&self, answer: T) {
         if self.run.is_fenced() {
             self.env.dispatch.count_late();
         }

@@ -19,7 +19,7 @@ pub(crate) struct CallBuffers {
     pub(crate) caller: Caller,
     content: Content,
     /// The waker of the caller, if it waits for the outcome. Taken when there may be an outcome.
-    pub(crate) waker: Option<Waker>,
+    pub(super) waker: Option<Waker>,
     /// The reason why the call has ended without an outcome of its own, and whether its input was executing
     /// then. The failure is made when the caller polls for it.
     ended: Option<Box<(bool, Reason)>>,
@@ -61,7 +61,7 @@ impl CallBuffers {
     }
 
     /// Whether the caller has taken the outcome.
-    pub(crate) fn is_given(&self) -> bool {
+    pub(super) fn is_given(&self) -> bool {
         matches!(self.content, Content::Given)
     }
 

@@ -42,12 +42,12 @@ impl Caller {
     }
 
     /// The number of a call among the maps and calls of its function, from 1; `None` for a map.
-    pub(crate) fn call(&self) -> Option<u64> {
+    pub(super) fn call(&self) -> Option<u64> {
         self.call.map(NonZeroU64::get)
     }
 
     /// Whether dropping it may close a span, which runs the code of a subscriber.
-    pub(crate) fn holds_a_span(&self) -> bool {
+    pub(super) fn holds_a_span(&self) -> bool {
         self.asked.as_ref().is_some_and(|asked| asked.span.is_some())
     }
 
@@ -58,7 +58,7 @@ impl Caller {
 
     /// Makes the span of an execution as a child of the caller's span. It is made in the subscriber of the
     /// caller's span, because no other subscriber knows the parent's id.
-    pub(crate) fn in_its_subscriber<T>(&self, make: impl FnOnce(Option<Id>) -> T) -> T {
+    pub(super) fn in_its_subscriber<T>(&self, make: impl FnOnce(Option<Id>) -> T) -> T {
         match self.asked.as_ref().and_then(|asked| asked.span.as_ref()).and_then(SafeSpan::parent) {
             Some((id, subscriber)) => with_default(&subscriber, || make(Some(id))),
             None => make(None),

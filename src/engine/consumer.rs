@@ -146,7 +146,7 @@ impl Reader {
     }
 
     /// From now on the caller drops the inputs whose outcomes were taken.
-    pub(crate) fn keep_used(&mut self) {
+    pub(super) fn keep_used(&mut self) {
         if self.dispatch.settings.shape.input.needs_drop() {
             self.used = Some(Vec::new());
         }
@@ -347,7 +347,7 @@ impl ReaderGuard {
     }
 
     /// Lets `handle` end the job from now on. If the handle was used before, the job ends now.
-    pub(crate) fn ends_by(&self, handle: &AbortHandle) {
+    pub(super) fn ends_by(&self, handle: &AbortHandle) {
         let engine: Arc<dyn Abort> = Arc::clone(&self.0.dispatch) as _;
         if !handle.open(Arc::downgrade(&engine), self.0.job) {
             engine.abort_job(self.0.job);

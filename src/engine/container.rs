@@ -13,7 +13,7 @@ use crate::engine::messages::{Launch, Notice, Retire};
 use crate::values::crash::Death;
 
 /// One container.
-pub(crate) struct Container {
+pub(super) struct Container {
     id: ContainerId,
     dispatch: Arc<Dispatch>,
     /// Runs while the thread of this generation is in `exit`.

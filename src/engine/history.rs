@@ -45,7 +45,7 @@ const EXAMPLE_MAX: usize = 256;
 /// The largest number of bytes of a place in the code.
 const LOCATION_MAX: usize = 256;
 /// The largest number of characters of the description of an input.
-pub(crate) const DESCRIPTION_CHARS_MAX: usize = 200;
+pub(super) const DESCRIPTION_CHARS_MAX: usize = 200;
 
 /// Something that happened to a function and that its snapshots show.
 #[derive(Debug, Clone)]

@@ -71,7 +71,7 @@ pub(crate) trait Host: Send + Sync {
 
 /// The real machine: the system's clock and the system's threads.
 #[derive(Debug)]
-pub(crate) struct Machine {
+pub(super) struct Machine {
     /// When the function was started.
     start: Instant,
 }
@@ -79,7 +79,7 @@ pub(crate) struct Machine {
 impl Machine {
     /// The host of a function that starts now.
     #[expect(clippy::disallowed_methods, reason = "the machine reads the clock for its function")]
-    pub(crate) fn from_now() -> Self {
+    pub(super) fn from_now() -> Self {
         Self { start: Instant::now() }
     }
 }

@@ -107,17 +107,17 @@ impl JobBuffers {
     }
 
     /// Whether the source has ended, by itself or because the map ended.
-    pub(crate) fn is_source_over(&self) -> bool {
+    pub(super) fn is_source_over(&self) -> bool {
         self.map().is_none_or(|map| map.source_over)
     }
 
     /// The number of inputs that the window holds and that are not in the ledger.
-    pub(crate) fn held_by_window(&self) -> u64 {
+    pub(super) fn held_by_window(&self) -> u64 {
         self.map().map_or(0, MapBuffers::held_by_window)
     }
 
     /// Whether its drop drops no value of the user's.
-    pub(crate) fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         match self {
             Self::Map(map) => map.is_empty(),
             Self::Call(call) => call.is_given(),
@@ -185,7 +185,7 @@ impl BuffersByJob {
     }
 
     /// The number of inputs that windows hold and that are not in the ledger.
-    pub(crate) fn held_by_windows(&self) -> u64 {
+    pub(super) fn held_by_windows(&self) -> u64 {
         self.open.values().map(steps::each).map(JobBuffers::held_by_window).sum()
     }
 }

@@ -16,7 +16,7 @@ use crate::values::crash::{Crash, Death};
 use crate::values::event::Event;
 
 /// How long the repeats of one kind are counted before their number is logged.
-pub(crate) const REPEATS_PERIOD: Duration = Duration::from_secs(1);
+pub(super) const REPEATS_PERIOD: Duration = Duration::from_secs(1);
 
 /// How many kinds of crashes are distinguished within [`REPEATS_PERIOD`]. Crashes of further kinds count as
 /// one kind.
@@ -24,7 +24,7 @@ const KINDS_MAX: usize = 64;
 
 /// How the log reports an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Detail {
+pub(super) enum Detail {
     /// In full, with the number of crashes that were only counted before it. For a crash, only the crashes of
     /// its kind are counted. For any other event, the crashes of all kinds are.
     InFull { repeats: u64 },
@@ -83,7 +83,7 @@ struct Repeats {
 
 /// The state of the throttle of one function.
 #[derive(Debug, Default)]
-pub(crate) struct LogThrottle {
+pub(super) struct LogThrottle {
     kinds: BTreeMap<RepeatedCrash, Repeats>,
     /// Whether there is a crash loop. The event of each delay of the loop carries the number of repeats.
     in_a_loop: bool,
@@ -156,7 +156,7 @@ impl LogThrottle {
     }
 
     /// Whether there are repeats that `take_repeats` will return once they are due.
-    pub(crate) fn has_repeats(&self) -> bool {
+    pub(super) fn has_repeats(&self) -> bool {
         !self.in_a_loop && self.kinds.values().any(|repeats| repeats.unlogged > 0)
     }
 

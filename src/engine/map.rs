@@ -41,7 +41,7 @@ where
     E: Send + 'static,
 {
     pub(crate) consumer: Consumer<I, O, E>,
-    pub(crate) to: Recipient<Batch<I, O, E>>,
+    pub(super) to: Recipient<Batch<I, O, E>>,
     /// Keeps the function alive until the last batch is delivered, as every map does.
     pub(crate) _running: Arc<Running>,
 }

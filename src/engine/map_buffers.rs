@@ -44,7 +44,7 @@ pub(crate) enum JobSource {
 
 impl JobSource {
     /// Whether its drop drops values of the user's.
-    pub(crate) fn holds_values(&self) -> bool {
+    pub(super) fn holds_values(&self) -> bool {
         match self {
             Self::Direct(inline) => inline.holds_values(),
             Self::Prefetched(queue) => queue.holds_values(),
@@ -100,15 +100,15 @@ pub(crate) struct MapBuffers {
     /// Ranges of inputs that have ended and whose failures are not made yet, by their first index.
     ended: BTreeMap<u64, Ended>,
     /// The outcomes that were not given to the consumer yet, if they are yielded in completion order.
-    pub(crate) ready: VecDeque<Finished>,
+    pub(super) ready: VecDeque<Finished>,
     /// The error with which the map ends after its outcomes.
     pub(crate) end: Option<MapEnd>,
     /// Whether the source has ended, by itself or because the map ended.
     pub(crate) source_over: bool,
     /// The number of inputs of the source, if it is known.
-    pub(crate) total: Option<u64>,
+    pub(super) total: Option<u64>,
     /// The first index that will have no outcome, because the map has ended.
-    pub(crate) gap_from: Option<u64>,
+    pub(super) gap_from: Option<u64>,
     /// Whether the consumer has seen the end.
     pub(crate) over: bool,
     pub(crate) flow: Arc<FlowControl>,
@@ -121,7 +121,7 @@ pub(crate) struct MapBuffers {
     /// When the consumer was last signalled because of outcomes.
     told: Option<Time>,
     /// The waker of the consumer, if it waits in a task.
-    pub(crate) waker: Option<Waker>,
+    pub(super) waker: Option<Waker>,
 }
 
 impl MapBuffers {
@@ -208,7 +208,7 @@ impl MapBuffers {
     }
 
     /// Whether any input has ended whose failure is not made yet.
-    pub(crate) fn has_failures_due(&self) -> bool {
+    pub(super) fn has_failures_due(&self) -> bool {
         !self.ended.is_empty()
     }
 
@@ -218,7 +218,7 @@ impl MapBuffers {
     }
 
     /// Whether no more inputs will come from the source or from the feeder's queue.
-    pub(crate) fn is_exhausted(&self) -> bool {
+    pub(super) fn is_exhausted(&self) -> bool {
         let stocked = matches!(&self.source, JobSource::Prefetched(queue) if queue.len() > 0);
         self.source_over && !stocked
     }
@@ -226,7 +226,7 @@ impl MapBuffers {
     /// The number of inputs that the window holds and that are not in the ledger. These are the inputs in the
     /// queue of the feeder, or the inputs of a direct source that fit into the window. The user of a direct
     /// source cannot see whether an input was pulled or only may be, so both count as pulled.
-    pub(crate) fn held_by_window(&self) -> u64 {
+    pub(super) fn held_by_window(&self) -> u64 {
         match &self.source {
             JobSource::Direct(inline) if !self.source_over => self.flow.room().min(inline.left()),
             JobSource::Prefetched(queue) => queue.len(),
@@ -243,7 +243,7 @@ impl MapBuffers {
     /// Refuses the inputs that the feeder pulls from now on. Returns `false` if the system refuses a barrier,
     /// so that it is not known which inputs the feeder has put in until now.
     #[must_use]
-    pub(crate) fn close_queue(&self) -> bool {
+    pub(super) fn close_queue(&self) -> bool {
         match &self.source {
             JobSource::Prefetched(queue) => queue.close(),
             JobSource::Direct(_) | JobSource::Exhausted => true,
@@ -340,7 +340,7 @@ impl MapBuffers {
     }
 
     /// Whether a committed outcome was not published by its thread yet.
-    pub(crate) fn has_unpublished(&mut self) -> bool {
+    pub(super) fn has_unpublished(&mut self) -> bool {
         let mut unpublished = std::mem::take(&mut self.unpublished);
         unpublished.retain(|index| !self.is_published(*index));
         self.unpublished = unpublished;
@@ -379,7 +379,7 @@ impl MapBuffers {
 
     /// Records that there is less room than `least`, which would be worth a claim, so that the consumer
     /// announces more room.
-    pub(crate) fn request_room(&self, least: u64) {
+    pub(super) fn request_room(&self, least: u64) {
         // `least` is less than `room_min` if the source has only a few inputs left.
         self.flow.room_min.fetch_min(least, Ordering::SeqCst);
         self.flow.room_wanted.store(true, Ordering::SeqCst);
@@ -413,12 +413,12 @@ impl MapBuffers {
     }
 
     /// Whether the consumer waits in a task for outcomes of runs, which announce them only at their end.
-    pub(crate) fn has_polling_task(&self) -> bool {
+    pub(super) fn has_polling_task(&self) -> bool {
         self.waker.is_some() && self.order != Order::AtOnce
     }
 
     /// Whether its drop drops no value of the user's.
-    pub(crate) fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.chunks.is_empty()
             && self.moved_out.is_empty()
             && !self.source.holds_values()

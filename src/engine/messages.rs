@@ -51,7 +51,7 @@ pub(crate) enum Notice {
 /// Supervisor → container actor: make a thread for this generation. There is no reply.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
-pub(crate) struct Launch {
+pub(super) struct Launch {
     pub(crate) generation: Generation,
 }
 
@@ -60,7 +60,7 @@ pub(crate) struct Launch {
 /// function alive until it fires. There is no reply.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
-pub(crate) struct Retire;
+pub(super) struct Retire;
 
 /// Function handle or typed supervisor → supervisor. An answer goes through the [`Reply`] in the request. If
 /// the request is dropped, so is its reply, and the sender sees that the supervisor is gone.
@@ -97,12 +97,12 @@ pub(crate) enum Request {
 }
 
 /// The sender of the answer. `None` if the request was sent without waiting for one.
-pub(crate) type Reply<T> = Option<OneshotSender<T>>;
+pub(super) type Reply<T> = Option<OneshotSender<T>>;
 
 impl Request {
     /// Whether the sender of the request has stopped waiting for the answer. The supervisor skips such a
     /// request.
-    pub(crate) fn is_unwanted(&self) -> bool {
+    pub(super) fn is_unwanted(&self) -> bool {
         fn is_closed<T>(reply: &Reply<T>) -> bool {
             reply.as_ref().is_some_and(OneshotSender::is_closed)
         }
@@ -141,7 +141,7 @@ impl DropGuard {
         Self(Some(Box::new(lost)))
     }
 
-    pub(crate) fn disarm(mut self) {
+    pub(super) fn disarm(mut self) {
         self.0 = None;
     }
 }

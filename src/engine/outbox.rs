@@ -27,7 +27,7 @@ const EVENTS_MAX: usize = 1 << 16;
 /// An event, and the caller of the execution that it is about.
 #[derive(Debug)]
 pub(crate) struct QueuedEvent {
-    pub(crate) event: Event,
+    pub(super) event: Event,
     pub(crate) caller: Caller,
 }
 
@@ -56,12 +56,12 @@ impl OnceAction {
     }
 
     /// Runs the action, unless it has run.
-    pub(crate) fn run(&self) {
+    pub(super) fn run(&self) {
         let then = self.0.lock().take();
         then.into_iter().for_each(|then| then());
     }
 
-    pub(crate) fn is_done(&self) -> bool {
+    pub(super) fn is_done(&self) -> bool {
         self.0.lock().is_none()
     }
 }
@@ -155,12 +155,12 @@ impl Outbox {
     }
 
     /// Whether the log has counted repeats that it has not reported.
-    pub(crate) fn has_repeats(&self) -> bool {
+    pub(super) fn has_repeats(&self) -> bool {
         self.throttle.lock().has_repeats()
     }
 
     /// Whether the queue has entries, and no thread is delivering them.
-    pub(crate) fn is_waiting(&self) -> bool {
+    pub(super) fn is_waiting(&self) -> bool {
         let waiting = self.waiting.lock();
         !waiting.is_delivering && !waiting.events.is_empty()
     }
@@ -171,12 +171,12 @@ impl Outbox {
     }
 
     /// Lets the history hear all queued facts, also those of other threads. It waits for no subscriber.
-    pub(crate) fn write_down(&self) {
+    pub(super) fn write_down(&self) {
         drop(self.history());
     }
 
     /// The history, after it has heard all queued facts.
-    pub(crate) fn history(&self) -> MutexGuard<'_, History> {
+    pub(super) fn history(&self) -> MutexGuard<'_, History> {
         let mut history = self.history.lock();
         let facts = std::mem::take(&mut *self.facts.lock());
         for (fact, at) in facts {
@@ -187,18 +187,18 @@ impl Outbox {
 
     /// Whether events reach no code of the user's: there is neither a `tracing` subscriber nor a subscribed
     /// actor.
-    pub(crate) fn is_unheard(&self) -> bool {
+    pub(super) fn is_unheard(&self) -> bool {
         LevelFilter::current() == LevelFilter::OFF && self.subscribers.is_empty()
     }
 
     /// Delivers all entries, including those that are added meanwhile, unless another thread is delivering.
-    pub(crate) fn deliver_all(&self) {
+    pub(super) fn deliver_all(&self) {
         while self.deliver() {}
     }
 
     /// Delivers the entries that are in the queue now, unless another thread is delivering. Returns whether
     /// entries were added meanwhile.
-    pub(crate) fn deliver(&self) -> bool {
+    pub(super) fn deliver(&self) -> bool {
         let mut most = {
             let mut waiting = self.waiting.lock();
             if std::mem::replace(&mut waiting.is_delivering, true) {

@@ -57,7 +57,7 @@ impl Planned {
     }
 
     /// Begins the map. Returns its source if that needs a feeder.
-    pub(crate) fn open(
+    pub(super) fn open(
         self,
         dispatch: &Arc<Dispatch>,
         default_window: Window,

@@ -40,11 +40,11 @@ pub(crate) trait Ends: Clone + Send + Sync {
 }
 
 /// The report of a function that is ending.
-pub(crate) type EndingReport = Pin<Box<dyn Future<Output = FunctionReport> + Send>>;
+pub(super) type EndingReport = Pin<Box<dyn Future<Output = FunctionReport> + Send>>;
 
 /// Returns the report of a function that has ended, as it is now. Returns `None` once nothing of the function
 /// is left.
-pub(crate) type Latest = Box<dyn Fn() -> Option<FunctionReport> + Send>;
+pub(super) type Latest = Box<dyn Fn() -> Option<FunctionReport> + Send>;
 
 /// The functions of an app.
 pub(crate) struct Registry<F>(Mutex<Functions<F>>);

@@ -31,7 +31,7 @@ impl SafeSpan {
     }
 
     /// The current span of the calling thread.
-    pub(crate) fn current() -> Option<Self> {
+    pub(super) fn current() -> Option<Self> {
         if LevelFilter::current() == LevelFilter::OFF {
             return None; // without a subscriber there is no span
         }
@@ -53,7 +53,7 @@ impl SafeSpan {
     }
 
     /// Emits an event inside the span.
-    pub(crate) fn emit_inside(&self, event: impl FnOnce()) {
+    pub(super) fn emit_inside(&self, event: impl FnOnce()) {
         let _in_span = self.enter();
         ignore_panic(event);
     }

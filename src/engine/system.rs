@@ -69,7 +69,7 @@ impl Engine {
     }
 
     /// The arbiter on which the engine's actors run.
-    pub(crate) fn arbiter(&self) -> &ArbiterHandle {
+    pub(super) fn arbiter(&self) -> &ArbiterHandle {
         &self.arbiter
     }
 

@@ -47,7 +47,7 @@ impl Event {
 
 /// The telemetry of one function.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Telemetry<'a> {
+pub(super) struct Telemetry<'a> {
     pub(crate) app: &'a str,
     pub(crate) function: &'a str,
 }
@@ -164,7 +164,7 @@ impl Telemetry<'_> {
     }
 
     /// Logs the number of crashes that were only counted, with the last of them.
-    pub(crate) fn repeats(self, crash: &Crash, repeats: u64) {
+    pub(super) fn repeats(self, crash: &Crash, repeats: u64) {
         let Self { app, function } = self;
         let (cause, location) = cause(crash);
         ignore_panic(
@@ -282,7 +282,7 @@ impl Subscribers {
         events
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         let seats = self.0.lock();
         seats.actors.is_empty() && seats.streams.is_empty()
     }
@@ -290,7 +290,7 @@ impl Subscribers {
     /// Sends an event to all subscribers without waiting for any. A subscriber misses the events that do not
     /// fit into its mailbox, and receives their number before the next event that does. A subscriber that has
     /// ended is removed.
-    pub(crate) fn send(&self, event: &Event) {
+    pub(super) fn send(&self, event: &Event) {
         let (mut readers, mut told) = (Vec::new(), Vec::new()); // the last handle of a stream is dropped with no lock held
         {
             let mut seats = self.0.lock();

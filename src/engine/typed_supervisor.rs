@@ -32,7 +32,7 @@ pub struct Supervisor<I, O, E> {
 }
 
 /// The address of a [`Supervisor`], for code that does not know its types.
-pub(crate) struct Front {
+pub(super) struct Front {
     address: Box<dyn Any + Send + Sync>,
     /// Forwards a request, behind all messages that the actor has received before.
     pass: Box<dyn Fn(Request) + Send + Sync>,
@@ -58,7 +58,7 @@ impl Front {
     /// # Panics
     ///
     /// If the supervisor has other types.
-    pub(crate) fn address<I, O, E>(&self) -> &Addr<Supervisor<I, O, E>>
+    pub(super) fn address<I, O, E>(&self) -> &Addr<Supervisor<I, O, E>>
     where
         I: Send + Sync + 'static,
         O: Send + 'static,

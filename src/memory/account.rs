@@ -38,7 +38,7 @@
 use super::sync::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
 /// The number of bits in an epoch.
-pub(crate) const EPOCH_BITS: u32 = 48;
+pub(super) const EPOCH_BITS: u32 = 48;
 const EPOCH: u64 = (1 << EPOCH_BITS) - 1;
 
 /// In `attempt`, the low bits hold the bytes, and the bits above hold the lowest bits of the epoch.
@@ -126,7 +126,7 @@ impl Account {
 
     /// An account without bytes whose place has already been in use for `epochs` epochs.
     #[cfg(test)]
-    pub(crate) fn after_epochs(epochs: u64) -> Self {
+    pub(super) fn after_epochs(epochs: u64) -> Self {
         let account = Self::new();
         account.first.store(epochs & EPOCH, Ordering::Relaxed);
         account.epoch.store(epochs & EPOCH, Ordering::Relaxed);
@@ -168,7 +168,7 @@ impl Account {
     }
 
     /// The epoch of `enter`.
-    pub(crate) fn enter_epoch(&self) -> u64 {
+    pub(super) fn enter_epoch(&self) -> u64 {
         self.first.load(Ordering::Relaxed)
     }
 

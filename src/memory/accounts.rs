@@ -14,10 +14,10 @@ use crate::memory::account::{Account, Epoch};
 use crate::memory::local_charge::ChargeGuard;
 
 /// The place of an account in the table. It is never 0.
-pub(crate) type AccountIndex = NonZeroU16;
+pub(super) type AccountIndex = NonZeroU16;
 
 /// The number of places. The pages of places that were never used are never touched.
-pub(crate) const ACCOUNTS_MAX: usize = 1 << 16;
+pub(super) const ACCOUNTS_MAX: usize = 1 << 16;
 
 #[expect(unsafe_code, reason = "a table of zeros that takes no room in the binary")]
 // SAFETY: an account consists of atomic integers and atomic bools, and all zeros is a valid value of each.

@@ -30,17 +30,17 @@ pub(crate) struct Mark(u64);
 
 impl Mark {
     /// The mark of blocks that are charged to no container.
-    pub(crate) const PROCESS: Self = Self(0);
+    pub(super) const PROCESS: Self = Self(0);
 
     fn new(index: AccountIndex, epoch: u64) -> Self {
         Self(u64::from(index.get()) << EPOCH_BITS | epoch)
     }
 
-    pub(crate) const fn bits(self) -> u64 {
+    pub(super) const fn bits(self) -> u64 {
         self.0
     }
 
-    pub(crate) const fn from_bits(bits: u64) -> Self {
+    pub(super) const fn from_bits(bits: u64) -> Self {
         Self(bits)
     }
 
@@ -55,7 +55,7 @@ impl Mark {
 
 /// The bytes that this thread has charged since it last flushed, and where they will be flushed.
 #[derive(Debug)]
-pub(crate) struct LocalCharge {
+pub(super) struct LocalCharge {
     mark: Cell<Mark>,
     /// Bytes allocated and not yet flushed, less the bytes freed.
     sum: Cell<i64>,

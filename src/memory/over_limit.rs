@@ -11,7 +11,7 @@ const NONE: u32 = 0;
 
 /// The link of one account.
 #[derive(Debug)]
-pub(crate) struct Link {
+pub(super) struct Link {
     /// The account that was added before this one.
     next: AtomicU32,
     listed: AtomicBool,
@@ -27,7 +27,7 @@ impl Link {
 
 /// The list. `last` is the account that was added last.
 #[derive(Debug)]
-pub(crate) struct OverLimitList {
+pub(super) struct OverLimitList {
     last: AtomicU32,
 }
 

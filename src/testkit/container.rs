@@ -30,7 +30,7 @@ use crate::testkit::stage::Rehearsed;
 use crate::values::crash::{Death, Panic};
 
 /// Runs a container from `generation` on, until it ends or its restart has a delay.
-pub(crate) async fn run<I, O, E>(
+pub(super) async fn run<I, O, E>(
     dispatch: Arc<Dispatch>,
     id: ContainerId,
     generation: Generation,

@@ -17,7 +17,7 @@ use crate::testkit::{container, feeder};
 use crate::values::event::Event;
 
 /// The [`Host`] on the thread and the runtime of a rehearsal.
-pub(crate) struct Theatre<I, O, E> {
+pub(super) struct Theatre<I, O, E> {
     rehearsed: Arc<Rehearsed<I, O, E>>,
     start: tokio::time::Instant,
     /// Virtual time in nanoseconds, as last read on the runtime's thread. Other threads cannot read tokio's
@@ -27,7 +27,7 @@ pub(crate) struct Theatre<I, O, E> {
 
 impl<I, O, E> Theatre<I, O, E> {
     /// The host in the runtime of the calling task, whose virtual time begins now.
-    pub(crate) fn from_now(rehearsed: Arc<Rehearsed<I, O, E>>) -> Self {
+    pub(super) fn from_now(rehearsed: Arc<Rehearsed<I, O, E>>) -> Self {
         Self { rehearsed, start: tokio::time::Instant::now(), seen: AtomicU64::new(0) }
     }
 }

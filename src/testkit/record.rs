@@ -86,9 +86,9 @@ pub enum Entered {
 /// which is useful in the message of an assertion.
 #[derive(Debug, Clone)]
 pub struct Record {
-    pub(crate) written: Written,
-    pub(crate) elapsed: Duration,
-    pub(crate) timed_out: bool,
+    pub(super) written: Written,
+    pub(super) elapsed: Duration,
+    pub(super) timed_out: bool,
     pub(crate) status: Status,
     pub(crate) report: FunctionReport,
 }
@@ -291,7 +291,7 @@ impl Log {
         Executing { log: self.clone(), place, now, ended: false }
     }
 
-    pub(crate) fn event(&self, event: Event, now: Duration) {
+    pub(super) fn event(&self, event: Event, now: Duration) {
         let mut written = self.0.lock();
         let place = written.events.len();
         written.events.push((now, event));
@@ -319,7 +319,7 @@ pub(crate) struct Executing<N: Fn() -> Duration> {
 }
 
 impl<N: Fn() -> Duration> Executing<N> {
-    pub(crate) fn ends(mut self, ending: ExecutionEnd) {
+    pub(super) fn ends(mut self, ending: ExecutionEnd) {
         self.write(ending);
     }
 

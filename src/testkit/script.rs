@@ -71,11 +71,11 @@ type Decides<I, T> = Box<dyn for<'a> FnMut(&At<'a, I>) -> Option<T> + Send>;
 type DecidesToEnter = Box<dyn FnMut(&Entering) -> Option<EnterFault> + Send>;
 
 /// The rules of a rehearsal. The first rule that answers counts.
-pub(crate) struct Script<I, E> {
+pub(super) struct Script<I, E> {
     faults: Vec<Decides<I, Fault<E>>>,
     durations: Vec<Decides<I, Duration>>,
     enter_faults: Vec<DecidesToEnter>,
-    pub(crate) enter_takes: Duration,
+    pub(super) enter_takes: Duration,
     deadly: BTreeSet<u64>,
     /// The kills by hand, and when they happen.
     pub(crate) kills: Vec<(Duration, ContainerId)>,
@@ -98,21 +98,21 @@ impl<I, E> Default for Script<I, E> {
 }
 
 impl<I, E> Script<I, E> {
-    pub(crate) fn fault_when(
+    pub(super) fn fault_when(
         &mut self,
         decides: impl for<'a> FnMut(&At<'a, I>) -> Option<Fault<E>> + Send + 'static,
     ) {
         self.faults.push(Box::new(decides));
     }
 
-    pub(crate) fn takes_when(
+    pub(super) fn takes_when(
         &mut self,
         decides: impl for<'a> FnMut(&At<'a, I>) -> Option<Duration> + Send + 'static,
     ) {
         self.durations.push(Box::new(decides));
     }
 
-    pub(crate) fn enter_fault_when(
+    pub(super) fn enter_fault_when(
         &mut self,
         decides: impl FnMut(&Entering) -> Option<EnterFault> + Send + 'static,
     ) {
@@ -124,7 +124,7 @@ impl<I, E> Script<I, E> {
     }
 
     /// Adds the outage of a dependency, during which each `enter` fails and each execution panics.
-    pub(crate) fn is_down(&mut self, during: Range<Duration>) {
+    pub(super) fn is_down(&mut self, during: Range<Duration>) {
         let entering = during.clone();
         self.enter_fault_when(move |at| entering.contains(&at.now).then_some(EnterFault::Fail));
         self.fault_when(move |at| during.contains(&at.now).then_some(Fault::Panic));
@@ -137,7 +137,7 @@ impl<I, E> Script<I, E> {
     }
 
     /// The fault in place of an `enter`, if there is one.
-    pub(crate) fn enters(
+    pub(super) fn enters(
         &mut self,
         container: ContainerId,
         generation: Generation,

@@ -20,11 +20,11 @@ use crate::values::crash::Panic;
 use crate::values::report::FunctionReport;
 
 /// The code that the containers of a rehearsal run, the script, and the log.
-pub(crate) struct Rehearsed<I, O, E> {
+pub(super) struct Rehearsed<I, O, E> {
     pub(crate) code: Arc<CodeOf<I, O, E>>,
     script: Mutex<Script<I, E>>,
     panic: Mutex<Option<Panic>>,
-    pub(crate) log: Log,
+    pub(super) log: Log,
 }
 
 impl<I, O, E> Rehearsed<I, O, E> {
@@ -41,7 +41,7 @@ impl<I, O, E> Rehearsed<I, O, E> {
         self.read(|script| script.executes(at)).unwrap_or((Duration::ZERO, None))
     }
 
-    pub(crate) fn enters(
+    pub(super) fn enters(
         &self,
         container: ContainerId,
         generation: Generation,

@@ -6,7 +6,7 @@ use std::fmt;
 use std::time::Duration;
 
 /// A function counts as stuck if inputs wait, containers execute, and no input has completed for this long.
-pub(crate) const STUCK_AFTER: Duration = Duration::from_secs(10);
+pub(super) const STUCK_AFTER: Duration = Duration::from_secs(10);
 
 /// A function counts as stuck only after this many times the usual cost of an input as well, because a function whose
 /// inputs take a minute each is not stuck while it executes them.
@@ -16,7 +16,7 @@ const STUCK_COSTS: u32 = 3;
 pub(crate) const CRASHING_OVER: Duration = Duration::from_secs(60);
 
 /// A function with this many crashes within [`CRASHING_OVER`] counts as crashing. One or two crashes are normal.
-pub(crate) const CRASHING_FROM: u64 = 3;
+pub(super) const CRASHING_FROM: u64 = 3;
 
 /// The health of a function: the worst state that applies. The words of [`Health::as_str`] are stable.
 ///

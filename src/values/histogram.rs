@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 /// The upper bounds of the ranges, each included. Longer durations are in one more range.
-pub(crate) const BOUNDS: [Duration; 12] = [
+pub(super) const BOUNDS: [Duration; 12] = [
     Duration::from_micros(100),
     Duration::from_micros(500),
     Duration::from_millis(1),

@@ -13,12 +13,12 @@ use crate::values::gave_up::GaveUp;
 use crate::values::report::{Fate, FunctionReport};
 
 /// A duration in whole milliseconds.
-pub(crate) fn ms<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+pub(super) fn ms<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_u64(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
 }
 
 /// An optional duration in whole milliseconds. A field without a value should be skipped.
-pub(crate) fn maybe_ms<S: Serializer>(duration: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
+pub(super) fn maybe_ms<S: Serializer>(duration: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
     match duration {
         Some(duration) => ms(duration, serializer),
         None => serializer.serialize_none(),
@@ -26,7 +26,7 @@ pub(crate) fn maybe_ms<S: Serializer>(duration: &Option<Duration>, serializer: S
 }
 
 /// A duration in whole microseconds.
-pub(crate) fn micros(duration: Duration) -> u64 {
+pub(super) fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
@@ -88,7 +88,7 @@ impl Serialize for Crashes<'_> {
 }
 
 /// The last crash of a function, with its age.
-pub(crate) fn last_crash<S: Serializer>(
+pub(super) fn last_crash<S: Serializer>(
     crash: &Option<(Duration, std::sync::Arc<Crash>)>,
     serializer: S,
 ) -> Result<S::Ok, S::Error> {

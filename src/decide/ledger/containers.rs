@@ -39,7 +39,7 @@ pub(crate) struct Orphan {
     pub(crate) index: u64,
     pub(crate) attempt: Attempt,
     /// Whether the input had crashed a container before.
-    pub(crate) suspect: bool,
+    pub(super) suspect: bool,
     /// When the input last counted a crash towards the restart policy.
     pub(crate) counted: Option<Time>,
 }

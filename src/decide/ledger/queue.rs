@@ -62,7 +62,7 @@ impl<T> Queue<T> {
         self.entries.len() as u64
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
 }

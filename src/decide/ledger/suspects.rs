@@ -19,10 +19,10 @@ use crate::decide::time::Time;
 
 /// The time that a suspect executes before the next one may begin in another container, because a suspect
 /// that hangs must not hold up all others.
-pub(crate) const HUNG_AFTER: Duration = Duration::from_secs(1);
+pub(super) const HUNG_AFTER: Duration = Duration::from_secs(1);
 
 /// The time without any container being entered after which any live container may replay a suspect.
-pub(crate) const UNPROVEN_AFTER: Duration = Duration::from_secs(10);
+pub(super) const UNPROVEN_AFTER: Duration = Duration::from_secs(10);
 
 /// The number of a crash, counted over the function. Often the number of the last crash that
 /// happened before something.

@@ -17,7 +17,7 @@ pub(crate) struct LifeRecord {
     /// The number of loop crashes that had been counted when the life began.
     pub(crate) epoch: u64,
     /// The number of deaths that had been counted towards the limit when the life began.
-    pub(crate) round: u64,
+    pub(super) round: u64,
     /// The moment at which the container's start began.
     pub(crate) began: Time,
     /// The moment at which its `enter` ended. `None` while it starts.
@@ -30,14 +30,14 @@ pub(crate) struct LifeRecord {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Delays {
     /// The delay after the second loop crash.
-    pub(crate) initial: Duration,
+    pub(super) initial: Duration,
     /// The longest delay.
-    pub(crate) max: Duration,
+    pub(super) max: Duration,
 }
 
 impl Delays {
     /// The delay after loop crash `n` in a row: 0 for the first, then `initial × 2^(n−2)` up to `max`.
-    pub(crate) fn after(self, n: u32) -> Duration {
+    pub(super) fn after(self, n: u32) -> Duration {
         if n < 2 {
             return Duration::ZERO;
         }
@@ -155,7 +155,7 @@ impl CrashLoop {
         self.since
     }
 
-    pub(crate) fn in_a_row(&self) -> u32 {
+    pub(super) fn in_a_row(&self) -> u32 {
         self.n
     }
 

@@ -26,7 +26,7 @@ const CRASHES_SHOWN: usize = 1 << 10;
 
 /// The rules towards which a crash counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum CountsTowards {
+pub(super) enum CountsTowards {
     /// The crash counts towards the failure rate and the limit.
     Both,
     /// The crash counts towards the failure rate only, because the limit has counted it
@@ -45,7 +45,7 @@ pub(crate) struct WindowCounts {
 }
 
 #[derive(Debug)]
-pub(crate) struct CrashHistory {
+pub(super) struct CrashHistory {
     window: Duration,
     /// The largest number of crashes that are kept.
     crashes_max: usize,

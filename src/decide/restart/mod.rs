@@ -59,7 +59,7 @@ impl RestartPolicy {
     }
 
     /// Whether the policy ever gives up.
-    pub(crate) fn may_give_up(&self) -> bool {
+    pub(super) fn may_give_up(&self) -> bool {
         matches!(self, Self::RateLimited(policy) if policy.may_trip())
     }
 
@@ -85,29 +85,29 @@ pub(crate) enum Restart {
 
 /// One death of a container, as the policies see it.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct DeathFacts {
+pub(super) struct DeathFacts {
     /// The life that ended.
     pub(crate) life: LifeRecord,
     /// Whether a known suspect was executing: an input that had crashed a container before.
-    pub(crate) suspect: bool,
+    pub(super) suspect: bool,
     /// When the executing input last counted a crash, if it ever did.
     pub(crate) input_counted: Option<Time>,
     /// Whether this is a failed start while another container was live or recycling. The function then fails
     /// only to grow, which is not counted as a failure.
-    pub(crate) spare: bool,
+    pub(super) spare: bool,
 }
 
 impl DeathFacts {
     /// Whether the death counts towards the delay: the container completed nothing, and no known suspect was
     /// executing. Any other container restarts at once.
-    pub(crate) fn is_loop_crash(&self) -> bool {
+    pub(super) fn is_loop_crash(&self) -> bool {
         self.life.completed == 0 && !self.suspect
     }
 }
 
 /// The running state of a function's restart policy.
 #[derive(Debug)]
-pub(crate) struct Restarts {
+pub(super) struct Restarts {
     policy: RestartPolicy,
     history: CrashHistory,
     crash_loop: CrashLoop,
@@ -228,7 +228,7 @@ impl Restarts {
     }
 
     /// Whether the policy ever gives up.
-    pub(crate) fn may_give_up(&self) -> bool {
+    pub(super) fn may_give_up(&self) -> bool {
         self.policy.may_give_up()
     }
 

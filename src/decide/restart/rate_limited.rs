@@ -7,7 +7,7 @@ use crate::decide::restart::history::WindowCounts;
 use crate::values::error::ConfigError;
 
 /// The default window.
-pub(crate) const WINDOW: Duration = Duration::from_secs(60);
+pub(super) const WINDOW: Duration = Duration::from_secs(60);
 
 /// The longest window, because the crashes within a window are kept one by one.
 const WINDOW_MAX: Duration = Duration::from_secs(24 * 60 * 60);
@@ -126,7 +126,7 @@ impl RateLimited {
         self.may_trip().then_some((self.max_crashes, self.max_failure_rate))
     }
 
-    pub(crate) const fn window_length(&self) -> Duration {
+    pub(super) const fn window_length(&self) -> Duration {
         self.window
     }
 
@@ -135,7 +135,7 @@ impl RateLimited {
     }
 
     /// Whether the limit can be exceeded at all.
-    pub(crate) fn may_trip(&self) -> bool {
+    pub(super) fn may_trip(&self) -> bool {
         self.limit == Limit::Judged
     }
 

@@ -25,7 +25,7 @@ struct CountedDeath {
 
 /// Decides which deaths are counted.
 #[derive(Debug, Default)]
-pub(crate) struct Rounds {
+pub(super) struct Rounds {
     /// The number of deaths counted so far. It only grows, so that an old life never looks young.
     counted: u64,
     /// The last counted death. `None` before the first one and after a reset.
@@ -34,7 +34,7 @@ pub(crate) struct Rounds {
 
 impl Rounds {
     /// The number of deaths counted so far. A life that begins now records it.
-    pub(crate) fn counted(&self) -> u64 {
+    pub(super) fn counted(&self) -> u64 {
         self.counted
     }
 

@@ -144,13 +144,13 @@ struct Seat {
 
 /// The accepted inputs that got no outcome of their own because the function ended.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Leftovers {
+pub(super) struct Leftovers {
     /// The inputs that came back inside their errors.
     pub(crate) returned: u64,
     /// The inputs that were dropped because their map ended.
-    pub(crate) dropped: u64,
+    pub(super) dropped: u64,
     /// Whether the time limit of the end has passed.
-    pub(crate) limit_passed: bool,
+    pub(super) limit_passed: bool,
 }
 
 impl Leftovers {
@@ -300,7 +300,7 @@ impl Dispatch {
 impl Dispatch {
     /// Runs `then` on the thread that emits the events, after all events so far. The returned handle runs it
     /// earlier, for a caller that stops waiting for subscribers.
-    pub(crate) fn behind_events(&self, then: impl FnOnce() + Send + 'static) -> Arc<OnceAction> {
+    pub(super) fn behind_events(&self, then: impl FnOnce() + Send + 'static) -> Arc<OnceAction> {
         let then = Arc::new(OnceAction::new(then));
         self.outbox.add_action(Arc::clone(&then), self.now());
         self.empty_outbox();
@@ -508,7 +508,7 @@ impl Dispatch {
     }
 
     /// Wakes all waiting containers, threads and tasks, because the end of the function concerns them all.
-    pub(crate) fn wake_all(&self) {
+    pub(super) fn wake_all(&self) {
         self.work.iter().for_each(Signal::notify_all);
         self.changed.notify_all();
     }
@@ -557,7 +557,7 @@ impl Dispatch {
         self.wake_all();
     }
 
-    pub(crate) fn is_over(&self) -> bool {
+    pub(super) fn is_over(&self) -> bool {
         self.lock().over
     }
 }

@@ -24,7 +24,7 @@ struct Sleeper {
 
 /// All sleeping containers of a function.
 #[derive(Debug, Default)]
-pub(crate) struct Sleepers {
+pub(super) struct Sleepers {
     all: BTreeMap<ContainerId, Sleeper>,
     by_turn: BTreeMap<u64, ContainerId>,
     by_proof: BTreeSet<(CrashNumber, ContainerId)>,
@@ -33,7 +33,7 @@ pub(crate) struct Sleepers {
 }
 
 impl Sleepers {
-    pub(crate) fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.all.is_empty()
     }
 
