@@ -31,7 +31,7 @@ enum Content {
     Queued(Values),
     /// The input is in a chunk, with the slot of its outcome.
     Taken(Arc<Chunk>),
-    /// The caller has the input, or its outcome.
+    /// The caller has taken the chunk.
     Given,
 }
 

@@ -1,5 +1,5 @@
 //! The state of one map outside the ledger: the chunks of its inputs and outcomes, the source of new inputs,
-//! and the signals that its consumer and its feeder wait for. All decisions are the ledger's.
+//! and the signals that its consumer and its feeder wait for. The ledger makes all decisions.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
@@ -268,8 +268,8 @@ impl MapBuffers {
         }
         let chunk = Arc::clone(self.chunk(index)?);
         // SAFETY: callers hold the function's lock. The input waits in the ledger, without an outcome and
-        // without an attempt. Its last attempt has returned or unwound, or was fenced. A fenced attempt has
-        // marked the input as shared.
+        // without an attempt. Its last attempt has returned or unwound, or was fenced. If it was fenced, the
+        // input is marked as shared.
         let moved_out = unsafe { chunk.move_out((index - chunk.first()) as usize) }?;
         self.moved_out.insert(index, Arc::new(moved_out));
         if chunk.count_taken(1) {

@@ -213,7 +213,7 @@ impl Dispatch {
             buffers.over = true;
             return Found::End(buffers.end.take());
         }
-        // The consumer has nothing to yield now, so room cannot grow by itself. Even a little room is used.
+        // Room does not grow before the next outcome is yielded, so even a little room is announced now.
         let room = buffers.flow.room_for_any();
         if room > 0 && buffers.flow.room_wanted.swap(false, Ordering::SeqCst) {
             buffers.space.notify_all();

@@ -113,8 +113,8 @@ impl State {
         let input = InputId { job, index };
         let chunk = self.buffers.chunk(input).expect("an input without outcome is in its chunk");
         // SAFETY: the input's outcome is decided once, under the lock, and the ledger holds no attempt at it.
-        // Its last attempt has returned or unwound, never began, or was fenced. A fenced attempt has marked
-        // the input as shared.
+        // Its last attempt has returned or unwound, never began, or was fenced. If it was fenced, the input
+        // is marked as shared.
         unsafe { chunk.fail((index - chunk.first()) as usize, tried, why) };
     }
 

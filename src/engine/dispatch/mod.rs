@@ -114,7 +114,7 @@ pub(crate) struct State {
     ticking: bool,
     /// Events to emit once the lock is released, because subscribers are the user's code.
     events: Vec<QueuedEvent>,
-    /// The end of the last crash loop delay that was emitted.
+    /// The end of the crash loop's delay that was emitted last.
     delay_emitted: Option<Time>,
     /// What snapshots show besides the ledger.
     observed: Observed,
@@ -182,7 +182,7 @@ impl Detached {
 enum Returns {
     /// The code waited in a task, so the thread returns as soon as it sees that its generation is over.
     AtOnce,
-    /// The code executes, and may do so for any time.
+    /// The code executes, so that time is unknown.
     AsItLikes,
 }
 

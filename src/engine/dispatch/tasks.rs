@@ -53,7 +53,7 @@ impl Drop for Asleep<'_> {
             let dispatch = self.dispatch;
             let mut state = dispatch.lock();
             self.wake(&mut state);
-            dispatch.wake_one(&mut state); // the event that woke this one may bring work for another
+            dispatch.wake_one(&mut state); // the wake-up is passed on to another container
         }
     }
 }
