@@ -461,7 +461,7 @@ fn no_container_sleeps_over_the_end_of_a_function() {
             let mut function = sleepers.function.lock();
             (function.work, function.over) = (1, true);
         }
-        // as in `break_down`, the lock is released before
+        // as in `break_down`, the lock is already released
         sleepers.signals.iter().for_each(Signal::notify_all);
         let took = containers.map(|container| container.join().expect("no panic"));
         assert_eq!(took.iter().filter(|took| **took).count(), 1);

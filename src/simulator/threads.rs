@@ -259,7 +259,7 @@ impl World {
                 self.begun(at, begun, false)
             }
             Act::End => self.end(at),
-            act => unreachable!("{act:?} is performed by the step before it"),
+            act => unreachable!("{act:?} is performed by the step that leads to it"),
         }
     }
 

@@ -59,7 +59,8 @@ impl Ledger {
         let usual =
             self.jobs.get(&lease.job).and_then(Job::map).and_then(|map| map.sizer.cost()).unwrap_or_default();
         let average = now.since(container.taken).div_f64((done + 1) as f64);
-        let here = average.max(now.since(container.advanced)); // the executing input has taken this long
+        // The executing input has already taken the time since `advanced`.
+        let here = average.max(now.since(container.advanced));
         let work = usual.max(here).mul_f64(inputs as f64);
         Some(Unbegun { end, inputs, here, work })
     }
