@@ -1,4 +1,4 @@
-//! The gate between a consumer and the puller of its source, which is the feeder or the ledger. It limits
+//! The flow control between a consumer and the puller of its source, which is the feeder or the ledger. It limits
 //! the outstanding inputs.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

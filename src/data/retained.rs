@@ -22,7 +22,7 @@ const LOOKS: usize = 4;
 /// in all. The answer is late by at most a 64th of the waiting runs.
 const LOOKS_WHERE_IT_MATTERS: usize = 64;
 
-/// The books on the memory that one generation leaves behind.
+/// The record of the memory that one generation leaves behind.
 #[derive(Debug)]
 pub(crate) struct Retained {
     account: &'static Account,
@@ -104,7 +104,7 @@ mod tests {
 
     type Outcomes = Vec<(Arc<Chunk>, usize)>;
 
-    /// A generation under test: its account, its books, and the outcomes that wait.
+    /// A generation under test: its account, its record, and the outcomes that wait.
     struct Generation {
         account: Open,
         retained: Retained,
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn a_run_that_waits_for_ever_does_not_keep_later_runs_in_the_books() {
+    fn a_run_that_waits_for_ever_does_not_keep_later_runs_in_the_record() {
         let mut generation = Generation::new(1 << 30);
         let paused = chunk(4);
         assert!(!generation.run(&paused, 0..2, 10));
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn at_most_half_of_the_runs_in_the_books_are_over_whatever_the_order_in_which_outcomes_are_taken() {
+    fn at_most_half_of_the_runs_in_the_record_are_over_whatever_the_order_in_which_outcomes_are_taken() {
         let mut generation = Generation::new(1 << 30);
         let paused = chunk(10_000);
         for place in 0..10_000 {
@@ -188,7 +188,7 @@ mod tests {
             most = most.max(generation.retained.waiting.len());
         }
         assert!(most <= 2 * 10_001 + LOOKS, "{most} runs, of which 10 001 wait");
-        // Once all outcomes are taken, a few more runs make the books forget all runs.
+        // Once all outcomes are taken, a few more runs make the record forget all runs.
         while !generation.waiting.is_empty() {
             generation.take(0, 1);
         }

@@ -340,7 +340,7 @@ impl LeasedRun<'_> {
         let retryable = errors.retryable(&error, self);
         // If the attempt has allocated nothing, the peak is the memory that `enter` has allocated.
         let peak_bytes = used.map(|used| used.peak).or_else(|| self.env.token.peak());
-        self.speak_of_failure(at.index(), &Shown(&error, errors.show), retryable, peak_bytes, span);
+        self.log_failure(at.index(), &Shown(&error, errors.show), retryable, peak_bytes, span);
         let error: ErasedValue = Box::new(error);
         self.env.dispatch.failed(self.env.container, &self.run, at, error, (retryable, peak_bytes))
     }
@@ -360,7 +360,7 @@ impl LeasedRun<'_> {
     }
 
     /// Logs a failure in the span of its input. Makes that span, unless `span` belongs to this input alone.
-    fn speak_of_failure(
+    fn log_failure(
         &self,
         index: u64,
         error: &dyn fmt::Display,

@@ -18,14 +18,14 @@ use crate::values::report::Fate;
 
 /// Makes the token of a generation, with a memory account if the function's memory is counted. Returns `Err`
 /// if no account is free.
-pub(crate) type MakeLeash = fn(&Dispatch) -> Result<Token, Death>;
+pub(crate) type MakeToken = fn(&Dispatch) -> Result<Token, Death>;
 
 /// A container that lives on one thread.
 pub(crate) struct Living {
     dispatch: Arc<Dispatch>,
     id: ContainerId,
     pub(crate) life: Life,
-    make_leash: MakeLeash,
+    make_token: MakeToken,
     /// Ties the user's code to the current generation. `None` before the generation is tied, and once its
     /// state is dropped.
     pub(crate) token: Option<Arc<Token>>,
@@ -36,10 +36,10 @@ impl Living {
         dispatch: &Arc<Dispatch>,
         id: ContainerId,
         generation: Generation,
-        make_leash: MakeLeash,
+        make_token: MakeToken,
     ) -> Self {
         let life = Life::new(generation, dispatch.settings.code.has_state());
-        Self { dispatch: Arc::clone(dispatch), id, life, make_leash, token: None }
+        Self { dispatch: Arc::clone(dispatch), id, life, make_token, token: None }
     }
 
     /// The current generation, or the last one.
@@ -171,7 +171,7 @@ impl Living {
     }
 
     fn tie(&mut self) -> LifeEvent {
-        let token = match (self.make_leash)(&self.dispatch) {
+        let token = match (self.make_token)(&self.dispatch) {
             Ok(token) => Arc::new(token),
             Err(death) => return LifeEvent::NoAccount(death),
         };

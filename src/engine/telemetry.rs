@@ -346,7 +346,7 @@ mod tests {
     use crate::values::report::FunctionReport;
 
     const SECOND: Duration = Duration::from_secs(1);
-    const SPEECH: Telemetry<'_> = Telemetry { app: "a", function: "f" };
+    const TELEMETRY: Telemetry<'_> = Telemetry { app: "a", function: "f" };
     const IN_FULL: Detail = Detail::InFull { repeats: 0 };
 
     #[derive(Default)]
@@ -483,7 +483,7 @@ mod tests {
             (Event::Missed(8), "WARN events were missed events=8"),
         ] {
             let detail = Detail::InFull { repeats: 9 };
-            assert_eq!(said(|| SPEECH.log(&event, &Caller::default(), detail)), [line]);
+            assert_eq!(said(|| TELEMETRY.log(&event, &Caller::default(), detail)), [line]);
         }
     }
 
@@ -499,15 +499,18 @@ mod tests {
             (&labelled, "attempt=3 input=7 map=urls"),
             (&call, "attempt=3 call=9"),
         ] {
-            assert_eq!(said(|| SPEECH.log(&event, caller, IN_FULL)), [format!("{in_full} in WARN {input}")]);
+            assert_eq!(
+                said(|| TELEMETRY.log(&event, caller, IN_FULL)),
+                [format!("{in_full} in WARN {input}")]
+            );
         }
         let folded = "DEBUG container crashed again attempt=3 cause=gone container=2 generation=5 input=7 \
                       location=a.rs:1:2 peak_bytes=64";
-        assert_eq!(said(|| SPEECH.log(&event, &Caller::default(), Detail::Folded)), [folded]);
+        assert_eq!(said(|| TELEMETRY.log(&event, &Caller::default(), Detail::Folded)), [folded]);
         let idle = Event::Crashed(Arc::new(Crash { executing: None, ..crash(panic()) }));
-        assert_eq!(said(|| SPEECH.log(&idle, &Caller::default(), IN_FULL)), [in_full]);
+        assert_eq!(said(|| TELEMETRY.log(&idle, &Caller::default(), IN_FULL)), [in_full]);
         let repeats = "WARN containers crashed again cause=gone location=a.rs:1:2 repeats=6";
-        assert_eq!(said(|| SPEECH.repeats(&crash(panic()), 6)), [repeats]);
+        assert_eq!(said(|| TELEMETRY.repeats(&crash(panic()), 6)), [repeats]);
     }
 
     #[test]
@@ -517,9 +520,9 @@ mod tests {
             span.emit_inside(|| tracing::info!(target: TARGET, "inside"));
         };
         let caller = Caller::within(None, Some("urls".into()));
-        let one = said(|| within(SPEECH.span(&caller, 7, Attempt(3))));
+        let one = said(|| within(TELEMETRY.span(&caller, 7, Attempt(3))));
         assert_eq!(one, ["INFO inside in INFO attempt=3 input=7 map=urls"]);
-        let several = said(|| within(SPEECH.trace_span(&caller, 7, 5)));
+        let several = said(|| within(TELEMETRY.trace_span(&caller, 7, 5)));
         assert_eq!(several, ["INFO inside in TRACE attempt=1 input=7 inputs=5 map=urls"]);
     }
 

@@ -23,7 +23,7 @@
 //!
 //! # Synchronization
 //!
-//! Several threads update an account at once, without a lock. The thread of the container books sums. A
+//! Several threads update an account at once, without a lock. The thread of the container flushes sums. A
 //! thread that frees another container's block updates the account at once. The guests and `left` share one
 //! word because most blocks that are freed elsewhere are outputs whose attempt is over: arriving is then one
 //! atomic step, and taking the block off the sum and leaving is another.

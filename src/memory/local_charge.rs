@@ -1,8 +1,8 @@
-//! The till of a thread: the bytes that it has allocated and freed for an account and has
+//! The local charge of a thread: the bytes that it has allocated and freed for an account and has
 //! not yet flushed there.
 //!
 //! A local charge costs an addition and a comparison for each block. It is flushed when its sum has moved by
-//! a *batch*, and when the thread leaves the scope. An account is therefore behind by at most a step for each
+//! a *batch*, and when the thread leaves the scope. An account is therefore behind by at most a batch for each
 //! thread inside, and exact when no thread is inside. A block of another account is flushed in that account
 //! at once.
 
@@ -62,7 +62,7 @@ pub(super) struct LocalCharge {
     /// The highest `sum` since the last flush. `i64::MAX` where nothing is charged, so
     /// that no sum is higher.
     high: Cell<i64>,
-    /// The till is flushed when `sum` exceeds this, or falls below its negative.
+    /// The local charge is flushed when `sum` exceeds this, or falls below its negative.
     batch: Cell<i64>,
     /// Whether something was flushed in this epoch, or may have been flushed by another thread.
     flushed: Cell<bool>,
@@ -75,7 +75,7 @@ thread_local! {
 }
 
 impl LocalCharge {
-    /// The till of a thread outside all scopes.
+    /// The local charge of a thread outside all scopes.
     const fn closed() -> Self {
         Self {
             mark: Cell::new(Mark::PROCESS),

@@ -1,4 +1,4 @@
-//! Berths: the entry of each container in the ledger, and the state of its present generation.
+//! The entry of each container in the ledger, and the state of its current generation.
 
 use std::collections::BTreeSet;
 
