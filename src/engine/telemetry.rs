@@ -277,6 +277,10 @@ impl Subscribers {
         if seats.over {
             drop(queue.close()); // it has no reader yet
         } else {
+            // Readers come and go also while no event is sent, which is what forgets them otherwise.
+            if seats.streams.len() == seats.streams.capacity() {
+                seats.streams.retain(|stream| stream.strong_count() > 0);
+            }
             seats.streams.push(Arc::downgrade(&queue));
         }
         events
@@ -606,5 +610,15 @@ mod tests {
         }
         assert_eq!(next, 54);
         assert!(missed.len() == 2 && !missed.contains(&0), "{missed:?}");
+    }
+
+    #[test]
+    fn streams_whose_readers_are_gone_are_forgotten_while_no_event_is_sent() {
+        let subscribers = Subscribers::default();
+        for _ in 0..1000 {
+            drop(subscribers.stream());
+        }
+        let kept = subscribers.0.lock().streams.len();
+        assert!(kept <= 4, "{kept} streams are kept");
     }
 }

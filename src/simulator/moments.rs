@@ -1,15 +1,15 @@
 //! Events at the very moment at which something else is due. A world cannot have them, because there the
 //! supervisor's timers fire on time and so come first.
 
-use std::sync::PoisonError;
-use std::sync::atomic::Ordering;
-use std::task::Poll;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError};
+use std::task::{Poll, RawWaker, RawWakerVTable, Waker};
 use std::time::Duration;
 
 use crate::data::failure::Reason;
 use crate::decide::restart::CrashLoopBackoff;
-use crate::engine::dispatch::Wait;
-use crate::simulator::rig::Rig;
+use crate::engine::dispatch::{Dispatch, Wait};
+use crate::simulator::rig::{Rig, execute};
 use crate::values::crash::{Death, Panic};
 use crate::values::event::Event;
 
@@ -51,4 +51,49 @@ fn an_input_that_is_given_back_while_it_executes_is_shared() {
         panic!("it has ended")
     };
     assert!(failure.into_input().is_some_and(|input| input.owned().is_none()), "its attempt may read it");
+}
+
+/// The code of a waker of the user's, which counts its drops.
+struct Probe {
+    engine: Arc<Dispatch>,
+    dropped: AtomicU64,
+    dropped_under_the_lock: AtomicU64,
+}
+
+impl Probe {
+    #[expect(unsafe_code, reason = "a waker whose drops can be counted")]
+    fn waker(&'static self) -> Waker {
+        fn clone(probe: *const ()) -> RawWaker {
+            RawWaker::new(probe, &TABLE)
+        }
+        fn wake(_: *const ()) {}
+        fn drop(probe: *const ()) {
+            // SAFETY: the pointer is to a probe that lives for ever.
+            let probe = unsafe { &*probe.cast::<Probe>() };
+            probe.dropped.fetch_add(1, Ordering::Relaxed);
+            let locked = u64::from(probe.engine.is_locked());
+            probe.dropped_under_the_lock.fetch_add(locked, Ordering::Relaxed);
+        }
+        static TABLE: RawWakerVTable = RawWakerVTable::new(clone, wake, wake, drop);
+        // SAFETY: the functions of the table only read a probe that lives for ever, from any thread.
+        unsafe { Waker::from_raw(RawWaker::new(std::ptr::from_ref(self).cast(), &TABLE)) }
+    }
+}
+
+#[test]
+fn the_wakers_of_a_caller_are_dropped_with_the_lock_released() {
+    let rig = Rig::new(1);
+    let engine = Arc::clone(&rig.engine);
+    let (dropped, dropped_under_the_lock) = (AtomicU64::new(0), AtomicU64::new(0));
+    let probe: &Probe = Box::leak(Box::new(Probe { engine, dropped, dropped_under_the_lock }));
+    let mut call = rig.call();
+    let mut poll = || call.poll::<u64, u64, u64>(Wait::Register(&probe.waker())).is_ready();
+    assert!(!poll(), "no container has taken it");
+    assert!(!poll(), "the second waker replaces the first");
+    let run = rig.ask(0).expect("there is a call");
+    execute(&run);
+    assert!(rig.ask(0).is_none());
+    assert!(poll(), "the call has its outcome");
+    assert!(probe.dropped.load(Ordering::Relaxed) >= 3);
+    assert_eq!(probe.dropped_under_the_lock.load(Ordering::Relaxed), 0);
 }

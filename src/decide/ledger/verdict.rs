@@ -185,6 +185,8 @@ impl Ledger {
         let done = container.committed - lease.span.first;
         let rest = Span { first: container.committed, len: lease.span.end() - container.committed };
         let took = returned.since(container.taken);
+        // The input that executes has taken its part of the time.
+        let done = done + u64::from(begun == HadBegun::First);
         self.leases.remove(&(lease.job, id));
         self.ahead.remove(&id);
         self.suspects.end(id);
@@ -1014,5 +1016,22 @@ mod tests {
         assert_eq!(rig.takes(FIRST, START).span, Span { first: 3, len: 4 });
         rig.completes(FIRST, at(4));
         assert_eq!(rig.ledger.job(map).and_then(Job::map).and_then(|map| map.sizer.cost()), Some(MS));
+    }
+
+    #[test]
+    fn an_input_that_executes_at_the_end_of_its_job_bears_its_part_of_the_cost() {
+        let mut rig = Rig::new(1, RateLimited::never());
+        rig.enters(FIRST, START);
+        let map = rig.map(10, 4);
+        rig.takes(FIRST, START);
+        let soon = Time(Duration::from_micros(10));
+        rig.completes(FIRST, soon);
+        let lease = rig.takes(FIRST, soon);
+        assert_eq!(lease.span.len, 2, "the next claim is twice as large");
+        rig.ledger.advanced(FIRST, lease.span.first + 1, soon);
+        let executing = Position { at: lease.span.first + 1, begun: true };
+        rig.ledger.recalled(FIRST, Some(executing), soon + 20 * MS);
+        let cost = rig.ledger.job(map).and_then(Job::map).and_then(|map| map.sizer.cost());
+        assert_eq!(cost, Some(10 * MS), "20 ms for two inputs");
     }
 }

@@ -29,20 +29,23 @@ impl Dispatch {
     /// thread.
     pub(crate) fn find_outcome(&self, job: JobId, wait: Wait<'_>) -> Found {
         // Cloned before the lock is taken, because a waker is the user's code.
-        let waker = if let Wait::Register(waker) = wait { Some(waker.clone()) } else { None };
+        // For the same reason a waker that is not registered is dropped after the lock is released.
+        let mut waker = if let Wait::Register(waker) = wait { Some(waker.clone()) } else { None };
         let mut state = self.lock();
         let found = self.outcome_of(&mut state, job);
-        match (&found, waker) {
-            (Found::Pending, Some(waker)) => {
+        match found {
+            Found::Pending if waker.is_some() => {
                 let call = state.buffers.call_mut(job).expect("its caller keeps it open");
-                let before = call.waker.replace(waker);
+                let before = std::mem::replace(&mut call.waker, waker.take());
                 state.wakers.unused.extend(before);
             }
-            (Found::Soon, Some(waker)) => {
+            Found::Soon => {
                 drop(state);
-                waker.wake(); // the thread publishes the outcome in a moment
+                if let Some(waker) = waker.take() {
+                    waker.wake(); // the thread publishes the outcome in a moment
+                }
             }
-            _ => {}
+            Found::Pending | Found::Chunk(_) | Found::Ready(_) | Found::End(_) => {}
         }
         found
     }

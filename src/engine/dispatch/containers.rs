@@ -197,7 +197,7 @@ impl Dispatch {
         {
             let mut state = self.lock();
             let now = self.now();
-            if run.is_fenced() {
+            if run.is_fenced() || state.broken.is_some() {
                 self.count_late();
                 refused = Some(error);
             } else {

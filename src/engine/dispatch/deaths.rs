@@ -34,7 +34,9 @@ impl Dispatch {
         state.commit_for_verdict(id, now);
         let run = state.seats[id.index()].run.take();
         let position = run.as_ref().map(|run| run.fence_here());
-        let restart = self.die(&mut state, id, position, death, false, now)?;
+        let restart = self.die(&mut state, id, position, death, false, now);
+        state.observed.describes(None); // it was for the input of this crash, and for no other
+        let restart = restart?;
         self.after_death(&mut state, now);
         // The lock is still held, so that no consequence of the verdict overtakes this notice.
         self.notify(Notice::Crashed { restart });

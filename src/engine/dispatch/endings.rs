@@ -158,6 +158,7 @@ impl State {
         while let Some(id) = self.ledger.leased_of(job, ContainerId(0)) {
             let position = self.fence(id, now);
             if self.broken.is_some() {
+                self.unseen_ends.extend(end); // it may hold an input
                 return 0;
             }
             if let Some(position) = position.filter(|position| position.begun) {
@@ -168,6 +169,7 @@ impl State {
         }
         self.absorb(job);
         if self.broken.is_some() {
+            self.unseen_ends.extend(end);
             return 0; // the consumers have been woken, and get the fault
         }
         begun.sort_unstable();

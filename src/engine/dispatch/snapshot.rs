@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::ids::{Attempt, ContainerId, Generation, InputId, JobId};
-use crate::contain::drops::{defer_drop, defer_in_order};
+use crate::contain::drops::{defer, defer_drop};
 use crate::data::chunk::ChunkInputs;
 use crate::decide::job::Counts;
 use crate::decide::ledger::{Change, ContainerStage, Lease, LeaseKind, Mode};
@@ -21,7 +21,6 @@ use crate::engine::history::{DESCRIPTION_CHARS_MAX, Fact, name_of};
 use crate::engine::job_buffers::JobBuffers;
 use crate::engine::map_buffers::MapBuffers;
 use crate::engine::outbox::Outbox;
-use crate::engine::system::on_engine_thread;
 use crate::memory::local_charge::ChargeGuard;
 use crate::values::crash::{Crash, CrashKind};
 use crate::values::gave_up::GaveUp;
@@ -270,8 +269,8 @@ impl Dispatch {
         let _outside = ChargeGuard::process();
         // SAFETY: the input executes on this thread. Another thread that takes it away first fences the run, sees that the
         // input has begun, and marks it as one that stays in its chunk.
-        let events = unsafe { self.settings.code.describe(&inputs, place) };
-        events.map(|events| short(&events))
+        let text = unsafe { self.settings.code.describe(&inputs, place) };
+        text.map(|text| short(&text))
     }
 
     /// Lets the user's code describe poisoned inputs, and the history hear the descriptions.
@@ -281,29 +280,26 @@ impl Dispatch {
         }
         let (code, outbox) = (Arc::clone(&self.settings.code), Arc::clone(&self.outbox));
         let (host, stack) = (Arc::clone(&self.host), self.settings.stack());
-        let describe = move || {
+        // The code of an abandoned attempt may hold a lock that the description waits for. So it has a thread of its own, and
+        // delays no event. A description needs no order, because it bears the number of its input.
+        defer(stack, move || {
             let _outside = ChargeGuard::process();
             for Undescribed { number, inputs, place } in undescribed {
                 #[expect(unsafe_code, reason = "reads an input whose type only the user's code knows")]
                 // SAFETY: the input is marked as one that stays in its chunk.
-                let events = unsafe { code.describe(&inputs, place) };
-                let fact = events.map(|events| Fact::Described { number, description: short(&events) });
+                let text = unsafe { code.describe(&inputs, place) };
+                let fact = text.map(|text| Fact::Described { number, description: short(&text) });
                 outbox.remember(&mut fact.map(|fact| (fact, host.now())).into_iter().collect());
                 outbox.write_down();
                 defer_drop(stack, inputs);
             }
-        };
-        if on_engine_thread() {
-            defer_in_order(self.settings.id, stack, describe);
-        } else {
-            describe();
-        }
+        });
     }
 }
 
 /// The beginning of a description.
-fn short(events: &str) -> String {
-    events.chars().take(DESCRIPTION_CHARS_MAX).collect()
+fn short(text: &str) -> String {
+    text.chars().take(DESCRIPTION_CHARS_MAX).collect()
 }
 
 /// The beginning of a reason.
@@ -408,7 +404,7 @@ impl Dispatch {
                 give_ups: 0,
             },
             calls: CallCounts {
-                open: (state.buffers.open.len() - maps) as u64,
+                open: state.buffers.open.len().saturating_sub(maps) as u64, // a function that broke down may have closed half
                 queued: state.ledger.calls_queued(),
             },
             maps: state.maps(),
