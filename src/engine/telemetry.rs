@@ -277,7 +277,7 @@ impl Subscribers {
         if seats.over {
             drop(queue.close()); // it has no reader yet
         } else {
-            // Readers come and go also while no event is sent, which is what forgets them otherwise.
+            // The next event forgets dead streams, but there may be no next event for days.
             if seats.streams.len() == seats.streams.capacity() {
                 seats.streams.retain(|stream| stream.strong_count() > 0);
             }

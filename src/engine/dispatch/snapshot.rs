@@ -280,8 +280,9 @@ impl Dispatch {
         }
         let (code, outbox) = (Arc::clone(&self.settings.code), Arc::clone(&self.outbox));
         let (host, stack) = (Arc::clone(&self.host), self.settings.stack());
-        // The code of an abandoned attempt may hold a lock that the description waits for. So it has a thread of its own, and
-        // delays no event. A description needs no order, because it bears the number of its input.
+        // The code of an abandoned attempt may hold a lock that the description waits for. So the
+        // description has a thread of its own, and delays no event. It needs no order, because it bears the
+        // number of its input.
         defer(stack, move || {
             let _outside = ChargeGuard::process();
             for Undescribed { number, inputs, place } in undescribed {
@@ -404,7 +405,8 @@ impl Dispatch {
                 give_ups: 0,
             },
             calls: CallCounts {
-                open: state.buffers.open.len().saturating_sub(maps) as u64, // a function that broke down may have closed half
+                // A function that has broken down may have closed a map by half.
+                open: state.buffers.open.len().saturating_sub(maps) as u64,
                 queued: state.ledger.calls_queued(),
             },
             maps: state.maps(),
