@@ -119,10 +119,10 @@
 //! # Maps
 //!
 //! Inputs are pulled lazily, and only within a *window*, which is by default some milliseconds' work.
-//! Outcomes come in the order of the inputs, or as they complete ([`Map::unordered`]). The first failure ends
-//! a map when it happens. [`Map::return_exceptions`] yields an outcome for every input instead, and
-//! [`Map::fail_in_order`] yields the failure at its input's place. Outcomes that had finished before the map
-//! ended can be [salvaged](Outcomes::salvage).
+//! Outcomes come in the order of the inputs, or as they complete ([`Map::unordered`]). By default the first
+//! failure ends the map as soon as it happens. [`Map::return_exceptions`] yields an outcome for every input
+//! instead, and [`Map::fail_in_order`] yields the failure at its input's place. Outcomes that had finished
+//! before the map ended can be [salvaged](Outcomes::salvage).
 //!
 //! ```
 //! use longshore::App;
@@ -191,11 +191,12 @@
 //!
 //! # Snapshots
 //!
-//! [`App::snapshot`] and [`Function::snapshot`] describe an app or a function as numbers and text: a [`Health`] in one word,
-//! containers, inputs, maps, crashes grouped by kind and place, a crash loop with its next restart, poisoned inputs (described
-//! by [`Builder::describe`]), histograms and a log. The data for them is bounded: at most 150 KB for a function in any storm of
-//! crashes, and no work for each input. The module [`snapshot`] is the manual. [`Function::events`] is a stream of events. With
-//! the feature `serde` all of these can be serialized.
+//! [`App::snapshot`] and [`Function::snapshot`] describe an app or a function as numbers and text: a
+//! [`Health`] in one word, containers, inputs, maps, crashes grouped by kind and place, a crash loop with its
+//! next restart, poisoned inputs (described by [`Builder::describe`]), histograms and a log. A function keeps
+//! at most 150 KB of data for its snapshots, however often it crashes, and this costs no work for each input.
+//! The module [`snapshot`] is the manual. [`Function::events`] is a stream of events. With the feature
+//! `serde` all of these can be serialized.
 //!
 //! ```
 //! use longshore::{App, Health, RateLimited};
@@ -273,8 +274,8 @@
 //! * A checkpoint unwinds. Inside the initialisation of a `LazyLock` or a `Once` it poisons that value for
 //!   the whole process, and under a `Mutex` of the standard library it poisons the lock. Call it where none
 //!   of them is held.
-//! * A helper thread that is joined and has no checkpoints of its own keeps its container in the user's code
-//!   for as long as it runs. Give it the [scope](Context::scope) of the container, and let it call
+//! * If your function joins a helper thread that has no checkpoints, the container stays in your function
+//!   until the helper ends. Give it the [scope](Context::scope) of the container, and let it call
 //!   [`Context::checkpoint`].
 //! * An async closure is `async |input: &T| …` or an `async fn`. The form `|input| async move { … }` cannot
 //!   borrow its input.

@@ -35,7 +35,7 @@ const STACK_BYTES_MIN: usize = 64 * 1024;
 /// | `containers` | available parallelism |
 /// | `retries` | 0 |
 /// | `retry_if` | every error |
-/// | `describe` | nothing is said of inputs |
+/// | `describe` | none: a snapshot names inputs by their index only |
 /// | `crash_retries` | 3 |
 /// | `restart` | the policy of the app |
 /// | `window` | adaptive: 4 ms of measured work for each container, 1000 ..= 65 536 inputs, at most 2 MiB |
@@ -186,8 +186,8 @@ where
     /// spawns, and a thread that drops values of the user.
     ///
     /// An executed input is dropped by the thread that is the last to hold its chunk. This is a container's
-    /// thread, or the thread that takes the outcomes. With a stack size above the default it is never a
-    /// thread of the application, because its stack may be smaller.
+    /// thread, or the thread that takes the outcomes. If the stack size is above the default, no thread of
+    /// the application drops an input, because the stack of such a thread may be smaller.
     pub fn stack_size(mut self, bytes: usize) -> Self {
         self.draft.stack_bytes = bytes;
         self.code.set_stack(Stack::of(bytes));
@@ -200,10 +200,10 @@ where
         self
     }
 
-    /// The number of bytes that a container may use, at least 1. It uses the bytes that its `enter` has
-    /// allocated and that are still alive, and those that the executing attempt has allocated and not freed.
-    /// Bytes that earlier attempts have left, such as outputs and caches, do not count. A limit needs an
-    /// [`Accountant`](crate::Accountant) as the program's global allocator.
+    /// The number of bytes that a container may use, at least 1. Two kinds of bytes count: the bytes that its
+    /// `enter` has allocated, and the bytes that the executing attempt has allocated. Bytes that were freed
+    /// do not count. Bytes that earlier attempts have left, such as outputs and caches, do not count. A limit
+    /// needs an [`Accountant`](crate::Accountant) as the program's global allocator.
     ///
     /// A container over its limit is killed as soon as this is noticed, which is within [a little
     /// lag](crate::Memory) and at the latest at the end of the attempt. Its input is blamed and replayed as
@@ -239,9 +239,10 @@ where
         self
     }
 
-    /// The number of bytes left behind by its attempts above which a container exits between two inputs and
-    /// enters again. It is meant for state that grows. Outputs that the engine still holds do not count, but
-    /// outputs that the caller keeps do. It needs an [`Accountant`](crate::Accountant).
+    /// Sets how many bytes the attempts of a container may leave behind. Above this number the container
+    /// exits between two inputs and enters again. The setting is meant for state that grows. Outputs that the
+    /// engine still holds do not count, but outputs that the caller keeps do. It needs an
+    /// [`Accountant`](crate::Accountant).
     pub fn recycle_above(mut self, bytes: u64) -> Self {
         self.draft.recycle_above = Some(bytes);
         self

@@ -79,8 +79,8 @@ where
         self.wait_until(Wanted::One)
     }
 
-    /// Waits until all containers are live at once, so that the whole capacity is there. A container whose
-    /// `enter` fails is waited for as long as it is tried again.
+    /// Waits until all containers are live at once, so that the whole capacity is there. If the `enter` of a
+    /// container fails, this goes on waiting as long as the engine tries it again.
     ///
     /// # Errors
     ///
@@ -131,8 +131,8 @@ where
     /// # Errors
     ///
     /// [`NotReady::WouldDeadlock`] if the caller is a container of the function or the engine's thread, and
-    /// [`NotReady::Engine`] if the engine is broken. A function that gives up or ends becomes idle by that,
-    /// which is no error.
+    /// [`NotReady::Engine`] if the engine is broken. A function that gives up or ends becomes idle, and this
+    /// returns `Ok`.
     ///
     /// ```
     /// use longshore::App;
@@ -315,8 +315,8 @@ where
 
     /// A snapshot of the function as text and numbers, for a page, an exporter or a post-mortem.
     ///
-    /// It contains more than the [`Function::status`]. It holds no value of the user's, and keeps nothing alive. To take
-    /// it waits for the function's lock only. See [`snapshot`](crate::snapshot).
+    /// It contains more than the [`Function::status`]. It holds no value of the user's, and keeps nothing
+    /// alive. Taking it waits only for the function's lock. See [`snapshot`](crate::snapshot).
     ///
     /// ```
     /// use longshore::{App, Health};

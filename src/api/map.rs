@@ -17,8 +17,8 @@ use crate::engine::planned::{Options, Planned};
 use crate::engine::running::Running;
 use crate::values::progress::Progress;
 
-/// A fan-out over many inputs. It begins when its first outcome is asked for: when it is iterated over, which
-/// blocks, or polled as a [`Stream`].
+/// A fan-out over many inputs. It begins when your code asks for its first outcome. Your code can iterate
+/// over it, which blocks, or poll it as a [`Stream`].
 ///
 /// | setting | default |
 /// |---|---|

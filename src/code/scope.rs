@@ -39,7 +39,8 @@ impl Scope {
     }
 
     /// Runs `work` on this thread, inside the scope. The allocations of `work` count for the attempt that the
-    /// container makes when `work` begins. After that attempt they count as memory that it has left.
+    /// container executes when `work` begins. After that attempt they count as memory that the attempt has
+    /// left behind.
     ///
     /// # Panics
     ///

@@ -39,8 +39,8 @@ pub struct Retries {
     jitter_seed: Option<u64>,
 }
 
-/// The longest `max_delay`, because a waiting input keeps its place in the window, and a longer wait than a
-/// day is hardly intended.
+/// The largest `max_delay`. An input that waits keeps its place in the window, so a wait of more than a day
+/// is probably a mistake.
 pub(super) const RETRY_DELAY_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
 impl Default for Retries {

@@ -6,8 +6,8 @@
 //! [`Function`](crate::Function), a map, or a call, including the maps and calls that were begun by message.
 //! An address alone does not keep the function alive.
 //!
-//! As is usual in actix, a request is skipped if its sender has stopped waiting for the reply before the
-//! supervisor reads it. Use `do_send` for a request that must be carried out in any case.
+//! If the sender stops awaiting a reply before the supervisor reads the request, the request is not carried
+//! out. Use `do_send` for a message that must be carried out.
 //!
 //! | message | to | reply |
 //! |---|---|---|
@@ -250,8 +250,7 @@ pub struct GetProgress;
 pub struct CancelMap;
 
 /// Anyone → supervisor: execute one input, ahead of the inputs of all maps. The reply is the outcome. Once
-/// the supervisor has read the message, the execution goes on even if its sender has stopped waiting for the
-/// reply.
+/// the supervisor has read the call, it runs to its end, even if its sender no longer awaits the reply.
 pub struct CallInput<I, O, E> {
     pub(crate) input: DeferDrop<I>,
     pub(crate) caller: Caller,
@@ -303,10 +302,10 @@ pub enum Ending {
 /// Anyone → supervisor: end the function. The reply is the [`FunctionReport`], once every container has
 /// ended.
 ///
-/// `limit` after the message, whatever has not ended is cut off. Every input without an outcome is given
-/// back. Code that executes or enters is dropped if it waits in a task, and abandoned otherwise. Idle
-/// containers exit. All of them have one second more, in which abandoned code may still end at a checkpoint.
-/// Then the function is aborted, and the report lists the threads that still run.
+/// Whatever has not ended after `limit` is cut off. Every input without an outcome comes back. Code that
+/// executes or enters is dropped if it waits in a task; other code is left behind, and may still end at a
+/// checkpoint. Idle containers exit. If the function has not ended after one more second, it is aborted; the
+/// report lists the threads that still run.
 #[derive(Debug, Message)]
 #[rtype(result = "FunctionReport")]
 pub struct Shutdown {
@@ -333,10 +332,9 @@ pub struct Reset;
 
 /// Anyone → supervisor: send every [`Event`] from now on to an actor, as [`Happened`]. There is no reply.
 ///
-/// The function never waits for a subscriber. A subscriber misses the events that do not fit into its
-/// mailbox, which holds 16 messages unless its context sets another capacity. It receives the number of
-/// missed events, as [`Event::Missed`], once its mailbox has room again. A subscriber that has ended is
-/// removed.
+/// The function does not wait for a subscriber. Events that do not fit into its mailbox are lost, and the
+/// next event that fits is preceded by their number, as [`Event::Missed`]. A mailbox holds 16 messages unless
+/// the actor's context sets another capacity. A subscriber that has ended is removed.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub struct Subscribe {

@@ -18,9 +18,10 @@ const EVENTS_MAX: usize = 1024;
 /// The events of a function from the moment at which it was asked for them. See
 /// [`Function::events`](crate::Function::events).
 ///
-/// It is a [`Stream`]. As an iterator it blocks until each event comes ([`Events::wait`]). It ends after [`Event::Ended`],
-/// or when the function is gone. At most 1024 events wait to be read. Further events are missed, and an
-/// [`Event::Missed`] in their place has their number. The stream keeps nothing alive, and does not hold up the function.
+/// It is a [`Stream`]. As an iterator it blocks until each event comes ([`Events::wait`]). It ends after
+/// [`Event::Ended`], or when the function is gone. At most 1024 events wait to be read. The stream loses
+/// further events, and yields an [`Event::Missed`] with their number in their place. The stream keeps nothing
+/// alive, and does not hold up the function.
 ///
 /// ```
 /// use longshore::{App, Event};

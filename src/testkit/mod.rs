@@ -2,10 +2,10 @@
 //!
 //! Where your application [`start`](crate::Builder::start)s a [`Builder`](crate::Builder), a test
 //! [`rehearse`](crate::Builder::rehearse)s it. The code that decides and dispatches is the code that runs in
-//! production, actors included. The containers, however, are tasks of one thread, in a runtime whose time
-//! stands still while any task can run, and then leaps to the next moment at which something is due. An hour
-//! of backing off therefore takes a millisecond, nothing depends on the machine, and each run is the same as
-//! the last.
+//! production, actors included. The containers, however, are tasks of one thread. The time of their runtime
+//! stands still while any task can run. When no task can run, time jumps to the next moment at which
+//! something is due. An hour of backing off therefore takes a millisecond, nothing depends on the machine,
+//! and each run is the same as the last.
 //!
 //! ```
 //! use longshore::{App, Retries};
@@ -47,9 +47,9 @@
 //! * Code that blocks its thread blocks all containers, and code that waits for another container never
 //!   returns. A blocking call of a function, and the start of one, is refused with `WouldDeadlock`.
 //! * Synchronous code runs inside a runtime, so a client that blocks on a runtime of its own panics.
-//! * Time does not stand still for events from outside. While a socket, another thread or a function that was
-//!   really started is awaited, time leaps to the next moment at which something is due, and at last to [the
-//!   end](Rehearsal::for_at_most). For `spawn_blocking` it does stand still.
+//! * Virtual time does not wait for the outside. While the scene awaits a socket, another thread or a started
+//!   function, time jumps to the next due moment, and finally to [the end](Rehearsal::for_at_most). It does
+//!   wait for `spawn_blocking`.
 //! * A task that is spawned with `tokio::spawn` outlives its container, and has no `Context`. `spawn_local`
 //!   works as in production.
 //! * Code that is random by itself stays random: `tokio::select!` without `biased`, or the order of a
@@ -59,8 +59,8 @@
 //! * Without [`Builder::containers`](crate::Builder::containers) there are [`CONTAINERS`] containers,
 //!   whatever the machine.
 //! * All containers share their thread-locals, and values are dropped at once, on the shared thread.
-//! * If several containers could go first, it is always the same one that does. It may be another in the next
-//!   version.
+//! * If several containers could go first, the engine always lets the same one go first. The next version may
+//!   choose another one.
 
 mod container;
 mod feeder;

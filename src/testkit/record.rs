@@ -47,8 +47,8 @@ pub enum ExecutionEnd {
     Panicked,
     /// It was dropped at an `await`, because its container was killed, or its map or call was cancelled.
     Dropped,
-    /// It returned too late, so its outcome was refused: its container had been killed, or its map or call
-    /// cancelled.
+    /// It returned after its container had been killed, or after its map or call had been cancelled. Its
+    /// outcome was refused.
     Late,
     /// It did not end.
     Unended,
@@ -107,9 +107,9 @@ impl Record {
         self.executions_of(input).count()
     }
 
-    /// The virtual time that the input of this index waited between each execution and the next: one duration
-    /// less than it has attempts. The inputs of several maps and calls share their indices; use
-    /// [`Record::executions`] to distinguish them.
+    /// The virtual times that the input of this index waited, from the end of each execution to the beginning
+    /// of the next. An input with three attempts has two of them. Inputs of different maps and calls can have
+    /// the same index; use [`Record::executions`] to distinguish them.
     #[must_use]
     pub fn delays(&self, input: u64) -> Vec<Duration> {
         let ends = self.executions_of(input).map(|execution| execution.ended);

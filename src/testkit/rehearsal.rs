@@ -44,9 +44,10 @@ const GRACE: Duration = Duration::from_secs(60);
 /// A function that is to run under scripted faults in virtual time. It is made by [`Builder::rehearse`], and
 /// does nothing before [`run`](Self::run) or [`play`](Self::play).
 ///
-/// An input is named by its index, which counts in every map and call (the input of a call has index 0). An
-/// attempt is named by its number, from 1. If several faults apply to one execution, the one that was named
-/// first happens. If none applies, the function's own code runs.
+/// A fault names an input by its index. It applies to the input with this index in every map and call; the
+/// input of a call has index 0. A fault names an attempt by its number, which counts from 1. If several
+/// faults apply to one execution, the fault that was added first happens. If none applies, the function's own
+/// code runs.
 ///
 /// ```
 /// use longshore::testkit::{Entered, ExecutionEnd};
@@ -194,15 +195,16 @@ where
         self.written(|script| script.enter_takes = time)
     }
 
-    /// Kills a container by hand at `at`, in virtual time since the start, if it is alive then.
+    /// Kills a container by hand when `at` of virtual time has passed since the start. If the container is
+    /// not alive then, this has no effect.
     pub fn kills(self, at: Duration, container: ContainerId) -> Self {
         self.written(|script| script.kills.push((at, container)))
     }
 
-    /// The virtual time that the scene may take: 24 h by default. The time that the scene
+    /// Sets how much virtual time the scene may take. The default is 24 h. The time that the scene
     /// [sleeps](Stage::sleep) does not count, so a scene of many days needs no other limit. After the limit
-    /// the function is aborted, so that code that would go on for ever ends. A scene that goes on without
-    /// taking virtual time never reaches the limit, for example an endless map of a function whose executions
+    /// the function is aborted, so that code that would go on for ever ends. A scene that takes no virtual
+    /// time never reaches the limit: for example, an endless map of a function whose executions
     /// [take](Self::takes) no time.
     pub fn for_at_most(mut self, limit: Duration) -> Self {
         self.limit = limit;
@@ -270,8 +272,8 @@ where
     /// # Panics
     ///
     /// * If the scene or the script panics.
-    /// * If the scene takes longer than [`Rehearsal::for_at_most`], so that the function is aborted, and then
-    ///   does not end within another minute of virtual time. The scene's own sleep does not count.
+    /// * If the scene goes on for more than a minute of virtual time after [`Rehearsal::for_at_most`] has
+    ///   aborted the function. The scene's own sleep does not count.
     /// * If no runtime can be made.
     pub fn play<T, S>(mut self, scene: S) -> Result<(T, Record), StartError>
     where

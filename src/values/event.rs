@@ -70,8 +70,8 @@ pub enum Event {
     Reset,
     /// The function has ended: drained, stopped or aborted.
     Ended(FunctionReport),
-    /// This number of events before this one was lost. They did not fit into the subscriber's mailbox, or 65
-    /// 536 events were already waiting because a subscriber blocks.
+    /// The subscriber has missed this number of events just before this one. Its mailbox or its stream was
+    /// full, or a subscriber blocked and 65 536 events were already waiting.
     Missed(u64),
 }
 

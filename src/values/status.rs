@@ -28,8 +28,8 @@ pub struct Containers {
     /// between two generations.
     pub stopped: usize,
     /// Threads whose generation is over and that have not returned from the user's code. Threads whose code
-    /// waits in a task do not count. They are not containers any more: their containers have been replaced,
-    /// or will be if any are.
+    /// waits in a task do not count. They are not containers any more: another thread replaces each of them,
+    /// unless the function creates no more containers.
     pub abandoned: usize,
 }
 

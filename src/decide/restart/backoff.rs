@@ -15,11 +15,12 @@ use crate::values::error::ConfigError;
 /// | `reset_after` | 10 s | from 2 × `initial` |
 /// | `seed` | fixed | any |
 ///
-/// The first loop crash in a row restarts at once. The n-th waits `initial × 2^(n−2)`, at most `max`, drawn
-/// between its half and its whole (equal jitter). While the delay runs no other container is created, except
-/// one that had made progress, or that died of an input that had crashed a container before. Healthy
-/// containers go on working. The loop ends when a container that was started after its last crash completes
-/// an input, or stays up for `reset_after` from the end of its `enter`.
+/// After the first loop crash in a row, the container restarts at once. After the n-th, the restart waits for
+/// a delay of `initial × 2^(n−2)`, at most `max`. The actual delay is drawn between the half and the whole of
+/// it (equal jitter). While the delay runs no other container is created, except one that had made progress,
+/// or that died of an input that had crashed a container before. Healthy containers go on working. The loop
+/// ends when a container that was started after its last crash completes an input, or stays up for
+/// `reset_after` from the end of its `enter`.
 ///
 /// ```
 /// use longshore::CrashLoopBackoff;

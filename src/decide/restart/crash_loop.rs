@@ -1,8 +1,8 @@
 //! Loop crashes in a row, and the delay that follows each.
 //!
-//! A *loop crash* is the death of a container that had completed nothing since it started, while it
-//! executed no input, or one that had never crashed a container before. Containers that were started
-//! before the current delay or restart began belong to its loop crash: eight containers killed by one
+//! A *loop crash* is a death that meets two conditions. The container had completed nothing since it started.
+//! And it was executing no input, or an input that had never crashed a container before. Containers that were
+//! started before the current delay or restart began belong to its loop crash: eight containers killed by one
 //! dependency are one loop crash. An *epoch* is the number of loop crashes so far. Each life records the
 //! epoch in which it began.
 

@@ -28,7 +28,7 @@ const RESET_AFTER: Duration = Duration::from_secs(10);
 /// | setting | default | allowed |
 /// |---|---|---|
 /// | `window` | 60 s, sliding | above zero, up to 24 h |
-/// | `max_crashes` | 16 | any that delays leave reachable within the window: up to 66 in 60 s |
+/// | `max_crashes` | 16 | any that failed starts alone can exceed within the window: up to 66 in 60 s |
 /// | `max_failure_rate` | 0.5 | 0.0 .. 1.0 |
 ///
 /// | crashes in the window, by rounds | all crashes / (all crashes + completed) | |
@@ -48,10 +48,11 @@ const RESET_AFTER: Duration = Duration::from_secs(10);
 /// | deaths by one input, within a window | one | one |
 /// | failed starts while another container is live or recycling | none | none |
 ///
-/// After the n-th loop crash in a row a restart waits 0 for n = 1, else 10 ms × 2^(n−2), at most 1 s. With
-/// the defaults a dependency that `enter` needs may therefore be away for 5 s at any moment, including the
-/// start, with any number of containers. While a delay runs no other container is created, except one that
-/// had made progress, or that died of an input that had crashed a container before.
+/// After the first loop crash in a row, the container restarts at once. After the n-th, the restart waits for
+/// 10 ms × 2^(n−2), at most 1 s. With the defaults a dependency that `enter` needs may therefore be away for
+/// 5 s at any moment, including the start, with any number of containers. While a delay runs no other
+/// container is created, except one that had made progress, or that died of an input that had crashed a
+/// container before.
 ///
 /// ```
 /// use longshore::RateLimited;

@@ -2,8 +2,9 @@
 //!
 //! When a dependency goes away, all containers die, each a moment earlier or later than the others. A limit
 //! that counted these deaths one by one would tolerate less the more containers a function has. A death
-//! therefore counts together with the last counted one if its container had begun before that one's restart,
-//! and if it is a loop crash or comes within a second of it.
+//! therefore counts together with the last counted death under two conditions. Its container began before the
+//! restart that followed the counted death. And the death is a loop crash, or it comes within a second of the
+//! counted death.
 
 use std::time::Duration;
 

@@ -130,8 +130,8 @@ pub enum ModeName {
 
 /// A function at one moment. See [`Function::snapshot`](crate::Function::snapshot).
 ///
-/// To take a snapshot takes some tens of microseconds. Between two snapshots the function pays nothing for them. The numbers
-/// lag by at most the inputs that are executing. The lists are bounded:
+/// Taking a snapshot costs some tens of microseconds. Between two snapshots the function pays nothing for
+/// them. The numbers lag by at most the inputs that are executing. The lists are bounded:
 ///
 /// | list | at most |
 /// |---|---|
@@ -144,7 +144,7 @@ pub enum ModeName {
 /// | `maps_ended` | the last 32 |
 /// | `log` | the last 256 lines, in which repeats are counted |
 ///
-/// As text (`{snapshot}`) a snapshot is some lines, the trouble first.
+/// The text of a snapshot (`{snapshot}`) has several lines, and the first ones say what is wrong.
 #[derive(Debug, Clone, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]

@@ -273,8 +273,8 @@ pub struct Tally {
 }
 
 impl Tally {
-    /// How near the function is to giving up: 0 to 1, by the limit that is farther away. `None` for a policy that never
-    /// gives up.
+    /// How near the function is to giving up, from 0 to 1. It must exceed two limits, and the limit that is
+    /// farther away counts. `None` for a policy that never gives up.
     #[must_use]
     pub fn used(&self) -> Option<f64> {
         let (crashes_max, share_max) = (self.crashes_max?, self.share_max?);
