@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-/// One container of a function, identified by its index in the pool. The index stays the same over all of the
-/// container's generations.
+/// One container of a function, identified by its index among the function's containers. The index stays the
+/// same over all of the container's generations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize), serde(transparent))]
 pub struct ContainerId(pub(crate) u32);
@@ -15,7 +15,7 @@ impl ContainerId {
         Self(index)
     }
 
-    /// The index of the container in the pool, counted from 0.
+    /// The index of the container among the function's containers, counted from 0.
     #[must_use]
     pub const fn index(self) -> usize {
         self.0 as usize

@@ -14,7 +14,8 @@
 //! returns `false`, and its callers either do without the barrier or declare the function broken. A thread
 //! that looks up its light half after the refusal gets a full fence, and is reached everywhere.
 
-// A track or an account keeps a place or an epoch in one word of 64 bits with the state that belongs to it.
+// A cursor keeps a place, and an account keeps an epoch, in one word of 64 bits with the state that belongs
+// to it.
 #[cfg(not(target_has_atomic = "64"))]
 compile_error!("longshore needs atomic integers of 64 bits, which this target does not have");
 

@@ -16,12 +16,13 @@
 //!        and obeys them           control ← end, or FENCED; orders: unlocked
 //! ```
 //!
-//! If the thread did not see the halt, the interferer saw where it is. If the interferer did not see its last
-//! step, the thread sees the halt, and learns from the orders which of the two came first.
+//! If the thread does not see the halt, the interferer sees the thread's position after its step. If the
+//! interferer does not see the thread's last step, the thread sees the halt. The thread then learns from the
+//! orders whether its step or the halt came first.
 //!
-//! If the system refuses the heavy half, neither is known. A range then keeps its length, and a fence reports
-//! that it does not know where the thread is: the thread may still publish the outcome of the place before
-//! it, once, so no other thread may.
+//! If the system refuses the heavy half, neither holds. A range then keeps its length, and a fence reports
+//! that the thread's position is not known. The thread may have moved on unseen, and may then publish one
+//! more outcome. So no other thread may publish that outcome.
 
 use super::sync::{AtomicU64, Light, Mutex, Ordering, heavy};
 

@@ -1,5 +1,5 @@
-//! The flow control between a consumer and the puller of its source, which is the feeder or the ledger. It limits
-//! the outstanding inputs.
+//! The flow control between a consumer and the puller of its source, which is the feeder or the ledger. It
+//! limits the outstanding inputs.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 

@@ -3,8 +3,9 @@
 //! The feeder puts inputs into blocks, one at a time. It takes no lock, because all containers may be waiting
 //! for it, and it needs none, because a queue has one feeder. Containers take ranges of inputs out, under the
 //! function's lock. When the map ends or drains, the queue is closed: inputs that were put in before can
-//! still be taken, and inputs that the feeder pulls afterwards are returned to it. For an input that is put
-//! in at that very moment, a [`Cursor`] over the places of the block decides which of the two it is.
+//! still be taken, and inputs that the feeder pulls afterwards are returned to it. An input may be put in at
+//! the very moment at which the queue is closed. A [`Cursor`] over the places of the block then decides
+//! whether the input can be taken or is returned.
 
 #![expect(unsafe_code, reason = "a block is written by the feeder and read behind it")]
 

@@ -25,7 +25,7 @@ pub(crate) struct Run {
     /// lease, because a fenced thread that is late must not look up slots that the consumer may have taken.
     slice: ChunkSlice,
     cursor: Cursor,
-    /// The waker of the executing task, for a fence. Only async containers leave theirs.
+    /// The waker of the executing task, which a fence wakes. Only the task of an async container sets it.
     task: Mutex<Option<Waker>>,
     /// Whether that task waits. The task writes it, and the thread that has set the fence reads it. A waiting
     /// task sees the fence before it does anything else.

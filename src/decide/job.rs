@@ -69,7 +69,7 @@ pub(crate) struct Counts {
 }
 
 impl Counts {
-    /// The count of inputs that ended so.
+    /// The count of the inputs that ended in the way `how`.
     fn of(&mut self, how: InputEnd) -> &mut u64 {
         match how {
             InputEnd::Ok => &mut self.ok,

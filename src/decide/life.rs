@@ -57,7 +57,7 @@ pub(crate) enum Part {
 /// The next act in a life.
 #[derive(Debug, Clone)]
 pub(crate) enum Act {
-    /// Open a memory account for the generation, and tie the user's code to both.
+    /// Open a memory account for the generation, and tie the user's code to the generation and the account.
     Tie,
     /// Run the user's code.
     Run(Part),
@@ -85,7 +85,7 @@ pub(crate) enum LifeEvent {
     /// The generation was over before: the container was killed, or its function has ended.
     Stale,
     Tied,
-    /// No account is free, which kills the container.
+    /// No memory account is free. The container dies of that.
     NoAccount(Death),
     /// `enter` has returned, or has died of the error in `outcome`. `overdraft` is the death of a container
     /// whose account is over its limit.
@@ -246,14 +246,14 @@ mod tests {
         LifeEvent::Entered { outcome: Ok(()), overdraft: None }
     }
 
-    /// A life that has come to all of that.
+    /// A life that has taken all these events.
     fn life(has_state: bool, events: impl IntoIterator<Item = LifeEvent>) -> Life {
         let mut life = Life::new(FIRST, has_state);
         events.into_iter().for_each(|event| life.hear(event));
         life
     }
 
-    /// One that serves, and then comes to all of that.
+    /// A life that serves, and has then taken all these events.
     fn served(has_state: bool, events: impl IntoIterator<Item = LifeEvent>) -> Life {
         life(has_state, [LifeEvent::Tied, entered(), LifeEvent::Admitted].into_iter().chain(events))
     }

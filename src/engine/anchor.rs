@@ -3,7 +3,8 @@
 use std::sync::OnceLock;
 use std::time::{Duration, Instant, SystemTime};
 
-/// The moment at which the engine was first used in this process, on the monotonic clock and as a time of day.
+/// The moment at which the engine was first used in this process, on the monotonic clock and as a time of
+/// day.
 #[derive(Debug)]
 pub(crate) struct Anchor {
     instant: Instant,

@@ -109,8 +109,8 @@ impl Events {
 }
 
 impl Events {
-    /// Waits for the next event. Returns `None` if there will be none. On the engine's own thread it does not wait, and
-    /// `None` may also mean that there is no event yet.
+    /// Waits for the next event. Returns `None` if there will be none. On the engine's own thread it does not
+    /// wait, and `None` may also mean that there is no event yet.
     pub fn wait(&mut self) -> Option<Event> {
         let mut waiting = self.0.waiting.lock();
         loop {
@@ -134,8 +134,8 @@ impl IntoIterator for Events {
     }
 }
 
-/// [`Events`] as an iterator that blocks until each event comes. It is a type of its own, because a value that is both a
-/// stream and an iterator has two methods of each name.
+/// [`Events`] as an iterator that blocks until each event comes. It is a type of its own, because a value
+/// that is both a stream and an iterator has two methods of each name.
 #[derive(Debug)]
 pub struct WaitedFor(Events);
 

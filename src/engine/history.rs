@@ -1,8 +1,8 @@
 //! The history of a function: the past as a snapshot shows it, as text and bounded.
 //!
-//! It is pure: it hears each [`Fact`] in turn, with its time, and keeps numbers and text. It keeps no value of the user's, and
-//! no crash, because a crash may hold such a value. Each list has a bound in entries and in the bytes of its texts, and the
-//! oldest entries go first. It allocates nothing before its first entry.
+//! It is pure: it hears each [`Fact`] in turn, with its time, and keeps numbers and text. It keeps no value
+//! of the user's, and no crash, because a crash may hold such a value. Each list has a bound in entries and
+//! in the bytes of its texts, and the oldest entries go first. It allocates nothing before its first entry.
 //!
 //! A storm of crashes becomes a few lines of the log, because crashes of one cause within [`REPEATS_PERIOD`]
 //! are counted in one line.
@@ -87,7 +87,8 @@ pub(crate) enum Fact {
 }
 
 impl Fact {
-    /// The fact of an event. Deaths and poisoned inputs are not made here, because their senders know more than the event.
+    /// The fact of an event. Deaths and poisoned inputs are not made here, because their senders know more
+    /// than the event.
     pub(crate) fn of(event: &Event, now: Time) -> Option<Self> {
         let before = |age: Duration| Time(now.0.saturating_sub(age));
         match event {
@@ -236,7 +237,8 @@ impl Recent {
     fn add(&mut self, completed: u64, at: Time) {
         let number = at.0.as_secs();
         match self.0.back_mut() {
-            // A time that was read before another thread took the lock may lie a second back.
+            // A thread reads the time before it takes the lock. So this crash may be of an earlier second
+            // than the last one.
             Some(last) if last.number >= number => last.crashes += 1,
             _ => self.0.push_back(Second { number, crashes: 1, completed }),
         }
@@ -407,7 +409,8 @@ impl History {
         });
     }
 
-    /// Counts a crash with the crashes of the same kind and place. Without a place the message takes its part.
+    /// Counts a crash with the crashes of the same kind and place. If a crash has no place, its message is
+    /// compared in the place's stead.
     #[expect(clippy::too_many_arguments, reason = "the parts of one crash")]
     fn caused(
         &mut self,
@@ -445,7 +448,8 @@ impl History {
         self.causes_other += gone.iter().map(|known| known.cause.count).sum::<u64>();
     }
 
-    /// Writes a line, or counts a repeat in line `before` if that line is kept and recent. Returns the line's number.
+    /// Writes a line, or counts a repeat in line `before` if that line is kept and recent. Returns the line's
+    /// number.
     fn tell(&mut self, at: Duration, what: Happening, before: u64) -> u64 {
         self.changes += 1;
         let changed = self.changes;
@@ -484,7 +488,8 @@ impl History {
         snapshot.totals.crash_loops = self.crash_loops;
         snapshot.totals.give_ups = self.give_ups;
         if snapshot.crash_loop.is_none() {
-            // A crash loop that the ledger does not know is over, although its end may not have been heard yet.
+            // A crash loop that the ledger does not know is over, although its end may not have been heard
+            // yet.
             snapshot.crash_loop = self.crash_loop.filter(|crash_loop| crash_loop.ended.is_some());
         }
         snapshot.causes = self.causes.entries.iter().rev().map(|known| known.cause.clone()).collect();
@@ -585,7 +590,8 @@ mod tests {
         let mut history = history();
         let long = "ü".repeat(10_000);
         for n in 0..20_000_u64 {
-            // Each from another place with another label, and every container of the most that a function may have.
+            // Each crash has a place and a label of its own. The crashes are spread over as many containers
+            // as a function may have.
             let label: Arc<str> = format!("{n:0>255}").into();
             let (place, message) = (format!("{n}{long}"), format!("{n}{long}"));
             let crash = Arc::new(Crash {

@@ -27,8 +27,8 @@ pub(crate) trait Host: Send + Sync {
     /// The time since the function was started.
     fn now(&self) -> Time;
 
-    /// The time at which the function was started, on the clock of snapshots. A host that makes time itself begins that
-    /// clock with the function.
+    /// The time at which the function was started, on the clock of snapshots. A host that makes time itself
+    /// begins that clock with the function.
     fn started(&self) -> Duration;
 
     /// The instant that corresponds to `time`, for a timed wait.

@@ -97,8 +97,8 @@ pub(crate) struct Outbox {
     listener: Listener,
     /// What snapshots show of the past.
     history: Mutex<History>,
-    /// The facts that the history has not heard yet. They are written under the function's lock, which keeps them in
-    /// order.
+    /// The facts that the history has not heard yet. They are written under the function's lock, which keeps
+    /// them in order.
     facts: Mutex<Vec<(Fact, Time)>>,
 }
 

@@ -144,8 +144,8 @@ impl<F: Ends> Registry<F> {
         running.into_iter().map(|(_, function)| function).collect()
     }
 
-    /// The number of functions that ended cleanly, the kept reports of functions that did not, and the number of such
-    /// reports that were dropped.
+    /// The number of functions that ended cleanly, the kept reports of functions that did not, and the number
+    /// of such reports that were dropped.
     pub(crate) fn ended(&self) -> (u64, Vec<FunctionReport>, u64) {
         let functions = self.0.lock();
         let reports = functions.ended.iter().map(|ended| ended.report.clone()).collect();

@@ -244,8 +244,8 @@ struct Subscriber {
 }
 
 impl Subscriber {
-    /// Sends the event, and returns whether the actor still exists. An event that does not fit into its mailbox is
-    /// missed, and counted.
+    /// Sends the event, and returns whether the actor still exists. An event that does not fit into its
+    /// mailbox is missed, and counted.
     fn hears(&mut self, event: &Event) -> bool {
         if self.missed > 0 {
             match self.to.try_send(Happened(Event::Missed(self.missed))) {

@@ -178,7 +178,7 @@ impl Account {
         (age as i64) >= 0
     }
 
-    /// Books the sum of a thread in `epoch`: `bytes` is its value, and `high` its highest value since the
+    /// Adds the sum of a thread in `epoch`: `bytes` is its value, and `high` its highest value since the
     /// thread last flushed. Returns whether the limit has just been crossed for the first time.
     pub(crate) fn charge(&self, epoch: u64, bytes: i64, high: i64) -> bool {
         let used = if epoch == self.enter_epoch() {

@@ -211,7 +211,8 @@ impl Model {
         self.closed = sum(self.closed, ended);
     }
 
-    /// The number of inputs since the start that ended in each way, in this order: ok, failed, poisoned, cancelled, given up.
+    /// The number of inputs since the start that ended in each way, in this order: ok, failed, poisoned,
+    /// cancelled, given up.
     pub(super) fn ended(&self) -> [u64; 5] {
         self.jobs.values().map(JobModel::ended).fold(self.closed, sum)
     }

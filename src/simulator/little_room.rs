@@ -1,9 +1,9 @@
 //! The model of little room in a wide window. While the room may still grow it is not worth a claim, and
 //! after a moment a container takes it all the same.
 //!
-//! A container looks at maps only if nothing goes before them. So the model have only bounds for the moment
-//! since which a map has waited: it is not before the model first saw it, and not after a container slept
-//! over it.
+//! A container looks at maps only if no other work goes before them. So the model has only bounds for the
+//! moment since which a map has waited. The map has not waited since before the model first saw it, and it
+//! has waited at the latest since a container slept although the map had little room.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

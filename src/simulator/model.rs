@@ -191,7 +191,8 @@ pub(super) struct Model {
     pub(super) hearing: EventModel,
     /// The report that is expected of the function's end.
     pub(super) ends: EndModel,
-    /// The number of inputs of forgotten jobs that ended in each way: ok, failed, poisoned, cancelled, given up.
+    /// The number of inputs of forgotten jobs that ended in each way: ok, failed, poisoned, cancelled, given
+    /// up.
     pub(super) closed: [u64; 5],
 }
 

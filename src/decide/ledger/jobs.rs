@@ -9,7 +9,7 @@ use crate::decide::retries::Retries;
 use crate::decide::steps;
 use crate::decide::window::Window;
 
-/// The end of an input that did not run to an end of its own.
+/// How an input ends if no execution decides its outcome.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Unrun {
     Cancelled,
@@ -155,7 +155,7 @@ impl Ledger {
         taken
     }
 
-    /// Records that `inputs` inputs of a job ended without having run to an end of their own.
+    /// Records that `inputs` inputs of a job ended although no execution decided their outcomes.
     pub(crate) fn ended(&mut self, id: JobId, how: Unrun, inputs: u64) {
         let Some(job) = self.jobs.get_mut(&id) else { return };
         job.count(how.into(), inputs);
@@ -175,7 +175,7 @@ mod tests {
     use crate::decide::life::Next;
     use crate::decide::restart::RateLimited;
 
-    /// A map whose inputs wait in every queue there is, and executes one.
+    /// A map that has inputs in every queue of the ledger, and one input that is executing.
     fn waiting_everywhere() -> (Rig, JobId) {
         let mut rig = Rig::with(5, RateLimited::never(), Retries::new(1), 3);
         let map = rig.map(10, 5);

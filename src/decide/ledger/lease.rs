@@ -214,7 +214,8 @@ impl Ledger {
         Some(Lease { job, span: taken, kind: LeaseKind::First, attempt: Attempt::FIRST })
     }
 
-    /// Inputs that died with a container without having crashed any are replayed before suspects.
+    /// The lease of the next replay. An input that was executing when its container died, and that has
+    /// crashed no container, is replayed before the suspects.
     fn next_replay(&mut self, id: ContainerId, of: Of, now: Time) -> Option<Lease> {
         if let Some((_, input)) = self.replays.first()
             && self.is_of(of, input.job)

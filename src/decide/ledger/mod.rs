@@ -275,7 +275,7 @@ impl Ledger {
     }
 }
 
-/// LedgerTotals over the life of the function.
+/// How often the containers of a function have crashed, restarted and been recycled since its start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Lives {
     pub(crate) crashes: u64,

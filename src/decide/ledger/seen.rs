@@ -77,7 +77,8 @@ impl Ledger {
         &self.rules.restart
     }
 
-    /// Whether a crash of the container now would poison the input that it executes, as far as the ledger knows.
+    /// Whether a crash of the container now would poison the input that it executes, as far as the ledger
+    /// knows.
     pub(crate) fn is_at_its_last(&self, id: ContainerId, job: JobId, index: u64) -> bool {
         let container = &self.containers[id.index()];
         let outlived = container.proof.max(container.done_proof);

@@ -6,10 +6,11 @@
 //! | and if there is none | any live one, once no container was entered for [`UNPROVEN_AFTER`] |
 //! | how many at a time | one; another once each of those has executed for [`HUNG_AFTER`], on at most half of the containers |
 //!
-//! A container *proves* itself by the number of crashes that the function had seen when the container was
-//! begun, or when it took a lease in which it has completed an input. An outage therefore stops a suspect at
-//! `enter`, where it waits and is not charged. Otherwise it would be charged for the next connection, which
-//! is just as dead.
+//! The *proof* of a container is the number of crashes that the function had counted when the container was
+//! begun, or when the container took a lease in which it has completed an input. In an outage that makes
+//! `enter` fail, no new container gets the proof that a suspect needs. The suspect waits, and is not charged.
+//! Otherwise a container whose connection is just as dead would replay the suspect, and the suspect would be
+//! charged for the crash.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -1,6 +1,7 @@
-//! What has happened to a function's inputs since its start. The totals outlive the maps and calls of the inputs.
+//! What has happened to a function's inputs since its start. The totals outlive the maps and calls of the
+//! inputs.
 //!
-//! The ledger adds to them for each lease that it books, and not for each input.
+//! The ledger adds whole ranges of completed inputs to the totals, and not each input by itself.
 
 use std::time::Duration;
 
@@ -9,11 +10,11 @@ use crate::decide::ledger::{AfterCrash, Unrun};
 use crate::decide::time::Time;
 use crate::values::histogram::Histogram;
 
-/// LedgerTotals over the life of a function.
+/// The totals of a function's inputs since its start.
 #[derive(Debug, Default)]
 pub(crate) struct LedgerTotals {
-    /// The counts of all jobs. A retry and a replay are counted when the input begins to wait, so that no number ever
-    /// decreases.
+    /// The counts of all jobs. A retry and a replay are counted when the input begins to wait, so that no
+    /// number ever decreases.
     pub(crate) counts: Counts,
     /// The durations of executions.
     pub(crate) executing: Histogram,
@@ -39,7 +40,7 @@ impl LedgerTotals {
         self.completed = now;
     }
 
-    /// Records that inputs ended without having run to an end of their own.
+    /// Records that inputs ended although no execution decided their outcomes.
     pub(super) fn ended(&mut self, how: Unrun, inputs: u64) {
         match how {
             Unrun::Cancelled => self.counts.cancelled += inputs,

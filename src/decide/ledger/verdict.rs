@@ -725,7 +725,8 @@ mod tests {
 
     #[test]
     fn a_function_gives_up_with_its_last_container_if_no_other_can_be_created() {
-        // Whether another container lives, whether it may give up, how full it is: whether it gives up.
+        // Each case: whether another container lives, whether the function may give up, the pressure on the
+        // abandoned threads, and whether the function gives up.
         for (beside, may_give_up, pressure, gives_up) in [
             (false, true, Pressure::Threads, true),
             (true, true, Pressure::Threads, false),
@@ -913,7 +914,8 @@ mod tests {
             rig.ledger.released(FIRST, START);
             assert_eq!(rig.ledger.job(calls[0]).map(|job| job.counts().replayed), Some(0));
         }
-        // A call that has begun waits behind the calls that wait already.
+        // A call that was executing when its container died is replayed after the calls that were waiting
+        // already.
         rig.takes(FIRST, START);
         rig.kills(FIRST, UNCROWDED, START);
         rig.enters(FIRST, START);
@@ -993,7 +995,7 @@ mod tests {
         rig.enters(SECOND, START);
         rig.takes(FIRST, START);
         rig.crashes(FIRST, START);
-        // No container was entered for so long that any may take it.
+        // No container was entered for so long that any live container may replay the suspect.
         assert_eq!(rig.takes(SECOND, at(10_000)).attempt, Attempt(2));
         let unproven = rig.crashes(SECOND, at(10_000));
         assert!(matches!(unproven.inputs[..], [AfterCrash::Pending { .. }]));

@@ -106,8 +106,8 @@ impl Dispatch {
     }
 
     /// Wakes a container if there is work for it, or if something will fall due and no sleeping container
-    /// wakes for that. `has_more` may put work off and so create such a due time, which is why it is called
-    /// before `needs_a_watch`.
+    /// wakes for that. `has_more` is called before `needs_a_watch`, because `has_more` may leave the small
+    /// room of a map to grow. The map's work then falls due at a later moment.
     pub(super) fn pass_on(&self, state: &mut State, now: Time) {
         if state.sleepers.is_empty() {
             return;

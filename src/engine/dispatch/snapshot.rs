@@ -1,7 +1,7 @@
 //! Snapshots of a function, and the data that the lock guards for them besides the ledger.
 //!
-//! Under the lock a snapshot reads numbers and copies names. After the release of the lock crashes become text, in the
-//! [`History`](crate::engine::history::History), and the user's code describes poisoned inputs.
+//! Under the lock a snapshot reads numbers and copies names. After the release of the lock crashes become
+//! text, in the [`History`](crate::engine::history::History), and the user's code describes poisoned inputs.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -46,8 +46,8 @@ const OLDEST_MAX: usize = 4;
 const MAPS_MAX: usize = 64;
 /// The largest number of closed maps that are remembered.
 const ENDED_MAX: usize = 32;
-/// The wait of one call in this many is measured, because reading the clock for each call would cost a fiftieth of the
-/// call.
+/// The wait of one call in this many is measured, because reading the clock for each call would cost a
+/// fiftieth of the call.
 const SAMPLED: u64 = 16;
 /// The largest number of calls whose wait is measured at the same time.
 const SAMPLES_MAX: usize = 64;
@@ -124,7 +124,8 @@ impl Observed {
         !self.facts.is_empty() || !self.undescribed.is_empty()
     }
 
-    /// Hands the facts on to the history. Returns whether there were any, and the inputs that should be described.
+    /// Hands the facts on to the history. Returns whether there were any, and the inputs that should be
+    /// described.
     pub(super) fn deferred(&mut self, outbox: &Outbox) -> (bool, Vec<Undescribed>) {
         let has_facts = !self.facts.is_empty();
         if has_facts {
@@ -215,7 +216,8 @@ impl State {
         ok + failed + retried
     }
 
-    /// Records that an input is poisoned. The input is still in its chunk, and is about to be moved into its outcome.
+    /// Records that an input is poisoned. The input is still in its chunk, and is about to be moved into its
+    /// outcome.
     pub(super) fn sees_poisoned(
         &mut self,
         input: InputId,
@@ -245,8 +247,8 @@ impl State {
 }
 
 impl Dispatch {
-    /// The description of the input that a container executes, if a crash now would poison the input. It is called on the
-    /// container's own thread, which has unwound out of the execution.
+    /// The description of the input that a container executes, if a crash now would poison the input. It is
+    /// called on the container's own thread, which has unwound out of the execution.
     #[expect(unsafe_code, reason = "reads an input whose type only the user's code knows")]
     pub(super) fn describe_executing(&self, id: ContainerId, generation: Generation) -> Option<String> {
         if !self.settings.code.describes() {
@@ -267,8 +269,8 @@ impl Dispatch {
             (Arc::clone(run.chunk.inputs()), (index - run.chunk.first()) as usize)
         };
         let _outside = ChargeGuard::process();
-        // SAFETY: the input executes on this thread. Another thread that takes it away first fences the run, sees that the
-        // input has begun, and marks it as one that stays in its chunk.
+        // SAFETY: the input executes on this thread. Another thread that takes it away first fences the run,
+        // sees that the input has begun, and marks it as one that stays in its chunk.
         let text = unsafe { self.settings.code.describe(&inputs, place) };
         text.map(|text| short(&text))
     }
