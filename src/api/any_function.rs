@@ -82,8 +82,8 @@ impl AnyFunction {
         Some(self.running.upgrade()?.status())
     }
 
-    /// A snapshot of the function as numbers and text, as [`Function::snapshot`] returns it. It is `None` if the
-    /// function is gone.
+    /// A snapshot of the function as numbers and text, as [`Function::snapshot`] returns it. It is `None` if
+    /// the function is gone.
     #[must_use]
     pub fn snapshot(&self) -> Option<FunctionSnapshot> {
         Some(self.running.upgrade()?.dispatch.snapshot())

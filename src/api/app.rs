@@ -124,8 +124,8 @@ impl App {
         Self { shared: Arc::new(AppInner { name: name.into(), policy, registry }) }
     }
 
-    /// A snapshot of the app and of each of its functions that has not ended. A viewer that must not keep the app
-    /// alive holds the handles of [`App::functions`] instead.
+    /// A snapshot of the app and of each of its functions that has not ended. A viewer that must not keep the
+    /// app alive holds the handles of [`App::functions`] instead.
     ///
     /// ```
     /// let app = longshore::App::ephemeral("docs");

@@ -123,12 +123,12 @@ where
         self
     }
 
-    /// Sets the function that describes a poisoned input in [snapshots](crate::Function::snapshot). A description is cut
-    /// at 200 characters. Without such a function a snapshot names an input by its index only, because an input may
-    /// contain secrets.
+    /// Sets the function that describes a poisoned input in [snapshots](crate::Function::snapshot). A
+    /// description is cut at 200 characters. Without such a function a snapshot names an input by its index
+    /// only, because an input may contain secrets.
     ///
-    /// The function is called once for each poisoned input, on the thread that the input crashed or on a thread of the
-    /// engine. If it panics, the panic's message is the description.
+    /// The function is called once for each poisoned input, on the thread that the input crashed or on a
+    /// thread of the engine. If it panics, the panic's message is the description.
     ///
     /// ```
     /// use longshore::App;

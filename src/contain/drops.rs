@@ -138,7 +138,8 @@ fn run_next(function: u64, stack: Stack) {
 
 #[cfg(any(test, feature = "testkit"))]
 thread_local! {
-    /// Whether all of that is done on this thread, at once: in a rehearsal and in unit tests, which count what is left.
+    /// Whether this thread does all drops and jobs at once and by itself. It does so in a rehearsal and in
+    /// unit tests, because they count what is left.
     static ONE_FOR_ALL: Cell<bool> = const { Cell::new(cfg!(test)) };
 }
 

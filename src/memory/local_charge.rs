@@ -2,9 +2,9 @@
 //! not yet flushed there.
 //!
 //! A local charge costs an addition and a comparison for each block. It is flushed when its sum has moved by
-//! a *batch*, and when the thread leaves the scope. An account is therefore behind by at most a batch for each
-//! thread inside, and exact when no thread is inside. A block of another account is flushed in that account
-//! at once.
+//! a *batch*, and when the thread leaves the scope. An account is therefore behind by at most a batch for
+//! each thread inside, and exact when no thread is inside. A block of another account is flushed in that
+//! account at once.
 
 use std::cell::Cell;
 use std::marker::PhantomData;

@@ -8,14 +8,15 @@ use std::time::Duration;
 /// A function counts as stuck if inputs wait, containers execute, and no input has completed for this long.
 pub(super) const STUCK_AFTER: Duration = Duration::from_secs(10);
 
-/// A function counts as stuck only after this many times the usual cost of an input as well, because a function whose
-/// inputs take a minute each is not stuck while it executes them.
+/// A function counts as stuck only after this many times the usual cost of an input as well, because a
+/// function whose inputs take a minute each is not stuck while it executes them.
 const STUCK_COSTS: u32 = 3;
 
 /// The time over which crashes are counted to see whether a function counts as crashing.
 pub(crate) const CRASHING_OVER: Duration = Duration::from_secs(60);
 
-/// A function with this many crashes within [`CRASHING_OVER`] counts as crashing. One or two crashes are normal.
+/// A function with this many crashes within [`CRASHING_OVER`] counts as crashing. One or two crashes are
+/// normal.
 pub(super) const CRASHING_FROM: u64 = 3;
 
 /// The health of a function: the worst state that applies. The words of [`Health::as_str`] are stable.

@@ -22,8 +22,8 @@ pub(super) const BOUNDS: [Duration; 12] = [
 
 /// The durations of many executions or waits.
 ///
-/// Its serialized form is `{"count", "sum_us", "buckets": [{"le_us", "count"}, …]}`. The last bucket has no `le_us`. Each
-/// count is that of its own range alone, as in [`Histogram::ranges`].
+/// Its serialized form is `{"count", "sum_us", "buckets": [{"le_us", "count"}, …]}`. The last bucket has no
+/// `le_us`. Each count is that of its own range alone, as in [`Histogram::ranges`].
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Histogram {
     counts: [u64; BOUNDS.len() + 1],
@@ -54,8 +54,8 @@ impl Histogram {
         self.sum
     }
 
-    /// The ranges, the shortest durations first: the upper bound of each, which is included, and its number of durations.
-    /// The last range has no bound.
+    /// The ranges, the shortest durations first: the upper bound of each, which is included, and its number
+    /// of durations. The last range has no bound.
     pub fn ranges(&self) -> impl Iterator<Item = (Option<Duration>, u64)> + '_ {
         let bounds = BOUNDS.into_iter().map(Some).chain([None]);
         bounds.zip(self.counts)

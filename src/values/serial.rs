@@ -1,6 +1,8 @@
-//! The serialized form of the values that users read: durations are whole milliseconds, values of the user's are text.
+//! The serialized form of the values that users read: durations are whole milliseconds, values of the user's
+//! are text.
 //!
-//! Names are stable: they may be added, but are neither changed nor removed. `tests/it/serialized.rs` checks them.
+//! Names are stable: they may be added, but are neither changed nor removed. `tests/it/serialized.rs` checks
+//! them.
 
 use std::time::Duration;
 

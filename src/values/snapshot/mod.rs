@@ -1,10 +1,11 @@
 //! Snapshots: an app and its functions at one moment, as numbers and text.
 //!
 //! [`App::snapshot`](crate::App::snapshot), [`AnyFunction::snapshot`](crate::AnyFunction::snapshot) and
-//! [`Function::snapshot`](crate::Function::snapshot) take them. A snapshot holds no value of the user's and keeps nothing alive,
-//! so a page, an exporter or a post-mortem may keep it for any time. Each list has a named bound, and entries that were left
-//! out are counted. With the feature `serde` snapshots can be serialized. Durations and moments become whole milliseconds under
-//! names that end in `_ms`, and absent values are left out. Within one [version](Snapshot::v) names and words are only added.
+//! [`Function::snapshot`](crate::Function::snapshot) take them. A snapshot holds no value of the user's and
+//! keeps nothing alive, so a page, an exporter or a post-mortem may keep it for any time. Each list has a
+//! named bound, and entries that were left out are counted. With the feature `serde` snapshots can be
+//! serialized. Durations and moments become whole milliseconds under names that end in `_ms`, and absent
+//! values are left out. Within one [version](Snapshot::v) names and words are only added.
 //!
 //! Totals never decrease, so a viewer can compute a rate from two snapshots.
 //!
@@ -58,8 +59,8 @@ pub(crate) const VERSION: u32 = 1;
 
 /// An app and its functions at one moment. See [`App::snapshot`](crate::App::snapshot).
 ///
-/// Moments (`now`, and every `at`, `since`, `began`) are durations since the engine was first used in this process, on a
-/// monotonic clock. The difference of two moments is a duration. A moment added to
+/// Moments (`now`, and every `at`, `since`, `began`) are durations since the engine was first used in this
+/// process, on a monotonic clock. The difference of two moments is a duration. A moment added to
 /// [`started_unix_ms`](Self::started_unix_ms) is a time of day.
 #[derive(Debug, Clone, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
@@ -71,8 +72,8 @@ pub struct Snapshot {
     pub longshore: &'static str,
     /// The process identifier of the operating system.
     pub process: u32,
-    /// The time of day at which the engine was first used in this process, in milliseconds since 1970. Together with
-    /// `process` it shows whether the process was restarted.
+    /// The time of day at which the engine was first used in this process, in milliseconds since 1970.
+    /// Together with `process` it shows whether the process was restarted.
     pub started_unix_ms: u64,
     /// The time of day of this snapshot, in milliseconds since 1970.
     pub now_unix_ms: u64,
@@ -212,15 +213,15 @@ pub struct FunctionSnapshot {
     pub memory: Option<MemorySnapshot>,
     /// The number of feeders that pull a source, or are stuck in one.
     pub feeders: usize,
-    /// The durations of executions. Inputs that were leased together count with their average, so the histogram is exact
-    /// above half a millisecond, the length of a lease.
+    /// The durations of executions. Inputs that were leased together count with their average, so the
+    /// histogram is exact above half a millisecond, the length of a lease.
     pub executing: Histogram,
     /// The time that calls waited for a container. One call in sixteen is measured.
     pub queueing: Histogram,
     /// The durations of `enter` where it succeeded.
     pub entering: Histogram,
-    /// The log, oldest line first. It has no lines about the states of containers. Repeats within ten seconds are counted in
-    /// one line.
+    /// The log, oldest line first. It has no lines about the states of containers. Repeats within ten seconds
+    /// are counted in one line.
     pub log: Vec<LogEntry>,
     /// The number of changes of the log so far. A viewer that remembers it finds the new lines by a larger
     /// [`changed`](LogEntry::changed).

@@ -118,7 +118,8 @@ pub struct Abandoned {
     /// The moment since which the thread is abandoned.
     #[cfg_attr(feature = "serde", serde(rename = "since_ms", serialize_with = "serial::ms"))]
     pub since: Duration,
-    /// The bytes that the thread still uses. It is 0 unless an [`Accountant`](crate::Accountant) is installed.
+    /// The bytes that the thread still uses. It is 0 unless an [`Accountant`](crate::Accountant) is
+    /// installed.
     pub bytes: u64,
 }
 
@@ -130,8 +131,8 @@ pub struct InputName {
     /// The label of the map, if it has one.
     #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Option::is_none"))]
     pub map: Option<Arc<str>>,
-    /// The number of the map or call, counted from 1 over the maps and calls of the function. `None` for a map that had
-    /// ended before.
+    /// The number of the map or call, counted from 1 over the maps and calls of the function. `None` for a
+    /// map that had ended before.
     #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Option::is_none"))]
     pub job: Option<u64>,
     /// The index of the input in its map. `None` for a call, which has one input.
@@ -165,8 +166,8 @@ pub struct CurrentExecution {
     pub input: InputName,
     /// The number of this execution among those of the input.
     pub attempt: Attempt,
-    /// The latest moment at which the execution can have begun. For inputs that were leased together it is the moment at which
-    /// the engine last looked at the lease.
+    /// The latest moment at which the execution can have begun. For inputs that were leased together it is
+    /// the moment at which the engine last looked at the lease.
     #[cfg_attr(feature = "serde", serde(rename = "since_ms", serialize_with = "serial::ms"))]
     pub since: Duration,
 }
@@ -178,8 +179,8 @@ pub struct CurrentExecution {
 pub struct InputCounts {
     /// Inputs that wait for a container. Inputs that a container has taken and not begun are included.
     pub queued: u64,
-    /// The part of `queued` that the ledger does not know: inputs for which the window of a map has room, and inputs that a
-    /// feeder has pulled ahead. They are not yet in [`Totals::accepted`].
+    /// The part of `queued` that the ledger does not know: inputs for which the window of a map has room, and
+    /// inputs that a feeder has pulled ahead. They are not yet in [`Totals::accepted`].
     pub in_windows: u64,
     /// Inputs that have failed and wait for their retry.
     pub retry: u64,
@@ -211,8 +212,8 @@ impl InputCounts {
 
 /// The totals of a function since its start. They never decrease.
 ///
-/// `accepted = ok + failed + poisoned + cancelled + given_up + pending − in_windows`, where the last two are those of
-/// [`InputCounts`].
+/// `accepted = ok + failed + poisoned + cancelled + given_up + pending − in_windows`, where the last two are
+/// those of [`InputCounts`].
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]

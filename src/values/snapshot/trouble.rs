@@ -91,8 +91,8 @@ pub struct CrashSnapshot {
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct LastDeath {
-    /// The number of the death. [`FunctionSnapshot::crashes`](crate::snapshot::FunctionSnapshot::crashes) has the details,
-    /// unless 64 deaths have come since.
+    /// The number of the death. [`FunctionSnapshot::crashes`](crate::snapshot::FunctionSnapshot::crashes) has
+    /// the details, unless 64 deaths have come since.
     pub number: u64,
     /// The moment of the death.
     #[cfg_attr(feature = "serde", serde(rename = "at_ms", serialize_with = "serial::ms"))]
@@ -108,7 +108,8 @@ pub struct LastDeath {
 pub struct CrashCause {
     /// The kind of the deaths.
     pub kind: CrashKind,
-    /// The place in the code, for a panic whose place is known. Without a place crashes with the same message are one cause.
+    /// The place in the code, for a panic whose place is known. Without a place crashes with the same message
+    /// are one cause.
     #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Option::is_none"))]
     pub location: Option<String>,
     /// The message of the last of these crashes, cut at 256 bytes.
@@ -167,7 +168,8 @@ pub struct Poisoned {
     /// The place in the code of that death, if it is known.
     #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Option::is_none"))]
     pub location: Option<String>,
-    /// The description of the input by [`Builder::describe`](crate::Builder::describe), cut at 200 characters.
+    /// The description of the input by [`Builder::describe`](crate::Builder::describe), cut at 200
+    /// characters.
     #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Option::is_none"))]
     pub description: Option<String>,
 }
@@ -244,8 +246,8 @@ pub struct RecentCrashes {
     /// The time over which they are counted: a minute.
     #[cfg_attr(feature = "serde", serde(rename = "over_ms", serialize_with = "serial::ms"))]
     pub over: Duration,
-    /// The share of these crashes in all executions that ended since the first of them: 0 to 1. `None` if there was no
-    /// crash.
+    /// The share of these crashes in all executions that ended since the first of them: 0 to 1. `None` if
+    /// there was no crash.
     #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Option::is_none"))]
     pub share: Option<f64>,
 }
@@ -262,7 +264,8 @@ pub struct Tally {
     pub window: Duration,
     /// The crashes that count for the limit: one for each round.
     pub crashes: u64,
-    /// The limit: the function gives up at the first crash above it, if the share is above its own limit as well.
+    /// The limit: the function gives up at the first crash above it, if the share is above its own limit as
+    /// well.
     #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Option::is_none"))]
     pub crashes_max: Option<u32>,
     /// Crashes as a share of crashes and completed inputs, as the policy counts them: 0 to 1.
