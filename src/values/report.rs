@@ -23,7 +23,7 @@ pub enum Fate {
     /// checkpoint or returned. The container's `exit` did not run, or not to its end.
     CutOff,
     /// The container had nothing to do at the end. It was never created, or it waited for work when it was
-    /// aborted, or it was backing off, had given up or had been killed.
+    /// aborted. It may also have been backing off, or have been killed, or its function may have given up.
     Stopped,
     /// The container still runs user code.
     StillRunning,
