@@ -1,29 +1,61 @@
-//! Waits for an answer on a thread that has no runtime, or must not use the runtime that it has.
+//! Waiting for an answer on a thread that has no runtime, or must not use the one it has.
 
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
 
-/// Wakes a thread by unparking it. An unpark that precedes the park is not lost.
-struct Unpark(Thread);
+/// Wakes a thread that waits for a future.
+struct Unpark {
+    thread: Thread,
+    /// Whether the future is to be polled again. An unpark alone could be used up by other code that parks the
+    /// thread between the poll and the wait, such as a subscriber or the drop of a value.
+    woken: AtomicBool,
+}
 
 impl Wake for Unpark {
     fn wake(self: Arc<Self>) {
-        self.0.unpark();
+        self.woken.store(true, Ordering::SeqCst);
+        self.thread.unpark();
     }
 }
 
-/// Blocks the calling thread until the future is ready.
+/// Blocks the thread until the future is ready.
 pub(crate) fn wait<F: Future>(future: F) -> F::Output {
-    let waker = Waker::from(Arc::new(Unpark(thread::current())));
+    let unpark = Arc::new(Unpark { thread: thread::current(), woken: AtomicBool::new(false) });
+    let waker = Waker::from(Arc::clone(&unpark));
     let mut cx = Context::from_waker(&waker);
     let mut future = pin!(future);
     loop {
         if let Poll::Ready(output) = future.as_mut().poll(&mut cx) {
             return output;
         }
-        thread::park();
+        while !unpark.woken.swap(false, Ordering::SeqCst) {
+            thread::park();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use super::*;
+
+    #[test]
+    fn a_wake_up_is_kept_although_other_code_uses_the_unpark_up() {
+        let mut polls = 0;
+        let output = wait(poll_fn(|cx| {
+            polls += 1;
+            if polls == 2 {
+                return Poll::Ready(polls);
+            }
+            cx.waker().wake_by_ref();
+            thread::park(); // uses the unpark up
+            Poll::Pending
+        }));
+        assert_eq!(output, 2);
     }
 }
