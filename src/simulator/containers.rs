@@ -4,6 +4,7 @@
 use crate::base::ids::{ContainerId, Generation, JobId};
 use crate::decide::ledger::Mode;
 use crate::decide::time::Time;
+use crate::simulator::events::Due;
 use crate::simulator::model::{EndReason, InputState, JobModel, Model, WaitsFor};
 use crate::values::report::Fate;
 
@@ -151,6 +152,11 @@ impl Model {
         if self.current.get(&id) == Some(&generation) {
             self.returning.remove(&id);
             self.recycling.remove(&id);
+        }
+        // A container that was to restart on this thread may have been held back by a crash loop.
+        if self.mode == Mode::Running && !self.gave_up && self.crashes > 0 && self.is_deserted() {
+            self.gave_up = true;
+            self.hearing.is_due(Due::GaveUp);
         }
     }
 

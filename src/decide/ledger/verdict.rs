@@ -7,7 +7,7 @@ use crate::base::ids::{Attempt, ContainerId, Generation, InputId, JobId};
 use crate::decide::claim_sizer::ClaimSizer;
 use crate::decide::job::{DEATHS_MAX, InputEnd, InputRecord, Job, OnFailure, Span, Waits};
 use crate::decide::ledger::containers::{ContainerEntry, Orphan};
-use crate::decide::ledger::{ContainerStage, CrashNumber, Lease, LeaseKind, Ledger, Position};
+use crate::decide::ledger::{ContainerStage, CrashNumber, Lease, LeaseKind, Ledger, Mode, Position};
 use crate::decide::restart::{DeathFacts, Restart};
 use crate::decide::steps;
 use crate::decide::time::Time;
@@ -372,6 +372,21 @@ impl Ledger {
     /// Whether no container lives or is about to, in a function that may give up because of that.
     pub(crate) fn is_deserted(&self) -> bool {
         self.restarts.may_give_up() && !self.containers.iter().map(steps::each).any(ContainerEntry::goes_on)
+    }
+
+    /// Gives up if the function may, and no container is left that does the work or is about to. The caller knows
+    /// that none can be created. Returns whether the function gave up.
+    ///
+    /// A container that was to restart in place counts as left at the deaths of the others. It does not come
+    /// back if a crash loop holds it back meanwhile, because it then needs a new thread.
+    pub(crate) fn give_up_if_deserted(&mut self) -> bool {
+        if self.mode != Mode::Running || self.gave_up.is_some() || !self.is_deserted() {
+            return false;
+        }
+        let Some((_, crash)) = &self.last_crash else { return false };
+        self.gave_up = Some(GaveUp::new(self.causes.first(), Arc::clone(crash)));
+        self.stand_down();
+        true
     }
 
     /// Ends the inputs that wait to be replayed and have left a thread behind before, because no more
@@ -1035,5 +1050,22 @@ mod tests {
         rig.ledger.recalled(FIRST, Some(executing), soon + 20 * MS);
         let cost = rig.ledger.job(map).and_then(Job::map).and_then(|map| map.sizer.cost());
         assert_eq!(cost, Some(10 * MS), "20 ms for two inputs");
+    }
+
+    #[test]
+    fn a_function_that_may_give_up_does_once_no_container_is_left_or_about_to_come_back() {
+        let mut rig = Rig::new(2, RateLimited::new());
+        assert!(!rig.ledger.give_up_if_deserted(), "it has not crashed");
+        rig.enters(FIRST, START);
+        rig.enters(SECOND, START);
+        rig.crashes(FIRST, START);
+        assert!(!rig.ledger.give_up_if_deserted(), "the second lives");
+        rig.kills(SECOND, UNCROWDED, START);
+        assert!(!rig.ledger.give_up_if_deserted(), "the first is about to restart in place");
+        let (generation, _) = rig.ledger.stage(FIRST);
+        rig.ledger.thread_ended(FIRST, generation);
+        assert!(rig.ledger.give_up_if_deserted());
+        assert!(rig.ledger.gave_up().is_some());
+        assert!(!rig.ledger.give_up_if_deserted(), "it gives up once");
     }
 }

@@ -10,9 +10,12 @@ use crate::data::erased::ErasedValue;
 use crate::data::failure::Tried;
 use crate::data::run::{Run, RunCursor};
 use crate::data::shape::Why;
-use crate::decide::ledger::{AfterFailure, Assignment, ContainerStage, Lease, Mode, Retryable, Steal};
+use crate::decide::ledger::{
+    AfterFailure, Assignment, ContainerStage, Lease, Mode, Pressure, Retryable, Steal,
+};
 use crate::decide::life::{Next, Served};
 use crate::decide::pacing::{STEAL_FOR, STEAL_PAUSE};
+use crate::decide::restart::Restart;
 use crate::decide::time::Time;
 use crate::engine::caller::Caller;
 use crate::engine::dispatch::{Dispatch, State};
@@ -279,6 +282,12 @@ impl Dispatch {
             state.seats[id.index()].fate = fate;
         }
         self.changed.notify_threads();
+        let none_can_be_created = state.pressure(0, 0, &self.settings) == Pressure::Threads;
+        if none_can_be_created && state.broken.is_none() && state.ledger.give_up_if_deserted() {
+            let now = self.now();
+            state.emit_gave_up(now);
+            self.notify(Notice::Crashed { restart: Restart::GiveUp });
+        }
         drop(state);
         self.notify(Notice::Ended { container: id, generation });
     }

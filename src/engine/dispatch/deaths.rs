@@ -201,6 +201,13 @@ impl State {
         }
     }
 
+    /// Emits that the function gave up after a thread had ended, and not at a crash.
+    pub(super) fn emit_gave_up(&mut self, now: Time) {
+        if let Some(gave_up) = self.ledger.gave_up().cloned() {
+            self.emit(Event::GaveUp(gave_up), now);
+        }
+    }
+
     /// Emits that the function gave up, if `crash` was the reason.
     fn emit_if_given_up(&mut self, crash: &Arc<Crash>, now: Time) {
         let gave_up = self.ledger.gave_up().filter(|gave_up| Arc::ptr_eq(gave_up.last(), crash));
