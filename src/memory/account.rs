@@ -13,9 +13,9 @@
 //! a closed account, and freeing it changes nothing.
 //!
 //! Epochs are numbers of 48 bits on a circle, and one counts as earlier than another if it is less than half
-//! of the circle behind it. A block can be mistaken for a block of another account only if it is freed after
-//! 2^47 attempts, each of which allocates, of containers in the same place. At a million attempts a second
-//! that takes four years.
+//! of the circle behind it. A block can be mistaken for a block of another account only if the containers in
+//! its place have made 2^47 allocating attempts before it is freed. At a million such attempts a second, that
+//! takes four years.
 //!
 //! A thread that frees a block first looks at the epoch and then changes a sum. The account may be closed and
 //! its place given away in between. The thread is therefore a *guest* of the account meanwhile, and
