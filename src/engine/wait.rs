@@ -10,8 +10,8 @@ use std::thread::{self, Thread};
 /// Wakes a thread that waits for a future.
 struct Unpark {
     thread: Thread,
-    /// Whether the future is to be polled again. An unpark alone could be used up by other code that parks the
-    /// thread between the poll and the wait, such as a subscriber or the drop of a value.
+    /// Whether the future is to be polled again. Other code that parks the thread between the poll and the
+    /// wait, such as a subscriber or the drop of a value, could use up an unpark alone.
     woken: AtomicBool,
 }
 

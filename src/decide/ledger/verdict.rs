@@ -292,8 +292,7 @@ impl Ledger {
             restart = Restart::GiveUp;
         }
         if restart == Restart::GiveUp && self.goes_on() {
-            self.gave_up = Some(GaveUp::new(self.causes.first(), Arc::clone(crash)));
-            self.stand_down();
+            self.give_up(Arc::clone(crash));
         }
         self.set_stage(
             id,
@@ -349,8 +348,7 @@ impl Ledger {
         self.set_stage(id, ContainerStage::Absent);
         self.recycling.remove(&id);
         if self.is_hopeless(id, leaving) && self.goes_on() {
-            self.gave_up = Some(GaveUp::new(self.causes.first(), Arc::clone(crash)));
-            self.stand_down();
+            self.give_up(Arc::clone(crash));
         }
         let mut inputs: Vec<AfterCrash> = after.into_iter().collect();
         self.end_under_pressure(leaving, &mut inputs);
@@ -374,8 +372,8 @@ impl Ledger {
         self.restarts.may_give_up() && !self.containers.iter().map(steps::each).any(ContainerEntry::goes_on)
     }
 
-    /// Gives up if the function may, and no container is left that does the work or is about to. The caller knows
-    /// that none can be created. Returns whether the function gave up.
+    /// Gives up if the function may, and no container is left that does the work or is about to. The caller
+    /// knows that none can be created. Returns whether the function gave up.
     ///
     /// A container that was to restart in place counts as left at the deaths of the others. It does not come
     /// back if a crash loop holds it back meanwhile, because it then needs a new thread.
@@ -383,10 +381,14 @@ impl Ledger {
         if self.mode != Mode::Running || self.gave_up.is_some() || !self.is_deserted() {
             return false;
         }
-        let Some((_, crash)) = &self.last_crash else { return false };
-        self.gave_up = Some(GaveUp::new(self.causes.first(), Arc::clone(crash)));
-        self.stand_down();
+        let Some((_, crash)) = self.last_crash() else { return false };
+        self.give_up(crash);
         true
+    }
+
+    fn give_up(&mut self, last: Arc<Crash>) {
+        self.gave_up = Some(GaveUp::new(self.causes.first(), last));
+        self.stand_down();
     }
 
     /// Ends the inputs that wait to be replayed and have left a thread behind before, because no more
