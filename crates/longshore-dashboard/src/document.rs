@@ -9,11 +9,8 @@ use std::sync::OnceLock;
 use sha2::{Digest, Sha256};
 
 use crate::history::{History, Remembered};
+use crate::page::{PAGE, SCRIPT, STYLE};
 use crate::text::{base64, html, json_in_html, public_name};
-
-const PAGE: &str = include_str!("page/page.html");
-const STYLE: &str = include_str!("page/style.css");
-const SCRIPT: &str = include_str!("page/script.js");
 
 /// The rows of the table.
 const ROWS_MAX: usize = 256;

@@ -138,8 +138,15 @@ impl History {
         let since = self.since.unwrap_or(now);
         for remembered in self.running.iter_mut().take(SAMPLED_MAX) {
             let Remembered { last, samples, .. } = remembered;
-            let before = || if last.started > since { Totals::default() } else { Totals::of(last) };
-            samples.get_or_insert_with(|| Box::new(Samples::new(before()))).push(at_ms, last);
+            match samples {
+                Some(samples) => samples.push(at_ms, last),
+                // What happened before the first look is not counted, because its moment is not known.
+                None if last.started <= since => *samples = Some(Box::new(Samples::new(Totals::of(last)))),
+                None => {
+                    let samples = samples.insert(Box::new(Samples::new(Totals::default())));
+                    samples.push(at_ms, last);
+                }
+            }
         }
     }
 }

@@ -207,6 +207,7 @@ struct Spark {
     end_ms: u64,
     ok: Vec<Option<u32>>,
     failed: Vec<Option<u32>>,
+    poisoned: Vec<Option<u32>>,
     crashes: Vec<Option<u32>>,
 }
 
@@ -218,6 +219,7 @@ impl Spark {
             end_ms: ring.end_ms(),
             ok: column(&ring, |sample| sample.ok),
             failed: column(&ring, |sample| sample.failed),
+            poisoned: column(&ring, |sample| sample.poisoned),
             crashes: column(&ring, |sample| sample.crashes),
         }
     }

@@ -3,6 +3,7 @@
 mod document;
 mod history;
 mod json;
+mod page;
 mod respond;
 mod sampler;
 mod series;

@@ -1,16 +1,33 @@
 //! [`Source`]: the app that a dashboard shows, held weakly.
 //!
-//! It takes snapshots and finds functions by name. It keeps neither the app nor a function alive.
+//! It takes snapshots of the app. It keeps neither the app nor a function alive. It remembers what it last saw
+//! of the app itself, so that the app can still be named when it is gone. The [history](crate::history)
+//! remembers the functions.
 
-use std::time::Duration;
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use longshore::snapshot::AppSnapshot;
-use longshore::{AnyFunction, App, FunctionSnapshot};
+use longshore::{AnyFunction, App, FunctionSnapshot, WeakApp};
 
 /// The app that a dashboard shows.
 pub(crate) struct Source {
-    functions: Vec<AnyFunction>,
-    app: longshore::Snapshot,
+    app: WeakApp,
+    /// What was last seen of the app. Each look writes it, and a look after the end of the app reads it.
+    last: Mutex<Seen>,
+}
+
+/// An app, without its functions.
+#[derive(Clone)]
+struct Seen {
+    longshore: &'static str,
+    process: u32,
+    started_unix_ms: u64,
+    now: Duration,
+    app: AppSnapshot,
+    /// When this was seen.
+    at: Instant,
 }
 
 /// The app and its functions at one moment.
@@ -27,26 +44,47 @@ pub(crate) struct Look {
     pub(crate) functions: Vec<(AnyFunction, FunctionSnapshot)>,
 }
 
+impl Seen {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "it is the clock of an app that is gone, and decides nothing"
+    )]
+    fn of(snapshot: longshore::Snapshot) -> (Self, Vec<FunctionSnapshot>) {
+        let longshore::Snapshot { longshore, process, started_unix_ms, now, app, functions, .. } = snapshot;
+        (Self { longshore, process, started_unix_ms, now, app, at: Instant::now() }, functions)
+    }
+
+    /// The app at this moment.
+    fn look(self, now: Duration, app_gone: bool, functions: Vec<(AnyFunction, FunctionSnapshot)>) -> Look {
+        let Self { longshore, process, started_unix_ms, app, .. } = self;
+        let age_ms = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
+        let now_unix_ms = started_unix_ms.saturating_add(age_ms);
+        Look { longshore, process, started_unix_ms, now_unix_ms, now, app, app_gone, functions }
+    }
+}
+
 impl Source {
     pub(crate) fn of(app: &App) -> Self {
-        Self { functions: app.functions(), app: app.snapshot() }
+        let (seen, _) = Seen::of(app.snapshot());
+        Self { app: app.downgrade(), last: Mutex::new(seen) }
     }
 
     /// Looks at the app.
     pub(crate) fn look(&self) -> Look {
-        let functions: Vec<_> =
-            self.functions.iter().filter_map(|f| Some((f.clone(), f.snapshot()?))).collect();
-        let app = &self.app;
-        let now = functions.first().map_or(app.now, |(_, snapshot)| snapshot.now);
-        Look {
-            longshore: app.longshore,
-            process: app.process,
-            started_unix_ms: app.started_unix_ms,
-            now_unix_ms: app.started_unix_ms + u64::try_from(now.as_millis()).unwrap_or(u64::MAX),
-            now,
-            app: app.app.clone(),
-            app_gone: functions.is_empty(),
-            functions,
-        }
+        let Some(snapshot) = self.app.snapshot() else {
+            let last = self.last.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            let now = last.now + last.at.elapsed();
+            return last.look(now, true, Vec::new());
+        };
+        let (seen, snapshots) = Seen::of(snapshot);
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = seen.clone();
+        let handles = self.app.functions().into_iter();
+        let mut handles: BTreeMap<String, AnyFunction> =
+            handles.map(|handle| (handle.name().to_owned(), handle)).collect();
+        // A function without a handle has ended since.
+        let with_handle = |it: FunctionSnapshot| Some((handles.remove(&it.name)?, it));
+        let functions = snapshots.into_iter().filter_map(with_handle).collect();
+        let now = seen.now;
+        seen.look(now, false, functions)
     }
 }
