@@ -12,7 +12,10 @@
 //! let app = App::ephemeral("docs");
 //! let square = app.infallible("square", |n: &u64| n * n).start()?;
 //! let bar = ProgressBar::no_length().with_style(style());
-//! let sum: u64 = square.map(0..1_000u64).progress_with(bar.clone()).map(|outcome| outcome.unwrap()).sum();
+//! let mut sum = 0;
+//! for outcome in square.map(0..1_000u64).progress_with(bar.clone()) {
+//!     sum += outcome.unwrap();
+//! }
 //! assert_eq!(sum, 332_833_500);
 //! assert_eq!((bar.position(), bar.length()), (1_000, Some(1_000)));
 //! # Ok::<(), longshore::StartError>(())
@@ -73,69 +76,35 @@ where
 {
     fn progress_with(mut self, bar: ProgressBar) -> WithProgress<I, O, E> {
         let follower = Follower::new(bar, self.progress_handle());
-        WithProgress { map: Consumed::Map(self), follower }
+        WithProgress { map: Some(self), follower }
     }
 }
 
-/// The outcomes of a map with a bar, as an iterator that blocks and as a stream. See [`ProgressWith`].
+/// A map with a bar. As the map is, it is a stream, and can be iterated over, which blocks. See
+/// [`ProgressWith`].
 ///
 /// Dropping it cancels the map. The drop waits until the bar was drawn for the last time.
 #[must_use = "a map does nothing before its first outcome is asked for"]
 pub struct WithProgress<I, O, E> {
-    /// Dropped before the follower, which then shows the last counts.
-    map: Consumed<I, O, E>,
+    /// `None` once all outcomes were taken. It is dropped before the follower shows the last counts.
+    map: Option<Map<I, O, E>>,
     follower: Follower,
-}
-
-/// A map as it is consumed.
-enum Consumed<I, O, E> {
-    Map(Map<I, O, E>),
-    Outcomes(Outcomes<I, O, E>),
-    /// All outcomes were taken.
-    Over,
 }
 
 // No field is pinned.
 impl<I, O, E> Unpin for WithProgress<I, O, E> {}
 
-impl<I, O, E> WithProgress<I, O, E>
-where
-    I: Send + Sync + 'static,
-    O: Send + 'static,
-    E: Send + 'static,
-{
-    /// How many inputs the map has pulled, and how they have ended so far.
-    #[must_use]
-    pub fn progress(&self) -> Progress {
-        self.follower.progress.get()
-    }
-
-    fn has_ended(&mut self) {
-        self.map = Consumed::Over; // so that the bar has the last counts
-        self.follower.finish();
-    }
-}
-
-impl<I, O, E> Iterator for WithProgress<I, O, E>
+impl<I, O, E> IntoIterator for WithProgress<I, O, E>
 where
     I: Send + Sync + 'static,
     O: Send + 'static,
     E: Send + 'static,
 {
     type Item = Result<O, Failure<I, E>>;
+    type IntoIter = OutcomesWithProgress<I, O, E>;
 
-    fn next(&mut self) -> Option<Self::Item> {
-        if let Consumed::Map(_) = self.map
-            && let Consumed::Map(map) = std::mem::replace(&mut self.map, Consumed::Over)
-        {
-            self.map = Consumed::Outcomes(map.into_iter());
-        }
-        let Consumed::Outcomes(outcomes) = &mut self.map else { return None };
-        let next = outcomes.next();
-        if next.is_none() {
-            self.has_ended();
-        }
-        next
+    fn into_iter(self) -> OutcomesWithProgress<I, O, E> {
+        OutcomesWithProgress { outcomes: self.map.map(Map::into_iter), follower: self.follower }
     }
 }
 
@@ -147,19 +116,12 @@ where
 {
     type Item = Result<O, Failure<I, E>>;
 
-    /// # Panics
-    ///
-    /// If some of the outcomes were taken through the iterator.
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let next = match &mut self.map {
-            Consumed::Map(map) => Pin::new(map).poll_next(cx),
-            Consumed::Outcomes(_) => {
-                panic!("a map is consumed as an iterator or as a stream, and not as both")
-            }
-            Consumed::Over => return Poll::Ready(None),
-        };
+        let Some(map) = &mut self.map else { return Poll::Ready(None) };
+        let next = Pin::new(map).poll_next(cx);
         if let Poll::Ready(None) = next {
-            self.has_ended();
+            self.map = None;
+            self.follower.finish();
         }
         next
     }
@@ -168,6 +130,37 @@ where
 impl<I, O, E> fmt::Debug for WithProgress<I, O, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("WithProgress").field(&self.follower.progress).finish()
+    }
+}
+
+/// The outcomes of a map with a bar, as an iterator that blocks. Dropping it cancels the map.
+pub struct OutcomesWithProgress<I, O, E> {
+    /// `None` once all outcomes were taken. It is dropped before the follower shows the last counts.
+    outcomes: Option<Outcomes<I, O, E>>,
+    follower: Follower,
+}
+
+impl<I, O, E> Iterator for OutcomesWithProgress<I, O, E>
+where
+    I: Send + Sync + 'static,
+    O: Send + 'static,
+    E: Send + 'static,
+{
+    type Item = Result<O, Failure<I, E>>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let next = self.outcomes.as_mut()?.next();
+        if next.is_none() {
+            self.outcomes = None;
+            self.follower.finish();
+        }
+        next
+    }
+}
+
+impl<I, O, E> fmt::Debug for OutcomesWithProgress<I, O, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("OutcomesWithProgress").field(&self.follower.progress).finish()
     }
 }
 

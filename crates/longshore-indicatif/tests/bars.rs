@@ -39,7 +39,7 @@ fn the_last_picture_has_every_count() {
     let app = App::ephemeral("bars");
     let (bar, terminal) = bar();
     let outcomes = uneven(&app).map(0..100u64).return_exceptions().progress_with(bar.clone());
-    assert_eq!(outcomes.count(), 100);
+    assert_eq!(outcomes.into_iter().count(), 100);
     assert!(bar.is_finished());
     let picture = terminal.contents();
     assert!(picture.contains("100/100"), "{picture}");
@@ -58,8 +58,8 @@ fn it_moves_behind_a_slow_first_input_of_an_ordered_map() {
     });
     let f = f.containers(2).start().expect("the settings are valid");
     let (bar, _terminal) = bar();
-    let mut outcomes = f.map((0..50).collect::<Vec<u64>>()).progress_with(bar.clone());
-    let consumer = std::thread::spawn(move || outcomes.by_ref().count());
+    let outcomes = f.map((0..50).collect::<Vec<u64>>()).progress_with(bar.clone());
+    let consumer = std::thread::spawn(move || outcomes.into_iter().count());
     until("all others are counted, and none was yielded", || bar.position() == 49);
     assert_eq!(bar.length(), Some(50));
     gate.wait();
@@ -71,7 +71,8 @@ fn it_moves_behind_a_slow_first_input_of_an_ordered_map() {
 fn a_map_that_ends_early_leaves_its_bar_standing() {
     let app = App::ephemeral("bars");
     let (bar, terminal) = bar();
-    let mut outcomes = uneven(&app).map(0..1_000u64).window(4).progress_with(bar.clone());
+    let outcomes = uneven(&app).map(0..1_000u64).window(4).progress_with(bar.clone());
+    let mut outcomes = outcomes.into_iter();
     assert_eq!(outcomes.next().and_then(Result::ok), Some(0));
     assert!(outcomes.find_map(Result::err).is_some(), "input 1 fails");
     assert!(outcomes.next().is_none());
@@ -80,7 +81,8 @@ fn a_map_that_ends_early_leaves_its_bar_standing() {
     assert!(terminal.contents().contains("1 failed"), "{}", terminal.contents());
 
     let (bar, _terminal) = self::bar();
-    let mut outcomes = uneven(&app).map(0..).return_exceptions().window(4).progress_with(bar.clone());
+    let outcomes = uneven(&App::ephemeral("others")).map(0..).return_exceptions().window(4).progress_with(bar.clone());
+    let mut outcomes = outcomes.into_iter();
     assert!(outcomes.next().is_some());
     drop(outcomes);
     assert!(bar.is_finished(), "a dropped map ends its bar");
