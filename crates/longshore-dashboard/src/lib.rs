@@ -1,6 +1,8 @@
 //! A page, JSON and Prometheus metrics for the functions of a [`longshore`] app.
 
 mod actions;
+#[cfg(feature = "actix-web")]
+mod actix;
 mod document;
 #[cfg(test)]
 mod fixture;
