@@ -11,10 +11,9 @@ use crate::values::snapshot::{FunctionSnapshot, Snapshot};
 /// A handle to an [`App`](crate::App) for a viewer, such as a dashboard or an exporter. It is cheap to clone.
 ///
 /// It keeps nothing of the app alive and delays no end. It is valid until the app and the builders that came
-/// from it are dropped. That includes the time in which
-/// [`App::shutdown_blocking`](crate::App::shutdown_blocking) and its like wait, so a viewer sees how the functions
-/// end. While there is a `WeakApp`, the last snapshots of functions that have ended are kept for it, also beyond the
-/// end of the app.
+/// from it are dropped. A call of [`App::shutdown_blocking`](crate::App::shutdown_blocking) or its like holds
+/// the app until it returns, so a viewer sees how the functions end. While there is a `WeakApp`, the last
+/// snapshots of functions that have ended are kept for it, also beyond the end of the app.
 ///
 /// ```
 /// use longshore::App;
@@ -69,8 +68,8 @@ impl WeakApp {
         Some(self.app.upgrade()?.snapshot())
     }
 
-    /// The last snapshots of functions that ended while there was a `WeakApp`, oldest first: the last 16. Each was
-    /// taken at the end, and has the report of its function.
+    /// The last snapshots of the last 16 functions that ended while there was a `WeakApp`, oldest first. Each
+    /// was taken at the end, and has the report of its function.
     #[must_use]
     pub fn ended(&self) -> Vec<FunctionSnapshot> {
         self.ended.snapshots()

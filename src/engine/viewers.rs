@@ -26,7 +26,7 @@ impl EndedFunctions {
 pub(crate) struct Viewers(Mutex<Weak<EndedFunctions>>);
 
 impl Viewers {
-    /// What the viewers share. From now on ends are recorded.
+    /// The list that the viewers share. From now on ends are recorded.
     pub(crate) fn add(&self) -> Arc<EndedFunctions> {
         let mut shared = self.0.lock();
         shared.upgrade().unwrap_or_else(|| {
@@ -36,7 +36,7 @@ impl Viewers {
         })
     }
 
-    /// Records a function that has ended, if anyone views the app.
+    /// Records a function that has ended, if the app has a viewer.
     pub(super) fn record(&self, snapshot: impl FnOnce() -> FunctionSnapshot) {
         let Some(ended) = self.0.lock().upgrade() else { return };
         let snapshot = snapshot();
