@@ -2,7 +2,7 @@
 //! attempts crash, and the totals are the same as without.
 //!
 //! ```sh
-//! cargo run --release --example count_rust -- --chaos 0.05 --poison 3
+//! cargo run --release -p count-rust -- --chaos 0.05 --poison 3
 //! ```
 //!
 //! Prints a table of `key  value` rows, and then the names of the files with errors, of the poisoned files
@@ -22,6 +22,7 @@ use std::process::ExitCode;
 
 use indicatif::ProgressBar;
 use longshore::{Accountant, App, Context, RateLimited};
+use longshore_indicatif::ProgressWith;
 
 use chaos::Chaos;
 use error::Error;
@@ -89,20 +90,19 @@ fn count(app: &App, options: &Options, files: Vec<SourceFile>, chaos: Chaos) -> 
         builder = builder.containers(containers);
     }
     let function = builder.start()?;
-    let bar = ProgressBar::new(files.len() as u64);
+    let bar = ProgressBar::new(files.len() as u64).with_style(longshore_indicatif::style());
     // Sums do not depend on the order, so no outcome has to wait for its turn.
-    let mut outcomes = function.map(files).return_exceptions().unordered().into_iter();
+    let mut map = function.map(files).return_exceptions().unordered();
+    let progress = map.progress_handle();
     let mut tally = Tally::default();
-    for outcome in outcomes.by_ref() {
+    for outcome in map.progress_with(bar.clone()) {
         match outcome {
             Ok(counts) => tally.count(&counts),
             Err(failure) if failure.is_poisoned() => tally.crashed(failure),
             Err(failure) if failure.error().is_some() => tally.errors.push(failure),
             Err(failure) => return Err(failure.into()),
         }
-        bar.inc(1);
     }
-    bar.finish_and_clear();
-    tally.finish(outcomes.progress(), &function.status(), bar.elapsed());
+    tally.finish(progress.get(), &function.status(), bar.elapsed());
     Ok(tally)
 }
