@@ -207,8 +207,7 @@ impl Dashboard {
     /// Saves the page as one file with the present data, which a browser opens without a server. The file has at
     /// most 16 MiB. The worst functions come first, and functions that do not fit are counted.
     ///
-    /// Functions that have ended are in it if the dashboard has seen them. It looks once a second, and at each
-    /// request.
+    /// It has the running functions and the last 16 that ended. It can be saved after the end of the app as well.
     ///
     /// # Errors
     ///
@@ -233,7 +232,7 @@ impl Dashboard {
     /// Saves a report when the returned value is dropped, also by a panic. So a run leaves a report behind,
     /// however it ends, except by an abort of the process.
     ///
-    /// Declare it after the app, so that it is dropped before the app is.
+    /// If it is declared before the app, the report is of the end.
     #[must_use = "the report is saved when this is dropped"]
     pub fn report_on_drop(&self, path: impl AsRef<Path>) -> ReportOnDrop {
         ReportOnDrop { dashboard: self.clone(), path: path.as_ref().to_owned() }
