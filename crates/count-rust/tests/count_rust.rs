@@ -239,7 +239,9 @@ fn the_dependencies_of_this_project_can_be_counted() {
 fn bad_options_are_refused_with_a_reason_and_exit_code_2() {
     let tree = tree();
     let tree = tree.to_str().expect("the repository is at a path of text");
-    let refused: [(&[&str], &str); 11] = [
+    let refused: [(&[&str], &str); 13] = [
+        (&["--dashboard", "nonsense", tree], "the address of the page is not known"),
+        (&["--report"], "--report needs a value"),
         (&["--chaos"], "--chaos needs a value"),
         (&["--chaos", "1.5"], "--chaos 1.5 is outside 0..=1"),
         (&["--chaos", "NaN"], "--chaos NaN is outside 0..=1"),
@@ -258,5 +260,54 @@ fn bad_options_are_refused_with_a_reason_and_exit_code_2() {
         assert_eq!(output.status.code(), Some(2), "exit code: {arguments:?}: {stderr}");
         assert_eq!(output.stdout.len(), 0, "stdout: {arguments:?}: {stderr}");
         assert!(stderr.starts_with(&format!("count_rust: {reason}")), "{arguments:?}: {stderr}");
+    }
+}
+
+/// What the page answers to a request.
+fn get(url: &str, path: &str) -> Option<serde_json::Value> {
+    let host = url.strip_prefix("http://")?.trim_end_matches('/');
+    let mut stream = TcpStream::connect(host).ok()?;
+    write!(stream, "GET {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n").ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).ok()?;
+    serde_json::from_str(answer.split_once("\r\n\r\n")?.1).ok()
+}
+
+#[test]
+fn a_page_shows_the_run_while_it_lasts_and_the_report_shows_it_afterwards() {
+    // So many files that the run lasts for a second, in which the test asks the page many times.
+    let folder = std::env::temp_dir().join(format!("count_rust-{}", std::process::id()));
+    fs::create_dir_all(&folder).expect("a folder can be made");
+    for n in 0..1_500 {
+        let copied = fs::copy(tree().join("every_kind.rs"), folder.join(format!("{n}.rs")));
+        assert!(copied.is_ok(), "{copied:?}");
+    }
+    let report = folder.join("report.html");
+    let [saved, tree] = [&report, &folder].map(|path| path.to_str().expect("it is text"));
+    let options = ["--dashboard", "127.0.0.1:0", "--report", saved, "--containers", "1"];
+    let options = [&options[..], &["--chaos", "0.5", "--poison", "3", tree]].concat();
+    let mut child = start(&options);
+    let mut stderr = BufReader::new(child.stderr.take().expect("it is piped"));
+    let stdout = read(child.stdout.take().expect("it is piped"));
+    let mut line = String::new();
+    stderr.read_line(&mut line).expect("a pipe can be read");
+    let url = line.trim_start_matches("count_rust: ").split(' ').next().expect("a word").to_owned();
+    let begun = Instant::now();
+    let mut seen = None;
+    while seen.is_none() && child.try_wait().expect("it can be asked").is_none() {
+        assert!(begun.elapsed() < HUNG, "it hangs: {line}");
+        seen = get(&url, "/api/v1/functions/parse")
+            .filter(|answer| answer["function"]["totals"]["accepted"] != 0);
+    }
+    let table = Table::read(&String::from_utf8_lossy(&stdout.recv_timeout(HUNG).expect("it ends")));
+    assert!(child.wait().expect("it has ended").success());
+    let seen = seen.expect("the page answered during the run");
+    assert_eq!(seen["function"]["maps"][0]["label"], "files", "{seen}");
+    let page = fs::read_to_string(&report).expect("the report was saved");
+    fs::remove_dir_all(&folder).expect("it can be removed");
+    assert_eq!(table.poisoned.len(), 3);
+    for poisoned in &table.poisoned {
+        let name = poisoned.split(": ").next().expect("a name");
+        assert!(page.contains(&format!("\"description\":\"{name}\"")), "the report names {name}");
     }
 }
