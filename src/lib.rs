@@ -313,6 +313,7 @@ pub use api::builder::Builder;
 pub use api::call::Call;
 pub use api::function::Function;
 pub use api::map::{Map, Outcomes};
+pub use api::weak_app::WeakApp;
 pub use base::ids::{Attempt, ContainerId, Generation};
 pub use code::async_worker::AsyncWorker;
 pub use code::context::Context;

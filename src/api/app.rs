@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::api::any_function::AnyFunction;
 use crate::api::builder::Builder;
+use crate::api::weak_app::WeakApp;
 use crate::code::async_worker::AsyncWorker;
 use crate::code::context::Context;
 use crate::code::kinds::{AsyncPlain, AsyncWorkerCode, Plain, WorkerCode};
@@ -98,6 +99,33 @@ impl AppInner {
         self.registry.keep(name, number, Arc::clone(&running)).map_err(|_| StartError::ShutDown)?;
         Ok(running)
     }
+
+    /// See [`App::functions`].
+    pub(super) fn functions(&self) -> Vec<AnyFunction> {
+        self.registry.running().iter().map(AnyFunction::of).collect()
+    }
+
+    /// See [`App::snapshot`].
+    pub(super) fn snapshot(&self) -> Snapshot {
+        let AppInner { name, policy, registry } = self;
+        let (ended_cleanly, reports, reports_dropped) = registry.ended();
+        let kind = match policy {
+            RestartPolicy::RateLimited(_) => AppKind::Ephemeral,
+            RestartPolicy::CrashLoopBackoff(_) => AppKind::Deployed,
+        };
+        let functions = registry.running().iter().map(|running| running.dispatch.snapshot()).collect();
+        let anchor = Anchor::get();
+        Snapshot {
+            v: VERSION,
+            longshore: env!("CARGO_PKG_VERSION"),
+            process: std::process::id(),
+            started_unix_ms: anchor.unix_ms(),
+            now_unix_ms: Anchor::now_unix_ms(),
+            now: anchor.age(),
+            app: AppSnapshot { name: name.to_string(), kind, ended_cleanly, reports, reports_dropped },
+            functions,
+        }
+    }
 }
 
 impl App {
@@ -116,7 +144,7 @@ impl App {
     /// The functions that have been started and have not ended, in the order of their start.
     #[must_use]
     pub fn functions(&self) -> Vec<AnyFunction> {
-        self.shared.registry.running().iter().map(AnyFunction::of).collect()
+        self.shared.functions()
     }
 
     fn new(name: &str, policy: RestartPolicy) -> Self {
@@ -125,7 +153,7 @@ impl App {
     }
 
     /// A snapshot of the app and of each of its functions that has not ended. A viewer that must not keep the
-    /// app alive holds the handles of [`App::functions`] instead.
+    /// app alive holds a [`WeakApp`] instead.
     ///
     /// ```
     /// let app = longshore::App::ephemeral("docs");
@@ -138,24 +166,13 @@ impl App {
     /// ```
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
-        let AppInner { name, policy, registry } = &*self.shared;
-        let (ended_cleanly, reports, reports_dropped) = registry.ended();
-        let kind = match policy {
-            RestartPolicy::RateLimited(_) => AppKind::Ephemeral,
-            RestartPolicy::CrashLoopBackoff(_) => AppKind::Deployed,
-        };
-        let functions = registry.running().iter().map(|running| running.dispatch.snapshot()).collect();
-        let anchor = Anchor::get();
-        Snapshot {
-            v: VERSION,
-            longshore: env!("CARGO_PKG_VERSION"),
-            process: std::process::id(),
-            started_unix_ms: anchor.unix_ms(),
-            now_unix_ms: Anchor::now_unix_ms(),
-            now: anchor.age(),
-            app: AppSnapshot { name: name.to_string(), kind, ended_cleanly, reports, reports_dropped },
-            functions,
-        }
+        self.shared.snapshot()
+    }
+
+    /// A handle to the app that does not keep it alive, for a viewer.
+    #[must_use]
+    pub fn downgrade(&self) -> WeakApp {
+        WeakApp::of(&self.shared)
     }
 
     /// Runs `scope` with an ephemeral app, drains the app, and returns the result together with the report.

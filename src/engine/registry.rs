@@ -29,6 +29,13 @@ const REPORTS_MAX: usize = 64;
 
 /// A function that its app can end.
 pub(crate) trait Ends: Clone + Send + Sync {
+    /// A handle that does not keep the function alive.
+    type Weak: Send;
+
+    fn downgrade(&self) -> Self::Weak;
+
+    fn upgrade(weak: &Self::Weak) -> Option<Self>;
+
     /// Begins to end the function at once, without waiting for its supervisor.
     fn end(&self, ending: Ending, limit: Duration) -> EndingReport;
 
@@ -44,14 +51,16 @@ pub(super) type EndingReport = Pin<Box<dyn Future<Output = FunctionReport> + Sen
 
 /// Returns the report of a function that has ended, as it is now. Returns `None` once nothing of the function
 /// is left.
-pub(super) type Latest = Box<dyn Fn() -> Option<FunctionReport> + Send>;
+pub(super) type Latest = Arc<dyn Fn() -> Option<FunctionReport> + Send + Sync>;
 
 /// The functions of an app.
-pub(crate) struct Registry<F>(Mutex<Functions<F>>);
+pub(crate) struct Registry<F: Ends>(Mutex<Functions<F>>);
 
-struct Functions<F> {
+struct Functions<F: Ends> {
     /// Whether the app has ended.
     closed: bool,
+    /// The functions that were running when the app ended, so that a viewer sees them until they are gone.
+    at_close: Vec<F::Weak>,
     /// How many names were ever reserved.
     reserved: u64,
     by_name: BTreeMap<Arc<str>, NamedFunction<F>>,
@@ -71,6 +80,7 @@ struct NamedFunction<F> {
 }
 
 /// A function that did not end cleanly.
+#[derive(Clone)]
 struct EndedFunction {
     number: u64,
     report: FunctionReport,
@@ -78,7 +88,7 @@ struct EndedFunction {
 }
 
 /// Reserves a name in the registry, until it is dropped.
-pub(crate) struct Registration<F> {
+pub(crate) struct Registration<F: Ends> {
     registry: Weak<Registry<F>>,
     name: Arc<str>,
     number: u64,
@@ -92,10 +102,11 @@ pub(crate) struct ClosedRegistry<F> {
     reports_dropped: u64,
 }
 
-impl<F> Default for Registry<F> {
+impl<F: Ends> Default for Registry<F> {
     fn default() -> Self {
         Self(Mutex::new(Functions {
             closed: false,
+            at_close: Vec::new(),
             reserved: 0,
             by_name: BTreeMap::new(),
             ended_cleanly: 0,
@@ -133,9 +144,13 @@ impl<F: Ends> Registry<F> {
         }
     }
 
-    /// The functions that have not ended, in the order of their start.
+    /// The functions that have not ended, in the order of their start. Once the app has ended, the functions
+    /// that were running then and are not gone.
     pub(crate) fn running(&self) -> Vec<F> {
         let functions = self.0.lock();
+        if functions.closed {
+            return functions.at_close.iter().filter_map(F::upgrade).collect();
+        }
         let running =
             functions.by_name.values().filter_map(|entry| Some((entry.number, entry.running.clone()?)));
         let mut running: Vec<_> = running.collect();
@@ -156,19 +171,19 @@ impl<F: Ends> Registry<F> {
     pub(crate) fn close(&self) -> ClosedRegistry<F> {
         let mut functions = self.0.lock();
         functions.closed = true;
-        let Functions { by_name, ended_cleanly, ended, reports_dropped, .. } = &mut *functions;
-        let by_name = std::mem::take(by_name);
-        let ended = std::mem::take(ended);
-        let (ended_cleanly, reports_dropped) = (*ended_cleanly, *reports_dropped);
-        drop(functions);
+        let by_name = std::mem::take(&mut functions.by_name);
         let running = by_name.into_values().filter_map(|entry| Some((entry.number, entry.running?)));
         let mut running: Vec<_> = running.collect();
         running.sort_unstable_by_key(|(number, _)| *number);
+        functions.at_close.extend(running.iter().map(|(_, function)| function.downgrade()));
+        let Functions { ended_cleanly, ended, reports_dropped, .. } = &*functions;
+        let (ended_cleanly, ended, reports_dropped) = (*ended_cleanly, ended.clone(), *reports_dropped);
+        drop(functions);
         ClosedRegistry { running, ended, ended_cleanly, reports_dropped }
     }
 }
 
-impl<F> Registration<F> {
+impl<F: Ends> Registration<F> {
     /// The number of the function in the order of the starts.
     pub(crate) fn number(&self) -> u64 {
         self.number
@@ -197,7 +212,7 @@ impl<F> Registration<F> {
     }
 }
 
-impl<F> Drop for Registration<F> {
+impl<F: Ends> Drop for Registration<F> {
     fn drop(&mut self) {
         let Some(registry) = self.registry.upgrade() else { return };
         let mut functions = registry.0.lock();
@@ -266,6 +281,16 @@ mod tests {
     struct Function(Registration<Arc<Function>>, FunctionReport);
 
     impl Ends for Arc<Function> {
+        type Weak = Weak<Function>;
+
+        fn downgrade(&self) -> Weak<Function> {
+            Arc::downgrade(self)
+        }
+
+        fn upgrade(weak: &Weak<Function>) -> Option<Self> {
+            weak.upgrade()
+        }
+
         fn end(&self, _: Ending, _: Duration) -> EndingReport {
             let report = self.1.clone();
             Box::pin(async { report })
@@ -302,7 +327,7 @@ mod tests {
         let function = start(&registry, "f", Fate::Exited);
         let taken = |name: &str| matches!(registry.reserve(&name.into()), Err(StartError::NameTaken(_)));
         assert!(taken("f") && Arc::strong_count(&function) == 2, "the registry holds the function");
-        function.0.ended(&function.1, Box::new(|| None));
+        function.0.ended(&function.1, Arc::new(|| None));
         assert!(taken("f") && Arc::strong_count(&function) == 1, "the registry has dropped the function");
         drop(function);
         assert!(!taken("f"));
@@ -315,8 +340,8 @@ mod tests {
         for n in 0..1_000 {
             let fate = if n % 10 == 0 { Fate::CutOff } else { Fate::Exited };
             let function = start(&registry, &format!("f{n}"), fate);
-            function.0.ended(&function.1, Box::new(|| None));
-            function.0.ended(&function.1, Box::new(|| None)); // a second end changes nothing
+            function.0.ended(&function.1, Arc::new(|| None));
+            function.0.ended(&function.1, Arc::new(|| None)); // a second end changes nothing
         }
         let last = start(&registry, "last", Fate::Exited);
         assert_eq!(entries(&registry), 1, "the ended functions have no entry");
@@ -334,7 +359,7 @@ mod tests {
         let registry = Arc::new(Registry::<Arc<Function>>::default());
         let function = start(&registry, "f", Fate::CutOff);
         let closed = registry.close();
-        function.0.ended(&function.1, Box::new(|| None));
+        function.0.ended(&function.1, Arc::new(|| None));
         let reports = closed.reports();
         assert_eq!(closed.report("app".to_owned(), reports, false).functions.len(), 1);
         assert_eq!(registry.close().report("app".to_owned(), Vec::new(), false).functions.len(), 0);

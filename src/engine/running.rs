@@ -1,7 +1,7 @@
 //! The running function, which its handles, maps and calls share.
 
 use std::ops::Deref;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use actix::Addr;
@@ -175,7 +175,7 @@ impl Parts {
     /// its threads is left.
     fn latest(&self) -> Latest {
         let dispatch = Arc::downgrade(&self.dispatch);
-        Box::new(move || Some(dispatch.upgrade()?.report()))
+        Arc::new(move || Some(dispatch.upgrade()?.report()))
     }
 
     /// Whether a blocking call on the calling thread would wait for itself.
@@ -185,6 +185,16 @@ impl Parts {
 }
 
 impl Ends for Arc<Running> {
+    type Weak = Weak<Running>;
+
+    fn downgrade(&self) -> Weak<Running> {
+        Self::downgrade(self)
+    }
+
+    fn upgrade(weak: &Weak<Running>) -> Option<Self> {
+        weak.upgrade()
+    }
+
     fn end(&self, ending: Ending, limit: Duration) -> EndingReport {
         self.dispatch.begin_end(ending); // not by request, because the supervisor may be busy
         let (report, reported) = oneshot::channel();

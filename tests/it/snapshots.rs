@@ -8,10 +8,10 @@ use futures::{FutureExt, StreamExt};
 use longshore::snapshot::{AppKind, ContainerStateName, CrashKind, Happening, ModeName, PolicyName};
 use longshore::{
     App, BoxError, ContainerId, Context, CrashLoopBackoff, Event, FunctionSnapshot, Health, RateLimited,
-    Retries, Worker,
+    Retries, WeakApp, Worker,
 };
 
-use crate::support::{Gate, attempt, unhung, until};
+use crate::support::{Gate, Started, attempt, unhung, until};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -384,6 +384,34 @@ fn an_app_shows_its_functions_and_what_has_become_of_those_that_have_ended() {
         let events = one.events();
         drop((one, app));
         drop(events.into_iter().last()); // an app that is dropped ends the stream
+    });
+}
+
+#[test]
+fn a_viewer_sees_how_an_app_ends_and_does_not_keep_it() {
+    unhung(|| {
+        let app = App::deployed("viewed");
+        let (gate, began) = (Gate::default(), Gate::default());
+        let (its_gate, its_beginning) = (gate.clone(), began.clone());
+        let f = app.infallible("f", move |_: &()| {
+            its_beginning.open();
+            its_gate.pass();
+        });
+        let f = f.containers(1).started();
+        let viewer = app.downgrade();
+        let call = f.call(());
+        began.pass();
+        let end = std::thread::spawn(move || app.shutdown_blocking());
+        let mode = |viewer: &WeakApp| viewer.snapshot().map(|snapshot| snapshot.functions[0].mode);
+        until("the viewer sees that the function drains", || mode(&viewer) == Some(ModeName::Draining));
+        assert_eq!(viewer.functions()[0].snapshot().expect("it is there").inputs.executing, 1);
+        gate.open();
+        call.wait().expect("a drain lets it finish");
+        assert!(end.join().expect("it ends").is_clean());
+        assert!(viewer.is_gone());
+        assert!(viewer.snapshot().is_none());
+        assert!(viewer.functions().is_empty());
+        assert_eq!(viewer.name(), "viewed");
     });
 }
 

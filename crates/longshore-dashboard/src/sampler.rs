@@ -1,0 +1,46 @@
+//! The sampler: a thread that looks at the app once a second while a [`Dashboard`](crate::Dashboard) lives.
+//!
+//! It holds the dashboard weakly. It ends at once when the last clone of the dashboard is dropped, and nothing
+//! waits for it.
+
+use std::io;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Weak};
+use std::thread;
+use std::time::Duration;
+
+use crate::Watched;
+
+/// Ends the sampler when it is dropped.
+pub(crate) struct Sampler {
+    _alive: Sender<()>,
+}
+
+/// What the thread waits on: it ends when the [`Sampler`] is dropped.
+pub(crate) struct Ended(Receiver<()>);
+
+impl Sampler {
+    pub(crate) fn new() -> (Self, Ended) {
+        let (alive, ended) = channel();
+        (Self { _alive: alive }, Ended(ended))
+    }
+}
+
+/// Starts the thread.
+pub(crate) fn start(watched: &Arc<Watched>, ended: Ended) -> io::Result<()> {
+    let watched = Arc::downgrade(watched);
+    let thread = thread::Builder::new().name("longshore-sampler".to_owned());
+    thread.spawn(move || run(&watched, &ended))?;
+    Ok(())
+}
+
+fn run(watched: &Weak<Watched>, ended: &Ended) {
+    loop {
+        let Some(now) = watched.upgrade().map(|watched| watched.sample()) else { return };
+        // Each look is just after the full second, so that every second has one.
+        let wait = Duration::from_secs(1) - Duration::from_nanos(u64::from(now.subsec_nanos()));
+        if ended.0.recv_timeout(wait) != Err(RecvTimeoutError::Timeout) {
+            return;
+        }
+    }
+}
