@@ -101,3 +101,9 @@ function tiles(parent, items) {
     mark(tile.value, "bad", Boolean(bad));
   });
 }
+
+// A sentence about a number, if it is above 0.
+function note(node, n, words) {
+  show(node, n > 0);
+  put(node, n > 0 ? words(n) : "");
+}

@@ -28,13 +28,21 @@ function strip(row, states, crashes) {
   path(row.boom, crashes.map(([at]) => `M${from + at} 0h1v20h-1z`).join(""));
 }
 
-// A stepped line over `width` steps, with the area below it. The newest value is at the right.
+// A stepped line over `width` steps, with the area below it. The newest value is at the right. Unknown values are gaps.
 function area(values, width, most, height) {
-  if (!values.length || !(most > 0)) return "";
-  const from = width - values.length;
-  return `M${from} ${height}` + values.map((value, at) =>
-    `V${(height - height * Math.min(1, (value ?? 0) / most)).toFixed(1)}H${from + at + 1}`).join("") + `V${height}z`;
+  let d = "", open = false;
+  values.forEach((value, at) => {
+    const x = width - values.length + at, known = value !== null && most > 0;
+    if (known && !open) d += `M${x} ${height}`;
+    if (known) d += `V${(height - height * Math.min(1, value / most)).toFixed(1)}H${x + 1}`;
+    else if (open) d += `V${height}z`;
+    open = known;
+  });
+  return open ? `${d}V${height}z` : d;
 }
+
+// The values without the last, if its step is not over: it would look like a fall.
+const finished = (values, end, now) => end > now && values.length ? [...values.slice(0, -1), null] : values;
 
 const marks = (values, width, height) =>
   values.map((value, at) => value > 0 ? `M${width - values.length + at} 0h1v${height}h-1z` : "").join("");
@@ -44,8 +52,8 @@ const marks = (values, width, height) =>
 function grouped(values, size, end) {
   const means = [];
   for (let last = values.length, held = (end % size) || size; last > 0; last -= held, held = size) {
-    const group = values.slice(Math.max(0, last - held), last);
-    means.unshift(group.reduce((sum, value) => sum + (value ?? 0), 0) / group.length);
+    const group = values.slice(Math.max(0, last - held), last).filter((value) => value !== null);
+    means.unshift(group.length ? group.reduce((sum, value) => sum + value, 0) / group.length : null);
   }
   return means;
 }
@@ -69,3 +77,4 @@ function memoryBar(row, { live_bytes: live, limit_bytes: limit, peak_bytes: peak
   path(row.peak, peak > 0 ? `M${at} 0h15v10h-15z` : "");
   mark(row.bar.parentNode, "full", live > 0.9 * limit);
 }
+const memoryText = ({ live_bytes: live, limit_bytes: limit }) => size(live) + (limit === undefined ? "" : ` of ${size(limit)}`);

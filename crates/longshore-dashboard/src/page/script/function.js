@@ -39,7 +39,7 @@ function troubleCard(page, f, head, health) {
     crash_loop: loop ? `Crash loop: ${many(loop.crashes, "crash", "crashes")} in a row` : "Crash loop",
     crashing: "Containers are crashing", over: "A crash loop is over",
   }[health] ?? words(health));
-  put(page.since, health !== "crash_loop" ? ticks : loop ? (at) => `since ${clock(head, loop.since_ms)}, for ${span(at - loop.since_ms)}` : "");
+  put(page.since, health === "stuck" && oldest ? (at) => `the oldest execution has lasted ${span(at - oldest.since_ms)}, and ${many(waiting(f), "input waits", "inputs wait")}` : health !== "crash_loop" ? ticks : loop ? (at) => `since ${clock(head, loop.since_ms)}, for ${span(at - loop.since_ms)}` : "");
   const counts = health === "crash_loop" && loop;
   show(page.next, Boolean(counts));
   if (counts) {
@@ -55,7 +55,7 @@ function troubleCard(page, f, head, health) {
   put(page.message, stuckOn ? "" : shown(f.broken ?? (last ?? cause ? messageOf(last ?? cause) : f.gave_up?.message)));
   put(page.where, stuckOn ? `container ${oldest.container}, generation ${oldest.generation}, attempt ${oldest.attempt}` : last ? (at) => crashWhere(last, at) : "");
   const { tally } = f, limited = tally.crashes_max !== undefined;
-  show(page.tally, health !== "broken");
+  show(page.tally, ["crash_loop", "crashing", "gave_up"].includes(health));
   put(page.policy, policyText(f));
   show(page.limits, limited);
   if (limited) {
@@ -90,17 +90,14 @@ function causes(page, f, head) {
     put(row.last, (at) => `${span(at - cause.last_ms)} ago`);
     put(row.input, inputName(cause.executing));
   });
-  note(page.causesOther, f.causes_other, (n) => `${many(n, "crash", "crashes")} of further causes.`);
-}
-
-function note(node, n, words) {
-  show(node, n > 0);
-  put(node, n > 0 ? words(n) : "");
+  note(page.causesOther, f.causes_other + (f.causes_cut ?? 0), (n) => `${count(n)} more, of further causes.`);
 }
 
 function containers(page, f, answer, head) {
   const strips = new Map((answer.strips?.rows ?? []).map((row) => [row.container, row]));
+  const accounted = f.rows.some((each) => each.memory);
   show(page.legend, strips.size > 0);
+  show(page.memoryHead, accounted);
   list(page.containers, f.rows, "t-container", (each) => each.container, (row, each) => {
     row.root.dataset.state = each.state;
     put(row.id, each.container);
@@ -113,17 +110,18 @@ function containers(page, f, answer, head) {
     put(row.running, each.executing ? (at) => `attempt ${each.executing.attempt}, for ${span(at - each.executing.since_ms)}` : "");
     number(row.crashes, each.crashes);
     put(row.death, each.last_death ? (at) => `${kindOf(each.last_death.kind)}, ${span(at - each.last_death.at_ms)} ago` : "");
+    show(row.memoryCell, accounted);
     show(row.memoryFig, Boolean(each.memory));
     if (each.memory) {
       memoryBar(row, each.memory);
-      put(row.memory, size(each.memory.live_bytes) + (each.memory.limit_bytes === undefined ? "" : ` of ${size(each.memory.limit_bytes)}`)
-        + (each.memory.peak_bytes > each.memory.live_bytes ? `, peak ${size(each.memory.peak_bytes)}` : ""));
+      put(row.memory, memoryText(each.memory));
+      put(row.most, `peak ${size(each.memory.peak_bytes)}`);
     }
     show(row.kill, !answer.ended && can("kill"));
     row.kill.act ??= [`Kill`, `Kill ${each.container}?`, () => `kill/${each.container}`, row.result, "killed", "it was not alive"];
     attribute(row.kill, "aria-label", row.kill.armed ? `Kill container ${each.container}? Press again` : `Kill container ${each.container}`);
   });
-  note(page.rowsOmitted, f.rows_omitted, (n) => `${many(n, "further container is", "further containers are")} not shown. Those in trouble are shown first.`);
+  note(page.rowsOmitted, f.rows_omitted + (f.rows_cut ?? 0), (n) => `${many(n, "further container is", "further containers are")} not shown. Those in trouble are shown first.`);
   const bytes = f.abandoned.reduce((total, each) => total + each.bytes, 0);
   const since = Math.min(...f.abandoned.map((each) => each.since_ms));
   note(page.abandoned, f.containers.abandoned, (n) => (at) => `${many(n, "abandoned thread has", "abandoned threads have")} not returned from the code of the function`
@@ -164,14 +162,16 @@ function charts(page, f, series) {
   const step = width / CHART, end = Math.floor(from.end_ms / from.step_ms), second = 1000 / from.step_ms;
   attribute(page.short, "aria-pressed", String(!long));
   attribute(page.long, "aria-pressed", String(Boolean(long)));
-  const group = (values) => grouped(values ?? [], step, end), each = (values, by) => group(values).map((value) => value * by);
+  const group = (values) => grouped(finished(values ?? [], from.end_ms - (long ? 0 : from.step_ms), f.now_ms), step, end);
+  const each = (values, by) => group(values).map((value) => value === null ? null : value * by);
   const all = [["Completed", each(from.ok, second), each(from.failed, second), perSecond], ["Waiting", group(from.waiting), [], (n) => count(Math.round(n))]];
   if (f.memory && from.bytes) all.push(["Memory", group(from.bytes), [], size]);
   const booms = marks(group(from.crashes), CHART, 7);
   list(page.chartGrid, all, "t-chart", ([label]) => label, (chart, [label, main, failed, say]) => {
     const most = Math.max(0, ...main, ...failed), drawing = chart.ok.parentNode;
     put(chart.label, label);
-    put(chart.now, main.length ? say(main.at(-1)) : "");
+    const latest = main.findLast((value) => value !== null);
+    put(chart.now, latest === undefined ? "" : say(latest));
     put(chart.most, most > 0 ? `at most ${say(most)}` : "");
     attribute(drawing, "viewBox", `0 0 ${CHART} 40`);
     path(chart.ok, area(main, CHART, most, 40));
@@ -207,7 +207,7 @@ function mapRow(row, f, map, over) {
 function maps(page, f) {
   show(page.noMaps, !f.maps.length);
   list(page.maps, f.maps, "t-map", (map) => map.number, (row, map) => mapRow(row, f, map, false));
-  note(page.mapsOmitted, f.maps_omitted, (n) => `${many(n, "further map is", "further maps are")} open.`);
+  note(page.mapsOmitted, f.maps_omitted + (f.maps_cut ?? 0), (n) => `${many(n, "further map is", "further maps are")} open.`);
   show(page.mapsEnded, f.maps_ended.length > 0);
   list(page.mapsEnded, f.maps_ended.toReversed(), "t-map", (map) => map.number, (row, map) => mapRow(row, f, map, true));
 }

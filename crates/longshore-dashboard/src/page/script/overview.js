@@ -85,6 +85,7 @@ function overview(head, all, now) {
   show(page.empty, !all.length && !head.ended?.length);
   show(page.table, all.length > 0);
   show(page.note, all.length > 0);
+  note(page.omitted, head.functions_omitted, (n) => `${many(n, "further function is", "further functions are")} not shown, because the answer would be too long. Those in trouble are shown first.`);
   const accounted = all.some((f) => f.memory);
   show(page.memoryHead, accounted);
   list(page.table, all, "t-function", (f) => f.name, (row, f) => functionRow(row, f, now, accounted));
@@ -128,22 +129,24 @@ function functionRow(row, f, now, accounted) {
   const gap = wide / (states.length || 1) > 3 ? 0.2 : 0;
   for (const [part, word] of [["cl", "live"], ["cs", "start"], ["cw", "wait"], ["cx", "stop"]]) path(row[part], cells(states, word, 0, gap));
   put(row.containers, containersText(f.containers));
-  path(row.ok, area(spark.ok ?? [], 60, Math.max(1, ...spark.ok ?? []), 20));
+  const done = finished(spark.ok ?? [], spark.end_ms, f.now_ms);
+  path(row.ok, area(done, 60, Math.max(1, ...done), 20));
   path(row.boom, marks(spark.crashes ?? [], 60, 6));
   const ok = f.totals.ok + f.totals.failed;
-  const steps = spark.ok?.length > 1 ? (spark.ok.at(-2) ?? 0) * 1000 / spark.step_ms : undefined;
+  const known = done.findLast((value) => value !== null), steps = known === undefined ? undefined : known * 1000 / spark.step_ms;
   put(row.rate, perSecond(rate(f.name, f.now_ms, ok) ?? steps));
   number(row.waiting, waiting(f));
   number(row.failed, sum(spark.failed));
   number(row.crashes, sum(spark.crashes), "bad");
-  number(row.poisoned, f.totals.poisoned, "bad");
+  number(row.poisoned, sum(spark.poisoned), "bad");
   show(row.memoryFig, Boolean(f.memory));
   show(row.memoryCell, accounted);
   if (f.memory) {
     // The limit is each container's, so the bar shows the whole against the sum.
-    const { live_bytes, limit_bytes } = f.memory, n = states.length || 1;
-    memoryBar(row, { live_bytes, limit_bytes: limit_bytes && limit_bytes * n, peak_bytes: 0 });
-    put(row.memory, size(live_bytes) + (limit_bytes === undefined ? "" : ` of ${size(limit_bytes * n)}`));
+    const { live_bytes, limit_bytes } = f.memory, n = f.containers.live + f.containers.starting + f.containers.exiting + f.containers.backing_off + f.containers.stopped;
+    const memory = { live_bytes, limit_bytes: limit_bytes && limit_bytes * n, peak_bytes: 0 };
+    memoryBar(row, memory);
+    put(row.memory, memoryText(memory));
   }
   const cause = causeOf(f), ill = rankOf(health) < rankOf("starting") && Boolean(cause);
   show(row.why, ill);
