@@ -23,9 +23,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     let nightly = fetch.map(0..1_000_000u64).label("nightly").return_exceptions();
     let reads = thread::spawn(move || nightly.into_iter().filter(Result::is_err).count());
-    #[expect(clippy::disallowed_methods, reason = "it decides when the example ends")]
-    let end = Instant::now() + Duration::from_secs(seconds);
-    while Instant::now() < end {
+    let end = page_time(seconds);
+    while !end() {
         let sums =
             count.run((0..1_000).map(|n| n % 97 * 1_000).collect::<Vec<u64>>()).expect("it cannot fail");
         assert_eq!(sums.len(), 1_000);
@@ -33,4 +32,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     drop(app.abort());
     println!("{} inputs of the nightly map did not end well", reads.join().expect("it does not panic"));
     Ok(())
+}
+
+/// Returns a function that says whether the example has run for so many seconds.
+#[expect(clippy::disallowed_methods, reason = "nothing but the end of the example is decided by it")]
+fn page_time(seconds: u64) -> impl Fn() -> bool {
+    let end = Instant::now() + Duration::from_secs(seconds);
+    move || Instant::now() >= end
 }

@@ -10,10 +10,16 @@ use sha2::{Digest, Sha256};
 
 use crate::history::{History, Remembered};
 use crate::page::{PAGE, SCRIPT, STYLE};
-use crate::text::{base64, html, json_in_html, public_name};
+use crate::text::{base64, cut, html, json_in_html, public_name};
 
 /// The rows of the table.
 const ROWS_MAX: usize = 256;
+
+/// The bytes of the table. A row has at most 3 KiB.
+const TABLE_MAX: usize = 256 << 10;
+
+/// The bytes of a cause in the table.
+const CAUSE_MAX: usize = 200;
 
 /// The document. With data it is a report: the page then shows the data, and asks no server.
 pub(crate) fn document(history: &History, data: Option<&str>) -> String {
@@ -81,11 +87,15 @@ fn table(history: &History) -> String {
     let mut functions: Vec<&Remembered> = history.running.iter().collect();
     functions.sort_by_key(|it| std::cmp::Reverse(it.last.health));
     functions.extend(history.ended.iter().rev());
+    let mut omitted = functions.len();
     for function in functions.iter().take(ROWS_MAX) {
+        if table.len() > TABLE_MAX {
+            break;
+        }
         row(&mut table, function);
+        omitted -= 1;
     }
     table.push_str("</tbody></table>");
-    let omitted = functions.len().saturating_sub(ROWS_MAX);
     if omitted > 0 {
         write!(table, "<p>{omitted} more functions are not shown.</p>").expect("a string can be written to");
     }
@@ -111,7 +121,7 @@ fn row(table: &mut String, function: &Remembered) {
     }
     let cause = last.causes.first().map(|cause| {
         let place = cause.location.as_deref().map(|place| format!(" at {place}")).unwrap_or_default();
-        html(&format!("{}{place}: {}", cause.kind, cause.message))
+        html(&cut(&format!("{}{place}: {}", cause.kind, cause.message), CAUSE_MAX))
     });
     write!(table, "<td><bdi>{}</bdi></td></tr>", cause.unwrap_or_default())
         .expect("a string can be written to");

@@ -1,6 +1,6 @@
 //! [`History`]: what a dashboard remembers of each function, also after the function has ended.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use longshore::snapshot::FunctionSnapshot;
@@ -102,18 +102,22 @@ fn narrow(number: u64) -> u32 {
 }
 
 impl History {
-    /// Takes note of a look: of functions that are new, and of those that have ended.
-    pub(crate) fn see(&mut self, look: Look) {
-        let Look { functions, app, now, .. } = look;
-        self.since.get_or_insert(now);
-        let mut before = std::mem::take(&mut self.running);
-        for (function, last) in functions {
-            let known = before.iter().position(|it| it.is(&last));
-            let samples = known.and_then(|at| before.remove(at).samples);
+    /// Takes note of a look: of functions that are new, and of those that have ended. The looks must come in
+    /// their order.
+    pub(crate) fn see(&mut self, look: &mut Look) {
+        self.since.get_or_insert(look.now);
+        let before = std::mem::take(&mut self.running).into_iter();
+        let mut before: BTreeMap<String, Remembered> = before.map(|it| (it.last.name.clone(), it)).collect();
+        for (function, last) in std::mem::take(&mut look.functions) {
+            // A name may be used again.
+            let same = before.get(&last.name).is_some_and(|it| it.last.started == last.started);
+            let samples = same.then(|| before.remove(&last.name)).flatten().and_then(|it| it.samples);
             self.running.push(Remembered { function, last, samples });
         }
-        for gone in before {
-            self.end(gone, &app.reports);
+        let mut ended: Vec<_> = before.into_values().collect();
+        ended.sort_by_key(|it| it.last.started);
+        for ended in ended {
+            self.end(ended, &look.app.reports);
         }
     }
 
@@ -148,12 +152,5 @@ impl History {
                 }
             }
         }
-    }
-}
-
-impl Remembered {
-    /// Whether the snapshot is of the same function: a name may be used again.
-    fn is(&self, snapshot: &FunctionSnapshot) -> bool {
-        self.last.name == snapshot.name && self.last.started == snapshot.started
     }
 }

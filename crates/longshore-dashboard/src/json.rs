@@ -34,10 +34,10 @@ const TEXT_MAX: usize = 1024;
 const LIST_MAX: usize = 256;
 
 /// The largest part of an answer that the app may take, in bytes.
-const HEAD_MAX: usize = 128 << 10;
+const HEAD_MAX: usize = 32 << 10;
 
 /// The largest part of an overview that one function may take, in bytes.
-const ENTRY_MAX: usize = 64 << 10;
+const ENTRY_MAX: usize = 16 << 10;
 
 /// The length of a step of the sparkline, in seconds.
 const SPARK_SECONDS: u64 = 10;
@@ -102,13 +102,13 @@ pub(crate) fn overview(head: &Head, history: &History, bytes_max: usize) -> Box<
 
 /// The entries that fit into so many bytes, in their order, and the number of the others. Those of the worst
 /// health are chosen first.
-pub(crate) fn worst_that_fit<T: Fits>(entries: Vec<(Health, T)>, bytes_max: usize) -> (Vec<T>, usize) {
+fn worst_that_fit(entries: Vec<(Health, Box<RawValue>)>, bytes_max: usize) -> (Vec<Box<RawValue>>, usize) {
     let mut by_health: Vec<usize> = (0..entries.len()).collect();
     by_health.sort_by_key(|at| std::cmp::Reverse(entries[*at].0));
     let mut fits = vec![false; entries.len()];
     let mut left = bytes_max;
     for at in by_health {
-        let size = entries[at].1.size() + 1;
+        let size = entries[at].1.get().len() + 1;
         if size > left {
             break;
         }
@@ -118,17 +118,6 @@ pub(crate) fn worst_that_fit<T: Fits>(entries: Vec<(Health, T)>, bytes_max: usiz
     let omitted = fits.iter().filter(|fits| !**fits).count();
     let chosen = entries.into_iter().zip(fits).filter(|(_, fits)| *fits).map(|((_, entry), _)| entry);
     (chosen.collect(), omitted)
-}
-
-/// Something with a size in bytes.
-pub(crate) trait Fits {
-    fn size(&self) -> usize;
-}
-
-impl Fits for Box<RawValue> {
-    fn size(&self) -> usize {
-        self.get().len()
-    }
 }
 
 /// A function, as it is in the overview.

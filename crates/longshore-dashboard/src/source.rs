@@ -69,6 +69,11 @@ impl Source {
         Self { app: app.downgrade(), last: Mutex::new(seen) }
     }
 
+    /// The name of the app.
+    pub(crate) fn name(&self) -> &str {
+        self.app.name()
+    }
+
     /// Looks at the app.
     pub(crate) fn look(&self) -> Look {
         let Some(snapshot) = self.app.snapshot() else {

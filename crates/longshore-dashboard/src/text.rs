@@ -16,7 +16,10 @@ pub(crate) fn cut(text: &str, bytes_max: usize) -> Cow<'_, str> {
     if text.len() <= bytes_max {
         return Cow::Borrowed(text);
     }
-    let end = text.floor_char_boundary(bytes_max.saturating_sub(MARK.len()));
+    let mut end = bytes_max.saturating_sub(MARK.len());
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
     Cow::Owned(format!("{}{MARK}", &text[..end]))
 }
 
@@ -33,10 +36,14 @@ pub(crate) fn public_name(name: &str) -> Cow<'_, str> {
 /// A label of a metric: the name, with control characters replaced. Two names never become the same label.
 pub(crate) fn label(name: &str) -> String {
     let public = public_name(name);
-    let plain: String =
-        public.chars().map(|c| if is_plain(c) { c } else { char::REPLACEMENT_CHARACTER }).collect();
+    let plain = one_line(&public);
     let plain = if plain == *public { plain } else { hashed(&plain, name) };
     plain.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+}
+
+/// The text in one line, without characters that control a terminal.
+pub(crate) fn one_line(text: &str) -> String {
+    text.chars().map(|c| if is_plain(c) { c } else { char::REPLACEMENT_CHARACTER }).collect()
 }
 
 /// Text for HTML, also within the quotes of an attribute. Characters that are not visible become a visible one.

@@ -1,0 +1,318 @@
+//! The metrics: the text exposition format of Prometheus, version 0.0.4, from one look.
+//!
+//! All values of a label are there from the start, at 0. Labels never hold inputs, messages or places, so their
+//! number is bounded by the program's own text. A value that is not known has no line.
+
+use std::fmt::{Display, Write as _};
+use std::time::Duration;
+
+use longshore::FunctionSnapshot;
+use longshore::snapshot::{AppKind, Histogram, PolicyName};
+
+use crate::history::History;
+use crate::source::Look;
+use crate::text;
+
+/// The value of the header `content-type`.
+pub(crate) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// The containers of a function that have lines of their own, if that is on.
+const CONTAINERS_MAX: usize = 64;
+
+/// The app, for the labels and the clock.
+pub(crate) struct Of {
+    app: String,
+    kind: &'static str,
+    started_unix_ms: u64,
+    /// Whether there is a line for each container.
+    each_container: bool,
+}
+
+impl Of {
+    pub(crate) fn new(look: &Look, each_container: bool) -> Self {
+        let kind = match look.app.kind {
+            AppKind::Ephemeral => "ephemeral",
+            AppKind::Deployed => "deployed",
+            _ => "unknown",
+        };
+        let started_unix_ms = look.started_unix_ms;
+        Self { app: text::label(&look.app.name), kind, started_unix_ms, each_container }
+    }
+}
+
+/// The metrics of the running functions, in at most so many bytes. Functions that do not fit are counted.
+pub(crate) fn metrics(of: &Of, history: &History, bytes_max: usize) -> String {
+    let functions: Vec<&FunctionSnapshot> = history.running.iter().map(|it| &it.last).collect();
+    let mut shown = functions.len();
+    loop {
+        let text = exposition(of, &functions[..shown], functions.len() - shown);
+        if text.len() <= bytes_max || shown == 0 {
+            return text;
+        }
+        // The lines of a function do not get longer when others are left out.
+        shown = (shown * bytes_max / text.len()).min(shown - 1);
+    }
+}
+
+/// One family of metrics after the other: its lines must be next to each other.
+struct Families<'a> {
+    text: String,
+    functions: Vec<(String, &'a FunctionSnapshot)>,
+    started: Duration,
+}
+
+fn exposition(of: &Of, functions: &[&FunctionSnapshot], omitted: usize) -> String {
+    let app = &of.app;
+    let labels = |it: &FunctionSnapshot| format!("app=\"{app}\",function=\"{}\"", text::label(&it.name));
+    let mut all = Families {
+        text: String::new(),
+        functions: functions.iter().map(|it| (labels(it), *it)).collect(),
+        started: Duration::from_millis(of.started_unix_ms),
+    };
+    all.head(
+        "functions_omitted",
+        "gauge",
+        "Functions that are left out, because the answer would be too long.",
+    );
+    all.line("functions_omitted", &format!("app=\"{app}\""), omitted);
+    let kind = of.kind;
+    all.each(
+        "function_info",
+        "gauge",
+        "The restart policy of the function and the kind of its app.",
+        |it, line| {
+            let policy = match it.tally.policy {
+                PolicyName::RateLimited => "rate_limited",
+                PolicyName::CrashLoopBackoff => "crash_loop_backoff",
+                _ => "unknown",
+            };
+            line(&format!("policy=\"{policy}\",kind=\"{kind}\""), 1.0);
+        },
+    );
+    containers(&mut all);
+    inputs(&mut all);
+    crashes(&mut all);
+    memory(&mut all);
+    all.histogram(
+        "execution_seconds",
+        "Durations of executions. Inputs of less than half a millisecond count with the average of their lease.",
+        |it| &it.executing,
+    );
+    all.histogram(
+        "queue_seconds",
+        "Time that calls waited for a container. One in sixteen is measured.",
+        |it| &it.queueing,
+    );
+    all.histogram("enter_seconds", "Durations of enter where it succeeded.", |it| &it.entering);
+    if of.each_container {
+        each_container(&mut all);
+    }
+    all.text
+}
+
+fn containers(all: &mut Families<'_>) {
+    all.each(
+        "containers",
+        "gauge",
+        "Containers by state. Their sum is the configured number.",
+        |it, line| {
+            let by_state = it.containers;
+            let states = [
+                ("starting", by_state.starting),
+                ("live", by_state.live),
+                ("exiting", by_state.exiting),
+                ("backing_off", by_state.backing_off),
+                ("stopped", by_state.stopped),
+            ];
+            for (state, number) in states {
+                line(&format!("state=\"{state}\""), number as f64);
+            }
+        },
+    );
+    all.gauge("abandoned_threads", "Threads that were left behind in the user's code.", |it| {
+        Some(it.containers.abandoned as f64)
+    });
+    all.counter("restarts_total", "Restarts of containers.", |it| it.totals.restarts);
+    all.counter("recycled_total", "Graceful exits of containers that were started again.", |it| {
+        it.totals.recycled
+    });
+    all.counter("late_answers_total", "Answers of fenced attempts, which were refused.", |it| {
+        it.totals.late_answers
+    });
+    all.counter("exit_timeouts_total", "Executions of exit that took too long.", |it| {
+        it.totals.exit_timeouts
+    });
+}
+
+fn inputs(all: &mut Families<'_>) {
+    all.each("inputs", "gauge", "Inputs without an outcome, by what they wait for.", |it, line| {
+        let by_state = it.inputs;
+        let states = [
+            ("queued", by_state.queued),
+            ("retry", by_state.retry),
+            ("replay", by_state.replay),
+            ("executing", by_state.executing),
+        ];
+        for (state, number) in states {
+            line(&format!("state=\"{state}\""), number as f64);
+        }
+    });
+    all.gauge("maps", "Open maps.", |it| Some((it.maps.len() + it.maps_omitted) as f64));
+    all.gauge("calls", "Calls that are not closed.", |it| Some(it.calls.open as f64));
+    all.counter("inputs_accepted_total", "Inputs that were accepted.", |it| it.totals.accepted);
+    all.each("inputs_total", "counter", "Inputs that ended, by outcome.", |it, line| {
+        let totals = it.totals;
+        let outcomes = [
+            ("ok", totals.ok),
+            ("failed", totals.failed),
+            ("poisoned", totals.poisoned),
+            ("cancelled", totals.cancelled),
+            ("given_up", totals.given_up),
+        ];
+        for (outcome, number) in outcomes {
+            line(&format!("outcome=\"{outcome}\""), number as f64);
+        }
+    });
+    all.counter("retries_total", "Failures that led to a retry.", |it| it.totals.retried);
+    all.counter("replays_total", "Inputs put back because their container died.", |it| it.totals.replayed);
+    all.moment("oldest_execution", "When the oldest current execution began.", |it| {
+        it.oldest.first().map(|oldest| oldest.since)
+    });
+}
+
+fn crashes(all: &mut Families<'_>) {
+    all.each(
+        "crashes_total",
+        "counter",
+        "Deaths of containers by cause. Kills by hand are no crashes.",
+        |it, line| {
+            let by_cause = it.totals.crashes;
+            let causes = [
+                ("panic", by_cause.panic),
+                ("enter_panic", by_cause.enter_panic),
+                ("enter_error", by_cause.enter_error),
+                ("memory_limit", by_cause.memory_limit),
+                ("no_thread", by_cause.no_thread),
+                ("no_account", by_cause.no_account),
+                ("killed", by_cause.killed),
+            ];
+            for (cause, number) in causes {
+                line(&format!("cause=\"{cause}\""), number as f64);
+            }
+        },
+    );
+    all.counter("crash_loops_total", "Crash loops: two or more loop crashes in a row.", |it| {
+        it.totals.crash_loops
+    });
+    all.counter("give_ups_total", "The number of times that the function gave up.", |it| it.totals.give_ups);
+    all.gauge("crash_loop_crashes", "Loop crashes in a row. It is 0 without a crash loop.", |it| {
+        let current = it.crash_loop.filter(|crash_loop| crash_loop.ended.is_none());
+        Some(current.map_or(0.0, |crash_loop| f64::from(crash_loop.crashes)))
+    });
+    all.gauge("gave_up", "Whether the function has given up: 1 or 0.", |it| {
+        Some(if it.gave_up.is_some() { 1.0 } else { 0.0 })
+    });
+    all.gauge("crash_budget_ratio", "How near the function is to giving up, from 0 to 1.", |it| {
+        it.tally.used()
+    });
+    all.moment("next_restart", "When a crash loop creates containers again.", |it| {
+        it.crash_loop.and_then(|crash_loop| crash_loop.next_restart)
+    });
+    all.moment("last_crash", "When a container last crashed.", |it| {
+        it.causes.iter().map(|cause| cause.last).max()
+    });
+}
+
+fn memory(all: &mut Families<'_>) {
+    let bytes = |bytes: u64| Some(bytes as f64);
+    all.gauge("memory_live_bytes", "Bytes that are not freed.", |it| bytes(it.memory?.live));
+    all.gauge("memory_retained_bytes", "The part of them that earlier attempts left behind.", |it| {
+        bytes(it.memory?.retained)
+    });
+    all.gauge("memory_abandoned_bytes", "Bytes that abandoned threads use.", |it| {
+        bytes(it.memory?.abandoned)
+    });
+    all.gauge("memory_peak_bytes", "The largest use of the limit by one container.", |it| {
+        bytes(it.memory?.peak)
+    });
+    all.gauge("memory_limit_bytes", "The limit of each container.", |it| bytes(it.memory?.limit?));
+}
+
+fn each_container(all: &mut Families<'_>) {
+    let help = "Bytes of a container that are not freed.";
+    all.each("container_memory_live_bytes", "gauge", help, |it, line| {
+        for row in it.rows.iter().take(CONTAINERS_MAX) {
+            if let Some(memory) = row.memory {
+                line(&format!("container=\"{}\"", row.container), memory.live as f64);
+            }
+        }
+    });
+}
+
+impl Families<'_> {
+    fn head(&mut self, name: &str, kind: &str, help: &str) {
+        writeln!(self.text, "# HELP longshore_{name} {help}\n# TYPE longshore_{name} {kind}").expect(WRITES);
+    }
+
+    fn line(&mut self, name: &str, labels: &str, value: impl Display) {
+        writeln!(self.text, "longshore_{name}{{{labels}}} {value}").expect(WRITES);
+    }
+
+    /// A family with any number of lines for each function.
+    fn each(
+        &mut self,
+        name: &str,
+        kind: &str,
+        help: &str,
+        lines: impl Fn(&FunctionSnapshot, &mut dyn FnMut(&str, f64)),
+    ) {
+        self.head(name, kind, help);
+        let functions = std::mem::take(&mut self.functions);
+        for (labels, function) in &functions {
+            lines(function, &mut |more, value| {
+                let comma = if more.is_empty() { "" } else { "," };
+                self.line(name, &format!("{labels}{comma}{more}"), value);
+            });
+        }
+        self.functions = functions;
+    }
+
+    fn counter(&mut self, name: &str, help: &str, value: impl Fn(&FunctionSnapshot) -> u64) {
+        self.each(name, "counter", help, |it, line| line("", value(it) as f64));
+    }
+
+    fn gauge(&mut self, name: &str, help: &str, value: impl Fn(&FunctionSnapshot) -> Option<f64>) {
+        self.each(name, "gauge", help, |it, line| {
+            if let Some(value) = value(it) {
+                line("", value);
+            }
+        });
+    }
+
+    /// A moment in seconds since 1970, so that an age can be computed at any time.
+    fn moment(&mut self, name: &str, help: &str, moment: impl Fn(&FunctionSnapshot) -> Option<Duration>) {
+        let started = self.started;
+        self.gauge(&format!("{name}_timestamp_seconds"), help, |it| {
+            Some((started + moment(it)?).as_secs_f64())
+        });
+    }
+
+    fn histogram(&mut self, name: &str, help: &str, histogram: impl Fn(&FunctionSnapshot) -> &Histogram) {
+        self.head(name, "histogram", help);
+        let functions = std::mem::take(&mut self.functions);
+        for (labels, function) in &functions {
+            let histogram = histogram(function);
+            let mut below = 0;
+            for (bound, count) in histogram.ranges() {
+                below += count;
+                let bound = bound.map_or("+Inf".to_owned(), |bound| bound.as_secs_f64().to_string());
+                self.line(&format!("{name}_bucket"), &format!("{labels},le=\"{bound}\""), below);
+            }
+            self.line(&format!("{name}_sum"), labels, histogram.sum().as_secs_f64());
+            self.line(&format!("{name}_count"), labels, below);
+        }
+        self.functions = functions;
+    }
+}
+
+const WRITES: &str = "a string can be written to";
