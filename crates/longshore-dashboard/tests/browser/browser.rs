@@ -91,8 +91,8 @@ impl Browser {
 
     /// Opens the page of a function.
     pub(crate) async fn open_function(&self, base: &str, name: &str) {
-        let name: String = url::form_urlencoded::byte_serialize(name.as_bytes()).collect();
-        self.open(&format!("{base}#/f/{}", name.replace('+', "%20"))).await;
+        let encoded: String = url::form_urlencoded::byte_serialize(name.as_bytes()).collect();
+        self.open(&format!("{base}#/f/{}", encoded.replace('+', "%20"))).await;
         self.until("!document.querySelector('#function [data-b=body]').hidden", "the function is shown").await;
         self.until_text("#h-name", name).await;
     }

@@ -40,7 +40,7 @@ fn a_lost_server_is_said_and_found_again() {
         browser.open(&format!("http://{address}/ops")).await;
         browser.until_text("#say", "parse is in a crash loop").await;
         server.stop().await;
-        browser.until_text("#say", "The program is lost since ").await;
+        browser.until_text("#say", "Lost since ").await;
         browser.until_text("#tick", "Next try in ").await;
         browser.until("document.body.classList.contains('lost') && document.querySelector('tbody.fn') !== null", "the last picture is grey").await;
         let _server = Application::start(Dashboard::of(&app), "/ops", &address).await;

@@ -58,7 +58,7 @@ fn the_page_saves_the_report_also_when_the_program_is_gone() {
         browser.click("[data-b=save]").await;
         let first = downloaded(&directory, 1).await;
         server.stop().await;
-        browser.until_text("#say", "The program is lost since ").await;
+        browser.until_text("#say", "Lost since ").await;
         browser.click("[data-b=save]").await;
         let second = downloaded(&directory, 2).await;
         assert!(second.len() == 2 && second.contains(&first[0]), "{second:?}");

@@ -32,7 +32,7 @@ function render() {
 function header(head) {
   put(page.app, head ? oneLine(head.app.name) : "");
   put(page.process, head ? (now) => `process ${head.process}, up ${span(now)}${state.restarted ? ", restarted while this page was open" : ""}` : "");
-  put(page.live, saved ? `saved ${new Date(saved.overview.now_unix_ms).toLocaleString("en-GB")}` : state.lost ? "lost"
+  put(page.live, saved ? `saved ${new Date(saved.overview.now_unix_ms).toLocaleString("en-GB", { dateStyle: "medium", timeStyle: "medium" })}` : state.lost ? "lost"
     : state.paused ? `paused at ${new Date(state.pausedAt).toLocaleTimeString("en-GB")}` : "live");
   put(page.pause, state.paused ? "Go on" : "Pause");
   attribute(page.pause, "aria-pressed", String(state.paused));
@@ -45,8 +45,8 @@ function say(head, all, now) {
   let health = "serving", sentence, more;
   const worst = all[0], bad = all.filter((f) => rankOf(healthOf(f, now)) < 5);
   if (state.lost) {
-    health = "other";
-    sentence = `The program is lost since ${new Date(state.lost).toLocaleTimeString("en-GB")}: ${state.why}`;
+    health = "lost";
+    sentence = `Lost since ${new Date(state.lost).toLocaleTimeString("en-GB")}: ${state.why}`;
     more = () => `${head ? "The last picture is shown. " : ""}Next try in ${left(state.next - Date.now())}.`;
   } else if (!head) return;
   else if (head.dashboard?.app_gone) [health, sentence, more] = ["ended", "The app has ended", "The last picture is shown."];

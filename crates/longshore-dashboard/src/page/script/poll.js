@@ -76,7 +76,7 @@ async function ask() {
     if (!state.paused) state.frozen = null;
   } catch (error) {
     state.lost ??= Date.now();
-    state.why = error.status ? error.message : error.name === "TimeoutError" ? "it does not answer" : "it cannot be reached";
+    state.why = error.status ? error.message : error.name === "TimeoutError" ? "the program does not answer" : "the program cannot be reached";
     state.delay = Math.min(2 * state.delay, SLOWEST);
     freeze();
   }

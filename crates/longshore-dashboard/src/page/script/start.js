@@ -77,7 +77,7 @@ document.addEventListener("keydown", (event) => {
   const at = event.target, typing = at.matches("input");
   if (typing && event.key !== "Escape") return;
   if (typing) return void at.blur();
-  if ((event.key === " " || event.key === "Enter") && at.matches("button, a")) return;
+  if (event.key === " " && at.matches("button") || event.key === "Enter" && at.matches("button, a")) return;
   if (event.key !== "Enter") event.preventDefault();
   KEYS[event.key]();
 });
