@@ -327,6 +327,7 @@ pub use decide::retries::Retries;
 pub use engine::abort::AbortHandle;
 pub use engine::actor;
 pub use engine::events::{Events, WaitedFor};
+pub use engine::progress_handle::ProgressHandle;
 pub use memory::accountant::Accountant;
 pub use values::crash::{BoxError, Crash, CrashKind, Death, EnterError, Panic, Previous};
 pub use values::error::{ConfigError, NotReady, StartError};

@@ -14,6 +14,7 @@ use crate::engine::consumer::{Consumer, Failures};
 use crate::engine::dispatch::Wait;
 use crate::engine::map_buffers::Order;
 use crate::engine::planned::{Options, Planned};
+use crate::engine::progress_handle::{ProgressHandle, ProgressSource};
 use crate::engine::running::Running;
 use crate::values::progress::Progress;
 
@@ -122,6 +123,11 @@ where
     #[must_use]
     pub fn progress(&self) -> Progress {
         self.0.progress()
+    }
+
+    /// A handle that shows the progress of the map in another place, also after the map's end.
+    pub fn progress_handle(&mut self) -> ProgressHandle {
+        self.0.progress_handle()
     }
 
     /// See [`Outcomes::salvage`].
@@ -266,6 +272,17 @@ where
     /// A handle that cancels the map from another place.
     pub fn abort_handle(&self) -> AbortHandle {
         self.abort.clone()
+    }
+
+    /// See [`Map::progress_handle`].
+    pub fn progress_handle(&mut self) -> ProgressHandle {
+        match &mut self.state {
+            MapState::Waiting(planned) => {
+                planned.options.progress.get_or_insert_with(ProgressSource::new).handle()
+            }
+            MapState::Open(consumer) => consumer.progress_handle(),
+            MapState::Closed => ProgressSource::new().handle(), // it has ended
+        }
     }
 
     /// How many inputs the map has pulled, and how they have ended so far.

@@ -25,6 +25,7 @@ use crate::engine::abort::{Abort, AbortHandle};
 use crate::engine::caller::Caller;
 use crate::engine::dispatch::{ClosedJob, Dispatch, Found, JobPlan, Wait};
 use crate::engine::map_buffers::{JobSource, MapEnd, Order};
+use crate::engine::progress_handle::{ProgressHandle, ProgressSource, ReadProgress};
 use crate::values::progress::Progress;
 
 /// The treatment of failures by a map.
@@ -80,6 +81,8 @@ pub(crate) struct Reader {
     /// Whether the job has ended for this reader. Its inputs are then cancelled, and its finished outcomes
     /// can be salvaged.
     pub(crate) ended: bool,
+    /// Shows the last progress once the job is closed, if the caller has such a handle.
+    progress_source: Option<ProgressSource>,
     /// The index of the next outcome in order.
     next: u64,
     /// The number of outcomes that were taken and not yet counted in `flow.yielded`.
@@ -136,6 +139,7 @@ impl Reader {
             order,
             failures,
             ended: false,
+            progress_source: None,
             next: 0,
             unsent: 0,
             room_min: 1,
@@ -292,12 +296,33 @@ impl Reader {
         self.dispatch.progress(self.job)
     }
 
+    /// A handle that shows the progress of the job.
+    pub(crate) fn progress_handle(&mut self) -> ProgressHandle {
+        let source = self.progress_source.take().unwrap_or_else(ProgressSource::new);
+        let handle = source.handle();
+        self.shows_by(source);
+        handle
+    }
+
+    /// Lets the handles of `source` show the progress of the job from now on.
+    fn shows_by(&mut self, source: ProgressSource) {
+        let function: Arc<dyn ReadProgress> = Arc::clone(&self.dispatch) as _;
+        source.open(Arc::downgrade(&function), self.job);
+        self.progress_source = Some(source);
+    }
+
     /// Cancels the pending inputs of the job, and returns the rest of the job.
     pub(crate) fn close(mut self) -> Undropped {
         let mut chunks = self.take_used();
         chunks.append(&mut self.kept);
         chunks.extend(self.current.take().map(|current| current.chunk));
-        (chunks, self.dispatch.close(self.job))
+        let closed = self.dispatch.close(self.job);
+        if let Some(source) = self.progress_source.take()
+            && let Some(last) = closed.as_ref().and_then(|closed| closed.progress)
+        {
+            source.end(last);
+        }
+        (chunks, closed)
     }
 }
 
@@ -353,6 +378,11 @@ impl ReaderGuard {
             engine.abort_job(self.0.job);
         }
     }
+
+    /// Lets the handles of `source` show the progress of the job from now on.
+    pub(super) fn shows_by(&mut self, source: ProgressSource) {
+        self.0.shows_by(source);
+    }
 }
 
 impl Drop for ReaderGuard {
@@ -364,7 +394,7 @@ impl Drop for ReaderGuard {
         let (stack, shape) = (reader.stack(), reader.dispatch.settings.shape);
         let_go(stack, move || {
             let (chunks, closed) = reader.close();
-            let holds = closed.as_ref().is_some_and(|closed| !closed.0.is_empty() || !closed.1.is_empty());
+            let holds = closed.as_ref().is_some_and(|closed| !closed.is_empty());
             if shape.runs_drops() && (!chunks.is_empty() || holds) {
                 defer_drop(stack, (chunks, closed));
             }

@@ -234,10 +234,16 @@ impl MapBuffers {
         }
     }
 
-    /// The number of inputs that were pulled, or count as pulled.
+    /// The number of inputs that were pulled, or count as pulled, as far as the source knows. The ledger knows
+    /// the number that were accepted. Once the source is over, that is all of them: an input that the source
+    /// returned after the end of its map is dropped and not counted.
     pub(crate) fn pulled(&self) -> u64 {
         let counted = self.flow.pulled.load(Ordering::SeqCst);
-        if let JobSource::Direct(_) = self.source { counted + self.held_by_window() } else { counted }
+        match self.source {
+            JobSource::Direct(_) => counted + self.held_by_window(),
+            JobSource::Prefetched(_) => counted,
+            JobSource::Exhausted => 0,
+        }
     }
 
     /// Refuses the inputs that the feeder pulls from now on. Returns `false` if the system refuses a barrier,

@@ -30,6 +30,7 @@ pub(crate) mod messages;
 pub(crate) mod open_call;
 pub(crate) mod outbox;
 pub(crate) mod planned;
+pub(crate) mod progress_handle;
 pub(crate) mod registry;
 pub(crate) mod running;
 pub(crate) mod settings;

@@ -145,7 +145,7 @@ impl Drop for Held {
         let_go(stack, move || {
             if let Some(closed) = dispatch.close(job)
                 && shape.runs_drops()
-                && !(closed.0.is_empty() && closed.1.is_empty())
+                && !closed.is_empty()
             {
                 defer_drop(stack, closed);
             }

@@ -15,6 +15,7 @@ use crate::engine::consumer::{Failures, ReaderGuard};
 use crate::engine::dispatch::Dispatch;
 use crate::engine::map_buffers::{JobSource, Order};
 use crate::engine::messages::{DropGuard, Request};
+use crate::engine::progress_handle::ProgressSource;
 use crate::engine::running::Running;
 use crate::engine::span::SafeSpan;
 use crate::values::error::name_in_range;
@@ -27,6 +28,8 @@ pub(crate) struct Options {
     pub(crate) window: Option<u64>,
     pub(crate) retries: Option<Retries>,
     pub(crate) label: Option<Arc<str>>,
+    /// Shows the progress of the map, if the caller has asked for it.
+    pub(crate) progress: Option<ProgressSource>,
     /// The span in which the map was made.
     span: Option<SafeSpan>,
 }
@@ -35,7 +38,15 @@ pub(crate) struct Options {
 impl Default for Options {
     fn default() -> Self {
         let (order, failures) = (Order::Input, Failures::EndMap);
-        Self { order, failures, window: None, retries: None, label: None, span: SafeSpan::current() }
+        Self {
+            order,
+            failures,
+            window: None,
+            retries: None,
+            label: None,
+            progress: None,
+            span: SafeSpan::current(),
+        }
     }
 }
 
@@ -62,7 +73,8 @@ impl Planned {
         dispatch: &Arc<Dispatch>,
         default_window: Window,
     ) -> Result<(ReaderGuard, Option<DeferDrop<BlockingSource>>), Reason> {
-        let Self { source, options: Options { order, failures, window, retries, label, span } } = self;
+        let Self { source, options } = self;
+        let Options { order, failures, window, retries, label, progress, span } = options;
         let window = match window {
             Some(inputs) => Window::fixed(inputs).map_err(Reason::Config)?,
             None => default_window,
@@ -78,7 +90,10 @@ impl Planned {
             ),
         };
         let caller = Caller::within(span, label);
-        let reader = ReaderGuard::of_map(dispatch, source, (order, failures), window, retries, caller)?;
+        let mut reader = ReaderGuard::of_map(dispatch, source, (order, failures), window, retries, caller)?;
+        if let Some(source) = progress {
+            reader.shows_by(source);
+        }
         Ok((reader, blocking))
     }
 

@@ -384,7 +384,7 @@ mod tests {
         let before = FunctionReport { threads_running: 1, ..ended("f", Fate::StillRunning) };
         for (name, latest) in [("gone", None), ("there", Some(before.clone()))] {
             let function = start(&registry, name, Fate::Exited);
-            function.0.ended(&before, Box::new(move || latest.clone()));
+            function.0.ended(&before, Arc::new(move || latest.clone()));
         }
         let report = registry.close().report("app".to_owned(), Vec::new(), false);
         let told: Vec<_> =

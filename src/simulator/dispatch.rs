@@ -20,7 +20,8 @@ const NEW: usize = 4;
 /// The longest time for which an input that is leased ahead waits beside an idle container.
 const STEAL_PAUSE: Duration = Duration::from_millis(1);
 
-/// A map is served after this many leases of calls in a row, if one waits.
+/// A map is served after this many leases of calls in a row, if one waits. An input is executed again after as
+/// many fresh calls.
 const CALLS_IN_A_ROW: usize = 3;
 
 impl Model {
@@ -74,8 +75,8 @@ impl Model {
         }
     }
 
-    /// Checks the order of dispatch: calls go before maps, but maps get a quarter; due retries and new inputs
-    /// take turns.
+    /// Checks the order of dispatch: calls go before maps, but maps get a quarter, and so do the inputs that
+    /// are executed again; due retries and new inputs take turns.
     fn check_order(&mut self, id: ContainerId, lease: &Lease, class: usize, eligible: &Eligible, now: Time) {
         let of_a_map = self.jobs[&lease.job].kind == JobKind::Map;
         let maps_turn = self.calls_in_a_row >= CALLS_IN_A_ROW;
@@ -83,7 +84,15 @@ impl Model {
             // The contract does not say which input of a map comes first here, because the inputs of maps and
             // calls wait in the same queues.
         } else {
-            let best = self.best_class(id, now).unwrap_or(NEW);
+            let best_behind_calls = self.classes(id, now).filter(|class| *class > CALL).min();
+            let again_first = self.fresh_calls_in_a_row >= CALLS_IN_A_ROW
+                && best_behind_calls.is_some_and(|class| class < NEW);
+            assert!(
+                !(again_first && class == CALL),
+                "a fourth fresh call went before class {best_behind_calls:?}"
+            );
+            let best = if again_first { best_behind_calls } else { self.best_class(id, now) }.unwrap_or(NEW);
+            self.fresh_calls_in_a_row = if class == CALL { self.fresh_calls_in_a_row + 1 } else { 0 };
             let new_in_turn = class == NEW && best == RETRY && self.retried_last;
             assert!(class <= best || new_in_turn, "dispatch order: class {class} went before class {best}");
             let new_waits = class == RETRY && !eligible.told.is_empty();
@@ -210,18 +219,23 @@ impl Model {
 
     /// The best class of the waiting inputs that the container must be able to take.
     fn best_class(&self, id: ContainerId, now: Time) -> Option<usize> {
-        let may_replay = |input: &InputModel| {
+        self.classes(id, now).min()
+    }
+
+    /// The classes of the waiting inputs that the container must be able to take.
+    fn classes(&self, id: ContainerId, now: Time) -> impl Iterator<Item = usize> {
+        let may_replay = move |input: &InputModel| {
             let replays = |crashed| self.suspects.may_replay(id, crashed, now, self.plan.rules.containers);
             input.crashed.is_none_or(replays)
         };
-        let class = |(job, input, queue): (JobId, &InputModel, WaitsFor)| match queue {
+        let class = move |(job, input, queue): (JobId, &InputModel, WaitsFor)| match queue {
             WaitsFor::New if self.jobs[&job].kind == JobKind::Call => Some(CALL),
             WaitsFor::New => Some(NEW),
             WaitsFor::Requeued => Some(REQUEUED),
             WaitsFor::Replay => may_replay(input).then_some(REPLAY),
             WaitsFor::Retry { due } => (due <= now).then_some(RETRY),
         };
-        self.waiting().filter_map(class).min()
+        self.waiting().filter_map(class)
     }
 
     fn class(&self, lease: &Lease, now: Time) -> usize {

@@ -166,6 +166,7 @@ pub(super) struct Model {
     pub(super) suspects: NaiveSuspects,
     /// The number of leases of calls since the last lease of a map.
     pub(super) calls_in_a_row: usize,
+    pub(super) fresh_calls_in_a_row: usize,
     /// Whether a retry, and not a new input, was dispatched last of these two kinds.
     pub(super) retried_last: bool,
     /// The largest number of maps that were open at once.
@@ -223,6 +224,7 @@ impl Model {
             current: BTreeMap::new(),
             suspects: NaiveSuspects::default(),
             calls_in_a_row: 0,
+            fresh_calls_in_a_row: 0,
             retried_last: false,
             maps_most: 0,
             little_room: LittleRoom::default(),

@@ -1,13 +1,14 @@
 //! The order of dispatch, and that no input waits while a container is idle.
 
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Barrier};
 use std::time::Duration;
 
 use longshore::testkit::{EnterFault, Fault};
-use longshore::{App, ContainerId, Retries};
+use longshore::{App, Call, ContainerId, RateLimited, Retries};
 
-use crate::support::{Gate, Started, numbers, unhung, until};
+use crate::support::{Gate, Started, attempt, numbers, unhung, until};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MS: Duration = Duration::from_millis(1);
@@ -110,6 +111,34 @@ fn an_endless_stream_of_calls_leaves_a_quarter_to_the_maps() {
             let seen: Vec<u64> =
                 f.map(1..101u64).window(1).blocking().map(|seen| seen.expect("served")).collect();
             assert_eq!(seen.len(), 100);
+            over.store(true, Ordering::Relaxed);
+        });
+    });
+}
+
+#[test]
+fn an_endless_stream_of_calls_holds_up_neither_a_retry_nor_a_replay() {
+    unhung(|| {
+        let app = App::ephemeral("dispatching");
+        let f = app.function("f", |n: &u64| match (*n, attempt()) {
+            (1, 1..=20) => Err("not yet"),
+            (2, 1..=3) => panic!("a crash"),
+            _ => Ok(*n),
+        });
+        let at_once = Retries::new(20).initial_delay(Duration::ZERO).backoff_coefficient(1.0);
+        let f = f.containers(1).retries(at_once).restart(RateLimited::never()).started();
+        let over = AtomicBool::new(false);
+        std::thread::scope(|threads| {
+            threads.spawn(|| {
+                let mut queued: VecDeque<_> = (0..1_000).map(|_| f.call(0)).collect();
+                while !over.load(Ordering::Relaxed) {
+                    queued.push_back(f.call(0));
+                    let first = queued.pop_front().map(Call::wait);
+                    assert!(matches!(first, Some(Ok(0))));
+                }
+            });
+            assert_eq!(f.call(1).wait().expect("its last attempt succeeds"), 1);
+            assert_eq!(f.call(2).wait().expect("its last attempt succeeds"), 2);
             over.store(true, Ordering::Relaxed);
         });
     });

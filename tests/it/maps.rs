@@ -297,6 +297,68 @@ fn progress_is_observable_while_the_map_runs() {
 }
 
 #[test]
+fn a_handle_shows_the_progress_of_a_map_in_another_place_and_after_its_end() {
+    under_each_policy(|app, policy| {
+        let (began, gate) = (Gate::default(), Gate::default());
+        let (told, inside) = (began.clone(), gate.clone());
+        let f = numbers_under(policy, app, 1, move |n| {
+            if *n == 30 {
+                told.open();
+                inside.pass();
+            }
+            *n
+        });
+        let mut map = f.map((0..100u64).collect::<Vec<_>>()).unordered();
+        let before = map.progress_handle();
+        assert_eq!(before.get(), Progress::default(), "the map has not begun");
+        std::thread::scope(|threads| {
+            let consumer = threads.spawn(move || map.into_iter().take_while(Result::is_ok).count());
+            began.pass();
+            until("what was executed is counted", || before.get().ok >= 30);
+            assert_eq!(before.get().total, Some(100));
+            assert!(!before.is_ended());
+            gate.open();
+            assert_eq!(consumer.join().expect("it only counts"), 100);
+        });
+        assert!(before.is_ended());
+        assert_eq!(before.get().ok, 100);
+        sum_holds(before.get());
+
+        let mut outcomes = f.map(0..1_000u64).window(8).into_iter();
+        assert_eq!(outcomes.next().and_then(Result::ok), Some(0));
+        let (first, second) = (outcomes.progress_handle(), outcomes.progress_handle());
+        assert!(first.get().ok > 0, "the map has begun");
+        drop(outcomes);
+        until("the map is closed", || second.is_ended());
+        assert_eq!(first.get(), second.get());
+        assert_eq!(second.get().completed(), second.get().ok + second.get().cancelled, "{}", second.get());
+        sum_holds(first.get());
+    });
+}
+
+#[test]
+fn a_handle_holds_neither_the_function_nor_its_values() {
+    under_each_policy(|app, policy| {
+        let f = numbers_under(policy, app, 1, |n| *n);
+        let untyped = f.untyped();
+        let mut refused = f.map(0..10u64).window(0);
+        let handle = refused.progress_handle();
+        assert!(refused.into_iter().next().is_some_and(|outcome| outcome.is_err()), "a window of none");
+        assert_eq!(handle.get(), Progress::default());
+        assert!(handle.is_ended(), "a map that was refused is over");
+        let mut map = f.map(0..10u64);
+        let handle = map.progress_handle();
+        assert!(!handle.is_ended());
+        drop(map);
+        assert!(handle.is_ended(), "a map that never begins is over when it is dropped");
+        f.stop();
+        drop(f);
+        until("the function is gone", || untyped.is_gone());
+        assert_eq!(handle.get(), Progress::default(), "the map never began");
+    });
+}
+
+#[test]
 fn a_failure_during_a_drain_is_the_error_that_its_map_ends_with() {
     under_each_policy(|app, policy| {
         let (begun, gate) = (Gate::default(), Gate::default());

@@ -1,13 +1,20 @@
-//! Puts all mutants of a list into a copy of the crate, each behind a switch, so that they are compiled once.
+//! Puts all mutants of a list, or all patches of a folder, into a copy of the crate, each behind a switch, so that they
+//! are compiled once.
 //!
 //! ```text
-//! weave LIST LEFT_OUT TREE   weaves the mutants of LIST, which `cargo mutants --list --json` prints, into the files of
-//!                            TREE, but for those whose numbers are the lines of LEFT_OUT; prints those that it cannot
-//! weave --blame TREE         reads what `cargo --message-format json` prints: which mutants of TREE do not compile
+//! weave LIST LEFT_OUT TREE             weaves the mutants of LIST, which `cargo mutants --list --json` prints, into the
+//!                                      files of TREE, but for those whose numbers are the lines of LEFT_OUT; prints the
+//!                                      numbers of those that it cannot weave
+//! weave --patches FILES LEFT_OUT TREE  does the same with patches. The folder FILES/NUMBER has the files that the patch
+//!                                      of that number changes, as they are after it
+//! weave --blame TREE                   reads what `cargo --message-format json` prints, and prints the numbers of the
+//!                                      mutants of TREE that do not compile
 //! ```
 //!
 //! The first mutant of the list has the number 1. `LONGSHORE_MUTANT` in the environment of a test names the one that is
 //! switched on. Those in constants, in conditions that bind names, and values of opaque types cannot be switched.
+
+mod patches;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::BufRead;
@@ -215,6 +222,11 @@ fn weave(files: BTreeMap<String, Places>, tree: &Path) -> io::Result<()> {
         }
         fs::write(&path, syntax.into_token_stream().to_string())?;
     }
+    add_switch(tree)
+}
+
+/// Adds the module that says which mutant is on.
+fn add_switch(tree: &Path) -> io::Result<()> {
     let lib = tree.join("src/lib.rs");
     let text = fs::read_to_string(&lib)?;
     if !text.contains("mod mutant;") {
@@ -272,6 +284,11 @@ fn blame(tree: &Path) -> BTreeSet<u64> {
     blamed
 }
 
+/// The numbers in the lines of a file.
+fn numbers(file: &str) -> io::Result<BTreeSet<u64>> {
+    Ok(fs::read_to_string(file)?.lines().filter_map(|line| line.parse().ok()).collect())
+}
+
 fn main() -> io::Result<()> {
     let arguments: Vec<String> = env::args().skip(1).collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
@@ -279,13 +296,17 @@ fn main() -> io::Result<()> {
             blame(Path::new(tree)).iter().for_each(|number| println!("{number}"));
             Ok(())
         }
+        ["--patches", files, left_out, tree] => {
+            let tree = Path::new(tree);
+            let unwoven = patches::weave(Path::new(files), &numbers(left_out)?, tree)?;
+            unwoven.iter().for_each(|number| println!("{number}"));
+            add_switch(tree)
+        }
         [list, left_out, tree] => {
-            let left_out = fs::read_to_string(left_out)?;
-            let left_out = left_out.lines().filter_map(|line| line.parse().ok()).collect();
-            weave(mutants(&fs::read_to_string(list)?, &left_out), Path::new(tree))
+            weave(mutants(&fs::read_to_string(list)?, &numbers(left_out)?), Path::new(tree))
         }
         _ => {
-            eprintln!("weave LIST LEFT_OUT TREE | weave --blame TREE");
+            eprintln!("weave LIST LEFT_OUT TREE | weave --patches FILES LEFT_OUT TREE | weave --blame TREE");
             process::exit(2);
         }
     }

@@ -2,6 +2,10 @@
 
 mod actions;
 mod document;
+#[cfg(test)]
+mod fixture;
+#[cfg(test)]
+mod golden;
 mod guard;
 mod health;
 mod history;

@@ -316,3 +316,148 @@ impl Families<'_> {
 }
 
 const WRITES: &str = "a string can be written to";
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use prometheus_parse::{Scrape, Value};
+
+    use super::*;
+    use crate::fixture::{Fixture, sick};
+
+    fn exposed(bytes_max: usize, name: &str, functions: usize) -> String {
+        let fixture = Fixture::new();
+        let snapshot = sick().pop().expect("there are some");
+        let names = (0..functions).map(|n| if n == 0 { name.to_owned() } else { format!("{name} {n}") });
+        let named = |name| {
+            let mut named = snapshot.clone();
+            named.name = name;
+            named
+        };
+        let mut look = fixture.look(snapshot.now, names.map(named).collect());
+        let of = Of::new(&look, true);
+        let mut history = History::default();
+        history.see(&mut look);
+        metrics(&of, &history, bytes_max)
+    }
+
+    fn scraped(text: &str) -> Scrape {
+        Scrape::parse(text.lines().map(|line| Ok(line.to_owned()))).expect("a scraper reads it")
+    }
+
+    fn value(scrape: &Scrape, name: &str, label: Option<(&str, &str)>) -> Option<f64> {
+        let is_it = |labels: &prometheus_parse::Labels| {
+            label.is_none_or(|(name, value)| labels.get(name) == Some(value))
+        };
+        let sample = scrape.samples.iter().find(|sample| sample.metric == name && is_it(&sample.labels))?;
+        match &sample.value {
+            Value::Counter(value) | Value::Gauge(value) | Value::Untyped(value) => Some(*value),
+            Value::Histogram(_) | Value::Summary(_) => None,
+        }
+    }
+
+    #[test]
+    fn a_scraper_reads_the_numbers_of_the_snapshot() {
+        let last = sick().pop().expect("there are some");
+        let scrape = scraped(&exposed(1 << 20, "sick", 1));
+        let totals = last.totals;
+        assert!(totals.ok > 0 && totals.poisoned == 1 && totals.crashes.panic == 2 && totals.retried == 1);
+        let expected = [
+            ("longshore_inputs_total", Some(("outcome", "ok")), totals.ok as f64),
+            ("longshore_inputs_total", Some(("outcome", "poisoned")), 1.0),
+            ("longshore_inputs_total", Some(("outcome", "given_up")), 0.0),
+            ("longshore_inputs_accepted_total", None, totals.accepted as f64),
+            ("longshore_crashes_total", Some(("cause", "panic")), 2.0),
+            ("longshore_crashes_total", Some(("cause", "killed")), 0.0),
+            ("longshore_retries_total", None, 1.0),
+            ("longshore_containers", Some(("state", "live")), last.containers.live as f64),
+            ("longshore_containers", Some(("state", "stopped")), 0.0),
+            ("longshore_inputs", Some(("state", "retry")), 1.0),
+            ("longshore_gave_up", None, 0.0),
+            ("longshore_functions_omitted", None, 0.0),
+            ("longshore_function_info", Some(("policy", "crash_loop_backoff")), 1.0),
+            ("longshore_function_info", Some(("kind", "deployed")), 1.0),
+        ];
+        for (name, label, number) in expected {
+            assert_eq!(value(&scrape, name, label), Some(number), "{name} {label:?}");
+        }
+        let crashed =
+            value(&scrape, "longshore_last_crash_timestamp_seconds", None).expect("there was a crash");
+        assert_eq!(crashed, 1_000.0 + last.causes[0].last.as_secs_f64());
+        assert_eq!(value(&scrape, "longshore_memory_live_bytes", None), None, "there is no accountant");
+        assert_eq!(value(&scrape, "longshore_crash_budget_ratio", None), None, "it never gives up");
+    }
+
+    #[test]
+    fn a_histogram_is_cumulative_and_ends_in_its_count() {
+        let text = exposed(1 << 20, "sick", 1);
+        let scrape = scraped(&text);
+        let execution = scrape.samples.iter().find(|sample| sample.metric == "longshore_execution_seconds");
+        let Some(Value::Histogram(buckets)) = execution.map(|sample| &sample.value) else {
+            panic!("it is a histogram: {text}");
+        };
+        let executed = sick().pop().expect("there are some").executing.count() as f64;
+        assert!(buckets.windows(2).all(|pair| pair[0].count <= pair[1].count));
+        assert_eq!(
+            buckets.last().map(|last| (last.less_than.is_infinite(), last.count)),
+            Some((true, executed))
+        );
+        assert!(text.contains(&format!(
+            "longshore_execution_seconds_count{{app=\"golden\",function=\"sick\"}} {executed}\n"
+        )));
+    }
+
+    #[test]
+    fn each_family_has_one_help_and_one_type_before_its_lines_and_no_series_comes_twice() {
+        let text = exposed(1 << 20, "f", 3);
+        let mut types = BTreeMap::new();
+        let mut series = BTreeSet::new();
+        let mut family = String::new();
+        for line in text.lines() {
+            if let Some(help) = line.strip_prefix("# HELP ") {
+                family = help.split(' ').next().expect("a name").to_owned();
+            } else if let Some(kind) = line.strip_prefix("# TYPE ") {
+                let (name, kind) = kind.split_once(' ').expect("a kind");
+                assert_eq!(name, family, "the type follows the help");
+                assert!(types.insert(name.to_owned(), kind.to_owned()).is_none(), "{name} comes twice");
+            } else {
+                let (labelled, _) = line.rsplit_once(' ').expect("a value");
+                assert!(series.insert(labelled.to_owned()), "{labelled} comes twice");
+                let name = labelled.split('{').next().expect("a name");
+                let kind = &types[&family];
+                let suffixes: &[&str] =
+                    if kind == "histogram" { &["_bucket", "_sum", "_count"] } else { &[""] };
+                assert!(
+                    suffixes.iter().any(|suffix| name == format!("{family}{suffix}")),
+                    "{name} in {family}"
+                );
+                assert_eq!(kind == "counter", name.ends_with("_total"), "{name} is a {kind}");
+            }
+        }
+        assert!(series.len() > 3 * 60, "{}", series.len());
+    }
+
+    #[test]
+    fn a_hostile_name_is_one_label() {
+        let name = "a\"} 1\nlongshore_gave_up{app=\"x\\";
+        let text = exposed(1 << 20, name, 1);
+        let gave_up: Vec<_> = text.lines().filter(|line| line.starts_with("longshore_gave_up")).collect();
+        let [line] = gave_up[..] else { panic!("{gave_up:?}") };
+        assert!(line.ends_with("\"} 0"), "{line}");
+        assert!(text.lines().all(|line| line.starts_with("# ") || line.starts_with("longshore_")), "{text}");
+        for control in ['\0', '\r', '\u{1b}', '\u{2028}'] {
+            assert!(!exposed(1 << 20, &format!("a{control}b"), 1).contains(control), "{control:?}");
+        }
+    }
+
+    #[test]
+    fn functions_that_do_not_fit_are_counted() {
+        let one = exposed(1 << 20, "f", 1).len();
+        let text = exposed(4 * one, "f", 40);
+        assert!(text.len() <= 4 * one && text.len() > 2 * one, "{} of {}", text.len(), 4 * one);
+        let shown = text.lines().filter(|line| line.starts_with("longshore_gave_up{")).count();
+        let omitted = value(&scraped(&text), "longshore_functions_omitted", None);
+        assert_eq!(omitted, Some((40 - shown) as f64));
+    }
+}

@@ -10,8 +10,8 @@ use std::future::{poll_fn, ready};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, ToSocketAddrs};
 use std::pin::pin;
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
 use std::thread;
 use std::time::Duration;
@@ -29,19 +29,28 @@ use tokio::time::{sleep, timeout};
 use crate::guard::Hosts;
 use crate::{Dashboard, Peer};
 
-/// The connections at a time. Further ones wait for one of them to end. A browser has at most six for each
-/// origin.
-const CONNECTIONS_MAX: usize = 64;
+/// What a client may take.
+#[derive(Debug, Clone, Copy)]
+struct Limits {
+    /// The connections at a time. Further ones wait for one of them to end.
+    connections: usize,
+    /// The time that the head of a request may take, and that a connection may be idle.
+    head: Duration,
+    /// The time after which a connection takes no more requests. Browsers open another one then. It bounds the
+    /// clients that read slowly as well.
+    age: Duration,
+    /// The time that such a connection has for the response that it is writing.
+    last_response: Duration,
+}
 
-/// The time that the head of a request may take, and that a connection may be idle.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// The time after which a connection takes no more requests. Browsers open another one then. It bounds the
-/// clients that read slowly as well.
-const CONNECTION_AGE: Duration = Duration::from_secs(60);
-
-/// The time that such a connection has for the response that it is writing.
-const LAST_RESPONSE: Duration = Duration::from_secs(10);
+/// A browser has at most six connections for each origin, so ten of them find room. They all poll once a second,
+/// which is well within the time that a connection may be idle.
+const LIMITS: Limits = Limits {
+    connections: 64,
+    head: Duration::from_secs(10),
+    age: Duration::from_secs(60),
+    last_response: Duration::from_secs(10),
+};
 
 /// The largest head of a request, in bytes.
 const HEAD_MAX: usize = 16 << 10;
@@ -65,8 +74,8 @@ pub struct Page {
     address: SocketAddr,
     /// The server ends when this is dropped.
     alive: oneshot::Sender<()>,
-    /// It is disconnected once the server has ended.
-    ended: Receiver<()>,
+    /// It is disconnected once the server has ended. The lock makes a page `Sync`.
+    ended: Mutex<Receiver<()>>,
 }
 
 impl Page {
@@ -92,6 +101,7 @@ impl Page {
     pub fn stop(self) {
         let Self { alive, ended, .. } = self;
         drop(alive);
+        let ended = ended.into_inner().unwrap_or_else(PoisonError::into_inner);
         let _ = ended.recv_timeout(STOP_TIMEOUT); // it never receives anything: the sender is dropped at the end
     }
 }
@@ -166,7 +176,7 @@ pub(crate) fn serve(mut dashboard: Dashboard, address: impl ToSocketAddrs) -> Re
     let thread = thread::Builder::new().name("longshore-page".to_owned());
     let thread = thread.spawn(move || run(&runtime, dashboard, listener, dropped, ends));
     thread.map_err(ServeError::Thread)?;
-    let page = Page { address, alive, ended };
+    let page = Page { address, alive, ended: Mutex::new(ended) };
     tracing::info!(url = page.url(), "the dashboard is served");
     Ok(page)
 }
@@ -187,7 +197,7 @@ fn run(
     ends: Sender<()>,
 ) {
     runtime.block_on(async move {
-        let accept = pin!(accept(dashboard, listener));
+        let accept = pin!(accept(dashboard, listener, LIMITS));
         if let Either::Second(Err(error)) = first(dropped, accept).await {
             tracing::error!(%error, "the dashboard is not served any more");
         }
@@ -197,16 +207,16 @@ fn run(
 }
 
 /// Takes connections for ever.
-async fn accept(dashboard: Dashboard, listener: TcpListener) -> io::Result<Infallible> {
+async fn accept(dashboard: Dashboard, listener: TcpListener, limits: Limits) -> io::Result<Infallible> {
     let listener = tokio::net::TcpListener::from_std(listener)?;
-    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let places = Arc::new(Semaphore::new(limits.connections));
     loop {
         let place = Arc::clone(&places).acquire_owned().await.expect("it is never closed");
         match listener.accept().await {
             Ok((stream, peer)) => {
                 let dashboard = dashboard.clone();
                 tokio::spawn(async move {
-                    connection(dashboard, stream, peer).await;
+                    connection(dashboard, stream, peer, limits).await;
                     drop(place);
                 });
             }
@@ -219,22 +229,22 @@ async fn accept(dashboard: Dashboard, listener: TcpListener) -> io::Result<Infal
 }
 
 /// Serves one connection to its end.
-async fn connection(dashboard: Dashboard, stream: TcpStream, peer: SocketAddr) {
+async fn connection(dashboard: Dashboard, stream: TcpStream, peer: SocketAddr, limits: Limits) {
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(Peer(peer));
         ready(Ok::<_, Infallible>(dashboard.respond(&request).map(Full::new)))
     });
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT)
+        .header_read_timeout(limits.head)
         .max_buf_size(HEAD_MAX)
         .max_headers(HEADERS_MAX)
         .half_close(false);
     let mut connection = pin!(http.serve_connection(TokioIo::new(stream), service));
     // An error is the client's: it sent no HTTP, was too slow, or went away.
-    if timeout(CONNECTION_AGE, connection.as_mut()).await.is_err() {
+    if timeout(limits.age, connection.as_mut()).await.is_err() {
         connection.as_mut().graceful_shutdown();
-        let _ = timeout(LAST_RESPONSE, connection).await;
+        let _ = timeout(limits.last_response, connection).await;
     }
 }
 
@@ -252,4 +262,89 @@ async fn first<A, B>(one: impl Future<Output = A>, other: impl Future<Output = B
         (Poll::Pending, Poll::Pending) => Poll::Pending,
     })
     .await
+}
+
+#[cfg(test)]
+mod tests {
+    use longshore::App;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    const SHORT: Duration = Duration::from_millis(50);
+    const LONG: Duration = Duration::from_secs(30);
+    const REQUEST: &[u8] = b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n";
+
+    /// Runs a scene against a server with these limits.
+    fn with_server<F: Future<Output = ()>>(limits: Limits, scene: impl FnOnce(SocketAddr) -> F) {
+        let app = App::ephemeral("serve");
+        let dashboard = Dashboard::of(&app);
+        let (listener, address) = listen(&["127.0.0.1:0".parse().expect("an address")]).expect("a free port");
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(async {
+            let server = pin!(accept(dashboard, listener, limits));
+            let scene = pin!(timeout(LONG, scene(address)));
+            match first(server, scene).await {
+                Either::First(ended) => panic!("the server ended: {ended:?}"),
+                Either::Second(scene) => scene.expect("nothing takes so long"),
+            }
+        });
+    }
+
+    async fn connect(address: SocketAddr) -> TcpStream {
+        TcpStream::connect(address).await.expect("the server listens")
+    }
+
+    /// Reads until the server closes the connection.
+    async fn rest(mut stream: TcpStream) -> String {
+        let mut rest = Vec::new();
+        let _ = stream.read_to_end(&mut rest).await; // it may also be reset
+        String::from_utf8(rest).expect("it is text")
+    }
+
+    #[test]
+    fn a_client_that_is_slow_with_its_head_is_left() {
+        with_server(Limits { head: SHORT, ..LIMITS }, async |address| {
+            let silent = connect(address).await;
+            let mut slow = connect(address).await;
+            slow.write_all(&REQUEST[..20]).await.expect("it is open");
+            let mut idle = connect(address).await;
+            idle.write_all(REQUEST).await.expect("it is open");
+            assert_eq!(rest(silent).await, "");
+            assert_eq!(rest(slow).await, "");
+            assert!(rest(idle).await.starts_with("HTTP/1.1 200"), "its one request was answered");
+        });
+    }
+
+    #[test]
+    fn a_connection_beyond_the_limit_waits_for_another_to_end() {
+        with_server(Limits { connections: 2, ..LIMITS }, async |address| {
+            let (one, other) = (connect(address).await, connect(address).await);
+            let mut third = connect(address).await;
+            third.write_all(REQUEST).await.expect("the system has accepted it");
+            let mut byte = [0];
+            timeout(SHORT, third.read(&mut byte)).await.expect_err("there is no place for it");
+            drop(one);
+            third.read_exact(&mut byte).await.expect("it is answered");
+            drop(other);
+        });
+    }
+
+    #[test]
+    fn a_client_that_reads_nothing_is_left_after_its_time() {
+        let limits = Limits { connections: 1, age: SHORT, last_response: SHORT, ..LIMITS };
+        with_server(limits, async |address| {
+            let mut deaf = connect(address).await;
+            let report = b"GET /report HTTP/1.1\r\nhost: localhost\r\n\r\n";
+            for _ in 0..1000 {
+                if timeout(SHORT, deaf.write_all(report)).await.is_err() {
+                    break; // the server does not read on, because its answers are not read
+                }
+            }
+            let mut next = connect(address).await;
+            next.write_all(REQUEST).await.expect("the system has accepted it");
+            assert!(rest(next).await.starts_with("HTTP/1.1 200"), "the one place is free again");
+            drop(deaf);
+        });
+    }
 }

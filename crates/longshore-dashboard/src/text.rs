@@ -6,9 +6,8 @@ use std::fmt::Write as _;
 
 use sha2::{Digest, Sha256};
 
-/// The bytes of a name that is shown whole. A name is a part of addresses too, and browsers and proxies limit
-/// those.
-pub(crate) const NAME_MAX: usize = 200;
+/// The bytes of a name that is shown whole. It is the limit of the engine, too.
+pub(crate) const NAME_MAX: usize = 255;
 
 /// The text, cut at the end of a character to at most so many bytes. A text that was cut ends in `…`.
 pub(crate) fn cut(text: &str, bytes_max: usize) -> Cow<'_, str> {

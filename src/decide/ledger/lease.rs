@@ -55,8 +55,9 @@ pub(crate) enum Assignment {
     Pull { job: JobId, most: u64 },
 }
 
-/// How many leases in a row may be of calls while an input of a map waits, so that an endless stream of calls
-/// leaves a quarter of the leases to the maps.
+/// How many leases may be of calls before one is of a map, if an input of a map waits, and how many may be of
+/// fresh calls before an input is executed again, if one waits for that. So an endless stream of calls leaves
+/// a quarter of the leases to each.
 const CALLS_IN_A_ROW_MAX: u32 = 3;
 
 /// The kinds of job that a lease may be of.
@@ -68,7 +69,8 @@ enum Of {
 
 impl Ledger {
     /// Decides what the container does next. The order is the one in the contract: calls, inputs that a dead
-    /// container had not begun, replays, and then due retries and new inputs of the maps in turn.
+    /// container had not begun, replays, and then due retries and new inputs of the maps in turn. Calls leave
+    /// a share of the leases to what comes behind them.
     pub(crate) fn claim(
         &mut self,
         id: ContainerId,
@@ -150,9 +152,7 @@ impl Ledger {
     fn next_step(&mut self, id: ContainerId, now: Time, sources: &impl Sources) -> Option<Assignment> {
         let maps_first = self.calls_in_a_row >= CALLS_IN_A_ROW_MAX;
         let of_a_map = if maps_first { self.next_behind_calls(id, Of::Maps, now, sources) } else { None };
-        let step = of_a_map
-            .or_else(|| self.next_call().map(Assignment::Lease))
-            .or_else(|| self.next_behind_calls(id, Of::All, now, sources))?;
+        let step = of_a_map.or_else(|| self.next_of_all(id, now, sources))?;
         match &step {
             Assignment::Lease(lease) if self.jobs[&lease.job].kind() == JobKind::Call => {
                 self.calls_in_a_row = self.calls_in_a_row.saturating_add(1);
@@ -160,6 +160,28 @@ impl Ledger {
             Assignment::Lease(_) | Assignment::Pull { .. } => self.calls_in_a_row = 0,
         }
         Some(step)
+    }
+
+    /// A fresh call, if one waits, and otherwise what comes behind the calls. An input that is to be executed
+    /// again, and may be one of a call, gets its turn among the calls.
+    fn next_of_all(&mut self, id: ContainerId, now: Time, sources: &impl Sources) -> Option<Assignment> {
+        let again_first = self.fresh_calls_in_a_row >= CALLS_IN_A_ROW_MAX && self.again_waits(id, now);
+        let fresh = if again_first { None } else { self.next_call() };
+        if let Some(lease) = fresh {
+            self.fresh_calls_in_a_row = self.fresh_calls_in_a_row.saturating_add(1);
+            return Some(Assignment::Lease(lease));
+        }
+        let step = self.next_behind_calls(id, Of::All, now, sources)?;
+        self.fresh_calls_in_a_row = 0;
+        Some(step)
+    }
+
+    /// Whether an input waits that the container may take, and that was dispatched before.
+    fn again_waits(&self, id: ContainerId, now: Time) -> bool {
+        !self.requeued.is_empty()
+            || !self.replays.is_empty()
+            || self.retries.first().is_some_and(|(due, _)| *due <= now)
+            || self.suspects.next_for(self.containers[id.index()].proof, now).is_some()
     }
 
     fn next_call(&mut self) -> Option<Lease> {
@@ -459,6 +481,22 @@ mod tests {
     }
 
     #[test]
+    fn of_four_leases_one_is_of_an_input_that_is_executed_again_while_calls_wait() {
+        let mut rig = rig(4);
+        let failing: Vec<JobId> = (0..3).map(|_| rig.call()).collect();
+        for id in rig.ledger.containers().skip(1) {
+            rig.takes(id, START);
+            rig.ledger.failed(id, Retryable::Yes, START);
+            rig.ledger.released(id, START);
+        }
+        let calls: Vec<JobId> = (0..9).map(|_| rig.call()).collect();
+        let jobs: Vec<JobId> = taken(&mut rig, START).into_iter().map(|(job, ..)| job).collect();
+        let (again, fresh) = (failing.chunks(1), calls.chunks(3));
+        let turns: Vec<JobId> = again.zip(fresh).flat_map(|(again, fresh)| [again, fresh].concat()).collect();
+        assert_eq!(jobs, turns);
+    }
+
+    #[test]
     fn retries_that_are_due_and_new_inputs_take_turns() {
         let mut rig = rig(3);
         let failing = rig.map(10, 3);
@@ -595,7 +633,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_call_left_behind_is_of_a_call_too_and_leaves_maps_their_quarter() {
+    fn what_a_call_left_behind_has_a_turn_among_the_calls_and_leaves_maps_their_quarter() {
         for left in ["not begun", "killed", "crashed", "failed"] {
             let mut rig = rig(2);
             let first = rig.call();
@@ -612,7 +650,7 @@ mod tests {
             let calls: Vec<JobId> = (0..4).map(|_| rig.call()).collect();
             let map = rig.map(10, 1);
             let jobs: Vec<JobId> = taken(&mut rig, at(1)).into_iter().map(|(job, ..)| job).collect();
-            assert_eq!(jobs, [calls[0], calls[1], map, calls[2], calls[3], first], "{left}");
+            assert_eq!(jobs, [calls[0], calls[1], map, first, calls[2], calls[3]], "{left}");
         }
     }
 

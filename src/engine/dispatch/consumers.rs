@@ -22,6 +22,7 @@ use crate::engine::dispatch::{Dispatch, State};
 use crate::engine::job_buffers::JobBuffers;
 use crate::engine::map_buffers::{Finished, JobSource, MapBuffers, MapEnd, Order};
 use crate::engine::messages::Notice;
+use crate::engine::progress_handle::ReadProgress;
 use crate::values::progress::Progress;
 
 /// How a map is to be run.
@@ -36,8 +37,21 @@ pub(crate) struct JobPlan {
     pub(crate) caller: Caller,
 }
 
-/// The remains of a job: its buffers, and runs that are over.
-pub(crate) type ClosedJob = (JobBuffers, Vec<Arc<Run>>);
+/// The remains of a job.
+pub(crate) struct ClosedJob {
+    buffers: JobBuffers,
+    /// Runs that are over.
+    spent: Vec<Arc<Run>>,
+    /// The last progress of a map. `None` for a call, and if the engine is broken.
+    pub(crate) progress: Option<Progress>,
+}
+
+impl ClosedJob {
+    /// Whether it has nothing that would be dropped.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.buffers.is_empty() && self.spent.is_empty()
+    }
+}
 
 /// The result of a consumer's poll.
 pub(crate) enum Found {
@@ -284,12 +298,7 @@ impl Dispatch {
 
     /// The progress of a job.
     pub(crate) fn progress(&self, job: JobId) -> Progress {
-        let mut state = self.lock();
-        let now = self.now();
-        state.commit_job(job, now);
-        let Some(known) = state.ledger.job(job) else { return Progress::default() };
-        let (pulled, total) = state.buffers.map(job).map_or((0, Some(1)), |map| (map.pulled(), map.total));
-        progress_of(known.counts(), pulled, total)
+        self.read_progress(job).unwrap_or_default()
     }
 
     /// The consumer has yielded all outcomes of a chunk.
@@ -315,11 +324,25 @@ impl Dispatch {
             state.end_job(job, Unrun::Cancelled, None, None, now);
         }
         let counts = if state.broken.is_none() { state.ledger.close(job) } else { None };
-        state.observed.closed(job, &buffers, counts, now);
+        let map = buffers.map().zip(counts);
+        // Inputs that the ledger has not accepted by now are dropped with the buffers, and are not counted.
+        let progress = map.map(|(map, counts)| progress_of(counts, counts.pulled, map.total));
+        state.observed.closed(job, &buffers, progress, now);
         if state.broken.is_none() {
             self.after_cancel(&mut state);
         }
-        Some(Box::new((buffers, std::mem::take(&mut state.spent))))
+        Some(Box::new(ClosedJob { buffers, spent: std::mem::take(&mut state.spent), progress }))
+    }
+}
+
+impl ReadProgress for Dispatch {
+    fn read_progress(&self, job: JobId) -> Option<Progress> {
+        let mut state = self.lock();
+        let now = self.now();
+        state.commit_job(job, now);
+        let counts = state.ledger.job(job)?.counts();
+        let (pulled, total) = state.buffers.map(job).map_or((0, Some(1)), |map| (map.pulled(), map.total));
+        Some(progress_of(counts, pulled, total))
     }
 }
 

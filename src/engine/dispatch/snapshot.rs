@@ -26,6 +26,7 @@ use crate::values::crash::{Crash, CrashKind};
 use crate::values::gave_up::GaveUp;
 use crate::values::health::{Health, Signs};
 use crate::values::histogram::Histogram;
+use crate::values::progress::Progress;
 use crate::values::snapshot::rows::{
     Abandoned, CallCounts, ContainerBytes, ContainerSnapshot, ContainerStateName, CurrentExecution, EndedMap,
     InputCounts, InputName, MapSnapshot, MemorySnapshot, Totals,
@@ -180,10 +181,10 @@ impl Observed {
     }
 
     /// Records that a job was closed. `counts` is `None` if the function has broken down.
-    pub(super) fn closed(&mut self, job: JobId, buffers: &JobBuffers, counts: Option<Counts>, now: Time) {
+    pub(super) fn closed(&mut self, job: JobId, buffers: &JobBuffers, progress: Option<Progress>, now: Time) {
         self.sampled.remove(&job);
         let Some(map) = buffers.map() else { return };
-        let (Some(began), Some(counts)) = (self.maps.remove(&job), counts) else { return };
+        let (Some(began), Some(progress)) = (self.maps.remove(&job), progress) else { return };
         if self.ended.len() == ENDED_MAX {
             self.ended.pop_front();
         }
@@ -192,7 +193,7 @@ impl Observed {
             label: map.caller.label().cloned(),
             began: self.started.saturating_add(began.0),
             ended: self.started.saturating_add(now.0),
-            progress: progress_of(counts, map.pulled(), map.total),
+            progress,
         });
     }
 }
