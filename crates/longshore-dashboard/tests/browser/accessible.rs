@@ -78,7 +78,7 @@ fn nothing_overflows_on_a_narrow_window() {
         for width in [320, 600, 821, 1100] {
             browser.resize(width, 800).await;
             browser.open(&page.url()).await;
-            let wider = "document.documentElement.scrollWidth - innerWidth";
+            let wider = "document.documentElement.scrollWidth - document.documentElement.clientWidth";
             assert_eq!(browser.value(wider).await, json!(0), "all functions at {width}");
             for name in [long, "parse", "index", "unpack"] {
                 browser.open_function(&page.url(), name).await;

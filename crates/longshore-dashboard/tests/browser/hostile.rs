@@ -6,23 +6,26 @@ use std::time::Duration;
 
 use crate::browser::browse;
 
-/// An element, an end of the script, a placeholder of the document, a mark that turns the direction, a NUL and an end of
-/// line.
+/// An element, an end of the script, a placeholder of the document and a mark that turns the direction.
+const NAME: &str = "<img src=x onerror=\"hacked=1\"></script><script>hacked=2</script>{{data}}\u{202e}";
+
+/// The same with a NUL and an end of line, which names cannot have.
 const EVIL: &str = "<img src=x onerror=\"hacked=1\"></script><script>hacked=2</script>{{data}}\u{202e}\u{0}\n&lt;";
 
 #[test]
 fn names_and_messages_are_shown_as_the_text_that_they_are() {
     browse(async |browser| {
-        let app = App::deployed(EVIL);
+        let app = App::deployed(NAME);
         let minute = Duration::from_secs(60);
         let policy = CrashLoopBackoff::new().initial(minute).max(minute).reset_after(2 * minute);
-        let sick = app.infallible(EVIL, |n: &u64| if *n < 9 { panic!("{EVIL}") } else { *n });
+        let sick = app.infallible(NAME, |n: &u64| if *n < 9 { panic!("{EVIL}") } else { *n });
         let sick = sick.containers(1).crash_retries(0).restart(policy).describe(|_| EVIL.to_owned());
         let sick = sick.start().expect("valid");
         for n in 1..=2 {
-            let map = sick.map(vec![n]).label(EVIL).return_exceptions();
+            let map = sick.map(vec![n]).label(NAME).return_exceptions();
             assert_eq!(map.into_iter().filter(Result::is_err).count(), 1);
         }
+        assert_eq!(sick.snapshot().totals.poisoned, 2);
         let dashboard = Dashboard::of(&app);
         let page = dashboard.serve("127.0.0.1:0").expect("it serves");
         let report = browser.directory().join("report.html");

@@ -36,7 +36,7 @@ fn a_crash_loop_is_shown_with_its_cause_its_place_and_the_next_restart() {
         browser.until_text("table.containers tbody", "backing off").await;
         assert_eq!(browser.text("table.poisoned tbody .message").await, "");
         let log = browser.text("ol.log").await;
-        assert!(log.contains("crash loop: 2 in a row") && log.contains("call 1 is poisoned"), "{log}");
+        assert!(log.contains("crash loop: 2 in a row") && log.contains("2 × call 2 is poisoned"), "{log}");
     });
 }
 

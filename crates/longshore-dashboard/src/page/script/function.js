@@ -2,7 +2,8 @@
 
 const functionPage = parts(element("function"));
 const CHART = 120; // bars
-let longSpan = false;
+const SPANS = [["seconds", 1], ["seconds", 5], ["minutes", 12]]; // a series, and its steps in a bar
+let chosenSpan = null; // The span of the charts, once the reader has chosen one.
 
 function detail(name, now) {
   const page = functionPage, answer = saved ? saved.functions[name] : state.functions[name];
@@ -71,7 +72,7 @@ function troubleCard(page, f, head, health) {
 
 const crashWhere = (crash, at) => [
   `container ${crash.container}, generation ${crash.generation}`, inputName(crash.executing), crash.attempt && `attempt ${crash.attempt}`,
-  crash.peak_bytes !== undefined && `used ${size(crash.peak_bytes)} at most`, `${span(at - crash.at_ms)} ago`,
+  crash.kind === "memory_limit" && crash.peak_bytes !== undefined && `used ${size(crash.peak_bytes)} at most`, `${span(at - crash.at_ms)} ago`,
 ].filter(Boolean).join(", ");
 
 function causeCells(row, cause) {
@@ -158,11 +159,12 @@ function inputs(page, f, { series }) {
 function charts(page, f, series) {
   show(page.charts, Boolean(series?.seconds));
   if (!series?.seconds) return;
-  const long = longSpan && series.minutes, from = long ? series.minutes : series.seconds, width = long ? 1440 : 600;
-  const step = width / CHART, end = Math.floor(from.end_ms / from.step_ms), second = 1000 / from.step_ms;
-  attribute(page.short, "aria-pressed", String(!long));
-  attribute(page.long, "aria-pressed", String(Boolean(long)));
-  const group = (values) => grouped(finished(values ?? [], from.end_ms - (long ? 0 : from.step_ms), f.now_ms), step, end);
+  const span = chosenSpan ?? (series.seconds.ok.length > 150 ? 1 : 0), [name, step] = SPANS[span], from = series[name] ?? series.seconds;
+  for (const button of page.spans.children) attribute(button, "aria-pressed", String(button.dataset.span === String(span)));
+  const end = Math.floor(from.end_ms / from.step_ms), second = 1000 / from.step_ms;
+  // A second that is not over has no sample yet, and a minute has a part of its samples.
+  const over = name === "minutes" ? from.end_ms : 0;
+  const group = (values) => grouped(finished((values ?? []).slice(-CHART * step), over, f.now_ms), step, end);
   const each = (values, by) => group(values).map((value) => value === null ? null : value * by);
   const all = [["Completed", each(from.ok, second), each(from.failed, second), perSecond], ["Waiting", group(from.waiting), [], (n) => count(Math.round(n))]];
   if (f.memory && from.bytes) all.push(["Memory", group(from.bytes), [], size]);

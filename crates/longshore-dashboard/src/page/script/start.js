@@ -93,12 +93,10 @@ page.pause.addEventListener("click", () => pause(!state.paused));
 page.save.addEventListener("click", save);
 page.help.addEventListener("click", () => help.showModal());
 page.close.addEventListener("click", () => help.close());
-for (const [button, long] of [[functionPage.short, false], [functionPage.long, true]]) {
-  button.addEventListener("click", () => {
-    longSpan = long;
-    keepingFocus(render);
-  });
-}
+functionPage.spans.addEventListener("click", ({ target }) => {
+  chosenSpan = target.dataset.span ? Number(target.dataset.span) : chosenSpan;
+  keepingFocus(render);
+});
 
 let leftPage = null; // The function whose page was left, so that its row gets the focus.
 addEventListener("hashchange", async () => {
