@@ -91,8 +91,12 @@ mod tests {
         assert_eq!(last_segments("/ops/longshore", 0), "/");
     }
 
-    #[actix_web::test]
-    async fn a_scope_answers_below_its_path_with_and_without_a_slash() {
+    #[test]
+    fn a_scope_answers_below_its_path_with_and_without_a_slash() {
+        actix_web::rt::System::new().block_on(answers_below_its_path());
+    }
+
+    async fn answers_below_its_path() {
         let app = longshore::App::deployed("actix");
         let name = "a/b %2F\u{202e}<script>";
         let _f = app.infallible(name, |n: &u64| *n).containers(1).start().expect("valid settings");
@@ -115,8 +119,12 @@ mod tests {
         assert_eq!(answer["function"]["name"], name);
     }
 
-    #[actix_web::test]
-    async fn the_guard_sees_the_headers() {
+    #[test]
+    fn the_guard_sees_the_headers() {
+        actix_web::rt::System::new().block_on(is_guarded());
+    }
+
+    async fn is_guarded() {
         let app = longshore::App::deployed("actix");
         let f = app.infallible("f", |n: &u64| *n).containers(1).start().expect("valid settings");
         f.ready().expect("it starts");
