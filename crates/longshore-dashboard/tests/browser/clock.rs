@@ -38,7 +38,10 @@ fn the_countdown_is_right_to_the_second_and_takes_one_step_a_second() {
         let after = left();
         let shown: f64 = shown.trim_end_matches(" s").parse().unwrap_or_else(|_| panic!("{shown}"));
         // The time that is left is rounded up, and the page looks at its clock four times a second.
-        assert!(after - 0.3 <= shown && shown <= before + 1.3, "{shown} s are shown, {before} to {after} are left");
+        assert!(
+            after - 0.3 <= shown && shown <= before + 1.3,
+            "{shown} s are shown, {before} to {after} are left"
+        );
 
         let seen = browser.promised(COUNTDOWN).await;
         let seen: Vec<(f64, f64)> = serde_json::from_value(seen.clone()).unwrap_or_else(|_| panic!("{seen}"));

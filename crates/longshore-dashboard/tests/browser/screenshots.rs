@@ -68,7 +68,9 @@ fn the_pictures_of_the_readme_are_taken() {
         let is_over = Arc::new(AtomicBool::new(false));
 
         let healthy = App::deployed("crawler");
-        for (name, label, ms) in [("fetch", "seed-urls", 25), ("parse", "pages", 9), ("thumbnail", "images", 14)] {
+        for (name, label, ms) in
+            [("fetch", "seed-urls", 25), ("parse", "pages", 9), ("thumbnail", "images", 14)]
+        {
             keep_busy(&working(&healthy, name, ms), label, |n| n, &is_over);
         }
         let (_healthy_page, healthy_url) = page(&healthy);
