@@ -21,6 +21,7 @@ const TOKEN_NEEDED: &str = "a token is needed: open the page once with ?token=..
 
 /// The hosts that a request may name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[cfg_attr(all(not(feature = "serve"), not(test)), expect(dead_code, reason = "the own server needs them"))]
 pub(crate) enum Hosts {
     /// The host is the concern of the application that mounts the dashboard.
     #[default]
