@@ -74,6 +74,10 @@ const crashesOf = (by) => Object.entries(by).reduce((sum, [kind, n]) => kind ===
 const messageOf = ({ kind, message }) => kind === "memory_limit" ? message.replace(/\d{4,} bytes|\d{4,}/g, (n) => size(parseInt(n, 10))) : message;
 const placed = (cause) => cause ? `${kindOf(cause.kind)}${cause.location ? ` at ${oneLine(cause.location)}` : ""}` : "";
 
+// A cause in short, in words that do not change with each crash. Only messages without a place tell causes apart.
+const inShort = (cause) => cause && !cause.location && ["enter_error", "enter_panic", "no_thread"].includes(cause.kind)
+  ? oneLine(cause.message).slice(0, 120) : placed(cause);
+
 // The word for a function. It is the server's, except where the page knows more.
 function healthOf(f, now) {
   if (f.broken) return "broken";
@@ -88,7 +92,7 @@ const wordOf = (health, f) => health === "over" ? "serving again" : health === "
 
 // What is wrong with a function: a sentence that stays the same while it is wrong, and a line that counts.
 function trouble(f, head, now) {
-  const name = oneLine(f.name), cause = placed(causeOf(f)), because = cause && `: ${cause}`;
+  const name = oneLine(f.name), cause = inShort(causeOf(f)), because = cause && `: ${cause}`;
   const loop = f.crash_loop, oldest = f.oldest?.[0] ?? f.oldest, health = healthOf(f, now);
   switch (health) {
     case "broken": return [`${name} has ended by a fault of longshore`, () => oneLine(f.broken)];
