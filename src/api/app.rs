@@ -19,6 +19,7 @@ use crate::engine::registry::Registry;
 use crate::engine::running::Running;
 use crate::engine::settings::Settings;
 use crate::engine::system::{Engine, on_engine_thread};
+use crate::engine::viewers::Viewers;
 use crate::engine::wait::wait;
 use crate::values::crash::BoxError;
 use crate::values::error::StartError;
@@ -83,6 +84,7 @@ pub(crate) struct AppInner {
     pub(super) name: Arc<str>,
     pub(super) policy: RestartPolicy,
     registry: Arc<Registry<Arc<Running>>>,
+    pub(super) viewers: Arc<Viewers>,
 }
 
 impl AppInner {
@@ -107,7 +109,7 @@ impl AppInner {
 
     /// See [`App::snapshot`].
     pub(super) fn snapshot(&self) -> Snapshot {
-        let AppInner { name, policy, registry } = self;
+        let Self { name, policy, registry, .. } = self;
         let (ended_cleanly, reports, reports_dropped) = registry.ended();
         let kind = match policy {
             RestartPolicy::RateLimited(_) => AppKind::Ephemeral,
@@ -148,8 +150,8 @@ impl App {
     }
 
     fn new(name: &str, policy: RestartPolicy) -> Self {
-        let registry = Arc::default();
-        Self { shared: Arc::new(AppInner { name: name.into(), policy, registry }) }
+        let (registry, viewers) = (Arc::default(), Arc::default());
+        Self { shared: Arc::new(AppInner { name: name.into(), policy, registry, viewers }) }
     }
 
     /// A snapshot of the app and of each of its functions that has not ended. A viewer that must not keep the

@@ -368,6 +368,7 @@ impl Draft {
             stack_bytes: self.stack_bytes,
             panic_hook: self.panic_hook,
             memory,
+            viewers: Arc::clone(&self.app.viewers),
         };
         Ok((settings, default_window))
     }

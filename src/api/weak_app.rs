@@ -5,13 +5,15 @@ use std::sync::{Arc, Weak};
 
 use crate::api::any_function::AnyFunction;
 use crate::api::app::AppInner;
-use crate::values::snapshot::Snapshot;
+use crate::engine::viewers::EndedFunctions;
+use crate::values::snapshot::{FunctionSnapshot, Snapshot};
 
 /// A handle to an [`App`](crate::App) for a viewer, such as a dashboard or an exporter. It is cheap to clone.
 ///
-/// It keeps nothing alive and delays no end. It is valid until the app and the builders that came from it are
-/// dropped. That includes the time in which [`App::shutdown_blocking`](crate::App::shutdown_blocking) and its
-/// like wait, so a viewer sees how the functions end.
+/// It keeps nothing of the app alive and delays no end. It is valid until the app and the builders that came
+/// from it are dropped. A call of [`App::shutdown_blocking`](crate::App::shutdown_blocking) or its like holds
+/// the app until it returns, so a viewer sees how the functions end. While there is a `WeakApp`, the last
+/// snapshots of functions that have ended are kept for it, also beyond the end of the app.
 ///
 /// ```
 /// use longshore::App;
@@ -24,6 +26,7 @@ use crate::values::snapshot::Snapshot;
 ///
 /// app.shutdown_blocking();
 /// assert!(viewer.is_gone() && viewer.snapshot().is_none());
+/// assert!(viewer.ended()[0].report.as_ref().unwrap().is_clean());
 /// # drop(double);
 /// # Ok::<(), longshore::StartError>(())
 /// ```
@@ -31,11 +34,12 @@ use crate::values::snapshot::Snapshot;
 pub struct WeakApp {
     name: Arc<str>,
     app: Weak<AppInner>,
+    ended: Arc<EndedFunctions>,
 }
 
 impl WeakApp {
     pub(super) fn of(app: &Arc<AppInner>) -> Self {
-        Self { name: Arc::clone(&app.name), app: Arc::downgrade(app) }
+        Self { name: Arc::clone(&app.name), app: Arc::downgrade(app), ended: app.viewers.add() }
     }
 
     /// The app's name.
@@ -62,6 +66,13 @@ impl WeakApp {
     #[must_use]
     pub fn snapshot(&self) -> Option<Snapshot> {
         Some(self.app.upgrade()?.snapshot())
+    }
+
+    /// The last snapshots of the last 16 functions that ended while there was a `WeakApp`, oldest first. Each
+    /// was taken at the end, and has the report of its function.
+    #[must_use]
+    pub fn ended(&self) -> Vec<FunctionSnapshot> {
+        self.ended.snapshots()
     }
 }
 

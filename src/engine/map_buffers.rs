@@ -234,9 +234,9 @@ impl MapBuffers {
         }
     }
 
-    /// The number of inputs that were pulled, or count as pulled, as far as the source knows. The ledger knows
-    /// the number that were accepted. Once the source is over, that is all of them: an input that the source
-    /// returned after the end of its map is dropped and not counted.
+    /// The number of inputs that were pulled, or count as pulled, as far as the source knows. Once the source
+    /// is over, the ledger knows all of them: an input that the source returned after the end of its map is
+    /// dropped and not counted.
     pub(crate) fn pulled(&self) -> u64 {
         let counted = self.flow.pulled.load(Ordering::SeqCst);
         match self.source {

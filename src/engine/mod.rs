@@ -42,4 +42,5 @@ pub(crate) mod supervisor;
 pub(crate) mod system;
 pub(crate) mod thread;
 pub(crate) mod typed_supervisor;
+pub(crate) mod viewers;
 pub(crate) mod wait;

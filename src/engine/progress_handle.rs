@@ -8,9 +8,9 @@ use parking_lot::Mutex;
 use crate::base::ids::JobId;
 use crate::values::progress::Progress;
 
-/// Reads the progress of a map that another thread or task consumes
-/// ([`Map::progress_handle`](crate::Map::progress_handle)), for a progress bar or a log. It is cheap to clone,
-/// and keeps neither the map nor the function alive.
+/// Reads the progress of a map that another thread or task consumes, for a progress bar or a log: see
+/// [`Map::progress_handle`](crate::Map::progress_handle). It is cheap to clone, and keeps neither the map nor
+/// the function alive.
 ///
 /// Once the map has been consumed or dropped, the handle shows the last counts.
 ///
@@ -68,7 +68,8 @@ impl ProgressSource {
 }
 
 impl Drop for ProgressSource {
-    /// A map that was dropped before it began, that was refused, or whose engine is broken has no last counts.
+    /// A map that was dropped before it began, that was refused, or whose engine is broken has no last
+    /// counts.
     fn drop(&mut self) {
         let mut state = self.0.0.lock();
         if !matches!(*state, State::Ended(_)) {

@@ -9,6 +9,7 @@ use crate::contain::unwind::PanicHook;
 use crate::data::shape::Shape;
 use crate::decide::ledger::Rules;
 use crate::engine::body::Code;
+use crate::engine::viewers::Viewers;
 
 /// The settings of one running function.
 pub(crate) struct Settings {
@@ -25,6 +26,7 @@ pub(crate) struct Settings {
     pub(crate) stack_bytes: usize,
     pub(crate) panic_hook: PanicHook,
     pub(crate) memory: MemoryRules,
+    pub(crate) viewers: Arc<Viewers>,
 }
 
 impl Settings {

@@ -148,10 +148,14 @@ impl UntypedSupervisor {
             // alive.
             drop(running);
         }
+        self.dispatch.over();
         let replies = std::mem::take(&mut self.reporting);
         // The reply is queued behind the events, so that a program that ends once it has the report has
         // logged them all.
+        let dispatch = Arc::clone(&self.dispatch);
         let answer = self.dispatch.behind_events(move || {
+            dispatch.settings.viewers.record(|| dispatch.snapshot());
+            drop(dispatch);
             for reply in replies {
                 drop(reply.send(report.clone())); // fails if the receiver no longer waits
             }
@@ -164,7 +168,6 @@ impl UntypedSupervisor {
                 answer.run();
             });
         }
-        self.dispatch.over();
         ctx.stop();
     }
 

@@ -20,8 +20,8 @@ const NEW: usize = 4;
 /// The longest time for which an input that is leased ahead waits beside an idle container.
 const STEAL_PAUSE: Duration = Duration::from_millis(1);
 
-/// A map is served after this many leases of calls in a row, if one waits. An input is executed again after as
-/// many fresh calls.
+/// A map is served after this many leases of calls in a row, if one waits. An input is executed again after
+/// as many fresh calls.
 const CALLS_IN_A_ROW: usize = 3;
 
 impl Model {

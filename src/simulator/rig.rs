@@ -62,6 +62,7 @@ impl Rig {
                 abandoned_max: usize::MAX,
                 abandoned_bytes_max: None,
             },
+            viewers: Arc::default(),
         };
         let simulation = Simulation::default();
         let (clock, heard) = (Arc::clone(&simulation.clock), Arc::clone(&simulation.heard));

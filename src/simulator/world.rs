@@ -156,6 +156,7 @@ impl World {
             stack_bytes: 0,
             panic_hook: PanicHook::Silent,
             memory: plan.memory,
+            viewers: Arc::default(),
         };
         let engine = Arc::new(Dispatch::new(settings, Arc::new(simulation)));
         let witness = Arc::new(Witness::default());

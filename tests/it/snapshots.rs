@@ -7,8 +7,8 @@ use std::time::Duration;
 use futures::{FutureExt, StreamExt};
 use longshore::snapshot::{AppKind, ContainerStateName, CrashKind, Happening, ModeName, PolicyName};
 use longshore::{
-    App, BoxError, ContainerId, Context, CrashLoopBackoff, Event, FunctionSnapshot, Health, RateLimited,
-    Retries, WeakApp, Worker,
+    App, BoxError, ContainerId, Context, CrashLoopBackoff, Event, FunctionReport, FunctionSnapshot, Health,
+    RateLimited, Retries, WeakApp, Worker,
 };
 
 use crate::support::{Gate, Started, attempt, unhung, until};
@@ -412,6 +412,40 @@ fn a_viewer_sees_how_an_app_ends_and_does_not_keep_it() {
         assert!(viewer.snapshot().is_none());
         assert!(viewer.functions().is_empty());
         assert_eq!(viewer.name(), "viewed");
+        let ended = viewer.ended();
+        assert_eq!(ended.len(), 1);
+        assert_eq!((ended[0].name.as_str(), ended[0].health, ended[0].totals.ok), ("f", Health::Ended, 1));
+        assert!(ended[0].report.as_ref().is_some_and(FunctionReport::is_clean));
+        drop(f);
+    });
+}
+
+#[test]
+fn the_last_snapshots_of_the_last_16_functions_are_kept_for_viewers_only() {
+    unhung(|| {
+        let app = App::ephemeral("viewed");
+        let start = |name: &str| app.infallible(name, |n: &u64| *n).containers(1).started();
+        start("before there was a viewer").drain();
+        until("it is forgotten", || app.functions().is_empty());
+        let viewer = app.downgrade();
+        let names: Vec<String> = (0..20).map(|n| format!("f{n}")).collect();
+        for name in &names {
+            let f = start(name);
+            f.call(1).wait().expect("it works");
+            f.drain();
+            until("it has ended", || viewer.ended().last().is_some_and(|last| last.name == *name));
+        }
+        let dropped = app.infallible("dropped", |_: &u64| panic!("a crash")).crash_retries(0).started();
+        assert!(dropped.call(1).wait().is_err());
+        drop((dropped, app));
+        until("the end of a dropped app is seen", || {
+            viewer.ended().last().is_some_and(|last| last.name == "dropped")
+        });
+        let ended = viewer.ended();
+        let kept: Vec<&str> = ended.iter().map(|ended| ended.name.as_str()).collect();
+        assert_eq!(kept[..15], names[5..]);
+        let last = ended.last().expect("it is there");
+        assert_eq!((last.totals.poisoned, last.causes[0].message.as_str()), (1, "a crash"));
     });
 }
 

@@ -81,7 +81,8 @@ fn a_map_that_ends_early_leaves_its_bar_standing() {
     assert!(terminal.contents().contains("1 failed"), "{}", terminal.contents());
 
     let (bar, _terminal) = self::bar();
-    let outcomes = uneven(&App::ephemeral("others")).map(0..).return_exceptions().window(4).progress_with(bar.clone());
+    let outcomes =
+        uneven(&App::ephemeral("others")).map(0..).return_exceptions().window(4).progress_with(bar.clone());
     let mut outcomes = outcomes.into_iter();
     assert!(outcomes.next().is_some());
     drop(outcomes);

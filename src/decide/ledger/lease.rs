@@ -55,9 +55,9 @@ pub(crate) enum Assignment {
     Pull { job: JobId, most: u64 },
 }
 
-/// How many leases may be of calls before one is of a map, if an input of a map waits, and how many may be of
-/// fresh calls before an input is executed again, if one waits for that. So an endless stream of calls leaves
-/// a quarter of the leases to each.
+/// How many leases in a row may be of calls while an input of a map waits. Also how many may be of fresh
+/// calls while an input waits to be executed again. So an endless stream of calls leaves a quarter of the
+/// leases to each.
 const CALLS_IN_A_ROW_MAX: u32 = 3;
 
 /// The kinds of job that a lease may be of.

@@ -110,7 +110,8 @@ pub(crate) struct Ledger {
     calls: BTreeSet<JobId>,
     /// How many leases in a row were of calls.
     calls_in_a_row: u32,
-    /// How many fresh calls were leased in a row. The leases that are the share of the maps do not end the row.
+    /// How many fresh calls were leased in a row. The leases that are the share of the maps do not end the
+    /// row.
     fresh_calls_in_a_row: u32,
     /// Maps that may have new inputs, in the order of their turns. A map without new inputs, or without room
     /// for them, is not in the queue until that has changed.

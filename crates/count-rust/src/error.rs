@@ -1,9 +1,11 @@
 //! [`Error`]: every way in which the program can end without a table.
 
 use std::error::Error as StdError;
-use std::fmt;
+use std::path::PathBuf;
+use std::{fmt, io};
 
 use longshore::{Failure, StartError};
+use longshore_dashboard::ServeError;
 
 use crate::options::OptionsError;
 use crate::parse::ParseError;
@@ -18,6 +20,10 @@ pub(crate) enum Error {
     Tree(TreeError),
     /// The command line asks for more crashing files than there are.
     TooMany { asked: usize, files: usize },
+    /// The page cannot be served.
+    Dashboard(ServeError),
+    /// The report cannot be written.
+    Report { path: PathBuf, error: io::Error },
     /// The function was refused, because of a setting of the command line or because of the machine.
     Start(StartError),
     /// The map ended as a whole.
@@ -28,8 +34,12 @@ impl Error {
     /// By convention 2 if the command line was wrong and nothing was begun, and otherwise 1.
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
-            Self::Options(_) | Self::Tree(_) | Self::TooMany { .. } | Self::Start(StartError::Config(_)) => 2,
-            Self::Start(_) | Self::Ended(_) => 1,
+            Self::Options(_)
+            | Self::Tree(_)
+            | Self::TooMany { .. }
+            | Self::Dashboard(_)
+            | Self::Start(StartError::Config(_)) => 2,
+            Self::Start(_) | Self::Ended(_) | Self::Report { .. } => 1,
         }
     }
 }
@@ -46,6 +56,8 @@ impl fmt::Display for Error {
             Self::Options(error) => write!(f, "{error}"),
             Self::Tree(error) => write!(f, "{error}"),
             Self::TooMany { asked, files } => write!(f, "--poison and --balloon {asked} of {files} files"),
+            Self::Dashboard(error) => write!(f, "{error}"),
+            Self::Report { path, .. } => write!(f, "the report {} cannot be written", path.display()),
             Self::Start(error) => write!(f, "{error}"),
             Self::Ended(failure) => write!(f, "{failure}"),
         }
@@ -59,6 +71,8 @@ impl StdError for Error {
             Self::Options(error) => error.source(),
             Self::Tree(error) => error.source(),
             Self::TooMany { .. } => None,
+            Self::Dashboard(error) => error.source(),
+            Self::Report { error, .. } => Some(error),
             Self::Start(error) => error.source(),
             Self::Ended(failure) => failure.source(),
         }

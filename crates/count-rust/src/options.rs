@@ -16,7 +16,9 @@ DIRECTORY        the directory to count; the sources of this project's dependenc
 --memory-limit M how many MiB a container may use; no limit by default
 --balloon N      the number of files whose every attempt uses four times that; 0 by default
 --seed S         chooses the files for all of these; 0 by default
---containers N   the number of containers; as many as there are processors by default";
+--containers N   the number of containers; as many as there are processors by default
+--dashboard A    serves a page that shows the run at this address, such as 127.0.0.1:0, where port 0 is a free one
+--report FILE    saves the page as it is at the end";
 
 /// The options of the command line.
 #[derive(Debug, Default, PartialEq)]
@@ -31,6 +33,9 @@ pub(crate) struct Options {
     pub(crate) seed: u64,
     /// The library checks its range.
     pub(crate) containers: Option<usize>,
+    /// The address of the page. The dashboard checks it.
+    pub(crate) dashboard: Option<String>,
+    pub(crate) report: Option<PathBuf>,
 }
 
 /// Why the command line is refused.
@@ -65,6 +70,13 @@ impl Options {
                 Some("--seed") => options.seed = value("--seed", "a whole number", words.next())?,
                 Some("--containers") => {
                     options.containers = Some(value("--containers", "a whole number", words.next())?);
+                }
+                Some("--dashboard") => {
+                    options.dashboard = Some(value("--dashboard", "an address", words.next())?);
+                }
+                Some("--report") => {
+                    let file = words.next().ok_or(OptionsError::NoValue("--report"))?;
+                    options.report = Some(file.into());
                 }
                 Some(option) if option.starts_with('-') => return Err(OptionsError::Unknown(word)),
                 _ if options.directory.is_some() => return Err(OptionsError::SecondDirectory(word)),

@@ -8,7 +8,20 @@ use std::{env, fmt, fs, io};
 use walkdir::WalkDir;
 
 /// The lock file of this project, which lists the packages that it is built with.
-const LOCK: &str = include_str!("../../Cargo.lock");
+const LOCK: &str = include_str!("../../../Cargo.lock");
+
+/// The packages that this program and longshore name. They are counted with all that they depend on.
+const ROOTS: [&str; 9] = [
+    "actix",
+    "crossbeam-channel",
+    "indicatif",
+    "parking_lot",
+    "proc-macro2",
+    "syn",
+    "tokio",
+    "tracing",
+    "walkdir",
+];
 
 /// Packages of the lock file that cargo downloads only for some platforms, or that another project may have
 /// downloaded. They are never counted, so that the totals are the same on every machine.
@@ -113,19 +126,54 @@ impl Tree {
     }
 }
 
-/// The `name-version` of each package from a registry, which is the name of its folder.
-fn packages() -> impl Iterator<Item = String> {
-    LOCK.split("[[package]]").filter_map(|package| {
+/// A package of the lock file.
+struct Package {
+    name: &'static str,
+    version: &'static str,
+    is_of_a_registry: bool,
+    /// The names of the packages that it depends on, each with its version if there are several.
+    dependencies: Vec<&'static str>,
+}
+
+impl Package {
+    fn read(entry: &'static str) -> Option<Self> {
         let value = |key: &str| {
-            let lines = package.lines();
+            let lines = entry.lines();
             lines
                 .into_iter()
                 .find_map(|line| line.strip_prefix(key)?.strip_prefix(" = \"")?.strip_suffix('"'))
         };
-        let (name, version) = (value("name")?, value("version")?);
-        let counted = value("source")?.starts_with("registry+") && !PLATFORM_ONLY.contains(&name);
-        counted.then(|| format!("{name}-{version}"))
-    })
+        let listed = entry.lines().filter_map(|line| line.strip_prefix(" \"")?.strip_suffix("\","));
+        Some(Self {
+            name: value("name")?,
+            version: value("version")?,
+            is_of_a_registry: value("source").is_some_and(|source| source.starts_with("registry+")),
+            dependencies: listed.collect(),
+        })
+    }
+
+    /// Whether a dependency, as the lock file lists it, is this package.
+    fn is(&self, dependency: &str) -> bool {
+        let (name, version) = dependency.split_once(' ').map_or((dependency, None), |(n, v)| (n, Some(v)));
+        name == self.name && version.is_none_or(|version| version == self.version)
+    }
+}
+
+/// The `name-version` of each package that is counted, which is the name of its folder in a registry.
+fn packages() -> Vec<String> {
+    let all: Vec<Package> = LOCK.split("[[package]]").filter_map(Package::read).collect();
+    let mut chosen = vec![false; all.len()];
+    let mut open: Vec<&str> = ROOTS.to_vec();
+    while let Some(dependency) = open.pop() {
+        for (at, package) in all.iter().enumerate().filter(|(_, package)| package.is(dependency)) {
+            let is_counted = package.is_of_a_registry && !PLATFORM_ONLY.contains(&package.name);
+            if is_counted && !std::mem::replace(&mut chosen[at], true) {
+                open.extend(&package.dependencies);
+            }
+        }
+    }
+    let counted = all.iter().zip(chosen).filter(|(_, chosen)| *chosen);
+    counted.map(|(Package { name, version, .. }, _)| format!("{name}-{version}")).collect()
 }
 
 impl fmt::Display for TreeError {

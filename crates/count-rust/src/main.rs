@@ -2,7 +2,7 @@
 //! attempts crash, and the totals are the same as without.
 //!
 //! ```sh
-//! cargo run --release --example count_rust -- --chaos 0.05 --poison 3
+//! cargo run --release -p count-rust -- --chaos 0.05 --poison 3
 //! ```
 //!
 //! Prints a table of `key  value` rows, and then the names of the files with errors, of the poisoned files
@@ -22,6 +22,8 @@ use std::process::ExitCode;
 
 use indicatif::ProgressBar;
 use longshore::{Accountant, App, Context, RateLimited};
+use longshore_dashboard::Dashboard;
+use longshore_indicatif::ProgressWith;
 
 use chaos::Chaos;
 use error::Error;
@@ -60,9 +62,29 @@ fn run() -> Result<Tally, Error> {
         None => Tree::of_dependencies()?,
     };
     let chaos = Chaos::new(&options, &tree.files)?;
-    let (tally, report) = App::run_blocking("count_rust", |app| count(app, &options, tree.files, chaos));
+    let (tally, report) = App::run_blocking("count_rust", |app| shown(app, &options, tree.files, chaos));
     if !report.is_clean() {
         eprintln!("{report}");
+    }
+    tally
+}
+
+/// Counts the files, and meanwhile shows the app on a page if the user asks for that.
+fn shown(app: &App, options: &Options, files: Vec<SourceFile>, chaos: Chaos) -> Result<Tally, Error> {
+    if options.dashboard.is_none() && options.report.is_none() {
+        return count(app, options, files, chaos);
+    }
+    let dashboard = Dashboard::of(app);
+    let address = options.dashboard.as_deref();
+    let page = address.map(|address| dashboard.serve(address)).transpose().map_err(Error::Dashboard)?;
+    if let Some(page) = &page {
+        eprintln!("count_rust: {} shows the run", page.url());
+    }
+    let tally = count(app, options, files, chaos);
+    // Whatever the run has come to, the report shows it.
+    if let Some(path) = &options.report {
+        let saved = dashboard.save_report(path);
+        saved.map_err(|error| Error::Report { path: path.clone(), error })?;
     }
     tally
 }
@@ -79,6 +101,7 @@ fn count(app: &App, options: &Options, files: Vec<SourceFile>, chaos: Chaos) -> 
             counted
         })
         .stack_size(STACK_BYTES)
+        .describe(|file| file.name.clone())
         // The user asks for these crashes. The default policy of an ephemeral app would give up in a small
         // directory, where the crashes are many compared with the files.
         .restart(RateLimited::never());
@@ -89,20 +112,19 @@ fn count(app: &App, options: &Options, files: Vec<SourceFile>, chaos: Chaos) -> 
         builder = builder.containers(containers);
     }
     let function = builder.start()?;
-    let bar = ProgressBar::new(files.len() as u64);
+    let bar = ProgressBar::new(files.len() as u64).with_style(longshore_indicatif::style());
     // Sums do not depend on the order, so no outcome has to wait for its turn.
-    let mut outcomes = function.map(files).return_exceptions().unordered().into_iter();
+    let mut map = function.map(files).label("files").return_exceptions().unordered();
+    let progress = map.progress_handle();
     let mut tally = Tally::default();
-    for outcome in outcomes.by_ref() {
+    for outcome in map.progress_with(bar.clone()) {
         match outcome {
             Ok(counts) => tally.count(&counts),
             Err(failure) if failure.is_poisoned() => tally.crashed(failure),
             Err(failure) if failure.error().is_some() => tally.errors.push(failure),
             Err(failure) => return Err(failure.into()),
         }
-        bar.inc(1);
     }
-    bar.finish_and_clear();
-    tally.finish(outcomes.progress(), &function.status(), bar.elapsed());
+    tally.finish(progress.get(), &function.status(), bar.elapsed());
     Ok(tally)
 }
