@@ -47,7 +47,10 @@ fn axe_finds_no_violation_in_either_scheme() {
         let app = App::deployed("crawler");
         let _functions = (healthy(&app, "fetch"), looping(&app, "parse"), given_up(&app, "index"));
         let unpack = hungry(&app, "unpack");
-        assert_eq!(unpack.map(vec![1_u64, 2, 99, 3]).label("nightly").return_exceptions().into_iter().count(), 4);
+        assert_eq!(
+            unpack.map(vec![1_u64, 2, 99, 3]).label("nightly").return_exceptions().into_iter().count(),
+            4
+        );
         let dashboard = Dashboard::of(&app).actions(Actions::ALL).token("t");
         let page = dashboard.serve("127.0.0.1:0").expect("it serves");
         browser.open(&format!("{}?token=t", page.url())).await;

@@ -28,7 +28,12 @@ fn a_container_is_killed_by_two_presses_and_not_by_one() {
 
         browser.click(KILL).await;
         browser.until_text(KILL, "Kill 0?").await;
-        browser.until(&format!("document.querySelector('{KILL}').textContent === 'Kill'"), "the button is disarmed").await;
+        browser
+            .until(
+                &format!("document.querySelector('{KILL}').textContent === 'Kill'"),
+                "the button is disarmed",
+            )
+            .await;
         assert_eq!(fetch.snapshot().totals.crashes.killed, 0);
 
         browser.click(KILL).await;
@@ -62,7 +67,9 @@ fn a_function_that_gave_up_serves_again_after_a_reset_and_drains_after_a_drain()
         browser.until_text("[data-b=drain]", "Drain now?").await;
         browser.click("[data-b=drain]").await;
         // An idle function ends at once.
-        browser.until("/draining|ended/.test(document.querySelector('.title .health').textContent)", "it drains").await;
+        browser
+            .until("/draining|ended/.test(document.querySelector('.title .health').textContent)", "it drains")
+            .await;
     });
 }
 

@@ -93,7 +93,8 @@ impl Browser {
     pub(crate) async fn open_function(&self, base: &str, name: &str) {
         let encoded: String = url::form_urlencoded::byte_serialize(name.as_bytes()).collect();
         self.open(&format!("{base}#/f/{}", encoded.replace('+', "%20"))).await;
-        self.until("!document.querySelector('#function [data-b=body]').hidden", "the function is shown").await;
+        self.until("!document.querySelector('#function [data-b=body]').hidden", "the function is shown")
+            .await;
         self.until_text("#h-name", name).await;
     }
 
@@ -109,7 +110,10 @@ impl Browser {
             "const done = arguments[arguments.length - 1];
              (async () => {{ {expression} }})().then(done, (error) => done(`failed: ${{error}}`))"
         );
-        self.client.execute_async(&script, Vec::new()).await.unwrap_or_else(|error| panic!("{expression}: {error}"))
+        self.client
+            .execute_async(&script, Vec::new())
+            .await
+            .unwrap_or_else(|error| panic!("{expression}: {error}"))
     }
 
     /// The text of the first element that a selector finds, as it is in the document.
@@ -140,7 +144,8 @@ impl Browser {
 
     /// Waits until the text of an element contains a text.
     pub(crate) async fn until_text(&self, selector: &str, text: &str) {
-        let expression = format!("document.querySelector({})?.textContent.includes({})", json!(selector), json!(text));
+        let expression =
+            format!("document.querySelector({})?.textContent.includes({})", json!(selector), json!(text));
         self.until(&expression, &format!("{selector} contains {text:?}")).await;
     }
 

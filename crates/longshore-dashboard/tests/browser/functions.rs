@@ -42,7 +42,11 @@ impl Worker for Parser {
 }
 
 /// A worker whose containers fail in `enter`, and come back ever more slowly.
-pub(crate) fn without_registry(app: &App, name: &str, initial: Duration) -> Function<String, usize, Infallible> {
+pub(crate) fn without_registry(
+    app: &App,
+    name: &str,
+    initial: Duration,
+) -> Function<String, usize, Infallible> {
     let policy = CrashLoopBackoff::new().initial(initial).max(60 * initial).reset_after(120 * initial);
     let refused = "the schema registry refuses the connection (registry:8081)";
     let enter = move |_: &Context| Err::<Parser, BoxError>(refused.into());

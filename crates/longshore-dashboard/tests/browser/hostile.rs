@@ -10,7 +10,8 @@ use crate::browser::browse;
 const NAME: &str = "<img src=x onerror=\"hacked=1\"></script><script>hacked=2</script>{{data}}\u{202e}";
 
 /// The same with a NUL and an end of line, which names cannot have.
-const EVIL: &str = "<img src=x onerror=\"hacked=1\"></script><script>hacked=2</script>{{data}}\u{202e}\u{0}\n&lt;";
+const EVIL: &str =
+    "<img src=x onerror=\"hacked=1\"></script><script>hacked=2</script>{{data}}\u{202e}\u{0}\n&lt;";
 
 #[test]
 fn names_and_messages_are_shown_as_the_text_that_they_are() {
@@ -35,7 +36,9 @@ fn names_and_messages_are_shown_as_the_text_that_they_are() {
             browser.until_text("tbody.fn", "<img src=x onerror=").await;
             browser.click("tbody.fn a").await;
             browser.until_text("#h-name", "<img src=x onerror=").await;
-            browser.until_text(".cause .message", "</script><script>hacked=2</script>{{data}}⟨202E⟩␀\n&lt;").await;
+            browser
+                .until_text(".cause .message", "</script><script>hacked=2</script>{{data}}⟨202E⟩␀\n&lt;")
+                .await;
             browser.until_text("table.poisoned", "<img src=x").await;
             browser.until_text("ol.log", "<img src=x").await;
             browser.until_text(".maps.past", "<img src=x").await;

@@ -49,7 +49,10 @@ fn the_page_can_be_used_by_keys_alone() {
                 "const before = {requests}; await new Promise((done) => setTimeout(done, 2200)); return {requests} - before;"
             ))
             .await;
-        assert!(made.as_u64().is_some_and(|made| made <= 1), "{made} requests, of which one may have been under way");
+        assert!(
+            made.as_u64().is_some_and(|made| made <= 1),
+            "{made} requests, of which one may have been under way"
+        );
         browser.key(" ").await;
         browser.until("document.querySelector('.live').textContent === 'live'", "the page goes on").await;
     });
@@ -92,7 +95,8 @@ fn the_log_is_filtered_paused_and_copied() {
         browser.open_function(&page.url(), "parse").await;
         let lines = "document.querySelectorAll('ol.log li').length";
         browser.until(&format!("{lines} > 2"), "the log has lines").await;
-        let filter = browser.client.find(fantoccini::Locator::Css("[data-b=filter]")).await.expect("there is one");
+        let filter =
+            browser.client.find(fantoccini::Locator::Css("[data-b=filter]")).await.expect("there is one");
         filter.send_keys("POISONED").await.expect("it takes keys");
         browser.until(
             &format!("{lines} > 0 && [...document.querySelectorAll('ol.log li')].every((each) => each.textContent.includes('poisoned'))"),
@@ -113,6 +117,11 @@ fn the_log_is_filtered_paused_and_copied() {
         browser.until_text("ol.log", "the crashes were forgotten by hand").await;
 
         browser.click("[data-b=logCopy]").await;
-        browser.until("/copied|selected/.test(document.querySelector('[data-b=logNote]').textContent)", "the log is copied").await;
+        browser
+            .until(
+                "/copied|selected/.test(document.querySelector('[data-b=logNote]').textContent)",
+                "the log is copied",
+            )
+            .await;
     });
 }

@@ -17,6 +17,7 @@ mod functions;
 mod hostile;
 mod keyboard;
 mod mounted;
+mod outage;
 mod report;
 mod screenshots;
 mod server;

@@ -42,7 +42,12 @@ fn a_lost_server_is_said_and_found_again() {
         server.stop().await;
         browser.until_text("#say", "Lost since ").await;
         browser.until_text("#tick", "Next try in ").await;
-        browser.until("document.body.classList.contains('lost') && document.querySelector('tbody.fn') !== null", "the last picture is grey").await;
+        browser
+            .until(
+                "document.body.classList.contains('lost') && document.querySelector('tbody.fn') !== null",
+                "the last picture is grey",
+            )
+            .await;
         let _server = Application::start(Dashboard::of(&app), "/ops", &address).await;
         browser.until_text("#say", "parse is in a crash loop").await;
         browser.until("!document.body.classList.contains('lost')", "the picture is live again").await;
@@ -57,7 +62,8 @@ fn without_script_there_is_a_table() {
         let page = Dashboard::of(&app).serve("127.0.0.1:0").expect("it serves");
         browser.cdp("Emulation.setScriptExecutionDisabled", serde_json::json!({ "value": true })).await;
         browser.client.goto(&page.url()).await.expect("the page opens");
-        let table = browser.client.find(fantoccini::Locator::Css("noscript table")).await.expect("there is a table");
+        let table =
+            browser.client.find(fantoccini::Locator::Css("noscript table")).await.expect("there is a table");
         let text = table.text().await.expect("it has text");
         assert!(text.contains("parse") && text.contains("crash loop"), "{text}");
     });

@@ -1,4 +1,5 @@
-//! The pictures of the README: a healthy run, a crash loop, a memory kill and a finished map.
+//! The pictures of the README: a healthy run, a memory kill and a finished map. That of a crash loop is taken by the test
+//! in `outage`.
 //!
 //! They are taken only if `LONGSHORE_SCREENSHOTS` names the directory to which they are written, because the charts need
 //! a minute to fill.
@@ -15,15 +16,16 @@ use longshore::{App, Function};
 use longshore_dashboard::{Actions, Dashboard, Page};
 
 use crate::browser::{Browser, browse};
-use crate::functions::{hungry, without_registry};
+use crate::functions::hungry;
 
 /// The largest picture, in bytes, because the repository holds them.
 const BYTES_MAX: usize = 150_000;
 
 /// The time in which the charts fill.
-const HISTORY: Duration = Duration::from_secs(100);
+pub(crate) const HISTORY: Duration = Duration::from_secs(100);
 
-async fn shoot(browser: &Browser, directory: &Path, name: &str) {
+/// Writes a picture of the page as it is.
+pub(crate) async fn shoot(browser: &Browser, directory: &Path, name: &str) {
     let picture = browser.client.screenshot().await.expect("a picture");
     assert!(picture.len() < BYTES_MAX, "{name} has {} bytes", picture.len());
     fs::write(directory.join(name).with_extension("png"), picture).expect("it is written");
@@ -69,16 +71,12 @@ fn the_pictures_of_the_readme_are_taken() {
         let is_over = Arc::new(AtomicBool::new(false));
 
         let healthy = App::deployed("crawler");
-        for (name, label, ms) in [("fetch", "seed-urls", 25), ("parse", "pages", 9), ("thumbnail", "images", 14)] {
+        for (name, label, ms) in
+            [("fetch", "seed-urls", 25), ("parse", "pages", 9), ("thumbnail", "images", 14)]
+        {
             keep_busy(&working(&healthy, name, ms, None), label, |n| n, &is_over);
         }
         let (_healthy_page, healthy_url) = page(&healthy);
-
-        let looping = App::deployed("crawler");
-        keep_busy(&working(&looping, "fetch", 25, None), "seed-urls", |n| n, &is_over);
-        let parse = without_registry(&looping, "parse", Duration::from_secs(1));
-        let _waiting: Vec<_> = (0..12).map(|n| parse.call(format!("<page {n}>"))).collect();
-        let (_looping_page, looping_url) = page(&looping);
 
         let leaking = App::deployed("archive");
         // One archive in a few hundred unpacks to three times the limit.
@@ -97,7 +95,6 @@ fn the_pictures_of_the_readme_are_taken() {
         map.join().expect("the map ends");
         for (url, name, scheme, height, picture) in [
             (&healthy_url, None, "light", 520, "healthy"),
-            (&looping_url, Some("parse"), "light", 940, "crash-loop"),
             (&leaking_url, Some("unpack"), "dark", 940, "memory-kill"),
             (&finished_url, Some("resize"), "light", 900, "finished-map"),
         ] {
@@ -108,7 +105,11 @@ fn the_pictures_of_the_readme_are_taken() {
                 browser.open_function(url, name).await;
             }
             if picture == "finished-map" {
-                browser.value("document.querySelector('[data-b=poisonedSection]').scrollIntoView({ block: 'end' })").await;
+                browser
+                    .value(
+                        "document.querySelector('[data-b=poisonedSection]').scrollIntoView({ block: 'end' })",
+                    )
+                    .await;
             }
             // The rates need two answers.
             browser.until("performance.getEntriesByType('resource').length > 5", "the page has polled").await;

@@ -60,7 +60,9 @@ async fn forward(mut client: TcpStream, prefix: &str, to: SocketAddr) -> std::io
     let mut line = line.split(' ');
     let (method, path) = (line.next().unwrap_or_default(), line.next().unwrap_or_default());
     let Some(path) = path.strip_prefix(prefix) else {
-        return client.write_all(b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\nconnection: close\r\n\r\n").await;
+        return client
+            .write_all(b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
+            .await;
     };
     let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
     let headers: String = headers
@@ -69,7 +71,9 @@ async fn forward(mut client: TcpStream, prefix: &str, to: SocketAddr) -> std::io
         .map(|header| format!("{header}\r\n"))
         .collect();
     let mut server = TcpStream::connect(to).await?;
-    server.write_all(format!("{method} {path} HTTP/1.1\r\n{headers}connection: close\r\n\r\n").as_bytes()).await?;
+    server
+        .write_all(format!("{method} {path} HTTP/1.1\r\n{headers}connection: close\r\n\r\n").as_bytes())
+        .await?;
     copy_bidirectional(&mut client, &mut server).await?;
     Ok(())
 }

@@ -60,6 +60,11 @@ fn three_thousand_refreshes_leave_the_heap_flat() {
         let after = held(browser).await;
         assert!(after.bytes < 1.2 * before.bytes, "{} bytes grew to {}", before.bytes, after.bytes);
         assert!(after.nodes < 1.3 * before.nodes, "{} nodes grew to {}", before.nodes, after.nodes);
-        assert!(after.listeners <= before.listeners, "{} listeners grew to {}", before.listeners, after.listeners);
+        assert!(
+            after.listeners <= before.listeners,
+            "{} listeners grew to {}",
+            before.listeners,
+            after.listeners
+        );
     });
 }

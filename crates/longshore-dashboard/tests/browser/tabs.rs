@@ -30,7 +30,9 @@ async fn open_tabs(browser: &Browser, url: &str) {
     let windows = browser.client.windows().await.expect("they are open");
     browser.client.switch_to_window(windows[0].clone()).await.expect("it is open");
     let before = browser.value("performance.getEntriesByType('resource').length").await;
-    browser.until(&format!("performance.getEntriesByType('resource').length > {before}"), "the first tab polls").await;
+    browser
+        .until(&format!("performance.getEntriesByType('resource').length > {before}"), "the first tab polls")
+        .await;
 }
 
 #[test]

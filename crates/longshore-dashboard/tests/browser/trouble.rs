@@ -17,9 +17,15 @@ fn a_crash_loop_is_shown_with_its_cause_its_place_and_the_next_restart() {
 
         browser.open(&page.url()).await;
         let said = browser.text("#say").await;
-        assert!(said.starts_with("parse is in a crash loop: panic at ") && said.contains("functions.rs:"), "{said}");
+        assert!(
+            said.starts_with("parse is in a crash loop: panic at ") && said.contains("functions.rs:"),
+            "{said}"
+        );
         let counted = browser.text("#tick").await;
-        assert!(counted.starts_with("2 in a row since ") && counted.contains(", next restart in "), "{counted}");
+        assert!(
+            counted.starts_with("2 in a row since ") && counted.contains(", next restart in "),
+            "{counted}"
+        );
         let first = browser.text("tbody.fn").await;
         assert!(first.contains("parse") && first.contains(REASON), "the worst comes first: {first}");
         assert!(browser.client.title().await.expect("a title").contains("parse: crash loop"));
@@ -28,7 +34,15 @@ fn a_crash_loop_is_shown_with_its_cause_its_place_and_the_next_restart() {
         browser.until_text("#h-name", "parse").await;
         browser.until_text("[data-b=what]", "Crash loop: 2 crashes in a row").await;
         let card = browser.text(".trouble").await;
-        for text in ["next restart in", "panic", "functions.rs:", REASON, "container 0", "What to do next", "never gives up"] {
+        for text in [
+            "next restart in",
+            "panic",
+            "functions.rs:",
+            REASON,
+            "container 0",
+            "What to do next",
+            "never gives up",
+        ] {
             assert!(card.contains(text), "{text:?} is not in the card: {card}");
         }
         let cause = browser.text("table.causes tbody").await;
@@ -51,7 +65,9 @@ fn the_worst_function_comes_first_and_the_others_in_trouble_are_named() {
         browser.open(&page.url()).await;
         browser.until_text("#say", "index gave up: panic at ").await;
         browser.until_text("#tick", "Also in trouble: parse (crash loop).").await;
-        let names = browser.value("[...document.querySelectorAll('tbody.fn bdi')].map((each) => each.textContent)").await;
+        let names = browser
+            .value("[...document.querySelectorAll('tbody.fn bdi')].map((each) => each.textContent)")
+            .await;
         assert_eq!(names, serde_json::json!(["index", "parse", "fetch"]));
 
         browser.open_function(&page.url(), "parse").await;

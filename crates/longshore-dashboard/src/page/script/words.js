@@ -78,15 +78,13 @@ const placed = (cause) => cause ? `${kindOf(cause.kind)}${cause.location ? ` at 
 const inShort = (cause) => cause && !cause.location && ["enter_error", "enter_panic", "no_thread"].includes(cause.kind)
   ? oneLine(cause.message).slice(0, 120) : placed(cause);
 
-// The word for a function. It is the server's, except where the page knows more.
+// The word for a function. It is the server's, except where the page knows more. The server counts crashes over a
+// minute; a loop that has ended, and after which nothing has crashed, is over at once.
 function healthOf(f, now) {
   if (f.broken) return "broken";
-  if (["serving", "starting"].includes(f.health)) {
-    const ended = f.crash_loop?.ended_ms;
-    if (f.health === "serving" && ended !== undefined && now - ended < OVER_FOR) return "over";
-    if (f.mode !== "running") return "draining";
-  }
-  return f.health;
+  const ended = f.crash_loop?.ended_ms, over = ended !== undefined && now - ended < OVER_FOR;
+  if (over && (f.health === "serving" || f.health === "crashing" && !(causeOf(f)?.last_ms > ended))) return "over";
+  return f.mode !== "running" && ["serving", "starting"].includes(f.health) ? "draining" : f.health;
 }
 const wordOf = (health, f) => health === "over" ? "serving again" : health === "draining" ? words(f.mode) : words(health);
 
