@@ -116,6 +116,8 @@ fn an_outage_of_a_dependency_is_seen_at_once_and_can_be_read_afterwards() {
         browser.open(&format!("{}?token=t", page.url())).await;
         browser.until_text("#say", "parse is serving").await;
         if pictures.is_some() {
+            browser.resize(1100, 880).await;
+            browser.hide_scrollbars().await;
             tokio::time::sleep(HISTORY).await;
         }
 
@@ -146,8 +148,6 @@ fn an_outage_of_a_dependency_is_seen_at_once_and_can_be_read_afterwards() {
         assert!(seen > 10, "the countdown was seen {seen} times");
         if let Some(directory) = pictures {
             fs::create_dir_all(&directory).expect("a directory");
-            browser.resize(1100, 940).await;
-            browser.cdp("Emulation.setScrollbarsHidden", serde_json::json!({ "hidden": true })).await;
             shoot(browser, &directory, "crash-loop").await;
         }
 

@@ -91,7 +91,7 @@ fn the_pictures_of_the_readme_are_taken() {
         let map = thread::spawn(move || map.into_iter().for_each(drop));
 
         tokio::time::sleep(HISTORY).await;
-        browser.cdp("Emulation.setScrollbarsHidden", serde_json::json!({ "hidden": true })).await;
+        browser.hide_scrollbars().await;
         map.join().expect("the map ends");
         for (url, name, scheme, height, picture) in [
             (&healthy_url, None, "light", 520, "healthy"),

@@ -143,8 +143,8 @@ function advice(f, health, can) {
     case "no_account": steps.push("All memory accounts of the process are in use. Run fewer containers with a memory limit, and look for abandoned threads."); break;
     case "panic": steps.push(`Look at ${where}. An input that keeps crashing containers is poisoned and comes back to its caller.`); break;
   }
-  if (health === "gave_up") steps.push(`When the cause is mended, ${reset}. Until then every call fails at once.`);
-  else if (health === "crash_loop") steps.push(`When the cause is mended, ${reset} to restart at once, or wait for the next restart.`);
+  if (health === "gave_up") steps.push(`When the cause is fixed, ${reset}. Until then every call fails at once.`);
+  else if (health === "crash_loop") steps.push(`When the cause is fixed, ${reset} to restart at once, or wait for the next restart.`);
   else if (health === "crashing" && f.tally.crashes_max !== undefined) steps.push("The function goes on. It gives up if both limits above are passed.");
   return steps;
 }
