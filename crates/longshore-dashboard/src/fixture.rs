@@ -44,6 +44,7 @@ impl Fixture {
             app: self.app.snapshot().app,
             app_gone: false,
             functions: functions.into_iter().map(handle).collect(),
+            ended: Vec::new(),
         }
     }
 

@@ -42,6 +42,9 @@ fn the_overview_is_golden() {
     next.started = snapshots.last().expect("there are some").now;
     next.now = next.started;
     let mut look = fixture.look(next.now, vec![next]);
+    let mut last = snapshots.last().expect("there are some").clone();
+    last.health = longshore::Health::Ended;
+    look.ended.push(last);
     let head = json::Head::of(&look, vec!["kill"]);
     history.see(&mut look);
     let answer = json::overview(&head, &history, 1 << 20);

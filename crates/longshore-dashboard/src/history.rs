@@ -1,19 +1,22 @@
 //! [`History`]: what a dashboard remembers of each function, also after the function has ended.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use longshore::snapshot::FunctionSnapshot;
-use longshore::{AnyFunction, FunctionReport, Health};
+use longshore::{AnyFunction, Health};
 
 use crate::series::{Ring, Sample};
 use crate::source::Look;
 use crate::strips::Strips;
 
-/// The functions that ended and are still shown.
-pub(crate) const ENDED_MAX: usize = 16;
+/// The functions that ended and are still shown. The engine keeps as many.
+const ENDED_MAX: usize = 16;
 
-/// The running functions of which series are kept. Each costs at most 0.2 MB.
+/// The time within which the last snapshot of a function follows its end.
+const LAST_SNAPSHOT: Duration = Duration::from_secs(5);
+
+/// The running functions of which series are kept. Each costs at most 0.3 MB, besides its last snapshot.
 pub(crate) const SAMPLED_MAX: usize = 256;
 
 /// What a dashboard remembers.
@@ -29,11 +32,19 @@ pub(crate) struct History {
 
 /// What a dashboard remembers of one function.
 pub(crate) struct Remembered {
-    pub(crate) function: AnyFunction,
     /// The last snapshot.
     pub(crate) last: FunctionSnapshot,
     /// `None` until the sampler has seen the function.
     pub(crate) samples: Option<Box<Samples>>,
+    /// `None` once the last snapshot is that of the end.
+    pub(crate) function: Option<AnyFunction>,
+}
+
+/// What tells a function from others: a name may be used again.
+type Key = (String, Duration);
+
+fn key(of: &FunctionSnapshot) -> Key {
+    (of.name.clone(), of.started)
 }
 
 /// The series and strips of one function.
@@ -106,33 +117,41 @@ impl History {
     /// their order.
     pub(crate) fn see(&mut self, look: &mut Look) {
         self.since.get_or_insert(look.now);
-        let before = std::mem::take(&mut self.running).into_iter();
-        let mut before: BTreeMap<String, Remembered> = before.map(|it| (it.last.name.clone(), it)).collect();
-        for (function, last) in std::mem::take(&mut look.functions) {
-            // A name may be used again.
-            let same = before.get(&last.name).is_some_and(|it| it.last.started == last.started);
-            let samples = same.then(|| before.remove(&last.name)).flatten().and_then(|it| it.samples);
-            self.running.push(Remembered { function, last, samples });
+        let all = std::mem::take(&mut self.running).into_iter().chain(std::mem::take(&mut self.ended));
+        let mut before: BTreeMap<Key, Remembered> = all.map(|it| (key(&it.last), it)).collect();
+
+        let have_ended: BTreeSet<Key> = look.ended.iter().map(key).collect();
+        let mut samples_of = |last: &FunctionSnapshot| before.remove(&key(last)).and_then(|it| it.samples);
+        for last in std::mem::take(&mut look.ended) {
+            let samples = samples_of(&last);
+            self.ended.push_back(Remembered { last, samples, function: None });
         }
-        let mut ended: Vec<_> = before.into_values().collect();
-        ended.sort_by_key(|it| it.last.started);
-        for ended in ended {
-            self.end(ended, &look.app.reports);
+        for (function, last) in std::mem::take(&mut look.functions) {
+            if !have_ended.contains(&key(&last)) {
+                let samples = samples_of(&last);
+                self.running.push(Remembered { last, samples, function: Some(function) });
+            }
+        }
+        for left in before.into_values() {
+            self.see_again(left, look.now);
         }
     }
 
-    fn end(&mut self, mut gone: Remembered, reports: &[FunctionReport]) {
-        if let Some(last) = gone.function.snapshot().filter(|last| last.started == gone.last.started) {
-            gone.last = last; // a handle to the function is left
+    /// Takes note of a function that the app has no more. A function outlives its app while there is a handle to
+    /// it, and its last snapshot may be taken a moment after its end.
+    fn see_again(&mut self, left: Remembered, now: Duration) {
+        let Remembered { mut last, samples, function: Some(function) } = left else { return };
+        let latest = function.snapshot().filter(|latest| latest.started == last.started);
+        match latest {
+            Some(last) if last.health != Health::Ended => {
+                self.running.push(Remembered { last, samples, function: Some(function) });
+            }
+            _ if now.saturating_sub(last.now) < LAST_SNAPSHOT && self.ended.len() < ENDED_MAX => {
+                last.health = Health::Ended;
+                self.ended.push_back(Remembered { last, samples, function: Some(function) });
+            }
+            _ => {}
         }
-        gone.last.health = Health::Ended;
-        if gone.last.report.is_none() {
-            gone.last.report = reports.iter().rev().find(|report| report.function == gone.last.name).cloned();
-        }
-        if self.ended.len() == ENDED_MAX {
-            self.ended.pop_front();
-        }
-        self.ended.push_back(gone);
     }
 
     /// Adds a sample of every running function, from its last snapshot.
@@ -152,5 +171,86 @@ impl History {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture::{Fixture, sick};
+
+    fn see(history: &mut History, look: &mut Look) {
+        history.see(look);
+        history.sample(look.now);
+    }
+
+    #[test]
+    fn the_series_of_a_function_stay_when_it_ends_although_its_last_snapshot_comes_later() {
+        let fixture = Fixture::new();
+        let snapshots = sick();
+        let (_, mut history) = fixture.history(&snapshots);
+        let last = snapshots.last().expect("there are some").clone();
+
+        see(&mut history, &mut fixture.look(last.now + Duration::from_secs(1), Vec::new()));
+        assert!(history.running.is_empty());
+        assert_eq!((history.ended.len(), history.ended[0].last.health), (1, Health::Ended));
+
+        let mut look = fixture.look(last.now + Duration::from_secs(2), Vec::new());
+        look.ended.push(last.clone());
+        see(&mut history, &mut look);
+        assert_eq!(history.ended.len(), 1);
+        assert!(history.ended[0].samples.is_some() && history.ended[0].function.is_none());
+    }
+
+    #[test]
+    fn a_function_without_a_last_snapshot_is_forgotten_after_a_while() {
+        let fixture = Fixture::new();
+        let snapshots = sick();
+        let (_, mut history) = fixture.history(&snapshots);
+        let now = snapshots.last().expect("there are some").now;
+        see(&mut history, &mut fixture.look(now + LAST_SNAPSHOT / 2, Vec::new()));
+        assert_eq!(history.ended.len(), 1);
+        see(&mut history, &mut fixture.look(now + LAST_SNAPSHOT, Vec::new()));
+        assert_eq!(history.ended.len(), 0);
+    }
+
+    #[test]
+    fn a_function_that_has_ended_since_the_look_is_shown_once() {
+        let fixture = Fixture::new();
+        let last = sick().pop().expect("there are some");
+        let mut history = History::default();
+        let mut look = fixture.look(last.now, vec![last.clone()]);
+        look.ended.push(last);
+        see(&mut history, &mut look);
+        assert_eq!((history.running.len(), history.ended.len()), (0, 1));
+    }
+
+    #[test]
+    fn the_series_of_a_function_take_a_hundred_kilobytes_at_most() {
+        let last = sick().pop().expect("there are some");
+        let mut samples = Samples::new(Totals::default());
+        for second in 0..100_000 {
+            samples.push(second * 1_000, &last);
+        }
+        let bytes = samples.seconds.bytes() + samples.minutes.bytes();
+        assert!(bytes < 110_000, "{bytes}");
+        assert_eq!((samples.seconds.samples().count(), samples.minutes.samples().count()), (600, 1440));
+    }
+
+    #[test]
+    fn series_are_kept_of_so_many_functions_and_no_more() {
+        let fixture = Fixture::new();
+        let last = sick().pop().expect("there are some");
+        let named = |n: usize| {
+            let mut snapshot = last.clone();
+            snapshot.name = format!("f{n}");
+            snapshot
+        };
+        let mut history = History::default();
+        for _ in 0..2 {
+            see(&mut history, &mut fixture.look(last.now, (0..SAMPLED_MAX + 7).map(named).collect()));
+        }
+        let sampled = history.running.iter().filter(|it| it.samples.is_some()).count();
+        assert_eq!((history.running.len(), sampled), (SAMPLED_MAX + 7, SAMPLED_MAX));
     }
 }

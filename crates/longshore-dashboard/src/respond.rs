@@ -139,7 +139,7 @@ fn act<B>(dashboard: &Dashboard, request: &Request<B>) -> Response<Bytes> {
     }
     let (_, history) = dashboard.watched.look();
     let found = history.running.iter().find(|it| public_name(&it.last.name) == name);
-    let Some(function) = found.map(|it| it.function.clone()) else {
+    let Some(function) = found.and_then(|it| it.function.clone()) else {
         return plain(StatusCode::NOT_FOUND, "no function of this name runs\n");
     };
     drop(history); // the engine may be slow to answer

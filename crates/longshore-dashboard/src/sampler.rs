@@ -44,3 +44,30 @@ fn run(watched: &Weak<Watched>, ended: &Ended) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use longshore::App;
+
+    use super::*;
+    use crate::Dashboard;
+
+    #[test]
+    fn the_thread_holds_the_dashboard_weakly_and_ends_with_its_last_clone() {
+        let app = App::ephemeral("sampler");
+        let dashboard = Dashboard::of(&app);
+        let watched = Arc::downgrade(&dashboard.watched);
+        let (sampler, ended) = Sampler::new();
+        let its = Weak::clone(&watched);
+        let thread = thread::spawn(move || run(&its, &ended));
+        let clone = dashboard.clone();
+        drop(dashboard);
+        assert!(watched.upgrade().is_some() && !thread.is_finished());
+        drop(clone);
+        drop(sampler);
+        thread.join().expect("it ends at once, and does not panic");
+        while watched.upgrade().is_some() {
+            thread::yield_now(); // the dashboard's own sampler may be in the middle of a look
+        }
+    }
+}

@@ -69,8 +69,11 @@ impl Ring {
     }
 
     fn push_back(&mut self, sample: Option<Sample>) {
-        if self.samples.len() == self.capacity {
+        let length = self.samples.len();
+        if length == self.capacity {
             self.samples.pop_front();
+        } else if length == self.samples.capacity() {
+            self.samples.reserve_exact(length.max(16).min(self.capacity - length));
         }
         self.samples.push_back(sample);
     }
@@ -87,6 +90,12 @@ impl Ring {
     /// The samples, the newest last.
     pub(crate) fn samples(&self) -> impl Iterator<Item = Option<Sample>> + Clone + '_ {
         self.samples.iter().copied()
+    }
+
+    /// The bytes that the samples take.
+    #[cfg(test)]
+    pub(crate) fn bytes(&self) -> usize {
+        self.samples.capacity() * size_of::<Option<Sample>>()
     }
 
     /// The same in longer steps of `factor` steps each. The last of them may not be over yet.

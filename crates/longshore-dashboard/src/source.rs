@@ -42,6 +42,9 @@ pub(crate) struct Look {
     pub(crate) app_gone: bool,
     /// The functions that have not ended, in the order of their start.
     pub(crate) functions: Vec<(AnyFunction, FunctionSnapshot)>,
+    /// The last functions that have ended, oldest first. Some may be in `functions` too, because they have ended
+    /// since.
+    pub(crate) ended: Vec<FunctionSnapshot>,
 }
 
 impl Seen {
@@ -55,11 +58,17 @@ impl Seen {
     }
 
     /// The app at this moment.
-    fn look(self, now: Duration, app_gone: bool, functions: Vec<(AnyFunction, FunctionSnapshot)>) -> Look {
+    fn look(
+        self,
+        now: Duration,
+        app_gone: bool,
+        functions: Vec<(AnyFunction, FunctionSnapshot)>,
+        ended: Vec<FunctionSnapshot>,
+    ) -> Look {
         let Self { longshore, process, started_unix_ms, app, .. } = self;
         let age_ms = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
         let now_unix_ms = started_unix_ms.saturating_add(age_ms);
-        Look { longshore, process, started_unix_ms, now_unix_ms, now, app, app_gone, functions }
+        Look { longshore, process, started_unix_ms, now_unix_ms, now, app, app_gone, functions, ended }
     }
 }
 
@@ -79,7 +88,7 @@ impl Source {
         let Some(snapshot) = self.app.snapshot() else {
             let last = self.last.lock().unwrap_or_else(PoisonError::into_inner).clone();
             let now = last.now + last.at.elapsed();
-            return last.look(now, true, Vec::new());
+            return last.look(now, true, Vec::new(), self.app.ended());
         };
         let (seen, snapshots) = Seen::of(snapshot);
         *self.last.lock().unwrap_or_else(PoisonError::into_inner) = seen.clone();
@@ -90,6 +99,6 @@ impl Source {
         let with_handle = |it: FunctionSnapshot| Some((handles.remove(&it.name)?, it));
         let functions = snapshots.into_iter().filter_map(with_handle).collect();
         let now = seen.now;
-        seen.look(now, false, functions)
+        seen.look(now, false, functions, self.app.ended())
     }
 }

@@ -94,6 +94,14 @@ impl Strips {
         self.newest
     }
 
+    /// The bytes that the strips take. A map takes up to half as much again as its entries.
+    #[cfg(test)]
+    pub(crate) fn bytes(&self) -> usize {
+        let cells = |strip: &Strip| strip.cells.capacity() * size_of::<Cell>();
+        let entries = self.strips.len() * (size_of::<(usize, Strip)>()) * 3 / 2;
+        entries + self.strips.values().map(cells).sum::<usize>()
+    }
+
     /// Each container with its states, and its crashes as pairs of an index into the states and a number.
     pub(crate) fn rows(&self) -> impl Iterator<Item = (usize, String, Vec<(usize, u16)>)> + '_ {
         self.strips.iter().map(|(container, strip)| {
@@ -107,7 +115,9 @@ impl Strips {
 impl Strip {
     /// The crashes before the first sight are not those of a second.
     fn new(second: u64, crashes: u64) -> Self {
-        Self { cells: VecDeque::from([Cell::UNSEEN]), seen: second, crashes }
+        let mut cells = VecDeque::with_capacity(SECONDS);
+        cells.push_back(Cell::UNSEEN);
+        Self { cells, seen: second, crashes }
     }
 
     fn push_back(&mut self, cell: Cell) {
@@ -154,6 +164,7 @@ mod tests {
             let first = second as usize;
             strips.push_cells(second, (first..first + 200).map(|container| (container, b'l', 0)));
         }
+        assert!(strips.bytes() < 170_000, "{}", strips.bytes());
         let rows: Vec<_> = strips.rows().collect();
         assert_eq!(rows.len(), ROWS_MAX);
         assert!(rows.iter().all(|(_, states, _)| states.len() <= SECONDS));

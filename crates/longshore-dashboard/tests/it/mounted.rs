@@ -24,7 +24,8 @@ fn get(path: &str) -> Request<Body> {
 #[tokio::test]
 async fn a_mounted_dashboard_answers_below_its_prefix_with_and_without_a_slash() {
     let app = App::deployed("mounted");
-    let _f = well(&app, "a/b");
+    let f = well(&app, "a/b");
+    f.ready().expect("it starts");
     let dashboard = Dashboard::of(&app);
     let mut router = Router::new().nest_service("/ops/longshore", dashboard);
     for path in ["/ops/longshore", "/ops/longshore/"] {

@@ -79,10 +79,29 @@ fn a_function_that_has_ended_is_still_shown() {
     assert_eq!(overview["functions"], serde_json::json!([]));
     let ended = &overview["ended"][0];
     assert_eq!((&ended["name"], &ended["health"]), (&"double".into(), &"ended".into()));
-    assert_eq!(ended["totals"]["ok"], 4, "a handle is left, so the last numbers are known");
+    assert_eq!(ended["totals"]["ok"], 4, "the last snapshot is of the end");
     assert_eq!(ended["report"]["threads_running"], 0);
     let answer = get(&dashboard, &path_of("double")).json();
     assert_eq!((&answer["ended"], &answer["function"]["health"]), (&true.into(), &"ended".into()));
+}
+
+#[test]
+fn a_function_that_outlives_its_app_is_shown_as_it_is() {
+    let app = App::deployed("routes");
+    let dashboard = Dashboard::of(&app);
+    let f = well(&app, "double");
+    assert_eq!(named(&overview(&dashboard), "double")["totals"]["ok"], 0);
+    drop(app);
+    f.run(vec![1, 2]).expect("it goes on while there is a handle");
+    let shown = overview(&dashboard);
+    assert_eq!(shown["dashboard"]["app_gone"], true);
+    assert_eq!(
+        (&named(&shown, "double")["totals"]["ok"], &shown["ended"]),
+        (&2.into(), &serde_json::json!([]))
+    );
+    drop(f);
+    until("it ends with its last handle", || overview(&dashboard)["ended"][0]["totals"]["ok"] == 2);
+    assert_eq!(overview(&dashboard)["functions"], serde_json::json!([]));
 }
 
 #[test]
