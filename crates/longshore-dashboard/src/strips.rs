@@ -55,7 +55,7 @@ impl Cell {
 }
 
 impl Strips {
-    /// Adds the states of a second. The rows are those of a snapshot.
+    /// Adds the states of a second, from the rows of a snapshot.
     pub(crate) fn push(&mut self, second: u64, rows: &[ContainerSnapshot]) {
         let rows = rows.iter().map(|row| (row.container.index(), letter(row.state), row.crashes));
         self.push_cells(second, rows);
@@ -113,7 +113,7 @@ impl Strips {
 }
 
 impl Strip {
-    /// The crashes before the first sight are not those of a second.
+    /// The crashes before the first look do not belong to a second.
     fn new(second: u64, crashes: u64) -> Self {
         let mut cells = VecDeque::with_capacity(SECONDS);
         cells.push_back(Cell::UNSEEN);
