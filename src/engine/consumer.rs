@@ -27,8 +27,8 @@ use crate::engine::dispatch::{ClosedJob, Dispatch, Found, JobPlan, Wait};
 use crate::engine::map_buffers::{JobSource, MapEnd, Order};
 use crate::values::progress::Progress;
 
-/// The largest number of outcomes that are held back because there is no room in any case. A report then costs
-/// little for each, and a window that becomes wide again is noticed soon.
+/// The largest number of outcomes that are held back because there is no room in any case. The report then
+/// costs little for each outcome, and a window that becomes wide again is noticed soon.
 const REPORT_MAX: u64 = 1_024;
 
 /// The treatment of failures by a map.
