@@ -78,7 +78,7 @@ fn nothing_overflows_on_a_narrow_window() {
         let unpack = hungry(&app, "unpack");
         assert_eq!(unpack.map(vec![1_u64, 99, 3]).return_exceptions().into_iter().count(), 3);
         let page = Dashboard::of(&app).serve("127.0.0.1:0").expect("it serves");
-        for width in [320, 600, 821, 1100] {
+        for width in [320, 600, 1020, 1021] {
             browser.resize(width, 800).await;
             browser.open(&page.url()).await;
             let wider = "document.documentElement.scrollWidth - document.documentElement.clientWidth";

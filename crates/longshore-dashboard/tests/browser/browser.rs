@@ -182,6 +182,11 @@ impl Browser {
         self.cdp("Emulation.setEmulatedMedia", json!({ "features": features })).await;
     }
 
+    /// Hides the scroll bars of pages that are opened from now on, for a picture.
+    pub(crate) async fn hide_scrollbars(&self) {
+        self.cdp("Emulation.setScrollbarsHidden", json!({ "hidden": true })).await;
+    }
+
     /// Makes the window of the page so many pixels wide and high.
     pub(crate) async fn resize(&self, width: u32, height: u32) {
         let size = json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": false });

@@ -2,11 +2,33 @@
 
 use std::time::Duration;
 
-use longshore::App;
+use longshore::{App, FunctionSnapshot};
 use longshore_dashboard::Dashboard;
 
-use crate::browser::browse;
+use crate::browser::{Browser, browse};
 use crate::functions::looping;
+
+/// Checks that the countdown of the page is right to the second.
+///
+/// # Panics
+///
+/// If it is not, or if the function does not back off.
+pub(crate) async fn assert_countdown(browser: &Browser, snapshot: impl Fn() -> FunctionSnapshot) {
+    let left = || {
+        let snapshot = snapshot();
+        let next = snapshot.crash_loop.and_then(|it| it.next_restart).expect("it backs off");
+        next.saturating_sub(snapshot.now).as_secs_f64()
+    };
+    let before = left();
+    let text = browser.text("[data-b=nextIn]").await;
+    let after = left();
+    let shown: f64 = text.trim_end_matches(" s").parse().unwrap_or_else(|_| panic!("{text}"));
+    // The time that is left is rounded up, and the page looks at its clock four times a second.
+    assert!(
+        after - 0.3 <= shown && shown <= before + 1.3,
+        "{shown} s are shown, {before} to {after} are left"
+    );
+}
 
 /// Collects the numbers of the countdown, each with the moment at which it appeared, until there are four of them.
 const COUNTDOWN: &str = "
@@ -28,21 +50,7 @@ fn the_countdown_is_right_to_the_second_and_takes_one_step_a_second() {
         browser.open_function(&page.url(), "parse").await;
         browser.until_text("[data-b=nextIn]", " s").await;
 
-        let left = || {
-            let snapshot = sick.snapshot();
-            let next = snapshot.crash_loop.and_then(|it| it.next_restart).expect("it backs off");
-            (next - snapshot.now).as_secs_f64()
-        };
-        let before = left();
-        let shown = browser.text("[data-b=nextIn]").await;
-        let after = left();
-        let shown: f64 = shown.trim_end_matches(" s").parse().unwrap_or_else(|_| panic!("{shown}"));
-        // The time that is left is rounded up, and the page looks at its clock four times a second.
-        assert!(
-            after - 0.3 <= shown && shown <= before + 1.3,
-            "{shown} s are shown, {before} to {after} are left"
-        );
-
+        assert_countdown(browser, || sick.snapshot()).await;
         let seen = browser.promised(COUNTDOWN).await;
         let seen: Vec<(f64, f64)> = serde_json::from_value(seen.clone()).unwrap_or_else(|_| panic!("{seen}"));
         for pair in seen.windows(2) {

@@ -8,6 +8,11 @@
 //!
 //! This is a binary of its own, because an accountant is its allocator: the page shows memory only then.
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a browser is waited for with a bound, and the work of a test takes time"
+)]
+
 mod accessible;
 mod actions;
 mod browser;
@@ -17,6 +22,7 @@ mod functions;
 mod hostile;
 mod keyboard;
 mod mounted;
+mod outage;
 mod report;
 mod screenshots;
 mod server;

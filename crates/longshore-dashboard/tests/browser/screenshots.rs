@@ -1,4 +1,5 @@
-//! The pictures of the README: a healthy run, a crash loop, a memory kill and a finished map.
+//! The pictures of the README: a healthy run, a memory kill and a finished map. That of a crash loop is taken by the test
+//! in `outage`.
 //!
 //! They are taken only if `LONGSHORE_SCREENSHOTS` names the directory to which they are written, because the charts need
 //! a minute to fill.
@@ -15,15 +16,16 @@ use longshore::{App, Function};
 use longshore_dashboard::{Actions, Dashboard, Page};
 
 use crate::browser::{Browser, browse};
-use crate::functions::{hungry, without_registry};
+use crate::functions::hungry;
 
 /// The largest picture, in bytes, because the repository holds them.
 const BYTES_MAX: usize = 150_000;
 
 /// The time in which the charts fill.
-const HISTORY: Duration = Duration::from_secs(100);
+pub(crate) const HISTORY: Duration = Duration::from_secs(100);
 
-async fn shoot(browser: &Browser, directory: &Path, name: &str) {
+/// Writes a picture of the page as it is.
+pub(crate) async fn shoot(browser: &Browser, directory: &Path, name: &str) {
     let picture = browser.client.screenshot().await.expect("a picture");
     assert!(picture.len() < BYTES_MAX, "{name} has {} bytes", picture.len());
     fs::write(directory.join(name).with_extension("png"), picture).expect("it is written");
@@ -36,10 +38,11 @@ fn page(app: &App) -> (Page, String) {
     (page, url)
 }
 
-/// A function whose inputs take about so many milliseconds. One in a thousand fails.
-fn working(app: &App, name: &str, ms: u64) -> Function<u64, u64, &'static str> {
+/// A function whose inputs take about so many milliseconds. One in a thousand fails, and the poison crashes its container.
+fn working(app: &App, name: &str, ms: u64, poison: Option<u64>) -> Function<u64, u64, &'static str> {
     let function = app.function(name, move |n: &u64| {
         thread::sleep(Duration::from_micros(500 * ms + (n * 7919) % (1000 * ms)));
+        assert!(Some(*n) != poison, "the image has a width of 0");
         if n % 1000 == 999 { Err("the remote host answered with status 503") } else { Ok(*n) }
     });
     function.containers(4).retries(1).start().expect("valid")
@@ -71,15 +74,9 @@ fn the_pictures_of_the_readme_are_taken() {
         for (name, label, ms) in
             [("fetch", "seed-urls", 25), ("parse", "pages", 9), ("thumbnail", "images", 14)]
         {
-            keep_busy(&working(&healthy, name, ms), label, |n| n, &is_over);
+            keep_busy(&working(&healthy, name, ms, None), label, |n| n, &is_over);
         }
         let (_healthy_page, healthy_url) = page(&healthy);
-
-        let looping = App::deployed("crawler");
-        keep_busy(&working(&looping, "fetch", 25), "seed-urls", |n| n, &is_over);
-        let parse = without_registry(&looping, "parse", Duration::from_secs(1));
-        let _waiting: Vec<_> = (0..12).map(|n| parse.call(format!("<page {n}>"))).collect();
-        let (_looping_page, looping_url) = page(&looping);
 
         let leaking = App::deployed("archive");
         // One archive in a few hundred unpacks to three times the limit.
@@ -88,18 +85,18 @@ fn the_pictures_of_the_readme_are_taken() {
         let (_leaking_page, leaking_url) = page(&leaking);
 
         let finished = App::ephemeral("nightly");
-        let resize = working(&finished, "resize", 12);
+        let resize = working(&finished, "resize", 12, Some(777));
         let (_finished_page, finished_url) = page(&finished);
         let map = resize.map(0..12_345_u64).label("photos").return_exceptions();
         let map = thread::spawn(move || map.into_iter().for_each(drop));
 
         tokio::time::sleep(HISTORY).await;
+        browser.hide_scrollbars().await;
         map.join().expect("the map ends");
         for (url, name, scheme, height, picture) in [
             (&healthy_url, None, "light", 520, "healthy"),
-            (&looping_url, Some("parse"), "light", 1080, "crash-loop"),
-            (&leaking_url, Some("unpack"), "dark", 1120, "memory-kill"),
-            (&finished_url, Some("resize"), "dark", 1000, "finished-map"),
+            (&leaking_url, Some("unpack"), "dark", 940, "memory-kill"),
+            (&finished_url, Some("resize"), "light", 900, "finished-map"),
         ] {
             browser.prefer(scheme).await;
             browser.resize(1100, height).await;
@@ -108,7 +105,11 @@ fn the_pictures_of_the_readme_are_taken() {
                 browser.open_function(url, name).await;
             }
             if picture == "finished-map" {
-                browser.value("document.getElementById('h-containers').scrollIntoView()").await;
+                browser
+                    .value(
+                        "document.querySelector('[data-b=poisonedSection]').scrollIntoView({ block: 'end' })",
+                    )
+                    .await;
             }
             // The rates need two answers.
             browser.until("performance.getEntriesByType('resource').length > 5", "the page has polled").await;

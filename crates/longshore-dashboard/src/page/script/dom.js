@@ -1,7 +1,6 @@
 // The document: elements are made once from templates and changed in place. All text goes through `textContent` or the
 // data of a text node, so no text can become an element.
 
-const SVG_ONE = "v10H0z";
 const element = (id) => document.getElementById(id);
 
 // The elements of a part of the page by their `data-b`.
@@ -49,7 +48,7 @@ function attribute(node, name, value) {
 const path = (node, d) => attribute(node, "d", d || "M0 0");
 const mark = (node, name, yes) => { if (node.classList.contains(name) !== yes) node.classList.toggle(name, yes); };
 function show(node, yes) {
-  if (node.hidden === yes) node.hidden = !yes;
+  if (node.hasAttribute("hidden") === yes) node.toggleAttribute("hidden", !yes); // pictures have no property `hidden`
 }
 
 // The shape and the tone of a health.

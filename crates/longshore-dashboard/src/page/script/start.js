@@ -17,8 +17,8 @@ async function press(button) {
     const answer = await fetch(`${base}api/v1/functions/${encodeURIComponent(viewed())}/${what()}`, {
       method: "POST", headers: { "x-longshore": "1" }, credentials: "same-origin", signal: AbortSignal.timeout(PATIENCE),
     });
-    const told = answer.ok ? await answer.json() : {};
-    put(result, !answer.ok ? `refused: ${answer.status}` : told.done ? done : told.pending ? "asked, and not done yet" : not);
+    const said = answer.ok ? await answer.json() : {};
+    put(result, !answer.ok ? `refused: ${answer.status}` : said.done ? done : said.pending ? "asked, and not done yet" : not);
   } catch {
     put(result, `${label} failed: no answer`);
   }

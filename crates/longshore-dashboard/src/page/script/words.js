@@ -74,21 +74,23 @@ const crashesOf = (by) => Object.entries(by).reduce((sum, [kind, n]) => kind ===
 const messageOf = ({ kind, message }) => kind === "memory_limit" ? message.replace(/\d{4,} bytes|\d{4,}/g, (n) => size(parseInt(n, 10))) : message;
 const placed = (cause) => cause ? `${kindOf(cause.kind)}${cause.location ? ` at ${oneLine(cause.location)}` : ""}` : "";
 
-// The word for a function. It is the server's, except where the page knows more.
+// A cause in short, in words that do not change with each crash. Only messages without a place tell causes apart.
+const inShort = (cause) => cause && !cause.location && ["enter_error", "enter_panic", "no_thread"].includes(cause.kind)
+  ? oneLine(cause.message).slice(0, 120) : placed(cause);
+
+// The word for a function. It is the server's, except where the page knows more. The server counts crashes over a
+// minute; a loop that has ended, and after which nothing has crashed, is over at once.
 function healthOf(f, now) {
   if (f.broken) return "broken";
-  if (["serving", "starting"].includes(f.health)) {
-    const ended = f.crash_loop?.ended_ms;
-    if (f.health === "serving" && ended !== undefined && now - ended < OVER_FOR) return "over";
-    if (f.mode !== "running") return "draining";
-  }
-  return f.health;
+  const ended = f.crash_loop?.ended_ms, over = ended !== undefined && now - ended < OVER_FOR;
+  if (over && (f.health === "serving" || f.health === "crashing" && !(causeOf(f)?.last_ms > ended))) return "over";
+  return f.mode !== "running" && ["serving", "starting"].includes(f.health) ? "draining" : f.health;
 }
 const wordOf = (health, f) => health === "over" ? "serving again" : health === "draining" ? words(f.mode) : words(health);
 
 // What is wrong with a function: a sentence that stays the same while it is wrong, and a line that counts.
 function trouble(f, head, now) {
-  const name = oneLine(f.name), cause = placed(causeOf(f)), because = cause && `: ${cause}`;
+  const name = oneLine(f.name), cause = inShort(causeOf(f)), because = cause && `: ${cause}`;
   const loop = f.crash_loop, oldest = f.oldest?.[0] ?? f.oldest, health = healthOf(f, now);
   switch (health) {
     case "broken": return [`${name} has ended by a fault of longshore`, () => oneLine(f.broken)];
@@ -141,8 +143,8 @@ function advice(f, health, can) {
     case "no_account": steps.push("All memory accounts of the process are in use. Run fewer containers with a memory limit, and look for abandoned threads."); break;
     case "panic": steps.push(`Look at ${where}. An input that keeps crashing containers is poisoned and comes back to its caller.`); break;
   }
-  if (health === "gave_up") steps.push(`When the cause is mended, ${reset}. Until then every call fails at once.`);
-  else if (health === "crash_loop") steps.push(`When the cause is mended, ${reset} to restart at once, or wait for the next restart.`);
+  if (health === "gave_up") steps.push(`When the cause is fixed, ${reset}. Until then every call fails at once.`);
+  else if (health === "crash_loop") steps.push(`When the cause is fixed, ${reset} to restart at once, or wait for the next restart.`);
   else if (health === "crashing" && f.tally.crashes_max !== undefined) steps.push("The function goes on. It gives up if both limits above are passed.");
   return steps;
 }
