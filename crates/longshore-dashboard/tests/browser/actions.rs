@@ -81,7 +81,8 @@ fn without_actions_there_are_no_buttons_and_the_advice_names_the_methods() {
         let page = Dashboard::of(&app).serve("127.0.0.1:0").expect("it serves");
         browser.open_function(&page.url(), "index").await;
         browser.until_text(".todo", "call reset() on the function").await;
-        let buttons = "[...document.querySelectorAll('#function button')].filter((each) => each.offsetParent && /Kill|Reset|Drain/.test(each.textContent)).length";
+        let buttons = "[...document.querySelectorAll('#function button')].filter((each) =>
+            each.offsetParent && /Kill|Reset|Drain/.test(each.textContent)).length";
         assert_eq!(browser.value(buttons).await, 0);
     });
 }

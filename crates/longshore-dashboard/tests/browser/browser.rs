@@ -14,7 +14,8 @@ use url::Url;
 
 use crate::driver::Driver;
 
-/// The longest wait for a condition. A loaded machine needs seconds for what takes milliseconds on an idle one.
+/// The longest wait for a condition. A loaded machine needs seconds for what takes milliseconds on an idle
+/// one.
 const WAIT: Duration = Duration::from_secs(20);
 
 /// The time between two looks at a condition.

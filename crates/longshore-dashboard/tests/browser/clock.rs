@@ -30,7 +30,8 @@ pub(crate) async fn assert_countdown(browser: &Browser, snapshot: impl Fn() -> F
     );
 }
 
-/// Collects the numbers of the countdown, each with the moment at which it appeared, until there are four of them.
+/// Collects the numbers of the countdown, each with the moment at which it appeared, until there are four of
+/// them.
 const COUNTDOWN: &str = "
     const node = document.querySelector('[data-b=nextIn]'), seen = [];
     await new Promise((resolve) => {

@@ -1,7 +1,8 @@
 //! [`Driver`]: a `chromedriver` with all that it starts, in a process group and a directory of its own.
 //!
-//! A killed driver leaves its browsers running. So a shell leads the group. It waits for the end of its input, which is
-//! the end of the [`Driver`] or of the test process, however that ends. It then ends the group and removes the directory.
+//! A killed driver leaves its browsers running. So a shell leads the group. It waits for the end of its
+//! input, which is the end of the [`Driver`] or of the test process, however that ends. It then ends the
+//! group and removes the directory.
 
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::CommandExt;

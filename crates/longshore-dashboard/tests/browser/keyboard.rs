@@ -46,7 +46,9 @@ fn the_page_can_be_used_by_keys_alone() {
         // A pause is seen only by what does not happen: no request in the time of two.
         let made = browser
             .promised(&format!(
-                "const before = {requests}; await new Promise((done) => setTimeout(done, 2200)); return {requests} - before;"
+                "const before = {requests};
+                await new Promise((done) => setTimeout(done, 2200));
+                return {requests} - before;"
             ))
             .await;
         assert!(
@@ -98,11 +100,15 @@ fn the_log_is_filtered_paused_and_copied() {
         let filter =
             browser.client.find(fantoccini::Locator::Css("[data-b=filter]")).await.expect("there is one");
         filter.send_keys("POISONED").await.expect("it takes keys");
-        browser.until(
-            &format!("{lines} > 0 && [...document.querySelectorAll('ol.log li')].every((each) => each.textContent.includes('poisoned'))"),
-            "the lines are those that match",
-        )
-        .await;
+        browser
+            .until(
+                &format!(
+                    "{lines} > 0 && [...document.querySelectorAll('ol.log li')]
+                    .every((each) => each.textContent.includes('poisoned'))"
+                ),
+                "the lines are those that match",
+            )
+            .await;
         filter.send_keys(" and nothing else").await.expect("it takes keys");
         browser.until_text("[data-b=noLog]", "No line matches").await;
         filter.clear().await.expect("it can be cleared");

@@ -1,8 +1,8 @@
 //! The page in a real browser.
 //!
-//! The tests need `chromedriver` and Chromium, as Debian's packages `chromium` and `chromium-driver` bring them, and the
-//! test of accessibility needs axe-core: `checks/browser` installs all of it. Without a driver on the `PATH` the tests are
-//! skipped, and say so. With `LONGSHORE_BROWSER=required` they fail then.
+//! The tests need `chromedriver` and Chromium, as Debian's packages `chromium` and `chromium-driver` bring
+//! them, and the test of accessibility needs axe-core: `checks/browser` installs all of it. Without a driver
+//! on the `PATH` the tests are skipped, and say so. With `LONGSHORE_BROWSER=required` they fail then.
 //!
 //! `LONGSHORE_SCREENSHOTS=DIRECTORY` makes the tests in `screenshots` write the pictures of the README.
 //!

@@ -1,7 +1,7 @@
 //! A deployed function whose dependency goes away for 20 seconds, in real time.
 //!
-//! The page says so within two seconds, with the place in the user's code and the next restart. When the dependency is
-//! back, what was is still to be read.
+//! The page says so within two seconds, with the place in the user's code and the next restart. When the
+//! dependency is back, what was is still to be read.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -123,7 +123,8 @@ fn an_outage_of_a_dependency_is_seen_at_once_and_can_be_read_afterwards() {
 
         let begun = Instant::now();
         registry.stop();
-        browser.until_text("#say", "parse is in a crash loop: panic in enter at crates/longshore-dashboard/tests/browser/outage.rs:").await;
+        let place = concat!("panic in enter at ", file!(), ":");
+        browser.until_text("#say", &format!("parse is in a crash loop: {place}")).await;
         let took = begun.elapsed();
         assert!(took < SOON, "the page has said so after {took:?}");
         browser.open_function(&page.url(), "parse").await;

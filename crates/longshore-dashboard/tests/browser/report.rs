@@ -21,7 +21,8 @@ async fn read(browser: &Browser, file: &Path) {
     browser.click("tbody.fn a").await;
     browser.until_text("[data-b=what]", "Crash loop: 2 crashes in a row").await;
     browser.until_text("[data-b=nextIn]", " s").await;
-    let offered = "[...document.querySelectorAll('button')].filter((each) => each.offsetParent && /Kill|Reset|Drain|Pause$|Save/.test(each.textContent)).length";
+    let offered = "[...document.querySelectorAll('button')].filter((each) =>
+        each.offsetParent && /Kill|Reset|Drain|Pause$|Save/.test(each.textContent)).length";
     assert_eq!(browser.value(offered).await, 0, "a file offers no action");
     // The clock of a report stands still.
     let text = browser.text(".trouble").await;

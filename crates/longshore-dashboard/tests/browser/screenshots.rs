@@ -1,8 +1,8 @@
-//! The pictures of the README: a healthy run, a memory kill and a finished map. That of a crash loop is taken by the test
-//! in `outage`.
+//! The pictures of the README: a healthy run, a memory kill and a finished map. That of a crash loop is taken
+//! by the test in `outage`.
 //!
-//! They are taken only if `LONGSHORE_SCREENSHOTS` names the directory to which they are written, because the charts need
-//! a minute to fill.
+//! They are taken only if `LONGSHORE_SCREENSHOTS` names the directory to which they are written, because the
+//! charts need a minute to fill.
 
 use std::env;
 use std::fs;
@@ -38,7 +38,8 @@ fn page(app: &App) -> (Page, String) {
     (page, url)
 }
 
-/// A function whose inputs take about so many milliseconds. One in a thousand fails, and the poison crashes its container.
+/// A function whose inputs take about so many milliseconds. One in a thousand fails, and the poison crashes
+/// its container.
 fn working(app: &App, name: &str, ms: u64, poison: Option<u64>) -> Function<u64, u64, &'static str> {
     let function = app.function(name, move |n: &u64| {
         thread::sleep(Duration::from_micros(500 * ms + (n * 7919) % (1000 * ms)));
