@@ -16,6 +16,10 @@ const ENDED_MAX: usize = 16;
 /// The time within which the last snapshot of a function follows its end.
 const LAST_SNAPSHOT: Duration = Duration::from_secs(5);
 
+/// A function that is younger at its first sample was started since the sample before. On a loaded machine a sample
+/// may be seconds late.
+const YOUNG: Duration = Duration::from_secs(5);
+
 /// The largest number of running functions with series. Each costs at most 0.3 MB, besides its last snapshot.
 pub(crate) const SAMPLED_MAX: usize = 256;
 
@@ -80,13 +84,19 @@ impl Totals {
 }
 
 impl Samples {
-    fn new(before: Totals) -> Self {
-        Self {
-            seconds: Ring::new(1_000, 600),
-            minutes: Ring::new(60_000, 1440),
-            strips: Strips::default(),
-            before,
-        }
+    /// The samples of a function that was started since the last look, so that all of its events belong to the
+    /// first sample.
+    fn since_start() -> Self {
+        Self::new(Totals::default(), Strips::since_start())
+    }
+
+    /// The samples of an older function. Its events so far are not counted, because their moments are not known.
+    fn from_now(snapshot: &FunctionSnapshot) -> Self {
+        Self::new(Totals::of(snapshot), Strips::default())
+    }
+
+    fn new(before: Totals, strips: Strips) -> Self {
+        Self { seconds: Ring::new(1_000, 600), minutes: Ring::new(60_000, 1440), strips, before }
     }
 
     fn push(&mut self, at_ms: u64, snapshot: &FunctionSnapshot) {
@@ -163,12 +173,10 @@ impl History {
             let Remembered { last, samples, .. } = remembered;
             match samples {
                 Some(samples) => samples.push(at_ms, last),
-                // The events before the first look are not counted, because their moments are not known.
-                None if last.started <= since => *samples = Some(Box::new(Samples::new(Totals::of(last)))),
-                None => {
-                    let samples = samples.insert(Box::new(Samples::new(Totals::default())));
-                    samples.push(at_ms, last);
+                None if last.started > since && now.saturating_sub(last.started) < YOUNG => {
+                    samples.insert(Box::new(Samples::since_start())).push(at_ms, last);
                 }
+                None => *samples = Some(Box::new(Samples::from_now(last))),
             }
         }
     }
@@ -228,7 +236,7 @@ mod tests {
     #[test]
     fn the_series_of_a_function_take_a_hundred_kilobytes_at_most() {
         let last = sick().pop().expect("there are some");
-        let mut samples = Samples::new(Totals::default());
+        let mut samples = Samples::since_start();
         for second in 0..100_000 {
             samples.push(second * 1_000, &last);
         }

@@ -110,7 +110,7 @@
 //!
 //! ## Metrics
 //!
-//! The names begin with `longshore_`, and each line has the labels `app` and `function`. There are about 100
+//! The names begin with `longshore_`, and each line has the labels `app` and `function`. There are about 90
 //! lines for a function. All values of a label are there from the start. Useful alerts:
 //!
 //! ```text
