@@ -11,8 +11,8 @@ build_weave() {
     weave=$CARGO_TARGET_DIR/release/weave
 }
 
-# Makes the tree from the files as they are now, committed or not. It has the library alone, because the tests, examples
-# and benches would be compiled for nothing.
+# Makes the tree from the files as they are now, committed or not. It has the library and `tests/it`, because the
+# examples and benches would be compiled for nothing.
 make_tree() {
     rm -rf "$tree"
     mkdir -p "$tree"
@@ -20,6 +20,8 @@ make_tree() {
     echo '[workspace]' >>"$tree/Cargo.toml"
     cp Cargo.lock README.md "$tree"
     cp -r src "$tree"
+    mkdir -p "$tree/tests"
+    cp -r tests/it "$tree/tests"
 }
 
 # Weaves mutants into the tree, and sets `tests` to the unit tests of the result. The arguments are what `weave` expects
@@ -31,7 +33,7 @@ build_woven() {
         rm -rf "$tree/src"
         cp -r src "$tree"
         "$weave" "$@" "$work/left_out" "$tree" >"$work/unswitched"
-        (cd "$tree" && cargo check --lib --tests --all-features --message-format json 2>"$work/said" || true) \
+        (cd "$tree" && cargo check --lib --profile test --all-features --message-format json 2>"$work/said" || true) \
             >"$work/messages"
         "$weave" --blame "$tree" <"$work/messages" >"$work/blamed" 2>"$work/unblamed"
         [[ -s $work/blamed ]] || break
@@ -42,8 +44,13 @@ build_woven() {
         echo "the woven tree does not build"
         exit 1
     fi
-    tests=$(cd "$tree" && cargo test --no-run --lib --all-features --message-format json 2>"$work/said" |
-        sed -n 's/.*"executable":"\([^"]*\)".*/\1/p' | tail -1)
+    tests=$(executable --lib)
+}
+
+# The executable of a test of the tree.
+executable() {
+    (cd "$tree" && cargo test --no-run --all-features --message-format json "$@" 2>"$work/said") |
+        sed -n 's/.*"executable":"\([^"]*\)".*/\1/p' | tail -1
 }
 
 is_woven() { ! grep -qx "$1" "$work/left_out" "$work/unswitched"; }

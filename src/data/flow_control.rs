@@ -41,6 +41,14 @@ impl FlowControl {
         self.window.load(Ordering::SeqCst).saturating_sub(executed)
     }
 
+    /// The number of inputs by which those that may be executed exceed the window, because the window has
+    /// become narrower.
+    pub(crate) fn excess(&self) -> u64 {
+        let executed =
+            self.accepted.load(Ordering::SeqCst).saturating_sub(self.yielded.load(Ordering::SeqCst));
+        executed.saturating_sub(self.window.load(Ordering::SeqCst))
+    }
+
     pub(crate) fn outstanding(&self) -> u64 {
         let pulled = self.pulled.load(Ordering::SeqCst);
         pulled.saturating_sub(self.yielded.load(Ordering::SeqCst))

@@ -24,6 +24,10 @@ pub(super) fn wake_count(inputs: u64, cost: Option<Duration>) -> u64 {
 pub(crate) struct ClaimSizer {
     /// Nanoseconds per input over the last claims. `None` before the first claim ended.
     cost: Option<u64>,
+    /// The same, but one claim raises it to twice as much at most. The window and the room that is worth a
+    /// claim follow it, because a thread that the system has suspended during a claim makes cheap inputs look
+    /// a thousand times as expensive as they are.
+    steady_cost: Option<u64>,
     /// The size of the largest claim so far, lowered if inputs have become expensive since. The next claim is
     /// at most twice as large, so that one cheap first input does not lead to a huge claim of expensive ones.
     last: u64,
@@ -34,7 +38,7 @@ impl ClaimSizer {
     /// the first outcome should come at once and these inputs may be more expensive.
     pub(super) fn like(cost: Option<Duration>) -> Self {
         let nanos = cost.map(|cost| u64::try_from(cost.as_nanos()).unwrap_or(u64::MAX));
-        Self { cost: nanos, last: cost.map_or(0, |cost| grain(cost) / 2) }
+        Self { cost: nanos, steady_cost: nanos, last: cost.map_or(0, |cost| grain(cost) / 2) }
     }
 
     /// Records that a claim of `inputs` inputs took `elapsed`.
@@ -49,6 +53,11 @@ impl ClaimSizer {
             Some(cost) if cost > now => cost / 2 + now / 2,
             _ => now,
         });
+        self.steady_cost = Some(match self.steady_cost {
+            Some(cost) if cost > now => cost / 2 + now / 2,
+            Some(cost) => now.min(cost.max(1).saturating_mul(2)),
+            None => now,
+        });
     }
 
     /// Records that an input has taken `cost` and has not ended. The next claims are sized by that.
@@ -60,6 +69,11 @@ impl ClaimSizer {
     /// The measured time per input.
     pub(super) fn cost(&self) -> Option<Duration> {
         self.cost.map(Duration::from_nanos)
+    }
+
+    /// The measured time per input, without the claims that took far longer than others.
+    pub(super) fn steady_cost(&self) -> Option<Duration> {
+        self.steady_cost.map(Duration::from_nanos)
     }
 
     /// The number of inputs that one of `containers` takes, if `available` are available.
@@ -158,6 +172,35 @@ mod tests {
     }
 
     #[test]
+    fn one_slow_claim_doubles_the_steady_cost_at_most() {
+        let nanos = Duration::from_nanos;
+        let mut sizer = ClaimSizer::default();
+        assert_eq!(sizer.steady_cost(), None);
+        sizer.measured(1, nanos(10));
+        sizer.costs_at_least(Duration::from_millis(4));
+        assert_eq!(sizer.steady_cost(), Some(nanos(10)), "an input that still executes does not count");
+        sizer.measured(1_000, Duration::from_millis(4));
+        assert_eq!(sizer.steady_cost(), Some(nanos(20)));
+        sizer.measured(1_000, Duration::from_micros(10));
+        assert_eq!(sizer.steady_cost(), Some(nanos(15)));
+        assert!(sizer.cost() > Some(Duration::from_millis(1)), "claims are as small as the last ones say");
+        for cost in [30, 60, 120, 200, 200] {
+            sizer.measured(1, nanos(200));
+            assert_eq!(sizer.steady_cost(), Some(nanos(cost)), "several slow claims are believed");
+        }
+        let dear = ClaimSizer::like(Some(Duration::from_millis(5)));
+        assert_eq!(dear.steady_cost(), Some(Duration::from_millis(5)), "a job begins as the last one");
+    }
+
+    #[test]
+    fn a_cost_of_nothing_does_not_stay_nothing() {
+        let mut sizer = ClaimSizer::default();
+        sizer.measured(1_000, Duration::from_nanos(1));
+        sizer.measured(1, Duration::from_micros(1));
+        assert_eq!(sizer.steady_cost(), Some(Duration::from_nanos(2)));
+    }
+
+    #[test]
     fn an_input_that_goes_on_makes_the_others_as_dear_and_never_cheaper() {
         let mut sizer = ClaimSizer::default();
         for (seen, cost) in [(50, 50), (20, 50), (70, 70)] {
@@ -170,7 +213,7 @@ mod tests {
     fn claims_grow_anew_from_what_is_fewer_than_a_quarter() {
         // As many inputs as 500 µs hold, and the claim from which the next ones grow.
         for (nanos, from) in [(5_000, 400), (5_051, 98), (1_000_000, 1)] {
-            let mut sizer = ClaimSizer { cost: Some(nanos), last: 400 };
+            let mut sizer = ClaimSizer { cost: Some(nanos), last: 400, ..ClaimSizer::default() };
             sizer.take(1_000_000, 1);
             assert_eq!(sizer.last, from, "{nanos} ns each");
         }

@@ -28,6 +28,10 @@ use crate::engine::map_buffers::{JobSource, MapEnd, Order};
 use crate::engine::progress_handle::{ProgressHandle, ProgressSource, ReadProgress};
 use crate::values::progress::Progress;
 
+/// The largest number of outcomes that are held back because there is no room in any case. The report then
+/// costs little for each outcome, and a window that becomes wide again is noticed soon.
+const REPORT_MAX: u64 = 1_024;
+
 /// The treatment of failures by a map.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Failures {
@@ -87,9 +91,8 @@ pub(crate) struct Reader {
     next: u64,
     /// The number of outcomes that were taken and not yet counted in `flow.yielded`.
     unsent: u64,
-    /// The last known value of `flow.room_min`. This many unsent outcomes are worth an update of
-    /// `flow.yielded`.
-    room_min: u64,
+    /// This many unsent outcomes are worth an update of `flow.yielded`. See [`Reader::worth_a_report`].
+    report_min: u64,
     /// The places that outcomes are taken from.
     current: Option<Current>,
     /// Chunks that are used up, if the caller wants to drop them.
@@ -142,7 +145,7 @@ impl Reader {
             progress_source: None,
             next: 0,
             unsent: 0,
-            room_min: 1,
+            report_min: 1,
             current: None,
             used: None,
             kept: Vec::new(),
@@ -256,11 +259,18 @@ impl Reader {
             self.let_go(used);
         }
         self.report_yielded();
-        self.room_min = self.flow.room_min.load(Ordering::SeqCst);
+        let room_min = self.flow.room_min.load(Ordering::SeqCst);
         let room_wanted = self.flow.room_wanted.load(Ordering::SeqCst);
-        if room_wanted && self.flow.room_for_any() >= self.room_min {
+        if room_wanted && self.flow.room_for_any() >= room_min {
             self.dispatch.made_room(self.job);
         }
+        self.report_min = self.worth_a_report(room_min);
+    }
+
+    /// The number of outcomes after which a report may be of use. If the window has become narrower than what
+    /// is outstanding, there is no room before the difference is taken.
+    fn worth_a_report(&self, room_min: u64) -> u64 {
+        room_min.max(self.flow.excess().min(REPORT_MAX))
     }
 
     /// Stops taking from the current places of a chunk.
@@ -278,7 +288,7 @@ impl Reader {
     }
 
     /// Adds the taken outcomes to `flow.yielded`. This is done in batches, because an atomic addition for
-    /// each outcome is expensive. Up to `room_min` outcomes may be held back while more are at hand.
+    /// each outcome is expensive. Up to `report_min` outcomes may be held back while more are at hand.
     fn report_yielded(&mut self) {
         self.flow.yielded.fetch_add(mem::take(&mut self.unsent), Ordering::SeqCst);
     }
@@ -454,7 +464,7 @@ where
         current.at += 1;
         reader.next += 1;
         reader.unsent += 1;
-        if current.at == current.end || reader.unsent >= reader.room_min {
+        if current.at == current.end || reader.unsent >= reader.report_min {
             reader.after_yield();
         }
         if outcome.is_ok() {

@@ -81,6 +81,31 @@ fn executing_a_map_beside_idle_maps() {
 }
 
 #[test]
+fn outcomes_above_a_window_that_became_narrow_are_reported_together() {
+    const NARROW: u64 = 100;
+    let rig = Rig::new(1);
+    let mut map = rig.map_of(5_000, 5_000);
+    rig.work();
+    let flow = rig.engine.under_lock(|state| {
+        let buffers = state.buffers.map(map.job).expect("its consumer keeps it open");
+        buffers.flow.window.store(NARROW, Ordering::SeqCst);
+        buffers.flow.room_min.store(1, Ordering::SeqCst);
+        Arc::clone(&buffers.flow)
+    });
+    let (mut taken, mut reports, mut reported) = (0, 0, 0);
+    while let Poll::Ready(Some(_)) = map.poll_next(Wait::Try) {
+        taken += 1;
+        let yielded = flow.yielded.load(Ordering::SeqCst);
+        reports += u64::from(yielded > reported);
+        reported = yielded;
+        assert!(taken <= 5_000 - NARROW || yielded == taken, "room for an input is reported at once");
+    }
+    assert_eq!(taken, 5_000);
+    // One for each outcome within the window, one for each of some twenty chunks, and one for each thousand.
+    assert!(reports < NARROW + 50, "{reports} reports");
+}
+
+#[test]
 fn a_call_beside_idle_maps_queued_calls_and_idle_containers() {
     is_constant("a call beside idle maps", |maps| {
         let rig = Rig::new(2);

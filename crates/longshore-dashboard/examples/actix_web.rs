@@ -1,7 +1,7 @@
 //! The dashboard as a part of an actix-web application.
 //!
-//! `cargo run -p longshore-dashboard --features actix-web --example actix_web -- serve` prints the address, and
-//! goes on until it is interrupted.
+//! `cargo run -p longshore-dashboard --features actix-web --example actix_web -- serve` prints the address,
+//! and goes on until it is interrupted.
 
 mod client;
 

@@ -1,7 +1,7 @@
 //! The dashboard as a part of an axum application, behind the login of the application.
 //!
-//! `cargo run -p longshore-dashboard --example axum_behind_a_login -- serve` prints the address, and goes on until
-//! it is interrupted. `curl -H 'session: operator' ADDRESS/ops/longshore/metrics` reads the metrics.
+//! `cargo run -p longshore-dashboard --example axum_behind_a_login -- serve` prints the address, and goes on
+//! until it is interrupted. `curl -H 'session: operator' ADDRESS/ops/longshore/metrics` reads the metrics.
 
 mod client;
 

@@ -1,6 +1,8 @@
-//! A program without a web server: the page is on a port of its own, and a report stays when the program ends.
+//! A program without a web server: the page is on a port of its own, and a report stays when the program
+//! ends.
 //!
-//! `cargo run -p longshore-dashboard --example plain_main -- 600` prints the address, and works for ten minutes.
+//! `cargo run -p longshore-dashboard --example plain_main -- 600` prints the address, and works for ten
+//! minutes.
 
 mod client;
 
@@ -46,7 +48,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Returns a function that says whether so many seconds are over.
+/// Returns a function that says whether this number of seconds has passed.
 #[expect(clippy::disallowed_methods, reason = "the end of the example is all that depends on it")]
 fn timer(seconds: u64) -> impl Fn() -> bool {
     let end = Instant::now() + Duration::from_secs(seconds);

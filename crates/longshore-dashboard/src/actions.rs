@@ -1,4 +1,4 @@
-//! [`Actions`]: what a page may do, and how it is done.
+//! [`Actions`]: the actions that a page offers, and how they are performed.
 
 use std::fmt;
 use std::ops::BitOr;
@@ -9,12 +9,12 @@ use std::time::Duration;
 
 use longshore::{AnyFunction, ContainerId};
 
-/// The time that a response waits for the engine. It is short, because a response may be made on a thread that
-/// serves other requests too.
+/// The time that a response waits for the engine. It is short, because a response may be made on a thread
+/// that serves other requests too.
 const WAIT: Duration = Duration::from_millis(250);
 
-/// The actions that may wait for the engine at a time. More of them are refused, so that an engine that does not
-/// answer costs a few threads and no more.
+/// The actions that may wait for the engine at a time. More of them are refused, so that an engine that does
+/// not answer costs a few threads and no more.
 const WAITING_MAX: usize = 8;
 
 /// A set of the actions that a page offers. None of them is on by default: see

@@ -12,8 +12,8 @@ use crate::source::Look;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// An app, and a handle under which rehearsed snapshots are remembered. Its function is gone, so that no snapshot
-/// comes from it.
+/// An app, and a handle under which rehearsed snapshots are remembered. Its function is gone, so that no
+/// snapshot comes from it.
 pub(crate) struct Fixture {
     pub(crate) app: App,
     pub(crate) function: AnyFunction,

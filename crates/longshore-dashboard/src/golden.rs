@@ -1,4 +1,5 @@
-//! Tests that compare the JSON answers with golden files. Names may be added, and are neither changed nor removed.
+//! Tests that compare the JSON answers with golden files. Names may be added, and are neither changed nor
+//! removed.
 //!
 //! A test that fails because of an addition prints the new text.
 

@@ -1,4 +1,4 @@
-//! The guard: which requests are answered. It reads the head of a request and nothing else.
+//! [`Guard`]: the rules by which requests are answered. It reads the head of a request and nothing else.
 //!
 //! | check | refused with | applies to |
 //! |---|---|---|
@@ -15,24 +15,25 @@ use http::{Method, Request, StatusCode};
 
 use crate::token::Token;
 
-/// What a client without the token reads.
+/// The answer to a client without the token.
 const TOKEN_NEEDED: &str = "a token is needed: open the page once with ?token=... behind its address, or send \
                             the header authorization: Bearer ...\n";
 
-/// Which hosts a request may name.
+/// The hosts that a request may name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[cfg_attr(all(not(feature = "serve"), not(test)), expect(dead_code, reason = "the own server needs them"))]
 pub(crate) enum Hosts {
     /// The host is the concern of the application that mounts the dashboard.
     #[default]
     Unchecked,
     /// The names of the loopback interface, and those that were allowed.
     Loopback,
-    /// Any address that is written in digits, and the names that were allowed. A page of another site can make a
-    /// name of its own point here, and cannot do that with digits.
+    /// Any address that is written in digits, and the names that were allowed. A page of another site can
+    /// make a name of its own point here, and cannot do that with digits.
     Digits,
 }
 
-/// What the guard knows.
+/// The rules by which requests are answered.
 #[derive(Clone, Default)]
 pub(crate) struct Guard {
     pub(crate) hosts: Hosts,
@@ -114,8 +115,8 @@ impl Guard {
     }
 }
 
-/// The hosts that a request names, in its header and, with HTTP/2 or a proxy, in its address. `None` is one that
-/// cannot be read.
+/// The hosts that a request names, in its header and, with HTTP/2 or a proxy, in its address. `None` is one
+/// that cannot be read.
 fn hosts<B>(request: &Request<B>) -> impl Iterator<Item = Option<Authority>> + '_ {
     let named = request.headers().get_all(header::HOST).iter();
     let named = named.map(|value| Authority::try_from(value.as_bytes()).ok());
@@ -125,8 +126,8 @@ fn hosts<B>(request: &Request<B>) -> impl Iterator<Item = Option<Authority>> + '
 /// Whether an action is asked for by a page of the same origin, or by a program that has the token.
 ///
 /// The header `x-longshore` cannot be sent by a form, and by a script of another origin only if the dashboard
-/// would agree, which it never does. `sec-fetch-site` is set by the browser. Browsers leave it out on plain HTTP
-/// except on the loopback interface, and then `origin` says the same.
+/// would agree, which it never does. `sec-fetch-site` is set by the browser. Browsers leave it out on plain
+/// HTTP except on the loopback interface, and then `origin` says the same.
 fn is_from_the_page<B>(request: &Request<B>, is_bearer: bool) -> bool {
     const MARK: HeaderName = HeaderName::from_static("x-longshore");
     const SITE: HeaderName = HeaderName::from_static("sec-fetch-site");

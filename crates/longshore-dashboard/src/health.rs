@@ -1,5 +1,5 @@
-//! The answer to `healthz`: one status for a load balancer or an orchestrator, and a line for each function that
-//! does not serve.
+//! The answer to `healthz`: one status for a load balancer or an orchestrator, and a line for each function
+//! that does not serve.
 
 use http::StatusCode;
 

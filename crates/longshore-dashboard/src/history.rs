@@ -1,4 +1,4 @@
-//! [`History`]: what a dashboard remembers of each function, also after the function has ended.
+//! [`History`]: the functions that a dashboard remembers, also after their end.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -16,10 +16,14 @@ const ENDED_MAX: usize = 16;
 /// The time within which the last snapshot of a function follows its end.
 const LAST_SNAPSHOT: Duration = Duration::from_secs(5);
 
-/// The running functions of which series are kept. Each costs at most 0.3 MB, besides its last snapshot.
+/// A function that is younger at its first sample was started since the sample before. On a loaded machine a sample
+/// may be seconds late.
+const YOUNG: Duration = Duration::from_secs(5);
+
+/// The largest number of running functions with series. Each costs at most 0.3 MB, besides its last snapshot.
 pub(crate) const SAMPLED_MAX: usize = 256;
 
-/// What a dashboard remembers.
+/// The functions that a dashboard remembers.
 #[derive(Default)]
 pub(crate) struct History {
     /// The running functions, in the order of their start.
@@ -30,17 +34,17 @@ pub(crate) struct History {
     since: Option<Duration>,
 }
 
-/// What a dashboard remembers of one function.
+/// A function, as a dashboard remembers it.
 pub(crate) struct Remembered {
     /// The last snapshot.
     pub(crate) last: FunctionSnapshot,
     /// `None` until the sampler has seen the function.
     pub(crate) samples: Option<Box<Samples>>,
-    /// `None` once the last snapshot is that of the end.
+    /// `None` once the last snapshot was taken at the end.
     pub(crate) function: Option<AnyFunction>,
 }
 
-/// What tells a function from others: a name may be used again.
+/// The name of a function and the moment of its start, because a name may be used again.
 type Key = (String, Duration);
 
 fn key(of: &FunctionSnapshot) -> Key {
@@ -80,13 +84,19 @@ impl Totals {
 }
 
 impl Samples {
-    fn new(before: Totals) -> Self {
-        Self {
-            seconds: Ring::new(1_000, 600),
-            minutes: Ring::new(60_000, 1440),
-            strips: Strips::default(),
-            before,
-        }
+    /// The samples of a function that was started since the last look, so that all of its events belong to the
+    /// first sample.
+    fn since_start() -> Self {
+        Self::new(Totals::default(), Strips::since_start())
+    }
+
+    /// The samples of an older function. Its events so far are not counted, because their moments are not known.
+    fn from_now(snapshot: &FunctionSnapshot) -> Self {
+        Self::new(Totals::of(snapshot), Strips::default())
+    }
+
+    fn new(before: Totals, strips: Strips) -> Self {
+        Self { seconds: Ring::new(1_000, 600), minutes: Ring::new(60_000, 1440), strips, before }
     }
 
     fn push(&mut self, at_ms: u64, snapshot: &FunctionSnapshot) {
@@ -137,8 +147,8 @@ impl History {
         }
     }
 
-    /// Takes note of a function that the app has no more. A function outlives its app while there is a handle to
-    /// it, and its last snapshot may be taken a moment after its end.
+    /// Takes note of a function that the app has no more. A function outlives its app while there is a handle
+    /// to it, and its last snapshot may be taken a moment after its end.
     fn see_again(&mut self, left: Remembered, now: Duration) {
         let Remembered { mut last, samples, function: Some(function) } = left else { return };
         let latest = function.snapshot().filter(|latest| latest.started == last.started);
@@ -156,19 +166,17 @@ impl History {
 
     /// Adds a sample of every running function, from its last snapshot.
     pub(crate) fn sample(&mut self, now: Duration) {
-        // The counts are those of the seconds that are over.
+        // The counts belong to the seconds that are over.
         let at_ms = now.as_secs().saturating_mul(1_000);
         let since = self.since.unwrap_or(now);
         for remembered in self.running.iter_mut().take(SAMPLED_MAX) {
             let Remembered { last, samples, .. } = remembered;
             match samples {
                 Some(samples) => samples.push(at_ms, last),
-                // What happened before the first look is not counted, because its moment is not known.
-                None if last.started <= since => *samples = Some(Box::new(Samples::new(Totals::of(last)))),
-                None => {
-                    let samples = samples.insert(Box::new(Samples::new(Totals::default())));
-                    samples.push(at_ms, last);
+                None if last.started > since && now.saturating_sub(last.started) < YOUNG => {
+                    samples.insert(Box::new(Samples::since_start())).push(at_ms, last);
                 }
+                None => *samples = Some(Box::new(Samples::from_now(last))),
             }
         }
     }
@@ -228,7 +236,7 @@ mod tests {
     #[test]
     fn the_series_of_a_function_take_a_hundred_kilobytes_at_most() {
         let last = sick().pop().expect("there are some");
-        let mut samples = Samples::new(Totals::default());
+        let mut samples = Samples::since_start();
         for second in 0..100_000 {
             samples.push(second * 1_000, &last);
         }

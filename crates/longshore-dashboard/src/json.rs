@@ -1,4 +1,5 @@
-//! The JSON answers, version 1. Fields and words are only ever added, and a value that is not known is absent.
+//! The JSON answers, version 1. Fields and words are only ever added, and a value that is not known is
+//! absent.
 //!
 //! Every answer fits into a given number of bytes. Texts and lists that are too long for it are cut, and the
 //! entries that were left out are counted.
@@ -100,7 +101,7 @@ pub(crate) fn overview(head: &Head, history: &History, bytes_max: usize) -> Box<
     raw(&Overview { head, functions, functions_omitted, ended })
 }
 
-/// The entries that fit into so many bytes, in their order, and the number of the others. Those of the worst
+/// The entries that fit into `bytes_max`, in their order, and the number of the others. Entries of the worst
 /// health are chosen first.
 fn worst_that_fit(entries: Vec<(Health, Box<RawValue>)>, bytes_max: usize) -> (Vec<Box<RawValue>>, usize) {
     let mut by_health: Vec<usize> = (0..entries.len()).collect();
@@ -305,8 +306,8 @@ impl StripsAnswer {
     }
 }
 
-/// The value as JSON that has at most so many bytes. Texts and lists are cut until it fits, and for a list the
-/// number of entries that were left out is added beside it, as `NAME_cut`.
+/// The value as JSON of at most `bytes_max`. Texts and lists are cut until it fits. The number of entries
+/// that a list lost is added beside the list, as `NAME_cut`.
 fn fitted(mut value: Value, bytes_max: usize) -> Box<RawValue> {
     let (mut text_max, mut list_max) = (TEXT_MAX, LIST_MAX);
     loop {

@@ -1,7 +1,7 @@
 //! The metrics: the text exposition format of Prometheus, version 0.0.4, from one look.
 //!
-//! All values of a label are there from the start, at 0. Labels never hold inputs, messages or places, so their
-//! number is bounded by the program's own text. A value that is not known has no line.
+//! All values of a label are there from the start, at 0. Labels never hold inputs, messages or places, so
+//! their number is bounded by the program's own text. A value that is not known has no line.
 
 use std::fmt::{Display, Write as _};
 use std::time::Duration;
@@ -40,7 +40,7 @@ impl Of {
     }
 }
 
-/// The metrics of the running functions, in at most so many bytes. Functions that do not fit are counted.
+/// The metrics of the running functions, in at most `bytes_max`. Functions that do not fit are counted.
 pub(crate) fn metrics(of: &Of, history: &History, bytes_max: usize) -> String {
     let functions: Vec<&FunctionSnapshot> = history.running.iter().map(|it| &it.last).collect();
     let mut shown = functions.len();

@@ -18,7 +18,7 @@ use crate::text::public_name;
 /// The largest report that is a file, in bytes. Browsers open a document of this size at once.
 const FILE_MAX: usize = 16 << 20;
 
-/// The report as a document of at most so many bytes.
+/// The report as a document of at most `bytes_max`.
 ///
 /// The worst functions come first, and those that do not fit are counted.
 pub(crate) fn report(head: &Head, history: &History, bytes_max: usize) -> String {

@@ -19,7 +19,7 @@ use crate::{Dashboard, Peer};
 /// The largest answer, in bytes.
 const ANSWER_MAX: usize = 1 << 20;
 
-/// What can be read.
+/// The things that can be read.
 #[derive(Debug, PartialEq, Eq)]
 enum Read {
     Document,
@@ -34,8 +34,8 @@ enum Read {
 const FUNCTIONS: &str = "api/v1/functions/";
 
 impl Read {
-    /// What a path names. It begins below the path under which the dashboard is mounted. `None` if it names
-    /// nothing.
+    /// The thing that a path names, or `None`. The path begins below the path under which the dashboard is
+    /// mounted.
     fn of(path: &str) -> Option<Self> {
         match path.strip_prefix('/').unwrap_or(path) {
             "" => Some(Self::Document),
@@ -157,8 +157,8 @@ fn nothing_here() -> Response<Bytes> {
     plain(StatusCode::NOT_FOUND, "there is nothing at this address\n")
 }
 
-/// The cookie, and the address without its query. The reference `?` is relative, because the dashboard does not
-/// know under which path it is mounted.
+/// The cookie, and the address without its query. The reference `?` is relative, because the dashboard does
+/// not know under which path it is mounted.
 fn to_cookie(cookie: &str) -> Response<Bytes> {
     let mut response = plain(StatusCode::SEE_OTHER, "the token is in a cookie now\n");
     let headers = response.headers_mut();

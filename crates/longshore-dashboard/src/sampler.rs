@@ -1,7 +1,7 @@
 //! The sampler: a thread that looks at the app once a second while a [`Dashboard`](crate::Dashboard) lives.
 //!
-//! It holds the dashboard weakly. It ends at once when the last clone of the dashboard is dropped, and nothing
-//! waits for it.
+//! It holds the dashboard weakly. It ends at once when the last clone of the dashboard is dropped, and
+//! nothing waits for it.
 
 use std::io;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -9,14 +9,14 @@ use std::sync::{Arc, Weak};
 use std::thread;
 use std::time::Duration;
 
-use crate::Watched;
+use crate::dashboard::Watched;
 
 /// Ends the sampler when it is dropped.
 pub(crate) struct Sampler {
     _alive: Sender<()>,
 }
 
-/// What the thread waits on: it ends when the [`Sampler`] is dropped.
+/// The thread waits on it, and ends when the [`Sampler`] is dropped.
 pub(crate) struct Ended(Receiver<()>);
 
 impl Sampler {

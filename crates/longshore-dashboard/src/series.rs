@@ -1,6 +1,7 @@
 //! [`Ring`]: the last samples of a function at a fixed step.
 //!
-//! A ring knows neither clocks nor functions. The [sampler](crate::sampler) says which step a sample belongs to.
+//! A ring knows neither clocks nor functions. The [sampler](crate::sampler) says which step a sample belongs
+//! to.
 
 use std::collections::VecDeque;
 

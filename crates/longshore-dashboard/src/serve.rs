@@ -1,7 +1,6 @@
 //! The own server, for a program that has none: a thread with a runtime of its own, which nothing waits for.
 //!
-//! What a slow, idle or hostile client can cost is bounded by the constants below. The body of a request is
-//! never read.
+//! The constants below bound the cost of a slow, idle or hostile client. The body of a request is never read.
 
 use std::convert::Infallible;
 use std::error::Error;
@@ -29,22 +28,22 @@ use tokio::time::{sleep, timeout};
 use crate::guard::Hosts;
 use crate::{Dashboard, Peer};
 
-/// What a client may take.
+/// The resources that clients may take.
 #[derive(Debug, Clone, Copy)]
 struct Limits {
     /// The connections at a time. Further ones wait for one of them to end.
     connections: usize,
     /// The time that the head of a request may take, and that a connection may be idle.
     head: Duration,
-    /// The time after which a connection takes no more requests. Browsers open another one then. It bounds the
-    /// clients that read slowly as well.
+    /// The time after which a connection takes no more requests. Browsers open another one then. It bounds
+    /// the clients that read slowly as well.
     age: Duration,
     /// The time that such a connection has for the response that it is writing.
     last_response: Duration,
 }
 
-/// A browser has at most six connections for each origin, so ten of them find room. They all poll once a second,
-/// which is well within the time that a connection may be idle.
+/// A browser has at most six connections for each origin, so ten of them find room. They all poll once a
+/// second, which is well within the time that a connection may be idle.
 const LIMITS: Limits = Limits {
     connections: 64,
     head: Duration::from_secs(10),
@@ -67,8 +66,8 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The own server of a dashboard: see [`Dashboard::serve`].
 ///
-/// Dropping it stops the server and closes its connections, and waits for neither. The page holds no function and
-/// no app alive.
+/// Dropping it stops the server and closes its connections, and waits for neither. The page holds no function
+/// and no app alive.
 #[must_use = "the server stops when this is dropped"]
 pub struct Page {
     address: SocketAddr,

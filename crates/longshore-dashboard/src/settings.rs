@@ -1,9 +1,10 @@
-//! [`Settings`]: what a dashboard allows.
+//! [`Settings`]: the requests and actions that a dashboard allows.
 
 use crate::actions::Actions;
 use crate::guard::Guard;
 
-/// What a dashboard allows. The builder methods of [`Dashboard`](crate::Dashboard) write it.
+/// The requests and actions that a dashboard allows. The builder methods of [`Dashboard`](crate::Dashboard)
+/// write it.
 #[derive(Clone, Default)]
 pub(crate) struct Settings {
     pub(crate) guard: Guard,

@@ -1,7 +1,7 @@
 //! [`Source`]: the app that a dashboard shows, held weakly.
 //!
-//! It takes snapshots of the app. It keeps neither the app nor a function alive. It remembers what it last saw
-//! of the app itself, so that the app can still be named when it is gone. The [history](crate::history)
+//! It takes snapshots of the app. It keeps neither the app nor a function alive. It remembers its last
+//! look at the app itself, so that the app can still be named when it is gone. The [history](crate::history)
 //! remembers the functions.
 
 use std::collections::BTreeMap;
@@ -14,7 +14,7 @@ use longshore::{AnyFunction, App, FunctionSnapshot, WeakApp};
 /// The app that a dashboard shows.
 pub(crate) struct Source {
     app: WeakApp,
-    /// What was last seen of the app. Each look writes it, and a look after the end of the app reads it.
+    /// The app at the last look. Each look writes it, and a look after the end of the app reads it.
     last: Mutex<Seen>,
 }
 
@@ -42,8 +42,8 @@ pub(crate) struct Look {
     pub(crate) app_gone: bool,
     /// The functions that have not ended, in the order of their start.
     pub(crate) functions: Vec<(AnyFunction, FunctionSnapshot)>,
-    /// The last functions that have ended, oldest first. Some may be in `functions` too, because they have ended
-    /// since.
+    /// The last functions that have ended, oldest first. Some may be in `functions` too, because they have
+    /// ended since.
     pub(crate) ended: Vec<FunctionSnapshot>,
 }
 

@@ -30,6 +30,8 @@ pub(crate) const fn letter(state: ContainerStateName) -> u8 {
 pub(crate) struct Strips {
     /// The number of the newest second. All strips end there.
     newest: u64,
+    /// Whether the crashes before the first look belong to its second, because the function is that young.
+    since_start: bool,
     strips: BTreeMap<usize, Strip>,
 }
 
@@ -55,13 +57,19 @@ impl Cell {
 }
 
 impl Strips {
-    /// Adds the states of a second. The rows are those of a snapshot.
+    /// The strips of a function that was started just now.
+    pub(crate) fn since_start() -> Self {
+        Self { since_start: true, ..Self::default() }
+    }
+
+    /// Adds the states of a second, from the rows of a snapshot.
     pub(crate) fn push(&mut self, second: u64, rows: &[ContainerSnapshot]) {
         let rows = rows.iter().map(|row| (row.container.index(), letter(row.state), row.crashes));
         self.push_cells(second, rows);
     }
 
     fn push_cells(&mut self, second: u64, rows: impl Iterator<Item = (usize, u8, u64)>) {
+        let counts_all = self.since_start && self.strips.is_empty();
         let passed = match self.strips.is_empty() {
             true => 1,
             false => second.saturating_sub(self.newest).min(SECONDS as u64),
@@ -74,7 +82,8 @@ impl Strips {
             }
         }
         for (container, letter, crashes) in rows {
-            let strip = self.strips.entry(container).or_insert_with(|| Strip::new(second, crashes));
+            let before = if counts_all { 0 } else { crashes };
+            let strip = self.strips.entry(container).or_insert_with(|| Strip::new(second, before));
             let more = u16::try_from(crashes.saturating_sub(strip.crashes)).unwrap_or(u16::MAX);
             let cell = strip.cells.back_mut().expect("a strip has its newest second");
             *cell = Cell { letter, crashes: cell.crashes.saturating_add(more) };
@@ -113,7 +122,6 @@ impl Strips {
 }
 
 impl Strip {
-    /// The crashes before the first sight are not those of a second.
     fn new(second: u64, crashes: u64) -> Self {
         let mut cells = VecDeque::with_capacity(SECONDS);
         cells.push_back(Cell::UNSEEN);
@@ -146,6 +154,18 @@ mod tests {
         assert_eq!(row(&strips, 0), ("ll-b".to_owned(), vec![(3, 1)]));
         assert_eq!(row(&strips, 1), ("sl--".to_owned(), vec![(1, 3)]));
         assert_eq!(strips.newest(), 13);
+    }
+
+    #[test]
+    fn crashes_before_the_first_look_belong_to_its_second_if_the_function_is_that_young() {
+        let (mut old, mut young) = (Strips::default(), Strips::since_start());
+        for strips in [&mut old, &mut young] {
+            strips.push_cells(10, [(0, b'b', 2)].into_iter());
+            strips.push_cells(11, [(0, b'l', 3), (1, b'l', 9)].into_iter());
+        }
+        assert_eq!(row(&old, 0), ("bl".to_owned(), vec![(1, 1)]));
+        assert_eq!(row(&young, 0), ("bl".to_owned(), vec![(0, 2), (1, 1)]));
+        assert_eq!(row(&young, 1), ("l".to_owned(), vec![]));
     }
 
     #[test]

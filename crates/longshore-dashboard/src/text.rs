@@ -1,5 +1,5 @@
-//! Text of the user's, made safe for each place where it is written: cut, escaped, and without characters that
-//! change how the text around it is read.
+//! Text of the user's, made safe for each place where it is written: cut, escaped, and without characters
+//! that change how the text around it is read.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 /// The bytes of a name that is shown whole. It is the limit of the engine, too.
 pub(crate) const NAME_MAX: usize = 255;
 
-/// The text, cut at the end of a character to at most so many bytes. A text that was cut ends in `…`.
+/// The text, cut at the end of a character to at most `bytes_max`. A text that was cut ends in `…`.
 pub(crate) fn cut(text: &str, bytes_max: usize) -> Cow<'_, str> {
     const MARK: &str = "…";
     if text.len() <= bytes_max {
@@ -22,8 +22,9 @@ pub(crate) fn cut(text: &str, bytes_max: usize) -> Cow<'_, str> {
     Cow::Owned(format!("{}{MARK}", &text[..end]))
 }
 
-/// The name by which a function is shown and addressed. It is the function's own name, unless that is too long
-/// for an address or cannot be a part of one. Then it is cut, and ends in a hash, so that it is still unique.
+/// The name by which a function is shown and addressed. It is the function's own name, unless that is too
+/// long for an address or cannot be a part of one. Then it is cut, and ends in a hash, so that it is still
+/// unique.
 pub(crate) fn public_name(name: &str) -> Cow<'_, str> {
     let cannot_be_a_segment = matches!(name, "" | "." | "..");
     if name.len() <= NAME_MAX && !cannot_be_a_segment {
@@ -45,7 +46,8 @@ pub(crate) fn one_line(text: &str) -> String {
     text.chars().map(|c| if is_plain(c) { c } else { char::REPLACEMENT_CHARACTER }).collect()
 }
 
-/// Text for HTML, also within the quotes of an attribute. Characters that are not visible become a visible one.
+/// Text for HTML, also within the quotes of an attribute. Characters that are not visible become a visible
+/// one.
 pub(crate) fn html(text: &str) -> String {
     let mut html = String::with_capacity(text.len());
     for c in text.chars() {

@@ -10,8 +10,8 @@ use crate::text::hex;
 #[derive(Clone)]
 pub(crate) struct Token {
     hash: Hash,
-    /// The name of the cookie. It differs by token, because browsers send the cookies of one host to all of its
-    /// ports.
+    /// The name of the cookie. It differs by token, because browsers send the cookies of one host to all of
+    /// its ports.
     cookie: String,
     /// The value of the cookie: a hash, so that the cookie does not give the token away.
     value: String,
@@ -50,8 +50,8 @@ impl Token {
         pairs.any(|(name, value)| name == self.cookie && same(&expected, &hash("compare", value)))
     }
 
-    /// The value of the header `set-cookie`. Without a path the cookie is valid below the directory of the page,
-    /// which the dashboard does not know.
+    /// The value of the header `set-cookie`. Without a path the cookie is valid below the directory of the
+    /// page, which the dashboard does not know.
     pub(crate) fn set_cookie(&self) -> String {
         format!("{}={}; HttpOnly; SameSite=Strict", self.cookie, self.value)
     }
@@ -61,8 +61,8 @@ fn hash(purpose: &str, token: &str) -> Hash {
     Sha256::new().chain_update(purpose).chain_update([0]).chain_update(token).finalize().into()
 }
 
-/// Compares in a time that does not depend on where the hashes differ. The hashes of a secret are compared, and
-/// not the secret itself, so that the time does not depend on its length either.
+/// Compares in a time that does not depend on where the hashes differ. The hashes of a secret are compared,
+/// and not the secret itself, so that the time does not depend on its length either.
 fn same(one: &Hash, other: &Hash) -> bool {
     let differences = one.iter().zip(other).fold(0, |differences, (one, other)| differences | (one ^ other));
     std::hint::black_box(differences) == 0

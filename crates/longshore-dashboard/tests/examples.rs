@@ -12,7 +12,7 @@ use std::time::Duration;
 /// An example that takes longer than this counts as hung.
 const HUNG: Duration = Duration::from_secs(60);
 
-/// What an example prints.
+/// The output of an example.
 fn printed(name: &str) -> String {
     let test = env::current_exe().expect("a test knows its executable");
     let profile = test.parent().and_then(Path::parent).expect("it is in target/<profile>/deps");

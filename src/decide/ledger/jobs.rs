@@ -127,7 +127,7 @@ impl Ledger {
     pub(crate) fn window(&self, id: JobId) -> u64 {
         let containers = self.rules.containers;
         let map = self.jobs.get(&id).and_then(Job::map);
-        map.map_or(0, |map| map.window.inputs(map.sizer.cost(), containers))
+        map.map_or(0, |map| map.window.inputs(map.sizer.steady_cost(), containers))
     }
 
     /// The number of containers that are worth waking for `inputs` inputs of a job.

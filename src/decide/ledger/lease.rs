@@ -366,7 +366,7 @@ impl Ledger {
     /// The least free room in a map's window that is worth a notification of the threads that wait for room.
     pub(crate) fn room_min(&self, job: JobId) -> u64 {
         let map = self.jobs.get(&job).and_then(Job::map);
-        map.map_or(1, |map| room_min(self.window(job), map.sizer.cost()))
+        map.map_or(1, |map| room_min(self.window(job), map.sizer.steady_cost()))
     }
 
     pub(super) fn claim_size(&mut self, job: JobId, available: u64) -> u64 {
@@ -411,10 +411,12 @@ mod tests {
 
     use super::*;
     use crate::base::ids::ContainerId;
+    use crate::decide::job::OnFailure;
     use crate::decide::ledger::Retryable;
     use crate::decide::ledger::fixture::{FIRST, Rig, SECOND, START, UNCROWDED, at};
     use crate::decide::restart::RateLimited;
     use crate::decide::retries::Retries;
+    use crate::decide::window::Window;
 
     fn rig(containers: usize) -> Rig {
         let retries = Retries::new(1).initial_delay(Duration::ZERO);
@@ -569,6 +571,33 @@ mod tests {
             let lease = if let Next::Work(lease) = claimed { lease } else { rig.takes(FIRST, later) };
             assert_eq!(lease.span.len, room);
         }
+    }
+
+    #[test]
+    fn one_slow_claim_leaves_the_window_of_cheap_inputs_wide() {
+        let mut rig = rig(1);
+        let map = rig.ledger.open(OnFailure::GoOn, Window::adaptive(24), None);
+        rig.sources.inputs.insert(map, 200_000);
+        let mut now = START;
+        let mut claim = |rig: &mut Rig, nanos| {
+            let lease = rig.takes(FIRST, now);
+            now = now + Duration::from_nanos(nanos * lease.span.len);
+            rig.completes(FIRST, now);
+            rig.sources.yielded.insert(map, lease.span.end());
+            lease.span.len
+        };
+        for _ in 0..20 {
+            claim(&mut rig, 20);
+        }
+        assert_eq!((rig.ledger.window(map), rig.ledger.room_min(map)), (65_536, 4_096));
+        assert!(claim(&mut rig, 20_000) > 1_000, "a claim during which the thread was suspended");
+        assert_eq!((rig.ledger.window(map), rig.ledger.room_min(map)), (65_536, 2_500));
+        assert_eq!(claim(&mut rig, 20), 25, "claims are small until inputs turn out to be cheap");
+        // If inputs go on being expensive, the window follows.
+        for _ in 0..20 {
+            claim(&mut rig, 20_000);
+        }
+        assert_eq!((rig.ledger.window(map), rig.ledger.room_min(map)), (1_000, 5));
     }
 
     #[test]

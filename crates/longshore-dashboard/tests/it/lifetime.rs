@@ -126,7 +126,8 @@ fn requests_are_answered_while_the_engine_is_busy_and_an_action_does_not_wait_fo
     let bearer = ("authorization", "Bearer secret");
     let blocks = Blocks::now();
 
-    // On a thread of its own, so that a request which waits for the engine fails the test and does not hang it.
+    // On a thread of its own, so that a request which waits for the engine fails the test and does not hang
+    // it.
     let (send_answers, answers) = channel();
     let asking = dashboard.clone();
     let asked = thread::spawn(move || {

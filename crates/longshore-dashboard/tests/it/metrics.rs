@@ -24,7 +24,8 @@ fn a_scraper_reads_all_lines() {
     assert_eq!(alerts.count(), 2, "the lines of an alert are there from the start");
 }
 
-/// Prometheus' own checker. The test says so if it is not installed. `LONGSHORE_PROMTOOL=1` makes it necessary.
+/// Prometheus' own checker. The test says so if it is not installed. `LONGSHORE_PROMTOOL=1` makes it
+/// necessary.
 #[test]
 fn promtool_has_no_complaint() {
     let app = App::deployed("metrics");

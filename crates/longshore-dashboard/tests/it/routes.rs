@@ -1,4 +1,4 @@
-//! What each route answers.
+//! The routes and their answers.
 
 use http::{Method, StatusCode};
 use longshore::App;

@@ -1,5 +1,5 @@
-//! Helpers that the tests share: requests and their answers, a client for the own server, and functions that are
-//! well, crash, or wait.
+//! Helpers that the tests share: requests and their answers, a client for the own server, and functions that
+//! are well, crash, or wait.
 
 use std::convert::Infallible;
 use std::io::{Read, Write};
@@ -15,7 +15,7 @@ use serde_json::Value;
 /// A condition that takes longer than this counts as never coming true.
 pub(crate) const HUNG: Duration = Duration::from_secs(30);
 
-/// What a test says that cannot go on.
+/// The message of a test that cannot go on.
 pub(crate) const VALID: &str = "valid settings";
 
 pub(crate) type Numbers = Function<u64, u64, Infallible>;
@@ -25,8 +25,8 @@ pub(crate) fn well(app: &App, name: &str) -> Numbers {
     app.infallible(name, |n: &u64| 2 * n).containers(2).start().expect(VALID)
 }
 
-/// A function with one container, which crashes with this message at every input. It is in a crash loop from the
-/// second input on, and its next restart is an hour away.
+/// A function with one container, which crashes with this message at every input. It is in a crash loop from
+/// the second input on, and its next restart is an hour away.
 pub(crate) fn sick(app: &App, name: &str, message: &str) -> Numbers {
     let message = message.to_owned();
     let hour = Duration::from_secs(3600);
