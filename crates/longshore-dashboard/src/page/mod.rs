@@ -16,6 +16,8 @@ pub(crate) const SCRIPT: &str = concat!(
     include_str!("script/poll.js"),
     include_str!("script/overview.js"),
     include_str!("script/function.js"),
+    include_str!("script/trouble.js"),
+    include_str!("script/inputs.js"),
     include_str!("script/log.js"),
     include_str!("script/start.js"),
 );

@@ -18,7 +18,11 @@ read -r _
 trap '' TERM
 kill -TERM 0
 wait
-rm -rf "$TMPDIR"
+for _ in 1 2 3 4 5 6 7 8 9; do # browsers that are ending still write
+    rm -rf "$TMPDIR"
+    sleep 0.1
+    [ -e "$TMPDIR" ] || break
+done
 kill -KILL 0
 "#;
 
