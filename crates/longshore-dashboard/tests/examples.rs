@@ -63,3 +63,22 @@ fn a_dashboard_within_axum_is_behind_the_login() {
 fn a_dashboard_within_actix_web_answers() {
     assert_eq!(behind_the_address("actix_web"), ["200 OK, ok", "ended well: true"]);
 }
+
+#[test]
+fn the_totals_reach_opentelemetry() {
+    let expected = "longshore.inputs function=odd outcome=failed 5\n\
+        longshore.inputs function=odd outcome=ok 5\n\
+        longshore.inputs function=odd outcome=poisoned 0\n\
+        ended well: true\n";
+    assert_eq!(printed("opentelemetry"), expected);
+}
+
+#[test]
+fn the_totals_reach_the_facade() {
+    let expected = "longshore_containers_live function=odd 2\n\
+        longshore_inputs_total function=odd outcome=failed 5\n\
+        longshore_inputs_total function=odd outcome=ok 5\n\
+        longshore_inputs_total function=odd outcome=poisoned 0\n\
+        ended well: true\n";
+    assert_eq!(printed("metrics_facade"), expected);
+}
