@@ -24,9 +24,8 @@ pub(super) fn wake_count(inputs: u64, cost: Option<Duration>) -> u64 {
 pub(crate) struct ClaimSizer {
     /// Nanoseconds per input over the last claims. `None` before the first claim ended.
     cost: Option<u64>,
-    /// The same, but one claim raises it to twice as much at most. The window and the room that is worth a
-    /// claim follow it, because a thread that the system has suspended during a claim makes cheap inputs look
-    /// a thousand times as expensive as they are.
+    /// The same, but one claim raises it to twice as much at most. The window follows it, because a thread
+    /// that the system has suspended during a claim makes cheap inputs look a thousand times as expensive.
     steady_cost: Option<u64>,
     /// The size of the largest claim so far, lowered if inputs have become expensive since. The next claim is
     /// at most twice as large, so that one cheap first input does not lead to a huge claim of expensive ones.
