@@ -116,7 +116,7 @@ fn an_outage_of_a_dependency_is_seen_at_once_and_can_be_read_afterwards() {
         browser.open(&format!("{}?token=t", page.url())).await;
         browser.until_text("#say", "parse is serving").await;
         if pictures.is_some() {
-            browser.resize(1100, 880).await;
+            browser.resize(1100, 824).await;
             browser.hide_scrollbars().await;
             tokio::time::sleep(HISTORY).await;
         }
