@@ -12,7 +12,7 @@ use crate::error::Error;
 use crate::options::Options;
 use crate::tree::SourceFile;
 
-/// Which files crash their containers.
+/// The files that crash their containers.
 pub(crate) struct Chaos {
     share: f64,
     seed: u64,

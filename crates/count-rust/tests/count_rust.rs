@@ -265,7 +265,7 @@ fn bad_options_are_refused_with_a_reason_and_exit_code_2() {
     }
 }
 
-/// What the page answers to a request.
+/// The answer of the page to a request.
 fn get(url: &str, path: &str) -> Option<serde_json::Value> {
     let host = url.strip_prefix("http://")?.trim_end_matches('/');
     let mut stream = TcpStream::connect(host).ok()?;
@@ -277,7 +277,7 @@ fn get(url: &str, path: &str) -> Option<serde_json::Value> {
 
 #[test]
 fn a_page_shows_the_run_while_it_lasts_and_the_report_shows_it_afterwards() {
-    // So many files that the run lasts for a second, in which the test asks the page many times.
+    // The run lasts for a second or more, in which the test asks the page many times.
     let folder = std::env::temp_dir().join(format!("count_rust-{}", std::process::id()));
     fs::create_dir_all(&folder).expect("a folder can be made");
     for n in 0..1_500 {

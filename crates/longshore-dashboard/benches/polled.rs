@@ -1,4 +1,5 @@
-//! The cost of being looked at: a map while a page polls, against the same map beside a thread that only sleeps.
+//! The cost of being looked at: a map while a page polls, against the same map beside a thread that only
+//! sleeps.
 //!
 //! ```sh
 //! cargo bench -p longshore-dashboard --bench polled

@@ -1,5 +1,6 @@
-//! The totals of an app in the facade `metrics`, whose recorder the program chooses. The bridge is [`record`].
-//! The facade is pushed to, so the program calls it when it likes: before a scrape, or once a second.
+//! The totals of an app in the facade `metrics`, whose recorder the program chooses. The bridge is
+//! [`record`]. The facade is pushed to, so the program calls it when it likes: before a scrape, or once a
+//! second.
 //!
 //! ```sh
 //! cargo run -p longshore-dashboard --example metrics_facade

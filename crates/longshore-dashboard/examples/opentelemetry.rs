@@ -13,8 +13,8 @@ use opentelemetry::metrics::{Meter, MeterProvider, ObservableCounter};
 use opentelemetry_sdk::metrics::data::{AggregatedMetrics, MetricData};
 use opentelemetry_sdk::metrics::{InMemoryMetricExporter, SdkMeterProvider};
 
-/// Reports the ends of the inputs of each function of the app, by outcome. The instrument lives as long as its
-/// meter, and does not keep the app alive.
+/// Reports the ends of the inputs of each function of the app, by outcome. The instrument lives as long as
+/// its meter, and does not keep the app alive.
 fn observe(meter: &Meter, app: WeakApp) -> ObservableCounter<u64> {
     let counter = meter.u64_observable_counter("longshore.inputs").with_unit("{input}");
     counter

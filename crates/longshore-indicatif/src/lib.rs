@@ -1,8 +1,10 @@
-//! Progress bars of [indicatif](https://docs.rs/indicatif) for the maps of [longshore](https://docs.rs/longshore).
+//! Progress bars of [indicatif](https://docs.rs/indicatif) for the maps of
+//! [longshore](https://docs.rs/longshore).
 //!
-//! [`ProgressWith::progress_with`] ties a bar to a map. The bar counts the inputs that have **ended**, whatever
-//! their outcome. indicatif's own `progress_with` counts the outcomes that an iterator has yielded. It stands
-//! still behind a slow first input of an ordered map, and knows nothing of failures and replays.
+//! [`ProgressWith::progress_with`] ties a bar to a map. The bar counts the inputs that have **ended**,
+//! whatever their outcome. indicatif's own `progress_with` counts the outcomes that an iterator has
+//! yielded. It stands still behind a slow first input of an ordered map, and knows nothing of failures and
+//! replays.
 //!
 //! ```
 //! use indicatif::ProgressBar;
@@ -21,15 +23,16 @@
 //! # Ok::<(), longshore::StartError>(())
 //! ```
 //!
-//! # What the bar shows
+//! # The counts of the bar
 //!
-//! The position is [`Progress::completed`](longshore::Progress::completed). The length is the number of inputs of
-//! the source, where it is known. A bar without a length is a spinner. Templates may use these keys beside those
-//! of indicatif: `{failed}`, `{poisoned}`, `{cancelled}`, `{given_up}`, `{retried}`, `{replayed}`.
+//! The position is [`Progress::completed`](longshore::Progress::completed). The length is the number of
+//! inputs of the source, where it is known. A bar without a length is a spinner. Templates may use these
+//! keys beside those of indicatif: `{failed}`, `{poisoned}`, `{cancelled}`, `{given_up}`, `{retried}`,
+//! `{replayed}`.
 //!
-//! When all inputs have ended, the bar finishes as its
-//! [`with_finish`](indicatif::ProgressBar::with_finish) says. When the map ends early, because an input failed
-//! or the map was dropped, the bar is left standing with the last counts.
+//! When all inputs have ended, the bar finishes as its [`with_finish`](indicatif::ProgressBar::with_finish)
+//! says. When the map ends early, because an input failed or the map was dropped, the bar is left standing
+//! with the last counts.
 //!
 //! # Cost
 //!
@@ -63,8 +66,8 @@ pub trait ProgressWith<I, O, E> {
     /// The outcomes of the map, with a bar that shows how many inputs have ended. It is the last setting of a
     /// map, as an adapter of iterators is. Use `ProgressBar::hidden()` to show nothing.
     ///
-    /// The bar may be one of a [`MultiProgress`](indicatif::MultiProgress). Its style is kept, and is given the
-    /// keys [of this crate](crate).
+    /// The bar may be one of a [`MultiProgress`](indicatif::MultiProgress). Its style is kept, and is given
+    /// the keys [of this crate](crate).
     fn progress_with(self, bar: ProgressBar) -> WithProgress<I, O, E>;
 }
 
