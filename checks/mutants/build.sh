@@ -2,7 +2,7 @@
 # `mutations/run`, which set `work`, the folder of everything that is made here, and run in the root of the repository.
 
 tree=$work/tree
-export CARGO_TARGET_DIR=$work/build CARGO_INCREMENTAL=0
+export CARGO_TARGET_DIR=$PWD/target/woven CARGO_INCREMENTAL=0
 export CARGO_PROFILE_TEST_DEBUG=false CARGO_PROFILE_TEST_OPT_LEVEL=1
 export RUST_BACKTRACE=0 LONGSHORE_SHRINK=0
 
@@ -16,7 +16,9 @@ build_weave() {
 make_tree() {
     rm -rf "$tree"
     mkdir -p "$tree"
-    awk '/^\[/ { skip = /^\[\[(example|bench)\]\]|^\[workspace/ } !skip' Cargo.toml >"$tree/Cargo.toml"
+    # The dependencies of examples and benches are left out too.
+    awk '/^\[/ { skip = /^\[\[(example|bench)\]\]|^\[workspace/ } !skip && !/^(criterion|image|rayon) =/' \
+        Cargo.toml >"$tree/Cargo.toml"
     echo '[workspace]' >>"$tree/Cargo.toml"
     cp Cargo.lock README.md "$tree"
     cp -r src "$tree"

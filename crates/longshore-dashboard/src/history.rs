@@ -16,8 +16,8 @@ const ENDED_MAX: usize = 16;
 /// The time within which the last snapshot of a function follows its end.
 const LAST_SNAPSHOT: Duration = Duration::from_secs(5);
 
-/// A function that is younger at its first sample was started since the sample before. On a loaded machine a sample
-/// may be seconds late.
+/// A function that is younger at its first sample was started since the sample before. On a loaded machine a
+/// sample may be seconds late.
 const YOUNG: Duration = Duration::from_secs(5);
 
 /// The largest number of running functions with series. Each costs at most 0.3 MB, besides its last snapshot.
@@ -84,13 +84,14 @@ impl Totals {
 }
 
 impl Samples {
-    /// The samples of a function that was started since the last look, so that all of its events belong to the
-    /// first sample.
+    /// The samples of a function that was started since the last look, so that all of its events belong to
+    /// the first sample.
     fn since_start() -> Self {
         Self::new(Totals::default(), Strips::since_start())
     }
 
-    /// The samples of an older function. Its events so far are not counted, because their moments are not known.
+    /// The samples of an older function. Its events so far are not counted, because their moments are not
+    /// known.
     fn from_now(snapshot: &FunctionSnapshot) -> Self {
         Self::new(Totals::of(snapshot), Strips::default())
     }

@@ -138,7 +138,7 @@
 //! The page shows names, panic messages, places in the code and the descriptions of inputs. Do not show it to
 //! the public.
 //!
-//! * **Who can reach it.** The own server listens on the loopback interface. Another address needs a
+//! * **Access.** The own server listens on the loopback interface. Another address needs a
 //!   [token](Dashboard::token), without which [`serve`](Dashboard::serve) fails. A mounted dashboard has the
 //!   login of its application, so put it behind one.
 //! * **Foreign pages.** The own server answers only requests that name the loopback interface or an [allowed

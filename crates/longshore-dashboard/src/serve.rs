@@ -101,7 +101,8 @@ impl Page {
         let Self { alive, ended, .. } = self;
         drop(alive);
         let ended = ended.into_inner().unwrap_or_else(PoisonError::into_inner);
-        let _ = ended.recv_timeout(STOP_TIMEOUT); // it never receives anything: the sender is dropped at the end
+        // Nothing is ever sent. The sender is dropped at the end of the server.
+        let _ = ended.recv_timeout(STOP_TIMEOUT);
     }
 }
 

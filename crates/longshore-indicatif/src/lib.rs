@@ -222,7 +222,8 @@ fn show(bar: &ProgressBar, progress: Progress) {
 
 /// The style with the keys of this crate.
 fn with_keys(style: ProgressStyle, progress: &ProgressHandle) -> ProgressStyle {
-    const KEYS: [(&str, fn(Progress) -> u64); 6] = [
+    type Count = fn(Progress) -> u64;
+    const KEYS: [(&str, Count); 6] = [
         ("failed", |progress| progress.failed),
         ("poisoned", |progress| progress.poisoned),
         ("cancelled", |progress| progress.cancelled),

@@ -1,5 +1,7 @@
 //! The promises of the bar: it counts what has ended, and shows how it has ended.
 
+#![expect(clippy::disallowed_methods, reason = "a test that waits has a limit")]
+
 use std::sync::{Arc, Barrier};
 use std::time::{Duration, Instant};
 

@@ -1,13 +1,8 @@
 //! Actions: who may ask for them, and what they do.
 
-use std::fmt::Debug;
-use std::sync::{Arc, Mutex};
-
-use http::{Method, Request, StatusCode};
+use http::{Method, StatusCode};
 use longshore::App;
-use longshore_dashboard::{Actions, Dashboard, Peer};
-use tracing::field::{Field, Visit};
-use tracing::span;
+use longshore_dashboard::{Actions, Dashboard};
 
 use crate::support::{Answer, named, overview, path_of, send, sick, until, well};
 
@@ -112,55 +107,4 @@ fn the_cookie_of_the_page_lets_the_page_act_and_no_other_site() {
     assert_eq!(ask(&[MARK, ("sec-fetch-site", "cross-site")]), StatusCode::FORBIDDEN);
     assert_eq!(ask(&[("sec-fetch-site", "same-origin")]), StatusCode::FORBIDDEN);
     assert_eq!(ask(&[MARK, ("host", "a"), ("origin", "http://b")]), StatusCode::FORBIDDEN);
-}
-
-/// Collects the fields of events.
-#[derive(Clone, Default)]
-struct Events(Arc<Mutex<Vec<String>>>);
-
-impl Visit for Events {
-    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
-        self.0.lock().expect("not poisoned").push(format!("{field}={value:?}"));
-    }
-}
-
-impl tracing::Subscriber for Events {
-    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
-        metadata.target().starts_with("longshore_dashboard")
-    }
-
-    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
-        span::Id::from_u64(1)
-    }
-
-    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
-
-    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
-
-    fn event(&self, event: &tracing::Event<'_>) {
-        event.record(&mut self.clone());
-    }
-
-    fn enter(&self, _: &span::Id) {}
-
-    fn exit(&self, _: &span::Id) {}
-}
-
-#[test]
-fn an_action_is_an_event_that_says_who_asked_and_never_the_token() {
-    let app = App::deployed("acting");
-    let _f = well(&app, "double");
-    let dashboard = Dashboard::of(&app).token("secret").actions(Actions::ALL);
-    let request = Request::post(format!("{}/reset", path_of("double")))
-        .header(BEARER.0, BEARER.1)
-        .header(MARK.0, MARK.1)
-        .extension(Peer(([10, 0, 0, 7], 1234).into()));
-    let events = Events::default();
-    let answer = tracing::subscriber::with_default(events.clone(), || {
-        dashboard.respond(&request.body(()).expect("a request"))
-    });
-    assert_eq!(answer.status(), StatusCode::OK);
-    let events = events.0.lock().expect("not poisoned").join(" ");
-    assert!(events.contains("10.0.0.7:1234") && events.contains("double"), "{events}");
-    assert!(events.contains("Reset") && !events.contains("secret"), "{events}");
 }
