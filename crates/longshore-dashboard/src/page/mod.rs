@@ -1,5 +1,5 @@
-//! The page, as it is written: one document, one style sheet, and a script in several files. There is no build
-//! step. The module `document` puts the files together.
+//! The page, as it is written: one document, one style sheet, and a script in several files. There is no
+//! build step. The module `document` puts the files together.
 
 /// The document, with the placeholders `{{style}}`, `{{script}}`, `{{data}}` and `{{table}}`.
 pub(crate) const PAGE: &str = include_str!("page.html");

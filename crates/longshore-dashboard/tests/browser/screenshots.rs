@@ -1,5 +1,5 @@
-//! The pictures of the README: a healthy run, a memory kill and a finished map. The test in `outage` takes the
-//! picture of a crash loop.
+//! The pictures of the README: a healthy run, a memory kill and a finished map. The test in `outage` takes
+//! the picture of a crash loop.
 //!
 //! They are taken only if `LONGSHORE_SCREENSHOTS` names the directory to which they are written, because the
 //! charts need a minute to fill.
