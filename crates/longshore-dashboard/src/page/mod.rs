@@ -1,5 +1,5 @@
-//! The page, as it is written: one document, one style sheet, and a script in several files, none of which
-//! needs a build step. The module `document` puts them together.
+//! The page, as it is written: one document, one style sheet, and a script in several files. There is no
+//! build step. The module `document` puts the files together.
 
 /// The document, with the placeholders `{{style}}`, `{{script}}`, `{{data}}` and `{{table}}`.
 pub(crate) const PAGE: &str = include_str!("page.html");
@@ -7,8 +7,7 @@ pub(crate) const PAGE: &str = include_str!("page.html");
 /// The style sheet.
 pub(crate) const STYLE: &str = include_str!("style.css");
 
-/// The script. The files share one scope, and each uses only what stands in the files before it until the
-/// last one starts the page.
+/// The script. The files share one scope. The last file starts the page.
 pub(crate) const SCRIPT: &str = concat!(
     include_str!("script/words.js"),
     include_str!("script/dom.js"),

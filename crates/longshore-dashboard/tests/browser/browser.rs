@@ -169,7 +169,7 @@ impl Browser {
         self.client.issue_cmd(vendor).await.unwrap_or_else(|error| panic!("{command}: {error}"))
     }
 
-    /// What the console of the page has said since the last look.
+    /// The messages on the console of the page since the last look.
     pub(crate) async fn console(&self) -> Vec<String> {
         let command = Vendor { path: "se/log", body: json!({ "type": "browser" }) };
         let said = self.client.issue_cmd(command).await.expect("the driver has a log");
@@ -188,7 +188,7 @@ impl Browser {
         self.cdp("Emulation.setScrollbarsHidden", json!({ "hidden": true })).await;
     }
 
-    /// Makes the window of the page so many pixels wide and high.
+    /// Sets the size of the window of the page, in pixels.
     pub(crate) async fn resize(&self, width: u32, height: u32) {
         let size = json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": false });
         self.cdp("Emulation.setDeviceMetricsOverride", size).await;

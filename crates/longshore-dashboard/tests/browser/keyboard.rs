@@ -7,7 +7,7 @@ use longshore_dashboard::Dashboard;
 use crate::browser::browse;
 use crate::functions::{healthy, looping};
 
-/// What has the focus, as text.
+/// An expression for the text of the element that has the focus.
 const FOCUS: &str = "document.activeElement.textContent";
 
 #[test]

@@ -1,5 +1,5 @@
-//! The pictures of the README: a healthy run, a memory kill and a finished map. That of a crash loop is taken
-//! by the test in `outage`.
+//! The pictures of the README: a healthy run, a memory kill and a finished map. The test in `outage` takes
+//! the picture of a crash loop.
 //!
 //! They are taken only if `LONGSHORE_SCREENSHOTS` names the directory to which they are written, because the
 //! charts need a minute to fill.
@@ -38,7 +38,7 @@ fn page(app: &App) -> (Page, String) {
     (page, url)
 }
 
-/// A function whose inputs take about so many milliseconds. One in a thousand fails, and the poison crashes
+/// A function whose inputs take about `ms` milliseconds. One in a thousand fails, and the poison crashes
 /// its container.
 fn working(app: &App, name: &str, ms: u64, poison: Option<u64>) -> Function<u64, u64, &'static str> {
     let function = app.function(name, move |n: &u64| {

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::browser::{Browser, browse};
 use crate::functions::{healthy, hungry, looping};
 
-/// The refreshes, which are those of 50 minutes.
+/// The number of refreshes. An open page makes as many in 50 minutes.
 const REFRESHES: usize = 3000;
 
 struct Held {
@@ -16,7 +16,7 @@ struct Held {
     listeners: f64,
 }
 
-/// What the page holds after its garbage was collected.
+/// Counts what the page holds after its garbage was collected.
 async fn held(browser: &Browser) -> Held {
     browser.cdp("HeapProfiler.collectGarbage", json!({})).await;
     let number = |value: &Value| value.as_f64().unwrap_or_else(|| panic!("{value}"));
