@@ -99,7 +99,7 @@ impl Tree {
         for package in packages() {
             match roots.iter().find(|root| root.join(&package).is_dir()) {
                 Some(root) => tree.add(root, &root.join(&package))?,
-                // The totals differ from those of other machines, so the user must know.
+                // The totals are not the same as on other machines, so the user must know.
                 None => eprintln!("count_rust: {package} is not in cargo's registry, and is not counted"),
             }
         }
