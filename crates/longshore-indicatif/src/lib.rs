@@ -27,8 +27,8 @@
 //!
 //! The position is [`Progress::completed`](longshore::Progress::completed). The length is the number of
 //! inputs of the source, where it is known. A bar without a length is a spinner. Templates may use these
-//! keys in addition to the keys of indicatif: `{failed}`, `{poisoned}`, `{cancelled}`, `{given_up}`, `{retried}`,
-//! `{replayed}`.
+//! keys in addition to the keys of indicatif: `{failed}`, `{poisoned}`, `{cancelled}`, `{given_up}`,
+//! `{retried}`, `{replayed}`.
 //!
 //! When all inputs have ended, the bar finishes as its [`with_finish`](indicatif::ProgressBar::with_finish)
 //! says. When the map ends early, because an input failed or the map was dropped, the bar is left standing
