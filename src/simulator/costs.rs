@@ -219,9 +219,11 @@ fn ending_one_job_beside_others() {
 }
 
 #[test]
-fn a_look_for_outcomes_beside_containers_that_execute_those_of_another_job() {
+fn a_poll_for_outcomes_beside_containers_that_execute_those_of_another_job() {
     is_constant("a task that waits beside busy containers", |containers| {
         let rig = Rig::new(containers);
+        let nothing = PrefetchQueue::new(TypeInfo::of::<u64>());
+        let mut waits = rig.map(JobSource::Prefetched(Arc::new(nothing)), 10);
         let (inputs, on_failure) = (Values::of(Vec::from_iter(0..100_000_u64)), OnFailure::GoOn);
         let opened = rig.engine.open_with(inputs, on_failure, Caller::default());
         let (job, _): (JobId, _) = opened.expect("it takes maps");
@@ -234,8 +236,11 @@ fn a_look_for_outcomes_beside_containers_that_execute_those_of_another_job() {
         let runs: Vec<_> = (1..containers).map(|at| rig.ask(at).expect("inputs")).collect();
         runs.iter().for_each(|run| assert!(run.places().len() > 1 && run.begin::<u64, u64, u64>().is_some()));
         let mut call = rig.call();
-        let taken = steps(|| drop(call.poll::<u64, u64, u64>(Wait::Register(std::task::Waker::noop()))));
-        drop(call);
+        let taken = steps(|| {
+            drop(call.poll::<u64, u64, u64>(Wait::Register(std::task::Waker::noop())));
+            assert!(waits.poll_next(Wait::Register(std::task::Waker::noop())).is_pending());
+        });
+        drop((call, waits));
         drop(rig.engine.close(job));
         taken
     });
