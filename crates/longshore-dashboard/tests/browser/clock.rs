@@ -65,7 +65,7 @@ fn the_countdown_is_right_to_the_second_and_takes_one_step_a_second() {
     });
 }
 
-/// The seconds since midnight in a zone that is so many seconds east of UTC.
+/// The seconds since midnight in a zone that is `east` seconds ahead of UTC.
 fn time_of_day(east: i64) -> i64 {
     let now = SystemTime::UNIX_EPOCH.elapsed().expect("it is after 1970").as_secs();
     (i64::try_from(now).expect("it is not that late") + east).rem_euclid(86_400)

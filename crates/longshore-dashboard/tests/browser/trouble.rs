@@ -79,7 +79,7 @@ fn the_worst_function_comes_first_and_the_others_in_trouble_are_named() {
 
         browser.open_function(&page.url(), "parse").await;
         browser.until_text(".trouble", "error from enter").await;
-        browser.until_text("[data-b=advice]", "Check what this code needs").await;
+        browser.until_text("[data-b=advice]", "Inputs wait. None of them is lost or counts as failed.").await;
         assert_eq!(browser.text("[data-b=advice] code").await, "enter");
         let _waiting: Vec<_> = (0..3).map(|n| registry.call(n.to_string())).collect();
         browser.until_text("[data-b=extent]", "0 of 4 containers live, 3 inputs wait").await;

@@ -241,7 +241,9 @@ function advice(f, health, can) {
                 "Containers fail in ",
                 "enter",
                 ", the code that starts a container, before they see an input. Check what this code needs: a service, " +
-                    "a file, a setting. Inputs wait. None of them is lost or counts as failed.",
+                    "a file, a setting." +
+                    // A function that gave up keeps no inputs.
+                    (health === "gave_up" ? "" : " Inputs wait. None of them is lost or counts as failed."),
             ]);
             break;
         case "memory_limit":
