@@ -25,6 +25,14 @@ fn a_container_is_killed_by_two_presses_and_not_by_one() {
         browser.open(&url).await;
         assert!(!browser.client.current_url().await.expect("it has one").as_str().contains("token"));
         browser.open_function(&page.url(), "fetch").await;
+        for (button, says) in [
+            (KILL, "Ends this container and starts a new one."),
+            ("[data-b=reset]", "Forgets the crashes and restarts at once."),
+            ("[data-b=drain]", "Finishes what was accepted and takes nothing new."),
+        ] {
+            let title = browser.value(&format!("document.querySelector('{button}').title")).await;
+            assert!(title.as_str().is_some_and(|title| title.starts_with(says)), "{button}: {title}");
+        }
 
         browser.click(KILL).await;
         browser.until_text(KILL, "Kill 0?").await;

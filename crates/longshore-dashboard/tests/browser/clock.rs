@@ -1,12 +1,14 @@
-//! The countdown: right to the second, and running between two polls.
+//! The clock in the time zone of the reader, and the countdown: right to the second, and running between two
+//! polls.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use longshore::{App, FunctionSnapshot};
 use longshore_dashboard::Dashboard;
+use serde_json::json;
 
 use crate::browser::{Browser, browse};
-use crate::functions::looping;
+use crate::functions::{healthy, looping};
 
 /// Checks that the countdown of the page is right to the second.
 ///
@@ -60,5 +62,41 @@ fn the_countdown_is_right_to_the_second_and_takes_one_step_a_second() {
             let step = Duration::from_secs_f64((then - at) / 1000.0);
             assert!(step > Duration::from_millis(300) && step < Duration::from_millis(1900), "{seen:?}");
         }
+    });
+}
+
+/// The seconds since midnight in a zone that is `east` seconds ahead of UTC.
+fn time_of_day(east: i64) -> i64 {
+    let now = SystemTime::UNIX_EPOCH.elapsed().expect("it is after 1970").as_secs();
+    (i64::try_from(now).expect("it is not that late") + east).rem_euclid(86_400)
+}
+
+#[test]
+fn the_clock_at_the_top_gives_the_time_and_the_zone_of_the_reader_also_during_a_pause() {
+    browse(async |browser| {
+        let app = App::deployed("crawler");
+        let _well = healthy(&app, "fetch");
+        let page = Dashboard::of(&app).serve("127.0.0.1:0").expect("it serves");
+        for (zone, name, east) in
+            [("Asia/Kolkata", "UTC+5:30", 19_800), ("Etc/GMT+3", "UTC-3", -10_800), ("Etc/UTC", "UTC", 0)]
+        {
+            browser.cdp("Emulation.setTimezoneOverride", json!({ "timezoneId": zone })).await;
+            browser.open(&page.url()).await;
+            let before = time_of_day(east);
+            let text = browser.text("[data-b=clock]").await;
+            let (time, shown) = text.split_once(' ').unwrap_or_else(|| panic!("{text}"));
+            assert_eq!(shown, name);
+            let parts = time.split(':').map(|it| it.parse::<i64>().unwrap_or_else(|_| panic!("{text}")));
+            let seconds = parts.fold(0, |sum, part| 60 * sum + part);
+            // Midnight may be between the two moments.
+            let late = (seconds - before + 43_200).rem_euclid(86_400) - 43_200;
+            assert!((-2..=2).contains(&late), "{text} is shown, and {before} s of the day have passed");
+        }
+
+        browser.key(" ").await;
+        browser.until_text(".live", "paused at ").await;
+        let paused = browser.text("[data-b=clock]").await;
+        let moved = format!("document.querySelector('[data-b=clock]').textContent !== {}", json!(paused));
+        browser.until(&moved, "the clock goes on").await;
     });
 }

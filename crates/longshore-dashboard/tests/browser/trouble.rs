@@ -23,7 +23,8 @@ fn a_crash_loop_is_shown_with_its_cause_its_place_and_the_next_restart() {
         );
         let counted = browser.text("#tick").await;
         assert!(
-            counted.starts_with("2 in a row since ") && counted.contains(", next restart in "),
+            counted.starts_with("2 rounds of crashes in a row since ")
+                && counted.contains(", next restart in "),
             "{counted}"
         );
         let first = browser.text("tbody.fn").await;
@@ -32,10 +33,12 @@ fn a_crash_loop_is_shown_with_its_cause_its_place_and_the_next_restart() {
 
         browser.click("tbody.fn a").await;
         browser.until_text("#h-name", "parse").await;
-        browser.until_text("[data-b=what]", "Crash loop: 2 crashes in a row").await;
+        browser.until_text("[data-b=what]", "Crash loop: 2 rounds of crashes in a row").await;
         let card = browser.text(".trouble").await;
         for text in [
             "next restart in",
+            "0 of 1 container live, 0 inputs wait",
+            "A round counts once, however many containers crash in it.",
             "panic",
             "functions.rs:",
             REASON,
@@ -50,7 +53,11 @@ fn a_crash_loop_is_shown_with_its_cause_its_place_and_the_next_restart() {
         browser.until_text("table.containers tbody", "backing off").await;
         assert_eq!(browser.text("table.poisoned tbody .message").await, "");
         let log = browser.text("ol.log").await;
-        assert!(log.contains("crash loop: 2 in a row") && log.contains("2 × call 2 is poisoned"), "{log}");
+        assert!(
+            log.contains("crash loop: 2 rounds of crashes in a row")
+                && log.contains("2 × call 2 is poisoned"),
+            "{log}"
+        );
     });
 }
 
@@ -59,7 +66,7 @@ fn the_worst_function_comes_first_and_the_others_in_trouble_are_named() {
     browse(async |browser| {
         let app = App::deployed("crawler");
         let _well = healthy(&app, "fetch");
-        let _registry = without_registry(&app, "parse", Duration::from_secs(30));
+        let registry = without_registry(&app, "parse", Duration::from_secs(30));
         let _gone = given_up(&app, "index");
         let page = Dashboard::of(&app).serve("127.0.0.1:0").expect("it serves");
         browser.open(&page.url()).await;
@@ -72,10 +79,13 @@ fn the_worst_function_comes_first_and_the_others_in_trouble_are_named() {
 
         browser.open_function(&page.url(), "parse").await;
         browser.until_text(".trouble", "error from enter").await;
-        browser.until_text("[data-b=advice]", "Check what enter needs").await;
+        browser.until_text("[data-b=advice]", "Inputs wait. None of them is lost or counts as failed.").await;
+        assert_eq!(browser.text("[data-b=advice] code").await, "enter");
+        let _waiting: Vec<_> = (0..3).map(|n| registry.call(n.to_string())).collect();
+        browser.until_text("[data-b=extent]", "0 of 4 containers live, 3 inputs wait").await;
         browser.open_function(&page.url(), "index").await;
         browser.until_text("[data-b=what]", "This function gave up").await;
-        browser.until_text("[data-b=policy]", "gives up above 1 crash in ").await;
+        browser.until_text("[data-b=policy]", "gives up above 1 round of crashes in ").await;
     });
 }
 

@@ -88,6 +88,11 @@ function containers(page, f, answer, head) {
             ];
             attribute(
                 row.kill,
+                "title",
+                "Ends this container and starts a new one. What it executes is replayed, and this counts as no crash.",
+            );
+            attribute(
+                row.kill,
                 "aria-label",
                 row.kill.armed
                     ? `Kill container ${each.container}? Press again`

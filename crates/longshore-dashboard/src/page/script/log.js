@@ -24,9 +24,9 @@ function logText(line, f, head) {
                 : "an input is poisoned";
         }
         case "crash_loop":
-            return `crash loop: ${count(line.crashes)} in a row, next restart at ${clock(head, line.next_restart_ms)}`;
+            return `crash loop: ${rounds(line.crashes)} in a row, next restart at ${clock(head, line.next_restart_ms)}`;
         case "recovered":
-            return `the crash loop is over, after ${many(line.crashes, "crash", "crashes")} in a row`;
+            return `the crash loop is over, after ${rounds(line.crashes)} in a row`;
         case "exit_timed_out":
             return `container ${line.container} was left behind in exit`;
         case "gave_up":

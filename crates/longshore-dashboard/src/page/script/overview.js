@@ -56,20 +56,30 @@ function header(head) {
                   (state.restarted ? ", restarted while this page was open" : "")
             : "",
     );
+    show(page.clock, Boolean(head) && !saved);
+    // The clock goes on while the page is paused or lost, so that its reader can tell how old the picture is.
+    put(page.clock, head ? () => clockNow(head) : "");
     put(
         page.live,
         saved
-            ? `saved ${new Date(head.now_unix_ms).toLocaleString("en-GB", { dateStyle: "medium", timeStyle: "medium" })}`
+            ? `saved ${new Date(head.now_unix_ms).toLocaleString("en-GB", { dateStyle: "medium", timeStyle: "medium" })} ` +
+                  zone(new Date(head.now_unix_ms))
             : state.lost
               ? "lost"
               : state.paused
                 ? `paused at ${new Date(state.pausedAt).toLocaleTimeString("en-GB")}`
                 : "live",
     );
-    put(page.pause, state.paused ? "Go on" : "Pause");
+    put(page.pause, state.paused ? "Go on" : "Pause view");
     attribute(page.pause, "aria-pressed", String(state.paused));
     show(page.pause, !saved);
     show(page.save, !saved);
+}
+
+// The time of the server's clock, by which the page gives all times, in the viewer's time zone.
+function clockNow(head) {
+    const now = state.offset + performance.now();
+    return `${clock({ ...head, now_ms: now }, now)} ${zone(new Date(head.started_unix_ms + now))}`;
 }
 
 function say(head, all, now) {
@@ -237,12 +247,7 @@ function functionRow(row, f, now, accounted) {
     if (f.memory) {
         // The limit is each container's, so the bar shows the whole against the sum.
         const { live_bytes, limit_bytes } = f.memory,
-            n =
-                f.containers.live +
-                f.containers.starting +
-                f.containers.exiting +
-                f.containers.backing_off +
-                f.containers.stopped;
+            n = containersOf(f.containers);
         const memory = { live_bytes, limit_bytes: limit_bytes && limit_bytes * n, peak_bytes: 0 };
         memoryBar(row, memory);
         put(row.memory, memoryText(memory));

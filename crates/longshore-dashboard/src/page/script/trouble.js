@@ -15,13 +15,17 @@ function troubleCard(page, f, head, health) {
             broken: "A fault of longshore has ended this function",
             gave_up: "This function gave up",
             stuck: "Nothing completes",
-            crash_loop: loop ? `Crash loop: ${many(loop.crashes, "crash", "crashes")} in a row` : "Crash loop",
+            crash_loop: loop ? `Crash loop: ${rounds(loop.crashes)} in a row` : "Crash loop",
             crashing: "Containers are crashing",
             over: "A crash loop is over",
         }[health] ?? words(health),
     );
     put(page.since, sinceWhen(f, head, health));
+    show(page.extent, health !== "broken");
+    const all = many(containersOf(f.containers), "container");
+    put(page.extent, `${count(f.containers.live)} of ${all} live, ${waitingText(f)}`);
     const counts = health === "crash_loop" && loop;
+    show(page.rounds, Boolean(counts));
     show(page.next, Boolean(counts));
     if (counts) {
         const waits = (at) => loop.next_restart_ms > at;
@@ -63,7 +67,12 @@ function troubleCard(page, f, head, health) {
         steps.map((step, at) => [at, step]),
         "t-step",
         ([at]) => at,
-        (row, [, step]) => put(row.root, step),
+        (row, [, step]) => {
+            const [before, code, after] = [step].flat();
+            put(row.before, before);
+            put(row.code, code);
+            put(row.after, after);
+        },
     );
 }
 
@@ -103,14 +112,12 @@ function causes(page, f, head) {
     note(page.causesOther, f.causes_other + (f.causes_cut ?? 0), (n) => `${count(n)} more, of further causes.`);
 }
 
-// Since when a function has been in trouble, and how much trouble it is.
+// Since when a function has been in trouble.
 function sinceWhen(f, head, health) {
     const loop = f.crash_loop,
         oldest = f.oldest?.[0];
-    if (health === "stuck" && oldest) {
-        const waits = many(waiting(f), "input waits", "inputs wait");
-        return (at) => `the oldest execution has lasted ${span(at - oldest.since_ms)}, and ${waits}`;
-    }
+    if (health === "stuck" && oldest)
+        return (at) => `the oldest execution has lasted ${span(at - oldest.since_ms)}`;
     if (health === "crash_loop" && loop)
         return (at) => `since ${clock(head, loop.since_ms)}, for ${span(at - loop.since_ms)}`;
     return trouble(f, head, serverNow())[1];

@@ -31,6 +31,7 @@ const rankOf = (health) => {
     return at < 0 ? 5 : at;
 };
 const many = (n, one, more = one + "s") => `${count(n)} ${n === 1 ? one : more}`;
+const rounds = (n) => many(n, "round of crashes", "rounds of crashes");
 const percent = (share) => `${(100 * share).toFixed(share > 0 && share < 0.1 ? 1 : 0)} %`;
 const pad = (n) => String(n).padStart(2, "0");
 
@@ -85,6 +86,15 @@ function clock(head, ms) {
     return head.now_ms - ms < 86400000
         ? time
         : `${date.toLocaleDateString("en-GB", { day: "numeric", month: "short" })} ${time}`;
+}
+
+// The time zone of the viewer at a date, as its distance from UTC: UTC+1, UTC-3:30.
+function zone(date) {
+    const east = -date.getTimezoneOffset(),
+        minutes = Math.abs(east);
+    if (!east) return "UTC";
+    const rest = minutes % 60 ? `:${pad(minutes % 60)}` : "";
+    return `UTC${east < 0 ? "-" : "+"}${Math.floor(minutes / 60)}${rest}`;
 }
 
 function inputName(name) {
@@ -145,7 +155,7 @@ function trouble(f, head, now) {
                 `${name} is in a crash loop${because}`,
                 (at) =>
                     loop
-                        ? `${count(loop.crashes)} in a row since ${clock(head, loop.since_ms)}, ` +
+                        ? `${rounds(loop.crashes)} in a row since ${clock(head, loop.since_ms)}, ` +
                           `for ${span(at - loop.since_ms)}, ${nextRestart(loop, at)}`
                         : "",
             ];
@@ -158,7 +168,7 @@ function trouble(f, head, now) {
                     (oldest?.since_ms === undefined
                         ? ""
                         : `It has executed for ${span(at - oldest.since_ms)}, and `) +
-                    many(waiting(f), "input waits", "inputs wait"),
+                    waitingText(f),
             ];
         case "crashing":
             return [`${name} is crashing${because}`, () => recently(f)];
@@ -166,7 +176,7 @@ function trouble(f, head, now) {
             return [
                 `${name} serves again after a crash loop${because}`,
                 (at) =>
-                    `The loop of ${many(loop.crashes, "crash", "crashes")} was over at ${clock(head, loop.ended_ms)}, ${span(at - loop.ended_ms)} ago`,
+                    `The loop of ${rounds(loop.crashes)} was over at ${clock(head, loop.ended_ms)}, ${span(at - loop.ended_ms)} ago`,
             ];
         case "starting":
             return [
@@ -179,6 +189,10 @@ function trouble(f, head, now) {
 }
 
 const waiting = (f) => f.inputs.queued + f.inputs.retry + f.inputs.replay;
+const waitingText = (f) => many(waiting(f), "input waits", "inputs wait");
+// A container is counted from its start until the function ends. An abandoned thread is none.
+const containersOf = ({ live, starting, exiting, backing_off, stopped }) =>
+    live + starting + exiting + backing_off + stopped;
 const nextRestart = (loop, at) =>
     loop.next_restart_ms === undefined
         ? "restarting now"
@@ -193,16 +207,16 @@ const recently = ({ recent }) =>
 function policyText({ tally }) {
     if (tally.crashes_max !== undefined) {
         return (
-            `The function gives up above ${many(tally.crashes_max, "crash", "crashes")} in ${exactly(tally.window_ms)}, ` +
-            `if these are also more than ${percent(tally.share_max)} of what is executed.`
+            `The function gives up above ${rounds(tally.crashes_max)} in ${exactly(tally.window_ms)}, ` +
+            `if the crashes are also more than ${percent(tally.share_max)} of what is executed.`
         );
     }
     return tally.policy === "crash_loop_backoff"
-        ? "The function never gives up. The delay grows with each crash in a row."
+        ? "The function never gives up. The delay grows with each round of crashes in a row."
         : `Policy: ${words(tally.policy)}.`;
 }
 
-// What an operator can do, in the order in which to try it.
+// What an operator can do, in the order in which to try it. A step is a text, or a list: a text, code, and a text.
 function advice(f, health, can) {
     const cause = causeOf(f),
         steps = [],
@@ -223,10 +237,14 @@ function advice(f, health, can) {
     switch (cause?.kind) {
         case "enter_error":
         case "enter_panic":
-            steps.push(
-                "Containers fail in enter, before they see an input. Check what enter needs: a service, a file, a setting. " +
-                    "Inputs wait, and none is blamed.",
-            );
+            steps.push([
+                "Containers fail in ",
+                "enter",
+                ", the code that starts a container, before they see an input. Check what this code needs: a service, " +
+                    "a file, a setting." +
+                    // A function that gave up keeps no inputs.
+                    (health === "gave_up" ? "" : " Inputs wait. None of them is lost or counts as failed."),
+            ]);
             break;
         case "memory_limit":
             steps.push(
@@ -253,7 +271,7 @@ function advice(f, health, can) {
     }
     if (health === "gave_up") steps.push(`When the cause is fixed, ${reset}. Until then every call fails at once.`);
     else if (health === "crash_loop")
-        steps.push(`When the cause is fixed, ${reset} to restart at once, or wait for the next restart.`);
+        steps.push(`When the cause is fixed, ${reset} to forget the crashes and restart at once, or wait for the next restart.`);
     else if (health === "crashing" && f.tally.crashes_max !== undefined)
         steps.push("The function goes on. It gives up if both limits above are passed.");
     return steps;
