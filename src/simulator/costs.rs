@@ -297,6 +297,37 @@ fn little_room_that_is_put_off_is_watched_by_a_container_that_sleeps() {
     drop(map);
 }
 
+/// A container that watches over inputs that another has leased ahead may be woken late, and find other work
+/// then. Another one must watch in its place, however long ago the lease was given.
+#[test]
+fn inputs_leased_ahead_are_watched_although_the_watching_container_finds_other_work_late() {
+    let rig = Rig::new(4);
+    let cheap = rig.map_of(1_000, 1_000);
+    while let Some(run) = rig.ask(0) {
+        rig.clock.fetch_add(1_000 * run.places().len() as u64, Ordering::Relaxed);
+        execute(&run);
+    }
+    rig.work();
+    let map = rig.map_of(6, 1_000);
+    let ahead = rig.ask(0).expect("inputs");
+    assert!(ahead.places().len() > 1 && ahead.begin::<u64, u64, u64>().is_some());
+    let watches = loop {
+        let at = *rig.woken().last().expect("a container watches");
+        if rig.ask(at).is_none() {
+            break at;
+        }
+    };
+    rig.clock.fetch_add(20_000_000, Ordering::Relaxed); // the system has other things to do
+    let call = rig.call();
+    let woken = rig.woken();
+    assert_eq!(woken, [watches], "the container that slept last is woken for the call");
+    let run = rig.ask(watches).expect("the call");
+    assert!(run.begin::<u64, u64, u64>().is_some());
+    let next = *rig.woken().first().expect("another container watches");
+    assert!(rig.ask(next).is_some(), "it takes over what has not begun");
+    drop((cheap, map, call));
+}
+
 /// The number of claims that a map of 100 000 inputs of 1 µs takes. Its consumer takes `taken_meanwhile`
 /// outcomes while both containers execute a lease.
 fn claims(taken_meanwhile: usize) -> usize {

@@ -153,7 +153,14 @@ impl Model {
 
     /// These containers sleep, and no other is about to ask for work. So no input may wait that one of them
     /// could take.
-    pub(super) fn all_rest(&self, asleep: &[ContainerId], eligible: &Eligible, now: Time) {
+    /// `watched` is when the first of them wakes by itself.
+    pub(super) fn all_rest(
+        &self,
+        asleep: &[ContainerId],
+        eligible: &Eligible,
+        watched: Option<Time>,
+        now: Time,
+    ) {
         let drained = self.mode == Mode::Draining && !self.inputs().any(InputModel::is_pending);
         assert!(
             !drained && self.mode < Mode::Stopping,
@@ -165,7 +172,19 @@ impl Model {
                 assert_eq!(best, None, "work is conserved: {id} sleeps and an input waits");
             }
             assert_eq!(eligible.told, [], "a wake-up was lost: containers sleep, and maps have room");
+            self.check_looks_ahead(watched, now);
         }
+    }
+
+    /// Checks that a sleeping container wakes within a millisecond while another has inputs that it has not
+    /// begun.
+    fn check_looks_ahead(&self, watched: Option<Time>, now: Time) {
+        let ahead = self.containers().any(|id| self.in_hand(id) > 1);
+        let soon = now + STEAL_PAUSE;
+        assert!(
+            !ahead || watched.is_some_and(|at| at <= soon),
+            "work is conserved: beside inputs that are leased ahead nobody looks before {watched:?}"
+        );
     }
 
     /// A container went to sleep, so only new inputs may wait. `watched` is when the first of the sleeping
@@ -185,12 +204,7 @@ impl Model {
             retry.into_iter().chain(suspect.into_iter().flatten())
         });
         let first_due = dues.min();
-        let ahead = self.containers().any(|id| self.in_hand(id) > 1);
-        let soon = now + STEAL_PAUSE;
-        assert!(
-            !ahead || watched.is_some_and(|at| at <= soon),
-            "work is conserved: beside inputs that are leased ahead nobody looks before {watched:?}"
-        );
+        self.check_looks_ahead(watched, now);
         self.little_room.slept(eligible, watched, first_due, now);
     }
 

@@ -213,7 +213,7 @@ impl World {
             let eligible = self.engine.under_lock(|state| self.eligible(state));
             let asleep = self.threads.iter().filter(|thread| sleeps(thread) && self.lives(thread));
             let asleep: Vec<ContainerId> = asleep.map(|thread| thread.id).collect();
-            self.model.all_rest(&asleep, &eligible, self.now());
+            self.model.all_rest(&asleep, &eligible, self.watched(None), self.now());
             let unwatched = self.engine.under_lock(|state| state.needs_a_watch(self.now()));
             assert!(!unwatched, "invariant 15: something falls due, and no container wakes for it");
             if !self.healed && self.suspect_is_cancelled() {

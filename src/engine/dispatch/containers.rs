@@ -334,7 +334,10 @@ impl Dispatch {
                 state.steal_after = Some(at);
                 Stolen::Later(at)
             }
-            Steal::Nothing => Stolen::Nothing,
+            Steal::Nothing => {
+                state.steal_after = None;
+                Stolen::Nothing
+            }
         }
     }
 }
@@ -377,7 +380,9 @@ impl State {
             return false;
         }
         let due = self.ledger.next_due(now).filter(|_| self.ledger.goes_on());
-        let ahead = self.polls_to_steal(now).then_some(now + STEAL_PAUSE);
+        // A container that was to look again may be woken late, and find other work. Another one looks then.
+        let left = self.steal_after.is_some() && self.ledger.goes_on();
+        let ahead = (self.polls_to_steal(now) || left).then_some(now + STEAL_PAUSE);
         due.into_iter().chain(ahead).min().is_some_and(|due| !self.sleepers.is_watched(due))
     }
 

@@ -74,7 +74,7 @@ pub(crate) struct State {
     /// The last moment at which a lease of several inputs was lent.
     lent_ahead: Option<Time>,
     /// Before this moment no container looks for a lease to steal from, because that costs CPU time that
-    /// working containers need.
+    /// working containers need. `None` if the last look found that nothing is leased ahead.
     steal_after: Option<Time>,
     /// The threads of containers that have not ended, including those that are detached.
     pub(crate) threads: usize,
