@@ -111,6 +111,9 @@ fn a_crash_is_one_warning_with_message_and_location_in_the_span_of_its_input() {
             .containers(1)
             .started();
         f.run((0..5).collect()).expect("replayed");
+        // Another thread may be about to write the lines of the function.
+        let is_crash = |told: &Told| told.is("message", "container crashed");
+        until("the crash is logged", || told("one_warning").iter().any(is_crash));
         let told = told("one_warning");
         let crashes: Vec<_> = told.iter().filter(|told| told.is("message", "container crashed")).collect();
         assert_eq!(crashes.len(), 1, "{told:#?}");
