@@ -54,8 +54,8 @@ fn every_input_has_its_outcome_whatever_happens() {
     let begun = Instant::now();
     let mut random = Random::new(seed);
     let mut tally = Tally::default();
-    // With tokio's feature `signal`, which another crate of a build may turn on, the first runtime of a process
-    // opens two handles that stay.
+    // With tokio's feature `signal`, which another crate of a build may turn on, the first runtime of a
+    // process opens two handles that stay.
     drop(tokio::runtime::Builder::new_current_thread().enable_all().build());
     let before = Footprint::now();
     while begun.elapsed() < Duration::from_secs(seconds) {

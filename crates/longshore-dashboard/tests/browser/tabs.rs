@@ -63,7 +63,7 @@ fn the_own_server_and_the_app_end_within_a_second_with_seven_tabs_open() {
         let address = url.trim_start_matches("http://").trim_end_matches('/').to_owned();
         let end = async {
             drop(page);
-            // An attempt that meets the listener as it closes may be repeated by the system after a second only.
+            // The system may repeat an attempt that meets the closing listener only after a second.
             while !matches!(timeout(ATTEMPT, TcpStream::connect(&address)).await, Ok(Err(_))) {
                 sleep(Duration::from_millis(5)).await;
             }
