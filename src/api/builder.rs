@@ -409,6 +409,6 @@ impl Draft {
         let restart = self.restart.clone().unwrap_or_else(|| self.app.policy.clone());
         restart.validate()?;
         let (retries, crash_retries) = (self.retries.clone(), self.crash_retries);
-        Ok(Rules { containers, retries, crash_retries, restart })
+        Ok(Rules { containers, lanes: 1, has_state: true, retries, crash_retries, restart })
     }
 }

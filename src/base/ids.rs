@@ -28,6 +28,39 @@ impl fmt::Display for ContainerId {
     }
 }
 
+/// A lane of a container: one of the inputs that it has in flight at the same time. A container that executes
+/// one input at a time has only the first lane.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct LaneId {
+    pub(crate) container: ContainerId,
+    /// The number of the lane in its container, counted from 0.
+    pub(crate) lane: u32,
+}
+
+impl LaneId {
+    pub(crate) const fn new(container: ContainerId, lane: u32) -> Self {
+        Self { container, lane }
+    }
+
+    /// The number of the lane in its container.
+    pub(crate) const fn index(self) -> usize {
+        self.lane as usize
+    }
+}
+
+/// The first lane of a container.
+impl From<ContainerId> for LaneId {
+    fn from(container: ContainerId) -> Self {
+        Self::new(container, 0)
+    }
+}
+
+impl fmt::Display for LaneId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.container, self.lane)
+    }
+}
+
 /// The number of times that a container has been started. The first generation is 1. Every restart, recycling
 /// or kill begins a new generation, and an answer that bears an old one is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

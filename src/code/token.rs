@@ -6,7 +6,7 @@
 
 use std::cell::RefCell;
 use std::panic;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread;
 
@@ -23,6 +23,9 @@ thread_local! {
     static CURRENT: RefCell<Option<Arc<Token>>> = const { RefCell::new(None) };
 }
 
+/// The absence of a culprit.
+const NO_LANE: u32 = u32::MAX;
+
 /// The token of one generation of a container.
 pub(crate) struct Token {
     /// Whether the generation is over. Its thread may still be in the user's code.
@@ -38,6 +41,8 @@ pub(crate) struct Token {
     has_checkpointed: AtomicBool,
     /// Whether the code is in its `exit`. The exit timeout bounds that, and the memory limit does not.
     exits: AtomicBool,
+    /// The lane whose code has unwound. [`NO_LANE`] if there is none.
+    culprit: AtomicU32,
     /// `None` where no accountant is installed.
     account: Option<Open>,
     thread: Option<priority::Thread>,
@@ -66,11 +71,22 @@ impl Token {
             has_unwound: AtomicBool::new(false),
             has_checkpointed: AtomicBool::new(false),
             exits: AtomicBool::new(false),
+            culprit: AtomicU32::new(NO_LANE),
             account,
             thread,
             stack_bytes,
             killer: OnceLock::new(),
         }
+    }
+
+    /// Records that the code of this lane has unwound.
+    pub(crate) fn blame(&self, lane: u32) {
+        self.culprit.store(lane, Ordering::Relaxed);
+    }
+
+    /// The lane whose code has unwound, if there is one. Called by the thread that has unwound.
+    pub(crate) fn culprit(&self) -> Option<u32> {
+        Some(self.culprit.load(Ordering::Relaxed)).filter(|lane| *lane != NO_LANE)
     }
 
     pub(crate) fn account(&self) -> Option<&Open> {

@@ -75,14 +75,14 @@ impl ClaimSizer {
         self.steady_cost.map(Duration::from_nanos)
     }
 
-    /// The number of inputs that one of `containers` takes, if `available` are available.
-    pub(crate) fn take(&mut self, available: u64, containers: usize) -> u64 {
+    /// The number of inputs that one of `lanes` takes, if `available` are available.
+    pub(crate) fn take(&mut self, available: u64, lanes: usize) -> u64 {
         let by_cost = match self.cost {
             None => 1,
             Some(cost) => (CLAIM_WORK.as_nanos() as u64 / cost.max(1)).clamp(1, INPUTS_MAX),
         };
         let grain = self.cost().map_or(1, grain);
-        let fair = available.div_ceil(2 * containers as u64).max(grain);
+        let fair = available.div_ceil(2 * lanes as u64).max(grain);
         let size = by_cost.min(fair).min((self.last * 2).max(1)).min(available);
         // Expensive inputs make the next claims small. A lack of available inputs does not, because it says
         // nothing about their cost.

@@ -95,6 +95,8 @@ impl Counts {
 pub(super) enum Waits {
     /// The input waits for its replay, and has crashed no container.
     Replay(Ticket),
+    /// The input waits for its replay, and will execute alone.
+    Alone(Ticket),
     /// The input waits for its replay as a suspect, in the order of its last crash.
     Suspect(CrashNumber),
     /// The input waits for its retry, which is due at this time.
@@ -109,6 +111,11 @@ pub(crate) struct InputRecord {
     /// Executions that ended with their container and cost nothing, because the container was killed by hand
     /// or had not proved itself.
     pub(super) kills: u32,
+    /// Executions that ended because another input of the same container crashed it, or because the input has
+    /// crossed the memory limit beside others. They are also counted as kills.
+    pub(super) freed: u32,
+    /// Whether the input executes alone in its container from now on.
+    pub(super) alone: bool,
     /// The number and the time of the input's last crash.
     pub(crate) crashed: Option<(CrashNumber, Time)>,
     /// The queue in which the input waits, if it does.

@@ -28,6 +28,9 @@ pub(crate) enum Next<W> {
     Work(W),
     /// There is nothing to do before this moment, or before the container is woken.
     Wait { until: Option<Time> },
+    /// The container takes nothing before this moment, or before one of its own inputs has ended, although
+    /// there may be work. A wake-up that is meant for any container must not go to this one.
+    Hold { until: Option<Time> },
     /// Stop serving.
     Over(Served),
 }

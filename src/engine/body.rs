@@ -11,7 +11,7 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-use crate::base::ids::{Attempt, ContainerId, Generation};
+use crate::base::ids::{Attempt, ContainerId, Generation, LaneId};
 use crate::code::context::Context;
 use crate::code::kinds::{Plain, Rehearsable, WorkerCode};
 use crate::code::token::{Token, at_no_checkpoint, outside, unwind_to_boundary};
@@ -223,9 +223,9 @@ impl<'a> GenerationEnv<'a> {
 
     /// Begins to execute the work on this container.
     pub(crate) fn begin(&self, work: Work) -> LeasedRun<'_> {
-        let Work { run, lease, previous, caller } = work;
+        let Work { lane, run, lease, previous, caller } = work;
         self.context.begin_run(lease.attempt, previous);
-        LeasedRun { env: self, run, lease, caller }
+        LeasedRun { env: self, lane, run, lease, caller }
     }
 
     /// Repeatedly waits for work and has `drive` execute it. `drive` returns the number of bytes that the
@@ -248,6 +248,7 @@ impl<'a> GenerationEnv<'a> {
 /// A run of inputs that an instance executes.
 pub(crate) struct LeasedRun<'a> {
     pub(crate) env: &'a GenerationEnv<'a>,
+    lane: LaneId,
     pub(crate) run: Arc<Run>,
     pub(crate) lease: Lease,
     /// The caller that asked for the execution.
@@ -342,7 +343,7 @@ impl LeasedRun<'_> {
         let peak_bytes = used.map(|used| used.peak).or_else(|| self.env.token.peak());
         self.log_failure(at.index(), &Shown(&error, errors.show), retryable, peak_bytes, span);
         let error: ErasedValue = Box::new(error);
-        self.env.dispatch.failed(self.env.container, &self.run, at, error, (retryable, peak_bytes))
+        self.env.dispatch.failed(self.lane, &self.run, at, error, (retryable, peak_bytes))
     }
 
     /// A span around the inputs of a second or later attempt, or around all inputs if `TRACE` is on.

@@ -62,7 +62,14 @@ impl WorldPlan {
     pub(super) fn drawn(tape: &mut Tape) -> Self {
         let containers = tape.one_of(&[1, 2, 3, 4, 8]);
         let crash_retries = tape.one_of(&[3, 0, 1, 2, 12]);
-        let rules = Rules { containers, retries: retries(tape), crash_retries, restart: policy(tape) };
+        let rules = Rules {
+            containers,
+            lanes: 1,
+            has_state: true,
+            retries: retries(tape),
+            crash_retries,
+            restart: policy(tape),
+        };
         let often = [0, 20, 100, 400];
         let habits = Habits {
             salt: tape.salt(),

@@ -47,7 +47,14 @@ impl Rig {
             app: "rig".into(),
             function: "rig".into(),
             id: 0,
-            rules: Rules { containers, retries: Retries::default(), crash_retries: 3, restart },
+            rules: Rules {
+                containers,
+                lanes: 1,
+                has_state: true,
+                retries: Retries::default(),
+                crash_retries: 3,
+                restart,
+            },
             shape: Shape::of::<u64, u64, u64>(),
             code: Arc::new(CodeOf::<u64, u64, u64>::new(Box::new(Plain(|n: &u64| Ok(*n))), false, |_, _| {
                 Ok(())
@@ -84,7 +91,7 @@ impl Rig {
         match self.engine.try_next(id, generation, |_| ()).0 {
             Next::Work(work) => Some(work.run),
             Next::Over(_) => panic!("it lives"),
-            Next::Wait { .. } => None,
+            Next::Wait { .. } | Next::Hold { .. } => None,
         }
     }
 

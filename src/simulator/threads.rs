@@ -428,6 +428,7 @@ impl World {
                 self.model.policy.leaves(id, generation, now);
                 self.exit(at, leaves)
             }
+            Next::Hold { .. } => panic!("a container that executes one input at a time is not held"),
             Next::Wait { until } => {
                 assert!(
                     self.model.is_alive(id, generation),
@@ -518,7 +519,8 @@ impl World {
         let error = Refusal::new(task.lease.attempt.get(), &self.witness);
         let wanted = if worth { Retryable::Yes } else { Retryable::No };
         let mut active = task.run.active_at::<SimInput, SimOutput, Refusal>(place);
-        let goes_on = self.engine.failed(id, &task.run, &mut active.at, Box::new(error), (wanted, None));
+        let goes_on =
+            self.engine.failed(id.into(), &task.run, &mut active.at, Box::new(error), (wanted, None));
         self.sync_pulled();
         let due = self.engine.under_lock(|state| state.ledger.retry_due(job, index));
         let now = self.now();

@@ -291,7 +291,7 @@ fn end_lease_behind(task: &LeasedRun<'_>, index: u64) {
     let now = dispatch.now();
     dispatch.under_lock(|state| {
         if state.run(id).is_some_and(|run| !run.is_fenced()) {
-            state.shorten(id, index + 1, None, now);
+            state.shorten(id.into(), index + 1, None, now);
             dispatch.wake_one(state);
         }
     });

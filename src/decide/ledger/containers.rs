@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::base::ids::{Attempt, ContainerId, Generation, JobId};
+use crate::base::ids::{Attempt, ContainerId, Generation, JobId, LaneId};
 use crate::decide::ledger::{CrashNumber, Lease, Ledger, Mode};
 use crate::decide::restart::LifeRecord;
 use crate::decide::steps;
@@ -50,12 +50,32 @@ pub(super) struct ContainerEntry {
     pub(super) generation: Generation,
     pub(super) stage: ContainerStage,
     pub(super) life: LifeRecord,
-    pub(super) lease: Option<Lease>,
+    /// The lanes that were ever used, in the order of their numbers.
+    pub(super) lanes: Vec<Lane>,
+    /// The number of lanes that have a lease.
+    pub(super) leases: u32,
+    /// Whether the lease is of an input that executes alone, so that no lane takes another.
+    pub(super) alone: bool,
+    /// Until this moment the container takes nothing new, because its code has crashed and the policy delays
+    /// restarts. Only a container that lives on after a crash has such a moment.
+    pub(super) held_until: Option<Time>,
     /// Whether the container restarts at once, even during a delay. It does if it had made progress or
     /// executed a known suspect when it crashed, or if it was recycled or interrupted.
     pub(super) at_once: bool,
     /// Whether the container's thread is about to begin its next generation.
     pub(super) returning: bool,
+    /// The last crash of the function that this life has outlived: it was begun after that crash, or has
+    /// completed (`Ok`) an input of a lease that it took after it.
+    pub(super) proof: CrashNumber,
+    /// The last crash before the most recent lease in which the container has completed an input, with `Ok`
+    /// or `Err`.
+    pub(super) done_proof: CrashNumber,
+}
+
+/// A lane of a container: the lease that it executes.
+#[derive(Debug, Default, Clone)]
+pub(super) struct Lane {
+    pub(super) lease: Option<Lease>,
     /// The execution that goes on although its input's job is over.
     pub(super) orphan: Option<Orphan>,
     /// When the lease was taken. The time since then shows what its inputs cost.
@@ -64,14 +84,16 @@ pub(super) struct ContainerEntry {
     pub(super) advanced: Time,
     /// The first input of the lease that is not yet committed.
     pub(super) committed: u64,
-    /// The last crash of the function that this life has outlived: it was begun after that crash, or has
-    /// completed (`Ok`) an input of a lease that it took after it.
-    pub(super) proof: CrashNumber,
     /// The last crash before the lease was taken.
-    pub(super) lease_proof: CrashNumber,
-    /// The last crash before the most recent lease in which the container has completed an input, with `Ok`
-    /// or `Err`.
-    pub(super) done_proof: CrashNumber,
+    pub(super) proof: CrashNumber,
+}
+
+impl Lane {
+    /// The input that executes, or is about to.
+    pub(super) fn executing(&self) -> Option<(Lease, u64)> {
+        let lease = self.lease.filter(|lease| self.committed < lease.span.end())?;
+        Some((lease, self.committed.max(lease.span.first)))
+    }
 }
 
 /// The number of containers in each stage, and the containers that may have to be created. Updated with each
@@ -121,21 +143,24 @@ impl ContainerEntry {
             generation: Generation(0),
             stage: ContainerStage::Absent,
             life,
-            lease: None,
+            lanes: vec![Lane::default()],
+            leases: 0,
+            alone: false,
+            held_until: None,
             at_once: false,
             returning: false,
-            orphan: None,
-            taken: Time::default(),
-            advanced: Time::default(),
-            committed: 0,
             proof: 0,
-            lease_proof: 0,
             done_proof: 0,
         }
     }
 }
 
 impl ContainerEntry {
+    /// Forgets the executions that went on although their jobs were over.
+    fn forget_orphans(&mut self) {
+        self.lanes.iter_mut().map(steps::each).for_each(|lane| lane.orphan = None);
+    }
+
     /// Whether the container lives, or is about to on the thread that it has.
     pub(super) fn goes_on(&self) -> bool {
         self.returning
@@ -148,20 +173,40 @@ impl Ledger {
         (0..self.rules.containers as u32).map(ContainerId).map(steps::each)
     }
 
-    /// The containers that have a lease.
-    pub(crate) fn leased(&self) -> impl Iterator<Item = ContainerId> {
+    /// The lanes that have a lease.
+    pub(crate) fn leased(&self) -> impl Iterator<Item = LaneId> {
         self.leases.iter().map(|(_, id)| *id).map(steps::each)
     }
 
-    /// The first container from `from` on that has a lease of `job`.
-    pub(crate) fn leased_of(&self, job: JobId, from: ContainerId) -> Option<ContainerId> {
-        let mut leases = self.leases.range((job, from)..=(job, ContainerId(u32::MAX)));
-        leases.next().map(|(_, id)| *id).map(steps::each)
+    /// The lanes that have a lease of `job`.
+    pub(crate) fn leases_of(&self, job: JobId) -> impl Iterator<Item = LaneId> {
+        let (first, last) = (LaneId::from(ContainerId(0)), LaneId::new(ContainerId(u32::MAX), u32::MAX));
+        self.leases.range((job, first)..=(job, last)).map(|(_, id)| *id).map(steps::each)
     }
 
-    /// The containers that have leased several inputs. Some of these may not have begun.
-    pub(crate) fn ahead(&self) -> impl Iterator<Item = ContainerId> {
+    /// The lanes of a container that have a lease.
+    pub(crate) fn leased_by(&self, id: ContainerId) -> impl Iterator<Item = LaneId> {
+        let lanes = self.containers[id.index()].lanes.iter().enumerate();
+        let leased = lanes.filter(|(_, lane)| lane.lease.is_some()).map(steps::each);
+        leased.map(move |(lane, _)| LaneId::new(id, lane as u32))
+    }
+
+    /// The lanes that have leased several inputs. Some of these may not have begun.
+    pub(crate) fn ahead(&self) -> impl Iterator<Item = LaneId> {
         self.ahead.iter().copied().map(steps::each)
+    }
+
+    pub(super) fn lane(&self, id: LaneId) -> Option<&Lane> {
+        self.containers[id.container.index()].lanes.get(id.index())
+    }
+
+    /// A lane, which exists from now on.
+    pub(super) fn lane_mut(&mut self, id: LaneId) -> &mut Lane {
+        let lanes = &mut self.containers[id.container.index()].lanes;
+        if lanes.len() <= id.index() {
+            lanes.resize(id.index() + 1, Lane::default());
+        }
+        &mut lanes[id.index()]
     }
 
     /// The number of containers that are in their `exit`.
@@ -231,7 +276,7 @@ impl Ledger {
             self.set_stage(id, ContainerStage::BackingOff { until });
             return None;
         }
-        assert!(container.lease.is_none(), "container {id} begins with a lease");
+        assert!(container.leases == 0, "container {id} begins with a lease");
         if container.generation.0 > 0 {
             self.restarted += 1;
         }
@@ -239,7 +284,8 @@ impl Ledger {
         container.life = life;
         container.at_once = false;
         container.returning = false;
-        container.orphan = None;
+        container.held_until = None;
+        container.forget_orphans();
         container.proof = self.crashes;
         container.done_proof = 0;
         let generation = container.generation;
@@ -285,9 +331,9 @@ impl Ledger {
         if container.generation != generation || container.stage != ContainerStage::Live {
             return false;
         }
-        assert!(container.lease.is_none(), "container {id} begins anew with a lease");
+        assert!(container.leases == 0, "container {id} begins anew with a lease");
         container.at_once = true;
-        container.orphan = None;
+        container.forget_orphans();
         self.end_loop_if_stable(now);
         self.set_stage(id, ContainerStage::Absent);
         true
@@ -301,7 +347,7 @@ impl Ledger {
             ContainerStage::Starting | ContainerStage::Live | ContainerStage::Exiting
         );
         if container.generation == generation && lives {
-            assert!(container.lease.is_none(), "container {id} leaves with a lease");
+            assert!(container.leases == 0, "container {id} leaves with a lease");
             self.set_stage(id, ContainerStage::Absent);
         }
     }
@@ -321,6 +367,9 @@ impl Ledger {
     pub(super) fn set_stage(&mut self, id: ContainerId, stage: ContainerStage) {
         let container = &mut self.containers[id.index()];
         if container.stage != stage {
+            if self.clearing == Some(id) {
+                self.clearing = None;
+            }
             self.stages.changed(id, container.stage, stage);
             container.stage = stage;
             self.changes.push(Change::Stage { container: id, generation: container.generation, stage });
@@ -329,7 +378,12 @@ impl Ledger {
 
     /// Whether there are changes to report or crashes to drop outside of the lock.
     pub(crate) fn has_news(&self) -> bool {
-        !self.changes.is_empty() || !self.discarded.is_empty() || self.recovered
+        !self.changes.is_empty() || !self.discarded.is_empty() || self.recovered || self.unheld.is_some()
+    }
+
+    /// Takes the container that was to become empty, and now need not.
+    pub(crate) fn take_unheld(&mut self) -> Option<ContainerId> {
+        self.unheld.take()
     }
 
     /// Takes the changes since the last call.
@@ -348,8 +402,8 @@ impl Ledger {
         (container.generation, container.stage)
     }
 
-    pub(crate) fn lease(&self, id: ContainerId) -> Option<Lease> {
-        self.containers[id.index()].lease
+    pub(crate) fn lease(&self, id: impl Into<LaneId>) -> Option<Lease> {
+        self.lane(id.into())?.lease
     }
 
     /// The moment at which the next container that is backing off may be created.
@@ -386,9 +440,9 @@ impl Ledger {
         self.containers[id.index()].proof
     }
 
-    /// The execution of a container that goes on although its input's job is over.
-    pub(crate) fn orphan(&self, id: ContainerId) -> Option<Orphan> {
-        self.containers[id.index()].orphan
+    /// The execution in a lane that goes on although its input's job is over.
+    pub(crate) fn orphan(&self, id: impl Into<LaneId>) -> Option<Orphan> {
+        self.lane(id.into())?.orphan
     }
 
     /// Whether a crash loop has ended since the last call, so that containers that wait for
@@ -600,12 +654,9 @@ mod tests {
         let map = rig.map(10, 9);
         rig.takes(FIRST, START);
         rig.takes(third, START);
-        let of = |job, from| rig.ledger.leased_of(job, from);
-        assert_eq!(
-            (of(map, FIRST), of(map, SECOND), of(map, ContainerId(3))),
-            (Some(FIRST), Some(third), None)
-        );
-        assert_eq!(of(other, FIRST), Some(SECOND));
+        let of = |job| rig.ledger.leases_of(job).map(|lane| lane.container).collect::<Vec<_>>();
+        assert_eq!(of(map), [FIRST, third]);
+        assert_eq!(of(other), [SECOND]);
         assert_eq!(rig.ledger.leased().count(), 3);
         assert_eq!(rig.ledger.ahead().count(), 0, "none has leased several inputs");
     }

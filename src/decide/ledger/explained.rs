@@ -6,12 +6,13 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use crate::base::ids::{ContainerId, Generation, JobId};
+use crate::decide::ledger::fixture::rules;
 use crate::decide::ledger::{
-    Assignment, ContainerStage, Lease, Leaving, Ledger, Mode, Position, Pressure, Retryable, Rules, Sources,
+    Assignment, ContainerStage, Lease, Leaving, Ledger, Mode, Position, Pressure, Retryable, Rules, Scene,
+    Sources,
 };
 use crate::decide::life::Next;
 use crate::decide::restart::{CrashLoopBackoff, CrashRecord, RateLimited, Restart, RestartPolicy};
-use crate::decide::retries::Retries;
 use crate::decide::time::Time;
 use crate::values::crash::{Crash, Death, Panic};
 
@@ -76,7 +77,7 @@ struct Recorded {
 
 impl Recorded {
     fn new(containers: usize, restart: RestartPolicy) -> Self {
-        let rules = Rules { containers, retries: Retries::new(0), crash_retries: 3, restart };
+        let rules = Rules { restart, ..rules(containers) };
         Self {
             ledger: Ledger::new(rules),
             now: Time::default(),
@@ -127,7 +128,7 @@ impl Recorded {
             }
             (Deed::Kill, ContainerStage::Starting | ContainerStage::Live) => {
                 let position = lease.map(|lease| Position { at: lease.span.first, begun: true });
-                self.ledger.killed(id, position, &crash(id, generation), UNCROWDED, now);
+                self.ledger.killed(id, &Scene::of(id, position), &crash(id, generation), UNCROWDED, now);
                 self.ends_well(id);
                 self.recycling[id.index()] = false;
             }
@@ -156,7 +157,14 @@ impl Recorded {
     fn dies(&mut self, id: ContainerId, generation: Generation, leased: Option<(Lease, bool)>) -> bool {
         let now = self.now;
         let position = leased.map(|(lease, begun)| Position { at: lease.span.first, begun });
-        let verdict = self.ledger.crashed(id, generation, position, &crash(id, generation), UNCROWDED, now);
+        let verdict = self.ledger.crashed(
+            id,
+            generation,
+            &Scene::of(id, position),
+            &crash(id, generation),
+            UNCROWDED,
+            now,
+        );
         let restart = verdict.expect("the generation is the current one").restart;
         self.recycling[id.index()] = false;
         let mut life = self.lives[id.index()].take().expect("the container has begun").ending_at(now.0);

@@ -8,10 +8,10 @@ use std::time::Duration;
 use crate::base::ids::{Attempt, ContainerId, Generation, InputId, JobId};
 use crate::decide::job::OnFailure;
 use crate::decide::ledger::{
-    AfterCrash, Assignment, Lease, Leaving, Ledger, Mode, Position, Pressure, Rules, Sources, Verdict,
+    AfterCrash, Assignment, Lease, Leaving, Ledger, Mode, Position, Pressure, Rules, Scene, Sources, Verdict,
 };
 use crate::decide::life::Next;
-use crate::decide::restart::RestartPolicy;
+use crate::decide::restart::{RateLimited, RestartPolicy};
 use crate::decide::retries::Retries;
 use crate::decide::time::Time;
 use crate::decide::window::Window;
@@ -23,6 +23,12 @@ pub(super) const START: Time = Time(Duration::ZERO);
 
 /// A container leaves its code as it dies, and there is room for others that do not.
 pub(super) const UNCROWDED: Leaving = Leaving { abandoned: false, pressure: Pressure::None };
+
+/// The rules of a function with this number of containers, each of which executes one input at a time.
+pub(super) fn rules(containers: usize) -> Rules {
+    let restart = RateLimited::never().into();
+    Rules { containers, lanes: 1, has_state: true, retries: Retries::new(0), crash_retries: 3, restart }
+}
 
 pub(super) fn at(ms: u64) -> Time {
     Time(Duration::from_millis(ms))
@@ -80,7 +86,10 @@ impl Rig {
         retries: Retries,
         crash_retries: u32,
     ) -> Self {
-        let rules = Rules { containers, retries, crash_retries, restart: restart.into() };
+        Self::of(Rules { retries, crash_retries, restart: restart.into(), ..rules(containers) })
+    }
+
+    pub(super) fn of(rules: Rules) -> Self {
         Self { ledger: Ledger::new(rules), sources: Given::default() }
     }
 
@@ -115,6 +124,7 @@ impl Rig {
                 Next::Work(self.ledger.pulled(id, job, pulled, now).expect("the source has inputs"))
             }
             Next::Wait { until } => Next::Wait { until },
+            Next::Hold { until } => Next::Hold { until },
             Next::Over(served) => Next::Over(served),
         }
     }
@@ -143,7 +153,7 @@ impl Rig {
         let (generation, _) = self.ledger.stage(id);
         let position = self.executing(id);
         let crash = crash(id, generation);
-        let verdict = self.ledger.crashed(id, generation, position, &crash, leaving, now);
+        let verdict = self.ledger.crashed(id, generation, &Scene::of(id, position), &crash, leaving, now);
         verdict.expect("its generation lives")
     }
 
@@ -151,7 +161,7 @@ impl Rig {
     pub(super) fn kills(&mut self, id: ContainerId, leaving: Leaving, now: Time) -> Vec<AfterCrash> {
         let (generation, _) = self.ledger.stage(id);
         let position = self.executing(id);
-        self.ledger.killed(id, position, &crash(id, generation), leaving, now)
+        self.ledger.killed(id, &Scene::of(id, position), &crash(id, generation), leaving, now)
     }
 
     /// A container is begun, and dies before it has entered.
@@ -166,8 +176,7 @@ impl Rig {
     }
 
     fn executing(&self, id: ContainerId) -> Option<Position> {
-        self.ledger
-            .lease(id)
-            .map(|_| Position { at: self.ledger.containers[id.index()].committed, begun: true })
+        let lane = self.ledger.lane(id.into()).expect("the first lane is always there");
+        lane.lease.map(|_| Position { at: lane.committed, begun: true })
     }
 }

@@ -1,6 +1,6 @@
 //! Dispatch: the inputs that a container takes next.
 
-use crate::base::ids::{Attempt, ContainerId, Generation, InputId, JobId};
+use crate::base::ids::{Attempt, ContainerId, Generation, InputId, JobId, LaneId};
 use crate::decide::job::{InputRecord, Job, JobKind, MapJob, Span};
 use crate::decide::ledger::{ContainerStage, Ledger, Mode, Ready};
 use crate::decide::life::{Next, Served};
@@ -68,30 +68,38 @@ enum Of {
 }
 
 impl Ledger {
-    /// Decides what the container does next. The order is the one in the contract: calls, inputs that a dead
+    /// Decides what a lane of the container does next. The order is the one in the contract: calls, inputs that a dead
     /// container had not begun, replays, and then due retries and new inputs of the maps in turn. Calls leave
     /// a share of the leases to what comes behind them.
     pub(crate) fn claim(
         &mut self,
-        id: ContainerId,
+        lane: impl Into<LaneId>,
         generation: Generation,
         now: Time,
         sources: &impl Sources,
     ) -> Next<Assignment> {
+        let lane = lane.into();
+        let id = lane.container;
         if !self.is_current(id, generation) {
             return Next::Over(Served::Stale);
         }
-        self.containers[id.index()].orphan = None;
-        assert!(self.containers[id.index()].lease.is_none(), "container {id} claims with a lease");
+        let its = self.lane_mut(lane);
+        its.orphan = None;
+        assert!(its.lease.is_none(), "lane {lane} claims with a lease");
         let step = match self.mode {
-            Mode::Running | Mode::Draining if self.gave_up.is_none() => self.next_step(id, now, sources),
+            Mode::Running | Mode::Draining if self.gave_up.is_none() => {
+                if let Some(hold) = self.hold(id, now) {
+                    return hold;
+                }
+                self.next_step(id, now, sources)
+            }
             Mode::Running => return Next::Wait { until: None },
             Mode::Draining | Mode::Stopping => return self.leave(id, now),
             Mode::Aborted => return Next::Over(Served::Stale),
         };
         if let Some(step) = step {
             if let Assignment::Lease(lease) = step {
-                self.assign(id, lease, now);
+                self.assign(lane, lease, now);
             }
             return Next::Work(step);
         }
@@ -101,39 +109,48 @@ impl Ledger {
         Next::Wait { until: self.next_due(now) }
     }
 
-    /// Makes a lease of the inputs that were pulled for a container. Returns `None` if there were none after
-    /// all. Then the container claims once more.
-    pub(crate) fn pulled(&mut self, id: ContainerId, job: JobId, inputs: u64, now: Time) -> Option<Lease> {
+    /// Makes a lease of the inputs that were pulled for a lane. Returns `None` if there were none after all.
+    /// Then the lane claims once more.
+    pub(crate) fn pulled(
+        &mut self,
+        id: impl Into<LaneId>,
+        job: JobId,
+        inputs: u64,
+        now: Time,
+    ) -> Option<Lease> {
         self.accept(job, inputs);
         let span = self.jobs.get_mut(&job)?.take_fresh(inputs)?;
         let lease = Lease { job, span, kind: LeaseKind::First, attempt: Attempt::FIRST };
-        self.assign(id, lease, now);
+        self.assign(id.into(), lease, now);
         Some(lease)
     }
 
-    fn assign(&mut self, id: ContainerId, lease: Lease, now: Time) {
+    fn assign(&mut self, id: LaneId, lease: Lease, now: Time) {
         if lease.kind == (LeaseKind::Replay { suspect: true }) {
             self.suspects.begin(id, now);
         }
+        let is_alone = self.executes_alone(&lease);
+        self.containers[id.container.index()].alone = is_alone;
         self.leases.insert((lease.job, id));
         if lease.span.len > 1 {
             self.ahead.insert(id);
         }
-        let lease_proof = self.crashes;
-        let container = &mut self.containers[id.index()];
-        container.lease = Some(lease);
-        container.lease_proof = lease_proof;
-        container.taken = now;
-        container.advanced = now;
-        container.committed = lease.span.first;
+        self.containers[id.container.index()].leases += 1;
+        let proof = self.crashes;
+        let lane = self.lane_mut(id);
+        lane.lease = Some(lease);
+        lane.proof = proof;
+        lane.taken = now;
+        lane.advanced = now;
+        lane.committed = lease.span.first;
     }
 
-    /// Records that the container begins its lease now. The time that finding the lease took is not counted
+    /// Records that the lane begins its lease now. The time that finding the lease took is not counted
     /// as a cost of the inputs.
-    pub(crate) fn lent(&mut self, id: ContainerId, now: Time) {
-        let container = &mut self.containers[id.index()];
-        container.taken = now;
-        container.advanced = now;
+    pub(crate) fn lent(&mut self, id: LaneId, now: Time) {
+        let lane = self.lane_mut(id);
+        lane.taken = now;
+        lane.advanced = now;
     }
 
     /// The next moment at which an input may become ready for dispatch by the passing of time.
@@ -144,12 +161,19 @@ impl Ledger {
     }
 
     fn leave(&mut self, id: ContainerId, now: Time) -> Next<Assignment> {
+        if self.containers[id.index()].leases > 0 {
+            return Next::Hold { until: None };
+        }
         self.end_loop_if_stable(now);
         self.set_stage(id, ContainerStage::Exiting);
         Next::Over(Served::Leaves)
     }
 
     fn next_step(&mut self, id: ContainerId, now: Time, sources: &impl Sources) -> Option<Assignment> {
+        if self.clearing == Some(id) {
+            self.clearing = None;
+            return self.next_alone(id, Of::All, now).map(Assignment::Lease);
+        }
         let maps_first = self.calls_in_a_row >= CALLS_IN_A_ROW_MAX;
         let of_a_map = if maps_first { self.next_behind_calls(id, Of::Maps, now, sources) } else { None };
         let step = of_a_map.or_else(|| self.next_of_all(id, now, sources))?;
@@ -180,6 +204,7 @@ impl Ledger {
     fn again_waits(&self, id: ContainerId, now: Time) -> bool {
         !self.requeued.is_empty()
             || !self.replays.is_empty()
+            || !self.alone.is_empty() && self.containers[id.index()].leases == 0
             || self.retries.first().is_some_and(|(due, _)| *due <= now)
             || self.suspects.next_for(self.containers[id.index()].proof, now).is_some()
     }
@@ -244,6 +269,23 @@ impl Ledger {
         {
             return Some(self.single(*input, LeaseKind::Replay { suspect: false }));
         }
+        if self.containers[id.index()].leases == 0 {
+            return self.next_alone(id, of, now);
+        }
+        if self.suspects_execute_alone() { None } else { self.next_suspect(id, of, now) }
+    }
+
+    /// The lease of the next replay for a container that executes nothing else.
+    fn next_alone(&mut self, id: ContainerId, of: Of, now: Time) -> Option<Lease> {
+        if let Some((_, input)) = self.alone.first()
+            && self.is_of(of, input.job)
+        {
+            return Some(self.single(*input, LeaseKind::Replay { suspect: false }));
+        }
+        self.next_suspect(id, of, now)
+    }
+
+    fn next_suspect(&mut self, id: ContainerId, of: Of, now: Time) -> Option<Lease> {
         let input = self.suspects.next_for(self.containers[id.index()].proof, now)?;
         if !self.is_of(of, input.job) {
             return None;
@@ -259,17 +301,58 @@ impl Ledger {
         Some(self.single(input, LeaseKind::Retry { due }))
     }
 
+    /// Whether a suspect executes alone in its container, because a crash would cost the other inputs in flight
+    /// their common state.
+    fn suspects_execute_alone(&self) -> bool {
+        self.rules.has_state && self.rules.lanes > 1
+    }
+
+    /// Whether no other input may execute beside the inputs of this lease.
+    fn executes_alone(&self, lease: &Lease) -> bool {
+        match lease.kind {
+            LeaseKind::Replay { suspect: true } => self.suspects_execute_alone(),
+            LeaseKind::First | LeaseKind::Replay { suspect: false } | LeaseKind::Retry { .. } => {
+                let input = InputId { job: lease.job, index: lease.span.first };
+                self.rules.lanes > 1 && self.record(input).is_some_and(|record| record.alone)
+            }
+        }
+    }
+
+    /// Decides whether a container takes nothing new for now: one of its inputs executes alone, the policy
+    /// delays it, or it is to become empty, because an input waits to execute alone.
+    fn hold<W>(&mut self, id: ContainerId, now: Time) -> Option<Next<W>> {
+        let container = &mut self.containers[id.index()];
+        if container.alone {
+            return Some(Next::Hold { until: None });
+        }
+        if let Some(until) = container.held_until {
+            if until > now && self.restarts.held_until(now).is_some() {
+                return Some(Next::Hold { until: Some(until) });
+            }
+            container.held_until = None;
+        }
+        if container.leases == 0 || self.clearing.is_some_and(|other| other != id) {
+            return None;
+        }
+        let proof = container.proof;
+        let suspect = self.suspects_execute_alone() && self.suspects.next_for(proof, now).is_some();
+        self.clearing = (suspect || !self.alone.is_empty()).then_some(id);
+        self.clearing.map(|_| Next::Hold { until: None })
+    }
+
     /// Whether another container could be given an input now, other than a suspect. If a map has no room or
     /// no inputs, its source informs the ledger when that changes.
     pub(crate) fn has_more(&mut self, now: Time, sources: &impl Sources) -> bool {
         let retry = self.retries.first().is_some_and(|(due, _)| *due <= now);
-        let left = !(self.calls.is_empty() && self.requeued.is_empty() && self.replays.is_empty());
+        let alone = self.clearing.is_none() && !self.alone.is_empty();
+        let left = alone || !(self.calls.is_empty() && self.requeued.is_empty() && self.replays.is_empty());
         left || retry || self.next_map(now, sources).is_some()
     }
 
     /// The suspect that may be replayed next, with the crash that its container must have outlived.
     pub(crate) fn suspect_ready(&self, now: Time) -> Option<Ready> {
-        if self.goes_on() { self.suspects.ready(now) } else { None }
+        let others_wait = self.clearing.is_some() && self.suspects_execute_alone();
+        if self.goes_on() && !others_wait { self.suspects.ready(now) } else { None }
     }
 
     /// Whether a map has room for as many inputs as are worth a claim. If not, the source informs
@@ -370,9 +453,9 @@ impl Ledger {
     }
 
     pub(super) fn claim_size(&mut self, job: JobId, available: u64) -> u64 {
-        let containers = self.rules.containers;
+        let lanes = self.rules.containers * self.rules.lanes as usize;
         let job = self.jobs.get_mut(&job).expect("queued inputs belong to open jobs");
-        job.map_mut().map_or(1, |map| map.sizer.take(available, containers))
+        job.map_mut().map_or(1, |map| map.sizer.take(available, lanes))
     }
 
     /// A lease of one input, which is removed from its queue.
@@ -654,7 +737,7 @@ mod tests {
         let mut rig = rig(1);
         let map = rig.map(10, 2);
         rig.takes(FIRST, at(1));
-        rig.ledger.lent(FIRST, at(5));
+        rig.ledger.lent(FIRST.into(), at(5));
         assert_eq!(rig.ledger.executing_now().next(), Some((FIRST, 0, at(5))));
         rig.completes(FIRST, at(7));
         let cost = rig.ledger.job(map).and_then(Job::map).and_then(|map| map.sizer.cost());
@@ -774,7 +857,7 @@ mod tests {
         assert_eq!(rig.ledger.ahead().count(), 0);
         rig.completes(FIRST, Time(Duration::from_nanos(100)));
         assert!(rig.takes(FIRST, START).span.len > 1);
-        assert!(rig.ledger.ahead().eq([FIRST]));
+        assert!(rig.ledger.ahead().eq([FIRST.into()]));
         rig.ledger.released(FIRST, START);
         assert_eq!(rig.ledger.ahead().count(), 0);
     }

@@ -37,11 +37,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::base::ids::{ContainerId, InputId, JobId};
+use crate::base::ids::{ContainerId, InputId, JobId, LaneId};
 use crate::decide::jitter::Jitter;
 use crate::decide::job::{Job, Span};
 use crate::decide::restart::{RestartPolicy, Restarts};
 use crate::decide::retries::Retries;
+use crate::decide::steps;
 use crate::decide::time::Time;
 use crate::values::crash::Crash;
 use crate::values::gave_up::GaveUp;
@@ -58,14 +59,16 @@ pub(crate) use steal::Steal;
 use suspects::Suspects;
 pub(crate) use suspects::{CrashNumber, Ready};
 use totals::LedgerTotals;
-#[cfg(test)]
-use verdict::Verdict;
-pub(crate) use verdict::{AfterCrash, AfterFailure, Leaving, Pressure, Retryable};
+pub(crate) use verdict::{AfterCrash, AfterFailure, Leaving, Pressure, Retryable, Scene, Verdict};
 
 /// The settings of the ledger, which were validated before.
 #[derive(Debug, Clone)]
 pub(crate) struct Rules {
     pub(crate) containers: usize,
+    /// The number of inputs that a container has in flight at most.
+    pub(crate) lanes: u32,
+    /// Whether the inputs that a container has in flight share a state, so that all of them lose it at a crash.
+    pub(crate) has_state: bool,
     pub(crate) retries: Retries,
     pub(crate) crash_retries: u32,
     pub(crate) restart: RestartPolicy,
@@ -100,10 +103,10 @@ pub(crate) struct Ledger {
     jobs_opened: u64,
     /// The number of accepted inputs of all jobs that have no outcome.
     pending: u64,
-    /// The containers that have a lease, sorted by its job.
-    leases: BTreeSet<(JobId, ContainerId)>,
-    /// The containers that have leased several inputs.
-    ahead: BTreeSet<ContainerId>,
+    /// The lanes that have a lease, sorted by its job.
+    leases: BTreeSet<(JobId, LaneId)>,
+    /// The lanes that have leased several inputs.
+    ahead: BTreeSet<LaneId>,
     /// The recent cost of an input, over all jobs.
     usual_cost: Option<Duration>,
     /// Calls whose input was never assigned, in the order in which they were begun.
@@ -122,6 +125,12 @@ pub(crate) struct Ledger {
     requeued: Queue<(JobId, Span)>,
     /// Inputs that were executing when their container died, and have crashed no container.
     replays: Queue<InputId>,
+    /// Inputs that are replayed alone in their container, and have crashed no container.
+    alone: Queue<InputId>,
+    /// The container that takes nothing new until it is empty, because an input waits to execute alone.
+    clearing: Option<ContainerId>,
+    /// A container that was to become empty, and now need not. The engine has not yet learned that.
+    unheld: Option<ContainerId>,
     /// Inputs that were executing when their container died, and have crashed a container.
     suspects: Suspects,
     /// Inputs that wait to be replayed, and have left a thread behind.
@@ -174,7 +183,10 @@ impl Ledger {
             little_room: BTreeSet::new(),
             requeued: Queue::default(),
             replays: Queue::default(),
-            suspects: Suspects::new(rules.containers),
+            alone: Queue::default(),
+            clearing: None,
+            unheld: None,
+            suspects: Suspects::new(&rules),
             left_a_thread: BTreeSet::new(),
             retries: BTreeSet::new(),
             new_goes_first: false,
@@ -228,6 +240,7 @@ impl Ledger {
     /// Forgets the crash history and takes work again. Returns whether the function had given up.
     pub(crate) fn reset(&mut self) -> bool {
         self.restarts.reset();
+        self.containers.iter_mut().map(steps::each).for_each(|container| container.held_until = None);
         self.stand_down();
         let gave_up = self.gave_up.take();
         self.causes.reset(&mut self.discarded);
@@ -254,9 +267,9 @@ impl Ledger {
     /// since which that is known.
     pub(crate) fn executing_now(&self) -> impl Iterator<Item = (ContainerId, u64, Time)> {
         self.leased().filter_map(|id| {
-            let container = &self.containers[id.index()];
-            let lease = container.lease.filter(|lease| container.committed < lease.span.end())?;
-            Some((id, container.committed.max(lease.span.first), container.advanced))
+            let lane = self.lane(id)?;
+            let (_, index) = lane.executing()?;
+            Some((id.container, index, lane.advanced))
         })
     }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::base::ids::{Attempt, ContainerId, InputId, JobId};
+use crate::base::ids::{Attempt, ContainerId, InputId, JobId, LaneId};
 use crate::decide::ledger::Ledger;
 use crate::decide::ledger::totals::LedgerTotals;
 use crate::decide::restart::{RestartPolicy, WindowCounts};
@@ -44,7 +44,7 @@ impl Ledger {
         Again {
             retry: self.retries.len() as u64,
             next_retry: self.retries.first().map(|(due, _)| *due),
-            replay: self.replays.len() + suspects,
+            replay: self.replays.len() + self.alone.len() + suspects,
             suspects,
         }
     }
@@ -54,13 +54,12 @@ impl Ledger {
         self.calls.len() as u64
     }
 
-    /// The input that a container executes, or is about to execute.
-    pub(crate) fn executing_in(&self, id: ContainerId) -> Option<ExecutingInput> {
-        let container = &self.containers[id.index()];
-        let lease = container.lease.filter(|lease| container.committed < lease.span.end())?;
-        let index = container.committed.max(lease.span.first);
+    /// The input that a lane executes, or is about to execute.
+    pub(crate) fn executing_in(&self, id: impl Into<LaneId>) -> Option<ExecutingInput> {
+        let lane = self.lane(id.into())?;
+        let (lease, index) = lane.executing()?;
         let attempt = self.jobs.get(&lease.job).map_or(lease.attempt, |job| job.attempt(index));
-        Some(ExecutingInput { input: InputId { job: lease.job, index }, attempt, since: container.advanced })
+        Some(ExecutingInput { input: InputId { job: lease.job, index }, attempt, since: lane.advanced })
     }
 
     /// The recent cost of an input, over all jobs.

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use crate::base::ids::ContainerId;
+use crate::base::ids::LaneId;
 use crate::decide::job::Job;
-use crate::decide::ledger::containers::ContainerEntry;
+use crate::decide::ledger::containers::Lane;
 use crate::decide::ledger::{LeaseKind, Ledger};
 use crate::decide::pacing::{CLAIM_WORK, STEAL_MIN};
 use crate::decide::time::Time;
@@ -18,7 +18,7 @@ const AGAIN: Duration = Duration::from_millis(1);
 pub(crate) enum Steal {
     /// The lease of `from` is worth stealing from before input `index`. `cost` is a lower bound of the cost
     /// of one of its inputs, if one input alone is worth a claim.
-    Before { from: ContainerId, index: u64, cost: Option<Duration> },
+    Before { from: LaneId, index: u64, cost: Option<Duration> },
     /// A lease may be worth splitting at this moment if it has not advanced, because its inputs are then more
     /// expensive than was assumed.
     NotBefore(Time),
@@ -33,8 +33,7 @@ impl Ledger {
         if !self.goes_on() {
             return Steal::Nothing;
         }
-        let unbegun =
-            self.ahead().filter_map(|id| Some((id, self.unbegun(&self.containers[id.index()], now)?)));
+        let unbegun = self.ahead().filter_map(|id| Some((id, self.unbegun(self.lane(id)?, now)?)));
         let Some((id, unbegun)) = unbegun.max_by_key(|(_, unbegun)| unbegun.work) else {
             return Steal::Nothing;
         };
@@ -49,18 +48,18 @@ impl Ledger {
         Steal::NotBefore(now + AGAIN)
     }
 
-    fn unbegun(&self, container: &ContainerEntry, now: Time) -> Option<Unbegun> {
-        let lease = container.lease.filter(|lease| lease.kind == LeaseKind::First)?;
-        let (end, done) = (lease.span.end(), container.committed - lease.span.first);
-        let inputs = end.saturating_sub(container.committed + 1);
+    fn unbegun(&self, lane: &Lane, now: Time) -> Option<Unbegun> {
+        let lease = lane.lease.filter(|lease| lease.kind == LeaseKind::First)?;
+        let (end, done) = (lease.span.end(), lane.committed - lease.span.first);
+        let inputs = end.saturating_sub(lane.committed + 1);
         if inputs == 0 {
             return None;
         }
         let usual =
             self.jobs.get(&lease.job).and_then(Job::map).and_then(|map| map.sizer.cost()).unwrap_or_default();
-        let average = now.since(container.taken).div_f64((done + 1) as f64);
+        let average = now.since(lane.taken).div_f64((done + 1) as f64);
         // The executing input has already taken the time since `advanced`.
-        let here = average.max(now.since(container.advanced));
+        let here = average.max(now.since(lane.advanced));
         let work = usual.max(here).mul_f64(inputs as f64);
         Some(Unbegun { end, inputs, here, work })
     }
@@ -106,7 +105,7 @@ mod tests {
     }
 
     fn before(index: u64, cost: Option<Duration>) -> Steal {
-        Steal::Before { from: FIRST, index, cost }
+        Steal::Before { from: FIRST.into(), index, cost }
     }
 
     #[test]
@@ -144,7 +143,7 @@ mod tests {
         rig.takes(SECOND, START);
         rig.completes(SECOND, Time(Duration::from_nanos(100)));
         assert_eq!(rig.takes(SECOND, START).span, Span { first: 15, len: 16 });
-        assert!(matches!(rig.ledger.steal(at(100)), Steal::Before { from: SECOND, .. }));
+        assert!(matches!(rig.ledger.steal(at(100)), Steal::Before { from, .. } if from == SECOND.into()));
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! | which container | one that was entered after the last crash of the suspect, or that has completed an input begun after it |
 //! | and if there is none | any live one, once no container was entered for [`UNPROVEN_AFTER`] |
 //! | how many at a time | one; another once each of those has executed for [`HUNG_AFTER`], on at most half of the containers |
+//! | and with many inputs in flight | alone in its container where they share a state; otherwise on a sixteenth of the lanes |
 //!
 //! The *proof* of a container is the number of crashes that the function had counted when the container was
 //! begun, or when the container took a lease in which it has completed an input. In an outage that makes
@@ -15,7 +16,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::base::ids::{ContainerId, InputId};
+use crate::base::ids::{InputId, LaneId};
+use crate::decide::ledger::Rules;
 use crate::decide::time::Time;
 
 /// The time that a suspect executes before the next one may begin in another container, because a suspect
@@ -41,18 +43,26 @@ pub(crate) struct Ready {
 pub(super) struct Suspects {
     /// The largest number of suspects that may execute at once.
     executing_max: usize,
+    /// Whether the next suspect waits until each executing one has executed for [`HUNG_AFTER`].
+    one_by_one: bool,
     /// The suspects that wait, by the number of their last crash, with its moment.
     waiting: BTreeMap<CrashNumber, (InputId, Time)>,
-    /// The containers that replay a suspect, with the moment at which they took it.
-    executing: Vec<(ContainerId, Time)>,
+    /// The lanes that replay a suspect, with the moment at which they took it.
+    executing: Vec<(LaneId, Time)>,
     /// When a container was last entered.
     entered: Option<Time>,
 }
 
 impl Suspects {
-    pub(super) fn new(containers: usize) -> Self {
+    pub(super) fn new(rules: &Rules) -> Self {
+        // Where the inputs in flight share no state, a crash costs none but its culprit, so that several
+        // suspects may execute at once.
+        let one_by_one = rules.lanes == 1 || rules.has_state;
+        let lanes = rules.containers * rules.lanes as usize;
+        let executing_max = if one_by_one { rules.containers / 2 } else { lanes / 16 };
         Self {
-            executing_max: (containers / 2).max(1),
+            executing_max: executing_max.max(1),
+            one_by_one,
             waiting: BTreeMap::new(),
             executing: Vec::new(),
             entered: None,
@@ -86,13 +96,13 @@ impl Suspects {
         (ready.proof <= proof).then(|| self.waiting.first_key_value().expect("a suspect is waiting").1.0)
     }
 
-    /// Records that a container has taken a suspect.
-    pub(super) fn begin(&mut self, id: ContainerId, now: Time) {
+    /// Records that a lane has taken a suspect.
+    pub(super) fn begin(&mut self, id: LaneId, now: Time) {
         self.executing.push((id, now));
     }
 
-    /// Records that a container has given its lease back.
-    pub(super) fn end(&mut self, id: ContainerId) {
+    /// Records that a lane has given its lease back.
+    pub(super) fn end(&mut self, id: LaneId) {
         self.executing.retain(|(on, _)| *on != id);
     }
 
@@ -117,6 +127,9 @@ impl Suspects {
 
     /// The moment at which every executing suspect will have executed for [`HUNG_AFTER`].
     fn hung_at(&self) -> Option<Time> {
+        if !self.one_by_one {
+            return None;
+        }
         self.executing.iter().map(|(_, since)| *since + HUNG_AFTER).max()
     }
 
@@ -129,7 +142,8 @@ impl Suspects {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::ids::JobId;
+    use crate::base::ids::{ContainerId, JobId};
+    use crate::decide::ledger::fixture::rules;
 
     fn input(index: u64) -> InputId {
         InputId { job: JobId(0), index }
@@ -141,7 +155,7 @@ mod tests {
 
     #[test]
     fn a_suspect_waits_for_a_container_that_has_outlived_its_last_crash() {
-        let mut suspects = Suspects::new(4);
+        let mut suspects = Suspects::new(&rules(4));
         suspects.wait(input(7), 3, at(0));
         assert_eq!(suspects.next_for(2, at(1)), None);
         assert_eq!(suspects.next_for(3, at(1)), Some(input(7)));
@@ -149,7 +163,7 @@ mod tests {
 
     #[test]
     fn any_container_may_replay_a_suspect_once_none_was_entered_for_ten_seconds() {
-        let mut suspects = Suspects::new(4);
+        let mut suspects = Suspects::new(&rules(4));
         suspects.wait(input(7), 3, at(0));
         assert_eq!(suspects.due(at(0)), Some(at(10_000)));
         assert_eq!(suspects.next_for(0, at(9_999)), None);
@@ -162,17 +176,17 @@ mod tests {
 
     #[test]
     fn a_suspect_that_hangs_holds_up_the_others_for_a_second() {
-        let mut suspects = Suspects::new(6);
+        let mut suspects = Suspects::new(&rules(6));
         (1..=5).for_each(|crash| suspects.wait(input(crash), crash, at(0)));
         for (id, from) in [(0, 0), (1, 1_000), (2, 2_000)] {
             assert_eq!(suspects.next_for(9, at(from)), Some(input(u64::from(id) + 1)));
             suspects.remove(u64::from(id) + 1);
-            suspects.begin(ContainerId(id), at(from));
+            suspects.begin(ContainerId(id).into(), at(from));
             assert_eq!(suspects.next_for(9, at(from + 999)), None, "the suspect may still return");
         }
         assert_eq!(suspects.next_for(9, at(60_000)), None, "half of the containers hang");
         assert_eq!(suspects.due(at(60_000)), None);
-        suspects.end(ContainerId(1));
+        suspects.end(ContainerId(1).into());
         assert_eq!(suspects.next_for(9, at(60_000)), Some(input(4)));
     }
 }

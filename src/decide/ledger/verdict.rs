@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::base::ids::{Attempt, ContainerId, Generation, InputId, JobId};
+use crate::base::ids::{Attempt, ContainerId, Generation, InputId, JobId, LaneId};
 use crate::decide::claim_sizer::ClaimSizer;
 use crate::decide::job::{DEATHS_MAX, InputEnd, InputRecord, Job, OnFailure, Span, Waits};
 use crate::decide::ledger::containers::{ContainerEntry, Orphan};
@@ -11,7 +11,7 @@ use crate::decide::ledger::{ContainerStage, CrashNumber, Lease, LeaseKind, Ledge
 use crate::decide::restart::{DeathFacts, Restart};
 use crate::decide::steps;
 use crate::decide::time::Time;
-use crate::values::crash::{Crash, Previous};
+use crate::values::crash::{Crash, CrashKind, Previous};
 use crate::values::gave_up::GaveUp;
 
 /// The answer of `retry_if` to an error.
@@ -77,9 +77,62 @@ pub(crate) enum Pressure {
     Threads,
 }
 
+/// An input that was replayed free this often executes alone from then on, so that a crash shows whether the
+/// input is to blame.
+const FREED_MAX: u32 = 3;
+
+/// How an input that was set free executes the next time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum NextTime {
+    AsItComes,
+    Alone,
+}
+
+/// The parts of a verdict that do not depend on whether the container lives on.
+struct Judged {
+    death: DeathFacts,
+    restart: Restart,
+    /// The decision on the input whose code ended the container.
+    culprit: Option<AfterCrash>,
+}
+
 /// An input may abandon this many threads. After that it is not replayed, because a replay
 /// could abandon another.
 const ABANDONED_MAX: u32 = 2;
+
+/// How far a container was in each of its leases when it died.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Scene {
+    /// The lane whose code ended the container, if that is known.
+    pub(crate) culprit: Option<LaneId>,
+    /// The position in the lease of each lane that has one.
+    pub(crate) positions: Vec<(LaneId, Position)>,
+}
+
+impl Scene {
+    /// The scene of a container that executes one input at a time.
+    pub(crate) fn of(id: ContainerId, position: Option<Position>) -> Self {
+        let lane = LaneId::from(id);
+        Self {
+            culprit: Some(lane),
+            positions: position.map(|position| (lane, position)).into_iter().collect(),
+        }
+    }
+
+    fn position(&self, lane: LaneId) -> Option<Position> {
+        self.positions.iter().find(|(at, _)| *at == lane).map(|(_, position)| *position)
+    }
+
+    /// The culprit, with its position.
+    pub(crate) fn culprit(&self) -> Option<(LaneId, Option<Position>)> {
+        self.culprit.map(|lane| (lane, self.position(lane)))
+    }
+
+    /// Whether more than one input was executing.
+    fn is_crowded(&self) -> bool {
+        self.positions.iter().filter(|(_, position)| position.begun).count() > 1
+    }
+}
 
 /// The decision on a crash.
 #[derive(Debug, Clone)]
@@ -90,20 +143,22 @@ pub(crate) struct Verdict {
 }
 
 impl Ledger {
-    /// Commits the inputs of the container's lease before `upto` as completed with `Ok`. Returns the range
-    /// that was newly committed.
-    pub(crate) fn advanced(&mut self, id: ContainerId, upto: u64, now: Time) -> Option<(JobId, Span)> {
-        let container = &mut self.containers[id.index()];
-        let lease = container.lease?;
-        assert!(upto <= lease.span.end(), "container {id} came past the end of its lease");
-        let span = Span { first: container.committed, len: upto.saturating_sub(container.committed) };
+    /// Commits the inputs of the lane's lease before `upto` as completed with `Ok`. Returns the range that was
+    /// newly committed.
+    pub(crate) fn advanced(&mut self, id: impl Into<LaneId>, upto: u64, now: Time) -> Option<(JobId, Span)> {
+        let id = id.into();
+        let container = &mut self.containers[id.container.index()];
+        let lane = container.lanes.get_mut(id.index())?;
+        let lease = lane.lease?;
+        assert!(upto <= lease.span.end(), "lane {id} came past the end of its lease");
+        let span = Span { first: lane.committed, len: upto.saturating_sub(lane.committed) };
         if span.len == 0 {
             return None;
         }
-        container.committed = upto;
-        container.advanced = now;
-        container.proof = container.proof.max(container.lease_proof);
-        container.done_proof = container.lease_proof;
+        lane.committed = upto;
+        lane.advanced = now;
+        container.proof = container.proof.max(lane.proof);
+        container.done_proof = container.done_proof.max(lane.proof);
         self.recovered |= self.restarts.completed(&mut container.life, span.len, now);
         self.note_recovery();
         self.pending -= span.len;
@@ -117,14 +172,16 @@ impl Ledger {
     }
 
     /// Commits the input at the committed position as failed. `retryable` is the answer of `retry_if`.
-    pub(crate) fn failed(&mut self, id: ContainerId, retryable: Retryable, now: Time) -> AfterFailure {
-        let container = &mut self.containers[id.index()];
-        let lease = container.lease.expect("a failure comes from a lease");
-        let index = container.committed;
+    pub(crate) fn failed(&mut self, id: impl Into<LaneId>, retryable: Retryable, now: Time) -> AfterFailure {
+        let id = id.into();
+        let container = &mut self.containers[id.container.index()];
+        let lane = &mut container.lanes[id.index()];
+        let lease = lane.lease.expect("a failure comes from a lease");
+        let index = lane.committed;
         assert!(index < lease.span.end(), "a failure past the end of the lease");
-        container.committed += 1;
-        container.advanced = now;
-        container.done_proof = container.lease_proof;
+        lane.committed += 1;
+        lane.advanced = now;
+        container.done_proof = container.done_proof.max(lane.proof);
         self.recovered |= self.restarts.completed(&mut container.life, 1, now);
         self.note_recovery();
         let goes_on = self.goes_on();
@@ -157,13 +214,13 @@ impl Ledger {
 
     /// Ends the lease and requeues the rest of it, which has not begun. `returned` is the moment at which the
     /// thread came back from the inputs.
-    pub(crate) fn released(&mut self, id: ContainerId, returned: Time) {
-        self.release(id, HadBegun::Nothing, returned);
+    pub(crate) fn released(&mut self, id: impl Into<LaneId>, returned: Time) {
+        self.release(id.into(), HadBegun::Nothing, returned);
     }
 
     /// Takes the lease back because its job is about to end. An input that executes at
     /// `position` goes on as an orphan.
-    pub(crate) fn recalled(&mut self, id: ContainerId, position: Option<Position>, now: Time) {
+    pub(crate) fn recalled(&mut self, id: LaneId, position: Option<Position>, now: Time) {
         let executing = self.executing(id, position);
         if let Some(input) = executing {
             let record = self.record(input);
@@ -173,18 +230,21 @@ impl Ledger {
                 suspect: record.is_some_and(InputRecord::is_suspect),
                 counted: record.and_then(|record| record.counted),
             };
-            self.containers[id.index()].orphan = Some(orphan);
+            self.lane_mut(id).orphan = Some(orphan);
         }
         let begun = if executing.is_some() { HadBegun::First } else { HadBegun::Nothing };
         self.release(id, begun, now);
     }
 
-    fn release(&mut self, id: ContainerId, begun: HadBegun, returned: Time) {
-        let container = &mut self.containers[id.index()];
-        let Some(lease) = container.lease.take() else { return };
-        let done = container.committed - lease.span.first;
-        let rest = Span { first: container.committed, len: lease.span.end() - container.committed };
-        let took = returned.since(container.taken);
+    fn release(&mut self, id: LaneId, begun: HadBegun, returned: Time) {
+        let container = &mut self.containers[id.container.index()];
+        let Some(lane) = container.lanes.get_mut(id.index()) else { return };
+        let Some(lease) = lane.lease.take() else { return };
+        let done = lane.committed - lease.span.first;
+        let rest = Span { first: lane.committed, len: lease.span.end() - lane.committed };
+        let took = returned.since(lane.taken);
+        container.leases -= 1;
+        container.alone = false; // a lane that executes alone has the only lease
         // The input that executes has taken its part of the time.
         let done = done + u64::from(begun == HadBegun::First);
         self.leases.remove(&(lease.job, id));
@@ -208,11 +268,12 @@ impl Ledger {
 
     /// Shortens the lease so that it ends before `end`, and requeues the rest. `cost` is a lower bound of the
     /// cost of an input, if inputs are more expensive than was assumed.
-    pub(crate) fn truncated(&mut self, id: ContainerId, end: u64, cost: Option<Duration>) {
-        let Some(lease) = &mut self.containers[id.index()].lease else { return };
+    pub(crate) fn truncated(&mut self, id: LaneId, end: u64, cost: Option<Duration>) {
+        let Some(lease) = self.lease(id) else { return };
         if let (Some(cost), Some(map)) = (cost, self.jobs.get_mut(&lease.job).and_then(Job::map_mut)) {
             map.sizer.costs_at_least(cost);
         }
+        let lease = self.lane_mut(id).lease.as_mut().expect("the lane has a lease");
         let cut = Span { first: end, len: lease.span.end() - end };
         lease.span.len = end - lease.span.first;
         let lease = *lease;
@@ -247,13 +308,13 @@ impl Ledger {
         }
     }
 
-    /// Decides on the crash of a container. `position` is how far the container was in its lease. The inputs
+    /// Decides on the crash of a container. `scene` is how far the container was in its leases. The inputs
     /// that it completed before are committed already. Returns `None` for an old generation.
     pub(crate) fn crashed(
         &mut self,
         id: ContainerId,
         generation: Generation,
-        position: Option<Position>,
+        scene: &Scene,
         crash: &Arc<Crash>,
         leaving: Leaving,
         now: Time,
@@ -261,29 +322,17 @@ impl Ledger {
         if !self.is_current(id, generation) {
             return None;
         }
-        self.crashes += 1;
-        let before = self.last_crash.replace((now, Arc::clone(crash)));
-        self.discarded.extend(before.map(|(_, crash)| crash));
-        self.end_loop_if_stable(now);
-        let executing = self.executing(id, position);
-        let record = executing.and_then(|input| self.record(input));
-        let orphan = self.containers[id.index()].orphan;
-        let life = self.containers[id.index()].life;
-        let death = DeathFacts {
-            life,
-            spare: life.entered.is_none() && self.others_serve(id),
-            suspect: record.is_some_and(InputRecord::is_suspect)
-                || orphan.is_some_and(|orphan| orphan.suspect),
-            input_counted: record.map_or(orphan.and_then(|orphan| orphan.counted), |record| record.counted),
-        };
-        let (mut restart, counted) = self.restarts.crashed(death, now);
-        if self.restarts.may_give_up() {
-            self.causes.add(crash, now, &mut self.discarded);
+        let Judged { death, mut restart, culprit } = self.judge(id, scene, crash, leaving, now);
+        let mut inputs: Vec<AfterCrash> = culprit.into_iter().collect();
+        // If no input is known to have crossed the memory limit, it may have been any of them.
+        let unknown = scene.culprit.is_none() && crash.death.kind() == CrashKind::MemoryLimit;
+        let next_time = if unknown { NextTime::Alone } else { NextTime::AsItComes };
+        for (lane, position) in &scene.positions {
+            if scene.culprit != Some(*lane) {
+                inputs.extend(self.set_free(*lane, *position, next_time, crash, leaving));
+            }
+            self.give_back(*lane, *position, now);
         }
-        let container = &self.containers[id.index()];
-        let outlived = container.proof.max(container.done_proof);
-        let input = executing.map(|input| self.blame(input, outlived, crash, counted, leaving, now));
-        self.give_back(id, position, now);
         self.containers[id.index()].at_once = !death.is_loop_crash();
         self.recycling.remove(&id);
         let restarts_in_place = restart == Restart::Now && !leaving.abandoned;
@@ -301,10 +350,126 @@ impl Ledger {
                 Restart::Now | Restart::At(_) | Restart::GiveUp => ContainerStage::Absent,
             },
         );
-        let mut inputs: Vec<AfterCrash> = input.into_iter().collect();
         self.end_under_pressure(leaving, &mut inputs);
         self.totals.after_crash(&inputs);
         Some(Verdict { restart, inputs })
+    }
+
+    /// Decides on a crash in one lane of a container whose code has no state. The other lanes have nothing to
+    /// lose, so the container lives on. It counts as entered after the crash, and takes nothing new inside a
+    /// delay of the policy. Returns `None` for an old generation.
+    pub(crate) fn crashed_in_lane(
+        &mut self,
+        lane: LaneId,
+        generation: Generation,
+        scene: &Scene,
+        crash: &Arc<Crash>,
+        now: Time,
+    ) -> Option<Verdict> {
+        let id = lane.container;
+        if !self.is_current(id, generation) {
+            return None;
+        }
+        let stays = Leaving { abandoned: false, pressure: Pressure::None };
+        let Judged { restart, culprit, .. } = self.judge(id, scene, crash, stays, now);
+        if let Some((_, Some(position))) = scene.culprit() {
+            self.give_back(lane, position, now);
+        }
+        if restart == Restart::GiveUp && self.goes_on() {
+            self.give_up(Arc::clone(crash));
+        }
+        let mut life = self.restarts.started(now);
+        self.restarts.entered(&mut life, now);
+        self.suspects.entered(now);
+        let container = &mut self.containers[id.index()];
+        container.life = life;
+        container.proof = self.crashes;
+        container.done_proof = 0;
+        container.held_until = if let Restart::At(until) = restart { Some(until) } else { None };
+        let inputs: Vec<AfterCrash> = culprit.into_iter().collect();
+        self.totals.after_crash(&inputs);
+        Some(Verdict { restart, inputs })
+    }
+
+    /// Counts a crash, and decides on the restart and on the input that is to blame.
+    fn judge(
+        &mut self,
+        id: ContainerId,
+        scene: &Scene,
+        crash: &Arc<Crash>,
+        leaving: Leaving,
+        now: Time,
+    ) -> Judged {
+        self.crashes += 1;
+        let before = self.last_crash.replace((now, Arc::clone(crash)));
+        self.discarded.extend(before.map(|(_, crash)| crash));
+        self.end_loop_if_stable(now);
+        let culprit = scene.culprit();
+        let executing = culprit.and_then(|(lane, position)| self.executing(lane, position));
+        let record = executing.and_then(|input| self.record(input));
+        let orphan = culprit.and_then(|(lane, _)| self.orphan(lane));
+        let life = self.containers[id.index()].life;
+        let death = DeathFacts {
+            life,
+            spare: life.entered.is_none() && self.others_serve(id),
+            suspect: record.is_some_and(InputRecord::is_suspect)
+                || orphan.is_some_and(|orphan| orphan.suspect),
+            input_counted: record.map_or(orphan.and_then(|orphan| orphan.counted), |record| record.counted),
+        };
+        let (restart, counted) = self.restarts.crashed(death, now);
+        if self.restarts.may_give_up() {
+            self.causes.add(crash, now, &mut self.discarded);
+        }
+        let container = &self.containers[id.index()];
+        let outlived = container.proof.max(container.done_proof);
+        // Which of several inputs has filled the memory is not known. The one that crossed the limit shows
+        // that when it executes alone.
+        let is_known = crash.death.kind() != CrashKind::MemoryLimit || !scene.is_crowded();
+        let culprit = executing.map(|input| {
+            if is_known {
+                self.blame(input, outlived, crash, counted, leaving, now)
+            } else {
+                self.set_input_free(input, NextTime::Alone, crash, leaving)
+            }
+        });
+        Judged { death, restart, culprit }
+    }
+
+    /// Replays the input of a lane that was executing beside the one that crashed. It is innocent, so this
+    /// costs nothing. The input is lost where no input may be begun again.
+    fn set_free(
+        &mut self,
+        lane: LaneId,
+        position: Position,
+        next_time: NextTime,
+        crash: &Arc<Crash>,
+        leaving: Leaving,
+    ) -> Option<AfterCrash> {
+        let input = self.executing(lane, Some(position))?;
+        Some(self.set_input_free(input, next_time, crash, leaving))
+    }
+
+    fn set_input_free(
+        &mut self,
+        input: InputId,
+        next_time: NextTime,
+        crash: &Arc<Crash>,
+        leaving: Leaving,
+    ) -> AfterCrash {
+        let at_most_once = self.rules.crash_retries == 0;
+        let job = self.jobs.get_mut(&input.job).expect("a lease belongs to an open job");
+        let record = job.record_or_new(input.index);
+        let attempts = record.attempt();
+        record.kills += 1;
+        record.freed += 1;
+        record.alone |= next_time == NextTime::Alone || record.freed >= FREED_MAX;
+        record.previous = Some(Previous::Crashed(Arc::clone(crash)));
+        if record.is_abandoned_for_good(leaving) || at_most_once {
+            self.pending -= 1;
+            return job.lose(input, attempts, Arc::clone(crash));
+        }
+        self.await_replay(input, QueueEnd::Back);
+        AfterCrash::Pending { input }
     }
 
     /// Whether the verdict on a crash depends on the inputs that other containers have completed.
@@ -323,37 +488,43 @@ impl Ledger {
     pub(crate) fn killed(
         &mut self,
         id: ContainerId,
-        position: Option<Position>,
+        scene: &Scene,
         crash: &Arc<Crash>,
         leaving: Leaving,
         now: Time,
     ) -> Vec<AfterCrash> {
         self.end_loop_if_stable(now);
-        let executing = self.executing(id, position);
-        let at_most_once = self.rules.crash_retries == 0;
-        let after = executing.map(|input| {
-            let job = self.jobs.get_mut(&input.job).expect("a lease belongs to an open job");
-            let record = job.record_or_new(input.index);
-            let attempts = record.attempt();
-            record.kills += 1;
-            record.previous = Some(Previous::Crashed(Arc::clone(crash)));
-            if record.is_abandoned_for_good(leaving) || at_most_once {
-                self.pending -= 1;
-                return job.lose(input, attempts, Arc::clone(crash));
+        let mut inputs = Vec::new();
+        for (lane, position) in &scene.positions {
+            if let Some(input) = self.executing(*lane, Some(*position)) {
+                inputs.push(self.interrupt_by_hand(input, crash, leaving));
             }
-            self.await_replay(input, QueueEnd::Back);
-            AfterCrash::Pending { input }
-        });
-        self.give_back(id, position, now);
+            self.give_back(*lane, *position, now);
+        }
         self.set_stage(id, ContainerStage::Absent);
         self.recycling.remove(&id);
         if self.is_hopeless(id, leaving) && self.goes_on() {
             self.give_up(Arc::clone(crash));
         }
-        let mut inputs: Vec<AfterCrash> = after.into_iter().collect();
         self.end_under_pressure(leaving, &mut inputs);
         self.totals.after_crash(&inputs);
         inputs
+    }
+
+    /// Decides on an input that was executing in a container that was killed by hand.
+    fn interrupt_by_hand(&mut self, input: InputId, crash: &Arc<Crash>, leaving: Leaving) -> AfterCrash {
+        let at_most_once = self.rules.crash_retries == 0;
+        let job = self.jobs.get_mut(&input.job).expect("a lease belongs to an open job");
+        let record = job.record_or_new(input.index);
+        let attempts = record.attempt();
+        record.kills += 1;
+        record.previous = Some(Previous::Crashed(Arc::clone(crash)));
+        if record.is_abandoned_for_good(leaving) || at_most_once {
+            self.pending -= 1;
+            return job.lose(input, attempts, Arc::clone(crash));
+        }
+        self.await_replay(input, QueueEnd::Back);
+        AfterCrash::Pending { input }
     }
 
     /// Whether no container is left to do the work and none can be created. A function that
@@ -414,6 +585,7 @@ impl Ledger {
                 self.suspects.wait(input, crash, at);
                 Waits::Suspect(crash)
             }
+            None if record.alone => Waits::Alone(self.alone.push_back(input)),
             None if place == QueueEnd::Front => Waits::Replay(self.replays.push_front(input)),
             None => Waits::Replay(self.replays.push_back(input)),
         });
@@ -432,17 +604,32 @@ impl Ledger {
         }
         match record.waits.take() {
             Some(Waits::Replay(ticket)) => _ = self.replays.remove(ticket),
-            Some(Waits::Suspect(crash)) => self.suspects.remove(crash),
+            Some(Waits::Alone(ticket)) => {
+                self.alone.remove(ticket);
+                self.unhold();
+            }
+            Some(Waits::Suspect(crash)) => {
+                self.suspects.remove(crash);
+                self.unhold();
+            }
             Some(Waits::Retry(due)) => _ = self.retries.remove(&(due, input)),
             None => {}
         }
     }
 
+    /// A container that was to become empty claims again, because the input may not wait for it any more.
+    fn unhold(&mut self) {
+        if let Some(id) = self.clearing.take() {
+            self.unheld = Some(id);
+        }
+    }
+
     /// The input that was executing at `position`, if there is one.
-    fn executing(&self, id: ContainerId, position: Option<Position>) -> Option<InputId> {
-        let lease = self.containers[id.index()].lease?;
+    fn executing(&self, id: LaneId, position: Option<Position>) -> Option<InputId> {
+        let lane = self.lane(id)?;
+        let lease = lane.lease?;
         let position = position.filter(|position| position.begun)?;
-        assert_eq!(position.at, self.containers[id.index()].committed, "all inputs before it are committed");
+        assert_eq!(position.at, lane.committed, "all inputs before it are committed");
         Some(InputId { job: lease.job, index: position.at })
     }
 
@@ -484,11 +671,11 @@ impl Ledger {
         AfterCrash::Pending { input }
     }
 
-    /// Ends the lease of a dead container. The executing input was already decided on, and
-    /// the rest is requeued.
-    fn give_back(&mut self, id: ContainerId, position: Option<Position>, now: Time) {
-        if position.is_some_and(|position| position.begun) {
-            self.containers[id.index()].committed += 1;
+    /// Ends the lease of a lane that has died. The executing input was already decided on, and the rest is
+    /// requeued.
+    fn give_back(&mut self, id: LaneId, position: Position, now: Time) {
+        if position.begun {
+            self.lane_mut(id).committed += 1;
         }
         self.released(id, now);
     }
@@ -799,7 +986,7 @@ mod tests {
         rig.crashes(FIRST, at(1));
         rig.enters(FIRST, at(1));
         rig.takes(FIRST, at(2));
-        rig.ledger.recalled(FIRST, Some(Position { at: 0, begun: true }), at(3));
+        rig.ledger.recalled(FIRST.into(), Some(Position { at: 0, begun: true }), at(3));
         let known = Orphan { index: 0, attempt: Attempt(2), suspect: true, counted: Some(at(1)) };
         assert_eq!(rig.ledger.orphan(FIRST), Some(known));
         assert_eq!(rig.ledger.job(input.job).map(|job| job.counts().replayed), Some(1), "it has begun");
@@ -812,7 +999,7 @@ mod tests {
     fn what_had_not_begun_as_its_job_ends_is_no_stray() {
         let (mut rig, _) = one(Retries::new(0), 3);
         rig.takes(FIRST, START);
-        rig.ledger.recalled(FIRST, Some(Position { at: 0, begun: false }), at(3));
+        rig.ledger.recalled(FIRST.into(), Some(Position { at: 0, begun: false }), at(3));
         assert_eq!(rig.ledger.orphan(FIRST), None);
         assert!(matches!(rig.claims(FIRST, at(3)), Next::Work(_)), "it waits as before");
     }
@@ -824,7 +1011,7 @@ mod tests {
         rig.crashes(FIRST, START);
         rig.enters(FIRST, START);
         let crash = crate::decide::ledger::fixture::crash(FIRST, old);
-        assert!(rig.ledger.crashed(FIRST, old, None, &crash, UNCROWDED, START).is_none());
+        assert!(rig.ledger.crashed(FIRST, old, &Scene::default(), &crash, UNCROWDED, START).is_none());
         assert_eq!(rig.ledger.lives().crashes, 1);
     }
 
@@ -842,7 +1029,7 @@ mod tests {
         let lease = rig.takes(FIRST, START);
         assert_eq!(lease.span, Span { first: 3, len: 4 });
         let end = lease.span.first + 2;
-        rig.ledger.truncated(FIRST, end, Some(5 * MS));
+        rig.ledger.truncated(FIRST.into(), end, Some(5 * MS));
         assert_eq!(rig.ledger.lease(FIRST).map(|lease| lease.span.end()), Some(end));
         assert_eq!(rig.ledger.job(job).and_then(Job::map).and_then(|map| map.sizer.cost()), Some(5 * MS));
         assert_eq!(rig.takes(SECOND, START).span, Span { first: end, len: 1 }, "dear ones travel singly");
@@ -1049,7 +1236,7 @@ mod tests {
         assert_eq!(lease.span.len, 2, "the next claim is twice as large");
         rig.ledger.advanced(FIRST, lease.span.first + 1, soon);
         let executing = Position { at: lease.span.first + 1, begun: true };
-        rig.ledger.recalled(FIRST, Some(executing), soon + 20 * MS);
+        rig.ledger.recalled(FIRST.into(), Some(executing), soon + 20 * MS);
         let cost = rig.ledger.job(map).and_then(Job::map).and_then(|map| map.sizer.cost());
         assert_eq!(cost, Some(10 * MS), "20 ms for two inputs");
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::base::ids::{ContainerId, Generation, InputId};
+use crate::base::ids::{ContainerId, Generation, InputId, LaneId};
 use crate::contain::unwind::drop_contained;
 use crate::data::cursor::Advance;
 use crate::data::erased::ErasedValue;
@@ -26,6 +26,8 @@ use crate::values::report::Fate;
 
 /// The next work of a container.
 pub(crate) struct Work {
+    /// The lane that executes it.
+    pub(crate) lane: LaneId,
     pub(crate) run: Arc<Run>,
     pub(crate) lease: Lease,
     /// The reason why the previous attempt ended, if there was one.
@@ -42,39 +44,50 @@ impl Dispatch {
         let returned = self.now();
         let mut state = self.lock();
         loop {
-            match self.offer(&mut state, id, generation, returned) {
+            match self.offer(&mut state, id.into(), generation, returned) {
                 Next::Work(work) => return Ok(work),
                 Next::Over(served) => return Err(served),
                 // Work that needs the lock released is done before the container sleeps, because it may wake
                 // the container at once.
-                Next::Wait { .. } if state.flush() => {}
+                Next::Wait { .. } | Next::Hold { .. } if state.flush() => {}
                 Next::Wait { until } => {
                     let until = self.sleeps(&mut state, id, generation, until);
                     state.wait(&self.work[id.index()], until.map(|until| self.host.instant(until)));
                     state.sleepers.has_woken(id, generation);
                 }
+                Next::Hold { .. } => {
+                    unreachable!("a container that executes one input at a time is not held")
+                }
             }
         }
     }
 
-    /// Finds the next work of a container, or the moment at which the container should look again. `returned`
-    /// is the moment at which its thread came back from its last inputs.
+    /// Finds the next work of a lane, or the moment at which its container should look again. `returned` is the
+    /// moment at which the lane came back from its last inputs.
     pub(super) fn offer(
         &self,
         state: &mut State,
-        id: ContainerId,
+        lane: LaneId,
         generation: Generation,
         returned: Time,
     ) -> Next<Work> {
         if state.broken.is_some() {
             return Next::Over(Served::Stale);
         }
-        self.come_back(state, id, generation, returned);
+        self.come_back(state, lane, generation, returned);
+        self.assign(state, lane, generation)
+    }
+
+    /// Finds the next work of a lane that has come back.
+    pub(super) fn assign(&self, state: &mut State, lane: LaneId, generation: Generation) -> Next<Work> {
+        if state.broken.is_some() {
+            return Next::Over(Served::Stale);
+        }
         let now = self.now();
-        let mut claim = state.claim(id, generation, now);
+        let mut claim = state.claim(lane, generation, now);
         if let Next::Wait { until } = claim {
             claim = match self.steal(state, now) {
-                Stolen::Done => state.claim(id, generation, now),
+                Stolen::Done => state.claim(lane, generation, now),
                 Stolen::Later(at) => Next::Wait { until: Some(until.map_or(at, |until| until.min(at))) },
                 Stolen::Nothing => claim,
             };
@@ -85,7 +98,11 @@ impl Dispatch {
                     state.lent_ahead = Some(now);
                 }
                 self.pass_on(state, now); // the event that woke this container may bring work for others too
-                Next::Work(self.lend(state, id, lease))
+                Next::Work(self.lend(state, lane, lease))
+            }
+            Next::Hold { until } => {
+                self.pass_on(state, now); // the event that woke this container may have been meant for another
+                Next::Hold { until }
             }
             Next::Wait { until } => {
                 self.wake_for_suspect(state, now);
@@ -99,11 +116,11 @@ impl Dispatch {
         }
     }
 
-    /// A container has returned from its run, but does not ask for the next one yet.
-    pub(crate) fn returned(&self, id: ContainerId, generation: Generation) {
+    /// A lane has returned from its run, but does not ask for the next one yet.
+    pub(crate) fn returned(&self, lane: impl Into<LaneId>, generation: Generation) {
         let now = self.now();
         let mut state = self.lock();
-        self.come_back(&mut state, id, generation, now);
+        self.come_back(&mut state, lane.into(), generation, now);
         // The return may make work possible for other containers, and this one may ask for work much later.
         self.pass_on(&mut state, now);
     }
@@ -122,26 +139,20 @@ impl Dispatch {
         self.wake_for_suspect(state, now);
     }
 
-    /// Releases the lease of a container that has returned from its run, if it had one.
-    pub(super) fn come_back(
-        &self,
-        state: &mut State,
-        id: ContainerId,
-        generation: Generation,
-        returned: Time,
-    ) {
-        if !state.ledger.is_current(id, generation) {
+    /// Releases the lease of a lane that has returned from its run, if it had one.
+    pub(super) fn come_back(&self, state: &mut State, id: LaneId, generation: Generation, returned: Time) {
+        if !state.ledger.is_current(id.container, generation) {
             return;
         }
-        state.seats[id.index()].at_work = false;
-        state.is_not_interrupted(id);
-        if state.seats[id.index()].run.is_none() {
+        state.lane_mut(id).at_work = false;
+        state.is_not_interrupted(id.container);
+        if state.lane_mut(id).run.is_none() {
             return;
         }
         let job = state.ledger.lease(id).map(|lease| lease.job);
         state.commit(id, self.now());
         state.ledger.released(id, returned);
-        let run = state.seats[id.index()].run.take();
+        let run = state.lane_mut(id).run.take();
         state.spent.extend(run);
         if let Some(job) = job {
             state.refresh_window(job);
@@ -164,32 +175,34 @@ impl Dispatch {
         until
     }
 
-    fn lend(&self, state: &mut State, id: ContainerId, lease: Lease) -> Work {
+    fn lend(&self, state: &mut State, id: LaneId, lease: Lease) -> Work {
         let caller = state.buffers.get(lease.job).expect("a lease is of an open job").caller().clone();
         let input = InputId { job: lease.job, index: lease.span.first };
         let chunk = state.buffers.chunk(input).expect("a leased input is in its chunk");
         let from = lease.span.first - chunk.first();
         let run = Arc::new(Run::new(Arc::clone(chunk), from, from + lease.span.len));
-        state.seats[id.index()].run = Some(Arc::clone(&run));
-        state.seats[id.index()].at_work = true;
-        state.seats[id.index()].suspended = false;
+        state.seats[id.container.index()].suspended = false;
+        let seat = state.lane_mut(id);
+        seat.run = Some(Arc::clone(&run));
+        seat.at_work = true;
+        seat.suspended = false;
         let previous = if lease.attempt.get() > 1 { state.ledger.previous(input) } else { None };
         state.refresh_window(lease.job);
         if lease.span.len > 1 && !state.ticking && state.has_polling_task(lease.job) {
             state.begin_to_tick(self);
         }
-        let before = std::mem::replace(&mut state.seats[id.index()].caller, caller.clone());
+        let before = std::mem::replace(&mut state.lane_mut(id).caller, caller.clone());
         state.unused_callers.extend(before.holds_a_span().then_some(before));
         let now = self.now();
         state.ledger.lent(id, now);
         state.observed.lent(&lease, now);
-        Work { run, lease, previous, caller }
+        Work { lane: id, run, lease, previous, caller }
     }
 
     /// The executing input returned `Err`. Returns whether the run goes on with the next input.
     pub(crate) fn failed(
         &self,
-        id: ContainerId,
+        id: LaneId,
         run: &Run,
         active: &mut RunCursor<'_>,
         error: ErasedValue,
@@ -258,7 +271,7 @@ impl Dispatch {
     pub(crate) fn enter_anew(&self, id: ContainerId, generation: Generation) -> Option<Generation> {
         let now = self.now();
         let mut state = self.lock();
-        self.come_back(&mut state, id, generation, now);
+        self.come_back(&mut state, id.into(), generation, now);
         let interrupted = state.broken.is_none() && state.ledger.interrupted(id, generation, now);
         self.changed.notify_threads();
         if interrupted { self.begin_in(&mut state, id) } else { None }
@@ -343,14 +356,15 @@ impl Dispatch {
 }
 
 impl State {
-    /// The next lease of a container, or the reason why it gets none. Inputs are pulled from sources as
+    /// The next lease of a lane, or the reason why it gets none. Inputs are pulled from sources as
     /// needed.
-    fn claim(&mut self, id: ContainerId, generation: Generation, now: Time) -> Next<Lease> {
+    fn claim(&mut self, id: LaneId, generation: Generation, now: Time) -> Next<Lease> {
         loop {
             let (job, most) = match self.ledger.claim(id, generation, now, &self.buffers) {
                 Next::Work(Assignment::Lease(lease)) => return Next::Work(lease),
                 Next::Work(Assignment::Pull { job, most }) => (job, most),
                 Next::Wait { until } => return Next::Wait { until },
+                Next::Hold { until } => return Next::Hold { until },
                 Next::Over(served) => return Next::Over(served),
             };
             let first = self.ledger.job(job).expect("its job is open").counts().pulled;
@@ -361,14 +375,14 @@ impl State {
         }
     }
 
-    /// The run that a container executes.
-    pub(crate) fn run(&self, id: ContainerId) -> Option<&Arc<Run>> {
-        self.seats[id.index()].run.as_ref()
+    /// The run that a lane executes.
+    pub(crate) fn run(&self, id: impl Into<LaneId>) -> Option<&Arc<Run>> {
+        self.lane(id.into())?.run.as_ref()
     }
 
-    /// Ends the lease of a container before the input at `index`, or at the position that its thread has
-    /// reached by now. The inputs after that wait again.
-    pub(crate) fn shorten(&mut self, id: ContainerId, index: u64, cost: Option<Duration>, now: Time) {
+    /// Ends the lease of a lane before the input at `index`, or at the position that it has reached by now. The
+    /// inputs after that wait again.
+    pub(crate) fn shorten(&mut self, id: LaneId, index: u64, cost: Option<Duration>, now: Time) {
         let end = self.run(id).expect("a lease has its run").truncate(index);
         self.commit(id, now);
         self.ledger.truncated(id, end, cost);

@@ -6,12 +6,12 @@
 
 use std::sync::Arc;
 
-use crate::base::ids::{Attempt, ContainerId, Generation};
+use crate::base::ids::{Attempt, ContainerId, Generation, JobId, LaneId};
 use crate::base::position::Position;
 use crate::contain::drops::defer;
 use crate::data::failure::{Reason, Tried};
 use crate::data::shape::Why;
-use crate::decide::ledger::{AfterCrash, ContainerStage, Mode};
+use crate::decide::ledger::{AfterCrash, ContainerStage, Mode, Scene, Verdict};
 use crate::decide::restart::Restart;
 use crate::decide::time::Time;
 use crate::engine::caller::Caller;
@@ -30,11 +30,17 @@ impl Dispatch {
             return None;
         }
         state.observed.describes(described);
-        state.seats[id.index()].at_work = false;
         state.commit_for_verdict(id, now);
-        let run = state.seats[id.index()].run.take();
-        let position = run.as_ref().map(|run| run.fence_here());
-        let restart = self.die(&mut state, id, position, death, false, now);
+        let mut scene = Scene { culprit: self.culprit(&state, id), positions: Vec::new() };
+        let leased: Vec<LaneId> = state.ledger.leased_by(id).collect();
+        for lane in leased {
+            let run = state.lane_mut(lane).run.take();
+            scene.positions.extend(run.as_ref().map(|run| (lane, run.fence_here())));
+            state.spent.extend(run);
+        }
+        state.seats[id.index()].lanes.iter_mut().for_each(|lane| lane.at_work = false);
+        let restart =
+            self.die(&mut state, id, &scene, Dying { death, abandoned: false, lives_on: false }, now);
         state.observed.describes(None); // it was for the input of this crash, and for no other
         let restart = restart?;
         self.after_death(&mut state, now);
@@ -91,12 +97,18 @@ impl Dispatch {
         let now = self.now();
         let (generation, _) = state.ledger.stage(id);
         state.commit_for_verdict(id, now);
-        let position = state.fence(id, now);
-        if state.broken.is_some() {
-            return None;
+        let mut scene = Scene::default();
+        let leased: Vec<LaneId> = state.ledger.leased_by(id).collect();
+        for lane in leased {
+            scene.positions.extend(state.fence(lane, now).map(|position| (lane, position)));
+            if state.broken.is_some() {
+                return None;
+            }
         }
+        scene.culprit = state.lane_in_code(id);
         let abandoned = state.would_be_abandoned(id);
-        let restart = self.die(state, id, position, death(abandoned), abandoned, now)?;
+        let dying = Dying { death: death(abandoned), abandoned, lives_on: false };
+        let restart = self.die(state, id, &scene, dying, now)?;
         state.detach(id, generation, now);
         self.rouse(state, id, generation);
         self.after_death(state, now);
@@ -108,20 +120,27 @@ impl Dispatch {
         &self,
         state: &mut State,
         id: ContainerId,
-        position: Option<Position>,
-        death: Death,
-        abandoned: bool,
+        scene: &Scene,
+        Dying { death, abandoned, lives_on }: Dying,
         now: Time,
     ) -> Option<Restart> {
         state.ledger.end_loop_if_stable(now); // this is reported before the death
         let (generation, _) = state.ledger.stage(id);
         let leaving = state.leaving(id, abandoned, &self.settings);
-        let job = state.ledger.lease(id).map(|lease| lease.job);
+        let mut jobs: Vec<JobId> =
+            scene.positions.iter().filter_map(|(lane, _)| Some(state.ledger.lease(*lane)?.job)).collect();
+        jobs.dedup();
         let by_hand = matches!(death, Death::Killed);
-        let orphan =
-            state.ledger.orphan(id).filter(|_| !by_hand).map(|orphan| (orphan.index, orphan.attempt));
-        let executing = state.executing(id, position).or(orphan);
-        let caller = if executing.is_some() { state.caller(id) } else { Caller::default() };
+        let (job, executing, caller) = match scene.culprit() {
+            None => (None, None, Caller::default()),
+            Some((lane, position)) => {
+                let job = state.ledger.lease(lane).map(|lease| lease.job);
+                let orphan = state.ledger.orphan(lane).filter(|_| !by_hand);
+                let executing = state.executing(lane, position);
+                let executing = executing.or(orphan.map(|orphan| (orphan.index, orphan.attempt)));
+                (job, executing, if executing.is_some() { state.caller(lane) } else { Caller::default() })
+            }
+        };
         let peak_bytes = state.peak(id, generation);
         let (map, call) = (caller.label().cloned(), caller.call());
         let crash = Arc::new(Crash { container: id, generation, executing, map, call, peak_bytes, death });
@@ -131,22 +150,21 @@ impl Dispatch {
         let (restart, inputs) = if by_hand {
             // A kill is no crash. No restart policy decides about it, and the supervisor restarts the
             // container at once.
-            (Restart::Now, state.ledger.killed(id, position, &crash, leaving, now))
+            (Restart::Now, state.ledger.killed(id, scene, &crash, leaving, now))
         } else {
-            let verdict = state.ledger.crashed(id, generation, position, &crash, leaving, now)?;
-            (verdict.restart, verdict.inputs)
+            let Verdict { restart, inputs } = match scene.culprit.filter(|_| lives_on) {
+                Some(lane) => state.ledger.crashed_in_lane(lane, generation, scene, &crash, now)?,
+                None => state.ledger.crashed(id, generation, scene, &crash, leaving, now)?,
+            };
+            (restart, inputs)
         };
         state.emit_if_given_up(&crash, now);
         state.emit_delay(restart, &crash, now);
-        if let Some(job) = job {
-            state.refresh_window(job);
-        }
+        jobs.iter().for_each(|job| state.refresh_window(*job));
         for after in inputs {
             state.after_crash(after, now);
         }
-        if let Some(job) = job {
-            state.sweep_job(job, now);
-        }
+        jobs.iter().for_each(|job| state.sweep_job(*job, now));
         Some(restart)
     }
 
@@ -158,9 +176,69 @@ impl Dispatch {
     }
 }
 
+/// How a container dies.
+struct Dying {
+    death: Death,
+    /// Whether its thread is left behind in the user's code.
+    abandoned: bool,
+    /// Whether only the lane of the culprit ends, because the others have no state to lose.
+    lives_on: bool,
+}
+
+impl Dispatch {
+    /// The lane whose code the container's own thread has just left by a panic. `None` if it was in no lane.
+    pub(super) fn culprit(&self, state: &State, id: ContainerId) -> Option<LaneId> {
+        if self.settings.rules.lanes == 1 {
+            return Some(id.into());
+        }
+        let (_, token) = state.seats[id.index()].token.as_ref()?;
+        token.culprit().map(|lane| LaneId::new(id, lane))
+    }
+
+    /// Code in a lane has crashed, and the container lives on, because its code has no state that the others
+    /// could lose. Returns `None` if the generation was over already.
+    pub(crate) fn crashed_in_lane(
+        &self,
+        lane: LaneId,
+        generation: Generation,
+        death: Death,
+    ) -> Option<Restart> {
+        let id = lane.container;
+        let described = self.describe_executing(id, generation);
+        let mut state = self.lock();
+        let now = self.now();
+        if !state.ledger.is_current(id, generation) || state.broken.is_some() {
+            return None;
+        }
+        state.observed.describes(described);
+        state.commit_for_verdict(id, now);
+        let run = state.lane_mut(lane).run.take();
+        let position = run.as_ref().map(|run| (lane, run.fence_here()));
+        state.spent.extend(run);
+        state.lane_mut(lane).at_work = false;
+        let scene = Scene { culprit: Some(lane), positions: position.into_iter().collect() };
+        let dying = Dying { death, abandoned: false, lives_on: true };
+        let restart = self.die(&mut state, id, &scene, dying, now);
+        state.observed.describes(None); // it was for the input of this crash, and for no other
+        let restart = restart?;
+        self.after_death(&mut state, now);
+        // The lock is still held, so that no consequence of the verdict overtakes this notice.
+        self.notify(Notice::Crashed { restart });
+        Some(restart)
+    }
+}
+
 impl State {
-    /// The input that was executing at `position` of a container's lease, with its attempt.
-    pub(super) fn executing(&self, id: ContainerId, position: Option<Position>) -> Option<(u64, Attempt)> {
+    /// The lane in whose code a container's thread is. `None` if all its code waits.
+    fn lane_in_code(&self, id: ContainerId) -> Option<LaneId> {
+        let lanes = &self.seats[id.index()].lanes;
+        let in_code = lanes.iter().position(|lane| lane.at_work && !lane.suspended);
+        let only = (lanes.len() == 1).then_some(0);
+        in_code.or(only).map(|lane| LaneId::new(id, lane as u32))
+    }
+
+    /// The input that was executing at `position` of a lane's lease, with its attempt.
+    pub(super) fn executing(&self, id: LaneId, position: Option<Position>) -> Option<(u64, Attempt)> {
         let at = position.filter(|position| position.begun)?.at;
         let lease = self.ledger.lease(id)?;
         let attempt = self.ledger.job(lease.job).map_or(lease.attempt, |job| job.attempt(at));
@@ -219,9 +297,12 @@ impl State {
     /// Whether the thread of a container would be left behind in the user's code if the generation ended now.
     pub(super) fn would_be_abandoned(&mut self, id: ContainerId) -> bool {
         let (_, stage) = self.ledger.stage(id);
-        // A thread that waits for work returns as soon as it sees that its generation is over.
-        self.seats[id.index()].suspended |= stage == ContainerStage::Live && !self.seats[id.index()].at_work;
-        !self.seats[id.index()].suspended
+        let seat = &mut self.seats[id.index()];
+        if stage == ContainerStage::Live {
+            // A thread that waits for work returns as soon as it sees that its generation is over.
+            seat.suspended = seat.lanes.iter().all(|lane| !lane.at_work || lane.suspended);
+        }
+        !seat.suspended
     }
 
     /// Detaches the thread of a generation that is over. The thread may stay in the user's code for as long
@@ -239,6 +320,6 @@ impl State {
         self.abandoned += usize::from(returns == Returns::AsItLikes);
         let before = self.detached.insert((id, generation), Detached { returns, since: now, token });
         assert!(before.is_none(), "a generation is detached once");
-        self.seats[id.index()].at_work = false;
+        self.seats[id.index()].lanes.iter_mut().for_each(|lane| lane.at_work = false);
     }
 }

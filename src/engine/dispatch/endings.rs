@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use crate::base::ids::{ContainerId, InputId, JobId};
+use crate::base::ids::{ContainerId, InputId, JobId, LaneId};
 use crate::data::failure::{Bug, Reason, Tried};
 use crate::data::shape::Why;
 use crate::decide::job::{JobKind, OnFailure, Span};
@@ -20,14 +20,15 @@ const FAILURES_MAX: u64 = 256;
 pub(super) const REFUSED: &str = "the system refuses a barrier that it has granted before";
 
 impl State {
-    /// Commits the inputs that a container has completed, and wakes the consumer.
-    pub(super) fn commit(&mut self, id: ContainerId, now: Time) {
-        if let Some(run) = &self.seats[id.index()].run {
-            self.commit_to(id, run.completed_to(), now);
+    /// Commits the inputs that a lane has completed, and wakes the consumer.
+    pub(super) fn commit(&mut self, id: LaneId, now: Time) {
+        if let Some(run) = self.run(id) {
+            let upto = run.completed_to();
+            self.commit_to(id, upto, now);
         }
     }
 
-    fn commit_to(&mut self, id: ContainerId, upto: u64, now: Time) {
+    fn commit_to(&mut self, id: LaneId, upto: u64, now: Time) {
         if self.broken.is_some() {
             return; // the ledger cannot be trusted any more
         }
@@ -42,13 +43,14 @@ impl State {
 
     /// Commits the inputs that all containers have completed.
     pub(super) fn commit_all(&mut self, now: Time) {
-        let leased: Vec<ContainerId> = self.ledger.leased().collect();
+        let leased: Vec<LaneId> = self.ledger.leased().collect();
         leased.into_iter().for_each(|id| self.commit(id, now));
     }
 
     /// Commits everything that the verdict on the death of a container depends on.
     pub(super) fn commit_for_verdict(&mut self, id: ContainerId, now: Time) {
-        self.commit(id, now);
+        let leased: Vec<LaneId> = self.ledger.leased_by(id).collect();
+        leased.into_iter().for_each(|lane| self.commit(lane, now));
         if self.ledger.verdict_depends_on_others(now) {
             self.commit_all(now);
         }
@@ -56,28 +58,25 @@ impl State {
 
     /// Commits the inputs that the containers with a lease of `job` have completed.
     pub(super) fn commit_job(&mut self, job: JobId, now: Time) {
-        let mut next = self.ledger.leased_of(job, ContainerId(0));
-        while let Some(id) = next {
-            self.commit(id, now);
-            next = self.ledger.leased_of(job, ContainerId(id.0 + 1));
-        }
+        let leased: Vec<LaneId> = self.ledger.leases_of(job).collect();
+        leased.into_iter().for_each(|lane| self.commit(lane, now));
     }
 
     /// Commits the inputs that the containers with a lease of several inputs have completed.
     pub(super) fn commit_ahead(&mut self, now: Time) {
-        let ahead: Vec<ContainerId> = self.ledger.ahead().collect();
+        let ahead: Vec<LaneId> = self.ledger.ahead().collect();
         ahead.into_iter().for_each(|id| self.commit(id, now));
     }
 
-    /// Ends the run of a container from outside. The thread may go on reading the input that it executes.
-    /// Returns `None` if there is no run, or if the function is broken.
-    pub(super) fn fence(&mut self, id: ContainerId, now: Time) -> Option<Position> {
-        let run = Arc::clone(self.seats[id.index()].run.as_ref()?);
+    /// Ends the run of a lane from outside. The thread may go on reading the input that it executes. Returns
+    /// `None` if there is no run, or if the function is broken.
+    pub(super) fn fence(&mut self, id: LaneId, now: Time) -> Option<Position> {
+        let run = Arc::clone(self.run(id)?);
         let Some(position) = run.fence() else {
             self.break_down(REFUSED);
             return None;
         };
-        self.seats[id.index()].suspended = run.is_suspended();
+        self.lane_mut(id).suspended = run.is_suspended();
         run.wake();
         if position.begun {
             run.chunk.share((position.at - run.chunk.first()) as usize);
@@ -85,7 +84,7 @@ impl State {
         // Commits only up to the fence. The thread may have advanced past it, but cannot publish any outcome
         // there.
         self.commit_to(id, position.at, now);
-        self.seats[id.index()].run = None;
+        self.lane_mut(id).run = None;
         self.spent.push(run);
         Some(position)
     }
@@ -155,7 +154,8 @@ impl State {
         now: Time,
     ) -> u64 {
         let mut begun = Vec::new();
-        while let Some(id) = self.ledger.leased_of(job, ContainerId(0)) {
+        let leased: Vec<LaneId> = self.ledger.leases_of(job).collect();
+        for id in leased {
             let position = self.fence(id, now);
             if self.broken.is_some() {
                 self.unseen_ends.extend(end); // it may hold an input
@@ -163,7 +163,7 @@ impl State {
             }
             if let Some(position) = position.filter(|position| position.begun) {
                 begun.push(position.at);
-                self.interrupt(id);
+                self.interrupt(id.container);
             }
             self.ledger.recalled(id, position, now);
         }
@@ -292,13 +292,12 @@ impl State {
         if self.ledger.mode() != Mode::Stopping || !known {
             return;
         }
-        let mut next = self.ledger.leased_of(job, ContainerId(0));
-        while let Some(id) = next {
-            let run = self.seats[id.index()].run.clone().expect("a lease has its run");
+        let leased: Vec<LaneId> = self.ledger.leases_of(job).collect();
+        for id in leased {
+            let run = self.run(id).cloned().expect("a lease has its run");
             let end = run.truncate(run.chunk.first());
             self.commit(id, now);
             self.ledger.truncated(id, end, None);
-            next = self.ledger.leased_of(job, ContainerId(id.0 + 1));
         }
         self.fill_window(job);
         if self.broken.is_some() {
@@ -325,7 +324,8 @@ impl State {
             self.breaks = true;
         }
         // A future that waits for ever would not notice the end without a fence and a wake-up.
-        for run in self.seats.iter_mut().filter_map(|seat| seat.run.take()) {
+        let lanes = self.seats.iter_mut().flat_map(|seat| &mut seat.lanes);
+        for run in lanes.filter_map(|lane| lane.run.take()) {
             // If the system refuses the fence, the input is not marked as shared. That is safe, because a
             // broken function moves no input out of its chunk.
             if let Some(position) = run.fence().filter(|position| position.begun) {

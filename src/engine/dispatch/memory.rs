@@ -88,7 +88,7 @@ impl Dispatch {
             return false;
         }
         let now = self.now();
-        self.come_back(&mut state, id, generation, now);
+        self.come_back(&mut state, id.into(), generation, now);
         let exits = 1 + state.ledger.exiting();
         if state.pressure(exits, 0, &self.settings) > Pressure::None {
             return false; // if all these exits hung, too many threads would be abandoned

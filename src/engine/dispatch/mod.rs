@@ -30,7 +30,7 @@ use std::time::Instant;
 
 use parking_lot::{Mutex, MutexGuard};
 
-use crate::base::ids::{ContainerId, Generation};
+use crate::base::ids::{ContainerId, Generation, LaneId};
 use crate::base::signal::Signal;
 use crate::base::sync;
 use crate::code::context::Context;
@@ -123,16 +123,10 @@ pub(crate) struct State {
 /// The state of a container that is not in the ledger.
 #[derive(Default)]
 struct Seat {
-    /// The run that the container executes. Written by a claim, and cleared by the container's return or by a
-    /// fence.
-    run: Option<Arc<Run>>,
-    /// The caller that asked for the current or last execution. It is kept outside the job's buffers, because
-    /// the job may have ended meanwhile.
-    caller: Caller,
-    /// Whether the thread of the current generation may be in the user's function.
-    at_work: bool,
+    /// The lanes of the current generation that were ever used, in the order of their numbers.
+    lanes: Vec<LaneSeat>,
     /// Whether the user's code waits in a task. Written by `enter` and `exit` where they begin and cease to
-    /// wait, and when a run is fenced. Read when the container is detached.
+    /// wait, and when the container is about to be detached. Read when the container is detached.
     suspended: bool,
     /// The token of the last generation whose code has registered one.
     token: Option<(Generation, Arc<Token>)>,
@@ -140,6 +134,35 @@ struct Seat {
     peak: u64,
     /// The fate of the container at the end of the function.
     fate: Option<Fate>,
+}
+
+/// The state of a lane that is not in the ledger.
+#[derive(Default)]
+struct LaneSeat {
+    /// The run that the lane executes. Written by a claim, and cleared by the lane's return or by a fence.
+    run: Option<Arc<Run>>,
+    /// The caller that asked for the current or last execution. It is kept outside the job's buffers, because
+    /// the job may have ended meanwhile.
+    caller: Caller,
+    /// Whether the lane may be in the user's function.
+    at_work: bool,
+    /// Whether the user's code waited in a task when the run was fenced.
+    suspended: bool,
+}
+
+impl State {
+    fn lane(&self, id: LaneId) -> Option<&LaneSeat> {
+        self.seats[id.container.index()].lanes.get(id.index())
+    }
+
+    /// A lane, which exists from now on.
+    fn lane_mut(&mut self, id: LaneId) -> &mut LaneSeat {
+        let lanes = &mut self.seats[id.container.index()].lanes;
+        if lanes.len() <= id.index() {
+            lanes.resize_with(id.index() + 1, LaneSeat::default);
+        }
+        &mut lanes[id.index()]
+    }
 }
 
 /// The accepted inputs that got no outcome of their own because the function ended.
@@ -209,6 +232,8 @@ struct Deferred {
     wakers: Wakers,
     /// Whether containers that were held back may be created now.
     recovered: bool,
+    /// A container that may take work again.
+    unheld: Option<ContainerId>,
     /// Whether the function has broken down.
     breaks: bool,
     /// The history has facts to hear.
@@ -250,6 +275,7 @@ impl State {
             refused,
             wakers: std::mem::take(&mut self.wakers),
             recovered: self.ledger.take_recovered(),
+            unheld: self.ledger.take_unheld(),
             breaks: std::mem::take(&mut self.breaks),
         }
     }
@@ -266,6 +292,12 @@ impl Dispatch {
         }
         if deferred.recovered {
             self.notify(Notice::Recovered);
+            if self.settings.rules.lanes > 1 {
+                self.work.iter().for_each(Signal::notify_all); // containers that live may be held back as well
+            }
+        }
+        if let Some(id) = deferred.unheld {
+            self.work[id.index()].notify_all();
         }
         for waker in deferred.wakers.woken {
             ignore_panic(|| waker.wake());

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::base::ids::{Attempt, ContainerId, Generation, InputId, JobId};
+use crate::base::ids::{Attempt, ContainerId, Generation, InputId, JobId, LaneId};
 use crate::contain::drops::{defer, defer_drop};
 use crate::data::chunk::ChunkInputs;
 use crate::decide::job::Counts;
@@ -260,9 +260,10 @@ impl Dispatch {
             if !state.ledger.is_current(id, generation) || state.broken.is_some() {
                 return None;
             }
-            state.commit(id, self.now()); // what the container completed may prove it
-            let lease = state.ledger.lease(id)?;
-            let run = state.seats[id.index()].run.as_ref()?;
+            let Some(lane) = self.culprit(&state, id) else { return None };
+            state.commit(lane, self.now()); // what the container completed may prove it
+            let lease = state.ledger.lease(lane)?;
+            let run = state.run(lane)?;
             let index = run.executing()?;
             if !state.ledger.is_at_its_last(id, lease.job, index) {
                 return None;
@@ -472,7 +473,7 @@ impl StateGuard<'_> {
                 state,
                 since: self.moment(seen.since),
                 until: until.map(|until| self.moment(until)),
-                executing: self.execution(id),
+                executing: self.oldest_in(id),
                 crashes: seen.crashes,
                 last_death: None,
                 memory: memory.map(|memory| {
@@ -495,9 +496,10 @@ impl StateGuard<'_> {
         self.observed.started.saturating_add(time.0)
     }
 
-    /// The execution in a container, if there is one.
-    fn execution(&self, id: ContainerId) -> Option<CurrentExecution> {
-        let executing = self.ledger.executing_in(id)?;
+    /// The execution in a lane, if there is one.
+    fn execution(&self, lane: LaneId) -> Option<CurrentExecution> {
+        let executing = self.ledger.executing_in(lane)?;
+        let id = lane.container;
         let (generation, _) = self.ledger.stage(id);
         let since = self.moment(executing.since);
         Some(CurrentExecution {
@@ -509,6 +511,14 @@ impl StateGuard<'_> {
         })
     }
 
+    /// The oldest execution in a container, if there is one.
+    fn oldest_in(&self, id: ContainerId) -> Option<CurrentExecution> {
+        let executing =
+            self.ledger.leased_by(id).filter_map(|lane| Some((self.ledger.executing_in(lane)?.since, lane)));
+        let (_, oldest) = executing.min()?;
+        self.execution(oldest)
+    }
+
     fn name(&self, input: InputId) -> InputName {
         let caller = self.buffers.get(input.job).map(JobBuffers::caller);
         let (label, call) = (caller.and_then(Caller::label), caller.and_then(Caller::call));
@@ -517,7 +527,7 @@ impl StateGuard<'_> {
 
     /// The executions that have gone on for longest, the oldest first.
     fn oldest(&self) -> Vec<CurrentExecution> {
-        let mut executing: Vec<(Time, ContainerId)> =
+        let mut executing: Vec<(Time, LaneId)> =
             self.ledger.leased().filter_map(|id| Some((self.ledger.executing_in(id)?.since, id))).collect();
         executing.sort_unstable();
         executing.into_iter().take(OLDEST_MAX).filter_map(|(_, id)| self.execution(id)).collect()

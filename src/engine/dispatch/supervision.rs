@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::base::ids::{ContainerId, Generation};
+use crate::base::ids::{ContainerId, Generation, LaneId};
 use crate::data::failure::Reason;
 use crate::decide::ledger::{ContainerStage, Mode, Pressure, Unrun};
 use crate::decide::steps;
@@ -57,7 +57,9 @@ impl Dispatch {
             state.commit_all(now); // an input that has completed may end the crash loop
         }
         let generation = state.ledger.begin(id, now)?;
-        state.seats[id.index()].at_work = false;
+        let lanes = std::mem::take(&mut state.seats[id.index()].lanes);
+        let callers = lanes.into_iter().map(|lane| lane.caller);
+        state.unused_callers.extend(callers.filter(Caller::holds_a_span));
         state.seats[id.index()].suspended = false;
         state.seats[id.index()].fate = None;
         self.changed.notify_threads();
@@ -341,9 +343,9 @@ impl State {
         self.events.extend(changes.iter().map(|change| Event::of_change(change, now).into()));
     }
 
-    /// The caller that asked for the current or last execution of a container.
-    pub(super) fn caller(&self, id: ContainerId) -> Caller {
-        self.seats[id.index()].caller.clone()
+    /// The caller that asked for the current or last execution of a lane.
+    pub(super) fn caller(&self, id: LaneId) -> Caller {
+        self.lane(id).map_or_else(Caller::default, |lane| lane.caller.clone())
     }
 
     /// Ends every input without an outcome, and detaches the threads that are in the user's code.
@@ -352,18 +354,26 @@ impl State {
         // A container that has stayed up long enough ends the crash loop before it is cut off.
         self.ledger.end_loop_if_stable(now);
         for id in self.ledger.containers() {
-            self.fence(id, now);
-            if self.broken.is_some() {
-                break;
+            let leased: Vec<LaneId> = self.ledger.leased_by(id).collect();
+            for lane in leased {
+                self.fence(lane, now);
+                if self.broken.is_some() {
+                    return;
+                }
+                self.ledger.released(lane, now);
             }
-            self.ledger.released(id, now);
+            self.would_be_abandoned(id);
             let (generation, stage) = self.ledger.stage(id);
             let in_user_code = match stage {
                 ContainerStage::Starting => true,
                 ContainerStage::Exiting => exits == Exits::End,
                 // A container is also live if it has not begun its run, or has reached the end of it. Only an
                 // orphan is known to execute user code.
-                ContainerStage::Live => self.seats[id.index()].at_work && self.ledger.orphan(id).is_some(),
+                ContainerStage::Live => {
+                    let lanes = self.seats[id.index()].lanes.iter().enumerate();
+                    let mut at_work = lanes.filter(|(_, lane)| lane.at_work);
+                    at_work.any(|(lane, _)| self.ledger.orphan(LaneId::new(id, lane as u32)).is_some())
+                }
                 ContainerStage::Absent | ContainerStage::BackingOff { .. } => false,
             };
             if in_user_code {

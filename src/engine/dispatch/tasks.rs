@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::time::{Sleep, sleep_until};
 
-use crate::base::ids::{ContainerId, Generation, JobId};
+use crate::base::ids::{ContainerId, Generation, JobId, LaneId};
 use crate::data::flow_control::FlowControl;
 use crate::decide::ledger::{ContainerStage, Mode};
 use crate::decide::life::{Next, Served};
@@ -74,11 +74,11 @@ impl Dispatch {
             loop {
                 let mut state = self.lock();
                 asleep.wake(&mut state);
-                let until = match self.offer(&mut state, id, generation, returned) {
+                let until = match self.offer(&mut state, id.into(), generation, returned) {
                     Next::Work(work) => return Poll::Ready(Ok(work)),
                     Next::Over(served) => return Poll::Ready(Err(served)),
-                    Next::Wait { .. } if state.flush() => continue,
-                    Next::Wait { until } => until,
+                    Next::Wait { .. } | Next::Hold { .. } if state.flush() => continue,
+                    Next::Wait { until } | Next::Hold { until } => until,
                 };
                 let until = self.sleeps(&mut state, id, generation, until);
                 asleep.asleep = true;
@@ -216,19 +216,12 @@ impl State {
 
     /// Whether a container has a lease of several inputs of the job.
     fn runs_ahead(&self, job: JobId) -> bool {
-        let mut next = self.ledger.leased_of(job, ContainerId(0));
-        while let Some(id) = next {
-            if self.ledger.lease(id).is_some_and(|lease| lease.span.len > 1) {
-                return true;
-            }
-            next = self.ledger.leased_of(job, ContainerId(id.0 + 1));
-        }
-        false
+        self.ledger.leases_of(job).any(|lane| self.ledger.lease(lane).is_some_and(|lease| lease.span.len > 1))
     }
 
     /// The number of runs of several inputs for whose outcomes a consumer waits in a task.
     fn tasks_waiting(&self) -> usize {
-        let waited_for = |id: &ContainerId| {
+        let waited_for = |id: &LaneId| {
             let lease = self.ledger.lease(*id).filter(|lease| lease.span.len > 1);
             lease.is_some_and(|lease| self.has_polling_task(lease.job))
         };

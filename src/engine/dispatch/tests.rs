@@ -18,9 +18,9 @@ impl Dispatch {
         look: impl FnOnce(&State) -> T,
     ) -> (Next<Work>, T) {
         let mut state = self.lock();
-        self.come_back(&mut state, id, generation, self.now());
+        self.come_back(&mut state, id.into(), generation, self.now());
         let seen = look(&state);
-        let offer = match self.offer(&mut state, id, generation, self.now()) {
+        let offer = match self.offer(&mut state, id.into(), generation, self.now()) {
             Next::Wait { until } => Next::Wait { until: self.sleeps(&mut state, id, generation, until) },
             next => next,
         };
@@ -53,7 +53,7 @@ impl State {
     /// Whether nothing is left of any job, run or detached thread, and no container sleeps.
     pub(crate) fn is_empty(&self) -> bool {
         self.buffers.open.is_empty()
-            && self.seats.iter().all(|seat| seat.run.is_none())
+            && self.seats.iter().flat_map(|seat| &seat.lanes).all(|lane| lane.run.is_none())
             && self.detached.is_empty()
             && self.sleepers.is_empty()
     }
