@@ -316,6 +316,7 @@ pub use api::map::{Map, Outcomes};
 pub use api::weak_app::WeakApp;
 pub use base::ids::{Attempt, ContainerId, Generation};
 pub use code::async_worker::AsyncWorker;
+pub use code::concurrent_worker::ConcurrentWorker;
 pub use code::context::Context;
 pub use code::scope::Scope;
 pub use code::worker::Worker;

@@ -8,8 +8,9 @@ use crate::api::any_function::AnyFunction;
 use crate::api::builder::Builder;
 use crate::api::weak_app::WeakApp;
 use crate::code::async_worker::AsyncWorker;
+use crate::code::concurrent_worker::ConcurrentWorker;
 use crate::code::context::Context;
-use crate::code::kinds::{AsyncPlain, AsyncWorkerCode, Plain, WorkerCode};
+use crate::code::kinds::{AsyncPlain, AsyncWorkerCode, ConcurrentCode, Plain, WorkerCode};
 use crate::code::worker::Worker;
 use crate::decide::restart::{CrashLoopBackoff, RateLimited, RestartPolicy};
 use crate::decide::window::Window;
@@ -305,6 +306,18 @@ impl App {
     {
         let holds_values = std::mem::needs_drop::<N>();
         Builder::new(Arc::clone(&self.shared), name, Box::new(AsyncWorkerCode(enter)), holds_values)
+    }
+
+    /// Describes an async function whose inputs in flight share a state. `enter` builds the
+    /// [`ConcurrentWorker`] of each generation of each container, and
+    /// [`Builder::concurrent_inputs`] says how many inputs it has in flight.
+    pub fn worker_concurrent<W, N>(&self, name: &str, enter: N) -> Builder<W::Input, W::Output, W::Error>
+    where
+        W: ConcurrentWorker,
+        N: AsyncFn(&Context) -> Result<W, BoxError> + Send + Sync + 'static,
+    {
+        let holds_values = std::mem::needs_drop::<N>();
+        Builder::new(Arc::clone(&self.shared), name, Box::new(ConcurrentCode(enter)), holds_values)
     }
 
     /// Drains every function within 30 s, and reports. See [`App::shutdown_within`].

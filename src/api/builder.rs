@@ -16,12 +16,15 @@ use crate::decide::ledger::Rules;
 use crate::decide::restart::RestartPolicy;
 use crate::decide::retries::Retries;
 use crate::decide::window::Window;
-use crate::engine::body::{Body, Code, CodeOf, Describe, RetryIf};
+use crate::engine::body::{Body, Code, CodeOf, Describe, InFlight, RetryIf};
 use crate::engine::running::Running;
 use crate::engine::settings::{MemoryRules, Settings, next_function_id};
 use crate::memory::local_charge::is_installed;
 use crate::memory::watch::start_watch;
-use crate::values::error::{CONTAINERS_MAX, ConfigError, StartError, containers_in_range, name_in_range};
+use crate::values::error::{
+    ACCOUNTED_INPUTS_MAX, CONCURRENT_INPUTS_MAX, CONTAINERS_MAX, ConfigError, IN_FLIGHT_MAX, StartError,
+    containers_in_range, name_in_range,
+};
 
 /// The largest number of crash retries.
 const CRASH_RETRIES_MAX: u32 = 1000;
@@ -57,6 +60,7 @@ struct Draft {
     app: Arc<AppInner>,
     name: Arc<str>,
     containers: Option<usize>,
+    concurrent_inputs: usize,
     retries: Retries,
     crash_retries: u32,
     restart: Option<RestartPolicy>,
@@ -95,6 +99,54 @@ where
     /// The number of containers, 1 ..= 1024.
     pub fn containers(mut self, containers: usize) -> Self {
         self.draft.containers = Some(containers);
+        self
+    }
+
+    /// The number of inputs that each container has in flight at the same time, 1 ..= 65 536. The default is 1.
+    /// All containers together have at most 2^20 in flight. With a [memory limit](Builder::memory_limit) a
+    /// container has at most 4096.
+    ///
+    /// Only async code that shares its state by reference can have more than one: [`App::function_async`] and
+    /// [`App::worker_concurrent`]. The inputs of a container share its thread, and one of them is polled at a
+    /// time. They suit work that waits, such as requests. Work that computes needs more
+    /// [containers](Builder::containers) instead. The default [window](Builder::window) is at least twice as
+    /// large as the number of inputs in flight.
+    ///
+    /// | the work | use |
+    /// |---|---|
+    /// | computes, or blocks its thread | as many containers as cores, one input at a time |
+    /// | waits for timers or sockets | one or two containers, hundreds of concurrent inputs |
+    ///
+    /// Of a panic the guilty input is known, and only it is blamed. What becomes of the others in flight depends
+    /// on the code:
+    ///
+    /// | code | at a panic | a known suspect |
+    /// |---|---|---|
+    /// | [`App::function_async`] | the others go on, and so does the container | is replayed beside others |
+    /// | [`App::worker_concurrent`] | the others are replayed with a new worker, which costs them nothing | is replayed alone in its container |
+    ///
+    /// [`App::function_async`]: crate::App::function_async
+    /// [`App::worker_concurrent`]: crate::App::worker_concurrent
+    ///
+    /// ```
+    /// use std::time::{Duration, Instant};
+    ///
+    /// let app = longshore::App::ephemeral("docs");
+    /// let wait = app
+    ///     .function_async("wait", async |n: &u64| {
+    ///         tokio::time::sleep(Duration::from_millis(10)).await;
+    ///         Ok::<_, std::convert::Infallible>(*n)
+    ///     })
+    ///     .containers(1)
+    ///     .concurrent_inputs(100)
+    ///     .start()?;
+    /// let begun = Instant::now();
+    /// assert_eq!(wait.run((0..200).collect()).unwrap().len(), 200);
+    /// assert!(begun.elapsed() < Duration::from_secs(1), "one after the other they take two seconds");
+    /// # Ok::<(), longshore::StartError>(())
+    /// ```
+    pub fn concurrent_inputs(mut self, inputs: usize) -> Self {
+        self.draft.concurrent_inputs = inputs;
         self
     }
 
@@ -304,6 +356,7 @@ impl Draft {
             app,
             name: name.into(),
             containers: None,
+            concurrent_inputs: 1,
             retries: Retries::default(),
             crash_retries: 3,
             restart: None,
@@ -350,11 +403,14 @@ impl Draft {
         if std::thread::panicking() {
             return Err(StartError::Panicking);
         }
-        let rules = self.rules()?;
+        let rules = self.rules(&*code)?;
         let memory = self.memory_rules(rules.containers, accounted)?;
         let default_window = match self.window {
             Some(inputs) => Window::fixed(inputs)?,
-            None => Window::adaptive(shape.input.size() + shape.outcome.size()),
+            None => {
+                let bytes = shape.input.size() + shape.outcome.size();
+                Window::adaptive(bytes, rules.containers as u64 * u64::from(rules.lanes))
+            }
         };
         install_hook(Context::moment);
         let settings = Settings {
@@ -392,7 +448,25 @@ impl Draft {
         })
     }
 
-    fn rules(&self) -> Result<Rules, ConfigError> {
+    /// The number of inputs that each of `containers` containers has in flight.
+    fn lanes(&self, containers: usize, code: &dyn Code) -> Result<u32, ConfigError> {
+        let inputs = self.concurrent_inputs;
+        let max = if self.memory_limit.is_some() { ACCOUNTED_INPUTS_MAX } else { CONCURRENT_INPUTS_MAX };
+        if !(1..=max).contains(&inputs) {
+            return Err(ConfigError::ConcurrentInputs { inputs, max });
+        }
+        if inputs > 1
+            && let InFlight::One(instead) = code.in_flight()
+        {
+            return Err(ConfigError::OneAtATime { inputs, instead });
+        }
+        if containers * inputs > IN_FLIGHT_MAX {
+            return Err(ConfigError::InFlight { containers, inputs, max: IN_FLIGHT_MAX });
+        }
+        Ok(u32::try_from(inputs).expect("it is at most 65 536"))
+    }
+
+    fn rules(&self, code: &dyn Code) -> Result<Rules, ConfigError> {
         name_in_range(&self.app.name)?;
         name_in_range(&self.name)?;
         let parallelism = || std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
@@ -409,6 +483,7 @@ impl Draft {
         let restart = self.restart.clone().unwrap_or_else(|| self.app.policy.clone());
         restart.validate()?;
         let (retries, crash_retries) = (self.retries.clone(), self.crash_retries);
-        Ok(Rules { containers, lanes: 1, has_state: true, retries, crash_retries, restart })
+        let (lanes, has_state) = (self.lanes(containers, code)?, code.has_state());
+        Ok(Rules { containers, lanes, has_state, retries, crash_retries, restart })
     }
 }

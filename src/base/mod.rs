@@ -1,7 +1,8 @@
-//! The layer below all others: the atomics and locks of the engine's own protocols, signals, and the numbers
-//! that identify things.
+//! The layer below all others: the atomics and locks of the engine's own protocols, signals, ready
+//! lanes, and the numbers that identify things.
 
 pub(crate) mod ids;
 pub(crate) mod position;
+pub(crate) mod ready;
 pub(crate) mod signal;
 pub(crate) mod sync;

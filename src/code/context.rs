@@ -83,6 +83,19 @@ impl Context {
         }))
     }
 
+    /// The context of a lane of the same container, in which one of several inputs in flight executes.
+    pub(crate) fn of_lane(&self, token: &Arc<Token>) -> Self {
+        let ContextInner { app, function, function_id, container, .. } = &*self.0;
+        let context = Self::new(Arc::clone(app), Arc::clone(function), *function_id, *container);
+        context.begin_generation(self.generation(), token);
+        context
+    }
+
+    /// Whether user code has kept a clone. `own` is the number of handles that the engine holds.
+    pub(crate) fn is_kept(&self, own: usize) -> bool {
+        Rc::strong_count(&self.0) > own
+    }
+
     /// Runs code of the container on a thread that other containers share.
     #[cfg(feature = "testkit")]
     pub(crate) fn inside<T>(&self, run: impl FnOnce() -> T) -> T {
@@ -119,7 +132,7 @@ impl Context {
         CURRENT.try_with(|slot| slot.borrow().as_ref().map(look)).ok().flatten()
     }
 
-    fn replace_current(context: Option<Self>) -> Option<Self> {
+    pub(crate) fn replace_current(context: Option<Self>) -> Option<Self> {
         CURRENT.try_with(|slot| slot.replace(context)).ok().flatten()
     }
 

@@ -1,4 +1,4 @@
-//! The four kinds of the user's code, as the application gives them.
+//! The five kinds of the user's code, as the application gives them.
 
 /// A plain function.
 pub(crate) struct Plain<F>(pub(crate) F);
@@ -11,6 +11,9 @@ pub(crate) struct AsyncPlain<F>(pub(crate) F);
 
 /// An [`AsyncWorker`](crate::AsyncWorker), made anew by its `enter` for each generation.
 pub(crate) struct AsyncWorkerCode<N>(pub(crate) N);
+
+/// A [`ConcurrentWorker`](crate::ConcurrentWorker), made anew by its `enter` for each generation.
+pub(crate) struct ConcurrentCode<N>(pub(crate) N);
 
 #[cfg(feature = "testkit")]
 pub(crate) use crate::code::rehearsable::Rehearsable;

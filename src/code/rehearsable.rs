@@ -3,8 +3,9 @@
 use std::pin::Pin;
 
 use crate::code::async_worker::AsyncWorker;
+use crate::code::concurrent_worker::ConcurrentWorker;
 use crate::code::context::Context;
-use crate::code::kinds::{AsyncPlain, AsyncWorkerCode, Plain, WorkerCode};
+use crate::code::kinds::{AsyncPlain, AsyncWorkerCode, ConcurrentCode, Plain, WorkerCode};
 use crate::code::worker::Worker;
 use crate::values::crash::BoxError;
 
@@ -133,6 +134,39 @@ where
 }
 
 impl<W: AsyncWorker> Role<W::Input, W::Output, W::Error> for AsyncWorkerRole<W> {
+    fn call<'a>(
+        &'a mut self,
+        input: &'a W::Input,
+        context: &'a Context,
+    ) -> Local<'a, Result<W::Output, W::Error>> {
+        Box::pin(self.0.call(input, context))
+    }
+
+    fn exit<'a>(self: Box<Self>, context: &'a Context) -> Local<'a, ()>
+    where
+        Self: 'a,
+    {
+        Box::pin(self.0.exit(context))
+    }
+}
+
+struct ConcurrentRole<W>(W);
+
+impl<W, N> Rehearsable<W::Input, W::Output, W::Error> for ConcurrentCode<N>
+where
+    W: ConcurrentWorker,
+    N: AsyncFn(&Context) -> Result<W, BoxError>,
+{
+    fn waits(&self) -> bool {
+        true
+    }
+
+    fn begin<'a>(&'a self, context: &'a Context) -> Local<'a, Begun<'a, W::Input, W::Output, W::Error>> {
+        Box::pin(async { Ok(Box::new(ConcurrentRole((self.0)(context).await?)) as Box<dyn Role<_, _, _>>) })
+    }
+}
+
+impl<W: ConcurrentWorker> Role<W::Input, W::Output, W::Error> for ConcurrentRole<W> {
     fn call<'a>(
         &'a mut self,
         input: &'a W::Input,

@@ -26,8 +26,10 @@ thread_local! {
 /// The absence of a culprit.
 const NO_LANE: u32 = u32::MAX;
 
-/// The token of one generation of a container.
+/// The token of one generation of a container, or of one of its lanes.
 pub(crate) struct Token {
+    /// The token of the generation. `None` if this is it.
+    generation: Option<Arc<Token>>,
     /// Whether the generation is over. Its thread may still be in the user's code.
     over: AtomicBool,
     /// Whether the map or call of the current execution was cancelled or has ended. Set
@@ -66,6 +68,7 @@ impl Token {
 
     fn new(account: Option<Open>, thread: Option<priority::Thread>, stack_bytes: Option<usize>) -> Self {
         Self {
+            generation: None,
             over: AtomicBool::new(false),
             unwanted: AtomicBool::new(false),
             has_unwound: AtomicBool::new(false),
@@ -79,6 +82,18 @@ impl Token {
         }
     }
 
+    /// The token of a lane of this generation, in which one of several inputs in flight executes.
+    pub(crate) fn of_lane(self: &Arc<Self>) -> Self {
+        let mut lane = Self::new(None, None, None);
+        lane.generation = Some(Arc::clone(self));
+        lane
+    }
+
+    /// The token of the generation.
+    fn whole(&self) -> &Self {
+        self.generation.as_deref().unwrap_or(self)
+    }
+
     /// Records that the code of this lane has unwound.
     pub(crate) fn blame(&self, lane: u32) {
         self.culprit.store(lane, Ordering::Relaxed);
@@ -90,12 +105,12 @@ impl Token {
     }
 
     pub(crate) fn account(&self) -> Option<&Open> {
-        self.account.as_ref()
+        self.whole().account.as_ref()
     }
 
     /// The stack size that a helper thread of the code should have.
     pub(crate) fn stack_bytes(&self) -> Option<usize> {
-        self.stack_bytes
+        self.whole().stack_bytes
     }
 
     /// Has the container killed when the account is over its limit, for as long as the token exists.
@@ -119,7 +134,7 @@ impl Token {
 
     /// Whether the outcome of the current execution is unwanted, and the code has no other reason to unwind.
     pub(crate) fn is_unwanted(&self) -> bool {
-        let ends = self.over.load(Ordering::Relaxed) || self.is_over_limit();
+        let ends = self.whole().over.load(Ordering::Relaxed) || self.is_over_limit();
         self.unwanted.load(Ordering::Relaxed) && !ends
     }
 
@@ -161,18 +176,19 @@ impl Token {
     pub(crate) fn is_at_a_checkpoint(&self) {
         if !self.has_checkpointed() {
             self.has_checkpointed.store(true, Ordering::Relaxed);
+            self.whole().has_checkpointed.store(true, Ordering::Relaxed);
         }
     }
 
     /// Whether the account is over its limit.
     pub(crate) fn is_over_limit(&self) -> bool {
-        self.account.as_ref().is_some_and(|account| account.counters().is_over_limit())
+        self.account().is_some_and(|account| account.counters().is_over_limit())
     }
 
     /// The death of a container whose code has ended after its account was over its limit. `None` if the
     /// account is not over its limit.
     pub(crate) fn over_limit_death(&self) -> Option<Death> {
-        let account = self.account.as_ref()?.counters();
+        let account = self.account()?.counters();
         let limit = account.limit().filter(|_| account.is_over_limit())?;
         Some(Death::MemoryLimit { limit, used: account.peak(), reclaimed: true })
     }
@@ -180,19 +196,19 @@ impl Token {
     /// Whether the code should unwind. A spawned task may outlive the execution that spawned it, and does not
     /// unwind because that execution is unwanted.
     fn should_unwind(&self) -> bool {
-        self.over.load(Ordering::Relaxed)
+        self.whole().over.load(Ordering::Relaxed)
             || (self.unwanted.load(Ordering::Relaxed) && !is_in_task())
-            || (self.is_over_limit() && !self.exits.load(Ordering::Relaxed))
+            || (self.is_over_limit() && !self.whole().exits.load(Ordering::Relaxed))
     }
 
     /// The most bytes that the last attempt used.
     pub(crate) fn peak(&self) -> Option<u64> {
-        self.account.as_ref().map(|account| account.counters().peak())
+        self.account().map(|account| account.counters().peak())
     }
 
     /// Charges the account for what this thread allocates, until the returned value is dropped.
     pub(crate) fn enter(&self) -> Option<ChargeGuard> {
-        self.account.as_ref().map(Open::enter)
+        self.account().map(Open::enter)
     }
 
     /// Runs the user's code and charges the account for it.
@@ -211,7 +227,7 @@ impl Token {
     /// attempt, or `None` if no thread has charged anything since the last attempt.
     #[inline]
     pub(crate) fn end_attempt(&self) -> Option<Epoch> {
-        let account = self.account.as_ref()?;
+        let account = self.account()?;
         ChargeGuard::is_used().then(|| account.end_epoch())
     }
 

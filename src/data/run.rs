@@ -120,23 +120,24 @@ impl Run {
         }
     }
 
-    /// Records that the executing task waits, to be woken when the run is fenced. Returns `false` if
-    /// it is fenced already.
-    pub(crate) fn suspend(&self, waker: &Waker) -> bool {
-        let mut task = self.task.lock();
-        if !task.as_ref().is_some_and(|task| task.will_wake(waker)) {
-            *task = Some(waker.clone());
-        }
-        drop(task);
-        self.suspended.store(true, Ordering::SeqCst);
+    /// Keeps the waker of the executing task, to be woken when the run is fenced.
+    pub(crate) fn keep_waker(&self, waker: &Waker) {
+        *self.task.lock() = Some(waker.clone());
+    }
+
+    /// Records that the executing task waits. Returns `false` if the run is fenced already.
+    pub(crate) fn suspend(&self) -> bool {
+        self.suspended.store(true, Ordering::Release);
+        self.cursor.light().pass();
         !self.is_fenced()
     }
 
     /// Records that the executing task goes on. Returns `false` if it may not, because the run is fenced.
     pub(crate) fn resume(&self) -> bool {
-        // The store comes before the load, so that either this thread sees a fence or the fencing
-        // thread sees the store.
-        self.suspended.store(false, Ordering::SeqCst);
+        // The store comes before the load, so that either this thread sees a fence or the fencing thread sees
+        // the store: it passes the heavy half between its own store and load.
+        self.suspended.store(false, Ordering::Release);
+        self.cursor.light().pass();
         !self.is_fenced()
     }
 
@@ -291,10 +292,10 @@ mod tests {
     fn a_task_that_waits_does_not_go_on_once_its_run_is_fenced() {
         let run = run(0, 3);
         assert!(begin(&run).is_some());
-        assert!(run.resume() && run.suspend(Waker::noop()) && run.resume() && !run.is_suspended());
-        assert!(run.suspend(Waker::noop()));
+        assert!(run.resume() && run.suspend() && run.resume() && !run.is_suspended());
+        assert!(run.suspend());
         run.fence();
-        assert!(run.is_suspended() && !run.resume() && !run.suspend(Waker::noop()));
+        assert!(run.is_suspended() && !run.resume() && !run.suspend());
     }
 
     #[test]

@@ -46,10 +46,11 @@ impl Window {
         }
     }
 
-    /// The default window for items of `bytes` bytes, where an item is an input and its outcome.
-    pub(crate) fn adaptive(bytes: usize) -> Self {
-        let inputs_max = (WINDOW_BYTES / (bytes.max(1) as u64)).clamp(64, 65_536);
-        Self::Adaptive { inputs_min: inputs_max.min(1_000), inputs_max }
+    /// The default window for items of `bytes` bytes, where an item is an input and its outcome. `in_flight`
+    /// inputs may execute at the same time, and the window holds twice as many at least.
+    pub(crate) fn adaptive(bytes: usize, in_flight: u64) -> Self {
+        let inputs_max = (WINDOW_BYTES / (bytes.max(1) as u64)).clamp(64, 65_536).max(2 * in_flight);
+        Self::Adaptive { inputs_min: inputs_max.min(1_000).max(2 * in_flight), inputs_max }
     }
 
     /// The number of inputs in the window, if an input takes `cost` and there are `containers` containers.
@@ -74,14 +75,14 @@ mod tests {
 
     #[test]
     fn the_default_window_follows_the_cost_within_its_bounds() {
-        let small = Window::adaptive(24);
+        let small = Window::adaptive(24, 2);
         assert_eq!(small.inputs(None, 2), 1_000);
         assert_eq!(small.inputs(Some(Duration::from_micros(50)), 2), 1_000);
         assert_eq!(small.inputs(Some(Duration::from_nanos(100)), 1), 40_000);
         assert_eq!(small.inputs(Some(Duration::from_nanos(400)), 4), 40_000, "for each container");
         assert_eq!(small.inputs(Some(Duration::from_nanos(1)), 2), 65_536);
-        assert_eq!(Window::adaptive(4096).inputs(None, 2), 512);
-        assert_eq!(Window::adaptive(1 << 20).inputs(None, 2), 64);
+        assert_eq!(Window::adaptive(4096, 2).inputs(None, 2), 512);
+        assert_eq!(Window::adaptive(1 << 20, 2).inputs(None, 2), 64);
     }
 
     #[test]

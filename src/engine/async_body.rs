@@ -10,23 +10,25 @@ use std::future::{Future, poll_fn};
 use std::marker::PhantomData;
 use std::pin::pin;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Poll, Waker};
 
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::{LocalSet, yield_now};
 
 use crate::code::async_worker::AsyncWorker;
+use crate::code::concurrent_worker::ConcurrentWorker;
 use crate::code::context::Context;
-use crate::code::kinds::{AsyncPlain, AsyncWorkerCode};
+use crate::code::kinds::{AsyncPlain, AsyncWorkerCode, ConcurrentCode};
 use crate::code::token::{at_no_checkpoint, outside, unwind_to_boundary};
 use crate::contain::drops::Stack;
 use crate::contain::spawned::{Origin, among_tasks, as_its_own, this_thread_runs_tasks};
 use crate::contain::unwind::{contain_drop, drop_contained};
 use crate::data::shape::Types;
 use crate::decide::life::Served;
-use crate::engine::body::{Body, Errors, GenerationEnv, Instance, LeasedRun};
+use crate::engine::body::{Body, Errors, GenerationEnv, InFlight, Instance, LeasedRun};
+use crate::engine::concurrent_body::serve_lanes;
 use crate::engine::span::SafeSpan;
-use crate::values::crash::BoxError;
+use crate::values::crash::{BoxError, Panic};
 
 /// The runtime of one generation, with the user's state in it.
 struct Tasks<S> {
@@ -165,6 +167,7 @@ impl LeasedRun<'_> {
         span: Option<&SafeSpan>,
     ) -> Option<T> {
         let mut future = pin!(Some(future));
+        let mut kept: Option<Waker> = None;
         let ended = poll_fn(|cx| {
             if !self.run.resume() {
                 return Poll::Ready(None);
@@ -177,7 +180,11 @@ impl LeasedRun<'_> {
             if self.env.token.is_over_limit() {
                 return Poll::Ready(None);
             }
-            if self.run.suspend(cx.waker()) { Poll::Pending } else { Poll::Ready(None) }
+            if !kept.as_ref().is_some_and(|kept| kept.will_wake(cx.waker())) {
+                self.run.keep_waker(cx.waker());
+                kept = Some(cx.waker().clone());
+            }
+            if self.run.suspend() { Poll::Pending } else { Poll::Ready(None) }
         })
         .await;
         // The future is dropped before the end of the scope, so that a panic in its drop is contained.
@@ -205,6 +212,10 @@ where
     fn has_state(&self) -> bool {
         false
     }
+
+    fn in_flight(&self) -> InFlight {
+        InFlight::Many
+    }
 }
 
 struct AsyncPlainInstance<'a, F, I, O, E> {
@@ -220,13 +231,18 @@ where
     O: Send + 'static,
     E: Send + 'static,
 {
-    fn serve(&mut self, env: &GenerationEnv<'_>) -> Served {
+    fn serve(&mut self, env: &GenerationEnv<'_>) -> Result<Served, Panic> {
         let _inside = env.token.enter();
         let errors = self.errors;
         self.tasks.run(async |function: &mut Option<&F>| {
             let function = function.expect("the instance has not exited");
+            if env.executes_many() {
+                let call = async |input: &I, _: &Context| function(input).await;
+                return serve_lanes(env, false, |task| task.drive_in_lane(errors, &call)).await;
+            }
             let mut call = async |input: &I| function(input).await;
-            env.serve_in_task(async |task: &LeasedRun<'_>| task.drive_in_task(errors, &mut call).await).await
+            let drive = async |task: &LeasedRun<'_>| task.drive_in_task(errors, &mut call).await;
+            Ok(env.serve_in_task(drive).await)
         })
     }
 
@@ -254,6 +270,10 @@ where
     fn has_state(&self) -> bool {
         true
     }
+
+    fn in_flight(&self) -> InFlight {
+        InFlight::One("an AsyncWorker has `&mut self`; use App::worker_concurrent")
+    }
 }
 
 struct AsyncWorkerInstance<'a, W: AsyncWorker> {
@@ -262,13 +282,68 @@ struct AsyncWorkerInstance<'a, W: AsyncWorker> {
 }
 
 impl<W: AsyncWorker> Instance for AsyncWorkerInstance<'_, W> {
-    fn serve(&mut self, env: &GenerationEnv<'_>) -> Served {
+    fn serve(&mut self, env: &GenerationEnv<'_>) -> Result<Served, Panic> {
         let _inside = env.token.enter();
         let errors = self.errors;
         self.tasks.run(async |worker: &mut Option<W>| {
             let worker = worker.as_mut().expect("the instance has not exited");
             let mut call = async |input: &W::Input| worker.call(input, env.context).await;
-            env.serve_in_task(async |task: &LeasedRun<'_>| task.drive_in_task(errors, &mut call).await).await
+            let drive = async |task: &LeasedRun<'_>| task.drive_in_task(errors, &mut call).await;
+            Ok(env.serve_in_task(drive).await)
+        })
+    }
+
+    fn exit(mut self: Box<Self>, env: &GenerationEnv<'_>) {
+        self.tasks.run(async |worker: &mut Option<W>| {
+            let worker = worker.take().expect("an instance exits once");
+            env.unless_over(async { worker.exit(env.context).await }).await
+        });
+    }
+}
+
+impl<W, N> Body<W::Input, W::Output, W::Error> for ConcurrentCode<N>
+where
+    W: ConcurrentWorker,
+    N: AsyncFn(&Context) -> Result<W, BoxError> + Send + Sync,
+{
+    fn enter<'a>(
+        &'a self,
+        errors: &'a Errors<W::Error>,
+        env: &GenerationEnv<'_>,
+    ) -> Result<Box<dyn Instance + 'a>, BoxError> {
+        let over = || Err("its generation is over".into());
+        let entering = async || (self.0)(env.context).await;
+        let enter = async || env.unless_over(entering()).await.unwrap_or_else(over);
+        Ok(Box::new(ConcurrentInstance { tasks: Tasks::enter(env, enter)?, errors }))
+    }
+
+    fn has_state(&self) -> bool {
+        true
+    }
+
+    fn in_flight(&self) -> InFlight {
+        InFlight::Many
+    }
+}
+
+struct ConcurrentInstance<'a, W: ConcurrentWorker> {
+    tasks: Tasks<W>,
+    errors: &'a Errors<W::Error>,
+}
+
+impl<W: ConcurrentWorker> Instance for ConcurrentInstance<'_, W> {
+    fn serve(&mut self, env: &GenerationEnv<'_>) -> Result<Served, Panic> {
+        let _inside = env.token.enter();
+        let errors = self.errors;
+        self.tasks.run(async |worker: &mut Option<W>| {
+            let worker = worker.as_ref().expect("the instance has not exited");
+            if env.executes_many() {
+                let call = async |input: &W::Input, context: &Context| worker.call(input, context).await;
+                return serve_lanes(env, true, |task| task.drive_in_lane(errors, &call)).await;
+            }
+            let mut call = async |input: &W::Input| worker.call(input, env.context).await;
+            let drive = async |task: &LeasedRun<'_>| task.drive_in_task(errors, &mut call).await;
+            Ok(env.serve_in_task(drive).await)
         })
     }
 

@@ -32,7 +32,7 @@ use crate::engine::dispatch::{Dispatch, Work};
 use crate::engine::span::SafeSpan;
 use crate::engine::telemetry::Telemetry;
 use crate::memory::account::Epoch;
-use crate::values::crash::BoxError;
+use crate::values::crash::{BoxError, Panic};
 
 /// The user's code, shared by all containers of a function.
 pub(crate) trait Code: Send + Sync {
@@ -41,6 +41,9 @@ pub(crate) trait Code: Send + Sync {
 
     /// Whether the code has a state. An execution that unwinds from a checkpoint may leave the state torn.
     fn has_state(&self) -> bool;
+
+    /// Whether the code can have several inputs in flight at a time.
+    fn in_flight(&self) -> InFlight;
 
     /// Whether the code describes inputs. If it does not, [`Code::describe`] is never called.
     fn describes(&self) -> bool {
@@ -58,11 +61,19 @@ pub(crate) trait Code: Send + Sync {
     }
 }
 
+/// The number of inputs that code can have in flight at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum InFlight {
+    Many,
+    /// Only one. The text says which code can have many.
+    One(&'static str),
+}
+
 /// The user's code in one generation of a container. It lives on the container's thread.
 pub(crate) trait Instance {
     /// Executes inputs until the generation is over. A panic passes through, because the run that is
-    /// executing knows its own position.
-    fn serve(&mut self, env: &GenerationEnv<'_>) -> Served;
+    /// executing knows its own position. Code that executes several inputs at a time returns it.
+    fn serve(&mut self, env: &GenerationEnv<'_>) -> Result<Served, Panic>;
     fn exit(self: Box<Self>, env: &GenerationEnv<'_>);
 }
 
@@ -85,6 +96,9 @@ pub(crate) trait Body<I, O, E>: Rehearsable<I, O, E> + Send + Sync {
 
     /// The same as [`Code::has_state`].
     fn has_state(&self) -> bool;
+
+    /// The same as [`Code::in_flight`].
+    fn in_flight(&self) -> InFlight;
 }
 
 impl<I, O, E> Code for CodeOf<I, O, E>
@@ -99,6 +113,10 @@ where
 
     fn has_state(&self) -> bool {
         self.body.get().has_state()
+    }
+
+    fn in_flight(&self) -> InFlight {
+        self.body.get().in_flight()
     }
 
     fn describes(&self) -> bool {
@@ -213,19 +231,34 @@ impl<'a> GenerationEnv<'a> {
         Self { dispatch, container, generation, context, token, retained: RefCell::new(retained) }
     }
 
+    /// Whether the container has several inputs in flight at a time.
+    pub(super) fn executes_many(&self) -> bool {
+        self.dispatch.settings.rules.lanes > 1
+    }
+
     /// Whether the container exits after `run` to begin a new generation, because too many bytes are
     /// retained. `left` is the number of bytes that the attempts of the run have left.
     pub(crate) fn recycles(&self, run: &Run, left: i64) -> bool {
-        let is_too_much = |retained: &mut Retained| retained.is_too_much_after(run, left);
-        self.retained.borrow_mut().as_mut().is_some_and(is_too_much)
-            && self.dispatch.recycle(self.container, self.generation)
+        self.retains_too_much(run, left) && self.dispatch.recycle(self.container, self.generation)
     }
 
-    /// Begins to execute the work on this container.
+    /// Whether the attempts have left more bytes than the container may retain.
+    pub(super) fn retains_too_much(&self, run: &Run, left: i64) -> bool {
+        let is_too_much = |retained: &mut Retained| retained.is_too_much_after(run, left);
+        self.retained.borrow_mut().as_mut().is_some_and(is_too_much)
+    }
+
+    /// Begins to execute the work on this container, which executes one input at a time.
     pub(crate) fn begin(&self, work: Work) -> LeasedRun<'_> {
+        self.begin_in(self.context, &self.token, work)
+    }
+
+    /// Begins to execute the work in a lane, which has a context and a token of its own.
+    pub(super) fn begin_in<'b>(&'b self, context: &Context, token: &Arc<Token>, work: Work) -> LeasedRun<'b> {
         let Work { lane, run, lease, previous, caller } = work;
-        self.context.begin_run(lease.attempt, previous);
-        LeasedRun { env: self, lane, run, lease, caller }
+        context.begin_run(lease.attempt, previous);
+        let (context, token) = (context.clone(), Arc::clone(token));
+        LeasedRun { env: self, context, token, lane, run, lease, caller }
     }
 
     /// Repeatedly waits for work and has `drive` execute it. `drive` returns the number of bytes that the
@@ -248,7 +281,11 @@ impl<'a> GenerationEnv<'a> {
 /// A run of inputs that an instance executes.
 pub(crate) struct LeasedRun<'a> {
     pub(crate) env: &'a GenerationEnv<'a>,
-    lane: LaneId,
+    /// The context of the lane's code.
+    pub(crate) context: Context,
+    /// The token of the lane's code.
+    pub(super) token: Arc<Token>,
+    pub(super) lane: LaneId,
     pub(crate) run: Arc<Run>,
     pub(crate) lease: Lease,
     /// The caller that asked for the execution.
@@ -398,6 +435,12 @@ where
     fn has_state(&self) -> bool {
         false
     }
+
+    fn in_flight(&self) -> InFlight {
+        InFlight::One(
+            "synchronous code executes one input at a time; use App::function_async or App::worker_concurrent",
+        )
+    }
 }
 
 struct PlainInstance<'a, F, I, O, E> {
@@ -413,9 +456,9 @@ where
     O: Send + 'static,
     E: Send + 'static,
 {
-    fn serve(&mut self, env: &GenerationEnv<'_>) -> Served {
+    fn serve(&mut self, env: &GenerationEnv<'_>) -> Result<Served, Panic> {
         let Self { mut function, errors, .. } = *self;
-        env.serve(&mut |task| task.drive(errors, &mut function))
+        Ok(env.serve(&mut |task| task.drive(errors, &mut function)))
     }
 
     fn exit(self: Box<Self>, _: &GenerationEnv<'_>) {}
@@ -437,6 +480,12 @@ where
     fn has_state(&self) -> bool {
         true
     }
+
+    fn in_flight(&self) -> InFlight {
+        InFlight::One(
+            "synchronous code executes one input at a time; use App::function_async or App::worker_concurrent",
+        )
+    }
 }
 
 struct WorkerInstance<'a, W: Worker> {
@@ -445,9 +494,9 @@ struct WorkerInstance<'a, W: Worker> {
 }
 
 impl<W: Worker> Instance for WorkerInstance<'_, W> {
-    fn serve(&mut self, env: &GenerationEnv<'_>) -> Served {
+    fn serve(&mut self, env: &GenerationEnv<'_>) -> Result<Served, Panic> {
         let Self { worker, errors } = self;
-        env.serve(&mut |task| task.drive(errors, &mut |input| worker.call(input, env.context)))
+        Ok(env.serve(&mut |task| task.drive(errors, &mut |input| worker.call(input, env.context))))
     }
 
     fn exit(self: Box<Self>, env: &GenerationEnv<'_>) {

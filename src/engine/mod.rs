@@ -15,6 +15,7 @@ pub(crate) mod async_body;
 pub(crate) mod body;
 pub(crate) mod call_buffers;
 pub(crate) mod caller;
+pub(crate) mod concurrent_body;
 pub(crate) mod consumer;
 pub(crate) mod container;
 pub(crate) mod dispatch;

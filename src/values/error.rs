@@ -32,6 +32,17 @@ pub enum ConfigError {
     /// The number of containers is outside 1 ..= `max`.
     #[expect(missing_docs, reason = "the variant's sentence names its numbers")]
     Containers { containers: usize, max: usize },
+    /// The number of inputs that a container has in flight is outside 1 ..= `max`. With a memory limit `max` is
+    /// lower, because each input in flight has an account of its own.
+    #[expect(missing_docs, reason = "the variant's sentence names its numbers")]
+    ConcurrentInputs { inputs: usize, max: usize },
+    /// The containers of the function would have more than `max` inputs in flight together.
+    #[expect(missing_docs, reason = "the variant's sentence names its numbers")]
+    InFlight { containers: usize, inputs: usize, max: usize },
+    /// The code of the function executes one input at a time. `instead` says which code can have several in
+    /// flight.
+    #[expect(missing_docs, reason = "the variant's sentence names its numbers")]
+    OneAtATime { inputs: usize, instead: &'static str },
     /// The window of a map is outside 1 ..= `max`.
     #[expect(missing_docs, reason = "the variant's sentence names its numbers")]
     Window { window: u64, max: u64 },
@@ -71,6 +82,15 @@ pub enum ConfigError {
 /// The largest number of containers of a function.
 pub(crate) const CONTAINERS_MAX: usize = 1024;
 
+/// The largest number of inputs that a container has in flight.
+pub(crate) const CONCURRENT_INPUTS_MAX: usize = 65_536;
+
+/// The same, if the memory of each of them is limited.
+pub(crate) const ACCOUNTED_INPUTS_MAX: usize = 4_096;
+
+/// The largest number of inputs that a function has in flight.
+pub(crate) const IN_FLIGHT_MAX: usize = 1 << 20;
+
 /// Refuses a number of containers that is out of its range.
 pub(crate) fn containers_in_range(containers: usize) -> Result<(), ConfigError> {
     if (1..=CONTAINERS_MAX).contains(&containers) {
@@ -104,6 +124,16 @@ impl fmt::Display for ConfigError {
             }
             Self::Containers { containers, max } => {
                 write!(f, "{containers} containers are outside 1..={max}")
+            }
+            Self::ConcurrentInputs { inputs, max } => {
+                write!(f, "{inputs} concurrent inputs are outside 1..={max}")
+            }
+            Self::InFlight { containers, inputs, max } => write!(
+                f,
+                "{containers} containers with {inputs} concurrent inputs each would have more than {max} in flight"
+            ),
+            Self::OneAtATime { inputs, instead } => {
+                write!(f, "{inputs} concurrent inputs are not possible: {instead}")
             }
             Self::Window { window, max } => write!(f, "window of {window} is outside 1..={max}"),
             Self::CrashRetries { crash_retries, max } => {

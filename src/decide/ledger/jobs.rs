@@ -266,7 +266,7 @@ mod tests {
     fn the_window_is_that_of_the_job_and_its_containers() {
         let mut rig = Rig::new(2, RateLimited::new());
         let fixed = rig.map(10, 0);
-        let adaptive = rig.ledger.open(OnFailure::GoOn, Window::adaptive(8), None);
+        let adaptive = rig.ledger.open(OnFailure::GoOn, Window::adaptive(8, 2), None);
         assert_eq!((rig.ledger.window(fixed), rig.ledger.window(adaptive)), (10, 1_000));
         assert_eq!(rig.ledger.window(JobId(99)), 0, "there is no such job");
     }

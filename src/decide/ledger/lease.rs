@@ -659,7 +659,7 @@ mod tests {
     #[test]
     fn one_slow_claim_leaves_the_window_of_cheap_inputs_wide() {
         let mut rig = rig(1);
-        let map = rig.ledger.open(OnFailure::GoOn, Window::adaptive(24), None);
+        let map = rig.ledger.open(OnFailure::GoOn, Window::adaptive(24, 2), None);
         rig.sources.inputs.insert(map, 200_000);
         let mut now = START;
         let mut claim = |rig: &mut Rig, nanos| {

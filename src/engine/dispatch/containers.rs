@@ -145,7 +145,7 @@ impl Dispatch {
             return;
         }
         state.lane_mut(id).at_work = false;
-        state.is_not_interrupted(id.container);
+        state.set_unwanted(id, false);
         if state.lane_mut(id).run.is_none() {
             return;
         }

@@ -163,7 +163,7 @@ impl State {
             }
             if let Some(position) = position.filter(|position| position.begun) {
                 begun.push(position.at);
-                self.interrupt(id.container);
+                self.set_unwanted(id, true);
             }
             self.ledger.recalled(id, position, now);
         }

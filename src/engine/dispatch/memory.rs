@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Weak};
 
-use crate::base::ids::{ContainerId, Generation};
+use crate::base::ids::{ContainerId, Generation, LaneId};
 use crate::code::token::Token;
 use crate::contain::unwind::ignore_panic;
 use crate::decide::ledger::{ContainerStage, Leaving, Pressure};
@@ -70,6 +70,16 @@ impl Dispatch {
         true
     }
 
+    /// Registers the token of the code in a lane. Returns `false` if the generation is over already.
+    pub(crate) fn register_lane(&self, id: LaneId, generation: Generation, token: &Arc<Token>) -> bool {
+        let mut state = self.lock();
+        if !state.ledger.is_current(id.container, generation) || state.broken.is_some() {
+            return false;
+        }
+        state.lane_mut(id).token = Some(Arc::clone(token));
+        true
+    }
+
     /// Lowers the priority of a detached thread that should have left the user's code by now.
     fn lower_priority(&self, id: ContainerId, generation: Generation) {
         let state = self.lock();
@@ -132,17 +142,12 @@ impl State {
         (*of == generation).then_some(token)
     }
 
-    /// Makes the code of a container unwind at its next checkpoint, because the job of its input has ended.
-    pub(super) fn interrupt(&self, id: ContainerId) {
-        if let Some((_, token)) = &self.seats[id.index()].token {
-            token.set_unwanted(true);
-        }
-    }
-
-    /// Clears the interrupt of a container that has returned from its run.
-    pub(super) fn is_not_interrupted(&self, id: ContainerId) {
-        if let Some((_, token)) = &self.seats[id.index()].token {
-            token.set_unwanted(false);
+    /// Sets whether the code of a lane unwinds at its next checkpoint, because the job of its input has ended.
+    pub(super) fn set_unwanted(&self, id: LaneId, unwanted: bool) {
+        let its_own = self.lane(id).and_then(|lane| lane.token.as_ref());
+        let seat = || self.seats[id.container.index()].token.as_ref().map(|(_, token)| token);
+        if let Some(token) = its_own.or_else(seat) {
+            token.set_unwanted(unwanted);
         }
     }
 

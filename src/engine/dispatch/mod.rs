@@ -62,6 +62,7 @@ pub(crate) use consumers::{ClosedJob, Found, JobPlan, Wait};
 pub(crate) use containers::Work;
 pub(crate) use feeders::FeederEnd;
 pub(crate) use readiness::{Readiness, Wanted};
+pub(crate) use tasks::WorkSeeker;
 
 /// Everything under the lock.
 pub(crate) struct State {
@@ -148,6 +149,8 @@ struct LaneSeat {
     at_work: bool,
     /// Whether the user's code waited in a task when the run was fenced.
     suspended: bool,
+    /// The token of the lane's code. `None` in a container that executes one input at a time.
+    token: Option<Arc<Token>>,
 }
 
 impl State {

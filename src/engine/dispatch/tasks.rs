@@ -1,8 +1,8 @@
 //! Waiting in a task: by async containers, by feeders, and by consumers that are polled.
 
 use std::future::{Future, poll_fn};
-use std::pin::pin;
-use std::task::{Poll, Waker};
+use std::pin::{Pin, pin};
+use std::task::{Context as TaskContext, Poll, Waker};
 use std::time::Duration;
 
 use tokio::time::{Sleep, sleep_until};
@@ -12,6 +12,7 @@ use crate::data::flow_control::FlowControl;
 use crate::decide::ledger::{ContainerStage, Mode};
 use crate::decide::life::{Next, Served};
 use crate::decide::pacing::{POLL_MAX, POLL_MIN};
+use crate::decide::time::Time;
 use crate::engine::dispatch::containers::Work;
 use crate::engine::dispatch::{Dispatch, State};
 use crate::engine::map_buffers::MapBuffers;
@@ -26,34 +27,94 @@ pub(super) fn key(id: ContainerId, generation: Generation) -> u64 {
     generation.0 << 16 | u64::from(id.0)
 }
 
-/// A container whose task waits for work. If the task is dropped, the container stops waiting.
-struct Asleep<'a> {
+/// Looks for work in the task of a container, and waits for it. If it is dropped, the container stops waiting.
+pub(crate) struct WorkSeeker<'a> {
     dispatch: &'a Dispatch,
     id: ContainerId,
     generation: Generation,
-    asleep: bool,
+    waits: Waits,
 }
 
-impl Asleep<'_> {
+/// What the task of a container waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Waits {
+    /// The task does not wait.
+    No,
+    /// The task waits for a moment, or until its own container is signalled.
+    Held,
+    /// The task also waits for work that any container may take.
+    Asleep,
+}
+
+impl<'a> WorkSeeker<'a> {
+    pub(crate) fn new(dispatch: &'a Dispatch, id: ContainerId, generation: Generation) -> Self {
+        Self { dispatch, id, generation, waits: Waits::No }
+    }
+
     fn key(&self) -> u64 {
         key(self.id, self.generation)
     }
 
     fn wake(&mut self, state: &mut State) {
-        if std::mem::take(&mut self.asleep) {
+        let waits = std::mem::replace(&mut self.waits, Waits::No);
+        if waits != Waits::No {
             self.dispatch.work[self.id.index()].forget(self.key());
+        }
+        if waits == Waits::Asleep {
             state.sleepers.has_woken(self.id, self.generation);
+        }
+    }
+
+    /// Polls for work for `lane`. `back` are the lanes that have come back since the last poll, each with the
+    /// moment at which it did. They are taken.
+    pub(crate) fn poll(
+        &mut self,
+        cx: &mut TaskContext<'_>,
+        lane: LaneId,
+        back: &mut Vec<(LaneId, Time)>,
+        mut timer: Pin<&mut Option<Sleep>>,
+    ) -> Poll<Result<Work, Served>> {
+        let (dispatch, id, generation) = (self.dispatch, self.id, self.generation);
+        // A wake-up of any task of the container polls this future as well. The lock is taken only if this
+        // future was meant.
+        let due = timer.as_mut().as_pin_mut().is_some_and(|timer| timer.poll(cx).is_ready());
+        let registered = || dispatch.work[id.index()].is_registered(self.key(), cx.waker());
+        if !due && back.is_empty() && self.waits != Waits::No && registered() {
+            return Poll::Pending;
+        }
+        loop {
+            let mut state = dispatch.lock();
+            self.wake(&mut state);
+            dispatch.come_back_all(&mut state, generation, back);
+            let (until, waits) = match dispatch.assign(&mut state, lane, generation) {
+                Next::Work(work) => return Poll::Ready(Ok(work)),
+                Next::Over(served) => return Poll::Ready(Err(served)),
+                Next::Wait { .. } | Next::Hold { .. } if state.flush() => continue,
+                Next::Wait { until } => (dispatch.sleeps(&mut state, id, generation, until), Waits::Asleep),
+                Next::Hold { until } => (until, Waits::Held),
+            };
+            self.waits = waits;
+            dispatch.work[id.index()].register(self.key(), cx.waker().clone());
+            drop(state);
+            timer.set(until.map(|until| sleep_until(dispatch.host.instant(until).into())));
+            match timer.as_mut().as_pin_mut().map(|timer| timer.poll(cx)) {
+                None | Some(Poll::Pending) => return Poll::Pending,
+                Some(Poll::Ready(())) => {} // it was due before it was set
+            }
         }
     }
 }
 
-impl Drop for Asleep<'_> {
+impl Drop for WorkSeeker<'_> {
     fn drop(&mut self) {
-        if self.asleep {
+        if self.waits != Waits::No {
             let dispatch = self.dispatch;
+            let passes_on = self.waits == Waits::Asleep;
             let mut state = dispatch.lock();
             self.wake(&mut state);
-            dispatch.wake_one(&mut state); // the wake-up is passed on to another container
+            if passes_on {
+                dispatch.wake_one(&mut state); // the wake-up is passed on to another container
+            }
         }
     }
 }
@@ -61,37 +122,31 @@ impl Drop for Asleep<'_> {
 impl Dispatch {
     /// The same as [`Dispatch::next`], for a task.
     pub(crate) async fn next_in_task(&self, id: ContainerId, generation: Generation) -> Result<Work, Served> {
-        let mut asleep = Asleep { dispatch: self, id, generation, asleep: false };
+        let mut seeker = WorkSeeker::new(self, id, generation);
         let mut timer = pin!(None::<Sleep>);
-        let returned = self.now();
-        poll_fn(|cx| {
-            // A wake-up of any task of the container polls this future as well. The lock is taken only if
-            // this future was meant.
-            let due = timer.as_mut().as_pin_mut().is_some_and(|timer| timer.poll(cx).is_ready());
-            if !due && asleep.asleep && self.work[id.index()].is_registered(asleep.key(), cx.waker()) {
-                return Poll::Pending;
-            }
-            loop {
-                let mut state = self.lock();
-                asleep.wake(&mut state);
-                let until = match self.offer(&mut state, id.into(), generation, returned) {
-                    Next::Work(work) => return Poll::Ready(Ok(work)),
-                    Next::Over(served) => return Poll::Ready(Err(served)),
-                    Next::Wait { .. } | Next::Hold { .. } if state.flush() => continue,
-                    Next::Wait { until } | Next::Hold { until } => until,
-                };
-                let until = self.sleeps(&mut state, id, generation, until);
-                asleep.asleep = true;
-                self.work[id.index()].register(asleep.key(), cx.waker().clone());
-                drop(state);
-                timer.set(until.map(|until| sleep_until(self.host.instant(until).into())));
-                match timer.as_mut().as_pin_mut().map(|timer| timer.poll(cx)) {
-                    None | Some(Poll::Pending) => return Poll::Pending,
-                    Some(Poll::Ready(())) => {} // it was due before it was set
-                }
-            }
-        })
-        .await
+        let mut back = vec![(id.into(), self.now())];
+        poll_fn(|cx| seeker.poll(cx, id.into(), &mut back, timer.as_mut())).await
+    }
+
+    /// Lanes that have come back from their runs give their leases back.
+    pub(super) fn come_back_all(
+        &self,
+        state: &mut State,
+        generation: Generation,
+        back: &mut Vec<(LaneId, Time)>,
+    ) {
+        if state.broken.is_none() {
+            back.iter().for_each(|(lane, returned)| self.come_back(state, *lane, generation, *returned));
+        }
+        back.clear();
+    }
+
+    /// Lanes have returned from their runs, and their container does not ask for work yet.
+    pub(crate) fn returned_all(&self, generation: Generation, back: &mut Vec<(LaneId, Time)>) {
+        let mut state = self.lock();
+        self.come_back_all(&mut state, generation, back);
+        let now = self.now();
+        self.pass_on(&mut state, now);
     }
 
     /// The user's `enter` or `exit` waits in a task, which is woken when the generation is over. Returns

@@ -1,0 +1,244 @@
+//! The lanes of one container that are ready to be polled, and the wakers that make them so.
+//!
+//! Each lane has a bit. A waker sets the bit of its lane, and wakes the driver only if the driver sleeps. The
+//! driver takes the bits of 64 lanes at a time. A lane that becomes ready while its group is polled is polled
+//! again after all others, so that a future that always wakes itself does not starve them.
+//!
+//! No wake-up is lost:
+//!
+//! ```text
+//! waker                          driver
+//! bit of the lane ← 1            asleep ← true
+//! bit of its group ← 1           any group's bit set?
+//! asleep?                          yes: asleep ← false, goes on
+//!   yes: wakes the driver          no: sleeps
+//! ```
+//!
+//! The stores and loads are sequentially consistent. If the driver does not see the bit of the group, the
+//! waker sees that the driver sleeps.
+//!
+//! A waker owns the set that it writes to, and nothing else. User code may keep it for as long as it likes. A
+//! waker that is used after its future has ended makes a lane ready for nothing, which does no harm.
+
+use std::sync::Arc;
+use std::task::{Wake, Waker};
+
+use super::sync::{AtomicBool, AtomicU64, Mutex, Ordering};
+
+/// The number of lanes in a group.
+const GROUP: usize = u64::BITS as usize;
+
+/// The lanes that are ready to be polled.
+#[derive(Debug)]
+pub(crate) struct ReadyLanes {
+    /// A bit for each lane.
+    groups: Box<[AtomicU64]>,
+    /// A bit for each group that may have a ready lane.
+    summary: Box<[AtomicU64]>,
+    /// Whether the driver sleeps, or is about to.
+    asleep: AtomicBool,
+    driver: Mutex<Option<Waker>>,
+}
+
+impl ReadyLanes {
+    /// A set of this many lanes, of which none is ready.
+    pub(crate) fn new(lanes: usize) -> Self {
+        let groups = lanes.div_ceil(GROUP);
+        let zeros = |words| (0..words).map(|_| AtomicU64::new(0)).collect();
+        Self {
+            groups: zeros(groups),
+            summary: zeros(groups.div_ceil(GROUP)),
+            asleep: AtomicBool::new(false),
+            driver: Mutex::new(None),
+        }
+    }
+
+    /// Makes a lane ready.
+    pub(crate) fn ring(&self, lane: usize) {
+        let (group, bit) = (lane / GROUP, 1 << (lane % GROUP));
+        if self.groups[group].fetch_or(bit, Ordering::SeqCst) & bit != 0 {
+            return; // the driver will take the bit that another wake-up has set
+        }
+        self.summary[group / GROUP].fetch_or(1 << (group % GROUP), Ordering::SeqCst);
+        if self.asleep.load(Ordering::SeqCst) && self.asleep.swap(false, Ordering::SeqCst) {
+            let driver = self.driver.lock().clone();
+            if let Some(driver) = driver {
+                driver.wake();
+            }
+        }
+    }
+
+    /// The driver is awake, and is woken by this waker the next time that it sleeps.
+    pub(crate) fn awakes(&self, driver: &Waker) {
+        self.asleep.store(false, Ordering::SeqCst);
+        let mut known = self.driver.lock();
+        if !known.as_ref().is_some_and(|known| known.will_wake(driver)) {
+            *known = Some(driver.clone());
+        }
+    }
+
+    /// The driver is about to sleep. Returns `false` if a lane is ready, so that the driver must not sleep.
+    pub(crate) fn sleeps(&self) -> bool {
+        self.asleep.store(true, Ordering::SeqCst);
+        let is_idle = self.summary.iter().all(|word| word.load(Ordering::SeqCst) == 0);
+        if !is_idle {
+            self.asleep.store(false, Ordering::SeqCst);
+        }
+        is_idle
+    }
+
+    /// Takes the ready lanes of one group. Lanes that become ready from now on are taken the next time.
+    pub(crate) fn take(&self) -> Option<ReadyGroup> {
+        for (at, word) in self.summary.iter().enumerate() {
+            let groups = word.load(Ordering::SeqCst);
+            if groups != 0 {
+                let bit = groups.trailing_zeros() as usize;
+                // The bit of the group is cleared first. A waker that sets a lane's bit later sets it again.
+                word.fetch_and(!(1 << bit), Ordering::SeqCst);
+                let group = at * GROUP + bit;
+                let lanes = self.groups[group].swap(0, Ordering::SeqCst);
+                return Some(ReadyGroup { first: group * GROUP, lanes });
+            }
+        }
+        None
+    }
+}
+
+/// Ready lanes that the driver has taken, as an iterator over their numbers.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ReadyGroup {
+    first: usize,
+    lanes: u64,
+}
+
+impl Iterator for ReadyGroup {
+    type Item = usize;
+
+    fn next(&mut self) -> Option<usize> {
+        if self.lanes == 0 {
+            return None;
+        }
+        let bit = self.lanes.trailing_zeros() as usize;
+        self.lanes &= self.lanes - 1;
+        Some(self.first + bit)
+    }
+}
+
+/// The waker of one lane.
+pub(crate) struct LaneWaker {
+    ready: Arc<ReadyLanes>,
+    lane: usize,
+}
+
+impl LaneWaker {
+    pub(crate) fn new(ready: &Arc<ReadyLanes>, lane: usize) -> Waker {
+        Waker::from(Arc::new(Self { ready: Arc::clone(ready), lane }))
+    }
+}
+
+impl Wake for LaneWaker {
+    fn wake(self: Arc<Self>) {
+        self.ready.ring(self.lane);
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.ready.ring(self.lane);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+    use std::thread;
+
+    use super::*;
+
+    /// Counts how often the driver is woken.
+    #[derive(Default)]
+    struct Woken(AtomicUsize);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    fn taken(ready: &ReadyLanes) -> Vec<usize> {
+        std::iter::from_fn(|| ready.take()).flatten().collect()
+    }
+
+    #[test]
+    fn each_lane_that_was_rung_is_taken_once() {
+        let ready = ReadyLanes::new(10_000);
+        for lane in [9_999, 3, 64, 3, 4_096] {
+            ready.ring(lane);
+        }
+        assert_eq!(taken(&ready), [3, 64, 4_096, 9_999]);
+        assert_eq!(taken(&ready), []);
+    }
+
+    #[test]
+    fn a_lane_that_is_rung_while_its_group_is_polled_comes_after_the_others() {
+        let ready = ReadyLanes::new(128);
+        ready.ring(1);
+        ready.ring(70);
+        let mut first = ready.take().expect("two lanes are ready");
+        assert_eq!(first.next(), Some(1));
+        ready.ring(1); // the future of the lane wakes itself while it is polled
+        assert_eq!(first.next(), None);
+        let mut second = taken(&ready);
+        second.sort_unstable();
+        assert_eq!(second, [1, 70]);
+    }
+
+    #[test]
+    fn only_a_driver_that_sleeps_is_woken_and_it_is_woken_once() {
+        let ready = ReadyLanes::new(8);
+        let woken = Arc::new(Woken::default());
+        ready.awakes(&Waker::from(Arc::clone(&woken)));
+        ready.ring(1);
+        assert_eq!(woken.0.load(Ordering::SeqCst), 0);
+        assert!(!ready.sleeps(), "a lane is ready");
+        assert_eq!(taken(&ready), [1]);
+        assert!(ready.sleeps());
+        ready.ring(2);
+        ready.ring(3);
+        assert_eq!(woken.0.load(Ordering::SeqCst), 1);
+    }
+
+    #[test]
+    fn no_ring_of_another_thread_is_lost() {
+        const LANES: usize = 200;
+        const ROUNDS: usize = if cfg!(miri) { 3 } else { 300 };
+        let ready = Arc::new(ReadyLanes::new(LANES));
+        let parked = thread::current();
+        struct Unpark(thread::Thread);
+        impl Wake for Unpark {
+            fn wake(self: Arc<Self>) {
+                self.0.unpark();
+            }
+        }
+        let driver = Waker::from(Arc::new(Unpark(parked)));
+        for _ in 0..ROUNDS {
+            let mut left: Vec<bool> = vec![true; LANES];
+            let ringers: Vec<_> = [0, LANES / 2]
+                .into_iter()
+                .map(|from| {
+                    let wakers: Vec<Waker> =
+                        (from..from + LANES / 2).map(|lane| LaneWaker::new(&ready, lane)).collect();
+                    thread::spawn(move || wakers.into_iter().for_each(Waker::wake))
+                })
+                .collect();
+            while left.contains(&true) {
+                ready.awakes(&driver);
+                while let Some(group) = ready.take() {
+                    group.for_each(|lane| left[lane] = false);
+                }
+                if left.contains(&true) && ready.sleeps() {
+                    thread::park();
+                }
+            }
+            ringers.into_iter().for_each(|ringer| ringer.join().expect("it only wakes"));
+        }
+    }
+}

@@ -1,0 +1,394 @@
+//! Many inputs at once in one async container.
+//!
+//! The container's task polls a future for each lane that has a lease. One future is polled at a time, so that
+//! the input is known whose code panics or does not return. Around each poll the lane's own [`Context`] and
+//! [`Token`] are installed, and its memory is charged to its own attempt.
+//!
+//! A lane keeps the box of its future, its waker and its context, and the next lease reuses them. A waker makes
+//! its own lane [ready](crate::base::ready), and no other.
+//!
+//! The task is the root future of the container's runtime. It gives way after [`TURN`], and not after a number
+//! of polls, so that timers and sockets are looked at in time beside futures that are always ready.
+
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context as TaskContext, Poll, Waker};
+use std::time::Duration;
+
+use tokio::task::coop;
+use tokio::time::Sleep;
+
+use crate::base::ids::LaneId;
+use crate::base::ready::{LaneWaker, ReadyGroup, ReadyLanes};
+use crate::code::context::Context;
+use crate::code::token::{self, Token, at_no_checkpoint, outside, unwind_to_boundary};
+use crate::contain::unwind::{contain, contain_drop};
+use crate::data::run::Run;
+use crate::decide::life::Served;
+use crate::decide::time::Time;
+use crate::engine::body::{Errors, GenerationEnv, LeasedRun};
+use crate::engine::dispatch::WorkSeeker;
+use crate::engine::span::SafeSpan;
+use crate::values::crash::{Death, Panic};
+
+/// The time for which the task polls lanes before it gives way to timers, sockets and spawned tasks.
+const TURN: Duration = Duration::from_micros(200);
+
+/// The number of polls after which the task looks at the clock.
+const POLLS: u32 = 8;
+
+/// The result of executing a lease: the run, and the number of bytes that its attempts have left.
+pub(crate) type Driven = (Arc<Run>, i64);
+
+/// Executes inputs in up to `lanes` lanes until the generation is over. `drive` executes one lease.
+///
+/// # Errors
+///
+/// The panic of a lane whose code shares a state with the others. The whole container dies of it.
+pub(crate) async fn serve_lanes<'a, F>(
+    env: &'a GenerationEnv<'a>,
+    shares_state: bool,
+    drive: impl Fn(LeasedRun<'a>) -> F,
+) -> Result<Served, Panic>
+where
+    F: Future<Output = Driven>,
+{
+    let mut lanes = Lanes::new(env, shares_state, drive);
+    poll_fn(|cx| lanes.poll(cx)).await
+}
+
+/// A lane of the container: the parts that it keeps from one lease to the next.
+struct LaneSlot<F> {
+    waker: Waker,
+    /// The context and the token of the lane's code. While the lane is polled, those of the container are kept
+    /// here instead.
+    surroundings: Surroundings,
+    /// The future of its lease, if it has one.
+    future: Pin<Box<Option<F>>>,
+}
+
+/// All lanes of a container, and the task that polls them.
+struct Lanes<'a, D, F> {
+    env: &'a GenerationEnv<'a>,
+    /// Whether the code of all lanes shares a state, so that a panic in one lane ends the container.
+    shares_state: bool,
+    drive: D,
+    slots: Vec<LaneSlot<F>>,
+    /// The lanes that have no lease. The lane that was used last is taken first.
+    free: Vec<u32>,
+    ready: Arc<ReadyLanes>,
+    /// The ready lanes that this turn has taken and not polled yet.
+    taken: Option<ReadyGroup>,
+    /// The lane that is being polled. It stays set if the poll unwinds.
+    polled: Option<u32>,
+    /// The lanes that have come back, and of which the engine has not heard yet.
+    back: Vec<(LaneId, Time)>,
+    seeker: WorkSeeker<'a>,
+    timer: Pin<Box<Option<Sleep>>>,
+    /// Whether the container exits as soon as it is empty, because it retains too many bytes.
+    recycles: bool,
+}
+
+/// The result of a look for new work.
+enum Sought {
+    /// A lane has a lease, and is polled for the first time.
+    Begun(u32),
+    /// The look has changed the state, so that another one may find work.
+    Again,
+    /// There is nothing to begin for now.
+    Nothing,
+    Over(Served),
+}
+
+impl<'a, D, F> Lanes<'a, D, F>
+where
+    D: Fn(LeasedRun<'a>) -> F,
+    F: Future<Output = Driven>,
+{
+    fn new(env: &'a GenerationEnv<'a>, shares_state: bool, drive: D) -> Self {
+        let lanes = env.dispatch.settings.rules.lanes as usize;
+        Self {
+            env,
+            shares_state,
+            drive,
+            slots: Vec::new(),
+            free: Vec::new(),
+            ready: Arc::new(ReadyLanes::new(lanes)),
+            taken: None,
+            polled: None,
+            back: Vec::new(),
+            seeker: WorkSeeker::new(env.dispatch, env.container, env.generation),
+            timer: Box::pin(None),
+            recycles: false,
+        }
+    }
+
+    /// Polls lanes and begins leases, until there is nothing to do or the turn is over.
+    fn poll(&mut self, cx: &mut TaskContext<'_>) -> Poll<Result<Served, Panic>> {
+        outside(|| self.ready.awakes(cx.waker()));
+        let mut turn = Turn { ends: self.env.dispatch.now() + TURN, polls: 0 };
+        loop {
+            // One boundary for all polls of the turn. The lane that was being polled is known.
+            match contain(|| self.turn(cx, &mut turn)) {
+                Ok(Poll::Pending) => return Poll::Pending,
+                Ok(Poll::Ready(served)) => return Poll::Ready(Ok(served)),
+                Err(panic) => {
+                    if let Some(end) = self.unwound(panic) {
+                        return Poll::Ready(end);
+                    }
+                }
+            }
+        }
+    }
+
+    fn turn(&mut self, cx: &mut TaskContext<'_>, turn: &mut Turn) -> Poll<Served> {
+        loop {
+            // New work and ready lanes take turns, so that an endless stream of either does not hold up the
+            // other.
+            let begun = match outside(|| self.seek(cx)) {
+                Sought::Begun(lane) => Some(lane),
+                Sought::Nothing => None,
+                Sought::Again => continue,
+                Sought::Over(served) => return Poll::Ready(served),
+            };
+            if let Some(lane) = begun {
+                self.poll_lane(lane);
+            }
+            if self.taken.is_none() {
+                self.taken = self.ready.take();
+            }
+            let polled_none = begun.is_none() && self.taken.is_none();
+            while let Some(lane) = self.taken.as_mut().and_then(Iterator::next) {
+                self.poll_lane(lane as u32);
+                if self.is_turn_over(turn) {
+                    return self.gives_way(cx);
+                }
+            }
+            self.taken = None;
+            if polled_none && self.ready.sleeps() {
+                return Poll::Pending;
+            }
+            if self.is_turn_over(turn) {
+                return self.gives_way(cx);
+            }
+        }
+    }
+
+    /// Whether the task should let others run. The tasks of tokio have a budget, which all futures of this task
+    /// share. Without it, tokio's own futures wait although they are ready.
+    fn is_turn_over(&self, turn: &mut Turn) -> bool {
+        turn.polls += 1;
+        turn.polls.is_multiple_of(POLLS)
+            && (self.env.dispatch.now() >= turn.ends || !coop::has_budget_remaining())
+    }
+
+    fn gives_way(&mut self, cx: &TaskContext<'_>) -> Poll<Served> {
+        outside(|| {
+            if !self.back.is_empty() {
+                self.env.dispatch.returned_all(self.env.generation, &mut self.back);
+            }
+            cx.waker().wake_by_ref();
+        });
+        Poll::Pending
+    }
+
+    /// Begins a lease in a free lane, if there is one and there is work.
+    fn seek(&mut self, cx: &mut TaskContext<'_>) -> Sought {
+        let GenerationEnv { dispatch, container, generation, .. } = *self.env;
+        let is_full = self.free.is_empty() && self.slots.len() == dispatch.settings.rules.lanes as usize;
+        if self.recycles || is_full {
+            if !self.back.is_empty() {
+                dispatch.returned_all(generation, &mut self.back);
+            }
+            if self.recycles && self.free.len() == self.slots.len() {
+                self.recycles = false;
+                if dispatch.recycle(container, generation) {
+                    return Sought::Over(Served::Recycles);
+                }
+                return Sought::Again;
+            }
+            return Sought::Nothing;
+        }
+        let lane = self.free.last().copied().unwrap_or(self.slots.len() as u32);
+        let id = LaneId::new(container, lane);
+        match self.seeker.poll(cx, id, &mut self.back, self.timer.as_mut()) {
+            Poll::Pending => Sought::Nothing,
+            Poll::Ready(Err(served)) => Sought::Over(served),
+            Poll::Ready(Ok(work)) => {
+                if self.free.pop().is_none() {
+                    self.add_lane(id);
+                }
+                let slot = &mut self.slots[lane as usize];
+                let Surroundings { context: Some(context), token: Some(token) } = &mut slot.surroundings
+                else {
+                    unreachable!("a lane that is not polled has its own surroundings")
+                };
+                if context.is_kept(1) {
+                    // User code has kept the context of an earlier input, and it must not change under it.
+                    *context = self.env.context.of_lane(token);
+                }
+                let task = self.env.begin_in(context, token, work);
+                slot.future.set(Some((self.drive)(task)));
+                Sought::Begun(lane)
+            }
+        }
+    }
+
+    fn add_lane(&mut self, id: LaneId) {
+        let token = Arc::new(self.env.token.of_lane());
+        // If the generation is over, the next poll for work says so.
+        self.env.dispatch.register_lane(id, self.env.generation, &token);
+        self.slots.push(LaneSlot {
+            waker: LaneWaker::new(&self.ready, id.index()),
+            surroundings: Surroundings {
+                context: Some(self.env.context.of_lane(&token)),
+                token: Some(token),
+            },
+            future: Box::pin(None),
+        });
+    }
+
+    /// Polls the future of a lane. A wake-up may have come after its lease had ended.
+    fn poll_lane(&mut self, lane: u32) {
+        let slot = &mut self.slots[lane as usize];
+        let Some(future) = slot.future.as_mut().as_pin_mut() else { return };
+        self.polled = Some(lane);
+        slot.surroundings.swap();
+        let polled = future.poll(&mut TaskContext::from_waker(&slot.waker));
+        slot.surroundings.swap();
+        self.polled = None;
+        if let Poll::Ready((run, left)) = polled {
+            self.slots[lane as usize].future.set(None);
+            self.comes_back(lane);
+            self.recycles |= outside(|| self.env.retains_too_much(&run, left));
+        }
+    }
+
+    /// A lane has no lease any more.
+    fn comes_back(&mut self, lane: u32) {
+        outside(|| {
+            self.free.push(lane);
+            self.back.push((LaneId::new(self.env.container, lane), self.env.dispatch.now()));
+        });
+    }
+
+    /// A lane has unwound. Returns the end of serving, if that is one.
+    fn unwound(&mut self, panic: Panic) -> Option<Result<Served, Panic>> {
+        let Some(lane) = self.polled.take() else { return Some(Err(panic)) };
+        let slot = &mut self.slots[lane as usize];
+        at_no_checkpoint(|| contain_drop(|| slot.future.set(None)));
+        slot.surroundings.swap();
+        let is_interrupted = slot.surroundings.token.as_ref().is_some_and(|token| token.is_interrupted());
+        if is_interrupted {
+            self.comes_back(lane); // the map or call of its input has ended, so this is no crash
+            return None;
+        }
+        self.env.token.blame(lane);
+        if self.shares_state {
+            return Some(Err(panic));
+        }
+        let death = self.env.token.over_limit_death().unwrap_or(Death::Panicked(panic));
+        let id = LaneId::new(self.env.container, lane);
+        if self.env.dispatch.crashed_in_lane(id, self.env.generation, death).is_none() {
+            return Some(Ok(Served::Stale));
+        }
+        outside(|| self.free.push(lane));
+        None
+    }
+}
+
+/// The futures are dropped one by one, each inside the unwind boundary, because two panics in one drop would
+/// end the process.
+impl<D, F> Drop for Lanes<'_, D, F> {
+    fn drop(&mut self) {
+        for slot in &mut self.slots {
+            at_no_checkpoint(|| contain_drop(|| slot.future.set(None)));
+        }
+    }
+}
+
+/// A turn of the task.
+struct Turn {
+    ends: Time,
+    polls: u32,
+}
+
+/// The context and the token of code, which are installed on the thread while the code runs.
+struct Surroundings {
+    context: Option<Context>,
+    token: Option<Arc<Token>>,
+}
+
+impl Surroundings {
+    /// Exchanges these with those that are installed on this thread.
+    fn swap(&mut self) {
+        self.context = Context::replace_current(self.context.take());
+        self.token = token::set_current(self.token.take());
+    }
+}
+
+impl<'a> LeasedRun<'a> {
+    /// Executes the inputs of the run in a lane.
+    pub(super) async fn drive_in_lane<I, O, E, C>(self, errors: &'a Errors<E>, call: &'a C) -> Driven
+    where
+        C: AsyncFn(&I, &Context) -> Result<O, E>,
+        I: Send + Sync + 'static,
+        O: Send + 'static,
+        E: Send + 'static,
+    {
+        let left = self.drive_inputs(errors, call).await;
+        (self.run, left)
+    }
+
+    async fn drive_inputs<I, O, E, C>(&self, errors: &Errors<E>, call: &C) -> i64
+    where
+        C: AsyncFn(&I, &Context) -> Result<O, E>,
+        I: Send + Sync + 'static,
+        O: Send + 'static,
+        E: Send + 'static,
+    {
+        let Some(mut active) = self.run.begin::<I, O, E>() else { return 0 };
+        let span = outside(|| self.span());
+        let mut left = 0;
+        loop {
+            self.token.is_at_a_checkpoint(); // each return of a poll is a checkpoint
+            self.context.begin_input(active.index());
+            let mut future = pin!(None);
+            let mut kept: Option<Waker> = None;
+            let result = poll_fn(|cx| {
+                if !self.run.resume() {
+                    return Poll::Ready(None);
+                }
+                let _in_span = span.as_ref().map(SafeSpan::enter);
+                if future.is_none() {
+                    future.set(Some(call(active.input(), &self.context)));
+                }
+                let running = future.as_mut().as_pin_mut().expect("it was just made");
+                if let Poll::Ready(result) = running.poll(cx) {
+                    return Poll::Ready(Some(result));
+                }
+                if self.token.is_over_limit() {
+                    return Poll::Ready(None);
+                }
+                if !kept.as_ref().is_some_and(|kept| kept.will_wake(cx.waker())) {
+                    self.run.keep_waker(cx.waker());
+                    kept = Some(cx.waker().clone());
+                }
+                if self.run.suspend() { Poll::Pending } else { Poll::Ready(None) }
+            })
+            .await;
+            // The future is dropped before the end of the scope, so that a panic in its drop is contained.
+            at_no_checkpoint(|| contain_drop(|| future.set(None)));
+            if self.token.is_over_limit() {
+                result.into_iter().for_each(|answer| self.too_late(answer));
+                unwind_to_boundary();
+            }
+            let Some(result) = result else { return left };
+            left += 0;
+            if !self.returned(&mut active, result, None, span.as_ref(), errors) {
+                return left;
+            }
+        }
+    }
+}
