@@ -13,6 +13,10 @@ mod cursor;
 #[expect(dead_code, reason = "some methods of an account are not part of the protocol")]
 mod account;
 
+#[path = "../src/memory/attempts.rs"]
+#[expect(dead_code, reason = "the models keep no spare cells")]
+mod attempts;
+
 #[path = "../src/memory/over_limit.rs"]
 mod over_limit;
 
@@ -25,8 +29,9 @@ mod sync {
     use std::ops::{Deref, DerefMut};
     use std::time::Instant;
 
-    use loom::sync::atomic::fence;
-    pub(crate) use loom::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+    pub(crate) use loom::sync::atomic::{
+        AtomicBool, AtomicI64, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
+    };
 
     #[derive(Debug)]
     pub(crate) struct Mutex<T>(loom::sync::Mutex<T>);
@@ -113,7 +118,8 @@ use loom::thread;
 use std::sync::Arc as StdArc;
 use std::task::{Wake, Waker};
 
-use account::Account;
+use account::{Account, Epoch};
+use attempts::Attempts;
 use cursor::{Advance, Cursor, CursorPosition};
 use over_limit::{Link, OverLimitList};
 use signal::Signal;
@@ -314,6 +320,105 @@ fn a_block_left_by_an_attempt_freed_while_its_place_is_given_away_does_not_chang
 }
 
 #[test]
+fn a_block_freed_on_another_thread_while_its_attempt_ends_is_credited_once() {
+    loom::model(|| {
+        let account = opened_for_attempts(1000, 1);
+        let first = account.begin_attempt();
+        let epoch = account.enter_epoch() + 1;
+        let freed = Arc::clone(&account);
+        account.charge(epoch, 10, 10);
+        let caller = thread::spawn(move || freed.credit(epoch, 4));
+        let left = account.end_attempt(first).left;
+        assert!(left == 10 || left == 6, "left: {left}");
+        account.end_attempt(account.begin_attempt());
+        account.begin_attempt(); // in the cell of the first attempt
+        account.charge(epoch + 2, 7, 7);
+        caller.join().expect("no panic");
+        assert_eq!(account.used(), 7, "used");
+        assert_eq!(account.retained(), 6, "retained");
+        assert_eq!(account.live(), 13, "live");
+    });
+}
+
+#[test]
+fn two_threads_charge_two_open_attempts_and_one_of_them_crosses_the_limit() {
+    loom::model(|| {
+        let account = opened_for_attempts(10, 2);
+        let attempts = [account.begin_attempt(), account.begin_attempt()];
+        let helper = Arc::clone(&account);
+        let first = account.enter_epoch() + 1;
+        let thread = thread::spawn(move || helper.charge(first, 6, 6));
+        let crossed = [account.charge(first + 1, 6, 6), thread.join().expect("no panic")];
+        assert_eq!(crossed.iter().filter(|crossed| **crossed).count(), 1);
+        assert_eq!(account.crossed_by(), Some(attempts[usize::from(crossed[1]) ^ 1]));
+        assert_eq!((account.used(), account.highest()), (12, 12));
+    });
+}
+
+#[test]
+fn a_crossing_is_reported_although_an_earlier_one_is_forgotten_at_the_same_time() {
+    loom::model(|| {
+        let account = opened_for_attempts(10, 2);
+        let (attempt, first) = (account.begin_attempt(), account.enter_epoch() + 1);
+        account.begin_attempt();
+        assert!(account.charge(first, 12, 12));
+        account.credit(first, 12);
+        account.end_attempt(attempt);
+        let helper = Arc::clone(&account);
+        let thread = thread::spawn(move || helper.charge(first + 1, 11, 11));
+        let is_over = account.clear_over_limit();
+        assert!(thread.join().expect("no panic") || is_over, "a container lives on above its limit");
+    });
+}
+
+/// Closes an account with cells while another thread frees a block of it. The cells go to another account at
+/// once, or else to the next account in the same place.
+fn give_cells_away(attempts_ended: u64) {
+    loom::model(move || {
+        let account = opened_for_attempts(1000, 1);
+        for _ in 0..attempts_ended {
+            account.end_attempt(account.begin_attempt());
+        }
+        account.begin_attempt();
+        let epoch = account.enter_epoch() + 1;
+        account.charge(epoch + attempts_ended, 5, 5);
+        let freed = Arc::clone(&account);
+        let caller = thread::spawn(move || freed.credit(epoch, 2));
+        if let Some(cells) = account.close() {
+            let other = opened(1000); // it gives its attempts the same epochs
+            other.set_attempts(cells, 1);
+            let attempt = other.begin_attempt();
+            other.charge(epoch, 7, 7);
+            caller.join().expect("no panic");
+            assert_eq!(other.end_attempt(attempt), Epoch { peak: 7, left: 7 });
+        } else {
+            let anew = account.open(Some(1000));
+            if !anew {
+                caller.join().expect("no panic");
+                assert!(account.open(Some(1000)), "the place is free for the next account");
+            }
+            let cells = account.take_attempts().expect("the guest kept the cells in their place");
+            account.set_attempts(cells, 1);
+            let epoch = account.enter_epoch() + 1;
+            let attempt = account.begin_attempt();
+            account.charge(epoch, 7, 7);
+            assert_eq!(account.end_attempt(attempt), Epoch { peak: 7, left: 7 });
+            assert_eq!(account.live(), 7);
+        }
+    });
+}
+
+#[test]
+fn a_block_of_an_open_attempt_freed_while_the_cells_are_given_away_does_not_change_another_account() {
+    give_cells_away(0);
+}
+
+#[test]
+fn a_block_left_by_an_attempt_freed_while_the_cells_are_given_away_does_not_change_another_account() {
+    give_cells_away(1);
+}
+
+#[test]
 fn the_watch_never_sleeps_while_an_account_over_its_limit_is_listed() {
     loom::model(|| {
         let list = Arc::new((OverLimitList::new(), [Link::new(), Link::new()]));
@@ -466,6 +571,12 @@ fn no_container_sleeps_over_the_end_of_a_function() {
         let took = containers.map(|container| container.join().expect("no panic"));
         assert_eq!(took.iter().filter(|took| **took).count(), 1);
     });
+}
+
+fn opened_for_attempts(limit: u64, most: usize) -> Arc<Account> {
+    let account = opened(limit);
+    account.set_attempts(Box::leak(Box::new(Attempts::new(most))), most);
+    account
 }
 
 fn opened(limit: u64) -> Arc<Account> {

@@ -19,9 +19,11 @@
 #[cfg(not(target_has_atomic = "64"))]
 compile_error!("longshore needs atomic integers of 64 bits, which this target does not have");
 
-use std::sync::atomic::{compiler_fence, fence};
+use std::sync::atomic::compiler_fence;
 
-pub(crate) use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+pub(crate) use std::sync::atomic::{
+    AtomicBool, AtomicI64, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
+};
 
 pub(crate) use parking_lot::{Condvar, Mutex, MutexGuard};
 

@@ -28,18 +28,29 @@
 //! word because most blocks that are freed elsewhere are outputs whose attempt is over: arriving is then one
 //! atomic step, and taking the block off the sum and leaving is another.
 //!
-//! # Room for many open attempts
+//! # Many open attempts
 //!
-//! The sum of the running attempt is in the account itself, because only one attempt runs at a time. For
-//! several attempts at a time, each would need a cell with a sum. The cell would be found by the epoch modulo
-//! the number of cells, and an attempt would begin with the next epoch whose cell is free. 48 bits are enough
-//! for 4096 cells and 2^36 epochs of each.
+//! The sum of the running attempt is in the account itself where only one attempt runs at a time. An account
+//! for several open attempts has [`Attempts`] beside it: a cell for each attempt, which is found by the
+//! epoch. The word `attempt` then holds the sum of all cells, and the epoch that the account itself charges
+//! is the one of `enter` for ever. So a thread that is inside such an account but in no attempt charges
+//! `enter`, and a sum whose epoch is not found in the account is looked for in the cells. An account without
+//! cells pays one comparison for that, and only for blocks whose attempt is over.
+//!
+//! The cells may be taken off the account only when it is closed and has no guests, for the same reason for
+//! which its place may be given away only then. Their memory is never freed, but given to later accounts.
+//!
+//! An account whose attempt has crossed the limit may live on. It forgets the crossing after the attempt has
+//! ended, and the next crossing is reported again.
 
-use super::sync::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::ptr;
+
+use super::attempts::{Attempts, OpenAttempt, raise};
+use super::sync::{AtomicBool, AtomicI64, AtomicPtr, AtomicU64, Ordering, fence};
 
 /// The number of bits in an epoch.
 pub(super) const EPOCH_BITS: u32 = 48;
-const EPOCH: u64 = (1 << EPOCH_BITS) - 1;
+pub(super) const EPOCH: u64 = (1 << EPOCH_BITS) - 1;
 
 /// In `attempt`, the low bits hold the bytes, and the bits above hold the lowest bits of the epoch.
 const BYTES_BITS: u32 = 48;
@@ -50,6 +61,9 @@ const GUESTS_BITS: u32 = 16;
 const GUESTS: u64 = (1 << GUESTS_BITS) - 1;
 const GUEST: u64 = 1;
 
+/// In `crossed`, the value of an account that is within its limit.
+const NOT_CROSSED: u64 = 0;
+
 /// The counters of one account.
 #[derive(Debug)]
 #[repr(align(128))] // two cache lines, because the processor prefetches lines in pairs
@@ -57,23 +71,30 @@ pub(crate) struct Account {
     /// The epoch of `enter`. Written when the previous account in this place is closed, without a lock. Read
     /// by every thread that frees a block of this account or of an earlier one.
     first: AtomicU64,
-    /// The epoch that is charged now. The container's thread writes it before `attempt`.
+    /// The epoch that is charged now. The container's thread writes it before `attempt`. In an account with
+    /// cells it is always the epoch of `enter`.
     epoch: AtomicU64,
     /// Bytes alive that were charged in the epoch of `enter`.
     state: AtomicI64,
     /// The lowest bits of the current epoch, and the bytes alive that it has charged. They share one word so
-    /// that a charge that comes too late for its epoch is not added to the next epoch.
+    /// that a charge that comes too late for its epoch is not added to the next epoch. In an account with
+    /// cells, the bytes are the sum of all cells, and the bits above mean nothing.
     attempt: AtomicU64,
-    /// Bytes alive of all epochs between `enter` and the current one, and the number of guests.
+    /// Bytes alive of all epochs between `enter` and the current one, and the number of guests. In an account
+    /// with cells, the bytes of all attempts that have ended.
     left: AtomicU64,
-    /// The most bytes that were used in the current epoch.
+    /// The most bytes that were used in the current epoch. In an account with cells, the most that were used
+    /// since it was opened or last forgot a crossing.
     peak: AtomicI64,
     /// The most bytes that were used in any epoch.
     highest: AtomicI64,
     /// The most bytes that may be used.
     limit: AtomicI64,
-    /// Whether more than `limit` was used.
-    over_limit: AtomicBool,
+    /// One more than the epoch that was charged when more than `limit` was used, or `NOT_CROSSED`.
+    crossed: AtomicU64,
+    /// The cells, or null where one attempt runs at a time. Written when the account is opened, and after it
+    /// was closed, while it has no guests.
+    attempts: AtomicPtr<Attempts>,
     /// Whether other threads than the container's charge this account as well.
     shared: AtomicBool,
 }
@@ -88,21 +109,21 @@ pub(crate) struct Epoch {
 }
 
 /// Packs the word of an attempt. The bits of the epoch that do not fit are cut off.
-const fn pack(epoch: u64, bytes: i64) -> u64 {
+pub(super) const fn pack(epoch: u64, bytes: i64) -> u64 {
     (epoch << BYTES_BITS) | (bytes as u64 & ((1 << BYTES_BITS) - 1))
 }
 
 /// Whether `word` belongs to `epoch`, or to an epoch with the same lowest bits.
-const fn is_of(word: u64, epoch: u64) -> bool {
+pub(super) const fn is_of(word: u64, epoch: u64) -> bool {
     word >> BYTES_BITS == (epoch << BYTES_BITS) >> BYTES_BITS
 }
 
-const fn after(epoch: u64) -> u64 {
+pub(super) const fn after(epoch: u64) -> u64 {
     (epoch + 1) & EPOCH
 }
 
 /// The bytes in `word`. They are negative for a moment if a block is freed before its allocation is flushed.
-const fn bytes_of(word: u64) -> i64 {
+pub(super) const fn bytes_of(word: u64) -> i64 {
     ((word << (64 - BYTES_BITS)) as i64) >> (64 - BYTES_BITS)
 }
 
@@ -119,7 +140,8 @@ impl Account {
             peak: AtomicI64::new(0),
             highest: AtomicI64::new(0),
             limit: AtomicI64::new(0),
-            over_limit: AtomicBool::new(false),
+            crossed: AtomicU64::new(NOT_CROSSED),
+            attempts: AtomicPtr::new(ptr::null_mut()),
             shared: AtomicBool::new(false),
         }
     }
@@ -137,16 +159,8 @@ impl Account {
     /// must have been closed. Returns `false` and changes nothing if the place has guests. The caller
     /// then takes another place.
     pub(crate) fn open(&self, limit: Option<u64>) -> bool {
-        let mut left = self.left.load(Ordering::Relaxed);
-        loop {
-            if left & GUESTS != 0 {
-                return false;
-            }
-            // A thread that becomes a guest after this step sees that the previous account is closed.
-            match self.left.compare_exchange_weak(left, 0, Ordering::AcqRel, Ordering::Relaxed) {
-                Ok(_) => break,
-                Err(other) => left = other,
-            }
+        if !self.is_left_by_guests() {
+            return false;
         }
         let limit = limit.map_or(i64::MAX, |limit| i64::try_from(limit).unwrap_or(i64::MAX));
         self.state.store(0, Ordering::Relaxed);
@@ -155,16 +169,53 @@ impl Account {
         self.highest.store(0, Ordering::Relaxed);
         self.limit.store(limit, Ordering::Relaxed);
         self.shared.store(false, Ordering::Relaxed);
-        self.over_limit.store(false, Ordering::Release);
+        self.crossed.store(NOT_CROSSED, Ordering::Release);
         true
     }
 
+    /// Forgets what a closed account has left. Returns `false` and changes nothing if it has guests.
+    fn is_left_by_guests(&self) -> bool {
+        let mut left = self.left.load(Ordering::Relaxed);
+        loop {
+            if left & GUESTS != 0 {
+                return false;
+            }
+            // A thread that becomes a guest after this step sees that the previous account is closed.
+            match self.left.compare_exchange_weak(left, 0, Ordering::AcqRel, Ordering::Relaxed) {
+                Ok(_) => return true,
+                Err(other) => left = other,
+            }
+        }
+    }
+
+    /// Gives an account that was just opened its cells, for up to `most` open attempts.
+    pub(crate) fn set_attempts(&self, attempts: &'static Attempts, most: usize) {
+        attempts.reset(self.enter_epoch(), most);
+        self.attempts.store(ptr::from_ref(attempts).cast_mut(), Ordering::Release);
+    }
+
+    /// Takes the cells off an account that was closed and has had no guests since, or that was just opened.
+    pub(crate) fn take_attempts(&self) -> Option<&'static Attempts> {
+        let attempts = self.attempts()?;
+        self.attempts.store(ptr::null_mut(), Ordering::Relaxed);
+        Some(attempts)
+    }
+
+    /// The cells, if the account is for several open attempts.
+    #[expect(unsafe_code, reason = "a static reference in an atomic")]
+    fn attempts(&self) -> Option<&'static Attempts> {
+        // SAFETY: the pointer is null or was made from a static reference in `set_attempts`.
+        unsafe { self.attempts.load(Ordering::Acquire).as_ref() }
+    }
+
     /// Closes the account. Its container charges it no more, and its sums are no longer read. Blocks of it
-    /// may still be alive; from now on they belong to no account.
-    pub(crate) fn close(&self) {
-        let next = after(self.epoch());
+    /// may still be alive; from now on they belong to no account. Returns its cells, unless a guest may touch
+    /// them. In that case they are taken when the next account has been opened in this place.
+    pub(crate) fn close(&self) -> Option<&'static Attempts> {
+        let next = self.attempts().map_or_else(|| after(self.epoch()), Attempts::next);
         self.epoch.store(next, Ordering::Relaxed);
         self.first.store(next, Ordering::Release);
+        if self.attempts().is_some() && self.is_left_by_guests() { self.take_attempts() } else { None }
     }
 
     /// The epoch of `enter`.
@@ -179,7 +230,7 @@ impl Account {
     }
 
     /// Adds the sum of a thread in `epoch`: `bytes` is its value, and `high` its highest value since the
-    /// thread last flushed. Returns whether the limit has just been crossed for the first time.
+    /// thread last flushed. Returns whether the limit has just been crossed.
     pub(crate) fn charge(&self, epoch: u64, bytes: i64, high: i64) -> bool {
         let used = if epoch == self.enter_epoch() {
             let state = self.state.fetch_add(bytes, Ordering::Relaxed);
@@ -187,13 +238,50 @@ impl Account {
             state + bytes_of(attempt)
         } else if let Some(attempt) = self.add(epoch, bytes) {
             attempt + self.state.load(Ordering::Relaxed)
+        } else if let Some(attempts) = self.attempts() {
+            return self.charge_attempt(attempts, epoch, bytes, high);
         } else {
             self.leave(bytes); // charged by a helper thread that has outlived its attempt
             return false;
         };
         let peak = used + high;
         self.peak.fetch_max(peak, Ordering::Relaxed);
-        peak > self.limit.load(Ordering::Relaxed) && !self.over_limit.swap(true, Ordering::SeqCst)
+        peak > self.limit.load(Ordering::Relaxed) && self.cross(epoch)
+    }
+
+    /// As [`Self::charge`], for an attempt that has a cell.
+    fn charge_attempt(&self, attempts: &Attempts, epoch: u64, bytes: i64, high: i64) -> bool {
+        let Some(attempt) = attempts.add(epoch, bytes) else {
+            self.leave(bytes); // as in `charge`
+            return false;
+        };
+        let state = self.state.load(Ordering::Relaxed);
+        attempts.raise_peak(epoch, state + attempt + high);
+        let peak = state + self.add_to_all(bytes) + high;
+        raise(&self.peak, peak);
+        peak > self.limit.load(Ordering::Relaxed) && self.cross(epoch)
+    }
+
+    /// Notes that the limit was crossed in `epoch`. Returns `false` if it was crossed already.
+    #[cold]
+    fn cross(&self, epoch: u64) -> bool {
+        // Either `clear_over_limit` sees the bytes that this thread has charged, or this thread sees that the
+        // last crossing was forgotten.
+        fence(Ordering::SeqCst);
+        self.crossed.compare_exchange(NOT_CROSSED, epoch + 1, Ordering::SeqCst, Ordering::SeqCst).is_ok()
+    }
+
+    /// Forgets that the limit was crossed, because the attempt that crossed it has ended. The next crossing
+    /// is reported again. Returns whether more than the limit is used even now. In that case the limit counts
+    /// as crossed again as soon as any thread charges the account.
+    pub(crate) fn clear_over_limit(&self) -> bool {
+        // As in `end_epoch`, a reader in between does not see a smaller highest value.
+        self.highest.fetch_max(self.peak.load(Ordering::Relaxed), Ordering::Relaxed);
+        let peak = self.peak.swap(self.used(), Ordering::Relaxed);
+        self.highest.fetch_max(peak, Ordering::Relaxed);
+        self.crossed.store(NOT_CROSSED, Ordering::SeqCst);
+        fence(Ordering::SeqCst); // see `cross`
+        self.used() > self.limit.load(Ordering::Relaxed)
     }
 
     /// Takes a freed block of `epoch` off its sum. The block may belong to an earlier account in this place.
@@ -208,11 +296,29 @@ impl Account {
         if self.is_own(epoch) {
             if epoch == self.enter_epoch() {
                 self.state.fetch_sub(bytes, Ordering::Relaxed);
-            } else if self.add(epoch, -bytes).is_none() {
+            } else if self.add(epoch, -bytes).is_none() && !self.credit_attempt(epoch, bytes) {
                 leaving = leaving.wrapping_add((bytes as u64) << GUESTS_BITS);
             }
         }
         self.left.fetch_sub(leaving, Ordering::Release);
+    }
+
+    /// Takes a freed block off the attempt with `epoch`. Returns `false` if no such attempt has a cell.
+    fn credit_attempt(&self, epoch: u64, bytes: i64) -> bool {
+        let credited = self.attempts().is_some_and(|attempts| attempts.add(epoch, -bytes).is_some());
+        if credited {
+            self.add_to_all(-bytes);
+        }
+        credited
+    }
+
+    /// Adds to the sum of all cells and returns the sum before.
+    fn add_to_all(&self, bytes: i64) -> i64 {
+        bytes_of(match bytes {
+            0 => self.attempt.load(Ordering::Relaxed),
+            // A carry out of the bytes changes only the bits that mean nothing.
+            _ => self.attempt.fetch_add(bytes as u64, Ordering::Relaxed),
+        })
     }
 
     /// Adds to the bytes that earlier epochs have left.
@@ -242,8 +348,36 @@ impl Account {
         }
     }
 
-    /// Ends the current epoch and begins the next one.
+    /// Begins an attempt beside those that are open. Called by the container's thread.
+    pub(crate) fn begin_attempt(&self) -> OpenAttempt {
+        self.cells().begin(self.state.load(Ordering::Relaxed))
+    }
+
+    /// Ends an attempt. Called by the container's thread. The bytes that it leaves belong to no attempt.
+    pub(crate) fn end_attempt(&self, attempt: OpenAttempt) -> Epoch {
+        let (peak, left) = self.cells().end(attempt);
+        if left != 0 {
+            self.add_to_all(-left);
+            self.leave(left);
+        }
+        let state = self.state.load(Ordering::Relaxed);
+        Epoch { peak: bytes(peak.max(state).max(state + left)), left }
+    }
+
+    fn cells(&self) -> &'static Attempts {
+        self.attempts().expect("memory: the account is for several open attempts")
+    }
+
+    /// The attempt that was charged when the limit was crossed, if there are several and it was one of them.
+    pub(crate) fn crossed_by(&self) -> Option<OpenAttempt> {
+        let epoch = self.crossed.load(Ordering::Relaxed).checked_sub(1)?;
+        let is_attempt = epoch != self.enter_epoch() && self.attempts().is_some();
+        is_attempt.then_some(OpenAttempt { epoch })
+    }
+
+    /// Ends the current epoch and begins the next one, where one attempt runs at a time.
     pub(crate) fn end_epoch(&self) -> Epoch {
+        debug_assert!(self.attempts().is_none(), "memory: open attempts end one by one");
         let next = after(self.epoch());
         self.epoch.store(next, Ordering::Relaxed);
         let left = bytes_of(self.attempt.swap(pack(next, 0), Ordering::Relaxed));
@@ -271,7 +405,7 @@ impl Account {
         self.left.load(Ordering::Relaxed) as i64 >> GUESTS_BITS
     }
 
-    /// Bytes alive that `enter` and the current epoch have charged.
+    /// Bytes alive that `enter` and the current epoch, or all open attempts, have charged.
     pub(crate) fn used(&self) -> i64 {
         self.state.load(Ordering::Relaxed) + bytes_of(self.attempt.load(Ordering::Relaxed))
     }
@@ -281,9 +415,10 @@ impl Account {
         bytes(self.left())
     }
 
-    /// The most bytes that were used in this epoch, or in the epoch that crossed the limit.
+    /// The most bytes that were used in this epoch, or in the epoch that crossed the limit. With several open
+    /// attempts, the most that were used since the account last forgot a crossing.
     pub(crate) fn peak(&self) -> u64 {
-        if self.is_over_limit() {
+        if self.is_over_limit() && self.attempts().is_none() {
             // The epoch may have ended since the crossing, and no earlier epoch used as much.
             return self.highest();
         }
@@ -312,7 +447,7 @@ impl Account {
     }
 
     pub(crate) fn is_over_limit(&self) -> bool {
-        self.over_limit.load(Ordering::Relaxed)
+        self.crossed.load(Ordering::Relaxed) != NOT_CROSSED
     }
 }
 

@@ -4,6 +4,10 @@
 //! place is given away again as soon as its account is closed, although blocks that bear its mark may live as
 //! long as the process: [`Account`] distinguishes them from its own. The table therefore limits how many
 //! accounts exist at a time, and not how many have ever existed.
+//!
+//! The cells of accounts with several open attempts are never freed, so that a late thread can do no more
+//! harm than a wrong sum. They are kept for later accounts whose number of attempts rounds up to the same
+//! power of two. There are as many cells of each such size as accounts have needed at the same time.
 
 use std::collections::VecDeque;
 use std::num::NonZeroU16;
@@ -11,7 +15,8 @@ use std::num::NonZeroU16;
 use parking_lot::Mutex;
 
 use crate::memory::account::{Account, Epoch};
-use crate::memory::local_charge::ChargeGuard;
+use crate::memory::attempts::{ATTEMPTS_MAX, Attempts, OpenAttempt};
+use crate::memory::local_charge::{ChargeGuard, batch};
 
 /// The place of an account in the table. It is never 0.
 pub(super) type AccountIndex = NonZeroU16;
@@ -20,11 +25,33 @@ pub(super) type AccountIndex = NonZeroU16;
 pub(super) const ACCOUNTS_MAX: usize = 1 << 16;
 
 #[expect(unsafe_code, reason = "a table of zeros that takes no room in the binary")]
-// SAFETY: an account consists of atomic integers and atomic bools, and all zeros is a valid value of each.
+// SAFETY: an account consists of atomic integers, bools and pointers, and all zeros is a valid value of each.
 static TABLE: [Account; ACCOUNTS_MAX] = unsafe { std::mem::zeroed() };
 
 /// The places that are not in use.
 static UNUSED: Mutex<Unused> = Mutex::new(Unused { next: 1, free: VecDeque::new() });
+
+/// The cells that no account uses.
+static SPARE: Mutex<SpareAttempts> = Mutex::new(SpareAttempts([const { Vec::new() }; SIZES]));
+
+/// The number of sizes of cells: for 1, 2, 4 and up to `ATTEMPTS_MAX` attempts.
+const SIZES: usize = ATTEMPTS_MAX.ilog2() as usize + 1;
+
+/// Cells that no account uses, by the binary logarithm of the number of attempts that they are for.
+#[derive(Debug)]
+struct SpareAttempts([Vec<&'static Attempts>; SIZES]);
+
+impl SpareAttempts {
+    /// Takes or makes cells for at least `attempts` open attempts.
+    fn take(&mut self, attempts: usize) -> &'static Attempts {
+        let size = attempts.next_power_of_two();
+        self.0[size.ilog2() as usize].pop().unwrap_or_else(|| Box::leak(Box::new(Attempts::new(size))))
+    }
+
+    fn give_back(&mut self, attempts: &'static Attempts) {
+        self.0[attempts.most().ilog2() as usize].push(attempts);
+    }
+}
 
 #[derive(Debug)]
 struct Unused {
@@ -72,13 +99,25 @@ pub(crate) fn at(index: AccountIndex) -> &'static Account {
 #[derive(Debug)]
 pub(crate) struct Open {
     index: AccountIndex,
+    /// The batch of the threads that charge an attempt.
+    batch: i64,
 }
 
 impl Open {
-    /// Opens an account with a limit in bytes. Returns `None` if every place of the table is in use.
+    /// Opens an account with a limit in bytes, for one attempt at a time. Returns `None` if every place of
+    /// the table is in use.
     pub(crate) fn new(limit: Option<u64>) -> Option<Self> {
         let index = UNUSED.lock().take(|index| at(index).open(limit))?;
-        Some(Self { index })
+        let account = at(index);
+        if let Some(attempts) = account.take_attempts() {
+            Self::give_back(attempts); // the last account in this place had guests when it was closed
+        }
+        Some(Self { index, batch: batch(account.limit()) })
+    }
+
+    fn give_back(attempts: &'static Attempts) {
+        let _outside = ChargeGuard::process(); // the list of spare cells belongs to no container
+        SPARE.lock().give_back(attempts);
     }
 
     pub(crate) fn index(&self) -> AccountIndex {
@@ -89,21 +128,72 @@ impl Open {
         at(self.index)
     }
 
-    /// Charges the account for what this thread allocates, until the returned value is dropped.
+    /// Charges the account for what this thread allocates, until the returned value is dropped. An account
+    /// for several open attempts is charged in the epoch of `enter`.
     pub(crate) fn enter(&self) -> ChargeGuard {
         ChargeGuard::account(self.index)
     }
 
-    /// Ends the epoch of the account. This thread must be inside.
+    /// Ends the epoch of the account, which has one attempt at a time. This thread must be inside.
     pub(crate) fn end_epoch(&self) -> Epoch {
         ChargeGuard::end_epoch(self.index)
+    }
+}
+
+/// The face of an account for several open attempts.
+#[cfg_attr(not(test), expect(dead_code, reason = "no container has several attempts open yet"))]
+impl Open {
+    /// Opens an account with a limit in bytes, for up to `attempts` open attempts. Returns `None` if every
+    /// place of the table is in use.
+    pub(crate) fn for_attempts(limit: Option<u64>, attempts: usize) -> Option<Self> {
+        assert!(
+            (1..=ATTEMPTS_MAX).contains(&attempts),
+            "memory: 1 to {ATTEMPTS_MAX} attempts, not {attempts}"
+        );
+        let open = Self::new(limit)?;
+        let cells = {
+            let _outside = ChargeGuard::process(); // the cells outlive every account
+            SPARE.lock().take(attempts)
+        };
+        open.counters().set_attempts(cells, attempts);
+        Some(open)
+    }
+
+    /// Begins an attempt beside those that are open. Called on the container's thread.
+    pub(crate) fn begin_attempt(&self) -> OpenAttempt {
+        self.counters().begin_attempt()
+    }
+
+    /// Charges an open attempt for what this thread allocates, until the returned value is dropped. Any
+    /// thread may call this. After the end of the attempt, the bytes count among those that it has left.
+    #[inline]
+    pub(crate) fn enter_attempt(&self, attempt: OpenAttempt) -> ChargeGuard {
+        ChargeGuard::attempt(self.index, attempt, self.batch)
+    }
+
+    /// Ends an attempt. Called on the container's thread.
+    pub(crate) fn end_attempt(&self, attempt: OpenAttempt) -> Epoch {
+        ChargeGuard::flush_attempt(self.index, attempt);
+        self.counters().end_attempt(attempt)
+    }
+
+    /// The attempt that has crossed the limit. `None` if none has, or if the bytes were charged to `enter`.
+    pub(crate) fn crossed_by(&self) -> Option<OpenAttempt> {
+        self.counters().crossed_by()
+    }
+
+    /// Forgets that the limit was crossed. See [`Account::clear_over_limit`].
+    pub(crate) fn clear_over_limit(&self) -> bool {
+        self.counters().clear_over_limit()
     }
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
         let _outside = ChargeGuard::process(); // the list of free places belongs to no container
-        self.counters().close();
+        if let Some(attempts) = self.counters().close() {
+            Self::give_back(attempts);
+        }
         UNUSED.lock().free.push_back(self.index);
     }
 }
@@ -111,6 +201,7 @@ impl Drop for Open {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::memory::local_charge;
 
     fn open(limit: u64) -> Account {
         let account = Account::new();
@@ -256,5 +347,284 @@ mod tests {
         assert_eq!(unused.take(|index| index == back[0]), Some(back[0]), "the place at the back has a guest");
         assert_eq!(unused.take(|index| index == back[0]), None);
         assert_eq!(unused.take(|_| true), Some(back[1]));
+    }
+
+    /// An account for up to `most` open attempts whose place has been in use for `epochs` epochs.
+    fn several(limit: u64, most: usize, epochs: u64) -> Account {
+        let account = Account::after_epochs(epochs);
+        assert!(account.open(Some(limit)));
+        account.set_attempts(SPARE.lock().take(most), most);
+        account
+    }
+
+    fn charge_and_credit(account: &Account, epoch: u64, charged: i64, credited: i64) {
+        account.charge(epoch, charged, charged);
+        account.credit(epoch, credited);
+    }
+
+    #[test]
+    fn the_limit_applies_to_enter_and_all_open_attempts_together() {
+        let account = several(100, 3, 0);
+        assert!(!account.charge(account.enter_epoch(), 40, 40));
+        let [a, b] = [account.begin_attempt(), account.begin_attempt()];
+        assert!(!account.charge(a.epoch, 40, 40));
+        assert!(!account.charge(b.epoch, 20, 20), "exactly the limit is allowed");
+        assert_eq!(account.used(), 100);
+        assert_eq!(account.crossed_by(), None);
+        assert!(account.charge(b.epoch, 0, 1), "the highest sum in between counts");
+        assert!(!account.charge(a.epoch, 50, 50), "the crossing is reported once");
+        assert_eq!(account.crossed_by(), Some(b));
+        assert_eq!(account.peak(), 150);
+        assert_eq!(account.end_attempt(a), Epoch { peak: 130, left: 90 }, "no bytes of the other attempt");
+        assert_eq!(account.end_attempt(b), Epoch { peak: 61, left: 20 });
+        assert_eq!(account.used(), 40);
+        assert_eq!(account.retained(), 110);
+        assert_eq!(account.live(), 150);
+        assert_eq!(account.highest(), 150);
+    }
+
+    #[test]
+    fn a_block_is_credited_to_its_attempt_while_that_is_open_and_then_to_what_attempts_left() {
+        let account = several(1000, 2, 0);
+        account.charge(account.enter_epoch(), 10, 10);
+        let [a, b] = [account.begin_attempt(), account.begin_attempt()];
+        charge_and_credit(&account, a.epoch, 100, 30);
+        account.charge(b.epoch, 7, 7);
+        account.credit(account.enter_epoch(), 4);
+        assert_eq!(account.used(), 6 + 70 + 7);
+        assert_eq!(account.end_attempt(a), Epoch { peak: 110, left: 70 });
+        assert_eq!(account.used(), 6 + 7);
+        account.credit(a.epoch, 50);
+        account.charge(a.epoch, 3, 3); // a helper thread has outlived the attempt
+        assert_eq!(account.used(), 6 + 7);
+        assert_eq!(account.retained(), 23);
+        account.close();
+        assert!(account.open(None));
+        [account.enter_epoch() - 1, a.epoch, b.epoch].iter().for_each(|epoch| account.credit(*epoch, 1));
+        assert_eq!(account.live(), 0, "a block of a closed account belongs to none");
+    }
+
+    #[test]
+    fn what_is_charged_to_enter_beside_open_attempts_is_never_charged_to_one_of_them() {
+        let open = Open::for_attempts(Some(1000), 2).expect("the table has free places");
+        let _inside = open.enter();
+        let first = local_charge::charge(10);
+        let a = open.begin_attempt();
+        {
+            let _polled = open.enter_attempt(a);
+            local_charge::charge(100);
+        }
+        assert_eq!(local_charge::charge(900), first, "a spawned task");
+        let outside = ChargeGuard::process();
+        assert_eq!(open.counters().used(), 1010);
+        assert!(open.counters().is_over_limit());
+        assert_eq!(open.crossed_by(), None, "the bytes were charged to `enter`");
+        drop(outside);
+        assert_eq!(open.end_attempt(a), Epoch { peak: 1010, left: 100 });
+        assert_eq!(local_charge::charge(1), first, "also after an attempt has ended");
+    }
+
+    #[test]
+    fn a_crossing_that_is_forgotten_is_reported_again_by_the_next_charge_above_the_limit() {
+        let account = several(100, 2, 0);
+        let [a, b] = [account.begin_attempt(), account.begin_attempt()];
+        account.charge(b.epoch, 60, 60);
+        assert!(account.charge(a.epoch, 50, 50));
+        account.credit(a.epoch, 50);
+        account.end_attempt(a);
+        assert!(!account.clear_over_limit(), "the limit is kept now");
+        assert!(!account.is_over_limit());
+        assert_eq!(account.crossed_by(), None);
+        assert_eq!((account.peak(), account.highest()), (60, 110));
+        assert!(!account.charge(b.epoch, 40, 40));
+        let c = account.begin_attempt();
+        assert!(account.charge(c.epoch, 1, 1), "the second crossing");
+        assert_eq!(account.crossed_by(), Some(c));
+        assert!(account.clear_over_limit(), "the bytes are still there");
+        assert!(account.charge(b.epoch, -1, 0), "each charge crosses the limit until it is kept");
+        assert_eq!(account.crossed_by(), Some(b));
+        assert!(!account.charge(c.epoch, -30, 0));
+        assert!(!account.clear_over_limit());
+        assert!(!account.charge(c.epoch, 1, 1));
+    }
+
+    #[test]
+    fn an_attempt_never_begins_in_the_cell_of_an_open_one() {
+        const MOST: usize = if cfg!(miri) { 8 } else { 512 };
+        // The numbers of the epochs wrap around to 0 on the way.
+        let account = several(u64::MAX, MOST, (1 << 48) - 3 * MOST as u64);
+        let mut long: Vec<_> = (0..MOST - 1).map(|_| account.begin_attempt()).collect();
+        for (bytes, attempt) in (1..).zip(&long) {
+            account.charge(attempt.epoch, bytes, bytes);
+        }
+        let (all, before) = ((MOST * (MOST - 1) / 2) as i64, account.begin_attempt());
+        account.end_attempt(before);
+        for round in 0..20 * MOST as i64 {
+            let short = account.begin_attempt();
+            assert!(!long.contains(&short));
+            charge_and_credit(&account, short.epoch, 1000, 999);
+            assert_eq!(account.used(), all + 1);
+            assert_eq!(account.end_attempt(short), Epoch { peak: 1000, left: 1 });
+            account.credit(short.epoch, 1);
+            account.credit(before.epoch, 1);
+            account.charge(before.epoch, 1, 1);
+            assert_eq!((account.used(), account.retained()), (all, 0), "round {round}");
+        }
+        long.sort_by_key(|attempt| attempt.epoch);
+        let left: i64 = long.into_iter().map(|attempt| account.end_attempt(attempt).left).sum();
+        assert_eq!((left, account.used(), account.live()), (all, 0, all));
+    }
+
+    #[test]
+    fn the_epochs_of_an_account_are_used_up_at_most_twice_as_fast_as_attempts_begin() {
+        const MOST: u64 = 64;
+        let account = several(1000, MOST as usize, 0);
+        let first = account.begin_attempt().epoch;
+        for _ in 0..MOST - 2 {
+            account.begin_attempt();
+        }
+        let begun = 100 * MOST;
+        let last = (0..begun).map(|_| {
+            let attempt = account.begin_attempt();
+            account.end_attempt(attempt);
+            attempt.epoch
+        });
+        let used_up = last.max().expect("attempts began") - first;
+        assert!(used_up <= 2 * (begun + MOST), "{used_up} epochs for {begun} attempts");
+    }
+
+    #[test]
+    #[should_panic(expected = "memory: at most 2 attempts are open")]
+    fn no_more_attempts_are_open_than_the_account_is_for() {
+        let account = several(1000, 2, 0);
+        for _ in 0..3 {
+            account.begin_attempt();
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "memory: the attempt is open")]
+    fn an_attempt_ends_once() {
+        let account = several(1000, 2, 0);
+        let attempt = account.begin_attempt();
+        account.end_attempt(attempt);
+        account.end_attempt(attempt);
+    }
+
+    #[test]
+    fn a_helper_thread_charges_its_attempt_and_afterwards_what_the_attempt_left() {
+        let open = Open::for_attempts(None, 2).expect("the table has free places");
+        ChargeGuard::share(open.index());
+        let [a, b] = [open.begin_attempt(), open.begin_attempt()];
+        std::thread::scope(|threads| {
+            let helper = threads.spawn(|| {
+                let _inside = open.enter_attempt(a);
+                local_charge::charge(100);
+            });
+            helper.join().expect("no panic");
+            assert_eq!(open.counters().used(), 100);
+            let helper = threads.spawn(|| {
+                let inside = open.enter_attempt(a);
+                local_charge::charge(20);
+                assert_eq!(open.end_attempt(a), Epoch { peak: 120, left: 120 }, "a thread flushes its own");
+                let kept = local_charge::charge(5);
+                local_charge::charge(6);
+                local_charge::credit(kept, 5);
+                drop(inside);
+            });
+            helper.join().expect("no panic");
+        });
+        assert_eq!(open.counters().used(), 0);
+        assert_eq!(open.counters().retained(), 126);
+        assert_eq!(open.end_attempt(b), Epoch { peak: 0, left: 0 }, "the other attempt had no part in it");
+    }
+
+    #[test]
+    fn generations_with_many_attempts_use_the_same_cells_one_after_the_other() {
+        const GENERATIONS: usize = if cfg!(miri) { 50 } else { 20_000 };
+        let mut spare = SpareAttempts([const { Vec::new() }; SIZES]);
+        let address = |attempts: &'static Attempts| std::ptr::from_ref(attempts).addr();
+        let mut cells = std::collections::BTreeSet::new();
+        let account = Account::new();
+        for n in 0..GENERATIONS {
+            assert!(account.open(None));
+            let most = 33 + n % 32; // all of them need cells of one size
+            let taken = spare.take(most);
+            cells.insert(address(taken));
+            account.set_attempts(taken, most);
+            charge_and_credit(&account, account.begin_attempt().epoch, 10, 3);
+            assert_eq!((account.used(), account.live()), (7, 7));
+            spare.give_back(account.close().expect("it has no guests"));
+        }
+        assert_eq!(cells.len(), 1);
+        let [small, large] = [spare.take(1), spare.take(ATTEMPTS_MAX)];
+        assert_eq!((small.most(), large.most()), (1, ATTEMPTS_MAX));
+        [small, large].into_iter().for_each(|attempts| spare.give_back(attempts));
+        assert_eq!(address(spare.take(ATTEMPTS_MAX)), address(large));
+    }
+
+    #[test]
+    fn blocks_of_closed_accounts_freed_at_any_time_change_no_account_with_open_attempts() {
+        const GENERATIONS: i64 = if cfg!(miri) { 30 } else { 3_000 };
+        let (freed, blocks) = std::sync::mpsc::channel::<Vec<local_charge::Mark>>();
+        let frees = move || {
+            for mark in blocks.into_iter().flatten() {
+                local_charge::credit(mark, 10);
+            }
+        };
+        std::thread::scope(|threads| {
+            threads.spawn(frees);
+            let mut of_last = Vec::new();
+            for generation in 0..GENERATIONS {
+                let open = Open::for_attempts(None, 4).expect("the table has free places");
+                let mut kept = Vec::new();
+                let inside = open.enter();
+                kept.push(local_charge::charge(10));
+                freed.send(std::mem::take(&mut of_last)).expect("the thread waits for blocks");
+                let attempts = [(); 4].map(|()| open.begin_attempt());
+                for attempt in attempts {
+                    let _polled = open.enter_attempt(attempt);
+                    kept.extend((0..20).map(|_| local_charge::charge(10)));
+                }
+                for attempt in &attempts[..2] {
+                    assert_eq!(open.end_attempt(*attempt), Epoch { peak: 210, left: 200 });
+                }
+                let account = open.counters();
+                drop(inside);
+                assert_eq!((account.used(), account.retained()), (410, 400), "generation {generation}");
+                assert_eq!((account.live(), account.highest()), (810, 810));
+                of_last = kept;
+            }
+            drop(freed);
+        });
+    }
+
+    #[test]
+    fn blocks_that_another_thread_frees_while_their_attempts_end_are_counted_once() {
+        const ATTEMPTS: usize = if cfg!(miri) { 100 } else { 20_000 };
+        let open = Open::for_attempts(None, 3).expect("the table has free places");
+        let (freed, blocks) = std::sync::mpsc::channel::<local_charge::Mark>();
+        std::thread::scope(|threads| {
+            threads.spawn(move || blocks.into_iter().for_each(|mark| local_charge::credit(mark, 10)));
+            let mut running = VecDeque::new();
+            for _ in 0..ATTEMPTS {
+                let attempt = open.begin_attempt();
+                running.push_back(attempt);
+                for attempt in &running {
+                    let _polled = open.enter_attempt(*attempt);
+                    for _ in 0..3 {
+                        freed.send(local_charge::charge(10)).expect("the thread waits for blocks");
+                    }
+                    local_charge::charge(1);
+                }
+                if running.len() == 3 {
+                    open.end_attempt(running.pop_front().expect("three are open"));
+                }
+            }
+            drop(freed);
+        });
+        // Two attempts are open: the last one was polled once, and the one before it twice.
+        assert_eq!(open.counters().used(), 3);
+        assert_eq!(open.counters().retained(), (ATTEMPTS as u64 - 2) * 3);
     }
 }

@@ -11,12 +11,19 @@ use std::marker::PhantomData;
 
 use crate::memory::account::{EPOCH_BITS, Epoch};
 use crate::memory::accounts::{self, AccountIndex};
+use crate::memory::attempts::OpenAttempt;
 use crate::memory::watch;
 
 /// The largest step, in bytes.
 const BATCH_MAX: i64 = 64 * 1024;
 /// A step is at most this part of the limit, so that a small limit is as exact as a large one.
 const BATCHES_IN_LIMIT: i64 = 32;
+
+/// The batch of an account with this limit.
+pub(super) fn batch(limit: Option<u64>) -> i64 {
+    let limit = limit.and_then(|limit| i64::try_from(limit).ok()).unwrap_or(i64::MAX);
+    (limit / BATCHES_IN_LIMIT).clamp(1, BATCH_MAX)
+}
 
 /// The owner of a block: the place of its account, or none, and the epoch. The mark goes behind each block.
 ///
@@ -74,37 +81,62 @@ thread_local! {
     static LOCAL: LocalCharge = const { LocalCharge::closed() };
 }
 
+/// The account and the epoch that a thread charges, or none.
+#[derive(Debug, Clone, Copy)]
+struct Target {
+    mark: Mark,
+    /// `i64::MAX` where nothing is charged.
+    batch: i64,
+    flushed: bool,
+}
+
+impl Target {
+    /// No account.
+    const NONE: Self = Self { mark: Mark::PROCESS, batch: i64::MAX, flushed: false };
+
+    /// The account at `index`, in its current epoch.
+    fn account(index: AccountIndex) -> Self {
+        let account = accounts::at(index);
+        Self {
+            mark: Mark::new(index, account.epoch()),
+            batch: batch(account.limit()),
+            flushed: account.is_shared(),
+        }
+    }
+
+    /// An open attempt. Nothing is read of its account, because a future is polled often.
+    #[inline]
+    fn attempt(index: AccountIndex, attempt: OpenAttempt, batch: i64) -> Self {
+        // The attempt may have charged something when it was polled before.
+        Self { mark: Mark::new(index, attempt.epoch), batch, flushed: true }
+    }
+}
+
 impl LocalCharge {
     /// The local charge of a thread outside all scopes.
     const fn closed() -> Self {
         Self {
-            mark: Cell::new(Mark::PROCESS),
+            mark: Cell::new(Target::NONE.mark),
             sum: Cell::new(0),
             high: Cell::new(i64::MAX),
-            batch: Cell::new(i64::MAX),
-            flushed: Cell::new(false),
+            batch: Cell::new(Target::NONE.batch),
+            flushed: Cell::new(Target::NONE.flushed),
         }
     }
 
-    fn open(index: AccountIndex) -> Self {
-        let account = accounts::at(index);
-        let limit = account.limit().and_then(|limit| i64::try_from(limit).ok()).unwrap_or(i64::MAX);
-        Self {
-            mark: Cell::new(Mark::new(index, account.epoch())),
-            sum: Cell::new(0),
-            high: Cell::new(0),
-            batch: Cell::new((limit / BATCHES_IN_LIMIT).clamp(1, BATCH_MAX)),
-            flushed: Cell::new(account.is_shared()),
+    /// Flushes, and charges another target from now on. Returns the target before.
+    #[inline]
+    fn charge_to(&self, target: Target) -> Target {
+        let high = self.high.get();
+        if (high != 0 || self.sum.get() != 0) && high != i64::MAX {
+            self.flush();
         }
-    }
-
-    fn replace(&self, other: &Self) -> Self {
-        Self {
-            mark: Cell::new(self.mark.replace(other.mark.get())),
-            sum: Cell::new(self.sum.replace(other.sum.get())),
-            high: Cell::new(self.high.replace(other.high.get())),
-            batch: Cell::new(self.batch.replace(other.batch.get())),
-            flushed: Cell::new(self.flushed.replace(other.flushed.get())),
+        self.sum.set(0);
+        self.high.set(if target.batch == i64::MAX { i64::MAX } else { 0 });
+        Target {
+            mark: self.mark.replace(target.mark),
+            batch: self.batch.replace(target.batch),
+            flushed: self.flushed.replace(target.flushed),
         }
     }
 
@@ -174,7 +206,7 @@ pub(crate) fn credit(mark: Mark, bytes: usize) {
 #[derive(Debug)]
 #[must_use = "it ends where it is dropped"]
 pub(crate) struct ChargeGuard {
-    outer: LocalCharge,
+    outer: Target,
     /// Not `Send`, because it must end on the thread on which it began.
     _here: PhantomData<*mut ()>,
 }
@@ -182,19 +214,33 @@ pub(crate) struct ChargeGuard {
 impl ChargeGuard {
     /// Charges the account at `index`, in its current epoch.
     pub(crate) fn account(index: AccountIndex) -> Self {
-        Self::with(&LocalCharge::open(index))
+        Self::with(Target::account(index))
+    }
+
+    /// Charges an open attempt of the account at `index`. If nothing is allocated meanwhile, this costs no
+    /// atomic step, neither now nor at the end.
+    #[inline]
+    pub(super) fn attempt(index: AccountIndex, attempt: OpenAttempt, batch: i64) -> Self {
+        Self::with(Target::attempt(index, attempt, batch))
+    }
+
+    /// Flushes what this thread has charged to an attempt, if the thread is in that attempt.
+    pub(super) fn flush_attempt(index: AccountIndex, attempt: OpenAttempt) {
+        LOCAL.with(|local| {
+            if local.mark.get() == Mark::new(index, attempt.epoch) {
+                local.flush();
+            }
+        });
     }
 
     /// Charges no account.
     pub(crate) fn process() -> Self {
-        Self::with(&LocalCharge::closed())
+        Self::with(Target::NONE)
     }
 
-    fn with(inner: &LocalCharge) -> Self {
-        LOCAL.with(|local| {
-            local.flush();
-            Self { outer: local.replace(inner), _here: PhantomData }
-        })
+    #[inline]
+    fn with(inner: Target) -> Self {
+        Self { outer: LOCAL.with(|local| local.charge_to(inner)), _here: PhantomData }
     }
 
     /// Whether the thread has charged anything in this epoch.
@@ -229,11 +275,9 @@ impl ChargeGuard {
 }
 
 impl Drop for ChargeGuard {
+    #[inline]
     fn drop(&mut self) {
-        LOCAL.with(|local| {
-            local.flush();
-            local.replace(&self.outer);
-        });
+        LOCAL.with(|local| local.charge_to(self.outer));
     }
 }
 

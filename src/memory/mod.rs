@@ -10,13 +10,17 @@
 //!                                             [`watch`]: the watch wakes, and kills
 //! ```
 //!
-//! [`accountant`] is the global allocator that marks blocks. [`accounts`] is the table of all accounts.
+//! [`accountant`] is the global allocator that marks blocks. [`accounts`] is the table of all accounts, and
+//! [`attempts`] are the cells of an account whose container has many attempts open at a time.
 //! [`over_limit`] is the list that leads from the allocator to the watch. [`Scope`](crate::Scope) lets other
 //! threads charge a container's account. Nothing here allocates, locks or unwinds inside the allocator.
 
 pub(crate) mod account;
 pub(crate) mod accountant;
 pub(crate) mod accounts;
+pub(crate) mod attempts;
+#[cfg(test)]
+mod naive_account;
 pub(crate) mod watch;
 pub(crate) mod over_limit;
 pub(crate) mod local_charge;

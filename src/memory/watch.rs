@@ -85,10 +85,50 @@ enum WatchStep {
     LowerPriority,
 }
 
+/// A step that is due later.
+struct LaterStep {
+    at: Instant,
+    step: WatchStep,
+    index: AccountIndex,
+    killer: Weak<dyn Killer>,
+}
+
+/// The steps that are due later, in no order. There is at most one for each account that has crossed its
+/// limit.
+#[derive(Default)]
+struct LaterSteps(Vec<LaterStep>);
+
+impl LaterSteps {
+    fn add(&mut self, at: Instant, step: WatchStep, index: AccountIndex, killer: &Arc<dyn Killer>) {
+        self.0.push(LaterStep { at, step, index, killer: Arc::downgrade(killer) });
+    }
+
+    /// Forgets the step for an account that has crossed its limit again. That step is about a crossing that
+    /// the account has forgotten, or about an earlier account in the same place.
+    fn forget(&mut self, index: AccountIndex) {
+        self.0.retain(|later| later.index != index);
+    }
+
+    /// Takes the steps that are due. Drops the steps for accounts that have forgotten their crossings since.
+    fn take_due(
+        &mut self,
+        now: Instant,
+        is_over_limit: impl Fn(AccountIndex) -> bool,
+    ) -> Vec<(WatchStep, AccountIndex, Arc<dyn Killer>)> {
+        let due = self.0.extract_if(.., |later| later.at <= now);
+        due.filter(|later| is_over_limit(later.index))
+            .filter_map(|later| Some((later.step, later.index, later.killer.upgrade()?)))
+            .collect()
+    }
+
+    /// The time at which the next step is due.
+    fn next(&self) -> Option<Instant> {
+        self.0.iter().map(|later| later.at).min()
+    }
+}
+
 fn watch() {
-    // Actions that are due later, in no order. There is at most one for each container that has
-    // just crossed its limit.
-    let mut later: Vec<(Instant, WatchStep, Weak<dyn Killer>)> = Vec::new();
+    let mut later = LaterSteps::default();
     loop {
         let now = now();
         OVER_LIMIT.take(
@@ -96,28 +136,26 @@ fn watch() {
             |number| {
                 let index =
                     u16::try_from(number).ok().and_then(AccountIndex::new).expect("a place was added");
-                match over_limit(index) {
-                    Some(killer) if killer.may_wait() => {
-                        later.push((now + GRACE, WatchStep::Kill, Arc::downgrade(&killer)));
-                    }
-                    Some(killer) => killer.kill(),
-                    None => {}
+                let Some(killer) = over_limit(index) else { return };
+                later.forget(index);
+                if killer.may_wait() {
+                    later.add(now + GRACE, WatchStep::Kill, index, &killer);
+                } else {
+                    killer.kill();
                 }
             },
         );
-        let due: Vec<_> = later.extract_if(.., |(at, _, _)| *at <= now).collect();
-        for (_, then, killer) in due {
-            let Some(killer) = killer.upgrade() else { continue };
-            match then {
+        for (step, index, killer) in later.take_due(now, |index| accounts::at(index).is_over_limit()) {
+            match step {
                 WatchStep::Kill => {
                     killer.kill();
-                    later.push((now + STUCK_AFTER, WatchStep::LowerPriority, Arc::downgrade(&killer)));
+                    later.add(now + STUCK_AFTER, WatchStep::LowerPriority, index, &killer);
                 }
                 WatchStep::LowerPriority => killer.lower_priority(),
             }
         }
         // If an account was added meanwhile, parking returns at once.
-        match later.iter().map(|(at, _, _)| *at).min() {
+        match later.next() {
             Some(at) => thread::park_timeout(at.saturating_duration_since(self::now())),
             None => thread::park(),
         }
@@ -141,7 +179,11 @@ fn killer(index: AccountIndex) -> Option<Arc<dyn Killer>> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::mpsc;
+
     use super::*;
+    use crate::memory::accounts::Open;
+    use crate::memory::local_charge;
 
     #[test]
     fn an_account_that_is_added_is_taken_once() {
@@ -158,5 +200,86 @@ mod tests {
         assert!(take().is_empty());
         list.add(3, &links[2]);
         assert_eq!(take(), [3]);
+    }
+
+    struct Kills;
+
+    impl Killer for Kills {
+        fn kill(&self) {}
+
+        fn lower_priority(&self) {}
+
+        fn may_wait(&self) -> bool {
+            true
+        }
+    }
+
+    #[test]
+    fn an_account_that_has_forgotten_its_crossing_is_not_killed_for_it_later() {
+        let killer: Arc<dyn Killer> = Arc::new(Kills);
+        let [forgets, stays] = [1, 2].map(|place| AccountIndex::new(place).expect("1 and 2 are not 0"));
+        let mut later = LaterSteps::default();
+        let now = now();
+        later.add(now + GRACE, WatchStep::Kill, forgets, &killer);
+        later.add(now + GRACE, WatchStep::Kill, stays, &killer);
+        assert!(later.take_due(now, |_| true).is_empty(), "nothing is due yet");
+        assert_eq!(later.next(), Some(now + GRACE));
+        let due = later.take_due(now + GRACE, |index| index == stays);
+        assert_eq!(
+            due.iter().map(|(step, index, _)| (*step, *index)).collect::<Vec<_>>(),
+            [(WatchStep::Kill, stays)]
+        );
+        assert!(later.next().is_none());
+    }
+
+    #[test]
+    fn an_account_that_crosses_its_limit_again_has_the_whole_grace_again() {
+        let killer: Arc<dyn Killer> = Arc::new(Kills);
+        let index = AccountIndex::new(1).expect("1 is not 0");
+        let mut later = LaterSteps::default();
+        let now = now();
+        later.add(now, WatchStep::Kill, index, &killer);
+        later.forget(index);
+        later.add(now + GRACE, WatchStep::Kill, index, &killer);
+        assert!(later.take_due(now, |_| true).is_empty(), "the first crossing was forgotten");
+        drop(killer);
+        assert!(later.take_due(now + GRACE, |_| true).is_empty(), "the container is gone");
+    }
+
+    struct Tells(mpsc::Sender<()>);
+
+    impl Killer for Tells {
+        fn kill(&self) {
+            self.0.send(()).expect("the test waits");
+        }
+
+        fn lower_priority(&self) {}
+
+        fn may_wait(&self) -> bool {
+            false
+        }
+    }
+
+    #[test]
+    fn each_crossing_of_an_account_that_lives_on_wakes_the_watch() {
+        start_watch().expect("the system has a thread left");
+        let account = Open::for_attempts(Some(1000), 2).expect("the table has free places");
+        let (tells, told) = mpsc::channel();
+        let killer: Arc<dyn Killer> = Arc::new(Tells(tells));
+        watch_over(account.index(), Arc::downgrade(&killer));
+        for _ in 0..3 {
+            let attempt = account.begin_attempt();
+            let block = {
+                let _polled = account.enter_attempt(attempt);
+                local_charge::charge(2000)
+            };
+            told.recv_timeout(Duration::from_secs(60)).expect("the watch kills");
+            assert_eq!(account.crossed_by(), Some(attempt));
+            local_charge::credit(block, 2000);
+            account.end_attempt(attempt);
+            assert!(!account.clear_over_limit());
+        }
+        forget(account.index());
+        assert!(told.try_recv().is_err(), "each crossing is told once");
     }
 }
