@@ -8,6 +8,7 @@ use crate::base::ids::{Attempt, ContainerId, Generation};
 use crate::code::scope::Scope;
 use crate::code::token::{self, Token};
 use crate::contain::unwind::Moment;
+use crate::memory::attempts::OpenAttempt;
 use crate::memory::local_charge::ChargeGuard;
 use crate::values::crash::Previous;
 
@@ -50,6 +51,8 @@ struct ContextInner {
     runs: Cell<u64>,
     /// Ties the code to this generation.
     token: RefCell<Option<Arc<Token>>>,
+    /// The account of the executing input, if it is one of several in flight.
+    account: Cell<Option<OpenAttempt>>,
 }
 
 thread_local! {
@@ -80,6 +83,7 @@ impl Context {
             previous: RefCell::new(None),
             runs: Cell::new(0),
             token: RefCell::new(None),
+            account: Cell::new(None),
         }))
     }
 
@@ -155,6 +159,11 @@ impl Context {
 
     pub(crate) fn begin_input(&self, index: u64) {
         self.0.index.set(index);
+    }
+
+    /// Sets the account of the executing input, which is one of several in flight.
+    pub(crate) fn set_open_attempt(&self, attempt: Option<OpenAttempt>) {
+        self.0.account.set(attempt);
     }
 
     pub(crate) fn end_run(&self) {
@@ -272,7 +281,7 @@ impl Context {
         if let Some(account) = token.as_ref().and_then(|token| token.account()) {
             ChargeGuard::share(account.index());
         }
-        Scope::of(token)
+        Scope::of(token, self.0.account.get())
     }
 }
 

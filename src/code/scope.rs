@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
 use crate::code::token::{self, Token};
+use crate::memory::attempts::OpenAttempt;
 
 /// The scope of one generation of a container, for helper threads. [`Context::scope`](crate::Context::scope)
 /// returns it. Allocations inside the scope are charged to the container.
@@ -31,11 +32,15 @@ use crate::code::token::{self, Token};
 /// # Ok::<(), longshore::StartError>(())
 /// ```
 #[derive(Clone)]
-pub struct Scope(Option<Arc<Token>>);
+pub struct Scope {
+    token: Option<Arc<Token>>,
+    /// The account of the input that the scope belongs to, if it is one of several in flight.
+    attempt: Option<OpenAttempt>,
+}
 
 impl Scope {
-    pub(crate) fn of(token: Option<Arc<Token>>) -> Self {
-        Self(token)
+    pub(crate) fn of(token: Option<Arc<Token>>, attempt: Option<OpenAttempt>) -> Self {
+        Self { token, attempt }
     }
 
     /// Runs `work` on this thread, inside the scope. The allocations of `work` count for the attempt that the
@@ -46,8 +51,8 @@ impl Scope {
     ///
     /// If `work` panics.
     pub fn run<T>(&self, work: impl FnOnce() -> T) -> T {
-        token::with_current(self.0.clone(), || match &self.0 {
-            Some(token) => token.inside(work),
+        token::with_current(self.token.clone(), || match &self.token {
+            Some(token) => token.inside_attempt(self.attempt, work),
             None => work(),
         })
     }
@@ -65,7 +70,7 @@ impl Scope {
     {
         let scope = self.clone();
         let mut thread = thread::Builder::new();
-        if let Some(bytes) = self.0.as_ref().and_then(|token| token.stack_bytes()) {
+        if let Some(bytes) = self.token.as_ref().and_then(|token| token.stack_bytes()) {
             thread = thread.stack_size(bytes);
         }
         token::outside(|| thread.spawn(move || scope.run(work)))

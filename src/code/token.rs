@@ -14,6 +14,7 @@ use crate::code::priority;
 use crate::contain::unwind::{drop_contained, is_in_task};
 use crate::memory::account::Epoch;
 use crate::memory::accounts::Open;
+use crate::memory::attempts::OpenAttempt;
 use crate::memory::local_charge::ChargeGuard;
 use crate::memory::watch::{self, Killer};
 use crate::values::crash::Death;
@@ -215,6 +216,44 @@ impl Token {
     pub(crate) fn inside<T>(&self, run: impl FnOnce() -> T) -> T {
         let _inside = self.enter();
         run()
+    }
+
+    /// Runs the user's code of one of several attempts in flight, and charges its account. Without one, the
+    /// account of the container is charged.
+    pub(crate) fn inside_attempt<T>(&self, attempt: Option<OpenAttempt>, run: impl FnOnce() -> T) -> T {
+        let Some(open) = attempt.zip(self.account()).map(|(attempt, account)| account.enter_attempt(attempt))
+        else {
+            return self.inside(run);
+        };
+        let _inside = open;
+        run()
+    }
+
+    /// Begins one of several attempts in flight. `None` if attempts are not charged one by one.
+    pub(crate) fn open_attempt(&self) -> Option<OpenAttempt> {
+        self.account().filter(|account| account.has_attempts()).map(Open::begin_attempt)
+    }
+
+    /// Ends one of several attempts in flight.
+    pub(crate) fn end_open_attempt(&self, attempt: OpenAttempt) -> Option<Epoch> {
+        Some(self.account()?.end_attempt(attempt))
+    }
+
+    /// Whether `attempt` has crossed the limit, or it is not known which attempt has.
+    pub(crate) fn has_crossed(&self, attempt: Option<OpenAttempt>) -> bool {
+        self.account().is_some_and(|account| {
+            account.counters().is_over_limit()
+                && account.crossed_by().is_none_or(|by| attempt.is_none_or(|attempt| attempt == by))
+        })
+    }
+
+    /// Lets the container live on after the attempt that has crossed the limit was ended. Returns `false` if
+    /// the container is above the limit without that attempt.
+    pub(crate) fn is_below_limit_again(&self) -> bool {
+        let Some(account) = self.account() else { return true };
+        let counters = account.counters();
+        let used = u64::try_from(counters.used()).unwrap_or(0);
+        counters.limit().is_none_or(|limit| used <= limit) && !account.clear_over_limit()
     }
 
     /// Drops a state of the user's whose code is over. Checkpoints do nothing meanwhile, so that its `Drop`

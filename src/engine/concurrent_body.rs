@@ -30,6 +30,9 @@ use crate::decide::time::Time;
 use crate::engine::body::{Errors, GenerationEnv, LeasedRun};
 use crate::engine::dispatch::WorkSeeker;
 use crate::engine::span::SafeSpan;
+use crate::memory::account::Epoch;
+use crate::memory::attempts::OpenAttempt;
+use crate::memory::local_charge::ChargeGuard;
 use crate::values::crash::{Death, Panic};
 
 /// The time for which the task polls lanes before it gives way to timers, sockets and spawned tasks.
@@ -288,7 +291,11 @@ where
         if self.shares_state {
             return Some(Err(panic));
         }
-        let death = self.env.token.over_limit_death().unwrap_or(Death::Panicked(panic));
+        let overdraft = self.env.token.over_limit_death();
+        if overdraft.is_some() && !self.env.token.is_below_limit_again() {
+            return Some(Err(panic)); // the container is above its limit without this attempt
+        }
+        let death = overdraft.unwrap_or(Death::Panicked(panic));
         let id = LaneId::new(self.env.container, lane);
         if self.env.dispatch.crashed_in_lane(id, self.env.generation, death).is_none() {
             return Some(Ok(Served::Stale));
@@ -354,6 +361,8 @@ impl<'a> LeasedRun<'a> {
         loop {
             self.token.is_at_a_checkpoint(); // each return of a poll is a checkpoint
             self.context.begin_input(active.index());
+            let attempt = LaneAttempt::begin(&self.token);
+            self.context.set_open_attempt(attempt.open);
             let mut future = pin!(None);
             let mut kept: Option<Waker> = None;
             let result = poll_fn(|cx| {
@@ -361,14 +370,17 @@ impl<'a> LeasedRun<'a> {
                     return Poll::Ready(None);
                 }
                 let _in_span = span.as_ref().map(SafeSpan::enter);
-                if future.is_none() {
-                    future.set(Some(call(active.input(), &self.context)));
-                }
-                let running = future.as_mut().as_pin_mut().expect("it was just made");
-                if let Poll::Ready(result) = running.poll(cx) {
+                let polled = {
+                    let _inside = attempt.enter();
+                    if future.is_none() {
+                        future.set(Some(call(active.input(), &self.context)));
+                    }
+                    future.as_mut().as_pin_mut().expect("it was just made").poll(cx)
+                };
+                if let Poll::Ready(result) = polled {
                     return Poll::Ready(Some(result));
                 }
-                if self.token.is_over_limit() {
+                if self.token.has_crossed(attempt.open) {
                     return Poll::Ready(None);
                 }
                 if !kept.as_ref().is_some_and(|kept| kept.will_wake(cx.waker())) {
@@ -379,16 +391,51 @@ impl<'a> LeasedRun<'a> {
             })
             .await;
             // The future is dropped before the end of the scope, so that a panic in its drop is contained.
-            at_no_checkpoint(|| contain_drop(|| future.set(None)));
-            if self.token.is_over_limit() {
+            at_no_checkpoint(|| {
+                let _inside = attempt.enter();
+                contain_drop(|| future.set(None));
+            });
+            if self.token.has_crossed(attempt.open) {
                 result.into_iter().for_each(|answer| self.too_late(answer));
                 unwind_to_boundary();
             }
+            let used = attempt.end();
+            left += used.map_or(0, |used| used.left);
             let Some(result) = result else { return left };
-            left += 0;
-            if !self.returned(&mut active, result, None, span.as_ref(), errors) {
+            if !self.returned(&mut active, result, used, span.as_ref(), errors) {
                 return left;
             }
+        }
+    }
+}
+
+/// An attempt at one of several inputs in flight. It ends when this is dropped.
+struct LaneAttempt<'a> {
+    token: &'a Token,
+    /// Its account, if attempts are charged one by one.
+    open: Option<OpenAttempt>,
+}
+
+impl<'a> LaneAttempt<'a> {
+    fn begin(token: &'a Token) -> Self {
+        Self { token, open: token.open_attempt() }
+    }
+
+    /// Charges the attempt for what this thread allocates, until the returned value is dropped.
+    fn enter(&self) -> Option<ChargeGuard> {
+        Some(self.token.account()?.enter_attempt(self.open?))
+    }
+
+    /// Ends the attempt. Returns its figures.
+    fn end(mut self) -> Option<Epoch> {
+        self.token.end_open_attempt(self.open.take()?)
+    }
+}
+
+impl Drop for LaneAttempt<'_> {
+    fn drop(&mut self) {
+        if let Some(open) = self.open.take() {
+            self.token.end_open_attempt(open);
         }
     }
 }

@@ -145,7 +145,8 @@ impl Living {
         match life.act() {
             Act::Tie => self.tie(),
             Act::Admit => {
-                if let Some(account) = self.with_current().account() {
+                let executes_many = self.dispatch.settings.rules.lanes > 1;
+                if let Some(account) = self.with_current().account().filter(|_| !executes_many) {
                     account.counters().end_epoch(); // from now on memory is charged to attempts
                 }
                 if self.dispatch.entered(id, generation) { LifeEvent::Admitted } else { LifeEvent::Stale }

@@ -201,6 +201,11 @@ impl Account {
         Some(attempts)
     }
 
+    /// Whether the account is for several open attempts.
+    pub(super) fn has_attempts(&self) -> bool {
+        self.attempts().is_some()
+    }
+
     /// The cells, if the account is for several open attempts.
     #[expect(unsafe_code, reason = "a static reference in an atomic")]
     fn attempts(&self) -> Option<&'static Attempts> {

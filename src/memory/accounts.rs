@@ -141,7 +141,6 @@ impl Open {
 }
 
 /// The face of an account for several open attempts.
-#[cfg_attr(not(test), expect(dead_code, reason = "no container has several attempts open yet"))]
 impl Open {
     /// Opens an account with a limit in bytes, for up to `attempts` open attempts. Returns `None` if every
     /// place of the table is in use.
@@ -157,6 +156,11 @@ impl Open {
         };
         open.counters().set_attempts(cells, attempts);
         Some(open)
+    }
+
+    /// Whether the account is for several open attempts.
+    pub(crate) fn has_attempts(&self) -> bool {
+        self.counters().has_attempts()
     }
 
     /// Begins an attempt beside those that are open. Called on the container's thread.

@@ -12,8 +12,8 @@ use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use longshore::{
-    App, BoxError, Cause, ConcurrentWorker, ConfigError, ContainerId, Context, CrashLoopBackoff, Previous,
-    RateLimited, Report, StartError,
+    App, BoxError, Cause, ConcurrentWorker, ConfigError, ContainerId, Context, CrashLoopBackoff, Death,
+    Previous, RateLimited, Report, StartError,
 };
 use tokio::sync::Barrier;
 use tokio::task::yield_now;
@@ -499,6 +499,153 @@ fn an_abort_leaves_no_thread_behind_futures_that_wait() {
         app.abort();
         assert!(calls.into_iter().all(|call| call.wait().is_err()));
         until("the threads have ended", || f.status().containers.abandoned == 0);
+    });
+}
+
+// ---- memory (9.3, 9.6)
+
+/// Allocates this many bytes, and writes to them.
+fn block(bytes: usize) -> Vec<u8> {
+    let mut block = vec![0; bytes];
+    std::hint::black_box(&mut block)[bytes - 1] = 1;
+    block
+}
+
+const MIB: usize = 1 << 20;
+
+#[test]
+fn only_what_crosses_the_limit_alone_is_charged() {
+    under_each_policy(|app, policy| {
+        let f = app
+            .function_async("f", async |n: &u64| {
+                let held = block(if *n == 3 { 40 * MIB } else { MIB });
+                for _ in 0..20 {
+                    yield_now().await;
+                }
+                Ok::<_, Infallible>(held.len() as u64)
+            })
+            .containers(1)
+            .concurrent_inputs(8)
+            .memory_limit(32 * MIB as u64)
+            .crash_retries(1)
+            .restart(policy)
+            .started();
+        let outcomes: Vec<_> = f.map(0..40).return_exceptions().into_iter().collect();
+        for (n, outcome) in outcomes.iter().enumerate() {
+            assert_eq!(outcome.is_err(), n == 3, "outcome {n}: {outcome:?}");
+        }
+        let failure = outcomes[3].as_ref().expect_err("it needs more than the limit");
+        let Cause::Poisoned(crashes) = failure.cause() else { panic!("{failure}") };
+        assert!(crashes.iter().all(|crash| matches!(crash.death, Death::MemoryLimit { .. })), "{failure}");
+        assert_eq!(failure.attempts(), 3, "the crossing beside others is free, and two alone are charged");
+        assert_eq!(f.status().restarts, 0, "the container lives on");
+        assert_eq!(f.status().containers.abandoned, 0);
+    });
+}
+
+#[test]
+fn inputs_that_only_cross_the_limit_together_all_complete() {
+    in_an_app(|app| {
+        let meet = Arc::new(Barrier::new(4));
+        let f = app
+            .function_async("f", async move |n: &u64| {
+                if Context::current().expect("inside").attempt().get() == 1 {
+                    meet.wait().await;
+                }
+                let held = block(12 * MIB);
+                for _ in 0..20 {
+                    yield_now().await;
+                }
+                drop(held);
+                Ok::<_, Infallible>(*n)
+            })
+            .containers(1)
+            .concurrent_inputs(4)
+            .memory_limit(32 * MIB as u64)
+            .crash_retries(1)
+            .restart(RateLimited::never())
+            .started();
+        assert_eq!(f.run((0..4).collect()).expect("nobody is poisoned"), [0, 1, 2, 3]);
+        assert!(f.status().crashes > 0, "the limit was crossed");
+    });
+}
+
+#[test]
+fn a_worker_over_its_limit_is_replaced_and_the_others_are_replayed_free() {
+    in_an_app(|app| {
+        let code = async |n: &u64, context: &Context, _: &Cell<u32>| {
+            if *n == 3 && context.attempt().get() == 1 {
+                std::mem::forget(block(40 * MIB)); // it stays charged until the container is gone
+            }
+            for _ in 0..50 {
+                yield_now().await;
+            }
+            u64::from(context.attempt().get())
+        };
+        let f = app
+            .worker_concurrent("w", does(code))
+            .containers(1)
+            .concurrent_inputs(8)
+            .memory_limit(32 * MIB as u64)
+            .crash_retries(1)
+            .restart(RateLimited::never())
+            .started();
+        let attempts = f.run((0..8).collect()).expect("nobody is poisoned");
+        assert!(attempts.iter().all(|attempts| *attempts <= 2), "{attempts:?}");
+        assert_eq!(attempts[3], 2);
+        assert_eq!(f.status().crashes, 1);
+    });
+}
+
+#[test]
+fn memory_that_an_attempt_leaves_behind_does_not_count_for_the_next() {
+    in_an_app(|app| {
+        let kept = Arc::new(Mutex::new(Vec::new()));
+        let its = Arc::clone(&kept);
+        let f = app
+            .function_async("f", async move |n: &u64| {
+                let held = block(MIB);
+                yield_now().await;
+                its.lock().expect("nothing panics here").push(held);
+                Ok::<_, Infallible>(*n)
+            })
+            .containers(1)
+            .concurrent_inputs(4)
+            .memory_limit(16 * MIB as u64)
+            .started();
+        f.run((0..64).collect()).expect("each attempt is far below the limit");
+        assert_eq!(f.status().crashes, 0);
+        assert!(f.status().memory.expect("it is accounted").retained > 32 * MIB as u64);
+    });
+}
+
+#[test]
+fn a_poll_that_does_not_return_is_left_behind_and_the_others_are_replayed() {
+    in_an_app(|app| {
+        let gate = Gate::default();
+        let its = gate.clone();
+        let f = app
+            .function_async("f", async move |n: &u64| {
+                let attempt = Context::current().expect("inside").attempt().get();
+                if *n == 3 && attempt == 1 {
+                    yield_now().await;
+                    let held = block(40 * MIB);
+                    its.pass();
+                    drop(held);
+                } else if attempt == 1 {
+                    pending::<()>().await;
+                }
+                Ok::<_, Infallible>(*n)
+            })
+            .containers(1)
+            .concurrent_inputs(4)
+            .memory_limit(32 * MIB as u64)
+            .restart(RateLimited::never())
+            .started();
+        assert_eq!(f.run((0..4).collect()).expect("nobody is poisoned"), [0, 1, 2, 3]);
+        assert_eq!(f.status().containers.abandoned, 1);
+        gate.open();
+        until("the abandoned thread has ended", || f.status().containers.abandoned == 0);
     });
 }
 

@@ -111,6 +111,7 @@ pub(crate) struct Scene {
 
 impl Scene {
     /// The scene of a container that executes one input at a time.
+    #[cfg(test)]
     pub(crate) fn of(id: ContainerId, position: Option<Position>) -> Self {
         let lane = LaneId::from(id);
         Self {
@@ -424,7 +425,9 @@ impl Ledger {
         let outlived = container.proof.max(container.done_proof);
         // Which of several inputs has filled the memory is not known. The one that crossed the limit shows
         // that when it executes alone.
-        let is_known = crash.death.kind() != CrashKind::MemoryLimit || !scene.is_crowded();
+        let others_go_on = self.containers[id.index()].leases as usize > scene.positions.len();
+        let is_crowded = scene.is_crowded() || others_go_on;
+        let is_known = crash.death.kind() != CrashKind::MemoryLimit || !is_crowded;
         let culprit = executing.map(|input| {
             if is_known {
                 self.blame(input, outlived, crash, counted, leaving, now)

@@ -12,6 +12,7 @@ use crate::engine::settings::Settings;
 use crate::memory::accounts::Open;
 use crate::memory::watch::Killer;
 use crate::values::crash::Death;
+use crate::values::error::ACCOUNTED_INPUTS_MAX;
 use crate::values::status::{ContainerMemory, Memory};
 
 /// Kills the generation of a container whose account is over its limit.
@@ -45,7 +46,12 @@ impl Dispatch {
     /// limit needs one.
     pub(crate) fn open_account(&self) -> Result<Option<Open>, Death> {
         let rules = &self.settings.memory;
-        let account = rules.accounted.then(|| Open::new(rules.limit)).flatten();
+        let lanes = self.settings.rules.lanes as usize;
+        let open = || match lanes {
+            2..=ACCOUNTED_INPUTS_MAX => Open::for_attempts(rules.limit, lanes),
+            _ => Open::new(rules.limit), // with more lanes, only what the whole container uses is counted
+        };
+        let account = rules.accounted.then(open).flatten();
         if account.is_none() && rules.limit.is_some() { Err(Death::NoAccount) } else { Ok(account) }
     }
 
@@ -154,7 +160,9 @@ impl State {
     /// The limit of a container that is over its limit, and the bytes that it used at most.
     pub(super) fn limit_and_use(&self, id: ContainerId, generation: Generation) -> Option<(u64, u64)> {
         let account = self.token(id, generation)?.account()?.counters();
-        Some((account.limit()?, account.peak()))
+        // A container that lives on after the death of one of its lanes may be below its limit again.
+        let limit = account.limit().filter(|_| account.is_over_limit())?;
+        Some((limit, account.peak()))
     }
 
     /// How a container leaves the user's code if it dies now.
