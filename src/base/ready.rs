@@ -131,7 +131,7 @@ pub(crate) struct LaneWaker {
 }
 
 impl LaneWaker {
-    pub(crate) fn new(ready: &Arc<ReadyLanes>, lane: usize) -> Waker {
+    pub(crate) fn of(ready: &Arc<ReadyLanes>, lane: usize) -> Waker {
         Waker::from(Arc::new(Self { ready: Arc::clone(ready), lane }))
     }
 }
@@ -225,7 +225,7 @@ mod tests {
                 .into_iter()
                 .map(|from| {
                     let wakers: Vec<Waker> =
-                        (from..from + LANES / 2).map(|lane| LaneWaker::new(&ready, lane)).collect();
+                        (from..from + LANES / 2).map(|lane| LaneWaker::of(&ready, lane)).collect();
                     thread::spawn(move || wakers.into_iter().for_each(Waker::wake))
                 })
                 .collect();

@@ -243,7 +243,7 @@ where
         // If the generation is over, the next poll for work says so.
         self.env.dispatch.register_lane(id, self.env.generation, &token);
         self.slots.push(LaneSlot {
-            waker: LaneWaker::new(&self.ready, id.index()),
+            waker: LaneWaker::of(&self.ready, id.index()),
             surroundings: Surroundings {
                 context: Some(self.env.context.of_lane(&token)),
                 token: Some(token),

@@ -38,7 +38,7 @@ pub(crate) fn run(dispatch: &Arc<Dispatch>, id: ContainerId, generation: Generat
         match (part, &mut entered) {
             (Part::Enter, entered) => *entered = Some(enter(&mut living, dispatch, id, &context)),
             (Part::Serve, Some(EnteredCode { env, instance: Some(instance) })) => {
-                let served = contain(|| instance.serve(env)).flatten();
+                let served = contain(|| instance.serve(env)).and_then(|served| served);
                 context.end_run();
                 living.served(served);
             }

@@ -17,7 +17,7 @@ use crate::decide::job::JobKind;
 use crate::decide::ledger::{Mode, Sources};
 use crate::decide::time::Time;
 use crate::decide::window::Window;
-use crate::engine::body::{Code, GenerationEnv, Instance};
+use crate::engine::body::{Code, GenerationEnv, InFlight, Instance};
 use crate::engine::caller::Caller;
 use crate::engine::consumer::{Consumer, Failures};
 use crate::engine::dispatch::{self, Dispatch};
@@ -99,6 +99,10 @@ impl Code for Simulated {
 
     fn has_state(&self) -> bool {
         self.has_state
+    }
+
+    fn in_flight(&self) -> InFlight {
+        InFlight::One("a simulated thread executes one input at a time")
     }
 }
 

@@ -260,7 +260,7 @@ impl Dispatch {
             if !state.ledger.is_current(id, generation) || state.broken.is_some() {
                 return None;
             }
-            let Some(lane) = self.culprit(&state, id) else { return None };
+            let lane = self.culprit(&state, id)?;
             state.commit(lane, self.now()); // what the container completed may prove it
             let lease = state.ledger.lease(lane)?;
             let run = state.run(lane)?;
