@@ -27,9 +27,19 @@ pub(crate) trait Rehearsable<I, O, E> {
 pub(crate) trait Role<I, O, E> {
     fn call<'a>(&'a mut self, input: &'a I, context: &'a Context) -> Local<'a, Result<O, E>>;
 
+    /// The role of code that can have several inputs in flight.
+    fn shared(&self) -> Option<&dyn SharedRole<I, O, E>> {
+        None
+    }
+
     fn exit<'a>(self: Box<Self>, context: &'a Context) -> Local<'a, ()>
     where
         Self: 'a;
+}
+
+/// The user's code in one generation of a container, for several inputs in flight.
+pub(crate) trait SharedRole<I, O, E> {
+    fn call<'a>(&'a self, input: &'a I, context: &'a Context) -> Local<'a, Result<O, E>>;
 }
 
 /// A function has no state.
@@ -71,9 +81,19 @@ impl<I, O, E, F: AsyncFn(&I) -> Result<O, E>> Rehearsable<I, O, E> for AsyncPlai
     }
 }
 
-impl<I, O, E, F: AsyncFn(&I) -> Result<O, E>> Role<I, O, E> for AsyncStateless<'_, F> {
-    fn call<'a>(&'a mut self, input: &'a I, _: &'a Context) -> Local<'a, Result<O, E>> {
+impl<I, O, E, F: AsyncFn(&I) -> Result<O, E>> SharedRole<I, O, E> for AsyncStateless<'_, F> {
+    fn call<'a>(&'a self, input: &'a I, _: &'a Context) -> Local<'a, Result<O, E>> {
         Box::pin((self.0)(input))
+    }
+}
+
+impl<I, O, E, F: AsyncFn(&I) -> Result<O, E>> Role<I, O, E> for AsyncStateless<'_, F> {
+    fn call<'a>(&'a mut self, input: &'a I, context: &'a Context) -> Local<'a, Result<O, E>> {
+        SharedRole::call(self, input, context)
+    }
+
+    fn shared(&self) -> Option<&dyn SharedRole<I, O, E>> {
+        Some(self)
     }
 
     fn exit<'a>(self: Box<Self>, _: &'a Context) -> Local<'a, ()>
@@ -166,13 +186,27 @@ where
     }
 }
 
+impl<W: ConcurrentWorker> SharedRole<W::Input, W::Output, W::Error> for ConcurrentRole<W> {
+    fn call<'a>(
+        &'a self,
+        input: &'a W::Input,
+        context: &'a Context,
+    ) -> Local<'a, Result<W::Output, W::Error>> {
+        Box::pin(self.0.call(input, context))
+    }
+}
+
 impl<W: ConcurrentWorker> Role<W::Input, W::Output, W::Error> for ConcurrentRole<W> {
     fn call<'a>(
         &'a mut self,
         input: &'a W::Input,
         context: &'a Context,
     ) -> Local<'a, Result<W::Output, W::Error>> {
-        Box::pin(self.0.call(input, context))
+        SharedRole::call(self, input, context)
+    }
+
+    fn shared(&self) -> Option<&dyn SharedRole<W::Input, W::Output, W::Error>> {
+        Some(self)
     }
 
     fn exit<'a>(self: Box<Self>, context: &'a Context) -> Local<'a, ()>

@@ -238,7 +238,7 @@ where
             let function = function.expect("the instance has not exited");
             if env.executes_many() {
                 let call = async |input: &I, _: &Context| function(input).await;
-                return serve_lanes(env, false, |task| task.drive_in_lane(errors, &call)).await;
+                return serve_lanes(env, |task| task.drive_in_lane(errors, &call)).await;
             }
             let mut call = async |input: &I| function(input).await;
             let drive = async |task: &LeasedRun<'_>| task.drive_in_task(errors, &mut call).await;
@@ -339,7 +339,7 @@ impl<W: ConcurrentWorker> Instance for ConcurrentInstance<'_, W> {
             let worker = worker.as_ref().expect("the instance has not exited");
             if env.executes_many() {
                 let call = async |input: &W::Input, context: &Context| worker.call(input, context).await;
-                return serve_lanes(env, true, |task| task.drive_in_lane(errors, &call)).await;
+                return serve_lanes(env, |task| task.drive_in_lane(errors, &call)).await;
             }
             let mut call = async |input: &W::Input| worker.call(input, env.context).await;
             let drive = async |task: &LeasedRun<'_>| task.drive_in_task(errors, &mut call).await;

@@ -232,7 +232,7 @@ impl<'a> GenerationEnv<'a> {
     }
 
     /// Whether the container has several inputs in flight at a time.
-    pub(super) fn executes_many(&self) -> bool {
+    pub(crate) fn executes_many(&self) -> bool {
         self.dispatch.settings.rules.lanes > 1
     }
 
@@ -285,7 +285,7 @@ pub(crate) struct LeasedRun<'a> {
     pub(crate) context: Context,
     /// The token of the lane's code.
     pub(super) token: Arc<Token>,
-    pub(super) lane: LaneId,
+    pub(crate) lane: LaneId,
     pub(crate) run: Arc<Run>,
     pub(crate) lease: Lease,
     /// The caller that asked for the execution.

@@ -44,20 +44,36 @@ const POLLS: u32 = 8;
 /// The result of executing a lease: the run, and the number of bytes that its attempts have left.
 pub(crate) type Driven = (Arc<Run>, i64);
 
-/// Executes inputs in up to `lanes` lanes until the generation is over. `drive` executes one lease.
+/// Executes inputs in the lanes of a container until its generation is over. `drive` executes one lease.
 ///
 /// # Errors
 ///
-/// The panic of a lane whose code shares a state with the others. The whole container dies of it.
+/// A panic of which the whole container dies, because the lanes share a state, or because the container is over
+/// its limit without the lane that has panicked.
 pub(crate) async fn serve_lanes<'a, F>(
     env: &'a GenerationEnv<'a>,
-    shares_state: bool,
     drive: impl Fn(LeasedRun<'a>) -> F,
 ) -> Result<Served, Panic>
 where
     F: Future<Output = Driven>,
 {
-    let mut lanes = Lanes::new(env, shares_state, drive);
+    let death = |panic| match env.token.over_limit_death() {
+        Some(_) if !env.token.is_below_limit_again() => Err(panic),
+        overdraft => Ok(overdraft.unwrap_or(Death::Panicked(panic))),
+    };
+    serve_lanes_that_die(env, drive, death).await
+}
+
+/// The same, where `death` says of what a lane has died. It returns the panic if the whole container dies.
+pub(crate) async fn serve_lanes_that_die<'a, F>(
+    env: &'a GenerationEnv<'a>,
+    drive: impl Fn(LeasedRun<'a>) -> F,
+    death: impl Fn(Panic) -> Result<Death, Panic>,
+) -> Result<Served, Panic>
+where
+    F: Future<Output = Driven>,
+{
+    let mut lanes = Lanes::new(env, drive, death);
     poll_fn(|cx| lanes.poll(cx)).await
 }
 
@@ -72,11 +88,10 @@ struct LaneSlot<F> {
 }
 
 /// All lanes of a container, and the task that polls them.
-struct Lanes<'a, D, F> {
+struct Lanes<'a, D, F, J> {
     env: &'a GenerationEnv<'a>,
-    /// Whether the code of all lanes shares a state, so that a panic in one lane ends the container.
-    shares_state: bool,
     drive: D,
+    death: J,
     slots: Vec<LaneSlot<F>>,
     /// The lanes that have no lease. The lane that was used last is taken first.
     free: Vec<u32>,
@@ -104,17 +119,18 @@ enum Sought {
     Over(Served),
 }
 
-impl<'a, D, F> Lanes<'a, D, F>
+impl<'a, D, F, J> Lanes<'a, D, F, J>
 where
     D: Fn(LeasedRun<'a>) -> F,
     F: Future<Output = Driven>,
+    J: Fn(Panic) -> Result<Death, Panic>,
 {
-    fn new(env: &'a GenerationEnv<'a>, shares_state: bool, drive: D) -> Self {
+    fn new(env: &'a GenerationEnv<'a>, drive: D, death: J) -> Self {
         let lanes = env.dispatch.settings.rules.lanes as usize;
         Self {
             env,
-            shares_state,
             drive,
+            death,
             slots: Vec::new(),
             free: Vec::new(),
             ready: Arc::new(ReadyLanes::new(lanes)),
@@ -287,15 +303,17 @@ where
             self.comes_back(lane); // the map or call of its input has ended, so this is no crash
             return None;
         }
+        if !self.back.is_empty() {
+            outside(|| self.env.dispatch.returned_all(self.env.generation, &mut self.back)); // it may prove the container
+        }
         self.env.token.blame(lane);
-        if self.shares_state {
-            return Some(Err(panic));
+        if self.env.dispatch.settings.rules.has_state {
+            return Some(Err(panic)); // the other lanes lose their state
         }
-        let overdraft = self.env.token.over_limit_death();
-        if overdraft.is_some() && !self.env.token.is_below_limit_again() {
-            return Some(Err(panic)); // the container is above its limit without this attempt
-        }
-        let death = overdraft.unwrap_or(Death::Panicked(panic));
+        let death = match (self.death)(panic) {
+            Ok(death) => death,
+            Err(panic) => return Some(Err(panic)),
+        };
         let id = LaneId::new(self.env.container, lane);
         if self.env.dispatch.crashed_in_lane(id, self.env.generation, death).is_none() {
             return Some(Ok(Served::Stale));
@@ -307,7 +325,7 @@ where
 
 /// The futures are dropped one by one, each inside the unwind boundary, because two panics in one drop would
 /// end the process.
-impl<D, F> Drop for Lanes<'_, D, F> {
+impl<D, F, J> Drop for Lanes<'_, D, F, J> {
     fn drop(&mut self) {
         for slot in &mut self.slots {
             at_no_checkpoint(|| contain_drop(|| slot.future.set(None)));

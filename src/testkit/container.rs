@@ -13,13 +13,14 @@ use tokio::time::sleep;
 
 use crate::base::ids::{ContainerId, Generation};
 use crate::code::context::Context;
-use crate::code::rehearsable::{Begun, Role};
+use crate::code::rehearsable::{Begun, Role, SharedRole};
 use crate::code::token::{Token, at_no_checkpoint, unwind_to_boundary};
 use crate::contain::spawned::{Origin, among_tasks};
 use crate::contain::unwind::{contain, contain_drop};
-use crate::decide::life::{LifeEvent, Part};
+use crate::decide::life::{LifeEvent, Part, Served};
 use crate::decide::restart::Restart;
 use crate::engine::body::{GenerationEnv, LeasedRun};
+use crate::engine::concurrent_body::serve_lanes_that_die;
 use crate::engine::dispatch::Dispatch;
 use crate::engine::life::Living;
 use crate::engine::messages::Notice;
@@ -105,6 +106,23 @@ struct Play<'a, I, O, E> {
     id: ContainerId,
 }
 
+/// The user's code as an execution calls it.
+enum Plays<'a, I, O, E> {
+    /// Nothing executes beside it.
+    Alone(&'a mut (dyn Role<I, O, E> + 'a)),
+    /// Several inputs are in flight.
+    Shared(&'a (dyn SharedRole<I, O, E> + 'a)),
+}
+
+impl<I, O, E> Plays<'_, I, O, E> {
+    async fn call(&mut self, input: &I, context: &Context) -> Result<O, E> {
+        match self {
+            Self::Alone(role) => role.call(input, context).await,
+            Self::Shared(role) => role.call(input, context).await,
+        }
+    }
+}
+
 /// The scripted death of a container, if it is not the death that its panic stands for.
 type Scripted = Cell<Option<Death>>;
 
@@ -132,11 +150,25 @@ where
         while let Some(part) = next {
             match (part, &mut entered) {
                 (Part::Enter, entered) => *entered = Some(self.begin(living).await),
+                (Part::Serve, Some(OnStage { env, role: Some(role) })) if env.executes_many() => {
+                    let scripted = Scripted::default();
+                    let served = contained(self.serve_lanes(env, role.as_ref(), &scripted)).await;
+                    match (served.and_then(|served| served), scripted.take()) {
+                        (Err(panic), Some(death)) => {
+                            living.hear(LifeEvent::Unwinding {
+                                panic,
+                                interrupted: false,
+                                overdraft: Some(death),
+                            });
+                        }
+                        (served, _) => living.served(served),
+                    }
+                }
                 (Part::Serve, Some(OnStage { env, role: Some(role) })) => {
                     let scripted = Scripted::default();
                     // No memory is counted in a rehearsal, so no bytes count as retained.
                     let drive = async |task: &LeasedRun<'_>| {
-                        self.drive(task, role.as_mut(), &scripted).await;
+                        self.drive(task, Plays::Alone(role.as_mut()), &scripted).await;
                         0
                     };
                     let served = contained(env.serve_in_task(drive)).await;
@@ -203,12 +235,12 @@ where
         if body.waits() { env.unless_over(enter).await } else { Some(enter.await) }
     }
 
-    async fn drive(&self, task: &LeasedRun<'_>, role: &mut dyn Role<I, O, E>, scripted: &Scripted) {
+    async fn drive(&self, task: &LeasedRun<'_>, mut role: Plays<'_, I, O, E>, scripted: &Scripted) {
         let Some(mut active) = task.run.begin::<I, O, E>() else { return };
         let span = task.span();
         let waits = self.rehearsed.body().waits();
         loop {
-            task.env.context.begin_input(active.index());
+            task.context.begin_input(active.index());
             let at = At {
                 map: task.lease.job.0,
                 index: active.index(),
@@ -223,7 +255,7 @@ where
                 end_lease_behind(task, at.index);
             }
             let execution = self.rehearsed.log.begins(&at, || self.now());
-            let executes = self.execute(at, role, task.env, scripted);
+            let executes = self.execute(at, &mut role, task, scripted);
             let result = if waits {
                 task.unless_fenced(executes, span.as_ref()).await
             } else {
@@ -239,7 +271,7 @@ where
                 task.returned(&mut active, result, None, span.as_ref(), &self.rehearsed.code.errors);
             execution.ends(ending);
             if deadly && ending == ExecutionEnd::Completed {
-                return dies_between(task.env);
+                return dies_between(task);
             }
             // Notifies the consumer of the outcome now, and not at the end of the lease. A rehearsal does not
             // poll for outcomes, because polling takes virtual time.
@@ -250,22 +282,38 @@ where
         }
     }
 
+    /// Executes many inputs at a time.
+    async fn serve_lanes<'a>(
+        &'a self,
+        env: &'a GenerationEnv<'a>,
+        role: &'a (dyn Role<I, O, E> + 'a),
+        scripted: &'a Scripted,
+    ) -> Result<Served, Panic> {
+        let role = role.shared().expect("the code can have several inputs in flight");
+        let drive = |task: LeasedRun<'a>| async move {
+            self.drive(&task, Plays::Shared(role), scripted).await;
+            (task.run, 0)
+        };
+        let death = |panic| Ok(scripted.take().unwrap_or(Death::Panicked(panic)));
+        serve_lanes_that_die(env, drive, death).await
+    }
+
     async fn execute(
         &self,
         at: At<'_, I>,
-        role: &mut dyn Role<I, O, E>,
-        env: &GenerationEnv<'_>,
+        role: &mut Plays<'_, I, O, E>,
+        task: &LeasedRun<'_>,
         scripted: &Scripted,
     ) -> Result<O, E> {
         let (takes, fault) = self.rehearsed.executes(&at);
         pass(takes).await;
         match fault {
-            None => role.call(at.input, env.context).await,
+            None => role.call(at.input, &task.context).await,
             Some(Fault::Fail(error)) => Err(error),
             Some(Fault::Hang) => pending().await,
             Some(Fault::Panic) => panic!("a scripted panic"),
             Some(Fault::ExceedMemory) => {
-                let limit = env.dispatch.settings.memory.limit.unwrap_or(0);
+                let limit = task.env.dispatch.settings.memory.limit.unwrap_or(0);
                 let used = limit.saturating_add(1);
                 scripted.set(Some(Death::MemoryLimit { limit, used, reclaimed: true }));
                 unwind_to_boundary() // as a checkpoint does
@@ -287,20 +335,20 @@ where
 /// Makes the executing input the last one of its lease, and gives the inputs behind it back, so that the
 /// container can die before it begins another.
 fn end_lease_behind(task: &LeasedRun<'_>, index: u64) {
-    let GenerationEnv { dispatch, container: id, .. } = *task.env;
+    let dispatch = task.env.dispatch;
     let now = dispatch.now();
     dispatch.under_lock(|state| {
-        if state.run(id).is_some_and(|run| !run.is_fenced()) {
-            state.shorten(id.into(), index + 1, None, now);
+        if state.run(task.lane).is_some_and(|run| !run.is_fenced()) {
+            state.shorten(task.lane, index + 1, None, now);
             dispatch.wake_one(state);
         }
     });
 }
 
 /// Kills the container between two inputs, as if by hand.
-fn dies_between(env: &GenerationEnv<'_>) {
-    let GenerationEnv { dispatch, container: id, generation, .. } = *env;
-    dispatch.returned(id, generation);
+fn dies_between(task: &LeasedRun<'_>) {
+    let GenerationEnv { dispatch, container: id, generation, .. } = *task.env;
+    dispatch.returned(task.lane, generation);
     dispatch.kill(id);
     dispatch.give_up(); // if no container is left, and none can be created
     dispatch.notify(Notice::Fenced { restart: Restart::Now });

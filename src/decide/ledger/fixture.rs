@@ -117,11 +117,11 @@ impl Rig {
         let (generation, _) = self.ledger.stage(id);
         match self.ledger.claim(id, generation, now, &self.sources) {
             Next::Work(Assignment::Lease(lease)) => Next::Work(lease),
-            Next::Work(Assignment::Pull { job, most }) => {
+            Next::Work(Assignment::Pull { job, most, leased }) => {
                 let left = self.sources.inputs.entry(job).or_default();
                 let pulled = most.min(*left);
                 *left -= pulled;
-                Next::Work(self.ledger.pulled(id, job, pulled, now).expect("the source has inputs"))
+                Next::Work(self.ledger.pulled(id, job, (pulled, leased), now).expect("the source has inputs"))
             }
             Next::Wait { until } => Next::Wait { until },
             Next::Hold { until } => Next::Hold { until },

@@ -51,14 +51,19 @@ pub(crate) enum LeaseKind {
 pub(crate) enum Assignment {
     /// The container has this lease from now on.
     Lease(Lease),
-    /// The caller pulls at most `most` inputs of this map. [`Ledger::pulled`] makes a lease of them.
-    Pull { job: JobId, most: u64 },
+    /// The caller pulls at most `most` inputs of this map. [`Ledger::pulled`] makes a lease of the first
+    /// `leased` of them.
+    Pull { job: JobId, most: u64, leased: u64 },
 }
 
 /// How many leases in a row may be of calls while an input of a map waits. Also how many may be of fresh
 /// calls while an input waits to be executed again. So an endless stream of calls leaves a quarter of the
 /// leases to each.
 const CALLS_IN_A_ROW_MAX: u32 = 3;
+
+/// How many inputs are pulled together at least, if they are there, where a container has many in flight. A
+/// pull makes a chunk, which costs as much as several claims.
+const PULLED_TOGETHER: u64 = 64;
 
 /// The kinds of job that a lease may be of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -109,17 +114,17 @@ impl Ledger {
         Next::Wait { until: self.next_due(now) }
     }
 
-    /// Makes a lease of the inputs that were pulled for a lane. Returns `None` if there were none after all.
-    /// Then the lane claims once more.
+    /// Makes a lease of the first `leased` of the `inputs` that were pulled for a lane. Returns `None` if there
+    /// were none after all. Then the lane claims once more.
     pub(crate) fn pulled(
         &mut self,
         id: impl Into<LaneId>,
         job: JobId,
-        inputs: u64,
+        (inputs, leased): (u64, u64),
         now: Time,
     ) -> Option<Lease> {
         self.accept(job, inputs);
-        let span = self.jobs.get_mut(&job)?.take_fresh(inputs)?;
+        let span = self.jobs.get_mut(&job)?.take_fresh(leased)?;
         let lease = Lease { job, span, kind: LeaseKind::First, attempt: Attempt::FIRST };
         self.assign(id.into(), lease, now);
         Some(lease)
@@ -383,7 +388,11 @@ impl Ledger {
             Some(span) => {
                 Assignment::Lease(Lease { job, span, kind: LeaseKind::First, attempt: Attempt::FIRST })
             }
-            None => Assignment::Pull { job, most },
+            // The other lanes will claim next, so that one chunk serves several of them.
+            None if self.rules.lanes > 1 => {
+                Assignment::Pull { job, most: ready.min(PULLED_TOGETHER).max(most), leased: most }
+            }
+            None => Assignment::Pull { job, most, leased: most },
         })
     }
 

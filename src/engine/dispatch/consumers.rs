@@ -181,7 +181,13 @@ impl Dispatch {
         if let Some(bug) = &state.broken {
             return Found::End(Some(MapEnd::OfMap(Reason::Engine(bug.clone()))));
         }
-        state.commit_job(job, self.now());
+        // A lane in a container with many comes back as soon as its one input has ended, so that only leases of
+        // several inputs are looked at. The look must not cost more because more inputs are in flight.
+        if self.settings.rules.lanes == 1 {
+            state.commit_job(job, self.now());
+        } else {
+            state.commit_ahead_of(job, self.now());
+        }
         let counts = state.ledger.job(job).expect("its consumer keeps it open").counts();
         let buffers = state.buffers.map(job).expect("its consumer keeps it open");
         match buffers.order {

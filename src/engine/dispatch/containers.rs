@@ -360,16 +360,16 @@ impl State {
     /// needed.
     fn claim(&mut self, id: LaneId, generation: Generation, now: Time) -> Next<Lease> {
         loop {
-            let (job, most) = match self.ledger.claim(id, generation, now, &self.buffers) {
+            let (job, most, leased) = match self.ledger.claim(id, generation, now, &self.buffers) {
                 Next::Work(Assignment::Lease(lease)) => return Next::Work(lease),
-                Next::Work(Assignment::Pull { job, most }) => (job, most),
+                Next::Work(Assignment::Pull { job, most, leased }) => (job, most, leased),
                 Next::Wait { until } => return Next::Wait { until },
                 Next::Hold { until } => return Next::Hold { until },
                 Next::Over(served) => return Next::Over(served),
             };
             let first = self.ledger.job(job).expect("its job is open").counts().pulled;
             let pulled = self.buffers.pull(job, first, most);
-            if let Some(lease) = self.ledger.pulled(id, job, pulled, now) {
+            if let Some(lease) = self.ledger.pulled(id, job, (pulled, leased), now) {
                 return Next::Work(lease);
             }
         }

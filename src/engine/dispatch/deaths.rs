@@ -211,7 +211,7 @@ impl Dispatch {
             return None;
         }
         state.observed.describes(described);
-        state.commit_for_verdict(id, now);
+        state.commit_for_lane(lane, now);
         let run = state.lane_mut(lane).run.take();
         let position = run.as_ref().map(|run| (lane, run.fence_here()));
         state.spent.extend(run);

@@ -68,6 +68,25 @@ impl State {
         ahead.into_iter().for_each(|id| self.commit(id, now));
     }
 
+    /// Commits the inputs that the containers with a lease of several inputs of `job` have completed.
+    pub(super) fn commit_ahead_of(&mut self, job: JobId, now: Time) {
+        let is_of = |lane: &LaneId| self.ledger.lease(*lane).is_some_and(|lease| lease.job == job);
+        let ahead: Vec<LaneId> = self.ledger.ahead().filter(is_of).collect();
+        ahead.into_iter().for_each(|id| self.commit(id, now));
+    }
+
+    /// Commits what the verdict on a crash in one lane depends on. The lanes of its container that have come back
+    /// are committed already.
+    pub(super) fn commit_for_lane(&mut self, lane: LaneId, now: Time) {
+        let of_container = |id: &LaneId| id.container == lane.container;
+        let ahead: Vec<LaneId> = self.ledger.ahead().filter(of_container).collect();
+        ahead.into_iter().for_each(|id| self.commit(id, now));
+        self.commit(lane, now);
+        if self.ledger.verdict_depends_on_others(now) {
+            self.commit_all(now);
+        }
+    }
+
     /// Ends the run of a lane from outside. The thread may go on reading the input that it executes. Returns
     /// `None` if there is no run, or if the function is broken.
     pub(super) fn fence(&mut self, id: LaneId, now: Time) -> Option<Position> {
