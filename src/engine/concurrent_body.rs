@@ -247,6 +247,7 @@ where
                     // User code has kept the context of an earlier input, and it must not change under it.
                     *context = self.env.context.of_lane(token);
                 }
+                work.run.keep_waker(&slot.waker); // a fence wakes this lane
                 let task = self.env.begin_in(context, token, work);
                 slot.future.set(Some((self.drive)(task)));
                 Sought::Begun(lane)
@@ -319,6 +320,7 @@ where
             return Some(Ok(Served::Stale));
         }
         outside(|| self.free.push(lane));
+        self.seeker.look_again(); // the lane is free, and its input may be replayed here
         None
     }
 }
@@ -382,7 +384,6 @@ impl<'a> LeasedRun<'a> {
             let attempt = LaneAttempt::begin(&self.token);
             self.context.set_open_attempt(attempt.open);
             let mut future = pin!(None);
-            let mut kept: Option<Waker> = None;
             let result = poll_fn(|cx| {
                 if !self.run.resume() {
                     return Poll::Ready(None);
@@ -400,10 +401,6 @@ impl<'a> LeasedRun<'a> {
                 }
                 if self.token.has_crossed(attempt.open) {
                     return Poll::Ready(None);
-                }
-                if !kept.as_ref().is_some_and(|kept| kept.will_wake(cx.waker())) {
-                    self.run.keep_waker(cx.waker());
-                    kept = Some(cx.waker().clone());
                 }
                 if self.run.suspend() { Poll::Pending } else { Poll::Ready(None) }
             })

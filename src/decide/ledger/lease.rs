@@ -339,6 +339,10 @@ impl Ledger {
         if container.leases == 0 || self.clearing.is_some_and(|other| other != id) {
             return None;
         }
+        // In the order of dispatch these come before an input that executes alone, and they are few.
+        if self.clearing.is_none() && !(self.requeued.is_empty() && self.replays.is_empty()) {
+            return None;
+        }
         let proof = container.proof;
         let suspect = self.suspects_execute_alone() && self.suspects.next_for(proof, now).is_some();
         self.clearing = (suspect || !self.alone.is_empty()).then_some(id);
