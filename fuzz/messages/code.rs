@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::Duration;
 
-use longshore::{AsyncWorker, BoxError, Context, Worker};
+use longshore::{AsyncWorker, BoxError, ConcurrentWorker, Context, Worker};
 
 use crate::story::{Deed, Enter, Exit};
 use crate::values::{Bomb, Output, Ticket, World, Wrong, hold};
@@ -214,5 +214,19 @@ impl AsyncWorker for Stateful {
             tokio::time::sleep(2 * MOMENT).await;
         }
         self.leave();
+    }
+}
+
+impl ConcurrentWorker for Stateful {
+    type Input = Ticket;
+    type Output = Output;
+    type Error = Wrong;
+
+    async fn call(&self, ticket: &Ticket, _: &Context) -> Result<Output, Wrong> {
+        execute_in_task(ticket).await
+    }
+
+    async fn exit(self, context: &Context) {
+        AsyncWorker::exit(self, context).await;
     }
 }

@@ -179,7 +179,10 @@ pub(crate) fn judge_call(world: &Arc<World>, outcome: Outcome, aborted: bool) {
         Err(failure) => {
             let number = judge_failure(world, failure, None);
             assert_eq!(number, Some(0), "a call has one input: {failure:?}");
-            assert!(aborted || !matches!(failure.cause(), Cause::Cancelled), "the call was not aborted: {failure:?}");
+            assert!(
+                aborted || !matches!(failure.cause(), Cause::Cancelled),
+                "the call was not aborted: {failure:?}"
+            );
         }
     }
     drop_outcome(outcome);

@@ -42,7 +42,10 @@ impl User {
                 self.world.kills.fetch_add(1, Ordering::SeqCst);
                 let container = ContainerId::new(container);
                 let killed = tell(supervisor, KillContainer { container }, reply);
-                assert!(container.index() < 3 || !matches!(killed, Some(Ok(true))), "there is no such container");
+                assert!(
+                    container.index() < 3 || !matches!(killed, Some(Ok(true))),
+                    "there is no such container"
+                );
             }
             Step::SendReset { reply } => drop(tell(supervisor, Reset, reply)),
             Step::SendGetStatus { reply } => {

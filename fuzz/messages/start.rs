@@ -22,11 +22,16 @@ pub(crate) fn start(app: &App, world: &Arc<World>) -> Option<F> {
             })
         }
         Kind::Worker => app.worker("f", move |_: &Context| Stateful::enter(&entered)),
-        Kind::Async => app.function_async("f", async |ticket: &Ticket| execute_in_task(ticket).await),
+        Kind::Async | Kind::AsyncMany => {
+            app.function_async("f", async |ticket: &Ticket| execute_in_task(ticket).await)
+        }
         Kind::AsyncWorker => app.worker_async("f", async move |_: &Context| {
             tokio::task::yield_now().await;
             Stateful::enter(&entered)
         }),
+        Kind::ConcurrentWorker => {
+            app.worker_concurrent("f", async move |_: &Context| Stateful::enter(&entered))
+        }
     };
     match set(f, settings).start() {
         Ok(f) => {
@@ -48,6 +53,8 @@ fn set(f: Started, settings: &Settings) -> Started {
         .retries(retries(settings.retries))
         .abandoned_max(1 + usize::from(settings.abandoned_max % 4))
         .stack_size(256 << 10);
+    let many = 1 + usize::from(settings.concurrent_inputs % 6);
+    let f = if settings.kind.is_concurrent() { f.concurrent_inputs(many) } else { f };
     let f = match settings.retry_if {
         RetryIf::Always => f,
         RetryIf::Never => f.retry_if(|_| false),

@@ -24,6 +24,7 @@ pub(crate) struct Story {
 pub(crate) struct Settings {
     pub(crate) kind: Kind,
     pub(crate) containers: u8,
+    pub(crate) concurrent_inputs: u8,
     pub(crate) retries: u8,
     pub(crate) retry_if: RetryIf,
     pub(crate) crash_retries: u8,
@@ -41,6 +42,17 @@ pub(crate) enum Kind {
     Worker,
     Async,
     AsyncWorker,
+    /// An async function with many inputs in flight.
+    AsyncMany,
+    /// A worker with many inputs in flight.
+    ConcurrentWorker,
+}
+
+impl Kind {
+    /// Whether a container may have several inputs in flight.
+    pub(crate) fn is_concurrent(self) -> bool {
+        matches!(self, Self::AsyncMany | Self::ConcurrentWorker)
+    }
 }
 
 #[derive(Debug, Clone, Copy, Arbitrary)]
