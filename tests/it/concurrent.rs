@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::convert::Infallible;
-use std::future::pending;
+use std::future::{pending, poll_fn};
 use std::panic::panic_any;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -108,6 +108,31 @@ fn an_ordered_map_keeps_its_window_behind_a_slow_head() {
         let (head, rest) = first.join().expect("the thread only waits").expect("an outcome");
         assert_eq!(head, 0);
         assert_eq!(rest.map(|n| n.expect("infallible")).sum::<u64>(), (1..1_000u64).sum::<u64>());
+    });
+}
+
+#[test]
+fn a_future_that_always_wakes_itself_starves_no_other() {
+    in_an_app(|app| {
+        let ended = Arc::new(AtomicU32::new(0));
+        let f = many(&app, 1, 100, async move |n| {
+            if *n == 0 {
+                poll_fn(|cx| {
+                    if ended.load(Ordering::SeqCst) == 99 {
+                        return Poll::Ready(());
+                    }
+                    cx.waker().wake_by_ref();
+                    Poll::Pending
+                })
+                .await;
+            } else {
+                sleep(Duration::from_millis(1)).await;
+                ended.fetch_add(1, Ordering::SeqCst);
+            }
+            *n
+        });
+        let outputs = f.run((0..100).collect()).expect("infallible");
+        assert_eq!(outputs.len(), 100);
     });
 }
 
@@ -711,7 +736,7 @@ fn a_waker_may_outlive_its_container_and_be_woken_from_another_thread() {
         let its = Arc::clone(&wakers);
         let f = many(&app, 1, 8, async move |n| {
             let mut polls = 0;
-            std::future::poll_fn(|cx| {
+            poll_fn(|cx| {
                 its.lock().expect("nothing panics here").push(cx.waker().clone());
                 polls += 1;
                 if polls > 1 { Poll::Ready(()) } else { Poll::Pending }
