@@ -596,6 +596,65 @@ fn inputs_that_only_cross_the_limit_together_all_complete() {
 }
 
 #[test]
+fn a_held_container_takes_inputs_again_after_its_only_one_has_crashed() {
+    in_an_app(|app| {
+        let f = app
+            .function_async("f", async |n: &u64| {
+                for _ in 0..10 {
+                    yield_now().await; // the container is held before the limit is crossed
+                }
+                let held = block(if *n == 3 { 40 * MIB } else { MIB });
+                for _ in 0..20 {
+                    yield_now().await;
+                }
+                Ok::<_, Infallible>(held.len() as u64)
+            })
+            .containers(1)
+            .concurrent_inputs(8)
+            .memory_limit(32 * MIB as u64)
+            .crash_retries(1)
+            .restart(RateLimited::never())
+            .started();
+        let outcomes: Vec<_> = f.map(0..40).return_exceptions().into_iter().collect();
+        let failed: Vec<usize> = (0..40).filter(|n| outcomes[*n].is_err()).collect();
+        assert_eq!(failed, [3]);
+    });
+}
+
+#[test]
+fn an_input_that_waits_to_execute_alone_begins_after_the_last_one_beside_it_has_crashed() {
+    in_an_app(|app| {
+        let gate = Gate::default();
+        let its = gate.clone();
+        let f = app
+            .function_async("f", async move |n: &u64| {
+                let attempt = Context::current().expect("inside").attempt().get();
+                if *n == 0 && attempt == 1 {
+                    its.passed().await;
+                    panic!("nought");
+                }
+                if *n == 3 && attempt == 1 {
+                    drop(block(40 * MIB));
+                    yield_now().await;
+                }
+                Ok::<_, Infallible>(*n)
+            })
+            .containers(1)
+            .concurrent_inputs(8)
+            .memory_limit(32 * MIB as u64)
+            .restart(RateLimited::never())
+            .started();
+        let nought = f.call(0);
+        until("it is in flight", || f.status().executing == 1);
+        let three = f.call(3);
+        until("the limit was crossed", || f.status().crashes == 1);
+        gate.open();
+        assert_eq!(nought.wait().expect("it panics once"), 0);
+        assert_eq!(three.wait().expect("it crosses the limit once"), 3);
+    });
+}
+
+#[test]
 fn a_worker_over_its_limit_is_replaced_and_the_others_are_replayed_free() {
     in_an_app(|app| {
         let code = async |n: &u64, context: &Context, _: &Cell<u32>| {
