@@ -142,7 +142,8 @@
 //!
 //! # Async code
 //!
-//! [`App::function_async`] and [`App::worker_async`] take async functions and [`AsyncWorker`]s. The thread of
+//! [`App::function_async`], [`App::worker_async`] and [`App::worker_concurrent`] take async functions,
+//! [`AsyncWorker`]s and [`ConcurrentWorker`]s. The thread of
 //! such a container has a runtime of its own: `tokio`'s timers, sockets and `spawn_local` work inside,
 //! futures need not be `Send`, and tasks that a crashed container had spawned die with it. A future is
 //! dropped at its `await` when its map or call is cancelled, or when its container is killed.
@@ -175,6 +176,44 @@
 //! .await;
 //! assert!(report.is_clean());
 //! # });
+//! ```
+//!
+//! # Many inputs at once
+//!
+//! More inputs are executed at the same time by more [containers](Builder::containers), or by more inputs in
+//! flight in each container ([`Builder::concurrent_inputs`]). The first is for work that computes, and the
+//! second for work that waits.
+//!
+//! | the work | use | at a panic |
+//! |---|---|---|
+//! | computes, or blocks its thread | as many containers as cores, or as many as may block | the container ends, and its one input is replayed |
+//! | waits, and has no state | [`App::function_async`], one or two containers, hundreds of concurrent inputs | the guilty input is replayed; the others in flight and the container go on |
+//! | waits, and shares a client, a cache or a connection | [`App::worker_concurrent`], the same | the worker ends; all in flight are replayed, and only the guilty input is charged |
+//! | waits, and needs its state for itself (`&mut self`) | [`App::worker_async`], many containers | the container ends, and its one input is replayed |
+//!
+//! The inputs in flight of a container share its thread, and one of them is polled at a time. So the guilty
+//! input of a panic is known, and [`Context::current`] always belongs to the input that is polled. An input
+//! that computes for long holds up the others of its container. Cancellation, retries, memory and spans are
+//! of each input on its own.
+//!
+//! ```
+//! use longshore::{App, Context};
+//! use std::time::Duration;
+//!
+//! let app = App::ephemeral("docs");
+//! let fetch = app
+//!     .function_async("fetch", async |n: &u64| {
+//!         let attempt = Context::current().expect("in a container").attempt().get();
+//!         tokio::time::sleep(Duration::from_millis(1)).await;
+//!         assert!(*n != 7 || attempt > 1, "seven panics once");
+//!         Ok::<_, std::convert::Infallible>(attempt)
+//!     })
+//!     .containers(1)
+//!     .concurrent_inputs(100)
+//!     .start()?;
+//! let attempts = fetch.run((0..100).collect()).unwrap();
+//! assert_eq!((attempts[7], attempts.iter().sum::<u32>()), (2, 101)); // the other 99 have not noticed
+//! # Ok::<(), longshore::StartError>(())
 //! ```
 //!
 //! # Memory
@@ -282,6 +321,10 @@
 //! * Synchronous code without checkpoints keeps its thread when its container is killed. A long loop should
 //!   call [`Context::checkpoint`] now and then.
 //! * A worker whose `Drop` blocks delays its own restart.
+//! * Code that blocks or computes for long holds up all inputs that its container has in flight. Use
+//!   `spawn_blocking`, or a function of its own with one input at a time.
+//! * An input that has crossed the memory limit beside others, and a suspect of a [`ConcurrentWorker`], waits
+//!   until a container is empty, to execute alone. An input that never ends keeps its container from that.
 //! * The input of a function cannot contain a handle to that same function, because such a type would contain
 //!   itself.
 //! * Inputs are moved through stacks by value. Inputs of a megabyte need a [`Builder::stack_size`] of many

@@ -102,7 +102,7 @@ where
         self
     }
 
-    /// The number of inputs that each container has in flight at the same time, 1 ..= 65 536. The default is 1.
+    /// The number of inputs that each container has in flight at the same time: 1 ..= 65 536, by default 1.
     /// All containers together have at most 2^20 in flight. With a [memory limit](Builder::memory_limit) a
     /// container has at most 4096.
     ///
@@ -117,8 +117,8 @@ where
     /// | computes, or blocks its thread | as many containers as cores, one input at a time |
     /// | waits for timers or sockets | one or two containers, hundreds of concurrent inputs |
     ///
-    /// Of a panic the guilty input is known, and only it is blamed. What becomes of the others in flight depends
-    /// on the code:
+    /// The guilty input of a panic is known, and only that one is blamed. The code decides the fate of the
+    /// others in flight:
     ///
     /// | code | at a panic | a known suspect |
     /// |---|---|---|

@@ -23,7 +23,7 @@
 use std::sync::Arc;
 use std::task::{Wake, Waker};
 
-use super::sync::{AtomicBool, AtomicU64, Mutex, Ordering};
+use super::sync::{AtomicBool, AtomicU64, AtomicUsize, Mutex, Ordering};
 
 /// The number of lanes in a group.
 const GROUP: usize = u64::BITS as usize;
@@ -35,19 +35,23 @@ pub(crate) struct ReadyLanes {
     groups: Box<[AtomicU64]>,
     /// A bit for each group that may have a ready lane.
     summary: Box<[AtomicU64]>,
+    /// The group at which the driver looks first, behind the one that it has taken last. Otherwise a future
+    /// that always wakes itself would starve the lanes of all higher groups. Only the driver uses it.
+    first: AtomicUsize,
     /// Whether the driver sleeps, or is about to.
     asleep: AtomicBool,
     driver: Mutex<Option<Waker>>,
 }
 
 impl ReadyLanes {
-    /// A set of this many lanes, of which none is ready.
+    /// A set of this many lanes. None is ready.
     pub(crate) fn new(lanes: usize) -> Self {
         let groups = lanes.div_ceil(GROUP);
         let zeros = |words| (0..words).map(|_| AtomicU64::new(0)).collect();
         Self {
             groups: zeros(groups),
             summary: zeros(groups.div_ceil(GROUP)),
+            first: AtomicUsize::new(0),
             asleep: AtomicBool::new(false),
             driver: Mutex::new(None),
         }
@@ -87,20 +91,32 @@ impl ReadyLanes {
         is_idle
     }
 
-    /// Takes the ready lanes of one group. Lanes that become ready from now on are taken the next time.
+    /// Takes the ready lanes of one group. The groups take turns. Lanes that become ready from now on are
+    /// taken the next time.
     pub(crate) fn take(&self) -> Option<ReadyGroup> {
-        for (at, word) in self.summary.iter().enumerate() {
-            let groups = word.load(Ordering::SeqCst);
-            if groups != 0 {
-                let bit = groups.trailing_zeros() as usize;
-                // The bit of the group is cleared first. A waker that sets a lane's bit later sets it again.
-                word.fetch_and(!(1 << bit), Ordering::SeqCst);
-                let group = at * GROUP + bit;
-                let lanes = self.groups[group].swap(0, Ordering::SeqCst);
-                return Some(ReadyGroup { first: group * GROUP, lanes });
-            }
-        }
-        None
+        let first = self.first.load(Ordering::Relaxed);
+        let (word, bit) = (first / GROUP, first % GROUP);
+        let behind = u64::MAX << bit;
+        let words = self.summary.len();
+        // The word of the first group comes once more at the end, with the groups before that one.
+        (0..=words).find_map(|step| {
+            let at = (word + step) % words;
+            let mask = match step {
+                0 => behind,
+                _ if step == words => !behind,
+                _ => u64::MAX,
+            };
+            let groups = self.summary[at].load(Ordering::SeqCst) & mask;
+            (groups != 0).then(|| self.take_group(at * GROUP + groups.trailing_zeros() as usize))
+        })
+    }
+
+    fn take_group(&self, group: usize) -> ReadyGroup {
+        // The bit of the group is cleared first. A waker that sets a lane's bit later sets it again.
+        self.summary[group / GROUP].fetch_and(!(1 << (group % GROUP)), Ordering::SeqCst);
+        let lanes = self.groups[group].swap(0, Ordering::SeqCst);
+        self.first.store(group + 1, Ordering::Relaxed);
+        ReadyGroup { first: group * GROUP, lanes }
     }
 }
 
@@ -186,9 +202,24 @@ mod tests {
         assert_eq!(first.next(), Some(1));
         ready.ring(1); // the future of the lane wakes itself while it is polled
         assert_eq!(first.next(), None);
-        let mut second = taken(&ready);
-        second.sort_unstable();
-        assert_eq!(second, [1, 70]);
+        assert_eq!(taken(&ready), [70, 1]);
+    }
+
+    #[test]
+    fn lanes_that_are_always_ready_starve_no_other() {
+        let ready = ReadyLanes::new(10_000);
+        let (busy, waiting) = ([0, 100, 5_000], [70, 4_095, 4_096, 9_999]);
+        busy.into_iter().chain(waiting).for_each(|lane| ready.ring(lane));
+        let mut seen = Vec::new();
+        for _ in 0..busy.len() + waiting.len() {
+            for lane in ready.take().into_iter().flatten() {
+                if busy.contains(&lane) {
+                    ready.ring(lane);
+                }
+                seen.push(lane);
+            }
+        }
+        assert!(waiting.iter().all(|lane| seen.contains(lane)), "{seen:?}");
     }
 
     #[test]

@@ -3,12 +3,13 @@
 use crate::code::context::Context;
 use std::fmt;
 
-/// An async function whose inputs in flight share a state, such as a client with its pool of connections. Each
-/// container has one worker, on the container's thread and in a runtime of its own.
+/// An async function whose inputs in flight share a state, such as a client with its pool of connections.
+/// Each container has one worker, on the container's thread and in a runtime of its own.
 /// [`Builder::concurrent_inputs`](crate::Builder::concurrent_inputs) sets how many inputs it has in flight.
 ///
 /// The worker is shared by reference, and one future is polled at a time. So a [`Cell`](std::cell::Cell) or a
-/// [`RefCell`](std::cell::RefCell) is enough for state that changes. A borrow must not be held over an `await`.
+/// [`RefCell`](std::cell::RefCell) is enough for state that changes. A borrow must not be held over an
+/// `await`.
 ///
 /// A panic in one input ends the worker for all inputs in flight. Only the input that panicked is blamed. The
 /// others are replayed with a new worker, and that costs them nothing.
@@ -36,8 +37,9 @@ use std::fmt;
 /// }
 ///
 /// let app = App::ephemeral("docs");
+/// let enter = async |_: &Context| Ok(Gauge { in_flight: Cell::new(0), most: Cell::new(0) });
 /// let gauge = app
-///     .worker_concurrent("gauge", async |_: &Context| Ok(Gauge { in_flight: Cell::new(0), most: Cell::new(0) }))
+///     .worker_concurrent("gauge", enter)
 ///     .containers(1)
 ///     .concurrent_inputs(8)
 ///     .start()?;
@@ -74,7 +76,7 @@ pub trait ConcurrentWorker: Sized + 'static {
     /// `await` and at each checkpoint.
     async fn call(&self, input: &Self::Input, context: &Context) -> Result<Self::Output, Self::Error>;
 
-    /// Called on a graceful end, when no input is in flight: a drain, a stop, or a recycling. It is not called
-    /// after a crash or on an abort. A panic here is reported, and is not a crash.
+    /// Called on a graceful end, when no input is in flight: a drain, a stop, or a recycling. It is not
+    /// called after a crash or on an abort. A panic here is reported, and is not a crash.
     async fn exit(self, _context: &Context) {}
 }

@@ -12,7 +12,7 @@ pub(crate) struct AsyncPlain<F>(pub(crate) F);
 /// An [`AsyncWorker`](crate::AsyncWorker), made anew by its `enter` for each generation.
 pub(crate) struct AsyncWorkerCode<N>(pub(crate) N);
 
-/// A [`ConcurrentWorker`](crate::ConcurrentWorker), made anew by its `enter` for each generation.
+/// A [`ConcurrentWorker`](crate::ConcurrentWorker), which its `enter` makes for each generation.
 pub(crate) struct ConcurrentCode<N>(pub(crate) N);
 
 #[cfg(feature = "testkit")]

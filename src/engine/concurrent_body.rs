@@ -1,14 +1,14 @@
 //! Many inputs at once in one async container.
 //!
-//! The container's task polls a future for each lane that has a lease. One future is polled at a time, so that
-//! the input is known whose code panics or does not return. Around each poll the lane's own [`Context`] and
-//! [`Token`] are installed, and its memory is charged to its own attempt.
+//! The container's task polls a future for each lane that has a lease. One future is polled at a time, so
+//! that the input is known whose code panics or does not return. Around each poll the lane's own [`Context`]
+//! and [`Token`] are installed, and its memory is charged to its own attempt.
 //!
-//! A lane keeps the box of its future, its waker and its context, and the next lease reuses them. A waker makes
-//! its own lane [ready](crate::base::ready), and no other.
+//! A lane keeps the box of its future, its waker and its context, and the next lease reuses them. A waker
+//! makes its own lane [ready](crate::base::ready), and no other.
 //!
-//! The task is the root future of the container's runtime. It gives way after [`TURN`], and not after a number
-//! of polls, so that timers and sockets are looked at in time beside futures that are always ready.
+//! The task is the root future of the container's runtime. It gives way after [`TURN`], and not after a
+//! number of polls, so that timers and sockets are looked at in time beside futures that are always ready.
 
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
@@ -80,8 +80,8 @@ where
 /// A lane of the container: the parts that it keeps from one lease to the next.
 struct LaneSlot<F> {
     waker: Waker,
-    /// The context and the token of the lane's code. While the lane is polled, those of the container are kept
-    /// here instead.
+    /// The context and the token of the lane's code. While the lane is polled, the container's are kept here
+    /// instead.
     surroundings: Surroundings,
     /// The future of its lease, if it has one.
     future: Pin<Box<Option<F>>>,
@@ -100,7 +100,7 @@ struct Lanes<'a, D, F, J> {
     taken: Option<ReadyGroup>,
     /// The lane that is being polled. It stays set if the poll unwinds.
     polled: Option<u32>,
-    /// The lanes that have come back, and of which the engine has not heard yet.
+    /// The lanes that have come back, and that the engine does not know of yet.
     back: Vec<(LaneId, Time)>,
     seeker: WorkSeeker<'a>,
     timer: Pin<Box<Option<Sleep>>>,
@@ -194,8 +194,8 @@ where
         }
     }
 
-    /// Whether the task should let others run. The tasks of tokio have a budget, which all futures of this task
-    /// share. Without it, tokio's own futures wait although they are ready.
+    /// Whether the task should let others run. The tasks of tokio have a budget, which all futures of this
+    /// task share. Without it, tokio's own futures wait although they are ready.
     fn is_turn_over(&self, turn: &mut Turn) -> bool {
         turn.polls += 1;
         turn.polls.is_multiple_of(POLLS)

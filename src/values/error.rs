@@ -32,8 +32,8 @@ pub enum ConfigError {
     /// The number of containers is outside 1 ..= `max`.
     #[expect(missing_docs, reason = "the variant's sentence names its numbers")]
     Containers { containers: usize, max: usize },
-    /// The number of inputs that a container has in flight is outside 1 ..= `max`. With a memory limit `max` is
-    /// lower, because each input in flight has an account of its own.
+    /// The number of inputs that a container has in flight is outside 1 ..= `max`. With a memory limit `max`
+    /// is lower, because each input in flight has an account of its own.
     #[expect(missing_docs, reason = "the variant's sentence names its numbers")]
     ConcurrentInputs { inputs: usize, max: usize },
     /// The containers of the function would have more than `max` inputs in flight together.

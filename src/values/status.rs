@@ -9,6 +9,7 @@ use crate::values::crash::Crash;
 use crate::values::gave_up::GaveUp;
 #[cfg(feature = "serde")]
 use crate::values::serial;
+use crate::values::snapshot::EachUpTo;
 
 /// The number of containers in each state. The capacity of the function is `live`, and not
 /// the configured number.
@@ -143,6 +144,9 @@ pub struct Status {
     pub inputs_waiting: u64,
     /// Inputs that containers execute, or are about to.
     pub executing: u64,
+    /// The number of inputs that each container may execute at the same time. See
+    /// [`Builder::concurrent_inputs`](crate::Builder::concurrent_inputs).
+    pub concurrent_inputs: usize,
     /// The execution that has gone on for longest. It shows a function whose containers all hang, although
     /// all of them are live.
     #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Option::is_none"))]
@@ -169,8 +173,12 @@ impl fmt::Display for Status {
         write!(
             f,
             "{live} live, {starting} starting, {exiting} exiting, {backing_off} backing off, {stopped} stopped, \
-             {abandoned} abandoned; {} inputs executing, {} waiting; {} crashes, {} restarts",
-            self.executing, self.inputs_waiting, self.crashes, self.restarts
+             {abandoned} abandoned; {} inputs executing{}, {} waiting; {} crashes, {} restarts",
+            self.executing,
+            EachUpTo(self.concurrent_inputs),
+            self.inputs_waiting,
+            self.crashes,
+            self.restarts
         )?;
         if let Some(OldestExecution { container, input, executing_for }) = self.oldest_execution {
             write!(f, "; input {input} has been executing for {executing_for:?} in container {container}")?;
@@ -208,6 +216,7 @@ mod tests {
             gave_up: None,
             inputs_waiting: 5,
             executing: 6,
+            concurrent_inputs: 1,
             oldest_execution: None,
             crashes: 7,
             restarts: 9,
@@ -259,5 +268,11 @@ mod tests {
         for (status, text) in more {
             assert_eq!(status.to_string(), format!("{numbers}{text}"));
         }
+    }
+
+    #[test]
+    fn it_says_how_many_inputs_a_container_may_execute_if_these_are_several() {
+        let text = Status { concurrent_inputs: 64, ..status() }.to_string();
+        assert!(text.contains("; 6 inputs executing (up to 64 in each container), 5 waiting; "), "{text}");
     }
 }

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::convert::Infallible;
-use std::future::pending;
+use std::future::{pending, poll_fn};
 use std::panic::panic_any;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -108,6 +108,31 @@ fn an_ordered_map_keeps_its_window_behind_a_slow_head() {
         let (head, rest) = first.join().expect("the thread only waits").expect("an outcome");
         assert_eq!(head, 0);
         assert_eq!(rest.map(|n| n.expect("infallible")).sum::<u64>(), (1..1_000u64).sum::<u64>());
+    });
+}
+
+#[test]
+fn a_future_that_always_wakes_itself_starves_no_other() {
+    in_an_app(|app| {
+        let ended = Arc::new(AtomicU32::new(0));
+        let f = many(&app, 1, 100, async move |n| {
+            if *n == 0 {
+                poll_fn(|cx| {
+                    if ended.load(Ordering::SeqCst) == 99 {
+                        return Poll::Ready(());
+                    }
+                    cx.waker().wake_by_ref();
+                    Poll::Pending
+                })
+                .await;
+            } else {
+                sleep(Duration::from_millis(1)).await;
+                ended.fetch_add(1, Ordering::SeqCst);
+            }
+            *n
+        });
+        let outputs = f.run((0..100).collect()).expect("infallible");
+        assert_eq!(outputs.len(), 100);
     });
 }
 
@@ -571,6 +596,65 @@ fn inputs_that_only_cross_the_limit_together_all_complete() {
 }
 
 #[test]
+fn a_held_container_takes_inputs_again_after_its_only_one_has_crashed() {
+    in_an_app(|app| {
+        let f = app
+            .function_async("f", async |n: &u64| {
+                for _ in 0..10 {
+                    yield_now().await; // the container is held before the limit is crossed
+                }
+                let held = block(if *n == 3 { 40 * MIB } else { MIB });
+                for _ in 0..20 {
+                    yield_now().await;
+                }
+                Ok::<_, Infallible>(held.len() as u64)
+            })
+            .containers(1)
+            .concurrent_inputs(8)
+            .memory_limit(32 * MIB as u64)
+            .crash_retries(1)
+            .restart(RateLimited::never())
+            .started();
+        let outcomes: Vec<_> = f.map(0..40).return_exceptions().into_iter().collect();
+        let failed: Vec<usize> = (0..40).filter(|n| outcomes[*n].is_err()).collect();
+        assert_eq!(failed, [3]);
+    });
+}
+
+#[test]
+fn an_input_that_waits_to_execute_alone_begins_after_the_last_one_beside_it_has_crashed() {
+    in_an_app(|app| {
+        let gate = Gate::default();
+        let its = gate.clone();
+        let f = app
+            .function_async("f", async move |n: &u64| {
+                let attempt = Context::current().expect("inside").attempt().get();
+                if *n == 0 && attempt == 1 {
+                    its.passed().await;
+                    panic!("nought");
+                }
+                if *n == 3 && attempt == 1 {
+                    drop(block(40 * MIB));
+                    yield_now().await;
+                }
+                Ok::<_, Infallible>(*n)
+            })
+            .containers(1)
+            .concurrent_inputs(8)
+            .memory_limit(32 * MIB as u64)
+            .restart(RateLimited::never())
+            .started();
+        let nought = f.call(0);
+        until("it is in flight", || f.status().executing == 1);
+        let three = f.call(3);
+        until("the limit was crossed", || f.status().crashes == 1);
+        gate.open();
+        assert_eq!(nought.wait().expect("it panics once"), 0);
+        assert_eq!(three.wait().expect("it crosses the limit once"), 3);
+    });
+}
+
+#[test]
 fn a_worker_over_its_limit_is_replaced_and_the_others_are_replayed_free() {
     in_an_app(|app| {
         let code = async |n: &u64, context: &Context, _: &Cell<u32>| {
@@ -711,7 +795,7 @@ fn a_waker_may_outlive_its_container_and_be_woken_from_another_thread() {
         let its = Arc::clone(&wakers);
         let f = many(&app, 1, 8, async move |n| {
             let mut polls = 0;
-            std::future::poll_fn(|cx| {
+            poll_fn(|cx| {
                 its.lock().expect("nothing panics here").push(cx.waker().clone());
                 polls += 1;
                 if polls > 1 { Poll::Ready(()) } else { Poll::Pending }

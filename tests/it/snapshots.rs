@@ -1,5 +1,6 @@
 //! The promises of snapshots: they show what is wrong, since when and where, their numbers add up, and they keep nothing alive.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -7,8 +8,8 @@ use std::time::Duration;
 use futures::{FutureExt, StreamExt};
 use longshore::snapshot::{AppKind, ContainerStateName, CrashKind, Happening, ModeName, PolicyName};
 use longshore::{
-    App, BoxError, ContainerId, Context, CrashLoopBackoff, Event, FunctionReport, FunctionSnapshot, Health,
-    RateLimited, Retries, WeakApp, Worker,
+    App, BoxError, ConcurrentWorker, ContainerId, Context, CrashLoopBackoff, Event, FunctionReport,
+    FunctionSnapshot, Health, RateLimited, Retries, WeakApp, Worker,
 };
 
 use crate::support::{Gate, Started, attempt, unhung, until};
@@ -26,8 +27,13 @@ fn adds_up(snapshot: &FunctionSnapshot, containers: usize) {
     assert_eq!(snapshot.rows.len() + snapshot.rows_omitted, containers);
     let live = snapshot.rows.iter().filter(|row| row.state == ContainerStateName::Live).count();
     assert_eq!(live, snapshot.containers.live);
-    let executing = snapshot.rows.iter().filter(|row| row.executing.is_some()).count() as u64;
-    assert_eq!(executing, snapshot.inputs.executing);
+    let in_flight: usize = snapshot.rows.iter().map(|row| row.in_flight).sum();
+    assert_eq!(in_flight as u64, snapshot.inputs.executing);
+    for row in &snapshot.rows {
+        assert_eq!(row.executing.is_some(), row.in_flight > 0, "{row:?}");
+        assert!(row.in_flight <= row.concurrent_inputs, "{row:?}");
+        assert!(row.concurrent_inputs <= snapshot.concurrent_inputs, "{row:?}");
+    }
     let totals = snapshot.totals;
     let ended = totals.ok + totals.failed + totals.poisoned + totals.cancelled + totals.given_up;
     assert_eq!(
@@ -45,6 +51,83 @@ fn remembers_all(snapshot: &FunctionSnapshot) {
     let of_containers: u64 = snapshot.rows.iter().map(|row| row.crashes).sum();
     assert_eq!(of_containers, crashes.crashes());
     assert_eq!(snapshot.crashes.last().map_or(0, |crash| crash.number), crashes.crashes() + crashes.killed);
+}
+
+#[test]
+fn each_container_shows_how_many_inputs_it_has_in_flight_and_the_oldest_of_them() {
+    unhung(|| {
+        let app = App::ephemeral("snapshots");
+        let gate = Gate::default();
+        let its = gate.clone();
+        let f = app.function_async("many", async move |n: &u64| {
+            its.passed().await;
+            Ok::<_, Infallible>(*n)
+        });
+        let f = f.containers(2).concurrent_inputs(8).started();
+        let first = f.call(0);
+        until("the first is in flight", || f.snapshot().inputs.executing == 1);
+        let calls: Vec<_> = (1..12).map(|n| f.call(n)).collect();
+        until("all are in flight", || f.snapshot().inputs.executing == 12);
+        let snapshot = f.snapshot();
+        adds_up(&snapshot, 2);
+        assert_eq!((snapshot.concurrent_inputs, f.status().concurrent_inputs), (8, 8));
+        assert_eq!(snapshot.oldest.len(), 4, "the list is bounded");
+        assert!(snapshot.oldest.is_sorted_by_key(|execution| execution.since), "{:?}", snapshot.oldest);
+        let oldest = &snapshot.oldest[0];
+        assert_eq!(
+            oldest.input.job,
+            Some(1),
+            "the first call is the oldest: {oldest}",
+            oldest = oldest.input
+        );
+        let row = snapshot.rows.iter().find(|row| row.container == oldest.container);
+        assert_eq!(row.and_then(|row| row.executing.as_ref()), Some(oldest));
+        let text = snapshot.to_string();
+        assert!(text.contains("12 executing (up to 8 in each container)"), "{text}");
+        gate.open();
+        for call in calls.into_iter().chain([first]) {
+            call.wait().expect("infallible");
+        }
+        adds_up(&f.snapshot(), 2);
+    });
+}
+
+/// A worker whose second input panics once, and then waits for a gate.
+struct PanicsOnce(Gate);
+
+impl ConcurrentWorker for PanicsOnce {
+    type Input = u64;
+    type Output = u64;
+    type Error = Infallible;
+
+    async fn call(&self, n: &u64, context: &Context) -> Result<u64, Infallible> {
+        assert!(*n != 1 || context.attempt().get() > 1, "one");
+        self.0.passed().await;
+        Ok(*n)
+    }
+}
+
+#[test]
+fn a_container_whose_suspect_executes_alone_may_have_one_input_in_flight() {
+    unhung(|| {
+        let app = App::ephemeral("snapshots");
+        let gate = Gate::default();
+        let its = gate.clone();
+        let f = app.worker_concurrent("shared", async move |_: &Context| Ok(PanicsOnce(its.clone())));
+        let f = f.containers(1).concurrent_inputs(8).started();
+        let suspect = f.call(1);
+        let attempt = || f.snapshot().rows[0].executing.as_ref().map(|execution| execution.attempt.get());
+        until("the suspect is replayed", || attempt() == Some(2));
+        let waits = f.call(2);
+        until("the other call waits", || f.snapshot().calls.queued == 1);
+        let snapshot = f.snapshot();
+        adds_up(&snapshot, 1);
+        let row = &snapshot.rows[0];
+        assert_eq!((row.in_flight, row.concurrent_inputs, snapshot.concurrent_inputs), (1, 1, 8));
+        gate.open();
+        assert_eq!((suspect.wait().expect("it panics once"), waits.wait().expect("infallible")), (1, 2));
+        until("its lane is free", || f.snapshot().rows[0].concurrent_inputs == 8);
+    });
 }
 
 #[test]

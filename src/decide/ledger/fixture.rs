@@ -24,7 +24,7 @@ pub(super) const START: Time = Time(Duration::ZERO);
 /// A container leaves its code as it dies, and there is room for others that do not.
 pub(super) const UNCROWDED: Leaving = Leaving { abandoned: false, pressure: Pressure::None };
 
-/// The rules of a function with this number of containers, each of which executes one input at a time.
+/// The rules of a function with this number of containers. Each executes one input at a time.
 pub(super) fn rules(containers: usize) -> Rules {
     let restart = RateLimited::never().into();
     Rules { containers, lanes: 1, has_state: true, retries: Retries::new(0), crash_retries: 3, restart }

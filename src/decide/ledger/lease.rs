@@ -73,9 +73,9 @@ enum Of {
 }
 
 impl Ledger {
-    /// Decides what a lane of the container does next. The order is the one in the contract: calls, inputs that a dead
-    /// container had not begun, replays, and then due retries and new inputs of the maps in turn. Calls leave
-    /// a share of the leases to what comes behind them.
+    /// Decides what a lane of the container does next. The order is the one in the contract: calls, inputs
+    /// that a dead container had not begun, replays, and then due retries and new inputs of the maps in turn.
+    /// Calls leave a share of the leases to what comes behind them.
     pub(crate) fn claim(
         &mut self,
         lane: impl Into<LaneId>,
@@ -306,8 +306,8 @@ impl Ledger {
         Some(self.single(input, LeaseKind::Retry { due }))
     }
 
-    /// Whether a suspect executes alone in its container, because a crash would cost the other inputs in flight
-    /// their common state.
+    /// Whether a suspect executes alone in its container, because a crash would cost the other inputs in
+    /// flight their common state.
     fn suspects_execute_alone(&self) -> bool {
         self.rules.has_state && self.rules.lanes > 1
     }

@@ -67,7 +67,8 @@ pub(crate) struct Rules {
     pub(crate) containers: usize,
     /// The number of inputs that a container has in flight at most.
     pub(crate) lanes: u32,
-    /// Whether the inputs that a container has in flight share a state, so that all of them lose it at a crash.
+    /// Whether the inputs that a container has in flight share a state, so that all of them lose it at a
+    /// crash.
     pub(crate) has_state: bool,
     pub(crate) retries: Retries,
     pub(crate) crash_retries: u32,

@@ -62,6 +62,20 @@ impl Ledger {
         Some(ExecutingInput { input: InputId { job: lease.job, index }, attempt, since: lane.advanced })
     }
 
+    /// The lanes that execute an input, or are about to, each with the moment since which that is known.
+    pub(crate) fn in_flight(&self) -> impl Iterator<Item = (Time, LaneId)> {
+        self.leased().filter_map(|id| {
+            let lane = self.lane(id)?;
+            lane.executing()?;
+            Some((lane.advanced, id))
+        })
+    }
+
+    /// The number of inputs that a container may have in flight now.
+    pub(crate) fn in_flight_max(&self, id: ContainerId) -> u32 {
+        if self.containers[id.index()].alone { 1 } else { self.rules.lanes }
+    }
+
     /// The recent cost of an input, over all jobs.
     pub(crate) fn usual_cost(&self) -> Option<Duration> {
         self.usual_cost

@@ -55,7 +55,7 @@ pub(super) struct Suspects {
 
 impl Suspects {
     pub(super) fn new(rules: &Rules) -> Self {
-        // Where the inputs in flight share no state, a crash costs none but its culprit, so that several
+        // Where the inputs in flight share no state, a crash costs its culprit only, so that several
         // suspects may execute at once.
         let one_by_one = rules.lanes == 1 || rules.has_state;
         let lanes = rules.containers * rules.lanes as usize;

@@ -144,8 +144,8 @@ pub(crate) struct Verdict {
 }
 
 impl Ledger {
-    /// Commits the inputs of the lane's lease before `upto` as completed with `Ok`. Returns the range that was
-    /// newly committed.
+    /// Commits the inputs of the lane's lease before `upto` as completed with `Ok`. Returns the range that
+    /// was newly committed.
     pub(crate) fn advanced(&mut self, id: impl Into<LaneId>, upto: u64, now: Time) -> Option<(JobId, Span)> {
         let id = id.into();
         let container = &mut self.containers[id.container.index()];
@@ -423,7 +423,7 @@ impl Ledger {
         }
         let container = &self.containers[id.index()];
         let outlived = container.proof.max(container.done_proof);
-        // Which of several inputs has filled the memory is not known. The one that crossed the limit shows
+        // It is not known which of several inputs has filled the memory. The one that crossed the limit shows
         // that when it executes alone.
         let others_go_on = self.containers[id.index()].leases as usize > scene.positions.len();
         let is_crowded = scene.is_crowded() || others_go_on;

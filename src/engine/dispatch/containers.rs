@@ -62,8 +62,8 @@ impl Dispatch {
         }
     }
 
-    /// Finds the next work of a lane, or the moment at which its container should look again. `returned` is the
-    /// moment at which the lane came back from its last inputs.
+    /// Finds the next work of a lane, or the moment at which its container should look again. `returned` is
+    /// the moment at which the lane came back from its last inputs.
     pub(super) fn offer(
         &self,
         state: &mut State,
@@ -101,7 +101,7 @@ impl Dispatch {
                 Next::Work(self.lend(state, lane, lease))
             }
             Next::Hold { until } => {
-                self.pass_on(state, now); // the event that woke this container may have been meant for another
+                self.pass_on(state, now); // the event that woke this container may bring work for others
                 Next::Hold { until }
             }
             Next::Wait { until } => {
@@ -380,8 +380,8 @@ impl State {
         self.lane(id.into())?.run.as_ref()
     }
 
-    /// Ends the lease of a lane before the input at `index`, or at the position that it has reached by now. The
-    /// inputs after that wait again.
+    /// Ends the lease of a lane before the input at `index`, or at the position that it has reached by now.
+    /// The inputs after that wait again.
     pub(crate) fn shorten(&mut self, id: LaneId, index: u64, cost: Option<Duration>, now: Time) {
         let end = self.run(id).expect("a lease has its run").truncate(index);
         self.commit(id, now);

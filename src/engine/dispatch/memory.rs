@@ -148,7 +148,8 @@ impl State {
         (*of == generation).then_some(token)
     }
 
-    /// Sets whether the code of a lane unwinds at its next checkpoint, because the job of its input has ended.
+    /// Sets whether the code of a lane unwinds at its next checkpoint, because the job of its input has
+    /// ended.
     pub(super) fn set_unwanted(&self, id: LaneId, unwanted: bool) {
         let its_own = self.lane(id).and_then(|lane| lane.token.as_ref());
         let seat = || self.seats[id.container.index()].token.as_ref().map(|(_, token)| token);

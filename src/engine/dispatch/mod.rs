@@ -296,7 +296,7 @@ impl Dispatch {
         if deferred.recovered {
             self.notify(Notice::Recovered);
             if self.settings.rules.lanes > 1 {
-                self.work.iter().for_each(Signal::notify_all); // containers that live may be held back as well
+                self.work.iter().for_each(Signal::notify_all); // live containers may be held back as well
             }
         }
         if let Some(id) = deferred.unheld {

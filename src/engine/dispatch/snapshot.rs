@@ -355,9 +355,10 @@ impl Dispatch {
         let crash_loop = state.ledger.crash_loop(now).filter(|(crashes, _)| *crashes > 1);
         let held = state.ledger.held_until(now).filter(|_| state.ledger.goes_on());
         let tally = state.ledger.tally(now);
-        let (containers, rows, rows_omitted) = state.rows(memory.as_ref());
-        let oldest = state.oldest();
-        let inputs = state.inputs();
+        let in_flight = InFlight::of(&state);
+        let (containers, rows, rows_omitted) = state.rows(memory.as_ref(), &in_flight);
+        let oldest: Vec<_> = in_flight.oldest.iter().filter_map(|(_, lane)| state.execution(*lane)).collect();
+        let inputs = state.inputs(in_flight.executing);
         let counts = state.ledger.totals().counts;
         let lives = state.ledger.lives();
         let mode = state.ledger.mode();
@@ -386,6 +387,7 @@ impl Dispatch {
             },
             broken: state.broken.as_ref().map(|bug| cut(&bug.to_string())),
             containers,
+            concurrent_inputs: self.settings.rules.lanes as usize,
             rows,
             rows_omitted,
             abandoned: state.abandoned_threads(),
@@ -449,9 +451,39 @@ impl Dispatch {
     }
 }
 
+/// The inputs in flight. One walk over the lanes finds all of it, because there may be a million lanes.
+struct InFlight {
+    executing: u64,
+    /// For each container, how many inputs it has in flight, and the lane whose execution is the oldest.
+    containers: Vec<(usize, Option<(Time, LaneId)>)>,
+    /// The oldest executions of all containers, the oldest first.
+    oldest: Vec<(Time, LaneId)>,
+}
+
+impl InFlight {
+    fn of(state: &State) -> Self {
+        let containers = vec![(0, None); state.ledger.containers().count()];
+        let mut seen = Self { executing: 0, containers, oldest: Vec::new() };
+        for execution in state.ledger.in_flight() {
+            seen.executing += 1;
+            let (in_flight, oldest) = &mut seen.containers[execution.1.container.index()];
+            *in_flight += 1;
+            if oldest.is_none_or(|oldest| execution < oldest) {
+                *oldest = Some(execution);
+            }
+            let at = seen.oldest.partition_point(|older| *older < execution);
+            if at < OLDEST_MAX {
+                seen.oldest.truncate(OLDEST_MAX - 1);
+                seen.oldest.insert(at, execution);
+            }
+        }
+        seen
+    }
+}
+
 impl StateGuard<'_> {
     /// The containers by state, the containers one by one, and the number of those that are left out.
-    fn rows(&self, memory: Option<&Memory>) -> (Containers, Vec<ContainerSnapshot>, usize) {
+    fn rows(&self, memory: Option<&Memory>, seen: &InFlight) -> (Containers, Vec<ContainerSnapshot>, usize) {
         let mut containers = Containers { abandoned: self.abandoned, ..Containers::default() };
         let mut rows = Vec::new();
         for id in self.ledger.containers() {
@@ -466,15 +498,18 @@ impl StateGuard<'_> {
                 }
             };
             *count += 1;
-            let seen = self.observed.containers[id.index()];
+            let observed = self.observed.containers[id.index()];
+            let (in_flight, oldest) = seen.containers[id.index()];
             rows.push(ContainerSnapshot {
                 container: id,
                 generation,
                 state,
-                since: self.moment(seen.since),
+                since: self.moment(observed.since),
                 until: until.map(|until| self.moment(until)),
-                executing: self.oldest_in(id),
-                crashes: seen.crashes,
+                executing: oldest.and_then(|(_, lane)| self.execution(lane)),
+                in_flight,
+                concurrent_inputs: self.ledger.in_flight_max(id) as usize,
+                crashes: observed.crashes,
                 last_death: None,
                 memory: memory.map(|memory| {
                     let its_own = &memory.containers[id.index()];
@@ -511,26 +546,10 @@ impl StateGuard<'_> {
         })
     }
 
-    /// The oldest execution in a container, if there is one.
-    fn oldest_in(&self, id: ContainerId) -> Option<CurrentExecution> {
-        let executing =
-            self.ledger.leased_by(id).filter_map(|lane| Some((self.ledger.executing_in(lane)?.since, lane)));
-        let (_, oldest) = executing.min()?;
-        self.execution(oldest)
-    }
-
     fn name(&self, input: InputId) -> InputName {
         let caller = self.buffers.get(input.job).map(JobBuffers::caller);
         let (label, call) = (caller.and_then(Caller::label), caller.and_then(Caller::call));
         name_of(label, call, Some(input.job.0 + 1), input.index)
-    }
-
-    /// The executions that have gone on for longest, the oldest first.
-    fn oldest(&self) -> Vec<CurrentExecution> {
-        let mut executing: Vec<(Time, LaneId)> =
-            self.ledger.leased().filter_map(|id| Some((self.ledger.executing_in(id)?.since, id))).collect();
-        executing.sort_unstable();
-        executing.into_iter().take(OLDEST_MAX).filter_map(|(_, id)| self.execution(id)).collect()
     }
 
     /// The threads that were left behind in the user's code.
@@ -546,9 +565,8 @@ impl StateGuard<'_> {
     }
 
     /// The numbers of inputs without an outcome, by what the inputs wait for.
-    fn inputs(&self) -> InputCounts {
+    fn inputs(&self, executing: u64) -> InputCounts {
         let again = self.ledger.again();
-        let executing = self.ledger.executing_now().count() as u64;
         let maps = self.observed.maps.keys().filter_map(|job| self.buffers.map(*job));
         let in_windows: u64 = maps.map(MapBuffers::held_by_window).sum();
         let elsewhere = again.retry + again.replay + executing;

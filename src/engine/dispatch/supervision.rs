@@ -222,6 +222,7 @@ impl Dispatch {
             gave_up: state.ledger.gave_up().cloned(),
             inputs_waiting: state.ledger.inputs_waiting() + state.buffers.held_by_windows(),
             executing: state.ledger.executing_now().count() as u64,
+            concurrent_inputs: self.settings.rules.lanes as usize,
             oldest_execution,
             crashes: lives.crashes,
             restarts: lives.restarts,

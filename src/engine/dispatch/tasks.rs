@@ -27,7 +27,8 @@ pub(super) fn key(id: ContainerId, generation: Generation) -> u64 {
     generation.0 << 16 | u64::from(id.0)
 }
 
-/// Looks for work in the task of a container, and waits for it. If it is dropped, the container stops waiting.
+/// Looks for work in the task of a container, and waits for it. If it is dropped, the container stops
+/// waiting.
 pub(crate) struct WorkSeeker<'a> {
     dispatch: &'a Dispatch,
     id: ContainerId,
@@ -37,7 +38,7 @@ pub(crate) struct WorkSeeker<'a> {
     looks_again: bool,
 }
 
-/// What the task of a container waits for.
+/// The event for which the task of a container waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Waits {
     /// The task does not wait.

@@ -167,6 +167,9 @@ pub struct FunctionSnapshot {
     pub broken: Option<String>,
     /// The containers by state.
     pub containers: Containers,
+    /// The number of inputs that each container may have in flight. The number that all of them have in
+    /// flight is [`InputCounts::executing`].
+    pub concurrent_inputs: usize,
     /// The containers one by one, in the order of their numbers.
     pub rows: Vec<ContainerSnapshot>,
     /// The number of containers that `rows` leaves out.
@@ -280,7 +283,8 @@ impl fmt::Display for FunctionSnapshot {
         let InputCounts { queued, retry, replay, executing, .. } = self.inputs;
         write!(
             f,
-            "\n  inputs: {queued} queued, {retry} to retry, {replay} to replay, {executing} executing"
+            "\n  inputs: {queued} queued, {retry} to retry, {replay} to replay, {executing} executing{}",
+            EachUpTo(self.concurrent_inputs)
         )?;
         let Totals { ok, failed, poisoned, cancelled, given_up, .. } = self.totals;
         write!(
@@ -291,6 +295,18 @@ impl fmt::Display for FunctionSnapshot {
             write!(f, "\n  oldest execution: {} for {}", oldest.input, Span(self.now, oldest.since))?;
         }
         Ok(())
+    }
+}
+
+/// The number of inputs that each container may have in flight, as text. It says nothing if that is 1.
+pub(crate) struct EachUpTo(pub(crate) usize);
+
+impl fmt::Display for EachUpTo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            1 => Ok(()),
+            inputs => write!(f, " (up to {inputs} in each container)"),
+        }
     }
 }
 

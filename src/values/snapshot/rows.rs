@@ -35,9 +35,16 @@ pub struct ContainerSnapshot {
         )
     )]
     pub until: Option<Duration>,
-    /// The execution in the container, or the one that is about to begin.
+    /// The execution in the container, or the one that is about to begin. If several are in flight, this is
+    /// the one that has gone on for longest.
     #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Option::is_none"))]
     pub executing: Option<CurrentExecution>,
+    /// The number of inputs that the container has in flight. They are the ones that it executes, or is about
+    /// to.
+    pub in_flight: usize,
+    /// The number of inputs that the container may have in flight now. It is 1 while an input executes alone,
+    /// and otherwise what [`Builder::concurrent_inputs`](crate::Builder::concurrent_inputs) has set.
+    pub concurrent_inputs: usize,
     /// The number of crashes of the container. Kills by hand are not counted.
     pub crashes: u64,
     /// The last death of the container. Kills by hand are included.
