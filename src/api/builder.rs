@@ -12,6 +12,7 @@ use crate::contain::drops::{self, DeferDrop, Stack};
 use crate::contain::outlined::{Outlined, outline};
 use crate::contain::unwind::{PanicHook, install_hook};
 use crate::data::shape::Shape;
+use crate::decide::admission::{CALLS_MAX, CALLS_MAX_DEFAULT};
 use crate::decide::ledger::Rules;
 use crate::decide::restart::RestartPolicy;
 use crate::decide::retries::Retries;
@@ -39,6 +40,7 @@ const STACK_BYTES_MIN: usize = 64 * 1024;
 /// | `crash_retries` | 3 |
 /// | `restart` | the policy of the app |
 /// | `window` | adaptive: 4 ms of measured work for each container, 1000 ..= 65 536 inputs, at most 2 MiB |
+/// | `calls_max` | 2^20 |
 /// | `exit_timeout` | 5 s |
 /// | `stack_size` | 8 MiB |
 /// | `panic_hook` | silent |
@@ -61,6 +63,7 @@ struct Draft {
     crash_retries: u32,
     restart: Option<RestartPolicy>,
     window: Option<u64>,
+    calls_max: u64,
     exit_timeout: Duration,
     stack_bytes: usize,
     panic_hook: PanicHook,
@@ -171,6 +174,30 @@ where
     /// overrides it for one map.
     pub fn window(mut self, inputs: u64) -> Self {
         self.draft.window = Some(inputs);
+        self
+    }
+
+    /// The number of calls that may be without an outcome, 1 ..= 2^24. [Permits](crate::Permit) count as
+    /// calls. One call more fails at once with [`Cause::Overloaded`](crate::Cause::Overloaded), which gives its
+    /// input back, so that an outage cannot queue calls without bound. [`Function::reserve`] waits for room.
+    ///
+    /// ```
+    /// use longshore::{App, Cause};
+    ///
+    /// let app = App::ephemeral("docs");
+    /// let (open, gate) = std::sync::mpsc::channel::<()>();
+    /// let gate = std::sync::Mutex::new(gate);
+    /// let f = app.infallible("f", move |n: &u64| (*n, gate.lock().unwrap().recv())).calls_max(2).start()?;
+    /// let calls = [f.call(1), f.call(2)];
+    /// let refused = f.call(3).wait().unwrap_err();
+    /// assert!(matches!(refused.cause(), Cause::Overloaded { calls: 2, max: 2 }));
+    /// assert_eq!(refused.input(), Some(&3));
+    /// drop(open); // the calls return
+    /// assert!(calls.into_iter().all(|call| call.wait().is_ok()));
+    /// # Ok::<(), longshore::StartError>(())
+    /// ```
+    pub fn calls_max(mut self, calls: u64) -> Self {
+        self.draft.calls_max = calls;
         self
     }
 
@@ -308,6 +335,7 @@ impl Draft {
             crash_retries: 3,
             restart: None,
             window: None,
+            calls_max: CALLS_MAX_DEFAULT,
             exit_timeout: Duration::from_secs(5),
             stack_bytes: drops::STACK_BYTES,
             panic_hook: PanicHook::Silent,
@@ -405,10 +433,13 @@ impl Draft {
         if self.stack_bytes < STACK_BYTES_MIN {
             return Err(ConfigError::StackSize { bytes: self.stack_bytes, least: STACK_BYTES_MIN });
         }
+        if !(1..=CALLS_MAX).contains(&self.calls_max) {
+            return Err(ConfigError::CallsMax { calls_max: self.calls_max, max: CALLS_MAX });
+        }
         self.retries.validate()?;
         let restart = self.restart.clone().unwrap_or_else(|| self.app.policy.clone());
         restart.validate()?;
         let (retries, crash_retries) = (self.retries.clone(), self.crash_retries);
-        Ok(Rules { containers, retries, crash_retries, restart })
+        Ok(Rules { containers, retries, crash_retries, restart, calls_max: self.calls_max })
     }
 }

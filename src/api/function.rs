@@ -13,6 +13,7 @@ use crate::api::app::SHUTDOWN_LIMIT;
 use crate::api::bulk::{self, Bulk, outcomes, outputs};
 use crate::api::call::Call;
 use crate::api::map::Map;
+use crate::api::permit::Permit;
 use crate::base::ids::ContainerId;
 use crate::contain::drops::{Gathered, Stack, drop_in_turn};
 use crate::contain::outlined::Outlined;
@@ -21,12 +22,13 @@ use crate::data::shape::Types;
 use crate::data::source::Source;
 use crate::engine::actor::{Ending, Supervisor};
 use crate::engine::consumer::Failures;
-use crate::engine::dispatch::{Readiness, Wanted};
+use crate::engine::dispatch::{Readiness, Reserving, Wanted};
 use crate::engine::events::Events;
 use crate::engine::planned::Planned;
 use crate::engine::registry::Ends;
 use crate::engine::running::Running;
-use crate::values::error::NotReady;
+use crate::engine::wait::wait;
+use crate::values::error::{NotReady, ReserveError};
 use crate::values::progress::Progress;
 use crate::values::snapshot::FunctionSnapshot;
 use crate::values::status::Status;
@@ -309,8 +311,67 @@ where
 
     /// Begins one execution, which goes ahead of all maps. [`Call::wait`] gives its outcome. Dropping the
     /// call cancels it.
+    ///
+    /// If as many calls are without an outcome as [`Builder::calls_max`](crate::Builder::calls_max) allows,
+    /// the call fails at once with [`Cause::Overloaded`](crate::Cause::Overloaded), and gives its input back.
     pub fn call(&self, input: I) -> Call<I, O, E> {
-        Call::new(self.running.clone(), input)
+        Call::new(self.running.clone(), input, None)
+    }
+
+    /// Waits for room among the calls of the function, and reserves a place for one. Those who wait are
+    /// served in the order in which they began to.
+    ///
+    /// A server that reserves before it reads a request accepts no more than it can work on.
+    ///
+    /// # Errors
+    ///
+    /// A [`ReserveError`] if the function has given up, is shut down, or its engine is broken.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future gives up the turn. A place that it was granted goes to the next one.
+    ///
+    /// ```
+    /// use longshore::App;
+    ///
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// let app = App::ephemeral("docs");
+    /// let double = app.infallible("double", |n: &u64| 2 * n).calls_max(8).start()?;
+    /// for n in 0..100 {
+    ///     let permit = double.reserve().await.unwrap();
+    ///     permit.call(n).detach().unwrap();
+    /// }
+    /// double.idle_async().await.unwrap();
+    /// assert_eq!(double.snapshot().totals.ok, 100);
+    /// # Ok::<(), longshore::StartError>(())
+    /// # }).unwrap();
+    /// ```
+    pub async fn reserve(&self) -> Result<Permit<I, O, E>, ReserveError> {
+        let place = Reserving::new(&self.running.dispatch).await?;
+        Ok(Permit::of(place, self.running.clone()))
+    }
+
+    /// [`Function::reserve`] for a thread, which blocks.
+    ///
+    /// # Errors
+    ///
+    /// The same as for [`Function::reserve`], and [`ReserveError::WouldDeadlock`] if the caller is a container
+    /// of the function or the engine's thread.
+    pub fn reserve_blocking(&self) -> Result<Permit<I, O, E>, ReserveError> {
+        if self.would_deadlock() {
+            return Err(ReserveError::WouldDeadlock);
+        }
+        wait(self.reserve())
+    }
+
+    /// Reserves a place for a call if there is room now, and if no one waits for it.
+    ///
+    /// # Errors
+    ///
+    /// [`ReserveError::Overloaded`] if there is no room, and otherwise the same as for [`Function::reserve`].
+    pub fn try_reserve(&self) -> Result<Permit<I, O, E>, ReserveError> {
+        let place = self.running.dispatch.try_reserve()?;
+        Ok(Permit::of(place, self.running.clone()))
     }
 
     /// A snapshot of the function as text and numbers, for a page, an exporter or a post-mortem.

@@ -5,9 +5,10 @@
 //!
 //! Reading order: [`time`] defines moments. [`retries`] and [`restart`] hold the two policies. [`window`] and
 //! [`claim_sizer`] decide how many inputs may be outstanding and how many one container takes. [`pacing`]
-//! holds all intervals. [`ledger`] owns every input between *pulled* and *outcome* and connects the others.
+//! holds all intervals. [`admission`] bounds the calls. [`ledger`] owns every input between *pulled* and *outcome* and connects the others.
 //! [`steps`] counts for tests what an operation costs.
 
+pub(crate) mod admission;
 pub(crate) mod jitter;
 pub(crate) mod job;
 pub(crate) mod ledger;

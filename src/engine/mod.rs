@@ -17,6 +17,7 @@ pub(crate) mod call_buffers;
 pub(crate) mod caller;
 pub(crate) mod consumer;
 pub(crate) mod container;
+pub(crate) mod detached_call;
 pub(crate) mod dispatch;
 pub(crate) mod events;
 pub(crate) mod feeder;

@@ -213,7 +213,7 @@ where
     // Keeps the function alive until the call has its outcome, as every call does.
     let running = view.running.clone();
     let CallInput { input, caller, .. } = message;
-    let begun = OpenCall::begin(view.dispatch, input.into_inner(), caller);
+    let begun = OpenCall::begin(view.dispatch, input.into_inner(), caller, None);
     let begun = begun.map_err(|refused| DeferDrop::new(refused, stack, true));
     actix::spawn(async move {
         let outcome = outcome_of(begun).await;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::base::ids::{ContainerId, Generation};
+use crate::decide::admission::CALLS_MAX_DEFAULT;
 use crate::decide::ledger::Rules;
 use crate::decide::restart::{CrashLoopBackoff, RateLimited, RestartPolicy};
 use crate::decide::retries::Retries;
@@ -62,7 +63,9 @@ impl WorldPlan {
     pub(super) fn drawn(tape: &mut Tape) -> Self {
         let containers = tape.one_of(&[1, 2, 3, 4, 8]);
         let crash_retries = tape.one_of(&[3, 0, 1, 2, 12]);
-        let rules = Rules { containers, retries: retries(tape), crash_retries, restart: policy(tape) };
+        let (retries, restart) = (retries(tape), policy(tape));
+        let calls_max = tape.one_of(&[CALLS_MAX_DEFAULT, 1, 3]);
+        let rules = Rules { containers, retries, crash_retries, restart, calls_max };
         let often = [0, 20, 100, 400];
         let habits = Habits {
             salt: tape.salt(),

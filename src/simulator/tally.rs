@@ -41,6 +41,12 @@ tally! {
     inputs,
     maps,
     calls,
+    /// Calls that were refused because there was no room.
+    overloaded,
+    /// Users that waited for a place among the calls.
+    waits_for_a_place,
+    /// Places that were granted to a user who had gone away.
+    granted_places_left,
     executions,
     leases_split,
     errors,

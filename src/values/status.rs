@@ -9,6 +9,7 @@ use crate::values::crash::Crash;
 use crate::values::gave_up::GaveUp;
 #[cfg(feature = "serde")]
 use crate::values::serial;
+use crate::values::snapshot::rows::CallCounts;
 
 /// The number of containers in each state. The capacity of the function is `live`, and not
 /// the configured number.
@@ -147,6 +148,8 @@ pub struct Status {
     /// all of them are live.
     #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Option::is_none"))]
     pub oldest_execution: Option<OldestExecution>,
+    /// The calls, and the bound on them.
+    pub calls: CallCounts,
     /// The number of crashes of containers so far.
     pub crashes: u64,
     /// The number of restarts of containers so far.
@@ -172,6 +175,11 @@ impl fmt::Display for Status {
              {abandoned} abandoned; {} inputs executing, {} waiting; {} crashes, {} restarts",
             self.executing, self.inputs_waiting, self.crashes, self.restarts
         )?;
+        if self.calls.overloaded > 0 {
+            let CallCounts { pending, permits, max, overloaded, .. } = self.calls;
+            let calls = pending + permits;
+            write!(f, "; {calls} of at most {max} calls without an outcome, {overloaded} refused")?;
+        }
         if let Some(OldestExecution { container, input, executing_for }) = self.oldest_execution {
             write!(f, "; input {input} has been executing for {executing_for:?} in container {container}")?;
         }
@@ -209,6 +217,7 @@ mod tests {
             inputs_waiting: 5,
             executing: 6,
             oldest_execution: None,
+            calls: CallCounts::default(),
             crashes: 7,
             restarts: 9,
             recycled: 0,
@@ -243,7 +252,9 @@ mod tests {
         let memory =
             Memory { live: 13, retained: 14, peak: 15, limit: None, abandoned: 0, containers: Vec::new() };
         let gave_up = GaveUp::new(Vec::new(), crash);
+        let calls = CallCounts { pending: 2, permits: 1, max: 3, overloaded: 4, ..CallCounts::default() };
         let more = [
+            (Status { calls, ..status() }, "; 3 of at most 3 calls without an outcome, 4 refused"),
             (
                 Status { oldest_execution: Some(oldest), ..status() },
                 "; input 11 has been executing for 2s in container 3",

@@ -13,6 +13,7 @@ static ALLOCATOR: Accountant = Accountant::system();
 mod actors;
 mod backoff;
 mod blame;
+mod calls;
 mod dispatching;
 mod drops;
 mod embedding;

@@ -85,6 +85,7 @@ fn the_status_of_a_function_has_the_same_names() {
     assert_eq!(
         names,
         [
+            "calls",
             "containers",
             "crashes",
             "executing",

@@ -6,6 +6,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use crate::base::ids::{ContainerId, Generation, JobId};
+use crate::decide::admission::{CALLS_MAX_DEFAULT, Place};
 use crate::decide::ledger::{
     Assignment, ContainerStage, Lease, Leaving, Ledger, Mode, Position, Pressure, Retryable, Rules, Sources,
 };
@@ -76,7 +77,13 @@ struct Recorded {
 
 impl Recorded {
     fn new(containers: usize, restart: RestartPolicy) -> Self {
-        let rules = Rules { containers, retries: Retries::new(0), crash_retries: 3, restart };
+        let rules = Rules {
+            containers,
+            retries: Retries::new(0),
+            crash_retries: 3,
+            restart,
+            calls_max: CALLS_MAX_DEFAULT,
+        };
         Self {
             ledger: Ledger::new(rules),
             now: Time::default(),
@@ -106,7 +113,7 @@ impl Recorded {
             (Deed::FailToEnter, ContainerStage::Starting) => return self.dies(id, generation, None),
             (Deed::Claim { of_new }, ContainerStage::Live) if lease.is_none() => {
                 if of_new {
-                    self.ledger.open_call();
+                    self.ledger.open_call(Place::Free).expect("there is room");
                 }
                 let claim = self.ledger.claim(id, generation, now, &Nothing);
                 assert!(matches!(claim, Next::Work(Assignment::Lease(_)) | Next::Wait { .. }));

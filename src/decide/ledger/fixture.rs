@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::ids::{Attempt, ContainerId, Generation, InputId, JobId};
+use crate::decide::admission::{CALLS_MAX_DEFAULT, Place};
 use crate::decide::job::OnFailure;
 use crate::decide::ledger::{
     AfterCrash, Assignment, Lease, Leaving, Ledger, Mode, Position, Pressure, Rules, Sources, Verdict,
@@ -80,13 +81,14 @@ impl Rig {
         retries: Retries,
         crash_retries: u32,
     ) -> Self {
-        let rules = Rules { containers, retries, crash_retries, restart: restart.into() };
+        let (restart, calls_max) = (restart.into(), CALLS_MAX_DEFAULT);
+        let rules = Rules { containers, retries, crash_retries, restart, calls_max };
         Self { ledger: Ledger::new(rules), sources: Given::default() }
     }
 
     /// A call, whose input is there.
     pub(super) fn call(&mut self) -> JobId {
-        self.ledger.open_call()
+        self.ledger.open_call(Place::Free).expect("there is room")
     }
 
     /// Opens a map with this window, over a source with this number of inputs.

@@ -38,6 +38,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::ids::{ContainerId, InputId, JobId};
+use crate::decide::admission::Admission;
 use crate::decide::jitter::Jitter;
 use crate::decide::job::{Job, Span};
 use crate::decide::restart::{RestartPolicy, Restarts};
@@ -69,6 +70,8 @@ pub(crate) struct Rules {
     pub(crate) retries: Retries,
     pub(crate) crash_retries: u32,
     pub(crate) restart: RestartPolicy,
+    /// The largest number of calls without an outcome.
+    pub(crate) calls_max: u64,
 }
 
 /// The activities that a function still has.
@@ -106,6 +109,8 @@ pub(crate) struct Ledger {
     ahead: BTreeSet<ContainerId>,
     /// The recent cost of an input, over all jobs.
     usual_cost: Option<Duration>,
+    /// The bound on the calls that have no outcome, and those who wait for room.
+    admission: Admission,
     /// Calls whose input was never assigned, in the order in which they were begun.
     calls: BTreeSet<JobId>,
     /// How many leases in a row were of calls.
@@ -167,6 +172,7 @@ impl Ledger {
             leases: BTreeSet::new(),
             ahead: BTreeSet::new(),
             usual_cost: None,
+            admission: Admission::new(rules.calls_max),
             calls: BTreeSet::new(),
             calls_in_a_row: 0,
             fresh_calls_in_a_row: 0,

@@ -110,6 +110,7 @@ impl Ledger {
         self.totals.ok(span.len, now);
         let job = self.jobs.get_mut(&lease.job).expect("a lease belongs to an open job");
         job.count(InputEnd::Ok, span.len);
+        job.kind().ended(span.len, &mut self.admission);
         if lease.kind != LeaseKind::First {
             job.take_record(lease.span.first);
         }
@@ -150,6 +151,7 @@ impl Ledger {
         }
         let deaths = job.take_record(index).map_or_else(Vec::new, |record| record.deaths);
         job.count(InputEnd::Failed, 1);
+        job.kind().ended(1, &mut self.admission);
         self.pending -= 1;
         self.totals.failed(false, now);
         AfterFailure::Final { attempts, deaths, ends_map: job.on_failure() == OnFailure::EndMap }
@@ -339,6 +341,7 @@ impl Ledger {
             record.previous = Some(Previous::Crashed(Arc::clone(crash)));
             if record.is_abandoned_for_good(leaving) || at_most_once {
                 self.pending -= 1;
+                job.kind().ended(1, &mut self.admission);
                 return job.lose(input, attempts, Arc::clone(crash));
             }
             self.await_replay(input, QueueEnd::Back);
@@ -401,6 +404,7 @@ impl Ledger {
             self.leave_queue(input);
             self.pending -= 1;
             let job = self.jobs.get_mut(&input.job).expect("queued inputs belong to open jobs");
+            job.kind().ended(1, &mut self.admission);
             ended.push(job.end_abandoned(input));
         }
     }
@@ -478,6 +482,7 @@ impl Ledger {
         record.crashed = Some((self.crashes, now));
         if record.is_abandoned_for_good(leaving) || record.crashes > self.rules.crash_retries {
             self.pending -= 1;
+            job.kind().ended(1, &mut self.admission);
             return job.poison(input, attempts);
         }
         self.await_replay(input, QueueEnd::Back);

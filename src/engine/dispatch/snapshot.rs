@@ -407,11 +407,7 @@ impl Dispatch {
                 crash_loops: 0,
                 give_ups: 0,
             },
-            calls: CallCounts {
-                // A function that has broken down may have closed a map by half.
-                open: state.buffers.open.len().saturating_sub(maps) as u64,
-                queued: state.ledger.calls_queued(),
-            },
+            calls: state.call_counts(),
             maps: state.maps(),
             maps_omitted: maps.saturating_sub(MAPS_MAX),
             maps_ended: state.observed.ended.iter().cloned().collect(),
@@ -445,6 +441,23 @@ impl Dispatch {
         };
         let (completed, gave_up) = (state.completed(), state.ledger.gave_up().cloned());
         Read { snapshot, signs, completed, now, gave_up }
+    }
+}
+
+impl State {
+    /// The calls, and the bound on them.
+    pub(crate) fn call_counts(&self) -> CallCounts {
+        let admission = self.ledger.admission();
+        CallCounts {
+            // A function that has broken down may have closed a map by half.
+            open: self.buffers.open.len().saturating_sub(self.observed.maps.len()) as u64,
+            queued: self.ledger.calls_queued(),
+            pending: admission.calls(),
+            permits: admission.permits(),
+            reserving: admission.waiting(),
+            max: admission.max(),
+            overloaded: admission.refused(),
+        }
     }
 }
 

@@ -221,6 +221,7 @@ impl Dispatch {
             inputs_waiting: state.ledger.inputs_waiting() + state.buffers.held_by_windows(),
             executing: state.ledger.executing_now().count() as u64,
             oldest_execution,
+            calls: state.call_counts(),
             crashes: lives.crashes,
             restarts: lives.restarts,
             recycled: lives.recycled,

@@ -150,3 +150,20 @@ fn a_panic_of_the_scene_ends_the_rehearsal_with_the_same_message() {
     let panic = scene.join().expect_err("it panics");
     assert_eq!(panic.downcast_ref::<&str>(), Some(&"no time has passed"));
 }
+
+/// 8.6
+#[test]
+fn those_who_reserve_are_served_in_turn_in_virtual_time() {
+    let rehearsal = attempts(&app()).containers(1).calls_max(1).rehearse().takes(SECOND);
+    let (served, record) = rehearsal
+        .play(async |stage| {
+            let call = async |n: u64| {
+                let permit = stage.function().reserve().await.expect("it takes work");
+                permit.call(n).await.map(|_| (n, stage.now()))
+            };
+            let (first, second, third) = futures::join!(call(1), call(2), call(3));
+            [first, second, third].map(|outcome| outcome.expect("it works"))
+        })
+        .expect("valid settings");
+    assert_eq!(served, [(1, SECOND), (2, 2 * SECOND), (3, 3 * SECOND)], "{record}");
+}
