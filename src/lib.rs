@@ -41,7 +41,8 @@
 //!
 //! A function that returns `Err` has *failed* its input. A failure is not a crash: the container lives on.
 //! [`Builder::retries`] runs the input again after a delay. [`Builder::retry_if`] decides which errors are
-//! worth a retry. The last error reaches the caller with its type unchanged.
+//! worth a retry, and [`Builder::retry_after`] may put the retry off. The last error reaches the caller with
+//! its type unchanged.
 //!
 //! ```
 //! use longshore::{App, Context, Retries};

@@ -17,7 +17,7 @@ use crate::decide::ledger::Rules;
 use crate::decide::restart::RestartPolicy;
 use crate::decide::retries::Retries;
 use crate::decide::window::Window;
-use crate::engine::body::{Body, Code, CodeOf, Describe, RetryIf};
+use crate::engine::body::{Body, Code, CodeOf, Describe, RetryAfter, RetryIf};
 use crate::engine::running::Running;
 use crate::engine::settings::{MemoryRules, Settings, next_function_id};
 use crate::memory::local_charge::is_installed;
@@ -36,6 +36,7 @@ const STACK_BYTES_MIN: usize = 64 * 1024;
 /// | `containers` | available parallelism |
 /// | `retries` | 0 |
 /// | `retry_if` | every error |
+/// | `retry_after` | the delay of `retries` |
 /// | `describe` | none: a snapshot names inputs by their index only |
 /// | `crash_retries` | 3 |
 /// | `restart` | the policy of the app |
@@ -123,6 +124,38 @@ where
         let worth: RetryIf<E> = Box::new(worth);
         let stack = Stack::of(self.draft.stack_bytes);
         self.code.errors.retry_if = Some(DeferDrop::new(worth, stack, std::mem::needs_drop::<P>()));
+        self
+    }
+
+    /// Sets the least delay before the next attempt, which an error may know: a server's `Retry-After`. The
+    /// larger of it and the delay of [`Builder::retries`] counts, up to 24 h, whatever
+    /// [`max_delay`](crate::Retries::max_delay) says. It is asked about each error that
+    /// [`Builder::retry_if`] finds worth a retry, and grants no further retry. If the closure panics, the
+    /// input is not retried and its own error surfaces.
+    ///
+    /// ```
+    /// use longshore::{App, Retries};
+    /// use std::time::{Duration, Instant};
+    ///
+    /// let app = App::ephemeral("docs");
+    /// let busy_once = |_: &u8| match longshore::Context::current().attempt().get() {
+    ///     1 => Err(Duration::from_millis(30)),
+    ///     _ => Ok("done"),
+    /// };
+    /// let f = app.function("f", busy_once).retries(Retries::new(1).initial_delay(Duration::ZERO));
+    /// let f = f.retry_after(|busy_for| Some(*busy_for)).start()?;
+    /// let begun = Instant::now();
+    /// assert_eq!(f.call(1).wait().unwrap(), "done");
+    /// assert!(begun.elapsed() >= Duration::from_millis(30));
+    /// # Ok::<(), longshore::StartError>(())
+    /// ```
+    pub fn retry_after<P>(mut self, least: P) -> Self
+    where
+        P: Fn(&E) -> Option<Duration> + Send + Sync + 'static,
+    {
+        let least: RetryAfter<E> = Box::new(least);
+        let stack = Stack::of(self.draft.stack_bytes);
+        self.code.errors.retry_after = Some(DeferDrop::new(least, stack, std::mem::needs_drop::<P>()));
         self
     }
 

@@ -396,13 +396,13 @@ impl Model {
     }
 
     /// An execution returned `Err`. `due` is the moment that the engine chose for the retry, because delays
-    /// with jitter are random.
+    /// with jitter are random. `after` is the least delay that the error asks for.
     pub(super) fn returned_err(
         &mut self,
         id: ContainerId,
         generation: Generation,
         (job, index): (JobId, u64),
-        worth: bool,
+        (worth, after): (bool, Option<Duration>),
         due: Option<Time>,
         now: Time,
     ) {
@@ -421,8 +421,9 @@ impl Model {
             let delay = naive_delay(&self.plan, self.jobs[&job].inputs[index as usize].failures);
             let due = due.expect("an error worth a retry within the budget is retried");
             let least = if retries.jitter_source().is_some() { delay / 2 } else { delay };
+            let after = after.unwrap_or_default();
             assert!(
-                (now + least..=now + delay).contains(&due),
+                (now + least.max(after)..=now + delay.max(after)).contains(&due),
                 "delays: due at {due:?}, not {delay:?} after {now:?}"
             );
             self.input(job, index).state = InputState::Waits(WaitsFor::Retry { due });

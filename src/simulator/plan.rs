@@ -117,6 +117,15 @@ impl WorldPlan {
         }
     }
 
+    /// The least delay before the next attempt that the error of this execution asks for.
+    pub(super) fn retry_after(&self, index: u64, attempt: u32) -> Option<Duration> {
+        match mix(self.habits.salt, index, u64::from(attempt), 6) % 6 {
+            0 => Some(3 * SECOND),
+            1 => Some(MS),
+            _ => None,
+        }
+    }
+
     /// The duration of this execution.
     pub(super) fn takes(&self, tag: u64, index: u64, attempt: u32) -> Duration {
         let draw = mix(self.habits.salt, tag, index, 3 + u64::from(attempt));

@@ -50,6 +50,8 @@ tally! {
     executions,
     leases_split,
     errors,
+    /// Retries that waited for the time that their error named.
+    retries_put_off,
     panics,
     hangs,
     failed_starts,

@@ -516,13 +516,20 @@ impl World {
         self.tally.errors += 1;
         let (job, index) = (task.job(), task.index(place));
         let error = Refusal::new(task.lease.attempt.get(), &self.witness);
-        let wanted = if worth { Retryable::Yes } else { Retryable::No };
+        let attempt = task.lease.attempt.get();
+        let least = self.plan.retry_after(index, attempt);
+        let wanted = match least {
+            _ if !worth => Retryable::No,
+            Some(least) => Retryable::After(least),
+            None => Retryable::Yes,
+        };
         let mut active = task.run.active_at::<SimInput, SimOutput, Refusal>(place);
         let goes_on = self.engine.failed(id, &task.run, &mut active.at, Box::new(error), (wanted, None));
         self.sync_pulled();
         let due = self.engine.under_lock(|state| state.ledger.retry_due(job, index));
+        self.tally.retries_put_off += u64::from(worth && least.is_some() && due.is_some());
         let now = self.now();
-        self.model.returned_err(id, generation, (job, index), worth, due, now);
+        self.model.returned_err(id, generation, (job, index), (worth, least), due, now);
         if !goes_on {
             return ThreadPhase::Asking;
         }
