@@ -258,7 +258,7 @@
 //! | abort, the last handle dropped | come back | come back, refused when they return | does not run |
 //!
 //! Each of these ends in a [`Report`] that says how every container ended. [`AbortHandle`] ends one map or
-//! call.
+//! call. [`App::shutdown_on_signal`] drains at the first Ctrl-C or SIGTERM, and aborts at the second.
 //!
 //! # Logs, panics and thread names
 //!
@@ -268,8 +268,8 @@
 //! | level | events |
 //! |---|---|
 //! | `error` | giving up |
-//! | `warn` | crashes, crash loops, poisoned inputs |
-//! | `info` | failures, kills, recoveries |
+//! | `warn` | crashes, crash loops, poisoned inputs, the second signal of an end |
+//! | `info` | failures, kills, recoveries, the first signal of an end |
 //! | `debug` | changes of a container's state, repeated crashes |
 //!
 //! The number of repeated crashes is logged once a second, or with each delay of a crash loop. The span in
@@ -341,6 +341,7 @@ pub use api::call::Call;
 pub use api::function::Function;
 pub use api::map::{Map, Outcomes};
 pub use api::permit::Permit;
+pub use api::signal_shutdown::SignalShutdown;
 pub use api::weak_app::WeakApp;
 pub use base::ids::{Attempt, ContainerId, Generation};
 pub use code::async_worker::AsyncWorker;
@@ -358,7 +359,7 @@ pub use engine::events::{Events, WaitedFor};
 pub use engine::progress_handle::ProgressHandle;
 pub use memory::accountant::Accountant;
 pub use values::crash::{BoxError, Crash, CrashKind, Death, EnterError, Panic, Previous};
-pub use values::error::{ConfigError, NotReady, ReserveError, StartError};
+pub use values::error::{ConfigError, NotReady, ReserveError, SignalError, StartError};
 pub use values::event::{ContainerState, Event};
 pub use values::gave_up::GaveUp;
 pub use values::health::Health;

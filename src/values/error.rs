@@ -248,6 +248,33 @@ impl error::Error for NotReady {
     }
 }
 
+/// The reason why an app does not end on a signal.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum SignalError {
+    /// The handlers could not be installed.
+    Install(std::io::Error),
+    /// The thread that waits for the signals could not be made.
+    Thread(std::io::Error),
+}
+
+impl fmt::Display for SignalError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Install(_) => write!(f, "the handlers of signals could not be installed"),
+            Self::Thread(_) => write!(f, "a thread could not be made"),
+        }
+    }
+}
+
+impl error::Error for SignalError {
+    fn source(&self) -> Option<&(dyn error::Error + 'static)> {
+        match self {
+            Self::Install(error) | Self::Thread(error) => Some(error),
+        }
+    }
+}
+
 /// The reason why a function gives no [`Permit`](crate::Permit).
 #[derive(Debug, Clone)]
 #[non_exhaustive]
@@ -408,7 +435,7 @@ mod tests {
     }
 
     #[test]
-    fn each_reason_why_there_is_no_permit_has_its_words() {
+    fn each_reason_why_there_is_no_permit_and_no_end_on_a_signal_has_its_words() {
         let texts = [
             (ReserveError::Overloaded { calls: 3, max: 4 }, "3 of at most 4 calls are without an outcome"),
             (ReserveError::ShutDown, "the function is shut down"),
@@ -418,6 +445,15 @@ mod tests {
         for (reason, text) in texts {
             assert_eq!(reason.to_string(), text);
             assert!(reason.source().is_none());
+        }
+        let io = || std::io::Error::other("too many");
+        let texts = [
+            (SignalError::Install(io()), "the handlers of signals could not be installed"),
+            (SignalError::Thread(io()), "a thread could not be made"),
+        ];
+        for (reason, text) in texts {
+            assert_eq!(reason.to_string(), text);
+            assert_eq!(reason.source().map(ToString::to_string), Some("too many".to_owned()));
         }
     }
 
