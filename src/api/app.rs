@@ -382,12 +382,12 @@ impl App {
     }
 
     /// Lets the app end on a signal. The first Ctrl-C or SIGTERM drains every function within 30 s, as
-    /// [`App::shutdown_blocking`] does, and the app takes no further function. The second one aborts them. On
-    /// Windows it is Ctrl-C only.
+    /// [`App::shutdown_blocking`] does, and the app takes no further function. The second one aborts
+    /// them. On Windows it is Ctrl-C only.
     ///
-    /// This returns at once, and one line is enough: a program whose maps and calls end because of the drain
-    /// then comes to its own end. A service that only waits for the signal waits for the report, with
-    /// [`SignalShutdown::wait`] or in a task.
+    /// This returns at once, and one line is enough: a program whose maps and calls end because of the
+    /// drain then comes to its own end. A service that only waits for the signal waits for the report,
+    /// with [`SignalShutdown::wait`] or in a task.
     ///
     /// | signal | while the app is there | after it is gone |
     /// |---|---|---|
@@ -395,9 +395,9 @@ impl App {
     /// | the second | aborts | ends the process |
     /// | the third | ends the process, unless another app has had fewer | ends the process |
     ///
-    /// A process that is ended so has the exit code 130 (Ctrl-C) or 143 (SIGTERM). The handlers stay installed
-    /// until the end of the process, because they cannot be taken back. Other handlers of the program, for
-    /// example of `tokio::signal`, are called as well.
+    /// A process that is ended so has the exit code 130 (Ctrl-C) or 143 (SIGTERM). The handlers stay
+    /// installed until the end of the process, because they cannot be taken back. Other handlers of the
+    /// program, for example of `tokio::signal`, are called as well.
     ///
     /// # Errors
     ///

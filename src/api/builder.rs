@@ -127,8 +127,8 @@ where
         self
     }
 
-    /// Sets the least delay before the next attempt, which an error may know: a server's `Retry-After`. The
-    /// larger of it and the delay of [`Builder::retries`] counts, up to 24 h, whatever
+    /// Sets the least delay before the next attempt, which an error may know: a server's `Retry-After`.
+    /// The larger of it and the delay of [`Builder::retries`] counts, up to 24 h, whatever
     /// [`max_delay`](crate::Retries::max_delay) says. It is asked about each error that
     /// [`Builder::retry_if`] finds worth a retry, and grants no further retry. If the closure panics, the
     /// input is not retried and its own error surfaces.
@@ -211,8 +211,9 @@ where
     }
 
     /// The number of calls that may be without an outcome, 1 ..= 2^24. [Permits](crate::Permit) count as
-    /// calls. One call more fails at once with [`Cause::Overloaded`](crate::Cause::Overloaded), which gives its
-    /// input back, so that an outage cannot queue calls without bound. [`Function::reserve`] waits for room.
+    /// calls. One call more fails at once with [`Cause::Overloaded`](crate::Cause::Overloaded), which
+    /// gives its input back, so that an outage cannot queue calls without bound. [`Function::reserve`]
+    /// waits for room.
     ///
     /// ```
     /// use longshore::{App, Cause};

@@ -85,8 +85,8 @@ where
         }
     }
 
-    /// Waits for the outcome, for `limit` at most. Returns the call itself if there is no outcome by then. The
-    /// call goes on, and can be waited for again. A limit of 0 only looks.
+    /// Waits for the outcome, for `limit` at most. Returns the call itself if there is no outcome by
+    /// then. The call goes on, and can be waited for again. A limit of 0 only looks.
     ///
     /// In async code, `tokio::time::timeout(limit, &mut call)` does the same.
     ///
@@ -127,8 +127,8 @@ where
         Ok(self.wait())
     }
 
-    /// Lets the call go on without this handle. Its outcome is dropped. Until then the call keeps the function
-    /// alive, counts in the status, and can be ended by an [`abort_handle`](Call::abort_handle).
+    /// Lets the call go on without this handle. Its outcome is dropped. Until then the call keeps the
+    /// function alive, counts in the status, and can be ended by an [`abort_handle`](Call::abort_handle).
     ///
     /// # Errors
     ///

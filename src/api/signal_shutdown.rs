@@ -13,9 +13,9 @@ use crate::engine::system::on_engine_thread;
 use crate::engine::wait::wait;
 use crate::values::report::Report;
 
-/// The end of an app on a signal: see [`App::shutdown_on_signal`](crate::App::shutdown_on_signal). Await it,
-/// or [wait](SignalShutdown::wait) for it. It keeps nothing alive, and dropping it changes nothing: the app
-/// still ends on a signal.
+/// The end of an app on a signal: see [`App::shutdown_on_signal`](crate::App::shutdown_on_signal). Await
+/// it, or [wait](SignalShutdown::wait) for it. It keeps nothing alive, and dropping it changes nothing:
+/// the app still ends on a signal.
 ///
 /// # Cancel safety
 ///
@@ -39,9 +39,9 @@ impl SignalShutdown {
         Self { reported, registry: Arc::downgrade(registry) }
     }
 
-    /// Waits until a signal has ended the app, and returns the report. Returns `None` if the app was shut down
-    /// or dropped without a signal. On the engine's thread, and inside a container of one of the app's own
-    /// functions, this would wait for itself, and returns `None` at once.
+    /// Waits until a signal has ended the app, and returns the report. Returns `None` if the app was shut
+    /// down or dropped without a signal. On the engine's thread, and inside a container of one of the
+    /// app's own functions, this would wait for itself, and returns `None` at once.
     #[must_use]
     pub fn wait(self) -> Option<Report> {
         let functions = self.registry.upgrade().map(|registry| registry.running()).unwrap_or_default();

@@ -46,8 +46,8 @@ pub(crate) enum JobKind {
 }
 
 impl JobKind {
-    /// Records that `inputs` inputs of a job of this kind have their outcomes. That of a call makes room for
-    /// another call.
+    /// Records that `inputs` inputs of a job of this kind have their outcomes. The outcome of a call makes
+    /// room for another call.
     pub(super) fn ended(self, inputs: u64, admission: &mut Admission) {
         if self == Self::Call && inputs > 0 {
             admission.call_ended();

@@ -171,8 +171,8 @@ pub(crate) struct Errors<E> {
 }
 
 impl<E> Errors<E> {
-    /// Whether the error is worth a retry, and when. If the user's code for that panics, the error is not worth
-    /// one.
+    /// Whether the error is worth a retry, and when. If the user's code for that panics, the error is not
+    /// worth one.
     fn retryable(&self, error: &E, task: &LeasedRun<'_>) -> Retryable {
         let panicked = |what: &str, panic: Panic| {
             let telemetry = task.telemetry();

@@ -139,8 +139,8 @@ impl<F: Ends> Registry<F> {
         Ok(Registration { registry: Arc::downgrade(self), name: Arc::clone(name), number })
     }
 
-    /// Keeps a running function alive until its end. Gives the function back if the app has ended meanwhile, or
-    /// is about to.
+    /// Keeps a running function alive until its end. Gives the function back if the app has ended
+    /// meanwhile, or is about to.
     pub(crate) fn keep(&self, name: &str, number: u64, function: F) -> Result<(), F> {
         let mut functions = self.0.lock();
         let refuses = functions.refuses;
@@ -182,8 +182,8 @@ impl<F: Ends> Registry<F> {
         ends
     }
 
-    /// Refuses further functions, and returns those that there are. They stay, as the app does, which ends
-    /// them once more when it is shut down or dropped.
+    /// Refuses further functions, and returns those that there are. They stay, as the app does, which
+    /// ends them once more when it is shut down or dropped.
     pub(crate) fn refuse(&self) -> ClosedRegistry<F> {
         let mut functions = self.0.lock();
         functions.refuses = true;
@@ -203,8 +203,8 @@ impl<F: Ends> Registry<F> {
 }
 
 impl<F: Ends> Functions<F> {
-    /// The functions that have not ended, with their numbers, in the order of their start. Once the app has
-    /// ended, the functions that were running then and are not gone.
+    /// The functions that have not ended, with their numbers, in the order of their start. Once the app
+    /// has ended, the functions that were running then and are not gone.
     fn running(&self) -> Vec<(u64, F)> {
         if self.closed {
             let left = self.at_close.iter().filter_map(F::upgrade).enumerate();

@@ -32,7 +32,7 @@ struct Signalled {
     signals: u32,
 }
 
-/// What an app does at a signal.
+/// The response of an app to a signal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Response {
     Drain,

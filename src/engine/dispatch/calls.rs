@@ -61,8 +61,8 @@ impl Dispatch {
         found
     }
 
-    /// Leaves a waker with a call that has no outcome, to be woken when it may have one. Returns `false` if it
-    /// has one, is closed, or will have none because the function has broken down.
+    /// Leaves a waker with a call that has no outcome, to be woken when it may have one. Returns `false`
+    /// if it has one, is closed, or will have none because the function has broken down.
     pub(crate) fn await_outcome(&self, job: JobId, waker: Waker) -> bool {
         let mut state = self.lock();
         if state.broken.is_some() {
