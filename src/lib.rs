@@ -257,6 +257,9 @@
 //! | stop | come back | finish | runs |
 //! | abort, the last handle dropped | come back | come back, refused when they return | does not run |
 //!
+//! A function can also be [paused](Function::pause) and resumed: nothing new is dispatched meanwhile, and all
+//! else goes on.
+//!
 //! Each of these ends in a [`Report`] that says how every container ended. [`AbortHandle`] ends one map or
 //! call. [`App::shutdown_on_signal`] drains at the first Ctrl-C or SIGTERM, and aborts at the second.
 //!
@@ -269,7 +272,7 @@
 //! |---|---|
 //! | `error` | giving up |
 //! | `warn` | crashes, crash loops, poisoned inputs, the second signal of an end |
-//! | `info` | failures, kills, recoveries, the first signal of an end |
+//! | `info` | failures, kills, recoveries, pauses, the first signal of an end |
 //! | `debug` | changes of a container's state, repeated crashes |
 //!
 //! The number of repeated crashes is logged once a second, or with each delay of a crash loop. The span in

@@ -15,7 +15,9 @@ use actix::{Actor, ActorContext, Addr, ArbiterHandle, AsyncContext, Context, Han
 use crate::contain::drops::{DeferDrop, defer_drop};
 use crate::data::failure::{Cause, Failure, Reason};
 use crate::data::shape::{Outcome, Types};
-use crate::engine::actor::{CallInput, GetStatus, KillContainer, Reset, Shutdown, StartMap, Subscribe};
+use crate::engine::actor::{
+    CallInput, GetStatus, KillContainer, Pause, Reset, Resume, Shutdown, StartMap, Subscribe,
+};
 use crate::engine::consumer::{Consumer, outcome_of_call};
 use crate::engine::dispatch::Wait;
 use crate::engine::feeder;
@@ -278,6 +280,32 @@ where
 
     fn handle(&mut self, _: Reset, _: &mut Context<Self>) -> Self::Result {
         self.forward(Request::Reset)
+    }
+}
+
+impl<I, O, E> Handler<Pause> for Supervisor<I, O, E>
+where
+    I: Send + Sync + 'static,
+    O: Send + 'static,
+    E: Send + 'static,
+{
+    type Result = Forward<bool>;
+
+    fn handle(&mut self, _: Pause, _: &mut Context<Self>) -> Self::Result {
+        self.forward(Request::Pause)
+    }
+}
+
+impl<I, O, E> Handler<Resume> for Supervisor<I, O, E>
+where
+    I: Send + Sync + 'static,
+    O: Send + 'static,
+    E: Send + 'static,
+{
+    type Result = Forward<bool>;
+
+    fn handle(&mut self, _: Resume, _: &mut Context<Self>) -> Self::Result {
+        self.forward(Request::Resume)
     }
 }
 

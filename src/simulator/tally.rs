@@ -79,6 +79,7 @@ tally! {
     suspects_died_inside_delays,
     give_ups,
     resets,
+    pauses,
     /// Resets of a function without a container that could go on or be created.
     resets_in_vain,
     drains,

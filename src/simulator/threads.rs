@@ -402,13 +402,7 @@ impl World {
         let (next, eligible) = self.engine.try_next(id, generation, |state| self.eligible(state));
         self.model.asked(&eligible, now);
         self.sync_pulled();
-        let leases: Vec<(ContainerId, Lease)> = self.engine.under_lock(|state| {
-            let leases = state.ledger.containers().filter_map(|id| Some((id, state.ledger.lease(id)?)));
-            leases.collect()
-        });
-        for (id, lease) in leases {
-            self.tally.leases_split += u64::from(self.model.shortened(id, &lease));
-        }
+        self.tally.leases_split += self.shorten_leases();
         match next {
             Next::Work(Work { run, lease, previous, .. }) => {
                 self.model.came_back(id);
@@ -503,6 +497,15 @@ impl World {
                 self.unwinds(at)
             }
         }
+    }
+
+    /// Enters the leases that the engine has shortened into the model. Returns their number.
+    pub(super) fn shorten_leases(&mut self) -> u64 {
+        let leases: Vec<(ContainerId, Lease)> = self.engine.under_lock(|state| {
+            let leases = state.ledger.containers().filter_map(|id| Some((id, state.ledger.lease(id)?)));
+            leases.collect()
+        });
+        leases.iter().map(|(id, lease)| u64::from(self.model.shortened(*id, lease))).sum()
     }
 
     fn fail(

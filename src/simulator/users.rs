@@ -47,6 +47,8 @@ impl World {
             46..=47 => self.check_status(),
             48..=50 => self.someone_uses_too_much(),
             51..=60 => self.someone_reserves(),
+            61 => self.pause(),
+            62..=64 => self.resume(),
             _ => return false,
         }
         true
@@ -201,6 +203,29 @@ impl World {
         self.model.left_behind_holds(thread.id, thread.generation(), thread.holds());
     }
 
+    fn pause(&mut self) {
+        self.log(|| "pause".to_owned());
+        let pauses = self.model.mode == Mode::Running && !self.model.paused;
+        let is_paused = self.engine.pause();
+        assert_eq!(is_paused, pauses || self.model.paused, "what pause says");
+        if pauses {
+            self.tally.pauses += 1;
+            self.model.paused = true;
+            self.model.hearing.is_due(Due::Paused);
+            self.sync_pulled();
+            self.shorten_leases();
+        }
+    }
+
+    pub(super) fn resume(&mut self) {
+        self.log(|| "resume".to_owned());
+        let resumes = std::mem::take(&mut self.model.paused);
+        if resumes {
+            self.model.hearing.is_due(Due::Resumed);
+        }
+        assert_eq!(self.engine.unpause(), resumes, "what resume says");
+    }
+
     fn reset(&mut self) {
         self.log(|| "reset".to_owned());
         self.give_up();
@@ -215,6 +240,9 @@ impl World {
         }
         let now = self.now();
         self.model.note_recoveries(now);
+        if std::mem::take(&mut self.model.paused) {
+            self.model.hearing.is_due(Due::Resumed);
+        }
         let now = self.now();
         if given_up || self.model.policy.in_a_row(now) > 1 {
             self.model.hearing.is_due(Due::Reset);
@@ -231,7 +259,7 @@ impl World {
         self.engine.drain();
         self.sync_pulled();
         self.check_windows_are_full(&full);
-        self.model.mode = self.model.mode.max(Mode::Draining);
+        self.model.advance_mode(Mode::Draining);
         self.limit_to(Duration::from_secs(30));
     }
 
@@ -242,7 +270,7 @@ impl World {
         self.engine.stop();
         self.sync_pulled();
         self.check_windows_are_full(&full);
-        self.model.mode = self.model.mode.max(Mode::Stopping);
+        self.model.advance_mode(Mode::Stopping);
         self.model.sweep();
         self.limit_to(Duration::from_secs(30));
     }
@@ -255,7 +283,7 @@ impl World {
         self.engine.abort();
         self.sync_pulled();
         self.check_windows_are_full(&full);
-        self.model.mode = Mode::Aborted;
+        self.model.advance_mode(Mode::Aborted);
         self.model.end_all(EndReason::ShutDown, |job| over.contains(&job));
         self.cut(true);
         self.model.all_dead(self.now());

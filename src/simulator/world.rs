@@ -379,7 +379,7 @@ impl World {
     /// The maps from which a container could be given new inputs, now or soon.
     pub(super) fn eligible(&self, state: &dispatch::State) -> Eligible {
         let mut eligible = Eligible::default();
-        if !self.model.goes_on() {
+        if !self.model.dispatches() {
             return eligible;
         }
         for (id, entry) in self.model.jobs.iter().filter(|(_, entry)| entry.kind == JobKind::Map) {
@@ -414,6 +414,7 @@ impl World {
     /// Everything that was down, stuck or slow recovers, and consumers of endless maps are dropped.
     fn heal(&mut self) {
         self.healed = true;
+        self.resume();
         self.give_places_back();
         self.dependency_down = false;
         let now = self.now();

@@ -148,6 +148,8 @@ pub struct Status {
     /// all of them are live.
     #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Option::is_none"))]
     pub oldest_execution: Option<OldestExecution>,
+    /// Whether the function is [paused](crate::Function::pause).
+    pub paused: bool,
     /// The calls, and the bound on them.
     pub calls: CallCounts,
     /// The number of crashes of containers so far.
@@ -175,6 +177,9 @@ impl fmt::Display for Status {
              {abandoned} abandoned; {} inputs executing, {} waiting; {} crashes, {} restarts",
             self.executing, self.inputs_waiting, self.crashes, self.restarts
         )?;
+        if self.paused {
+            write!(f, "; paused")?;
+        }
         if self.calls.overloaded > 0 {
             let CallCounts { pending, permits, max, overloaded, .. } = self.calls;
             let calls = pending + permits;
@@ -217,6 +222,7 @@ mod tests {
             inputs_waiting: 5,
             executing: 6,
             oldest_execution: None,
+            paused: false,
             calls: CallCounts::default(),
             crashes: 7,
             restarts: 9,
@@ -254,6 +260,7 @@ mod tests {
         let gave_up = GaveUp::new(Vec::new(), crash);
         let calls = CallCounts { pending: 2, permits: 1, max: 3, overloaded: 4, ..CallCounts::default() };
         let more = [
+            (Status { paused: true, ..status() }, "; paused"),
             (Status { calls, ..status() }, "; 3 of at most 3 calls without an outcome, 4 refused"),
             (
                 Status { oldest_execution: Some(oldest), ..status() },

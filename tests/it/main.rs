@@ -27,6 +27,7 @@ mod lifecycle;
 mod maps;
 mod memory;
 mod observing;
+mod pausing;
 #[cfg(feature = "testkit")]
 mod rehearsals;
 mod replay;

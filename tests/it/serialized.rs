@@ -93,6 +93,7 @@ fn the_status_of_a_function_has_the_same_names() {
             "inputs_waiting",
             "last_crash",
             "late_answers",
+            "paused",
             "recycled",
             "restarts"
         ],

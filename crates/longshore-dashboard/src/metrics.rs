@@ -220,6 +220,9 @@ fn crashes(all: &mut Families<'_>) {
     all.gauge("gave_up", "Whether the function has given up: 1 or 0.", |it| {
         Some(if it.gave_up.is_some() { 1.0 } else { 0.0 })
     });
+    all.gauge("paused", "Whether the function is paused by hand: 1 or 0.", |it| {
+        Some(if it.paused { 1.0 } else { 0.0 })
+    });
     all.gauge("crash_budget_ratio", "How near the function is to giving up, from 0 to 1.", |it| {
         it.tally.used()
     });
@@ -383,6 +386,7 @@ mod tests {
             ("longshore_containers", Some(("state", "stopped")), 0.0),
             ("longshore_inputs", Some(("state", "retry")), 1.0),
             ("longshore_gave_up", None, 0.0),
+            ("longshore_paused", None, 0.0),
             ("longshore_calls_pending", None, 0.0),
             ("longshore_calls_max", None, 1_048_576.0),
             ("longshore_calls_overloaded_total", None, 0.0),

@@ -84,7 +84,7 @@ impl Ledger {
         self.containers[id.index()].orphan = None;
         assert!(self.containers[id.index()].lease.is_none(), "container {id} claims with a lease");
         let step = match self.mode {
-            Mode::Running | Mode::Draining if self.gave_up.is_none() => self.next_step(id, now, sources),
+            Mode::Running | Mode::Draining if self.dispatches() => self.next_step(id, now, sources),
             Mode::Running => return Next::Wait { until: None },
             Mode::Draining | Mode::Stopping => return self.leave(id, now),
             Mode::Aborted => return Next::Over(Served::Stale),
@@ -262,6 +262,9 @@ impl Ledger {
     /// Whether another container could be given an input now, other than a suspect. If a map has no room or
     /// no inputs, its source informs the ledger when that changes.
     pub(crate) fn has_more(&mut self, now: Time, sources: &impl Sources) -> bool {
+        if self.is_paused() {
+            return false;
+        }
         let retry = self.retries.first().is_some_and(|(due, _)| *due <= now);
         let left = !(self.calls.is_empty() && self.requeued.is_empty() && self.replays.is_empty());
         left || retry || self.next_map(now, sources).is_some()
@@ -269,7 +272,7 @@ impl Ledger {
 
     /// The suspect that may be replayed next, with the crash that its container must have outlived.
     pub(crate) fn suspect_ready(&self, now: Time) -> Option<Ready> {
-        if self.goes_on() { self.suspects.ready(now) } else { None }
+        if self.dispatches() { self.suspects.ready(now) } else { None }
     }
 
     /// Whether a map has room for as many inputs as are worth a claim. If not, the source informs

@@ -13,6 +13,7 @@ mod deaths;
 mod endings;
 mod feeders;
 mod memory;
+mod pausing;
 mod places;
 mod readiness;
 mod sleepers;

@@ -366,7 +366,8 @@ impl Dispatch {
             loop_crashes: crash_loop.map_or(0, |(crashes, _)| crashes),
             crashes: 0,
             live: if mode == Mode::Running { containers.live } else { 1 }, // no container needs to be live any more
-            waiting: inputs.queued + inputs.replay,
+            // Inputs that wait for the end of a pause are not stuck.
+            waiting: if state.ledger.is_paused() { 0 } else { inputs.queued + inputs.replay },
             oldest: oldest.first().map(|oldest| moment(now).saturating_sub(oldest.since)),
             completed: now.since(state.ledger.totals().completed),
             usual_cost: state.ledger.usual_cost(),
@@ -383,6 +384,7 @@ impl Dispatch {
                 Mode::Stopping => ModeName::Stopping,
                 Mode::Aborted => ModeName::Aborted,
             },
+            paused: state.ledger.is_paused(),
             broken: state.broken.as_ref().map(|bug| cut(&bug.to_string())),
             containers,
             rows,
