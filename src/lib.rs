@@ -41,7 +41,8 @@
 //!
 //! A function that returns `Err` has *failed* its input. A failure is not a crash: the container lives on.
 //! [`Builder::retries`] runs the input again after a delay. [`Builder::retry_if`] decides which errors are
-//! worth a retry. The last error reaches the caller with its type unchanged.
+//! worth a retry, and [`Builder::retry_after`] may put the retry off. The last error reaches the caller with
+//! its type unchanged.
 //!
 //! ```
 //! use longshore::{App, Context, Retries};
@@ -216,6 +217,31 @@
 //! # Ok::<(), longshore::StartError>(())
 //! ```
 //!
+//! # Calls that a service can rest on
+//!
+//! A [`Call`] is cancelled when it is dropped, so a client that leaves frees the container that works for it.
+//! A [detached](Call::detach) call goes on. [`Call::wait_timeout`] waits for a limited time.
+//! [`Builder::calls_max`] bounds the calls without an outcome. One more fails at once with
+//! [`Cause::Overloaded`], so that a service can answer *503* during an outage. [`Function::reserve`] waits
+//! for room instead, and gives a [`Permit`]. Those who wait are served in turn.
+//!
+//! ```
+//! use longshore::App;
+//!
+//! let app = App::ephemeral("docs");
+//! let resize = app.infallible("resize", |n: &u64| n / 2).calls_max(1).start()?;
+//! let answer = |n| match resize.call(n).wait() {
+//!     Ok(_) => 200,
+//!     Err(failure) if failure.is_overloaded() => 503,
+//!     Err(_) => 500,
+//! };
+//! assert_eq!(answer(4), 200);
+//! let permit = resize.reserve_blocking().unwrap(); // all the room that there is
+//! assert_eq!(answer(4), 503);
+//! assert_eq!(permit.call(4).wait().unwrap(), 2);
+//! # Ok::<(), longshore::StartError>(())
+//! ```
+//!
 //! # Memory
 //!
 //! [`Accountant`] is a global allocator over any other. With it, [`Builder::memory_limit`] limits each
@@ -270,7 +296,11 @@
 //! | stop | come back | finish | runs |
 //! | abort, the last handle dropped | come back | come back, refused when they return | does not run |
 //!
-//! Each of these ends in a [`Report`] that says how every container ended. [`AbortHandle`] ends one map.
+//! A function can also be [paused](Function::pause) and resumed: nothing new is dispatched meanwhile, and all
+//! else goes on.
+//!
+//! Each of these ends in a [`Report`] that says how every container ended. [`AbortHandle`] ends one map or
+//! call. [`App::shutdown_on_signal`] drains at the first Ctrl-C or SIGTERM, and aborts at the second.
 //!
 //! # Logs, panics and thread names
 //!
@@ -280,8 +310,8 @@
 //! | level | events |
 //! |---|---|
 //! | `error` | giving up |
-//! | `warn` | crashes, crash loops, poisoned inputs |
-//! | `info` | failures, kills, recoveries |
+//! | `warn` | crashes, crash loops, poisoned inputs, the second signal of an end |
+//! | `info` | failures, kills, recoveries, pauses, the first signal of an end |
 //! | `debug` | changes of a container's state, repeated crashes |
 //!
 //! The number of repeated crashes is logged once a second, or with each delay of a crash loop. The span in
@@ -356,6 +386,8 @@ pub use api::builder::Builder;
 pub use api::call::Call;
 pub use api::function::Function;
 pub use api::map::{Map, Outcomes};
+pub use api::permit::Permit;
+pub use api::signal_shutdown::SignalShutdown;
 pub use api::weak_app::WeakApp;
 pub use base::ids::{Attempt, ContainerId, Generation};
 pub use code::async_worker::AsyncWorker;
@@ -374,7 +406,7 @@ pub use engine::events::{Events, WaitedFor};
 pub use engine::progress_handle::ProgressHandle;
 pub use memory::accountant::Accountant;
 pub use values::crash::{BoxError, Crash, CrashKind, Death, EnterError, Panic, Previous};
-pub use values::error::{ConfigError, NotReady, StartError};
+pub use values::error::{ConfigError, NotReady, ReserveError, SignalError, StartError};
 pub use values::event::{ContainerState, Event};
 pub use values::gave_up::GaveUp;
 pub use values::health::Health;

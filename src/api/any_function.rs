@@ -119,6 +119,16 @@ impl AnyFunction {
         self.with(|running| running.reset()).unwrap_or(false)
     }
 
+    /// Pauses the function: see [`Function::pause`]. Returns whether it is paused now.
+    pub fn pause(&self) -> bool {
+        self.with(|running| running.dispatch.pause()).unwrap_or(false)
+    }
+
+    /// Resumes the function: see [`Function::resume`]. Returns whether it was paused.
+    pub fn resume(&self) -> bool {
+        self.with(|running| running.dispatch.unpause()).unwrap_or(false)
+    }
+
     /// Begins to drain the function: see [`Function::drain`]. Returns `false` if the function is gone.
     pub fn drain(&self) -> bool {
         self.end(Ending::Drain)

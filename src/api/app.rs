@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::api::any_function::AnyFunction;
 use crate::api::builder::Builder;
+use crate::api::signal_shutdown::SignalShutdown;
 use crate::api::weak_app::WeakApp;
 use crate::code::async_worker::AsyncWorker;
 use crate::code::concurrent_worker::ConcurrentWorker;
@@ -19,11 +20,12 @@ use crate::engine::anchor::Anchor;
 use crate::engine::registry::Registry;
 use crate::engine::running::Running;
 use crate::engine::settings::Settings;
+use crate::engine::signals::end_on_signal;
 use crate::engine::system::{Engine, on_engine_thread};
 use crate::engine::viewers::Viewers;
 use crate::engine::wait::wait;
 use crate::values::crash::BoxError;
-use crate::values::error::StartError;
+use crate::values::error::{SignalError, StartError};
 use crate::values::report::Report;
 use crate::values::snapshot::{AppKind, AppSnapshot, Snapshot, VERSION};
 
@@ -390,6 +392,45 @@ impl App {
     /// reported as still running if its thread is still in the user's code.
     pub fn abort(self) -> Report {
         self.end(Ending::Abort, Duration::ZERO)
+    }
+
+    /// Lets the app end on a signal. The first Ctrl-C or SIGTERM drains every function within 30 s, as
+    /// [`App::shutdown_blocking`] does, and the app takes no further function. The second one aborts
+    /// them. On Windows it is Ctrl-C only.
+    ///
+    /// This returns at once, and one line is enough: a program whose maps and calls end because of the
+    /// drain then comes to its own end. A service that only waits for the signal waits for the report,
+    /// with [`SignalShutdown::wait`] or in a task.
+    ///
+    /// | signal | while the app is there | after it is gone |
+    /// |---|---|---|
+    /// | the first | drains | ends the process |
+    /// | the second | aborts | ends the process |
+    /// | the third | ends the process, unless another app has had fewer | ends the process |
+    ///
+    /// A process that is ended so has the exit code 130 (Ctrl-C) or 143 (SIGTERM). The handlers stay
+    /// installed until the end of the process, because they cannot be taken back. Other handlers of the
+    /// program, for example of `tokio::signal`, are called as well.
+    ///
+    /// # Errors
+    ///
+    /// A [`SignalError`] if the handlers cannot be installed or their thread cannot be made.
+    ///
+    /// ```
+    /// use longshore::App;
+    ///
+    /// let app = App::ephemeral("docs");
+    /// app.shutdown_on_signal().unwrap();
+    /// let double = app.infallible("double", |n: &u64| 2 * n).start()?;
+    /// let outputs: Vec<_> = double.map(0..1000).return_exceptions().into_iter().collect();
+    /// assert_eq!(outputs.len(), 1000); // after a signal, those that were accepted before it, and an error
+    /// assert!(app.shutdown_blocking().is_clean());
+    /// # Ok::<(), longshore::StartError>(())
+    /// ```
+    pub fn shutdown_on_signal(&self) -> Result<SignalShutdown, SignalError> {
+        let AppInner { name, registry, .. } = &*self.shared;
+        let reported = end_on_signal(name, registry, SHUTDOWN_LIMIT)?;
+        Ok(SignalShutdown::new(reported, registry))
     }
 
     fn end(self, ending: Ending, limit: Duration) -> Report {

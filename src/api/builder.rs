@@ -12,11 +12,12 @@ use crate::contain::drops::{self, DeferDrop, Stack};
 use crate::contain::outlined::{Outlined, outline};
 use crate::contain::unwind::{PanicHook, install_hook};
 use crate::data::shape::Shape;
+use crate::decide::admission::{CALLS_MAX, CALLS_MAX_DEFAULT};
 use crate::decide::ledger::Rules;
 use crate::decide::restart::RestartPolicy;
 use crate::decide::retries::Retries;
 use crate::decide::window::Window;
-use crate::engine::body::{Body, Code, CodeOf, Describe, InFlight, RetryIf};
+use crate::engine::body::{Body, Code, CodeOf, Describe, InFlight, RetryAfter, RetryIf};
 use crate::engine::running::Running;
 use crate::engine::settings::{MemoryRules, Settings, next_function_id};
 use crate::memory::local_charge::is_installed;
@@ -38,10 +39,12 @@ const STACK_BYTES_MIN: usize = 64 * 1024;
 /// | `containers` | available parallelism |
 /// | `retries` | 0 |
 /// | `retry_if` | every error |
+/// | `retry_after` | the delay of `retries` |
 /// | `describe` | none: a snapshot names inputs by their index only |
 /// | `crash_retries` | 3 |
 /// | `restart` | the policy of the app |
 /// | `window` | adaptive: 4 ms of measured work for each container, 1000 ..= 65 536 inputs, at most 2 MiB |
+/// | `calls_max` | 2^20 |
 /// | `exit_timeout` | 5 s |
 /// | `stack_size` | 8 MiB |
 /// | `panic_hook` | silent |
@@ -65,6 +68,7 @@ struct Draft {
     crash_retries: u32,
     restart: Option<RestartPolicy>,
     window: Option<u64>,
+    calls_max: u64,
     exit_timeout: Duration,
     stack_bytes: usize,
     panic_hook: PanicHook,
@@ -175,6 +179,38 @@ where
         self
     }
 
+    /// Sets the least delay before the next attempt, which an error may know: a server's `Retry-After`.
+    /// The larger of it and the delay of [`Builder::retries`] counts, up to 24 h, whatever
+    /// [`max_delay`](crate::Retries::max_delay) says. It is asked about each error that
+    /// [`Builder::retry_if`] finds worth a retry, and grants no further retry. If the closure panics, the
+    /// input is not retried and its own error surfaces.
+    ///
+    /// ```
+    /// use longshore::{App, Retries};
+    /// use std::time::{Duration, Instant};
+    ///
+    /// let app = App::ephemeral("docs");
+    /// let busy_once = |_: &u8| match longshore::Context::current().attempt().get() {
+    ///     1 => Err(Duration::from_millis(30)),
+    ///     _ => Ok("done"),
+    /// };
+    /// let f = app.function("f", busy_once).retries(Retries::new(1).initial_delay(Duration::ZERO));
+    /// let f = f.retry_after(|busy_for| Some(*busy_for)).start()?;
+    /// let begun = Instant::now();
+    /// assert_eq!(f.call(1).wait().unwrap(), "done");
+    /// assert!(begun.elapsed() >= Duration::from_millis(30));
+    /// # Ok::<(), longshore::StartError>(())
+    /// ```
+    pub fn retry_after<P>(mut self, least: P) -> Self
+    where
+        P: Fn(&E) -> Option<Duration> + Send + Sync + 'static,
+    {
+        let least: RetryAfter<E> = Box::new(least);
+        let stack = Stack::of(self.draft.stack_bytes);
+        self.code.errors.retry_after = Some(DeferDrop::new(least, stack, std::mem::needs_drop::<P>()));
+        self
+    }
+
     /// Sets the function that describes a poisoned input in [snapshots](crate::Function::snapshot). A
     /// description is cut at 200 characters. Without such a function a snapshot names an input by its index
     /// only, because an input may contain secrets.
@@ -223,6 +259,31 @@ where
     /// overrides it for one map.
     pub fn window(mut self, inputs: u64) -> Self {
         self.draft.window = Some(inputs);
+        self
+    }
+
+    /// The number of calls that may be without an outcome, 1 ..= 2^24. [Permits](crate::Permit) count as
+    /// calls. One call more fails at once with [`Cause::Overloaded`](crate::Cause::Overloaded), which
+    /// gives its input back, so that an outage cannot queue calls without bound. [`Function::reserve`]
+    /// waits for room.
+    ///
+    /// ```
+    /// use longshore::{App, Cause};
+    ///
+    /// let app = App::ephemeral("docs");
+    /// let (open, gate) = std::sync::mpsc::channel::<()>();
+    /// let gate = std::sync::Mutex::new(gate);
+    /// let f = app.infallible("f", move |n: &u64| (*n, gate.lock().unwrap().recv())).calls_max(2).start()?;
+    /// let calls = [f.call(1), f.call(2)];
+    /// let refused = f.call(3).wait().unwrap_err();
+    /// assert!(matches!(refused.cause(), Cause::Overloaded { calls: 2, max: 2 }));
+    /// assert_eq!(refused.input(), Some(&3));
+    /// drop(open); // the calls return
+    /// assert!(calls.into_iter().all(|call| call.wait().is_ok()));
+    /// # Ok::<(), longshore::StartError>(())
+    /// ```
+    pub fn calls_max(mut self, calls: u64) -> Self {
+        self.draft.calls_max = calls;
         self
     }
 
@@ -361,6 +422,7 @@ impl Draft {
             crash_retries: 3,
             restart: None,
             window: None,
+            calls_max: CALLS_MAX_DEFAULT,
             exit_timeout: Duration::from_secs(5),
             stack_bytes: drops::STACK_BYTES,
             panic_hook: PanicHook::Silent,
@@ -479,11 +541,15 @@ impl Draft {
         if self.stack_bytes < STACK_BYTES_MIN {
             return Err(ConfigError::StackSize { bytes: self.stack_bytes, least: STACK_BYTES_MIN });
         }
+        if !(1..=CALLS_MAX).contains(&self.calls_max) {
+            return Err(ConfigError::CallsMax { calls_max: self.calls_max, max: CALLS_MAX });
+        }
         self.retries.validate()?;
         let restart = self.restart.clone().unwrap_or_else(|| self.app.policy.clone());
         restart.validate()?;
         let (retries, crash_retries) = (self.retries.clone(), self.crash_retries);
         let (lanes, has_state) = (self.lanes(containers, code)?, code.has_state());
-        Ok(Rules { containers, lanes, has_state, retries, crash_retries, restart })
+        let calls_max = self.calls_max;
+        Ok(Rules { containers, lanes, has_state, retries, crash_retries, restart, calls_max })
     }
 }

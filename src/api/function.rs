@@ -13,6 +13,7 @@ use crate::api::app::SHUTDOWN_LIMIT;
 use crate::api::bulk::{self, Bulk, outcomes, outputs};
 use crate::api::call::Call;
 use crate::api::map::Map;
+use crate::api::permit::Permit;
 use crate::base::ids::ContainerId;
 use crate::contain::drops::{Gathered, Stack, drop_in_turn};
 use crate::contain::outlined::Outlined;
@@ -21,12 +22,13 @@ use crate::data::shape::Types;
 use crate::data::source::Source;
 use crate::engine::actor::{Ending, Supervisor};
 use crate::engine::consumer::Failures;
-use crate::engine::dispatch::{Readiness, Wanted};
+use crate::engine::dispatch::{Readiness, Reserving, Wanted};
 use crate::engine::events::Events;
 use crate::engine::planned::Planned;
 use crate::engine::registry::Ends;
 use crate::engine::running::Running;
-use crate::values::error::NotReady;
+use crate::engine::wait::wait;
+use crate::values::error::{NotReady, ReserveError};
 use crate::values::progress::Progress;
 use crate::values::snapshot::FunctionSnapshot;
 use crate::values::status::Status;
@@ -68,7 +70,7 @@ where
         AnyFunction::of(&self.running)
     }
 
-    /// Waits until a container is live.
+    /// Waits until a container is live, and the function is not [paused](Function::pause).
     ///
     /// # Errors
     ///
@@ -309,8 +311,69 @@ where
 
     /// Begins one execution, which goes ahead of all maps. [`Call::wait`] gives its outcome. Dropping the
     /// call cancels it.
+    ///
+    /// If as many calls are without an outcome as [`Builder::calls_max`](crate::Builder::calls_max)
+    /// allows, the call fails at once with [`Cause::Overloaded`](crate::Cause::Overloaded), and gives its
+    /// input back.
     pub fn call(&self, input: I) -> Call<I, O, E> {
-        Call::new(self.running.clone(), input)
+        Call::new(self.running.clone(), input, None)
+    }
+
+    /// Waits for room among the calls of the function, and reserves a place for one. Those who wait are
+    /// served in the order in which they began to.
+    ///
+    /// A server that reserves before it reads a request accepts no more than it can work on.
+    ///
+    /// # Errors
+    ///
+    /// A [`ReserveError`] if the function has given up, is shut down, or its engine is broken.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future gives up the turn. A place that it was granted goes to the next one.
+    ///
+    /// ```
+    /// use longshore::App;
+    ///
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// let app = App::ephemeral("docs");
+    /// let double = app.infallible("double", |n: &u64| 2 * n).calls_max(8).start()?;
+    /// for n in 0..100 {
+    ///     let permit = double.reserve().await.unwrap();
+    ///     permit.call(n).detach().unwrap();
+    /// }
+    /// double.idle_async().await.unwrap();
+    /// assert_eq!(double.snapshot().totals.ok, 100);
+    /// # Ok::<(), longshore::StartError>(())
+    /// # }).unwrap();
+    /// ```
+    pub async fn reserve(&self) -> Result<Permit<I, O, E>, ReserveError> {
+        let place = Reserving::new(&self.running.dispatch).await?;
+        Ok(Permit::of(place, self.running.clone()))
+    }
+
+    /// [`Function::reserve`] for a thread, which blocks.
+    ///
+    /// # Errors
+    ///
+    /// The same as for [`Function::reserve`], and [`ReserveError::WouldDeadlock`] if the caller is a
+    /// container of the function or the engine's thread.
+    pub fn reserve_blocking(&self) -> Result<Permit<I, O, E>, ReserveError> {
+        if self.would_deadlock() {
+            return Err(ReserveError::WouldDeadlock);
+        }
+        wait(self.reserve())
+    }
+
+    /// Reserves a place for a call if there is room now. Those who wait for room go first.
+    ///
+    /// # Errors
+    ///
+    /// [`ReserveError::Overloaded`] if there is no room, and otherwise the same as for
+    /// [`Function::reserve`].
+    pub fn try_reserve(&self) -> Result<Permit<I, O, E>, ReserveError> {
+        let place = self.running.dispatch.try_reserve()?;
+        Ok(Permit::of(place, self.running.clone()))
     }
 
     /// A snapshot of the function as text and numbers, for a page, an exporter or a post-mortem.
@@ -347,12 +410,49 @@ where
         self.running.status()
     }
 
-    /// Clears the crash history, and revives the function if it had given up. Returns whether it had given up
-    /// and takes work again now. If no container is left because [too many threads are
-    /// abandoned](crate::Builder::abandoned_max), it takes work only once one of these threads has returned.
-    /// An aborted function never does.
+    /// Clears the crash history, revives the function if it had given up, and resumes it if it was
+    /// paused. Returns whether it had given up and takes work again now. If no container is left because
+    /// [too many threads are abandoned](crate::Builder::abandoned_max), it takes work only once one of
+    /// these threads has returned. An aborted function never does.
     pub fn reset(&self) -> bool {
         self.running.reset()
+    }
+
+    /// Pauses the function. From the moment this returns no container moves on to another input, until
+    /// [`Function::resume`]. Executing inputs go on, and inputs that were leased and not begun wait
+    /// again. Returns whether the function is paused now: a function that ends is not.
+    ///
+    /// | during a pause | |
+    /// |---|---|
+    /// | calls and maps | are accepted and wait, up to [`Builder::calls_max`](crate::Builder::calls_max) and the window |
+    /// | sources | are pulled until the window is full |
+    /// | retries, replays | wait |
+    /// | containers | enter, crash and restart as ever |
+    /// | [`Function::ready`] | waits |
+    /// | [`Function::reset`] | resumes |
+    /// | drain | ends the pause, and finishes what was accepted |
+    /// | stop, abort, giving up | work as ever |
+    ///
+    /// ```
+    /// use longshore::App;
+    /// use std::time::Duration;
+    ///
+    /// let app = App::ephemeral("docs");
+    /// let f = app.infallible("f", |n: &u64| n + 1).start()?;
+    /// assert!(f.pause());
+    /// let waits = f.call(1).wait_timeout(Duration::from_millis(5)).unwrap_err();
+    /// assert!(f.status().paused && f.status().executing == 0);
+    /// assert!(f.resume());
+    /// assert_eq!(waits.wait().unwrap(), 2);
+    /// # Ok::<(), longshore::StartError>(())
+    /// ```
+    pub fn pause(&self) -> bool {
+        self.running.dispatch.pause()
+    }
+
+    /// Ends a [pause](Function::pause). Returns whether the function was paused.
+    pub fn resume(&self) -> bool {
+        self.running.dispatch.unpause()
     }
 
     /// Kills a container by hand, and returns whether the container lived. No input is blamed, no budget is

@@ -1,6 +1,7 @@
 //! The types that an application calls: an [`app`], a [`builder`] for each [`function`], and its [`map`]s and
-//! [`call`]s. [`bulk`] is the fast path for a vector of inputs, and [`any_function`] is a function without
-//! its types. [`weak_app`] is the app as a viewer holds it.
+//! [`call`]s. A [`permit`] is a place for a call. [`bulk`] is the fast path for a vector of inputs, and
+//! [`any_function`] is a function without its types. [`weak_app`] is the app as a viewer holds it, and
+//! [`signal_shutdown`] waits for the end of an app on a signal.
 
 pub(crate) mod any_function;
 pub(crate) mod app;
@@ -9,4 +10,6 @@ pub(crate) mod bulk;
 pub(crate) mod call;
 pub(crate) mod function;
 pub(crate) mod map;
+pub(crate) mod permit;
+pub(crate) mod signal_shutdown;
 pub(crate) mod weak_app;

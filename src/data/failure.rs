@@ -34,6 +34,14 @@ pub enum Cause<E> {
     ShutDown,
     /// A blocking call was made on the engine's thread, or in a container of the same function.
     WouldDeadlock,
+    /// The call was refused, because the function had as many calls without an outcome as it may have: see
+    /// [`Builder::calls_max`](crate::Builder::calls_max).
+    Overloaded {
+        /// The number of calls without an outcome, with the [permits](crate::Permit) that were not used.
+        calls: u64,
+        /// The largest number of them.
+        max: u64,
+    },
     /// The map's window is out of its range.
     Config(ConfigError),
     /// The engine is broken.
@@ -51,6 +59,7 @@ pub(crate) enum Reason {
     Cancelled,
     ShutDown,
     WouldDeadlock,
+    Overloaded { calls: u64, max: u64 },
     Config(ConfigError),
     Engine(Bug),
 }
@@ -65,6 +74,7 @@ impl<E> From<Reason> for Cause<E> {
             Reason::Cancelled => Self::Cancelled,
             Reason::ShutDown => Self::ShutDown,
             Reason::WouldDeadlock => Self::WouldDeadlock,
+            Reason::Overloaded { calls, max } => Self::Overloaded { calls, max },
             Reason::Config(error) => Self::Config(error),
             Reason::Engine(bug) => Self::Engine(bug),
         }
@@ -239,6 +249,12 @@ impl<I, E> Failure<I, E> {
         matches!(self.cause(), Cause::GaveUp(_))
     }
 
+    /// Whether the call was refused because too many calls were without an outcome.
+    #[must_use]
+    pub fn is_overloaded(&self) -> bool {
+        matches!(self.cause(), Cause::Overloaded { .. })
+    }
+
     /// Whether the function is being drained, stopped or aborted.
     #[must_use]
     pub fn is_shut_down(&self) -> bool {
@@ -303,6 +319,9 @@ impl<I, E: fmt::Display> fmt::Display for Failure<I, E> {
             Cause::Cancelled => write!(f, "was cancelled"),
             Cause::ShutDown => write!(f, "ended because the function is shut down"),
             Cause::WouldDeadlock => write!(f, "would deadlock: called on the engine or the same function"),
+            Cause::Overloaded { calls, max } => {
+                write!(f, "was refused because {calls} of at most {max} calls are without an outcome")
+            }
             Cause::Config(error) => write!(f, "was refused for a setting: {error}"),
             Cause::Engine(bug) => write!(f, "failed because of a fault of the engine: {bug}"),
         }
@@ -359,6 +378,7 @@ where
             | Cause::Cancelled
             | Cause::ShutDown
             | Cause::WouldDeadlock
+            | Cause::Overloaded { .. }
             | Cause::Engine(_) => None,
         }
     }

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::base::ids::Attempt;
+use crate::decide::admission::Admission;
 use crate::decide::claim_sizer::ClaimSizer;
 use crate::decide::jitter::Jitter;
 use crate::decide::ledger::{CrashNumber, Ticket};
@@ -42,6 +43,16 @@ pub(crate) enum JobKind {
     Call,
     /// A job with a source of inputs, in turn with the other maps.
     Map,
+}
+
+impl JobKind {
+    /// Records that `inputs` inputs of a job of this kind have their outcomes. The outcome of a call makes
+    /// room for another call.
+    pub(super) fn ended(self, inputs: u64, admission: &mut Admission) {
+        if self == Self::Call && inputs > 0 {
+            admission.call_ended();
+        }
+    }
 }
 
 /// The effect of the first final failure on a job.

@@ -3,11 +3,12 @@
 //! No file in this folder imports actix, a thread, a lock or `tracing`, and none reads a clock. `clippy.toml`
 //! enforces the latter. The [`engine`](crate::engine) carries out what is decided here.
 //!
-//! Reading order: [`time`] defines moments. [`retries`] and [`restart`] hold the two policies. [`window`] and
-//! [`claim_sizer`] decide how many inputs may be outstanding and how many one container takes. [`pacing`]
-//! holds all intervals. [`ledger`] owns every input between *pulled* and *outcome* and connects the others.
-//! [`steps`] counts for tests what an operation costs.
+//! Reading order: [`time`] defines moments. [`retries`] and [`restart`] hold the two policies. [`window`]
+//! and [`claim_sizer`] decide how many inputs may be outstanding and how many one container takes.
+//! [`pacing`] holds all intervals. [`admission`] bounds the calls. [`ledger`] owns every input between
+//! *pulled* and *outcome* and connects the others. [`steps`] counts for tests what an operation costs.
 
+pub(crate) mod admission;
 pub(crate) mod jitter;
 pub(crate) mod job;
 pub(crate) mod ledger;

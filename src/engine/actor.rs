@@ -18,6 +18,8 @@
 //! | [`GetStatus`] | supervisor | [`Status`] |
 //! | [`Shutdown`] | supervisor | the [`FunctionReport`], once everything has ended |
 //! | [`Reset`] | supervisor | whether the function had given up |
+//! | [`Pause`] | supervisor | whether the function is paused now |
+//! | [`Resume`] | supervisor | whether the function was paused |
 //! | [`KillContainer`] | supervisor | whether the container was alive |
 //! | [`Subscribe`] | supervisor | nothing |
 //! | [`Happened`] | your actor, from the function | nothing |
@@ -323,6 +325,18 @@ pub struct KillContainer {
     /// The container to kill.
     pub container: ContainerId,
 }
+
+/// Anyone → supervisor: dispatch nothing new, as [`Function::pause`](crate::Function::pause) does. The reply
+/// says whether the function is paused now.
+#[derive(Debug, Message)]
+#[rtype(result = "bool")]
+pub struct Pause;
+
+/// Anyone → supervisor: dispatch again, as [`Function::resume`](crate::Function::resume) does. The reply says
+/// whether the function was paused.
+#[derive(Debug, Message)]
+#[rtype(result = "bool")]
+pub struct Resume;
 
 /// Anyone → supervisor: forget all crashes and take work again. The reply says whether the function had given
 /// up.

@@ -10,6 +10,7 @@ use std::cell::RefCell;
 use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::base::ids::{Attempt, ContainerId, Generation, LaneId};
 use crate::code::context::Context;
@@ -143,7 +144,7 @@ impl<I, O, E> CodeOf<I, O, E> {
         E: 'static,
     {
         let body = DeferDrop::new(body, Stack::of(STACK_BYTES), holds_values);
-        Self { body, errors: Errors { retry_if: None, show }, describe: None }
+        Self { body, errors: Errors { retry_if: None, retry_after: None, show }, describe: None }
     }
 
     /// Sets the stack that the drops of captured values may need.
@@ -151,6 +152,9 @@ impl<I, O, E> CodeOf<I, O, E> {
         self.body.set_stack(stack);
         if let Some(retry_if) = &mut self.errors.retry_if {
             retry_if.set_stack(stack);
+        }
+        if let Some(retry_after) = &mut self.errors.retry_after {
+            retry_after.set_stack(stack);
         }
         if let Some(describe) = &mut self.describe {
             describe.set_stack(stack);
@@ -167,6 +171,9 @@ impl<I, O, E> fmt::Debug for CodeOf<I, O, E> {
 /// Decides whether an error is worth a retry.
 pub(crate) type RetryIf<E> = Box<dyn Fn(&E) -> bool + Send + Sync>;
 
+/// The least delay before the next attempt, which the error asks for.
+pub(crate) type RetryAfter<E> = Box<dyn Fn(&E) -> Option<Duration> + Send + Sync>;
+
 /// Describes an input.
 pub(crate) type Describe<I> = Box<dyn Fn(&I) -> String + Send + Sync>;
 
@@ -176,22 +183,30 @@ pub(super) type ShowError<E> = fn(&E, &mut fmt::Formatter<'_>) -> fmt::Result;
 /// The settings of a function for its errors.
 pub(crate) struct Errors<E> {
     pub(crate) retry_if: Option<DeferDrop<RetryIf<E>>>,
+    pub(crate) retry_after: Option<DeferDrop<RetryAfter<E>>>,
     /// Shows an error in the log.
     show: ShowError<E>,
 }
 
 impl<E> Errors<E> {
-    /// Whether the error is worth a retry. If the user's predicate panics, the error is not worth one.
+    /// Whether the error is worth a retry, and when. If the user's code for that panics, the error is not
+    /// worth one.
     fn retryable(&self, error: &E, task: &LeasedRun<'_>) -> Retryable {
+        let panicked = |what: &str, panic: Panic| {
+            let telemetry = task.telemetry();
+            let (app, function) = (telemetry.app, telemetry.function);
+            ignore_panic(|| tracing::warn!(target: TARGET, %app, %function, %panic, "{what} panicked"));
+            Retryable::No
+        };
         match self.retry_if.as_ref().map(|retry_if| contain(|| retry_if.get()(error))) {
-            None | Some(Ok(true)) => Retryable::Yes,
-            Some(Ok(false)) => Retryable::No,
-            Some(Err(panic)) => {
-                let telemetry = task.telemetry();
-                let (app, function) = (telemetry.app, telemetry.function);
-                ignore_panic(|| tracing::warn!(target: TARGET, %app, %function, %panic, "retry_if panicked"));
-                Retryable::No
-            }
+            None | Some(Ok(true)) => {}
+            Some(Ok(false)) => return Retryable::No,
+            Some(Err(panic)) => return panicked("retry_if", panic),
+        }
+        match self.retry_after.as_ref().map(|retry_after| contain(|| retry_after.get()(error))) {
+            None | Some(Ok(None)) => Retryable::Yes,
+            Some(Ok(Some(least))) => Retryable::After(least),
+            Some(Err(panic)) => panicked("retry_after", panic),
         }
     }
 }
@@ -410,7 +425,7 @@ impl LeasedRun<'_> {
         let made =
             if own.is_none() { self.telemetry().span(&self.caller, index, self.lease.attempt) } else { None };
         let Some(span) = own.or(made.as_ref()) else { return };
-        let worth_a_retry = retryable == Retryable::Yes;
+        let worth_a_retry = retryable != Retryable::No;
         span.emit_inside(|| {
             tracing::info!(target: TARGET, %error, worth_a_retry, peak_bytes, "input failed");
         });

@@ -83,6 +83,8 @@ pub(crate) enum Fact {
     ExitTimedOut(ContainerId),
     GaveUp,
     Reset,
+    Paused,
+    Resumed,
     Ended,
 }
 
@@ -103,6 +105,8 @@ impl Fact {
             Event::ExitTimedOut(container, _) => Some(Self::ExitTimedOut(*container)),
             Event::GaveUp(_) => Some(Self::GaveUp),
             Event::Reset => Some(Self::Reset),
+            Event::Paused => Some(Self::Paused),
+            Event::Resumed => Some(Self::Resumed),
             Event::Ended(_) => Some(Self::Ended),
             Event::Container { .. }
             | Event::Crashed(_)
@@ -367,6 +371,8 @@ impl History {
                 }
                 self.tell(at, Happening::Reset, 0);
             }
+            Fact::Paused => _ = self.tell(at, Happening::Paused, 0),
+            Fact::Resumed => _ = self.tell(at, Happening::Resumed, 0),
             Fact::Ended => _ = self.tell(at, Happening::Ended, 0),
         }
     }

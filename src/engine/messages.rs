@@ -90,6 +90,8 @@ pub(crate) enum Request {
     },
     Kill(ContainerId, Reply<bool>),
     Reset(Reply<bool>),
+    Pause(Reply<bool>),
+    Resume(Reply<bool>),
     Status(Reply<Status>),
     Subscribe(Recipient<Happened>, Reply<()>),
     /// A public message with types, as the closure that carries it out.
@@ -109,6 +111,7 @@ impl Request {
         match self {
             Self::Shutdown(_, reply) => is_closed(reply),
             Self::Kill(_, reply) | Self::Reset(reply) => is_closed(reply),
+            Self::Pause(reply) | Self::Resume(reply) => is_closed(reply),
             Self::Status(reply) => is_closed(reply),
             Self::Subscribe(_, reply) => is_closed(reply),
             Self::Attach(_) | Self::Front(_) | Self::End { .. } | Self::FeedMap { .. } | Self::Typed(_) => {

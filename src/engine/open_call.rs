@@ -6,6 +6,7 @@
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::Duration;
 
 use crate::base::ids::JobId;
 use crate::contain::drops::{defer_drop, let_go};
@@ -14,9 +15,11 @@ use crate::data::chunk::Chunk;
 use crate::data::erased::Values;
 use crate::data::failure::{Failure, Reason};
 use crate::data::shape::Outcome;
+use crate::decide::admission::Place;
+use crate::decide::time::Time;
 use crate::engine::abort::{Abort, AbortHandle};
 use crate::engine::caller::Caller;
-use crate::engine::dispatch::{Dispatch, Found, Wait};
+use crate::engine::dispatch::{Dispatch, Found, ReservedPlace, Wait};
 use crate::engine::map_buffers::MapEnd;
 use crate::engine::wait;
 
@@ -34,23 +37,34 @@ pub(crate) struct Held {
 outline!(Held);
 
 impl OpenCall {
-    /// Begins a call. Gives the input back if it is refused.
+    /// Begins a call, in the place that was reserved for it if there is one. Gives the input back if it is
+    /// refused.
     pub(crate) fn begin<I, E>(
         dispatch: &Arc<Dispatch>,
         input: I,
         caller: Caller,
+        place: Option<ReservedPlace>,
     ) -> Result<Self, Failure<I, E>>
     where
         I: Send + Sync + 'static,
         E: 'static,
     {
-        Self::of_values(dispatch, Values::of(vec![input]), caller).map_err(|(input, reason)| {
+        Self::of_values(dispatch, Values::of(vec![input]), caller, place).map_err(|(input, reason)| {
             Failure::of_refused(input.into_vec().pop().expect("the values hold one input"), reason)
         })
     }
 
-    fn of_values(dispatch: &Arc<Dispatch>, input: Values, caller: Caller) -> Result<Self, (Values, Reason)> {
-        let job = dispatch.open_call(input, caller)?;
+    fn of_values(
+        dispatch: &Arc<Dispatch>,
+        input: Values,
+        caller: Caller,
+        reserved: Option<ReservedPlace>,
+    ) -> Result<Self, (Values, Reason)> {
+        let place = if reserved.is_some() { Place::Reserved } else { Place::Free };
+        let job = dispatch.open_call(input, caller, place)?;
+        if let Some(mut reserved) = reserved {
+            reserved.is_used();
+        }
         Ok(Self(Outlined::new(Held { dispatch: Arc::clone(dispatch), job, over: false })))
     }
 
@@ -104,6 +118,22 @@ impl OpenCall {
             Poll::Pending => Poll::Pending,
             polled => Poll::Ready(polled),
         }))
+    }
+
+    /// Blocks until the outcome is there, and returns `Pending` if it is not there after `limit`.
+    pub(crate) fn wait_for<I, O, E>(&mut self, limit: Duration) -> Poll<Option<Outcome<I, O, E>>>
+    where
+        I: Send + Sync + 'static,
+        O: Send + 'static,
+        E: Send + 'static,
+    {
+        let dispatch = Arc::clone(&self.0.dispatch);
+        let until = Time(dispatch.now().0.saturating_add(limit));
+        let polled = poll_fn(|cx| match self.poll(Wait::Register(cx.waker())) {
+            Poll::Pending => Poll::Pending,
+            polled => Poll::Ready(polled),
+        });
+        wait::wait_while(polled, || until.since(dispatch.now())).unwrap_or(Poll::Pending)
     }
 }
 

@@ -19,6 +19,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use tokio::sync::oneshot;
 
 use crate::engine::actor::Ending;
 use crate::values::error::StartError;
@@ -59,6 +60,10 @@ pub(crate) struct Registry<F: Ends>(Mutex<Functions<F>>);
 struct Functions<F: Ends> {
     /// Whether the app has ended.
     closed: bool,
+    /// Whether the app ends on a signal, so that it takes no further function.
+    refuses: bool,
+    /// Get the report of the app if it ends on a signal.
+    receivers: Vec<oneshot::Sender<Report>>,
     /// The functions that were running when the app ended, so that a viewer sees them until they are gone.
     at_close: Vec<F::Weak>,
     /// How many names were ever reserved.
@@ -106,6 +111,8 @@ impl<F: Ends> Default for Registry<F> {
     fn default() -> Self {
         Self(Mutex::new(Functions {
             closed: false,
+            refuses: false,
+            receivers: Vec::new(),
             at_close: Vec::new(),
             reserved: 0,
             by_name: BTreeMap::new(),
@@ -120,7 +127,7 @@ impl<F: Ends> Registry<F> {
     /// Reserves the name for a function that is about to be started.
     pub(crate) fn reserve(self: &Arc<Self>, name: &Arc<str>) -> Result<Registration<F>, StartError> {
         let mut functions = self.0.lock();
-        if functions.closed {
+        if functions.closed || functions.refuses {
             return Err(StartError::ShutDown);
         }
         if functions.by_name.contains_key(name) {
@@ -132,10 +139,12 @@ impl<F: Ends> Registry<F> {
         Ok(Registration { registry: Arc::downgrade(self), name: Arc::clone(name), number })
     }
 
-    /// Keeps a running function alive until its end. Gives the function back if the app has ended meanwhile.
+    /// Keeps a running function alive until its end. Gives the function back if the app has ended
+    /// meanwhile, or is about to.
     pub(crate) fn keep(&self, name: &str, number: u64, function: F) -> Result<(), F> {
         let mut functions = self.0.lock();
-        match functions.by_name.get_mut(name).filter(|entry| entry.number == number) {
+        let refuses = functions.refuses;
+        match functions.by_name.get_mut(name).filter(|entry| entry.number == number && !refuses) {
             Some(entry) => {
                 entry.running = Some(function);
                 Ok(())
@@ -147,15 +156,7 @@ impl<F: Ends> Registry<F> {
     /// The functions that have not ended, in the order of their start. Once the app has ended, the functions
     /// that were running then and are not gone.
     pub(crate) fn running(&self) -> Vec<F> {
-        let functions = self.0.lock();
-        if functions.closed {
-            return functions.at_close.iter().filter_map(F::upgrade).collect();
-        }
-        let running =
-            functions.by_name.values().filter_map(|entry| Some((entry.number, entry.running.clone()?)));
-        let mut running: Vec<_> = running.collect();
-        drop(functions);
-        running.sort_unstable_by_key(|(number, _)| *number);
+        let running = self.0.lock().running();
         running.into_iter().map(|(_, function)| function).collect()
     }
 
@@ -176,9 +177,49 @@ impl<F: Ends> Registry<F> {
         let mut running: Vec<_> = running.collect();
         running.sort_unstable_by_key(|(number, _)| *number);
         functions.at_close.extend(running.iter().map(|(_, function)| function.downgrade()));
-        let Functions { ended_cleanly, ended, reports_dropped, .. } = &*functions;
-        let (ended_cleanly, ended, reports_dropped) = (*ended_cleanly, ended.clone(), *reports_dropped);
+        let ends = functions.ending(running);
         drop(functions);
+        ends
+    }
+
+    /// Refuses further functions, and returns those that there are. They stay, as the app does, which
+    /// ends them once more when it is shut down or dropped.
+    pub(crate) fn refuse(&self) -> ClosedRegistry<F> {
+        let mut functions = self.0.lock();
+        functions.refuses = true;
+        let running = functions.running();
+        functions.ending(running)
+    }
+
+    /// Adds a receiver of the report of an end on a signal.
+    pub(super) fn report_to(&self, receiver: oneshot::Sender<Report>) {
+        self.0.lock().receivers.push(receiver);
+    }
+
+    /// Takes the receivers of the report.
+    pub(super) fn take_receivers(&self) -> Vec<oneshot::Sender<Report>> {
+        std::mem::take(&mut self.0.lock().receivers)
+    }
+}
+
+impl<F: Ends> Functions<F> {
+    /// The functions that have not ended, with their numbers, in the order of their start. Once the app
+    /// has ended, the functions that were running then and are not gone.
+    fn running(&self) -> Vec<(u64, F)> {
+        if self.closed {
+            let left = self.at_close.iter().filter_map(F::upgrade).enumerate();
+            return left.map(|(at, function)| (at as u64, function)).collect();
+        }
+        let running = self.by_name.values().filter_map(|entry| Some((entry.number, entry.running.clone()?)));
+        let mut running: Vec<_> = running.collect();
+        running.sort_unstable_by_key(|(number, _)| *number);
+        running
+    }
+
+    /// These functions, which are about to end, with what is known of those that have ended.
+    fn ending(&self, running: Vec<(u64, F)>) -> ClosedRegistry<F> {
+        let Self { ended_cleanly, ended, reports_dropped, .. } = self;
+        let (ended_cleanly, ended, reports_dropped) = (*ended_cleanly, ended.clone(), *reports_dropped);
         ClosedRegistry { running, ended, ended_cleanly, reports_dropped }
     }
 }
@@ -390,5 +431,22 @@ mod tests {
         let told: Vec<_> =
             report.functions.iter().map(|f| (f.threads_running, f.containers[0].1.clone())).collect();
         assert_eq!(told, [(0, Fate::CutOff), (1, Fate::StillRunning)]);
+    }
+
+    #[test]
+    fn an_app_that_ends_on_a_signal_takes_no_function_and_keeps_those_that_it_has() {
+        let registry: Arc<Registry<Arc<Function>>> = Arc::default();
+        let name: Arc<str> = "f".into();
+        let (kept, late) = (registry.reserve(&name), registry.reserve(&"late".into()));
+        let (kept, late) = (kept.expect("it is free"), late.expect("it is free"));
+        let (first, second) = (kept.number(), late.number());
+        let function = |registration| Arc::new(Function(registration, FunctionReport::unknown("f")));
+        let kept = function(kept);
+        assert!(registry.keep(&name, first, Arc::clone(&kept)).is_ok());
+        assert_eq!(registry.refuse().running.len(), 1);
+        assert!(matches!(registry.reserve(&"other".into()), Err(StartError::ShutDown)));
+        assert!(registry.keep("late", second, function(late)).is_err(), "it was begun before the signal");
+        assert_eq!(registry.running().len(), 1, "it is still there for the end of the app");
+        assert_eq!(registry.close().running.len(), 1);
     }
 }

@@ -326,6 +326,8 @@ impl Handler<Request> for UntypedSupervisor {
             }
             Request::Kill(container, reply) => answer(reply, self.kill(container, ctx)),
             Request::Reset(reply) => answer(reply, self.reset(ctx)),
+            Request::Pause(reply) => answer(reply, self.dispatch.pause()),
+            Request::Resume(reply) => answer(reply, self.dispatch.unpause()),
             Request::Status(reply) => answer(reply, self.dispatch.status()),
             Request::Subscribe(to, reply) => {
                 self.dispatch.outbox.subscribers.add(to);

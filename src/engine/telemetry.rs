@@ -111,6 +111,8 @@ impl Telemetry<'_> {
                 tracing::error!(target: TARGET, app, function, %crash, repeats, "function gave up");
             }
             Event::Reset => tracing::info!(target: TARGET, app, function, "function reset"),
+            Event::Paused => tracing::info!(target: TARGET, app, function, "function paused"),
+            Event::Resumed => tracing::info!(target: TARGET, app, function, "function resumed"),
             Event::Ended(report) => {
                 let threads = report.threads_running;
                 tracing::debug!(target: TARGET, app, function, threads_still_running = threads, "function ended");
@@ -483,6 +485,8 @@ mod tests {
                 "ERROR function gave up crash=container 2#5 (input 7, attempt 3) killed by hand repeats=9",
             ),
             (Event::Reset, "INFO function reset"),
+            (Event::Paused, "INFO function paused"),
+            (Event::Resumed, "INFO function resumed"),
             (Event::Ended(report), "DEBUG function ended threads_still_running=3"),
             (Event::Missed(8), "WARN events were missed events=8"),
         ] {

@@ -15,7 +15,9 @@ use actix::{Actor, ActorContext, Addr, ArbiterHandle, AsyncContext, Context, Han
 use crate::contain::drops::{DeferDrop, defer_drop};
 use crate::data::failure::{Cause, Failure, Reason};
 use crate::data::shape::{Outcome, Types};
-use crate::engine::actor::{CallInput, GetStatus, KillContainer, Reset, Shutdown, StartMap, Subscribe};
+use crate::engine::actor::{
+    CallInput, GetStatus, KillContainer, Pause, Reset, Resume, Shutdown, StartMap, Subscribe,
+};
 use crate::engine::consumer::{Consumer, outcome_of_call};
 use crate::engine::dispatch::Wait;
 use crate::engine::feeder;
@@ -213,7 +215,7 @@ where
     // Keeps the function alive until the call has its outcome, as every call does.
     let running = view.running.clone();
     let CallInput { input, caller, .. } = message;
-    let begun = OpenCall::begin(view.dispatch, input.into_inner(), caller);
+    let begun = OpenCall::begin(view.dispatch, input.into_inner(), caller, None);
     let begun = begun.map_err(|refused| DeferDrop::new(refused, stack, true));
     actix::spawn(async move {
         let outcome = outcome_of(begun).await;
@@ -278,6 +280,32 @@ where
 
     fn handle(&mut self, _: Reset, _: &mut Context<Self>) -> Self::Result {
         self.forward(Request::Reset)
+    }
+}
+
+impl<I, O, E> Handler<Pause> for Supervisor<I, O, E>
+where
+    I: Send + Sync + 'static,
+    O: Send + 'static,
+    E: Send + 'static,
+{
+    type Result = Forward<bool>;
+
+    fn handle(&mut self, _: Pause, _: &mut Context<Self>) -> Self::Result {
+        self.forward(Request::Pause)
+    }
+}
+
+impl<I, O, E> Handler<Resume> for Supervisor<I, O, E>
+where
+    I: Send + Sync + 'static,
+    O: Send + 'static,
+    E: Send + 'static,
+{
+    type Result = Forward<bool>;
+
+    fn handle(&mut self, _: Resume, _: &mut Context<Self>) -> Self::Result {
+        self.forward(Request::Resume)
     }
 }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
+use std::time::Duration;
 
 /// Wakes a thread that waits for a future.
 struct Unpark {
@@ -24,16 +25,30 @@ impl Wake for Unpark {
 
 /// Blocks the thread until the future is ready.
 pub(crate) fn wait<F: Future>(future: F) -> F::Output {
+    wait_while(future, || Duration::MAX).expect("there is always time left")
+}
+
+/// Blocks the thread until the future is ready, or until `left` says that no time is left. The future is
+/// polled once more then.
+pub(crate) fn wait_while<F: Future>(future: F, left: impl Fn() -> Duration) -> Option<F::Output> {
     let unpark = Arc::new(Unpark { thread: thread::current(), woken: AtomicBool::new(false) });
     let waker = Waker::from(Arc::clone(&unpark));
     let mut cx = Context::from_waker(&waker);
     let mut future = pin!(future);
     loop {
+        let time_left = left();
         if let Poll::Ready(output) = future.as_mut().poll(&mut cx) {
-            return output;
+            return Some(output);
+        }
+        if time_left.is_zero() {
+            return None;
         }
         while !unpark.woken.swap(false, Ordering::SeqCst) {
-            thread::park();
+            match left() {
+                Duration::ZERO => break,
+                Duration::MAX => thread::park(),
+                left => thread::park_timeout(left),
+            }
         }
     }
 }
@@ -57,5 +72,25 @@ mod tests {
             Poll::Pending
         }));
         assert_eq!(output, 2);
+    }
+
+    #[test]
+    fn what_is_ready_when_the_time_is_over_is_taken() {
+        assert_eq!(wait_while(std::future::ready(1), || Duration::ZERO), Some(1));
+        assert_eq!(wait_while(std::future::pending::<u8>(), || Duration::ZERO), None);
+        let asked = std::cell::Cell::new(0);
+        let left = || {
+            asked.set(asked.get() + 1);
+            if asked.get() < 4 { Duration::from_nanos(1) } else { Duration::ZERO }
+        };
+        let mut polls = 0;
+        let output = wait_while(
+            poll_fn(|_| {
+                polls += 1;
+                if polls == 2 { Poll::Ready(polls) } else { Poll::Pending }
+            }),
+            left,
+        );
+        assert_eq!(output, Some(2), "it is looked at once more at the end");
     }
 }

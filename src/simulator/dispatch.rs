@@ -39,7 +39,10 @@ impl Model {
         eligible: &Eligible,
         now: Time,
     ) {
-        assert!(self.goes_on(), "nothing is dispatched once the function gave up or stops");
+        assert!(
+            self.dispatches(),
+            "nothing is dispatched during a pause, or once the function gave up or stops"
+        );
         self.busy.insert(id);
         let class = self.class(lease, now);
         self.check_order(id, lease, class, eligible, now);
@@ -114,8 +117,11 @@ impl Model {
         let Some(entry) = self.jobs.get_mut(&lease.job) else { return false };
         let mut shorter = false;
         for input in entry.inputs.iter_mut().skip(lease.span.end() as usize) {
-            if matches!(input.state, InputState::Leased { to, .. } if to == id) {
-                input.state = InputState::Waits(WaitsFor::Requeued);
+            if let InputState::Leased { to, from } = input.state
+                && to == id
+            {
+                input.state =
+                    InputState::Waits(if from == WaitsFor::New { WaitsFor::Requeued } else { from });
                 shorter = true;
             }
         }
@@ -166,7 +172,7 @@ impl Model {
             !drained && self.mode < Mode::Stopping,
             "a wake-up was lost: containers sleep, and nothing is left that they wait for"
         );
-        if self.goes_on() {
+        if self.dispatches() {
             for id in asleep {
                 let best = self.best_class(*id, now).filter(|class| *class < NEW);
                 assert_eq!(best, None, "work is conserved: {id} sleeps and an input waits");
@@ -190,7 +196,7 @@ impl Model {
     /// A container went to sleep, so only new inputs may wait. `watched` is when the first of the sleeping
     /// containers wakes by itself.
     pub(super) fn idle(&mut self, id: ContainerId, eligible: &Eligible, watched: Option<Time>, now: Time) {
-        if !self.goes_on() {
+        if !self.dispatches() {
             return;
         }
         let best = self.best_class(id, now).filter(|class| *class < NEW);

@@ -21,6 +21,8 @@ pub(super) enum Due {
     Recovered { crashes: u32 },
     GaveUp,
     Reset,
+    Paused,
+    Resumed,
     ExitTimedOut(ContainerId),
 }
 
@@ -87,6 +89,8 @@ impl EventModel {
             }
             Event::GaveUp(_) => Due::GaveUp,
             Event::Reset => Due::Reset,
+            Event::Paused => Due::Paused,
+            Event::Resumed => Due::Resumed,
             Event::ExitTimedOut(container, _) => Due::ExitTimedOut(*container),
             Event::Ended(_) | Event::Missed(_) => panic!("told: {event:?}"),
         };

@@ -1,11 +1,12 @@
 //! A simulator of the engine: random worlds in virtual time, held against a naive model.
 //!
-//! [`world`] runs one world, which is a function of its [`tape`]. [`plan`] draws its settings and habits. The
-//! simulated parties are [`threads`], [`feeders`], [`readers`], [`supervisor`] and [`users`]. Everything is
-//! checked against the model: [`model`] with [`containers`], [`dispatch`], [`suspects`] and [`little_room`],
-//! and [`policy`]. [`kept`] checks the memory, and [`status`], [`ends`] and [`events`] check what the engine
-//! reports. [`tally`] counts what happened, and [`ticket`] has the values. Apart from the worlds, [`costs`]
-//! counts steps and [`moments`] does two things at the same moment, both on a [`rig`].
+//! [`world`] runs one world, which is a function of its [`tape`]. [`plan`] draws its settings and habits.
+//! The simulated parties are [`threads`], [`feeders`], [`readers`], [`supervisor`], [`users`] and
+//! [`permits`]. Everything is checked against the model: [`model`] with [`containers`], [`dispatch`],
+//! [`suspects`] and [`little_room`], and [`policy`]. [`kept`] checks the memory, and [`status`], [`ends`]
+//! and [`events`] check what the engine reports. [`tally`] counts what happened, and [`ticket`] has the
+//! values. Apart from the worlds, [`costs`] counts steps and [`moments`] does two things at the same
+//! moment, both on a [`rig`].
 //!
 //! ```text
 //! cargo test simulator                                              a few thousand worlds
@@ -25,6 +26,7 @@ mod events;
 mod host;
 mod kept;
 mod moments;
+mod permits;
 mod plan;
 mod policy;
 mod readers;

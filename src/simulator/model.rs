@@ -156,6 +156,7 @@ pub(super) struct Model {
     pub(super) jobs: BTreeMap<JobId, JobModel>,
     pub(super) mode: Mode,
     pub(super) gave_up: bool,
+    pub(super) paused: bool,
     /// The answers that were refused.
     pub(super) late: u64,
     pub(super) crashes: u64,
@@ -218,6 +219,7 @@ impl Model {
             jobs: BTreeMap::new(),
             mode: Mode::Running,
             gave_up: false,
+            paused: false,
             late: 0,
             crashes: 0,
             restarts: 0,
@@ -243,6 +245,17 @@ impl Model {
     }
 
     /// Whether inputs are still dispatched and containers created.
+    /// The end of the function goes on to `mode`, and ends a pause.
+    pub(super) fn advance_mode(&mut self, mode: Mode) {
+        self.mode = self.mode.max(mode);
+        self.paused &= self.mode == Mode::Running;
+    }
+
+    /// Whether inputs are dispatched now.
+    pub(super) fn dispatches(&self) -> bool {
+        self.goes_on() && !self.paused
+    }
+
     pub(super) fn goes_on(&self) -> bool {
         self.mode <= Mode::Draining && !self.gave_up
     }
@@ -339,6 +352,7 @@ impl Model {
 
     pub(super) fn begun(&mut self, id: ContainerId, job: JobId, index: u64) {
         let (retries, crash_retries) = (self.plan.rules.retries.retries_max(), self.plan.rules.crash_retries);
+        assert!(!self.paused, "an input is begun during a pause");
         let crashes = self.crashes;
         let entry = self.jobs.get_mut(&job).expect("the job is open");
         let input = &mut entry.inputs[index as usize];
@@ -396,13 +410,13 @@ impl Model {
     }
 
     /// An execution returned `Err`. `due` is the moment that the engine chose for the retry, because delays
-    /// with jitter are random.
+    /// with jitter are random. `after` is the least delay that the error asks for.
     pub(super) fn returned_err(
         &mut self,
         id: ContainerId,
         generation: Generation,
         (job, index): (JobId, u64),
-        worth: bool,
+        (worth, after): (bool, Option<Duration>),
         due: Option<Time>,
         now: Time,
     ) {
@@ -421,8 +435,9 @@ impl Model {
             let delay = naive_delay(&self.plan, self.jobs[&job].inputs[index as usize].failures);
             let due = due.expect("an error worth a retry within the budget is retried");
             let least = if retries.jitter_source().is_some() { delay / 2 } else { delay };
+            let after = after.unwrap_or_default();
             assert!(
-                (now + least..=now + delay).contains(&due),
+                (now + least.max(after)..=now + delay.max(after)).contains(&due),
                 "delays: due at {due:?}, not {delay:?} after {now:?}"
             );
             self.input(job, index).state = InputState::Waits(WaitsFor::Retry { due });

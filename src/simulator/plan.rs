@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::base::ids::{ContainerId, Generation};
+use crate::decide::admission::CALLS_MAX_DEFAULT;
 use crate::decide::ledger::Rules;
 use crate::decide::restart::{CrashLoopBackoff, RateLimited, RestartPolicy};
 use crate::decide::retries::Retries;
@@ -62,14 +63,10 @@ impl WorldPlan {
     pub(super) fn drawn(tape: &mut Tape) -> Self {
         let containers = tape.one_of(&[1, 2, 3, 4, 8]);
         let crash_retries = tape.one_of(&[3, 0, 1, 2, 12]);
-        let rules = Rules {
-            containers,
-            lanes: 1,
-            has_state: true,
-            retries: retries(tape),
-            crash_retries,
-            restart: policy(tape),
-        };
+        let (retries, restart) = (retries(tape), policy(tape));
+        let calls_max = tape.one_of(&[CALLS_MAX_DEFAULT, 1, 3]);
+        let (lanes, has_state) = (1, true);
+        let rules = Rules { containers, lanes, has_state, retries, crash_retries, restart, calls_max };
         let often = [0, 20, 100, 400];
         let habits = Habits {
             salt: tape.salt(),
@@ -118,6 +115,15 @@ impl WorldPlan {
                 }
             }
             _ => SimAct::Ok,
+        }
+    }
+
+    /// The least delay before the next attempt that the error of this execution asks for.
+    pub(super) fn retry_after(&self, index: u64, attempt: u32) -> Option<Duration> {
+        match mix(self.habits.salt, index, u64::from(attempt), 6) % 6 {
+            0 => Some(3 * SECOND),
+            1 => Some(MS),
+            _ => None,
         }
     }
 

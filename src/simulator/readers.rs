@@ -106,6 +106,16 @@ pub(super) enum ReaderWaits {
 #[derive(Debug, Default)]
 pub(super) struct Woken(AtomicBool);
 
+impl Woken {
+    pub(super) fn is_set(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn clear(&self) {
+        self.0.store(false, Ordering::Relaxed);
+    }
+}
+
 impl Wake for Woken {
     fn wake(self: Arc<Self>) {
         self.0.store(true, Ordering::Relaxed);

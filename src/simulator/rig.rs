@@ -11,6 +11,7 @@ use crate::data::cursor::Advance;
 use crate::data::run::Run;
 use crate::data::shape::Shape;
 use crate::data::source::DirectSource;
+use crate::decide::admission::CALLS_MAX_DEFAULT;
 use crate::decide::ledger::Rules;
 use crate::decide::life::Next;
 use crate::decide::restart::{RateLimited, RestartPolicy};
@@ -54,6 +55,7 @@ impl Rig {
                 retries: Retries::default(),
                 crash_retries: 3,
                 restart,
+                calls_max: CALLS_MAX_DEFAULT,
             },
             shape: Shape::of::<u64, u64, u64>(),
             code: Arc::new(CodeOf::<u64, u64, u64>::new(Box::new(Plain(|n: &u64| Ok(*n))), false, |_, _| {
@@ -116,7 +118,7 @@ impl Rig {
     }
 
     pub(super) fn call(&self) -> OpenCall {
-        let begun = OpenCall::begin::<u64, u64>(&self.engine, 1, Caller::default());
+        let begun = OpenCall::begin::<u64, u64>(&self.engine, 1, Caller::default(), None);
         begun.expect("it takes calls")
     }
 

@@ -35,6 +35,7 @@ impl World {
             assert_eq!(told, is, "status: {what}");
         }
         self.check_snapshot(pending as u64, ahead);
+        self.check_calls();
         if self.model.mode < Mode::Aborted {
             let containers = told.containers;
             let live = containers.starting + containers.live + containers.exiting;

@@ -41,9 +41,17 @@ tally! {
     inputs,
     maps,
     calls,
+    /// Calls that were refused because there was no room.
+    overloaded,
+    /// Users that waited for a place among the calls.
+    waits_for_a_place,
+    /// Places that were granted to a user who had gone away.
+    granted_places_left,
     executions,
     leases_split,
     errors,
+    /// Retries that waited for the time that their error named.
+    retries_put_off,
     panics,
     hangs,
     failed_starts,
@@ -71,6 +79,7 @@ tally! {
     suspects_died_inside_delays,
     give_ups,
     resets,
+    pauses,
     /// Resets of a function without a container that could go on or be created.
     resets_in_vain,
     drains,

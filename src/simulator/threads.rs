@@ -402,13 +402,7 @@ impl World {
         let (next, eligible) = self.engine.try_next(id, generation, |state| self.eligible(state));
         self.model.asked(&eligible, now);
         self.sync_pulled();
-        let leases: Vec<(ContainerId, Lease)> = self.engine.under_lock(|state| {
-            let leases = state.ledger.containers().filter_map(|id| Some((id, state.ledger.lease(id)?)));
-            leases.collect()
-        });
-        for (id, lease) in leases {
-            self.tally.leases_split += u64::from(self.model.shortened(id, &lease));
-        }
+        self.tally.leases_split += self.shorten_leases();
         match next {
             Next::Work(Work { run, lease, previous, .. }) => {
                 self.model.came_back(id);
@@ -506,6 +500,15 @@ impl World {
         }
     }
 
+    /// Enters the leases that the engine has shortened into the model. Returns their number.
+    pub(super) fn shorten_leases(&mut self) -> u64 {
+        let leases: Vec<(ContainerId, Lease)> = self.engine.under_lock(|state| {
+            let leases = state.ledger.containers().filter_map(|id| Some((id, state.ledger.lease(id)?)));
+            leases.collect()
+        });
+        leases.iter().map(|(id, lease)| u64::from(self.model.shortened(*id, lease))).sum()
+    }
+
     fn fail(
         &mut self,
         id: ContainerId,
@@ -517,14 +520,21 @@ impl World {
         self.tally.errors += 1;
         let (job, index) = (task.job(), task.index(place));
         let error = Refusal::new(task.lease.attempt.get(), &self.witness);
-        let wanted = if worth { Retryable::Yes } else { Retryable::No };
+        let attempt = task.lease.attempt.get();
+        let least = self.plan.retry_after(index, attempt);
+        let wanted = match least {
+            _ if !worth => Retryable::No,
+            Some(least) => Retryable::After(least),
+            None => Retryable::Yes,
+        };
         let mut active = task.run.active_at::<SimInput, SimOutput, Refusal>(place);
         let goes_on =
             self.engine.failed(id.into(), &task.run, &mut active.at, Box::new(error), (wanted, None));
         self.sync_pulled();
         let due = self.engine.under_lock(|state| state.ledger.retry_due(job, index));
+        self.tally.retries_put_off += u64::from(worth && least.is_some() && due.is_some());
         let now = self.now();
-        self.model.returned_err(id, generation, (job, index), worth, due, now);
+        self.model.returned_err(id, generation, (job, index), (worth, least), due, now);
         if !goes_on {
             return ThreadPhase::Asking;
         }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::base::ids::ContainerId;
 use crate::data::erased::{TypeInfo, Values};
+use crate::data::failure::Cause;
 use crate::data::prefetch::PrefetchQueue;
 use crate::data::source::DirectSource;
 use crate::decide::job::JobKind;
@@ -13,6 +14,7 @@ use crate::decide::ledger::Mode;
 use crate::decide::window::Window;
 use crate::engine::caller::Caller;
 use crate::engine::consumer::{Consumer, Failures, ReaderGuard};
+use crate::engine::dispatch::ReservedPlace;
 use crate::engine::map_buffers::{JobSource, Order};
 use crate::engine::open_call::OpenCall;
 use crate::simulator::events::Due;
@@ -29,7 +31,7 @@ impl World {
     pub(super) fn happen(&mut self) -> bool {
         match self.tape.pick(160) {
             1..=14 => self.open_map(),
-            15..=22 => self.open_call(),
+            15..=22 => self.open_call_in(None),
             23..=27 => self.kill(),
             28 => self.dependency_down = true,
             29..=32 => self.dependency_down = false,
@@ -44,6 +46,9 @@ impl World {
             42..=45 => self.someone_asks_for_progress(),
             46..=47 => self.check_status(),
             48..=50 => self.someone_uses_too_much(),
+            51..=60 => self.someone_reserves(),
+            61 => self.pause(),
+            62..=64 => self.resume(),
             _ => return false,
         }
         true
@@ -141,12 +146,14 @@ impl World {
         if self.tape.one_in(2) { ReaderWaits::InTask(Arc::default()) } else { ReaderWaits::InThread }
     }
 
-    fn open_call(&mut self) {
+    /// Opens a call, in the place that was reserved for it if there is one.
+    pub(super) fn open_call_in(&mut self, place: Option<ReservedPlace>) {
         self.log(|| "open call".to_owned());
+        let reserved = place.is_some();
         self.tags += 1;
         let input = SimInput::new(self.tags, 0, &self.witness);
         let habit = if self.tape.one_in(5) { Habit::DropsAfter(0) } else { Habit::Greedy };
-        match OpenCall::begin::<_, Refusal>(&self.engine, input, Caller::default()) {
+        match OpenCall::begin::<_, Refusal>(&self.engine, input, Caller::default(), place) {
             Ok(call) => {
                 self.tally.calls += 1;
                 self.model.opened(call.0.job, self.tags, JobKind::Call, true, None);
@@ -156,7 +163,10 @@ impl World {
                 self.readers.push(reader);
             }
             Err(failure) => {
-                assert!(self.model.mode > Mode::Running || self.model.gave_up, "a call was refused");
+                let takes_work = self.model.mode == Mode::Running && !self.model.gave_up;
+                let is_full = matches!(failure.cause(), Cause::Overloaded { calls, max } if calls == max);
+                assert_eq!(takes_work, is_full && !reserved, "a call was refused for {failure:?}");
+                self.tally.overloaded += u64::from(takes_work);
                 assert!(failure.input().is_some_and(|input| input.tag == self.tags), "it comes back");
             }
         }
@@ -193,6 +203,29 @@ impl World {
         self.model.left_behind_holds(thread.id, thread.generation(), thread.holds());
     }
 
+    fn pause(&mut self) {
+        self.log(|| "pause".to_owned());
+        let pauses = self.model.mode == Mode::Running && !self.model.paused;
+        let is_paused = self.engine.pause();
+        assert_eq!(is_paused, pauses || self.model.paused, "what pause says");
+        if pauses {
+            self.tally.pauses += 1;
+            self.model.paused = true;
+            self.model.hearing.is_due(Due::Paused);
+            self.sync_pulled();
+            self.shorten_leases();
+        }
+    }
+
+    pub(super) fn resume(&mut self) {
+        self.log(|| "resume".to_owned());
+        let resumes = std::mem::take(&mut self.model.paused);
+        if resumes {
+            self.model.hearing.is_due(Due::Resumed);
+        }
+        assert_eq!(self.engine.unpause(), resumes, "what resume says");
+    }
+
     fn reset(&mut self) {
         self.log(|| "reset".to_owned());
         self.give_up();
@@ -207,6 +240,9 @@ impl World {
         }
         let now = self.now();
         self.model.note_recoveries(now);
+        if std::mem::take(&mut self.model.paused) {
+            self.model.hearing.is_due(Due::Resumed);
+        }
         let now = self.now();
         if given_up || self.model.policy.in_a_row(now) > 1 {
             self.model.hearing.is_due(Due::Reset);
@@ -223,7 +259,7 @@ impl World {
         self.engine.drain();
         self.sync_pulled();
         self.check_windows_are_full(&full);
-        self.model.mode = self.model.mode.max(Mode::Draining);
+        self.model.advance_mode(Mode::Draining);
         self.limit_to(Duration::from_secs(30));
     }
 
@@ -234,7 +270,7 @@ impl World {
         self.engine.stop();
         self.sync_pulled();
         self.check_windows_are_full(&full);
-        self.model.mode = self.model.mode.max(Mode::Stopping);
+        self.model.advance_mode(Mode::Stopping);
         self.model.sweep();
         self.limit_to(Duration::from_secs(30));
     }
@@ -247,7 +283,7 @@ impl World {
         self.engine.abort();
         self.sync_pulled();
         self.check_windows_are_full(&full);
-        self.model.mode = Mode::Aborted;
+        self.model.advance_mode(Mode::Aborted);
         self.model.end_all(EndReason::ShutDown, |job| over.contains(&job));
         self.cut(true);
         self.model.all_dead(self.now());

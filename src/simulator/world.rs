@@ -29,6 +29,7 @@ use crate::simulator::feeders::{self, Feeder};
 use crate::simulator::host::Simulation;
 use crate::simulator::little_room::Eligible;
 use crate::simulator::model::{InputState, Model, WaitsFor};
+use crate::simulator::permits::Permits;
 use crate::simulator::plan::WorldPlan;
 use crate::simulator::readers::{Habit, SimReader};
 use crate::simulator::tally::Tally;
@@ -62,6 +63,7 @@ pub(super) struct World {
     pub(super) threads: Vec<SimThread>,
     pub(super) feeders: Vec<Feeder>,
     pub(super) readers: Vec<SimReader>,
+    pub(super) permits: Permits,
     /// The events that subscribers received in this step.
     pub(super) heard: Heard,
     /// The notices on their way to the supervisor.
@@ -179,6 +181,7 @@ impl World {
             threads: Vec::new(),
             feeders: Vec::new(),
             readers: Vec::new(),
+            permits: Permits::default(),
             heard,
             notices,
             launches: Vec::new(),
@@ -343,6 +346,7 @@ impl World {
         self.readers.retain(|reader| reader.consumer.is_some());
         assert!(!self.witness.dropped_under_lock(), "invariant 10: a value was dropped under the lock");
         self.check_buffers();
+        self.check_places();
         self.check_events();
     }
 
@@ -379,7 +383,7 @@ impl World {
     /// The maps from which a container could be given new inputs, now or soon.
     pub(super) fn eligible(&self, state: &dispatch::State) -> Eligible {
         let mut eligible = Eligible::default();
-        if !self.model.goes_on() {
+        if !self.model.dispatches() {
             return eligible;
         }
         for (id, entry) in self.model.jobs.iter().filter(|(_, entry)| entry.kind == JobKind::Map) {
@@ -414,6 +418,8 @@ impl World {
     /// Everything that was down, stuck or slow recovers, and consumers of endless maps are dropped.
     fn heal(&mut self) {
         self.healed = true;
+        self.resume();
+        self.give_places_back();
         self.dependency_down = false;
         let now = self.now();
         for thread in &mut self.threads {
@@ -477,6 +483,9 @@ impl World {
             assert_eq!((state.threads, state.feeders), (0, 0), "threads and feeders are left in the model");
             assert!(state.is_empty(), "memory: something is left in the engine");
             assert_eq!(state.ledger.job_ids(), [], "memory: jobs are left in the model");
+            let admission = state.ledger.admission();
+            let left = (admission.calls(), admission.permits(), admission.waiting());
+            assert_eq!(left, (0, 0, 0), "memory: places are left in the ledger");
             assert!(state.broken.is_none(), "invariant 11: the engine broke");
         });
         drop(engine);

@@ -245,6 +245,8 @@ impl Written {
                 Event::GaveUp(gave_up) => format!("gave up: {}", gave_up.in_full()),
                 Event::ExitTimedOut(container, limit) => format!("{container} exit took over {limit:?}"),
                 Event::Reset => "reset".to_owned(),
+                Event::Paused => "paused".to_owned(),
+                Event::Resumed => "resumed".to_owned(),
                 Event::Ended(_) => "ended".to_owned(),
                 Event::Missed(events) => format!("{events} events were missed"),
                 Event::Container { .. } => String::new(),

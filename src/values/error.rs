@@ -74,6 +74,9 @@ pub enum ConfigError {
     NoMemory,
     /// The number of threads that may be abandoned is zero. No container could be created.
     NoneAbandoned,
+    /// The number of calls without an outcome is outside 1 ..= `max`.
+    #[expect(missing_docs, reason = "the variant's sentence names its numbers")]
+    CallsMax { calls_max: u64, max: u64 },
     /// A name is empty, is longer than `max` bytes, or holds a NUL.
     #[expect(missing_docs, reason = "the variant's sentence names its numbers")]
     Name { name: String, max: usize },
@@ -162,6 +165,7 @@ impl fmt::Display for ConfigError {
             }
             Self::NoMemory => write!(f, "a memory setting of 0 bytes allows no allocation"),
             Self::NoneAbandoned => write!(f, "abandoned_max of 0 is below 1"),
+            Self::CallsMax { calls_max, max } => write!(f, "calls_max of {calls_max} is outside 1..={max}"),
             Self::Name { name, max } => {
                 let len = name.len();
                 write!(f, "name {name:?} has {len} bytes, but must have 1..={max} bytes and no NUL")
@@ -274,6 +278,78 @@ impl error::Error for NotReady {
     }
 }
 
+/// The reason why an app does not end on a signal.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum SignalError {
+    /// The handlers could not be installed.
+    Install(std::io::Error),
+    /// The thread that waits for the signals could not be made.
+    Thread(std::io::Error),
+}
+
+impl fmt::Display for SignalError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Install(_) => write!(f, "the handlers of signals could not be installed"),
+            Self::Thread(_) => write!(f, "a thread could not be made"),
+        }
+    }
+}
+
+impl error::Error for SignalError {
+    fn source(&self) -> Option<&(dyn error::Error + 'static)> {
+        match self {
+            Self::Install(error) | Self::Thread(error) => Some(error),
+        }
+    }
+}
+
+/// The reason why a function gives no [`Permit`](crate::Permit).
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum ReserveError {
+    /// There is no room now. Only [`try_reserve`](crate::Function::try_reserve) fails so.
+    Overloaded {
+        /// The number of calls without an outcome, with the permits that are not used.
+        calls: u64,
+        /// The largest number of them.
+        max: u64,
+    },
+    /// The function gave up. The value holds the first crashes and the crash that exceeded the limit.
+    GaveUp(GaveUp),
+    /// The function is being drained, stopped or aborted, or has ended.
+    ShutDown,
+    /// The wait would be for itself, because it was begun on the engine's thread or in a container of the
+    /// same function.
+    WouldDeadlock,
+    /// The engine is broken.
+    Engine(Bug),
+}
+
+impl fmt::Display for ReserveError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Overloaded { calls, max } => {
+                write!(f, "{calls} of at most {max} calls are without an outcome")
+            }
+            Self::GaveUp(_) => write!(f, "the function gave up"),
+            Self::ShutDown => write!(f, "the function is shut down"),
+            Self::WouldDeadlock => write!(f, "the call would wait for itself"),
+            Self::Engine(bug) => write!(f, "a fault of the engine: {bug}"),
+        }
+    }
+}
+
+impl error::Error for ReserveError {
+    fn source(&self) -> Option<&(dyn error::Error + 'static)> {
+        match self {
+            Self::GaveUp(gave_up) => Some(gave_up),
+            Self::Overloaded { .. } | Self::ShutDown | Self::WouldDeadlock | Self::Engine(_) => None,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -330,6 +406,7 @@ mod tests {
             (ConfigError::StackSize { bytes: 1, least: 4096 }, "stack of 1 bytes is below 4096"),
             (ConfigError::NoMemory, "a memory setting of 0 bytes allows no allocation"),
             (ConfigError::NoneAbandoned, "abandoned_max of 0 is below 1"),
+            (ConfigError::CallsMax { calls_max: 0, max: 8 }, "calls_max of 0 is outside 1..=8"),
             (
                 ConfigError::Name { name: "a\0".to_owned(), max: 255 },
                 r#"name "a\0" has 2 bytes, but must have 1..=255 bytes and no NUL"#,
@@ -385,6 +462,29 @@ mod tests {
         let reason = NotReady::GaveUp(gave_up.clone());
         assert_eq!(reason.to_string(), "the function gave up");
         assert_eq!(reason.source().map(ToString::to_string), Some(gave_up.to_string()));
+    }
+
+    #[test]
+    fn each_reason_why_there_is_no_permit_and_no_end_on_a_signal_has_its_words() {
+        let texts = [
+            (ReserveError::Overloaded { calls: 3, max: 4 }, "3 of at most 4 calls are without an outcome"),
+            (ReserveError::ShutDown, "the function is shut down"),
+            (ReserveError::WouldDeadlock, "the call would wait for itself"),
+            (ReserveError::Engine(Bug("a bug".into())), "a fault of the engine: a bug"),
+        ];
+        for (reason, text) in texts {
+            assert_eq!(reason.to_string(), text);
+            assert!(reason.source().is_none());
+        }
+        let io = || std::io::Error::other("too many");
+        let texts = [
+            (SignalError::Install(io()), "the handlers of signals could not be installed"),
+            (SignalError::Thread(io()), "a thread could not be made"),
+        ];
+        for (reason, text) in texts {
+            assert_eq!(reason.to_string(), text);
+            assert_eq!(reason.source().map(ToString::to_string), Some("too many".to_owned()));
+        }
     }
 
     #[test]

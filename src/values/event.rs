@@ -68,6 +68,11 @@ pub enum Event {
     /// The function had given up or was in a crash loop, and was reset by hand. Its crashes are forgotten,
     /// and it takes work again.
     Reset,
+    /// The function was paused by hand. Nothing new is dispatched until it is resumed.
+    Paused,
+    /// The function was paused, and was resumed by hand or by a reset. The end of a function ends its pause
+    /// without this event.
+    Resumed,
     /// The function has ended: drained, stopped or aborted.
     Ended(FunctionReport),
     /// The subscriber has missed this number of events just before this one. Its mailbox or its stream was

@@ -161,6 +161,8 @@ impl Serialize for Event {
             },
             GaveUp(&'a GaveUp),
             Reset,
+            Paused,
+            Resumed,
             Ended(&'a FunctionReport),
             Missed {
                 events: u64,
@@ -188,6 +190,8 @@ impl Serialize for Event {
             }
             Self::GaveUp(gave_up) => Named::GaveUp(gave_up),
             Self::Reset => Named::Reset,
+            Self::Paused => Named::Paused,
+            Self::Resumed => Named::Resumed,
             Self::Ended(report) => Named::Ended(report),
             Self::Missed(events) => Named::Missed { events: *events },
         };

@@ -10,6 +10,7 @@ use crate::values::gave_up::GaveUp;
 #[cfg(feature = "serde")]
 use crate::values::serial;
 use crate::values::snapshot::EachUpTo;
+use crate::values::snapshot::rows::CallCounts;
 
 /// The number of containers in each state. The capacity of the function is `live`, and not
 /// the configured number.
@@ -151,6 +152,10 @@ pub struct Status {
     /// all of them are live.
     #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Option::is_none"))]
     pub oldest_execution: Option<OldestExecution>,
+    /// Whether the function is [paused](crate::Function::pause).
+    pub paused: bool,
+    /// The calls, and the bound on them.
+    pub calls: CallCounts,
     /// The number of crashes of containers so far.
     pub crashes: u64,
     /// The number of restarts of containers so far.
@@ -180,6 +185,14 @@ impl fmt::Display for Status {
             self.crashes,
             self.restarts
         )?;
+        if self.paused {
+            write!(f, "; paused")?;
+        }
+        if self.calls.overloaded > 0 {
+            let CallCounts { pending, permits, max, overloaded, .. } = self.calls;
+            let calls = pending + permits;
+            write!(f, "; {calls} of at most {max} calls without an outcome, {overloaded} refused")?;
+        }
         if let Some(OldestExecution { container, input, executing_for }) = self.oldest_execution {
             write!(f, "; input {input} has been executing for {executing_for:?} in container {container}")?;
         }
@@ -218,6 +231,8 @@ mod tests {
             executing: 6,
             concurrent_inputs: 1,
             oldest_execution: None,
+            paused: false,
+            calls: CallCounts::default(),
             crashes: 7,
             restarts: 9,
             recycled: 0,
@@ -252,7 +267,10 @@ mod tests {
         let memory =
             Memory { live: 13, retained: 14, peak: 15, limit: None, abandoned: 0, containers: Vec::new() };
         let gave_up = GaveUp::new(Vec::new(), crash);
+        let calls = CallCounts { pending: 2, permits: 1, max: 3, overloaded: 4, ..CallCounts::default() };
         let more = [
+            (Status { paused: true, ..status() }, "; paused"),
+            (Status { calls, ..status() }, "; 3 of at most 3 calls without an outcome, 4 refused"),
             (
                 Status { oldest_execution: Some(oldest), ..status() },
                 "; input 11 has been executing for 2s in container 3",

@@ -13,6 +13,7 @@ static ALLOCATOR: Accountant = Accountant::system();
 mod actors;
 mod backoff;
 mod blame;
+mod calls;
 mod concurrent;
 mod dispatching;
 mod drops;
@@ -27,6 +28,7 @@ mod lifecycle;
 mod maps;
 mod memory;
 mod observing;
+mod pausing;
 #[cfg(feature = "testkit")]
 mod rehearsals;
 mod replay;

@@ -178,3 +178,59 @@ fn the_text_of_a_failure_counts_its_attempts() {
         }
     });
 }
+
+/// 8.7
+#[test]
+fn an_error_puts_its_retry_off_past_the_longest_delay_of_the_policy() {
+    const LEAST: Duration = Duration::from_millis(40);
+    under_each_policy(|app, policy| {
+        let begun = Arc::new(Mutex::new(Vec::new()));
+        let seen = Arc::clone(&begun);
+        let f = app
+            .function("f", move |asks: &bool| {
+                seen.lock().expect("not poisoned").push((*asks, Instant::now()));
+                if attempt() == 1 { Err(*asks) } else { Ok(()) }
+            })
+            .containers(1)
+            .retries(at_once(1).max_delay(Duration::from_millis(1)))
+            .retry_after(|asks| asks.then_some(LEAST))
+            .restart(policy)
+            .started();
+        assert!(f.run(vec![true, false]).is_ok());
+        let begun = begun.lock().expect("not poisoned");
+        let waited = |asks| {
+            let mut moments = begun.iter().filter(|(asked, _)| *asked == asks).map(|(_, at)| *at);
+            let (first, second) = (moments.next().expect("executed"), moments.next().expect("retried"));
+            second.duration_since(first)
+        };
+        assert!(waited(true) >= LEAST, "{:?}", waited(true));
+        let place = |asks| begun.iter().rposition(|(asked, _)| *asked == asks);
+        assert!(place(false) < place(true), "an error that asks for nothing waits as the policy says");
+    });
+}
+
+/// 8.7
+#[test]
+fn a_panicking_retry_after_surfaces_the_error_and_one_that_is_not_worth_a_retry_is_not_asked() {
+    under_each_policy(|app, policy| {
+        let asked = Arc::new(AtomicU32::new(0));
+        let count = Arc::clone(&asked);
+        let f = app
+            .function("f", |n: &u32| -> Result<(), u32> { Err(*n) })
+            .containers(1)
+            .retries(at_once(3))
+            .retry_if(|error| *error > 0)
+            .retry_after(move |_| {
+                count.fetch_add(1, Ordering::SeqCst);
+                panic!("a header that is no date")
+            })
+            .restart(policy)
+            .started();
+        for n in [0, 1] {
+            let failure = f.call(n).wait().expect_err("it fails");
+            assert_eq!((failure.error(), failure.attempts()), (Some(&n), 1));
+        }
+        assert_eq!(asked.load(Ordering::SeqCst), 1, "only about the error that is worth a retry");
+        assert_eq!(f.status().crashes, 0);
+    });
+}

@@ -85,6 +85,7 @@ fn the_status_of_a_function_has_the_same_names() {
     assert_eq!(
         names,
         [
+            "calls",
             "concurrent_inputs",
             "containers",
             "crashes",
@@ -93,6 +94,7 @@ fn the_status_of_a_function_has_the_same_names() {
             "inputs_waiting",
             "last_crash",
             "late_answers",
+            "paused",
             "recycled",
             "restarts"
         ],

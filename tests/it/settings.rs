@@ -50,6 +50,14 @@ fn each_setting_is_refused_just_outside_its_range_and_accepted_at_its_edge() {
         let (error, text) = refused(|f| f.crash_retries(1001));
         assert!(matches!(error, ConfigError::CrashRetries { .. }), "{text}");
         assert!(text.contains("1001"), "{text}");
+        for calls_max in [0, (1 << 24) + 1] {
+            let (error, text) = refused(|f| f.calls_max(calls_max));
+            assert!(matches!(error, ConfigError::CallsMax { .. }));
+            assert!(text.contains(&calls_max.to_string()), "{text}");
+            assert!(text.contains("16777216"), "{text}");
+        }
+        accepted(|f| f.calls_max(1 << 24));
+        accepted(|f| f.calls_max(1));
         let (error, text) = refused(|f| f.stack_size(1000));
         assert!(matches!(error, ConfigError::StackSize { .. }), "{text}");
         assert!(text.contains("65536"), "{text}");

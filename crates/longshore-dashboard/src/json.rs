@@ -129,6 +129,7 @@ struct Entry<'a> {
     started_ms: u64,
     health: Health,
     mode: ModeName,
+    paused: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     broken: Option<&'a str>,
     containers: Containers,
@@ -163,6 +164,7 @@ fn entry(of: &Remembered) -> Box<RawValue> {
         started_ms: ms(last.started),
         health: last.health,
         mode: last.mode,
+        paused: last.paused,
         broken: last.broken.as_deref(),
         containers: last.containers,
         inputs: last.inputs,

@@ -159,6 +159,14 @@ fn inputs(all: &mut Families<'_>) {
     });
     all.gauge("maps", "Open maps.", |it| Some((it.maps.len() + it.maps_omitted) as f64));
     all.gauge("calls", "Calls that are not closed.", |it| Some(it.calls.open as f64));
+    all.gauge("calls_pending", "Calls without an outcome, and permits that are not used.", |it| {
+        Some((it.calls.pending + it.calls.permits) as f64)
+    });
+    all.gauge("calls_max", "The largest number of calls without an outcome.", |it| Some(it.calls.max as f64));
+    all.gauge("calls_reserving", "Callers that wait for a permit.", |it| Some(it.calls.reserving as f64));
+    all.counter("calls_overloaded_total", "Calls that were refused because there was no room.", |it| {
+        it.calls.overloaded
+    });
     all.counter("inputs_accepted_total", "Inputs that were accepted.", |it| it.totals.accepted);
     all.each("inputs_total", "counter", "Inputs that ended, by outcome.", |it, line| {
         let totals = it.totals;
@@ -211,6 +219,9 @@ fn crashes(all: &mut Families<'_>) {
     });
     all.gauge("gave_up", "Whether the function has given up: 1 or 0.", |it| {
         Some(if it.gave_up.is_some() { 1.0 } else { 0.0 })
+    });
+    all.gauge("paused", "Whether the function is paused by hand: 1 or 0.", |it| {
+        Some(if it.paused { 1.0 } else { 0.0 })
     });
     all.gauge("crash_budget_ratio", "How near the function is to giving up, from 0 to 1.", |it| {
         it.tally.used()
@@ -375,6 +386,10 @@ mod tests {
             ("longshore_containers", Some(("state", "stopped")), 0.0),
             ("longshore_inputs", Some(("state", "retry")), 1.0),
             ("longshore_gave_up", None, 0.0),
+            ("longshore_paused", None, 0.0),
+            ("longshore_calls_pending", None, 0.0),
+            ("longshore_calls_max", None, 1_048_576.0),
+            ("longshore_calls_overloaded_total", None, 0.0),
             ("longshore_functions_omitted", None, 0.0),
             ("longshore_function_info", Some(("policy", "crash_loop_backoff")), 1.0),
             ("longshore_function_info", Some(("kind", "deployed")), 1.0),

@@ -6,6 +6,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use crate::base::ids::{ContainerId, Generation, JobId};
+use crate::decide::admission::Place;
 use crate::decide::ledger::fixture::rules;
 use crate::decide::ledger::{
     Assignment, ContainerStage, Lease, Leaving, Ledger, Mode, Position, Pressure, Retryable, Rules, Scene,
@@ -107,7 +108,7 @@ impl Recorded {
             (Deed::FailToEnter, ContainerStage::Starting) => return self.dies(id, generation, None),
             (Deed::Claim { of_new }, ContainerStage::Live) if lease.is_none() => {
                 if of_new {
-                    self.ledger.open_call();
+                    self.ledger.open_call(Place::Free).expect("there is room");
                 }
                 let claim = self.ledger.claim(id, generation, now, &Nothing);
                 assert!(matches!(claim, Next::Work(Assignment::Lease(_)) | Next::Wait { .. }));

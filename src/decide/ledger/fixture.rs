@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::ids::{Attempt, ContainerId, Generation, InputId, JobId};
+use crate::decide::admission::{CALLS_MAX_DEFAULT, Place};
 use crate::decide::job::OnFailure;
 use crate::decide::ledger::{
     AfterCrash, Assignment, Lease, Leaving, Ledger, Mode, Position, Pressure, Rules, Scene, Sources, Verdict,
@@ -27,7 +28,15 @@ pub(super) const UNCROWDED: Leaving = Leaving { abandoned: false, pressure: Pres
 /// The rules of a function with this number of containers. Each executes one input at a time.
 pub(super) fn rules(containers: usize) -> Rules {
     let restart = RateLimited::never().into();
-    Rules { containers, lanes: 1, has_state: true, retries: Retries::new(0), crash_retries: 3, restart }
+    Rules {
+        containers,
+        lanes: 1,
+        has_state: true,
+        retries: Retries::new(0),
+        crash_retries: 3,
+        restart,
+        calls_max: CALLS_MAX_DEFAULT,
+    }
 }
 
 pub(super) fn at(ms: u64) -> Time {
@@ -95,7 +104,7 @@ impl Rig {
 
     /// A call, whose input is there.
     pub(super) fn call(&mut self) -> JobId {
-        self.ledger.open_call()
+        self.ledger.open_call(Place::Free).expect("there is room")
     }
 
     /// Opens a map with this window, over a source with this number of inputs.

@@ -2,6 +2,7 @@
 //! not run, and are closed.
 
 use crate::base::ids::{InputId, JobId};
+use crate::decide::admission::{Admission, Overloaded, Place};
 use crate::decide::claim_sizer::{ClaimSizer, wake_count};
 use crate::decide::job::{CallJob, Counts, InputEnd, Job, MapJob, OnFailure, Span};
 use crate::decide::ledger::Ledger;
@@ -34,12 +35,26 @@ impl Ledger {
         id
     }
 
-    /// Opens a new call, which has its input already.
-    pub(crate) fn open_call(&mut self) -> JobId {
+    /// Opens a new call, which has its input already, in this place among the calls.
+    ///
+    /// # Errors
+    ///
+    /// There is no free place.
+    pub(crate) fn open_call(&mut self, place: Place) -> Result<JobId, Overloaded> {
+        self.admission.admit(place)?;
         let id = self.number(Job::Call(CallJob::default()));
         self.accept(id, 1);
         self.calls.insert(id);
-        id
+        Ok(id)
+    }
+
+    /// The bound on the calls that have no outcome.
+    pub(crate) fn admission(&self) -> &Admission {
+        &self.admission
+    }
+
+    pub(crate) fn admission_mut(&mut self) -> &mut Admission {
+        &mut self.admission
     }
 
     fn number(&mut self, job: Job) -> JobId {
@@ -159,6 +174,7 @@ impl Ledger {
     pub(crate) fn ended(&mut self, id: JobId, how: Unrun, inputs: u64) {
         let Some(job) = self.jobs.get_mut(&id) else { return };
         job.count(how.into(), inputs);
+        job.kind().ended(inputs, &mut self.admission);
         self.pending -= inputs;
         self.totals.ended(how, inputs);
     }

@@ -92,7 +92,7 @@ impl Ledger {
         its.orphan = None;
         assert!(its.lease.is_none(), "lane {lane} claims with a lease");
         let step = match self.mode {
-            Mode::Running | Mode::Draining if self.gave_up.is_none() => {
+            Mode::Running | Mode::Draining if self.dispatches() => {
                 if let Some(hold) = self.hold(id, now) {
                     return hold;
                 }
@@ -352,6 +352,9 @@ impl Ledger {
     /// Whether another container could be given an input now, other than a suspect. If a map has no room or
     /// no inputs, its source informs the ledger when that changes.
     pub(crate) fn has_more(&mut self, now: Time, sources: &impl Sources) -> bool {
+        if self.is_paused() {
+            return false;
+        }
         let retry = self.retries.first().is_some_and(|(due, _)| *due <= now);
         let alone = self.clearing.is_none() && !self.alone.is_empty();
         let left = alone || !(self.calls.is_empty() && self.requeued.is_empty() && self.replays.is_empty());
@@ -361,7 +364,7 @@ impl Ledger {
     /// The suspect that may be replayed next, with the crash that its container must have outlived.
     pub(crate) fn suspect_ready(&self, now: Time) -> Option<Ready> {
         let others_wait = self.clearing.is_some() && self.suspects_execute_alone();
-        if self.goes_on() && !others_wait { self.suspects.ready(now) } else { None }
+        if self.dispatches() && !others_wait { self.suspects.ready(now) } else { None }
     }
 
     /// Whether a map has room for as many inputs as are worth a claim. If not, the source informs

@@ -38,6 +38,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::ids::{ContainerId, InputId, JobId, LaneId};
+use crate::decide::admission::Admission;
 use crate::decide::jitter::Jitter;
 use crate::decide::job::{Job, Span};
 use crate::decide::restart::{RestartPolicy, Restarts};
@@ -73,6 +74,8 @@ pub(crate) struct Rules {
     pub(crate) retries: Retries,
     pub(crate) crash_retries: u32,
     pub(crate) restart: RestartPolicy,
+    /// The largest number of calls without an outcome.
+    pub(crate) calls_max: u64,
 }
 
 /// The activities that a function still has.
@@ -93,6 +96,8 @@ pub(crate) enum Mode {
 pub(crate) struct Ledger {
     rules: Rules,
     mode: Mode,
+    /// Whether nothing new is dispatched until further notice. Only a function that runs is paused.
+    paused: bool,
     restarts: Restarts,
     jitter: Option<Jitter>,
     containers: Vec<ContainerEntry>,
@@ -110,6 +115,8 @@ pub(crate) struct Ledger {
     ahead: BTreeSet<LaneId>,
     /// The recent cost of an input, over all jobs.
     usual_cost: Option<Duration>,
+    /// The bound on the calls that have no outcome, and those who wait for room.
+    admission: Admission,
     /// Calls whose input was never assigned, in the order in which they were begun.
     calls: BTreeSet<JobId>,
     /// How many leases in a row were of calls.
@@ -166,6 +173,7 @@ impl Ledger {
         let life = restarts.started(Time::default());
         Self {
             mode: Mode::Running,
+            paused: false,
             restarts,
             jitter: rules.retries.jitter_source(),
             containers: (0..rules.containers).map(|_| ContainerEntry::new(life)).collect(),
@@ -177,6 +185,7 @@ impl Ledger {
             leases: BTreeSet::new(),
             ahead: BTreeSet::new(),
             usual_cost: None,
+            admission: Admission::new(rules.calls_max),
             calls: BTreeSet::new(),
             calls_in_a_row: 0,
             fresh_calls_in_a_row: 0,
@@ -214,10 +223,34 @@ impl Ledger {
         self.mode <= Mode::Draining && self.gave_up.is_none()
     }
 
-    /// Advances to a later mode. Has no effect if `mode` is an earlier one.
+    /// Whether inputs are dispatched now.
+    pub(crate) fn dispatches(&self) -> bool {
+        self.goes_on() && !self.paused
+    }
+
+    pub(crate) fn is_paused(&self) -> bool {
+        self.paused
+    }
+
+    /// Dispatches nothing new until [`resume`](Self::resume), a reset or the end of the function. Returns
+    /// whether it was paused by this: it runs, and was not paused before.
+    pub(crate) fn pause(&mut self) -> bool {
+        let pauses = self.mode == Mode::Running && !self.paused;
+        self.paused |= pauses;
+        pauses
+    }
+
+    /// Dispatches again. Returns whether it was paused.
+    pub(crate) fn resume(&mut self) -> bool {
+        std::mem::take(&mut self.paused)
+    }
+
+    /// Advances to a later mode. Has no effect if `mode` is an earlier one. The end of a function ends
+    /// its pause.
     pub(crate) fn advance_mode(&mut self, mode: Mode) {
         if mode > self.mode {
             self.mode = mode;
+            self.paused = false;
             // Sources are not pulled any more, so room that was left to grow may never grow.
             self.job_ids().into_iter().for_each(|job| self.requeue_map(job));
         }
@@ -238,8 +271,10 @@ impl Ledger {
         self.gave_up.as_ref()
     }
 
-    /// Forgets the crash history and takes work again. Returns whether the function had given up.
+    /// Forgets the crash history, ends a pause, and takes work again. Returns whether the function had
+    /// given up.
     pub(crate) fn reset(&mut self) -> bool {
+        self.paused = false;
         self.restarts.reset();
         self.containers.iter_mut().map(steps::each).for_each(|container| container.held_until = None);
         self.stand_down();
@@ -307,6 +342,7 @@ mod tests {
     use super::fixture::{FIRST, Rig, SECOND, START, at};
     use super::*;
     use crate::base::ids::Generation;
+    use crate::decide::life::Next;
     use crate::decide::restart::{CrashLoopBackoff, RateLimited};
 
     fn generation(crash: &Arc<Crash>) -> Generation {
@@ -371,6 +407,64 @@ mod tests {
         assert!(rig.ledger.gave_up().is_none());
         assert!(!rig.ledger.take_discarded().is_empty());
         assert!(rig.ledger.goes_on());
+    }
+
+    #[test]
+    fn a_paused_function_dispatches_nothing_of_any_queue_and_resumes_where_it_was() {
+        let retries = Retries::new(1).initial_delay(Duration::ZERO);
+        let mut rig = Rig::with(2, RateLimited::never(), retries, 3);
+        let map = rig.map(10, 5);
+        rig.enters(FIRST, START);
+        rig.enters(SECOND, START);
+        rig.takes(FIRST, START);
+        rig.takes(SECOND, START);
+        rig.crashes(FIRST, START);
+        rig.ledger.failed(SECOND, Retryable::Yes, START);
+        rig.ledger.released(SECOND, START);
+        rig.call();
+        rig.ledger.accept(map, 1);
+        rig.enters(FIRST, at(1));
+        assert!(rig.ledger.pause());
+        assert!(!rig.ledger.pause(), "it is paused already");
+        for id in [FIRST, SECOND] {
+            assert_eq!(rig.claims(id, at(60_000)), Next::Wait { until: None });
+        }
+        assert!(!rig.ledger.has_more(at(60_000), &rig.sources));
+        assert!(rig.ledger.suspect_ready(at(60_000)).is_none());
+        assert!(!rig.ledger.nothing_pending());
+        assert!(rig.ledger.resume());
+        assert!(!rig.ledger.resume(), "it was resumed before");
+        let kinds: Vec<LeaseKind> = std::iter::from_fn(|| match rig.claims(FIRST, at(60_000)) {
+            Next::Work(lease) => {
+                rig.completes(FIRST, at(60_000));
+                Some(lease.kind)
+            }
+            _ => None,
+        })
+        .collect();
+        assert!(kinds.contains(&LeaseKind::Replay { suspect: true }), "{kinds:?}");
+        assert!(kinds.contains(&LeaseKind::Retry { due: START }), "{kinds:?}");
+        assert!(rig.ledger.nothing_pending());
+    }
+
+    #[test]
+    fn a_pause_ends_with_a_reset_and_with_each_end_of_the_function() {
+        for mode in [Mode::Draining, Mode::Stopping, Mode::Aborted] {
+            let mut rig = Rig::new(1, RateLimited::new());
+            assert!(rig.ledger.pause());
+            rig.ledger.advance_mode(mode);
+            assert!(!rig.ledger.is_paused(), "{mode:?}");
+            assert!(!rig.ledger.pause(), "{mode:?}: it ends, and is not paused any more");
+        }
+        let mut rig = Rig::new(1, RateLimited::new().max_crashes(0));
+        assert!(rig.ledger.pause());
+        rig.fails_to_start(FIRST, at(1));
+        assert!(
+            rig.ledger.is_paused() && rig.ledger.gave_up().is_some(),
+            "a pause keeps nothing from giving up"
+        );
+        assert!(rig.ledger.reset());
+        assert!(rig.ledger.dispatches());
     }
 
     #[test]

@@ -30,7 +30,7 @@ impl Ledger {
     /// The lease that is best to split, judged by the cost of its inputs so far. The caller has committed
     /// all completed inputs.
     pub(crate) fn steal(&self, now: Time) -> Steal {
-        if !self.goes_on() {
+        if !self.dispatches() {
             return Steal::Nothing;
         }
         let unbegun = self.ahead().filter_map(|id| Some((id, self.unbegun(self.lane(id)?, now)?)));

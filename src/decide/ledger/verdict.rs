@@ -9,16 +9,29 @@ use crate::decide::job::{DEATHS_MAX, InputEnd, InputRecord, Job, OnFailure, Span
 use crate::decide::ledger::containers::{ContainerEntry, Orphan};
 use crate::decide::ledger::{ContainerStage, CrashNumber, Lease, LeaseKind, Ledger, Mode, Position};
 use crate::decide::restart::{DeathFacts, Restart};
+use crate::decide::retries::RETRY_DELAY_MAX;
 use crate::decide::steps;
 use crate::decide::time::Time;
 use crate::values::crash::{Crash, CrashKind, Previous};
 use crate::values::gave_up::GaveUp;
 
-/// The answer of `retry_if` to an error.
+/// The answer of `retry_if` and `retry_after` to an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Retryable {
     Yes,
+    /// The error is worth a retry, but not before this time has passed.
+    After(Duration),
     No,
+}
+
+impl Retryable {
+    /// The delay of the retry, where the policy says `delay`.
+    fn delay(self, delay: Duration) -> Duration {
+        match self {
+            Self::After(least) => delay.max(least.min(RETRY_DELAY_MAX)),
+            Self::Yes | Self::No => delay,
+        }
+    }
 }
 
 /// The decision on a failed input.
@@ -166,13 +179,15 @@ impl Ledger {
         self.totals.ok(span.len, now);
         let job = self.jobs.get_mut(&lease.job).expect("a lease belongs to an open job");
         job.count(InputEnd::Ok, span.len);
+        job.kind().ended(span.len, &mut self.admission);
         if lease.kind != LeaseKind::First {
             job.take_record(lease.span.first);
         }
         Some((lease.job, span))
     }
 
-    /// Commits the input at the committed position as failed. `retryable` is the answer of `retry_if`.
+    /// Commits the input at the committed position as failed. `retryable` is the answer of `retry_if` and
+    /// `retry_after`.
     pub(crate) fn failed(&mut self, id: impl Into<LaneId>, retryable: Retryable, now: Time) -> AfterFailure {
         let id = id.into();
         let container = &mut self.containers[id.container.index()];
@@ -196,11 +211,11 @@ impl Ledger {
             Some((retries, jitter)) => (&*retries, jitter),
             None => (&self.rules.retries, &mut self.jitter),
         };
-        let again = retryable == Retryable::Yes && failures <= retries.retries_max() && goes_on;
+        let again = retryable != Retryable::No && failures <= retries.retries_max() && goes_on;
         if again {
             let delay = retries.delay(failures);
             let delay = jitter.as_mut().map_or(delay, |jitter| jitter.equal(delay));
-            let due = now + delay;
+            let due = now + retryable.delay(delay);
             job.record_or_new(index).waits = Some(Waits::Retry(due));
             self.retries.insert((due, InputId { job: lease.job, index }));
             self.totals.failed(true, now);
@@ -208,6 +223,7 @@ impl Ledger {
         }
         let deaths = job.take_record(index).map_or_else(Vec::new, |record| record.deaths);
         job.count(InputEnd::Failed, 1);
+        job.kind().ended(1, &mut self.admission);
         self.pending -= 1;
         self.totals.failed(false, now);
         AfterFailure::Final { attempts, deaths, ends_map: job.on_failure() == OnFailure::EndMap }
@@ -469,6 +485,7 @@ impl Ledger {
         record.previous = Some(Previous::Crashed(Arc::clone(crash)));
         if record.is_abandoned_for_good(leaving) || at_most_once {
             self.pending -= 1;
+            job.kind().ended(1, &mut self.admission);
             return job.lose(input, attempts, Arc::clone(crash));
         }
         self.await_replay(input, QueueEnd::Back);
@@ -524,6 +541,7 @@ impl Ledger {
         record.previous = Some(Previous::Crashed(Arc::clone(crash)));
         if record.is_abandoned_for_good(leaving) || at_most_once {
             self.pending -= 1;
+            job.kind().ended(1, &mut self.admission);
             return job.lose(input, attempts, Arc::clone(crash));
         }
         self.await_replay(input, QueueEnd::Back);
@@ -575,6 +593,7 @@ impl Ledger {
             self.leave_queue(input);
             self.pending -= 1;
             let job = self.jobs.get_mut(&input.job).expect("queued inputs belong to open jobs");
+            job.kind().ended(1, &mut self.admission);
             ended.push(job.end_abandoned(input));
         }
     }
@@ -668,6 +687,7 @@ impl Ledger {
         record.crashed = Some((self.crashes, now));
         if record.is_abandoned_for_good(leaving) || record.crashes > self.rules.crash_retries {
             self.pending -= 1;
+            job.kind().ended(1, &mut self.admission);
             return job.poison(input, attempts);
         }
         self.await_replay(input, QueueEnd::Back);
@@ -793,6 +813,29 @@ mod tests {
         rig.ledger.released(FIRST, at(16));
         assert_eq!(rig.ledger.job(input.job).map(|job| job.counts().retried), Some(0), "it had not begun");
         assert_eq!(rig.takes(FIRST, at(16)).kind, LeaseKind::Retry { due: at(15) });
+    }
+
+    #[test]
+    fn the_larger_of_the_two_delays_counts_up_to_a_day() {
+        let hour = 3600 * Duration::from_secs(1);
+        for (least, due) in [(9 * MS, at(10)), (10 * MS, at(10)), (11 * MS, at(11)), (hour, START + hour)] {
+            let (mut rig, input) = one(Retries::new(1).initial_delay(10 * MS).max_delay(10 * MS), 3);
+            rig.takes(FIRST, START);
+            assert!(matches!(rig.ledger.failed(FIRST, Retryable::After(least), START), AfterFailure::Retry));
+            assert_eq!(rig.ledger.retry_due(input.job, 0), Some(due), "{least:?}");
+        }
+        let (mut rig, input) = one(Retries::new(1), 3);
+        rig.takes(FIRST, START);
+        rig.ledger.failed(FIRST, Retryable::After(Duration::MAX), START);
+        assert_eq!(rig.ledger.retry_due(input.job, 0), Some(START + 24 * hour));
+    }
+
+    #[test]
+    fn the_least_delay_grants_no_further_retry() {
+        let (mut rig, _) = one(Retries::new(0), 3);
+        rig.takes(FIRST, START);
+        let after = rig.ledger.failed(FIRST, Retryable::After(MS), START);
+        assert!(matches!(after, AfterFailure::Final { .. }));
     }
 
     #[test]

@@ -1,8 +1,11 @@
 //! The operations of calls under the lock: to open, and to wait for the outcome.
 
+use std::task::Waker;
+
 use crate::base::ids::JobId;
 use crate::data::erased::Values;
 use crate::data::failure::Reason;
+use crate::decide::admission::{Overloaded, Place};
 use crate::engine::call_buffers::CallBuffers;
 use crate::engine::caller::Caller;
 use crate::engine::dispatch::{Dispatch, Found, State, Wait};
@@ -10,14 +13,22 @@ use crate::engine::job_buffers::JobBuffers;
 use crate::engine::map_buffers::MapEnd;
 
 impl Dispatch {
-    /// Opens a call, which is a job of one input ahead of all maps. If the function takes no work, the input
-    /// is given back.
-    pub(crate) fn open_call(&self, input: Values, caller: Caller) -> Result<JobId, (Values, Reason)> {
+    /// Opens a call, which is a job of one input ahead of all maps, in this place among the calls. If the
+    /// function takes no work or has no room, the input is given back.
+    pub(crate) fn open_call(
+        &self,
+        input: Values,
+        caller: Caller,
+        place: Place,
+    ) -> Result<JobId, (Values, Reason)> {
         let mut state = self.lock();
         if let Some(refusal) = state.refusal() {
             return Err((input, refusal));
         }
-        let job = state.ledger.open_call();
+        let job = match state.ledger.open_call(place) {
+            Ok(job) => job,
+            Err(Overloaded { calls, max }) => return Err((input, Reason::Overloaded { calls, max })),
+        };
         let buffers = CallBuffers::new(caller.of_call(job.0 + 1), input);
         state.buffers.open.insert(job, JobBuffers::Call(Box::new(buffers)));
         state.observed.call_began(job, || self.now());
@@ -48,6 +59,23 @@ impl Dispatch {
             Found::Pending | Found::Chunk(_) | Found::Ready(_) | Found::End(_) => {}
         }
         found
+    }
+
+    /// Leaves a waker with a call that has no outcome, to be woken when it may have one. Returns `false`
+    /// if it has one, is closed, or will have none because the function has broken down.
+    pub(crate) fn await_outcome(&self, job: JobId, waker: Waker) -> bool {
+        let mut state = self.lock();
+        if state.broken.is_some() {
+            return false;
+        }
+        state.commit_job(job, self.now());
+        if state.ledger.job(job).is_none_or(|job| job.counts().pending() == 0) {
+            return false;
+        }
+        let call = state.buffers.call_mut(job).expect("its inputs are pending");
+        let before = call.waker.replace(waker);
+        state.wakers.unused.extend(before);
+        true
     }
 
     fn outcome_of(&self, state: &mut State, job: JobId) -> Found {

@@ -393,9 +393,9 @@ impl State {
         if self.sleepers.is_empty() {
             return false;
         }
-        let due = self.ledger.next_due(now).filter(|_| self.ledger.goes_on());
+        let due = self.ledger.next_due(now).filter(|_| self.ledger.dispatches());
         // A container that was to look again may be woken late, and find other work. Another one looks then.
-        let left = self.steal_after.is_some() && self.ledger.goes_on();
+        let left = self.steal_after.is_some() && self.ledger.dispatches();
         let ahead = (self.polls_to_steal(now) || left).then_some(now + STEAL_PAUSE);
         due.into_iter().chain(ahead).min().is_some_and(|due| !self.sleepers.is_watched(due))
     }

@@ -13,6 +13,8 @@ mod deaths;
 mod endings;
 mod feeders;
 mod memory;
+mod pausing;
+mod places;
 mod readiness;
 mod sleepers;
 mod snapshot;
@@ -55,12 +57,14 @@ use crate::engine::settings::Settings;
 use crate::memory::local_charge::ChargeGuard;
 use crate::values::crash::Crash;
 use crate::values::report::Fate;
+use places::PlaceWakers;
 use readiness::Readying;
 use snapshot::{Observed, Undescribed};
 
 pub(crate) use consumers::{ClosedJob, Found, JobPlan, Wait};
 pub(crate) use containers::Work;
 pub(crate) use feeders::FeederEnd;
+pub(crate) use places::{ReservedPlace, Reserving};
 pub(crate) use readiness::{Readiness, Wanted};
 pub(crate) use tasks::WorkSeeker;
 
@@ -91,6 +95,8 @@ pub(crate) struct State {
     leftovers: Leftovers,
     /// Tasks and threads that wait for the function to be ready or idle.
     readying: Readying,
+    /// The wakers of those who wait for a place among the calls.
+    place_wakers: PlaceWakers,
     pub(crate) broken: Option<Bug>,
     /// Whether the function has broken down and the sleeping threads and tasks have not been woken since. Set
     /// by `break_down`, and cleared where the lock is released.
@@ -257,11 +263,12 @@ impl State {
             && self.wakers.woken.is_empty()
             && self.wakers.unused.is_empty()
             && !self.observed.has_deferred();
-        !nothing || self.breaks || self.ledger.has_news() || self.has_readied()
+        !nothing || self.breaks || self.ledger.has_news() || self.has_readied() || self.has_places()
     }
 
     fn deferred(&mut self, outbox: &Outbox, now: Time) -> Deferred {
         self.wake_the_ready();
+        self.wake_for_places();
         self.emit_changes(now);
         let refused = outbox.add(std::mem::take(&mut self.events), now);
         let (remembers, undescribed) = self.observed.deferred(outbox);
@@ -478,6 +485,7 @@ impl Dispatch {
             feeders: 0,
             leftovers: Leftovers::default(),
             readying: Readying::default(),
+            place_wakers: PlaceWakers::new(),
             broken: None,
             breaks: false,
             sources: Vec::new(),

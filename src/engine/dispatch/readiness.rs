@@ -11,9 +11,9 @@ use crate::values::error::NotReady;
 /// The condition that a thread or task waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Wanted {
-    /// One live container.
+    /// One live container of a function that is not paused.
     One,
-    /// All containers, live at the same time.
+    /// All containers, live at the same time, of a function that is not paused.
     All,
     /// An outcome for every input that was pulled.
     Idle,
@@ -104,8 +104,8 @@ impl State {
             return Some(Err(NotReady::ShutDown));
         }
         let ready = match wanted {
-            Wanted::One => self.ledger.is_ready(),
-            Wanted::All => self.ledger.all_are_live(),
+            Wanted::One => self.ledger.is_ready() && !self.ledger.is_paused(),
+            Wanted::All => self.ledger.all_are_live() && !self.ledger.is_paused(),
             Wanted::Idle => self.readying.idle_moments > since || self.is_idle(),
         };
         ready.then_some(Ok(()))

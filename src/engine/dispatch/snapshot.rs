@@ -368,7 +368,8 @@ impl Dispatch {
             loop_crashes: crash_loop.map_or(0, |(crashes, _)| crashes),
             crashes: 0,
             live: if mode == Mode::Running { containers.live } else { 1 }, // no container needs to be live any more
-            waiting: inputs.queued + inputs.replay,
+            // Inputs that wait for the end of a pause are not stuck.
+            waiting: if state.ledger.is_paused() { 0 } else { inputs.queued + inputs.replay },
             oldest: oldest.first().map(|oldest| moment(now).saturating_sub(oldest.since)),
             completed: now.since(state.ledger.totals().completed),
             usual_cost: state.ledger.usual_cost(),
@@ -385,6 +386,7 @@ impl Dispatch {
                 Mode::Stopping => ModeName::Stopping,
                 Mode::Aborted => ModeName::Aborted,
             },
+            paused: state.ledger.is_paused(),
             broken: state.broken.as_ref().map(|bug| cut(&bug.to_string())),
             containers,
             concurrent_inputs: self.settings.rules.lanes as usize,
@@ -410,11 +412,7 @@ impl Dispatch {
                 crash_loops: 0,
                 give_ups: 0,
             },
-            calls: CallCounts {
-                // A function that has broken down may have closed a map by half.
-                open: state.buffers.open.len().saturating_sub(maps) as u64,
-                queued: state.ledger.calls_queued(),
-            },
+            calls: state.call_counts(),
             maps: state.maps(),
             maps_omitted: maps.saturating_sub(MAPS_MAX),
             maps_ended: state.observed.ended.iter().cloned().collect(),
@@ -478,6 +476,23 @@ impl InFlight {
             }
         }
         seen
+    }
+}
+
+impl State {
+    /// The calls, and the bound on them.
+    pub(crate) fn call_counts(&self) -> CallCounts {
+        let admission = self.ledger.admission();
+        CallCounts {
+            // A function that has broken down may have closed a map by half.
+            open: self.buffers.open.len().saturating_sub(self.observed.maps.len()) as u64,
+            queued: self.ledger.calls_queued(),
+            pending: admission.calls(),
+            permits: admission.permits(),
+            reserving: admission.waiting(),
+            max: admission.max(),
+            overloaded: admission.refused(),
+        }
     }
 }
 

@@ -91,7 +91,11 @@ impl Dispatch {
         let now = self.now();
         state.commit_all(now); // completions until now are part of the history that is forgotten
         let looped = state.ledger.crash_loop(now).is_some_and(|(crashes, _)| crashes > 1);
+        let paused = state.ledger.is_paused();
         let given_up = state.ledger.reset();
+        if paused {
+            state.emit(Event::Resumed, now);
+        }
         if given_up || looped {
             state.emit(Event::Reset, now);
         }
@@ -224,6 +228,8 @@ impl Dispatch {
             executing: state.ledger.executing_now().count() as u64,
             concurrent_inputs: self.settings.rules.lanes as usize,
             oldest_execution,
+            calls: state.call_counts(),
+            paused: state.ledger.is_paused(),
             crashes: lives.crashes,
             restarts: lives.restarts,
             recycled: lives.recycled,

@@ -162,6 +162,8 @@ pub struct FunctionSnapshot {
     pub health: Health,
     /// How far the function is from its end.
     pub mode: ModeName,
+    /// Whether the function is [paused](crate::Function::pause).
+    pub paused: bool,
     /// The fault of the engine that has ended the function, if there was one.
     #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Option::is_none"))]
     pub broken: Option<String>,
@@ -239,6 +241,9 @@ impl fmt::Display for FunctionSnapshot {
         write!(f, "{}: {}", self.name, self.health)?;
         if self.mode != ModeName::Running && self.health != Health::Ended {
             write!(f, ", {}", format!("{:?}", self.mode).to_lowercase())?;
+        }
+        if self.paused {
+            write!(f, ", paused")?;
         }
         if let Some(broken) = &self.broken {
             write!(f, "\n  a fault of the engine: {broken}")?;

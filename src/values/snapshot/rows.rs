@@ -266,6 +266,17 @@ pub struct CallCounts {
     pub open: u64,
     /// Calls whose input was never assigned to a container.
     pub queued: u64,
+    /// Calls without an outcome.
+    pub pending: u64,
+    /// [Permits](crate::Permit) that are not used.
+    pub permits: u64,
+    /// The number of those who wait for a permit.
+    pub reserving: u64,
+    /// The largest number of calls without an outcome and permits together: see
+    /// [`Builder::calls_max`](crate::Builder::calls_max).
+    pub max: u64,
+    /// The number of calls that were refused so far because there was no room for them.
+    pub overloaded: u64,
 }
 
 /// An open map.

@@ -374,6 +374,10 @@ pub enum Happening {
     GaveUp,
     /// The crashes of the function were forgotten by hand.
     Reset,
+    /// The function was paused.
+    Paused,
+    /// The function was resumed.
+    Resumed,
     /// The function has ended.
     Ended,
 }

@@ -55,7 +55,7 @@ fn the_others_of_a_function_go_on_beside_a_panic_and_those_of_a_worker_are_repla
     };
     let (outcomes, record) = rehearse(function(&app()));
     let attempts = |outcomes: &[Result<u64, _>]| {
-        Vec::from_iter(outcomes.iter().map(|outcome| *outcome.as_ref().ok().expect("it is replayed")))
+        Vec::from_iter(outcomes.iter().map(|outcome| *outcome.as_ref().expect("it is replayed")))
     };
     assert_eq!(attempts(&outcomes), [1, 1, 2, 1], "{record}");
     assert_eq!(record.restarts(), 0, "the container lives on");

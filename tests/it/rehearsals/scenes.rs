@@ -150,3 +150,46 @@ fn a_panic_of_the_scene_ends_the_rehearsal_with_the_same_message() {
     let panic = scene.join().expect_err("it panics");
     assert_eq!(panic.downcast_ref::<&str>(), Some(&"no time has passed"));
 }
+
+/// 8.6
+#[test]
+fn those_who_reserve_are_served_in_turn_in_virtual_time() {
+    let rehearsal = attempts(&app()).containers(1).calls_max(1).rehearse().takes(SECOND);
+    let (served, record) = rehearsal
+        .play(async |stage| {
+            let call = async |n: u64| {
+                let permit = stage.function().reserve().await.expect("it takes work");
+                permit.call(n).await.map(|_| (n, stage.now()))
+            };
+            let (first, second, third) = futures::join!(call(1), call(2), call(3));
+            [first, second, third].map(|outcome| outcome.expect("it works"))
+        })
+        .expect("valid settings");
+    assert_eq!(served, [(1, SECOND), (2, 2 * SECOND), (3, 3 * SECOND)], "{record}");
+}
+
+/// 8.8
+#[test]
+fn a_paused_function_waits_for_days_and_goes_on_where_it_was() {
+    let day = 24 * 3600 * SECOND;
+    let rehearsal = attempts(&app()).containers(2).rehearse().takes(SECOND);
+    let (answers, record) = rehearsal
+        .play(async |stage| {
+            let function = stage.function();
+            let calls = futures::future::join_all((0..6).map(|n| function.call(n)));
+            let pauses = async {
+                stage.sleep(SECOND / 2).await;
+                assert!(function.pause());
+                stage.sleep(day).await;
+                assert_eq!((function.status().executing, function.status().inputs_waiting), (0, 4));
+                assert!(function.resume());
+            };
+            let (outcomes, ()) = futures::join!(calls, pauses);
+            outcomes.into_iter().filter(Result::is_ok).count()
+        })
+        .expect("valid settings");
+    assert_eq!(answers, 6, "{record}");
+    let begun = record.executions().iter().map(|execution| execution.began);
+    let in_between = begun.filter(|at| (SECOND / 2..day).contains(at)).count();
+    assert_eq!(in_between, 0, "{record}");
+}

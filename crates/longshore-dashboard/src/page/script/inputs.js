@@ -22,7 +22,12 @@ function inputs(page, f, { series }) {
                 : (at) => (next_retry_ms > at ? `next in ${left(next_retry_ms - at)}` : "next now"),
         ],
         ["to replay", count(replay), suspects ? `${count(suspects)} crashed a container` : ""],
-        ["calls open", count(f.calls.open)],
+        [
+            "calls open",
+            count(f.calls.open),
+            f.calls.overloaded ? `${count(f.calls.overloaded)} refused above ${count(f.calls.max)}` : "",
+            f.calls.overloaded > 0,
+        ],
     ]);
     tiles(page.totals, [
         ["accepted", count(totals.accepted)],

@@ -126,10 +126,15 @@ function healthOf(f, now) {
         over = ended !== undefined && now - ended < OVER_FOR;
     if (over && (f.health === "serving" || (f.health === "crashing" && !(causeOf(f)?.last_ms > ended))))
         return "over";
-    return f.mode !== "running" && ["serving", "starting"].includes(f.health) ? "draining" : f.health;
+    const held = f.mode !== "running" || f.paused;
+    return held && ["serving", "starting"].includes(f.health) ? "draining" : f.health;
 }
 const wordOf = (health, f) =>
-    health === "over" ? "serving again" : health === "draining" ? words(f.mode) : words(health);
+    health === "over"
+        ? "serving again"
+        : health === "draining"
+          ? words(f.paused ? "paused" : f.mode)
+          : words(health);
 
 // What is wrong with a function: a sentence that stays the same while it is wrong, and a line that counts.
 function trouble(f, head, now) {
