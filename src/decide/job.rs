@@ -125,7 +125,7 @@ pub(crate) struct InputRecord {
     /// Executions that ended because another input of the same container crashed it, or because the input has
     /// crossed the memory limit beside others. They are also counted as kills.
     pub(super) freed: u32,
-    /// Whether the input executes alone in its container from now on.
+    /// Whether the input executes alone in its container, until it returns.
     pub(super) alone: bool,
     /// The number and the time of the input's last crash.
     pub(crate) crashed: Option<(CrashNumber, Time)>,

@@ -217,6 +217,7 @@ where
         let GenerationEnv { dispatch, container, generation, .. } = *self.env;
         let is_full = self.free.is_empty() && self.slots.len() == dispatch.settings.rules.lanes as usize;
         if self.recycles || is_full {
+            self.seeker.stops();
             if !self.back.is_empty() {
                 dispatch.returned_all(generation, &mut self.back);
             }
@@ -229,15 +230,13 @@ where
             }
             return Sought::Nothing;
         }
-        let lane = self.free.last().copied().unwrap_or(self.slots.len() as u32);
+        let lane = self.free.last().copied().unwrap_or_else(|| self.add_lane());
         let id = LaneId::new(container, lane);
         match self.seeker.poll(cx, id, &mut self.back, self.timer.as_mut()) {
             Poll::Pending => Sought::Nothing,
             Poll::Ready(Err(served)) => Sought::Over(served),
             Poll::Ready(Ok(work)) => {
-                if self.free.pop().is_none() {
-                    self.add_lane(id);
-                }
+                self.free.pop();
                 let slot = &mut self.slots[lane as usize];
                 let Surroundings { context: Some(context), token: Some(token) } = &mut slot.surroundings
                 else {
@@ -255,7 +254,11 @@ where
         }
     }
 
-    fn add_lane(&mut self, id: LaneId) {
+    /// Adds a free lane. Its token is registered before its first lease, so that the token learns if the job of
+    /// that lease ends.
+    fn add_lane(&mut self) -> u32 {
+        let lane = self.slots.len() as u32;
+        let id = LaneId::new(self.env.container, lane);
         let token = Arc::new(self.env.token.of_lane());
         // If the generation is over, the next poll for work says so.
         self.env.dispatch.register_lane(id, self.env.generation, &token);
@@ -267,6 +270,8 @@ where
             },
             future: Box::pin(None),
         });
+        self.free.push(lane);
+        lane
     }
 
     /// Polls the future of a lane. A wake-up may have come after its lease had ended.

@@ -302,6 +302,7 @@ impl Ledger {
         self.restarts.entered(&mut container.life, now);
         self.recycling.remove(&id);
         self.suspects.entered(now);
+        self.unhold(); // the suspect for which a container becomes empty may now wait for this one
         self.set_stage(id, ContainerStage::Live);
         true
     }
@@ -402,6 +403,11 @@ impl Ledger {
         (container.generation, container.stage)
     }
 
+    /// Whether no lane of the container has a lease.
+    pub(crate) fn is_container_empty(&self, id: ContainerId) -> bool {
+        self.containers[id.index()].leases == 0
+    }
+
     pub(crate) fn lease(&self, id: impl Into<LaneId>) -> Option<Lease> {
         self.lane(id.into())?.lease
     }
@@ -420,7 +426,9 @@ impl Ledger {
             .map(steps::each)
             .filter(|container| container.stage == ContainerStage::Live)
             .map(|container| container.life);
+        let held = self.restarts.held_until(now).is_some();
         self.restarts.end_loop_if_stable(lives, now);
+        self.recovered |= held && self.restarts.held_until(now).is_none();
         self.note_recovery();
     }
 

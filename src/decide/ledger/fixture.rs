@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::base::ids::{Attempt, ContainerId, Generation, InputId, JobId};
+use crate::base::ids::{Attempt, ContainerId, Generation, InputId, JobId, LaneId};
 use crate::decide::admission::{CALLS_MAX_DEFAULT, Place};
 use crate::decide::job::OnFailure;
 use crate::decide::ledger::{
@@ -44,7 +44,14 @@ pub(super) fn at(ms: u64) -> Time {
 }
 
 pub(super) fn crash(container: ContainerId, generation: Generation) -> Arc<Crash> {
-    let death = Death::Panicked(Panic { message: "a crash".to_owned(), location: None });
+    crash_by(container, generation, panic())
+}
+
+pub(super) fn panic() -> Death {
+    Death::Panicked(Panic { message: "a crash".to_owned(), location: None })
+}
+
+fn crash_by(container: ContainerId, generation: Generation, death: Death) -> Arc<Crash> {
     Arc::new(Crash { container, generation, executing: None, map: None, call: None, peak_bytes: None, death })
 }
 
@@ -122,8 +129,9 @@ impl Rig {
     }
 
     /// A container claims, and what its claim says is pulled.
-    pub(super) fn claims(&mut self, id: ContainerId, now: Time) -> Next<Lease> {
-        let (generation, _) = self.ledger.stage(id);
+    pub(super) fn claims(&mut self, id: impl Into<LaneId>, now: Time) -> Next<Lease> {
+        let id = id.into();
+        let (generation, _) = self.ledger.stage(id.container);
         match self.ledger.claim(id, generation, now, &self.sources) {
             Next::Work(Assignment::Lease(lease)) => Next::Work(lease),
             Next::Work(Assignment::Pull { job, most, leased }) => {
@@ -139,15 +147,17 @@ impl Rig {
     }
 
     /// A container takes what it is given, which must be something.
-    pub(super) fn takes(&mut self, id: ContainerId, now: Time) -> Lease {
+    pub(super) fn takes(&mut self, id: impl Into<LaneId>, now: Time) -> Lease {
+        let id = id.into();
         match self.claims(id, now) {
             Next::Work(lease) => lease,
-            other => panic!("container {id} is given {other:?}"),
+            other => panic!("lane {id} is given {other:?}"),
         }
     }
 
     /// A container completes all of its lease with `Ok`.
-    pub(super) fn completes(&mut self, id: ContainerId, now: Time) {
+    pub(super) fn completes(&mut self, id: impl Into<LaneId>, now: Time) {
+        let id = id.into();
         let lease = self.ledger.lease(id).expect("it has a lease");
         self.ledger.advanced(id, lease.span.end(), now);
         self.ledger.released(id, now);
@@ -179,13 +189,48 @@ impl Rig {
         self.crashes(id, now)
     }
 
+    /// A container with several lanes dies in the middle of the next input of each of its leases.
+    pub(super) fn all_die(
+        &mut self,
+        id: ContainerId,
+        culprit: Option<LaneId>,
+        death: Death,
+        now: Time,
+    ) -> Verdict {
+        let (generation, _) = self.ledger.stage(id);
+        let scene = Scene { culprit, positions: self.executing_in(id) };
+        let crash = crash_by(id, generation, death);
+        self.ledger.crashed(id, generation, &scene, &crash, UNCROWDED, now).expect("its generation lives")
+    }
+
+    /// Code in a lane crashes in the middle of the next input of its lease, if it has one. Its container has no
+    /// state, and lives on.
+    pub(super) fn lane_dies(&mut self, lane: LaneId, death: Death, now: Time) -> Verdict {
+        let (generation, _) = self.ledger.stage(lane.container);
+        let positions = self.executing_in(lane.container).into_iter().filter(|(at, _)| *at == lane).collect();
+        let scene = Scene { culprit: Some(lane), positions };
+        let crash = crash_by(lane.container, generation, death);
+        self.ledger.crashed_in_lane(lane, generation, &scene, &crash, now).expect("its generation lives")
+    }
+
+    /// A container is killed by hand in the middle of the next input of each of its leases.
+    pub(super) fn all_are_killed(&mut self, id: ContainerId, now: Time) -> Vec<AfterCrash> {
+        let (generation, _) = self.ledger.stage(id);
+        let scene = Scene { culprit: None, positions: self.executing_in(id) };
+        self.ledger.killed(id, &scene, &crash_by(id, generation, Death::Killed), UNCROWDED, now)
+    }
+
     /// The attempt at which an input that waits, or executes, is or would be.
     pub(super) fn attempt(&self, input: InputId) -> Attempt {
         self.ledger.job(input.job).expect("it is open").attempt(input.index)
     }
 
-    fn executing(&self, id: ContainerId) -> Option<Position> {
-        let lane = self.ledger.lane(id.into()).expect("the first lane is always there");
+    fn executing(&self, id: impl Into<LaneId>) -> Option<Position> {
+        let lane = self.ledger.lane(id.into()).expect("it was used before");
         lane.lease.map(|_| Position { at: lane.committed, begun: true })
+    }
+
+    fn executing_in(&self, id: ContainerId) -> Vec<(LaneId, Position)> {
+        self.ledger.leased_by(id).filter_map(|lane| Some((lane, self.executing(lane)?))).collect()
     }
 }

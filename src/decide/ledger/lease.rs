@@ -65,6 +65,16 @@ const CALLS_IN_A_ROW_MAX: u32 = 3;
 /// pull makes a chunk, which costs as much as several claims.
 const PULLED_TOGETHER: u64 = 64;
 
+/// The containers that may take an input.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Takers {
+    All,
+    /// An empty container at once. If there is none, any container, which takes nothing else until it is empty.
+    EmptyFirst,
+    /// Only an empty container.
+    Empty,
+}
+
 /// The kinds of job that a lease may be of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Of {
@@ -93,7 +103,9 @@ impl Ledger {
         assert!(its.lease.is_none(), "lane {lane} claims with a lease");
         let step = match self.mode {
             Mode::Running | Mode::Draining if self.dispatches() => {
-                if let Some(hold) = self.hold(id, now) {
+                // At the end of a drain a container leaves, whatever has held it.
+                let drained = self.mode == Mode::Draining && self.nothing_pending();
+                if !drained && let Some(hold) = self.hold(id, now) {
                     return hold;
                 }
                 self.next_step(id, now, sources)
@@ -177,7 +189,9 @@ impl Ledger {
     fn next_step(&mut self, id: ContainerId, now: Time, sources: &impl Sources) -> Option<Assignment> {
         if self.clearing == Some(id) {
             self.clearing = None;
-            return self.next_alone(id, Of::All, now).map(Assignment::Lease);
+            if let Some(alone) = self.next_alone(id, Of::All, now) {
+                return Some(Assignment::Lease(alone));
+            }
         }
         let maps_first = self.calls_in_a_row >= CALLS_IN_A_ROW_MAX;
         let of_a_map = if maps_first { self.next_behind_calls(id, Of::Maps, now, sources) } else { None };
@@ -277,7 +291,7 @@ impl Ledger {
         if self.containers[id.index()].leases == 0 {
             return self.next_alone(id, of, now);
         }
-        if self.suspects_execute_alone() { None } else { self.next_suspect(id, of, now) }
+        if self.next_suspect_executes_alone() { None } else { self.next_suspect(id, of, now) }
     }
 
     /// The lease of the next replay for a container that executes nothing else.
@@ -312,15 +326,19 @@ impl Ledger {
         self.rules.has_state && self.rules.lanes > 1
     }
 
+    /// Whether the suspect that is replayed next executes alone in its container. Where there is no state, it
+    /// does if it has crossed the memory limit beside others.
+    fn next_suspect_executes_alone(&self) -> bool {
+        self.suspects_execute_alone()
+            || self.suspects.first().and_then(|input| self.record(input)).is_some_and(|record| record.alone)
+    }
+
     /// Whether no other input may execute beside the inputs of this lease.
     fn executes_alone(&self, lease: &Lease) -> bool {
-        match lease.kind {
-            LeaseKind::Replay { suspect: true } => self.suspects_execute_alone(),
-            LeaseKind::First | LeaseKind::Replay { suspect: false } | LeaseKind::Retry { .. } => {
-                let input = InputId { job: lease.job, index: lease.span.first };
-                self.rules.lanes > 1 && self.record(input).is_some_and(|record| record.alone)
-            }
-        }
+        let input = InputId { job: lease.job, index: lease.span.first };
+        let is_suspect = lease.kind == LeaseKind::Replay { suspect: true };
+        is_suspect && self.suspects_execute_alone()
+            || self.rules.lanes > 1 && self.record(input).is_some_and(|record| record.alone)
     }
 
     /// Decides whether a container takes nothing new for now: one of its inputs executes alone, the policy
@@ -344,27 +362,41 @@ impl Ledger {
             return None;
         }
         let proof = container.proof;
-        let suspect = self.suspects_execute_alone() && self.suspects.next_for(proof, now).is_some();
+        let suspect = self.next_suspect_executes_alone() && self.suspects.next_for(proof, now).is_some();
         self.clearing = (suspect || !self.alone.is_empty()).then_some(id);
         self.clearing.map(|_| Next::Hold { until: None })
     }
 
-    /// Whether another container could be given an input now, other than a suspect. If a map has no room or
-    /// no inputs, its source informs the ledger when that changes.
+    /// Whether another container could be given an input now, other than a suspect and an input that executes
+    /// alone. If a map has no room or no inputs, its source informs the ledger when that changes.
     pub(crate) fn has_more(&mut self, now: Time, sources: &impl Sources) -> bool {
         if self.is_paused() {
             return false;
         }
         let retry = self.retries.first().is_some_and(|(due, _)| *due <= now);
-        let alone = self.clearing.is_none() && !self.alone.is_empty();
-        let left = alone || !(self.calls.is_empty() && self.requeued.is_empty() && self.replays.is_empty());
+        let left = !(self.calls.is_empty() && self.requeued.is_empty() && self.replays.is_empty());
         left || retry || self.next_map(now, sources).is_some()
+    }
+
+    /// The containers that may take the input that executes alone next, if one waits that has crashed no
+    /// container.
+    pub(crate) fn alone_ready(&self) -> Option<Takers> {
+        (self.goes_on() && !self.alone.is_empty()).then(|| self.takers_alone())
     }
 
     /// The suspect that may be replayed next, with the crash that its container must have outlived.
     pub(crate) fn suspect_ready(&self, now: Time) -> Option<Ready> {
-        let others_wait = self.clearing.is_some() && self.suspects_execute_alone();
-        if self.dispatches() && !others_wait { self.suspects.ready(now) } else { None }
+        if self.dispatches() { self.suspects.ready(now) } else { None }
+    }
+
+    /// The containers that may take the suspect that is replayed next.
+    pub(crate) fn takers_of_suspect(&self) -> Takers {
+        if self.next_suspect_executes_alone() { self.takers_alone() } else { Takers::All }
+    }
+
+    /// The containers that may take an input that executes alone. One container at a time becomes empty for it.
+    fn takers_alone(&self) -> Takers {
+        if self.clearing.is_none() { Takers::EmptyFirst } else { Takers::Empty }
     }
 
     /// Whether a map has room for as many inputs as are worth a claim. If not, the source informs

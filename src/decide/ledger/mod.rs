@@ -25,6 +25,8 @@ mod explained;
 #[cfg(test)]
 mod fixture;
 mod jobs;
+#[cfg(test)]
+mod lanes;
 mod lease;
 mod queue;
 mod seen;
@@ -53,7 +55,7 @@ use causes::Causes;
 pub(crate) use containers::{Change, ContainerStage};
 use containers::{ContainerEntry, StageCounts};
 pub(crate) use jobs::Unrun;
-pub(crate) use lease::{Assignment, Lease, LeaseKind, Sources};
+pub(crate) use lease::{Assignment, Lease, LeaseKind, Sources, Takers};
 pub(super) use queue::Queue;
 pub(crate) use queue::Ticket;
 pub(crate) use steal::Steal;

@@ -85,6 +85,11 @@ impl Suspects {
         self.waiting.len() as u64
     }
 
+    /// The suspect that is replayed next, if one waits.
+    pub(super) fn first(&self) -> Option<InputId> {
+        self.waiting.first_key_value().map(|(_, (input, _))| *input)
+    }
+
     /// Removes the input with this last crash, which does not wait any more.
     pub(super) fn remove(&mut self, crash: CrashNumber) {
         self.waiting.remove(&crash);

@@ -142,6 +142,13 @@ impl Scene {
         self.culprit.map(|lane| (lane, self.position(lane)))
     }
 
+    /// The only lane whose input was executing. `None` if none was, or several were.
+    pub(crate) fn only_executing(&self) -> Option<LaneId> {
+        let mut executing = self.positions.iter().filter(|(_, position)| position.begun);
+        let (lane, _) = executing.next()?;
+        executing.next().is_none().then_some(*lane)
+    }
+
     /// Whether more than one input was executing.
     fn is_crowded(&self) -> bool {
         self.positions.iter().filter(|(_, position)| position.begun).count() > 1
@@ -216,7 +223,9 @@ impl Ledger {
             let delay = retries.delay(failures);
             let delay = jitter.as_mut().map_or(delay, |jitter| jitter.equal(delay));
             let due = now + retryable.delay(delay);
-            job.record_or_new(index).waits = Some(Waits::Retry(due));
+            let record = job.record_or_new(index);
+            record.alone = false; // the input has returned, and has crashed nothing
+            record.waits = Some(Waits::Retry(due));
             self.retries.insert((due, InputId { job: lease.job, index }));
             self.totals.failed(true, now);
             return AfterFailure::Retry;
@@ -395,14 +404,18 @@ impl Ledger {
         if restart == Restart::GiveUp && self.goes_on() {
             self.give_up(Arc::clone(crash));
         }
+        let held_until = if let Restart::At(until) = restart { Some(until) } else { None };
         let mut life = self.restarts.started(now);
-        self.restarts.entered(&mut life, now);
+        self.restarts.entered(&mut life, held_until.unwrap_or(now)); // it does not stay up while it is held
         self.suspects.entered(now);
+        if self.clearing == Some(id) && held_until.is_some() {
+            self.clearing = None; // another container may execute the input sooner
+        }
         let container = &mut self.containers[id.index()];
         container.life = life;
         container.proof = self.crashes;
         container.done_proof = 0;
-        container.held_until = if let Restart::At(until) = restart { Some(until) } else { None };
+        container.held_until = held_until;
         let inputs: Vec<AfterCrash> = culprit.into_iter().collect();
         self.totals.after_crash(&inputs);
         Some(Verdict { restart, inputs })
@@ -640,7 +653,7 @@ impl Ledger {
     }
 
     /// A container that was to become empty claims again, because the input may not wait for it any more.
-    fn unhold(&mut self) {
+    pub(super) fn unhold(&mut self) {
         if let Some(id) = self.clearing.take() {
             self.unheld = Some(id);
         }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::ids::{ContainerId, Generation, InputId, LaneId};
+use crate::base::signal::Signal;
 use crate::contain::unwind::drop_contained;
 use crate::data::cursor::Advance;
 use crate::data::erased::ErasedValue;
@@ -105,7 +106,7 @@ impl Dispatch {
                 Next::Hold { until }
             }
             Next::Wait { until } => {
-                self.wake_for_suspect(state, now);
+                self.wake_for_alone(state, now);
                 let look = state.polls_to_steal(now).then_some(now + STEAL_PAUSE);
                 Next::Wait { until: until.into_iter().chain(look).min() }
             }
@@ -136,7 +137,7 @@ impl Dispatch {
         if more || state.needs_a_watch(now) {
             self.wake_one(state);
         }
-        self.wake_for_suspect(state, now);
+        self.wake_for_alone(state, now);
     }
 
     /// Releases the lease of a lane that has returned from its run, if it had one.
@@ -171,7 +172,8 @@ impl Dispatch {
     ) -> Option<Time> {
         let until = until.filter(|due| !state.sleepers.is_watched(*due));
         let proof = state.ledger.proof(id);
-        state.sleepers.add(id, generation, proof, until);
+        let is_empty = state.ledger.is_container_empty(id);
+        state.sleepers.add(id, generation, proof, until, is_empty);
         until
     }
 
@@ -250,6 +252,9 @@ impl Dispatch {
         let over = state.ledger.nothing_pending() || state.ledger.gave_up().is_some();
         if state.ledger.mode() > Mode::Running && over {
             self.wake_some(state, u64::MAX);
+            if self.settings.rules.lanes > 1 {
+                self.work.iter().for_each(Signal::notify_all); // a container that is held does not sleep
+            }
         }
     }
 

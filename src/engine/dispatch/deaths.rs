@@ -105,7 +105,7 @@ impl Dispatch {
                 return None;
             }
         }
-        scene.culprit = state.lane_in_code(id);
+        scene.culprit = state.lane_in_code(id).or_else(|| scene.only_executing());
         let abandoned = state.would_be_abandoned(id);
         let dying = Dying { death: death(abandoned), abandoned, lives_on: false };
         let restart = self.die(state, id, &scene, dying, now)?;
@@ -216,6 +216,7 @@ impl Dispatch {
         let position = run.as_ref().map(|run| (lane, run.fence_here()));
         state.spent.extend(run);
         state.lane_mut(lane).at_work = false;
+        state.set_unwanted(lane, false); // the lane may take its next lease without coming back before
         let scene = Scene { culprit: Some(lane), positions: position.into_iter().collect() };
         let dying = Dying { death, abandoned: false, lives_on: true };
         let restart = self.die(&mut state, id, &scene, dying, now);

@@ -42,7 +42,7 @@ use crate::contain::unwind::{drop_contained, ignore_panic};
 use crate::data::chunk::Chunk;
 use crate::data::failure::{Bug, Reason};
 use crate::data::run::Run;
-use crate::decide::ledger::Ledger;
+use crate::decide::ledger::{CrashNumber, Ledger, Takers};
 use crate::decide::steps;
 use crate::decide::time::Time;
 use crate::engine::caller::Caller;
@@ -577,11 +577,31 @@ impl Dispatch {
         }
     }
 
+    /// Wakes a sleeping container for an input that executes alone, if one waits, and one for the next suspect.
+    fn wake_for_alone(&self, state: &mut State, now: Time) {
+        if let Some(takers) = state.ledger.alone_ready() {
+            self.wake_taker(state, takers, 0);
+        }
+        self.wake_for_suspect(state, now);
+    }
+
     /// Wakes a sleeping container that may replay the next suspect, if the suspect may be replayed now.
     fn wake_for_suspect(&self, state: &mut State, now: Time) {
-        if let Some(ready) = state.ledger.suspect_ready(now)
-            && let Some(id) = state.sleepers.pop_proven(ready.proof)
-        {
+        if let Some(ready) = state.ledger.suspect_ready(now) {
+            let takers = state.ledger.takers_of_suspect();
+            self.wake_taker(state, takers, ready.proof);
+        }
+    }
+
+    /// Wakes a sleeping container among `takers` that has outlived the crash `proof`.
+    fn wake_taker(&self, state: &mut State, takers: Takers, proof: CrashNumber) {
+        let sleepers = &mut state.sleepers;
+        let id = match takers {
+            Takers::All => sleepers.pop_proven(proof),
+            Takers::EmptyFirst => sleepers.pop_empty(proof).or_else(|| sleepers.pop_proven(proof)),
+            Takers::Empty => sleepers.pop_empty(proof),
+        };
+        if let Some(id) = id {
             self.work[id.index()].notify_all();
         }
     }

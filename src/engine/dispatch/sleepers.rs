@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::base::ids::{ContainerId, Generation};
 use crate::decide::ledger::CrashNumber;
+use crate::decide::steps;
 use crate::decide::time::Time;
 
 /// A container that sleeps and has not been woken.
@@ -20,6 +21,8 @@ struct Sleeper {
     proof: CrashNumber,
     /// The moment at which the container wakes by itself.
     until: Option<Time>,
+    /// Whether the container has no lease.
+    is_empty: bool,
 }
 
 /// All sleeping containers of a function.
@@ -48,11 +51,12 @@ impl Sleepers {
         generation: Generation,
         proof: CrashNumber,
         until: Option<Time>,
+        is_empty: bool,
     ) {
         self.remove(id);
         let turn = self.turns;
         self.turns += 1;
-        self.all.insert(id, Sleeper { generation, turn, proof, until });
+        self.all.insert(id, Sleeper { generation, turn, proof, until, is_empty });
         self.by_turn.insert(turn, id);
         self.by_proof.insert((proof, id));
         self.by_moment.extend(until.map(|until| (until, id)));
@@ -78,6 +82,14 @@ impl Sleepers {
     pub(super) fn pop(&mut self) -> Option<ContainerId> {
         let (_, id) = self.by_turn.last_key_value()?;
         let id = *id;
+        self.remove(id);
+        Some(id)
+    }
+
+    /// Removes a container that has no lease and has outlived `crash`.
+    pub(super) fn pop_empty(&mut self, crash: CrashNumber) -> Option<ContainerId> {
+        let proven = self.by_proof.range((crash, ContainerId(0))..).rev().map(steps::each);
+        let (_, id) = *proven.into_iter().find(|(_, id)| self.all[id].is_empty)?;
         self.remove(id);
         Some(id)
     }
@@ -109,7 +121,7 @@ mod tests {
     fn the_last_that_fell_asleep_wakes_first_and_each_wakes_once() {
         let mut sleepers = Sleepers::default();
         for id in 0..3 {
-            sleepers.add(ContainerId(id), Generation(1), 0, None);
+            sleepers.add(ContainerId(id), Generation(1), 0, None, true);
         }
         assert_eq!(sleepers.pop(), Some(ContainerId(2)));
         sleepers.has_woken(ContainerId(1), Generation(1));
@@ -120,7 +132,7 @@ mod tests {
     #[test]
     fn a_thread_whose_generation_is_over_does_not_wake_its_successor() {
         let mut sleepers = Sleepers::default();
-        sleepers.add(ContainerId(0), Generation(2), 0, None);
+        sleepers.add(ContainerId(0), Generation(2), 0, None, true);
         sleepers.has_woken(ContainerId(0), Generation(1));
         assert_eq!(sleepers.pop(), Some(ContainerId(0)));
     }
@@ -128,8 +140,8 @@ mod tests {
     #[test]
     fn only_containers_that_sleep_count_as_proven_or_as_watching() {
         let mut sleepers = Sleepers::default();
-        sleepers.add(ContainerId(0), Generation(1), 5, Some(at(7)));
-        sleepers.add(ContainerId(1), Generation(1), 3, Some(at(9)));
+        sleepers.add(ContainerId(0), Generation(1), 5, Some(at(7)), true);
+        sleepers.add(ContainerId(1), Generation(1), 3, Some(at(9)), true);
         assert!(!sleepers.is_watched(at(6)));
         assert!(sleepers.is_watched(at(7)));
         assert_eq!(sleepers.pop_proven(6), None);

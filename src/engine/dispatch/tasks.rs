@@ -73,6 +73,35 @@ impl<'a> WorkSeeker<'a> {
         }
     }
 
+    /// Whether the task of `waker` waits for work, and has not been woken since it began to.
+    pub(crate) fn still_waits(&self, waker: &Waker) -> bool {
+        let work = &self.dispatch.work[self.id.index()];
+        self.waits != Waits::No && work.is_registered(self.key(), waker)
+    }
+
+    /// Looks for work for `lane`. If there is none, the container waits, and `waker` is woken when it should
+    /// look again. It should also look again at the moment that the result names.
+    pub(crate) fn look(&mut self, waker: &Waker, lane: LaneId, back: &mut Vec<(LaneId, Time)>) -> Next<Work> {
+        let (dispatch, id, generation) = (self.dispatch, self.id, self.generation);
+        let mut state = dispatch.lock();
+        loop {
+            self.wake(&mut state);
+            dispatch.come_back_all(&mut state, generation, back);
+            let (next, waits) = match dispatch.assign(&mut state, lane, generation) {
+                next @ (Next::Work(_) | Next::Over(_)) => return next,
+                Next::Wait { .. } | Next::Hold { .. } if state.flush() => continue,
+                Next::Wait { until } => {
+                    let until = dispatch.sleeps(&mut state, id, generation, until);
+                    (Next::Wait { until }, Waits::Asleep)
+                }
+                Next::Hold { until } => (Next::Hold { until }, Waits::Held),
+            };
+            self.waits = waits;
+            dispatch.work[id.index()].register(self.key(), waker.clone());
+            return next;
+        }
+    }
+
     /// Polls for work for `lane`. `back` are the lanes that have come back since the last poll, each with the
     /// moment at which it did. They are taken.
     pub(crate) fn poll(
@@ -82,30 +111,20 @@ impl<'a> WorkSeeker<'a> {
         back: &mut Vec<(LaneId, Time)>,
         mut timer: Pin<&mut Option<Sleep>>,
     ) -> Poll<Result<Work, Served>> {
-        let (dispatch, id, generation) = (self.dispatch, self.id, self.generation);
         // A wake-up of any task of the container polls this future as well. The lock is taken only if this
         // future was meant.
         let due = timer.as_mut().as_pin_mut().is_some_and(|timer| timer.poll(cx).is_ready());
         let looks_again = std::mem::take(&mut self.looks_again);
-        let registered = || dispatch.work[id.index()].is_registered(self.key(), cx.waker());
-        if !due && !looks_again && back.is_empty() && self.waits != Waits::No && registered() {
+        if !due && !looks_again && back.is_empty() && self.still_waits(cx.waker()) {
             return Poll::Pending;
         }
         loop {
-            let mut state = dispatch.lock();
-            self.wake(&mut state);
-            dispatch.come_back_all(&mut state, generation, back);
-            let (until, waits) = match dispatch.assign(&mut state, lane, generation) {
+            let until = match self.look(cx.waker(), lane, back) {
                 Next::Work(work) => return Poll::Ready(Ok(work)),
                 Next::Over(served) => return Poll::Ready(Err(served)),
-                Next::Wait { .. } | Next::Hold { .. } if state.flush() => continue,
-                Next::Wait { until } => (dispatch.sleeps(&mut state, id, generation, until), Waits::Asleep),
-                Next::Hold { until } => (until, Waits::Held),
+                Next::Wait { until } | Next::Hold { until } => until,
             };
-            self.waits = waits;
-            dispatch.work[id.index()].register(self.key(), cx.waker().clone());
-            drop(state);
-            timer.set(until.map(|until| sleep_until(dispatch.host.instant(until).into())));
+            timer.set(until.map(|until| sleep_until(self.dispatch.host.instant(until).into())));
             match timer.as_mut().as_pin_mut().map(|timer| timer.poll(cx)) {
                 None | Some(Poll::Pending) => return Poll::Pending,
                 Some(Poll::Ready(())) => {} // it was due before it was set
@@ -114,8 +133,9 @@ impl<'a> WorkSeeker<'a> {
     }
 }
 
-impl Drop for WorkSeeker<'_> {
-    fn drop(&mut self) {
+impl WorkSeeker<'_> {
+    /// The container does not wait for work any more.
+    pub(crate) fn stops(&mut self) {
         if self.waits != Waits::No {
             let dispatch = self.dispatch;
             let passes_on = self.waits == Waits::Asleep;
@@ -125,6 +145,12 @@ impl Drop for WorkSeeker<'_> {
                 dispatch.wake_one(&mut state); // the wake-up is passed on to another container
             }
         }
+    }
+}
+
+impl Drop for WorkSeeker<'_> {
+    fn drop(&mut self) {
+        self.stops();
     }
 }
 
