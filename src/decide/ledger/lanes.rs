@@ -98,10 +98,14 @@ fn only_the_culprit_pays_and_the_innocent_are_replayed_free() {
         assert_eq!(rig.attempt(only(*job)), Attempt(2), "an execution is an attempt, whoever pays");
     }
     rig.enters(FIRST, at(1));
-    let innocent = rig.takes(lane(FIRST, 0), at(1));
-    assert_eq!((innocent.job, innocent.kind), (jobs[0], INNOCENT));
+    for (at_lane, innocent) in [(0, jobs[0]), (1, jobs[2]), (2, jobs[3])] {
+        let lease = rig.takes(lane(FIRST, at_lane), at(1));
+        assert_eq!((lease.job, lease.kind), (innocent, INNOCENT), "the innocent go on together");
+    }
     assert_eq!(rig.claims(lane(FIRST, 3), at(1)), HOLD, "the suspect waits until it can execute alone");
-    rig.completes(lane(FIRST, 0), at(2));
+    for at_lane in 0..3 {
+        rig.completes(lane(FIRST, at_lane), at(2));
+    }
     assert_eq!(rig.takes(FIRST, at(2)).kind, SUSPECT);
     let poisoned = rig.all_die(FIRST, Some(FIRST.into()), panic(), at(3)).inputs;
     assert!(matches!(poisoned[..], [AfterCrash::Poisoned { attempts: Attempt(2), .. }]));
