@@ -220,7 +220,8 @@
 //! # Calls that a service can rest on
 //!
 //! A [`Call`] is cancelled when it is dropped, so a client that leaves frees the container that works for it.
-//! A [detached](Call::detach) call goes on. [`Call::wait_timeout`] waits for a limited time.
+//! Code that would go on, on a helper thread or in a spawned task, asks [`Context::is_cancelled`] or awaits
+//! [`Context::cancelled`]. A [detached](Call::detach) call goes on. [`Call::wait_timeout`] waits for a limited time.
 //! [`Builder::calls_max`] bounds the calls without an outcome. One more fails at once with
 //! [`Cause::Overloaded`], so that a service can answer *503* during an outage. [`Function::reserve`] waits
 //! for room instead, and gives a [`Permit`]. Those who wait are served in turn.
@@ -391,6 +392,7 @@ pub use api::signal_shutdown::SignalShutdown;
 pub use api::weak_app::WeakApp;
 pub use base::ids::{Attempt, ContainerId, Generation};
 pub use code::async_worker::AsyncWorker;
+pub use code::cancellation::Cancelled;
 pub use code::concurrent_worker::ConcurrentWorker;
 pub use code::context::Context;
 pub use code::scope::Scope;

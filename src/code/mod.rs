@@ -6,6 +6,7 @@
 //! the kinds of code, and [`rehearsable`] runs each of them as futures, for the test kit.
 
 pub(crate) mod async_worker;
+pub(crate) mod cancellation;
 pub(crate) mod concurrent_worker;
 pub(crate) mod context;
 pub(crate) mod kinds;

@@ -4,6 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
+use crate::code::cancellation::Cancelled;
 use crate::code::token::{self, Token};
 use crate::memory::attempts::OpenAttempt;
 
@@ -36,11 +37,14 @@ pub struct Scope {
     token: Option<Arc<Token>>,
     /// The account of the input that the scope belongs to, if it is one of several in flight.
     attempt: Option<OpenAttempt>,
+    /// Knows whether the execution that has made the scope is cancelled, also when the container goes on.
+    cancelled: Arc<Cancelled>,
 }
 
 impl Scope {
     pub(crate) fn of(token: Option<Arc<Token>>, attempt: Option<OpenAttempt>) -> Self {
-        Self { token, attempt }
+        let cancelled = token::outside(|| Arc::new(Cancelled::of(token.as_ref())));
+        Self { token, attempt, cancelled }
     }
 
     /// Runs `work` on this thread, inside the scope. The allocations of `work` count for the attempt that the
@@ -55,6 +59,15 @@ impl Scope {
             Some(token) => token.inside_attempt(self.attempt, work),
             None => work(),
         })
+    }
+
+    /// Whether the execution that has made this scope is cancelled. See
+    /// [`Context::is_cancelled`](crate::Context::is_cancelled). The answer stays the same when the container goes
+    /// on with another input. Threads that cannot await [`Context::cancelled`](crate::Context::cancelled) ask
+    /// this.
+    #[must_use]
+    pub fn is_cancelled(&self) -> bool {
+        self.cancelled.is_cancelled()
     }
 
     /// Runs `work` on a new thread, inside the scope. The thread's stack is as large as [the

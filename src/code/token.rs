@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread;
 
+use crate::code::cancellation::Cancellations;
 use crate::code::priority;
 use crate::contain::unwind::{drop_contained, is_in_task};
 use crate::memory::account::Epoch;
@@ -46,6 +47,8 @@ pub(crate) struct Token {
     exits: AtomicBool,
     /// The lane whose code has unwound. [`NO_LANE`] if there is none.
     culprit: AtomicU32,
+    /// The futures that wait for the cancellation of the current execution.
+    cancellations: Cancellations,
     /// `None` where no accountant is installed.
     account: Option<Open>,
     thread: Option<priority::Thread>,
@@ -76,6 +79,7 @@ impl Token {
             has_checkpointed: AtomicBool::new(false),
             exits: AtomicBool::new(false),
             culprit: AtomicU32::new(NO_LANE),
+            cancellations: Cancellations::default(),
             account,
             thread,
             stack_bytes,
@@ -131,6 +135,25 @@ impl Token {
         // The code that unwound may belong to an earlier execution.
         self.has_unwound.store(false, Ordering::Relaxed);
         self.unwanted.store(unwanted, Ordering::Relaxed);
+        if !unwanted {
+            self.cancellations.next_execution();
+        }
+    }
+
+    /// The futures that wait for the cancellation of an execution.
+    pub(crate) fn cancellations(&self) -> &Cancellations {
+        &self.cancellations
+    }
+
+    /// Whether the current execution is cancelled: its outcome is unwanted, its generation is over, or it is over
+    /// its memory limit.
+    pub(crate) fn is_cancelled(&self) -> bool {
+        self.unwanted.load(Ordering::Relaxed) || self.has_ended()
+    }
+
+    /// Whether the generation is over, or over its memory limit.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.whole().over.load(Ordering::Relaxed) || self.is_over_limit()
     }
 
     /// Whether the outcome of the current execution is unwanted, and the code has no other reason to unwind.

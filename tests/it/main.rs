@@ -14,6 +14,7 @@ mod actors;
 mod backoff;
 mod blame;
 mod calls;
+mod cancelling;
 mod concurrent;
 mod dispatching;
 mod drops;

@@ -318,6 +318,10 @@ impl State {
             Some(token) => token.cancel(),
             None => {}
         }
+        let lanes = self.seats[id.index()].lanes.iter().filter_map(|lane| lane.token.as_ref());
+        for token in lanes.chain(&token) {
+            token.cancellations().cancel_all(&mut self.wakers.woken);
+        }
         self.abandoned += usize::from(returns == Returns::AsItLikes);
         let before = self.detached.insert((id, generation), Detached { returns, since: now, token });
         assert!(before.is_none(), "a generation is detached once");

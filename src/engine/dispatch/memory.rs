@@ -150,11 +150,14 @@ impl State {
 
     /// Sets whether the code of a lane unwinds at its next checkpoint, because the job of its input has
     /// ended.
-    pub(super) fn set_unwanted(&self, id: LaneId, unwanted: bool) {
+    pub(super) fn set_unwanted(&mut self, id: LaneId, unwanted: bool) {
         let its_own = self.lane(id).and_then(|lane| lane.token.as_ref());
         let seat = || self.seats[id.container.index()].token.as_ref().map(|(_, token)| token);
-        if let Some(token) = its_own.or_else(seat) {
+        if let Some(token) = its_own.or_else(seat).cloned() {
             token.set_unwanted(unwanted);
+            if unwanted {
+                token.cancellations().cancel(&mut self.wakers.woken);
+            }
         }
     }
 
