@@ -1,7 +1,7 @@
 //! Many async inputs at once, compared with the two ways that tokio's users know: `buffer_unordered` on one
 //! runtime, and the same with each future spawned on a runtime with two threads.
 //!
-//! Our outcomes come in order. Those of the rivals come as they complete, and a panic in one of the rivals'
+//! Our outcomes come in order. The rivals' outcomes come as they complete, and a panic in one of the rivals'
 //! futures ends all others, or all that is not spawned. Each question measures the wall time and the CPU time
 //! of the process, because waiting costs no wall time.
 
@@ -104,7 +104,7 @@ fn yielding_once(harness: &mut Harness) {
     });
 }
 
-/// A question about cheap futures. `goals` are those of the wall time, against each rival.
+/// A question about cheap futures. `goals` are for the wall time, against each rival.
 fn cheap<W, F>(harness: &mut Harness, name: &str, n: u64, goals: [f64; 2], work: W)
 where
     W: Fn(u64) -> F + Copy + Send + Sync + 'static,

@@ -169,7 +169,7 @@ fn judge_record(world: &World, record: &Record, retries: Option<u32>) {
     let crash_retries = u32::from(settings.crash_retries % 4);
     // Without crash retries, an input that has begun in a container that was killed is not begun again.
     let kills = if crash_retries == 0 { 0 } else { world.kills.load(Ordering::SeqCst) };
-    // Beside others an input is replayed free three times at most. From then on it executes alone.
+    // An input is replayed free beside others three times at most. From then on it executes alone.
     let free = if settings.kind.is_concurrent() && crash_retries > 0 { 3 } else { 0 };
     let most = 1 + retries + crash_retries + kills + free;
     let executed = hold(&record.deeds).len();

@@ -48,8 +48,8 @@ pub(crate) type Driven = (Arc<Run>, i64);
 ///
 /// # Errors
 ///
-/// A panic of which the whole container dies, because the lanes share a state, or because the container is over
-/// its limit without the lane that has panicked.
+/// A panic that ends the whole container, because the lanes share a state, or because the container is
+/// over its limit without the lane that has panicked.
 pub(crate) async fn serve_lanes<'a, F>(
     env: &'a GenerationEnv<'a>,
     drive: impl Fn(LeasedRun<'a>) -> F,
@@ -254,8 +254,8 @@ where
         }
     }
 
-    /// Adds a free lane. Its token is registered before its first lease, so that the token learns if the job of
-    /// that lease ends.
+    /// Adds a free lane. Its token is registered before its first lease, so that the token learns if the job
+    /// of that lease ends.
     fn add_lane(&mut self) -> u32 {
         let lane = self.slots.len() as u32;
         let id = LaneId::new(self.env.container, lane);
@@ -310,7 +310,8 @@ where
             return None;
         }
         if !self.back.is_empty() {
-            outside(|| self.env.dispatch.returned_all(self.env.generation, &mut self.back)); // it may prove the container
+            // An input that has completed may prove the container.
+            outside(|| self.env.dispatch.returned_all(self.env.generation, &mut self.back));
         }
         self.env.token.blame(lane);
         if self.env.dispatch.settings.rules.has_state {

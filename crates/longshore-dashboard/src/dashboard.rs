@@ -133,7 +133,8 @@ impl Dashboard {
         self
     }
 
-    /// Adds a line to the metrics for the memory of each container, for at most 64 containers of a function.
+    /// Adds lines to the metrics for each container, for at most 64 containers of a function: how many inputs
+    /// it has in flight, and its memory.
     #[must_use]
     pub fn each_container(mut self) -> Self {
         self.settings_mut().each_container = true;

@@ -133,6 +133,7 @@ struct Entry<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     broken: Option<&'a str>,
     containers: Containers,
+    concurrent_inputs: usize,
     inputs: InputCounts,
     totals: Totals,
     calls: CallCounts,
@@ -167,6 +168,7 @@ fn entry(of: &Remembered) -> Box<RawValue> {
         paused: last.paused,
         broken: last.broken.as_deref(),
         containers: last.containers,
+        concurrent_inputs: last.concurrent_inputs,
         inputs: last.inputs,
         totals: last.totals,
         calls: last.calls,

@@ -121,6 +121,9 @@
 //! longshore_crash_budget_ratio > 0.8
 //! ```
 //!
+//! `longshore_inputs{state="executing"}` is the number of inputs in flight, of at most
+//! `longshore_containers{state="live"} * longshore_concurrent_inputs`.
+//!
 //! ## Health
 //!
 //! The status is 200 if [every running function serves](longshore::Health::is_serving), and 503 otherwise.

@@ -157,6 +157,9 @@ fn inputs(all: &mut Families<'_>) {
             line(&format!("state=\"{state}\""), number as f64);
         }
     });
+    all.gauge("concurrent_inputs", "Inputs that each container may execute at the same time.", |it| {
+        Some(it.concurrent_inputs as f64)
+    });
     all.gauge("maps", "Open maps.", |it| Some((it.maps.len() + it.maps_omitted) as f64));
     all.gauge("calls", "Calls that are not closed.", |it| Some(it.calls.open as f64));
     all.gauge("calls_pending", "Calls without an outcome, and permits that are not used.", |it| {
@@ -250,6 +253,11 @@ fn memory(all: &mut Families<'_>) {
 }
 
 fn each_container(all: &mut Families<'_>) {
+    all.each("container_inputs_in_flight", "gauge", "Inputs that a container executes.", |it, line| {
+        for row in it.rows.iter().take(CONTAINERS_MAX) {
+            line(&format!("container=\"{}\"", row.container), row.in_flight as f64);
+        }
+    });
     let help = "Bytes of a container that are not freed.";
     all.each("container_memory_live_bytes", "gauge", help, |it, line| {
         for row in it.rows.iter().take(CONTAINERS_MAX) {
@@ -338,8 +346,11 @@ mod tests {
     use crate::fixture::{Fixture, sick};
 
     fn exposed(bytes_max: usize, name: &str, functions: usize) -> String {
+        exposed_of(&sick().pop().expect("there are some"), bytes_max, name, functions)
+    }
+
+    fn exposed_of(snapshot: &FunctionSnapshot, bytes_max: usize, name: &str, functions: usize) -> String {
         let fixture = Fixture::new();
-        let snapshot = sick().pop().expect("there are some");
         let names = (0..functions).map(|n| if n == 0 { name.to_owned() } else { format!("{name} {n}") });
         let named = |name| {
             let mut named = snapshot.clone();
@@ -402,6 +413,19 @@ mod tests {
         assert_eq!(crashed, 1_000.0 + last.causes[0].last.as_secs_f64());
         assert_eq!(value(&scrape, "longshore_memory_live_bytes", None), None, "there is no accountant");
         assert_eq!(value(&scrape, "longshore_crash_budget_ratio", None), None, "it never gives up");
+    }
+
+    #[test]
+    fn it_shows_how_many_inputs_are_in_flight_and_how_many_may_be() {
+        let mut last = sick().pop().expect("there are some");
+        last.concurrent_inputs = 64;
+        last.rows[1].in_flight = 37;
+        let scrape = scraped(&exposed_of(&last, 1 << 20, "many", 1));
+        assert_eq!(value(&scrape, "longshore_concurrent_inputs", None), Some(64.0));
+        let of = |container| {
+            value(&scrape, "longshore_container_inputs_in_flight", Some(("container", container)))
+        };
+        assert_eq!((of("0"), of("1")), (Some(0.0), Some(37.0)));
     }
 
     #[test]

@@ -69,7 +69,8 @@ const PULLED_TOGETHER: u64 = 64;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Takers {
     All,
-    /// An empty container at once. If there is none, any container, which takes nothing else until it is empty.
+    /// An empty container at once. If there is none, any container, which takes nothing else until it is
+    /// empty.
     EmptyFirst,
     /// Only an empty container.
     Empty,
@@ -126,8 +127,8 @@ impl Ledger {
         Next::Wait { until: self.next_due(now) }
     }
 
-    /// Makes a lease of the first `leased` of the `inputs` that were pulled for a lane. Returns `None` if there
-    /// were none after all. Then the lane claims once more.
+    /// Makes a lease of the first `leased` of the `inputs` that were pulled for a lane. Returns `None` if
+    /// there were none after all. Then the lane claims once more.
     pub(crate) fn pulled(
         &mut self,
         id: impl Into<LaneId>,
@@ -394,7 +395,8 @@ impl Ledger {
         if self.next_suspect_executes_alone() { self.takers_alone() } else { Takers::All }
     }
 
-    /// The containers that may take an input that executes alone. One container at a time becomes empty for it.
+    /// The containers that may take an input that executes alone. One container at a time becomes empty for
+    /// it.
     fn takers_alone(&self) -> Takers {
         if self.clearing.is_none() { Takers::EmptyFirst } else { Takers::Empty }
     }

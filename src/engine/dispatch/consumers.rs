@@ -181,8 +181,8 @@ impl Dispatch {
         if let Some(bug) = &state.broken {
             return Found::End(Some(MapEnd::OfMap(Reason::Engine(bug.clone()))));
         }
-        // A lane in a container with many comes back as soon as its one input has ended, so that only leases of
-        // several inputs are looked at. The look must not cost more because more inputs are in flight.
+        // A lane in a container with many comes back as soon as its one input has ended, so that only leases
+        // of several inputs are looked at. The look must not cost more because more inputs are in flight.
         if self.settings.rules.lanes == 1 {
             state.commit_job(job, self.now());
         } else {

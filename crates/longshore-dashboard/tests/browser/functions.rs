@@ -3,13 +3,26 @@
 use std::convert::Infallible;
 use std::time::Duration;
 
-use longshore::{App, BoxError, Context, CrashLoopBackoff, Function, Health, RateLimited, Worker};
+use longshore::{App, BoxError, Call, Context, CrashLoopBackoff, Function, Health, RateLimited, Worker};
 
 pub(crate) type Numbers = Function<u64, u64, Infallible>;
 
 /// A function in which nothing goes wrong. Its containers are 2.
 pub(crate) fn healthy(app: &App, name: &str) -> Numbers {
     app.infallible(name, |n: &u64| *n).containers(2).start().expect("valid")
+}
+
+/// A function whose only container has `inputs` of up to 64 inputs in flight, until the returned calls are
+/// dropped.
+pub(crate) fn waiting(app: &App, name: &str, inputs: u64) -> (Numbers, Vec<Call<u64, u64, Infallible>>) {
+    let wait =
+        app.function_async(name, async |_: &u64| std::future::pending::<Result<u64, Infallible>>().await);
+    let wait = wait.containers(1).concurrent_inputs(64).start().expect("valid");
+    let calls = (0..inputs).map(|n| wait.call(n)).collect();
+    while wait.snapshot().inputs.executing < inputs {
+        std::thread::yield_now();
+    }
+    (wait, calls)
 }
 
 /// The message of the crash loop of [`looping`].

@@ -17,6 +17,7 @@ mod accessible;
 mod actions;
 mod browser;
 mod clock;
+mod containers;
 mod driver;
 mod functions;
 mod hostile;

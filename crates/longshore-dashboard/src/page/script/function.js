@@ -36,6 +36,14 @@ function detail(name, now) {
     renderLog(page, f, head);
 }
 
+// How many inputs a container has in flight, where it may have several.
+function inFlight(f, row) {
+    if (!(f.concurrent_inputs > 1) || row.state !== "live") return "";
+    if (row.concurrent_inputs === 1) return `${count(row.in_flight)} in flight, alone:`;
+    const text = `${count(row.in_flight)} of ${count(row.concurrent_inputs)} in flight`;
+    return row.in_flight > 1 ? `${text}, the oldest:` : row.in_flight ? `${text}:` : text;
+}
+
 function containers(page, f, answer, head) {
     const strips = new Map((answer.strips?.rows ?? []).map((row) => [row.container, row]));
     const accounted = f.rows.some((each) => each.memory);
@@ -56,6 +64,7 @@ function containers(page, f, answer, head) {
             );
             const drawn = strips.get(each.container);
             strip(row, drawn?.states ?? "", drawn?.crashes ?? []);
+            put(row.inFlight, inFlight(f, each));
             put(row.input, inputName(each.executing));
             put(
                 row.running,

@@ -12,7 +12,11 @@ function inputs(page, f, { series }) {
     const { queued, retry, replay, suspects, executing, next_retry_ms } = f.inputs,
         { totals } = f;
     tiles(page.inputs, [
-        ["executing", count(executing)],
+        [
+            "executing",
+            count(executing),
+            f.concurrent_inputs > 1 ? `up to ${count(f.concurrent_inputs)} in each container` : "",
+        ],
         ["queued", count(queued), f.calls.queued ? many(f.calls.queued, "call") : ""],
         [
             "to retry",
