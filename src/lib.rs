@@ -224,7 +224,8 @@
 //! [`Context::cancelled`]. A [detached](Call::detach) call goes on. [`Call::wait_timeout`] waits for a limited time.
 //! [`Builder::calls_max`] bounds the calls without an outcome. One more fails at once with
 //! [`Cause::Overloaded`], so that a service can answer *503* during an outage. [`Function::reserve`] waits
-//! for room instead, and gives a [`Permit`]. Those who wait are served in turn.
+//! for room instead, and gives a [`Permit`]. Those who wait are served in turn. With the feature `tower` a
+//! function can be a tower service (`Function::service`), which is ready while there is room.
 //!
 //! ```
 //! use longshore::App;
@@ -388,6 +389,8 @@ pub use api::call::Call;
 pub use api::function::Function;
 pub use api::map::{Map, Outcomes};
 pub use api::permit::Permit;
+#[cfg(feature = "tower")]
+pub use api::service::FunctionService;
 pub use api::signal_shutdown::SignalShutdown;
 pub use api::weak_app::WeakApp;
 pub use base::ids::{Attempt, ContainerId, Generation};

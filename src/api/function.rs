@@ -14,6 +14,8 @@ use crate::api::bulk::{self, Bulk, outcomes, outputs};
 use crate::api::call::Call;
 use crate::api::map::Map;
 use crate::api::permit::Permit;
+#[cfg(feature = "tower")]
+use crate::api::service::FunctionService;
 use crate::base::ids::ContainerId;
 use crate::contain::drops::{Gathered, Stack, drop_in_turn};
 use crate::contain::outlined::Outlined;
@@ -374,6 +376,14 @@ where
     pub fn try_reserve(&self) -> Result<Permit<I, O, E>, ReserveError> {
         let place = self.running.dispatch.try_reserve()?;
         Ok(Permit::of(place, self.running.clone()))
+    }
+
+    /// The function as a tower service, which is ready while there is room for one more call. It needs
+    /// the feature `tower`.
+    #[cfg(feature = "tower")]
+    #[must_use]
+    pub fn service(&self) -> FunctionService<I, O, E> {
+        FunctionService::of(self.clone())
     }
 
     /// A snapshot of the function as text and numbers, for a page, an exporter or a post-mortem.

@@ -37,6 +37,8 @@ mod retrying;
 mod scopes;
 #[cfg(all(feature = "serde", feature = "testkit"))]
 mod serialized;
+#[cfg(feature = "tower")]
+mod service;
 mod settings;
 mod snapshots;
 mod sources;
