@@ -144,7 +144,7 @@ thread_local! {
 }
 
 /// Declares this thread the only thread of a rehearsal, on which everything happens.
-#[cfg(feature = "testkit")]
+#[cfg(any(test, feature = "testkit"))]
 pub(crate) fn set_one_thread_for_all() {
     ONE_FOR_ALL.set(true);
 }

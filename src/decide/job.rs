@@ -1,7 +1,7 @@
 //! One map or call as the ledger keeps it: its counts, its fresh ranges, and a record of each input that
 //! failed or crashed. An input that completes without either only changes a number.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use crate::base::ids::Attempt;
@@ -209,9 +209,9 @@ pub(crate) struct MapJob {
     pub(super) sizer: ClaimSizer,
     /// The map's ticket among the maps in turn.
     pub(crate) turn: Option<Ticket>,
-    /// Inputs that were pulled and never assigned. They are one range, because inputs are pulled and assigned
-    /// in order.
-    fresh: Span,
+    /// Inputs that were pulled and never assigned, in the order in which they are assigned. Those that were
+    /// pulled together are one range, and no lease goes beyond it, because they lie in one chunk.
+    fresh: VecDeque<Span>,
     /// The map's tickets among the requeued inputs.
     requeued: BTreeSet<Ticket>,
     records: BTreeMap<u64, InputRecord>,
@@ -236,7 +236,7 @@ impl MapJob {
             counts: Counts::default(),
             sizer,
             turn: None,
-            fresh: Span { first: 0, len: 0 },
+            fresh: VecDeque::new(),
             requeued: BTreeSet::new(),
             records: BTreeMap::new(),
             little_room_until: None,
@@ -291,11 +291,9 @@ impl Job {
                 let first = map.counts.pulled;
                 map.counts.pulled += inputs;
                 if inputs > 0 {
-                    if map.fresh.len == 0 {
-                        map.fresh.first = first;
-                    }
-                    assert_eq!(map.fresh.end(), first, "inputs are pulled in order");
-                    map.fresh.len += inputs;
+                    let before = map.fresh.back().map_or(first, |span| span.end());
+                    assert_eq!(before, first, "inputs are pulled in order");
+                    map.fresh.push_back(Span { first, len: inputs });
                 }
                 first
             }
@@ -366,28 +364,31 @@ impl Job {
     /// The number of inputs that were pulled and never assigned.
     pub(super) fn fresh(&self) -> u64 {
         match self {
-            Self::Map(map) => map.fresh.len,
+            Self::Map(map) => map.fresh.iter().map(|span| span.len).sum(),
             Self::Call(call) => u64::from(call.stage == CallStage::Fresh),
         }
     }
 
-    /// Takes at most `most` of the inputs that were never assigned.
+    /// Takes at most `most` of the inputs that were never assigned, and that were pulled together.
     pub(crate) fn take_fresh(&mut self, most: u64) -> Option<Span> {
-        let inputs = self.fresh().min(most);
-        if inputs == 0 {
-            return None;
-        }
-        Some(match self {
+        match self {
             Self::Map(map) => {
-                let taken = Span { first: map.fresh.first, len: inputs };
-                map.fresh = Span { first: taken.end(), len: map.fresh.len - inputs };
-                taken
+                let span = map.fresh.front_mut()?;
+                let taken = Span { first: span.first, len: span.len.min(most) };
+                *span = Span { first: taken.end(), len: span.len - taken.len };
+                if span.len == 0 {
+                    map.fresh.pop_front();
+                }
+                (taken.len > 0).then_some(taken)
             }
             Self::Call(call) => {
-                call.stage = CallStage::Assigned;
-                Span { first: 0, len: 1 }
+                let is_taken = most > 0 && call.stage == CallStage::Fresh;
+                is_taken.then(|| {
+                    call.stage = CallStage::Assigned;
+                    Span { first: 0, len: 1 }
+                })
             }
-        })
+        }
     }
 
     /// Records the ticket of inputs that wait among the requeued inputs.

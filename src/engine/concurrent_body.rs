@@ -325,8 +325,7 @@ where
         if self.env.dispatch.crashed_in_lane(id, self.env.generation, death).is_none() {
             return Some(Ok(Served::Stale));
         }
-        outside(|| self.free.push(lane));
-        self.seeker.look_again(); // the lane is free, and its input may be replayed here
+        self.comes_back(lane); // the container has outlived the crash, so it looks for work again
         None
     }
 }

@@ -5,8 +5,8 @@
 //! [`permits`]. Everything is checked against the model: [`model`] with [`containers`], [`dispatch`],
 //! [`suspects`] and [`little_room`], and [`policy`]. [`kept`] checks the memory, and [`status`], [`ends`]
 //! and [`events`] check what the engine reports. [`tally`] counts what happened, and [`ticket`] has the
-//! values. Apart from the worlds, [`costs`] counts steps and [`moments`] does two things at the same
-//! moment, both on a [`rig`].
+//! values. [`lanes`] has worlds of its own, in which a container has several inputs in flight. Apart from the
+//! worlds, [`costs`] counts steps and [`moments`] does two things at the same moment, both on a [`rig`].
 //!
 //! ```text
 //! cargo test simulator                                              a few thousand worlds
@@ -25,6 +25,7 @@ mod feeders;
 mod events;
 mod host;
 mod kept;
+mod lanes;
 mod moments;
 mod permits;
 mod plan;
@@ -40,6 +41,8 @@ mod threads;
 mod values;
 mod users;
 mod world;
+
+use std::ops::AddAssign;
 
 use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
@@ -60,15 +63,16 @@ fn setting(name: &str) -> Option<u64> {
     Some(text.parse().unwrap_or_else(|_| panic!("{name} is no number: {text:?}")))
 }
 
-/// Runs the world of a seed. A failing world is shrunk and then printed step by step.
-fn live(seed: u64) -> Result<Tally, String> {
+/// Runs the world of a seed. A failing world is shrunk and then printed step by step. `test` is the name of the
+/// test of such worlds.
+fn live<T>(seed: u64, test: &str, live: fn(Vec<u32>, Verbosity) -> T) -> Result<T, String> {
     let mut bytes = [0; 32];
     bytes[..8].copy_from_slice(&seed.to_le_bytes());
     let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
     let mut runner = TestRunner::new_with_rng(Config::default(), rng);
     let tapes = proptest::collection::vec(proptest::num::u32::ANY, 20..1200);
     let mut tree = tapes.new_tree(&mut runner).map_err(|reason| reason.to_string())?;
-    let mut failure = match contain(|| World::live(tree.current(), Verbosity::Nothing)) {
+    let mut failure = match contain(|| live(tree.current(), Verbosity::Nothing)) {
         Ok(tally) => return Ok(tally),
         Err(panic) => (panic, tree.current()),
     };
@@ -78,7 +82,7 @@ fn live(seed: u64) -> Result<Tally, String> {
             break;
         }
         let choices = tree.current();
-        simpler = match contain(|| World::live(choices.clone(), Verbosity::Nothing)) {
+        simpler = match contain(|| live(choices.clone(), Verbosity::Nothing)) {
             Ok(_) => tree.complicate(),
             Err(panic) => {
                 failure = (panic, choices);
@@ -87,26 +91,40 @@ fn live(seed: u64) -> Result<Tally, String> {
         };
     }
     let (panic, choices) = failure;
-    drop(contain(|| World::live(choices.clone(), Verbosity::Steps)));
-    Err(format!("{panic}\n  seed {seed}: LONGSHORE_SEED={seed} cargo test simulator\n  tape {choices:?}"))
+    drop(contain(|| live(choices.clone(), Verbosity::Steps)));
+    Err(format!("{panic}\n  seed {seed}: LONGSHORE_SEED={seed} cargo test {test}\n  tape {choices:?}"))
 }
 
-#[test]
-fn every_world_keeps_every_promise() {
+/// Runs the worlds that the environment asks for, or `worlds` of them. Returns the sum of their tallies, and whether there were so
+/// many that each kind of event should have happened.
+///
+/// # Panics
+///
+/// If a world fails.
+fn every_seed<T>(test: &str, worlds: u64, world: fn(Vec<u32>, Verbosity) -> T) -> (T, bool)
+where
+    T: Default + AddAssign,
+{
     install_hook(Context::moment);
     let seeds = match setting("LONGSHORE_SEED") {
         Some(seed) => seed..seed + 1,
-        None => 0..setting("LONGSHORE_WORLDS").unwrap_or(WORLDS),
+        None => 0..setting("LONGSHORE_WORLDS").unwrap_or(worlds),
     };
-    let mut tally = Tally::default();
+    let mut tally = T::default();
     for seed in seeds.clone() {
-        match live(seed) {
+        match live(seed, test, world) {
             Ok(one) => tally += one,
             Err(failure) => panic!("{failure}"),
         }
     }
+    (tally, seeds.end - seeds.start >= worlds)
+}
+
+#[test]
+fn every_world_keeps_every_promise() {
+    let (tally, is_whole): (Tally, bool) = every_seed("simulator", WORLDS, World::live);
     println!("{tally}");
-    if seeds.end - seeds.start >= WORLDS {
+    if is_whole {
         assert_eq!(tally.missing(), [""; 0], "faults that no world had");
     }
 }

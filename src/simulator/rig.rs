@@ -44,38 +44,18 @@ impl Rig {
 
     /// A rig with this restart policy, whose containers are all live and asleep.
     pub(super) fn under(restart: RestartPolicy, containers: usize) -> Self {
-        let settings = Settings {
-            app: "rig".into(),
-            function: "rig".into(),
-            id: 0,
-            rules: Rules {
-                containers,
-                lanes: 1,
-                has_state: true,
-                retries: Retries::default(),
-                crash_retries: 3,
-                restart,
-                calls_max: CALLS_MAX_DEFAULT,
-            },
-            shape: Shape::of::<u64, u64, u64>(),
-            code: Arc::new(CodeOf::<u64, u64, u64>::new(Box::new(Plain(|n: &u64| Ok(*n))), false, |_, _| {
-                Ok(())
-            })),
-            exit_timeout: Duration::ZERO,
-            stack_bytes: 0,
-            panic_hook: PanicHook::Silent,
-            memory: MemoryRules {
-                accounted: false,
-                limit: None,
-                recycle_above: None,
-                abandoned_max: usize::MAX,
-                abandoned_bytes_max: None,
-            },
-            viewers: Arc::default(),
+        let rules = Rules {
+            containers,
+            lanes: 1,
+            has_state: true,
+            retries: Retries::default(),
+            crash_retries: 3,
+            restart,
+            calls_max: CALLS_MAX_DEFAULT,
         };
         let simulation = Simulation::default();
         let (clock, heard) = (Arc::clone(&simulation.clock), Arc::clone(&simulation.heard));
-        let engine = Arc::new(Dispatch::new(settings, Arc::new(simulation)));
+        let engine = Arc::new(Dispatch::new(settings(rules, None), Arc::new(simulation)));
         engine.supervise(|_| ());
         let containers = engine.create();
         let rig = Self { engine, clock, heard, containers };
@@ -85,7 +65,6 @@ impl Rig {
         }
         rig
     }
-
     /// A container asks for work, and sleeps if there is none.
     pub(super) fn ask(&self, at: usize) -> Option<Arc<Run>> {
         let (id, generation) = self.containers[at];
@@ -144,4 +123,28 @@ impl Rig {
 pub(super) fn execute(run: &Run) {
     let Some(mut active) = run.begin::<u64, u64, u64>() else { return };
     while active.publish(1).expect("nothing fences it") == Advance::Next {}
+}
+
+/// The settings of a function over numbers, with a limit on the memory of a container.
+pub(super) fn settings(rules: Rules, limit: Option<u64>) -> Settings {
+    let code = CodeOf::<u64, u64, u64>::new(Box::new(Plain(|n: &u64| Ok(*n))), false, |_, _| Ok(()));
+    Settings {
+        app: "rig".into(),
+        function: "rig".into(),
+        id: 0,
+        rules,
+        shape: Shape::of::<u64, u64, u64>(),
+        code: Arc::new(code),
+        exit_timeout: Duration::ZERO,
+        stack_bytes: 0,
+        panic_hook: PanicHook::Silent,
+        memory: MemoryRules {
+            accounted: limit.is_some(),
+            limit,
+            recycle_above: None,
+            abandoned_max: usize::MAX,
+            abandoned_bytes_max: None,
+        },
+        viewers: Arc::default(),
+    }
 }

@@ -213,11 +213,18 @@ impl Rig {
         self.ledger.crashed_in_lane(lane, generation, &scene, &crash, now).expect("its generation lives")
     }
 
-    /// A container is killed by hand in the middle of the next input of each of its leases.
-    pub(super) fn all_are_killed(&mut self, id: ContainerId, now: Time) -> Vec<AfterCrash> {
+    /// A container is killed by hand in the middle of the next input of each of its leases. Its thread is left
+    /// behind in the code of a lane, if one is given.
+    pub(super) fn all_are_killed(
+        &mut self,
+        id: ContainerId,
+        in_code: Option<LaneId>,
+        now: Time,
+    ) -> Vec<AfterCrash> {
         let (generation, _) = self.ledger.stage(id);
-        let scene = Scene { culprit: None, positions: self.executing_in(id) };
-        self.ledger.killed(id, &scene, &crash_by(id, generation, Death::Killed), UNCROWDED, now)
+        let scene = Scene { culprit: in_code, positions: self.executing_in(id) };
+        let leaving = Leaving { abandoned: in_code.is_some(), pressure: Pressure::None };
+        self.ledger.killed(id, &scene, &crash_by(id, generation, Death::Killed), leaving, now)
     }
 
     /// The attempt at which an input that waits, or executes, is or would be.

@@ -157,7 +157,7 @@ impl Ledger {
     pub(crate) fn take_pending(&mut self, id: JobId) -> Vec<Span> {
         let mut taken = Vec::new();
         let Some(job) = self.jobs.get_mut(&id).filter(|job| job.counts().pending() > 0) else { return taken };
-        taken.extend(job.take_fresh(u64::MAX));
+        taken.extend(std::iter::from_fn(|| job.take_fresh(u64::MAX)));
         let waiting = job.waiting();
         for ticket in job.take_requeued() {
             taken.extend(self.requeued.remove(ticket).map(|(_, span)| span));

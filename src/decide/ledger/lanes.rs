@@ -1,4 +1,4 @@
-//! Tests of the ledger where a container has several inputs in flight.
+//! Tests of the ledger where a container has several inputs in flight, and what the simulator asks of it.
 
 use std::time::Duration;
 
@@ -6,12 +6,72 @@ use crate::base::ids::{Attempt, ContainerId, InputId, JobId, LaneId};
 use crate::decide::ledger::containers::Orphan;
 use crate::decide::ledger::fixture::{FIRST, Rig, SECOND, START, at, panic, rules};
 use crate::decide::ledger::{
-    AfterCrash, ContainerStage, LeaseKind, Mode, Position, Retryable, Rules, Takers,
+    AfterCrash, ContainerStage, LeaseKind, Ledger, Mode, Position, Ready, Retryable, Rules, Sources, Takers,
 };
 use crate::decide::life::{Next, Served};
 use crate::decide::restart::{CrashLoopBackoff, RateLimited, Restart};
 use crate::decide::retries::Retries;
+use crate::decide::time::Time;
 use crate::values::crash::Death;
+
+/// The inputs that wait, and that some container may take now.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Waiting {
+    /// Whether an input waits that any container may take beside others.
+    pub(crate) ordinary: bool,
+    /// Whether an input waits to execute alone that has crashed no container.
+    pub(crate) alone: bool,
+    /// The suspect that may be replayed now, and whether it executes alone.
+    pub(crate) suspect: Option<(Ready, bool)>,
+}
+
+impl Ledger {
+    /// The inputs that wait now.
+    pub(crate) fn waiting(&mut self, now: Time, sources: &impl Sources) -> Waiting {
+        let is_alone = self.next_suspect_executes_alone();
+        Waiting {
+            ordinary: self.goes_on() && self.has_more(now, sources),
+            alone: self.goes_on() && !self.alone.is_empty(),
+            suspect: self.suspect_ready(now).map(|ready| (ready, is_alone)),
+        }
+    }
+
+    /// Whether a container executes an input beside which it takes no other.
+    pub(crate) fn executes_one_alone(&self, id: ContainerId) -> bool {
+        let leases = self.leased_by(id).filter_map(|lane| self.lease(lane));
+        leases.into_iter().any(|lease| self.executes_alone(&lease))
+    }
+
+    /// Whether the delay of a crash keeps a container from new inputs.
+    pub(crate) fn is_held(&self, id: ContainerId, now: Time) -> bool {
+        let until = self.containers[id.index()].held_until;
+        until.is_some_and(|until| until > now) && self.restarts.held_until(now).is_some()
+    }
+
+    /// The container that becomes empty, because an input waits to execute alone.
+    pub(crate) fn becomes_empty(&self) -> Option<ContainerId> {
+        self.clearing
+    }
+
+    /// Whether no input waits or executes, and no container is kept from anything.
+    pub(crate) fn is_at_rest(&self) -> bool {
+        let queues = self.requeued.is_empty()
+            && self.replays.is_empty()
+            && self.alone.is_empty()
+            && self.retries.is_empty()
+            && self.calls.is_empty()
+            && self.suspects.waiting() == 0
+            && self.left_a_thread.is_empty();
+        let lanes = self.leases.is_empty() && self.ahead.is_empty() && self.suspects.executing() == 0;
+        let kept = self.clearing.is_some() || self.containers.iter().any(|container| container.alone);
+        queues && lanes && !kept
+    }
+
+    /// The number of lanes that replay a suspect.
+    pub(crate) fn suspects_executing(&self) -> usize {
+        self.suspects.executing()
+    }
+}
 
 const INNOCENT: LeaseKind = LeaseKind::Replay { suspect: false };
 const SUSPECT: LeaseKind = LeaseKind::Replay { suspect: true };
@@ -426,7 +486,7 @@ fn at_most_once_loses_the_innocent() {
 fn a_kill_by_hand_frees_all() {
     let mut rig = lanes(1, true);
     let calls = calls(&mut rig, 3);
-    assert_eq!(pending(&rig.all_are_killed(FIRST, at(1))), calls);
+    assert_eq!(pending(&rig.all_are_killed(FIRST, None, at(1))), calls);
     assert_eq!(rig.ledger.lives().crashes, 0);
     assert_eq!(rig.ledger.leased().count(), 0);
     for call in &calls {
@@ -436,6 +496,26 @@ fn a_kill_by_hand_frees_all() {
     rig.enters(FIRST, at(1));
     let replayed: Vec<JobId> = (0..3).map(|at_lane| rig.takes(lane(FIRST, at_lane), at(1)).job).collect();
     assert_eq!(replayed, calls);
+}
+
+#[test]
+fn only_the_input_in_whose_code_a_thread_is_left_behind_has_left_it() {
+    let mut rig = lanes(1, true);
+    let innocent = rig.call();
+    rig.takes(lane(FIRST, 1), START);
+    for time in [1, 2, 3] {
+        let stuck = rig.call();
+        rig.takes(lane(FIRST, 0), at(time));
+        let inputs = rig.all_are_killed(FIRST, Some(lane(FIRST, 0)), at(time));
+        assert_eq!(pending(&inputs), [stuck, innocent]);
+        let abandoned =
+            [stuck, innocent].map(|job| rig.ledger.record(only(job)).map(|record| record.abandoned));
+        assert_eq!(abandoned, [Some(1), Some(0)]);
+        rig.enters(FIRST, at(time));
+        rig.ledger.take_pending(stuck);
+        rig.ledger.ended(stuck, super::Unrun::Cancelled, 1);
+        assert_eq!(rig.takes(lane(FIRST, 1), at(time)).job, innocent);
+    }
 }
 
 #[test]

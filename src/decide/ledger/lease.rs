@@ -329,17 +329,21 @@ impl Ledger {
 
     /// Whether the suspect that is replayed next executes alone in its container. Where there is no state, it
     /// does if it has crossed the memory limit beside others.
-    fn next_suspect_executes_alone(&self) -> bool {
+    pub(super) fn next_suspect_executes_alone(&self) -> bool {
         self.suspects_execute_alone()
             || self.suspects.first().and_then(|input| self.record(input)).is_some_and(|record| record.alone)
     }
 
-    /// Whether no other input may execute beside the inputs of this lease.
-    fn executes_alone(&self, lease: &Lease) -> bool {
+    /// Whether no other input may execute beside the input of this lease. Inputs that were never executed go
+    /// beside others.
+    pub(super) fn executes_alone(&self, lease: &Lease) -> bool {
         let input = InputId { job: lease.job, index: lease.span.first };
-        let is_suspect = lease.kind == LeaseKind::Replay { suspect: true };
-        is_suspect && self.suspects_execute_alone()
-            || self.rules.lanes > 1 && self.record(input).is_some_and(|record| record.alone)
+        let is_alone = || self.rules.lanes > 1 && self.record(input).is_some_and(|record| record.alone);
+        match lease.kind {
+            LeaseKind::First => false,
+            LeaseKind::Replay { suspect: true } => self.suspects_execute_alone() || is_alone(),
+            LeaseKind::Replay { suspect: false } | LeaseKind::Retry { .. } => is_alone(),
+        }
     }
 
     /// Decides whether a container takes nothing new for now: one of its inputs executes alone, the policy

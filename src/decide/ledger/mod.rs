@@ -26,7 +26,7 @@ mod explained;
 mod fixture;
 mod jobs;
 #[cfg(test)]
-mod lanes;
+pub(crate) mod lanes;
 mod lease;
 mod queue;
 mod seen;

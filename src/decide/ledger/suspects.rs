@@ -111,6 +111,12 @@ impl Suspects {
         self.executing.retain(|(on, _)| *on != id);
     }
 
+    /// The number of lanes that replay a suspect.
+    #[cfg(test)]
+    pub(super) fn executing(&self) -> usize {
+        self.executing.len()
+    }
+
     /// The suspect that may be replayed now, if there is one.
     pub(super) fn ready(&self, now: Time) -> Option<Ready> {
         let (crash, (_, at)) = self.waiting.first_key_value()?;

@@ -79,6 +79,13 @@ pub(crate) struct Leaving {
     pub(crate) pressure: Pressure,
 }
 
+impl Leaving {
+    /// The same for an input in whose code the thread is not, so that it has left no thread behind.
+    fn of_innocent(self) -> Self {
+        Self { abandoned: false, ..self }
+    }
+}
+
 /// How many threads are abandoned, and how much memory they hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Pressure {
@@ -116,7 +123,7 @@ const ABANDONED_MAX: u32 = 2;
 /// How far a container was in each of its leases when it died.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Scene {
-    /// The lane whose code ended the container, if that is known.
+    /// The lane whose code ended the container, or in whose code its thread was, if that is known.
     pub(crate) culprit: Option<LaneId>,
     /// The position in the lease of each lane that has one.
     pub(crate) positions: Vec<(LaneId, Position)>,
@@ -147,6 +154,11 @@ impl Scene {
         let mut executing = self.positions.iter().filter(|(_, position)| position.begun);
         let (lane, _) = executing.next()?;
         executing.next().is_none().then_some(*lane)
+    }
+
+    /// Whether an input of this lane was executing.
+    pub(crate) fn has_begun(&self, lane: LaneId) -> bool {
+        self.position(lane).is_some_and(|position| position.begun)
     }
 
     /// Whether more than one input was executing.
@@ -355,7 +367,7 @@ impl Ledger {
         let next_time = if unknown { NextTime::Alone } else { NextTime::AsItComes };
         for (lane, position) in &scene.positions {
             if scene.culprit != Some(*lane) {
-                inputs.extend(self.set_free(*lane, *position, next_time, crash, leaving));
+                inputs.extend(self.set_free(*lane, *position, next_time, crash, leaving.of_innocent()));
             }
             self.give_back(*lane, *position, now);
         }
@@ -530,6 +542,8 @@ impl Ledger {
         let mut inputs = Vec::new();
         for (lane, position) in &scene.positions {
             if let Some(input) = self.executing(*lane, Some(*position)) {
+                let is_in_code = scene.culprit == Some(*lane);
+                let leaving = if is_in_code { leaving } else { leaving.of_innocent() };
                 inputs.push(self.interrupt_by_hand(input, crash, leaving));
             }
             self.give_back(*lane, *position, now);

@@ -105,8 +105,8 @@ impl Dispatch {
                 return None;
             }
         }
-        scene.culprit = state.lane_in_code(id).or_else(|| scene.only_executing());
-        let abandoned = state.would_be_abandoned(id);
+        scene.culprit = state.lane_in_code(id, &scene).or_else(|| scene.only_executing());
+        let abandoned = state.would_be_abandoned(id, &scene);
         let dying = Dying { death: death(abandoned), abandoned, lives_on: false };
         let restart = self.die(state, id, &scene, dying, now)?;
         state.detach(id, generation, now);
@@ -216,7 +216,6 @@ impl Dispatch {
         let position = run.as_ref().map(|run| (lane, run.fence_here()));
         state.spent.extend(run);
         state.lane_mut(lane).at_work = false;
-        state.set_unwanted(lane, false); // the lane may take its next lease without coming back before
         let scene = Scene { culprit: Some(lane), positions: position.into_iter().collect() };
         let dying = Dying { death, abandoned: false, lives_on: true };
         let restart = self.die(&mut state, id, &scene, dying, now);
@@ -230,12 +229,21 @@ impl Dispatch {
 }
 
 impl State {
-    /// The lane in whose code a container's thread is. `None` if all its code waits.
-    fn lane_in_code(&self, id: ContainerId) -> Option<LaneId> {
+    /// The lane in whose code a container's thread is. `None` if all its code waits. Among several lanes, one
+    /// that has not begun or has come back is in no code.
+    fn lane_in_code(&self, id: ContainerId, scene: &Scene) -> Option<LaneId> {
         let lanes = &self.seats[id.index()].lanes;
-        let in_code = lanes.iter().position(|lane| lane.at_work && !lane.suspended);
-        let only = (lanes.len() == 1).then_some(0);
-        in_code.or(only).map(|lane| LaneId::new(id, lane as u32))
+        if lanes.len() == 1 {
+            return Some(id.into());
+        }
+        let mut at_work = lanes.iter().enumerate().filter(|(_, lane)| lane.at_work && !lane.suspended);
+        at_work.find_map(|(lane, _)| {
+            Some(LaneId::new(id, lane as u32)).filter(|lane| self.is_in_code(*lane, scene))
+        })
+    }
+
+    fn is_in_code(&self, lane: LaneId, scene: &Scene) -> bool {
+        scene.has_begun(lane) || self.ledger.orphan(lane).is_some()
     }
 
     /// The input that was executing at `position` of a lane's lease, with its attempt.
@@ -296,14 +304,18 @@ impl State {
     }
 
     /// Whether the thread of a container would be left behind in the user's code if the generation ended now.
-    pub(super) fn would_be_abandoned(&mut self, id: ContainerId) -> bool {
+    pub(super) fn would_be_abandoned(&mut self, id: ContainerId, scene: &Scene) -> bool {
         let (_, stage) = self.ledger.stage(id);
-        let seat = &mut self.seats[id.index()];
         if stage == ContainerStage::Live {
             // A thread that waits for work returns as soon as it sees that its generation is over.
-            seat.suspended = seat.lanes.iter().all(|lane| !lane.at_work || lane.suspended);
+            let lanes = &self.seats[id.index()].lanes;
+            let waits = match &lanes[..] {
+                [only] => !only.at_work || only.suspended,
+                _ => self.lane_in_code(id, scene).is_none(),
+            };
+            self.seats[id.index()].suspended = waits;
         }
-        !seat.suspended
+        !self.seats[id.index()].suspended
     }
 
     /// Detaches the thread of a generation that is over. The thread may stay in the user's code for as long

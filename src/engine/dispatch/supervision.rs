@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::base::ids::{ContainerId, Generation, LaneId};
 use crate::data::failure::Reason;
-use crate::decide::ledger::{ContainerStage, Mode, Pressure, Unrun};
+use crate::decide::ledger::{ContainerStage, Mode, Pressure, Scene, Unrun};
 use crate::decide::steps;
 use crate::decide::time::Time;
 use crate::engine::actor::Ending;
@@ -369,7 +369,7 @@ impl State {
                 }
                 self.ledger.released(lane, now);
             }
-            self.would_be_abandoned(id);
+            self.would_be_abandoned(id, &Scene::default());
             let (generation, stage) = self.ledger.stage(id);
             let in_user_code = match stage {
                 ContainerStage::Starting => true,

@@ -34,8 +34,6 @@ pub(crate) struct WorkSeeker<'a> {
     id: ContainerId,
     generation: Generation,
     waits: Waits,
-    /// Whether the next poll looks for work although the task was not woken.
-    looks_again: bool,
 }
 
 /// The event for which the task of a container waits.
@@ -51,12 +49,7 @@ enum Waits {
 
 impl<'a> WorkSeeker<'a> {
     pub(crate) fn new(dispatch: &'a Dispatch, id: ContainerId, generation: Generation) -> Self {
-        Self { dispatch, id, generation, waits: Waits::No, looks_again: false }
-    }
-
-    /// The next poll looks for work in any case, because the container's own state has changed.
-    pub(crate) fn look_again(&mut self) {
-        self.looks_again = true;
+        Self { dispatch, id, generation, waits: Waits::No }
     }
 
     fn key(&self) -> u64 {
@@ -114,8 +107,7 @@ impl<'a> WorkSeeker<'a> {
         // A wake-up of any task of the container polls this future as well. The lock is taken only if this
         // future was meant.
         let due = timer.as_mut().as_pin_mut().is_some_and(|timer| timer.poll(cx).is_ready());
-        let looks_again = std::mem::take(&mut self.looks_again);
-        if !due && !looks_again && back.is_empty() && self.still_waits(cx.waker()) {
+        if !due && back.is_empty() && self.still_waits(cx.waker()) {
             return Poll::Pending;
         }
         loop {
