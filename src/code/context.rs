@@ -167,6 +167,11 @@ impl Context {
         self.0.account.set(attempt);
     }
 
+    /// The account of the executing input, or of the last one, if it is one of several in flight.
+    pub(crate) fn open_attempt(&self) -> Option<OpenAttempt> {
+        self.0.account.get()
+    }
+
     pub(crate) fn end_run(&self) {
         self.0.attempt.set(0);
     }

@@ -104,6 +104,11 @@ impl Token {
         self.culprit.store(lane, Ordering::Relaxed);
     }
 
+    /// Forgets the lane whose code has unwound, because the container lives on.
+    pub(crate) fn forget_culprit(&self) {
+        self.culprit.store(NO_LANE, Ordering::Relaxed);
+    }
+
     /// The lane whose code has unwound, if there is one. Called by the thread that has unwound.
     pub(crate) fn culprit(&self) -> Option<u32> {
         Some(self.culprit.load(Ordering::Relaxed)).filter(|lane| *lane != NO_LANE)

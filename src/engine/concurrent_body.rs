@@ -57,18 +57,20 @@ pub(crate) async fn serve_lanes<'a, F>(
 where
     F: Future<Output = Driven>,
 {
-    let death = |panic| match env.token.over_limit_death() {
+    let death = |panic, attempt| match env.token.over_limit_death().filter(|_| env.token.has_crossed(attempt))
+    {
         Some(_) if !env.token.is_below_limit_again() => Err(panic),
         overdraft => Ok(overdraft.unwrap_or(Death::Panicked(panic))),
     };
     serve_lanes_that_die(env, drive, death).await
 }
 
-/// The same, where `death` says of what a lane has died. It returns the panic if the whole container dies.
+/// The same, where `death` says of what a lane has died, from the panic and the account of its attempt. It returns
+/// the panic if the whole container dies.
 pub(crate) async fn serve_lanes_that_die<'a, F>(
     env: &'a GenerationEnv<'a>,
     drive: impl Fn(LeasedRun<'a>) -> F,
-    death: impl Fn(Panic) -> Result<Death, Panic>,
+    death: impl Fn(Panic, Option<OpenAttempt>) -> Result<Death, Panic>,
 ) -> Result<Served, Panic>
 where
     F: Future<Output = Driven>,
@@ -123,7 +125,7 @@ impl<'a, D, F, J> Lanes<'a, D, F, J>
 where
     D: Fn(LeasedRun<'a>) -> F,
     F: Future<Output = Driven>,
-    J: Fn(Panic) -> Result<Death, Panic>,
+    J: Fn(Panic, Option<OpenAttempt>) -> Result<Death, Panic>,
 {
     fn new(env: &'a GenerationEnv<'a>, drive: D, death: J) -> Self {
         let lanes = env.dispatch.settings.rules.lanes as usize;
@@ -317,7 +319,8 @@ where
         if self.env.dispatch.settings.rules.has_state {
             return Some(Err(panic)); // the other lanes lose their state
         }
-        let death = match (self.death)(panic) {
+        let attempt = slot.surroundings.context.as_ref().and_then(Context::open_attempt);
+        let death = match (self.death)(panic, attempt) {
             Ok(death) => death,
             Err(panic) => return Some(Err(panic)),
         };
@@ -325,6 +328,7 @@ where
         if self.env.dispatch.crashed_in_lane(id, self.env.generation, death).is_none() {
             return Some(Ok(Served::Stale));
         }
+        self.env.token.forget_culprit();
         self.comes_back(lane); // the container has outlived the crash, so it looks for work again
         None
     }
@@ -340,9 +344,11 @@ impl<D, F, J> Drop for Lanes<'_, D, F, J> {
     }
 }
 
-/// A turn of the task.
+/// A turn of the task: the polls of lanes between two looks at timers and sockets.
 struct Turn {
+    /// The moment at which the task gives way.
     ends: Time,
+    /// The number of polls so far.
     polls: u32,
 }
 

@@ -294,7 +294,7 @@ where
             self.drive(&task, Plays::Shared(role), scripted).await;
             (task.run, 0)
         };
-        let death = |panic| Ok(scripted.take().unwrap_or(Death::Panicked(panic)));
+        let death = |panic, _| Ok(scripted.take().unwrap_or(Death::Panicked(panic)));
         serve_lanes_that_die(env, drive, death).await
     }
 

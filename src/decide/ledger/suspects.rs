@@ -77,7 +77,7 @@ impl Suspects {
     /// Adds an input that waits to be replayed. Its last crash has the number `crash` and happened at `at`.
     pub(super) fn wait(&mut self, input: InputId, crash: CrashNumber, at: Time) {
         let before = self.waiting.insert(crash, (input, at));
-        assert!(before.is_none(), "one input executes in a container, so a crash has one suspect");
+        assert!(before.is_none(), "a crash has at most one culprit");
     }
 
     /// The number of suspects that wait.

@@ -129,6 +129,7 @@ impl Dispatch {
         let leaving = state.leaving(id, abandoned, &self.settings);
         let mut jobs: Vec<JobId> =
             scene.positions.iter().filter_map(|(lane, _)| Some(state.ledger.lease(*lane)?.job)).collect();
+        jobs.sort_unstable(); // each job is refreshed and swept once
         jobs.dedup();
         let by_hand = matches!(death, Death::Killed);
         let (job, executing, caller) = match scene.culprit() {
