@@ -221,8 +221,8 @@
 //!
 //! A [`Call`] is cancelled when it is dropped, so a client that leaves frees the container that works for it.
 //! Code that would go on, on a helper thread or in a spawned task, asks [`Context::is_cancelled`] or awaits
-//! [`Context::cancelled`]. A [detached](Call::detach) call goes on. [`Call::wait_timeout`] waits for a limited time.
-//! [`Builder::calls_max`] bounds the calls without an outcome. One more fails at once with
+//! [`Context::cancelled`]. A [detached](Call::detach) call goes on. [`Call::wait_timeout`] waits for a
+//! limited time. [`Builder::calls_max`] bounds the calls without an outcome. One more fails at once with
 //! [`Cause::Overloaded`], so that a service can answer *503* during an outage. [`Function::reserve`] waits
 //! for room instead, and gives a [`Permit`]. Those who wait are served in turn. With the feature `tower` a
 //! function can be a tower service (`Function::service`), which is ready while there is room.

@@ -1,5 +1,5 @@
-//! How code learns that the execution is cancelled that has started it: tasks that it has spawned, helper threads,
-//! and what it awaits.
+//! How code learns that the execution is cancelled that has started it: tasks that it has spawned, helper
+//! threads, and what it awaits.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -42,8 +42,8 @@ impl Cancellations {
         self.execution.store(next, Ordering::Relaxed);
     }
 
-    /// Cancels the current execution. The caller wakes the wakers with the function's lock released, because they
-    /// are the user's code.
+    /// Cancels the current execution. The caller wakes the wakers with the function's lock released, because
+    /// they are the user's code.
     pub(crate) fn cancel(&self, wakers: &mut Vec<Waker>) {
         let current = self.execution.load(Ordering::Relaxed);
         self.end(|execution| execution == current, wakers);
@@ -83,8 +83,8 @@ impl Cancellations {
 /// A future that is ready once the execution that has made it is cancelled.
 /// [`Context::cancelled`](crate::Context::cancelled) makes it.
 ///
-/// It never becomes ready if the execution ends in another way. It may be sent to other threads and outlive its
-/// execution.
+/// It never becomes ready if the execution ends in another way. It may be sent to other threads and outlive
+/// its execution.
 ///
 /// # Cancel safety
 ///

@@ -279,9 +279,10 @@ impl Context {
         Some(limit.saturating_sub(u64::try_from(used).unwrap_or(0)))
     }
 
-    /// Whether this execution is cancelled: its map or call was cancelled or has ended, its container was killed,
-    /// its function was aborted, or the container is over its memory limit. Code that cannot unwind at a
-    /// [`checkpoint`](Context::checkpoint) asks this instead, and returns early. The answer is then refused.
+    /// Whether this execution is cancelled: its map or call was cancelled or has ended, its container was
+    /// killed, its function was aborted, or the container is over its memory limit. Code that cannot unwind
+    /// at a [`checkpoint`](Context::checkpoint) asks this instead, and returns early. The answer is then
+    /// refused.
     ///
     /// ```
     /// use longshore::{App, Context};
@@ -303,30 +304,20 @@ impl Context {
 
     /// A future that is ready once this execution is cancelled, in the cases of
     /// [`is_cancelled`](Context::is_cancelled). The engine drops the future of an async execution at its next
-    /// `await` by itself. This one is for code that would go on: a spawned task, a blocking task, a child process.
+    /// `await` by itself. This one is for code that would go on: a spawned task, a blocking task, a child
+    /// process.
     ///
     /// ```
     /// use longshore::{App, Context};
     /// use std::time::Duration;
     ///
-    /// let app = App::ephemeral("docs");
-    /// let (send, receive) = std::sync::mpsc::channel();
-    /// let work = app
-    ///     .function_async("work", async move |_: &()| {
-    ///         let (cancelled, send) = (Context::current().expect("in a container").cancelled(), send.clone());
-    ///         tokio::task::spawn_local(async move {
-    ///             cancelled.await;
-    ///             send.send("the helper has stopped").unwrap();
-    ///         });
-    ///         std::future::pending::<Result<(), ()>>().await
-    ///     })
-    ///     .start()?;
-    /// let call = work.call(());
-    /// while work.status().executing == 0 {
-    ///     std::thread::yield_now();
-    /// }
-    /// drop(call); // the client leaves
-    /// assert_eq!(receive.recv_timeout(Duration::from_secs(30)), Ok("the helper has stopped"));
+    /// let app = App::ephemeral("docs"); let (send, receive) = std::sync::mpsc::channel(); let work = app
+    /// .function_async("work", async move |_: &()| { let (cancelled, send) = (Context::current().expect("in a
+    /// container").cancelled(), send.clone()); tokio::task::spawn_local(async move { cancelled.await;
+    /// send.send("the helper has stopped").unwrap(); }); std::future::pending::<Result<(), ()>>().await })
+    /// .start()?; let call = work.call(()); while work.status().executing == 0 { std::thread::yield_now(); }
+    /// drop(call); // the client leaves assert_eq!(receive.recv_timeout(Duration::from_secs(30)), Ok("the
+    /// helper has stopped"));
     /// # Ok::<(), longshore::StartError>(())
     /// ```
     pub fn cancelled(&self) -> Cancelled {

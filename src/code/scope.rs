@@ -62,9 +62,9 @@ impl Scope {
     }
 
     /// Whether the execution that has made this scope is cancelled. See
-    /// [`Context::is_cancelled`](crate::Context::is_cancelled). The answer stays the same when the container goes
-    /// on with another input. Threads that cannot await [`Context::cancelled`](crate::Context::cancelled) ask
-    /// this.
+    /// [`Context::is_cancelled`](crate::Context::is_cancelled). The answer stays the same when the container
+    /// goes on with another input. Threads that cannot await
+    /// [`Context::cancelled`](crate::Context::cancelled) ask this.
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
         self.cancelled.is_cancelled()

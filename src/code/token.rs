@@ -150,8 +150,8 @@ impl Token {
         &self.cancellations
     }
 
-    /// Whether the current execution is cancelled: its outcome is unwanted, its generation is over, or it is over
-    /// its memory limit.
+    /// Whether the current execution is cancelled: its outcome is unwanted, its generation is over, or it is
+    /// over its memory limit.
     pub(crate) fn is_cancelled(&self) -> bool {
         self.unwanted.load(Ordering::Relaxed) || self.has_ended()
     }

@@ -65,8 +65,8 @@ where
     serve_lanes_that_die(env, drive, death).await
 }
 
-/// The same, where `death` says of what a lane has died, from the panic and the account of its attempt. It returns
-/// the panic if the whole container dies.
+/// The same, where `death` says of what a lane has died, from the panic and the account of its attempt. It
+/// returns the panic if the whole container dies.
 pub(crate) async fn serve_lanes_that_die<'a, F>(
     env: &'a GenerationEnv<'a>,
     drive: impl Fn(LeasedRun<'a>) -> F,

@@ -1,12 +1,12 @@
 //! Random worlds of containers that have several inputs in flight, in virtual time.
 //!
-//! The engine is the real one, with its [`WorkSeeker`] and its [`ReadyLanes`]. Only the futures of the lanes are
-//! simulated, and the loop of `engine/concurrent_body.rs` that polls them: a [`Driver`] owns the lanes of a
-//! container and polls one at a time. Between the beginning and the end of a poll anything else may happen.
+//! The engine is the real one, with its [`WorkSeeker`] and its [`ReadyLanes`]. Only the futures of the lanes
+//! are simulated, and the loop of `engine/concurrent_body.rs` that polls them: a [`Driver`] owns the lanes of
+//! a container and polls one at a time. Between the beginning and the end of a poll anything else may happen.
 //!
-//! The record of an input is kept apart from the engine's: each of its executions ends in one way, and the way
-//! decides what it costs. When no step is possible but the passing of time, no input may wait that a container
-//! with a free lane may take.
+//! The record of an input is kept apart from the engine's: each of its executions ends in one way, and the
+//! way decides what it costs. When no step is possible but the passing of time, no input may wait that a
+//! container with a free lane may take.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -62,7 +62,7 @@ const MS: Duration = Duration::from_millis(1);
 
 type Outcome = Result<u64, Failure<u64, u64>>;
 
-/// What the world knows of an input.
+/// The facts about an input that the world records.
 #[derive(Debug, Default, Clone)]
 struct Record {
     executions: u32,
@@ -195,7 +195,7 @@ struct LaneWorld<'a> {
     tally: LaneTally,
 }
 
-/// What has happened in the worlds.
+/// The counts of the things that have happened in the worlds.
 #[derive(Debug, Default, Clone, Copy)]
 struct LaneTally {
     worlds: u64,
@@ -898,8 +898,8 @@ impl<'a> LaneWorld<'a> {
         assert_eq!(executions, 1 + failures + own + freed + kills, "{input:x}: {:?}", self.records[&input]);
         let Rules { retries, crash_retries, .. } = &self.rules;
         assert!(failures <= retries.retries_max(), "{input:x} fails {failures} times");
-        // A crash is not charged in a container that has proved nothing. A retry may be executed there, and after
-        // ten seconds a replay.
+        // A crash is not charged in a container that has proved nothing. A retry may be executed there, and
+        // after ten seconds a replay.
         assert!(own <= crash_retries + failures + self.long_waits, "{input:x} crashes {own} times");
         assert!(freed <= FREED_MAX + failures, "{input:x} is freed {freed} times");
         let is_at_most_once = *crash_retries == 0;
@@ -1150,7 +1150,7 @@ impl<'a> Driver<'a> {
     /// A lane has no lease any more.
     fn comes_back(&mut self, lane: u32, now: Time) {
         self.polled = None;
-        // One return in so many leaves too many bytes.
+        // One return in this number leaves too many bytes.
         let run = self.lanes[lane as usize].task.take().map(|task| task.run);
         self.recycles |=
             run.is_some_and(|run| mix(3, run.chunk.first(), u64::from(lane), 0).is_multiple_of(50));

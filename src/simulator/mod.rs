@@ -63,8 +63,8 @@ fn setting(name: &str) -> Option<u64> {
     Some(text.parse().unwrap_or_else(|_| panic!("{name} is no number: {text:?}")))
 }
 
-/// Runs the world of a seed. A failing world is shrunk and then printed step by step. `test` is the name of the
-/// test of such worlds.
+/// Runs the world of a seed. A failing world is shrunk and then printed step by step. `test` is the name of
+/// the test of such worlds.
 fn live<T>(seed: u64, test: &str, live: fn(Vec<u32>, Verbosity) -> T) -> Result<T, String> {
     let mut bytes = [0; 32];
     bytes[..8].copy_from_slice(&seed.to_le_bytes());
@@ -95,8 +95,8 @@ fn live<T>(seed: u64, test: &str, live: fn(Vec<u32>, Verbosity) -> T) -> Result<
     Err(format!("{panic}\n  seed {seed}: LONGSHORE_SEED={seed} cargo test {test}\n  tape {choices:?}"))
 }
 
-/// Runs the worlds that the environment asks for, or `worlds` of them. Returns the sum of their tallies, and whether there were so
-/// many that each kind of event should have happened.
+/// Runs the worlds that the environment asks for, or `worlds` of them. Returns the sum of their tallies, and
+/// whether there were enough of them for each kind of event to have happened.
 ///
 /// # Panics
 ///

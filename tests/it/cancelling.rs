@@ -14,8 +14,8 @@ fn in_an_app(test: impl FnOnce(App) + Send + 'static) {
     unhung(|| test(App::ephemeral("cancelling")));
 }
 
-/// Starts a function whose code reports that it begins, starts two helpers, and waits for ever. Each helper reports
-/// when it sees that the execution is cancelled.
+/// Starts a function whose code reports that it begins, starts two helpers, and waits for ever. Each helper
+/// reports when it sees that the execution is cancelled.
 fn leaves_helpers(
     app: &App,
     in_flight: usize,
@@ -105,7 +105,7 @@ fn the_helpers_of_a_container_that_was_killed_see_it() {
             "the helpers of the first attempt, and the replay"
         );
         drop(call);
-        both_report(&reports, 3); // those of the replay
+        both_report(&reports, 3); // the helpers of the replay
     });
 }
 

@@ -213,8 +213,8 @@ impl Rig {
         self.ledger.crashed_in_lane(lane, generation, &scene, &crash, now).expect("its generation lives")
     }
 
-    /// A container is killed by hand in the middle of the next input of each of its leases. Its thread is left
-    /// behind in the code of a lane, if one is given.
+    /// A container is killed by hand in the middle of the next input of each of its leases. Its thread is
+    /// left behind in the code of a lane, if one is given.
     pub(super) fn all_are_killed(
         &mut self,
         id: ContainerId,
