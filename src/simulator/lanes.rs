@@ -930,7 +930,7 @@ impl<'a> LaneWorld<'a> {
         let leases = self.engine.under_lock(|state| state.ledger.leased_by(id).count());
         driver.polled = None;
         driver.token.blame(lane);
-        let in_lane = !self.rules.has_state && !(act == Act::Overdraw && self.tape.one_in(4));
+        let in_lane = !(self.rules.has_state || act == Act::Overdraw && self.tape.one_in(4));
         let death = match act {
             Act::Overdraw => Death::MemoryLimit { limit: LIMIT, used: 2 * LIMIT, reclaimed: true },
             _ => panic(),

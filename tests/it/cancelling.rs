@@ -14,12 +14,12 @@ fn in_an_app(test: impl FnOnce(App) + Send + 'static) {
     unhung(|| test(App::ephemeral("cancelling")));
 }
 
+/// The reports of the code and of its helpers, each with its input.
+type Reports = Receiver<(u64, &'static str)>;
+
 /// Starts a function whose code reports that it begins, starts two helpers, and waits for ever. Each helper
 /// reports when it sees that the execution is cancelled.
-fn leaves_helpers(
-    app: &App,
-    in_flight: usize,
-) -> (Function<u64, u64, Infallible>, Receiver<(u64, &'static str)>) {
+fn leaves_helpers(app: &App, in_flight: usize) -> (Function<u64, u64, Infallible>, Reports) {
     let (send, receive): (Sender<(u64, &str)>, _) = channel();
     let f = app.function_async("f", async move |n: &u64| {
         let (context, n) = (Context::current().expect("inside a container"), *n);
@@ -42,7 +42,7 @@ fn leaves_helpers(
 }
 
 /// Receives what both helpers of an input report.
-fn both_report(receive: &Receiver<(u64, &'static str)>, of: u64) {
+fn both_report(receive: &Reports, of: u64) {
     let mut seen: Vec<&str> = (0..2)
         .map(|_| {
             let (n, helper) = receive.recv_timeout(Duration::from_secs(30)).expect("both helpers report");
@@ -55,7 +55,7 @@ fn both_report(receive: &Receiver<(u64, &'static str)>, of: u64) {
 }
 
 /// Waits until the code executes an input.
-fn begins(receive: &Receiver<(u64, &'static str)>, input: u64) {
+fn begins(receive: &Reports, input: u64) {
     assert_eq!(receive.recv_timeout(Duration::from_secs(30)), Ok((input, "begun")));
 }
 
