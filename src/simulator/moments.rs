@@ -53,6 +53,34 @@ fn an_input_that_is_given_back_while_it_executes_is_shared() {
     assert!(failure.into_input().is_some_and(|input| input.owned().is_none()), "its attempt may read it");
 }
 
+#[test]
+fn a_container_that_is_killed_before_its_code_begins_holds_none_of_the_bytes_of_its_last_generation() {
+    // The bytes of two threads exceed the limit.
+    let (bytes, abandoned_bytes_max) = (600, 1000);
+    for (begins, ends) in [(false, false), (true, true)] {
+        let rig = Rig::leaving_less_than(abandoned_bytes_max, 1);
+        let (id, first) = rig.containers[0];
+        rig.allocates(id, first, bytes);
+        let mut call = rig.call();
+        let run = rig.ask(0).expect("there is a call");
+        assert!(run.begin::<u64, u64, u64>().is_some());
+        assert_eq!(rig.engine.kill(id), Some(first), "its thread is left behind, and its input waits");
+        let created = rig.engine.create();
+        let [(_, second)] = created[..] else { panic!("it is created again: {created:?}") };
+        assert!(rig.engine.launch(id, second));
+        if begins {
+            rig.allocates(id, second, bytes);
+        }
+        assert_eq!(rig.engine.kill(id), Some(second));
+        // An input that has left a thread behind ends when no more threads may be left behind.
+        let ended = call.poll::<u64, u64, u64>(Wait::Try).is_ready();
+        assert_eq!(
+            ended, ends,
+            "whether the input ends, if the code of the second generation begins: {begins}"
+        );
+    }
+}
+
 /// The code of a waker of the user's, which counts its drops.
 struct Probe {
     engine: Arc<Dispatch>,

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::base::ids::{ContainerId, Generation};
 use crate::code::kinds::Plain;
+use crate::code::token::Token;
 use crate::contain::unwind::PanicHook;
 use crate::data::cursor::Advance;
 use crate::data::run::Run;
@@ -26,6 +27,15 @@ use crate::engine::settings::{MemoryRules, Settings};
 use crate::simulator::events::Heard;
 use crate::simulator::host::Simulation;
 
+/// The rules of a function that does not count memory.
+const UNCOUNTED: MemoryRules = MemoryRules {
+    accounted: false,
+    limit: None,
+    recycle_above: None,
+    abandoned_max: usize::MAX,
+    abandoned_bytes_max: None,
+};
+
 /// A function whose containers do only what a test says.
 pub(super) struct Rig {
     pub(super) engine: Arc<Dispatch>,
@@ -43,6 +53,17 @@ impl Rig {
 
     /// A rig with this restart policy, whose containers are all live and asleep.
     pub(super) fn under(restart: RestartPolicy, containers: usize) -> Self {
+        Self::of(restart, UNCOUNTED, containers)
+    }
+
+    /// A rig that counts the memory of its containers, and leaves threads behind that hold fewer than
+    /// `bytes`. The containers are all live and asleep.
+    pub(super) fn leaving_less_than(bytes: u64, containers: usize) -> Self {
+        let memory = MemoryRules { accounted: true, abandoned_bytes_max: Some(bytes), ..UNCOUNTED };
+        Self::of(RateLimited::new().into(), memory, containers)
+    }
+
+    fn of(restart: RestartPolicy, memory: MemoryRules, containers: usize) -> Self {
         let settings = Settings {
             app: "rig".into(),
             function: "rig".into(),
@@ -55,13 +76,7 @@ impl Rig {
             exit_timeout: Duration::ZERO,
             stack_bytes: 0,
             panic_hook: PanicHook::Silent,
-            memory: MemoryRules {
-                accounted: false,
-                limit: None,
-                recycle_above: None,
-                abandoned_max: usize::MAX,
-                abandoned_bytes_max: None,
-            },
+            memory,
             viewers: Arc::default(),
         };
         let simulation = Simulation::default();
@@ -86,6 +101,15 @@ impl Rig {
             Next::Over(_) => panic!("it lives"),
             Next::Wait { .. } => None,
         }
+    }
+
+    /// The code of a generation begins, and allocates `bytes`.
+    pub(super) fn allocates(&self, id: ContainerId, generation: Generation, bytes: i64) {
+        let account = self.engine.open_account().expect("an account is free");
+        let token = Arc::new(Token::of_no_thread(account));
+        assert!(self.engine.register_token(id, generation, &token), "the generation is not over");
+        let account = token.account().expect("the rig counts memory").counters();
+        account.charge(account.epoch(), bytes, bytes);
     }
 
     /// The containers that were woken since the last call, by their numbers.
