@@ -3,11 +3,13 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError};
-use std::task::{Poll, RawWaker, RawWakerVTable, Waker};
+use std::task::{Poll, RawWaker, RawWakerVTable, Wake, Waker};
 use std::time::Duration;
 
+use crate::data::cursor::Advance;
 use crate::data::failure::Reason;
-use crate::decide::restart::CrashLoopBackoff;
+use crate::data::shape::Outcome;
+use crate::decide::restart::{CrashLoopBackoff, RateLimited};
 use crate::engine::dispatch::{Dispatch, Wait};
 use crate::simulator::rig::{Rig, execute};
 use crate::values::crash::{Death, Panic};
@@ -51,6 +53,126 @@ fn an_input_that_is_given_back_while_it_executes_is_shared() {
         panic!("it has ended")
     };
     assert!(failure.into_input().is_some_and(|input| input.owned().is_none()), "its attempt may read it");
+}
+
+#[test]
+fn a_container_that_is_killed_before_its_code_begins_holds_none_of_the_bytes_of_its_last_generation() {
+    // The bytes of two threads exceed the limit.
+    let (bytes, abandoned_bytes_max) = (600, 1000);
+    for (begins, ends) in [(false, false), (true, true)] {
+        let rig = Rig::leaving_less_than(abandoned_bytes_max, 1);
+        let (id, first) = rig.containers[0];
+        rig.allocates(id, first, bytes);
+        let mut call = rig.call();
+        let run = rig.ask(0).expect("there is a call");
+        assert!(run.begin::<u64, u64, u64>().is_some());
+        assert_eq!(rig.engine.kill(id), Some(first), "its thread is left behind, and its input waits");
+        let created = rig.engine.create();
+        let [(_, second)] = created[..] else { panic!("it is created again: {created:?}") };
+        assert!(rig.engine.launch(id, second));
+        if begins {
+            rig.allocates(id, second, bytes);
+        }
+        assert_eq!(rig.engine.kill(id), Some(second));
+        // An input that has left a thread behind ends when no more threads may be left behind.
+        let ended = call.poll::<u64, u64, u64>(Wait::Try).is_ready();
+        assert_eq!(
+            ended, ends,
+            "whether the input ends, if the code of the second generation begins: {begins}"
+        );
+    }
+}
+
+#[test]
+fn completions_that_a_review_commits_count_from_the_time_of_the_review() {
+    let window = Duration::from_secs(60);
+    let rig = Rig::under(RateLimited::new().window(window).max_crashes(1).into(), 2);
+    // The first container has several inputs of a map ahead, because they are cheap.
+    let cheap = rig.map_of(1_000, 1_000);
+    while let Some(run) = rig.ask(0) {
+        rig.clock.fetch_add(1_000 * run.places().len() as u64, Ordering::Relaxed);
+        execute(&run);
+    }
+    let map = rig.map_of(1_000, 1_000);
+    let run = rig.ask(0).expect("inputs");
+    let mut active = run.begin::<u64, u64, u64>().expect("nothing fences it");
+    // The second container crashes, so that completions matter from now on.
+    let (id, mut generation) = rig.containers[1];
+    let mut crash = || {
+        let panic = Panic { message: "a crash".to_owned(), location: None };
+        rig.engine.crashed(id, generation, Death::Panicked(panic)).expect("it lives");
+        if let Some(next) = rig.engine.begin(id, generation) {
+            assert!(rig.engine.entered(id, next));
+            generation = next;
+        }
+        rig.engine.status().gave_up.is_some()
+    };
+    assert!(!crash(), "one crash is allowed");
+    // The first container completes two inputs, and executes the third for longer than the window.
+    for _ in 0..2 {
+        assert_eq!(active.publish(1).expect("nothing fences it"), Advance::Next);
+    }
+    let review = rig.engine.review().expect("completions are to be counted in time");
+    rig.clock.fetch_add(review.as_nanos() as u64, Ordering::Relaxed);
+    rig.engine.review();
+    rig.clock.fetch_add(window.as_nanos() as u64 / 2, Ordering::Relaxed);
+    assert!(!crash(), "more inputs than two have completed within the window");
+    rig.clock.fetch_add(window.as_nanos() as u64 / 2 + 2_000_000_000, Ordering::Relaxed);
+    assert!(crash(), "no input has completed within the window");
+    drop((cheap, map));
+}
+
+#[test]
+fn a_stop_ends_a_map_with_an_error_only_if_inputs_are_left() {
+    for (inputs, is_cut_short) in [(1, false), (2, true)] {
+        let rig = Rig::new(1);
+        let mut map = rig.map_of(inputs, 10);
+        let run = rig.ask(0).expect("an input");
+        assert_eq!(run.places().len(), 1, "a container takes one input first");
+        let mut active = run.begin::<u64, u64, u64>().expect("nothing fences it");
+        rig.engine.stop();
+        assert_eq!(active.publish(1).expect("nothing fences it"), Advance::Last);
+        let mut outcomes = Vec::new();
+        while let Poll::Ready(Some(outcome)) = map.poll_next(Wait::Try) {
+            outcomes.push(outcome);
+        }
+        assert!(map.poll_next(Wait::Try).is_ready(), "the map has ended");
+        let of_the_map =
+            |outcome: Outcome<u64, u64, u64>| outcome.is_err_and(|failure| failure.into_input().is_none());
+        let ended_by_error = outcomes.into_iter().any(of_the_map);
+        assert_eq!(ended_by_error, is_cut_short, "whether a map of {inputs} inputs ends with an error");
+    }
+}
+
+/// Counts how often a waker of it is woken.
+#[derive(Default)]
+struct WakeCount(AtomicU64);
+
+impl Wake for WakeCount {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn a_breakdown_wakes_everything_that_waits_and_refuses_what_executes() {
+    let rig = Rig::new(2);
+    let (mut call, wakes) = (rig.call(), Arc::new(WakeCount::default()));
+    let waker = Waker::from(Arc::clone(&wakes));
+    assert!(call.poll::<u64, u64, u64>(Wait::Register(&waker)).is_pending());
+    let run = rig.ask(0).expect("there is a call");
+    let mut active = run.begin::<u64, u64, u64>().expect("nothing fences it");
+    rig.woken();
+    rig.engine.break_down("the first fault");
+    rig.engine.break_down("a later fault");
+    assert!(wakes.0.load(Ordering::Relaxed) > 0, "the caller is woken");
+    assert_eq!(rig.woken(), [0, 1], "all containers are woken");
+    assert!(active.publish(1).is_err(), "an outcome is refused");
+    let Poll::Ready(Some(Err(failure))) = call.poll::<u64, u64, u64>(Wait::Try) else {
+        panic!("the caller gets the fault")
+    };
+    assert!(failure.to_string().contains("the first fault"), "{failure}");
+    assert!(rig.engine.has_ended());
 }
 
 /// The code of a waker of the user's, which counts its drops.

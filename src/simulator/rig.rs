@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::base::ids::{ContainerId, Generation};
 use crate::code::kinds::Plain;
+use crate::code::token::Token;
 use crate::contain::unwind::PanicHook;
 use crate::data::cursor::Advance;
 use crate::data::run::Run;
@@ -27,6 +28,15 @@ use crate::engine::settings::{MemoryRules, Settings};
 use crate::simulator::events::Heard;
 use crate::simulator::host::Simulation;
 
+/// The rules of a function that does not count memory.
+pub(super) const UNCOUNTED: MemoryRules = MemoryRules {
+    accounted: false,
+    limit: None,
+    recycle_above: None,
+    abandoned_max: usize::MAX,
+    abandoned_bytes_max: None,
+};
+
 /// A function whose containers do only what a test says.
 pub(super) struct Rig {
     pub(super) engine: Arc<Dispatch>,
@@ -44,6 +54,17 @@ impl Rig {
 
     /// A rig with this restart policy, whose containers are all live and asleep.
     pub(super) fn under(restart: RestartPolicy, containers: usize) -> Self {
+        Self::of(restart, UNCOUNTED, containers)
+    }
+
+    /// A rig that counts the memory of its containers, and leaves threads behind that hold fewer than
+    /// `bytes`. The containers are all live and asleep.
+    pub(super) fn leaving_less_than(bytes: u64, containers: usize) -> Self {
+        let memory = MemoryRules { accounted: true, abandoned_bytes_max: Some(bytes), ..UNCOUNTED };
+        Self::of(RateLimited::new().into(), memory, containers)
+    }
+
+    fn of(restart: RestartPolicy, memory: MemoryRules, containers: usize) -> Self {
         let rules = Rules {
             containers,
             lanes: 1,
@@ -55,7 +76,7 @@ impl Rig {
         };
         let simulation = Simulation::default();
         let (clock, heard) = (Arc::clone(&simulation.clock), Arc::clone(&simulation.heard));
-        let engine = Arc::new(Dispatch::new(settings(rules, None), Arc::new(simulation)));
+        let engine = Arc::new(Dispatch::new(settings(rules, memory), Arc::new(simulation)));
         engine.supervise(|_| ());
         let containers = engine.create();
         let rig = Self { engine, clock, heard, containers };
@@ -74,6 +95,15 @@ impl Rig {
             Next::Over(_) => panic!("it lives"),
             Next::Wait { .. } | Next::Hold { .. } => None,
         }
+    }
+
+    /// The code of a generation begins, and allocates `bytes`.
+    pub(super) fn allocates(&self, id: ContainerId, generation: Generation, bytes: i64) {
+        let account = self.engine.open_account().expect("an account is free");
+        let token = Arc::new(Token::of_no_thread(account));
+        assert!(self.engine.register_token(id, generation, &token), "the generation is not over");
+        let account = token.account().expect("the rig counts memory").counters();
+        account.charge(account.epoch(), bytes, bytes);
     }
 
     /// The containers that were woken since the last call, by their numbers.
@@ -126,7 +156,7 @@ pub(super) fn execute(run: &Run) {
 }
 
 /// The settings of a function over numbers, with a limit on the memory of a container.
-pub(super) fn settings(rules: Rules, limit: Option<u64>) -> Settings {
+pub(super) fn settings(rules: Rules, memory: MemoryRules) -> Settings {
     let code = CodeOf::<u64, u64, u64>::new(Box::new(Plain(|n: &u64| Ok(*n))), false, |_, _| Ok(()));
     Settings {
         app: "rig".into(),
@@ -138,13 +168,7 @@ pub(super) fn settings(rules: Rules, limit: Option<u64>) -> Settings {
         exit_timeout: Duration::ZERO,
         stack_bytes: 0,
         panic_hook: PanicHook::Silent,
-        memory: MemoryRules {
-            accounted: limit.is_some(),
-            limit,
-            recycle_above: None,
-            abandoned_max: usize::MAX,
-            abandoned_bytes_max: None,
-        },
+        memory,
         viewers: Arc::default(),
     }
 }

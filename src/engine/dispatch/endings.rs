@@ -299,9 +299,6 @@ impl State {
 
     /// Ends the inputs that are not executing, if the function stops.
     pub(super) fn sweep(&mut self, now: Time) {
-        if self.ledger.mode() != Mode::Stopping || self.broken.is_some() {
-            return;
-        }
         self.ledger.job_ids().into_iter().for_each(|job| self.sweep_job(job, now));
     }
 
