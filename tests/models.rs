@@ -111,6 +111,8 @@ mod sync {
     }
 }
 
+mod in_one_order;
+
 use loom::cell::UnsafeCell;
 use loom::sync::Arc;
 use loom::thread;
@@ -121,6 +123,7 @@ use std::task::{Wake, Waker};
 use account::{Account, Epoch};
 use attempts::Attempts;
 use cursor::{Advance, Cursor, CursorPosition};
+use in_one_order::ready::{LaneWaker, ReadyLanes};
 use over_limit::{Link, OverLimitList};
 use signal::Signal;
 use sync::{AtomicBool, Light, Mutex, Ordering, heavy};
@@ -583,4 +586,83 @@ fn opened(limit: u64) -> Arc<Account> {
     let account = Account::new();
     assert!(account.open(Some(limit)));
     Arc::new(account)
+}
+
+/// Wakes the driver of several lanes, which waits on its own thread.
+#[derive(Default)]
+struct Bell {
+    rung: Mutex<bool>,
+    rings: sync::Condvar,
+}
+
+impl Wake for Bell {
+    fn wake(self: StdArc<Self>) {
+        *self.rung.lock() = true;
+        self.rings.notify_all();
+    }
+}
+
+impl Bell {
+    fn wait(&self) {
+        let mut rung = self.rung.lock();
+        while !*rung {
+            self.rings.wait(&mut rung);
+        }
+        *rung = false;
+    }
+}
+
+/// Polls lanes until each has seen its last event, and sleeps in between. If a wake-up is lost, it sleeps for
+/// ever, which the checker reports.
+fn drive(ready: &ReadyLanes, events: &[Arc<loom::sync::atomic::AtomicUsize>], last: usize) {
+    let bell = StdArc::new(Bell::default());
+    let waker = Waker::from(StdArc::clone(&bell));
+    let mut seen: Vec<usize> = events.iter().map(|_| 0).collect();
+    loop {
+        ready.awakes(&waker);
+        while let Some(group) = ready.take() {
+            group.for_each(|lane| seen[lane] = events[lane].load(Ordering::Relaxed));
+        }
+        if seen.iter().all(|event| *event == last) {
+            return;
+        }
+        if ready.sleeps() {
+            bell.wait();
+        }
+    }
+}
+
+/// Each of the threads has events for its lane, and wakes the lane after each of them.
+fn rings(lanes: usize, last: usize) {
+    let mut checker = loom::model::Builder::new();
+    checker.preemption_bound = Some(3); // with more, a minute does not suffice
+    checker.check(move || {
+        let ready = StdArc::new(ReadyLanes::new(lanes));
+        let events: Vec<_> = (0..lanes).map(|_| Arc::new(loom::sync::atomic::AtomicUsize::new(0))).collect();
+        let ringers: Vec<_> = events
+            .iter()
+            .enumerate()
+            .map(|(lane, event)| {
+                let (event, waker) = (Arc::clone(event), LaneWaker::of(&ready, lane));
+                thread::spawn(move || {
+                    for at in 1..=last {
+                        event.store(at, Ordering::Relaxed);
+                        waker.wake_by_ref();
+                    }
+                })
+            })
+            .collect();
+        drive(&ready, &events, last);
+        ringers.into_iter().for_each(|ringer| ringer.join().expect("no panic"));
+    });
+}
+
+#[test]
+fn a_driver_that_falls_asleep_is_woken_by_each_event_of_a_lane() {
+    rings(1, 2);
+}
+
+#[test]
+fn a_driver_that_falls_asleep_is_woken_by_two_lanes_at_once() {
+    rings(2, 1);
 }

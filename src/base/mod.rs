@@ -4,5 +4,7 @@
 pub(crate) mod ids;
 pub(crate) mod position;
 pub(crate) mod ready;
+#[cfg(test)]
+mod ready_tests;
 pub(crate) mod signal;
 pub(crate) mod sync;
