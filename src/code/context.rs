@@ -311,13 +311,23 @@ impl Context {
     /// use longshore::{App, Context};
     /// use std::time::Duration;
     ///
-    /// let app = App::ephemeral("docs"); let (send, receive) = std::sync::mpsc::channel(); let work = app
-    /// .function_async("work", async move |_: &()| { let (cancelled, send) = (Context::current().expect("in a
-    /// container").cancelled(), send.clone()); tokio::task::spawn_local(async move { cancelled.await;
-    /// send.send("the helper has stopped").unwrap(); }); std::future::pending::<Result<(), ()>>().await })
-    /// .start()?; let call = work.call(()); while work.status().executing == 0 { std::thread::yield_now(); }
-    /// drop(call); // the client leaves assert_eq!(receive.recv_timeout(Duration::from_secs(30)), Ok("the
-    /// helper has stopped"));
+    /// let app = App::ephemeral("docs");
+    /// let (send, receive) = std::sync::mpsc::channel();
+    /// let work = app
+    ///     .function_async("work", async move |_: &()| {
+    ///         let (cancelled, helper) = (Context::current().expect("in a container").cancelled(), send.clone());
+    ///         tokio::task::spawn_local(async move {
+    ///             cancelled.await;
+    ///             helper.send("the helper has stopped").unwrap();
+    ///         });
+    ///         send.send("the work has begun").unwrap();
+    ///         std::future::pending::<Result<(), ()>>().await
+    ///     })
+    ///     .start()?;
+    /// let call = work.call(());
+    /// assert_eq!(receive.recv_timeout(Duration::from_secs(30)), Ok("the work has begun"));
+    /// drop(call); // the client leaves
+    /// assert_eq!(receive.recv_timeout(Duration::from_secs(30)), Ok("the helper has stopped"));
     /// # Ok::<(), longshore::StartError>(())
     /// ```
     pub fn cancelled(&self) -> Cancelled {
