@@ -1,11 +1,12 @@
 //! The code that containers execute, with every way in which an input can go well or wrong.
 
+use std::cell::RefCell;
 use std::hint::black_box;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
-use longshore::{AsyncWorker, BoxError, Context, Worker};
+use longshore::{AsyncWorker, BoxError, ConcurrentWorker, Context, Worker};
 
 use crate::random::mix;
 
@@ -185,4 +186,38 @@ impl AsyncWorker for Stateful {
         }
         execute(ticket)
     }
+}
+
+/// A worker with many inputs in flight.
+pub(crate) struct Shared(RefCell<Stateful>);
+
+impl Shared {
+    pub(crate) fn enter(faults: &Faults) -> Result<Self, BoxError> {
+        Stateful::enter(faults).map(|state| Self(RefCell::new(state)))
+    }
+}
+
+impl ConcurrentWorker for Shared {
+    type Input = Ticket;
+    type Output = Vec<u64>;
+    type Error = Refused;
+
+    async fn call(&self, ticket: &Ticket, _: &Context) -> Result<Vec<u64>, Refused> {
+        self.0.borrow_mut().cache.push(vec![ticket.index; 32]);
+        execute_among_others(ticket).await
+    }
+}
+
+/// Executes an input, and lets others execute in between.
+pub(crate) async fn execute_among_others(ticket: &Ticket) -> Result<Vec<u64>, Refused> {
+    match ticket.index % 4 {
+        0 => tokio::time::sleep(Duration::from_micros(100 * (ticket.index % 9))).await,
+        1 => tokio::task::yield_now().await,
+        _ => {}
+    }
+    let result = execute(ticket);
+    if ticket.index.is_multiple_of(3) {
+        tokio::task::yield_now().await;
+    }
+    result
 }

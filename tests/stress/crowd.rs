@@ -14,7 +14,7 @@ use longshore::{
     RestartPolicy, Retries,
 };
 
-use crate::code::{Faults, LIMIT, Refused, Stateful, Ticket, execute};
+use crate::code::{Faults, LIMIT, Refused, Shared, Stateful, Ticket, execute, execute_among_others};
 use crate::random::{Random, mix};
 use crate::tally::Tally;
 
@@ -28,6 +28,8 @@ pub(crate) struct Round {
     number: u64,
     kind: Kind,
     containers: u64,
+    /// The number of inputs that a container has in flight, in the kinds that can have several.
+    lanes: u64,
     crash_retries: u32,
     policy: Policy,
     ending: Ending,
@@ -47,6 +49,8 @@ enum Kind {
     Worker,
     Async,
     AsyncWorker,
+    Concurrent,
+    ConcurrentWorker,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,7 +70,15 @@ const INPUTS: u64 = 400;
 impl Round {
     pub(crate) fn drawn(seed: u64, number: u64) -> Self {
         let mut random = Random::new(seed);
-        let kind = [Kind::Plain, Kind::Worker, Kind::Async, Kind::AsyncWorker][random.below(4) as usize];
+        let kinds = [
+            Kind::Plain,
+            Kind::Worker,
+            Kind::Async,
+            Kind::AsyncWorker,
+            Kind::Concurrent,
+            Kind::ConcurrentWorker,
+        ];
+        let kind = kinds[random.below(6) as usize];
         let endings = [
             Ending::Last,
             Ending::Last,
@@ -79,7 +91,8 @@ impl Round {
         let ending = endings[random.below(7) as usize];
         let policy = [Policy::NeverGivesUp, Policy::BacksOff, Policy::GivesUp][random.below(3) as usize];
         let crash_retries = [3, 3, 0, 10][random.below(4) as usize];
-        Self { seed, number, kind, containers: 1 + random.below(4), crash_retries, policy, ending }
+        let lanes = [2, 5, 40][random.below(3) as usize];
+        Self { seed, number, kind, containers: 1 + random.below(4), lanes, crash_retries, policy, ending }
     }
 
     /// Runs the round, and checks that its counts balance.
@@ -121,6 +134,15 @@ impl Round {
             Kind::AsyncWorker => {
                 let enter = async move |_: &Context| Stateful::enter(&entered);
                 self.with(app.worker_async("f", enter), policy)
+            }
+            Kind::Concurrent => {
+                let f = app.function_async("f", async |ticket: &Ticket| execute_among_others(ticket).await);
+                self.with(f.concurrent_inputs(self.lanes as usize), policy)
+            }
+            Kind::ConcurrentWorker => {
+                let enter = async move |_: &Context| Shared::enter(&entered);
+                let f = app.worker_concurrent("f", enter);
+                self.with(f.concurrent_inputs(self.lanes as usize), policy)
             }
         }
     }
@@ -313,7 +335,10 @@ impl Round {
     /// again.
     fn executions_most(&self) -> u32 {
         let kills = if self.crash_retries == 0 { 0 } else { KILLS_MAX };
-        1 + RETRIES + self.crash_retries + kills
+        let is_concurrent = matches!(self.kind, Kind::Concurrent | Kind::ConcurrentWorker);
+        // An input is freed three times, and once more after each failure.
+        let freed = if is_concurrent && self.crash_retries > 0 { FREED_MAX + RETRIES } else { 0 };
+        1 + RETRIES + self.crash_retries + kills + freed
     }
 
     fn judge_failure(&self, failure: &Failure<Ticket, Refused>, tally: &mut Tally) {
@@ -374,6 +399,9 @@ struct Given<'a> {
 }
 
 const RETRIES: u32 = 2;
+
+/// The largest number of free replays of an input that does not return in between.
+const FREED_MAX: u32 = 3;
 
 /// The largest number of kills in a round, so that each round comes to an end.
 const KILLS_MAX: u32 = 40;
