@@ -315,7 +315,8 @@ impl Context {
     /// let (send, receive) = std::sync::mpsc::channel();
     /// let work = app
     ///     .function_async("work", async move |_: &()| {
-    ///         let (cancelled, helper) = (Context::current().expect("in a container").cancelled(), send.clone());
+    ///         let cancelled = Context::current().expect("in a container").cancelled();
+    ///         let helper = send.clone();
     ///         tokio::task::spawn_local(async move {
     ///             cancelled.await;
     ///             helper.send("the helper has stopped").unwrap();
