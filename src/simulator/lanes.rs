@@ -1,12 +1,13 @@
 //! Random worlds of containers that have several inputs in flight, in virtual time.
 //!
-//! The engine is the real one, with its [`WorkSeeker`] and its [`ReadyLanes`]. Only the futures of the lanes are
-//! simulated, and the loop of `engine/concurrent_body.rs` that polls them: a [`Driver`] owns the lanes of a
-//! container and polls one at a time. Between the beginning and the end of a poll anything else may happen.
+//! The engine is the real one, with its [`WorkSeeker`] and its [`ReadyLanes`]. Only the futures of the
+//! lanes are simulated, and the loop of `engine/concurrent_body.rs` that polls them: a [`Driver`] owns the
+//! lanes of a container and polls one at a time. Between the beginning and the end of a poll anything else
+//! may happen.
 //!
-//! The record of an input is kept apart from the engine's: each of its executions ends in one way, and the way
-//! decides what it costs. When no step is possible but the passing of time, no input may wait that a container
-//! with a free lane may take.
+//! The record of an input is kept apart from the engine's: each of its executions ends in one way, and the
+//! way decides what it costs. When no step is possible but the passing of time, no input may wait that a
+//! container with a free lane may take.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -896,8 +897,8 @@ impl<'a> LaneWorld<'a> {
         assert_eq!(executions, 1 + failures + own + freed + kills, "{input:x}: {:?}", self.records[&input]);
         let Rules { retries, crash_retries, .. } = &self.rules;
         assert!(failures <= retries.retries_max(), "{input:x} fails {failures} times");
-        // A crash is not charged in a container that has proved nothing. A retry may be executed there, and after
-        // ten seconds a replay.
+        // A crash is not charged in a container that has proved nothing. A retry may be executed there, and
+        // after ten seconds a replay.
         assert!(own <= crash_retries + failures + self.long_waits, "{input:x} crashes {own} times");
         assert!(freed <= FREED_MAX + failures, "{input:x} is freed {freed} times");
         let is_at_most_once = *crash_retries == 0;
@@ -928,7 +929,8 @@ impl<'a> LaneWorld<'a> {
         let leases = self.engine.under_lock(|state| state.ledger.leased_by(id).count());
         driver.polled = None;
         driver.token.blame(lane);
-        let in_lane = !self.rules.has_state && !(act == Act::Overdraw && self.tape.one_in(4));
+        let is_too_large = act == Act::Overdraw && self.tape.one_in(4); // even without this attempt
+        let in_lane = !self.rules.has_state && !is_too_large;
         let death = match act {
             Act::Overdraw => Death::MemoryLimit { limit: LIMIT, used: 2 * LIMIT, reclaimed: true },
             _ => panic(),

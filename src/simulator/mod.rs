@@ -1,12 +1,12 @@
 //! A simulator of the engine: random worlds in virtual time, held against a naive model.
 //!
-//! [`world`] runs one world, which is a function of its [`tape`]. [`plan`] draws its settings and habits. The
-//! simulated parties are [`threads`], [`feeders`], [`readers`], [`supervisor`] and [`users`]. Everything is
-//! checked against the model: [`model`] with [`containers`], [`dispatch`], [`suspects`] and [`little_room`],
-//! and [`policy`]. [`kept`] checks the memory, and [`status`], [`ends`] and [`events`] check what the engine
-//! reports. [`tally`] counts what happened, and [`ticket`] has the values. [`lanes`] has worlds of its own, in
-//! which a container has several inputs in flight. Apart from the worlds, [`costs`] counts steps and [`moments`]
-//! does two things at the same moment, both on a [`rig`].
+//! [`world`] runs one world, which is a function of its [`tape`]. [`plan`] draws its settings and habits.
+//! The simulated parties are [`threads`], [`feeders`], [`readers`], [`supervisor`] and [`users`].
+//! Everything is checked against the model: [`model`] with [`containers`], [`dispatch`], [`suspects`] and
+//! [`little_room`], and [`policy`]. [`kept`] checks the memory, and [`status`], [`ends`] and [`events`]
+//! check what the engine reports. [`tally`] counts what happened, and [`ticket`] has the values. [`lanes`]
+//! has worlds of its own, in which a container has several inputs in flight. Apart from the worlds,
+//! [`costs`] counts steps and [`moments`] does two things at the same moment, both on a [`rig`].
 //!
 //! ```text
 //! cargo test simulator                                              a few thousand worlds
@@ -62,8 +62,8 @@ fn setting(name: &str) -> Option<u64> {
     Some(text.parse().unwrap_or_else(|_| panic!("{name} is no number: {text:?}")))
 }
 
-/// Runs the world of a seed. A failing world is shrunk and then printed step by step. `test` is the name of the
-/// test of such worlds.
+/// Runs the world of a seed. A failing world is shrunk and then printed step by step. `test` is the name of
+/// the test of such worlds.
 fn live<T>(seed: u64, test: &str, live: fn(Vec<u32>, Verbosity) -> T) -> Result<T, String> {
     let mut bytes = [0; 32];
     bytes[..8].copy_from_slice(&seed.to_le_bytes());
@@ -94,8 +94,8 @@ fn live<T>(seed: u64, test: &str, live: fn(Vec<u32>, Verbosity) -> T) -> Result<
     Err(format!("{panic}\n  seed {seed}: LONGSHORE_SEED={seed} cargo test {test}\n  tape {choices:?}"))
 }
 
-/// Runs the worlds that the environment asks for, or `worlds` of them. Returns the sum of their tallies, and whether there were so
-/// many that each kind of event should have happened.
+/// Runs the worlds that the environment asks for, or `worlds` of them. Returns the sum of their tallies, and
+/// whether there were enough worlds for each kind of event.
 ///
 /// # Panics
 ///

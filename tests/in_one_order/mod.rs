@@ -1,6 +1,6 @@
-//! The files that rely on the one order of all sequentially consistent accesses. The checker takes such an access
-//! for one that only acquires and releases, and lets a load return an old value. Here each access reads and
-//! writes, because such an access always finds the latest value.
+//! The files that rely on the one order of all sequentially consistent accesses. The checker takes such an
+//! access for one that only acquires and releases, and lets a load return an old value. Here each access
+//! reads and writes, because such an access always finds the latest value.
 
 pub(crate) mod sync {
     pub(crate) use crate::sync::{Mutex, Ordering};

@@ -64,7 +64,8 @@ const CALLS_IN_A_ROW_MAX: u32 = 3;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Takers {
     All,
-    /// An empty container at once. If there is none, any container, which takes nothing else until it is empty.
+    /// An empty container at once. If there is none, any container, which takes nothing else until it is
+    /// empty.
     EmptyFirst,
     /// Only an empty container.
     Empty,
@@ -386,7 +387,8 @@ impl Ledger {
         if self.next_suspect_executes_alone() { self.takers_alone() } else { Takers::All }
     }
 
-    /// The containers that may take an input that executes alone. One container at a time becomes empty for it.
+    /// The containers that may take an input that executes alone. One container at a time becomes empty for
+    /// it.
     fn takers_alone(&self) -> Takers {
         if self.clearing.is_none() { Takers::EmptyFirst } else { Takers::Empty }
     }

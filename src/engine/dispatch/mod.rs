@@ -569,7 +569,8 @@ impl Dispatch {
         }
     }
 
-    /// Wakes a sleeping container for an input that executes alone, if one waits, and one for the next suspect.
+    /// Wakes a sleeping container for an input that executes alone, if one waits, and one for the next
+    /// suspect.
     fn wake_for_alone(&self, state: &mut State, now: Time) {
         if let Some(takers) = state.ledger.alone_ready() {
             self.wake_taker(state, takers, 0);
