@@ -847,14 +847,19 @@ impl<'a> LaneWorld<'a> {
             task.wakes_at = Some(now + takes);
             return;
         }
-        if sim.token.is_unwanted() && self.tape.one_in(2) {
+        let is_unwanted = engine.under_lock(|state| {
+            let lives = state.ledger.is_current(id.container, driver.generation);
+            lives && state.ledger.mode() < Mode::Aborted && state.ledger.orphan(id).is_some()
+        });
+        let told = sim.token.is_unwanted();
+        assert_eq!(told, is_unwanted, "whether a checkpoint in {id} sees that its outcome is unwanted");
+        if is_unwanted && self.tape.one_in(2) {
             let unwound =
                 token::with_current(Some(Arc::clone(&sim.token)), || contain(token::checkpoint)).is_err();
             assert!(unwound && sim.token.is_interrupted(), "a checkpoint ends code that is unwanted");
             self.tally.interrupted += 1;
             return driver.comes_back(lane, now);
         }
-        assert!(!sim.token.is_unwanted() || run.is_fenced(), "code is unwanted whose outcome is accepted");
         let fenced = run.is_fenced();
         let input = *active.input();
         let act = self.act(input);
