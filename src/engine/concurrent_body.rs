@@ -256,8 +256,8 @@ where
         }
     }
 
-    /// Adds a free lane. Its token is registered before its first lease, so that the token learns if the job
-    /// of that lease ends.
+    /// Adds a free lane. Its token is registered before its first lease, so that the token learns if the
+    /// job of that lease ends.
     fn add_lane(&mut self) -> u32 {
         let lane = self.slots.len() as u32;
         let id = LaneId::new(self.env.container, lane);

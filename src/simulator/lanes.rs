@@ -1,8 +1,9 @@
 //! Random worlds of containers that have several inputs in flight, in virtual time.
 //!
-//! The engine is the real one, with its [`WorkSeeker`] and its [`ReadyLanes`]. Only the futures of the lanes
-//! are simulated, and the loop of `engine/concurrent_body.rs` that polls them: a [`Driver`] owns the lanes of
-//! a container and polls one at a time. Between the beginning and the end of a poll anything else may happen.
+//! The engine is the real one, with its [`WorkSeeker`] and its [`ReadyLanes`]. Only the futures of the
+//! lanes are simulated, and the loop of `engine/concurrent_body.rs` that polls them: a [`Driver`] owns the
+//! lanes of a container and polls one at a time. Between the beginning and the end of a poll anything else
+//! may happen.
 //!
 //! The record of an input is kept apart from the engine's: each of its executions ends in one way, and the
 //! way decides what it costs. When no step is possible but the passing of time, no input may wait that a
@@ -850,14 +851,19 @@ impl<'a> LaneWorld<'a> {
             task.wakes_at = Some(now + takes);
             return;
         }
-        if sim.token.is_unwanted() && self.tape.one_in(2) {
+        let is_unwanted = engine.under_lock(|state| {
+            let lives = state.ledger.is_current(id.container, driver.generation);
+            lives && state.ledger.mode() < Mode::Aborted && state.ledger.orphan(id).is_some()
+        });
+        let told = sim.token.is_unwanted();
+        assert_eq!(told, is_unwanted, "whether a checkpoint in {id} sees that its outcome is unwanted");
+        if is_unwanted && self.tape.one_in(2) {
             let unwound =
                 token::with_current(Some(Arc::clone(&sim.token)), || contain(token::checkpoint)).is_err();
             assert!(unwound && sim.token.is_interrupted(), "a checkpoint ends code that is unwanted");
             self.tally.interrupted += 1;
             return driver.comes_back(lane, now);
         }
-        assert!(!sim.token.is_unwanted() || run.is_fenced(), "code is unwanted whose outcome is accepted");
         let fenced = run.is_fenced();
         let input = *active.input();
         let act = self.act(input);
@@ -932,7 +938,8 @@ impl<'a> LaneWorld<'a> {
         let leases = self.engine.under_lock(|state| state.ledger.leased_by(id).count());
         driver.polled = None;
         driver.token.blame(lane);
-        let in_lane = !(self.rules.has_state || act == Act::Overdraw && self.tape.one_in(4));
+        let is_too_large = act == Act::Overdraw && self.tape.one_in(4); // even without this attempt
+        let in_lane = !self.rules.has_state && !is_too_large;
         let death = match act {
             Act::Overdraw => Death::MemoryLimit { limit: LIMIT, used: 2 * LIMIT, reclaimed: true },
             _ => panic(),

@@ -96,7 +96,7 @@ fn live<T>(seed: u64, test: &str, live: fn(Vec<u32>, Verbosity) -> T) -> Result<
 }
 
 /// Runs the worlds that the environment asks for, or `worlds` of them. Returns the sum of their tallies, and
-/// whether there were enough of them for each kind of event to have happened.
+/// whether there were enough worlds for each kind of event.
 ///
 /// # Panics
 ///

@@ -9,6 +9,7 @@ use std::time::Duration;
 use crate::data::cursor::Advance;
 use crate::data::failure::Reason;
 use crate::data::shape::Outcome;
+use crate::decide::life::{Next, Served};
 use crate::decide::restart::{CrashLoopBackoff, RateLimited};
 use crate::engine::dispatch::{Dispatch, Wait};
 use crate::simulator::rig::{Rig, execute};
@@ -40,6 +41,16 @@ fn a_container_that_has_stayed_up_long_enough_has_ended_the_crash_loop_before_it
         let has_recovered = told.iter().any(|(event, _)| matches!(event, Event::Recovered { .. }));
         assert_eq!(has_recovered, recovers, "after {up:?}: {told:?}");
     }
+}
+
+#[test]
+fn an_exit_that_begins_after_a_cut_off_and_times_out_leaves_its_thread_behind() {
+    let rig = Rig::new(1);
+    let (id, generation) = rig.containers[0];
+    rig.engine.cut_off(); // the container is idle, and leaves as at the end of a drain
+    assert!(matches!(rig.engine.try_next(id, generation, |_| ()).0, Next::Over(Served::Leaves)));
+    assert!(rig.engine.abandon_exit(id, generation), "it is in its exit");
+    assert_eq!(rig.engine.status().containers.abandoned, 1, "the thread is in the user's code");
 }
 
 #[test]

@@ -203,8 +203,8 @@ impl Rig {
         self.ledger.crashed(id, generation, &scene, &crash, UNCROWDED, now).expect("its generation lives")
     }
 
-    /// Code in a lane crashes in the middle of the next input of its lease, if it has one. Its container has
-    /// no state, and lives on.
+    /// Code in a lane crashes in the middle of the next input of its lease, if it has one. Its container
+    /// has no state, and lives on.
     pub(super) fn lane_dies(&mut self, lane: LaneId, death: Death, now: Time) -> Verdict {
         let (generation, _) = self.ledger.stage(lane.container);
         let positions = self.executing_in(lane.container).into_iter().filter(|(at, _)| *at == lane).collect();

@@ -369,7 +369,6 @@ impl State {
                 }
                 self.ledger.released(lane, now);
             }
-            self.would_be_abandoned(id, &Scene::default());
             let (generation, stage) = self.ledger.stage(id);
             let in_user_code = match stage {
                 ContainerStage::Starting => true,
@@ -384,6 +383,7 @@ impl State {
                 ContainerStage::Absent | ContainerStage::BackingOff { .. } => false,
             };
             if in_user_code {
+                self.would_be_abandoned(id, &Scene::default());
                 let has_begun = self.token(id, generation).is_some();
                 self.detach(id, generation, now);
                 self.seats[id.index()].fate = has_begun.then_some(Fate::CutOff);
