@@ -174,7 +174,9 @@ fn the_second_signal_aborts_what_does_not_end() {
         }
         let report = signalled.wait().expect("there was a signal");
         assert!(!report.is_clean());
-        assert_eq!(report.functions[0].containers[0].1, Fate::CutOff);
+        // An abort reports at once. The code may not have come to its checkpoint yet.
+        let fate = &report.functions[0].containers[0].1;
+        assert!(matches!(fate, Fate::CutOff | Fate::StillRunning), "{fate:?}");
         assert_eq!(again.wait().map(|report| report.app), Some("signals".to_owned()));
     };
     ends_well(in_a_child("the_second_signal_aborts_what_does_not_end", child));

@@ -1032,7 +1032,13 @@ impl<'a> LaneWorld<'a> {
                     continue;
                 }
                 assert!(!driver.is_on_hold, "container {id} is held for nothing");
-                assert!(!waiting.ordinary, "work is conserved: {id} has a free lane, and an input waits");
+                let waits = || (state.ledger.again().replay, state.ledger.again().retry, state.ledger.calls_queued());
+                assert!(
+                    !waiting.ordinary,
+                    "work is conserved: {id} has a free lane, and an input waits: {waiting:?}, {:?} replays, retries and calls, {:?}",
+                    waits(),
+                    self.drivers
+                );
                 let beside = proven.is_some_and(|(_, alone)| !alone);
                 assert!(!beside, "work is conserved: {id} has a free lane, and a suspect waits");
             }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::base::ids::{Attempt, ContainerId, InputId, JobId, LaneId};
 use crate::decide::ledger::containers::Orphan;
-use crate::decide::ledger::fixture::{FIRST, Rig, SECOND, START, at, panic, rules};
+use crate::decide::ledger::fixture::{FIRST, Rig, SECOND, START, UNCROWDED, at, panic, rules};
 use crate::decide::ledger::{
     AfterCrash, ContainerStage, LeaseKind, Ledger, Mode, Position, Ready, Retryable, Rules, Sources, Takers,
 };
@@ -230,6 +230,26 @@ fn a_suspect_of_code_with_state_executes_alone_and_the_other_containers_go_on() 
     rig.takes(lane(FIRST, 0), at(3));
     rig.call();
     rig.takes(lane(FIRST, 1), at(3));
+}
+
+#[test]
+fn a_suspect_for_which_another_container_becomes_empty_holds_up_no_call() {
+    let mut rig = lanes(2, true);
+    calls(&mut rig, 1);
+    rig.all_die(FIRST, Some(FIRST.into()), panic(), START);
+    rig.enters(FIRST, START);
+    rig.kills(SECOND, UNCROWDED, START);
+    rig.enters(SECOND, START);
+    for id in [FIRST, SECOND] {
+        rig.call();
+        rig.takes(lane(id, 0), START);
+    }
+    assert_eq!(rig.claims(lane(FIRST, 1), START), HOLD);
+    // After three calls in a row, an input that is executed again would have its turn.
+    for at_lane in [1, 2, 3] {
+        let call = rig.call();
+        assert_eq!(rig.takes(lane(SECOND, at_lane), START).job, call);
+    }
 }
 
 #[test]

@@ -222,11 +222,14 @@ impl Ledger {
 
     /// Whether an input waits that the container may take, and that was dispatched before.
     fn again_waits(&self, id: ContainerId, now: Time) -> bool {
+        let container = &self.containers[id.index()];
+        let is_empty = container.leases == 0;
         !self.requeued.is_empty()
             || !self.replays.is_empty()
-            || !self.alone.is_empty() && self.containers[id.index()].leases == 0
+            || is_empty && !self.alone.is_empty()
             || self.retries.first().is_some_and(|(due, _)| *due <= now)
-            || self.suspects.next_for(self.containers[id.index()].proof, now).is_some()
+            || (is_empty || !self.next_suspect_executes_alone())
+                && self.suspects.next_for(container.proof, now).is_some()
     }
 
     fn next_call(&mut self) -> Option<Lease> {
