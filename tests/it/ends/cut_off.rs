@@ -24,7 +24,9 @@ fn async_work_that_is_cut_off_is_reported_so_and_returned_inputs_are_counted() {
             let told = begun.clone();
             let f = app
                 .function_async("f", async move |_: &u64| {
-                    told.open();
+                    // The task runs once this code waits. Code inside a poll would be left behind.
+                    let waits = told.clone();
+                    tokio::task::spawn_local(async move { waits.open() });
                     pending::<Result<u64, Infallible>>().await
                 })
                 .containers(1)
