@@ -186,13 +186,13 @@ where
     /// input is not retried and its own error surfaces.
     ///
     /// ```
-    /// use longshore::{App, Retries};
+    /// use longshore::{App, Context, Retries};
     /// use std::time::{Duration, Instant};
     ///
     /// let app = App::ephemeral("docs");
-    /// let busy_once = |_: &u8| match longshore::Context::current().attempt().get() {
-    ///     1 => Err(Duration::from_millis(30)),
-    ///     _ => Ok("done"),
+    /// let busy_once = |_: &u8| {
+    ///     let attempt = Context::current().expect("in a container").attempt();
+    ///     if attempt.get() == 1 { Err(Duration::from_millis(30)) } else { Ok("done") }
     /// };
     /// let f = app.function("f", busy_once).retries(Retries::new(1).initial_delay(Duration::ZERO));
     /// let f = f.retry_after(|busy_for| Some(*busy_for)).start()?;
