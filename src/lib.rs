@@ -395,6 +395,7 @@ pub use api::signal_shutdown::SignalShutdown;
 pub use api::weak_app::WeakApp;
 pub use base::ids::{Attempt, ContainerId, Generation};
 pub use code::async_worker::AsyncWorker;
+pub use code::batch_worker::BatchWorker;
 pub use code::cancellation::Cancelled;
 pub use code::concurrent_worker::ConcurrentWorker;
 pub use code::context::Context;

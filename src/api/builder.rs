@@ -13,7 +13,7 @@ use crate::contain::outlined::{Outlined, outline};
 use crate::contain::unwind::{PanicHook, install_hook};
 use crate::data::shape::Shape;
 use crate::decide::admission::{CALLS_MAX, CALLS_MAX_DEFAULT};
-use crate::decide::ledger::Rules;
+use crate::decide::ledger::{Batching, Rules};
 use crate::decide::restart::RestartPolicy;
 use crate::decide::retries::Retries;
 use crate::decide::window::Window;
@@ -23,8 +23,8 @@ use crate::engine::settings::{MemoryRules, Settings, next_function_id};
 use crate::memory::local_charge::is_installed;
 use crate::memory::watch::start_watch;
 use crate::values::error::{
-    ACCOUNTED_INPUTS_MAX, CONCURRENT_INPUTS_MAX, CONTAINERS_MAX, ConfigError, IN_FLIGHT_MAX, StartError,
-    containers_in_range, name_in_range,
+    ACCOUNTED_INPUTS_MAX, BATCH_WAIT_MAX, CONCURRENT_INPUTS_MAX, CONTAINERS_MAX, ConfigError, IN_FLIGHT_MAX,
+    StartError, containers_in_range, name_in_range,
 };
 
 /// The largest number of crash retries.
@@ -37,6 +37,8 @@ const STACK_BYTES_MIN: usize = 64 * 1024;
 /// | setting | default |
 /// |---|---|
 /// | `containers` | available parallelism |
+/// | `concurrent_inputs` | 1 |
+/// | `batch_size`, `batch_wait` | for functions of batches: required; 0: whatever is there |
 /// | `retries` | 0 |
 /// | `retry_if` | every error |
 /// | `retry_after` | the delay of `retries` |
@@ -64,6 +66,8 @@ struct Draft {
     name: Arc<str>,
     containers: Option<usize>,
     concurrent_inputs: usize,
+    batch_size: Option<usize>,
+    batch_wait: Option<Duration>,
     retries: Retries,
     crash_retries: u32,
     restart: Option<RestartPolicy>,
@@ -151,6 +155,56 @@ where
     /// ```
     pub fn concurrent_inputs(mut self, inputs: usize) -> Self {
         self.draft.concurrent_inputs = inputs;
+        self
+    }
+
+    /// The largest number of inputs that a call of batch code gets, 1 ..= 65 536. A function of batches
+    /// ([`App::batch`], [`App::batch_async`], [`App::batch_worker`]) must set it, and other functions must not.
+    /// All containers together have at most 2^20 inputs in their batches.
+    ///
+    /// A batch is filled from everything that waits: maps, calls and retries. It may hold fewer inputs, and
+    /// has at least one. The default [window](Builder::window) is at least twice as large as the batches of
+    /// all containers.
+    ///
+    /// Each input has an outcome of its own, and is retried by itself. If a batch of several inputs crashes,
+    /// it is not known which of them is guilty, so none of them pays. The batch is replayed in halves, each by
+    /// itself in its container, until one input crashes alone. One guilty input in a batch of `n` costs
+    /// log2(n) + 1 crashes at most, and [`crash_retries`](Builder::crash_retries) more. With `crash_retries(0)`
+    /// all inputs of the batch are lost.
+    ///
+    /// [`App::batch`]: crate::App::batch
+    /// [`App::batch_async`]: crate::App::batch_async
+    /// [`App::batch_worker`]: crate::App::batch_worker
+    pub fn batch_size(mut self, inputs: usize) -> Self {
+        self.draft.batch_size = Some(inputs);
+        self
+    }
+
+    /// How long a batch that is not full waits for more inputs, 0 ..= 10 min. By default it does not wait, and
+    /// takes what is there. A function of batches only.
+    ///
+    /// The time counts from the first input that the batch could have. A batch does not wait if no more inputs
+    /// can come: it holds no call, and each open map is at its end or has its window full. Retries that are
+    /// not yet due are not waited for. No container holds inputs while a batch forms.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// let app = longshore::App::ephemeral("docs");
+    /// let insert = app
+    ///     .batch("insert", |rows: &[&u64]| vec![Ok::<_, String>(rows.len()); rows.len()])
+    ///     .containers(1)
+    ///     .batch_size(3)
+    ///     .batch_wait(Duration::from_secs(60))
+    ///     .start()?;
+    /// let calls = [1, 2, 3].map(|row| insert.call(row));
+    /// for call in calls {
+    ///     assert_eq!(call.wait().unwrap(), 3, "the three calls share a batch");
+    /// }
+    /// # Ok::<(), longshore::StartError>(())
+    /// ```
+    pub fn batch_wait(mut self, wait: Duration) -> Self {
+        self.draft.batch_wait = Some(wait);
         self
     }
 
@@ -418,6 +472,8 @@ impl Draft {
             name: name.into(),
             containers: None,
             concurrent_inputs: 1,
+            batch_size: None,
+            batch_wait: None,
             retries: Retries::default(),
             crash_retries: 3,
             restart: None,
@@ -471,7 +527,8 @@ impl Draft {
             Some(inputs) => Window::fixed(inputs)?,
             None => {
                 let bytes = shape.input.size() + shape.outcome.size();
-                Window::adaptive(bytes, rules.containers as u64 * u64::from(rules.lanes))
+                let at_once = rules.batch.map_or(u64::from(rules.lanes), |batch| batch.size);
+                Window::adaptive(bytes, rules.containers as u64 * at_once)
             }
         };
         install_hook(Context::moment);
@@ -518,7 +575,11 @@ impl Draft {
             return Err(ConfigError::ConcurrentInputs { inputs, max });
         }
         if inputs > 1
-            && let InFlight::One(instead) = code.in_flight()
+            && let Some(instead) = match code.in_flight() {
+                InFlight::Many => None,
+                InFlight::One(instead) => Some(instead),
+                InFlight::Batch => Some("code of batches executes one batch at a time; use batch_size"),
+            }
         {
             return Err(ConfigError::OneAtATime { inputs, instead });
         }
@@ -526,6 +587,26 @@ impl Draft {
             return Err(ConfigError::InFlight { containers, inputs, max: IN_FLIGHT_MAX });
         }
         Ok(u32::try_from(inputs).expect("it is at most 65 536"))
+    }
+
+    /// How the inputs of batch code form batches. `None` for other code.
+    fn batching(&self, containers: usize, code: &dyn Code) -> Result<Option<Batching>, ConfigError> {
+        if code.in_flight() != InFlight::Batch {
+            let described = self.batch_size.is_some() || self.batch_wait.is_some();
+            return if described { Err(ConfigError::NotBatched) } else { Ok(None) };
+        }
+        let size = self.batch_size.ok_or(ConfigError::NoBatchSize)?;
+        if !(1..=CONCURRENT_INPUTS_MAX).contains(&size) {
+            return Err(ConfigError::BatchSize { size, max: CONCURRENT_INPUTS_MAX });
+        }
+        if containers * size > IN_FLIGHT_MAX {
+            return Err(ConfigError::InFlight { containers, inputs: size, max: IN_FLIGHT_MAX });
+        }
+        let wait = self.batch_wait.unwrap_or_default();
+        if wait > BATCH_WAIT_MAX {
+            return Err(ConfigError::BatchWait { wait, limit: BATCH_WAIT_MAX });
+        }
+        Ok(Some(Batching { size: size as u64, wait }))
     }
 
     fn rules(&self, code: &dyn Code) -> Result<Rules, ConfigError> {
@@ -549,7 +630,7 @@ impl Draft {
         restart.validate()?;
         let (retries, crash_retries) = (self.retries.clone(), self.crash_retries);
         let (lanes, has_state) = (self.lanes(containers, code)?, code.has_state());
-        let calls_max = self.calls_max;
-        Ok(Rules { containers, lanes, has_state, retries, crash_retries, restart, calls_max })
+        let (batch, calls_max) = (self.batching(containers, code)?, self.calls_max);
+        Ok(Rules { containers, lanes, has_state, batch, retries, crash_retries, restart, calls_max })
     }
 }

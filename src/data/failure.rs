@@ -34,6 +34,15 @@ pub enum Cause<E> {
     ShutDown,
     /// A blocking call was made on the engine's thread, or in a container of the same function.
     WouldDeadlock,
+    /// The code of the input's batch returned a vector whose length is not the number of inputs, so that it
+    /// is not known which outcome belongs to which input. This happens to every input of the batch, and none
+    /// is retried.
+    BatchLength {
+        /// The number of inputs of the batch.
+        inputs: usize,
+        /// The number of outcomes that the code returned.
+        outcomes: usize,
+    },
     /// The call was refused, because the function had as many calls without an outcome as it may have: see
     /// [`Builder::calls_max`](crate::Builder::calls_max).
     Overloaded {
@@ -59,6 +68,7 @@ pub(crate) enum Reason {
     Cancelled,
     ShutDown,
     WouldDeadlock,
+    BatchLength { inputs: usize, outcomes: usize },
     Overloaded { calls: u64, max: u64 },
     Config(ConfigError),
     Engine(Bug),
@@ -74,6 +84,7 @@ impl<E> From<Reason> for Cause<E> {
             Reason::Cancelled => Self::Cancelled,
             Reason::ShutDown => Self::ShutDown,
             Reason::WouldDeadlock => Self::WouldDeadlock,
+            Reason::BatchLength { inputs, outcomes } => Self::BatchLength { inputs, outcomes },
             Reason::Overloaded { calls, max } => Self::Overloaded { calls, max },
             Reason::Config(error) => Self::Config(error),
             Reason::Engine(bug) => Self::Engine(bug),
@@ -319,6 +330,9 @@ impl<I, E: fmt::Display> fmt::Display for Failure<I, E> {
             Cause::Cancelled => write!(f, "was cancelled"),
             Cause::ShutDown => write!(f, "ended because the function is shut down"),
             Cause::WouldDeadlock => write!(f, "would deadlock: called on the engine or the same function"),
+            Cause::BatchLength { inputs, outcomes } => {
+                write!(f, "failed because its batch of {inputs} inputs returned {outcomes} outcomes")
+            }
             Cause::Overloaded { calls, max } => {
                 write!(f, "was refused because {calls} of at most {max} calls are without an outcome")
             }
@@ -378,6 +392,7 @@ where
             | Cause::Cancelled
             | Cause::ShutDown
             | Cause::WouldDeadlock
+            | Cause::BatchLength { .. }
             | Cause::Overloaded { .. }
             | Cause::Engine(_) => None,
         }

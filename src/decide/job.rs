@@ -108,6 +108,8 @@ pub(super) enum Waits {
     Replay(Ticket),
     /// The input waits for its replay, and will execute alone.
     Alone(Ticket),
+    /// The input waits for its replay together with others of a batch that has crashed.
+    Half(Ticket),
     /// The input waits for its replay as a suspect, in the order of its last crash.
     Suspect(CrashNumber),
     /// The input waits for its retry, which is due at this time.

@@ -31,7 +31,7 @@ use crate::engine::span::SafeSpan;
 use crate::values::crash::{BoxError, Panic};
 
 /// The runtime of one generation, with the user's state in it.
-struct Tasks<S> {
+pub(super) struct Tasks<S> {
     /// The container to which the tasks in the runtime belong.
     origin: Arc<Origin>,
     /// The user's state, which is dropped first. `None` before `enter` has returned and after `exit` has
@@ -42,7 +42,7 @@ struct Tasks<S> {
 }
 
 impl<S> Tasks<S> {
-    fn enter(
+    pub(super) fn enter(
         env: &GenerationEnv<'_>,
         enter: impl AsyncFnOnce() -> Result<S, BoxError>,
     ) -> Result<Self, BoxError> {
@@ -60,7 +60,7 @@ impl<S> Tasks<S> {
         Ok(tasks)
     }
 
-    fn run<T>(&mut self, work: impl AsyncFnOnce(&mut Option<S>) -> T) -> T {
+    pub(super) fn run<T>(&mut self, work: impl AsyncFnOnce(&mut Option<S>) -> T) -> T {
         let local = self.local.as_ref().expect("only the drop takes it");
         let runtime = self.runtime.as_ref().expect("only the drop takes it");
         let working = local.run_until(work(&mut self.state));
@@ -356,7 +356,7 @@ impl<W: ConcurrentWorker> Instance for ConcurrentInstance<'_, W> {
 }
 
 /// Polls a future of the engine on a thread that is inside an account.
-async fn polled_outside<T>(future: impl Future<Output = T>) -> T {
+pub(super) async fn polled_outside<T>(future: impl Future<Output = T>) -> T {
     let mut future = pin!(future);
     poll_fn(|cx| outside(|| future.as_mut().poll(cx))).await
 }

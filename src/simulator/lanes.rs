@@ -24,6 +24,7 @@ use crate::data::cursor::Advance;
 use crate::data::failure::Cause;
 use crate::data::failure::{Failure, Reason};
 use crate::data::run::Run;
+use crate::data::shape::Why;
 use crate::data::source::DirectSource;
 use crate::decide::admission::CALLS_MAX_DEFAULT;
 use crate::decide::ledger::{LeaseKind, Mode, Retryable, Rules};
@@ -283,6 +284,7 @@ fn live(choices: Vec<u32>, verbosity: Verbosity) -> LaneTally {
     let rules = Rules {
         containers: tape.one_of(&[1, 2, 3]),
         lanes: tape.one_of(&[4, 2, 3, 5, 9]),
+        batch: None,
         has_state: tape.one_in(2),
         retries: retries.initial_delay(delay),
         crash_retries: tape.one_of(&[3, 0, 1, 2]),
@@ -884,7 +886,7 @@ impl<'a> LaneWorld<'a> {
                     record.alone = false;
                 }
                 let retryable = if worth { Retryable::Yes } else { Retryable::No };
-                if engine.failed(id, &run, &mut active.at, Box::new(input), (retryable, None)) {
+                if engine.failed(id, &run, &mut active.at, Why::Error(Box::new(input)), (retryable, None)) {
                     self.execute(at, lane, place + 1);
                 } else {
                     self.drivers[at].comes_back(lane, now);

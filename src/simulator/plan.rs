@@ -66,7 +66,8 @@ impl WorldPlan {
         let (retries, restart) = (retries(tape), policy(tape));
         let calls_max = tape.one_of(&[CALLS_MAX_DEFAULT, 1, 3]);
         let (lanes, has_state) = (1, true);
-        let rules = Rules { containers, lanes, has_state, retries, crash_retries, restart, calls_max };
+        let rules =
+            Rules { containers, lanes, has_state, batch: None, retries, crash_retries, restart, calls_max };
         let often = [0, 20, 100, 400];
         let habits = Habits {
             salt: tape.salt(),

@@ -68,6 +68,7 @@ impl Rig {
         let rules = Rules {
             containers,
             lanes: 1,
+            batch: None,
             has_state: true,
             retries: Retries::default(),
             crash_retries: 3,

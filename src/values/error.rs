@@ -43,6 +43,17 @@ pub enum ConfigError {
     /// flight.
     #[expect(missing_docs, reason = "the variant's sentence names its numbers")]
     OneAtATime { inputs: usize, instead: &'static str },
+    /// The function executes batches, and [`Builder::batch_size`](crate::Builder::batch_size) was not set.
+    NoBatchSize,
+    /// The function does not execute batches, and a batch was described. [`App::batch`](crate::App::batch) and
+    /// [`App::batch_worker`](crate::App::batch_worker) make functions that do.
+    NotBatched,
+    /// The largest number of inputs of a batch is outside 1 ..= `max`.
+    #[expect(missing_docs, reason = "the variant's sentence names its numbers")]
+    BatchSize { size: usize, max: usize },
+    /// A batch would wait for longer than the limit.
+    #[expect(missing_docs, reason = "the variant's sentence names its numbers")]
+    BatchWait { wait: Duration, limit: Duration },
     /// The window of a map is outside 1 ..= `max`.
     #[expect(missing_docs, reason = "the variant's sentence names its numbers")]
     Window { window: u64, max: u64 },
@@ -91,6 +102,9 @@ pub(crate) const CONCURRENT_INPUTS_MAX: usize = 65_536;
 /// The same, if the memory of each of them is limited.
 pub(crate) const ACCOUNTED_INPUTS_MAX: usize = 4_096;
 
+/// The longest time that a batch may wait for more inputs.
+pub(crate) const BATCH_WAIT_MAX: Duration = Duration::from_secs(600);
+
 /// The largest number of inputs that a function has in flight.
 pub(crate) const IN_FLIGHT_MAX: usize = 1 << 20;
 
@@ -133,11 +147,20 @@ impl fmt::Display for ConfigError {
             }
             Self::InFlight { containers, inputs, max } => write!(
                 f,
-                "{containers} containers with {inputs} concurrent inputs each would have more than {max} in flight"
+                "{containers} containers with {inputs} inputs at once each would have more than {max} in flight"
             ),
             Self::OneAtATime { inputs, instead } => {
                 write!(f, "{inputs} concurrent inputs are not possible: {instead}")
             }
+            Self::NoBatchSize => write!(f, "a function of batches needs a batch_size"),
+            Self::NotBatched => {
+                write!(
+                    f,
+                    "the function executes no batches; use App::batch, App::batch_async or App::batch_worker"
+                )
+            }
+            Self::BatchSize { size, max } => write!(f, "batch_size of {size} is outside 1..={max}"),
+            Self::BatchWait { wait, limit } => write!(f, "batch_wait of {wait:?} is above {limit:?}"),
             Self::Window { window, max } => write!(f, "window of {window} is outside 1..={max}"),
             Self::CrashRetries { crash_retries, max } => {
                 write!(f, "{crash_retries} crash retries are above {max}")

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::base::ids::{Attempt, ContainerId, Generation, JobId, LaneId};
+use crate::decide::ledger::batches::Filling;
 use crate::decide::ledger::{CrashNumber, Lease, Ledger, Mode};
 use crate::decide::restart::LifeRecord;
 use crate::decide::steps;
@@ -38,6 +39,8 @@ pub(crate) enum Change {
 pub(crate) struct Orphan {
     pub(crate) index: u64,
     pub(crate) attempt: Attempt,
+    /// How many inputs of the job execute together with it, itself included.
+    pub(crate) together: u64,
     /// Whether the input had crashed a container before.
     pub(super) suspect: bool,
     /// When the input last counted a crash towards the restart policy.
@@ -56,6 +59,8 @@ pub(super) struct ContainerEntry {
     pub(super) leases: u32,
     /// Whether the lease is of an input that executes alone, so that no lane takes another.
     pub(super) alone: bool,
+    /// The batch that the container puts together, or has put together last.
+    pub(super) filling: Filling,
     /// Until this moment the container takes nothing new, because its code has crashed and the policy delays
     /// restarts. Only a container that lives on after a crash has such a moment.
     pub(super) held_until: Option<Time>,
@@ -146,6 +151,7 @@ impl ContainerEntry {
             lanes: vec![Lane::default()],
             leases: 0,
             alone: false,
+            filling: Filling::default(),
             held_until: None,
             at_once: false,
             returning: false,

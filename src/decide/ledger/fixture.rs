@@ -1,7 +1,7 @@
 //! A ledger under test: containers do what the test says, and sources have what it gives them.
 
 use std::cell::Cell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,6 +32,7 @@ pub(super) fn rules(containers: usize) -> Rules {
         containers,
         lanes: 1,
         has_state: true,
+        batch: None,
         retries: Retries::new(0),
         crash_retries: 3,
         restart,
@@ -60,6 +61,8 @@ fn crash_by(container: ContainerId, generation: Generation, death: Death) -> Arc
 pub(super) struct Given {
     pub(super) inputs: BTreeMap<JobId, u64>,
     pub(super) yielded: BTreeMap<JobId, u64>,
+    /// The maps whose sources may bring more than that.
+    pub(super) more: BTreeSet<JobId>,
     /// The sources do not say when they have inputs again.
     pub(super) silent: bool,
     /// How often the ledger has asked to hear of more room.
@@ -69,6 +72,10 @@ pub(super) struct Given {
 impl Sources for Given {
     fn available(&self, job: JobId, mode: Mode) -> u64 {
         if mode == Mode::Running { self.inputs.get(&job).copied().unwrap_or_default() } else { 0 }
+    }
+
+    fn is_over(&self, job: JobId) -> bool {
+        !self.more.contains(&job)
     }
 
     fn yielded(&self, job: JobId) -> u64 {

@@ -99,6 +99,7 @@ impl Ledger {
     /// Forgets a job whose inputs have all ended.
     pub(crate) fn close(&mut self, id: JobId) -> Option<Counts> {
         self.step_out(id);
+        self.sources_open.remove(&id);
         let job = self.jobs.remove(&id)?;
         let counts = job.counts();
         assert_eq!(counts.pending(), 0, "job {id:?} is closed with inputs pending");
@@ -156,6 +157,7 @@ impl Ledger {
     /// and records of this job, and not with the queues of other jobs.
     pub(crate) fn take_pending(&mut self, id: JobId) -> Vec<Span> {
         let mut taken = Vec::new();
+        self.sources_open.remove(&id); // the job ends, so its source brings nothing more
         let Some(job) = self.jobs.get_mut(&id).filter(|job| job.counts().pending() > 0) else { return taken };
         taken.extend(std::iter::from_fn(|| job.take_fresh(u64::MAX)));
         let waiting = job.waiting();

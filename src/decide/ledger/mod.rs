@@ -18,6 +18,7 @@
 //!
 //! A crash whose verdict is *now* or *give up* leads to Absent, and so does a kill.
 
+mod batches;
 mod containers;
 mod causes;
 #[cfg(test)]
@@ -51,6 +52,8 @@ use crate::values::crash::Crash;
 use crate::values::gave_up::GaveUp;
 
 pub(crate) use crate::base::position::Position;
+pub(crate) use batches::Batching;
+use batches::Half;
 use causes::Causes;
 pub(crate) use containers::{Change, ContainerStage};
 use containers::{ContainerEntry, StageCounts};
@@ -73,6 +76,8 @@ pub(crate) struct Rules {
     /// Whether the inputs that a container has in flight share a state, so that all of them lose it at a
     /// crash.
     pub(crate) has_state: bool,
+    /// How inputs form batches. `None` if they execute one by one.
+    pub(crate) batch: Option<Batching>,
     pub(crate) retries: Retries,
     pub(crate) crash_retries: u32,
     pub(crate) restart: RestartPolicy,
@@ -137,6 +142,13 @@ pub(crate) struct Ledger {
     replays: Queue<InputId>,
     /// Inputs that are replayed alone in their container, and have crashed no container.
     alone: Queue<InputId>,
+    /// Inputs that were executing together when their container died. Each entry is replayed in one batch,
+    /// alone in its container.
+    halves: Queue<Half>,
+    /// Since when the batch that forms has an input.
+    forming_since: Option<Time>,
+    /// Maps whose sources may bring more inputs for the batch that forms. Kept only where batches wait.
+    sources_open: BTreeSet<JobId>,
     /// The container that takes nothing new until it is empty, because an input waits to execute alone.
     clearing: Option<ContainerId>,
     /// A container that was to become empty, and now need not. The engine has not yet learned that.
@@ -196,6 +208,9 @@ impl Ledger {
             requeued: Queue::default(),
             replays: Queue::default(),
             alone: Queue::default(),
+            halves: Queue::default(),
+            forming_since: None,
+            sources_open: BTreeSet::new(),
             clearing: None,
             unheld: None,
             suspects: Suspects::new(&rules),
@@ -298,7 +313,13 @@ impl Ledger {
 
     /// The number of accepted inputs that have no outcome and are not executing.
     pub(crate) fn inputs_waiting(&self) -> u64 {
-        self.pending - self.executing_now().count() as u64
+        self.pending - self.inputs_executing()
+    }
+
+    /// The number of inputs that are executing, or are about to.
+    pub(crate) fn inputs_executing(&self) -> u64 {
+        let executing = self.leased().filter_map(|id| self.lane(id)?.executing());
+        executing.map(|(lease, index)| self.executing_with(&lease, index).len).sum()
     }
 
     /// The containers that execute an input, or are about to, with its index and the moment

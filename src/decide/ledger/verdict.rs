@@ -1,5 +1,6 @@
 //! The ends of inputs and containers: completion, failure, crash and kill, with retry, replay and blame.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -81,7 +82,7 @@ pub(crate) struct Leaving {
 
 impl Leaving {
     /// The same for an input in whose code the thread is not, so that it has left no thread behind.
-    fn of_innocent(self) -> Self {
+    pub(super) fn of_innocent(self) -> Self {
         Self { abandoned: false, ..self }
     }
 }
@@ -103,9 +104,11 @@ const FREED_MAX: u32 = 3;
 
 /// How an input that was set free executes the next time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum NextTime {
+pub(super) enum NextTime {
     AsItComes,
     Alone,
+    /// Together with others of its batch. The caller puts it into a queue.
+    InHalves,
 }
 
 /// The parts of a verdict that do not depend on whether the container lives on.
@@ -253,28 +256,31 @@ impl Ledger {
     /// Ends the lease and requeues the rest of it, which has not begun. `returned` is the moment at which the
     /// thread came back from the inputs.
     pub(crate) fn released(&mut self, id: impl Into<LaneId>, returned: Time) {
-        self.release(id.into(), HadBegun::Nothing, returned);
+        self.release(id.into(), HadBegun::Nothing, 0, returned);
     }
 
     /// Takes the lease back because its job is about to end. An input that executes at
     /// `position` goes on as an orphan.
     pub(crate) fn recalled(&mut self, id: LaneId, position: Option<Position>, now: Time) {
         let executing = self.executing(id, position);
+        let together = self.executing_span(id, position).map_or(0, |(_, span)| span.len);
         if let Some(input) = executing {
             let record = self.record(input);
             let orphan = Orphan {
                 index: input.index,
                 attempt: record.map_or(Attempt::FIRST, InputRecord::attempt),
+                together,
                 suspect: record.is_some_and(InputRecord::is_suspect),
                 counted: record.and_then(|record| record.counted),
             };
             self.lane_mut(id).orphan = Some(orphan);
         }
         let begun = if executing.is_some() { HadBegun::First } else { HadBegun::Nothing };
-        self.release(id, begun, now);
+        self.release(id, begun, together, now);
     }
 
-    fn release(&mut self, id: LaneId, begun: HadBegun, returned: Time) {
+    /// `executing` is the number of inputs that had begun and have not ended.
+    fn release(&mut self, id: LaneId, begun: HadBegun, executing: u64, returned: Time) {
         let container = &mut self.containers[id.container.index()];
         let Some(lane) = container.lanes.get_mut(id.index()) else { return };
         let Some(lease) = lane.lease.take() else { return };
@@ -283,8 +289,7 @@ impl Ledger {
         let took = returned.since(lane.taken);
         container.leases -= 1;
         container.alone = false; // a lane that executes alone has the only lease
-        // The input that executes has taken its part of the time.
-        let done = done + u64::from(begun == HadBegun::First);
+        let done = done + executing; // the inputs that execute have taken their part of the time
         self.leases.remove(&(lease.job, id));
         self.ahead.remove(&id);
         self.suspects.end(id);
@@ -362,11 +367,15 @@ impl Ledger {
         }
         let Judged { death, mut restart, culprit } = self.judge(id, scene, crash, leaving, now);
         let mut inputs: Vec<AfterCrash> = culprit.into_iter().collect();
+        let together = self.rules.batch.is_some() && scene.culprit.is_none();
+        if together {
+            inputs = self.halve(id, scene, crash, leaving);
+        }
         // If no input is known to have crossed the memory limit, it may have been any of them.
         let unknown = scene.culprit.is_none() && crash.death.kind() == CrashKind::MemoryLimit;
         let next_time = if unknown { NextTime::Alone } else { NextTime::AsItComes };
         for (lane, position) in &scene.positions {
-            if scene.culprit != Some(*lane) {
+            if scene.culprit != Some(*lane) && !together {
                 inputs.extend(self.set_free(*lane, *position, next_time, crash, leaving.of_innocent()));
             }
             self.give_back(*lane, *position, now);
@@ -454,7 +463,8 @@ impl Ledger {
         let death = DeathFacts {
             life,
             spare: life.entered.is_none() && self.others_serve(id),
-            suspect: record.is_some_and(InputRecord::is_suspect)
+            suspect: self.executes_half(id)
+                || record.is_some_and(InputRecord::is_suspect)
                 || orphan.is_some_and(|orphan| orphan.suspect),
             input_counted: record.map_or(orphan.and_then(|orphan| orphan.counted), |record| record.counted),
         };
@@ -493,7 +503,7 @@ impl Ledger {
         Some(self.set_input_free(input, next_time, crash, leaving))
     }
 
-    fn set_input_free(
+    pub(super) fn set_input_free(
         &mut self,
         input: InputId,
         next_time: NextTime,
@@ -513,7 +523,9 @@ impl Ledger {
             job.kind().ended(1, &mut self.admission);
             return job.lose(input, attempts, Arc::clone(crash));
         }
-        self.await_replay(input, QueueEnd::Back);
+        if next_time != NextTime::InHalves {
+            self.await_replay(input, QueueEnd::Back);
+        }
         AfterCrash::Pending { input }
     }
 
@@ -540,11 +552,18 @@ impl Ledger {
     ) -> Vec<AfterCrash> {
         self.end_loop_if_stable(now);
         let mut inputs = Vec::new();
+        let is_half = self.executes_half(id);
+        if is_half {
+            inputs = self.replay_half(id, scene, crash, leaving);
+        }
         for (lane, position) in &scene.positions {
-            if let Some(input) = self.executing(*lane, Some(*position)) {
-                let is_in_code = scene.culprit == Some(*lane);
-                let leaving = if is_in_code { leaving } else { leaving.of_innocent() };
-                inputs.push(self.interrupt_by_hand(input, crash, leaving));
+            let executing = self.executing_span(*lane, Some(*position)).filter(|_| !is_half);
+            let is_in_code = scene.culprit == Some(*lane);
+            let leaving = if is_in_code { leaving } else { leaving.of_innocent() };
+            for (job, index) in
+                executing.into_iter().flat_map(|(job, span)| span.indices().map(move |at| (job, at)))
+            {
+                inputs.push(self.interrupt_by_hand(InputId { job, index }, crash, leaving));
             }
             self.give_back(*lane, *position, now);
         }
@@ -634,6 +653,9 @@ impl Ledger {
                 self.suspects.wait(input, crash, at);
                 Waits::Suspect(crash)
             }
+            None if record.freed > 0 && self.rules.batch.is_some() => {
+                Waits::Half(self.halves.push_back(BTreeSet::from([input])))
+            }
             None if record.alone => Waits::Alone(self.alone.push_back(input)),
             None if place == QueueEnd::Front => Waits::Replay(self.replays.push_front(input)),
             None => Waits::Replay(self.replays.push_back(input)),
@@ -657,6 +679,7 @@ impl Ledger {
                 self.alone.remove(ticket);
                 self.unhold();
             }
+            Some(Waits::Half(ticket)) => self.leave_half(ticket, input),
             Some(Waits::Suspect(crash)) => {
                 self.suspects.remove(crash);
                 self.unhold();
@@ -673,13 +696,30 @@ impl Ledger {
         }
     }
 
-    /// The input that was executing at `position`, if there is one.
+    /// The input that was executing at `position`, if there is one. Of a batch it is the first.
     fn executing(&self, id: LaneId, position: Option<Position>) -> Option<InputId> {
+        let (job, span) = self.executing_span(id, position)?;
+        Some(InputId { job, index: span.first })
+    }
+
+    /// The inputs that were executing at `position`, if there are any.
+    pub(super) fn executing_span(&self, id: LaneId, position: Option<Position>) -> Option<(JobId, Span)> {
         let lane = self.lane(id)?;
         let lease = lane.lease?;
         let position = position.filter(|position| position.begun)?;
         assert_eq!(position.at, lane.committed, "all inputs before it are committed");
-        Some(InputId { job: lease.job, index: position.at })
+        Some((lease.job, self.executing_with(&lease, position.at)))
+    }
+
+    /// The indices of the inputs that were executing at `position`.
+    pub(crate) fn executing_at(&self, id: LaneId, position: Option<Position>) -> std::ops::Range<u64> {
+        self.executing_span(id, position).map_or(0..0, |(_, span)| span.indices())
+    }
+
+    /// The record of an input of an open job.
+    pub(super) fn record_of(&mut self, input: InputId) -> &mut InputRecord {
+        let job = self.jobs.get_mut(&input.job).expect("queued inputs belong to open jobs");
+        job.record_mut(input.index).expect("it was executed before")
     }
 
     /// Blames an input that was executing when its container crashed. `outlived` is the last crash that
@@ -724,8 +764,8 @@ impl Ledger {
     /// Ends the lease of a lane that has died. The executing input was already decided on, and the rest is
     /// requeued.
     fn give_back(&mut self, id: LaneId, position: Position, now: Time) {
-        if position.begun {
-            self.lane_mut(id).committed += 1;
+        if let Some((_, span)) = self.executing_span(id, Some(position)) {
+            self.lane_mut(id).committed = span.end();
         }
         self.released(id, now);
     }
@@ -1060,7 +1100,8 @@ mod tests {
         rig.enters(FIRST, at(1));
         rig.takes(FIRST, at(2));
         rig.ledger.recalled(FIRST.into(), Some(Position { at: 0, begun: true }), at(3));
-        let known = Orphan { index: 0, attempt: Attempt(2), suspect: true, counted: Some(at(1)) };
+        let known =
+            Orphan { index: 0, attempt: Attempt(2), together: 1, suspect: true, counted: Some(at(1)) };
         assert_eq!(rig.ledger.orphan(FIRST), Some(known));
         assert_eq!(rig.ledger.job(input.job).map(|job| job.counts().replayed), Some(1), "it has begun");
         rig.ledger.take_pending(input.job);

@@ -105,7 +105,10 @@ impl Dispatch {
                 return None;
             }
         }
-        scene.culprit = state.lane_in_code(id, &scene).or_else(|| scene.only_executing());
+        scene.culprit = match state.ledger.is_batched() {
+            true => state.executes_alone(id, &scene.positions),
+            false => state.lane_in_code(id, &scene).or_else(|| scene.only_executing()),
+        };
         let abandoned = state.would_be_abandoned(id, &scene);
         let dying = Dying { death: death(abandoned), abandoned, lives_on: false };
         let restart = self.die(state, id, &scene, dying, now)?;
@@ -189,6 +192,11 @@ struct Dying {
 impl Dispatch {
     /// The lane whose code the container's own thread has just left by a panic. `None` if it was in no lane.
     pub(super) fn culprit(&self, state: &State, id: ContainerId) -> Option<LaneId> {
+        if self.settings.rules.batch.is_some() {
+            let at = |lane| Some((lane, state.run(lane)?.look()));
+            let positions: Vec<(LaneId, Position)> = state.ledger.leased_by(id).filter_map(at).collect();
+            return state.executes_alone(id, &positions);
+        }
         if self.settings.rules.lanes == 1 {
             return Some(id.into());
         }

@@ -97,9 +97,7 @@ impl State {
         };
         self.lane_mut(id).suspended = run.is_suspended();
         run.wake();
-        if position.begun {
-            run.chunk.share((position.at - run.chunk.first()) as usize);
-        }
+        run.executing_places(position).for_each(|place| run.chunk.share(place));
         // Commits only up to the fence. The thread may have advanced past it, but cannot publish any outcome
         // there.
         self.commit_to(id, position.at, now);
@@ -180,8 +178,9 @@ impl State {
                 self.unseen_ends.extend(end); // it may hold an input
                 return 0;
             }
-            if let Some(position) = position.filter(|position| position.begun) {
-                begun.push(position.at);
+            let executing = self.ledger.executing_at(id, position);
+            if !executing.is_empty() {
+                begun.extend(executing);
                 self.set_unwanted(id, true);
             }
             self.ledger.recalled(id, position, now);
@@ -217,10 +216,11 @@ impl State {
             ended += span.len;
             let Some(buffers) = self.buffers.get_mut(job) else { continue };
             match reason {
-                // An executing input is the first of its range, because every input before it has its
-                // outcome.
+                // Inputs that were executing are the first of their range, because every input before them
+                // has its outcome.
                 Some(reason) => {
-                    buffers.has_ended(span, begun.binary_search(&span.first).is_ok(), reason.clone());
+                    let at = |index: u64| begun.partition_point(|other| *other < index) as u64;
+                    buffers.has_ended(span, at(span.end()) - at(span.first), reason.clone());
                 }
                 None => buffers.gap_at(span.first),
             }
@@ -238,7 +238,7 @@ impl State {
             let record = self.ledger.job(job).and_then(|job| job.record(index));
             let before = record.map_or(0, |record| record.attempt().get() - 1);
             let tried = Tried {
-                attempts: before + u32::from(begun && index == span.first),
+                attempts: before + u32::from(index - span.first < begun),
                 deaths: record.map_or_else(Vec::new, |record| record.deaths.clone()),
                 peak_bytes: None,
             };
@@ -344,8 +344,8 @@ impl State {
         for run in lanes.filter_map(|lane| lane.run.take()) {
             // If the system refuses the fence, the input is not marked as shared. That is safe, because a
             // broken function moves no input out of its chunk.
-            if let Some(position) = run.fence().filter(|position| position.begun) {
-                run.chunk.share((position.at - run.chunk.first()) as usize);
+            if let Some(position) = run.fence() {
+                run.executing_places(position).for_each(|place| run.chunk.share(place));
             }
             run.wake();
             self.spent.push(run);

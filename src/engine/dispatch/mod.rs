@@ -6,6 +6,7 @@
 //! dropped after its release. A panic under the lock is a fault of the engine. It marks the function broken,
 //! and every waiting thread and task gets an error.
 
+mod batches;
 mod calls;
 mod consumers;
 mod containers;
@@ -132,6 +133,10 @@ pub(crate) struct State {
 struct Seat {
     /// The lanes of the current generation that were ever used, in the order of their numbers.
     lanes: Vec<LaneSeat>,
+    /// The number of leases of its last batch, if inputs execute in batches.
+    parts: usize,
+    /// How many of these are not wanted any more.
+    unwanted_parts: usize,
     /// Whether the user's code waits in a task. Written by `enter` and `exit` where they begin and cease to
     /// wait, and when the container is about to be detached. Read when the container is detached.
     suspended: bool,

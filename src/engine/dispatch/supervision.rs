@@ -225,7 +225,7 @@ impl Dispatch {
             last_crash: state.ledger.last_crash().map(|(at, crash)| (now.since(at), crash)),
             gave_up: state.ledger.gave_up().cloned(),
             inputs_waiting: state.ledger.inputs_waiting() + state.buffers.held_by_windows(),
-            executing: state.ledger.executing_now().count() as u64,
+            executing: state.ledger.inputs_executing(),
             concurrent_inputs: self.settings.rules.lanes as usize,
             oldest_execution,
             calls: state.call_counts(),
