@@ -153,6 +153,50 @@ impl Rig {
         }
     }
 
+    /// A container takes a batch. Returns its inputs in their order, or the reason why there is none.
+    pub(super) fn takes_batch(&mut self, id: ContainerId, now: Time) -> Next<Vec<Lease>> {
+        let mut leases = match self.claims(id, now) {
+            Next::Work(lease) => vec![lease],
+            Next::Wait { until } => return Next::Wait { until },
+            Next::Hold { until } => return Next::Hold { until },
+            Next::Over(served) => return Next::Over(served),
+        };
+        loop {
+            let lane = LaneId::new(id, leases.len() as u32);
+            let lease = match self.ledger.join(lane, now, &self.sources) {
+                None => break,
+                Some(Assignment::Lease(lease)) => lease,
+                Some(Assignment::Pull { job, most, leased }) => {
+                    let left = self.sources.inputs.entry(job).or_default();
+                    let pulled = most.min(*left);
+                    *left -= pulled;
+                    self.ledger.pulled(lane, job, (pulled, leased), now).expect("the source has inputs")
+                }
+            };
+            leases.push(lease);
+        }
+        self.ledger.note_left(now);
+        Next::Work(leases)
+    }
+
+    /// A container completes all of its leases with `Ok`.
+    pub(super) fn completes_batch(&mut self, id: ContainerId, now: Time) {
+        let lanes: Vec<LaneId> = self.ledger.leased_by(id).collect();
+        lanes.into_iter().for_each(|lane| self.completes(lane, now));
+    }
+
+    /// The code of a batch dies. Only an input that executes alone is known to be guilty.
+    pub(super) fn batch_dies(&mut self, id: ContainerId, death: Death, now: Time) -> Verdict {
+        let positions = self.executing_in(id);
+        let executing = |(lane, position): &(LaneId, Position)| {
+            let inputs = self.ledger.executing_at(*lane, Some(*position));
+            (*lane, inputs.end - inputs.start)
+        };
+        let inputs: Vec<(LaneId, u64)> = positions.iter().map(executing).collect();
+        let culprit = if let [(lane, 1)] = inputs[..] { Some(lane) } else { None };
+        self.all_die(id, culprit, death, now)
+    }
+
     /// A container takes what it is given, which must be something.
     pub(super) fn takes(&mut self, id: impl Into<LaneId>, now: Time) -> Lease {
         let id = id.into();
@@ -232,6 +276,18 @@ impl Rig {
         let scene = Scene { culprit: in_code, positions: self.executing_in(id) };
         let leaving = Leaving { abandoned: in_code.is_some(), pressure: Pressure::None };
         self.ledger.killed(id, &scene, &crash_by(id, generation, Death::Killed), leaving, now)
+    }
+
+    /// A container is killed by hand at these positions.
+    pub(super) fn is_killed(
+        &mut self,
+        id: ContainerId,
+        positions: Vec<(LaneId, Position)>,
+        now: Time,
+    ) -> Vec<AfterCrash> {
+        let (generation, _) = self.ledger.stage(id);
+        let scene = Scene { culprit: None, positions };
+        self.ledger.killed(id, &scene, &crash_by(id, generation, Death::Killed), UNCROWDED, now)
     }
 
     /// The attempt at which an input that waits, or executes, is or would be.

@@ -19,6 +19,8 @@
 //! A crash whose verdict is *now* or *give up* leads to Absent, and so does a kill.
 
 mod batches;
+#[cfg(test)]
+mod batches_tests;
 mod containers;
 mod causes;
 #[cfg(test)]
