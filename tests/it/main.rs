@@ -12,6 +12,7 @@ static ALLOCATOR: Accountant = Accountant::system();
 
 mod actors;
 mod backoff;
+mod batches;
 mod blame;
 mod calls;
 mod cancelling;

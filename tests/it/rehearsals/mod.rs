@@ -3,6 +3,7 @@
 //!
 //! All functions are of one type, because each further one compiles the engine once more.
 
+mod batches;
 mod concurrent;
 mod engine;
 mod outages;
