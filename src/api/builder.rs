@@ -527,8 +527,7 @@ impl Draft {
             Some(inputs) => Window::fixed(inputs)?,
             None => {
                 let bytes = shape.input.size() + shape.outcome.size();
-                let at_once = rules.batch.map_or(u64::from(rules.lanes), |batch| batch.size);
-                Window::adaptive(bytes, rules.containers as u64 * at_once)
+                Window::adaptive(bytes, rules.containers as u64 * rules.in_flight())
             }
         };
         install_hook(Context::moment);

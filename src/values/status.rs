@@ -146,7 +146,8 @@ pub struct Status {
     /// Inputs that containers execute, or are about to.
     pub executing: u64,
     /// The number of inputs that each container may execute at the same time. See
-    /// [`Builder::concurrent_inputs`](crate::Builder::concurrent_inputs).
+    /// [`Builder::concurrent_inputs`](crate::Builder::concurrent_inputs), or as many as
+    /// [`Builder::batch_size`](crate::Builder::batch_size) says.
     pub concurrent_inputs: usize,
     /// The execution that has gone on for longest. It shows a function whose containers all hang, although
     /// all of them are live.

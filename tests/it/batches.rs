@@ -437,7 +437,9 @@ fn the_future_of_a_batch_is_dropped_once_no_input_is_wanted_and_when_its_contain
         until("the next batch waits", || began.load(Ordering::SeqCst) == 6);
         assert!(f.kill_container(ContainerId::new(0)));
         assert!((0..).zip(calls).all(|(n, call)| got(call.wait()) == n), "they are replayed");
-        assert_eq!((f.status().containers.abandoned, f.status().crashes), (0, 0));
+        // The kill may come before the code waits. Its thread is then left behind until it does.
+        until("no thread is left behind", || f.status().containers.abandoned == 0);
+        assert_eq!(f.status().crashes, 0);
     });
 }
 

@@ -160,6 +160,12 @@ fn inputs(all: &mut Families<'_>) {
     all.gauge("concurrent_inputs", "Inputs that each container may execute at the same time.", |it| {
         Some(it.concurrent_inputs as f64)
     });
+    all.each("batches_total", "counter", "Batches that were executed.", |it, line| {
+        it.batches.iter().for_each(|batches| line("", batches.executed as f64));
+    });
+    all.each("batch_inputs_total", "counter", "Executions of inputs in batches.", |it, line| {
+        it.batches.iter().for_each(|batches| line("", batches.inputs as f64));
+    });
     all.gauge("maps", "Open maps.", |it| Some((it.maps.len() + it.maps_omitted) as f64));
     all.gauge("calls", "Calls that are not closed.", |it| Some(it.calls.open as f64));
     all.gauge("calls_pending", "Calls without an outcome, and permits that are not used.", |it| {
@@ -339,7 +345,9 @@ const WRITES: &str = "a string can be written to";
 #[cfg(test)]
 mod tests {
     use std::collections::{BTreeMap, BTreeSet};
+    use std::convert::Infallible;
 
+    use longshore::App;
     use prometheus_parse::{Scrape, Value};
 
     use super::*;
@@ -413,6 +421,28 @@ mod tests {
         assert_eq!(crashed, 1_000.0 + last.causes[0].last.as_secs_f64());
         assert_eq!(value(&scrape, "longshore_memory_live_bytes", None), None, "there is no accountant");
         assert_eq!(value(&scrape, "longshore_crash_budget_ratio", None), None, "it never gives up");
+    }
+
+    #[test]
+    fn batches_are_counted_where_there_are_any() {
+        let app = App::ephemeral("metrics");
+        let code = |inputs: &[&u64]| vec![Ok::<_, Infallible>(()); inputs.len()];
+        let f = app.batch("f", code).containers(1).batch_size(4).start().expect("valid settings");
+        assert!(f.run((0..40).collect()).is_ok());
+        while f.snapshot().inputs.executing > 0 {
+            std::thread::yield_now();
+        }
+        let last = f.snapshot();
+        let batches = last.batches.expect("it executes batches");
+        assert_eq!((batches.size, batches.inputs), (4, 40));
+        assert!((10..=40).contains(&batches.executed), "{batches:?}");
+        let scrape = scraped(&exposed_of(&last, 1 << 20, "some", 1));
+        assert_eq!(value(&scrape, "longshore_batches_total", None), Some(batches.executed as f64));
+        assert_eq!(value(&scrape, "longshore_batch_inputs_total", None), Some(40.0));
+        assert_eq!(value(&scrape, "longshore_concurrent_inputs", None), Some(4.0));
+        let plain = sick().pop().expect("there are some");
+        let scrape = scraped(&exposed_of(&plain, 1 << 20, "none", 1));
+        assert_eq!(value(&scrape, "longshore_batches_total", None), None);
     }
 
     #[test]

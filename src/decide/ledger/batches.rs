@@ -39,6 +39,8 @@ pub(crate) struct Batching {
 pub(super) struct Filling {
     /// The number of inputs for which it has room.
     room: u64,
+    /// The number of inputs that it has.
+    taken: u64,
     /// Whether it is a half of a batch that has crashed.
     is_half: bool,
     /// The inputs of the half that are not leased yet.
@@ -74,8 +76,7 @@ impl Ledger {
         now: Time,
         sources: &impl Sources,
     ) -> Option<Assignment> {
-        self.containers[id.index()].filling =
-            Filling { room: batching.size, is_half: false, rest: BTreeSet::new() };
+        self.containers[id.index()].filling = Filling { room: batching.size, ..Filling::default() };
         if self.has_formed(now, sources) {
             self.forming_since = None;
             self.next_step(id, now, sources)
@@ -108,6 +109,22 @@ impl Ledger {
     pub(super) fn fills(&mut self, id: ContainerId, inputs: u64) {
         let filling = &mut self.containers[id.index()].filling;
         filling.room = filling.room.saturating_sub(inputs);
+        filling.taken += inputs;
+    }
+
+    /// Counts `done` inputs of a lease that has come back after `took`. Returns the part of that time for which
+    /// they account: of a batch with several leases, each input takes its share.
+    pub(super) fn share_of_batch(&mut self, id: LaneId, leased: u64, done: u64, took: Duration) -> Duration {
+        let Some(Batching { size, .. }) = self.rules.batch else {
+            self.totals.executed(done, took);
+            return took;
+        };
+        self.totals.executed_in_batches(done, done.div_ceil(size), took, id.index() == 0);
+        if leased > size {
+            return took; // its batches were executed one after the other
+        }
+        let filling = &self.containers[id.container.index()].filling;
+        took.mul_f64(done as f64 / filling.taken.max(1) as f64)
     }
 
     /// The number of inputs of `job` that go into the batch of a container, if `available` are there. A batch
@@ -137,7 +154,7 @@ impl Ledger {
             self.record_of(*input).waits = None;
         }
         self.record_of(first).waits = None;
-        self.containers[id.index()].filling = Filling { room: 0, is_half: true, rest };
+        self.containers[id.index()].filling = Filling { is_half: true, rest, ..Filling::default() };
         Some(self.single(first, LeaseKind::Replay { suspect: false }))
     }
 

@@ -58,7 +58,7 @@ pub(crate) use batches::Batching;
 use batches::Half;
 use causes::Causes;
 pub(crate) use containers::{Change, ContainerStage};
-use containers::{ContainerEntry, StageCounts};
+use containers::{ContainerEntry, Lane, StageCounts};
 pub(crate) use jobs::Unrun;
 pub(crate) use lease::{Assignment, Lease, LeaseKind, Sources, Takers};
 pub(super) use queue::Queue;
@@ -85,6 +85,13 @@ pub(crate) struct Rules {
     pub(crate) restart: RestartPolicy,
     /// The largest number of calls without an outcome.
     pub(crate) calls_max: u64,
+}
+
+impl Rules {
+    /// The number of inputs that a container executes at the same time at most.
+    pub(crate) fn in_flight(&self) -> u64 {
+        self.batch.map_or(u64::from(self.lanes), |batch| batch.size)
+    }
 }
 
 /// The activities that a function still has.
@@ -320,8 +327,13 @@ impl Ledger {
 
     /// The number of inputs that are executing, or are about to.
     pub(crate) fn inputs_executing(&self) -> u64 {
-        let executing = self.leased().filter_map(|id| self.lane(id)?.executing());
-        executing.map(|(lease, index)| self.executing_with(&lease, index).len).sum()
+        self.leased().map(|id| self.executing_in_lane(id)).sum()
+    }
+
+    /// The number of inputs that a lane executes, or is about to.
+    pub(crate) fn executing_in_lane(&self, id: LaneId) -> u64 {
+        let executing = self.lane(id).and_then(Lane::executing);
+        executing.map_or(0, |(lease, index)| self.executing_with(&lease, index).len)
     }
 
     /// The containers that execute an input, or are about to, with its index and the moment

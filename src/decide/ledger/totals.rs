@@ -18,6 +18,10 @@ pub(crate) struct LedgerTotals {
     pub(crate) counts: Counts,
     /// The durations of executions.
     pub(crate) executing: Histogram,
+    /// The number of batches that were executed.
+    pub(crate) batches: u64,
+    /// The number of inputs that were executed in them.
+    pub(crate) batched: u64,
     /// The time at which the last completed input was committed, whether `Ok` or `Err`.
     pub(crate) completed: Time,
 }
@@ -57,6 +61,14 @@ impl LedgerTotals {
                 AfterCrash::Lost { .. } => self.counts.cancelled += 1,
             }
         }
+    }
+
+    /// Records that a part of a batch, or several whole batches, came back from `inputs` executions in `took`.
+    /// Each input of a batch takes as long as the batch. The batches are counted by their first parts.
+    pub(super) fn executed_in_batches(&mut self, inputs: u64, batches: u64, took: Duration, is_first: bool) {
+        self.batched += inputs;
+        self.batches += if is_first { batches } else { 0 };
+        self.executing.add(inputs, took.mul_f64(inputs as f64 / batches.max(1) as f64));
     }
 
     /// Records that a container came back from `inputs` executions, which took `took` together.

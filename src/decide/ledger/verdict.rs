@@ -293,7 +293,7 @@ impl Ledger {
         self.leases.remove(&(lease.job, id));
         self.ahead.remove(&id);
         self.suspects.end(id);
-        self.totals.executed(done, took);
+        let took = self.share_of_batch(id, lease.span.len, done, took);
         match self.jobs.get_mut(&lease.job) {
             Some(Job::Map(map)) => {
                 map.sizer.measured(done, took);

@@ -226,7 +226,7 @@ impl Dispatch {
             gave_up: state.ledger.gave_up().cloned(),
             inputs_waiting: state.ledger.inputs_waiting() + state.buffers.held_by_windows(),
             executing: state.ledger.inputs_executing(),
-            concurrent_inputs: self.settings.rules.lanes as usize,
+            concurrent_inputs: self.settings.rules.in_flight() as usize,
             oldest_execution,
             calls: state.call_counts(),
             paused: state.ledger.is_paused(),

@@ -37,8 +37,8 @@ pub use crate::values::crash::CrashKind;
 pub use crate::values::health::Health;
 pub use crate::values::histogram::Histogram;
 pub use rows::{
-    Abandoned, CallCounts, ContainerBytes, ContainerSnapshot, ContainerStateName, CurrentExecution, EndedMap,
-    InputCounts, InputName, MapSnapshot, MemorySnapshot, Totals,
+    Abandoned, BatchCounts, CallCounts, ContainerBytes, ContainerSnapshot, ContainerStateName,
+    CurrentExecution, EndedMap, InputCounts, InputName, MapSnapshot, MemorySnapshot, Totals,
 };
 pub use trouble::{
     CrashCause, CrashCounts, CrashLoopSnapshot, CrashSnapshot, GaveUpSnapshot, Happening, LastDeath,
@@ -169,9 +169,14 @@ pub struct FunctionSnapshot {
     pub broken: Option<String>,
     /// The containers by state.
     pub containers: Containers,
-    /// The number of inputs that each container may have in flight. The number that all of them have in
-    /// flight is [`InputCounts::executing`].
+    /// The number of inputs that each container may have in flight: what
+    /// [`Builder::concurrent_inputs`](crate::Builder::concurrent_inputs) or
+    /// [`Builder::batch_size`](crate::Builder::batch_size) has set. The number that all of them have in flight
+    /// is [`InputCounts::executing`].
     pub concurrent_inputs: usize,
+    /// The batches of the function. `None` for code that executes one input in a call.
+    #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Option::is_none"))]
+    pub batches: Option<BatchCounts>,
     /// The containers one by one, in the order of their numbers.
     pub rows: Vec<ContainerSnapshot>,
     /// The number of containers that `rows` leaves out.
