@@ -46,4 +46,5 @@ mod spawning;
 mod streams;
 mod support;
 mod tasks;
+mod timeouts;
 mod untyped;

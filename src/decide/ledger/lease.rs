@@ -169,6 +169,7 @@ impl Ledger {
         let lane = self.lane_mut(id);
         lane.taken = now;
         lane.advanced = now;
+        self.begins_under_timeout(id, now);
     }
 
     /// The next moment at which an input may become ready for dispatch by the passing of time.

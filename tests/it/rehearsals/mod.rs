@@ -5,6 +5,7 @@
 
 mod concurrent;
 mod engine;
+mod limits;
 mod outages;
 mod scenes;
 
