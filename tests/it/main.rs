@@ -47,4 +47,5 @@ mod spawning;
 mod streams;
 mod support;
 mod tasks;
+mod timeouts;
 mod untyped;

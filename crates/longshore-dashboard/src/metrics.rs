@@ -191,6 +191,10 @@ fn inputs(all: &mut Families<'_>) {
         }
     });
     all.counter("retries_total", "Failures that led to a retry.", |it| it.totals.retried);
+    all.counter("timeouts_total", "Attempts that took longer than their timeout.", |it| it.totals.timed_out);
+    all.counter("deadlines_exceeded_total", "Inputs whose deadline has passed.", |it| {
+        it.totals.past_deadline
+    });
     all.counter("replays_total", "Inputs put back because their container died.", |it| it.totals.replayed);
     all.moment("oldest_execution", "When the oldest current execution began.", |it| {
         it.oldest.first().map(|oldest| oldest.since)
@@ -211,6 +215,8 @@ fn crashes(all: &mut Families<'_>) {
                 ("memory_limit", by_cause.memory_limit),
                 ("no_thread", by_cause.no_thread),
                 ("no_account", by_cause.no_account),
+                ("enter_timeout", by_cause.enter_timeout),
+                ("unresponsive", by_cause.unresponsive),
                 ("killed", by_cause.killed),
             ];
             for (cause, number) in causes {
@@ -401,6 +407,8 @@ mod tests {
             ("longshore_crashes_total", Some(("cause", "panic")), 2.0),
             ("longshore_crashes_total", Some(("cause", "killed")), 0.0),
             ("longshore_retries_total", None, 1.0),
+            ("longshore_timeouts_total", None, 0.0),
+            ("longshore_deadlines_exceeded_total", None, 0.0),
             ("longshore_containers", Some(("state", "live")), last.containers.live as f64),
             ("longshore_containers", Some(("state", "stopped")), 0.0),
             ("longshore_inputs", Some(("state", "retry")), 1.0),

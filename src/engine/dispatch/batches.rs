@@ -99,6 +99,15 @@ impl State {
         (inputs == 1 && executing.next().is_none()).then_some(lane)
     }
 
+    /// Whether a container executes several inputs together that are all wanted.
+    pub(super) fn executes_several(&self, id: ContainerId) -> bool {
+        let executing = |lane| {
+            let inputs = self.ledger.executing_at(lane, Some(self.run(lane)?.look()));
+            Some(inputs.end - inputs.start)
+        };
+        self.ledger.leased_by(id).filter_map(executing).sum::<u64>() > 1
+    }
+
     /// Whether the code of a batch is to be told that a part of it is not wanted any more. It is told once
     /// none is.
     pub(super) fn part_is_unwanted(&mut self, id: ContainerId) -> bool {

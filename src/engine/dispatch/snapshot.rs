@@ -373,6 +373,8 @@ impl Dispatch {
             waiting: if state.ledger.is_paused() { 0 } else { inputs.queued + inputs.replay },
             oldest: oldest.first().map(|oldest| moment(now).saturating_sub(oldest.since)),
             completed: now.since(state.ledger.totals().completed),
+            cut: state.ledger.totals().first_cut.map(|at| now.since(at)),
+            exhausted: state.is_exhausted(&containers, &self.settings),
             usual_cost: state.ledger.usual_cost(),
         };
         let maps = state.observed.maps.len();
@@ -406,6 +408,8 @@ impl Dispatch {
                 given_up: counts.given_up,
                 retried: counts.retried,
                 replayed: counts.replayed,
+                timed_out: state.ledger.totals().timed_out,
+                past_deadline: state.ledger.totals().past_deadline,
                 crashes: state.observed.crashes,
                 restarts: lives.restarts,
                 recycled: lives.recycled,
@@ -506,10 +510,19 @@ impl State {
     }
 }
 
+impl State {
+    /// Whether no container is left that takes inputs, and none can be created.
+    fn is_exhausted(&self, containers: &Containers, settings: &Settings) -> bool {
+        let full = self.abandoned >= settings.memory.abandoned_max;
+        full && containers.starting == 0 && containers.live == containers.hung
+    }
+}
+
 impl StateGuard<'_> {
     /// The containers by state, the containers one by one, and the number of those that are left out.
     fn rows(&self, memory: Option<&Memory>, seen: &InFlight) -> (Containers, Vec<ContainerSnapshot>, usize) {
-        let mut containers = Containers { abandoned: self.abandoned, ..Containers::default() };
+        let (abandoned, hung) = (self.abandoned, self.ledger.hung());
+        let mut containers = Containers { abandoned, hung, ..Containers::default() };
         let mut rows = Vec::new();
         for id in self.ledger.containers() {
             let (generation, stage) = self.ledger.stage(id);

@@ -195,7 +195,8 @@ impl Dispatch {
         let mut state = self.lock();
         let now = self.now();
         state.commit_all(now);
-        let mut containers = Containers { abandoned: state.abandoned, ..Containers::default() };
+        let (abandoned, hung) = (state.abandoned, state.ledger.hung());
+        let mut containers = Containers { abandoned, hung, ..Containers::default() };
         for id in state.ledger.containers() {
             match state.ledger.stage(id).1 {
                 ContainerStage::Absent => containers.stopped += 1,

@@ -284,23 +284,32 @@ impl fmt::Display for FunctionSnapshot {
         for poisoned in self.poisoned.iter().rev().take(SHOWN) {
             poisoned.write(f)?;
         }
-        let Containers { starting, live, exiting, backing_off, stopped, abandoned } = self.containers;
+        let Containers { starting, live, exiting, backing_off, stopped, abandoned, hung } = self.containers;
         write!(
             f,
             "\n  containers: {live} live, {starting} starting, {exiting} exiting, {backing_off} backing off, \
              {stopped} stopped, {abandoned} abandoned"
         )?;
+        if hung > 0 {
+            write!(f, "; {hung} of the live ones hang")?;
+        }
         let InputCounts { queued, retry, replay, executing, .. } = self.inputs;
         write!(
             f,
             "\n  inputs: {queued} queued, {retry} to retry, {replay} to replay, {executing} executing{}",
             EachUpTo(self.concurrent_inputs)
         )?;
-        let Totals { ok, failed, poisoned, cancelled, given_up, .. } = self.totals;
+        let Totals { ok, failed, poisoned, cancelled, given_up, timed_out, past_deadline, .. } = self.totals;
         write!(
             f,
             "\n  ended: {ok} ok, {failed} failed, {poisoned} poisoned, {cancelled} cancelled, {given_up} given up"
         )?;
+        if timed_out + past_deadline > 0 {
+            write!(
+                f,
+                "\n  limits: {timed_out} attempts timed out, {past_deadline} inputs past their deadline"
+            )?;
+        }
         if let Some(oldest) = self.oldest.first() {
             write!(f, "\n  oldest execution: {} for {}", oldest.input, Span(self.now, oldest.since))?;
         }

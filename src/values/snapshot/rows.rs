@@ -245,7 +245,7 @@ pub struct Totals {
     pub accepted: u64,
     /// Inputs that ended with `Ok`.
     pub ok: u64,
-    /// Inputs that ended with the user's error.
+    /// Inputs that ended with the user's error, or at a limit of time.
     pub failed: u64,
     /// Inputs that crashed their containers too often.
     pub poisoned: u64,
@@ -257,6 +257,10 @@ pub struct Totals {
     pub retried: u64,
     /// Inputs that were executing when their container died, and were put back to be replayed.
     pub replayed: u64,
+    /// Attempts that took longer than their [timeout](crate::Builder::timeout).
+    pub timed_out: u64,
+    /// Inputs whose [deadline](crate::Builder::deadline) has passed. They are counted as failed as well.
+    pub past_deadline: u64,
     /// Deaths of containers by cause.
     pub crashes: CrashCounts,
     /// Restarts of containers.

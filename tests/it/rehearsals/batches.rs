@@ -136,3 +136,65 @@ fn a_container_that_dies_after_an_input_has_completed_the_whole_batch() {
     assert_eq!((batches(&record).len(), record.restarts()), (2, 1));
     assert!(outcomes.iter().all(|outcome| poisoned(outcome).is_none()));
 }
+
+#[test]
+fn the_timeout_of_a_batch_halves_it_until_the_slow_input_is_alone_and_fails() {
+    for waits in [false, true] {
+        let code = |inputs: &[&u64]| vec![Ok::<_, u8>(inputs.len() as u64); inputs.len()];
+        let builder = match waits {
+            false => app().batch("f", code),
+            true => app().batch_async("f", async move |inputs: &[&u64]| code(inputs)),
+        };
+        let builder = builder.containers(1).batch_size(4).timeout(10 * SECOND).restart(RateLimited::never());
+        // The code of input 2 takes a second more than it may.
+        let rehearsal =
+            builder.rehearse().takes_when(|at| (at.index == 2).then_some(11 * SECOND)).takes(SECOND);
+        let (outcomes, record) = rehearsal.run(0..4).expect("valid settings");
+        let executed = batches(&record);
+        assert_eq!(executed, [vec![0, 1, 2, 3], vec![0, 1], vec![2, 3], vec![2], vec![3]], "{record}");
+        for (at, outcome) in outcomes.iter().enumerate() {
+            let timed_out = outcome.as_ref().is_err_and(
+                |failure| matches!(failure.cause(), Cause::TimedOut { limit } if *limit == 10 * SECOND),
+            );
+            assert_eq!(timed_out, at == 2, "{record}");
+        }
+        assert_eq!(outcomes[2].as_ref().expect_err("it timed out").attempts(), 3);
+    }
+}
+
+#[test]
+fn inputs_with_different_timeouts_do_not_share_a_batch() {
+    let builder = sizes(&app()).containers(1).batch_size(8).batch_wait(SECOND).timeout(60 * SECOND);
+    let scene = async |stage: &longshore::testkit::Stage<u64, u64, u8>| {
+        let f = stage.function();
+        let calls = [f.call(0), f.call(1)];
+        let short = f.call_within(2, longshore::Limits::new().timeout(5 * SECOND));
+        let mut outputs = Vec::new();
+        for call in calls.into_iter().chain([short]) {
+            outputs.push(call.await.expect("it returns"));
+        }
+        outputs
+    };
+    let (outputs, record) = builder.rehearse().takes(MS).play(scene).expect("valid settings");
+    assert_eq!(outputs, [2, 2, 1], "{record}");
+}
+
+#[test]
+fn a_deadline_ends_its_input_only_and_the_rest_of_the_batch_goes_on() {
+    let builder = sizes(&app()).containers(1).batch_size(3).batch_wait(SECOND);
+    let scene = async |stage: &longshore::testkit::Stage<u64, u64, u8>| {
+        let f = stage.function();
+        let urgent = f.call_within(0, longshore::Limits::new().deadline(5 * SECOND));
+        let calls = [f.call(1), f.call(2)];
+        let failure = urgent.await.expect_err("its deadline passes");
+        assert!(matches!(failure.cause(), Cause::DeadlineExceeded { .. }), "{failure}");
+        assert_eq!(stage.now(), 5 * SECOND);
+        for call in calls {
+            assert_eq!(call.await.expect("it returns"), 3);
+        }
+        assert_eq!(stage.now(), 10 * SECOND);
+    };
+    let ((), record) = builder.rehearse().takes(10 * SECOND).play(scene).expect("valid settings");
+    assert_eq!(record.batches().len(), 1, "{record}");
+    assert_eq!(record.crashes().count(), 0, "{record}");
+}

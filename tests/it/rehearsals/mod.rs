@@ -6,6 +6,7 @@
 mod batches;
 mod concurrent;
 mod engine;
+mod limits;
 mod outages;
 mod scenes;
 

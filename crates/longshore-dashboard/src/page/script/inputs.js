@@ -48,6 +48,8 @@ function inputs(page, f, { series }) {
         ["cancelled", count(totals.cancelled)],
         ["given up", count(totals.given_up), "", totals.given_up > 0],
         ["retried", count(totals.retried)],
+        ["timed out", count(totals.timed_out), "", totals.timed_out > 0],
+        ["past deadline", count(totals.past_deadline), "", totals.past_deadline > 0],
         ["replayed", count(totals.replayed)],
         [
             "crashes",
