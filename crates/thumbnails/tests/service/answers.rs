@@ -2,15 +2,11 @@
 
 use std::convert::identity;
 use std::panic::panic_any;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 use std::time::Duration;
 
-use longshore::{
-    App, BoxError, Builder, ContainerId, Context, CrashLoopBackoff, RateLimited, Status, Worker,
-};
+use longshore::{App, BoxError, Builder, ContainerId, Context, CrashLoopBackoff, RateLimited, Worker};
 use thumbnails::picture::{NotMade, Picture, Thumbnail};
 use thumbnails::{Checked, Thumbnails, settings};
 
@@ -30,28 +26,60 @@ fn start(
     with(function.calls_max(4)).start().expect("the settings are valid")
 }
 
-/// Work that ends when its call is cancelled. It says when it begins.
-fn hanging() -> (impl Fn(&Picture) -> Made + Send + Sync + 'static, Receiver<ContainerId>) {
-    let (begins, begun) = channel();
-    (move |_: &Picture| hang(&begins), begun)
+/// A step of work that ends only when its call is cancelled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Step {
+    Begins(ContainerId),
+    /// The container is free again.
+    Ends,
 }
 
-fn hang(begins: &Sender<ContainerId>) -> Made {
-    let _ = begins.send(Context::current().expect("in a container").container()); // the test may have ended
-    loop {
-        Context::checkpoint();
-        thread::park_timeout(Duration::from_millis(1));
+/// Work that passes checkpoints for ever, with its steps.
+fn hanging() -> (impl Fn(&Picture) -> Made + Send + Sync + 'static, Steps) {
+    steps_of(|| {
+        loop {
+            Context::checkpoint();
+            thread::park_timeout(Duration::from_millis(1));
+        }
+    })
+}
+
+/// The steps of some work, and the work with them.
+fn steps_of(
+    work: impl Fn() + Send + Sync + 'static,
+) -> (impl Fn(&Picture) -> Made + Send + Sync + 'static, Steps) {
+    struct End<'a>(&'a Sender<Step>);
+    impl Drop for End<'_> {
+        fn drop(&mut self) {
+            let _ = self.0.send(Step::Ends); // the test may have ended
+        }
     }
+    let (send, steps) = channel();
+    let stepping = move |_: &Picture| {
+        let container = Context::current().expect("in a container").container();
+        let _ = send.send(Step::Begins(container)); // the test may have ended
+        let _end = End(&send);
+        work();
+        unreachable!("it is endless")
+    };
+    (stepping, Steps(steps))
 }
 
-/// Waits until every call has its outcome and every container is free.
-fn idle(thumbnails: &Thumbnails) {
-    let mut looked = (0..HUNG.as_millis()).map(|_| {
-        thread::park_timeout(Duration::from_millis(1));
-        thumbnails.status()
-    });
-    let is_idle = |status: &Status| (status.calls.pending, status.executing) == (0, 0);
-    assert!(looked.any(|status| is_idle(&status)), "it hangs: {}", thumbnails.status());
+struct Steps(Receiver<Step>);
+
+impl Steps {
+    /// Waits until work begins, and returns its container.
+    fn begun(&self) -> ContainerId {
+        match self.0.recv_timeout(HUNG) {
+            Ok(Step::Begins(container)) => container,
+            other => panic!("it does not begin: {other:?}"),
+        }
+    }
+
+    /// Waits until work ends.
+    fn ended(&self) {
+        assert_eq!(self.0.recv_timeout(HUNG), Ok(Step::Ends), "it hangs");
+    }
 }
 
 fn answer_of(thumbnails: &Thumbnails) -> Answer {
@@ -80,7 +108,7 @@ fn a_picture_that_needs_more_memory_than_a_container_may_use_is_answered_with_41
 
 #[test]
 fn a_call_too_many_is_answered_with_503() {
-    let (work, begun) = hanging();
+    let (work, steps) = hanging();
     let thumbnails = start(work, identity);
     let address = served(&thumbnails);
     let places: Vec<_> = (0..4).map(|_| thumbnails.try_reserve().expect("there are four")).collect();
@@ -89,9 +117,9 @@ fn a_call_too_many_is_answered_with_503() {
     assert_eq!(health(address).status, 200, "to be full is no illness");
     drop(places);
     let sent = send(address, &GOOD).expect("it is taken");
-    begun.recv_timeout(HUNG).expect("it is executed");
+    steps.begun();
     drop(sent);
-    idle(&thumbnails);
+    steps.ended();
 }
 
 #[test]
@@ -144,33 +172,33 @@ fn a_crash_loop_is_answered_with_503_until_its_next_restart_and_is_not_healthy()
 
 #[test]
 fn a_picture_that_takes_too_long_is_answered_with_504_and_frees_its_container() {
-    let (work, begun) = hanging();
+    let (work, steps) = hanging();
     let thumbnails = start(work, identity);
     let address = served_within(&thumbnails, Duration::from_millis(20));
     let answer = post(address, &GOOD).expect("it is answered");
     assert_eq!((answer.status, answer.retry_after), (504, None));
-    begun.recv_timeout(HUNG).expect("it was executed");
-    idle(&thumbnails);
+    steps.begun();
+    steps.ended();
     assert_eq!(thumbnails.status().crashes, 0);
 }
 
 #[test]
 fn a_picture_whose_container_was_killed_by_hand_is_answered_with_503() {
-    let (work, begun) = hanging();
+    let (work, steps) = hanging();
     let thumbnails = start(work, identity);
     let sent = send(served(&thumbnails), &GOOD).expect("it is taken");
-    assert!(thumbnails.kill_container(begun.recv_timeout(HUNG).expect("it is executed")));
+    assert!(thumbnails.kill_container(steps.begun()));
     let answer = sent.answer().expect("it is answered");
     assert_eq!((answer.status, answer.retry_after), (503, Some(1)), "{}", answer.text());
 }
 
 #[test]
 fn a_function_that_ends_is_answered_with_503_and_is_not_healthy() {
-    let (work, begun) = hanging();
+    let (work, steps) = hanging();
     let thumbnails = start(work, identity);
     let address = served(&thumbnails);
     let sent = send(address, &GOOD).expect("it is taken");
-    begun.recv_timeout(HUNG).expect("it is executed");
+    steps.begun();
     thumbnails.drain();
     let answer = post(address, &GOOD).expect("it is answered");
     assert_eq!((answer.status, answer.retry_after), (503, Some(5)), "{}", answer.text());
@@ -182,43 +210,40 @@ fn a_function_that_ends_is_answered_with_503_and_is_not_healthy() {
 
 #[test]
 fn a_client_that_leaves_frees_its_container_at_the_next_checkpoint() {
-    let (work, begun) = hanging();
+    let (work, steps) = hanging();
     let thumbnails = start(work, identity);
     let address = served(&thumbnails);
     let executing: Vec<_> = (0..2).map(|_| send(address, &GOOD).expect("it is taken")).collect();
-    begun.iter().take(2).for_each(drop);
+    steps.begun();
+    steps.begun();
     drop(executing);
-    idle(&thumbnails);
+    steps.ended();
+    steps.ended();
     let snapshot = thumbnails.snapshot();
     assert_eq!((snapshot.totals.cancelled, thumbnails.status().crashes), (2, 0), "{snapshot}");
 }
 
 #[test]
 fn a_decoder_that_reads_passes_checkpoints() {
-    let reads = Arc::new(AtomicBool::new(false));
-    let begun = Arc::clone(&reads);
     // Without the checkpoints of the reader, this would read for ever.
-    let endless = move |_: &Picture| {
-        begun.store(true, Ordering::SeqCst);
+    let (work, steps) = steps_of(|| {
         std::io::copy(&mut Checked::new(std::io::repeat(7)), &mut std::io::sink()).expect("it is endless");
-        unreachable!("it is endless")
-    };
-    let thumbnails = start(endless, identity);
+    });
+    let thumbnails = start(work, identity);
     let call = thumbnails.call(Picture(GOOD.clone().into()));
-    while !reads.load(Ordering::SeqCst) {
-        thread::yield_now();
-    }
+    steps.begun();
     drop(call);
-    idle(&thumbnails);
+    steps.ended();
 }
 
 #[test]
 fn a_function_whose_containers_all_hang_is_not_healthy() {
-    let (work, begun) = hanging();
+    let (work, steps) = hanging();
     let thumbnails = start(work, identity);
     let address = served(&thumbnails);
     let sent: Vec<_> = (0..3).map(|_| send(address, &GOOD).expect("it is taken")).collect();
-    begun.iter().take(2).for_each(drop);
+    steps.begun();
+    steps.begun();
     // The engine calls a function stuck when nothing has completed for ten seconds.
     let mut asked = (0..300).map(|_| {
         thread::park_timeout(Duration::from_millis(100));
@@ -228,7 +253,8 @@ fn a_function_whose_containers_all_hang_is_not_healthy() {
     assert_eq!((ill.status, ill.text().lines().next()), (503, Some("health stuck")));
     assert_eq!(ill.numbers()["live"], 2, "although all of them are live");
     drop(sent);
-    idle(&thumbnails);
+    steps.ended();
+    steps.ended();
 }
 
 #[test]
