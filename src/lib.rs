@@ -330,7 +330,8 @@
 //! else goes on.
 //!
 //! Each of these ends in a [`Report`] that says how every container ended. [`AbortHandle`] ends one map or
-//! call. [`App::shutdown_on_signal`] drains at the first Ctrl-C or SIGTERM, and aborts at the second.
+//! call. With the feature `signal`, `App::shutdown_on_signal` drains at the first Ctrl-C or SIGTERM, and
+//! aborts at the second.
 //!
 //! # Logs, panics and thread names
 //!
@@ -419,6 +420,7 @@ pub use api::map::{Map, Outcomes};
 pub use api::permit::Permit;
 #[cfg(feature = "tower")]
 pub use api::service::FunctionService;
+#[cfg(feature = "signal")]
 pub use api::signal_shutdown::SignalShutdown;
 pub use api::weak_app::WeakApp;
 pub use base::ids::{Attempt, ContainerId, Generation};
@@ -441,7 +443,9 @@ pub use engine::events::{Events, WaitedFor};
 pub use engine::progress_handle::ProgressHandle;
 pub use memory::accountant::Accountant;
 pub use values::crash::{BoxError, Crash, CrashKind, Death, EnterError, Panic, Previous};
-pub use values::error::{ConfigError, NotReady, ReserveError, SignalError, StartError};
+#[cfg(feature = "signal")]
+pub use values::error::SignalError;
+pub use values::error::{ConfigError, NotReady, ReserveError, StartError};
 pub use values::event::{ContainerState, Event};
 pub use values::gave_up::GaveUp;
 pub use values::health::Health;

@@ -307,7 +307,8 @@ impl error::Error for NotReady {
     }
 }
 
-/// The reason why an app does not end on a signal.
+/// The reason why an app does not end on a signal. It needs the feature `signal`.
+#[cfg(feature = "signal")]
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum SignalError {
@@ -317,6 +318,7 @@ pub enum SignalError {
     Thread(std::io::Error),
 }
 
+#[cfg(feature = "signal")]
 impl fmt::Display for SignalError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -326,6 +328,7 @@ impl fmt::Display for SignalError {
     }
 }
 
+#[cfg(feature = "signal")]
 impl error::Error for SignalError {
     fn source(&self) -> Option<&(dyn error::Error + 'static)> {
         match self {
@@ -503,7 +506,7 @@ mod tests {
     }
 
     #[test]
-    fn each_reason_why_there_is_no_permit_and_no_end_on_a_signal_has_its_words() {
+    fn each_reason_why_there_is_no_permit_has_its_words() {
         let texts = [
             (ReserveError::Overloaded { calls: 3, max: 4 }, "3 of at most 4 calls are without an outcome"),
             (ReserveError::ShutDown, "the function is shut down"),
@@ -514,6 +517,11 @@ mod tests {
             assert_eq!(reason.to_string(), text);
             assert!(reason.source().is_none());
         }
+    }
+
+    #[cfg(feature = "signal")]
+    #[test]
+    fn each_reason_why_there_is_no_end_on_a_signal_has_its_words() {
         let io = || std::io::Error::other("too many");
         let texts = [
             (SignalError::Install(io()), "the handlers of signals could not be installed"),
