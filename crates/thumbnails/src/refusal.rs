@@ -41,7 +41,7 @@ impl Refusal {
     }
 
     /// The refusal of a request that took too long.
-    pub(crate) fn timed_out(limit: Duration) -> Self {
+    fn timed_out(limit: Duration) -> Self {
         Self::for_good(StatusCode::GATEWAY_TIMEOUT, format!("there was no thumbnail within {limit:?}"))
     }
 
@@ -66,6 +66,7 @@ impl From<Failure<Picture, NotMade>> for Refusal {
                 // The decoder has panicked at this picture, and would panic at it again.
                 _ => Self::for_good(StatusCode::UNPROCESSABLE_ENTITY, why),
             },
+            Cause::TimedOut { limit } | Cause::DeadlineExceeded { limit, .. } => Self::timed_out(*limit),
             Cause::Overloaded { .. } => Self::for_now(OVERLOADED, why),
             // A container was killed by hand, and the next one is not to blame for it.
             Cause::Lost(_) => Self::for_now(OVERLOADED, why),

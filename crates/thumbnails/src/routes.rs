@@ -8,8 +8,7 @@ use axum::extract::{DefaultBodyLimit, State};
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use longshore::Function;
-use tokio::time::timeout;
+use longshore::{Function, Limits};
 
 use crate::health::health;
 use crate::picture::{NotMade, Picture, Thumbnail};
@@ -51,11 +50,8 @@ async fn make(State(service): State<Service>, upload: Bytes) -> Result<Thumbnail
     if let Some(refusal) = Refusal::in_crash_loop(&service.thumbnails.status(), service.limit) {
         return Err(refusal);
     }
-    let call = service.thumbnails.call(Picture(upload));
-    match timeout(service.limit, call).await {
-        Ok(outcome) => Ok(outcome?),
-        Err(_) => Err(Refusal::timed_out(service.limit)),
-    }
+    let limits = Limits::new().deadline(service.limit);
+    Ok(service.thumbnails.call_within(Picture(upload), limits).await?)
 }
 
 impl IntoResponse for Thumbnail {

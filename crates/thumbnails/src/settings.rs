@@ -16,6 +16,10 @@ const CONTAINERS: usize = 2;
 /// one waits for about a second.
 pub const CALLS_MAX: u64 = 64;
 
+/// The longest time that one picture may keep a container. It is shorter than the limit of a request, so that
+/// a picture on which the decoder hangs takes no time from the requests behind it for long.
+pub const DECODE_LIMIT: Duration = Duration::from_secs(10);
+
 /// The longest delay of a crash loop. A crash of the decoder is the fault of a picture, and not of something
 /// that has to recover. So a client who sends bombs one after another must not keep the containers away for
 /// long.
@@ -27,6 +31,7 @@ pub fn settings(app: &App) -> Builder<Picture, Thumbnail, NotMade> {
         .containers(CONTAINERS)
         .memory_limit(MEMORY_BYTES_MAX)
         .calls_max(CALLS_MAX)
+        .timeout(DECODE_LIMIT)
         // The decoder has no state, so a second attempt at the same picture would end in the same way.
         .crash_retries(0)
         .restart(CrashLoopBackoff::new().initial(BACKOFF_MAX / 100).max(BACKOFF_MAX))

@@ -76,9 +76,9 @@ impl Steps {
         }
     }
 
-    /// Waits until work ends.
+    /// Waits until work ends. A container that is free may begin another call before that is cancelled too.
     fn ended(&self) {
-        assert_eq!(self.0.recv_timeout(HUNG), Ok(Step::Ends), "it hangs");
+        while self.0.recv_timeout(HUNG).expect("it hangs") != Step::Ends {}
     }
 }
 
