@@ -220,12 +220,12 @@ impl Context {
 }
 
 impl Context {
-    /// Unwinds if this code should end. Its container was killed (by hand, or for using too much memory), or its
-    /// function was aborted. Or its map or call was cancelled or has ended, or its attempt has come to its
-    /// [timeout](crate::Builder::timeout) or [deadline](crate::Builder::deadline).
+    /// Unwinds if this code should end. Its container was killed (by hand, or for using too much memory), or
+    /// its function was aborted. Or its map or call was cancelled or has ended, or its attempt has come to
+    /// its [timeout](crate::Builder::timeout) or [deadline](crate::Builder::deadline).
     ///
-    /// A long synchronous computation should call it now and then. Code that does not call it goes on until it
-    /// returns, and its answer is then refused. If the container was killed or the function aborted, such
+    /// A long synchronous computation should call it now and then. Code that does not call it goes on until
+    /// it returns, and its answer is then refused. If the container was killed or the function aborted, such
     /// code goes on in an *abandoned* thread. Otherwise its container stays occupied until it returns.
     ///
     /// A container whose code was cancelled lives on. The unwind may leave a [`Worker`](crate::Worker)
