@@ -10,9 +10,12 @@ use crate::api::builder::Builder;
 use crate::api::signal_shutdown::SignalShutdown;
 use crate::api::weak_app::WeakApp;
 use crate::code::async_worker::AsyncWorker;
+use crate::code::batch_worker::BatchWorker;
 use crate::code::concurrent_worker::ConcurrentWorker;
 use crate::code::context::Context;
-use crate::code::kinds::{AsyncPlain, AsyncWorkerCode, ConcurrentCode, Plain, WorkerCode};
+use crate::code::kinds::{
+    AsyncBatch, AsyncPlain, AsyncWorkerCode, BatchWorkerCode, ConcurrentCode, Plain, PlainBatch, WorkerCode,
+};
 use crate::code::worker::Worker;
 use crate::decide::restart::{CrashLoopBackoff, RateLimited, RestartPolicy};
 use crate::decide::window::Window;
@@ -324,6 +327,69 @@ impl App {
     {
         let holds_values = std::mem::needs_drop::<N>();
         Builder::new(Arc::clone(&self.shared), name, Box::new(ConcurrentCode(enter)), holds_values)
+    }
+
+    /// Describes a function of batches, which executes many inputs in one call. It returns the outcome of each
+    /// input, in their order. All containers share its closure. [`Builder::batch_size`] must be set.
+    ///
+    /// ```
+    /// use longshore::App;
+    ///
+    /// let app = App::ephemeral("docs");
+    /// let embed = |texts: &[&String]| -> Vec<Result<usize, String>> {
+    ///     texts.iter().map(|text| if text.is_empty() { Err("empty".into()) } else { Ok(text.len()) }).collect()
+    /// };
+    /// let embed = app.batch("embed", embed).batch_size(64).start()?;
+    /// let texts: Vec<String> = (0..1000).map(|n| format!("text {n}")).collect();
+    /// assert_eq!(embed.run(texts).unwrap()[999], 8);
+    /// # Ok::<(), longshore::StartError>(())
+    /// ```
+    pub fn batch<I, O, E, F>(&self, name: &str, function: F) -> Builder<I, O, E>
+    where
+        F: Fn(&[&I]) -> Vec<Result<O, E>> + Send + Sync + 'static,
+        I: Send + Sync + 'static,
+        O: Send + 'static,
+        E: fmt::Debug + Send + 'static,
+    {
+        let holds_values = std::mem::needs_drop::<F>();
+        Builder::new(Arc::clone(&self.shared), name, Box::new(PlainBatch(function)), holds_values)
+    }
+
+    /// Describes an async function of batches: see [`App::batch`] and [`App::function_async`].
+    ///
+    /// ```
+    /// use longshore::App;
+    /// use std::time::Duration;
+    ///
+    /// let app = App::ephemeral("docs");
+    /// let insert = async |rows: &[&u64]| -> Vec<Result<u64, String>> {
+    ///     tokio::time::sleep(Duration::from_millis(1)).await; // one round trip for all of them
+    ///     rows.iter().map(|row| Ok(**row + 1)).collect()
+    /// };
+    /// let insert = app.batch_async("insert", insert).batch_size(256).start()?;
+    /// assert_eq!(insert.run((0..1000).collect()).unwrap()[999], 1000);
+    /// # Ok::<(), longshore::StartError>(())
+    /// ```
+    pub fn batch_async<I, O, E, F>(&self, name: &str, function: F) -> Builder<I, O, E>
+    where
+        F: AsyncFn(&[&I]) -> Vec<Result<O, E>> + Send + Sync + 'static,
+        I: Send + Sync + 'static,
+        O: Send + 'static,
+        E: fmt::Debug + Send + 'static,
+    {
+        let holds_values = std::mem::needs_drop::<F>();
+        Builder::new(Arc::clone(&self.shared), name, Box::new(AsyncBatch(function)), holds_values)
+    }
+
+    /// Describes a function of batches with state. `enter` builds the [`BatchWorker`] of each generation of
+    /// each container. [`Builder::batch_size`] must be set.
+    pub fn batch_worker<W, N>(&self, name: &str, enter: N) -> Builder<W::Input, W::Output, W::Error>
+    where
+        W: BatchWorker,
+        N: Fn(&Context) -> Result<W, BoxError> + Send + Sync + 'static,
+    {
+        let holds_values = std::mem::needs_drop::<N>();
+        Builder::new(Arc::clone(&self.shared), name, Box::new(BatchWorkerCode(enter)), holds_values)
     }
 
     /// Drains every function within 30 s, and reports. See [`App::shutdown_within`].

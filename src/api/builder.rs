@@ -13,7 +13,8 @@ use crate::contain::outlined::{Outlined, outline};
 use crate::contain::unwind::{PanicHook, install_hook};
 use crate::data::shape::Shape;
 use crate::decide::admission::{CALLS_MAX, CALLS_MAX_DEFAULT};
-use crate::decide::ledger::Rules;
+use crate::decide::ledger::{Batching, Rules};
+use crate::decide::limits::LimitRules;
 use crate::decide::restart::RestartPolicy;
 use crate::decide::retries::Retries;
 use crate::decide::window::Window;
@@ -23,8 +24,8 @@ use crate::engine::settings::{MemoryRules, Settings, next_function_id};
 use crate::memory::local_charge::is_installed;
 use crate::memory::watch::start_watch;
 use crate::values::error::{
-    ACCOUNTED_INPUTS_MAX, CONCURRENT_INPUTS_MAX, CONTAINERS_MAX, ConfigError, IN_FLIGHT_MAX, StartError,
-    containers_in_range, name_in_range,
+    ACCOUNTED_INPUTS_MAX, BATCH_WAIT_MAX, CONCURRENT_INPUTS_MAX, CONTAINERS_MAX, ConfigError, IN_FLIGHT_MAX,
+    StartError, containers_in_range, name_in_range,
 };
 
 /// The largest number of crash retries.
@@ -37,11 +38,16 @@ const STACK_BYTES_MIN: usize = 64 * 1024;
 /// | setting | default |
 /// |---|---|
 /// | `containers` | available parallelism |
+/// | `concurrent_inputs` | 1 |
+/// | `batch_size`, `batch_wait` | for functions of batches: required; 0: whatever is there |
 /// | `retries` | 0 |
 /// | `retry_if` | every error |
 /// | `retry_after` | the delay of `retries` |
 /// | `describe` | none: a snapshot names inputs by their index only |
 /// | `crash_retries` | 3 |
+/// | `timeout`, `deadline`, `enter_timeout` | none |
+/// | `retry_timeouts` | true |
+/// | `keep_interrupted` | no: an interrupted worker is entered again |
 /// | `restart` | the policy of the app |
 /// | `window` | adaptive: 4 ms of measured work for each container, 1000 ..= 65 536 inputs, at most 2 MiB |
 /// | `calls_max` | 2^20 |
@@ -64,8 +70,12 @@ struct Draft {
     name: Arc<str>,
     containers: Option<usize>,
     concurrent_inputs: usize,
+    batch_size: Option<usize>,
+    batch_wait: Option<Duration>,
     retries: Retries,
     crash_retries: u32,
+    limits: LimitRules,
+    keep_interrupted: bool,
     restart: Option<RestartPolicy>,
     window: Option<u64>,
     calls_max: u64,
@@ -151,6 +161,56 @@ where
     /// ```
     pub fn concurrent_inputs(mut self, inputs: usize) -> Self {
         self.draft.concurrent_inputs = inputs;
+        self
+    }
+
+    /// The largest number of inputs that a call of batch code gets, 1 ..= 65 536. A function of batches
+    /// ([`App::batch`], [`App::batch_async`], [`App::batch_worker`]) must set it, and other functions must not.
+    /// All containers together have at most 2^20 inputs in their batches.
+    ///
+    /// A batch is filled from everything that waits: maps, calls and retries. It may hold fewer inputs, and
+    /// has at least one. The default [window](Builder::window) is at least twice as large as the batches of
+    /// all containers.
+    ///
+    /// Each input has an outcome of its own, and is retried by itself. If a batch of several inputs crashes,
+    /// it is not known which of them is guilty, so none of them pays. The batch is replayed in halves, each by
+    /// itself in its container, until one input crashes alone. One guilty input in a batch of `n` costs
+    /// log2(n) + 1 crashes at most, and [`crash_retries`](Builder::crash_retries) more. With `crash_retries(0)`
+    /// all inputs of the batch are lost.
+    ///
+    /// [`App::batch`]: crate::App::batch
+    /// [`App::batch_async`]: crate::App::batch_async
+    /// [`App::batch_worker`]: crate::App::batch_worker
+    pub fn batch_size(mut self, inputs: usize) -> Self {
+        self.draft.batch_size = Some(inputs);
+        self
+    }
+
+    /// How long a batch that is not full waits for more inputs, 0 ..= 10 min. By default it does not wait, and
+    /// takes what is there. A function of batches only.
+    ///
+    /// The time counts from the first input that the batch could have. A batch does not wait if no more inputs
+    /// can come: it holds no call, and each open map is at its end or has its window full. Retries that are
+    /// not yet due are not waited for. No container holds inputs while a batch forms.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// let app = longshore::App::ephemeral("docs");
+    /// let insert = app
+    ///     .batch("insert", |rows: &[&u64]| vec![Ok::<_, String>(rows.len()); rows.len()])
+    ///     .containers(1)
+    ///     .batch_size(3)
+    ///     .batch_wait(Duration::from_secs(60))
+    ///     .start()?;
+    /// let calls = [1, 2, 3].map(|row| insert.call(row));
+    /// for call in calls {
+    ///     assert_eq!(call.wait().unwrap(), 3, "the three calls share a batch");
+    /// }
+    /// # Ok::<(), longshore::StartError>(())
+    /// ```
+    pub fn batch_wait(mut self, wait: Duration) -> Self {
+        self.draft.batch_wait = Some(wait);
         self
     }
 
@@ -246,6 +306,119 @@ where
     /// is set.
     pub fn crash_retries(mut self, crash_retries: u32) -> Self {
         self.draft.crash_retries = crash_retries;
+        self
+    }
+
+    /// The time that one attempt at an input may take, 1 ms ..= 24 h. The clock starts when the function gets
+    /// the input, again for each attempt. [`Map::timeout`](crate::Map::timeout) and
+    /// [`Limits::timeout`](crate::Limits::timeout) override it for one map or call.
+    ///
+    /// An attempt that times out is a failure: it spends [`Builder::retries`] and waits their delay.
+    /// [`Builder::retry_if`] is not asked. The next attempt sees [`Previous::TimedOut`](crate::Previous), and
+    /// the outcome is [`Cause::TimedOut`](crate::Cause::TimedOut). An attempt that ends before the engine has
+    /// noticed the limit, within about 2 ms, is in time.
+    ///
+    /// | the code | at the limit | its container |
+    /// |---|---|---|
+    /// | async, waits | its future is dropped | lives on, and so do the other inputs that it has in flight |
+    /// | synchronous, passes [checkpoints](crate::Context::checkpoint) | it unwinds at the next one | lives on |
+    /// | does not wait or pass a checkpoint for 50 ms | its thread is left behind | crashes: [`Death::Unresponsive`](crate::Death::Unresponsive). The others in flight are innocent |
+    ///
+    /// A [`Worker`](crate::Worker) or [`AsyncWorker`](crate::AsyncWorker) may be half-updated after the first
+    /// two, so it is dropped without an `exit`, and entered again: see [`Builder::keep_interrupted`]. The
+    /// crash counts for the restart policy, and never against the input. The next attempt begins when the
+    /// code of the last one has returned or is left behind. An input that has left two threads behind ends.
+    ///
+    /// At the bound on [abandoned threads](Builder::abandoned_max) a container that hangs is kept, and not
+    /// replaced. If all containers hang like that, a function with limited restarts gives up, and another one
+    /// waits for a thread to return.
+    ///
+    /// ```
+    /// use longshore::{App, Retries};
+    /// use std::time::Duration;
+    ///
+    /// let app = App::ephemeral("docs");
+    /// let fetch = app
+    ///     .function_async("fetch", async |n: &u64| {
+    ///         if *n == 13 {
+    ///             std::future::pending::<()>().await;
+    ///         }
+    ///         Ok::<_, std::convert::Infallible>(*n)
+    ///     })
+    ///     .containers(1)
+    ///     .concurrent_inputs(8)
+    ///     .timeout(Duration::from_millis(50))
+    ///     .retries(Retries::new(1).initial_delay(Duration::ZERO))
+    ///     .start()?;
+    /// let outcomes = fetch.run_all((10..20).collect());
+    /// let failed: Vec<_> = outcomes.into_iter().filter_map(Result::err).collect();
+    /// assert!(failed.len() == 1 && failed[0].is_timed_out());
+    /// assert_eq!((failed[0].input(), failed[0].attempts()), (Some(&13), 2));
+    /// assert_eq!(fetch.status().crashes, 0);
+    /// # Ok::<(), longshore::StartError>(())
+    /// ```
+    pub fn timeout(mut self, limit: Duration) -> Self {
+        self.draft.limits.timeout = Some(limit);
+        self
+    }
+
+    /// Whether an attempt that [timed out](Builder::timeout) spends a retry. If not, the input fails at once.
+    pub fn retry_timeouts(mut self, retry: bool) -> Self {
+        self.draft.limits.retry_timeouts = retry;
+        self
+    }
+
+    /// The time from the acceptance of an input to its outcome, 1 ms ..= 365 days, with all that it waits
+    /// for: in queues, for retries and replays, during a pause or a crash loop. An input of a map is accepted
+    /// when it is pulled. [`Map::deadline`](crate::Map::deadline) and
+    /// [`Limits::deadline`](crate::Limits::deadline) override it for one map or call.
+    ///
+    /// When it passes, an input that waits ends at once, and one that executes is ended as by a
+    /// [timeout](Builder::timeout), but for good. The outcome is
+    /// [`Cause::DeadlineExceeded`](crate::Cause::DeadlineExceeded), with the error of the last attempt that
+    /// has failed. A retry that would be due at or after the deadline is not waited for.
+    ///
+    /// ```
+    /// use longshore::{App, Cause, Retries};
+    /// use std::time::{Duration, Instant};
+    ///
+    /// let app = App::ephemeral("docs");
+    /// let f = app
+    ///     .function("f", |_: &u64| Err::<(), _>("down"))
+    ///     .retries(Retries::new(5).initial_delay(Duration::from_secs(30)))
+    ///     .deadline(Duration::from_secs(10))
+    ///     .start()?;
+    /// let begun = Instant::now();
+    /// let failure = f.call(1).wait().unwrap_err();
+    /// assert!(begun.elapsed() < Duration::from_secs(5), "the retry is not waited for");
+    /// assert!(matches!(failure.cause(), Cause::DeadlineExceeded { last: Some("down"), .. }));
+    /// # Ok::<(), longshore::StartError>(())
+    /// ```
+    pub fn deadline(mut self, limit: Duration) -> Self {
+        self.draft.limits.deadline = Some(limit);
+        self
+    }
+
+    /// The time that an `enter` may take, 1 ms ..= 24 h. A longer one is a failed start:
+    /// [`Death::EnterTimedOut`](crate::Death::EnterTimedOut). Async code is dropped where it waits. The
+    /// thread of other code is left behind until it returns or comes to a checkpoint.
+    pub fn enter_timeout(mut self, limit: Duration) -> Self {
+        self.draft.limits.enter_timeout = Some(limit);
+        self
+    }
+
+    /// Keeps a worker whose `call` was interrupted, by a [timeout](Builder::timeout), a
+    /// [deadline](Builder::deadline) or a cancellation. Without this, the worker is dropped without an `exit`
+    /// and entered again, because the interruption may have left it half-updated. Clients that leave in
+    /// masses then cost an `enter` each.
+    ///
+    /// It asks of the code that its state is whole at each
+    /// [`Context::checkpoint`](crate::Context::checkpoint) of a [`Worker`](crate::Worker), and at each
+    /// `await` of an [`AsyncWorker`](crate::AsyncWorker): no value is taken out, and no invariant broken,
+    /// across one of them. Locks that the call holds are released by the unwind, and a `std::sync::Mutex`
+    /// is poisoned by it.
+    pub fn keep_interrupted(mut self) -> Self {
+        self.draft.keep_interrupted = true;
         self
     }
 
@@ -418,8 +591,12 @@ impl Draft {
             name: name.into(),
             containers: None,
             concurrent_inputs: 1,
+            batch_size: None,
+            batch_wait: None,
             retries: Retries::default(),
             crash_retries: 3,
+            limits: LimitRules::default(),
+            keep_interrupted: false,
             restart: None,
             window: None,
             calls_max: CALLS_MAX_DEFAULT,
@@ -471,7 +648,7 @@ impl Draft {
             Some(inputs) => Window::fixed(inputs)?,
             None => {
                 let bytes = shape.input.size() + shape.outcome.size();
-                Window::adaptive(bytes, rules.containers as u64 * u64::from(rules.lanes))
+                Window::adaptive(bytes, rules.containers as u64 * rules.in_flight())
             }
         };
         install_hook(Context::moment);
@@ -483,6 +660,7 @@ impl Draft {
             shape,
             code,
             exit_timeout: self.exit_timeout,
+            keep_interrupted: self.keep_interrupted,
             stack_bytes: self.stack_bytes,
             panic_hook: self.panic_hook,
             memory,
@@ -518,7 +696,11 @@ impl Draft {
             return Err(ConfigError::ConcurrentInputs { inputs, max });
         }
         if inputs > 1
-            && let InFlight::One(instead) = code.in_flight()
+            && let Some(instead) = match code.in_flight() {
+                InFlight::Many => None,
+                InFlight::One(instead) => Some(instead),
+                InFlight::Batch => Some("code of batches executes one batch at a time; use batch_size"),
+            }
         {
             return Err(ConfigError::OneAtATime { inputs, instead });
         }
@@ -526,6 +708,26 @@ impl Draft {
             return Err(ConfigError::InFlight { containers, inputs, max: IN_FLIGHT_MAX });
         }
         Ok(u32::try_from(inputs).expect("it is at most 65 536"))
+    }
+
+    /// How the inputs of batch code form batches. `None` for other code.
+    fn batching(&self, containers: usize, code: &dyn Code) -> Result<Option<Batching>, ConfigError> {
+        if code.in_flight() != InFlight::Batch {
+            let described = self.batch_size.is_some() || self.batch_wait.is_some();
+            return if described { Err(ConfigError::NotBatched) } else { Ok(None) };
+        }
+        let size = self.batch_size.ok_or(ConfigError::NoBatchSize)?;
+        if !(1..=CONCURRENT_INPUTS_MAX).contains(&size) {
+            return Err(ConfigError::BatchSize { size, max: CONCURRENT_INPUTS_MAX });
+        }
+        if containers * size > IN_FLIGHT_MAX {
+            return Err(ConfigError::InFlight { containers, inputs: size, max: IN_FLIGHT_MAX });
+        }
+        let wait = self.batch_wait.unwrap_or_default();
+        if wait > BATCH_WAIT_MAX {
+            return Err(ConfigError::BatchWait { wait, limit: BATCH_WAIT_MAX });
+        }
+        Ok(Some(Batching { size: size as u64, wait }))
     }
 
     fn rules(&self, code: &dyn Code) -> Result<Rules, ConfigError> {
@@ -545,11 +747,13 @@ impl Draft {
             return Err(ConfigError::CallsMax { calls_max: self.calls_max, max: CALLS_MAX });
         }
         self.retries.validate()?;
+        self.limits.validate()?;
         let restart = self.restart.clone().unwrap_or_else(|| self.app.policy.clone());
         restart.validate()?;
         let (retries, crash_retries) = (self.retries.clone(), self.crash_retries);
         let (lanes, has_state) = (self.lanes(containers, code)?, code.has_state());
-        let calls_max = self.calls_max;
-        Ok(Rules { containers, lanes, has_state, retries, crash_retries, restart, calls_max })
+        let (batch, calls_max) = (self.batching(containers, code)?, self.calls_max);
+        let limits = self.limits;
+        Ok(Rules { containers, lanes, has_state, batch, retries, crash_retries, restart, calls_max, limits })
     }
 }

@@ -1,4 +1,4 @@
-//! The five kinds of the user's code, as the application gives them.
+//! The kinds of the user's code, as the application gives them.
 
 /// A plain function.
 pub(crate) struct Plain<F>(pub(crate) F);
@@ -14,6 +14,15 @@ pub(crate) struct AsyncWorkerCode<N>(pub(crate) N);
 
 /// A [`ConcurrentWorker`](crate::ConcurrentWorker), which its `enter` makes for each generation.
 pub(crate) struct ConcurrentCode<N>(pub(crate) N);
+
+/// A function of batches.
+pub(crate) struct PlainBatch<F>(pub(crate) F);
+
+/// An async function of batches.
+pub(crate) struct AsyncBatch<F>(pub(crate) F);
+
+/// A [`BatchWorker`](crate::BatchWorker), made anew by its `enter` for each generation.
+pub(crate) struct BatchWorkerCode<N>(pub(crate) N);
 
 #[cfg(feature = "testkit")]
 pub(crate) use crate::code::rehearsable::Rehearsable;

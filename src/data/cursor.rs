@@ -75,13 +75,24 @@ pub(super) struct Cursor {
     orders: Mutex<Orders>,
     /// The light half that the thread passes with.
     light: Light,
+    /// The first place.
+    from: u64,
+    /// The number of places that execute together. Only the last batch may be smaller.
+    batch: u64,
 }
 
 impl Cursor {
     /// A cursor for a thread that passes with `light` in each step.
     pub(crate) fn new(from: u64, end: u64, light: Light) -> Self {
+        Self::in_batches(from, end, light, 1)
+    }
+
+    /// A cursor for a thread that executes `batch` places together, and then steps over them one by one.
+    pub(super) fn in_batches(from: u64, end: u64, light: Light, batch: u64) -> Self {
         assert!(from <= end && end <= PLACE, "a chunk holds fewer than 2^31 inputs");
         Self {
+            from,
+            batch,
             at: AtomicU64::new(from | WAITING),
             control: AtomicU64::new(end),
             orders: Mutex::new(Orders { end, fenced: None }),
@@ -164,7 +175,7 @@ impl Cursor {
         position
     }
 
-    /// Shortens the range so that it ends at `wanted`, or after the place that executes or has already been
+    /// Shortens the range so that it ends at `wanted`, or after the places that execute or have already been
     /// passed. Returns the end. It is unchanged if the system refuses the barrier.
     pub(crate) fn truncate(&self, wanted: u64) -> u64 {
         let mut orders = self.orders.lock();
@@ -173,8 +184,8 @@ impl Cursor {
         }
         if self.halt() {
             let position = self.position(orders.end);
-            let reached = position.at + u64::from(position.begun);
-            orders.end = reached.max(wanted);
+            let reached = if position.begun { self.batch_end(position.at) } else { position.at };
+            orders.end = reached.max(wanted).min(orders.end);
         }
         self.control.store(orders.end, Ordering::SeqCst);
         orders.end
@@ -185,6 +196,21 @@ impl Cursor {
     fn halt(&self) -> bool {
         self.control.fetch_or(HALT, Ordering::SeqCst);
         heavy(self.light)
+    }
+
+    /// The end of the batch to which a place belongs, if the range is long enough.
+    fn batch_end(&self, place: u64) -> u64 {
+        let batches = (place - self.from) / self.batch + 1;
+        self.from + batches * self.batch
+    }
+
+    /// The end of the places that execute together with `place`, for the thread that executes it. No other
+    /// thread shortens the range within them.
+    pub(super) fn executing_to(&self, place: u64) -> u64 {
+        let control = self.control.load(Ordering::Acquire);
+        // While another thread interferes, its decision is waited for.
+        let end = if control & HALT == 0 { control } else { self.orders.lock().end };
+        self.batch_end(place).min(end)
     }
 
     fn position(&self, end: u64) -> CursorPosition {

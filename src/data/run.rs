@@ -33,13 +33,19 @@ pub(crate) struct Run {
 }
 
 impl Run {
-    /// A lease of the places `from .. to`, whose inputs have no outcome.
-    #[expect(unsafe_code, reason = "a lease is of inputs without an outcome")]
+    /// A lease whose inputs execute one by one.
+    #[cfg(test)]
     pub(crate) fn new(chunk: Arc<Chunk>, from: u64, to: u64) -> Self {
+        Self::in_batches(chunk, from, to, 1)
+    }
+
+    /// A lease of the places `from .. to`, whose inputs have no outcome. `batch` of them execute together.
+    #[expect(unsafe_code, reason = "a lease is of inputs without an outcome")]
+    pub(crate) fn in_batches(chunk: Arc<Chunk>, from: u64, to: u64, batch: u64) -> Self {
         // SAFETY: the ledger leases an input to one container at a time, and only before it has its outcome.
         // The input gets its outcome through this run, or after the run's fence. The run keeps the chunk.
         let slice = unsafe { chunk.slice(from as usize..to as usize) };
-        let cursor = Cursor::new(from, to, Light::get());
+        let cursor = Cursor::in_batches(from, to, Light::get(), batch);
         Self { chunk, slice, cursor, task: Mutex::new(None), suspended: AtomicBool::new(false) }
     }
 
@@ -145,10 +151,22 @@ impl Run {
         self.cursor.is_fenced()
     }
 
+    /// The position of the run. It is exact on the executing thread, as long as the run is not fenced.
+    pub(crate) fn look(&self) -> Position {
+        self.position(self.cursor.look())
+    }
+
     /// The index of the input that is executing, as long as the run is not fenced.
     pub(crate) fn executing(&self) -> Option<u64> {
         let position = self.cursor.look();
         position.begun.then(|| self.chunk.first() + position.at)
+    }
+
+    /// The places of the inputs that execute, as the position of a fence or of the executing thread says.
+    pub(crate) fn executing_places(&self, position: Position) -> Range<usize> {
+        let at = position.at - self.chunk.first();
+        let end = if position.begun { self.cursor.executing_to(at) } else { at };
+        at as usize..end as usize
     }
 
     /// The index before which every input is completed, as long as the run is not fenced.
@@ -211,6 +229,19 @@ impl<'a, I, O, E> ActiveRun<'a, I, O, E> {
     #[inline]
     pub(crate) fn index(&self) -> u64 {
         self.at.index()
+    }
+
+    /// The inputs that execute together, beginning with the next one that has no outcome.
+    #[expect(unsafe_code, reason = "reads what executes")]
+    pub(crate) fn inputs(&self) -> impl ExactSizeIterator<Item = &'a I> + use<'a, I, O, E>
+    where
+        I: 'static,
+    {
+        let slice = &self.at.run.slice;
+        let places = self.at.place..self.at.run.cursor.executing_to(self.at.place as u64) as usize;
+        // SAFETY: the types were checked when the run began. The cursor has let the first of these places
+        // begin, and with it the others. A thread that fences the run from then on marks them all as shared.
+        places.map(|place| unsafe { slice.input(place) })
     }
 
     #[inline]

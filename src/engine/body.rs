@@ -23,9 +23,10 @@ use crate::contain::unwind::{contain, ignore_panic};
 use crate::data::chunk::ChunkInputs;
 use crate::data::cursor::Advance;
 use crate::data::erased::ErasedValue;
+use crate::data::failure::Reason;
 use crate::data::retained::Retained;
 use crate::data::run::{ActiveRun, Run, RunCursor};
-use crate::data::shape::Types;
+use crate::data::shape::{Types, Why};
 use crate::decide::ledger::{Lease, Retryable};
 use crate::decide::life::Served;
 use crate::engine::caller::Caller;
@@ -68,6 +69,8 @@ pub(crate) enum InFlight {
     Many,
     /// Only one. The text says which code can have many.
     One(&'static str),
+    /// The inputs of a batch, in one call.
+    Batch,
 }
 
 /// The user's code in one generation of a container. It lives on the container's thread.
@@ -381,6 +384,13 @@ impl LeasedRun<'_> {
         self.env.token.drop_inside(answer);
     }
 
+    /// The batch of the executing input has returned a vector of the wrong length. Returns whether the run
+    /// goes on with the next input.
+    pub(super) fn fails_by_length(&self, at: &mut RunCursor<'_>, inputs: usize, outcomes: usize) -> bool {
+        let why = Why::Reason(Reason::BatchLength { inputs, outcomes });
+        self.env.dispatch.failed(self.lane, &self.run, at, why, (Retryable::No, None))
+    }
+
     #[cold]
     fn failed<E: Send + 'static>(
         &self,
@@ -395,7 +405,7 @@ impl LeasedRun<'_> {
         let peak_bytes = used.map(|used| used.peak).or_else(|| self.env.token.peak());
         self.log_failure(at.index(), &Shown(&error, errors.show), retryable, peak_bytes, span);
         let error: ErasedValue = Box::new(error);
-        self.env.dispatch.failed(self.lane, &self.run, at, error, (retryable, peak_bytes))
+        self.env.dispatch.failed(self.lane, &self.run, at, Why::Error(error), (retryable, peak_bytes))
     }
 
     /// A span around the inputs of a second or later attempt, or around all inputs if `TRACE` is on.

@@ -65,21 +65,21 @@ impl JobBuffers {
     }
 
     /// Records that the inputs of `span` have ended. `begun` says whether the first of them was executing.
-    pub(crate) fn has_ended(&mut self, span: Span, begun: bool, reason: Reason) {
+    pub(crate) fn has_ended(&mut self, span: Span, begun: u64, reason: Reason) {
         match self {
             Self::Map(map) => map.has_ended(span, begun, reason),
-            Self::Call(call) => call.has_ended(begun, reason),
+            Self::Call(call) => call.has_ended(begun > 0, reason),
         }
     }
 
-    /// Removes up to `most` inputs that have ended, the earliest first. Returns their range, whether the
-    /// first of them was executing, and why they have ended.
-    pub(crate) fn take_ended(&mut self, most: u64) -> Option<(Span, bool, Reason)> {
+    /// Removes up to `most` inputs that have ended, the earliest first. Returns their range, how many of the
+    /// first were executing, and why they have ended.
+    pub(crate) fn take_ended(&mut self, most: u64) -> Option<(Span, u64, Reason)> {
         match self {
             Self::Map(map) => map.take_ended(most),
             Self::Call(call) => {
                 let (begun, reason) = call.take_ended()?;
-                Some((Span { first: 0, len: 1 }, begun, reason))
+                Some((Span { first: 0, len: 1 }, u64::from(begun), reason))
             }
         }
     }
@@ -193,6 +193,10 @@ impl BuffersByJob {
 impl Sources for BuffersByJob {
     fn available(&self, job: JobId, mode: Mode) -> u64 {
         self.map(job).map_or(0, |map| map.available(mode))
+    }
+
+    fn is_over(&self, job: JobId) -> bool {
+        self.map(job).is_none_or(MapBuffers::brings_no_more)
     }
 
     fn await_inputs(&self, job: JobId, mode: Mode) -> Option<u64> {

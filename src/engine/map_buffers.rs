@@ -78,8 +78,8 @@ impl MapEnd {
 /// too long.
 struct Ended {
     len: u64,
-    /// Whether the first input of the range was executing.
-    begun: bool,
+    /// How many inputs at the beginning of the range were executing.
+    begun: u64,
     reason: Reason,
 }
 
@@ -185,17 +185,17 @@ impl MapBuffers {
         }
     }
 
-    /// Records that the inputs of `span` have ended. `begun` says whether the first of them was executing.
-    pub(crate) fn has_ended(&mut self, span: Span, begun: bool, reason: Reason) {
+    /// Records that the inputs of `span` have ended. The first `begun` of them were executing.
+    pub(crate) fn has_ended(&mut self, span: Span, begun: u64, reason: Reason) {
         self.ended.insert(span.first, Ended { len: span.len, begun, reason });
     }
 
-    /// Removes up to `most` inputs that have ended, the earliest first. Returns their range, whether the
-    /// first of them was executing, and why they have ended.
-    pub(crate) fn take_ended(&mut self, most: u64) -> Option<(Span, bool, Reason)> {
+    /// Removes up to `most` inputs that have ended, the earliest first. Returns their range, how many of the
+    /// first were executing, and why they have ended.
+    pub(crate) fn take_ended(&mut self, most: u64) -> Option<(Span, u64, Reason)> {
         let (first, Ended { len, begun, reason }) = self.ended.pop_first()?;
         if len > most {
-            let rest = Ended { len: len - most, begun: false, reason: reason.clone() };
+            let rest = Ended { len: len - most, begun: begun.saturating_sub(most), reason: reason.clone() };
             self.ended.insert(first + most, rest);
         }
         Some((Span { first, len: len.min(most) }, begun, reason))
@@ -215,6 +215,12 @@ impl MapBuffers {
     /// Records that the input at `index`, and perhaps later ones, will have no outcome.
     pub(crate) fn gap_at(&mut self, index: u64) {
         self.gap_from = Some(self.gap_from.map_or(index, |first| first.min(index)));
+    }
+
+    /// Whether the source brings no more inputs than are available now. A source that a container pulls by
+    /// itself makes all its inputs available.
+    pub(super) fn brings_no_more(&self) -> bool {
+        self.source_over || !matches!(self.source, JobSource::Prefetched(_))
     }
 
     /// Whether no more inputs will come from the source or from the feeder's queue.

@@ -13,6 +13,7 @@ pub(crate) mod abort;
 pub mod actor;
 pub(crate) mod anchor;
 pub(crate) mod async_body;
+pub(crate) mod batch_body;
 pub(crate) mod body;
 pub(crate) mod call_buffers;
 pub(crate) mod caller;

@@ -24,10 +24,12 @@ use crate::data::cursor::Advance;
 use crate::data::failure::Cause;
 use crate::data::failure::{Failure, Reason};
 use crate::data::run::Run;
+use crate::data::shape::Why;
 use crate::data::source::DirectSource;
 use crate::decide::admission::CALLS_MAX_DEFAULT;
 use crate::decide::ledger::{LeaseKind, Mode, Retryable, Rules};
 use crate::decide::life::{Next, Served};
+use crate::decide::limits::{LimitRules, Limits};
 use crate::decide::restart::{CrashLoopBackoff, RateLimited, Restart};
 use crate::decide::retries::Retries;
 use crate::decide::time::Time;
@@ -283,11 +285,13 @@ fn live(choices: Vec<u32>, verbosity: Verbosity) -> LaneTally {
     let rules = Rules {
         containers: tape.one_of(&[1, 2, 3]),
         lanes: tape.one_of(&[4, 2, 3, 5, 9]),
+        batch: None,
         has_state: tape.one_in(2),
         retries: retries.initial_delay(delay),
         crash_retries: tape.one_of(&[3, 0, 1, 2]),
         restart,
         calls_max: CALLS_MAX_DEFAULT,
+        limits: LimitRules::default(),
     };
     let habits = Habits {
         salt: tape.salt(),
@@ -434,7 +438,9 @@ impl<'a> LaneWorld<'a> {
 
     fn open_call(&mut self) {
         let input = (self.opened + 1) << 20;
-        if let Ok(call) = OpenCall::begin::<u64, u64>(self.engine, input, Caller::default(), None) {
+        if let Ok(call) =
+            OpenCall::begin::<u64, u64>(self.engine, input, Caller::default(), None, Limits::default())
+        {
             let serial = self.serial(call.0.job);
             self.calls.push(SimCall { call, serial });
         }
@@ -452,7 +458,7 @@ impl<'a> LaneWorld<'a> {
             source,
             (order, failures),
             Window::Fixed(window),
-            None,
+            Default::default(),
             Caller::default(),
         );
         let Ok(reader) = opened else { return };
@@ -655,7 +661,7 @@ impl<'a> LaneWorld<'a> {
                     }
                     Notice::Recovered | Notice::NothingPending | Notice::Ended { .. } => self.create(),
                     Notice::Entered => self.review_at = Some(self.now()),
-                    Notice::Exiting { .. } | Notice::FeederEnded | Notice::Awaited => {}
+                    Notice::Exiting { .. } | Notice::FeederEnded | Notice::Awaited | Notice::Limited => {}
                 }
             }
         }
@@ -884,7 +890,7 @@ impl<'a> LaneWorld<'a> {
                     record.alone = false;
                 }
                 let retryable = if worth { Retryable::Yes } else { Retryable::No };
-                if engine.failed(id, &run, &mut active.at, Box::new(input), (retryable, None)) {
+                if engine.failed(id, &run, &mut active.at, Why::Error(Box::new(input)), (retryable, None)) {
                     self.execute(at, lane, place + 1);
                 } else {
                     self.drivers[at].comes_back(lane, now);

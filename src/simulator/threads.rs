@@ -10,6 +10,7 @@ use crate::code::token::{self, Token};
 use crate::contain::unwind::contain;
 use crate::data::cursor::Advance;
 use crate::data::run::Run;
+use crate::data::shape::Why;
 use crate::decide::ledger::{Lease, Retryable};
 use crate::decide::life::{Act, LifeEvent, Next, Part, Served};
 use crate::decide::restart::Restart;
@@ -528,8 +529,13 @@ impl World {
             None => Retryable::Yes,
         };
         let mut active = task.run.active_at::<SimInput, SimOutput, Refusal>(place);
-        let goes_on =
-            self.engine.failed(id.into(), &task.run, &mut active.at, Box::new(error), (wanted, None));
+        let goes_on = self.engine.failed(
+            id.into(),
+            &task.run,
+            &mut active.at,
+            Why::Error(Box::new(error)),
+            (wanted, None),
+        );
         self.sync_pulled();
         let due = self.engine.under_lock(|state| state.ledger.retry_due(job, index));
         self.tally.retries_put_off += u64::from(worth && least.is_some() && due.is_some());

@@ -89,7 +89,7 @@ async fn polled_among_tasks<T>(origin: &Arc<Origin>, future: impl Future<Output 
     poll_fn(|cx| among_tasks(origin, || future.as_mut().poll(cx))).await
 }
 
-async fn in_span<T>(future: impl Future<Output = T>, span: Option<&SafeSpan>) -> T {
+pub(super) async fn in_span<T>(future: impl Future<Output = T>, span: Option<&SafeSpan>) -> T {
     let mut future = pin!(future);
     poll_fn(|cx| {
         let _in_span = span.map(SafeSpan::enter);
@@ -99,11 +99,11 @@ async fn in_span<T>(future: impl Future<Output = T>, span: Option<&SafeSpan>) ->
 }
 
 /// The state that all generations of a container share.
-struct Play<'a, I, O, E> {
-    dispatch: &'a Arc<Dispatch>,
-    rehearsed: &'a Rehearsed<I, O, E>,
-    context: &'a Context,
-    id: ContainerId,
+pub(super) struct Play<'a, I, O, E> {
+    pub(super) dispatch: &'a Arc<Dispatch>,
+    pub(super) rehearsed: &'a Rehearsed<I, O, E>,
+    pub(super) context: &'a Context,
+    pub(super) id: ContainerId,
 }
 
 /// The user's code as an execution calls it.
@@ -115,6 +115,11 @@ enum Plays<'a, I, O, E> {
 }
 
 impl<I, O, E> Plays<'_, I, O, E> {
+    /// See [`Role::tears`].
+    fn tears(&self) -> bool {
+        matches!(self, Plays::Alone(role) if role.tears())
+    }
+
     async fn call(&mut self, input: &I, context: &Context) -> Result<O, E> {
         match self {
             Self::Alone(role) => role.call(input, context).await,
@@ -124,7 +129,7 @@ impl<I, O, E> Plays<'_, I, O, E> {
 }
 
 /// The scripted death of a container, if it is not the death that its panic stands for.
-type Scripted = Cell<Option<Death>>;
+pub(super) type Scripted = Cell<Option<Death>>;
 
 /// The user's code in one generation.
 struct OnStage<'a, I, O, E> {
@@ -139,7 +144,7 @@ where
     O: Send + 'static,
     E: Send + 'static,
 {
-    fn now(&self) -> Duration {
+    pub(super) fn now(&self) -> Duration {
         self.dispatch.now().0
     }
 
@@ -166,12 +171,7 @@ where
                 }
                 (Part::Serve, Some(OnStage { env, role: Some(role) })) => {
                     let scripted = Scripted::default();
-                    // No memory is counted in a rehearsal, so no bytes count as retained.
-                    let drive = async |task: &LeasedRun<'_>| {
-                        self.drive(task, Plays::Alone(role.as_mut()), &scripted).await;
-                        0
-                    };
-                    let served = contained(env.serve_in_task(drive)).await;
+                    let served = self.serve(env, role.as_mut(), &scripted).await;
                     self.context.end_run();
                     match (served, scripted.take()) {
                         (Err(panic), Some(death)) => {
@@ -235,6 +235,36 @@ where
         if body.waits() { env.unless_over(enter).await } else { Some(enter.await) }
     }
 
+    /// Executes one input at a time, or one batch.
+    async fn serve(
+        &self,
+        env: &GenerationEnv<'_>,
+        role: &mut (dyn Role<I, O, E> + '_),
+        scripted: &Scripted,
+    ) -> Result<Served, Panic> {
+        // No memory is counted in a rehearsal, so no bytes count as retained.
+        if role.batch().is_some() {
+            let drive = async |batch: &[LeasedRun<'_>]| {
+                let role = role.batch().expect("it was just asked");
+                self.drive_batch(batch, role, scripted).await;
+                0
+            };
+            return contained(env.serve_batches_in_task(drive)).await;
+        }
+        let drive = async |task: &LeasedRun<'_>| {
+            self.drive(task, Plays::Alone(&mut *role), scripted).await;
+            0
+        };
+        contained(env.serve_in_task(drive)).await
+    }
+
+    /// Kills the container between two batches, as if by hand.
+    pub(super) fn dies_between_batches(&self) {
+        let (generation, _) = self.dispatch.under_lock(|state| state.ledger.stage(self.id));
+        self.dispatch.batch_returned(self.id, generation);
+        kill(self.dispatch, self.id);
+    }
+
     async fn drive(&self, task: &LeasedRun<'_>, mut role: Plays<'_, I, O, E>, scripted: &Scripted) {
         let Some(mut active) = task.run.begin::<I, O, E>() else { return };
         let span = task.span();
@@ -261,7 +291,12 @@ where
             } else {
                 Some(in_span(executes, span.as_ref()).await)
             };
-            let Some(result) = result else { return };
+            let Some(result) = result else {
+                if role.tears() {
+                    task.may_be_torn();
+                }
+                return;
+            };
             let ending = match &result {
                 _ if task.run.is_fenced() => ExecutionEnd::Late,
                 Ok(_) => ExecutionEnd::Completed,
@@ -312,12 +347,7 @@ where
             Some(Fault::Fail(error)) => Err(error),
             Some(Fault::Hang) => pending().await,
             Some(Fault::Panic) => panic!("a scripted panic"),
-            Some(Fault::ExceedMemory) => {
-                let limit = task.env.dispatch.settings.memory.limit.unwrap_or(0);
-                let used = limit.saturating_add(1);
-                scripted.set(Some(Death::MemoryLimit { limit, used, reclaimed: true }));
-                unwind_to_boundary() // as a checkpoint does
-            }
+            Some(Fault::ExceedMemory) => dies_of_memory(task, scripted),
         }
     }
 
@@ -330,6 +360,14 @@ where
             contained(exit).await
         }
     }
+}
+
+/// The executing code is over its memory limit.
+pub(super) fn dies_of_memory(task: &LeasedRun<'_>, scripted: &Scripted) -> ! {
+    let limit = task.env.dispatch.settings.memory.limit.unwrap_or(0);
+    let used = limit.saturating_add(1);
+    scripted.set(Some(Death::MemoryLimit { limit, used, reclaimed: true }));
+    unwind_to_boundary() // as a checkpoint does
 }
 
 /// Makes the executing input the last one of its lease, and gives the inputs behind it back, so that the
@@ -349,13 +387,17 @@ fn end_lease_behind(task: &LeasedRun<'_>, index: u64) {
 fn dies_between(task: &LeasedRun<'_>) {
     let GenerationEnv { dispatch, container: id, generation, .. } = *task.env;
     dispatch.returned(task.lane, generation);
+    kill(dispatch, id);
+}
+
+fn kill(dispatch: &Dispatch, id: ContainerId) {
     dispatch.kill(id);
     dispatch.give_up(); // if no container is left, and none can be created
     dispatch.notify(Notice::Fenced { restart: Restart::Now });
 }
 
 /// Lets `time` of virtual time pass.
-async fn pass(time: Duration) {
+pub(super) async fn pass(time: Duration) {
     if !time.is_zero() {
         sleep(time).await;
     }

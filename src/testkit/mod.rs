@@ -62,6 +62,7 @@
 //! * If several containers could go first, the engine always lets the same one go first. The next version may
 //!   choose another one.
 
+mod batch;
 mod container;
 mod feeder;
 mod host;

@@ -27,6 +27,9 @@ pub struct Execution {
     pub container: ContainerId,
     /// The generation of that container.
     pub generation: Generation,
+    /// The batch in which it was executed, counted from 0 over all containers. `None` for code that executes
+    /// one input in a call.
+    pub batch: Option<u64>,
     /// When it began.
     pub began: Duration,
     /// When it ended. If it never did, when the rehearsal ended.
@@ -121,6 +124,20 @@ impl Record {
         self.written.executions.iter().filter(move |execution| execution.input == input)
     }
 
+    /// The batches as they were executed, in the order in which they began.
+    #[must_use]
+    pub fn batches(&self) -> Vec<Vec<&Execution>> {
+        let mut batches: Vec<Vec<&Execution>> = Vec::new();
+        for execution in &self.written.executions {
+            let Some(batch) = execution.batch else { continue };
+            match batches.last_mut().filter(|last| last[0].batch == Some(batch)) {
+                Some(last) => last.push(execution),
+                None => batches.push(vec![execution]),
+            }
+        }
+        batches
+    }
+
     /// Every generation of every container, in the order in which they began.
     #[must_use]
     pub fn starts(&self) -> &[Start] {
@@ -199,6 +216,8 @@ impl fmt::Display for Written {
 pub(crate) struct Written {
     executions: Vec<Execution>,
     starts: Vec<Start>,
+    /// The number of batches that have begun.
+    batches: u64,
     events: Vec<(Duration, Event)>,
     /// One line for each entry, in the order in which things happened.
     lines: Vec<(Duration, Line)>,
@@ -277,6 +296,23 @@ impl Log {
 
     /// Records that an execution begins. It ends at the latest when the returned value is dropped.
     pub(crate) fn begins<I, N: Fn() -> Duration>(&self, at: &At<'_, I>, now: N) -> Executing<N> {
+        self.begins_in_batch(at, None, now)
+    }
+
+    /// The number of a batch that begins.
+    pub(super) fn next_batch(&self) -> u64 {
+        let mut written = self.0.lock();
+        written.batches += 1;
+        written.batches - 1
+    }
+
+    /// The same, for an input of a batch.
+    pub(super) fn begins_in_batch<I, N: Fn() -> Duration>(
+        &self,
+        at: &At<'_, I>,
+        batch: Option<u64>,
+        now: N,
+    ) -> Executing<N> {
         let mut written = self.0.lock();
         let place = written.executions.len();
         written.executions.push(Execution {
@@ -285,6 +321,7 @@ impl Log {
             attempt: at.attempt,
             container: at.container,
             generation: at.generation,
+            batch,
             began: at.now,
             ended: at.now,
             ending: ExecutionEnd::Unended,

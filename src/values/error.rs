@@ -43,6 +43,17 @@ pub enum ConfigError {
     /// flight.
     #[expect(missing_docs, reason = "the variant's sentence names its numbers")]
     OneAtATime { inputs: usize, instead: &'static str },
+    /// The function executes batches, and [`Builder::batch_size`](crate::Builder::batch_size) was not set.
+    NoBatchSize,
+    /// The function does not execute batches, and a batch was described. [`App::batch`](crate::App::batch) and
+    /// [`App::batch_worker`](crate::App::batch_worker) make functions that do.
+    NotBatched,
+    /// The largest number of inputs of a batch is outside 1 ..= `max`.
+    #[expect(missing_docs, reason = "the variant's sentence names its numbers")]
+    BatchSize { size: usize, max: usize },
+    /// A batch would wait for longer than the limit.
+    #[expect(missing_docs, reason = "the variant's sentence names its numbers")]
+    BatchWait { wait: Duration, limit: Duration },
     /// The window of a map is outside 1 ..= `max`.
     #[expect(missing_docs, reason = "the variant's sentence names its numbers")]
     Window { window: u64, max: u64 },
@@ -77,6 +88,9 @@ pub enum ConfigError {
     /// The number of calls without an outcome is outside 1 ..= `max`.
     #[expect(missing_docs, reason = "the variant's sentence names its numbers")]
     CallsMax { calls_max: u64, max: u64 },
+    /// The limit of time named `setting` is outside `min` ..= `max`.
+    #[expect(missing_docs, reason = "the variant's sentence names its numbers")]
+    TimeLimit { setting: &'static str, limit: Duration, min: Duration, max: Duration },
     /// A name is empty, is longer than `max` bytes, or holds a NUL.
     #[expect(missing_docs, reason = "the variant's sentence names its numbers")]
     Name { name: String, max: usize },
@@ -90,6 +104,9 @@ pub(crate) const CONCURRENT_INPUTS_MAX: usize = 65_536;
 
 /// The same, if the memory of each of them is limited.
 pub(crate) const ACCOUNTED_INPUTS_MAX: usize = 4_096;
+
+/// The longest time that a batch may wait for more inputs.
+pub(crate) const BATCH_WAIT_MAX: Duration = Duration::from_secs(600);
 
 /// The largest number of inputs that a function has in flight.
 pub(crate) const IN_FLIGHT_MAX: usize = 1 << 20;
@@ -133,11 +150,20 @@ impl fmt::Display for ConfigError {
             }
             Self::InFlight { containers, inputs, max } => write!(
                 f,
-                "{containers} containers with {inputs} concurrent inputs each would have more than {max} in flight"
+                "{containers} containers with {inputs} inputs at once each would have more than {max} in flight"
             ),
             Self::OneAtATime { inputs, instead } => {
                 write!(f, "{inputs} concurrent inputs are not possible: {instead}")
             }
+            Self::NoBatchSize => write!(f, "a function of batches needs a batch_size"),
+            Self::NotBatched => {
+                write!(
+                    f,
+                    "the function executes no batches; use App::batch, App::batch_async or App::batch_worker"
+                )
+            }
+            Self::BatchSize { size, max } => write!(f, "batch_size of {size} is outside 1..={max}"),
+            Self::BatchWait { wait, limit } => write!(f, "batch_wait of {wait:?} is above {limit:?}"),
             Self::Window { window, max } => write!(f, "window of {window} is outside 1..={max}"),
             Self::CrashRetries { crash_retries, max } => {
                 write!(f, "{crash_retries} crash retries are above {max}")
@@ -166,6 +192,9 @@ impl fmt::Display for ConfigError {
             Self::NoMemory => write!(f, "a memory setting of 0 bytes allows no allocation"),
             Self::NoneAbandoned => write!(f, "abandoned_max of 0 is below 1"),
             Self::CallsMax { calls_max, max } => write!(f, "calls_max of {calls_max} is outside 1..={max}"),
+            Self::TimeLimit { setting, limit, min, max } => {
+                write!(f, "{setting} of {limit:?} is outside {min:?}..={max:?}")
+            }
             Self::Name { name, max } => {
                 let len = name.len();
                 write!(f, "name {name:?} has {len} bytes, but must have 1..={max} bytes and no NUL")
@@ -410,6 +439,15 @@ mod tests {
             (ConfigError::NoMemory, "a memory setting of 0 bytes allows no allocation"),
             (ConfigError::NoneAbandoned, "abandoned_max of 0 is below 1"),
             (ConfigError::CallsMax { calls_max: 0, max: 8 }, "calls_max of 0 is outside 1..=8"),
+            (
+                ConfigError::TimeLimit {
+                    setting: "timeout",
+                    limit: Duration::ZERO,
+                    min: Duration::from_millis(1),
+                    max: Duration::from_secs(9),
+                },
+                "timeout of 0ns is outside 1ms..=9s",
+            ),
             (
                 ConfigError::Name { name: "a\0".to_owned(), max: 255 },
                 r#"name "a\0" has 2 bytes, but must have 1..=255 bytes and no NUL"#,

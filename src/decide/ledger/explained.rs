@@ -45,6 +45,10 @@ enum Deed {
 struct Nothing;
 
 impl Sources for Nothing {
+    fn is_over(&self, _: JobId) -> bool {
+        true
+    }
+
     fn available(&self, _: JobId, _: Mode) -> u64 {
         0
     }

@@ -1,7 +1,7 @@
 //! A ledger under test: containers do what the test says, and sources have what it gives them.
 
 use std::cell::Cell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +12,7 @@ use crate::decide::ledger::{
     AfterCrash, Assignment, Lease, Leaving, Ledger, Mode, Position, Pressure, Rules, Scene, Sources, Verdict,
 };
 use crate::decide::life::Next;
+use crate::decide::limits::LimitRules;
 use crate::decide::restart::{RateLimited, RestartPolicy};
 use crate::decide::retries::Retries;
 use crate::decide::time::Time;
@@ -32,10 +33,12 @@ pub(super) fn rules(containers: usize) -> Rules {
         containers,
         lanes: 1,
         has_state: true,
+        batch: None,
         retries: Retries::new(0),
         crash_retries: 3,
         restart,
         calls_max: CALLS_MAX_DEFAULT,
+        limits: LimitRules::default(),
     }
 }
 
@@ -60,6 +63,8 @@ fn crash_by(container: ContainerId, generation: Generation, death: Death) -> Arc
 pub(super) struct Given {
     pub(super) inputs: BTreeMap<JobId, u64>,
     pub(super) yielded: BTreeMap<JobId, u64>,
+    /// The maps whose sources may bring more than that.
+    pub(super) more: BTreeSet<JobId>,
     /// The sources do not say when they have inputs again.
     pub(super) silent: bool,
     /// How often the ledger has asked to hear of more room.
@@ -69,6 +74,10 @@ pub(super) struct Given {
 impl Sources for Given {
     fn available(&self, job: JobId, mode: Mode) -> u64 {
         if mode == Mode::Running { self.inputs.get(&job).copied().unwrap_or_default() } else { 0 }
+    }
+
+    fn is_over(&self, job: JobId) -> bool {
+        !self.more.contains(&job)
     }
 
     fn yielded(&self, job: JobId) -> u64 {
@@ -144,6 +153,50 @@ impl Rig {
             Next::Hold { until } => Next::Hold { until },
             Next::Over(served) => Next::Over(served),
         }
+    }
+
+    /// A container takes a batch. Returns its inputs in their order, or the reason why there is none.
+    pub(super) fn takes_batch(&mut self, id: ContainerId, now: Time) -> Next<Vec<Lease>> {
+        let mut leases = match self.claims(id, now) {
+            Next::Work(lease) => vec![lease],
+            Next::Wait { until } => return Next::Wait { until },
+            Next::Hold { until } => return Next::Hold { until },
+            Next::Over(served) => return Next::Over(served),
+        };
+        loop {
+            let lane = LaneId::new(id, leases.len() as u32);
+            let lease = match self.ledger.join(lane, now, &self.sources) {
+                None => break,
+                Some(Assignment::Lease(lease)) => lease,
+                Some(Assignment::Pull { job, most, leased }) => {
+                    let left = self.sources.inputs.entry(job).or_default();
+                    let pulled = most.min(*left);
+                    *left -= pulled;
+                    self.ledger.pulled(lane, job, (pulled, leased), now).expect("the source has inputs")
+                }
+            };
+            leases.push(lease);
+        }
+        self.ledger.note_left(now);
+        Next::Work(leases)
+    }
+
+    /// A container completes all of its leases with `Ok`.
+    pub(super) fn completes_batch(&mut self, id: ContainerId, now: Time) {
+        let lanes: Vec<LaneId> = self.ledger.leased_by(id).collect();
+        lanes.into_iter().for_each(|lane| self.completes(lane, now));
+    }
+
+    /// The code of a batch dies. Only an input that executes alone is known to be guilty.
+    pub(super) fn batch_dies(&mut self, id: ContainerId, death: Death, now: Time) -> Verdict {
+        let positions = self.executing_in(id);
+        let executing = |(lane, position): &(LaneId, Position)| {
+            let inputs = self.ledger.executing_at(*lane, Some(*position));
+            (*lane, inputs.end - inputs.start)
+        };
+        let inputs: Vec<(LaneId, u64)> = positions.iter().map(executing).collect();
+        let culprit = if let [(lane, 1)] = inputs[..] { Some(lane) } else { None };
+        self.all_die(id, culprit, death, now)
     }
 
     /// A container takes what it is given, which must be something.
@@ -225,6 +278,18 @@ impl Rig {
         let scene = Scene { culprit: in_code, positions: self.executing_in(id) };
         let leaving = Leaving { abandoned: in_code.is_some(), pressure: Pressure::None };
         self.ledger.killed(id, &scene, &crash_by(id, generation, Death::Killed), leaving, now)
+    }
+
+    /// A container is killed by hand at these positions.
+    pub(super) fn is_killed(
+        &mut self,
+        id: ContainerId,
+        positions: Vec<(LaneId, Position)>,
+        now: Time,
+    ) -> Vec<AfterCrash> {
+        let (generation, _) = self.ledger.stage(id);
+        let scene = Scene { culprit: None, positions };
+        self.ledger.killed(id, &scene, &crash_by(id, generation, Death::Killed), UNCROWDED, now)
     }
 
     /// The attempt at which an input that waits, or executes, is or would be.

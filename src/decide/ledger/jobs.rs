@@ -15,6 +15,8 @@ use crate::decide::window::Window;
 pub(crate) enum Unrun {
     Cancelled,
     GivenUp,
+    /// Its deadline has passed.
+    Expired,
 }
 
 impl From<Unrun> for InputEnd {
@@ -22,6 +24,7 @@ impl From<Unrun> for InputEnd {
         match how {
             Unrun::Cancelled => Self::Cancelled,
             Unrun::GivenUp => Self::GivenUp,
+            Unrun::Expired => Self::Failed,
         }
     }
 }
@@ -99,12 +102,14 @@ impl Ledger {
     /// Forgets a job whose inputs have all ended.
     pub(crate) fn close(&mut self, id: JobId) -> Option<Counts> {
         self.step_out(id);
+        self.sources_open.remove(&id);
         let job = self.jobs.remove(&id)?;
         let counts = job.counts();
         assert_eq!(counts.pending(), 0, "job {id:?} is closed with inputs pending");
         if let Some(at) = job.map().and_then(|map| map.little_room_until) {
             self.little_room.remove(&(at, id));
         }
+        self.forget_limits(id, &job);
         Some(counts)
     }
 
@@ -116,6 +121,7 @@ impl Ledger {
         self.totals.accepted(inputs);
         if inputs > 0 {
             self.requeue_map(id);
+            self.accepted_under_deadline(id, Span { first, len: inputs });
         }
         first
     }
@@ -156,6 +162,7 @@ impl Ledger {
     /// and records of this job, and not with the queues of other jobs.
     pub(crate) fn take_pending(&mut self, id: JobId) -> Vec<Span> {
         let mut taken = Vec::new();
+        self.sources_open.remove(&id); // the job ends, so its source brings nothing more
         let Some(job) = self.jobs.get_mut(&id).filter(|job| job.counts().pending() > 0) else { return taken };
         taken.extend(std::iter::from_fn(|| job.take_fresh(u64::MAX)));
         let waiting = job.waiting();
@@ -167,6 +174,9 @@ impl Ledger {
             taken.push(Span { first: index, len: 1 });
         }
         self.calls.remove(&id);
+        if let Some(job) = self.jobs.get_mut(&id) {
+            taken.iter().for_each(|span| job.leaves_acceptances(*span));
+        }
         taken
     }
 

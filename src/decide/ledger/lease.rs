@@ -14,6 +14,8 @@ use crate::values::crash::Previous;
 pub(crate) trait Sources {
     /// The number of inputs that are available without waiting.
     fn available(&self, job: JobId, mode: Mode) -> u64;
+    /// Whether the source brings no more inputs than are available.
+    fn is_over(&self, job: JobId) -> bool;
     /// Called when no input is available: from now on the source informs the ledger of new inputs.
     /// Returns how many came in between, or `None` if the source may not inform the ledger, which must
     /// then look again by itself.
@@ -78,7 +80,7 @@ pub(crate) enum Takers {
 
 /// The kinds of job that a lease may be of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Of {
+pub(super) enum Of {
     All,
     Maps,
 }
@@ -109,7 +111,10 @@ impl Ledger {
                 if !drained && let Some(hold) = self.hold(id, now) {
                     return hold;
                 }
-                self.next_step(id, now, sources)
+                match self.rules.batch {
+                    None => self.next_step(id, now, sources),
+                    Some(batching) => self.begin_batch(batching, id, now, sources),
+                }
             }
             Mode::Running => return Next::Wait { until: None },
             Mode::Draining | Mode::Stopping => return self.leave(id, now),
@@ -143,14 +148,15 @@ impl Ledger {
         Some(lease)
     }
 
-    fn assign(&mut self, id: LaneId, lease: Lease, now: Time) {
+    pub(super) fn assign(&mut self, id: LaneId, lease: Lease, now: Time) {
         if lease.kind == (LeaseKind::Replay { suspect: true }) {
             self.suspects.begin(id, now);
         }
         let is_alone = self.executes_alone(&lease);
+        self.fills(id.container, lease.job, lease.span.len);
         self.containers[id.container.index()].alone = is_alone;
         self.leases.insert((lease.job, id));
-        if lease.span.len > 1 {
+        if lease.span.len > self.batch_size() {
             self.ahead.insert(id);
         }
         self.containers[id.container.index()].leases += 1;
@@ -169,13 +175,14 @@ impl Ledger {
         let lane = self.lane_mut(id);
         lane.taken = now;
         lane.advanced = now;
+        self.begins_under_timeout(id, now);
     }
 
     /// The next moment at which an input may become ready for dispatch by the passing of time.
     pub(crate) fn next_due(&self, now: Time) -> Option<Time> {
         let retry = self.retries.first().map(|(due, _)| *due);
         let little_room = self.little_room.first().map(|(at, _)| *at);
-        [retry, little_room, self.suspects.due(now)].into_iter().flatten().min()
+        [retry, little_room, self.suspects.due(now), self.batch_due()].into_iter().flatten().min()
     }
 
     fn leave(&mut self, id: ContainerId, now: Time) -> Next<Assignment> {
@@ -187,7 +194,12 @@ impl Ledger {
         Next::Over(Served::Leaves)
     }
 
-    fn next_step(&mut self, id: ContainerId, now: Time, sources: &impl Sources) -> Option<Assignment> {
+    pub(super) fn next_step(
+        &mut self,
+        id: ContainerId,
+        now: Time,
+        sources: &impl Sources,
+    ) -> Option<Assignment> {
         if self.clearing == Some(id) {
             self.clearing = None;
             if let Some(alone) = self.next_alone(id, Of::All, now) {
@@ -226,7 +238,7 @@ impl Ledger {
         let is_empty = container.leases == 0;
         !self.requeued.is_empty()
             || !self.replays.is_empty()
-            || is_empty && !self.alone.is_empty()
+            || is_empty && !(self.alone.is_empty() && self.halves.is_empty())
             || self.retries.first().is_some_and(|(due, _)| *due <= now)
             || (is_empty || !self.next_suspect_executes_alone())
                 && self.suspects.next_for(container.proof, now).is_some()
@@ -246,11 +258,11 @@ impl Ledger {
         now: Time,
         sources: &impl Sources,
     ) -> Option<Assignment> {
-        let first = self.next_requeued(of).or_else(|| self.next_replay(id, of, now));
+        let first = self.next_requeued(id, of).or_else(|| self.next_replay(id, of, now));
         if let Some(lease) = first {
             return Some(Assignment::Lease(lease));
         }
-        let new = if self.new_goes_first { self.next_new(now, sources) } else { None };
+        let new = if self.new_goes_first { self.next_new(id, now, sources) } else { None };
         if new.is_some() {
             self.new_goes_first = false;
             return new;
@@ -259,20 +271,20 @@ impl Ledger {
             self.new_goes_first = true;
             return Some(Assignment::Lease(retry));
         }
-        self.next_new(now, sources)
+        self.next_new(id, now, sources)
     }
 
     /// Whether a lease may be of `job`.
-    fn is_of(&self, of: Of, job: JobId) -> bool {
+    pub(super) fn is_of(&self, of: Of, job: JobId) -> bool {
         of == Of::All || self.jobs[&job].kind() == JobKind::Map
     }
 
-    fn next_requeued(&mut self, of: Of) -> Option<Lease> {
+    fn next_requeued(&mut self, id: ContainerId, of: Of) -> Option<Lease> {
         // There are at most as many requeued calls as there are containers.
         let (ticket, (job, span)) =
             self.requeued.iter().map(steps::each).find(|(_, (job, _))| self.is_of(of, *job))?;
         let (job, span) = (*job, *span);
-        let most = self.claim_size(job, span.len);
+        let most = self.claim_size(id, job, span.len);
         let taken = Span { first: span.first, len: most };
         if most < span.len {
             let rest = self.requeued.get_mut(ticket).expect("it was just found");
@@ -299,7 +311,10 @@ impl Ledger {
     }
 
     /// The lease of the next replay for a container that executes nothing else.
-    fn next_alone(&mut self, id: ContainerId, of: Of, now: Time) -> Option<Lease> {
+    pub(super) fn next_alone(&mut self, id: ContainerId, of: Of, now: Time) -> Option<Lease> {
+        if let Some(half) = self.next_half(id, of) {
+            return Some(half);
+        }
         if let Some((_, input)) = self.alone.first()
             && self.is_of(of, input.job)
         {
@@ -327,7 +342,7 @@ impl Ledger {
     /// Whether a suspect executes alone in its container, because a crash would cost the other inputs in
     /// flight their common state.
     fn suspects_execute_alone(&self) -> bool {
-        self.rules.has_state && self.rules.lanes > 1
+        self.rules.has_state && self.rules.lanes > 1 || self.rules.batch.is_some()
     }
 
     /// Whether the suspect that is replayed next executes alone in its container. Where there is no state, it
@@ -378,7 +393,7 @@ impl Ledger {
     /// Whether another container could be given an input now, other than a suspect and an input that executes
     /// alone. If a map has no room or no inputs, its source informs the ledger when that changes.
     pub(crate) fn has_more(&mut self, now: Time, sources: &impl Sources) -> bool {
-        if self.is_paused() {
+        if self.is_paused() || !self.has_formed(now, sources) {
             return false;
         }
         let retry = self.retries.first().is_some_and(|(due, _)| *due <= now);
@@ -389,7 +404,8 @@ impl Ledger {
     /// The containers that may take the input that executes alone next, if one waits that has crashed no
     /// container.
     pub(crate) fn alone_ready(&self) -> Option<Takers> {
-        (self.goes_on() && !self.alone.is_empty()).then(|| self.takers_alone())
+        let waits = !(self.alone.is_empty() && self.halves.is_empty());
+        (self.goes_on() && waits).then(|| self.takers_alone())
     }
 
     /// The suspect that may be replayed next, with the crash that its container must have outlived.
@@ -424,12 +440,12 @@ impl Ledger {
         self.window(job).saturating_sub(outstanding)
     }
 
-    fn next_new(&mut self, now: Time, sources: &impl Sources) -> Option<Assignment> {
+    fn next_new(&mut self, id: ContainerId, now: Time, sources: &impl Sources) -> Option<Assignment> {
         let (job, ready) = self.next_map(now, sources)?;
         // The map queues up behind the other maps.
         self.step_out(job);
         self.line_up(job);
-        let most = self.claim_size(job, ready);
+        let most = self.claim_size(id, job, ready);
         self.map_in_turn(job).little_room_until = None;
         let fresh = self.jobs.get_mut(&job).and_then(|map| map.take_fresh(most));
         Some(match fresh {
@@ -465,9 +481,10 @@ impl Ledger {
 
     /// The number of new inputs of a map that may be leased now. For cheap inputs in a wide window, a small
     /// amount of room is not worth a claim while it may still grow. After a moment it is taken anyway.
-    fn ready(&mut self, job: JobId, now: Time, sources: &impl Sources) -> u64 {
+    pub(super) fn ready(&mut self, job: JobId, now: Time, sources: &impl Sources) -> u64 {
         let waiting = self.jobs[&job].fresh();
         if waiting > 0 {
+            self.note_source(job, !sources.is_over(job));
             return waiting;
         }
         let mut available = sources.available(job, self.mode);
@@ -482,6 +499,7 @@ impl Ledger {
         }
         let worth_a_claim = available > 0 && self.has_room(job, available, sources);
         let room = self.room(job, sources);
+        self.note_source(job, room > available && !sources.is_over(job));
         let map = self.map_in_turn(job);
         if available == 0 || room == 0 {
             map.little_room_until = None;
@@ -509,14 +527,18 @@ impl Ledger {
         map.map_or(1, |map| room_min(self.window(job), map.sizer.cost()))
     }
 
-    pub(super) fn claim_size(&mut self, job: JobId, available: u64) -> u64 {
+    /// The number of inputs of `job` that a container leases at once, if `available` are available.
+    fn claim_size(&mut self, id: ContainerId, job: JobId, available: u64) -> u64 {
+        if let Some(share) = self.batch_share(id, job, available) {
+            return share;
+        }
         let lanes = self.rules.containers * self.rules.lanes as usize;
         let job = self.jobs.get_mut(&job).expect("queued inputs belong to open jobs");
         job.map_mut().map_or(1, |map| map.sizer.take(available, lanes))
     }
 
     /// A lease of one input, which is removed from its queue.
-    fn single(&mut self, input: InputId, kind: LeaseKind) -> Lease {
+    pub(super) fn single(&mut self, input: InputId, kind: LeaseKind) -> Lease {
         self.leave_queue(input);
         let job = self.jobs.get_mut(&input.job).expect("queued inputs belong to open jobs");
         match kind {

@@ -18,8 +18,12 @@
 //!
 //! A crash whose verdict is *now* or *give up* leads to Absent, and so does a kill.
 
+mod batches;
+#[cfg(test)]
+mod batches_tests;
 mod containers;
 mod causes;
+mod deadlines;
 #[cfg(test)]
 mod explained;
 #[cfg(test)]
@@ -28,10 +32,15 @@ mod jobs;
 #[cfg(test)]
 pub(crate) mod lanes;
 mod lease;
+mod leavers;
+mod limits;
+#[cfg(test)]
+mod limits_tests;
 mod queue;
 mod seen;
 mod steal;
 mod suspects;
+mod timeouts;
 mod totals;
 mod verdict;
 
@@ -43,6 +52,7 @@ use crate::base::ids::{ContainerId, InputId, JobId, LaneId};
 use crate::decide::admission::Admission;
 use crate::decide::jitter::Jitter;
 use crate::decide::job::{Job, Span};
+use crate::decide::limits::LimitRules;
 use crate::decide::restart::{RestartPolicy, Restarts};
 use crate::decide::retries::Retries;
 use crate::decide::steps;
@@ -51,16 +61,21 @@ use crate::values::crash::Crash;
 use crate::values::gave_up::GaveUp;
 
 pub(crate) use crate::base::position::Position;
+pub(crate) use batches::Batching;
+use batches::Half;
 use causes::Causes;
 pub(crate) use containers::{Change, ContainerStage};
-use containers::{ContainerEntry, StageCounts};
+use containers::{ContainerEntry, Lane, StageCounts};
 pub(crate) use jobs::Unrun;
 pub(crate) use lease::{Assignment, Lease, LeaseKind, Sources, Takers};
+pub(crate) use limits::DueLimit;
+use limits::RunningLimits;
 pub(super) use queue::Queue;
 pub(crate) use queue::Ticket;
 pub(crate) use steal::Steal;
 use suspects::Suspects;
 pub(crate) use suspects::{CrashNumber, Ready};
+pub(crate) use timeouts::{AfterCut, CutBy, LaneStep};
 use totals::LedgerTotals;
 pub(crate) use verdict::{AfterCrash, AfterFailure, Leaving, Pressure, Retryable, Scene, Verdict};
 
@@ -73,11 +88,22 @@ pub(crate) struct Rules {
     /// Whether the inputs that a container has in flight share a state, so that all of them lose it at a
     /// crash.
     pub(crate) has_state: bool,
+    /// How inputs form batches. `None` if they execute one by one.
+    pub(crate) batch: Option<Batching>,
     pub(crate) retries: Retries,
     pub(crate) crash_retries: u32,
     pub(crate) restart: RestartPolicy,
     /// The largest number of calls without an outcome.
     pub(crate) calls_max: u64,
+    /// The limits of time.
+    pub(crate) limits: LimitRules,
+}
+
+impl Rules {
+    /// The number of inputs that a container executes at the same time at most.
+    pub(crate) fn in_flight(&self) -> u64 {
+        self.batch.map_or(u64::from(self.lanes), |batch| batch.size)
+    }
 }
 
 /// The activities that a function still has.
@@ -137,6 +163,13 @@ pub(crate) struct Ledger {
     replays: Queue<InputId>,
     /// Inputs that are replayed alone in their container, and have crashed no container.
     alone: Queue<InputId>,
+    /// Inputs that were executing together when their container died. Each entry is replayed in one batch,
+    /// alone in its container.
+    halves: Queue<Half>,
+    /// Since when the batch that forms has an input.
+    forming_since: Option<Time>,
+    /// Maps whose sources may bring more inputs for the batch that forms. Kept only where batches wait.
+    sources_open: BTreeSet<JobId>,
     /// The container that takes nothing new until it is empty, because an input waits to execute alone.
     clearing: Option<ContainerId>,
     /// A container that was to become empty, and now need not. The engine has not yet learned that.
@@ -149,6 +182,8 @@ pub(crate) struct Ledger {
     retries: BTreeSet<(Time, InputId)>,
     /// Whether new inputs come before due retries next time. The two take turns.
     new_goes_first: bool,
+    /// The limits of time that run.
+    limits: RunningLimits,
     /// The reason why the function gave up. No container is created and no input dispatched until a reset.
     gave_up: Option<GaveUp>,
     /// The first crashes of the window, which are reported if the function gives up.
@@ -196,12 +231,16 @@ impl Ledger {
             requeued: Queue::default(),
             replays: Queue::default(),
             alone: Queue::default(),
+            halves: Queue::default(),
+            forming_since: None,
+            sources_open: BTreeSet::new(),
             clearing: None,
             unheld: None,
             suspects: Suspects::new(&rules),
             left_a_thread: BTreeSet::new(),
             retries: BTreeSet::new(),
             new_goes_first: false,
+            limits: RunningLimits::default(),
             gave_up: None,
             causes: Causes::new(rules.restart.window()),
             changes: Vec::new(),
@@ -298,7 +337,18 @@ impl Ledger {
 
     /// The number of accepted inputs that have no outcome and are not executing.
     pub(crate) fn inputs_waiting(&self) -> u64 {
-        self.pending - self.executing_now().count() as u64
+        self.pending - self.inputs_executing()
+    }
+
+    /// The number of inputs that are executing, or are about to.
+    pub(crate) fn inputs_executing(&self) -> u64 {
+        self.leased().map(|id| self.executing_in_lane(id)).sum()
+    }
+
+    /// The number of inputs that a lane executes, or is about to.
+    pub(crate) fn executing_in_lane(&self, id: LaneId) -> u64 {
+        let executing = self.lane(id).and_then(Lane::executing);
+        executing.map_or(0, |(lease, index)| self.executing_with(&lease, index).len)
     }
 
     /// The containers that execute an input, or are about to, with its index and the moment

@@ -44,7 +44,7 @@ impl Ledger {
         Again {
             retry: self.retries.len() as u64,
             next_retry: self.retries.first().map(|(due, _)| *due),
-            replay: self.replays.len() + self.alone.len() + suspects,
+            replay: self.replays.len() + self.alone.len() + self.waiting_in_halves() + suspects,
             suspects,
         }
     }
@@ -73,7 +73,7 @@ impl Ledger {
 
     /// The number of inputs that a container may have in flight now.
     pub(crate) fn in_flight_max(&self, id: ContainerId) -> u32 {
-        if self.containers[id.index()].alone { 1 } else { self.rules.lanes }
+        if self.containers[id.index()].alone { 1 } else { self.rules.in_flight() as u32 }
     }
 
     /// The recent cost of an input, over all jobs.

@@ -37,13 +37,17 @@ impl Ledger {
         let Some((id, unbegun)) = unbegun.max_by_key(|(_, unbegun)| unbegun.work) else {
             return Steal::Nothing;
         };
-        if unbegun.here >= CLAIM_WORK {
-            // Each of the inputs may cost as much, so none of them should wait for another
+        let size = self.batch_size();
+        if unbegun.here.mul_f64(size as f64) >= CLAIM_WORK {
+            // Each of the inputs, or of the batches, may cost as much, so none of them should wait for another
             // while containers are idle.
             return Steal::Before { from: id, index: unbegun.end - unbegun.inputs, cost: Some(unbegun.here) };
         }
         if unbegun.work >= STEAL_MIN {
-            return Steal::Before { from: id, index: unbegun.end - unbegun.inputs.div_ceil(2), cost: None };
+            let left = unbegun.inputs / 2;
+            let left = left - left % size; // a batch that has not begun stays whole
+            let index = unbegun.end - unbegun.inputs + left;
+            return Steal::Before { from: id, index, cost: None };
         }
         Steal::NotBefore(now + AGAIN)
     }
@@ -51,15 +55,16 @@ impl Ledger {
     fn unbegun(&self, lane: &Lane, now: Time) -> Option<Unbegun> {
         let lease = lane.lease.filter(|lease| lease.kind == LeaseKind::First)?;
         let (end, done) = (lease.span.end(), lane.committed - lease.span.first);
-        let inputs = end.saturating_sub(lane.committed + 1);
+        let executing = self.executing_with(&lease, lane.committed.min(end - 1));
+        let inputs = end - executing.end();
         if inputs == 0 {
             return None;
         }
         let usual =
             self.jobs.get(&lease.job).and_then(Job::map).and_then(|map| map.sizer.cost()).unwrap_or_default();
-        let average = now.since(lane.taken).div_f64((done + 1) as f64);
-        // The executing input has already taken the time since `advanced`.
-        let here = average.max(now.since(lane.advanced));
+        let average = now.since(lane.taken).div_f64((done + executing.len) as f64);
+        // The executing inputs have already taken the time since `advanced`.
+        let here = average.max(now.since(lane.advanced).div_f64(executing.len as f64));
         let work = usual.max(here).mul_f64(inputs as f64);
         Some(Unbegun { end, inputs, here, work })
     }

@@ -7,7 +7,6 @@ use crate::base::ids::{ContainerId, Generation, InputId, LaneId};
 use crate::base::signal::Signal;
 use crate::contain::unwind::drop_contained;
 use crate::data::cursor::Advance;
-use crate::data::erased::ErasedValue;
 use crate::data::failure::Tried;
 use crate::data::run::{Run, RunCursor};
 use crate::data::shape::Why;
@@ -19,7 +18,7 @@ use crate::decide::pacing::{STEAL_FOR, STEAL_PAUSE};
 use crate::decide::restart::Restart;
 use crate::decide::time::Time;
 use crate::engine::caller::Caller;
-use crate::engine::dispatch::{Dispatch, State};
+use crate::engine::dispatch::{Dispatch, State, StateGuard};
 use crate::engine::messages::Notice;
 use crate::values::crash::Previous;
 use crate::values::event::Event;
@@ -44,15 +43,27 @@ impl Dispatch {
         // were executed.
         let returned = self.now();
         let mut state = self.lock();
+        self.next_under_lock(&mut state, id, generation, returned)
+    }
+
+    /// The same, with the lock held. `returned` is the moment at which the container came back from its last
+    /// inputs.
+    pub(super) fn next_under_lock(
+        &self,
+        state: &mut StateGuard<'_>,
+        id: ContainerId,
+        generation: Generation,
+        returned: Time,
+    ) -> Result<Work, Served> {
         loop {
-            match self.offer(&mut state, id.into(), generation, returned) {
+            match self.offer(state, id.into(), generation, returned) {
                 Next::Work(work) => return Ok(work),
                 Next::Over(served) => return Err(served),
                 // Work that needs the lock released is done before the container sleeps, because it may wake
                 // the container at once.
                 Next::Wait { .. } | Next::Hold { .. } if state.flush() => {}
                 Next::Wait { until } => {
-                    let until = self.sleeps(&mut state, id, generation, until);
+                    let until = self.sleeps(state, id, generation, until);
                     state.wait(&self.work[id.index()], until.map(|until| self.host.instant(until)));
                     state.sleepers.has_woken(id, generation);
                 }
@@ -95,10 +106,12 @@ impl Dispatch {
         }
         match claim {
             Next::Work(lease) => {
-                if lease.span.len > 1 {
+                if lease.span.len > state.ledger.batch_size() {
                     state.lent_ahead = Some(now);
                 }
-                self.pass_on(state, now); // the event that woke this container may bring work for others too
+                if !state.ledger.is_batched() {
+                    self.pass_on(state, now); // the event that woke this container may bring work for others too
+                }
                 Next::Work(self.lend(state, lane, lease))
             }
             Next::Hold { until } => {
@@ -147,6 +160,7 @@ impl Dispatch {
         }
         state.lane_mut(id).at_work = false;
         state.set_unwanted(id, false);
+        state.ledger.came_out(id);
         if state.lane_mut(id).run.is_none() {
             return;
         }
@@ -177,12 +191,13 @@ impl Dispatch {
         until
     }
 
-    fn lend(&self, state: &mut State, id: LaneId, lease: Lease) -> Work {
+    pub(super) fn lend(&self, state: &mut State, id: LaneId, lease: Lease) -> Work {
         let caller = state.buffers.get(lease.job).expect("a lease is of an open job").caller().clone();
         let input = InputId { job: lease.job, index: lease.span.first };
         let chunk = state.buffers.chunk(input).expect("a leased input is in its chunk");
         let from = lease.span.first - chunk.first();
-        let run = Arc::new(Run::new(Arc::clone(chunk), from, from + lease.span.len));
+        let (to, batch) = (from + lease.span.len, state.ledger.batch_size());
+        let run = Arc::new(Run::in_batches(Arc::clone(chunk), from, to, batch));
         state.seats[id.container.index()].suspended = false;
         let seat = state.lane_mut(id);
         seat.run = Some(Arc::clone(&run));
@@ -190,7 +205,7 @@ impl Dispatch {
         seat.suspended = false;
         let previous = if lease.attempt.get() > 1 { state.ledger.previous(input) } else { None };
         state.refresh_window(lease.job);
-        if lease.span.len > 1 && !state.ticking && state.has_polling_task(lease.job) {
+        if lease.span.len > batch && !state.ticking && state.has_polling_task(lease.job) {
             state.begin_to_tick(self);
         }
         let before = std::mem::replace(&mut state.lane_mut(id).caller, caller.clone());
@@ -201,13 +216,13 @@ impl Dispatch {
         Work { lane: id, run, lease, previous, caller }
     }
 
-    /// The executing input returned `Err`. Returns whether the run goes on with the next input.
+    /// The executing input has failed, by its error or for another reason. Returns whether the run goes on with the next input.
     pub(crate) fn failed(
         &self,
         id: LaneId,
         run: &Run,
         active: &mut RunCursor<'_>,
-        error: ErasedValue,
+        why: Why,
         (retryable, peak_bytes): (Retryable, Option<u64>),
     ) -> bool {
         let mut refused = None;
@@ -217,16 +232,20 @@ impl Dispatch {
             let now = self.now();
             if run.is_fenced() || state.broken.is_some() {
                 self.count_late();
-                refused = Some(error);
+                refused = Some(why);
             } else {
                 let lease = state.ledger.lease(id).expect("a run that is not fenced has its lease");
                 state.commit(id, now);
                 let index = active.index();
                 match state.ledger.failed(id, retryable, now) {
                     AfterFailure::Retry => {
-                        refused = Some(error);
+                        let input = InputId { job: lease.job, index };
+                        refused = match why {
+                            Why::Error(error) => state.keep_error(input, error).map(Why::Error),
+                            other => Some(other),
+                        };
                         goes_on = active.skip() == Advance::Next;
-                        state.move_out(InputId { job: lease.job, index });
+                        state.move_out(input);
                         if state.needs_a_watch(now) {
                             self.wake_one(&mut state);
                         }
@@ -235,7 +254,16 @@ impl Dispatch {
                         goes_on = active.skip() == Advance::Next && !ends_map;
                         let input = InputId { job: lease.job, index };
                         let tried = Tried { attempts: attempts.get(), deaths, peak_bytes };
-                        state.fail(input, tried, Why::Error(error), ends_map, now);
+                        state.fail(input, tried, why, ends_map, now);
+                        self.wake_for_suspect(&mut state, now);
+                        self.wake_if_drained(&mut state);
+                    }
+                    AfterFailure::PastDeadline { attempts, deaths, limit, ends_map } => {
+                        goes_on = active.skip() == Advance::Next && !ends_map;
+                        let input = InputId { job: lease.job, index };
+                        let tried = Tried { attempts: attempts.get(), deaths, peak_bytes };
+                        let last = if let Why::Error(error) = why { Some(error) } else { None };
+                        state.fail(input, tried, Why::Deadline { limit, last }, ends_map, now);
                         self.wake_for_suspect(&mut state, now);
                         self.wake_if_drained(&mut state);
                     }

@@ -36,6 +36,7 @@ impl State {
             && let Some(buffers) = self.buffers.get_mut(job)
         {
             buffers.committed(upto - 1);
+            self.last_errors.forget(InputId { job, index: span.first });
             let pending = self.ledger.job(job).map_or(0, |job| job.counts().pending());
             self.wakers.woken.extend(buffers.finished(span, pending, Some(now)));
         }
@@ -97,9 +98,7 @@ impl State {
         };
         self.lane_mut(id).suspended = run.is_suspended();
         run.wake();
-        if position.begun {
-            run.chunk.share((position.at - run.chunk.first()) as usize);
-        }
+        run.executing_places(position).for_each(|place| run.chunk.share(place));
         // Commits only up to the fence. The thread may have advanced past it, but cannot publish any outcome
         // there.
         self.commit_to(id, position.at, now);
@@ -129,6 +128,7 @@ impl State {
     #[expect(unsafe_code, reason = "moves an input out of its chunk")]
     fn write_failure(&mut self, job: JobId, index: u64, tried: Tried, why: Why) {
         let input = InputId { job, index };
+        let why = self.with_last_error(input, why);
         let chunk = self.buffers.chunk(input).expect("an input without outcome is in its chunk");
         // SAFETY: the input's outcome is decided once, under the lock, and the ledger holds no attempt at it.
         // Its last attempt has returned or unwound, never began, or was fenced. If it was fenced, the input
@@ -154,6 +154,7 @@ impl State {
         if self.broken.is_some() {
             return; // a thread may still execute the input
         }
+        let why = self.with_last_error(input, why);
         let Some(buffers) = self.buffers.map_mut(input.job) else { return };
         let chunk = buffers.chunk(input.index).expect("an input without outcome is in its chunk");
         // SAFETY: the same holds as in `write_failure`.
@@ -180,8 +181,9 @@ impl State {
                 self.unseen_ends.extend(end); // it may hold an input
                 return 0;
             }
-            if let Some(position) = position.filter(|position| position.begun) {
-                begun.push(position.at);
+            let executing = self.ledger.executing_at(id, position);
+            if !executing.is_empty() {
+                begun.extend(executing);
                 self.set_unwanted(id, true);
             }
             self.ledger.recalled(id, position, now);
@@ -217,10 +219,11 @@ impl State {
             ended += span.len;
             let Some(buffers) = self.buffers.get_mut(job) else { continue };
             match reason {
-                // An executing input is the first of its range, because every input before it has its
-                // outcome.
+                // Inputs that were executing are the first of their range, because every input before them
+                // has its outcome.
                 Some(reason) => {
-                    buffers.has_ended(span, begun.binary_search(&span.first).is_ok(), reason.clone());
+                    let at = |index: u64| begun.partition_point(|other| *other < index) as u64;
+                    buffers.has_ended(span, at(span.end()) - at(span.first), reason.clone());
                 }
                 None => buffers.gap_at(span.first),
             }
@@ -238,11 +241,14 @@ impl State {
             let record = self.ledger.job(job).and_then(|job| job.record(index));
             let before = record.map_or(0, |record| record.attempt().get() - 1);
             let tried = Tried {
-                attempts: before + u32::from(begun && index == span.first),
+                attempts: before + u32::from(index - span.first < begun),
                 deaths: record.map_or_else(Vec::new, |record| record.deaths.clone()),
                 peak_bytes: None,
             };
             self.write_failure(job, index, tried, Why::Reason(reason.clone()));
+            if matches!(reason, Reason::DeadlineExceeded { .. }) {
+                self.ledger.forget_record(InputId { job, index }); // its map goes on
+            }
         }
         self.reasons.push(reason);
         self.notify_finished(job, span);
@@ -344,8 +350,8 @@ impl State {
         for run in lanes.filter_map(|lane| lane.run.take()) {
             // If the system refuses the fence, the input is not marked as shared. That is safe, because a
             // broken function moves no input out of its chunk.
-            if let Some(position) = run.fence().filter(|position| position.begun) {
-                run.chunk.share((position.at - run.chunk.first()) as usize);
+            if let Some(position) = run.fence() {
+                run.executing_places(position).for_each(|place| run.chunk.share(place));
             }
             run.wake();
             self.spent.push(run);

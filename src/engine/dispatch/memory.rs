@@ -68,6 +68,8 @@ impl Dispatch {
         }
         state.forget_token(id);
         state.seats[id.index()].token = Some((generation, Arc::clone(token)));
+        let now = self.now();
+        state.ledger.begins_to_enter(id, now);
         drop(state);
         if self.settings.memory.limit.is_some() {
             let (dispatch, its_token) = (Arc::downgrade(self), Arc::downgrade(token));
@@ -104,7 +106,7 @@ impl Dispatch {
             return false;
         }
         let now = self.now();
-        self.come_back(&mut state, id.into(), generation, now);
+        self.batch_comes_back(&mut state, id, generation, now);
         let exits = 1 + state.ledger.exiting();
         if state.pressure(exits, 0, &self.settings) > Pressure::None {
             return false; // if all these exits hung, too many threads would be abandoned
@@ -151,6 +153,13 @@ impl State {
     /// Sets whether the code of a lane unwinds at its next checkpoint, because the job of its input has
     /// ended.
     pub(super) fn set_unwanted(&mut self, id: LaneId, unwanted: bool) {
+        if self.ledger.is_batched() {
+            // The parts of a batch have one token. A new batch is wanted, and its first part says so.
+            let is_told = if unwanted { self.part_is_unwanted(id.container) } else { id.index() == 0 };
+            if !is_told {
+                return;
+            }
+        }
         let its_own = self.lane(id).and_then(|lane| lane.token.as_ref());
         let seat = || self.seats[id.container.index()].token.as_ref().map(|(_, token)| token);
         if let Some(token) = its_own.or_else(seat).cloned() {

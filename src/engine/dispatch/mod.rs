@@ -6,12 +6,15 @@
 //! dropped after its release. A panic under the lock is a fault of the engine. It marks the function broken,
 //! and every waiting thread and task gets an error.
 
+mod batches;
 mod calls;
 mod consumers;
 mod containers;
 mod deaths;
 mod endings;
 mod feeders;
+mod last_errors;
+mod limits;
 mod memory;
 mod pausing;
 mod places;
@@ -40,6 +43,7 @@ use crate::code::token::Token;
 use crate::contain::drops::{defer_drop, defer_in_order};
 use crate::contain::unwind::{drop_contained, ignore_panic};
 use crate::data::chunk::Chunk;
+use crate::data::erased::ErasedValue;
 use crate::data::failure::{Bug, Reason};
 use crate::data::run::Run;
 use crate::decide::ledger::{CrashNumber, Ledger, Takers};
@@ -57,6 +61,7 @@ use crate::engine::settings::Settings;
 use crate::memory::local_charge::ChargeGuard;
 use crate::values::crash::Crash;
 use crate::values::report::Fate;
+use last_errors::LastErrors;
 use places::PlaceWakers;
 use readiness::Readying;
 use snapshot::{Observed, Undescribed};
@@ -114,6 +119,8 @@ pub(crate) struct State {
     /// Replaced callers. Their drop may close a span, which runs a subscriber, so they are dropped once the
     /// lock is released.
     unused_callers: Vec<Caller>,
+    /// The last errors of inputs that have a deadline and are executed again.
+    last_errors: LastErrors,
     /// Wakers of consumers. They are the user's code, so they are woken and dropped once the lock is
     /// released.
     wakers: Wakers,
@@ -132,6 +139,10 @@ pub(crate) struct State {
 struct Seat {
     /// The lanes of the current generation that were ever used, in the order of their numbers.
     lanes: Vec<LaneSeat>,
+    /// The number of leases of its last batch, if inputs execute in batches.
+    parts: usize,
+    /// How many of these are not wanted any more.
+    unwanted_parts: usize,
     /// Whether the user's code waits in a task. Written by `enter` and `exit` where they begin and cease to
     /// wait, and when the container is about to be detached. Read when the container is detached.
     suspended: bool,
@@ -245,6 +256,10 @@ struct Deferred {
     unheld: Option<ContainerId>,
     /// Whether the function has broken down.
     breaks: bool,
+    /// Whether the supervisor must look at the limits of time earlier than it would.
+    limited: bool,
+    /// Errors of the user's that no outcome needs any more.
+    errors: Vec<ErasedValue>,
     /// The history has facts to hear.
     remembers: bool,
     /// Poisoned inputs that the user's code may describe.
@@ -262,8 +277,14 @@ impl State {
             && self.events.is_empty()
             && self.wakers.woken.is_empty()
             && self.wakers.unused.is_empty()
+            && self.last_errors.has_none_to_drop()
             && !self.observed.has_deferred();
-        !nothing || self.breaks || self.ledger.has_news() || self.has_readied() || self.has_places()
+        !nothing
+            || self.breaks
+            || self.ledger.has_news()
+            || self.has_readied()
+            || self.has_places()
+            || self.ledger.has_limits_news()
     }
 
     fn deferred(&mut self, outbox: &Outbox, now: Time) -> Deferred {
@@ -273,6 +294,8 @@ impl State {
         let refused = outbox.add(std::mem::take(&mut self.events), now);
         let (remembers, undescribed) = self.observed.deferred(outbox);
         Deferred {
+            limited: self.ledger.take_limits_news(now),
+            errors: self.last_errors.take_unused(),
             remembers,
             undescribed,
             sources: std::mem::take(&mut self.sources),
@@ -300,6 +323,9 @@ impl Dispatch {
         if deferred.breaks {
             self.wake_all();
         }
+        if deferred.limited {
+            self.notify(Notice::Limited);
+        }
         if deferred.recovered {
             self.notify(Notice::Recovered);
             if self.settings.rules.lanes > 1 {
@@ -323,6 +349,9 @@ impl Dispatch {
         let used_up = deferred.used_up.into_iter().filter_map(Arc::into_inner);
         let chunks: Vec<Chunk> = deferred.spent.into_iter().filter_map(last).chain(used_up).collect();
         drop(deferred.callers);
+        if !deferred.errors.is_empty() {
+            defer_drop(self.settings.stack(), deferred.errors);
+        }
         drop((deferred.crashes, deferred.reasons)); // users' values in them are deferred by their own drops
         if chunks.is_empty()
             || !self.settings.shape.runs_drops()
@@ -494,6 +523,7 @@ impl Dispatch {
             reasons: Vec::new(),
             used_up: Vec::new(),
             unused_callers: Vec::new(),
+            last_errors: LastErrors::default(),
             wakers: Wakers::default(),
             ticking: false,
             events: Vec::new(),

@@ -34,6 +34,8 @@ pub(crate) struct WorkSeeker<'a> {
     id: ContainerId,
     generation: Generation,
     waits: Waits,
+    /// The other parts of the batch that was found last, if inputs execute in batches.
+    beside: Vec<Work>,
 }
 
 /// The event for which the task of a container waits.
@@ -49,7 +51,7 @@ enum Waits {
 
 impl<'a> WorkSeeker<'a> {
     pub(crate) fn new(dispatch: &'a Dispatch, id: ContainerId, generation: Generation) -> Self {
-        Self { dispatch, id, generation, waits: Waits::No }
+        Self { dispatch, id, generation, waits: Waits::No, beside: Vec::new() }
     }
 
     fn key(&self) -> u64 {
@@ -81,6 +83,11 @@ impl<'a> WorkSeeker<'a> {
             self.wake(&mut state);
             dispatch.come_back_all(&mut state, generation, back);
             let (next, waits) = match dispatch.assign(&mut state, lane, generation) {
+                Next::Work(work) if state.ledger.is_batched() => {
+                    self.beside.push(work);
+                    dispatch.fill(&mut state, id, &mut self.beside);
+                    return Next::Work(self.beside.remove(0));
+                }
                 next @ (Next::Work(_) | Next::Over(_)) => return next,
                 Next::Wait { .. } | Next::Hold { .. } if state.flush() => continue,
                 Next::Wait { until } => {
@@ -153,6 +160,21 @@ impl Dispatch {
         let mut timer = pin!(None::<Sleep>);
         let mut back = vec![(id.into(), self.now())];
         poll_fn(|cx| seeker.poll(cx, id.into(), &mut back, timer.as_mut())).await
+    }
+
+    /// The same as [`Dispatch::next_batch`], for a task.
+    pub(crate) async fn next_batch_in_task(
+        &self,
+        id: ContainerId,
+        generation: Generation,
+    ) -> Result<Vec<Work>, Served> {
+        let mut seeker = WorkSeeker::new(self, id, generation);
+        let mut timer = pin!(None::<Sleep>);
+        let mut back = Vec::new(); // a batch has come back before its container asks for the next one
+        let first = poll_fn(|cx| seeker.poll(cx, id.into(), &mut back, timer.as_mut())).await?;
+        let mut batch = std::mem::take(&mut seeker.beside);
+        batch.insert(0, first);
+        Ok(batch)
     }
 
     /// Lanes that have come back from their runs give their leases back.
@@ -298,13 +320,15 @@ impl State {
 
     /// Whether a container has a lease of several inputs of the job.
     fn runs_ahead(&self, job: JobId) -> bool {
-        self.ledger.leases_of(job).any(|lane| self.ledger.lease(lane).is_some_and(|lease| lease.span.len > 1))
+        self.ledger.leases_of(job).any(|lane| {
+            self.ledger.lease(lane).is_some_and(|lease| lease.span.len > self.ledger.batch_size())
+        })
     }
 
     /// The number of runs of several inputs for whose outcomes a consumer waits in a task.
     fn tasks_waiting(&self) -> usize {
         let waited_for = |id: &LaneId| {
-            let lease = self.ledger.lease(*id).filter(|lease| lease.span.len > 1);
+            let lease = self.ledger.lease(*id).filter(|lease| lease.span.len > self.ledger.batch_size());
             lease.is_some_and(|lease| self.has_polling_task(lease.job))
         };
         self.ledger.ahead().filter(waited_for).count()

@@ -17,9 +17,9 @@ pub(crate) static JPEG: LazyLock<Vec<u8>> = LazyLock::new(|| {
     encoded(picture, ImageFormat::Jpeg)
 });
 
-/// A picture of 25 million pixels, which takes long.
+/// A picture of 9 million pixels, which takes long.
 pub(crate) static SLOW: LazyLock<Vec<u8>> = LazyLock::new(|| {
-    encoded(GrayImage::from_fn(5000, 5000, |x, y| Luma([(x / 32 + y / 32) as u8])), ImageFormat::Png)
+    encoded(GrayImage::from_fn(3000, 3000, |x, y| Luma([(x / 32 + y / 32) as u8])), ImageFormat::Png)
 });
 
 /// A PNG of some bytes that declares 20 000 × 20 000 grey pixels, which take 400 MB.
