@@ -15,7 +15,7 @@
 //! | the picture is larger than the upload may be, or its decoder needs more memory than a container may use | 413 |
 //! | the bytes are no picture, or one that the decoder panics at | 422 |
 //! | too many calls wait, the function has given up, is in a crash loop or is ending | 503 with `Retry-After` |
-//! | the decoder takes too long, or the picture waits too long for it | 504 |
+//! | the picture takes too long | 504 |
 //! | the client has left | none; the container is free at the next checkpoint |
 //!
 //! [`picture`] is the work, [`settings`] says how much of it is allowed, and [`serve`] is the server.
@@ -30,6 +30,6 @@ mod settings;
 
 pub use checked::Checked;
 pub use refusal::Refusal;
-pub use routes::{Thumbnails, UPLOAD_BYTES_MAX, routes};
+pub use routes::{REQUEST_LIMIT, Thumbnails, UPLOAD_BYTES_MAX, routes};
 pub use serve::serve;
-pub use settings::{CALLS_MAX, DEADLINE, MEMORY_BYTES_MAX, TIMEOUT, settings};
+pub use settings::{CALLS_MAX, DECODE_LIMIT, MEMORY_BYTES_MAX, settings};

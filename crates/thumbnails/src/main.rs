@@ -11,7 +11,7 @@
 use std::process::ExitCode;
 
 use longshore::{Accountant, App, BoxError};
-use thumbnails::{routes, serve, settings};
+use thumbnails::{REQUEST_LIMIT, routes, serve, settings};
 use tokio::net::TcpListener;
 
 /// The memory limit needs an allocator that counts for whom it allocates.
@@ -26,7 +26,7 @@ async fn main() -> Result<ExitCode, BoxError> {
     let function = settings(&app).start()?;
     let listener = TcpListener::bind(address).await?;
     println!("http://{}", listener.local_addr()?);
-    serve(listener, routes(function.clone()), signalled).await?;
+    serve(listener, routes(function.clone(), REQUEST_LIMIT), signalled).await?;
 
     let totals = function.snapshot().totals;
     let refused = totals.failed + totals.poisoned;

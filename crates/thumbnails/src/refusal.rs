@@ -8,7 +8,6 @@ use axum::response::{IntoResponse, Response};
 use longshore::{Cause, Death, Failure, Status};
 
 use crate::picture::{NotMade, Picture};
-use crate::settings::DEADLINE;
 
 /// When a client may try again if there were too many calls. By then most of them have an outcome.
 const OVERLOADED: Duration = Duration::from_secs(1);
@@ -41,11 +40,16 @@ impl Refusal {
         Self { status: StatusCode::SERVICE_UNAVAILABLE, retry_after: Some(retry_after), why }
     }
 
-    /// The refusal of each request while no container lives, and none may be started before the deadline of
-    /// a call. The call would wait until its client gets a 504.
-    pub(crate) fn in_crash_loop(status: &Status) -> Option<Self> {
+    /// The refusal of a request that took too long.
+    fn timed_out(limit: Duration) -> Self {
+        Self::for_good(StatusCode::GATEWAY_TIMEOUT, format!("there was no thumbnail within {limit:?}"))
+    }
+
+    /// The refusal of each request while no container lives, and none may be started within the `limit` of
+    /// the request. The call would wait until its client gets a 504.
+    pub(crate) fn in_crash_loop(status: &Status, limit: Duration) -> Option<Self> {
         let delay = status.crash_loop.as_ref()?.next_restart?;
-        (status.containers.live == 0 && delay >= DEADLINE)
+        (status.containers.live == 0 && delay >= limit)
             .then(|| Self::for_now(delay, "the containers crash again and again".to_owned()))
     }
 }
@@ -62,8 +66,7 @@ impl From<Failure<Picture, NotMade>> for Refusal {
                 // The decoder has panicked at this picture, and would panic at it again.
                 _ => Self::for_good(StatusCode::UNPROCESSABLE_ENTITY, why),
             },
-            Cause::TimedOut { .. } => Self::for_good(StatusCode::GATEWAY_TIMEOUT, why),
-            Cause::DeadlineExceeded { .. } => Self::for_good(StatusCode::GATEWAY_TIMEOUT, why),
+            Cause::TimedOut { limit } | Cause::DeadlineExceeded { limit, .. } => Self::timed_out(*limit),
             Cause::Overloaded { .. } => Self::for_now(OVERLOADED, why),
             // A container was killed by hand, and the next one is not to blame for it.
             Cause::Lost(_) => Self::for_now(OVERLOADED, why),

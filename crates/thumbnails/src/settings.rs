@@ -12,14 +12,13 @@ pub const MEMORY_BYTES_MAX: u64 = 128 << 20;
 /// The number of containers. The decoder computes, so there is one for each core of a small machine.
 const CONTAINERS: usize = 2;
 
-/// The largest number of calls without an outcome. If a picture takes 30 ms, the last one waits for a second.
+/// The largest number of calls without an outcome. With some tens of milliseconds for each picture, the last
+/// one waits for about a second.
 pub const CALLS_MAX: u64 = 64;
 
-/// The longest time that the decoder may take for a picture. No picture that fits into the memory comes near.
-pub const TIMEOUT: Duration = Duration::from_secs(10);
-
-/// The longest time from the call to its outcome, with all waiting. A client would not wait for longer.
-pub const DEADLINE: Duration = Duration::from_secs(20);
+/// The longest time that one picture may keep a container. It is shorter than the limit of a request, so that
+/// a picture on which the decoder hangs takes no time from the requests behind it for long.
+pub const DECODE_LIMIT: Duration = Duration::from_secs(10);
 
 /// The longest delay of a crash loop. A crash of the decoder is the fault of a picture, and not of something
 /// that has to recover. So a client who sends bombs one after another must not keep the containers away for
@@ -32,8 +31,7 @@ pub fn settings(app: &App) -> Builder<Picture, Thumbnail, NotMade> {
         .containers(CONTAINERS)
         .memory_limit(MEMORY_BYTES_MAX)
         .calls_max(CALLS_MAX)
-        .timeout(TIMEOUT)
-        .deadline(DEADLINE)
+        .timeout(DECODE_LIMIT)
         // The decoder has no state, so a second attempt at the same picture would end in the same way.
         .crash_retries(0)
         .restart(CrashLoopBackoff::new().initial(BACKOFF_MAX / 100).max(BACKOFF_MAX))

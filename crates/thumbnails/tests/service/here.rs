@@ -3,15 +3,21 @@
 use std::net::SocketAddr;
 use std::sync::mpsc::channel;
 use std::thread;
+use std::time::Duration;
 
 use axum::serve;
-use thumbnails::{Thumbnails, routes};
+use thumbnails::{REQUEST_LIMIT, Thumbnails, routes};
 use tokio::net::TcpListener;
 use tokio::runtime::Builder;
 
 /// Serves a function on the loopback interface until the end of the process.
 pub(crate) fn served(thumbnails: &Thumbnails) -> SocketAddr {
-    let (routes, (send, address)) = (routes(thumbnails.clone()), channel());
+    served_within(thumbnails, REQUEST_LIMIT)
+}
+
+/// The same, with a limit for each request.
+pub(crate) fn served_within(thumbnails: &Thumbnails, limit: Duration) -> SocketAddr {
+    let (routes, (send, address)) = (routes(thumbnails.clone(), limit), channel());
     thread::spawn(move || {
         let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime can be made");
         runtime.block_on(async {
