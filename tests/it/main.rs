@@ -16,6 +16,7 @@ mod blame;
 mod calls;
 mod cancelling;
 mod concurrent;
+mod deadlines;
 mod dispatching;
 mod drops;
 mod embedding;

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::base::ids::{ContainerId, Generation, InputId, JobId, LaneId};
+use crate::base::ids::{Attempt, ContainerId, Generation, InputId, JobId, LaneId};
 use crate::base::position::Position;
 use crate::code::token::Token;
 use crate::data::failure::{Reason, Tried};
@@ -18,8 +18,10 @@ use crate::decide::restart::Restart;
 use crate::decide::time::Time;
 use crate::engine::caller::Caller;
 use crate::engine::dispatch::{Dispatch, State};
+use crate::engine::map_buffers::JobSource;
 use crate::engine::messages::Notice;
 use crate::values::crash::{Crash, Death};
+use crate::values::event::Event;
 
 impl Dispatch {
     /// Does everything that is due at the limits of time. Returns the time until the next look, if one is
@@ -81,8 +83,21 @@ impl Dispatch {
 
     /// Cuts the attempt that a lane executes. The run of the lane is fenced.
     fn cut(&self, state: &mut State, lane: LaneId, position: Position, by: CutBy, now: Time) {
+        let attempt = state.executing(lane, Some(position)).map_or(Attempt::FIRST, |(_, attempt)| attempt);
         let after = state.ledger.cut(lane, position, by, now);
         state.set_unwanted(lane, true);
+        let (cut, is_retried) = match &after {
+            AfterCut::Retry { .. } => (by, true),
+            AfterCut::Final { cut, .. } => (*cut, false),
+        };
+        let (limit, is_deadline) = match cut {
+            CutBy::Timeout(limit) => (limit, false),
+            CutBy::Deadline(limit) => (limit, true),
+        };
+        let caller = state.caller(lane);
+        let (map, call, input) = (caller.label().cloned(), caller.call(), position.at);
+        let event = Event::TimedOut { map, call, input, attempt, limit, is_deadline, is_retried };
+        state.emit_for(event, caller, now);
         match after {
             AfterCut::Retry { input } => state.move_out(input),
             AfterCut::Final { input, attempts, deaths, cut, ends_map } => {
@@ -181,6 +196,29 @@ impl Dispatch {
 }
 
 impl State {
+    /// Accepts the inputs for which the window of a map has room, if they have a deadline. It runs whether or
+    /// not a container claims them. From now on the source and the consumer inform the function of more.
+    pub(super) fn accept_for_deadline(&mut self, job: JobId) {
+        let mode = self.ledger.mode();
+        if !self.ledger.has_deadline(job) || mode != Mode::Running || self.broken.is_some() {
+            return;
+        }
+        loop {
+            let (Some(known), Some(buffers)) = (self.ledger.job(job), self.buffers.map(job)) else { return };
+            let (first, held) = (known.counts().pulled, buffers.held_by_window());
+            if held > 0 {
+                let pulled = self.buffers.pull(job, first, held);
+                self.ledger.accept(job, pulled);
+            }
+            let Some(buffers) = self.buffers.map(job) else { return };
+            buffers.request_room(self.ledger.room_min(job));
+            let is_direct = matches!(buffers.source, JobSource::Direct(_));
+            if is_direct || buffers.await_inputs(mode).unwrap_or(0) == 0 {
+                return;
+            }
+        }
+    }
+
     /// The attempts at an input that waits, and the deaths that it has caused.
     pub(super) fn tried(&self, input: InputId) -> Tried {
         let record = self.ledger.job(input.job).and_then(|job| job.record(input.index));
