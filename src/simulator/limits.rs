@@ -279,7 +279,7 @@ impl World<'_> {
 
     fn run_until(&mut self, what: &str, is_so: impl Fn(&Self) -> bool) {
         while !is_so(self) {
-            assert!(self.steps < STEPS_MAX, "never: {what}");
+            assert!(self.steps < STEPS_MAX, "never: {what}: {} DBG {:?} {:?} {:?} {:?}", self.engine.status(), self.now(), self.limits_at, self.drivers.iter().map(|d| match &d.phase { Phase::Asking => "asking".to_owned(), Phase::Asleep{until} => format!("{until:?}"), Phase::Executing(t) => format!("{:x} {:?} {}", t.input, t.ends, t.run.is_fenced()), Phase::Over => "over".into() }).collect::<Vec<_>>(), self.engine.under_lock(|s| (s.ledger.next_due(self.now()), s.ledger.is_paused())));
             assert!(self.step(), "nothing happens any more, and never: {what}: {}", self.engine.status());
             self.after_step();
         }
@@ -550,6 +550,7 @@ impl World<'_> {
     fn leases_are_in_time(&mut self) {
         self.see_accepted();
         self.consume();
+        self.see_accepted();
         let now = self.now();
         for driver in &self.drivers {
             let Phase::Executing(task) = &driver.phase else { continue };
@@ -756,6 +757,7 @@ impl World<'_> {
         self.drivers.retain(|driver| !matches!(driver.phase, Phase::Over));
         self.see_accepted();
         self.consume();
+        self.see_accepted(); // the outcomes that were taken have made room
     }
 }
 
