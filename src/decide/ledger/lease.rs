@@ -179,7 +179,7 @@ impl Ledger {
 
     /// The next moment at which an input may become ready for dispatch by the passing of time.
     pub(crate) fn next_due(&self, now: Time) -> Option<Time> {
-        let retry = self.retries.first().map(|(due, _)| *due);
+        let retry = self.next_retry_due(now);
         let little_room = self.little_room.first().map(|(at, _)| *at);
         [retry, little_room, self.suspects.due(now), self.batch_due()].into_iter().flatten().min()
     }
@@ -459,14 +459,19 @@ impl Ledger {
         })
     }
 
-    /// The map whose turn is next, and the number of its new inputs that are available. Maps without any lose
-    /// their turn until that changes, so that a claim does not look at every open map again.
-    fn next_map(&mut self, now: Time, sources: &impl Sources) -> Option<(JobId, u64)> {
+    /// Maps whose little room has had its time to grow get their turns again.
+    pub(super) fn line_up_little_room(&mut self, now: Time) {
         while let Some((at, job)) = self.little_room.first().copied().filter(|(at, _)| *at <= now) {
             steps::step();
             self.little_room.remove(&(at, job));
             self.line_up(job);
         }
+    }
+
+    /// The map whose turn is next, and the number of its new inputs that are available. Maps without any lose
+    /// their turn until that changes, so that a claim does not look at every open map again.
+    fn next_map(&mut self, now: Time, sources: &impl Sources) -> Option<(JobId, u64)> {
+        self.line_up_little_room(now);
         while let Some((_, job)) = self.turns.first() {
             steps::step();
             let job = *job;

@@ -399,6 +399,7 @@ impl Ledger {
         );
         self.end_under_pressure(leaving, &mut inputs);
         self.totals.after_crash(&inputs);
+        self.note_arrival(now); // something may wait again
         Some(Verdict { restart, inputs })
     }
 
@@ -574,6 +575,7 @@ impl Ledger {
         }
         self.end_under_pressure(leaving, &mut inputs);
         self.totals.after_crash(&inputs);
+        self.note_arrival(now); // something may wait again
         inputs
     }
 

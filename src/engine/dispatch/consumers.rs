@@ -95,6 +95,9 @@ impl Dispatch {
         state.refresh_window(job);
         // A map with a feeder has no input yet. Its first input wakes a container.
         if let Some(inputs) = known {
+            if inputs > 0 {
+                self.notes_arrival(&mut state);
+            }
             let wake_count = state.ledger.wake_count(job, inputs);
             self.wake_some(&mut state, wake_count);
         }
@@ -120,6 +123,9 @@ impl Dispatch {
         state.buffers.open.insert(job, JobBuffers::Map(Box::new(buffers)));
         state.observed.map_began(job, self.now());
         state.ledger.accept(job, len);
+        if len > 0 {
+            self.notes_arrival(&mut state);
+        }
         let wake_count = state.ledger.wake_count(job, len);
         self.wake_some(&mut state, wake_count);
         Ok((job, flow))
@@ -238,6 +244,7 @@ impl Dispatch {
         if room > 0 && buffers.flow.room_wanted.swap(false, Ordering::SeqCst) {
             buffers.space.notify_all();
             state.ledger.requeue_map(job);
+            self.notes_arrival(state);
             let wake_count = state.ledger.wake_count(job, room);
             self.wake_some(state, wake_count);
         }
@@ -255,6 +262,7 @@ impl Dispatch {
             buffers.flow.room_wanted.store(false, Ordering::SeqCst);
             buffers.space.notify_all();
             state.ledger.requeue_map(job);
+            self.notes_arrival(&mut state);
             let wake_count = state.ledger.wake_count(job, room);
             self.wake_some(&mut state, wake_count);
         }

@@ -83,7 +83,7 @@ impl Dispatch {
             state.buffers.map(job).is_some_and(|buffers| buffers.flow.awaited.swap(false, Ordering::SeqCst));
         if waited {
             state.ledger.requeue_map(job);
-            self.wake_one(&mut state);
+            self.wake_for_arrival(&mut state);
         }
     }
 

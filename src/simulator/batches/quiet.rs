@@ -1,0 +1,1 @@
+//! Worlds in which nothing goes wrong but one poison input.
