@@ -186,6 +186,11 @@ impl<'a> Driver<'a> {
         self.called.iter().map(|called| called.input).collect()
     }
 
+    /// The parts that have not begun have lost their leases.
+    pub(super) fn begins_nothing_more(&mut self) {
+        self.parts.iter_mut().for_each(|part| part.asked = true);
+    }
+
     /// The batch is over.
     fn drops_batch(&mut self) {
         self.parts.clear();

@@ -233,6 +233,7 @@ impl BatchWorld<'_> {
             for at in 0..self.drivers.len() {
                 let unbegun = self.scene(at).unbegun;
                 self.begins_no_more(&[], &unbegun);
+                self.drivers[at].begins_nothing_more();
             }
         }
     }
