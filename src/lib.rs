@@ -244,6 +244,34 @@
 //! # Ok::<(), longshore::StartError>(())
 //! ```
 //!
+//! # Limits of time
+//!
+//! | limit | of | when it passes |
+//! |---|---|---|
+//! | [`Builder::timeout`] | one attempt | the attempt fails: [`Cause::TimedOut`], after the retries |
+//! | [`Builder::deadline`] | an input, from its acceptance | the input ends: [`Cause::DeadlineExceeded`] |
+//! | [`Builder::enter_timeout`] | the start of a container | the start fails: [`Death::EnterTimedOut`] |
+//!
+//! [`Map::timeout`], [`Map::deadline`] and [`Limits`] override the first two for one map or call. Async code is
+//! dropped where it waits, and synchronous code unwinds at its next [`Context::checkpoint`]. Code that does
+//! neither for 50 ms keeps its thread, which is replaced by another: [`Death::Unresponsive`].
+//!
+//! ```
+//! use longshore::{App, Context, Limits};
+//! use std::time::Duration;
+//!
+//! let app = App::ephemeral("docs");
+//! let count = app
+//!     .infallible("count", |to: &u64| (0..*to).filter(|n| { Context::checkpoint(); n % 2 == 0 }).count())
+//!     .containers(1)
+//!     .start()?;
+//! let limits = Limits::new().timeout(Duration::from_millis(20));
+//! assert!(count.call_within(u64::MAX, limits).wait().unwrap_err().is_timed_out());
+//! assert_eq!(count.call_within(10, limits).wait().unwrap(), 5);
+//! assert_eq!(count.status().crashes, 0);
+//! # Ok::<(), longshore::StartError>(())
+//! ```
+//!
 //! # Memory
 //!
 //! [`Accountant`] is a global allocator over any other. With it, [`Builder::memory_limit`] limits each
@@ -302,7 +330,8 @@
 //! else goes on.
 //!
 //! Each of these ends in a [`Report`] that says how every container ended. [`AbortHandle`] ends one map or
-//! call. [`App::shutdown_on_signal`] drains at the first Ctrl-C or SIGTERM, and aborts at the second.
+//! call. With the feature `signal`, `App::shutdown_on_signal` drains at the first Ctrl-C or SIGTERM, and
+//! aborts at the second.
 //!
 //! # Logs, panics and thread names
 //!
@@ -391,6 +420,7 @@ pub use api::map::{Map, Outcomes};
 pub use api::permit::Permit;
 #[cfg(feature = "tower")]
 pub use api::service::FunctionService;
+#[cfg(feature = "signal")]
 pub use api::signal_shutdown::SignalShutdown;
 pub use api::weak_app::WeakApp;
 pub use base::ids::{Attempt, ContainerId, Generation};
@@ -404,6 +434,7 @@ pub use code::worker::Worker;
 pub use contain::unwind::PanicHook;
 pub use data::chunk::SharedInput;
 pub use data::failure::{Bug, Cause, Failure, Returned};
+pub use decide::limits::Limits;
 pub use decide::restart::{CrashLoopBackoff, CrashRecord, Decision, RateLimited, RestartPolicy};
 pub use decide::retries::Retries;
 pub use engine::abort::AbortHandle;
@@ -412,7 +443,9 @@ pub use engine::events::{Events, WaitedFor};
 pub use engine::progress_handle::ProgressHandle;
 pub use memory::accountant::Accountant;
 pub use values::crash::{BoxError, Crash, CrashKind, Death, EnterError, Panic, Previous};
-pub use values::error::{ConfigError, NotReady, ReserveError, SignalError, StartError};
+#[cfg(feature = "signal")]
+pub use values::error::SignalError;
+pub use values::error::{ConfigError, NotReady, ReserveError, StartError};
 pub use values::event::{ContainerState, Event};
 pub use values::gave_up::GaveUp;
 pub use values::health::Health;

@@ -11,7 +11,9 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 
+mod all_at_once;
 mod cpu;
+mod heap;
 
 use std::convert::Infallible;
 use std::future::poll_fn;
@@ -38,6 +40,9 @@ const MEASURES: [Measure; 2] = [
 ];
 
 fn main() {
+    if all_at_once::is_child() {
+        return;
+    }
     Silence::install();
     let mut harness = Harness::new("concurrent");
     sleeping(&mut harness, 2);
@@ -45,6 +50,7 @@ fn main() {
     ready_at_once(&mut harness);
     yielding_once(&mut harness);
     poison(&mut harness);
+    all_at_once::all_at_once(&mut harness);
 }
 
 fn sleeping(harness: &mut Harness, containers: usize) {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::api::any_function::AnyFunction;
 use crate::api::builder::Builder;
+#[cfg(feature = "signal")]
 use crate::api::signal_shutdown::SignalShutdown;
 use crate::api::weak_app::WeakApp;
 use crate::code::async_worker::AsyncWorker;
@@ -23,12 +24,15 @@ use crate::engine::anchor::Anchor;
 use crate::engine::registry::Registry;
 use crate::engine::running::Running;
 use crate::engine::settings::Settings;
+#[cfg(feature = "signal")]
 use crate::engine::signals::end_on_signal;
 use crate::engine::system::{Engine, on_engine_thread};
 use crate::engine::viewers::Viewers;
 use crate::engine::wait::wait;
 use crate::values::crash::BoxError;
-use crate::values::error::{SignalError, StartError};
+#[cfg(feature = "signal")]
+use crate::values::error::SignalError;
+use crate::values::error::StartError;
 use crate::values::report::Report;
 use crate::values::snapshot::{AppKind, AppSnapshot, Snapshot, VERSION};
 
@@ -462,7 +466,7 @@ impl App {
 
     /// Lets the app end on a signal. The first Ctrl-C or SIGTERM drains every function within 30 s, as
     /// [`App::shutdown_blocking`] does, and the app takes no further function. The second one aborts
-    /// them. On Windows it is Ctrl-C only.
+    /// them. On Windows it is Ctrl-C only. It needs the feature `signal`.
     ///
     /// This returns at once, and one line is enough: a program whose maps and calls end because of the
     /// drain then comes to its own end. A service that only waits for the signal waits for the report,
@@ -493,6 +497,7 @@ impl App {
     /// assert!(app.shutdown_blocking().is_clean());
     /// # Ok::<(), longshore::StartError>(())
     /// ```
+    #[cfg(feature = "signal")]
     pub fn shutdown_on_signal(&self) -> Result<SignalShutdown, SignalError> {
         let AppInner { name, registry, .. } = &*self.shared;
         let reported = end_on_signal(name, registry, SHUTDOWN_LIMIT)?;

@@ -14,6 +14,7 @@ use crate::contain::unwind::{PanicHook, install_hook};
 use crate::data::shape::Shape;
 use crate::decide::admission::{CALLS_MAX, CALLS_MAX_DEFAULT};
 use crate::decide::ledger::{Batching, Rules};
+use crate::decide::limits::LimitRules;
 use crate::decide::restart::RestartPolicy;
 use crate::decide::retries::Retries;
 use crate::decide::window::Window;
@@ -44,6 +45,9 @@ const STACK_BYTES_MIN: usize = 64 * 1024;
 /// | `retry_after` | the delay of `retries` |
 /// | `describe` | none: a snapshot names inputs by their index only |
 /// | `crash_retries` | 3 |
+/// | `timeout`, `deadline`, `enter_timeout` | none |
+/// | `retry_timeouts` | true |
+/// | `keep_interrupted` | no: an interrupted worker is entered again |
 /// | `restart` | the policy of the app |
 /// | `window` | adaptive: 4 ms of measured work for each container, 1000 ..= 65 536 inputs, at most 2 MiB |
 /// | `calls_max` | 2^20 |
@@ -70,6 +74,8 @@ struct Draft {
     batch_wait: Option<Duration>,
     retries: Retries,
     crash_retries: u32,
+    limits: LimitRules,
+    keep_interrupted: bool,
     restart: Option<RestartPolicy>,
     window: Option<u64>,
     calls_max: u64,
@@ -303,6 +309,119 @@ where
         self
     }
 
+    /// The time that one attempt at an input may take, 1 ms ..= 24 h. The clock starts when the function gets
+    /// the input, again for each attempt. [`Map::timeout`](crate::Map::timeout) and
+    /// [`Limits::timeout`](crate::Limits::timeout) override it for one map or call.
+    ///
+    /// An attempt that times out is a failure: it spends [`Builder::retries`] and waits their delay.
+    /// [`Builder::retry_if`] is not asked. The next attempt sees [`Previous::TimedOut`](crate::Previous), and
+    /// the outcome is [`Cause::TimedOut`](crate::Cause::TimedOut). An attempt that ends before the engine has
+    /// noticed the limit, within about 2 ms, is in time.
+    ///
+    /// | the code | at the limit | its container |
+    /// |---|---|---|
+    /// | async, waits | its future is dropped | lives on, and so do the other inputs that it has in flight |
+    /// | synchronous, passes [checkpoints](crate::Context::checkpoint) | it unwinds at the next one | lives on |
+    /// | does not wait or pass a checkpoint for 50 ms | its thread is left behind | crashes: [`Death::Unresponsive`](crate::Death::Unresponsive). The others in flight are innocent |
+    ///
+    /// A [`Worker`](crate::Worker) or [`AsyncWorker`](crate::AsyncWorker) may be half-updated after the first
+    /// two, so it is dropped without an `exit`, and entered again: see [`Builder::keep_interrupted`]. The
+    /// crash counts for the restart policy, and never against the input. The next attempt begins when the
+    /// code of the last one has returned or is left behind. An input that has left two threads behind ends.
+    ///
+    /// At the bound on [abandoned threads](Builder::abandoned_max) a container that hangs is kept, and not
+    /// replaced. If all containers hang like that, a function with limited restarts gives up, and another one
+    /// waits for a thread to return.
+    ///
+    /// ```
+    /// use longshore::{App, Retries};
+    /// use std::time::Duration;
+    ///
+    /// let app = App::ephemeral("docs");
+    /// let fetch = app
+    ///     .function_async("fetch", async |n: &u64| {
+    ///         if *n == 13 {
+    ///             std::future::pending::<()>().await;
+    ///         }
+    ///         Ok::<_, std::convert::Infallible>(*n)
+    ///     })
+    ///     .containers(1)
+    ///     .concurrent_inputs(8)
+    ///     .timeout(Duration::from_millis(50))
+    ///     .retries(Retries::new(1).initial_delay(Duration::ZERO))
+    ///     .start()?;
+    /// let outcomes = fetch.run_all((10..20).collect());
+    /// let failed: Vec<_> = outcomes.into_iter().filter_map(Result::err).collect();
+    /// assert!(failed.len() == 1 && failed[0].is_timed_out());
+    /// assert_eq!((failed[0].input(), failed[0].attempts()), (Some(&13), 2));
+    /// assert_eq!(fetch.status().crashes, 0);
+    /// # Ok::<(), longshore::StartError>(())
+    /// ```
+    pub fn timeout(mut self, limit: Duration) -> Self {
+        self.draft.limits.timeout = Some(limit);
+        self
+    }
+
+    /// Whether an attempt that [timed out](Builder::timeout) spends a retry. If not, the input fails at once.
+    pub fn retry_timeouts(mut self, retry: bool) -> Self {
+        self.draft.limits.retry_timeouts = retry;
+        self
+    }
+
+    /// The time from the acceptance of an input to its outcome, 1 ms ..= 365 days, with all that it waits
+    /// for: in queues, for retries and replays, during a pause or a crash loop. An input of a map is accepted
+    /// when it is pulled. [`Map::deadline`](crate::Map::deadline) and
+    /// [`Limits::deadline`](crate::Limits::deadline) override it for one map or call.
+    ///
+    /// When it passes, an input that waits ends at once, and one that executes is ended as by a
+    /// [timeout](Builder::timeout), but for good. The outcome is
+    /// [`Cause::DeadlineExceeded`](crate::Cause::DeadlineExceeded), with the error of the last attempt that
+    /// has failed. A retry that would be due at or after the deadline is not waited for.
+    ///
+    /// ```
+    /// use longshore::{App, Cause, Retries};
+    /// use std::time::{Duration, Instant};
+    ///
+    /// let app = App::ephemeral("docs");
+    /// let f = app
+    ///     .function("f", |_: &u64| Err::<(), _>("down"))
+    ///     .retries(Retries::new(5).initial_delay(Duration::from_secs(30)))
+    ///     .deadline(Duration::from_secs(10))
+    ///     .start()?;
+    /// let begun = Instant::now();
+    /// let failure = f.call(1).wait().unwrap_err();
+    /// assert!(begun.elapsed() < Duration::from_secs(5), "the retry is not waited for");
+    /// assert!(matches!(failure.cause(), Cause::DeadlineExceeded { last: Some("down"), .. }));
+    /// # Ok::<(), longshore::StartError>(())
+    /// ```
+    pub fn deadline(mut self, limit: Duration) -> Self {
+        self.draft.limits.deadline = Some(limit);
+        self
+    }
+
+    /// The time that an `enter` may take, 1 ms ..= 24 h. A longer one is a failed start:
+    /// [`Death::EnterTimedOut`](crate::Death::EnterTimedOut). Async code is dropped where it waits. The
+    /// thread of other code is left behind until it returns or comes to a checkpoint.
+    pub fn enter_timeout(mut self, limit: Duration) -> Self {
+        self.draft.limits.enter_timeout = Some(limit);
+        self
+    }
+
+    /// Keeps a worker whose `call` was interrupted, by a [timeout](Builder::timeout), a
+    /// [deadline](Builder::deadline) or a cancellation. Without this, the worker is dropped without an `exit`
+    /// and entered again, because the interruption may have left it half-updated. Clients that leave in
+    /// masses then cost an `enter` each.
+    ///
+    /// It asks of the code that its state is whole at each
+    /// [`Context::checkpoint`](crate::Context::checkpoint) of a [`Worker`](crate::Worker), and at each
+    /// `await` of an [`AsyncWorker`](crate::AsyncWorker): no value is taken out, and no invariant broken,
+    /// across one of them. Locks that the call holds are released by the unwind, and a `std::sync::Mutex`
+    /// is poisoned by it.
+    pub fn keep_interrupted(mut self) -> Self {
+        self.draft.keep_interrupted = true;
+        self
+    }
+
     /// The policy that decides when a crashed container comes back, and when the function gives up.
     pub fn restart(mut self, policy: impl Into<RestartPolicy>) -> Self {
         self.draft.restart = Some(policy.into());
@@ -476,6 +595,8 @@ impl Draft {
             batch_wait: None,
             retries: Retries::default(),
             crash_retries: 3,
+            limits: LimitRules::default(),
+            keep_interrupted: false,
             restart: None,
             window: None,
             calls_max: CALLS_MAX_DEFAULT,
@@ -527,8 +648,7 @@ impl Draft {
             Some(inputs) => Window::fixed(inputs)?,
             None => {
                 let bytes = shape.input.size() + shape.outcome.size();
-                let at_once = rules.batch.map_or(u64::from(rules.lanes), |batch| batch.size);
-                Window::adaptive(bytes, rules.containers as u64 * at_once)
+                Window::adaptive(bytes, rules.containers as u64 * rules.in_flight())
             }
         };
         install_hook(Context::moment);
@@ -540,6 +660,7 @@ impl Draft {
             shape,
             code,
             exit_timeout: self.exit_timeout,
+            keep_interrupted: self.keep_interrupted,
             stack_bytes: self.stack_bytes,
             panic_hook: self.panic_hook,
             memory,
@@ -626,11 +747,13 @@ impl Draft {
             return Err(ConfigError::CallsMax { calls_max: self.calls_max, max: CALLS_MAX });
         }
         self.retries.validate()?;
+        self.limits.validate()?;
         let restart = self.restart.clone().unwrap_or_else(|| self.app.policy.clone());
         restart.validate()?;
         let (retries, crash_retries) = (self.retries.clone(), self.crash_retries);
         let (lanes, has_state) = (self.lanes(containers, code)?, code.has_state());
         let (batch, calls_max) = (self.batching(containers, code)?, self.calls_max);
-        Ok(Rules { containers, lanes, has_state, batch, retries, crash_retries, restart, calls_max })
+        let limits = self.limits;
+        Ok(Rules { containers, lanes, has_state, batch, retries, crash_retries, restart, calls_max, limits })
     }
 }

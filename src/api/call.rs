@@ -9,6 +9,7 @@ use std::time::Duration;
 use crate::contain::drops::DeferDrop;
 use crate::contain::outlined::Outlined;
 use crate::data::failure::{Failure, Reason};
+use crate::decide::limits::Limits;
 use crate::engine::abort::AbortHandle;
 use crate::engine::caller::Caller;
 use crate::engine::consumer::outcome_of_call;
@@ -45,8 +46,13 @@ where
     E: Send + 'static,
 {
     /// Begins the call, in the place that was reserved for it if there is one.
-    pub(crate) fn new(running: Outlined<Arc<Running>>, input: I, place: Option<ReservedPlace>) -> Self {
-        let state = match OpenCall::begin(&running.dispatch, input, Caller::here(None), place) {
+    pub(crate) fn new(
+        running: Outlined<Arc<Running>>,
+        input: I,
+        place: Option<ReservedPlace>,
+        limits: Limits,
+    ) -> Self {
+        let state = match OpenCall::begin(&running.dispatch, input, Caller::here(None), place, limits) {
             Ok(call) => CallState::Begun(call),
             Err(failure) => {
                 let stack = running.dispatch.settings.stack();

@@ -22,6 +22,7 @@ use crate::contain::outlined::Outlined;
 use crate::data::failure::Failure;
 use crate::data::shape::Types;
 use crate::data::source::Source;
+use crate::decide::limits::Limits;
 use crate::engine::actor::{Ending, Supervisor};
 use crate::engine::consumer::Failures;
 use crate::engine::dispatch::{Readiness, Reserving, Wanted};
@@ -318,7 +319,29 @@ where
     /// allows, the call fails at once with [`Cause::Overloaded`](crate::Cause::Overloaded), and gives its
     /// input back.
     pub fn call(&self, input: I) -> Call<I, O, E> {
-        Call::new(self.running.clone(), input, None)
+        self.call_within(input, Limits::new())
+    }
+
+    /// The same as [`Function::call`], with limits of time of its own in place of the function's.
+    ///
+    /// ```
+    /// use longshore::{App, Limits};
+    /// use std::time::Duration;
+    ///
+    /// let app = App::ephemeral("docs");
+    /// let sleep = app
+    ///     .function_async("sleep", async |ms: &u64| {
+    ///         tokio::time::sleep(Duration::from_millis(*ms)).await;
+    ///         Ok::<_, std::convert::Infallible>(())
+    ///     })
+    ///     .start()?;
+    /// let limits = Limits::new().timeout(Duration::from_millis(20));
+    /// assert!(sleep.call_within(1, limits).wait().is_ok());
+    /// assert!(sleep.call_within(60_000, limits).wait().unwrap_err().is_timed_out());
+    /// # Ok::<(), longshore::StartError>(())
+    /// ```
+    pub fn call_within(&self, input: I, limits: Limits) -> Call<I, O, E> {
+        Call::new(self.running.clone(), input, None, limits)
     }
 
     /// Waits for room among the calls of the function, and reserves a place for one. Those who wait are

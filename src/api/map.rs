@@ -3,6 +3,7 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use futures_core::Stream;
 
@@ -27,6 +28,7 @@ use crate::values::progress::Progress;
 /// | a failure | ends the map at once; see [`Map::return_exceptions`] and [`Map::fail_in_order`] |
 /// | window | the function's |
 /// | retries | the function's |
+/// | timeout, deadline | the function's |
 /// | label | none |
 ///
 /// Settings have an effect only before the map has begun.
@@ -100,6 +102,18 @@ where
     pub fn retries(self, retries: impl Into<Retries>) -> Self {
         let retries = retries.into();
         self.set(|options| options.retries = Some(retries))
+    }
+
+    /// The time that each attempt of this map may take, in place of the function's setting: see
+    /// [`Builder::timeout`](crate::Builder::timeout).
+    pub fn timeout(self, limit: Duration) -> Self {
+        self.set(|options| options.limits.timeout = Some(limit))
+    }
+
+    /// The time from the acceptance of each input of this map to its outcome, in place of the function's
+    /// setting: see [`Builder::deadline`](crate::Builder::deadline).
+    pub fn deadline(self, limit: Duration) -> Self {
+        self.set(|options| options.limits.deadline = Some(limit))
     }
 
     /// A name for the map. It appears as the field `map` in the `tracing` spans and events of the map's

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::api::call::Call;
 use crate::contain::outlined::Outlined;
 use crate::data::shape::Types;
+use crate::decide::limits::Limits;
 use crate::engine::dispatch::ReservedPlace;
 use crate::engine::running::Running;
 
@@ -46,7 +47,12 @@ where
     /// Begins one execution in this place, as [`Function::call`](crate::Function::call) does. It is refused
     /// only if the function takes no work any more.
     pub fn call(self, input: I) -> Call<I, O, E> {
-        Call::new(self.running, input, Some(self.place.into_inner()))
+        self.call_within(input, Limits::new())
+    }
+
+    /// The same as [`Permit::call`], with limits of time of its own.
+    pub fn call_within(self, input: I, limits: Limits) -> Call<I, O, E> {
+        Call::new(self.running, input, Some(self.place.into_inner()), limits)
     }
 }
 

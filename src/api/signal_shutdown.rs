@@ -15,7 +15,7 @@ use crate::values::report::Report;
 
 /// The end of an app on a signal: see [`App::shutdown_on_signal`](crate::App::shutdown_on_signal). Await
 /// it, or [wait](SignalShutdown::wait) for it. It keeps nothing alive, and dropping it changes nothing:
-/// the app still ends on a signal.
+/// the app still ends on a signal. It needs the feature `signal`.
 ///
 /// # Cancel safety
 ///

@@ -30,6 +30,11 @@ pub(crate) trait Rehearsable<I, O, E> {
 pub(crate) trait Role<I, O, E> {
     fn call<'a>(&'a mut self, input: &'a I, context: &'a Context) -> Local<'a, Result<O, E>>;
 
+    /// Whether an execution that is dropped where it waits may leave the state of the code torn.
+    fn tears(&self) -> bool {
+        false
+    }
+
     /// The role of code that can have several inputs in flight.
     fn shared(&self) -> Option<&dyn SharedRole<I, O, E>> {
         None
@@ -173,6 +178,10 @@ impl<W: AsyncWorker> Role<W::Input, W::Output, W::Error> for AsyncWorkerRole<W> 
         context: &'a Context,
     ) -> Local<'a, Result<W::Output, W::Error>> {
         Box::pin(self.0.call(input, context))
+    }
+
+    fn tears(&self) -> bool {
+        true
     }
 
     fn exit<'a>(self: Box<Self>, context: &'a Context) -> Local<'a, ()>

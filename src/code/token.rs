@@ -167,6 +167,12 @@ impl Token {
         self.unwanted.load(Ordering::Relaxed) && !ends
     }
 
+    /// Records that the code unwinds from the current execution because its outcome is unwanted. Called by
+    /// the thread that unwinds.
+    pub(crate) fn unwinds_unwanted(&self) {
+        self.has_unwound.store(true, Ordering::Relaxed);
+    }
+
     /// Whether the code has unwound from the current execution because its outcome is unwanted. Called by the
     /// thread that has unwound.
     pub(crate) fn is_interrupted(&self) -> bool {

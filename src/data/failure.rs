@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::contain::unwind::Contained;
 use crate::data::chunk::{Reclaimed, SharedInput};
@@ -28,6 +29,19 @@ pub enum Cause<E> {
     GaveUp(GaveUp),
     /// The source of the map panicked. Such a failure has no input.
     Source(Panic),
+    /// The last attempt took longer than the [timeout](crate::Builder::timeout) of the function, map or call.
+    TimedOut {
+        /// The timeout.
+        limit: Duration,
+    },
+    /// The [deadline](crate::Builder::deadline) of the input has passed, or would have passed before its next
+    /// attempt.
+    DeadlineExceeded {
+        /// The time from the acceptance of the input to its deadline.
+        limit: Duration,
+        /// The error of the last attempt that has failed with one.
+        last: Option<E>,
+    },
     /// The map was cancelled before the input had an outcome.
     Cancelled,
     /// The function is being drained, stopped or aborted.
@@ -65,6 +79,8 @@ pub(crate) enum Reason {
     Lost(Arc<Crash>),
     GaveUp(GaveUp),
     Source(Panic),
+    TimedOut { limit: Duration },
+    DeadlineExceeded { limit: Duration },
     Cancelled,
     ShutDown,
     WouldDeadlock,
@@ -81,6 +97,8 @@ impl<E> From<Reason> for Cause<E> {
             Reason::Lost(crash) => Self::Lost(crash),
             Reason::GaveUp(gave_up) => Self::GaveUp(gave_up),
             Reason::Source(panic) => Self::Source(panic),
+            Reason::TimedOut { limit } => Self::TimedOut { limit },
+            Reason::DeadlineExceeded { limit } => Self::DeadlineExceeded { limit, last: None },
             Reason::Cancelled => Self::Cancelled,
             Reason::ShutDown => Self::ShutDown,
             Reason::WouldDeadlock => Self::WouldDeadlock,
@@ -225,11 +243,12 @@ impl<I, E> Failure<I, E> {
         self.0.cause.into_inner()
     }
 
-    /// The user's error, if the function returned one.
+    /// The user's error, if the function returned one: in the last attempt, or before the deadline passed.
     #[must_use]
     pub fn error(&self) -> Option<&E> {
         match self.cause() {
             Cause::Failed(error) => Some(error),
+            Cause::DeadlineExceeded { last, .. } => last.as_ref(),
             _ => None,
         }
     }
@@ -252,6 +271,19 @@ impl<I, E> Failure<I, E> {
     #[must_use]
     pub fn is_poisoned(&self) -> bool {
         matches!(self.cause(), Cause::Poisoned(_))
+    }
+
+    /// Whether the last attempt took longer than its [timeout](crate::Builder::timeout).
+    #[must_use]
+    pub fn is_timed_out(&self) -> bool {
+        matches!(self.cause(), Cause::TimedOut { .. })
+    }
+
+    /// Whether the [deadline](crate::Builder::deadline) of the input has passed, or would have passed before
+    /// its next attempt.
+    #[must_use]
+    pub fn is_past_deadline(&self) -> bool {
+        matches!(self.cause(), Cause::DeadlineExceeded { .. })
     }
 
     /// Whether the function gave up.
@@ -327,6 +359,14 @@ impl<I, E: fmt::Display> fmt::Display for Failure<I, E> {
                 write!(f, "failed because the function gave up: {}", OneLine(gave_up.in_full().to_string()))
             }
             Cause::Source(panic) => write!(f, "ended because its source {}", OneLine(panic.to_string())),
+            Cause::TimedOut { limit } => write!(f, "timed out after {attempts}: the limit is {limit:?}"),
+            Cause::DeadlineExceeded { limit, last: None } => {
+                write!(f, "has no outcome {limit:?} after it was accepted, after {attempts}")
+            }
+            Cause::DeadlineExceeded { limit, last: Some(error) } => {
+                write!(f, "has no outcome {limit:?} after it was accepted, after {attempts}: ")?;
+                write!(f, "{}", OneLine(format!("{error:#}")))
+            }
             Cause::Cancelled => write!(f, "was cancelled"),
             Cause::ShutDown => write!(f, "ended because the function is shut down"),
             Cause::WouldDeadlock => write!(f, "would deadlock: called on the engine or the same function"),
@@ -389,6 +429,8 @@ where
             Cause::Config(error) => error.source(),
             Cause::Failed(_)
             | Cause::Source(_)
+            | Cause::TimedOut { .. }
+            | Cause::DeadlineExceeded { .. }
             | Cause::Cancelled
             | Cause::ShutDown
             | Cause::WouldDeadlock

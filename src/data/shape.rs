@@ -7,6 +7,7 @@
 use std::any::TypeId;
 use std::marker::PhantomData;
 use std::ptr::{self, NonNull};
+use std::time::Duration;
 
 use crate::data::chunk::{FailedInput, Reclaimed, SharedInput};
 use crate::data::erased::{ErasedValue, TypeInfo};
@@ -23,6 +24,8 @@ pub(crate) type Types<I, O, E> = PhantomData<fn(I, O, E) -> (I, O, E)>;
 pub(crate) enum Why {
     /// The function returned this error.
     Error(ErasedValue),
+    /// The deadline has passed. The error is from the last attempt that has returned one.
+    Deadline { limit: Duration, last: Option<ErasedValue> },
     /// Any other reason.
     Reason(Reason),
 }
@@ -145,8 +148,10 @@ where
             FailedInput::Shared(inputs, place) => Reclaimed::Shared(SharedInput::new(inputs, place)),
         }
     };
+    let typed = |error: ErasedValue| *error.downcast().expect("an error has the type of its function");
     let cause = match why {
-        Why::Error(error) => Cause::Failed(*error.downcast().expect("an error has the type of its function")),
+        Why::Error(error) => Cause::Failed(typed(error)),
+        Why::Deadline { limit, last } => Cause::DeadlineExceeded { limit, last: last.map(typed) },
         Why::Reason(reason) => reason.into(),
     };
     Failure::of_input(index, input, tried, cause)

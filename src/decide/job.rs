@@ -3,8 +3,10 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::base::ids::Attempt;
+use crate::decide::acceptances::Acceptances;
 use crate::decide::admission::Admission;
 use crate::decide::claim_sizer::ClaimSizer;
 use crate::decide::jitter::Jitter;
@@ -114,6 +116,8 @@ pub(super) enum Waits {
     Suspect(CrashNumber),
     /// The input waits for its retry, which is due at this time.
     Retry(Time),
+    /// The input waits for the code of its last attempt, which was cut at a limit, to return.
+    Leaving,
 }
 
 /// The history of an input that has failed or crashed.
@@ -217,6 +221,10 @@ pub(crate) struct MapJob {
     /// The map's tickets among the requeued inputs.
     requeued: BTreeSet<Ticket>,
     records: BTreeMap<u64, InputRecord>,
+    /// The time that an attempt may take.
+    pub(crate) timeout: Option<Duration>,
+    /// When its inputs were accepted, if they have a deadline.
+    pub(crate) acceptances: Option<Box<Acceptances>>,
     /// The time at which a small amount of room in the window is taken although it has not grown.
     pub(crate) little_room_until: Option<Time>,
 }
@@ -241,6 +249,8 @@ impl MapJob {
             fresh: VecDeque::new(),
             requeued: BTreeSet::new(),
             records: BTreeMap::new(),
+            timeout: None,
+            acceptances: None,
             little_room_until: None,
         }
     }
@@ -328,6 +338,22 @@ impl Job {
                 call.stage = CallStage::Ended(how);
             }
             Self::Call(_) => {}
+        }
+    }
+
+    /// Records that the inputs of `span`, which were accepted together, ended in this way.
+    pub(super) fn ends(&mut self, how: InputEnd, span: Span) {
+        self.leaves_acceptances(span);
+        self.count(how, span.len);
+    }
+
+    /// The inputs of `span`, which were accepted together, have their outcomes. The deadline does not concern
+    /// them any more.
+    pub(super) fn leaves_acceptances(&mut self, span: Span) {
+        if let Self::Map(map) = self
+            && let Some(acceptances) = &mut map.acceptances
+        {
+            acceptances.ended(span);
         }
     }
 
@@ -445,6 +471,33 @@ impl Job {
         match self {
             Self::Map(map) => map.records.remove(&index),
             Self::Call(call) => call.record.take().map(|record| *record),
+        }
+    }
+
+    /// The tickets of this job among the requeued inputs.
+    pub(crate) fn requeued(&self) -> Vec<Ticket> {
+        match self {
+            Self::Map(map) => map.requeued.iter().copied().map(steps::each).collect(),
+            Self::Call(call) => call.requeued.into_iter().collect(),
+        }
+    }
+
+    /// The first input that was never assigned.
+    pub(crate) fn first_fresh(&self) -> Option<u64> {
+        match self {
+            Self::Map(map) => map.fresh.front().map(|span| span.first),
+            Self::Call(call) => (call.stage == CallStage::Fresh).then_some(0),
+        }
+    }
+
+    /// The inputs before `end` that wait to be executed again.
+    pub(crate) fn waiting_before(&self, end: u64) -> Vec<u64> {
+        match self {
+            Self::Map(map) => {
+                let records = map.records.range(..end).map(steps::each);
+                records.filter_map(|(index, record)| record.waits.map(|_| *index)).collect()
+            }
+            Self::Call(_) => self.waiting(),
         }
     }
 

@@ -138,8 +138,8 @@ impl After {
 #[derive(Debug)]
 pub(crate) struct Life {
     generation: Generation,
-    /// Whether the user's code has a state, which an interruption may leave torn.
-    has_state: bool,
+    /// Whether the user's code has a state that an interruption may leave torn.
+    tears: bool,
     act: Act,
     /// The act that follows this generation. It is written when the generation's end is known, and read once
     /// the generation's state is dropped.
@@ -149,8 +149,8 @@ pub(crate) struct Life {
 }
 
 impl Life {
-    pub(crate) fn new(generation: Generation, has_state: bool) -> Self {
-        Self { generation, has_state, act: Act::Tie, after: After::End, fate: None }
+    pub(crate) fn new(generation: Generation, tears: bool) -> Self {
+        Self { generation, tears, act: Act::Tie, after: After::End, fate: None }
     }
 
     /// The current generation, or the last one.
@@ -180,7 +180,7 @@ impl Life {
                 overdraft.or(outcome.err()).map_or(Act::Admit, Act::Die)
             }
             (Act::Admit, LifeEvent::Admitted) => Act::Run(Part::Serve),
-            (Act::Run(Part::Serve), LifeEvent::Unwinding { interrupted: true, .. }) if !self.has_state => {
+            (Act::Run(Part::Serve), LifeEvent::Unwinding { interrupted: true, .. }) if !self.tears => {
                 Act::Run(Part::Serve)
             }
             (Act::Run(Part::Serve), LifeEvent::Unwinding { interrupted: true, .. }) => {

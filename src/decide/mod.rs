@@ -5,14 +5,17 @@
 //!
 //! Reading order: [`time`] defines moments. [`retries`] and [`restart`] hold the two policies. [`window`]
 //! and [`claim_sizer`] decide how many inputs may be outstanding and how many one container takes.
-//! [`pacing`] holds all intervals. [`admission`] bounds the calls. [`ledger`] owns every input between
+//! [`pacing`] holds all intervals. [`admission`] bounds the calls, and [`limits`] the time of attempts and
+//! inputs. [`ledger`] owns every input between
 //! *pulled* and *outcome* and connects the others. [`steps`] counts for tests what an operation costs.
 
+pub(crate) mod acceptances;
 pub(crate) mod admission;
 pub(crate) mod jitter;
 pub(crate) mod job;
 pub(crate) mod ledger;
 pub(crate) mod life;
+pub(crate) mod limits;
 pub(crate) mod pacing;
 pub(crate) mod restart;
 pub(crate) mod retries;

@@ -77,6 +77,7 @@ use crate::data::chunk::Chunk;
 use crate::data::failure::{Cause, Failure};
 use crate::data::shape::Outcome;
 use crate::data::source::Source;
+use crate::decide::limits::Limits;
 use crate::decide::retries::Retries;
 use crate::engine::caller::Caller;
 use crate::engine::consumer::Failures;
@@ -174,6 +175,20 @@ where
         self
     }
 
+    /// See [`Map::timeout`](crate::Map::timeout).
+    #[must_use]
+    pub fn timeout(mut self, limit: Duration) -> Self {
+        self.planned.options.limits.timeout = Some(limit);
+        self
+    }
+
+    /// See [`Map::deadline`](crate::Map::deadline).
+    #[must_use]
+    pub fn deadline(mut self, limit: Duration) -> Self {
+        self.planned.options.limits.deadline = Some(limit);
+        self
+    }
+
     /// See [`Map::label`](crate::Map::label).
     #[must_use]
     pub fn label(mut self, label: &str) -> Self {
@@ -256,6 +271,7 @@ pub struct CancelMap;
 pub struct CallInput<I, O, E> {
     pub(crate) input: DeferDrop<I>,
     pub(crate) caller: Caller,
+    pub(super) limits: Limits,
     outcome: PhantomData<fn() -> (O, E)>,
 }
 
@@ -264,7 +280,13 @@ impl<I: Send + 'static, O, E> CallInput<I, O, E> {
     pub fn new(input: I) -> Self {
         let holds_values = std::mem::needs_drop::<I>();
         let input = DeferDrop::new(input, Stack::of_any(), holds_values);
-        Self { input, caller: Caller::here(None), outcome: PhantomData }
+        Self { input, caller: Caller::here(None), limits: Limits::new(), outcome: PhantomData }
+    }
+
+    /// A call with limits of time of its own: see [`Function::call_within`](crate::Function::call_within).
+    #[must_use]
+    pub fn within(self, limits: Limits) -> Self {
+        Self { limits, ..self }
     }
 }
 

@@ -83,6 +83,14 @@ impl<S> Drop for Tasks<S> {
     }
 }
 
+/// Whether an execution that is dropped where it waits may leave the state of the code torn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Tears {
+    Yes,
+    /// There is no state, or it is shared by reference.
+    No,
+}
+
 impl GenerationEnv<'_> {
     /// Polls the user's `enter` or `exit`. If the generation is over, drops the future and returns `None`.
     pub(crate) async fn unless_over<T>(&self, future: impl Future<Output = T>) -> Option<T> {
@@ -131,6 +139,7 @@ impl LeasedRun<'_> {
         &self,
         errors: &Errors<E>,
         call: &mut impl AsyncFnMut(&I) -> Result<O, E>,
+        tears: Tears,
     ) -> i64
     where
         I: Send + Sync + 'static,
@@ -152,10 +161,26 @@ impl LeasedRun<'_> {
                 result.into_iter().for_each(|answer| self.too_late(answer));
                 unwind_to_boundary();
             }
-            let Some(result) = result else { return left };
+            let Some(result) = result else {
+                if tears == Tears::Yes {
+                    self.may_be_torn();
+                }
+                return left;
+            };
             if !self.returned(&mut active, result, used, span.as_ref(), errors) {
                 return left;
             }
+        }
+    }
+
+    /// The future of a worker's call was dropped where it waited. If its execution was interrupted, this
+    /// unwinds as a checkpoint does, so that the worker is entered again. If its generation is over, nothing
+    /// is left to be torn.
+    #[cold]
+    pub(crate) fn may_be_torn(&self) {
+        if outside(|| self.env.dispatch.is_interrupted(self.lane, self.env.generation)) {
+            self.env.token.unwinds_unwanted();
+            unwind_to_boundary();
         }
     }
 
@@ -241,7 +266,7 @@ where
                 return serve_lanes(env, |task| task.drive_in_lane(errors, &call)).await;
             }
             let mut call = async |input: &I| function(input).await;
-            let drive = async |task: &LeasedRun<'_>| task.drive_in_task(errors, &mut call).await;
+            let drive = async |task: &LeasedRun<'_>| task.drive_in_task(errors, &mut call, Tears::No).await;
             Ok(env.serve_in_task(drive).await)
         })
     }
@@ -288,7 +313,7 @@ impl<W: AsyncWorker> Instance for AsyncWorkerInstance<'_, W> {
         self.tasks.run(async |worker: &mut Option<W>| {
             let worker = worker.as_mut().expect("the instance has not exited");
             let mut call = async |input: &W::Input| worker.call(input, env.context).await;
-            let drive = async |task: &LeasedRun<'_>| task.drive_in_task(errors, &mut call).await;
+            let drive = async |task: &LeasedRun<'_>| task.drive_in_task(errors, &mut call, Tears::Yes).await;
             Ok(env.serve_in_task(drive).await)
         })
     }
@@ -342,7 +367,7 @@ impl<W: ConcurrentWorker> Instance for ConcurrentInstance<'_, W> {
                 return serve_lanes(env, |task| task.drive_in_lane(errors, &call)).await;
             }
             let mut call = async |input: &W::Input| worker.call(input, env.context).await;
-            let drive = async |task: &LeasedRun<'_>| task.drive_in_task(errors, &mut call).await;
+            let drive = async |task: &LeasedRun<'_>| task.drive_in_task(errors, &mut call, Tears::No).await;
             Ok(env.serve_in_task(drive).await)
         })
     }

@@ -19,6 +19,7 @@ use crate::data::failure::{Bug, Failure, Reason};
 use crate::data::flow_control::FlowControl;
 use crate::data::shape::{Outcome, Types};
 use crate::decide::job::OnFailure;
+use crate::decide::limits::Limits;
 use crate::decide::retries::Retries;
 use crate::decide::window::Window;
 use crate::engine::abort::{Abort, AbortHandle};
@@ -347,11 +348,11 @@ impl ReaderGuard {
         source: JobSource,
         (order, failures): (Order, Failures),
         window: Window,
-        retries: Option<Retries>,
+        (retries, limits): (Option<Retries>, Limits),
         caller: Caller,
     ) -> Result<Self, Reason> {
         let on_failure = failures.on_failure();
-        let plan = JobPlan { order, on_failure, window, retries, caller };
+        let plan = JobPlan { order, on_failure, window, retries, limits, caller };
         let (job, flow) = dispatch.open(plan, source)?;
         Ok(Self::new(dispatch, job, flow, order, failures))
     }

@@ -79,6 +79,7 @@ impl Handler<Notice> for Container {
             | Notice::Recovered
             | Notice::Entered
             | Notice::NothingPending
+            | Notice::Limited
             | Notice::Awaited => {}
         }
     }

@@ -38,7 +38,9 @@ impl Living {
         generation: Generation,
         make_token: MakeToken,
     ) -> Self {
-        let life = Life::new(generation, dispatch.settings.code.has_state());
+        let settings = &dispatch.settings;
+        let tears = settings.code.has_state() && !settings.keep_interrupted;
+        let life = Life::new(generation, tears);
         Self { dispatch: Arc::clone(dispatch), id, life, make_token, token: None }
     }
 

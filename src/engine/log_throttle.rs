@@ -47,6 +47,8 @@ enum RepeatedCrash {
     NoThread,
     NoAccount,
     Memory,
+    EnterTimedOut,
+    Unresponsive,
     Killed,
     /// Any further kind, once there are [`KINDS_MAX`] kinds.
     Other,
@@ -65,6 +67,8 @@ impl RepeatedCrash {
             Death::NoThread(_) => Self::NoThread,
             Death::NoAccount => Self::NoAccount,
             Death::MemoryLimit { .. } => Self::Memory,
+            Death::EnterTimedOut { .. } => Self::EnterTimedOut,
+            Death::Unresponsive => Self::Unresponsive,
             Death::Killed => Self::Killed,
         }
     }

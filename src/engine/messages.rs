@@ -43,6 +43,8 @@ pub(crate) enum Notice {
     Entered,
     /// The last pending input of a function that drains was cancelled.
     NothingPending,
+    /// A limit of time passes before the supervisor would look at the limits.
+    Limited,
     /// A consumer waits in a task for the outcomes of a run that notifies it only at its end, so the
     /// supervisor must poll.
     Awaited,

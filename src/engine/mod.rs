@@ -7,7 +7,7 @@
 //! pulls a source that may block, and a [`consumer`] takes the outcomes. They all meet at [`dispatch`], the
 //! lock of the function, which has one [`job_buffers`] entry for each job. A [`running`] function lives as
 //! long as something holds it, and reaches the clock and the threads through its [`host`].
-//! [`signals`] end all functions of an app.
+//! `signals` (a feature) end all functions of an app.
 
 pub(crate) mod abort;
 pub mod actor;
@@ -38,6 +38,7 @@ pub(crate) mod progress_handle;
 pub(crate) mod registry;
 pub(crate) mod running;
 pub(crate) mod settings;
+#[cfg(feature = "signal")]
 pub(crate) mod signals;
 pub(crate) mod span;
 pub(crate) mod spawn;

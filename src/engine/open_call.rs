@@ -16,6 +16,7 @@ use crate::data::erased::Values;
 use crate::data::failure::{Failure, Reason};
 use crate::data::shape::Outcome;
 use crate::decide::admission::Place;
+use crate::decide::limits::Limits;
 use crate::decide::time::Time;
 use crate::engine::abort::{Abort, AbortHandle};
 use crate::engine::caller::Caller;
@@ -44,14 +45,17 @@ impl OpenCall {
         input: I,
         caller: Caller,
         place: Option<ReservedPlace>,
+        limits: Limits,
     ) -> Result<Self, Failure<I, E>>
     where
         I: Send + Sync + 'static,
         E: 'static,
     {
-        Self::of_values(dispatch, Values::of(vec![input]), caller, place).map_err(|(input, reason)| {
-            Failure::of_refused(input.into_vec().pop().expect("the values hold one input"), reason)
-        })
+        Self::of_values(dispatch, Values::of(vec![input]), caller, place, limits).map_err(
+            |(input, reason)| {
+                Failure::of_refused(input.into_vec().pop().expect("the values hold one input"), reason)
+            },
+        )
     }
 
     fn of_values(
@@ -59,9 +63,13 @@ impl OpenCall {
         input: Values,
         caller: Caller,
         reserved: Option<ReservedPlace>,
+        limits: Limits,
     ) -> Result<Self, (Values, Reason)> {
+        if let Err(refusal) = limits.validate() {
+            return Err((input, Reason::Config(refusal)));
+        }
         let place = if reserved.is_some() { Place::Reserved } else { Place::Free };
-        let job = dispatch.open_call(input, caller, place)?;
+        let job = dispatch.open_call(input, caller, place, limits)?;
         if let Some(mut reserved) = reserved {
             reserved.is_used();
         }

@@ -7,6 +7,7 @@ use crate::contain::outlined::{Outlined, outline};
 use crate::data::failure::Reason;
 use crate::data::prefetch::PrefetchQueue;
 use crate::data::source::{BlockingSource, Source};
+use crate::decide::limits::Limits;
 use crate::decide::retries::Retries;
 use crate::decide::window::Window;
 use crate::engine::abort::AbortHandle;
@@ -27,6 +28,7 @@ pub(crate) struct Options {
     pub(crate) failures: Failures,
     pub(crate) window: Option<u64>,
     pub(crate) retries: Option<Retries>,
+    pub(crate) limits: Limits,
     pub(crate) label: Option<Arc<str>>,
     /// Shows the progress of the map, if the caller has asked for it.
     pub(crate) progress: Option<ProgressSource>,
@@ -43,6 +45,7 @@ impl Default for Options {
             failures,
             window: None,
             retries: None,
+            limits: Limits::default(),
             label: None,
             progress: None,
             span: SafeSpan::current(),
@@ -74,12 +77,13 @@ impl Planned {
         default_window: Window,
     ) -> Result<(ReaderGuard, Option<DeferDrop<BlockingSource>>), Reason> {
         let Self { source, options } = self;
-        let Options { order, failures, window, retries, label, progress, span } = options;
+        let Options { order, failures, window, retries, limits, label, progress, span } = options;
         let window = match window {
             Some(inputs) => Window::fixed(inputs).map_err(Reason::Config)?,
             None => default_window,
         };
         retries.as_ref().map_or(Ok(()), Retries::validate).map_err(Reason::Config)?;
+        limits.validate().map_err(Reason::Config)?;
         label.as_deref().map_or(Ok(()), name_in_range).map_err(Reason::Config)?;
         let (source, blocking) = match source.into_inner() {
             Source::Direct(direct) => (JobSource::Direct(direct), None),
@@ -90,7 +94,8 @@ impl Planned {
             ),
         };
         let caller = Caller::within(span, label);
-        let mut reader = ReaderGuard::of_map(dispatch, source, (order, failures), window, retries, caller)?;
+        let own = (retries, limits);
+        let mut reader = ReaderGuard::of_map(dispatch, source, (order, failures), window, own, caller)?;
         if let Some(source) = progress {
             reader.shows_by(source);
         }

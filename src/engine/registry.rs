@@ -19,6 +19,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use parking_lot::Mutex;
+#[cfg(feature = "signal")]
 use tokio::sync::oneshot;
 
 use crate::engine::actor::Ending;
@@ -63,6 +64,7 @@ struct Functions<F: Ends> {
     /// Whether the app ends on a signal, so that it takes no further function.
     refuses: bool,
     /// Get the report of the app if it ends on a signal.
+    #[cfg(feature = "signal")]
     receivers: Vec<oneshot::Sender<Report>>,
     /// The functions that were running when the app ended, so that a viewer sees them until they are gone.
     at_close: Vec<F::Weak>,
@@ -112,6 +114,7 @@ impl<F: Ends> Default for Registry<F> {
         Self(Mutex::new(Functions {
             closed: false,
             refuses: false,
+            #[cfg(feature = "signal")]
             receivers: Vec::new(),
             at_close: Vec::new(),
             reserved: 0,
@@ -181,7 +184,11 @@ impl<F: Ends> Registry<F> {
         drop(functions);
         ends
     }
+}
 
+/// The end of an app on a signal.
+#[cfg(feature = "signal")]
+impl<F: Ends> Registry<F> {
     /// Refuses further functions, and returns those that there are. They stay, as the app does, which
     /// ends them once more when it is shut down or dropped.
     pub(crate) fn refuse(&self) -> ClosedRegistry<F> {
@@ -433,6 +440,7 @@ mod tests {
         assert_eq!(told, [(0, Fate::CutOff), (1, Fate::StillRunning)]);
     }
 
+    #[cfg(feature = "signal")]
     #[test]
     fn an_app_that_ends_on_a_signal_takes_no_function_and_keeps_those_that_it_has() {
         let registry: Arc<Registry<Arc<Function>>> = Arc::default();

@@ -23,6 +23,8 @@ pub(crate) struct Settings {
     /// The user's code.
     pub(crate) code: Arc<dyn Code>,
     pub(crate) exit_timeout: Duration,
+    /// Whether a worker lives on whose execution was interrupted.
+    pub(crate) keep_interrupted: bool,
     pub(crate) stack_bytes: usize,
     pub(crate) panic_hook: PanicHook,
     pub(crate) memory: MemoryRules,

@@ -67,6 +67,8 @@ pub(crate) struct UntypedSupervisor {
     wake: Option<SpawnHandle>,
     /// The timer of the next [`review`](Dispatch::review), and when it fires.
     review: Option<(Time, SpawnHandle)>,
+    /// The timer of the next look at the limits of time.
+    limits: Option<SpawnHandle>,
     /// The timer that ends the wait for feeders.
     grace: Option<SpawnHandle>,
 }
@@ -85,6 +87,7 @@ impl UntypedSupervisor {
             end: EndPhase::Limited,
             wake: None,
             review: None,
+            limits: None,
             grace: None,
         }
     }
@@ -125,6 +128,21 @@ impl UntypedSupervisor {
             supervisor.create(ctx); // containers that a crash loop held back until now
         });
         self.review = Some((at, handle));
+    }
+
+    /// Does what is due at the limits of time, and sets a timer for the next look.
+    fn look_at_limits(&mut self, ctx: &mut Context<Self>) {
+        if let Some(handle) = self.limits.take() {
+            ctx.cancel_future(handle);
+        }
+        if let Some(delay) = self.dispatch.look_at_limits() {
+            // A timer may fire a moment early by its own clock. Then this sets it again.
+            let delay = delay.max(TIMER_MIN);
+            self.limits = Some(ctx.run_later(delay, |supervisor, ctx| {
+                supervisor.limits = None;
+                supervisor.look_at_limits(ctx);
+            }));
+        }
     }
 
     /// Polls for outcomes after `pause`, and again until no consumer waits in a task.
@@ -250,6 +268,7 @@ impl Actor for UntypedSupervisor {
             .map(|id| Container::new(id, Arc::clone(&self.dispatch)).start())
             .collect();
         self.create(ctx);
+        self.look_at_limits(ctx); // a call with a deadline may have been accepted before
     }
 }
 
@@ -285,6 +304,7 @@ impl Handler<Notice> for UntypedSupervisor {
             }
             Notice::FeederEnded => self.finish_if_ended(ctx),
             Notice::Recovered => self.create(ctx),
+            Notice::Limited => self.look_at_limits(ctx),
             Notice::Awaited => self.tick(POLL_MIN, ctx),
             Notice::NothingPending => {
                 self.create(ctx);

@@ -221,7 +221,10 @@ fn cause(crash: &Crash) -> (Option<String>, Option<&str>) {
         }
         Death::EnterFailed(error) => (Some(error.to_string()), None),
         Death::NoThread(error) => (Some(error.to_string()), None),
-        death @ (Death::NoAccount | Death::MemoryLimit { .. }) => (Some(death.to_string()), None),
+        death @ (Death::NoAccount
+        | Death::MemoryLimit { .. }
+        | Death::EnterTimedOut { .. }
+        | Death::Unresponsive) => (Some(death.to_string()), None),
         Death::Killed => (None, None),
     }
 }

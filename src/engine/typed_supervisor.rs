@@ -214,8 +214,8 @@ where
     let stack = view.dispatch.settings.stack();
     // Keeps the function alive until the call has its outcome, as every call does.
     let running = view.running.clone();
-    let CallInput { input, caller, .. } = message;
-    let begun = OpenCall::begin(view.dispatch, input.into_inner(), caller, None);
+    let CallInput { input, caller, limits, .. } = message;
+    let begun = OpenCall::begin(view.dispatch, input.into_inner(), caller, None, limits);
     let begun = begun.map_err(|refused| DeferDrop::new(refused, stack, true));
     actix::spawn(async move {
         let outcome = outcome_of(begun).await;

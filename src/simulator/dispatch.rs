@@ -58,6 +58,7 @@ impl Model {
         match previous {
             None => assert_eq!(input.attempt(), 1, "a later attempt knows why the one before ended"),
             Some(Previous::Failed) => assert!(!input.previous_crashed && input.failures > 0),
+            Some(Previous::TimedOut) => assert!(!input.previous_crashed && input.failures > 0),
             Some(Previous::Crashed(crash)) => {
                 assert!(input.previous_crashed);
                 let executed = crash.executing.map(|(index, attempt)| (index, attempt.get()));

@@ -29,6 +29,7 @@ use crate::data::source::DirectSource;
 use crate::decide::admission::CALLS_MAX_DEFAULT;
 use crate::decide::ledger::{LeaseKind, Mode, Retryable, Rules};
 use crate::decide::life::{Next, Served};
+use crate::decide::limits::{LimitRules, Limits};
 use crate::decide::restart::{CrashLoopBackoff, RateLimited, Restart};
 use crate::decide::retries::Retries;
 use crate::decide::time::Time;
@@ -290,6 +291,7 @@ fn live(choices: Vec<u32>, verbosity: Verbosity) -> LaneTally {
         crash_retries: tape.one_of(&[3, 0, 1, 2]),
         restart,
         calls_max: CALLS_MAX_DEFAULT,
+        limits: LimitRules::default(),
     };
     let habits = Habits {
         salt: tape.salt(),
@@ -436,7 +438,9 @@ impl<'a> LaneWorld<'a> {
 
     fn open_call(&mut self) {
         let input = (self.opened + 1) << 20;
-        if let Ok(call) = OpenCall::begin::<u64, u64>(self.engine, input, Caller::default(), None) {
+        if let Ok(call) =
+            OpenCall::begin::<u64, u64>(self.engine, input, Caller::default(), None, Limits::default())
+        {
             let serial = self.serial(call.0.job);
             self.calls.push(SimCall { call, serial });
         }
@@ -454,7 +458,7 @@ impl<'a> LaneWorld<'a> {
             source,
             (order, failures),
             Window::Fixed(window),
-            None,
+            Default::default(),
             Caller::default(),
         );
         let Ok(reader) = opened else { return };
@@ -657,7 +661,7 @@ impl<'a> LaneWorld<'a> {
                     }
                     Notice::Recovered | Notice::NothingPending | Notice::Ended { .. } => self.create(),
                     Notice::Entered => self.review_at = Some(self.now()),
-                    Notice::Exiting { .. } | Notice::FeederEnded | Notice::Awaited => {}
+                    Notice::Exiting { .. } | Notice::FeederEnded | Notice::Awaited | Notice::Limited => {}
                 }
             }
         }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::base::ids::{ContainerId, Generation};
 use crate::decide::admission::CALLS_MAX_DEFAULT;
 use crate::decide::ledger::Rules;
+use crate::decide::limits::LimitRules;
 use crate::decide::restart::{CrashLoopBackoff, RateLimited, RestartPolicy};
 use crate::decide::retries::Retries;
 use crate::engine::settings::MemoryRules;
@@ -66,8 +67,9 @@ impl WorldPlan {
         let (retries, restart) = (retries(tape), policy(tape));
         let calls_max = tape.one_of(&[CALLS_MAX_DEFAULT, 1, 3]);
         let (lanes, has_state) = (1, true);
+        let (limits, batch) = (LimitRules::default(), None);
         let rules =
-            Rules { containers, lanes, has_state, batch: None, retries, crash_retries, restart, calls_max };
+            Rules { containers, lanes, has_state, batch, retries, crash_retries, restart, calls_max, limits };
         let often = [0, 20, 100, 400];
         let habits = Habits {
             salt: tape.salt(),

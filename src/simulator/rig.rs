@@ -15,6 +15,7 @@ use crate::data::source::DirectSource;
 use crate::decide::admission::CALLS_MAX_DEFAULT;
 use crate::decide::ledger::Rules;
 use crate::decide::life::Next;
+use crate::decide::limits::{LimitRules, Limits};
 use crate::decide::restart::{RateLimited, RestartPolicy};
 use crate::decide::retries::Retries;
 use crate::decide::window::Window;
@@ -74,6 +75,7 @@ impl Rig {
             crash_retries: 3,
             restart,
             calls_max: CALLS_MAX_DEFAULT,
+            limits: LimitRules::default(),
         };
         let simulation = Simulation::default();
         let (clock, heard) = (Arc::clone(&simulation.clock), Arc::clone(&simulation.heard));
@@ -128,7 +130,7 @@ impl Rig {
     }
 
     pub(super) fn call(&self) -> OpenCall {
-        let begun = OpenCall::begin::<u64, u64>(&self.engine, 1, Caller::default(), None);
+        let begun = OpenCall::begin::<u64, u64>(&self.engine, 1, Caller::default(), None, Limits::default());
         begun.expect("it takes calls")
     }
 
@@ -139,7 +141,7 @@ impl Rig {
             source,
             (Order::Input, Failures::Yield),
             window,
-            None,
+            Default::default(),
             Caller::default(),
         );
         Consumer::over(opened.expect("it takes maps"))
@@ -167,6 +169,7 @@ pub(super) fn settings(rules: Rules, memory: MemoryRules) -> Settings {
         shape: Shape::of::<u64, u64, u64>(),
         code: Arc::new(code),
         exit_timeout: Duration::ZERO,
+        keep_interrupted: false,
         stack_bytes: 0,
         panic_hook: PanicHook::Silent,
         memory,

@@ -11,6 +11,7 @@ use crate::data::prefetch::PrefetchQueue;
 use crate::data::source::DirectSource;
 use crate::decide::job::JobKind;
 use crate::decide::ledger::Mode;
+use crate::decide::limits::Limits;
 use crate::decide::window::Window;
 use crate::engine::caller::Caller;
 use crate::engine::consumer::{Consumer, Failures, ReaderGuard};
@@ -95,10 +96,15 @@ impl World {
         let total = source.map_or(Some(size), |source| source.inputs);
         let ends = !matches!(habit, Habit::Greedy | Habit::Steady);
         let habit = if total.is_some() || ends { habit } else { Habit::DropsAfter(40) };
-        let Ok(consumer) =
-            ReaderGuard::of_map(&self.engine, job_source, (order, failures), window, None, Caller::default())
-                .map(Consumer::over)
-        else {
+        let Ok(consumer) = ReaderGuard::of_map(
+            &self.engine,
+            job_source,
+            (order, failures),
+            window,
+            Default::default(),
+            Caller::default(),
+        )
+        .map(Consumer::over) else {
             assert!(self.model.mode > Mode::Running || self.model.gave_up, "a map was refused");
             return;
         };
@@ -153,7 +159,8 @@ impl World {
         self.tags += 1;
         let input = SimInput::new(self.tags, 0, &self.witness);
         let habit = if self.tape.one_in(5) { Habit::DropsAfter(0) } else { Habit::Greedy };
-        match OpenCall::begin::<_, Refusal>(&self.engine, input, Caller::default(), place) {
+        match OpenCall::begin::<_, Refusal>(&self.engine, input, Caller::default(), place, Limits::default())
+        {
             Ok(call) => {
                 self.tally.calls += 1;
                 self.model.opened(call.0.job, self.tags, JobKind::Call, true, None);

@@ -159,6 +159,7 @@ impl World {
             shape: Shape::of::<SimInput, SimOutput, Refusal>(),
             code: Arc::new(Simulated { has_state: plan.has_state }),
             exit_timeout: plan.exit_timeout,
+            keep_interrupted: false,
             stack_bytes: 0,
             panic_hook: PanicHook::Silent,
             memory: plan.memory,
@@ -510,8 +511,14 @@ mod tests {
         let tickets: Vec<SimInput> = (0..3).map(|index| SimInput::new(0, index, &world.witness)).collect();
         let source = JobSource::Direct(DirectSource::new(tickets.into_iter()));
         let (order, failures, window) = (Order::Input, Failures::Yield, Window::Fixed(1));
-        let opened =
-            ReaderGuard::of_map(&world.engine, source, (order, failures), window, None, Caller::default());
+        let opened = ReaderGuard::of_map(
+            &world.engine,
+            source,
+            (order, failures),
+            window,
+            Default::default(),
+            Caller::default(),
+        );
         let mut consumer = Consumer::<SimInput, SimOutput, Refusal>::over(opened.expect("it takes maps"));
         world.model.opened(consumer.job, 0, JobKind::Map, true, Some(1));
         while !matches!(world.threads[0].phase, ThreadPhase::Asleep { .. }) {

@@ -115,6 +115,11 @@ enum Plays<'a, I, O, E> {
 }
 
 impl<I, O, E> Plays<'_, I, O, E> {
+    /// See [`Role::tears`].
+    fn tears(&self) -> bool {
+        matches!(self, Plays::Alone(role) if role.tears())
+    }
+
     async fn call(&mut self, input: &I, context: &Context) -> Result<O, E> {
         match self {
             Self::Alone(role) => role.call(input, context).await,
@@ -286,7 +291,12 @@ where
             } else {
                 Some(in_span(executes, span.as_ref()).await)
             };
-            let Some(result) = result else { return };
+            let Some(result) = result else {
+                if role.tears() {
+                    task.may_be_torn();
+                }
+                return;
+            };
             let ending = match &result {
                 _ if task.run.is_fenced() => ExecutionEnd::Late,
                 Ok(_) => ExecutionEnd::Completed,

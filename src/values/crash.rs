@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::base::ids::{Attempt, ContainerId, Generation};
 use crate::contain::drops::{DeferDrop, Stack};
@@ -80,6 +81,16 @@ pub enum Death {
         /// abandoned, and its memory stays allocated until the code returns.
         reclaimed: bool,
     },
+    /// The `enter` took longer than [`Builder::enter_timeout`](crate::Builder::enter_timeout) allows.
+    #[non_exhaustive]
+    EnterTimedOut {
+        /// The limit.
+        limit: Duration,
+    },
+    /// An attempt had come to its [timeout](crate::Builder::timeout) or
+    /// [deadline](crate::Builder::deadline), and its code had not returned, waited or reached a checkpoint
+    /// 50 ms later. The thread was abandoned.
+    Unresponsive,
     /// The container was killed by hand, which is not counted as a crash.
     Killed,
 }
@@ -95,6 +106,8 @@ impl Death {
             Self::NoThread(_) => CrashKind::NoThread,
             Self::NoAccount => CrashKind::NoAccount,
             Self::MemoryLimit { .. } => CrashKind::MemoryLimit,
+            Self::EnterTimedOut { .. } => CrashKind::EnterTimeout,
+            Self::Unresponsive => CrashKind::Unresponsive,
             Self::Killed => CrashKind::Killed,
         }
     }
@@ -105,7 +118,11 @@ impl Death {
             Self::Panicked(panic) | Self::EnterPanicked(panic) => panic.message().to_owned(),
             Self::EnterFailed(error) => error.to_string(),
             Self::NoThread(error) => error.to_string(),
-            Self::NoAccount | Self::MemoryLimit { .. } | Self::Killed => self.to_string(),
+            Self::NoAccount
+            | Self::MemoryLimit { .. }
+            | Self::EnterTimedOut { .. }
+            | Self::Unresponsive
+            | Self::Killed => self.to_string(),
         }
     }
 
@@ -135,6 +152,10 @@ pub enum CrashKind {
     NoThread,
     /// The container's memory could not be accounted for.
     NoAccount,
+    /// `enter` took longer than its limit.
+    EnterTimeout,
+    /// The code did not end at the limit of its attempt.
+    Unresponsive,
     /// The container was killed by hand, which is no crash.
     Killed,
 }
@@ -150,6 +171,8 @@ impl CrashKind {
             Self::MemoryLimit => "memory_limit",
             Self::NoThread => "no_thread",
             Self::NoAccount => "no_account",
+            Self::EnterTimeout => "enter_timeout",
+            Self::Unresponsive => "unresponsive",
             Self::Killed => "killed",
         }
     }
@@ -173,6 +196,10 @@ impl fmt::Display for Death {
             Self::MemoryLimit { limit, used, reclaimed } => {
                 write!(f, "used {used} bytes of memory, over the limit of {limit}")?;
                 if *reclaimed { Ok(()) } else { write!(f, ", and its thread was abandoned") }
+            }
+            Self::EnterTimedOut { limit } => write!(f, "enter took longer than {limit:?}"),
+            Self::Unresponsive => {
+                write!(f, "did not leave its code at the limit of an attempt, and its thread was abandoned")
             }
             Self::Killed => write!(f, "killed by hand"),
         }
@@ -225,6 +252,8 @@ impl Error for Crash {
             | Death::EnterPanicked(_)
             | Death::NoAccount
             | Death::MemoryLimit { .. }
+            | Death::EnterTimedOut { .. }
+            | Death::Unresponsive
             | Death::Killed => None,
         }
     }
@@ -236,6 +265,8 @@ impl Error for Crash {
 pub enum Previous {
     /// The function returned an error that was worth a retry.
     Failed,
+    /// The attempt took longer than its [timeout](crate::Builder::timeout).
+    TimedOut,
     /// The input crashed its container, or its container was killed.
     Crashed(Arc<Crash>),
 }
@@ -298,6 +329,16 @@ mod tests {
             (
                 memory(false),
                 "used 12 bytes of memory, over the limit of 10, and its thread was abandoned",
+                None,
+            ),
+            (
+                Death::EnterTimedOut { limit: Duration::from_millis(1500) },
+                "enter took longer than 1.5s",
+                None,
+            ),
+            (
+                Death::Unresponsive,
+                "did not leave its code at the limit of an attempt, and its thread was abandoned",
                 None,
             ),
             (Death::Killed, "killed by hand", None),

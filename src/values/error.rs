@@ -88,6 +88,9 @@ pub enum ConfigError {
     /// The number of calls without an outcome is outside 1 ..= `max`.
     #[expect(missing_docs, reason = "the variant's sentence names its numbers")]
     CallsMax { calls_max: u64, max: u64 },
+    /// The limit of time named `setting` is outside `min` ..= `max`.
+    #[expect(missing_docs, reason = "the variant's sentence names its numbers")]
+    TimeLimit { setting: &'static str, limit: Duration, min: Duration, max: Duration },
     /// A name is empty, is longer than `max` bytes, or holds a NUL.
     #[expect(missing_docs, reason = "the variant's sentence names its numbers")]
     Name { name: String, max: usize },
@@ -189,6 +192,9 @@ impl fmt::Display for ConfigError {
             Self::NoMemory => write!(f, "a memory setting of 0 bytes allows no allocation"),
             Self::NoneAbandoned => write!(f, "abandoned_max of 0 is below 1"),
             Self::CallsMax { calls_max, max } => write!(f, "calls_max of {calls_max} is outside 1..={max}"),
+            Self::TimeLimit { setting, limit, min, max } => {
+                write!(f, "{setting} of {limit:?} is outside {min:?}..={max:?}")
+            }
             Self::Name { name, max } => {
                 let len = name.len();
                 write!(f, "name {name:?} has {len} bytes, but must have 1..={max} bytes and no NUL")
@@ -301,7 +307,8 @@ impl error::Error for NotReady {
     }
 }
 
-/// The reason why an app does not end on a signal.
+/// The reason why an app does not end on a signal. It needs the feature `signal`.
+#[cfg(feature = "signal")]
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum SignalError {
@@ -311,6 +318,7 @@ pub enum SignalError {
     Thread(std::io::Error),
 }
 
+#[cfg(feature = "signal")]
 impl fmt::Display for SignalError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -320,6 +328,7 @@ impl fmt::Display for SignalError {
     }
 }
 
+#[cfg(feature = "signal")]
 impl error::Error for SignalError {
     fn source(&self) -> Option<&(dyn error::Error + 'static)> {
         match self {
@@ -431,6 +440,15 @@ mod tests {
             (ConfigError::NoneAbandoned, "abandoned_max of 0 is below 1"),
             (ConfigError::CallsMax { calls_max: 0, max: 8 }, "calls_max of 0 is outside 1..=8"),
             (
+                ConfigError::TimeLimit {
+                    setting: "timeout",
+                    limit: Duration::ZERO,
+                    min: Duration::from_millis(1),
+                    max: Duration::from_secs(9),
+                },
+                "timeout of 0ns is outside 1ms..=9s",
+            ),
+            (
                 ConfigError::Name { name: "a\0".to_owned(), max: 255 },
                 r#"name "a\0" has 2 bytes, but must have 1..=255 bytes and no NUL"#,
             ),
@@ -488,7 +506,7 @@ mod tests {
     }
 
     #[test]
-    fn each_reason_why_there_is_no_permit_and_no_end_on_a_signal_has_its_words() {
+    fn each_reason_why_there_is_no_permit_has_its_words() {
         let texts = [
             (ReserveError::Overloaded { calls: 3, max: 4 }, "3 of at most 4 calls are without an outcome"),
             (ReserveError::ShutDown, "the function is shut down"),
@@ -499,6 +517,11 @@ mod tests {
             assert_eq!(reason.to_string(), text);
             assert!(reason.source().is_none());
         }
+    }
+
+    #[cfg(feature = "signal")]
+    #[test]
+    fn each_reason_why_there_is_no_end_on_a_signal_has_its_words() {
         let io = || std::io::Error::other("too many");
         let texts = [
             (SignalError::Install(io()), "the handlers of signals could not be installed"),

@@ -25,8 +25,9 @@ pub(super) const CRASHING_FROM: u64 = 3;
 /// |---|---|
 /// | `Ended` | the function has ended, or a fault of the engine has ended it |
 /// | `GaveUp` | its crash limit is broken, and it has not been reset |
+/// | `Exhausted` | [as many threads are abandoned](crate::Builder::abandoned_max) as may be, and no container is left that takes inputs |
 /// | `CrashLoop` | two loop crashes in a row or more: containers die before they complete anything |
-/// | `Stuck` | inputs wait, containers execute, and nothing has completed for 10 s (nor for three times what an input usually costs) |
+/// | `Stuck` | inputs wait, containers execute, and nothing has completed for 10 s (nor for three times what an input usually costs). An attempt that times out completes nothing |
 /// | `Crashing` | three crashes or more within the last 60 s, without a loop |
 /// | `Starting` | no container is live yet, or again |
 /// | `Serving` | none of these |
@@ -44,6 +45,9 @@ pub enum Health {
     Stuck,
     /// Containers die before they complete anything.
     CrashLoop,
+    /// No container is left that takes inputs, and none can be created, because too many threads are
+    /// abandoned.
+    Exhausted,
     /// The crash limit is broken: nothing is executed until a reset.
     GaveUp,
     /// The function has ended.
@@ -60,6 +64,7 @@ impl Health {
             Self::Crashing => "crashing",
             Self::Stuck => "stuck",
             Self::CrashLoop => "crash_loop",
+            Self::Exhausted => "exhausted",
             Self::GaveUp => "gave_up",
             Self::Ended => "ended",
         }
@@ -73,11 +78,13 @@ impl Health {
 
     /// The health of a function with these signs.
     pub(crate) fn of(signs: &Signs) -> Self {
-        let Signs { ended, gave_up, loop_crashes, crashes, live, .. } = *signs;
+        let Signs { ended, gave_up, exhausted, loop_crashes, crashes, live, .. } = *signs;
         if ended {
             Self::Ended
         } else if gave_up {
             Self::GaveUp
+        } else if exhausted {
+            Self::Exhausted
         } else if loop_crashes > 1 {
             Self::CrashLoop
         } else if signs.is_stuck() {
@@ -108,6 +115,8 @@ impl fmt::Display for Health {
 pub(crate) struct Signs {
     pub(crate) ended: bool,
     pub(crate) gave_up: bool,
+    /// Whether no container is left that takes inputs, and none can be created.
+    pub(crate) exhausted: bool,
     /// The number of loop crashes in a row.
     pub(crate) loop_crashes: u32,
     /// The number of crashes within [`CRASHING_OVER`].
@@ -119,6 +128,8 @@ pub(crate) struct Signs {
     pub(crate) oldest: Option<Duration>,
     /// The time since the last input was completed, or since the start.
     pub(crate) completed: Duration,
+    /// The time since the first attempt was cut at a limit, if no input was completed since then.
+    pub(crate) cut: Option<Duration>,
     /// The usual cost of an input, if it is known.
     pub(crate) usual_cost: Option<Duration>,
 }
@@ -128,7 +139,9 @@ impl Signs {
         let usual = self.usual_cost.unwrap_or_default().saturating_mul(STUCK_COSTS);
         let long = STUCK_AFTER.max(usual);
         // After an idle hour the last completion is old, and the execution that has just begun is not.
-        self.waiting > 0 && self.completed >= long && self.oldest.is_some_and(|oldest| oldest >= long)
+        self.waiting > 0
+            && self.completed >= long
+            && [self.oldest, self.cut].into_iter().flatten().any(|busy| busy >= long)
     }
 }
 
@@ -147,18 +160,22 @@ mod tests {
         let all = Signs {
             ended: true,
             gave_up: true,
+            exhausted: true,
             loop_crashes: 2,
             crashes: 3,
             live: 0,
             waiting: 1,
             oldest: Some(10 * SECOND),
             completed: 10 * SECOND,
+            cut: None,
             usual_cost: None,
         };
         assert_eq!(Health::of(&all), Health::Ended);
         let given_up = Signs { ended: false, ..all };
         assert_eq!(Health::of(&given_up), Health::GaveUp);
-        let looping = Signs { gave_up: false, ..given_up };
+        let exhausted = Signs { gave_up: false, ..given_up };
+        assert_eq!(Health::of(&exhausted), Health::Exhausted);
+        let looping = Signs { exhausted: false, ..exhausted };
         assert_eq!(Health::of(&looping), Health::CrashLoop);
         let stuck = Signs { loop_crashes: 1, ..looping };
         assert_eq!(Health::of(&stuck), Health::Stuck, "a single loop crash is no loop");
@@ -173,8 +190,11 @@ mod tests {
     fn stuck_is_what_waits_executes_and_does_not_complete_for_ten_seconds() {
         let stuck = Signs { waiting: 1, oldest: Some(10 * SECOND), completed: 10 * SECOND, ..well() };
         assert_eq!(Health::of(&stuck), Health::Stuck);
+        let timing_out = Signs { oldest: None, cut: Some(10 * SECOND), ..stuck };
+        assert_eq!(Health::of(&timing_out), Health::Stuck, "attempts that time out complete nothing");
         let just_not = Duration::from_nanos(9_999_999_999);
         for well in [
+            Signs { cut: Some(just_not), ..timing_out },
             Signs { waiting: 0, ..stuck },
             Signs { oldest: None, ..stuck },
             Signs { oldest: Some(just_not), completed: 3600 * SECOND, ..stuck },

@@ -33,6 +33,9 @@ pub struct Containers {
     /// waits in a task do not count. They are not containers any more: another thread replaces each of them,
     /// unless the function creates no more containers.
     pub abandoned: usize,
+    /// Live containers whose code has not ended at a limit of time, and that are kept because as many threads
+    /// are abandoned as [may be](crate::Builder::abandoned_max). They are counted as live as well.
+    pub hung: usize,
 }
 
 impl Containers {
@@ -146,7 +149,8 @@ pub struct Status {
     /// Inputs that containers execute, or are about to.
     pub executing: u64,
     /// The number of inputs that each container may execute at the same time. See
-    /// [`Builder::concurrent_inputs`](crate::Builder::concurrent_inputs).
+    /// [`Builder::concurrent_inputs`](crate::Builder::concurrent_inputs), or as many as
+    /// [`Builder::batch_size`](crate::Builder::batch_size) says.
     pub concurrent_inputs: usize,
     /// The execution that has gone on for longest. It shows a function whose containers all hang, although
     /// all of them are live.
@@ -174,7 +178,7 @@ pub struct Status {
 
 impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Containers { starting, live, exiting, backing_off, stopped, abandoned } = self.containers;
+        let Containers { starting, live, exiting, backing_off, stopped, abandoned, hung } = self.containers;
         write!(
             f,
             "{live} live, {starting} starting, {exiting} exiting, {backing_off} backing off, {stopped} stopped, \
@@ -185,6 +189,9 @@ impl fmt::Display for Status {
             self.crashes,
             self.restarts
         )?;
+        if hung > 0 {
+            write!(f, "; {hung} of the live ones hang")?;
+        }
         if self.paused {
             write!(f, "; paused")?;
         }
@@ -219,7 +226,7 @@ mod tests {
     use crate::values::crash::Death;
 
     const CONTAINERS: Containers =
-        Containers { starting: 1, live: 2, exiting: 4, backing_off: 8, stopped: 16, abandoned: 32 };
+        Containers { starting: 1, live: 2, exiting: 4, backing_off: 8, stopped: 16, abandoned: 32, hung: 0 };
 
     fn status() -> Status {
         Status {
@@ -269,6 +276,10 @@ mod tests {
         let gave_up = GaveUp::new(Vec::new(), crash);
         let calls = CallCounts { pending: 2, permits: 1, max: 3, overloaded: 4, ..CallCounts::default() };
         let more = [
+            (
+                Status { containers: Containers { hung: 2, ..CONTAINERS }, ..status() },
+                "; 2 of the live ones hang",
+            ),
             (Status { paused: true, ..status() }, "; paused"),
             (Status { calls, ..status() }, "; 3 of at most 3 calls without an outcome, 4 refused"),
             (

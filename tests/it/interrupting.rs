@@ -173,6 +173,7 @@ fn a_task_spawned_by_cancelled_code_goes_on() {
         let f = app
             .worker_async("spawns", async move |_: &Context| Ok::<_, BoxError>(Spawns(Arc::clone(&spawned))))
             .containers(1)
+            .keep_interrupted() // the tasks end with the generation of a worker that is entered again
             .started();
         let endless = endless(&f);
         until("the spawned task runs", || passed.load(Ordering::SeqCst) > 0);

@@ -12,6 +12,7 @@ static ALLOCATOR: Accountant = Accountant::system();
 
 mod actors;
 mod backoff;
+mod batches;
 mod blame;
 mod calls;
 mod cancelling;
@@ -46,4 +47,5 @@ mod spawning;
 mod streams;
 mod support;
 mod tasks;
+mod timeouts;
 mod untyped;

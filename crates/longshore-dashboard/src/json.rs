@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use longshore::snapshot::{
-    AppSnapshot, CallCounts, CrashCause, CrashLoopSnapshot, CurrentExecution, GaveUpSnapshot, InputCounts,
-    MemorySnapshot, ModeName, RecentCrashes, Tally, Totals,
+    AppSnapshot, BatchCounts, CallCounts, CrashCause, CrashLoopSnapshot, CurrentExecution, GaveUpSnapshot,
+    InputCounts, MemorySnapshot, ModeName, RecentCrashes, Tally, Totals,
 };
 use longshore::{Containers, FunctionReport, FunctionSnapshot, Health};
 use serde::Serialize;
@@ -134,6 +134,8 @@ struct Entry<'a> {
     broken: Option<&'a str>,
     containers: Containers,
     concurrent_inputs: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    batches: Option<BatchCounts>,
     inputs: InputCounts,
     totals: Totals,
     calls: CallCounts,
@@ -169,6 +171,7 @@ fn entry(of: &Remembered) -> Box<RawValue> {
         broken: last.broken.as_deref(),
         containers: last.containers,
         concurrent_inputs: last.concurrent_inputs,
+        batches: last.batches,
         inputs: last.inputs,
         totals: last.totals,
         calls: last.calls,

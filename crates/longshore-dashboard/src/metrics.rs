@@ -160,6 +160,12 @@ fn inputs(all: &mut Families<'_>) {
     all.gauge("concurrent_inputs", "Inputs that each container may execute at the same time.", |it| {
         Some(it.concurrent_inputs as f64)
     });
+    all.each("batches_total", "counter", "Batches that were executed.", |it, line| {
+        it.batches.iter().for_each(|batches| line("", batches.executed as f64));
+    });
+    all.each("batch_inputs_total", "counter", "Executions of inputs in batches.", |it, line| {
+        it.batches.iter().for_each(|batches| line("", batches.inputs as f64));
+    });
     all.gauge("maps", "Open maps.", |it| Some((it.maps.len() + it.maps_omitted) as f64));
     all.gauge("calls", "Calls that are not closed.", |it| Some(it.calls.open as f64));
     all.gauge("calls_pending", "Calls without an outcome, and permits that are not used.", |it| {
@@ -185,6 +191,10 @@ fn inputs(all: &mut Families<'_>) {
         }
     });
     all.counter("retries_total", "Failures that led to a retry.", |it| it.totals.retried);
+    all.counter("timeouts_total", "Attempts that took longer than their timeout.", |it| it.totals.timed_out);
+    all.counter("deadlines_exceeded_total", "Inputs whose deadline has passed.", |it| {
+        it.totals.past_deadline
+    });
     all.counter("replays_total", "Inputs put back because their container died.", |it| it.totals.replayed);
     all.moment("oldest_execution", "When the oldest current execution began.", |it| {
         it.oldest.first().map(|oldest| oldest.since)
@@ -205,6 +215,8 @@ fn crashes(all: &mut Families<'_>) {
                 ("memory_limit", by_cause.memory_limit),
                 ("no_thread", by_cause.no_thread),
                 ("no_account", by_cause.no_account),
+                ("enter_timeout", by_cause.enter_timeout),
+                ("unresponsive", by_cause.unresponsive),
                 ("killed", by_cause.killed),
             ];
             for (cause, number) in causes {
@@ -339,7 +351,9 @@ const WRITES: &str = "a string can be written to";
 #[cfg(test)]
 mod tests {
     use std::collections::{BTreeMap, BTreeSet};
+    use std::convert::Infallible;
 
+    use longshore::App;
     use prometheus_parse::{Scrape, Value};
 
     use super::*;
@@ -393,6 +407,8 @@ mod tests {
             ("longshore_crashes_total", Some(("cause", "panic")), 2.0),
             ("longshore_crashes_total", Some(("cause", "killed")), 0.0),
             ("longshore_retries_total", None, 1.0),
+            ("longshore_timeouts_total", None, 0.0),
+            ("longshore_deadlines_exceeded_total", None, 0.0),
             ("longshore_containers", Some(("state", "live")), last.containers.live as f64),
             ("longshore_containers", Some(("state", "stopped")), 0.0),
             ("longshore_inputs", Some(("state", "retry")), 1.0),
@@ -413,6 +429,28 @@ mod tests {
         assert_eq!(crashed, 1_000.0 + last.causes[0].last.as_secs_f64());
         assert_eq!(value(&scrape, "longshore_memory_live_bytes", None), None, "there is no accountant");
         assert_eq!(value(&scrape, "longshore_crash_budget_ratio", None), None, "it never gives up");
+    }
+
+    #[test]
+    fn batches_are_counted_where_there_are_any() {
+        let app = App::ephemeral("metrics");
+        let code = |inputs: &[&u64]| vec![Ok::<_, Infallible>(()); inputs.len()];
+        let f = app.batch("f", code).containers(1).batch_size(4).start().expect("valid settings");
+        assert!(f.run((0..40).collect()).is_ok());
+        while f.snapshot().inputs.executing > 0 {
+            std::thread::yield_now();
+        }
+        let last = f.snapshot();
+        let batches = last.batches.expect("it executes batches");
+        assert_eq!((batches.size, batches.inputs), (4, 40));
+        assert!((10..=40).contains(&batches.executed), "{batches:?}");
+        let scrape = scraped(&exposed_of(&last, 1 << 20, "some", 1));
+        assert_eq!(value(&scrape, "longshore_batches_total", None), Some(batches.executed as f64));
+        assert_eq!(value(&scrape, "longshore_batch_inputs_total", None), Some(40.0));
+        assert_eq!(value(&scrape, "longshore_concurrent_inputs", None), Some(4.0));
+        let plain = sick().pop().expect("there are some");
+        let scrape = scraped(&exposed_of(&plain, 1 << 20, "none", 1));
+        assert_eq!(value(&scrape, "longshore_batches_total", None), None);
     }
 
     #[test]

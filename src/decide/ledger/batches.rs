@@ -16,15 +16,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::ids::{ContainerId, InputId, JobId, LaneId};
-use crate::decide::job::{JobKind, Span, Waits};
+use crate::decide::job::{JobKind, OnFailure, Span, Waits};
+use crate::decide::ledger::containers::LaneLimit;
 use crate::decide::ledger::lease::Of;
-use crate::decide::ledger::verdict::NextTime;
+use crate::decide::ledger::leavers::{GRACE, Leaver};
+use crate::decide::ledger::timeouts::{AfterCut, CutBy};
+use crate::decide::ledger::verdict::{HadBegun, NextTime};
 use crate::decide::ledger::{
     AfterCrash, Assignment, Lease, LeaseKind, Leaving, Ledger, Mode, Position, Scene, Sources, Ticket,
 };
 use crate::decide::steps;
 use crate::decide::time::Time;
-use crate::values::crash::Crash;
+use crate::values::crash::{Crash, Previous};
 
 /// How the inputs of a function form batches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,10 +43,16 @@ pub(crate) struct Batching {
 pub(super) struct Filling {
     /// The number of inputs for which it has room.
     room: u64,
+    /// The number of inputs that it has.
+    taken: u64,
     /// Whether it is a half of a batch that has crashed.
     is_half: bool,
     /// The inputs of the half that are not leased yet.
     rest: BTreeSet<InputId>,
+    /// The inputs that are replayed in halves once their code has returned, because it was cut at its timeout.
+    leaving: Half,
+    /// The timeout of its inputs, which they share.
+    timeout: Option<Duration>,
 }
 
 /// Inputs that are replayed together, and alone in their container.
@@ -83,8 +92,7 @@ impl Ledger {
         now: Time,
         sources: &impl Sources,
     ) -> Option<Assignment> {
-        self.containers[id.index()].filling =
-            Filling { room: batching.size, is_half: false, rest: BTreeSet::new() };
+        self.containers[id.index()].filling = Filling { room: batching.size, ..Filling::default() };
         if self.has_formed(now, sources) {
             self.forming_since = None;
             self.next_step(id, now, sources)
@@ -98,6 +106,7 @@ impl Ledger {
     pub(crate) fn join(&mut self, lane: LaneId, now: Time, sources: &impl Sources) -> Option<Assignment> {
         let id = lane.container;
         let container = &mut self.containers[id.index()];
+        let timeout = container.filling.timeout;
         let step = if container.filling.is_half {
             let input = container.filling.rest.pop_first()?;
             Assignment::Lease(self.single(input, LeaseKind::Replay { suspect: false }))
@@ -105,7 +114,16 @@ impl Ledger {
             if container.alone || container.filling.room == 0 {
                 return None;
             }
-            self.next_step(id, now, sources)?
+            let step = self.next_step(id, now, sources)?;
+            let (Assignment::Lease(Lease { job, .. }) | Assignment::Pull { job, .. }) = step;
+            if self.timeout_of(job) != timeout {
+                self.containers[id.index()].filling.room = 0; // the batch runs as it is
+                if let Assignment::Lease(lease) = step {
+                    self.requeue(lease, lease.span, HadBegun::Nothing);
+                }
+                return None;
+            }
+            step
         };
         if let Assignment::Lease(lease) = step {
             self.assign(lane, lease, now);
@@ -113,10 +131,31 @@ impl Ledger {
         Some(step)
     }
 
-    /// Records that a container has leased inputs of a batch.
-    pub(super) fn fills(&mut self, id: ContainerId, inputs: u64) {
+    /// Records that a container has leased `inputs` inputs of a job for its batch.
+    pub(super) fn fills(&mut self, id: ContainerId, job: JobId, inputs: u64) {
+        if !self.is_batched() {
+            return;
+        }
+        let timeout = self.timeout_of(job);
         let filling = &mut self.containers[id.index()].filling;
+        filling.timeout = timeout;
         filling.room = filling.room.saturating_sub(inputs);
+        filling.taken += inputs;
+    }
+
+    /// Counts `done` inputs of a lease that has come back after `took`. Returns the part of that time for which
+    /// they account: of a batch with several leases, each input takes its share.
+    pub(super) fn share_of_batch(&mut self, id: LaneId, leased: u64, done: u64, took: Duration) -> Duration {
+        let Some(Batching { size, .. }) = self.rules.batch else {
+            self.totals.executed(done, took);
+            return took;
+        };
+        self.totals.executed_in_batches(done, done.div_ceil(size), took, id.index() == 0);
+        if leased > size {
+            return took; // its batches were executed one after the other
+        }
+        let filling = &self.containers[id.container.index()].filling;
+        took.mul_f64(done as f64 / filling.taken.max(1) as f64)
     }
 
     /// The number of inputs of `job` that go into the batch of a container, if `available` are there. A batch
@@ -124,6 +163,9 @@ impl Ledger {
     pub(super) fn batch_share(&mut self, id: ContainerId, job: JobId, available: u64) -> Option<u64> {
         let Batching { size, .. } = self.rules.batch?;
         let room = self.containers[id.index()].filling.room;
+        if self.has_deadline(job) {
+            return Some(1); // each input may end by itself while its batch executes
+        }
         if room < size || available < size {
             return Some(room.min(available));
         }
@@ -146,7 +188,7 @@ impl Ledger {
             self.record_of(*input).waits = None;
         }
         self.record_of(first).waits = None;
-        self.containers[id.index()].filling = Filling { room: 0, is_half: true, rest };
+        self.containers[id.index()].filling = Filling { is_half: true, rest, ..Filling::default() };
         Some(self.single(first, LeaseKind::Replay { suspect: false }))
     }
 
@@ -166,11 +208,7 @@ impl Ledger {
     ) -> Vec<AfterCrash> {
         let inputs = self.executing_together(scene);
         let decided = self.set_free_together(inputs, crash, leaving);
-        let pending: Half = pending(&decided).collect();
-        let middle = pending.len().div_ceil(2);
-        let mut inputs = pending.into_iter();
-        self.await_half(inputs.by_ref().take(middle).collect());
-        self.await_half(inputs.collect());
+        self.await_halves(pending(&decided).collect());
         self.containers[id.index()].filling.is_half = false;
         decided
     }
@@ -188,6 +226,63 @@ impl Ledger {
         self.await_half(pending(&decided).collect());
         self.containers[id.index()].filling.is_half = false;
         decided
+    }
+
+    /// Cuts a batch of several inputs at its timeout, `limit`. Its runs are fenced at `positions`. The inputs
+    /// are replayed free, in halves, once the code has returned. Where no input that has begun may begin again,
+    /// each of them fails by the timeout.
+    pub(crate) fn cut_batch(
+        &mut self,
+        id: ContainerId,
+        positions: &[(LaneId, Position)],
+        limit: Duration,
+        now: Time,
+    ) -> Vec<AfterCut> {
+        let scene = Scene { culprit: None, positions: positions.to_vec() };
+        let inputs = self.executing_together(&scene);
+        for (lane, position) in positions {
+            let executing = self.executing_span(*lane, Some(*position));
+            let orphan = executing.map(|(job, span)| {
+                let first = InputId { job, index: span.first };
+                self.orphan_of(first, span.len)
+            });
+            self.give_back(*lane, *position, now);
+            self.lane_mut(*lane).orphan = orphan;
+        }
+        let leaver = Leaver { at: now + GRACE, retry: None, extended: false };
+        self.look_at(LaneId::from(id), LaneLimit::Leaving(leaver));
+        let cut = |input| self.cut_in_batch(id, input, limit, now);
+        inputs.into_iter().map(steps::each).map(cut).collect()
+    }
+
+    fn cut_in_batch(&mut self, id: ContainerId, input: InputId, limit: Duration, now: Time) -> AfterCut {
+        let is_replayed = self.rules.crash_retries > 0;
+        let cut = CutBy::Timeout(limit);
+        let job = self.jobs.get_mut(&input.job).expect("a lease belongs to an open job");
+        let record = job.record_or_new(input.index);
+        let attempts = record.attempt();
+        if is_replayed {
+            record.kills += 1;
+            record.freed += 1;
+            record.previous = Some(Previous::TimedOut);
+            record.waits = Some(Waits::Leaving);
+            self.totals.counts.replayed += 1;
+            self.containers[id.index()].filling.leaving.insert(input);
+            return AfterCut::Retry { input };
+        }
+        self.totals.cut(cut, false, now);
+        let deaths = job.take_record(input.index).map_or_else(Vec::new, |record| record.deaths);
+        let ends_map = job.on_failure() == OnFailure::EndMap;
+        self.ends_as_failed(input);
+        AfterCut::Final { input, attempts, deaths, cut, ends_map }
+    }
+
+    /// The code of a batch that was cut has returned, or its container has ended. Its inputs are replayed.
+    pub(super) fn batch_came_out(&mut self, id: ContainerId) {
+        let left = std::mem::take(&mut self.containers[id.index()].filling.leaving);
+        let waits = |input: &InputId| self.record(*input).is_some_and(|it| it.waits == Some(Waits::Leaving));
+        let waiting: Half = left.into_iter().map(steps::each).filter(waits).collect();
+        self.await_halves(waiting);
     }
 
     /// The inputs that were executing at a scene.
@@ -211,6 +306,14 @@ impl Ledger {
         let innocent = leaving.of_innocent();
         let decide = |input| self.set_input_free(input, NextTime::InHalves, crash, innocent);
         inputs.into_iter().map(steps::each).map(decide).collect()
+    }
+
+    /// Puts inputs into the queue of those that are replayed together, in two parts.
+    fn await_halves(&mut self, whole: Half) {
+        let middle = whole.len().div_ceil(2);
+        let mut inputs = whole.into_iter();
+        self.await_half(inputs.by_ref().take(middle).collect());
+        self.await_half(inputs.collect());
     }
 
     /// Puts inputs into the queue of those that are replayed together.
@@ -327,8 +430,10 @@ impl Ledger {
             last = Some(ticket);
             let job = *job;
             if awaits_each {
-                // The feeder announces each input, because any of them may complete the batch.
+                // The feeder announces each input, and the consumer all room, because any of them may
+                // complete the batch.
                 sources.await_inputs(job, self.mode);
+                sources.request_room(job, 1);
             }
             match self.ready(job, now, sources) {
                 0 => self.step_out(job),
@@ -362,7 +467,7 @@ struct Forming {
 fn pending(decided: &[AfterCrash]) -> impl Iterator<Item = InputId> {
     decided.iter().filter_map(|after| match after {
         AfterCrash::Pending { input } => Some(*input),
-        AfterCrash::Poisoned { .. } | AfterCrash::Lost { .. } => None,
+        AfterCrash::Poisoned { .. } | AfterCrash::Lost { .. } | AfterCrash::TimedOut { .. } => None,
     })
 }
 

@@ -233,7 +233,7 @@ fn of_several_that_crash_none_pays_and_they_are_replayed_in_halves_until_one_cra
                     assert_eq!(input.job, guilty);
                     poisoned = Some(deaths.len());
                 }
-                AfterCrash::Lost { .. } => panic!("nothing is lost"),
+                AfterCrash::Lost { .. } | AfterCrash::TimedOut { .. } => panic!("nothing is lost"),
             }
         }
         now = now + Duration::from_secs(1);

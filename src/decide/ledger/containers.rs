@@ -1,9 +1,11 @@
 //! The entry of each container in the ledger, and the state of its current generation.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use crate::base::ids::{Attempt, ContainerId, Generation, JobId, LaneId};
 use crate::decide::ledger::batches::Filling;
+use crate::decide::ledger::leavers::Leaver;
 use crate::decide::ledger::{CrashNumber, Lease, Ledger, Mode};
 use crate::decide::restart::LifeRecord;
 use crate::decide::steps;
@@ -69,6 +71,10 @@ pub(super) struct ContainerEntry {
     pub(super) at_once: bool,
     /// Whether the container's thread is about to begin its next generation.
     pub(super) returning: bool,
+    /// Whether its code did not return at a limit, and no thread may be left behind any more.
+    pub(super) hung: bool,
+    /// The moment at which its `enter` has taken too long, if the engine looks at it.
+    pub(super) enter_due: Option<Time>,
     /// The last crash of the function that this life has outlived: it was begun after that crash, or has
     /// completed (`Ok`) an input of a lease that it took after it.
     pub(super) proof: CrashNumber,
@@ -91,6 +97,32 @@ pub(super) struct Lane {
     pub(super) committed: u64,
     /// The last crash before the lease was taken.
     pub(super) proof: CrashNumber,
+    /// The limit of time that runs for its code.
+    pub(super) limit: LaneLimit,
+}
+
+/// The limit of time that runs for the code in a lane.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(super) enum LaneLimit {
+    /// None runs.
+    #[default]
+    None,
+    /// The input at `index` was seen to execute, or to be about to, at `since`. `at` is the moment of the
+    /// next look.
+    Running { at: Time, limit: Duration, index: u64, since: Time },
+    /// The attempt was cut, and its code has not returned.
+    Leaving(Leaver),
+}
+
+impl LaneLimit {
+    /// The moment of the next look.
+    pub(super) fn at(self) -> Option<Time> {
+        match self {
+            Self::None => None,
+            Self::Running { at, .. } => Some(at),
+            Self::Leaving(leaver) => Some(leaver.at),
+        }
+    }
 }
 
 impl Lane {
@@ -155,6 +187,8 @@ impl ContainerEntry {
             held_until: None,
             at_once: false,
             returning: false,
+            hung: false,
+            enter_due: None,
             proof: 0,
             done_proof: 0,
         }
@@ -165,6 +199,11 @@ impl ContainerEntry {
     /// Forgets the executions that went on although their jobs were over.
     fn forget_orphans(&mut self) {
         self.lanes.iter_mut().map(steps::each).for_each(|lane| lane.orphan = None);
+    }
+
+    /// Whether the container lives, or is about to, and does not hang.
+    pub(super) fn serves(&self) -> bool {
+        self.goes_on() && !self.hung
     }
 
     /// Whether the container lives, or is about to on the thread that it has.
@@ -380,6 +419,9 @@ impl Ledger {
             self.stages.changed(id, container.stage, stage);
             container.stage = stage;
             self.changes.push(Change::Stage { container: id, generation: container.generation, stage });
+            if stage != ContainerStage::Starting {
+                self.all_came_out(id);
+            }
         }
     }
 

@@ -12,6 +12,7 @@ use crate::decide::ledger::{
     AfterCrash, Assignment, Lease, Leaving, Ledger, Mode, Position, Pressure, Rules, Scene, Sources, Verdict,
 };
 use crate::decide::life::Next;
+use crate::decide::limits::LimitRules;
 use crate::decide::restart::{RateLimited, RestartPolicy};
 use crate::decide::retries::Retries;
 use crate::decide::time::Time;
@@ -37,6 +38,7 @@ pub(super) fn rules(containers: usize) -> Rules {
         crash_retries: 3,
         restart,
         calls_max: CALLS_MAX_DEFAULT,
+        limits: LimitRules::default(),
     }
 }
 

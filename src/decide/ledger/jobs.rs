@@ -15,6 +15,8 @@ use crate::decide::window::Window;
 pub(crate) enum Unrun {
     Cancelled,
     GivenUp,
+    /// Its deadline has passed.
+    Expired,
 }
 
 impl From<Unrun> for InputEnd {
@@ -22,6 +24,7 @@ impl From<Unrun> for InputEnd {
         match how {
             Unrun::Cancelled => Self::Cancelled,
             Unrun::GivenUp => Self::GivenUp,
+            Unrun::Expired => Self::Failed,
         }
     }
 }
@@ -106,6 +109,7 @@ impl Ledger {
         if let Some(at) = job.map().and_then(|map| map.little_room_until) {
             self.little_room.remove(&(at, id));
         }
+        self.forget_limits(id, &job);
         Some(counts)
     }
 
@@ -117,6 +121,7 @@ impl Ledger {
         self.totals.accepted(inputs);
         if inputs > 0 {
             self.requeue_map(id);
+            self.accepted_under_deadline(id, Span { first, len: inputs });
         }
         first
     }
@@ -169,6 +174,9 @@ impl Ledger {
             taken.push(Span { first: index, len: 1 });
         }
         self.calls.remove(&id);
+        if let Some(job) = self.jobs.get_mut(&id) {
+            taken.iter().for_each(|span| job.leaves_acceptances(*span));
+        }
         taken
     }
 

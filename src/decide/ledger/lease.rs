@@ -153,7 +153,7 @@ impl Ledger {
             self.suspects.begin(id, now);
         }
         let is_alone = self.executes_alone(&lease);
-        self.fills(id.container, lease.span.len);
+        self.fills(id.container, lease.job, lease.span.len);
         self.containers[id.container.index()].alone = is_alone;
         self.leases.insert((lease.job, id));
         if lease.span.len > self.batch_size() {
@@ -175,6 +175,7 @@ impl Ledger {
         let lane = self.lane_mut(id);
         lane.taken = now;
         lane.advanced = now;
+        self.begins_under_timeout(id, now);
     }
 
     /// The next moment at which an input may become ready for dispatch by the passing of time.

@@ -23,6 +23,7 @@ mod batches;
 mod batches_tests;
 mod containers;
 mod causes;
+mod deadlines;
 #[cfg(test)]
 mod explained;
 #[cfg(test)]
@@ -31,10 +32,15 @@ mod jobs;
 #[cfg(test)]
 pub(crate) mod lanes;
 mod lease;
+mod leavers;
+mod limits;
+#[cfg(test)]
+mod limits_tests;
 mod queue;
 mod seen;
 mod steal;
 mod suspects;
+mod timeouts;
 mod totals;
 mod verdict;
 
@@ -46,6 +52,7 @@ use crate::base::ids::{ContainerId, InputId, JobId, LaneId};
 use crate::decide::admission::Admission;
 use crate::decide::jitter::Jitter;
 use crate::decide::job::{Job, Span};
+use crate::decide::limits::LimitRules;
 use crate::decide::restart::{RestartPolicy, Restarts};
 use crate::decide::retries::Retries;
 use crate::decide::steps;
@@ -58,14 +65,17 @@ pub(crate) use batches::Batching;
 use batches::Half;
 use causes::Causes;
 pub(crate) use containers::{Change, ContainerStage};
-use containers::{ContainerEntry, StageCounts};
+use containers::{ContainerEntry, Lane, StageCounts};
 pub(crate) use jobs::Unrun;
 pub(crate) use lease::{Assignment, Lease, LeaseKind, Sources, Takers};
+pub(crate) use limits::DueLimit;
+use limits::RunningLimits;
 pub(super) use queue::Queue;
 pub(crate) use queue::Ticket;
 pub(crate) use steal::Steal;
 use suspects::Suspects;
 pub(crate) use suspects::{CrashNumber, Ready};
+pub(crate) use timeouts::{AfterCut, CutBy, LaneStep};
 use totals::LedgerTotals;
 pub(crate) use verdict::{AfterCrash, AfterFailure, Leaving, Pressure, Retryable, Scene, Verdict};
 
@@ -85,6 +95,15 @@ pub(crate) struct Rules {
     pub(crate) restart: RestartPolicy,
     /// The largest number of calls without an outcome.
     pub(crate) calls_max: u64,
+    /// The limits of time.
+    pub(crate) limits: LimitRules,
+}
+
+impl Rules {
+    /// The number of inputs that a container executes at the same time at most.
+    pub(crate) fn in_flight(&self) -> u64 {
+        self.batch.map_or(u64::from(self.lanes), |batch| batch.size)
+    }
 }
 
 /// The activities that a function still has.
@@ -163,6 +182,8 @@ pub(crate) struct Ledger {
     retries: BTreeSet<(Time, InputId)>,
     /// Whether new inputs come before due retries next time. The two take turns.
     new_goes_first: bool,
+    /// The limits of time that run.
+    limits: RunningLimits,
     /// The reason why the function gave up. No container is created and no input dispatched until a reset.
     gave_up: Option<GaveUp>,
     /// The first crashes of the window, which are reported if the function gives up.
@@ -219,6 +240,7 @@ impl Ledger {
             left_a_thread: BTreeSet::new(),
             retries: BTreeSet::new(),
             new_goes_first: false,
+            limits: RunningLimits::default(),
             gave_up: None,
             causes: Causes::new(rules.restart.window()),
             changes: Vec::new(),
@@ -321,8 +343,13 @@ impl Ledger {
 
     /// The number of inputs that are executing, or are about to.
     pub(crate) fn inputs_executing(&self) -> u64 {
-        let executing = self.leased().filter_map(|id| self.lane(id)?.executing());
-        executing.map(|(lease, index)| self.executing_with(&lease, index).len).sum()
+        self.leased().map(|id| self.executing_in_lane(id)).sum()
+    }
+
+    /// The number of inputs that a lane executes, or is about to.
+    pub(crate) fn executing_in_lane(&self, id: LaneId) -> u64 {
+        let executing = self.lane(id).and_then(Lane::executing);
+        executing.map_or(0, |(lease, index)| self.executing_with(&lease, index).len)
     }
 
     /// The containers that execute an input, or are about to, with its index and the moment

@@ -73,7 +73,7 @@ impl Ledger {
 
     /// The number of inputs that a container may have in flight now.
     pub(crate) fn in_flight_max(&self, id: ContainerId) -> u32 {
-        if self.containers[id.index()].alone { 1 } else { self.rules.lanes.max(self.batch_size() as u32) }
+        if self.containers[id.index()].alone { 1 } else { self.rules.in_flight() as u32 }
     }
 
     /// The recent cost of an input, over all jobs.

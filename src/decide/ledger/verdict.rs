@@ -42,6 +42,8 @@ pub(crate) enum AfterFailure {
     Retry,
     /// The failure surfaces. `deaths` are the deaths that the input caused before.
     Final { attempts: Attempt, deaths: Vec<Arc<Crash>>, ends_map: bool },
+    /// The deadline of the input passes before its next attempt is due. `limit` is its length.
+    PastDeadline { attempts: Attempt, deaths: Vec<Arc<Crash>>, limit: Duration, ends_map: bool },
 }
 
 /// The decision on the input that was executing when its container died.
@@ -54,11 +56,13 @@ pub(crate) enum AfterCrash {
     /// The container was killed by hand, and the input may not be begun again. `deaths` are the deaths that
     /// the input caused before.
     Lost { input: InputId, attempts: Attempt, deaths: Vec<Arc<Crash>>, crash: Arc<Crash>, ends_map: bool },
+    /// The input has left too many threads behind by timeouts.
+    TimedOut { input: InputId, attempts: Attempt, deaths: Vec<Arc<Crash>>, limit: Duration, ends_map: bool },
 }
 
 /// Whether the first input of a returned lease has begun.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum HadBegun {
+pub(super) enum HadBegun {
     Nothing,
     First,
 }
@@ -200,7 +204,7 @@ impl Ledger {
         self.pending -= span.len;
         self.totals.ok(span.len, now);
         let job = self.jobs.get_mut(&lease.job).expect("a lease belongs to an open job");
-        job.count(InputEnd::Ok, span.len);
+        job.ends(InputEnd::Ok, span);
         job.kind().ended(span.len, &mut self.admission);
         if lease.kind != LeaseKind::First {
             job.take_record(lease.span.first);
@@ -234,23 +238,42 @@ impl Ledger {
             None => (&self.rules.retries, &mut self.jitter),
         };
         let again = retryable != Retryable::No && failures <= retries.retries_max() && goes_on;
+        let mut past_deadline = None;
         if again {
             let delay = retries.delay(failures);
             let delay = jitter.as_mut().map_or(delay, |jitter| jitter.equal(delay));
             let due = now + retryable.delay(delay);
-            let record = job.record_or_new(index);
-            record.alone = false; // the input has returned, and has crashed nothing
-            record.waits = Some(Waits::Retry(due));
-            self.retries.insert((due, InputId { job: lease.job, index }));
-            self.totals.failed(true, now);
-            return AfterFailure::Retry;
+            let deadline = self.deadline_of(InputId { job: lease.job, index });
+            past_deadline = deadline.filter(|(_, passes)| due >= *passes).map(|(limit, _)| limit);
+            if past_deadline.is_none() {
+                return self.retries_at(due, InputId { job: lease.job, index }, now);
+            }
         }
+        let job = self.jobs.get_mut(&lease.job).expect("a lease belongs to an open job");
         let deaths = job.take_record(index).map_or_else(Vec::new, |record| record.deaths);
-        job.count(InputEnd::Failed, 1);
+        job.ends(InputEnd::Failed, Span { first: index, len: 1 });
         job.kind().ended(1, &mut self.admission);
         self.pending -= 1;
         self.totals.failed(false, now);
-        AfterFailure::Final { attempts, deaths, ends_map: job.on_failure() == OnFailure::EndMap }
+        let ends_map = job.on_failure() == OnFailure::EndMap;
+        match past_deadline {
+            Some(limit) => {
+                self.totals.past_deadline += 1;
+                AfterFailure::PastDeadline { attempts, deaths, limit, ends_map }
+            }
+            None => AfterFailure::Final { attempts, deaths, ends_map },
+        }
+    }
+
+    /// A failed input waits for its retry, which is due at this moment.
+    fn retries_at(&mut self, due: Time, input: InputId, now: Time) -> AfterFailure {
+        let job = self.jobs.get_mut(&input.job).expect("a lease belongs to an open job");
+        let record = job.record_or_new(input.index);
+        record.alone = false; // the input has returned, and has crashed nothing
+        record.waits = Some(Waits::Retry(due));
+        self.retries.insert((due, input));
+        self.totals.failed(true, now);
+        AfterFailure::Retry
     }
 
     /// Ends the lease and requeues the rest of it, which has not begun. `returned` is the moment at which the
@@ -265,18 +288,22 @@ impl Ledger {
         let executing = self.executing(id, position);
         let together = self.executing_span(id, position).map_or(0, |(_, span)| span.len);
         if let Some(input) = executing {
-            let record = self.record(input);
-            let orphan = Orphan {
-                index: input.index,
-                attempt: record.map_or(Attempt::FIRST, InputRecord::attempt),
-                together,
-                suspect: record.is_some_and(InputRecord::is_suspect),
-                counted: record.and_then(|record| record.counted),
-            };
-            self.lane_mut(id).orphan = Some(orphan);
+            self.lane_mut(id).orphan = Some(self.orphan_of(input, together));
         }
         let begun = if executing.is_some() { HadBegun::First } else { HadBegun::Nothing };
         self.release(id, begun, together, now);
+    }
+
+    /// The facts about the execution of an input that goes on as an orphan.
+    pub(super) fn orphan_of(&self, input: InputId, together: u64) -> Orphan {
+        let record = self.record(input);
+        Orphan {
+            index: input.index,
+            attempt: record.map_or(Attempt::FIRST, InputRecord::attempt),
+            together,
+            suspect: record.is_some_and(InputRecord::is_suspect),
+            counted: record.and_then(|record| record.counted),
+        }
     }
 
     /// `executing` is the number of inputs that had begun and have not ended.
@@ -293,7 +320,8 @@ impl Ledger {
         self.leases.remove(&(lease.job, id));
         self.ahead.remove(&id);
         self.suspects.end(id);
-        self.totals.executed(done, took);
+        self.ends_under_timeout(id);
+        let took = self.share_of_batch(id, lease.span.len, done, took);
         match self.jobs.get_mut(&lease.job) {
             Some(Job::Map(map)) => {
                 map.sizer.measured(done, took);
@@ -325,7 +353,7 @@ impl Ledger {
 
     /// Requeues inputs that had not begun in the queue from which they came. Their replays and
     /// retries are not counted.
-    fn requeue(&mut self, lease: Lease, span: Span, begun: HadBegun) {
+    pub(super) fn requeue(&mut self, lease: Lease, span: Span, begun: HadBegun) {
         if span.len == 0 {
             return;
         }
@@ -380,6 +408,7 @@ impl Ledger {
             }
             self.give_back(*lane, *position, now);
         }
+        inputs.extend(self.is_left_behind(scene, leaving));
         self.containers[id.index()].at_once = !death.is_loop_crash();
         self.recycling.remove(&id);
         let restarts_in_place = restart == Restart::Now && !leaving.abandoned;
@@ -480,8 +509,12 @@ impl Ledger {
         let others_go_on = self.containers[id.index()].leases as usize > scene.positions.len();
         let is_crowded = scene.is_crowded() || others_go_on;
         let is_known = crash.death.kind() != CrashKind::MemoryLimit || !is_crowded;
+        let is_innocent = crash.death.kind() == CrashKind::Unresponsive;
+        self.leaver_counts(scene, counted, now);
         let culprit = executing.map(|input| {
-            if is_known {
+            if is_innocent {
+                self.set_input_free(input, NextTime::AsItComes, crash, leaving)
+            } else if is_known {
                 self.blame(input, outlived, crash, counted, leaving, now)
             } else {
                 self.set_input_free(input, NextTime::Alone, crash, leaving)
@@ -568,6 +601,7 @@ impl Ledger {
             }
             self.give_back(*lane, *position, now);
         }
+        inputs.extend(self.is_left_behind(scene, leaving));
         self.set_stage(id, ContainerStage::Absent);
         self.recycling.remove(&id);
         if self.is_hopeless(id, leaving) && self.goes_on() {
@@ -602,14 +636,15 @@ impl Ledger {
         leaving.pressure == Pressure::Threads && self.restarts.may_give_up() && self.is_last(id)
     }
 
-    /// Whether no other container lives, or is about to on the thread that it has.
+    /// Whether no other container lives, or is about to on the thread that it has. One that hangs does not
+    /// count.
     fn is_last(&self, id: ContainerId) -> bool {
-        !self.containers().any(|other| other != id && self.containers[other.index()].goes_on())
+        !self.containers().any(|other| other != id && self.containers[other.index()].serves())
     }
 
     /// Whether no container lives or is about to, in a function that may give up because of that.
     pub(crate) fn is_deserted(&self) -> bool {
-        self.restarts.may_give_up() && !self.containers.iter().map(steps::each).any(ContainerEntry::goes_on)
+        self.restarts.may_give_up() && !self.containers.iter().map(steps::each).any(ContainerEntry::serves)
     }
 
     /// Gives up if the function may, and no container is left that does the work or is about to. The caller
@@ -626,7 +661,7 @@ impl Ledger {
         true
     }
 
-    fn give_up(&mut self, last: Arc<Crash>) {
+    pub(super) fn give_up(&mut self, last: Arc<Crash>) {
         self.gave_up = Some(GaveUp::new(self.causes.first(), last));
         self.stand_down();
     }
@@ -639,6 +674,11 @@ impl Ledger {
         }
         for input in std::mem::take(&mut self.left_a_thread).into_iter().map(steps::each) {
             self.leave_queue(input);
+            let previous = self.record(input).and_then(|record| record.previous.as_ref());
+            if matches!(previous, Some(Previous::TimedOut)) {
+                ended.push(self.end_timed_out(input));
+                continue;
+            }
             self.pending -= 1;
             let job = self.jobs.get_mut(&input.job).expect("queued inputs belong to open jobs");
             job.kind().ended(1, &mut self.admission);
@@ -687,7 +727,7 @@ impl Ledger {
                 self.unhold();
             }
             Some(Waits::Retry(due)) => _ = self.retries.remove(&(due, input)),
-            None => {}
+            Some(Waits::Leaving) | None => {}
         }
     }
 
@@ -699,7 +739,7 @@ impl Ledger {
     }
 
     /// The input that was executing at `position`, if there is one. Of a batch it is the first.
-    fn executing(&self, id: LaneId, position: Option<Position>) -> Option<InputId> {
+    pub(super) fn executing(&self, id: LaneId, position: Option<Position>) -> Option<InputId> {
         let (job, span) = self.executing_span(id, position)?;
         Some(InputId { job, index: span.first })
     }
@@ -765,7 +805,7 @@ impl Ledger {
 
     /// Ends the lease of a lane that has died. The executing input was already decided on, and the rest is
     /// requeued.
-    fn give_back(&mut self, id: LaneId, position: Position, now: Time) {
+    pub(super) fn give_back(&mut self, id: LaneId, position: Position, now: Time) {
         if let Some((_, span)) = self.executing_span(id, Some(position)) {
             self.lane_mut(id).committed = span.end();
         }
@@ -776,7 +816,7 @@ impl Ledger {
 impl InputRecord {
     /// Counts an abandoned thread of this input. Returns whether the input has abandoned too many, or
     /// there are too many in all.
-    fn is_abandoned_for_good(&mut self, leaving: Leaving) -> bool {
+    pub(super) fn is_abandoned_for_good(&mut self, leaving: Leaving) -> bool {
         if !leaving.abandoned {
             return false;
         }
@@ -788,14 +828,14 @@ impl InputRecord {
 impl Job {
     fn poison(&mut self, input: InputId, attempts: Attempt) -> AfterCrash {
         let record = self.take_record(input.index).expect("it has crashed");
-        self.count(InputEnd::Poisoned, 1);
+        self.ends(InputEnd::Poisoned, Span { first: input.index, len: 1 });
         let ends_map = self.on_failure() == OnFailure::EndMap;
         AfterCrash::Poisoned { input, attempts, deaths: record.deaths, ends_map }
     }
 
     fn lose(&mut self, input: InputId, attempts: Attempt, crash: Arc<Crash>) -> AfterCrash {
         let deaths = self.take_record(input.index).map_or_else(Vec::new, |record| record.deaths);
-        self.count(InputEnd::Cancelled, 1);
+        self.ends(InputEnd::Cancelled, Span { first: input.index, len: 1 });
         let ends_map = self.on_failure() == OnFailure::EndMap;
         AfterCrash::Lost { input, attempts, deaths, crash, ends_map }
     }
@@ -861,6 +901,7 @@ mod tests {
                         assert_eq!((attempts, deaths.len(), ends_map), (Attempt(executions), 0, false));
                         assert_eq!(execution, executions);
                     }
+                    AfterFailure::PastDeadline { .. } => unreachable!("it has no deadline"),
                 }
             }
             assert_eq!(endings(&rig, input.job), [0, 1, 0, 0, 0]);
@@ -1035,6 +1076,7 @@ mod tests {
                     assert_eq!(*attempts, Attempt::FIRST);
                     "lost"
                 }
+                AfterCrash::TimedOut { .. } => "timed out",
             });
             assert_eq!(how, ends, "killed: {killed}, {pressure:?}");
             assert_eq!(rig.ledger.nothing_pending(), ends.is_some());

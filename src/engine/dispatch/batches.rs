@@ -1,6 +1,6 @@
 //! The batches of containers under the lock: to put one together, and to know the input that executes alone.
 
-use crate::base::ids::{ContainerId, Generation, LaneId};
+use crate::base::ids::{ContainerId, Generation, JobId, LaneId};
 use crate::base::position::Position;
 use crate::decide::ledger::{Assignment, Lease};
 use crate::decide::life::Served;
@@ -80,6 +80,16 @@ impl Dispatch {
         }
     }
 
+    /// The consumer of a job has made room for this number of inputs.
+    pub(super) fn wake_for_room(&self, state: &mut State, job: JobId, room: u64) {
+        if state.ledger.awaits_batches() {
+            self.wake_for_arrival(state);
+        } else {
+            let wake_count = state.ledger.wake_count(job, room);
+            self.wake_some(state, wake_count);
+        }
+    }
+
     /// A batch has returned, but its container does not ask for the next one yet.
     pub(crate) fn batch_returned(&self, id: ContainerId, generation: Generation) {
         let now = self.now();
@@ -116,6 +126,14 @@ impl State {
         let position = positions.iter().find(|(at, _)| *at == lane).map(|(_, position)| *position);
         let is_orphan = || self.ledger.orphan(lane).is_some_and(|orphan| orphan.together == 1);
         (self.ledger.executes_one(lane, position) || is_orphan()).then_some(lane)
+    }
+
+    /// Whether a container executes wanted inputs that have begun together with others.
+    pub(super) fn executes_several(&self, id: ContainerId) -> bool {
+        let at = |lane| Some((lane, self.run(lane)?.look()));
+        let positions: Vec<(LaneId, Position)> = self.ledger.leased_by(id).filter_map(at).collect();
+        let executes = positions.iter().any(|(_, position)| position.begun);
+        executes && self.executes_alone(id, &positions).is_none()
     }
 
     /// Records whether the task of a run was waiting when the run was fenced. The parts of a batch have one

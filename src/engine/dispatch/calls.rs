@@ -6,6 +6,7 @@ use crate::base::ids::JobId;
 use crate::data::erased::Values;
 use crate::data::failure::Reason;
 use crate::decide::admission::{Overloaded, Place};
+use crate::decide::limits::Limits;
 use crate::engine::call_buffers::CallBuffers;
 use crate::engine::caller::Caller;
 use crate::engine::dispatch::{Dispatch, Found, State, Wait};
@@ -20,6 +21,7 @@ impl Dispatch {
         input: Values,
         caller: Caller,
         place: Place,
+        limits: Limits,
     ) -> Result<JobId, (Values, Reason)> {
         let mut state = self.lock();
         if let Some(refusal) = state.refusal() {
@@ -29,6 +31,7 @@ impl Dispatch {
             Ok(job) => job,
             Err(Overloaded { calls, max }) => return Err((input, Reason::Overloaded { calls, max })),
         };
+        state.ledger.limit(job, limits);
         let buffers = CallBuffers::new(caller.of_call(job.0 + 1), input);
         state.buffers.open.insert(job, JobBuffers::Call(Box::new(buffers)));
         state.observed.call_began(job, || self.now());

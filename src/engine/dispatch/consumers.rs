@@ -12,6 +12,7 @@ use crate::data::flow_control::FlowControl;
 use crate::data::run::Run;
 use crate::decide::job::{Counts, JobKind, OnFailure};
 use crate::decide::ledger::{Mode, Unrun};
+use crate::decide::limits::Limits;
 use crate::decide::pacing::{POLL_MAX, POLL_MIN};
 use crate::decide::retries::Retries;
 use crate::decide::window::{WINDOW_MAX, Window};
@@ -33,6 +34,8 @@ pub(crate) struct JobPlan {
     pub(crate) window: Window,
     /// Replaces the retries of the function.
     pub(crate) retries: Option<Retries>,
+    /// Replace the limits of the function.
+    pub(crate) limits: Limits,
     /// The caller that asked for the map.
     pub(crate) caller: Caller,
 }
@@ -87,12 +90,16 @@ impl Dispatch {
             return Err(refusal);
         }
         let job = state.ledger.open(plan.on_failure, plan.window, plan.retries);
+        state.ledger.limit(job, plan.limits);
         let buffers = MapBuffers::new(self.settings.shape, plan.order, source, plan.caller);
         let flow = Arc::clone(&buffers.flow);
         let known = buffers.total;
         state.buffers.open.insert(job, JobBuffers::Map(Box::new(buffers)));
         state.observed.map_began(job, self.now());
         state.refresh_window(job);
+        if state.ledger.has_deadline(job) {
+            state.fill_window(job); // the deadlines of these inputs run, whether or not they are claimed
+        }
         // A map with a feeder has no input yet. Its first input wakes a container.
         if let Some(inputs) = known {
             if inputs > 0 {
@@ -116,6 +123,7 @@ impl Dispatch {
             return Err(refusal);
         }
         let job = state.ledger.open(on_failure, Window::Fixed(WINDOW_MAX), None);
+        state.ledger.limit(job, Limits::default());
         let mut buffers = MapBuffers::new(self.settings.shape, Order::AtOnce, JobSource::Exhausted, caller);
         let len = inputs.len() as u64;
         buffers.add_all(inputs);
@@ -244,9 +252,7 @@ impl Dispatch {
         if room > 0 && buffers.flow.room_wanted.swap(false, Ordering::SeqCst) {
             buffers.space.notify_all();
             state.ledger.requeue_map(job);
-            self.notes_arrival(state);
-            let wake_count = state.ledger.wake_count(job, room);
-            self.wake_some(state, wake_count);
+            self.wake_for_room(state, job, room);
         }
         Found::Pending
     }
@@ -262,9 +268,10 @@ impl Dispatch {
             buffers.flow.room_wanted.store(false, Ordering::SeqCst);
             buffers.space.notify_all();
             state.ledger.requeue_map(job);
-            self.notes_arrival(&mut state);
-            let wake_count = state.ledger.wake_count(job, room);
-            self.wake_some(&mut state, wake_count);
+            if state.ledger.has_deadline(job) {
+                state.fill_window(job);
+            }
+            self.wake_for_room(&mut state, job, room);
         }
     }
 
@@ -341,6 +348,7 @@ impl Dispatch {
         let map = buffers.map().zip(counts);
         // Inputs that the ledger has not accepted by now are dropped with the buffers, and are not counted.
         let progress = map.map(|(map, counts)| progress_of(counts, counts.pulled, map.total));
+        state.last_errors.forget_job(job);
         state.observed.closed(job, &buffers, progress, now);
         if state.broken.is_none() {
             self.after_cancel(&mut state);

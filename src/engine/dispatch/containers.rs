@@ -160,6 +160,7 @@ impl Dispatch {
         }
         state.lane_mut(id).at_work = false;
         state.set_unwanted(id, false);
+        state.ledger.came_out(id);
         if state.lane_mut(id).run.is_none() {
             return;
         }
@@ -238,9 +239,13 @@ impl Dispatch {
                 let index = active.index();
                 match state.ledger.failed(id, retryable, now) {
                     AfterFailure::Retry => {
-                        refused = Some(why);
+                        let input = InputId { job: lease.job, index };
+                        refused = match why {
+                            Why::Error(error) => state.keep_error(input, error).map(Why::Error),
+                            other => Some(other),
+                        };
                         goes_on = active.skip() == Advance::Next;
-                        state.move_out(InputId { job: lease.job, index });
+                        state.move_out(input);
                         if state.needs_a_watch(now) {
                             self.wake_one(&mut state);
                         }
@@ -250,6 +255,15 @@ impl Dispatch {
                         let input = InputId { job: lease.job, index };
                         let tried = Tried { attempts: attempts.get(), deaths, peak_bytes };
                         state.fail(input, tried, why, ends_map, now);
+                        self.wake_for_suspect(&mut state, now);
+                        self.wake_if_drained(&mut state);
+                    }
+                    AfterFailure::PastDeadline { attempts, deaths, limit, ends_map } => {
+                        goes_on = active.skip() == Advance::Next && !ends_map;
+                        let input = InputId { job: lease.job, index };
+                        let tried = Tried { attempts: attempts.get(), deaths, peak_bytes };
+                        let last = if let Why::Error(error) = why { Some(error) } else { None };
+                        state.fail(input, tried, Why::Deadline { limit, last }, ends_map, now);
                         self.wake_for_suspect(&mut state, now);
                         self.wake_if_drained(&mut state);
                     }

@@ -88,10 +88,30 @@ impl Dispatch {
     /// A container dies while its thread is in the user's code. The run is fenced, and the thread is left
     /// behind unless its code waits in a task. `death` gets whether the thread is left behind. Returns `None`
     /// if the function is broken.
-    fn die_from_outside(
+    pub(super) fn die_from_outside(
         &self,
         state: &mut State,
         id: ContainerId,
+        death: impl FnOnce(bool) -> Death,
+    ) -> Option<Restart> {
+        self.die_off(state, id, Stuck::Perhaps, death)
+    }
+
+    /// A container dies whose thread is known to be stuck in code of the user's. It is left behind there.
+    pub(super) fn dies_stuck(
+        &self,
+        state: &mut State,
+        id: ContainerId,
+        death: impl FnOnce(bool) -> Death,
+    ) -> Option<Restart> {
+        self.die_off(state, id, Stuck::Surely, death)
+    }
+
+    fn die_off(
+        &self,
+        state: &mut State,
+        id: ContainerId,
+        stuck: Stuck,
         death: impl FnOnce(bool) -> Death,
     ) -> Option<Restart> {
         let now = self.now();
@@ -105,11 +125,23 @@ impl Dispatch {
                 return None;
             }
         }
-        scene.culprit = match state.ledger.is_batched() {
-            true => state.executes_alone(id, &scene.positions),
-            false => state.lane_in_code(id, &scene).or_else(|| scene.only_executing()),
+        let abandoned = match stuck {
+            Stuck::Perhaps => {
+                scene.culprit = match state.ledger.is_batched() {
+                    true => state.executes_alone(id, &scene.positions),
+                    false => state.lane_in_code(id, &scene).or_else(|| scene.only_executing()),
+                };
+                state.would_be_abandoned(id, &scene)
+            }
+            Stuck::Surely => {
+                scene.culprit = match state.ledger.is_batched() {
+                    true => state.executes_alone(id, &scene.positions),
+                    false => state.lane_at_work(id, &scene),
+                };
+                state.seats[id.index()].suspended = false;
+                true
+            }
         };
-        let abandoned = state.would_be_abandoned(id, &scene);
         let dying = Dying { death: death(abandoned), abandoned, lives_on: false };
         let restart = self.die(state, id, &scene, dying, now)?;
         state.detach(id, generation, now);
@@ -180,6 +212,15 @@ impl Dispatch {
     }
 }
 
+/// Whether the thread of a container that dies is stuck in the user's code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stuck {
+    /// The engine knows only whether the code waits in a task.
+    Perhaps,
+    /// The thread has not returned, although its attempt was cut.
+    Surely,
+}
+
 /// How a container dies.
 struct Dying {
     death: Death,
@@ -245,6 +286,13 @@ impl State {
         if lanes.len() == 1 {
             return Some(id.into());
         }
+        self.lane_at_work(id, scene)
+    }
+
+    /// The lane whose code does not wait in a task. `None` if all of it waits, so that the thread is in no
+    /// attempt.
+    fn lane_at_work(&self, id: ContainerId, scene: &Scene) -> Option<LaneId> {
+        let lanes = &self.seats[id.index()].lanes;
         let mut at_work = lanes.iter().enumerate().filter(|(_, lane)| lane.at_work && !lane.suspended);
         at_work.find_map(|(lane, _)| {
             Some(LaneId::new(id, lane as u32)).filter(|lane| self.is_in_code(*lane, scene))
@@ -281,6 +329,10 @@ impl State {
             AfterCrash::Lost { input, attempts, deaths, crash, ends_map } => {
                 let tried = Tried { attempts: attempts.get(), deaths, peak_bytes: None };
                 self.fail(input, tried, Why::Reason(Reason::Lost(crash)), ends_map, now);
+            }
+            AfterCrash::TimedOut { input, attempts, deaths, limit, ends_map } => {
+                let tried = Tried { attempts: attempts.get(), deaths, peak_bytes: None };
+                self.fail(input, tried, Why::Reason(Reason::TimedOut { limit }), ends_map, now);
             }
         }
     }

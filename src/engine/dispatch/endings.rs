@@ -36,6 +36,7 @@ impl State {
             && let Some(buffers) = self.buffers.get_mut(job)
         {
             buffers.committed(upto - 1);
+            self.last_errors.forget(InputId { job, index: span.first });
             let pending = self.ledger.job(job).map_or(0, |job| job.counts().pending());
             self.wakers.woken.extend(buffers.finished(span, pending, Some(now)));
         }
@@ -127,6 +128,7 @@ impl State {
     #[expect(unsafe_code, reason = "moves an input out of its chunk")]
     fn write_failure(&mut self, job: JobId, index: u64, tried: Tried, why: Why) {
         let input = InputId { job, index };
+        let why = self.with_last_error(input, why);
         let chunk = self.buffers.chunk(input).expect("an input without outcome is in its chunk");
         // SAFETY: the input's outcome is decided once, under the lock, and the ledger holds no attempt at it.
         // Its last attempt has returned or unwound, never began, or was fenced. If it was fenced, the input
@@ -152,6 +154,7 @@ impl State {
         if self.broken.is_some() {
             return; // a thread may still execute the input
         }
+        let why = self.with_last_error(input, why);
         let Some(buffers) = self.buffers.map_mut(input.job) else { return };
         let chunk = buffers.chunk(input.index).expect("an input without outcome is in its chunk");
         // SAFETY: the same holds as in `write_failure`.
@@ -242,6 +245,9 @@ impl State {
                 peak_bytes: None,
             };
             self.write_failure(job, index, tried, Why::Reason(reason.clone()));
+            if matches!(reason, Reason::DeadlineExceeded { .. }) {
+                self.ledger.forget_record(InputId { job, index }); // its map goes on
+            }
         }
         self.reasons.push(reason);
         self.notify_finished(job, span);

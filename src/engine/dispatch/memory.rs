@@ -68,6 +68,8 @@ impl Dispatch {
         }
         state.forget_token(id);
         state.seats[id.index()].token = Some((generation, Arc::clone(token)));
+        let now = self.now();
+        state.ledger.begins_to_enter(id, now);
         drop(state);
         if self.settings.memory.limit.is_some() {
             let (dispatch, its_token) = (Arc::downgrade(self), Arc::downgrade(token));

@@ -13,6 +13,8 @@ mod containers;
 mod deaths;
 mod endings;
 mod feeders;
+mod last_errors;
+mod limits;
 mod memory;
 mod pausing;
 mod places;
@@ -41,6 +43,7 @@ use crate::code::token::Token;
 use crate::contain::drops::{defer_drop, defer_in_order};
 use crate::contain::unwind::{drop_contained, ignore_panic};
 use crate::data::chunk::Chunk;
+use crate::data::erased::ErasedValue;
 use crate::data::failure::{Bug, Reason};
 use crate::data::run::Run;
 use crate::decide::ledger::{CrashNumber, Ledger, Takers};
@@ -58,6 +61,7 @@ use crate::engine::settings::Settings;
 use crate::memory::local_charge::ChargeGuard;
 use crate::values::crash::Crash;
 use crate::values::report::Fate;
+use last_errors::LastErrors;
 use places::PlaceWakers;
 use readiness::Readying;
 use snapshot::{Observed, Undescribed};
@@ -115,6 +119,8 @@ pub(crate) struct State {
     /// Replaced callers. Their drop may close a span, which runs a subscriber, so they are dropped once the
     /// lock is released.
     unused_callers: Vec<Caller>,
+    /// The last errors of inputs that have a deadline and are executed again.
+    last_errors: LastErrors,
     /// Wakers of consumers. They are the user's code, so they are woken and dropped once the lock is
     /// released.
     wakers: Wakers,
@@ -248,6 +254,10 @@ struct Deferred {
     unheld: Option<ContainerId>,
     /// Whether the function has broken down.
     breaks: bool,
+    /// Whether the supervisor must look at the limits of time earlier than it would.
+    limited: bool,
+    /// Errors of the user's that no outcome needs any more.
+    errors: Vec<ErasedValue>,
     /// The history has facts to hear.
     remembers: bool,
     /// Poisoned inputs that the user's code may describe.
@@ -265,8 +275,14 @@ impl State {
             && self.events.is_empty()
             && self.wakers.woken.is_empty()
             && self.wakers.unused.is_empty()
+            && self.last_errors.has_none_to_drop()
             && !self.observed.has_deferred();
-        !nothing || self.breaks || self.ledger.has_news() || self.has_readied() || self.has_places()
+        !nothing
+            || self.breaks
+            || self.ledger.has_news()
+            || self.has_readied()
+            || self.has_places()
+            || self.ledger.has_limits_news()
     }
 
     fn deferred(&mut self, outbox: &Outbox, now: Time) -> Deferred {
@@ -276,6 +292,8 @@ impl State {
         let refused = outbox.add(std::mem::take(&mut self.events), now);
         let (remembers, undescribed) = self.observed.deferred(outbox);
         Deferred {
+            limited: self.ledger.take_limits_news(now),
+            errors: self.last_errors.take_unused(),
             remembers,
             undescribed,
             sources: std::mem::take(&mut self.sources),
@@ -303,6 +321,9 @@ impl Dispatch {
         if deferred.breaks {
             self.wake_all();
         }
+        if deferred.limited {
+            self.notify(Notice::Limited);
+        }
         if deferred.recovered {
             self.notify(Notice::Recovered);
             if self.settings.rules.lanes > 1 {
@@ -326,6 +347,9 @@ impl Dispatch {
         let used_up = deferred.used_up.into_iter().filter_map(Arc::into_inner);
         let chunks: Vec<Chunk> = deferred.spent.into_iter().filter_map(last).chain(used_up).collect();
         drop(deferred.callers);
+        if !deferred.errors.is_empty() {
+            defer_drop(self.settings.stack(), deferred.errors);
+        }
         drop((deferred.crashes, deferred.reasons)); // users' values in them are deferred by their own drops
         if chunks.is_empty()
             || !self.settings.shape.runs_drops()
@@ -497,6 +521,7 @@ impl Dispatch {
             reasons: Vec::new(),
             used_up: Vec::new(),
             unused_callers: Vec::new(),
+            last_errors: LastErrors::default(),
             wakers: Wakers::default(),
             ticking: false,
             events: Vec::new(),

@@ -11,7 +11,7 @@ use crate::base::ids::{Attempt, ContainerId, Generation, InputId, JobId, LaneId}
 use crate::contain::drops::{defer, defer_drop};
 use crate::data::chunk::ChunkInputs;
 use crate::decide::job::Counts;
-use crate::decide::ledger::{Change, ContainerStage, Lease, LeaseKind, Mode};
+use crate::decide::ledger::{Batching, Change, ContainerStage, Lease, LeaseKind, Mode};
 use crate::decide::restart::{RestartPolicy, WindowCounts};
 use crate::decide::time::Time;
 use crate::engine::caller::Caller;
@@ -21,6 +21,7 @@ use crate::engine::history::{DESCRIPTION_CHARS_MAX, Fact, name_of};
 use crate::engine::job_buffers::JobBuffers;
 use crate::engine::map_buffers::MapBuffers;
 use crate::engine::outbox::Outbox;
+use crate::engine::settings::Settings;
 use crate::memory::local_charge::ChargeGuard;
 use crate::values::crash::{Crash, CrashKind};
 use crate::values::gave_up::GaveUp;
@@ -28,8 +29,8 @@ use crate::values::health::{Health, Signs};
 use crate::values::histogram::Histogram;
 use crate::values::progress::Progress;
 use crate::values::snapshot::rows::{
-    Abandoned, CallCounts, ContainerBytes, ContainerSnapshot, ContainerStateName, CurrentExecution, EndedMap,
-    InputCounts, InputName, MapSnapshot, MemorySnapshot, Totals,
+    Abandoned, BatchCounts, CallCounts, ContainerBytes, ContainerSnapshot, ContainerStateName,
+    CurrentExecution, EndedMap, InputCounts, InputName, MapSnapshot, MemorySnapshot, Totals,
 };
 use crate::values::snapshot::trouble::{
     CrashCounts, CrashLoopSnapshot, GaveUpSnapshot, PolicyName, RecentCrashes, Tally,
@@ -372,6 +373,8 @@ impl Dispatch {
             waiting: if state.ledger.is_paused() { 0 } else { inputs.queued + inputs.replay },
             oldest: oldest.first().map(|oldest| moment(now).saturating_sub(oldest.since)),
             completed: now.since(state.ledger.totals().completed),
+            cut: state.ledger.totals().first_cut.map(|at| now.since(at)),
+            exhausted: state.is_exhausted(&containers, &self.settings),
             usual_cost: state.ledger.usual_cost(),
         };
         let maps = state.observed.maps.len();
@@ -389,7 +392,8 @@ impl Dispatch {
             paused: state.ledger.is_paused(),
             broken: state.broken.as_ref().map(|bug| cut(&bug.to_string())),
             containers,
-            concurrent_inputs: self.settings.rules.lanes as usize,
+            concurrent_inputs: self.settings.rules.in_flight() as usize,
+            batches: state.batch_counts(&self.settings),
             rows,
             rows_omitted,
             abandoned: state.abandoned_threads(),
@@ -404,6 +408,8 @@ impl Dispatch {
                 given_up: counts.given_up,
                 retried: counts.retried,
                 replayed: counts.replayed,
+                timed_out: state.ledger.totals().timed_out,
+                past_deadline: state.ledger.totals().past_deadline,
                 crashes: state.observed.crashes,
                 restarts: lives.restarts,
                 recycled: lives.recycled,
@@ -463,9 +469,10 @@ impl InFlight {
         let containers = vec![(0, None); state.ledger.containers().count()];
         let mut seen = Self { executing: 0, containers, oldest: Vec::new() };
         for execution in state.ledger.in_flight() {
-            seen.executing += 1;
+            let inputs = state.ledger.executing_in_lane(execution.1);
+            seen.executing += inputs;
             let (in_flight, oldest) = &mut seen.containers[execution.1.container.index()];
-            *in_flight += 1;
+            *in_flight += inputs as usize;
             if oldest.is_none_or(|oldest| execution < oldest) {
                 *oldest = Some(execution);
             }
@@ -480,6 +487,13 @@ impl InFlight {
 }
 
 impl State {
+    /// The batches of a function, if it executes any.
+    fn batch_counts(&self, settings: &Settings) -> Option<BatchCounts> {
+        let Batching { size, wait } = settings.rules.batch?;
+        let totals = self.ledger.totals();
+        Some(BatchCounts { size, wait, executed: totals.batches, inputs: totals.batched })
+    }
+
     /// The calls, and the bound on them.
     pub(crate) fn call_counts(&self) -> CallCounts {
         let admission = self.ledger.admission();
@@ -496,10 +510,19 @@ impl State {
     }
 }
 
+impl State {
+    /// Whether no container is left that takes inputs, and none can be created.
+    fn is_exhausted(&self, containers: &Containers, settings: &Settings) -> bool {
+        let full = self.abandoned >= settings.memory.abandoned_max;
+        full && containers.starting == 0 && containers.live == containers.hung
+    }
+}
+
 impl StateGuard<'_> {
     /// The containers by state, the containers one by one, and the number of those that are left out.
     fn rows(&self, memory: Option<&Memory>, seen: &InFlight) -> (Containers, Vec<ContainerSnapshot>, usize) {
-        let mut containers = Containers { abandoned: self.abandoned, ..Containers::default() };
+        let (abandoned, hung) = (self.abandoned, self.ledger.hung());
+        let mut containers = Containers { abandoned, hung, ..Containers::default() };
         let mut rows = Vec::new();
         for id in self.ledger.containers() {
             let (generation, stage) = self.ledger.stage(id);

@@ -195,7 +195,8 @@ impl Dispatch {
         let mut state = self.lock();
         let now = self.now();
         state.commit_all(now);
-        let mut containers = Containers { abandoned: state.abandoned, ..Containers::default() };
+        let (abandoned, hung) = (state.abandoned, state.ledger.hung());
+        let mut containers = Containers { abandoned, hung, ..Containers::default() };
         for id in state.ledger.containers() {
             match state.ledger.stage(id).1 {
                 ContainerStage::Absent => containers.stopped += 1,
@@ -226,7 +227,7 @@ impl Dispatch {
             gave_up: state.ledger.gave_up().cloned(),
             inputs_waiting: state.ledger.inputs_waiting() + state.buffers.held_by_windows(),
             executing: state.ledger.inputs_executing(),
-            concurrent_inputs: self.settings.rules.lanes as usize,
+            concurrent_inputs: self.settings.rules.in_flight() as usize,
             oldest_execution,
             calls: state.call_counts(),
             paused: state.ledger.is_paused(),

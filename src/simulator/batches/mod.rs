@@ -28,6 +28,7 @@ use crate::base::ids::JobId;
 use crate::contain::drops::set_one_thread_for_all;
 use crate::decide::admission::CALLS_MAX_DEFAULT;
 use crate::decide::ledger::{Batching, Rules};
+use crate::decide::limits::LimitRules;
 use crate::decide::restart::{CrashLoopBackoff, RateLimited, RestartPolicy};
 use crate::decide::retries::Retries;
 use crate::decide::time::Time;
@@ -197,6 +198,7 @@ fn drawn(tape: &mut Tape) -> (Rules, Batching, Habits) {
         crash_retries: tape.one_of(&[3, 0, 1, 2]),
         restart: policy(tape),
         calls_max: CALLS_MAX_DEFAULT,
+        limits: LimitRules::default(),
     };
     let habits = Habits {
         salt: tape.salt(),

@@ -64,7 +64,8 @@ impl Office {
                     | Notice::Ended { .. }
                     | Notice::Exiting { .. }
                     | Notice::FeederEnded
-                    | Notice::Awaited => {}
+                    | Notice::Awaited
+                    | Notice::Limited => {}
                 }
             }
         }

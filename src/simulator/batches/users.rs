@@ -10,6 +10,7 @@ use crate::data::failure::{Cause, Failure, Reason};
 use crate::data::prefetch::PrefetchQueue;
 use crate::data::source::DirectSource;
 use crate::decide::ledger::Mode;
+use crate::decide::limits::Limits;
 use crate::decide::window::Window;
 use crate::engine::caller::Caller;
 use crate::engine::consumer::{Consumer, Failures, ReaderGuard};
@@ -103,7 +104,7 @@ impl<'a> BatchWorld<'a> {
 
     fn open_call(&mut self) {
         let input = (self.opened + 1) << 20;
-        if let Ok(call) = OpenCall::begin::<u64, u64>(self.engine, input, Caller::default(), None) {
+        if let Ok(call) = OpenCall::begin::<u64, u64>(self.engine, input, Caller::default(), None, Limits::default()) {
             let serial = self.serial(call.0.job);
             self.log(|| format!("call {serial:x}"));
             self.calls.push(SimCall { call, serial });
@@ -137,7 +138,7 @@ impl<'a> BatchWorld<'a> {
         };
         let window_of = Window::Fixed(window);
         let how = (order, failures);
-        let opened = ReaderGuard::of_map(self.engine, source, how, window_of, None, Caller::default());
+        let opened = ReaderGuard::of_map(self.engine, source, how, window_of, Default::default(), Caller::default());
         let Ok(reader) = opened else { return };
         let consumer = Consumer::over(reader);
         let serial = self.serial(consumer.job);

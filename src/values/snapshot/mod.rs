@@ -37,8 +37,8 @@ pub use crate::values::crash::CrashKind;
 pub use crate::values::health::Health;
 pub use crate::values::histogram::Histogram;
 pub use rows::{
-    Abandoned, CallCounts, ContainerBytes, ContainerSnapshot, ContainerStateName, CurrentExecution, EndedMap,
-    InputCounts, InputName, MapSnapshot, MemorySnapshot, Totals,
+    Abandoned, BatchCounts, CallCounts, ContainerBytes, ContainerSnapshot, ContainerStateName,
+    CurrentExecution, EndedMap, InputCounts, InputName, MapSnapshot, MemorySnapshot, Totals,
 };
 pub use trouble::{
     CrashCause, CrashCounts, CrashLoopSnapshot, CrashSnapshot, GaveUpSnapshot, Happening, LastDeath,
@@ -169,9 +169,14 @@ pub struct FunctionSnapshot {
     pub broken: Option<String>,
     /// The containers by state.
     pub containers: Containers,
-    /// The number of inputs that each container may have in flight. The number that all of them have in
-    /// flight is [`InputCounts::executing`].
+    /// The number of inputs that each container may have in flight: what
+    /// [`Builder::concurrent_inputs`](crate::Builder::concurrent_inputs) or
+    /// [`Builder::batch_size`](crate::Builder::batch_size) has set. The number that all of them have in flight
+    /// is [`InputCounts::executing`].
     pub concurrent_inputs: usize,
+    /// The batches of the function. `None` for code that executes one input in a call.
+    #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Option::is_none"))]
+    pub batches: Option<BatchCounts>,
     /// The containers one by one, in the order of their numbers.
     pub rows: Vec<ContainerSnapshot>,
     /// The number of containers that `rows` leaves out.
@@ -279,23 +284,32 @@ impl fmt::Display for FunctionSnapshot {
         for poisoned in self.poisoned.iter().rev().take(SHOWN) {
             poisoned.write(f)?;
         }
-        let Containers { starting, live, exiting, backing_off, stopped, abandoned } = self.containers;
+        let Containers { starting, live, exiting, backing_off, stopped, abandoned, hung } = self.containers;
         write!(
             f,
             "\n  containers: {live} live, {starting} starting, {exiting} exiting, {backing_off} backing off, \
              {stopped} stopped, {abandoned} abandoned"
         )?;
+        if hung > 0 {
+            write!(f, "; {hung} of the live ones hang")?;
+        }
         let InputCounts { queued, retry, replay, executing, .. } = self.inputs;
         write!(
             f,
             "\n  inputs: {queued} queued, {retry} to retry, {replay} to replay, {executing} executing{}",
             EachUpTo(self.concurrent_inputs)
         )?;
-        let Totals { ok, failed, poisoned, cancelled, given_up, .. } = self.totals;
+        let Totals { ok, failed, poisoned, cancelled, given_up, timed_out, past_deadline, .. } = self.totals;
         write!(
             f,
             "\n  ended: {ok} ok, {failed} failed, {poisoned} poisoned, {cancelled} cancelled, {given_up} given up"
         )?;
+        if timed_out + past_deadline > 0 {
+            write!(
+                f,
+                "\n  limits: {timed_out} attempts timed out, {past_deadline} inputs past their deadline"
+            )?;
+        }
         if let Some(oldest) = self.oldest.first() {
             write!(f, "\n  oldest execution: {} for {}", oldest.input, Span(self.now, oldest.since))?;
         }

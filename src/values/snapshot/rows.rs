@@ -43,7 +43,7 @@ pub struct ContainerSnapshot {
     /// to.
     pub in_flight: usize,
     /// The number of inputs that the container may have in flight now. It is 1 while an input executes alone,
-    /// and otherwise what [`Builder::concurrent_inputs`](crate::Builder::concurrent_inputs) has set.
+    /// and otherwise [`FunctionSnapshot::concurrent_inputs`](crate::FunctionSnapshot::concurrent_inputs).
     pub concurrent_inputs: usize,
     /// The number of crashes of the container. Kills by hand are not counted.
     pub crashes: u64,
@@ -53,6 +53,22 @@ pub struct ContainerSnapshot {
     /// The memory that the container holds. `None` unless an [`Accountant`](crate::Accountant) is installed.
     #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Option::is_none"))]
     pub memory: Option<ContainerBytes>,
+}
+
+/// The batches of a function. `inputs / executed` is the average size of a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct BatchCounts {
+    /// The largest number of inputs of a batch.
+    pub size: u64,
+    /// How long a batch that is not full waits for more inputs.
+    #[cfg_attr(feature = "serde", serde(rename = "wait_ms", serialize_with = "serial::ms"))]
+    pub wait: Duration,
+    /// The number of batches that were executed.
+    pub executed: u64,
+    /// The number of inputs that were executed in them. An input counts once for each of its executions.
+    pub inputs: u64,
 }
 
 /// The state of a container, without details.
@@ -229,7 +245,7 @@ pub struct Totals {
     pub accepted: u64,
     /// Inputs that ended with `Ok`.
     pub ok: u64,
-    /// Inputs that ended with the user's error.
+    /// Inputs that ended with the user's error, or at a limit of time.
     pub failed: u64,
     /// Inputs that crashed their containers too often.
     pub poisoned: u64,
@@ -241,6 +257,10 @@ pub struct Totals {
     pub retried: u64,
     /// Inputs that were executing when their container died, and were put back to be replayed.
     pub replayed: u64,
+    /// Attempts that took longer than their [timeout](crate::Builder::timeout).
+    pub timed_out: u64,
+    /// Inputs whose [deadline](crate::Builder::deadline) has passed. They are counted as failed as well.
+    pub past_deadline: u64,
     /// Deaths of containers by cause.
     pub crashes: CrashCounts,
     /// Restarts of containers.

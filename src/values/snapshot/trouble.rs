@@ -28,6 +28,10 @@ pub struct CrashCounts {
     pub no_thread: u64,
     /// The memory of the container could not be accounted for.
     pub no_account: u64,
+    /// `enter` took longer than its limit.
+    pub enter_timeout: u64,
+    /// The code did not end at the limit of its attempt.
+    pub unresponsive: u64,
     /// The container was killed by hand, which is no crash.
     pub killed: u64,
 }
@@ -41,6 +45,8 @@ impl CrashCounts {
             CrashKind::MemoryLimit => &mut self.memory_limit,
             CrashKind::NoThread => &mut self.no_thread,
             CrashKind::NoAccount => &mut self.no_account,
+            CrashKind::EnterTimeout => &mut self.enter_timeout,
+            CrashKind::Unresponsive => &mut self.unresponsive,
             CrashKind::Killed => &mut self.killed,
         };
         *count += 1;
@@ -49,8 +55,25 @@ impl CrashCounts {
     /// The number of crashes. Kills by hand are not counted.
     #[must_use]
     pub const fn crashes(&self) -> u64 {
-        let Self { panic, enter_panic, enter_error, memory_limit, no_thread, no_account, killed: _ } = *self;
-        panic + enter_panic + enter_error + memory_limit + no_thread + no_account
+        let Self {
+            panic,
+            enter_panic,
+            enter_error,
+            memory_limit,
+            no_thread,
+            no_account,
+            enter_timeout,
+            unresponsive,
+            killed: _,
+        } = *self;
+        panic
+            + enter_panic
+            + enter_error
+            + memory_limit
+            + no_thread
+            + no_account
+            + enter_timeout
+            + unresponsive
     }
 }
 

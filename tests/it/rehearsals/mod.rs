@@ -3,8 +3,10 @@
 //!
 //! All functions are of one type, because each further one compiles the engine once more.
 
+mod batches;
 mod concurrent;
 mod engine;
+mod limits;
 mod outages;
 mod scenes;
 

@@ -8,6 +8,12 @@ const SPANS = [
 ]; // a series, and its steps in a bar
 let chosenSpan = null; // The span of the charts, once the reader has chosen one.
 
+// The average size of the batches of a function.
+function batchSize({ size, executed, inputs }) {
+    if (!executed) return `of up to ${many(size, "input")}`;
+    return `of ${(inputs / executed).toFixed(inputs / executed < 10 ? 1 : 0)} inputs, at most ${count(size)}`;
+}
+
 function inputs(page, f, { series }) {
     const { queued, retry, replay, suspects, executing, next_retry_ms } = f.inputs,
         { totals } = f;
@@ -32,6 +38,7 @@ function inputs(page, f, { series }) {
             f.calls.overloaded ? `${count(f.calls.overloaded)} refused above ${count(f.calls.max)}` : "",
             f.calls.overloaded > 0,
         ],
+        ...(f.batches ? [["batches", count(f.batches.executed), batchSize(f.batches)]] : []),
     ]);
     tiles(page.totals, [
         ["accepted", count(totals.accepted)],
@@ -41,6 +48,8 @@ function inputs(page, f, { series }) {
         ["cancelled", count(totals.cancelled)],
         ["given up", count(totals.given_up), "", totals.given_up > 0],
         ["retried", count(totals.retried)],
+        ["timed out", count(totals.timed_out), "", totals.timed_out > 0],
+        ["past deadline", count(totals.past_deadline), "", totals.past_deadline > 0],
         ["replayed", count(totals.replayed)],
         [
             "crashes",

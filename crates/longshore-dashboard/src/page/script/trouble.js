@@ -14,6 +14,7 @@ function troubleCard(page, f, head, health) {
         {
             broken: "A fault of longshore has ended this function",
             gave_up: "This function gave up",
+            exhausted: "No container is left",
             stuck: "Nothing completes",
             crash_loop: loop ? `Crash loop: ${rounds(loop.crashes)} in a row` : "Crash loop",
             crashing: "Containers are crashing",

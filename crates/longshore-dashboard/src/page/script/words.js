@@ -4,6 +4,7 @@
 const HEALTHS = [
     "broken",
     "gave_up",
+    "exhausted",
     "crash_loop",
     "stuck",
     "crashing",
@@ -18,6 +19,8 @@ const KINDS = {
     enter_panic: "panic in enter",
     enter_error: "error from enter",
     memory_limit: "memory limit",
+    enter_timeout: "enter timed out",
+    unresponsive: "unresponsive",
     no_thread: "no thread",
     no_account: "no memory account",
     killed: "killed by hand",
@@ -155,6 +158,13 @@ function trouble(f, head, now) {
                         ? `It has taken no inputs since ${clock(head, f.gave_up.at_ms)}, for ${span(at - f.gave_up.at_ms)}`
                         : "It takes no inputs",
             ];
+        case "exhausted":
+            return [
+                `${name} has no container left`,
+                () =>
+                    `${many(f.containers.abandoned, "thread", "threads")} hang and were left behind, ` +
+                    `${many(f.containers.hung, "container hangs", "containers hang")}, ${waitingText(f)}`,
+            ];
         case "crash_loop":
             return [
                 `${name} is in a crash loop${because}`,
@@ -238,8 +248,23 @@ function advice(f, health, can) {
             `${kill} to replace the container. The input is then replayed, and its late answer is refused.`,
         ];
     }
+    if (health === "exhausted") {
+        return [
+            "Find out what the code waits for: a lock, a remote service, an endless loop. A stack trace of its threads shows it.",
+            "The function goes on once a thread returns. Code that passes checkpoints, or that is async, can be ended at its timeout.",
+        ];
+    }
     const limit = f.memory?.limit_bytes;
     switch (cause?.kind) {
+        case "unresponsive":
+            steps.push(
+                `Look at ${cause.executing ? inputName(cause.executing) : "what was executing"}. It did not end at its timeout. ` +
+                    "Let its code pass checkpoints, or raise the timeout.",
+            );
+            break;
+        case "enter_timeout":
+            steps.push("The code that starts a container takes longer than enter_timeout. Check what it waits for.");
+            break;
         case "enter_error":
         case "enter_panic":
             steps.push([
