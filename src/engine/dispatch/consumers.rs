@@ -303,7 +303,9 @@ impl Dispatch {
         self.wake_if_drained(state);
         let now = self.now();
         self.wake_for_suspect(state, now);
-        if state.needs_a_watch(now) {
+        if state.ledger.awaits_batches() {
+            self.pass_on(state, now); // nothing more may come for the batch that forms
+        } else if state.needs_a_watch(now) {
             self.wake_one(state);
         }
     }

@@ -70,8 +70,12 @@ pub(super) enum Phase {
     /// The user's code waits, in a task.
     Suspended,
     /// The code has returned, and the outcomes are published one by one.
-    Publishing { miscounts: bool },
-    Exiting { recycles: bool },
+    Publishing {
+        miscounts: bool,
+    },
+    Exiting {
+        recycles: bool,
+    },
     Over,
 }
 
@@ -328,7 +332,8 @@ impl<'a> BatchWorld<'a> {
             Next::Work(()) => {
                 driver.seeker = None;
                 driver.phase = Phase::Beginning;
-                let part = |Work { lane, run, lease, .. }| SimPart { lane, run, lease, place: None, asked: false };
+                let part =
+                    |Work { lane, run, lease, .. }| SimPart { lane, run, lease, place: None, asked: false };
                 driver.parts = works.into_iter().map(part).collect();
                 driver.called.clear();
                 self.took_batch(at);
@@ -367,7 +372,12 @@ impl<'a> BatchWorld<'a> {
         for (at, part) in driver.parts.iter().enumerate() {
             let Some(place) = part.place else { continue };
             let inputs = part.next_batch().into_iter().zip(place..);
-            driver.called.extend(inputs.map(|(input, place)| Called { part: at, place, input, is_over: false }));
+            driver.called.extend(inputs.map(|(input, place)| Called {
+                part: at,
+                place,
+                input,
+                is_over: false,
+            }));
         }
         if driver.called.is_empty() {
             return self.comes_back(at);
@@ -400,7 +410,8 @@ impl<'a> BatchWorld<'a> {
             let death = driver.token.over_limit_death().expect("it is over its limit");
             return self.crashes(at, death);
         }
-        let is_unwanted = lives && driver.called.iter().all(|called| driver.parts[called.part].run.is_fenced());
+        let is_unwanted =
+            lives && driver.called.iter().all(|called| driver.parts[called.part].run.is_fenced());
         let told = driver.token.is_unwanted();
         assert_eq!(told, is_unwanted, "whether a checkpoint in {id} sees that no input is wanted any more");
         if is_unwanted && self.tape.one_in(2) {
@@ -424,7 +435,8 @@ impl<'a> BatchWorld<'a> {
             return;
         }
         let inputs = driver.inputs();
-        let deadly = inputs.iter().map(|input| self.act(*input)).find(|act| matches!(act, Act::Panic | Act::Overdraw));
+        let deadly =
+            inputs.iter().map(|input| self.act(*input)).find(|act| matches!(act, Act::Panic | Act::Overdraw));
         match deadly {
             Some(Act::Panic) => self.crashes(at, Death::Panicked(panic())),
             Some(_) => {
@@ -432,7 +444,8 @@ impl<'a> BatchWorld<'a> {
                 self.crashes(at, death);
             }
             None => {
-                let execution: u64 = inputs.iter().map(|input| u64::from(self.record(*input).executions)).sum();
+                let execution: u64 =
+                    inputs.iter().map(|input| u64::from(self.record(*input).executions)).sum();
                 let draw = mix(self.habits.salt, inputs[0], execution, 8);
                 let miscounts = draw % 1000 < self.habits.miscounts;
                 self.tally.miscounted += u64::from(miscounts);

@@ -101,14 +101,21 @@ impl BatchWorld<'_> {
             let is_suspect = lease.kind == LeaseKind::Replay { suspect: true };
             let replays = matches!(lease.kind, LeaseKind::Replay { .. });
             let expected = replays && own > 0 && half.is_none();
-            assert_eq!(is_suspect, expected, "{input:x} is replayed as {lease:?}: {:?}", self.records[&input]);
+            assert_eq!(
+                is_suspect, expected,
+                "{input:x} is replayed as {lease:?}: {:?}",
+                self.records[&input]
+            );
             assert!(!is_suspect || leases.len() == 1, "a suspect executes beside others: {leases:?}");
             self.tally.alone += u64::from(is_suspect);
         }
         let halves: Vec<Option<Half>> = inputs.iter().map(|input| self.record(*input).half.take()).collect();
         if let Some(half) = halves.iter().flatten().next().copied() {
             self.tally.halves += 1;
-            assert!(halves.iter().all(|other| *other == Some(half)), "a half beside others: {inputs:x?}, {halves:?}");
+            assert!(
+                halves.iter().all(|other| *other == Some(half)),
+                "a half beside others: {inputs:x?}, {halves:?}"
+            );
             assert!(inputs.len() <= half.most, "a half of {} of {half:?}", inputs.len());
             self.drivers[at].is_half = true;
         }
@@ -227,8 +234,7 @@ impl BatchWorld<'_> {
 
     /// What was leased and has not begun waits again, if the function is paused or stops.
     pub(super) fn nothing_more_begins(&mut self) {
-        let (mode, paused) =
-            self.engine.under_lock(|state| (state.ledger.mode(), state.ledger.is_paused()));
+        let (mode, paused) = self.engine.under_lock(|state| (state.ledger.mode(), state.ledger.is_paused()));
         if paused || mode > Mode::Draining {
             for at in 0..self.drivers.len() {
                 let unbegun = self.scene(at).unbegun;
@@ -243,7 +249,8 @@ impl BatchWorld<'_> {
         let mut fenced = Vec::new();
         for driver in self.drivers.iter().filter(|driver| driver.phase != Phase::Over) {
             for part in driver.parts.iter().filter(|part| part.run.is_fenced()) {
-                fenced.extend(self.inputs_of(&part.lease).map(|input| (input, (driver.id, driver.generation))));
+                fenced
+                    .extend(self.inputs_of(&part.lease).map(|input| (input, (driver.id, driver.generation))));
             }
         }
         for (input, on) in fenced {

@@ -149,10 +149,33 @@ struct BatchTally {
 macro_rules! fields {
     ($each:ident) => {
         $each!(
-            worlds, batches, full, of_several_parts, of_several_batches, executions, outcomes, crashes,
-            crashes_of_several, halves, alone, poisoned, lost, interrupted, kills, kills_of_halves,
-            kills_while_beginning, kills_while_publishing, memory_kills, ends_while_publishing, miscounted,
-            left_behind, suspended, recycled, give_ups, rests, formings
+            worlds,
+            batches,
+            full,
+            of_several_parts,
+            of_several_batches,
+            executions,
+            outcomes,
+            crashes,
+            crashes_of_several,
+            halves,
+            alone,
+            poisoned,
+            lost,
+            interrupted,
+            kills,
+            kills_of_halves,
+            kills_while_beginning,
+            kills_while_publishing,
+            memory_kills,
+            ends_while_publishing,
+            miscounted,
+            left_behind,
+            suspended,
+            recycled,
+            give_ups,
+            rests,
+            formings
         )
     };
 }

@@ -56,7 +56,9 @@ impl BatchWorld<'_> {
         let mut forming = Forming { inputs: calls + again.0, may_grow: calls + again.1 > 0 };
         for map in &self.maps {
             let job = map.consumer.job;
-            let (Some(known), Some(buffers)) = (state.ledger.job(job), state.buffers.map(job)) else { continue };
+            let (Some(known), Some(buffers)) = (state.ledger.job(job), state.buffers.map(job)) else {
+                continue;
+            };
             if buffers.over {
                 continue;
             }
@@ -76,10 +78,15 @@ impl BatchWorld<'_> {
         let now = self.now();
         let engine = self.engine;
         let (forms_since, ahead) = engine.under_lock(|state| {
-            assert!(!state.needs_a_watch(now), "{:?} falls due, and no container wakes for it", state.ledger.next_due(now));
+            assert!(
+                !state.needs_a_watch(now),
+                "{:?} falls due, and no container wakes for it",
+                state.ledger.next_due(now)
+            );
             let mode = state.ledger.mode();
             let is_idle = |id: &ContainerId| {
-                let asleep = self.drivers.iter().find(|driver| driver.id == *id && driver.phase == Phase::Asleep);
+                let asleep =
+                    self.drivers.iter().find(|driver| driver.id == *id && driver.phase == Phase::Asleep);
                 asleep.is_some_and(|driver| state.ledger.is_current(*id, driver.generation))
             };
             let idle: Vec<ContainerId> = state.ledger.containers().filter(is_idle).collect();
@@ -98,7 +105,13 @@ impl BatchWorld<'_> {
         self.ahead = ahead;
     }
 
-    fn check_idle(&self, state: &mut State, idle: &[ContainerId], forming: Forming, forms_since: Option<Time>) {
+    fn check_idle(
+        &self,
+        state: &mut State,
+        idle: &[ContainerId],
+        forming: Forming,
+        forms_since: Option<Time>,
+    ) {
         let now = self.now();
         assert!(state.ledger.alone_ready().is_none(), "{idle:?} are idle, and a half waits");
         if let Some(ready) = state.ledger.suspect_ready(now) {
@@ -122,16 +135,27 @@ impl BatchWorld<'_> {
         for lane in state.ledger.ahead() {
             let lease = state.ledger.lease(lane).expect("it is leased");
             let committed = state.ledger.executing_in(lane).map_or(0, |executing| executing.input.index);
-            let executing = state.ledger.executing_at(lane, state.run(lane).map(|run| run.look()).filter(|at| at.at == committed));
+            let executing = state
+                .ledger
+                .executing_at(lane, state.run(lane).map(|run| run.look()).filter(|at| at.at == committed));
             if executing.is_empty() || executing.end >= lease.span.end() {
                 continue;
             }
-            let is_same = |ahead: &&Ahead| ahead.lane == lane && ahead.lease == lease && ahead.committed == committed;
+            let is_same =
+                |ahead: &&Ahead| ahead.lane == lane && ahead.lease == lease && ahead.committed == committed;
             let since = self.ahead.iter().find(is_same).map_or(now, |ahead| ahead.since);
-            assert!(now.since(since) <= MS, "work is conserved: {lease:?} is ahead since {since:?}: {:?}", self.drivers);
+            assert!(
+                now.since(since) <= MS,
+                "work is conserved: {lease:?} is ahead since {since:?}: {:?}",
+                self.drivers
+            );
             ahead.push(Ahead { lane, lease, committed, since });
         }
-        let watched = self.drivers.iter().filter(|driver| driver.phase == Phase::Asleep).filter_map(|driver| driver.wakes_at());
+        let watched = self
+            .drivers
+            .iter()
+            .filter(|driver| driver.phase == Phase::Asleep)
+            .filter_map(|driver| driver.wakes_at());
         let watched = watched.min();
         // Little room may grow for a millisecond before it is taken.
         let soon = ahead.is_empty() || watched.is_some_and(|at| at <= now + MS);

@@ -104,7 +104,9 @@ impl<'a> BatchWorld<'a> {
 
     fn open_call(&mut self) {
         let input = (self.opened + 1) << 20;
-        if let Ok(call) = OpenCall::begin::<u64, u64>(self.engine, input, Caller::default(), None, Limits::default()) {
+        if let Ok(call) =
+            OpenCall::begin::<u64, u64>(self.engine, input, Caller::default(), None, Limits::default())
+        {
             let serial = self.serial(call.0.job);
             self.log(|| format!("call {serial:x}"));
             self.calls.push(SimCall { call, serial });
@@ -138,7 +140,8 @@ impl<'a> BatchWorld<'a> {
         };
         let window_of = Window::Fixed(window);
         let how = (order, failures);
-        let opened = ReaderGuard::of_map(self.engine, source, how, window_of, Default::default(), Caller::default());
+        let opened =
+            ReaderGuard::of_map(self.engine, source, how, window_of, Default::default(), Caller::default());
         let Ok(reader) = opened else { return };
         let consumer = Consumer::over(reader);
         let serial = self.serial(consumer.job);
@@ -180,7 +183,8 @@ impl<'a> BatchWorld<'a> {
     /// Counts the ends of jobs whose outcomes are being published.
     fn ends_while_publishing(&mut self, serial: u64) {
         let publishes = |driver: &Driver<'_>| {
-            let of_job = |part: &crate::simulator::batches::code::SimPart| self.serials[&part.lease.job] == serial;
+            let of_job =
+                |part: &crate::simulator::batches::code::SimPart| self.serials[&part.lease.job] == serial;
             matches!(driver.phase, Phase::Publishing { .. }) && driver.parts.iter().any(of_job)
         };
         let publishes = self.drivers.iter().any(publishes);
@@ -262,7 +266,11 @@ impl<'a> BatchWorld<'a> {
             Cause::Poisoned(deaths) => {
                 let is_spent = record.own > crash_retries || record.left >= LEFT_MAX;
                 assert!(is_spent, "{input:x} is poisoned: {record:?}");
-                assert!(deaths.len() <= record.own as usize, "{input:x} has {} deaths: {record:?}", deaths.len());
+                assert!(
+                    deaths.len() <= record.own as usize,
+                    "{input:x} has {} deaths: {record:?}",
+                    deaths.len()
+                );
                 assert_eq!(told.attempts(), record.executions, "{input:x}: {record:?}");
                 self.tally.poisoned += 1;
             }
