@@ -65,6 +65,8 @@ impl GenerationEnv<'_> {
         &self,
         mut drive: impl AsyncFnMut(&[LeasedRun<'_>]) -> i64,
     ) -> Served {
+        // The last batch may have been interrupted, and then nothing else gives its leases back.
+        outside(|| self.dispatch.batch_returned(self.container, self.generation));
         loop {
             let next = self.dispatch.next_batch_in_task(self.container, self.generation);
             let mut works = match polled_outside(next).await {

@@ -80,12 +80,13 @@ impl Rig {
         containers: usize,
         batch: Option<Batching>,
     ) -> Self {
+        let retries = Retries::new(1).initial_delay(Duration::ZERO);
         let rules = Rules {
             containers,
             lanes: 1,
             batch,
             has_state: true,
-            retries: Retries::default(),
+            retries: if batch.is_some() { retries } else { Retries::default() },
             crash_retries: 3,
             restart,
             calls_max: CALLS_MAX_DEFAULT,

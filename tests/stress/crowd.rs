@@ -155,7 +155,8 @@ impl Round {
             }
             Kind::Batch => self.with_batches(app.batch("f", execute_batch), policy),
             Kind::BatchAsync => {
-                let f = app.batch_async("f", async |tickets: &[&Ticket]| execute_batch_in_task(tickets).await);
+                let f =
+                    app.batch_async("f", async |tickets: &[&Ticket]| execute_batch_in_task(tickets).await);
                 self.with_batches(f, policy)
             }
             Kind::BatchWorker => {

@@ -125,7 +125,7 @@ impl BatchWorld<'_> {
     pub(super) fn begins(&mut self, input: u64, on: (ContainerId, Generation)) {
         let Rules { retries, crash_retries, .. } = self.rules.clone();
         let logarithm = self.batching.size.next_power_of_two().trailing_zeros();
-        let long_waits = self.long_waits;
+        let long_waits = self.long_waits + (self.now().0.as_secs() / 10) as u32;
         let record = self.record(input);
         record.executions += 1;
         let other = record.on.replace(on);

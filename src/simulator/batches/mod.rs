@@ -12,6 +12,7 @@
 
 mod code;
 mod costs;
+mod directed;
 mod facts;
 mod feeders;
 mod office;
