@@ -321,3 +321,23 @@ fn a_start_that_fails_after_a_half_has_crashed_is_a_loop_crash() {
     assert_eq!(loops(), before + 1, "no half was executing");
     drop(calls);
 }
+
+#[test]
+fn a_retry_that_came_due_while_all_were_busy_has_waited_since_then() {
+    let rig = batches_of(4, 10 * MS, 1);
+    let call = rig.call();
+    pass(&rig, 10 * MS);
+    let batch = ask(&rig, 0);
+    let mut active = batch[0].run.begin::<u64, u64, u64>().expect("nothing interferes");
+    let retryable = Retryable::After(5 * MS);
+    rig.engine.failed(
+        batch[0].lane,
+        &batch[0].run,
+        &mut active.at,
+        Why::Error(Box::new(1_u64)),
+        (retryable, None),
+    );
+    pass(&rig, 15 * MS);
+    assert_eq!(ask(&rig, 0).len(), 1, "it was due ten milliseconds ago");
+    drop(call);
+}
