@@ -136,8 +136,12 @@ struct Slots {
 
 impl Slots {
     fn new(places: u64) -> Arc<Self> {
+        Self::in_batches(places, 1)
+    }
+
+    fn in_batches(places: u64, batch: u64) -> Arc<Self> {
         let slots = (0..places).map(|_| UnsafeCell::new(0)).collect();
-        Arc::new(Self { cursor: Cursor::new(0, places, Light), slots })
+        Arc::new(Self { cursor: Cursor::in_batches(0, places, Light, batch), slots })
     }
 
     /// Counts an outcome. The checker finds two threads that write at once, and a write that is not ordered
@@ -168,6 +172,76 @@ impl Slots {
             }
         }
     }
+}
+
+/// Executes like a container's thread whose code gets a batch at a time. The places of a batch begin together,
+/// and their outcomes are published one by one. Returns the end of the last batch that the code has got.
+fn execute_batches(slots: &Slots) -> u64 {
+    let Some(mut place) = slots.cursor.begin() else { return 0 };
+    loop {
+        let end = slots.cursor.executing_to(place);
+        while place < end {
+            let advance = slots.cursor.step(place, Light);
+            if advance == Advance::Fenced {
+                return end;
+            }
+            slots.publish(place);
+            place += 1;
+            if advance == Advance::Last {
+                return end;
+            }
+        }
+    }
+}
+
+#[test]
+fn a_fence_knows_all_places_of_a_batch_that_has_begun() {
+    for (places, batch) in [(2, 2), (3, 2)] {
+        loom::model(move || {
+            let slots = Slots::in_batches(places, batch);
+            let executed = Arc::clone(&slots);
+            let thread = thread::spawn(move || execute_batches(&executed));
+            let CursorPosition { at, begun } = slots.cursor.fence().expect("nothing is refused");
+            let shared = if begun { slots.cursor.executing_to(at) } else { at };
+            (at..places).for_each(|place| slots.publish(place));
+            let reads = thread.join().expect("no panic");
+            assert_eq!(slots.outcomes(), vec![1; places as usize]);
+            assert!(reads <= shared, "the code reads up to {reads}, and {at} to {shared} are shared");
+        });
+    }
+}
+
+#[test]
+fn a_cut_leaves_a_batch_that_has_begun_whole() {
+    for wanted in 0..4 {
+        loom::model(move || {
+            let slots = Slots::in_batches(4, 2);
+            let executed = Arc::clone(&slots);
+            let thread = thread::spawn(move || execute_batches(&executed));
+            let end = slots.cursor.truncate(wanted);
+            (end..4).for_each(|place| slots.publish(place));
+            let reads = thread.join().expect("no panic");
+            assert!(end >= wanted);
+            assert_eq!(reads, end, "the code gets what the cut leaves, and nothing behind it");
+            assert_eq!(slots.outcomes(), [1, 1, 1, 1]);
+        });
+    }
+}
+
+#[test]
+fn a_cut_and_a_fence_of_a_batch_together_leave_no_place_out() {
+    loom::model(|| {
+        let slots = Slots::in_batches(3, 2);
+        let executed = Arc::clone(&slots);
+        let thread = thread::spawn(move || execute_batches(&executed));
+        let end = slots.cursor.truncate(1);
+        let CursorPosition { at, begun } = slots.cursor.fence().expect("nothing is refused");
+        let shared = if begun { slots.cursor.executing_to(at) } else { at };
+        (at..3).for_each(|place| slots.publish(place));
+        let reads = thread.join().expect("no panic");
+        assert!(shared <= end && reads <= shared.max(at), "up to {reads}, of {at} to {shared}, cut at {end}");
+        assert_eq!(slots.outcomes(), [1, 1, 1]);
+    });
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::Duration;
 
-use longshore::{AsyncWorker, BoxError, ConcurrentWorker, Context, Worker};
+use longshore::{AsyncWorker, BatchWorker, BoxError, ConcurrentWorker, Context, Worker};
 
 use crate::story::{Deed, Enter, Exit};
 use crate::values::{Bomb, Output, Ticket, World, Wrong, hold};
@@ -27,6 +27,11 @@ pub(crate) fn execute(ticket: &Ticket) -> Result<Output, Wrong> {
 /// [`execute`] in a task, which may also wait.
 pub(crate) async fn execute_in_task(ticket: &Ticket) -> Result<Output, Wrong> {
     let deed = begin(ticket);
+    wait_for(deed).await;
+    finish(ticket, deed)
+}
+
+async fn wait_for(deed: Deed) {
     match deed {
         Deed::Wait => tokio::time::sleep(MOMENT).await,
         Deed::Yield => {
@@ -40,12 +45,35 @@ pub(crate) async fn execute_in_task(ticket: &Ticket) -> Result<Output, Wrong> {
         }
         _ => {}
     }
-    finish(ticket, deed)
+}
+
+/// Executes a batch, each input as its script says. The context knows only the attempt of the first input, so
+/// each input counts its own.
+pub(crate) fn execute_batch(tickets: &[&Ticket]) -> Vec<Result<Output, Wrong>> {
+    let deeds: Vec<Deed> = tickets.iter().map(|ticket| begin_in_batch(ticket)).collect();
+    tickets.iter().zip(deeds).map(|(ticket, deed)| finish(ticket, deed)).collect()
+}
+
+/// [`execute_batch`] in a task, which may also wait.
+pub(crate) async fn execute_batch_in_task(tickets: &[&Ticket]) -> Vec<Result<Output, Wrong>> {
+    let deeds: Vec<Deed> = tickets.iter().map(|ticket| begin_in_batch(ticket)).collect();
+    for deed in &deeds {
+        wait_for(*deed).await;
+    }
+    tickets.iter().zip(deeds).map(|(ticket, deed)| finish(ticket, deed)).collect()
+}
+
+fn begin_in_batch(ticket: &Ticket) -> Deed {
+    let before = hold(&ticket.record.deeds).len();
+    begin_attempt(ticket, before + 1)
 }
 
 fn begin(ticket: &Ticket) -> Deed {
     let context = Context::current().expect("in a container");
-    let attempt = context.attempt().get() as usize;
+    begin_attempt(ticket, context.attempt().get() as usize)
+}
+
+fn begin_attempt(ticket: &Ticket, attempt: usize) -> Deed {
     let scripts = &ticket.world().story.scripts;
     let script = &scripts[usize::from(ticket.record.script) % scripts.len()];
     let mut deed = script[attempt.min(script.len()) - 1];
@@ -213,6 +241,20 @@ impl AsyncWorker for Stateful {
         if self.world.story.exit == Exit::Linger {
             tokio::time::sleep(2 * MOMENT).await;
         }
+        self.leave();
+    }
+}
+
+impl BatchWorker for Stateful {
+    type Input = Ticket;
+    type Output = Output;
+    type Error = Wrong;
+
+    fn call(&mut self, tickets: &[&Ticket], _: &Context) -> Vec<Result<Output, Wrong>> {
+        execute_batch(tickets)
+    }
+
+    fn exit(self, _: &Context) {
         self.leave();
     }
 }

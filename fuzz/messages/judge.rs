@@ -170,7 +170,15 @@ fn judge_record(world: &World, record: &Record, retries: Option<u32>) {
     // Without crash retries, an input that has begun in a container that was killed is not begun again.
     let kills = if crash_retries == 0 { 0 } else { world.kills.load(Ordering::SeqCst) };
     // An input is replayed free beside others three times at most. From then on it executes alone.
-    let free = if settings.kind.is_concurrent() && crash_retries > 0 { 3 } else { 0 };
+    let free = match settings.kind {
+        _ if crash_retries == 0 => 0,
+        kind if kind.is_concurrent() => 3,
+        // A batch is halved until an input is alone, and again after each failure.
+        kind if kind.is_batched() => {
+            settings.batch_size().next_power_of_two().trailing_zeros() * (1 + retries)
+        }
+        _ => 0,
+    };
     let most = 1 + retries + crash_retries + kills + free;
     let executed = hold(&record.deeds).len();
     assert!(executed <= most as usize, "{executed} executions of at most {most}: {record:?}");

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use longshore::{App, Builder, ConfigError, Context, CrashLoopBackoff, RateLimited, Retries, StartError};
 
-use crate::code::{LIMIT, Stateful, execute, execute_in_task};
+use crate::code::{LIMIT, Stateful, execute, execute_batch, execute_batch_in_task, execute_in_task};
 use crate::story::{Kind, Policy, RetryIf, Settings};
 use crate::values::{F, Output, Ticket, World, Wrong};
 
@@ -29,6 +29,11 @@ pub(crate) fn start(app: &App, world: &Arc<World>) -> Option<F> {
             tokio::task::yield_now().await;
             Stateful::enter(&entered)
         }),
+        Kind::Batch => app.batch("f", execute_batch),
+        Kind::BatchAsync => {
+            app.batch_async("f", async |tickets: &[&Ticket]| execute_batch_in_task(tickets).await)
+        }
+        Kind::BatchWorker => app.batch_worker("f", move |_: &Context| Stateful::enter(&entered)),
         Kind::ConcurrentWorker => {
             app.worker_concurrent("f", async move |_: &Context| Stateful::enter(&entered))
         }
@@ -55,6 +60,12 @@ fn set(f: Started, settings: &Settings) -> Started {
         .stack_size(256 << 10);
     let many = 1 + usize::from(settings.concurrent_inputs % 6);
     let f = if settings.kind.is_concurrent() { f.concurrent_inputs(many) } else { f };
+    let f = if settings.kind.is_batched() {
+        let wait = if settings.concurrent_inputs > 127 { 100 * micro } else { Duration::ZERO };
+        f.batch_size(settings.batch_size()).batch_wait(wait)
+    } else {
+        f
+    };
     let f = match settings.retry_if {
         RetryIf::Always => f,
         RetryIf::Never => f.retry_if(|_| false),

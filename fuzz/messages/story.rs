@@ -20,6 +20,13 @@ pub(crate) struct Story {
     pub(crate) ending: Ending,
 }
 
+impl Settings {
+    /// The largest number of inputs that execute together.
+    pub(crate) fn batch_size(&self) -> usize {
+        1 + usize::from(self.concurrent_inputs % 6)
+    }
+}
+
 #[derive(Debug, Clone, Arbitrary)]
 pub(crate) struct Settings {
     pub(crate) kind: Kind,
@@ -46,9 +53,17 @@ pub(crate) enum Kind {
     AsyncMany,
     /// A worker with many inputs in flight.
     ConcurrentWorker,
+    Batch,
+    BatchAsync,
+    BatchWorker,
 }
 
 impl Kind {
+    /// Whether inputs execute in batches.
+    pub(crate) fn is_batched(self) -> bool {
+        matches!(self, Self::Batch | Self::BatchAsync | Self::BatchWorker)
+    }
+
     /// Whether a container may have several inputs in flight.
     pub(crate) fn is_concurrent(self) -> bool {
         matches!(self, Self::AsyncMany | Self::ConcurrentWorker)

@@ -62,6 +62,28 @@ fn execute(run: &Run) -> u64 {
     }
 }
 
+/// The work of a container's thread whose code gets batches. It reads all inputs of a batch before it publishes
+/// the first outcome. Returns the number of refused outcomes.
+fn execute_batches(run: &Run) -> u64 {
+    let Some(mut active) = run.begin::<Value, Value, Value>() else { return 0 };
+    loop {
+        let outcome = |input: &Value| Value::new(10 * *input.0, &input.1);
+        let outcomes: Vec<Value> = active.inputs().map(outcome).collect();
+        let mut left = outcomes.len() as u64;
+        let mut goes_on = false;
+        for outcome in outcomes {
+            match active.publish(outcome) {
+                Ok(advance) => goes_on = advance == Advance::Next,
+                Err(_) => return left,
+            }
+            left -= 1;
+        }
+        if !goes_on {
+            return 0;
+        }
+    }
+}
+
 /// The work of a consumer: takes `most` outcomes in order, as soon as each is there.
 fn consume(chunk: &Shared, most: u64) -> Vec<u64> {
     let mut taken = Vec::new();
@@ -96,6 +118,13 @@ fn fence(run: &Run, chunk: &Shared) -> u64 {
         chunk.share(at as usize);
     }
     at
+}
+
+/// The same, where the inputs of a batch execute together.
+fn fence_batch(run: &Run, chunk: &Shared) -> u64 {
+    let position = run.fence().expect("the system grants the barrier");
+    run.executing_places(position).for_each(|place| chunk.share(place));
+    position.at
 }
 
 fn take(queue: &PrefetchQueue, most: u64) -> Vec<u64> {
@@ -195,6 +224,58 @@ fn a_split_run_is_executed_by_two_threads_at_once_and_no_input_twice() {
             let rest = Run::new(Arc::clone(&chunk), end, INPUTS);
             drop((run, chunk));
             execute(&rest);
+            drop(rest);
+            assert_eq!(consumer.join().expect("no panic"), in_order(INPUTS));
+        });
+        assert_eq!(alive.load(Ordering::SeqCst), 0);
+    }
+}
+
+#[test]
+fn the_refused_inputs_of_a_batch_are_executed_again_while_the_fenced_thread_still_reads_them() {
+    let mut refused = 0;
+    for round in 0..ROUNDS {
+        let alive = Arc::default();
+        let chunk = chunk(&alive);
+        let batch = 2 + round % 4;
+        thread::scope(|scope| {
+            let run = Arc::new(Run::in_batches(Arc::clone(&chunk), 0, INPUTS, batch));
+            let executed = Arc::clone(&run);
+            let fenced = scope.spawn(move || execute_batches(&executed));
+            let consumed = Arc::clone(&chunk);
+            let consumer = scope.spawn(move || consume(&consumed, INPUTS));
+            wait(round);
+            let at = fence_batch(&run, &chunk);
+            let rest = Run::in_batches(Arc::clone(&chunk), at, INPUTS, batch);
+            drop((run, chunk));
+            execute_batches(&rest);
+            drop(rest);
+            assert_eq!(consumer.join().expect("no panic"), in_order(INPUTS));
+            refused += fenced.join().expect("no panic");
+        });
+        assert_eq!(alive.load(Ordering::SeqCst), 0);
+    }
+    println!("{refused} answers were refused by the fences of {ROUNDS} rounds");
+}
+
+#[test]
+fn a_split_run_of_batches_is_executed_by_two_threads_and_no_batch_is_cut() {
+    for round in 0..ROUNDS {
+        let alive = Arc::default();
+        let chunk = chunk(&alive);
+        let batch = 2 + round % 3;
+        thread::scope(|scope| {
+            let run = Arc::new(Run::in_batches(Arc::clone(&chunk), 0, INPUTS, batch));
+            let executed = Arc::clone(&run);
+            scope.spawn(move || assert_eq!(execute_batches(&executed), 0));
+            let consumed = Arc::clone(&chunk);
+            let consumer = scope.spawn(move || consume(&consumed, INPUTS));
+            wait(round);
+            let end = run.truncate(batch);
+            assert!(end == INPUTS || end.is_multiple_of(batch), "a cut at {end} in batches of {batch}");
+            let rest = Run::in_batches(Arc::clone(&chunk), end, INPUTS, batch);
+            drop((run, chunk));
+            execute_batches(&rest);
             drop(rest);
             assert_eq!(consumer.join().expect("no panic"), in_order(INPUTS));
         });

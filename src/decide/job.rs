@@ -390,7 +390,7 @@ impl Job {
     }
 
     /// The number of inputs that were pulled and never assigned.
-    pub(super) fn fresh(&self) -> u64 {
+    pub(crate) fn fresh(&self) -> u64 {
         match self {
             Self::Map(map) => map.fresh.iter().map(|span| span.len).sum(),
             Self::Call(call) => u64::from(call.stage == CallStage::Fresh),

@@ -219,7 +219,7 @@ impl MapBuffers {
 
     /// Whether the source brings no more inputs than are available now. A source that a container pulls by
     /// itself makes all its inputs available.
-    pub(super) fn brings_no_more(&self) -> bool {
+    pub(crate) fn brings_no_more(&self) -> bool {
         self.source_over || !matches!(self.source, JobSource::Prefetched(_))
     }
 

@@ -5,8 +5,8 @@
 //! [`permits`]. Everything is checked against the model: [`model`] with [`containers`], [`dispatch`],
 //! [`suspects`] and [`little_room`], and [`policy`]. [`kept`] checks the memory, and [`status`], [`ends`]
 //! and [`events`] check what the engine reports. [`tally`] counts what happened, and [`ticket`] has the
-//! values. [`lanes`] has worlds of its own, in which a container has several inputs in flight, and [`limits`]
-//! has worlds with timeouts and deadlines. Apart from the
+//! values. Three have worlds of their own: [`lanes`], where a container has several inputs in flight,
+//! [`batches`], where it executes several inputs together, and [`limits`], with timeouts and deadlines. Apart from the
 //! worlds, [`costs`] counts steps and [`moments`] does two things at the same moment, both on a [`rig`].
 //!
 //! ```text
@@ -16,6 +16,7 @@
 //! LONGSHORE_SHRINK=0 cargo test simulator                           a failing world is not shrunk
 //! ```
 
+mod batches;
 mod model;
 mod containers;
 mod costs;

@@ -13,7 +13,7 @@ use crate::data::run::Run;
 use crate::data::shape::Shape;
 use crate::data::source::DirectSource;
 use crate::decide::admission::CALLS_MAX_DEFAULT;
-use crate::decide::ledger::Rules;
+use crate::decide::ledger::{Batching, Rules};
 use crate::decide::life::Next;
 use crate::decide::limits::{LimitRules, Limits};
 use crate::decide::restart::{RateLimited, RestartPolicy};
@@ -65,13 +65,28 @@ impl Rig {
         Self::of(RateLimited::new().into(), memory, containers)
     }
 
+    /// A rig that executes batches, and whose containers are all live and asleep.
+    pub(super) fn of_batches(batching: Batching, containers: usize) -> Self {
+        Self::of_kind(RateLimited::never().into(), UNCOUNTED, containers, Some(batching))
+    }
+
     fn of(restart: RestartPolicy, memory: MemoryRules, containers: usize) -> Self {
+        Self::of_kind(restart, memory, containers, None)
+    }
+
+    fn of_kind(
+        restart: RestartPolicy,
+        memory: MemoryRules,
+        containers: usize,
+        batch: Option<Batching>,
+    ) -> Self {
+        let retries = Retries::new(1).initial_delay(Duration::ZERO);
         let rules = Rules {
             containers,
             lanes: 1,
-            batch: None,
+            batch,
             has_state: true,
-            retries: Retries::default(),
+            retries: if batch.is_some() { retries } else { Retries::default() },
             crash_retries: 3,
             restart,
             calls_max: CALLS_MAX_DEFAULT,

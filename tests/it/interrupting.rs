@@ -47,6 +47,22 @@ fn assert_that_nothing_crashed(f: &Numbers, restarts: u64) {
 }
 
 #[test]
+fn an_async_batch_that_is_interrupted_leaves_the_next_batch_alone() {
+    in_an_app(|app| {
+        let code = async |inputs: &[&u64]| -> Vec<Result<u64, Infallible>> {
+            Context::checkpoint(); // a batch that is wanted passes it
+            inputs.iter().map(|n| Ok(code(**n))).collect()
+        };
+        let f = app.batch_async("f", code).containers(1).batch_size(2).started();
+        for _ in 0..20 {
+            drop(endless(&f));
+            assert_that_it_is_free(&f);
+        }
+        assert_that_nothing_crashed(&f, 0);
+    });
+}
+
+#[test]
 fn a_dropped_call_frees_its_container_at_the_next_checkpoint() {
     in_an_app(|app| {
         let f = numbers(&app, 1, |n| code(*n));

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
-use longshore::{AsyncWorker, BoxError, ConcurrentWorker, Context, Worker};
+use longshore::{AsyncWorker, BatchWorker, BoxError, ConcurrentWorker, Context, Worker};
 
 use crate::random::mix;
 
@@ -77,9 +77,36 @@ pub(crate) fn output(ticket: &Ticket) -> Vec<u64> {
 
 /// Executes an input. Its numbers decide what goes wrong.
 pub(crate) fn execute(ticket: &Ticket) -> Result<Vec<u64>, Refused> {
-    ticket.count().fetch_add(1, Ordering::SeqCst);
-    ticket.faults.executions.fetch_add(1, Ordering::SeqCst);
+    begin(ticket);
     let attempt = Context::current().expect("in a container").attempt().get();
+    execute_at(ticket, attempt)
+}
+
+/// Executes a batch. The context knows only the attempt of its first input, so each input counts its own.
+pub(crate) fn execute_batch(tickets: &[&Ticket]) -> Vec<Result<Vec<u64>, Refused>> {
+    let attempts: Vec<u32> = tickets.iter().map(|ticket| begin(ticket)).collect();
+    tickets.iter().zip(attempts).map(|(ticket, attempt)| execute_at(ticket, attempt)).collect()
+}
+
+/// [`execute_batch`] in a task that also waits.
+pub(crate) async fn execute_batch_in_task(tickets: &[&Ticket]) -> Vec<Result<Vec<u64>, Refused>> {
+    match tickets[0].index % 3 {
+        0 => tokio::time::sleep(Duration::from_micros(100)).await,
+        1 => tokio::task::yield_now().await,
+        _ => {}
+    }
+    let outcomes = execute_batch(tickets);
+    tokio::task::yield_now().await;
+    outcomes
+}
+
+/// Counts an execution of an input. Returns the number of its executions so far.
+fn begin(ticket: &Ticket) -> u32 {
+    ticket.faults.executions.fetch_add(1, Ordering::SeqCst);
+    ticket.count().fetch_add(1, Ordering::SeqCst) + 1
+}
+
+fn execute_at(ticket: &Ticket, attempt: u32) -> Result<Vec<u64>, Refused> {
     let faults = &ticket.faults;
     let fate = mix(ticket.map, ticket.index) % 1000;
     let count = |faults: &AtomicU64| faults.fetch_add(1, Ordering::SeqCst);
@@ -185,6 +212,17 @@ impl AsyncWorker for Stateful {
             tokio::time::sleep(Duration::from_micros(50)).await;
         }
         execute(ticket)
+    }
+}
+
+impl BatchWorker for Stateful {
+    type Input = Ticket;
+    type Output = Vec<u64>;
+    type Error = Refused;
+
+    fn call(&mut self, tickets: &[&Ticket], _: &Context) -> Vec<Result<Vec<u64>, Refused>> {
+        self.cache.push(tickets.iter().map(|ticket| ticket.index).collect());
+        execute_batch(tickets)
     }
 }
 

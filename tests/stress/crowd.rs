@@ -14,7 +14,10 @@ use longshore::{
     RestartPolicy, Retries,
 };
 
-use crate::code::{Faults, LIMIT, Refused, Shared, Stateful, Ticket, execute, execute_among_others};
+use crate::code::{
+    Faults, LIMIT, Refused, Shared, Stateful, Ticket, execute, execute_among_others, execute_batch,
+    execute_batch_in_task,
+};
 use crate::random::{Random, mix};
 use crate::tally::Tally;
 
@@ -28,7 +31,7 @@ pub(crate) struct Round {
     number: u64,
     kind: Kind,
     containers: u64,
-    /// The number of inputs that a container has in flight, in the kinds that can have several.
+    /// The number of inputs that a container has in flight, or in a batch, in the kinds that can have several.
     lanes: u64,
     crash_retries: u32,
     policy: Policy,
@@ -51,6 +54,9 @@ enum Kind {
     AsyncWorker,
     Concurrent,
     ConcurrentWorker,
+    Batch,
+    BatchAsync,
+    BatchWorker,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,8 +83,11 @@ impl Round {
             Kind::AsyncWorker,
             Kind::Concurrent,
             Kind::ConcurrentWorker,
+            Kind::Batch,
+            Kind::BatchAsync,
+            Kind::BatchWorker,
         ];
-        let kind = kinds[random.below(6) as usize];
+        let kind = kinds[random.below(kinds.len() as u64) as usize];
         let endings = [
             Ending::Last,
             Ending::Last,
@@ -144,7 +153,22 @@ impl Round {
                 let f = app.worker_concurrent("f", enter);
                 self.with(f.concurrent_inputs(self.lanes as usize), policy)
             }
+            Kind::Batch => self.with_batches(app.batch("f", execute_batch), policy),
+            Kind::BatchAsync => {
+                let f =
+                    app.batch_async("f", async |tickets: &[&Ticket]| execute_batch_in_task(tickets).await);
+                self.with_batches(f, policy)
+            }
+            Kind::BatchWorker => {
+                let f = app.batch_worker("f", move |_: &Context| Stateful::enter(&entered));
+                self.with_batches(f, policy)
+            }
         }
+    }
+
+    fn with_batches(&self, f: Builder<Ticket, Vec<u64>, Refused>, policy: RestartPolicy) -> Stressed {
+        let wait = Duration::from_micros([0, 0, 300][(self.seed % 3) as usize]);
+        self.with(f.batch_size(self.lanes as usize).batch_wait(wait), policy)
     }
 
     fn with(&self, f: Builder<Ticket, Vec<u64>, Refused>, policy: RestartPolicy) -> Stressed {
@@ -336,8 +360,15 @@ impl Round {
     fn executions_most(&self) -> u32 {
         let kills = if self.crash_retries == 0 { 0 } else { KILLS_MAX };
         let is_concurrent = matches!(self.kind, Kind::Concurrent | Kind::ConcurrentWorker);
-        // An input is freed three times, and once more after each failure.
-        let freed = if is_concurrent && self.crash_retries > 0 { FREED_MAX + RETRIES } else { 0 };
+        let is_batched = matches!(self.kind, Kind::Batch | Kind::BatchAsync | Kind::BatchWorker);
+        let freed = match self.crash_retries {
+            0 => 0,
+            // An input is freed three times, and once more after each failure.
+            _ if is_concurrent => FREED_MAX + RETRIES,
+            // A batch is halved until an input is alone, and again after each failure.
+            _ if is_batched => self.lanes.next_power_of_two().trailing_zeros() * (1 + RETRIES),
+            _ => 0,
+        };
         1 + RETRIES + self.crash_retries + kills + freed
     }
 

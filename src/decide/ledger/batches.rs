@@ -11,6 +11,7 @@
 //! each alone in its container, until an input crashes by itself. It is then blamed like any other.
 
 use std::collections::BTreeSet;
+use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -74,6 +75,14 @@ impl Ledger {
         let size = self.batch_size();
         let end = lease.span.first + ((at - lease.span.first) / size + 1) * size;
         Span { first: at, len: end.min(lease.span.end()) - at }
+    }
+
+    /// Whether the batch that a lane executes at `position` has begun with one input.
+    pub(crate) fn executes_one(&self, lane: LaneId, position: Option<Position>) -> bool {
+        let Some(lease) = self.lease(lane) else { return false };
+        self.executing_span(lane, position).is_some_and(|(_, span)| {
+            span.len == 1 && (span.first - lease.span.first).is_multiple_of(self.batch_size())
+        })
     }
 
     /// The first step of a new batch, for a container that executes nothing.
@@ -248,7 +257,7 @@ impl Ledger {
     }
 
     fn cut_in_batch(&mut self, id: ContainerId, input: InputId, limit: Duration, now: Time) -> AfterCut {
-        let is_replayed = self.rules.crash_retries > 0;
+        let is_replayed = self.rules.crash_retries > 0 && self.goes_on();
         let cut = CutBy::Timeout(limit);
         let job = self.jobs.get_mut(&input.job).expect("a lease belongs to an open job");
         let record = job.record_or_new(input.index);
@@ -348,14 +357,18 @@ impl Ledger {
             self.forming_since = None;
             return false;
         }
-        let until = *self.forming_since.get_or_insert(now) + batching.wait;
+        // A retry may have come due while no container was idle.
+        let due = self.retries.first().map_or(now, |(due, _)| now.min(*due));
+        let since = self.forming_since.map_or(due, |since| since.min(due));
+        self.forming_since = Some(since);
+        let until = since + batching.wait;
         let may_grow = holds_call || !self.sources_open.is_empty();
         inputs >= batching.size || until <= now || !may_grow
     }
 
     /// An input begins to wait. A batch that has none yet forms from now on.
     pub(crate) fn note_arrival(&mut self, now: Time) {
-        if self.awaits_batches() {
+        if self.awaits_batches() && self.mode == Mode::Running {
             self.forming_since.get_or_insert(now);
         }
     }
@@ -366,17 +379,29 @@ impl Ledger {
     }
 
     /// A container has put its batch together. If it has left something, the next batch forms from now on.
-    pub(crate) fn note_left(&mut self, now: Time) {
-        let queued = !(self.calls.is_empty() && self.requeued.is_empty() && self.replays.is_empty());
-        let fresh = || self.turns.first().is_some_and(|(_, job)| self.jobs[job].fresh() > 0);
-        if queued || fresh() {
-            self.note_arrival(now);
+    pub(crate) fn note_left(&mut self, now: Time, sources: &impl Sources) {
+        if let Some(batching) = self.rules.batch.filter(|_| self.awaits_batches()) {
+            self.forming_since = None;
+            if self.mode == Mode::Running && self.forming(batching.size, now, sources).inputs > 0 {
+                self.forming_since = Some(now);
+            }
         }
     }
 
     /// The moment at which the batch that forms has waited for long enough.
     pub(super) fn batch_due(&self) -> Option<Time> {
         Some(self.forming_since? + self.rules.batch?.wait)
+    }
+
+    /// The next moment at which a retry is due. While a batch forms, the retries that are due are in it, and
+    /// only the others are looked for.
+    pub(super) fn next_retry_due(&self, now: Time) -> Option<Time> {
+        let first = self.retries.first().map(|(due, _)| *due)?;
+        if first > now || self.forming_since.is_none() {
+            return Some(first);
+        }
+        let last = InputId { job: JobId(u64::MAX), index: u64::MAX };
+        self.retries.range((Bound::Excluded((now, last)), Bound::Unbounded)).next().map(|(due, _)| *due)
     }
 
     /// Counts the inputs of the batch that forms, up to `size`.
@@ -396,10 +421,21 @@ impl Ledger {
                 break;
             }
         }
-        let in_turn: Vec<JobId> = self.turns.iter().map(|(_, job)| *job).take(size as usize).collect();
-        for job in in_turn.into_iter().map(steps::each) {
-            if inputs >= size {
-                break;
+        let awaits_each = self.awaits_batches();
+        self.line_up_little_room(now);
+        // A map in its turn has inputs, or steps out. So no more maps are looked at than there are inputs.
+        let mut last = None;
+        while inputs < size
+            && let Some((ticket, job)) = self.turns.after(last)
+        {
+            steps::step();
+            last = Some(ticket);
+            let job = *job;
+            if awaits_each {
+                // The feeder announces each input, and the consumer all room, because any of them may
+                // complete the batch.
+                sources.await_inputs(job, self.mode);
+                sources.request_room(job, 1);
             }
             match self.ready(job, now, sources) {
                 0 => self.step_out(job),
@@ -435,4 +471,26 @@ fn pending(decided: &[AfterCrash]) -> impl Iterator<Item = InputId> {
         AfterCrash::Pending { input } => Some(*input),
         AfterCrash::Poisoned { .. } | AfterCrash::Lost { .. } | AfterCrash::TimedOut { .. } => None,
     })
+}
+
+/// What the simulator asks of the batches.
+#[cfg(test)]
+impl Ledger {
+    /// The inputs that wait and may go into one batch, other than new inputs of maps: those of calls that were
+    /// never leased, and the others, with the number of these that are of calls.
+    pub(crate) fn waiting_together(&self, now: Time) -> (u64, (u64, u64)) {
+        let of_call = |job: &JobId| u64::from(self.jobs[job].kind() == JobKind::Call);
+        let requeued = self.requeued.iter().map(|(_, (job, span))| (span.len, of_call(job)));
+        let replays = self.replays.iter().map(|(_, input)| (1, of_call(&input.job)));
+        let due = self.retries.iter().filter(|(due, _)| *due <= now);
+        let again = requeued.chain(replays).chain(due.map(|(_, input)| (1, of_call(&input.job))));
+        (self.calls.len() as u64, again.fold((0, 0), |sum, more| (sum.0 + more.0, sum.1 + more.1)))
+    }
+
+    /// A description of what is left of batches. It is empty if nothing is.
+    pub(crate) fn left_of_batches(&self) -> String {
+        let filling = self.containers.iter().filter(|container| !container.filling.rest.is_empty()).count();
+        let left = (self.halves.len(), self.forming_since, self.sources_open.len(), filling);
+        if left == (0, None, 0, 0) { String::new() } else { format!("{left:?}") }
+    }
 }

@@ -330,6 +330,7 @@ impl Ledger {
         container.at_once = false;
         container.returning = false;
         container.held_until = None;
+        container.filling = Filling::default(); // the last batch was one of another generation
         container.forget_orphans();
         container.proof = self.crashes;
         container.done_proof = 0;

@@ -177,7 +177,7 @@ impl Rig {
             };
             leases.push(lease);
         }
-        self.ledger.note_left(now);
+        self.ledger.note_left(now, &self.sources);
         Next::Work(leases)
     }
 

@@ -180,7 +180,7 @@ impl Ledger {
 
     /// The next moment at which an input may become ready for dispatch by the passing of time.
     pub(crate) fn next_due(&self, now: Time) -> Option<Time> {
-        let retry = self.retries.first().map(|(due, _)| *due);
+        let retry = self.next_retry_due(now);
         let little_room = self.little_room.first().map(|(at, _)| *at);
         [retry, little_room, self.suspects.due(now), self.batch_due()].into_iter().flatten().min()
     }
@@ -405,7 +405,7 @@ impl Ledger {
     /// container.
     pub(crate) fn alone_ready(&self) -> Option<Takers> {
         let waits = !(self.alone.is_empty() && self.halves.is_empty());
-        (self.goes_on() && waits).then(|| self.takers_alone())
+        (self.dispatches() && waits).then(|| self.takers_alone())
     }
 
     /// The suspect that may be replayed next, with the crash that its container must have outlived.
@@ -460,14 +460,19 @@ impl Ledger {
         })
     }
 
-    /// The map whose turn is next, and the number of its new inputs that are available. Maps without any lose
-    /// their turn until that changes, so that a claim does not look at every open map again.
-    fn next_map(&mut self, now: Time, sources: &impl Sources) -> Option<(JobId, u64)> {
+    /// Maps whose little room has had its time to grow get their turns again.
+    pub(super) fn line_up_little_room(&mut self, now: Time) {
         while let Some((at, job)) = self.little_room.first().copied().filter(|(at, _)| *at <= now) {
             steps::step();
             self.little_room.remove(&(at, job));
             self.line_up(job);
         }
+    }
+
+    /// The map whose turn is next, and the number of its new inputs that are available. Maps without any lose
+    /// their turn until that changes, so that a claim does not look at every open map again.
+    fn next_map(&mut self, now: Time, sources: &impl Sources) -> Option<(JobId, u64)> {
+        self.line_up_little_room(now);
         while let Some((_, job)) = self.turns.first() {
             steps::step();
             let job = *job;
@@ -484,7 +489,10 @@ impl Ledger {
     pub(super) fn ready(&mut self, job: JobId, now: Time, sources: &impl Sources) -> u64 {
         let waiting = self.jobs[&job].fresh();
         if waiting > 0 {
-            self.note_source(job, !sources.is_over(job));
+            if self.awaits_batches() {
+                let may_bring_more = !sources.is_over(job) && self.room(job, sources) > 0;
+                self.note_source(job, may_bring_more);
+            }
             return waiting;
         }
         let mut available = sources.available(job, self.mode);

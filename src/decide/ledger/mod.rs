@@ -292,6 +292,7 @@ impl Ledger {
         if mode > self.mode {
             self.mode = mode;
             self.paused = false;
+            self.forming_since = None; // nothing more comes, so no batch is waited for
             // Sources are not pulled any more, so room that was left to grow may never grow.
             self.job_ids().into_iter().for_each(|job| self.requeue_map(job));
         }

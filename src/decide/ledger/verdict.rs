@@ -428,6 +428,7 @@ impl Ledger {
         );
         self.end_under_pressure(leaving, &mut inputs);
         self.totals.after_crash(&inputs);
+        self.note_arrival(now); // something may wait again
         Some(Verdict { restart, inputs })
     }
 
@@ -608,6 +609,7 @@ impl Ledger {
         }
         self.end_under_pressure(leaving, &mut inputs);
         self.totals.after_crash(&inputs);
+        self.note_arrival(now); // something may wait again
         inputs
     }
 

@@ -1,6 +1,6 @@
 //! The batches of containers under the lock: to put one together, and to know the input that executes alone.
 
-use crate::base::ids::{ContainerId, Generation, LaneId};
+use crate::base::ids::{ContainerId, Generation, JobId, LaneId};
 use crate::base::position::Position;
 use crate::decide::ledger::{Assignment, Lease};
 use crate::decide::life::Served;
@@ -54,10 +54,40 @@ impl Dispatch {
             let Some(lease) = state.join(lane, now) else { break };
             batch.push(self.lend(state, lane, lease));
         }
-        state.ledger.note_left(now);
+        state.ledger.note_left(now, &state.buffers);
         let seat = &mut state.seats[id.index()];
-        (seat.parts, seat.unwanted_parts) = (batch.len(), 0);
+        seat.parts = batch.len();
         self.pass_on(state, now); // the event that woke this container may bring work for others too
+    }
+
+    /// Inputs may have come, from which a batch may form.
+    pub(super) fn notes_arrival(&self, state: &mut State) {
+        if state.ledger.awaits_batches() {
+            let now = self.now();
+            state.ledger.note_arrival(now);
+        }
+    }
+
+    /// An input has come that no container has leased. Where batches are waited for, a container is woken only
+    /// once the batch may run, or if none would look in time.
+    pub(super) fn wake_for_arrival(&self, state: &mut State) {
+        if state.ledger.awaits_batches() {
+            let now = self.now();
+            state.ledger.note_arrival(now);
+            self.pass_on(state, now);
+        } else {
+            self.wake_one(state);
+        }
+    }
+
+    /// The consumer of a job has made room for this number of inputs.
+    pub(super) fn wake_for_room(&self, state: &mut State, job: JobId, room: u64) {
+        if state.ledger.awaits_batches() {
+            self.wake_for_arrival(state);
+        } else {
+            let wake_count = state.ledger.wake_count(job, room);
+            self.wake_some(state, wake_count);
+        }
     }
 
     /// A batch has returned, but its container does not ask for the next one yet.
@@ -85,34 +115,43 @@ impl State {
         }
     }
 
-    /// The lane of the only input that a container executes. `None` if it executes several together,
-    /// because none of them can be blamed. An input whose job has ended counts while its code executes.
+    /// The lane of the input that a container executes alone. `None` if it executes several together, because
+    /// none of them can be blamed, even if only one of them has no outcome yet. An input whose job has ended
+    /// counts while its code executes.
     pub(super) fn executes_alone(&self, id: ContainerId, positions: &[(LaneId, Position)]) -> Option<LaneId> {
-        let leased = positions.iter().filter_map(|(lane, position)| {
-            let executing = self.ledger.executing_at(*lane, Some(*position));
-            Some((*lane, executing.end - executing.start)).filter(|(_, inputs)| *inputs > 0)
-        });
-        let lanes = (0..self.seats[id.index()].lanes.len() as u32).map(|lane| LaneId::new(id, lane));
-        let orphans = lanes.filter_map(|lane| Some((lane, self.ledger.orphan(lane)?.together)));
-        let mut executing = leased.chain(orphans);
-        let (lane, inputs) = executing.next()?;
-        (inputs == 1 && executing.next().is_none()).then_some(lane)
+        if self.seats[id.index()].parts > 1 {
+            return None;
+        }
+        let lane = LaneId::from(id);
+        let position = positions.iter().find(|(at, _)| *at == lane).map(|(_, position)| *position);
+        let is_orphan = || self.ledger.orphan(lane).is_some_and(|orphan| orphan.together == 1);
+        (self.ledger.executes_one(lane, position) || is_orphan()).then_some(lane)
     }
 
-    /// Whether a container executes several inputs together that are all wanted.
-    pub(super) fn executes_several(&self, id: ContainerId) -> bool {
-        let executing = |lane| {
-            let inputs = self.ledger.executing_at(lane, Some(self.run(lane)?.look()));
-            Some(inputs.end - inputs.start)
+    /// Records whether the task of a run was waiting when the run was fenced. The parts of a batch have one
+    /// task, so that is so for all of them.
+    pub(super) fn sees_suspension(&mut self, id: LaneId, suspended: bool) {
+        if self.ledger.is_batched() {
+            let lanes = &mut self.seats[id.container.index()].lanes;
+            lanes.iter_mut().for_each(|lane| lane.suspended = suspended);
+        } else {
+            self.lane_mut(id).suspended = suspended;
+        }
+    }
+
+    /// The lease of a lane has ended before its inputs have. The code is told once no input that it executes is
+    /// wanted any more. Of a batch these are the inputs of all its parts.
+    pub(super) fn ends_part(&mut self, id: LaneId, is_executing: bool) {
+        let parts = self.seats[id.container.index()].parts;
+        let is_told = match parts {
+            0 | 1 => is_executing,
+            _ => {
+                let mut lanes = (0..parts as u32).map(|lane| LaneId::new(id.container, lane));
+                lanes.all(|lane| self.ledger.executing_in(lane).is_none())
+            }
         };
-        self.ledger.leased_by(id).filter_map(executing).sum::<u64>() > 1
-    }
-
-    /// Records that a part of a batch is not wanted any more. Returns whether that is now so for all parts,
-    /// so that the code is interrupted.
-    pub(super) fn part_is_unwanted(&mut self, id: ContainerId) -> bool {
-        let seat = &mut self.seats[id.index()];
-        seat.unwanted_parts += 1;
-        seat.unwanted_parts >= seat.parts
+        if is_told {
+            self.set_unwanted(id, true);
+        }
     }
 }

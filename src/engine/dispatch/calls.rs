@@ -35,11 +35,7 @@ impl Dispatch {
         let buffers = CallBuffers::new(caller.of_call(job.0 + 1), input);
         state.buffers.open.insert(job, JobBuffers::Call(Box::new(buffers)));
         state.observed.call_began(job, || self.now());
-        if state.ledger.awaits_batches() {
-            let now = self.now();
-            state.ledger.note_arrival(now);
-        }
-        self.wake_one(&mut state);
+        self.wake_for_arrival(&mut state);
         Ok(job)
     }
 

@@ -100,6 +100,9 @@ impl Dispatch {
         state.accept_for_deadline(job);
         // A map with a feeder has no input yet. Its first input wakes a container.
         if let Some(inputs) = known {
+            if inputs > 0 {
+                self.notes_arrival(&mut state);
+            }
             let wake_count = state.ledger.wake_count(job, inputs);
             self.wake_some(&mut state, wake_count);
         }
@@ -126,6 +129,9 @@ impl Dispatch {
         state.buffers.open.insert(job, JobBuffers::Map(Box::new(buffers)));
         state.observed.map_began(job, self.now());
         state.ledger.accept(job, len);
+        if len > 0 {
+            self.notes_arrival(&mut state);
+        }
         let wake_count = state.ledger.wake_count(job, len);
         self.wake_some(&mut state, wake_count);
         Ok((job, flow))
@@ -245,8 +251,7 @@ impl Dispatch {
             buffers.space.notify_all();
             state.ledger.requeue_map(job);
             state.accept_for_deadline(job);
-            let wake_count = state.ledger.wake_count(job, room);
-            self.wake_some(state, wake_count);
+            self.wake_for_room(state, job, room);
         }
         Found::Pending
     }
@@ -263,8 +268,7 @@ impl Dispatch {
             buffers.space.notify_all();
             state.ledger.requeue_map(job);
             state.accept_for_deadline(job);
-            let wake_count = state.ledger.wake_count(job, room);
-            self.wake_some(&mut state, wake_count);
+            self.wake_for_room(&mut state, job, room);
         }
     }
 
@@ -296,7 +300,9 @@ impl Dispatch {
         self.wake_if_drained(state);
         let now = self.now();
         self.wake_for_suspect(state, now);
-        if state.needs_a_watch(now) {
+        if state.ledger.awaits_batches() {
+            self.pass_on(state, now); // nothing more may come for the batch that forms
+        } else if state.needs_a_watch(now) {
             self.wake_one(state);
         }
     }

@@ -306,8 +306,10 @@ impl Dispatch {
     pub(crate) fn enter_anew(&self, id: ContainerId, generation: Generation) -> Option<Generation> {
         let now = self.now();
         let mut state = self.lock();
-        self.come_back(&mut state, id.into(), generation, now);
+        self.batch_comes_back(&mut state, id, generation, now);
         let interrupted = state.broken.is_none() && state.ledger.interrupted(id, generation, now);
+        // What has come back may execute elsewhere, and `enter` may take long.
+        self.pass_on(&mut state, now);
         self.changed.notify_threads();
         if interrupted { self.begin_in(&mut state, id) } else { None }
     }
@@ -421,6 +423,8 @@ impl State {
         let end = self.run(id).expect("a lease has its run").truncate(index);
         self.commit(id, now);
         self.ledger.truncated(id, end, cost);
+        self.ledger.note_arrival(now); // what the lease has lost waits again
+        self.ends_part(id, false);
     }
 
     /// Whether something will fall due for which no sleeping container wakes.

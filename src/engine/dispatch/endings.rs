@@ -96,7 +96,7 @@ impl State {
             self.break_down(REFUSED);
             return None;
         };
-        self.lane_mut(id).suspended = run.is_suspended();
+        self.sees_suspension(id, run.is_suspended());
         run.wake();
         run.executing_places(position).for_each(|place| run.chunk.share(place));
         // Commits only up to the fence. The thread may have advanced past it, but cannot publish any outcome
@@ -182,11 +182,10 @@ impl State {
                 return 0;
             }
             let executing = self.ledger.executing_at(id, position);
-            if !executing.is_empty() {
-                begun.extend(executing);
-                self.set_unwanted(id, true);
-            }
+            let is_executing = !executing.is_empty();
+            begun.extend(executing);
             self.ledger.recalled(id, position, now);
+            self.ends_part(id, is_executing);
         }
         self.absorb(job);
         if self.broken.is_some() {
@@ -320,6 +319,7 @@ impl State {
             let end = run.truncate(run.chunk.first());
             self.commit(id, now);
             self.ledger.truncated(id, end, None);
+            self.ends_part(id, false);
         }
         self.fill_window(job);
         if self.broken.is_some() {

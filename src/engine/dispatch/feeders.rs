@@ -84,7 +84,7 @@ impl Dispatch {
         if waited {
             state.ledger.requeue_map(job);
             state.accept_for_deadline(job);
-            self.wake_one(&mut state);
+            self.wake_for_arrival(&mut state);
         }
     }
 

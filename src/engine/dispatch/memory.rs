@@ -153,12 +153,8 @@ impl State {
     /// Sets whether the code of a lane unwinds at its next checkpoint, because the job of its input has
     /// ended.
     pub(super) fn set_unwanted(&mut self, id: LaneId, unwanted: bool) {
-        if self.ledger.is_batched() {
-            // The parts of a batch have one token. A new batch is wanted, and its first part says so.
-            let is_told = if unwanted { self.part_is_unwanted(id.container) } else { id.index() == 0 };
-            if !is_told {
-                return;
-            }
+        if self.ledger.is_batched() && !unwanted && id.index() > 0 {
+            return; // the parts of a batch have one token, and the first one says that the next batch is wanted
         }
         let its_own = self.lane(id).and_then(|lane| lane.token.as_ref());
         let seat = || self.seats[id.container.index()].token.as_ref().map(|(_, token)| token);

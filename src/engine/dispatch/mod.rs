@@ -141,8 +141,6 @@ struct Seat {
     lanes: Vec<LaneSeat>,
     /// The number of leases of its last batch, if inputs execute in batches.
     parts: usize,
-    /// How many of these are not wanted any more.
-    unwanted_parts: usize,
     /// Whether the user's code waits in a task. Written by `enter` and `exit` where they begin and cease to
     /// wait, and when the container is about to be detached. Read when the container is detached.
     suspended: bool,

@@ -68,6 +68,13 @@ impl<'a> WorkSeeker<'a> {
         }
     }
 
+    /// The batch of which `first` is the part that was found last.
+    pub(crate) fn batch(&mut self, first: Work) -> Vec<Work> {
+        let mut batch = std::mem::take(&mut self.beside);
+        batch.insert(0, first);
+        batch
+    }
+
     /// Whether the task of `waker` waits for work, and has not been woken since it began to.
     pub(crate) fn still_waits(&self, waker: &Waker) -> bool {
         let work = &self.dispatch.work[self.id.index()];
@@ -172,9 +179,7 @@ impl Dispatch {
         let mut timer = pin!(None::<Sleep>);
         let mut back = Vec::new(); // a batch has come back before its container asks for the next one
         let first = poll_fn(|cx| seeker.poll(cx, id.into(), &mut back, timer.as_mut())).await?;
-        let mut batch = std::mem::take(&mut seeker.beside);
-        batch.insert(0, first);
-        Ok(batch)
+        Ok(seeker.batch(first))
     }
 
     /// Lanes that have come back from their runs give their leases back.

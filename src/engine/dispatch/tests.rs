@@ -27,6 +27,28 @@ impl Dispatch {
         (offer, seen)
     }
 
+    /// The same as [`Dispatch::next_batch`], but marks the container as asleep instead of waiting.
+    pub(crate) fn try_next_batch(
+        &self,
+        id: ContainerId,
+        generation: Generation,
+        batch: &mut Vec<Work>,
+    ) -> Next<()> {
+        let now = self.now();
+        let mut state = self.lock();
+        self.batch_comes_back(&mut state, id, generation, now);
+        match self.offer(&mut state, id.into(), generation, now) {
+            Next::Work(work) => {
+                batch.push(work);
+                self.fill(&mut state, id, batch);
+                Next::Work(())
+            }
+            Next::Wait { until } => Next::Wait { until: self.sleeps(&mut state, id, generation, until) },
+            Next::Hold { until } => Next::Hold { until },
+            Next::Over(served) => Next::Over(served),
+        }
+    }
+
     /// Wakes a container that [`Dispatch::try_next`] has sent to sleep.
     pub(crate) fn wake(&self, id: ContainerId, generation: Generation) {
         self.lock().sleepers.has_woken(id, generation);

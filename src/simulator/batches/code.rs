@@ -1,0 +1,572 @@
+//! The simulated thread of a container: the user's code, and the loop of `engine/batch_body.rs` around it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Wake, Waker};
+
+use crate::base::ids::{ContainerId, Generation, LaneId};
+use crate::code::token::{self, Token};
+use crate::contain::unwind::contain;
+use crate::data::cursor::Advance;
+use crate::data::failure::Reason;
+use crate::data::run::{ActiveRun, Run};
+use crate::data::shape::Why;
+use crate::decide::ledger::{Lease, Mode, Retryable};
+use crate::decide::life::{Next, Served};
+use crate::decide::restart::Restart;
+use crate::decide::time::Time;
+use crate::engine::dispatch::{Dispatch, Work, WorkSeeker};
+use crate::simulator::batches::{BatchWorld, LIMIT};
+use crate::simulator::tape::mix;
+use crate::values::crash::{Death, Panic};
+
+/// How one execution of an input ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Act {
+    Ok,
+    Err { worth: bool },
+    Panic,
+    Overdraw,
+}
+
+/// A part of a batch.
+pub(super) struct SimPart {
+    pub(super) lane: LaneId,
+    pub(super) run: Arc<Run>,
+    pub(super) lease: Lease,
+    /// The place at which its next batch begins. `None` until the part has begun, and once it is over.
+    pub(super) place: Option<usize>,
+    /// Whether it was asked to begin.
+    asked: bool,
+}
+
+impl SimPart {
+    fn active(&self, place: usize) -> ActiveRun<'_, u64, u64, u64> {
+        self.run.active_at(place)
+    }
+}
+
+/// An input in the current call of the code.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Called {
+    pub(super) part: usize,
+    place: usize,
+    pub(super) input: u64,
+    /// Whether it has its outcome, or was refused one.
+    pub(super) is_over: bool,
+}
+
+/// What the thread is about to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Phase {
+    Entering,
+    /// It asks for a batch, and sleeps if there is none.
+    Asking,
+    Asleep,
+    /// It begins the parts of its batch one by one.
+    Beginning,
+    /// It is in the user's code.
+    Calling,
+    /// The user's code waits, in a task.
+    Suspended,
+    /// The code has returned, and the outcomes are published one by one.
+    Publishing {
+        miscounts: bool,
+    },
+    Exiting {
+        recycles: bool,
+    },
+    Over,
+}
+
+/// The waker of a task.
+#[derive(Default)]
+struct Bell(AtomicBool);
+
+impl Wake for Bell {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// The thread of a container.
+pub(super) struct Driver<'a> {
+    pub(super) id: ContainerId,
+    pub(super) generation: Generation,
+    pub(super) phase: Phase,
+    pub(super) token: Arc<Token>,
+    pub(super) parts: Vec<SimPart>,
+    pub(super) called: Vec<Called>,
+    /// The place for whose outcome the right to publish was given, in the step before.
+    granted: Option<usize>,
+    /// Whether the batch is a half of one that has crashed.
+    pub(super) is_half: bool,
+    /// When the thread goes on by itself, if it waits for that.
+    until: Option<Time>,
+    /// The number of times that the future still waits.
+    waits: u32,
+    seeker: Option<WorkSeeker<'a>>,
+    bell: Arc<Bell>,
+    waker: Waker,
+}
+
+impl std::fmt::Debug for Driver<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}#{} {:?}, until {:?}", self.id, self.generation, self.phase, self.until)
+    }
+}
+
+impl<'a> Driver<'a> {
+    pub(super) fn new(engine: &Arc<Dispatch>, id: ContainerId, generation: Generation) -> Self {
+        let bell = Arc::new(Bell::default());
+        let account = engine.open_account().expect("there are accounts enough");
+        Self {
+            id,
+            generation,
+            phase: Phase::Entering,
+            token: Arc::new(Token::of_no_thread(account)),
+            parts: Vec::new(),
+            called: Vec::new(),
+            granted: None,
+            is_half: false,
+            until: None,
+            waits: 0,
+            seeker: None,
+            waker: Waker::from(Arc::clone(&bell)),
+            bell,
+        }
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        self.phase == Phase::Over
+    }
+
+    /// The thread is signalled. A thread that does not sleep does not hear that.
+    pub(super) fn rings(&mut self) {
+        if self.phase == Phase::Asleep && self.seeker.is_none() {
+            self.until = Some(Time::default());
+        }
+    }
+
+    /// When the thread has its next step, if nothing wakes it before.
+    pub(super) fn wakes_at(&self) -> Option<Time> {
+        match self.phase {
+            Phase::Asleep | Phase::Suspended | Phase::Calling => self.until,
+            Phase::Over => None,
+            _ => Some(Time::default()),
+        }
+    }
+
+    /// Whether the thread has a step to take.
+    pub(super) fn runs(&self, now: Time) -> bool {
+        let rang = || self.bell.0.load(Ordering::Relaxed);
+        match self.phase {
+            Phase::Asleep | Phase::Suspended if rang() => true,
+            _ => self.wakes_at().is_some_and(|at| at <= now),
+        }
+    }
+
+    /// Code that hangs goes on.
+    pub(super) fn recovers(&mut self, now: Time) {
+        if self.phase == Phase::Calling {
+            self.until.get_or_insert(now);
+        }
+    }
+
+    /// The inputs that execute and have no outcome, of the parts that are not fenced.
+    pub(super) fn executing(&self) -> Vec<u64> {
+        self.parts.iter().filter(|part| !part.run.is_fenced()).flat_map(SimPart::next_batch).collect()
+    }
+
+    /// Whether only one input executes, and none has executed together with it.
+    pub(super) fn executes_one_alone(&self) -> bool {
+        let left = self.called.iter().filter(|called| !called.is_over).count();
+        let of_this_call = left > usize::from(self.granted.is_some());
+        let together = if of_this_call { self.called.len() } else { self.executing().len() };
+        self.parts.len() == 1 && together == 1 && self.executing().len() == 1
+    }
+
+    fn inputs(&self) -> Vec<u64> {
+        self.called.iter().map(|called| called.input).collect()
+    }
+
+    /// The parts that have not begun have lost their leases.
+    pub(super) fn begins_nothing_more(&mut self) {
+        self.parts.iter_mut().for_each(|part| part.asked = true);
+    }
+
+    /// The batch is over.
+    fn drops_batch(&mut self) {
+        self.parts.clear();
+        self.called.clear();
+        self.granted = None;
+        self.is_half = false;
+    }
+
+    /// The inputs that were leased, and of which no code has begun.
+    pub(super) fn unbegun(&self) -> Vec<(LaneId, Lease)> {
+        let unbegun = self.parts.iter().filter(|part| !part.asked && !part.run.is_fenced());
+        unbegun.map(|part| (part.lane, part.lease)).collect()
+    }
+}
+
+impl SimPart {
+    fn next_batch(&self) -> Vec<u64> {
+        self.place.map_or_else(Vec::new, |place| self.active(place).inputs().copied().collect())
+    }
+}
+
+pub(super) fn answer(input: u64) -> u64 {
+    mix(7, input, 0, 0)
+}
+
+fn panic() -> Panic {
+    Panic { message: "a simulated panic".to_owned(), location: None }
+}
+
+impl<'a> BatchWorld<'a> {
+    pub(super) fn drive(&mut self, at: usize) {
+        self.log(|| format!("{:?}", self.drivers[at]));
+        let (engine, now) = (self.engine, self.now());
+        let driver = &mut self.drivers[at];
+        let (id, generation) = (driver.id, driver.generation);
+        self.deeds += u64::from(!matches!(driver.phase, Phase::Asleep | Phase::Asking));
+        match driver.phase {
+            Phase::Entering => self.enter(at),
+            Phase::Asleep => {
+                let due = driver.until.is_some_and(|at| at <= now);
+                driver.bell.0.store(false, Ordering::Relaxed);
+                match &driver.seeker {
+                    // The task was woken for another reason, so it does not look for work.
+                    Some(seeker) if !due && seeker.still_waits(&driver.waker) => return,
+                    Some(_) => {}
+                    None => engine.wake(id, generation),
+                }
+                driver.until = None;
+                driver.phase = Phase::Asking;
+            }
+            Phase::Asking => self.ask(at),
+            Phase::Beginning => self.begin_a_part(at),
+            Phase::Calling => self.code_goes_on(at),
+            Phase::Suspended => {
+                driver.bell.0.store(false, Ordering::Relaxed);
+                if driver.parts.iter().filter(|part| part.run.resume()).count() > 0 {
+                    driver.phase = Phase::Calling;
+                    driver.until = Some(Time::default());
+                } else {
+                    self.comes_back(at);
+                }
+            }
+            Phase::Publishing { miscounts } => self.publish(at, miscounts),
+            Phase::Exiting { recycles } => {
+                engine.left(id, generation);
+                if recycles { self.begin_again(at) } else { self.end(at) }
+            }
+            Phase::Over => unreachable!("the world removes threads that are over"),
+        }
+    }
+
+    fn enter(&mut self, at: usize) {
+        let driver = &mut self.drivers[at];
+        let (id, generation) = (driver.id, driver.generation);
+        if !self.engine.register_token(id, generation, &driver.token) {
+            return self.end(at);
+        }
+        let draw = mix(self.habits.salt, u64::from(id.0), generation.get(), 4);
+        if !self.healed && draw % 1000 < self.habits.enter_fails {
+            return self.crashes(at, Death::EnterPanicked(panic()));
+        }
+        if !self.engine.entered(id, generation) {
+            return self.end(at);
+        }
+        if let Some(account) = driver.token.account() {
+            account.counters().end_epoch();
+        }
+        driver.phase = Phase::Asking;
+    }
+
+    /// The thread begins the next generation, if the function wants one.
+    fn begin_again(&mut self, at: usize) {
+        let (id, generation) = (self.drivers[at].id, self.drivers[at].generation);
+        match self.engine.begin(id, generation) {
+            Some(next) => self.drivers[at] = Driver::new(self.engine, id, next),
+            None => self.end(at),
+        }
+    }
+
+    fn end(&mut self, at: usize) {
+        let driver = &mut self.drivers[at];
+        driver.seeker = None;
+        driver.phase = Phase::Over;
+        self.engine.ended(driver.id, driver.generation, None);
+    }
+
+    /// The thread asks for its next batch.
+    fn ask(&mut self, at: usize) {
+        let engine = self.engine;
+        let recycles = !self.healed && self.tape.one_in(40);
+        let driver = &mut self.drivers[at];
+        let (id, generation) = (driver.id, driver.generation);
+        if recycles && engine.recycle(id, generation) {
+            self.tally.recycled += 1;
+            driver.seeker = None;
+            driver.phase = Phase::Exiting { recycles: true };
+            return;
+        }
+        let mut works = Vec::new();
+        let next = if self.habits.in_task {
+            let seeker = driver.seeker.get_or_insert_with(|| WorkSeeker::new(engine, id, generation));
+            match seeker.look(&driver.waker, id.into(), &mut Vec::new()) {
+                Next::Work(first) => {
+                    works = seeker.batch(first);
+                    Next::Work(())
+                }
+                Next::Wait { until } => Next::Wait { until },
+                Next::Hold { until } => Next::Hold { until },
+                Next::Over(served) => Next::Over(served),
+            }
+        } else {
+            engine.try_next_batch(id, generation, &mut works)
+        };
+        match next {
+            Next::Work(()) => {
+                driver.seeker = None;
+                driver.phase = Phase::Beginning;
+                let part =
+                    |Work { lane, run, lease, .. }| SimPart { lane, run, lease, place: None, asked: false };
+                driver.parts = works.into_iter().map(part).collect();
+                driver.called.clear();
+                self.took_batch(at);
+            }
+            Next::Wait { until } => {
+                driver.phase = Phase::Asleep;
+                driver.until = until;
+            }
+            Next::Hold { .. } => panic!("a container that executes batches is not held"),
+            Next::Over(Served::Stale) => self.end(at),
+            Next::Over(served) => {
+                assert_eq!(served, Served::Leaves, "only the container itself decides to recycle");
+                driver.seeker = None;
+                driver.phase = Phase::Exiting { recycles: false };
+            }
+        }
+    }
+
+    fn begin_a_part(&mut self, at: usize) {
+        let driver = &mut self.drivers[at];
+        let id = (driver.id, driver.generation);
+        if let Some(part) = driver.parts.iter_mut().find(|part| !part.asked) {
+            part.asked = true;
+            part.place = part.run.begin::<u64, u64, u64>().map(|active| active.place());
+            let begun = part.next_batch();
+            begun.into_iter().for_each(|input| self.begins(input, id));
+            return;
+        }
+        self.call(at);
+    }
+
+    /// The code is called with the next inputs of all parts that go on.
+    fn call(&mut self, at: usize) {
+        let driver = &mut self.drivers[at];
+        driver.called.clear();
+        for (at, part) in driver.parts.iter().enumerate() {
+            let Some(place) = part.place else { continue };
+            let inputs = part.next_batch().into_iter().zip(place..);
+            driver.called.extend(inputs.map(|(input, place)| Called {
+                part: at,
+                place,
+                input,
+                is_over: false,
+            }));
+        }
+        if driver.called.is_empty() {
+            return self.comes_back(at);
+        }
+        self.tally.batches += 1;
+        let inputs = driver.called.len() as u64;
+        assert!(inputs <= self.batching.size, "{inputs} inputs in a batch of {}", self.batching.size);
+        self.tally.full += u64::from(inputs == self.batching.size);
+        let now = self.now();
+        let driver = &mut self.drivers[at];
+        let seed = mix(self.habits.salt, driver.called[0].input, inputs, driver.generation.get());
+        driver.phase = Phase::Calling;
+        driver.waits = if self.habits.in_task { (seed % u64::from(self.habits.waits + 1)) as u32 } else { 0 };
+        let hangs = !self.habits.in_task && seed % 64 == 63 && !self.healed;
+        let takes = self.habits.longest.mul_f64((seed / 64 % 100) as f64 / 100.0);
+        driver.until = (!hangs).then(|| now + takes);
+        let driver = &self.drivers[at];
+        self.log(|| format!("{}#{} executes {:x?}", driver.id, driver.generation, driver.inputs()));
+    }
+
+    /// The user's code goes on: it passes a checkpoint, waits, returns or dies.
+    fn code_goes_on(&mut self, at: usize) {
+        let (now, engine) = (self.now(), self.engine);
+        let driver = &mut self.drivers[at];
+        let id = driver.id;
+        let lives = engine.under_lock(|state| {
+            state.ledger.is_current(id, driver.generation) && state.ledger.mode() < Mode::Aborted
+        });
+        if driver.token.is_over_limit() {
+            let death = driver.token.over_limit_death().expect("it is over its limit");
+            return self.crashes(at, death);
+        }
+        let is_unwanted =
+            lives && driver.called.iter().all(|called| driver.parts[called.part].run.is_fenced());
+        let told = driver.token.is_unwanted();
+        assert_eq!(told, is_unwanted, "whether a checkpoint in {id} sees that no input is wanted any more");
+        if is_unwanted && self.tape.one_in(2) {
+            let current = Some(Arc::clone(&driver.token));
+            let unwound = token::with_current(current, || contain(token::checkpoint)).is_err();
+            assert!(unwound && driver.token.is_interrupted(), "a checkpoint ends code that is unwanted");
+            self.tally.interrupted += 1;
+            return self.is_interrupted(at);
+        }
+        if driver.waits > 0 {
+            driver.waits -= 1;
+            let waker = driver.waker.clone();
+            driver.parts.iter().for_each(|part| part.run.keep_waker(&waker));
+            if driver.parts.iter().filter(|part| part.run.suspend()).count() == 0 {
+                return self.comes_back(at);
+            }
+            self.tally.suspended += 1;
+            let draw = mix(self.habits.salt, u64::from(driver.waits), now.0.as_nanos() as u64, 9);
+            driver.phase = Phase::Suspended;
+            driver.until = Some(now + self.habits.longest.mul_f64((draw % 100) as f64 / 100.0));
+            return;
+        }
+        let inputs = driver.inputs();
+        let deadly =
+            inputs.iter().map(|input| self.act(*input)).find(|act| matches!(act, Act::Panic | Act::Overdraw));
+        match deadly {
+            Some(Act::Panic) => self.crashes(at, Death::Panicked(panic())),
+            Some(_) => {
+                let death = Death::MemoryLimit { limit: LIMIT, used: 2 * LIMIT, reclaimed: true };
+                self.crashes(at, death);
+            }
+            None => {
+                let execution: u64 =
+                    inputs.iter().map(|input| u64::from(self.record(*input).executions)).sum();
+                let draw = mix(self.habits.salt, inputs[0], execution, 8);
+                let miscounts = draw % 1000 < self.habits.miscounts;
+                self.tally.miscounted += u64::from(miscounts);
+                self.drivers[at].phase = Phase::Publishing { miscounts };
+            }
+        }
+    }
+
+    /// The execution was interrupted. A state is built again, and other code goes on serving.
+    fn is_interrupted(&mut self, at: usize) {
+        let driver = &mut self.drivers[at];
+        let (id, generation) = (driver.id, driver.generation);
+        driver.drops_batch();
+        if !self.habits.has_state {
+            driver.phase = Phase::Asking;
+            if self.habits.in_task {
+                self.engine.batch_returned(id, generation); // as it begins to serve again
+            }
+            return;
+        }
+        match self.engine.enter_anew(id, generation) {
+            Some(next) => self.drivers[at] = Driver::new(self.engine, id, next),
+            None => self.end(at),
+        }
+    }
+
+    /// Publishes the next outcome. That takes two steps: the thread first gets the right to.
+    #[expect(unsafe_code, reason = "the right to publish that one step was given is used in a later step")]
+    fn publish(&mut self, at: usize, miscounts: bool) {
+        let engine = self.engine;
+        let driver = &mut self.drivers[at];
+        let Some(next) = driver.called.iter().position(|called| !called.is_over) else {
+            return if driver.parts.iter().any(|part| part.place.is_some()) {
+                self.tally.of_several_batches += 1;
+                self.call(at);
+            } else {
+                self.comes_back(at);
+            };
+        };
+        let Called { part, place, input, .. } = driver.called[next];
+        let len = driver.called.len();
+        if let Some(place) = driver.granted.take() {
+            // SAFETY: the step before has got the right for this place, and did not use it.
+            unsafe { driver.parts[part].run.publish_at::<u64, u64, u64>(place, answer(input)) };
+            driver.called[next].is_over = true;
+            return self.ends_with_outcome(input);
+        }
+        let act = if miscounts { Act::Err { worth: false } } else { self.act(input) };
+        let driver = &mut self.drivers[at];
+        let sim = &mut driver.parts[part];
+        let Some(_) = sim.place else {
+            engine.count_late(); // the job of the input has ended meanwhile
+            driver.called[next].is_over = true;
+            return;
+        };
+        let run = Arc::clone(&sim.run);
+        let mut active = run.active_at::<u64, u64, u64>(place);
+        if act == Act::Ok {
+            match active.at.skip() {
+                Advance::Fenced => {
+                    engine.count_late();
+                    sim.place = None;
+                    driver.called[next].is_over = true;
+                }
+                advance => {
+                    sim.place = (advance == Advance::Next).then_some(place + 1);
+                    driver.granted = Some(place);
+                    self.begins_next_batch(at, part, place + 1);
+                }
+            }
+            return;
+        }
+        let is_fenced = run.is_fenced();
+        let (why, retryable) = if miscounts {
+            (Why::Reason(Reason::BatchLength { inputs: len, outcomes: len + 1 }), Retryable::No)
+        } else {
+            let retryable = if act == (Act::Err { worth: true }) { Retryable::Yes } else { Retryable::No };
+            (Why::Error(Box::new(input)), retryable)
+        };
+        let goes_on = engine.failed(sim.lane, &run, &mut active.at, why, (retryable, None));
+        sim.place = goes_on.then_some(place + 1);
+        driver.called[next].is_over = true;
+        if !is_fenced {
+            self.has_failed(input, miscounts);
+        }
+        self.begins_next_batch(at, part, place + 1);
+    }
+
+    /// The thread has left a batch, and is about to ask for the next one.
+    fn comes_back(&mut self, at: usize) {
+        let driver = &mut self.drivers[at];
+        driver.drops_batch();
+        driver.phase = Phase::Asking;
+        if self.habits.in_task {
+            self.engine.batch_returned(driver.id, driver.generation);
+        }
+    }
+
+    /// The code of a container crashes, or its `enter` fails.
+    fn crashes(&mut self, at: usize, death: Death) {
+        let driver = &mut self.drivers[at];
+        driver.seeker = None;
+        let (id, generation) = (driver.id, driver.generation);
+        let scene = self.scene(at);
+        let restart = self.engine.crashed(id, generation, death);
+        if restart.is_some() {
+            self.tally.crashes += 1;
+            self.is_to_pay(scene);
+        }
+        self.drivers[at].drops_batch();
+        if restart == Some(Restart::Now) { self.begin_again(at) } else { self.end(at) }
+    }
+
+    /// A part goes on with its next batch, if the input at `place` is its first.
+    fn begins_next_batch(&mut self, at: usize, part: usize, place: usize) {
+        let driver = &self.drivers[at];
+        let ends = driver.called.iter().any(|called| called.part == part && called.place >= place);
+        let goes_on = driver.parts[part].place.is_some();
+        if !ends && goes_on {
+            let id = (driver.id, driver.generation);
+            driver.parts[part].next_batch().into_iter().for_each(|input| self.begins(input, id));
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! The cost of batches, in counted steps, does not grow with what they do not concern.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use crate::base::ids::{ContainerId, Generation};
+use crate::data::cursor::Advance;
+use crate::decide::ledger::Batching;
+use crate::decide::life::Next;
+use crate::decide::steps::tests::taken;
+use crate::engine::dispatch::Work;
+use crate::simulator::rig::Rig;
+use crate::values::crash::{Death, Panic};
+
+const FEW: usize = 30;
+const MANY: usize = 1000;
+
+/// Checks that the operation takes as many steps beside few things as beside many.
+fn is_constant(what: &str, operation: impl Fn(usize) -> u64) {
+    let (few, many) = (operation(FEW), operation(MANY));
+    assert!(many <= few + 2, "{what}: {few} steps beside {FEW}, {many} beside {MANY}");
+}
+
+fn batch(rig: &Rig, at: usize) -> Vec<Work> {
+    let (id, _) = rig.containers[at];
+    let generation = rig.engine.under_lock(|state| state.ledger.stage(id).0);
+    rig.engine.wake(id, generation);
+    let mut batch = Vec::new();
+    let next = rig.engine.try_next_batch(id, generation, &mut batch);
+    assert!(matches!(next, Next::Work(()) | Next::Wait { .. }), "it lives");
+    batch
+}
+
+fn begins(batch: &[Work]) {
+    batch.iter().for_each(|work| assert!(work.run.begin::<u64, u64, u64>().is_some()));
+}
+
+fn completes(batch: &[Work]) {
+    for work in batch {
+        let Some(mut active) = work.run.begin::<u64, u64, u64>() else { continue };
+        while active.publish(1).expect("nothing fences it") == Advance::Next {}
+    }
+}
+
+fn enters(rig: &Rig, id: ContainerId, generation: Generation) {
+    let next = rig.engine.begin(id, generation).expect("it restarts");
+    assert!(rig.engine.entered(id, next));
+}
+
+/// The steps of two calls that wait for a third, which completes their batch.
+fn forming(rig: &Rig) -> u64 {
+    let before = taken();
+    let calls: Vec<_> = (0..3).map(|_| rig.call()).collect();
+    let works = batch(rig, 0);
+    assert_eq!(works.len(), 3);
+    completes(&works);
+    assert!(batch(rig, 0).is_empty());
+    drop(calls);
+    taken() - before
+}
+
+#[test]
+fn a_batch_that_forms_beside_idle_maps() {
+    let batching = Batching { size: 3, wait: Duration::from_secs(1) };
+    is_constant("a batch of calls beside maps without inputs", |maps| {
+        let rig = Rig::of_batches(batching, 2);
+        let idle: Vec<_> = (0..maps).map(|_| rig.map_of(0, 10)).collect();
+        assert!(batch(&rig, 0).is_empty() && batch(&rig, 1).is_empty());
+        let taken = forming(&rig);
+        drop(idle);
+        taken
+    });
+}
+
+#[test]
+fn a_crash_of_a_batch_beside_waiting_halves() {
+    let batching = Batching { size: 4, wait: Duration::ZERO };
+    is_constant("the crash of a batch beside halves that wait", |halves| {
+        let rig = Rig::of_batches(batching, 1);
+        let (id, _) = rig.containers[0];
+        let panic = || Death::Panicked(Panic { message: "a crash".to_owned(), location: None });
+        let crash = || {
+            let works = batch(&rig, 0);
+            begins(&works);
+            let generation = rig.engine.under_lock(|state| state.ledger.stage(id).0);
+            rig.engine.crashed(id, generation, panic()).expect("it lived");
+            rig.clock.fetch_add(2_000_000_000, Ordering::Relaxed);
+            enters(&rig, id, generation);
+        };
+        // Fresh calls go before halves by turns, so the halves pile up.
+        let mut calls = Vec::new();
+        for _ in 0..halves {
+            calls.extend((0..4).map(|_| rig.call()));
+            crash();
+        }
+        let before = taken();
+        crash();
+        let taken = taken() - before;
+        drop(calls);
+        taken
+    });
+}

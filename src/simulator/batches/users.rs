@@ -1,0 +1,363 @@
+//! The users and operators of a world of batches.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::Poll;
+
+use crate::base::ids::{ContainerId, JobId};
+use crate::data::erased::TypeInfo;
+use crate::data::failure::{Cause, Failure, Reason};
+use crate::data::prefetch::PrefetchQueue;
+use crate::data::source::DirectSource;
+use crate::decide::ledger::Mode;
+use crate::decide::limits::Limits;
+use crate::decide::window::Window;
+use crate::engine::caller::Caller;
+use crate::engine::consumer::{Consumer, Failures, ReaderGuard};
+use crate::engine::dispatch::Wait;
+use crate::engine::map_buffers::{JobSource, Order};
+use crate::engine::open_call::OpenCall;
+use crate::simulator::batches::code::{Driver, Phase, answer};
+use crate::simulator::batches::facts::{DeathScene, LEFT_MAX};
+use crate::simulator::batches::feeders::BatchFeeder;
+use crate::simulator::batches::{BatchWorld, LIMIT};
+
+type Outcome = Result<u64, Failure<u64, u64>>;
+
+pub(super) struct SimMap {
+    pub(super) consumer: Consumer<u64, u64, u64>,
+    serial: u64,
+    inputs: u64,
+    window: u64,
+    yields: bool,
+    ordered: bool,
+    taken: u64,
+    /// The number of outcomes after which the consumer leaves, or the map is ended by hand.
+    leaves_after: Option<u64>,
+}
+
+impl SimMap {
+    pub(super) fn window(&self) -> u64 {
+        self.window
+    }
+}
+
+pub(super) struct SimCall {
+    call: OpenCall,
+    serial: u64,
+}
+
+impl<'a> BatchWorld<'a> {
+    /// Lets a user or an operator do something, if the tape says so.
+    pub(super) fn happen(&mut self) -> bool {
+        let draw = self.tape.pick(80);
+        let draw = if self.habits.is_busy && draw >= 70 { 1 + draw % 6 } else { draw };
+        match draw {
+            1..=3 => self.open_map(),
+            4..=6 => (0..self.tape.one_of(&[1, 2, 7])).for_each(|_| self.open_call()),
+            7..=8 => self.kill(),
+            9 => self.overdraw_from_outside(),
+            10..=11 => self.end_a_call(),
+            12..=13 => self.end_a_map(),
+            14 => {
+                self.log(|| "reset".to_owned());
+                self.engine.reset();
+            }
+            15 if self.tape.one_in(10) => self.begin_the_end(),
+            16..=22 => _ = self.consume(),
+            23 => {
+                let late = self.tape.one_of(&[1, 1_000_000, 2_500_000, 30_000_000, 11_000_000_000]);
+                self.long_waits += u32::from(late > 10_000_000_000);
+                self.clock.fetch_add(late, Ordering::Relaxed);
+            }
+            24 => self.pause(),
+            25..=26 => _ = self.engine.unpause(),
+            _ => return false,
+        }
+        true
+    }
+
+    fn pause(&mut self) {
+        if self.engine.pause() {
+            self.log(|| "pause".to_owned());
+            self.nothing_more_begins();
+        }
+    }
+
+    fn begin_the_end(&mut self) {
+        self.log(|| "the end begins".to_owned());
+        match self.tape.pick(4) {
+            0 => self.engine.drain(),
+            1 => self.engine.stop(),
+            2 => self.engine.cut_off(),
+            _ => self.engine.abort(),
+        }
+        self.nothing_more_begins();
+        self.forget_orphans();
+    }
+
+    fn serial(&mut self, job: JobId) -> u64 {
+        self.opened += 1;
+        self.serials.insert(job, self.opened);
+        self.opened
+    }
+
+    fn open_call(&mut self) {
+        let input = (self.opened + 1) << 20;
+        if let Ok(call) =
+            OpenCall::begin::<u64, u64>(self.engine, input, Caller::default(), None, Limits::default())
+        {
+            let serial = self.serial(call.0.job);
+            self.log(|| format!("call {serial:x}"));
+            self.calls.push(SimCall { call, serial });
+        }
+    }
+
+    fn open_map(&mut self) {
+        let inputs = self.tape.one_of(&[4, 1, 9, 17, 40, 150, 0]).min(self.habits.inputs);
+        let window = self.tape.one_of(&[8, 1, 3, 17, 50, 100]);
+        let order = self.tape.one_of(&[Order::Input, Order::Completion]);
+        let failures = self.tape.one_of(&[Failures::Yield, Failures::EndMap, Failures::EndMapInOrder]);
+        let leaves_after = if self.tape.one_in(4) { Some(self.tape.one_of(&[2, 0, 7])) } else { None };
+        let is_fed = self.tape.one_in(2);
+        let blocks_at = if is_fed && self.tape.one_in(4) { Some(inputs / 2) } else { None };
+        self.map_of(inputs, window, (order, failures), is_fed.then_some(blocks_at), leaves_after);
+    }
+
+    /// Opens a map. `fed` says whether it has a feeder, and where its source blocks.
+    pub(super) fn map_of(
+        &mut self,
+        inputs: u64,
+        window: u64,
+        (order, failures): (Order, Failures),
+        fed: Option<Option<u64>>,
+        leaves_after: Option<u64>,
+    ) {
+        let first = (self.opened + 1) << 20;
+        let source = match fed {
+            None => JobSource::Direct(DirectSource::new(first..first + inputs)),
+            Some(_) => JobSource::Prefetched(Arc::new(PrefetchQueue::new(TypeInfo::of::<u64>()))),
+        };
+        let window_of = Window::Fixed(window);
+        let how = (order, failures);
+        let opened =
+            ReaderGuard::of_map(self.engine, source, how, window_of, Default::default(), Caller::default());
+        let Ok(reader) = opened else { return };
+        let consumer = Consumer::over(reader);
+        let serial = self.serial(consumer.job);
+        self.log(|| format!("map {serial:x} of {inputs} in a window of {window}, fed: {fed:?}"));
+        if let Some(blocks_at) = fed {
+            let blocks_at = blocks_at.map(|at| first + at);
+            self.feeders.push(BatchFeeder::new(consumer.job, first..first + inputs, blocks_at));
+        }
+        let (yields, ordered) = (failures == Failures::Yield, order == Order::Input);
+        self.maps.push(SimMap { consumer, serial, inputs, window, yields, ordered, taken: 0, leaves_after });
+    }
+
+    fn end_a_call(&mut self) {
+        if self.calls.is_empty() {
+            return;
+        }
+        let at = self.tape.pick(self.calls.len());
+        self.log(|| format!("cancel call {:x}", self.calls[at].serial));
+        self.ends_while_publishing(self.calls[at].serial);
+        if self.tape.one_in(2) {
+            self.calls[at].call.end_as(&Reason::Cancelled);
+        } else {
+            drop(self.calls.swap_remove(at));
+        }
+        self.forget_orphans();
+    }
+
+    fn end_a_map(&mut self) {
+        if self.maps.is_empty() {
+            return;
+        }
+        let at = self.tape.pick(self.maps.len());
+        self.log(|| format!("drop map {:x}", self.maps[at].serial));
+        self.ends_while_publishing(self.maps[at].serial);
+        drop(self.maps.swap_remove(at));
+        self.forget_orphans();
+    }
+
+    /// Counts the ends of jobs whose outcomes are being published.
+    fn ends_while_publishing(&mut self, serial: u64) {
+        let publishes = |driver: &Driver<'_>| {
+            let of_job =
+                |part: &crate::simulator::batches::code::SimPart| self.serials[&part.lease.job] == serial;
+            matches!(driver.phase, Phase::Publishing { .. }) && driver.parts.iter().any(of_job)
+        };
+        let publishes = self.drivers.iter().any(publishes);
+        self.tally.ends_while_publishing += u64::from(publishes);
+    }
+
+    /// Consumers take what there is, and each outcome is checked. Returns whether there was any.
+    pub(super) fn consume(&mut self) -> bool {
+        let mut took = false;
+        let mut calls = std::mem::take(&mut self.calls);
+        calls.retain_mut(|SimCall { call, serial }| match call.poll::<u64, u64, u64>(Wait::Try) {
+            Poll::Pending => true,
+            Poll::Ready(outcome) => {
+                took = true;
+                let outcome = outcome.expect("an outcome is taken once");
+                self.judge(*serial << 20, &outcome);
+                false
+            }
+        });
+        self.calls = calls;
+        let mut maps = std::mem::take(&mut self.maps);
+        maps.retain_mut(|map| {
+            let before = map.taken;
+            let goes_on = self.consume_map(map);
+            took |= !goes_on || map.taken != before;
+            goes_on
+        });
+        self.maps = maps;
+        self.forget_orphans();
+        took
+    }
+
+    /// Takes the outcomes of a map that are there. Returns whether there may be more.
+    fn consume_map(&mut self, map: &mut SimMap) -> bool {
+        let first = map.serial << 20;
+        loop {
+            if map.leaves_after.is_some_and(|most| map.taken >= most) {
+                return false;
+            }
+            match map.consumer.poll_next(Wait::Try) {
+                Poll::Pending => return true,
+                Poll::Ready(None) => break,
+                Poll::Ready(Some(outcome)) => {
+                    let input = match &outcome {
+                        Ok(output) => (first..first + map.inputs).find(|input| answer(*input) == *output),
+                        Err(failure) => failure.index().map(|index| first + index),
+                    };
+                    let Some(input) = input else {
+                        assert!(outcome.is_err(), "an output of another job");
+                        continue; // the failure of the map itself
+                    };
+                    let in_turn = !map.ordered || input == first + map.taken || !map.yields;
+                    assert!(in_turn, "input {input:x} comes out of order");
+                    map.taken += 1;
+                    self.judge(input, &outcome);
+                }
+            }
+        }
+        let progress = map.consumer.progress();
+        assert_eq!(progress.pulled, progress.completed(), "the counts of {:x}: {progress:?}", map.serial);
+        assert!(!map.yields || map.taken == progress.pulled, "{} outcomes of {progress:?}", map.taken);
+        false
+    }
+
+    fn judge(&mut self, input: u64, outcome: &Outcome) {
+        let crash_retries = self.rules.crash_retries;
+        let record = self.record(input);
+        record.outcomes += 1;
+        assert_eq!(record.outcomes, 1, "input {input:x} has two outcomes");
+        let told = match outcome {
+            Ok(output) => {
+                assert_eq!(*output, answer(input), "the output of another input");
+                return;
+            }
+            Err(failure) => failure,
+        };
+        assert_eq!(told.input(), Some(&input), "the input that failed comes back");
+        match told.cause() {
+            Cause::Poisoned(deaths) => {
+                let is_spent = record.own > crash_retries || record.left >= LEFT_MAX;
+                assert!(is_spent, "{input:x} is poisoned: {record:?}");
+                assert!(
+                    deaths.len() <= record.own as usize,
+                    "{input:x} has {} deaths: {record:?}",
+                    deaths.len()
+                );
+                assert_eq!(told.attempts(), record.executions, "{input:x}: {record:?}");
+                self.tally.poisoned += 1;
+            }
+            Cause::Failed(_) => {
+                assert!(record.failures > 0 && !record.miscounted, "{input:x} has failed: {record:?}");
+                assert_eq!(told.attempts(), record.executions, "{input:x}: {record:?}");
+            }
+            Cause::BatchLength { inputs, outcomes } => {
+                assert!(record.miscounted && *outcomes == inputs + 1, "{input:x}: {record:?}");
+                assert_eq!(told.attempts(), record.executions, "{input:x}: {record:?}");
+            }
+            Cause::Lost(_) => {
+                let is_spent = crash_retries == 0 || record.left >= LEFT_MAX;
+                assert!(is_spent, "{input:x} is lost: {record:?}");
+                self.tally.lost += 1;
+            }
+            Cause::GaveUp(_) | Cause::ShutDown | Cause::Cancelled => {}
+            other => panic!("{input:x} ends by {other:?}"),
+        }
+    }
+
+    /// The driver of the current generation of a container, by its place.
+    fn current(&self, id: ContainerId) -> Option<usize> {
+        let generation = self.engine.under_lock(|state| state.ledger.stage(id).0);
+        self.drivers.iter().position(|driver| driver.id == id && driver.generation == generation)
+    }
+
+    /// The number of threads that were left behind in the user's code, as the engine sees it.
+    fn left_behind(&self) -> usize {
+        self.engine.status().containers.abandoned
+    }
+
+    fn kill(&mut self) {
+        let id = ContainerId(self.tape.pick(self.rules.containers) as u32);
+        let Some(at) = self.current(id) else { return };
+        let (scene, before) = (self.scene(at), self.left_behind());
+        let Some(generation) = self.engine.kill(id) else { return };
+        self.log(|| format!("kill {id}#{generation}"));
+        self.tally.kills += 1;
+        let phase = self.drivers[at].phase;
+        self.tally.kills_while_beginning += u64::from(phase == Phase::Beginning);
+        self.tally.kills_while_publishing += u64::from(matches!(phase, Phase::Publishing { .. }));
+        self.died_from_outside(at, &scene, before);
+        self.was_killed(scene);
+    }
+
+    /// Whether a thread is left behind is known where it is in the user's code, and where that waits.
+    fn died_from_outside(&mut self, at: usize, scene: &DeathScene, before: usize) {
+        let left = self.left_behind() - before;
+        let driver = &self.drivers[at];
+        match driver.phase {
+            Phase::Calling => assert_eq!(left, 1, "{driver:?} is left behind in its code"),
+            Phase::Suspended | Phase::Asleep => assert_eq!(left, 0, "{driver:?} waits, and is left behind"),
+            _ => {}
+        }
+        self.tally.left_behind += left as u64;
+        if let Some(input) = scene.alone().filter(|_| left > 0) {
+            self.record(input).left += 1;
+        }
+    }
+
+    /// A container crosses its memory limit, and the watch kills it unless its thread sees it first.
+    fn overdraw_from_outside(&mut self) {
+        let id = ContainerId(self.tape.pick(self.rules.containers) as u32);
+        let Some(at) = self.current(id) else { return };
+        let driver = &self.drivers[at];
+        let serves = !matches!(driver.phase, Phase::Entering | Phase::Exiting { .. } | Phase::Over);
+        if !serves {
+            return;
+        }
+        let generation = driver.generation;
+        let account = driver.token.account().expect("memory is counted").counters();
+        account.charge(account.epoch(), 2 * LIMIT as i64, 2 * LIMIT as i64);
+        if driver.phase == Phase::Calling && self.tape.one_in(2) {
+            return; // its thread sees it
+        }
+        let (scene, before) = (self.scene(at), self.left_behind());
+        let lived = self.engine.under_lock(|state| {
+            state.ledger.is_current(id, generation) && state.ledger.mode() < Mode::Aborted
+        });
+        self.engine.over_limit(id, generation);
+        if !lived {
+            return;
+        }
+        self.log(|| format!("{id}#{generation} is killed for its memory"));
+        self.tally.memory_kills += 1;
+        self.died_from_outside(at, &scene, before);
+        self.is_to_pay(scene);
+    }
+}
