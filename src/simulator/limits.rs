@@ -277,7 +277,7 @@ impl World<'_> {
 
     fn run_until(&mut self, what: &str, is_so: impl Fn(&Self) -> bool) {
         while !is_so(self) {
-            assert!(self.steps < STEPS_MAX, "never: {what}");
+            assert!(self.steps < STEPS_MAX, "never: {what}: {}", self.engine.status());
             assert!(self.step(), "nothing happens any more, and never: {what}: {}", self.engine.status());
             self.after_step();
         }
@@ -548,6 +548,7 @@ impl World<'_> {
     fn leases_are_in_time(&mut self) {
         self.see_accepted();
         self.consume();
+        self.see_accepted();
         let now = self.now();
         for driver in &self.drivers {
             let Phase::Executing(task) = &driver.phase else { continue };
@@ -753,6 +754,7 @@ impl World<'_> {
         self.drivers.retain(|driver| !matches!(driver.phase, Phase::Over));
         self.see_accepted();
         self.consume();
+        self.see_accepted(); // the outcomes that were taken have made room
     }
 }
 
