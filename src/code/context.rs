@@ -221,8 +221,8 @@ impl Context {
 
 impl Context {
     /// Unwinds if this code should end: its container was killed (by hand, or for using too much memory), its
-    /// function was aborted, or its map or call was cancelled or has ended. So it does if its attempt has come to
-    /// its [timeout](crate::Builder::timeout) or [deadline](crate::Builder::deadline). A long
+    /// function was aborted, or its map or call was cancelled or has ended. So it does if its attempt has
+    /// come to its [timeout](crate::Builder::timeout) or [deadline](crate::Builder::deadline). A long
     /// synchronous computation should call it now and then. Code that does not call it goes on until it
     /// returns, and its answer is then refused. If the container was killed or the function aborted, such
     /// code goes on in an *abandoned* thread. Otherwise its container stays occupied until it returns.
