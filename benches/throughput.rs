@@ -85,8 +85,8 @@ fn million_that_do_nothing(harness: &mut Harness) {
 fn million_with_limits(harness: &mut Harness) {
     let minute = Duration::from_secs(60);
     let limited = |limit: fn(Builder<u64, u64, Infallible>, Duration) -> Builder<u64, u64, Infallible>| {
-        let builder = App::ephemeral("bench").infallible("bench", |n: &u64| no_op(*n));
-        ours::start(limit(builder, minute))
+        let app = App::ephemeral("bench");
+        ours::start(limit(app.infallible("bench", |n: &u64| no_op(*n)), minute))
     };
     let (timeout, deadline) = (limited(Builder::timeout), limited(Builder::deadline));
     let function = ours::plain(no_op);
