@@ -160,6 +160,25 @@ fn the_inputs_behind_a_slow_one_are_given_back_and_its_clock_starts_when_it_was_
 }
 
 #[test]
+fn a_late_look_does_not_time_an_input_out_that_it_has_not_seen_before() {
+    let mut rig = timing(1, 0, LimitRules::default());
+    rig.enters(FIRST, START);
+    let map = rig.map(100, 100);
+    rig.ledger.limit(map, Limits::new());
+    rig.ledger.accept(map, 50);
+    let lane = LaneId::from(FIRST);
+    for _ in 0..3 {
+        rig.takes(FIRST, START);
+        rig.completes(FIRST, START + MS / 1000);
+    }
+    let first = rig.takes(FIRST, START).span.first;
+    rig.ledger.lent(lane, START);
+    rig.ledger.take_due_limit(at(500));
+    rig.ledger.advanced(lane, first + 1, at(500));
+    assert_eq!(rig.ledger.lane_step(lane, Some(first + 1), at(500)), LaneStep::Wait);
+}
+
+#[test]
 fn an_input_that_has_not_begun_has_used_up_no_time() {
     let mut rig = timing(1, 0, LimitRules::default());
     rig.enters(FIRST, START);
