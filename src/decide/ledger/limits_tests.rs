@@ -461,3 +461,29 @@ fn a_look_costs_nothing_for_what_is_not_due() {
     };
     assert_eq!(cost(10), cost(10_000));
 }
+
+#[test]
+fn an_input_in_whose_poll_the_thread_is_stuck_is_not_blamed_for_the_timeout_of_another() {
+    let limits = LimitRules { timeout: Some(100 * MS), ..LimitRules::default() };
+    let mut rig = Rig::of(Rules { lanes: 4, has_state: false, limits, ..rules(1) });
+    rig.enters(FIRST, START);
+    call(&mut rig, START);
+    let cut_lane = begins(&mut rig, LaneId::new(FIRST, 0), START);
+    let stuck = call(&mut rig, at(50));
+    let stuck_lane = begins(&mut rig, LaneId::new(FIRST, 1), at(50));
+    cut(&mut rig, cut_lane, at(100));
+    let (generation, _) = rig.ledger.stage(FIRST);
+    let crash = std::sync::Arc::new(Crash {
+        death: Death::Unresponsive,
+        ..(*super::fixture::crash(FIRST, generation)).clone()
+    });
+    let positions = vec![(stuck_lane, Position { at: 0, begun: true })];
+    let scene = Scene { culprit: Some(stuck_lane), positions };
+    let verdict = rig.ledger.crashed(FIRST, generation, &scene, &crash, ABANDONED, at(150));
+    let inputs = verdict.expect("its generation lives").inputs;
+    assert!(matches!(inputs[..], [AfterCrash::Pending { .. }]), "{inputs:?}");
+    let record = rig.ledger.job(stuck).expect("it is open").record(0).expect("it was executing");
+    assert_eq!((record.crashes, record.deaths.len(), record.abandoned), (0, 0, 1));
+    rig.enters(FIRST, at(150));
+    assert_eq!(rig.takes(LaneId::new(FIRST, 0), at(150)).job, stuck, "it is replayed");
+}
