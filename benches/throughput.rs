@@ -24,6 +24,9 @@ use harness::ours::{self, WORKERS, as_iterator, as_stream, lazily, unknown_lengt
 use harness::reading::{assert_whole, per_input, repeated, timed};
 use harness::work::{Spin, no_op, one_in};
 
+/// A function before it is started.
+type Unstarted = Builder<u64, u64, Infallible>;
+
 /// The outcome of an input that may panic, under rayon.
 type Caught = Result<u64, Box<dyn Any + Send>>;
 
@@ -81,10 +84,10 @@ fn million_that_do_nothing(harness: &mut Harness) {
         .ask();
 }
 
-/// What a limit of time costs for each input, beside the same function without one.
+/// The cost of a limit of time for each input, beside the same function without one.
 fn million_with_limits(harness: &mut Harness) {
     let minute = Duration::from_secs(60);
-    let limited = |limit: fn(Builder<u64, u64, Infallible>, Duration) -> Builder<u64, u64, Infallible>| {
+    let limited = |limit: fn(Unstarted, Duration) -> Unstarted| {
         let app = App::ephemeral("bench");
         ours::start(limit(app.infallible("bench", |n: &u64| no_op(*n)), minute))
     };
