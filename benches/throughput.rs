@@ -8,10 +8,12 @@
 mod harness;
 
 use std::any::Any;
+use std::convert::Infallible;
 use std::panic::catch_unwind;
 use std::time::Duration;
 
 use futures::{StreamExt, stream};
+use longshore::{App, Builder};
 use rayon::iter::{IntoParallelIterator, ParallelBridge, ParallelIterator};
 use tokio::runtime::Runtime;
 use tokio::task::{JoinError, JoinSet};
@@ -22,6 +24,9 @@ use harness::ours::{self, WORKERS, as_iterator, as_stream, lazily, unknown_lengt
 use harness::reading::{assert_whole, per_input, repeated, timed};
 use harness::work::{Spin, no_op, one_in};
 
+/// A function before it is started.
+type Unstarted = Builder<u64, u64, Infallible>;
+
 /// The outcome of an input that may panic, under rayon.
 type Caught = Result<u64, Box<dyn Any + Send>>;
 
@@ -29,6 +34,7 @@ fn main() {
     rayon::ThreadPoolBuilder::new().num_threads(WORKERS).build_global().expect("rayon is not in use yet");
     let mut harness = Harness::new("throughput");
     million_that_do_nothing(&mut harness);
+    million_with_limits(&mut harness);
     thousand_that_do_nothing(&mut harness);
     that_work(&mut harness);
     skewed(&mut harness);
@@ -76,6 +82,25 @@ fn million_that_do_nothing(harness: &mut Harness) {
         .ours(per_input(n, || lazily(&function, n)))
         .rival("rayon `par_bridge`", &[Goal::Faster(3.0)], per_input(n, || par_bridge(n, no_op)))
         .ask();
+}
+
+/// The cost of a limit of time for each input, beside the same function without one.
+fn million_with_limits(harness: &mut Harness) {
+    let minute = Duration::from_secs(60);
+    let limited = |limit: fn(Unstarted, Duration) -> Unstarted| {
+        let app = App::ephemeral("bench");
+        ours::start(limit(app.infallible("bench", |n: &u64| no_op(*n)), minute))
+    };
+    let (timeout, deadline) = (limited(Builder::timeout), limited(Builder::deadline));
+    let function = ours::plain(no_op);
+    let n = harness.inputs(1_000_000);
+    for (name, limited) in [("no-op with a timeout", &timeout), ("no-op with a deadline", &deadline)] {
+        harness
+            .question(name, n)
+            .ours(per_input(n, || as_iterator(limited, n)))
+            .rival("without it", &[Goal::TimesOrMore(1.0, 2.0)], per_input(n, || as_iterator(&function, n)))
+            .ask();
+    }
 }
 
 fn rayon_in_bulk(inputs: Vec<u64>) -> Vec<Caught> {

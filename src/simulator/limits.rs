@@ -279,23 +279,7 @@ impl World<'_> {
 
     fn run_until(&mut self, what: &str, is_so: impl Fn(&Self) -> bool) {
         while !is_so(self) {
-            assert!(
-                self.steps < STEPS_MAX,
-                "never: {what}: {} DBG {:?} {:?} {:?} {:?}",
-                self.engine.status(),
-                self.now(),
-                self.limits_at,
-                self.drivers
-                    .iter()
-                    .map(|d| match &d.phase {
-                        Phase::Asking => "asking".to_owned(),
-                        Phase::Asleep { until } => format!("{until:?}"),
-                        Phase::Executing(t) => format!("{:x} {:?} {}", t.input, t.ends, t.run.is_fenced()),
-                        Phase::Over => "over".into(),
-                    })
-                    .collect::<Vec<_>>(),
-                self.engine.under_lock(|s| (s.ledger.next_due(self.now()), s.ledger.is_paused()))
-            );
+            assert!(self.steps < STEPS_MAX, "never: {what}: {}", self.engine.status());
             assert!(self.step(), "nothing happens any more, and never: {what}: {}", self.engine.status());
             self.after_step();
         }

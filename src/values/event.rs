@@ -73,7 +73,8 @@ pub enum Event {
         input: u64,
         /// The attempt.
         attempt: Attempt,
-        /// The limit: the timeout of the attempt, or the time from the acceptance of the input to its deadline.
+        /// The limit: the timeout of the attempt, or the time from the acceptance of the input to its
+        /// deadline.
         limit: Duration,
         /// Whether the limit was the deadline.
         is_deadline: bool,

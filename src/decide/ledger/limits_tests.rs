@@ -160,6 +160,25 @@ fn the_inputs_behind_a_slow_one_are_given_back_and_its_clock_starts_when_it_was_
 }
 
 #[test]
+fn a_late_look_does_not_time_an_input_out_that_it_has_not_seen_before() {
+    let mut rig = timing(1, 0, LimitRules::default());
+    rig.enters(FIRST, START);
+    let map = rig.map(100, 100);
+    rig.ledger.limit(map, Limits::new());
+    rig.ledger.accept(map, 50);
+    let lane = LaneId::from(FIRST);
+    for _ in 0..3 {
+        rig.takes(FIRST, START);
+        rig.completes(FIRST, START + MS / 1000);
+    }
+    let first = rig.takes(FIRST, START).span.first;
+    rig.ledger.lent(lane, START);
+    rig.ledger.take_due_limit(at(500));
+    rig.ledger.advanced(lane, first + 1, at(500));
+    assert_eq!(rig.ledger.lane_step(lane, Some(first + 1), at(500)), LaneStep::Wait);
+}
+
+#[test]
 fn an_input_that_has_not_begun_has_used_up_no_time() {
     let mut rig = timing(1, 0, LimitRules::default());
     rig.enters(FIRST, START);
@@ -441,4 +460,30 @@ fn a_look_costs_nothing_for_what_is_not_due() {
         steps::tests::taken() - before
     };
     assert_eq!(cost(10), cost(10_000));
+}
+
+#[test]
+fn an_input_in_whose_poll_the_thread_is_stuck_is_not_blamed_for_the_timeout_of_another() {
+    let limits = LimitRules { timeout: Some(100 * MS), ..LimitRules::default() };
+    let mut rig = Rig::of(Rules { lanes: 4, has_state: false, limits, ..rules(1) });
+    rig.enters(FIRST, START);
+    call(&mut rig, START);
+    let cut_lane = begins(&mut rig, LaneId::new(FIRST, 0), START);
+    let stuck = call(&mut rig, at(50));
+    let stuck_lane = begins(&mut rig, LaneId::new(FIRST, 1), at(50));
+    cut(&mut rig, cut_lane, at(100));
+    let (generation, _) = rig.ledger.stage(FIRST);
+    let crash = std::sync::Arc::new(Crash {
+        death: Death::Unresponsive,
+        ..(*super::fixture::crash(FIRST, generation)).clone()
+    });
+    let positions = vec![(stuck_lane, Position { at: 0, begun: true })];
+    let scene = Scene { culprit: Some(stuck_lane), positions };
+    let verdict = rig.ledger.crashed(FIRST, generation, &scene, &crash, ABANDONED, at(150));
+    let inputs = verdict.expect("its generation lives").inputs;
+    assert!(matches!(inputs[..], [AfterCrash::Pending { .. }]), "{inputs:?}");
+    let record = rig.ledger.job(stuck).expect("it is open").record(0).expect("it was executing");
+    assert_eq!((record.crashes, record.deaths.len(), record.abandoned), (0, 0, 1));
+    rig.enters(FIRST, at(150));
+    assert_eq!(rig.takes(LaneId::new(FIRST, 0), at(150)).job, stuck, "it is replayed");
 }

@@ -266,9 +266,11 @@ impl State {
                 self.ledger.accept(job, pulled);
             }
             let Some(buffers) = self.buffers.map(job) else { return };
-            buffers.request_room(self.ledger.room_min(job));
-            let is_direct = matches!(buffers.source, JobSource::Direct(_));
-            if is_direct || buffers.await_inputs(mode).unwrap_or(0) == 0 {
+            // A feeder asks for room itself, and a source that is over needs none.
+            if matches!(buffers.source, JobSource::Direct(_)) && !buffers.source_over {
+                return buffers.request_room(self.ledger.room_min(job));
+            }
+            if buffers.await_inputs(mode).unwrap_or(0) == 0 {
                 return;
             }
         }
