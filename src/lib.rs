@@ -281,9 +281,9 @@
 //! | [`Builder::deadline`] | an input, from its acceptance | the input ends: [`Cause::DeadlineExceeded`] |
 //! | [`Builder::enter_timeout`] | the start of a container | the start fails: [`Death::EnterTimedOut`] |
 //!
-//! [`Map::timeout`], [`Map::deadline`] and [`Limits`] override the first two for one map or call. Async code is
-//! dropped where it waits, and synchronous code unwinds at its next [`Context::checkpoint`]. Code that does
-//! neither for 50 ms keeps its thread, which is replaced by another: [`Death::Unresponsive`].
+//! [`Map::timeout`], [`Map::deadline`] and [`Limits`] override the first two for one map or call. Async code
+//! is dropped where it waits, and synchronous code unwinds at its next [`Context::checkpoint`]. Code that
+//! does neither for 50 ms keeps its thread, which is replaced by another: [`Death::Unresponsive`].
 //!
 //! ```
 //! use longshore::{App, Context, Limits};

@@ -5,7 +5,8 @@
 //! [`permits`]. Everything is checked against the model: [`model`] with [`containers`], [`dispatch`],
 //! [`suspects`] and [`little_room`], and [`policy`]. [`kept`] checks the memory, and [`status`], [`ends`]
 //! and [`events`] check what the engine reports. [`tally`] counts what happened, and [`ticket`] has the
-//! values. [`lanes`] has worlds of its own, in which a container has several inputs in flight. Apart from the
+//! values. [`lanes`] has worlds of its own, in which a container has several inputs in flight, and [`limits`]
+//! has worlds with timeouts and deadlines. Apart from the
 //! worlds, [`costs`] counts steps and [`moments`] does two things at the same moment, both on a [`rig`].
 //!
 //! ```text
@@ -26,6 +27,7 @@ mod events;
 mod host;
 mod kept;
 mod lanes;
+mod limits;
 mod moments;
 mod permits;
 mod plan;

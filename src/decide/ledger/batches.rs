@@ -7,7 +7,7 @@
 //! Where a batch is waited for ([`Batching::wait`]), it forms in the queues and not in a container. No input
 //! is leased before its batch runs, so an idle container never waits beside a half-full one.
 //!
-//! Of several inputs that execute together none can be blamed for a crash. They are replayed in *halves*,
+//! If several inputs execute together, none can be blamed for a crash. They are replayed in *halves*,
 //! each alone in its container, until an input crashes by itself. It is then blamed like any other.
 
 use std::collections::BTreeSet;
@@ -48,7 +48,8 @@ pub(super) struct Filling {
     is_half: bool,
     /// The inputs of the half that are not leased yet.
     rest: BTreeSet<InputId>,
-    /// The inputs that are replayed in halves once their code has returned, because it was cut at its timeout.
+    /// The inputs that are replayed in halves once their code has returned, because it was cut at its
+    /// timeout.
     leaving: Half,
     /// The timeout of its inputs, which they share.
     timeout: Option<Duration>,
@@ -134,8 +135,8 @@ impl Ledger {
         filling.taken += inputs;
     }
 
-    /// Counts `done` inputs of a lease that has come back after `took`. Returns the part of that time for which
-    /// they account: of a batch with several leases, each input takes its share.
+    /// Counts `done` inputs of a lease that has come back after `took`. Returns the part of that time for
+    /// which they account: of a batch with several leases, each input takes its share.
     pub(super) fn share_of_batch(&mut self, id: LaneId, leased: u64, done: u64, took: Duration) -> Duration {
         let Some(Batching { size, .. }) = self.rules.batch else {
             self.totals.executed(done, took);
@@ -220,8 +221,8 @@ impl Ledger {
     }
 
     /// Cuts a batch of several inputs at its timeout, `limit`. Its runs are fenced at `positions`. The inputs
-    /// are replayed free, in halves, once the code has returned. Where no input that has begun may begin again,
-    /// each of them fails by the timeout.
+    /// are replayed free, in halves, once the code has returned. Where no input that has begun may begin
+    /// again, each of them fails by the timeout.
     pub(crate) fn cut_batch(
         &mut self,
         id: ContainerId,
@@ -287,7 +288,8 @@ impl Ledger {
         inputs
     }
 
-    /// Decides on inputs that end with their container and are innocent. Those that stay wait in no queue yet.
+    /// Decides on inputs that end with their container and are innocent. Those that stay wait in no queue
+    /// yet.
     fn set_free_together(
         &mut self,
         inputs: Vec<InputId>,

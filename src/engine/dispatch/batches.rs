@@ -85,8 +85,8 @@ impl State {
         }
     }
 
-    /// The lane of the only input that a container executes. `None` if it executes several together, of which
-    /// none can be blamed. An input whose job has ended counts while its code executes.
+    /// The lane of the only input that a container executes. `None` if it executes several together,
+    /// because none of them can be blamed. An input whose job has ended counts while its code executes.
     pub(super) fn executes_alone(&self, id: ContainerId, positions: &[(LaneId, Position)]) -> Option<LaneId> {
         let leased = positions.iter().filter_map(|(lane, position)| {
             let executing = self.ledger.executing_at(*lane, Some(*position));
@@ -108,8 +108,8 @@ impl State {
         self.ledger.leased_by(id).filter_map(executing).sum::<u64>() > 1
     }
 
-    /// Whether the code of a batch is to be told that a part of it is not wanted any more. It is told once
-    /// none is.
+    /// Records that a part of a batch is not wanted any more. Returns whether that is now so for all parts,
+    /// so that the code is interrupted.
     pub(super) fn part_is_unwanted(&mut self, id: ContainerId) -> bool {
         let seat = &mut self.seats[id.index()];
         seat.unwanted_parts += 1;
