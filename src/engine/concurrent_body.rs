@@ -206,9 +206,7 @@ where
 
     fn gives_way(&mut self, cx: &TaskContext<'_>) -> Poll<Served> {
         outside(|| {
-            if !self.back.is_empty() {
-                self.env.dispatch.returned_all(self.env.generation, &mut self.back);
-            }
+            self.seeker.returned_all(&mut self.back);
             cx.waker().wake_by_ref();
         });
         Poll::Pending
@@ -220,9 +218,7 @@ where
         let is_full = self.free.is_empty() && self.slots.len() == dispatch.settings.rules.lanes as usize;
         if self.recycles || is_full {
             self.seeker.stops();
-            if !self.back.is_empty() {
-                dispatch.returned_all(generation, &mut self.back);
-            }
+            self.seeker.returned_all(&mut self.back);
             if self.recycles && self.free.len() == self.slots.len() {
                 self.recycles = false;
                 if dispatch.recycle(container, generation) {
@@ -311,10 +307,8 @@ where
             self.comes_back(lane); // the map or call of its input has ended, so this is no crash
             return None;
         }
-        if !self.back.is_empty() {
-            // An input that has completed may prove the container.
-            outside(|| self.env.dispatch.returned_all(self.env.generation, &mut self.back));
-        }
+        // An input that has completed may prove the container.
+        outside(|| self.seeker.returned_all(&mut self.back));
         self.env.token.blame(lane);
         if self.env.dispatch.settings.rules.has_state {
             return Some(Err(panic)); // the other lanes lose their state

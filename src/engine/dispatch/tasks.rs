@@ -34,6 +34,9 @@ pub(crate) struct WorkSeeker<'a> {
     id: ContainerId,
     generation: Generation,
     waits: Waits,
+    /// Whether lanes have come back by another way since the last look, so that the container may have to
+    /// look again: it may be held until it is empty.
+    is_stale: bool,
     /// The other parts of the batch that was found last, if inputs execute in batches.
     beside: Vec<Work>,
 }
@@ -51,7 +54,7 @@ enum Waits {
 
 impl<'a> WorkSeeker<'a> {
     pub(crate) fn new(dispatch: &'a Dispatch, id: ContainerId, generation: Generation) -> Self {
-        Self { dispatch, id, generation, waits: Waits::No, beside: Vec::new() }
+        Self { dispatch, id, generation, waits: Waits::No, is_stale: false, beside: Vec::new() }
     }
 
     fn key(&self) -> u64 {
@@ -86,6 +89,7 @@ impl<'a> WorkSeeker<'a> {
     pub(crate) fn look(&mut self, waker: &Waker, lane: LaneId, back: &mut Vec<(LaneId, Time)>) -> Next<Work> {
         let (dispatch, id, generation) = (self.dispatch, self.id, self.generation);
         let mut state = dispatch.lock();
+        self.is_stale = false;
         loop {
             self.wake(&mut state);
             dispatch.come_back_all(&mut state, generation, back);
@@ -121,7 +125,7 @@ impl<'a> WorkSeeker<'a> {
         // A wake-up of any task of the container polls this future as well. The lock is taken only if this
         // future was meant.
         let due = timer.as_mut().as_pin_mut().is_some_and(|timer| timer.poll(cx).is_ready());
-        if !due && back.is_empty() && self.still_waits(cx.waker()) {
+        if !due && back.is_empty() && !self.is_stale && self.still_waits(cx.waker()) {
             return Poll::Pending;
         }
         loop {
@@ -140,6 +144,14 @@ impl<'a> WorkSeeker<'a> {
 }
 
 impl WorkSeeker<'_> {
+    /// Lanes have returned from their runs, and their container does not ask for work yet.
+    pub(crate) fn returned_all(&mut self, back: &mut Vec<(LaneId, Time)>) {
+        if !back.is_empty() {
+            self.dispatch.returned_all(self.generation, back);
+            self.is_stale = true;
+        }
+    }
+
     /// The container does not wait for work any more.
     pub(crate) fn stops(&mut self) {
         if self.waits != Waits::No {
