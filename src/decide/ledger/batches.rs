@@ -49,7 +49,8 @@ pub(super) struct Filling {
     is_half: bool,
     /// The inputs of the half that are not leased yet.
     rest: BTreeSet<InputId>,
-    /// The inputs that are replayed in halves once their code has returned, because it was cut at its timeout.
+    /// The inputs that are replayed in halves once their code has returned, because it was cut at its
+    /// timeout.
     leaving: Half,
     /// The timeout of its inputs, which they share.
     timeout: Option<Duration>,
@@ -143,8 +144,8 @@ impl Ledger {
         filling.taken += inputs;
     }
 
-    /// Counts `done` inputs of a lease that has come back after `took`. Returns the part of that time for which
-    /// they account: of a batch with several leases, each input takes its share.
+    /// Counts `done` inputs of a lease that has come back after `took`. Returns the part of that time for
+    /// which they account: of a batch with several leases, each input takes its share.
     pub(super) fn share_of_batch(&mut self, id: LaneId, leased: u64, done: u64, took: Duration) -> Duration {
         let Some(Batching { size, .. }) = self.rules.batch else {
             self.totals.executed(done, took);
@@ -229,8 +230,8 @@ impl Ledger {
     }
 
     /// Cuts a batch of several inputs at its timeout, `limit`. Its runs are fenced at `positions`. The inputs
-    /// are replayed free, in halves, once the code has returned. Where no input that has begun may begin again,
-    /// each of them fails by the timeout.
+    /// are replayed free, in halves, once the code has returned. Where no input that has begun may begin
+    /// again, each of them fails by the timeout.
     pub(crate) fn cut_batch(
         &mut self,
         id: ContainerId,
@@ -296,7 +297,8 @@ impl Ledger {
         inputs
     }
 
-    /// Decides on inputs that end with their container and are innocent. Those that stay wait in no queue yet.
+    /// Decides on inputs that end with their container and are innocent. Those that stay wait in no queue
+    /// yet.
     fn set_free_together(
         &mut self,
         inputs: Vec<InputId>,
@@ -471,11 +473,11 @@ fn pending(decided: &[AfterCrash]) -> impl Iterator<Item = InputId> {
     })
 }
 
-/// What the simulator asks of the batches.
+/// Questions of the simulator.
 #[cfg(test)]
 impl Ledger {
-    /// The inputs that wait and may go into one batch, other than new inputs of maps: those of calls that were
-    /// never leased, and the others, with the number of these that are of calls.
+    /// The inputs that wait and may go into one batch, other than new inputs of maps. The first number counts
+    /// the calls that were never leased. The others were leased before, and some of these are calls too.
     pub(crate) fn waiting_together(&self, now: Time) -> (u64, (u64, u64)) {
         let of_call = |job: &JobId| u64::from(self.jobs[job].kind() == JobKind::Call);
         let requeued = self.requeued.iter().map(|(_, (job, span))| (span.len, of_call(job)));

@@ -68,8 +68,8 @@ impl Dispatch {
         }
     }
 
-    /// An input has come that no container has leased. Where batches are waited for, a container is woken only
-    /// once the batch may run, or if none would look in time.
+    /// An input has come that no container has leased. Where batches are waited for, a container is woken
+    /// only once the batch may run, or if none would look in time.
     pub(super) fn wake_for_arrival(&self, state: &mut State) {
         if state.ledger.awaits_batches() {
             let now = self.now();
@@ -115,9 +115,9 @@ impl State {
         }
     }
 
-    /// The lane of the input that a container executes alone. `None` if it executes several together, of which
-    /// none can be blamed, even if only one of them has no outcome yet. An input whose job has ended counts
-    /// while its code executes.
+    /// The lane of the input that a container executes alone. `None` if it executes several together, because
+    /// none of these can be blamed, even if only one of them has no outcome yet. An input whose job has ended
+    /// counts while its code executes.
     pub(super) fn executes_alone(&self, id: ContainerId, positions: &[(LaneId, Position)]) -> Option<LaneId> {
         if self.seats[id.index()].parts > 1 {
             return None;
@@ -147,8 +147,8 @@ impl State {
         }
     }
 
-    /// The lease of a lane has ended before its inputs have. The code is told once no input that it executes is
-    /// wanted any more. Of a batch these are the inputs of all its parts.
+    /// The lease of a lane has ended before its inputs have. The code is told once no input that it executes
+    /// is wanted any more, in any part of its batch.
     pub(super) fn ends_part(&mut self, id: LaneId, is_executing: bool) {
         let parts = self.seats[id.container.index()].parts;
         let is_told = match parts {
