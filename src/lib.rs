@@ -217,6 +217,35 @@
 //! # Ok::<(), longshore::StartError>(())
 //! ```
 //!
+//! # Batches
+//!
+//! A model or a database often takes many inputs in one call. [`App::batch`], [`App::batch_async`] and
+//! [`App::batch_worker`] describe such code: it gets a slice of inputs, and returns the outcome of each. A
+//! batch has at most [`Builder::batch_size`] inputs of whatever waits: maps, calls and retries.
+//! [`Builder::batch_wait`] lets it wait for more.
+//!
+//! Each input is retried, cancelled and answered by itself. If a batch of several crashes, or comes to its
+//! timeout, none of them is blamed. They are replayed in halves, each by itself, until one input crashes
+//! alone.
+//!
+//! ```
+//! use longshore::{App, Cause};
+//!
+//! let app = App::ephemeral("docs");
+//! let square = app
+//!     .batch("square", |inputs: &[&u64]| {
+//!         assert!(!inputs.iter().any(|n| **n == 13), "the model does not like 13");
+//!         inputs.iter().map(|n| Ok::<_, String>(**n * **n)).collect()
+//!     })
+//!     .containers(2)
+//!     .batch_size(64)
+//!     .start()?;
+//! let outcomes = square.run_all((0..1_000).collect());
+//! assert!(matches!(outcomes[13].as_ref().unwrap_err().cause(), Cause::Poisoned(_)));
+//! assert_eq!(outcomes.iter().filter(|outcome| outcome.is_ok()).count(), 999);
+//! # Ok::<(), longshore::StartError>(())
+//! ```
+//!
 //! # Calls that a service can rest on
 //!
 //! A [`Call`] is cancelled when it is dropped, so a client that leaves frees the container that works for it.
@@ -252,9 +281,9 @@
 //! | [`Builder::deadline`] | an input, from its acceptance | the input ends: [`Cause::DeadlineExceeded`] |
 //! | [`Builder::enter_timeout`] | the start of a container | the start fails: [`Death::EnterTimedOut`] |
 //!
-//! [`Map::timeout`], [`Map::deadline`] and [`Limits`] override the first two for one map or call. Async code is
-//! dropped where it waits, and synchronous code unwinds at its next [`Context::checkpoint`]. Code that does
-//! neither for 50 ms keeps its thread, which is replaced by another: [`Death::Unresponsive`].
+//! [`Map::timeout`], [`Map::deadline`] and [`Limits`] override the first two for one map or call. Async code
+//! is dropped where it waits, and synchronous code unwinds at its next [`Context::checkpoint`]. Code that
+//! does neither for 50 ms keeps its thread, which is replaced by another: [`Death::Unresponsive`].
 //!
 //! ```
 //! use longshore::{App, Context, Limits};

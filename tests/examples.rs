@@ -182,6 +182,33 @@ fn snapshots_say_what_is_wrong_with_a_sick_function() {
 }
 
 #[test]
+fn texts_are_scored_in_batches_and_one_that_the_model_does_not_take_costs_no_other() {
+    let folder = env::temp_dir().join(format!("longshore-texts-{}", std::process::id()));
+    fs::create_dir_all(&folder).expect("a folder can be made");
+    let path = folder.join("texts.md");
+    let long = "word ".repeat(401);
+    let texts = [
+        "a fan-out that survives a crash",
+        &long,
+        "what it costs to wait",
+        "A fan-out that survives: a crash!",
+        "---",
+    ];
+    fs::write(&path, texts.join("\n\n")).expect("a file can be written");
+    let output = printed("14_batches", &[path.to_str().expect("its name is text")]);
+    fs::remove_dir_all(&folder).expect("it can be removed");
+    let lines: Vec<&str> = output.lines().collect();
+    assert_eq!(lines[0], "5 paragraphs: 3 signed, 1 without words, 1 too long");
+    let expected = [
+        "the most alike differ in 0 of 64 bits:",
+        "  a fan-out that survives a crash",
+        "  A fan-out that survives: a crash!",
+        "ended well: true",
+    ];
+    assert_eq!(lines[2..], expected, "{output}");
+}
+
+#[test]
 fn a_pool_of_solvers_reports_its_real_state() {
     let lethal = "it killed 3 solvers, each by a division by zero: true";
     let (healthy, cause) =

@@ -1,5 +1,5 @@
-//! Batches, compared with chunks over rayon that a user writes by hand. A panic in a chunk of rayon's ends the
-//! whole run.
+//! Batches, compared with chunks over rayon that a user writes by hand. A panic in a chunk of rayon's ends
+//! the whole run.
 //!
 //! Both sides call the same code, which gets a slice of references and returns a vector of outcomes.
 

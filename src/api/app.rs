@@ -329,15 +329,16 @@ impl App {
         Builder::new(Arc::clone(&self.shared), name, Box::new(ConcurrentCode(enter)), holds_values)
     }
 
-    /// Describes a function of batches, which executes many inputs in one call. It returns the outcome of each
-    /// input, in their order. All containers share its closure. [`Builder::batch_size`] must be set.
+    /// Describes a function of batches, which executes many inputs in one call. It returns the outcome of
+    /// each input, in their order. All containers share its closure. [`Builder::batch_size`] must be set.
     ///
     /// ```
     /// use longshore::App;
     ///
     /// let app = App::ephemeral("docs");
     /// let embed = |texts: &[&String]| -> Vec<Result<usize, String>> {
-    ///     texts.iter().map(|text| if text.is_empty() { Err("empty".into()) } else { Ok(text.len()) }).collect()
+    ///     let length = |text: &&String| if text.is_empty() { Err("empty".into()) } else { Ok(text.len()) };
+    ///     texts.iter().map(length).collect()
     /// };
     /// let embed = app.batch("embed", embed).batch_size(64).start()?;
     /// let texts: Vec<String> = (0..1000).map(|n| format!("text {n}")).collect();

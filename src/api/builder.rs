@@ -165,18 +165,18 @@ where
     }
 
     /// The largest number of inputs that a call of batch code gets, 1 ..= 65 536. A function of batches
-    /// ([`App::batch`], [`App::batch_async`], [`App::batch_worker`]) must set it, and other functions must not.
-    /// All containers together have at most 2^20 inputs in their batches.
+    /// ([`App::batch`], [`App::batch_async`], [`App::batch_worker`]) must set it, and other functions must
+    /// not. All containers together have at most 2^20 inputs in their batches.
     ///
     /// A batch is filled from everything that waits: maps, calls and retries. It may hold fewer inputs, and
     /// has at least one. The default [window](Builder::window) is at least twice as large as the batches of
     /// all containers.
     ///
     /// Each input has an outcome of its own, and is retried by itself. If a batch of several inputs crashes,
-    /// it is not known which of them is guilty, so none of them pays. The batch is replayed in halves, each by
-    /// itself in its container, until one input crashes alone. One guilty input in a batch of `n` costs
-    /// log2(n) + 1 crashes at most, and [`crash_retries`](Builder::crash_retries) more. With `crash_retries(0)`
-    /// all inputs of the batch are lost.
+    /// it is not known which of them is guilty, so none of them pays. The batch is replayed in halves, each
+    /// by itself in its container, until one input crashes alone. One guilty input in a batch of `n` costs
+    /// log2(n) + 1 crashes at most, and [`crash_retries`](Builder::crash_retries) more. With
+    /// `crash_retries(0)` all inputs of the batch are lost.
     ///
     /// [`App::batch`]: crate::App::batch
     /// [`App::batch_async`]: crate::App::batch_async
@@ -186,12 +186,12 @@ where
         self
     }
 
-    /// How long a batch that is not full waits for more inputs, 0 ..= 10 min. By default it does not wait, and
-    /// takes what is there. A function of batches only.
+    /// How long a batch that is not full waits for more inputs, 0 ..= 10 min. By default it does not wait,
+    /// and takes what is there. A function of batches only.
     ///
-    /// The time counts from the first input that the batch could have. A batch does not wait if no more inputs
-    /// can come: it holds no call, and each open map is at its end or has its window full. Retries that are
-    /// not yet due are not waited for. No container holds inputs while a batch forms.
+    /// The time counts from the first input that the batch could have. A batch does not wait if no more
+    /// inputs can come: it holds no call, and each open map is at its end or has its window full. Retries
+    /// that are not yet due are not waited for. No container holds inputs while a batch forms.
     ///
     /// ```
     /// use std::time::Duration;

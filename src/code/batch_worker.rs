@@ -1,4 +1,5 @@
-//! Batch workers: functions with a state of their own in each container, which execute many inputs in one call.
+//! Batch workers: functions with a state of their own in each container, which execute many inputs in one
+//! call.
 
 use crate::code::context::Context;
 use std::fmt;
@@ -7,9 +8,9 @@ use std::fmt;
 /// [`Builder::batch_size`](crate::Builder::batch_size) says how many. Each container has one worker, on the
 /// container's thread, so a worker need not be `Send`.
 ///
-/// Each input has an outcome of its own, and is retried by itself. A panic ends the worker, and nobody can say
-/// which input of the batch is guilty. So the inputs are replayed in halves, each half by itself, until the
-/// guilty input has crashed alone.
+/// Each input has an outcome of its own, and is retried by itself. A panic ends the worker, and it is not
+/// known which input of the batch is guilty. So the inputs are replayed in halves, each half by itself, until
+/// the guilty input has crashed alone.
 ///
 /// ```
 /// use longshore::{App, BatchWorker, Context};
@@ -54,8 +55,8 @@ pub trait BatchWorker: Sized + 'static {
     /// With a vector of another length every input fails with
     /// [`Cause::BatchLength`](crate::Cause::BatchLength).
     ///
-    /// The inputs may be of several maps and calls. The [index](X
-    /// [attempt](Context::attempt) and the tracing span of the context are those of the first input.
+    /// The inputs may be of several maps and calls. The context has the [index](Context::input),
+    /// the [attempt](Context::attempt) and the tracing span of the first input.
     ///
     /// # Errors
     ///

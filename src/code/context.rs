@@ -220,19 +220,20 @@ impl Context {
 }
 
 impl Context {
-    /// Unwinds if this code should end: its container was killed (by hand, or for using too much memory), its
-    /// function was aborted, its attempt has come to its [timeout](crate::Builder::timeout) or
-    /// [deadline](crate::Builder::deadline), or its map or call was cancelled or has ended. A long synchronous computation
-    /// should call it now and then. Code that does not call it goes on until it returns, and its answer is
-    /// then refused. If the container was killed or the function aborted, such code goes on in an *abandoned*
-    /// thread. Otherwise its container stays occupied until it returns.
+    /// Unwinds if this code should end. Its container was killed (by hand, or for using too much memory), or
+    /// its function was aborted. Or its map or call was cancelled or has ended, or its attempt has come to
+    /// its [timeout](crate::Builder::timeout) or [deadline](crate::Builder::deadline).
+    ///
+    /// A long synchronous computation should call it now and then. Code that does not call it goes on until
+    /// it returns, and its answer is then refused. If the container was killed or the function aborted, such
+    /// code goes on in an *abandoned* thread. Otherwise its container stays occupied until it returns.
     ///
     /// A container whose code was cancelled lives on. The unwind may leave a [`Worker`](crate::Worker)
     /// half-updated, so the worker is dropped without an `exit`, and `enter` builds a new one, unless the
-    /// function [keeps it](crate::Builder::keep_interrupted). Each execution
-    /// that is cancelled in this way costs an `enter`. None of this is a crash. Tasks that the code has
-    /// spawned in an async container go on, unless its worker is entered again. Helper threads in the [`Scope`] of the container also unwind at
-    /// their checkpoints, until the container takes its next inputs.
+    /// function [keeps it](crate::Builder::keep_interrupted). Each execution that is cancelled in this way
+    /// costs an `enter`. None of this is a crash. Tasks that the code has spawned in an async container go
+    /// on, unless its worker is entered again. Helper threads in the [`Scope`] of the container also unwind
+    /// at their checkpoints, until the container takes its next inputs.
     ///
     /// A checkpoint costs about 2 ns. It does nothing while the thread is panicking, or on a thread that is
     /// neither a container's nor in a [`Scope`].
@@ -281,10 +282,10 @@ impl Context {
         Some(limit.saturating_sub(u64::try_from(used).unwrap_or(0)))
     }
 
-    /// Whether this execution is cancelled: its map or call was cancelled or has ended, its attempt has come to
-    /// its timeout or deadline, its container was killed, its function was aborted, or the container is over its memory limit. Code that cannot unwind
-    /// at a [`checkpoint`](Context::checkpoint) asks this instead, and returns early. The answer is then
-    /// refused.
+    /// Whether this execution is cancelled: its map or call was cancelled or has ended, its attempt has come
+    /// to its timeout or deadline, its container was killed, its function was aborted, or the container is
+    /// over its memory limit. Code that cannot unwind at a [`checkpoint`](Context::checkpoint) asks this
+    /// instead, and returns early. The answer is then refused.
     ///
     /// ```
     /// use longshore::{App, Context};

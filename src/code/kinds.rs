@@ -21,7 +21,7 @@ pub(crate) struct PlainBatch<F>(pub(crate) F);
 /// An async function of batches.
 pub(crate) struct AsyncBatch<F>(pub(crate) F);
 
-/// A [`BatchWorker`](crate::BatchWorker), made anew by its `enter` for each generation.
+/// A [`BatchWorker`](crate::BatchWorker), which its `enter` makes for each generation.
 pub(crate) struct BatchWorkerCode<N>(pub(crate) N);
 
 #[cfg(feature = "testkit")]

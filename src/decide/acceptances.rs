@@ -12,6 +12,7 @@ use crate::decide::time::Time;
 /// Inputs that were accepted at the same time.
 #[derive(Debug)]
 struct Accepted {
+    first: u64,
     /// The index after the last of them.
     end: u64,
     /// The moment of their deadline. `None` until [`Acceptances::run_from`].
@@ -38,7 +39,7 @@ impl Acceptances {
     /// [`run_from`](Self::run_from).
     pub(super) fn accept(&mut self, span: Span) {
         self.forget_done();
-        self.ranges.push_back(Accepted { end: span.end(), due: None, pending: span.len });
+        self.ranges.push_back(Accepted { first: span.first, end: span.end(), due: None, pending: span.len });
     }
 
     /// The deadlines of the inputs that were accepted since the last call run from now.
@@ -52,7 +53,8 @@ impl Acceptances {
     /// Records that the inputs of `span`, which were accepted together, have their outcomes.
     pub(super) fn ended(&mut self, span: Span) {
         let at = self.ranges.partition_point(|range| range.end <= span.first);
-        if let Some(range) = self.ranges.get_mut(at) {
+        // The range of inputs that end at their deadline was taken before.
+        if let Some(range) = self.ranges.get_mut(at).filter(|range| range.first <= span.first) {
             range.pending = range.pending.saturating_sub(span.len);
         }
         self.forget_done();
@@ -113,6 +115,18 @@ mod tests {
         );
         assert_eq!((accepted.take_due(at(10)), accepted.take_due(at(11))), (None, Some(5)));
         assert_eq!((accepted.first_due(), accepted.take_due(at(20))), (Some(at(14)), Some(6)));
+    }
+
+    #[test]
+    fn the_end_of_an_input_past_its_deadline_does_not_concern_the_inputs_behind_it() {
+        let mut accepted = Acceptances::new(Duration::from_millis(10));
+        accepted.accept(span(0, 1));
+        accepted.run_from(at(0));
+        accepted.accept(span(1, 1));
+        accepted.run_from(at(5));
+        assert_eq!(accepted.take_due(at(10)), Some(1));
+        accepted.ended(span(0, 1));
+        assert_eq!(accepted.first_due(), Some(at(15)));
     }
 
     #[test]

@@ -85,7 +85,7 @@ impl GenerationEnv<'_> {
         }
     }
 
-    /// Begins to execute a batch. The context is that of its first input.
+    /// Begins to execute a batch. The context has the index and the attempt of its first input.
     fn begin_batch(&self, works: &mut Vec<Work>) -> Vec<LeasedRun<'_>> {
         let mut works = works.drain(..);
         let first = works.next().map(|work| self.begin(work));

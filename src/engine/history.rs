@@ -112,6 +112,7 @@ impl Fact {
             | Event::Crashed(_)
             | Event::Killed(_)
             | Event::Poisoned { .. }
+            | Event::TimedOut { .. }
             | Event::Missed(_) => None,
         }
     }

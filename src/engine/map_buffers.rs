@@ -391,7 +391,7 @@ impl MapBuffers {
 
     /// Records that there is less room than `least`, which would be worth a claim, so that the consumer
     /// announces more room.
-    pub(super) fn request_room(&self, least: u64) {
+    pub(crate) fn request_room(&self, least: u64) {
         // `least` is less than `room_min` if the source has only a few inputs left.
         self.flow.room_min.fetch_min(least, Ordering::SeqCst);
         self.flow.room_wanted.store(true, Ordering::SeqCst);

@@ -58,6 +58,7 @@ impl Telemetry<'_> {
         match event {
             Event::Crashed(crash) => self.crashed(crash, caller, detail),
             Event::Poisoned { input, attempts, .. } => self.poisoned(caller, *input, *attempts),
+            Event::TimedOut { .. } => self.timed_out(event, caller),
             _ => ignore_panic(|| self.emit(event, detail)),
         }
     }
@@ -120,7 +121,9 @@ impl Telemetry<'_> {
             Event::Missed(events) => {
                 tracing::warn!(target: TARGET, app, function, events, "events were missed");
             }
-            Event::Crashed(_) | Event::Poisoned { .. } => unreachable!("`log` handles these events"),
+            Event::Crashed(_) | Event::Poisoned { .. } | Event::TimedOut { .. } => {
+                unreachable!("`log` handles these events")
+            }
         }
     }
 
@@ -181,6 +184,22 @@ impl Telemetry<'_> {
         ignore_panic(
             || tracing::warn!(target: TARGET, app, function, map, call, input, attempts, "input poisoned"),
         );
+    }
+
+    fn timed_out(self, event: &Event, caller: &Caller) {
+        let Self { app, function } = self;
+        let Event::TimedOut { input, attempt, limit, is_deadline, is_retried, .. } = event else { return };
+        let (map, call, input) = (caller.label().map(|label| &**label), caller.call(), caller.input(*input));
+        let attempt = attempt.get();
+        ignore_panic(|| {
+            if *is_deadline {
+                tracing::info!(target: TARGET, app, function, map, call, input, attempt, ?limit, "deadline exceeded");
+            } else {
+                tracing::info!(
+                    target: TARGET, app, function, map, call, input, attempt, ?limit, is_retried, "attempt timed out"
+                );
+            }
+        });
     }
 
     /// The span of one input, or of several inputs from `index` on. It is a child of the caller's span.

@@ -92,7 +92,7 @@ impl EventModel {
             Event::Paused => Due::Paused,
             Event::Resumed => Due::Resumed,
             Event::ExitTimedOut(container, _) => Due::ExitTimedOut(*container),
-            Event::Ended(_) | Event::Missed(_) => panic!("told: {event:?}"),
+            Event::Ended(_) | Event::Missed(_) | Event::TimedOut { .. } => panic!("told: {event:?}"),
         };
         let due = self.due.pop_front();
         assert_eq!(Some(told), due, "told, and what is due; due then: {:?}", self.due);

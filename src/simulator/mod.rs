@@ -5,8 +5,8 @@
 //! [`permits`]. Everything is checked against the model: [`model`] with [`containers`], [`dispatch`],
 //! [`suspects`] and [`little_room`], and [`policy`]. [`kept`] checks the memory, and [`status`], [`ends`]
 //! and [`events`] check what the engine reports. [`tally`] counts what happened, and [`ticket`] has the
-//! values. [`lanes`] has worlds of its own, in which a container has several inputs in flight, and so has
-//! [`batches`], in which a container executes several inputs together. Apart from the
+//! values. [`lanes`], [`batches`] and [`limits`] have worlds of their own: of containers with several inputs
+//! in flight, of batches, and with timeouts and deadlines. Apart from the
 //! worlds, [`costs`] counts steps and [`moments`] does two things at the same moment, both on a [`rig`].
 //!
 //! ```text
@@ -28,6 +28,7 @@ mod events;
 mod host;
 mod kept;
 mod lanes;
+mod limits;
 mod moments;
 mod permits;
 mod plan;

@@ -261,6 +261,10 @@ impl Written {
                 Event::Poisoned { input, attempts, .. } => {
                     format!("input {input} is poisoned after {attempts} attempts")
                 }
+                Event::TimedOut { input, attempt, limit, is_deadline, .. } => {
+                    let what = if *is_deadline { "deadline" } else { "timeout" };
+                    format!("input {input} attempt {attempt} is cut at its {what} of {limit:?}")
+                }
                 Event::GaveUp(gave_up) => format!("gave up: {}", gave_up.in_full()),
                 Event::ExitTimedOut(container, limit) => format!("{container} exit took over {limit:?}"),
                 Event::Reset => "reset".to_owned(),

@@ -45,8 +45,8 @@ pub enum ConfigError {
     OneAtATime { inputs: usize, instead: &'static str },
     /// The function executes batches, and [`Builder::batch_size`](crate::Builder::batch_size) was not set.
     NoBatchSize,
-    /// The function does not execute batches, and a batch was described. [`App::batch`](crate::App::batch) and
-    /// [`App::batch_worker`](crate::App::batch_worker) make functions that do.
+    /// The function does not execute batches, and a batch was described. [`App::batch`](crate::App::batch)
+    /// and [`App::batch_worker`](crate::App::batch_worker) make functions that do.
     NotBatched,
     /// The largest number of inputs of a batch is outside 1 ..= `max`.
     #[expect(missing_docs, reason = "the variant's sentence names its numbers")]

@@ -61,6 +61,25 @@ pub enum Event {
         /// The number of times that the input was executed.
         attempts: Attempt,
     },
+    /// An attempt was cut at its [timeout](crate::Builder::timeout) or at its input's
+    /// [deadline](crate::Builder::deadline). An input whose deadline passes while it waits has no event.
+    #[non_exhaustive]
+    TimedOut {
+        /// The label of its map, if it has one.
+        map: Option<Arc<str>>,
+        /// The number of the call, if the input belongs to a call.
+        call: Option<u64>,
+        /// The index of the input in its map, or 0 for a call.
+        input: u64,
+        /// The attempt.
+        attempt: Attempt,
+        /// The limit: the timeout of the attempt, or the time from the acceptance of the input to its deadline.
+        limit: Duration,
+        /// Whether the limit was the deadline.
+        is_deadline: bool,
+        /// Whether the input is executed again.
+        is_retried: bool,
+    },
     /// The `exit` of a container took longer than this timeout, and its thread was left behind.
     ExitTimedOut(ContainerId, Duration),
     /// The function gave up. The value holds the first crashes and the crash that exceeded the limit.

@@ -154,6 +154,18 @@ impl Serialize for Event {
                 input: u64,
                 attempts: Attempt,
             },
+            TimedOut {
+                #[serde(skip_serializing_if = "Option::is_none")]
+                map: Option<&'a str>,
+                #[serde(skip_serializing_if = "Option::is_none")]
+                call: Option<u64>,
+                input: u64,
+                attempt: Attempt,
+                #[serde(serialize_with = "ms")]
+                limit_ms: Duration,
+                is_deadline: bool,
+                is_retried: bool,
+            },
             ExitTimedOut {
                 container: ContainerId,
                 #[serde(serialize_with = "ms")]
@@ -185,6 +197,15 @@ impl Serialize for Event {
             Self::Poisoned { map, call, input, attempts } => {
                 Named::Poisoned { map: map.as_deref(), call: *call, input: *input, attempts: *attempts }
             }
+            Self::TimedOut { map, call, input, attempt, limit, is_deadline, is_retried } => Named::TimedOut {
+                map: map.as_deref(),
+                call: *call,
+                input: *input,
+                attempt: *attempt,
+                limit_ms: *limit,
+                is_deadline: *is_deadline,
+                is_retried: *is_retried,
+            },
             Self::ExitTimedOut(container, limit) => {
                 Named::ExitTimedOut { container: *container, limit_ms: *limit }
             }

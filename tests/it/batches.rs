@@ -26,7 +26,7 @@ fn echo(inputs: &[&u64]) -> Outcomes {
     inputs.iter().map(|n| Ok(**n)).collect()
 }
 
-/// The output of an outcome that is none but `Ok`.
+/// The output of an outcome that must be `Ok`.
 fn got<T>(outcome: Result<T, Failure<u64, &'static str>>) -> T {
     outcome.unwrap_or_else(|failure| panic!("{failure}"))
 }

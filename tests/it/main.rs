@@ -17,6 +17,7 @@ mod blame;
 mod calls;
 mod cancelling;
 mod concurrent;
+mod deadlines;
 mod dispatching;
 mod drops;
 mod embedding;

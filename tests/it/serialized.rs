@@ -1,4 +1,5 @@
-//! Serialized names are stable. The golden files are of a function in virtual time, so that they are the same in each run.
+//! Serialized names are stable. The golden files are of a function in virtual time, so that they are the same
+//! in each run.
 //!
 //! Names and words may be added. A test that fails because of an addition prints the new text.
 

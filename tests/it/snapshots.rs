@@ -1,4 +1,5 @@
-//! The promises of snapshots: they show what is wrong, since when and where, their numbers add up, and they keep nothing alive.
+//! The promises of snapshots: they show what is wrong, since when and where, their numbers add up, and they
+//! keep nothing alive.
 
 use std::convert::Infallible;
 use std::sync::Arc;

@@ -32,4 +32,4 @@ pub use checked::Checked;
 pub use refusal::Refusal;
 pub use routes::{REQUEST_LIMIT, Thumbnails, UPLOAD_BYTES_MAX, routes};
 pub use serve::serve;
-pub use settings::{CALLS_MAX, MEMORY_BYTES_MAX, settings};
+pub use settings::{CALLS_MAX, DECODE_LIMIT, MEMORY_BYTES_MAX, settings};

@@ -7,7 +7,7 @@
 //! Where a batch is waited for ([`Batching::wait`]), it forms in the queues and not in a container. No input
 //! is leased before its batch runs, so an idle container never waits beside a half-full one.
 //!
-//! Of several inputs that execute together none can be blamed for a crash. They are replayed in *halves*,
+//! If several inputs execute together, none can be blamed for a crash. They are replayed in *halves*,
 //! each alone in its container, until an input crashes by itself. It is then blamed like any other.
 
 use std::collections::BTreeSet;

@@ -39,8 +39,8 @@ impl Ledger {
         };
         let size = self.batch_size();
         if unbegun.here.mul_f64(size as f64) >= CLAIM_WORK {
-            // Each of the inputs, or of the batches, may cost as much, so none of them should wait for another
-            // while containers are idle.
+            // Each of the inputs, or of the batches, may cost as much, so none of them should wait for
+            // another while containers are idle.
             return Steal::Before { from: id, index: unbegun.end - unbegun.inputs, cost: Some(unbegun.here) };
         }
         if unbegun.work >= STEAL_MIN {

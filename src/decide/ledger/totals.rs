@@ -88,8 +88,9 @@ impl LedgerTotals {
         }
     }
 
-    /// Records that a part of a batch, or several whole batches, came back from `inputs` executions in `took`.
-    /// Each input of a batch takes as long as the batch. The batches are counted by their first parts.
+    /// Records that a part of a batch, or several whole batches, came back from `inputs` executions in
+    /// `took`. Each input of a batch takes as long as the batch. The batches are counted by their first
+    /// parts.
     pub(super) fn executed_in_batches(&mut self, inputs: u64, batches: u64, took: Duration, is_first: bool) {
         self.batched += inputs;
         self.batches += if is_first { batches } else { 0 };

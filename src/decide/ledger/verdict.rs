@@ -738,7 +738,8 @@ impl Ledger {
         }
     }
 
-    /// The input that was executing at `position`, if there is one. Of a batch it is the first.
+    /// The input that was executing at `position`, if there is one. If a batch was executing, it is the
+    /// first.
     pub(super) fn executing(&self, id: LaneId, position: Option<Position>) -> Option<InputId> {
         let (job, span) = self.executing_span(id, position)?;
         Some(InputId { job, index: span.first })

@@ -97,9 +97,7 @@ impl Dispatch {
         state.buffers.open.insert(job, JobBuffers::Map(Box::new(buffers)));
         state.observed.map_began(job, self.now());
         state.refresh_window(job);
-        if state.ledger.has_deadline(job) {
-            state.fill_window(job); // the deadlines of these inputs run, whether or not they are claimed
-        }
+        state.accept_for_deadline(job);
         // A map with a feeder has no input yet. Its first input wakes a container.
         if let Some(inputs) = known {
             if inputs > 0 {
@@ -252,6 +250,7 @@ impl Dispatch {
         if room > 0 && buffers.flow.room_wanted.swap(false, Ordering::SeqCst) {
             buffers.space.notify_all();
             state.ledger.requeue_map(job);
+            state.accept_for_deadline(job);
             self.wake_for_room(state, job, room);
         }
         Found::Pending
@@ -268,9 +267,7 @@ impl Dispatch {
             buffers.flow.room_wanted.store(false, Ordering::SeqCst);
             buffers.space.notify_all();
             state.ledger.requeue_map(job);
-            if state.ledger.has_deadline(job) {
-                state.fill_window(job);
-            }
+            state.accept_for_deadline(job);
             self.wake_for_room(&mut state, job, room);
         }
     }

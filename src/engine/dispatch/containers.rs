@@ -110,7 +110,8 @@ impl Dispatch {
                     state.lent_ahead = Some(now);
                 }
                 if !state.ledger.is_batched() {
-                    self.pass_on(state, now); // the event that woke this container may bring work for others too
+                    // The event that woke this container may bring work for others too.
+                    self.pass_on(state, now);
                 }
                 Next::Work(self.lend(state, lane, lease))
             }
@@ -216,7 +217,8 @@ impl Dispatch {
         Work { lane: id, run, lease, previous, caller }
     }
 
-    /// The executing input has failed, by its error or for another reason. Returns whether the run goes on with the next input.
+    /// The executing input has failed, by its error or for another reason. Returns whether the run goes on
+    /// with the next input.
     pub(crate) fn failed(
         &self,
         id: LaneId,

@@ -83,9 +83,7 @@ impl Dispatch {
             state.buffers.map(job).is_some_and(|buffers| buffers.flow.awaited.swap(false, Ordering::SeqCst));
         if waited {
             state.ledger.requeue_map(job);
-            if state.ledger.has_deadline(job) {
-                state.fill_window(job);
-            }
+            state.accept_for_deadline(job);
             self.wake_for_arrival(&mut state);
         }
     }

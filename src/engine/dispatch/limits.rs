@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::base::ids::{ContainerId, Generation, InputId, JobId, LaneId};
+use crate::base::ids::{Attempt, ContainerId, Generation, InputId, JobId, LaneId};
 use crate::base::position::Position;
 use crate::code::token::Token;
 use crate::data::failure::{Reason, Tried};
@@ -18,8 +18,10 @@ use crate::decide::restart::Restart;
 use crate::decide::time::Time;
 use crate::engine::caller::Caller;
 use crate::engine::dispatch::{Dispatch, State};
+use crate::engine::map_buffers::JobSource;
 use crate::engine::messages::Notice;
 use crate::values::crash::{Crash, Death};
+use crate::values::event::Event;
 
 impl Dispatch {
     /// Does everything that is due at the limits of time. Returns the time until the next look, if one is
@@ -82,7 +84,8 @@ impl Dispatch {
         self.after_cancel(state);
     }
 
-    /// A batch of several inputs has come to its timeout. It is not known which of them is slow.
+    /// A batch of several inputs has come to its timeout. It is not known which of them is slow. The event
+    /// names the first of them.
     fn batch_times_out(&self, state: &mut State, id: ContainerId, limit: Duration, now: Time) {
         let leased: Vec<LaneId> = state.ledger.leased_by(id).collect();
         let mut jobs: Vec<JobId> = Vec::new();
@@ -94,7 +97,12 @@ impl Dispatch {
                 return;
             }
         }
+        let first = positions.iter().find_map(|(lane, at)| Some((*lane, state.executing(*lane, Some(*at))?)));
         let decided = state.ledger.cut_batch(id, &positions, limit, now);
+        if let Some((lane, executing)) = first {
+            let is_retried = decided.iter().any(|after| matches!(after, AfterCut::Retry { .. }));
+            state.emit_cut(lane, executing, CutBy::Timeout(limit), is_retried, now);
+        }
         positions.iter().for_each(|(lane, _)| state.set_unwanted(*lane, true));
         decided.into_iter().for_each(|after| state.after_cut(after, now));
         jobs.dedup();
@@ -104,8 +112,14 @@ impl Dispatch {
 
     /// Cuts the attempt that a lane executes. The run of the lane is fenced.
     fn cut(&self, state: &mut State, lane: LaneId, position: Position, by: CutBy, now: Time) {
+        let attempt = state.executing(lane, Some(position)).map_or(Attempt::FIRST, |(_, attempt)| attempt);
         let after = state.ledger.cut(lane, position, by, now);
         state.set_unwanted(lane, true);
+        let (cut, is_retried) = match &after {
+            AfterCut::Retry { .. } => (by, true),
+            AfterCut::Final { cut, .. } => (*cut, false),
+        };
+        state.emit_cut(lane, (position.at, attempt), cut, is_retried, now);
         state.after_cut(after, now);
     }
 
@@ -198,6 +212,25 @@ impl Dispatch {
 }
 
 impl State {
+    /// Emits that the attempt at an input was cut in a lane.
+    fn emit_cut(
+        &mut self,
+        lane: LaneId,
+        (input, attempt): (u64, Attempt),
+        cut: CutBy,
+        is_retried: bool,
+        now: Time,
+    ) {
+        let (limit, is_deadline) = match cut {
+            CutBy::Timeout(limit) => (limit, false),
+            CutBy::Deadline(limit) => (limit, true),
+        };
+        let caller = self.caller(lane);
+        let (map, call) = (caller.label().cloned(), caller.call());
+        let event = Event::TimedOut { map, call, input, attempt, limit, is_deadline, is_retried };
+        self.emit_for(event, caller, now);
+    }
+
     /// Carries out the decision on an attempt that was cut.
     fn after_cut(&mut self, after: AfterCut, now: Time) {
         match after {
@@ -205,6 +238,29 @@ impl State {
             AfterCut::Final { input, attempts, deaths, cut, ends_map } => {
                 let tried = Tried { attempts: attempts.get(), deaths, peak_bytes: None };
                 self.fail(input, tried, Why::Reason(cut.into()), ends_map, now);
+            }
+        }
+    }
+
+    /// Accepts the inputs for which the window of a map has room, if they have a deadline. It runs whether or
+    /// not a container claims them. From now on the source and the consumer inform the function of more.
+    pub(super) fn accept_for_deadline(&mut self, job: JobId) {
+        let mode = self.ledger.mode();
+        if !self.ledger.has_deadline(job) || mode != Mode::Running || self.broken.is_some() {
+            return;
+        }
+        loop {
+            let (Some(known), Some(buffers)) = (self.ledger.job(job), self.buffers.map(job)) else { return };
+            let (first, held) = (known.counts().pulled, buffers.held_by_window());
+            if held > 0 {
+                let pulled = self.buffers.pull(job, first, held);
+                self.ledger.accept(job, pulled);
+            }
+            let Some(buffers) = self.buffers.map(job) else { return };
+            buffers.request_room(self.ledger.room_min(job));
+            let is_direct = matches!(buffers.source, JobSource::Direct(_));
+            if is_direct || buffers.await_inputs(mode).unwrap_or(0) == 0 {
+                return;
             }
         }
     }

@@ -171,8 +171,8 @@ pub struct FunctionSnapshot {
     pub containers: Containers,
     /// The number of inputs that each container may have in flight: what
     /// [`Builder::concurrent_inputs`](crate::Builder::concurrent_inputs) or
-    /// [`Builder::batch_size`](crate::Builder::batch_size) has set. The number that all of them have in flight
-    /// is [`InputCounts::executing`].
+    /// [`Builder::batch_size`](crate::Builder::batch_size) has set. The number that all of them have in
+    /// flight is [`InputCounts::executing`].
     pub concurrent_inputs: usize,
     /// The batches of the function. `None` for code that executes one input in a call.
     #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Option::is_none"))]

@@ -2,6 +2,7 @@
 
 use std::convert::identity;
 use std::panic::panic_any;
+use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 use std::time::Duration;
@@ -180,6 +181,28 @@ fn a_picture_that_takes_too_long_is_answered_with_504_and_frees_its_container() 
     steps.begun();
     steps.ended();
     assert_eq!(thumbnails.status().crashes, 0);
+}
+
+#[test]
+fn a_picture_at_which_the_decoder_hangs_is_answered_with_504_and_its_container_is_replaced() {
+    let (release, released) = channel::<()>();
+    let released = Mutex::new(released);
+    // It hangs at the picture without bytes only, and passes no checkpoint.
+    let work = move |picture: &Picture| {
+        if picture.0.is_empty() {
+            let _ = released.lock().map(|released| released.recv());
+        }
+        picture.thumbnail()
+    };
+    let thumbnails = start(work, |function| function.containers(1).timeout(Duration::from_millis(200)));
+    let address = served(&thumbnails);
+    let answer = post(address, b"").expect("it is answered");
+    assert_eq!((answer.status, answer.retry_after), (504, None), "{}", answer.text());
+    let made = (0..100).any(|_| post(address, &GOOD).expect("it is answered").status == 200);
+    assert!(made, "the next container decodes");
+    let status = thumbnails.status();
+    assert_eq!((status.crashes, status.containers.abandoned), (1, 1), "{status}");
+    drop(release);
 }
 
 #[test]
