@@ -48,7 +48,7 @@ use crate::simulator::tape::Tape;
 use crate::simulator::{Verbosity, every_seed};
 
 /// The number of worlds in a normal test run.
-const WORLDS: u64 = 1000;
+const WORLDS: u64 = 600;
 
 /// The bytes that a container may use.
 const LIMIT: u64 = 1000;
