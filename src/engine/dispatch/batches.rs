@@ -147,8 +147,8 @@ impl State {
         }
     }
 
-    /// The lease of a lane has ended before its inputs have. The code is told once no input that it executes
-    /// is wanted any more, in any part of its batch.
+    /// The lease of a lane has ended before its inputs have. The code is interrupted once no input that it
+    /// executes is wanted any more, in any part of its batch.
     pub(super) fn ends_part(&mut self, id: LaneId, is_executing: bool) {
         let parts = self.seats[id.container.index()].parts;
         let is_told = match parts {
