@@ -15,10 +15,11 @@ use crate::support::{Gate, Started, crash, under_each_policy, unhung, until};
 
 type Outcomes = Vec<Result<u64, &'static str>>;
 type Batches = Builder<u64, u64, &'static str>;
+type Code = Box<dyn Fn(&[&u64]) -> Outcomes + Send + Sync>;
 
 /// Describes a function of batches. The code is boxed, so that the engine is compiled for one type of code.
 fn batches(app: &App, code: impl Fn(&[&u64]) -> Outcomes + Send + Sync + 'static) -> Batches {
-    let code: Box<dyn Fn(&[&u64]) -> Outcomes + Send + Sync> = Box::new(code);
+    let code: Code = Box::new(code);
     app.batch("f", code).restart(RateLimited::never())
 }
 
