@@ -204,8 +204,8 @@ impl Cursor {
         self.from + batches * self.batch
     }
 
-    /// The end of the places that execute together with `place`, for the thread that executes it. No other
-    /// thread shortens the range within them.
+    /// The end of the places that execute together with `place`, for the thread that executes it and for
+    /// the one that has fenced it. No thread shortens the range within them.
     pub(super) fn executing_to(&self, place: u64) -> u64 {
         let control = self.control.load(Ordering::Acquire);
         // While another thread interferes, its decision is waited for.

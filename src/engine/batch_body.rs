@@ -142,7 +142,7 @@ where
 }
 
 /// The same, in a task.
-pub(crate) async fn drive_batch_in_task<I, O, E>(
+async fn drive_batch_in_task<I, O, E>(
     batch: &[LeasedRun<'_>],
     errors: &Errors<E>,
     mut call: impl AsyncFnMut(&[&I]) -> Outcomes<O, E>,
@@ -214,7 +214,7 @@ where
             if goes_on {
                 goes_on = part.returned(active, outcome, used, span, errors);
             } else {
-                // The job of the input has ended meanwhile.
+                // The job of the input has ended meanwhile, or its container has died.
                 part.env.dispatch.count_late();
                 part.env.token.drop_inside(outcome);
             }

@@ -257,7 +257,7 @@ impl Ledger {
     }
 
     fn cut_in_batch(&mut self, id: ContainerId, input: InputId, limit: Duration, now: Time) -> AfterCut {
-        let is_replayed = self.rules.crash_retries > 0;
+        let is_replayed = self.rules.crash_retries > 0 && self.goes_on();
         let cut = CutBy::Timeout(limit);
         let job = self.jobs.get_mut(&input.job).expect("a lease belongs to an open job");
         let record = job.record_or_new(input.index);

@@ -405,7 +405,7 @@ impl Ledger {
     /// container.
     pub(crate) fn alone_ready(&self) -> Option<Takers> {
         let waits = !(self.alone.is_empty() && self.halves.is_empty());
-        (self.goes_on() && waits).then(|| self.takers_alone())
+        (self.dispatches() && waits).then(|| self.takers_alone())
     }
 
     /// The suspect that may be replayed next, with the crash that its container must have outlived.
@@ -489,7 +489,10 @@ impl Ledger {
     pub(super) fn ready(&mut self, job: JobId, now: Time, sources: &impl Sources) -> u64 {
         let waiting = self.jobs[&job].fresh();
         if waiting > 0 {
-            self.note_source(job, !sources.is_over(job));
+            if self.awaits_batches() {
+                let may_bring_more = !sources.is_over(job) && self.room(job, sources) > 0;
+                self.note_source(job, may_bring_more);
+            }
             return waiting;
         }
         let mut available = sources.available(job, self.mode);

@@ -116,7 +116,7 @@ impl State {
     }
 
     /// The lane of the input that a container executes alone. `None` if it executes several together, because
-    /// none of these can be blamed, even if only one of them has no outcome yet. An input whose job has ended
+    /// none of them can be blamed, even if only one of them has no outcome yet. An input whose job has ended
     /// counts while its code executes.
     pub(super) fn executes_alone(&self, id: ContainerId, positions: &[(LaneId, Position)]) -> Option<LaneId> {
         if self.seats[id.index()].parts > 1 {
@@ -126,14 +126,6 @@ impl State {
         let position = positions.iter().find(|(at, _)| *at == lane).map(|(_, position)| *position);
         let is_orphan = || self.ledger.orphan(lane).is_some_and(|orphan| orphan.together == 1);
         (self.ledger.executes_one(lane, position) || is_orphan()).then_some(lane)
-    }
-
-    /// Whether a container executes wanted inputs that have begun together with others.
-    pub(super) fn executes_several(&self, id: ContainerId) -> bool {
-        let at = |lane| Some((lane, self.run(lane)?.look()));
-        let positions: Vec<(LaneId, Position)> = self.ledger.leased_by(id).filter_map(at).collect();
-        let executes = positions.iter().any(|(_, position)| position.begun);
-        executes && self.executes_alone(id, &positions).is_none()
     }
 
     /// Records whether the task of a run was waiting when the run was fenced. The parts of a batch have one

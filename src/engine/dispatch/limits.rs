@@ -68,7 +68,7 @@ impl Dispatch {
 
     /// The attempt at the input `index` has come to its timeout, unless it has ended meanwhile.
     fn time_out(&self, state: &mut State, lane: LaneId, index: u64, limit: Duration, now: Time) {
-        if state.ledger.is_batched() && state.executes_several(lane.container) {
+        if state.ledger.is_batched() {
             return self.batch_times_out(state, lane.container, limit, now);
         }
         let job = state.ledger.lease(lane).expect("an attempt with a timeout has its lease").job;
@@ -84,8 +84,8 @@ impl Dispatch {
         self.after_cancel(state);
     }
 
-    /// A batch of several inputs has come to its timeout. It is not known which of them is slow. The event
-    /// names the first of them.
+    /// A batch has come to its timeout, unless it has ended meanwhile. If it has several inputs, it is not known
+    /// which of them is slow, and the event names the first one.
     fn batch_times_out(&self, state: &mut State, id: ContainerId, limit: Duration, now: Time) {
         let leased: Vec<LaneId> = state.ledger.leased_by(id).collect();
         let mut jobs: Vec<JobId> = Vec::new();
@@ -97,14 +97,23 @@ impl Dispatch {
                 return;
             }
         }
-        let first = positions.iter().find_map(|(lane, at)| Some((*lane, state.executing(*lane, Some(*at))?)));
-        let decided = state.ledger.cut_batch(id, &positions, limit, now);
-        if let Some((lane, executing)) = first {
-            let is_retried = decided.iter().any(|after| matches!(after, AfterCut::Retry { .. }));
-            state.emit_cut(lane, executing, CutBy::Timeout(limit), is_retried, now);
+        let executing: Vec<_> = positions.iter().filter(|(_, position)| position.begun).copied().collect();
+        match (state.executes_alone(id, &positions), &executing[..]) {
+            (_, []) => {} // it was in time
+            (Some(_), [(lane, position)]) => self.cut(state, *lane, *position, CutBy::Timeout(limit), now),
+            (_, [(lane, position), ..]) => {
+                let first = state.executing(*lane, Some(*position)).expect("it has begun");
+                let decided = state.ledger.cut_batch(id, &executing, limit, now);
+                let is_retried = decided.iter().any(|after| matches!(after, AfterCut::Retry { .. }));
+                state.emit_cut(*lane, first, CutBy::Timeout(limit), is_retried, now);
+                state.set_unwanted(LaneId::from(id), true);
+                decided.into_iter().for_each(|after| state.after_cut(after, now));
+            }
         }
-        positions.iter().for_each(|(lane, _)| state.set_unwanted(*lane, true));
-        decided.into_iter().for_each(|after| state.after_cut(after, now));
+        for (lane, position) in positions.into_iter().filter(|(_, position)| !position.begun) {
+            state.ledger.recalled(lane, Some(position), now);
+        }
+        jobs.sort_unstable();
         jobs.dedup();
         jobs.into_iter().for_each(|job| state.refresh_window(job));
         self.after_cancel(state);
@@ -114,7 +123,7 @@ impl Dispatch {
     fn cut(&self, state: &mut State, lane: LaneId, position: Position, by: CutBy, now: Time) {
         let attempt = state.executing(lane, Some(position)).map_or(Attempt::FIRST, |(_, attempt)| attempt);
         let after = state.ledger.cut(lane, position, by, now);
-        state.set_unwanted(lane, true);
+        state.ends_part(lane, true);
         let (cut, is_retried) = match &after {
             AfterCut::Retry { .. } => (by, true),
             AfterCut::Final { cut, .. } => (*cut, false),

@@ -261,8 +261,13 @@ impl Dispatch {
             if !state.ledger.is_current(id, generation) || state.broken.is_some() {
                 return None;
             }
+            let leased: Vec<LaneId> = state.ledger.leased_by(id).collect();
+            let now = self.now();
+            if state.ledger.is_batched() {
+                leased.into_iter().for_each(|lane| state.commit(lane, now));
+            }
             let lane = self.culprit(&state, id)?;
-            state.commit(lane, self.now()); // what the container completed may prove it
+            state.commit(lane, now); // what the container completed may prove it
             let lease = state.ledger.lease(lane)?;
             let run = state.run(lane)?;
             let index = run.executing()?;
