@@ -174,8 +174,9 @@ impl Slots {
     }
 }
 
-/// Executes like a container's thread whose code gets a batch at a time. The places of a batch begin together,
-/// and their outcomes are published one by one. Returns the end of the last batch that the code has got.
+/// Executes like a container's thread whose code gets a batch at a time. The places of a batch begin
+/// together, and their outcomes are published one by one. Returns the end of the last batch that the code has
+/// got.
 fn execute_batches(slots: &Slots) -> u64 {
     let Some(mut place) = slots.cursor.begin() else { return 0 };
     loop {

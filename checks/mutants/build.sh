@@ -17,7 +17,7 @@ make_tree() {
     rm -rf "$tree"
     mkdir -p "$tree"
     # The dependencies of examples and benches are left out too.
-    awk '/^\[/ { skip = /^\[\[(example|bench)\]\]|^\[workspace/ } !skip && !/^(criterion|image|rayon) =/' \
+    awk '/^\[/ { skip = /^\[\[(example|bench|test)\]\]|^\[workspace/ } !skip && !/^(criterion|image|rayon) =/' \
         Cargo.toml >"$tree/Cargo.toml"
     echo '[workspace]' >>"$tree/Cargo.toml"
     cp Cargo.lock README.md "$tree"

@@ -62,8 +62,8 @@ fn execute(run: &Run) -> u64 {
     }
 }
 
-/// The work of a container's thread whose code gets batches. It reads all inputs of a batch before it publishes
-/// the first outcome. Returns the number of refused outcomes.
+/// The work of a container's thread whose code gets batches. It reads all inputs of a batch before it
+/// publishes the first outcome. Returns the number of refused outcomes.
 fn execute_batches(run: &Run) -> u64 {
     let Some(mut active) = run.begin::<Value, Value, Value>() else { return 0 };
     loop {

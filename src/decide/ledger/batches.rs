@@ -473,11 +473,11 @@ fn pending(decided: &[AfterCrash]) -> impl Iterator<Item = InputId> {
     })
 }
 
-/// What the simulator asks of the batches.
+/// Questions of the simulator.
 #[cfg(test)]
 impl Ledger {
-    /// The inputs that wait and may go into one batch, other than new inputs of maps: those of calls that were
-    /// never leased, and the others, with the number of these that are of calls.
+    /// The inputs that wait and may go into one batch, other than new inputs of maps. The first number counts
+    /// the calls that were never leased. The others were leased before, and some of these are calls too.
     pub(crate) fn waiting_together(&self, now: Time) -> (u64, (u64, u64)) {
         let of_call = |job: &JobId| u64::from(self.jobs[job].kind() == JobKind::Call);
         let requeued = self.requeued.iter().map(|(_, (job, span))| (span.len, of_call(job)));

@@ -68,8 +68,8 @@ impl Dispatch {
         }
     }
 
-    /// An input has come that no container has leased. Where batches are waited for, a container is woken only
-    /// once the batch may run, or if none would look in time.
+    /// An input has come that no container has leased. Where batches are waited for, a container is woken
+    /// only once the batch may run, or if none would look in time.
     pub(super) fn wake_for_arrival(&self, state: &mut State) {
         if state.ledger.awaits_batches() {
             let now = self.now();
@@ -139,8 +139,8 @@ impl State {
         }
     }
 
-    /// The lease of a lane has ended before its inputs have. The code is told once no input that it executes is
-    /// wanted any more. Of a batch these are the inputs of all its parts.
+    /// The lease of a lane has ended before its inputs have. The code is interrupted once no input that it
+    /// executes is wanted any more, in any part of its batch.
     pub(super) fn ends_part(&mut self, id: LaneId, is_executing: bool) {
         let parts = self.seats[id.container.index()].parts;
         let is_told = match parts {

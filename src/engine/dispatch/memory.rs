@@ -154,7 +154,7 @@ impl State {
     /// ended.
     pub(super) fn set_unwanted(&mut self, id: LaneId, unwanted: bool) {
         if self.ledger.is_batched() && !unwanted && id.index() > 0 {
-            return; // the parts of a batch have one token, and the first one says that the next batch is wanted
+            return; // the parts have one token, and the first one says that the next batch is wanted
         }
         let its_own = self.lane(id).and_then(|lane| lane.token.as_ref());
         let seat = || self.seats[id.container.index()].token.as_ref().map(|(_, token)| token);

@@ -71,7 +71,7 @@ impl<'a> WorkSeeker<'a> {
         }
     }
 
-    /// The batch of which `first` is the part that was found last.
+    /// The batch whose first part was found last.
     pub(crate) fn batch(&mut self, first: Work) -> Vec<Work> {
         let mut batch = std::mem::take(&mut self.beside);
         batch.insert(0, first);

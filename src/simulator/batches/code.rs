@@ -56,7 +56,7 @@ pub(super) struct Called {
     pub(super) is_over: bool,
 }
 
-/// What the thread is about to do.
+/// The next step of a thread.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Phase {
     Entering,
@@ -203,7 +203,7 @@ impl<'a> Driver<'a> {
         self.is_half = false;
     }
 
-    /// The inputs that were leased, and of which no code has begun.
+    /// The leases whose inputs no code has begun.
     pub(super) fn unbegun(&self) -> Vec<(LaneId, Lease)> {
         let unbegun = self.parts.iter().filter(|part| !part.asked && !part.run.is_fenced());
         unbegun.map(|part| (part.lane, part.lease)).collect()

@@ -232,7 +232,7 @@ impl BatchWorld<'_> {
         }
     }
 
-    /// What was leased and has not begun waits again, if the function is paused or stops.
+    /// Inputs that were leased and have not begun wait again, if the function is paused or stops.
     pub(super) fn nothing_more_begins(&mut self) {
         let (mode, paused) = self.engine.under_lock(|state| (state.ledger.mode(), state.ledger.is_paused()));
         if paused || mode > Mode::Draining {

@@ -9,7 +9,7 @@ use crate::engine::messages::Notice;
 use crate::simulator::batches::code::Driver;
 use crate::simulator::batches::{BatchWorld, MS};
 
-/// What the supervisor keeps: its notices, and the moments at which it acts by itself.
+/// The desk of the supervisor: its notices, and the moments at which it acts by itself.
 pub(super) struct Office {
     notices: Arc<Mutex<Vec<Notice>>>,
     creation_at: Option<Time>,

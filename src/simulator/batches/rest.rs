@@ -1,4 +1,4 @@
-//! What must hold while containers execute batches, and when nothing can happen but the passing of time.
+//! The checks while containers execute batches, and those when nothing can happen but the passing of time.
 
 use crate::base::ids::{ContainerId, LaneId};
 use crate::decide::ledger::{Lease, Mode};
