@@ -1122,9 +1122,7 @@ impl<'a> Driver<'a> {
             self.seeker.stops();
             self.timer = None;
             self.is_on_hold = false;
-            if !self.back.is_empty() {
-                engine.returned_all(self.generation, &mut self.back);
-            }
+            self.seeker.returned_all(&mut self.back);
             if self.recycles && self.free.len() == self.lanes.len() {
                 self.recycles = false;
                 if engine.recycle(self.id, self.generation) {
@@ -1177,6 +1175,10 @@ impl<'a> Driver<'a> {
             run.is_some_and(|run| mix(3, run.chunk.first(), u64::from(lane), 0).is_multiple_of(50));
         self.free.push(lane);
         self.back.push((LaneId::new(self.id, lane), now));
+        // One return in this number is the last poll of a turn.
+        if mix(4, now.0.as_nanos() as u64, u64::from(lane), 0).is_multiple_of(5) {
+            self.seeker.returned_all(&mut self.back);
+        }
     }
 }
 

@@ -81,7 +81,7 @@ impl<'a> WorkSeeker<'a> {
     /// Whether the task of `waker` waits for work, and has not been woken since it began to.
     pub(crate) fn still_waits(&self, waker: &Waker) -> bool {
         let work = &self.dispatch.work[self.id.index()];
-        self.waits != Waits::No && work.is_registered(self.key(), waker)
+        self.waits != Waits::No && !self.is_stale && work.is_registered(self.key(), waker)
     }
 
     /// Looks for work for `lane`. If there is none, the container waits, and `waker` is woken when it should
@@ -125,7 +125,7 @@ impl<'a> WorkSeeker<'a> {
         // A wake-up of any task of the container polls this future as well. The lock is taken only if this
         // future was meant.
         let due = timer.as_mut().as_pin_mut().is_some_and(|timer| timer.poll(cx).is_ready());
-        if !due && back.is_empty() && !self.is_stale && self.still_waits(cx.waker()) {
+        if !due && back.is_empty() && self.still_waits(cx.waker()) {
             return Poll::Pending;
         }
         loop {
