@@ -31,7 +31,8 @@ pub(crate) struct Round {
     number: u64,
     kind: Kind,
     containers: u64,
-    /// The number of inputs that a container has in flight, or in a batch, in the kinds that can have several.
+    /// The number of inputs that a container has in flight, or in a batch, in the kinds that can have
+    /// several.
     lanes: u64,
     crash_retries: u32,
     policy: Policy,

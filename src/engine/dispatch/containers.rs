@@ -308,7 +308,7 @@ impl Dispatch {
         let mut state = self.lock();
         self.batch_comes_back(&mut state, id, generation, now);
         let interrupted = state.broken.is_none() && state.ledger.interrupted(id, generation, now);
-        // What has come back may execute elsewhere, and `enter` may take long.
+        // The inputs that have come back may execute elsewhere, and `enter` may take long.
         self.pass_on(&mut state, now);
         self.changed.notify_threads();
         if interrupted { self.begin_in(&mut state, id) } else { None }

@@ -84,8 +84,8 @@ impl Dispatch {
         self.after_cancel(state);
     }
 
-    /// A batch has come to its timeout, unless it has ended meanwhile. If it has several inputs, it is not known
-    /// which of them is slow, and the event names the first one.
+    /// A batch has come to its timeout, unless it has ended meanwhile. If it has several inputs, it is not
+    /// known which of them is slow, and the event names the first one.
     fn batch_times_out(&self, state: &mut State, id: ContainerId, limit: Duration, now: Time) {
         let leased: Vec<LaneId> = state.ledger.leased_by(id).collect();
         let mut jobs: Vec<JobId> = Vec::new();
