@@ -7,7 +7,8 @@
 //! and [`events`] check what the engine reports. [`tally`] counts what happened, and [`ticket`] has the
 //! values. Three have worlds of their own: [`lanes`], where a container has several inputs in flight,
 //! [`batches`], where it executes several inputs together, and [`limits`], with timeouts and deadlines. Apart
-//! from the worlds, [`costs`] counts steps and [`moments`] does two things at the same moment, both on a [`rig`].
+//! from the worlds, [`costs`] counts steps and [`moments`] does two things at the same moment, both on a
+//! [`rig`].
 //!
 //! ```text
 //! cargo test simulator                                              a few thousand worlds
