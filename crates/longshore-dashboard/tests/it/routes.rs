@@ -11,6 +11,7 @@ fn the_overview_shows_each_function_with_its_health_and_cause() {
     let app = App::deployed("routes");
     let dashboard = Dashboard::of(&app);
     let (double, _sick) = (well(&app, "double"), sick(&app, "fetch", "the registry is down"));
+    double.ready_all().expect("both of its containers start"); // the overview shows both
     assert_eq!(double.run(vec![1, 2, 3]).expect("it cannot fail"), [2, 4, 6]);
 
     let overview = overview(&dashboard);
