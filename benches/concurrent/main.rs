@@ -13,6 +13,7 @@ mod harness;
 
 mod all_at_once;
 mod cpu;
+mod each;
 mod heap;
 
 use std::convert::Infallible;
@@ -50,6 +51,7 @@ fn main() {
     ready_at_once(&mut harness);
     yielding_once(&mut harness);
     poison(&mut harness);
+    each::each(&mut harness);
     all_at_once::all_at_once(&mut harness);
 }
 

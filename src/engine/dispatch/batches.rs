@@ -129,14 +129,10 @@ impl State {
     }
 
     /// Records whether the task of a run was waiting when the run was fenced. The parts of a batch have one
-    /// task, so that is so for all of them.
+    /// task, and the first lane knows for all of them.
     pub(super) fn sees_suspension(&mut self, id: LaneId, suspended: bool) {
-        if self.ledger.is_batched() {
-            let lanes = &mut self.seats[id.container.index()].lanes;
-            lanes.iter_mut().for_each(|lane| lane.suspended = suspended);
-        } else {
-            self.lane_mut(id).suspended = suspended;
-        }
+        let knows = if self.ledger.is_batched() { LaneId::from(id.container) } else { id };
+        self.lane_mut(knows).suspended = suspended;
     }
 
     /// The lease of a lane has ended before its inputs have. The code is interrupted once no input that it

@@ -15,7 +15,7 @@ use crate::decide::ledger::{AfterCrash, ContainerStage, Mode, Scene, Verdict};
 use crate::decide::restart::Restart;
 use crate::decide::time::Time;
 use crate::engine::caller::Caller;
-use crate::engine::dispatch::{Detached, Dispatch, Returns, State};
+use crate::engine::dispatch::{Detached, Dispatch, LaneSeat, Returns, State};
 use crate::engine::messages::Notice;
 use crate::values::crash::{Crash, Death};
 use crate::values::event::Event;
@@ -293,7 +293,12 @@ impl State {
     /// attempt.
     fn lane_at_work(&self, id: ContainerId, scene: &Scene) -> Option<LaneId> {
         let lanes = &self.seats[id.index()].lanes;
-        let mut at_work = lanes.iter().enumerate().filter(|(_, lane)| lane.at_work && !lane.suspended);
+        let is_batched = self.ledger.is_batched();
+        if is_batched && lanes.first().is_some_and(|first| first.suspended) {
+            return None; // the parts of a batch have one task
+        }
+        let runs = |lane: &LaneSeat| lane.at_work && (is_batched || !lane.suspended);
+        let mut at_work = lanes.iter().enumerate().filter(|(_, lane)| runs(lane));
         at_work.find_map(|(lane, _)| {
             Some(LaneId::new(id, lane as u32)).filter(|lane| self.is_in_code(*lane, scene))
         })
