@@ -207,10 +207,8 @@ impl Ledger {
         crash: &Arc<Crash>,
         leaving: Leaving,
     ) -> Vec<AfterCrash> {
-        let inputs = self.executing_together(scene);
-        let decided = self.set_free_together(inputs, crash, leaving);
-        self.await_halves(pending(&decided).collect());
-        self.containers[id.index()].filling.is_half = false;
+        let (decided, whole) = self.set_batch_free(id, scene, crash, leaving);
+        self.await_halves(whole);
         decided
     }
 
@@ -222,11 +220,25 @@ impl Ledger {
         crash: &Arc<Crash>,
         leaving: Leaving,
     ) -> Vec<AfterCrash> {
+        let (decided, whole) = self.set_batch_free(id, scene, crash, leaving);
+        self.await_half(whole);
+        decided
+    }
+
+    /// Decides on the inputs of a batch that has died with its container. Returns those that are executed
+    /// again as well, which wait in no queue yet.
+    fn set_batch_free(
+        &mut self,
+        id: ContainerId,
+        scene: &Scene,
+        crash: &Arc<Crash>,
+        leaving: Leaving,
+    ) -> (Vec<AfterCrash>, Half) {
         let inputs = self.executing_together(scene);
         let decided = self.set_free_together(inputs, crash, leaving);
-        self.await_half(pending(&decided).collect());
         self.containers[id.index()].filling.is_half = false;
-        decided
+        let whole = pending(&decided).collect();
+        (decided, whole)
     }
 
     /// Cuts a batch of several inputs at its timeout, `limit`. Its runs are fenced at `positions`. The inputs
