@@ -1,6 +1,6 @@
 //! A mutex and a condition variable that never yield the rest of a thread's turn.
 //!
-//! They are those of the standard library, without poisoning. A thread that finds the mutex locked looks
+//! Both are types of the standard library without their poisoning. A thread that finds the mutex locked looks
 //! again for about a microsecond, and then sleeps until the holder releases it. The locks of `parking_lot`
 //! yield before they sleep. Where other programs keep the cores busy, a thread that yields loses the rest of
 //! its turn to them, some milliseconds, although the holder releases the lock after a microsecond.

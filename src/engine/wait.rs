@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use crate::decide::patience::Patience;
 
 thread_local! {
-    /// What this thread has learnt about yielding before it sleeps.
+    /// The experience of this thread with yields before it sleeps.
     static PATIENCE: Cell<Patience> = const { Cell::new(Patience::NEW) };
 }
 
