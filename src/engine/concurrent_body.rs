@@ -434,9 +434,8 @@ impl<'a> LeasedRun<'a> {
                 }
                 let used = attempt.end();
                 left += used.map_or(0, |used| used.left);
-                let goes_on = result.is_some_and(|result| {
-                    self.returned(&mut active, result, used, span.as_deref(), errors)
-                });
+                let goes_on = result
+                    .is_some_and(|result| self.returned(&mut active, result, used, span.as_deref(), errors));
                 if !goes_on {
                     return (Arc::clone(&self.run), left);
                 }

@@ -25,9 +25,12 @@ impl Group {
     }
 
     /// The lanes of the bits in `members`, in the order of their numbers.
-    fn lanes(self, members: u64) -> impl Iterator<Item = LaneId> {
-        let bits = (0..u64::BITS).filter(move |bit| members & 1 << bit != 0);
-        bits.map(move |bit| LaneId::new(self.container, self.number * u64::BITS + bit))
+    fn lanes(self, mut members: u64) -> impl Iterator<Item = LaneId> {
+        std::iter::from_fn(move || {
+            let bit = (members != 0).then(|| members.trailing_zeros())?;
+            members &= members - 1;
+            Some(LaneId::new(self.container, self.number * u64::BITS + bit))
+        })
     }
 }
 
