@@ -55,7 +55,7 @@ mod sync {
         }
     }
 
-    /// A guard that a wait releases and takes again, like the guard of `parking_lot`.
+    /// A guard that a wait releases and takes again, like the guard of `base/lock.rs`.
     pub(crate) struct MutexGuard<'a, T>(Option<loom::sync::MutexGuard<'a, T>>);
 
     impl<T> Deref for MutexGuard<'_, T> {
@@ -130,7 +130,7 @@ use in_one_order::ready::{LaneWaker, ReadyLanes};
 use over_limit::{Link, OverLimitList};
 use rest::Rest;
 use signal::Signal;
-use sync::{AtomicBool, Light, Mutex, Ordering, heavy};
+use sync::{AtomicBool, Light, Mutex, MutexGuard, Ordering, heavy};
 
 /// A cursor over slots, like the track of a run over the slots of a chunk.
 struct Slots {
@@ -623,7 +623,7 @@ impl Sleepers {
             self.signals[id].wait(&mut function, None);
             function.asleep.retain(|asleep| *asleep != id);
         }
-        self.took(&mut function)
+        self.took(function)
     }
 
     /// Runs as a container's task, which leaves its waker when it is polled, and is polled again once it is
@@ -635,7 +635,7 @@ impl Sleepers {
             self.signals[id].forget(1);
             function.asleep.retain(|asleep| *asleep != id);
             if function.work > 0 || function.over {
-                return self.took(&mut function);
+                return self.took(function);
             }
             self.signals[id].register(1, waker.clone());
             function.asleep.push(id);
@@ -646,7 +646,7 @@ impl Sleepers {
         }
     }
 
-    fn took(&self, function: &mut Function) -> bool {
+    fn took(&self, mut function: MutexGuard<'_, Function>) -> bool {
         let took = function.work > 0;
         function.work -= u32::from(took);
         if function.work > 0 {
@@ -655,8 +655,11 @@ impl Sleepers {
         took
     }
 
-    fn wake_one(&self, function: &mut Function) {
-        if let Some(id) = function.asleep.pop() {
+    /// Calls the container that fell asleep last, and signals it after the release of the lock.
+    fn wake_one(&self, mut function: MutexGuard<'_, Function>) {
+        let called = function.asleep.pop();
+        drop(function);
+        if let Some(id) = called {
             self.signals[id].notify_all();
         }
     }
@@ -679,7 +682,7 @@ fn work_for_two_wakes_a_thread_and_a_task_one_after_the_other() {
         {
             let mut function = sleepers.function.lock();
             function.work = 2;
-            sleepers.wake_one(&mut function);
+            sleepers.wake_one(function);
         }
         assert_eq!(containers.map(|container| container.join().expect("no panic")), [true, true]);
     });

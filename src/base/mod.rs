@@ -2,6 +2,7 @@
 //! lanes, and the numbers that identify things.
 
 pub(crate) mod ids;
+pub(crate) mod lock;
 pub(crate) mod position;
 pub(crate) mod ready;
 #[cfg(test)]

@@ -1,13 +1,14 @@
 //! A signal that both threads and tasks can wait for. A thread waits with the caller's lock released, and a
 //! task leaves its waker.
 //!
-//! The wakers that are left here belong to the engine's own runtimes, because they are woken under the
+//! The wakers that are left here belong to the engine's own runtimes, because some are woken under the
 //! function's lock, where no user code may run. In tests a signal remembers that it was raised: the
 //! simulator's threads do not wait on the condition variable. The simulator wakes exactly the threads that
 //! the signal would have woken, so that a lost wake-up leaves its world stuck.
 
 use std::collections::VecDeque;
-use std::task::Waker;
+use std::sync::Arc;
+use std::task::{Wake, Waker};
 use std::time::Instant;
 
 use super::sync::{AtomicUsize, Condvar, Mutex, MutexGuard, Ordering};
@@ -97,5 +98,12 @@ impl Signal {
     #[cfg(test)]
     pub(crate) fn take_raised(&self) -> bool {
         self.raised.swap(false, Ordering::Relaxed)
+    }
+}
+
+/// Its waker signals the threads and tasks that wait.
+impl Wake for Signal {
+    fn wake(self: Arc<Self>) {
+        self.notify_all();
     }
 }

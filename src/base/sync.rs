@@ -1,10 +1,10 @@
 //! The primitives that the engine's own protocols are built from. They are in one file, so that a model
 //! checker can put its own primitives under the same code.
 //!
-//! Beside atomics and a mutex there is a barrier in two halves, for two threads that each store to one
-//! variable and then load the other's. One thread has [`Light`] between its store and its load, the
-//! other has [`heavy`]. At least one of the two loads then sees the other thread's store. Where Linux
-//! offers its `membarrier`, the light half costs nothing and the heavy half about a microsecond.
+//! Beside atomics and the mutex of [`lock`](super::lock) there is a barrier in two halves, for two threads
+//! that each store to one variable and then load the other's. One thread has [`Light`] between its store and
+//! its load, the other has [`heavy`]. At least one of the two loads then sees the other thread's store. Where
+//! Linux offers its `membarrier`, the light half costs nothing and the heavy half about a microsecond.
 //! Elsewhere both are full fences.
 //!
 //! A process may enter a sandbox that refuses `membarrier` from then on. Threads that looked up their light
@@ -25,7 +25,7 @@ pub(crate) use std::sync::atomic::{
     AtomicBool, AtomicI64, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
 };
 
-pub(crate) use parking_lot::{Condvar, Mutex, MutexGuard};
+pub(crate) use super::lock::{Condvar, Mutex, MutexGuard};
 
 /// Whether a thread that looks up its light half now may pass without a fence. Set by [`prepare`], and
 /// cleared by the first [`heavy`] that the system refuses.

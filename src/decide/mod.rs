@@ -5,9 +5,10 @@
 //!
 //! Reading order: [`time`] defines moments. [`retries`] and [`restart`] hold the two policies. [`window`]
 //! and [`claim_sizer`] decide how many inputs may be outstanding and how many one container takes.
-//! [`pacing`] holds all intervals. [`admission`] bounds the calls, and [`limits`] the time of attempts and
-//! inputs. [`ledger`] owns every input between
-//! *pulled* and *outcome* and connects the others. [`steps`] counts for tests what an operation costs.
+//! [`pacing`] holds all intervals, and [`patience`] decides whether a thread yields before it sleeps.
+//! [`admission`] bounds the calls, and [`limits`] the time of attempts and inputs. [`ledger`] owns every
+//! input between *pulled* and *outcome* and connects the others. [`steps`] counts for tests what an operation
+//! costs.
 
 pub(crate) mod acceptances;
 pub(crate) mod admission;
@@ -17,6 +18,7 @@ pub(crate) mod ledger;
 pub(crate) mod life;
 pub(crate) mod limits;
 pub(crate) mod pacing;
+pub(crate) mod patience;
 pub(crate) mod restart;
 pub(crate) mod retries;
 pub(crate) mod claim_sizer;

@@ -378,8 +378,8 @@ impl Surroundings {
 }
 
 impl<'a> LeasedRun<'a> {
-    /// Executes the inputs of the run in a lane. This is an async block and no async function, because an
-    /// async function keeps its arguments twice, and each lane has a future like this one.
+    /// Executes the inputs of the run in a lane.
+    #[expect(clippy::manual_async_fn, reason = "an async function keeps its arguments twice, in each lane")]
     pub(super) fn drive_in_lane<I, O, E, C>(
         self,
         errors: &'a Errors<E>,

@@ -437,15 +437,14 @@ impl MapBuffers {
             && self.end.is_none()
     }
 
-    /// Signals the consumer if it waits as a thread. If it waits in a task, returns its waker, which must be
-    /// woken once the lock is released.
+    /// The waker of the consumer if it waits, in a task or as a thread. It must be woken once the lock is
+    /// released: a thread that is woken earlier would wait for the lock next.
     #[must_use = "the waker is to be woken"]
     pub(crate) fn wake(&mut self) -> Option<Waker> {
         if !self.awaited {
             return None;
         }
-        self.arrived.notify_all();
-        self.waker.take()
+        Some(self.waker.take().unwrap_or_else(|| Waker::from(Arc::clone(&self.arrived))))
     }
 }
 

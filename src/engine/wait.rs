@@ -1,12 +1,20 @@
 //! Waiting for an answer on a thread that has no runtime, or must not use the one it has.
 
+use std::cell::Cell;
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use crate::decide::patience::Patience;
+
+thread_local! {
+    /// The experience of this thread with yields before it sleeps.
+    static PATIENCE: Cell<Patience> = const { Cell::new(Patience::NEW) };
+}
 
 /// Wakes a thread that waits for a future.
 struct Unpark {
@@ -23,6 +31,20 @@ impl Wake for Unpark {
     }
 }
 
+impl Unpark {
+    /// Yields once before the thread sleeps, unless that has cost this thread more than it gained.
+    #[expect(clippy::disallowed_methods, reason = "measures how long the core was given away")]
+    fn yield_for_it(&self) {
+        let mut patience = PATIENCE.get();
+        if patience.yields() {
+            let begun = Instant::now();
+            thread::yield_now();
+            patience.has_yielded(self.woken.load(Ordering::SeqCst), begun.elapsed());
+        }
+        PATIENCE.set(patience);
+    }
+}
+
 /// Blocks the thread until the future is ready.
 pub(crate) fn wait<F: Future>(future: F) -> F::Output {
     wait_while(future, || Duration::MAX).expect("there is always time left")
@@ -35,6 +57,7 @@ pub(crate) fn wait_while<F: Future>(future: F, left: impl Fn() -> Duration) -> O
     let waker = Waker::from(Arc::clone(&unpark));
     let mut cx = Context::from_waker(&waker);
     let mut future = pin!(future);
+    let mut has_yielded = false;
     loop {
         let time_left = left();
         if let Poll::Ready(output) = future.as_mut().poll(&mut cx) {
@@ -42,6 +65,9 @@ pub(crate) fn wait_while<F: Future>(future: F, left: impl Fn() -> Duration) -> O
         }
         if time_left.is_zero() {
             return None;
+        }
+        if !std::mem::replace(&mut has_yielded, true) {
+            unpark.yield_for_it();
         }
         while !unpark.woken.swap(false, Ordering::SeqCst) {
             match left() {

@@ -85,7 +85,9 @@ impl Dispatch {
         if let Some(bug) = &state.broken {
             return Found::End(Some(MapEnd::OfMap(Reason::Engine(bug.clone()))));
         }
-        state.commit_job(job, self.now());
+        if state.ledger.leases_of(job).next().is_some() {
+            state.commit_job(job, self.now()); // most calls are polled before or after they execute
+        }
         state.publish_ended(job);
         let pending = state.ledger.job(job).expect("its caller keeps it open").counts().pending();
         let call = state.buffers.call_mut(job).expect("its caller keeps it open");

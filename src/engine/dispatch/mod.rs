@@ -33,11 +33,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Waker;
 use std::time::Instant;
 
-use parking_lot::{Mutex, MutexGuard};
-
 use crate::base::ids::{ContainerId, Generation, LaneId};
 use crate::base::signal::Signal;
-use crate::base::sync;
+use crate::base::sync::{self, Mutex, MutexGuard};
 use crate::code::context::Context;
 use crate::code::token::Token;
 use crate::contain::drops::{defer_drop, defer_in_order};
@@ -50,7 +48,7 @@ use crate::decide::ledger::{CrashNumber, Ledger, Takers};
 use crate::decide::steps;
 use crate::decide::time::Time;
 use crate::engine::caller::Caller;
-use crate::engine::dispatch::sleepers::Sleepers;
+use crate::engine::dispatch::sleepers::{Called, Sleepers};
 use crate::engine::history::History;
 use crate::engine::host::Host;
 use crate::engine::job_buffers::BuffersByJob;
@@ -81,6 +79,8 @@ pub(crate) struct State {
     seats: Vec<Seat>,
     /// Containers that wait for work and have not been woken.
     sleepers: Sleepers,
+    /// Containers that are woken once the lock is released.
+    called: Called,
     /// The last moment at which a lease of several inputs was lent.
     lent_ahead: Option<Time>,
     /// Before this moment no container looks for a lease to steal from, because that costs CPU time that
@@ -447,8 +447,10 @@ impl StateGuard<'_> {
         let now = self.dispatch.now();
         let state = self.guard.as_mut().expect("held until dropped");
         self.dispatch.notify_if_idle(state);
+        let called = state.called.take();
         let deferred = state.deferred(&self.dispatch.outbox, now);
         drop(self.guard.take());
+        self.dispatch.raise(called);
         self.dispatch.run_deferred(deferred);
         self.guard = Some(self.dispatch.state.lock());
         true
@@ -461,6 +463,7 @@ impl StateGuard<'_> {
             return true;
         }
         let guard = self.guard.as_mut().expect("held until dropped");
+        self.dispatch.raise(guard.called.take()); // this thread releases the lock in a moment
         signal.wait(guard, until)
     }
 
@@ -468,7 +471,11 @@ impl StateGuard<'_> {
     fn release(mut self) -> Deferred {
         let mut state = self.guard.take().expect("held until dropped");
         self.dispatch.notify_if_idle(&mut state);
-        state.deferred(&self.dispatch.outbox, self.dispatch.now())
+        let called = state.called.take();
+        let deferred = state.deferred(&self.dispatch.outbox, self.dispatch.now());
+        drop(state);
+        self.dispatch.raise(called);
+        deferred
     }
 }
 
@@ -478,12 +485,16 @@ impl Drop for StateGuard<'_> {
         if std::thread::panicking() && !self.unwinding {
             state.break_down("a thread panicked while it held the function's lock");
         }
+        let called = state.called.take();
         if !state.has_deferred() {
+            drop(state);
+            self.dispatch.raise(called);
             return;
         }
         self.dispatch.notify_if_idle(&mut state);
         let deferred = state.deferred(&self.dispatch.outbox, self.dispatch.now());
         drop(state);
+        self.dispatch.raise(called);
         self.dispatch.run_deferred(deferred);
     }
 }
@@ -503,6 +514,7 @@ impl Dispatch {
             buffers: BuffersByJob::of(settings.shape),
             seats: (0..containers).map(|_| Seat::default()).collect(),
             sleepers: Sleepers::default(),
+            called: Called::default(),
             lent_ahead: None,
             steal_after: None,
             threads: 0,
@@ -592,6 +604,13 @@ impl Dispatch {
         self.late.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Signals the containers that were called under the lock.
+    fn raise(&self, called: Called) {
+        for id in called.first.into_iter().chain(called.more) {
+            self.work[id.index()].notify_all();
+        }
+    }
+
     /// Wakes a sleeping container, if there is one.
     pub(crate) fn wake_one(&self, state: &mut State) {
         self.wake_some(state, 1);
@@ -601,7 +620,7 @@ impl Dispatch {
     fn wake_some(&self, state: &mut State, containers: u64) {
         let some = containers.min(state.sleepers.len() as u64);
         for id in (0..some).map(steps::each).filter_map(|_| state.sleepers.pop()) {
-            self.work[id.index()].notify_all();
+            state.called.add(id);
         }
     }
 
@@ -631,7 +650,7 @@ impl Dispatch {
             Takers::Empty => sleepers.pop_empty(proof),
         };
         if let Some(id) = id {
-            self.work[id.index()].notify_all();
+            state.called.add(id);
         }
     }
 

@@ -107,6 +107,31 @@ impl Sleepers {
     }
 }
 
+/// The containers that an event wakes, until the lock is released.
+///
+/// They are woken after the release. A thread that is woken under the lock waits for the lock next, and its
+/// release may hand the lock over to that thread. The thread that woke it then has to wait for the lock.
+#[derive(Debug, Default)]
+pub(super) struct Called {
+    /// The first of them. An event rarely wakes more than one.
+    pub(super) first: Option<ContainerId>,
+    pub(super) more: Vec<ContainerId>,
+}
+
+impl Called {
+    pub(super) fn add(&mut self, id: ContainerId) {
+        if self.first.is_none() {
+            self.first = Some(id);
+        } else {
+            self.more.push(id);
+        }
+    }
+
+    pub(super) fn take(&mut self) -> Self {
+        std::mem::take(self)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;

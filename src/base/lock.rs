@@ -1,0 +1,126 @@
+//! A mutex and a condition variable that never yield the rest of a thread's turn.
+//!
+//! Both are types of the standard library without their poisoning. A thread that finds the mutex locked looks
+//! again for about a microsecond, and then sleeps until the holder releases it. The locks of `parking_lot`
+//! yield before they sleep. Where other programs keep the cores busy, a thread that yields loses the rest of
+//! its turn to them, some milliseconds, although the holder releases the lock after a microsecond.
+
+use std::ops::{Deref, DerefMut};
+use std::sync::{PoisonError, WaitTimeoutResult};
+use std::time::Instant;
+
+/// A mutex. A panic of its holder leaves the value as it is.
+#[derive(Debug, Default)]
+pub(crate) struct Mutex<T>(std::sync::Mutex<T>);
+
+impl<T> Mutex<T> {
+    pub(crate) const fn new(value: T) -> Self {
+        Self(std::sync::Mutex::new(value))
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
+        MutexGuard(Some(self.0.lock().unwrap_or_else(PoisonError::into_inner)))
+    }
+
+    #[cfg(test)]
+    pub(crate) fn is_locked(&self) -> bool {
+        matches!(self.0.try_lock(), Err(std::sync::TryLockError::WouldBlock))
+    }
+}
+
+/// The mutex, held.
+#[derive(Debug)]
+pub(crate) struct MutexGuard<'a, T>(
+    /// `None` while a [`Condvar`] waits with it.
+    Option<std::sync::MutexGuard<'a, T>>,
+);
+
+impl<T> Deref for MutexGuard<'_, T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        self.0.as_ref().expect("nothing waits with it")
+    }
+}
+
+impl<T> DerefMut for MutexGuard<'_, T> {
+    fn deref_mut(&mut self) -> &mut T {
+        self.0.as_mut().expect("nothing waits with it")
+    }
+}
+
+/// A condition variable.
+#[derive(Debug, Default)]
+pub(crate) struct Condvar(std::sync::Condvar);
+
+impl Condvar {
+    pub(crate) fn notify_all(&self) {
+        self.0.notify_all();
+    }
+
+    /// Waits for a notification with the mutex released. It may also return without one.
+    pub(crate) fn wait<T>(&self, guard: &mut MutexGuard<'_, T>) {
+        let held = guard.0.take().expect("nothing else waits with it");
+        guard.0 = Some(self.0.wait(held).unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// The same, until `until` at the latest.
+    #[expect(clippy::disallowed_methods, reason = "the system waits for a time, and not until a moment")]
+    pub(crate) fn wait_until<T>(&self, guard: &mut MutexGuard<'_, T>, until: Instant) -> WaitTimeoutResult {
+        let held = guard.0.take().expect("nothing else waits with it");
+        let left = until.saturating_duration_since(Instant::now());
+        let (held, ended) = self.0.wait_timeout(held, left).unwrap_or_else(PoisonError::into_inner);
+        guard.0 = Some(held);
+        ended
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::contain::unwind::contain;
+
+    #[test]
+    fn a_panic_of_its_holder_leaves_the_mutex_usable() {
+        let mutex = Mutex::new(1);
+        let panicked = contain(|| {
+            let mut held = mutex.lock();
+            *held = 2;
+            panic!("while it is held");
+        });
+        assert!(panicked.is_err());
+        assert!(!mutex.is_locked());
+        assert_eq!(*mutex.lock(), 2);
+    }
+
+    #[test]
+    fn a_wait_releases_the_mutex_and_holds_it_again() {
+        let (mutex, changed) = (Mutex::new(false), Condvar::default());
+        thread::scope(|threads| {
+            let mut held = mutex.lock();
+            threads.spawn(|| {
+                *mutex.lock() = true;
+                changed.notify_all();
+            });
+            while !*held {
+                changed.wait(&mut held);
+            }
+            assert!(mutex.is_locked());
+        });
+        assert!(!mutex.is_locked());
+    }
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "a moment for the system to wait until")]
+    fn a_wait_until_a_moment_ends_at_that_moment() {
+        let (mutex, changed) = (Mutex::new(()), Condvar::default());
+        let until = Instant::now() + Duration::from_millis(2);
+        let mut held = mutex.lock();
+        while !changed.wait_until(&mut held, until).timed_out() {}
+        assert!(Instant::now() >= until);
+        assert!(mutex.is_locked());
+    }
+}
