@@ -45,6 +45,8 @@ pub(crate) enum Notice {
     NothingPending,
     /// A limit of time passes before the supervisor would look at the limits.
     Limited,
+    /// The log folds repeats from now on, or calls are refused, so the supervisor must review the function.
+    Folds,
     /// A consumer waits in a task for the outcomes of a run that notifies it only at its end, so the
     /// supervisor must poll.
     Awaited,
