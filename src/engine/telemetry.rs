@@ -475,7 +475,7 @@ fn wake(readers: Vec<Waker>) {
 pub(crate) mod tests {
     use std::collections::BTreeMap;
     use std::fmt::Debug;
-    use std::sync::Arc;
+    use std::sync::{Arc, LazyLock};
     use std::time::Duration;
 
     use tracing::Subscriber;
@@ -548,6 +548,12 @@ pub(crate) mod tests {
 
     /// The lines that `log` logs.
     pub(crate) fn said(log: impl FnOnce()) -> Vec<String> {
+        // While a process has one subscriber, the thread that comes to a line first decides for all threads
+        // whether the line is wanted. Two subscribers that stay, and hear nothing, keep `tracing` from that.
+        static KEPT: LazyLock<[tracing::Dispatch; 2]> = LazyLock::new(|| {
+            [(); 2].map(|()| tracing::Dispatch::new(tracing_subscriber::registry().with(Lines::default())))
+        });
+        LazyLock::force(&KEPT);
         let lines = Lines::default();
         tracing::subscriber::with_default(tracing_subscriber::registry().with(lines.clone()), log);
         lines.0.lock().clone()
