@@ -294,3 +294,60 @@ impl Serialize for Event {
         named.serialize(serializer)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{json, to_value};
+
+    use super::*;
+
+    #[test]
+    fn the_events_about_limits_have_stable_names() {
+        let second = Duration::from_secs(1);
+        let (container, generation) = (ContainerId(2), Generation(5));
+        let map = || Some("urls".into());
+        for (event, named) in [
+            (
+                Event::Expired { map: map(), call: None, input: 7, inputs: 3, limit: second },
+                json!({"event": "expired", "map": "urls", "input": 7, "inputs": 3, "limit_ms": 1000}),
+            ),
+            (
+                Event::Hung {
+                    container,
+                    generation,
+                    map: None,
+                    call: Some(9),
+                    input: Some(0),
+                    attempt: Some(Attempt(3)),
+                    abandoned: 8,
+                },
+                json!({
+                    "event": "hung", "container": 2, "generation": 5, "call": 9, "input": 0, "attempt": 3,
+                    "abandoned": 8
+                }),
+            ),
+            (
+                Event::HangEnded { container, generation, after: second },
+                json!({"event": "hang_ended", "container": 2, "generation": 5, "after_ms": 1000}),
+            ),
+            (
+                Event::Exhausted { hung: 1, abandoned: 8 },
+                json!({"event": "exhausted", "hung": 1, "abandoned": 8}),
+            ),
+            (
+                Event::ExhaustionEnded { after: second },
+                json!({"event": "exhaustion_ended", "after_ms": 1000}),
+            ),
+            (
+                Event::Overloaded { max: 4, refused: 9, since: second },
+                json!({"event": "overloaded", "max": 4, "refused": 9, "since_ms": 1000}),
+            ),
+            (
+                Event::OverloadEnded { refused: 9, lasted: second },
+                json!({"event": "overload_ended", "refused": 9, "lasted_ms": 1000}),
+            ),
+        ] {
+            assert_eq!(to_value(&event).expect("it has no maps"), named);
+        }
+    }
+}

@@ -221,15 +221,17 @@ fn a_place_is_reserved_by_message_and_used_by_message() {
 fn who_waits_for_a_place_by_message_is_served_in_turn_or_leaves_the_line() {
     in_a_system(async |policy| {
         let app = App::ephemeral("actors");
-        let f: Square = app.infallible("f", |n: &u64| n * n).calls_max(1).restart(policy).started();
+        let f: &Square = &app.infallible("f", |n: &u64| n * n).calls_max(1).restart(policy).started();
         let supervisor = f.supervisor().clone();
         let permit = f.try_reserve().expect("there is room");
-        let waits = async |number: u64| {
-            let request = actix::spawn(supervisor.send(Reserve));
-            eventually("the request waits", || f.status().calls.reserving == number).await;
-            request
-        };
-        let (first, second, third) = (waits(1).await, waits(2).await, waits(3).await);
+        let waits = || actix::spawn(supervisor.send(Reserve));
+        let waiting = |number: u64| move || f.status().calls.reserving == number;
+        let first = waits();
+        eventually("the first request waits", waiting(1)).await;
+        let second = waits();
+        eventually("the second request waits", waiting(2)).await;
+        let third = waits();
+        eventually("the third request waits", waiting(3)).await;
         first.abort(); // its sender no longer awaits the reply
         eventually("it has left the line", || f.status().calls.reserving == 2).await;
         assert!(!second.is_finished());
