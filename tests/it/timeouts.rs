@@ -448,7 +448,7 @@ fn a_spawned_task_that_does_not_return_is_a_crash_of_its_container_and_all_in_fl
         assert_eq!(f.status().crashes, 1);
         let (_, crash) = f.status().last_crash.expect("there was a crash");
         assert!(matches!(crash.death, Death::Unresponsive), "{crash}");
-        assert_eq!(f.snapshot().totals.poisoned, 0);
+        assert_eq!((crash.executing, f.snapshot().totals.poisoned), (None, 0), "{crash}");
         gate.open();
     });
 }
