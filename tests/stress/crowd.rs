@@ -277,6 +277,7 @@ impl Round {
         }
         let kind = |crash: &CrashCause| (crash.kind == CrashKind::Unresponsive).then_some(crash.count);
         tally.unresponsive = f.snapshot().causes.iter().filter_map(kind).sum();
+        tally.cut = f.snapshot().totals.timed_out;
         tally.crashes = status.crashes;
         tally.restarts = status.restarts;
         tally.recycled = status.recycled;

@@ -40,6 +40,7 @@ tally! {
     outcomes,
     ok,
     failed,
+    cut,
     timed_out,
     past_deadline,
     overloaded,
