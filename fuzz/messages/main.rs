@@ -58,8 +58,8 @@ fn threads_kept() -> u64 {
     *threads
 }
 
-/// The fuzzer ends the process at each panic that reaches its hook. Those of spawned tasks reach it by promise,
-/// so they are left out. The hook has to be there before the first function starts.
+/// The fuzzer ends the process at each panic that reaches its hook. The panics of spawned tasks reach it by
+/// promise, so they are left out. The hook has to be there before the first function starts.
 fn let_tasks_panic() {
     let before = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {

@@ -531,7 +531,7 @@ impl Round {
                 3 => faults.down.store(true, Ordering::SeqCst),
                 4 | 5 => faults.down.store(false, Ordering::SeqCst),
                 6 => tally.resets += u64::from(f.reset()),
-                7 if random.one_in(2) => tally.pauses += u64::from(f.pause()),
+                7 if random.one_in(6) => tally.pauses += u64::from(f.pause()),
                 7 => _ = f.resume(),
                 _ => {
                     let status = f.status();
