@@ -32,9 +32,8 @@ impl Ledger {
         if !self.limits.is_used {
             return;
         }
-        let limit = self.lane(id).map_or(LaneLimit::None, |lane| lane.limit);
-        if let LaneLimit::Leaving(Leaver { at, retry, .. }) = limit {
-            self.lane_mut(id).limit = LaneLimit::None;
+        if let LaneLimit::Leaving(Leaver { at, retry, .. }) = self.limit_of(id) {
+            self.set_limit(id, LaneLimit::None);
             self.limits.lanes.remove(&(at, id));
             let container = &mut self.containers[id.container.index()];
             let hung = container.hung.take().filter(|_| container.stage == ContainerStage::Live);
@@ -79,8 +78,8 @@ impl Ledger {
         if !leaving.abandoned || !self.limits.is_used {
             return None;
         }
-        let lane = self.lane(scene.culprit?)?;
-        let LaneLimit::Leaving(Leaver { retry: Some((input, _)), .. }) = lane.limit else { return None };
+        let limit = self.limit_of(scene.culprit?);
+        let LaneLimit::Leaving(Leaver { retry: Some((input, _)), .. }) = limit else { return None };
         let record = self.jobs.get_mut(&input.job)?.record_mut(input.index)?;
         if record.waits != Some(Waits::Leaving) || !record.is_abandoned_for_good(leaving) {
             return None;
@@ -93,8 +92,7 @@ impl Ledger {
     /// cut and in whose code the thread was.
     pub(super) fn leaver_counts(&mut self, scene: &Scene, counted: bool, now: Time) {
         let Some(lane) = scene.culprit.filter(|_| counted && self.limits.is_used) else { return };
-        let limit = self.lane(lane).map_or(LaneLimit::None, |lane| lane.limit);
-        if let LaneLimit::Leaving(Leaver { retry: Some((input, _)), .. }) = limit
+        if let LaneLimit::Leaving(Leaver { retry: Some((input, _)), .. }) = self.limit_of(lane)
             && let Some(record) = self.jobs.get_mut(&input.job).and_then(|job| job.record_mut(input.index))
         {
             record.counted = Some(now);
@@ -115,8 +113,7 @@ impl Ledger {
     /// The code of a lane gets more time to return. `hung` says that no thread may be left behind any more,
     /// so that its container is kept although it hangs. Returns whether the container hangs since now.
     pub(crate) fn stays(&mut self, id: LaneId, hung: bool, now: Time) -> bool {
-        let limit = self.lane(id).map_or(LaneLimit::None, |lane| lane.limit);
-        let LaneLimit::Leaving(leaver) = limit else { return false };
+        let LaneLimit::Leaving(leaver) = self.limit_of(id) else { return false };
         let before = self.containers[id.container.index()].hung;
         self.containers[id.container.index()].hung = hung.then(|| before.unwrap_or(now));
         self.look_at(id, LaneLimit::Leaving(Leaver { at: now + GRACE, extended: true, ..leaver }));
