@@ -369,13 +369,17 @@
 //!
 //! | level | events |
 //! |---|---|
-//! | `error` | giving up |
-//! | `warn` | crashes, crash loops, poisoned inputs, the second signal of an end |
-//! | `info` | failures, kills, recoveries, pauses, the first signal of an end |
-//! | `debug` | changes of a container's state, repeated crashes |
+//! | `error` | giving up, an exhausted function |
+//! | `warn` | crashes, crash loops, poisoned inputs, hung containers, overloads, an end's second signal |
+//! | `info` | failures, time-outs, kills, recoveries, pauses, the first signal of an end |
+//! | `debug` | changes of a container's state, repeated crashes and time-outs |
 //!
-//! The number of repeated crashes is logged once a second, or with each delay of a crash loop. The span in
-//! which a map or call was begun is the parent of the spans of its executions. A thread is named
+//! The number of repeated crashes is logged once a second, or with each delay of a crash loop. A storm of
+//! time-outs, passed deadlines or refused calls has a line for the first. Then it has one at `warn` for each
+//! second, with the number since, and one at its end, when there was none for ten seconds. The field `advice`
+//! of such lines says what to do.
+//!
+//! The span in which a map or call was begun is the parent of the spans of its executions. A thread is named
 //! `app/function/container#generation`.
 //!
 //! # Traps

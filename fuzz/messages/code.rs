@@ -5,15 +5,18 @@ use std::panic::panic_any;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use longshore::{AsyncWorker, BatchWorker, BoxError, ConcurrentWorker, Context, Worker};
 
-use crate::story::{Deed, Enter, Exit};
+use crate::story::{Deed, Enter, Exit, Span};
 use crate::values::{Bomb, Output, Ticket, World, Wrong, hold};
 
 /// The memory limit of a container, in stories that set one.
 pub(crate) const LIMIT: u64 = 512 << 10;
+
+/// The payload of the panic of a spawned task.
+pub(crate) const IN_A_TASK: &str = "in a task";
 
 /// A short wait, in which other threads may act.
 const MOMENT: Duration = Duration::from_micros(200);
@@ -27,12 +30,22 @@ pub(crate) fn execute(ticket: &Ticket) -> Result<Output, Wrong> {
 /// [`execute`] in a task, which may also wait.
 pub(crate) async fn execute_in_task(ticket: &Ticket) -> Result<Output, Wrong> {
     let deed = begin(ticket);
-    wait_for(deed).await;
+    wait_for(deed, ticket).await;
     finish(ticket, deed)
 }
 
-async fn wait_for(deed: Deed) {
+/// The time after a timeout at which stuck code comes back: the longest timeout of a story, and the grace.
+const OVERSTAY: Duration = Duration::from_millis(70);
+
+/// Whether a timeout ends code that hangs.
+fn is_limited(ticket: &Ticket) -> bool {
+    matches!(ticket.world().story.settings.limits.timeout, Span::Millis(_))
+}
+
+async fn wait_for(deed: Deed, ticket: &Ticket) {
     match deed {
+        // A map or call with a longer timeout of its own would hang for that long.
+        Deed::Hang if is_limited(ticket) => tokio::time::sleep(2 * OVERSTAY).await,
         Deed::Wait => tokio::time::sleep(MOMENT).await,
         Deed::Yield => {
             for _ in 0..3 {
@@ -40,7 +53,7 @@ async fn wait_for(deed: Deed) {
             }
         }
         Deed::Spawn => {
-            let task = tokio::task::spawn_local(async { panic!("in a task") });
+            let task = tokio::task::spawn_local(async { panic_any(IN_A_TASK) });
             drop(task.await);
         }
         _ => {}
@@ -57,8 +70,8 @@ pub(crate) fn execute_batch(tickets: &[&Ticket]) -> Vec<Result<Output, Wrong>> {
 /// [`execute_batch`] in a task, which may also wait.
 pub(crate) async fn execute_batch_in_task(tickets: &[&Ticket]) -> Vec<Result<Output, Wrong>> {
     let deeds: Vec<Deed> = tickets.iter().map(|ticket| begin_in_batch(ticket)).collect();
-    for deed in &deeds {
-        wait_for(*deed).await;
+    for (deed, ticket) in deeds.iter().zip(tickets) {
+        wait_for(*deed, ticket).await;
     }
     tickets.iter().zip(deeds).map(|(ticket, deed)| finish(ticket, deed)).collect()
 }
@@ -84,7 +97,7 @@ fn begin_attempt(ticket: &Ticket, attempt: usize) -> Deed {
     deed
 }
 
-/// Whether the deed may end a container.
+/// Whether the deed may end a container, or costs time. The number of such deeds is bounded.
 pub(crate) fn crashes(deed: Deed) -> bool {
     matches!(
         deed,
@@ -95,6 +108,8 @@ pub(crate) fn crashes(deed: Deed) -> bool {
             | Deed::BalloonThenLinger
             | Deed::BalloonOfHelper
             | Deed::KillItself
+            | Deed::Hang
+            | Deed::Overstay
     )
 }
 
@@ -120,6 +135,20 @@ fn finish(ticket: &Ticket, deed: Deed) -> Result<Output, Wrong> {
             drop(helper.map(thread::JoinHandle::join));
         }
         Deed::Checkpoints => checkpoints(),
+        Deed::Hang => {
+            let begun = Instant::now();
+            while is_limited(ticket) && begun.elapsed() < 2 * OVERSTAY {
+                Context::checkpoint();
+                thread::yield_now();
+            }
+        }
+        Deed::Overstay => {
+            // A park may end early.
+            let until = Instant::now() + OVERSTAY;
+            while is_limited(ticket) && Instant::now() < until {
+                thread::park_timeout(OVERSTAY);
+            }
+        }
         Deed::Linger => thread::park_timeout(MOMENT),
         Deed::KillItself => {
             if let Some(f) = world.function() {

@@ -3,6 +3,7 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use futures::executor::block_on;
 use futures::task::noop_waker_ref;
@@ -11,7 +12,7 @@ use longshore::{AbortHandle, Call, Cause, Map, Outcomes, Progress};
 
 use crate::judge::{Course, judge_failure, judge_output};
 use crate::start::retries;
-use crate::story::{Failures, MapSpec};
+use crate::story::{Failures, Limits, MapSpec};
 use crate::values::{Outcome, Output, Ticket, World, Wrong, armed};
 
 /// A map that the user holds.
@@ -111,8 +112,16 @@ pub(crate) fn set(map: Map<Ticket, Output, Wrong>, spec: MapSpec) -> Map<Ticket,
         Some(window) => map.window(u64::from(window)),
         None => map,
     };
-    match spec.retries {
+    let map = match spec.retries {
         Some(times) => map.retries(retries(times)),
+        None => map,
+    };
+    let map = match spec.limits.timeout.length() {
+        Some(limit) => map.timeout(limit),
+        None => map,
+    };
+    match spec.limits.deadline.length() {
+        Some(limit) => map.deadline(limit),
         None => map,
     }
 }
@@ -140,12 +149,30 @@ pub(crate) fn drop_outcome(outcome: Outcome) {
 /// A call that the user holds.
 pub(crate) struct HeldCall {
     call: Call<Ticket, Output, Wrong>,
+    limits: Limits,
     aborted: bool,
 }
 
 impl HeldCall {
-    pub(crate) fn new(call: Call<Ticket, Output, Wrong>) -> Self {
-        Self { call, aborted: false }
+    pub(crate) fn new(call: Call<Ticket, Output, Wrong>, limits: Limits) -> Self {
+        Self { call, limits, aborted: false }
+    }
+
+    /// Waits for a moment, and gives the call back if it has no outcome yet.
+    pub(crate) fn wait_timeout(self, world: &Arc<World>, limit: Duration) -> Option<Self> {
+        let Self { call, limits, aborted } = self;
+        match armed(|| call.wait_timeout(limit)) {
+            Ok(outcome) => judge_call(world, outcome, limits, aborted),
+            Err(call) => return Some(Self { call, limits, aborted }),
+        }
+        None
+    }
+
+    /// Lets the call go on alone. Its outcome is dropped.
+    pub(crate) fn detach(self, world: &Arc<World>) {
+        if let Err(failure) = armed(|| self.call.detach()) {
+            judge_call(world, Err(failure), self.limits, self.aborted);
+        }
     }
 
     pub(crate) fn abort(&mut self) {
@@ -157,14 +184,14 @@ impl HeldCall {
     pub(crate) fn poll(mut self, world: &Arc<World>) -> Option<Self> {
         match armed(|| self.call.poll_unpin(&mut Context::from_waker(noop_waker_ref()))) {
             Poll::Pending => return Some(self),
-            Poll::Ready(outcome) => judge_call(world, outcome, self.aborted),
+            Poll::Ready(outcome) => judge_call(world, outcome, self.limits, self.aborted),
         }
         None
     }
 
     pub(crate) fn finish(self, world: &Arc<World>, awaited: bool) {
         let outcome = armed(|| if awaited { block_on(self.call) } else { self.call.wait() });
-        judge_call(world, outcome, self.aborted);
+        judge_call(world, outcome, self.limits, self.aborted);
     }
 
     pub(crate) fn cancel(self) {
@@ -173,11 +200,14 @@ impl HeldCall {
 }
 
 /// Judges the outcome of a call, whether it was made by method or by message.
-pub(crate) fn judge_call(world: &Arc<World>, outcome: Outcome, aborted: bool) {
+pub(crate) fn judge_call(world: &Arc<World>, outcome: Outcome, limits: Limits, aborted: bool) {
     match &outcome {
         Ok(output) => judge_output(world, &output.record, None),
         Err(failure) => {
-            let number = judge_failure(world, failure, None);
+            let number = judge_failure(world, failure, None, limits);
+            if matches!(failure.cause(), Cause::Config(_)) {
+                assert!(limits.is_refused(), "{failure:?}");
+            }
             assert_eq!(number, Some(0), "a call has one input: {failure:?}");
             assert!(
                 aborted || !matches!(failure.cause(), Cause::Cancelled),

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use longshore::{Cause, Failure, Progress, Report, Status};
 
 use crate::code::crashes;
-use crate::story::{Deed, Failures, MapSpec, Policy, SourceKind};
+use crate::story::{Deed, Failures, Limits, MapSpec, Policy, SourceKind};
 use crate::values::{Outcome, Record, Ticket, World, Wrong, hold};
 
 /// The records of the inputs that a source has given, in order.
@@ -41,7 +41,7 @@ impl Course {
                 Some(output.record.number)
             }
             Err(failure) => {
-                let number = judge_failure(&self.world, failure, retries);
+                let number = judge_failure(&self.world, failure, retries, self.spec.limits);
                 self.judge_cause(failure);
                 self.failed = number.is_none() || !yields;
                 number
@@ -73,8 +73,8 @@ impl Course {
 
     /// Judges a map that has ended by itself.
     pub(crate) fn end(&self, progress: Progress) {
-        if self.spec.window == Some(0) {
-            return assert!(self.failed && self.seen.is_empty(), "a window of 0 is refused: {self:?}");
+        if is_refused(self.spec) {
+            return assert!(self.failed && self.seen.is_empty(), "the settings are refused: {self:?}");
         }
         assert_eq!(progress.pulled, progress.completed(), "{self:?}");
         let answered = self.seen.len() as u64;
@@ -103,10 +103,16 @@ impl Course {
                 let may_panic = matches!(self.spec.source, SourceKind::Panics | SourceKind::Chained);
                 assert!(may_panic, "{failure:?}");
             }
-            Cause::Config(_) => assert_eq!(self.spec.window, Some(0), "{failure:?}"),
+            Cause::Config(_) => assert!(is_refused(self.spec), "{failure:?}"),
+            Cause::Overloaded { .. } => panic!("a map is never overloaded: {failure:?}"),
             _ => {}
         }
     }
+}
+
+/// Whether a map with this spec must be refused.
+pub(crate) fn is_refused(spec: MapSpec) -> bool {
+    spec.window == Some(0) || spec.limits.is_refused()
 }
 
 /// The number of inputs of a source, unless it is endless.
@@ -122,11 +128,12 @@ pub(crate) fn judge_output(world: &World, record: &Record, retries: Option<u32>)
     assert!(hold(&record.deeds).iter().any(returned), "an output of nothing: {record:?}");
 }
 
-/// Judges a failure. Returns the place of its input in the map.
+/// Judges a failure. Its map or call has set `limits`. Returns the place of its input in the map.
 pub(crate) fn judge_failure(
     world: &World,
     failure: &Failure<Ticket, Wrong>,
     retries: Option<u32>,
+    limits: Limits,
 ) -> Option<u64> {
     let settings = &world.story.settings;
     match failure.cause() {
@@ -134,10 +141,22 @@ pub(crate) fn judge_failure(
         Cause::GaveUp(_) => assert!(matches!(settings.policy, Policy::GivesUpAfter(_)), "{failure:?}"),
         Cause::ShutDown => assert!(world.has_ended(), "the function was not ended: {failure:?}"),
         Cause::WouldDeadlock => panic!("the user's thread is no container: {failure:?}"),
+        Cause::TimedOut { limit } => {
+            let own = limits.timeout.length().or(settings.limits.timeout.length());
+            assert_eq!(own, Some(*limit), "{failure:?}");
+        }
+        Cause::DeadlineExceeded { limit, .. } => {
+            let own = limits.deadline.length().or(settings.limits.deadline.length());
+            assert_eq!(own, Some(*limit), "{failure:?}");
+        }
+        Cause::Overloaded { calls, max } => {
+            assert_eq!((calls, settings.calls_max.map(u64::from)), (max, Some(*max)), "{failure:?}");
+        }
         Cause::Poisoned(deaths) => assert!((1..=8).contains(&deaths.len()), "{deaths:?}"),
         _ => {}
     }
-    assert!(!failure.to_string().is_empty());
+    // The error panics when it is shown, and here it would be the judge who shows it.
+    assert!(failure.error().is_some() || !failure.to_string().is_empty());
     let Some(index) = failure.index() else {
         assert!(failure.input().is_none(), "an input without an index");
         return None;
@@ -169,10 +188,11 @@ fn judge_record(world: &World, record: &Record, retries: Option<u32>) {
     let crash_retries = u32::from(settings.crash_retries % 4);
     // Without crash retries, an input that has begun in a container that was killed is not begun again.
     let kills = if crash_retries == 0 { 0 } else { world.kills.load(Ordering::SeqCst) };
-    // An input is replayed free beside others three times at most. From then on it executes alone.
+    // An input is replayed free beside others three times at most, and once more after each failure. From
+    // then on it executes alone.
     let free = match settings.kind {
         _ if crash_retries == 0 => 0,
-        kind if kind.is_concurrent() => 3,
+        kind if kind.is_concurrent() => 3 + retries,
         // A batch is halved until an input is alone, and again after each failure.
         kind if kind.is_batched() => {
             settings.batch_size().next_power_of_two().trailing_zeros() * (1 + retries)
@@ -187,7 +207,7 @@ fn judge_record(world: &World, record: &Record, retries: Option<u32>) {
 /// Judges why a map that was begun by message was refused.
 pub(crate) fn judge_refusal(world: &World, spec: MapSpec, cause: &Cause<Wrong>) {
     match cause {
-        Cause::Config(_) => assert_eq!(spec.window, Some(0)),
+        Cause::Config(_) => assert!(is_refused(spec)),
         Cause::ShutDown => assert!(world.has_ended(), "the function was not ended"),
         Cause::GaveUp(_) => assert!(matches!(world.story.settings.policy, Policy::GivesUpAfter(_))),
         other => panic!("{other:?}"),

@@ -45,6 +45,7 @@ const THREADS_LEAVING: u64 = 4;
 fn threads_kept() -> u64 {
     static KEPT: OnceLock<(App, u64)> = OnceLock::new();
     let (_, threads) = KEPT.get_or_init(|| {
+        let_tasks_panic();
         wait::watch();
         actors::arbiter();
         let app = App::ephemeral("kept");
@@ -55,6 +56,17 @@ fn threads_kept() -> u64 {
         (app, wait::threads())
     });
     *threads
+}
+
+/// The fuzzer ends the process at each panic that reaches its hook. The panics of spawned tasks reach it by
+/// promise, so they are left out. The hook has to be there before the first function starts.
+fn let_tasks_panic() {
+    let before = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        if panic.payload().downcast_ref::<&str>() != Some(&code::IN_A_TASK) {
+            before(panic);
+        }
+    }));
 }
 
 fuzz_target!(|story: Story| {

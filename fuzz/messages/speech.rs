@@ -2,7 +2,8 @@
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
-use std::task::Context;
+use std::task::{Context, Poll};
+use std::thread;
 use std::time::Duration;
 
 use actix::{Actor, Addr, Handler, MailboxError, Message};
@@ -11,7 +12,8 @@ use futures::executor::block_on;
 use futures::task::noop_waker_ref;
 use longshore::ContainerId;
 use longshore::actor::{
-    CallInput, CancelMap, Ending, GetProgress, GetStatus, KillContainer, Reset, Shutdown, StartMap, Subscribe,
+    CallInput, CancelMap, Ending, GetProgress, GetStatus, KillContainer, Pause, Reserve, Reset, Resume,
+    Shutdown, StartMap, Subscribe, TryReserve,
 };
 
 use crate::actors::{Heard, Listener, Subscriber, arbiter};
@@ -20,7 +22,7 @@ use crate::judge::{Course, judge_refusal, judge_status};
 
 use crate::sources::Tickets;
 use crate::start::retries;
-use crate::story::{Failures, HowEnded, Limit, MapSpec, Reply, Step};
+use crate::story::{Failures, HowEnded, Limit, Limits, MapSpec, Reply, Step};
 use crate::user::{Spoken, User};
 use crate::values::{F, Ticket, armed, hold};
 
@@ -32,12 +34,44 @@ impl User {
         let supervisor = f.supervisor();
         match step {
             Step::SendStartMap { map, stop_after } => self.start_map(f, map, stop_after),
-            Step::SendCallInput { script, bomb, reply } => {
-                let call = CallInput::new(Ticket::new(&self.world, 0, script, bomb));
+            Step::SendCallInput { script, bomb, limits, reply } => {
+                let call = CallInput::new(Ticket::new(&self.world, 0, script, bomb)).within(limits.set());
                 if let Some(Ok(outcome)) = tell(supervisor, call, reply) {
-                    judge_call(&self.world, outcome, false);
+                    judge_call(&self.world, outcome, limits, false);
                 }
             }
+            Step::SendReserve { waits: false, reply } => {
+                self.places
+                    .extend(tell(supervisor, TryReserve, reply).and_then(Result::ok).and_then(Result::ok));
+            }
+            Step::SendReserve { waits: true, reply } => {
+                // There may be no room before this user gives a place back, so it waits for a moment only.
+                let mut request = Box::pin(supervisor.send(Reserve));
+                let polls = if reply == Reply::Await { 20 } else { 1 };
+                for _ in 0..polls {
+                    let polled = request.poll_unpin(&mut Context::from_waker(noop_waker_ref()));
+                    if let Poll::Ready(reserved) = polled {
+                        self.places.extend(reserved.ok().and_then(Result::ok));
+                        break;
+                    }
+                    thread::park_timeout(Duration::from_micros(50));
+                }
+            }
+            Step::SendCallInPlace { place, script, bomb, reply } if !self.places.is_empty() => {
+                let at = usize::from(place) % self.places.len();
+                let call = CallInput::new(Ticket::new(&self.world, 0, script, bomb));
+                let call = call.in_place(self.places.swap_remove(at));
+                if let Some(Ok(outcome)) = tell(supervisor, call, reply) {
+                    let overloaded = outcome.as_ref().is_err_and(|failure| failure.is_overloaded());
+                    assert!(!overloaded, "a call in a place that was reserved is overloaded");
+                    judge_call(&self.world, outcome, Limits::NONE, false);
+                }
+            }
+            Step::SendPause { reply } => {
+                self.paused = true;
+                let _paused = tell(supervisor, Pause, reply);
+            }
+            Step::SendResume { reply } => _ = tell(supervisor, Resume, reply),
             Step::SendKill { container, reply } => {
                 self.world.kills.fetch_add(1, Ordering::SeqCst);
                 let container = ContainerId::new(container);
@@ -102,6 +136,12 @@ impl User {
         }
         if let Some(times) = map.retries {
             start = start.retries(retries(times));
+        }
+        if let Some(limit) = map.limits.timeout.length() {
+            start = start.timeout(limit);
+        }
+        if let Some(limit) = map.limits.deadline.length() {
+            start = start.deadline(limit);
         }
         match block_on(f.supervisor().send(start)) {
             Ok(Ok(map)) => self.spoken.push(Spoken { map, heard }),

@@ -6,7 +6,7 @@ use std::time::Duration;
 use longshore::{App, Builder, ConfigError, Context, CrashLoopBackoff, RateLimited, Retries, StartError};
 
 use crate::code::{LIMIT, Stateful, execute, execute_batch, execute_batch_in_task, execute_in_task};
-use crate::story::{Kind, Policy, RetryIf, Settings};
+use crate::story::{Kind, Policy, RetryIf, Settings, Span};
 use crate::values::{F, Output, Ticket, World, Wrong};
 
 /// The started function, or `None` if its settings are refused as they should be.
@@ -38,12 +38,17 @@ pub(crate) fn start(app: &App, world: &Arc<World>) -> Option<F> {
             app.worker_concurrent("f", async move |_: &Context| Stateful::enter(&entered))
         }
     };
+    let refused_limit = settings.limits.is_refused() || settings.enter_timeout == Span::Refused;
+    let refused_calls = settings.calls_max == Some(0);
     match set(f, settings).start() {
         Ok(f) => {
             assert!(settings.window != Some(0), "a window of 0 was accepted");
+            assert!(!refused_limit && !refused_calls, "a limit out of its range was accepted: {settings:?}");
             Some(f)
         }
         Err(StartError::Config(ConfigError::Window { .. })) if settings.window == Some(0) => None,
+        Err(StartError::Config(ConfigError::TimeLimit { .. })) if refused_limit => None,
+        Err(StartError::Config(ConfigError::CallsMax { .. })) if refused_calls => None,
         Err(refused) => panic!("{refused}: {settings:?}"),
     }
 }
@@ -80,6 +85,24 @@ fn set(f: Started, settings: &Settings) -> Started {
             let rate = if crashes > 127 { 0.5 } else { 0.0 };
             f.restart(RateLimited::new().max_crashes(u32::from(crashes % 4)).max_failure_rate(rate))
         }
+    };
+    let f = match settings.limits.timeout.length() {
+        Some(limit) => f.timeout(limit),
+        None => f,
+    };
+    let f = match settings.limits.deadline.length() {
+        Some(limit) => f.deadline(limit),
+        None => f,
+    };
+    let f = match settings.enter_timeout.length() {
+        Some(limit) => f.enter_timeout(limit),
+        None => f,
+    };
+    let f = f.retry_timeouts(settings.retry_timeouts);
+    let f = if settings.keep_interrupted { f.keep_interrupted() } else { f };
+    let f = match settings.calls_max {
+        Some(calls) => f.calls_max(u64::from(calls)),
+        None => f,
     };
     let f = match settings.window {
         Some(window) => f.window(u64::from(window)),

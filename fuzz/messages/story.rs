@@ -1,6 +1,8 @@
 //! [`Story`]: the settings of a function, what its code does, and what its users do. It is made from the
 //! fuzzer's bytes.
 
+use std::time::Duration;
+
 use arbitrary::Arbitrary;
 
 /// The largest number of steps that are carried out, so that each story is short.
@@ -41,6 +43,59 @@ pub(crate) struct Settings {
     pub(crate) recycle: bool,
     pub(crate) abandoned_max: u8,
     pub(crate) short_exit_timeout: bool,
+    pub(crate) limits: Limits,
+    pub(crate) retry_timeouts: bool,
+    pub(crate) keep_interrupted: bool,
+    /// The timeout of `enter`.
+    pub(crate) enter_timeout: Span,
+    /// The number of calls that may be without an outcome, if it is bounded tightly.
+    pub(crate) calls_max: Option<u8>,
+}
+
+/// Limits of time of a function, a map or a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Arbitrary)]
+pub(crate) struct Limits {
+    pub(crate) timeout: Span,
+    pub(crate) deadline: Span,
+}
+
+/// A limit of time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Arbitrary)]
+pub(crate) enum Span {
+    None,
+    /// Outside the range, so that it must be refused.
+    Refused,
+    Millis(u8),
+    Long,
+}
+
+impl Span {
+    /// The length, if there is a limit.
+    pub(crate) fn length(self) -> Option<Duration> {
+        match self {
+            Self::None => None,
+            Self::Refused => Some(Duration::ZERO),
+            Self::Millis(millis) => Some(Duration::from_millis(1 + u64::from(millis % 8))),
+            Self::Long => Some(Duration::from_secs(3600)),
+        }
+    }
+}
+
+impl Limits {
+    /// No limits of its own.
+    pub(crate) const NONE: Self = Self { timeout: Span::None, deadline: Span::None };
+
+    /// The limits as a call takes them.
+    pub(crate) fn set(self) -> longshore::Limits {
+        let limits = longshore::Limits::new();
+        let limits = self.timeout.length().map_or(limits, |limit| limits.timeout(limit));
+        self.deadline.length().map_or(limits, |limit| limits.deadline(limit))
+    }
+
+    /// Whether a limit is outside its range.
+    pub(crate) fn is_refused(self) -> bool {
+        self.timeout == Span::Refused || self.deadline == Span::Refused
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Arbitrary)]
@@ -106,6 +161,10 @@ pub(crate) enum Deed {
     Yield,
     /// Spawns a task that panics, if the code is async.
     Spawn,
+    /// Waits for ever in its task, or passes checkpoints. It returns at once if nothing would end it.
+    Hang,
+    /// Returns, without a checkpoint, after the grace that follows a timeout.
+    Overstay,
     KillItself,
     CallItself,
     MapItself,
@@ -145,6 +204,7 @@ pub(crate) struct MapSpec {
     /// A window of 0 must be refused.
     pub(crate) window: Option<u8>,
     pub(crate) retries: Option<u8>,
+    pub(crate) limits: Limits,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Arbitrary)]
@@ -169,6 +229,13 @@ pub(crate) enum Failures {
 }
 
 #[derive(Debug, Clone, Copy, Arbitrary)]
+pub(crate) enum HowReserved {
+    Try,
+    /// Polls the wait for room once.
+    Poll,
+}
+
+#[derive(Debug, Clone, Copy, Arbitrary)]
 pub(crate) enum HowCalled {
     Wait,
     Await,
@@ -188,7 +255,14 @@ pub(crate) enum Step {
     DropMap { map: u8 },
     AbortMap { map: u8 },
     Salvage { map: u8 },
-    Call { script: u8, bomb: bool, how: HowCalled },
+    Call { script: u8, bomb: bool, limits: Limits, how: HowCalled },
+    Reserve { how: HowReserved },
+    DropPermit { permit: u8 },
+    CallInPermit { permit: u8, script: u8, bomb: bool, limits: Limits, how: HowCalled },
+    WaitTimeout { call: u8, micros: u8 },
+    DetachCall { call: u8 },
+    PauseFunction,
+    ResumeFunction,
     AwaitCall { call: u8 },
     DropCall { call: u8 },
     Run { inputs: u8, script: u8, awaited: bool },
@@ -205,7 +279,12 @@ pub(crate) enum Step {
     DropHandle,
     Pause { micros: u8 },
     SendStartMap { map: MapSpec, stop_after: Option<u8> },
-    SendCallInput { script: u8, bomb: bool, reply: Reply },
+    SendCallInput { script: u8, bomb: bool, limits: Limits, reply: Reply },
+    SendReserve { waits: bool, reply: Reply },
+    SendCallInPlace { place: u8, script: u8, bomb: bool, reply: Reply },
+    DropPlace { place: u8 },
+    SendPause { reply: Reply },
+    SendResume { reply: Reply },
     SendKill { container: u32, reply: Reply },
     SendReset { reply: Reply },
     SendGetStatus { reply: Reply },

@@ -10,14 +10,14 @@ use actix::Addr;
 use futures::FutureExt;
 use futures::executor::block_on;
 use futures::task::noop_waker_ref;
-use longshore::actor::MapActor;
-use longshore::{App, ContainerId};
+use longshore::actor::{MapActor, Place};
+use longshore::{App, ContainerId, Permit, ReserveError};
 
 use crate::actors::Heard;
 use crate::held::{HeldCall, HeldMap, More, drop_outcome, finish, set};
 use crate::judge::{Course, judge_failure, judge_report, judge_status};
 use crate::sources::Tickets;
-use crate::story::{Failures, HowCalled, HowOver, MapSpec, STEPS_MAX, SourceKind, Step};
+use crate::story::{Failures, HowCalled, HowOver, HowReserved, Limits, MapSpec, STEPS_MAX, SourceKind, Step};
 use crate::values::{F, Output, Ticket, World, Wrong, armed, hold};
 use crate::wait::{HUNG, until};
 
@@ -30,8 +30,44 @@ pub(crate) struct User {
     pub(crate) f: Option<F>,
     maps: Vec<HeldMap>,
     calls: Vec<HeldCall>,
+    permits: Vec<Permit<Ticket, Output, Wrong>>,
     pub(crate) spoken: Vec<Spoken>,
+    /// The places that were reserved by message.
+    pub(crate) places: Vec<Place>,
+    /// Whether the user has paused the function. It resumes the function before it waits for anything.
+    pub(crate) paused: bool,
     pub(crate) subscribers: Arc<AtomicU32>,
+}
+
+/// Whether a step waits for nothing that a pause holds up.
+fn goes_on_in_a_pause(step: Step) -> bool {
+    match step {
+        Step::Begin { stream, .. } => stream,
+        Step::Call { how, .. } | Step::CallInPermit { how, .. } => {
+            matches!(how, HowCalled::Keep | HowCalled::Drop | HowCalled::Poll)
+        }
+        Step::Poll { .. } => false, // a map that is no stream is pulled
+        Step::DropMap { .. }
+        | Step::AbortMap { .. }
+        | Step::DropCall { .. }
+        | Step::Reserve { .. }
+        | Step::DropPermit { .. }
+        | Step::WaitTimeout { .. }
+        | Step::DetachCall { .. }
+        | Step::PauseFunction
+        | Step::DropRun { .. }
+        | Step::Kill { .. }
+        | Step::Status
+        | Step::Drain
+        | Step::Stop
+        | Step::Abort
+        | Step::Pause { .. }
+        | Step::SendReserve { .. }
+        | Step::DropPlace { .. }
+        | Step::SendPause { .. }
+        | Step::SendGetStatus { .. } => true,
+        _ => false,
+    }
 }
 
 /// A map that was begun by message.
@@ -43,14 +79,27 @@ pub(crate) struct Spoken {
 impl User {
     pub(crate) fn new(world: Arc<World>, app: App, f: F) -> Self {
         *hold(&world.f) = Some(Arc::new(f.clone()));
-        let (maps, calls, spoken) = (Vec::new(), Vec::new(), Vec::new());
-        Self { world, app, f: Some(f), maps, calls, spoken, subscribers: Arc::new(AtomicU32::new(0)) }
+        Self {
+            world,
+            app,
+            f: Some(f),
+            maps: Vec::new(),
+            calls: Vec::new(),
+            permits: Vec::new(),
+            spoken: Vec::new(),
+            places: Vec::new(),
+            paused: false,
+            subscribers: Arc::new(AtomicU32::new(0)),
+        }
     }
 
     /// Carries out the whole story.
     pub(crate) fn live(mut self) {
         let steps = self.world.story.steps.clone();
         for step in steps.into_iter().take(STEPS_MAX) {
+            if self.paused && !goes_on_in_a_pause(step) {
+                self.resume();
+            }
             if let Some(f) = self.f.clone() {
                 self.take(step, &f);
             } else {
@@ -71,7 +120,17 @@ impl User {
                     self.maps.remove(0).cancel();
                 }
             }
-            Step::Call { script, bomb, how } => self.call(f, Ticket::new(&self.world, 0, script, bomb), how),
+            Step::Call { script, bomb, limits, how } => {
+                let ticket = Ticket::new(&self.world, 0, script, bomb);
+                let call = armed(|| match limits {
+                    Limits::NONE => f.call(ticket),
+                    _ => f.call_within(ticket, limits.set()),
+                });
+                self.call(HeldCall::new(call, limits), how);
+            }
+            Step::Reserve { how } => self.reserve(f, how),
+            Step::PauseFunction => self.paused |= f.pause(),
+            Step::ResumeFunction => self.resume(),
             Step::Run { inputs, script, awaited } => {
                 let (mut course, tickets) = self.vector(inputs, script, Failures::EndMap);
                 let run = armed(|| if awaited { block_on(f.run_async(tickets)) } else { f.run(tickets) });
@@ -113,7 +172,8 @@ impl User {
                 match armed(|| tickets.counted(f, awaited)) {
                     Ok(progress) => assert_eq!(progress.pulled, progress.completed()),
                     Err(failure) => {
-                        assert_eq!(judge_failure(&self.world, &failure, None), None, "{failure:?}");
+                        let number = judge_failure(&self.world, &failure, None, Limits::NONE);
+                        assert_eq!(number, None, "{failure:?}");
                     }
                 }
             }
@@ -135,6 +195,10 @@ impl User {
             Step::DropHandle => armed(|| drop(self.f.take())),
             Step::SendStartMap { .. }
             | Step::SendCallInput { .. }
+            | Step::SendReserve { .. }
+            | Step::SendCallInPlace { .. }
+            | Step::SendPause { .. }
+            | Step::SendResume { .. }
             | Step::SendKill { .. }
             | Step::SendReset { .. }
             | Step::SendGetStatus { .. }
@@ -175,6 +239,29 @@ impl User {
             Step::DropCall { call } if !self.calls.is_empty() => {
                 self.calls.swap_remove(usize::from(call) % calls).cancel();
             }
+            Step::WaitTimeout { call, micros } if !self.calls.is_empty() => {
+                let call = self.calls.swap_remove(usize::from(call) % calls);
+                let limit = Duration::from_micros(u64::from(micros));
+                self.calls.extend(call.wait_timeout(&self.world, limit));
+            }
+            Step::DetachCall { call } if !self.calls.is_empty() => {
+                self.calls.swap_remove(usize::from(call) % calls).detach(&self.world);
+            }
+            Step::DropPermit { permit } if !self.permits.is_empty() => {
+                let at = usize::from(permit) % self.permits.len();
+                armed(|| drop(self.permits.swap_remove(at)));
+            }
+            Step::CallInPermit { permit, script, bomb, limits, how } if !self.permits.is_empty() => {
+                let at = usize::from(permit) % self.permits.len();
+                let permit = self.permits.swap_remove(at);
+                let ticket = Ticket::new(&self.world, 0, script, bomb);
+                let call = armed(|| permit.call_within(ticket, limits.set()));
+                self.call(HeldCall::new(call, limits), how);
+            }
+            Step::DropPlace { place } if !self.places.is_empty() => {
+                let at = usize::from(place) % self.places.len();
+                armed(|| drop(self.places.swap_remove(at)));
+            }
             Step::Pause { micros } => thread::park_timeout(Duration::from_micros(u64::from(micros))),
             Step::SendCancelMap { .. } | Step::SendGetProgress { .. } => self.send_to_map(step),
             _ => {}
@@ -187,8 +274,26 @@ impl User {
         }
     }
 
-    fn call(&mut self, f: &F, ticket: Ticket, how: HowCalled) {
-        let mut call = HeldCall::new(armed(|| f.call(ticket)));
+    fn resume(&mut self) {
+        self.paused = false;
+        if let Some(f) = &self.f {
+            f.resume();
+        }
+    }
+
+    fn reserve(&mut self, f: &F, how: HowReserved) {
+        let reserved = match how {
+            HowReserved::Try => Some(f.try_reserve()),
+            HowReserved::Poll => f.reserve().now_or_never(),
+        };
+        match reserved {
+            Some(Ok(permit)) if self.permits.len() < HELD_MAX => self.permits.push(permit),
+            Some(Err(ReserveError::WouldDeadlock | ReserveError::Engine(_))) => panic!("{reserved:?}"),
+            Some(_) | None => {}
+        }
+    }
+
+    fn call(&mut self, mut call: HeldCall, how: HowCalled) {
         match how {
             HowCalled::Wait => call.finish(&self.world, false),
             HowCalled::Await => call.finish(&self.world, true),
@@ -208,12 +313,14 @@ impl User {
     fn vector(&self, inputs: u8, script: u8, failures: Failures) -> (Course, Vec<Ticket>) {
         let source = SourceKind::Vector;
         let (bombs, unordered, window, retries) = (script > 127, false, None, None);
-        let map = MapSpec { source, inputs, script, bombs, unordered, failures, window, retries };
+        let limits = Limits::NONE;
+        let map = MapSpec { source, inputs, script, bombs, unordered, failures, window, retries, limits };
         let (tickets, records) = Tickets::new(&self.world, map);
         (Course::new(&self.world, map, records), tickets.vector())
     }
 
     fn end(mut self) {
+        self.resume();
         let ending = self.world.story.ending;
         self.world.over.store(true, Ordering::SeqCst);
         if ending.finish_first {
@@ -236,7 +343,7 @@ impl User {
         };
         assert!(begun.elapsed() < HUNG, "the end took {:?}: {report:?}", begun.elapsed());
         report.iter().for_each(judge_report);
-        armed(|| drop((self.f.take(), hold(&self.world.f).take())));
+        armed(|| drop((self.f.take(), hold(&self.world.f).take(), self.permits, self.places)));
         let (mut maps, mut calls) = (self.maps, self.calls);
         finish(&self.world, &mut maps, &mut calls);
         for spoken in self.spoken {

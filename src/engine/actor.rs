@@ -15,6 +15,8 @@
 //! | [`Batch`] | your actor, from the map | [`Demand`] |
 //! | [`GetProgress`], [`CancelMap`] | map | [`Progress`] / nothing |
 //! | [`CallInput`] | supervisor | the outcome of the input |
+//! | [`Reserve`] | supervisor | a [`Place`] for a call, once there is room, or why there will be none |
+//! | [`TryReserve`] | supervisor | a [`Place`] if there is room now, or why not |
 //! | [`GetStatus`] | supervisor | [`Status`] |
 //! | [`Shutdown`] | supervisor | the [`FunctionReport`], once everything has ended |
 //! | [`Reset`] | supervisor | whether the function had given up |
@@ -83,12 +85,14 @@ use crate::engine::caller::Caller;
 use crate::engine::consumer::Failures;
 use crate::engine::map_buffers::Order;
 use crate::engine::planned::Planned;
+use crate::values::error::ReserveError;
 use crate::values::event::Event;
 use crate::values::progress::Progress;
 use crate::values::report::FunctionReport;
 use crate::values::status::Status;
 
 pub use crate::engine::map::MapActor;
+pub use crate::engine::place::Place;
 pub use crate::engine::typed_supervisor::Supervisor;
 
 /// Anyone → supervisor: start a map whose outcomes are delivered to an actor in batches. The reply is the
@@ -272,6 +276,7 @@ pub struct CallInput<I, O, E> {
     pub(crate) input: DeferDrop<I>,
     pub(crate) caller: Caller,
     pub(super) limits: Limits,
+    pub(super) place: Option<Place>,
     outcome: PhantomData<fn() -> (O, E)>,
 }
 
@@ -280,13 +285,20 @@ impl<I: Send + 'static, O, E> CallInput<I, O, E> {
     pub fn new(input: I) -> Self {
         let holds_values = std::mem::needs_drop::<I>();
         let input = DeferDrop::new(input, Stack::of_any(), holds_values);
-        Self { input, caller: Caller::here(None), limits: Limits::new(), outcome: PhantomData }
+        Self { input, caller: Caller::here(None), limits: Limits::new(), place: None, outcome: PhantomData }
     }
 
     /// A call with limits of time of its own: see [`Function::call_within`](crate::Function::call_within).
     #[must_use]
     pub fn within(self, limits: Limits) -> Self {
         Self { limits, ..self }
+    }
+
+    /// A call in a place that was reserved for it: see [`Reserve`]. It is refused only if the function takes
+    /// no work any more. A place of another function goes back there, and the call takes a free place.
+    #[must_use]
+    pub fn in_place(self, place: Place) -> Self {
+        Self { place: Some(place), ..self }
     }
 }
 
@@ -304,6 +316,39 @@ where
 {
     type Result = Result<O, Failure<I, E>>;
 }
+
+/// Anyone → supervisor: wait for room among the calls of the function, and reserve a place for one, as
+/// [`Function::reserve`](crate::Function::reserve) does. The reply is the [`Place`], or a [`ReserveError`] if
+/// the function takes no work any more.
+///
+/// Those who wait are served in the order in which the supervisor has read their messages, together with
+/// those who wait for a [`Permit`](crate::Permit). A sender that stops awaiting the reply gives up its turn,
+/// and a place that it was granted goes to the next one. With `do_send` nothing is reserved.
+///
+/// ```
+/// use longshore::App;
+/// use longshore::actor::{CallInput, Reserve, TryReserve};
+///
+/// # actix::System::new().block_on(async {
+/// let app = App::ephemeral("docs");
+/// let double = app.infallible("double", |n: &u64| 2 * n).calls_max(1).start()?;
+/// let place = double.supervisor().send(Reserve).await.unwrap().unwrap();
+/// assert!(double.supervisor().send(TryReserve).await.unwrap().is_err(), "there is one place");
+/// let call = CallInput::new(21).in_place(place);
+/// assert_eq!(double.supervisor().send(call).await.unwrap().unwrap(), 42);
+/// # Ok::<(), longshore::StartError>(())
+/// # }).unwrap();
+/// ```
+#[derive(Debug, Message)]
+#[rtype(result = "Result<Place, ReserveError>")]
+pub struct Reserve;
+
+/// Anyone → supervisor: reserve a place for a call if there is room now, as
+/// [`Function::try_reserve`](crate::Function::try_reserve) does. The reply is the [`Place`], or a
+/// [`ReserveError`]. Those who wait for room go first.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<Place, ReserveError>")]
+pub struct TryReserve;
 
 /// Anyone → supervisor: the reply is a snapshot of the function.
 #[derive(Debug, Message)]

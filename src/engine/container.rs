@@ -80,6 +80,7 @@ impl Handler<Notice> for Container {
             | Notice::Entered
             | Notice::NothingPending
             | Notice::Limited
+            | Notice::Folds
             | Notice::Awaited => {}
         }
     }

@@ -81,6 +81,15 @@ pub(crate) enum Fact {
         since: Time,
     },
     ExitTimedOut(ContainerId),
+    Hung(ContainerId),
+    HangEnded(ContainerId),
+    Exhausted,
+    ExhaustionEnded,
+    /// Calls are refused, or were refused and no more are.
+    Overloaded {
+        refused: u64,
+        ended: bool,
+    },
     GaveUp,
     Reset,
     Paused,
@@ -103,6 +112,12 @@ impl Fact {
                 Some(Self::Recovered { crashes: *crashes, since: before(*after) })
             }
             Event::ExitTimedOut(container, _) => Some(Self::ExitTimedOut(*container)),
+            Event::Hung { container, .. } => Some(Self::Hung(*container)),
+            Event::HangEnded { container, .. } => Some(Self::HangEnded(*container)),
+            Event::Exhausted { .. } => Some(Self::Exhausted),
+            Event::ExhaustionEnded { .. } => Some(Self::ExhaustionEnded),
+            Event::Overloaded { refused, .. } => Some(Self::Overloaded { refused: *refused, ended: false }),
+            Event::OverloadEnded { refused, .. } => Some(Self::Overloaded { refused: *refused, ended: true }),
             Event::GaveUp(_) => Some(Self::GaveUp),
             Event::Reset => Some(Self::Reset),
             Event::Paused => Some(Self::Paused),
@@ -113,6 +128,7 @@ impl Fact {
             | Event::Killed(_)
             | Event::Poisoned { .. }
             | Event::TimedOut { .. }
+            | Event::Expired { .. }
             | Event::Missed(_) => None,
         }
     }
@@ -360,6 +376,16 @@ impl History {
             Fact::ExitTimedOut(container) => {
                 self.exit_timeouts += 1;
                 self.tell(at, Happening::ExitTimedOut { container }, 0);
+            }
+            Fact::Hung(container) => _ = self.tell(at, Happening::Hung { container }, 0),
+            Fact::HangEnded(container) => _ = self.tell(at, Happening::HangEnded { container }, 0),
+            Fact::Exhausted => _ = self.tell(at, Happening::Exhausted, 0),
+            Fact::ExhaustionEnded => _ = self.tell(at, Happening::ExhaustionEnded, 0),
+            Fact::Overloaded { refused, ended: false } => {
+                _ = self.tell(at, Happening::Overloaded { refused }, 0);
+            }
+            Fact::Overloaded { refused, ended: true } => {
+                _ = self.tell(at, Happening::OverloadEnded { refused }, 0);
             }
             Fact::GaveUp => {
                 self.give_ups += 1;

@@ -1,24 +1,23 @@
-//! The throttle of a function's log. It decides which crashes the log reports in full, and which it only
-//! counts.
+//! The throttle of a function's log. It decides which crashes and time-outs the log reports in full, and
+//! which it only counts.
 //!
 //! It has no side effects: it is given each event in turn, and returns how the log is to report it. The first
 //! crash of each kind is logged in full. Repeats are counted. For each kind, the count is logged once a
 //! second, and in a crash loop it is logged with each delay of the loop instead. An outage is therefore one
 //! line for its beginning, one for each delay and one for its end, however many containers it kills.
+//!
+//! Attempts that time out, and inputs whose deadlines pass, are [storms](crate::decide::storm): one line for
+//! the first, one a second with the number of those that followed, and one when they are over.
 
-use std::collections::BTreeMap;
-use std::mem;
-use std::sync::Arc;
-use std::time::Duration;
-
+use crate::decide::storm::{PERIOD, Storm, StormReport};
 use crate::decide::time::Time;
 use crate::values::crash::{Crash, Death};
 use crate::values::event::Event;
+use std::collections::BTreeMap;
+use std::mem;
+use std::sync::Arc;
 
-/// How long the repeats of one kind are counted before their number is logged.
-pub(super) const REPEATS_PERIOD: Duration = Duration::from_secs(1);
-
-/// How many kinds of crashes are distinguished within [`REPEATS_PERIOD`]. Crashes of further kinds count as
+/// How many kinds of crashes are distinguished within [`PERIOD`]. Crashes of further kinds count as
 /// one kind.
 const KINDS_MAX: usize = 64;
 
@@ -85,10 +84,43 @@ struct Repeats {
     last: Arc<Crash>,
 }
 
+/// The kind of a storm.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum StormKind {
+    /// Attempts time out.
+    Timeouts,
+    /// Deadlines pass while inputs execute.
+    Deadlines,
+    /// Deadlines pass while inputs wait.
+    Expiries,
+}
+
+impl StormKind {
+    fn of(event: &Event) -> Option<Self> {
+        match event {
+            Event::TimedOut { is_deadline: false, .. } => Some(Self::Timeouts),
+            Event::TimedOut { is_deadline: true, .. } => Some(Self::Deadlines),
+            Event::Expired { .. } => Some(Self::Expiries),
+            _ => None,
+        }
+    }
+}
+
+/// A line of the log about events that were only counted.
+#[derive(Debug)]
+pub(super) enum Sum {
+    /// This number of crashes like the given one.
+    Crashes(Arc<Crash>, u64),
+    /// A storm, and the last of its events.
+    Storm(Event, StormReport),
+}
+
 /// The state of the throttle of one function.
 #[derive(Debug, Default)]
 pub(super) struct LogThrottle {
     kinds: BTreeMap<RepeatedCrash, Repeats>,
+    /// The storms, each with the last of its events.
+    storms: BTreeMap<StormKind, (Storm, Event)>,
     /// Whether there is a crash loop. The event of each delay of the loop carries the number of repeats.
     in_a_loop: bool,
 }
@@ -96,6 +128,9 @@ pub(super) struct LogThrottle {
 impl LogThrottle {
     /// Takes the next event, which happened at `at`, and returns how to log it.
     pub(crate) fn admit(&mut self, event: &Event, at: Time) -> Detail {
+        if let Some(kind) = StormKind::of(event) {
+            return self.stormed(kind, event, at);
+        }
         match event {
             Event::Crashed(crash) => self.crashed(crash, at),
             Event::CrashLoop { .. } => {
@@ -118,7 +153,7 @@ impl LogThrottle {
         let mut kind = RepeatedCrash::of(crash);
         if !self.kinds.contains_key(&kind) && self.kinds.len() >= KINDS_MAX {
             // A kind whose next crash would be logged in full anyway need not be remembered.
-            self.kinds.retain(|_, repeats| repeats.unlogged > 0 || at.since(repeats.logged) < REPEATS_PERIOD);
+            self.kinds.retain(|_, repeats| repeats.unlogged > 0 || at.since(repeats.logged) < PERIOD);
             if self.kinds.len() >= KINDS_MAX {
                 kind = RepeatedCrash::Other;
             }
@@ -127,7 +162,7 @@ impl LogThrottle {
             self.kinds.insert(kind, Repeats { logged: at, unlogged: 0, last: Arc::clone(crash) });
             return Detail::InFull { repeats: 0 };
         };
-        if self.in_a_loop || at.since(repeats.logged) < REPEATS_PERIOD {
+        if self.in_a_loop || at.since(repeats.logged) < PERIOD {
             repeats.unlogged += 1;
             repeats.last = Arc::clone(crash);
             return Detail::Folded;
@@ -136,32 +171,61 @@ impl LogThrottle {
         Detail::InFull { repeats: mem::take(&mut repeats.unlogged) }
     }
 
-    /// Takes the repeats that are due to be logged, with the last crash of each kind. It is needed if no
-    /// later event logs them.
-    pub(crate) fn take_repeats(&mut self, at: Time) -> Vec<(Arc<Crash>, u64)> {
+    fn stormed(&mut self, kind: StormKind, event: &Event, at: Time) -> Detail {
+        let inputs = if let Event::Expired { inputs, .. } = event { *inputs } else { 1 };
+        if let Some((storm, last)) = self.storms.get_mut(&kind)
+            && !storm.is_over(at)
+        {
+            storm.again(inputs, at);
+            *last = event.clone();
+            return Detail::Folded;
+        }
+        self.storms.insert(kind, (Storm::begins(inputs, at), event.clone()));
+        Detail::InFull { repeats: 0 }
+    }
+
+    /// Takes the sums that are due to be logged, with the last event of each kind. It is needed if no later
+    /// event logs them.
+    pub(crate) fn take_repeats(&mut self, at: Time) -> Vec<Sum> {
+        let mut sums = self.take_crashes(at);
+        for (storm, last) in self.storms.values_mut() {
+            let report = storm.review(at).filter(|_| !storm.is_single());
+            sums.extend(report.map(|report| Sum::Storm(last.clone(), report)));
+        }
+        self.storms.retain(|_, (storm, _)| !storm.is_over(at) || storm.has_unreported());
+        sums
+    }
+
+    fn take_crashes(&mut self, at: Time) -> Vec<Sum> {
         if self.in_a_loop {
             return Vec::new(); // the next delay of the loop logs them, or its end
         }
         let due = self
             .kinds
             .values_mut()
-            .filter(|repeats| repeats.unlogged > 0 && at.since(repeats.logged) >= REPEATS_PERIOD);
+            .filter(|repeats| repeats.unlogged > 0 && at.since(repeats.logged) >= PERIOD);
         let take = |repeats: &mut Repeats| {
             repeats.logged = at;
-            (Arc::clone(&repeats.last), mem::take(&mut repeats.unlogged))
+            Sum::Crashes(Arc::clone(&repeats.last), mem::take(&mut repeats.unlogged))
         };
         due.map(take).collect()
     }
 
     /// Takes all repeats that were not logged, because the function has ended.
-    pub(crate) fn take_all_repeats(&mut self, at: Time) -> Vec<(Arc<Crash>, u64)> {
+    pub(crate) fn take_all_repeats(&mut self, at: Time) -> Vec<Sum> {
         self.in_a_loop = false;
-        self.take_repeats(at + REPEATS_PERIOD)
+        let mut sums = self.take_crashes(at + PERIOD);
+        for (storm, last) in self.storms.values_mut() {
+            sums.extend(storm.take_unreported(at).map(|report| Sum::Storm(last.clone(), report)));
+        }
+        self.storms.clear();
+        sums
     }
 
-    /// Whether there are repeats that `take_repeats` will return once they are due.
+    /// Whether there are sums that `take_repeats` will return once they are due.
     pub(super) fn has_repeats(&self) -> bool {
-        !self.in_a_loop && self.kinds.values().any(|repeats| repeats.unlogged > 0)
+        let crashes = !self.in_a_loop && self.kinds.values().any(|repeats| repeats.unlogged > 0);
+        crashes || self.storms.values().any(|(storm, _)| !storm.is_single())
     }
 
     /// Takes the number of repeats of all kinds, which is logged now.
@@ -176,8 +240,10 @@ impl LogThrottle {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
-    use crate::base::ids::{ContainerId, Generation};
+    use crate::base::ids::{Attempt, ContainerId, Generation};
     use crate::values::crash::Panic;
 
     fn at(ms: u64) -> Time {
@@ -200,6 +266,28 @@ mod tests {
     fn crash_loop(crashes: u32) -> Event {
         let Event::Crashed(crash) = crash(1) else { unreachable!("it is a crash") };
         Event::CrashLoop { crashes, since: Duration::ZERO, next_restart: Duration::ZERO, crash }
+    }
+
+    fn timed_out(is_deadline: bool) -> Event {
+        let limit = Duration::from_millis(20);
+        let (attempt, is_retried) = (Attempt(1), false);
+        Event::TimedOut { map: None, call: None, input: 0, attempt, limit, is_deadline, is_retried }
+    }
+
+    fn expired(inputs: u64) -> Event {
+        Event::Expired { map: None, call: None, input: 0, inputs, limit: Duration::from_millis(20) }
+    }
+
+    /// The numbers of the crashes in sums.
+    fn crashes(sums: Vec<Sum>) -> Vec<u64> {
+        let crashes = |sum| if let Sum::Crashes(_, repeats) = sum { Some(repeats) } else { None };
+        sums.into_iter().filter_map(crashes).collect()
+    }
+
+    /// The reports on storms in sums.
+    fn reports(sums: Vec<Sum>) -> Vec<StormReport> {
+        let report = |sum| if let Sum::Storm(_, report) = sum { Some(report) } else { None };
+        sums.into_iter().filter_map(report).collect()
     }
 
     fn in_full(repeats: u64) -> Detail {
@@ -231,9 +319,7 @@ mod tests {
         throttle.admit(&crash(1), at(1));
         assert!(throttle.has_repeats());
         assert!(throttle.take_repeats(at(999)).is_empty());
-        let logged: Vec<u64> =
-            throttle.take_repeats(at(1000)).into_iter().map(|(_, repeats)| repeats).collect();
-        assert_eq!(logged, [1]);
+        assert_eq!(crashes(throttle.take_repeats(at(1000))), [1]);
         assert!(!throttle.has_repeats());
     }
 
@@ -289,9 +375,7 @@ mod tests {
         }
         throttle.admit(&crash(0), at(0));
         throttle.admit(&crash(1000), at(1000));
-        let logged: Vec<u64> =
-            throttle.take_repeats(at(1000)).into_iter().map(|(_, repeats)| repeats).collect();
-        assert_eq!(logged, [1]);
+        assert_eq!(crashes(throttle.take_repeats(at(1000))), [1]);
     }
 
     #[test]
@@ -303,6 +387,64 @@ mod tests {
         assert!(throttle.kinds.len() <= KINDS_MAX + 1);
         throttle.admit(&crash(1000), at(1000));
         assert!(throttle.kinds.len() <= 3, "a kind that would be logged in full anyway is forgotten");
+    }
+
+    #[test]
+    fn a_storm_of_time_outs_is_its_first_line_then_sums_and_then_its_end() {
+        let mut throttle = LogThrottle::default();
+        assert_eq!(throttle.admit(&timed_out(false), at(0)), in_full(0));
+        for ms in 1..5000 {
+            assert_eq!(throttle.admit(&timed_out(false), at(ms)), Detail::Folded);
+        }
+        let (since, lasted) = (Duration::from_secs(5), Duration::from_millis(4999));
+        let sum = StormReport::GoesOn { repeats: 4999, events: 5000, since };
+        assert_eq!(reports(throttle.take_repeats(at(5000))), [sum]);
+        assert!(throttle.take_repeats(at(14_998)).is_empty(), "it may go on");
+        assert!(throttle.has_repeats(), "its end is to be logged");
+        let over = StormReport::Over { events: 5000, lasted };
+        assert_eq!(reports(throttle.take_repeats(at(14_999))), [over]);
+        assert!(!throttle.has_repeats());
+        assert_eq!(throttle.admit(&timed_out(false), at(15_000)), in_full(0), "it is another storm");
+    }
+
+    #[test]
+    fn a_single_time_out_is_logged_once_and_its_end_is_not() {
+        let mut throttle = LogThrottle::default();
+        throttle.admit(&timed_out(false), at(0));
+        assert!(!throttle.has_repeats());
+        assert!(throttle.take_repeats(at(20_000)).is_empty());
+        assert!(throttle.storms.is_empty());
+    }
+
+    #[test]
+    fn time_outs_and_deadlines_are_storms_of_their_own() {
+        let mut throttle = LogThrottle::default();
+        for event in [timed_out(false), timed_out(true), expired(3)] {
+            assert_eq!(throttle.admit(&event, at(0)), in_full(0));
+        }
+        assert_eq!(throttle.admit(&crash(1), at(0)), in_full(0));
+        throttle.admit(&expired(700), at(1));
+        let sum = StormReport::GoesOn { repeats: 700, events: 703, since: Duration::from_secs(1) };
+        assert_eq!(reports(throttle.take_repeats(at(1000))), [sum], "inputs are counted");
+    }
+
+    #[test]
+    fn a_crash_loop_does_not_hold_back_the_sums_of_time_outs() {
+        let mut throttle = LogThrottle::default();
+        throttle.admit(&crash_loop(2), at(0));
+        throttle.admit(&timed_out(false), at(0));
+        throttle.admit(&timed_out(false), at(1));
+        assert!(throttle.has_repeats());
+        assert_eq!(reports(throttle.take_repeats(at(1000))).len(), 1);
+    }
+
+    #[test]
+    fn the_end_of_the_function_takes_the_sums_of_storms() {
+        let mut throttle = LogThrottle::default();
+        throttle.admit(&timed_out(false), at(0));
+        throttle.admit(&timed_out(false), at(1));
+        assert_eq!(reports(throttle.take_all_repeats(at(2))).len(), 1);
+        assert!(!throttle.has_repeats());
     }
 
     #[test]

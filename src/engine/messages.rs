@@ -17,6 +17,7 @@ use crate::decide::restart::Restart;
 use crate::decide::window::Window;
 use crate::engine::actor::{Happened, Shutdown};
 use crate::engine::dispatch::Dispatch;
+use crate::engine::place::{Reserved, Waits};
 use crate::engine::running::Running;
 use crate::values::report::FunctionReport;
 use crate::values::status::Status;
@@ -45,6 +46,8 @@ pub(crate) enum Notice {
     NothingPending,
     /// A limit of time passes before the supervisor would look at the limits.
     Limited,
+    /// The log folds repeats from now on, or calls are refused, so the supervisor must review the function.
+    Folds,
     /// A consumer waits in a task for the outcomes of a run that notifies it only at its end, so the
     /// supervisor must poll.
     Awaited,
@@ -92,6 +95,7 @@ pub(crate) enum Request {
     },
     Kill(ContainerId, Reply<bool>),
     Reset(Reply<bool>),
+    Reserve(Waits, Reply<Reserved>),
     Pause(Reply<bool>),
     Resume(Reply<bool>),
     Status(Reply<Status>),
@@ -113,6 +117,7 @@ impl Request {
         match self {
             Self::Shutdown(_, reply) => is_closed(reply),
             Self::Kill(_, reply) | Self::Reset(reply) => is_closed(reply),
+            Self::Reserve(_, reply) => is_closed(reply),
             Self::Pause(reply) | Self::Resume(reply) => is_closed(reply),
             Self::Status(reply) => is_closed(reply),
             Self::Subscribe(_, reply) => is_closed(reply),

@@ -33,6 +33,7 @@ pub(crate) mod map_buffers;
 pub(crate) mod messages;
 pub(crate) mod open_call;
 pub(crate) mod outbox;
+pub(crate) mod place;
 pub(crate) mod planned;
 pub(crate) mod progress_handle;
 pub(crate) mod registry;

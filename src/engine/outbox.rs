@@ -17,7 +17,7 @@ use crate::contain::unwind::ignore_panic;
 use crate::decide::time::Time;
 use crate::engine::caller::Caller;
 use crate::engine::history::{Fact, History};
-use crate::engine::log_throttle::LogThrottle;
+use crate::engine::log_throttle::{LogThrottle, Sum};
 use crate::engine::telemetry::{Subscribers, Telemetry};
 use crate::values::event::Event;
 
@@ -224,8 +224,11 @@ impl Outbox {
                 OutboxItem::Event(_) | OutboxItem::Action(_) => Vec::new(),
             }
         };
-        for (crash, repeats) in repeats {
-            self.telemetry().repeats(&crash, repeats);
+        for sum in repeats {
+            match sum {
+                Sum::Crashes(crash, repeats) => self.telemetry().repeats(&crash, repeats),
+                Sum::Storm(last, report) => self.telemetry().storm(&last, report),
+            }
         }
         match item {
             OutboxItem::Event(QueuedEvent { event, caller }) => {

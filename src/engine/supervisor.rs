@@ -14,14 +14,15 @@ use tokio::sync::oneshot;
 use crate::base::ids::ContainerId;
 use crate::decide::pacing::POLL_MIN;
 use crate::decide::restart::Restart;
+use crate::decide::storm::PERIOD;
 use crate::decide::time::Time;
 use crate::decide::window::Window;
 use crate::engine::actor::{Ending, Shutdown};
 use crate::engine::container::Container;
 use crate::engine::dispatch::Dispatch;
 use crate::engine::feeder;
-use crate::engine::log_throttle::REPEATS_PERIOD;
 use crate::engine::messages::{Launch, Notice, Reply, Request, Retire, SupervisorEnded, SupervisorView};
+use crate::engine::place;
 use crate::engine::running::Running;
 use crate::values::report::FunctionReport;
 
@@ -288,14 +289,14 @@ impl Handler<Notice> for UntypedSupervisor {
     fn handle(&mut self, notice: Notice, ctx: &mut Context<Self>) {
         match notice {
             Notice::Crashed { restart } => {
-                self.review_in(REPEATS_PERIOD, ctx);
+                self.review_in(PERIOD, ctx);
                 if restart == Restart::GiveUp {
                     self.dispatch.give_up();
                 }
             }
             Notice::Entered => self.review_in(TIMER_MIN, ctx),
             Notice::Fenced { restart } => {
-                self.review_in(REPEATS_PERIOD, ctx);
+                self.review_in(PERIOD, ctx);
                 if restart == Restart::GiveUp {
                     self.dispatch.give_up();
                 }
@@ -305,6 +306,7 @@ impl Handler<Notice> for UntypedSupervisor {
             Notice::FeederEnded => self.finish_if_ended(ctx),
             Notice::Recovered => self.create(ctx),
             Notice::Limited => self.look_at_limits(ctx),
+            Notice::Folds => self.review_in(PERIOD, ctx),
             Notice::Awaited => self.tick(POLL_MIN, ctx),
             Notice::NothingPending => {
                 self.create(ctx);
@@ -346,6 +348,7 @@ impl Handler<Request> for UntypedSupervisor {
             }
             Request::Kill(container, reply) => answer(reply, self.kill(container, ctx)),
             Request::Reset(reply) => answer(reply, self.reset(ctx)),
+            Request::Reserve(waits, reply) => place::reserve(self.running.upgrade(), waits, reply),
             Request::Pause(reply) => answer(reply, self.dispatch.pause()),
             Request::Resume(reply) => answer(reply, self.dispatch.unpause()),
             Request::Status(reply) => answer(reply, self.dispatch.status()),

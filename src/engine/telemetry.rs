@@ -17,6 +17,7 @@ use crate::base::ids::Attempt;
 use crate::contain::TARGET;
 use crate::contain::unwind::ignore_panic;
 use crate::decide::ledger::{Change, ContainerStage};
+use crate::decide::storm::StormReport;
 use crate::decide::time::Time;
 use crate::engine::actor::Happened;
 use crate::engine::caller::Caller;
@@ -34,6 +35,9 @@ impl Event {
             Change::Recovered { crashes, since } => {
                 return Self::Recovered { crashes, after: now.since(since) };
             }
+            Change::HangEnded { container, generation, since } => {
+                return Self::HangEnded { container, generation, after: now.since(since) };
+            }
         };
         let state = match stage {
             ContainerStage::Starting => ContainerState::Starting,
@@ -45,6 +49,25 @@ impl Event {
         Self::Container { container, generation, state }
     }
 }
+
+/// Why a container that hangs is kept.
+const HUNG: &str = "its code does not return at its limit, and abandoned_max threads are left behind already";
+
+/// Why a function takes no inputs.
+const EXHAUSTED: &str = "every container hangs or is gone, and abandoned_max threads are left behind already";
+
+/// The advice on threads that do not return.
+const FREE_THREADS: &str =
+    "find out what the code waits for, have it pass checkpoints, or restart the process";
+
+/// The advice on attempts that take too long.
+const TAKE_LONG: &str = "find out what the code waits for, or set a longer limit";
+
+/// The advice on inputs that wait too long.
+const WAIT_LONG: &str = "give the function more containers, or bound its calls with calls_max";
+
+/// The advice on calls that are refused.
+const CALL_LESS: &str = "call less often, give the function more containers, or wait for room with reserve";
 
 /// The telemetry of one function.
 #[derive(Debug, Clone, Copy)]
@@ -59,7 +82,9 @@ impl Telemetry<'_> {
         match event {
             Event::Crashed(crash) => self.crashed(crash, caller, detail),
             Event::Poisoned { input, attempts, .. } => self.poisoned(caller, *input, *attempts),
-            Event::TimedOut { .. } => self.timed_out(event, caller),
+            Event::TimedOut { .. } => self.timed_out(event, caller, detail),
+            Event::Expired { .. } => self.expired(event, caller, detail),
+            Event::Hung { .. } => self.hung(event, caller),
             _ => ignore_panic(|| self.emit(event, detail)),
         }
     }
@@ -122,7 +147,32 @@ impl Telemetry<'_> {
             Event::Missed(events) => {
                 tracing::warn!(target: TARGET, app, function, events, "events were missed");
             }
-            Event::Crashed(_) | Event::Poisoned { .. } | Event::TimedOut { .. } => {
+            Event::HangEnded { container, generation, after } => {
+                let (container, generation) = (container.index(), generation.get());
+                tracing::info!(target: TARGET, app, function, container, generation, ?after, "container has returned");
+            }
+            Event::Exhausted { hung, abandoned } => {
+                tracing::error!(
+                    target: TARGET, app, function, hung, abandoned, why = EXHAUSTED, advice = FREE_THREADS,
+                    "function exhausted"
+                );
+            }
+            Event::ExhaustionEnded { after } => {
+                tracing::info!(target: TARGET, app, function, ?after, "function no longer exhausted");
+            }
+            Event::Overloaded { max, refused, since } => {
+                tracing::warn!(
+                    target: TARGET, app, function, calls_max = max, refused, ?since, advice = CALL_LESS, "calls refused"
+                );
+            }
+            Event::OverloadEnded { refused, lasted } => {
+                tracing::info!(target: TARGET, app, function, refused, ?lasted, "no longer overloaded");
+            }
+            Event::Crashed(_)
+            | Event::Poisoned { .. }
+            | Event::TimedOut { .. }
+            | Event::Expired { .. }
+            | Event::Hung { .. } => {
                 unreachable!("`log` handles these events")
             }
         }
@@ -187,19 +237,87 @@ impl Telemetry<'_> {
         );
     }
 
-    fn timed_out(self, event: &Event, caller: &Caller) {
+    /// Logs the number of time-outs that were only counted, or that they are over. `last` is the last one.
+    pub(super) fn storm(self, last: &Event, report: StormReport) {
+        let Self { app, function } = self;
+        let (map, limit) = match last {
+            Event::TimedOut { map, limit, .. } | Event::Expired { map, limit, .. } => {
+                (map.as_deref(), *limit)
+            }
+            _ => return,
+        };
+        let is_timeout = matches!(last, Event::TimedOut { is_deadline: false, .. });
+        let waited = matches!(last, Event::Expired { .. });
+        ignore_panic(|| match report {
+            StormReport::GoesOn { repeats, events, since } if is_timeout => tracing::warn!(
+                target: TARGET, app, function, map, ?limit, repeats, timeouts = events, ?since, advice = TAKE_LONG,
+                "attempts timed out again"
+            ),
+            StormReport::GoesOn { repeats, events, since } if waited => tracing::warn!(
+                target: TARGET, app, function, map, ?limit, repeats, deadlines = events, ?since, advice = WAIT_LONG,
+                "deadlines exceeded again by inputs that waited"
+            ),
+            StormReport::GoesOn { repeats, events, since } => tracing::warn!(
+                target: TARGET, app, function, map, ?limit, repeats, deadlines = events, ?since, advice = TAKE_LONG,
+                "deadlines exceeded again"
+            ),
+            StormReport::Over { events, lasted } if is_timeout => tracing::info!(
+                target: TARGET, app, function, timeouts = events, ?lasted, "attempts no longer time out"
+            ),
+            StormReport::Over { events, lasted } => tracing::info!(
+                target: TARGET, app, function, deadlines = events, ?lasted, waited, "deadlines are no longer exceeded"
+            ),
+        });
+    }
+
+    fn expired(self, event: &Event, caller: &Caller, detail: Detail) {
+        let Self { app, function } = self;
+        let Event::Expired { input, inputs, limit, .. } = event else { return };
+        let (map, call, input) = (caller.label().map(|label| &**label), caller.call(), caller.input(*input));
+        ignore_panic(|| match detail {
+            Detail::InFull { .. } => tracing::info!(
+                target: TARGET, app, function, map, call, input, inputs, ?limit, "deadline exceeded by inputs that waited"
+            ),
+            Detail::Folded => tracing::debug!(
+                target: TARGET, app, function, map, call, input, inputs, ?limit,
+                "deadline exceeded again by inputs that waited"
+            ),
+        });
+    }
+
+    fn hung(self, event: &Event, caller: &Caller) {
+        let Self { app, function } = self;
+        let Event::Hung { container, generation, input, attempt, abandoned, .. } = event else { return };
+        let (container, generation) = (container.index(), generation.get());
+        let (map, call) = (caller.label().map(|label| &**label), caller.call());
+        let input = input.and_then(|input| caller.input(input));
+        let attempt = attempt.map(Attempt::get);
+        ignore_panic(|| {
+            tracing::warn!(
+                target: TARGET, app, function, map, call, input, attempt, container, generation, abandoned, why = HUNG,
+                advice = FREE_THREADS, "container hangs"
+            );
+        });
+    }
+
+    fn timed_out(self, event: &Event, caller: &Caller, detail: Detail) {
         let Self { app, function } = self;
         let Event::TimedOut { input, attempt, limit, is_deadline, is_retried, .. } = event else { return };
         let (map, call, input) = (caller.label().map(|label| &**label), caller.call(), caller.input(*input));
         let attempt = attempt.get();
-        ignore_panic(|| {
-            if *is_deadline {
+        ignore_panic(|| match (detail, *is_deadline) {
+            (Detail::InFull { .. }, true) => {
                 tracing::info!(target: TARGET, app, function, map, call, input, attempt, ?limit, "deadline exceeded");
-            } else {
-                tracing::info!(
-                    target: TARGET, app, function, map, call, input, attempt, ?limit, is_retried, "attempt timed out"
-                );
             }
+            (Detail::InFull { .. }, false) => tracing::info!(
+                target: TARGET, app, function, map, call, input, attempt, ?limit, is_retried, "attempt timed out"
+            ),
+            (Detail::Folded, true) => tracing::debug!(
+                target: TARGET, app, function, map, call, input, attempt, ?limit, "deadline exceeded again"
+            ),
+            (Detail::Folded, false) => tracing::debug!(
+                target: TARGET, app, function, map, call, input, attempt, ?limit, is_retried, "attempt timed out again"
+            ),
         });
     }
 
@@ -358,10 +476,10 @@ fn wake(readers: Vec<Waker>) {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::collections::BTreeMap;
     use std::fmt::Debug;
-    use std::sync::Arc;
+    use std::sync::{Arc, LazyLock};
     use std::time::Duration;
 
     use tracing::Subscriber;
@@ -400,7 +518,7 @@ mod tests {
         fn line(mut self, outer: Option<String>) -> String {
             let named = (self.0.remove("app"), self.0.remove("function"));
             if outer.is_none() {
-                assert_eq!(named, (Some("a".to_owned()), Some("f".to_owned())));
+                assert!(named.0.is_some() && named.1.is_some());
             }
             let message = self.0.remove("message").unwrap_or_default();
             let fields: String = self.0.into_iter().map(|(name, value)| format!(" {name}={value}")).collect();
@@ -433,7 +551,13 @@ mod tests {
     }
 
     /// The lines that `log` logs.
-    fn said(log: impl FnOnce()) -> Vec<String> {
+    pub(crate) fn said(log: impl FnOnce()) -> Vec<String> {
+        // While a process has one subscriber, the thread that comes to a line first decides for all threads
+        // whether the line is wanted. Two subscribers that stay, and hear nothing, keep `tracing` from that.
+        static KEPT: LazyLock<[tracing::Dispatch; 2]> = LazyLock::new(|| {
+            [(); 2].map(|()| tracing::Dispatch::new(tracing_subscriber::registry().with(Lines::default())))
+        });
+        LazyLock::force(&KEPT);
         let lines = Lines::default();
         tracing::subscriber::with_default(tracing_subscriber::registry().with(lines.clone()), log);
         lines.0.lock().clone()
@@ -510,6 +634,46 @@ mod tests {
                 Event::GaveUp(gave_up),
                 "ERROR function gave up crash=container 2#5 (input 7, attempt 3) killed by hand repeats=9",
             ),
+            (timed_out(false), "INFO attempt timed out attempt=2 input=7 is_retried=true limit=1s"),
+            (timed_out(true), "INFO deadline exceeded attempt=2 input=7 limit=1s"),
+            (
+                Event::Expired { map: None, call: None, input: 7, inputs: 3, limit: SECOND },
+                "INFO deadline exceeded by inputs that waited input=7 inputs=3 limit=1s",
+            ),
+            (
+                Event::Hung {
+                    container: ContainerId(2),
+                    generation: Generation(5),
+                    map: None,
+                    call: None,
+                    input: Some(7),
+                    attempt: Some(Attempt(3)),
+                    abandoned: 8,
+                },
+                "WARN container hangs abandoned=8 advice=find out what the code waits for, have it pass checkpoints, \
+                 or restart the process attempt=3 container=2 generation=5 input=7 why=its code does not return at its \
+                 limit, and abandoned_max threads are left behind already",
+            ),
+            (
+                Event::HangEnded { container: ContainerId(2), generation: Generation(5), after: SECOND },
+                "INFO container has returned after=1s container=2 generation=5",
+            ),
+            (
+                Event::Exhausted { hung: 4, abandoned: 8 },
+                "ERROR function exhausted abandoned=8 advice=find out what the code waits for, have it pass \
+                 checkpoints, or restart the process hung=4 why=every container hangs or is gone, and abandoned_max \
+                 threads are left behind already",
+            ),
+            (Event::ExhaustionEnded { after: SECOND }, "INFO function no longer exhausted after=1s"),
+            (
+                Event::Overloaded { max: 16, refused: 300, since: SECOND },
+                "WARN calls refused advice=call less often, give the function more containers, or wait for room with \
+                 reserve calls_max=16 refused=300 since=1s",
+            ),
+            (
+                Event::OverloadEnded { refused: 300, lasted: SECOND },
+                "INFO no longer overloaded lasted=1s refused=300",
+            ),
             (Event::Reset, "INFO function reset"),
             (Event::Paused, "INFO function paused"),
             (Event::Resumed, "INFO function resumed"),
@@ -545,6 +709,46 @@ mod tests {
         assert_eq!(said(|| TELEMETRY.log(&idle, &Caller::default(), IN_FULL)), [in_full]);
         let repeats = "WARN containers crashed again cause=gone location=a.rs:1:2 repeats=6";
         assert_eq!(said(|| TELEMETRY.repeats(&crash(panic()), 6)), [repeats]);
+    }
+
+    fn timed_out(is_deadline: bool) -> Event {
+        let (attempt, limit, is_retried) = (Attempt(2), SECOND, !is_deadline);
+        Event::TimedOut { map: None, call: None, input: 7, attempt, limit, is_deadline, is_retried }
+    }
+
+    #[test]
+    fn a_storm_of_time_outs_is_logged_with_its_numbers_and_its_repeats_at_the_debug_level() {
+        let expired =
+            Event::Expired { map: Some("urls".into()), call: None, input: 7, inputs: 3, limit: SECOND };
+        let goes_on = StormReport::GoesOn { repeats: 40, events: 90, since: 3 * SECOND };
+        let over = StormReport::Over { events: 90, lasted: 2 * SECOND };
+        for (event, folded, sum, end) in [
+            (
+                timed_out(false),
+                "DEBUG attempt timed out again attempt=2 input=7 is_retried=true limit=1s",
+                "WARN attempts timed out again advice=find out what the code waits for, or set a longer limit limit=1s \
+                 repeats=40 since=3s timeouts=90",
+                "INFO attempts no longer time out lasted=2s timeouts=90",
+            ),
+            (
+                timed_out(true),
+                "DEBUG deadline exceeded again attempt=2 input=7 limit=1s",
+                "WARN deadlines exceeded again advice=find out what the code waits for, or set a longer limit \
+                 deadlines=90 limit=1s repeats=40 since=3s",
+                "INFO deadlines are no longer exceeded deadlines=90 lasted=2s waited=false",
+            ),
+            (
+                expired,
+                "DEBUG deadline exceeded again by inputs that waited input=7 inputs=3 limit=1s",
+                "WARN deadlines exceeded again by inputs that waited advice=give the function more containers, or bound \
+                 its calls with calls_max deadlines=90 limit=1s map=urls repeats=40 since=3s",
+                "INFO deadlines are no longer exceeded deadlines=90 lasted=2s waited=true",
+            ),
+        ] {
+            assert_eq!(said(|| TELEMETRY.log(&event, &Caller::default(), Detail::Folded)), [folded]);
+            assert_eq!(said(|| TELEMETRY.storm(&event, goes_on)), [sum]);
+            assert_eq!(said(|| TELEMETRY.storm(&event, over)), [end]);
+        }
     }
 
     #[test]

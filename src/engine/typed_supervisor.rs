@@ -16,7 +16,8 @@ use crate::contain::drops::{DeferDrop, defer_drop};
 use crate::data::failure::{Cause, Failure, Reason};
 use crate::data::shape::{Outcome, Types};
 use crate::engine::actor::{
-    CallInput, GetStatus, KillContainer, Pause, Reset, Resume, Shutdown, StartMap, Subscribe,
+    CallInput, GetStatus, KillContainer, Pause, Reserve, Reset, Resume, Shutdown, StartMap, Subscribe,
+    TryReserve,
 };
 use crate::engine::consumer::{Consumer, outcome_of_call};
 use crate::engine::dispatch::Wait;
@@ -24,6 +25,7 @@ use crate::engine::feeder;
 use crate::engine::map::{Delivery, MapActor};
 use crate::engine::messages::{Reply, Request, SupervisorEnded, SupervisorView};
 use crate::engine::open_call::OpenCall;
+use crate::engine::place::{Reserved, Waits};
 use crate::engine::supervisor::UntypedSupervisor;
 
 /// Supervises one function: the actor behind a [`Function`](crate::Function). It takes the messages of
@@ -214,8 +216,9 @@ where
     let stack = view.dispatch.settings.stack();
     // Keeps the function alive until the call has its outcome, as every call does.
     let running = view.running.clone();
-    let CallInput { input, caller, limits, .. } = message;
-    let begun = OpenCall::begin(view.dispatch, input.into_inner(), caller, None, limits);
+    let CallInput { input, caller, limits, place, .. } = message;
+    let place = place.and_then(|place| place.of_function(view.dispatch));
+    let begun = OpenCall::begin(view.dispatch, input.into_inner(), caller, place, limits);
     let begun = begun.map_err(|refused| DeferDrop::new(refused, stack, true));
     actix::spawn(async move {
         let outcome = outcome_of(begun).await;
@@ -280,6 +283,32 @@ where
 
     fn handle(&mut self, _: Reset, _: &mut Context<Self>) -> Self::Result {
         self.forward(Request::Reset)
+    }
+}
+
+impl<I, O, E> Handler<Reserve> for Supervisor<I, O, E>
+where
+    I: Send + Sync + 'static,
+    O: Send + 'static,
+    E: Send + 'static,
+{
+    type Result = Forward<Reserved>;
+
+    fn handle(&mut self, _: Reserve, _: &mut Context<Self>) -> Self::Result {
+        self.forward(|reply| Request::Reserve(Waits::ForRoom, reply))
+    }
+}
+
+impl<I, O, E> Handler<TryReserve> for Supervisor<I, O, E>
+where
+    I: Send + Sync + 'static,
+    O: Send + 'static,
+    E: Send + 'static,
+{
+    type Result = Forward<Reserved>;
+
+    fn handle(&mut self, _: TryReserve, _: &mut Context<Self>) -> Self::Result {
+        self.forward(|reply| Request::Reserve(Waits::Never, reply))
     }
 }
 

@@ -51,6 +51,10 @@ pub(super) struct EventModel {
     states: BTreeMap<ContainerId, (Generation, ContainerState)>,
     /// The end of the delay that was announced last.
     delay: Option<Time>,
+    /// Whether the function is exhausted, by the events so far.
+    exhausted: bool,
+    /// The number of refused calls by the last event of an overload that goes on.
+    overload: Option<u64>,
 }
 
 impl EventModel {
@@ -92,7 +96,25 @@ impl EventModel {
             Event::Paused => Due::Paused,
             Event::Resumed => Due::Resumed,
             Event::ExitTimedOut(container, _) => Due::ExitTimedOut(*container),
-            Event::Ended(_) | Event::Missed(_) | Event::TimedOut { .. } => panic!("told: {event:?}"),
+            // `check_events` holds the health of the function against these two.
+            Event::Exhausted { .. } => return self.exhausted = true,
+            Event::ExhaustionEnded { .. } => return self.exhausted = false,
+            Event::Ended(_)
+            | Event::Missed(_)
+            | Event::TimedOut { .. }
+            | Event::Expired { .. }
+            | Event::Hung { .. }
+            | Event::HangEnded { .. } => panic!("told: {event:?}"),
+            Event::Overloaded { refused, .. } => {
+                let before = self.overload.replace(*refused);
+                assert!(before.unwrap_or(0) < *refused, "told: {event:?} after {before:?}");
+                return;
+            }
+            Event::OverloadEnded { refused, .. } => {
+                let before = self.overload.take();
+                assert!(before.is_some_and(|before| before <= *refused), "told: {event:?} after {before:?}");
+                return;
+            }
         };
         let due = self.due.pop_front();
         assert_eq!(Some(told), due, "told, and what is due; due then: {:?}", self.due);
@@ -143,6 +165,9 @@ impl World {
             }
             self.model.hearing.hear(&event, at);
         }
+        let exhausted = self.engine.under_lock(|state| state.goes_on() && state.is_exhausted());
+        let is_told = self.model.hearing.exhausted;
+        assert!(is_told == exhausted || !self.engine.under_lock(|state| state.goes_on()), "told: {is_told}");
         if self.model.mode == Mode::Aborted {
             return; // all containers are dead, and each event comes when the thread ends
         }

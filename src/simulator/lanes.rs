@@ -661,7 +661,11 @@ impl<'a> LaneWorld<'a> {
                     }
                     Notice::Recovered | Notice::NothingPending | Notice::Ended { .. } => self.create(),
                     Notice::Entered => self.review_at = Some(self.now()),
-                    Notice::Exiting { .. } | Notice::FeederEnded | Notice::Awaited | Notice::Limited => {}
+                    Notice::Exiting { .. }
+                    | Notice::FeederEnded
+                    | Notice::Awaited
+                    | Notice::Limited
+                    | Notice::Folds => {}
                 }
             }
         }

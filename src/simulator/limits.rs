@@ -509,7 +509,11 @@ impl World<'_> {
                     }
                     Notice::Recovered | Notice::NothingPending | Notice::Ended { .. } => self.create(),
                     Notice::Limited => self.look(),
-                    Notice::Entered | Notice::Exiting { .. } | Notice::FeederEnded | Notice::Awaited => {}
+                    Notice::Entered
+                    | Notice::Exiting { .. }
+                    | Notice::FeederEnded
+                    | Notice::Awaited
+                    | Notice::Folds => {}
                 }
             }
         }

@@ -7,8 +7,8 @@
 //! and [`events`] check what the engine reports. [`tally`] counts what happened, and [`ticket`] has the
 //! values. Three have worlds of their own: [`lanes`], where a container has several inputs in flight,
 //! [`batches`], where it executes several inputs together, and [`limits`], with timeouts and deadlines. Apart
-//! from the worlds, [`costs`] counts steps and [`moments`] does two things at the same moment, both on a
-//! [`rig`].
+//! from the worlds, [`costs`] counts steps, [`moments`] does two things at the same moment, and
+//! [`hangs`] drives time-outs and refused calls to the lines that an operator reads. All use a [`rig`].
 //!
 //! ```text
 //! cargo test simulator                                              a few thousand worlds
@@ -26,6 +26,7 @@ mod dispatch;
 mod ends;
 mod feeders;
 mod events;
+mod hangs;
 mod host;
 mod kept;
 mod lanes;

@@ -70,6 +70,19 @@ impl Rig {
         Self::of_kind(RateLimited::never().into(), UNCOUNTED, containers, Some(batching))
     }
 
+    /// A rig that never gives up, with these limits of time, at most `calls_max` calls and at most
+    /// `abandoned_max` threads that are left behind. The containers are all live and asleep.
+    pub(super) fn limited(
+        limits: LimitRules,
+        calls_max: u64,
+        abandoned_max: usize,
+        containers: usize,
+    ) -> Self {
+        let memory = MemoryRules { abandoned_max, ..UNCOUNTED };
+        let rules = Rules { limits, calls_max, ..rules(RateLimited::never().into(), containers, None) };
+        Self::by(rules, memory)
+    }
+
     fn of(restart: RestartPolicy, memory: MemoryRules, containers: usize) -> Self {
         Self::of_kind(restart, memory, containers, None)
     }
@@ -80,18 +93,10 @@ impl Rig {
         containers: usize,
         batch: Option<Batching>,
     ) -> Self {
-        let retries = Retries::new(1).initial_delay(Duration::ZERO);
-        let rules = Rules {
-            containers,
-            lanes: 1,
-            batch,
-            has_state: true,
-            retries: if batch.is_some() { retries } else { Retries::default() },
-            crash_retries: 3,
-            restart,
-            calls_max: CALLS_MAX_DEFAULT,
-            limits: LimitRules::default(),
-        };
+        Self::by(rules(restart, containers, batch), memory)
+    }
+
+    fn by(rules: Rules, memory: MemoryRules) -> Self {
         let simulation = Simulation::default();
         let (clock, heard) = (Arc::clone(&simulation.clock), Arc::clone(&simulation.heard));
         let engine = Arc::new(Dispatch::new(settings(rules, memory), Arc::new(simulation)));
@@ -104,6 +109,7 @@ impl Rig {
         }
         rig
     }
+
     /// A container asks for work, and sleeps if there is none.
     pub(super) fn ask(&self, at: usize) -> Option<Arc<Run>> {
         let (id, generation) = self.containers[at];
@@ -164,6 +170,21 @@ impl Rig {
 
     pub(super) fn map_of(&self, inputs: u64, window: u64) -> Consumer<u64, u64, u64> {
         self.map(JobSource::Direct(DirectSource::new(0..inputs)), window)
+    }
+}
+
+fn rules(restart: RestartPolicy, containers: usize, batch: Option<Batching>) -> Rules {
+    let retries = Retries::new(1).initial_delay(Duration::ZERO);
+    Rules {
+        containers,
+        lanes: 1,
+        batch,
+        has_state: true,
+        retries: if batch.is_some() { retries } else { Retries::default() },
+        crash_retries: 3,
+        restart,
+        calls_max: CALLS_MAX_DEFAULT,
+        limits: LimitRules::default(),
     }
 }
 

@@ -50,7 +50,7 @@ impl World {
                 }
                 self.create();
             }
-            Notice::Crashed { .. } | Notice::FeederEnded | Notice::Limited => {}
+            Notice::Crashed { .. } | Notice::FeederEnded | Notice::Limited | Notice::Folds => {}
             Notice::Entered => {
                 let now = self.now();
                 self.review = Some(self.review.map_or(now, |at| at.min(now)));

@@ -265,6 +265,23 @@ impl Written {
                     let what = if *is_deadline { "deadline" } else { "timeout" };
                     format!("input {input} attempt {attempt} is cut at its {what} of {limit:?}")
                 }
+                Event::Expired { input, inputs, limit, .. } => {
+                    format!("{inputs} inputs from {input} on wait past their deadline of {limit:?}")
+                }
+                Event::Hung { container, generation, .. } => format!("{container}#{generation} hangs"),
+                Event::HangEnded { container, generation, after } => {
+                    format!("{container}#{generation} has returned after {after:?}")
+                }
+                Event::Exhausted { hung, abandoned } => {
+                    format!("exhausted: {hung} containers hang, {abandoned} threads are left behind")
+                }
+                Event::ExhaustionEnded { after } => format!("no longer exhausted after {after:?}"),
+                Event::Overloaded { max, refused, .. } => {
+                    format!("overloaded: {refused} calls beyond {max} were refused")
+                }
+                Event::OverloadEnded { refused, .. } => {
+                    format!("no longer overloaded after {refused} refused calls")
+                }
                 Event::GaveUp(gave_up) => format!("gave up: {}", gave_up.in_full()),
                 Event::ExitTimedOut(container, limit) => format!("{container} exit took over {limit:?}"),
                 Event::Reset => "reset".to_owned(),

@@ -62,7 +62,7 @@ pub enum Event {
         attempts: Attempt,
     },
     /// An attempt was cut at its [timeout](crate::Builder::timeout) or at its input's
-    /// [deadline](crate::Builder::deadline). An input whose deadline passes while it waits has no event.
+    /// [deadline](crate::Builder::deadline).
     #[non_exhaustive]
     TimedOut {
         /// The label of its map, if it has one.
@@ -80,6 +80,88 @@ pub enum Event {
         is_deadline: bool,
         /// Whether the input is executed again.
         is_retried: bool,
+    },
+    /// The [deadline](crate::Builder::deadline) of inputs has passed while they waited. They were not
+    /// executing, so this is no [`TimedOut`](Event::TimedOut). Inputs of one map whose deadlines have passed
+    /// at one look of the engine are one event.
+    #[non_exhaustive]
+    Expired {
+        /// The label of their map, if it has one.
+        map: Option<Arc<str>>,
+        /// The number of the call, if it is the input of a call.
+        call: Option<u64>,
+        /// The index of the first of the inputs in its map, or 0 for a call.
+        input: u64,
+        /// The number of inputs, at least 1.
+        inputs: u64,
+        /// The time from the acceptance of an input to its deadline.
+        limit: Duration,
+    },
+    /// A container hangs: the code of an attempt has not returned at its limit, and as many threads as
+    /// [`Builder::abandoned_max`](crate::Builder::abandoned_max) allows are left behind already. The
+    /// container is kept and takes no input. Emitted once for each time that it hangs.
+    #[non_exhaustive]
+    Hung {
+        /// The container.
+        container: ContainerId,
+        /// The generation of the container.
+        generation: Generation,
+        /// The label of the map of the input that was cut, if it has one.
+        map: Option<Arc<str>>,
+        /// The number of the call, if the input that was cut belongs to a call.
+        call: Option<u64>,
+        /// The index of the input in its map, or 0 for a call. `None` if its map or call has ended.
+        input: Option<u64>,
+        /// The attempt. `None` if the map or call of the input has ended.
+        attempt: Option<Attempt>,
+        /// The number of threads that are left behind.
+        abandoned: usize,
+    },
+    /// The code of a container that hung has returned, so the container takes inputs again. A container that
+    /// dies while it hangs has no such event.
+    #[non_exhaustive]
+    HangEnded {
+        /// The container.
+        container: ContainerId,
+        /// The generation of the container.
+        generation: Generation,
+        /// The time since the container was found to hang.
+        after: Duration,
+    },
+    /// No container is left that takes inputs, and none can be created, because too many threads are left
+    /// behind. Inputs wait until one of these threads returns, or end by their deadlines.
+    #[non_exhaustive]
+    Exhausted {
+        /// The number of containers that hang.
+        hung: usize,
+        /// The number of threads that are left behind.
+        abandoned: usize,
+    },
+    /// The function was exhausted, and has a container again, or may create one.
+    #[non_exhaustive]
+    ExhaustionEnded {
+        /// The time since the function was exhausted.
+        after: Duration,
+    },
+    /// Calls were refused with [`Cause::Overloaded`](crate::Cause::Overloaded). Emitted at the first of them,
+    /// and then once a second while more are refused.
+    #[non_exhaustive]
+    Overloaded {
+        /// The largest number of calls without outcome: see
+        /// [`Builder::calls_max`](crate::Builder::calls_max).
+        max: u64,
+        /// The number of calls that were refused since the overload began.
+        refused: u64,
+        /// The time since the overload began.
+        since: Duration,
+    },
+    /// The function was overloaded, and has refused no call for ten seconds or has ended.
+    #[non_exhaustive]
+    OverloadEnded {
+        /// The number of calls that were refused.
+        refused: u64,
+        /// The time from the first refused call to the last one.
+        lasted: Duration,
     },
     /// The `exit` of a container took longer than this timeout, and its thread was left behind.
     ExitTimedOut(ContainerId, Duration),

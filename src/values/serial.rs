@@ -166,6 +166,54 @@ impl Serialize for Event {
                 is_deadline: bool,
                 is_retried: bool,
             },
+            Expired {
+                #[serde(skip_serializing_if = "Option::is_none")]
+                map: Option<&'a str>,
+                #[serde(skip_serializing_if = "Option::is_none")]
+                call: Option<u64>,
+                input: u64,
+                inputs: u64,
+                #[serde(serialize_with = "ms")]
+                limit_ms: Duration,
+            },
+            Hung {
+                container: ContainerId,
+                generation: Generation,
+                #[serde(skip_serializing_if = "Option::is_none")]
+                map: Option<&'a str>,
+                #[serde(skip_serializing_if = "Option::is_none")]
+                call: Option<u64>,
+                #[serde(skip_serializing_if = "Option::is_none")]
+                input: Option<u64>,
+                #[serde(skip_serializing_if = "Option::is_none")]
+                attempt: Option<Attempt>,
+                abandoned: usize,
+            },
+            HangEnded {
+                container: ContainerId,
+                generation: Generation,
+                #[serde(serialize_with = "ms")]
+                after_ms: Duration,
+            },
+            Exhausted {
+                hung: usize,
+                abandoned: usize,
+            },
+            ExhaustionEnded {
+                #[serde(serialize_with = "ms")]
+                after_ms: Duration,
+            },
+            Overloaded {
+                max: u64,
+                refused: u64,
+                #[serde(serialize_with = "ms")]
+                since_ms: Duration,
+            },
+            OverloadEnded {
+                refused: u64,
+                #[serde(serialize_with = "ms")]
+                lasted_ms: Duration,
+            },
             ExitTimedOut {
                 container: ContainerId,
                 #[serde(serialize_with = "ms")]
@@ -206,6 +254,33 @@ impl Serialize for Event {
                 is_deadline: *is_deadline,
                 is_retried: *is_retried,
             },
+            Self::Expired { map, call, input, inputs, limit } => Named::Expired {
+                map: map.as_deref(),
+                call: *call,
+                input: *input,
+                inputs: *inputs,
+                limit_ms: *limit,
+            },
+            Self::Hung { container, generation, map, call, input, attempt, abandoned } => Named::Hung {
+                container: *container,
+                generation: *generation,
+                map: map.as_deref(),
+                call: *call,
+                input: *input,
+                attempt: *attempt,
+                abandoned: *abandoned,
+            },
+            Self::HangEnded { container, generation, after } => {
+                Named::HangEnded { container: *container, generation: *generation, after_ms: *after }
+            }
+            Self::Exhausted { hung, abandoned } => Named::Exhausted { hung: *hung, abandoned: *abandoned },
+            Self::ExhaustionEnded { after } => Named::ExhaustionEnded { after_ms: *after },
+            Self::Overloaded { max, refused, since } => {
+                Named::Overloaded { max: *max, refused: *refused, since_ms: *since }
+            }
+            Self::OverloadEnded { refused, lasted } => {
+                Named::OverloadEnded { refused: *refused, lasted_ms: *lasted }
+            }
             Self::ExitTimedOut(container, limit) => {
                 Named::ExitTimedOut { container: *container, limit_ms: *limit }
             }
@@ -217,5 +292,62 @@ impl Serialize for Event {
             Self::Missed(events) => Named::Missed { events: *events },
         };
         named.serialize(serializer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{json, to_value};
+
+    use super::*;
+
+    #[test]
+    fn the_events_about_limits_have_stable_names() {
+        let second = Duration::from_secs(1);
+        let (container, generation) = (ContainerId(2), Generation(5));
+        let map = || Some("urls".into());
+        for (event, named) in [
+            (
+                Event::Expired { map: map(), call: None, input: 7, inputs: 3, limit: second },
+                json!({"event": "expired", "map": "urls", "input": 7, "inputs": 3, "limit_ms": 1000}),
+            ),
+            (
+                Event::Hung {
+                    container,
+                    generation,
+                    map: None,
+                    call: Some(9),
+                    input: Some(0),
+                    attempt: Some(Attempt(3)),
+                    abandoned: 8,
+                },
+                json!({
+                    "event": "hung", "container": 2, "generation": 5, "call": 9, "input": 0, "attempt": 3,
+                    "abandoned": 8
+                }),
+            ),
+            (
+                Event::HangEnded { container, generation, after: second },
+                json!({"event": "hang_ended", "container": 2, "generation": 5, "after_ms": 1000}),
+            ),
+            (
+                Event::Exhausted { hung: 1, abandoned: 8 },
+                json!({"event": "exhausted", "hung": 1, "abandoned": 8}),
+            ),
+            (
+                Event::ExhaustionEnded { after: second },
+                json!({"event": "exhaustion_ended", "after_ms": 1000}),
+            ),
+            (
+                Event::Overloaded { max: 4, refused: 9, since: second },
+                json!({"event": "overloaded", "max": 4, "refused": 9, "since_ms": 1000}),
+            ),
+            (
+                Event::OverloadEnded { refused: 9, lasted: second },
+                json!({"event": "overload_ended", "refused": 9, "lasted_ms": 1000}),
+            ),
+        ] {
+            assert_eq!(to_value(&event).expect("it has no maps"), named);
+        }
     }
 }

@@ -8,11 +8,12 @@ use std::time::Duration;
 
 use actix::prelude::*;
 use longshore::actor::{
-    Batch, CallInput, CancelMap, Demand, Ending, GetProgress, GetStatus, Happened, KillContainer, Reset,
-    Shutdown, StartMap, Subscribe,
+    Batch, CallInput, CancelMap, Demand, Ending, GetProgress, GetStatus, Happened, KillContainer, Reserve,
+    Reset, Shutdown, StartMap, Subscribe, TryReserve,
 };
 use longshore::{
-    App, Cause, ContainerId, CrashLoopBackoff, Event, Function, RateLimited, RestartPolicy, Worker,
+    App, Cause, ContainerId, CrashLoopBackoff, Event, Function, RateLimited, ReserveError, RestartPolicy,
+    Worker,
 };
 
 use crate::support::{Gate, Started, attempt, crash, policies, unhung, until};
@@ -190,6 +191,79 @@ fn every_call_is_a_message_with_its_reply() {
         assert_eq!(report.containers.len(), 2, "containers");
         assert!(supervisor.send(GetStatus).await.is_err(), "it has ended");
         assert!(f.call(1).await.expect_err("it has ended").is_shut_down());
+    });
+}
+
+/// 8.6
+#[test]
+fn a_place_is_reserved_by_message_and_used_by_message() {
+    in_a_system(async |policy| {
+        let app = App::ephemeral("actors");
+        let f: Square = app.infallible("f", |n: &u64| n * n).calls_max(1).restart(policy).started();
+        let supervisor = f.supervisor().clone();
+        let place = supervisor.send(Reserve).await.expect("it lives").expect("there is room");
+        assert_eq!(f.status().calls.permits, 1);
+        let refused = supervisor.send(TryReserve).await.expect("it lives").expect_err("there is one place");
+        assert!(matches!(refused, ReserveError::Overloaded { calls: 1, max: 1 }), "{refused:?}");
+        let refused = supervisor.send(CallInput::new(2)).await.expect("it lives").expect_err("no room");
+        assert!(refused.is_overloaded());
+        let call = CallInput::new(3).in_place(place);
+        assert_eq!(supervisor.send(call).await.expect("it lives").expect("it has its place"), 9);
+        assert_eq!(f.status().calls.permits, 0);
+        let place = supervisor.send(TryReserve).await.expect("it lives").expect("there is room again");
+        drop(place);
+        assert_eq!(f.status().calls.permits, 0, "it came back");
+    });
+}
+
+/// 8.6
+#[test]
+fn who_waits_for_a_place_by_message_is_served_in_turn_or_leaves_the_line() {
+    in_a_system(async |policy| {
+        let app = App::ephemeral("actors");
+        let f: &Square = &app.infallible("f", |n: &u64| n * n).calls_max(1).restart(policy).started();
+        let supervisor = f.supervisor().clone();
+        let permit = f.try_reserve().expect("there is room");
+        let waits = || actix::spawn(supervisor.send(Reserve));
+        let waiting = |number: u64| move || f.status().calls.reserving == number;
+        let first = waits();
+        eventually("the first request waits", waiting(1)).await;
+        let second = waits();
+        eventually("the second request waits", waiting(2)).await;
+        let third = waits();
+        eventually("the third request waits", waiting(3)).await;
+        first.abort(); // its sender no longer awaits the reply
+        eventually("it has left the line", || f.status().calls.reserving == 2).await;
+        assert!(!second.is_finished());
+        drop(permit);
+        let place = second.await.expect("no panic").expect("it lives").expect("it is its turn");
+        assert!(!third.is_finished());
+        let call = CallInput::new(3).in_place(place);
+        assert_eq!(supervisor.send(call).await.expect("it lives").expect("it has its place"), 9);
+        drop(third.await.expect("no panic").expect("it lives").expect("it is its turn"));
+        assert_eq!((f.status().calls.reserving, f.status().calls.permits), (0, 0));
+    });
+}
+
+/// 8.6
+#[test]
+fn a_place_by_message_ends_with_its_function_and_is_of_no_other() {
+    in_a_system(async |policy| {
+        let app = App::ephemeral("actors");
+        let f: Square = app.infallible("f", |n: &u64| n * n).calls_max(1).restart(policy.clone()).started();
+        let g: Square = app.infallible("g", |n: &u64| n * n).calls_max(1).restart(policy).started();
+        let of_g = g.supervisor().send(Reserve).await.expect("it lives").expect("there is room");
+        let call = CallInput::new(3).in_place(of_g);
+        assert_eq!(f.supervisor().send(call).await.expect("it lives").expect("there is room"), 9);
+        assert_eq!((f.status().calls.permits, g.status().calls.permits), (0, 0), "it went back to `g`");
+
+        let place = f.supervisor().send(Reserve).await.expect("it lives").expect("there is room");
+        let waits = actix::spawn(f.supervisor().send(Reserve));
+        eventually("the request waits", || f.status().calls.reserving == 1).await;
+        f.stop();
+        let refused = waits.await.expect("no panic").expect("it lives");
+        assert!(matches!(refused, Err(ReserveError::ShutDown)), "{refused:?}");
+        drop(place);
     });
 }
 

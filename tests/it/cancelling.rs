@@ -2,10 +2,12 @@
 
 use std::convert::Infallible;
 use std::future::pending;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
-use longshore::{App, ContainerId, Context, Function};
+use longshore::{App, ContainerId, Context, Function, Retries};
 
 use crate::support::{Started, numbers, unhung, until};
 
@@ -125,6 +127,34 @@ fn synchronous_code_that_asks_returns_early_and_its_container_goes_on() {
         assert_eq!(f.call(1).wait().expect("infallible"), 1);
         assert_eq!(f.status().crashes, 0);
         assert_eq!(f.status().late_answers, 1, "its answer was refused");
+    });
+}
+
+/// 8.5
+#[test]
+fn a_cancelled_input_that_fails_is_not_retried() {
+    in_an_app(|app| {
+        let executions = Arc::new(AtomicU64::new(0));
+        let counted = Arc::clone(&executions);
+        let f = app
+            .function("fails", move |n: &u64| {
+                counted.fetch_add(1, Ordering::SeqCst);
+                let context = Context::current().expect("inside a container");
+                while *n == 0 && !context.is_cancelled() {
+                    std::thread::yield_now();
+                }
+                if *n == 0 { Err("gone") } else { Ok(*n) }
+            })
+            .containers(1)
+            .retries(Retries::new(5).initial_delay(Duration::ZERO))
+            .start()
+            .expect("valid");
+        let call = f.call(0);
+        until("it executes", || f.status().executing == 1);
+        drop(call);
+        assert_eq!(f.call(1).wait().expect("it succeeds"), 1);
+        assert_eq!(executions.load(Ordering::SeqCst), 2, "each was executed once");
+        assert_eq!((f.snapshot().totals.cancelled, f.snapshot().totals.retried), (1, 0));
     });
 }
 

@@ -54,6 +54,17 @@ fn waits(app: &App) -> Builder<u64, u64, Infallible> {
     app.function_async("waits", code).containers(1).timeout(20 * MS)
 }
 
+/// A function that waits at `gate` for [`SLOW`], and passes no checkpoint.
+fn stuck(app: &App, gate: &Gate) -> Builder<u64, u64, Infallible> {
+    let gate = gate.clone();
+    app.function("stuck", move |n: &u64| {
+        if *n == SLOW {
+            gate.pass();
+        }
+        Ok(*n)
+    })
+}
+
 #[test]
 fn code_that_waits_is_dropped_at_its_limit_and_its_container_lives_on() {
     in_an_app(|app| {
@@ -86,18 +97,7 @@ fn code_with_checkpoints_unwinds_at_its_limit_and_its_container_lives_on() {
 fn code_that_is_stuck_is_left_behind_and_is_a_crash_of_its_container_and_not_of_its_input() {
     in_an_app(|app| {
         let gate = Gate::default();
-        let held = gate.clone();
-        let f = app
-            .function("stuck", move |n: &u64| {
-                if *n == SLOW {
-                    held.pass();
-                }
-                Ok::<_, Infallible>(*n)
-            })
-            .containers(1)
-            .timeout(20 * MS)
-            .restart(RateLimited::never())
-            .started();
+        let f = stuck(&app, &gate).containers(1).timeout(20 * MS).restart(RateLimited::never()).started();
         let failure = f.call(SLOW).wait().expect_err("it times out");
         assert!(failure.is_timed_out() && failure.deaths().count() == 0, "{failure:?}");
         assert_eq!(f.call(1).wait().expect("infallible"), 1);
@@ -116,17 +116,7 @@ fn code_that_is_stuck_is_left_behind_and_is_a_crash_of_its_container_and_not_of_
 fn an_input_that_leaves_two_threads_behind_ends_as_timed_out() {
     in_an_app(|app| {
         let gate = Gate::default();
-        let held = gate.clone();
-        let executions = Arc::new(AtomicU32::new(0));
-        let counted = Arc::clone(&executions);
-        let f = app
-            .function("stuck", move |n: &u64| {
-                if *n == SLOW {
-                    counted.fetch_add(1, Ordering::SeqCst);
-                    held.pass();
-                }
-                Ok::<_, Infallible>(*n)
-            })
+        let f = stuck(&app, &gate)
             .containers(1)
             .timeout(5 * MS)
             .retries(Retries::new(9).initial_delay(Duration::ZERO))
@@ -134,7 +124,7 @@ fn an_input_that_leaves_two_threads_behind_ends_as_timed_out() {
             .started();
         let failure = f.call(SLOW).wait().expect_err("it times out");
         assert!(failure.is_timed_out(), "{failure:?}");
-        assert_eq!((failure.attempts(), executions.load(Ordering::SeqCst)), (2, 2));
+        assert_eq!(failure.attempts(), 2);
         assert_eq!(f.call(1).wait().expect("infallible"), 1);
         assert_eq!(f.status().containers.abandoned, 2);
         gate.open();
@@ -395,7 +385,7 @@ fn the_slow_input_of_a_long_lease_times_out_and_those_around_it_do_not() {
 }
 
 #[test]
-fn code_can_see_that_its_attempt_has_timed_out() {
+fn code_can_see_that_its_attempt_has_timed_out_or_is_past_its_deadline() {
     in_an_app(|app| {
         let f = app
             .function("polls", |_: &u64| {
@@ -406,11 +396,60 @@ fn code_can_see_that_its_attempt_has_timed_out() {
                 Ok::<_, Infallible>(())
             })
             .containers(1)
-            .timeout(10 * MS)
             .started();
-        assert!(f.call(1).wait().expect_err("it returns too late").is_timed_out());
+        let failure = f.call_within(1, Limits::new().timeout(10 * MS)).wait().expect_err("it is too late");
+        assert!(failure.is_timed_out(), "{failure:?}");
         until("its answer was refused", || f.status().late_answers == 1);
+        let failure = f.call_within(1, Limits::new().deadline(10 * MS)).wait().expect_err("it is too late");
+        assert!(failure.is_past_deadline(), "{failure:?}");
+        until("its answer was refused", || f.status().late_answers == 2);
         assert_eq!(f.status().crashes, 0, "it has come out in time");
+    });
+}
+
+#[test]
+fn a_checkpoint_unwinds_past_a_deadline_and_the_container_lives_on() {
+    in_an_app(|app| {
+        let f = checks(&app).timeout(Duration::from_secs(60)).started();
+        let failure = f.call_within(SLOW, Limits::new().deadline(10 * MS)).wait().expect_err("it is past it");
+        assert!(failure.is_past_deadline() && failure.attempts() == 1, "{failure:?}");
+        assert_eq!(f.call(1).wait().expect("infallible"), 1);
+        assert_eq!((f.status().crashes, f.status().containers.abandoned), (0, 0));
+    });
+}
+
+#[test]
+fn a_spawned_task_that_does_not_return_is_a_crash_of_its_container_and_all_in_flight_are_innocent() {
+    in_an_app(|app| {
+        let gate = Gate::default();
+        let held = gate.clone();
+        let f = app
+            .function_async("spawns", async move |n: &u64| {
+                let attempt = Context::current().expect("in a container").attempt().get();
+                if *n == SLOW && attempt == 1 {
+                    let held = held.clone();
+                    drop(tokio::task::spawn_local(async move { held.pass() }));
+                    pending::<()>().await;
+                }
+                tokio::time::sleep(5 * MS).await;
+                Ok::<_, Infallible>(*n)
+            })
+            .containers(1)
+            .concurrent_inputs(4)
+            .timeout(20 * MS)
+            .retries(Retries::new(1).initial_delay(Duration::ZERO))
+            .crash_retries(1)
+            .restart(RateLimited::never())
+            .started();
+        let calls: Vec<_> = [SLOW, 1, 2, 3].into_iter().map(|n| (n, f.call(n))).collect();
+        for (n, call) in calls {
+            assert_eq!(call.wait().expect("nothing is held against it"), n);
+        }
+        assert_eq!(f.status().crashes, 1);
+        let (_, crash) = f.status().last_crash.expect("there was a crash");
+        assert!(matches!(crash.death, Death::Unresponsive), "{crash}");
+        assert_eq!((crash.executing, f.snapshot().totals.poisoned), (None, 0), "{crash}");
+        gate.open();
     });
 }
 
@@ -418,14 +457,7 @@ fn code_can_see_that_its_attempt_has_timed_out() {
 fn at_the_bound_of_abandoned_threads_a_container_that_hangs_is_kept_and_not_replaced() {
     in_an_app(|app| {
         let gate = Gate::default();
-        let held = gate.clone();
-        let f = app
-            .function("stuck", move |n: &u64| {
-                if *n == SLOW {
-                    held.pass();
-                }
-                Ok::<_, Infallible>(*n)
-            })
+        let f = stuck(&app, &gate)
             .containers(3)
             .abandoned_max(1)
             .timeout(5 * MS)
@@ -450,19 +482,14 @@ fn at_the_bound_of_abandoned_threads_a_container_that_hangs_is_kept_and_not_repl
 fn a_function_with_limited_restarts_gives_up_once_all_its_containers_hang() {
     in_an_app(|app| {
         let gate = Gate::default();
-        let held = gate.clone();
-        let f = app
-            .function("stuck", move |_: &u64| {
-                held.pass();
-                Ok::<_, Infallible>(())
-            })
+        let f = stuck(&app, &gate)
             .containers(2)
             .abandoned_max(1)
             .timeout(5 * MS)
             .restart(RateLimited::new())
             .started();
         f.ready_all().expect("all containers enter");
-        let waits: Vec<_> = (0..5).map(|n| f.call(n)).collect();
+        let waits: Vec<_> = (0..5).map(|_| f.call(SLOW)).collect();
         let failures: Vec<_> = waits.into_iter().map(|call| call.wait().expect_err("it hangs")).collect();
         assert!(failures.iter().all(|failure| failure.is_timed_out() || failure.is_given_up()));
         assert_eq!(failures.iter().filter(|failure| failure.is_given_up()).count(), 3);

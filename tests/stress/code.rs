@@ -45,23 +45,57 @@ pub(crate) struct Faults {
     pub(crate) deep: AtomicU64,
     pub(crate) leaks: AtomicU64,
     pub(crate) failed_starts: AtomicU64,
+    pub(crate) overdue: AtomicU64,
+    pub(crate) hangs: AtomicU64,
+    /// Whether the function has a timeout, so that code may hang.
+    pub(crate) limited: bool,
     /// Whether the dependency that `enter` needs is down.
     pub(crate) down: AtomicBool,
-    opened: Mutex<bool>,
+    gate: Mutex<Gate>,
     opens: Condvar,
 }
 
+/// The gate at which stuck code waits.
+#[derive(Debug, Default)]
+struct Gate {
+    /// Whether it is open for good.
+    open: bool,
+    /// The number of times that all waiting code was let through.
+    released: u64,
+}
+
 impl Faults {
+    /// The counts of a function, which has a timeout if it is `limited`.
+    pub(crate) fn of(limited: bool) -> Self {
+        Self { limited, ..Self::default() }
+    }
+
     /// Opens the gate, so that no code gets stuck any more.
     pub(crate) fn open(&self) {
-        *self.opened.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.gate.lock().unwrap_or_else(PoisonError::into_inner).open = true;
+        self.opens.notify_all();
+    }
+
+    /// Lets the code through that overran its timeout, so that a function whose containers all hang goes on.
+    pub(crate) fn release(&self) {
+        self.gate.lock().unwrap_or_else(PoisonError::into_inner).released += 1;
         self.opens.notify_all();
     }
 
     fn pass(&self) {
-        let mut open = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
-        while !*open {
-            open = self.opens.wait(open).unwrap_or_else(PoisonError::into_inner);
+        self.wait(|gate| gate.open);
+    }
+
+    /// Waits for the next [`release`](Self::release).
+    fn pass_once(&self) {
+        let before = self.gate.lock().unwrap_or_else(PoisonError::into_inner).released;
+        self.wait(|gate| gate.open || gate.released > before);
+    }
+
+    fn wait(&self, passes: impl Fn(&Gate) -> bool) {
+        let mut gate = self.gate.lock().unwrap_or_else(PoisonError::into_inner);
+        while !passes(&gate) {
+            gate = self.opens.wait(gate).unwrap_or_else(PoisonError::into_inner);
         }
     }
 }
@@ -88,6 +122,28 @@ pub(crate) fn execute_batch(tickets: &[&Ticket]) -> Vec<Result<Vec<u64>, Refused
     tickets.iter().zip(attempts).map(|(ticket, attempt)| execute_at(ticket, attempt)).collect()
 }
 
+/// Executes an input in a task, which may hang.
+pub(crate) async fn execute_in_task(ticket: &Ticket) -> Result<Vec<u64>, Refused> {
+    begin(ticket);
+    let attempt = Context::current().expect("in a container").attempt().get();
+    wait_for_ever_if_it_hangs(ticket, attempt).await;
+    execute_at(ticket, attempt)
+}
+
+/// Async code that hangs waits for ever in its task. Its timeout drops it.
+async fn wait_for_ever_if_it_hangs(ticket: &Ticket, attempt: u32) {
+    if hangs(ticket, attempt) {
+        ticket.faults.hangs.fetch_add(1, Ordering::SeqCst);
+        std::future::pending::<()>().await;
+    }
+}
+
+/// Whether the execution passes checkpoints, or waits in its task, until its timeout ends it.
+fn hangs(ticket: &Ticket, attempt: u32) -> bool {
+    let fate = mix(ticket.map, ticket.index) % 1000;
+    ticket.faults.limited && attempt == 1 && (132..136).contains(&fate)
+}
+
 /// [`execute_batch`] in a task that also waits.
 pub(crate) async fn execute_batch_in_task(tickets: &[&Ticket]) -> Vec<Result<Vec<u64>, Refused>> {
     match tickets[0].index % 3 {
@@ -95,7 +151,12 @@ pub(crate) async fn execute_batch_in_task(tickets: &[&Ticket]) -> Vec<Result<Vec
         1 => tokio::task::yield_now().await,
         _ => {}
     }
-    let outcomes = execute_batch(tickets);
+    let attempts: Vec<u32> = tickets.iter().map(|ticket| begin(ticket)).collect();
+    for (ticket, attempt) in tickets.iter().zip(&attempts) {
+        wait_for_ever_if_it_hangs(ticket, *attempt).await;
+    }
+    let outcomes =
+        tickets.iter().zip(attempts).map(|(ticket, attempt)| execute_at(ticket, attempt)).collect();
     tokio::task::yield_now().await;
     outcomes
 }
@@ -110,6 +171,13 @@ fn execute_at(ticket: &Ticket, attempt: u32) -> Result<Vec<u64>, Refused> {
     let faults = &ticket.faults;
     let fate = mix(ticket.map, ticket.index) % 1000;
     let count = |faults: &AtomicU64| faults.fetch_add(1, Ordering::SeqCst);
+    if hangs(ticket, attempt) {
+        count(&faults.hangs);
+        loop {
+            Context::checkpoint();
+            std::thread::yield_now();
+        }
+    }
     match fate {
         0..20 if attempt <= 2 => {
             count(&faults.errors);
@@ -141,11 +209,15 @@ fn execute_at(ticket: &Ticket, attempt: u32) -> Result<Vec<u64>, Refused> {
             std::mem::forget(vec![1u8; LEAKED_BYTES as usize]);
             drop(blocks(2 * LIMIT, || ()));
         }
-        70..72 if attempt == 1 => {
+        70..72 if attempt == 1 && !faults.limited => {
             count(&faults.stuck);
             let blocks = blocks(2 * LIMIT, || ());
             faults.pass();
             drop(blocks);
+        }
+        130..132 if faults.limited && attempt == 1 => {
+            count(&faults.overdue);
+            faults.pass_once();
         }
         72..80 => {
             count(&faults.deep);
@@ -211,7 +283,7 @@ impl AsyncWorker for Stateful {
         if ticket.index.is_multiple_of(7) {
             tokio::time::sleep(Duration::from_micros(50)).await;
         }
-        execute(ticket)
+        execute_in_task(ticket).await
     }
 }
 
@@ -253,7 +325,7 @@ pub(crate) async fn execute_among_others(ticket: &Ticket) -> Result<Vec<u64>, Re
         1 => tokio::task::yield_now().await,
         _ => {}
     }
-    let result = execute(ticket);
+    let result = execute_in_task(ticket).await;
     if ticket.index.is_multiple_of(3) {
         tokio::task::yield_now().await;
     }

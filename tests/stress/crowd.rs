@@ -5,18 +5,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::mpsc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use futures::StreamExt;
 use futures::executor::block_on;
+use futures::{FutureExt, StreamExt};
+use longshore::snapshot::CrashCause;
 use longshore::{
-    App, Builder, Cause, ContainerId, Context, CrashLoopBackoff, Failure, Function, Progress, RateLimited,
-    RestartPolicy, Retries,
+    App, Builder, Cause, ContainerId, Context, CrashKind, CrashLoopBackoff, Failure, Function, Limits,
+    Progress, RateLimited, RestartPolicy, Retries,
 };
 
 use crate::code::{
     Faults, LIMIT, Refused, Shared, Stateful, Ticket, execute, execute_among_others, execute_batch,
-    execute_batch_in_task,
+    execute_batch_in_task, execute_in_task,
 };
 use crate::random::{Random, mix};
 use crate::tally::Tally;
@@ -36,7 +37,21 @@ pub(crate) struct Round {
     lanes: u64,
     crash_retries: u32,
     policy: Policy,
+    /// Whether attempts have a timeout, and whether a time-out is retried.
+    timeout: Option<Retried>,
+    /// Whether the function has a deadline for all inputs.
+    deadline: bool,
+    /// Whether an interrupted worker is kept.
+    keeps_interrupted: bool,
+    /// Whether only a few calls may be without an outcome.
+    few_calls: bool,
     ending: Ending,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Retried {
+    Yes,
+    No,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,6 +89,16 @@ enum Ending {
 /// The number of inputs of a map.
 const INPUTS: u64 = 400;
 
+/// The timeout of an attempt. Inputs take microseconds, but share the machine with much else.
+const TIMEOUT: Duration = Duration::from_millis(20);
+
+/// The time between two moments at which code that overran its timeout is let through. It is longer than the
+/// timeout and the grace after it.
+const RELEASE: Duration = Duration::from_millis(100);
+
+/// The number of calls that a function with few calls may have.
+const CALLS_MAX: u64 = 2;
+
 impl Round {
     pub(crate) fn drawn(seed: u64, number: u64) -> Self {
         let mut random = Random::new(seed);
@@ -102,7 +127,24 @@ impl Round {
         let policy = [Policy::NeverGivesUp, Policy::BacksOff, Policy::GivesUp][random.below(3) as usize];
         let crash_retries = [3, 3, 0, 10][random.below(4) as usize];
         let lanes = [2, 5, 40][random.below(3) as usize];
-        Self { seed, number, kind, containers: 1 + random.below(4), lanes, crash_retries, policy, ending }
+        let containers = 1 + random.below(4);
+        let timeout = [None, None, Some(Retried::Yes), Some(Retried::No)][random.below(4) as usize];
+        let (deadline, keeps_interrupted) = (random.one_in(6), random.one_in(2));
+        let few_calls = random.one_in(2);
+        Self {
+            seed,
+            number,
+            kind,
+            containers,
+            lanes,
+            crash_retries,
+            policy,
+            timeout,
+            deadline,
+            keeps_interrupted,
+            few_calls,
+            ending,
+        }
     }
 
     /// Runs the round, and checks that its counts balance.
@@ -138,9 +180,8 @@ impl Round {
         match self.kind {
             Kind::Plain => self.with(app.function("f", execute), policy),
             Kind::Worker => self.with(app.worker("f", move |_: &Context| Stateful::enter(&entered)), policy),
-            Kind::Async => {
-                self.with(app.function_async("f", async |ticket: &Ticket| execute(ticket)), policy)
-            }
+            Kind::Async => self
+                .with(app.function_async("f", async |ticket: &Ticket| execute_in_task(ticket).await), policy),
             Kind::AsyncWorker => {
                 let enter = async move |_: &Context| Stateful::enter(&entered);
                 self.with(app.worker_async("f", enter), policy)
@@ -175,8 +216,17 @@ impl Round {
     fn with(&self, f: Builder<Ticket, Vec<u64>, Refused>, policy: RestartPolicy) -> Stressed {
         let f = f.containers(self.containers as usize).crash_retries(self.crash_retries).restart(policy);
         let f = f.retries(Retries::new(RETRIES).initial_delay(Duration::from_micros(300)));
-        // A function that never gives up would wait for stuck threads until all users have finished.
-        let abandoned_max = if self.policy == Policy::GivesUp { 2 } else { 64 };
+        let f = match self.timeout {
+            None => f,
+            Some(retried) => f.timeout(TIMEOUT).retry_timeouts(retried == Retried::Yes),
+        };
+        let f = if self.deadline { f.deadline(10 * TIMEOUT) } else { f };
+        let f = if self.keeps_interrupted { f.keep_interrupted() } else { f };
+        let f = if self.few_calls { f.calls_max(CALLS_MAX) } else { f };
+        // Without a timeout, a function that never gives up would wait for stuck threads until all users have
+        // finished. With one, they are let through now and then, so that containers hang for a while.
+        let is_tight = self.policy == Policy::GivesUp || self.timeout.is_some();
+        let abandoned_max = if is_tight { 2 } else { 64 };
         f.memory_limit(LIMIT)
             .recycle_above(8 << 10)
             .abandoned_max(abandoned_max)
@@ -186,7 +236,7 @@ impl Round {
 
     fn run(&self) -> Tally {
         let app = App::ephemeral("stress");
-        let faults = Arc::new(Faults::default());
+        let faults = Arc::new(Faults::of(self.timeout.is_some()));
         let f = self.start(&app, &faults);
         let over = AtomicBool::new(false);
         let mut tally = Tally { rounds: 1, ..Tally::default() };
@@ -219,6 +269,15 @@ impl Round {
             thread::park_timeout(Duration::from_millis(1));
         }
         let status = f.status();
+        if self.ending == Ending::Last && status.gave_up.is_none() {
+            f.idle().expect("its engine is whole"); // detached calls have outcomes
+            let calls = f.status().calls;
+            assert_eq!((calls.pending, calls.permits, calls.reserving), (0, 0, 0), "calls are left");
+            assert_eq!(f.status().containers.hung, 0, "no code is stuck any more");
+        }
+        let kind = |crash: &CrashCause| (crash.kind == CrashKind::Unresponsive).then_some(crash.count);
+        tally.unresponsive = f.snapshot().causes.iter().filter_map(kind).sum();
+        tally.cut = f.snapshot().totals.timed_out;
         tally.crashes = status.crashes;
         tally.restarts = status.restarts;
         tally.recycled = status.recycled;
@@ -238,6 +297,8 @@ impl Round {
         tally.panics = count(&faults.panics);
         tally.balloons = count(&faults.balloons);
         tally.stuck = count(&faults.stuck);
+        tally.overdue = count(&faults.overdue);
+        tally.hangs = count(&faults.hangs);
         tally.deep = count(&faults.deep);
         tally.leaks = count(&faults.leaks);
         tally.failed_starts = count(&faults.failed_starts);
@@ -259,13 +320,7 @@ impl Round {
                 let (executions, faults) = (Arc::clone(&executions), Arc::clone(faults));
                 Ticket { map: number, index, executions, faults }
             };
-            let call = f.call(ticket(INPUTS));
-            match random.below(4) {
-                0 => drop(call),
-                1 => self.judge_call(number, block_on(call), &mut tally),
-                _ => self.judge_call(number, call.wait(), &mut tally),
-            }
-            tally.calls += 1;
+            self.call(number, f, ticket(INPUTS), &mut random, &mut tally);
             tally.maps += 1;
             let tickets: Vec<Ticket> = (0..INPUTS).map(ticket).collect();
             let map = if random.one_in(2) {
@@ -276,6 +331,10 @@ impl Round {
                 f.map(std::iter::from_fn(move || tickets.next()))
             };
             let mut map = map.return_exceptions();
+            let has_deadline = self.deadline || random.one_in(6);
+            if has_deadline {
+                map = map.deadline(Duration::from_millis(1 + random.below(40)));
+            }
             let ordered = random.one_in(2);
             if !ordered {
                 map = map.unordered();
@@ -301,6 +360,58 @@ impl Round {
             );
         }
         tally
+    }
+
+    /// One call of a client that may leave at any moment.
+    fn call(&self, number: u64, f: &Stressed, ticket: Ticket, random: &mut Random, tally: &mut Tally) {
+        tally.calls += 1;
+        let moment = Duration::from_micros(random.below(2_000));
+        let limits = match random.below(4) {
+            0 => Limits::new().deadline(Duration::from_millis(1 + random.below(20))),
+            _ => Limits::new(),
+        };
+        let call = match random.below(4) {
+            0 => {
+                let permit = match random.below(3) {
+                    0 => f.try_reserve(),
+                    1 => f.reserve_blocking(),
+                    // A client that leaves the line at once, unless there is room.
+                    _ => match f.reserve().now_or_never() {
+                        Some(permit) => permit,
+                        None => return tally.waits_given_up += 1,
+                    },
+                };
+                let Ok(permit) = permit else { return };
+                tally.permits += 1;
+                if random.one_in(3) {
+                    tally.permits_dropped += 1;
+                    return drop(permit);
+                }
+                permit.call_within(ticket, limits)
+            }
+            _ => f.call_within(ticket, limits),
+        };
+        match random.below(6) {
+            0 => drop(call),
+            1 => self.judge_call(number, block_on(call), tally),
+            2 => match call.wait_timeout(moment) {
+                Ok(outcome) => self.judge_call(number, outcome, tally),
+                // The client leaves, perhaps while the call executes.
+                Err(call) => {
+                    tally.calls_left += 1;
+                    drop(call);
+                }
+            },
+            3 => match call.wait_timeout(moment) {
+                Ok(outcome) => self.judge_call(number, outcome, tally),
+                Err(call) => {
+                    tally.waits_given_up += 1;
+                    self.judge_call(number, call.wait(), tally);
+                }
+            },
+            4 => drop(call.detach()),
+            _ => self.judge_call(number, call.wait(), tally),
+        }
     }
 
     fn judge_call(&self, map: u64, outcome: Outcome, tally: &mut Tally) {
@@ -382,6 +493,15 @@ impl Round {
         }
         match failure.cause() {
             Cause::Failed(Refused) => tally.failed += 1,
+            Cause::TimedOut { limit } => {
+                assert!(self.timeout.is_some() && *limit == TIMEOUT, "{failure:?}");
+                tally.timed_out += 1;
+            }
+            Cause::DeadlineExceeded { .. } => tally.past_deadline += 1,
+            Cause::Overloaded { calls, max } => {
+                assert!(self.few_calls && calls == max && *max == CALLS_MAX, "{failure:?}");
+                tally.overloaded += 1;
+            }
             Cause::Poisoned(deaths) => {
                 tally.poisoned += 1;
                 assert!(!deaths.is_empty(), "poisoned by nothing");
@@ -396,9 +516,14 @@ impl Round {
     fn operate(&self, f: &Stressed, faults: &Faults, over: &AtomicBool) -> Tally {
         let mut random = Random::new(mix(self.seed, 77));
         let mut tally = Tally::default();
+        let mut released = Instant::now();
         while !over.load(Ordering::SeqCst) {
             thread::park_timeout(Duration::from_micros(200 + random.below(3_000)));
-            match random.below(8) {
+            if released.elapsed() >= RELEASE {
+                faults.release();
+                released = Instant::now();
+            }
+            match random.below(9) {
                 0..=2 if tally.kills < u64::from(KILLS_MAX) => {
                     let id = ContainerId::new(random.below(self.containers) as u32);
                     tally.kills += u64::from(f.kill_container(id));
@@ -406,6 +531,8 @@ impl Round {
                 3 => faults.down.store(true, Ordering::SeqCst),
                 4 | 5 => faults.down.store(false, Ordering::SeqCst),
                 6 => tally.resets += u64::from(f.reset()),
+                7 if random.one_in(6) => tally.pauses += u64::from(f.pause()),
+                7 => _ = f.resume(),
                 _ => {
                     let status = f.status();
                     let all = status.containers;
@@ -416,6 +543,7 @@ impl Round {
             }
         }
         faults.down.store(false, Ordering::SeqCst);
+        f.resume();
         tally
     }
 }

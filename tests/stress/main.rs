@@ -1,5 +1,5 @@
-//! The real engine under real faults: threads, actors, panics, balloons, stuck code, kills and shutdowns, all
-//! at random moments. Every accepted input must have one outcome, which is its own, in order if the map is
+//! The real engine under real faults: threads, actors, panics, balloons, stuck code, timeouts, deadlines,
+//! clients that leave, kills, pauses and shutdowns, all at random moments. Every accepted input must have one outcome, which is its own, in order if the map is
 //! ordered, and within its budgets. At the end the numbers of threads, file handles and bytes must be what
 //! they were.
 //!
@@ -69,6 +69,7 @@ fn every_input_has_its_outcome_whatever_happens() {
         tally.outcomes > 0 && tally.replays > 0 && tally.panics > 0,
         "the rounds had outcomes, replays and panics"
     );
+    assert!(tally.timed_out > 0 && tally.past_deadline > 0, "attempts timed out, and deadlines passed");
     assert!(after.threads <= before.threads + THREADS_KEPT, "threads are left: {before:?}, {after:?}");
     assert!(after.handles <= before.handles, "file handles are left: {before:?}, {after:?}");
     let leaked = (tally.leaks * (LEAKED_BYTES + MARK_BYTES)) as i64;

@@ -39,8 +39,11 @@ impl Actions {
     pub const RESET: Self = Self(2);
     /// Draining a function: see [`AnyFunction::drain`](longshore::AnyFunction::drain).
     pub const DRAIN: Self = Self(4);
+    /// Pausing a function, and resuming it: see [`AnyFunction::pause`](longshore::AnyFunction::pause) and
+    /// [`AnyFunction::resume`](longshore::AnyFunction::resume).
+    pub const PAUSE: Self = Self(8);
     /// All actions.
-    pub const ALL: Self = Self(7);
+    pub const ALL: Self = Self(15);
 
     /// Whether all of these actions are in the set.
     #[must_use]
@@ -56,7 +59,8 @@ impl Actions {
 
     /// The words for the actions, as they are in the JSON.
     pub(crate) fn words(self) -> Vec<&'static str> {
-        let all = [(Self::KILL, "kill"), (Self::RESET, "reset"), (Self::DRAIN, "drain")];
+        let all =
+            [(Self::KILL, "kill"), (Self::RESET, "reset"), (Self::DRAIN, "drain"), (Self::PAUSE, "pause")];
         all.into_iter().filter(|(action, _)| self.contains(*action)).map(|(_, word)| word).collect()
     }
 }
@@ -81,6 +85,8 @@ pub(crate) enum Action {
     Kill(ContainerId),
     Reset,
     Drain,
+    Pause,
+    Resume,
 }
 
 /// How an action ended.
@@ -100,6 +106,7 @@ impl Action {
             Self::Kill(_) => Actions::KILL,
             Self::Reset => Actions::RESET,
             Self::Drain => Actions::DRAIN,
+            Self::Pause | Self::Resume => Actions::PAUSE,
         }
     }
 
@@ -108,6 +115,8 @@ impl Action {
             Self::Kill(container) => function.kill_container(container),
             Self::Reset => function.reset(),
             Self::Drain => function.drain(),
+            Self::Pause => function.pause(),
+            Self::Resume => function.resume(),
         }
     }
 
@@ -166,7 +175,7 @@ mod tests {
 
     #[test]
     fn words_are_those_of_the_routes() {
-        assert_eq!(Actions::ALL.words(), ["kill", "reset", "drain"]);
+        assert_eq!(Actions::ALL.words(), ["kill", "reset", "drain", "pause"]);
         assert_eq!(format!("{:?}", Actions::KILL | Actions::DRAIN), "Actions([\"kill\", \"drain\"])");
         assert!(Actions::NONE.words().is_empty() && Actions::default().is_empty());
     }

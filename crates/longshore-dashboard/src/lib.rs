@@ -39,7 +39,7 @@
 //! | `GET` the path itself | [the page](#the-page) |
 //! | `GET api/v1/overview` | [the app and each function in short](#the-overview), as JSON |
 //! | `GET api/v1/functions/NAME` | [one function in full](#one-function), as JSON |
-//! | `POST api/v1/functions/NAME/kill/ID`, `…/reset`, `…/drain` | [an action](#actions) |
+//! | `POST api/v1/functions/NAME/kill/ID`, `…/reset`, `…/drain`, `…/pause`, `…/resume` | [an action](#actions) |
 //! | `GET metrics` | [the metrics](#metrics), as text for Prometheus |
 //! | `GET healthz` | [200 or 503](#health) |
 //! | `GET report` | [the report](#reports) as a download |

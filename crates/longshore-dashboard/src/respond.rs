@@ -56,6 +56,8 @@ fn action_of(path: &str) -> Option<(String, Action)> {
     let (name, action) = match last {
         "reset" => (before, Action::Reset),
         "drain" => (before, Action::Drain),
+        "pause" => (before, Action::Pause),
+        "resume" => (before, Action::Resume),
         container => {
             let is_number = !container.is_empty() && container.bytes().all(|byte| byte.is_ascii_digit());
             let container = container.parse().ok().filter(|_| is_number)?;
@@ -246,6 +248,8 @@ mod tests {
         assert_eq!(action("a/b/kill/12"), Some(("a/b".to_owned(), kill)));
         assert_eq!(action("reset/reset"), Some(("reset".to_owned(), Action::Reset)));
         assert_eq!(action("x/drain"), Some(("x".to_owned(), Action::Drain)));
+        assert_eq!(action("x/pause"), Some(("x".to_owned(), Action::Pause)));
+        assert_eq!(action("pause/resume"), Some(("pause".to_owned(), Action::Resume)));
         for wrong in
             ["reset", "x/kill", "x/kill/", "x/kill/+1", "x/kill/-1", "x/kill/4294967296", "x/12", "x/stop"]
         {

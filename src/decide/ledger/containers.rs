@@ -33,6 +33,8 @@ pub(crate) enum Change {
     Stage { container: ContainerId, generation: Generation, stage: ContainerStage },
     /// A crash loop is over. It had `crashes` loop crashes in a row, the first of them at `since`.
     Recovered { crashes: u32, since: Time },
+    /// The code of a container has returned that hung since the moment `since`.
+    HangEnded { container: ContainerId, generation: Generation, since: Time },
 }
 
 /// An execution whose input's job ended while it went on. No consumer waits for its answer. But its container
@@ -75,8 +77,9 @@ pub(super) struct ContainerEntry {
     pub(super) at_once: bool,
     /// Whether the container's thread is about to begin its next generation.
     pub(super) returning: bool,
-    /// Whether its code did not return at a limit, and no thread may be left behind any more.
-    pub(super) hung: bool,
+    /// The moment at which its code was found not to return at a limit, while no thread may be left behind
+    /// any more. Written by `stays`, and cleared by `came_out`.
+    pub(super) hung: Option<Time>,
     /// The moment at which its `enter` has taken too long, if the engine looks at it.
     pub(super) enter_due: Option<Time>,
     /// The last crash of the function that this life has outlived: it was begun after that crash, or has
@@ -189,7 +192,7 @@ impl ContainerEntry {
             held_until: None,
             at_once: false,
             returning: false,
-            hung: false,
+            hung: None,
             enter_due: None,
             proof: 0,
             done_proof: 0,
@@ -200,7 +203,7 @@ impl ContainerEntry {
 impl ContainerEntry {
     /// Whether the container lives, or is about to, and does not hang.
     pub(super) fn serves(&self) -> bool {
-        self.goes_on() && !self.hung
+        self.goes_on() && self.hung.is_none()
     }
 
     /// Whether the container lives, or is about to on the thread that it has.

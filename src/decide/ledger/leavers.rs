@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use crate::base::ids::{Attempt, ContainerId, InputId, LaneId};
 use crate::decide::job::{OnFailure, Waits};
-use crate::decide::ledger::containers::LaneLimit;
-use crate::decide::ledger::{AfterCrash, Leaving, Ledger, Scene};
+use crate::decide::ledger::containers::{ContainerEntry, LaneLimit};
+use crate::decide::ledger::{AfterCrash, Change, ContainerStage, Leaving, Ledger, Scene};
 use crate::decide::steps;
 use crate::decide::time::Time;
 use crate::values::crash::Crash;
@@ -35,7 +35,10 @@ impl Ledger {
         if let LaneLimit::Leaving(Leaver { at, retry, .. }) = self.limit_of(id) {
             self.set_limit(id, LaneLimit::None);
             self.limits.lanes.remove(&(at, id));
-            self.containers[id.container.index()].hung = false;
+            let container = &mut self.containers[id.container.index()];
+            let hung = container.hung.take().filter(|_| container.stage == ContainerStage::Live);
+            let (container, generation) = (id.container, container.generation);
+            self.changes.extend(hung.map(|since| Change::HangEnded { container, generation, since }));
             if let Some((input, due)) = retry {
                 self.await_retry(input, due);
             }
@@ -108,12 +111,13 @@ impl Ledger {
     }
 
     /// The code of a lane gets more time to return. `hung` says that no thread may be left behind any more,
-    /// so that its container is kept although it hangs.
-    pub(crate) fn stays(&mut self, id: LaneId, hung: bool, now: Time) {
-        if let LaneLimit::Leaving(leaver) = self.limit_of(id) {
-            self.containers[id.container.index()].hung = hung;
-            self.look_at(id, LaneLimit::Leaving(Leaver { at: now + GRACE, extended: true, ..leaver }));
-        }
+    /// so that its container is kept although it hangs. Returns whether the container hangs since now.
+    pub(crate) fn stays(&mut self, id: LaneId, hung: bool, now: Time) -> bool {
+        let LaneLimit::Leaving(leaver) = self.limit_of(id) else { return false };
+        let before = self.containers[id.container.index()].hung;
+        self.containers[id.container.index()].hung = hung.then(|| before.unwrap_or(now));
+        self.look_at(id, LaneLimit::Leaving(Leaver { at: now + GRACE, extended: true, ..leaver }));
+        hung && before.is_none()
     }
 
     /// Gives up if the function may, because every container that is left hangs and none can be created.
@@ -126,11 +130,16 @@ impl Ledger {
         gives_up
     }
 
+    /// Whether a container lives, or is about to on the thread that it has, and does not hang.
+    pub(crate) fn has_server(&self) -> bool {
+        self.containers.iter().map(steps::each).any(ContainerEntry::serves)
+    }
+
     /// The number of containers that hang and are kept.
     pub(crate) fn hung(&self) -> usize {
         if !self.limits.is_used {
             return 0;
         }
-        self.containers.iter().map(steps::each).filter(|container| container.hung).count()
+        self.containers.iter().map(steps::each).filter(|container| container.hung.is_some()).count()
     }
 }

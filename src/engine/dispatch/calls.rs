@@ -29,7 +29,10 @@ impl Dispatch {
         }
         let job = match state.ledger.open_call(place) {
             Ok(job) => job,
-            Err(Overloaded { calls, max }) => return Err((input, Reason::Overloaded { calls, max })),
+            Err(Overloaded { calls, max }) => {
+                self.is_overloaded(&mut state);
+                return Err((input, Reason::Overloaded { calls, max }));
+            }
         };
         state.ledger.limit(job, limits);
         let buffers = CallBuffers::new(caller.of_call(job.0 + 1), input);

@@ -401,6 +401,7 @@ impl State {
             token.cancellations().cancel_all(&mut self.wakers.woken);
         }
         self.abandoned += usize::from(returns == Returns::AsItLikes);
+        self.exhaustion.is_to_be_checked = true;
         let before = self.detached.insert((id, generation), Detached { returns, since: now, token });
         assert!(before.is_none(), "a generation is detached once");
         self.seats[id.index()].lanes.iter_mut().for_each(|lane| lane.at_work = false);

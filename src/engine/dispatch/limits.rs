@@ -42,6 +42,9 @@ impl Dispatch {
         if state.broken.is_some() || state.ledger.mode() == Mode::Aborted {
             return None;
         }
+        if !state.events.is_empty() {
+            self.notify(Notice::Folds);
+        }
         state.ledger.arm().map(|at| at.since(now))
     }
 
@@ -136,12 +139,15 @@ impl Dispatch {
     /// thread is left behind, unless too many threads are left behind already.
     fn overstays(&self, state: &mut State, lane: LaneId, extended: bool, now: Time) {
         if !extended && state.is_unwinding(lane) {
-            return state.ledger.stays(lane, false, now);
+            state.ledger.stays(lane, false, now);
+            return;
         }
         let id = lane.container;
         let (generation, _) = state.ledger.stage(id);
         if state.abandoned >= self.settings.memory.abandoned_max {
-            state.ledger.stays(lane, true, now);
+            if state.ledger.stays(lane, true, now) {
+                state.emit_hung(lane, now);
+            }
             let executing = state.ledger.orphan(lane).map(|orphan| (orphan.index, orphan.attempt));
             let caller = if executing.is_some() { state.caller(lane) } else { Caller::default() };
             let (map, call) = (caller.label().cloned(), caller.call());
@@ -201,6 +207,7 @@ impl Dispatch {
         let waiting = state.ledger.take_waiting(job, end);
         let Some(first) = waiting.iter().map(|span| span.first).min() else { return };
         let inputs: u64 = waiting.iter().map(|span| span.len).sum();
+        state.emit_expired(job, first, inputs, limit, now);
         let reason = Reason::DeadlineExceeded { limit };
         if ends_map {
             state.ledger.ended(job, Unrun::Expired, 1);
@@ -238,6 +245,13 @@ impl State {
         let (map, call) = (caller.label().cloned(), caller.call());
         let event = Event::TimedOut { map, call, input, attempt, limit, is_deadline, is_retried };
         self.emit_for(event, caller, now);
+    }
+
+    /// Emits that the deadlines of inputs have passed while they waited.
+    fn emit_expired(&mut self, job: JobId, input: u64, inputs: u64, limit: Duration, now: Time) {
+        let caller = self.buffers.get(job).map_or_else(Caller::default, |buffers| buffers.caller().clone());
+        let (map, call) = (caller.label().cloned(), caller.call());
+        self.emit_for(Event::Expired { map, call, input, inputs, limit }, caller, now);
     }
 
     /// Carries out the decision on an attempt that was cut.

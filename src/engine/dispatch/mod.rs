@@ -13,9 +13,11 @@ mod containers;
 mod deaths;
 mod endings;
 mod feeders;
+mod hangs;
 mod last_errors;
 mod limits;
 mod memory;
+mod overload;
 mod pausing;
 mod places;
 mod readiness;
@@ -46,6 +48,7 @@ use crate::data::failure::{Bug, Reason};
 use crate::data::run::Run;
 use crate::decide::ledger::{CrashNumber, Ledger, Takers};
 use crate::decide::steps;
+use crate::decide::storm::Storm;
 use crate::decide::time::Time;
 use crate::engine::caller::Caller;
 use crate::engine::dispatch::sleepers::{Called, Sleepers};
@@ -59,6 +62,7 @@ use crate::engine::settings::Settings;
 use crate::memory::local_charge::ChargeGuard;
 use crate::values::crash::Crash;
 use crate::values::report::Fate;
+use hangs::Exhaustion;
 use last_errors::LastErrors;
 use places::PlaceWakers;
 use readiness::Readying;
@@ -92,6 +96,10 @@ pub(crate) struct State {
     detached: BTreeMap<(ContainerId, Generation), Detached>,
     /// The number of detached threads that are in the user's code for an unknown time.
     abandoned: usize,
+    /// Whether no container is left that takes inputs.
+    exhaustion: Exhaustion,
+    /// The calls that are refused because there is no room.
+    overload: Option<Storm>,
     /// Whether the supervisor has ended without a fault.
     over: bool,
     /// The feeders that have not ended.
@@ -282,6 +290,7 @@ impl State {
             || self.ledger.has_news()
             || self.has_readied()
             || self.has_places()
+            || self.exhaustion.is_to_be_checked
             || self.ledger.has_limits_news()
     }
 
@@ -289,6 +298,7 @@ impl State {
         self.wake_the_ready();
         self.wake_for_places();
         self.emit_changes(now);
+        self.note_exhaustion(now);
         let refused = outbox.add(std::mem::take(&mut self.events), now);
         let (remembers, undescribed) = self.observed.deferred(outbox);
         Deferred {
@@ -520,6 +530,8 @@ impl Dispatch {
             threads: 0,
             detached: BTreeMap::new(),
             abandoned: 0,
+            exhaustion: Exhaustion::new(settings.memory.abandoned_max),
+            overload: None,
             over: false,
             feeders: 0,
             leftovers: Leftovers::default(),

@@ -155,6 +155,9 @@ impl Observed {
                 Change::Recovered { crashes, since } => {
                     self.remember(Some(Fact::Recovered { crashes, since }), now);
                 }
+                Change::HangEnded { container, .. } => {
+                    self.remember(Some(Fact::HangEnded(container)), now);
+                }
             }
         }
     }
@@ -379,7 +382,7 @@ impl Dispatch {
             oldest: oldest.first().map(|oldest| moment(now).saturating_sub(oldest.since)),
             completed: now.since(state.ledger.totals().completed),
             cut: state.ledger.totals().first_cut.map(|at| now.since(at)),
-            exhausted: state.is_exhausted(&containers, &self.settings),
+            exhausted: state.is_exhausted(),
             usual_cost: state.ledger.usual_cost(),
         };
         let maps = state.observed.maps.len();
@@ -512,14 +515,6 @@ impl State {
             max: admission.max(),
             overloaded: admission.refused(),
         }
-    }
-}
-
-impl State {
-    /// Whether no container is left that takes inputs, and none can be created.
-    fn is_exhausted(&self, containers: &Containers, settings: &Settings) -> bool {
-        let full = self.abandoned >= settings.memory.abandoned_max;
-        full && containers.starting == 0 && containers.live == containers.hung
     }
 }
 

@@ -7,13 +7,13 @@ use crate::base::ids::{ContainerId, Generation, LaneId};
 use crate::data::failure::Reason;
 use crate::decide::ledger::{ContainerStage, Mode, Pressure, Scene, Unrun};
 use crate::decide::steps;
+use crate::decide::storm::PERIOD;
 use crate::decide::time::Time;
 use crate::engine::actor::Ending;
 use crate::engine::caller::Caller;
 use crate::engine::dispatch::{Dispatch, Returns, State};
 use crate::engine::history::Fact;
 use crate::engine::job_buffers::JobBuffers;
-use crate::engine::log_throttle::REPEATS_PERIOD;
 use crate::engine::map_buffers::MapEnd;
 use crate::engine::outbox::QueuedEvent;
 use crate::values::event::Event;
@@ -104,11 +104,11 @@ impl Dispatch {
     }
 
     /// Does the work that is due by time alone. It ends a crash loop once a container has stayed up, logs the
-    /// repeats that were only counted, and commits completions before their bucket ends. Returns the time
-    /// until the next review, if any is due.
+    /// repeats that were only counted, reports calls that were refused, and commits completions before their
+    /// bucket ends. Returns the time until the next review, if any is due.
     pub(crate) fn review(&self) -> Option<Duration> {
         let now = self.now();
-        let (stable_at, commit_at) = {
+        let (stable_at, commit_at, overload) = {
             let mut state = self.lock();
             if state.ledger.mode() == Mode::Aborted {
                 return None; // containers that have not seen the abort yet do not count as staying up
@@ -118,12 +118,13 @@ impl Dispatch {
                 state.commit_ahead(now);
             }
             state.ledger.end_loop_if_stable(now);
-            (state.ledger.stable_at(), commit_at)
+            state.review_overload(now);
+            (state.ledger.stable_at(), commit_at, state.overload.map(|_| now + PERIOD))
         };
         self.outbox.log_repeats(now);
         self.empty_outbox();
-        let repeats = self.outbox.has_repeats().then_some(now + REPEATS_PERIOD);
-        stable_at.into_iter().chain(commit_at).chain(repeats).min().map(|at| at.since(now))
+        let repeats = self.outbox.has_repeats().then_some(now + PERIOD);
+        stable_at.into_iter().chain(commit_at).chain(overload).chain(repeats).min().map(|at| at.since(now))
     }
 
     /// Whether no container lives or will live. Feeders may still run.
@@ -187,7 +188,9 @@ impl Dispatch {
     /// Emits that the function has ended with `report`.
     pub(crate) fn ended_with(&self, report: FunctionReport) {
         let now = self.now();
-        self.lock().emit(Event::Ended(report), now);
+        let mut state = self.lock();
+        state.end_overload(now);
+        state.emit(Event::Ended(report), now);
     }
 
     /// A snapshot of the function.
@@ -329,6 +332,7 @@ impl State {
         let detached = self.detached.remove(&(id, generation));
         let abandoned = detached.as_ref().is_some_and(|detached| detached.returns == Returns::AsItLikes);
         self.abandoned -= usize::from(abandoned);
+        self.exhaustion.is_to_be_checked = true;
         detached.is_some()
     }
 

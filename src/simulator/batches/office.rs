@@ -65,7 +65,8 @@ impl Office {
                     | Notice::Exiting { .. }
                     | Notice::FeederEnded
                     | Notice::Awaited
-                    | Notice::Limited => {}
+                    | Notice::Limited
+                    | Notice::Folds => {}
                 }
             }
         }

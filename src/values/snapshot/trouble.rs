@@ -393,6 +393,30 @@ pub enum Happening {
         /// The container.
         container: ContainerId,
     },
+    /// A container hangs, and is kept because no further thread may be left behind.
+    Hung {
+        /// The container.
+        container: ContainerId,
+    },
+    /// The code of a container that hung has returned.
+    HangEnded {
+        /// The container.
+        container: ContainerId,
+    },
+    /// No container is left that takes inputs, and none can be created.
+    Exhausted,
+    /// The function was exhausted, and is no more.
+    ExhaustionEnded,
+    /// Calls were refused because the function is overloaded.
+    Overloaded {
+        /// The number of calls that were refused since the overload began.
+        refused: u64,
+    },
+    /// The function was overloaded, and is no more.
+    OverloadEnded {
+        /// The number of calls that were refused.
+        refused: u64,
+    },
     /// The function gave up.
     GaveUp,
     /// The crashes of the function were forgotten by hand.

@@ -87,6 +87,40 @@ fn the_next_attempt_begins_when_the_code_of_the_last_one_has_come_out() {
 }
 
 #[test]
+fn the_clock_of_an_attempt_starts_when_the_code_gets_the_input() {
+    // The start of the container and the time in the queue do not count.
+    let rehearsal = waits(&app()).containers(1).timeout(2 * SECOND).rehearse().takes(SECOND * 3 / 2);
+    let slow_start = |at: &longshore::testkit::Entering| (at.nth == 1).then_some(EnterFault::Fail);
+    let (outcomes, record) = rehearsal.enter_fault_when(slow_start).run(0..20).expect("valid settings");
+    assert!(outcomes.iter().all(Result::is_ok), "{record}");
+    assert_eq!(record.elapsed(), 30 * SECOND, "each waits for those before it: {record}");
+
+    // The time in which a batch forms does not count either.
+    let ((), record) = app()
+        .batch("sizes", |inputs: &[&u64]| vec![Ok::<u64, u8>(inputs.len() as u64); inputs.len()])
+        .batch_size(4)
+        .batch_wait(5 * SECOND)
+        .containers(1)
+        .timeout(2 * SECOND)
+        .rehearse()
+        .takes(SECOND)
+        .play(async |stage| {
+            let size = stage.function().call(1).await.expect("it waits for others, and not for its limit");
+            assert_eq!((size, stage.now()), (1, 6 * SECOND));
+        })
+        .expect("valid settings");
+    assert_eq!(record.status().crashes, 0, "{record}");
+}
+
+#[test]
+fn a_time_out_spends_a_retry_and_nothing_of_the_crash_budget() {
+    // With `crash_retries(0)` nothing is executed again after a crash, and a time-out is no crash.
+    let builder = waits(&app()).containers(1).timeout(2 * SECOND).crash_retries(0).retries(retries(2));
+    let (outcomes, record) = builder.rehearse().hangs(0, 1).hangs(0, 2).run([0]).expect("valid settings");
+    assert!(matches!(outcomes[..], [Ok(3)]), "{record}");
+}
+
+#[test]
 fn an_attempt_that_ends_at_its_limit_is_in_time() {
     for (takes, ok) in [(2 * SECOND - MS, true), (2 * SECOND + MS, false)] {
         let rehearsal = waits(&app()).containers(1).timeout(2 * SECOND).rehearse().takes(takes);

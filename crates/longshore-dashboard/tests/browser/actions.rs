@@ -29,6 +29,7 @@ fn a_container_is_killed_by_two_presses_and_not_by_one() {
             (KILL, "Ends this container and starts a new one."),
             ("[data-b=reset]", "Forgets the crashes and restarts at once."),
             ("[data-b=drain]", "Finishes what was accepted and takes nothing new."),
+            ("#function [data-b=pause]", "Dispatches nothing new."),
         ] {
             let title = browser.value(&format!("document.querySelector('{button}').title")).await;
             assert!(title.as_str().is_some_and(|title| title.starts_with(says)), "{button}: {title}");
@@ -82,6 +83,34 @@ fn a_function_that_gave_up_serves_again_after_a_reset_and_drains_after_a_drain()
 }
 
 #[test]
+fn a_function_is_paused_and_resumed_by_two_presses_each() {
+    browse(async |browser| {
+        let app = App::deployed("crawler");
+        let fetch = healthy(&app, "fetch");
+        let (page, url) = with_actions(&app);
+        browser.open(&url).await;
+        browser.open_function(&page.url(), "fetch").await;
+        browser.until_text(".title .health", "serving").await;
+        let (pause, resume) = ("#function [data-b=pause]", "#function [data-b=resume]");
+        browser.click(pause).await;
+        browser.until_text(pause, "Pause now?").await;
+        assert!(!fetch.snapshot().paused, "it was pressed once");
+        browser.click(pause).await;
+        browser.until_text(".title .health", "paused").await;
+        browser.until_text("ol.log", "paused").await;
+        let call = fetch.call(1);
+        browser.until_text("[data-b=inputs]", "1 call").await;
+        browser.click(resume).await;
+        browser.until_text(resume, "Resume now?").await;
+        browser.click(resume).await;
+        browser.until_text(".title .health", "serving").await;
+        assert!(call.wait().is_ok());
+        let hidden = format!("document.querySelector('{resume}').offsetParent === null");
+        browser.until(&hidden, "there is nothing to resume").await;
+    });
+}
+
+#[test]
 fn without_actions_there_are_no_buttons_and_the_advice_names_the_methods() {
     browse(async |browser| {
         let app = App::deployed("crawler");
@@ -90,7 +119,7 @@ fn without_actions_there_are_no_buttons_and_the_advice_names_the_methods() {
         browser.open_function(&page.url(), "index").await;
         browser.until_text(".todo", "call reset() on the function").await;
         let buttons = "[...document.querySelectorAll('#function button')].filter((each) =>
-            each.offsetParent && /Kill|Reset|Drain/.test(each.textContent)).length";
+            each.offsetParent && (/Kill|Reset|Drain|Resume/.test(each.textContent) || each.dataset.b === 'pause')).length";
         assert_eq!(browser.value(buttons).await, 0);
     });
 }

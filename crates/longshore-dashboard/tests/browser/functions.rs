@@ -1,6 +1,8 @@
 //! The functions that the tests show: one for each kind of trouble.
 
 use std::convert::Infallible;
+use std::sync::Mutex;
+use std::sync::mpsc::{Sender, channel};
 use std::time::Duration;
 
 use longshore::{App, BoxError, Call, Context, CrashLoopBackoff, Function, Health, RateLimited, Worker};
@@ -75,6 +77,21 @@ pub(crate) fn given_up(app: &App, name: &str) -> Numbers {
         assert!(sick.call(1).wait().is_err());
     }
     sick
+}
+
+/// A function whose containers are 2 and whose inputs from 9 on get stuck until the sender of the returned
+/// channel is dropped. An attempt may take 30 ms, and one thread may be left behind.
+pub(crate) fn sticking(app: &App, name: &str) -> (Numbers, Sender<()>) {
+    let (release, held) = channel::<()>();
+    let held = Mutex::new(held);
+    let sticky = app.infallible(name, move |n: &u64| {
+        if *n >= 9 {
+            drop(held.lock().map(|held| held.recv()));
+        }
+        *n
+    });
+    let sticky = sticky.containers(2).timeout(Duration::from_millis(30)).abandoned_max(1).calls_max(8);
+    (sticky.restart(RateLimited::never()).start().expect("valid"), release)
 }
 
 /// A function whose inputs fill memory: input `n` allocates `n` MiB. A container may use 32 MiB.

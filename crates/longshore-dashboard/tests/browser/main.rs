@@ -22,6 +22,7 @@ mod driver;
 mod functions;
 mod hostile;
 mod keyboard;
+mod limits;
 mod mounted;
 mod outage;
 mod report;

@@ -22,7 +22,7 @@ async fn read(browser: &Browser, file: &Path) {
     browser.until_text("[data-b=what]", "Crash loop: 2 rounds of crashes in a row").await;
     browser.until_text("[data-b=nextIn]", " s").await;
     let offered = "[...document.querySelectorAll('button')].filter((each) =>
-        each.offsetParent && /Kill|Reset|Drain|Pause view|Save/.test(each.textContent)).length";
+        each.offsetParent && (/Kill|Reset|Drain|Pause view|Resume|Save/.test(each.textContent) || each.dataset.b === 'pause')).length";
     assert_eq!(browser.value(offered).await, 0, "a file offers no action");
     // The clock of a report stands still.
     let text = browser.text(".trouble").await;

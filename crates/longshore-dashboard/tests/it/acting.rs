@@ -53,13 +53,41 @@ fn a_drain_ends_the_function() {
 }
 
 #[test]
+fn a_pause_holds_calls_up_and_a_resume_lets_them_go_on() {
+    let app = App::deployed("acting");
+    let dashboard = Dashboard::of(&app).token("secret").actions(Actions::PAUSE);
+    let f = well(&app, "double");
+    f.ready().expect("it starts");
+    let path = path_of("double");
+    assert_eq!(post(&dashboard, &format!("{path}/pause")).json()["done"], true);
+    assert!(f.snapshot().paused);
+    let call = f.call(2);
+    let held = send(&dashboard, Method::GET, &path, &[BEARER]).json();
+    assert_eq!(
+        (&held["function"]["paused"], &held["function"]["inputs"]["queued"]),
+        (&true.into(), &1.into())
+    );
+    assert_eq!(post(&dashboard, &format!("{path}/resume")).json()["done"], true);
+    assert!(call.wait().is_ok());
+    assert_eq!(post(&dashboard, &format!("{path}/resume")).json()["done"], false, "it was not paused");
+}
+
+#[test]
 fn an_action_that_is_off_has_no_address() {
     let app = App::deployed("acting");
     let f = well(&app, "double");
     let off = Dashboard::of(&app).token("secret");
     let only_reset = off.clone().actions(Actions::RESET);
     let path = path_of("double");
-    for (dashboard, action) in [(&off, "reset"), (&off, "drain"), (&off, "kill/0"), (&only_reset, "kill/0")] {
+    for (dashboard, action) in [
+        (&off, "reset"),
+        (&off, "drain"),
+        (&off, "kill/0"),
+        (&off, "pause"),
+        (&only_reset, "kill/0"),
+        (&only_reset, "pause"),
+        (&only_reset, "resume"),
+    ] {
         assert_eq!(post(dashboard, &format!("{path}/{action}")).status, StatusCode::NOT_FOUND, "{action}");
     }
     assert_eq!(post(&only_reset, &format!("{path}/reset")).status, StatusCode::OK);
@@ -82,7 +110,7 @@ fn an_action_needs_a_token_and_the_page_shows_none_without() {
     assert_eq!(send(&with, Method::POST, &kill, &wrong).status, StatusCode::UNAUTHORIZED);
     assert_eq!(f.snapshot().totals.crashes.killed, 0);
     let offered = send(&with, Method::GET, "/api/v1/overview", &[BEARER]).json();
-    assert_eq!(offered["dashboard"]["actions"], serde_json::json!(["kill", "reset", "drain"]));
+    assert_eq!(offered["dashboard"]["actions"], serde_json::json!(["kill", "reset", "drain", "pause"]));
     assert_eq!(named(&offered, "double")["name"], "double");
 }
 

@@ -33,8 +33,8 @@ fn dashboards() -> impl Strategy<Value = Dashboard> {
 fn paths() -> impl Strategy<Value = String> {
     let known = ["/", "/api/v1/overview", "/metrics", "/healthz", "/report", "/api/v1/functions/f", "*", ""];
     let known = select(known.map(str::to_owned).to_vec());
-    let function =
-        (".*", "(/kill/[0-9]{0,12}|/reset|/drain)?").prop_map(|(name, rest)| path_of(&name) + &rest);
+    let function = (".*", "(/kill/[0-9]{0,12}|/reset|/drain|/pause|/resume)?")
+        .prop_map(|(name, rest)| path_of(&name) + &rest);
     let query = "(\\?token=(secret|%73ecret|.{0,9}))?";
     (prop_oneof![known, function, "[ -~]{0,40}", "/(%[0-9a-fA-F%]{0,2}|[a-z/.]){0,30}"], query)
         .prop_map(|(path, query)| path + &query)

@@ -22,6 +22,9 @@ function detail(name, now) {
             Boolean(f) && !answer.ended && can(action) && !(action === "drain" && f.mode !== "running"),
         );
     put(page.age, f ? (at) => `started ${span(at - f.started_ms)} ago` : "");
+    const pauses = Boolean(f) && !answer.ended && can("pause") && f.mode === "running";
+    show(page.pause, pauses && !f.paused);
+    show(page.resume, pauses && f.paused);
     if (!f) return;
     const health = healthOf(f, now),
         head = { ...state.overview, now_ms: f.now_ms };

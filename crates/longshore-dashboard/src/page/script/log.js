@@ -29,6 +29,18 @@ function logText(line, f, head) {
             return `the crash loop is over, after ${rounds(line.crashes)} in a row`;
         case "exit_timed_out":
             return `container ${line.container} was left behind in exit`;
+        case "hung":
+            return `container ${line.container} hangs, and is kept because too many threads are left behind`;
+        case "hang_ended":
+            return `container ${line.container} has returned`;
+        case "exhausted":
+            return "the function is exhausted: no container is left that takes inputs, and none can be created";
+        case "exhaustion_ended":
+            return "the function is no longer exhausted";
+        case "overloaded":
+            return `overloaded: ${many(line.refused, "call")} refused`;
+        case "overload_ended":
+            return `no longer overloaded, after ${many(line.refused, "refused call")}`;
         case "gave_up":
             return "the function gave up";
         case "reset":

@@ -125,6 +125,8 @@ functionPage.reset.act = [
     "reset; it had not given up",
 ];
 functionPage.drain.act = ["Drain", "Drain now?", () => "drain", functionPage.result, "draining", "it is gone"];
+functionPage.pause.act = ["Pause", "Pause now?", () => "pause", functionPage.result, "paused", "it ends"];
+functionPage.resume.act = ["Resume", "Resume now?", () => "resume", functionPage.result, "resumed", "it was not paused"];
 page.pause.addEventListener("click", () => pause(!state.paused));
 page.save.addEventListener("click", save);
 page.help.addEventListener("click", () => help.showModal());

@@ -1,0 +1,246 @@
+//! Time-outs, code that does not return, and calls that are refused, driven to their end on a rig: what
+//! happens, and what an operator reads in the log.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use crate::base::ids::LaneId;
+use crate::code::token::Token;
+use crate::decide::admission::CALLS_MAX_DEFAULT;
+use crate::decide::limits::{LimitRules, Limits};
+use crate::engine::caller::Caller;
+use crate::engine::consumer::outcome_of_call;
+use crate::engine::dispatch::Wait;
+use crate::engine::open_call::OpenCall;
+use crate::engine::telemetry::tests::said;
+use crate::simulator::rig::{Rig, execute};
+
+const MS: Duration = Duration::from_millis(1);
+const SECOND: Duration = Duration::from_secs(1);
+
+/// The timeout of the attempts in these tests.
+const TIMEOUT: Duration = Duration::from_millis(20);
+
+/// The time that code has to return after its timeout, and a little more.
+const GRACE: Duration = Duration::from_millis(51);
+
+fn timeout() -> LimitRules {
+    LimitRules { timeout: Some(TIMEOUT), ..LimitRules::default() }
+}
+
+impl Rig {
+    fn passes(&self, time: Duration) {
+        self.clock.fetch_add(time.as_nanos() as u64, Ordering::Relaxed);
+    }
+
+    /// Lets time pass, and does what the supervisor does meanwhile: it reviews the function in each second.
+    fn reviews(&self, time: Duration) {
+        let mut left = time;
+        while left > Duration::ZERO {
+            let step = left.min(SECOND);
+            self.passes(step);
+            self.engine.look_at_limits();
+            self.engine.review();
+            left -= step;
+        }
+    }
+
+    /// A call begins to execute in the container `at`, comes to its timeout, and does not return.
+    fn gets_stuck(&self, at: usize) -> OpenCall {
+        let call = self.call();
+        let run = self.ask(at).expect("there is a call");
+        assert!(run.begin::<u64, u64, u64>().is_some(), "nothing fences it");
+        self.passes(TIMEOUT);
+        self.engine.look_at_limits();
+        call
+    }
+
+    /// The containers that hang, and the threads that are left behind.
+    fn stuck(&self) -> (usize, usize) {
+        let containers = self.engine.status().containers;
+        (containers.hung, containers.abandoned)
+    }
+}
+
+/// The first word of each line, which is its level, and its message.
+fn messages(lines: &[String]) -> Vec<&str> {
+    let end = |line: &str| line.find('=').map_or(line.len(), |at| line[..at].rfind(' ').unwrap_or(at));
+    lines.iter().filter(|line| !line.starts_with("DEBUG")).map(|line| &line[..end(line)]).collect()
+}
+
+#[test]
+fn code_that_was_cut_is_interrupted_and_its_container_goes_on() {
+    let rig = Rig::limited(timeout(), CALLS_MAX_DEFAULT, 8, 1);
+    let (id, generation) = rig.containers[0];
+    let token = Arc::new(Token::of_no_thread(None));
+    assert!(rig.engine.register_token(id, generation, &token), "the generation is not over");
+    let mut call = rig.gets_stuck(0);
+    assert!(token.is_unwanted(), "its next checkpoint unwinds");
+    assert!(rig.engine.is_interrupted(LaneId::from(id), generation));
+    let outcome = outcome_of_call::<u64, u64, u64>(call.poll(Wait::Try));
+    assert!(outcome.expect_err("it has come to its timeout").is_timed_out());
+    let next = rig.call();
+    execute(&rig.ask(0).expect("it has come out"));
+    assert!(!token.is_unwanted(), "the next input is wanted");
+    assert_eq!((rig.stuck(), rig.engine.status().crashes), ((0, 0), 0));
+    drop((call, next));
+}
+
+#[test]
+fn stuck_code_is_left_behind_up_to_the_bound_and_kept_from_then_on() {
+    let rig = Rig::limited(timeout(), CALLS_MAX_DEFAULT, 2, 4);
+    let mut calls = Vec::new();
+    for (at, stuck) in [(0, (0, 1)), (1, (0, 2)), (2, (1, 2)), (3, (2, 2))] {
+        calls.push(rig.gets_stuck(at));
+        rig.passes(GRACE);
+        rig.engine.look_at_limits();
+        assert_eq!(rig.stuck(), stuck, "hung containers and abandoned threads after container {at}");
+    }
+    assert_eq!(rig.engine.status().crashes, 2, "a container that is kept has not crashed");
+}
+
+#[test]
+fn cancelled_code_is_never_left_behind() {
+    let rig = Rig::limited(timeout(), CALLS_MAX_DEFAULT, 8, 1);
+    let call = rig.call();
+    let run = rig.ask(0).expect("there is a call");
+    assert!(run.begin::<u64, u64, u64>().is_some(), "nothing fences it");
+    drop(call);
+    rig.reviews(30 * SECOND);
+    assert_eq!((rig.stuck(), rig.engine.status().crashes), ((0, 0), 0), "its container waits for it");
+    let next = rig.call();
+    execute(&rig.ask(0).expect("the code has returned"));
+    drop(next);
+}
+
+#[test]
+fn a_hang_is_a_story_of_what_why_and_what_to_do_and_is_told_once() {
+    let rig = Rig::limited(timeout(), CALLS_MAX_DEFAULT, 1, 2);
+    let mut calls = Vec::new();
+    let lines = said(|| {
+        for at in 0..2 {
+            calls.push(rig.gets_stuck(at));
+            for _ in 0..10 {
+                rig.passes(GRACE);
+                rig.engine.look_at_limits();
+            }
+        }
+    });
+    let told = [
+        "INFO attempt timed out",
+        "WARN container crashed",
+        "WARN container hangs",
+        "ERROR function exhausted",
+    ];
+    assert_eq!(messages(&lines), told, "{lines:#?}");
+    let find = |message: &str| lines.iter().find(|line| line.contains(message)).expect("it is a line");
+    assert!(find("container hangs").contains("why=its code does not return"), "{lines:#?}");
+    assert!(find("container hangs").contains("advice=") && find("container hangs").contains("call="));
+    assert!(find("function exhausted").contains("abandoned=1") && find("exhausted").contains("hung=1"));
+
+    let lines = said(|| {
+        let none = rig.ask(1);
+        assert!(none.is_none(), "its code has returned, and nothing waits");
+    });
+    let told = ["INFO container has returned", "INFO function no longer exhausted"];
+    assert_eq!(messages(&lines), told, "{lines:#?}");
+    assert!(lines.iter().all(|line| line.contains("after=")), "{lines:#?}");
+    assert_eq!(rig.stuck(), (0, 1));
+}
+
+#[test]
+fn a_function_is_no_longer_exhausted_once_a_thread_that_was_left_behind_has_returned() {
+    let rig = Rig::limited(timeout(), CALLS_MAX_DEFAULT, 1, 1);
+    let (id, generation) = rig.containers[0];
+    let mut calls = Vec::new();
+    let lines = said(|| {
+        calls.push(rig.gets_stuck(0));
+        rig.passes(GRACE);
+        rig.engine.look_at_limits();
+        rig.passes(SECOND);
+        rig.engine.ended(id, generation, None);
+    });
+    let told = [
+        "INFO attempt timed out",
+        "WARN container crashed",
+        "ERROR function exhausted",
+        "INFO function no longer exhausted",
+    ];
+    assert_eq!(messages(&lines), told, "{lines:#?}");
+}
+
+#[test]
+fn a_storm_of_time_outs_is_one_line_a_second_and_one_at_its_end() {
+    let rig = Rig::limited(timeout(), CALLS_MAX_DEFAULT, 8, 1);
+    let lines = said(|| {
+        for _ in 0..3000 {
+            let call = rig.gets_stuck(0);
+            assert!(rig.ask(0).is_none(), "the code returns at once");
+            rig.engine.review();
+            drop(call);
+        }
+        rig.reviews(30 * SECOND);
+        assert!(rig.engine.review().is_none(), "nothing is left to be said");
+    });
+    let told = messages(&lines);
+    let sums = told.iter().filter(|line| **line == "WARN attempts timed out again").count();
+    assert_eq!(told.len(), sums + 2, "{told:#?}");
+    assert_eq!(
+        (told[0], told[told.len() - 1]),
+        ("INFO attempt timed out", "INFO attempts no longer time out")
+    );
+    assert!((59..=61).contains(&sums), "{sums} lines in a minute");
+    let over = lines.last().expect("there are lines");
+    assert!(over.contains("timeouts=3000"), "{over}");
+    let repeats = |line: &String| line.split("repeats=").nth(1)?.split(' ').next()?.parse::<u64>().ok();
+    assert_eq!(lines.iter().filter_map(repeats).sum::<u64>(), 2999, "each is in one line");
+}
+
+#[test]
+fn an_overload_is_told_when_it_begins_once_a_second_and_when_it_is_over() {
+    let rig = Rig::limited(LimitRules::default(), 2, 8, 1);
+    let refused = || {
+        let begun = OpenCall::begin::<u64, u64>(&rig.engine, 1, Caller::default(), None, Limits::default());
+        assert!(begun.err().expect("there is no room").is_overloaded());
+    };
+    let calls = [rig.call(), rig.call()];
+    let lines = said(|| {
+        for _ in 0..3000 {
+            refused();
+            rig.passes(MS);
+            rig.engine.review();
+        }
+        rig.reviews(5 * SECOND);
+        refused();
+        rig.reviews(30 * SECOND);
+        assert!(rig.engine.review().is_none(), "nothing is left to be said");
+        refused();
+    });
+    let told = messages(&lines);
+    assert_eq!(told[told.len() - 2..], ["INFO no longer overloaded", "WARN calls refused"], "{lines:#?}");
+    assert!(told[..told.len() - 2].iter().all(|line| *line == "WARN calls refused"), "{lines:#?}");
+    assert!((5..=7).contains(&told.len()), "{lines:#?}");
+    assert!(lines[lines.len() - 2].contains("refused=3001"), "{lines:#?}");
+    assert!(lines[0].contains("calls_max=2") && lines[0].contains("refused=1 "), "{lines:#?}");
+    let lines = said(|| rig.engine.ended_with(rig.engine.report()));
+    assert_eq!(messages(&lines), ["INFO no longer overloaded"], "the end of the function ends it");
+    drop(calls);
+}
+
+#[test]
+fn inputs_that_wait_past_their_deadline_are_told_with_their_number() {
+    let deadline = LimitRules { deadline: Some(SECOND), ..LimitRules::default() };
+    let rig = Rig::limited(deadline, CALLS_MAX_DEFAULT, 8, 1);
+    rig.engine.pause();
+    let (map, call) = (rig.map_of(100, 100), rig.call());
+    let lines = said(|| rig.reviews(30 * SECOND));
+    let told = [
+        "INFO deadline exceeded by inputs that waited",
+        "WARN deadlines exceeded again by inputs that waited",
+        "INFO deadlines are no longer exceeded",
+    ];
+    assert_eq!(messages(&lines), told, "{lines:#?}");
+    assert!(lines.last().expect("the end").contains("deadlines=101"), "{lines:#?}");
+    drop((map, call));
+}
