@@ -1,10 +1,15 @@
 //! [`TimeFacts`]: the limits of time of one input, and what they allow.
 
+use std::sync::PoisonError;
 use std::time::Duration;
 
+use crate::base::ids::JobId;
 use crate::decide::ledger::Rules;
 use crate::decide::limits::Limits;
 use crate::decide::time::Time;
+use crate::simulator::events::Heard;
+use crate::simulator::takers::Takers;
+use crate::values::event::Event;
 
 /// The facts about the limits of an input that a world records by itself.
 #[derive(Debug, Default, Clone)]
@@ -32,6 +37,34 @@ pub(super) struct Cut {
     pub(super) is_retried: bool,
 }
 
+/// The event of an attempt that was cut.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct CutEvent {
+    pub(super) input: u64,
+    pub(super) attempt: u32,
+    pub(super) cut: Cut,
+}
+
+impl CutEvent {
+    /// Takes the events that were heard, and returns the cuts among them.
+    pub(super) fn take_all(heard: &Heard, takers: &Takers) -> Vec<Self> {
+        let heard = std::mem::take(&mut *heard.lock().unwrap_or_else(PoisonError::into_inner));
+        let cut = |(event, _)| {
+            let Event::TimedOut { map, call, input, attempt, limit, is_deadline, is_retried } = event else {
+                return None;
+            };
+            let first = match (map, call) {
+                (Some(label), _) => label.parse::<u64>().expect("a label is a serial") << 20,
+                (None, Some(number)) => takers.input(JobId(number - 1), 0),
+                (None, None) => panic!("an event names its map or its call"),
+            };
+            let (input, attempt) = (first + input, attempt.get());
+            Some(Self { input, attempt, cut: Cut { limit, is_deadline, is_retried } })
+        };
+        heard.into_iter().filter_map(cut).collect()
+    }
+}
+
 impl TimeFacts {
     /// An input that is accepted now. `own` are the limits of its map or call.
     pub(super) fn of(own: Limits, rules: &Rules, now: Time) -> Self {
@@ -50,6 +83,11 @@ impl TimeFacts {
 
     fn passes(&self) -> Option<Time> {
         Some(self.accepted + self.deadline?)
+    }
+
+    /// The error of the last attempt that has returned one.
+    pub(super) fn error(&self) -> Option<u64> {
+        self.error
     }
 
     /// An attempt has returned this error.

@@ -1,24 +1,18 @@
 //! The limits of time in a world of lanes: the supervisor's looks, what they cut, and what must hold after
 //! each of them.
 
-use std::sync::PoisonError;
 use std::time::Duration;
 
-use crate::base::ids::JobId;
 use crate::engine::consumer::Failures;
 use crate::engine::map_buffers::Order;
 use crate::simulator::course::Course;
 use crate::simulator::lanes::LaneWorld;
+use crate::simulator::limits::LAG;
 use crate::simulator::takers::SimMap;
-use crate::simulator::time_facts::Cut;
-use crate::values::event::Event;
+use crate::simulator::time_facts::CutEvent;
 
 /// The time that code has to return after its limit. The contract names it.
 const GRACE: Duration = Duration::from_millis(50);
-
-/// The longest time by which the engine may notice a timeout too late, where nothing delays it: a lease of
-/// several inputs is sampled.
-const LAG: Duration = Duration::from_millis(1);
 
 /// The executions of a living container when the supervisor looks at the limits.
 struct Before {
@@ -37,21 +31,11 @@ impl LaneWorld<'_> {
             lives.map(|at| Before { at, executing: self.drivers[at].executing() }).collect();
         let goes_on = |world: &Self| world.engine.under_lock(|state| state.ledger.goes_on());
         let went_on = goes_on(self);
-        self.heard.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        CutEvent::take_all(&self.heard, &self.takers);
         self.office.looks(self.engine, now);
         let goes_on = (goes_on(self) == went_on).then_some(went_on);
-        let heard = std::mem::take(&mut *self.heard.lock().unwrap_or_else(PoisonError::into_inner));
-        for (event, _) in heard {
-            let Event::TimedOut { map, call, input, attempt, limit, is_deadline, is_retried } = event else {
-                continue;
-            };
-            let first = match (map, call) {
-                (Some(label), _) => label.parse::<u64>().expect("a label is a serial") << 20,
-                (None, Some(number)) => self.takers.input(JobId(number - 1), 0),
-                (None, None) => panic!("an event names its map or its call"),
-            };
-            let cut = Cut { limit, is_deadline, is_retried };
-            self.is_cut(&before, first + input, attempt.get(), cut, goes_on);
+        for event in CutEvent::take_all(&self.heard, &self.takers) {
+            self.is_cut(&before, event, goes_on);
         }
         for Before { at, executing } in before {
             if !self.lives(at) {
@@ -62,8 +46,8 @@ impl LaneWorld<'_> {
     }
 
     /// An execution was cut at a limit.
-    fn is_cut(&mut self, before: &[Before], input: u64, attempt: u32, cut: Cut, goes_on: Option<bool>) {
-        let now = self.now();
+    fn is_cut(&mut self, before: &[Before], event: CutEvent, goes_on: Option<bool>) {
+        let (now, CutEvent { input, attempt, cut }) = (self.now(), event);
         self.log(|| format!("{input:x} is cut: {cut:?}"));
         let lane = before.iter().find_map(|before| {
             let (lane, _) = before.executing.iter().find(|(_, other)| *other == input)?;

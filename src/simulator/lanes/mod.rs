@@ -40,6 +40,7 @@ use crate::simulator::host::Simulation;
 use crate::simulator::lanes::driver::{Driver, Phase};
 use crate::simulator::lanes::facts::Record;
 use crate::simulator::lanes::users::STUCK_FOR;
+use crate::simulator::limits::limit_rules;
 use crate::simulator::office::Office;
 use crate::simulator::rig::{UNCOUNTED, settings};
 use crate::simulator::takers::Takers;
@@ -134,15 +135,6 @@ tally! {
         innocent_beside_stuck,
         /// Steps in which a container hung and was kept.
         kept,
-    }
-}
-
-fn limit_rules(tape: &mut Tape) -> LimitRules {
-    LimitRules {
-        timeout: tape.one_of(&[None, Some(10 * MS), Some(MS), Some(100 * MS), Some(3 * MS)]),
-        deadline: tape.one_of(&[None, None, Some(50 * MS), Some(500 * MS)]),
-        retry_timeouts: !tape.one_in(4),
-        enter_timeout: None,
     }
 }
 

@@ -11,8 +11,10 @@ use crate::engine::consumer::Failures;
 use crate::engine::map_buffers::{JobSource, Order};
 use crate::simulator::course::Course;
 use crate::simulator::lanes::driver::Phase;
-use crate::simulator::lanes::{LIMIT, LaneWorld, MS};
+use crate::simulator::lanes::{LIMIT, LaneWorld};
+use crate::simulator::limits::limits;
 use crate::simulator::takers::MapPlan;
+use crate::simulator::time_facts::TimeFacts;
 
 impl LaneWorld<'_> {
     /// Lets a user or an operator do something, if the tape says so.
@@ -61,20 +63,14 @@ impl LaneWorld<'_> {
 
     /// The limits of a map or a call.
     fn limits(&mut self) -> Limits {
-        if !self.has_limits {
-            return Limits::default();
-        }
-        Limits {
-            timeout: self.tape.one_of(&[None, None, Some(2 * MS), Some(20 * MS)]),
-            deadline: self.tape.one_of(&[None, None, Some(30 * MS), Some(5 * MS)]),
-        }
+        if self.has_limits { limits(&mut self.tape) } else { Limits::default() }
     }
 
     fn open_call(&mut self) {
         let (now, limits) = (self.now(), self.limits());
         if let Some(serial) = self.takers.open_call(self.engine, limits) {
             self.log(|| format!("call {serial:x} within {limits:?}"));
-            let time = crate::simulator::time_facts::TimeFacts::of(limits, &self.rules, now);
+            let time = TimeFacts::of(limits, &self.rules, now);
             self.record(serial << 20).time = time;
         }
     }
