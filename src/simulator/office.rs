@@ -7,6 +7,7 @@ use crate::decide::restart::Restart;
 use crate::decide::time::Time;
 use crate::engine::dispatch::Dispatch;
 use crate::engine::messages::Notice;
+use crate::simulator::course::Course;
 
 /// The shortest time between two acts of the supervisor, as in `engine/supervisor.rs`.
 const PAUSE_MIN: Duration = Duration::from_micros(100);
@@ -97,5 +98,54 @@ impl Office {
                 }
             }
         }
+    }
+}
+
+/// A world whose supervisor has work besides the creation of containers.
+pub(super) trait Supervised: Course {
+    /// The desk of the supervisor, and the engine.
+    fn desk(&mut self) -> (&mut Office, &Dispatch);
+
+    /// Carries out a decision to give up, and creates the containers that may be created.
+    fn create(&mut self);
+
+    /// Looks at the limits of time.
+    fn look(&mut self);
+
+    fn has_given_up(&mut self, times: u64);
+
+    /// Does what the supervisor does with its notices.
+    fn hear(&mut self) {
+        loop {
+            let now = self.now();
+            let (office, engine) = self.desk();
+            let Errands { give_ups, creates, looks } = office.hear(engine, now);
+            self.has_given_up(give_ups);
+            if looks {
+                self.look();
+            }
+            if creates {
+                self.create();
+            }
+            if !looks && !creates {
+                return;
+            }
+        }
+    }
+
+    /// Does what the supervisor does by itself. Returns whether anything was due.
+    fn supervises(&mut self) -> bool {
+        let now = self.now();
+        let (office, engine) = self.desk();
+        if office.must_look(now) {
+            self.look();
+            return true;
+        }
+        if office.is_due(now) {
+            office.works(engine, now);
+            self.create();
+            return true;
+        }
+        false
     }
 }

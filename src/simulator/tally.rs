@@ -1,5 +1,5 @@
-//! [`Tally`]: counts of what happened in the worlds that were run. The macro `tally!` makes it, and those of
-//! the smaller worlds.
+//! [`Tally`]: counts of what happened in the worlds that were run. The macro `tally!` makes the type, and the
+//! tallies of the smaller worlds.
 
 /// Makes a type that counts, by the names of its counts.
 macro_rules! tally {

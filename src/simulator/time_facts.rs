@@ -134,8 +134,8 @@ impl TimeFacts {
         self.is_cut_for_good = !is_retried;
     }
 
-    /// Checks that an input may end by its timeout. `has_left` says whether it has left so many threads
-    /// behind that it is not executed again.
+    /// Checks that an input may end by its timeout. `has_left` says whether the input is not executed again
+    /// because of the threads that it has left behind.
     pub(super) fn ends_by_timeout(&self, limit: Duration, has_left: bool) {
         assert_eq!(Some(limit), self.timeout, "the limit of an attempt, of {self:?}");
         assert!(self.is_cut_for_good || has_left, "{self:?} has retries left");

@@ -145,9 +145,9 @@ impl<'a> WorkSeeker<'a> {
 }
 
 impl WorkSeeker<'_> {
-    /// A lane has come back from its run, or has unwound, and has none any more. The engine learns that at the
-    /// next look for work, with all others in `back`. If the lane has unwound, or the run is fenced, it learns
-    /// it now: its attempt may have been cut, and the container dies if its code is not seen to return.
+    /// A lane has come back from its run, or has unwound, and has none any more. The engine learns that at
+    /// the next look for work, with all others in `back`. If the lane has unwound, or the run is fenced, it
+    /// learns it now: its attempt may have been cut, and the container dies if its code does not return.
     pub(crate) fn came_back(
         &mut self,
         lane: LaneId,

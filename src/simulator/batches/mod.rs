@@ -56,7 +56,8 @@ const LIMIT: u64 = 1000;
 
 const MS: Duration = Duration::from_millis(1);
 
-/// How the code of a world behaves. Miscounts are in a thousand batches, and failures of `enter` in a thousand.
+/// How the code of a world behaves. Miscounts are in a thousand batches, and failures of `enter` in a
+/// thousand containers.
 #[derive(Debug, Clone, Copy, Default)]
 struct Habits {
     fates: Fates,

@@ -27,7 +27,7 @@ pub(super) struct Record {
     /// Crashes by which it was to blame.
     pub(super) own: u32,
     freed: u32,
-    /// Those of the free replays that came because another lane did not return after its limit.
+    /// Free replays because another lane did not return after its limit. `freed` counts them as well.
     pub(super) stuck: u32,
     pub(super) kills: u32,
     /// Threads that may have been left behind in its code.

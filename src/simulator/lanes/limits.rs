@@ -23,7 +23,7 @@ struct Before {
 impl LaneWorld<'_> {
     /// The supervisor looks at the limits. Each event of a cut is held against the facts, and so is each
     /// death.
-    pub(super) fn look(&mut self) {
+    pub(super) fn look_at_limits(&mut self) {
         self.see_accepted();
         let now = self.now();
         let lives = (0..self.drivers.len()).filter(|at| self.lives(*at));
@@ -91,8 +91,8 @@ impl LaneWorld<'_> {
         self.leaves_behind(at);
     }
 
-    /// After a look no attempt goes on past its limit, no deadline has passed, and no code goes on that was to
-    /// return.
+    /// After a look no attempt goes on past its limit, no deadline has passed, and no code goes on that was
+    /// to return.
     fn limits_hold(&mut self) {
         self.consume();
         let (now, late_at) = (self.now(), self.late_at);

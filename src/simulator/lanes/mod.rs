@@ -1,15 +1,15 @@
 //! Random worlds of containers that have several inputs in flight, in virtual time.
 //!
 //! The engine is the real one, with its [`WorkSeeker`](crate::engine::dispatch::WorkSeeker) and its
-//! [`ReadyLanes`](crate::base::ready::ReadyLanes). Only the futures of the lanes are simulated, and the loop of
-//! `engine/concurrent_body.rs` that polls them: a [`driver`] owns the lanes of a container and polls one at a
-//! time ([`code`]). Between the beginning and the end of a poll anything else may happen, and a poll may be
-//! stuck for a while. [`users`] and operators do what they like.
+//! [`ReadyLanes`](crate::base::ready::ReadyLanes). Only the futures of the lanes are simulated, and the loop
+//! of `engine/concurrent_body.rs` that polls them: a [`driver`] owns the lanes of a container, and polls one
+//! at a time ([`code`]). Between the beginning and the end of a poll anything else may happen, and a poll may
+//! be stuck for a while. [`users`] and operators do what they like.
 //!
-//! The record of an input is kept apart from the engine's ([`facts`]): each of its executions ends in one way,
-//! and the way decides what it costs. Half of the worlds have timeouts and deadlines ([`limits`]). When no step
-//! is possible but the passing of time, no input may wait that a container with a free lane may take ([`rest`]).
-//! [`directed`] has tests for faults that the worlds have found.
+//! The record of an input is kept apart from the engine's ([`facts`]): each of its executions ends in one
+//! way, and the way decides what it costs. Half of the worlds have timeouts and deadlines ([`limits`]). When
+//! no step is possible but the passing of time, no input may wait that a container with a free lane may take
+//! ([`rest`]). [`directed`] has tests for faults that the worlds have found.
 
 mod code;
 mod directed;
@@ -41,7 +41,7 @@ use crate::simulator::lanes::driver::{Driver, Phase};
 use crate::simulator::lanes::facts::Record;
 use crate::simulator::lanes::users::STUCK_FOR;
 use crate::simulator::limits::limit_rules;
-use crate::simulator::office::Office;
+use crate::simulator::office::{Office, Supervised};
 use crate::simulator::rig::{UNCOUNTED, settings};
 use crate::simulator::takers::Takers;
 use crate::simulator::tally::tally;
@@ -241,8 +241,13 @@ impl LaneWorld<'_> {
         });
         self.after_step();
     }
+}
 
-    /// The supervisor carries out a decision to give up, and creates the containers that it may.
+impl Supervised for LaneWorld<'_> {
+    fn desk(&mut self) -> (&mut Office, &Dispatch) {
+        (&mut self.office, self.engine)
+    }
+
     fn create(&mut self) {
         self.engine.give_up();
         for (id, generation) in self.engine.create() {
@@ -253,21 +258,12 @@ impl LaneWorld<'_> {
         self.office.created(self.engine, self.now());
     }
 
-    /// Does what the supervisor does with its notices.
-    fn hear(&mut self) {
-        loop {
-            let errands = self.office.hear(self.engine, self.now());
-            self.tally.give_ups += errands.give_ups;
-            if errands.looks {
-                self.look();
-            }
-            if errands.creates {
-                self.create();
-            }
-            if !errands.looks && !errands.creates {
-                return;
-            }
-        }
+    fn look(&mut self) {
+        self.look_at_limits();
+    }
+
+    fn has_given_up(&mut self, times: u64) {
+        self.tally.give_ups += times;
     }
 }
 
@@ -282,16 +278,10 @@ impl Course for LaneWorld<'_> {
 
     fn step(&mut self) -> bool {
         self.steps += 1;
+        if self.supervises() {
+            return true;
+        }
         let now = self.now();
-        if self.office.must_look(now) {
-            self.look();
-            return true;
-        }
-        if self.office.is_due(now) {
-            self.office.works(self.engine, now);
-            self.create();
-            return true;
-        }
         self.drivers.iter_mut().for_each(|driver| driver.time_passes(now));
         let runs: Vec<usize> = (0..self.drivers.len()).filter(|at| self.drivers[*at].runs(now)).collect();
         if !runs.is_empty() {

@@ -13,6 +13,7 @@ use crate::simulator::course::Course;
 use crate::simulator::lanes::driver::Phase;
 use crate::simulator::lanes::{LIMIT, LaneWorld};
 use crate::simulator::limits::limits;
+use crate::simulator::office::Supervised;
 use crate::simulator::takers::MapPlan;
 use crate::simulator::time_facts::TimeFacts;
 

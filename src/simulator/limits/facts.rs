@@ -98,7 +98,7 @@ impl LimitWorld<'_> {
     }
 
     /// The supervisor looks at the limits. Each event of a cut is held against the facts.
-    pub(super) fn look(&mut self) {
+    pub(super) fn look_at_limits(&mut self) {
         self.see_accepted();
         let now = self.now();
         let before: Vec<(ContainerId, Generation)> =

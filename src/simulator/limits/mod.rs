@@ -29,7 +29,7 @@ use crate::simulator::events::Heard;
 use crate::simulator::host::Simulation;
 use crate::simulator::limits::code::{Driver, Phase};
 use crate::simulator::limits::facts::Record;
-use crate::simulator::office::Office;
+use crate::simulator::office::{Office, Supervised};
 use crate::simulator::rig::{UNCOUNTED, settings};
 use crate::simulator::takers::{MapPlan, Takers};
 use crate::simulator::tally::tally;
@@ -236,8 +236,13 @@ impl LimitWorld<'_> {
             self.log(|| format!("map {:x} of {plan:?}", first >> 20));
         }
     }
+}
 
-    /// The supervisor carries out a decision to give up, and creates the containers that it may.
+impl Supervised for LimitWorld<'_> {
+    fn desk(&mut self) -> (&mut Office, &Dispatch) {
+        (&mut self.office, self.engine)
+    }
+
     fn create(&mut self) {
         self.engine.give_up(); // if no container is left, and none can be created
         for (id, generation) in self.engine.create() {
@@ -248,21 +253,11 @@ impl LimitWorld<'_> {
         self.office.created(self.engine, self.now());
     }
 
-    /// Does what the supervisor does with its notices.
-    fn hear(&mut self) {
-        loop {
-            let errands = self.office.hear(self.engine, self.now());
-            if errands.looks {
-                self.look();
-            }
-            if errands.creates {
-                self.create();
-            }
-            if !errands.looks && !errands.creates {
-                return;
-            }
-        }
+    fn look(&mut self) {
+        self.look_at_limits();
     }
+
+    fn has_given_up(&mut self, _: u64) {}
 }
 
 impl Course for LimitWorld<'_> {
@@ -276,16 +271,10 @@ impl Course for LimitWorld<'_> {
 
     fn step(&mut self) -> bool {
         self.steps += 1;
+        if self.supervises() {
+            return true;
+        }
         let now = self.now();
-        if self.office.must_look(now) {
-            self.look();
-            return true;
-        }
-        if self.office.is_due(now) {
-            self.office.works(self.engine, now);
-            self.create();
-            return true;
-        }
         for id in self.engine.take_raised() {
             for driver in self.drivers.iter_mut().filter(|driver| driver.id == id) {
                 if let Phase::Asleep { until } = &mut driver.phase {
