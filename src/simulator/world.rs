@@ -90,8 +90,8 @@ pub(super) struct World {
 }
 
 /// The user's code, which simulated threads play.
-struct Simulated {
-    has_state: bool,
+pub(super) struct Simulated {
+    pub(super) has_state: bool,
 }
 
 impl Code for Simulated {

@@ -186,8 +186,19 @@ impl LimitWorld<'_> {
             let unwound = token::with_current(Some(token), || contain(token::checkpoint));
             let panic = unwound.expect_err("a checkpoint unwinds out of cut code");
             self.tally.unwound += 1;
+            let lived = self.engine.under_lock(|state| state.ledger.is_current(on.0, on.1));
             driver.living.served(Err(panic));
-            return driver.go_on();
+            driver.go_on();
+            if lived && !matches!(driver.phase, Phase::Over) {
+                let is_new = driver.living.generation() != on.1;
+                assert_eq!(
+                    is_new, self.enters_anew,
+                    "whether an interrupted container builds its state again"
+                );
+                self.tally.entered_anew += u64::from(is_new);
+                self.tally.kept_their_state += u64::from(!is_new);
+            }
+            return;
         }
         match act {
             Act::Ok | Act::Hang => {

@@ -2,7 +2,7 @@
 //! record of each input ([`facts`]).
 //!
 //! A world is smaller than the ones of [`world`](crate::simulator::world): containers execute one input at a
-//! time, and their code has no state ([`code`]). The engine is the real one. The record knows when each
+//! time ([`code`]). The engine is the real one. The record knows when each
 //! execution began and ended, and says which outcome an input may have, and at which moment.
 
 mod code;
@@ -23,7 +23,7 @@ use crate::decide::retries::Retries;
 use crate::engine::consumer::Failures;
 use crate::engine::dispatch::Dispatch;
 use crate::engine::map_buffers::{JobSource, Order};
-use crate::engine::settings::MemoryRules;
+use crate::engine::settings::{MemoryRules, Settings};
 use crate::simulator::course::Course;
 use crate::simulator::events::Heard;
 use crate::simulator::host::Simulation;
@@ -35,6 +35,7 @@ use crate::simulator::takers::{MapPlan, Takers};
 use crate::simulator::tally::tally;
 use crate::simulator::tape::Tape;
 use crate::simulator::time_facts::TimeFacts;
+use crate::simulator::world::Simulated;
 use crate::simulator::{Verbosity, every_seed};
 
 const WORLDS: u64 = 3_000;
@@ -59,6 +60,9 @@ tally! {
         kept,
         returned_in_the_grace,
         unwound,
+        /// Containers that built their state again after an interruption, and those that kept it.
+        entered_anew,
+        kept_their_state,
         leases_cut_short,
         given_up,
         poisoned,
@@ -77,6 +81,8 @@ struct LimitWorld<'a> {
     heard: Heard,
     tape: Tape,
     rules: Rules,
+    /// Whether an interruption may leave the state of the code torn, so that it is built again.
+    enters_anew: bool,
     salt: u64,
     hangs: u64,
     longest: Duration,
@@ -120,7 +126,7 @@ fn live(choices: Vec<u32>, verbosity: Verbosity) -> LimitTally {
         batch: None,
         containers: tape.one_of(&[1, 2, 3]),
         lanes: 1,
-        has_state: false,
+        has_state: tape.one_in(2),
         retries: Retries::new(tape.one_of(&[0, 1, 3])).initial_delay(delay).backoff_coefficient(1.0),
         crash_retries: tape.one_of(&[3, 0, 1]),
         restart,
@@ -130,7 +136,10 @@ fn live(choices: Vec<u32>, verbosity: Verbosity) -> LimitTally {
     let memory = MemoryRules { abandoned_max: tape.one_of(&[8, 1, 2, 100]), ..UNCOUNTED };
     let simulation = Simulation::default();
     let (clock, heard) = (Arc::clone(&simulation.clock), Arc::clone(&simulation.heard));
-    let engine = Arc::new(Dispatch::new(settings(rules.clone(), memory), Arc::new(simulation)));
+    let (has_state, keep_interrupted) = (rules.has_state, tape.one_in(3));
+    let code = Arc::new(Simulated { has_state });
+    let settings = Settings { code, keep_interrupted, ..settings(rules.clone(), memory) };
+    let engine = Arc::new(Dispatch::new(settings, Arc::new(simulation)));
     if verbosity == Verbosity::Steps {
         println!("{rules:#?} {memory:?}");
     }
@@ -144,6 +153,7 @@ fn live(choices: Vec<u32>, verbosity: Verbosity) -> LimitTally {
         longest: tape.one_of(&[5 * MS, MS / 100, 200 * MS]),
         tape,
         rules,
+        enters_anew: has_state && !keep_interrupted,
         office: Office::of(&engine),
         drivers: Vec::new(),
         takers: Takers::default(),
