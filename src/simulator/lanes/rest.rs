@@ -66,7 +66,12 @@ impl LaneWorld<'_> {
                 let proven = waiting.suspect.filter(|(ready, _)| ready.proof <= state.ledger.proof(id));
                 let suspect_alone = proven.is_some_and(|(_, alone)| alone);
                 let is_for_it = waiting.alone || suspect_alone;
-                assert!(leases > 0 || !is_for_it, "{id} is empty, and an input waits to execute alone");
+                assert!(
+                    leases > 0 || !is_for_it,
+                    "{id} is empty, and an input waits to execute alone: {waiting:?}, {:?}, {:?} clears",
+                    self.drivers,
+                    state.ledger.becomes_empty()
+                );
                 may_clear |= is_for_it;
                 if driver.is_on_hold && is_for_it {
                     clears.push(id);
