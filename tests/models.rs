@@ -9,6 +9,9 @@
 #[expect(dead_code, reason = "a thread that fences itself has no other party")]
 mod cursor;
 
+#[path = "../src/data/rest.rs"]
+mod rest;
+
 #[path = "../src/memory/account.rs"]
 #[expect(dead_code, reason = "some methods of an account are not part of the protocol")]
 mod account;
@@ -125,6 +128,7 @@ use attempts::Attempts;
 use cursor::{Advance, Cursor, CursorPosition};
 use in_one_order::ready::{LaneWaker, ReadyLanes};
 use over_limit::{Link, OverLimitList};
+use rest::Rest;
 use signal::Signal;
 use sync::{AtomicBool, Light, Mutex, Ordering, heavy};
 
@@ -202,7 +206,7 @@ fn a_fence_knows_all_places_of_a_batch_that_has_begun() {
             let slots = Slots::in_batches(places, batch);
             let executed = Arc::clone(&slots);
             let thread = thread::spawn(move || execute_batches(&executed));
-            let CursorPosition { at, begun } = slots.cursor.fence().expect("nothing is refused");
+            let CursorPosition { at, begun } = slots.cursor.fence(|| false).expect("nothing is refused");
             let shared = if begun { slots.cursor.executing_to(at) } else { at };
             (at..places).for_each(|place| slots.publish(place));
             let reads = thread.join().expect("no panic");
@@ -236,7 +240,7 @@ fn a_cut_and_a_fence_of_a_batch_together_leave_no_place_out() {
         let executed = Arc::clone(&slots);
         let thread = thread::spawn(move || execute_batches(&executed));
         let end = slots.cursor.truncate(1);
-        let CursorPosition { at, begun } = slots.cursor.fence().expect("nothing is refused");
+        let CursorPosition { at, begun } = slots.cursor.fence(|| false).expect("nothing is refused");
         let shared = if begun { slots.cursor.executing_to(at) } else { at };
         (at..3).for_each(|place| slots.publish(place));
         let reads = thread.join().expect("no panic");
@@ -251,7 +255,7 @@ fn a_fence_gives_every_place_to_one_of_the_two() {
         let slots = Slots::new(2);
         let executed = Arc::clone(&slots);
         let thread = thread::spawn(move || executed.execute());
-        let CursorPosition { at, begun } = slots.cursor.fence().expect("nothing is refused");
+        let CursorPosition { at, begun } = slots.cursor.fence(|| false).expect("nothing is refused");
         // The places to which the thread has no right are executed again at once.
         (at..2).for_each(|place| slots.publish(place));
         let began = thread.join().expect("no panic");
@@ -262,6 +266,53 @@ fn a_fence_gives_every_place_to_one_of_the_two() {
         );
         assert!(slots.cursor.is_fenced());
     });
+}
+
+/// Executes two places like a task that waits before the end of each. `goes_on` says whether the code goes on
+/// although this run is fenced, as it does for the other inputs of its batch. Returns whether the task went on
+/// after its first wait.
+fn execute_in_task(slots: &Slots, rest: &Rest, goes_on: bool) -> bool {
+    let Some(mut place) = slots.cursor.begin() else { return false };
+    let mut went_on = false;
+    loop {
+        rest.begins();
+        thread::yield_now();
+        let is_wanted = rest.ends() && !slots.cursor.is_fenced();
+        if !is_wanted && !goes_on {
+            return went_on;
+        }
+        went_on = true;
+        let advance = slots.cursor.step(place, Light);
+        if advance != Advance::Fenced {
+            slots.publish(place);
+        }
+        place += 1;
+        if advance != Advance::Next {
+            return went_on;
+        }
+    }
+}
+
+#[test]
+fn a_fence_of_a_task_that_waits_needs_no_barrier_and_gives_every_place_to_one_of_the_two() {
+    for goes_on in [false, true] {
+        loom::model(move || {
+            let (slots, rest) = (Slots::new(2), Arc::new(Rest::new()));
+            let (executed, waits) = (Arc::clone(&slots), Arc::clone(&rest));
+            let thread = thread::spawn(move || execute_in_task(&executed, &waits, goes_on));
+            let mut halted = false;
+            let fenced = slots.cursor.fence(|| {
+                halted = rest.halt();
+                halted
+            });
+            let CursorPosition { at, begun } = fenced.expect("nothing is refused");
+            assert!(!halted || begun && rest.is_on(), "a task that waits has begun, and stays at rest");
+            (at..2).for_each(|place| slots.publish(place));
+            let went_on = thread.join().expect("no panic");
+            assert!(goes_on || !halted || !went_on || at > 0, "a task that was halted does not go on");
+            assert_eq!(slots.outcomes(), [1, 1]);
+        });
+    }
 }
 
 #[test]
@@ -287,7 +338,7 @@ fn a_cut_and_a_fence_together_leave_no_place_out() {
         let executed = Arc::clone(&slots);
         let thread = thread::spawn(move || executed.execute());
         let end = slots.cursor.truncate(1);
-        let at = slots.cursor.fence().expect("nothing is refused").at;
+        let at = slots.cursor.fence(|| false).expect("nothing is refused").at;
         (at.min(end)..2).filter(|place| *place >= at || *place >= end).for_each(|place| slots.publish(place));
         thread.join().expect("no panic");
         assert_eq!(slots.outcomes(), [1, 1]);

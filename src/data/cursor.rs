@@ -147,14 +147,18 @@ impl Cursor {
     }
 
     /// Ends the range from another thread. Outcomes that the thread has no right to publish yet are refused.
+    /// `stands_still` says whether the thread is kept from any further step, so that no barrier is needed.
     ///
     /// # Errors
     ///
     /// The system refuses the barrier. The position is where the thread was seen. It may have moved on
     /// unseen, and then it publishes one more outcome.
-    pub(super) fn fence(&self) -> Result<CursorPosition, CursorPosition> {
+    pub(super) fn fence(
+        &self,
+        stands_still: impl FnOnce() -> bool,
+    ) -> Result<CursorPosition, CursorPosition> {
         let mut orders = self.orders.lock();
-        let is_known = self.halt();
+        let is_known = self.halt(stands_still);
         let position = self.seal(&mut orders);
         if is_known { Ok(position) } else { Err(position) }
     }
@@ -182,7 +186,7 @@ impl Cursor {
         if wanted >= orders.end || orders.fenced.is_some() {
             return orders.end;
         }
-        if self.halt() {
+        if self.halt(|| false) {
             let position = self.position(orders.end);
             let reached = if position.begun { self.batch_end(position.at) } else { position.at };
             orders.end = reached.max(wanted).min(orders.end);
@@ -191,11 +195,11 @@ impl Cursor {
         orders.end
     }
 
-    /// From now on the thread cannot move on unseen. Returns `false` if it can, because the
-    /// system refuses the barrier.
-    fn halt(&self) -> bool {
+    /// From now on the thread cannot move on unseen. Returns `false` if it can, because the system refuses
+    /// the barrier. A thread that stands still, and goes on later, sees the halt.
+    fn halt(&self, stands_still: impl FnOnce() -> bool) -> bool {
         self.control.fetch_or(HALT, Ordering::SeqCst);
-        heavy(self.light)
+        stands_still() || heavy(self.light)
     }
 
     /// The end of the batch to which a place belongs, if the range is long enough.

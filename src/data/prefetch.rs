@@ -149,7 +149,7 @@ impl PrefetchQueue {
         }
         let fenced = state.blocks.back().map_or(Ok(0), |block| {
             let filled = |position: CursorPosition| position.at as usize;
-            block.filled.fence().map(filled).map_err(filled)
+            block.filled.fence(|| false).map(filled).map_err(filled)
         });
         let (Ok(filled) | Err(filled)) = fenced;
         state.closed = Some(filled);

@@ -6,7 +6,6 @@
 use std::marker::PhantomData;
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Waker;
 
 use parking_lot::Mutex;
@@ -15,6 +14,7 @@ use crate::base::position::Position;
 use crate::base::sync::Light;
 use crate::data::chunk::{Chunk, ChunkSlice};
 use crate::data::cursor::{Advance, Cursor, CursorPosition};
+use crate::data::rest::Rest;
 use crate::data::shape::{Outcome, Types};
 
 /// The inputs `at .. end` of a chunk, as places in it.
@@ -27,9 +27,8 @@ pub(crate) struct Run {
     cursor: Cursor,
     /// The waker of the executing task, which a fence wakes. Only the task of an async container sets it.
     task: Mutex<Option<Waker>>,
-    /// Whether that task waits. The task writes it, and the thread that has set the fence reads it. A waiting
-    /// task sees the fence before it does anything else.
-    suspended: AtomicBool,
+    /// Whether that task waits. A fence keeps it from going on.
+    rest: Rest,
 }
 
 impl Run {
@@ -46,7 +45,7 @@ impl Run {
         // The input gets its outcome through this run, or after the run's fence. The run keeps the chunk.
         let slice = unsafe { chunk.slice(from as usize..to as usize) };
         let cursor = Cursor::in_batches(from, to, Light::get(), batch);
-        Self { chunk, slice, cursor, task: Mutex::new(None), suspended: AtomicBool::new(false) }
+        Self { chunk, slice, cursor, task: Mutex::new(None), rest: Rest::new() }
     }
 
     /// Begins the first input. Returns `None` if there is none or the run is fenced.
@@ -105,7 +104,7 @@ impl Run {
     /// the barrier, so that the position is not known. The thread may then still publish one outcome, and no
     /// other thread may publish or execute an input of the run.
     pub(crate) fn fence(&self) -> Option<Position> {
-        self.cursor.fence().ok().map(|position| self.position(position))
+        self.cursor.fence(|| self.rest.halt()).ok().map(|position| self.position(position))
     }
 
     /// Fences the run on the executing thread itself, which has left the user's code.
@@ -115,7 +114,7 @@ impl Run {
 
     /// Whether the executing task was waiting when the fence was set.
     pub(crate) fn is_suspended(&self) -> bool {
-        self.suspended.load(Ordering::SeqCst)
+        self.rest.is_on()
     }
 
     /// Wakes the executing task, which then sees the fence.
@@ -133,18 +132,16 @@ impl Run {
 
     /// Records that the executing task waits. Returns `false` if the run is fenced already.
     pub(crate) fn suspend(&self) -> bool {
-        self.suspended.store(true, Ordering::Release);
+        self.rest.begins();
         self.cursor.light().pass();
         !self.is_fenced()
     }
 
     /// Records that the executing task goes on. Returns `false` if it may not, because the run is fenced.
     pub(crate) fn resume(&self) -> bool {
-        // The store comes before the load, so that either this thread sees a fence or the fencing thread sees
-        // the store: it passes the heavy half between its own store and load.
-        self.suspended.store(false, Ordering::Release);
-        self.cursor.light().pass();
-        !self.is_fenced()
+        // A fence that found the task at rest has halted it. Another one was there before the task waited, or
+        // knows by its barrier how far the task is.
+        self.rest.ends() && !self.is_fenced()
     }
 
     pub(crate) fn is_fenced(&self) -> bool {

@@ -12,6 +12,14 @@ pub(crate) const WINDOW_MAX: u64 = 1 << 24;
 /// cost a cache's worth of memory, whatever the size of its items.
 const WINDOW_BYTES: u64 = 2 << 20;
 
+/// How often the inputs in flight fit into the default window, as far as `WINDOW_BYTES` allows. The head of an
+/// ordered map may take this many times as long as the others before they wait for it. A poisonous input with
+/// the default budget takes four times as long, and waits before each of its replays.
+const TIMES_IN_FLIGHT: u64 = 8;
+
+/// How often they fit at least, however large the items are.
+const TIMES_IN_FLIGHT_MIN: u64 = 2;
+
 /// A window narrower than this is refilled one input at a time.
 const NARROW: u64 = 512;
 
@@ -47,10 +55,12 @@ impl Window {
     }
 
     /// The default window for items of `bytes` bytes, where an item is an input and its outcome. `in_flight`
-    /// inputs may execute at the same time, and the window holds twice as many at least.
+    /// inputs may execute at the same time.
     pub(crate) fn adaptive(bytes: usize, in_flight: u64) -> Self {
-        let inputs_max = (WINDOW_BYTES / (bytes.max(1) as u64)).clamp(64, 65_536).max(2 * in_flight);
-        Self::Adaptive { inputs_min: inputs_max.min(1_000).max(2 * in_flight), inputs_max }
+        let affordable = (WINDOW_BYTES / (bytes.max(1) as u64)).clamp(64, 65_536);
+        let inputs_max = affordable.max(TIMES_IN_FLIGHT_MIN * in_flight);
+        let inputs_min = inputs_max.min((TIMES_IN_FLIGHT * in_flight).max(1_000));
+        Self::Adaptive { inputs_min, inputs_max }
     }
 
     /// The number of inputs in the window, if an input takes `cost` and there are `containers` containers.
@@ -83,6 +93,17 @@ mod tests {
         assert_eq!(small.inputs(Some(Duration::from_nanos(1)), 2), 65_536);
         assert_eq!(Window::adaptive(4096, 2).inputs(None, 2), 512);
         assert_eq!(Window::adaptive(1 << 20, 2).inputs(None, 2), 64);
+    }
+
+    #[test]
+    fn the_default_window_has_room_for_eight_times_the_inputs_in_flight() {
+        let window = |bytes, in_flight| Window::adaptive(bytes, in_flight).inputs(None, 2);
+        assert_eq!(window(24, 125), 1_000);
+        assert_eq!(window(24, 500), 4_000);
+        assert_eq!(window(24, 10_000), 65_536, "not beyond the largest");
+        assert_eq!(window(24, 100_000), 200_000, "but twice as many always fit");
+        assert_eq!(window(1024, 500), 2_048, "nor beyond the bytes");
+        assert_eq!(window(1 << 20, 500), 1_000);
     }
 
     #[test]

@@ -29,7 +29,6 @@ use crate::decide::life::Served;
 use crate::decide::time::Time;
 use crate::engine::body::{Errors, GenerationEnv, LeasedRun};
 use crate::engine::dispatch::WorkSeeker;
-use crate::engine::span::SafeSpan;
 use crate::memory::account::Epoch;
 use crate::memory::attempts::OpenAttempt;
 use crate::memory::local_charge::ChargeGuard;
@@ -104,6 +103,9 @@ struct Lanes<'a, D, F, J> {
     polled: Option<u32>,
     /// The lanes that have come back, and that the engine does not know of yet.
     back: Vec<(LaneId, Time)>,
+    /// The runs of these lanes. They are dropped once the engine knows, because the last holder of a run may
+    /// drop users' inputs, which must not happen under the lock.
+    over: Vec<Arc<Run>>,
     seeker: WorkSeeker<'a>,
     timer: Pin<Box<Option<Sleep>>>,
     /// Whether the container exits as soon as it is empty, because it retains too many bytes.
@@ -139,6 +141,7 @@ where
             taken: None,
             polled: None,
             back: Vec::new(),
+            over: Vec::new(),
             seeker: WorkSeeker::new(env.dispatch, env.container, env.generation),
             timer: Box::pin(None),
             recycles: false,
@@ -206,7 +209,7 @@ where
 
     fn gives_way(&mut self, cx: &TaskContext<'_>) -> Poll<Served> {
         outside(|| {
-            self.seeker.returned_all(&mut self.back);
+            self.return_all();
             cx.waker().wake_by_ref();
         });
         Poll::Pending
@@ -218,7 +221,7 @@ where
         let is_full = self.free.is_empty() && self.slots.len() == dispatch.settings.rules.lanes as usize;
         if self.recycles || is_full {
             self.seeker.stops();
-            self.seeker.returned_all(&mut self.back);
+            self.return_all();
             if self.recycles && self.free.len() == self.slots.len() {
                 self.recycles = false;
                 if dispatch.recycle(container, generation) {
@@ -230,7 +233,11 @@ where
         }
         let lane = self.free.last().copied().unwrap_or_else(|| self.add_lane());
         let id = LaneId::new(container, lane);
-        match self.seeker.poll(cx, id, &mut self.back, self.timer.as_mut()) {
+        let sought = self.seeker.poll(cx, id, &mut self.back, self.timer.as_mut());
+        if self.back.is_empty() {
+            self.over.clear();
+        }
+        match sought {
             Poll::Pending => Sought::Nothing,
             Poll::Ready(Err(served)) => Sought::Over(served),
             Poll::Ready(Ok(work)) => {
@@ -285,7 +292,14 @@ where
             self.slots[lane as usize].future.set(None);
             self.comes_back(lane, Some(&run));
             self.recycles |= outside(|| self.env.retains_too_much(&run, left));
+            self.over.push(run);
         }
+    }
+
+    /// Lanes have come back, and none looks for work now.
+    fn return_all(&mut self) {
+        self.seeker.returned_all(&mut self.back);
+        self.over.clear();
     }
 
     /// A lane has no lease any more. `run` is the one that it had, unless its code has unwound.
@@ -309,7 +323,10 @@ where
             return None;
         }
         // An input that has completed may prove the container.
-        outside(|| self.seeker.returned_all(&mut self.back));
+        outside(|| {
+            self.seeker.returned_all(&mut self.back);
+            self.over.clear();
+        });
         self.env.token.blame(lane);
         if self.env.dispatch.settings.rules.has_state {
             return Some(Err(panic)); // the other lanes lose their state
@@ -362,69 +379,67 @@ impl Surroundings {
 }
 
 impl<'a> LeasedRun<'a> {
-    /// Executes the inputs of the run in a lane.
-    pub(super) async fn drive_in_lane<I, O, E, C>(self, errors: &'a Errors<E>, call: &'a C) -> Driven
+    /// Executes the inputs of the run in a lane. This is an async block and no async function, because an
+    /// async function keeps its arguments twice, and each lane has a future like this one.
+    pub(super) fn drive_in_lane<I, O, E, C>(
+        self,
+        errors: &'a Errors<E>,
+        call: &'a C,
+    ) -> impl Future<Output = Driven>
     where
         C: AsyncFn(&I, &Context) -> Result<O, E>,
         I: Send + Sync + 'static,
         O: Send + 'static,
         E: Send + 'static,
     {
-        let left = self.drive_inputs(errors, call).await;
-        (self.run, left)
-    }
-
-    async fn drive_inputs<I, O, E, C>(&self, errors: &Errors<E>, call: &C) -> i64
-    where
-        C: AsyncFn(&I, &Context) -> Result<O, E>,
-        I: Send + Sync + 'static,
-        O: Send + 'static,
-        E: Send + 'static,
-    {
-        let Some(mut active) = self.run.begin::<I, O, E>() else { return 0 };
-        let span = outside(|| self.span());
-        let mut left = 0;
-        loop {
-            self.token.is_at_a_checkpoint(); // each return of a poll is a checkpoint
-            self.context.begin_input(active.index());
-            let attempt = LaneAttempt::begin(&self.token);
-            self.context.set_open_attempt(attempt.open);
-            let mut future = pin!(None);
-            let result = poll_fn(|cx| {
-                if !self.run.resume() {
-                    return Poll::Ready(None);
-                }
-                let _in_span = span.as_ref().map(SafeSpan::enter);
-                let polled = {
-                    let _inside = attempt.enter();
-                    if future.is_none() {
-                        future.set(Some(call(active.input(), &self.context)));
+        async move {
+            let mut left = 0;
+            let Some(mut active) = self.run.begin::<I, O, E>() else { return (Arc::clone(&self.run), left) };
+            // Most inputs have no span.
+            let span = outside(|| self.span().map(Box::new));
+            loop {
+                self.token.is_at_a_checkpoint(); // each return of a poll is a checkpoint
+                self.context.begin_input(active.index());
+                let attempt = LaneAttempt::begin(&self.token);
+                self.context.set_open_attempt(attempt.open);
+                let mut future = pin!(None);
+                let result = poll_fn(|cx| {
+                    if !self.run.resume() {
+                        return Poll::Ready(None);
                     }
-                    future.as_mut().as_pin_mut().expect("it was just made").poll(cx)
-                };
-                if let Poll::Ready(result) = polled {
-                    return Poll::Ready(Some(result));
-                }
+                    let _in_span = span.as_ref().map(|span| span.enter());
+                    let polled = {
+                        let _inside = attempt.enter();
+                        if future.is_none() {
+                            future.set(Some(call(active.input(), &self.context)));
+                        }
+                        future.as_mut().as_pin_mut().expect("it was just made").poll(cx)
+                    };
+                    if let Poll::Ready(result) = polled {
+                        return Poll::Ready(Some(result));
+                    }
+                    if self.token.has_crossed(attempt.open) {
+                        return Poll::Ready(None);
+                    }
+                    if self.run.suspend() { Poll::Pending } else { Poll::Ready(None) }
+                })
+                .await;
+                // The future is dropped before the end of the scope, so that a panic in its drop is contained.
+                at_no_checkpoint(|| {
+                    let _inside = attempt.enter();
+                    contain_drop(|| future.set(None));
+                });
                 if self.token.has_crossed(attempt.open) {
-                    return Poll::Ready(None);
+                    result.into_iter().for_each(|answer| self.too_late(answer));
+                    unwind_to_boundary();
                 }
-                if self.run.suspend() { Poll::Pending } else { Poll::Ready(None) }
-            })
-            .await;
-            // The future is dropped before the end of the scope, so that a panic in its drop is contained.
-            at_no_checkpoint(|| {
-                let _inside = attempt.enter();
-                contain_drop(|| future.set(None));
-            });
-            if self.token.has_crossed(attempt.open) {
-                result.into_iter().for_each(|answer| self.too_late(answer));
-                unwind_to_boundary();
-            }
-            let used = attempt.end();
-            left += used.map_or(0, |used| used.left);
-            let Some(result) = result else { return left };
-            if !self.returned(&mut active, result, used, span.as_ref(), errors) {
-                return left;
+                let used = attempt.end();
+                left += used.map_or(0, |used| used.left);
+                let goes_on = result
+                    .is_some_and(|result| self.returned(&mut active, result, used, span.as_deref(), errors));
+                if !goes_on {
+                    return (Arc::clone(&self.run), left);
+                }
             }
         }
     }

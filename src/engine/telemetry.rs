@@ -11,6 +11,7 @@ use actix::Recipient;
 use actix::prelude::SendError;
 use parking_lot::Mutex;
 use tracing::Level;
+use tracing::level_filters::LevelFilter;
 
 use crate::base::ids::Attempt;
 use crate::contain::TARGET;
@@ -218,6 +219,9 @@ impl Telemetry<'_> {
 
     /// The span of a lease of first attempts, if a subscriber takes the `TRACE` level.
     pub(crate) fn trace_span(self, caller: &Caller, index: u64, inputs: u64) -> Option<SafeSpan> {
+        if LevelFilter::current() < LevelFilter::TRACE {
+            return None; // no subscriber takes it, and this is asked for each lease
+        }
         let Self { app, function } = self;
         let (map, call, input) = (caller.label().map(|label| &**label), caller.call(), caller.input(index));
         SafeSpan::new(|| {

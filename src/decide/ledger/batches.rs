@@ -260,7 +260,7 @@ impl Ledger {
                 self.orphan_of(first, span.len)
             });
             self.give_back(*lane, *position, now);
-            self.lane_mut(*lane).orphan = orphan;
+            self.set_orphan(*lane, orphan);
         }
         let leaver = Leaver { at: now + GRACE, retry: None, extended: false };
         self.look_at(LaneId::from(id), LaneLimit::Leaving(leaver));

@@ -1,6 +1,6 @@
 //! The entry of each container in the ledger, and the state of its current generation.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::base::ids::{Attempt, ContainerId, Generation, JobId, LaneId};
@@ -57,6 +57,10 @@ pub(super) struct ContainerEntry {
     pub(super) life: LifeRecord,
     /// The lanes that were ever used, in the order of their numbers.
     pub(super) lanes: Vec<Lane>,
+    /// The executions that go on although their inputs' jobs are over, by the numbers of their lanes.
+    pub(super) orphans: BTreeMap<u32, Orphan>,
+    /// The limits of time that run for the code in its lanes. Empty in a function without limits.
+    limits: Vec<LaneLimit>,
     /// The number of lanes that have a lease.
     pub(super) leases: u32,
     /// Whether the lease is of an input that executes alone, so that no lane takes another.
@@ -87,8 +91,6 @@ pub(super) struct ContainerEntry {
 #[derive(Debug, Default, Clone)]
 pub(super) struct Lane {
     pub(super) lease: Option<Lease>,
-    /// The execution that goes on although its input's job is over.
-    pub(super) orphan: Option<Orphan>,
     /// When the lease was taken. The time since then shows what its inputs cost.
     pub(super) taken: Time,
     /// When an input of the lease was last seen to have ended. At first, when the lease was taken.
@@ -97,8 +99,6 @@ pub(super) struct Lane {
     pub(super) committed: u64,
     /// The last crash before the lease was taken.
     pub(super) proof: CrashNumber,
-    /// The limit of time that runs for its code.
-    pub(super) limit: LaneLimit,
 }
 
 /// The limit of time that runs for the code in a lane.
@@ -181,6 +181,8 @@ impl ContainerEntry {
             stage: ContainerStage::Absent,
             life,
             lanes: vec![Lane::default()],
+            orphans: BTreeMap::new(),
+            limits: Vec::new(),
             leases: 0,
             alone: false,
             filling: Filling::default(),
@@ -196,11 +198,6 @@ impl ContainerEntry {
 }
 
 impl ContainerEntry {
-    /// Forgets the executions that went on although their jobs were over.
-    fn forget_orphans(&mut self) {
-        self.lanes.iter_mut().map(steps::each).for_each(|lane| lane.orphan = None);
-    }
-
     /// Whether the container lives, or is about to, and does not hang.
     pub(super) fn serves(&self) -> bool {
         self.goes_on() && !self.hung
@@ -220,13 +217,12 @@ impl Ledger {
 
     /// The lanes that have a lease.
     pub(crate) fn leased(&self) -> impl Iterator<Item = LaneId> {
-        self.leases.iter().map(|(_, id)| *id).map(steps::each)
+        self.leases.all()
     }
 
     /// The lanes that have a lease of `job`.
     pub(crate) fn leases_of(&self, job: JobId) -> impl Iterator<Item = LaneId> {
-        let (first, last) = (LaneId::from(ContainerId(0)), LaneId::new(ContainerId(u32::MAX), u32::MAX));
-        self.leases.range((job, first)..=(job, last)).map(|(_, id)| *id).map(steps::each)
+        self.leases.of(job)
     }
 
     /// The lanes of a container that have a lease.
@@ -252,6 +248,21 @@ impl Ledger {
             lanes.resize(id.index() + 1, Lane::default());
         }
         &mut lanes[id.index()]
+    }
+
+    /// The limit of time that runs for the code in a lane.
+    pub(super) fn limit_of(&self, id: LaneId) -> LaneLimit {
+        let limits = &self.containers[id.container.index()].limits;
+        limits.get(id.index()).copied().unwrap_or_default()
+    }
+
+    /// Returns the limit that ran before.
+    pub(super) fn set_limit(&mut self, id: LaneId, limit: LaneLimit) -> LaneLimit {
+        let limits = &mut self.containers[id.container.index()].limits;
+        if limits.len() <= id.index() {
+            limits.resize(id.index() + 1, LaneLimit::None);
+        }
+        std::mem::replace(&mut limits[id.index()], limit)
     }
 
     /// The number of containers that are in their `exit`.
@@ -331,7 +342,7 @@ impl Ledger {
         container.returning = false;
         container.held_until = None;
         container.filling = Filling::default(); // the last batch was one of another generation
-        container.forget_orphans();
+        container.orphans.clear();
         container.proof = self.crashes;
         container.done_proof = 0;
         let generation = container.generation;
@@ -380,7 +391,7 @@ impl Ledger {
         }
         assert!(container.leases == 0, "container {id} begins anew with a lease");
         container.at_once = true;
-        container.forget_orphans();
+        container.orphans.clear();
         self.end_loop_if_stable(now);
         self.set_stage(id, ContainerStage::Absent);
         true
@@ -499,7 +510,16 @@ impl Ledger {
 
     /// The execution in a lane that goes on although its input's job is over.
     pub(crate) fn orphan(&self, id: impl Into<LaneId>) -> Option<Orphan> {
-        self.lane(id.into())?.orphan
+        let id = id.into();
+        self.containers[id.container.index()].orphans.get(&id.lane).copied()
+    }
+
+    pub(super) fn set_orphan(&mut self, id: LaneId, orphan: Option<Orphan>) {
+        let orphans = &mut self.containers[id.container.index()].orphans;
+        match orphan {
+            Some(orphan) => _ = orphans.insert(id.lane, orphan),
+            None => _ = orphans.remove(&id.lane),
+        }
     }
 
     /// Whether a crash loop has ended since the last call, so that containers that wait for

@@ -101,9 +101,8 @@ impl Ledger {
         if !self.is_current(id, generation) {
             return Next::Over(Served::Stale);
         }
-        let its = self.lane_mut(lane);
-        its.orphan = None;
-        assert!(its.lease.is_none(), "lane {lane} claims with a lease");
+        self.set_orphan(lane, None);
+        assert!(self.lane_mut(lane).lease.is_none(), "lane {lane} claims with a lease");
         let step = match self.mode {
             Mode::Running | Mode::Draining if self.dispatches() => {
                 // At the end of a drain a container leaves, whatever has held it.
@@ -155,7 +154,7 @@ impl Ledger {
         let is_alone = self.executes_alone(&lease);
         self.fills(id.container, lease.job, lease.span.len);
         self.containers[id.container.index()].alone = is_alone;
-        self.leases.insert((lease.job, id));
+        self.leases.begins(lease.job, id);
         if lease.span.len > self.batch_size() {
             self.ahead.insert(id);
         }
@@ -443,8 +442,10 @@ impl Ledger {
     fn next_new(&mut self, id: ContainerId, now: Time, sources: &impl Sources) -> Option<Assignment> {
         let (job, ready) = self.next_map(now, sources)?;
         // The map queues up behind the other maps.
-        self.step_out(job);
-        self.line_up(job);
+        if self.turns.len() > 1 {
+            self.step_out(job);
+            self.line_up(job);
+        }
         let most = self.claim_size(id, job, ready);
         self.map_in_turn(job).little_room_until = None;
         let fresh = self.jobs.get_mut(&job).and_then(|map| map.take_fresh(most));

@@ -32,9 +32,8 @@ impl Ledger {
         if !self.limits.is_used {
             return;
         }
-        let limit = self.lane(id).map_or(LaneLimit::None, |lane| lane.limit);
-        if let LaneLimit::Leaving(Leaver { at, retry, .. }) = limit {
-            self.lane_mut(id).limit = LaneLimit::None;
+        if let LaneLimit::Leaving(Leaver { at, retry, .. }) = self.limit_of(id) {
+            self.set_limit(id, LaneLimit::None);
             self.limits.lanes.remove(&(at, id));
             self.containers[id.container.index()].hung = false;
             if let Some((input, due)) = retry {
@@ -76,8 +75,8 @@ impl Ledger {
         if !leaving.abandoned || !self.limits.is_used {
             return None;
         }
-        let lane = self.lane(scene.culprit?)?;
-        let LaneLimit::Leaving(Leaver { retry: Some((input, _)), .. }) = lane.limit else { return None };
+        let limit = self.limit_of(scene.culprit?);
+        let LaneLimit::Leaving(Leaver { retry: Some((input, _)), .. }) = limit else { return None };
         let record = self.jobs.get_mut(&input.job)?.record_mut(input.index)?;
         if record.waits != Some(Waits::Leaving) || !record.is_abandoned_for_good(leaving) {
             return None;
@@ -90,8 +89,7 @@ impl Ledger {
     /// cut and in whose code the thread was.
     pub(super) fn leaver_counts(&mut self, scene: &Scene, counted: bool, now: Time) {
         let Some(lane) = scene.culprit.filter(|_| counted && self.limits.is_used) else { return };
-        let limit = self.lane(lane).map_or(LaneLimit::None, |lane| lane.limit);
-        if let LaneLimit::Leaving(Leaver { retry: Some((input, _)), .. }) = limit
+        if let LaneLimit::Leaving(Leaver { retry: Some((input, _)), .. }) = self.limit_of(lane)
             && let Some(record) = self.jobs.get_mut(&input.job).and_then(|job| job.record_mut(input.index))
         {
             record.counted = Some(now);
@@ -112,8 +110,7 @@ impl Ledger {
     /// The code of a lane gets more time to return. `hung` says that no thread may be left behind any more,
     /// so that its container is kept although it hangs.
     pub(crate) fn stays(&mut self, id: LaneId, hung: bool, now: Time) {
-        let limit = self.lane(id).map_or(LaneLimit::None, |lane| lane.limit);
-        if let LaneLimit::Leaving(leaver) = limit {
+        if let LaneLimit::Leaving(leaver) = self.limit_of(id) {
             self.containers[id.container.index()].hung = hung;
             self.look_at(id, LaneLimit::Leaving(Leaver { at: now + GRACE, extended: true, ..leaver }));
         }

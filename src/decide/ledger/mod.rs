@@ -32,6 +32,7 @@ mod jobs;
 #[cfg(test)]
 pub(crate) mod lanes;
 mod lease;
+mod leased;
 mod leavers;
 mod limits;
 #[cfg(test)]
@@ -68,6 +69,7 @@ pub(crate) use containers::{Change, ContainerStage};
 use containers::{ContainerEntry, Lane, StageCounts};
 pub(crate) use jobs::Unrun;
 pub(crate) use lease::{Assignment, Lease, LeaseKind, Sources, Takers};
+use leased::Leased;
 pub(crate) use limits::DueLimit;
 use limits::RunningLimits;
 pub(super) use queue::Queue;
@@ -137,8 +139,7 @@ pub(crate) struct Ledger {
     jobs_opened: u64,
     /// The number of accepted inputs of all jobs that have no outcome.
     pending: u64,
-    /// The lanes that have a lease, sorted by its job.
-    leases: BTreeSet<(JobId, LaneId)>,
+    leases: Leased,
     /// The lanes that have leased several inputs.
     ahead: BTreeSet<LaneId>,
     /// The recent cost of an input, over all jobs.
@@ -219,7 +220,7 @@ impl Ledger {
             jobs: BTreeMap::new(),
             jobs_opened: 0,
             pending: 0,
-            leases: BTreeSet::new(),
+            leases: Leased::default(),
             ahead: BTreeSet::new(),
             usual_cost: None,
             admission: Admission::new(rules.calls_max),

@@ -71,7 +71,7 @@ impl Ledger {
         if let Some(at) = limit.at() {
             self.limits.lanes.insert((at, id));
         }
-        let before = std::mem::replace(&mut self.lane_mut(id).limit, limit);
+        let before = self.set_limit(id, limit);
         if let Some(at) = before.at().filter(|at| limit.at() != Some(*at)) {
             self.limits.lanes.remove(&(at, id));
         }
@@ -79,9 +79,8 @@ impl Ledger {
 
     /// The lease of a lane is over, and so is the timeout of its attempt.
     pub(super) fn ends_under_timeout(&mut self, id: LaneId) {
-        let limit = &mut self.containers[id.container.index()].lanes[id.index()].limit;
-        if let LaneLimit::Running { at, .. } = *limit {
-            *limit = LaneLimit::None;
+        if let LaneLimit::Running { at, .. } = self.limit_of(id) {
+            self.set_limit(id, LaneLimit::None);
             self.limits.lanes.remove(&(at, id));
         }
     }
@@ -89,8 +88,7 @@ impl Ledger {
     /// Decides what is done with a lane whose moment has come. `executing` is the input that it executes, and
     /// the inputs that it has completed are committed.
     pub(crate) fn lane_step(&mut self, id: LaneId, executing: Option<u64>, now: Time) -> LaneStep {
-        let limit = self.lane(id).map_or(LaneLimit::None, |lane| lane.limit);
-        match limit {
+        match self.limit_of(id) {
             LaneLimit::None => LaneStep::Wait,
             LaneLimit::Leaving(leaver) => LaneStep::Overstays { extended: leaver.extended },
             LaneLimit::Running { limit, index, since, .. } => {
@@ -106,7 +104,7 @@ impl Ledger {
                         LaneStep::Shorten(at)
                     }
                     Some(at) if at == index && since + limit <= now => {
-                        self.lane_mut(id).limit = LaneLimit::None; // its moment was taken from the set
+                        self.set_limit(id, LaneLimit::None); // its moment was taken from the set
                         LaneStep::Cut(at, limit)
                     }
                     Some(at) if at == index => {
@@ -157,7 +155,7 @@ impl Ledger {
         };
         self.totals.cut(cut, due.is_some(), now);
         self.give_back(id, position, now);
-        self.lane_mut(id).orphan = Some(orphan);
+        self.set_orphan(id, Some(orphan));
         // Code of a batch goes on for its other inputs.
         if !self.is_batched() || self.is_container_empty(id.container) {
             let leaver = Leaver { at: now + GRACE, retry: due.map(|due| (input, due)), extended: false };

@@ -288,7 +288,8 @@ impl Ledger {
         let executing = self.executing(id, position);
         let together = self.executing_span(id, position).map_or(0, |(_, span)| span.len);
         if let Some(input) = executing {
-            self.lane_mut(id).orphan = Some(self.orphan_of(input, together));
+            let orphan = self.orphan_of(input, together);
+            self.set_orphan(id, Some(orphan));
         }
         let begun = if executing.is_some() { HadBegun::First } else { HadBegun::Nothing };
         self.release(id, begun, together, now);
@@ -317,7 +318,7 @@ impl Ledger {
         container.leases -= 1;
         container.alone = false; // a lane that executes alone has the only lease
         let done = done + executing; // the inputs that execute have taken their part of the time
-        self.leases.remove(&(lease.job, id));
+        self.leases.ends(lease.job, id);
         self.ahead.remove(&id);
         self.suspects.end(id);
         self.ends_under_timeout(id);

@@ -52,7 +52,7 @@ impl Dispatch {
         loop {
             let lane = LaneId::new(id, batch.len() as u32);
             let Some(lease) = state.join(lane, now) else { break };
-            batch.push(self.lend(state, lane, lease));
+            batch.push(self.lend(state, lane, lease, now));
         }
         state.ledger.note_left(now, &state.buffers);
         let seat = &mut state.seats[id.index()];

@@ -113,7 +113,7 @@ impl Dispatch {
                     // The event that woke this container may bring work for others too.
                     self.pass_on(state, now);
                 }
-                Next::Work(self.lend(state, lane, lease))
+                Next::Work(self.lend(state, lane, lease, now))
             }
             Next::Hold { until } => {
                 self.pass_on(state, now); // the event that woke this container may bring work for others
@@ -156,6 +156,17 @@ impl Dispatch {
 
     /// Releases the lease of a lane that has returned from its run, if it had one.
     pub(super) fn come_back(&self, state: &mut State, id: LaneId, generation: Generation, returned: Time) {
+        self.come_back_at(state, id, generation, (returned, self.now()));
+    }
+
+    /// The same, where the clock was read already.
+    pub(super) fn come_back_at(
+        &self,
+        state: &mut State,
+        id: LaneId,
+        generation: Generation,
+        (returned, now): (Time, Time),
+    ) {
         if !state.ledger.is_current(id.container, generation) {
             return;
         }
@@ -166,10 +177,12 @@ impl Dispatch {
             return;
         }
         let job = state.ledger.lease(id).map(|lease| lease.job);
-        state.commit(id, self.now());
+        state.commit(id, now);
         state.ledger.released(id, returned);
         let run = state.lane_mut(id).run.take();
-        state.spent.extend(run);
+        // The container's own thread may still hold the run, and drops it after this. Then the lock need not
+        // be released for the drop here.
+        state.spent.extend(run.filter(|run| Arc::strong_count(run) == 1));
         if let Some(job) = job {
             state.refresh_window(job);
         }
@@ -192,7 +205,8 @@ impl Dispatch {
         until
     }
 
-    pub(super) fn lend(&self, state: &mut State, id: LaneId, lease: Lease) -> Work {
+    /// Makes the run of a lease. `found` is the moment at which the search for the lease began.
+    pub(super) fn lend(&self, state: &mut State, id: LaneId, lease: Lease, found: Time) -> Work {
         let caller = state.buffers.get(lease.job).expect("a lease is of an open job").caller().clone();
         let input = InputId { job: lease.job, index: lease.span.first };
         let chunk = state.buffers.chunk(input).expect("a leased input is in its chunk");
@@ -211,7 +225,8 @@ impl Dispatch {
         }
         let before = std::mem::replace(&mut state.lane_mut(id).caller, caller.clone());
         state.unused_callers.extend(before.holds_a_span().then_some(before));
-        let now = self.now();
+        // A lease at the start of its chunk may have pulled it, and that may have taken long.
+        let now = if from == 0 { self.now() } else { found };
         state.ledger.lent(id, now);
         state.observed.lent(&lease, now);
         Work { lane: id, run, lease, previous, caller }

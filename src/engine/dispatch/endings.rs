@@ -369,10 +369,14 @@ impl State {
     pub(super) fn refresh_window(&mut self, job: JobId) {
         if let Some(buffers) = self.buffers.map(job) {
             let (window, room_min) = (self.ledger.window(job), self.ledger.room_min(job));
-            let before = buffers.flow.window.swap(window, Ordering::SeqCst);
-            let changed =
-                buffers.flow.room_min.swap(room_min, Ordering::SeqCst) != room_min || before != window;
-            if changed {
+            let flow = &buffers.flow;
+            let (window_before, room_before) =
+                (flow.window.load(Ordering::Relaxed), flow.room_min.load(Ordering::Relaxed));
+            // A store takes the line from the consumer's core, so it is left out where nothing changes. Only
+            // holders of the lock store here.
+            if (window_before, room_before) != (window, room_min) {
+                flow.window.store(window, Ordering::SeqCst);
+                flow.room_min.store(room_min, Ordering::SeqCst);
                 self.ledger.requeue_map(job);
             }
         }

@@ -218,8 +218,11 @@ impl Dispatch {
         generation: Generation,
         back: &mut Vec<(LaneId, Time)>,
     ) {
-        if state.broken.is_none() {
-            back.iter().for_each(|(lane, returned)| self.come_back(state, *lane, generation, *returned));
+        if state.broken.is_none() && !back.is_empty() {
+            let now = self.now();
+            for (lane, returned) in &*back {
+                self.come_back_at(state, *lane, generation, (*returned, now));
+            }
         }
         back.clear();
     }
