@@ -62,6 +62,26 @@ fn execute(run: &Run) -> u64 {
     }
 }
 
+/// The work of a container's task, which waits before each outcome. Returns whether a fence has ended it.
+fn execute_in_task(run: &Run) -> bool {
+    let Some(mut active) = run.begin::<Value, Value, Value>() else { return true };
+    loop {
+        if !run.suspend() {
+            return true;
+        }
+        thread::yield_now();
+        if !run.resume() {
+            return true;
+        }
+        let outcome = Value::new(10 * *active.input().0, &active.input().1);
+        match active.publish(outcome) {
+            Ok(Advance::Next) => {}
+            Ok(Advance::Last) => return false,
+            Ok(Advance::Fenced) | Err(_) => return true,
+        }
+    }
+}
+
 /// The work of a container's thread whose code gets batches. It reads all inputs of a batch before it
 /// publishes the first outcome. Returns the number of refused outcomes.
 fn execute_batches(run: &Run) -> u64 {
@@ -180,6 +200,33 @@ fn a_refused_input_is_executed_again_while_the_fenced_thread_still_reads_it() {
         assert_eq!(alive.load(Ordering::SeqCst), 0);
     }
     println!("{refused} of {ROUNDS} answers were refused by the fence");
+}
+
+#[test]
+fn a_task_that_waits_is_fenced_and_its_input_is_executed_elsewhere() {
+    let (mut fenced, mut at_rest) = (0, 0);
+    for round in 0..ROUNDS {
+        let alive = Arc::default();
+        let chunk = chunk(&alive);
+        thread::scope(|scope| {
+            let run = Arc::new(Run::new(Arc::clone(&chunk), 0, INPUTS));
+            let executed = Arc::clone(&run);
+            let task = scope.spawn(move || execute_in_task(&executed));
+            let consumed = Arc::clone(&chunk);
+            let consumer = scope.spawn(move || consume(&consumed, INPUTS));
+            wait(round);
+            let at = fence(&run, &chunk);
+            at_rest += u64::from(run.is_suspended());
+            let rest = Run::new(Arc::clone(&chunk), at, INPUTS);
+            drop((run, chunk));
+            execute(&rest);
+            drop(rest);
+            assert_eq!(consumer.join().expect("no panic"), in_order(INPUTS));
+            fenced += u64::from(task.join().expect("no panic"));
+        });
+        assert_eq!(alive.load(Ordering::SeqCst), 0);
+    }
+    println!("{fenced} of {ROUNDS} tasks were fenced, {at_rest} of them at rest");
 }
 
 #[test]
