@@ -123,8 +123,8 @@ where
     /// Only async code that shares its state by reference can have more than one: [`App::function_async`] and
     /// [`App::worker_concurrent`]. The inputs of a container share its thread, and one of them is polled at a
     /// time. They suit work that waits, such as requests. Work that computes needs more
-    /// [containers](Builder::containers) instead. The default [window](Builder::window) is at least twice as
-    /// large as the number of inputs in flight.
+    /// [containers](Builder::containers) instead. The default [window](Builder::window) is eight times as large
+    /// as the number of inputs in flight, as far as 2 MiB go, and at least twice as large.
     ///
     /// | the work | use |
     /// |---|---|
@@ -169,8 +169,8 @@ where
     /// not. All containers together have at most 2^20 inputs in their batches.
     ///
     /// A batch is filled from everything that waits: maps, calls and retries. It may hold fewer inputs, and
-    /// has at least one. The default [window](Builder::window) is at least twice as large as the batches of
-    /// all containers.
+    /// has at least one. The default [window](Builder::window) is eight times as large as the batches of all
+    /// containers, as far as 2 MiB go, and at least twice as large.
     ///
     /// Each input has an outcome of its own, and is retried by itself. If a batch of several inputs crashes,
     /// it is not known which of them is guilty, so none of them pays. The batch is replayed in halves, each
