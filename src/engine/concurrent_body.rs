@@ -290,7 +290,7 @@ where
         self.polled = None;
         if let Poll::Ready((run, left)) = polled {
             self.slots[lane as usize].future.set(None);
-            self.comes_back(lane);
+            self.comes_back(lane, Some(&run));
             self.recycles |= outside(|| self.env.retains_too_much(&run, left));
             self.over.push(run);
         }
@@ -302,11 +302,12 @@ where
         self.over.clear();
     }
 
-    /// A lane has no lease any more.
-    fn comes_back(&mut self, lane: u32) {
+    /// A lane has no lease any more. `run` is the one that it had, unless its code has unwound.
+    fn comes_back(&mut self, lane: u32, run: Option<&Run>) {
         outside(|| {
+            let (id, now) = (LaneId::new(self.env.container, lane), self.env.dispatch.now());
             self.free.push(lane);
-            self.back.push((LaneId::new(self.env.container, lane), self.env.dispatch.now()));
+            self.seeker.came_back(id, run, now, &mut self.back);
         });
     }
 
@@ -318,7 +319,7 @@ where
         slot.surroundings.swap();
         let is_interrupted = slot.surroundings.token.as_ref().is_some_and(|token| token.is_interrupted());
         if is_interrupted {
-            self.comes_back(lane); // the map or call of its input has ended, so this is no crash
+            self.comes_back(lane, None); // the map or call of its input has ended, so this is no crash
             return None;
         }
         // An input that has completed may prove the container.
@@ -340,7 +341,7 @@ where
             return Some(Ok(Served::Stale));
         }
         self.env.token.forget_culprit();
-        self.comes_back(lane); // the container has outlived the crash, so it looks for work again
+        self.comes_back(lane, None); // the container has outlived the crash, so it looks for work again
         None
     }
 }

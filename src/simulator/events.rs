@@ -148,6 +148,11 @@ impl Model {
     /// Makes the event due for each crash loop that is over by now.
     pub(super) fn note_recoveries(&mut self, now: Time) {
         self.policy.reviewed(now);
+        self.note_loops_ended();
+    }
+
+    /// Makes the event due for each crash loop whose end the model has counted.
+    pub(super) fn note_loops_ended(&mut self) {
         for crashes in std::mem::take(&mut self.policy.loops_ended) {
             self.hearing.is_due(Due::Recovered { crashes });
         }

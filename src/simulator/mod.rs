@@ -13,6 +13,7 @@
 //! ```text
 //! cargo test simulator                                              a few thousand worlds
 //! LONGSHORE_WORLDS=1000000 cargo test --release simulator           a million
+//! LONGSHORE_FIRST=20000 LONGSHORE_WORLDS=5000 cargo test simulator  the worlds from seed 20000 to 24999
 //! LONGSHORE_SEED=17 cargo test simulator                            the world of one seed, again
 //! LONGSHORE_SHRINK=0 cargo test simulator                           a failing world is not shrunk
 //! ```
@@ -21,17 +22,20 @@ mod batches;
 mod model;
 mod containers;
 mod costs;
+mod course;
 mod little_room;
 mod dispatch;
 mod ends;
 mod feeders;
 mod events;
+mod fates;
 mod hangs;
 mod host;
 mod kept;
 mod lanes;
 mod limits;
 mod moments;
+mod office;
 mod permits;
 mod plan;
 mod policy;
@@ -40,9 +44,11 @@ mod rig;
 mod status;
 mod supervisor;
 mod suspects;
+mod takers;
 mod tally;
 mod tape;
 mod threads;
+mod time_facts;
 mod values;
 mod users;
 mod world;
@@ -113,7 +119,10 @@ where
     install_hook(Context::moment);
     let seeds = match setting("LONGSHORE_SEED") {
         Some(seed) => seed..seed + 1,
-        None => 0..setting("LONGSHORE_WORLDS").unwrap_or(worlds),
+        None => {
+            let first = setting("LONGSHORE_FIRST").unwrap_or(0);
+            first..first + setting("LONGSHORE_WORLDS").unwrap_or(worlds)
+        }
     };
     let mut tally = T::default();
     for seed in seeds.clone() {

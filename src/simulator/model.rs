@@ -244,7 +244,6 @@ impl Model {
         }
     }
 
-    /// Whether inputs are still dispatched and containers created.
     /// The end of the function goes on to `mode`, and ends a pause.
     pub(super) fn advance_mode(&mut self, mode: Mode) {
         self.mode = self.mode.max(mode);
@@ -256,6 +255,7 @@ impl Model {
         self.goes_on() && !self.paused
     }
 
+    /// Whether inputs are still dispatched, unless the function is paused, and containers created.
     pub(super) fn goes_on(&self) -> bool {
         self.mode <= Mode::Draining && !self.gave_up
     }

@@ -1,7 +1,7 @@
 //! The users and operators of a world: they open and drop maps and calls, kill containers, reset and shut
 //! down.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use crate::base::ids::ContainerId;
@@ -26,6 +26,7 @@ use crate::simulator::readers::{Habit, ReaderWaits, SimReader, Taker};
 use crate::simulator::threads::{SimThread, ThreadPhase};
 use crate::simulator::values::{Refusal, SimInput};
 use crate::simulator::world::{WIDE, World};
+use crate::values::event::Event;
 
 impl World {
     /// Lets a user or an operator do something, if the tape says so.
@@ -218,9 +219,24 @@ impl World {
         if pauses {
             self.tally.pauses += 1;
             self.model.paused = true;
+            self.recovers_before_it_pauses();
             self.model.hearing.is_due(Due::Paused);
             self.sync_pulled();
             self.shorten_leases();
+        }
+    }
+
+    /// A pause commits all that containers have completed. A crash loop that one of these completions ended
+    /// is over before the function is paused, so subscribers hear of its end first. A container that has
+    /// stayed up long enough may end a crash loop in the same moment, if the engine has looked for it.
+    fn recovers_before_it_pauses(&mut self) {
+        let heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        let has_recovered = heard.iter().any(|(event, _)| matches!(event, Event::Recovered { .. }));
+        drop(heard);
+        if has_recovered {
+            self.model.note_recoveries(self.now());
+        } else {
+            self.model.note_loops_ended();
         }
     }
 
@@ -323,5 +339,33 @@ impl World {
             let job = self.readers[self.tape.pick(self.readers.len())].job;
             self.check_counts(job);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use crate::simulator::Verbosity;
+    use crate::simulator::tape::Tape;
+
+    #[test]
+    fn a_pause_that_commits_the_end_of_a_crash_loop_comes_after_it() {
+        let mut world = World::new(Tape::new(Vec::new()), Verbosity::Nothing);
+        world.dependency_down = true;
+        world.create();
+        world.run_until("a delay begins", |world| {
+            let crash_loop = world.engine.status().crash_loop;
+            crash_loop.is_some_and(|crash_loop| crash_loop.crashes == 2)
+        });
+        world.dependency_down = false;
+        world.open_map();
+        let publishes = |thread: &SimThread| matches!(thread.phase, ThreadPhase::Publishing { .. });
+        world.run_until("an input is completed", |world| world.threads.iter().any(publishes));
+        world.pause();
+        let heard = world.heard.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let heard: Vec<Event> = heard.into_iter().map(|(event, _)| event).collect();
+        assert!(matches!(heard[..], [Event::Recovered { crashes: 2, .. }, Event::Paused]), "{heard:?}");
+        world.after_step(); // the model expects the same
     }
 }

@@ -90,8 +90,8 @@ pub(super) struct World {
 }
 
 /// The user's code, which simulated threads play.
-struct Simulated {
-    has_state: bool,
+pub(super) struct Simulated {
+    pub(super) has_state: bool,
 }
 
 impl Code for Simulated {
@@ -144,7 +144,7 @@ impl World {
         world.nothing_is_left()
     }
 
-    fn new(mut tape: Tape, verbosity: Verbosity) -> Self {
+    pub(super) fn new(mut tape: Tape, verbosity: Verbosity) -> Self {
         let plan = WorldPlan::drawn(&mut tape);
         if verbosity == Verbosity::Steps {
             println!("{plan:#?}");
@@ -333,7 +333,7 @@ impl World {
 
     /// Wakes the parties that were signalled, checks what must hold after each step, and removes what is
     /// over.
-    fn after_step(&mut self) {
+    pub(super) fn after_step(&mut self) {
         let woken = self.engine.take_raised();
         for thread in self.threads.iter_mut().filter(|thread| woken.contains(&thread.id)) {
             if let ThreadPhase::Asleep { until } = &mut thread.phase {
@@ -462,7 +462,7 @@ impl World {
         });
     }
 
-    fn run_until(&mut self, what: &str, is_so: impl Fn(&Self) -> bool) {
+    pub(super) fn run_until(&mut self, what: &str, is_so: impl Fn(&Self) -> bool) {
         let begun = self.tally.steps;
         while !is_so(self) {
             assert!(self.tally.steps - begun < STEPS_MAX, "stuck: {what}, but not after {STEPS_MAX} steps");

@@ -6,9 +6,11 @@ use crate::base::ids::{Attempt, ContainerId, InputId, JobId, LaneId};
 use crate::decide::ledger::containers::Orphan;
 use crate::decide::ledger::fixture::{FIRST, Rig, SECOND, START, UNCROWDED, at, panic, rules};
 use crate::decide::ledger::{
-    AfterCrash, ContainerStage, LeaseKind, Ledger, Mode, Position, Ready, Retryable, Rules, Sources, Takers,
+    AfterCrash, ContainerStage, CutBy, LeaseKind, Ledger, Mode, Position, Ready, Retryable, Rules, Sources,
+    Takers,
 };
 use crate::decide::life::{Next, Served};
+use crate::decide::limits::{LimitRules, Limits};
 use crate::decide::restart::{CrashLoopBackoff, RateLimited, Restart};
 use crate::decide::retries::Retries;
 use crate::decide::time::Time;
@@ -200,6 +202,35 @@ fn an_input_that_was_replayed_free_three_times_executes_alone_until_it_returns()
     rig.takes(lane(FIRST, 1), at(4_002));
     let retry = rig.takes(lane(FIRST, 0), at(4_002));
     assert_eq!((retry.job, retry.kind), (innocent, LeaseKind::Retry { due: at(4_002) }), "it has returned");
+}
+
+#[test]
+fn an_input_that_times_out_while_it_executes_alone_is_retried_beside_others() {
+    let retries = Retries::new(1).initial_delay(Duration::ZERO);
+    let limits = LimitRules { timeout: Some(Duration::from_millis(5)), ..LimitRules::default() };
+    let mut rig = under(Rules { lanes: 4, retries, limits, ..rules(1) });
+    let calls = calls(&mut rig, 2);
+    for call in &calls {
+        rig.ledger.limit(*call, Limits::default());
+    }
+    rig.lane_dies(lane(FIRST, 0), memory(), at(1));
+    rig.completes(lane(FIRST, 1), at(1));
+    assert_eq!(rig.takes(lane(FIRST, 0), at(2)).job, calls[0]);
+    assert_eq!(rig.claims(lane(FIRST, 1), at(2)), HOLD, "nothing executes beside it");
+    rig.ledger.cut(
+        lane(FIRST, 0),
+        Position { at: 0, begun: true },
+        CutBy::Timeout(Duration::from_millis(5)),
+        at(7),
+    );
+    rig.ledger.came_out(lane(FIRST, 0));
+    rig.call();
+    rig.takes(lane(FIRST, 1), at(8));
+    let retry = rig.takes(lane(FIRST, 0), at(8));
+    assert_eq!((retry.job, retry.kind), (calls[0], LeaseKind::Retry { due: at(7) }));
+    assert!(!rig.ledger.executes_one_alone(FIRST), "it has crashed nothing");
+    rig.call();
+    assert!(matches!(rig.claims(lane(FIRST, 2), at(8)), Next::Work(_)), "a third lane executes beside both");
 }
 
 #[test]

@@ -138,6 +138,7 @@ impl Ledger {
         let record = job.record_or_new(input.index);
         let attempts = record.attempt();
         record.failures += 1;
+        record.alone = false; // a retry is executed beside others, and this attempt has crashed nothing
         record.previous = Some(Previous::TimedOut);
         let failures = record.failures;
         let (cut, due) = match cut {

@@ -143,7 +143,9 @@ impl CrashLoop {
             Some(jitter) if !delay.is_zero() => jitter.equal(delay),
             _ => delay,
         };
-        self.due = Some(now + delay);
+        // With jitter a later delay may be the shorter one. It does not end the earlier delay, because
+        // containers wait for the end of that one by a timer.
+        self.due = self.due.max(Some(now + delay));
     }
 
     /// The moment from which containers may be created again. It may lie in the past.
@@ -195,6 +197,22 @@ mod tests {
 
     fn life(crash_loop: &CrashLoop) -> LifeRecord {
         LifeRecord { epoch: crash_loop.epoch(), round: 0, began: at(0), entered: None, completed: 0 }
+    }
+
+    #[test]
+    fn a_later_crash_does_not_end_the_delay_of_an_earlier_one() {
+        for seed in 0..20 {
+            let delays = Delays { initial: 100 * MS, max: 100 * MS };
+            let mut crash_loop = CrashLoop::new(delays, 10_000 * MS, Some(Jitter::new(seed)));
+            let mut due = None;
+            for crash in 0..10 {
+                let life = life(&crash_loop);
+                crash_loop.crashed(&life, at(crash));
+                assert!(crash_loop.due() >= due, "seed {seed}: {:?} after {due:?}", crash_loop.due());
+                assert!(crash_loop.due() <= Some(at(crash) + 100 * MS));
+                due = crash_loop.due();
+            }
+        }
     }
 
     #[test]

@@ -9,6 +9,7 @@ use tokio::time::{Sleep, sleep_until};
 
 use crate::base::ids::{ContainerId, Generation, JobId, LaneId};
 use crate::data::flow_control::FlowControl;
+use crate::data::run::Run;
 use crate::decide::ledger::{ContainerStage, Mode};
 use crate::decide::life::{Next, Served};
 use crate::decide::pacing::{POLL_MAX, POLL_MIN};
@@ -144,6 +145,22 @@ impl<'a> WorkSeeker<'a> {
 }
 
 impl WorkSeeker<'_> {
+    /// A lane has come back from its run, or has unwound, and has none any more. The engine learns that at
+    /// the next look for work, with all others in `back`. If the lane has unwound, or the run is fenced, it
+    /// learns it now: its attempt may have been cut, and the container dies if its code does not return.
+    pub(crate) fn came_back(
+        &mut self,
+        lane: LaneId,
+        run: Option<&Run>,
+        now: Time,
+        back: &mut Vec<(LaneId, Time)>,
+    ) {
+        back.push((lane, now));
+        if run.is_none_or(Run::is_fenced) {
+            self.returned_all(back);
+        }
+    }
+
     /// Lanes have returned from their runs, and their container does not ask for work yet.
     pub(crate) fn returned_all(&mut self, back: &mut Vec<(LaneId, Time)>) {
         if !back.is_empty() {

@@ -1,8 +1,7 @@
 //! The simulated thread of a container: the user's code, and the loop of `engine/batch_body.rs` around it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Wake, Waker};
+use std::task::Waker;
 
 use crate::base::ids::{ContainerId, Generation, LaneId};
 use crate::code::token::{self, Token};
@@ -17,17 +16,11 @@ use crate::decide::restart::Restart;
 use crate::decide::time::Time;
 use crate::engine::dispatch::{Dispatch, Work, WorkSeeker};
 use crate::simulator::batches::{BatchWorld, LIMIT};
+use crate::simulator::course::Course;
+use crate::simulator::fates::{Act, answer};
+use crate::simulator::readers::Woken;
 use crate::simulator::tape::mix;
 use crate::values::crash::{Death, Panic};
-
-/// How one execution of an input ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Act {
-    Ok,
-    Err { worth: bool },
-    Panic,
-    Overdraw,
-}
 
 /// A part of a batch.
 pub(super) struct SimPart {
@@ -79,16 +72,6 @@ pub(super) enum Phase {
     Over,
 }
 
-/// The waker of a task.
-#[derive(Default)]
-struct Bell(AtomicBool);
-
-impl Wake for Bell {
-    fn wake(self: Arc<Self>) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-}
-
 /// The thread of a container.
 pub(super) struct Driver<'a> {
     pub(super) id: ContainerId,
@@ -106,7 +89,7 @@ pub(super) struct Driver<'a> {
     /// The number of times that the future still waits.
     waits: u32,
     seeker: Option<WorkSeeker<'a>>,
-    bell: Arc<Bell>,
+    bell: Arc<Woken>,
     waker: Waker,
 }
 
@@ -118,7 +101,7 @@ impl std::fmt::Debug for Driver<'_> {
 
 impl<'a> Driver<'a> {
     pub(super) fn new(engine: &Arc<Dispatch>, id: ContainerId, generation: Generation) -> Self {
-        let bell = Arc::new(Bell::default());
+        let bell = Arc::new(Woken::default());
         let account = engine.open_account().expect("there are accounts enough");
         Self {
             id,
@@ -159,7 +142,7 @@ impl<'a> Driver<'a> {
 
     /// Whether the thread has a step to take.
     pub(super) fn runs(&self, now: Time) -> bool {
-        let rang = || self.bell.0.load(Ordering::Relaxed);
+        let rang = || self.bell.is_set();
         match self.phase {
             Phase::Asleep | Phase::Suspended if rang() => true,
             _ => self.wakes_at().is_some_and(|at| at <= now),
@@ -216,10 +199,6 @@ impl SimPart {
     }
 }
 
-pub(super) fn answer(input: u64) -> u64 {
-    mix(7, input, 0, 0)
-}
-
 fn panic() -> Panic {
     Panic { message: "a simulated panic".to_owned(), location: None }
 }
@@ -235,7 +214,7 @@ impl<'a> BatchWorld<'a> {
             Phase::Entering => self.enter(at),
             Phase::Asleep => {
                 let due = driver.until.is_some_and(|at| at <= now);
-                driver.bell.0.store(false, Ordering::Relaxed);
+                driver.bell.clear();
                 match &driver.seeker {
                     // The task was woken for another reason, so it does not look for work.
                     Some(seeker) if !due && seeker.still_waits(&driver.waker) => return,
@@ -249,7 +228,7 @@ impl<'a> BatchWorld<'a> {
             Phase::Beginning => self.begin_a_part(at),
             Phase::Calling => self.code_goes_on(at),
             Phase::Suspended => {
-                driver.bell.0.store(false, Ordering::Relaxed);
+                driver.bell.clear();
                 if driver.parts.iter().filter(|part| part.run.resume()).count() > 0 {
                     driver.phase = Phase::Calling;
                     driver.until = Some(Time::default());
@@ -272,7 +251,7 @@ impl<'a> BatchWorld<'a> {
         if !self.engine.register_token(id, generation, &driver.token) {
             return self.end(at);
         }
-        let draw = mix(self.habits.salt, u64::from(id.0), generation.get(), 4);
+        let draw = mix(self.habits.fates.salt, u64::from(id.0), generation.get(), 4);
         if !self.healed && draw % 1000 < self.habits.enter_fails {
             return self.crashes(at, Death::EnterPanicked(panic()));
         }
@@ -388,7 +367,7 @@ impl<'a> BatchWorld<'a> {
         self.tally.full += u64::from(inputs == self.batching.size);
         let now = self.now();
         let driver = &mut self.drivers[at];
-        let seed = mix(self.habits.salt, driver.called[0].input, inputs, driver.generation.get());
+        let seed = mix(self.habits.fates.salt, driver.called[0].input, inputs, driver.generation.get());
         driver.phase = Phase::Calling;
         driver.waits = if self.habits.in_task { (seed % u64::from(self.habits.waits + 1)) as u32 } else { 0 };
         let hangs = !self.habits.in_task && seed % 64 == 63 && !self.healed;
@@ -429,7 +408,7 @@ impl<'a> BatchWorld<'a> {
                 return self.comes_back(at);
             }
             self.tally.suspended += 1;
-            let draw = mix(self.habits.salt, u64::from(driver.waits), now.0.as_nanos() as u64, 9);
+            let draw = mix(self.habits.fates.salt, u64::from(driver.waits), now.0.as_nanos() as u64, 9);
             driver.phase = Phase::Suspended;
             driver.until = Some(now + self.habits.longest.mul_f64((draw % 100) as f64 / 100.0));
             return;
@@ -446,7 +425,7 @@ impl<'a> BatchWorld<'a> {
             None => {
                 let execution: u64 =
                     inputs.iter().map(|input| u64::from(self.record(*input).executions)).sum();
-                let draw = mix(self.habits.salt, inputs[0], execution, 8);
+                let draw = mix(self.habits.fates.salt, inputs[0], execution, 8);
                 let miscounts = draw % 1000 < self.habits.miscounts;
                 self.tally.miscounted += u64::from(miscounts);
                 self.drivers[at].phase = Phase::Publishing { miscounts };

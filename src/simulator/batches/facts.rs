@@ -3,8 +3,9 @@
 use crate::base::ids::{ContainerId, Generation};
 use crate::decide::ledger::{Lease, LeaseKind, Mode, Rules};
 use crate::simulator::batches::BatchWorld;
-use crate::simulator::batches::code::{Act, Phase};
-use crate::simulator::tape::mix;
+use crate::simulator::batches::code::Phase;
+use crate::simulator::course::Course;
+use crate::simulator::fates::Act;
 
 /// The number of threads that an input may leave behind.
 pub(super) const LEFT_MAX: u32 = 2;
@@ -63,24 +64,14 @@ impl BatchWorld<'_> {
     }
 
     pub(super) fn inputs_of(&self, lease: &Lease) -> impl Iterator<Item = u64> + use<> {
-        let first = (self.serials[&lease.job] << 20) + lease.span.first;
+        let first = self.takers.input(lease.job, lease.span.first);
         first..first + lease.span.len
     }
 
     /// How an execution of an input ends, if its batch is not ended by another.
     pub(super) fn act(&mut self, input: u64) -> Act {
-        let habits = self.habits;
-        let execution = u64::from(self.record(input).executions);
-        if mix(habits.salt, input, 0, 5) % 1000 < habits.poison {
-            return if mix(habits.salt, input, 0, 6).is_multiple_of(2) { Act::Panic } else { Act::Overdraw };
-        }
-        let draw = mix(habits.salt, input, execution, 1);
-        match draw % 1000 {
-            fate if fate < habits.fails => Act::Err { worth: draw >> 60 != 0 },
-            fate if fate < habits.fails + habits.panics => Act::Panic,
-            fate if fate < habits.fails + habits.panics + habits.overdraws => Act::Overdraw,
-            _ => Act::Ok,
-        }
+        let executions = self.record(input).executions;
+        self.habits.fates.act(input, executions)
     }
 
     /// A container has put a batch together.

@@ -7,6 +7,7 @@ use crate::base::signal::Signal;
 use crate::data::prefetch::Producer;
 use crate::engine::dispatch::FeederEnd;
 use crate::simulator::batches::BatchWorld;
+use crate::simulator::course::Course;
 
 /// The feeder of one map.
 pub(super) struct BatchFeeder {

@@ -3,7 +3,7 @@
 //! The engine is the real one. Only the threads of its containers are simulated, with the user's code on them
 //! and the loop of `engine/batch_body.rs` around it: [`code`]. Each step begins one part of a batch, lets the
 //! code go on, or publishes one outcome. Between two steps anything else may happen: [`users`] and operators
-//! do what they like, [`feeders`] bring inputs, and [`office`] does the supervisor's work.
+//! do what they like, and [`feeders`] bring inputs.
 //!
 //! The record of an input is kept apart from the engine's ([`facts`]): each of its executions ends in one
 //! way, and the way decides what it costs. When no step is possible but the passing of time, no input may
@@ -16,17 +16,15 @@ mod costs;
 mod directed;
 mod facts;
 mod feeders;
-mod office;
 mod quiet;
 mod rest;
 mod users;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use crate::base::ids::JobId;
 use crate::contain::drops::set_one_thread_for_all;
 use crate::decide::admission::CALLS_MAX_DEFAULT;
 use crate::decide::ledger::{Batching, Rules};
@@ -39,11 +37,14 @@ use crate::engine::settings::MemoryRules;
 use crate::simulator::batches::code::Driver;
 use crate::simulator::batches::facts::Record;
 use crate::simulator::batches::feeders::BatchFeeder;
-use crate::simulator::batches::office::Office;
 use crate::simulator::batches::rest::Ahead;
-use crate::simulator::batches::users::{SimCall, SimMap};
+use crate::simulator::course::Course;
+use crate::simulator::fates::Fates;
 use crate::simulator::host::Simulation;
+use crate::simulator::office::Office;
 use crate::simulator::rig::{UNCOUNTED, settings};
+use crate::simulator::takers::Takers;
+use crate::simulator::tally::tally;
 use crate::simulator::tape::Tape;
 use crate::simulator::{Verbosity, every_seed};
 
@@ -53,21 +54,15 @@ const WORLDS: u64 = 600;
 /// The bytes that a container may use.
 const LIMIT: u64 = 1000;
 
-/// The largest number of steps after the tape has run out.
-const STEPS_MAX: u64 = 100_000;
-
 const MS: Duration = Duration::from_millis(1);
 
-/// How the code of a world behaves. Each fate is in a thousand executions, and poison in a thousand inputs.
+/// How the code of a world behaves. Miscounts are in a thousand batches, and failures of `enter` in a
+/// thousand containers.
 #[derive(Debug, Clone, Copy, Default)]
 struct Habits {
-    salt: u64,
-    fails: u64,
-    panics: u64,
-    overdraws: u64,
+    fates: Fates,
     /// Batches that return a vector of the wrong length.
     miscounts: u64,
-    poison: u64,
     enter_fails: u64,
     /// How often a future waits at most.
     waits: u32,
@@ -93,12 +88,8 @@ struct BatchWorld<'a> {
     office: Office,
     drivers: Vec<Driver<'a>>,
     feeders: Vec<BatchFeeder>,
-    calls: Vec<SimCall>,
-    maps: Vec<SimMap>,
+    takers: Takers,
     records: BTreeMap<u64, Record>,
-    /// The number of a job, by its place in the engine.
-    serials: BTreeMap<JobId, u64>,
-    opened: u64,
     /// The crashes of several inputs so far.
     crashes_of_several: u64,
     /// Since when inputs wait that could form a batch, as the last moment of rest saw it.
@@ -116,85 +107,35 @@ struct BatchWorld<'a> {
     tally: BatchTally,
 }
 
-/// The counts of the things that have happened in the worlds.
-#[derive(Debug, Default, Clone, Copy)]
-struct BatchTally {
-    worlds: u64,
-    batches: u64,
-    full: u64,
-    of_several_parts: u64,
-    of_several_batches: u64,
-    executions: u64,
-    outcomes: u64,
-    crashes: u64,
-    crashes_of_several: u64,
-    halves: u64,
-    alone: u64,
-    poisoned: u64,
-    lost: u64,
-    interrupted: u64,
-    kills: u64,
-    kills_of_halves: u64,
-    kills_while_beginning: u64,
-    kills_while_publishing: u64,
-    memory_kills: u64,
-    ends_while_publishing: u64,
-    miscounted: u64,
-    left_behind: u64,
-    suspended: u64,
-    recycled: u64,
-    give_ups: u64,
-    rests: u64,
-    formings: u64,
-}
-
-macro_rules! fields {
-    ($each:ident) => {
-        $each!(
-            worlds,
-            batches,
-            full,
-            of_several_parts,
-            of_several_batches,
-            executions,
-            outcomes,
-            crashes,
-            crashes_of_several,
-            halves,
-            alone,
-            poisoned,
-            lost,
-            interrupted,
-            kills,
-            kills_of_halves,
-            kills_while_beginning,
-            kills_while_publishing,
-            memory_kills,
-            ends_while_publishing,
-            miscounted,
-            left_behind,
-            suspended,
-            recycled,
-            give_ups,
-            rests,
-            formings
-        )
-    };
-}
-
-impl std::ops::AddAssign for BatchTally {
-    fn add_assign(&mut self, other: Self) {
-        macro_rules! add { ($($field:ident),*) => { $(self.$field += other.$field;)* } }
-        fields!(add);
-    }
-}
-
-impl BatchTally {
-    /// The kinds of events that no world had.
-    fn missing(&self) -> Vec<&'static str> {
-        macro_rules! all { ($($field:ident),*) => { vec![$((self.$field, stringify!($field))),*] } }
-        let kinds = fields!(all);
-        kinds.into_iter().filter(|(times, _)| *times == 0).map(|(_, kind)| kind).collect()
+tally! {
+    BatchTally {
+        worlds,
+        batches,
+        full,
+        of_several_parts,
+        of_several_batches,
+        executions,
+        outcomes,
+        crashes,
+        crashes_of_several,
+        halves,
+        alone,
+        poisoned,
+        lost,
+        interrupted,
+        kills,
+        kills_of_halves,
+        kills_while_beginning,
+        kills_while_publishing,
+        memory_kills,
+        ends_while_publishing,
+        miscounted,
+        left_behind,
+        suspended,
+        recycled,
+        give_ups,
+        rests,
+        formings,
     }
 }
 
@@ -226,12 +167,14 @@ fn drawn(tape: &mut Tape) -> (Rules, Batching, Habits) {
         limits: LimitRules::default(),
     };
     let habits = Habits {
-        salt: tape.salt(),
-        fails: tape.one_of(&[0, 50, 300]),
-        panics: tape.one_of(&[0, 20, 150]),
-        overdraws: tape.one_of(&[0, 20, 150]),
+        fates: Fates {
+            salt: tape.salt(),
+            fails: tape.one_of(&[0, 50, 300]),
+            panics: tape.one_of(&[0, 20, 150]),
+            overdraws: tape.one_of(&[0, 20, 150]),
+            poison: tape.one_of(&[0, 0, 50, 200]),
+        },
         miscounts: tape.one_of(&[0, 0, 50]),
-        poison: tape.one_of(&[0, 0, 50, 200]),
         enter_fails: tape.one_of(&[0, 0, 200]),
         waits: tape.one_of(&[1, 0, 3]),
         longest: tape.one_of(&[5 * MS, Duration::ZERO, MS / 100, 2000 * MS]),
@@ -270,11 +213,8 @@ fn with_world(
         office,
         drivers: Vec::new(),
         feeders: Vec::new(),
-        calls: Vec::new(),
-        maps: Vec::new(),
+        takers: Takers::default(),
         records: BTreeMap::new(),
-        serials: BTreeMap::new(),
-        opened: 0,
         crashes_of_several: 0,
         forms_since: None,
         ahead: Vec::new(),
@@ -303,7 +243,7 @@ impl BatchWorld<'_> {
             self.after_step();
         }
         self.heal();
-        self.run_until("every map and call ends", |world| world.maps.is_empty() && world.calls.is_empty());
+        self.run_until("every map and call ends", |world| world.takers.is_empty());
         self.engine.drain();
         self.after_step();
         self.run_until("every thread ends", |world| {
@@ -327,16 +267,6 @@ impl BatchWorld<'_> {
         tally
     }
 
-    fn run_until(&mut self, what: &str, is_so: impl Fn(&Self) -> bool) {
-        let begun = self.steps;
-        while !is_so(self) {
-            assert!(self.steps - begun < STEPS_MAX, "stuck: {what}, but not after {STEPS_MAX} steps");
-            let goes_on = self.step();
-            self.after_step();
-            assert!(goes_on || is_so(self), "stuck: nothing can happen any more before {what}");
-        }
-    }
-
     /// Everything that hangs or is slow recovers. Code may still go wrong.
     fn heal(&mut self) {
         self.healed = true;
@@ -346,14 +276,26 @@ impl BatchWorld<'_> {
         self.after_step();
     }
 
-    fn now(&self) -> Time {
-        Time(Duration::from_nanos(self.clock.load(Ordering::Relaxed)))
+    /// The supervisor reads its notices, and creates the containers that it may.
+    fn create(&mut self) {
+        let now = self.now();
+        self.tally.give_ups += self.office.hear(self.engine, now).give_ups;
+        for (id, generation) in self.engine.create() {
+            if self.engine.launch(id, generation) {
+                self.drivers.push(Driver::new(self.engine, id, generation));
+            }
+        }
+        self.office.created(self.engine, now);
+    }
+}
+
+impl Course for BatchWorld<'_> {
+    fn clock(&self) -> &AtomicU64 {
+        &self.clock
     }
 
-    fn log(&self, what: impl FnOnce() -> String) {
-        if self.verbosity == Verbosity::Steps {
-            println!("{:>12?}  {}", self.now().0, what());
-        }
+    fn verbosity(&self) -> Verbosity {
+        self.verbosity
     }
 
     /// Takes one step of any party. Returns whether there was one to take, now or later.
@@ -388,7 +330,7 @@ impl BatchWorld<'_> {
         self.all_rest();
         let next = self.drivers.iter().filter_map(Driver::wakes_at).chain(self.office.next()).min();
         let Some(next) = next else { return false };
-        self.clock.fetch_max(next.0.as_nanos() as u64, Ordering::Relaxed);
+        self.move_to(next);
         true
     }
 
@@ -407,6 +349,6 @@ impl BatchWorld<'_> {
 #[test]
 fn every_world_of_batches_keeps_every_promise() {
     let (tally, is_whole) = every_seed("simulator::batches", WORLDS, live);
-    println!("{tally:#?}");
+    println!("{tally}");
     assert!(!is_whole || tally.missing().is_empty(), "events that no world had: {:?}", tally.missing());
 }

@@ -13,6 +13,8 @@ use crate::engine::consumer::Failures;
 use crate::engine::map_buffers::Order;
 use crate::simulator::Verbosity;
 use crate::simulator::batches::{BatchTally, BatchWorld, Habits, with_world};
+use crate::simulator::course::Course;
+use crate::simulator::fates::Fates;
 use crate::simulator::tape::{Tape, mix};
 
 /// A salt for which exactly one of the inputs of a map is poison, and the chance that makes it so.
@@ -31,7 +33,7 @@ impl BatchWorld<'_> {
         self.create();
         self.map_of(inputs, inputs, (Order::Input, Failures::Yield), None, None);
         self.healed = true;
-        self.run_until("the map ends", |world| world.maps.is_empty());
+        self.run_until("the map ends", |world| world.takers.is_empty());
         self.engine.drain();
         self.after_step();
         self.run_until("every thread ends", |world| world.drivers.is_empty() && world.engine.has_ended());
@@ -72,8 +74,7 @@ fn one_poison_costs_as_many_crashes_as_its_batch_can_be_halved() {
             limits: LimitRules::default(),
         };
         let habits = Habits {
-            salt,
-            poison,
+            fates: Fates { salt, poison, ..Fates::default() },
             longest: Duration::from_millis(1),
             in_task: draw(6, 2) == 0,
             waits: 1,

@@ -6,6 +6,7 @@ use crate::decide::time::Time;
 use crate::engine::dispatch::State;
 use crate::simulator::batches::code::Phase;
 use crate::simulator::batches::{BatchWorld, MS};
+use crate::simulator::course::Course;
 
 /// A lease with inputs that have not begun, beside an idle container.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -54,7 +55,7 @@ impl BatchWorld<'_> {
         let now = self.now();
         let (calls, again) = state.ledger.waiting_together(now);
         let mut forming = Forming { inputs: calls + again.0, may_grow: calls + again.1 > 0 };
-        for map in &self.maps {
+        for map in &self.takers.maps {
             let job = map.consumer.job;
             let (Some(known), Some(buffers)) = (state.ledger.job(job), state.buffers.map(job)) else {
                 continue;
@@ -63,7 +64,7 @@ impl BatchWorld<'_> {
                 continue;
             }
             let yielded = buffers.flow.yielded.load(std::sync::atomic::Ordering::SeqCst);
-            let room = map.window().saturating_sub(known.counts().pulled.saturating_sub(yielded));
+            let room = map.plan.window.saturating_sub(known.counts().pulled.saturating_sub(yielded));
             let available = buffers.available(state.ledger.mode());
             let is_little = room < state.ledger.room_min(job).min(available) && state.ledger.is_in_sight(job);
             forming.inputs += known.fresh() + if is_little { 0 } else { available.min(room) };

@@ -2,50 +2,23 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::task::Poll;
 
-use crate::base::ids::{ContainerId, JobId};
+use crate::base::ids::ContainerId;
 use crate::data::erased::TypeInfo;
-use crate::data::failure::{Cause, Failure, Reason};
+use crate::data::failure::{Cause, Reason};
 use crate::data::prefetch::PrefetchQueue;
 use crate::data::source::DirectSource;
 use crate::decide::ledger::Mode;
 use crate::decide::limits::Limits;
-use crate::decide::window::Window;
-use crate::engine::caller::Caller;
-use crate::engine::consumer::{Consumer, Failures, ReaderGuard};
-use crate::engine::dispatch::Wait;
+use crate::engine::consumer::Failures;
 use crate::engine::map_buffers::{JobSource, Order};
-use crate::engine::open_call::OpenCall;
-use crate::simulator::batches::code::{Driver, Phase, answer};
+use crate::simulator::batches::code::{Driver, Phase};
 use crate::simulator::batches::facts::{DeathScene, LEFT_MAX};
 use crate::simulator::batches::feeders::BatchFeeder;
 use crate::simulator::batches::{BatchWorld, LIMIT};
-
-type Outcome = Result<u64, Failure<u64, u64>>;
-
-pub(super) struct SimMap {
-    pub(super) consumer: Consumer<u64, u64, u64>,
-    serial: u64,
-    inputs: u64,
-    window: u64,
-    yields: bool,
-    ordered: bool,
-    taken: u64,
-    /// The number of outcomes after which the consumer leaves, or the map is ended by hand.
-    leaves_after: Option<u64>,
-}
-
-impl SimMap {
-    pub(super) fn window(&self) -> u64 {
-        self.window
-    }
-}
-
-pub(super) struct SimCall {
-    call: OpenCall,
-    serial: u64,
-}
+use crate::simulator::course::Course;
+use crate::simulator::fates::answer;
+use crate::simulator::takers::{MapPlan, Outcome};
 
 impl<'a> BatchWorld<'a> {
     /// Lets a user or an operator do something, if the tape says so.
@@ -96,20 +69,9 @@ impl<'a> BatchWorld<'a> {
         self.forget_orphans();
     }
 
-    fn serial(&mut self, job: JobId) -> u64 {
-        self.opened += 1;
-        self.serials.insert(job, self.opened);
-        self.opened
-    }
-
     fn open_call(&mut self) {
-        let input = (self.opened + 1) << 20;
-        if let Ok(call) =
-            OpenCall::begin::<u64, u64>(self.engine, input, Caller::default(), None, Limits::default())
-        {
-            let serial = self.serial(call.0.job);
+        if let Some(serial) = self.takers.open_call(self.engine, Limits::default()) {
             self.log(|| format!("call {serial:x}"));
-            self.calls.push(SimCall { call, serial });
         }
     }
 
@@ -133,58 +95,53 @@ impl<'a> BatchWorld<'a> {
         fed: Option<Option<u64>>,
         leaves_after: Option<u64>,
     ) {
-        let first = (self.opened + 1) << 20;
+        let first = self.takers.next_serial() << 20;
         let source = match fed {
             None => JobSource::Direct(DirectSource::new(first..first + inputs)),
             Some(_) => JobSource::Prefetched(Arc::new(PrefetchQueue::new(TypeInfo::of::<u64>()))),
         };
-        let window_of = Window::Fixed(window);
-        let how = (order, failures);
-        let opened =
-            ReaderGuard::of_map(self.engine, source, how, window_of, Default::default(), Caller::default());
-        let Ok(reader) = opened else { return };
-        let consumer = Consumer::over(reader);
-        let serial = self.serial(consumer.job);
-        self.log(|| format!("map {serial:x} of {inputs} in a window of {window}, fed: {fed:?}"));
+        let limits = Limits::default();
+        let plan = MapPlan { inputs, window, order, failures, limits, leaves_after };
+        let Some(job) = self.takers.open_map(self.engine, source, plan) else { return };
+        self.log(|| format!("map {:x} of {plan:?}, fed: {fed:?}", first >> 20));
         if let Some(blocks_at) = fed {
             let blocks_at = blocks_at.map(|at| first + at);
-            self.feeders.push(BatchFeeder::new(consumer.job, first..first + inputs, blocks_at));
+            self.feeders.push(BatchFeeder::new(job, first..first + inputs, blocks_at));
         }
-        let (yields, ordered) = (failures == Failures::Yield, order == Order::Input);
-        self.maps.push(SimMap { consumer, serial, inputs, window, yields, ordered, taken: 0, leaves_after });
     }
 
     fn end_a_call(&mut self) {
-        if self.calls.is_empty() {
+        if self.takers.calls.is_empty() {
             return;
         }
-        let at = self.tape.pick(self.calls.len());
-        self.log(|| format!("cancel call {:x}", self.calls[at].serial));
-        self.ends_while_publishing(self.calls[at].serial);
+        let at = self.tape.pick(self.takers.calls.len());
+        self.log(|| format!("cancel call {:x}", self.takers.calls[at].serial));
+        self.ends_while_publishing(self.takers.calls[at].serial);
         if self.tape.one_in(2) {
-            self.calls[at].call.end_as(&Reason::Cancelled);
+            self.takers.calls[at].call.end_as(&Reason::Cancelled);
         } else {
-            drop(self.calls.swap_remove(at));
+            drop(self.takers.calls.swap_remove(at));
         }
         self.forget_orphans();
     }
 
     fn end_a_map(&mut self) {
-        if self.maps.is_empty() {
+        if self.takers.maps.is_empty() {
             return;
         }
-        let at = self.tape.pick(self.maps.len());
-        self.log(|| format!("drop map {:x}", self.maps[at].serial));
-        self.ends_while_publishing(self.maps[at].serial);
-        drop(self.maps.swap_remove(at));
+        let at = self.tape.pick(self.takers.maps.len());
+        self.log(|| format!("drop map {:x}", self.takers.maps[at].serial));
+        self.ends_while_publishing(self.takers.maps[at].serial);
+        drop(self.takers.maps.swap_remove(at));
         self.forget_orphans();
     }
 
     /// Counts the ends of jobs whose outcomes are being published.
     fn ends_while_publishing(&mut self, serial: u64) {
         let publishes = |driver: &Driver<'_>| {
-            let of_job =
-                |part: &crate::simulator::batches::code::SimPart| self.serials[&part.lease.job] == serial;
+            let of_job = |part: &crate::simulator::batches::code::SimPart| {
+                self.takers.input(part.lease.job, 0) == serial << 20
+            };
             matches!(driver.phase, Phase::Publishing { .. }) && driver.parts.iter().any(of_job)
         };
         let publishes = self.drivers.iter().any(publishes);
@@ -193,60 +150,11 @@ impl<'a> BatchWorld<'a> {
 
     /// Consumers take what there is, and each outcome is checked. Returns whether there was any.
     pub(super) fn consume(&mut self) -> bool {
-        let mut took = false;
-        let mut calls = std::mem::take(&mut self.calls);
-        calls.retain_mut(|SimCall { call, serial }| match call.poll::<u64, u64, u64>(Wait::Try) {
-            Poll::Pending => true,
-            Poll::Ready(outcome) => {
-                took = true;
-                let outcome = outcome.expect("an outcome is taken once");
-                self.judge(*serial << 20, &outcome);
-                false
-            }
-        });
-        self.calls = calls;
-        let mut maps = std::mem::take(&mut self.maps);
-        maps.retain_mut(|map| {
-            let before = map.taken;
-            let goes_on = self.consume_map(map);
-            took |= !goes_on || map.taken != before;
-            goes_on
-        });
-        self.maps = maps;
+        let mut takers = std::mem::take(&mut self.takers);
+        let took = takers.consume(|input, outcome| self.judge(input, outcome));
+        self.takers = takers;
         self.forget_orphans();
         took
-    }
-
-    /// Takes the outcomes of a map that are there. Returns whether there may be more.
-    fn consume_map(&mut self, map: &mut SimMap) -> bool {
-        let first = map.serial << 20;
-        loop {
-            if map.leaves_after.is_some_and(|most| map.taken >= most) {
-                return false;
-            }
-            match map.consumer.poll_next(Wait::Try) {
-                Poll::Pending => return true,
-                Poll::Ready(None) => break,
-                Poll::Ready(Some(outcome)) => {
-                    let input = match &outcome {
-                        Ok(output) => (first..first + map.inputs).find(|input| answer(*input) == *output),
-                        Err(failure) => failure.index().map(|index| first + index),
-                    };
-                    let Some(input) = input else {
-                        assert!(outcome.is_err(), "an output of another job");
-                        continue; // the failure of the map itself
-                    };
-                    let in_turn = !map.ordered || input == first + map.taken || !map.yields;
-                    assert!(in_turn, "input {input:x} comes out of order");
-                    map.taken += 1;
-                    self.judge(input, &outcome);
-                }
-            }
-        }
-        let progress = map.consumer.progress();
-        assert_eq!(progress.pulled, progress.completed(), "the counts of {:x}: {progress:?}", map.serial);
-        assert!(!map.yields || map.taken == progress.pulled, "{} outcomes of {progress:?}", map.taken);
-        false
     }
 
     fn judge(&mut self, input: u64, outcome: &Outcome) {

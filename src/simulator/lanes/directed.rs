@@ -1,0 +1,76 @@
+//! A test for each fault that the worlds of lanes have found, where no test of the ledger guards it.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::Waker;
+use std::time::Duration;
+
+use crate::base::ids::LaneId;
+use crate::code::token::Token;
+use crate::decide::admission::CALLS_MAX_DEFAULT;
+use crate::decide::ledger::Rules;
+use crate::decide::life::Next;
+use crate::decide::limits::{LimitRules, Limits};
+use crate::decide::restart::RateLimited;
+use crate::decide::retries::Retries;
+use crate::engine::caller::Caller;
+use crate::engine::dispatch::{Dispatch, WorkSeeker};
+use crate::engine::open_call::OpenCall;
+use crate::simulator::host::Simulation;
+use crate::simulator::lanes::MS;
+use crate::simulator::rig::{UNCOUNTED, settings};
+
+/// How the code of a lane ends after its limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ends {
+    ByADrop,
+    ByAnUnwind,
+    NotAtAll,
+}
+
+#[test]
+fn code_that_has_returned_after_its_limit_does_not_end_a_container_that_asks_for_no_work() {
+    for ends in [Ends::ByADrop, Ends::ByAnUnwind, Ends::NotAtAll] {
+        let limits = LimitRules { timeout: Some(MS), ..LimitRules::default() };
+        let rules = Rules {
+            containers: 1,
+            lanes: 2,
+            batch: None,
+            has_state: false,
+            retries: Retries::new(0),
+            crash_retries: 3,
+            restart: RateLimited::never().into(),
+            calls_max: CALLS_MAX_DEFAULT,
+            limits,
+        };
+        let simulation = Simulation::default();
+        let clock = Arc::clone(&simulation.clock);
+        let engine = Arc::new(Dispatch::new(settings(rules, UNCOUNTED), Arc::new(simulation)));
+        engine.supervise(|_| ());
+        let [(id, generation)] = engine.create()[..] else { panic!("there is one container") };
+        assert!(engine.launch(id, generation) && engine.entered(id, generation));
+        let token = Arc::new(Token::of_no_thread(None));
+        assert!(engine.register_token(id, generation, &token));
+        let (lane, mut back) = (LaneId::new(id, 0), Vec::new());
+        engine.register_lane(lane, generation, &Arc::new(token.of_lane()));
+        let call = OpenCall::begin::<u64, u64>(&engine, 1, Caller::default(), None, Limits::default());
+        let mut seeker = WorkSeeker::new(&engine, id, generation);
+        let Next::Work(work) = seeker.look(Waker::noop(), lane, &mut back) else { panic!("there is a call") };
+        assert!(work.run.begin::<u64, u64, u64>().is_some());
+        let passes = |time: Duration| {
+            clock.fetch_add(time.as_nanos() as u64, Ordering::Relaxed);
+            engine.look_at_limits();
+        };
+        passes(MS);
+        assert!(work.run.is_fenced(), "the attempt is cut");
+        match ends {
+            Ends::ByADrop => seeker.came_back(lane, Some(&work.run), engine.now(), &mut back),
+            Ends::ByAnUnwind => seeker.came_back(lane, None, engine.now(), &mut back),
+            Ends::NotAtAll => {}
+        }
+        passes(60 * MS); // the thread polls another lane meanwhile
+        let lives = engine.under_lock(|state| state.ledger.is_current(id, generation));
+        assert_eq!(lives, ends != Ends::NotAtAll, "{ends:?}");
+        drop((call, seeker));
+    }
+}
