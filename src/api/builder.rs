@@ -123,8 +123,8 @@ where
     /// Only async code that shares its state by reference can have more than one: [`App::function_async`] and
     /// [`App::worker_concurrent`]. The inputs of a container share its thread, and one of them is polled at a
     /// time. They suit work that waits, such as requests. Work that computes needs more
-    /// [containers](Builder::containers) instead. The default [window](Builder::window) is eight times as large
-    /// as the number of inputs in flight, as far as 2 MiB go, and at least twice as large.
+    /// [containers](Builder::containers) instead. The default [window](Builder::window) is eight times as
+    /// large as the number of inputs in flight, as far as 2 MiB go, and at least twice as large.
     ///
     /// | the work | use |
     /// |---|---|

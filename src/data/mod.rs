@@ -4,7 +4,8 @@
 //! slots of their outcomes. A container's thread walks over a [`run`] of them, and a [`cursor`] records its
 //! position. [`flow_control`] counts the outcomes that a consumer has taken. All of this is compiled once:
 //! values are [`erased`], and a [`shape`] knows their types. A [`failure`] is an outcome that is an error.
-//! [`retained`] counts the memory that attempts leave behind. The [`rest`] of a task spares a fence its barrier.
+//! [`retained`] counts the memory that attempts leave behind. The [`rest`] of a task spares a fence its
+//! barrier.
 
 pub(crate) mod chunk;
 pub(crate) mod erased;

@@ -6,9 +6,9 @@
 //! Reading order: [`time`] defines moments. [`retries`] and [`restart`] hold the two policies. [`window`]
 //! and [`claim_sizer`] decide how many inputs may be outstanding and how many one container takes.
 //! [`pacing`] holds all intervals, and [`patience`] decides whether a thread yields before it sleeps.
-//! [`admission`] bounds the calls, and [`limits`] the time of attempts and inputs. [`storm`] decides how often
-//! repeats are reported. [`ledger`] owns every input between *pulled* and *outcome* and connects the others.
-//! [`steps`] counts for tests what an operation costs.
+//! [`admission`] bounds the calls, and [`limits`] the time of attempts and inputs. [`storm`] decides how
+//! often repeats are reported. [`ledger`] owns every input between *pulled* and *outcome* and connects the
+//! others. [`steps`] counts for tests what an operation costs.
 
 pub(crate) mod acceptances;
 pub(crate) mod admission;

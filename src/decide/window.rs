@@ -12,9 +12,9 @@ pub(crate) const WINDOW_MAX: u64 = 1 << 24;
 /// cost a cache's worth of memory, whatever the size of its items.
 const WINDOW_BYTES: u64 = 2 << 20;
 
-/// How often the inputs in flight fit into the default window, as far as `WINDOW_BYTES` allows. The head of an
-/// ordered map may take this many times as long as the others before they wait for it. A poisonous input with
-/// the default budget takes four times as long, and waits before each of its replays.
+/// How often the inputs in flight fit into the default window, as far as `WINDOW_BYTES` allows. The head of
+/// an ordered map may take this many times as long as the others before they wait for it. A poisonous input
+/// with the default budget takes four times as long, and waits before each of its replays.
 const TIMES_IN_FLIGHT: u64 = 8;
 
 /// How often they fit at least, however large the items are.

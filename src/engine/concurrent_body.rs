@@ -424,7 +424,8 @@ impl<'a> LeasedRun<'a> {
                     if self.run.suspend() { Poll::Pending } else { Poll::Ready(None) }
                 })
                 .await;
-                // The future is dropped before the end of the scope, so that a panic in its drop is contained.
+                // The future is dropped before the end of the scope, so that a panic in its drop is
+                // contained.
                 at_no_checkpoint(|| {
                     let _inside = attempt.enter();
                     contain_drop(|| future.set(None));

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use crate::base::ids::{ContainerId, JobId, LaneId};
 use crate::decide::steps;
 
-/// Lanes of one container with consecutive numbers, of which some have a lease of the job.
+/// Lanes of one container with consecutive numbers. Some of them have a lease of the job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Group {
     job: JobId,
