@@ -91,6 +91,11 @@ impl ReadyLanes {
         is_idle
     }
 
+    /// Whether the driver sleeps, or is about to. A driver that does not may be in user code for long.
+    pub(crate) fn is_asleep(&self) -> bool {
+        self.asleep.load(Ordering::SeqCst)
+    }
+
     /// Takes the ready lanes of one group. The groups take turns. Lanes that become ready from now on are
     /// taken the next time.
     pub(crate) fn take(&self) -> Option<ReadyGroup> {

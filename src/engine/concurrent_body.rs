@@ -130,19 +130,19 @@ where
     J: Fn(Panic, Option<OpenAttempt>) -> Result<Death, Panic>,
 {
     fn new(env: &'a GenerationEnv<'a>, drive: D, death: J) -> Self {
-        let lanes = env.dispatch.settings.rules.lanes as usize;
+        let ready = Arc::new(ReadyLanes::new(env.dispatch.settings.rules.lanes as usize));
         Self {
             env,
             drive,
             death,
             slots: Vec::new(),
             free: Vec::new(),
-            ready: Arc::new(ReadyLanes::new(lanes)),
+            seeker: WorkSeeker::new(env.dispatch, env.container, env.generation).driven_by(&ready),
+            ready,
             taken: None,
             polled: None,
             back: Vec::new(),
             over: Vec::new(),
-            seeker: WorkSeeker::new(env.dispatch, env.container, env.generation),
             timer: Box::pin(None),
             recycles: false,
         }

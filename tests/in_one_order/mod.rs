@@ -56,4 +56,5 @@ pub(crate) mod sync {
 }
 
 #[path = "../../src/base/ready.rs"]
+#[expect(dead_code, reason = "no model asks whether the driver sleeps")]
 pub(crate) mod ready;

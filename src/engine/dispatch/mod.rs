@@ -36,6 +36,7 @@ use std::task::Waker;
 use std::time::Instant;
 
 use crate::base::ids::{ContainerId, Generation, LaneId};
+use crate::base::ready::ReadyLanes;
 use crate::base::signal::Signal;
 use crate::base::sync::{self, Mutex, MutexGuard};
 use crate::code::context::Context;
@@ -51,7 +52,7 @@ use crate::decide::steps;
 use crate::decide::storm::Storm;
 use crate::decide::time::Time;
 use crate::engine::caller::Caller;
-use crate::engine::dispatch::sleepers::{Called, Sleepers};
+use crate::engine::dispatch::sleepers::{Called, CalledContainer, Sleepers};
 use crate::engine::history::History;
 use crate::engine::host::Host;
 use crate::engine::job_buffers::BuffersByJob;
@@ -149,6 +150,8 @@ struct Seat {
     lanes: Vec<LaneSeat>,
     /// The number of leases of its last batch, if inputs execute in batches.
     parts: usize,
+    /// The driver of its lanes, if it has several. Written when the container falls asleep.
+    driver: Option<Arc<ReadyLanes>>,
     /// Whether the user's code waits in a task. Written by `enter` and `exit` where they begin and cease to
     /// wait, and when the container is about to be detached. Read when the container is detached.
     suspended: bool,
@@ -177,6 +180,12 @@ struct LaneSeat {
 }
 
 impl State {
+    /// Wakes a container once the lock is released.
+    fn call(&mut self, id: ContainerId) {
+        let driver = self.seats[id.index()].driver.clone();
+        self.called.add(CalledContainer { id, driver });
+    }
+
     fn lane(&self, id: LaneId) -> Option<&LaneSeat> {
         self.seats[id.container.index()].lanes.get(id.index())
     }
@@ -460,9 +469,13 @@ impl StateGuard<'_> {
         let called = state.called.take();
         let deferred = state.deferred(&self.dispatch.outbox, now);
         drop(self.guard.take());
-        self.dispatch.raise(called);
+        let is_busy = self.dispatch.raise(called);
         self.dispatch.run_deferred(deferred);
         self.guard = Some(self.dispatch.state.lock());
+        if is_busy {
+            let dispatch = self.dispatch;
+            dispatch.pass_on(self, dispatch.now());
+        }
         true
     }
 
@@ -472,8 +485,12 @@ impl StateGuard<'_> {
         if self.flush() {
             return true;
         }
+        // This thread releases the lock in a moment.
+        while self.dispatch.raise(self.called.take()) {
+            let dispatch = self.dispatch;
+            dispatch.pass_on(self, dispatch.now());
+        }
         let guard = self.guard.as_mut().expect("held until dropped");
-        self.dispatch.raise(guard.called.take()); // this thread releases the lock in a moment
         signal.wait(guard, until)
     }
 
@@ -484,7 +501,7 @@ impl StateGuard<'_> {
         let called = state.called.take();
         let deferred = state.deferred(&self.dispatch.outbox, self.dispatch.now());
         drop(state);
-        self.dispatch.raise(called);
+        self.dispatch.raise_all(called);
         deferred
     }
 }
@@ -498,13 +515,13 @@ impl Drop for StateGuard<'_> {
         let called = state.called.take();
         if !state.has_deferred() {
             drop(state);
-            self.dispatch.raise(called);
+            self.dispatch.raise_all(called);
             return;
         }
         self.dispatch.notify_if_idle(&mut state);
         let deferred = state.deferred(&self.dispatch.outbox, self.dispatch.now());
         drop(state);
-        self.dispatch.raise(called);
+        self.dispatch.raise_all(called);
         self.dispatch.run_deferred(deferred);
     }
 }
@@ -616,10 +633,26 @@ impl Dispatch {
         self.late.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Signals the containers that were called under the lock.
-    fn raise(&self, called: Called) {
-        for id in called.first.into_iter().chain(called.more) {
-            self.work[id.index()].notify_all();
+    /// Signals the containers that were called under the lock. Returns whether one of them may not look for
+    /// work at once, because its thread is in user code. Another one is then to be called, if there is still
+    /// work. A container that is signalled first, and seen to be busy then, cannot fall asleep without a look.
+    #[must_use]
+    fn raise(&self, called: Called) -> bool {
+        let mut is_busy = false;
+        for container in called.into_each() {
+            self.work[container.id.index()].notify_all();
+            is_busy |= container.is_busy();
+        }
+        is_busy
+    }
+
+    /// Signals the containers that were called, and further ones as long as these may not look at once. The
+    /// lock is not held.
+    fn raise_all(&self, called: Called) {
+        if self.raise(called) {
+            let mut state = self.lock();
+            let now = self.now();
+            self.pass_on(&mut state, now); // the release of the lock signals it
         }
     }
 
@@ -631,8 +664,9 @@ impl Dispatch {
     /// Wakes up to `containers` sleeping containers.
     fn wake_some(&self, state: &mut State, containers: u64) {
         let some = containers.min(state.sleepers.len() as u64);
-        for id in (0..some).map(steps::each).filter_map(|_| state.sleepers.pop()) {
-            state.called.add(id);
+        for _ in (0..some).map(steps::each) {
+            let Some(id) = state.sleepers.pop() else { break };
+            state.call(id);
         }
     }
 
@@ -662,7 +696,7 @@ impl Dispatch {
             Takers::Empty => sleepers.pop_empty(proof),
         };
         if let Some(id) = id {
-            state.called.add(id);
+            state.call(id);
         }
     }
 

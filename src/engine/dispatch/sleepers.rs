@@ -5,8 +5,10 @@
 //! wakes first, because its data is still in the caches.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use crate::base::ids::{ContainerId, Generation};
+use crate::base::ready::ReadyLanes;
 use crate::decide::ledger::CrashNumber;
 use crate::decide::steps;
 use crate::decide::time::Time;
@@ -114,21 +116,41 @@ impl Sleepers {
 #[derive(Debug, Default)]
 pub(super) struct Called {
     /// The first of them. An event rarely wakes more than one.
-    pub(super) first: Option<ContainerId>,
-    pub(super) more: Vec<ContainerId>,
+    first: Option<CalledContainer>,
+    more: Vec<CalledContainer>,
 }
 
 impl Called {
-    pub(super) fn add(&mut self, id: ContainerId) {
+    pub(super) fn add(&mut self, container: CalledContainer) {
         if self.first.is_none() {
-            self.first = Some(id);
+            self.first = Some(container);
         } else {
-            self.more.push(id);
+            self.more.push(container);
         }
+    }
+
+    pub(super) fn into_each(self) -> impl Iterator<Item = CalledContainer> {
+        self.first.into_iter().chain(self.more)
     }
 
     pub(super) fn take(&mut self) -> Self {
         std::mem::take(self)
+    }
+}
+
+/// A container that is woken.
+#[derive(Debug)]
+pub(super) struct CalledContainer {
+    pub(super) id: ContainerId,
+    /// The driver of its lanes, if it has several.
+    pub(super) driver: Option<Arc<ReadyLanes>>,
+}
+
+impl CalledContainer {
+    /// Whether its thread may be in user code. A container with a free lane counts as asleep, although its
+    /// thread may be in the code of another lane, and look for work only much later.
+    pub(super) fn is_busy(&self) -> bool {
+        self.driver.as_ref().is_some_and(|driver| !driver.is_asleep())
     }
 }
 

@@ -2,12 +2,14 @@
 
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
+use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll, Waker};
 use std::time::Duration;
 
 use tokio::time::{Sleep, sleep_until};
 
 use crate::base::ids::{ContainerId, Generation, JobId, LaneId};
+use crate::base::ready::ReadyLanes;
 use crate::data::flow_control::FlowControl;
 use crate::data::run::Run;
 use crate::decide::ledger::{ContainerStage, Mode};
@@ -40,6 +42,8 @@ pub(crate) struct WorkSeeker<'a> {
     is_stale: bool,
     /// The other parts of the batch that was found last, if inputs execute in batches.
     beside: Vec<Work>,
+    /// The driver of the container's lanes, if it has several.
+    driver: Option<Arc<ReadyLanes>>,
 }
 
 /// The event for which the task of a container waits.
@@ -55,7 +59,13 @@ enum Waits {
 
 impl<'a> WorkSeeker<'a> {
     pub(crate) fn new(dispatch: &'a Dispatch, id: ContainerId, generation: Generation) -> Self {
-        Self { dispatch, id, generation, waits: Waits::No, is_stale: false, beside: Vec::new() }
+        Self { dispatch, id, generation, waits: Waits::No, is_stale: false, beside: Vec::new(), driver: None }
+    }
+
+    /// The same for a container whose lanes this driver polls.
+    pub(crate) fn driven_by(mut self, driver: &Arc<ReadyLanes>) -> Self {
+        self.driver = Some(Arc::clone(driver));
+        self
     }
 
     fn key(&self) -> u64 {
@@ -104,6 +114,7 @@ impl<'a> WorkSeeker<'a> {
                 Next::Wait { .. } | Next::Hold { .. } if state.flush() => continue,
                 Next::Wait { until } => {
                     let until = dispatch.sleeps(&mut state, id, generation, until);
+                    state.seats[id.index()].driver.clone_from(&self.driver);
                     (Next::Wait { until }, Waits::Asleep)
                 }
                 Next::Hold { until } => (Next::Hold { until }, Waits::Held),

@@ -1,11 +1,12 @@
 //! A test for each fault that the worlds of lanes have found, where no test of the ledger guards it.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Waker;
 use std::time::Duration;
 
 use crate::base::ids::LaneId;
+use crate::base::ready::ReadyLanes;
 use crate::code::token::Token;
 use crate::decide::admission::CALLS_MAX_DEFAULT;
 use crate::decide::ledger::Rules;
@@ -18,6 +19,7 @@ use crate::engine::dispatch::{Dispatch, WorkSeeker};
 use crate::engine::open_call::OpenCall;
 use crate::simulator::host::Simulation;
 use crate::simulator::lanes::MS;
+use crate::simulator::readers::Woken;
 use crate::simulator::rig::{UNCOUNTED, settings};
 
 /// How the code of a lane ends after its limit.
@@ -28,25 +30,61 @@ enum Ends {
     NotAtAll,
 }
 
+/// A function without state whose containers have two lanes each, and its clock in nanoseconds.
+fn engine(containers: usize, limits: LimitRules) -> (Arc<Dispatch>, Arc<AtomicU64>) {
+    let rules = Rules {
+        containers,
+        lanes: 2,
+        batch: None,
+        has_state: false,
+        retries: Retries::new(0),
+        crash_retries: 3,
+        restart: RateLimited::never().into(),
+        calls_max: CALLS_MAX_DEFAULT,
+        limits,
+    };
+    let simulation = Simulation::default();
+    let clock = Arc::clone(&simulation.clock);
+    let engine = Arc::new(Dispatch::new(settings(rules, UNCOUNTED), Arc::new(simulation)));
+    engine.supervise(|_| ());
+    (engine, clock)
+}
+
+#[test]
+fn work_that_comes_while_the_thread_of_a_container_is_in_a_poll_wakes_another_one_too() {
+    // Each container has a free lane. Those in a poll may look for work only much later.
+    for (in_a_poll, woken) in [
+        ([false, false, false], [false, false, true]),
+        ([true, true, false], [false, false, true]),
+        ([false, false, true], [false, true, true]),
+        ([false, true, true], [true, true, true]),
+        ([true, true, true], [true, true, true]),
+    ] {
+        let (engine, _) = engine(3, LimitRules::default());
+        let bells: [Arc<Woken>; 3] = Default::default();
+        let seekers =
+            engine.create().into_iter().zip(&bells).zip(in_a_poll).map(|((created, bell), polls)| {
+                let (id, generation) = created;
+                let lane = LaneId::new(id, 0);
+                assert!(engine.launch(id, generation) && engine.entered(id, generation));
+                engine.register_lane(lane, generation, &Arc::new(Token::of_no_thread(None)));
+                let driver = Arc::new(ReadyLanes::new(2));
+                let mut seeker = WorkSeeker::new(&engine, id, generation).driven_by(&driver);
+                let found = seeker.look(&Waker::from(Arc::clone(bell)), lane, &mut Vec::new());
+                assert!(matches!(found, Next::Wait { .. }) && (polls || driver.sleeps()));
+                seeker
+            });
+        let seekers: Vec<WorkSeeker<'_>> = seekers.collect();
+        let call = OpenCall::begin::<u64, u64>(&engine, 1, Caller::default(), None, Limits::default());
+        assert_eq!(bells.each_ref().map(|bell| bell.is_set()), woken, "{in_a_poll:?} are in a poll");
+        drop((call, seekers));
+    }
+}
+
 #[test]
 fn code_that_has_returned_after_its_limit_does_not_end_a_container_that_asks_for_no_work() {
     for ends in [Ends::ByADrop, Ends::ByAnUnwind, Ends::NotAtAll] {
-        let limits = LimitRules { timeout: Some(MS), ..LimitRules::default() };
-        let rules = Rules {
-            containers: 1,
-            lanes: 2,
-            batch: None,
-            has_state: false,
-            retries: Retries::new(0),
-            crash_retries: 3,
-            restart: RateLimited::never().into(),
-            calls_max: CALLS_MAX_DEFAULT,
-            limits,
-        };
-        let simulation = Simulation::default();
-        let clock = Arc::clone(&simulation.clock);
-        let engine = Arc::new(Dispatch::new(settings(rules, UNCOUNTED), Arc::new(simulation)));
-        engine.supervise(|_| ());
+        let (engine, clock) = engine(1, LimitRules { timeout: Some(MS), ..LimitRules::default() });
         let [(id, generation)] = engine.create()[..] else { panic!("there is one container") };
         assert!(engine.launch(id, generation) && engine.entered(id, generation));
         let token = Arc::new(Token::of_no_thread(None));

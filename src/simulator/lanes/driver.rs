@@ -114,7 +114,7 @@ impl<'a> Driver<'a> {
         generation: Generation,
         lanes: u32,
     ) -> Self {
-        let bell = Arc::new(Woken::default());
+        let (bell, ready) = (Arc::new(Woken::default()), Arc::new(ReadyLanes::new(lanes as usize)));
         let account = engine.open_account().expect("there are accounts enough");
         Self {
             id,
@@ -124,9 +124,9 @@ impl<'a> Driver<'a> {
             lanes: Vec::new(),
             free: Vec::new(),
             back: Vec::new(),
-            ready: Arc::new(ReadyLanes::new(lanes as usize)),
+            seeker: WorkSeeker::new(engine, id, generation).driven_by(&ready),
+            ready,
             taken: None,
-            seeker: WorkSeeker::new(engine, id, generation),
             timer: None,
             polled: None,
             stuck_until: None,
@@ -154,11 +154,6 @@ impl<'a> Driver<'a> {
             Some(until) => Some(until),
             None => tasks.chain(timer).min(),
         }
-    }
-
-    /// Whether the thread was woken and has not noticed, because it is stuck in a poll.
-    pub(super) fn misses_a_wake(&self) -> bool {
-        self.stuck_until.is_some() && self.bell.is_set()
     }
 
     /// The timers that are due wake their lanes.

@@ -124,7 +124,6 @@ tally! {
         /// Polls that did not return for a while.
         stuck,
         /// Moments at which a container had been woken whose thread was stuck.
-        wakes_missed,
         cut,
         cut_beside_others,
         timed_out,

@@ -5,7 +5,7 @@ use std::sync::PoisonError;
 use crate::decide::ledger::Mode;
 use crate::simulator::course::Course;
 use crate::simulator::lanes::LaneWorld;
-use crate::simulator::lanes::driver::{Driver, Phase};
+use crate::simulator::lanes::driver::Phase;
 
 impl LaneWorld<'_> {
     /// The leases of each container, and the window of each map, are within their bounds.
@@ -34,12 +34,6 @@ impl LaneWorld<'_> {
     /// Nothing can happen but the passing of time, so no input may wait that a container may take.
     pub(super) fn all_rest(&mut self) {
         self.tally.rests += 1;
-        if self.drivers.iter().any(Driver::misses_a_wake) {
-            // A wake-up goes to the container that fell asleep last. If its thread is stuck in a poll, others
-            // do not learn of the work.
-            self.tally.wakes_missed += 1;
-            return;
-        }
         let now = self.now();
         let (engine, lanes) = (self.engine, self.rules.lanes);
         engine.under_lock(|state| {
