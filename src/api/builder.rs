@@ -49,7 +49,7 @@ const STACK_BYTES_MIN: usize = 64 * 1024;
 /// | `retry_timeouts` | true |
 /// | `keep_interrupted` | no: an interrupted worker is entered again |
 /// | `restart` | the policy of the app |
-/// | `window` | adaptive: 4 ms of measured work for each container, 1000 ..= 65 536 inputs, at most 2 MiB |
+/// | `window` | adaptive: 4 ms of measured work for each container, 1000 ..= 65 536 inputs, at most 2 MiB; 8 × the inputs in flight if that is more |
 /// | `calls_max` | 2^20 |
 /// | `exit_timeout` | 5 s |
 /// | `stack_size` | 8 MiB |

@@ -4,6 +4,9 @@
 //! again for about a microsecond, and then sleeps until the holder releases it. The locks of `parking_lot`
 //! yield before they sleep. Where other programs keep the cores busy, a thread that yields loses the rest of
 //! its turn to them, some milliseconds, although the holder releases the lock after a microsecond.
+//!
+//! These locks are not fair: a thread that comes by may take one before a thread that sleeps for it. They are
+//! held for a few microseconds, and rarely.
 
 use std::ops::{Deref, DerefMut};
 use std::sync::{PoisonError, WaitTimeoutResult};

@@ -16,9 +16,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use futures_core::Stream;
-use parking_lot::Mutex;
 
-use crate::base::sync::{Light, Ordering};
+use crate::base::sync::{Light, Mutex, Ordering};
 use crate::data::cursor::{Advance, Cursor, CursorPosition};
 use crate::data::erased::{Buffer, TypeInfo, Values};
 use crate::data::flow_control::FlowControl;

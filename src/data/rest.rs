@@ -45,7 +45,7 @@ impl Rest {
         matches!(halted, Ok(_) | Err(HALTED))
     }
 
-    /// Whether the task waits.
+    /// Whether the task waits, or was halted when it did.
     pub(super) fn is_on(&self) -> bool {
         self.0.load(Ordering::SeqCst) != RUNS
     }

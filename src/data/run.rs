@@ -8,10 +8,8 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::task::Waker;
 
-use parking_lot::Mutex;
-
 use crate::base::position::Position;
-use crate::base::sync::Light;
+use crate::base::sync::{Light, Mutex};
 use crate::data::chunk::{Chunk, ChunkSlice};
 use crate::data::cursor::{Advance, Cursor, CursorPosition};
 use crate::data::rest::Rest;
@@ -139,8 +137,8 @@ impl Run {
 
     /// Records that the executing task goes on. Returns `false` if it may not, because the run is fenced.
     pub(crate) fn resume(&self) -> bool {
-        // A fence that found the task at rest has halted it. Another one was there before the task waited, or
-        // knows by its barrier how far the task is.
+        // A fence that has found the task at rest has halted it. Any other fence knows by its barrier how far
+        // the task is.
         self.rest.ends() && !self.is_fenced()
     }
 

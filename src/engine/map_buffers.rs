@@ -444,7 +444,9 @@ impl MapBuffers {
         if !self.awaited {
             return None;
         }
-        Some(self.waker.take().unwrap_or_else(|| Waker::from(Arc::clone(&self.arrived))))
+        let Some(task) = self.waker.take() else { return Some(Waker::from(Arc::clone(&self.arrived))) };
+        self.awaited = false; // until the task waits again
+        Some(task)
     }
 }
 

@@ -10,9 +10,9 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use parking_lot::{Mutex, MutexGuard};
 use tracing::level_filters::LevelFilter;
 
+use crate::base::lock::{Mutex, MutexGuard};
 use crate::contain::unwind::ignore_panic;
 use crate::decide::time::Time;
 use crate::engine::caller::Caller;
@@ -122,8 +122,11 @@ impl Outbox {
 
     /// Adds events, under the function's lock. Returns the events for which the queue has no room.
     pub(crate) fn add(&self, events: Vec<QueuedEvent>, now: Time) -> Vec<QueuedEvent> {
-        let mut waiting = self.waiting.lock();
         let mut refused = Vec::new();
+        if events.is_empty() {
+            return refused; // most releases of the lock have none
+        }
+        let mut waiting = self.waiting.lock();
         for event in events {
             if waiting.events.len() >= EVENTS_MAX {
                 waiting.missed += 1;

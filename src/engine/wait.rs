@@ -66,7 +66,8 @@ pub(crate) fn wait_while<F: Future>(future: F, left: impl Fn() -> Duration) -> O
         if time_left.is_zero() {
             return None;
         }
-        if !std::mem::replace(&mut has_yielded, true) {
+        let is_there = unpark.woken.load(Ordering::SeqCst);
+        if !is_there && !std::mem::replace(&mut has_yielded, true) {
             unpark.yield_for_it();
         }
         while !unpark.woken.swap(false, Ordering::SeqCst) {

@@ -473,8 +473,7 @@ impl StateGuard<'_> {
         self.dispatch.run_deferred(deferred);
         self.guard = Some(self.dispatch.state.lock());
         if is_busy {
-            let dispatch = self.dispatch;
-            dispatch.pass_on(self, dispatch.now());
+            self.call_another();
         }
         true
     }
@@ -485,13 +484,21 @@ impl StateGuard<'_> {
         if self.flush() {
             return true;
         }
-        // This thread releases the lock in a moment.
+        // This thread releases the lock in a moment. If it is a container's, the containers have no drivers,
+        // so that none is busy and this one is not called itself.
         while self.dispatch.raise(self.called.take()) {
-            let dispatch = self.dispatch;
-            dispatch.pass_on(self, dispatch.now());
+            self.call_another();
         }
         let guard = self.guard.as_mut().expect("held until dropped");
         signal.wait(guard, until)
+    }
+
+    /// Calls one more container, if there is work for it.
+    fn call_another(&mut self) {
+        if self.broken.is_none() {
+            let dispatch = self.dispatch;
+            dispatch.pass_on(self, dispatch.now());
+        }
     }
 
     /// Releases the lock and returns the deferred work to the caller.
@@ -635,7 +642,8 @@ impl Dispatch {
 
     /// Signals the containers that were called under the lock. Returns whether one of them may not look for
     /// work at once, because its thread is in user code. Another one is then to be called, if there is still
-    /// work. A container that is signalled first, and seen to be busy then, cannot fall asleep without a look.
+    /// work. It is asked after the signal, so that a container that is not seen to be busy cannot miss the
+    /// signal.
     #[must_use]
     fn raise(&self, called: Called) -> bool {
         let mut is_busy = false;
@@ -648,11 +656,11 @@ impl Dispatch {
 
     /// Signals the containers that were called, and further ones as long as these may not look at once. The
     /// lock is not held.
-    fn raise_all(&self, called: Called) {
-        if self.raise(called) {
+    fn raise_all(&self, mut called: Called) {
+        while self.raise(called) {
             let mut state = self.lock();
-            let now = self.now();
-            self.pass_on(&mut state, now); // the release of the lock signals it
+            state.call_another();
+            called = state.called.take();
         }
     }
 

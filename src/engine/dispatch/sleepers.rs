@@ -111,8 +111,7 @@ impl Sleepers {
 
 /// The containers that an event wakes, until the lock is released.
 ///
-/// They are woken after the release. A thread that is woken under the lock waits for the lock next, and its
-/// release may hand the lock over to that thread. The thread that woke it then has to wait for the lock.
+/// They are woken after the release, because the first thing that a woken thread needs is the lock.
 #[derive(Debug, Default)]
 pub(super) struct Called {
     /// The first of them. An event rarely wakes more than one.
