@@ -34,7 +34,7 @@ pub(super) struct Record {
     crashed_at: Option<Time>,
     /// Whether any container may have taken its current lease, because none was entered for ten seconds.
     is_unproven: bool,
-    /// Those of its own crashes that may be free, because the container may have proved nothing.
+    /// Its crashes that may be free, because the container may have proved nothing.
     unproven: u32,
     freed: u32,
     /// Free replays because another lane did not return after its limit. `freed` counts them as well.
