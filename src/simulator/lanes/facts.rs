@@ -1,8 +1,6 @@
 //! The facts about inputs that a world of lanes records by itself. Each execution of an input ends in one
 //! way, and the way decides what it costs.
 
-use std::time::Duration;
-
 use crate::base::ids::LaneId;
 use crate::data::failure::Cause;
 use crate::decide::ledger::{Lease, LeaseKind, Mode, Rules};
@@ -12,15 +10,13 @@ use crate::simulator::fates::{Act, answer};
 use crate::simulator::lanes::LaneWorld;
 use crate::simulator::lanes::driver::Driver;
 use crate::simulator::left_behind::LeftBehind;
+use crate::simulator::suspects::UNPROVEN;
 use crate::simulator::takers::Outcome;
 use crate::simulator::tape::mix;
 use crate::simulator::time_facts::TimeFacts;
 
 /// The largest number of free replays of an input that has not returned in between.
 const FREED_MAX: u32 = 3;
-
-/// If no container was entered for this time, any container may replay a suspect.
-const UNPROVEN: Duration = Duration::from_secs(10);
 
 /// The facts about an input that the world records.
 #[derive(Debug, Default, Clone)]
