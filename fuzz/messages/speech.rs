@@ -68,7 +68,7 @@ impl User {
                 }
             }
             Step::SendPause { reply } => {
-                self.paused = true;
+                (self.paused, self.pause_is_sent) = (true, true);
                 let _paused = tell(supervisor, Pause, reply);
             }
             Step::SendResume { reply } => _ = tell(supervisor, Resume, reply),

@@ -161,7 +161,8 @@ pub(crate) enum Deed {
     Yield,
     /// Spawns a task that panics, if the code is async.
     Spawn,
-    /// Waits for ever in its task, or passes checkpoints. It returns at once if nothing would end it.
+    /// Waits in its task, or passes checkpoints, for much longer than a short timeout and the grace after it.
+    /// It returns at once if it has no such timeout.
     Hang,
     /// Returns, without a checkpoint, after the grace that follows a timeout.
     Overstay,

@@ -10,7 +10,7 @@ use actix::Addr;
 use futures::FutureExt;
 use futures::executor::block_on;
 use futures::task::noop_waker_ref;
-use longshore::actor::{MapActor, Place};
+use longshore::actor::{MapActor, Place, Resume};
 use longshore::{App, ContainerId, Permit, ReserveError};
 
 use crate::actors::Heard;
@@ -36,6 +36,8 @@ pub(crate) struct User {
     pub(crate) places: Vec<Place>,
     /// Whether the user has paused the function. It resumes the function before it waits for anything.
     pub(crate) paused: bool,
+    /// Whether a message that pauses the function may still be on its way.
+    pub(crate) pause_is_sent: bool,
     pub(crate) subscribers: Arc<AtomicU32>,
 }
 
@@ -89,6 +91,7 @@ impl User {
             spoken: Vec::new(),
             places: Vec::new(),
             paused: false,
+            pause_is_sent: false,
             subscribers: Arc::new(AtomicU32::new(0)),
         }
     }
@@ -276,7 +279,12 @@ impl User {
 
     fn resume(&mut self) {
         self.paused = false;
-        if let Some(f) = &self.f {
+        let by_message = std::mem::take(&mut self.pause_is_sent);
+        let Some(f) = &self.f else { return };
+        if by_message {
+            // The method would overtake the message that pauses the function. This message is behind it.
+            let _resumed = block_on(f.supervisor().send(Resume)); // fails if the function has ended
+        } else {
             f.resume();
         }
     }

@@ -33,6 +33,7 @@ mod hangs;
 mod host;
 mod kept;
 mod lanes;
+mod left_behind;
 mod limits;
 mod moments;
 mod office;

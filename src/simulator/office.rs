@@ -106,7 +106,8 @@ pub(super) trait Supervised: Course {
     /// The desk of the supervisor, and the engine.
     fn desk(&mut self) -> (&mut Office, &Dispatch);
 
-    /// Carries out a decision to give up, and creates the containers that may be created.
+    /// Creates the containers that may be created. As in `engine/supervisor.rs`, this gives up nothing: a
+    /// decision to give up comes by a notice, and only a kill by hand and a reset look for one.
     fn create(&mut self);
 
     /// Looks at the limits of time.

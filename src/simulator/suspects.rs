@@ -15,7 +15,7 @@ use crate::decide::time::Time;
 const HUNG: Duration = Duration::from_secs(1);
 
 /// If no container was entered for this time, any container may replay a suspect.
-const UNPROVEN: Duration = Duration::from_secs(10);
+pub(super) const UNPROVEN: Duration = Duration::from_secs(10);
 
 /// The model's knowledge of one container, as numbers of crashes.
 #[derive(Debug, Default, Clone, Copy)]

@@ -97,7 +97,7 @@ const TIMEOUT: Duration = Duration::from_millis(20);
 const RELEASE: Duration = Duration::from_millis(100);
 
 /// The number of calls that a function with few calls may have.
-const CALLS_MAX: u64 = 2;
+const CALLS_MAX: u64 = 1;
 
 impl Round {
     pub(crate) fn drawn(seed: u64, number: u64) -> Self {
@@ -264,8 +264,12 @@ impl Round {
             tally += operator.join().unwrap_or_else(|panic| resume_unwind(panic));
         });
         faults.open();
-        // No code is stuck any more, so all abandoned threads end.
-        while f.status().containers.abandoned > 0 {
+        // No code is stuck any more, so all abandoned threads end, and no container hangs.
+        let are_stuck = |f: &Stressed| {
+            let containers = f.status().containers;
+            containers.abandoned + containers.hung > 0
+        };
+        while are_stuck(&f) {
             thread::park_timeout(Duration::from_millis(1));
         }
         let status = f.status();
@@ -273,7 +277,6 @@ impl Round {
             f.idle().expect("its engine is whole"); // detached calls have outcomes
             let calls = f.status().calls;
             assert_eq!((calls.pending, calls.permits, calls.reserving), (0, 0, 0), "calls are left");
-            assert_eq!(f.status().containers.hung, 0, "no code is stuck any more");
         }
         let kind = |crash: &CrashCause| (crash.kind == CrashKind::Unresponsive).then_some(crash.count);
         tally.unresponsive = f.snapshot().causes.iter().filter_map(kind).sum();

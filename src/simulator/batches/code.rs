@@ -258,6 +258,8 @@ impl<'a> BatchWorld<'a> {
         if !self.engine.entered(id, generation) {
             return self.end(at);
         }
+        self.entered_at = self.now();
+        let driver = &mut self.drivers[at];
         if let Some(account) = driver.token.account() {
             account.counters().end_epoch();
         }

@@ -2,10 +2,12 @@
 
 use crate::base::ids::{ContainerId, Generation};
 use crate::decide::ledger::{Lease, LeaseKind, Mode, Rules};
+use crate::decide::time::Time;
 use crate::simulator::batches::BatchWorld;
 use crate::simulator::batches::code::Phase;
 use crate::simulator::course::Course;
 use crate::simulator::fates::Act;
+use crate::simulator::suspects::UNPROVEN;
 
 /// The number of threads that an input may leave behind.
 pub(super) const LEFT_MAX: u32 = 2;
@@ -17,6 +19,12 @@ pub(super) struct Record {
     pub(super) failures: u32,
     /// Crashes while it executed alone.
     pub(super) own: u32,
+    /// When it last crashed alone.
+    crashed_at: Option<Time>,
+    /// Whether any container may have taken its current lease, because none was entered for ten seconds.
+    is_unproven: bool,
+    /// Its crashes alone that may be free, because the container may have proved nothing.
+    unproven: u32,
     /// Crashes while it executed together with others.
     pub(super) freed: u32,
     /// Kills by hand, other than in a half.
@@ -84,6 +92,7 @@ impl BatchWorld<'_> {
         let size = self.batching.size;
         let fits = leases.len() == 1 || inputs.len() as u64 <= size;
         assert!(fits, "{} inputs in {} parts for a batch of {size}", inputs.len(), leases.len());
+        let (now, entered_at) = (self.now(), self.entered_at);
         for lease in &leases {
             let input = self.inputs_of(lease).next().expect("a lease has an input");
             let Record { executions, own, half, .. } = *self.record(input);
@@ -97,6 +106,9 @@ impl BatchWorld<'_> {
                 "{input:x} is replayed as {lease:?}: {:?}",
                 self.records[&input]
             );
+            let record = self.record(input);
+            let may_be_any = record.crashed_at.is_some_and(|at| at.max(entered_at) + UNPROVEN <= now);
+            record.is_unproven = is_suspect && may_be_any;
             assert!(!is_suspect || leases.len() == 1, "a suspect executes beside others: {leases:?}");
             self.tally.alone += u64::from(is_suspect);
         }
@@ -116,18 +128,17 @@ impl BatchWorld<'_> {
     pub(super) fn begins(&mut self, input: u64, on: (ContainerId, Generation)) {
         let Rules { retries, crash_retries, .. } = self.rules.clone();
         let logarithm = self.batching.size.next_power_of_two().trailing_zeros();
-        let long_waits = self.long_waits + (self.now().0.as_secs() / 10) as u32;
         let record = self.record(input);
         record.executions += 1;
         let other = record.on.replace(on);
         assert_eq!(other, None, "{input:x} executes twice at a time: {record:?}");
         assert!(!record.has_ended, "{input:x} executes after its outcome: {record:?}");
-        let Record { executions, failures, own, freed, kills, kills_in_halves, .. } = *record;
+        let Record { executions, failures, own, unproven, freed, kills, kills_in_halves, .. } = *record;
         assert_eq!(executions, 1 + failures + own + freed + kills, "{input:x}: {record:?}");
         assert!(failures <= retries.retries_max(), "{input:x} fails {failures} times");
         // A crash is not charged in a container that has proved nothing. A retry may be executed there, and
         // after ten seconds a replay.
-        assert!(own <= crash_retries + 2 * failures + long_waits, "{input:x} crashes alone {own} times");
+        assert!(own <= crash_retries + 2 * failures + unproven, "{input:x} crashes alone {own} times");
         let freed_most = logarithm * (1 + failures) + kills_in_halves;
         assert!(freed <= freed_most, "{input:x} is freed {freed} times: {record:?}");
         assert!(crash_retries > 0 || executions == 1 + failures, "{input:x} has begun {executions} times");
@@ -164,7 +175,11 @@ impl BatchWorld<'_> {
         let DeathScene { executing, alone, unbegun, .. } = scene;
         self.begins_no_more(&executing, &unbegun);
         if alone {
-            self.record(executing[0]).own += 1;
+            let now = self.now();
+            let record = self.record(executing[0]);
+            record.own += 1;
+            record.unproven += u32::from(record.is_unproven);
+            record.crashed_at = Some(now);
             return;
         }
         if executing.is_empty() {

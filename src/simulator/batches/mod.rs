@@ -102,8 +102,8 @@ struct BatchWorld<'a> {
     deeds: u64,
     /// The moment and the number of deeds at which consumers have looked last, once the world is healed.
     looked_at: Option<(Time, u64)>,
-    /// Jumps of time past the moment at which any container may replay a suspect.
-    long_waits: u32,
+    /// When a container was last entered.
+    entered_at: Time,
     tally: BatchTally,
 }
 
@@ -222,7 +222,7 @@ fn with_world(
         steps: 0,
         deeds: 0,
         looked_at: None,
-        long_waits: 0,
+        entered_at: Time::default(),
         tally: BatchTally { worlds: 1, ..BatchTally::default() },
     })
 }

@@ -40,7 +40,6 @@ impl<'a> BatchWorld<'a> {
             16..=22 => _ = self.consume(),
             23 => {
                 let late = self.tape.one_of(&[1, 1_000_000, 2_500_000, 30_000_000, 11_000_000_000]);
-                self.long_waits += u32::from(late > 10_000_000_000);
                 self.clock.fetch_add(late, Ordering::Relaxed);
             }
             24 => self.pause(),

@@ -29,6 +29,7 @@ impl LaneWorld<'_> {
                     return self.end(at);
                 }
                 driver.serves();
+                self.entered_at = self.now();
             }
             Phase::Serving => match driver.polled {
                 Some(lane) => self.poll(at, lane),
@@ -209,7 +210,7 @@ impl LaneWorld<'_> {
         if restart.is_some() {
             match input {
                 Some(input) if act == Act::Overdraw && is_crowded => self.free(input, true),
-                Some(input) => self.record(input).own += 1,
+                Some(input) => self.is_to_blame(input),
                 None => {}
             }
             let others = executing.into_iter().filter(|(other, _)| *other != lane && !in_lane);

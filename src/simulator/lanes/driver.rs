@@ -146,6 +146,11 @@ impl<'a> Driver<'a> {
         !self.sleeps || self.bell.is_set() || self.timer.is_some_and(|at| at <= now)
     }
 
+    /// Whether the container waits for work, and was not called since it has looked for some.
+    pub(super) fn still_waits(&self) -> bool {
+        self.seeker.still_waits(&self.waker)
+    }
+
     /// When the thread has its next step, if nothing wakes it before.
     pub(super) fn wakes_at(&self) -> Option<Time> {
         let timer = self.timer.filter(|_| self.sleeps);

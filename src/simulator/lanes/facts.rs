@@ -4,19 +4,19 @@
 use crate::base::ids::LaneId;
 use crate::data::failure::Cause;
 use crate::decide::ledger::{Lease, LeaseKind, Mode, Rules};
+use crate::decide::time::Time;
 use crate::simulator::course::Course;
 use crate::simulator::fates::{Act, answer};
 use crate::simulator::lanes::LaneWorld;
 use crate::simulator::lanes::driver::Driver;
+use crate::simulator::left_behind::LeftBehind;
+use crate::simulator::suspects::UNPROVEN;
 use crate::simulator::takers::Outcome;
 use crate::simulator::tape::mix;
 use crate::simulator::time_facts::TimeFacts;
 
 /// The largest number of free replays of an input that has not returned in between.
 const FREED_MAX: u32 = 3;
-
-/// The number of threads that an input may leave behind.
-const LEFT_MAX: u32 = 2;
 
 /// The facts about an input that the world records.
 #[derive(Debug, Default, Clone)]
@@ -25,13 +25,19 @@ pub(super) struct Record {
     /// Errors and cuts.
     pub(super) failures: u32,
     /// Crashes by which it was to blame.
-    pub(super) own: u32,
+    own: u32,
+    /// When it last was to blame for a crash.
+    crashed_at: Option<Time>,
+    /// Whether any container may have taken its current lease, because none was entered for ten seconds.
+    is_unproven: bool,
+    /// Its crashes that may be free, because the container may have proved nothing.
+    unproven: u32,
     freed: u32,
     /// Free replays because another lane did not return after its limit. `freed` counts them as well.
     pub(super) stuck: u32,
     pub(super) kills: u32,
     /// Threads that may have been left behind in its code.
-    pub(super) left: u32,
+    left: LeftBehind,
     /// Whether it executes alone when it is replayed.
     alone: bool,
     pub(super) outcomes: u32,
@@ -64,11 +70,14 @@ impl LaneWorld<'_> {
         let lane = LaneId::new(id, lane);
         self.see_accepted();
         self.log(|| format!("{lane} takes {input:x} {lease:?}"));
-        let Record { own, alone, executions, .. } = *self.record(input);
+        let (now, entered_at) = (self.now(), self.entered_at);
+        let Record { own, alone, executions, crashed_at, .. } = *self.record(input);
         assert_eq!(lease.attempt.get(), executions + 1, "{input:x}: {:?}", self.records[&input]);
         let is_replay = matches!(lease.kind, LeaseKind::Replay { .. });
         let is_suspect = lease.kind == LeaseKind::Replay { suspect: true };
         assert_eq!(is_suspect, own > 0 && is_replay, "{input:x}");
+        self.record(input).is_unproven =
+            is_suspect && crashed_at.is_some_and(|at| at.max(entered_at) + UNPROVEN <= now);
         let is_alone = alone || (is_suspect && self.rules.has_state);
         self.tally.alone += u64::from(is_alone);
         let leases = self.engine.under_lock(|state| state.ledger.leased_by(id).count());
@@ -104,19 +113,28 @@ impl LaneWorld<'_> {
         record.time.began = if is_first { leased } else { now };
         record.executions += 1;
         assert_eq!(record.outcomes, 0, "{input:x} executes after its outcome: {record:?}");
-        let Record { executions, failures, own, freed, kills, stuck, .. } = record.clone();
+        let Record { executions, failures, own, unproven, freed, kills, stuck, .. } = record.clone();
         assert_eq!(executions, 1 + failures + own + freed + kills, "{input:x}: {record:?}");
         let Rules { retries, crash_retries, .. } = &self.rules;
         assert!(failures <= retries.retries_max(), "{input:x} fails {failures} times");
         // A crash is not charged in a container that has proved nothing. A retry may be executed there, and
         // after ten seconds a replay.
-        let seconds = (now.0.as_secs() / 10) as u32;
-        assert!(own <= crash_retries + failures + self.long_waits + seconds, "{input:x} crashes {own} times");
+        let is_in_budget = own <= crash_retries + failures + unproven;
+        assert!(is_in_budget, "{input:x} crashes {own} times: {record:?}");
         assert!(freed <= FREED_MAX + failures + stuck, "{input:x} is freed {freed} times");
         let is_at_most_once = *crash_retries == 0;
         assert!(!is_at_most_once || executions == 1 + failures, "{input:x} has begun {executions} times");
         let dispatches = self.engine.under_lock(|state| state.ledger.dispatches());
         assert!(dispatches, "{input:x} begins although the function is paused or over");
+    }
+
+    /// The container, or the lane, of an input has crashed by its fault.
+    pub(super) fn is_to_blame(&mut self, input: u64) {
+        let now = self.now();
+        let record = self.record(input);
+        record.own += 1;
+        record.unproven += u32::from(record.is_unproven);
+        record.crashed_at = Some(now);
     }
 
     /// An execution has returned an error. The error is the number of the input.
@@ -152,12 +170,8 @@ impl LaneWorld<'_> {
         let polled = driver.in_code().and_then(|(_, task)| task.input);
         let inputs: Vec<u64> = cut.filter_map(|task| task.input).chain(polled).collect();
         let inputs: std::collections::BTreeSet<u64> = inputs.into_iter().collect();
-        inputs.into_iter().for_each(|input| self.record(input).left += 1);
-    }
-
-    /// The number of threads that an input has left behind when it is not executed again.
-    fn left_most(&self) -> u32 {
-        if self.abandoned_max < 100 { 1 } else { LEFT_MAX }
+        let now = self.now();
+        inputs.into_iter().for_each(|input| self.record(input).left.leaves(now));
     }
 
     /// Consumers take the outcomes that are there, and each is checked. Returns whether there was any.
@@ -171,7 +185,7 @@ impl LaneWorld<'_> {
     }
 
     fn judge(&mut self, input: u64, outcome: &Outcome) {
-        let (now, left_most) = (self.now(), self.left_most());
+        let (now, full_at) = (self.now(), self.full_at);
         let record = self.records.entry(input).or_default();
         record.outcomes += 1;
         assert_eq!(record.outcomes, 1, "input {input:x} has two outcomes");
@@ -182,7 +196,7 @@ impl LaneWorld<'_> {
             }
             Err(failure) => failure,
         };
-        let (rules, has_left) = (&self.rules, record.left >= left_most);
+        let (rules, has_left) = (&self.rules, record.left.may_end_it(full_at));
         match told.cause() {
             Cause::Poisoned(_) => {
                 self.tally.poisoned += 1;

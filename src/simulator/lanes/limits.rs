@@ -94,9 +94,9 @@ impl LaneWorld<'_> {
     /// After a look no attempt goes on past its limit, no deadline has passed, and no code goes on that was
     /// to return.
     fn limits_hold(&mut self) {
+        self.see_threads_left();
         self.consume();
         let (now, late_at) = (self.now(), self.late_at);
-        self.see_threads_left();
         // A container that hangs is looked at again once in this time.
         let may_stay = self.full_at.is_some_and(|at| now < at + GRACE);
         for driver in (0..self.drivers.len()).filter(|at| self.lives(*at)).map(|at| &self.drivers[at]) {

@@ -93,8 +93,8 @@ struct LaneWorld<'a> {
     records: BTreeMap<u64, Record>,
     healed: bool,
     steps: u64,
-    /// Jumps of time past the moment at which any container may replay a suspect.
-    long_waits: u32,
+    /// When a container was last entered.
+    entered_at: Time,
     /// The last moment to which time has jumped.
     late_at: Time,
     /// The last moment at which as many threads were left behind as may be.
@@ -197,7 +197,7 @@ fn live(choices: Vec<u32>, verbosity: Verbosity) -> LaneTally {
         records: BTreeMap::new(),
         healed: false,
         steps: 0,
-        long_waits: 0,
+        entered_at: Time::default(),
         late_at: Time::default(),
         full_at: None,
         tally: LaneTally { worlds: 1, ..LaneTally::default() },
@@ -248,7 +248,6 @@ impl Supervised for LaneWorld<'_> {
     }
 
     fn create(&mut self) {
-        self.engine.give_up();
         for (id, generation) in self.engine.create() {
             if self.engine.launch(id, generation) {
                 self.drivers.push(Driver::new(self.engine, id, generation, self.rules.lanes));

@@ -5,7 +5,7 @@ use std::sync::PoisonError;
 use crate::decide::ledger::Mode;
 use crate::simulator::course::Course;
 use crate::simulator::lanes::LaneWorld;
-use crate::simulator::lanes::driver::Phase;
+use crate::simulator::lanes::driver::{Driver, Phase};
 
 impl LaneWorld<'_> {
     /// The leases of each container, and the window of each map, are within their bounds.
@@ -37,7 +37,11 @@ impl LaneWorld<'_> {
         let now = self.now();
         let (engine, lanes) = (self.engine, self.rules.lanes);
         engine.under_lock(|state| {
-            assert!(!state.needs_a_watch(now), "something falls due, and no container wakes for it");
+            // A container that was called, and whose thread is in a poll, looks for work after that poll.
+            let is_current = |driver: &&Driver<'_>| state.ledger.is_current(driver.id, driver.generation);
+            let any_waits = self.drivers.iter().filter(is_current).any(Driver::still_waits);
+            let is_watched = !any_waits || !state.needs_a_watch(now);
+            assert!(is_watched, "something falls due, and no container wakes for it: {:?}", self.drivers);
             let (mode, drained) = (state.ledger.mode(), state.ledger.nothing_pending());
             let waiting = state.ledger.waiting(now, &state.buffers);
             let mut clears = Vec::new();

@@ -33,6 +33,7 @@ impl LaneWorld<'_> {
             }
             13 => {
                 self.log(|| "reset".to_owned());
+                self.engine.give_up(); // if that was decided, and its notice has not arrived
                 self.engine.reset();
                 self.create();
             }
@@ -57,7 +58,6 @@ impl LaneWorld<'_> {
     /// Time passes although a step could be taken, so that everything is late now.
     fn is_late(&mut self) {
         let late = self.tape.one_of(&[1, 1_000_000, 30_000_000, 1_000_000_000, 11_000_000_000]);
-        self.long_waits += u32::from(late > 10_000_000_000);
         self.clock.fetch_add(late, Ordering::Relaxed);
         self.late_at = self.now();
     }
@@ -120,6 +120,7 @@ impl LaneWorld<'_> {
             executing.iter().for_each(|(_, input)| self.record(*input).kills += 1);
             at.into_iter().for_each(|at| self.leaves_behind(at));
         }
+        self.engine.give_up(); // if no container is left, and none can be created
         self.create();
     }
 
@@ -153,7 +154,7 @@ impl LaneWorld<'_> {
                 None => self.free(input, true),
                 Some(culprit) if culprit != lane => self.free(input, false),
                 Some(_) if is_crowded => self.free(input, true),
-                Some(_) => self.record(input).own += 1,
+                Some(_) => self.is_to_blame(input),
             }
         }
     }

@@ -5,6 +5,7 @@ use crate::base::ids::{ContainerId, Generation};
 use crate::data::failure::Cause;
 use crate::simulator::course::Course;
 use crate::simulator::fates::answer;
+use crate::simulator::left_behind::LeftBehind;
 use crate::simulator::limits::code::{Driver, Phase};
 use crate::simulator::limits::{LAG, LimitWorld};
 use crate::simulator::takers::Outcome;
@@ -19,7 +20,7 @@ pub(super) struct Record {
     /// The failures and the time-outs.
     pub(super) failures: u32,
     pub(super) crashes: u32,
-    pub(super) left: u32,
+    pub(super) left: LeftBehind,
     pub(super) outcomes: u32,
     pub(super) time: TimeFacts,
 }
@@ -45,7 +46,7 @@ impl LimitWorld<'_> {
 
     /// Checks the outcome of an input against its history.
     fn judge(&mut self, input: u64, outcome: &Outcome) {
-        let (now, rules) = (self.now(), &self.rules);
+        let (now, full_at, rules) = (self.now(), self.full_at, &self.rules);
         self.log(|| format!("{input:x} ends: {outcome:?}"));
         let Some(record) = self.records.get_mut(&input) else {
             // It was accepted and ended in the same step, which only the end of the function does.
@@ -59,10 +60,11 @@ impl LimitWorld<'_> {
             Ok(output) => return assert_eq!(*output, answer(input), "the output of another input"),
             Err(failure) => failure,
         };
+        let has_left = record.left.may_end_it(full_at);
         match failure.cause() {
             Cause::TimedOut { limit } => {
                 self.tally.timed_out += 1;
-                record.time.ends_by_timeout(*limit, record.left > 0);
+                record.time.ends_by_timeout(*limit, has_left);
             }
             Cause::DeadlineExceeded { limit, last } => {
                 self.tally.past_deadline += 1;
@@ -74,11 +76,11 @@ impl LimitWorld<'_> {
             Cause::Failed(error) => assert_eq!(record.time.error(), Some(*error), "{input:x}: {record:?}"),
             Cause::Poisoned(_) => {
                 self.tally.poisoned += 1;
-                assert!(record.crashes > rules.crash_retries || record.left > 0, "{input:x}: {record:?}");
+                assert!(record.crashes > rules.crash_retries || has_left, "{input:x}: {record:?}");
                 return;
             }
             Cause::Lost(_) => {
-                return assert!(rules.crash_retries == 0 || record.left > 0, "{input:x}: {record:?}");
+                return assert!(rules.crash_retries == 0 || has_left, "{input:x}: {record:?}");
             }
             Cause::GaveUp(_) => {
                 self.tally.given_up += 1;
@@ -91,9 +93,17 @@ impl LimitWorld<'_> {
 
     /// A generation has died from outside. The code that it executes goes on without it.
     pub(super) fn died(&mut self, id: ContainerId, generation: Generation) {
+        let now = self.now();
         for record in self.records.values_mut().filter(|record| record.on == Some((id, generation))) {
             record.on = None;
-            record.left += 1;
+            record.left.leaves(now);
+        }
+    }
+
+    /// Notes whether as many threads are left behind as may be.
+    pub(super) fn see_threads_left(&mut self) {
+        if self.engine.status().containers.abandoned >= self.abandoned_max {
+            self.full_at = Some(self.now());
         }
     }
 
@@ -127,6 +137,7 @@ impl LimitWorld<'_> {
                 self.died(id, generation);
             }
         }
+        self.see_threads_left();
         self.tally.kept += self.engine.under_lock(|state| state.ledger.hung() as u64).min(1);
         self.leases_are_in_time();
     }

@@ -20,6 +20,7 @@ use crate::decide::ledger::Rules;
 use crate::decide::limits::{LimitRules, Limits};
 use crate::decide::restart::{CrashLoopBackoff, RateLimited};
 use crate::decide::retries::Retries;
+use crate::decide::time::Time;
 use crate::engine::consumer::Failures;
 use crate::engine::dispatch::Dispatch;
 use crate::engine::map_buffers::{JobSource, Order};
@@ -92,6 +93,9 @@ struct LimitWorld<'a> {
     records: BTreeMap<u64, Record>,
     healed: bool,
     steps: u64,
+    abandoned_max: usize,
+    /// The last moment at which as many threads were left behind as may be.
+    full_at: Option<Time>,
     tally: LimitTally,
 }
 
@@ -160,6 +164,8 @@ fn live(choices: Vec<u32>, verbosity: Verbosity) -> LimitTally {
         records: BTreeMap::new(),
         healed: false,
         steps: 0,
+        abandoned_max: memory.abandoned_max,
+        full_at: None,
         tally: LimitTally { worlds: 1, ..LimitTally::default() },
     };
     world.live()
@@ -218,7 +224,9 @@ impl LimitWorld<'_> {
             self.log(|| format!("kill {id}#{generation}"));
             self.tally.kills += 1;
             self.died(id, generation);
+            self.see_threads_left();
         }
+        self.engine.give_up(); // if no container is left, and none can be created
         self.create();
         true
     }
@@ -254,7 +262,6 @@ impl Supervised for LimitWorld<'_> {
     }
 
     fn create(&mut self) {
-        self.engine.give_up(); // if no container is left, and none can be created
         for (id, generation) in self.engine.create() {
             if self.engine.launch(id, generation) {
                 self.drivers.push(Driver::new(self.engine, id, generation));
