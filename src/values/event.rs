@@ -129,7 +129,8 @@ pub enum Event {
         after: Duration,
     },
     /// No container is left that takes inputs, and none can be created, because too many threads are left
-    /// behind. Inputs wait until one of these threads returns, or end by their deadlines.
+    /// behind. Inputs wait until one of these threads returns, or end by their deadlines. A function that
+    /// gives up or ends while it is exhausted has no [`Event::ExhaustionEnded`].
     #[non_exhaustive]
     Exhausted {
         /// The number of containers that hang.
@@ -137,7 +138,8 @@ pub enum Event {
         /// The number of threads that are left behind.
         abandoned: usize,
     },
-    /// The function was exhausted, and has a container again, or may create one.
+    /// The function was exhausted, and has a container again, or may create one. It is not emitted if the
+    /// function gives up or ends first.
     #[non_exhaustive]
     ExhaustionEnded {
         /// The time since the function was exhausted.
