@@ -106,13 +106,15 @@ pub enum Event {
         container: ContainerId,
         /// The generation of the container.
         generation: Generation,
-        /// The label of the map of the input that was cut, if it has one.
+        /// The label of the map of the input in whose code the thread is stuck, if it has one.
         map: Option<Arc<str>>,
-        /// The number of the call, if the input that was cut belongs to a call.
+        /// The number of the call, if that input belongs to a call.
         call: Option<u64>,
-        /// The index of the input in its map, or 0 for a call. `None` if its map or call has ended.
+        /// The index of the input in whose code the thread is stuck, in its map, or 0 for a call. It need not
+        /// be the input that was cut. `None` if all executing code waits, so that the thread is in other
+        /// code, or if several inputs of a batch execute together.
         input: Option<u64>,
-        /// The attempt. `None` if the map or call of the input has ended.
+        /// The attempt at that input.
         attempt: Option<Attempt>,
         /// The number of threads that are left behind.
         abandoned: usize,

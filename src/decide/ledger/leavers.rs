@@ -124,11 +124,16 @@ impl Ledger {
     /// Gives up if the function may, because every container that is left hangs and none can be created.
     /// Returns whether it gave up.
     pub(crate) fn give_up_if_all_hang(&mut self, crash: &Arc<Crash>) -> bool {
-        let gives_up = self.goes_on() && self.is_deserted();
+        let gives_up = self.gives_up_hanging();
         if gives_up {
             self.give_up(Arc::clone(crash));
         }
         gives_up
+    }
+
+    /// Whether the function gives up because every container that is left hangs.
+    pub(crate) fn gives_up_hanging(&self) -> bool {
+        self.goes_on() && self.is_deserted()
     }
 
     /// Whether a container lives, or is about to on the thread that it has, and does not hang.
