@@ -376,8 +376,9 @@
 //!
 //! The number of repeated crashes is logged once a second, or with each delay of a crash loop. A storm of
 //! time-outs, passed deadlines or refused calls has a line for the first. Then it has one at `warn` for each
-//! second, with the number since, and one at its end, when there was none for ten seconds. The field `advice`
-//! of such lines says what to do.
+//! second with more of them, and one at its end, when there was none for ten seconds. The field `timeouts`,
+//! `deadlines` or `refused` of these later lines counts them since the storm began, and `repeats` counts the
+//! time-outs and deadlines since the line before. The field `advice` of a line at `warn` says what to do.
 //!
 //! The span in which a map or call was begun is the parent of the spans of its executions. A thread is named
 //! `app/function/container#generation`.

@@ -77,11 +77,6 @@ impl Storm {
         !self.goes_on
     }
 
-    /// Whether there are events that have not been reported.
-    pub(crate) fn has_unreported(&self) -> bool {
-        self.unreported > 0
-    }
-
     /// The report that is due at `at`, if any. After [`StormReport::Over`] the storm is to be forgotten.
     pub(crate) fn review(&mut self, at: Time) -> Option<StormReport> {
         if self.unreported > 0 && at.since(self.reported) >= PERIOD {

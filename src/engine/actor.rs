@@ -294,8 +294,9 @@ impl<I: Send + 'static, O, E> CallInput<I, O, E> {
         Self { limits, ..self }
     }
 
-    /// A call in a place that was reserved for it: see [`Reserve`]. It is refused only if the function takes
-    /// no work any more. A place of another function goes back there, and the call takes a free place.
+    /// A call in a place that was reserved for it: see [`Reserve`]. It is refused only if the function
+    /// takes no work any more, or if its [limits](Self::within) are outside their range. A place of another
+    /// function goes back there, and the call takes a free place.
     #[must_use]
     pub fn in_place(self, place: Place) -> Self {
         Self { place: Some(place), ..self }

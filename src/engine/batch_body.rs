@@ -18,7 +18,7 @@ use crate::code::token::{at_no_checkpoint, outside, unwind_to_boundary};
 use crate::contain::TARGET;
 use crate::contain::spawned::as_its_own;
 use crate::contain::unwind::{contain_drop, ignore_panic};
-use crate::data::run::ActiveRun;
+use crate::data::run::{ActiveRun, Run};
 use crate::data::shape::Types;
 use crate::decide::life::Served;
 use crate::engine::async_body::{Tasks, polled_outside};
@@ -259,8 +259,8 @@ pub(crate) async fn unless_unwanted<T>(
     let mut future = pin!(Some(future));
     let mut kept: Option<Waker> = None;
     let token = &batch[0].env.token;
+    let resumes = || resume(batch.iter().map(|part| &*part.run));
     // Each run is asked, because each records whether its code waits.
-    let resumes = || batch.iter().filter(|part| part.run.resume()).count() > 0;
     let suspends = || batch.iter().filter(|part| part.run.suspend()).count() > 0;
     let ended = poll_fn(|cx| {
         if !resumes() {
@@ -284,6 +284,18 @@ pub(crate) async fn unless_unwanted<T>(
     // The future is dropped before the end of the scope, so that a panic in its drop is contained.
     at_no_checkpoint(|| contain_drop(|| future.set(None)));
     ended
+}
+
+/// Records that the task of a batch goes on, in the runs of its parts. Returns `false` if it may not, because
+/// all of them are fenced.
+///
+/// The parts may be fenced one after the other while this function runs. So some may be fenced after they
+/// went on, and others while they were still at rest. The thread that fences them takes the last of them at
+/// its word: if that part is at rest, the task does not go on. This function then sees that the last part is
+/// halted, and therefore also sees the fences before it, for which it looks at all parts once more.
+fn resume<'a>(mut runs: impl Iterator<Item = &'a Run> + Clone) -> bool {
+    runs.clone().for_each(|run| _ = run.resume()); // each records that its code goes on
+    runs.any(|run| !run.is_suspended() && !run.is_fenced())
 }
 
 impl<I, O, E, F> Body<I, O, E> for PlainBatch<F>
@@ -421,4 +433,63 @@ where
     }
 
     fn exit(self: Box<Self>, _: &GenerationEnv<'_>) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+    use crate::data::chunk::Chunk;
+    use crate::data::erased::Values;
+    use crate::data::shape::Shape;
+
+    const PARTS: usize = 3;
+
+    /// The runs of a batch, which have begun and wait.
+    fn parts() -> [Run; PARTS] {
+        [0, 1, 2].map(|part| {
+            let inputs = Values::of(Vec::from_iter(0..PARTS as u64));
+            let run = Run::new(Arc::new(Chunk::new(Shape::of::<u64, u64, ()>(), 0, inputs)), part, part + 1);
+            assert!(run.begin::<u64, u64, ()>().is_some() && run.suspend(), "nothing fences it");
+            run
+        })
+    }
+
+    /// The moments at which one part after the other is fenced, counted in looks of [`resume`] at a part. The
+    /// last moment is after its end.
+    fn moments() -> impl Iterator<Item = [usize; PARTS]> {
+        let end = 2 * PARTS + 1;
+        let all = (0..end.pow(3)).map(move |n| [n / end / end, n / end % end, n % end]);
+        all.filter(|moments| moments.is_sorted())
+    }
+
+    #[test]
+    fn a_task_does_not_go_on_if_the_part_of_its_batch_that_is_fenced_last_is_at_rest() {
+        let (mut rested, mut went_on) = (0, 0);
+        for order in [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]] {
+            for moments in moments() {
+                let (parts, now, fenced) = (parts(), Cell::new(0), Cell::new(0));
+                let fence = || {
+                    while fenced.get() < PARTS && moments[fenced.get()] == now.get() {
+                        assert!(parts[order[fenced.get()]].fence().is_some());
+                        fenced.set(fenced.get() + 1);
+                    }
+                };
+                let looks = parts.iter().inspect(|_| {
+                    fence();
+                    now.set(now.get() + 1);
+                });
+                let goes_on = resume(looks);
+                let all_are_fenced = fenced.get() == PARTS;
+                now.set(2 * PARTS);
+                (fenced.get()..PARTS).for_each(|part| assert!(parts[order[part]].fence().is_some()));
+                let waits = parts[order[2]].is_suspended();
+                assert!(!(goes_on && waits), "fenced in the order {order:?} at {moments:?}");
+                assert!(goes_on || all_are_fenced, "{order:?} at {moments:?}: a part is wanted");
+                (rested, went_on) = (rested + u32::from(waits), went_on + u32::from(goes_on));
+            }
+        }
+        assert!(rested > 20 && went_on > 20, "{rested} and {went_on} of both kinds");
+    }
 }

@@ -306,6 +306,8 @@ pub(crate) struct History {
     /// The last lines about kills and about poisoned inputs.
     killed_line: u64,
     poisoned_line: u64,
+    /// The line about the overload that goes on, or 0 if there is none.
+    overloaded_line: u64,
 }
 
 impl History {
@@ -329,6 +331,7 @@ impl History {
             changes: 0,
             killed_line: 0,
             poisoned_line: 0,
+            overloaded_line: 0,
         }
     }
 
@@ -382,10 +385,12 @@ impl History {
             Fact::Exhausted => _ = self.tell(at, Happening::Exhausted, 0),
             Fact::ExhaustionEnded => _ = self.tell(at, Happening::ExhaustionEnded, 0),
             Fact::Overloaded { refused, ended: false } => {
-                _ = self.tell(at, Happening::Overloaded { refused }, 0);
+                self.overloaded_line =
+                    self.refresh(at, Happening::Overloaded { refused }, self.overloaded_line);
             }
             Fact::Overloaded { refused, ended: true } => {
-                _ = self.tell(at, Happening::OverloadEnded { refused }, 0);
+                self.overloaded_line = 0;
+                self.tell(at, Happening::OverloadEnded { refused }, 0);
             }
             Fact::GaveUp => {
                 self.give_ups += 1;
@@ -494,6 +499,25 @@ impl History {
             line.count += 1;
             return before;
         }
+        self.write(at, what)
+    }
+
+    /// Writes a line about something that goes on, or rewrites line `before` if that line is kept. However
+    /// long it goes on, it then pushes no other line out. Returns the line's number.
+    fn refresh(&mut self, at: Duration, what: Happening, before: u64) -> u64 {
+        self.changes += 1;
+        let changed = self.changes;
+        let Ok(place) = self.log.binary_search_by_key(&before, |line| line.seq) else {
+            return self.write(at, what);
+        };
+        let line = &mut self.log[place];
+        (line.changed, line.last, line.what) = (changed, at, what);
+        before
+    }
+
+    /// Writes a line, as the change that was counted last. Returns its number.
+    fn write(&mut self, at: Duration, what: Happening) -> u64 {
+        let changed = self.changes;
         if self.log.len() == LOG_MAX {
             self.log.pop_front();
         }
@@ -710,6 +734,27 @@ mod tests {
         assert_eq!(lines, [(1, 5, 3), (2, 6, 3), (3, 7, 1), (4, 8, 1)]);
         assert_eq!(history.log[0].what, Happening::Crashed { number: 3 });
         assert_eq!((history.log[0].at, history.log[0].last), (at(0).0, at(9_999).0));
+    }
+
+    #[test]
+    fn an_overload_is_one_line_however_long_it_lasts() {
+        let mut history = history();
+        history.hear(death_of(0, panicked("m", Some("here"))), at(0));
+        let seconds = 4 * LOG_MAX as u64;
+        for second in 1..=seconds {
+            history.hear(Fact::Overloaded { refused: second, ended: false }, at(1000 * second));
+        }
+        let lines: Vec<_> = history.log.iter().map(|line| (line.seq, line.changed, line.what)).collect();
+        let crash = (1, 1, Happening::Crashed { number: 1 });
+        assert_eq!(lines, [crash, (2, 1 + seconds, Happening::Overloaded { refused: seconds })]);
+        assert_eq!((history.log[1].at, history.log[1].last), (at(1000).0, at(1000 * seconds).0));
+        let (before, after) = (1000 * seconds + 1, 1000 * seconds + 2);
+        history.hear(Fact::Overloaded { refused: seconds, ended: true }, at(before));
+        history.hear(Fact::Overloaded { refused: 1, ended: false }, at(after));
+        assert_eq!(history.log[1].what, Happening::Overloaded { refused: seconds });
+        let last: Vec<_> = history.log.iter().skip(2).map(|line| line.what).collect();
+        let ended = Happening::OverloadEnded { refused: seconds };
+        assert_eq!(last, [ended, Happening::Overloaded { refused: 1 }], "the next one has its own line");
     }
 
     #[test]

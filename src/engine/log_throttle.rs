@@ -9,13 +9,14 @@
 //! Attempts that time out, and inputs whose deadlines pass, are [storms](crate::decide::storm): one line for
 //! the first, one a second with the number of those that followed, and one when they are over.
 
+use std::collections::BTreeMap;
+use std::mem;
+use std::sync::Arc;
+
 use crate::decide::storm::{PERIOD, Storm, StormReport};
 use crate::decide::time::Time;
 use crate::values::crash::{Crash, Death};
 use crate::values::event::Event;
-use std::collections::BTreeMap;
-use std::mem;
-use std::sync::Arc;
 
 /// How many kinds of crashes are distinguished within [`PERIOD`]. Crashes of further kinds count as
 /// one kind.
@@ -27,6 +28,9 @@ pub(super) enum Detail {
     /// In full, with the number of crashes that were only counted before it. For a crash, only the crashes of
     /// its kind are counted. For any other event, the crashes of all kinds are.
     InFull { repeats: u64 },
+    /// In full, because it begins a storm. The storm of the same kind before it is over, and the log has not
+    /// said so yet. It says so first.
+    NextStorm { before: StormReport },
     /// At the debug level, because the event is counted as a repeat.
     Folded,
 }
@@ -180,19 +184,32 @@ impl LogThrottle {
             *last = event.clone();
             return Detail::Folded;
         }
-        self.storms.insert(kind, (Storm::begins(inputs, at), event.clone()));
-        Detail::InFull { repeats: 0 }
+        let before = self.storms.insert(kind, (Storm::begins(inputs, at), event.clone()));
+        match before {
+            // No review has come since it was over. Its end has the number of all events, also of those that
+            // were not reported.
+            Some((storm, _)) if !storm.is_single() => Detail::NextStorm { before: storm.end() },
+            Some(_) | None => Detail::InFull { repeats: 0 },
+        }
     }
 
     /// Takes the sums that are due to be logged, with the last event of each kind. It is needed if no later
     /// event logs them.
     pub(crate) fn take_repeats(&mut self, at: Time) -> Vec<Sum> {
         let mut sums = self.take_crashes(at);
-        for (storm, last) in self.storms.values_mut() {
-            let report = storm.review(at).filter(|_| !storm.is_single());
-            sums.extend(report.map(|report| Sum::Storm(last.clone(), report)));
-        }
-        self.storms.retain(|_, (storm, _)| !storm.is_over(at) || storm.has_unreported());
+        self.storms.retain(|_, (storm, last)| {
+            // A review that comes late reports the last events, and then the end.
+            while let Some(report) = storm.review(at) {
+                let is_over = matches!(report, StormReport::Over { .. });
+                if !storm.is_single() {
+                    sums.push(Sum::Storm(last.clone(), report));
+                }
+                if is_over {
+                    return false;
+                }
+            }
+            true
+        });
         sums
     }
 
@@ -215,10 +232,11 @@ impl LogThrottle {
     pub(crate) fn take_all_repeats(&mut self, at: Time) -> Vec<Sum> {
         self.in_a_loop = false;
         let mut sums = self.take_crashes(at + PERIOD);
-        for (storm, last) in self.storms.values_mut() {
-            sums.extend(storm.take_unreported(at).map(|report| Sum::Storm(last.clone(), report)));
+        for (mut storm, last) in mem::take(&mut self.storms).into_values() {
+            let unreported = storm.take_unreported(at);
+            let end = (storm.is_over(at) && !storm.is_single()).then(|| storm.end());
+            sums.extend(unreported.into_iter().chain(end).map(|report| Sum::Storm(last.clone(), report)));
         }
-        self.storms.clear();
         sums
     }
 
@@ -408,6 +426,33 @@ mod tests {
     }
 
     #[test]
+    fn the_end_of_a_storm_is_logged_before_the_next_one_begins() {
+        let mut throttle = LogThrottle::default();
+        throttle.admit(&timed_out(false), at(0));
+        throttle.admit(&timed_out(false), at(100));
+        for second in 0..10 {
+            let sums = reports(throttle.take_repeats(at(900 + 1000 * second)));
+            assert_eq!(sums.len(), usize::from(second == 1), "at {second}.9 s");
+        }
+        let before = StormReport::Over { events: 2, lasted: Duration::from_millis(100) };
+        let next = Detail::NextStorm { before };
+        assert_eq!(throttle.admit(&timed_out(false), at(10_500)), next, "no review saw its end");
+        assert!(throttle.take_repeats(at(10_900)).is_empty(), "its end is logged once");
+        assert_eq!(throttle.admit(&timed_out(false), at(20_500)), in_full(0), "a single one has no end");
+    }
+
+    #[test]
+    fn a_late_review_logs_the_last_events_of_a_storm_and_its_end() {
+        let mut throttle = LogThrottle::default();
+        throttle.admit(&timed_out(false), at(0));
+        throttle.admit(&timed_out(false), at(100));
+        let sum = StormReport::GoesOn { repeats: 1, events: 2, since: Duration::from_millis(10_900) };
+        let over = StormReport::Over { events: 2, lasted: Duration::from_millis(100) };
+        assert_eq!(reports(throttle.take_repeats(at(10_900))), [sum, over]);
+        assert!(!throttle.has_repeats());
+    }
+
+    #[test]
     fn a_single_time_out_is_logged_once_and_its_end_is_not() {
         let mut throttle = LogThrottle::default();
         throttle.admit(&timed_out(false), at(0));
@@ -445,6 +490,16 @@ mod tests {
         throttle.admit(&timed_out(false), at(1));
         assert_eq!(reports(throttle.take_all_repeats(at(2))).len(), 1);
         assert!(!throttle.has_repeats());
+    }
+
+    #[test]
+    fn the_end_of_the_function_takes_the_end_of_a_storm_that_is_over() {
+        let mut throttle = LogThrottle::default();
+        throttle.admit(&timed_out(false), at(0));
+        throttle.admit(&timed_out(false), at(1));
+        assert_eq!(reports(throttle.take_repeats(at(1000))).len(), 1);
+        let over = StormReport::Over { events: 2, lasted: Duration::from_millis(1) };
+        assert_eq!(reports(throttle.take_all_repeats(at(10_001))), [over]);
     }
 
     #[test]

@@ -78,7 +78,11 @@ pub(super) struct Telemetry<'a> {
 
 impl Telemetry<'_> {
     /// Emits the `tracing` event.
-    pub(crate) fn log(self, event: &Event, caller: &Caller, detail: Detail) {
+    pub(crate) fn log(self, event: &Event, caller: &Caller, mut detail: Detail) {
+        if let Detail::NextStorm { before } = detail {
+            self.storm(event, before); // an end names no input, so the event need not be one of that storm
+            detail = Detail::InFull { repeats: 0 };
+        }
         match event {
             Event::Crashed(crash) => self.crashed(crash, caller, detail),
             Event::Poisoned { input, attempts, .. } => self.poisoned(caller, *input, *attempts),
@@ -275,7 +279,7 @@ impl Telemetry<'_> {
         let Event::Expired { input, inputs, limit, .. } = event else { return };
         let (map, call, input) = (caller.label().map(|label| &**label), caller.call(), caller.input(*input));
         ignore_panic(|| match detail {
-            Detail::InFull { .. } => tracing::info!(
+            Detail::InFull { .. } | Detail::NextStorm { .. } => tracing::info!(
                 target: TARGET, app, function, map, call, input, inputs, ?limit, "deadline exceeded by inputs that waited"
             ),
             Detail::Folded => tracing::debug!(
@@ -306,10 +310,10 @@ impl Telemetry<'_> {
         let (map, call, input) = (caller.label().map(|label| &**label), caller.call(), caller.input(*input));
         let attempt = attempt.get();
         ignore_panic(|| match (detail, *is_deadline) {
-            (Detail::InFull { .. }, true) => {
+            (Detail::InFull { .. } | Detail::NextStorm { .. }, true) => {
                 tracing::info!(target: TARGET, app, function, map, call, input, attempt, ?limit, "deadline exceeded");
             }
-            (Detail::InFull { .. }, false) => tracing::info!(
+            (Detail::InFull { .. } | Detail::NextStorm { .. }, false) => tracing::info!(
                 target: TARGET, app, function, map, call, input, attempt, ?limit, is_retried, "attempt timed out"
             ),
             (Detail::Folded, true) => tracing::debug!(
@@ -748,6 +752,9 @@ pub(crate) mod tests {
             assert_eq!(said(|| TELEMETRY.log(&event, &Caller::default(), Detail::Folded)), [folded]);
             assert_eq!(said(|| TELEMETRY.storm(&event, goes_on)), [sum]);
             assert_eq!(said(|| TELEMETRY.storm(&event, over)), [end]);
+            let first = said(|| TELEMETRY.log(&event, &Caller::default(), IN_FULL));
+            let next = said(|| TELEMETRY.log(&event, &Caller::default(), Detail::NextStorm { before: over }));
+            assert_eq!(next, [end, &first[0]], "the end of the storm before comes first");
         }
     }
 

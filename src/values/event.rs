@@ -106,13 +106,15 @@ pub enum Event {
         container: ContainerId,
         /// The generation of the container.
         generation: Generation,
-        /// The label of the map of the input that was cut, if it has one.
+        /// The label of the map of the input in whose code the thread is stuck, if it has one.
         map: Option<Arc<str>>,
-        /// The number of the call, if the input that was cut belongs to a call.
+        /// The number of the call, if that input belongs to a call.
         call: Option<u64>,
-        /// The index of the input in its map, or 0 for a call. `None` if its map or call has ended.
+        /// The index of the input in whose code the thread is stuck, in its map, or 0 for a call. It need not
+        /// be the input that was cut. `None` if all executing code waits, so that the thread is in other
+        /// code, or if several inputs of a batch execute together.
         input: Option<u64>,
-        /// The attempt. `None` if the map or call of the input has ended.
+        /// The attempt at that input.
         attempt: Option<Attempt>,
         /// The number of threads that are left behind.
         abandoned: usize,
@@ -129,7 +131,8 @@ pub enum Event {
         after: Duration,
     },
     /// No container is left that takes inputs, and none can be created, because too many threads are left
-    /// behind. Inputs wait until one of these threads returns, or end by their deadlines.
+    /// behind. Inputs wait until one of these threads returns, or end by their deadlines. A function that
+    /// gives up or ends while it is exhausted has no [`Event::ExhaustionEnded`].
     #[non_exhaustive]
     Exhausted {
         /// The number of containers that hang.
@@ -137,7 +140,8 @@ pub enum Event {
         /// The number of threads that are left behind.
         abandoned: usize,
     },
-    /// The function was exhausted, and has a container again, or may create one.
+    /// The function was exhausted, and has a container again, or may create one. It is not emitted if the
+    /// function gives up or ends first.
     #[non_exhaustive]
     ExhaustionEnded {
         /// The time since the function was exhausted.

@@ -55,6 +55,7 @@ pub(crate) struct Orphan {
 #[derive(Debug)]
 pub(super) struct ContainerEntry {
     pub(super) generation: Generation,
+    /// Changed by [`Ledger::set_stage`] only.
     pub(super) stage: ContainerStage,
     pub(super) life: LifeRecord,
     /// The lanes that were ever used, in the order of their numbers.
@@ -75,10 +76,11 @@ pub(super) struct ContainerEntry {
     /// Whether the container restarts at once, even during a delay. It does if it had made progress or
     /// executed a known suspect when it crashed, or if it was recycled or interrupted.
     pub(super) at_once: bool,
-    /// Whether the container's thread is about to begin its next generation.
+    /// Whether the container's thread is about to begin its next generation. Changed within
+    /// [`Ledger::change`] only.
     pub(super) returning: bool,
     /// The moment at which its code was found not to return at a limit, while no thread may be left behind
-    /// any more. Written by `stays`, and cleared by `came_out`.
+    /// any more. Written by `stays`, and cleared by `came_out`, within [`Ledger::change`].
     pub(super) hung: Option<Time>,
     /// The moment at which its `enter` has taken too long, if the engine looks at it.
     pub(super) enter_due: Option<Time>,
@@ -137,7 +139,7 @@ impl Lane {
 }
 
 /// The number of containers in each stage, and the containers that may have to be created. Updated with each
-/// change of a stage, because otherwise each crash would have to look through all containers.
+/// change of an entry, because otherwise each crash would have to look through all containers.
 #[derive(Debug)]
 pub(super) struct StageCounts {
     /// The containers that are absent and may have to be created.
@@ -147,12 +149,14 @@ pub(super) struct StageCounts {
     starting: usize,
     live: usize,
     exiting: usize,
+    /// The containers that live, or are about to, and do not hang: see [`ContainerEntry::serves`].
+    serving: usize,
 }
 
 impl StageCounts {
     pub(super) fn new(containers: usize) -> Self {
         let absent = (0..containers as u32).map(ContainerId).collect();
-        Self { absent, backing_off: BTreeSet::new(), starting: 0, live: 0, exiting: 0 }
+        Self { absent, backing_off: BTreeSet::new(), starting: 0, live: 0, exiting: 0, serving: 0 }
     }
 
     pub(super) fn first_backing_off(&self) -> Option<(Time, ContainerId)> {
@@ -342,13 +346,13 @@ impl Ledger {
         container.generation.0 += 1;
         container.life = life;
         container.at_once = false;
-        container.returning = false;
         container.held_until = None;
         container.filling = Filling::default(); // the last batch was one of another generation
         container.orphans.clear();
         container.proof = self.crashes;
         container.done_proof = 0;
         let generation = container.generation;
+        self.change(id, |container| container.returning = false);
         self.set_stage(id, ContainerStage::Starting);
         Some(generation)
     }
@@ -377,7 +381,7 @@ impl Ledger {
         }
         self.recycled += 1;
         self.containers[id.index()].at_once = true;
-        self.containers[id.index()].returning = true;
+        self.change(id, |container| container.returning = true);
         self.recycling.insert(id);
         self.end_loop_if_stable(now);
         self.set_stage(id, ContainerStage::Exiting);
@@ -417,9 +421,8 @@ impl Ledger {
     /// another generation. The thread of an older generation may end after a newer generation has
     /// crashed, and is ignored.
     pub(crate) fn thread_ended(&mut self, id: ContainerId, generation: Generation) {
-        let container = &mut self.containers[id.index()];
-        if container.generation == generation {
-            container.returning = false;
+        if self.containers[id.index()].generation == generation {
+            self.change(id, |container| container.returning = false);
             self.recycling.remove(&id);
         }
     }
@@ -431,13 +434,29 @@ impl Ledger {
             if self.clearing == Some(id) {
                 self.clearing = None;
             }
+            let generation = container.generation;
             self.stages.changed(id, container.stage, stage);
-            container.stage = stage;
-            self.changes.push(Change::Stage { container: id, generation: container.generation, stage });
+            self.change(id, |container| container.stage = stage);
+            self.changes.push(Change::Stage { container: id, generation, stage });
             if stage != ContainerStage::Starting {
                 self.all_came_out(id);
             }
         }
+    }
+
+    /// Changes the entry of a container in what decides whether it serves.
+    pub(super) fn change<T>(&mut self, id: ContainerId, change: impl FnOnce(&mut ContainerEntry) -> T) -> T {
+        let container = &mut self.containers[id.index()];
+        let served = container.serves();
+        let changed = change(container);
+        self.stages.serving += usize::from(container.serves());
+        self.stages.serving -= usize::from(served);
+        changed
+    }
+
+    /// The number of containers that live, or are about to on the thread that they have, and do not hang.
+    pub(super) fn serving(&self) -> usize {
+        self.stages.serving
     }
 
     /// Whether there are changes to report or crashes to drop outside of the lock.
@@ -535,11 +554,12 @@ impl Ledger {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::decide::ledger::fixture::{FIRST, Rig, SECOND, START, at};
+    use crate::decide::ledger::fixture::{FIRST, Rig, SECOND, START, at, rules};
     use crate::decide::restart::{CrashLoopBackoff, RateLimited, RestartPolicy};
 
     fn ledger(restart: RestartPolicy) -> Ledger {
-        Rig::new(2, restart).ledger
+        let mut rig = Rig::new(2, restart);
+        std::mem::replace(&mut rig.ledger, Ledger::new(rules(2)))
     }
 
     fn enters(ledger: &mut Ledger, id: ContainerId) -> Generation {

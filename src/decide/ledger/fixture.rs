@@ -100,6 +100,16 @@ pub(super) struct Rig {
     pub(super) sources: Given,
 }
 
+impl Drop for Rig {
+    /// At the end of each test, the number of containers that serve is the same as a look at each gives.
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            let serving = self.ledger.containers.iter().filter(|container| container.serves()).count();
+            assert_eq!(self.ledger.serving(), serving, "containers that serve");
+        }
+    }
+}
+
 impl Rig {
     pub(super) fn new(containers: usize, restart: impl Into<RestartPolicy>) -> Self {
         Self::with(containers, restart, Retries::new(0), 3)

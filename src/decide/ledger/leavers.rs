@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::base::ids::{Attempt, ContainerId, InputId, LaneId};
 use crate::decide::job::{OnFailure, Waits};
-use crate::decide::ledger::containers::{ContainerEntry, LaneLimit};
+use crate::decide::ledger::containers::LaneLimit;
 use crate::decide::ledger::{AfterCrash, Change, ContainerStage, Leaving, Ledger, Scene};
 use crate::decide::steps;
 use crate::decide::time::Time;
@@ -35,8 +35,9 @@ impl Ledger {
         if let LaneLimit::Leaving(Leaver { at, retry, .. }) = self.limit_of(id) {
             self.set_limit(id, LaneLimit::None);
             self.limits.lanes.remove(&(at, id));
-            let container = &mut self.containers[id.container.index()];
-            let hung = container.hung.take().filter(|_| container.stage == ContainerStage::Live);
+            let hung = self.change(id.container, |container| container.hung.take());
+            let container = &self.containers[id.container.index()];
+            let hung = hung.filter(|_| container.stage == ContainerStage::Live);
             let (container, generation) = (id.container, container.generation);
             self.changes.extend(hung.map(|since| Change::HangEnded { container, generation, since }));
             if let Some((input, due)) = retry {
@@ -115,7 +116,7 @@ impl Ledger {
     pub(crate) fn stays(&mut self, id: LaneId, hung: bool, now: Time) -> bool {
         let LaneLimit::Leaving(leaver) = self.limit_of(id) else { return false };
         let before = self.containers[id.container.index()].hung;
-        self.containers[id.container.index()].hung = hung.then(|| before.unwrap_or(now));
+        self.change(id.container, |container| container.hung = hung.then(|| before.unwrap_or(now)));
         self.look_at(id, LaneLimit::Leaving(Leaver { at: now + GRACE, extended: true, ..leaver }));
         hung && before.is_none()
     }
@@ -123,16 +124,21 @@ impl Ledger {
     /// Gives up if the function may, because every container that is left hangs and none can be created.
     /// Returns whether it gave up.
     pub(crate) fn give_up_if_all_hang(&mut self, crash: &Arc<Crash>) -> bool {
-        let gives_up = self.goes_on() && self.is_deserted();
+        let gives_up = self.gives_up_hanging();
         if gives_up {
             self.give_up(Arc::clone(crash));
         }
         gives_up
     }
 
+    /// Whether the function gives up because every container that is left hangs.
+    pub(crate) fn gives_up_hanging(&self) -> bool {
+        self.goes_on() && self.is_deserted()
+    }
+
     /// Whether a container lives, or is about to on the thread that it has, and does not hang.
     pub(crate) fn has_server(&self) -> bool {
-        self.containers.iter().map(steps::each).any(ContainerEntry::serves)
+        self.serving() > 0
     }
 
     /// The number of containers that hang and are kept.

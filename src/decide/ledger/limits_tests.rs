@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::base::ids::{Attempt, InputId, JobId, LaneId};
+use crate::base::ids::{Attempt, ContainerId, InputId, JobId, LaneId};
 use crate::decide::job::Span;
 use crate::decide::ledger::fixture::{FIRST, Rig, SECOND, START, at, rules};
 use crate::decide::ledger::{
@@ -317,6 +317,35 @@ fn a_function_gives_up_once_every_container_that_is_left_hangs() {
     assert_eq!(rig.ledger.hung(), 2);
     rig.ledger.came_out(lanes[0]);
     assert_eq!(rig.ledger.hung(), 1, "it has returned after all");
+}
+
+#[test]
+fn whether_a_container_serves_is_known_without_a_look_at_each() {
+    let cost = |containers: usize| {
+        let limits = LimitRules { timeout: Some(100 * MS), ..LimitRules::default() };
+        let mut rig = Rig::of(Rules { limits, ..rules(containers) });
+        let ids: Vec<ContainerId> = rig.ledger.containers().collect();
+        ids.iter().for_each(|id| _ = rig.enters(*id, START));
+        let (last, others) = ids.split_last().expect("there are some");
+        for id in others {
+            call(&mut rig, START);
+            let lane = begins(&mut rig, *id, START);
+            cut(&mut rig, lane, at(100));
+            rig.ledger.stays(lane, true, at(150));
+        }
+        let before = steps::tests::taken();
+        assert!(rig.ledger.has_server(), "the last one does not hang");
+        let steps = steps::tests::taken() - before;
+        call(&mut rig, at(160));
+        let lane = begins(&mut rig, *last, at(160));
+        cut(&mut rig, lane, at(260));
+        rig.ledger.stays(lane, true, at(310));
+        assert!(!rig.ledger.has_server(), "all hang");
+        rig.ledger.came_out(lane);
+        assert!(rig.ledger.has_server(), "the last one has returned");
+        steps
+    };
+    assert_eq!((cost(2), cost(500)), (0, 0));
 }
 
 #[test]

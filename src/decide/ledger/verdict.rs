@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::base::ids::{Attempt, ContainerId, Generation, InputId, JobId, LaneId};
 use crate::decide::claim_sizer::ClaimSizer;
 use crate::decide::job::{DEATHS_MAX, InputEnd, InputRecord, Job, OnFailure, Span, Waits};
-use crate::decide::ledger::containers::{ContainerEntry, Orphan};
+use crate::decide::ledger::containers::Orphan;
 use crate::decide::ledger::{ContainerStage, CrashNumber, Lease, LeaseKind, Ledger, Mode, Position};
 use crate::decide::restart::{DeathFacts, Restart};
 use crate::decide::retries::RETRY_DELAY_MAX;
@@ -413,7 +413,7 @@ impl Ledger {
         self.containers[id.index()].at_once = !death.is_loop_crash();
         self.recycling.remove(&id);
         let restarts_in_place = restart == Restart::Now && !leaving.abandoned;
-        self.containers[id.index()].returning = restarts_in_place;
+        self.change(id, |container| container.returning = restarts_in_place);
         if !restarts_in_place && self.is_hopeless(id, leaving) {
             restart = Restart::GiveUp;
         }
@@ -640,12 +640,12 @@ impl Ledger {
     /// Whether no other container lives, or is about to on the thread that it has. One that hangs does not
     /// count.
     fn is_last(&self, id: ContainerId) -> bool {
-        !self.containers().any(|other| other != id && self.containers[other.index()].serves())
+        self.serving() == usize::from(self.containers[id.index()].serves())
     }
 
     /// Whether no container lives or is about to, in a function that may give up because of that.
     pub(crate) fn is_deserted(&self) -> bool {
-        self.restarts.may_give_up() && !self.containers.iter().map(steps::each).any(ContainerEntry::serves)
+        self.restarts.may_give_up() && !self.has_server()
     }
 
     /// Gives up if the function may, and no container is left that does the work or is about to. The caller

@@ -129,7 +129,8 @@ impl State {
     }
 
     /// Records whether the task of a run was waiting when the run was fenced. The parts of a batch have one
-    /// task, and the first lane knows for all of them.
+    /// task, and the seat of the first lane knows for all of them. The part that is fenced last decides: if
+    /// it waits, the task does not go on for any other part.
     pub(super) fn sees_suspension(&mut self, id: LaneId, suspended: bool) {
         let knows = if self.ledger.is_batched() { LaneId::from(id.container) } else { id };
         self.lane_mut(knows).suspended = suspended;

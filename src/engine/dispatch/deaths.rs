@@ -134,10 +134,7 @@ impl Dispatch {
                 state.would_be_abandoned(id, &scene)
             }
             Stuck::Surely => {
-                scene.culprit = match state.ledger.is_batched() {
-                    true => state.executes_alone(id, &scene.positions),
-                    false => state.lane_at_work(id, &scene),
-                };
+                scene.culprit = state.stuck_lane(id, &scene);
                 state.seats[id.index()].suspended = false;
                 true
             }
@@ -167,16 +164,8 @@ impl Dispatch {
         jobs.sort_unstable(); // each job is refreshed and swept once
         jobs.dedup();
         let by_hand = matches!(death, Death::Killed);
-        let (job, executing, caller) = match scene.culprit() {
-            None => (None, None, Caller::default()),
-            Some((lane, position)) => {
-                let job = state.ledger.lease(lane).map(|lease| lease.job);
-                let orphan = state.ledger.orphan(lane).filter(|_| !by_hand);
-                let executing = state.executing(lane, position);
-                let executing = executing.or(orphan.map(|orphan| (orphan.index, orphan.attempt)));
-                (job, executing, if executing.is_some() { state.caller(lane) } else { Caller::default() })
-            }
-        };
+        let job = scene.culprit.and_then(|lane| state.ledger.lease(lane)).map(|lease| lease.job);
+        let (executing, caller) = state.blamed(scene, by_hand);
         let peak_bytes = state.peak(id, generation);
         let (map, call) = (caller.label().cloned(), caller.call());
         let crash = Arc::new(Crash { container: id, generation, executing, map, call, peak_bytes, death });
@@ -289,6 +278,34 @@ impl State {
         self.lane_at_work(id, scene)
     }
 
+    /// The lane in whose code the thread of a container is stuck. `None` if it is in no attempt, or if the
+    /// attempt is not known.
+    fn stuck_lane(&self, id: ContainerId, scene: &Scene) -> Option<LaneId> {
+        match self.ledger.is_batched() {
+            true => self.executes_alone(id, &scene.positions),
+            false => self.lane_at_work(id, scene),
+        }
+    }
+
+    /// The scene of a container that hangs and is kept. Its runs go on, so they are not fenced. While the
+    /// thread is stuck their positions stand still.
+    pub(super) fn scene_of_hang(&self, id: ContainerId) -> Scene {
+        let at = |lane| Some((lane, self.run(lane)?.look()));
+        let positions = self.ledger.leased_by(id).filter_map(at).collect();
+        let scene = Scene { culprit: None, positions };
+        Scene { culprit: self.stuck_lane(id, &scene), ..scene }
+    }
+
+    /// The input that is blamed for a scene, with its attempt and its caller. A kill by hand names no input
+    /// whose job is over.
+    pub(super) fn blamed(&self, scene: &Scene, by_hand: bool) -> (Option<(u64, Attempt)>, Caller) {
+        let Some((lane, position)) = scene.culprit() else { return (None, Caller::default()) };
+        let orphan = self.ledger.orphan(lane).filter(|_| !by_hand);
+        let executing = self.executing(lane, position);
+        let executing = executing.or(orphan.map(|orphan| (orphan.index, orphan.attempt)));
+        (executing, if executing.is_some() { self.caller(lane) } else { Caller::default() })
+    }
+
     /// The lane whose code does not wait in a task. `None` if all of it waits, so that the thread is in no
     /// attempt.
     fn lane_at_work(&self, id: ContainerId, scene: &Scene) -> Option<LaneId> {
@@ -297,7 +314,9 @@ impl State {
         if is_batched && lanes.first().is_some_and(|first| first.suspended) {
             return None; // the parts of a batch have one task
         }
-        let runs = |lane: &LaneSeat| lane.at_work && (is_batched || !lane.suspended);
+        // A run knows whether its task waits, until it is fenced.
+        let waits = |lane: &LaneSeat| lane.run.as_ref().map_or(lane.suspended, |run| run.is_suspended());
+        let runs = |lane: &LaneSeat| lane.at_work && (is_batched || !waits(lane));
         let mut at_work = lanes.iter().enumerate().filter(|(_, lane)| runs(lane));
         at_work.find_map(|(lane, _)| {
             Some(LaneId::new(id, lane as u32)).filter(|lane| self.is_in_code(*lane, scene))

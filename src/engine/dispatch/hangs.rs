@@ -4,7 +4,7 @@
 //! The ledger knows which containers hang. A function is exhausted if no container is left that takes inputs
 //! and as many threads are left behind as may be, so that none can be created.
 
-use crate::base::ids::LaneId;
+use crate::base::ids::{Attempt, ContainerId};
 use crate::decide::time::Time;
 use crate::engine::caller::Caller;
 use crate::engine::dispatch::State;
@@ -60,15 +60,19 @@ impl State {
         }
     }
 
-    /// Emits that the container of a lane hangs.
-    pub(super) fn emit_hung(&mut self, lane: LaneId, now: Time) {
+    /// Emits that a container hangs. `executing` is the input in whose code its thread is stuck, if that is
+    /// known.
+    pub(super) fn emit_hung(
+        &mut self,
+        container: ContainerId,
+        executing: Option<(u64, Attempt)>,
+        caller: Caller,
+        now: Time,
+    ) {
         self.exhaustion.is_to_be_checked = true;
-        let (container, abandoned) = (lane.container, self.abandoned);
         let (generation, _) = self.ledger.stage(container);
-        let executing = self.ledger.orphan(lane).map(|orphan| (orphan.index, orphan.attempt));
-        let caller = if executing.is_some() { self.caller(lane) } else { Caller::default() };
         let (map, call) = (caller.label().cloned(), caller.call());
-        let (input, attempt) = executing.unzip();
+        let ((input, attempt), abandoned) = (executing.unzip(), self.abandoned);
         let event = Event::Hung { container, generation, map, call, input, attempt, abandoned };
         self.emit_for(event, caller, now);
     }

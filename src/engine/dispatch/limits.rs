@@ -145,11 +145,15 @@ impl Dispatch {
         let id = lane.container;
         let (generation, _) = state.ledger.stage(id);
         if state.abandoned >= self.settings.memory.abandoned_max {
-            if state.ledger.stays(lane, true, now) {
-                state.emit_hung(lane, now);
+            let hangs_anew = state.ledger.stays(lane, true, now);
+            if !hangs_anew && !state.ledger.gives_up_hanging() {
+                return;
             }
-            let executing = state.ledger.orphan(lane).map(|orphan| (orphan.index, orphan.attempt));
-            let caller = if executing.is_some() { state.caller(lane) } else { Caller::default() };
+            // Another lane than the one that was cut first may be the one in whose code the thread is stuck.
+            let (executing, caller) = state.blamed(&state.scene_of_hang(id), false);
+            if hangs_anew {
+                state.emit_hung(id, executing, caller.clone(), now);
+            }
             let (map, call) = (caller.label().cloned(), caller.call());
             let (peak_bytes, death) = (state.peak(id, generation), Death::Unresponsive);
             let crash =

@@ -1,5 +1,6 @@
 //! A test for each fault that the worlds of lanes have found, where no test of the ledger guards it.
 
+use std::cell::RefCell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Waker;
@@ -17,10 +18,12 @@ use crate::decide::retries::Retries;
 use crate::engine::caller::Caller;
 use crate::engine::dispatch::{Dispatch, WorkSeeker};
 use crate::engine::open_call::OpenCall;
+use crate::engine::settings::MemoryRules;
 use crate::simulator::host::Simulation;
 use crate::simulator::lanes::MS;
 use crate::simulator::readers::Woken;
 use crate::simulator::rig::{UNCOUNTED, settings};
+use crate::values::event::Event;
 
 /// How the code of a lane ends after its limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,7 +35,13 @@ enum Ends {
 
 /// A function without state whose containers have two lanes each, and its clock in nanoseconds.
 fn engine(containers: usize, limits: LimitRules) -> (Arc<Dispatch>, Arc<AtomicU64>) {
-    let rules = Rules {
+    let simulation = Simulation::default();
+    let clock = Arc::clone(&simulation.clock);
+    (engine_in(simulation, UNCOUNTED, rules(containers, limits)), clock)
+}
+
+fn rules(containers: usize, limits: LimitRules) -> Rules {
+    Rules {
         containers,
         lanes: 2,
         batch: None,
@@ -42,12 +51,13 @@ fn engine(containers: usize, limits: LimitRules) -> (Arc<Dispatch>, Arc<AtomicU6
         restart: RateLimited::never().into(),
         calls_max: CALLS_MAX_DEFAULT,
         limits,
-    };
-    let simulation = Simulation::default();
-    let clock = Arc::clone(&simulation.clock);
-    let engine = Arc::new(Dispatch::new(settings(rules, UNCOUNTED), Arc::new(simulation)));
+    }
+}
+
+fn engine_in(simulation: Simulation, memory: MemoryRules, rules: Rules) -> Arc<Dispatch> {
+    let engine = Arc::new(Dispatch::new(settings(rules, memory), Arc::new(simulation)));
     engine.supervise(|_| ());
-    (engine, clock)
+    engine
 }
 
 #[test]
@@ -110,5 +120,69 @@ fn code_that_has_returned_after_its_limit_does_not_end_a_container_that_asks_for
         let lives = engine.under_lock(|state| state.ledger.is_current(id, generation));
         assert_eq!(lives, ends != Ends::NotAtAll, "{ends:?}");
         drop((call, seeker));
+    }
+}
+
+#[test]
+fn the_input_in_whose_code_a_thread_is_stuck_is_named_and_not_the_one_that_was_cut_first() {
+    // The third call begins after `later`. Its poll blocks, or it waits as well and the thread is elsewhere.
+    for (later, blocks, named) in
+        [(10 * MS, true, Some(3)), (80 * MS, true, Some(3)), (10 * MS, false, None), (80 * MS, false, None)]
+    {
+        let simulation = Simulation::default();
+        let (clock, heard) = (Arc::clone(&simulation.clock), Arc::clone(&simulation.heard));
+        let limits = LimitRules { timeout: Some(100 * MS), ..LimitRules::default() };
+        let rules = Rules { restart: RateLimited::new().into(), ..rules(2, limits) };
+        let engine = engine_in(simulation, MemoryRules { abandoned_max: 1, ..UNCOUNTED }, rules);
+        let seekers: Vec<_> = engine
+            .create()
+            .into_iter()
+            .map(|(id, generation)| {
+                assert!(engine.launch(id, generation) && engine.entered(id, generation));
+                (id, RefCell::new(WorkSeeker::new(&engine, id, generation)))
+            })
+            .collect();
+        let passes = |time: Duration| {
+            clock.fetch_add(time.as_nanos() as u64, Ordering::Relaxed);
+            engine.look_at_limits();
+        };
+        let begins = |at: usize, lane: u32| {
+            let call = OpenCall::begin::<u64, u64>(&engine, 1, Caller::default(), None, Limits::default());
+            let (id, seeker) = &seekers[at];
+            let lane = LaneId::new(*id, lane);
+            let Next::Work(work) = seeker.borrow_mut().look(Waker::noop(), lane, &mut Vec::new()) else {
+                panic!("there is a call")
+            };
+            assert!(work.run.begin::<u64, u64, u64>().is_some());
+            (call.expect("it takes calls"), work.run)
+        };
+        let (left, _) = begins(0, 0);
+        passes(100 * MS);
+        passes(50 * MS);
+        assert_eq!(
+            engine.status().containers.abandoned,
+            1,
+            "the thread of the first container is left behind"
+        );
+
+        let (first, waits) = begins(1, 0);
+        assert!(waits.suspend());
+        passes(later);
+        let (second, run) = begins(1, 1);
+        assert!(blocks || run.suspend());
+        passes(100 * MS - later);
+        assert!(waits.is_fenced() && !run.is_fenced(), "the second call is cut");
+        passes(10 * MS);
+        passes(40 * MS);
+        let mut told: Vec<Event> =
+            heard.lock().expect("no test panics with it").iter().map(|(event, _)| event.clone()).collect();
+        told.retain(|event| matches!(event, Event::Hung { .. } | Event::GaveUp(_)));
+        let [Event::Hung { call, input, .. }, Event::GaveUp(gave_up)] = &told[..] else {
+            panic!("it hangs, and gives up: {told:?}")
+        };
+        let (by_hang, crash) = ((*call, *input), gave_up.last());
+        assert_eq!(by_hang, (named, named.map(|_| 0)), "{later:?}, blocks: {blocks}");
+        assert_eq!((crash.call, crash.executing.map(|(input, _)| input)), by_hang);
+        drop((left, first, second));
     }
 }

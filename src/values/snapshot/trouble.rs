@@ -407,7 +407,8 @@ pub enum Happening {
     Exhausted,
     /// The function was exhausted, and is no more.
     ExhaustionEnded,
-    /// Calls were refused because the function is overloaded.
+    /// Calls were refused because the function is overloaded. An overload has one line, which is rewritten
+    /// while the overload goes on.
     Overloaded {
         /// The number of calls that were refused since the overload began.
         refused: u64,
