@@ -563,8 +563,8 @@ fn only_what_crosses_the_limit_alone_is_charged() {
         let Cause::Poisoned(crashes) = failure.cause() else { panic!("{failure}") };
         assert!(crashes.iter().all(|crash| matches!(crash.death, Death::MemoryLimit { .. })), "{failure}");
         assert_eq!(failure.attempts(), 3, "the crossing beside others is free, and two alone are charged");
-        assert_eq!(f.status().restarts, 0, "the container lives on");
-        assert_eq!(f.status().containers.abandoned, 0);
+        // Where other programs hold the thread up for longer than the watch waits, the watch replaces it.
+        until("no thread is left behind", || f.status().containers.abandoned == 0);
     });
 }
 

@@ -87,6 +87,7 @@ fn an_input_that_exceeds_the_memory_beside_others_pays_only_when_it_is_alone() {
     let rehearsal = rehearsal.exceeds_memory(1, 1).exceeds_memory(1, 2);
     let (outcomes, record) = rehearsal.run(0..4).expect("valid settings");
     assert_eq!(outcomes[1].as_ref().ok(), Some(&3), "the first was free: {record}");
+    assert_eq!(record.restarts(), 0, "the container lives on: {record}");
     assert!(record.crashes().all(|(_, crash)| matches!(crash.death, Death::MemoryLimit { .. })));
 }
 
