@@ -328,6 +328,31 @@ fn inputs_leased_ahead_are_watched_although_the_watching_container_finds_other_w
     drop((cheap, map, call));
 }
 
+/// Inputs that are leased ahead need a container that looks for them until one has looked, however late the
+/// woken containers are. A late one may find other work, or take over the inputs of another lease.
+#[test]
+fn a_lease_of_several_inputs_is_watched_until_a_container_has_looked() {
+    let rig = Rig::new(6);
+    let cheap = rig.map_of(1_000, 1_000);
+    while let Some(run) = rig.ask(0) {
+        rig.clock.fetch_add(7_000 * run.places().len() as u64, Ordering::Relaxed);
+        execute(&run);
+    }
+    rig.work();
+    rig.clock.fetch_add(20_000_000, Ordering::Relaxed);
+    (0..6).for_each(|at| assert!(rig.ask(at).is_none(), "there is nothing to do"));
+    rig.woken();
+    let map = rig.map_of(6, 1_000);
+    let first = *rig.woken().first().expect("there is work");
+    let ahead = rig.ask(first).expect("inputs");
+    assert!(ahead.places().len() > 1 && ahead.begin::<u64, u64, u64>().is_some());
+    let needs_a_watch = || rig.engine.under_lock(|state| state.needs_a_watch(rig.engine.now()));
+    assert!(needs_a_watch(), "none of those that sleep looks by itself");
+    rig.clock.fetch_add(20_000_000, Ordering::Relaxed); // those that were woken have not looked yet
+    assert!(needs_a_watch(), "still none has looked");
+    drop((cheap, map));
+}
+
 /// The number of claims that a map of 100 000 inputs of 1 µs takes. Its consumer takes `taken_meanwhile`
 /// outcomes while both containers execute a lease.
 fn claims(taken_meanwhile: usize) -> usize {

@@ -108,6 +108,7 @@ impl Dispatch {
             Next::Work(lease) => {
                 if lease.span.len > state.ledger.batch_size() {
                     state.lent_ahead = Some(now);
+                    state.steal_after.get_or_insert(now); // until a look has found that nothing is left
                 }
                 if !state.ledger.is_batched() {
                     // The event that woke this container may bring work for others too.
