@@ -15,6 +15,8 @@ pub(crate) mod prefetch;
 #[cfg(test)]
 mod races;
 mod rest;
+#[cfg(test)]
+mod rest_tests;
 pub(crate) mod retained;
 pub(crate) mod run;
 pub(crate) mod shape;
