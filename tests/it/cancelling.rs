@@ -150,7 +150,7 @@ fn a_cancelled_input_that_fails_is_not_retried() {
             .start()
             .expect("valid");
         let call = f.call(0);
-        until("it executes", || f.status().executing == 1);
+        until("its code has begun", || executions.load(Ordering::SeqCst) == 1);
         drop(call);
         assert_eq!(f.call(1).wait().expect("it succeeds"), 1);
         // A retry would be executed behind the call, and before the function is idle.
