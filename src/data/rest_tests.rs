@@ -1,5 +1,4 @@
-//! Tests of [`Rest`]. They are in a file of their own, because the model checker's binary takes in the file that
-//! they test.
+//! Tests of [`Rest`]. They are apart from it, because the model checker includes that file.
 
 use crate::data::rest::Rest;
 
