@@ -176,56 +176,43 @@ fn outcomes_are_taken_while_others_are_computed_and_the_last_owner_drops_the_res
     }
 }
 
+/// A thread executes a run by `work`, and is fenced after a few moments. Its input is executed again at once.
+/// Returns the result of `work`, and whether the fence has found a task at rest.
+fn fenced_in_between<T: Send>(round: u64, work: impl FnOnce(&Run) -> T + Send) -> (T, bool) {
+    let alive = Arc::default();
+    let chunk = chunk(&alive);
+    let result = thread::scope(|scope| {
+        let run = Arc::new(Run::new(Arc::clone(&chunk), 0, INPUTS));
+        let executed = Arc::clone(&run);
+        let fenced = scope.spawn(move || work(&executed));
+        let consumed = Arc::clone(&chunk);
+        let consumer = scope.spawn(move || consume(&consumed, INPUTS));
+        wait(round);
+        let at = fence(&run, &chunk);
+        let at_rest = run.is_suspended();
+        let rest = Run::new(Arc::clone(&chunk), at, INPUTS);
+        drop((run, chunk));
+        execute(&rest);
+        drop(rest);
+        assert_eq!(consumer.join().expect("no panic"), in_order(INPUTS));
+        (fenced.join().expect("no panic"), at_rest)
+    });
+    assert_eq!(alive.load(Ordering::SeqCst), 0);
+    result
+}
+
 #[test]
 fn a_refused_input_is_executed_again_while_the_fenced_thread_still_reads_it() {
-    let mut refused = 0;
-    for round in 0..ROUNDS {
-        let alive = Arc::default();
-        let chunk = chunk(&alive);
-        thread::scope(|scope| {
-            let run = Arc::new(Run::new(Arc::clone(&chunk), 0, INPUTS));
-            let executed = Arc::clone(&run);
-            let fenced = scope.spawn(move || execute(&executed));
-            let consumed = Arc::clone(&chunk);
-            let consumer = scope.spawn(move || consume(&consumed, INPUTS));
-            wait(round);
-            let at = fence(&run, &chunk);
-            let rest = Run::new(Arc::clone(&chunk), at, INPUTS);
-            drop(chunk);
-            execute(&rest);
-            drop(rest);
-            assert_eq!(consumer.join().expect("no panic"), in_order(INPUTS));
-            refused += fenced.join().expect("no panic");
-        });
-        assert_eq!(alive.load(Ordering::SeqCst), 0);
-    }
+    let refused: u64 = (0..ROUNDS).map(|round| fenced_in_between(round, execute).0).sum();
     println!("{refused} of {ROUNDS} answers were refused by the fence");
 }
 
 #[test]
 fn a_task_that_waits_is_fenced_and_its_input_is_executed_elsewhere() {
-    let (mut fenced, mut at_rest) = (0, 0);
-    for round in 0..ROUNDS {
-        let alive = Arc::default();
-        let chunk = chunk(&alive);
-        thread::scope(|scope| {
-            let run = Arc::new(Run::new(Arc::clone(&chunk), 0, INPUTS));
-            let executed = Arc::clone(&run);
-            let task = scope.spawn(move || execute_in_task(&executed));
-            let consumed = Arc::clone(&chunk);
-            let consumer = scope.spawn(move || consume(&consumed, INPUTS));
-            wait(round);
-            let at = fence(&run, &chunk);
-            at_rest += u64::from(run.is_suspended());
-            let rest = Run::new(Arc::clone(&chunk), at, INPUTS);
-            drop((run, chunk));
-            execute(&rest);
-            drop(rest);
-            assert_eq!(consumer.join().expect("no panic"), in_order(INPUTS));
-            fenced += u64::from(task.join().expect("no panic"));
-        });
-        assert_eq!(alive.load(Ordering::SeqCst), 0);
-    }
+    let rounds: Vec<(bool, bool)> =
+        (0..ROUNDS).map(|round| fenced_in_between(round, execute_in_task)).collect();
+    let fenced = rounds.iter().filter(|(is_fenced, _)| *is_fenced).count();
+    let at_rest = rounds.iter().filter(|(_, at_rest)| *at_rest).count();
     println!("{fenced} of {ROUNDS} tasks were fenced, {at_rest} of them at rest");
     assert!(cfg!(miri) || at_rest > 0, "a fence has found no task at rest");
 }

@@ -536,6 +536,7 @@ impl Ledger {
         self.containers[id.container.index()].orphans.get(&id.lane).copied()
     }
 
+    /// Sets the execution in a lane that goes on, or forgets it.
     pub(super) fn set_orphan(&mut self, id: LaneId, orphan: Option<Orphan>) {
         let orphans = &mut self.containers[id.container.index()].orphans;
         match orphan {
