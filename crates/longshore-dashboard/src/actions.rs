@@ -25,7 +25,7 @@ const WAITING_MAX: usize = 8;
 ///
 /// let actions = Actions::KILL | Actions::RESET;
 /// assert!(actions.contains(Actions::KILL) && !actions.contains(Actions::DRAIN));
-/// assert_eq!(actions | Actions::DRAIN, Actions::ALL);
+/// assert_eq!(actions | Actions::DRAIN | Actions::PAUSE, Actions::ALL);
 /// ```
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub struct Actions(u8);
