@@ -267,8 +267,15 @@ impl MapBuffers {
         if let Some(moved_out) = self.moved_out.get(&index) {
             return Some(moved_out);
         }
-        let (first, chunk) = self.chunks.range(..=index).next_back()?;
-        (index - first < chunk.len()).then_some(chunk)
+        let holds = |(first, chunk): &(&u64, &Arc<Chunk>)| {
+            index.checked_sub(**first).is_some_and(|place| place < chunk.len())
+        };
+        // New inputs are leased from the last chunk, and the consumer of an ordered map reads the first. To
+        // look at the two costs far less than a search.
+        let last = self.chunks.last_key_value().filter(holds);
+        let at_an_end = last.or_else(|| self.chunks.first_key_value().filter(holds));
+        let found = at_an_end.or_else(|| self.chunks.range(..=index).next_back().filter(holds));
+        found.map(|(_, chunk)| chunk)
     }
 
     /// Moves an input that is executed again into a chunk of its own. Returns the chunk that it came in, if
