@@ -100,7 +100,7 @@ pub(crate) struct MapBuffers {
     /// Ranges of inputs that have ended and whose failures are not made yet, by their first index.
     ended: BTreeMap<u64, Ended>,
     /// The outcomes that were not given to the consumer yet, if they are yielded in completion order.
-    pub(super) ready: VecDeque<Finished>,
+    ready: VecDeque<Finished>,
     /// The error with which the map ends after its outcomes.
     pub(crate) end: Option<MapEnd>,
     /// Whether the source has ended, by itself or because the map ended.
@@ -205,6 +205,20 @@ impl MapBuffers {
     pub(crate) fn is_failure_due(&self, index: u64) -> bool {
         let before = self.ended.range(..=index).next_back();
         before.is_some_and(|(first, ended)| index - first < ended.len)
+    }
+
+    /// Whether the consumer has been given all outcomes that were committed, in completion order.
+    pub(super) fn has_none_ready(&self) -> bool {
+        self.ready.is_empty()
+    }
+
+    /// Removes the places that were finished first, and those that were finished after them. Many inputs in
+    /// flight are a range each, and not each is to cost the consumer a look under the lock.
+    pub(super) fn take_ready(&mut self) -> Option<(Finished, VecDeque<Finished>)> {
+        let first = self.ready.pop_front()?;
+        let keeps_its_memory = self.ready.is_empty();
+        let behind = if keeps_its_memory { VecDeque::new() } else { std::mem::take(&mut self.ready) };
+        Some((first, behind))
     }
 
     /// Whether any input has ended whose failure is not made yet.
