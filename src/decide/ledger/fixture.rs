@@ -22,9 +22,29 @@ use crate::values::crash::{Crash, Death, Panic};
 pub(super) const FIRST: ContainerId = ContainerId(0);
 pub(super) const SECOND: ContainerId = ContainerId(1);
 pub(super) const START: Time = Time(Duration::ZERO);
+pub(super) const MS: Duration = Duration::from_millis(1);
 
 /// A container leaves its code as it dies, and there is room for others that do not.
 pub(super) const UNCROWDED: Leaving = Leaving { abandoned: false, pressure: Pressure::None };
+
+/// A thread is left behind, under this pressure.
+pub(super) const fn abandoned(pressure: Pressure) -> Leaving {
+    Leaving { abandoned: true, pressure }
+}
+
+/// One container that never gives up, and has a call.
+pub(super) fn one(retries: Retries, crash_retries: u32) -> (Rig, InputId) {
+    let mut rig = Rig::with(1, RateLimited::never(), retries, crash_retries);
+    let job = rig.call();
+    rig.enters(FIRST, START);
+    (rig, InputId { job, index: 0 })
+}
+
+/// The numbers of inputs that ended as ok, failed, poisoned, cancelled and given up.
+pub(super) fn endings(rig: &Rig, job: JobId) -> [u64; 5] {
+    let counts = rig.ledger.job(job).expect("it is open").counts();
+    [counts.ok, counts.failed, counts.poisoned, counts.cancelled, counts.given_up]
+}
 
 /// The rules of a function with this number of containers. Each executes one input at a time.
 pub(super) fn rules(containers: usize) -> Rules {

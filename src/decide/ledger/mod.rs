@@ -21,6 +21,7 @@
 mod batches;
 #[cfg(test)]
 mod batches_tests;
+mod blame;
 mod containers;
 mod causes;
 mod deadlines;
@@ -28,6 +29,7 @@ mod deadlines;
 mod explained;
 #[cfg(test)]
 mod fixture;
+mod giving_up;
 mod jobs;
 #[cfg(test)]
 pub(crate) mod lanes;
@@ -37,7 +39,10 @@ mod leavers;
 mod limits;
 #[cfg(test)]
 mod limits_tests;
+mod outcomes;
 mod queue;
+mod requeue;
+mod scene;
 mod seen;
 mod steal;
 mod suspects;
@@ -64,6 +69,7 @@ use crate::values::gave_up::GaveUp;
 pub(crate) use crate::base::position::Position;
 pub(crate) use batches::Batching;
 use batches::Half;
+pub(crate) use blame::AfterCrash;
 use causes::Causes;
 pub(crate) use containers::{Change, ContainerStage};
 use containers::{ContainerEntry, Lane, StageCounts};
@@ -72,14 +78,16 @@ pub(crate) use lease::{Assignment, Lease, LeaseKind, Sources, Takers};
 use leased::Leased;
 pub(crate) use limits::DueLimit;
 use limits::RunningLimits;
+pub(crate) use outcomes::{AfterFailure, Retryable};
 pub(super) use queue::Queue;
 pub(crate) use queue::Ticket;
+pub(crate) use scene::{Leaving, Pressure, Scene};
 pub(crate) use steal::Steal;
 use suspects::Suspects;
 pub(crate) use suspects::{CrashNumber, Ready};
 pub(crate) use timeouts::{AfterCut, CutBy, LaneStep};
 use totals::LedgerTotals;
-pub(crate) use verdict::{AfterCrash, AfterFailure, Leaving, Pressure, Retryable, Scene, Verdict};
+pub(crate) use verdict::Verdict;
 
 /// The settings of the ledger, which were validated before.
 #[derive(Debug, Clone)]
