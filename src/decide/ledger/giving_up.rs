@@ -49,7 +49,9 @@ impl Ledger {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::decide::ledger::fixture::{FIRST, Rig, SECOND, START, UNCROWDED, abandoned, at};
+    use crate::decide::ledger::fixture::{
+        FIRST, Rig, SECOND, START, UNCROWDED, abandoned, at, enters, ledger,
+    };
     use crate::decide::restart::{CrashLoopBackoff, RateLimited, Restart};
 
     #[test]
@@ -119,5 +121,19 @@ mod tests {
         assert!(rig.ledger.give_up_if_deserted());
         assert!(rig.ledger.gave_up().is_some());
         assert!(!rig.ledger.give_up_if_deserted(), "it gives up once");
+    }
+
+    #[test]
+    fn a_function_is_deserted_only_where_it_may_give_up() {
+        for (policy, may_give_up) in
+            [(RateLimited::new().into(), true), (CrashLoopBackoff::new().into(), false)]
+        {
+            let mut ledger = ledger(policy);
+            let first = enters(&mut ledger, FIRST);
+            assert!(!ledger.is_deserted(), "a container is live");
+            ledger.thread_ended(FIRST, first);
+            ledger.left(FIRST, first);
+            assert_eq!(ledger.is_deserted(), may_give_up, "no container exists");
+        }
     }
 }

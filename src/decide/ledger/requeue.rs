@@ -12,10 +12,9 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use crate::base::ids::{Attempt, InputId, LaneId};
+use crate::base::ids::{InputId, LaneId};
 use crate::decide::claim_sizer::ClaimSizer;
 use crate::decide::job::{InputRecord, Job, Span, Waits};
-use crate::decide::ledger::containers::Orphan;
 use crate::decide::ledger::{Lease, LeaseKind, Ledger, Position};
 use crate::decide::time::Time;
 
@@ -51,18 +50,6 @@ impl Ledger {
         }
         let begun = if executing.is_some() { HadBegun::First } else { HadBegun::Nothing };
         self.release(id, begun, together, now);
-    }
-
-    /// The facts about the execution of an input that goes on as an orphan.
-    pub(super) fn orphan_of(&self, input: InputId, together: u64) -> Orphan {
-        let record = self.record(input);
-        Orphan {
-            index: input.index,
-            attempt: record.map_or(Attempt::FIRST, InputRecord::attempt),
-            together,
-            suspect: record.is_some_and(InputRecord::is_suspect),
-            counted: record.and_then(|record| record.counted),
-        }
     }
 
     /// `executing` is the number of inputs that had begun and have not ended.
@@ -209,7 +196,7 @@ impl Ledger {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::decide::ledger::fixture::{FIRST, MS, Rig, SECOND, START, UNCROWDED, at, one};
+    use crate::decide::ledger::fixture::{FIRST, MS, Rig, SECOND, START, UNCROWDED, at};
     use crate::decide::life::Next;
     use crate::decide::restart::RateLimited;
     use crate::decide::retries::Retries;
@@ -283,32 +270,6 @@ mod tests {
         rig.kills(FIRST, UNCROWDED, START);
         rig.enters(FIRST, START);
         assert_eq!(rig.takes(FIRST, START).job, calls[1]);
-    }
-
-    #[test]
-    fn what_executes_as_its_job_ends_is_known_until_the_container_claims_again() {
-        let (mut rig, input) = one(Retries::new(0), 3);
-        rig.takes(FIRST, START);
-        rig.crashes(FIRST, at(1));
-        rig.enters(FIRST, at(1));
-        rig.takes(FIRST, at(2));
-        rig.ledger.recalled(FIRST.into(), Some(Position { at: 0, begun: true }), at(3));
-        let known =
-            Orphan { index: 0, attempt: Attempt(2), together: 1, suspect: true, counted: Some(at(1)) };
-        assert_eq!(rig.ledger.orphan(FIRST), Some(known));
-        assert_eq!(rig.ledger.job(input.job).map(|job| job.counts().replayed), Some(1), "it has begun");
-        rig.ledger.take_pending(input.job);
-        rig.claims(FIRST, at(4));
-        assert_eq!(rig.ledger.orphan(FIRST), None);
-    }
-
-    #[test]
-    fn what_had_not_begun_as_its_job_ends_is_no_stray() {
-        let (mut rig, _) = one(Retries::new(0), 3);
-        rig.takes(FIRST, START);
-        rig.ledger.recalled(FIRST.into(), Some(Position { at: 0, begun: false }), at(3));
-        assert_eq!(rig.ledger.orphan(FIRST), None);
-        assert!(matches!(rig.claims(FIRST, at(3)), Next::Work(_)), "it waits as before");
     }
 
     #[test]
