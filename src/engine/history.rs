@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use crate::base::ids::{Attempt, ContainerId};
 use crate::decide::time::Time;
+use crate::decide::wave::{Coming, Wave};
 use crate::values::crash::{Crash, CrashKind};
 use crate::values::event::Event;
 use crate::values::health::CRASHING_OVER;
@@ -306,8 +307,9 @@ pub(crate) struct History {
     /// The last lines about kills and about poisoned inputs.
     killed_line: u64,
     poisoned_line: u64,
-    /// The line about the overload that goes on, or 0 if there is none.
-    overloaded_line: u64,
+    /// The overloads that come and go, and the last line about them.
+    overloads: Wave,
+    overload_line: u64,
 }
 
 impl History {
@@ -331,7 +333,8 @@ impl History {
             changes: 0,
             killed_line: 0,
             poisoned_line: 0,
-            overloaded_line: 0,
+            overloads: Wave::NEVER,
+            overload_line: 0,
         }
     }
 
@@ -385,12 +388,20 @@ impl History {
             Fact::Exhausted => _ = self.tell(at, Happening::Exhausted, 0),
             Fact::ExhaustionEnded => _ = self.tell(at, Happening::ExhaustionEnded, 0),
             Fact::Overloaded { refused, ended: false } => {
-                self.overloaded_line =
-                    self.refresh(at, Happening::Overloaded { refused }, self.overloaded_line);
+                let coming = self.overloads.is_there(refused, now);
+                let what = Happening::Overloaded { refused: self.overloads.events() };
+                let before = if matches!(coming, Coming::First { .. }) { 0 } else { self.overload_line };
+                self.overload_line = self.refresh(at, what, before);
+                self.counts_overloads();
             }
             Fact::Overloaded { refused, ended: true } => {
-                self.overloaded_line = 0;
-                self.tell(at, Happening::OverloadEnded { refused }, 0);
+                self.overloads.is_gone(refused, now);
+                let what = Happening::OverloadEnded { refused: self.overloads.events() };
+                // The first overload of a wave has a line for its end. If it comes again, that line is
+                // rewritten.
+                let before = if self.overloads.is_folded() { self.overload_line } else { 0 };
+                self.overload_line = self.refresh(at, what, before);
+                self.counts_overloads();
             }
             Fact::GaveUp => {
                 self.give_ups += 1;
@@ -406,6 +417,14 @@ impl History {
             Fact::Paused => _ = self.tell(at, Happening::Paused, 0),
             Fact::Resumed => _ = self.tell(at, Happening::Resumed, 0),
             Fact::Ended => _ = self.tell(at, Happening::Ended, 0),
+        }
+    }
+
+    /// Writes into the line about overloads that come and go how many there were.
+    fn counts_overloads(&mut self) {
+        let line = self.log.binary_search_by_key(&self.overload_line, |line| line.seq);
+        if let Some(line) = line.ok().and_then(|place| self.log.get_mut(place)) {
+            line.count = self.overloads.comings();
         }
     }
 
@@ -748,13 +767,35 @@ mod tests {
         let crash = (1, 1, Happening::Crashed { number: 1 });
         assert_eq!(lines, [crash, (2, 1 + seconds, Happening::Overloaded { refused: seconds })]);
         assert_eq!((history.log[1].at, history.log[1].last), (at(1000).0, at(1000 * seconds).0));
-        let (before, after) = (1000 * seconds + 1, 1000 * seconds + 2);
+        let (before, after) = (1000 * seconds + 1, 1000 * seconds + 60_001);
         history.hear(Fact::Overloaded { refused: seconds, ended: true }, at(before));
         history.hear(Fact::Overloaded { refused: 1, ended: false }, at(after));
         assert_eq!(history.log[1].what, Happening::Overloaded { refused: seconds });
         let last: Vec<_> = history.log.iter().skip(2).map(|line| line.what).collect();
         let ended = Happening::OverloadEnded { refused: seconds };
         assert_eq!(last, [ended, Happening::Overloaded { refused: 1 }], "the next one has its own line");
+    }
+
+    #[test]
+    fn overloads_that_come_and_go_are_two_lines_however_often() {
+        let mut history = history();
+        history.hear(death_of(0, panicked("m", Some("here"))), at(0));
+        let mut last = Vec::new();
+        for coming in 1..=4 * LOG_MAX as u64 {
+            let begins = 20_000 * coming;
+            history.hear(Fact::Overloaded { refused: 1, ended: false }, at(begins));
+            history.hear(Fact::Overloaded { refused: 5, ended: false }, at(begins + 1_000));
+            let there = history.log.back().map(|line| (line.what, line.count));
+            assert_eq!(there, Some((Happening::Overloaded { refused: 5 * coming }, coming)));
+            history.hear(Fact::Overloaded { refused: 5, ended: true }, at(begins + 11_000));
+            let gone = history.log.back().map(|line| (line.what, line.count));
+            assert_eq!(gone, Some((Happening::OverloadEnded { refused: 5 * coming }, coming)));
+            last = history.log.iter().map(|line| (line.what, line.last)).collect();
+        }
+        let crash = (Happening::Crashed { number: 1 }, at(0).0);
+        let first = (Happening::Overloaded { refused: 5 }, at(21_000).0);
+        let ended = Happening::OverloadEnded { refused: 20 * LOG_MAX as u64 };
+        assert_eq!(last, [crash, first, (ended, at(80_000 * LOG_MAX as u64 + 11_000).0)]);
     }
 
     #[test]

@@ -19,6 +19,7 @@ use crate::contain::unwind::ignore_panic;
 use crate::decide::ledger::{Change, ContainerStage};
 use crate::decide::storm::StormReport;
 use crate::decide::time::Time;
+use crate::decide::wave::WaveReport;
 use crate::engine::actor::Happened;
 use crate::engine::caller::Caller;
 use crate::engine::events::{EventQueue, Events};
@@ -81,6 +82,10 @@ impl Telemetry<'_> {
     pub(crate) fn log(self, event: &Event, caller: &Caller, mut detail: Detail) {
         if let Detail::NextStorm { before } = detail {
             self.storm(event, before); // an end names no input, so the event need not be one of that storm
+            detail = Detail::InFull { repeats: 0 };
+        }
+        if let Detail::NextWave { before } = detail {
+            self.overloads(before);
             detail = Detail::InFull { repeats: 0 };
         }
         match event {
@@ -164,6 +169,12 @@ impl Telemetry<'_> {
             Event::ExhaustionEnded { after } => {
                 tracing::info!(target: TARGET, app, function, ?after, "function no longer exhausted");
             }
+            Event::Overloaded { max, refused, since } if detail == Detail::Folded => {
+                tracing::debug!(target: TARGET, app, function, calls_max = max, refused, ?since, "calls refused again");
+            }
+            Event::OverloadEnded { refused, lasted } if detail == Detail::Folded => {
+                tracing::debug!(target: TARGET, app, function, refused, ?lasted, "not overloaded for now");
+            }
             Event::Overloaded { max, refused, since } => {
                 tracing::warn!(
                     target: TARGET, app, function, calls_max = max, refused, ?since, advice = CALL_LESS, "calls refused"
@@ -232,6 +243,20 @@ impl Telemetry<'_> {
         );
     }
 
+    /// Logs overloads that come and go and were only counted, or that they are over.
+    pub(super) fn overloads(self, report: WaveReport) {
+        let Self { app, function } = self;
+        ignore_panic(|| match report {
+            WaveReport::GoesOn { comings, events, since } => tracing::warn!(
+                target: TARGET, app, function, overloads = comings, refused = events, ?since, advice = CALL_LESS,
+                "calls refused again and again"
+            ),
+            WaveReport::Over { comings, events, lasted } => tracing::info!(
+                target: TARGET, app, function, overloads = comings, refused = events, ?lasted, "no longer overloaded"
+            ),
+        });
+    }
+
     fn poisoned(self, caller: &Caller, index: u64, attempts: Attempt) {
         let Self { app, function } = self;
         let (map, call, input) = (caller.label().map(|label| &**label), caller.call(), caller.input(index));
@@ -279,7 +304,7 @@ impl Telemetry<'_> {
         let Event::Expired { input, inputs, limit, .. } = event else { return };
         let (map, call, input) = (caller.label().map(|label| &**label), caller.call(), caller.input(*input));
         ignore_panic(|| match detail {
-            Detail::InFull { .. } | Detail::NextStorm { .. } => tracing::info!(
+            Detail::InFull { .. } | Detail::NextStorm { .. } | Detail::NextWave { .. } => tracing::info!(
                 target: TARGET, app, function, map, call, input, inputs, ?limit, "deadline exceeded by inputs that waited"
             ),
             Detail::Folded => tracing::debug!(
@@ -310,12 +335,14 @@ impl Telemetry<'_> {
         let (map, call, input) = (caller.label().map(|label| &**label), caller.call(), caller.input(*input));
         let attempt = attempt.get();
         ignore_panic(|| match (detail, *is_deadline) {
-            (Detail::InFull { .. } | Detail::NextStorm { .. }, true) => {
+            (Detail::InFull { .. } | Detail::NextStorm { .. } | Detail::NextWave { .. }, true) => {
                 tracing::info!(target: TARGET, app, function, map, call, input, attempt, ?limit, "deadline exceeded");
             }
-            (Detail::InFull { .. } | Detail::NextStorm { .. }, false) => tracing::info!(
-                target: TARGET, app, function, map, call, input, attempt, ?limit, is_retried, "attempt timed out"
-            ),
+            (Detail::InFull { .. } | Detail::NextStorm { .. } | Detail::NextWave { .. }, false) => {
+                tracing::info!(
+                    target: TARGET, app, function, map, call, input, attempt, ?limit, is_retried, "attempt timed out"
+                )
+            }
             (Detail::Folded, true) => tracing::debug!(
                 target: TARGET, app, function, map, call, input, attempt, ?limit, "deadline exceeded again"
             ),
@@ -756,6 +783,25 @@ pub(crate) mod tests {
             let next = said(|| TELEMETRY.log(&event, &Caller::default(), Detail::NextStorm { before: over }));
             assert_eq!(next, [end, &first[0]], "the end of the storm before comes first");
         }
+    }
+
+    #[test]
+    fn overloads_that_come_and_go_are_logged_with_their_numbers_and_each_at_the_debug_level() {
+        let begins = Event::Overloaded { max: 16, refused: 1, since: Duration::ZERO };
+        let ends = Event::OverloadEnded { refused: 3, lasted: SECOND };
+        let folded = |event| said(|| TELEMETRY.log(event, &Caller::default(), Detail::Folded));
+        assert_eq!(folded(&begins), ["DEBUG calls refused again calls_max=16 refused=1 since=0ns"]);
+        assert_eq!(folded(&ends), ["DEBUG not overloaded for now lasted=1s refused=3"]);
+        let goes_on = WaveReport::GoesOn { comings: 5, events: 90, since: 60 * SECOND };
+        let sum = "WARN calls refused again and again advice=call less often, give the function more containers, or \
+                   wait for room with reserve overloads=5 refused=90 since=60s";
+        assert_eq!(said(|| TELEMETRY.overloads(goes_on)), [sum]);
+        let over = WaveReport::Over { comings: 5, events: 90, lasted: 60 * SECOND };
+        let end = "INFO no longer overloaded lasted=60s overloads=5 refused=90";
+        assert_eq!(said(|| TELEMETRY.overloads(over)), [end]);
+        let first = said(|| TELEMETRY.log(&begins, &Caller::default(), IN_FULL));
+        let next = said(|| TELEMETRY.log(&begins, &Caller::default(), Detail::NextWave { before: over }));
+        assert_eq!(next, [end, &first[0]], "the end of the wave before comes first");
     }
 
     #[test]
