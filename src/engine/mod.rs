@@ -38,6 +38,7 @@ pub(crate) mod outbox;
 pub(crate) mod place;
 pub(crate) mod planned;
 pub(crate) mod progress_handle;
+pub(crate) mod ready_request;
 pub(crate) mod registry;
 pub(crate) mod running;
 pub(crate) mod settings;

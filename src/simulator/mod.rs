@@ -41,6 +41,7 @@ mod permits;
 mod plan;
 mod policy;
 mod readers;
+mod ready_requests;
 mod rig;
 mod status;
 mod supervisor;
