@@ -47,6 +47,7 @@ pub(crate) mod signals;
 pub(crate) mod span;
 pub(crate) mod spawn;
 pub(crate) mod subscribers;
+mod sync_body;
 pub(crate) mod telemetry;
 #[cfg(test)]
 mod telemetry_tests;
