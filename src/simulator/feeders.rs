@@ -158,7 +158,8 @@ impl World {
                     self.engine.under_lock(|state| state.buffers.map(job).is_none_or(|buffers| buffers.over));
                 self.engine.fed_too_late(job, input);
                 if !told {
-                    self.model.refused(job);
+                    let now = self.now();
+                    self.model.refused(job, now);
                 }
                 self.sync_pulled();
                 self.feeder_over(at, FeederEnd::Stopped);

@@ -88,7 +88,11 @@ impl SimTask {
         unsafe { self.run.chunk.drop_input(place) };
     }
 
-    fn index(&self, place: usize) -> u64 {
+    pub(super) fn attempt(&self) -> u32 {
+        self.lease.attempt.get()
+    }
+
+    pub(super) fn index(&self, place: usize) -> u64 {
         self.run.chunk.first() + place as u64
     }
 }
@@ -256,6 +260,7 @@ impl World {
             }
             Act::EnterAnew => {
                 let begun = self.perform(at);
+                self.comes_out(id, generation, None);
                 self.model.interrupted(id, generation, self.now());
                 self.begun(at, begun, false)
             }
@@ -317,7 +322,7 @@ impl World {
         let living = &mut self.threads[at].living;
         living.served(Err(panic));
         let goes_on = matches!(living.life.act(), Act::Run(Part::Serve));
-        assert_eq!(goes_on, !self.plan.has_state, "an interrupted state is built again");
+        assert_eq!(goes_on, !self.plan.tears(), "an interrupted state is built again");
         Some(if goes_on { ThreadPhase::Asking } else { self.go_on(at) })
     }
 
@@ -327,6 +332,7 @@ impl World {
         let tied = matches!(self.perform(at), LifeEvent::Tied);
         assert_eq!(tied, self.model.is_alive(id, generation), "invariant 12: {id}#{generation} begins");
         if tied {
+            self.model.begins_to_enter(id, generation, self.now());
             ThreadPhase::Entering { until: self.now() + self.threads[at].enter_takes }
         } else {
             ThreadPhase::Between
@@ -393,6 +399,7 @@ impl World {
             // The container's attempts have left too many bytes.
             let recycled = self.engine.recycle(id, generation);
             self.sync_pulled();
+            self.comes_out(id, generation, None);
             assert_eq!(recycled, self.model.may_recycle(id, generation), "{id}#{generation} is recycled");
             if recycled {
                 self.tally.recycled += 1;
@@ -403,6 +410,7 @@ impl World {
         let (next, eligible) = self.engine.try_next(id, generation, |state| self.eligible(state));
         self.model.asked(&eligible, now);
         self.sync_pulled();
+        self.comes_out(id, generation, if let Next::Work(work) = &next { Some(&work.lease) } else { None });
         self.tally.leases_split += self.shorten_leases();
         match next {
             Next::Work(Work { run, lease, previous, .. }) => {
@@ -443,7 +451,7 @@ impl World {
             None => ThreadPhase::Asking,
             Some(active) => {
                 let (place, index) = (active.place(), active.index());
-                self.model.begun(id, task.job(), index);
+                self.model.begun(id, task.job(), index, true, self.now());
                 self.execute(task, place)
             }
         }
@@ -489,7 +497,7 @@ impl World {
                     return ThreadPhase::Asking;
                 };
                 if !last {
-                    self.model.begun(id, job, index + 1);
+                    self.model.begun(id, job, index + 1, false, now);
                 }
                 ThreadPhase::Publishing { task, place, answer, last }
             }
@@ -544,7 +552,7 @@ impl World {
         if !goes_on {
             return ThreadPhase::Asking;
         }
-        self.model.begun(id, job, index + 1);
+        self.model.begun(id, job, index + 1, false, now);
         self.execute(task, place + 1)
     }
 
@@ -578,9 +586,13 @@ impl World {
     /// Applies the verdict on a death to the model.
     pub(super) fn account_for(&mut self, id: ContainerId, generation: Generation, restart: Option<Restart>) {
         let now = self.now();
+        self.note_retry(id, None);
         let executing = self.model.executing(id);
+        let retry = self.model.leavers.get(&id).and_then(|leaver| leaver.retry);
         let after = self.model.crashed(id, generation, restart, now);
-        if let Some((job, index)) = executing {
+        let awaited = retry.map(|retry| (retry.job, retry.index));
+        if let Some((job, index)) = executing.or(awaited).filter(|(job, _)| self.model.jobs.contains_key(job))
+        {
             self.check_record(job, index);
         }
         self.tally.deaths_counted_together += u64::from(after.together);

@@ -82,6 +82,8 @@ pub(super) struct World {
     pub(super) tick: Option<(Time, Duration)>,
     /// When the supervisor looks whether a crash loop is over.
     pub(super) review: Option<Time>,
+    /// When the supervisor looks at the limits of time.
+    pub(super) look: Option<Time>,
     pub(super) dependency_down: bool,
     /// Whether only inputs go wrong from now on, and nothing else does.
     pub(super) healed: bool,
@@ -121,6 +123,7 @@ enum Action {
     Watch(usize),
     Tick,
     Review,
+    Look,
     Limit,
 }
 
@@ -159,7 +162,7 @@ impl World {
             shape: Shape::of::<SimInput, SimOutput, Refusal>(),
             code: Arc::new(Simulated { has_state: plan.has_state }),
             exit_timeout: plan.exit_timeout,
-            keep_interrupted: false,
+            keep_interrupted: plan.keep_interrupted,
             stack_bytes: 0,
             panic_hook: PanicHook::Silent,
             memory: plan.memory,
@@ -192,6 +195,7 @@ impl World {
             limit: None,
             tick: None,
             review: None,
+            look: None,
             dependency_down: false,
             healed: false,
             tags: 0,
@@ -284,6 +288,9 @@ impl World {
         if due(self.review) {
             ready.push(Action::Review);
         }
+        if due(self.look) {
+            ready.push(Action::Look);
+        }
         ready
     }
 
@@ -292,7 +299,7 @@ impl World {
         let threads = self.threads.iter().filter_map(SimThread::ready_at);
         let readers = self.readers.iter().filter(|reader| reader.consumer.is_some());
         let exits = self.exit_timers.iter().map(|(_, _, at)| *at);
-        let singles = [self.wake, self.limit, self.review].into_iter().flatten();
+        let singles = [self.wake, self.limit, self.review, self.look].into_iter().flatten();
         // A look for outcomes makes no progress by itself, so looks count only beside a step that does.
         let real = threads.chain(exits).chain(singles).min();
         let looks = readers.filter_map(|reader| reader.polls_at).chain(self.tick.map(|(at, _)| at)).min();
@@ -327,6 +334,7 @@ impl World {
             Action::Watch(at) => self.watch(at),
             Action::Tick => self.tick(),
             Action::Review => self.review(),
+            Action::Look => self.look_at_limits(),
             Action::Limit => self.limit_passes(),
         }
     }
@@ -346,9 +354,13 @@ impl World {
         self.feeders.retain(|feeder| !matches!(feeder.phase, feeders::FeederPhase::Over));
         self.readers.retain(|reader| reader.consumer.is_some());
         assert!(!self.witness.dropped_under_lock(), "invariant 10: a value was dropped under the lock");
+        self.sync_pulled();
         self.check_buffers();
         self.check_places();
         self.check_events();
+        self.check_looks();
+        self.check_deadlines_run();
+        self.check_giving_up();
     }
 
     /// Enters the inputs that were pulled into the model.
@@ -357,8 +369,9 @@ impl World {
             let ids = state.ledger.job_ids();
             ids.into_iter().filter_map(|id| Some((id, state.ledger.job(id)?.counts().pulled))).collect()
         });
+        let now = self.now();
         for (job, inputs) in pulled {
-            self.model.pulled(job, inputs);
+            self.model.pulled(job, inputs, now);
         }
     }
 
@@ -484,6 +497,7 @@ impl World {
             assert_eq!((state.threads, state.feeders), (0, 0), "threads and feeders are left in the model");
             assert!(state.is_empty(), "memory: something is left in the engine");
             assert_eq!(state.ledger.job_ids(), [], "memory: jobs are left in the model");
+            assert_eq!(state.ledger.arm(), None, "memory: a limit is left in the ledger");
             let admission = state.ledger.admission();
             let left = (admission.calls(), admission.permits(), admission.waiting());
             assert_eq!(left, (0, 0, 0), "memory: places are left in the ledger");
