@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::base::ids::{ContainerId, Generation};
 use crate::decide::ledger::Mode;
 use crate::decide::time::Time;
+use crate::simulator::course::Course;
 use crate::simulator::model::Model;
 use crate::simulator::world::World;
 use crate::values::crash::Crash;

@@ -6,6 +6,7 @@ use crate::base::ids::JobId;
 use crate::base::signal::Signal;
 use crate::data::prefetch::Producer;
 use crate::engine::dispatch::FeederEnd;
+use crate::simulator::course::Course;
 use crate::simulator::values::SimInput;
 use crate::simulator::world::World;
 use crate::values::crash::Panic;

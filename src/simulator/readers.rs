@@ -17,6 +17,7 @@ use crate::engine::consumer::{Consumer, Failures};
 use crate::engine::dispatch::Wait;
 use crate::engine::map_buffers::Order;
 use crate::engine::open_call::OpenCall;
+use crate::simulator::course::Course;
 use crate::simulator::model::{EndReason, ExpectedEnd, InputModel, InputState};
 use crate::simulator::values::{Refusal, SimInput, SimOutput};
 use crate::simulator::world::World;

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::base::ids::{ContainerId, JobId};
 use crate::decide::ledger::Mode;
+use crate::simulator::course::Course;
 use crate::simulator::model::{EndReason, ExpectedEnd, InputModel, InputState, WaitsFor};
 use crate::simulator::world::World;
 

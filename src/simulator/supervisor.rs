@@ -9,6 +9,7 @@ use crate::decide::ledger::Mode;
 use crate::decide::pacing::POLL_MIN;
 use crate::decide::restart::Restart;
 use crate::engine::messages::Notice;
+use crate::simulator::course::Course;
 use crate::simulator::events::Due;
 use crate::simulator::model::EndReason;
 use crate::simulator::threads::SimThread;

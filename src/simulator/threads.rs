@@ -18,6 +18,7 @@ use crate::decide::time::Time;
 use crate::engine::dispatch::{Dispatch, Work};
 use crate::engine::life::Living;
 use crate::memory::account::Account;
+use crate::simulator::course::Course;
 use crate::simulator::plan::SimAct;
 use crate::simulator::values::{Refusal, SimInput, SimOutput};
 use crate::simulator::world::World;

@@ -17,6 +17,7 @@ use crate::engine::consumer::{Consumer, Failures, ReaderGuard};
 use crate::engine::dispatch::ReservedPlace;
 use crate::engine::map_buffers::{JobSource, Order};
 use crate::engine::open_call::OpenCall;
+use crate::simulator::course::Course;
 use crate::simulator::events::Due;
 use crate::simulator::feeders::{Feeder, SimSource};
 use crate::simulator::model::EndReason;
@@ -29,7 +30,7 @@ use crate::values::event::Event;
 
 impl World {
     /// Lets a user or an operator do something, if the tape says so.
-    pub(super) fn happen(&mut self) -> bool {
+    pub(super) fn someone_acts(&mut self) -> bool {
         match self.tape.pick(160) {
             1..=14 => self.open_map(),
             15..=22 => self.open_call_in(None),
