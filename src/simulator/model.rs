@@ -456,7 +456,8 @@ impl Model {
     }
 
     /// An execution returned `Err`. `due` is the moment that the engine chose for the retry, because delays
-    /// with jitter are random. `after` is the least delay that the error asks for.
+    /// with jitter are random. `after` is the least delay that the error asks for. Returns how the input ends, if it
+    /// does.
     pub(super) fn returned_err(
         &mut self,
         id: ContainerId,
@@ -465,10 +466,10 @@ impl Model {
         (worth, after): (bool, Option<Duration>),
         due: Option<Time>,
         now: Time,
-    ) {
+    ) -> Option<ExpectedEnd> {
         if !self.executes(id, generation, job, index) {
             self.late += 1;
-            return;
+            return None;
         }
         self.policy.completed(id, generation, now);
         self.suspects.completed_err(id);
@@ -486,7 +487,7 @@ impl Model {
         let (may_be_refused, must_be_refused) = self.input(job, index).time.refuses(delays, now);
         if again && due.is_none() && may_be_refused {
             self.ends_for_good(job, index, ExpectedEnd::Expired);
-            return;
+            return Some(ExpectedEnd::Expired);
         }
         if again {
             let due = due.expect("an error worth a retry within the budget is retried");
@@ -496,10 +497,11 @@ impl Model {
                 "delays: due at {due:?}, not {delay:?} after {now:?}"
             );
             self.input(job, index).state = InputState::Waits(WaitsFor::Retry { due });
-            return;
+            return None;
         }
         assert_eq!(due, None, "a retry beyond the budget, of an error not worth it, or of an ended function");
         self.ends_for_good(job, index, ExpectedEnd::Failed);
+        Some(ExpectedEnd::Failed)
     }
 
     /// An input has failed for good, which ends a map that does not go on after that.

@@ -19,6 +19,7 @@ use crate::engine::dispatch::{Dispatch, Work};
 use crate::engine::life::Living;
 use crate::memory::account::Account;
 use crate::simulator::course::Course;
+use crate::simulator::model::ExpectedEnd;
 use crate::simulator::plan::SimAct;
 use crate::simulator::values::{Refusal, SimInput, SimOutput};
 use crate::simulator::world::World;
@@ -318,6 +319,7 @@ impl World {
             return None;
         }
         self.tally.interrupted += 1;
+        self.tally.unwound_at_limits += u64::from(self.model.leavers.contains_key(&id));
         let panic = token::with_current(Some(Arc::clone(token)), || contain(token::checkpoint));
         let panic = panic.expect_err("a checkpoint unwinds out of an execution that is unwanted");
         let living = &mut self.threads[at].living;
@@ -549,7 +551,8 @@ impl World {
         let due = self.engine.under_lock(|state| state.ledger.retry_due(job, index));
         self.tally.retries_put_off += u64::from(worth && least.is_some() && due.is_some());
         let now = self.now();
-        self.model.returned_err(id, generation, (job, index), (worth, least), due, now);
+        let ends = self.model.returned_err(id, generation, (job, index), (worth, least), due, now);
+        self.tally.retries_refused += u64::from(ends == Some(ExpectedEnd::Expired));
         if !goes_on {
             return ThreadPhase::Asking;
         }

@@ -375,6 +375,9 @@ impl Ledger {
                 }
                 let record = job.record_mut(input.index).expect("it was executed before");
                 record.waits = Some(Waits::Retry(due));
+                if record.abandoned > 0 && matches!(record.previous, Some(Previous::TimedOut)) {
+                    self.left_a_thread.insert(input);
+                }
                 self.retries.insert((due, input));
             }
         }
