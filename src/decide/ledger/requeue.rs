@@ -17,6 +17,7 @@ use crate::decide::claim_sizer::ClaimSizer;
 use crate::decide::job::{InputRecord, Job, Span, Waits};
 use crate::decide::ledger::{Lease, LeaseKind, Ledger, Position};
 use crate::decide::time::Time;
+use crate::values::crash::Previous;
 
 /// Whether the first input of a returned lease has begun.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -132,6 +133,9 @@ impl Ledger {
                 }
                 let record = job.record_mut(input.index).expect("it was executed before");
                 record.waits = Some(Waits::Retry(due));
+                if record.abandoned > 0 && matches!(record.previous, Some(Previous::TimedOut)) {
+                    self.left_a_thread.insert(input);
+                }
                 self.queue_retry(due, input);
             }
         }
