@@ -43,6 +43,7 @@ mod policy;
 mod readers;
 mod rig;
 mod status;
+mod supervised;
 mod supervisor;
 mod suspects;
 mod takers;
