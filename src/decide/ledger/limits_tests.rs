@@ -482,6 +482,9 @@ fn an_enter_is_looked_at_at_its_limit_unless_it_has_ended() {
     assert_eq!(rig.ledger.take_due_limit(at(100)), Some(DueLimit::Enter(FIRST)));
     assert_eq!(rig.ledger.enter_overstays(FIRST), Some(100 * MS));
     assert_eq!(rig.ledger.take_due_limit(at(10_000)), None);
+    rig.ledger.enters_on(FIRST, at(100));
+    assert_eq!(rig.ledger.take_due_limit(at(149)), None);
+    assert_eq!(rig.ledger.take_due_limit(at(150)), Some(DueLimit::Enter(FIRST)), "it is looked at again");
 }
 
 #[test]
