@@ -28,6 +28,8 @@ pub(crate) mod history;
 pub(crate) mod host;
 pub(crate) mod job_buffers;
 pub(crate) mod life;
+#[cfg(test)]
+pub(crate) mod log_lines;
 pub(crate) mod map;
 pub(crate) mod map_buffers;
 pub(crate) mod messages;
@@ -43,7 +45,10 @@ pub(crate) mod settings;
 pub(crate) mod signals;
 pub(crate) mod span;
 pub(crate) mod spawn;
+pub(crate) mod subscribers;
 pub(crate) mod telemetry;
+#[cfg(test)]
+mod telemetry_tests;
 pub(crate) mod log_throttle;
 pub(crate) mod supervisor;
 pub(crate) mod system;

@@ -12,8 +12,8 @@ use crate::decide::limits::{LimitRules, Limits};
 use crate::engine::caller::Caller;
 use crate::engine::consumer::outcome_of_call;
 use crate::engine::dispatch::Wait;
+use crate::engine::log_lines::said;
 use crate::engine::open_call::OpenCall;
-use crate::engine::telemetry::tests::said;
 use crate::simulator::rig::{Rig, execute};
 
 const MS: Duration = Duration::from_millis(1);

@@ -17,11 +17,12 @@ use std::time::Duration;
 
 use crate::base::ids::{ContainerId, InputId, JobId, LaneId};
 use crate::decide::job::{JobKind, OnFailure, Span, Waits};
-use crate::decide::ledger::containers::LaneLimit;
+use crate::decide::ledger::blame::NextTime;
+use crate::decide::ledger::lane::LaneLimit;
 use crate::decide::ledger::lease::Of;
 use crate::decide::ledger::leavers::{GRACE, Leaver};
+use crate::decide::ledger::requeue::HadBegun;
 use crate::decide::ledger::timeouts::{AfterCut, CutBy};
-use crate::decide::ledger::verdict::{HadBegun, NextTime};
 use crate::decide::ledger::{
     AfterCrash, Assignment, Lease, LeaseKind, Leaving, Ledger, Mode, Position, Scene, Sources, Ticket,
 };

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::base::ids::{Attempt, ContainerId, InputId, LaneId};
 use crate::decide::job::{OnFailure, Waits};
-use crate::decide::ledger::containers::LaneLimit;
+use crate::decide::ledger::lane::LaneLimit;
 use crate::decide::ledger::{AfterCrash, Change, ContainerStage, Leaving, Ledger, Scene};
 use crate::decide::steps;
 use crate::decide::time::Time;

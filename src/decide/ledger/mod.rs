@@ -23,14 +23,18 @@ mod batch_limits_tests;
 mod batches;
 #[cfg(test)]
 mod batches_tests;
-mod containers;
+mod blame;
 mod causes;
+mod changes;
+mod containers;
 mod deadlines;
 #[cfg(test)]
 mod explained;
 #[cfg(test)]
 mod fixture;
+mod giving_up;
 mod jobs;
+mod lane;
 #[cfg(test)]
 pub(crate) mod lanes;
 mod lease;
@@ -39,8 +43,13 @@ mod leavers;
 mod limits;
 #[cfg(test)]
 mod limits_tests;
+mod orphans;
+mod outcomes;
 mod queue;
+mod requeue;
+mod scene;
 mod seen;
+mod stage_counts;
 mod steal;
 mod suspects;
 mod timeouts;
@@ -66,22 +75,28 @@ use crate::values::gave_up::GaveUp;
 pub(crate) use crate::base::position::Position;
 pub(crate) use batches::Batching;
 use batches::Half;
+pub(crate) use blame::AfterCrash;
 use causes::Causes;
-pub(crate) use containers::{Change, ContainerStage};
-use containers::{ContainerEntry, Lane, StageCounts};
+pub(crate) use changes::Change;
+use containers::ContainerEntry;
+pub(crate) use containers::ContainerStage;
 pub(crate) use jobs::Unrun;
+use lane::Lane;
 pub(crate) use lease::{Assignment, Lease, LeaseKind, Sources, Takers};
 use leased::Leased;
 pub(crate) use limits::DueLimit;
 use limits::RunningLimits;
+pub(crate) use outcomes::{AfterFailure, Retryable};
 pub(super) use queue::Queue;
 pub(crate) use queue::Ticket;
+pub(crate) use scene::{Leaving, Pressure, Scene};
+use stage_counts::StageCounts;
 pub(crate) use steal::Steal;
 use suspects::Suspects;
 pub(crate) use suspects::{CrashNumber, Ready};
 pub(crate) use timeouts::{AfterCut, CutBy, LaneStep};
 use totals::LedgerTotals;
-pub(crate) use verdict::{AfterCrash, AfterFailure, Leaving, Pressure, Retryable, Scene, Verdict};
+pub(crate) use verdict::Verdict;
 
 /// The settings of the ledger, which were validated before.
 #[derive(Debug, Clone)]

@@ -34,6 +34,11 @@ pub(super) struct Readying {
 }
 
 impl Readying {
+    /// Whether any task waits, or a thread waits for the end of all work.
+    fn is_waited_for(&self) -> bool {
+        self.thread_waits_for_idle || !self.waiting.is_empty()
+    }
+
     /// Each condition that a task waits for, and the end of all work if a thread waits for it.
     fn waited_for(&self) -> impl Iterator<Item = Wanted> {
         let by_a_thread = self.thread_waits_for_idle.then_some(Wanted::Idle);
@@ -67,6 +72,9 @@ impl Dispatch {
     /// If the function is idle and a task or thread waits for that, counts an idle moment and wakes the
     /// threads. Called before the lock is released.
     pub(super) fn notify_if_idle(&self, state: &mut State) {
+        if !state.readying.is_waited_for() {
+            return; // this is asked at each release of the lock
+        }
         if state.readying.waited_for().any(|wanted| wanted == Wanted::Idle) && state.is_idle() {
             state.readying.idle_moments += 1;
             if std::mem::take(&mut state.readying.thread_waits_for_idle) {
@@ -87,7 +95,8 @@ impl State {
     /// released.
     pub(super) fn has_readied(&self) -> bool {
         let now = self.readying.idle_moments;
-        self.readying.waited_for().any(|wanted| self.readiness(wanted, now).is_some())
+        self.readying.is_waited_for()
+            && self.readying.waited_for().any(|wanted| self.readiness(wanted, now).is_some())
     }
 
     /// Returns `Ok` if the condition holds, or if the function has been idle since the idle moment `since`.
