@@ -46,6 +46,7 @@ mod readers;
 mod ready_requests;
 mod rig;
 mod status;
+mod supervised;
 mod supervisor;
 mod suspects;
 mod takers;

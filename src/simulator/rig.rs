@@ -102,7 +102,8 @@ impl Rig {
         Self::by(rules, memory)
     }
 
-    fn of(restart: RestartPolicy, memory: MemoryRules, containers: usize) -> Self {
+    /// A rig with this restart policy and these limits of memory, whose containers are all live and asleep.
+    pub(super) fn of(restart: RestartPolicy, memory: MemoryRules, containers: usize) -> Self {
         Self::of_kind(restart, memory, containers, None)
     }
 

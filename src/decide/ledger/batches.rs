@@ -152,11 +152,18 @@ impl Ledger {
             return took;
         };
         self.totals.executed_in_batches(done, done.div_ceil(size), took, id.index() == 0);
-        if leased > size {
-            return took; // its batches were executed one after the other
+        let taken = self.containers[id.container.index()].filling.taken;
+        if leased == taken {
+            return took; // it had its batches to itself
         }
-        let filling = &self.containers[id.container.index()].filling;
-        took.mul_f64(done as f64 / filling.taken.max(1) as f64)
+        took.mul_f64(done as f64 / taken.max(1) as f64)
+    }
+
+    /// Inputs of a container's batch are given back before they have begun, so that they take no part of the
+    /// time of the others.
+    pub(super) fn unfills(&mut self, id: ContainerId, inputs: u64) {
+        let filling = &mut self.containers[id.index()].filling;
+        filling.taken = filling.taken.saturating_sub(inputs);
     }
 
     /// The number of inputs of `job` that go into the batch of a container, if `available` are there. A batch
@@ -167,13 +174,13 @@ impl Ledger {
         if self.has_deadline(job) {
             return Some(1); // each input may end by itself while its batch executes
         }
-        if room < size || available < size {
+        if room < size {
             return Some(room.min(available));
         }
         let containers = self.rules.containers;
         let by_cost =
             self.jobs.get_mut(&job)?.map_mut().map_or(1, |map| map.sizer.take(available, containers));
-        Some((by_cost - by_cost % size).max(size))
+        Some((by_cost - by_cost % size).max(size).min(available))
     }
 
     /// The half of a crashed batch that is replayed next: the lease of its first input. The others join it.

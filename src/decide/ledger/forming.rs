@@ -127,9 +127,8 @@ impl Ledger {
     /// The next moment at which a retry is due. While a batch forms, the retries that are due are in it, and
     /// only the others are looked for.
     pub(super) fn next_retry_due(&self, now: Time) -> Option<Time> {
-        let first = self.retries.first().map(|(due, _)| *due)?;
-        if first > now || self.forming.since.is_none() {
-            return Some(first);
+        if self.forming.since.is_none() {
+            return self.retries.first().map(|(due, _)| *due);
         }
         self.retries.range((after(now), Bound::Unbounded)).next().map(|(due, _)| *due)
     }

@@ -18,6 +18,8 @@
 //!
 //! A crash whose verdict is *now* or *give up* leads to Absent, and so does a kill.
 
+#[cfg(test)]
+mod batch_limits_tests;
 mod batches;
 #[cfg(test)]
 mod batches_tests;

@@ -95,6 +95,7 @@ impl Ledger {
         let cut = Span { first: end, len: lease.span.end() - end };
         lease.span.len = end - lease.span.first;
         let lease = *lease;
+        self.unfills(id.container, cut.len);
         self.requeue(lease, cut, HadBegun::Nothing);
     }
 

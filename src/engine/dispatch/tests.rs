@@ -84,4 +84,10 @@ impl State {
             && self.detached.is_empty()
             && self.sleepers.is_empty()
     }
+
+    /// The number of threads that were left behind in the user's code. To ask for the status would commit
+    /// what was published, and so hide whether others do.
+    pub(crate) fn left_behind(&self) -> usize {
+        self.abandoned
+    }
 }
