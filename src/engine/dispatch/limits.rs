@@ -187,7 +187,7 @@ impl Dispatch {
         self.after_cuts(state, job, now);
     }
 
-    /// Attempts at inputs of a job were cut. What they cost is measured, so the window of their map may have
+    /// Attempts at inputs of a job were cut. Their cost is measured, so the window of their map may have
     /// grown, and their containers cannot take the inputs for which it has room.
     fn after_cuts(&self, state: &mut State, job: JobId, now: Time) {
         if state.ledger.job(job).is_some() {
