@@ -7,8 +7,12 @@
 //!
 //! These locks are not fair: a thread that comes by may take one before a thread that sleeps for it. They are
 //! held for a few microseconds, and rarely.
+//!
+//! The condition variable of the standard library enters the system for each notification, also if no thread
+//! waits. Ours counts the threads that wait, because a crash notifies four times, and mostly nothing waits.
 
 use std::ops::{Deref, DerefMut};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{PoisonError, WaitTimeoutResult};
 use std::time::Instant;
 
@@ -35,7 +39,7 @@ impl<T> Mutex<T> {
 #[derive(Debug)]
 pub(crate) struct MutexGuard<'a, T>(
     /// `None` while a [`Condvar`] waits with it.
-    Option<std::sync::MutexGuard<'a, T>>,
+    Option<Held<'a, T>>,
 );
 
 impl<T> Deref for MutexGuard<'_, T> {
@@ -54,29 +58,58 @@ impl<T> DerefMut for MutexGuard<'_, T> {
 
 /// A condition variable.
 #[derive(Debug, Default)]
-pub(crate) struct Condvar(std::sync::Condvar);
+pub(crate) struct Condvar {
+    condvar: std::sync::Condvar,
+    /// The number of threads that wait. A thread joins them while it still holds the mutex. So a thread that
+    /// changes the state under the mutex, and notifies after that, sees every thread that has waited for the
+    /// change.
+    waiting: AtomicUsize,
+}
 
 impl Condvar {
+    /// Wakes all threads that wait.
     pub(crate) fn notify_all(&self) {
-        self.0.notify_all();
+        if self.is_awaited() {
+            self.condvar.notify_all();
+        }
+    }
+
+    fn is_awaited(&self) -> bool {
+        self.waiting.load(Ordering::SeqCst) > 0
     }
 
     /// Waits for a notification with the mutex released. It may also return without one.
     pub(crate) fn wait<T>(&self, guard: &mut MutexGuard<'_, T>) {
-        let held = guard.0.take().expect("nothing else waits with it");
-        guard.0 = Some(self.0.wait(held).unwrap_or_else(PoisonError::into_inner));
+        self.wait_with(guard, |condvar, held| {
+            (condvar.wait(held).unwrap_or_else(PoisonError::into_inner), ())
+        });
     }
 
     /// The same, until `until` at the latest.
     #[expect(clippy::disallowed_methods, reason = "the system waits for a time, and not until a moment")]
     pub(crate) fn wait_until<T>(&self, guard: &mut MutexGuard<'_, T>, until: Instant) -> WaitTimeoutResult {
+        self.wait_with(guard, |condvar, held| {
+            let left = until.saturating_duration_since(Instant::now());
+            condvar.wait_timeout(held, left).unwrap_or_else(PoisonError::into_inner)
+        })
+    }
+
+    fn wait_with<'a, T, R>(
+        &self,
+        guard: &mut MutexGuard<'a, T>,
+        wait: impl FnOnce(&std::sync::Condvar, Held<'a, T>) -> (Held<'a, T>, R),
+    ) -> R {
         let held = guard.0.take().expect("nothing else waits with it");
-        let left = until.saturating_duration_since(Instant::now());
-        let (held, ended) = self.0.wait_timeout(held, left).unwrap_or_else(PoisonError::into_inner);
+        self.waiting.fetch_add(1, Ordering::SeqCst);
+        let (held, result) = wait(&self.condvar, held);
+        self.waiting.fetch_sub(1, Ordering::SeqCst);
         guard.0 = Some(held);
-        ended
+        result
     }
 }
+
+/// The guard of the standard library.
+type Held<'a, T> = std::sync::MutexGuard<'a, T>;
 
 #[cfg(test)]
 mod tests {
@@ -114,6 +147,7 @@ mod tests {
             assert!(mutex.is_locked());
         });
         assert!(!mutex.is_locked());
+        assert!(!changed.is_awaited(), "a notification would enter the system");
     }
 
     #[test]
@@ -125,5 +159,6 @@ mod tests {
         while !changed.wait_until(&mut held, until).timed_out() {}
         assert!(Instant::now() >= until);
         assert!(mutex.is_locked());
+        assert!(!changed.is_awaited());
     }
 }

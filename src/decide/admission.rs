@@ -225,8 +225,11 @@ mod tests {
         assert_eq!(admission.admit(Place::Free), Ok(()));
         let (first, second) = (admission.wait(), admission.wait());
         assert!(!admission.collect(first), "there is no room");
+        assert!(!admission.has_unwoken());
         admission.call_ended();
+        assert!(admission.has_unwoken());
         assert_eq!(admission.take_unwoken(), [first]);
+        assert!(!admission.has_unwoken(), "the engine looks at it whenever it releases the lock");
         assert!(admission.admit(Place::Free).is_err(), "the place is the waiter's");
         assert!(!admission.collect(second));
         assert!(admission.collect(first));

@@ -4,6 +4,7 @@
 //! no types and is responsible for order, back-pressure and the end. The dispatch is responsible for waiting.
 //! The [`Consumer`] moves outcomes out, and ends the map at a failure.
 
+use std::collections::VecDeque;
 use std::marker::PhantomData;
 use std::mem::{self, ManuallyDrop};
 use std::ops::{Deref, DerefMut};
@@ -25,7 +26,7 @@ use crate::decide::window::Window;
 use crate::engine::abort::{Abort, AbortHandle};
 use crate::engine::caller::Caller;
 use crate::engine::dispatch::{ClosedJob, Dispatch, Found, JobPlan, Wait};
-use crate::engine::map_buffers::{JobSource, MapEnd, Order};
+use crate::engine::map_buffers::{Finished, JobSource, MapEnd, Order};
 use crate::engine::progress_handle::{ProgressHandle, ProgressSource, ReadProgress};
 use crate::values::progress::Progress;
 
@@ -96,6 +97,8 @@ pub(crate) struct Reader {
     report_min: u64,
     /// The places that outcomes are taken from.
     current: Option<Current>,
+    /// The places that come behind them, in completion order.
+    behind: VecDeque<Finished>,
     /// Chunks that are used up, if the caller wants to drop them.
     used: Option<Vec<Arc<Chunk>>>,
     /// Chunks whose outcomes are being salvaged.
@@ -120,6 +123,10 @@ impl Current {
         // SAFETY: outcomes are taken one by one through this value, which keeps the chunk beside the slice.
         let slots = unsafe { chunk.slots(from..end) };
         Self { chunk, slots, at: from, end, from }
+    }
+
+    fn of((chunk, places): Finished) -> Self {
+        Self::new(chunk, places.start, places.end)
     }
 }
 
@@ -148,6 +155,7 @@ impl Reader {
             unsent: 0,
             report_min: 1,
             current: None,
+            behind: VecDeque::new(),
             used: None,
             kept: Vec::new(),
         }
@@ -197,6 +205,10 @@ impl Reader {
             }
             return Reading::Places;
         }
+        if let Some(next) = self.behind.pop_front() {
+            self.current = Some(Current::of(next));
+            return Reading::Places;
+        }
         self.report_yielded();
         match self.dispatch.find(self.job, self.next, wait) {
             Found::Chunk(chunk) => {
@@ -204,8 +216,9 @@ impl Reader {
                 self.current = Some(Current::new(chunk, from, end));
                 Reading::Places
             }
-            Found::Ready((chunk, places)) => {
-                self.current = Some(Current::new(chunk, places.start, places.end));
+            Found::Ready(first, behind) => {
+                self.current = Some(Current::of(first));
+                self.behind = behind;
                 Reading::Places
             }
             Found::Soon | Found::Pending => Reading::Pending,
@@ -233,7 +246,7 @@ impl Reader {
                     self.dispatch.retire(self.job, &chunk);
                 }
                 Found::Soon | Found::Pending => return None,
-                Found::Ready(_) => unreachable!("there is no completion order"),
+                Found::Ready(..) => unreachable!("there is no completion order"),
                 Found::End(end) => {
                     self.end();
                     return Some(end);
@@ -299,6 +312,7 @@ impl Reader {
         if !self.ended {
             self.ended = true;
             self.current = None; // outcomes that are left there can be salvaged
+            self.behind.clear();
             self.dispatch.cancel(self.job);
         }
     }
@@ -327,6 +341,7 @@ impl Reader {
         let mut chunks = self.take_used();
         chunks.append(&mut self.kept);
         chunks.extend(self.current.take().map(|current| current.chunk));
+        chunks.extend(self.behind.drain(..).map(|(chunk, _)| chunk));
         let closed = self.dispatch.close(self.job);
         if let Some(source) = self.progress_source.take()
             && let Some(last) = closed.as_ref().and_then(|closed| closed.progress)

@@ -100,7 +100,7 @@ pub(crate) struct MapBuffers {
     /// Ranges of inputs that have ended and whose failures are not made yet, by their first index.
     ended: BTreeMap<u64, Ended>,
     /// The outcomes that were not given to the consumer yet, if they are yielded in completion order.
-    pub(super) ready: VecDeque<Finished>,
+    ready: VecDeque<Finished>,
     /// The error with which the map ends after its outcomes.
     pub(crate) end: Option<MapEnd>,
     /// Whether the source has ended, by itself or because the map ended.
@@ -207,6 +207,20 @@ impl MapBuffers {
         before.is_some_and(|(first, ended)| index - first < ended.len)
     }
 
+    /// Whether the consumer has been given all outcomes that were committed, in completion order.
+    pub(super) fn has_none_ready(&self) -> bool {
+        self.ready.is_empty()
+    }
+
+    /// Removes the places that were finished first, and those that were finished after them. Many inputs in
+    /// flight are a range each, and not each is to cost the consumer a look under the lock.
+    pub(super) fn take_ready(&mut self) -> Option<(Finished, VecDeque<Finished>)> {
+        let first = self.ready.pop_front()?;
+        let keeps_its_memory = self.ready.is_empty();
+        let behind = if keeps_its_memory { VecDeque::new() } else { std::mem::take(&mut self.ready) };
+        Some((first, behind))
+    }
+
     /// Whether any input has ended whose failure is not made yet.
     pub(super) fn has_failures_due(&self) -> bool {
         !self.ended.is_empty()
@@ -267,8 +281,15 @@ impl MapBuffers {
         if let Some(moved_out) = self.moved_out.get(&index) {
             return Some(moved_out);
         }
-        let (first, chunk) = self.chunks.range(..=index).next_back()?;
-        (index - first < chunk.len()).then_some(chunk)
+        let holds = |(first, chunk): &(&u64, &Arc<Chunk>)| {
+            index.checked_sub(**first).is_some_and(|place| place < chunk.len())
+        };
+        // New inputs are leased from the last chunk, and the consumer of an ordered map reads the first. To
+        // look at the two costs far less than a search.
+        let last = self.chunks.last_key_value().filter(holds);
+        let at_an_end = last.or_else(|| self.chunks.first_key_value().filter(holds));
+        let found = at_an_end.or_else(|| self.chunks.range(..=index).next_back().filter(holds));
+        found.map(|(_, chunk)| chunk)
     }
 
     /// Moves an input that is executed again into a chunk of its own. Returns the chunk that it came in, if

@@ -28,6 +28,8 @@ pub(crate) mod history;
 pub(crate) mod host;
 pub(crate) mod job_buffers;
 pub(crate) mod life;
+#[cfg(test)]
+pub(crate) mod log_lines;
 pub(crate) mod map;
 pub(crate) mod map_buffers;
 pub(crate) mod messages;
@@ -36,6 +38,7 @@ pub(crate) mod outbox;
 pub(crate) mod place;
 pub(crate) mod planned;
 pub(crate) mod progress_handle;
+pub(crate) mod ready_request;
 pub(crate) mod registry;
 pub(crate) mod running;
 pub(crate) mod settings;
@@ -43,7 +46,11 @@ pub(crate) mod settings;
 pub(crate) mod signals;
 pub(crate) mod span;
 pub(crate) mod spawn;
+pub(crate) mod subscribers;
+mod sync_body;
 pub(crate) mod telemetry;
+#[cfg(test)]
+mod telemetry_tests;
 pub(crate) mod log_throttle;
 pub(crate) mod supervisor;
 pub(crate) mod system;

@@ -162,7 +162,7 @@ impl Held {
                 Err(end.and_then(|end| if let MapEnd::OfMap(reason) = end { Some(reason) } else { None }))
             }
             Found::Soon | Found::Pending => Ok(None),
-            Found::Ready(_) => unreachable!("a call has no completion order"),
+            Found::Ready(..) => unreachable!("a call has no completion order"),
         }
     }
 

@@ -18,7 +18,8 @@ use crate::decide::time::Time;
 use crate::engine::caller::Caller;
 use crate::engine::history::{Fact, History};
 use crate::engine::log_throttle::{LogThrottle, Sum};
-use crate::engine::telemetry::{Subscribers, Telemetry};
+use crate::engine::subscribers::Subscribers;
+use crate::engine::telemetry::Telemetry;
 use crate::values::event::Event;
 
 /// The most events in the queue, because a subscriber may block for ever. Events beyond it are only counted.
@@ -231,6 +232,7 @@ impl Outbox {
             match sum {
                 Sum::Crashes(crash, repeats) => self.telemetry().repeats(&crash, repeats),
                 Sum::Storm(last, report) => self.telemetry().storm(&last, report),
+                Sum::Overloads(report) => self.telemetry().overloads(report),
             }
         }
         match item {

@@ -7,11 +7,15 @@
 
 use tracing::level_filters::LevelFilter;
 use tracing::span::{Entered, Id};
-use tracing::{Dispatch, Span};
+use tracing::{Dispatch, Level, Span};
 
+use crate::base::ids::Attempt;
+use crate::contain::TARGET;
 use crate::contain::drops::{Stack, defer_drop};
 use crate::contain::unwind::{Contained, contain, ignore_panic};
+use crate::engine::caller::Caller;
 use crate::engine::system::on_engine_thread;
+use crate::engine::telemetry::Telemetry;
 use crate::memory::local_charge::ChargeGuard;
 
 /// A span whose subscriber may panic.
@@ -74,5 +78,59 @@ impl Drop for InSpan<'_> {
         if let Some(entered) = self.0.take() {
             ignore_panic(|| drop(entered));
         }
+    }
+}
+
+impl Telemetry<'_> {
+    /// The span of one input, or of several inputs from `index` on. It is a child of the caller's span.
+    pub(crate) fn span(self, caller: &Caller, index: u64, attempt: Attempt) -> Option<SafeSpan> {
+        let Self { app, function } = self;
+        let (map, call, input) = (caller.label().map(|label| &**label), caller.call(), caller.input(index));
+        let attempt = attempt.get();
+        SafeSpan::new(|| {
+            caller.in_its_subscriber(|parent| {
+                Some(tracing::info_span!(
+                    target: TARGET, parent: parent, "input", app, function, map, call, input, attempt
+                ))
+            })
+        })
+    }
+
+    /// The span of a lease of first attempts, if a subscriber takes the `TRACE` level.
+    pub(crate) fn trace_span(self, caller: &Caller, index: u64, inputs: u64) -> Option<SafeSpan> {
+        if LevelFilter::current() < LevelFilter::TRACE {
+            return None; // no subscriber takes it, and this is asked for each lease
+        }
+        let Self { app, function } = self;
+        let (map, call, input) = (caller.label().map(|label| &**label), caller.call(), caller.input(index));
+        SafeSpan::new(|| {
+            let traced = tracing::enabled!(target: TARGET, Level::TRACE);
+            let span = |parent| {
+                tracing::trace_span!(
+                    target: TARGET, parent: parent, "input", app, function, map, call, input, inputs, attempt = 1
+                )
+            };
+            traced.then(|| caller.in_its_subscriber(span))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::log_lines::said;
+
+    #[test]
+    fn an_execution_has_a_span_that_names_its_inputs() {
+        let within = |span: Option<SafeSpan>| {
+            let span = span.expect("a subscriber listens");
+            span.emit_inside(|| tracing::info!(target: TARGET, "inside"));
+        };
+        let telemetry = Telemetry { app: "a", function: "f" };
+        let caller = Caller::within(None, Some("urls".into()));
+        let one = said(|| within(telemetry.span(&caller, 7, Attempt(3))));
+        assert_eq!(one, ["INFO inside in INFO attempt=3 input=7 map=urls"]);
+        let several = said(|| within(telemetry.trace_span(&caller, 7, 5)));
+        assert_eq!(several, ["INFO inside in TRACE attempt=1 input=7 inputs=5 map=urls"]);
     }
 }

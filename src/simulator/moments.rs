@@ -219,6 +219,8 @@ fn a_breakdown_wakes_everything_that_waits_and_refuses_what_executes() {
     assert!(wakes.0.load(Ordering::Relaxed) > 0, "the caller is woken");
     assert_eq!(rig.woken(), [0, 1], "all containers are woken");
     assert!(active.publish(1).is_err(), "an outcome is refused");
+    let engine = &rig.engine;
+    [Dispatch::drain, Dispatch::stop, Dispatch::cut_off, Dispatch::abort].iter().for_each(|end| end(engine));
     let Poll::Ready(Some(Err(failure))) = call.poll::<u64, u64, u64>(Wait::Try) else {
         panic!("the caller gets the fault")
     };

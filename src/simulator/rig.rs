@@ -73,6 +73,13 @@ impl Rig {
         Self::of_kind(RateLimited::never().into(), UNCOUNTED, containers, Some(batching))
     }
 
+    /// A rig that executes batches of inputs with a deadline, and whose containers are all live and asleep.
+    pub(super) fn of_batches_until(batching: Batching, deadline: Duration, containers: usize) -> Self {
+        let limits = LimitRules { deadline: Some(deadline), ..LimitRules::default() };
+        let rules = rules(RateLimited::never().into(), containers, Some(batching));
+        Self::by(Rules { limits, ..rules }, UNCOUNTED)
+    }
+
     /// A rig that never gives up, with these limits of time, at most `calls_max` calls and at most
     /// `abandoned_max` threads that are left behind. The containers are all live and asleep.
     pub(super) fn limited(
@@ -95,7 +102,8 @@ impl Rig {
         Self::by(rules, memory)
     }
 
-    fn of(restart: RestartPolicy, memory: MemoryRules, containers: usize) -> Self {
+    /// A rig with this restart policy and these limits of memory, whose containers are all live and asleep.
+    pub(super) fn of(restart: RestartPolicy, memory: MemoryRules, containers: usize) -> Self {
         Self::of_kind(restart, memory, containers, None)
     }
 

@@ -9,7 +9,8 @@ use crate::base::ids::{Attempt, ContainerId, Generation, InputId, JobId, LaneId}
 use crate::decide::admission::{CALLS_MAX_DEFAULT, Place};
 use crate::decide::job::OnFailure;
 use crate::decide::ledger::{
-    AfterCrash, Assignment, Lease, Leaving, Ledger, Mode, Position, Pressure, Rules, Scene, Sources, Verdict,
+    AfterCrash, Assignment, ContainerStage, Lease, Leaving, Ledger, Mode, Position, Pressure, Rules, Scene,
+    Sources, Verdict,
 };
 use crate::decide::life::Next;
 use crate::decide::limits::LimitRules;
@@ -22,9 +23,51 @@ use crate::values::crash::{Crash, Death, Panic};
 pub(super) const FIRST: ContainerId = ContainerId(0);
 pub(super) const SECOND: ContainerId = ContainerId(1);
 pub(super) const START: Time = Time(Duration::ZERO);
+pub(super) const MS: Duration = Duration::from_millis(1);
 
 /// A container leaves its code as it dies, and there is room for others that do not.
 pub(super) const UNCROWDED: Leaving = Leaving { abandoned: false, pressure: Pressure::None };
+
+/// A thread is left behind, under this pressure.
+pub(super) const fn abandoned(pressure: Pressure) -> Leaving {
+    Leaving { abandoned: true, pressure }
+}
+
+/// One container that never gives up, and has a call.
+pub(super) fn one(retries: Retries, crash_retries: u32) -> (Rig, InputId) {
+    let mut rig = Rig::with(1, RateLimited::never(), retries, crash_retries);
+    let job = rig.call();
+    rig.enters(FIRST, START);
+    (rig, InputId { job, index: 0 })
+}
+
+/// A container that backs off until 11 ms.
+pub(super) fn backing_off() -> Rig {
+    let mut rig = Rig::new(1, RateLimited::new());
+    rig.fails_to_start(FIRST, at(0));
+    rig.fails_to_start(FIRST, at(1));
+    assert_eq!(rig.ledger.stage(FIRST), (Generation(2), ContainerStage::BackingOff { until: at(11) }));
+    rig
+}
+
+/// A ledger of two containers, without sources.
+pub(super) fn ledger(restart: RestartPolicy) -> Ledger {
+    let mut rig = Rig::new(2, restart);
+    std::mem::replace(&mut rig.ledger, Ledger::new(rules(2)))
+}
+
+/// A container of such a ledger is begun, and entered.
+pub(super) fn enters(ledger: &mut Ledger, id: ContainerId) -> Generation {
+    let generation = ledger.begin(id, START).expect("the container may begin");
+    assert!(ledger.entered(id, generation, START));
+    generation
+}
+
+/// The numbers of inputs that ended as ok, failed, poisoned, cancelled and given up.
+pub(super) fn endings(rig: &Rig, job: JobId) -> [u64; 5] {
+    let counts = rig.ledger.job(job).expect("it is open").counts();
+    [counts.ok, counts.failed, counts.poisoned, counts.cancelled, counts.given_up]
+}
 
 /// The rules of a function with this number of containers. Each executes one input at a time.
 pub(super) fn rules(containers: usize) -> Rules {

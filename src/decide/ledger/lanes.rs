@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use crate::base::ids::{Attempt, ContainerId, InputId, JobId, LaneId};
-use crate::decide::ledger::containers::Orphan;
 use crate::decide::ledger::fixture::{FIRST, Rig, SECOND, START, UNCROWDED, at, panic, rules};
+use crate::decide::ledger::orphans::Orphan;
 use crate::decide::ledger::{
     AfterCrash, ContainerStage, CutBy, LeaseKind, Ledger, Mode, Position, Ready, Retryable, Rules, Sources,
     Takers,

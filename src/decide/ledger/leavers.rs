@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::base::ids::{Attempt, ContainerId, InputId, LaneId};
 use crate::decide::job::{OnFailure, Waits};
-use crate::decide::ledger::containers::LaneLimit;
+use crate::decide::ledger::lane::LaneLimit;
 use crate::decide::ledger::{AfterCrash, Change, ContainerStage, Leaving, Ledger, Scene};
 use crate::decide::steps;
 use crate::decide::time::Time;
@@ -70,7 +70,7 @@ impl Ledger {
         if record.abandoned > 0 {
             self.left_a_thread.insert(input);
         }
-        self.retries.insert((due, input));
+        self.queue_retry(due, input);
     }
 
     /// The thread of a container is left behind in the code of the scene's culprit. If that is an attempt

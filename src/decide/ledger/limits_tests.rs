@@ -112,6 +112,7 @@ fn the_engine_is_told_only_of_a_moment_before_the_one_that_it_waits_for() {
     rig.takes(FIRST, START);
     rig.ledger.lent(FIRST.into(), START);
     assert!(rig.ledger.take_limits_news(START), "it waits for nothing yet");
+    assert!(!rig.ledger.has_limits_news(), "it waits for this very moment");
     call(&mut rig, START);
     rig.takes(SECOND, at(1));
     rig.ledger.lent(SECOND.into(), at(1));
@@ -123,6 +124,17 @@ fn the_engine_is_told_only_of_a_moment_before_the_one_that_it_waits_for() {
     rig.takes(FIRST, at(3));
     rig.ledger.lent(FIRST.into(), at(3));
     assert!(rig.ledger.take_limits_news(at(3)), "this one is due before the first");
+}
+
+#[test]
+fn a_deadline_at_the_moment_of_another_needs_no_look_of_its_own() {
+    let mut rig = Rig::of(rules(1));
+    for is_first in [true, false] {
+        let job = rig.call();
+        rig.ledger.limit(job, Limits::new().deadline(50 * MS));
+        assert!(rig.ledger.has_limits_news(), "a deadline begins to run");
+        assert_eq!(rig.ledger.take_limits_news(START), is_first);
+    }
 }
 
 #[test]
@@ -477,6 +489,9 @@ fn an_enter_is_looked_at_at_its_limit_unless_it_has_ended() {
     assert_eq!(rig.ledger.take_due_limit(at(100)), Some(DueLimit::Enter(FIRST)));
     assert_eq!(rig.ledger.enter_overstays(FIRST), Some(100 * MS));
     assert_eq!(rig.ledger.take_due_limit(at(10_000)), None);
+    rig.ledger.enters_on(FIRST, at(100));
+    assert_eq!(rig.ledger.take_due_limit(at(149)), None);
+    assert_eq!(rig.ledger.take_due_limit(at(150)), Some(DueLimit::Enter(FIRST)), "it is looked at again");
 }
 
 #[test]

@@ -18,17 +18,24 @@
 //!
 //! A crash whose verdict is *now* or *give up* leads to Absent, and so does a kill.
 
+#[cfg(test)]
+mod batch_limits_tests;
 mod batches;
 #[cfg(test)]
 mod batches_tests;
-mod containers;
+mod blame;
 mod causes;
+mod changes;
+mod containers;
 mod deadlines;
 #[cfg(test)]
 mod explained;
 #[cfg(test)]
 mod fixture;
+mod forming;
+mod giving_up;
 mod jobs;
+mod lane;
 #[cfg(test)]
 pub(crate) mod lanes;
 mod lease;
@@ -37,8 +44,13 @@ mod leavers;
 mod limits;
 #[cfg(test)]
 mod limits_tests;
+mod orphans;
+mod outcomes;
 mod queue;
+mod requeue;
+mod scene;
 mod seen;
+mod stage_counts;
 mod steal;
 mod suspects;
 mod timeouts;
@@ -64,22 +76,29 @@ use crate::values::gave_up::GaveUp;
 pub(crate) use crate::base::position::Position;
 pub(crate) use batches::Batching;
 use batches::Half;
+pub(crate) use blame::AfterCrash;
 use causes::Causes;
-pub(crate) use containers::{Change, ContainerStage};
-use containers::{ContainerEntry, Lane, StageCounts};
+pub(crate) use changes::Change;
+use containers::ContainerEntry;
+pub(crate) use containers::ContainerStage;
+use forming::FormingBatch;
 pub(crate) use jobs::Unrun;
+use lane::Lane;
 pub(crate) use lease::{Assignment, Lease, LeaseKind, Sources, Takers};
 use leased::Leased;
 pub(crate) use limits::DueLimit;
 use limits::RunningLimits;
+pub(crate) use outcomes::{AfterFailure, Retryable};
 pub(super) use queue::Queue;
 pub(crate) use queue::Ticket;
+pub(crate) use scene::{Leaving, Pressure, Scene};
+use stage_counts::StageCounts;
 pub(crate) use steal::Steal;
 use suspects::Suspects;
 pub(crate) use suspects::{CrashNumber, Ready};
 pub(crate) use timeouts::{AfterCut, CutBy, LaneStep};
 use totals::LedgerTotals;
-pub(crate) use verdict::{AfterCrash, AfterFailure, Leaving, Pressure, Retryable, Scene, Verdict};
+pub(crate) use verdict::Verdict;
 
 /// The settings of the ledger, which were validated before.
 #[derive(Debug, Clone)]
@@ -140,8 +159,8 @@ pub(crate) struct Ledger {
     /// The number of accepted inputs of all jobs that have no outcome.
     pending: u64,
     leases: Leased,
-    /// The lanes that have leased several inputs.
-    ahead: BTreeSet<LaneId>,
+    /// The lanes that have leased several inputs, or several batches.
+    ahead: Leased,
     /// The recent cost of an input, over all jobs.
     usual_cost: Option<Duration>,
     /// The bound on the calls that have no outcome, and those who wait for room.
@@ -167,10 +186,8 @@ pub(crate) struct Ledger {
     /// Inputs that were executing together when their container died. Each entry is replayed in one batch,
     /// alone in its container.
     halves: Queue<Half>,
-    /// Since when the batch that forms has an input.
-    forming_since: Option<Time>,
-    /// Maps whose sources may bring more inputs for the batch that forms. Kept only where batches wait.
-    sources_open: BTreeSet<JobId>,
+    /// The batch that forms in the queues.
+    forming: FormingBatch,
     /// The container that takes nothing new until it is empty, because an input waits to execute alone.
     clearing: Option<ContainerId>,
     /// A container that was to become empty, and now need not. The engine has not yet learned that.
@@ -221,7 +238,7 @@ impl Ledger {
             jobs_opened: 0,
             pending: 0,
             leases: Leased::default(),
-            ahead: BTreeSet::new(),
+            ahead: Leased::default(),
             usual_cost: None,
             admission: Admission::new(rules.calls_max),
             calls: BTreeSet::new(),
@@ -233,8 +250,7 @@ impl Ledger {
             replays: Queue::default(),
             alone: Queue::default(),
             halves: Queue::default(),
-            forming_since: None,
-            sources_open: BTreeSet::new(),
+            forming: FormingBatch::default(),
             clearing: None,
             unheld: None,
             suspects: Suspects::new(&rules),
@@ -293,7 +309,7 @@ impl Ledger {
         if mode > self.mode {
             self.mode = mode;
             self.paused = false;
-            self.forming_since = None; // nothing more comes, so no batch is waited for
+            self.forming.since = None; // nothing more comes, so no batch is waited for
             // Sources are not pulled any more, so room that was left to grow may never grow.
             self.job_ids().into_iter().for_each(|job| self.requeue_map(job));
         }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::base::ids::LaneId;
 use crate::decide::job::Job;
-use crate::decide::ledger::containers::Lane;
+use crate::decide::ledger::lane::Lane;
 use crate::decide::ledger::{LeaseKind, Ledger};
 use crate::decide::pacing::{CLAIM_WORK, STEAL_MIN};
 use crate::decide::time::Time;

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use crate::base::ids::{Attempt, InputId, LaneId};
 use crate::decide::job::{InputEnd, Job, OnFailure, Span, Waits};
-use crate::decide::ledger::containers::LaneLimit;
+use crate::decide::ledger::lane::LaneLimit;
 use crate::decide::ledger::leavers::{GRACE, Leaver};
 use crate::decide::ledger::{Ledger, Position};
 use crate::decide::time::Time;

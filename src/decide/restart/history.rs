@@ -47,6 +47,8 @@ pub(crate) struct WindowCounts {
 #[derive(Debug)]
 pub(super) struct CrashHistory {
     window: Duration,
+    /// The length of a bucket in nanoseconds.
+    width: u64,
     /// The largest number of crashes that are kept.
     crashes_max: usize,
     /// The crashes, the oldest first.
@@ -61,22 +63,27 @@ impl CrashHistory {
     /// `judged` is whether a limit is judged by this history.
     pub(crate) fn new(window: Duration, judged: bool) -> Self {
         let crashes_max = if judged { CRASHES_MAX } else { CRASHES_SHOWN };
-        Self { window, crashes_max, crashes: VecDeque::new(), rounds: 0, completed: VecDeque::new() }
+        let width = u64::try_from(window.as_nanos() / u128::from(BUCKETS)).unwrap_or(u64::MAX).max(1);
+        Self { window, width, crashes_max, crashes: VecDeque::new(), rounds: 0, completed: VecDeque::new() }
     }
 
-    fn width(&self) -> u128 {
-        (self.window.as_nanos() / u128::from(BUCKETS)).max(1)
+    /// The number of the bucket that a moment lies in.
+    fn bucket(&self, now: Time) -> u64 {
+        u64::try_from(now.0.as_nanos()).unwrap_or(u64::MAX) / self.width
     }
 
     pub(crate) fn completed(&mut self, inputs: u64, now: Time) {
-        let bucket = u64::try_from(now.0.as_nanos() / self.width()).unwrap_or(u64::MAX);
+        let bucket = self.bucket(now);
         match self.completed.back_mut() {
             // A container may have read the clock before another one took the lock. Its completions may then
             // belong to the previous bucket.
             Some((last, count)) if *last >= bucket => *count = count.saturating_add(inputs),
-            _ => self.completed.push_back((bucket, inputs)),
+            // Only a new bucket can be one too many, so nothing is forgotten for each completion.
+            _ => {
+                self.completed.push_back((bucket, inputs));
+                self.forget(now);
+            }
         }
-        self.forget(now);
     }
 
     pub(crate) fn crashed(&mut self, counts: CountsTowards, now: Time) {
@@ -102,7 +109,7 @@ impl CrashHistory {
         if self.crashes.is_empty() {
             return None;
         }
-        let width = u64::try_from(self.width()).unwrap_or(u64::MAX);
+        let width = self.width;
         let lead = LEAD.as_nanos().min(u128::from(width / 8)) as u64;
         let now = u64::try_from(now.0.as_nanos()).unwrap_or(u64::MAX);
         let end = (now / width).saturating_add(1).saturating_mul(width);
@@ -129,7 +136,7 @@ impl CrashHistory {
         while self.crashes.front().is_some_and(|(at, _)| now.since(*at) > self.window) {
             self.forget_crash();
         }
-        let width = self.width();
+        let width = u128::from(self.width);
         let begin = now.0.as_nanos().saturating_sub(self.window.as_nanos());
         // The bucket covers [number × width, (number + 1) × width). It is gone once its end is
         // at or before `begin`.

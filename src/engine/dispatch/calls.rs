@@ -62,7 +62,7 @@ impl Dispatch {
                     waker.wake(); // the thread publishes the outcome in a moment
                 }
             }
-            Found::Pending | Found::Chunk(_) | Found::Ready(_) | Found::End(_) => {}
+            Found::Pending | Found::Chunk(_) | Found::Ready(..) | Found::End(_) => {}
         }
         found
     }

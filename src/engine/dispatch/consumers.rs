@@ -1,5 +1,6 @@
 //! The operations of consumers under the lock: to open a job, wait for its outcomes, cancel it and close it.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::Waker;
@@ -60,8 +61,8 @@ impl ClosedJob {
 pub(crate) enum Found {
     /// The chunk that holds the next outcome in input order.
     Chunk(Arc<Chunk>),
-    /// Outcomes in completion order.
-    Ready(Finished),
+    /// Outcomes in completion order, and those that come behind them.
+    Ready(Finished, VecDeque<Finished>),
     /// The next outcome is committed, and its thread is about to publish it.
     Soon,
     /// There is no outcome yet.
@@ -184,7 +185,7 @@ impl Dispatch {
                         buffers.awaited = false;
                     }
                 }
-                Found::Chunk(_) | Found::Ready(_) | Found::End(_) => return found,
+                Found::Chunk(_) | Found::Ready(..) | Found::End(_) => return found,
             }
         }
     }
@@ -193,9 +194,10 @@ impl Dispatch {
         if let Some(bug) = &state.broken {
             return Found::End(Some(MapEnd::OfMap(Reason::Engine(bug.clone()))));
         }
-        // A lane in a container with many comes back as soon as its one input has ended, so that only leases
-        // of several inputs are looked at. The look must not cost more because more inputs are in flight.
-        if self.settings.rules.lanes == 1 {
+        // A lane in a container with many comes back as soon as its one input has ended, and a batch does as
+        // soon as its outcomes are published. So only leases of several inputs, or of several batches, are
+        // looked at. The look must not cost more because more inputs are in flight.
+        if self.settings.rules.lanes == 1 && self.settings.rules.batch.is_none() {
             state.commit_job(job, self.now());
         } else {
             state.commit_ahead_of(job, self.now());
@@ -203,7 +205,7 @@ impl Dispatch {
         let counts = state.ledger.job(job).expect("its consumer keeps it open").counts();
         let buffers = state.buffers.map(job).expect("its consumer keeps it open");
         match buffers.order {
-            Order::Completion if buffers.ready.is_empty() => state.publish_ended(job),
+            Order::Completion if buffers.has_none_ready() => state.publish_ended(job),
             Order::Input if buffers.is_failure_due(next) => state.publish_ended(job),
             Order::AtOnce if buffers.has_failures_due() => {
                 state.publish_ended(job);
@@ -214,8 +216,8 @@ impl Dispatch {
         let buffers = state.buffers.map_mut(job).expect("its consumer keeps it open");
         match buffers.order {
             Order::Completion => {
-                if let Some(finished) = buffers.ready.pop_front() {
-                    return Found::Ready(finished);
+                if let Some((first, behind)) = buffers.take_ready() {
+                    return Found::Ready(first, behind);
                 }
             }
             Order::AtOnce => {}

@@ -86,16 +86,22 @@ impl Dispatch {
         if state.broken.is_some() {
             return Next::Over(Served::Stale);
         }
-        self.come_back(state, lane, generation, returned);
-        self.assign(state, lane, generation)
+        let now = self.now();
+        self.come_back_at(state, lane, generation, (returned, now));
+        self.assign(state, lane, generation, now)
     }
 
     /// Finds the next work of a lane that has come back.
-    pub(super) fn assign(&self, state: &mut State, lane: LaneId, generation: Generation) -> Next<Work> {
+    pub(super) fn assign(
+        &self,
+        state: &mut State,
+        lane: LaneId,
+        generation: Generation,
+        now: Time,
+    ) -> Next<Work> {
         if state.broken.is_some() {
             return Next::Over(Served::Stale);
         }
-        let now = self.now();
         let mut claim = state.claim(lane, generation, now);
         if let Next::Wait { until } = claim {
             claim = match self.steal(state, now) {
@@ -220,7 +226,6 @@ impl Dispatch {
         seat.at_work = true;
         seat.suspended = false;
         let previous = if lease.attempt.get() > 1 { state.ledger.previous(input) } else { None };
-        state.refresh_window(lease.job);
         if lease.span.len > batch && !state.ticking && state.has_polling_task(lease.job) {
             state.begin_to_tick(self);
         }
@@ -438,7 +443,9 @@ impl State {
     pub(crate) fn shorten(&mut self, id: LaneId, index: u64, cost: Option<Duration>, now: Time) {
         let end = self.run(id).expect("a lease has its run").truncate(index);
         self.commit(id, now);
+        let job = self.ledger.lease(id).map(|lease| lease.job);
         self.ledger.truncated(id, end, cost);
+        job.into_iter().for_each(|job| self.refresh_window(job)); // its inputs may cost more than was known
         self.ledger.note_arrival(now); // what the lease has lost waits again
         self.ends_part(id, false);
     }

@@ -71,8 +71,7 @@ impl State {
 
     /// Commits the inputs that the containers with a lease of several inputs of `job` have completed.
     pub(super) fn commit_ahead_of(&mut self, job: JobId, now: Time) {
-        let is_of = |lane: &LaneId| self.ledger.lease(*lane).is_some_and(|lease| lease.job == job);
-        let ahead: Vec<LaneId> = self.ledger.ahead().filter(is_of).collect();
+        let ahead: Vec<LaneId> = self.ledger.ahead_of(job).collect();
         ahead.into_iter().for_each(|id| self.commit(id, now));
     }
 
@@ -309,8 +308,7 @@ impl State {
 
     /// Ends the inputs of one job that are not executing, if the function stops.
     pub(super) fn sweep_job(&mut self, job: JobId, now: Time) {
-        let known = self.ledger.job(job).is_some() && self.broken.is_none();
-        if self.ledger.mode() != Mode::Stopping || !known {
+        if self.ledger.mode() != Mode::Stopping || self.broken.is_some() {
             return;
         }
         let leased: Vec<LaneId> = self.ledger.leases_of(job).collect();
@@ -325,7 +323,7 @@ impl State {
         if self.broken.is_some() {
             return; // the consumers have been woken, and get the fault
         }
-        let known = self.ledger.job(job).expect("the job was just found");
+        let Some(known) = self.ledger.job(job) else { return };
         let (publish, is_map) = (known.on_failure() == OnFailure::GoOn, known.kind() == JobKind::Map);
         let ended = self.end_pending(job, Unrun::Cancelled, publish.then_some(&Reason::ShutDown), &[]);
         self.leftovers.add(ended, publish);

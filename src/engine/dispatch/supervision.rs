@@ -114,7 +114,7 @@ impl Dispatch {
                 return None; // containers that have not seen the abort yet do not count as staying up
             }
             let commit_at = state.ledger.next_commit(now);
-            if commit_at.is_some() && state.broken.is_none() {
+            if commit_at.is_some() {
                 state.commit_ahead(now);
             }
             state.ledger.end_loop_if_stable(now);

@@ -103,8 +103,9 @@ impl<'a> WorkSeeker<'a> {
         self.is_stale = false;
         loop {
             self.wake(&mut state);
-            dispatch.come_back_all(&mut state, generation, back);
-            let (next, waits) = match dispatch.assign(&mut state, lane, generation) {
+            let now = dispatch.now();
+            dispatch.come_back_all(&mut state, generation, back, now);
+            let (next, waits) = match dispatch.assign(&mut state, lane, generation, now) {
                 Next::Work(work) if state.ledger.is_batched() => {
                     self.beside.push(work);
                     dispatch.fill(&mut state, id, &mut self.beside);
@@ -228,9 +229,9 @@ impl Dispatch {
         state: &mut State,
         generation: Generation,
         back: &mut Vec<(LaneId, Time)>,
+        now: Time,
     ) {
-        if state.broken.is_none() && !back.is_empty() {
-            let now = self.now();
+        if state.broken.is_none() {
             for (lane, returned) in &*back {
                 self.come_back_at(state, *lane, generation, (*returned, now));
             }
@@ -241,8 +242,8 @@ impl Dispatch {
     /// Lanes have returned from their runs, and their container does not ask for work yet.
     pub(crate) fn returned_all(&self, generation: Generation, back: &mut Vec<(LaneId, Time)>) {
         let mut state = self.lock();
-        self.come_back_all(&mut state, generation, back);
         let now = self.now();
+        self.come_back_all(&mut state, generation, back, now);
         self.pass_on(&mut state, now);
     }
 
@@ -368,7 +369,7 @@ impl State {
 
     /// Whether a container has a lease of several inputs of the job.
     fn runs_ahead(&self, job: JobId) -> bool {
-        self.ledger.leases_of(job).any(|lane| {
+        self.ledger.ahead_of(job).any(|lane| {
             self.ledger.lease(lane).is_some_and(|lease| lease.span.len > self.ledger.batch_size())
         })
     }

@@ -72,11 +72,22 @@ impl Dispatch {
 }
 
 impl State {
+    /// The number of tasks that wait for the function to be ready or idle.
+    pub(crate) fn readying_tasks(&self) -> usize {
+        self.readying.waiting_tasks()
+    }
+
     /// Whether nothing is left of any job, run or detached thread, and no container sleeps.
     pub(crate) fn is_empty(&self) -> bool {
         self.buffers.open.is_empty()
             && self.seats.iter().flat_map(|seat| &seat.lanes).all(|lane| lane.run.is_none())
             && self.detached.is_empty()
             && self.sleepers.is_empty()
+    }
+
+    /// The number of threads that were left behind in the user's code. To ask for the status would commit
+    /// what was published, and so hide whether others do.
+    pub(crate) fn left_behind(&self) -> usize {
+        self.abandoned
     }
 }

@@ -207,7 +207,7 @@ impl<'a> BatchWorld<'a> {
 
     /// The number of threads that were left behind in the user's code, as the engine sees it.
     fn left_behind(&self) -> usize {
-        self.engine.status().containers.abandoned
+        self.engine.under_lock(|state| state.left_behind())
     }
 
     fn kill(&mut self) {

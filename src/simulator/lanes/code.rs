@@ -94,6 +94,7 @@ impl LaneWorld<'_> {
     fn begin(&mut self, at: usize, lane: u32, work: Work) {
         let Work { run, lease, .. } = work;
         let now = self.now();
+        self.tally.of_several += u64::from(lease.span.len > 1);
         let driver = &mut self.drivers[at];
         driver.polled = Some(lane);
         driver.lanes[lane as usize].task = Some(Task::of(run, now));
@@ -145,7 +146,10 @@ impl LaneWorld<'_> {
         self.log(|| format!("{id} ends its poll of {input:x}: {act:?}, fenced {fenced}"));
         match act {
             Act::Ok => match active.publish(answer(input)) {
-                Ok(Advance::Next) => self.execute(at, lane, place + 1),
+                Ok(Advance::Next) => {
+                    self.record(input).is_published = true;
+                    self.execute(at, lane, place + 1);
+                }
                 Ok(_) => self.drivers[at].comes_back(lane, now),
                 Err(_) => {
                     engine.count_late();

@@ -5,6 +5,7 @@ use crate::base::ids::LaneId;
 use crate::data::failure::Cause;
 use crate::decide::ledger::{Lease, LeaseKind, Mode, Rules};
 use crate::decide::time::Time;
+use crate::engine::map_buffers::Order;
 use crate::simulator::course::Course;
 use crate::simulator::fates::{Act, answer};
 use crate::simulator::lanes::LaneWorld;
@@ -40,6 +41,8 @@ pub(super) struct Record {
     left: LeftBehind,
     /// Whether it executes alone when it is replayed.
     alone: bool,
+    /// Whether its lane has published its outcome and gone on to the next input of its lease.
+    pub(super) is_published: bool,
     pub(super) outcomes: u32,
     pub(super) time: TimeFacts,
 }
@@ -179,6 +182,11 @@ impl LaneWorld<'_> {
         self.see_accepted();
         let mut takers = std::mem::take(&mut self.takers);
         let took = takers.consume(|input, outcome| self.judge(input, outcome));
+        for map in takers.maps.iter().filter(|map| map.plan.order == Order::Completion) {
+            let mut records = self.records.range(map.first()..map.first() + map.plan.inputs);
+            let hidden = records.find(|(_, record)| record.is_published && record.outcomes == 0);
+            assert!(hidden.is_none(), "an outcome is there, and its consumer does not find it: {hidden:x?}");
+        }
         self.takers = takers;
         self.see_accepted(); // the outcomes that were taken have made room
         took

@@ -121,11 +121,11 @@ impl LaneWorld<'_> {
 
     /// Notes whether as many threads are left behind as may be.
     pub(super) fn see_threads_left(&mut self) {
-        let containers = self.engine.status().containers;
-        if containers.abandoned >= self.abandoned_max {
+        let (left, hung) = self.engine.under_lock(|state| (state.left_behind(), state.ledger.hung()));
+        if left >= self.abandoned_max {
             self.full_at = Some(self.now());
         }
-        self.tally.kept += u64::from(containers.hung > 0);
+        self.tally.kept += u64::from(hung > 0);
     }
 
     fn is_in_time(&self, input: u64) {

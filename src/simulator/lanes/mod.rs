@@ -105,6 +105,8 @@ struct LaneWorld<'a> {
 tally! {
     LaneTally {
         worlds,
+        /// Leases of several inputs.
+        of_several,
         executions,
         outcomes,
         crashes_in_lanes,

@@ -102,7 +102,7 @@ impl LimitWorld<'_> {
 
     /// Notes whether as many threads are left behind as may be.
     pub(super) fn see_threads_left(&mut self) {
-        if self.engine.status().containers.abandoned >= self.abandoned_max {
+        if self.engine.under_lock(|state| state.left_behind()) >= self.abandoned_max {
             self.full_at = Some(self.now());
         }
     }

@@ -1,8 +1,12 @@
-//! One map or call as the ledger keeps it: its counts, its fresh ranges, and a record of each input that
-//! failed or crashed. An input that completes without either only changes a number.
+//! One map or call as the ledger keeps it: its [`Counts`], its fresh ranges, and an [`InputRecord`] of
+//! each input that failed or crashed. An input that completes without either only changes a number.
+
+mod counts;
+mod record;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::ids::Attempt;
@@ -10,16 +14,16 @@ use crate::decide::acceptances::Acceptances;
 use crate::decide::admission::Admission;
 use crate::decide::claim_sizer::ClaimSizer;
 use crate::decide::jitter::Jitter;
-use crate::decide::ledger::{CrashNumber, Ticket};
+use crate::decide::ledger::Ticket;
 use crate::decide::retries::Retries;
 use crate::decide::steps;
 use crate::decide::time::Time;
 use crate::decide::window::Window;
-use crate::values::crash::{Crash, Previous};
 
-/// The largest number of deaths that are kept of one input, because a budget of 1000 crashes must
-/// not keep 1000 messages.
-pub(crate) const DEATHS_MAX: usize = 8;
+pub(crate) use counts::Counts;
+pub(super) use counts::InputEnd;
+pub(super) use record::Waits;
+pub(crate) use record::{DEATHS_MAX, InputRecord};
 
 /// The inputs `first .. first + len` of a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,98 +70,6 @@ pub(crate) enum OnFailure {
     GoOn,
 }
 
-/// How many inputs ended in each way. At the end of a job `pulled` is the sum of the endings.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Counts {
-    pub(crate) pulled: u64,
-    pub(crate) ok: u64,
-    pub(crate) failed: u64,
-    pub(crate) poisoned: u64,
-    pub(crate) cancelled: u64,
-    pub(crate) given_up: u64,
-    /// Executions that were repeated because a container died. Not an ending.
-    pub(crate) replayed: u64,
-    /// Executions that were repeated because the function failed. Not an ending.
-    pub(crate) retried: u64,
-}
-
-impl Counts {
-    /// The count of the inputs that ended in the way `how`.
-    fn of(&mut self, how: InputEnd) -> &mut u64 {
-        match how {
-            InputEnd::Ok => &mut self.ok,
-            InputEnd::Failed => &mut self.failed,
-            InputEnd::Poisoned => &mut self.poisoned,
-            InputEnd::Cancelled => &mut self.cancelled,
-            InputEnd::GivenUp => &mut self.given_up,
-        }
-    }
-
-    pub(crate) fn ended(self) -> u64 {
-        self.ok + self.failed + self.poisoned + self.cancelled + self.given_up
-    }
-
-    /// The number of accepted inputs without an outcome.
-    pub(crate) fn pending(self) -> u64 {
-        self.pulled - self.ended()
-    }
-}
-
-/// The queue in which an input waits to be executed again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Waits {
-    /// The input waits for its replay, and has crashed no container.
-    Replay(Ticket),
-    /// The input waits for its replay, and will execute alone.
-    Alone(Ticket),
-    /// The input waits for its replay together with others of a batch that has crashed.
-    Half(Ticket),
-    /// The input waits for its replay as a suspect, in the order of its last crash.
-    Suspect(CrashNumber),
-    /// The input waits for its retry, which is due at this time.
-    Retry(Time),
-    /// The input waits for the code of its last attempt, which was cut at a limit, to return.
-    Leaving,
-}
-
-/// The history of an input that has failed or crashed.
-#[derive(Debug, Default, Clone)]
-pub(crate) struct InputRecord {
-    pub(super) failures: u32,
-    pub(crate) crashes: u32,
-    /// Executions that ended with their container and cost nothing, because the container was killed by hand
-    /// or had not proved itself.
-    pub(super) kills: u32,
-    /// Executions that ended because another input of the same container crashed it, or because the input has
-    /// crossed the memory limit beside others. They are also counted as kills.
-    pub(super) freed: u32,
-    /// Whether the input executes alone in its container, until it returns.
-    pub(super) alone: bool,
-    /// The number and the time of the input's last crash.
-    pub(crate) crashed: Option<(CrashNumber, Time)>,
-    /// The queue in which the input waits, if it does.
-    pub(super) waits: Option<Waits>,
-    /// The number of the input's crashes and kills that left a thread behind.
-    pub(crate) abandoned: u32,
-    /// The last time at which the input counted a crash towards the restart policy.
-    pub(crate) counted: Option<Time>,
-    /// The first [`DEATHS_MAX`] of the input's crashes.
-    pub(crate) deaths: Vec<Arc<Crash>>,
-    pub(crate) previous: Option<Previous>,
-}
-
-impl InputRecord {
-    /// Whether the input has crashed a container.
-    pub(super) fn is_suspect(&self) -> bool {
-        self.crashed.is_some()
-    }
-
-    /// The number of the input's next execution.
-    pub(crate) fn attempt(&self) -> Attempt {
-        Attempt(1 + self.failures + self.crashes + self.kills)
-    }
-}
-
 /// A map or a call.
 ///
 /// A function may have a hundred thousand queued calls, so a call holds only the data of one input.
@@ -192,16 +104,6 @@ enum CallStage {
     Assigned,
     /// The input has its outcome.
     Ended(InputEnd),
-}
-
-/// How an input ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum InputEnd {
-    Ok,
-    Failed,
-    Poisoned,
-    Cancelled,
-    GivenUp,
 }
 
 /// A map: inputs from a source.
@@ -526,150 +428,5 @@ impl Job {
 
     pub(crate) fn attempt(&self, index: u64) -> Attempt {
         self.record(index).map_or(Attempt::FIRST, InputRecord::attempt)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::decide::ledger::Queue;
-
-    #[test]
-    fn every_ending_ends_an_input_and_the_others_are_pending() {
-        // Powers of two, so that no two sums are the same.
-        let counts = Counts {
-            pulled: 100,
-            ok: 1,
-            failed: 2,
-            poisoned: 4,
-            cancelled: 8,
-            given_up: 16,
-            replayed: 32,
-            retried: 64,
-        };
-        assert_eq!(counts.ended(), 31);
-        assert_eq!(counts.pending(), 69);
-    }
-
-    #[test]
-    fn each_execution_is_an_attempt_however_it_ended() {
-        let record = InputRecord { failures: 2, crashes: 4, kills: 8, ..InputRecord::default() };
-        assert_eq!(record.attempt(), Attempt(15));
-        for mut job in [a_map(), a_call()] {
-            assert_eq!(job.attempt(0), Attempt::FIRST);
-            *job.record_or_new(0) = record.clone();
-            assert_eq!(job.attempt(0), Attempt(15));
-        }
-    }
-
-    #[test]
-    fn an_input_is_a_suspect_once_it_has_crashed_a_container() {
-        let killed = InputRecord { kills: 1, ..InputRecord::default() };
-        assert!(!killed.is_suspect());
-        assert!(InputRecord { crashed: Some((1, Time::default())), ..killed }.is_suspect());
-    }
-
-    fn a_map() -> Job {
-        let sizer = ClaimSizer::default();
-        Job::Map(Box::new(MapJob::new(OnFailure::GoOn, Window::Fixed(1), None, sizer)))
-    }
-
-    fn a_call() -> Job {
-        Job::Call(CallJob::default())
-    }
-
-    #[test]
-    fn a_call_counts_as_a_map_of_one_input_does() {
-        let endings =
-            [InputEnd::Ok, InputEnd::Failed, InputEnd::Poisoned, InputEnd::Cancelled, InputEnd::GivenUp];
-        for how in endings {
-            let mut jobs = [a_map(), a_call()];
-            for job in &mut jobs {
-                assert_eq!(job.accept(1), 0);
-                assert_eq!(job.fresh(), 1);
-                assert_eq!(job.take_fresh(8), Some(Span { first: 0, len: 1 }));
-                assert_eq!(job.take_fresh(8), None);
-                job.retries();
-                job.replays();
-                job.replays();
-                job.has_not_replayed();
-                assert_eq!(job.counts().pending(), 1);
-                job.count(how, 0);
-                assert_eq!(job.counts().pending(), 1, "nothing has ended yet");
-                job.count(how, 1);
-            }
-            let [map, call] = jobs.map(|job| job.counts());
-            assert_eq!(call, map, "{how:?}");
-            assert_eq!(call.ended(), 1);
-        }
-    }
-
-    #[test]
-    fn a_call_waits_in_queues_as_a_map_of_one_input_does() {
-        for mut job in [a_map(), a_call()] {
-            let mut queue = Queue::default();
-            let (left, kept) = (queue.push_back(()), queue.push_back(()));
-            job.waits_at(left);
-            job.has_left(left);
-            assert_eq!(job.take_requeued(), []);
-            job.waits_at(kept);
-            job.has_left(left);
-            assert_eq!(job.take_requeued(), [kept]);
-            assert_eq!(job.take_requeued(), []);
-            assert!(job.record(0).is_none());
-            assert_eq!(job.waiting(), [0; 0], "an input without a record does not wait");
-            job.record_or_new(0).waits = Some(Waits::Retry(Time::default()));
-            assert_eq!(job.waiting(), [0]);
-            assert!(job.record_mut(0).is_some_and(|record| record.waits.take().is_some()));
-            assert_eq!(job.waiting(), [0; 0]);
-            assert!(job.take_record(0).is_some());
-            assert!(job.take_record(0).is_none());
-        }
-    }
-
-    #[test]
-    #[should_panic(expected = "a call has one input")]
-    fn a_second_input_of_a_call_is_refused() {
-        let mut call = a_call();
-        call.accept(1);
-        call.accept(1);
-    }
-
-    #[test]
-    #[should_panic(expected = "a call ends once")]
-    fn a_second_ending_of_a_call_is_refused() {
-        let mut call = a_call();
-        call.accept(1);
-        call.count(InputEnd::Ok, 1);
-        call.count(InputEnd::Cancelled, 1);
-    }
-
-    #[test]
-    fn a_queued_call_is_small() {
-        assert!(size_of::<Job>() <= 40, "{}", size_of::<Job>());
-    }
-
-    proptest! {
-        #[test]
-        fn fresh_inputs_are_taken_in_order_and_each_once(
-            lens in proptest::collection::vec(1u64..9, 0..6),
-            takes in proptest::collection::vec(1u64..9, 0..60),
-        ) {
-            let mut job = a_map();
-            let all: u64 = lens.iter().sum();
-            for len in lens {
-                job.accept(len);
-            }
-            let mut taken = Vec::new();
-            for most in takes {
-                let Some(span) = job.take_fresh(most) else { break };
-                prop_assert!((1..=most).contains(&span.len));
-                taken.extend(span.indices());
-            }
-            prop_assert!(taken.iter().copied().eq(0..taken.len() as u64));
-            prop_assert_eq!(job.fresh(), all - taken.len() as u64);
-        }
     }
 }

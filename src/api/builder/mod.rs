@@ -1,37 +1,28 @@
-//! [`Builder`]: the settings of a function before it is started, and their validation.
+//! [`Builder`]: the settings of a function before it is started. The settings of memory are in `memory`.
+//! `draft` holds the settings without the function's types, and validates them.
+
+mod draft;
+mod memory;
 
 use std::fmt;
-use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::api::app::AppInner;
 use crate::api::function::Function;
-use crate::code::context::Context;
-use crate::contain::drops::{self, DeferDrop, Stack};
-use crate::contain::outlined::{Outlined, outline};
-use crate::contain::unwind::{PanicHook, install_hook};
+use crate::contain::drops::{DeferDrop, Stack};
+use crate::contain::outlined::Outlined;
+use crate::contain::unwind::PanicHook;
 use crate::data::shape::Shape;
-use crate::decide::admission::{CALLS_MAX, CALLS_MAX_DEFAULT};
-use crate::decide::ledger::{Batching, Rules};
-use crate::decide::limits::LimitRules;
 use crate::decide::restart::RestartPolicy;
 use crate::decide::retries::Retries;
+#[cfg(feature = "testkit")]
 use crate::decide::window::Window;
-use crate::engine::body::{Body, Code, CodeOf, Describe, InFlight, RetryAfter, RetryIf};
-use crate::engine::running::Running;
-use crate::engine::settings::{MemoryRules, Settings, next_function_id};
-use crate::memory::local_charge::is_installed;
-use crate::memory::watch::start_watch;
-use crate::values::error::{
-    ACCOUNTED_INPUTS_MAX, BATCH_WAIT_MAX, CONCURRENT_INPUTS_MAX, CONTAINERS_MAX, ConfigError, IN_FLIGHT_MAX,
-    StartError, containers_in_range, name_in_range,
-};
-
-/// The largest number of crash retries.
-const CRASH_RETRIES_MAX: u32 = 1000;
-/// The smallest stack in bytes, because formatting the message of a panic needs a few pages.
-const STACK_BYTES_MIN: usize = 64 * 1024;
+use crate::engine::body::{Body, CodeOf, Describe, RetryAfter, RetryIf};
+#[cfg(feature = "testkit")]
+use crate::engine::settings::Settings;
+use crate::values::error::StartError;
+use draft::Draft;
 
 /// The settings of a function. [`Builder::start`] validates them all.
 ///
@@ -63,32 +54,6 @@ pub struct Builder<I, O, E> {
     draft: Outlined<Draft>,
     code: CodeOf<I, O, E>,
 }
-
-/// The settings as the user gave them. They do not depend on the function's types.
-struct Draft {
-    app: Arc<AppInner>,
-    name: Arc<str>,
-    containers: Option<usize>,
-    concurrent_inputs: usize,
-    batch_size: Option<usize>,
-    batch_wait: Option<Duration>,
-    retries: Retries,
-    crash_retries: u32,
-    limits: LimitRules,
-    keep_interrupted: bool,
-    restart: Option<RestartPolicy>,
-    window: Option<u64>,
-    calls_max: u64,
-    exit_timeout: Duration,
-    stack_bytes: usize,
-    panic_hook: PanicHook,
-    memory_limit: Option<u64>,
-    recycle_above: Option<u64>,
-    abandoned_max: Option<usize>,
-    abandoned_bytes_max: Option<u64>,
-}
-
-outline!(Draft);
 
 impl<I, O, E> Builder<I, O, E>
 where
@@ -486,76 +451,6 @@ where
         self
     }
 
-    /// The number of bytes that a container may use, at least 1. Two kinds of bytes count: the bytes that its
-    /// `enter` has allocated, and the bytes that the executing attempt has allocated. Bytes that were freed
-    /// do not count. Bytes that earlier attempts have left, such as outputs and caches, do not count. A limit
-    /// needs an [`Accountant`](crate::Accountant) as the program's global allocator.
-    ///
-    /// A container over its limit is killed as soon as this is noticed, which is within [a little
-    /// lag](crate::Memory) and at the latest at the end of the attempt. Its input is blamed and replayed as
-    /// after a panic, and the cause is [`Death::MemoryLimit`](crate::Death::MemoryLimit). How the code is
-    /// stopped depends on its kind:
-    ///
-    /// | code | how it is stopped | until then its thread is |
-    /// |---|---|---|
-    /// | async | it is dropped when its `poll` returns, or within 4 ms if it waits | abandoned after 4 ms |
-    /// | with checkpoints | it unwinds at its next [`Context::checkpoint`](crate::Context::checkpoint) | abandoned after 4 ms if it has passed one before, and otherwise at once |
-    /// | other | it returns by itself, and its output is refused | abandoned at once |
-    ///
-    /// An *abandoned* thread has been replaced by another. Its memory is still charged to it. On Linux it
-    /// gets the lowest priority, at once or, if it was expected to unwind, after 50 ms more.
-    /// [`Builder::abandoned_max`] bounds the number of abandoned threads. An input that has left two threads
-    /// behind is not replayed again. An `exit` is bounded only by [`Builder::exit_timeout`]. Async code whose
-    /// call waits counts as stopped at once, whatever the tasks that it has spawned do.
-    ///
-    /// Code that overflows its stack, aborts, or really exhausts the machine's memory takes the process with
-    /// it. A single allocation that the system refuses does the same, for example of 70 GB because a damaged
-    /// file claims to need them. Keep a decoder's own limit as well, therefore, and set it large.
-    ///
-    /// ```
-    /// use longshore::{App, StartError};
-    ///
-    /// let app = App::ephemeral("docs");
-    /// let f = app.infallible("f", |n: &u64| *n).memory_limit(64 << 20).start();
-    /// // This example has no accountant, and a limit that cannot be kept is refused.
-    /// assert!(matches!(f, Err(StartError::NoAccountant)));
-    /// ```
-    pub fn memory_limit(mut self, bytes: u64) -> Self {
-        self.draft.memory_limit = Some(bytes);
-        self
-    }
-
-    /// Sets how many bytes the attempts of a container may leave behind. Above this number the container
-    /// exits between two inputs and enters again. The setting is meant for state that grows. Outputs that the
-    /// engine still holds do not count, but outputs that the caller keeps do. It needs an
-    /// [`Accountant`](crate::Accountant).
-    pub fn recycle_above(mut self, bytes: u64) -> Self {
-        self.draft.recycle_above = Some(bytes);
-        self
-    }
-
-    /// The number of threads that may be abandoned at a time, at least 1. A thread is abandoned if its
-    /// generation is over, because its container was killed or its `exit` took too long, and it has not
-    /// returned from the user's code.
-    ///
-    /// While this many threads are abandoned, no container is created. Live containers go on, and may leave
-    /// further threads behind. An input whose replay might leave a thread behind is not replayed, and ends
-    /// with its crashes. If no container is left that could go on, a function with limited restarts gives up,
-    /// and a function that never gives up waits for a thread to return.
-    pub fn abandoned_max(mut self, threads: usize) -> Self {
-        self.draft.abandoned_max = Some(threads);
-        self
-    }
-
-    /// The number of bytes that abandoned threads may use, measured as for [`Builder::memory_limit`]. While
-    /// they use this many, an input whose replay might leave a thread behind is not replayed, as with
-    /// [`Builder::abandoned_max`], but containers are still created. It needs an
-    /// [`Accountant`](crate::Accountant).
-    pub fn abandoned_bytes_max(mut self, bytes: u64) -> Self {
-        self.draft.abandoned_bytes_max = Some(bytes);
-        self
-    }
-
     /// Validates the settings and begins the `enter` of all containers. It does not wait for them.
     ///
     /// # Errors
@@ -583,177 +478,3 @@ where
 /// The settings of a function, the window of maps that set none, and its code with its types.
 #[cfg(feature = "testkit")]
 pub(crate) type Valid<I, O, E> = (Settings, Window, Arc<CodeOf<I, O, E>>);
-
-impl Draft {
-    fn new(app: Arc<AppInner>, name: &str) -> Outlined<Self> {
-        Outlined::new(Self {
-            app,
-            name: name.into(),
-            containers: None,
-            concurrent_inputs: 1,
-            batch_size: None,
-            batch_wait: None,
-            retries: Retries::default(),
-            crash_retries: 3,
-            limits: LimitRules::default(),
-            keep_interrupted: false,
-            restart: None,
-            window: None,
-            calls_max: CALLS_MAX_DEFAULT,
-            exit_timeout: Duration::from_secs(5),
-            stack_bytes: drops::STACK_BYTES,
-            panic_hook: PanicHook::Silent,
-            memory_limit: None,
-            recycle_above: None,
-            abandoned_max: None,
-            abandoned_bytes_max: None,
-        })
-    }
-
-    fn start(
-        this: Outlined<Self>,
-        shape: &'static Shape,
-        code: Arc<dyn Code>,
-    ) -> Result<Arc<Running>, StartError> {
-        let accounted = is_installed();
-        let asked = [this.memory_limit, this.recycle_above, this.abandoned_bytes_max];
-        let (settings, default_window) = this.validate(shape, code, accounted)?;
-        if !accounted && asked.iter().any(Option::is_some) {
-            return Err(StartError::NoAccountant);
-        }
-        settings.stack().begins();
-        if settings.memory.limit.is_some() {
-            start_watch().map_err(StartError::Thread)?;
-        }
-        this.app.start(settings, default_window)
-    }
-
-    /// Turns the settings into plain data, with the window of maps that set none. `accounted` says whether
-    /// the allocations of containers pass through an accountant.
-    fn validate(
-        &self,
-        shape: &'static Shape,
-        code: Arc<dyn Code>,
-        accounted: bool,
-    ) -> Result<(Settings, Window), StartError> {
-        if cfg!(panic = "abort") {
-            return Err(StartError::PanicAbort);
-        }
-        if std::thread::panicking() {
-            return Err(StartError::Panicking);
-        }
-        let rules = self.rules(&*code)?;
-        let memory = self.memory_rules(rules.containers, accounted)?;
-        let default_window = match self.window {
-            Some(inputs) => Window::fixed(inputs)?,
-            None => {
-                let bytes = shape.input.size() + shape.outcome.size();
-                Window::adaptive(bytes, rules.containers as u64 * rules.in_flight())
-            }
-        };
-        install_hook(Context::moment);
-        let settings = Settings {
-            app: Arc::clone(&self.app.name),
-            function: Arc::clone(&self.name),
-            id: next_function_id(),
-            rules,
-            shape,
-            code,
-            exit_timeout: self.exit_timeout,
-            keep_interrupted: self.keep_interrupted,
-            stack_bytes: self.stack_bytes,
-            panic_hook: self.panic_hook,
-            memory,
-            viewers: Arc::clone(&self.app.viewers),
-        };
-        Ok((settings, default_window))
-    }
-
-    fn memory_rules(&self, containers: usize, accounted: bool) -> Result<MemoryRules, ConfigError> {
-        for bytes in [self.memory_limit, self.abandoned_bytes_max].into_iter().flatten() {
-            if bytes == 0 {
-                return Err(ConfigError::NoMemory);
-            }
-        }
-        if self.abandoned_max == Some(0) {
-            return Err(ConfigError::NoneAbandoned);
-        }
-        let bytes_max = |limit: u64| limit.saturating_mul(2).saturating_mul(containers as u64);
-        Ok(MemoryRules {
-            accounted,
-            limit: self.memory_limit,
-            recycle_above: self.recycle_above,
-            abandoned_max: self.abandoned_max.unwrap_or(8.max(2 * containers)),
-            abandoned_bytes_max: self.abandoned_bytes_max.or(self.memory_limit.map(bytes_max)),
-        })
-    }
-
-    /// The number of inputs that each of `containers` containers has in flight.
-    fn lanes(&self, containers: usize, code: &dyn Code) -> Result<u32, ConfigError> {
-        let inputs = self.concurrent_inputs;
-        let max = if self.memory_limit.is_some() { ACCOUNTED_INPUTS_MAX } else { CONCURRENT_INPUTS_MAX };
-        if !(1..=max).contains(&inputs) {
-            return Err(ConfigError::ConcurrentInputs { inputs, max });
-        }
-        if inputs > 1
-            && let Some(instead) = match code.in_flight() {
-                InFlight::Many => None,
-                InFlight::One(instead) => Some(instead),
-                InFlight::Batch => Some("code of batches executes one batch at a time; use batch_size"),
-            }
-        {
-            return Err(ConfigError::OneAtATime { inputs, instead });
-        }
-        if containers * inputs > IN_FLIGHT_MAX {
-            return Err(ConfigError::InFlight { containers, inputs, max: IN_FLIGHT_MAX });
-        }
-        Ok(u32::try_from(inputs).expect("it is at most 65 536"))
-    }
-
-    /// How the inputs of batch code form batches. `None` for other code.
-    fn batching(&self, containers: usize, code: &dyn Code) -> Result<Option<Batching>, ConfigError> {
-        if code.in_flight() != InFlight::Batch {
-            let described = self.batch_size.is_some() || self.batch_wait.is_some();
-            return if described { Err(ConfigError::NotBatched) } else { Ok(None) };
-        }
-        let size = self.batch_size.ok_or(ConfigError::NoBatchSize)?;
-        if !(1..=CONCURRENT_INPUTS_MAX).contains(&size) {
-            return Err(ConfigError::BatchSize { size, max: CONCURRENT_INPUTS_MAX });
-        }
-        if containers * size > IN_FLIGHT_MAX {
-            return Err(ConfigError::InFlight { containers, inputs: size, max: IN_FLIGHT_MAX });
-        }
-        let wait = self.batch_wait.unwrap_or_default();
-        if wait > BATCH_WAIT_MAX {
-            return Err(ConfigError::BatchWait { wait, limit: BATCH_WAIT_MAX });
-        }
-        Ok(Some(Batching { size: size as u64, wait }))
-    }
-
-    fn rules(&self, code: &dyn Code) -> Result<Rules, ConfigError> {
-        name_in_range(&self.app.name)?;
-        name_in_range(&self.name)?;
-        let parallelism = || std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
-        let containers = self.containers.unwrap_or_else(|| parallelism().min(CONTAINERS_MAX));
-        containers_in_range(containers)?;
-        if self.crash_retries > CRASH_RETRIES_MAX {
-            let crash_retries = self.crash_retries;
-            return Err(ConfigError::CrashRetries { crash_retries, max: CRASH_RETRIES_MAX });
-        }
-        if self.stack_bytes < STACK_BYTES_MIN {
-            return Err(ConfigError::StackSize { bytes: self.stack_bytes, least: STACK_BYTES_MIN });
-        }
-        if !(1..=CALLS_MAX).contains(&self.calls_max) {
-            return Err(ConfigError::CallsMax { calls_max: self.calls_max, max: CALLS_MAX });
-        }
-        self.retries.validate()?;
-        self.limits.validate()?;
-        let restart = self.restart.clone().unwrap_or_else(|| self.app.policy.clone());
-        restart.validate()?;
-        let (retries, crash_retries) = (self.retries.clone(), self.crash_retries);
-        let (lanes, has_state) = (self.lanes(containers, code)?, code.has_state());
-        let (batch, calls_max) = (self.batching(containers, code)?, self.calls_max);
-        let limits = self.limits;
-        Ok(Rules { containers, lanes, has_state, batch, retries, crash_retries, restart, calls_max, limits })
-    }
-}

@@ -1,8 +1,10 @@
-//! [`Function`]: the handle to a running function, which the application holds and calls.
+//! [`Function`]: the handle to a running function, which the application holds and calls. Its [`calls`]
+//! and its [`runs`] are beside it.
 
-use std::pin::Pin;
+mod calls;
+mod runs;
+
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::Duration;
 
 use actix::Addr;
@@ -10,31 +12,24 @@ use futures_core::Stream;
 
 use crate::api::any_function::AnyFunction;
 use crate::api::app::SHUTDOWN_LIMIT;
-use crate::api::bulk::{self, Bulk, outcomes, outputs};
-use crate::api::call::Call;
 use crate::api::map::Map;
-use crate::api::permit::Permit;
-#[cfg(feature = "tower")]
-use crate::api::service::FunctionService;
 use crate::base::ids::ContainerId;
-use crate::contain::drops::{Gathered, Stack, drop_in_turn};
+use crate::contain::drops::Stack;
 use crate::contain::outlined::Outlined;
-use crate::data::failure::Failure;
 use crate::data::shape::Types;
 use crate::data::source::Source;
-use crate::decide::limits::Limits;
 use crate::engine::actor::{Ending, Supervisor};
-use crate::engine::consumer::Failures;
-use crate::engine::dispatch::{Readiness, Reserving, Wanted};
+use crate::engine::dispatch::{Readiness, Wanted};
 use crate::engine::events::Events;
 use crate::engine::planned::Planned;
 use crate::engine::registry::Ends;
 use crate::engine::running::Running;
-use crate::engine::wait::wait;
-use crate::values::error::{NotReady, ReserveError};
-use crate::values::progress::Progress;
+use crate::values::error::NotReady;
 use crate::values::snapshot::FunctionSnapshot;
 use crate::values::status::Status;
+
+#[cfg(feature = "testkit")]
+pub(crate) use runs::next;
 
 /// A handle to a running function. It is cheap to clone. When the app and the last handle are dropped, the
 /// function is aborted.
@@ -197,218 +192,6 @@ where
         Map::new(self.running.clone(), Planned::over(Source::of_stream(inputs), self.stack()))
     }
 
-    /// Executes all inputs, and returns all outputs in order or the first failure. If the function sets no
-    /// window and the inputs have no drop, all inputs are accepted at once, which is cheaper than a map.
-    ///
-    /// # Errors
-    ///
-    /// The failure of the first input that fails for good, as soon as it fails; the other inputs are
-    /// cancelled. A failure without an index if the function gave up or is shut down, or if the caller would
-    /// wait for itself ([`Cause::WouldDeadlock`](crate::Cause::WouldDeadlock)).
-    pub fn run(&self, inputs: Vec<I>) -> Result<Vec<O>, Failure<I, E>> {
-        if !self.would_deadlock() && bulk::suits(&self.running, &inputs) {
-            let all = Bulk::begin(&self.running, inputs, Failures::EndMap).wait();
-            return outputs(all, self.stack());
-        }
-        let mut outputs = Gathered::new(Vec::with_capacity(inputs.len()), self.stack());
-        for outcome in self.map(inputs) {
-            outputs.push(outcome?);
-        }
-        Ok(outputs.into_inner())
-    }
-
-    /// Executes all inputs, and returns a result for each in order. It is as cheap as [`Function::run`]. If
-    /// the run as a whole ends early, because the function gave up or is shut down, the accepted inputs have
-    /// their outcomes, and one failure without an index comes last.
-    pub fn run_all(&self, inputs: Vec<I>) -> Vec<Result<O, Failure<I, E>>> {
-        if !self.would_deadlock() && bulk::suits(&self.running, &inputs) {
-            return outcomes(Bulk::begin(&self.running, inputs, Failures::Yield).wait());
-        }
-        self.map(inputs).return_exceptions().into_iter().collect()
-    }
-
-    /// [`Function::run`] for async code.
-    ///
-    /// # Errors
-    ///
-    /// The failure of the first input that fails for good, as soon as it fails; the other inputs are
-    /// cancelled. A failure without an index if the function gave up or is shut down.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping the future cancels the inputs that have no outcome yet, and loses the outputs.
-    pub async fn run_async(&self, inputs: Vec<I>) -> Result<Vec<O>, Failure<I, E>> {
-        if bulk::suits(&self.running, &inputs) {
-            let all = Bulk::begin(&self.running, inputs, Failures::EndMap).outcome().await;
-            return outputs(all, self.stack());
-        }
-        let mut outputs = Gathered::new(Vec::with_capacity(inputs.len()), self.stack());
-        let mut map = self.map(inputs);
-        while let Some(outcome) = next(&mut map).await {
-            outputs.push(outcome?);
-        }
-        Ok(outputs.into_inner())
-    }
-
-    /// [`Function::run_all`] for async code.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping the future cancels the inputs that have no outcome yet, and loses the outcomes.
-    pub async fn run_all_async(&self, inputs: Vec<I>) -> Vec<Result<O, Failure<I, E>>> {
-        if bulk::suits(&self.running, &inputs) {
-            return outcomes(Bulk::begin(&self.running, inputs, Failures::Yield).outcome().await);
-        }
-        let mut outcomes = Gathered::new(Vec::with_capacity(inputs.len()), self.stack());
-        let mut map = self.map(inputs).return_exceptions();
-        while let Some(outcome) = next(&mut map).await {
-            outcomes.push(outcome);
-        }
-        outcomes.into_inner()
-    }
-
-    /// [`Function::for_each`] for async code, over a stream.
-    ///
-    /// # Errors
-    ///
-    /// A failure without an index if the map as a whole ended early: the function gave up or was shut down,
-    /// or the source panicked.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping the future cancels the inputs that have no outcome yet.
-    pub async fn for_each_async<S>(&self, inputs: S) -> Result<Progress, Failure<I, E>>
-    where
-        S: Stream<Item = I> + Send + 'static,
-    {
-        let mut map = self.map_stream(inputs).return_exceptions().unordered();
-        while let Some(outcome) = next(&mut map).await {
-            match outcome {
-                Err(failure) if failure.index().is_none() => return Err(failure),
-                outcome => drop_in_turn(self.stack(), outcome),
-            }
-        }
-        Ok(map.progress())
-    }
-
-    /// Executes every input, drops the outputs and errors, and counts how the inputs ended.
-    ///
-    /// # Errors
-    ///
-    /// A failure without an index if the map as a whole ended early: the function gave up or was shut down,
-    /// the source panicked, or the caller would wait for itself.
-    pub fn for_each<S>(&self, inputs: S) -> Result<Progress, Failure<I, E>>
-    where
-        S: IntoIterator<Item = I>,
-        S::IntoIter: Send + 'static,
-    {
-        let mut outcomes = self.map(inputs).return_exceptions().unordered().into_iter();
-        for outcome in outcomes.by_ref() {
-            match outcome {
-                Err(failure) if failure.index().is_none() => return Err(failure),
-                outcome => drop_in_turn(self.stack(), outcome),
-            }
-        }
-        Ok(outcomes.progress())
-    }
-
-    /// Begins one execution, which goes ahead of all maps. [`Call::wait`] gives its outcome. Dropping the
-    /// call cancels it.
-    ///
-    /// If as many calls are without an outcome as [`Builder::calls_max`](crate::Builder::calls_max)
-    /// allows, the call fails at once with [`Cause::Overloaded`](crate::Cause::Overloaded), and gives its
-    /// input back.
-    pub fn call(&self, input: I) -> Call<I, O, E> {
-        self.call_within(input, Limits::new())
-    }
-
-    /// The same as [`Function::call`], with limits of time of its own in place of the function's.
-    ///
-    /// ```
-    /// use longshore::{App, Limits};
-    /// use std::time::Duration;
-    ///
-    /// let app = App::ephemeral("docs");
-    /// let sleep = app
-    ///     .function_async("sleep", async |ms: &u64| {
-    ///         tokio::time::sleep(Duration::from_millis(*ms)).await;
-    ///         Ok::<_, std::convert::Infallible>(())
-    ///     })
-    ///     .start()?;
-    /// let limits = Limits::new().timeout(Duration::from_millis(20));
-    /// assert!(sleep.call_within(1, limits).wait().is_ok());
-    /// assert!(sleep.call_within(60_000, limits).wait().unwrap_err().is_timed_out());
-    /// # Ok::<(), longshore::StartError>(())
-    /// ```
-    pub fn call_within(&self, input: I, limits: Limits) -> Call<I, O, E> {
-        Call::new(self.running.clone(), input, None, limits)
-    }
-
-    /// Waits for room among the calls of the function, and reserves a place for one. Those who wait are
-    /// served in the order in which they began to.
-    ///
-    /// A server that reserves before it reads a request accepts no more than it can work on.
-    ///
-    /// # Errors
-    ///
-    /// A [`ReserveError`] if the function has given up, is shut down, or its engine is broken.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping the future gives up the turn. A place that it was granted goes to the next one.
-    ///
-    /// ```
-    /// use longshore::App;
-    ///
-    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
-    /// let app = App::ephemeral("docs");
-    /// let double = app.infallible("double", |n: &u64| 2 * n).calls_max(8).start()?;
-    /// for n in 0..100 {
-    ///     let permit = double.reserve().await.unwrap();
-    ///     permit.call(n).detach().unwrap();
-    /// }
-    /// double.idle_async().await.unwrap();
-    /// assert_eq!(double.snapshot().totals.ok, 100);
-    /// # Ok::<(), longshore::StartError>(())
-    /// # }).unwrap();
-    /// ```
-    pub async fn reserve(&self) -> Result<Permit<I, O, E>, ReserveError> {
-        let place = Reserving::new(&self.running.dispatch).await?;
-        Ok(Permit::of(place, self.running.clone()))
-    }
-
-    /// [`Function::reserve`] for a thread, which blocks.
-    ///
-    /// # Errors
-    ///
-    /// The same as for [`Function::reserve`], and [`ReserveError::WouldDeadlock`] if the caller is a
-    /// container of the function or the engine's thread.
-    pub fn reserve_blocking(&self) -> Result<Permit<I, O, E>, ReserveError> {
-        if self.would_deadlock() {
-            return Err(ReserveError::WouldDeadlock);
-        }
-        wait(self.reserve())
-    }
-
-    /// Reserves a place for a call if there is room now. Those who wait for room go first.
-    ///
-    /// # Errors
-    ///
-    /// [`ReserveError::Overloaded`] if there is no room, and otherwise the same as for
-    /// [`Function::reserve`].
-    pub fn try_reserve(&self) -> Result<Permit<I, O, E>, ReserveError> {
-        let place = self.running.dispatch.try_reserve()?;
-        Ok(Permit::of(place, self.running.clone()))
-    }
-
-    /// The function as a tower service, which is ready while there is room for one more call. It needs
-    /// the feature `tower`.
-    #[cfg(feature = "tower")]
-    #[must_use]
-    pub fn service(&self) -> FunctionService<I, O, E> {
-        FunctionService::of(self.clone())
-    }
-
     /// A snapshot of the function as text and numbers, for a page, an exporter or a post-mortem.
     ///
     /// It contains more than the [`Function::status`]. It holds no value of the user's, and keeps nothing
@@ -544,24 +327,5 @@ impl<I, O, E> std::fmt::Debug for Function<I, O, E> {
         f.debug_struct("Function")
             .field("name", &self.running.dispatch.settings.function)
             .finish_non_exhaustive()
-    }
-}
-
-/// The next item of a stream.
-///
-/// It is a type and no `async fn`, because the compiler cannot prove that a future is `Send` if it holds
-/// another future whose locals are named by `S::Item`, for items with a lifetime.
-pub(crate) fn next<S: Stream + Unpin>(stream: &mut S) -> NextItem<'_, S> {
-    NextItem(stream)
-}
-
-/// See [`next`].
-pub(crate) struct NextItem<'a, S>(&'a mut S);
-
-impl<S: Stream + Unpin> Future for NextItem<'_, S> {
-    type Output = Option<S::Item>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut std::task::Context<'_>) -> Poll<Self::Output> {
-        Pin::new(&mut *self.0).poll_next(cx)
     }
 }
