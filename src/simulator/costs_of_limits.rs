@@ -1,5 +1,5 @@
-//! The cost of a limit of time, in counted steps, does not grow with the calls and containers that it does not
-//! concern, nor with the limits that are not due.
+//! The cost of a limit of time, in counted steps, does not grow with the calls and containers that it does
+//! not concern, nor with the limits that are not due.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;

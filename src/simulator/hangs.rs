@@ -7,12 +7,15 @@ use std::time::Duration;
 
 use crate::base::ids::LaneId;
 use crate::code::token::Token;
+use crate::data::source::DirectSource;
 use crate::decide::admission::CALLS_MAX_DEFAULT;
 use crate::decide::limits::{LimitRules, Limits};
+use crate::decide::window::Window;
 use crate::engine::caller::Caller;
 use crate::engine::consumer::outcome_of_call;
 use crate::engine::dispatch::Wait;
 use crate::engine::log_lines::said;
+use crate::engine::map_buffers::JobSource;
 use crate::engine::open_call::OpenCall;
 use crate::simulator::rig::{Rig, execute};
 use crate::values::event::Event;
@@ -100,6 +103,27 @@ fn stuck_code_is_left_behind_up_to_the_bound_and_kept_from_then_on() {
         assert_eq!(rig.stuck(), stuck, "hung containers and abandoned threads after container {at}");
     }
     assert_eq!(rig.engine.status().crashes, 2, "a container that is kept has not crashed");
+}
+
+#[test]
+fn room_in_a_window_that_grows_as_an_attempt_is_cut_wakes_an_idle_container() {
+    let limit = 2 * MS; // the window has room for 4 ms of work of each container
+    for (timeout, deadline) in [(Some(limit), None), (None, Some(limit))] {
+        let rules = LimitRules { timeout, deadline, ..LimitRules::default() };
+        let rig = Rig::limited(rules, CALLS_MAX_DEFAULT, 8, 4);
+        let window = Window::Adaptive { inputs_min: 3, inputs_max: 64 };
+        let map = rig.map_within(JobSource::Direct(DirectSource::new(0..100_u64)), window);
+        for at in 0..3 {
+            let run = rig.ask(at).expect("the window has room for three");
+            assert!(run.begin::<u64, u64, u64>().is_some(), "nothing fences it");
+        }
+        assert!(rig.ask(3).is_none(), "the window is full");
+        rig.woken();
+        rig.passes(limit);
+        rig.engine.look_at_limits();
+        assert_eq!(rig.woken(), [3], "with {rules:?}");
+        drop(map);
+    }
 }
 
 #[test]

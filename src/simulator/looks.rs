@@ -2,6 +2,7 @@
 //! engine did, and the model judges each of them in its order.
 
 use std::sync::PoisonError;
+use std::time::Duration;
 
 use crate::base::ids::{ContainerId, Generation, JobId};
 use crate::decide::ledger::{Lease, LeaseKind, Mode};
@@ -16,6 +17,9 @@ use crate::simulator::world::{WIDE, World};
 use crate::values::crash::{Crash, Death};
 use crate::values::event::Event;
 
+/// The shortest delay of a timer, as in `engine/supervisor.rs`.
+const TIMER_MIN: Duration = Duration::from_micros(100);
+
 impl World {
     /// The supervisor looks at the limits of time.
     pub(super) fn look_at_limits(&mut self) {
@@ -23,7 +27,7 @@ impl World {
         let heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner).len();
         let notices = self.notices.lock().unwrap_or_else(PoisonError::into_inner).len();
         let next = self.engine.look_at_limits();
-        self.look = next.map(|delay| now + delay.max(std::time::Duration::from_micros(100)));
+        self.look = next.map(|delay| now + delay.max(TIMER_MIN));
         self.sync_pulled();
         let events: Vec<Event> = {
             let all = self.heard.lock().unwrap_or_else(PoisonError::into_inner);

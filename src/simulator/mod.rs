@@ -2,13 +2,14 @@
 //!
 //! [`world`] runs one world, which is a function of its [`tape`]. [`plan`] draws its settings and habits.
 //! The simulated parties are [`threads`], [`feeders`], [`readers`], [`supervisor`], [`users`] and
-//! [`permits`]. Everything is checked against the model: [`model`] with [`containers`], [`dispatch`],
-//! [`suspects`], [`little_room`] and [`time_model`], and [`policy`]. [`looks`] has the limits of time,
-//! [`kept`] checks the memory, and [`status`], [`ends`] and [`events`] check what the engine reports.
-//! [`tally`] counts what happened, and [`values`] has the values. Three have worlds of their own: [`lanes`],
-//! where a container has several inputs in flight, [`batches`], where it executes several inputs together,
-//! and [`limits`], with a record of each input and its timeouts and deadlines. Apart from the worlds, [`costs`] and [`costs_of_limits`] count steps, [`moments`] does two things at the same moment, and
-//! [`hangs`] drives time-outs and refused calls to the lines that an operator reads. All use a [`rig`].
+//! [`permits`]. Everything is checked against the model: [`model`] with [`inputs`], [`containers`],
+//! [`dispatch`], [`suspects`], [`little_room`] and [`time_model`], and [`policy`]. [`looks`] has the limits
+//! of time, [`kept`] checks the memory, and [`status`], [`ends`] and [`events`] check what the engine
+//! reports. [`tally`] counts what happened, and [`values`] has the values. Three have worlds of their own:
+//! [`lanes`], where a container has several inputs in flight, [`batches`], where it executes several inputs
+//! together, and [`limits`], with a record of each input and its timeouts and deadlines. Apart from the
+//! worlds, [`costs`] and [`costs_of_limits`] count steps, [`moments`] does two things at the same moment,
+//! and [`hangs`] drives time-outs and refused calls to the lines that an operator reads. All use a [`rig`].
 //!
 //! ```text
 //! cargo test simulator                                              a few thousand worlds
@@ -33,6 +34,7 @@ mod events;
 mod fates;
 mod hangs;
 mod host;
+mod inputs;
 mod kept;
 mod lanes;
 mod left_behind;

@@ -178,7 +178,10 @@ impl Rig {
     }
 
     pub(super) fn map(&self, source: JobSource, window: u64) -> Consumer<u64, u64, u64> {
-        let window = Window::Fixed(window);
+        self.map_within(source, Window::Fixed(window))
+    }
+
+    pub(super) fn map_within(&self, source: JobSource, window: Window) -> Consumer<u64, u64, u64> {
         let opened = ReaderGuard::of_map(
             &self.engine,
             source,

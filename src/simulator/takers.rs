@@ -9,6 +9,7 @@ use std::task::Poll;
 
 use crate::base::ids::JobId;
 use crate::data::failure::Failure;
+use crate::data::source::DirectSource;
 use crate::decide::limits::Limits;
 use crate::decide::window::Window;
 use crate::engine::caller::Caller;
@@ -82,6 +83,14 @@ impl Takers {
         self.serials.insert(call.0.job, serial);
         self.calls.push(SimCall { call, serial });
         Some(serial)
+    }
+
+    /// Opens a map of the next serial over its inputs. Returns its serial, unless the function refuses it.
+    pub(super) fn open_map_over_inputs(&mut self, engine: &Arc<Dispatch>, plan: MapPlan) -> Option<u64> {
+        let serial = self.next_serial();
+        let first = serial << 20;
+        let source = JobSource::Direct(DirectSource::new(first..first + plan.inputs));
+        self.open_map(engine, source, plan).map(|_| serial)
     }
 
     /// Opens a map of the next serial, which is also its label. Returns its place in the engine, unless the

@@ -31,6 +31,11 @@ impl Tape {
         self.next() as usize % of.max(1)
     }
 
+    /// One of the numbers `0 .. of`. A tape of zeros gives each of them its turn.
+    pub(super) fn pick_in_turn(&mut self, turn: u64, of: usize) -> usize {
+        (turn as usize + self.pick(of)) % of
+    }
+
     /// One of these values.
     pub(super) fn one_of<T: Copy>(&mut self, these: &[T]) -> T {
         these[self.pick(these.len())]

@@ -455,8 +455,7 @@ impl Course for World {
             self.move_to(edge.unwrap_or(self.now() + Duration::from_nanos(late)));
             return true;
         }
-        let turn = self.tally.steps as usize; // with zeros for ever each action still has its turn
-        let action = ready[(turn + self.tape.pick(ready.len())) % ready.len()];
+        let action = ready[self.tape.pick_in_turn(self.tally.steps, ready.len())];
         self.act(action);
         true
     }

@@ -81,10 +81,7 @@ impl Dispatch {
         } else {
             state.ledger.recalled(lane, Some(position), now); // it was in time
         }
-        if state.ledger.job(job).is_some() {
-            state.refresh_window(job);
-        }
-        self.after_cancel(state);
+        self.after_cuts(state, job, now);
     }
 
     /// A batch has come to its timeout, unless it has ended meanwhile. If it has several inputs, it is not
@@ -187,7 +184,17 @@ impl Dispatch {
             self.expire_before(state, job, end, limit, now);
         }
         state.ledger.watch_job(job);
+        self.after_cuts(state, job, now);
+    }
+
+    /// Attempts at inputs of a job were cut. Their cost is measured, so the window of their map may have
+    /// grown, and their containers cannot take the inputs for which it has room.
+    fn after_cuts(&self, state: &mut State, job: JobId, now: Time) {
+        if state.ledger.job(job).is_some() {
+            state.refresh_window(job);
+        }
         self.after_cancel(state);
+        self.pass_on(state, now);
     }
 
     fn expire_before(&self, state: &mut State, job: JobId, end: u64, limit: Duration, now: Time) {

@@ -310,7 +310,7 @@ impl Course for BatchWorld<'_> {
         let feeders = (0..self.feeders.len()).filter(|at| self.feeders[*at].runs(self.healed));
         let runs: Vec<usize> = drivers.chain(feeders.map(|at| at + self.drivers.len())).collect();
         if !runs.is_empty() {
-            let at = runs[(self.steps as usize + self.tape.pick(runs.len())) % runs.len()];
+            let at = runs[self.tape.pick_in_turn(self.steps, runs.len())];
             match at.checked_sub(self.drivers.len()) {
                 None => self.drive(at),
                 Some(feeder) => self.feed(feeder),

@@ -283,7 +283,7 @@ impl Course for LaneWorld<'_> {
         self.drivers.iter_mut().for_each(|driver| driver.time_passes(now));
         let runs: Vec<usize> = (0..self.drivers.len()).filter(|at| self.drivers[*at].runs(now)).collect();
         if !runs.is_empty() {
-            let at = runs[(self.steps as usize + self.tape.pick(runs.len())) % runs.len()];
+            let at = runs[self.tape.pick_in_turn(self.steps, runs.len())];
             self.drive(at);
             return true;
         }

@@ -5,10 +5,9 @@ use std::time::Duration;
 
 use crate::base::ids::ContainerId;
 use crate::data::failure::Reason;
-use crate::data::source::DirectSource;
 use crate::decide::limits::Limits;
 use crate::engine::consumer::Failures;
-use crate::engine::map_buffers::{JobSource, Order};
+use crate::engine::map_buffers::Order;
 use crate::simulator::course::Course;
 use crate::simulator::lanes::driver::Phase;
 use crate::simulator::lanes::{LIMIT, LaneWorld};
@@ -83,10 +82,8 @@ impl LaneWorld<'_> {
         let failures = self.tape.one_of(&[Failures::Yield, Failures::EndMap, Failures::EndMapInOrder]);
         let limits = self.limits();
         let plan = MapPlan { inputs, window, order, failures, limits, leaves_after: None };
-        let first = self.takers.next_serial() << 20;
-        let source = JobSource::Direct(DirectSource::new(first..first + inputs));
-        if self.takers.open_map(self.engine, source, plan).is_some() {
-            self.log(|| format!("map {:x} of {plan:?}", first >> 20));
+        if let Some(serial) = self.takers.open_map_over_inputs(self.engine, plan) {
+            self.log(|| format!("map {serial:x} of {plan:?}"));
             self.see_accepted();
         }
     }

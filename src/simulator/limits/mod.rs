@@ -14,7 +14,6 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use crate::base::ids::ContainerId;
-use crate::data::source::DirectSource;
 use crate::decide::admission::CALLS_MAX_DEFAULT;
 use crate::decide::ledger::Rules;
 use crate::decide::limits::{LimitRules, Limits};
@@ -23,7 +22,7 @@ use crate::decide::retries::Retries;
 use crate::decide::time::Time;
 use crate::engine::consumer::Failures;
 use crate::engine::dispatch::Dispatch;
-use crate::engine::map_buffers::{JobSource, Order};
+use crate::engine::map_buffers::Order;
 use crate::engine::settings::{MemoryRules, Settings};
 use crate::simulator::course::{Course, nothing_is_left_in};
 use crate::simulator::events::Heard;
@@ -237,11 +236,9 @@ impl LimitWorld<'_> {
         let window = self.tape.one_of(&[8, 1, 300]);
         let (order, failures) = (Order::Completion, Failures::Yield);
         let plan = MapPlan { inputs, window, order, failures, limits, leaves_after: None };
-        let first = self.takers.next_serial() << 20;
-        let source = JobSource::Direct(DirectSource::new(first..first + inputs));
-        if self.takers.open_map(self.engine, source, plan).is_some() {
+        if let Some(serial) = self.takers.open_map_over_inputs(self.engine, plan) {
             self.tally.maps += 1;
-            self.log(|| format!("map {:x} of {plan:?}", first >> 20));
+            self.log(|| format!("map {serial:x} of {plan:?}"));
         }
     }
 }
@@ -301,7 +298,7 @@ impl Course for LimitWorld<'_> {
         let is_ready = |at: &usize| ready_at(at).is_some_and(|at| at <= now);
         let ready: Vec<usize> = (0..self.drivers.len()).filter(is_ready).collect();
         if !ready.is_empty() {
-            let at = ready[(self.steps as usize + self.tape.pick(ready.len())) % ready.len()];
+            let at = ready[self.tape.pick_in_turn(self.steps, ready.len())];
             self.drive(at);
             return true;
         }
