@@ -83,6 +83,12 @@ impl Rig {
         Self::by(rules, memory)
     }
 
+    /// A rig that executes batches with these limits of time, and whose containers are all live and asleep.
+    pub(super) fn of_timed_batches(batching: Batching, limits: LimitRules, containers: usize) -> Self {
+        let rules = Rules { limits, ..rules(RateLimited::never().into(), containers, Some(batching)) };
+        Self::by(rules, UNCOUNTED)
+    }
+
     /// A rig with this restart policy and these limits of memory, whose containers are all live and asleep.
     pub(super) fn of(restart: RestartPolicy, memory: MemoryRules, containers: usize) -> Self {
         Self::of_kind(restart, memory, containers, None)

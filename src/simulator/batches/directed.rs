@@ -14,11 +14,13 @@ use crate::data::prefetch::PrefetchQueue;
 use crate::data::shape::Why;
 use crate::decide::ledger::{Batching, Retryable};
 use crate::decide::life::Next;
+use crate::decide::limits::LimitRules;
 use crate::decide::restart::Restart;
 use crate::engine::dispatch::{FeederEnd, Wait, Work};
 use crate::engine::map_buffers::JobSource;
 use crate::simulator::rig::Rig;
 use crate::values::crash::{Death, Panic};
+use crate::values::event::Event;
 
 const MS: Duration = Duration::from_millis(1);
 
@@ -340,4 +342,29 @@ fn a_retry_that_came_due_while_all_were_busy_has_waited_since_then() {
     pass(&rig, 15 * MS);
     assert_eq!(ask(&rig, 0).len(), 1, "it was due ten milliseconds ago");
     drop(call);
+}
+
+#[test]
+fn a_batch_that_times_out_is_told_once_and_the_part_that_had_not_begun_waits_again_at_once() {
+    let limits = LimitRules { timeout: Some(20 * MS), ..LimitRules::default() };
+    let rig = Rig::of_timed_batches(Batching { size: 3, wait: Duration::ZERO }, limits, 2);
+    let calls = [rig.call(), rig.call(), rig.call()];
+    let batch = ask(&rig, 0);
+    begin(&batch[..2]);
+    pass(&rig, 20 * MS);
+    rig.engine.look_at_limits();
+    assert!(batch.iter().all(|work| work.run.is_fenced()));
+    let told = rig.heard.lock().expect("no test panics with it");
+    let cuts: Vec<bool> = told
+        .iter()
+        .filter_map(|(event, _)| match event {
+            Event::TimedOut { is_retried, .. } => Some(*is_retried),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(cuts, [true], "it is not known which input is slow");
+    drop(told);
+    let jobs = |batch: &[Work]| batch.iter().map(|work| work.lease.job).collect::<Vec<_>>();
+    assert_eq!(jobs(&ask(&rig, 1)), [calls[2].0.job]);
+    assert!(ask(&rig, 0).len() == 1, "the code has returned, and the first half is replayed");
 }
