@@ -7,8 +7,9 @@
 //! and [`claim_sizer`] decide how many inputs may be outstanding and how many one container takes.
 //! [`pacing`] holds all intervals, and [`patience`] decides whether a thread yields before it sleeps.
 //! [`admission`] bounds the calls, and [`limits`] the time of attempts and inputs. [`storm`] decides how
-//! often repeats are reported. [`ledger`] owns every input between *pulled* and *outcome* and connects the
-//! others. [`steps`] counts for tests what an operation costs.
+//! often repeats are reported, and [`wave`] the same of overloads that come and go. [`ledger`] owns every
+//! input between *pulled* and *outcome* and connects the others. [`steps`] counts for tests what an
+//! operation costs.
 
 pub(crate) mod acceptances;
 pub(crate) mod admission;
@@ -25,4 +26,5 @@ pub(crate) mod claim_sizer;
 pub(crate) mod steps;
 pub(crate) mod storm;
 pub(crate) mod time;
+pub(crate) mod wave;
 pub(crate) mod window;

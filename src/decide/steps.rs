@@ -5,7 +5,7 @@
 
 /// Counts one iteration of such a loop.
 #[inline]
-pub(super) fn step() {
+pub(crate) fn step() {
     #[cfg(test)]
     tests::count();
 }

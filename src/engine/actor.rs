@@ -17,6 +17,8 @@
 //! | [`CallInput`] | supervisor | the outcome of the input |
 //! | [`Reserve`] | supervisor | a [`Place`] for a call, once there is room, or why there will be none |
 //! | [`TryReserve`] | supervisor | a [`Place`] if there is room now, or why not |
+//! | [`Ready`], [`ReadyAll`] | supervisor | nothing, once a container is live, or all are, or why none will be |
+//! | [`Idle`] | supervisor | nothing, once every accepted input has its outcome |
 //! | [`GetStatus`] | supervisor | [`Status`] |
 //! | [`Shutdown`] | supervisor | the [`FunctionReport`], once everything has ended |
 //! | [`Reset`] | supervisor | whether the function had given up |
@@ -85,7 +87,7 @@ use crate::engine::caller::Caller;
 use crate::engine::consumer::Failures;
 use crate::engine::map_buffers::Order;
 use crate::engine::planned::Planned;
-use crate::values::error::ReserveError;
+use crate::values::error::{NotReady, ReserveError};
 use crate::values::event::Event;
 use crate::values::progress::Progress;
 use crate::values::report::FunctionReport;
@@ -350,6 +352,95 @@ pub struct Reserve;
 #[derive(Debug, Message)]
 #[rtype(result = "Result<Place, ReserveError>")]
 pub struct TryReserve;
+
+/// Anyone → supervisor: wait until a container is live and the function is not [paused](Pause), as
+/// [`Function::ready`](crate::Function::ready) does. The reply comes then, or it is a [`NotReady`] because
+/// the function has given up, is shut down, or its engine is broken.
+///
+/// The supervisor goes on meanwhile, and takes other messages. The wait does not keep the function alive: if
+/// the function ends, the reply is [`NotReady::ShutDown`]. With `do_send` nothing is waited for.
+///
+/// # Cancel safety
+///
+/// A sender that stops awaiting the reply ends the wait, which has no other effect.
+///
+/// ```
+/// use longshore::App;
+/// use longshore::actor::{CallInput, Idle, Ready};
+///
+/// # actix::System::new().block_on(async {
+/// let app = App::ephemeral("docs");
+/// let double = app.infallible("double", |n: &u64| 2 * n).start()?;
+/// let supervisor = double.supervisor();
+/// supervisor.send(Ready).await.unwrap().unwrap();
+/// assert!(double.status().containers.live > 0);
+/// for n in 0..100 {
+///     supervisor.do_send(CallInput::new(n));
+/// }
+/// supervisor.send(Idle).await.unwrap().unwrap();
+/// assert_eq!(double.snapshot().totals.ok, 100);
+/// # Ok::<(), longshore::StartError>(())
+/// # }).unwrap();
+/// ```
+#[derive(Debug, Message)]
+#[rtype(result = "Result<(), NotReady>")]
+pub struct Ready;
+
+/// Anyone → supervisor: wait until all containers are live at once and the function is not [paused](Pause),
+/// as [`Function::ready_all`](crate::Function::ready_all) does. Otherwise it is the same as [`Ready`].
+///
+/// # Cancel safety
+///
+/// A sender that stops awaiting the reply ends the wait, which has no other effect.
+///
+/// ```
+/// use longshore::App;
+/// use longshore::actor::ReadyAll;
+///
+/// # actix::System::new().block_on(async {
+/// let app = App::ephemeral("docs");
+/// let double = app.infallible("double", |n: &u64| 2 * n).containers(4).start()?;
+/// double.supervisor().send(ReadyAll).await.unwrap().unwrap();
+/// assert_eq!(double.status().containers.live, 4);
+/// # Ok::<(), longshore::StartError>(())
+/// # }).unwrap();
+/// ```
+#[derive(Debug, Message)]
+#[rtype(result = "Result<(), NotReady>")]
+pub struct ReadyAll;
+
+/// Anyone → supervisor: wait until every accepted input has its outcome, as
+/// [`Function::idle`](crate::Function::idle) does. The reply comes then. It is an error only if the engine is
+/// broken ([`NotReady::Engine`]).
+///
+/// The inputs of the maps and calls whose messages the supervisor has read before are waited for, and so are
+/// those that other handles have begun. A function that is idle for one moment after the supervisor has read
+/// this message counts as idle, even if new work comes at once.
+///
+/// The supervisor goes on meanwhile, and takes other messages. The wait does not keep the function alive. A
+/// function that gives up or ends becomes idle, and the reply is `Ok`. With `do_send` nothing is waited for.
+/// An attempt of the function that awaits this reply waits for itself, until its timeout or for ever.
+///
+/// # Cancel safety
+///
+/// A sender that stops awaiting the reply ends the wait, which has no other effect.
+///
+/// ```
+/// use longshore::App;
+/// use longshore::actor::{CallInput, Idle};
+///
+/// # actix::System::new().block_on(async {
+/// let app = App::ephemeral("docs");
+/// let double = app.infallible("double", |n: &u64| 2 * n).start()?;
+/// (0..10).for_each(|n| double.supervisor().do_send(CallInput::new(n)));
+/// double.supervisor().send(Idle).await.unwrap().unwrap();
+/// assert_eq!(double.snapshot().totals.ok, 10);
+/// # Ok::<(), longshore::StartError>(())
+/// # }).unwrap();
+/// ```
+#[derive(Debug, Message)]
+#[rtype(result = "Result<(), NotReady>")]
+pub struct Idle;
 
 /// Anyone → supervisor: the reply is a snapshot of the function.
 #[derive(Debug, Message)]

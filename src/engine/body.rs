@@ -1,22 +1,21 @@
 //! The user's code behind one interface: a container enters it, serves inputs with it, and exits from it.
 //!
-//! The engine knows the code as [`Code`] and [`Instance`], without types. The loop over the inputs of a run
-//! is compiled for each function, because an input costs only nanoseconds if the compiler can inline the
-//! call. The synchronous [kinds](crate::code::kinds) of code are in this file, and the asynchronous ones are
-//! in [`async_body`](crate::engine::async_body).
+//! The engine knows the code as [`Code`] and [`Instance`], without types. The loop over the inputs of a
+//! run is compiled for each function, because an input costs only nanoseconds if the compiler can
+//! inline the call. The [kinds](crate::code::kinds) of code are in
+//! [`sync_body`](crate::engine::sync_body), [`async_body`](crate::engine::async_body),
+//! [`concurrent_body`](crate::engine::concurrent_body) and [`batch_body`](crate::engine::batch_body).
 
 use std::any::type_name;
 use std::cell::RefCell;
 use std::fmt;
-use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::ids::{Attempt, ContainerId, Generation, LaneId};
 use crate::code::context::Context;
-use crate::code::kinds::{Plain, Rehearsable, WorkerCode};
+use crate::code::kinds::Rehearsable;
 use crate::code::token::{Token, at_no_checkpoint, outside, unwind_to_boundary};
-use crate::code::worker::Worker;
 use crate::contain::TARGET;
 use crate::contain::drops::{DeferDrop, STACK_BYTES, Stack};
 use crate::contain::unwind::{contain, ignore_panic};
@@ -26,7 +25,7 @@ use crate::data::erased::ErasedValue;
 use crate::data::failure::Reason;
 use crate::data::retained::Retained;
 use crate::data::run::{ActiveRun, Run, RunCursor};
-use crate::data::shape::{Types, Why};
+use crate::data::shape::Why;
 use crate::decide::ledger::{Lease, Retryable};
 use crate::decide::life::Served;
 use crate::engine::caller::Caller;
@@ -281,7 +280,7 @@ impl<'a> GenerationEnv<'a> {
 
     /// Repeatedly waits for work and has `drive` execute it. `drive` returns the number of bytes that the
     /// attempts have left.
-    fn serve(&self, drive: &mut dyn FnMut(&LeasedRun<'_>) -> i64) -> Served {
+    pub(super) fn serve(&self, drive: &mut dyn FnMut(&LeasedRun<'_>) -> i64) -> Served {
         loop {
             let task = match self.dispatch.next(self.container, self.generation) {
                 Ok(work) => self.begin(work),
@@ -312,7 +311,7 @@ pub(crate) struct LeasedRun<'a> {
 
 impl LeasedRun<'_> {
     /// Executes the inputs of the run. Returns the number of bytes that the attempts have left.
-    fn drive<I, O, E>(&self, errors: &Errors<E>, call: &mut impl FnMut(&I) -> Result<O, E>) -> i64
+    pub(super) fn drive<I, O, E>(&self, errors: &Errors<E>, call: &mut impl FnMut(&I) -> Result<O, E>) -> i64
     where
         I: Send + Sync + 'static,
         O: Send + 'static,
@@ -439,92 +438,5 @@ impl LeasedRun<'_> {
         span.emit_inside(|| {
             tracing::info!(target: TARGET, %error, worth_a_retry, peak_bytes, "input failed");
         });
-    }
-}
-
-impl<I, O, E, F> Body<I, O, E> for Plain<F>
-where
-    F: Fn(&I) -> Result<O, E> + Send + Sync,
-    I: Send + Sync + 'static,
-    O: Send + 'static,
-    E: Send + 'static,
-{
-    fn enter<'a>(
-        &'a self,
-        errors: &'a Errors<E>,
-        _: &GenerationEnv<'_>,
-    ) -> Result<Box<dyn Instance + 'a>, BoxError> {
-        Ok(Box::new(PlainInstance { function: &self.0, errors, types: PhantomData }))
-    }
-
-    fn has_state(&self) -> bool {
-        false
-    }
-
-    fn in_flight(&self) -> InFlight {
-        InFlight::One(
-            "synchronous code executes one input at a time; use App::function_async or App::worker_concurrent",
-        )
-    }
-}
-
-struct PlainInstance<'a, F, I, O, E> {
-    function: &'a F,
-    errors: &'a Errors<E>,
-    types: Types<I, O, E>,
-}
-
-impl<I, O, E, F> Instance for PlainInstance<'_, F, I, O, E>
-where
-    F: Fn(&I) -> Result<O, E>,
-    I: Send + Sync + 'static,
-    O: Send + 'static,
-    E: Send + 'static,
-{
-    fn serve(&mut self, env: &GenerationEnv<'_>) -> Result<Served, Panic> {
-        let Self { mut function, errors, .. } = *self;
-        Ok(env.serve(&mut |task| task.drive(errors, &mut function)))
-    }
-
-    fn exit(self: Box<Self>, _: &GenerationEnv<'_>) {}
-}
-
-impl<W, N> Body<W::Input, W::Output, W::Error> for WorkerCode<N>
-where
-    W: Worker,
-    N: Fn(&Context) -> Result<W, BoxError> + Send + Sync,
-{
-    fn enter<'a>(
-        &'a self,
-        errors: &'a Errors<W::Error>,
-        env: &GenerationEnv<'_>,
-    ) -> Result<Box<dyn Instance + 'a>, BoxError> {
-        Ok(Box::new(WorkerInstance { worker: (self.0)(env.context)?, errors }))
-    }
-
-    fn has_state(&self) -> bool {
-        true
-    }
-
-    fn in_flight(&self) -> InFlight {
-        InFlight::One(
-            "synchronous code executes one input at a time; use App::function_async or App::worker_concurrent",
-        )
-    }
-}
-
-struct WorkerInstance<'a, W: Worker> {
-    worker: W,
-    errors: &'a Errors<W::Error>,
-}
-
-impl<W: Worker> Instance for WorkerInstance<'_, W> {
-    fn serve(&mut self, env: &GenerationEnv<'_>) -> Result<Served, Panic> {
-        let Self { worker, errors } = self;
-        Ok(env.serve(&mut |task| task.drive(errors, &mut |input| worker.call(input, env.context))))
-    }
-
-    fn exit(self: Box<Self>, env: &GenerationEnv<'_>) {
-        self.worker.exit(env.context);
     }
 }

@@ -8,6 +8,9 @@
 //!
 //! Attempts that time out, and inputs whose deadlines pass, are [storms](crate::decide::storm): one line for
 //! the first, one a second with the number of those that followed, and one when they are over.
+//!
+//! An overload is reported by its events, at most once a second, and so is its end. Overloads that come and
+//! go are a [wave](crate::decide::wave): one line a minute with their number, and one when they are over.
 
 use std::collections::BTreeMap;
 use std::mem;
@@ -15,6 +18,7 @@ use std::sync::Arc;
 
 use crate::decide::storm::{PERIOD, Storm, StormReport};
 use crate::decide::time::Time;
+use crate::decide::wave::{Coming, Wave, WaveReport};
 use crate::values::crash::{Crash, Death};
 use crate::values::event::Event;
 
@@ -31,6 +35,9 @@ pub(super) enum Detail {
     /// In full, because it begins a storm. The storm of the same kind before it is over, and the log has not
     /// said so yet. It says so first.
     NextStorm { before: StormReport },
+    /// In full, because it begins a wave. The wave before it is over, and the log has not said so yet. It
+    /// says so first.
+    NextWave { before: WaveReport },
     /// At the debug level, because the event is counted as a repeat.
     Folded,
 }
@@ -117,6 +124,8 @@ pub(super) enum Sum {
     Crashes(Arc<Crash>, u64),
     /// A storm, and the last of its events.
     Storm(Event, StormReport),
+    /// Overloads that come and go.
+    Overloads(WaveReport),
 }
 
 /// The state of the throttle of one function.
@@ -125,6 +134,8 @@ pub(super) struct LogThrottle {
     kinds: BTreeMap<RepeatedCrash, Repeats>,
     /// The storms, each with the last of its events.
     storms: BTreeMap<StormKind, (Storm, Event)>,
+    /// The overloads.
+    overloads: Wave,
     /// Whether there is a crash loop. The event of each delay of the loop carries the number of repeats.
     in_a_loop: bool,
 }
@@ -145,8 +156,21 @@ impl LogThrottle {
                 self.in_a_loop = false;
                 Detail::InFull { repeats: self.take_counts(at) }
             }
+            Event::Overloaded { refused, .. } => {
+                let coming = self.overloads.is_there(*refused, at);
+                match coming {
+                    Coming::First { before: Some(before) } => Detail::NextWave { before },
+                    _ if self.overloads.reports(coming) => Detail::InFull { repeats: 0 },
+                    _ => Detail::Folded,
+                }
+            }
+            Event::OverloadEnded { refused, .. } => {
+                self.overloads.is_gone(*refused, at);
+                if self.overloads.is_folded() { Detail::Folded } else { Detail::InFull { repeats: 0 } }
+            }
             Event::Missed(_) => {
                 self.in_a_loop = false; // the end of the loop may be among the missed events
+                self.overloads = Wave::default(); // and so may the end of an overload
                 Detail::InFull { repeats: 0 }
             }
             _ => Detail::InFull { repeats: 0 },
@@ -210,6 +234,7 @@ impl LogThrottle {
             }
             true
         });
+        sums.extend(self.overloads.review(at).map(Sum::Overloads));
         sums
     }
 
@@ -237,13 +262,15 @@ impl LogThrottle {
             let end = (storm.is_over(at) && !storm.is_single()).then(|| storm.end());
             sums.extend(unreported.into_iter().chain(end).map(|report| Sum::Storm(last.clone(), report)));
         }
+        sums.extend(mem::take(&mut self.overloads).end().map(Sum::Overloads));
         sums
     }
 
     /// Whether there are sums that `take_repeats` will return once they are due.
     pub(super) fn has_repeats(&self) -> bool {
         let crashes = !self.in_a_loop && self.kinds.values().any(|repeats| repeats.unlogged > 0);
-        crashes || self.storms.values().any(|(storm, _)| !storm.is_single())
+        let storms = self.storms.values().any(|(storm, _)| !storm.is_single());
+        crashes || storms || self.overloads.is_folded()
     }
 
     /// Takes the number of repeats of all kinds, which is logged now.
@@ -518,5 +545,89 @@ mod tests {
         throttle.admit(&crash_loop(2), at(0));
         throttle.admit(&crash(1), at(1));
         assert_eq!(throttle.take_all_repeats(at(2)).len(), 1);
+    }
+
+    fn overloaded(refused: u64) -> Event {
+        Event::Overloaded { max: 4, refused, since: Duration::ZERO }
+    }
+
+    fn overload_ended(refused: u64) -> Event {
+        Event::OverloadEnded { refused, lasted: Duration::from_secs(2) }
+    }
+
+    /// The reports on overloads in sums.
+    fn waves(sums: Vec<Sum>) -> Vec<WaveReport> {
+        let report = |sum| if let Sum::Overloads(report) = sum { Some(report) } else { None };
+        sums.into_iter().filter_map(report).collect()
+    }
+
+    #[test]
+    fn overloads_that_come_and_go_are_few_lines_with_their_numbers() {
+        let mut throttle = LogThrottle::default();
+        let mut in_full = Vec::new();
+        let mut sums = Vec::new();
+        for second in 0..600_u64 {
+            let now = at(1000 * second);
+            // One begins every twelve seconds, refuses nine calls within two, and ends ten seconds later.
+            let event = match second % 12 {
+                0 => Some(overloaded(1)),
+                1 => Some(overloaded(9)),
+                11 => Some(overload_ended(9)),
+                _ => None,
+            };
+            if let Some(event) = event
+                && throttle.admit(&event, now) != Detail::Folded
+            {
+                in_full.push(second);
+            }
+            sums.extend(waves(throttle.take_repeats(now)));
+        }
+        assert_eq!(in_full, [0, 1, 11, 12], "the first one as ever, and the beginning of the second");
+        assert_eq!(sums.len(), 9, "{sums:?}");
+        let last = WaveReport::GoesOn { comings: 47, events: 415, since: Duration::from_secs(552) };
+        assert_eq!(sums.last(), Some(&last));
+        assert!(throttle.has_repeats());
+        let over = WaveReport::Over { comings: 50, events: 450, lasted: Duration::from_secs(599) };
+        assert_eq!(throttle.take_repeats(at(612_000)).len(), 1, "the last ones before the end");
+        assert!(throttle.take_repeats(at(658_999)).is_empty(), "it may come again");
+        assert_eq!(waves(throttle.take_repeats(at(659_000))), [over]);
+        assert!(!throttle.has_repeats(), "no review is needed any more");
+    }
+
+    #[test]
+    fn an_overload_alone_is_logged_as_it_happens() {
+        let mut throttle = LogThrottle::default();
+        for (ms, event) in [(0, overloaded(1)), (1_000, overloaded(700)), (11_000, overload_ended(700))] {
+            assert_eq!(throttle.admit(&event, at(ms)), in_full(0));
+        }
+        assert!(!throttle.has_repeats());
+        assert!(throttle.take_all_repeats(at(12_000)).is_empty());
+    }
+
+    #[test]
+    fn the_end_of_the_function_and_a_late_review_take_the_end_of_a_wave() {
+        let over = WaveReport::Over { comings: 2, events: 5, lasted: Duration::from_secs(40) };
+        let twice = || {
+            let mut throttle = LogThrottle::default();
+            throttle.admit(&overloaded(1), at(0));
+            throttle.admit(&overload_ended(2), at(12_000));
+            throttle.admit(&overloaded(1), at(20_000));
+            assert_eq!(throttle.admit(&overload_ended(3), at(40_000)), Detail::Folded);
+            throttle
+        };
+        assert_eq!(waves(twice().take_all_repeats(at(40_000))), [over]);
+        let mut late = twice();
+        assert_eq!(late.admit(&overloaded(1), at(200_000)), Detail::NextWave { before: over });
+        assert!(waves(late.take_all_repeats(at(200_001))).is_empty());
+    }
+
+    #[test]
+    fn missed_events_end_the_wave() {
+        let mut throttle = LogThrottle::default();
+        throttle.admit(&overloaded(1), at(0));
+        throttle.admit(&overload_ended(2), at(12_000));
+        throttle.admit(&overloaded(1), at(20_000));
+        throttle.admit(&Event::Missed(3), at(30_000));
+        assert_eq!(throttle.admit(&overloaded(1), at(31_000)), in_full(0));
     }
 }

@@ -246,7 +246,7 @@ impl MapBuffers {
     /// The number of inputs that the window holds and that are not in the ledger. These are the inputs in the
     /// queue of the feeder, or the inputs of a direct source that fit into the window. The user of a direct
     /// source cannot see whether an input was pulled or only may be, so both count as pulled.
-    pub(super) fn held_by_window(&self) -> u64 {
+    pub(crate) fn held_by_window(&self) -> u64 {
         match &self.source {
             JobSource::Direct(inline) if !self.source_over => self.flow.room().min(inline.left()),
             JobSource::Prefetched(queue) => queue.len(),

@@ -16,8 +16,9 @@ use crate::data::source::BlockingSource;
 use crate::decide::restart::Restart;
 use crate::decide::window::Window;
 use crate::engine::actor::{Happened, Shutdown};
-use crate::engine::dispatch::Dispatch;
+use crate::engine::dispatch::{Dispatch, Wanted};
 use crate::engine::place::{Reserved, Waits};
+use crate::engine::ready_request::Waited;
 use crate::engine::running::Running;
 use crate::values::report::FunctionReport;
 use crate::values::status::Status;
@@ -96,6 +97,8 @@ pub(crate) enum Request {
     Kill(ContainerId, Reply<bool>),
     Reset(Reply<bool>),
     Reserve(Waits, Reply<Reserved>),
+    /// Wait until the condition holds.
+    Wait(Wanted, Reply<Waited>),
     Pause(Reply<bool>),
     Resume(Reply<bool>),
     Status(Reply<Status>),
@@ -118,6 +121,7 @@ impl Request {
             Self::Shutdown(_, reply) => is_closed(reply),
             Self::Kill(_, reply) | Self::Reset(reply) => is_closed(reply),
             Self::Reserve(_, reply) => is_closed(reply),
+            Self::Wait(_, reply) => is_closed(reply),
             Self::Pause(reply) | Self::Resume(reply) => is_closed(reply),
             Self::Status(reply) => is_closed(reply),
             Self::Subscribe(_, reply) => is_closed(reply),

@@ -38,6 +38,7 @@ pub(crate) mod outbox;
 pub(crate) mod place;
 pub(crate) mod planned;
 pub(crate) mod progress_handle;
+pub(crate) mod ready_request;
 pub(crate) mod registry;
 pub(crate) mod running;
 pub(crate) mod settings;
@@ -46,6 +47,7 @@ pub(crate) mod signals;
 pub(crate) mod span;
 pub(crate) mod spawn;
 pub(crate) mod subscribers;
+mod sync_body;
 pub(crate) mod telemetry;
 #[cfg(test)]
 mod telemetry_tests;

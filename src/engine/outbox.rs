@@ -232,6 +232,7 @@ impl Outbox {
             match sum {
                 Sum::Crashes(crash, repeats) => self.telemetry().repeats(&crash, repeats),
                 Sum::Storm(last, report) => self.telemetry().storm(&last, report),
+                Sum::Overloads(report) => self.telemetry().overloads(report),
             }
         }
         match item {

@@ -23,6 +23,7 @@ use crate::engine::dispatch::Dispatch;
 use crate::engine::feeder;
 use crate::engine::messages::{Launch, Notice, Reply, Request, Retire, SupervisorEnded, SupervisorView};
 use crate::engine::place;
+use crate::engine::ready_request;
 use crate::engine::running::Running;
 use crate::values::report::FunctionReport;
 
@@ -349,6 +350,7 @@ impl Handler<Request> for UntypedSupervisor {
             Request::Kill(container, reply) => answer(reply, self.kill(container, ctx)),
             Request::Reset(reply) => answer(reply, self.reset(ctx)),
             Request::Reserve(waits, reply) => place::reserve(self.running.upgrade(), waits, reply),
+            Request::Wait(wanted, reply) => ready_request::reply_when(&self.dispatch, wanted, reply),
             Request::Pause(reply) => answer(reply, self.dispatch.pause()),
             Request::Resume(reply) => answer(reply, self.dispatch.unpause()),
             Request::Status(reply) => answer(reply, self.dispatch.status()),

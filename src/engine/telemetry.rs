@@ -10,6 +10,7 @@ use crate::contain::unwind::ignore_panic;
 use crate::decide::ledger::{Change, ContainerStage};
 use crate::decide::storm::StormReport;
 use crate::decide::time::Time;
+use crate::decide::wave::WaveReport;
 use crate::engine::caller::Caller;
 use crate::engine::log_throttle::Detail;
 use crate::engine::span::SafeSpan;
@@ -70,6 +71,10 @@ impl Telemetry<'_> {
     pub(crate) fn log(self, event: &Event, caller: &Caller, mut detail: Detail) {
         if let Detail::NextStorm { before } = detail {
             self.storm(event, before); // an end names no input, so the event need not be one of that storm
+            detail = Detail::InFull { repeats: 0 };
+        }
+        if let Detail::NextWave { before } = detail {
+            self.overloads(before);
             detail = Detail::InFull { repeats: 0 };
         }
         match event {
@@ -153,6 +158,12 @@ impl Telemetry<'_> {
             Event::ExhaustionEnded { after } => {
                 tracing::info!(target: TARGET, app, function, ?after, "function no longer exhausted");
             }
+            Event::Overloaded { max, refused, since } if detail == Detail::Folded => {
+                tracing::debug!(target: TARGET, app, function, calls_max = max, refused, ?since, "calls refused again");
+            }
+            Event::OverloadEnded { refused, lasted } if detail == Detail::Folded => {
+                tracing::debug!(target: TARGET, app, function, refused, ?lasted, "not overloaded for now");
+            }
             Event::Overloaded { max, refused, since } => {
                 tracing::warn!(
                     target: TARGET, app, function, calls_max = max, refused, ?since, advice = CALL_LESS, "calls refused"
@@ -221,6 +232,20 @@ impl Telemetry<'_> {
         );
     }
 
+    /// Logs overloads that come and go and were only counted, or that they are over.
+    pub(super) fn overloads(self, report: WaveReport) {
+        let Self { app, function } = self;
+        ignore_panic(|| match report {
+            WaveReport::GoesOn { comings, events, since } => tracing::warn!(
+                target: TARGET, app, function, overloads = comings, refused = events, ?since, advice = CALL_LESS,
+                "calls refused again and again"
+            ),
+            WaveReport::Over { comings, events, lasted } => tracing::info!(
+                target: TARGET, app, function, overloads = comings, refused = events, ?lasted, "no longer overloaded"
+            ),
+        });
+    }
+
     fn poisoned(self, caller: &Caller, index: u64, attempts: Attempt) {
         let Self { app, function } = self;
         let (map, call, input) = (caller.label().map(|label| &**label), caller.call(), caller.input(index));
@@ -268,7 +293,7 @@ impl Telemetry<'_> {
         let Event::Expired { input, inputs, limit, .. } = event else { return };
         let (map, call, input) = (caller.label().map(|label| &**label), caller.call(), caller.input(*input));
         ignore_panic(|| match detail {
-            Detail::InFull { .. } | Detail::NextStorm { .. } => tracing::info!(
+            Detail::InFull { .. } | Detail::NextStorm { .. } | Detail::NextWave { .. } => tracing::info!(
                 target: TARGET, app, function, map, call, input, inputs, ?limit, "deadline exceeded by inputs that waited"
             ),
             Detail::Folded => tracing::debug!(
@@ -299,12 +324,14 @@ impl Telemetry<'_> {
         let (map, call, input) = (caller.label().map(|label| &**label), caller.call(), caller.input(*input));
         let attempt = attempt.get();
         ignore_panic(|| match (detail, *is_deadline) {
-            (Detail::InFull { .. } | Detail::NextStorm { .. }, true) => {
+            (Detail::InFull { .. } | Detail::NextStorm { .. } | Detail::NextWave { .. }, true) => {
                 tracing::info!(target: TARGET, app, function, map, call, input, attempt, ?limit, "deadline exceeded");
             }
-            (Detail::InFull { .. } | Detail::NextStorm { .. }, false) => tracing::info!(
-                target: TARGET, app, function, map, call, input, attempt, ?limit, is_retried, "attempt timed out"
-            ),
+            (Detail::InFull { .. } | Detail::NextStorm { .. } | Detail::NextWave { .. }, false) => {
+                tracing::info!(
+                    target: TARGET, app, function, map, call, input, attempt, ?limit, is_retried, "attempt timed out"
+                )
+            }
             (Detail::Folded, true) => tracing::debug!(
                 target: TARGET, app, function, map, call, input, attempt, ?limit, "deadline exceeded again"
             ),

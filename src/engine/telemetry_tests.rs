@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::base::ids::{Attempt, ContainerId, Generation};
 use crate::decide::storm::StormReport;
+use crate::decide::wave::WaveReport;
 use crate::engine::caller::Caller;
 use crate::engine::log_lines::said;
 use crate::engine::log_throttle::Detail;
@@ -181,4 +182,23 @@ fn a_storm_of_time_outs_is_logged_with_its_numbers_and_its_repeats_at_the_debug_
         let next = said(|| TELEMETRY.log(&event, &Caller::default(), Detail::NextStorm { before: over }));
         assert_eq!(next, [end, &first[0]], "the end of the storm before comes first");
     }
+}
+
+#[test]
+fn overloads_that_come_and_go_are_logged_with_their_numbers_and_each_at_the_debug_level() {
+    let begins = Event::Overloaded { max: 16, refused: 1, since: Duration::ZERO };
+    let ends = Event::OverloadEnded { refused: 3, lasted: SECOND };
+    let folded = |event| said(|| TELEMETRY.log(event, &Caller::default(), Detail::Folded));
+    assert_eq!(folded(&begins), ["DEBUG calls refused again calls_max=16 refused=1 since=0ns"]);
+    assert_eq!(folded(&ends), ["DEBUG not overloaded for now lasted=1s refused=3"]);
+    let goes_on = WaveReport::GoesOn { comings: 5, events: 90, since: 60 * SECOND };
+    let sum = "WARN calls refused again and again advice=call less often, give the function more containers, or \
+               wait for room with reserve overloads=5 refused=90 since=60s";
+    assert_eq!(said(|| TELEMETRY.overloads(goes_on)), [sum]);
+    let over = WaveReport::Over { comings: 5, events: 90, lasted: 60 * SECOND };
+    let end = "INFO no longer overloaded lasted=60s overloads=5 refused=90";
+    assert_eq!(said(|| TELEMETRY.overloads(over)), [end]);
+    let first = said(|| TELEMETRY.log(&begins, &Caller::default(), IN_FULL));
+    let next = said(|| TELEMETRY.log(&begins, &Caller::default(), Detail::NextWave { before: over }));
+    assert_eq!(next, [end, &first[0]], "the end of the wave before comes first");
 }

@@ -16,16 +16,17 @@ use crate::contain::drops::{DeferDrop, defer_drop};
 use crate::data::failure::{Cause, Failure, Reason};
 use crate::data::shape::{Outcome, Types};
 use crate::engine::actor::{
-    CallInput, GetStatus, KillContainer, Pause, Reserve, Reset, Resume, Shutdown, StartMap, Subscribe,
-    TryReserve,
+    CallInput, GetStatus, Idle, KillContainer, Pause, Ready, ReadyAll, Reserve, Reset, Resume, Shutdown,
+    StartMap, Subscribe, TryReserve,
 };
 use crate::engine::consumer::{Consumer, outcome_of_call};
-use crate::engine::dispatch::Wait;
+use crate::engine::dispatch::{Wait, Wanted};
 use crate::engine::feeder;
 use crate::engine::map::{Delivery, MapActor};
 use crate::engine::messages::{Reply, Request, SupervisorEnded, SupervisorView};
 use crate::engine::open_call::OpenCall;
 use crate::engine::place::{Reserved, Waits};
+use crate::engine::ready_request::Waited;
 use crate::engine::supervisor::UntypedSupervisor;
 
 /// Supervises one function: the actor behind a [`Function`](crate::Function). It takes the messages of
@@ -309,6 +310,45 @@ where
 
     fn handle(&mut self, _: TryReserve, _: &mut Context<Self>) -> Self::Result {
         self.forward(|reply| Request::Reserve(Waits::Never, reply))
+    }
+}
+
+impl<I, O, E> Handler<Ready> for Supervisor<I, O, E>
+where
+    I: Send + Sync + 'static,
+    O: Send + 'static,
+    E: Send + 'static,
+{
+    type Result = Forward<Waited>;
+
+    fn handle(&mut self, _: Ready, _: &mut Context<Self>) -> Self::Result {
+        self.forward(|reply| Request::Wait(Wanted::One, reply))
+    }
+}
+
+impl<I, O, E> Handler<ReadyAll> for Supervisor<I, O, E>
+where
+    I: Send + Sync + 'static,
+    O: Send + 'static,
+    E: Send + 'static,
+{
+    type Result = Forward<Waited>;
+
+    fn handle(&mut self, _: ReadyAll, _: &mut Context<Self>) -> Self::Result {
+        self.forward(|reply| Request::Wait(Wanted::All, reply))
+    }
+}
+
+impl<I, O, E> Handler<Idle> for Supervisor<I, O, E>
+where
+    I: Send + Sync + 'static,
+    O: Send + 'static,
+    E: Send + 'static,
+{
+    type Result = Forward<Waited>;
+
+    fn handle(&mut self, _: Idle, _: &mut Context<Self>) -> Self::Result {
+        self.forward(|reply| Request::Wait(Wanted::Idle, reply))
     }
 }
 

@@ -55,7 +55,7 @@ impl Model {
     }
 
     /// Whether the threads left behind, and `threads` more, reach the limit of threads.
-    fn is_full(&self, threads: usize) -> bool {
+    pub(super) fn is_full(&self, threads: usize) -> bool {
         self.left_behind.len() + threads >= self.plan.memory.abandoned_max
     }
 
@@ -84,14 +84,26 @@ impl Model {
 
     /// Whether the container that dies is the last one and no other can be created, so that a limited
     /// function gives up.
-    pub(super) fn is_hopeless(&self) -> bool {
-        self.dying.full && self.policy.is_limited() && self.policy.alive() == 1 && self.returning.is_empty()
+    pub(super) fn is_hopeless(&self, id: ContainerId) -> bool {
+        let serve = |id: &ContainerId| !self.hung.contains(id);
+        let others = self.living().filter(|(other, _)| *other != id && serve(other)).count();
+        self.dying.full && self.policy.is_limited() && others == 0 && self.returning.is_empty()
     }
 
     /// Whether no container lives and none can be created, in a function that may give up for that.
     pub(super) fn is_deserted(&self) -> bool {
-        let nobody = self.policy.alive() == 0 && self.returning.is_empty();
-        self.is_full(0) && self.policy.is_limited() && nobody
+        self.is_full(0) && self.policy.is_limited() && !self.has_server()
+    }
+
+    /// Whether a container lives that does not hang, or is about to on the thread that it has.
+    pub(super) fn has_server(&self) -> bool {
+        !self.returning.is_empty() || self.living().any(|(id, _)| !self.hung.contains(&id))
+    }
+
+    /// The containers that live, with their generations.
+    pub(super) fn living(&self) -> impl Iterator<Item = (ContainerId, Generation)> {
+        let current = self.current.iter().map(|(id, generation)| (*id, *generation));
+        current.filter(|(id, generation)| self.is_alive(*id, *generation))
     }
 
     /// Whether a container that asks for work may exit to be recycled.
@@ -143,6 +155,7 @@ impl Model {
     /// A container has entered, or is at work.
     pub(super) fn has_entered(&mut self, id: ContainerId, now: Time) {
         self.busy.remove(&id);
+        self.enters.remove(&(id, self.current[&id]));
         self.suspects.entered(now);
     }
 
@@ -227,6 +240,8 @@ impl Model {
     pub(super) fn container_ended(&mut self, id: ContainerId, now: Time) {
         let generation = self.current[&id];
         self.exiting.remove(&id);
+        self.enters.remove(&(id, generation));
+        self.comes_out(id, false);
         if self.policy.is_alive(id, generation) {
             self.policy.ended(id, generation, now);
         }
@@ -234,7 +249,7 @@ impl Model {
     }
 
     /// The inputs that were assigned to a container and have not begun wait again.
-    fn give_back(&mut self, id: ContainerId) {
+    pub(super) fn give_back(&mut self, id: ContainerId) {
         self.suspects.ended(id);
         for input in self.jobs.values_mut().flat_map(|job| &mut job.inputs) {
             if let InputState::Leased { to, from } = input.state

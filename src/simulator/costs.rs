@@ -33,14 +33,14 @@ fn panic() -> Death {
     Death::Panicked(Panic { message: "a crash".to_owned(), location: None })
 }
 
-fn steps(operation: impl FnOnce()) -> u64 {
+pub(super) fn steps(operation: impl FnOnce()) -> u64 {
     let before = taken();
     operation();
     taken() - before
 }
 
 /// Checks that the operation takes as many steps beside few things as beside many.
-fn is_constant(what: &str, operation: impl Fn(usize) -> u64) {
+pub(super) fn is_constant(what: &str, operation: impl Fn(usize) -> u64) {
     let (few, many) = (operation(FEW), operation(MANY));
     assert!(many <= few + 2, "{what}: {few} steps beside {FEW}, {many} beside {MANY}");
 }

@@ -1,13 +1,15 @@
-//! The course of a world: its clock, its log, and the steps up to a moment.
+//! The course of a world: its clock, its log, the steps up to a moment, and what may be left at its end.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::decide::time::Time;
+use crate::engine::dispatch::Dispatch;
+use crate::simulator::tape::Tape;
 use crate::simulator::world::Verbosity;
 
 /// The largest number of steps that a world takes to come to a moment.
-const STEPS_MAX: u64 = 200_000;
+const STEPS_MAX: u64 = 300_000;
 
 /// A world that goes on step by step.
 pub(super) trait Course {
@@ -15,6 +17,11 @@ pub(super) trait Course {
     fn clock(&self) -> &AtomicU64;
 
     fn verbosity(&self) -> Verbosity;
+
+    fn tape(&self) -> &Tape;
+
+    /// Lets a user or an operator do something, if the tape says so. Returns whether one did.
+    fn happen(&mut self) -> bool;
 
     /// Takes one step. Returns whether there was one to take, now or later.
     fn step(&mut self) -> bool;
@@ -37,6 +44,16 @@ pub(super) trait Course {
         }
     }
 
+    /// Lets things happen, and takes steps, until the tape has run out.
+    fn play(&mut self) {
+        while !self.tape().has_run_out() {
+            if !self.happen() {
+                self.step();
+            }
+            self.after_step();
+        }
+    }
+
     /// Takes steps until something is so.
     ///
     /// # Panics
@@ -55,4 +72,20 @@ pub(super) trait Course {
             assert!(goes_on || is_so(self), "stuck: nothing can happen any more before {what}");
         }
     }
+}
+
+/// Checks that an engine whose function has ended has nothing left.
+pub(super) fn nothing_is_left_in(engine: &Dispatch) {
+    engine.under_lock(|state| {
+        assert!(state.broken.is_none(), "invariant 11: the engine broke");
+        assert_eq!((state.threads, state.feeders), (0, 0), "threads and feeders are left");
+        assert!(state.is_empty(), "memory: something is left in the engine");
+        assert_eq!(state.ledger.job_ids(), [], "memory: jobs are left in the ledger");
+        assert!(state.ledger.is_at_rest(), "memory: something is left in the ledger");
+        assert_eq!(state.ledger.arm(), None, "memory: a limit is left in the ledger");
+        let admission = state.ledger.admission();
+        let left = (admission.calls(), admission.permits(), admission.waiting());
+        assert_eq!(left, (0, 0, 0), "memory: places are left in the ledger");
+    });
+    assert_eq!(engine.status().containers.abandoned, 0, "threads count as left behind");
 }

@@ -57,8 +57,10 @@ impl Model {
         assert_eq!(lease.attempt.get(), input.attempt(), "attempts are numbered over failures and crashes");
         match previous {
             None => assert_eq!(input.attempt(), 1, "a later attempt knows why the one before ended"),
-            Some(Previous::Failed) => assert!(!input.previous_crashed && input.failures > 0),
-            Some(Previous::TimedOut) => assert!(!input.previous_crashed && input.failures > 0),
+            Some(Previous::Failed) => {
+                assert!(!input.previous_crashed && !input.previous_cut && input.failures > 0);
+            }
+            Some(Previous::TimedOut) => assert!(!input.previous_crashed && input.previous_cut),
             Some(Previous::Crashed(crash)) => {
                 assert!(input.previous_crashed);
                 let executed = crash.executing.map(|(index, attempt)| (index, attempt.get()));
@@ -75,6 +77,7 @@ impl Model {
                 panic!("invariant 3: input {index} is leased while {:?}", input.state)
             };
             assert!(lease.span.len == 1 || input.executions == 0, "only first attempts travel in ranges");
+            input.is_leased(lease.span.len, now);
             input.state = InputState::Leased { to: id, from };
         }
     }
@@ -138,6 +141,7 @@ impl Model {
             WaitsFor::New | WaitsFor::Requeued => lease.kind == LeaseKind::First,
             WaitsFor::Replay => lease.kind == LeaseKind::Replay { suspect },
             WaitsFor::Retry { due } => lease.kind == LeaseKind::Retry { due },
+            WaitsFor::Leaving => false,
         };
         assert!(right, "an input that waits as {from:?} was leased as {:?}", lease.kind);
     }
@@ -255,6 +259,7 @@ impl Model {
             WaitsFor::Requeued => Some(REQUEUED),
             WaitsFor::Replay => may_replay(input).then_some(REPLAY),
             WaitsFor::Retry { due } => (due <= now).then_some(RETRY),
+            WaitsFor::Leaving => None,
         };
         self.waiting().filter_map(class)
     }

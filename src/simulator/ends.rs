@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::base::ids::{ContainerId, Generation, JobId};
 use crate::decide::ledger::{Mode, Sources};
 use crate::decide::time::Time;
+use crate::simulator::course::Course;
 use crate::simulator::model::{EndReason, Model};
 use crate::simulator::readers::SimReader;
 use crate::simulator::threads::SimThread;

@@ -2,10 +2,12 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use crate::base::ids::{ContainerId, Generation};
 use crate::decide::ledger::Mode;
 use crate::decide::time::Time;
+use crate::simulator::course::Course;
 use crate::simulator::model::Model;
 use crate::simulator::world::World;
 use crate::values::crash::Crash;
@@ -17,6 +19,10 @@ pub(super) enum Due {
     Crashed(Dead),
     Killed(Dead),
     Poisoned { input: u64, attempts: u32 },
+    TimedOut { input: u64, attempt: u32, limit: Duration, is_deadline: bool, is_retried: bool },
+    Expired { input: u64, inputs: u64, limit: Duration },
+    Hung { container: ContainerId, generation: Generation, executing: Option<(u64, u32)>, abandoned: usize },
+    HangEnded { container: ContainerId, generation: Generation },
     CrashLoop { crashes: u32, until: Time },
     Recovered { crashes: u32 },
     GaveUp,
@@ -35,7 +41,7 @@ pub(super) struct Dead {
 }
 
 impl Dead {
-    fn of(crash: &Crash) -> Self {
+    pub(super) fn of(crash: &Crash) -> Self {
         let executing = crash.executing.map(|(input, attempt)| (input, attempt.get()));
         Self { container: crash.container, generation: crash.generation, executing }
     }
@@ -99,12 +105,23 @@ impl EventModel {
             // `check_events` holds the health of the function against these two.
             Event::Exhausted { .. } => return self.exhausted = true,
             Event::ExhaustionEnded { .. } => return self.exhausted = false,
-            Event::Ended(_)
-            | Event::Missed(_)
-            | Event::TimedOut { .. }
-            | Event::Expired { .. }
-            | Event::Hung { .. }
-            | Event::HangEnded { .. } => panic!("told: {event:?}"),
+            Event::TimedOut { input, attempt, limit, is_deadline, is_retried, .. } => {
+                let (attempt, limit) = (attempt.get(), *limit);
+                let (is_deadline, is_retried) = (*is_deadline, *is_retried);
+                Due::TimedOut { input: *input, attempt, limit, is_deadline, is_retried }
+            }
+            Event::Expired { input, inputs, limit, .. } => {
+                Due::Expired { input: *input, inputs: *inputs, limit: *limit }
+            }
+            Event::Hung { container, generation, input, attempt, abandoned, .. } => {
+                let executing = input.zip(attempt.map(|attempt| attempt.get()));
+                let (container, generation, abandoned) = (*container, *generation, *abandoned);
+                Due::Hung { container, generation, executing, abandoned }
+            }
+            Event::HangEnded { container, generation, .. } => {
+                Due::HangEnded { container: *container, generation: *generation }
+            }
+            Event::Ended(_) | Event::Missed(_) => panic!("told: {event:?}"),
             Event::Overloaded { refused, .. } => {
                 let before = self.overload.replace(*refused);
                 assert!(before.unwrap_or(0) < *refused, "told: {event:?} after {before:?}");

@@ -6,6 +6,7 @@ use crate::base::ids::JobId;
 use crate::base::signal::Signal;
 use crate::data::prefetch::Producer;
 use crate::engine::dispatch::FeederEnd;
+use crate::simulator::course::Course;
 use crate::simulator::values::SimInput;
 use crate::simulator::world::World;
 use crate::values::crash::Panic;
@@ -158,7 +159,8 @@ impl World {
                     self.engine.under_lock(|state| state.buffers.map(job).is_none_or(|buffers| buffers.over));
                 self.engine.fed_too_late(job, input);
                 if !told {
-                    self.model.refused(job);
+                    let now = self.now();
+                    self.model.refused(job, now);
                 }
                 self.sync_pulled();
                 self.feeder_over(at, FeederEnd::Stopped);

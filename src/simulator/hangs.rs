@@ -1,8 +1,8 @@
 //! Time-outs, code that does not return, and calls that are refused, driven to their end on a rig: what
 //! happens, and what an operator reads in the log.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use crate::base::ids::LaneId;
@@ -17,6 +17,8 @@ use crate::engine::dispatch::Wait;
 use crate::engine::log_lines::said;
 use crate::engine::open_call::OpenCall;
 use crate::simulator::rig::{Rig, execute};
+use crate::values::event::Event;
+use crate::values::snapshot::trouble::Happening;
 
 const MS: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
@@ -361,6 +363,40 @@ fn only_inputs_whose_deadlines_have_passed_are_cut() {
     rig.passes(SECOND / 2);
     rig.engine.look_at_limits();
     assert!(third.is_fenced());
+}
+
+#[test]
+fn overloads_that_come_and_go_are_a_line_a_minute_and_each_of_them_is_an_event() {
+    const TIMES: u64 = 20;
+    let rig = Rig::limited(LimitRules::default(), 2, 8, 1);
+    let calls = [rig.call(), rig.call()];
+    let lines = said(|| {
+        for _ in 0..TIMES {
+            let begun =
+                OpenCall::begin::<u64, u64>(&rig.engine, 1, Caller::default(), None, Limits::default());
+            assert!(begun.err().expect("there is no room").is_overloaded());
+            rig.reviews(15 * SECOND);
+        }
+        rig.reviews(90 * SECOND);
+        assert!(rig.engine.review().is_none(), "nothing is left to be said");
+    });
+    let told = messages(&lines);
+    assert_eq!(told[..3], ["WARN calls refused", "INFO no longer overloaded", "WARN calls refused"]);
+    let (sums, over) = (&told[3..told.len() - 1], told[told.len() - 1]);
+    assert!(sums.iter().all(|line| *line == "WARN calls refused again and again"), "{lines:#?}");
+    assert!((3..=5).contains(&sums.len()), "in five minutes: {lines:#?}");
+    assert_eq!(over, "INFO no longer overloaded");
+    assert!(lines.last().expect("the end").contains("overloads=20 refused=20"), "{lines:#?}");
+    let heard = rig.heard.lock().unwrap_or_else(PoisonError::into_inner);
+    let of = |is: fn(&Event) -> bool| heard.iter().filter(|(event, _)| is(event)).count() as u64;
+    assert_eq!(of(|event| matches!(event, Event::Overloaded { .. })), TIMES, "subscribers hear of each");
+    assert_eq!(of(|event| matches!(event, Event::OverloadEnded { .. })), TIMES);
+    drop(heard);
+    let log = rig.engine.snapshot().log;
+    let log: Vec<_> = log.iter().map(|line| (line.what, line.count)).collect();
+    let (first, ended) = (Happening::Overloaded { refused: 1 }, Happening::OverloadEnded { refused: TIMES });
+    assert_eq!(log, [(first, 1), (ended, TIMES)], "the page has two lines");
+    drop(calls);
 }
 
 #[test]

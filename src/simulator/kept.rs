@@ -48,7 +48,7 @@ impl World {
     /// Checks that a finished input is dropped whatever becomes of the others in its chunk, and that a chunk
     /// is not kept for inputs that are executed again.
     fn check_chunks(&self, entry: &JobModel, buffers: &MapBuffers) {
-        let fenced = |input: &InputModel| input.crashes + input.kills > 0;
+        let fenced = |input: &InputModel| input.crashes + input.kills + input.cuts > 0;
         let is_done = |input: &InputModel| {
             matches!(input.state, InputState::Done(ExpectedEnd::Ok { .. })) && !fenced(input)
         };
@@ -61,7 +61,7 @@ impl World {
             return; // its only chunk is taken as a whole
         }
         // A fenced attempt may still read its input, and so its chunk is kept.
-        let again = |input: &InputModel| input.failures > 0 && input.crashes + input.kills == 0;
+        let again = |input: &InputModel| input.failures > 0 && !fenced(input);
         let used_up = |(first, chunk): &(&u64, &Arc<Chunk>)| {
             let places = **first as usize..(**first + chunk.len()) as usize;
             entry.inputs[places].iter().all(|input| input.yielded || (again(input) && input.is_pending()))

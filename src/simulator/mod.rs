@@ -3,11 +3,11 @@
 //! [`world`] runs one world, which is a function of its [`tape`]. [`plan`] draws its settings and habits.
 //! The simulated parties are [`threads`], [`feeders`], [`readers`], [`supervisor`], [`users`] and
 //! [`permits`]. Everything is checked against the model: [`model`] with [`containers`], [`dispatch`],
-//! [`suspects`] and [`little_room`], and [`policy`]. [`kept`] checks the memory, and [`status`], [`ends`]
-//! and [`events`] check what the engine reports. [`tally`] counts what happened, and [`ticket`] has the
-//! values. Three have worlds of their own: [`lanes`], where a container has several inputs in flight,
-//! [`batches`], where it executes several inputs together, and [`limits`], with timeouts and deadlines. Apart
-//! from the worlds, [`costs`] counts steps, [`moments`] does two things at the same moment, and
+//! [`suspects`], [`little_room`] and [`time_model`], and [`policy`]. [`looks`] has the limits of time,
+//! [`kept`] checks the memory, and [`status`], [`ends`] and [`events`] check what the engine reports.
+//! [`tally`] counts what happened, and [`values`] has the values. Three have worlds of their own: [`lanes`],
+//! where a container has several inputs in flight, [`batches`], where it executes several inputs together,
+//! and [`limits`], with a record of each input and its timeouts and deadlines. Apart from the worlds, [`costs`] and [`costs_of_limits`] count steps, [`moments`] does two things at the same moment, and
 //! [`hangs`] drives time-outs and refused calls to the lines that an operator reads. All use a [`rig`].
 //!
 //! ```text
@@ -22,8 +22,10 @@ mod batches;
 mod model;
 mod containers;
 mod costs;
+mod costs_of_limits;
 mod course;
 mod little_room;
+mod looks;
 mod dispatch;
 mod ends;
 mod feeders;
@@ -42,6 +44,7 @@ mod places;
 mod plan;
 mod policy;
 mod readers;
+mod ready_requests;
 mod rig;
 mod snapshots;
 mod status;
@@ -53,6 +56,7 @@ mod tally;
 mod tape;
 mod threads;
 mod time_facts;
+mod time_model;
 mod values;
 mod users;
 mod world;

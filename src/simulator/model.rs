@@ -9,6 +9,7 @@ use std::time::Duration;
 use crate::base::ids::{ContainerId, Generation, JobId};
 use crate::decide::job::{DEATHS_MAX, JobKind};
 use crate::decide::ledger::Mode;
+use crate::decide::limits::Limits;
 use crate::decide::restart::Restart;
 use crate::decide::time::Time;
 use crate::simulator::containers::Dying;
@@ -18,6 +19,8 @@ use crate::simulator::little_room::LittleRoom;
 use crate::simulator::plan::WorldPlan;
 use crate::simulator::policy::{ExpectedRestart, NaivePolicy};
 use crate::simulator::suspects::NaiveSuspects;
+use crate::simulator::time_facts::TimeFacts;
+use crate::simulator::time_model::LeaverModel;
 
 /// Why an input waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -30,13 +33,20 @@ pub(super) enum WaitsFor {
     Retry {
         due: Time,
     },
+    /// Its last attempt was cut at a limit, and the code of that attempt has not returned.
+    Leaving,
 }
 
 /// How an input ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ExpectedEnd {
-    Ok { attempt: u32 },
+    Ok {
+        attempt: u32,
+    },
     Failed,
+    TimedOut,
+    /// Its deadline has passed, or would pass before its retry.
+    Expired,
     Poisoned,
     Lost,
     Unrun(EndReason),
@@ -84,6 +94,13 @@ pub(super) struct InputModel {
     pub(super) counted: Option<Time>,
     /// Whether the previous attempt ended with its container.
     pub(super) previous_crashed: bool,
+    /// The attempts that were cut at a limit.
+    pub(super) cuts: u32,
+    /// Whether the previous attempt was cut.
+    pub(super) previous_cut: bool,
+    pub(super) time: TimeFacts,
+    /// The moment from which the engine knows at the latest that its execution goes on.
+    pub(super) seen: Option<Time>,
     pub(super) yielded: bool,
     /// All executions that have begun.
     pub(super) executions: u32,
@@ -107,6 +124,8 @@ pub(super) struct JobModel {
     pub(super) goes_on: bool,
     /// The window, if the user has set one.
     pub(super) window: Option<u64>,
+    /// The limits of its own.
+    pub(super) limits: Limits,
     pub(super) inputs: Vec<InputModel>,
     /// Why the job ended before its inputs did. An input that is pulled later ends for the same reason.
     pub(super) ended: Option<EndReason>,
@@ -126,7 +145,7 @@ impl JobModel {
             let InputState::Done(end) = input.state else { continue };
             let at = match end {
                 ExpectedEnd::Ok { .. } => 0,
-                ExpectedEnd::Failed => 1,
+                ExpectedEnd::Failed | ExpectedEnd::TimedOut | ExpectedEnd::Expired => 1,
                 ExpectedEnd::Poisoned => 2,
                 ExpectedEnd::Lost | ExpectedEnd::Unrun(EndReason::Cancelled | EndReason::ShutDown) => 3,
                 ExpectedEnd::Unrun(EndReason::GaveUp) => 4,
@@ -144,8 +163,16 @@ pub(super) struct OrphanModel {
     crashes: u32,
     /// When a crash of the input last counted for the restart policy.
     counted: Option<Time>,
-    index: u64,
-    attempt: u32,
+    pub(super) index: u64,
+    pub(super) attempt: u32,
+}
+
+impl OrphanModel {
+    /// The execution of an input that goes on although its outcome is not wanted any more.
+    pub(super) fn of(index: u64, input: &InputModel) -> Self {
+        let (crashes, counted) = (u32::from(input.crashed.is_some()), input.counted);
+        Self { crashes, counted, index, attempt: input.attempt() }
+    }
 }
 
 /// The model of one world.
@@ -183,6 +210,12 @@ pub(super) struct Model {
     pub(super) busy: BTreeSet<ContainerId>,
     /// The threads that were left behind in the user's code, with the bytes that they hold.
     pub(super) left_behind: BTreeMap<(ContainerId, Generation), u64>,
+    /// The containers whose code was cut at a limit and has not returned.
+    pub(super) leavers: BTreeMap<ContainerId, LeaverModel>,
+    /// The containers that hang and are kept.
+    pub(super) hung: BTreeSet<ContainerId>,
+    /// When the engine looks whether the `enter` of a container has taken too long.
+    pub(super) enters: BTreeMap<(ContainerId, Generation), Time>,
     /// The containers in their `exit`.
     pub(super) exiting: BTreeSet<ContainerId>,
     /// The containers that are not alive, but whose threads are about to begin the next generation.
@@ -236,6 +269,9 @@ impl Model {
             recycling: BTreeSet::new(),
             busy: BTreeSet::new(),
             left_behind: BTreeMap::new(),
+            leavers: BTreeMap::new(),
+            hung: BTreeSet::new(),
+            enters: BTreeMap::new(),
             exiting: BTreeSet::new(),
             returning: BTreeSet::new(),
             dying: Dying::default(),
@@ -268,6 +304,7 @@ impl Model {
             kind,
             goes_on,
             window,
+            limits: Limits::default(),
             inputs,
             ended: None,
             fed: None,
@@ -279,16 +316,17 @@ impl Model {
     }
 
     /// The job has pulled this number of inputs by now.
-    pub(super) fn pulled(&mut self, job: JobId, inputs: u64) {
+    pub(super) fn pulled(&mut self, job: JobId, inputs: u64, now: Time) {
         let before = self.jobs.get(&job).map_or(inputs, |job| job.inputs.len() as u64);
         assert!(
             inputs == before || self.mode == Mode::Running,
             "a source is pulled though the function drains"
         );
-        self.accepted(job, inputs);
+        self.accepted(job, inputs, now);
     }
 
-    fn accepted(&mut self, job: JobId, inputs: u64) {
+    fn accepted(&mut self, job: JobId, inputs: u64, now: Time) {
+        let rules = &self.plan.rules;
         let Some(job) = self.jobs.get_mut(&job) else { return };
         assert!(inputs >= job.inputs.len() as u64, "invariant 1: inputs were unpulled");
         while (job.inputs.len() as u64) < inputs {
@@ -306,6 +344,10 @@ impl Model {
                 deaths: Vec::new(),
                 counted: None,
                 previous_crashed: false,
+                cuts: 0,
+                previous_cut: false,
+                time: TimeFacts::of(job.limits, rules, now),
+                seen: None,
                 yielded: false,
                 executions: 0,
             });
@@ -313,7 +355,7 @@ impl Model {
     }
 
     /// An input was pulled that the job does not accept any more, so it ends at once.
-    pub(super) fn refused(&mut self, job: JobId) {
+    pub(super) fn refused(&mut self, job: JobId, now: Time) {
         let why = if self.gave_up {
             EndReason::GaveUp
         } else if self.mode > Mode::Running {
@@ -326,7 +368,7 @@ impl Model {
         entry.fed = entry.fed.map(|inputs| inputs + 1);
         let inputs = entry.inputs.len() as u64 + 1;
         self.ends.unrun(1, why, entry.goes_on);
-        self.accepted(job, inputs);
+        self.accepted(job, inputs, now);
         self.jobs.get_mut(&job).expect("it is open").ended = ended;
     }
 
@@ -350,7 +392,9 @@ impl Model {
 
     // ---- executions ----
 
-    pub(super) fn begun(&mut self, id: ContainerId, job: JobId, index: u64) {
+    /// An execution begins. `is_first` says whether the input is the first of its lease. The time of its
+    /// attempt then runs since the container was given the lease.
+    pub(super) fn begun(&mut self, id: ContainerId, job: JobId, index: u64, is_first: bool, now: Time) {
         let (retries, crash_retries) = (self.plan.rules.retries.retries_max(), self.plan.rules.crash_retries);
         assert!(!self.paused, "an input is begun during a pause");
         let crashes = self.crashes;
@@ -365,7 +409,9 @@ impl Model {
             WaitsFor::Replay => entry.replayed += 1,
             WaitsFor::Retry { .. } => entry.retried += 1,
             WaitsFor::New | WaitsFor::Requeued => {}
+            WaitsFor::Leaving => panic!("input {index} begins although its last attempt has not returned"),
         }
+        input.begins(is_first, now);
         input.executions += 1;
         let most = 1 + retries + crash_retries + input.kills;
         assert!(input.executions <= most, "invariant 4: execution {} of at most {most}", input.executions);
@@ -410,7 +456,8 @@ impl Model {
     }
 
     /// An execution returned `Err`. `due` is the moment that the engine chose for the retry, because delays
-    /// with jitter are random. `after` is the least delay that the error asks for.
+    /// with jitter are random. `after` is the least delay that the error asks for. Returns how the input ends, if it
+    /// does.
     pub(super) fn returned_err(
         &mut self,
         id: ContainerId,
@@ -419,10 +466,10 @@ impl Model {
         (worth, after): (bool, Option<Duration>),
         due: Option<Time>,
         now: Time,
-    ) {
+    ) -> Option<ExpectedEnd> {
         if !self.executes(id, generation, job, index) {
             self.late += 1;
-            return;
+            return None;
         }
         self.policy.completed(id, generation, now);
         self.suspects.completed_err(id);
@@ -430,21 +477,36 @@ impl Model {
         let retries = self.plan.rules.retries.clone();
         let input = self.input(job, index);
         input.failures += 1;
-        input.previous_crashed = false;
-        if worth && goes_on && input.failures <= retries.retries_max() {
-            let delay = naive_delay(&self.plan, self.jobs[&job].inputs[index as usize].failures);
+        (input.previous_crashed, input.previous_cut) = (false, false);
+        input.time.has_failed(u64::from(input.attempt() - 1), now);
+        let again = worth && goes_on && input.failures <= retries.retries_max();
+        let delay = naive_delay(&self.plan, self.jobs[&job].inputs[index as usize].failures);
+        let least = if retries.jitter_source().is_some() { delay / 2 } else { delay };
+        let after = after.unwrap_or_default();
+        let delays = (least.max(after), delay.max(after));
+        let (may_be_refused, must_be_refused) = self.input(job, index).time.refuses(delays, now);
+        if again && due.is_none() && may_be_refused {
+            self.ends_for_good(job, index, ExpectedEnd::Expired);
+            return Some(ExpectedEnd::Expired);
+        }
+        if again {
             let due = due.expect("an error worth a retry within the budget is retried");
-            let least = if retries.jitter_source().is_some() { delay / 2 } else { delay };
-            let after = after.unwrap_or_default();
+            assert!(!must_be_refused, "a retry is due at {due:?}, after the deadline of its input");
             assert!(
                 (now + least.max(after)..=now + delay.max(after)).contains(&due),
                 "delays: due at {due:?}, not {delay:?} after {now:?}"
             );
             self.input(job, index).state = InputState::Waits(WaitsFor::Retry { due });
-            return;
+            return None;
         }
         assert_eq!(due, None, "a retry beyond the budget, of an error not worth it, or of an ended function");
-        input.state = InputState::Done(ExpectedEnd::Failed);
+        self.ends_for_good(job, index, ExpectedEnd::Failed);
+        Some(ExpectedEnd::Failed)
+    }
+
+    /// An input has failed for good, which ends a map that does not go on after that.
+    pub(super) fn ends_for_good(&mut self, job: JobId, index: u64, end: ExpectedEnd) {
+        self.input(job, index).state = InputState::Done(end);
         if !self.jobs[&job].goes_on {
             self.end_job(job, EndReason::Cancelled);
         }
@@ -479,7 +541,7 @@ impl Model {
         let expected = self.policy.crashed(id, generation, of_input, others_recycle, now);
         let gave_up = said == Restart::GiveUp;
         let in_place = !self.dying.leaves_a_thread && expected.restart == ExpectedRestart::Now;
-        let nobody_left = !in_place && self.is_hopeless();
+        let nobody_left = !in_place && self.is_hopeless(id);
         let may_give_up = expected.may_give_up || nobody_left;
         assert!(!gave_up || may_give_up, "invariant 9: gave up, expected {expected:?}");
         assert!(
@@ -535,7 +597,7 @@ impl Model {
             input.crashes += u32::from(is_charged);
             input.kills += u32::from(!is_charged);
             input.crashed = Some((crash, now));
-            input.previous_crashed = true;
+            (input.previous_crashed, input.previous_cut) = (true, false);
             if counted {
                 input.counted = Some(now);
             }
@@ -554,8 +616,12 @@ impl Model {
                 self.end_job(job, EndReason::Cancelled);
             }
         } else {
+            let ended = self.leaver_dies(id, counted, now);
             self.container_ended(id, now);
             self.end_under_pressure();
+            if let Some(job) = ended.filter(|job| self.jobs.get(job).is_some_and(|job| !job.goes_on)) {
+                self.end_job(job, EndReason::Cancelled);
+            }
         }
         self.sweep();
         poisoned
@@ -567,7 +633,7 @@ impl Model {
         let executes = executing.map(|(job, index)| (index, self.input(job, index).attempt()));
         self.note_recoveries(now);
         self.hearing.is_due(Due::Killed(Dead { container: id, generation, executing: executes }));
-        if self.is_hopeless() && self.mode <= Mode::Draining && !self.gave_up {
+        if self.is_hopeless(id) && self.mode <= Mode::Draining && !self.gave_up {
             self.gave_up = true;
             self.hearing.is_due(Due::GaveUp);
         }
@@ -579,18 +645,18 @@ impl Model {
             input.kills += 1;
             input.abandoned += u32::from(dying.leaves_a_thread);
             let for_good = dying.crowded || (dying.leaves_a_thread && input.abandoned >= 2);
-            input.previous_crashed = true;
+            (input.previous_crashed, input.previous_cut) = (true, false);
             input.state = InputState::Waits(WaitsFor::Replay);
             if at_most_once || for_good {
                 input.state = InputState::Done(ExpectedEnd::Lost);
                 lost = Some(job);
             }
         }
+        let ended = self.leaver_dies(id, false, now);
         self.container_ended(id, now);
         self.end_under_pressure();
-        if let Some(job) = lost
-            && !self.jobs[&job].goes_on
-        {
+        let ends_with = |job: &JobId| self.jobs.get(job).is_some_and(|job| !job.goes_on);
+        if let Some(job) = lost.or(ended).filter(ends_with) {
             self.end_job(job, EndReason::Cancelled);
         }
         self.sweep();
@@ -606,8 +672,17 @@ impl Model {
         let mut ended = Vec::new();
         for (id, job) in &mut self.jobs {
             for (index, input) in job.inputs.iter_mut().enumerate() {
-                if input.state == InputState::Waits(WaitsFor::Replay) && input.abandoned > 0 {
-                    let end = if input.crashed.is_some() { ExpectedEnd::Poisoned } else { ExpectedEnd::Lost };
+                let waits = match input.state {
+                    InputState::Waits(WaitsFor::Replay) => true,
+                    InputState::Waits(WaitsFor::Retry { .. }) => input.previous_cut,
+                    _ => false,
+                };
+                if waits && input.abandoned > 0 {
+                    let end = match input.crashed {
+                        _ if input.previous_cut => ExpectedEnd::TimedOut,
+                        Some(_) => ExpectedEnd::Poisoned,
+                        None => ExpectedEnd::Lost,
+                    };
                     input.state = InputState::Done(end);
                     if end == ExpectedEnd::Poisoned {
                         let attempts = input.attempt() - 1;
@@ -633,9 +708,7 @@ impl Model {
                 self.suspects.ended(on);
             }
             if let InputState::Executes { on } = input.state {
-                let (crashes, counted) = (u32::from(input.crashed.is_some()), input.counted);
-                let (index, attempt) = (index as u64, input.attempt());
-                self.orphans.insert(on, OrphanModel { crashes, counted, index, attempt });
+                self.orphans.insert(on, OrphanModel::of(index as u64, input));
             }
             if input.is_pending() {
                 input.state = InputState::Done(ExpectedEnd::Unrun(why));

@@ -6,12 +6,14 @@ use std::sync::{Arc, PoisonError};
 use std::task::{Poll, RawWaker, RawWakerVTable, Wake, Waker};
 use std::time::Duration;
 
+use crate::code::token::Token;
 use crate::data::cursor::Advance;
-use crate::data::failure::Reason;
+use crate::data::failure::{Cause, Reason};
 use crate::data::shape::Outcome;
 use crate::decide::life::{Next, Served};
-use crate::decide::restart::{CrashLoopBackoff, RateLimited};
+use crate::decide::restart::{CrashLoopBackoff, RateLimited, Restart};
 use crate::engine::dispatch::{Dispatch, Wait};
+use crate::engine::messages::Notice;
 use crate::simulator::rig::{Rig, execute};
 use crate::values::crash::{Death, Panic};
 use crate::values::event::Event;
@@ -163,6 +165,44 @@ impl Wake for WakeCount {
     fn wake(self: Arc<Self>) {
         self.0.fetch_add(1, Ordering::Relaxed);
     }
+}
+
+/// A container that was to restart in place counts as left at the death of the other one. Then a crash loop
+/// holds it back, so it would need a new thread, and none may be made.
+#[test]
+fn the_supervisor_learns_that_a_function_gives_up_at_the_end_of_a_thread() {
+    let limit = Duration::from_millis(20);
+    let rig = Rig::entering_within(limit, 2);
+    let engine = &rig.engine;
+    let [(first, of_first), (second, of_second)] = rig.containers[..] else { panic!("there are two") };
+    let dies = |id, generation| {
+        let panic = Panic { message: "a crash".to_owned(), location: None };
+        engine.crashed(id, generation, Death::Panicked(panic)).expect("it lives")
+    };
+    let mut call = rig.call();
+    assert_eq!(dies(second, of_second), Restart::Now);
+    let next = engine.begin(second, of_second).expect("the first loop crash restarts at once");
+    let token = Arc::new(Token::of_no_thread(None));
+    assert!(engine.register_token(second, next, &token), "it enters");
+    assert_eq!(dies(first, of_first), Restart::Now, "it shares in the loop crash of the other one");
+    rig.clock.fetch_add(limit.as_nanos() as u64, Ordering::Relaxed);
+    engine.look_at_limits();
+    let containers = engine.status().containers;
+    assert_eq!(containers.abandoned, 1, "the thread of the second container is stuck in its enter");
+    assert!(engine.status().gave_up.is_none(), "the first container is about to restart");
+    assert_eq!(engine.begin(first, of_first), None, "the crash loop holds it back");
+    rig.notices.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    engine.ended(first, of_first, None);
+    assert!(engine.status().gave_up.is_some(), "no container is left, and none can be created");
+    let notices = std::mem::take(&mut *rig.notices.lock().unwrap_or_else(PoisonError::into_inner));
+    // The supervisor ends the pending inputs only if it receives this notice.
+    let gives_up = |notice: &Notice| matches!(notice, Notice::Crashed { restart: Restart::GiveUp });
+    assert_eq!(notices.iter().filter(|notice| gives_up(notice)).count(), 1, "of {notices:?}");
+    engine.give_up();
+    let Poll::Ready(Some(Err(failure))) = call.poll::<u64, u64, u64>(Wait::Try) else {
+        panic!("the call ends with the function")
+    };
+    assert!(matches!(failure.cause(), Cause::GaveUp(_)), "{failure:?}");
 }
 
 #[test]

@@ -7,6 +7,7 @@ use std::task::{Context, Poll, Waker};
 use crate::decide::job::JobKind;
 use crate::decide::ledger::Mode;
 use crate::engine::dispatch::{ReservedPlace, Reserving};
+use crate::simulator::course::Course;
 use crate::simulator::model::{InputModel, JobModel};
 use crate::simulator::readers::Woken;
 use crate::simulator::world::World;

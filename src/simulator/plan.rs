@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::base::ids::{ContainerId, Generation};
 use crate::decide::admission::CALLS_MAX_DEFAULT;
 use crate::decide::ledger::Rules;
-use crate::decide::limits::LimitRules;
+use crate::decide::limits::{LimitRules, Limits};
 use crate::decide::restart::{CrashLoopBackoff, RateLimited, RestartPolicy};
 use crate::decide::retries::Retries;
 use crate::engine::settings::MemoryRules;
@@ -28,6 +28,10 @@ pub(super) struct WorldPlan {
     pub(super) memory: MemoryRules,
     /// Whether the code has a state that an interruption may leave torn.
     pub(super) has_state: bool,
+    /// Whether an interrupted state is used on, because the code promises that it is not torn.
+    pub(super) keep_interrupted: bool,
+    /// Whether the function, a map or a call may have limits of time.
+    pub(super) is_limited: bool,
     habits: Habits,
 }
 
@@ -45,6 +49,8 @@ struct Habits {
     longest: Duration,
     /// How many inputs of a thousand take a thousand times as long.
     dear: u64,
+    /// How many executions of a thousand pass checkpoints.
+    checks: u64,
 }
 
 /// How one execution ends, if it is not fenced before.
@@ -81,6 +87,7 @@ impl WorldPlan {
             enter_fails: tape.one_of(&[0, 0, 100, 400, 1000]),
             longest: tape.one_of(&[50 * MS, Duration::ZERO, 2 * MICRO, SECOND, 200 * MICRO]),
             dear: tape.one_of(&[0, 0, 20, 200]),
+            checks: 0,
         };
         let memory = MemoryRules {
             accounted: true,
@@ -90,7 +97,52 @@ impl WorldPlan {
             abandoned_bytes_max: tape.one_of(&[None, None, None, None, Some(2 * OVERDRAFT), Some(1)]),
         };
         let exit_timeout = tape.one_of(&[5 * SECOND, MS, Duration::ZERO]);
-        Self { rules, exit_timeout, memory, has_state: tape.one_in(2), habits }
+        let has_state = tape.one_in(2);
+        let (keep_interrupted, is_limited) = (false, false);
+        let plan = Self { rules, exit_timeout, memory, has_state, keep_interrupted, is_limited, habits };
+        plan.perhaps_limited()
+    }
+
+    /// Gives limits of time to some of the worlds. Whether a world has them depends on its salt, and not on
+    /// choices of their own, so that the other worlds are what they were before there were limits.
+    fn perhaps_limited(mut self) -> Self {
+        let salt = self.habits.salt;
+        let draw = |what| mix(salt, what, 0, 7);
+        if salt == 0 || !draw(0).is_multiple_of(3) {
+            return self;
+        }
+        let limit = |what, limits: &[Option<Duration>]| limits[draw(what) as usize % limits.len()];
+        self.is_limited = true;
+        self.keep_interrupted = draw(1).is_multiple_of(3);
+        self.rules.limits = LimitRules {
+            timeout: limit(2, &[Some(10 * MS), None, Some(MS), Some(100 * MS), Some(3 * MS)]),
+            deadline: limit(3, &[None, None, None, Some(50 * MS), Some(500 * MS), Some(5 * SECOND)]),
+            retry_timeouts: !draw(4).is_multiple_of(4),
+            enter_timeout: limit(5, &[None, None, Some(50 * MS)]),
+        };
+        self.habits.checks = [0, 500, 1000][draw(6) as usize % 3];
+        self
+    }
+
+    /// The limits of a map or a call.
+    pub(super) fn own_limits(&self, tape: &mut Tape) -> Limits {
+        if !self.is_limited {
+            return Limits::default();
+        }
+        Limits {
+            timeout: tape.one_of(&[None, None, Some(2 * MS), Some(20 * MS)]),
+            deadline: tape.one_of(&[None, None, None, Some(30 * MS), Some(5 * MS), Some(2 * SECOND)]),
+        }
+    }
+
+    /// Whether this execution passes checkpoints, so that it ends as soon as its outcome is unwanted.
+    pub(super) fn passes_checkpoints(&self, index: u64, attempt: u32) -> bool {
+        mix(self.habits.salt, index, u64::from(attempt), 8) % 1000 < self.habits.checks
+    }
+
+    /// Whether the state of the code may be torn by an interruption, so that it is built again.
+    pub(super) fn tears(&self) -> bool {
+        self.has_state && !self.keep_interrupted
     }
 
     /// How the `attempt`-th execution of an input ends.

@@ -17,6 +17,7 @@ use crate::engine::consumer::{Consumer, Failures};
 use crate::engine::dispatch::Wait;
 use crate::engine::map_buffers::Order;
 use crate::engine::open_call::OpenCall;
+use crate::simulator::course::Course;
 use crate::simulator::model::{EndReason, ExpectedEnd, InputModel, InputState};
 use crate::simulator::values::{Refusal, SimInput, SimOutput};
 use crate::simulator::world::World;
@@ -321,6 +322,12 @@ impl World {
         let attempt = input.attempt() - 1;
         let right = match failure.cause() {
             Cause::Failed(error) => end == ExpectedEnd::Failed && error.attempt == attempt,
+            Cause::TimedOut { limit } => end == ExpectedEnd::TimedOut && input.time.timeout == Some(*limit),
+            Cause::DeadlineExceeded { limit, last } => {
+                let last = last.as_ref().map(|error| u64::from(error.attempt));
+                let has_limit = input.time.deadline == Some(*limit);
+                end == ExpectedEnd::Expired && has_limit && last == input.time.error()
+            }
             Cause::Poisoned(deaths) => {
                 let told: Vec<u32> = deaths
                     .iter()
@@ -369,7 +376,13 @@ impl World {
         let failed = |input: &InputModel| {
             matches!(
                 input.state,
-                InputState::Done(ExpectedEnd::Failed | ExpectedEnd::Poisoned | ExpectedEnd::Lost)
+                InputState::Done(
+                    ExpectedEnd::Failed
+                        | ExpectedEnd::TimedOut
+                        | ExpectedEnd::Expired
+                        | ExpectedEnd::Poisoned
+                        | ExpectedEnd::Lost
+                )
             ) && !input.yielded
         };
         let hidden = !entry.goes_on && entry.inputs.iter().any(failed);

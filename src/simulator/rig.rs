@@ -1,7 +1,7 @@
 //! [`Rig`]: a function whose containers do what a test says, one step after the other.
 
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::base::ids::{ContainerId, Generation};
@@ -24,6 +24,7 @@ use crate::engine::caller::Caller;
 use crate::engine::consumer::{Consumer, Failures, ReaderGuard};
 use crate::engine::dispatch::Dispatch;
 use crate::engine::map_buffers::{JobSource, Order};
+use crate::engine::messages::Notice;
 use crate::engine::open_call::OpenCall;
 use crate::engine::settings::{MemoryRules, Settings};
 use crate::simulator::events::Heard;
@@ -44,6 +45,8 @@ pub(super) struct Rig {
     pub(super) clock: Arc<AtomicU64>,
     /// The events that subscribers have received.
     pub(super) heard: Heard,
+    /// The notices that the supervisor has received.
+    pub(super) notices: Arc<Mutex<Vec<Notice>>>,
     pub(super) containers: Vec<(ContainerId, Generation)>,
 }
 
@@ -70,6 +73,13 @@ impl Rig {
         Self::of_kind(RateLimited::never().into(), UNCOUNTED, containers, Some(batching))
     }
 
+    /// A rig that executes batches of inputs with a deadline, and whose containers are all live and asleep.
+    pub(super) fn of_batches_until(batching: Batching, deadline: Duration, containers: usize) -> Self {
+        let limits = LimitRules { deadline: Some(deadline), ..LimitRules::default() };
+        let rules = rules(RateLimited::never().into(), containers, Some(batching));
+        Self::by(Rules { limits, ..rules }, UNCOUNTED)
+    }
+
     /// A rig that never gives up, with these limits of time, at most `calls_max` calls and at most
     /// `abandoned_max` threads that are left behind. The containers are all live and asleep.
     pub(super) fn limited(
@@ -87,6 +97,15 @@ impl Rig {
     pub(super) fn of_timed_batches(batching: Batching, limits: LimitRules, containers: usize) -> Self {
         let rules = Rules { limits, ..rules(RateLimited::never().into(), containers, Some(batching)) };
         Self::by(rules, UNCOUNTED)
+    }
+
+    /// A rig that may give up, whose `enter` has this limit, and in which one thread may be left behind. The
+    /// containers are all live and asleep.
+    pub(super) fn entering_within(limit: Duration, containers: usize) -> Self {
+        let memory = MemoryRules { abandoned_max: 1, ..UNCOUNTED };
+        let limits = LimitRules { enter_timeout: Some(limit), ..LimitRules::default() };
+        let rules = Rules { limits, ..rules(RateLimited::new().into(), containers, None) };
+        Self::by(rules, memory)
     }
 
     /// A rig with this restart policy and these limits of memory, whose containers are all live and asleep.
@@ -107,9 +126,11 @@ impl Rig {
         let simulation = Simulation::default();
         let (clock, heard) = (Arc::clone(&simulation.clock), Arc::clone(&simulation.heard));
         let engine = Arc::new(Dispatch::new(settings(rules, memory), Arc::new(simulation)));
-        engine.supervise(|_| ());
+        let notices = Arc::new(Mutex::new(Vec::new()));
+        let mail = Arc::clone(&notices);
+        engine.supervise(move |notice| mail.lock().unwrap_or_else(PoisonError::into_inner).push(notice));
         let containers = engine.create();
-        let rig = Self { engine, clock, heard, containers };
+        let rig = Self { engine, clock, heard, notices, containers };
         for (id, generation) in &rig.containers {
             assert!(rig.engine.launch(*id, *generation) && rig.engine.entered(*id, *generation));
             assert!(rig.ask(id.index()).is_none(), "there is nothing to do");

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::base::ids::{ContainerId, JobId};
 use crate::decide::ledger::Mode;
+use crate::simulator::course::Course;
 use crate::simulator::model::{EndReason, ExpectedEnd, InputModel, InputState, WaitsFor};
 use crate::simulator::world::World;
 
@@ -40,6 +41,7 @@ impl World {
             let containers = told.containers;
             let live = containers.starting + containers.live + containers.exiting;
             assert_eq!(live, self.model.policy.alive(), "status: containers alive of {containers:?}");
+            assert_eq!(containers.hung, self.model.hung.len(), "status: hung");
             let memory = told.memory.expect("it is accounted for");
             assert_eq!(
                 (containers.abandoned, memory.abandoned),
@@ -100,7 +102,13 @@ impl World {
         let retries = assigned(|from| matches!(from, WaitsFor::Retry { .. }));
         let all = [
             ("ok", told.ok, count(|end| matches!(end, ExpectedEnd::Ok { .. }))),
-            ("failed", told.failed, count(|end| *end == ExpectedEnd::Failed)),
+            (
+                "failed",
+                told.failed,
+                count(|end| {
+                    matches!(end, ExpectedEnd::Failed | ExpectedEnd::TimedOut | ExpectedEnd::Expired)
+                }),
+            ),
             ("poisoned", told.poisoned, count(|end| *end == ExpectedEnd::Poisoned)),
             ("given up", told.given_up, count(|end| *end == ExpectedEnd::Unrun(EndReason::GaveUp))),
             (
@@ -123,9 +131,12 @@ impl World {
             let known = state.ledger.job(job).expect("its consumer keeps it open");
             known.recorded()
         });
+        // The failures of inputs that wait at their deadlines are made when they are taken.
         let ran_to_its_end = |index: &u64| {
-            let state = entry.inputs[*index as usize].state;
-            matches!(state, InputState::Done(end) if !matches!(end, ExpectedEnd::Unrun(_)))
+            let input = &entry.inputs[*index as usize];
+            let waits =
+                |end| matches!(end, ExpectedEnd::Unrun(_)) || (end == ExpectedEnd::Expired && !input.yielded);
+            matches!(input.state, InputState::Done(end) if !waits(end))
         };
         let kept = recorded.iter().find(|index| ran_to_its_end(index));
         assert_eq!(kept, None, "memory: an input that ended still has a record");

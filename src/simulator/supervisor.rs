@@ -9,6 +9,7 @@ use crate::decide::ledger::Mode;
 use crate::decide::pacing::POLL_MIN;
 use crate::decide::restart::Restart;
 use crate::engine::messages::Notice;
+use crate::simulator::course::Course;
 use crate::simulator::events::Due;
 use crate::simulator::model::EndReason;
 use crate::simulator::threads::SimThread;
@@ -50,7 +51,8 @@ impl World {
                 }
                 self.create();
             }
-            Notice::Crashed { .. } | Notice::FeederEnded | Notice::Limited | Notice::Folds => {}
+            Notice::Crashed { .. } | Notice::FeederEnded | Notice::Folds => {}
+            Notice::Limited => self.look_at_limits(),
             Notice::Entered => {
                 let now = self.now();
                 self.review = Some(self.review.map_or(now, |at| at.min(now)));
@@ -151,7 +153,7 @@ impl World {
                 _ => None,
             })
         };
-        assert!(verdict.is_some(), "the supervisor is told of it");
+        assert!(verdict.is_some(), "the supervisor receives a notice of it");
         self.account_for(id, generation, verdict);
     }
 

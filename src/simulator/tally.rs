@@ -88,6 +88,20 @@ tally! {
         stops,
         aborts,
         shutdown_limits,
+        /// Attempts that were cut at their timeouts, and at their deadlines.
+        timed_out,
+        cut_at_deadlines,
+        /// Inputs whose deadlines passed while they waited.
+        expired,
+        /// Retries that were not waited for, because the deadline passes before.
+        retries_refused,
+        /// Containers that died because their code did not return after its limit.
+        unresponsive,
+        /// Containers that were kept for that reason.
+        hung,
+        starts_timed_out,
+        unwound_at_limits,
+        give_ups_because_all_hang,
         /// Containers that were in the user's code at the limit of a shutdown or at an abort.
         cut_off,
         exits_timed_out,

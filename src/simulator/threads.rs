@@ -18,6 +18,8 @@ use crate::decide::time::Time;
 use crate::engine::dispatch::{Dispatch, Work};
 use crate::engine::life::Living;
 use crate::memory::account::Account;
+use crate::simulator::course::Course;
+use crate::simulator::model::ExpectedEnd;
 use crate::simulator::plan::SimAct;
 use crate::simulator::values::{Refusal, SimInput, SimOutput};
 use crate::simulator::world::World;
@@ -88,7 +90,11 @@ impl SimTask {
         unsafe { self.run.chunk.drop_input(place) };
     }
 
-    fn index(&self, place: usize) -> u64 {
+    pub(super) fn attempt(&self) -> u32 {
+        self.lease.attempt.get()
+    }
+
+    pub(super) fn index(&self, place: usize) -> u64 {
         self.run.chunk.first() + place as u64
     }
 }
@@ -256,6 +262,7 @@ impl World {
             }
             Act::EnterAnew => {
                 let begun = self.perform(at);
+                self.comes_out(id, generation, None);
                 self.model.interrupted(id, generation, self.now());
                 self.begun(at, begun, false)
             }
@@ -312,12 +319,13 @@ impl World {
             return None;
         }
         self.tally.interrupted += 1;
+        self.tally.unwound_at_limits += u64::from(self.model.leavers.contains_key(&id));
         let panic = token::with_current(Some(Arc::clone(token)), || contain(token::checkpoint));
         let panic = panic.expect_err("a checkpoint unwinds out of an execution that is unwanted");
         let living = &mut self.threads[at].living;
         living.served(Err(panic));
         let goes_on = matches!(living.life.act(), Act::Run(Part::Serve));
-        assert_eq!(goes_on, !self.plan.has_state, "an interrupted state is built again");
+        assert_eq!(goes_on, !self.plan.tears(), "an interrupted state is built again");
         Some(if goes_on { ThreadPhase::Asking } else { self.go_on(at) })
     }
 
@@ -327,6 +335,7 @@ impl World {
         let tied = matches!(self.perform(at), LifeEvent::Tied);
         assert_eq!(tied, self.model.is_alive(id, generation), "invariant 12: {id}#{generation} begins");
         if tied {
+            self.model.begins_to_enter(id, generation, self.now());
             ThreadPhase::Entering { until: self.now() + self.threads[at].enter_takes }
         } else {
             ThreadPhase::Between
@@ -393,6 +402,7 @@ impl World {
             // The container's attempts have left too many bytes.
             let recycled = self.engine.recycle(id, generation);
             self.sync_pulled();
+            self.comes_out(id, generation, None);
             assert_eq!(recycled, self.model.may_recycle(id, generation), "{id}#{generation} is recycled");
             if recycled {
                 self.tally.recycled += 1;
@@ -403,6 +413,7 @@ impl World {
         let (next, eligible) = self.engine.try_next(id, generation, |state| self.eligible(state));
         self.model.asked(&eligible, now);
         self.sync_pulled();
+        self.comes_out(id, generation, if let Next::Work(work) = &next { Some(&work.lease) } else { None });
         self.tally.leases_split += self.shorten_leases();
         match next {
             Next::Work(Work { run, lease, previous, .. }) => {
@@ -443,7 +454,7 @@ impl World {
             None => ThreadPhase::Asking,
             Some(active) => {
                 let (place, index) = (active.place(), active.index());
-                self.model.begun(id, task.job(), index);
+                self.model.begun(id, task.job(), index, true, self.now());
                 self.execute(task, place)
             }
         }
@@ -489,7 +500,7 @@ impl World {
                     return ThreadPhase::Asking;
                 };
                 if !last {
-                    self.model.begun(id, job, index + 1);
+                    self.model.begun(id, job, index + 1, false, now);
                 }
                 ThreadPhase::Publishing { task, place, answer, last }
             }
@@ -540,11 +551,12 @@ impl World {
         let due = self.engine.under_lock(|state| state.ledger.retry_due(job, index));
         self.tally.retries_put_off += u64::from(worth && least.is_some() && due.is_some());
         let now = self.now();
-        self.model.returned_err(id, generation, (job, index), (worth, least), due, now);
+        let ends = self.model.returned_err(id, generation, (job, index), (worth, least), due, now);
+        self.tally.retries_refused += u64::from(ends == Some(ExpectedEnd::Expired));
         if !goes_on {
             return ThreadPhase::Asking;
         }
-        self.model.begun(id, job, index + 1);
+        self.model.begun(id, job, index + 1, false, now);
         self.execute(task, place + 1)
     }
 
@@ -578,9 +590,13 @@ impl World {
     /// Applies the verdict on a death to the model.
     pub(super) fn account_for(&mut self, id: ContainerId, generation: Generation, restart: Option<Restart>) {
         let now = self.now();
+        self.note_retry(id, None);
         let executing = self.model.executing(id);
+        let retry = self.model.leavers.get(&id).and_then(|leaver| leaver.retry);
         let after = self.model.crashed(id, generation, restart, now);
-        if let Some((job, index)) = executing {
+        let awaited = retry.map(|retry| (retry.job, retry.index));
+        if let Some((job, index)) = executing.or(awaited).filter(|(job, _)| self.model.jobs.contains_key(job))
+        {
             self.check_record(job, index);
         }
         self.tally.deaths_counted_together += u64::from(after.together);

@@ -18,7 +18,7 @@ pub(super) struct TimeFacts {
     accepted: Time,
     /// The limit of each of its attempts: its own, or else the function's.
     pub(super) timeout: Option<Duration>,
-    deadline: Option<Duration>,
+    pub(super) deadline: Option<Duration>,
     /// The earliest moment at which its last execution may have begun.
     pub(super) began: Time,
     /// When its last failure or time-out was known.
@@ -81,8 +81,16 @@ impl TimeFacts {
         self.passes().is_some_and(|at| at <= now)
     }
 
-    fn passes(&self) -> Option<Time> {
+    /// When its deadline passes.
+    pub(super) fn passes(&self) -> Option<Time> {
         Some(self.accepted + self.deadline?)
+    }
+
+    /// Whether a retry that is due after one of these delays may, and whether it must, be refused because
+    /// the deadline passes before it.
+    pub(super) fn refuses(&self, (least, most): (Duration, Duration), now: Time) -> (bool, bool) {
+        let ends_before = |delay| self.passes().is_some_and(|at| now + delay >= at);
+        (ends_before(most), ends_before(least))
     }
 
     /// The error of the last attempt that has returned one.
@@ -107,12 +115,12 @@ impl TimeFacts {
         now: Time,
     ) {
         let has_budget = rules.limits.retry_timeouts && failures <= rules.retries.retries_max();
-        let is_too_late = self.passes().is_some_and(|at| now + rules.retries.delay(failures) >= at);
+        let (may_be_too_late, is_too_late) = self.refuses(delays(rules, failures), now);
         let Cut { limit, is_deadline, is_retried } = cut;
         let is_timeout = self.timeout.is_some_and(|limit| self.began + limit <= now);
         if is_deadline {
             assert_eq!(Some(limit), self.deadline, "the deadline that has passed, of {self:?}");
-            let runs_out = is_timeout && has_budget && is_too_late;
+            let runs_out = is_timeout && has_budget && may_be_too_late;
             assert!(
                 self.is_past_deadline(now) || runs_out,
                 "{self:?} is cut before its deadline, at {now:?}"
@@ -158,4 +166,10 @@ impl TimeFacts {
         assert!(passes <= now || is_refused, "{self:?} is ended before its deadline, at {now:?}");
         assert_eq!(last, self.error, "the last error of {self:?}");
     }
+}
+
+/// The bounds of the delay before the next attempt of an input that has failed this often.
+pub(super) fn delays(rules: &Rules, failures: u32) -> (Duration, Duration) {
+    let most = rules.retries.delay(failures);
+    (if rules.retries.jitter_source().is_some() { most / 2 } else { most }, most)
 }

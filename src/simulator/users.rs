@@ -11,13 +11,13 @@ use crate::data::prefetch::PrefetchQueue;
 use crate::data::source::DirectSource;
 use crate::decide::job::JobKind;
 use crate::decide::ledger::Mode;
-use crate::decide::limits::Limits;
 use crate::decide::window::Window;
 use crate::engine::caller::Caller;
 use crate::engine::consumer::{Consumer, Failures, ReaderGuard};
 use crate::engine::dispatch::ReservedPlace;
 use crate::engine::map_buffers::{JobSource, Order};
 use crate::engine::open_call::OpenCall;
+use crate::simulator::course::Course;
 use crate::simulator::events::Due;
 use crate::simulator::feeders::{Feeder, SimSource};
 use crate::simulator::model::EndReason;
@@ -30,7 +30,7 @@ use crate::values::event::Event;
 
 impl World {
     /// Lets a user or an operator do something, if the tape says so.
-    pub(super) fn happen(&mut self) -> bool {
+    pub(super) fn someone_acts(&mut self) -> bool {
         match self.tape.pick(160) {
             1..=14 => self.open_map(),
             15..=22 => self.open_call_in(None),
@@ -97,13 +97,14 @@ impl World {
         let total = source.map_or(Some(size), |source| source.inputs);
         let ends = !matches!(habit, Habit::Greedy | Habit::Steady);
         let habit = if total.is_some() || ends { habit } else { Habit::DropsAfter(40) };
+        let limits = self.plan.own_limits(&mut self.tape);
         let Ok(consumer) = ReaderGuard::of_map(
             &self.engine,
             job_source,
             (order, failures),
             window,
-            Default::default(),
-            Caller::default(),
+            (None, limits),
+            self.caller(tag),
         )
         .map(Consumer::over) else {
             assert!(self.model.mode > Mode::Running || self.model.gave_up, "a map was refused");
@@ -114,6 +115,7 @@ impl World {
         let job = consumer.job;
         let goes_on = failures != Failures::EndMap;
         self.model.opened(job, tag, JobKind::Map, goes_on, fixed);
+        self.model.limited(job, limits);
         let waits = self.waits();
         self.readers.push(SimReader::new(Taker::Map(consumer), order, failures, habit, total, waits));
         if let Some(source) = source {
@@ -128,9 +130,8 @@ impl World {
         let size = self.tape.one_of(&[20, 0, 1, 5, 60, 600]);
         let habit = self.tape.one_of(&[Habit::Greedy, Habit::Slow, Habit::DropsAfter(0)]);
         let tickets = (0..size).map(|index| SimInput::new(tag, index, &self.witness)).collect();
-        let Ok(consumer) =
-            ReaderGuard::of_all(&self.engine, Values::of(tickets), failures, Caller::default())
-                .map(Consumer::over)
+        let Ok(consumer) = ReaderGuard::of_all(&self.engine, Values::of(tickets), failures, self.caller(tag))
+            .map(Consumer::over)
         else {
             assert!(self.model.mode > Mode::Running || self.model.gave_up, "a map was refused");
             return;
@@ -149,6 +150,12 @@ impl World {
         ));
     }
 
+    /// The caller of a map. In worlds with limits its label says which map it is, because events name it.
+    fn caller(&self, tag: u64) -> Caller {
+        let label = self.plan.is_limited.then(|| tag.to_string().into());
+        Caller::within(None, label)
+    }
+
     fn waits(&mut self) -> ReaderWaits {
         if self.tape.one_in(2) { ReaderWaits::InTask(Arc::default()) } else { ReaderWaits::InThread }
     }
@@ -160,11 +167,12 @@ impl World {
         self.tags += 1;
         let input = SimInput::new(self.tags, 0, &self.witness);
         let habit = if self.tape.one_in(5) { Habit::DropsAfter(0) } else { Habit::Greedy };
-        match OpenCall::begin::<_, Refusal>(&self.engine, input, Caller::default(), place, Limits::default())
-        {
+        let limits = self.plan.own_limits(&mut self.tape);
+        match OpenCall::begin::<_, Refusal>(&self.engine, input, Caller::default(), place, limits) {
             Ok(call) => {
                 self.tally.calls += 1;
                 self.model.opened(call.0.job, self.tags, JobKind::Call, true, None);
+                self.model.limited(call.0.job, limits);
                 self.sync_pulled();
                 let (taker, waits) = (Taker::Call(call), ReaderWaits::InTask(Arc::default()));
                 let reader = SimReader::new(taker, Order::Input, Failures::Yield, habit, Some(1), waits);
@@ -188,6 +196,7 @@ impl World {
             assert!(self.model.is_alive(id, generation), "invariant 12: a dead generation was killed");
             self.sync_pulled();
             self.dies(id, generation);
+            self.note_retry(id, None);
             let lost = self.model.killed(id, generation, self.now());
             self.tally.inputs_lost += u64::from(lost);
         }

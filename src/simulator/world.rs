@@ -24,6 +24,7 @@ use crate::engine::dispatch::{self, Dispatch};
 use crate::engine::map_buffers::{JobSource, Order};
 use crate::engine::messages::Notice;
 use crate::engine::settings::Settings;
+use crate::simulator::course::{Course, nothing_is_left_in};
 use crate::simulator::events::Heard;
 use crate::simulator::feeders::{self, Feeder};
 use crate::simulator::host::Simulation;
@@ -37,9 +38,6 @@ use crate::simulator::tape::Tape;
 use crate::simulator::threads::{SimThread, ThreadPhase};
 use crate::simulator::values::{Refusal, SimInput, SimOutput, Witness};
 use crate::values::crash::BoxError;
-
-/// The largest number of steps after the tape has run out. A world that needs more is stuck in a circle.
-const STEPS_MAX: u64 = 300_000;
 
 /// A window so wide that little room is left to grow, because a few cheap inputs are not worth a claim.
 pub(super) const WIDE: u64 = 520;
@@ -82,6 +80,8 @@ pub(super) struct World {
     pub(super) tick: Option<(Time, Duration)>,
     /// When the supervisor looks whether a crash loop is over.
     pub(super) review: Option<Time>,
+    /// When the supervisor looks at the limits of time.
+    pub(super) look: Option<Time>,
     pub(super) dependency_down: bool,
     /// Whether only inputs go wrong from now on, and nothing else does.
     pub(super) healed: bool,
@@ -121,6 +121,7 @@ enum Action {
     Watch(usize),
     Tick,
     Review,
+    Look,
     Limit,
 }
 
@@ -133,12 +134,7 @@ impl World {
     pub(super) fn live(choices: Vec<u32>, verbosity: Verbosity) -> Tally {
         let mut world = Self::new(Tape::new(choices), verbosity);
         world.create();
-        while !world.tape.has_run_out() {
-            if !world.happen() {
-                world.step();
-            }
-            world.after_step();
-        }
+        world.play();
         world.heal();
         world.come_to_an_end();
         world.nothing_is_left()
@@ -159,7 +155,7 @@ impl World {
             shape: Shape::of::<SimInput, SimOutput, Refusal>(),
             code: Arc::new(Simulated { has_state: plan.has_state }),
             exit_timeout: plan.exit_timeout,
-            keep_interrupted: false,
+            keep_interrupted: plan.keep_interrupted,
             stack_bytes: 0,
             panic_hook: PanicHook::Silent,
             memory: plan.memory,
@@ -192,6 +188,7 @@ impl World {
             limit: None,
             tick: None,
             review: None,
+            look: None,
             dependency_down: false,
             healed: false,
             tags: 0,
@@ -199,59 +196,7 @@ impl World {
         }
     }
 
-    pub(super) fn now(&self) -> Time {
-        Time(Duration::from_nanos(self.clock.load(Ordering::Relaxed)))
-    }
-
-    fn move_to(&self, time: Time) {
-        let nanos = u64::try_from(time.0.as_nanos()).unwrap_or(u64::MAX);
-        self.clock.fetch_max(nanos, Ordering::Relaxed);
-    }
-
     // ---- what can happen next ----
-
-    /// Takes one step. Returns whether there was one to take, now or later.
-    fn step(&mut self) -> bool {
-        self.tally.steps += 1;
-        let ready = self.ready();
-        let sleeps = |thread: &SimThread| matches!(thread.phase, ThreadPhase::Asleep { .. });
-        if !ready.iter().any(|action| matches!(action, Action::SimThread(_)))
-            && self.threads.iter().any(sleeps)
-        {
-            let eligible = self.engine.under_lock(|state| self.eligible(state));
-            let asleep = self.threads.iter().filter(|thread| sleeps(thread) && self.lives(thread));
-            let asleep: Vec<ContainerId> = asleep.map(|thread| thread.id).collect();
-            self.model.all_rest(&asleep, &eligible, self.watched(None), self.now());
-            let unwatched = self.engine.under_lock(|state| state.needs_a_watch(self.now()));
-            assert!(!unwatched, "invariant 15: something falls due, and no container wakes for it");
-            if !self.healed && self.suspect_is_cancelled() {
-                return true;
-            }
-        }
-        if ready.is_empty() {
-            if self.all_committed() {
-                self.model.nobody_is_held(self.now());
-            }
-            if !self.healed {
-                self.room_is_told_of_late();
-            }
-            let Some(next) = self.next_moment() else { return false };
-            self.move_to(next);
-            return true;
-        }
-        if !self.healed && self.tape.one_in(24) {
-            // Time passes although a step could be taken, so that everything is late now.
-            let late = self.tape.one_of(&[1, 1_000, 1_000_000, 300_000_000, 11_000_000_000, 0, 0, 0]);
-            let edges = if late == 0 { self.model.policy.edges(self.now()) } else { Vec::new() };
-            let edge = edges.get(self.tape.pick(edges.len())).copied();
-            self.move_to(edge.unwrap_or(self.now() + Duration::from_nanos(late)));
-            return true;
-        }
-        let turn = self.tally.steps as usize; // with zeros for ever each action still has its turn
-        let action = ready[(turn + self.tape.pick(ready.len())) % ready.len()];
-        self.act(action);
-        true
-    }
 
     fn ready(&self) -> Vec<Action> {
         let now = self.now();
@@ -284,6 +229,9 @@ impl World {
         if due(self.review) {
             ready.push(Action::Review);
         }
+        if due(self.look) {
+            ready.push(Action::Look);
+        }
         ready
     }
 
@@ -292,7 +240,7 @@ impl World {
         let threads = self.threads.iter().filter_map(SimThread::ready_at);
         let readers = self.readers.iter().filter(|reader| reader.consumer.is_some());
         let exits = self.exit_timers.iter().map(|(_, _, at)| *at);
-        let singles = [self.wake, self.limit, self.review].into_iter().flatten();
+        let singles = [self.wake, self.limit, self.review, self.look].into_iter().flatten();
         // A look for outcomes makes no progress by itself, so looks count only beside a step that does.
         let real = threads.chain(exits).chain(singles).min();
         let looks = readers.filter_map(|reader| reader.polls_at).chain(self.tick.map(|(at, _)| at)).min();
@@ -300,12 +248,6 @@ impl World {
             (Some(real), Some(looks)) => Some(real.min(looks)),
             (Some(real), None) => Some(real),
             (None, looks) => looks.filter(|at| *at > self.now()),
-        }
-    }
-
-    pub(super) fn log(&self, what: impl FnOnce() -> String) {
-        if self.verbosity == Verbosity::Steps {
-            println!("{:>12?}  {}", self.now().0, what());
         }
     }
 
@@ -327,28 +269,9 @@ impl World {
             Action::Watch(at) => self.watch(at),
             Action::Tick => self.tick(),
             Action::Review => self.review(),
+            Action::Look => self.look_at_limits(),
             Action::Limit => self.limit_passes(),
         }
-    }
-
-    /// Wakes the parties that were signalled, checks what must hold after each step, and removes what is
-    /// over.
-    pub(super) fn after_step(&mut self) {
-        let woken = self.engine.take_raised();
-        for thread in self.threads.iter_mut().filter(|thread| woken.contains(&thread.id)) {
-            if let ThreadPhase::Asleep { until } = &mut thread.phase {
-                *until = Some(Time::default());
-            }
-        }
-        self.feeders.iter_mut().for_each(Feeder::hear);
-        self.readers.iter_mut().for_each(SimReader::hear);
-        self.threads.retain(|thread| !matches!(thread.phase, ThreadPhase::Over));
-        self.feeders.retain(|feeder| !matches!(feeder.phase, feeders::FeederPhase::Over));
-        self.readers.retain(|reader| reader.consumer.is_some());
-        assert!(!self.witness.dropped_under_lock(), "invariant 10: a value was dropped under the lock");
-        self.check_buffers();
-        self.check_places();
-        self.check_events();
     }
 
     /// Enters the inputs that were pulled into the model.
@@ -357,8 +280,9 @@ impl World {
             let ids = state.ledger.job_ids();
             ids.into_iter().filter_map(|id| Some((id, state.ledger.job(id)?.counts().pulled))).collect()
         });
+        let now = self.now();
         for (job, inputs) in pulled {
-            self.model.pulled(job, inputs);
+            self.model.pulled(job, inputs, now);
         }
     }
 
@@ -462,16 +386,6 @@ impl World {
         });
     }
 
-    pub(super) fn run_until(&mut self, what: &str, is_so: impl Fn(&Self) -> bool) {
-        let begun = self.tally.steps;
-        while !is_so(self) {
-            assert!(self.tally.steps - begun < STEPS_MAX, "stuck: {what}, but not after {STEPS_MAX} steps");
-            let goes_on = self.step();
-            self.after_step();
-            assert!(goes_on || is_so(self), "stuck: nothing can happen any more before {what}");
-        }
-    }
-
     fn nothing_is_left(mut self) -> Tally {
         self.check_all_is_told();
         self.check_report();
@@ -480,18 +394,95 @@ impl World {
         assert!(engine.has_ended(), "the function has not ended: {}", engine.status());
         assert_eq!(engine.late(), model.late, "late answers that were counted");
         tally.late_answers += model.late;
-        engine.under_lock(|state| {
-            assert_eq!((state.threads, state.feeders), (0, 0), "threads and feeders are left in the model");
-            assert!(state.is_empty(), "memory: something is left in the engine");
-            assert_eq!(state.ledger.job_ids(), [], "memory: jobs are left in the model");
-            let admission = state.ledger.admission();
-            let left = (admission.calls(), admission.permits(), admission.waiting());
-            assert_eq!(left, (0, 0, 0), "memory: places are left in the ledger");
-            assert!(state.broken.is_none(), "invariant 11: the engine broke");
-        });
+        nothing_is_left_in(&engine);
         drop(engine);
         assert_eq!(witness.alive(), 0, "values that were not dropped, or dropped twice");
         tally
+    }
+}
+
+impl Course for World {
+    fn clock(&self) -> &AtomicU64 {
+        &self.clock
+    }
+
+    fn verbosity(&self) -> Verbosity {
+        self.verbosity
+    }
+
+    fn tape(&self) -> &Tape {
+        &self.tape
+    }
+
+    fn happen(&mut self) -> bool {
+        self.someone_acts()
+    }
+
+    /// Takes one step. Returns whether there was one to take, now or later.
+    fn step(&mut self) -> bool {
+        self.tally.steps += 1;
+        let ready = self.ready();
+        let sleeps = |thread: &SimThread| matches!(thread.phase, ThreadPhase::Asleep { .. });
+        if !ready.iter().any(|action| matches!(action, Action::SimThread(_)))
+            && self.threads.iter().any(sleeps)
+        {
+            let eligible = self.engine.under_lock(|state| self.eligible(state));
+            let asleep = self.threads.iter().filter(|thread| sleeps(thread) && self.lives(thread));
+            let asleep: Vec<ContainerId> = asleep.map(|thread| thread.id).collect();
+            self.model.all_rest(&asleep, &eligible, self.watched(None), self.now());
+            let unwatched = self.engine.under_lock(|state| state.needs_a_watch(self.now()));
+            assert!(!unwatched, "invariant 15: something falls due, and no container wakes for it");
+            if !self.healed && self.suspect_is_cancelled() {
+                return true;
+            }
+        }
+        if ready.is_empty() {
+            if self.all_committed() {
+                self.model.nobody_is_held(self.now());
+            }
+            if !self.healed {
+                self.room_is_told_of_late();
+            }
+            let Some(next) = self.next_moment() else { return false };
+            self.move_to(next);
+            return true;
+        }
+        if !self.healed && self.tape.one_in(24) {
+            // Time passes although a step could be taken, so that everything is late now.
+            let late = self.tape.one_of(&[1, 1_000, 1_000_000, 300_000_000, 11_000_000_000, 0, 0, 0]);
+            let edges = if late == 0 { self.model.policy.edges(self.now()) } else { Vec::new() };
+            let edge = edges.get(self.tape.pick(edges.len())).copied();
+            self.move_to(edge.unwrap_or(self.now() + Duration::from_nanos(late)));
+            return true;
+        }
+        let turn = self.tally.steps as usize; // with zeros for ever each action still has its turn
+        let action = ready[(turn + self.tape.pick(ready.len())) % ready.len()];
+        self.act(action);
+        true
+    }
+
+    /// Wakes the parties that were signalled, checks what must hold after each step, and removes what is
+    /// over.
+    fn after_step(&mut self) {
+        let woken = self.engine.take_raised();
+        for thread in self.threads.iter_mut().filter(|thread| woken.contains(&thread.id)) {
+            if let ThreadPhase::Asleep { until } = &mut thread.phase {
+                *until = Some(Time::default());
+            }
+        }
+        self.feeders.iter_mut().for_each(Feeder::hear);
+        self.readers.iter_mut().for_each(SimReader::hear);
+        self.threads.retain(|thread| !matches!(thread.phase, ThreadPhase::Over));
+        self.feeders.retain(|feeder| !matches!(feeder.phase, feeders::FeederPhase::Over));
+        self.readers.retain(|reader| reader.consumer.is_some());
+        assert!(!self.witness.dropped_under_lock(), "invariant 10: a value was dropped under the lock");
+        self.sync_pulled();
+        self.check_buffers();
+        self.check_places();
+        self.check_events();
+        self.check_looks();
+        self.check_deadlines_run();
+        self.check_giving_up();
     }
 }
 

@@ -21,7 +21,7 @@ use crate::support::{Gate, Started, attempt, crash, policies, unhung, until};
 type Square = Function<u64, u64, Infallible>;
 
 /// Runs a test inside an actix system of its own, under each policy.
-fn in_a_system<F: Future<Output = ()>>(test: impl Fn(RestartPolicy) -> F + Send + Sync + 'static) {
+pub(crate) fn in_a_system<F: Future<Output = ()>>(test: impl Fn(RestartPolicy) -> F + Send + Sync + 'static) {
     let test = Arc::new(test);
     for policy in policies() {
         let test = Arc::clone(&test);
@@ -31,7 +31,7 @@ fn in_a_system<F: Future<Output = ()>>(test: impl Fn(RestartPolicy) -> F + Send 
 
 /// Waits until a condition holds, without blocking the thread of the actix system. `what` is the condition as
 /// a sentence.
-async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+pub(crate) async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     let begun = std::time::Instant::now();
     while !holds() {
         assert!(begun.elapsed() < Duration::from_secs(30), "this never came true: {what}");

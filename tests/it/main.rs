@@ -32,6 +32,7 @@ mod maps;
 mod memory;
 mod observing;
 mod pausing;
+mod ready_messages;
 #[cfg(feature = "testkit")]
 mod rehearsals;
 mod replay;

@@ -68,12 +68,12 @@ pub(super) const SHUTDOWN_LIMIT: Duration = Duration::from_secs(30);
 /// # The panic hook
 ///
 /// The first start of a function in the process puts a hook of the engine in front of the [panic
-/// hook](std::panic::set_hook) that the application has set by then. The engine's hook keeps the panics of
-/// containers from the application's hook (see [`Builder::panic_hook`]) and passes all others on: panics of
-/// the application's own threads, and panics of tasks that were spawned inside a container, which tokio would
-/// otherwise hide. So set your hook **before the first start**. A hook that is set later replaces the
-/// engine's. It is then called for the panics of containers as well, and causes and events have no
-/// [location](crate::Panic::location).
+/// hook](std::panic::set_hook) that the application has set by then. The engine's hook keeps the panics
+/// of containers from the application's hook (see [`Builder::panic_hook`](crate::Builder::panic_hook))
+/// and passes all others on: panics of the application's own threads, and panics of tasks that were
+/// spawned inside a container, which tokio would otherwise hide. So set your hook **before the first
+/// start**. A hook that is set later replaces the engine's. It is then called for the panics of
+/// containers as well, and causes and events have no [location](crate::Panic::location).
 ///
 /// The panic of a spawned task is a `tracing` event of level `warn`, "task panicked". Repeats from one place
 /// are counted in its field `panics`, and reported once a second. Such a panic is no crash of the container.

@@ -11,12 +11,11 @@
 //! each alone in its container, until an input crashes by itself. It is then blamed like any other.
 
 use std::collections::BTreeSet;
-use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::ids::{ContainerId, InputId, JobId, LaneId};
-use crate::decide::job::{JobKind, OnFailure, Span, Waits};
+use crate::decide::job::{OnFailure, Span, Waits};
 use crate::decide::ledger::blame::NextTime;
 use crate::decide::ledger::lane::LaneLimit;
 use crate::decide::ledger::lease::Of;
@@ -24,7 +23,7 @@ use crate::decide::ledger::leavers::{GRACE, Leaver};
 use crate::decide::ledger::requeue::HadBegun;
 use crate::decide::ledger::timeouts::{AfterCut, CutBy};
 use crate::decide::ledger::{
-    AfterCrash, Assignment, Lease, LeaseKind, Leaving, Ledger, Mode, Position, Scene, Sources, Ticket,
+    AfterCrash, Assignment, Lease, LeaseKind, Leaving, Ledger, Position, Scene, Sources, Ticket,
 };
 use crate::decide::steps;
 use crate::decide::time::Time;
@@ -96,7 +95,7 @@ impl Ledger {
     ) -> Option<Assignment> {
         self.containers[id.index()].filling = Filling { room: batching.size, ..Filling::default() };
         if self.has_formed(now, sources) {
-            self.forming_since = None;
+            self.forming.since = None;
             self.next_step(id, now, sources)
         } else {
             self.next_alone(id, Of::All, now).map(Assignment::Lease)
@@ -362,126 +361,6 @@ impl Ledger {
     pub(super) fn waiting_in_halves(&self) -> u64 {
         self.halves.iter().map(|(_, half)| half.len() as u64).sum()
     }
-
-    /// Whether the batch that forms may run now. It forms from everything that waits and may execute
-    /// together. Where no batch is waited for, it may.
-    pub(super) fn has_formed(&mut self, now: Time, sources: &impl Sources) -> bool {
-        let Some(batching) = self.rules.batch.filter(|batching| !batching.wait.is_zero()) else {
-            return true;
-        };
-        if self.mode != Mode::Running {
-            return true; // no more inputs come, so there is no reason to wait
-        }
-        let Forming { inputs, holds_call } = self.forming(batching.size, now, sources);
-        if inputs == 0 {
-            self.forming_since = None;
-            return false;
-        }
-        // A retry may have come due while no container was idle.
-        let due = self.retries.first().map_or(now, |(due, _)| now.min(*due));
-        let since = self.forming_since.map_or(due, |since| since.min(due));
-        self.forming_since = Some(since);
-        let until = since + batching.wait;
-        let may_grow = holds_call || !self.sources_open.is_empty();
-        inputs >= batching.size || until <= now || !may_grow
-    }
-
-    /// An input begins to wait. A batch that has none yet forms from now on.
-    pub(crate) fn note_arrival(&mut self, now: Time) {
-        if self.awaits_batches() && self.mode == Mode::Running {
-            self.forming_since.get_or_insert(now);
-        }
-    }
-
-    /// Whether a batch that is not full waits for more inputs.
-    pub(crate) fn awaits_batches(&self) -> bool {
-        self.rules.batch.is_some_and(|batching| !batching.wait.is_zero())
-    }
-
-    /// A container has put its batch together. If it has left something, the next batch forms from now on.
-    pub(crate) fn note_left(&mut self, now: Time, sources: &impl Sources) {
-        if let Some(batching) = self.rules.batch.filter(|_| self.awaits_batches()) {
-            self.forming_since = None;
-            if self.mode == Mode::Running && self.forming(batching.size, now, sources).inputs > 0 {
-                self.forming_since = Some(now);
-            }
-        }
-    }
-
-    /// The moment at which the batch that forms has waited for long enough.
-    pub(super) fn batch_due(&self) -> Option<Time> {
-        Some(self.forming_since? + self.rules.batch?.wait)
-    }
-
-    /// The next moment at which a retry is due. While a batch forms, the retries that are due are in it, and
-    /// only the others are looked for.
-    pub(super) fn next_retry_due(&self, now: Time) -> Option<Time> {
-        if self.forming_since.is_none() {
-            return self.retries.first().map(|(due, _)| *due);
-        }
-        let last = InputId { job: JobId(u64::MAX), index: u64::MAX };
-        self.retries.range((Bound::Excluded((now, last)), Bound::Unbounded)).next().map(|(due, _)| *due)
-    }
-
-    /// Counts the inputs of the batch that forms, up to `size`.
-    fn forming(&mut self, size: u64, now: Time, sources: &impl Sources) -> Forming {
-        let mut inputs = self.calls.len() as u64;
-        let mut holds_call = inputs > 0;
-        let mut add = |job: &JobId, more: u64, jobs: &Self| {
-            holds_call |= jobs.jobs[job].kind() == JobKind::Call;
-            inputs += more;
-            inputs < size
-        };
-        let requeued = self.requeued.iter().map(|(_, (job, span))| (*job, span.len));
-        let replays = self.replays.iter().map(|(_, input)| (input.job, 1));
-        let due = self.retries.iter().take_while(|(due, _)| *due <= now).map(|(_, input)| (input.job, 1));
-        for (job, more) in requeued.chain(replays).chain(due).map(steps::each) {
-            if !add(&job, more, self) {
-                break;
-            }
-        }
-        let awaits_each = self.awaits_batches();
-        self.line_up_little_room(now);
-        // A map in its turn has inputs, or steps out. So no more maps are looked at than there are inputs.
-        let mut last = None;
-        while inputs < size
-            && let Some((ticket, job)) = self.turns.after(last)
-        {
-            steps::step();
-            last = Some(ticket);
-            let job = *job;
-            if awaits_each {
-                // The feeder announces each input, and the consumer all room, because any of them may
-                // complete the batch.
-                sources.await_inputs(job, self.mode);
-                sources.request_room(job, 1);
-            }
-            match self.ready(job, now, sources) {
-                0 => self.step_out(job),
-                ready => inputs += ready,
-            }
-        }
-        Forming { inputs, holds_call }
-    }
-
-    /// Records whether the source of a map may bring more inputs than the batch that forms has counted.
-    pub(super) fn note_source(&mut self, job: JobId, may_bring_more: bool) {
-        if !self.awaits_batches() {
-            return;
-        }
-        if may_bring_more {
-            self.sources_open.insert(job);
-        } else {
-            self.sources_open.remove(&job);
-        }
-    }
-}
-
-/// The batch that forms.
-struct Forming {
-    inputs: u64,
-    /// Whether it has an input of a call. More calls may come at any time.
-    holds_call: bool,
 }
 
 /// The inputs that are to be executed again.
@@ -495,21 +374,10 @@ fn pending(decided: &[AfterCrash]) -> impl Iterator<Item = InputId> {
 /// Questions of the simulator.
 #[cfg(test)]
 impl Ledger {
-    /// The inputs that wait and may go into one batch, other than new inputs of maps. The first number counts
-    /// the calls that were never leased. The others were leased before, and some of these are calls too.
-    pub(crate) fn waiting_together(&self, now: Time) -> (u64, (u64, u64)) {
-        let of_call = |job: &JobId| u64::from(self.jobs[job].kind() == JobKind::Call);
-        let requeued = self.requeued.iter().map(|(_, (job, span))| (span.len, of_call(job)));
-        let replays = self.replays.iter().map(|(_, input)| (1, of_call(&input.job)));
-        let due = self.retries.iter().filter(|(due, _)| *due <= now);
-        let again = requeued.chain(replays).chain(due.map(|(_, input)| (1, of_call(&input.job))));
-        (self.calls.len() as u64, again.fold((0, 0), |sum, more| (sum.0 + more.0, sum.1 + more.1)))
-    }
-
     /// A description of what is left of batches. It is empty if nothing is.
     pub(crate) fn left_of_batches(&self) -> String {
         let filling = self.containers.iter().filter(|container| !container.filling.rest.is_empty()).count();
-        let left = (self.halves.len(), self.forming_since, self.sources_open.len(), filling);
+        let left = (self.halves.len(), self.forming.since, self.forming.sources_open.len(), filling);
         if left == (0, None, 0, 0) { String::new() } else { format!("{left:?}") }
     }
 }

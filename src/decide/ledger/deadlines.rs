@@ -39,6 +39,7 @@ impl Ledger {
     /// caller gives each its outcome and reports that with [`Ledger::ended`].
     pub(crate) fn take_waiting(&mut self, id: JobId, end: u64) -> Vec<Span> {
         let mut taken = Vec::new();
+        self.recount(id);
         let Some(job) = self.jobs.get_mut(&id) else { return taken };
         while job.first_fresh().is_some_and(|first| first < end) {
             taken.extend(job.take_fresh(u64::MAX));
@@ -48,7 +49,9 @@ impl Ledger {
             let is_due = self.requeued.get_mut(ticket).is_some_and(|(_, span)| span.first < end);
             if is_due {
                 self.jobs.get_mut(&id).expect("it was just there").has_left(ticket);
-                taken.extend(self.requeued.remove(ticket).map(|(_, span)| span));
+                let Some((_, span)) = self.requeued.remove(ticket) else { continue };
+                self.leaves_batch(id, span.len);
+                taken.push(span);
             }
         }
         for index in waiting {

@@ -72,6 +72,7 @@ impl Ledger {
         let map = self.jobs.get_mut(&id).and_then(Job::map_mut);
         let Some(map) = map.filter(|map| map.turn.is_none()) else { return };
         map.turn = Some(self.turns.push_back(id));
+        self.recount(id);
     }
 
     /// Takes its turn from a map that has no input that was never assigned.
@@ -79,6 +80,7 @@ impl Ledger {
         let turn = self.jobs.get_mut(&id).and_then(Job::map_mut).and_then(|map| map.turn.take());
         if let Some(ticket) = turn {
             self.turns.remove(ticket);
+            self.leaves_turns(id);
         }
     }
 
@@ -89,6 +91,7 @@ impl Ledger {
             self.little_room.remove(&(at, id));
         }
         self.line_up(id);
+        self.recount(id);
     }
 
     /// Whether a map has its turn, or is looked at again soon. Otherwise its source informs the ledger once
@@ -102,7 +105,7 @@ impl Ledger {
     /// Forgets a job whose inputs have all ended.
     pub(crate) fn close(&mut self, id: JobId) -> Option<Counts> {
         self.step_out(id);
-        self.sources_open.remove(&id);
+        self.forming.sources_open.remove(&id);
         let job = self.jobs.remove(&id)?;
         let counts = job.counts();
         assert_eq!(counts.pending(), 0, "job {id:?} is closed with inputs pending");
@@ -162,12 +165,15 @@ impl Ledger {
     /// and records of this job, and not with the queues of other jobs.
     pub(crate) fn take_pending(&mut self, id: JobId) -> Vec<Span> {
         let mut taken = Vec::new();
-        self.sources_open.remove(&id); // the job ends, so its source brings nothing more
+        self.forming.sources_open.remove(&id); // the job ends, so its source brings nothing more
+        self.recount(id);
         let Some(job) = self.jobs.get_mut(&id).filter(|job| job.counts().pending() > 0) else { return taken };
         taken.extend(std::iter::from_fn(|| job.take_fresh(u64::MAX)));
         let waiting = job.waiting();
         for ticket in job.take_requeued() {
-            taken.extend(self.requeued.remove(ticket).map(|(_, span)| span));
+            let Some((_, span)) = self.requeued.remove(ticket) else { continue };
+            self.leaves_batch(id, span.len);
+            taken.push(span);
         }
         for index in waiting {
             self.leave_queue(InputId { job: id, index });

@@ -91,7 +91,12 @@ impl Ledger {
 
     /// The lanes that have leased several inputs. Some of these may not have begun.
     pub(crate) fn ahead(&self) -> impl Iterator<Item = LaneId> {
-        self.ahead.iter().copied().map(steps::each)
+        self.ahead.all()
+    }
+
+    /// The lanes that have leased several inputs of `job`.
+    pub(crate) fn ahead_of(&self, job: JobId) -> impl Iterator<Item = LaneId> {
+        self.ahead.of(job)
     }
 }
 

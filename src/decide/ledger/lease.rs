@@ -156,7 +156,7 @@ impl Ledger {
         self.containers[id.container.index()].alone = is_alone;
         self.leases.begins(lease.job, id);
         if lease.span.len > self.batch_size() {
-            self.ahead.insert(id);
+            self.ahead.begins(lease.job, id);
         }
         self.containers[id.container.index()].leases += 1;
         let proof = self.crashes;
@@ -285,6 +285,7 @@ impl Ledger {
         let (job, span) = (*job, *span);
         let most = self.claim_size(id, job, span.len);
         let taken = Span { first: span.first, len: most };
+        self.leaves_batch(job, most);
         if most < span.len {
             let rest = self.requeued.get_mut(ticket).expect("it was just found");
             *rest = (job, Span { first: taken.end(), len: span.len - most });
@@ -434,7 +435,7 @@ impl Ledger {
     }
 
     /// The number of inputs of a map that may be pulled in addition to the outstanding ones.
-    fn room(&self, job: JobId, sources: &impl Sources) -> u64 {
+    pub(super) fn room(&self, job: JobId, sources: &impl Sources) -> u64 {
         let outstanding = self.jobs[&job].counts().pulled.saturating_sub(sources.yielded(job));
         self.window(job).saturating_sub(outstanding)
     }
@@ -446,6 +447,7 @@ impl Ledger {
             self.step_out(job);
             self.line_up(job);
         }
+        self.recount(job);
         let most = self.claim_size(id, job, ready);
         self.map_in_turn(job).little_room_until = None;
         let fresh = self.jobs.get_mut(&job).and_then(|map| map.take_fresh(most));

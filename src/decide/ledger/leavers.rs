@@ -70,7 +70,7 @@ impl Ledger {
         if record.abandoned > 0 {
             self.left_a_thread.insert(input);
         }
-        self.retries.insert((due, input));
+        self.queue_retry(due, input);
     }
 
     /// The thread of a container is left behind in the code of the scene's culprit. If that is an attempt

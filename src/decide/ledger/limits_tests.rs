@@ -347,22 +347,29 @@ fn an_unresponsive_container_is_a_crash_of_its_own_and_the_second_thread_ends_th
 
 #[test]
 fn under_pressure_an_input_that_has_left_a_thread_behind_ends_as_timed_out() {
-    let mut rig = timing(2, 9, LimitRules::default());
-    rig.enters(FIRST, START);
-    rig.enters(SECOND, START);
-    let waits = call(&mut rig, START);
-    let lane = begins(&mut rig, FIRST, START);
-    cut(&mut rig, lane, at(100));
-    dies_stuck(&mut rig, lane, ABANDONED, at(150));
-    call(&mut rig, at(100));
-    let lane = begins(&mut rig, SECOND, at(100));
-    cut(&mut rig, lane, at(200));
-    let full = Leaving { pressure: Pressure::Threads, ..ABANDONED };
-    let inputs = dies_stuck(&mut rig, lane, full, at(250));
-    let ended = inputs.iter().filter(|after| matches!(after, AfterCrash::TimedOut { .. })).count();
-    assert_eq!(ended, 2, "{inputs:?}");
-    assert_eq!(rig.ledger.job(waits).expect("it is open").counts().failed, 1);
-    assert!(rig.ledger.nothing_pending());
+    for was_given_back in [false, true] {
+        let mut rig = timing(2, 9, LimitRules::default());
+        rig.enters(FIRST, START);
+        rig.enters(SECOND, START);
+        let waits = call(&mut rig, START);
+        let lane = begins(&mut rig, FIRST, START);
+        cut(&mut rig, lane, at(100));
+        dies_stuck(&mut rig, lane, ABANDONED, at(150));
+        if was_given_back {
+            rig.enters(FIRST, at(160));
+            rig.takes(FIRST, at(160));
+            rig.ledger.released(FIRST, at(161)); // its retry has not begun
+        }
+        call(&mut rig, at(100));
+        let lane = begins(&mut rig, SECOND, at(100));
+        cut(&mut rig, lane, at(200));
+        let full = Leaving { pressure: Pressure::Threads, ..ABANDONED };
+        let inputs = dies_stuck(&mut rig, lane, full, at(250));
+        let ended = inputs.iter().filter(|after| matches!(after, AfterCrash::TimedOut { .. })).count();
+        assert_eq!(ended, 2, "given back: {was_given_back}, {inputs:?}");
+        assert_eq!(rig.ledger.job(waits).expect("it is open").counts().failed, 1);
+        assert!(rig.ledger.nothing_pending());
+    }
 }
 
 #[test]

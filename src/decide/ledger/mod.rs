@@ -32,6 +32,7 @@ mod deadlines;
 mod explained;
 #[cfg(test)]
 mod fixture;
+mod forming;
 mod giving_up;
 mod jobs;
 mod lane;
@@ -80,6 +81,7 @@ use causes::Causes;
 pub(crate) use changes::Change;
 use containers::ContainerEntry;
 pub(crate) use containers::ContainerStage;
+use forming::FormingBatch;
 pub(crate) use jobs::Unrun;
 use lane::Lane;
 pub(crate) use lease::{Assignment, Lease, LeaseKind, Sources, Takers};
@@ -157,8 +159,8 @@ pub(crate) struct Ledger {
     /// The number of accepted inputs of all jobs that have no outcome.
     pending: u64,
     leases: Leased,
-    /// The lanes that have leased several inputs.
-    ahead: BTreeSet<LaneId>,
+    /// The lanes that have leased several inputs, or several batches.
+    ahead: Leased,
     /// The recent cost of an input, over all jobs.
     usual_cost: Option<Duration>,
     /// The bound on the calls that have no outcome, and those who wait for room.
@@ -184,10 +186,8 @@ pub(crate) struct Ledger {
     /// Inputs that were executing together when their container died. Each entry is replayed in one batch,
     /// alone in its container.
     halves: Queue<Half>,
-    /// Since when the batch that forms has an input.
-    forming_since: Option<Time>,
-    /// Maps whose sources may bring more inputs for the batch that forms. Kept only where batches wait.
-    sources_open: BTreeSet<JobId>,
+    /// The batch that forms in the queues.
+    forming: FormingBatch,
     /// The container that takes nothing new until it is empty, because an input waits to execute alone.
     clearing: Option<ContainerId>,
     /// A container that was to become empty, and now need not. The engine has not yet learned that.
@@ -238,7 +238,7 @@ impl Ledger {
             jobs_opened: 0,
             pending: 0,
             leases: Leased::default(),
-            ahead: BTreeSet::new(),
+            ahead: Leased::default(),
             usual_cost: None,
             admission: Admission::new(rules.calls_max),
             calls: BTreeSet::new(),
@@ -250,8 +250,7 @@ impl Ledger {
             replays: Queue::default(),
             alone: Queue::default(),
             halves: Queue::default(),
-            forming_since: None,
-            sources_open: BTreeSet::new(),
+            forming: FormingBatch::default(),
             clearing: None,
             unheld: None,
             suspects: Suspects::new(&rules),
@@ -310,7 +309,7 @@ impl Ledger {
         if mode > self.mode {
             self.mode = mode;
             self.paused = false;
-            self.forming_since = None; // nothing more comes, so no batch is waited for
+            self.forming.since = None; // nothing more comes, so no batch is waited for
             // Sources are not pulled any more, so room that was left to grow may never grow.
             self.job_ids().into_iter().for_each(|job| self.requeue_map(job));
         }

@@ -130,7 +130,7 @@ impl Ledger {
         let record = job.record_or_new(input.index);
         record.alone = false; // the input has returned, and has crashed nothing
         record.waits = Some(Waits::Retry(due));
-        self.retries.insert((due, input));
+        self.queue_retry(due, input);
         self.totals.failed(true, now);
         AfterFailure::Retry
     }

@@ -6,7 +6,6 @@
 
 use std::collections::BTreeMap;
 use std::num::NonZeroI64;
-use std::ops::Bound;
 
 /// The position of an entry in its [`Queue`]. The smaller ticket has its turn first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -45,12 +44,6 @@ impl<T> Queue<T> {
 
     pub(crate) fn first(&self) -> Option<(Ticket, &T)> {
         self.entries.first_key_value().map(|(ticket, entry)| (*ticket, entry))
-    }
-
-    /// The entry that comes after `ticket`, or the first one.
-    pub(super) fn after(&self, ticket: Option<Ticket>) -> Option<(Ticket, &T)> {
-        let from = ticket.map_or(Bound::Unbounded, Bound::Excluded);
-        self.entries.range((from, Bound::Unbounded)).next().map(|(ticket, entry)| (*ticket, entry))
     }
 
     pub(crate) fn get_mut(&mut self, ticket: Ticket) -> Option<&mut T> {

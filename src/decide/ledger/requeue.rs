@@ -17,6 +17,7 @@ use crate::decide::claim_sizer::ClaimSizer;
 use crate::decide::job::{InputRecord, Job, Span, Waits};
 use crate::decide::ledger::{Lease, LeaseKind, Ledger, Position};
 use crate::decide::time::Time;
+use crate::values::crash::Previous;
 
 /// Whether the first input of a returned lease has begun.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,7 +65,7 @@ impl Ledger {
         container.alone = false; // a lane that executes alone has the only lease
         let done = done + executing; // the inputs that execute have taken their part of the time
         self.leases.ends(lease.job, id);
-        self.ahead.remove(&id);
+        self.ahead.ends(lease.job, id);
         self.suspects.end(id);
         self.ends_under_timeout(id);
         let took = self.share_of_batch(id, lease.span.len, done, took);
@@ -117,7 +118,10 @@ impl Ledger {
         let job = self.jobs.get_mut(&lease.job).expect("a lease belongs to an open job");
         let not_begun = begun == HadBegun::Nothing;
         match lease.kind {
-            LeaseKind::First => job.waits_at(self.requeued.push_back((lease.job, span))),
+            LeaseKind::First => {
+                job.waits_at(self.requeued.push_back((lease.job, span)));
+                self.joins_batch(lease.job, span.len);
+            }
             LeaseKind::Replay { .. } => {
                 if not_begun {
                     job.has_not_replayed();
@@ -130,7 +134,10 @@ impl Ledger {
                 }
                 let record = job.record_mut(input.index).expect("it was executed before");
                 record.waits = Some(Waits::Retry(due));
-                self.retries.insert((due, input));
+                if record.abandoned > 0 && matches!(record.previous, Some(Previous::TimedOut)) {
+                    self.left_a_thread.insert(input);
+                }
+                self.queue_retry(due, input);
             }
         }
     }
@@ -151,8 +158,12 @@ impl Ledger {
             None if place == QueueEnd::Front => Waits::Replay(self.replays.push_front(input)),
             None => Waits::Replay(self.replays.push_back(input)),
         });
+        let may_join = matches!(record.waits, Some(Waits::Replay(_)));
         if record.abandoned > 0 {
             self.left_a_thread.insert(input);
+        }
+        if may_join {
+            self.joins_batch(input.job, 1);
         }
     }
 
@@ -165,7 +176,10 @@ impl Ledger {
             self.left_a_thread.remove(&input);
         }
         match record.waits.take() {
-            Some(Waits::Replay(ticket)) => _ = self.replays.remove(ticket),
+            Some(Waits::Replay(ticket)) => {
+                self.replays.remove(ticket);
+                self.leaves_batch(input.job, 1);
+            }
             Some(Waits::Alone(ticket)) => {
                 self.alone.remove(ticket);
                 self.unhold();
@@ -175,7 +189,7 @@ impl Ledger {
                 self.suspects.remove(crash);
                 self.unhold();
             }
-            Some(Waits::Retry(due)) => _ = self.retries.remove(&(due, input)),
+            Some(Waits::Retry(due)) => self.leave_retries(due, input),
             Some(Waits::Leaving) | None => {}
         }
     }

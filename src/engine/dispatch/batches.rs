@@ -4,6 +4,7 @@ use crate::base::ids::{ContainerId, Generation, JobId, LaneId};
 use crate::base::position::Position;
 use crate::decide::ledger::{Assignment, Lease};
 use crate::decide::life::Served;
+use crate::decide::steps;
 use crate::decide::time::Time;
 use crate::engine::dispatch::containers::Work;
 use crate::engine::dispatch::{Dispatch, State};
@@ -56,7 +57,7 @@ impl Dispatch {
         }
         state.ledger.note_left(now, &state.buffers);
         let seat = &mut state.seats[id.index()];
-        seat.parts = batch.len();
+        (seat.parts, seat.parts_over) = (batch.len(), 0);
         self.pass_on(state, now); // the event that woke this container may bring work for others too
     }
 
@@ -139,12 +140,20 @@ impl State {
     /// The lease of a lane has ended before its inputs have. The code is interrupted once no input that it
     /// executes is wanted any more, in any part of its batch.
     pub(super) fn ends_part(&mut self, id: LaneId, is_executing: bool) {
-        let parts = self.seats[id.container.index()].parts;
+        let container = id.container;
+        let parts = self.seats[container.index()].parts;
         let is_told = match parts {
             0 | 1 => is_executing,
             _ => {
-                let mut lanes = (0..parts as u32).map(|lane| LaneId::new(id.container, lane));
-                lanes.all(|lane| self.ledger.executing_in(lane).is_none())
+                // A part that is over stays so until the batch has returned. So each is passed over once,
+                // however many parts end one after the other.
+                let seat = &mut self.seats[container.index()];
+                let is_over = |part| self.ledger.executing_in(LaneId::new(container, part as u32)).is_none();
+                while seat.parts_over < parts && is_over(seat.parts_over) {
+                    steps::step();
+                    seat.parts_over += 1;
+                }
+                seat.parts_over == parts
             }
         };
         if is_told {

@@ -71,8 +71,7 @@ impl State {
 
     /// Commits the inputs that the containers with a lease of several inputs of `job` have completed.
     pub(super) fn commit_ahead_of(&mut self, job: JobId, now: Time) {
-        let is_of = |lane: &LaneId| self.ledger.lease(*lane).is_some_and(|lease| lease.job == job);
-        let ahead: Vec<LaneId> = self.ledger.ahead().filter(is_of).collect();
+        let ahead: Vec<LaneId> = self.ledger.ahead_of(job).collect();
         ahead.into_iter().for_each(|id| self.commit(id, now));
     }
 

@@ -222,6 +222,7 @@ impl Dispatch {
             }
             let input = InputId { job, index: first };
             let tried = state.tried(input);
+            state.ledger.forget_record(input);
             return state.fail(input, tried, Why::Reason(reason), true, now);
         }
         state.ledger.ended(job, Unrun::Expired, inputs);

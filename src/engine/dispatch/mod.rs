@@ -150,6 +150,8 @@ struct Seat {
     lanes: Vec<LaneSeat>,
     /// The number of leases of its last batch, if inputs execute in batches.
     parts: usize,
+    /// How many of the first of these parts execute nothing any more that is wanted. The others may.
+    parts_over: usize,
     /// The driver of its lanes, if it has several. Written when the container falls asleep.
     driver: Option<Arc<ReadyLanes>>,
     /// Whether the user's code waits in a task. Written by `enter` and `exit` where they begin and cease to

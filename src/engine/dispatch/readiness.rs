@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use crate::decide::ledger::Mode;
@@ -43,6 +44,12 @@ impl Readying {
     fn waited_for(&self) -> impl Iterator<Item = Wanted> {
         let by_a_thread = self.thread_waits_for_idle.then_some(Wanted::Idle);
         self.waiting.keys().copied().chain(by_a_thread)
+    }
+
+    /// The number of tasks that wait.
+    #[cfg(test)]
+    pub(super) fn waiting_tasks(&self) -> usize {
+        self.waiting.values().map(BTreeMap::len).sum()
     }
 
     fn forget(&mut self, wanted: Wanted, task: u64) -> Option<Waker> {
@@ -134,41 +141,42 @@ impl State {
 }
 
 /// A future that waits until a condition holds.
-pub(crate) struct Readiness<'a> {
-    dispatch: &'a Dispatch,
+pub(crate) struct Readiness {
+    dispatch: Arc<Dispatch>,
     wanted: Wanted,
     /// The number of the waiting task, once it waits, and the number of idle moments before that.
     task: Option<(u64, u64)>,
 }
 
-impl<'a> Readiness<'a> {
-    pub(crate) fn new(dispatch: &'a Dispatch, wanted: Wanted) -> Self {
-        Self { dispatch, wanted, task: None }
+impl Readiness {
+    pub(crate) fn new(dispatch: &Arc<Dispatch>, wanted: Wanted) -> Self {
+        Self { dispatch: Arc::clone(dispatch), wanted, task: None }
     }
 }
 
-impl Future for Readiness<'_> {
+impl Future for Readiness {
     type Output = Result<(), NotReady>;
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.get_mut();
         let waker = cx.waker().clone(); // a waker is the user's code, so the lock is not held
-        let mut held = self.dispatch.lock();
-        let since = self.task.map_or(held.readying.idle_moments, |(_, since)| since);
-        if let Some(ready) = held.readiness(self.wanted, since) {
+        let mut held = this.dispatch.lock();
+        let since = this.task.map_or(held.readying.idle_moments, |(_, since)| since);
+        if let Some(ready) = held.readiness(this.wanted, since) {
             return Poll::Ready(ready);
         }
         let state = &mut *held;
-        let (task, _) = *self.task.get_or_insert_with(|| {
+        let (task, _) = *this.task.get_or_insert_with(|| {
             state.readying.tasks += 1;
             (state.readying.tasks, since)
         });
-        let before = state.readying.waiting.entry(self.wanted).or_default().insert(task, waker);
+        let before = state.readying.waiting.entry(this.wanted).or_default().insert(task, waker);
         state.wakers.unused.extend(before);
         Poll::Pending
     }
 }
 
-impl Drop for Readiness<'_> {
+impl Drop for Readiness {
     fn drop(&mut self) {
         let Some((task, _)) = self.task else { return };
         let mut state = self.dispatch.lock();

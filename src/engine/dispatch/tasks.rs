@@ -369,7 +369,7 @@ impl State {
 
     /// Whether a container has a lease of several inputs of the job.
     fn runs_ahead(&self, job: JobId) -> bool {
-        self.ledger.leases_of(job).any(|lane| {
+        self.ledger.ahead_of(job).any(|lane| {
             self.ledger.lease(lane).is_some_and(|lease| lease.span.len > self.ledger.batch_size())
         })
     }

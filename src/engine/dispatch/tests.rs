@@ -72,6 +72,11 @@ impl Dispatch {
 }
 
 impl State {
+    /// The number of tasks that wait for the function to be ready or idle.
+    pub(crate) fn readying_tasks(&self) -> usize {
+        self.readying.waiting_tasks()
+    }
+
     /// Whether nothing is left of any job, run or detached thread, and no container sleeps.
     pub(crate) fn is_empty(&self) -> bool {
         self.buffers.open.is_empty()

@@ -20,6 +20,7 @@ use std::time::Duration;
 
 use crate::base::ids::ContainerId;
 use crate::decide::time::Time;
+use crate::decide::wave::{Coming, Wave};
 use crate::values::crash::{Crash, CrashKind};
 use crate::values::snapshot::FunctionSnapshot;
 use crate::values::snapshot::rows::InputName;
@@ -86,8 +87,9 @@ pub(crate) struct History {
     /// The last lines about kills and about poisoned inputs.
     killed_line: u64,
     poisoned_line: u64,
-    /// The line about the overload that goes on, or 0 if there is none.
-    overloaded_line: u64,
+    /// The overloads that come and go, and the last line about them.
+    overloads: Wave,
+    overload_line: u64,
 }
 
 /// A cause of crashes.
@@ -126,7 +128,8 @@ impl History {
             changes: 0,
             killed_line: 0,
             poisoned_line: 0,
-            overloaded_line: 0,
+            overloads: Wave::NEVER,
+            overload_line: 0,
         }
     }
 
@@ -180,12 +183,20 @@ impl History {
             Fact::Exhausted => _ = self.tell(at, Happening::Exhausted, 0),
             Fact::ExhaustionEnded => _ = self.tell(at, Happening::ExhaustionEnded, 0),
             Fact::Overloaded { refused, ended: false } => {
-                self.overloaded_line =
-                    self.refresh(at, Happening::Overloaded { refused }, self.overloaded_line);
+                let coming = self.overloads.is_there(refused, now);
+                let what = Happening::Overloaded { refused: self.overloads.events() };
+                let before = if matches!(coming, Coming::First { .. }) { 0 } else { self.overload_line };
+                self.overload_line = self.refresh(at, what, before);
+                self.counts_overloads();
             }
             Fact::Overloaded { refused, ended: true } => {
-                self.overloaded_line = 0;
-                self.tell(at, Happening::OverloadEnded { refused }, 0);
+                self.overloads.is_gone(refused, now);
+                let what = Happening::OverloadEnded { refused: self.overloads.events() };
+                // The first overload of a wave has a line for its end. If it comes again, that line is
+                // rewritten.
+                let before = if self.overloads.is_folded() { self.overload_line } else { 0 };
+                self.overload_line = self.refresh(at, what, before);
+                self.counts_overloads();
             }
             Fact::GaveUp => {
                 self.give_ups += 1;
@@ -201,6 +212,14 @@ impl History {
             Fact::Paused => _ = self.tell(at, Happening::Paused, 0),
             Fact::Resumed => _ = self.tell(at, Happening::Resumed, 0),
             Fact::Ended => _ = self.tell(at, Happening::Ended, 0),
+        }
+    }
+
+    /// Writes into the line about overloads that come and go how many there were.
+    fn counts_overloads(&mut self) {
+        let line = self.log.binary_search_by_key(&self.overload_line, |line| line.seq);
+        if let Some(line) = line.ok().and_then(|place| self.log.get_mut(place)) {
+            line.count = self.overloads.comings();
         }
     }
 

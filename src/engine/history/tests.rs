@@ -185,13 +185,35 @@ fn an_overload_is_one_line_however_long_it_lasts() {
     let crash = (1, 1, Happening::Crashed { number: 1 });
     assert_eq!(lines, [crash, (2, 1 + seconds, Happening::Overloaded { refused: seconds })]);
     assert_eq!((history.log[1].at, history.log[1].last), (at(1000).0, at(1000 * seconds).0));
-    let (before, after) = (1000 * seconds + 1, 1000 * seconds + 2);
+    let (before, after) = (1000 * seconds + 1, 1000 * seconds + 60_001);
     history.hear(Fact::Overloaded { refused: seconds, ended: true }, at(before));
     history.hear(Fact::Overloaded { refused: 1, ended: false }, at(after));
     assert_eq!(history.log[1].what, Happening::Overloaded { refused: seconds });
     let last: Vec<_> = history.log.iter().skip(2).map(|line| line.what).collect();
     let ended = Happening::OverloadEnded { refused: seconds };
     assert_eq!(last, [ended, Happening::Overloaded { refused: 1 }], "the next one has its own line");
+}
+
+#[test]
+fn overloads_that_come_and_go_are_two_lines_however_often() {
+    let mut history = history();
+    history.hear(death_of(0, panicked("m", Some("here"))), at(0));
+    let mut last = Vec::new();
+    for coming in 1..=4 * LOG_MAX as u64 {
+        let begins = 20_000 * coming;
+        history.hear(Fact::Overloaded { refused: 1, ended: false }, at(begins));
+        history.hear(Fact::Overloaded { refused: 5, ended: false }, at(begins + 1_000));
+        let there = history.log.back().map(|line| (line.what, line.count));
+        assert_eq!(there, Some((Happening::Overloaded { refused: 5 * coming }, coming)));
+        history.hear(Fact::Overloaded { refused: 5, ended: true }, at(begins + 11_000));
+        let gone = history.log.back().map(|line| (line.what, line.count));
+        assert_eq!(gone, Some((Happening::OverloadEnded { refused: 5 * coming }, coming)));
+        last = history.log.iter().map(|line| (line.what, line.last)).collect();
+    }
+    let crash = (Happening::Crashed { number: 1 }, at(0).0);
+    let first = (Happening::Overloaded { refused: 5 }, at(21_000).0);
+    let ended = Happening::OverloadEnded { refused: 20 * LOG_MAX as u64 };
+    assert_eq!(last, [crash, first, (ended, at(80_000 * LOG_MAX as u64 + 11_000).0)]);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! The cost of batches, in counted steps, does not grow with what they do not concern.
 
 use std::sync::atomic::Ordering;
+use std::task::Waker;
 use std::time::Duration;
 
 use crate::base::ids::{ContainerId, Generation};
@@ -8,7 +9,7 @@ use crate::data::cursor::Advance;
 use crate::decide::ledger::Batching;
 use crate::decide::life::Next;
 use crate::decide::steps::tests::taken;
-use crate::engine::dispatch::Work;
+use crate::engine::dispatch::{Wait, Work};
 use crate::simulator::rig::Rig;
 use crate::values::crash::{Death, Panic};
 
@@ -97,6 +98,66 @@ fn a_crash_of_a_batch_beside_waiting_halves() {
         crash();
         let taken = taken() - before;
         drop(calls);
+        taken
+    });
+}
+
+#[test]
+fn the_calls_of_a_batch_that_are_cancelled_one_by_one() {
+    for is_reversed in [false, true] {
+        is_constant("each cancelled call of a batch that executes", |parts| {
+            let rig = Rig::of_batches(Batching { size: parts as u64, wait: Duration::ZERO }, 1);
+            let mut calls: Vec<_> = (0..parts).map(|_| rig.call()).collect();
+            let works = batch(&rig, 0);
+            assert_eq!(works.len(), parts);
+            begins(&works);
+            if is_reversed {
+                calls.reverse();
+            }
+            let before = taken();
+            drop(calls);
+            (taken() - before) / parts as u64
+        });
+    }
+}
+
+#[test]
+fn a_poll_for_outcomes_beside_the_parts_of_a_batch_and_containers_with_other_jobs() {
+    let register = || Wait::Register(Waker::noop());
+    is_constant("a poll of a map that has each of its inputs in a part of its own", |parts| {
+        let batching = Batching { size: parts as u64, wait: Duration::ZERO };
+        let rig = Rig::of_batches_until(batching, Duration::from_secs(60), 1);
+        let mut map = rig.map_of(parts as u64, parts as u64);
+        let works = batch(&rig, 0);
+        assert_eq!(works.len(), parts, "each input may end at its own deadline");
+        begins(&works);
+        let before = taken();
+        assert!(map.poll_next(register()).is_pending());
+        let taken = taken() - before;
+        drop(map);
+        taken
+    });
+    is_constant("a poll beside containers that are ahead in another map", |containers| {
+        let rig = Rig::of_batches(Batching { size: 2, wait: Duration::ZERO }, containers);
+        let other = rig.map_of(1_000_000, 1_000_000);
+        for _ in 0..20 {
+            // The inputs are cheap, so later leases are ranges of several batches.
+            let works = batch(&rig, 1);
+            rig.clock.fetch_add(1000 * works[0].run.places().len() as u64, Ordering::Relaxed);
+            completes(&works);
+        }
+        for at in 1..containers {
+            let works = batch(&rig, at);
+            assert!(works[0].run.places().len() > 2);
+            begins(&works);
+        }
+        let mut map = rig.map_of(0, 10);
+        let mut call = rig.call();
+        let before = taken();
+        drop(call.poll::<u64, u64, u64>(register()));
+        drop(map.poll_next(register()));
+        let taken = taken() - before;
+        drop((map, call, other));
         taken
     });
 }

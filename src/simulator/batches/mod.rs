@@ -38,7 +38,7 @@ use crate::simulator::batches::code::Driver;
 use crate::simulator::batches::facts::Record;
 use crate::simulator::batches::feeders::BatchFeeder;
 use crate::simulator::batches::rest::Ahead;
-use crate::simulator::course::Course;
+use crate::simulator::course::{Course, nothing_is_left_in};
 use crate::simulator::fates::Fates;
 use crate::simulator::host::Simulation;
 use crate::simulator::office::Office;
@@ -236,12 +236,7 @@ fn live(choices: Vec<u32>, verbosity: Verbosity) -> BatchTally {
 impl BatchWorld<'_> {
     fn live(mut self) -> BatchTally {
         self.create();
-        while !self.tape.has_run_out() {
-            if !self.happen() {
-                self.step();
-            }
-            self.after_step();
-        }
+        self.play();
         self.heal();
         self.run_until("every map and call ends", |world| world.takers.is_empty());
         self.engine.drain();
@@ -255,13 +250,9 @@ impl BatchWorld<'_> {
     fn nothing_is_left(self) -> BatchTally {
         let Self { engine, mut tally, records, .. } = self;
         engine.under_lock(|state| {
-            assert!(state.is_empty(), "something is left in the engine");
-            assert!(state.ledger.is_at_rest(), "something is left in the ledger");
             assert_eq!(state.ledger.left_of_batches(), "", "something is left of the batches");
-            assert_eq!((state.threads, state.feeders), (0, 0), "threads or feeders are left");
-            assert!(state.broken.is_none(), "the engine broke");
         });
-        assert_eq!(engine.status().containers.abandoned, 0, "threads count as left behind");
+        nothing_is_left_in(engine);
         tally.executions = records.values().map(|record| u64::from(record.executions)).sum();
         tally.outcomes = records.values().map(|record| u64::from(record.outcomes)).sum();
         tally
@@ -296,6 +287,14 @@ impl Course for BatchWorld<'_> {
 
     fn verbosity(&self) -> Verbosity {
         self.verbosity
+    }
+
+    fn tape(&self) -> &Tape {
+        &self.tape
+    }
+
+    fn happen(&mut self) -> bool {
+        self.someone_acts()
     }
 
     /// Takes one step of any party. Returns whether there was one to take, now or later.

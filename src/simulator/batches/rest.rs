@@ -40,6 +40,7 @@ impl BatchWorld<'_> {
                 let most = if driver.phase == Phase::Asking { usize::MAX } else { driver.parts.len() };
                 assert!(leases <= most, "{driver:?} has {leases} leases");
             }
+            state.ledger.check_forming(&state.buffers, false);
             let suspects = state.ledger.suspects_executing();
             assert!(suspects <= share, "{suspects} suspects execute");
             let (executing, pending) = (state.ledger.inputs_executing(), state.ledger.pending());
@@ -84,6 +85,7 @@ impl BatchWorld<'_> {
                 "{:?} falls due, and no container wakes for it",
                 state.ledger.next_due(now)
             );
+            state.ledger.check_forming(&state.buffers, true);
             let mode = state.ledger.mode();
             let is_idle = |id: &ContainerId| {
                 let asleep =

@@ -22,7 +22,7 @@ use crate::simulator::takers::{MapPlan, Outcome};
 
 impl<'a> BatchWorld<'a> {
     /// Lets a user or an operator do something, if the tape says so.
-    pub(super) fn happen(&mut self) -> bool {
+    pub(super) fn someone_acts(&mut self) -> bool {
         let draw = self.tape.pick(80);
         let draw = if self.habits.is_busy && draw >= 70 { 1 + draw % 6 } else { draw };
         match draw {

@@ -33,7 +33,7 @@ use crate::decide::retries::Retries;
 use crate::decide::time::Time;
 use crate::engine::dispatch::Dispatch;
 use crate::engine::settings::MemoryRules;
-use crate::simulator::course::Course;
+use crate::simulator::course::{Course, nothing_is_left_in};
 use crate::simulator::events::Heard;
 use crate::simulator::fates::Fates;
 use crate::simulator::host::Simulation;
@@ -210,23 +210,13 @@ fn live(choices: Vec<u32>, verbosity: Verbosity) -> LaneTally {
 impl LaneWorld<'_> {
     fn live(mut self) -> LaneTally {
         self.create();
-        while !self.tape.has_run_out() {
-            if !self.happen() {
-                self.step();
-            }
-            self.after_step();
-        }
+        self.play();
         self.heal();
         self.run_until("every map and call ends", |world| world.takers.is_empty());
         self.engine.drain();
         self.run_until("every thread ends", |world| world.drivers.is_empty() && world.engine.has_ended());
         let Self { engine, mut tally, records, .. } = self;
-        engine.under_lock(|state| {
-            assert!(state.is_empty(), "something is left in the engine");
-            assert!(state.ledger.is_at_rest(), "something is left in the ledger");
-            assert_eq!(state.ledger.arm(), None, "a limit is left");
-            assert!(state.broken.is_none(), "the engine broke");
-        });
+        nothing_is_left_in(engine);
         tally.executions = records.values().map(|record| u64::from(record.executions)).sum();
         tally.outcomes = records.values().map(|record| u64::from(record.outcomes)).sum();
         tally
@@ -274,6 +264,14 @@ impl Course for LaneWorld<'_> {
 
     fn verbosity(&self) -> Verbosity {
         self.verbosity
+    }
+
+    fn tape(&self) -> &Tape {
+        &self.tape
+    }
+
+    fn happen(&mut self) -> bool {
+        self.someone_acts()
     }
 
     fn step(&mut self) -> bool {

@@ -19,7 +19,7 @@ use crate::simulator::time_facts::TimeFacts;
 
 impl LaneWorld<'_> {
     /// Lets a user or an operator do something, if the tape says so.
-    pub(super) fn happen(&mut self) -> bool {
+    pub(super) fn someone_acts(&mut self) -> bool {
         match self.tape.pick(60) {
             1..=4 => self.open_map(),
             5..=8 => self.open_call(),

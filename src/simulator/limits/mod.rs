@@ -25,7 +25,7 @@ use crate::engine::consumer::Failures;
 use crate::engine::dispatch::Dispatch;
 use crate::engine::map_buffers::{JobSource, Order};
 use crate::engine::settings::{MemoryRules, Settings};
-use crate::simulator::course::Course;
+use crate::simulator::course::{Course, nothing_is_left_in};
 use crate::simulator::events::Heard;
 use crate::simulator::host::Simulation;
 use crate::simulator::limits::code::{Driver, Phase};
@@ -174,31 +174,21 @@ fn live(choices: Vec<u32>, verbosity: Verbosity) -> LimitTally {
 impl LimitWorld<'_> {
     fn live(mut self) -> LimitTally {
         self.create();
-        while !self.tape.has_run_out() {
-            if !self.happen() {
-                self.step();
-            }
-            self.after_step();
-        }
+        self.play();
         self.healed = true;
         self.engine.unpause();
         self.run_until("every map and call ends", |world| world.takers.is_empty());
         self.engine.drain();
         self.run_until("every thread ends", |world| world.drivers.is_empty() && world.engine.has_ended());
         let Self { engine, mut tally, records, .. } = self;
-        engine.under_lock(|state| {
-            assert!(state.is_empty(), "something is left in the engine");
-            assert!(state.ledger.is_at_rest(), "something is left in the ledger");
-            assert_eq!(state.ledger.arm(), None, "a limit is left");
-            assert!(state.broken.is_none(), "the engine broke");
-        });
+        nothing_is_left_in(engine);
         tally.executions = records.values().map(|record| u64::from(record.executions)).sum();
         tally.outcomes = records.values().map(|record| u64::from(record.outcomes)).sum();
         tally
     }
 
     /// Something that a user does, perhaps.
-    fn happen(&mut self) -> bool {
+    fn someone_acts(&mut self) -> bool {
         match self.tape.pick(24) {
             1 | 2 => self.open_call(),
             3 if self.takers.maps.len() < 3 => self.open_map(),
@@ -284,6 +274,14 @@ impl Course for LimitWorld<'_> {
 
     fn verbosity(&self) -> Verbosity {
         self.verbosity
+    }
+
+    fn tape(&self) -> &Tape {
+        &self.tape
+    }
+
+    fn happen(&mut self) -> bool {
+        self.someone_acts()
     }
 
     fn step(&mut self) -> bool {

@@ -407,15 +407,17 @@ pub enum Happening {
     Exhausted,
     /// The function was exhausted, and is no more.
     ExhaustionEnded,
-    /// Calls were refused because the function is overloaded. An overload has one line, which is rewritten
-    /// while the overload goes on.
+    /// Calls are refused because the function is overloaded. An overload has one line, which is rewritten
+    /// while the overload goes on. If the function is overloaded again within a minute after the end, the
+    /// line of that end is rewritten, and [`LogEntry::count`] says how many overloads there were. So
+    /// overloads that come and go are two lines.
     Overloaded {
-        /// The number of calls that were refused since the overload began.
+        /// The number of calls that were refused since the first of these overloads began.
         refused: u64,
     },
-    /// The function was overloaded, and is no more.
+    /// The function was overloaded, once or several times in a row, and is no more.
     OverloadEnded {
-        /// The number of calls that were refused.
+        /// The number of calls that were refused, in all of these overloads.
         refused: u64,
     },
     /// The function gave up.

@@ -8,9 +8,11 @@
 
 #![expect(unsafe_code, reason = "slots are written and read once, by a state byte each")]
 
+mod shared;
+mod slice;
+
 use std::cell::UnsafeCell;
-use std::marker::PhantomData;
-use std::ops::{Deref, Range};
+use std::ops::Range;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -18,6 +20,10 @@ use std::sync::{Arc, OnceLock};
 use crate::data::erased::{Buffer, ErasedValue, Values};
 use crate::data::failure::Tried;
 use crate::data::shape::{Failing, Shape, Why};
+
+pub use shared::SharedInput;
+pub(crate) use shared::{FailedInput, Reclaimed};
+pub(crate) use slice::ChunkSlice;
 
 /// The slot has no outcome yet.
 const EMPTY: u8 = 0;
@@ -359,140 +365,6 @@ impl Drop for Chunk {
                 unsafe { outcomes.kind().drop_contained(outcomes.at(place)) };
             }
         }
-    }
-}
-
-/// Places of a chunk for the thread that executes them or takes their outcomes. It holds the addresses of all
-/// that the thread touches for each place, so that nothing is looked up in between.
-#[derive(Debug)]
-pub(crate) struct ChunkSlice {
-    places: Range<usize>,
-    /// The addresses of the first input, of the first outcome and of its state.
-    inputs: NonNull<u8>,
-    outcomes: NonNull<u8>,
-    states: *const AtomicU8,
-}
-
-// SAFETY: the pointers are into the chunk, and shared as the chunk is.
-unsafe impl Sync for ChunkSlice {}
-// SAFETY: the same as for `Sync`.
-unsafe impl Send for ChunkSlice {}
-
-impl ChunkSlice {
-    pub(crate) fn places(&self) -> Range<usize> {
-        self.places.clone()
-    }
-
-    #[inline]
-    fn at(&self, place: usize) -> usize {
-        assert!(self.places.contains(&place), "a place is in its slice");
-        place - self.places.start
-    }
-
-    /// The input at `place` of the chunk.
-    ///
-    /// # Safety
-    ///
-    /// The input is an `I`. It has begun through this slice, and if it was fenced it was marked by
-    /// [`Chunk::share`] before.
-    #[inline]
-    pub(crate) unsafe fn input<I>(&self, place: usize) -> &I {
-        // SAFETY: the place is within the range and initialised, and the caller of `Chunk::slice`
-        // guarantees that the input was not moved out.
-        unsafe { self.inputs.cast::<I>().add(self.at(place)).as_ref() }
-    }
-
-    /// Moves the outcome at `place` out, if there is one.
-    ///
-    /// # Safety
-    ///
-    /// Only the consumer of the map takes outcomes, and they are of type `T`.
-    #[inline]
-    pub(crate) unsafe fn take<T>(&self, place: usize) -> Option<T> {
-        let at = self.at(place);
-        // SAFETY: the state is within the range, and it exists for as long as the chunk.
-        let state = unsafe { &*self.states.add(at) };
-        if state.load(Ordering::Acquire) != FULL {
-            return None;
-        }
-        state.store(TAKEN, Ordering::Relaxed);
-        // SAFETY: the outcome was written before its state became FULL. It is moved out once, because
-        // only this thread takes.
-        Some(unsafe { self.outcomes.cast::<T>().add(at).read() })
-    }
-
-    /// Writes the outcome at `place`.
-    ///
-    /// # Safety
-    ///
-    /// Outcomes are of type `T`, and the caller has the right to publish this one.
-    ///
-    /// # Panics
-    ///
-    /// If the place has an outcome already.
-    #[inline]
-    pub(super) unsafe fn publish<T>(&self, place: usize, outcome: T) {
-        let at = self.at(place);
-        // SAFETY: the state is within the range, and it exists for as long as the chunk.
-        let state = unsafe { &*self.states.add(at) };
-        assert!(state.load(Ordering::Relaxed) == EMPTY, "an input has an outcome already");
-        // SAFETY: the slot is within the range, as its state is. No other thread has this right, none reads
-        // before the state is FULL, and the slots exist until every state is.
-        unsafe { self.outcomes.cast::<T>().add(at).write(outcome) };
-        state.store(FULL, Ordering::Release);
-    }
-}
-
-/// The place of a failure's input.
-pub(crate) enum FailedInput {
-    /// The holder of this value moves the input out.
-    Owned(NonNull<u8>),
-    /// The input stays in its place, because a fenced attempt may still read it.
-    Shared(Arc<ChunkInputs>, usize),
-}
-
-/// The input of a failure.
-pub(crate) enum Reclaimed<I> {
-    Owned(I),
-    Shared(SharedInput<I>),
-}
-
-/// An input that a fenced attempt may still be reading. It is shared, and the last holder drops it.
-pub struct SharedInput<I> {
-    inputs: Arc<ChunkInputs>,
-    place: usize,
-    /// A `SharedInput` is sent and shared as the input itself behind an `Arc` is.
-    input: PhantomData<Arc<I>>,
-}
-
-impl<I> SharedInput<I> {
-    /// # Safety
-    ///
-    /// The place is marked as shared, and holds an `I`.
-    pub(crate) unsafe fn new(inputs: Arc<ChunkInputs>, place: usize) -> Self {
-        Self { inputs, place, input: PhantomData }
-    }
-}
-
-impl<I> Clone for SharedInput<I> {
-    fn clone(&self) -> Self {
-        Self { inputs: Arc::clone(&self.inputs), place: self.place, input: PhantomData }
-    }
-}
-
-impl<I> Deref for SharedInput<I> {
-    type Target = I;
-
-    fn deref(&self) -> &I {
-        // SAFETY: a `SharedInput` is made only for a SHARED place. Its input is an `I`, is never moved out,
-        // and is initialised until `ChunkInputs` is dropped.
-        unsafe { self.inputs.values.at(self.place).cast::<I>().as_ref() }
-    }
-}
-
-impl<I: std::fmt::Debug> std::fmt::Debug for SharedInput<I> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("SharedInput").field(&**self).finish()
     }
 }
 
