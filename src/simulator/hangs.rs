@@ -15,6 +15,7 @@ use crate::engine::caller::Caller;
 use crate::engine::consumer::outcome_of_call;
 use crate::engine::dispatch::Wait;
 use crate::engine::log_lines::said;
+use crate::engine::messages::Notice;
 use crate::engine::open_call::OpenCall;
 use crate::simulator::rig::{Rig, execute};
 use crate::values::event::Event;
@@ -300,6 +301,22 @@ fn only_code_whose_attempt_was_cut_is_interrupted_and_only_in_its_generation() {
     rig.engine.look_at_limits();
     assert!(rig.engine.is_interrupted(LaneId::from(id), second) && !is_interrupted());
     drop((cut, call));
+}
+
+#[test]
+fn the_supervisor_reviews_the_log_after_attempts_were_cut_and_not_after_each_look() {
+    let rig = Rig::limited(timeout(), CALLS_MAX_DEFAULT, 8, 1);
+    let reviews = || {
+        let notices = std::mem::take(&mut *rig.notices.lock().unwrap_or_else(PoisonError::into_inner));
+        notices.into_iter().filter(|notice| matches!(notice, Notice::Folds)).count()
+    };
+    rig.engine.look_at_limits();
+    assert_eq!(reviews(), 0);
+    let call = rig.gets_stuck(0);
+    assert_eq!(reviews(), 1);
+    rig.engine.look_at_limits();
+    assert_eq!(reviews(), 0);
+    drop(call);
 }
 
 #[test]

@@ -11,6 +11,7 @@ use crate::engine::settings::MemoryRules;
 use crate::simulator::host::STARTED;
 use crate::simulator::rig::{Rig, UNCOUNTED};
 use crate::values::crash::{Death, Panic};
+use crate::values::health::Health;
 use crate::values::report::Fate;
 use crate::values::snapshot::ModeName;
 use crate::values::snapshot::rows::ContainerStateName;
@@ -157,4 +158,28 @@ fn each_ending_begins_as_it_is_asked_for() {
         rig.engine.begin_end(ending);
         assert_eq!(rig.engine.snapshot().mode, mode);
     }
+}
+
+#[test]
+fn a_reset_is_refused_only_if_no_container_is_left_and_none_can_be_created() {
+    for (containers, resets) in [(2, false), (3, true)] {
+        let rig = leaving_one(RateLimited::new().max_crashes(0).max_failure_rate(0.0).into(), containers);
+        rig.leaves_one_behind(0);
+        let (id, generation) = rig.containers[1];
+        assert_eq!(rig.crashes(id, generation), Restart::GiveUp);
+        rig.engine.ended(id, generation, None);
+        assert_eq!(rig.engine.reset(), resets, "with {containers} containers");
+    }
+}
+
+#[test]
+fn a_function_is_starting_while_no_container_lives_unless_it_ends() {
+    let rig = Rig::new(1);
+    assert_eq!(rig.engine.snapshot().health, Health::Serving);
+    assert!(rig.engine.kill(rig.containers[0].0).is_some());
+    assert_eq!(rig.engine.snapshot().health, Health::Starting);
+    rig.engine.drain();
+    assert_eq!(rig.engine.snapshot().health, Health::Serving);
+    rig.engine.break_down("a fault");
+    assert_eq!(rig.engine.snapshot().health, Health::Ended);
 }

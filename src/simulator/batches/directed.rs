@@ -253,8 +253,10 @@ fn a_batch_waits_from_the_moment_at_which_its_first_input_came_although_all_were
     pass(&rig, 10 * MS);
     let busy = ask(&rig, 0);
     begin(&busy);
-    let (map, call) = (rig.map_of(1, 10), rig.call());
-    pass(&rig, 10 * MS);
+    let map = rig.map_of(1, 10);
+    pass(&rig, 5 * MS);
+    let call = rig.call();
+    pass(&rig, 5 * MS);
     let outcome = busy[0].run.active_at::<u64, u64, u64>(0).publish(1);
     assert_eq!(outcome, Ok(Advance::Last));
     assert_eq!(ask(&rig, 0).len(), 2, "they have waited for long enough");
@@ -367,4 +369,17 @@ fn a_batch_that_times_out_is_told_once_and_the_part_that_had_not_begun_waits_aga
     let jobs = |batch: &[Work]| batch.iter().map(|work| work.lease.job).collect::<Vec<_>>();
     assert_eq!(jobs(&ask(&rig, 1)), [calls[2].0.job]);
     assert!(ask(&rig, 0).len() == 1, "the code has returned, and the first half is replayed");
+}
+
+#[test]
+fn code_that_goes_on_after_its_map_is_named_by_its_crash_if_it_had_one_input() {
+    for (inputs, is_named) in [(1, true), (2, false)] {
+        let rig = batches_of(2, Duration::ZERO, 1);
+        let map = rig.map_of(inputs, 2);
+        begin(&ask(&rig, 0));
+        drop(map);
+        crash(&rig, 0);
+        let (_, last) = rig.engine.status().last_crash.expect("it has crashed");
+        assert_eq!(last.executing.is_some(), is_named, "of {inputs} inputs");
+    }
 }
