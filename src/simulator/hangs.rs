@@ -64,6 +64,7 @@ impl Rig {
     /// The containers that hang, and the threads that are left behind.
     fn stuck(&self) -> (usize, usize) {
         let containers = self.engine.status().containers;
+        assert_eq!(self.engine.snapshot().containers, containers);
         (containers.hung, containers.abandoned)
     }
 }
