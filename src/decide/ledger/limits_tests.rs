@@ -94,6 +94,17 @@ fn the_engine_looks_at_an_attempt_at_its_limit_and_not_before() {
 }
 
 #[test]
+fn a_call_with_the_timeout_of_its_function_has_no_deadline_and_keeps_nothing_of_its_own() {
+    let mut rig = timing(1, 0, LimitRules::default());
+    let [plain, own] = [(); 2].map(|()| rig.call());
+    rig.ledger.limit(plain, Limits::new());
+    assert!(!rig.ledger.has_deadline(plain) && rig.ledger.limits.calls.is_empty());
+    rig.ledger.limit(own, Limits::new().deadline(50 * MS));
+    assert!(rig.ledger.has_deadline(own) && !rig.ledger.has_deadline(plain));
+    assert_eq!(rig.ledger.limits.calls.len(), 1);
+}
+
+#[test]
 fn an_attempt_that_ends_is_not_looked_at() {
     let mut rig = timing(1, 0, LimitRules::default());
     rig.enters(FIRST, START);
