@@ -291,7 +291,8 @@ fn a_function_that_stops_is_not_exhausted() {
 
 #[test]
 fn a_function_that_was_aborted_looks_at_no_limit() {
-    let rig = Rig::limited(timeout(), CALLS_MAX_DEFAULT, 8, 2);
+    let limits = LimitRules { deadline: Some(SECOND), ..timeout() };
+    let rig = Rig::limited(limits, CALLS_MAX_DEFAULT, 8, 2);
     let call = rig.gets_stuck(0);
     let more = rig.call();
     assert!(rig.ask(1).is_some());

@@ -119,7 +119,7 @@ fn the_share_of_crashes_is_of_all_that_was_executed() {
 fn poisoned_inputs_have_numbers_and_the_crashes_name_the_input() {
     let rig = Rig::of(RateLimited::never().into(), UNCOUNTED, 1);
     let (id, mut generation) = rig.containers[0];
-    let calls = [rig.call(), rig.call()];
+    let maps = [rig.map_of(1, 1), rig.map_of(1, 1)];
     while let Next::Work(work) = rig.engine.try_next(id, generation, |_| ()).0 {
         assert!(work.run.begin::<u64, u64, u64>().is_some());
         let panic = Panic { message: "a crash".to_owned(), location: None };
@@ -137,5 +137,5 @@ fn poisoned_inputs_have_numbers_and_the_crashes_name_the_input() {
         named.filter(|name| name.job == Some(job)).count()
     };
     assert_eq!((of(1), of(2)), (4, 4));
-    drop(calls);
+    drop(maps);
 }

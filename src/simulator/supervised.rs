@@ -111,12 +111,11 @@ fn a_report_says_which_containers_and_threads_still_run() {
         rig.engine.snapshot().abandoned.into_iter().map(|thread| thread.container).collect();
     assert_eq!(abandoned, [rig.containers[0].0], "the other thread is in no code of the user's");
     rig.engine.ended(id, generation, None);
-    rig.engine.feeder_begins();
-    rig.engine.feeder_begins();
+    (0..3).for_each(|_| rig.engine.feeder_begins());
     let report = rig.engine.report();
     let fates: Vec<&Fate> = report.containers.iter().map(|(_, fate)| fate).collect();
     assert!(matches!(fates[..], [Fate::StillRunning, Fate::Stopped, Fate::StillRunning]), "{fates:?}");
-    assert_eq!(report.threads_running, 2 + 2, "two of containers, and two feeders");
+    assert_eq!(report.threads_running, 2 + 3, "two of containers, and three feeders");
 }
 
 #[test]

@@ -68,12 +68,11 @@ impl Ledger {
     }
 
     pub(super) fn look_at(&mut self, id: LaneId, limit: LaneLimit) {
+        if let Some(at) = self.set_limit(id, limit).at() {
+            self.limits.lanes.remove(&(at, id));
+        }
         if let Some(at) = limit.at() {
             self.limits.lanes.insert((at, id));
-        }
-        let before = self.set_limit(id, limit);
-        if let Some(at) = before.at().filter(|at| limit.at() != Some(*at)) {
-            self.limits.lanes.remove(&(at, id));
         }
     }
 
