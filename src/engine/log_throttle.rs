@@ -38,6 +38,8 @@ pub(super) enum Detail {
     /// In full, because it begins a wave. The wave before it is over, and the log has not said so yet. It
     /// says so first.
     NextWave { before: WaveReport },
+    /// In full, as something that has been there before and comes again.
+    Again,
     /// At the debug level, because the event is counted as a repeat.
     Folded,
 }
@@ -160,6 +162,7 @@ impl LogThrottle {
                 let coming = self.overloads.is_there(*refused, at);
                 match coming {
                     Coming::First { before: Some(before) } => Detail::NextWave { before },
+                    Coming::Again if self.overloads.reports(coming) => Detail::Again,
                     _ if self.overloads.reports(coming) => Detail::InFull { repeats: 0 },
                     _ => Detail::Folded,
                 }
@@ -170,8 +173,9 @@ impl LogThrottle {
             }
             Event::Missed(_) => {
                 self.in_a_loop = false; // the end of the loop may be among the missed events
-                self.overloads = Wave::default(); // and so may the end of an overload
-                Detail::InFull { repeats: 0 }
+                // And so may the end of an overload. What was only counted until now is said first.
+                let before = mem::take(&mut self.overloads).end();
+                before.map_or(Detail::InFull { repeats: 0 }, |before| Detail::NextWave { before })
             }
             _ => Detail::InFull { repeats: 0 },
         }
@@ -627,7 +631,9 @@ mod tests {
         throttle.admit(&overloaded(1), at(0));
         throttle.admit(&overload_ended(2), at(12_000));
         throttle.admit(&overloaded(1), at(20_000));
-        throttle.admit(&Event::Missed(3), at(30_000));
+        let before = WaveReport::Over { comings: 2, events: 3, lasted: Duration::from_secs(12) };
+        assert_eq!(throttle.admit(&Event::Missed(3), at(30_000)), Detail::NextWave { before });
         assert_eq!(throttle.admit(&overloaded(1), at(31_000)), in_full(0));
+        assert_eq!(throttle.admit(&Event::Missed(3), at(32_000)), in_full(0), "there is nothing to add");
     }
 }

@@ -212,13 +212,14 @@ impl MapBuffers {
         self.ready.is_empty()
     }
 
-    /// Removes the places that were finished first, and those that were finished after them. Many inputs in
-    /// flight are a range each, and not each is to cost the consumer a look under the lock.
+    /// Removes the places that were finished first, and those that were finished after them. Each of many
+    /// inputs in flight is a range of its own, and the consumer takes all of them with one look.
     pub(super) fn take_ready(&mut self) -> Option<(Finished, VecDeque<Finished>)> {
         let first = self.ready.pop_front()?;
-        let keeps_its_memory = self.ready.is_empty();
-        let behind = if keeps_its_memory { VecDeque::new() } else { std::mem::take(&mut self.ready) };
-        Some((first, behind))
+        if self.ready.is_empty() {
+            return Some((first, VecDeque::new())); // it keeps its memory for the next outcome
+        }
+        Some((first, std::mem::take(&mut self.ready)))
     }
 
     /// Whether any input has ended whose failure is not made yet.

@@ -164,6 +164,9 @@ impl Telemetry<'_> {
             Event::OverloadEnded { refused, lasted } if detail == Detail::Folded => {
                 tracing::debug!(target: TARGET, app, function, refused, ?lasted, "not overloaded for now");
             }
+            Event::Overloaded { max, refused, since } if detail == Detail::Again => tracing::warn!(
+                target: TARGET, app, function, calls_max = max, refused, ?since, advice = CALL_LESS, "calls refused again"
+            ),
             Event::Overloaded { max, refused, since } => {
                 tracing::warn!(
                     target: TARGET, app, function, calls_max = max, refused, ?since, advice = CALL_LESS, "calls refused"
@@ -293,9 +296,11 @@ impl Telemetry<'_> {
         let Event::Expired { input, inputs, limit, .. } = event else { return };
         let (map, call, input) = (caller.label().map(|label| &**label), caller.call(), caller.input(*input));
         ignore_panic(|| match detail {
-            Detail::InFull { .. } | Detail::NextStorm { .. } | Detail::NextWave { .. } => tracing::info!(
-                target: TARGET, app, function, map, call, input, inputs, ?limit, "deadline exceeded by inputs that waited"
-            ),
+            Detail::InFull { .. } | Detail::NextStorm { .. } | Detail::NextWave { .. } | Detail::Again => {
+                tracing::info!(
+                    target: TARGET, app, function, map, call, input, inputs, ?limit, "deadline exceeded by inputs that waited"
+                )
+            }
             Detail::Folded => tracing::debug!(
                 target: TARGET, app, function, map, call, input, inputs, ?limit,
                 "deadline exceeded again by inputs that waited"
@@ -324,10 +329,16 @@ impl Telemetry<'_> {
         let (map, call, input) = (caller.label().map(|label| &**label), caller.call(), caller.input(*input));
         let attempt = attempt.get();
         ignore_panic(|| match (detail, *is_deadline) {
-            (Detail::InFull { .. } | Detail::NextStorm { .. } | Detail::NextWave { .. }, true) => {
+            (
+                Detail::InFull { .. } | Detail::NextStorm { .. } | Detail::NextWave { .. } | Detail::Again,
+                true,
+            ) => {
                 tracing::info!(target: TARGET, app, function, map, call, input, attempt, ?limit, "deadline exceeded");
             }
-            (Detail::InFull { .. } | Detail::NextStorm { .. } | Detail::NextWave { .. }, false) => {
+            (
+                Detail::InFull { .. } | Detail::NextStorm { .. } | Detail::NextWave { .. } | Detail::Again,
+                false,
+            ) => {
                 tracing::info!(
                     target: TARGET, app, function, map, call, input, attempt, ?limit, is_retried, "attempt timed out"
                 )

@@ -191,6 +191,8 @@ fn overloads_that_come_and_go_are_logged_with_their_numbers_and_each_at_the_debu
     let folded = |event| said(|| TELEMETRY.log(event, &Caller::default(), Detail::Folded));
     assert_eq!(folded(&begins), ["DEBUG calls refused again calls_max=16 refused=1 since=0ns"]);
     assert_eq!(folded(&ends), ["DEBUG not overloaded for now lasted=1s refused=3"]);
+    let again = said(|| TELEMETRY.log(&begins, &Caller::default(), Detail::Again));
+    assert!(again[0].starts_with("WARN calls refused again advice="), "{again:?}");
     let goes_on = WaveReport::GoesOn { comings: 5, events: 90, since: 60 * SECOND };
     let sum = "WARN calls refused again and again advice=call less often, give the function more containers, or \
                wait for room with reserve overloads=5 refused=90 since=60s";

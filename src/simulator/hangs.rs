@@ -248,7 +248,11 @@ fn an_overload_is_told_when_it_begins_once_a_second_and_when_it_is_over() {
         refused();
     });
     let told = messages(&lines);
-    assert_eq!(told[told.len() - 2..], ["INFO no longer overloaded", "WARN calls refused"], "{lines:#?}");
+    assert_eq!(
+        told[told.len() - 2..],
+        ["INFO no longer overloaded", "WARN calls refused again"],
+        "{lines:#?}"
+    );
     assert!(told[..told.len() - 2].iter().all(|line| *line == "WARN calls refused"), "{lines:#?}");
     assert!((5..=7).contains(&told.len()), "{lines:#?}");
     assert!(lines[lines.len() - 2].contains("refused=3001"), "{lines:#?}");
@@ -270,7 +274,7 @@ fn an_overload_that_was_over_before_its_review_ends_before_the_next_one_begins()
             rig.passes(30 * SECOND);
         }
     });
-    let told = ["WARN calls refused", "INFO no longer overloaded", "WARN calls refused"];
+    let told = ["WARN calls refused", "INFO no longer overloaded", "WARN calls refused again"];
     assert_eq!(messages(&lines), told, "{lines:#?}");
     drop(call);
 }
@@ -424,7 +428,7 @@ fn overloads_that_come_and_go_are_a_line_a_minute_and_each_of_them_is_an_event()
         assert!(rig.engine.review().is_none(), "nothing is left to be said");
     });
     let told = messages(&lines);
-    assert_eq!(told[..3], ["WARN calls refused", "INFO no longer overloaded", "WARN calls refused"]);
+    assert_eq!(told[..3], ["WARN calls refused", "INFO no longer overloaded", "WARN calls refused again"]);
     let (sums, over) = (&told[3..told.len() - 1], told[told.len() - 1]);
     assert!(sums.iter().all(|line| *line == "WARN calls refused again and again"), "{lines:#?}");
     assert!((3..=5).contains(&sums.len()), "in five minutes: {lines:#?}");

@@ -1,4 +1,4 @@
-//! Those who wait for a place among the calls of a function: who is woken, and when.
+//! The tasks that wait for a place among the calls of a function are woken once, and in time.
 
 use std::pin::pin;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! The settings of memory, of one builder, and their validation.
+//! The settings of a builder for memory, and their validation.
 
 use crate::api::builder::{Builder, Draft};
 use crate::engine::settings::MemoryRules;

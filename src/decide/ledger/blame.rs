@@ -145,7 +145,7 @@ impl Ledger {
         AfterCrash::Pending { input }
     }
 
-    /// Ends the inputs that wait to be replayed and have left a thread behind before, because no more
+    /// Ends the inputs that wait to be executed again and have left a thread behind before, because no more
     /// threads may be abandoned.
     pub(super) fn end_under_pressure(&mut self, leaving: Leaving, ended: &mut Vec<AfterCrash>) {
         if !leaving.abandoned || leaving.pressure == Pressure::None {

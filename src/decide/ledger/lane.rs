@@ -89,12 +89,12 @@ impl Ledger {
         leased.map(move |(lane, _)| LaneId::new(id, lane as u32))
     }
 
-    /// The lanes that have leased several inputs. Some of these may not have begun.
+    /// The lanes that have leased several inputs, or several batches. Some of these may not have begun.
     pub(crate) fn ahead(&self) -> impl Iterator<Item = LaneId> {
         self.ahead.all()
     }
 
-    /// The lanes that have leased several inputs of `job`.
+    /// The lanes that have leased several inputs of `job`, or several batches.
     pub(crate) fn ahead_of(&self, job: JobId) -> impl Iterator<Item = LaneId> {
         self.ahead.of(job)
     }

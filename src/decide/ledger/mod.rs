@@ -194,7 +194,7 @@ pub(crate) struct Ledger {
     unheld: Option<ContainerId>,
     /// Inputs that were executing when their container died, and have crashed a container.
     suspects: Suspects,
-    /// Inputs that wait to be replayed, and have left a thread behind.
+    /// Inputs that wait for a replay, or for a retry after a timeout, and have left a thread behind.
     left_a_thread: BTreeSet<InputId>,
     /// Failed inputs, sorted by the moment at which they are due.
     retries: BTreeSet<(Time, InputId)>,

@@ -1,4 +1,4 @@
-//! Orphans: executions that go on although the jobs of their inputs have ended.
+//! Orphans: executions that go on although their answers are not wanted any more.
 
 use crate::base::ids::{Attempt, InputId, LaneId};
 use crate::decide::job::InputRecord;
@@ -39,11 +39,20 @@ impl Ledger {
     }
 
     /// Sets the execution in a lane that goes on, or forgets it.
-    pub(crate) fn set_orphan(&mut self, id: LaneId, orphan: Option<Orphan>) {
+    pub(super) fn set_orphan(&mut self, id: LaneId, orphan: Option<Orphan>) {
         let orphans = &mut self.containers[id.container.index()].orphans;
         match orphan {
             Some(orphan) => _ = orphans.insert(id.lane, orphan),
             None => _ = orphans.remove(&id.lane),
+        }
+    }
+
+    /// The code of a lane has returned, so nothing goes on there. The lanes of a batch have one code.
+    pub(crate) fn code_has_returned(&mut self, id: LaneId) {
+        if self.is_batched() {
+            self.containers[id.container.index()].orphans.clear();
+        } else {
+            self.set_orphan(id, None);
         }
     }
 }

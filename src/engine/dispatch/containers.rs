@@ -293,7 +293,7 @@ impl Dispatch {
                 }
                 if !goes_on {
                     // If its map has ended, its lease was taken back as if the next input had begun.
-                    state.ledger.set_orphan(id, None);
+                    state.ledger.code_has_returned(id);
                 }
             }
         }

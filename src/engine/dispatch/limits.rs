@@ -82,7 +82,7 @@ impl Dispatch {
         } else {
             state.ledger.recalled(lane, Some(position), now); // it was in time
         }
-        self.after_cuts(state, job, now);
+        self.after_cuts(state, [job], now);
     }
 
     /// A batch has come to its timeout, unless it has ended meanwhile. If it has several inputs, it is not
@@ -116,8 +116,7 @@ impl Dispatch {
         }
         jobs.sort_unstable();
         jobs.dedup();
-        jobs.into_iter().for_each(|job| state.refresh_window(job));
-        self.after_cancel(state);
+        self.after_cuts(state, jobs, now);
     }
 
     /// Cuts the attempt that a lane executes. The run of the lane is fenced.
@@ -185,17 +184,21 @@ impl Dispatch {
             self.expire_before(state, job, end, limit, now);
         }
         state.ledger.watch_job(job);
-        self.after_cuts(state, job, now);
+        self.after_cuts(state, [job], now);
     }
 
-    /// Attempts at inputs of a job were cut. Their cost is measured, so the window of their map may have
-    /// grown, and their containers cannot take the inputs for which it has room.
-    fn after_cuts(&self, state: &mut State, job: JobId, now: Time) {
-        if state.ledger.job(job).is_some() {
-            state.refresh_window(job);
+    /// Attempts at inputs of these jobs were cut. Their cost is measured, so the windows of their maps may
+    /// have grown, and their containers cannot take the inputs for which there is room.
+    fn after_cuts(&self, state: &mut State, jobs: impl IntoIterator<Item = JobId>, now: Time) {
+        for job in jobs {
+            if state.ledger.job(job).is_some() {
+                state.refresh_window(job);
+            }
         }
         self.after_cancel(state);
-        self.pass_on(state, now);
+        if !state.ledger.awaits_batches() {
+            self.pass_on(state, now); // otherwise it was done by now
+        }
     }
 
     fn expire_before(&self, state: &mut State, job: JobId, end: u64, limit: Duration, now: Time) {

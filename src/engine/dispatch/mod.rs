@@ -150,7 +150,7 @@ struct Seat {
     lanes: Vec<LaneSeat>,
     /// The number of leases of its last batch, if inputs execute in batches.
     parts: usize,
-    /// How many of the first of these parts execute nothing any more that is wanted. The others may.
+    /// The first parts, up to this number, are over: no input that they execute is wanted.
     parts_over: usize,
     /// The driver of its lanes, if it has several. Written when the container falls asleep.
     driver: Option<Arc<ReadyLanes>>,

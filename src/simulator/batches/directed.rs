@@ -368,6 +368,7 @@ fn a_batch_that_times_out_is_told_once_and_the_part_that_had_not_begun_waits_aga
     drop(told);
     assert_eq!(rig.engine.snapshot().batches.map(|batches| (batches.size, batches.inputs)), Some((3, 2)));
     let jobs = |batch: &[Work]| batch.iter().map(|work| work.lease.job).collect::<Vec<_>>();
+    assert!(rig.woken().contains(&1), "an idle container hears of the input that had not begun");
     assert_eq!(jobs(&ask(&rig, 1)), [calls[2].0.job]);
     assert!(ask(&rig, 0).len() == 1, "the code has returned, and the first half is replayed");
 }
