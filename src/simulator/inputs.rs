@@ -84,6 +84,8 @@ pub(super) struct InputModel {
     /// Whether the previous attempt was cut.
     pub(super) previous_cut: bool,
     pub(super) time: TimeFacts,
+    /// When its last execution began.
+    pub(super) begun: Time,
     /// The moment from which the engine knows at the latest that its execution goes on.
     pub(super) seen: Option<Time>,
     pub(super) yielded: bool,

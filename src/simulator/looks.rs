@@ -85,6 +85,7 @@ impl World {
                 let verdict = verdicts.next().expect("the supervisor receives a notice of each death");
                 self.dies_at_a_limit(&crash, verdict, now);
             }
+            Event::Recovered { .. } => self.model.note_recoveries(now),
             // Each other container has ended since the last one began to hang.
             Event::GaveUp(_) if !self.model.gave_up => {
                 self.tally.give_ups_because_all_hang += 1;

@@ -197,6 +197,7 @@ impl Model {
                 cuts: 0,
                 previous_cut: false,
                 time: TimeFacts::of(job.limits, rules, now),
+                begun: Time::default(),
                 seen: None,
                 yielded: false,
                 executions: 0,

@@ -9,10 +9,16 @@ use std::time::Duration;
 use crate::code::token::Token;
 use crate::data::cursor::Advance;
 use crate::data::failure::{Cause, Reason};
-use crate::data::shape::Outcome;
+use crate::data::shape::{Outcome, Why};
+use crate::data::source::DirectSource;
+use crate::decide::ledger::Retryable;
 use crate::decide::life::{Next, Served};
 use crate::decide::restart::{CrashLoopBackoff, RateLimited, Restart};
+use crate::decide::window::Window;
+use crate::engine::caller::Caller;
+use crate::engine::consumer::{Consumer, Failures, ReaderGuard};
 use crate::engine::dispatch::{Dispatch, Wait};
+use crate::engine::map_buffers::{JobSource, Order};
 use crate::engine::messages::Notice;
 use crate::simulator::rig::{Rig, execute};
 use crate::values::crash::{Death, Panic};
@@ -203,6 +209,35 @@ fn the_supervisor_learns_that_a_function_gives_up_at_the_end_of_a_thread() {
         panic!("the call ends with the function")
     };
     assert!(matches!(failure.cause(), Cause::GaveUp(_)), "{failure:?}");
+}
+
+#[test]
+fn a_container_whose_input_has_ended_its_map_is_in_no_code_before_it_asks_for_work() {
+    let rig = Rig::new(1);
+    let cheap = rig.map_of(1_000, 1_000);
+    while let Some(run) = rig.ask(0) {
+        rig.clock.fetch_add(1_000 * run.places().len() as u64, Ordering::Relaxed);
+        execute(&run);
+    }
+    let opened = ReaderGuard::of_map(
+        &rig.engine,
+        JobSource::Direct(DirectSource::new(0..100_u64)),
+        (Order::Input, Failures::EndMap),
+        Window::Fixed(100),
+        Default::default(),
+        Caller::default(),
+    );
+    let map = Consumer::<u64, u64, u64>::over(opened.expect("it takes maps"));
+    let run = rig.ask(0).expect("inputs");
+    assert!(run.places().len() > 1, "there are inputs behind the one that fails");
+    let mut active = run.begin::<u64, u64, u64>().expect("nothing fences it");
+    let id = rig.containers[0].0;
+    let how = (Retryable::No, None);
+    let goes_on = rig.engine.failed(id.into(), &run, &mut active.at, Why::Error(Box::new(1_u64)), how);
+    assert!(!goes_on, "its map has ended");
+    rig.engine.abort();
+    assert_eq!(rig.engine.status().containers.abandoned, 0, "its code has returned");
+    drop((cheap, map));
 }
 
 #[test]

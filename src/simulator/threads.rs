@@ -218,7 +218,8 @@ impl World {
                 self.unwinds(at)
             }
             ThreadPhase::Executing { task, place, .. } => {
-                self.interrupted(at).unwrap_or_else(|| self.finish(at, task, place))
+                let passes = self.plan.passes_checkpoints(task.index(place), task.attempt());
+                self.interrupted(at, passes).unwrap_or_else(|| self.finish(at, task, place))
             }
             ThreadPhase::Publishing { task, place, answer, last } => {
                 task.publish(place, answer);
@@ -303,9 +304,9 @@ impl World {
         ThreadPhase::Over
     }
 
-    /// Lets the user's code pass a checkpoint, if the tape says so. The code ends there if its outcome is no
-    /// longer wanted.
-    fn interrupted(&mut self, at: usize) -> Option<ThreadPhase> {
+    /// Lets the user's code pass a checkpoint, if it `passes` them or the tape says so. The code ends there
+    /// if its outcome is no longer wanted.
+    fn interrupted(&mut self, at: usize, passes: bool) -> Option<ThreadPhase> {
         let thread = &self.threads[at];
         let (id, generation) = (thread.id, thread.generation());
         let unwanted = self.model.is_alive(id, generation) && self.model.orphans.contains_key(&id);
@@ -315,7 +316,7 @@ impl World {
             told, unwanted,
             "whether a checkpoint of {id}#{generation} sees that its outcome is unwanted"
         );
-        if !unwanted || !self.tape.one_in(2) {
+        if !unwanted || !(self.tape.one_in(2) || passes) {
             return None;
         }
         self.tally.interrupted += 1;

@@ -51,6 +51,7 @@ impl InputModel {
 
     /// The execution of the input begins.
     pub(super) fn begins(&mut self, is_first: bool, now: Time) {
+        self.begun = now;
         if !is_first {
             self.time.began = now;
         }
@@ -71,7 +72,7 @@ impl InputModel {
     /// The latest moment at which the engine looks at its attempt for the limit, if nothing delays it. The
     /// engine sees an input in a lease of several at the next sample, and measures its limit from then on.
     fn cut_is_due(&self) -> Option<Time> {
-        let sampled = || Some(self.time.began + SAMPLE + TIMER + self.time.timeout?);
+        let sampled = || Some(self.begun + SAMPLE + TIMER + self.time.timeout?);
         self.runs_out().or_else(|| sampled().filter(|_| self.executes()))
     }
 }
@@ -248,7 +249,7 @@ impl Model {
             );
             let out = input.runs_out();
             assert!(out.is_none_or(|at| at > now), "past its limit, at {now:?}: {input:?}");
-            if input.executes() && input.seen.is_none() && input.time.began + SAMPLE <= now {
+            if input.executes() && input.seen.is_none() && input.begun + SAMPLE <= now {
                 input.seen = Some(now);
             }
         }

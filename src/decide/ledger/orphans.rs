@@ -39,7 +39,7 @@ impl Ledger {
     }
 
     /// Sets the execution in a lane that goes on, or forgets it.
-    pub(super) fn set_orphan(&mut self, id: LaneId, orphan: Option<Orphan>) {
+    pub(crate) fn set_orphan(&mut self, id: LaneId, orphan: Option<Orphan>) {
         let orphans = &mut self.containers[id.container.index()].orphans;
         match orphan {
             Some(orphan) => _ = orphans.insert(id.lane, orphan),

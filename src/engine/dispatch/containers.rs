@@ -291,6 +291,10 @@ impl Dispatch {
                         self.wake_if_drained(&mut state);
                     }
                 }
+                if !goes_on {
+                    // If its map has ended, its lease was taken back as if the next input had begun.
+                    state.ledger.set_orphan(id, None);
+                }
             }
         }
         drop_contained(refused);
