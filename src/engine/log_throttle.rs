@@ -173,7 +173,7 @@ impl LogThrottle {
             }
             Event::Missed(_) => {
                 self.in_a_loop = false; // the end of the loop may be among the missed events
-                // And so may the end of an overload. What was only counted until now is said first.
+                // The end of an overload may be among them too. The overloads so far are logged first.
                 let before = mem::take(&mut self.overloads).end();
                 before.map_or(Detail::InFull { repeats: 0 }, |before| Detail::NextWave { before })
             }

@@ -51,10 +51,10 @@ fn the_last_32_maps_are_remembered_with_their_numbers_and_moments() {
 #[test]
 fn the_oldest_executions_are_shown_with_the_oldest_first() {
     let rig = Rig::of(RateLimited::never().into(), UNCOUNTED, 6);
-    let mut calls = Vec::new();
+    let mut maps = Vec::new();
     for at in [3, 1, 5, 0, 4] {
-        calls.push(rig.call());
-        let run = rig.ask(at).expect("there is a call");
+        maps.push(rig.map_of(1, 1));
+        let run = rig.ask(at).expect("there is an input");
         assert!(run.begin::<u64, u64, u64>().is_some());
         rig.goes_on_for(SECOND);
     }
@@ -64,7 +64,7 @@ fn the_oldest_executions_are_shown_with_the_oldest_first() {
     let since = |seconds| STARTED + SECOND * seconds;
     assert_eq!(oldest, [(3, since(0)), (1, since(1)), (5, since(2)), (0, since(3))]);
     let jobs: Vec<Option<u64>> = snapshot.oldest.iter().map(|oldest| oldest.input.job).collect();
-    assert_eq!(jobs, [1, 2, 3, 4].map(Some), "the calls in the order in which they were made");
+    assert_eq!(jobs, [1, 2, 3, 4].map(Some), "the maps in the order in which they were opened");
     assert_eq!(snapshot.inputs.executing, 5);
     let rows: Vec<(usize, Option<Duration>)> =
         snapshot.rows.iter().map(|row| (row.in_flight, row.executing.as_ref().map(|it| it.since))).collect();

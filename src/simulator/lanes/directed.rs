@@ -9,14 +9,18 @@ use std::time::Duration;
 use crate::base::ids::LaneId;
 use crate::base::ready::ReadyLanes;
 use crate::code::token::Token;
+use crate::data::source::DirectSource;
 use crate::decide::admission::CALLS_MAX_DEFAULT;
 use crate::decide::ledger::Rules;
 use crate::decide::life::Next;
 use crate::decide::limits::{LimitRules, Limits};
 use crate::decide::restart::RateLimited;
 use crate::decide::retries::Retries;
+use crate::decide::window::Window;
 use crate::engine::caller::Caller;
+use crate::engine::consumer::{Consumer, Failures, ReaderGuard};
 use crate::engine::dispatch::{Dispatch, WorkSeeker};
+use crate::engine::map_buffers::{JobSource, Order};
 use crate::engine::open_call::OpenCall;
 use crate::engine::settings::MemoryRules;
 use crate::simulator::host::Simulation;
@@ -193,18 +197,25 @@ fn of_the_inputs_in_flight_in_a_container_a_snapshot_shows_the_oldest() {
     let [(id, generation)] = engine.create()[..] else { panic!("there is one container") };
     assert!(engine.launch(id, generation) && engine.entered(id, generation));
     let mut seeker = WorkSeeker::new(&engine, id, generation);
-    let mut calls = Vec::new();
+    let opened = ReaderGuard::of_map(
+        &engine,
+        JobSource::Direct(DirectSource::new(0..2u64)),
+        (Order::Input, Failures::Yield),
+        Window::Fixed(2),
+        Default::default(),
+        Caller::default(),
+    );
+    let map = Consumer::<u64, u64, u64>::over(opened.expect("it takes maps"));
     for lane in [1, 0] {
-        calls.push(OpenCall::begin::<u64, u64>(&engine, 1, Caller::default(), None, Limits::default()));
         let next = seeker.look(Waker::noop(), LaneId::new(id, lane), &mut Vec::new());
-        let Next::Work(work) = next else { panic!("there is a call") };
+        let Next::Work(work) = next else { panic!("there is an input") };
         assert!(work.run.begin::<u64, u64, u64>().is_some());
         clock.fetch_add(MS.as_nanos() as u64, Ordering::Relaxed);
     }
     let snapshot = engine.snapshot();
-    let shown = snapshot.rows[0].executing.as_ref().and_then(|executing| executing.input.job);
-    assert_eq!((snapshot.rows[0].in_flight, shown), (2, Some(1)), "the first call has the second lane");
-    let jobs: Vec<_> = snapshot.oldest.iter().map(|oldest| oldest.input.job).collect();
-    assert_eq!(jobs, [Some(1), Some(2)]);
-    drop((calls, seeker));
+    let shown = snapshot.rows[0].executing.as_ref().and_then(|executing| executing.input.input);
+    assert_eq!((snapshot.rows[0].in_flight, shown), (2, Some(0)), "the first input has the second lane");
+    let inputs: Vec<_> = snapshot.oldest.iter().map(|oldest| oldest.input.input).collect();
+    assert_eq!(inputs, [Some(0), Some(1)]);
+    drop((map, seeker));
 }
