@@ -415,8 +415,8 @@ pub struct ReadyAll;
 ///
 /// The calls whose messages the supervisor has read before are waited for, and so are the inputs that its
 /// maps have accepted. A map whose outcomes are not taken delays this until its window is full at most. A
-/// map over a source that may block has accepted nothing at first. A function that is idle for one moment after the supervisor has read
-/// this message counts as idle, even if new work comes at once.
+/// map over a source that may block has accepted nothing at first. A function that is idle for one moment
+/// after the supervisor has read this message counts as idle, even if new work comes at once.
 ///
 /// The supervisor goes on meanwhile, and takes other messages. The wait does not keep the function alive. A
 /// function that gives up or ends becomes idle, and the reply is `Ok`. With `do_send` nothing is waited for.
