@@ -1,5 +1,5 @@
 //! Changes that the engine learns of after it has called the ledger: the stages of containers, the ends
-//! of crash loops and hangs, and a container that claims again.
+//! of crash loops and hangs, and a container that claims again. Also the moment at which a crash loop ends.
 
 use crate::base::ids::{ContainerId, Generation};
 use crate::decide::ledger::{ContainerStage, Ledger};

@@ -37,7 +37,7 @@ mod giving_up;
 mod jobs;
 mod lane;
 #[cfg(test)]
-pub(crate) mod lanes;
+mod lanes_tests;
 mod lease;
 mod leased;
 mod leavers;

@@ -1,5 +1,5 @@
 //! Inputs whose code has returned: they are committed as completed, wait for a retry, or have failed
-//! for good.
+//! for good. Also what the restart policy must know of completions, and when.
 
 use std::sync::Arc;
 use std::time::Duration;

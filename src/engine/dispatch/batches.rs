@@ -1,4 +1,5 @@
-//! The batches of containers under the lock: to put one together, and to know the input that executes alone.
+//! The batches of containers under the lock: the arrivals that a batch waits for, its parts as they are put
+//! together, end and come back, and the input that executes alone.
 
 use crate::base::ids::{ContainerId, Generation, JobId, LaneId};
 use crate::base::position::Position;
