@@ -13,12 +13,15 @@ mod actors;
 mod harness;
 mod workers;
 
+use std::convert::Infallible;
+use std::future::pending;
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use futures::executor::block_on;
 use futures::{StreamExt, stream};
-use longshore::App;
+use longshore::{App, Limits};
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::{JoinHandle, spawn_blocking};
 
@@ -41,6 +44,7 @@ fn main() {
     one_by_one(&mut harness);
     at_once(&mut harness);
     given_up(&mut harness);
+    limits(&mut harness);
 }
 
 /// A function with one container.
@@ -167,4 +171,60 @@ fn given_up(harness: &mut Harness) {
     drop(gate);
     assert_eq!(first.wait().expect("nothing fails here"), 0);
     block_on(held).expect("no panic");
+}
+
+/// How late a timeout and a deadline are noticed, by the moment at which the caller has its outcome.
+fn limits(harness: &mut Harness) {
+    let n = harness.inputs(200);
+    let began = Arc::new(Mutex::new(Instant::now()));
+    let begins = Arc::clone(&began);
+    let app = App::ephemeral("bench");
+    let stuck = app.function_async("stuck", async move |_: &u64| {
+        *begins.lock().expect("it does not panic") = Instant::now();
+        pending::<Result<u64, Infallible>>().await
+    });
+    let stuck: Ours = ours::start_with(1, stuck);
+    let measures = [
+        Measure { name: "p50", unit: "µs", goal: Goal::AtMost(2_000.0) },
+        // 2 ms, and a slice of the system's scheduler.
+        Measure { name: "p99", unit: "µs", goal: Goal::AtMost(5_000.0) },
+    ];
+    // Limits of many lengths, because the timers of the runtime have a unit of a millisecond.
+    let length = |n: u64| Duration::from_micros(2_000 + n * 271 % 1_000);
+    harness
+        .question("a timeout is noticed late by", n)
+        .measures(&measures)
+        .ours(|| {
+            late(n, |n| {
+                let limit = length(n);
+                let failure = stuck.call_within(n, Limits::new().timeout(limit)).wait();
+                assert!(failure.expect_err("it never returns").is_timed_out());
+                *began.lock().expect("it does not panic") + limit
+            })
+        })
+        .ask();
+    harness
+        .question("a deadline is noticed late by", n)
+        .measures(&measures)
+        .ours(|| {
+            late(n, |n| {
+                let limit = length(n);
+                let passes = Instant::now() + limit;
+                let failure = stuck.call_within(n, Limits::new().deadline(limit)).wait();
+                assert!(failure.expect_err("it never returns").is_past_deadline());
+                passes
+            })
+        })
+        .ask();
+}
+
+/// By how much calls return late. `call` returns the moment at which it was to return.
+fn late(calls: u64, call: impl Fn(u64) -> Instant) -> Reading {
+    let begun = Instant::now();
+    let one = |n| {
+        let moment = call(n);
+        moment.elapsed()
+    };
+    let late = (0..calls).map(one).collect();
+    delays(begun.elapsed(), late)
 }

@@ -2,6 +2,7 @@
 //! side is a process of its own, and ends while all of its inputs sleep.
 
 use std::convert::Infallible;
+use std::pin::pin;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -92,30 +93,30 @@ impl Before {
     }
 }
 
-/// The number of inputs that have begun.
+/// The number of inputs that sleep.
 #[derive(Clone, Default)]
-struct Begun(Arc<AtomicU64>);
+struct Asleep(Arc<AtomicU64>);
 
-impl Begun {
+impl Asleep {
     fn one(&self) {
-        self.0.fetch_add(1, Ordering::Relaxed);
+        self.0.fetch_add(1, Ordering::Release);
     }
 
     fn wait_for(&self, inputs: u64) {
-        while self.0.load(Ordering::Relaxed) < inputs {
-            thread::sleep(Duration::from_millis(1));
+        while self.0.load(Ordering::Acquire) < inputs {
+            thread::yield_now();
         }
-        // The last one has begun, and is about to sleep.
-        thread::sleep(Duration::from_millis(20));
     }
 }
 
 fn in_flight(inputs: u64) -> ! {
-    let begun = Begun::default();
-    let begins = begun.clone();
+    let asleep = Asleep::default();
+    let falls = asleep.clone();
     let work = async move |n: &u64| {
-        begins.one();
-        sleep(SLEEP).await;
+        let mut sleeps = pin!(sleep(SLEEP));
+        _ = futures::poll!(sleeps.as_mut()); // the runtime has its timer now
+        falls.one();
+        sleeps.await;
         Ok::<u64, Infallible>(*n)
     };
     let future = size_of_val(&work(&0));
@@ -126,17 +127,19 @@ fn in_flight(inputs: u64) -> ! {
     let function = ours::start_with(WORKERS, function);
     let mut outcomes = function.map(0..inputs).into_iter();
     thread::spawn(move || outcomes.next().is_some());
-    begun.wait_for(inputs);
+    asleep.wait_for(inputs);
     before.report(inputs, future)
 }
 
 fn in_a_join_set(inputs: u64) -> ! {
-    let begun = Begun::default();
+    let asleep = Asleep::default();
     let work = |n: u64| {
-        let begins = begun.clone();
+        let falls = asleep.clone();
         async move {
-            begins.one();
-            sleep(SLEEP).await;
+            let mut sleeps = pin!(sleep(SLEEP));
+            _ = futures::poll!(sleeps.as_mut());
+            falls.one();
+            sleeps.await;
             n
         }
     };
@@ -147,6 +150,6 @@ fn in_a_join_set(inputs: u64) -> ! {
     for n in 0..inputs {
         tasks.spawn_on(work(n), runtime.handle());
     }
-    begun.wait_for(inputs);
+    asleep.wait_for(inputs);
     before.report(inputs, future)
 }

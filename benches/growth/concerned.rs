@@ -6,7 +6,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use longshore::{App, ContainerId, RateLimited};
+use futures::FutureExt;
+use futures::executor::block_on;
+use futures::future::join_all;
+use futures::stream::StreamExt;
+use longshore::{App, ContainerId, Context, RateLimited};
 
 use crate::harness::Harness;
 use crate::harness::goal::Goal;
@@ -26,6 +30,7 @@ pub(crate) fn ask(harness: &mut Harness) {
     queued_calls(harness);
     idle_containers(harness);
     other_functions(harness);
+    batches(harness);
 }
 
 /// A map beside open maps whose consumers have paused.
@@ -200,4 +205,83 @@ fn other_functions(harness: &mut Harness) {
         Reading { took: begun.elapsed(), figures: vec![longest.as_nanos() as f64 / 1000.0] }
     };
     harness.question("while a job of 1e6 inputs is aborted", n).measures(&measures).ours(longest).ask();
+}
+
+/// The largest batch.
+const BATCH_MAX: u64 = 65_536;
+
+/// A batch waits for this long until it is full.
+const FULL: Duration = Duration::from_secs(600);
+
+/// A function of one container that executes batches of this many inputs, and waits until each is full.
+fn of_batches(size: u64, code: impl Fn() + Send + Sync + 'static) -> Ours {
+    let app = App::ephemeral("bench");
+    let outputs = move |inputs: &[&u64]| {
+        code();
+        inputs.iter().map(|n| Ok(**n)).collect()
+    };
+    let builder = app.batch("batches", outputs).batch_size(size as usize).batch_wait(FULL);
+    ours::start_with(1, builder.restart(RateLimited::never()))
+}
+
+/// Calls and maps of one input that are in one batch.
+fn batches(harness: &mut Harness) {
+    let [few, many] = [100, harness.inputs(100_000).min(BATCH_MAX)];
+    let times = |size: u64| (many / size).clamp(1, 100) as u32;
+
+    let calls = |size: u64| {
+        let function = of_batches(size, || ());
+        let run = move |()| {
+            let calls: Vec<_> = (0..size).map(|n| function.call(n)).collect();
+            calls.into_iter().map(|call| call.wait().expect("nothing fails here")).sum::<u64>()
+        };
+        timed(size, times(size), || (), run, |sum| _ = black_box(sum))
+    };
+    harness
+        .question("a call of one batch, of 65 536", many)
+        .ours(calls(many))
+        .rival("itself, of 1e2", &[GOAL], calls(few))
+        .ask();
+
+    let cancelled = |size: u64| {
+        let function = of_batches(size, || {
+            let context = Context::current().expect("inside a container");
+            while !context.is_cancelled() {
+                thread::sleep(Duration::from_micros(100));
+            }
+        });
+        let prepare = move || {
+            let calls: Vec<_> = (0..size).map(|n| function.call(n)).collect();
+            while function.status().executing != size {
+                thread::sleep(Duration::from_millis(1));
+            }
+            calls
+        };
+        timed(size, times(size), prepare, drop, |()| ())
+    };
+    harness
+        .question("a cancelled call of one batch, of 65 536", many)
+        .ours(cancelled(many))
+        .rival("itself, of 1e2", &[GOAL], cancelled(few))
+        .ask();
+
+    // A call waits with the maps. Without it the batch would not wait, because each map is at its end.
+    let maps = |size: u64| {
+        let function = of_batches(size, || ());
+        let run = move |()| {
+            let call = function.call(0);
+            let mut maps: Vec<_> = (1..size).map(|n| function.map(vec![n])).collect();
+            // The first poll begins a map. The last one makes the batch full.
+            let early = maps.iter_mut().filter_map(|map| map.next().now_or_never()).count();
+            assert!(early <= 1, "only the map that completes the batch may have its outcome at once");
+            drop(block_on(join_all(maps.iter_mut().map(StreamExt::next))));
+            call.wait().expect("nothing fails here")
+        };
+        timed(size, times(size), || (), run, |output| _ = black_box(output))
+    };
+    harness
+        .question("a map of one input in one batch, of 65 536", many)
+        .ours(maps(many))
+        .rival("itself, of 1e2", &[GOAL], maps(few))
+        .ask();
 }

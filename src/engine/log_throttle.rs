@@ -340,6 +340,15 @@ mod tests {
     }
 
     #[test]
+    fn each_kind_of_limit_has_a_storm_of_its_own() {
+        let mut throttle = LogThrottle::default();
+        for event in [timed_out(false), timed_out(true), expired(3)] {
+            assert_eq!(throttle.admit(&event, at(0)), in_full(0));
+            assert_eq!(throttle.admit(&event, at(1)), Detail::Folded);
+        }
+    }
+
+    #[test]
     fn the_first_crash_of_each_kind_is_logged_in_full() {
         let mut throttle = LogThrottle::default();
         assert_eq!(throttle.admit(&crash(1), at(0)), in_full(0));

@@ -6,9 +6,11 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use crate::base::ids::LaneId;
-use crate::code::token::Token;
+use crate::code::token::{self, Token};
+use crate::contain::unwind::contain;
 use crate::data::source::DirectSource;
 use crate::decide::admission::CALLS_MAX_DEFAULT;
+use crate::decide::life::Next;
 use crate::decide::limits::{LimitRules, Limits};
 use crate::decide::window::Window;
 use crate::engine::caller::Caller;
@@ -16,6 +18,7 @@ use crate::engine::consumer::outcome_of_call;
 use crate::engine::dispatch::Wait;
 use crate::engine::log_lines::said;
 use crate::engine::map_buffers::JobSource;
+use crate::engine::messages::Notice;
 use crate::engine::open_call::OpenCall;
 use crate::simulator::rig::{Rig, execute};
 use crate::values::event::Event;
@@ -64,6 +67,7 @@ impl Rig {
     /// The containers that hang, and the threads that are left behind.
     fn stuck(&self) -> (usize, usize) {
         let containers = self.engine.status().containers;
+        assert_eq!(self.engine.snapshot().containers, containers);
         (containers.hung, containers.abandoned)
     }
 }
@@ -252,6 +256,156 @@ fn an_overload_is_told_when_it_begins_once_a_second_and_when_it_is_over() {
     let lines = said(|| rig.engine.ended_with(rig.engine.report()));
     assert_eq!(messages(&lines), ["INFO no longer overloaded"], "the end of the function ends it");
     drop(calls);
+}
+
+#[test]
+fn an_overload_that_was_over_before_its_review_ends_before_the_next_one_begins() {
+    let rig = Rig::limited(LimitRules::default(), 1, 8, 1);
+    let call = rig.call();
+    let lines = said(|| {
+        for _ in 0..2 {
+            let begun =
+                OpenCall::begin::<u64, u64>(&rig.engine, 1, Caller::default(), None, Limits::default());
+            assert!(begun.is_err(), "there is no room");
+            rig.passes(30 * SECOND);
+        }
+    });
+    let told = ["WARN calls refused", "INFO no longer overloaded", "WARN calls refused"];
+    assert_eq!(messages(&lines), told, "{lines:#?}");
+    drop(call);
+}
+
+#[test]
+fn a_function_that_stops_is_not_exhausted() {
+    let rig = Rig::limited(timeout(), CALLS_MAX_DEFAULT, 1, 1);
+    let mut calls = Vec::new();
+    let lines = said(|| {
+        calls.push(rig.gets_stuck(0));
+        rig.engine.stop();
+        rig.passes(GRACE);
+        rig.engine.look_at_limits();
+    });
+    assert_eq!(rig.stuck(), (0, 1));
+    assert_eq!(messages(&lines), ["INFO attempt timed out", "WARN container crashed"], "{lines:#?}");
+}
+
+#[test]
+fn a_function_that_was_aborted_looks_at_no_limit() {
+    let limits = LimitRules { deadline: Some(SECOND), ..timeout() };
+    let rig = Rig::limited(limits, CALLS_MAX_DEFAULT, 8, 2);
+    let call = rig.gets_stuck(0);
+    let more = rig.call();
+    assert!(rig.ask(1).is_some());
+    assert!(rig.engine.look_at_limits().is_some(), "its code has time to return");
+    rig.engine.abort();
+    assert_eq!(rig.engine.look_at_limits(), None);
+    rig.passes(GRACE);
+    assert_eq!(rig.engine.look_at_limits(), None);
+    assert_eq!(rig.engine.status().crashes, 0);
+    drop((call, more));
+}
+
+#[test]
+fn only_code_whose_attempt_was_cut_is_interrupted_and_only_in_its_generation() {
+    let rig = Rig::limited(timeout(), CALLS_MAX_DEFAULT, 8, 1);
+    let (id, generation) = rig.containers[0];
+    let token = Arc::new(Token::of_no_thread(None));
+    assert!(rig.engine.register_token(id, generation, &token), "the generation is not over");
+    let is_interrupted = || rig.engine.is_interrupted(LaneId::from(id), generation);
+    assert!(!is_interrupted());
+    let cut = rig.gets_stuck(0);
+    assert!(is_interrupted());
+    let call = rig.call();
+    assert!(rig.engine.kill(id).is_some());
+    let [(_, second)] = rig.engine.create()[..] else { panic!("the container is created anew") };
+    assert!(rig.engine.launch(id, second));
+    let token = Arc::new(Token::of_no_thread(None));
+    assert!(rig.engine.register_token(id, second, &token) && rig.engine.entered(id, second));
+    let Next::Work(work) = rig.engine.try_next(id, second, |_| ()).0 else { panic!("the call waits") };
+    assert!(work.run.begin::<u64, u64, u64>().is_some());
+    rig.passes(TIMEOUT);
+    rig.engine.look_at_limits();
+    assert!(rig.engine.is_interrupted(LaneId::from(id), second) && !is_interrupted());
+    drop((cut, call));
+}
+
+#[test]
+fn the_supervisor_reviews_the_log_after_attempts_were_cut_and_not_after_each_look() {
+    let rig = Rig::limited(timeout(), CALLS_MAX_DEFAULT, 8, 1);
+    let reviews = || {
+        let notices = std::mem::take(&mut *rig.notices.lock().unwrap_or_else(PoisonError::into_inner));
+        notices.into_iter().filter(|notice| matches!(notice, Notice::Folds)).count()
+    };
+    rig.engine.look_at_limits();
+    assert_eq!(reviews(), 0);
+    let call = rig.gets_stuck(0);
+    assert_eq!(reviews(), 1);
+    rig.engine.look_at_limits();
+    assert_eq!(reviews(), 0);
+    drop(call);
+}
+
+#[test]
+fn code_that_unwinds_from_a_checkpoint_has_a_little_longer() {
+    let rig = Rig::limited(timeout(), CALLS_MAX_DEFAULT, 8, 1);
+    let (id, generation) = rig.containers[0];
+    let token = Arc::new(Token::of_no_thread(None));
+    assert!(rig.engine.register_token(id, generation, &token), "the generation is not over");
+    let call = rig.gets_stuck(0);
+    let unwound = token::with_current(Some(Arc::clone(&token)), || contain(token::checkpoint));
+    assert!(unwound.is_err() && token.is_interrupted());
+    for (crashes, left) in [(0, 0), (1, 1), (1, 1)] {
+        rig.passes(GRACE);
+        rig.engine.look_at_limits();
+        assert_eq!((rig.engine.status().crashes, rig.stuck()), (crashes, (0, left)));
+    }
+    drop(call);
+}
+
+#[test]
+fn an_enter_that_takes_too_long_is_left_behind_unless_too_many_threads_are() {
+    let limits = LimitRules { enter_timeout: Some(TIMEOUT), ..LimitRules::default() };
+    for (abandoned_max, ended) in [(2, (2, 2)), (1, (1, 1))] {
+        let rig = Rig::limited(limits, CALLS_MAX_DEFAULT, abandoned_max, 2);
+        let starts = |at: usize| {
+            let (id, before) = rig.containers[at];
+            let generation = rig.engine.enter_anew(id, before).expect("its thread begins again");
+            let token = Arc::new(Token::of_no_thread(None));
+            assert!(rig.engine.register_token(id, generation, &token), "the generation is not over");
+        };
+        starts(0);
+        rig.passes(TIMEOUT - MS);
+        rig.engine.look_at_limits();
+        assert_eq!(rig.engine.status().crashes, 0);
+        rig.passes(MS);
+        rig.engine.look_at_limits();
+        assert_eq!((rig.engine.status().crashes, rig.stuck().1), (1, 1));
+        starts(1);
+        rig.passes(TIMEOUT);
+        rig.engine.look_at_limits();
+        assert_eq!((rig.engine.status().crashes, rig.stuck().1), ended, "with room for {abandoned_max}");
+    }
+}
+
+#[test]
+fn only_inputs_whose_deadlines_have_passed_are_cut() {
+    let deadline = LimitRules { deadline: Some(SECOND), ..LimitRules::default() };
+    let rig = Rig::limited(deadline, CALLS_MAX_DEFAULT, 8, 2);
+    let mut map = rig.map_of(3, 2);
+    execute(&rig.ask(0).expect("the first input"));
+    let second = rig.ask(1).expect("the second input, which was accepted with it");
+    assert!(second.begin::<u64, u64, u64>().is_some());
+    rig.passes(SECOND / 2);
+    assert!(rig.ask(0).is_none(), "the window is full");
+    assert!(map.poll_next(Wait::Try).is_ready(), "which makes room for the third");
+    let third = rig.ask(0).expect("the third input");
+    assert!(third.begin::<u64, u64, u64>().is_some());
+    rig.passes(SECOND / 2);
+    rig.engine.look_at_limits();
+    assert!(second.is_fenced() && !third.is_fenced());
+    rig.passes(SECOND / 2);
+    rig.engine.look_at_limits();
+    assert!(third.is_fenced());
 }
 
 #[test]

@@ -15,6 +15,9 @@ use crate::engine::host::Host;
 use crate::simulator::events::Heard;
 use crate::values::event::Event;
 
+/// The moment at which a simulated function was started, on the clock of snapshots.
+pub(super) const STARTED: Duration = Duration::from_secs(1_000_000);
+
 #[derive(Default)]
 pub(super) struct Simulation {
     /// In nanoseconds since the function was started; the simulator moves it on.
@@ -29,7 +32,7 @@ impl Host for Simulation {
     }
 
     fn started(&self) -> Duration {
-        Duration::ZERO
+        STARTED
     }
 
     fn instant(&self, _: Time) -> Instant {

@@ -10,7 +10,7 @@ use crate::engine::messages::Notice;
 use crate::simulator::course::Course;
 
 /// The shortest time between two acts of the supervisor, as in `engine/supervisor.rs`.
-const PAUSE_MIN: Duration = Duration::from_micros(100);
+pub(super) const PAUSE_MIN: Duration = Duration::from_micros(100);
 
 /// The notices of the supervisor, and the moments at which it acts by itself.
 pub(super) struct Office {

@@ -93,6 +93,12 @@ impl Rig {
         Self::by(rules, memory)
     }
 
+    /// A rig that executes batches with these limits of time, and whose containers are all live and asleep.
+    pub(super) fn of_timed_batches(batching: Batching, limits: LimitRules, containers: usize) -> Self {
+        let rules = Rules { limits, ..rules(RateLimited::never().into(), containers, Some(batching)) };
+        Self::by(rules, UNCOUNTED)
+    }
+
     /// A rig that may give up, whose `enter` has this limit, and in which one thread may be left behind. The
     /// containers are all live and asleep.
     pub(super) fn entering_within(limit: Duration, containers: usize) -> Self {

@@ -76,9 +76,6 @@ impl Ledger {
     /// The thread of a container is left behind in the code of the scene's culprit. If that is an attempt
     /// that was cut, its input has left a thread behind. An input that has left too many ends.
     pub(super) fn is_left_behind(&mut self, scene: &Scene, leaving: Leaving) -> Option<AfterCrash> {
-        if !leaving.abandoned || !self.limits.is_used {
-            return None;
-        }
         let limit = self.limit_of(scene.culprit?);
         let LaneLimit::Leaving(Leaver { retry: Some((input, _)), .. }) = limit else { return None };
         let record = self.jobs.get_mut(&input.job)?.record_mut(input.index)?;
@@ -92,7 +89,7 @@ impl Ledger {
     /// A container has died. If that counted towards the restart policy, it did so for the attempt that was
     /// cut and in whose code the thread was.
     pub(super) fn leaver_counts(&mut self, scene: &Scene, counted: bool, now: Time) {
-        let Some(lane) = scene.culprit.filter(|_| counted && self.limits.is_used) else { return };
+        let Some(lane) = scene.culprit.filter(|_| counted) else { return };
         if let LaneLimit::Leaving(Leaver { retry: Some((input, _)), .. }) = self.limit_of(lane)
             && let Some(record) = self.jobs.get_mut(&input.job).and_then(|job| job.record_mut(input.index))
         {

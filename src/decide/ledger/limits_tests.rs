@@ -94,6 +94,17 @@ fn the_engine_looks_at_an_attempt_at_its_limit_and_not_before() {
 }
 
 #[test]
+fn a_call_with_the_timeout_of_its_function_has_no_deadline_and_keeps_nothing_of_its_own() {
+    let mut rig = timing(1, 0, LimitRules::default());
+    let [plain, own] = [(); 2].map(|()| rig.call());
+    rig.ledger.limit(plain, Limits::new());
+    assert!(!rig.ledger.has_deadline(plain) && rig.ledger.limits.calls.is_empty());
+    rig.ledger.limit(own, Limits::new().deadline(50 * MS));
+    assert!(rig.ledger.has_deadline(own) && !rig.ledger.has_deadline(plain));
+    assert_eq!(rig.ledger.limits.calls.len(), 1);
+}
+
+#[test]
 fn an_attempt_that_ends_is_not_looked_at() {
     let mut rig = timing(1, 0, LimitRules::default());
     rig.enters(FIRST, START);
@@ -234,6 +245,64 @@ fn a_cut_attempt_spends_a_retry_which_waits_for_its_delay_and_for_the_code_to_co
         assert_eq!((counts.failed, counts.retried, counts.pending()), (1, 1, 0));
         assert_eq!(rig.ledger.totals().timed_out, 2);
     }
+}
+
+#[test]
+fn an_attempt_that_is_cut_before_its_timeout_is_not_looked_at_for_that() {
+    let mut rig = timing(1, 1, LimitRules::default());
+    rig.enters(FIRST, START);
+    call(&mut rig, START);
+    let lane = begins(&mut rig, FIRST, START);
+    assert_eq!(rig.ledger.arm(), Some(at(100)));
+    rig.ledger.cut(lane, Position { at: 0, begun: true }, CutBy::Deadline(60 * MS), at(60));
+    assert_eq!(rig.ledger.arm(), Some(at(110)), "only its code is looked at");
+}
+
+#[test]
+fn a_crash_in_code_that_was_cut_counts_from_its_first_death_that_counted() {
+    let restart = RateLimited::new().max_crashes(9).into();
+    let limits = LimitRules { timeout: Some(100 * MS), ..LimitRules::default() };
+    let retries = Retries::new(5).initial_delay(Duration::ZERO);
+    let mut rig = Rig::of(Rules { limits, retries, restart, ..rules(1) });
+    let job = call(&mut rig, START);
+    for time in [1_000, 2_000] {
+        rig.enters(FIRST, at(time));
+        let lane = begins(&mut rig, FIRST, at(time));
+        assert!(matches!(cut(&mut rig, lane, at(time + 100)), AfterCut::Retry { .. }));
+        dies_stuck(&mut rig, lane, Leaving { abandoned: false, pressure: Pressure::None }, at(time + 150));
+        let record = rig.ledger.record(InputId { job, index: 0 }).expect("it waits for its retry");
+        assert_eq!(record.counted, Some(at(1_150)), "the second death is the same trouble");
+    }
+}
+
+#[test]
+fn only_inputs_before_the_end_are_taken_from_what_was_given_back() {
+    let mut rig = Rig::of(rules(2));
+    let map = rig.map(9, 2);
+    for id in [FIRST, SECOND] {
+        rig.enters(id, START);
+        rig.takes(id, START);
+    }
+    for id in [FIRST, SECOND] {
+        rig.ledger.released(id, START);
+    }
+    assert_eq!(rig.ledger.take_waiting(map, 0), []);
+    assert_eq!(rig.ledger.take_waiting(map, 1), [Span { first: 0, len: 1 }]);
+    assert_eq!(rig.ledger.take_waiting(map, 1), []);
+    assert_eq!(rig.ledger.take_waiting(map, 2), [Span { first: 1, len: 1 }]);
+}
+
+#[test]
+fn the_history_of_an_input_is_forgotten_once_its_outcome_is_made() {
+    let mut rig = timing(1, 1, LimitRules::default());
+    rig.enters(FIRST, START);
+    let job = call(&mut rig, START);
+    let lane = begins(&mut rig, FIRST, START);
+    cut(&mut rig, lane, at(100));
+    let input = InputId { job, index: 0 };
+    assert!(rig.ledger.record(input).is_some());
+    rig.ledger.forget_record(input);
+    assert!(rig.ledger.record(input).is_none());
 }
 
 #[test]

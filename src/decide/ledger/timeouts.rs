@@ -23,7 +23,7 @@ use crate::decide::time::Time;
 use crate::values::crash::{Crash, Previous};
 
 /// The time after which a lease of several inputs is looked at again. It is as long as the work of a claim,
-/// so that most leases are over before their first look.
+/// so that most leases are over before their first look. It is at most half of any timeout.
 const SAMPLE: Duration = Duration::from_micros(500);
 
 /// The limit at which an attempt is cut.
@@ -63,17 +63,16 @@ impl Ledger {
         }
         let Some(lease) = self.lease(id) else { return };
         let Some(limit) = self.timeout_of(lease.job) else { return };
-        let at = now + if lease.span.len > self.batch_size() { SAMPLE.min(limit / 2) } else { limit };
+        let at = now + if lease.span.len > self.batch_size() { SAMPLE } else { limit };
         self.look_at(id, LaneLimit::Running { at, limit, index: lease.span.first, since: now });
     }
 
     pub(super) fn look_at(&mut self, id: LaneId, limit: LaneLimit) {
+        if let Some(at) = self.set_limit(id, limit).at() {
+            self.limits.lanes.remove(&(at, id));
+        }
         if let Some(at) = limit.at() {
             self.limits.lanes.insert((at, id));
-        }
-        let before = self.set_limit(id, limit);
-        if let Some(at) = before.at().filter(|at| limit.at() != Some(*at)) {
-            self.limits.lanes.remove(&(at, id));
         }
     }
 
@@ -113,7 +112,7 @@ impl Ledger {
                     }
                     // It was not seen before, and has executed for less than the time since the last look.
                     Some(at) => {
-                        let next = if has_more { SAMPLE.min(limit / 2) } else { limit };
+                        let next = if has_more { SAMPLE } else { limit };
                         self.look_at(id, running(now + next, at, now));
                         LaneStep::Wait
                     }

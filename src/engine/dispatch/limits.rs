@@ -29,8 +29,8 @@ impl Dispatch {
     pub(crate) fn look_at_limits(&self) -> Option<Duration> {
         let mut state = self.lock();
         let now = self.now();
-        while state.broken.is_none()
-            && state.ledger.mode() < Mode::Aborted
+        let is_over = |state: &State| state.broken.is_some() || state.ledger.mode() == Mode::Aborted;
+        while !is_over(&state)
             && let Some(due) = state.ledger.take_due_limit(now)
         {
             match due {
@@ -39,7 +39,7 @@ impl Dispatch {
                 DueLimit::Enter(id) => self.look_at_enter(&mut state, id, now),
             }
         }
-        if state.broken.is_some() || state.ledger.mode() == Mode::Aborted {
+        if is_over(&state) {
             return None;
         }
         if !state.events.is_empty() {
@@ -61,7 +61,7 @@ impl Dispatch {
         match state.ledger.lane_step(lane, executing, now) {
             LaneStep::Wait => {}
             LaneStep::Shorten(index) => {
-                state.shorten(lane, index + 1, None, now);
+                state.shorten(lane, index, None, now); // it executes, so the lease ends after it
                 self.wake_one(state);
             }
             LaneStep::Cut(index, limit) => self.time_out(state, lane, index, limit, now),
@@ -76,7 +76,8 @@ impl Dispatch {
         }
         let job = state.ledger.lease(lane).expect("an attempt with a timeout has its lease").job;
         let Some(position) = state.fence(lane, now) else { return };
-        if position.begun && position.at == index {
+        // It had begun when it was looked at, so it has not ended if the run is still there.
+        if position.at == index {
             self.cut(state, lane, position, CutBy::Timeout(limit), now);
         } else {
             state.ledger.recalled(lane, Some(position), now); // it was in time

@@ -14,11 +14,13 @@ use crate::data::prefetch::PrefetchQueue;
 use crate::data::shape::Why;
 use crate::decide::ledger::{Batching, Retryable};
 use crate::decide::life::Next;
+use crate::decide::limits::LimitRules;
 use crate::decide::restart::Restart;
 use crate::engine::dispatch::{FeederEnd, Wait, Work};
 use crate::engine::map_buffers::JobSource;
 use crate::simulator::rig::Rig;
 use crate::values::crash::{Death, Panic};
+use crate::values::event::Event;
 
 const MS: Duration = Duration::from_millis(1);
 
@@ -251,8 +253,10 @@ fn a_batch_waits_from_the_moment_at_which_its_first_input_came_although_all_were
     pass(&rig, 10 * MS);
     let busy = ask(&rig, 0);
     begin(&busy);
-    let (map, call) = (rig.map_of(1, 10), rig.call());
-    pass(&rig, 10 * MS);
+    let map = rig.map_of(1, 10);
+    pass(&rig, 5 * MS);
+    let call = rig.call();
+    pass(&rig, 5 * MS);
     let outcome = busy[0].run.active_at::<u64, u64, u64>(0).publish(1);
     assert_eq!(outcome, Ok(Advance::Last));
     assert_eq!(ask(&rig, 0).len(), 2, "they have waited for long enough");
@@ -340,4 +344,43 @@ fn a_retry_that_came_due_while_all_were_busy_has_waited_since_then() {
     pass(&rig, 15 * MS);
     assert_eq!(ask(&rig, 0).len(), 1, "it was due ten milliseconds ago");
     drop(call);
+}
+
+#[test]
+fn a_batch_that_times_out_is_told_once_and_the_part_that_had_not_begun_waits_again_at_once() {
+    let limits = LimitRules { timeout: Some(20 * MS), ..LimitRules::default() };
+    let rig = Rig::of_timed_batches(Batching { size: 3, wait: Duration::ZERO }, limits, 2);
+    let calls = [rig.call(), rig.call(), rig.call()];
+    let batch = ask(&rig, 0);
+    begin(&batch[..2]);
+    pass(&rig, 20 * MS);
+    rig.engine.look_at_limits();
+    assert!(batch.iter().all(|work| work.run.is_fenced()));
+    let told = rig.heard.lock().expect("no test panics with it");
+    let cuts: Vec<bool> = told
+        .iter()
+        .filter_map(|(event, _)| match event {
+            Event::TimedOut { is_retried, .. } => Some(*is_retried),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(cuts, [true], "it is not known which input is slow");
+    drop(told);
+    assert_eq!(rig.engine.snapshot().batches.map(|batches| (batches.size, batches.inputs)), Some((3, 2)));
+    let jobs = |batch: &[Work]| batch.iter().map(|work| work.lease.job).collect::<Vec<_>>();
+    assert_eq!(jobs(&ask(&rig, 1)), [calls[2].0.job]);
+    assert!(ask(&rig, 0).len() == 1, "the code has returned, and the first half is replayed");
+}
+
+#[test]
+fn code_that_goes_on_after_its_map_is_named_by_its_crash_if_it_had_one_input() {
+    for (inputs, is_named) in [(1, true), (2, false)] {
+        let rig = batches_of(2, Duration::ZERO, 1);
+        let map = rig.map_of(inputs, 2);
+        begin(&ask(&rig, 0));
+        drop(map);
+        crash(&rig, 0);
+        let (_, last) = rig.engine.status().last_crash.expect("it has crashed");
+        assert_eq!(last.executing.is_some(), is_named, "of {inputs} inputs");
+    }
 }

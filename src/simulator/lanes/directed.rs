@@ -186,3 +186,25 @@ fn the_input_in_whose_code_a_thread_is_stuck_is_named_and_not_the_one_that_was_c
         drop((left, first, second));
     }
 }
+
+#[test]
+fn of_the_inputs_in_flight_in_a_container_a_snapshot_shows_the_oldest() {
+    let (engine, clock) = engine(1, LimitRules::default());
+    let [(id, generation)] = engine.create()[..] else { panic!("there is one container") };
+    assert!(engine.launch(id, generation) && engine.entered(id, generation));
+    let mut seeker = WorkSeeker::new(&engine, id, generation);
+    let mut calls = Vec::new();
+    for lane in [1, 0] {
+        calls.push(OpenCall::begin::<u64, u64>(&engine, 1, Caller::default(), None, Limits::default()));
+        let next = seeker.look(Waker::noop(), LaneId::new(id, lane), &mut Vec::new());
+        let Next::Work(work) = next else { panic!("there is a call") };
+        assert!(work.run.begin::<u64, u64, u64>().is_some());
+        clock.fetch_add(MS.as_nanos() as u64, Ordering::Relaxed);
+    }
+    let snapshot = engine.snapshot();
+    let shown = snapshot.rows[0].executing.as_ref().and_then(|executing| executing.input.job);
+    assert_eq!((snapshot.rows[0].in_flight, shown), (2, Some(1)), "the first call has the second lane");
+    let jobs: Vec<_> = snapshot.oldest.iter().map(|oldest| oldest.input.job).collect();
+    assert_eq!(jobs, [Some(1), Some(2)]);
+    drop((calls, seeker));
+}

@@ -85,10 +85,10 @@ impl Driver {
         }
     }
 
-    /// The input that is executing, unless its run is fenced.
-    pub(super) fn executing(&self) -> Option<u64> {
+    /// The input that is executing, and since when, unless its run is fenced.
+    pub(super) fn executing(&self) -> Option<(u64, Time)> {
         match &self.phase {
-            Phase::Executing(task) if !task.run.is_fenced() => Some(task.input),
+            Phase::Executing(task) if !task.run.is_fenced() => Some((task.input, task.began)),
             _ => None,
         }
     }

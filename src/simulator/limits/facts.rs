@@ -1,13 +1,17 @@
 //! The facts about inputs that a world with limits records by itself, and what the supervisor's looks at the
 //! limits must do by them.
 
+use std::collections::BTreeMap;
+
 use crate::base::ids::{ContainerId, Generation};
 use crate::data::failure::Cause;
+use crate::decide::time::Time;
 use crate::simulator::course::Course;
 use crate::simulator::fates::answer;
 use crate::simulator::left_behind::LeftBehind;
 use crate::simulator::limits::code::{Driver, Phase};
 use crate::simulator::limits::{LAG, LimitWorld};
+use crate::simulator::office::PAUSE_MIN;
 use crate::simulator::takers::Outcome;
 use crate::simulator::time_facts::{CutEvent, TimeFacts};
 
@@ -113,7 +117,7 @@ impl LimitWorld<'_> {
         let now = self.now();
         let before: Vec<(ContainerId, Generation)> =
             self.drivers.iter().map(|driver| (driver.id, driver.living.generation())).collect();
-        let executing: Vec<u64> = self.drivers.iter().filter_map(Driver::executing).collect();
+        let executing: BTreeMap<u64, Time> = self.drivers.iter().filter_map(Driver::executing).collect();
         let goes_on = |world: &Self| world.engine.under_lock(|state| state.ledger.goes_on());
         let went_on = goes_on(self);
         CutEvent::take_all(&self.heard, &self.takers);
@@ -121,7 +125,10 @@ impl LimitWorld<'_> {
         let goes_on = (goes_on(self) == went_on).then_some(went_on);
         for CutEvent { input, attempt, cut } in CutEvent::take_all(&self.heard, &self.takers) {
             self.log(|| format!("{input:x} is cut: {cut:?}"));
-            assert!(executing.contains(&input), "{input:x} is cut, and does not execute");
+            let began =
+                executing.get(&input).unwrap_or_else(|| panic!("{input:x} is cut, and does not execute"));
+            let is_late = !cut.is_deadline && now > *began + cut.limit + LAG + PAUSE_MIN;
+            assert!(!is_late, "{input:x} is cut at {now:?}, and began at {began:?}: {cut:?}");
             let record = self.records.get_mut(&input).expect("it executes");
             assert_eq!(attempt, record.executions, "the attempt of {input:x} that is cut: {record:?}");
             record.failures += 1;

@@ -7,6 +7,7 @@ mod batches;
 mod concurrent;
 mod engine;
 mod limits;
+mod noticing;
 mod outages;
 mod scenes;
 

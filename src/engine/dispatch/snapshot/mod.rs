@@ -15,7 +15,7 @@ use crate::base::ids::{Attempt, ContainerId, Generation, InputId, JobId, LaneId}
 use crate::contain::drops::{defer, defer_drop};
 use crate::data::chunk::ChunkInputs;
 use crate::decide::job::Counts;
-use crate::decide::ledger::{Change, ContainerStage, Lease, LeaseKind};
+use crate::decide::ledger::{Change, ContainerStage, Lease};
 use crate::decide::time::Time;
 use crate::engine::caller::Caller;
 use crate::engine::dispatch::{Dispatch, State};
@@ -157,11 +157,10 @@ impl Observed {
 
     /// Records that a container begins with a lease.
     pub(super) fn lent(&mut self, lease: &Lease, now: Time) {
-        if lease.job.0.is_multiple_of(SAMPLED) && lease.kind == LeaseKind::First {
-            let began = self.sampled.remove(&lease.job);
-            if let Some(began) = began {
-                self.queueing.add(1, now.since(began));
-            }
+        if lease.job.0.is_multiple_of(SAMPLED)
+            && let Some(began) = self.sampled.remove(&lease.job)
+        {
+            self.queueing.add(1, now.since(began));
         }
     }
 
