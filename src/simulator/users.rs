@@ -332,6 +332,9 @@ impl World {
     pub(super) fn room_is_told_of_late(&mut self) {
         if self.tape.one_in(2) {
             self.readers.iter().for_each(|reader| self.engine.made_room(reader.job));
+            // A window that has grown has room, and inputs with a deadline are accepted into it now. The
+            // clock moves on before the step ends.
+            self.sync_pulled();
         }
     }
 
