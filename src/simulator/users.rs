@@ -332,6 +332,9 @@ impl World {
     pub(super) fn room_is_told_of_late(&mut self) {
         if self.tape.one_in(2) {
             self.readers.iter().for_each(|reader| self.engine.made_room(reader.job));
+            // A window that has grown has room, and inputs with a deadline are accepted into it now. The
+            // clock moves on before the step ends.
+            self.sync_pulled();
         }
     }
 
@@ -355,6 +358,8 @@ impl World {
 mod tests {
     use super::*;
 
+    use std::sync::atomic::Ordering;
+
     use crate::simulator::Verbosity;
     use crate::simulator::tape::Tape;
 
@@ -376,5 +381,25 @@ mod tests {
         let heard: Vec<Event> = heard.into_iter().map(|(event, _)| event).collect();
         assert!(matches!(heard[..], [Event::Recovered { crashes: 2, .. }, Event::Paused]), "{heard:?}");
         world.after_step(); // the model expects the same
+    }
+
+    #[test]
+    fn inputs_that_late_room_lets_in_are_known_before_the_clock_moves_on() {
+        let mut world = World::new(Tape::new(Vec::new()), Verbosity::Nothing);
+        world.plan.is_limited = true;
+        let (adaptive, twenty_inputs, five_ms) = (1, 3, 4);
+        let choices = vec![0, 0, 0, 0, adaptive, 0, twenty_inputs, 0, 0, five_ms];
+        world.tape = Tape::new(choices);
+        world.open_map();
+        world.after_step();
+        let job = world.readers[0].job;
+        world.engine.under_lock(|state| {
+            let flow = &state.buffers.map(job).expect("it is open").flow;
+            flow.window.store(10, Ordering::SeqCst); // as after an input that was found to be cheap
+        });
+        world.tape = Tape::new(vec![1]);
+        world.room_is_told_of_late();
+        let accepted = world.engine.under_lock(|state| state.ledger.job(job).map(|job| job.counts().pulled));
+        assert_eq!((accepted, world.model.jobs[&job].inputs.len()), (Some(10), 10));
     }
 }
