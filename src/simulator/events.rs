@@ -97,7 +97,10 @@ impl EventModel {
                 self.due.remove(found);
                 return;
             }
-            Event::GaveUp(_) => Due::GaveUp,
+            Event::GaveUp(_) => {
+                self.exhausted = false; // no other event says so, also if a reset comes later
+                Due::GaveUp
+            }
             Event::Reset => Due::Reset,
             Event::Paused => Due::Paused,
             Event::Resumed => Due::Resumed,

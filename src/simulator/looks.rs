@@ -39,6 +39,9 @@ impl World {
         }
         assert_eq!(verdicts.next(), None, "each verdict is that of a death");
         self.shorten_leases();
+        // A look passes work on, so it may be the first to see that a map has little room.
+        let eligible = self.engine.under_lock(|state| self.eligible(state));
+        self.model.asked(&eligible, now);
         let unwinds = |thread: &&SimThread| matches!(thread.phase, ThreadPhase::Asking);
         let unwinding: Vec<ContainerId> =
             self.threads.iter().filter(unwinds).map(|thread| thread.id).collect();

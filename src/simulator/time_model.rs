@@ -154,6 +154,9 @@ impl Model {
         for index in late.into_iter().take(if goes_on { usize::MAX } else { 1 }) {
             let input = &mut entry.inputs[index as usize];
             assert_eq!(input.time.deadline, Some(limit), "the deadline of input {index}");
+            if let InputState::Leased { to, .. } = input.state {
+                self.suspects.ended(to);
+            }
             input.state = InputState::Done(ExpectedEnd::Expired);
         }
         self.hearing.is_due(Due::Expired { input: first, inputs, limit });
