@@ -194,9 +194,9 @@ impl Dispatch {
         if let Some(bug) = &state.broken {
             return Found::End(Some(MapEnd::OfMap(Reason::Engine(bug.clone()))));
         }
-        // A lane in a container with many comes back as soon as its one input has ended, and a batch does once
-        // all of its outcomes are published. So only leases of several inputs, or of several batches, are looked
-        // at. The look must not cost more because more inputs are in flight.
+        // A lane in a container with many comes back as soon as its one input has ended, and a batch does
+        // once all of its outcomes are published. So only leases of several inputs, or of several batches,
+        // are looked at. The look must not cost more because more inputs are in flight.
         if self.settings.rules.lanes == 1 && self.settings.rules.batch.is_none() {
             state.commit_job(job, self.now());
         } else {
