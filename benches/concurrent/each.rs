@@ -98,9 +98,10 @@ fn cancellation(harness: &mut Harness) {
     let work = async |_: &u64| pending::<Result<u64, Infallible>>().await;
     let function = app.function_async("bench", work).concurrent_inputs((n as usize).div_ceil(WORKERS));
     let function = ours::start_with(WORKERS, function.restart(RateLimited::never()));
+    // A status counts 100 000 leases under the lock, which the containers need to begin the calls.
     let executes = |inputs: u64| {
         while function.status().executing != inputs {
-            std::thread::sleep(Duration::from_millis(1));
+            std::thread::sleep(Duration::from_millis(20));
         }
     };
     let measures = [Measure { name: "", unit: "ns", goal: Goal::AtMost(2_000.0) }];
