@@ -271,7 +271,7 @@ impl Ledger {
     /// The inputs that wait and may go into one batch, other than new inputs of maps. The first number counts
     /// the calls that were never leased. The others were leased before, and some of these are calls too.
     pub(crate) fn waiting_together(&self, now: Time) -> (u64, (u64, u64)) {
-        let requeued = self.requeued.iter().map(|(_, (job, span))| (span.len, span.len * self.of_call(*job)));
+        let requeued = self.requeued.iter().map(|(job, span)| (span.len, span.len * self.of_call(*job)));
         let replays = self.replays.iter().map(|(_, input)| (1, self.of_call(input.job)));
         let due = self.retries.iter().filter(|(due, _)| *due <= now);
         let again = requeued.chain(replays).chain(due.map(|(_, input)| (1, self.of_call(input.job))));

@@ -279,10 +279,10 @@ impl Ledger {
     }
 
     fn next_requeued(&mut self, id: ContainerId, of: Of) -> Option<Lease> {
-        // There are at most as many requeued calls as there are containers.
-        let (ticket, (job, span)) =
-            self.requeued.iter().map(steps::each).find(|(_, (job, _))| self.is_of(of, *job))?;
-        let (job, span) = (*job, *span);
+        let (ticket, (job, span)) = match of {
+            Of::All => self.requeued.first()?,
+            Of::Maps => self.requeued.first_of_maps()?,
+        };
         let most = self.claim_size(id, job, span.len);
         let taken = Span { first: span.first, len: most };
         self.leaves_batch(job, most);

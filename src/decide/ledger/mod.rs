@@ -48,6 +48,7 @@ mod orphans;
 mod outcomes;
 mod queue;
 mod requeue;
+mod requeued;
 mod scene;
 mod seen;
 mod stage_counts;
@@ -64,7 +65,7 @@ use std::time::Duration;
 use crate::base::ids::{ContainerId, InputId, JobId, LaneId};
 use crate::decide::admission::Admission;
 use crate::decide::jitter::Jitter;
-use crate::decide::job::{Job, Span};
+use crate::decide::job::Job;
 use crate::decide::limits::LimitRules;
 use crate::decide::restart::{RestartPolicy, Restarts};
 use crate::decide::retries::Retries;
@@ -91,6 +92,7 @@ use limits::RunningLimits;
 pub(crate) use outcomes::{AfterFailure, Retryable};
 pub(super) use queue::Queue;
 pub(crate) use queue::Ticket;
+use requeued::Requeued;
 pub(crate) use scene::{Leaving, Pressure, Scene};
 use stage_counts::StageCounts;
 pub(crate) use steal::Steal;
@@ -178,7 +180,7 @@ pub(crate) struct Ledger {
     /// Maps that are not in `turns`, because their small amount of room is left to grow until this moment.
     little_room: BTreeSet<(Time, JobId)>,
     /// Inputs that a dead container had not begun.
-    requeued: Queue<(JobId, Span)>,
+    requeued: Requeued,
     /// Inputs that were executing when their container died, and have crashed no container.
     replays: Queue<InputId>,
     /// Inputs that are replayed alone in their container, and have crashed no container.
@@ -246,7 +248,7 @@ impl Ledger {
             fresh_calls_in_a_row: 0,
             turns: Queue::default(),
             little_room: BTreeSet::new(),
-            requeued: Queue::default(),
+            requeued: Requeued::default(),
             replays: Queue::default(),
             alone: Queue::default(),
             halves: Queue::default(),

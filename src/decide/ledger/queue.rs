@@ -46,6 +46,10 @@ impl<T> Queue<T> {
         self.entries.first_key_value().map(|(ticket, entry)| (*ticket, entry))
     }
 
+    pub(super) fn get(&self, ticket: Ticket) -> Option<&T> {
+        self.entries.get(&ticket)
+    }
+
     pub(crate) fn get_mut(&mut self, ticket: Ticket) -> Option<&mut T> {
         self.entries.get_mut(&ticket)
     }

@@ -119,7 +119,7 @@ impl Ledger {
         let not_begun = begun == HadBegun::Nothing;
         match lease.kind {
             LeaseKind::First => {
-                job.waits_at(self.requeued.push_back((lease.job, span)));
+                job.waits_at(self.requeued.push(job.kind(), (lease.job, span)));
                 self.joins_batch(lease.job, span.len);
             }
             LeaseKind::Replay { .. } => {
