@@ -6,7 +6,7 @@ use std::convert::Infallible;
 use std::future::{pending, poll_fn};
 use std::panic::panic_any;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Poll, Waker};
 use std::time::Duration;
@@ -356,32 +356,39 @@ fn giving_up_fences_what_is_in_flight() {
 #[test]
 fn inside_a_delay_the_container_takes_nothing_new_and_goes_on_with_the_rest() {
     in_an_app(|app| {
-        let (gate, meet) = (Gate::default(), Arc::new(Barrier::new(2)));
-        let its = gate.clone();
-        let delay = Duration::from_millis(300);
+        let meet = Arc::new(Barrier::new(2));
+        let (turns, begun, done) = <(Arc<AtomicU64>, Arc<AtomicU64>, Arc<AtomicBool>)>::default();
+        let (its_turns, its_begun, is_done) = (Arc::clone(&turns), Arc::clone(&begun), Arc::clone(&done));
+        let hour = Duration::from_secs(3600);
         let f = app
             .function_async("f", async move |n: &u64| {
+                its_begun.fetch_or(1 << *n, Ordering::SeqCst);
                 let attempt = Context::current().expect("inside").attempt().get();
                 if attempt == 1 && (*n == 1 || *n == 2) {
                     meet.wait().await;
                     panic!("one after the other");
                 }
-                if *n < 3 {
-                    its.passed().await; // nothing completes, so that the crashes are a loop
+                // They do not complete, so that the crashes are a loop.
+                while *n < 3 && !is_done.load(Ordering::SeqCst) {
+                    its_turns.fetch_add(u64::from(*n == 0), Ordering::SeqCst);
+                    sleep(Duration::from_millis(1)).await;
                 }
                 Ok::<_, Infallible>(*n)
             })
             .containers(1)
             .concurrent_inputs(8)
-            .restart(CrashLoopBackoff::default().initial(delay).reset_after(Duration::from_secs(60)))
+            .restart(CrashLoopBackoff::default().initial(hour).max(hour).reset_after(2 * hour))
             .started();
         let (zero, one, two) = (f.call(0), f.call(1), f.call(2));
         until("the second crash has a delay", || f.status().crashes == 2);
-        let begun = std::time::Instant::now();
-        assert_eq!(f.call(3).wait().expect("infallible"), 3);
-        assert!(begun.elapsed() > delay / 3, "nothing new is taken inside the delay, which has jitter");
-        gate.open();
-        assert_eq!(zero.wait().expect("infallible"), 0, "what is in flight has gone on");
+        let three = f.call(3);
+        let before = turns.load(Ordering::SeqCst);
+        until("the input in flight goes on", || turns.load(Ordering::SeqCst) >= before + 5);
+        assert_eq!(begun.load(Ordering::SeqCst), 0b111, "nothing new is taken inside the delay");
+        assert!(!f.reset(), "it had not given up");
+        assert_eq!(three.wait().expect("infallible"), 3);
+        done.store(true, Ordering::SeqCst);
+        assert_eq!(zero.wait().expect("infallible"), 0);
         assert_eq!(one.wait().expect("it panics once"), 1);
         assert_eq!(two.wait().expect("it panics once"), 2);
     });
