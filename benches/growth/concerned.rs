@@ -17,7 +17,7 @@ use crate::harness::goal::Goal;
 use crate::harness::ours::{self, Ours};
 use crate::harness::question::Measure;
 use crate::harness::reading::{Reading, timed};
-use crate::harness::work::no_op;
+use crate::harness::work::{Busy, no_op};
 
 /// The largest ratio of the cost beside many others to the cost beside few.
 const GOAL: Goal = Goal::Times(3.0);
@@ -29,7 +29,7 @@ pub(crate) fn ask(harness: &mut Harness) {
     open_maps(harness);
     queued_calls(harness);
     idle_containers(harness);
-    other_functions(harness);
+    ends_of_large_jobs(harness);
     batches(harness);
 }
 
@@ -171,40 +171,62 @@ fn idle_containers(harness: &mut Harness) {
         .ask();
 }
 
-/// The effect of the end of a large job on another function.
-fn other_functions(harness: &mut Harness) {
-    let measures = [Measure { name: "the longest status()", unit: "µs", goal: Goal::AtMost(20_000.0) }];
+/// The end of a large job: its effect on another function, and the time until its caller has the failures.
+fn ends_of_large_jobs(harness: &mut Harness) {
     let n = harness.inputs(1_000_000);
+    let measures = [Measure { name: "the longest status()", unit: "µs", goal: Goal::AtMost(20_000.0) }];
     let longest = move || {
-        let app = App::ephemeral("bench");
-        let stuck = std::sync::Arc::new(AtomicBool::new(true));
-        let held = std::sync::Arc::clone(&stuck);
-        let large = app.infallible("large", move |n: &u64| {
-            while held.load(Ordering::Relaxed) {
-                thread::sleep(Duration::from_millis(1));
-            }
-            *n
-        });
-        let large: Ours = ours::start_with(1, large);
         let other = ours::plain(no_op);
-        let running = large.clone();
-        let run = thread::spawn(move || running.run_all((0..n).collect()).len() as u64);
-        while large.status().inputs_waiting + 1 < n {
-            thread::yield_now();
-        }
-        let begun = Instant::now();
-        large.abort();
         let mut longest = Duration::ZERO;
-        while !run.is_finished() {
+        let took = end_of_a_large_job(n, || {
             let asked = Instant::now();
             black_box(other.status());
             longest = longest.max(asked.elapsed());
-        }
-        stuck.store(false, Ordering::Relaxed);
-        assert!(run.join().expect("the thread only counts") >= n);
-        Reading { took: begun.elapsed(), figures: vec![longest.as_nanos() as f64 / 1000.0] }
+        });
+        Reading { took, figures: vec![longest.as_nanos() as f64 / 1000.0] }
     };
     harness.question("while a job of 1e6 inputs is aborted", n).measures(&measures).ours(longest).ask();
+
+    let measures = [Measure { name: "each input", unit: "µs", goal: Goal::AtMost(2.0) }];
+    let each = move || {
+        let _load = Busy::all_cores();
+        let took = end_of_a_large_job(n, || thread::sleep(Duration::from_millis(1)));
+        Reading { took, figures: vec![took.as_nanos() as f64 / 1000.0 / n as f64] }
+    };
+    harness
+        .question("a job of 1e6 inputs is aborted beside busy cores", n)
+        .measures(&measures)
+        .ours(each)
+        .ask();
+}
+
+/// Aborts a function with a job of this many inputs, of which one executes. Calls `meanwhile` again and again
+/// until the caller of the job has all failures, and returns the time until then.
+fn end_of_a_large_job(inputs: u64, mut meanwhile: impl FnMut()) -> Duration {
+    let app = App::ephemeral("bench");
+    let stuck = std::sync::Arc::new(AtomicBool::new(true));
+    let held = std::sync::Arc::clone(&stuck);
+    let large = app.infallible("large", move |n: &u64| {
+        while held.load(Ordering::Relaxed) {
+            thread::sleep(Duration::from_millis(1));
+        }
+        *n
+    });
+    let large: Ours = ours::start_with(1, large);
+    let running = large.clone();
+    let run = thread::spawn(move || running.run_all((0..inputs).collect()).len() as u64);
+    while large.status().inputs_waiting + 1 < inputs {
+        thread::yield_now();
+    }
+    let begun = Instant::now();
+    large.abort();
+    while !run.is_finished() {
+        meanwhile();
+    }
+    let took = begun.elapsed();
+    stuck.store(false, Ordering::Relaxed);
+    assert!(run.join().expect("the thread only counts") >= inputs);
+    took
 }
 
 /// The largest batch.

@@ -6,32 +6,55 @@
 //! its turn to them, some milliseconds, although the holder releases the lock after a microsecond.
 //!
 //! These locks are not fair: a thread that comes by may take one before a thread that sleeps for it. They are
-//! held for a few microseconds, and rarely.
+//! held for a few microseconds, and rarely. Work that takes it again and again asks whether a thread waits for
+//! it, and yields only then.
 //!
 //! The condition variable of the standard library enters the system for each notification, also if no thread
 //! waits. Ours counts the threads that wait, because a crash notifies four times, and mostly nothing waits.
 
 use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{PoisonError, WaitTimeoutResult};
+use std::sync::{PoisonError, TryLockError, WaitTimeoutResult};
 use std::time::Instant;
 
 /// A mutex. A panic of its holder leaves the value as it is.
 #[derive(Debug, Default)]
-pub(crate) struct Mutex<T>(std::sync::Mutex<T>);
+pub(crate) struct Mutex<T> {
+    mutex: std::sync::Mutex<T>,
+    /// The number of threads that have found it locked, and wait for it.
+    waiting: AtomicUsize,
+}
 
 impl<T> Mutex<T> {
     pub(crate) const fn new(value: T) -> Self {
-        Self(std::sync::Mutex::new(value))
+        Self { mutex: std::sync::Mutex::new(value), waiting: AtomicUsize::new(0) }
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
-        MutexGuard(Some(self.0.lock().unwrap_or_else(PoisonError::into_inner)))
+        let held = match self.mutex.try_lock() {
+            Ok(held) => held,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => self.wait(),
+        };
+        MutexGuard(Some(held))
+    }
+
+    #[cold]
+    fn wait(&self) -> Held<'_, T> {
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        let held = self.mutex.lock().unwrap_or_else(PoisonError::into_inner);
+        self.waiting.fetch_sub(1, Ordering::Relaxed);
+        held
+    }
+
+    /// Whether a thread waits for it. The answer may be out of date, so it decides about speed only.
+    pub(crate) fn is_awaited(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed) > 0
     }
 
     #[cfg(test)]
     pub(crate) fn is_locked(&self) -> bool {
-        matches!(self.0.try_lock(), Err(std::sync::TryLockError::WouldBlock))
+        matches!(self.mutex.try_lock(), Err(TryLockError::WouldBlock))
     }
 }
 
@@ -130,6 +153,23 @@ mod tests {
         assert!(panicked.is_err());
         assert!(!mutex.is_locked());
         assert_eq!(*mutex.lock(), 2);
+    }
+
+    #[test]
+    fn a_thread_that_waits_for_the_mutex_is_counted_until_it_has_it() {
+        let mutex = Mutex::new(0);
+        assert!(!mutex.is_awaited());
+        thread::scope(|threads| {
+            let held = mutex.lock();
+            let waits = threads.spawn(|| *mutex.lock() += 1);
+            while !mutex.is_awaited() {
+                thread::yield_now();
+            }
+            drop(held);
+            waits.join().expect("it only counts");
+        });
+        assert!(!mutex.is_awaited());
+        assert_eq!(*mutex.lock(), 1);
     }
 
     #[test]

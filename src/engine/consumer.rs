@@ -221,7 +221,7 @@ impl Reader {
                 self.behind = behind;
                 Reading::Places
             }
-            Found::Soon | Found::Pending => Reading::Pending,
+            Found::Soon | Found::Again | Found::Pending => Reading::Pending,
             Found::End(end) => {
                 self.end();
                 Reading::End(end)
@@ -245,7 +245,7 @@ impl Reader {
                     self.report_yielded();
                     self.dispatch.retire(self.job, &chunk);
                 }
-                Found::Soon | Found::Pending => return None,
+                Found::Soon | Found::Again | Found::Pending => return None,
                 Found::Ready(..) => unreachable!("there is no completion order"),
                 Found::End(end) => {
                     self.end();

@@ -56,7 +56,7 @@ impl Dispatch {
                 let before = std::mem::replace(&mut call.waker, waker.take());
                 state.wakers.unused.extend(before);
             }
-            Found::Soon => {
+            Found::Soon | Found::Again => {
                 drop(state);
                 if let Some(waker) = waker.take() {
                     waker.wake(); // the thread publishes the outcome in a moment

@@ -65,6 +65,9 @@ pub(crate) enum Found {
     Ready(Finished, VecDeque<Finished>),
     /// The next outcome is committed, and its thread is about to publish it.
     Soon,
+    /// Some failures were made, and the next look finds more. The lock is released in between, because a large
+    /// job that ends has many.
+    Again,
     /// There is no outcome yet.
     Pending,
     /// There are no more outcomes. The map ends with that error, if there is one.
@@ -74,7 +77,7 @@ pub(crate) enum Found {
 /// The way in which a consumer waits when no outcome is ready.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Wait<'a> {
-    /// It blocks its thread; it never gets [`Found::Soon`] or [`Found::Pending`].
+    /// It blocks its thread; it never gets [`Found::Soon`], [`Found::Again`] or [`Found::Pending`].
     Block,
     /// It returns at once.
     Try,
@@ -157,18 +160,26 @@ impl Dispatch {
                     state.wait_in_task(self, job, waker);
                     return found;
                 }
-                (Found::Soon, Wait::Register(waker)) => {
+                (Found::Soon | Found::Again, Wait::Register(waker)) => {
                     drop(state);
-                    waker.wake_by_ref(); // the thread publishes the outcome in a moment
+                    waker.wake_by_ref();
                     return found;
                 }
-                (Found::Soon | Found::Pending, Wait::Try) => return found,
+                (Found::Soon | Found::Again | Found::Pending, Wait::Try) => return found,
                 _ => {}
             }
             match found {
                 Found::Soon => {
                     drop(state);
                     std::thread::yield_now();
+                    state = self.lock();
+                }
+                Found::Again => {
+                    drop(state);
+                    // A yield costs the rest of this thread's turn where other programs keep the cores busy.
+                    if self.state.is_awaited() {
+                        std::thread::yield_now();
+                    }
                     state = self.lock();
                 }
                 Found::Pending => {
@@ -209,7 +220,7 @@ impl Dispatch {
             Order::Input if buffers.is_failure_due(next) => state.publish_ended(job),
             Order::AtOnce if buffers.has_failures_due() => {
                 state.publish_ended(job);
-                return Found::Soon;
+                return Found::Again;
             }
             Order::Completion | Order::Input | Order::AtOnce => {}
         }

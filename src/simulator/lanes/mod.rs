@@ -287,7 +287,8 @@ impl Course for LaneWorld<'_> {
             self.drive(at);
             return true;
         }
-        if self.healed && self.consume() {
+        // A consumer that looks commits what was published. That may end a delay, and so wake containers.
+        if self.healed && (self.consume() || self.drivers.iter().any(|driver| driver.runs(now))) {
             return true;
         }
         self.all_rest();
