@@ -10,11 +10,11 @@ use actix::{Actor, Addr, Handler, MailboxError, Message};
 use futures::FutureExt;
 use futures::executor::block_on;
 use futures::task::noop_waker_ref;
-use longshore::ContainerId;
 use longshore::actor::{
-    CallInput, CancelMap, Ending, GetProgress, GetStatus, KillContainer, Pause, Reserve, Reset, Resume,
-    Shutdown, StartMap, Subscribe, TryReserve,
+    CallInput, CancelMap, Ending, GetProgress, GetStatus, Idle, KillContainer, Pause, Ready, ReadyAll,
+    Reserve, Reset, Resume, Shutdown, StartMap, Subscribe, TryReserve,
 };
+use longshore::{ContainerId, NotReady};
 
 use crate::actors::{Heard, Listener, Subscriber, arbiter};
 use crate::held::judge_call;
@@ -22,7 +22,7 @@ use crate::judge::{Course, judge_refusal, judge_status};
 
 use crate::sources::Tickets;
 use crate::start::retries;
-use crate::story::{Failures, HowEnded, Limit, Limits, MapSpec, Reply, Step};
+use crate::story::{AwaitedState, Failures, HowEnded, Limit, Limits, MapSpec, Reply, Step};
 use crate::user::{Spoken, User};
 use crate::values::{F, Ticket, armed, hold};
 
@@ -46,16 +46,18 @@ impl User {
             }
             Step::SendReserve { waits: true, reply } => {
                 // There may be no room before this user gives a place back, so it waits for a moment only.
-                let mut request = Box::pin(supervisor.send(Reserve));
-                let polls = if reply == Reply::Await { 20 } else { 1 };
-                for _ in 0..polls {
-                    let polled = request.poll_unpin(&mut Context::from_waker(noop_waker_ref()));
-                    if let Poll::Ready(reserved) = polled {
-                        self.places.extend(reserved.ok().and_then(Result::ok));
-                        break;
-                    }
-                    thread::park_timeout(Duration::from_micros(50));
-                }
+                let reserved = await_for_a_moment(supervisor.send(Reserve), reply);
+                self.places.extend(reserved.and_then(Result::ok).and_then(Result::ok));
+            }
+            Step::SendAwaitState { state, reply } => {
+                // It may come only after a later step of this user, so it is waited for a moment only.
+                let came = match state {
+                    AwaitedState::Ready => await_for_a_moment(supervisor.send(Ready), reply),
+                    AwaitedState::ReadyAll => await_for_a_moment(supervisor.send(ReadyAll), reply),
+                    AwaitedState::Idle => await_for_a_moment(supervisor.send(Idle), reply),
+                };
+                let fault = matches!(came, Some(Ok(Err(NotReady::WouldDeadlock | NotReady::Engine(_)))));
+                assert!(!fault, "{state:?}: {came:?}");
             }
             Step::SendCallInPlace { place, script, bomb, reply } if !self.places.is_empty() => {
                 let at = usize::from(place) % self.places.len();
@@ -190,4 +192,21 @@ where
             None
         }
     }
+}
+
+/// Waits a moment for a reply that may need a later step of this user, and then drops it.
+fn await_for_a_moment<T>(
+    request: impl Future<Output = Result<T, MailboxError>>,
+    reply: Reply,
+) -> Option<Result<T, MailboxError>> {
+    let mut request = Box::pin(request);
+    let polls = if reply == Reply::Await { 20 } else { 1 };
+    for _ in 0..polls {
+        let polled = request.poll_unpin(&mut Context::from_waker(noop_waker_ref()));
+        if let Poll::Ready(replied) = polled {
+            return Some(replied);
+        }
+        thread::park_timeout(Duration::from_micros(50));
+    }
+    None
 }

@@ -229,6 +229,14 @@ pub(crate) enum Failures {
     Yield,
 }
 
+/// The state of a function that a message waits for.
+#[derive(Debug, Clone, Copy, Arbitrary)]
+pub(crate) enum AwaitedState {
+    Ready,
+    ReadyAll,
+    Idle,
+}
+
 #[derive(Debug, Clone, Copy, Arbitrary)]
 pub(crate) enum HowReserved {
     Try,
@@ -282,6 +290,7 @@ pub(crate) enum Step {
     SendStartMap { map: MapSpec, stop_after: Option<u8> },
     SendCallInput { script: u8, bomb: bool, limits: Limits, reply: Reply },
     SendReserve { waits: bool, reply: Reply },
+    SendAwaitState { state: AwaitedState, reply: Reply },
     SendCallInPlace { place: u8, script: u8, bomb: bool, reply: Reply },
     DropPlace { place: u8 },
     SendPause { reply: Reply },

@@ -65,6 +65,7 @@ fn goes_on_in_a_pause(step: Step) -> bool {
         | Step::Abort
         | Step::Pause { .. }
         | Step::SendReserve { .. }
+        | Step::SendAwaitState { .. }
         | Step::DropPlace { .. }
         | Step::SendPause { .. }
         | Step::SendGetStatus { .. } => true,
@@ -199,6 +200,7 @@ impl User {
             Step::SendStartMap { .. }
             | Step::SendCallInput { .. }
             | Step::SendReserve { .. }
+            | Step::SendAwaitState { .. }
             | Step::SendCallInPlace { .. }
             | Step::SendPause { .. }
             | Step::SendResume { .. }
