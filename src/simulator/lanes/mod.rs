@@ -9,9 +9,11 @@
 //! The record of an input is kept apart from the engine's ([`facts`]): each of its executions ends in one
 //! way, and the way decides what it costs. Half of the worlds have timeouts and deadlines ([`limits`]). When
 //! no step is possible but the passing of time, no input may wait that a container with a free lane may take
-//! ([`rest`]). [`directed`] has tests for faults that the worlds have found.
+//! ([`rest`]). [`directed`] has tests for faults that the worlds have found, and [`crashes`] has one for the
+//! verdict on a crash in a lane.
 
 mod code;
+mod crashes;
 mod directed;
 mod driver;
 mod facts;
