@@ -156,8 +156,8 @@ fn in_order(outcomes: u64) -> Vec<u64> {
     (0..outcomes).map(|n| 10 * n).collect()
 }
 
-/// Lets a few moments pass. The thread keeps its core. Beside busy programs a thread that yields its core may
-/// lose it for milliseconds, which is longer than all of a round.
+/// Lets a few moments pass. The thread keeps its core. A thread that yields its core may lose it for
+/// milliseconds beside busy programs, which is longer than all of a round.
 fn pause(moments: u64) {
     match cfg!(miri) {
         true => (0..moments.min(1)).for_each(|_| thread::yield_now()),
