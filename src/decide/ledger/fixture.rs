@@ -41,6 +41,15 @@ pub(super) fn one(retries: Retries, crash_retries: u32) -> (Rig, InputId) {
     (rig, InputId { job, index: 0 })
 }
 
+/// A container that backs off until 11 ms.
+pub(super) fn backing_off() -> Rig {
+    let mut rig = Rig::new(1, RateLimited::new());
+    rig.fails_to_start(FIRST, at(0));
+    rig.fails_to_start(FIRST, at(1));
+    assert_eq!(rig.ledger.stage(FIRST), (Generation(2), ContainerStage::BackingOff { until: at(11) }));
+    rig
+}
+
 /// Two containers, and a map of this many inputs. The first container has leased inputs 3 to 6 at the start.
 /// Those before have cost 100 ns each, and inputs that are known to be cheap travel together. The second
 /// container has no lease.
@@ -55,15 +64,6 @@ pub(super) fn leased_ahead(inputs: u64, window: u64) -> (Rig, JobId) {
     }
     assert_eq!(rig.takes(FIRST, START).span, Span { first: 3, len: 4 });
     (rig, map)
-}
-
-/// A container that backs off until 11 ms.
-pub(super) fn backing_off() -> Rig {
-    let mut rig = Rig::new(1, RateLimited::new());
-    rig.fails_to_start(FIRST, at(0));
-    rig.fails_to_start(FIRST, at(1));
-    assert_eq!(rig.ledger.stage(FIRST), (Generation(2), ContainerStage::BackingOff { until: at(11) }));
-    rig
 }
 
 /// A ledger of two containers, without sources.
