@@ -35,7 +35,7 @@ use crate::decide::retries::Retries;
 use crate::decide::time::Time;
 use crate::engine::dispatch::Dispatch;
 use crate::engine::settings::MemoryRules;
-use crate::simulator::course::{Course, nothing_is_left_in};
+use crate::simulator::course::{Course, Parts, nothing_is_left_in};
 use crate::simulator::events::Heard;
 use crate::simulator::fates::Fates;
 use crate::simulator::host::Simulation;
@@ -260,16 +260,8 @@ impl Supervised for LaneWorld<'_> {
 }
 
 impl Course for LaneWorld<'_> {
-    fn clock(&self) -> &AtomicU64 {
-        &self.clock
-    }
-
-    fn verbosity(&self) -> Verbosity {
-        self.verbosity
-    }
-
-    fn tape(&self) -> &Tape {
-        &self.tape
+    fn parts(&self) -> Parts<'_> {
+        Parts { clock: &self.clock, tape: &self.tape, verbosity: self.verbosity }
     }
 
     fn happen(&mut self) -> bool {
