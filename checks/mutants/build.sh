@@ -2,7 +2,8 @@
 # `mutations/run`, which set `work`, the folder of everything that is made here, and run in the root of the repository.
 
 tree=$work/tree
-export CARGO_TARGET_DIR=$PWD/target/woven CARGO_INCREMENTAL=0
+# Each of the two has a directory of its own, so that both can run at once.
+export CARGO_TARGET_DIR=$work/built CARGO_INCREMENTAL=0
 export CARGO_PROFILE_TEST_DEBUG=false CARGO_PROFILE_TEST_OPT_LEVEL=1
 export RUST_BACKTRACE=0 LONGSHORE_SHRINK=0
 

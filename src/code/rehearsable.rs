@@ -45,9 +45,13 @@ pub(crate) trait Role<I, O, E> {
         None
     }
 
-    fn exit<'a>(self: Box<Self>, context: &'a Context) -> Local<'a, ()>
+    /// Ends the code. Code without state has nothing to do.
+    fn exit<'a>(self: Box<Self>, _: &'a Context) -> Local<'a, ()>
     where
-        Self: 'a;
+        Self: 'a,
+    {
+        Box::pin(async {})
+    }
 }
 
 /// The user's code in one generation of a container, for batches of inputs.
@@ -77,13 +81,6 @@ impl<I, O, E, F: Fn(&I) -> Result<O, E>> Role<I, O, E> for Stateless<'_, F> {
     fn call<'a>(&'a mut self, input: &'a I, _: &'a Context) -> Local<'a, Result<O, E>> {
         Box::pin(async { (self.0)(input) })
     }
-
-    fn exit<'a>(self: Box<Self>, _: &'a Context) -> Local<'a, ()>
-    where
-        Self: 'a,
-    {
-        Box::pin(async {})
-    }
 }
 
 /// An async function has none either.
@@ -112,13 +109,6 @@ impl<I, O, E, F: AsyncFn(&I) -> Result<O, E>> Role<I, O, E> for AsyncStateless<'
 
     fn shared(&self) -> Option<&dyn SharedRole<I, O, E>> {
         Some(self)
-    }
-
-    fn exit<'a>(self: Box<Self>, _: &'a Context) -> Local<'a, ()>
-    where
-        Self: 'a,
-    {
-        Box::pin(async {})
     }
 }
 
@@ -269,13 +259,6 @@ impl<I, O, E, F: Fn(&[&I]) -> Vec<Result<O, E>>> Role<I, O, E> for StatelessBatc
     fn batch(&mut self) -> Option<&mut dyn BatchRole<I, O, E>> {
         Some(self)
     }
-
-    fn exit<'a>(self: Box<Self>, _: &'a Context) -> Local<'a, ()>
-    where
-        Self: 'a,
-    {
-        Box::pin(async {})
-    }
 }
 
 impl<I, O, E, F: AsyncFn(&[&I]) -> Vec<Result<O, E>>> Rehearsable<I, O, E> for AsyncBatch<F> {
@@ -304,13 +287,6 @@ impl<I, O, E, F: AsyncFn(&[&I]) -> Vec<Result<O, E>>> Role<I, O, E> for AsyncSta
 
     fn batch(&mut self) -> Option<&mut dyn BatchRole<I, O, E>> {
         Some(self)
-    }
-
-    fn exit<'a>(self: Box<Self>, _: &'a Context) -> Local<'a, ()>
-    where
-        Self: 'a,
-    {
-        Box::pin(async {})
     }
 }
 

@@ -4,8 +4,9 @@
 
 #![expect(unsafe_code, reason = "the tests keep the contracts of the data path's unsafe functions")]
 
+use std::hint::spin_loop;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
 use crate::base::position::Position;
@@ -69,7 +70,7 @@ fn execute_in_task(run: &Run) -> bool {
         if !run.suspend() {
             return true;
         }
-        thread::yield_now();
+        pause(64); // a task waits for most of its time
         if !run.resume() {
             return true;
         }
@@ -114,7 +115,7 @@ fn consume(chunk: &Shared, most: u64) -> Vec<u64> {
         let outcome = unsafe { chunk.slots(place..place + 1).take::<Answer>(place) };
         match outcome {
             Some(outcome) => taken.push(value(outcome)),
-            None => thread::yield_now(),
+            None => pause_at(looks),
         }
         looks += 1;
         assert!(looks < LOOKS_MAX, "an outcome is missing: {taken:?}");
@@ -155,9 +156,37 @@ fn in_order(outcomes: u64) -> Vec<u64> {
     (0..outcomes).map(|n| 10 * n).collect()
 }
 
-/// Lets a few moments pass, a different number of them in each round.
-fn wait(round: u64) {
-    (0..round % 17).for_each(|_| thread::yield_now());
+/// Lets a few moments pass. The thread keeps its core. A thread that yields its core may lose it for
+/// milliseconds beside busy programs, which is longer than all of a round.
+fn pause(moments: u64) {
+    match cfg!(miri) {
+        true => (0..moments.min(1)).for_each(|_| thread::yield_now()),
+        false => (0..4 * moments).for_each(|_| spin_loop()),
+    }
+}
+
+/// Lets a moment pass before another look. The other thread may need the core of this one after many looks.
+fn pause_at(looks: u64) {
+    if cfg!(miri) || looks % 1_024 == 1_023 { thread::yield_now() } else { spin_loop() }
+}
+
+/// Whether another thread has begun its work. It orders nothing, so that it hides no race.
+#[derive(Default)]
+struct Begins(AtomicBool);
+
+impl Begins {
+    fn now(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// Lets a few moments pass, a different number of them in each round. In most rounds they are those after
+    /// the beginning.
+    fn wait(&self, round: u64) {
+        if !cfg!(miri) && !round.is_multiple_of(4) {
+            (0..).take_while(|_| !self.0.load(Ordering::Relaxed)).for_each(pause_at);
+        }
+        (0..round % 17).for_each(|_| pause(1));
+    }
 }
 
 #[test]
@@ -179,15 +208,18 @@ fn outcomes_are_taken_while_others_are_computed_and_the_last_owner_drops_the_res
 /// A thread executes a run by `work`, and is fenced after a few moments. Its input is executed again at once.
 /// Returns the result of `work`, and whether the fence has found a task at rest.
 fn fenced_in_between<T: Send>(round: u64, work: impl FnOnce(&Run) -> T + Send) -> (T, bool) {
-    let alive = Arc::default();
+    let (alive, begins) = (Arc::default(), Begins::default());
     let chunk = chunk(&alive);
     let result = thread::scope(|scope| {
         let run = Arc::new(Run::new(Arc::clone(&chunk), 0, INPUTS));
-        let executed = Arc::clone(&run);
-        let fenced = scope.spawn(move || work(&executed));
+        let (executed, begins) = (Arc::clone(&run), &begins);
+        let fenced = scope.spawn(move || {
+            begins.now();
+            work(&executed)
+        });
         let consumed = Arc::clone(&chunk);
         let consumer = scope.spawn(move || consume(&consumed, INPUTS));
-        wait(round);
+        begins.wait(round);
         let at = fence(&run, &chunk);
         let at_rest = run.is_suspended();
         let rest = Run::new(Arc::clone(&chunk), at, INPUTS);
@@ -220,13 +252,16 @@ fn a_task_that_waits_is_fenced_and_its_input_is_executed_elsewhere() {
 #[test]
 fn an_input_that_fails_for_good_comes_back_and_a_fenced_reader_keeps_it() {
     for round in 0..ROUNDS {
-        let alive = Arc::default();
+        let (alive, begins) = (Arc::default(), Begins::default());
         let chunk = chunk(&alive);
         thread::scope(|scope| {
             let run = Arc::new(Run::new(Arc::clone(&chunk), 0, INPUTS));
-            let executed = Arc::clone(&run);
-            scope.spawn(move || execute(&executed));
-            wait(round);
+            let (executed, begins) = (Arc::clone(&run), &begins);
+            scope.spawn(move || {
+                begins.now();
+                execute(&executed)
+            });
+            begins.wait(round);
             let at = fence(&run, &chunk);
             drop(run);
             for place in at..INPUTS {
@@ -246,15 +281,18 @@ fn an_input_that_fails_for_good_comes_back_and_a_fenced_reader_keeps_it() {
 #[test]
 fn a_split_run_is_executed_by_two_threads_at_once_and_no_input_twice() {
     for round in 0..ROUNDS {
-        let alive = Arc::default();
+        let (alive, begins) = (Arc::default(), Begins::default());
         let chunk = chunk(&alive);
         thread::scope(|scope| {
             let run = Arc::new(Run::new(Arc::clone(&chunk), 0, INPUTS));
-            let executed = Arc::clone(&run);
-            scope.spawn(move || execute(&executed));
+            let (executed, begins) = (Arc::clone(&run), &begins);
+            scope.spawn(move || {
+                begins.now();
+                execute(&executed)
+            });
             let consumed = Arc::clone(&chunk);
             let consumer = scope.spawn(move || consume(&consumed, INPUTS));
-            wait(round);
+            begins.wait(round);
             let end = run.truncate(INPUTS / 2);
             let rest = Run::new(Arc::clone(&chunk), end, INPUTS);
             drop((run, chunk));
@@ -270,16 +308,19 @@ fn a_split_run_is_executed_by_two_threads_at_once_and_no_input_twice() {
 fn the_refused_inputs_of_a_batch_are_executed_again_while_the_fenced_thread_still_reads_them() {
     let mut refused = 0;
     for round in 0..ROUNDS {
-        let alive = Arc::default();
+        let (alive, begins) = (Arc::default(), Begins::default());
         let chunk = chunk(&alive);
         let batch = 2 + round % 4;
         thread::scope(|scope| {
             let run = Arc::new(Run::in_batches(Arc::clone(&chunk), 0, INPUTS, batch));
-            let executed = Arc::clone(&run);
-            let fenced = scope.spawn(move || execute_batches(&executed));
+            let (executed, begins) = (Arc::clone(&run), &begins);
+            let fenced = scope.spawn(move || {
+                begins.now();
+                execute_batches(&executed)
+            });
             let consumed = Arc::clone(&chunk);
             let consumer = scope.spawn(move || consume(&consumed, INPUTS));
-            wait(round);
+            begins.wait(round);
             let at = fence_batch(&run, &chunk);
             let rest = Run::in_batches(Arc::clone(&chunk), at, INPUTS, batch);
             drop((run, chunk));
@@ -296,16 +337,19 @@ fn the_refused_inputs_of_a_batch_are_executed_again_while_the_fenced_thread_stil
 #[test]
 fn a_split_run_of_batches_is_executed_by_two_threads_and_no_batch_is_cut() {
     for round in 0..ROUNDS {
-        let alive = Arc::default();
+        let (alive, begins) = (Arc::default(), Begins::default());
         let chunk = chunk(&alive);
         let batch = 2 + round % 3;
         thread::scope(|scope| {
             let run = Arc::new(Run::in_batches(Arc::clone(&chunk), 0, INPUTS, batch));
-            let executed = Arc::clone(&run);
-            scope.spawn(move || assert_eq!(execute_batches(&executed), 0));
+            let (executed, begins) = (Arc::clone(&run), &begins);
+            scope.spawn(move || {
+                begins.now();
+                assert_eq!(execute_batches(&executed), 0);
+            });
             let consumed = Arc::clone(&chunk);
             let consumer = scope.spawn(move || consume(&consumed, INPUTS));
-            wait(round);
+            begins.wait(round);
             let end = run.truncate(batch);
             assert!(end == INPUTS || end.is_multiple_of(batch), "a cut at {end} in batches of {batch}");
             let rest = Run::in_batches(Arc::clone(&chunk), end, INPUTS, batch);
@@ -329,9 +373,8 @@ fn published_outcomes_become_the_answer_while_the_thread_that_made_them_goes_on(
                 execute(&run);
                 assert!(run.begin::<Value, Value, Value>().is_none(), "the run has ended");
             });
-            while !(0..INPUTS).all(|place| chunk.is_published(place as usize)) {
-                thread::yield_now();
-            }
+            let misses = |_: &u64| !(0..INPUTS).all(|place| chunk.is_published(place as usize));
+            (0..).take_while(misses).for_each(pause_at);
             // SAFETY: all outcomes are published, as was just checked, and this is the only consumer.
             let outcomes = unsafe { chunk.take_all().into_vec::<Answer>() };
             assert_eq!(outcomes.into_iter().map(value).collect::<Vec<_>>(), in_order(INPUTS));
@@ -343,20 +386,24 @@ fn published_outcomes_become_the_answer_while_the_thread_that_made_them_goes_on(
 
 #[test]
 fn an_input_that_is_fed_into_a_closing_pool_is_taken_or_refused() {
+    let mut refused = 0;
     for round in 0..ROUNDS {
-        let alive = Arc::default();
+        let (alive, begins) = (Arc::default(), Begins::default());
         let queue = Arc::new(PrefetchQueue::new(TypeInfo::of::<Value>()));
         let mut producer = Producer::new(Arc::clone(&queue), Arc::default());
         let inputs: Vec<Value> = (0..40).map(|n| Value::new(n, &alive)).collect();
         let (accepted, taken) = thread::scope(|scope| {
+            let feeds = &begins;
             let feeder = scope.spawn(move || {
+                feeds.now();
                 let refused = inputs.into_iter().position(|input| producer.of_type().push(input).is_err());
                 refused.map_or(40, |accepted| accepted as u64)
             });
             let mut taken = Vec::new();
+            begins.wait(round);
             for _ in 0..round % 9 {
                 taken.extend(take(&queue, 3));
-                thread::yield_now();
+                pause(1);
             }
             assert!(queue.close());
             taken.extend(take(&queue, u64::MAX));
@@ -365,5 +412,7 @@ fn an_input_that_is_fed_into_a_closing_pool_is_taken_or_refused() {
         assert_eq!(taken, Vec::from_iter(0..accepted), "exactly the inputs accepted before the queue closed");
         drop(queue);
         assert_eq!(alive.load(Ordering::SeqCst), 0);
+        refused += u64::from(accepted < 40);
     }
+    println!("{refused} of {ROUNDS} feeders were refused");
 }

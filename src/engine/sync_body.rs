@@ -10,6 +10,11 @@ use crate::decide::life::Served;
 use crate::engine::body::{Body, Errors, GenerationEnv, InFlight, Instance};
 use crate::values::crash::{BoxError, Panic};
 
+/// Synchronous code, with what a user may use instead.
+const SYNCHRONOUS: InFlight = InFlight::One(
+    "synchronous code executes one input at a time; use App::function_async or App::worker_concurrent",
+);
+
 impl<I, O, E, F> Body<I, O, E> for Plain<F>
 where
     F: Fn(&I) -> Result<O, E> + Send + Sync,
@@ -30,9 +35,7 @@ where
     }
 
     fn in_flight(&self) -> InFlight {
-        InFlight::One(
-            "synchronous code executes one input at a time; use App::function_async or App::worker_concurrent",
-        )
+        SYNCHRONOUS
     }
 }
 
@@ -75,9 +78,7 @@ where
     }
 
     fn in_flight(&self) -> InFlight {
-        InFlight::One(
-            "synchronous code executes one input at a time; use App::function_async or App::worker_concurrent",
-        )
+        SYNCHRONOUS
     }
 }
 

@@ -11,14 +11,17 @@ use crate::simulator::world::Verbosity;
 /// The largest number of steps that a world takes to come to a moment.
 const STEPS_MAX: u64 = 300_000;
 
+/// The parts of a world by which it goes on.
+pub(super) struct Parts<'a> {
+    /// The clock of its host, in nanoseconds.
+    pub(super) clock: &'a AtomicU64,
+    pub(super) tape: &'a Tape,
+    pub(super) verbosity: Verbosity,
+}
+
 /// A world that goes on step by step.
 pub(super) trait Course {
-    /// The clock of its host, in nanoseconds.
-    fn clock(&self) -> &AtomicU64;
-
-    fn verbosity(&self) -> Verbosity;
-
-    fn tape(&self) -> &Tape;
+    fn parts(&self) -> Parts<'_>;
 
     /// Lets a user or an operator do something, if the tape says so. Returns whether one did.
     fn happen(&mut self) -> bool;
@@ -30,23 +33,23 @@ pub(super) trait Course {
     fn after_step(&mut self);
 
     fn now(&self) -> Time {
-        Time(Duration::from_nanos(self.clock().load(Ordering::Relaxed)))
+        Time(Duration::from_nanos(self.parts().clock.load(Ordering::Relaxed)))
     }
 
     fn move_to(&self, time: Time) {
         let nanos = u64::try_from(time.0.as_nanos()).expect("a world is shorter than five centuries");
-        self.clock().fetch_max(nanos, Ordering::Relaxed);
+        self.parts().clock.fetch_max(nanos, Ordering::Relaxed);
     }
 
     fn log(&self, what: impl FnOnce() -> String) {
-        if self.verbosity() == Verbosity::Steps {
+        if self.parts().verbosity == Verbosity::Steps {
             println!("{:>12?}  {}", self.now().0, what());
         }
     }
 
     /// Lets things happen, and takes steps, until the tape has run out.
     fn play(&mut self) {
-        while !self.tape().has_run_out() {
+        while !self.parts().tape.has_run_out() {
             if !self.happen() {
                 self.step();
             }

@@ -1,6 +1,7 @@
 //! The model of dispatch: which input may be given to which container, in which order, and which container
 //! must not sleep.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::base::ids::{ContainerId, JobId};
@@ -190,7 +191,13 @@ impl Model {
     /// Checks that a sleeping container wakes within a millisecond while another has inputs that it has not
     /// begun.
     fn check_looks_ahead(&self, watched: Option<Time>, now: Time) {
-        let ahead = self.containers().any(|id| self.in_hand(id) > 1);
+        let mut in_hand = BTreeSet::new();
+        let mut holders = self.inputs().filter_map(|input| match input.state {
+            InputState::Leased { to, .. } => Some(to),
+            InputState::Executes { on } => Some(on),
+            InputState::Waits(_) | InputState::Done(_) => None,
+        });
+        let ahead = holders.any(|id| !in_hand.insert(id));
         let soon = now + STEAL_PAUSE;
         assert!(
             !ahead || watched.is_some_and(|at| at <= soon),
@@ -217,16 +224,6 @@ impl Model {
         let first_due = dues.min();
         self.check_looks_ahead(watched, now);
         self.little_room.slept(eligible, watched, first_due, now);
-    }
-
-    /// The number of inputs that a container has and that have no outcome.
-    fn in_hand(&self, id: ContainerId) -> usize {
-        let in_hand = |input: &&InputModel| match input.state {
-            InputState::Leased { to, .. } => to == id,
-            InputState::Executes { on } => on == id,
-            InputState::Waits(_) | InputState::Done(_) => false,
-        };
-        self.inputs().filter(in_hand).count()
     }
 
     pub(super) fn inputs(&self) -> impl Iterator<Item = &InputModel> {

@@ -32,10 +32,10 @@ impl World {
                     chunks <= outstanding,
                     "memory: {chunks} chunks for {outstanding} outstanding inputs"
                 );
-                self.check_chunks(entry, buffers);
-                let Some(window) = entry.window else { continue };
                 // An input that a fenced attempt may still read stays alive.
                 let alive = inputs_alive(buffers);
+                self.check_chunks(entry, buffers, alive);
+                let Some(window) = entry.window else { continue };
                 assert!(alive <= 2 * window + 64, "memory: {alive} inputs are alive in a window of {window}");
                 assert!(
                     outstanding <= window,
@@ -46,8 +46,8 @@ impl World {
     }
 
     /// Checks that a finished input is dropped whatever becomes of the others in its chunk, and that a chunk
-    /// is not kept for inputs that are executed again.
-    fn check_chunks(&self, entry: &JobModel, buffers: &MapBuffers) {
+    /// is not kept for inputs that are executed again. `alive` is the number of inputs that are not dropped.
+    fn check_chunks(&self, entry: &JobModel, buffers: &MapBuffers, alive: u64) {
         let fenced = |input: &InputModel| input.crashes + input.kills + input.cuts > 0;
         let is_done = |input: &InputModel| {
             matches!(input.state, InputState::Done(ExpectedEnd::Ok { .. })) && !fenced(input)
@@ -55,7 +55,6 @@ impl World {
         let kept = entry.inputs.iter().filter(|input| !is_done(input)).count() as u64;
         let ahead = entry.fed.map_or(0, |fed| fed - entry.inputs.len() as u64);
         let publishing = self.threads.iter().filter(|thread| thread.is_publishing_anything()).count() as u64;
-        let alive = inputs_alive(buffers);
         assert!(alive <= kept + ahead + publishing, "memory: {alive} inputs are alive, {kept} are not done");
         if buffers.order == Order::AtOnce {
             return; // its only chunk is taken as a whole

@@ -171,7 +171,11 @@ impl SimMap {
                 Poll::Ready(None) => break,
                 Poll::Ready(Some(outcome)) => {
                     let input = match &outcome {
-                        Ok(output) => (first..first + inputs).find(|input| answer(*input) == *output),
+                        Ok(output) => {
+                            // In most maps it is the next one.
+                            let (next, end) = (first + self.taken.min(inputs), first + inputs);
+                            (next..end).chain(first..next).find(|input| answer(*input) == *output)
+                        }
                         Err(failure) => failure.index().map(|index| first + index),
                     };
                     let Some(input) = input else {

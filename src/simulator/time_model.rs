@@ -287,7 +287,8 @@ impl Model {
 
     /// The first moment at which the engine must have looked at the limits, if nothing delays it.
     pub(super) fn look_is_due(&self) -> Option<Time> {
-        let inputs = self.inputs().filter(|input| input.is_pending());
+        let limited = self.plan.is_limited.then(|| self.inputs()); // in the other worlds no input has a limit
+        let inputs = limited.into_iter().flatten().filter(|input| input.is_pending());
         let inputs = inputs.flat_map(|input| [input.cut_is_due(), input.time.passes()]);
         let leavers = self.leavers.values().map(|leaver| leaver.due);
         let enters = self.enters.values().copied();

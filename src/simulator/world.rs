@@ -24,7 +24,7 @@ use crate::engine::dispatch::{self, Dispatch};
 use crate::engine::map_buffers::{JobSource, Order};
 use crate::engine::messages::Notice;
 use crate::engine::settings::Settings;
-use crate::simulator::course::{Course, nothing_is_left_in};
+use crate::simulator::course::{Course, Parts, nothing_is_left_in};
 use crate::simulator::events::Heard;
 use crate::simulator::feeders::{self, Feeder};
 use crate::simulator::host::Simulation;
@@ -402,16 +402,8 @@ impl World {
 }
 
 impl Course for World {
-    fn clock(&self) -> &AtomicU64 {
-        &self.clock
-    }
-
-    fn verbosity(&self) -> Verbosity {
-        self.verbosity
-    }
-
-    fn tape(&self) -> &Tape {
-        &self.tape
+    fn parts(&self) -> Parts<'_> {
+        Parts { clock: &self.clock, tape: &self.tape, verbosity: self.verbosity }
     }
 
     fn happen(&mut self) -> bool {

@@ -27,6 +27,17 @@ fn echo(inputs: &[&u64]) -> Outcomes {
     inputs.iter().map(|n| Ok(**n)).collect()
 }
 
+/// The same, with the sizes of the batches that it has got.
+fn echo_of_sizes() -> (Sizes, impl Fn(&[&u64]) -> Outcomes + Send + Sync + 'static) {
+    let sizes = Sizes::default();
+    let seen = sizes.clone();
+    let code = move |inputs: &[&u64]| {
+        seen.add(inputs);
+        echo(inputs)
+    };
+    (sizes, code)
+}
+
 /// The output of an outcome that must be `Ok`.
 fn got<T>(outcome: Result<T, Failure<u64, &'static str>>) -> T {
     outcome.unwrap_or_else(|failure| panic!("{failure}"))
@@ -233,12 +244,7 @@ fn a_batch_over_the_memory_limit_is_halved_until_the_guilty_input_is_alone() {
 #[test]
 fn a_batch_forms_of_calls_until_it_is_full_and_no_container_waits_with_half_of_it() {
     in_an_app(|app| {
-        let sizes = Sizes::default();
-        let seen = sizes.clone();
-        let code = move |inputs: &[&u64]| {
-            seen.add(inputs);
-            echo(inputs)
-        };
+        let (sizes, code) = echo_of_sizes();
         let f =
             batches(&app, code).containers(4).batch_size(8).batch_wait(Duration::from_secs(600)).started();
         let calls: Vec<_> = (0..8).map(|n| f.call(n)).collect();
@@ -482,12 +488,7 @@ fn a_worker_of_batches_keeps_its_state_until_a_crash_and_is_entered_anew_then() 
 #[test]
 fn calls_by_message_share_batches_with_others() {
     in_an_app(|app| {
-        let sizes = Sizes::default();
-        let seen = sizes.clone();
-        let code = move |inputs: &[&u64]| {
-            seen.add(inputs);
-            echo(inputs)
-        };
+        let (sizes, code) = echo_of_sizes();
         let f =
             batches(&app, code).containers(1).batch_size(3).batch_wait(Duration::from_secs(600)).started();
         let call = f.call(1);

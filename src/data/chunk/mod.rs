@@ -309,7 +309,9 @@ impl Chunk {
 
     #[cfg(test)]
     pub(crate) fn inputs_alive(&self) -> u64 {
-        (0..self.inputs.values.places()).filter(|place| self.inputs.mark(*place) != GONE).count() as u64
+        let is_alive = |mark: &&AtomicU8| mark.load(Ordering::Acquire) != GONE;
+        let marked = self.inputs.marks.get().map(|marks| marks.iter().filter(is_alive).count());
+        marked.unwrap_or(self.inputs.values.places()) as u64
     }
 
     /// Records that `outcomes` more outcomes were taken. Returns whether all are taken now.

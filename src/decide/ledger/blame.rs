@@ -104,18 +104,12 @@ impl Ledger {
         crash: &Arc<Crash>,
         leaving: Leaving,
     ) -> AfterCrash {
-        let at_most_once = self.rules.crash_retries == 0;
         let job = self.jobs.get_mut(&input.job).expect("a lease belongs to an open job");
         let record = job.record_or_new(input.index);
-        let attempts = record.attempt();
-        record.kills += 1;
         record.freed += 1;
         record.alone |= next_time == NextTime::Alone || record.freed >= FREED_MAX;
-        record.previous = Some(Previous::Crashed(Arc::clone(crash)));
-        if record.is_abandoned_for_good(leaving) || at_most_once {
-            self.pending -= 1;
-            job.kind().ended(1, &mut self.admission);
-            return job.lose(input, attempts, Arc::clone(crash));
+        if let Some(lost) = self.lose_unless_replayed(input, crash, leaving) {
+            return lost;
         }
         if next_time != NextTime::InHalves {
             self.await_replay(input, QueueEnd::Back);
@@ -130,19 +124,33 @@ impl Ledger {
         crash: &Arc<Crash>,
         leaving: Leaving,
     ) -> AfterCrash {
+        if let Some(lost) = self.lose_unless_replayed(input, crash, leaving) {
+            return lost;
+        }
+        self.await_replay(input, QueueEnd::Back);
+        AfterCrash::Pending { input }
+    }
+
+    /// Counts an execution that ended with its container and costs the input nothing. Returns the end of the
+    /// input if it may not be begun again. The caller puts any other input into a queue.
+    fn lose_unless_replayed(
+        &mut self,
+        input: InputId,
+        crash: &Arc<Crash>,
+        leaving: Leaving,
+    ) -> Option<AfterCrash> {
         let at_most_once = self.rules.crash_retries == 0;
         let job = self.jobs.get_mut(&input.job).expect("a lease belongs to an open job");
         let record = job.record_or_new(input.index);
         let attempts = record.attempt();
         record.kills += 1;
         record.previous = Some(Previous::Crashed(Arc::clone(crash)));
-        if record.is_abandoned_for_good(leaving) || at_most_once {
-            self.pending -= 1;
-            job.kind().ended(1, &mut self.admission);
-            return job.lose(input, attempts, Arc::clone(crash));
+        if !(record.is_abandoned_for_good(leaving) || at_most_once) {
+            return None;
         }
-        self.await_replay(input, QueueEnd::Back);
-        AfterCrash::Pending { input }
+        self.pending -= 1;
+        job.kind().ended(1, &mut self.admission);
+        Some(job.lose(input, attempts, Arc::clone(crash)))
     }
 
     /// Ends the inputs that wait to be executed again and have left a thread behind before, because no more

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::base::ids::{Attempt, ContainerId, Generation, InputId, JobId, LaneId};
 use crate::decide::admission::{CALLS_MAX_DEFAULT, Place};
-use crate::decide::job::OnFailure;
+use crate::decide::job::{OnFailure, Span};
 use crate::decide::ledger::{
     AfterCrash, Assignment, ContainerStage, Lease, Leaving, Ledger, Mode, Position, Pressure, Rules, Scene,
     Sources, Verdict,
@@ -48,6 +48,22 @@ pub(super) fn backing_off() -> Rig {
     rig.fails_to_start(FIRST, at(1));
     assert_eq!(rig.ledger.stage(FIRST), (Generation(2), ContainerStage::BackingOff { until: at(11) }));
     rig
+}
+
+/// Two containers, and a map of this many inputs. The first container has leased inputs 3 to 6 at the start.
+/// Those before have cost 100 ns each, and inputs that are known to be cheap travel together. The second
+/// container has no lease.
+pub(super) fn leased_ahead(inputs: u64, window: u64) -> (Rig, JobId) {
+    let mut rig = Rig::new(2, RateLimited::new());
+    let map = rig.map(inputs, window);
+    rig.enters(FIRST, START);
+    rig.enters(SECOND, START);
+    for _ in 0..2 {
+        rig.takes(FIRST, START);
+        rig.completes(FIRST, Time(Duration::from_nanos(100)));
+    }
+    assert_eq!(rig.takes(FIRST, START).span, Span { first: 3, len: 4 });
+    (rig, map)
 }
 
 /// A ledger of two containers, without sources.

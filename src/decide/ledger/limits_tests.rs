@@ -148,14 +148,14 @@ fn a_deadline_at_the_moment_of_another_needs_no_look_of_its_own() {
     }
 }
 
-#[test]
-fn the_inputs_behind_a_slow_one_are_given_back_and_its_clock_starts_when_it_was_seen() {
+/// A container whose attempts have a timeout of 100 ms. It has leased several inputs of a map at the start.
+/// Returns the index of the first of them too.
+fn leased_under_a_timeout() -> (Rig, u64) {
     let mut rig = timing(1, 0, LimitRules::default());
     rig.enters(FIRST, START);
     let map = rig.map(100, 100);
     rig.ledger.limit(map, Limits::new());
     rig.ledger.accept(map, 50);
-    let lane = LaneId::from(FIRST);
     // The cost of an input is known, so that a lease has several.
     for _ in 0..3 {
         rig.takes(FIRST, START);
@@ -163,8 +163,14 @@ fn the_inputs_behind_a_slow_one_are_given_back_and_its_clock_starts_when_it_was_
     }
     let lease = rig.takes(FIRST, START);
     assert!(lease.span.len > 2, "{lease:?}");
-    rig.ledger.lent(lane, START);
-    let first = lease.span.first;
+    rig.ledger.lent(FIRST.into(), START);
+    (rig, lease.span.first)
+}
+
+#[test]
+fn the_inputs_behind_a_slow_one_are_given_back_and_its_clock_starts_when_it_was_seen() {
+    let (mut rig, first) = leased_under_a_timeout();
+    let lane = LaneId::from(FIRST);
     let sample = START + MS / 2;
     assert_eq!(rig.ledger.arm(), Some(sample));
     // At the first look another input executes than at the start.
@@ -184,18 +190,8 @@ fn the_inputs_behind_a_slow_one_are_given_back_and_its_clock_starts_when_it_was_
 
 #[test]
 fn a_late_look_does_not_time_an_input_out_that_it_has_not_seen_before() {
-    let mut rig = timing(1, 0, LimitRules::default());
-    rig.enters(FIRST, START);
-    let map = rig.map(100, 100);
-    rig.ledger.limit(map, Limits::new());
-    rig.ledger.accept(map, 50);
+    let (mut rig, first) = leased_under_a_timeout();
     let lane = LaneId::from(FIRST);
-    for _ in 0..3 {
-        rig.takes(FIRST, START);
-        rig.completes(FIRST, START + MS / 1000);
-    }
-    let first = rig.takes(FIRST, START).span.first;
-    rig.ledger.lent(lane, START);
     rig.ledger.take_due_limit(at(500));
     rig.ledger.advanced(lane, first + 1, at(500));
     assert_eq!(rig.ledger.lane_step(lane, Some(first + 1), at(500)), LaneStep::Wait);

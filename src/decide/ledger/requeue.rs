@@ -211,25 +211,15 @@ impl Ledger {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::decide::ledger::fixture::{FIRST, MS, Rig, SECOND, START, UNCROWDED, at};
+    use crate::decide::ledger::fixture::{FIRST, MS, Rig, SECOND, START, UNCROWDED, at, leased_ahead};
     use crate::decide::life::Next;
     use crate::decide::restart::RateLimited;
     use crate::decide::retries::Retries;
 
     #[test]
     fn a_cut_off_part_of_a_lease_goes_to_the_next_container_and_the_rest_is_what_it_was() {
-        let mut rig = Rig::new(2, RateLimited::new());
-        let job = rig.map(100, 10);
-        rig.enters(FIRST, START);
-        rig.enters(SECOND, START);
-        // Inputs that are known to be cheap travel together.
-        for _ in 0..2 {
-            rig.takes(FIRST, START);
-            rig.completes(FIRST, Time(Duration::from_nanos(100)));
-        }
-        let lease = rig.takes(FIRST, START);
-        assert_eq!(lease.span, Span { first: 3, len: 4 });
-        let end = lease.span.first + 2;
+        let (mut rig, job) = leased_ahead(100, 10);
+        let end = 5;
         rig.ledger.truncated(FIRST.into(), end, Some(5 * MS));
         assert_eq!(rig.ledger.lease(FIRST).map(|lease| lease.span.end()), Some(end));
         assert_eq!(rig.ledger.job(job).and_then(Job::map).and_then(|map| map.sizer.cost()), Some(5 * MS));
@@ -242,15 +232,7 @@ mod tests {
 
     #[test]
     fn of_a_lease_that_is_given_back_only_what_had_not_begun_waits_again() {
-        let mut rig = Rig::new(2, RateLimited::new());
-        rig.map(7, 7);
-        rig.enters(FIRST, START);
-        rig.enters(SECOND, START);
-        for _ in 0..2 {
-            rig.takes(FIRST, START);
-            rig.completes(FIRST, Time(Duration::from_nanos(100)));
-        }
-        assert_eq!(rig.takes(FIRST, START).span, Span { first: 3, len: 4 });
+        let (mut rig, _) = leased_ahead(7, 7);
         assert_eq!(
             rig.ledger.advanced(FIRST, 5, START).map(|(_, span)| span),
             Some(Span { first: 3, len: 2 })

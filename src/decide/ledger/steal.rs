@@ -85,7 +85,7 @@ mod tests {
     use super::*;
     use crate::decide::job::Span;
     use crate::decide::ledger::Mode;
-    use crate::decide::ledger::fixture::{FIRST, Rig, SECOND, START};
+    use crate::decide::ledger::fixture::{FIRST, Rig, SECOND, START, leased_ahead};
     use crate::decide::restart::RateLimited;
 
     const US: Duration = Duration::from_micros(1);
@@ -94,28 +94,13 @@ mod tests {
         Time(us * US)
     }
 
-    /// The first container has leased inputs 3 to 6 at the start, which have cost 100 ns each so far. The
-    /// other has no lease.
-    fn leased_ahead() -> Rig {
-        let mut rig = Rig::new(2, RateLimited::new());
-        rig.map(1_000, 500);
-        rig.enters(FIRST, START);
-        rig.enters(SECOND, START);
-        for _ in 0..2 {
-            rig.takes(FIRST, START);
-            rig.completes(FIRST, Time(Duration::from_nanos(100)));
-        }
-        assert_eq!(rig.takes(FIRST, START).span, Span { first: 3, len: 4 });
-        rig
-    }
-
     fn before(index: u64, cost: Option<Duration>) -> Steal {
         Steal::Before { from: FIRST.into(), index, cost }
     }
 
     #[test]
     fn the_dearer_the_inputs_turn_out_the_more_of_them_are_taken_over() {
-        let rig = leased_ahead();
+        let (rig, _) = leased_ahead(1_000, 500);
         for (us, split) in [
             (0, Steal::NotBefore(at(1_000))),
             (13, Steal::NotBefore(at(1_013))), // three that take 13 µs each are worth less than 40
@@ -130,11 +115,11 @@ mod tests {
 
     #[test]
     fn inputs_are_as_dear_as_those_before_them_or_as_the_one_that_executes() {
-        let mut rig = leased_ahead();
+        let (mut rig, _) = leased_ahead(1_000, 500);
         rig.ledger.advanced(FIRST, 5, at(119));
         assert_eq!(rig.ledger.steal(at(119)), Steal::NotBefore(at(1_119)));
         assert_eq!(rig.ledger.steal(at(120)), before(6, None), "three have begun in 120 µs");
-        let mut rig = leased_ahead();
+        let (mut rig, _) = leased_ahead(1_000, 500);
         rig.ledger.advanced(FIRST, 5, at(60));
         assert_eq!(rig.ledger.steal(at(99)), Steal::NotBefore(at(1_099)));
         assert_eq!(rig.ledger.steal(at(100)), before(6, None), "the third takes 40 µs by now");
@@ -144,7 +129,7 @@ mod tests {
 
     #[test]
     fn of_two_leases_the_one_with_most_work_left_is_split() {
-        let mut rig = leased_ahead();
+        let (mut rig, _) = leased_ahead(1_000, 500);
         rig.takes(SECOND, START);
         rig.completes(SECOND, Time(Duration::from_nanos(100)));
         assert_eq!(rig.takes(SECOND, START).span, Span { first: 15, len: 16 });
@@ -158,7 +143,7 @@ mod tests {
         rig.call();
         rig.takes(FIRST, START);
         assert_eq!(rig.ledger.steal(at(900)), Steal::Nothing);
-        let mut rig = leased_ahead();
+        let (mut rig, _) = leased_ahead(1_000, 500);
         rig.ledger.advance_mode(Mode::Stopping);
         assert_eq!(rig.ledger.steal(at(900)), Steal::Nothing);
     }

@@ -39,14 +39,8 @@ impl Dispatch {
             state.spent.extend(run);
         }
         state.seats[id.index()].lanes.iter_mut().for_each(|lane| lane.at_work = false);
-        let restart =
-            self.die(&mut state, id, &scene, Dying { death, abandoned: false, lives_on: false }, now);
-        state.observed.describes(None); // it was for the input of this crash, and for no other
-        let restart = restart?;
-        self.after_death(&mut state, now);
-        // The lock is still held, so that no consequence of the verdict overtakes this notice.
-        self.notify(Notice::Crashed { restart });
-        Some(restart)
+        let dying = Dying { death, abandoned: false, lives_on: false };
+        self.dies_by_itself(&mut state, id, &scene, dying, now)
     }
 
     /// Kills a container by hand. Returns the generation that ended, or `None` if the container did not live.
@@ -193,6 +187,24 @@ impl Dispatch {
         Some(restart)
     }
 
+    /// Records a crash that the container's own thread reports.
+    fn dies_by_itself(
+        &self,
+        state: &mut State,
+        id: ContainerId,
+        scene: &Scene,
+        dying: Dying,
+        now: Time,
+    ) -> Option<Restart> {
+        let restart = self.die(state, id, scene, dying, now);
+        state.observed.describes(None); // it was for the input of this crash, and for no other
+        let restart = restart?;
+        self.after_death(state, now);
+        // The lock is still held, so that no consequence of the verdict overtakes this notice.
+        self.notify(Notice::Crashed { restart });
+        Some(restart)
+    }
+
     /// Wakes only the containers that have something to do after a death.
     fn after_death(&self, state: &mut State, now: Time) {
         self.pass_on(state, now);
@@ -257,13 +269,7 @@ impl Dispatch {
         state.lane_mut(lane).at_work = false;
         let scene = Scene { culprit: Some(lane), positions: position.into_iter().collect() };
         let dying = Dying { death, abandoned: false, lives_on: true };
-        let restart = self.die(&mut state, id, &scene, dying, now);
-        state.observed.describes(None); // it was for the input of this crash, and for no other
-        let restart = restart?;
-        self.after_death(&mut state, now);
-        // The lock is still held, so that no consequence of the verdict overtakes this notice.
-        self.notify(Notice::Crashed { restart });
-        Some(restart)
+        self.dies_by_itself(&mut state, id, &scene, dying, now)
     }
 }
 

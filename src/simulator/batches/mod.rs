@@ -38,7 +38,7 @@ use crate::simulator::batches::code::Driver;
 use crate::simulator::batches::facts::Record;
 use crate::simulator::batches::feeders::BatchFeeder;
 use crate::simulator::batches::rest::Ahead;
-use crate::simulator::course::{Course, nothing_is_left_in};
+use crate::simulator::course::{Course, Parts, nothing_is_left_in};
 use crate::simulator::fates::Fates;
 use crate::simulator::host::Simulation;
 use crate::simulator::office::Office;
@@ -281,16 +281,8 @@ impl BatchWorld<'_> {
 }
 
 impl Course for BatchWorld<'_> {
-    fn clock(&self) -> &AtomicU64 {
-        &self.clock
-    }
-
-    fn verbosity(&self) -> Verbosity {
-        self.verbosity
-    }
-
-    fn tape(&self) -> &Tape {
-        &self.tape
+    fn parts(&self) -> Parts<'_> {
+        Parts { clock: &self.clock, tape: &self.tape, verbosity: self.verbosity }
     }
 
     fn happen(&mut self) -> bool {

@@ -38,7 +38,7 @@ enum Ends {
 }
 
 /// A function without state whose containers have two lanes each, and its clock in nanoseconds.
-fn engine(containers: usize, limits: LimitRules) -> (Arc<Dispatch>, Arc<AtomicU64>) {
+pub(super) fn engine(containers: usize, limits: LimitRules) -> (Arc<Dispatch>, Arc<AtomicU64>) {
     let simulation = Simulation::default();
     let clock = Arc::clone(&simulation.clock);
     (engine_in(simulation, UNCOUNTED, rules(containers, limits)), clock)

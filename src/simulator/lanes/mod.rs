@@ -9,9 +9,11 @@
 //! The record of an input is kept apart from the engine's ([`facts`]): each of its executions ends in one
 //! way, and the way decides what it costs. Half of the worlds have timeouts and deadlines ([`limits`]). When
 //! no step is possible but the passing of time, no input may wait that a container with a free lane may take
-//! ([`rest`]). [`directed`] has tests for faults that the worlds have found.
+//! ([`rest`]). [`directed`] has tests for faults that the worlds have found, and [`crashes`] has one for the
+//! verdict on a crash in a lane.
 
 mod code;
+mod crashes;
 mod directed;
 mod driver;
 mod facts;
@@ -33,7 +35,7 @@ use crate::decide::retries::Retries;
 use crate::decide::time::Time;
 use crate::engine::dispatch::Dispatch;
 use crate::engine::settings::MemoryRules;
-use crate::simulator::course::{Course, nothing_is_left_in};
+use crate::simulator::course::{Course, Parts, nothing_is_left_in};
 use crate::simulator::events::Heard;
 use crate::simulator::fates::Fates;
 use crate::simulator::host::Simulation;
@@ -258,16 +260,8 @@ impl Supervised for LaneWorld<'_> {
 }
 
 impl Course for LaneWorld<'_> {
-    fn clock(&self) -> &AtomicU64 {
-        &self.clock
-    }
-
-    fn verbosity(&self) -> Verbosity {
-        self.verbosity
-    }
-
-    fn tape(&self) -> &Tape {
-        &self.tape
+    fn parts(&self) -> Parts<'_> {
+        Parts { clock: &self.clock, tape: &self.tape, verbosity: self.verbosity }
     }
 
     fn happen(&mut self) -> bool {

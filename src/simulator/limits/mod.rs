@@ -24,7 +24,7 @@ use crate::engine::consumer::Failures;
 use crate::engine::dispatch::Dispatch;
 use crate::engine::map_buffers::Order;
 use crate::engine::settings::{MemoryRules, Settings};
-use crate::simulator::course::{Course, nothing_is_left_in};
+use crate::simulator::course::{Course, Parts, nothing_is_left_in};
 use crate::simulator::events::Heard;
 use crate::simulator::host::Simulation;
 use crate::simulator::limits::code::{Driver, Phase};
@@ -265,16 +265,8 @@ impl Supervised for LimitWorld<'_> {
 }
 
 impl Course for LimitWorld<'_> {
-    fn clock(&self) -> &AtomicU64 {
-        &self.clock
-    }
-
-    fn verbosity(&self) -> Verbosity {
-        self.verbosity
-    }
-
-    fn tape(&self) -> &Tape {
-        &self.tape
+    fn parts(&self) -> Parts<'_> {
+        Parts { clock: &self.clock, tape: &self.tape, verbosity: self.verbosity }
     }
 
     fn happen(&mut self) -> bool {

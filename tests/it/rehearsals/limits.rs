@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use longshore::testkit::{EnterFault, Entered, ExecutionEnd, Record};
-use longshore::{App, Builder, Cause, CrashLoopBackoff, Death, Failure, Limits, RateLimited, Retries};
+use longshore::{App, Builder, Cause, CrashLoopBackoff, Death, Event, Failure, Limits, RateLimited, Retries};
 
 use super::{MS, SECOND, app, attempt, attempts};
 
@@ -72,6 +72,31 @@ fn synchronous_code_that_hangs_is_left_behind_after_its_grace() {
     assert_eq!(*at, 2 * SECOND + 50 * MS, "{record}");
     assert_eq!(times(&record, 1)[1].0, 3 * SECOND, "the delay runs from the timeout");
     assert_eq!(times(&record, 2)[0].0, 2 * SECOND + 50 * MS, "the next generation begins at once");
+}
+
+#[test]
+fn a_function_that_drains_gives_up_once_the_only_container_that_is_left_hangs() {
+    let builder = attempts(&app()).containers(3).abandoned_max(1).timeout(SECOND);
+    let builder = builder.restart(RateLimited::new());
+    let ((), record) = builder
+        .rehearse()
+        .hangs(0, 1)
+        .play(async |stage| {
+            // The first call leaves its thread behind, and the second one hangs in a container that is kept.
+            for _ in 0..2 {
+                let call = stage.function().call(7).await.expect_err("it hangs");
+                assert!(call.is_timed_out(), "{call}");
+                stage.sleep(SECOND).await;
+            }
+            let containers = stage.function().status().containers;
+            assert_eq!((containers.hung, containers.abandoned), (1, 1));
+            assert!(stage.function().status().gave_up.is_none(), "the third container serves");
+        })
+        .expect("valid settings");
+    // The third container leaves at the drain. The next look at the hung one finds that no other is left.
+    let gave_up = record.events().iter().filter(|(_, event)| matches!(event, Event::GaveUp(_)));
+    let moments: Vec<Duration> = gave_up.map(|(at, _)| *at).collect();
+    assert_eq!(moments, [4 * SECOND + 50 * MS], "{record}");
 }
 
 #[test]

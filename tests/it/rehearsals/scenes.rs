@@ -1,5 +1,7 @@
 //! Scenes: code of a test that uses a function in virtual time.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use longshore::testkit::{ExecutionEnd, Fault};
@@ -23,6 +25,31 @@ fn an_answer_that_comes_too_late_is_refused() {
     let first = &record.executions()[0];
     assert_eq!(first.ended, 10 * SECOND, "end of the first attempt: {record}");
     assert_eq!(first.ending, ExecutionEnd::Late, "ending of the first attempt: {record}");
+}
+
+#[test]
+fn an_input_is_not_described_because_a_thread_that_was_left_behind_panics() {
+    let described = Arc::new(AtomicU64::new(0));
+    let counter = Arc::clone(&described);
+    // With this budget the crash of a container that is not left behind would poison the input.
+    let builder = attempts(&app()).containers(1).crash_retries(0).describe(move |_| {
+        counter.fetch_add(1, Ordering::Relaxed);
+        String::new()
+    });
+    let rehearsal = builder.rehearse().kills(SECOND, ContainerId::new(0));
+    let ((), record) = rehearsal
+        .takes_when(|at| Some(if at.map == 0 { 2 * SECOND } else { 10 * SECOND }))
+        .fault_when(|at| (at.map == 0).then_some(Fault::Panic))
+        .play(async |stage| {
+            let killed = stage.function().call(1).await.expect_err("its container is killed");
+            assert!(matches!(killed.cause(), Cause::Lost(_)), "{killed}");
+            // The thread of the killed container panics a second later, while the next one executes this.
+            assert_eq!(stage.function().call(2).await.expect("it is left alone"), 1);
+            assert_eq!(stage.now(), 11 * SECOND);
+        })
+        .expect("valid settings");
+    assert_eq!(record.executions()[0].ending, ExecutionEnd::Panicked, "{record}");
+    assert_eq!(described.load(Ordering::Relaxed), 0, "{record}");
 }
 
 #[test]
