@@ -19,10 +19,11 @@ use crate::decide::time::Time;
 use crate::decide::window::Window;
 use crate::engine::body::{Code, GenerationEnv, InFlight, Instance};
 use crate::engine::caller::Caller;
-use crate::engine::consumer::{Consumer, Failures};
+use crate::engine::consumer::Consumer;
 use crate::engine::dispatch::{self, Dispatch};
 use crate::engine::map_buffers::{JobSource, Order};
 use crate::engine::messages::Notice;
+use crate::engine::reader::Failures;
 use crate::engine::settings::Settings;
 use crate::simulator::course::{Course, nothing_is_left_in};
 use crate::simulator::events::Heard;
@@ -490,8 +491,8 @@ mod tests {
     use super::*;
     use std::task::Poll;
 
-    use crate::engine::consumer::ReaderGuard;
     use crate::engine::dispatch::Wait;
+    use crate::engine::reader::ReaderGuard;
 
     #[test]
     fn room_told_of_late_does_not_silence_who_waits_for_the_next() {

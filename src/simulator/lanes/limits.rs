@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
-use crate::engine::consumer::Failures;
 use crate::engine::map_buffers::Order;
+use crate::engine::reader::Failures;
 use crate::simulator::course::Course;
 use crate::simulator::lanes::LaneWorld;
 use crate::simulator::limits::LAG;
