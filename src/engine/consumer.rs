@@ -10,7 +10,7 @@ use crate::contain::drops::drop_in_turn;
 use crate::data::failure::{Bug, Failure, Reason};
 use crate::data::shape::{Outcome, Types};
 use crate::engine::dispatch::Wait;
-use crate::engine::map_buffers::MapEnd;
+use crate::engine::map_end::MapEnd;
 use crate::engine::reader::{Failures, Reader, ReaderGuard, Reading};
 
 /// All outcomes in input order, or none if the map has ended as a whole, with the failure that ended it.

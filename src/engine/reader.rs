@@ -22,7 +22,8 @@ use crate::decide::window::Window;
 use crate::engine::abort::{Abort, AbortHandle};
 use crate::engine::caller::Caller;
 use crate::engine::dispatch::{ClosedJob, Dispatch, Found, JobPlan, Wait};
-use crate::engine::map_buffers::{Finished, JobSource, MapEnd, Order};
+use crate::engine::map_buffers::{Finished, JobSource, Order};
+use crate::engine::map_end::MapEnd;
 use crate::engine::progress_handle::{ProgressHandle, ProgressSource, ReadProgress};
 use crate::values::progress::Progress;
 

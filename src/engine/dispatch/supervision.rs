@@ -14,7 +14,7 @@ use crate::engine::caller::Caller;
 use crate::engine::dispatch::{Dispatch, State};
 use crate::engine::history::Fact;
 use crate::engine::job_buffers::JobBuffers;
-use crate::engine::map_buffers::MapEnd;
+use crate::engine::map_end::MapEnd;
 use crate::engine::outbox::QueuedEvent;
 use crate::values::event::Event;
 use crate::values::report::{Fate, FunctionReport};
