@@ -1,4 +1,4 @@
-//! Which lines a log gets for sequences of events, in virtual time.
+//! The lines that a log gets for sequences of events, in virtual time.
 
 use std::time::Duration;
 
