@@ -1,14 +1,13 @@
 //! The cost of a limit of time, in counted steps, does not grow with the calls and containers that it does
 //! not concern, nor with the limits that are not due.
 
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::decide::admission::CALLS_MAX_DEFAULT;
 use crate::decide::limits::{LimitRules, Limits};
 use crate::engine::caller::Caller;
 use crate::engine::open_call::OpenCall;
-use crate::simulator::costs::{is_constant, steps};
+use crate::simulator::counted::{is_constant, steps};
 use crate::simulator::rig::Rig;
 
 const MS: Duration = Duration::from_millis(1);
@@ -57,7 +56,7 @@ fn executes(rig: &Rig, at: usize, limits: Limits) -> OpenCall {
 
 /// Lets time pass. Returns the steps of the supervisor's look after that.
 fn look_after(rig: &Rig, time: Duration) -> u64 {
-    rig.clock.fetch_add(time.as_nanos() as u64, Ordering::Relaxed);
+    rig.passes(time);
     steps(|| _ = rig.engine.look_at_limits())
 }
 

@@ -29,7 +29,8 @@ use crate::engine::open_call::OpenCall;
 use crate::engine::reader::{Failures, ReaderGuard};
 use crate::engine::settings::{MemoryRules, Settings};
 use crate::simulator::events::Heard;
-use crate::simulator::host::Simulation;
+use crate::simulator::host::{Simulation, passes};
+use crate::values::crash::{Death, Panic};
 
 /// The rules of a function that does not count memory.
 pub(super) const UNCOUNTED: MemoryRules = MemoryRules {
@@ -139,6 +140,23 @@ impl Rig {
         rig
     }
 
+    /// Lets time pass.
+    pub(super) fn passes(&self, time: Duration) {
+        passes(&self.clock, time);
+    }
+
+    /// Lets time pass, and does what the supervisor does meanwhile: it reviews the function in each second.
+    pub(super) fn reviews(&self, time: Duration) {
+        let mut left = time;
+        while left > Duration::ZERO {
+            let step = left.min(Duration::from_secs(1));
+            self.passes(step);
+            self.engine.look_at_limits();
+            self.engine.review();
+            left -= step;
+        }
+    }
+
     /// A container asks for work, and sleeps if there is none.
     pub(super) fn ask(&self, at: usize) -> Option<Arc<Run>> {
         let (id, generation) = self.containers[at];
@@ -243,4 +261,9 @@ pub(super) fn settings(rules: Rules, memory: MemoryRules) -> Settings {
         memory,
         viewers: Arc::default(),
     }
+}
+
+/// The death of a container whose code has panicked.
+pub(super) fn panic() -> Death {
+    Death::Panicked(Panic { message: "a crash".to_owned(), location: None })
 }

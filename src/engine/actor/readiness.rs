@@ -38,8 +38,9 @@ use crate::values::error::NotReady;
 #[rtype(result = "Result<(), NotReady>")]
 pub struct Ready;
 
-/// Anyone → supervisor: wait until all containers are live at once and the function is not [paused](super::Pause),
-/// as [`Function::ready_all`](crate::Function::ready_all) does. Otherwise it is the same as [`Ready`].
+/// Anyone → supervisor: wait until all containers are live at once and the function is not
+/// [paused](super::Pause), as [`Function::ready_all`](crate::Function::ready_all) does. Otherwise it is the
+/// same as [`Ready`].
 ///
 /// # Cancel safety
 ///

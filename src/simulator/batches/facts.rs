@@ -4,7 +4,7 @@ use crate::base::ids::{ContainerId, Generation};
 use crate::decide::ledger::{Lease, LeaseKind, Mode, Rules};
 use crate::decide::time::Time;
 use crate::simulator::batches::BatchWorld;
-use crate::simulator::batches::code::Phase;
+use crate::simulator::batches::driver::Phase;
 use crate::simulator::course::Course;
 use crate::simulator::fates::Act;
 use crate::simulator::suspects::UNPROVEN;

@@ -15,6 +15,7 @@ use crate::simulator::Verbosity;
 use crate::simulator::batches::{BatchTally, BatchWorld, Habits, with_world};
 use crate::simulator::course::Course;
 use crate::simulator::fates::Fates;
+use crate::simulator::office::Supervised;
 use crate::simulator::tape::{Tape, mix};
 
 /// A salt for which exactly one of the inputs of a map is poison, and the chance that makes it so.
