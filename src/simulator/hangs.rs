@@ -18,16 +18,13 @@ use crate::engine::log_lines::{messages, said};
 use crate::engine::map_buffers::JobSource;
 use crate::engine::messages::Notice;
 use crate::engine::open_call::OpenCall;
-use crate::simulator::rig::{Rig, execute};
+use crate::simulator::rig::{GRACE_OVER, Rig, execute};
 
 const MS: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
 
 /// The timeout of the attempts in these tests.
 const TIMEOUT: Duration = Duration::from_millis(20);
-
-/// The time that code has to return after its timeout, and a little more.
-const GRACE: Duration = Duration::from_millis(51);
 
 fn timeout() -> LimitRules {
     LimitRules { timeout: Some(TIMEOUT), ..LimitRules::default() }
@@ -76,7 +73,7 @@ fn stuck_code_is_left_behind_up_to_the_bound_and_kept_from_then_on() {
     let mut calls = Vec::new();
     for (at, stuck) in [(0, (0, 1)), (1, (0, 2)), (2, (1, 2)), (3, (2, 2))] {
         calls.push(rig.gets_stuck(at));
-        rig.passes(GRACE);
+        rig.passes(GRACE_OVER);
         rig.engine.look_at_limits();
         assert_eq!(rig.stuck(), stuck, "hung containers and abandoned threads after container {at}");
     }
@@ -126,7 +123,7 @@ fn a_hang_is_a_story_of_what_why_and_what_to_do_and_is_told_once() {
         for at in 0..2 {
             calls.push(rig.gets_stuck(at));
             for _ in 0..10 {
-                rig.passes(GRACE);
+                rig.passes(GRACE_OVER);
                 rig.engine.look_at_limits();
             }
         }
@@ -160,7 +157,7 @@ fn a_function_is_no_longer_exhausted_once_a_thread_that_was_left_behind_has_retu
     let mut calls = Vec::new();
     let lines = said(|| {
         calls.push(rig.gets_stuck(0));
-        rig.passes(GRACE);
+        rig.passes(GRACE_OVER);
         rig.engine.look_at_limits();
         rig.passes(SECOND);
         rig.engine.ended(id, generation, None);
@@ -208,7 +205,7 @@ fn a_function_that_stops_is_not_exhausted() {
     let lines = said(|| {
         calls.push(rig.gets_stuck(0));
         rig.engine.stop();
-        rig.passes(GRACE);
+        rig.passes(GRACE_OVER);
         rig.engine.look_at_limits();
     });
     assert_eq!(rig.stuck(), (0, 1));
@@ -225,7 +222,7 @@ fn a_function_that_was_aborted_looks_at_no_limit() {
     assert!(rig.engine.look_at_limits().is_some(), "its code has time to return");
     rig.engine.abort();
     assert_eq!(rig.engine.look_at_limits(), None);
-    rig.passes(GRACE);
+    rig.passes(GRACE_OVER);
     assert_eq!(rig.engine.look_at_limits(), None);
     assert_eq!(rig.engine.status().crashes, 0);
     drop((call, more));
@@ -281,7 +278,7 @@ fn code_that_unwinds_from_a_checkpoint_has_a_little_longer() {
     let unwound = token::with_current(Some(Arc::clone(&token)), || contain(token::checkpoint));
     assert!(unwound.is_err() && token.is_interrupted());
     for (crashes, left) in [(0, 0), (1, 1), (1, 1)] {
-        rig.passes(GRACE);
+        rig.passes(GRACE_OVER);
         rig.engine.look_at_limits();
         assert_eq!((rig.engine.status().crashes, rig.stuck()), (crashes, (0, left)));
     }

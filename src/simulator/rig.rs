@@ -41,6 +41,9 @@ pub(super) const UNCOUNTED: MemoryRules = MemoryRules {
     abandoned_bytes_max: None,
 };
 
+/// The time that code has to return after its limit, and a little more.
+pub(super) const GRACE_OVER: Duration = Duration::from_millis(51);
+
 /// A function whose containers do only what a test says.
 pub(super) struct Rig {
     pub(super) engine: Arc<Dispatch>,

@@ -13,7 +13,7 @@ use crate::simulator::model::{ExpectedEnd, InputModel, InputState, Model, Orphan
 use crate::simulator::time_facts::{Cut, delays};
 
 /// The time that code has to return after its limit. The contract names it.
-const GRACE: Duration = Duration::from_millis(50);
+pub(super) const GRACE: Duration = Duration::from_millis(50);
 
 /// The time after which the engine looks at a lease of several inputs again.
 const SAMPLE: Duration = Duration::from_micros(500);

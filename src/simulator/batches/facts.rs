@@ -9,9 +9,6 @@ use crate::simulator::course::Course;
 use crate::simulator::fates::Act;
 use crate::simulator::suspects::UNPROVEN;
 
-/// The number of threads that an input may leave behind.
-pub(super) const LEFT_MAX: u32 = 2;
-
 /// The facts about an input that the world records.
 #[derive(Debug, Default, Clone)]
 pub(super) struct Record {

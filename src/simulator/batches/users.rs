@@ -13,12 +13,13 @@ use crate::decide::limits::Limits;
 use crate::engine::map_buffers::{JobSource, Order};
 use crate::engine::reader::Failures;
 use crate::simulator::batches::driver::{Driver, Phase};
-use crate::simulator::batches::facts::{DeathScene, LEFT_MAX};
+use crate::simulator::batches::facts::DeathScene;
 use crate::simulator::batches::feeders::BatchFeeder;
 use crate::simulator::batches::{BatchWorld, LIMIT};
 use crate::simulator::course::Course;
 use crate::simulator::fates::answer;
 use crate::simulator::host::passes;
+use crate::simulator::left_behind::LEFT_MAX;
 use crate::simulator::office::Supervised;
 use crate::simulator::takers::{MapPlan, Outcome};
 
