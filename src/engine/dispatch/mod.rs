@@ -5,6 +5,16 @@
 //! supervisor uses it to drain, kill and give up. No user code runs under the lock, and users' values are
 //! dropped after its release. A panic under the lock is a fault of the engine. It marks the function broken,
 //! and every waiting thread and task gets an error.
+//!
+//! | files | hold |
+//! |---|---|
+//! | [`guard`], [`deferred`] | the lock while it is held, and the work after its release |
+//! | [`sleepers`], [`waking`] | the containers without work, and which of them an event wakes |
+//! | [`seats`], [`detached`], [`leftovers`], [`last_errors`] | state that is not in the ledger |
+//! | [`containers`], [`batches`], [`stealing`], [`tasks`] | containers: they enter, take work, return it and leave |
+//! | [`consumers`], [`calls`], [`places`], [`feeders`] | those who open jobs, take outcomes and bring inputs |
+//! | [`deaths`], [`endings`], [`memory`], [`limits`], [`hangs`] | deaths, and the ends of inputs and jobs |
+//! | [`supervision`], [`pausing`], [`readiness`], [`overload`], [`snapshot`] | operators and the supervisor |
 
 mod batches;
 mod calls;
