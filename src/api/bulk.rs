@@ -15,8 +15,9 @@ use crate::data::erased::Values;
 use crate::data::failure::Failure;
 use crate::decide::window::Window;
 use crate::engine::caller::Caller;
-use crate::engine::consumer::{All, Consumer, Failures, ReaderGuard};
+use crate::engine::consumer::{All, Consumer};
 use crate::engine::dispatch::Wait;
+use crate::engine::reader::{Failures, ReaderGuard};
 use crate::engine::running::Running;
 
 /// The largest number of inputs in one chunk.

@@ -11,11 +11,12 @@ use crate::contain::outlined::Outlined;
 use crate::data::failure::{Failure, Reason};
 use crate::decide::retries::Retries;
 use crate::engine::abort::AbortHandle;
-use crate::engine::consumer::{Consumer, Failures};
+use crate::engine::consumer::Consumer;
 use crate::engine::dispatch::Wait;
 use crate::engine::map_buffers::Order;
 use crate::engine::planned::{Options, Planned};
 use crate::engine::progress_handle::{ProgressHandle, ProgressSource};
+use crate::engine::reader::Failures;
 use crate::engine::running::Running;
 use crate::values::progress::Progress;
 

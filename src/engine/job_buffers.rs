@@ -15,7 +15,8 @@ use crate::decide::steps;
 use crate::decide::time::Time;
 use crate::engine::call_buffers::CallBuffers;
 use crate::engine::caller::Caller;
-use crate::engine::map_buffers::{JobSource, MapBuffers, MapEnd};
+use crate::engine::map_buffers::{JobSource, MapBuffers};
+use crate::engine::map_end::MapEnd;
 
 /// The state of one job outside the ledger.
 pub(crate) enum JobBuffers {
@@ -67,7 +68,7 @@ impl JobBuffers {
     /// Records that the inputs of `span` have ended. `begun` says whether the first of them was executing.
     pub(crate) fn has_ended(&mut self, span: Span, begun: u64, reason: Reason) {
         match self {
-            Self::Map(map) => map.has_ended(span, begun, reason),
+            Self::Map(map) => map.ended.add(span, begun, reason),
             Self::Call(call) => call.has_ended(begun > 0, reason),
         }
     }
@@ -76,7 +77,7 @@ impl JobBuffers {
     /// first were executing, and why they have ended.
     pub(crate) fn take_ended(&mut self, most: u64) -> Option<(Span, u64, Reason)> {
         match self {
-            Self::Map(map) => map.take_ended(most),
+            Self::Map(map) => map.ended.take(most),
             Self::Call(call) => {
                 let (begun, reason) = call.take_ended()?;
                 Some((Span { first: 0, len: 1 }, u64::from(begun), reason))

@@ -73,3 +73,9 @@ pub(crate) fn said(log: impl FnOnce()) -> Vec<String> {
     tracing::subscriber::with_default(tracing_subscriber::registry().with(lines.clone()), log);
     lines.0.lock().clone()
 }
+
+/// The first word of each line, which is its level, and its message.
+pub(crate) fn messages(lines: &[String]) -> Vec<&str> {
+    let end = |line: &str| line.find('=').map_or(line.len(), |at| line[..at].rfind(' ').unwrap_or(at));
+    lines.iter().filter(|line| !line.starts_with("DEBUG")).map(|line| &line[..end(line)]).collect()
+}

@@ -10,8 +10,7 @@ use std::task::Waker;
 use crate::base::signal::Signal;
 use crate::base::sync::{Light, heavy};
 use crate::data::chunk::Chunk;
-use crate::data::erased::{ErasedValue, Values};
-use crate::data::failure::Reason;
+use crate::data::erased::Values;
 use crate::data::flow_control::FlowControl;
 use crate::data::prefetch::PrefetchQueue;
 use crate::data::shape::Shape;
@@ -21,6 +20,8 @@ use crate::decide::ledger::Mode;
 use crate::decide::pacing::SIGNAL_PAUSE;
 use crate::decide::time::Time;
 use crate::engine::caller::Caller;
+use crate::engine::ended_inputs::EndedInputs;
+use crate::engine::map_end::MapEnd;
 
 /// Finished places of a chunk, in the order of completion.
 pub(crate) type Finished = (Arc<Chunk>, Range<usize>);
@@ -53,36 +54,6 @@ impl JobSource {
     }
 }
 
-/// The error with which a map ends after its outcomes.
-pub(crate) enum MapEnd {
-    /// The map ended as a whole.
-    OfMap(Reason),
-    /// The map ended with the failure of an input.
-    OfInput(ErasedValue),
-}
-
-impl MapEnd {
-    /// The consumer gets the end with the greatest weight. The failure of an input weighs most, and the
-    /// function's giving up comes next.
-    fn weight(&self) -> u8 {
-        match self {
-            Self::OfInput(_) => 2,
-            Self::OfMap(Reason::GaveUp(_)) => 1,
-            Self::OfMap(_) => 0,
-        }
-    }
-}
-
-/// A range of inputs that have ended without an outcome of their own. Their failures are made when their
-/// consumer reaches them. To make millions of failures at once when a function ends would hold its lock for
-/// too long.
-struct Ended {
-    len: u64,
-    /// How many inputs at the beginning of the range were executing.
-    begun: u64,
-    reason: Reason,
-}
-
 /// The state of one map outside the ledger.
 pub(crate) struct MapBuffers {
     shape: &'static Shape,
@@ -97,8 +68,8 @@ pub(crate) struct MapBuffers {
     /// Committed outcomes that their threads had not published at that time. Not used in completion order.
     /// There is at most one for each thread.
     unpublished: Vec<u64>,
-    /// Ranges of inputs that have ended and whose failures are not made yet, by their first index.
-    ended: BTreeMap<u64, Ended>,
+    /// The inputs that have ended and whose failures are not made yet.
+    pub(super) ended: EndedInputs,
     /// The outcomes that were not given to the consumer yet, if they are yielded in completion order.
     ready: VecDeque<Finished>,
     /// The error with which the map ends after its outcomes.
@@ -142,7 +113,7 @@ impl MapBuffers {
             chunks: BTreeMap::new(),
             moved_out: BTreeMap::new(),
             unpublished: Vec::new(),
-            ended: BTreeMap::new(),
+            ended: EndedInputs::default(),
             ready: VecDeque::new(),
             end: None,
             total,
@@ -185,28 +156,6 @@ impl MapBuffers {
         }
     }
 
-    /// Records that the inputs of `span` have ended. The first `begun` of them were executing.
-    pub(crate) fn has_ended(&mut self, span: Span, begun: u64, reason: Reason) {
-        self.ended.insert(span.first, Ended { len: span.len, begun, reason });
-    }
-
-    /// Removes up to `most` inputs that have ended, the earliest first. Returns their range, how many of the
-    /// first were executing, and why they have ended.
-    pub(crate) fn take_ended(&mut self, most: u64) -> Option<(Span, u64, Reason)> {
-        let (first, Ended { len, begun, reason }) = self.ended.pop_first()?;
-        if len > most {
-            let rest = Ended { len: len - most, begun: begun.saturating_sub(most), reason: reason.clone() };
-            self.ended.insert(first + most, rest);
-        }
-        Some((Span { first, len: len.min(most) }, begun, reason))
-    }
-
-    /// Whether the input at `index` has ended and its failure is not made yet.
-    pub(crate) fn is_failure_due(&self, index: u64) -> bool {
-        let before = self.ended.range(..=index).next_back();
-        before.is_some_and(|(first, ended)| index - first < ended.len)
-    }
-
     /// Whether the consumer has been given all outcomes that were committed, in completion order.
     pub(super) fn has_none_ready(&self) -> bool {
         self.ready.is_empty()
@@ -220,11 +169,6 @@ impl MapBuffers {
             return Some((first, VecDeque::new())); // it keeps its memory for the next outcome
         }
         Some((first, std::mem::take(&mut self.ready)))
-    }
-
-    /// Whether any input has ended whose failure is not made yet.
-    pub(super) fn has_failures_due(&self) -> bool {
-        !self.ended.is_empty()
     }
 
     /// Records that the input at `index`, and perhaps later ones, will have no outcome.
@@ -476,6 +420,7 @@ impl MapBuffers {
 mod tests {
     use super::*;
     use crate::base::ids::{ContainerId, Generation};
+    use crate::data::failure::Reason;
     use crate::values::crash::{Crash, Death};
     use crate::values::gave_up::GaveUp;
 

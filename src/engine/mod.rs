@@ -4,9 +4,10 @@
 //! [`supervisor`], [`container`] and [`map`] are the actors, which run on the thread of [`system`].
 //! [`typed_supervisor`] is the public face of [`supervisor`]. [`life`] carries out the life of a container,
 //! [`thread`] is what the container's thread runs, and a [`body`] is the user's code in it. A [`feeder`]
-//! pulls a source that may block, and a [`consumer`] takes the outcomes. They all meet at [`dispatch`], the
-//! lock of the function, which has one [`job_buffers`] entry for each job. A [`running`] function lives as
-//! long as something holds it, and reaches the clock and the threads through its [`host`].
+//! pulls a source that may block. A [`reader`] finds the outcomes, and a [`consumer`] takes them. They all
+//! meet at [`dispatch`], the lock of the function, which has one [`job_buffers`] entry for each job. A
+//! [`running`] function lives as long as something holds it, and reaches the clock and the threads through
+//! its [`host`].
 //! `signals` (a feature) end all functions of an app.
 
 pub(crate) mod abort;
@@ -22,6 +23,7 @@ pub(crate) mod consumer;
 pub(crate) mod container;
 pub(crate) mod detached_call;
 pub(crate) mod dispatch;
+mod ended_inputs;
 pub(crate) mod events;
 pub(crate) mod feeder;
 pub(crate) mod history;
@@ -32,12 +34,14 @@ pub(crate) mod life;
 pub(crate) mod log_lines;
 pub(crate) mod map;
 pub(crate) mod map_buffers;
+pub(crate) mod map_end;
 pub(crate) mod messages;
 pub(crate) mod open_call;
 pub(crate) mod outbox;
 pub(crate) mod place;
 pub(crate) mod planned;
 pub(crate) mod progress_handle;
+pub(crate) mod reader;
 pub(crate) mod ready_request;
 pub(crate) mod registry;
 pub(crate) mod running;

@@ -21,7 +21,7 @@ use crate::decide::time::Time;
 use crate::engine::abort::{Abort, AbortHandle};
 use crate::engine::caller::Caller;
 use crate::engine::dispatch::{Dispatch, Found, ReservedPlace, Wait};
-use crate::engine::map_buffers::MapEnd;
+use crate::engine::map_end::MapEnd;
 use crate::engine::wait;
 
 /// A call that was accepted. It is cancelled when it is dropped.

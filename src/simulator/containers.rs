@@ -133,8 +133,8 @@ impl Model {
         self.returning.insert(id);
     }
 
-    /// Whether the thread of this generation was left behind.
-    pub(super) fn is_left_behind(&self, id: ContainerId, generation: Generation) -> bool {
+    /// Whether this generation has ended and left its thread behind.
+    pub(super) fn has_left_its_thread(&self, id: ContainerId, generation: Generation) -> bool {
         self.left_behind.contains_key(&(id, generation))
     }
 

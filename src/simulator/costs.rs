@@ -16,41 +16,12 @@ use crate::data::prefetch::PrefetchQueue;
 use crate::data::run::Run;
 use crate::decide::job::OnFailure;
 use crate::decide::life::{Next, Served};
-use crate::decide::steps::tests::taken;
 use crate::engine::caller::Caller;
 use crate::engine::consumer::Consumer;
 use crate::engine::dispatch::Wait;
 use crate::engine::map_buffers::JobSource;
-use crate::simulator::rig::{Rig, execute};
-use crate::values::crash::{Death, Panic};
-
-/// A small number of things beside an operation.
-const FEW: usize = 30;
-/// A large number of things beside an operation.
-const MANY: usize = 1000;
-
-fn panic() -> Death {
-    Death::Panicked(Panic { message: "a crash".to_owned(), location: None })
-}
-
-pub(super) fn steps(operation: impl FnOnce()) -> u64 {
-    let before = taken();
-    operation();
-    taken() - before
-}
-
-/// Checks that the operation takes as many steps beside few things as beside many.
-pub(super) fn is_constant(what: &str, operation: impl Fn(usize) -> u64) {
-    let (few, many) = (operation(FEW), operation(MANY));
-    assert!(many <= few + 2, "{what}: {few} steps beside {FEW}, {many} beside {MANY}");
-}
-
-/// Checks that an operation on all things takes a bounded number of steps for each.
-fn is_linear(what: &str, operation: impl Fn(usize) -> u64) {
-    let (few, many) = (operation(FEW), operation(MANY));
-    let bound = (few + 10) * (MANY / FEW) as u64 * 2;
-    assert!(many <= bound, "{what}: {few} steps for {FEW}, {many} for {MANY}");
-}
+use crate::simulator::counted::{is_constant, is_linear, steps};
+use crate::simulator::rig::{Rig, execute, panic};
 
 /// Open maps that have nothing to execute. By turns they are unread with a full window, or have no input so
 /// far.
@@ -230,7 +201,7 @@ fn a_poll_for_outcomes_beside_containers_that_execute_those_of_another_job() {
         for _ in 0..20 {
             // The inputs are cheap, so later leases are ranges of several.
             let run = rig.ask(1).expect("inputs");
-            rig.clock.fetch_add(1000 * run.places().len() as u64, Ordering::Relaxed);
+            rig.passes(Duration::from_nanos(1000 * run.places().len() as u64));
             execute(&run);
         }
         let runs: Vec<_> = (1..containers).map(|at| rig.ask(at).expect("inputs")).collect();
@@ -257,20 +228,20 @@ fn little_room_that_is_put_off_is_watched_by_a_container_that_sleeps() {
         let mut woken = rig.woken();
         if woken.is_empty() {
             // A container takes little room only after a moment.
-            rig.clock.fetch_add(1_000_000, Ordering::Relaxed);
+            rig.passes(Duration::from_millis(1));
             woken.push(0);
         }
         for at in woken {
             while let Some(run) = rig.ask(at) {
                 let inputs = run.places().len() as u64;
-                rig.clock.fetch_add(cost.as_nanos() as u64 * inputs, Ordering::Relaxed);
+                rig.passes(Duration::from_nanos(cost.as_nanos() as u64 * inputs));
                 execute(&run);
             }
         }
     }
     rig.work();
     // After this time no container looks for inputs that others have leased ahead.
-    rig.clock.fetch_add(20_000_000, Ordering::Relaxed);
+    rig.passes(Duration::from_millis(20));
     (0..8).for_each(|at| assert!(rig.ask(at).is_none(), "the window is full"));
     rig.woken();
     let mut room = 0;
@@ -304,7 +275,7 @@ fn inputs_leased_ahead_are_watched_although_the_watching_container_finds_other_w
     let rig = Rig::new(4);
     let cheap = rig.map_of(1_000, 1_000);
     while let Some(run) = rig.ask(0) {
-        rig.clock.fetch_add(1_000 * run.places().len() as u64, Ordering::Relaxed);
+        rig.passes(Duration::from_nanos(1_000 * run.places().len() as u64));
         execute(&run);
     }
     rig.work();
@@ -317,7 +288,7 @@ fn inputs_leased_ahead_are_watched_although_the_watching_container_finds_other_w
             break at;
         }
     };
-    rig.clock.fetch_add(20_000_000, Ordering::Relaxed); // the system has other things to do
+    rig.passes(Duration::from_millis(20)); // the system has other things to do
     let call = rig.call();
     let woken = rig.woken();
     assert_eq!(woken, [watches], "the container that slept last is woken for the call");
@@ -335,11 +306,11 @@ fn a_lease_of_several_inputs_is_watched_until_a_container_has_looked() {
     let rig = Rig::new(6);
     let cheap = rig.map_of(1_000, 1_000);
     while let Some(run) = rig.ask(0) {
-        rig.clock.fetch_add(7_000 * run.places().len() as u64, Ordering::Relaxed);
+        rig.passes(Duration::from_nanos(7_000 * run.places().len() as u64));
         execute(&run);
     }
     rig.work();
-    rig.clock.fetch_add(20_000_000, Ordering::Relaxed);
+    rig.passes(Duration::from_millis(20));
     (0..6).for_each(|at| assert!(rig.ask(at).is_none(), "there is nothing to do"));
     rig.woken();
     let map = rig.map_of(6, 1_000);
@@ -348,7 +319,7 @@ fn a_lease_of_several_inputs_is_watched_until_a_container_has_looked() {
     assert!(ahead.places().len() > 1 && ahead.begin::<u64, u64, u64>().is_some());
     let needs_a_watch = || rig.engine.under_lock(|state| state.needs_a_watch(rig.engine.now()));
     assert!(needs_a_watch(), "none of those that sleep looks by itself");
-    rig.clock.fetch_add(20_000_000, Ordering::Relaxed); // those that were woken have not looked yet
+    rig.passes(Duration::from_millis(20)); // those that were woken have not looked yet
     assert!(needs_a_watch(), "still none has looked");
     drop((cheap, map));
 }
@@ -364,7 +335,7 @@ fn claims(taken_meanwhile: usize) -> usize {
         claims += runs.len();
         let longest = runs.iter().map(|run| run.places().len() as u64).max();
         // Without a lease, a container takes little room only after a moment.
-        rig.clock.fetch_add(longest.map_or(1_000_000, |inputs| inputs * 1_000), Ordering::Relaxed);
+        rig.passes(Duration::from_nanos(longest.map_or(1_000_000, |inputs| inputs * 1_000)));
         runs.iter().for_each(|run| execute(run));
         for _ in 0..taken_meanwhile {
             match map.poll_next(Wait::Try) {

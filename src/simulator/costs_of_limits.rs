@@ -1,24 +1,20 @@
 //! The cost of a limit of time, in counted steps, does not grow with the calls and containers that it does
 //! not concern, nor with the limits that are not due.
 
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::decide::admission::CALLS_MAX_DEFAULT;
 use crate::decide::limits::{LimitRules, Limits};
 use crate::engine::caller::Caller;
 use crate::engine::open_call::OpenCall;
-use crate::simulator::costs::{is_constant, steps};
-use crate::simulator::rig::Rig;
+use crate::simulator::counted::{is_constant, steps};
+use crate::simulator::rig::{GRACE_OVER, Rig};
 
 const MS: Duration = Duration::from_millis(1);
 const HOUR: Duration = Duration::from_secs(60 * 60);
 
 /// The limit that passes in these tests.
 const SHORT: Duration = Duration::from_millis(20);
-
-/// The time that code has to return after its limit, and a little more.
-const GRACE: Duration = Duration::from_millis(51);
 
 /// A function whose attempts and inputs have limits that do not pass.
 fn rig(containers: usize) -> Rig {
@@ -36,7 +32,7 @@ fn at_the_bound(containers: usize) -> Rig {
     let rig = leaving(1, containers);
     let stuck = executes(&rig, 0, Limits::new().timeout(SHORT));
     look_after(&rig, SHORT);
-    look_after(&rig, GRACE);
+    look_after(&rig, GRACE_OVER);
     drop(stuck);
     assert_eq!(rig.engine.status().containers.abandoned, 1);
     rig
@@ -57,7 +53,7 @@ fn executes(rig: &Rig, at: usize, limits: Limits) -> OpenCall {
 
 /// Lets time pass. Returns the steps of the supervisor's look after that.
 fn look_after(rig: &Rig, time: Duration) -> u64 {
-    rig.clock.fetch_add(time.as_nanos() as u64, Ordering::Relaxed);
+    rig.passes(time);
     steps(|| _ = rig.engine.look_at_limits())
 }
 
@@ -105,7 +101,7 @@ fn stuck_code_costs_the_same_beside_containers_that_execute() {
             let _executing: Vec<_> = (1..=calls).map(|at| executes(&rig, at, Limits::new())).collect();
             let _short = executes(&rig, calls + 1, short);
             look_after(&rig, SHORT);
-            let taken = look_after(&rig, GRACE);
+            let taken = look_after(&rig, GRACE_OVER);
             let containers = rig.engine.status().containers;
             assert_eq!((containers.hung, containers.abandoned), stuck);
             taken
@@ -120,7 +116,7 @@ fn a_look_costs_the_same_beside_containers_that_hang() {
         let rig = at_the_bound(hung + 2);
         let _hung: Vec<_> = (1..=hung).map(|at| executes(&rig, at, short)).collect();
         look_after(&rig, SHORT);
-        look_after(&rig, GRACE);
+        look_after(&rig, GRACE_OVER);
         assert_eq!(rig.engine.status().containers.hung, hung);
         let _executing = executes(&rig, hung + 1, Limits::new().timeout(MS));
         look_after(&rig, MS)

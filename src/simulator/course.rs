@@ -8,6 +8,10 @@ use crate::engine::dispatch::Dispatch;
 use crate::simulator::tape::Tape;
 use crate::simulator::world::Verbosity;
 
+/// The shortest delay of a timer of the supervisor, as in `engine/supervisor.rs`. So a timer may be late by
+/// as much.
+pub(super) const TIMER_MIN: Duration = Duration::from_micros(100);
+
 /// The largest number of steps that a world takes to come to a moment.
 const STEPS_MAX: u64 = 300_000;
 

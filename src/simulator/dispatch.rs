@@ -8,7 +8,7 @@ use crate::base::ids::{ContainerId, JobId};
 use crate::decide::job::JobKind;
 use crate::decide::ledger::{Lease, LeaseKind, Mode};
 use crate::decide::time::Time;
-use crate::simulator::little_room::Eligible;
+use crate::simulator::eligible::Eligible;
 use crate::simulator::model::{InputModel, InputState, Model, WaitsFor};
 use crate::values::crash::Previous;
 

@@ -1,7 +1,6 @@
-//! Time-outs, code that does not return, and calls that are refused, driven to their end on a rig: what
-//! happens, and what an operator reads in the log.
+//! Time-outs and code that does not return, driven to their end on a rig. The tests check the outcomes, the
+//! containers, and the lines that an operator reads in the log.
 
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -11,18 +10,15 @@ use crate::contain::unwind::contain;
 use crate::data::source::DirectSource;
 use crate::decide::admission::CALLS_MAX_DEFAULT;
 use crate::decide::life::Next;
-use crate::decide::limits::{LimitRules, Limits};
+use crate::decide::limits::LimitRules;
 use crate::decide::window::Window;
-use crate::engine::caller::Caller;
 use crate::engine::consumer::outcome_of_call;
 use crate::engine::dispatch::Wait;
-use crate::engine::log_lines::said;
+use crate::engine::log_lines::{messages, said};
 use crate::engine::map_buffers::JobSource;
 use crate::engine::messages::Notice;
 use crate::engine::open_call::OpenCall;
-use crate::simulator::rig::{Rig, execute};
-use crate::values::event::Event;
-use crate::values::snapshot::trouble::Happening;
+use crate::simulator::rig::{GRACE_OVER, Rig, execute};
 
 const MS: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
@@ -30,30 +26,11 @@ const SECOND: Duration = Duration::from_secs(1);
 /// The timeout of the attempts in these tests.
 const TIMEOUT: Duration = Duration::from_millis(20);
 
-/// The time that code has to return after its timeout, and a little more.
-const GRACE: Duration = Duration::from_millis(51);
-
 fn timeout() -> LimitRules {
     LimitRules { timeout: Some(TIMEOUT), ..LimitRules::default() }
 }
 
 impl Rig {
-    fn passes(&self, time: Duration) {
-        self.clock.fetch_add(time.as_nanos() as u64, Ordering::Relaxed);
-    }
-
-    /// Lets time pass, and does what the supervisor does meanwhile: it reviews the function in each second.
-    fn reviews(&self, time: Duration) {
-        let mut left = time;
-        while left > Duration::ZERO {
-            let step = left.min(SECOND);
-            self.passes(step);
-            self.engine.look_at_limits();
-            self.engine.review();
-            left -= step;
-        }
-    }
-
     /// A call begins to execute in the container `at`, comes to its timeout, and does not return.
     fn gets_stuck(&self, at: usize) -> OpenCall {
         let call = self.call();
@@ -70,12 +47,6 @@ impl Rig {
         assert_eq!(self.engine.snapshot().containers, containers);
         (containers.hung, containers.abandoned)
     }
-}
-
-/// The first word of each line, which is its level, and its message.
-fn messages(lines: &[String]) -> Vec<&str> {
-    let end = |line: &str| line.find('=').map_or(line.len(), |at| line[..at].rfind(' ').unwrap_or(at));
-    lines.iter().filter(|line| !line.starts_with("DEBUG")).map(|line| &line[..end(line)]).collect()
 }
 
 #[test]
@@ -102,7 +73,7 @@ fn stuck_code_is_left_behind_up_to_the_bound_and_kept_from_then_on() {
     let mut calls = Vec::new();
     for (at, stuck) in [(0, (0, 1)), (1, (0, 2)), (2, (1, 2)), (3, (2, 2))] {
         calls.push(rig.gets_stuck(at));
-        rig.passes(GRACE);
+        rig.passes(GRACE_OVER);
         rig.engine.look_at_limits();
         assert_eq!(rig.stuck(), stuck, "hung containers and abandoned threads after container {at}");
     }
@@ -152,7 +123,7 @@ fn a_hang_is_a_story_of_what_why_and_what_to_do_and_is_told_once() {
         for at in 0..2 {
             calls.push(rig.gets_stuck(at));
             for _ in 0..10 {
-                rig.passes(GRACE);
+                rig.passes(GRACE_OVER);
                 rig.engine.look_at_limits();
             }
         }
@@ -186,7 +157,7 @@ fn a_function_is_no_longer_exhausted_once_a_thread_that_was_left_behind_has_retu
     let mut calls = Vec::new();
     let lines = said(|| {
         calls.push(rig.gets_stuck(0));
-        rig.passes(GRACE);
+        rig.passes(GRACE_OVER);
         rig.engine.look_at_limits();
         rig.passes(SECOND);
         rig.engine.ended(id, generation, None);
@@ -228,65 +199,13 @@ fn a_storm_of_time_outs_is_one_line_a_second_and_one_at_its_end() {
 }
 
 #[test]
-fn an_overload_is_told_when_it_begins_once_a_second_and_when_it_is_over() {
-    let rig = Rig::limited(LimitRules::default(), 2, 8, 1);
-    let refused = || {
-        let begun = OpenCall::begin::<u64, u64>(&rig.engine, 1, Caller::default(), None, Limits::default());
-        assert!(begun.err().expect("there is no room").is_overloaded());
-    };
-    let calls = [rig.call(), rig.call()];
-    let lines = said(|| {
-        for _ in 0..3000 {
-            refused();
-            rig.passes(MS);
-            rig.engine.review();
-        }
-        rig.reviews(5 * SECOND);
-        refused();
-        rig.reviews(30 * SECOND);
-        assert!(rig.engine.review().is_none(), "nothing is left to be said");
-        refused();
-    });
-    let told = messages(&lines);
-    assert_eq!(
-        told[told.len() - 2..],
-        ["INFO no longer overloaded", "WARN calls refused again"],
-        "{lines:#?}"
-    );
-    assert!(told[..told.len() - 2].iter().all(|line| *line == "WARN calls refused"), "{lines:#?}");
-    assert!((5..=7).contains(&told.len()), "{lines:#?}");
-    assert!(lines[lines.len() - 2].contains("refused=3001"), "{lines:#?}");
-    assert!(lines[0].contains("calls_max=2") && lines[0].contains("refused=1 "), "{lines:#?}");
-    let lines = said(|| rig.engine.ended_with(rig.engine.report()));
-    assert_eq!(messages(&lines), ["INFO no longer overloaded"], "the end of the function ends it");
-    drop(calls);
-}
-
-#[test]
-fn an_overload_that_was_over_before_its_review_ends_before_the_next_one_begins() {
-    let rig = Rig::limited(LimitRules::default(), 1, 8, 1);
-    let call = rig.call();
-    let lines = said(|| {
-        for _ in 0..2 {
-            let begun =
-                OpenCall::begin::<u64, u64>(&rig.engine, 1, Caller::default(), None, Limits::default());
-            assert!(begun.is_err(), "there is no room");
-            rig.passes(30 * SECOND);
-        }
-    });
-    let told = ["WARN calls refused", "INFO no longer overloaded", "WARN calls refused again"];
-    assert_eq!(messages(&lines), told, "{lines:#?}");
-    drop(call);
-}
-
-#[test]
 fn a_function_that_stops_is_not_exhausted() {
     let rig = Rig::limited(timeout(), CALLS_MAX_DEFAULT, 1, 1);
     let mut calls = Vec::new();
     let lines = said(|| {
         calls.push(rig.gets_stuck(0));
         rig.engine.stop();
-        rig.passes(GRACE);
+        rig.passes(GRACE_OVER);
         rig.engine.look_at_limits();
     });
     assert_eq!(rig.stuck(), (0, 1));
@@ -303,7 +222,7 @@ fn a_function_that_was_aborted_looks_at_no_limit() {
     assert!(rig.engine.look_at_limits().is_some(), "its code has time to return");
     rig.engine.abort();
     assert_eq!(rig.engine.look_at_limits(), None);
-    rig.passes(GRACE);
+    rig.passes(GRACE_OVER);
     assert_eq!(rig.engine.look_at_limits(), None);
     assert_eq!(rig.engine.status().crashes, 0);
     drop((call, more));
@@ -359,7 +278,7 @@ fn code_that_unwinds_from_a_checkpoint_has_a_little_longer() {
     let unwound = token::with_current(Some(Arc::clone(&token)), || contain(token::checkpoint));
     assert!(unwound.is_err() && token.is_interrupted());
     for (crashes, left) in [(0, 0), (1, 1), (1, 1)] {
-        rig.passes(GRACE);
+        rig.passes(GRACE_OVER);
         rig.engine.look_at_limits();
         assert_eq!((rig.engine.status().crashes, rig.stuck()), (crashes, (0, left)));
     }
@@ -410,40 +329,6 @@ fn only_inputs_whose_deadlines_have_passed_are_cut() {
     rig.passes(SECOND / 2);
     rig.engine.look_at_limits();
     assert!(third.is_fenced());
-}
-
-#[test]
-fn overloads_that_come_and_go_are_a_line_a_minute_and_each_of_them_is_an_event() {
-    const TIMES: u64 = 20;
-    let rig = Rig::limited(LimitRules::default(), 2, 8, 1);
-    let calls = [rig.call(), rig.call()];
-    let lines = said(|| {
-        for _ in 0..TIMES {
-            let begun =
-                OpenCall::begin::<u64, u64>(&rig.engine, 1, Caller::default(), None, Limits::default());
-            assert!(begun.err().expect("there is no room").is_overloaded());
-            rig.reviews(15 * SECOND);
-        }
-        rig.reviews(90 * SECOND);
-        assert!(rig.engine.review().is_none(), "nothing is left to be said");
-    });
-    let told = messages(&lines);
-    assert_eq!(told[..3], ["WARN calls refused", "INFO no longer overloaded", "WARN calls refused again"]);
-    let (sums, over) = (&told[3..told.len() - 1], told[told.len() - 1]);
-    assert!(sums.iter().all(|line| *line == "WARN calls refused again and again"), "{lines:#?}");
-    assert!((3..=5).contains(&sums.len()), "in five minutes: {lines:#?}");
-    assert_eq!(over, "INFO no longer overloaded");
-    assert!(lines.last().expect("the end").contains("overloads=20 refused=20"), "{lines:#?}");
-    let heard = rig.heard.lock().unwrap_or_else(PoisonError::into_inner);
-    let of = |is: fn(&Event) -> bool| heard.iter().filter(|(event, _)| is(event)).count() as u64;
-    assert_eq!(of(|event| matches!(event, Event::Overloaded { .. })), TIMES, "subscribers hear of each");
-    assert_eq!(of(|event| matches!(event, Event::OverloadEnded { .. })), TIMES);
-    drop(heard);
-    let log = rig.engine.snapshot().log;
-    let log: Vec<_> = log.iter().map(|line| (line.what, line.count)).collect();
-    let (first, ended) = (Happening::Overloaded { refused: 1 }, Happening::OverloadEnded { refused: TIMES });
-    assert_eq!(log, [(first, 1), (ended, TIMES)], "the page has two lines");
-    drop(calls);
 }
 
 #[test]

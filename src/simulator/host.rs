@@ -18,6 +18,12 @@ use crate::values::event::Event;
 /// The moment at which a simulated function was started, on the clock of snapshots.
 pub(super) const STARTED: Duration = Duration::from_secs(1_000_000);
 
+/// Lets time pass on the clock of a simulated function.
+pub(super) fn passes(clock: &AtomicU64, time: Duration) {
+    let nanos = u64::try_from(time.as_nanos()).expect("a world is shorter than five centuries");
+    clock.fetch_add(nanos, Ordering::Relaxed);
+}
+
 #[derive(Default)]
 pub(super) struct Simulation {
     /// In nanoseconds since the function was started; the simulator moves it on.

@@ -3,7 +3,7 @@
 use crate::decide::time::Time;
 
 /// The number of threads that an input may leave behind before it is not executed again.
-const LEFT_MAX: u32 = 2;
+pub(super) const LEFT_MAX: u32 = 2;
 
 /// The threads that an input has left behind in its code, as a world counts them by itself.
 #[derive(Debug, Default, Clone, Copy)]

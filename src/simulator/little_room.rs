@@ -10,21 +10,10 @@ use std::time::Duration;
 
 use crate::base::ids::JobId;
 use crate::decide::time::Time;
+use crate::simulator::eligible::Eligible;
 
 /// The time for which a container waits for little room to grow.
 const WAIT: Duration = Duration::from_millis(1);
-
-/// The maps that have new inputs.
-#[derive(Debug, Default)]
-pub(super) struct Eligible {
-    /// The maps from which a container could be given inputs now.
-    pub(super) now: Vec<JobId>,
-    /// The maps of `now` for which a sleeping container is woken. The last few inputs of a source may wait
-    /// until there is as much room as is worth a wake-up.
-    pub(super) told: Vec<JobId>,
-    /// The maps that have room, but for fewer inputs than are worth a claim.
-    pub(super) little_room: Vec<JobId>,
-}
 
 /// The moments since which a map has had little room.
 #[derive(Debug, Clone, Copy)]

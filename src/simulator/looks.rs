@@ -2,23 +2,19 @@
 //! engine did, and the model judges each of them in its order.
 
 use std::sync::PoisonError;
-use std::time::Duration;
 
 use crate::base::ids::{ContainerId, Generation, JobId};
 use crate::decide::ledger::{Lease, LeaseKind, Mode};
 use crate::decide::restart::Restart;
 use crate::decide::time::Time;
 use crate::engine::messages::Notice;
-use crate::simulator::course::Course;
+use crate::simulator::course::{Course, TIMER_MIN};
 use crate::simulator::model::InputModel;
 use crate::simulator::threads::{SimThread, ThreadPhase};
 use crate::simulator::time_facts::Cut;
 use crate::simulator::world::{WIDE, World};
 use crate::values::crash::{Crash, Death};
 use crate::values::event::Event;
-
-/// The shortest delay of a timer, as in `engine/supervisor.rs`.
-const TIMER_MIN: Duration = Duration::from_micros(100);
 
 impl World {
     /// The supervisor looks at the limits of time.

@@ -1,15 +1,19 @@
 //! A simulator of the engine: random worlds in virtual time, held against a naive model.
 //!
-//! [`world`] runs one world, which is a function of its [`tape`]. [`plan`] draws its settings and habits.
-//! The simulated parties are [`threads`], [`feeders`], [`readers`], [`supervisor`], [`users`] and
-//! [`permits`]. Everything is checked against the model: [`model`] with [`inputs`], [`containers`],
-//! [`dispatch`], [`suspects`], [`little_room`] and [`time_model`], and [`policy`]. [`looks`] has the limits
-//! of time, [`kept`] checks the memory, and [`status`], [`ends`] and [`events`] check what the engine
-//! reports. [`tally`] counts what happened, and [`values`] has the values. Three have worlds of their own:
-//! [`lanes`], where a container has several inputs in flight, [`batches`], where it executes several inputs
-//! together, and [`limits`], with a record of each input and its timeouts and deadlines. Apart from the
-//! worlds, [`costs`] and [`costs_of_limits`] count steps, [`moments`] does two things at the same moment,
-//! and [`hangs`] drives time-outs and refused calls to the lines that an operator reads. All use a [`rig`].
+//! [`world`] runs one world, which is a function of its [`tape`]. [`plan`] draws its settings and
+//! habits, and [`actions`] are its steps. The simulated parties are [`threads`] (with [`thread_life`]
+//! and [`thread_work`]), [`feeders`], [`readers`] (with [`reading`]), [`supervisor`], [`users`] and
+//! [`permits`]. Everything is checked against the model: [`model`] with [`inputs`],
+//! [`execution_model`], [`death_model`], [`containers`], [`dispatch`], [`suspects`], [`eligible`],
+//! [`little_room`] and [`time_model`], and [`policy`]. [`looks`] has the limits of time, [`kept`]
+//! checks the memory, and [`status`], [`ends`] and [`events`] check what the engine reports. [`tally`]
+//! counts what happened, and [`values`] has the values. Three have worlds of their own, which share a
+//! [`course`] and an [`office`]: [`lanes`], where a container has several inputs in flight,
+//! [`batches`], where it executes several inputs together, and [`limits`], with a record of each input
+//! and its timeouts and deadlines. Apart from the worlds, [`costs`] and [`costs_of_limits`] count steps
+//! (as [`counted`] says), and [`moments`] does two things at the same moment. [`hangs`] and
+//! [`overloads`] drive time-outs and refused calls to the lines that an operator reads. All use a
+//! [`rig`].
 //!
 //! ```text
 //! cargo test simulator                                              a few thousand worlds
@@ -19,12 +23,17 @@
 //! LONGSHORE_SHRINK=0 cargo test simulator                           a failing world is not shrunk
 //! ```
 
+mod actions;
 mod batches;
 mod model;
 mod containers;
 mod costs;
 mod costs_of_limits;
+mod counted;
 mod course;
+mod death_model;
+mod eligible;
+mod execution_model;
 mod little_room;
 mod looks;
 mod dispatch;
@@ -41,11 +50,13 @@ mod left_behind;
 mod limits;
 mod moments;
 mod office;
+mod overloads;
 mod permits;
 mod places;
 mod plan;
 mod policy;
 mod readers;
+mod reading;
 mod ready_requests;
 mod rig;
 mod snapshots;
@@ -56,6 +67,8 @@ mod suspects;
 mod takers;
 mod tally;
 mod tape;
+mod thread_life;
+mod thread_work;
 mod threads;
 mod time_facts;
 mod time_model;

@@ -4,23 +4,21 @@
 //! the contract. The checks name the numbers of the invariants in `ARCHITECTURE.md`.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
 use crate::base::ids::{ContainerId, Generation, JobId};
 use crate::decide::job::{DEATHS_MAX, JobKind};
 use crate::decide::ledger::Mode;
 use crate::decide::limits::Limits;
-use crate::decide::restart::Restart;
 use crate::decide::time::Time;
 use crate::simulator::containers::Dying;
 use crate::simulator::ends::EndModel;
-use crate::simulator::events::{Dead, Due, EventModel};
+use crate::simulator::events::EventModel;
 pub(super) use crate::simulator::inputs::{
     EndReason, ExpectedEnd, InputModel, InputState, JobModel, OrphanModel, WaitsFor,
 };
 use crate::simulator::little_room::LittleRoom;
 use crate::simulator::plan::WorldPlan;
-use crate::simulator::policy::{ExpectedRestart, NaivePolicy};
+use crate::simulator::policy::NaivePolicy;
 use crate::simulator::suspects::NaiveSuspects;
 use crate::simulator::time_facts::TimeFacts;
 use crate::simulator::time_model::LeaverModel;
@@ -79,19 +77,6 @@ pub(super) struct Model {
     /// The number of inputs of forgotten jobs that ended in each way: ok, failed, poisoned, cancelled, given
     /// up.
     pub(super) closed: [u64; 5],
-}
-
-/// The consequences of a crash, for the tally.
-#[derive(Debug, Default, Clone, Copy)]
-pub(super) struct ExpectedAfterCrash {
-    /// The crash counted together with an earlier one.
-    pub(super) together: bool,
-    /// It was a failed start beside a container that serves.
-    pub(super) spare: bool,
-    /// It was a crash of a known suspect, and came while a delay ran.
-    pub(super) at_once: bool,
-    pub(super) gave_up: bool,
-    pub(super) poisoned: bool,
 }
 
 impl Model {
@@ -241,309 +226,12 @@ impl Model {
         &mut entry.inputs[index as usize]
     }
 
-    // ---- executions ----
-
-    /// An execution begins. `is_first` says whether the input is the first of its lease. The time of its
-    /// attempt then runs since the container was given the lease.
-    pub(super) fn begun(&mut self, id: ContainerId, job: JobId, index: u64, is_first: bool, now: Time) {
-        let (retries, crash_retries) = (self.plan.rules.retries.retries_max(), self.plan.rules.crash_retries);
-        assert!(!self.paused, "an input is begun during a pause");
-        let crashes = self.crashes;
-        let entry = self.jobs.get_mut(&job).expect("the job is open");
-        let input = &mut entry.inputs[index as usize];
-        input.begun_after = crashes;
-        let InputState::Leased { to, from } = input.state else {
-            panic!("invariant 3: input {index} begins while {:?}", input.state)
-        };
-        assert_eq!(to, id, "invariant 3: input {index} begins on another container");
-        match from {
-            WaitsFor::Replay => entry.replayed += 1,
-            WaitsFor::Retry { .. } => entry.retried += 1,
-            WaitsFor::New | WaitsFor::Requeued => {}
-            WaitsFor::Leaving => panic!("input {index} begins although its last attempt has not returned"),
-        }
-        input.begins(is_first, now);
-        input.executions += 1;
-        let most = 1 + retries + crash_retries + input.kills;
-        assert!(input.executions <= most, "invariant 4: execution {} of at most {most}", input.executions);
-        assert!(
-            input.failures <= retries && input.crashes <= crash_retries,
-            "invariant 4: no budget is left"
-        );
-        if crash_retries == 0 {
-            assert_eq!(input.crashes + input.kills, 0, "invariant 5: begun again after a crash");
-        }
-        input.state = InputState::Executes { on: id };
-    }
-
-    /// An execution returned `Ok`. Returns whether its answer must be accepted.
-    pub(super) fn returned_ok(
-        &mut self,
-        id: ContainerId,
-        generation: Generation,
-        job: JobId,
-        index: u64,
-        now: Time,
-    ) -> bool {
-        if !self.executes(id, generation, job, index) {
-            self.late += 1;
-            return false;
-        }
-        self.policy.completed(id, generation, now);
-        let input = self.input(job, index);
-        input.state = InputState::Done(ExpectedEnd::Ok { attempt: input.attempt() });
-        let begun_after = input.begun_after;
-        self.suspects.completed_ok(id, begun_after);
-        true
-    }
-
-    fn executes(&self, id: ContainerId, generation: Generation, job: JobId, index: u64) -> bool {
-        self.is_alive(id, generation)
-            && self
-                .jobs
-                .get(&job)
-                .and_then(|job| job.inputs.get(index as usize))
-                .is_some_and(|input| input.state == InputState::Executes { on: id })
-    }
-
-    /// An execution returned `Err`. `due` is the moment that the engine chose for the retry, because delays
-    /// with jitter are random. `after` is the least delay that the error asks for. Returns how the input
-    /// ends, if it does.
-    pub(super) fn returned_err(
-        &mut self,
-        id: ContainerId,
-        generation: Generation,
-        (job, index): (JobId, u64),
-        (worth, after): (bool, Option<Duration>),
-        due: Option<Time>,
-        now: Time,
-    ) -> Option<ExpectedEnd> {
-        if !self.executes(id, generation, job, index) {
-            self.late += 1;
-            return None;
-        }
-        self.policy.completed(id, generation, now);
-        self.suspects.completed_err(id);
-        let goes_on = self.goes_on();
-        let retries = self.plan.rules.retries.clone();
-        let input = self.input(job, index);
-        input.failures += 1;
-        (input.previous_crashed, input.previous_cut) = (false, false);
-        input.time.has_failed(u64::from(input.attempt() - 1), now);
-        let again = worth && goes_on && input.failures <= retries.retries_max();
-        let delay = naive_delay(&self.plan, self.jobs[&job].inputs[index as usize].failures);
-        let least = if retries.jitter_source().is_some() { delay / 2 } else { delay };
-        let after = after.unwrap_or_default();
-        let delays = (least.max(after), delay.max(after));
-        let (may_be_refused, must_be_refused) = self.input(job, index).time.refuses(delays, now);
-        if again && due.is_none() && may_be_refused {
-            self.ends_for_good(job, index, ExpectedEnd::Expired);
-            return Some(ExpectedEnd::Expired);
-        }
-        if again {
-            let due = due.expect("an error worth a retry within the budget is retried");
-            assert!(!must_be_refused, "a retry is due at {due:?}, after the deadline of its input");
-            assert!(
-                (now + least.max(after)..=now + delay.max(after)).contains(&due),
-                "delays: due at {due:?}, not {delay:?} after {now:?}"
-            );
-            self.input(job, index).state = InputState::Waits(WaitsFor::Retry { due });
-            return None;
-        }
-        assert_eq!(due, None, "a retry beyond the budget, of an error not worth it, or of an ended function");
-        self.ends_for_good(job, index, ExpectedEnd::Failed);
-        Some(ExpectedEnd::Failed)
-    }
-
     /// An input has failed for good, which ends a map that does not go on after that.
     pub(super) fn ends_for_good(&mut self, job: JobId, index: u64, end: ExpectedEnd) {
         self.input(job, index).state = InputState::Done(end);
         if !self.jobs[&job].goes_on {
             self.end_job(job, EndReason::Cancelled);
         }
-    }
-
-    /// A container crashed, and `said` is the engine's verdict.
-    pub(super) fn crashed(
-        &mut self,
-        id: ContainerId,
-        generation: Generation,
-        said: Option<Restart>,
-        now: Time,
-    ) -> ExpectedAfterCrash {
-        if !self.is_alive(id, generation) {
-            assert!(said.is_none(), "invariant 12: a generation that was over crashed");
-            return ExpectedAfterCrash::default();
-        }
-        let said = said.expect("a living generation has a verdict");
-        self.crashes += 1;
-        let executing = self.executing(id);
-        let of_input = executing.map(|(job, index)| {
-            let input = self.input(job, index);
-            (u32::from(input.crashed.is_some()), input.counted)
-        });
-        let orphan = self.orphans.remove(&id);
-        let of_input = of_input.or_else(|| orphan.map(|orphan| (orphan.crashes, orphan.counted)));
-        let executes = executing.map(|(job, index)| (index, self.input(job, index).attempt()));
-        let executes = executes.or_else(|| orphan.map(|orphan| (orphan.index, orphan.attempt)));
-        self.note_recoveries(now);
-        self.hearing.is_due(Due::Crashed(Dead { container: id, generation, executing: executes }));
-        let others_recycle = self.recycling.iter().any(|other| *other != id);
-        let expected = self.policy.crashed(id, generation, of_input, others_recycle, now);
-        let gave_up = said == Restart::GiveUp;
-        let in_place = !self.dying.leaves_a_thread && expected.restart == ExpectedRestart::Now;
-        let nobody_left = !in_place && self.is_hopeless(id);
-        let may_give_up = expected.may_give_up || nobody_left;
-        assert!(!gave_up || may_give_up, "invariant 9: gave up, expected {expected:?}");
-        assert!(
-            gave_up || !(expected.must_give_up || nobody_left),
-            "invariant 9: {said:?} where it must give up"
-        );
-        match (said, &expected.restart) {
-            (Restart::GiveUp, _) | (Restart::Now, ExpectedRestart::Now) => {}
-            (Restart::At(due), ExpectedRestart::Within(least, most)) if (*least..=*most).contains(&due) => {}
-            _ => panic!("invariant 9: the verdict is {said:?}, expected {:?}", expected.restart),
-        }
-        self.policy.drawn(said);
-        let gives_up = gave_up && self.mode <= Mode::Draining && !self.gave_up;
-        if gives_up {
-            self.hearing.is_due(Due::GaveUp);
-        }
-        if let Restart::At(until) = said {
-            self.hearing.delayed(self.policy.in_a_row(now), until);
-        }
-        if said == Restart::Now && !self.dying.leaves_a_thread {
-            self.returning.insert(id);
-        }
-        let of_a_suspect = of_input.is_some_and(|(crashes, _)| crashes > 0);
-        let at_once = of_a_suspect && self.policy.held_until(now).is_some();
-        self.at_once.insert(id, of_a_suspect || self.policy.has_progressed(id, generation));
-        let ended = self.container_dies(id, executing, expected.counted, now);
-        self.gave_up |= gave_up && self.mode <= Mode::Draining;
-        ExpectedAfterCrash {
-            together: expected.together,
-            spare: expected.spare,
-            at_once,
-            gave_up,
-            poisoned: ended,
-        }
-    }
-
-    fn container_dies(
-        &mut self,
-        id: ContainerId,
-        executing: Option<(JobId, u64)>,
-        counted: bool,
-        now: Time,
-    ) -> bool {
-        let crash_retries = self.plan.rules.crash_retries;
-        let dying = self.dying;
-        let mut poisoned = false;
-        if let Some((job, index)) = executing {
-            let crash = self.crashes;
-            let last = self.input(job, index).crashed.map(|(crash, _)| crash);
-            let is_charged = self.suspects.is_charged(id, last);
-            let input = self.input(job, index);
-            input.deaths.push(input.attempt());
-            input.crashes += u32::from(is_charged);
-            input.kills += u32::from(!is_charged);
-            input.crashed = Some((crash, now));
-            (input.previous_crashed, input.previous_cut) = (true, false);
-            if counted {
-                input.counted = Some(now);
-            }
-            input.state = InputState::Waits(WaitsFor::Replay);
-            input.abandoned += u32::from(dying.leaves_a_thread);
-            let for_good = dying.crowded || (dying.leaves_a_thread && input.abandoned >= 2);
-            if input.crashes > crash_retries || for_good {
-                input.state = InputState::Done(ExpectedEnd::Poisoned);
-                poisoned = true;
-                let attempts = input.attempt() - 1;
-                self.hearing.is_due(Due::Poisoned { input: index, attempts });
-            }
-            self.container_ended(id, now);
-            self.end_under_pressure();
-            if poisoned && !self.jobs[&job].goes_on {
-                self.end_job(job, EndReason::Cancelled);
-            }
-        } else {
-            let ended = self.leaver_dies(id, counted, now);
-            self.container_ended(id, now);
-            self.end_under_pressure();
-            if let Some(job) = ended.filter(|job| self.jobs.get(job).is_some_and(|job| !job.goes_on)) {
-                self.end_job(job, EndReason::Cancelled);
-            }
-        }
-        self.sweep();
-        poisoned
-    }
-
-    /// A container was killed by hand. Returns whether an input was lost by that.
-    pub(super) fn killed(&mut self, id: ContainerId, generation: Generation, now: Time) -> bool {
-        let executing = self.executing(id);
-        let executes = executing.map(|(job, index)| (index, self.input(job, index).attempt()));
-        self.note_recoveries(now);
-        self.hearing.is_due(Due::Killed(Dead { container: id, generation, executing: executes }));
-        if self.is_hopeless(id) && self.mode <= Mode::Draining && !self.gave_up {
-            self.gave_up = true;
-            self.hearing.is_due(Due::GaveUp);
-        }
-        let mut lost = None;
-        if let Some((job, index)) = executing {
-            let at_most_once = self.plan.rules.crash_retries == 0;
-            let dying = self.dying;
-            let input = self.input(job, index);
-            input.kills += 1;
-            input.abandoned += u32::from(dying.leaves_a_thread);
-            let for_good = dying.crowded || (dying.leaves_a_thread && input.abandoned >= 2);
-            (input.previous_crashed, input.previous_cut) = (true, false);
-            input.state = InputState::Waits(WaitsFor::Replay);
-            if at_most_once || for_good {
-                input.state = InputState::Done(ExpectedEnd::Lost);
-                lost = Some(job);
-            }
-        }
-        let ended = self.leaver_dies(id, false, now);
-        self.container_ended(id, now);
-        self.end_under_pressure();
-        let ends_with = |job: &JobId| self.jobs.get(job).is_some_and(|job| !job.goes_on);
-        if let Some(job) = lost.or(ended).filter(ends_with) {
-            self.end_job(job, EndReason::Cancelled);
-        }
-        self.sweep();
-        lost.is_some()
-    }
-
-    /// No more threads may be left behind, so inputs that wait for a replay and have left a thread behind
-    /// end.
-    fn end_under_pressure(&mut self) {
-        if !self.dying.crowded {
-            return;
-        }
-        let mut ended = Vec::new();
-        for (id, job) in &mut self.jobs {
-            for (index, input) in job.inputs.iter_mut().enumerate() {
-                let waits = match input.state {
-                    InputState::Waits(WaitsFor::Replay) => true,
-                    InputState::Waits(WaitsFor::Retry { .. }) => input.previous_cut,
-                    _ => false,
-                };
-                if waits && input.abandoned > 0 {
-                    let end = match input.crashed {
-                        _ if input.previous_cut => ExpectedEnd::TimedOut,
-                        Some(_) => ExpectedEnd::Poisoned,
-                        None => ExpectedEnd::Lost,
-                    };
-                    input.state = InputState::Done(end);
-                    if end == ExpectedEnd::Poisoned {
-                        let attempts = input.attempt() - 1;
-                        self.hearing.is_due(Due::Poisoned { input: index as u64, attempts });
-                    }
-                    ended.extend((!job.goes_on).then_some(*id));
-                }
-            }
-        }
-        ended.into_iter().for_each(|job| self.end_job(job, EndReason::Cancelled));
     }
 
     // ---- endings ----
@@ -607,15 +295,4 @@ impl Model {
         let deaths = &self.jobs[&job].inputs[index as usize].deaths;
         &deaths[..deaths.len().min(DEATHS_MAX)]
     }
-}
-
-/// The delay before retry `k`, by plain multiplication.
-fn naive_delay(plan: &WorldPlan, k: u32) -> Duration {
-    let (initial, coefficient, max) = plan.rules.retries.settings();
-    let mut nanos = initial.as_nanos() as f64;
-    for _ in 1..k {
-        nanos *= coefficient;
-    }
-    let nanos = nanos.min(max.as_nanos() as f64).round();
-    Duration::from_nanos(nanos as u64)
 }

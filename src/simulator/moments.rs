@@ -16,12 +16,12 @@ use crate::decide::life::{Next, Served};
 use crate::decide::restart::{CrashLoopBackoff, RateLimited, Restart};
 use crate::decide::window::Window;
 use crate::engine::caller::Caller;
-use crate::engine::consumer::{Consumer, Failures, ReaderGuard};
+use crate::engine::consumer::Consumer;
 use crate::engine::dispatch::{Dispatch, Wait};
 use crate::engine::map_buffers::{JobSource, Order};
 use crate::engine::messages::Notice;
-use crate::simulator::rig::{Rig, execute};
-use crate::values::crash::{Death, Panic};
+use crate::engine::reader::{Failures, ReaderGuard};
+use crate::simulator::rig::{Rig, execute, panic};
 use crate::values::event::Event;
 
 /// The time for which a container has to stay up to end a crash loop.
@@ -37,13 +37,12 @@ fn a_container_that_has_stayed_up_long_enough_has_ended_the_crash_loop_before_it
         let (id, mut generation) = rig.containers[0];
         // Two crashes in a row are a crash loop, and a delay follows the second.
         for _ in 0..2 {
-            let panic = Panic { message: "a crash".to_owned(), location: None };
-            assert!(rig.engine.crashed(id, generation, Death::Panicked(panic)).is_some());
-            rig.clock.fetch_add(LONGEST_DELAY.as_nanos() as u64, Ordering::Relaxed);
+            assert!(rig.engine.crashed(id, generation, panic()).is_some());
+            rig.passes(LONGEST_DELAY);
             generation = rig.engine.begin(id, generation).expect("its delay is over");
             assert!(rig.engine.entered(id, generation));
         }
-        rig.clock.fetch_add(up.as_nanos() as u64, Ordering::Relaxed);
+        rig.passes(up);
         rig.engine.cut_off();
         let told = rig.heard.lock().unwrap_or_else(PoisonError::into_inner);
         let has_recovered = told.iter().any(|(event, _)| matches!(event, Event::Recovered { .. }));
@@ -109,7 +108,7 @@ fn completions_that_a_review_commits_count_from_the_time_of_the_review() {
     // The first container has several inputs of a map ahead, because they are cheap.
     let cheap = rig.map_of(1_000, 1_000);
     while let Some(run) = rig.ask(0) {
-        rig.clock.fetch_add(1_000 * run.places().len() as u64, Ordering::Relaxed);
+        rig.passes(Duration::from_nanos(1_000 * run.places().len() as u64));
         execute(&run);
     }
     let map = rig.map_of(1_000, 1_000);
@@ -118,8 +117,7 @@ fn completions_that_a_review_commits_count_from_the_time_of_the_review() {
     // The second container crashes, so that completions matter from now on.
     let (id, mut generation) = rig.containers[1];
     let mut crash = || {
-        let panic = Panic { message: "a crash".to_owned(), location: None };
-        rig.engine.crashed(id, generation, Death::Panicked(panic)).expect("it lives");
+        rig.engine.crashed(id, generation, panic()).expect("it lives");
         if let Some(next) = rig.engine.begin(id, generation) {
             assert!(rig.engine.entered(id, next));
             generation = next;
@@ -132,11 +130,11 @@ fn completions_that_a_review_commits_count_from_the_time_of_the_review() {
         assert_eq!(active.publish(1).expect("nothing fences it"), Advance::Next);
     }
     let review = rig.engine.review().expect("completions are to be counted in time");
-    rig.clock.fetch_add(review.as_nanos() as u64, Ordering::Relaxed);
+    rig.passes(review);
     rig.engine.review();
-    rig.clock.fetch_add(window.as_nanos() as u64 / 2, Ordering::Relaxed);
+    rig.passes(window / 2);
     assert!(!crash(), "more inputs than two have completed within the window");
-    rig.clock.fetch_add(window.as_nanos() as u64 / 2 + 2_000_000_000, Ordering::Relaxed);
+    rig.passes(window / 2 + Duration::from_secs(2));
     assert!(crash(), "no input has completed within the window");
     drop((cheap, map));
 }
@@ -181,17 +179,14 @@ fn the_supervisor_learns_that_a_function_gives_up_at_the_end_of_a_thread() {
     let rig = Rig::entering_within(limit, 2);
     let engine = &rig.engine;
     let [(first, of_first), (second, of_second)] = rig.containers[..] else { panic!("there are two") };
-    let dies = |id, generation| {
-        let panic = Panic { message: "a crash".to_owned(), location: None };
-        engine.crashed(id, generation, Death::Panicked(panic)).expect("it lives")
-    };
+    let dies = |id, generation| engine.crashed(id, generation, panic()).expect("it lives");
     let mut call = rig.call();
     assert_eq!(dies(second, of_second), Restart::Now);
     let next = engine.begin(second, of_second).expect("the first loop crash restarts at once");
     let token = Arc::new(Token::of_no_thread(None));
     assert!(engine.register_token(second, next, &token), "it enters");
     assert_eq!(dies(first, of_first), Restart::Now, "it shares in the loop crash of the other one");
-    rig.clock.fetch_add(limit.as_nanos() as u64, Ordering::Relaxed);
+    rig.passes(limit);
     engine.look_at_limits();
     let containers = engine.status().containers;
     assert_eq!(containers.abandoned, 1, "the thread of the second container is stuck in its enter");
@@ -216,7 +211,7 @@ fn a_container_whose_input_has_ended_its_map_is_in_no_code_before_it_asks_for_wo
     let rig = Rig::new(1);
     let cheap = rig.map_of(1_000, 1_000);
     while let Some(run) = rig.ask(0) {
-        rig.clock.fetch_add(1_000 * run.places().len() as u64, Ordering::Relaxed);
+        rig.passes(Duration::from_nanos(1_000 * run.places().len() as u64));
         execute(&run);
     }
     let opened = ReaderGuard::of_map(

@@ -1,16 +1,12 @@
 //! The supervisor's desk in the worlds of lanes, of batches and of limits.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use crate::decide::restart::Restart;
 use crate::decide::time::Time;
 use crate::engine::dispatch::Dispatch;
 use crate::engine::messages::Notice;
-use crate::simulator::course::Course;
-
-/// The shortest time between two acts of the supervisor, as in `engine/supervisor.rs`.
-pub(super) const PAUSE_MIN: Duration = Duration::from_micros(100);
+use crate::simulator::course::{Course, TIMER_MIN};
 
 /// The notices of the supervisor, and the moments at which it acts by itself.
 pub(super) struct Office {
@@ -56,19 +52,19 @@ impl Office {
     /// Reviews the crash loop, if that is due. Containers are to be created after that.
     pub(super) fn works(&mut self, engine: &Dispatch, now: Time) {
         if self.review_at.is_some_and(|at| at <= now) {
-            self.review_at = engine.review().map(|delay| now + delay.max(PAUSE_MIN));
+            self.review_at = engine.review().map(|delay| now + delay.max(TIMER_MIN));
         }
         self.creation_at = self.creation_at.filter(|at| *at > now);
     }
 
     /// Looks at the limits of time.
     pub(super) fn looks(&mut self, engine: &Dispatch, now: Time) {
-        self.limits_at = engine.look_at_limits().map(|delay| now + delay.max(PAUSE_MIN));
+        self.limits_at = engine.look_at_limits().map(|delay| now + delay.max(TIMER_MIN));
     }
 
     /// Containers were created.
     pub(super) fn created(&mut self, engine: &Dispatch, now: Time) {
-        self.creation_at = engine.next_creation().map(|delay| now + delay.max(PAUSE_MIN));
+        self.creation_at = engine.next_creation().map(|delay| now + delay.max(TIMER_MIN));
     }
 
     /// Reads the notices.
@@ -101,7 +97,7 @@ impl Office {
     }
 }
 
-/// A world whose supervisor has work besides the creation of containers.
+/// A world with such a supervisor.
 pub(super) trait Supervised: Course {
     /// The desk of the supervisor, and the engine.
     fn desk(&mut self) -> (&mut Office, &Dispatch);

@@ -21,14 +21,16 @@ use crate::decide::retries::Retries;
 use crate::decide::window::Window;
 use crate::engine::body::CodeOf;
 use crate::engine::caller::Caller;
-use crate::engine::consumer::{Consumer, Failures, ReaderGuard};
+use crate::engine::consumer::Consumer;
 use crate::engine::dispatch::Dispatch;
 use crate::engine::map_buffers::{JobSource, Order};
 use crate::engine::messages::Notice;
 use crate::engine::open_call::OpenCall;
+use crate::engine::reader::{Failures, ReaderGuard};
 use crate::engine::settings::{MemoryRules, Settings};
 use crate::simulator::events::Heard;
-use crate::simulator::host::Simulation;
+use crate::simulator::host::{Simulation, passes};
+use crate::values::crash::{Death, Panic};
 
 /// The rules of a function that does not count memory.
 pub(super) const UNCOUNTED: MemoryRules = MemoryRules {
@@ -38,6 +40,9 @@ pub(super) const UNCOUNTED: MemoryRules = MemoryRules {
     abandoned_max: usize::MAX,
     abandoned_bytes_max: None,
 };
+
+/// The time that code has to return after its limit, and a little more.
+pub(super) const GRACE_OVER: Duration = Duration::from_millis(51);
 
 /// A function whose containers do only what a test says.
 pub(super) struct Rig {
@@ -136,6 +141,23 @@ impl Rig {
             assert!(rig.ask(id.index()).is_none(), "there is nothing to do");
         }
         rig
+    }
+
+    /// Lets time pass.
+    pub(super) fn passes(&self, time: Duration) {
+        passes(&self.clock, time);
+    }
+
+    /// Lets time pass, and does what the supervisor does meanwhile: it reviews the function in each second.
+    pub(super) fn reviews(&self, time: Duration) {
+        let mut left = time;
+        while left > Duration::ZERO {
+            let step = left.min(Duration::from_secs(1));
+            self.passes(step);
+            self.engine.look_at_limits();
+            self.engine.review();
+            left -= step;
+        }
     }
 
     /// A container asks for work, and sleeps if there is none.
@@ -242,4 +264,9 @@ pub(super) fn settings(rules: Rules, memory: MemoryRules) -> Settings {
         memory,
         viewers: Arc::default(),
     }
+}
+
+/// The death of a container whose code has panicked.
+pub(super) fn panic() -> Death {
+    Death::Panicked(Panic { message: "a crash".to_owned(), location: None })
 }

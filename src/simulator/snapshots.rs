@@ -1,21 +1,13 @@
 //! The numbers and moments of snapshots that the random worlds do not hold against their model.
 
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::decide::life::Next;
 use crate::decide::restart::RateLimited;
 use crate::simulator::host::STARTED;
-use crate::simulator::rig::{Rig, UNCOUNTED, execute};
-use crate::values::crash::{Death, Panic};
+use crate::simulator::rig::{Rig, UNCOUNTED, execute, panic};
 
 const SECOND: Duration = Duration::from_secs(1);
-
-impl Rig {
-    fn goes_on_for(&self, time: Duration) {
-        self.clock.fetch_add(time.as_nanos() as u64, Ordering::Relaxed);
-    }
-}
 
 #[test]
 fn the_wait_of_one_call_in_sixteen_is_measured_and_of_at_most_64_at_once() {
@@ -34,7 +26,7 @@ fn the_last_32_maps_are_remembered_with_their_numbers_and_moments() {
     let rig = Rig::new(1);
     for _ in 0..40 {
         let map = rig.map_of(1, 1);
-        rig.goes_on_for(SECOND);
+        rig.passes(SECOND);
         drop(map);
     }
     let open = rig.map_of(1, 1);
@@ -56,7 +48,7 @@ fn the_oldest_executions_are_shown_with_the_oldest_first() {
         maps.push(rig.map_of(1, 1));
         let run = rig.ask(at).expect("there is an input");
         assert!(run.begin::<u64, u64, u64>().is_some());
-        rig.goes_on_for(SECOND);
+        rig.passes(SECOND);
     }
     let snapshot = rig.engine.snapshot();
     let oldest: Vec<(usize, Duration)> =
@@ -76,9 +68,8 @@ fn the_oldest_executions_are_shown_with_the_oldest_first() {
 fn a_crash_is_shown_with_its_moment_and_counts_for_its_container_and_a_kill_does_not() {
     let rig = Rig::of(RateLimited::never().into(), UNCOUNTED, 2);
     let ids = [rig.containers[0].0, rig.containers[1].0];
-    rig.goes_on_for(SECOND * 5);
-    let panic = Panic { message: "a crash".to_owned(), location: None };
-    assert!(rig.engine.crashed(ids[0], rig.containers[0].1, Death::Panicked(panic)).is_some());
+    rig.passes(SECOND * 5);
+    assert!(rig.engine.crashed(ids[0], rig.containers[0].1, panic()).is_some());
     assert!(rig.engine.kill(ids[1]).is_some());
     let snapshot = rig.engine.snapshot();
     assert_eq!((snapshot.rows[0].crashes, snapshot.rows[1].crashes), (1, 0));
@@ -94,7 +85,7 @@ fn an_input_that_waits_during_a_pause_is_not_stuck() {
     let rig = Rig::new(1);
     assert!(rig.engine.pause());
     let call = rig.call();
-    rig.goes_on_for(SECOND * 60);
+    rig.passes(SECOND * 60);
     assert_eq!(rig.engine.snapshot().health, crate::values::health::Health::Serving);
     assert!(rig.engine.unpause());
     execute(&rig.ask(0).expect("there is a call"));
@@ -108,8 +99,7 @@ fn the_share_of_crashes_is_of_all_that_was_executed() {
     assert_eq!(rig.engine.snapshot().tally.share, 0.0, "nothing was executed");
     let calls = [rig.call(), rig.call(), rig.call()];
     rig.work();
-    let panic = Panic { message: "a crash".to_owned(), location: None };
-    assert!(rig.engine.crashed(id, generation, Death::Panicked(panic)).is_some());
+    assert!(rig.engine.crashed(id, generation, panic()).is_some());
     let tally = rig.engine.snapshot().tally;
     assert_eq!((tally.crashes, tally.share), (1, 0.25));
     drop(calls);
@@ -122,9 +112,8 @@ fn poisoned_inputs_have_numbers_and_the_crashes_name_the_input() {
     let maps = [rig.map_of(1, 1), rig.map_of(1, 1)];
     while let Next::Work(work) = rig.engine.try_next(id, generation, |_| ()).0 {
         assert!(work.run.begin::<u64, u64, u64>().is_some());
-        let panic = Panic { message: "a crash".to_owned(), location: None };
-        assert!(rig.engine.crashed(id, generation, Death::Panicked(panic)).is_some());
-        rig.goes_on_for(SECOND * 60);
+        assert!(rig.engine.crashed(id, generation, panic()).is_some());
+        rig.passes(SECOND * 60);
         generation = rig.engine.begin(id, generation).expect("its delay is over");
         assert!(rig.engine.entered(id, generation));
     }

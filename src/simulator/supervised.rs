@@ -9,8 +9,7 @@ use crate::decide::restart::{CrashLoopBackoff, RateLimited, Restart, RestartPoli
 use crate::engine::actor::Ending;
 use crate::engine::settings::MemoryRules;
 use crate::simulator::host::STARTED;
-use crate::simulator::rig::{Rig, UNCOUNTED};
-use crate::values::crash::{Death, Panic};
+use crate::simulator::rig::{Rig, UNCOUNTED, panic};
 use crate::values::health::Health;
 use crate::values::report::Fate;
 use crate::values::snapshot::ModeName;
@@ -24,8 +23,7 @@ fn leaving_one(restart: RestartPolicy, containers: usize) -> Rig {
 impl Rig {
     /// The code of a container panics between two inputs.
     fn crashes(&self, id: ContainerId, generation: Generation) -> Restart {
-        let panic = Panic { message: "a crash".to_owned(), location: None };
-        self.engine.crashed(id, generation, Death::Panicked(panic)).expect("its generation lives")
+        self.engine.crashed(id, generation, panic()).expect("its generation lives")
     }
 
     /// A container is killed by hand while it executes a call, so that its thread is left behind.

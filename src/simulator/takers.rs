@@ -13,10 +13,11 @@ use crate::data::source::DirectSource;
 use crate::decide::limits::Limits;
 use crate::decide::window::Window;
 use crate::engine::caller::Caller;
-use crate::engine::consumer::{Consumer, Failures, ReaderGuard};
+use crate::engine::consumer::Consumer;
 use crate::engine::dispatch::{Dispatch, Wait};
 use crate::engine::map_buffers::{JobSource, Order};
 use crate::engine::open_call::OpenCall;
+use crate::engine::reader::{Failures, ReaderGuard};
 use crate::simulator::fates::answer;
 
 /// The outcome of an input.

@@ -7,18 +7,16 @@ use crate::base::ids::{ContainerId, Generation, JobId};
 use crate::decide::ledger::Mode;
 use crate::decide::limits::Limits;
 use crate::decide::time::Time;
+use crate::simulator::course::TIMER_MIN;
 use crate::simulator::events::Due;
 use crate::simulator::model::{ExpectedEnd, InputModel, InputState, Model, OrphanModel, WaitsFor};
 use crate::simulator::time_facts::{Cut, delays};
 
 /// The time that code has to return after its limit. The contract names it.
-const GRACE: Duration = Duration::from_millis(50);
+pub(super) const GRACE: Duration = Duration::from_millis(50);
 
 /// The time after which the engine looks at a lease of several inputs again.
 const SAMPLE: Duration = Duration::from_micros(500);
-
-/// The time by which a timer of the supervisor may be late.
-const TIMER: Duration = Duration::from_micros(100);
 
 /// The code of an attempt that was cut at a limit and has not returned.
 #[derive(Debug, Clone, Copy)]
@@ -72,7 +70,7 @@ impl InputModel {
     /// The latest moment at which the engine looks at its attempt for the limit, if nothing delays it. The
     /// engine sees an input in a lease of several at the next sample, and measures its limit from then on.
     fn cut_is_due(&self) -> Option<Time> {
-        let sampled = || Some(self.begun + SAMPLE + TIMER + self.time.timeout?);
+        let sampled = || Some(self.begun + SAMPLE + TIMER_MIN + self.time.timeout?);
         self.runs_out().or_else(|| sampled().filter(|_| self.executes()))
     }
 }
@@ -292,6 +290,6 @@ impl Model {
         let inputs = inputs.flat_map(|input| [input.cut_is_due(), input.time.passes()]);
         let leavers = self.leavers.values().map(|leaver| leaver.due);
         let enters = self.enters.values().copied();
-        inputs.flatten().chain(leavers).chain(enters).min().map(|at| at + TIMER)
+        inputs.flatten().chain(leavers).chain(enters).min().map(|at| at + TIMER_MIN)
     }
 }

@@ -5,6 +5,7 @@ use std::sync::{Arc, OnceLock, Weak};
 
 use crate::base::ids::{ContainerId, Generation};
 use crate::engine::dispatch::Dispatch;
+use crate::values::crash::Panic;
 
 /// Counts the living values of one world, and notices a value that is dropped under the lock.
 #[derive(Default)]
@@ -101,4 +102,9 @@ impl Refusal {
     pub(super) fn new(attempt: u32, witness: &Arc<Witness>) -> Self {
         Self { attempt, _counted: CountedValue::new(witness) }
     }
+}
+
+/// The panic of simulated code.
+pub(super) fn panic() -> Panic {
+    Panic { message: "a simulated panic".to_owned(), location: None }
 }

@@ -5,7 +5,7 @@
 //! actor could do next, which the tape chooses. Then the invariants are checked. When the tape has run out
 //! the world is healed, everything comes to its end, and nothing may be left.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -14,22 +14,23 @@ use crate::contain::unwind::PanicHook;
 use crate::data::shape::Shape;
 use crate::data::source::DirectSource;
 use crate::decide::job::JobKind;
-use crate::decide::ledger::{Mode, Sources};
+use crate::decide::ledger::Mode;
 use crate::decide::time::Time;
 use crate::decide::window::Window;
 use crate::engine::body::{Code, GenerationEnv, InFlight, Instance};
 use crate::engine::caller::Caller;
-use crate::engine::consumer::{Consumer, Failures};
-use crate::engine::dispatch::{self, Dispatch};
+use crate::engine::consumer::Consumer;
+use crate::engine::dispatch::Dispatch;
 use crate::engine::map_buffers::{JobSource, Order};
 use crate::engine::messages::Notice;
+use crate::engine::reader::Failures;
 use crate::engine::settings::Settings;
+use crate::simulator::actions::Action;
 use crate::simulator::course::{Course, Parts, nothing_is_left_in};
 use crate::simulator::events::Heard;
 use crate::simulator::feeders::{self, Feeder};
 use crate::simulator::host::Simulation;
-use crate::simulator::little_room::Eligible;
-use crate::simulator::model::{InputState, Model, WaitsFor};
+use crate::simulator::model::Model;
 use crate::simulator::permits::Permits;
 use crate::simulator::plan::WorldPlan;
 use crate::simulator::readers::{Habit, SimReader};
@@ -108,23 +109,6 @@ impl Code for Simulated {
     }
 }
 
-/// A step that may come next.
-#[derive(Debug, Clone, Copy)]
-enum Action {
-    SimThread(usize),
-    Feeder(usize),
-    SimReader(usize),
-    Notice,
-    Launch(usize),
-    Create,
-    ExitTimer(usize),
-    Watch(usize),
-    Tick,
-    Review,
-    Look,
-    Limit,
-}
-
 impl World {
     /// Runs a world to its end.
     ///
@@ -196,84 +180,6 @@ impl World {
         }
     }
 
-    // ---- what can happen next ----
-
-    fn ready(&self) -> Vec<Action> {
-        let now = self.now();
-        let mut ready = Vec::new();
-        let due = |at: Option<Time>| at.is_some_and(|at| at <= now);
-        ready.extend(
-            (0..self.threads.len()).filter(|at| due(self.threads[*at].ready_at())).map(Action::SimThread),
-        );
-        ready.extend(
-            (0..self.feeders.len()).filter(|at| self.feeders[*at].is_ready(self.healed)).map(Action::Feeder),
-        );
-        let looks = |at: &usize| self.readers[*at].consumer.is_some() && due(self.readers[*at].polls_at);
-        ready.extend((0..self.readers.len()).filter(looks).map(Action::SimReader));
-        if !self.notices.lock().unwrap_or_else(PoisonError::into_inner).is_empty() {
-            ready.push(Action::Notice);
-        }
-        ready.extend((0..self.launches.len()).map(Action::Launch));
-        if due(self.wake) {
-            ready.push(Action::Create);
-        }
-        let over = |at: &usize| self.exit_timers[*at].2 <= now;
-        ready.extend((0..self.exit_timers.len()).filter(over).map(Action::ExitTimer));
-        ready.extend((0..self.over_limit.len()).map(Action::Watch));
-        if due(self.limit) {
-            ready.push(Action::Limit);
-        }
-        if due(self.tick.map(|(at, _)| at)) {
-            ready.push(Action::Tick);
-        }
-        if due(self.review) {
-            ready.push(Action::Review);
-        }
-        if due(self.look) {
-            ready.push(Action::Look);
-        }
-        ready
-    }
-
-    /// The next moment at which a step can be taken.
-    fn next_moment(&self) -> Option<Time> {
-        let threads = self.threads.iter().filter_map(SimThread::ready_at);
-        let readers = self.readers.iter().filter(|reader| reader.consumer.is_some());
-        let exits = self.exit_timers.iter().map(|(_, _, at)| *at);
-        let singles = [self.wake, self.limit, self.review, self.look].into_iter().flatten();
-        // A look for outcomes makes no progress by itself, so looks count only beside a step that does.
-        let real = threads.chain(exits).chain(singles).min();
-        let looks = readers.filter_map(|reader| reader.polls_at).chain(self.tick.map(|(at, _)| at)).min();
-        match (real, looks) {
-            (Some(real), Some(looks)) => Some(real.min(looks)),
-            (Some(real), None) => Some(real),
-            (None, looks) => looks.filter(|at| *at > self.now()),
-        }
-    }
-
-    fn act(&mut self, action: Action) {
-        self.log(|| match action {
-            Action::SimThread(at) => format!("{:?}", self.threads[at]),
-            Action::Feeder(at) => format!("feeder of {:?}", self.feeders[at].job),
-            Action::SimReader(at) => format!("reader of {:?}", self.readers[at].job),
-            _ => format!("{action:?}"),
-        });
-        match action {
-            Action::SimThread(at) => self.advance(at),
-            Action::Feeder(at) => self.feed(at),
-            Action::SimReader(at) => self.read(at),
-            Action::Notice => self.deliver_notice(),
-            Action::Launch(at) => self.launch(at),
-            Action::Create => self.create(),
-            Action::ExitTimer(at) => self.exit_times_out(at),
-            Action::Watch(at) => self.watch(at),
-            Action::Tick => self.tick(),
-            Action::Review => self.review(),
-            Action::Look => self.look_at_limits(),
-            Action::Limit => self.limit_passes(),
-        }
-    }
-
     /// Enters the inputs that were pulled into the model.
     pub(super) fn sync_pulled(&mut self) {
         let pulled: Vec<(JobId, u64)> = self.engine.under_lock(|state| {
@@ -303,39 +209,6 @@ impl World {
     /// Whether the engine knows of every completion.
     pub(super) fn all_committed(&self) -> bool {
         !self.threads.iter().any(SimThread::is_ahead)
-    }
-
-    /// The maps from which a container could be given new inputs, now or soon.
-    pub(super) fn eligible(&self, state: &dispatch::State) -> Eligible {
-        let mut eligible = Eligible::default();
-        if !self.model.dispatches() {
-            return eligible;
-        }
-        for (id, entry) in self.model.jobs.iter().filter(|(_, entry)| entry.kind == JobKind::Map) {
-            if entry.inputs.iter().any(|input| matches!(input.state, InputState::Waits(WaitsFor::New))) {
-                eligible.now.push(*id);
-                eligible.told.push(*id);
-                continue;
-            }
-            let available = state.buffers.available(*id, self.model.mode);
-            if available == 0 {
-                continue;
-            }
-            let yielded = entry.inputs.iter().filter(|input| input.yielded).count() as u64;
-            let told = state.buffers.yielded(*id);
-            let narrow = entry.window.is_some_and(|window| window < WIDE);
-            assert!(told == yielded || (told < yielded && !narrow), "what was yielded is told of");
-            let window = entry.window.unwrap_or_else(|| state.ledger.window(*id));
-            let room = window.saturating_sub(entry.inputs.len() as u64 - told);
-            if room >= state.ledger.room_min(*id).min(available) {
-                eligible.now.push(*id);
-                let told = state.buffers.map(*id).expect("it is a map").flow.room_min.load(Ordering::SeqCst);
-                eligible.told.extend((room >= told).then_some(*id));
-            } else if room > 0 && state.ledger.is_in_sight(*id) {
-                eligible.little_room.push(*id);
-            }
-        }
-        eligible
     }
 
     // ---- the end ----
@@ -482,8 +355,8 @@ mod tests {
     use super::*;
     use std::task::Poll;
 
-    use crate::engine::consumer::ReaderGuard;
     use crate::engine::dispatch::Wait;
+    use crate::engine::reader::ReaderGuard;
 
     #[test]
     fn room_told_of_late_does_not_silence_who_waits_for_the_next() {

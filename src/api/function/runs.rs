@@ -10,7 +10,7 @@ use crate::api::bulk::{self, Bulk, outcomes, outputs};
 use crate::api::function::Function;
 use crate::contain::drops::{Gathered, drop_in_turn};
 use crate::data::failure::Failure;
-use crate::engine::consumer::Failures;
+use crate::engine::reader::Failures;
 use crate::values::progress::Progress;
 
 impl<I, O, E> Function<I, O, E>

@@ -18,8 +18,8 @@ use crate::base::ids::{ContainerId, InputId, JobId, LaneId};
 use crate::decide::job::{OnFailure, Span, Waits};
 use crate::decide::ledger::blame::NextTime;
 use crate::decide::ledger::lane::LaneLimit;
-use crate::decide::ledger::lease::Of;
 use crate::decide::ledger::leavers::{GRACE, Leaver};
+use crate::decide::ledger::order::Of;
 use crate::decide::ledger::requeue::HadBegun;
 use crate::decide::ledger::timeouts::{AfterCut, CutBy};
 use crate::decide::ledger::{

@@ -9,8 +9,8 @@ use crate::base::ids::{Attempt, ContainerId, Generation, InputId, JobId, LaneId}
 use crate::decide::admission::{CALLS_MAX_DEFAULT, Place};
 use crate::decide::job::{OnFailure, Span};
 use crate::decide::ledger::{
-    AfterCrash, Assignment, ContainerStage, Lease, Leaving, Ledger, Mode, Position, Pressure, Rules, Scene,
-    Sources, Verdict,
+    AfterCrash, Assignment, ContainerStage, Lease, LeaseKind, Leaving, Ledger, Mode, Position, Pressure,
+    Rules, Scene, Sources, Verdict,
 };
 use crate::decide::life::Next;
 use crate::decide::limits::LimitRules;
@@ -39,6 +39,28 @@ pub(super) fn one(retries: Retries, crash_retries: u32) -> (Rig, InputId) {
     let job = rig.call();
     rig.enters(FIRST, START);
     (rig, InputId { job, index: 0 })
+}
+
+/// Containers that are live. A failed input is due again at once.
+pub(super) fn live(containers: usize) -> Rig {
+    let retries = Retries::new(1).initial_delay(Duration::ZERO);
+    let mut rig = Rig::with(containers, RateLimited::never(), retries, 3);
+    for id in rig.ledger.containers() {
+        rig.enters(id, START);
+    }
+    rig
+}
+
+/// The leases that the first container takes from `now` on, one after the other, each for a millisecond.
+pub(super) fn taken(rig: &mut Rig, mut now: Time) -> Vec<(JobId, u64, LeaseKind)> {
+    let mut taken = Vec::new();
+    while let Next::Work(lease) = rig.claims(FIRST, now) {
+        assert_eq!(lease.span.len, 1, "dear inputs travel singly");
+        taken.push((lease.job, lease.span.first, lease.kind));
+        now = now + Duration::from_millis(1);
+        rig.completes(FIRST, now);
+    }
+    taken
 }
 
 /// A container that backs off until 11 ms.

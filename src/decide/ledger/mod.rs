@@ -18,6 +18,7 @@
 //!
 //! A crash whose verdict is *now* or *give up* leads to Absent, and so does a kill.
 
+mod alone;
 #[cfg(test)]
 mod batch_limits_tests;
 mod batches;
@@ -44,11 +45,14 @@ mod leavers;
 mod limits;
 #[cfg(test)]
 mod limits_tests;
+mod new_inputs;
+mod order;
 mod orphans;
 mod outcomes;
 mod queue;
 mod requeue;
 mod requeued;
+mod room;
 mod scene;
 mod seen;
 mod stage_counts;
@@ -75,6 +79,7 @@ use crate::values::crash::Crash;
 use crate::values::gave_up::GaveUp;
 
 pub(crate) use crate::base::position::Position;
+pub(crate) use alone::Takers;
 pub(crate) use batches::Batching;
 use batches::Half;
 pub(crate) use blame::AfterCrash;
@@ -85,10 +90,11 @@ pub(crate) use containers::ContainerStage;
 use forming::FormingBatch;
 pub(crate) use jobs::Unrun;
 use lane::Lane;
-pub(crate) use lease::{Assignment, Lease, LeaseKind, Sources, Takers};
+pub(crate) use lease::{Assignment, Lease, LeaseKind};
 use leased::Leased;
 pub(crate) use limits::DueLimit;
 use limits::RunningLimits;
+pub(crate) use new_inputs::Sources;
 pub(crate) use outcomes::{AfterFailure, Retryable};
 pub(super) use queue::Queue;
 pub(crate) use queue::Ticket;

@@ -11,7 +11,7 @@ use crate::engine::call_buffers::CallBuffers;
 use crate::engine::caller::Caller;
 use crate::engine::dispatch::{Dispatch, Found, State, Wait};
 use crate::engine::job_buffers::JobBuffers;
-use crate::engine::map_buffers::MapEnd;
+use crate::engine::map_end::MapEnd;
 
 impl Dispatch {
     /// Opens a call, which is a job of one input ahead of all maps, in this place among the calls. If the

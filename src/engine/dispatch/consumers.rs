@@ -22,7 +22,8 @@ use crate::engine::caller::Caller;
 use crate::engine::dispatch::endings::REFUSED;
 use crate::engine::dispatch::{Dispatch, State};
 use crate::engine::job_buffers::JobBuffers;
-use crate::engine::map_buffers::{Finished, JobSource, MapBuffers, MapEnd, Order};
+use crate::engine::map_buffers::{Finished, JobSource, MapBuffers, Order};
+use crate::engine::map_end::MapEnd;
 use crate::engine::messages::Notice;
 use crate::engine::progress_handle::ReadProgress;
 use crate::values::progress::Progress;
@@ -217,8 +218,8 @@ impl Dispatch {
         let buffers = state.buffers.map(job).expect("its consumer keeps it open");
         match buffers.order {
             Order::Completion if buffers.has_none_ready() => state.publish_ended(job),
-            Order::Input if buffers.is_failure_due(next) => state.publish_ended(job),
-            Order::AtOnce if buffers.has_failures_due() => {
+            Order::Input if buffers.ended.contains(next) => state.publish_ended(job),
+            Order::AtOnce if !buffers.ended.is_empty() => {
                 state.publish_ended(job);
                 return Found::Again;
             }

@@ -1,23 +1,20 @@
 //! The operations of containers under the lock: to enter, claim inputs, fail them, return and leave.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use crate::base::ids::{ContainerId, Generation, InputId, LaneId};
-use crate::base::signal::Signal;
 use crate::contain::unwind::drop_contained;
 use crate::data::cursor::Advance;
 use crate::data::failure::Tried;
 use crate::data::run::{Run, RunCursor};
 use crate::data::shape::Why;
-use crate::decide::ledger::{
-    AfterFailure, Assignment, ContainerStage, Lease, Mode, Pressure, Retryable, Steal,
-};
+use crate::decide::ledger::{AfterFailure, Assignment, ContainerStage, Lease, Pressure, Retryable};
 use crate::decide::life::{Next, Served};
-use crate::decide::pacing::{STEAL_FOR, STEAL_PAUSE};
+use crate::decide::pacing::STEAL_PAUSE;
 use crate::decide::restart::Restart;
 use crate::decide::time::Time;
 use crate::engine::caller::Caller;
+use crate::engine::dispatch::stealing::Stolen;
 use crate::engine::dispatch::{Dispatch, State, StateGuard};
 use crate::engine::messages::Notice;
 use crate::values::crash::Previous;
@@ -145,20 +142,6 @@ impl Dispatch {
         self.come_back(&mut state, lane.into(), generation, now);
         // The return may make work possible for other containers, and this one may ask for work much later.
         self.pass_on(&mut state, now);
-    }
-
-    /// Wakes a container if there is work for it, or if something will fall due and no sleeping container
-    /// wakes for that. `has_more` is called before `needs_a_watch`, because `has_more` may leave the small
-    /// room of a map to grow. The map's work then falls due at a later moment.
-    pub(super) fn pass_on(&self, state: &mut State, now: Time) {
-        if state.sleepers.is_empty() {
-            return;
-        }
-        let more = state.ledger.goes_on() && state.ledger.has_more(now, &state.buffers);
-        if more || state.needs_a_watch(now) {
-            self.wake_one(state);
-        }
-        self.wake_for_alone(state, now);
     }
 
     /// Releases the lease of a lane that has returned from its run, if it had one.
@@ -301,18 +284,6 @@ impl Dispatch {
         goes_on
     }
 
-    /// Wakes all containers of a draining function once nothing is pending or the function has given up,
-    /// because they then leave.
-    pub(super) fn wake_if_drained(&self, state: &mut State) {
-        let over = state.ledger.nothing_pending() || state.ledger.gave_up().is_some();
-        if state.ledger.mode() > Mode::Running && over {
-            self.wake_some(state, u64::MAX);
-            if self.settings.rules.lanes > 1 {
-                self.work.iter().for_each(Signal::notify_all); // a container that is held does not sleep
-            }
-        }
-    }
-
     /// The `enter` of a container has succeeded. Returns `false` if its generation is over, or if the
     /// container should leave.
     pub(crate) fn entered(&self, id: ContainerId, generation: Generation) -> bool {
@@ -384,39 +355,6 @@ impl Dispatch {
     }
 }
 
-/// The result of an attempt to steal a part of another container's lease.
-enum Stolen {
-    /// The stolen inputs can be claimed.
-    Done,
-    /// A steal may be worth its cost at that moment.
-    Later(Time),
-    Nothing,
-}
-
-impl Dispatch {
-    /// Gives back the inputs that another container has not begun, so that an idle container can claim them.
-    fn steal(&self, state: &mut State, now: Time) -> Stolen {
-        if let Some(at) = state.steal_after.filter(|at| *at > now) {
-            return Stolen::Later(at);
-        }
-        state.commit_ahead(now);
-        match state.ledger.steal(now) {
-            Steal::Before { from, index, cost } => {
-                state.shorten(from, index, cost, now);
-                Stolen::Done
-            }
-            Steal::NotBefore(at) => {
-                state.steal_after = Some(at);
-                Stolen::Later(at)
-            }
-            Steal::Nothing => {
-                state.steal_after = None;
-                Stolen::Nothing
-            }
-        }
-    }
-}
-
 impl State {
     /// The next lease of a lane, or the reason why it gets none. Inputs are pulled from sources as
     /// needed.
@@ -435,40 +373,5 @@ impl State {
                 return Next::Work(lease);
             }
         }
-    }
-
-    /// The run that a lane executes.
-    pub(crate) fn run(&self, id: impl Into<LaneId>) -> Option<&Arc<Run>> {
-        self.lane(id.into())?.run.as_ref()
-    }
-
-    /// Ends the lease of a lane before the input at `index`, or at the position that it has reached by now.
-    /// The inputs after that wait again.
-    pub(crate) fn shorten(&mut self, id: LaneId, index: u64, cost: Option<Duration>, now: Time) {
-        let end = self.run(id).expect("a lease has its run").truncate(index);
-        self.commit(id, now);
-        let job = self.ledger.lease(id).map(|lease| lease.job);
-        self.ledger.truncated(id, end, cost);
-        job.into_iter().for_each(|job| self.refresh_window(job)); // its inputs may cost more than was known
-        self.ledger.note_arrival(now); // what the lease has lost waits again
-        self.ends_part(id, false);
-    }
-
-    /// Whether something will fall due for which no sleeping container wakes.
-    pub(crate) fn needs_a_watch(&self, now: Time) -> bool {
-        if self.sleepers.is_empty() {
-            return false;
-        }
-        let due = self.ledger.next_due(now).filter(|_| self.ledger.dispatches());
-        // A container that was to look again may be woken late, and find other work. Another one looks then.
-        let left = self.steal_after.is_some() && self.ledger.dispatches();
-        let ahead = (self.polls_to_steal(now) || left).then_some(now + STEAL_PAUSE);
-        due.into_iter().chain(ahead).min().is_some_and(|due| !self.sleepers.is_watched(due))
-    }
-
-    /// Whether a sleeping container polls for inputs that another container has leased ahead and not begun.
-    /// It polls for a while after the last such lease, because to wake it for each lease would cost more.
-    fn polls_to_steal(&self, now: Time) -> bool {
-        self.lent_ahead.is_some_and(|lent| now.since(lent) < STEAL_FOR)
     }
 }

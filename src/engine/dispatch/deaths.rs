@@ -15,7 +15,8 @@ use crate::decide::ledger::{AfterCrash, ContainerStage, Mode, Scene, Verdict};
 use crate::decide::restart::Restart;
 use crate::decide::time::Time;
 use crate::engine::caller::Caller;
-use crate::engine::dispatch::{Detached, Dispatch, LaneSeat, Returns, State};
+use crate::engine::dispatch::seats::LaneSeat;
+use crate::engine::dispatch::{Dispatch, State};
 use crate::engine::messages::Notice;
 use crate::values::crash::{Crash, Death};
 use crate::values::event::Event;
@@ -276,7 +277,7 @@ impl Dispatch {
 impl State {
     /// The lane in whose code a container's thread is. `None` if all its code waits. Among several lanes, one
     /// that has not begun or has come back is in no code.
-    fn lane_in_code(&self, id: ContainerId, scene: &Scene) -> Option<LaneId> {
+    pub(super) fn lane_in_code(&self, id: ContainerId, scene: &Scene) -> Option<LaneId> {
         let lanes = &self.seats[id.index()].lanes;
         if lanes.len() == 1 {
             return Some(id.into());
@@ -392,43 +393,5 @@ impl State {
         if let Some(gave_up) = gave_up.cloned() {
             self.emit(Event::GaveUp(gave_up), now);
         }
-    }
-
-    /// Whether the thread of a container would be left behind in the user's code if the generation ended now.
-    pub(super) fn would_be_abandoned(&mut self, id: ContainerId, scene: &Scene) -> bool {
-        let (_, stage) = self.ledger.stage(id);
-        if stage == ContainerStage::Live {
-            // A thread that waits for work returns as soon as it sees that its generation is over.
-            let lanes = &self.seats[id.index()].lanes;
-            let waits = match &lanes[..] {
-                [only] => !only.at_work || only.suspended,
-                _ => self.lane_in_code(id, scene).is_none(),
-            };
-            self.seats[id.index()].suspended = waits;
-        }
-        !self.seats[id.index()].suspended
-    }
-
-    /// Detaches the thread of a generation that is over. The thread may stay in the user's code for as long
-    /// as that code runs. Code that waits in a task is dropped at once.
-    pub(super) fn detach(&mut self, id: ContainerId, generation: Generation, now: Time) {
-        self.ledger.thread_ended(id, generation);
-        self.ledger.left(id, generation);
-        let returns = if self.seats[id.index()].suspended { Returns::AtOnce } else { Returns::AsItLikes };
-        let token = self.token(id, generation).cloned();
-        match &token {
-            Some(token) if returns == Returns::AsItLikes => token.abandon(),
-            Some(token) => token.cancel(),
-            None => {}
-        }
-        let lanes = self.seats[id.index()].lanes.iter().filter_map(|lane| lane.token.as_ref());
-        for token in lanes.chain(&token) {
-            token.cancellations().cancel_all(&mut self.wakers.woken);
-        }
-        self.abandoned += usize::from(returns == Returns::AsItLikes);
-        self.exhaustion.is_to_be_checked = true;
-        let before = self.detached.insert((id, generation), Detached { returns, since: now, token });
-        assert!(before.is_none(), "a generation is detached once");
-        self.seats[id.index()].lanes.iter_mut().for_each(|lane| lane.at_work = false);
     }
 }

@@ -11,7 +11,8 @@ use crate::decide::ledger::{Mode, Position, Unrun};
 use crate::decide::time::Time;
 use crate::engine::dispatch::State;
 use crate::engine::job_buffers::JobBuffers;
-use crate::engine::map_buffers::{JobSource, MapEnd};
+use crate::engine::map_buffers::JobSource;
+use crate::engine::map_end::MapEnd;
 
 /// The number of failures that are made while the lock is held once, because each of them needs an
 /// allocation.

@@ -13,7 +13,8 @@ use crate::decide::job::OnFailure;
 use crate::decide::ledger::{Mode, Unrun};
 use crate::engine::dispatch::tasks::FEEDER;
 use crate::engine::dispatch::{Dispatch, State};
-use crate::engine::map_buffers::{JobSource, MapEnd};
+use crate::engine::map_buffers::JobSource;
+use crate::engine::map_end::MapEnd;
 use crate::engine::messages::Notice;
 use crate::values::crash::Panic;
 

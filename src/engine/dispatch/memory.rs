@@ -6,8 +6,7 @@ use crate::base::ids::{ContainerId, Generation, LaneId};
 use crate::code::token::Token;
 use crate::contain::unwind::ignore_panic;
 use crate::decide::ledger::{ContainerStage, Leaving, Pressure};
-use crate::decide::steps;
-use crate::engine::dispatch::{Detached, Dispatch, Returns, State, StateGuard};
+use crate::engine::dispatch::{Detached, Dispatch, State, StateGuard};
 use crate::engine::settings::Settings;
 use crate::memory::accounts::Open;
 use crate::memory::watch::Killer;
@@ -198,11 +197,6 @@ impl State {
         } else {
             Pressure::None
         }
-    }
-
-    /// The threads that were left behind in the user's code.
-    pub(super) fn abandoned(&self) -> impl Iterator<Item = &Detached> {
-        self.detached.values().map(steps::each).filter(|detached| detached.returns == Returns::AsItLikes)
     }
 
     /// The peak memory of the last attempt in `generation`, if that is the container's last generation.

@@ -11,10 +11,10 @@ use crate::decide::storm::PERIOD;
 use crate::decide::time::Time;
 use crate::engine::actor::Ending;
 use crate::engine::caller::Caller;
-use crate::engine::dispatch::{Dispatch, Returns, State};
+use crate::engine::dispatch::{Dispatch, State};
 use crate::engine::history::Fact;
 use crate::engine::job_buffers::JobBuffers;
-use crate::engine::map_buffers::MapEnd;
+use crate::engine::map_end::MapEnd;
 use crate::engine::outbox::QueuedEvent;
 use crate::values::event::Event;
 use crate::values::report::{Fate, FunctionReport};
@@ -327,15 +327,6 @@ enum Exits {
 }
 
 impl State {
-    /// Records that a detached thread has ended. Returns whether there was one.
-    pub(super) fn returned(&mut self, id: ContainerId, generation: Generation) -> bool {
-        let detached = self.detached.remove(&(id, generation));
-        let abandoned = detached.as_ref().is_some_and(|detached| detached.returns == Returns::AsItLikes);
-        self.abandoned -= usize::from(abandoned);
-        self.exhaustion.is_to_be_checked = true;
-        detached.is_some()
-    }
-
     /// Queues an event, after the changes of containers that came before it.
     pub(super) fn emit(&mut self, event: Event, now: Time) {
         self.emit_for(event, Caller::default(), now);

@@ -1,6 +1,5 @@
 //! The cost of batches, in counted steps, does not grow with what they do not concern.
 
-use std::sync::atomic::Ordering;
 use std::task::Waker;
 use std::time::Duration;
 
@@ -10,17 +9,9 @@ use crate::decide::ledger::Batching;
 use crate::decide::life::Next;
 use crate::decide::steps::tests::taken;
 use crate::engine::dispatch::{Wait, Work};
+use crate::simulator::counted::is_constant;
 use crate::simulator::rig::Rig;
 use crate::values::crash::{Death, Panic};
-
-const FEW: usize = 30;
-const MANY: usize = 1000;
-
-/// Checks that the operation takes as many steps beside few things as beside many.
-fn is_constant(what: &str, operation: impl Fn(usize) -> u64) {
-    let (few, many) = (operation(FEW), operation(MANY));
-    assert!(many <= few + 2, "{what}: {few} steps beside {FEW}, {many} beside {MANY}");
-}
 
 fn batch(rig: &Rig, at: usize) -> Vec<Work> {
     let (id, _) = rig.containers[at];
@@ -85,7 +76,7 @@ fn a_crash_of_a_batch_beside_waiting_halves() {
             begins(&works);
             let generation = rig.engine.under_lock(|state| state.ledger.stage(id).0);
             rig.engine.crashed(id, generation, panic()).expect("it lived");
-            rig.clock.fetch_add(2_000_000_000, Ordering::Relaxed);
+            rig.passes(Duration::from_secs(2));
             enters(&rig, id, generation);
         };
         // Fresh calls go before halves by turns, so the halves pile up.
@@ -143,7 +134,7 @@ fn a_poll_for_outcomes_beside_the_parts_of_a_batch_and_containers_with_other_job
         for _ in 0..20 {
             // The inputs are cheap, so later leases are ranges of several batches.
             let works = batch(&rig, 1);
-            rig.clock.fetch_add(1000 * works[0].run.places().len() as u64, Ordering::Relaxed);
+            rig.passes(Duration::from_nanos(1000 * works[0].run.places().len() as u64));
             completes(&works);
         }
         for at in 1..containers {

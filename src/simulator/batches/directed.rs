@@ -1,7 +1,6 @@
 //! Two things at the same moment, in a container that executes a batch: what the random worlds have found.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -18,7 +17,7 @@ use crate::decide::limits::LimitRules;
 use crate::decide::restart::Restart;
 use crate::engine::dispatch::{FeederEnd, Wait, Work};
 use crate::engine::map_buffers::JobSource;
-use crate::simulator::rig::Rig;
+use crate::simulator::rig::{Rig, panic};
 use crate::values::crash::{Death, Panic};
 use crate::values::event::Event;
 
@@ -26,10 +25,6 @@ const MS: Duration = Duration::from_millis(1);
 
 fn batches_of(size: u64, wait: Duration, containers: usize) -> Rig {
     Rig::of_batches(Batching { size, wait }, containers)
-}
-
-fn panic() -> Death {
-    Death::Panicked(Panic { message: "a crash".to_owned(), location: None })
 }
 
 fn generation(rig: &Rig, id: ContainerId) -> Generation {
@@ -65,10 +60,6 @@ fn crash(rig: &Rig, at: usize) {
 
 fn suspects(rig: &Rig) -> u64 {
     rig.engine.under_lock(|state| state.ledger.again().suspects)
-}
-
-fn pass(rig: &Rig, time: Duration) {
-    rig.clock.fetch_add(time.as_nanos() as u64, Ordering::Relaxed);
 }
 
 fn token(rig: &Rig, id: ContainerId) -> Arc<Token> {
@@ -250,13 +241,13 @@ fn a_cancelled_call_lets_the_batch_run_that_has_waited_for_more_calls() {
 fn a_batch_waits_from_the_moment_at_which_its_first_input_came_although_all_were_busy() {
     let rig = batches_of(4, 10 * MS, 1);
     let first = rig.call();
-    pass(&rig, 10 * MS);
+    rig.passes(10 * MS);
     let busy = ask(&rig, 0);
     begin(&busy);
     let map = rig.map_of(1, 10);
-    pass(&rig, 5 * MS);
+    rig.passes(5 * MS);
     let call = rig.call();
-    pass(&rig, 5 * MS);
+    rig.passes(5 * MS);
     let outcome = busy[0].run.active_at::<u64, u64, u64>(0).publish(1);
     assert_eq!(outcome, Ok(Advance::Last));
     assert_eq!(ask(&rig, 0).len(), 2, "they have waited for long enough");
@@ -267,12 +258,12 @@ fn a_batch_waits_from_the_moment_at_which_its_first_input_came_although_all_were
 fn a_retry_that_is_due_waits_in_the_batch_that_forms_and_no_container_looks_for_it_all_the_time() {
     let rig = batches_of(4, 10 * MS, 1);
     let call = rig.call();
-    pass(&rig, 10 * MS);
+    rig.passes(10 * MS);
     let batch = ask(&rig, 0);
     let mut active = batch[0].run.begin::<u64, u64, u64>().expect("nothing interferes");
     let why = Why::Error(Box::new(1_u64));
     rig.engine.failed(batch[0].lane, &batch[0].run, &mut active.at, why, (Retryable::Yes, None));
-    pass(&rig, 5 * MS);
+    rig.passes(5 * MS);
     let other = rig.call();
     let (id, generation) = (rig.containers[0].0, generation(&rig, rig.containers[0].0));
     let now = rig.engine.now();
@@ -330,7 +321,7 @@ fn a_start_that_fails_after_a_half_has_crashed_is_a_loop_crash() {
 fn a_retry_that_came_due_while_all_were_busy_has_waited_since_then() {
     let rig = batches_of(4, 10 * MS, 1);
     let call = rig.call();
-    pass(&rig, 10 * MS);
+    rig.passes(10 * MS);
     let batch = ask(&rig, 0);
     let mut active = batch[0].run.begin::<u64, u64, u64>().expect("nothing interferes");
     let retryable = Retryable::After(5 * MS);
@@ -341,7 +332,7 @@ fn a_retry_that_came_due_while_all_were_busy_has_waited_since_then() {
         Why::Error(Box::new(1_u64)),
         (retryable, None),
     );
-    pass(&rig, 15 * MS);
+    rig.passes(15 * MS);
     assert_eq!(ask(&rig, 0).len(), 1, "it was due ten milliseconds ago");
     drop(call);
 }
@@ -353,7 +344,7 @@ fn a_batch_that_times_out_is_told_once_and_the_part_that_had_not_begun_waits_aga
     let calls = [rig.call(), rig.call(), rig.call()];
     let batch = ask(&rig, 0);
     begin(&batch[..2]);
-    pass(&rig, 20 * MS);
+    rig.passes(20 * MS);
     rig.engine.look_at_limits();
     assert!(batch.iter().all(|work| work.run.is_fenced()));
     let told = rig.heard.lock().expect("no test panics with it");

@@ -4,13 +4,10 @@ use crate::base::ids::{ContainerId, Generation};
 use crate::decide::ledger::{Lease, LeaseKind, Mode, Rules};
 use crate::decide::time::Time;
 use crate::simulator::batches::BatchWorld;
-use crate::simulator::batches::code::Phase;
+use crate::simulator::batches::driver::Phase;
 use crate::simulator::course::Course;
 use crate::simulator::fates::Act;
 use crate::simulator::suspects::UNPROVEN;
-
-/// The number of threads that an input may leave behind.
-pub(super) const LEFT_MAX: u32 = 2;
 
 /// The facts about an input that the world records.
 #[derive(Debug, Default, Clone)]

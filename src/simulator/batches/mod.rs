@@ -14,6 +14,7 @@
 mod code;
 mod costs;
 mod directed;
+mod driver;
 mod facts;
 mod feeders;
 mod quiet;
@@ -34,14 +35,14 @@ use crate::decide::retries::Retries;
 use crate::decide::time::Time;
 use crate::engine::dispatch::Dispatch;
 use crate::engine::settings::MemoryRules;
-use crate::simulator::batches::code::Driver;
+use crate::simulator::batches::driver::Driver;
 use crate::simulator::batches::facts::Record;
 use crate::simulator::batches::feeders::BatchFeeder;
 use crate::simulator::batches::rest::Ahead;
 use crate::simulator::course::{Course, Parts, nothing_is_left_in};
 use crate::simulator::fates::Fates;
 use crate::simulator::host::Simulation;
-use crate::simulator::office::Office;
+use crate::simulator::office::{Office, Supervised};
 use crate::simulator::rig::{UNCOUNTED, settings};
 use crate::simulator::takers::Takers;
 use crate::simulator::tally::tally;
@@ -266,17 +267,28 @@ impl BatchWorld<'_> {
         self.drivers.iter_mut().for_each(|driver| driver.recovers(now));
         self.after_step();
     }
+}
 
-    /// The supervisor reads its notices, and creates the containers that it may.
+impl Supervised for BatchWorld<'_> {
+    fn desk(&mut self) -> (&mut Office, &Dispatch) {
+        (&mut self.office, self.engine)
+    }
+
     fn create(&mut self) {
-        let now = self.now();
-        self.tally.give_ups += self.office.hear(self.engine, now).give_ups;
         for (id, generation) in self.engine.create() {
             if self.engine.launch(id, generation) {
                 self.drivers.push(Driver::new(self.engine, id, generation));
             }
         }
-        self.office.created(self.engine, now);
+        self.office.created(self.engine, self.now());
+    }
+
+    fn look(&mut self) {
+        self.office.looks(self.engine, self.now());
+    }
+
+    fn has_given_up(&mut self, times: u64) {
+        self.tally.give_ups += times;
     }
 }
 
@@ -292,12 +304,10 @@ impl Course for BatchWorld<'_> {
     /// Takes one step of any party. Returns whether there was one to take, now or later.
     fn step(&mut self) -> bool {
         self.steps += 1;
-        let now = self.now();
-        if self.office.is_due(now) {
-            self.office.works(self.engine, now);
-            self.create();
+        if self.supervises() {
             return true;
         }
+        let now = self.now();
         let drivers = (0..self.drivers.len()).filter(|at| self.drivers[*at].runs(now));
         let feeders = (0..self.feeders.len()).filter(|at| self.feeders[*at].runs(self.healed));
         let runs: Vec<usize> = drivers.chain(feeders.map(|at| at + self.drivers.len())).collect();
@@ -327,7 +337,7 @@ impl Course for BatchWorld<'_> {
 
     /// Lets everyone hear what concerns them, and checks what must hold after each step.
     fn after_step(&mut self) {
-        self.create();
+        self.hear();
         let woken = self.engine.take_raised();
         self.drivers.iter_mut().filter(|driver| woken.contains(&driver.id)).for_each(Driver::rings);
         self.feeders.iter_mut().for_each(BatchFeeder::hear);

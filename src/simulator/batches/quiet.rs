@@ -9,12 +9,13 @@ use crate::decide::ledger::{Batching, Rules};
 use crate::decide::limits::LimitRules;
 use crate::decide::restart::RateLimited;
 use crate::decide::retries::Retries;
-use crate::engine::consumer::Failures;
 use crate::engine::map_buffers::Order;
+use crate::engine::reader::Failures;
 use crate::simulator::Verbosity;
 use crate::simulator::batches::{BatchTally, BatchWorld, Habits, with_world};
 use crate::simulator::course::Course;
 use crate::simulator::fates::Fates;
+use crate::simulator::office::Supervised;
 use crate::simulator::tape::{Tape, mix};
 
 /// A salt for which exactly one of the inputs of a map is poison, and the chance that makes it so.

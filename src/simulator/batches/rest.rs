@@ -4,7 +4,7 @@ use crate::base::ids::{ContainerId, LaneId};
 use crate::decide::ledger::{Lease, Mode};
 use crate::decide::time::Time;
 use crate::engine::dispatch::State;
-use crate::simulator::batches::code::Phase;
+use crate::simulator::batches::driver::Phase;
 use crate::simulator::batches::{BatchWorld, MS};
 use crate::simulator::course::Course;
 

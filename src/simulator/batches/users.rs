@@ -1,7 +1,7 @@
 //! The users and operators of a world of batches.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use crate::base::ids::ContainerId;
 use crate::data::erased::TypeInfo;
@@ -10,14 +10,17 @@ use crate::data::prefetch::PrefetchQueue;
 use crate::data::source::DirectSource;
 use crate::decide::ledger::Mode;
 use crate::decide::limits::Limits;
-use crate::engine::consumer::Failures;
 use crate::engine::map_buffers::{JobSource, Order};
-use crate::simulator::batches::code::{Driver, Phase};
-use crate::simulator::batches::facts::{DeathScene, LEFT_MAX};
+use crate::engine::reader::Failures;
+use crate::simulator::batches::driver::{Driver, Phase};
+use crate::simulator::batches::facts::DeathScene;
 use crate::simulator::batches::feeders::BatchFeeder;
 use crate::simulator::batches::{BatchWorld, LIMIT};
 use crate::simulator::course::Course;
 use crate::simulator::fates::answer;
+use crate::simulator::host::passes;
+use crate::simulator::left_behind::LEFT_MAX;
+use crate::simulator::office::Supervised;
 use crate::simulator::takers::{MapPlan, Outcome};
 
 impl<'a> BatchWorld<'a> {
@@ -34,13 +37,15 @@ impl<'a> BatchWorld<'a> {
             12..=13 => self.end_a_map(),
             14 => {
                 self.log(|| "reset".to_owned());
+                self.engine.give_up(); // if that was decided, and its notice has not arrived
                 self.engine.reset();
+                self.create();
             }
             15 if self.tape.one_in(10) => self.begin_the_end(),
             16..=22 => _ = self.consume(),
             23 => {
                 let late = self.tape.one_of(&[1, 1_000_000, 2_500_000, 30_000_000, 11_000_000_000]);
-                self.clock.fetch_add(late, Ordering::Relaxed);
+                passes(&self.clock, Duration::from_nanos(late));
             }
             24 => self.pause(),
             25..=26 => _ = self.engine.unpause(),
@@ -138,7 +143,7 @@ impl<'a> BatchWorld<'a> {
     /// Counts the ends of jobs whose outcomes are being published.
     fn ends_while_publishing(&mut self, serial: u64) {
         let publishes = |driver: &Driver<'_>| {
-            let of_job = |part: &crate::simulator::batches::code::SimPart| {
+            let of_job = |part: &crate::simulator::batches::driver::SimPart| {
                 self.takers.input(part.lease.job, 0) == serial << 20
             };
             matches!(driver.phase, Phase::Publishing { .. }) && driver.parts.iter().any(of_job)
@@ -222,6 +227,8 @@ impl<'a> BatchWorld<'a> {
         self.tally.kills_while_publishing += u64::from(matches!(phase, Phase::Publishing { .. }));
         self.died_from_outside(at, &scene, before);
         self.was_killed(scene);
+        self.engine.give_up(); // if no container is left, and none can be created
+        self.create();
     }
 
     /// Whether a thread is left behind is known where it is in the user's code, and where that waits.

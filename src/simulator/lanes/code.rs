@@ -16,7 +16,8 @@ use crate::simulator::fates::{Act, answer};
 use crate::simulator::lanes::driver::{Driver, Phase, Sought, Task};
 use crate::simulator::lanes::{LIMIT, LaneWorld};
 use crate::simulator::tape::mix;
-use crate::values::crash::{Death, Panic};
+use crate::simulator::values::panic;
+use crate::values::crash::Death;
 
 impl LaneWorld<'_> {
     pub(super) fn drive(&mut self, at: usize) {
@@ -203,7 +204,7 @@ impl LaneWorld<'_> {
         let in_lane = !self.rules.has_state && !is_too_large;
         let death = match act {
             Act::Overdraw => Death::MemoryLimit { limit: LIMIT, used: 2 * LIMIT, reclaimed: true },
-            _ => Death::Panicked(Panic { message: "a simulated panic".to_owned(), location: None }),
+            _ => Death::Panicked(panic()),
         };
         let is_crowded = if in_lane { leases > usize::from(input.is_some()) } else { executing.len() > 1 };
         let restart = if in_lane {

@@ -8,9 +8,10 @@ use crate::decide::life::Next;
 use crate::decide::limits::LimitRules;
 use crate::decide::window::Window;
 use crate::engine::caller::Caller;
-use crate::engine::consumer::{Consumer, Failures, ReaderGuard};
+use crate::engine::consumer::Consumer;
 use crate::engine::dispatch::WorkSeeker;
 use crate::engine::map_buffers::{JobSource, Order};
+use crate::engine::reader::{Failures, ReaderGuard};
 use crate::simulator::lanes::directed::engine;
 use crate::values::crash::{Death, Panic};
 

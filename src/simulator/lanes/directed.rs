@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::task::Waker;
 use std::time::Duration;
 
@@ -18,12 +18,13 @@ use crate::decide::restart::RateLimited;
 use crate::decide::retries::Retries;
 use crate::decide::window::Window;
 use crate::engine::caller::Caller;
-use crate::engine::consumer::{Consumer, Failures, ReaderGuard};
+use crate::engine::consumer::Consumer;
 use crate::engine::dispatch::{Dispatch, WorkSeeker};
 use crate::engine::map_buffers::{JobSource, Order};
 use crate::engine::open_call::OpenCall;
+use crate::engine::reader::{Failures, ReaderGuard};
 use crate::engine::settings::MemoryRules;
-use crate::simulator::host::Simulation;
+use crate::simulator::host::{self, Simulation};
 use crate::simulator::lanes::MS;
 use crate::simulator::readers::Woken;
 use crate::simulator::rig::{UNCOUNTED, settings};
@@ -110,7 +111,7 @@ fn code_that_has_returned_after_its_limit_does_not_end_a_container_that_asks_for
         let Next::Work(work) = seeker.look(Waker::noop(), lane, &mut back) else { panic!("there is a call") };
         assert!(work.run.begin::<u64, u64, u64>().is_some());
         let passes = |time: Duration| {
-            clock.fetch_add(time.as_nanos() as u64, Ordering::Relaxed);
+            host::passes(&clock, time);
             engine.look_at_limits();
         };
         passes(MS);
@@ -147,7 +148,7 @@ fn the_input_in_whose_code_a_thread_is_stuck_is_named_and_not_the_one_that_was_c
             })
             .collect();
         let passes = |time: Duration| {
-            clock.fetch_add(time.as_nanos() as u64, Ordering::Relaxed);
+            host::passes(&clock, time);
             engine.look_at_limits();
         };
         let begins = |at: usize, lane: u32| {
@@ -210,7 +211,7 @@ fn of_the_inputs_in_flight_in_a_container_a_snapshot_shows_the_oldest() {
         let next = seeker.look(Waker::noop(), LaneId::new(id, lane), &mut Vec::new());
         let Next::Work(work) = next else { panic!("there is an input") };
         assert!(work.run.begin::<u64, u64, u64>().is_some());
-        clock.fetch_add(MS.as_nanos() as u64, Ordering::Relaxed);
+        host::passes(&clock, MS);
     }
     let snapshot = engine.snapshot();
     let shown = snapshot.rows[0].executing.as_ref().and_then(|executing| executing.input.input);

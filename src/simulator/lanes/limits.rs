@@ -1,18 +1,14 @@
 //! The limits of time in a world of lanes: the supervisor's looks, what they cut, and what must hold after
 //! each of them.
 
-use std::time::Duration;
-
-use crate::engine::consumer::Failures;
 use crate::engine::map_buffers::Order;
+use crate::engine::reader::Failures;
 use crate::simulator::course::Course;
 use crate::simulator::lanes::LaneWorld;
 use crate::simulator::limits::LAG;
 use crate::simulator::takers::SimMap;
 use crate::simulator::time_facts::CutEvent;
-
-/// The time that code has to return after its limit. The contract names it.
-const GRACE: Duration = Duration::from_millis(50);
+use crate::simulator::time_model::GRACE;
 
 /// The executions of a living container when the supervisor looks at the limits.
 struct Before {

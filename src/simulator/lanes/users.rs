@@ -1,14 +1,14 @@
 //! The users and operators of a world of lanes.
 
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::base::ids::ContainerId;
 use crate::data::failure::Reason;
 use crate::decide::limits::Limits;
-use crate::engine::consumer::Failures;
 use crate::engine::map_buffers::Order;
+use crate::engine::reader::Failures;
 use crate::simulator::course::Course;
+use crate::simulator::host::passes;
 use crate::simulator::lanes::driver::Phase;
 use crate::simulator::lanes::{LIMIT, LaneWorld};
 use crate::simulator::limits::limits;
@@ -57,7 +57,7 @@ impl LaneWorld<'_> {
     /// Time passes although a step could be taken, so that everything is late now.
     fn is_late(&mut self) {
         let late = self.tape.one_of(&[1, 1_000_000, 30_000_000, 1_000_000_000, 11_000_000_000]);
-        self.clock.fetch_add(late, Ordering::Relaxed);
+        passes(&self.clock, Duration::from_nanos(late));
         self.late_at = self.now();
     }
 

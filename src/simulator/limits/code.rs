@@ -18,7 +18,8 @@ use crate::simulator::course::Course;
 use crate::simulator::fates::answer;
 use crate::simulator::limits::LimitWorld;
 use crate::simulator::tape::mix;
-use crate::values::crash::{Panic, Previous};
+use crate::simulator::values::panic;
+use crate::values::crash::Previous;
 
 /// How one execution ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -242,8 +243,7 @@ impl LimitWorld<'_> {
                 if !run.is_fenced() {
                     self.records.get_mut(&input).expect("it executes").crashes += 1;
                 }
-                let panic = Panic { message: "a simulated panic".to_owned(), location: None };
-                driver.living.served(Err(panic));
+                driver.living.served(Err(panic()));
                 driver.go_on();
             }
         }

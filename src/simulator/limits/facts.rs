@@ -7,11 +7,11 @@ use crate::base::ids::{ContainerId, Generation};
 use crate::data::failure::Cause;
 use crate::decide::time::Time;
 use crate::simulator::course::Course;
+use crate::simulator::course::TIMER_MIN;
 use crate::simulator::fates::answer;
 use crate::simulator::left_behind::LeftBehind;
 use crate::simulator::limits::code::{Driver, Phase};
 use crate::simulator::limits::{LAG, LimitWorld};
-use crate::simulator::office::PAUSE_MIN;
 use crate::simulator::takers::Outcome;
 use crate::simulator::time_facts::{CutEvent, TimeFacts};
 
@@ -127,7 +127,7 @@ impl LimitWorld<'_> {
             self.log(|| format!("{input:x} is cut: {cut:?}"));
             let began =
                 executing.get(&input).unwrap_or_else(|| panic!("{input:x} is cut, and does not execute"));
-            let is_late = !cut.is_deadline && now > *began + cut.limit + LAG + PAUSE_MIN;
+            let is_late = !cut.is_deadline && now > *began + cut.limit + LAG + TIMER_MIN;
             assert!(!is_late, "{input:x} is cut at {now:?}, and began at {began:?}: {cut:?}");
             let record = self.records.get_mut(&input).expect("it executes");
             assert_eq!(attempt, record.executions, "the attempt of {input:x} that is cut: {record:?}");
