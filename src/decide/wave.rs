@@ -190,6 +190,14 @@ mod tests {
     }
 
     #[test]
+    fn a_wave_is_as_long_as_from_its_own_first_beginning() {
+        let mut wave = Wave::NEVER;
+        comes(&mut wave, 5, 1_000);
+        comes(&mut wave, 5, 1_020);
+        assert_eq!(wave.end(), Some(WaveReport::Over { comings: 2, events: 10, lasted: secs(30) }));
+    }
+
+    #[test]
     fn what_comes_once_is_reported_by_itself_and_needs_no_review() {
         let mut wave = Wave::NEVER;
         assert_eq!(comes(&mut wave, 5, 0), (FIRST, true));

@@ -351,6 +351,18 @@ mod tests {
         })
     }
 
+    #[test]
+    fn only_as_many_maps_are_looked_at_as_fill_the_batch() {
+        // A map has two inputs, and there are ten maps. The numbers of calls, and of maps in a batch of four.
+        for (calls, maps) in [(0, 2), (1, 2), (2, 1), (3, 1), (4, 0)] {
+            let mut rig = rig(4);
+            (0..10).for_each(|_| _ = rig.map(2, 2));
+            (0..calls).for_each(|_| _ = rig.call());
+            assert!(rig.ledger.has_formed(START, &rig.sources), "the batch is full");
+            assert_eq!(rig.sources.room_wanted.get(), maps, "beside {calls} calls");
+        }
+    }
+
     /// The moment this many milliseconds after the first batch has waited for an hour.
     fn later(ms: u64) -> Time {
         at(ms) + HOUR
