@@ -200,7 +200,7 @@ fn ends_of_large_jobs(harness: &mut Harness) {
         .ask();
 }
 
-/// Aborts a function with a job of this many inputs, of which one executes. Calls `meanwhile` again and again
+/// Aborts a function with a job of this many inputs. One of them executes. Calls `meanwhile` again and again
 /// until the caller of the job has all failures, and returns the time until then.
 fn end_of_a_large_job(inputs: u64, mut meanwhile: impl FnMut()) -> Duration {
     let app = App::ephemeral("bench");

@@ -5,9 +5,9 @@
 //! yield before they sleep. Where other programs keep the cores busy, a thread that yields loses the rest of
 //! its turn to them, some milliseconds, although the holder releases the lock after a microsecond.
 //!
-//! These locks are not fair: a thread that comes by may take one before a thread that sleeps for it. They are
-//! held for a few microseconds, and rarely. Work that takes it again and again asks whether a thread waits for
-//! it, and yields only then.
+//! These locks are not fair: a thread that comes by may take one before a thread that sleeps for it. They
+//! are held for a few microseconds, and rarely. Work that takes one again and again asks whether a thread
+//! waits for it, and yields only then.
 //!
 //! The condition variable of the standard library enters the system for each notification, also if no thread
 //! waits. Ours counts the threads that wait, because a crash notifies four times, and mostly nothing waits.

@@ -66,8 +66,8 @@ pub(crate) enum Found {
     Ready(Finished, VecDeque<Finished>),
     /// The next outcome is committed, and its thread is about to publish it.
     Soon,
-    /// Some failures were made, and the next look finds more. The lock is released in between, because a large
-    /// job that ends has many.
+    /// Some failures were made, and the next look finds more. The lock is released in between, because a
+    /// large job that ends has many.
     Again,
     /// There is no outcome yet.
     Pending,
