@@ -94,6 +94,11 @@ impl Ledger {
         self.ahead.all()
     }
 
+    /// The lanes of a container that have leased several inputs, or several batches.
+    pub(crate) fn ahead_in(&self, id: ContainerId) -> impl Iterator<Item = LaneId> {
+        self.ahead.of_container(id)
+    }
+
     /// The lanes that have leased several inputs of `job`, or several batches.
     pub(crate) fn ahead_of(&self, job: JobId) -> impl Iterator<Item = LaneId> {
         self.ahead.of(job)

@@ -18,6 +18,7 @@
 //!
 //! A crash whose verdict is *now* or *give up* leads to Absent, and so does a kill.
 
+mod ahead;
 mod alone;
 #[cfg(test)]
 mod batch_limits_tests;
@@ -79,6 +80,7 @@ use crate::values::crash::Crash;
 use crate::values::gave_up::GaveUp;
 
 pub(crate) use crate::base::position::Position;
+use ahead::Ahead;
 pub(crate) use alone::Takers;
 pub(crate) use batches::Batching;
 use batches::Half;
@@ -168,7 +170,7 @@ pub(crate) struct Ledger {
     pending: u64,
     leases: Leased,
     /// The lanes that have leased several inputs, or several batches.
-    ahead: Leased,
+    ahead: Ahead,
     /// The recent cost of an input, over all jobs.
     usual_cost: Option<Duration>,
     /// The bound on the calls that have no outcome, and those who wait for room.
@@ -246,7 +248,7 @@ impl Ledger {
             jobs_opened: 0,
             pending: 0,
             leases: Leased::default(),
-            ahead: Leased::default(),
+            ahead: Ahead::default(),
             usual_cost: None,
             admission: Admission::new(rules.calls_max),
             calls: BTreeSet::new(),

@@ -79,8 +79,7 @@ impl State {
     /// Commits what the verdict on a crash in one lane depends on. The lanes of its container that have come
     /// back are committed already.
     pub(super) fn commit_for_lane(&mut self, lane: LaneId, now: Time) {
-        let of_container = |id: &LaneId| id.container == lane.container;
-        let ahead: Vec<LaneId> = self.ledger.ahead().filter(of_container).collect();
+        let ahead: Vec<LaneId> = self.ledger.ahead_in(lane.container).collect();
         ahead.into_iter().for_each(|id| self.commit(id, now));
         self.commit(lane, now);
         if self.ledger.verdict_depends_on_others(now) {
