@@ -102,6 +102,12 @@ mod tests {
     use crate::data::shape::{Outcome, Shape};
     use crate::memory::accounts::Open;
 
+    /// The number of runs of a test. Miri is a thousand times as slow.
+    const RUNS: u64 = if cfg!(miri) { 400 } else { 100_000 };
+
+    /// The number of outcomes that wait meanwhile.
+    const WAITING: u64 = RUNS / 10;
+
     type Outcomes = Vec<(Arc<Chunk>, usize)>;
 
     /// A generation under test: its account, its record, and the outcomes that wait.
@@ -161,7 +167,7 @@ mod tests {
         assert!(!generation.run(&paused, 2..4, 10));
         generation.waiting.clear();
         let mut most = 0;
-        for _ in 0..100_000 {
+        for _ in 0..RUNS {
             assert!(!generation.run(&chunk(1), 0..1, 10));
             generation.take(0, 0);
             most = most.max(generation.retained.waiting.len());
@@ -174,20 +180,20 @@ mod tests {
     #[test]
     fn at_most_half_of_the_runs_in_the_record_are_over_whatever_the_order_in_which_outcomes_are_taken() {
         let mut generation = Generation::new(1 << 30);
-        let paused = chunk(10_000);
-        for place in 0..10_000 {
+        let paused = chunk(WAITING);
+        for place in 0..WAITING {
             generation.run(&paused, place..place + 1, 1);
         }
         let mut random = 1u64;
         let mut most = 0;
-        for _ in 0..50_000 {
+        for _ in 0..RUNS / 2 {
             generation.run(&chunk(1), 0..1, 1);
             random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
             // One outcome is taken, in random order, for each that is added.
             generation.take((random >> 33) as usize % generation.waiting.len(), 1);
             most = most.max(generation.retained.waiting.len());
         }
-        assert!(most <= 2 * 10_001 + LOOKS, "{most} runs, of which 10 001 wait");
+        assert!(most <= 2 * (WAITING as usize + 1) + LOOKS, "{most} runs, and {WAITING} and one wait");
         // Once all outcomes are taken, a few more runs make the record forget all runs.
         while !generation.waiting.is_empty() {
             generation.take(0, 1);
