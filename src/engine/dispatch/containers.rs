@@ -100,12 +100,17 @@ impl Dispatch {
             return Next::Over(Served::Stale);
         }
         let mut claim = state.claim(lane, generation, now);
-        if let Next::Wait { until } = claim {
-            claim = match self.steal(state, now) {
-                Stolen::Done => state.claim(lane, generation, now),
-                Stolen::Later(at) => Next::Wait { until: Some(until.map_or(at, |until| until.min(at))) },
-                Stolen::Nothing => claim,
-            };
+        if let Next::Wait { .. } = claim {
+            let outlived = state.ledger.proof(lane.container);
+            let stolen = self.steal(state, now);
+            // This look commits what the other lanes of the container have completed. So the container may
+            // have outlived a crash, and may take a suspect.
+            if stolen == Stolen::Done || state.ledger.proof(lane.container) > outlived {
+                claim = state.claim(lane, generation, now);
+            }
+            if let (Next::Wait { until }, Stolen::Later(at)) = (&mut claim, stolen) {
+                *until = Some(until.map_or(at, |until| until.min(at)));
+            }
         }
         match claim {
             Next::Work(lease) => {

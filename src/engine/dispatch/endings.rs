@@ -33,9 +33,9 @@ impl State {
         if self.broken.is_some() {
             return; // the ledger cannot be trusted any more
         }
-        if let Some((job, span)) = self.ledger.advanced(id, upto, now)
-            && let Some(buffers) = self.buffers.get_mut(job)
-        {
+        let Some((job, span)) = self.ledger.advanced(id, upto, now) else { return };
+        self.outlives(id.container, now);
+        if let Some(buffers) = self.buffers.get_mut(job) {
             buffers.committed(upto - 1);
             self.last_errors.forget(InputId { job, index: span.first });
             let pending = self.ledger.job(job).map_or(0, |job| job.counts().pending());

@@ -64,6 +64,18 @@ impl Sleepers {
         self.by_moment.extend(until.map(|until| (until, id)));
     }
 
+    /// A container has outlived the crash `proof` and those before it. Returns whether it sleeps, and had not
+    /// outlived that crash when it fell asleep.
+    pub(super) fn has_outlived(&mut self, id: ContainerId, proof: CrashNumber) -> bool {
+        let Some(sleeper) = self.all.get_mut(&id).filter(|sleeper| sleeper.proof < proof) else {
+            return false;
+        };
+        self.by_proof.remove(&(sleeper.proof, id));
+        self.by_proof.insert((proof, id));
+        sleeper.proof = proof;
+        true
+    }
+
     /// A container wakes, or is about to wake.
     pub(super) fn remove(&mut self, id: ContainerId) {
         if let Some(Sleeper { turn, proof, until, .. }) = self.all.remove(&id) {
@@ -181,6 +193,18 @@ mod tests {
         sleepers.add(ContainerId(0), Generation(2), 0, None, true);
         sleepers.has_woken(ContainerId(0), Generation(1));
         assert_eq!(sleepers.pop(), Some(ContainerId(0)));
+    }
+
+    #[test]
+    fn a_container_may_outlive_crashes_while_it_sleeps() {
+        let mut sleepers = Sleepers::default();
+        sleepers.add(ContainerId(0), Generation(1), 3, None, false);
+        assert!(!sleepers.has_outlived(ContainerId(1), 9), "it does not sleep");
+        assert!(!sleepers.has_outlived(ContainerId(0), 3), "that is known");
+        assert!(sleepers.has_outlived(ContainerId(0), 5));
+        assert_eq!(sleepers.pop_proven(6), None);
+        assert_eq!(sleepers.pop_proven(5), Some(ContainerId(0)));
+        assert_eq!(sleepers.pop_proven(0), None, "it is not kept by its earlier proof");
     }
 
     #[test]

@@ -11,6 +11,7 @@ use crate::decide::time::Time;
 use crate::engine::dispatch::{Dispatch, State};
 
 /// The result of an attempt to steal a part of another container's lease.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stolen {
     /// The stolen inputs can be claimed.
     Done,

@@ -69,30 +69,14 @@ impl Dispatch {
     /// suspect.
     pub(super) fn wake_for_alone(&self, state: &mut State, now: Time) {
         if let Some(takers) = state.ledger.alone_ready() {
-            self.wake_taker(state, takers, 0);
+            state.call_taker(takers, 0);
         }
         self.wake_for_suspect(state, now);
     }
 
     /// Wakes a sleeping container that may replay the next suspect, if the suspect may be replayed now.
     pub(super) fn wake_for_suspect(&self, state: &mut State, now: Time) {
-        if let Some(ready) = state.ledger.suspect_ready(now) {
-            let takers = state.ledger.takers_of_suspect();
-            self.wake_taker(state, takers, ready.proof);
-        }
-    }
-
-    /// Wakes a sleeping container among `takers` that has outlived the crash `proof`.
-    fn wake_taker(&self, state: &mut State, takers: Takers, proof: CrashNumber) {
-        let sleepers = &mut state.sleepers;
-        let id = match takers {
-            Takers::All => sleepers.pop_proven(proof),
-            Takers::EmptyFirst => sleepers.pop_empty(proof).or_else(|| sleepers.pop_proven(proof)),
-            Takers::Empty => sleepers.pop_empty(proof),
-        };
-        if let Some(id) = id {
-            state.call(id);
-        }
+        state.call_for_suspect(now);
     }
 
     /// Wakes all containers of a draining function once nothing is pending or the function has given up,
@@ -127,6 +111,33 @@ impl State {
     pub(super) fn call(&mut self, id: ContainerId) {
         let driver = self.seats[id.index()].driver.clone();
         self.called.add(CalledContainer { id, driver });
+    }
+
+    /// A lane has completed inputs, so its container may have outlived further crashes. With a free lane the
+    /// container may sleep meanwhile, and a suspect may have waited for its proof.
+    pub(super) fn outlives(&mut self, id: ContainerId, now: Time) {
+        if self.sleepers.has_outlived(id, self.ledger.proof(id)) {
+            self.call_for_suspect(now);
+        }
+    }
+
+    /// Calls a sleeping container that may replay the next suspect, if the suspect may be replayed now.
+    fn call_for_suspect(&mut self, now: Time) {
+        if let Some(ready) = self.ledger.suspect_ready(now) {
+            self.call_taker(self.ledger.takers_of_suspect(), ready.proof);
+        }
+    }
+
+    /// Calls a sleeping container among `takers` that has outlived the crash `proof`.
+    fn call_taker(&mut self, takers: Takers, proof: CrashNumber) {
+        let id = match takers {
+            Takers::All => self.sleepers.pop_proven(proof),
+            Takers::EmptyFirst => self.sleepers.pop_empty(proof).or_else(|| self.sleepers.pop_proven(proof)),
+            Takers::Empty => self.sleepers.pop_empty(proof),
+        };
+        if let Some(id) = id {
+            self.call(id);
+        }
     }
 
     /// Whether something will fall due for which no sleeping container wakes.
