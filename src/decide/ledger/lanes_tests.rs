@@ -38,10 +38,11 @@ impl Ledger {
         }
     }
 
-    /// Whether a container executes an input beside which it takes no other.
+    /// Whether a container executes an input beside which it takes no other. Another container may have taken
+    /// the input of a lease that had not begun.
     pub(crate) fn executes_one_alone(&self, id: ContainerId) -> bool {
         let leases = self.leased_by(id).filter_map(|lane| self.lease(lane));
-        leases.into_iter().any(|lease| self.executes_alone(&lease))
+        leases.into_iter().any(|lease| lease.span.len > 0 && self.executes_alone(&lease))
     }
 
     /// Whether the delay of a crash keeps a container from new inputs.
