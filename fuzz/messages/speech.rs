@@ -50,7 +50,7 @@ impl User {
                 self.places.extend(reserved.and_then(Result::ok).and_then(Result::ok));
             }
             Step::SendAwaitState { state, reply } => {
-                // It may come only after a later step of this user, so it is waited for a moment only.
+                // The state may come only after a later step of this user, so the user waits for a moment only.
                 let came = match state {
                     AwaitedState::Ready => await_for_a_moment(supervisor.send(Ready), reply),
                     AwaitedState::ReadyAll => await_for_a_moment(supervisor.send(ReadyAll), reply),
@@ -194,7 +194,7 @@ where
     }
 }
 
-/// Waits a moment for a reply that may need a later step of this user, and then drops it.
+/// Waits a moment for a reply that may need a later step of this user, and then drops the request.
 fn await_for_a_moment<T>(
     request: impl Future<Output = Result<T, MailboxError>>,
     reply: Reply,

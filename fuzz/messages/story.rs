@@ -290,7 +290,6 @@ pub(crate) enum Step {
     SendStartMap { map: MapSpec, stop_after: Option<u8> },
     SendCallInput { script: u8, bomb: bool, limits: Limits, reply: Reply },
     SendReserve { waits: bool, reply: Reply },
-    SendAwaitState { state: AwaitedState, reply: Reply },
     SendCallInPlace { place: u8, script: u8, bomb: bool, reply: Reply },
     DropPlace { place: u8 },
     SendPause { reply: Reply },
@@ -302,6 +301,7 @@ pub(crate) enum Step {
     SendSubscribe { ends_after: u8 },
     SendCancelMap { map: u8 },
     SendGetProgress { map: u8, reply: Reply },
+    SendAwaitState { state: AwaitedState, reply: Reply },
 }
 
 /// What the user does with the reply to a message.

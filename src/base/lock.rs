@@ -21,7 +21,8 @@ use std::time::Instant;
 #[derive(Debug, Default)]
 pub(crate) struct Mutex<T> {
     mutex: std::sync::Mutex<T>,
-    /// The number of threads that have found it locked, and wait for it.
+    /// The number of threads that have found it locked, and wait for it. A thread that comes back from a
+    /// [`Condvar`] is not counted.
     waiting: AtomicUsize,
 }
 

@@ -272,7 +272,7 @@ impl Producer {
     fn begin_block(&mut self) -> bool {
         let len = (self.pushed as usize).clamp(BLOCK_MIN, BLOCK_MAX);
         let block = Arc::new(Block::new(self.kind, len, self.light));
-        block.filled.begin().expect("nobody knows of it yet");
+        block.filled.begin().expect("no other thread knows of it yet");
         let mut state = self.queue.0.lock();
         if state.closed.is_some() {
             return false;

@@ -291,7 +291,7 @@ mod tests {
     fn a_run_walks_its_range() {
         let run = run(2, 4);
         assert_eq!(run.completed_to(), 102);
-        let mut active = begin(&run).expect("nobody interferes");
+        let mut active = begin(&run).expect("nothing interferes");
         assert_eq!((active.index(), active.input()), (102, &2));
         assert_eq!(active.publish(12), Ok(Advance::Next));
         assert_eq!(run.completed_to(), 103);
@@ -303,7 +303,7 @@ mod tests {
     #[test]
     fn a_fenced_run_refuses_exactly_the_executing_input() {
         let begun = run(0, 3);
-        let mut active = begin(&begun).expect("nobody interferes");
+        let mut active = begin(&begun).expect("nothing interferes");
         assert_eq!(active.publish(10), Ok(Advance::Next));
         assert_eq!(begun.fence(), Some(Position { at: 101, begun: true }));
         assert_eq!(active.publish(11), Err(11));
@@ -327,7 +327,7 @@ mod tests {
     #[test]
     fn a_truncated_run_ends_where_it_is_told_to_or_behind_what_executes() {
         let begun = run(0, 9);
-        let mut active = begin(&begun).expect("nobody interferes");
+        let mut active = begin(&begun).expect("nothing interferes");
         assert_eq!(begun.truncate(105), 105);
         assert_eq!(begun.truncate(100), 101);
         assert_eq!(begun.truncate(103), 101, "it is never made longer");

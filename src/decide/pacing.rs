@@ -14,6 +14,7 @@
 //!   1 ms  ROOM_WAIT     a small amount of room is taken after this time, though it is not worth a claim
 //!   1 ms  STEAL_PAUSE   an input that is leased ahead waits at most this long beside a sleeping container
 //!   1 ms  POLL_MIN      a waiting consumer polls by itself: twice SIGNAL_PAUSE, or it would wake for nothing
+//!   4 ms  YIELD_PAUSE   a consumer that makes many failures yields its core this often: a scheduler's slice
 //!   4 ms  WINDOW_WORK   the window for each container: a scheduler's slice, and eight claims
 //!   8 ms  STEAL_FOR     a sleeping container goes on looking: waking it for each lease would cost more
 //!  16 ms  POLL_MAX      a consumer sleeps at most this long: inputs can become expensive during a claim
@@ -36,6 +37,9 @@ pub(super) const ROOM_WORK: Duration = Duration::from_micros(100);
 /// The measured work that the default window holds for each container. A consumer that shares the cores with
 /// containers may have to wait for its turn for a scheduler's slice, about 3 ms.
 pub(super) const WINDOW_WORK: Duration = Duration::from_millis(4);
+
+/// The time for which a consumer goes on making failures before it yields its core.
+pub(crate) const YIELD_PAUSE: Duration = Duration::from_millis(4);
 
 /// The time that a small amount of room may wait to grow.
 pub(super) const ROOM_WAIT: Duration = Duration::from_millis(1);

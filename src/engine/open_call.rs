@@ -161,8 +161,8 @@ impl Held {
                 self.over = true;
                 Err(end.and_then(|end| if let MapEnd::OfMap(reason) = end { Some(reason) } else { None }))
             }
-            Found::Soon | Found::Again | Found::Pending => Ok(None),
-            Found::Ready(..) => unreachable!("a call has no completion order"),
+            Found::Soon | Found::Pending => Ok(None),
+            Found::Ready(..) | Found::Again => unreachable!("a call has one outcome, and no order"),
         }
     }
 

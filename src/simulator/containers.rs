@@ -195,7 +195,7 @@ impl Model {
 
     /// Nothing is about to happen. If a crash loop has ended, the containers that its delay held back must
     /// have been begun.
-    pub(super) fn nobody_is_held(&mut self, now: Time) {
+    pub(super) fn none_is_held(&mut self, now: Time) {
         if self.policy.recovered {
             let held = (!self.is_full(0)).then(|| self.containers()).into_iter().flatten();
             let held = held.into_iter().find(|id| self.may_begin(*id, true, now));

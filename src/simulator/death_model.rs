@@ -52,11 +52,11 @@ impl Model {
         let expected = self.policy.crashed(id, generation, of_input, others_recycle, now);
         let gave_up = said == Restart::GiveUp;
         let in_place = !self.dying.leaves_a_thread && expected.restart == ExpectedRestart::Now;
-        let nobody_left = !in_place && self.is_hopeless(id);
-        let may_give_up = expected.may_give_up || nobody_left;
+        let none_left = !in_place && self.is_hopeless(id);
+        let may_give_up = expected.may_give_up || none_left;
         assert!(!gave_up || may_give_up, "invariant 9: gave up, expected {expected:?}");
         assert!(
-            gave_up || !(expected.must_give_up || nobody_left),
+            gave_up || !(expected.must_give_up || none_left),
             "invariant 9: {said:?} where it must give up"
         );
         match (said, &expected.restart) {

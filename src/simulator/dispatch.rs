@@ -201,7 +201,7 @@ impl Model {
         let soon = now + STEAL_PAUSE;
         assert!(
             !ahead || watched.is_some_and(|at| at <= soon),
-            "work is conserved: beside inputs that are leased ahead nobody looks before {watched:?}"
+            "work is conserved: beside inputs that are leased ahead no container looks before {watched:?}"
         );
     }
 

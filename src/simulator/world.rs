@@ -303,7 +303,7 @@ impl Course for World {
         }
         if ready.is_empty() {
             if self.all_committed() {
-                self.model.nobody_is_held(self.now());
+                self.model.none_is_held(self.now());
             }
             if !self.healed {
                 self.room_is_told_of_late();

@@ -212,7 +212,7 @@ fn of_a_worker_all_in_flight_are_replayed_and_only_the_guilty_one_pays() {
                 .crash_retries(1)
                 .restart(policy)
                 .started();
-            let attempts = f.run((0..8).collect()).expect("nobody is poisoned");
+            let attempts = f.run((0..8).collect()).expect("no input is poisoned");
             assert_eq!(attempts, [2; 8], "all are executed again, with a new worker");
             assert_eq!(f.status().crashes, 1);
             assert_eq!(f.status().restarts, 1);
@@ -290,7 +290,7 @@ fn a_suspect_of_a_worker_executes_alone() {
             .concurrent_inputs(8)
             .restart(RateLimited::never())
             .started();
-        let outputs = f.run((0..500).collect()).expect("nobody is poisoned");
+        let outputs = f.run((0..500).collect()).expect("no input is poisoned");
         assert_eq!(outputs.len(), 500);
         assert_eq!(worst.load(Ordering::SeqCst), 1, "nothing executes beside a suspect");
         assert_eq!(f.status().crashes, 2);
@@ -368,7 +368,7 @@ fn inside_a_delay_the_container_takes_nothing_new_and_goes_on_with_the_rest() {
                     meet.wait().await;
                     panic!("one after the other");
                 }
-                // They do not complete, so that the crashes are a loop.
+                // Inputs 0 to 2 do not complete, so that the crashes are a loop.
                 while *n < 3 && !is_done.load(Ordering::SeqCst) {
                     its_turns.fetch_add(u64::from(*n == 0), Ordering::SeqCst);
                     sleep(Duration::from_millis(1)).await;
@@ -419,7 +419,7 @@ fn several_panics_in_drops_of_futures_in_flight_end_no_process() {
             .concurrent_inputs(4)
             .restart(RateLimited::never())
             .started();
-        assert_eq!(f.run((0..4).collect()).expect("nobody is poisoned"), [0, 1, 2, 3]);
+        assert_eq!(f.run((0..4).collect()).expect("no input is poisoned"), [0, 1, 2, 3]);
         assert_eq!(f.status().crashes, 1);
     });
 }
@@ -597,7 +597,7 @@ fn inputs_that_only_cross_the_limit_together_all_complete() {
             .crash_retries(1)
             .restart(RateLimited::never())
             .started();
-        assert_eq!(f.run((0..4).collect()).expect("nobody is poisoned"), [0, 1, 2, 3]);
+        assert_eq!(f.run((0..4).collect()).expect("no input is poisoned"), [0, 1, 2, 3]);
         assert!(f.status().crashes > 0, "the limit was crossed");
     });
 }
@@ -681,7 +681,7 @@ fn a_worker_over_its_limit_is_replaced_and_the_others_are_replayed_free() {
             .crash_retries(1)
             .restart(RateLimited::never())
             .started();
-        let attempts = f.run((0..8).collect()).expect("nobody is poisoned");
+        let attempts = f.run((0..8).collect()).expect("no input is poisoned");
         assert!(attempts.iter().all(|attempts| *attempts <= 2), "{attempts:?}");
         assert_eq!(attempts[3], 2);
         assert_eq!(f.status().crashes, 1);
@@ -733,7 +733,7 @@ fn a_poll_that_does_not_return_is_left_behind_and_the_others_are_replayed() {
             .memory_limit(32 * MIB as u64)
             .restart(RateLimited::never())
             .started();
-        assert_eq!(f.run((0..4).collect()).expect("nobody is poisoned"), [0, 1, 2, 3]);
+        assert_eq!(f.run((0..4).collect()).expect("no input is poisoned"), [0, 1, 2, 3]);
         assert_eq!(f.status().containers.abandoned, 1);
         gate.open();
         until("the abandoned thread has ended", || f.status().containers.abandoned == 0);

@@ -158,7 +158,7 @@ fn only_the_culprit_pays_and_the_innocent_are_replayed_free() {
         let is_culprit = *job == jobs[1];
         assert_eq!((record.crashes, record.freed), if is_culprit { (1, 0) } else { (0, 1) });
         assert_eq!(record.deaths.len(), usize::from(is_culprit));
-        assert_eq!(rig.attempt(only(*job)), Attempt(2), "an execution is an attempt, whoever pays");
+        assert_eq!(rig.attempt(only(*job)), Attempt(2), "each execution is an attempt");
     }
     rig.enters(FIRST, at(1));
     for (at_lane, innocent) in [(0, jobs[0]), (1, jobs[2]), (2, jobs[3])] {

@@ -56,13 +56,14 @@ impl Dispatch {
                 let before = std::mem::replace(&mut call.waker, waker.take());
                 state.wakers.unused.extend(before);
             }
-            Found::Soon | Found::Again => {
+            Found::Soon => {
                 drop(state);
                 if let Some(waker) = waker.take() {
                     waker.wake(); // the thread publishes the outcome in a moment
                 }
             }
-            Found::Pending | Found::Chunk(_) | Found::Ready(..) | Found::End(_) => {}
+            // A call is found neither ready in an order nor again.
+            Found::Pending | Found::Chunk(_) | Found::Ready(..) | Found::Again | Found::End(_) => {}
         }
         found
     }

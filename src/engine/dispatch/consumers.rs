@@ -14,7 +14,7 @@ use crate::data::run::Run;
 use crate::decide::job::{Counts, JobKind, OnFailure};
 use crate::decide::ledger::{Mode, Unrun};
 use crate::decide::limits::Limits;
-use crate::decide::pacing::{POLL_MAX, POLL_MIN};
+use crate::decide::pacing::{POLL_MAX, POLL_MIN, YIELD_PAUSE};
 use crate::decide::retries::Retries;
 use crate::decide::window::{WINDOW_MAX, Window};
 use crate::engine::abort::Abort;
@@ -66,8 +66,8 @@ pub(crate) enum Found {
     Ready(Finished, VecDeque<Finished>),
     /// The next outcome is committed, and its thread is about to publish it.
     Soon,
-    /// Some failures were made, and the next look finds more. The lock is released in between, because a
-    /// large job that ends has many.
+    /// Some failures were made. The consumer looks again at once, because there may be more. The lock is
+    /// released in between, because a large job that ends has many.
     Again,
     /// There is no outcome yet.
     Pending,
@@ -151,7 +151,7 @@ impl Dispatch {
     pub(crate) fn find(&self, job: JobId, next: u64, wait: Wait<'_>) -> Found {
         // Cloned before the lock is taken, because a waker is the user's code.
         let mut waker = if let Wait::Register(waker) = wait { Some(waker.clone()) } else { None };
-        let mut pause = POLL_MIN;
+        let (mut pause, mut yielded) = (POLL_MIN, None);
         let mut state = self.lock();
         loop {
             let found = self.find_now(&mut state, job, next);
@@ -177,9 +177,14 @@ impl Dispatch {
                 }
                 Found::Again => {
                     drop(state);
-                    // A yield costs the rest of this thread's turn where other programs keep the cores busy.
-                    if self.state.is_awaited() {
+                    // A yield costs the rest of this thread's turn where other programs keep the cores busy. So
+                    // the thread yields if another one waits for the lock, and now and then, because a thread
+                    // that a signal has woken is not counted.
+                    let now = self.now();
+                    let since = *yielded.get_or_insert(now);
+                    if self.state.is_awaited() || now.since(since) >= YIELD_PAUSE {
                         std::thread::yield_now();
+                        yielded = None;
                     }
                     state = self.lock();
                 }

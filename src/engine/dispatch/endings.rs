@@ -34,7 +34,7 @@ impl State {
             return; // the ledger cannot be trusted any more
         }
         let Some((job, span)) = self.ledger.advanced(id, upto, now) else { return };
-        self.outlives(id.container, now);
+        self.outlives(id.container);
         if let Some(buffers) = self.buffers.get_mut(job) {
             buffers.committed(upto - 1);
             self.last_errors.forget(InputId { job, index: span.first });

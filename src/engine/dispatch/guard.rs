@@ -45,7 +45,7 @@ impl StateGuard<'_> {
         let now = self.dispatch.now();
         let state = self.guard.as_mut().expect("held until dropped");
         self.dispatch.notify_if_idle(state);
-        let called = state.called.take();
+        let called = state.take_called(|| now);
         let deferred = state.deferred(&self.dispatch.outbox, now);
         drop(self.guard.take());
         let is_busy = self.dispatch.raise(called);
@@ -65,7 +65,8 @@ impl StateGuard<'_> {
         }
         // This thread releases the lock in a moment. If it is a container's, the containers have no drivers,
         // so that none is busy and this one is not called itself.
-        while self.dispatch.raise(self.called.take()) {
+        let dispatch = self.dispatch;
+        while dispatch.raise(self.take_called(|| dispatch.now())) {
             self.call_another();
         }
         let guard = self.guard.as_mut().expect("held until dropped");
@@ -84,7 +85,7 @@ impl StateGuard<'_> {
     pub(super) fn release(mut self) -> Deferred {
         let mut state = self.guard.take().expect("held until dropped");
         self.dispatch.notify_if_idle(&mut state);
-        let called = state.called.take();
+        let called = state.take_called(|| self.dispatch.now());
         let deferred = state.deferred(&self.dispatch.outbox, self.dispatch.now());
         drop(state);
         self.dispatch.raise_all(called);
@@ -98,7 +99,7 @@ impl Drop for StateGuard<'_> {
         if std::thread::panicking() && !self.unwinding {
             state.break_down("a thread panicked while it held the function's lock");
         }
-        let called = state.called.take();
+        let called = state.take_called(|| self.dispatch.now());
         if !state.has_deferred() {
             drop(state);
             self.dispatch.raise_all(called);

@@ -114,6 +114,8 @@ pub(crate) struct State {
     sleepers: Sleepers,
     /// Containers that are woken once the lock is released.
     called: Called,
+    /// Whether a sleeping container has outlived a further crash, and no suspect was looked for since.
+    sleeper_proved: bool,
     /// The last moment at which a lease of several inputs was lent.
     lent_ahead: Option<Time>,
     /// Before this moment no container looks for a lease to steal from, because that costs CPU time that
@@ -187,6 +189,7 @@ impl Dispatch {
             seats: (0..containers).map(|_| Seat::default()).collect(),
             sleepers: Sleepers::default(),
             called: Called::default(),
+            sleeper_proved: false,
             lent_ahead: None,
             steal_after: None,
             threads: 0,

@@ -64,8 +64,8 @@ impl Sleepers {
         self.by_moment.extend(until.map(|until| (until, id)));
     }
 
-    /// A container has outlived the crash `proof` and those before it. Returns whether it sleeps, and had not
-    /// outlived that crash when it fell asleep.
+    /// A container has outlived the crash `proof` and those before it. Returns whether it sleeps and this is
+    /// new.
     pub(super) fn has_outlived(&mut self, id: ContainerId, proof: CrashNumber) -> bool {
         let Some(sleeper) = self.all.get_mut(&id).filter(|sleeper| sleeper.proof < proof) else {
             return false;

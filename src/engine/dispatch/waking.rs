@@ -115,10 +115,17 @@ impl State {
 
     /// A lane has completed inputs, so its container may have outlived further crashes. With a free lane the
     /// container may sleep meanwhile, and a suspect may have waited for its proof.
-    pub(super) fn outlives(&mut self, id: ContainerId, now: Time) {
-        if self.sleepers.has_outlived(id, self.ledger.proof(id)) {
-            self.call_for_suspect(now);
+    pub(super) fn outlives(&mut self, id: ContainerId) {
+        self.sleeper_proved |= self.sleepers.has_outlived(id, self.ledger.proof(id));
+    }
+
+    /// Takes the containers that are to be woken now that the lock is released. One of them is for the next
+    /// suspect, however many sleeping containers have been proved meanwhile.
+    pub(super) fn take_called(&mut self, now: impl FnOnce() -> Time) -> Called {
+        if std::mem::take(&mut self.sleeper_proved) && self.broken.is_none() {
+            self.call_for_suspect(now());
         }
+        self.called.take()
     }
 
     /// Calls a sleeping container that may replay the next suspect, if the suspect may be replayed now.
