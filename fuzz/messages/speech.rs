@@ -50,7 +50,8 @@ impl User {
                 self.places.extend(reserved.and_then(Result::ok).and_then(Result::ok));
             }
             Step::SendAwaitState { state, reply } => {
-                // The state may come only after a later step of this user, so the user waits for a moment only.
+                // The state may come only after a later step of this user, so the user waits for a
+                // moment only.
                 let came = match state {
                     AwaitedState::Ready => await_for_a_moment(supervisor.send(Ready), reply),
                     AwaitedState::ReadyAll => await_for_a_moment(supervisor.send(ReadyAll), reply),

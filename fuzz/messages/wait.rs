@@ -42,8 +42,8 @@ pub(crate) fn watched(tell: impl FnOnce()) {
 /// Aborts the process if a story takes too long, so that the fuzzer reports that story as its finding.
 pub(crate) fn watch() {
     thread::spawn(|| {
-        // It counts its own looks, one a second, and not the time, which passes while a virtual machine stands
-        // still.
+        // It counts its own looks, one a second, and not the time, which passes while a virtual machine
+        // stands still.
         let (mut before, mut looks) = (0, 0);
         loop {
             thread::park_timeout(Duration::from_secs(1));

@@ -177,9 +177,9 @@ impl Dispatch {
                 }
                 Found::Again => {
                     drop(state);
-                    // A yield costs the rest of this thread's turn where other programs keep the cores busy. So
-                    // the thread yields if another one waits for the lock, and now and then, because a thread
-                    // that a signal has woken is not counted.
+                    // A yield costs the rest of this thread's turn where other programs keep the cores
+                    // busy. So the thread yields if another one waits for the lock, and now and then,
+                    // because a thread that a signal has woken is not counted.
                     let now = self.now();
                     let since = *yielded.get_or_insert(now);
                     if self.state.is_awaited() || now.since(since) >= YIELD_PAUSE {
