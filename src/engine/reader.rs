@@ -353,7 +353,7 @@ impl ReaderGuard {
         let on_failure = failures.on_failure();
         let plan = JobPlan { order, on_failure, window, retries, limits, caller };
         let (job, flow) = dispatch.open(plan, source)?;
-        Ok(Self::new(dispatch, job, flow, order, failures))
+        Ok(Self::of(Reader::new(dispatch, job, flow, order, failures)))
     }
 
     /// Begins a map whose inputs are all there, and whose outcomes are taken all at once.
@@ -364,17 +364,11 @@ impl ReaderGuard {
         caller: Caller,
     ) -> Result<Self, Reason> {
         let (job, flow) = dispatch.open_with(inputs, failures.on_failure(), caller)?;
-        Ok(Self::new(dispatch, job, flow, Order::AtOnce, failures))
+        Ok(Self::of(Reader::new(dispatch, job, flow, Order::AtOnce, failures)))
     }
 
-    fn new(
-        dispatch: &Arc<Dispatch>,
-        job: JobId,
-        flow: Arc<FlowControl>,
-        order: Order,
-        failures: Failures,
-    ) -> Self {
-        Self(ManuallyDrop::new(Reader::new(dispatch, job, flow, order, failures)))
+    fn of(reader: Reader) -> Self {
+        Self(ManuallyDrop::new(reader))
     }
 
     pub(crate) fn job(&self) -> JobId {
